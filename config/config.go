@@ -1,0 +1,112 @@
+// Package config turns padlock's file, flags and environment into one validated Config.
+//
+//	cfg, err := config.Load("padlock.yaml")   // every error at once, each with file:line:column
+//
+// It reads no network and changes nothing. The quick commands build the same Config, so there is one way through the program.
+package config
+
+import (
+	"time"
+)
+
+// Config is everything that padlock does. A Config that Validate has accepted is never changed afterwards;
+// it may be read from any goroutine.
+type Config struct {
+	Listen       Listen       `yaml:"listen"`
+	Admin        string       `yaml:"admin"`        // "off", or a loopback host:port
+	Storage      string       `yaml:"storage"`      // directory that holds the local CA
+	Organization string       `yaml:"organization"` // subject organization of the local CA and its leaves
+	Certificates Certificates `yaml:"certificates"`
+	TLS          TLS          `yaml:"tls"`
+	Handshakes   Handshakes   `yaml:"handshakes"`
+	AccessLog    AccessLog    `yaml:"access_log"`
+	Timeouts     Timeouts     `yaml:"timeouts"`
+	Limits       Limits       `yaml:"limits"`
+	Sites        []Site       `yaml:"sites"`
+}
+
+// Listen holds the addresses to accept on, as host:port.
+type Listen struct {
+	HTTPS []string `yaml:"https"`
+	HTTP  []string `yaml:"http"` // redirects to https://; empty: off
+}
+
+// Certificates says where certificates come from, besides the local CA.
+type Certificates struct {
+	Files []CertificateFile `yaml:"files"`
+}
+
+// CertificateFile is one PEM pair; Cert holds the leaf first, then its chain.
+type CertificateFile struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// TLS is the policy of every listener.
+type TLS struct {
+	MinVersion string `yaml:"min_version"` // "1.2" or "1.3"
+}
+
+// Handshakes says which handshakes are told, how and where.
+type Handshakes struct {
+	Show   string `yaml:"show"`   // all | failures | off
+	Format string `yaml:"format"` // story | line | json
+	Output string `yaml:"output"` // stderr, stdout, or a file's path
+}
+
+// AccessLog says how requests are logged.
+type AccessLog struct {
+	Format string `yaml:"format"` // json | off
+	Output string `yaml:"output"` // stderr, stdout, or a file's path
+}
+
+// Timeouts bound how long a peer may keep padlock waiting. Zero means the default, never unbounded.
+type Timeouts struct {
+	Handshake      time.Duration `yaml:"handshake"`       // 10s: TCP accept to TLS Finished
+	Header         time.Duration `yaml:"header"`          // 10s: first byte of a request to the end of its head
+	Idle           time.Duration `yaml:"idle"`            // 2m: between requests
+	Stall          time.Duration `yaml:"stall"`           // 20s: no progress in a body, in either direction, with the client at fault
+	Connect        time.Duration `yaml:"connect"`         // 5s: to a target
+	ResponseHeader time.Duration `yaml:"response_header"` // 1m: request sent to the target's response head
+	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests after SIGTERM
+}
+
+// Limits bound what a peer may send. Zero means the default.
+type Limits struct {
+	Connections int `yaml:"connections"` // 20,000 open client connections
+	Head        int `yaml:"head"`        // 65,536 bytes of request head
+	Fields      int `yaml:"fields"`      // 200 fields in a request head
+}
+
+// Site is a set of names with one policy.
+type Site struct {
+	Hosts  []string `yaml:"hosts"` // canonical: lower case, no trailing dot; "*.example.com" and "*" (any name) allowed
+	TLS    SiteTLS  `yaml:"tls"`
+	Routes []Route  `yaml:"routes"`
+}
+
+// SiteTLS is the part of the TLS policy that a site decides.
+type SiteTLS struct {
+	ClientAuth *ClientAuth `yaml:"client_auth"`
+}
+
+// ClientAuth asks clients for a certificate.
+type ClientAuth struct {
+	Mode string `yaml:"mode"` // require | request (verified if given)
+	CA   string `yaml:"ca"`   // PEM bundle of the accepted CAs
+}
+
+// Route forwards requests to a target. Without targets it serves the built-in page.
+type Route struct {
+	To        []Target `yaml:"to"`
+	Forwarded bool     `yaml:"forwarded"` // also send Forwarded (RFC 7239)
+	Insecure  bool     `yaml:"insecure_skip_verify"`
+	CA        string   `yaml:"ca"` // PEM bundle that https targets are verified against
+}
+
+// Target is a backend: where to connect and how to speak.
+type Target struct {
+	Scheme  string // http | https
+	Network string // tcp | unix
+	Address string // host:port, or the socket's path
+}
