@@ -1,0 +1,92 @@
+// Package message is one HTTP message, whatever its protocol: the middle that three fronts and two backs share.
+//
+//	handler.Serve(ctx, request, writer)   // a front calls it once per request
+//
+// Routing, field rules, forwarding, limits and logs are written against this package and know no wire protocol.
+// Strings in a message may alias a connection's buffer: they are valid until the exchange ends, and what must live longer is cloned.
+package message
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+)
+
+// Conn is what a request needs to know of the connection that it came by. It never changes after the handshake.
+type Conn struct {
+	Remote    string // client's host:port
+	Local     string // host:port that accepted the connection
+	TLS       *tls.ConnectionState
+	Handshake uint64 // id of the recorded handshake, 0 when handshakes are off
+	Policy    any    // the TLS policy that the connection was made under; compared by identity
+}
+
+// Request is a request head with its body.
+type Request struct {
+	Method string
+	Scheme string // http | https
+	Host   string // as the client sent it: Host or :authority, port included
+	Target string // origin form, the bytes that the client sent; "*" for OPTIONS *
+	Proto  string // HTTP/1.0, HTTP/1.1, HTTP/2.0, HTTP/3.0
+	Fields Fields // without Host
+
+	ContentLength int64    // -1: unknown until the end (chunked, or a stream)
+	Body          Body     // nil: none
+	Declared      []string // names of the trailers that the head announces
+	Upgrade       string   // "websocket" when the client asks to leave HTTP (RFC 6455 section 4.1, RFC 8441), else empty
+
+	Conn *Conn
+}
+
+// Response is a response head with its body.
+type Response struct {
+	Status        int
+	Fields        Fields
+	ContentLength int64              // -1: unknown
+	Body          Body               // nil: none; whoever reads it closes it
+	Tunnel        io.ReadWriteCloser // set on a 101: the bytes that follow in both directions; whoever uses it closes it
+}
+
+// Body streams a message's content. Read and Close may be called from different goroutines.
+type Body interface {
+	io.ReadCloser
+	// Trailers are complete once Read has returned io.EOF (RFC 9110 section 6.5).
+	Trailers() Fields
+}
+
+// Writer sends the response of one request. One goroutine calls it, in this order:
+// any Interim, then Head once, then any Write and Flush, then Trailers at most once; or Tunnel instead of Head.
+// The front ends the message when the handler returns, unless Abort was called.
+type Writer interface {
+	// Interim sends a 1xx response other than 101 (RFC 9110 section 15.2).
+	Interim(status int, fields Fields) error
+	// Head sends status and fields; it may wait for the first Write or Flush. The length rules framing: -1 is streamed.
+	Head(status int, fields Fields, length int64) error
+	io.Writer
+	// Flush sends what has been written so far to the client.
+	Flush() error
+	// Trailers are sent after the last byte of content.
+	Trailers(Fields)
+	// Abort ends the response so that the client sees it cut short, never a complete-looking one.
+	Abort()
+	// Tunnel answers an upgrade with 101 (or 200, RFC 8441) and hands over the bytes in both directions.
+	// The caller closes the tunnel.
+	Tunnel(fields Fields) (Tunnel, error)
+}
+
+// Tunnel is the client's side of an upgraded connection. CloseWrite passes on an end of stream.
+type Tunnel interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// Handler answers requests. It is called from many goroutines; the context ends when the client goes away.
+type Handler interface {
+	Serve(ctx context.Context, r *Request, w Writer)
+}
+
+// RoundTripper sends a request to a backend and returns the head of its final response.
+// Interim responses are handed to interim in order, before RoundTrip returns. The response's body is read by the caller and closed.
+type RoundTripper interface {
+	RoundTrip(ctx context.Context, r *Request, interim func(status int, fields Fields) error) (*Response, error)
+}
