@@ -1,0 +1,120 @@
+// Package handshake records TLS handshakes below crypto/tls and tells them stage by stage.
+//
+//	conn := recorder.Wrap(accepted)
+//	tlsConn := tls.Server(conn, config)   // config.GetConfigForClient sets conn.KeyLogWriter() on a clone
+//	err := tlsConn.HandshakeContext(ctx)
+//	conn.Done(tlsConn.ConnectionState(), err)
+//	conn.FirstByte()                      // when the first application byte has been read
+//
+// What passes is captured on the connection's path, and dissected off it.
+package handshake
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options of a Recorder. Zero numbers mean the defaults.
+type Options struct {
+	Log     *slog.Logger
+	Sinks   []Sink
+	Workers int // goroutines that dissect; 2
+	Queue   int // records that may wait; 1,024
+}
+
+// Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
+type Recorder struct {
+	log     *slog.Logger
+	sinks   []Sink
+	queue   chan *trace
+	workers sync.WaitGroup
+	last    atomic.Uint64
+	dropped atomic.Uint64
+
+	mu     sync.RWMutex // guards closed against a send on the closed queue
+	closed bool
+}
+
+// NewRecorder starts the workers; Close ends them.
+func NewRecorder(o Options) *Recorder {
+	if o.Workers == 0 {
+		o.Workers = 2
+	}
+	if o.Queue == 0 {
+		o.Queue = 1024
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Recorder{log: o.Log, sinks: o.Sinks, queue: make(chan *trace, o.Queue)}
+	for range o.Workers {
+		r.workers.Go(r.work)
+	}
+	return r
+}
+
+// Wrap starts a record.
+func (r *Recorder) Wrap(c net.Conn) *Conn {
+	wrapped := &Conn{Conn: c, recorder: r, id: r.last.Add(1)}
+	wrapped.trace.Store(&trace{
+		id: wrapped.id, start: time.Now(), arena: arenas.Get().(*arena), segments: make([]segment, 0, 16),
+		remote: c.RemoteAddr().String(), local: c.LocalAddr().String(),
+	})
+	return wrapped
+}
+
+// Dropped counts the records that were lost because the queue was full, or their dissection failed.
+func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
+
+// Close waits until every record that was handed over has reached the sinks. Later records are dropped.
+func (r *Recorder) Close() {
+	r.mu.Lock()
+	already := r.closed
+	r.closed = true
+	r.mu.Unlock()
+	if !already {
+		close(r.queue)
+	}
+	r.workers.Wait()
+}
+
+// hand gives a frozen trace to the workers, or drops it: no connection ever waits for its record.
+func (r *Recorder) hand(t *trace) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.closed {
+		select {
+		case r.queue <- t:
+			return
+		default:
+		}
+	}
+	r.dropped.Add(1)
+	t.release()
+}
+
+func (r *Recorder) work() {
+	for t := range r.queue {
+		r.tell(t)
+	}
+}
+
+// tell dissects and delivers. Hostile bytes or a faulty sink may cost a record, never the program.
+func (r *Recorder) tell(t *trace) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			r.dropped.Add(1)
+			r.log.Error("handshake record lost", "id", t.id, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		}
+	}()
+	event := dissect(t)
+	t.release()
+	for _, sink := range r.sinks {
+		sink.Handshake(event)
+	}
+}

@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"padlock/handshake"
+	"padlock/proxy/message"
+)
+
+// conn is a connection that has finished its handshake, as its front sees it: the plaintext side.
+type conn struct {
+	*tls.Conn
+	trace *handshake.Conn // nil when handshakes are off
+	facts message.Conn
+	seen  bool // the first application byte was read; Read is called by one goroutine at a time
+}
+
+func (c *conn) Facts() *message.Conn { return &c.facts }
+
+// Read tells the recorder of the first application byte, up to which a client can still reject what it was shown.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.trace != nil && !c.seen {
+		if n > 0 {
+			c.seen = true
+			c.trace.FirstByte()
+		} else if err != nil {
+			c.trace.ReadError(err)
+		}
+	}
+	return n, err
+}
+
+// serve takes a connection from its first byte to the front that its ALPN names.
+func (s *Server) serve(raw net.Conn) {
+	c := &conn{facts: message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String()}}
+	below := raw
+	if s.deps.Recorder != nil {
+		c.trace = s.deps.Recorder.Wrap(raw)
+		c.facts.Handshake = c.trace.ID()
+		below = c.trace
+	}
+	c.Conn = tls.Server(below, s.listener)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Handshake)
+	err := c.HandshakeContext(ctx)
+	cancel()
+	state := c.ConnectionState()
+	if c.trace != nil {
+		c.trace.Done(state, err)
+	}
+	if err != nil {
+		s.refuse(below, c.trace, err)
+		return
+	}
+	c.facts.TLS = &state
+	c.facts.Policy = s.state.Load().policy(state.ServerName)
+	if state.NegotiatedProtocol == "h2" {
+		s.http2.ServeConn(c, &c.facts)
+		return
+	}
+	s.http1.ServeConn(c)
+}
+
+// configForClient chooses the TLS policy by the server name. The clone is made here, inside the callback,
+// because crypto/tls then keeps the session-ticket keys of the listener's config.
+func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	policy := s.state.Load().policy(hello.ServerName).config
+	trace, ok := handshake.FromHello(hello)
+	if !ok {
+		return policy, nil
+	}
+	config := policy.Clone()
+	config.KeyLogWriter = trace.KeyLogWriter()
+	choose := config.GetCertificate
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		certificate, err := choose(hello)
+		trace.Certificate(certificate)
+		return certificate, err
+	}
+	return config, nil
+}
+
+// refuse ends a connection whose handshake failed, so that the client still gets our alert or redirect.
+func (s *Server) refuse(c net.Conn, trace *handshake.Conn, err error) {
+	var notTLS tls.RecordHeaderError
+	if errors.As(err, &notTLS) && notTLS.Conn != nil {
+		s.answerPlaintext(c, trace, notTLS.RecordHeader[:])
+	}
+	linger(c)
+}
+
+const (
+	lingerBytes = 64 << 10
+	lingerTime  = 300 * time.Millisecond
+)
+
+// linger closes in three steps. Closing at once while the client's bytes are still unread makes the kernel send a reset,
+// which throws away the alert that the client has not read yet.
+func linger(c net.Conn) {
+	defer c.Close()
+	half, ok := c.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c, lingerBytes)
+}

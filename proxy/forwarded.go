@@ -1,0 +1,71 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+
+	"padlock/proxy/message"
+)
+
+// ours are the fields by which backends learn about the client. A client's own are a claim, not a fact, so they are dropped.
+var ours = map[string]bool{
+	"x-forwarded-for": true, "x-forwarded-proto": true, "x-forwarded-host": true, "x-forwarded-port": true,
+	"x-forwarded-server": true, "x-forwarded-ssl": true, "x-forwarded-prefix": true, "forwarded": true, "x-real-ip": true,
+	"true-client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true, "x-original-forwarded-for": true,
+	"x-forwarded-client-cert": true, "x-ssl-client-cert": true, "x-client-cert": true, "client-cert": true, "client-cert-chain": true,
+	"host": true, "content-length": true, "transfer-encoding": true,
+}
+
+// spoofs reports whether a client's field stands for one of ours, also under an alias:
+// CGI-like backends read X_Forwarded_For and X.Forwarded.For as the same variable.
+func spoofs(name string) bool {
+	name = strings.ToLower(name)
+	if !strings.ContainsAny(name, "_.") {
+		return ours[name] && name != "content-length"
+	}
+	return ours[strings.NewReplacer("_", "-", ".", "-").Replace(name)]
+}
+
+// prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
+func prepare(r *message.Request, forwarded bool) bool {
+	if r.Upgrade != "" && r.Upgrade != "websocket" {
+		r.Upgrade = "" // h2c and the like: ignored, as RFC 9110 section 7.8 allows
+	}
+	if r.Upgrade != "" && (r.Method != "GET" || r.Body != nil) {
+		return false
+	}
+	teTrailers := r.Fields.HasToken("TE", "trailers")
+	r.Fields.RemoveHopByHop()
+	r.Fields.DelFunc(spoofs)
+	if teTrailers {
+		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
+	}
+	client := clientIP(r.Conn.Remote)
+	r.Fields.Add("X-Forwarded-For", client)
+	r.Fields.Add("X-Forwarded-Proto", r.Scheme)
+	r.Fields.Add("X-Forwarded-Host", r.Host)
+	if forwarded {
+		r.Fields.Add("Forwarded", forwardedElement(client, r.Host, r.Scheme))
+	}
+	return true
+}
+
+func clientIP(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return "unknown"
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().WithZone("").String()
+	}
+	return host
+}
+
+// forwardedElement is RFC 7239 section 4: an IPv6 address goes in brackets and quotes.
+func forwardedElement(client, host, proto string) string {
+	if strings.Contains(client, ":") {
+		client = `"[` + client + `]"`
+	}
+	return "for=" + client + `;host="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(host) + `";proto=` + proto
+}

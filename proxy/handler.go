@@ -1,0 +1,265 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/proxy/upstream"
+)
+
+// handler answers every request of every front: it finds the site, forwards, and logs.
+type handler struct {
+	state   func() *state
+	page    Page
+	access  *accessLog
+	details bool // error pages say what was tried
+}
+
+// exchange is what one request has come to, for the access log.
+type exchange struct {
+	request  *message.Request
+	w        *countingWriter
+	start    time.Time
+	bytesIn  atomic.Int64 // the body may still be read while the response ends
+	upstream string
+	err      string
+}
+
+func (h *handler) Serve(ctx context.Context, r *message.Request, w message.Writer) {
+	x := &exchange{request: r, w: &countingWriter{Writer: w}, start: time.Now()}
+	if r.Body != nil {
+		r.Body = &countingBody{Body: r.Body, n: &x.bytesIn}
+	}
+	h.serve(ctx, x)
+	h.access.record(x)
+}
+
+func (h *handler) serve(ctx context.Context, x *exchange) {
+	r := x.request
+	if r.Method == "CONNECT" {
+		fail(x, 405, "CONNECT is not for a reverse proxy", "")
+		return
+	}
+	site, ok := h.state().site(r.Host)
+	if !ok || r.Conn == nil || site.policy != r.Conn.Policy {
+		// RFC 9110 section 15.5.20: this connection was not made for that host.
+		fail(x, 421, "This connection does not serve the host asked for", "")
+		return
+	}
+	switch {
+	case site.upstream != nil:
+		h.forward(ctx, x, site)
+	case h.page != nil:
+		h.servePage(ctx, x)
+	default:
+		fail(x, 404, "There is nothing here", "")
+	}
+}
+
+func (h *handler) servePage(ctx context.Context, x *exchange) {
+	if x.request.Method != "GET" && x.request.Method != "HEAD" {
+		fail(x, 405, "This page can only be read", "")
+		return
+	}
+	if path, _, _ := strings.Cut(x.request.Target, "?"); path != "/" {
+		fail(x, 404, "There is nothing here", "")
+		return
+	}
+	html := h.page.HTML(ctx, x.request.Conn.Handshake, x.request.Host)
+	fields := message.Fields{
+		{Name: "Content-Type", Value: "text/html; charset=utf-8"},
+		{Name: "Content-Security-Policy", Value: h.page.ContentSecurityPolicy()},
+		{Name: "Cache-Control", Value: "no-store"},
+		{Name: "X-Content-Type-Options", Value: "nosniff"},
+		{Name: "Referrer-Policy", Value: "no-referrer"},
+	}
+	if x.w.Head(200, fields, int64(len(html))) == nil && x.request.Method == "GET" {
+		_, _ = x.w.Write(html)
+	}
+}
+
+func (h *handler) forward(ctx context.Context, x *exchange, site *site) {
+	x.upstream = site.upstream.Target().String()
+	if !prepare(x.request, site.forwarded) {
+		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
+		return
+	}
+	response, err := site.upstream.RoundTrip(ctx, x.request, func(status int, fields message.Fields) error {
+		fields.RemoveHopByHop()
+		return x.w.Interim(status, fields)
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		x.err = "client went away"
+		x.w.Abort()
+	case err != nil:
+		h.failUpstream(x, err)
+	case response.Tunnel != nil:
+		tunnel(ctx, x, response)
+	default:
+		relay(x, response)
+	}
+}
+
+func (h *handler) failUpstream(x *exchange, err error) {
+	status, text, detail := 502, "The application behind this address did not answer", ""
+	var failure *upstream.Error
+	if errors.As(err, &failure) {
+		x.err = failure.Error()
+		if failure.Timeout() {
+			status, text = 504, "The application behind this address took too long to answer"
+		}
+		if h.details {
+			detail = "padlock tried " + failure.Target.String() + ": " + failure.Reason() + "."
+		}
+	}
+	fail(x, status, text, detail)
+}
+
+// Bodies pass through buffers of this size: larger ones gained nothing, and two TLS records fill one.
+const bufferSize = 32 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// relay passes a response on as it comes: each read is flushed unless more is known to follow at once.
+func relay(x *exchange, response *message.Response) {
+	defer response.Body.Close()
+	response.Fields.RemoveHopByHop()
+	if x.w.Head(response.Status, response.Fields, response.ContentLength) != nil {
+		return
+	}
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	streamed := response.ContentLength < 0
+	for {
+		n, err := response.Body.Read(buffer[:])
+		if n > 0 {
+			if _, werr := x.w.Write(buffer[:n]); werr != nil {
+				x.err = "client: " + werr.Error()
+				x.w.Abort()
+				return
+			}
+			// A body without a known length may be an event stream, whose reader waits for every byte.
+			if streamed && err == nil {
+				_ = x.w.Flush()
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			x.w.Trailers(response.Body.Trailers())
+			return
+		default:
+			x.err = "target broke off its response: " + err.Error()
+			x.w.Abort()
+			return
+		}
+	}
+}
+
+// tunnel joins the client and the target after a WebSocket handshake, until both have ended or either has failed.
+func tunnel(ctx context.Context, x *exchange, response *message.Response) {
+	defer response.Tunnel.Close()
+	accept := response.Fields
+	accept.RemoveHopByHop()
+	accept = append(message.Fields{{Name: "Connection", Value: "Upgrade"}, {Name: "Upgrade", Value: x.request.Upgrade}}, accept...)
+	client, err := x.w.Tunnel(accept)
+	if err != nil {
+		x.err = "client: " + err.Error()
+		return
+	}
+	defer client.Close()
+	up := make(chan error, 1)
+	go func() {
+		n, err := pipe(response.Tunnel, client)
+		x.bytesIn.Add(n)
+		if err != nil {
+			client.Close()
+			response.Tunnel.Close()
+		}
+		up <- err
+	}()
+	n, err := pipe(client, response.Tunnel)
+	x.w.bytes += n
+	if err != nil {
+		client.Close()
+	}
+	// The target has ended; a client that does not end within this time is cut, so that no half-open tunnel stays.
+	timer := time.AfterFunc(tunnelLinger, func() { client.Close(); response.Tunnel.Close() })
+	defer timer.Stop()
+	<-up
+}
+
+const tunnelLinger = 10 * time.Second
+
+// pipe copies until src ends, and passes the end on.
+func pipe(dst io.WriteCloser, src io.Reader) (int64, error) {
+	buffer := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buffer)
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buffer[:])
+	if err != nil {
+		return n, err
+	}
+	if half, ok := dst.(interface{ CloseWrite() error }); ok {
+		return n, half.CloseWrite()
+	}
+	return n, dst.Close()
+}
+
+// hostname is the canonical name of a Host or :authority value; its port does not matter for routing.
+func hostname(host string) (string, bool) {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if strings.Trim(port, "0123456789") != "" {
+			return "", false
+		}
+		host = name
+	}
+	return config.CanonicalHost(host)
+}
+
+type countingWriter struct {
+	message.Writer
+	status  int
+	bytes   int64
+	aborted bool
+}
+
+func (w *countingWriter) Head(status int, fields message.Fields, length int64) error {
+	w.status = status
+	return w.Writer.Head(status, fields, length)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *countingWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
+	w.status = 101
+	return w.Writer.Tunnel(fields)
+}
+
+func (w *countingWriter) Abort() {
+	w.aborted = true
+	w.Writer.Abort()
+}
+
+type countingBody struct {
+	message.Body
+	n *atomic.Int64
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.Body.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}

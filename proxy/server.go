@@ -1,0 +1,189 @@
+// Package proxy accepts connections, terminates TLS, and forwards requests to upstreams.
+//
+//	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: log})
+//	err = server.Serve(ctx, https, http)   // until ctx ends, then drains
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"padlock/config"
+	"padlock/handshake"
+	"padlock/proxy/http1"
+	"padlock/proxy/http2"
+)
+
+// CertificateSource has a certificate for a handshake. (nil, nil) refuses the name: the client sees unrecognized_name.
+// It is called from many goroutines.
+type CertificateSource interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+// Page is what a site without a target shows: the visitor's own handshake.
+type Page interface {
+	HTML(ctx context.Context, handshakeID uint64, host string) []byte
+	ContentSecurityPolicy() string
+}
+
+// Dependencies are what the proxy is given. Recorder, Page and AccessLog may be nil, which turns them off.
+type Dependencies struct {
+	Certificates CertificateSource
+	Recorder     *handshake.Recorder
+	Page         Page
+	Log          *slog.Logger
+	AccessLog    io.Writer
+}
+
+// Server is a running configuration. Serve is called once.
+type Server struct {
+	cfg      *config.Config
+	deps     Dependencies
+	state    atomic.Pointer[state]
+	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
+	access   *accessLog
+	http1    *http1.Server
+	http2    *http2.Server
+	slots    chan struct{}  // one per open connection
+	open     sync.WaitGroup // connections before their front has them
+}
+
+// New builds a server; it opens nothing yet.
+func New(cfg *config.Config, deps Dependencies) (*Server, error) {
+	built, err := newState(cfg, deps.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections)}
+	s.state.Store(built)
+	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
+	return s, nil
+}
+
+// Serve accepts on the listeners until ctx ends, then finishes open requests within the shutdown timeout.
+// It returns nil after a graceful end, and closes the listeners in any case.
+func (s *Server) Serve(ctx context.Context, https, plain []net.Listener) error {
+	if err := s.start(); err != nil {
+		return errors.Join(err, closeAll(https), closeAll(plain))
+	}
+	redirect := s.redirectServer(https)
+	failed := make(chan error, len(https)+len(plain))
+	var accepting sync.WaitGroup
+	for _, l := range https {
+		accepting.Go(func() { failed <- s.accept(l) })
+	}
+	for _, l := range plain {
+		accepting.Go(func() { failed <- redirect.Serve(l) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	_ = closeAll(https) // a listener that is closed already is as good
+	accepting.Go(func() { s.shutdown(redirect) })
+	accepting.Wait()
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) start() error {
+	s.access = newAccessLog(s.deps.AccessLog)
+	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails}
+	t := s.cfg.Timeouts
+	var err error
+	s.http2, err = http2.NewServer(http2.ServerOptions{Handler: h, Idle: t.Idle, Stall: t.Stall, Head: s.cfg.Limits.Head, Log: s.deps.Log})
+	if err != nil {
+		return err
+	}
+	s.http1 = http1.NewServer(http1.ServerOptions{Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Head: s.cfg.Limits.Head, Log: s.deps.Log})
+	return nil
+}
+
+func (s *Server) shutdown(redirect *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)
+	defer cancel()
+	var fronts sync.WaitGroup
+	for _, end := range []func(context.Context) error{redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown} {
+		fronts.Go(func() { _ = end(ctx) })
+	}
+	fronts.Wait()
+	s.open.Wait()
+	s.state.Load().close()
+	s.access.close()
+}
+
+// accept takes connections, as many at once as there are slots; further ones wait in the kernel's backlog.
+func (s *Server) accept(l net.Listener) error {
+	backoff := backoff{log: s.deps.Log}
+	for {
+		s.slots <- struct{}{}
+		c, err := l.Accept()
+		if err != nil {
+			<-s.slots
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			backoff.wait(err)
+			continue
+		}
+		backoff.reset()
+		s.open.Go(func() { s.serve(&slotConn{Conn: c, slots: s.slots}) })
+	}
+}
+
+// slotConn gives its slot back when it is closed.
+type slotConn struct {
+	net.Conn
+	slots chan struct{}
+	once  sync.Once
+}
+
+func (c *slotConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { <-c.slots })
+	return err
+}
+
+func (c *slotConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// backoff spaces out accept errors such as a lack of descriptors, which would otherwise spin, and says so once a minute.
+type backoff struct {
+	log   *slog.Logger
+	delay time.Duration
+	said  time.Time
+}
+
+func (b *backoff) wait(err error) {
+	b.delay = min(max(2*b.delay, 5*time.Millisecond), time.Second)
+	if time.Since(b.said) > time.Minute {
+		b.log.Warn("cannot accept connections", "error", err)
+		b.said = time.Now()
+	}
+	time.Sleep(b.delay)
+}
+
+func (b *backoff) reset() { b.delay = 0 }
+
+func closeAll(listeners []net.Listener) error {
+	var errs []error
+	for _, l := range listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+
+	"padlock/config"
+	"padlock/proxy/upstream"
+)
+
+// state is what a configuration comes to. Published behind one pointer, it never changes.
+type state struct {
+	exact    map[string]*site
+	wildcard map[string]*site // "*.example.com" stands under "example.com"
+	fallback *site            // "*"
+	plain    *tlsPolicy       // of sites that ask for no client certificate
+}
+
+// site is a set of names with one policy.
+type site struct {
+	policy    *tlsPolicy
+	upstream  *upstream.Upstream // nil: the built-in page
+	forwarded bool
+}
+
+// tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer.
+type tlsPolicy struct{ config *tls.Config }
+
+func newState(cfg *config.Config, certificates CertificateSource) (*state, error) {
+	base := baseTLS(cfg, certificates)
+	s := &state{exact: map[string]*site{}, wildcard: map[string]*site{}, plain: &tlsPolicy{base}}
+	for i := range cfg.Sites {
+		if err := s.add(cfg, &cfg.Sites[i], base); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *state) add(cfg *config.Config, c *config.Site, base *tls.Config) error {
+	policy, err := newPolicy(c, s.plain, base)
+	if err != nil {
+		return err
+	}
+	built := &site{policy: policy}
+	for _, route := range c.Routes {
+		built.forwarded = route.Forwarded
+		for _, target := range route.To {
+			if built.upstream, err = upstream.New(route, target, cfg.Timeouts); err != nil {
+				return err
+			}
+		}
+	}
+	for _, host := range c.Hosts {
+		switch suffix, wildcard := strings.CutPrefix(host, "*."); {
+		case host == "*":
+			s.fallback = built
+		case wildcard:
+			s.wildcard[suffix] = built
+		default:
+			s.exact[host] = built
+		}
+	}
+	return nil
+}
+
+// site finds the site of a Host value: exact, then wildcard for one label as in a certificate, then the fallback.
+func (s *state) site(host string) (*site, bool) {
+	name, ok := hostname(host)
+	if !ok {
+		return nil, false
+	}
+	return s.named(name)
+}
+
+func (s *state) named(name string) (*site, bool) {
+	if found, ok := s.exact[name]; ok {
+		return found, true
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		if found, ok := s.wildcard[parent]; ok {
+			return found, true
+		}
+	}
+	return s.fallback, s.fallback != nil
+}
+
+// policy is the TLS policy for a server name; without one, or for an unknown one, the plain policy,
+// under which no site that asks for client certificates can be reached.
+func (s *state) policy(sni string) *tlsPolicy {
+	if name, ok := config.CanonicalHost(sni); ok {
+		if found, ok := s.named(name); ok {
+			return found.policy
+		}
+	}
+	if s.fallback != nil {
+		return s.fallback.policy
+	}
+	return s.plain
+}
+
+func (s *state) close() {
+	for _, sites := range []map[string]*site{s.exact, s.wildcard, {"*": s.fallback}} {
+		for _, site := range sites {
+			if site != nil && site.upstream != nil {
+				site.upstream.Close()
+			}
+		}
+	}
+}
+
+// baseTLS leaves cipher suites and groups to crypto/tls, which puts X25519MLKEM768 first.
+func baseTLS(cfg *config.Config, certificates CertificateSource) *tls.Config {
+	c := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: certificates.GetCertificate,
+	}
+	if cfg.TLS.MinVersion == "1.3" {
+		c.MinVersion = tls.VersionTLS13
+	}
+	return c
+}
+
+// newPolicy asks for client certificates where the site wants them. Such a policy issues and accepts no session tickets:
+// a ticket from elsewhere, or from before its CA changed, must not stand in for the certificate.
+func newPolicy(c *config.Site, plain *tlsPolicy, base *tls.Config) (*tlsPolicy, error) {
+	auth := c.TLS.ClientAuth
+	if auth == nil {
+		return plain, nil
+	}
+	bundle, err := os.ReadFile(auth.CA)
+	if err != nil {
+		return nil, fmt.Errorf("reading the client CA of site %s: %w", c.Hosts[0], err)
+	}
+	policy := base.Clone()
+	policy.SessionTicketsDisabled = true
+	policy.ClientAuth = tls.RequireAndVerifyClientCert
+	if auth.Mode == "request" {
+		policy.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	policy.ClientCAs = x509.NewCertPool()
+	if !policy.ClientCAs.AppendCertsFromPEM(bundle) {
+		return nil, fmt.Errorf("the client CA file %q of site %s holds no certificate in PEM", auth.CA, c.Hosts[0])
+	}
+	return &tlsPolicy{policy}, nil
+}
