@@ -1,0 +1,186 @@
+package handshake
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"padlock/handshake/wire"
+)
+
+// NewStory returns a Sink that tells each handshake stage by stage, in several lines written at once.
+func NewStory(w io.Writer, colour bool) Sink {
+	return &writerSink{w: w, render: func(e *Event) []byte { return []byte(story(e, palette(colour))) }}
+}
+
+// NewLine returns a Sink that writes one line for each handshake.
+func NewLine(w io.Writer) Sink {
+	return &writerSink{w: w, render: func(e *Event) []byte { return []byte(line(e) + "\n") }}
+}
+
+// Failures passes on only what was not complete.
+func Failures(s Sink) Sink { return failures{s} }
+
+type failures struct{ Sink }
+
+func (f failures) Handshake(e *Event) {
+	if e.Outcome != Complete {
+		f.Sink.Handshake(e)
+	}
+}
+
+// writerSink writes each event with a single Write.
+type writerSink struct {
+	render func(*Event) []byte
+	mu     sync.Mutex
+	w      io.Writer
+}
+
+func (s *writerSink) Handshake(e *Event) {
+	text := s.render(e)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = s.w.Write(text) // there is nobody to tell: this is where telling happens
+}
+
+type palette bool
+
+func (p palette) paint(code, text string) string {
+	if !p {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (p palette) bold(text string) string { return p.paint("1", text) }
+func (p palette) dim(text string) string  { return p.paint("2", text) }
+func (p palette) red(text string) string  { return p.paint("31", text) }
+func (p palette) green(text string) string {
+	return p.paint("32", text)
+}
+
+func story(e *Event, p palette) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s   %s\n", p.bold(fmt.Sprintf("#%d %s → %s", e.ID, e.Remote, name(e))), strings.Join(facts(e), " · "))
+	last := time.Duration(-1)
+	for _, s := range e.Stages {
+		at := ""
+		if s.At != last {
+			at = "+" + ms(s.At)
+		}
+		last = s.At
+		size := ""
+		if s.Size > 0 {
+			size = fmt.Sprintf("%d B", s.Size)
+		}
+		arrow := "client →"
+		if s.From == Server {
+			arrow = "server ←"
+		}
+		text := fmt.Sprintf("  %s %9s %-19s %-68s %7s  ", arrow, at, stageTitle(s.Name), s.Text, size)
+		switch s.Name {
+		case "alert", "close":
+			text = p.red(text)
+		case "first_byte":
+			text = p.green(text)
+		}
+		b.WriteString(text + p.dim(string(s.Label)) + "\n")
+	}
+	if e.Truncated {
+		b.WriteString("  (more was sent than is recorded)\n")
+	}
+	if f := e.Failure; f != nil {
+		b.WriteString(failureStory(f, p))
+	}
+	return b.String()
+}
+
+func failureStory(f *Failure, p palette) string {
+	var b strings.Builder
+	ended := fmt.Sprintf("the %s hung up after %s", f.By, stageTitle(f.Stage))
+	if f.Alert >= 0 {
+		ended += fmt.Sprintf(" with alert %d, %s", f.Alert, f.AlertName)
+	}
+	fmt.Fprintf(&b, "  %s %s\n", p.red("✗"), p.bold(ended))
+	fmt.Fprintf(&b, "    cause: %s (%s)\n    to do: %s\n", f.Cause, f.Confidence, f.Remedy)
+	if f.GoError != "" {
+		fmt.Fprintf(&b, "    %s\n", p.dim("crypto/tls says: "+f.GoError))
+	}
+	return b.String()
+}
+
+func line(e *Event) string {
+	parts := append([]string{fmt.Sprintf("#%d %s → %s", e.ID, e.Remote, name(e)), string(e.Outcome)}, facts(e)...)
+	if f := e.Failure; f != nil {
+		ended := fmt.Sprintf("%s hung up after %s", f.By, f.Stage)
+		if f.Alert >= 0 {
+			ended += fmt.Sprintf(", alert %d %s", f.Alert, f.AlertName)
+		}
+		parts = append(parts, ended, f.Cause+" ("+f.Confidence+")", "to do: "+f.Remedy)
+	}
+	return strings.Join(parts, " · ")
+}
+
+func name(e *Event) string {
+	if e.SNI == "" {
+		return "(no name)"
+	}
+	return e.SNI
+}
+
+func facts(e *Event) []string {
+	var out []string
+	if e.Version != 0 {
+		out = append(out, "TLS "+wire.VersionName(e.Version))
+	}
+	for _, fact := range []string{e.Group, e.CipherSuite, e.ALPN} {
+		if fact != "" {
+			out = append(out, fact)
+		}
+	}
+	if e.Resumed {
+		out = append(out, "resumed")
+	}
+	return append(out, ms(e.Duration))
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+
+// stageTitle is the message's name as the RFC writes it.
+func stageTitle(name string) string {
+	switch name {
+	case "first_byte":
+		return "first byte"
+	case "tcp_accept":
+		return "TCP accept"
+	case "alert", "close":
+		return name
+	}
+	var b strings.Builder
+	for word := range strings.SplitSeq(name, "_") {
+		if word != "" {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+	}
+	return b.String()
+}
+
+// NewJSON returns a Sink that writes one JSON object a line. The names of its fields are stable within a schema number.
+func NewJSON(w io.Writer) Sink {
+	locked := &lockedWriter{w: w}
+	return jsonSink{slog.New(slog.NewJSONHandler(locked, &slog.HandlerOptions{ReplaceAttr: withoutLevel}))}
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
