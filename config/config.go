@@ -22,6 +22,7 @@ type Config struct {
 	AccessLog    AccessLog    `yaml:"access_log"`
 	Timeouts     Timeouts     `yaml:"timeouts"`
 	Limits       Limits       `yaml:"limits"`
+	ErrorDetails bool         `yaml:"error_details"` // error pages name the target and what went wrong; for development
 	Sites        []Site       `yaml:"sites"`
 }
 
@@ -75,7 +76,6 @@ type Timeouts struct {
 type Limits struct {
 	Connections int `yaml:"connections"` // 20,000 open client connections
 	Head        int `yaml:"head"`        // 65,536 bytes of request head
-	Fields      int `yaml:"fields"`      // 200 fields in a request head
 }
 
 // Site is a set of names with one policy.

@@ -1,0 +1,209 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// decoder fills structures from YAML nodes by their yaml tags. It is strict, and goes on after an error to find them all.
+type decoder struct {
+	file   string
+	getenv func(string) (string, bool)
+	errs   Errors
+	places map[string]*yaml.Node // where each path stands, for validation
+}
+
+func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
+	d.errs = append(d.errs, Error{d.file, n.Line, n.Column, path, fmt.Sprintf(format, args...)})
+}
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
+
+func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
+	d.places[path] = n
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		d.fail(n, path, "anchors and aliases are not supported: write the value out")
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.decode(n, v.Elem(), path)
+	case v.Addr().Type().Implements(textType) || v.Type() == durationType:
+		d.scalar(n, v, path)
+	case v.Kind() == reflect.Struct:
+		d.mapping(n, v, path)
+	case v.Kind() == reflect.Slice:
+		d.sequence(n, v, path)
+	default:
+		d.scalar(n, v, path)
+	}
+}
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "must be a mapping of keys to values")
+		return
+	}
+	fields := map[string]reflect.Value{}
+	var known []string
+	for i := range v.NumField() {
+		key := v.Type().Field(i).Tag.Get("yaml")
+		fields[key] = v.Field(i)
+		known = append(known, key)
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		at := strings.TrimPrefix(path+"."+key.Value, ".")
+		field, ok := fields[key.Value]
+		switch {
+		case !ok:
+			d.fail(key, at, "unknown key%s", suggestion(key.Value, known))
+		case seen[key.Value]:
+			d.fail(key, at, "is given twice")
+		case value.Tag == "!!null" && field.Kind() != reflect.Slice:
+			d.fail(value, at, "has no value")
+		default:
+			seen[key.Value] = true
+			d.decode(value, field, at)
+		}
+	}
+}
+
+// sequence also takes a single value for a list of one.
+func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
+	items := n.Content
+	switch {
+	case n.Tag == "!!null":
+		items = nil
+	case n.Kind == yaml.ScalarNode && v.Type().Elem().Kind() != reflect.Struct || n.Kind == yaml.ScalarNode && reflect.PointerTo(v.Type().Elem()).Implements(textType):
+		items = []*yaml.Node{n}
+	case n.Kind != yaml.SequenceNode:
+		d.fail(n, path, "must be a list")
+		return
+	}
+	list := reflect.MakeSlice(v.Type(), len(items), len(items))
+	for i, item := range items {
+		d.decode(item, list.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+	v.Set(list)
+}
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.ScalarNode {
+		d.fail(n, path, "must be a single value")
+		return
+	}
+	text, err := d.expand(n.Value)
+	if err == nil {
+		err = setScalar(v, text)
+	}
+	if err != nil {
+		d.fail(n, path, "%v", err)
+	}
+}
+
+func setScalar(v reflect.Value, text string) error {
+	if unmarshaler, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return unmarshaler.UnmarshalText([]byte(text))
+	}
+	switch {
+	case v.Type() == durationType:
+		duration, err := time.ParseDuration(text)
+		if err != nil || duration <= 0 {
+			return fmt.Errorf("%q is not a duration such as 10s or 2m", text)
+		}
+		v.SetInt(int64(duration))
+	case v.Kind() == reflect.String:
+		v.SetString(text)
+	case v.Kind() == reflect.Bool:
+		value, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(value)
+	case v.Kind() == reflect.Int:
+		value, err := strconv.Atoi(text)
+		if err != nil || value <= 0 {
+			return fmt.Errorf("%q is not a whole number above 0", text)
+		}
+		v.SetInt(int64(value))
+	default:
+		return fmt.Errorf("config: no way to decode %s", v.Type())
+	}
+	return nil
+}
+
+// expand replaces ${NAME} and ${NAME:-default} by the environment's values. It works on decoded values,
+// so that a variable's content can never change the structure of the file.
+func (d *decoder) expand(text string) (string, error) {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, "${")
+		b.WriteString(before)
+		if !found {
+			return b.String(), nil
+		}
+		expression, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return "", fmt.Errorf("%q has no closing }", "${"+rest)
+		}
+		name, fallback, hasFallback := strings.Cut(expression, ":-")
+		value, set := d.getenv(name)
+		switch {
+		case set:
+			b.WriteString(value)
+		case hasFallback:
+			b.WriteString(fallback)
+		default:
+			return "", fmt.Errorf("the environment variable %s is not set; ${%s:-default} gives it a default", name, name)
+		}
+		text = after
+	}
+}
+
+// suggestion names the known key that is nearest, if one is near enough to be meant.
+func suggestion(key string, known []string) string {
+	best, distance := "", 3
+	for _, k := range known {
+		if n := editDistance(key, k); n < distance {
+			best, distance = k, n
+		}
+	}
+	if best == "" {
+		return "; known here: " + strings.Join(known, ", ")
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func lookupEnv(name string) (string, bool) { return os.LookupEnv(name) }

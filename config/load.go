@@ -1,0 +1,129 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const maxFile = 1 << 20
+
+// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
+func Load(path string, stdin io.Reader) (*Config, error) {
+	source, name := stdin, "standard input"
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading the configuration: %w", err)
+		}
+		defer f.Close()
+		source, name = f, path
+	}
+	data, err := io.ReadAll(io.LimitReader(source, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the configuration %q: %w", name, err)
+	case len(data) > maxFile:
+		return nil, fmt.Errorf("reading the configuration %q: larger than %d bytes", name, maxFile)
+	}
+	return Parse(name, data)
+}
+
+// Parse decodes and validates a file's content; name is what errors call it.
+func Parse(name string, data []byte) (*Config, error) {
+	cfg := Default()
+	d := &decoder{file: name, getenv: lookupEnv, places: map[string]*yaml.Node{}}
+	var document yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	err := decoder.Decode(&document)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, Errors{{File: name, Line: 1, Column: 1, Message: "the file is empty: it needs at least sites"}}
+	case err != nil:
+		return nil, Errors{syntaxError(name, err)}
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, Errors{{File: name, Line: 1, Column: 1, Message: "the file must hold exactly one document"}}
+	}
+	d.decode(document.Content[0], reflect.ValueOf(cfg).Elem(), "")
+	if len(d.errs) == 0 {
+		d.errs = validate(cfg)
+		for i, e := range d.errs {
+			d.errs[i] = d.place(e)
+		}
+	}
+	if len(d.errs) > 0 {
+		return nil, d.errs
+	}
+	return cfg, nil
+}
+
+// place finds the line of a validation error: its own, or that of the nearest part that stands in the file.
+func (d *decoder) place(e Error) Error {
+	for path := e.Path; ; path = parent(path) {
+		if n, ok := d.places[path]; ok {
+			e.File, e.Line, e.Column = d.file, n.Line, n.Column
+			return e
+		}
+		if path == "" {
+			return e
+		}
+	}
+}
+
+func parent(path string) string {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '.' || path[i] == '[' {
+			return path[:i]
+		}
+	}
+	return ""
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+): `)
+
+func syntaxError(name string, err error) Error {
+	e := Error{File: name, Line: 1, Column: 1, Message: "not YAML: " + err.Error()}
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		e.Line, _ = strconv.Atoi(m[1])
+	}
+	return e
+}
+
+// Default is the configuration that a file or the flags change.
+func Default() *Config {
+	return &Config{
+		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}},
+		Admin:        "off",
+		Storage:      defaultStorage(),
+		Organization: "padlock local development",
+		TLS:          TLS{MinVersion: "1.2"},
+		Handshakes:   Handshakes{Show: "all", Format: "story", Output: "stderr"},
+		AccessLog:    AccessLog{Format: "json", Output: "stdout"},
+		Timeouts: Timeouts{
+			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second,
+			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second,
+		},
+		Limits: Limits{Connections: 20_000, Head: 64 << 10},
+	}
+}
+
+// defaultStorage is the user's data directory (XDG Base Directory Specification).
+func defaultStorage() string {
+	if base := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "padlock")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "padlock")
+	}
+	return ""
+}

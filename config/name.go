@@ -1,0 +1,58 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// CanonicalHost is the one form of a host name that TLS, routing and policy compare: lower case, without the trailing dot,
+// an IPv6 address without brackets. It holds no port. ok is false for what is neither an address nor a name
+// of letters, digits, hyphens and underscores (RFC 1123 section 2.1, RFC 5891 section 4.4).
+func CanonicalHost(host string) (name string, ok bool) {
+	if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
+		inner, bracketed = strings.CutSuffix(inner, "]")
+		addr, err := netip.ParseAddr(inner)
+		if !bracketed || err != nil || !addr.Is6() || addr.Zone() != "" {
+			return "", false
+		}
+		return addr.String(), true
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().String(), addr.Zone() == ""
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "" || len(host) > 253 {
+		return "", false
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if !validLabel(label) {
+			return "", false
+		}
+	}
+	return host, true
+}
+
+func validLabel(label string) bool {
+	if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+		return false
+	}
+	for i := range len(label) {
+		if c := label[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// canonicalPattern accepts what CanonicalHost does, and *.name, and * for any name.
+func canonicalPattern(pattern string) (string, bool) {
+	if pattern == "*" {
+		return pattern, true
+	}
+	parent, wildcard := strings.CutPrefix(pattern, "*.")
+	name, ok := CanonicalHost(parent)
+	if wildcard {
+		name = "*." + name
+	}
+	return name, ok
+}

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+const targetForms = "a target is a port (3000), host:port, http://host[:port], https://host[:port] or unix:PATH"
+
+// ParseTarget reads a backend's address. A bare port means localhost, IPv4 or IPv6, whichever answers.
+func ParseTarget(s string) (Target, error) {
+	switch {
+	case s == "":
+		return Target{}, errors.New("empty: " + targetForms)
+	case strings.HasPrefix(s, "unix:"):
+		path := strings.TrimPrefix(s, "unix:")
+		if path == "" || strings.ContainsRune(path, 0) {
+			return Target{}, errors.New("unix: needs the path of a socket, such as unix:/run/app.sock")
+		}
+		return Target{"http", "unix", path}, nil
+	case strings.Contains(s, "://"):
+		return parseURL(s)
+	}
+	if strings.Trim(s, "0123456789") == "" {
+		s = ":" + s
+	}
+	address, err := hostPort(s, "")
+	return Target{"http", "tcp", address}, err
+}
+
+func parseURL(s string) (Target, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Target{}, fmt.Errorf("%q is not a URL: %s", s, targetForms)
+	}
+	ports := map[string]string{"http": "80", "https": "443"}
+	switch {
+	case ports[u.Scheme] == "":
+		return Target{}, fmt.Errorf("%q: the scheme must be http or https", s)
+	case u.User != nil:
+		return Target{}, errors.New("a target takes no user name or password") // not repeated: it holds a secret
+	case (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
+		return Target{}, fmt.Errorf("%q: a target takes no path and no query; requests keep their own", s)
+	}
+	address, err := hostPort(u.Host, ports[u.Scheme])
+	return Target{u.Scheme, "tcp", address}, err
+}
+
+func hostPort(s, defaultPort string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil && defaultPort != "" {
+		host, port, err = strings.Trim(s, "[]"), defaultPort, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%q is not a target: %s", s, targetForms)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return "", fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	name, ok := CanonicalHost(host)
+	if !ok {
+		return "", fmt.Errorf("%q: %q is not a host name or address", s, host)
+	}
+	return net.JoinHostPort(name, port), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Target) UnmarshalText(text []byte) (err error) {
+	*t, err = ParseTarget(string(text))
+	return err
+}
+
+// String is the form that ParseTarget reads.
+func (t Target) String() string {
+	if t.Network == "unix" {
+		return "unix:" + t.Address
+	}
+	return t.Scheme + "://" + t.Address
+}

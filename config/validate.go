@@ -1,0 +1,162 @@
+package config
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Validate checks a configuration that was not read from a file, and puts its names into canonical form.
+// It reads local files, no network, and changes nothing else. Its error is an Errors.
+func (c *Config) Validate() error {
+	if errs := validate(c); len(errs) > 0 {
+		return errs
+	}
+	return nil
+}
+
+// validator collects what is wrong.
+type validator struct{ errs Errors }
+
+func (v *validator) fail(path, format string, args ...any) {
+	v.errs = append(v.errs, Error{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		v.fail(path, "%q must be one of: %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+func validate(c *Config) Errors {
+	v := &validator{}
+	v.listen(c)
+	v.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
+	v.oneOf("handshakes.show", c.Handshakes.Show, "all", "failures", "off")
+	v.oneOf("handshakes.format", c.Handshakes.Format, "story", "line", "json")
+	v.oneOf("access_log.format", c.AccessLog.Format, "json", "off")
+	if c.Storage == "" {
+		v.fail("storage", "no directory is given, and there is no home directory to put it in")
+	}
+	for i, f := range c.Certificates.Files {
+		path := fmt.Sprintf("certificates.files[%d]", i)
+		v.file(path+".cert", f.Cert)
+		v.file(path+".key", f.Key)
+	}
+	if len(c.Sites) == 0 {
+		v.fail("sites", "at least one site is needed")
+	}
+	seen := map[string]string{}
+	for i := range c.Sites {
+		v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen)
+	}
+	return v.errs
+}
+
+func (v *validator) listen(c *Config) {
+	if len(c.Listen.HTTPS) == 0 {
+		v.fail("listen.https", "at least one address is needed")
+	}
+	for i, a := range c.Listen.HTTPS {
+		v.address(fmt.Sprintf("listen.https[%d]", i), a)
+	}
+	for i, a := range c.Listen.HTTP {
+		v.address(fmt.Sprintf("listen.http[%d]", i), a)
+	}
+	if c.Admin == "off" {
+		return
+	}
+	v.address("admin", c.Admin)
+	if host, _, err := net.SplitHostPort(c.Admin); err == nil {
+		addr, err := netip.ParseAddr(host)
+		if host != "localhost" && (err != nil || !addr.IsLoopback()) {
+			v.fail("admin", "%q must be off or a loopback address such as 127.0.0.1:2020", c.Admin)
+		}
+	}
+}
+
+func (v *validator) address(path, a string) {
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		v.fail(path, "%q is not an address such as :443 or 127.0.0.1:8443", a)
+		return
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		v.fail(path, "%q: the port must be a number from 0 to 65535", a)
+	}
+	if _, ok := CanonicalHost(host); host != "" && !ok {
+		v.fail(path, "%q: %q is not a host name or address", a, host)
+	}
+}
+
+func (v *validator) file(path, name string) {
+	if name == "" {
+		v.fail(path, "is missing")
+		return
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		v.fail(path, "%v", err)
+		return
+	}
+	f.Close()
+}
+
+func (v *validator) site(path string, s *Site, seen map[string]string) {
+	if len(s.Hosts) == 0 {
+		v.fail(path+".hosts", "at least one host is needed")
+	}
+	for i, host := range s.Hosts {
+		at := fmt.Sprintf("%s.hosts[%d]", path, i)
+		name, ok := canonicalPattern(host)
+		if !ok {
+			v.fail(at, "%q is not a host name, an address, *.name or *", host)
+			continue
+		}
+		if other, taken := seen[name]; taken {
+			v.fail(at, "%s already stands at %s", name, other)
+		}
+		seen[name] = at
+		s.Hosts[i] = name
+	}
+	if s.TLS.ClientAuth != nil {
+		v.clientAuth(path+".tls.client_auth", s.TLS.ClientAuth)
+	}
+	if len(s.Routes) > 1 {
+		v.fail(path+".routes", "one route per site is supported")
+	}
+	for i, route := range s.Routes {
+		v.route(fmt.Sprintf("%s.routes[%d]", path, i), route)
+	}
+}
+
+func (v *validator) clientAuth(path string, auth *ClientAuth) {
+	v.oneOf(path+".mode", auth.Mode, "require", "request")
+	v.bundle(path+".ca", auth.CA)
+}
+
+func (v *validator) bundle(path, name string) {
+	data, err := os.ReadFile(name)
+	switch {
+	case name == "":
+		v.fail(path, "is missing: a PEM file with the accepted CAs")
+	case err != nil:
+		v.fail(path, "%v", err)
+	case !x509.NewCertPool().AppendCertsFromPEM(data):
+		v.fail(path, "%q holds no certificate in PEM", name)
+	}
+}
+
+func (v *validator) route(path string, r Route) {
+	if len(r.To) > 1 {
+		v.fail(path+".to", "one target per route is supported")
+	}
+	if r.CA != "" {
+		v.bundle(path+".ca", r.CA)
+	}
+}
