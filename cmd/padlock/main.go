@@ -1,0 +1,112 @@
+// Command padlock puts HTTPS in front of an application, and tells every TLS handshake.
+//
+//	padlock 3000
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the release build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the program at once
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// usageError is a call that cannot be understood: exit code 2.
+type usageError struct{ error }
+
+// hinted is an error with the step that mends it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// run is the program: 0 after success, 1 after a failure, 2 after a call that cannot be understood.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := newApp(stdin, stdout, stderr)
+	err := app.RunContext(ctx, append([]string{app.Name}, flagsFirst(app, args)...))
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(err.Error()))
+	var h hinted
+	var usage usageError
+	switch {
+	case errors.As(err, &h):
+		fmt.Fprintln(stderr, "padlock: hint:", h.hint)
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "padlock: hint: padlock --help shows every command and flag")
+	}
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
+	return &cli.App{
+		Name:            "padlock",
+		Usage:           "HTTPS in front of your app, with every TLS handshake told stage by stage",
+		UsageText:       "padlock [flags] [TARGET]\npadlock COMMAND [flags]",
+		Description:     description,
+		Version:         version,
+		HideVersion:     true,
+		HideHelpCommand: true,
+		Flags:           quickFlags(),
+		Action:          p.quick,
+		Commands:        []*cli.Command{p.proxyCommand(), p.runCommand(), p.checkCommand(), p.trustCommand(), p.untrustCommand(), p.versionCommand()},
+		Reader:          stdin,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+	}
+}
+
+const description = `TARGET is where your app listens: a port (3000), host:port, http://host[:port],
+https://host[:port] or unix:PATH. Without one, padlock serves a page that shows your own handshake.
+Flags go before or after TARGET; each can be set by the variable that stands behind it.
+
+A session that works:
+  $ padlock trust                 # once: browsers believe the local CA
+  $ python3 -m http.server 3000 &
+  $ padlock 3000                  # open the URL that it prints
+  $ padlock proxy --from shop.test --to 3000 --listen 127.0.0.1:8443`
+
+// program holds what commands write to and read from.
+type program struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func (p *program) versionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the version",
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			_, err := fmt.Fprintln(p.stdout, "padlock", version)
+			return err
+		},
+	}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return usageError{err} }

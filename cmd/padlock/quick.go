@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/certs/localca"
+	"padlock/config"
+)
+
+func quickFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` to accept HTTPS on (default: port 443, or 8443 where that is taken or not allowed)", EnvVars: []string{"PADLOCK_LISTEN"}},
+		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
+		storageFlag(),
+		organizationFlag(),
+		&cli.StringFlag{Name: "cert", Usage: "`FILE` with a certificate and its chain in PEM, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
+		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
+		&cli.StringFlag{Name: "handshakes", Value: "all", Usage: "which handshakes to tell: all, failures or off", EnvVars: []string{"PADLOCK_HANDSHAKES"}},
+		&cli.StringFlag{Name: "handshake-format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_HANDSHAKE_FORMAT"}},
+		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
+	}
+}
+
+func storageFlag() cli.Flag {
+	return &cli.StringFlag{Name: "storage", Usage: "`DIR` for the local CA (default: padlock in the user's data directory)", EnvVars: []string{"PADLOCK_STORAGE"}}
+}
+
+func organizationFlag() cli.Flag {
+	return &cli.StringFlag{Name: "organization", Usage: "`NAME` in the subject of the local CA and its certificates", EnvVars: []string{"PADLOCK_ORGANIZATION"}}
+}
+
+// quick is padlock [TARGET].
+func (p *program) quick(c *cli.Context) error {
+	if c.NArg() > 1 {
+		return usageError{fmt.Errorf("one target, not %d: %s", c.NArg(), strings.Join(c.Args().Slice(), " "))}
+	}
+	cfg, err := quickConfig(c, c.Args().First(), []string{"localhost", "*.localhost", "127.0.0.1", "::1"})
+	if err != nil {
+		return err
+	}
+	return p.serve(c.Context, cfg, !c.IsSet("listen"))
+}
+
+func (p *program) proxyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "proxy", Usage: "HTTPS in front of a target, under names of its own",
+		UsageText:    "padlock proxy --from NAME --to TARGET",
+		OnUsageError: onUsageError,
+		Flags: append([]cli.Flag{
+			&cli.StringSliceFlag{Name: "from", Usage: "`NAME` to serve; repeat for more", EnvVars: []string{"PADLOCK_FROM"}},
+			&cli.StringFlag{Name: "to", Usage: "`TARGET` to forward to", EnvVars: []string{"PADLOCK_TO"}},
+		}, quickFlags()...),
+		Action: func(c *cli.Context) error {
+			if !c.IsSet("from") || !c.IsSet("to") || c.NArg() > 0 {
+				return usageError{fmt.Errorf("proxy needs --from NAME and --to TARGET, and nothing else")}
+			}
+			cfg, err := quickConfig(c, c.String("to"), c.StringSlice("from"))
+			if err != nil {
+				return err
+			}
+			return p.serve(c.Context, cfg, !c.IsSet("listen"))
+		},
+	}
+}
+
+// quickConfig builds from flags what a file would say.
+func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config, error) {
+	cfg := config.Default()
+	cfg.ErrorDetails = true
+	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen")}
+	if plain := c.String("http"); plain != "" && plain != "off" {
+		cfg.Listen.HTTP = []string{plain}
+	}
+	if len(cfg.Listen.HTTPS) == 0 {
+		cfg.Listen.HTTPS = loopback("443")
+		if c.String("http") == "" {
+			cfg.Listen.HTTP = loopback("80")
+		}
+	}
+	applyStorage(c, cfg)
+	if c.IsSet("cert") != c.IsSet("key") {
+		return nil, usageError{fmt.Errorf("--cert and --key go together")}
+	}
+	if c.IsSet("cert") {
+		cfg.Certificates.Files = []config.CertificateFile{{Cert: c.String("cert"), Key: c.String("key")}}
+	}
+	cfg.Handshakes.Show, cfg.Handshakes.Format = c.String("handshakes"), c.String("handshake-format")
+	cfg.AccessLog.Format = c.String("access-log")
+	cfg.Sites = []config.Site{{Hosts: withListenHosts(hosts, cfg.Listen.HTTPS), Routes: []config.Route{{}}}}
+	if target != "" {
+		to, err := config.ParseTarget(target)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("TARGET %w", err)}
+		}
+		cfg.Sites[0].Routes[0].To = []config.Target{to}
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, publicNames(cfg)
+}
+
+func applyStorage(c *cli.Context, cfg *config.Config) {
+	if c.IsSet("storage") {
+		cfg.Storage = c.String("storage")
+	}
+	if c.IsSet("organization") {
+		cfg.Organization = c.String("organization")
+	}
+}
+
+func loopback(port string) []string {
+	return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
+}
+
+// withListenHosts adds the addresses that are listened on, so that they can be used in a URL too.
+func withListenHosts(hosts, addresses []string) []string {
+	hosts = slices.Clone(hosts)
+	for _, address := range addresses {
+		host, _, _ := net.SplitHostPort(address)
+		if name, ok := config.CanonicalHost(host); ok && localca.IsLocal(name) && !slices.Contains(hosts, name) {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts
+}
+
+// publicNames refuses names for which neither the local CA nor a file can have a certificate.
+func publicNames(cfg *config.Config) error {
+	if len(cfg.Certificates.Files) > 0 {
+		return nil
+	}
+	for _, host := range cfg.Sites[0].Hosts {
+		if host == "*" || !localca.IsLocal(host) {
+			return hinted{
+				fmt.Errorf("%s is not a local name, so the local CA has no certificate for it", host),
+				"give one with --cert and --key, or use a name such as app.localhost or app.test",
+			}
+		}
+	}
+	return nil
+}
+
+func terminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,92 @@
+// Package console is what people look at: the built-in page, and later the admin endpoint.
+//
+//	page := console.NewPage(console.PageOptions{Recent: recent})
+//	html := page.HTML(ctx, handshakeID, "localhost")
+package console
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"padlock/handshake"
+	"padlock/handshake/wire"
+)
+
+//go:embed page.html
+var pageText string
+
+//go:embed page.css
+var pageStyle string
+
+// PageOptions of NewPage.
+type PageOptions struct {
+	Recent *handshake.Recent
+}
+
+// Page is the built-in page: a visitor's own handshake, explained. It is safe for use from many goroutines.
+type Page struct {
+	recent   *handshake.Recent
+	template *template.Template
+}
+
+// NewPage parses the embedded page.
+func NewPage(o PageOptions) *Page {
+	functions := template.FuncMap{
+		"ms":      func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) },
+		"title":   title,
+		"version": wire.VersionName,
+		"date":    func(t time.Time) string { return t.UTC().Format("2 January 2006") },
+		"join":    func(s []string) string { return strings.Join(s, ", ") },
+		"hybrid":  func(group string) bool { return strings.Contains(group, "MLKEM") },
+		"style":   func() template.CSS { return template.CSS(pageStyle) },
+	}
+	return &Page{o.Recent, template.Must(template.New("page").Funcs(functions).Parse(pageText))}
+}
+
+// The record is dissected off the connection's path, so it may come a moment after the request.
+const recordWait = 2 * time.Second
+
+// HTML renders the page for the connection with the given handshake.
+func (p *Page) HTML(ctx context.Context, handshakeID uint64, host string) []byte {
+	ctx, cancel := context.WithTimeout(ctx, recordWait)
+	defer cancel()
+	var event *handshake.Event
+	if p.recent != nil && handshakeID != 0 {
+		event, _ = p.recent.Wait(ctx, handshakeID) // without it the page says that it is not known
+	}
+	var b bytes.Buffer
+	if err := p.template.Execute(&b, map[string]any{"Event": event, "Host": host}); err != nil {
+		return []byte("<!doctype html><title>padlock</title><p>This page could not be rendered.")
+	}
+	return b.Bytes()
+}
+
+// ContentSecurityPolicy allows the page its one style sheet and nothing else.
+func (p *Page) ContentSecurityPolicy() string {
+	sum := sha256.Sum256([]byte(pageStyle))
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+// title is the message's name as RFC 8446 writes it.
+func title(name string) string {
+	switch name {
+	case "first_byte":
+		return "first byte"
+	case "alert", "close":
+		return name
+	}
+	var b strings.Builder
+	for word := range strings.SplitSeq(name, "_") {
+		if word != "" {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+	}
+	return b.String()
+}
