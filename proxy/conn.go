@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"time"
@@ -37,9 +36,9 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // serve takes a connection from its first byte to the front that its ALPN names.
-func (s *Server) serve(raw net.Conn) {
+func (s *Server) serve(raw *clientConn) {
 	c := &conn{facts: message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String()}}
-	below := raw
+	below := net.Conn(raw)
 	if s.deps.Recorder != nil {
 		c.trace = s.deps.Recorder.Wrap(raw)
 		c.facts.Handshake = c.trace.ID()
@@ -54,7 +53,7 @@ func (s *Server) serve(raw net.Conn) {
 		c.trace.Done(state, err)
 	}
 	if err != nil {
-		s.refuse(below, c.trace, err)
+		s.refuse(below, c.trace, raw.plaintext)
 		return
 	}
 	c.facts.TLS = &state
@@ -86,10 +85,9 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 }
 
 // refuse ends a connection whose handshake failed, so that the client still gets our alert or redirect.
-func (s *Server) refuse(c net.Conn, trace *handshake.Conn, err error) {
-	var notTLS tls.RecordHeaderError
-	if errors.As(err, &notTLS) && notTLS.Conn != nil {
-		s.answerPlaintext(c, trace, notTLS.RecordHeader[:])
+func (s *Server) refuse(c net.Conn, trace *handshake.Conn, plaintext []byte) {
+	if len(plaintext) > 0 {
+		s.answerPlaintext(c, trace, plaintext)
 	}
 	linger(c)
 }

@@ -5,6 +5,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -138,24 +139,41 @@ func (s *Server) accept(l net.Listener) error {
 			continue
 		}
 		backoff.reset()
-		s.open.Go(func() { s.serve(&slotConn{Conn: c, slots: s.slots}) })
+		s.open.Go(func() { s.serve(&clientConn{Conn: c, slots: s.slots}) })
 	}
 }
 
-// slotConn gives its slot back when it is closed.
-type slotConn struct {
+// clientConn is an accepted connection. It gives its slot back when it is closed,
+// and keeps a first read that is not TLS, of which crypto/tls hands back five bytes only.
+type clientConn struct {
 	net.Conn
-	slots chan struct{}
-	once  sync.Once
+	slots     chan struct{}
+	once      sync.Once
+	started   bool
+	plaintext []byte
 }
 
-func (c *slotConn) Close() error {
+const recordTypeHandshake = 22 // RFC 8446 section 5.1; what every TLS connection starts with
+
+// Read is called by one goroutine at a time.
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.started && n > 0 {
+		c.started = true
+		if p[0] != recordTypeHandshake {
+			c.plaintext = bytes.Clone(p[:n])
+		}
+	}
+	return n, err
+}
+
+func (c *clientConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() { <-c.slots })
 	return err
 }
 
-func (c *slotConn) CloseWrite() error {
+func (c *clientConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

@@ -55,7 +55,7 @@ func (s *system) Install() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("writing the system's trust store: %w", os.ErrPermission)
 	}
-	return truststore.Install(s.root, truststore.WithNoFirefox(), truststore.WithNoJava())
+	return truststore.Install(s.root)
 }
 
 func (s *system) Remove() error {
@@ -65,7 +65,7 @@ func (s *system) Remove() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("writing the system's trust store: %w", os.ErrPermission)
 	}
-	return truststore.Uninstall(s.root, truststore.WithNoFirefox(), truststore.WithNoJava())
+	return truststore.Uninstall(s.root)
 }
 
 // bundles are where Linux distributions gather the certificates that are trusted.

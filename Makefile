@@ -1,0 +1,25 @@
+# Each target only names a command of the language. The toolchain is the one that go.mod asks for.
+export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
+
+.PHONY: build test lint fuzz bench
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o padlock ./cmd/padlock
+
+test: lint
+	go test -race ./...
+	bash e2e/install.sh
+	go test -race -tags e2e ./e2e/...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt -w the files above"; exit 1; }
+	go vet -tags e2e ./...
+	go tool staticcheck -tags e2e ./...
+
+fuzz:
+	go test -fuzz FuzzRecords -fuzztime 60s ./handshake/wire
+	go test -fuzz FuzzClientHello -fuzztime 60s ./handshake/wire
+	go test -fuzz FuzzParse -fuzztime 60s ./config
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...

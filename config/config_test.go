@@ -1,0 +1,89 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestEveryErrorIsToldAtOnceWithItsLine(t *testing.T) {
+	_, err := Parse("padlock.yaml", []byte(`listen: {https: [":99999"]}
+handshake: {show: all}
+tls: {min_version: "1.1"}
+sites:
+  - hosts: [App.Example.com]
+    routes: [{to: "ftp://x"}]
+`))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		"padlock.yaml:2:1: handshake: unknown key; did you mean handshakes?",
+		"padlock.yaml:6:19: sites[0].routes[0].to[0]: \"ftp://x\": the scheme must be http or https",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in\n%v", want, err)
+		}
+	}
+	_, err = Parse("padlock.yaml", []byte("listen: {https: [\":99999\"]}\ntls: {min_version: \"1.1\"}\nsites:\n  - hosts: [a.test, A.test.]\n"))
+	for _, want := range []string{"padlock.yaml:1:18: listen.https[0]:", "padlock.yaml:2:20: tls.min_version:", "padlock.yaml:4:21: sites[0].hosts[1]: a.test already stands at sites[0].hosts[0]"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in\n%v", want, err)
+		}
+	}
+}
+
+func TestAFileBecomesAConfigWithDefaultsAndVariables(t *testing.T) {
+	t.Setenv("APP_PORT", "3000")
+	c, err := Parse("padlock.yaml", []byte("sites:\n  - hosts: [App.Test.]\n    routes: [{to: \"localhost:${APP_PORT}\", forwarded: ${UNSET:-true}}]\ntimeouts: {header: 3s}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Sites[0]
+	if s.Hosts[0] != "app.test" || s.Routes[0].To[0].Address != "localhost:3000" || !s.Routes[0].Forwarded {
+		t.Errorf("%+v", s)
+	}
+	if c.Timeouts.Header.Seconds() != 3 || c.Timeouts.Handshake.Seconds() != 10 {
+		t.Errorf("%+v", c.Timeouts)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for in, want := range map[string]string{
+		"3000": "http://localhost:3000", ":80": "http://localhost:80", "10.0.0.1:8080": "http://10.0.0.1:8080",
+		"http://App": "http://app:80", "https://app:8443/": "https://app:8443", "http://[::1]:9": "http://[::1]:9", "unix:/run/a.sock": "unix:/run/a.sock",
+	} {
+		got, err := ParseTarget(in)
+		if err != nil || got.String() != want {
+			t.Errorf("%q: %v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "0", "70000", "app", "http://u:secret@h", "http://h/path", "http://h?q", "unix:", "a b:1", "host:http"} {
+		if got, err := ParseTarget(in); err == nil {
+			t.Errorf("%q gave %v", in, got)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error repeats the secret", in)
+		}
+	}
+}
+
+func TestNamesHaveOneForm(t *testing.T) {
+	for in, want := range map[string]string{
+		"LocalHost": "localhost", "a.B.": "a.b", "[::1]": "::1", "::FFFF:10.0.0.1": "10.0.0.1", "x_y.test": "x_y.test",
+	} {
+		if got, ok := CanonicalHost(in); !ok || got != want {
+			t.Errorf("%q: %q, %v", in, got, ok)
+		}
+	}
+	for _, in := range []string{"", ".", "a..b", "-a", "a b", "a\x00", "*.a", "[::1", "fe80::1%eth0", "ä.de", strings.Repeat("a", 64), strings.Repeat("a.", 140) + "a"} {
+		if got, ok := CanonicalHost(in); ok {
+			t.Errorf("%q gave %q", in, got)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("sites: [{hosts: [a.test], routes: [{to: 3000}]}]"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("sites:\n  - hosts: [\"*\"]\n    tls: {client_auth: {mode: require}}"))
+	f.Fuzz(func(t *testing.T, data []byte) { _, _ = Parse("fuzz", data) })
+}

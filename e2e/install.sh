@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests need, where apt-get can; says what is missing where it cannot.
+# With CI=true, missing means failed; the tests themselves fail too when their program is not there.
+set -u
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need curl curl
+need openssl openssl
+need python3 python3
+need certutil libnss3-tools
+need chromium chromium
+need firefox-esr firefox-esr
+need Xvfb xvfb
+need import imagemagick
+need xdotool xdotool
+[ ${#missing[@]} -eq 0 ] && exit 0
+echo "installing: ${missing[*]}"
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" && exit 0
+fi
+echo "missing, and not installed: ${missing[*]}" >&2
+[ "${CI:-}" = true ] && exit 1
+exit 0
