@@ -34,7 +34,7 @@ sites:
 
 func TestAFileBecomesAConfigWithDefaultsAndVariables(t *testing.T) {
 	t.Setenv("APP_PORT", "3000")
-	c, err := Parse("padlock.yaml", []byte("sites:\n  - hosts: [App.Test.]\n    routes: [{to: \"localhost:${APP_PORT}\", forwarded: ${UNSET:-true}}]\ntimeouts: {header: 3s}\n"))
+	c, err := Parse("padlock.yaml", []byte("sites:\n  - hosts: [App.Test.]\n    routes: [{to: \"localhost:${APP_PORT}\", forwarded: \"${UNSET:-true}\"}]\ntimeouts: {header: 3s}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

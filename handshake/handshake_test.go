@@ -1,0 +1,261 @@
+package handshake_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"padlock/handshake"
+)
+
+// server accepts connections, records them and echoes, as the proxy does.
+type server struct {
+	recorder *handshake.Recorder
+	recent   *handshake.Recent
+	address  string
+	roots    *x509.CertPool
+}
+
+func start(t *testing.T, change func(*tls.Config)) *server {
+	t.Helper()
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost", Organization: []string{"Evil\x1b[31m Ltd"}},
+		DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, _ := x509.ParseCertificate(der)
+	s := &server{recent: handshake.NewRecent(16), roots: x509.NewCertPool()}
+	s.roots.AddCert(leaf)
+	s.recorder = handshake.NewRecorder(handshake.Options{Sinks: []handshake.Sink{s.recent}})
+	base := &tls.Config{NextProtos: []string{"h2", "http/1.1"}, GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if h.ServerName != "localhost" {
+			return nil, nil
+		}
+		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+	}}
+	if change != nil {
+		change(base)
+	}
+	base.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		c, _ := handshake.FromHello(h)
+		config := base.Clone()
+		config.KeyLogWriter = c.KeyLogWriter()
+		return config, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.address = l.Addr().String()
+	t.Cleanup(func() { l.Close(); s.recorder.Close() })
+	go func() {
+		for {
+			raw, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(s.recorder.Wrap(raw), base)
+		}
+	}()
+	return s
+}
+
+func (s *server) serve(c *handshake.Conn, config *tls.Config) {
+	defer c.Close()
+	conn := tls.Server(c, config)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := conn.HandshakeContext(ctx)
+	c.Done(conn.ConnectionState(), err)
+	if err != nil {
+		return
+	}
+	buffer := make([]byte, 16)
+	n, err := conn.Read(buffer)
+	if n > 0 {
+		c.FirstByte()
+		conn.Write(buffer[:n])
+	} else {
+		c.ReadError(err)
+	}
+}
+
+func (s *server) event(t *testing.T, id uint64) *handshake.Event {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	e, err := s.recent.Wait(ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// dial makes a connection and an echo; its error is the client's.
+func (s *server) dial(change func(*tls.Config)) error {
+	config := &tls.Config{RootCAs: s.roots, ServerName: "localhost", NextProtos: []string{"h2"}}
+	if change != nil {
+		change(config)
+	}
+	conn, err := tls.Dial("tcp", s.address, config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.Write([]byte("x"))
+	_, err = conn.Read(make([]byte, 1))
+	return err
+}
+
+func stages(e *handshake.Event) string {
+	var names []string
+	for _, s := range e.Stages {
+		names = append(names, fmt.Sprintf("%s:%s:%s", s.From, s.Name, s.Label))
+	}
+	return strings.Join(names, " ")
+}
+
+const (
+	hello13 = "client:client_hello:observed server:server_hello:observed server:encrypted_extensions:decrypted"
+	flight  = " server:certificate:decrypted server:certificate_verify:decrypted"
+	tail    = " server:finished:decrypted client:finished:decrypted client:first_byte:observed"
+	ticket  = " server:finished:decrypted server:new_session_ticket:inferred client:finished:decrypted client:first_byte:observed"
+)
+
+func TestAFullTLS13HandshakeIsToldStageByStage(t *testing.T) {
+	s := start(t, nil)
+	if err := s.dial(nil); err != nil {
+		t.Fatal(err)
+	}
+	e := s.event(t, 1)
+	if got := stages(e); got != hello13+flight+tail {
+		t.Errorf("stages:\n%s", got)
+	}
+	if e.Outcome != handshake.Complete || e.SNI != "localhost" || e.ALPN != "h2" || e.Group != "X25519MLKEM768" || e.Failure != nil {
+		t.Errorf("%+v", e)
+	}
+	if e.Certificate == nil || strings.Contains(e.Certificate.Organization, "\x1b") || !strings.Contains(e.Certificate.Organization, "Ltd") {
+		t.Errorf("certificate %+v", e.Certificate)
+	}
+}
+
+func TestAResumedHandshakeShowsNoCertificate(t *testing.T) {
+	s := start(t, nil)
+	cache := tls.NewLRUClientSessionCache(1)
+	for range 2 {
+		if err := s.dial(func(c *tls.Config) { c.ClientSessionCache = cache }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := s.event(t, 2); !e.Resumed || stages(e) != hello13+ticket {
+		t.Errorf("resumed %v:\n%s", e.Resumed, stages(e))
+	}
+}
+
+func TestARetryAsksForAnotherKeyShare(t *testing.T) {
+	s := start(t, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP384} })
+	if err := s.dial(func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP384} }); err != nil {
+		t.Fatal(err)
+	}
+	e := s.event(t, 1)
+	if want := "client:client_hello:observed server:hello_retry_request:observed " + hello13 + flight + tail; stages(e) != want || !e.Retried {
+		t.Errorf("stages:\n%s", stages(e))
+	}
+}
+
+func TestATLS12HandshakeIsReadFromTheWire(t *testing.T) {
+	s := start(t, nil)
+	if err := s.dial(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }); err != nil {
+		t.Fatal(err)
+	}
+	e := s.event(t, 1)
+	for _, want := range []string{"server:certificate:observed", "server:server_key_exchange:observed", "client:client_key_exchange:observed", "client:finished:observed", "server:finished:observed", "client:first_byte"} {
+		if !strings.Contains(stages(e), want) {
+			t.Errorf("%s is missing in\n%s", want, stages(e))
+		}
+	}
+}
+
+func TestFailuresNameWhoHungUpAndWhy(t *testing.T) {
+	untrusted := func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }
+	for name, test := range map[string]struct {
+		server, client func(*tls.Config)
+		by             handshake.Side
+		alert          int
+		cause          string
+	}{
+		"untrusted":       {nil, untrusted, handshake.Client, 42, "could not verify"},
+		"unknown name":    {nil, func(c *tls.Config) { c.ServerName = "other.test" }, handshake.Server, 112, "no certificate for the name"},
+		"old client":      {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, handshake.Server, 70, "protocol versions"},
+		"no protocol":     {nil, func(c *tls.Config) { c.NextProtos = []string{"smtp"} }, handshake.Server, 120, "no application protocol"},
+		"no certificate":  {func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, nil, handshake.Server, 116, "requires one"},
+		"no common group": {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP521} }, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519} }, handshake.Server, 40, "no key-exchange group"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, test.server)
+			if s.dial(test.client) == nil {
+				t.Fatal("the client was content")
+			}
+			f := s.event(t, 1).Failure
+			if f == nil || f.By != test.by || f.Alert != test.alert || !strings.Contains(f.Cause, test.cause) || f.Remedy == "" {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+func TestAClientThatLeavesIsToldFromOneThatNeverSpoke(t *testing.T) {
+	s := start(t, nil)
+	quiet, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet.Close()
+	if f := s.event(t, 1).Failure; f == nil || !strings.Contains(f.Cause, "without a byte") {
+		t.Errorf("%+v", f)
+	}
+	conn, err := tls.Dial("tcp", s.address, &tls.Config{RootCAs: s.roots, ServerName: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if e := s.event(t, 2); e.Outcome != handshake.Silent || e.Failure == nil || e.Failure.By != handshake.Client {
+		t.Errorf("%v %+v", e.Outcome, e.Failure)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Handshake(*handshake.Event) { panic("sink") }
+
+func TestAPanickingSinkCostsARecordAndNothingElse(t *testing.T) {
+	r := handshake.NewRecorder(handshake.Options{Sinks: []handshake.Sink{panicking{}}})
+	a, b := net.Pipe()
+	defer b.Close()
+	r.Wrap(a).Close()
+	r.Close()
+	if r.Dropped() != 1 {
+		t.Errorf("dropped %d", r.Dropped())
+	}
+}
+
+func TestTextFromTheWireCannotSteerATerminal(t *testing.T) {
+	got := handshake.Escape("a\x1b[2J\n\xff\u202e" + `\`)
+	if want := `a\u{1b}[2J\u{a}\xff\u{202e}\\`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
