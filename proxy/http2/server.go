@@ -1,6 +1,8 @@
 // Package http2 is the HTTP/2 front (RFC 9113): golang.org/x/net/http2 adapted to message.
 package http2
 
+//lint:file-ignore SA1019 net/http's copy of HTTP/2 is as old as the toolchain that builds padlock; x/net's is the one that go.mod pins.
+
 import (
 	"context"
 	"log/slog"

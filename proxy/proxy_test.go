@@ -1,0 +1,288 @@
+package proxy_test
+
+//lint:file-ignore SA1019 the server under test speaks x/net/http2 too.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"padlock/certs"
+	"padlock/certs/localca"
+	"padlock/config"
+	"padlock/proxy"
+)
+
+// edge is a running proxy in front of a backend.
+type edge struct {
+	address string
+	roots   *x509.CertPool
+}
+
+func start(t *testing.T, target string, change func(*config.Config)) *edge {
+	t.Helper()
+	ca, err := localca.Open(t.TempDir(), localca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.Storage, cfg.ErrorDetails = t.TempDir(), true
+	to, err := config.ParseTarget(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Sites = []config.Site{{Hosts: []string{"localhost"}, Routes: []config.Route{{To: []config.Target{to}}}}}
+	if change != nil {
+		change(cfg)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	source, err := certs.New(certs.Options{Local: ca, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, []net.Listener{l}, nil) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	e := &edge{address: l.Addr().String(), roots: x509.NewCertPool()}
+	e.roots.AddCert(ca.Root())
+	return e
+}
+
+func (e *edge) tls() *tls.Config { return &tls.Config{RootCAs: e.roots, ServerName: "localhost"} }
+
+func (e *edge) dial(context.Context, string, string) (net.Conn, error) {
+	return net.Dial("tcp", e.address)
+}
+
+// clients speak HTTP/1.1 and HTTP/2 to the edge.
+func (e *edge) clients(t *testing.T) map[string]*http.Client {
+	one := &http.Transport{DialContext: e.dial, TLSClientConfig: e.tls()}
+	two := &http2.Transport{TLSClientConfig: e.tls(), DialTLSContext: func(ctx context.Context, _, _ string, c *tls.Config) (net.Conn, error) {
+		d := tls.Dialer{Config: c}
+		return d.DialContext(ctx, "tcp", e.address)
+	}}
+	t.Cleanup(func() { one.CloseIdleConnections(); two.CloseIdleConnections() })
+	return map[string]*http.Client{"h1": {Transport: one}, "h2": {Transport: two}}
+}
+
+func backend(t *testing.T, h http.HandlerFunc) string {
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestTheBackendLearnsTheClientFromUsAndKeepsHostAndTarget(t *testing.T) {
+	seen := make(chan *http.Request, 1)
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) { seen <- r }), nil)
+	for name, client := range e.clients(t) {
+		request, _ := http.NewRequest("GET", "https://localhost/a%2Fb/../c;d?x=1;y=%zz", nil)
+		request.URL.Opaque = "//localhost/a%2Fb/../c;d"
+		for _, spoof := range []string{"X-Forwarded-For", "X_Forwarded_For", "X-Real-Ip", "Forwarded", "X-Forwarded-Proto"} {
+			request.Header[spoof] = []string{"6.6.6.6"}
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		response.Body.Close()
+		r := <-seen
+		if r.Host != "localhost" || r.Header.Get("X-Forwarded-For") != "127.0.0.1" || r.Header.Get("X-Forwarded-Proto") != "https" || r.Header.Get("X-Forwarded-Host") != "localhost" {
+			t.Errorf("%s: host %q, fields %v", name, r.Host, r.Header)
+		}
+		if strings.Contains(fmt.Sprint(r.Header), "6.6.6.6") {
+			t.Errorf("%s: a spoofed field came through: %v", name, r.Header)
+		}
+		if r.RequestURI != "/a%2Fb/../c;d?x=1;y=%zz" {
+			t.Errorf("%s: target %q", name, r.RequestURI)
+		}
+	}
+}
+
+func TestBodiesTrailersAndEventsStreamBothWays(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("Trailer", "X-Sum")
+		w.WriteHeader(200)
+		n := 0
+		buffer := make([]byte, 1024)
+		for {
+			m, err := r.Body.Read(buffer)
+			n += m
+			w.Write(buffer[:m])
+			http.NewResponseController(w).Flush()
+			if err != nil {
+				break
+			}
+		}
+		w.Header().Set("X-Sum", fmt.Sprint(n, r.Trailer.Get("X-Up")))
+	}), nil)
+	for name, client := range e.clients(t) {
+		reader, writer := io.Pipe()
+		request, _ := http.NewRequest("POST", "https://localhost/", reader)
+		request.Trailer = http.Header{"X-Up": nil}
+		go writer.Write([]byte("first"))
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(response.Body, got); err != nil || string(got) != "first" {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		request.Trailer.Set("X-Up", "up")
+		writer.Close()
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if sum := response.Trailer.Get("X-Sum"); sum != "5 up" && sum != "5up" {
+			t.Errorf("%s: trailer %q", name, sum)
+		}
+	}
+}
+
+func TestABackendThatBreaksOffIsNeverACompleteResponse(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("half"))
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}), nil)
+	for name, client := range e.clients(t) {
+		response, err := client.Get("https://localhost/")
+		if err != nil {
+			continue
+		}
+		if body, err := io.ReadAll(response.Body); err == nil {
+			t.Errorf("%s: %q looks complete", name, body)
+		}
+	}
+}
+
+func TestAMissingTargetIsSaidAndTriedAnew(t *testing.T) {
+	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	address := l.Addr().String()
+	l.Close()
+	e := start(t, address, nil)
+	client := e.clients(t)["h1"]
+	response, err := client.Get("https://localhost/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, _ := io.ReadAll(response.Body)
+	if response.StatusCode != 502 || !strings.Contains(string(page), "connection refused") || !strings.Contains(string(page), address) {
+		t.Errorf("%d %s", response.StatusCode, page)
+	}
+	l, err = net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "up") })}
+	go app.Serve(l)
+	defer app.Close()
+	if response, err = client.Get("https://localhost/"); err != nil || response.StatusCode != 200 {
+		t.Errorf("%v %v", response, err)
+	}
+}
+
+func TestPlainHTTPOnTheTLSPortIsSentToHTTPS(t *testing.T) {
+	e := start(t, "127.0.0.1:1", nil)
+	for host, want := range map[string]string{"localhost:8443": "308 https://localhost:8443/x?y=1", "evil.example": "400 "} {
+		conn, err := net.Dial("tcp", e.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET /x?y=1 HTTP/1.1\r\nHost: %s\r\n\r\n", host)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		conn.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(response.StatusCode, " ", response.Header.Get("Location")); got != want {
+			t.Errorf("%s: %s", host, got)
+		}
+	}
+}
+
+func TestAHostThatIsNotServedIsMisdirected(t *testing.T) {
+	e := start(t, "127.0.0.1:1", nil)
+	for name, client := range e.clients(t) {
+		request, _ := http.NewRequest("GET", "https://localhost/", nil)
+		request.Host = "other.test"
+		response, err := client.Do(request)
+		if err != nil || response.StatusCode != 421 {
+			t.Errorf("%s: %v %v", name, response, err)
+		}
+	}
+}
+
+func TestAWebSocketPassesWithTheBytesSentEarly(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, buffered, _ := http.NewResponseController(w).Hijack()
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")
+		io.Copy(conn, buffered)
+	}), nil)
+	conn, err := tls.Dial("tcp", e.address, e.tls())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\nearly")
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil || response.StatusCode != 101 || response.Header.Get("Sec-WebSocket-Accept") != "x" {
+		t.Fatalf("%v %v", response, err)
+	}
+	io.WriteString(conn, " late")
+	got := make([]byte, 10)
+	if _, err := io.ReadFull(reader, got); err != nil || !bytes.Equal(got, []byte("early late")) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestAClientThatGoesAwayCancelsTheBackendsRequest(t *testing.T) {
+	arrived, cancelled := make(chan struct{}, 2), make(chan struct{}, 2)
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+		cancelled <- struct{}{}
+	}), nil)
+	for name, client := range e.clients(t) {
+		ctx, cancel := context.WithCancel(t.Context())
+		request, _ := http.NewRequestWithContext(ctx, "GET", "https://localhost/", nil)
+		go func() { <-arrived; cancel() }()
+		if _, err := client.Do(request); err == nil {
+			t.Errorf("%s: answered", name)
+		}
+		<-cancelled
+	}
+}
