@@ -185,6 +185,9 @@ func suggestion(key string, known []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
+// Near reports whether a is b but for a slip or two of the keyboard.
+func Near(a, b string) bool { return editDistance(a, b) <= 2 }
+
 // editDistance is Levenshtein's.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -55,16 +58,22 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, Errors{{File: name, Line: 1, Column: 1, Message: "the file must hold exactly one document"}}
 	}
 	d.decode(document.Content[0], reflect.ValueOf(cfg).Elem(), "")
-	if len(d.errs) == 0 {
-		d.errs = validate(cfg)
-		for i, e := range d.errs {
-			d.errs[i] = d.place(e)
+	undecoded := d.errs
+	for _, e := range validate(cfg) {
+		if !slices.ContainsFunc(undecoded, func(u Error) bool { return follows(e.Path, u.Path) }) {
+			d.errs = append(d.errs, d.place(e))
 		}
 	}
 	if len(d.errs) > 0 {
+		slices.SortStableFunc(d.errs, func(a, b Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 		return nil, d.errs
 	}
 	return cfg, nil
+}
+
+// follows reports whether what is wrong at a path may only be because another, in it or around it, could not be decoded.
+func follows(path, undecoded string) bool {
+	return strings.HasPrefix(undecoded, path) || strings.HasPrefix(path, undecoded)
 }
 
 // place finds the line of a validation error: its own, or that of the nearest part that stands in the file.

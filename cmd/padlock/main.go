@@ -31,6 +31,8 @@ func main() {
 // usageError is a call that cannot be understood: exit code 2.
 type usageError struct{ error }
 
+func (u usageError) Unwrap() error { return u.error }
+
 // hinted is an error with the step that mends it.
 type hinted struct {
 	error
@@ -47,15 +49,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 0
 	}
 	fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(err.Error()))
-	var h hinted
-	var usage usageError
-	switch {
-	case errors.As(err, &h):
-		fmt.Fprintln(stderr, "padlock: hint:", h.hint)
-	case errors.As(err, &usage):
-		fmt.Fprintln(stderr, "padlock: hint: padlock --help shows every command and flag")
-	}
-	if errors.As(err, &usage) {
+	h := hinted{hint: "padlock --help shows every command and flag"}
+	errors.As(err, &h)
+	fmt.Fprintln(stderr, "padlock: hint:", h.hint)
+	if usage := (usageError{}); errors.As(err, &usage) {
 		return 2
 	}
 	return 1
@@ -64,33 +61,38 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
 	return &cli.App{
-		Name:            "padlock",
-		Usage:           "HTTPS in front of your app, with every TLS handshake told stage by stage",
-		UsageText:       "padlock [flags] [TARGET]\npadlock COMMAND [flags]",
-		Description:     description,
-		Version:         version,
-		HideVersion:     true,
-		HideHelpCommand: true,
-		Flags:           quickFlags(),
-		Action:          p.quick,
-		Commands:        []*cli.Command{p.proxyCommand(), p.runCommand(), p.checkCommand(), p.trustCommand(), p.untrustCommand(), p.versionCommand()},
-		Reader:          stdin,
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		Name:                  "padlock",
+		Usage:                 "HTTPS in front of your app, with every TLS handshake told stage by stage",
+		UsageText:             "padlock [flags] [TARGET]\npadlock COMMAND [flags]",
+		Description:           description,
+		Version:               version,
+		HideVersion:           true,
+		HideHelpCommand:       true,
+		Flags:                 quickFlags(),
+		Action:                p.quick,
+		Commands:              []*cli.Command{p.proxyCommand(), p.runCommand(), p.checkCommand(), p.trustCommand(), p.untrustCommand(), p.versionCommand()},
+		CustomAppHelpTemplate: cli.AppHelpTemplate + session,
+
+		Reader:         stdin,
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 	}
 }
 
 const description = `TARGET is where your app listens: a port (3000), host:port, http://host[:port],
 https://host[:port] or unix:PATH. Without one, padlock serves a page that shows your own handshake.
-Flags go before or after TARGET; each can be set by the variable that stands behind it.
+Flags go before or after TARGET; each can be set by the variable that stands behind it.`
 
-A session that works:
-  $ padlock trust                 # once: browsers believe the local CA
-  $ python3 -m http.server 3000 &
-  $ padlock 3000                  # open the URL that it prints
-  $ padlock proxy --from shop.test --to 3000 --listen 127.0.0.1:8443`
+// session ends the help, so that it is what a reader sees last.
+const session = `
+A SESSION THAT WORKS:
+   $ padlock trust                 # once: browsers believe the local CA
+   $ python3 -m http.server 3000 &
+   $ padlock 3000                  # open the URL that it prints
+   $ padlock proxy --from shop.localhost --to 3000
+`
 
 // program holds what commands write to and read from.
 type program struct {

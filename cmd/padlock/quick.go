@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -96,14 +97,49 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	if target != "" {
 		to, err := config.ParseTarget(target)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("TARGET %w", err)}
+			return nil, badTarget(c, target, err)
 		}
 		cfg.Sites[0].Routes[0].To = []config.Target{to}
 	}
 	if err := cfg.Validate(); err != nil {
-		return nil, usageError{err}
+		return nil, usageError{namingFlags(err)}
 	}
 	return cfg, publicNames(cfg)
+}
+
+// namingFlags puts the flag and its variable where a validation error names the file's key.
+func namingFlags(err error) error {
+	flags := map[string]string{
+		"listen.https": "listen", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
+		"access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
+		"sites[0].hosts": "from",
+	}
+	var wrong config.Errors
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	named := slices.Clone(wrong)
+	for i, e := range named {
+		path := e.Path
+		if _, ok := flags[path]; !ok {
+			path = strings.TrimRight(path, "[]0123456789")
+		}
+		if flag, ok := flags[path]; ok {
+			named[i].Path = fmt.Sprintf("--%s (PADLOCK_%s)", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
+		}
+	}
+	return named
+}
+
+// badTarget suggests the command that may have been meant.
+func badTarget(c *cli.Context, target string, err error) error {
+	usage := usageError{fmt.Errorf("TARGET %w", err)}
+	for _, command := range c.App.Commands {
+		if config.Near(target, command.Name) {
+			return hinted{usage, "did you mean padlock " + command.Name + "?"}
+		}
+	}
+	return usage
 }
 
 func applyStorage(c *cli.Context, cfg *config.Config) {
