@@ -17,20 +17,33 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
+// trust runs padlock trust and fails if a store does not trust the root afterwards. The root is taken out again at the end.
+func (p *padlock) trust(t *testing.T, store string) {
+	t.Helper()
+	if out, _ := command(p.home, "trust", "--storage", p.storage).CombinedOutput(); !strings.Contains(string(out), store+": trusts it") {
+		t.Fatalf("trust:\n%s", out)
+	}
+	t.Cleanup(func() { _ = command(p.home, "untrust", "--storage", p.storage).Run() })
+}
+
+// chromium starts a browser with p's home, ready for chromedp.
+func chromium(t *testing.T, p *padlock, options ...chromedp.ExecAllocatorOption) context.Context {
+	t.Helper()
+	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(need(t, "chromium")), chromedp.NoSandbox, chromedp.Env("HOME="+p.home))
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(all, options...)...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 90*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // Chromium that trusts the local CA through padlock trust shows its padlock: its own security state is secure.
 func TestChromiumReportsTheConnectionAsSecure(t *testing.T) {
 	p := start(t)
-	if out, _ := command(p.home, "trust").CombinedOutput(); !strings.Contains(string(out), "nssdb: trusts it") {
-		t.Fatalf("trust:\n%s", out)
-	}
-	t.Cleanup(func() { _ = command(p.home, "untrust").Run() })
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(need(t, "chromium")), chromedp.NoSandbox, chromedp.Env("HOME="+p.home))
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, 90*time.Second)
-	defer cancel()
+	p.trust(t, filepath.Join(p.home, ".pki", "nssdb"))
+	ctx := chromium(t, p)
 	states := make(chan security.State, 16)
 	err := chromedp.Listen(ctx, func(event any) {
 		if change, ok := event.(*security.EventVisibleSecurityStateChanged); ok {
@@ -69,56 +82,20 @@ func TestChromiumReportsTheConnectionAsSecure(t *testing.T) {
 // Firefox that trusts the local CA through padlock trust shows the classic padlock in its address bar, beside the page
 // that tells this very handshake. UPDATE_DOCS=1 keeps the picture for the README.
 func TestFirefoxShowsThePadlock(t *testing.T) {
-	firefox, certutil := need(t, "firefox-esr"), need(t, "certutil")
 	need(t, "import")
-	need(t, "xdotool")
 	p := start(t)
-	profile := filepath.Join(p.home, ".mozilla", "firefox", "e2e.default")
-	if err := os.MkdirAll(profile, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	preferences := `user_pref("browser.urlbar.trustPanel.featureGate", false);
-user_pref("browser.shell.checkDefaultBrowser", false);
-user_pref("browser.aboutwelcome.enabled", false);
-user_pref("datareporting.policy.dataSubmissionEnabled", false);
-user_pref("datareporting.policy.firstRunURL", "");
-user_pref("browser.startup.homepage_override.mstone", "ignore");
-user_pref("app.update.enabled", false);
-user_pref("termsofuse.bypassNotification", true);
-user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);
-`
-	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(preferences), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(certutil, "-N", "--empty-password", "-d", "sql:"+profile).CombinedOutput(); err != nil {
-		t.Fatalf("certutil: %v\n%s", err, out)
-	}
-	if out, _ := command(p.home, "trust").CombinedOutput(); !strings.Contains(string(out), profile+": trusts it") {
-		t.Fatalf("trust:\n%s", out)
-	}
-	t.Cleanup(func() { _ = command(p.home, "untrust").Run() })
-	display := xvfb(t)
-	browser := exec.Command(firefox, "--no-remote", "--profile", profile, "--width", "1280", "--height", "900", p.url)
-	browser.Env = append(os.Environ(), "HOME="+p.home, "DISPLAY="+display, "MOZ_CRASHREPORTER_DISABLE=1")
-	if err := browser.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = browser.Process.Kill(); _ = browser.Wait() })
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	find := exec.CommandContext(ctx, "xdotool", "search", "--sync", "--onlyvisible", "--name", "Your handshake with localhost")
-	find.Env = append(os.Environ(), "DISPLAY="+display)
-	if out, err := find.CombinedOutput(); err != nil {
-		t.Fatalf("the page's title never showed: %v\n%s\n%s", err, out, p.stderr.wait(t))
-	}
+	f := firefox(t, p, "")
+	p.trust(t, f.profile)
+	f.open(t, p.url)
+	f.title(t, "Your handshake with localhost")
 	p.stderr.wait(t, "h2", "the padlock is closed")
 	picture := filepath.Join(t.TempDir(), "firefox.png")
 	if os.Getenv("UPDATE_DOCS") == "1" {
 		picture = "../docs/padlock-in-firefox.png"
 	}
 	for settled, last := false, int64(-1); !settled; { // until two pictures in a row are the same size, and not blank
-		shot := exec.CommandContext(ctx, "import", "-window", "root", picture)
-		shot.Env = append(os.Environ(), "DISPLAY="+display)
+		shot := exec.CommandContext(t.Context(), "import", "-window", "root", picture)
+		shot.Env = append(os.Environ(), "DISPLAY="+f.display)
 		if out, err := shot.CombinedOutput(); err != nil {
 			t.Fatalf("import: %v\n%s", err, out)
 		}
@@ -128,6 +105,80 @@ user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);
 		}
 		settled = info.Size() == last && last > 40_000
 		last = info.Size()
+	}
+}
+
+// Both browsers show an app of another language behind padlock.
+func TestBrowsersShowAnAppInAnotherLanguage(t *testing.T) {
+	p := start(t, app(t, "node"), "--storage", t.TempDir())
+	f := firefox(t, p, "")
+	p.trust(t, f.profile)
+	f.open(t, p.url)
+	f.title(t, "An app in Node.js")
+	ctx := chromium(t, p)
+	if err := chromedp.Do(ctx, chromedp.Navigate(p.url)); err != nil {
+		t.Fatal(err)
+	}
+	if title, err := chromedp.Run(ctx, chromedp.Title()); err != nil || title != "An app in Node.js" {
+		t.Errorf("Chromium shows %q, %v", title, err)
+	}
+}
+
+// browser is a Firefox with a profile of its own in p's home, on a display of its own.
+type browser struct{ home, profile, display string }
+
+// firefox prepares a profile; preferences are added to user.js.
+func firefox(t *testing.T, p *padlock, preferences string) *browser {
+	t.Helper()
+	need(t, "firefox-esr")
+	need(t, "xdotool")
+	profiles := filepath.Join(p.home, ".mozilla", "firefox")
+	if err := os.MkdirAll(profiles, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	profile, err := os.MkdirTemp(profiles, "e2e.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &browser{home: p.home, profile: profile, display: xvfb(t)}
+	preferences += `user_pref("browser.urlbar.trustPanel.featureGate", false);
+user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("browser.aboutwelcome.enabled", false);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("datareporting.policy.firstRunURL", "");
+user_pref("browser.startup.homepage_override.mstone", "ignore");
+user_pref("app.update.enabled", false);
+user_pref("termsofuse.bypassNotification", true);
+user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);
+`
+	if err := os.WriteFile(filepath.Join(f.profile, "user.js"), []byte(preferences), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(need(t, "certutil"), "-N", "--empty-password", "-d", "sql:"+f.profile).CombinedOutput(); err != nil {
+		t.Fatalf("certutil: %v\n%s", err, out)
+	}
+	return f
+}
+
+func (f *browser) open(t *testing.T, url string) {
+	t.Helper()
+	c := exec.Command("firefox-esr", "--no-remote", "--profile", f.profile, "--width", "1280", "--height", "900", url)
+	c.Env = append(os.Environ(), "HOME="+f.home, "DISPLAY="+f.display, "MOZ_CRASHREPORTER_DISABLE=1")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+}
+
+// title waits for a window with a title.
+func (f *browser) title(t *testing.T, title string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	find := exec.CommandContext(ctx, "xdotool", "search", "--sync", "--onlyvisible", "--name", title)
+	find.Env = append(os.Environ(), "DISPLAY="+f.display)
+	if out, err := find.CombinedOutput(); err != nil {
+		t.Fatalf("the title %q never showed: %v\n%s", title, err, out)
 	}
 }
 

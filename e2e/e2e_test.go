@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,7 +17,7 @@ import (
 	"time"
 )
 
-var binary string
+var binary, plain string // with the race detector, and without
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "padlock-e2e-")
@@ -27,6 +28,10 @@ func TestMain(m *testing.M) {
 	if out, err := exec.Command("go", "build", "-race", "-o", binary, "../cmd/padlock").CombinedOutput(); err != nil {
 		panic(string(out))
 	}
+	plain = filepath.Join(dir, "padlock-plain")
+	if out, err := exec.Command("go", "build", "-o", plain, "../cmd/padlock").CombinedOutput(); err != nil {
+		panic(string(out))
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -35,6 +40,8 @@ func TestMain(m *testing.M) {
 // padlock is a running program with a home of its own.
 type padlock struct {
 	home, url string
+	storage   string // of the local CA
+	pid       int
 	stderr    *log
 }
 
@@ -78,16 +85,27 @@ func (l *log) wait(t *testing.T, words ...string) string {
 	}
 }
 
-func command(home string, args ...string) *exec.Cmd {
-	c := exec.Command(binary, args...)
+func command(home string, args ...string) *exec.Cmd { return program(binary, home, args...) }
+
+func program(path, home string, args ...string) *exec.Cmd {
+	c := exec.Command(path, args...)
 	c.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "NO_COLOR=1")
 	return c
 }
 
 func start(t *testing.T, args ...string) *padlock {
 	t.Helper()
-	p := &padlock{home: t.TempDir(), stderr: &log{more: make(chan struct{})}}
-	c := command(p.home, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	return startBinary(t, binary, args...)
+}
+
+func startBinary(t *testing.T, path string, args ...string) *padlock {
+	t.Helper()
+	p := &padlock{home: t.TempDir(), storage: ".local/share/padlock", stderr: &log{more: make(chan struct{})}}
+	p.storage = filepath.Join(p.home, p.storage)
+	if i := slices.Index(args, "--storage"); i >= 0 {
+		p.storage = args[i+1]
+	}
+	c := program(path, p.home, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
 	c.Stderr = p.stderr
 	stdout, err := c.StdoutPipe()
 	if err != nil {
@@ -96,6 +114,7 @@ func start(t *testing.T, args ...string) *padlock {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.pid = c.Process.Pid
 	lines := bufio.NewScanner(stdout)
 	for p.url == "" && lines.Scan() {
 		if rest, ok := strings.CutPrefix(lines.Text(), "padlock: https://"); ok {
@@ -107,11 +126,11 @@ func start(t *testing.T, args ...string) *padlock {
 		for lines.Scan() { // the pipe is drained before Wait closes it
 		}
 		if err := c.Wait(); err != nil {
-			t.Errorf("padlock ended with %v:\n%s", err, p.stderr.text.String())
+			t.Errorf("padlock ended with %v:\n%s", err, p.stderr.wait(t))
 		}
 	})
 	if p.url == "" {
-		t.Fatalf("no URL was printed:\n%s", p.stderr.text.String())
+		t.Fatalf("no URL was printed:\n%s", p.stderr.wait(t))
 	}
 	return p
 }
@@ -119,7 +138,7 @@ func start(t *testing.T, args ...string) *padlock {
 // root writes the local CA's root to a file, by padlock trust --print.
 func (p *padlock) root(t *testing.T) string {
 	t.Helper()
-	out, err := command(p.home, "trust", "--print").Output()
+	out, err := command(p.home, "trust", "--print", "--storage", p.storage).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

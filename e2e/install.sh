@@ -7,6 +7,7 @@ need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need curl curl
 need openssl openssl
 need python3 python3
+need node nodejs
 need certutil libnss3-tools
 need chromium chromium
 need firefox-esr firefox-esr

@@ -6,16 +6,14 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagsFirst moves flags in front of arguments, because cli stops looking for flags at the first argument.
-// What follows -- stays where it is.
+// flagsFirst moves the command to the front and flags before arguments, because cli looks for the command first,
+// and for flags only until the first argument. What follows -- stays where it is.
 func flagsFirst(app *cli.App, args []string) []string {
 	command, flags := []string{}, app.Flags
-	if len(args) > 0 {
-		for _, c := range app.Commands {
-			if c.HasName(args[0]) {
-				command, flags, args = args[:1:1], c.Flags, args[1:]
-				break
-			}
+	if i := firstArgument(app.Flags, args); i < len(args) {
+		if c := app.Command(args[i]); c != nil {
+			command, flags = []string{args[i]}, c.Flags
+			args = append(args[:i:i], args[i+1:]...)
 		}
 	}
 	var front, rest []string
@@ -34,6 +32,21 @@ func flagsFirst(app *cli.App, args []string) []string {
 		}
 	}
 	return append(append(command, front...), rest...)
+}
+
+// firstArgument is the index of the first argument that is neither a flag nor a flag's value; len(args) if there is none.
+func firstArgument(flags []cli.Flag, args []string) int {
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--":
+			return len(args)
+		case len(arg) < 2 || arg[0] != '-':
+			return i
+		case takesValue(flags, arg):
+			i++
+		}
+	}
+	return len(args)
 }
 
 // takesValue reports whether the argument after this flag is its value.
