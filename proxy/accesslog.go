@@ -12,7 +12,8 @@ import (
 type accessLog struct {
 	log     *slog.Logger
 	lines   chan []byte
-	done    chan struct{}
+	stop    chan struct{} // closed to end the writer
+	done    chan struct{} // closed when it has ended
 	dropped atomic.Uint64
 }
 
@@ -23,15 +24,25 @@ func newAccessLog(w io.Writer) *accessLog {
 	if w == nil {
 		return nil
 	}
-	a := &accessLog{lines: make(chan []byte, accessLogQueue), done: make(chan struct{})}
+	a := &accessLog{lines: make(chan []byte, accessLogQueue), stop: make(chan struct{}), done: make(chan struct{})}
 	a.log = slog.New(slog.NewJSONHandler(a, nil))
-	go func() {
-		defer close(a.done)
-		for line := range a.lines {
-			_, _ = w.Write(line)
-		}
-	}()
+	go a.write(w)
 	return a
+}
+
+func (a *accessLog) write(w io.Writer) {
+	defer close(a.done)
+	for {
+		select {
+		case line := <-a.lines:
+			_, _ = w.Write(line)
+		case <-a.stop:
+			for len(a.lines) > 0 {
+				_, _ = w.Write(<-a.lines)
+			}
+			return
+		}
+	}
 }
 
 // Write queues one line; slog calls it once a record.
@@ -44,12 +55,12 @@ func (a *accessLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// close waits for the queued lines. No request may be open any more.
+// close waits for the queued lines. Requests that were cut off, such as tunnels, may still record; their lines are lost.
 func (a *accessLog) close() {
 	if a == nil {
 		return
 	}
-	close(a.lines)
+	close(a.stop)
 	<-a.done
 }
 

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,8 +29,10 @@ import (
 
 // edge is a running proxy in front of a backend.
 type edge struct {
-	address string
-	roots   *x509.CertPool
+	address, plain string // HTTPS, and HTTP that redirects
+	roots          *x509.CertPool
+	access         lockedBuffer
+	stop           func() error // ends Serve gracefully, once
 }
 
 func start(t *testing.T, target string, change func(*config.Config)) *edge {
@@ -55,26 +58,50 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Log: slog.New(slog.DiscardHandler)})
+	e := &edge{roots: x509.NewCertPool()}
+	e.roots.AddCert(ca.Root())
+	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Log: slog.New(slog.DiscardHandler), AccessLog: &e.access})
 	if err != nil {
 		t.Fatal(err)
 	}
+	https, plain := listen(t), listen(t)
+	e.address, e.plain = https.Addr().String(), plain.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, []net.Listener{https}, []net.Listener{plain}) }()
+	e.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() {
+		if err := e.stop(); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return e
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ctx, []net.Listener{l}, nil) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
-	e := &edge{address: l.Addr().String(), roots: x509.NewCertPool()}
-	e.roots.AddCert(ca.Root())
-	return e
+	return l
+}
+
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 func (e *edge) tls() *tls.Config { return &tls.Config{RootCAs: e.roots, ServerName: "localhost"} }

@@ -1,0 +1,162 @@
+package certs_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"padlock/certs"
+	"padlock/certs/localca"
+	"padlock/config"
+)
+
+// pair writes a self-signed certificate and its key.
+func pair(t *testing.T, key crypto.Signer, until time.Time, names ...string) config.CertificateFile {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: until}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	f := config.CertificateFile{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	for name, block := range map[string]*pem.Block{f.Cert: {Type: "CERTIFICATE", Bytes: der}, f.Key: {Type: "PRIVATE KEY", Bytes: encoded}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+func ecKey(t *testing.T) crypto.Signer {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func rsaKey(t *testing.T) crypto.Signer {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// shown makes a handshake and returns what the client is shown.
+func shown(t *testing.T, source *certs.Source, client *tls.Config) (*x509.Certificate, error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_ = tls.Server(c, &tls.Config{GetCertificate: source.GetCertificate}).Handshake()
+	}()
+	client.InsecureSkipVerify = true // the certificate is what is looked at
+	conn, err := tls.Dial("tcp", l.Addr().String(), client)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0], nil
+}
+
+func TestCertificatesAreChosenByNameThenByKeyType(t *testing.T) {
+	ca, err := localca.Open(t.TempDir(), localca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour)
+	source, err := certs.New(certs.Options{Local: ca, Log: slog.New(slog.DiscardHandler), Files: []config.CertificateFile{
+		pair(t, ecKey(t), later, "a.example.com"),
+		pair(t, rsaKey(t), later, "a.example.com"),
+		pair(t, ecKey(t), later, "*.example.com", "Upper.Example.com"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	onlyRSA := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	for _, c := range []struct {
+		client *tls.Config
+		name   string // "": refused
+		key    x509.PublicKeyAlgorithm
+	}{
+		{&tls.Config{ServerName: "a.example.com"}, "a.example.com", x509.ECDSA},
+		{&tls.Config{ServerName: "a.example.com", MaxVersion: tls.VersionTLS12, CipherSuites: onlyRSA}, "a.example.com", x509.RSA},
+		{&tls.Config{ServerName: "b.example.com"}, "*.example.com", x509.ECDSA},
+		{&tls.Config{ServerName: "upper.example.com"}, "*.example.com", x509.ECDSA},
+		{&tls.Config{ServerName: "deep.b.example.com"}, "", 0},
+		{&tls.Config{ServerName: "example.com"}, "", 0},
+		{&tls.Config{ServerName: "shop.test"}, "shop.test", x509.ECDSA},
+		{&tls.Config{}, "a.example.com", x509.ECDSA},
+	} {
+		leaf, err := shown(t, source, c.client)
+		switch {
+		case c.name == "" && (err == nil || !strings.Contains(err.Error(), "unrecognized name")):
+			t.Errorf("%q: %v, not unrecognized_name", c.client.ServerName, err)
+		case c.name != "" && (err != nil || leaf.DNSNames[0] != c.name || leaf.PublicKeyAlgorithm != c.key):
+			t.Errorf("%q: %v", c.client.ServerName, err)
+		}
+	}
+}
+
+func TestWithoutANameAClientGetsTheCertificateOfTheAddress(t *testing.T) {
+	ca, err := localca.Open(t.TempDir(), localca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := certs.New(certs.Options{Local: ca, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf, err := shown(t, source, &tls.Config{}); err != nil || leaf.VerifyHostname("127.0.0.1") != nil {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestFilesThatCannotBeUsedAreErrorsAndDoubtfulOnesWarnings(t *testing.T) {
+	good, other := pair(t, ecKey(t), time.Now().Add(time.Hour), "a.test"), pair(t, ecKey(t), time.Now().Add(time.Hour), "a.test")
+	_, err := certs.New(certs.Options{Files: []config.CertificateFile{{Cert: good.Cert, Key: other.Key}}})
+	if err == nil || !strings.Contains(err.Error(), other.Key) || !strings.Contains(err.Error(), "does not match") {
+		t.Errorf("a foreign key: %v", err)
+	}
+	expired := pair(t, ecKey(t), time.Now().Add(-time.Minute))
+	if err := os.Chmod(expired.Key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	if _, err := certs.New(certs.Options{Files: []config.CertificateFile{expired}, Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"has expired", "can be read by others", "names no host"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, log.String())
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"padlock/config"
+)
+
+// clientCA signs a client certificate and writes the CA's own to a file.
+func clientCA(t *testing.T) (caFile string, client tls.Certificate) {
+	t.Helper()
+	sign := func(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if signer == nil {
+			parent, signer = template, key
+		}
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der, key
+	}
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	rootDER, rootKey := sign(root, nil, nil)
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "alice"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	der, key := sign(leaf, root, rootKey)
+	caFile = filepath.Join(t.TempDir(), "clients.pem")
+	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return caFile, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// ask makes one handshake for sni, asks for host, and tells the status; 0 if the connection failed.
+func (e *edge) ask(t *testing.T, config *tls.Config, sni, host string) (status int, resumed bool) {
+	t.Helper()
+	config.ServerName = sni
+	conn, err := tls.Dial("tcp", e.address, config)
+	if err != nil {
+		return 0, false
+	}
+	defer conn.Close()
+	request, _ := http.NewRequest("GET", "https://"+host+"/", nil)
+	transport := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }, DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return 0, false
+	}
+	_, _ = io.Copy(io.Discard, response.Body) // and with it the session tickets
+	response.Body.Close()
+	return response.StatusCode, conn.ConnectionState().DidResume
+}
+
+// A site that requires client certificates is reached with one only: not without, not over a connection made for another
+// site, and not by a ticket from elsewhere.
+func TestASiteWithClientCertificatesIsReachedWithOneOnly(t *testing.T) {
+	caFile, certificate := clientCA(t)
+	_, stranger := clientCA(t)
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {}), func(c *config.Config) {
+		c.Sites = append(c.Sites, config.Site{Hosts: []string{"secret.test"}, Routes: c.Sites[0].Routes, TLS: config.SiteTLS{ClientAuth: &config.ClientAuth{Mode: "require", CA: caFile}}})
+	})
+	for version := uint16(tls.VersionTLS12); version <= tls.VersionTLS13; version++ {
+		base := &tls.Config{RootCAs: e.roots, MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+		with := func(c ...tls.Certificate) *tls.Config { b := base.Clone(); b.Certificates = c; return b }
+		for _, c := range []struct {
+			what      string
+			config    *tls.Config
+			sni, host string
+			want      int
+		}{
+			{"open site", with(), "localhost", "localhost", 200},
+			{"no certificate", with(), "secret.test", "secret.test", 0},
+			{"a stranger's certificate", with(stranger), "secret.test", "secret.test", 0},
+			{"a good certificate", with(certificate), "secret.test", "secret.test", 200},
+			{"fronted by the open site", with(certificate), "localhost", "secret.test", 421},
+			{"the open site from the secret one", with(certificate), "secret.test", "localhost", 421},
+		} {
+			if got, _ := e.ask(t, c.config, c.sni, c.host); got != c.want {
+				t.Errorf("TLS %x, %s: %d, not %d", version, c.what, got, c.want)
+			}
+		}
+		if _, resumed := e.ask(t, with(), "localhost", "localhost"); !resumed {
+			t.Errorf("TLS %x: the open site does not resume", version)
+		}
+		if _, resumed := e.ask(t, with(certificate), "secret.test", "secret.test"); resumed {
+			t.Errorf("TLS %x: a ticket stood in for a certificate", version)
+		}
+		// A ticket of the open site, shown under the secret site's name.
+		moved := with()
+		moved.ClientSessionCache = anyName{base.ClientSessionCache}
+		if got, _ := e.ask(t, moved, "secret.test", "secret.test"); got != 0 {
+			t.Errorf("TLS %x: a ticket from elsewhere opened the secret site: %d", version, got)
+		}
+	}
+}
+
+// anyName offers localhost's session whatever the server.
+type anyName struct{ tls.ClientSessionCache }
+
+func (a anyName) Get(string) (*tls.ClientSessionState, bool) {
+	return a.ClientSessionCache.Get("localhost")
+}
+
+// A requested certificate may be left out, but a bad one is refused.
+func TestARequestedClientCertificateIsVerifiedIfGiven(t *testing.T) {
+	caFile, certificate := clientCA(t)
+	_, stranger := clientCA(t)
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {}), func(c *config.Config) {
+		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "request", CA: caFile}
+	})
+	for want, certificates := range map[int][][]tls.Certificate{200: {nil, {certificate}}, 0: {{stranger}}} {
+		for _, c := range certificates {
+			if got, _ := e.ask(t, &tls.Config{RootCAs: e.roots, Certificates: c}, "localhost", "localhost"); got != want {
+				t.Errorf("%d certificates: %d, not %d", len(c), got, want)
+			}
+		}
+	}
+}
+
+func TestHTTPSTargetsAreVerifiedUnlessToldOtherwise(t *testing.T) {
+	app := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) }))
+	defer app.Close()
+	bundle := filepath.Join(t.TempDir(), "app.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: app.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		change func(*config.Route)
+		want   int
+	}{
+		{func(*config.Route) {}, 502},
+		{func(r *config.Route) { r.CA = bundle }, 200},
+		{func(r *config.Route) { r.Insecure = true }, 200},
+	} {
+		e := start(t, app.URL, func(cfg *config.Config) { c.change(&cfg.Sites[0].Routes[0]) })
+		response, err := e.clients(t)["h1"].Get("https://localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		if response.StatusCode != c.want || c.want == 502 && !strings.Contains(string(body), "unknown authority") {
+			t.Errorf("%d, not %d: %s", response.StatusCode, c.want, body)
+		}
+	}
+}
+
+func TestAUnixSocketIsATarget(t *testing.T) {
+	dir, err := os.MkdirTemp("", "padlock") // t.TempDir may be longer than a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "app")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) })}
+	go app.Serve(l)
+	defer app.Close()
+	e := start(t, "unix:"+socket, nil)
+	for name, client := range e.clients(t) {
+		response, err := client.Get("https://localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := io.ReadAll(response.Body); string(body) != "localhost" {
+			t.Errorf("%s: the app saw the host %q", name, body)
+		}
+	}
+}
+
+// Each request is one JSON line whose text cannot break out of it, and Forwarded is sent where it is asked for.
+func TestTheAccessLogIsOneJSONLineARequest(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("Forwarded"))
+	}), func(c *config.Config) { c.Sites[0].Routes[0].Forwarded = true })
+	request, _ := http.NewRequest("POST", "https://localhost/a?b=%0a", strings.NewReader("four"))
+	request.Header.Set("User-Agent", "\u202e\"}")
+	response, err := e.clients(t)["h1"].Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(response.Body)
+	if want := `for=127.0.0.1;host="localhost";proto=https`; string(body) != want {
+		t.Errorf("Forwarded: %s", body)
+	}
+	if err := e.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var line struct {
+		Host, Method, Target, Proto, Remote, Upstream string
+		UserAgent                                     string `json:"user_agent"`
+		Status, BytesIn                               int
+		BytesOut                                      int     `json:"bytes_out"`
+		Duration                                      float64 `json:"duration_ms"`
+	}
+	if err := json.Unmarshal([]byte(e.access.String()), &line); err != nil {
+		t.Fatalf("%v in %q", err, e.access.String())
+	}
+	if line.Host != "localhost" || line.Method != "POST" || line.Target != "/a?b=%0a" || line.Status != 200 || line.BytesOut != len(body) || line.Duration <= 0 || line.Upstream == "" {
+		t.Errorf("%+v", line)
+	}
+}
+
+// A graceful end lets the open request finish, and takes no new connection meanwhile.
+func TestAnOpenRequestFinishesDuringShutdown(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, "finished")
+	}), nil)
+	for _, client := range e.clients(t) {
+		got := make(chan string, 2)
+		go func() {
+			response, err := client.Get("https://localhost/")
+			if err != nil {
+				got <- err.Error()
+				return
+			}
+			body, _ := io.ReadAll(response.Body)
+			got <- string(body)
+		}()
+		<-arrived
+		defer func() {
+			if body := <-got; body != "finished" {
+				t.Errorf("the open request got %q", body)
+			}
+		}()
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- e.stop() }()
+	for deadline := time.Now().Add(10 * time.Second); ; { // until the listener is closed
+		conn, err := net.Dial("tcp", e.address)
+		if err != nil {
+			break
+		}
+		conn.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("new connections are still accepted")
+		}
+	}
+	close(release)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestThePlainPortRedirectsToTheNamesThatAreServed(t *testing.T) {
+	e := start(t, "127.0.0.1:1", nil)
+	_, port, _ := net.SplitHostPort(e.address)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for host, want := range map[string]string{"localhost": "https://localhost:" + port + "/a?b", "evil.example": ""} {
+		request, _ := http.NewRequest("GET", "http://"+e.plain+"/a?b", nil)
+		request.Host = host
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get("Location"); got != want || want != "" && response.StatusCode != 308 {
+			t.Errorf("%s: %d %q", host, response.StatusCode, got)
+		}
+	}
+}
