@@ -89,12 +89,26 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return nil, nil
 }
 
-// listed prefers the exact name to a wildcard, and a key type that the client can use to one that it cannot.
-func (s *Source) listed(name string, hello *tls.ClientHelloInfo) *tls.Certificate {
+// Covers reports whether there is, or can be made, a certificate for a canonical name, address or *.name.
+func (s *Source) Covers(pattern string) bool {
+	if len(s.named(pattern)) > 0 {
+		return true
+	}
+	return s.local != nil && s.local.Permits(pattern)
+}
+
+// named is what the files hold for a name: under the name itself, else under the wildcard above it.
+func (s *Source) named(name string) []*tls.Certificate {
 	pairs := s.byName[name]
 	if _, parent, ok := strings.Cut(name, "."); ok && len(pairs) == 0 {
 		pairs = s.byName["*."+parent]
 	}
+	return pairs
+}
+
+// listed prefers the exact name to a wildcard, and a key type that the client can use to one that it cannot.
+func (s *Source) listed(name string, hello *tls.ClientHelloInfo) *tls.Certificate {
+	pairs := s.named(name)
 	for _, pair := range pairs {
 		if hello.SupportsCertificate(pair) == nil {
 			return pair

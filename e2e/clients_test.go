@@ -50,3 +50,21 @@ func TestTrustIsVerifiedStoreByStore(t *testing.T) {
 		t.Errorf("%q is missing in\n%s", want, out)
 	}
 }
+
+// trust --allow makes a root that may sign for one more name, and for no other.
+func TestTrustAllowMakesARootForAFurtherName(t *testing.T) {
+	p := &padlock{home: t.TempDir()}
+	storage := filepath.Join(p.home, "storage")
+	if out, err := command(p.home, "trust", "--print", "--storage", storage, "--allow", "dev.example.com").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p = start(t, "proxy", "--from", "api.dev.example.com", "--to", app(t, "python3"), "--storage", storage)
+	port := p.url[strings.LastIndex(p.url, ":")+1:]
+	out, err := exec.Command(need(t, "curl"), "-sS", "--fail", "--cacert", p.root(t), "--resolve", "api.dev.example.com:"+port+":127.0.0.1", p.url).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := command(p.home, "proxy", "--from", "www.example.com", "--to", "3000", "--storage", storage).CombinedOutput(); err == nil || !strings.Contains(string(out), "hint:") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -100,12 +100,30 @@ func start(t *testing.T, args ...string) *padlock {
 
 func startBinary(t *testing.T, path string, args ...string) *padlock {
 	t.Helper()
-	p := &padlock{home: t.TempDir(), storage: ".local/share/padlock", stderr: &log{more: make(chan struct{})}}
-	p.storage = filepath.Join(p.home, p.storage)
+	p := &padlock{home: t.TempDir()}
+	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
 	if i := slices.Index(args, "--storage"); i >= 0 {
 		p.storage = args[i+1]
 	}
-	c := program(path, p.home, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	p.run(t, program(path, p.home, append([]string{"--listen", "127.0.0.1:0"}, args...)...))
+	return p
+}
+
+// startFile runs a directory's padlock.yaml, on a port of the kernel's choice where the file takes HTTPS_PORT.
+func startFile(t *testing.T, dir string) *padlock {
+	t.Helper()
+	t.Setenv("HTTPS_PORT", "0")
+	p := &padlock{home: t.TempDir()}
+	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
+	c := command(p.home, "run", "--config", "padlock.yaml")
+	c.Dir = dir
+	p.run(t, c)
+	return p
+}
+
+func (p *padlock) run(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	p.stderr = &log{more: make(chan struct{})}
 	c.Stderr = p.stderr
 	stdout, err := c.StdoutPipe()
 	if err != nil {
@@ -132,7 +150,6 @@ func startBinary(t *testing.T, path string, args ...string) *padlock {
 	if p.url == "" {
 		t.Fatalf("no URL was printed:\n%s", p.stderr.wait(t))
 	}
-	return p
 }
 
 // root writes the local CA's root to a file, by padlock trust --print.

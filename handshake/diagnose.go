@@ -177,7 +177,7 @@ func (d *dissector) withoutAlert(f *Failure) {
 func (d *dissector) lastStage() string {
 	last := "tcp_accept"
 	for _, s := range d.event.Stages {
-		if s.Name != "alert" && s.Name != "close" {
+		if s.Name != "alert" && s.Name != "close" && s.Name != "new_session_ticket" {
 			last = s.Name
 		}
 	}

@@ -97,9 +97,13 @@ func clientVersions(h *wire.ClientHello) []uint16 {
 	return []uint16{h.LegacyVersion}
 }
 
-// offeredVersions reads "1.3 and 1.2"; an old hello names only the highest.
+// offeredVersions reads "1.3, 1.2 and 1.1"; an old hello names only the highest.
 func offeredVersions(h *wire.ClientHello) string {
-	return strings.Join(names(clientVersions(h), wire.VersionName), " and ")
+	versions := names(clientVersions(h), wire.VersionName)
+	if last := len(versions) - 1; last > 0 {
+		return strings.Join(versions[:last], ", ") + " and " + versions[last]
+	}
+	return strings.Join(versions, "")
 }
 
 func (d *dissector) serverHello(s *Stage, m wire.Message) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"padlock/handshake/wire"
 )
@@ -65,7 +66,7 @@ func (p palette) green(text string) string {
 func story(e *Event, p palette) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s   %s\n", p.bold(fmt.Sprintf("#%d %s → %s", e.ID, e.Remote, name(e))), strings.Join(facts(e), " · "))
-	last := time.Duration(-1)
+	last, width := time.Duration(-1), textWidth(e.Stages)
 	for _, s := range e.Stages {
 		at := ""
 		if s.At != last {
@@ -80,7 +81,7 @@ func story(e *Event, p palette) string {
 		if s.From == Server {
 			arrow = "server ←"
 		}
-		text := fmt.Sprintf("  %s %9s %-19s %-68s %7s  ", arrow, at, stageTitle(s.Name), s.Text, size)
+		text := fmt.Sprintf("  %s %9s %-19s %-*s %7s  ", arrow, at, stageTitle(s.Name), width, s.Text, size)
 		switch s.Name {
 		case "alert", "close":
 			text = p.red(text)
@@ -96,6 +97,15 @@ func story(e *Event, p palette) string {
 		b.WriteString(failureStory(f, p))
 	}
 	return b.String()
+}
+
+// textWidth is the width of the widest text, within reason, so that sizes and labels stand in columns.
+func textWidth(stages []Stage) int {
+	width := 40
+	for _, s := range stages {
+		width = max(width, utf8.RuneCountInString(s.Text))
+	}
+	return min(width, 110)
 }
 
 func failureStory(f *Failure, p palette) string {

@@ -104,7 +104,7 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	if err := cfg.Validate(); err != nil {
 		return nil, usageError{namingFlags(err)}
 	}
-	return cfg, publicNames(cfg)
+	return cfg, nil
 }
 
 // namingFlags puts the flag and its variable where a validation error names the file's key.
@@ -165,22 +165,6 @@ func withListenHosts(hosts, addresses []string) []string {
 		}
 	}
 	return hosts
-}
-
-// publicNames refuses names for which neither the local CA nor a file can have a certificate.
-func publicNames(cfg *config.Config) error {
-	if len(cfg.Certificates.Files) > 0 {
-		return nil
-	}
-	for _, host := range cfg.Sites[0].Hosts {
-		if host == "*" || !localca.IsLocal(host) {
-			return hinted{
-				fmt.Errorf("%s is not a local name, so the local CA has no certificate for it", host),
-				"give one with --cert and --key, or use a name such as app.localhost or app.test",
-			}
-		}
-	}
-	return nil
 }
 
 func terminal(w any) bool {

@@ -33,6 +33,9 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	if err != nil {
 		return err
 	}
+	if err := covered(cfg, source); err != nil {
+		return err
+	}
 	recent := handshake.NewRecent(remembered)
 	recorder, closeOutput, err := p.recorder(cfg.Handshakes, recent, log)
 	if err != nil {
@@ -55,6 +58,21 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	}
 	p.announce(cfg, ca, https)
 	return server.Serve(ctx, https, plain)
+}
+
+// covered refuses names for which there is no certificate.
+func covered(cfg *config.Config, source *certs.Source) error {
+	for _, site := range cfg.Sites {
+		for _, host := range site.Hosts {
+			if host != "*" && !source.Covers(host) {
+				return hinted{
+					fmt.Errorf("there is no certificate for %s, and the local CA is not for such a name", host),
+					"give one (--cert and --key, or certificates.files), use a name such as app.localhost or app.test, or let the local CA sign for it: padlock trust --allow " + strings.TrimPrefix(host, "*."),
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // recorder is nil when handshakes are off.

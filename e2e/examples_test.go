@@ -1,0 +1,93 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// freePort asks the kernel for a port, for programs that cannot be told to choose one and say which.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// example copies a directory of examples, so that what a run leaves behind does not stay.
+func example(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "examples", name))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// eventually retries until a server that was just started answers.
+func eventually(t *testing.T, try func() (string, error)) string {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		out, err := try()
+		if err == nil {
+			return out
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}
+
+func TestExampleLocalApp(t *testing.T) {
+	dir := example(t, "local-app")
+	port := freePort(t)
+	t.Setenv("APP_PORT", port)
+	app := exec.Command(need(t, "python3"), filepath.Join(dir, "app.py"))
+	if err := app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Process.Kill(); _ = app.Wait() })
+	p := startFile(t, dir)
+	out := eventually(t, func() (string, error) {
+		out, err := exec.Command(need(t, "curl"), "-sS", "--fail", "--cacert", p.root(t), p.url).CombinedOutput()
+		return string(out), err
+	})
+	if !strings.Contains(out, "X-Forwarded-Proto: https") || !strings.Contains(out, "X-Forwarded-Host: app.localhost") {
+		t.Errorf("the app saw:\n%s", out)
+	}
+}
+
+func TestExampleClientCertificates(t *testing.T) {
+	dir := example(t, "client-certificates")
+	need(t, "openssl")
+	script := exec.Command("sh", "make-certificates.sh")
+	script.Dir = dir
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p := startFile(t, dir)
+	secret := strings.Replace(p.url, "open.", "secret.", 1)
+	curl := []string{"-sS", "--fail", "--cacert", p.root(t)}
+	out, err := exec.Command(need(t, "curl"), append(curl, p.url)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("the open site: %v\n%s", err, out)
+	}
+	out, err = exec.Command("curl", append(curl, "--cert", filepath.Join(dir, "alice.pem"), "--key", filepath.Join(dir, "alice-key.pem"), secret)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("Alice: %v\n%s", err, out)
+	}
+	if out, err = exec.Command("curl", append(curl, secret)...).CombinedOutput(); err == nil {
+		t.Errorf("without a certificate:\n%s", out)
+	}
+	p.stderr.wait(t, "Alice", "the client showed no certificate, and this site requires one")
+}
