@@ -2,8 +2,8 @@ package handshake
 
 import (
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -16,8 +16,8 @@ const (
 	maxSegments = 256
 )
 
-// Conn records the handshake that passes through it, below TLS. It captures and parses nothing; a worker dissects later.
-// Once the record is frozen, at the first application byte or at Close, it costs a few nanoseconds a call.
+// Conn records the handshake that passes through it, on either side of TLS, below it. It captures and parses nothing;
+// a worker dissects later. Once the record is frozen, at the first application byte or at Close, it costs a few nanoseconds a call.
 type Conn struct {
 	net.Conn
 	recorder *Recorder
@@ -39,7 +39,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	t := c.trace.Load()
 	n, err := c.Conn.Read(p)
 	if t != nil {
-		t.read(p[:n], err)
+		t.read(c.id, p[:n], err)
 	}
 	return n, err
 }
@@ -50,10 +50,10 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if t == nil {
 		return c.Conn.Write(p)
 	}
-	// Stamped before the system call: afterwards the client may have answered already.
-	at := time.Since(t.start)
+	// Stamped before the system call: afterwards the peer may have answered already.
+	at := time.Now()
 	n, err := c.Conn.Write(p)
-	t.wrote(at, p[:n])
+	t.wrote(c.id, at, p[:n])
 	return n, err
 }
 
@@ -67,6 +67,10 @@ func (c *Conn) CloseWrite() error {
 
 // Close implements net.Conn and freezes the record.
 func (c *Conn) Close() error {
+	if c.trace.Load() != nil {
+		rtt := roundTrip(c.Conn) // afterwards nobody can be asked
+		c.note(func(t *trace) { t.rtt = rtt })
+	}
 	err := c.Conn.Close()
 	c.freeze(false)
 	return err
@@ -88,21 +92,42 @@ func (c *Conn) freeze(firstByte bool) {
 	t.frozen = true
 	t.firstByte = firstByte
 	t.end = time.Since(t.start)
+	if t.registered {
+		c.recorder.keys.remove(t.random)
+	}
 	t.mu.Unlock()
 	c.recorder.hand(t)
 }
 
-// KeyLogWriter receives crypto/tls's key log. Only the two handshake traffic secrets are kept:
-// they open the handshake and cannot derive the keys of application data (RFC 8446 section 7.1).
-func (c *Conn) KeyLogWriter() *KeyLog { return &KeyLog{c.trace.Load()} }
+// Hello notes that crypto/tls has read the client's hello, and returns the config for this connection: the same one,
+// which must have the Recorder as its KeyLogWriter, or, where a shared key log cannot tell connections apart, a clone with its own.
+func (c *Conn) Hello(config *tls.Config) *tls.Config {
+	own := false
+	c.note(func(t *trace) {
+		t.marks.hello = time.Since(t.start)
+		t.policy = config
+		random, ok := t.clientRandom()
+		// Under ECH the key log names the inner hello's random, which is not the one on the wire.
+		ok = ok && len(config.EncryptedClientHelloKeys) == 0 && c.recorder.keys.add(random, t, c.id)
+		t.random, t.registered, own = random, ok, !ok
+	})
+	if !own {
+		return config
+	}
+	clone := config.Clone()
+	clone.KeyLogWriter = (*ownKeyLog)(c)
+	return clone
+}
 
-// KeyLog is an io.Writer for tls.Config.KeyLogWriter.
-type KeyLog struct{ trace *trace }
+// KeyLogWriter is for a client's tls.Config, which is used for one connection only.
+func (c *Conn) KeyLogWriter() io.Writer { return (*ownKeyLog)(c) }
 
-// Write runs under a mutex that all of crypto/tls shares, so it only decodes into a fixed slot.
-func (k *KeyLog) Write(line []byte) (int, error) {
-	if k.trace != nil {
-		k.trace.keyLog(line)
+// ownKeyLog receives the key log of one connection.
+type ownKeyLog Conn
+
+func (k *ownKeyLog) Write(line []byte) (int, error) {
+	if t := k.trace.Load(); t != nil {
+		t.keyLog(k.id, line)
 	}
 	return len(line), nil
 }
@@ -111,7 +136,7 @@ func (k *KeyLog) Write(line []byte) (int, error) {
 func (c *Conn) Certificate(certificate *tls.Certificate) {
 	c.note(func(t *trace) {
 		t.certificate = certificate
-		t.refused = certificate == nil
+		t.marks.certificate = time.Since(t.start)
 	})
 }
 
@@ -136,47 +161,61 @@ func (c *Conn) note(f func(*trace)) {
 	if t := c.trace.Load(); t != nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if !t.frozen {
+		if t.id == c.id && !t.frozen {
 			f(t)
 		}
 	}
 }
 
 // trace is the raw material of one record. Reads, writes and Close may come from different goroutines.
+// Traces are reused: whoever may hold one for too long says the id that it was for.
 type trace struct {
-	id            uint64
-	start         time.Time
-	remote, local string
+	mu sync.Mutex
+	traceData
+	segments [maxSegments]segment
+	in, out  []byte // what the client and what the server sent
+}
 
-	mu        sync.Mutex
-	frozen    bool
-	segments  []segment
-	arena     *arena
-	truncated bool
-	secrets   secrets
+// traceData is all that a reused trace starts anew with.
+type traceData struct {
+	id         uint64
+	side       Side // whose side padlock is on
+	conn       net.Conn
+	start      time.Time
+	frozen     bool
+	count      int // of segments
+	truncated  bool
+	random     [32]byte
+	registered bool // with the key log, under random
+	secrets    secrets
+	marks      marks
 
+	policy      *tls.Config
 	certificate *tls.Certificate
-	refused     bool
 	state       tls.ConnectionState
 	err         error
 	readErr     error
+	netErr      error // of the connection below
 	kind        string
+	rtt         time.Duration
 	done, end   time.Duration
 	firstByte   bool
-	eof         bool // the client ended its side
-	netErr      error
 }
 
 // segment is one system call's worth of bytes.
 type segment struct {
-	at     time.Duration
-	from   Side
-	offset int // in that side's stream
-	length int
+	at             time.Duration
+	offset, length int32 // in its side's stream
+	fromServer     bool
 }
 
-// arena holds the bytes of both directions. Arenas are reused, wiped.
-type arena struct{ in, out []byte }
+// marks are moments inside crypto/tls, since the start; 0 where it never came by.
+type marks struct {
+	hello       time.Duration // the hello was read
+	certificate time.Duration // GetCertificate returned
+	keys        time.Duration // handshake traffic secrets were derived
+	signed      time.Duration // our Finished was made; the signature is what takes the time before it
+}
 
 // secrets are the handshake traffic secrets; up to 48 bytes each (SHA-384).
 type secrets struct {
@@ -184,42 +223,56 @@ type secrets struct {
 	clientLength, serverLength int
 }
 
-func (t *trace) read(p []byte, err error) {
+func (t *trace) read(id uint64, p []byte, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.frozen {
+	if t.id != id || t.frozen {
 		return
 	}
 	if len(p) > 0 {
-		t.append(time.Since(t.start), Client, &t.arena.in, p)
+		t.append(time.Since(t.start), t.side == Client, p)
 	}
 	if err != nil {
-		t.eof = err.Error() == "EOF"
 		t.netErr = err
 	}
 }
 
-func (t *trace) wrote(at time.Duration, p []byte) {
+func (t *trace) wrote(id uint64, at time.Time, p []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.frozen {
-		t.append(at, Server, &t.arena.out, p)
+	if t.id == id && !t.frozen {
+		t.append(at.Sub(t.start), t.side == Server, p)
 	}
 }
 
-func (t *trace) append(at time.Duration, from Side, stream *[]byte, p []byte) {
-	if room := maxCapture - len(t.arena.in) - len(t.arena.out); len(p) > room || len(t.segments) == maxSegments {
+func (t *trace) append(at time.Duration, fromServer bool, p []byte) {
+	if room := maxCapture - len(t.in) - len(t.out); len(p) > room || t.count == maxSegments {
 		t.truncated = true
 		return
 	}
-	t.segments = append(t.segments, segment{at, from, len(*stream), len(p)})
+	stream := &t.in
+	if fromServer {
+		stream = &t.out
+	}
+	t.segments[t.count] = segment{at, int32(len(*stream)), int32(len(p)), fromServer}
+	t.count++
 	*stream = append(*stream, p...)
 }
 
-func (t *trace) keyLog(line []byte) {
+// clientRandom is where RFC 8446 section 4.1.2 puts it, if the first record holds that much of the hello.
+func (t *trace) clientRandom() (random [32]byte, ok bool) {
+	const offset = 5 + 4 + 2 // record header, message header, version
+	if len(t.in) < offset+32 || int(t.in[3])<<8|int(t.in[4]) < offset-5+32 {
+		return random, false
+	}
+	copy(random[:], t.in[offset:])
+	return random, true
+}
+
+func (t *trace) keyLog(id uint64, line []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.frozen {
+	if t.id != id || t.frozen {
 		return
 	}
 	s := &t.secrets
@@ -227,36 +280,25 @@ func (t *trace) keyLog(line []byte) {
 		s.clientLength = n
 	} else if n, ok := secretOf(line, "SERVER_HANDSHAKE_TRAFFIC_SECRET ", s.server[:]); ok {
 		s.serverLength = n
+		t.marks.keys = time.Since(t.start)
+	} else if t.marks.signed == 0 && hasLabel(line, "CLIENT_TRAFFIC_SECRET_0 ") {
+		t.marks.signed = time.Since(t.start) // the secret itself is never looked at
 	}
 }
 
-// secretOf decodes the third word of a key-log line with the given label (the SSLKEYLOGFILE format).
-func secretOf(line []byte, label string, slot []byte) (int, bool) {
-	const random = 64 + 1
-	if len(line) < len(label)+random || string(line[:len(label)]) != label {
-		return 0, false
-	}
-	digits := line[len(label)+random:]
-	if n := len(digits); n > 0 && digits[n-1] == '\n' {
-		digits = digits[:n-1]
-	}
-	if len(digits) > 2*len(slot) {
-		return 0, false
-	}
-	n, err := hex.Decode(slot, digits)
-	return n, err == nil
-}
+const maxKept = 32 << 10 // bytes of capture that a reused trace may bring along
 
-// release wipes what must not outlive the record. crypto/tls keeps copies of its own, beyond our reach.
+// release wipes what must not outlive the record, and gives the trace back. crypto/tls keeps copies of its own, beyond our reach.
 func (t *trace) release() {
-	t.secrets = secrets{}
-	clear(t.arena.in)
-	clear(t.arena.out)
-	t.arena.in, t.arena.out = t.arena.in[:0], t.arena.out[:0]
-	if cap(t.arena.in)+cap(t.arena.out) <= 32<<10 {
-		arenas.Put(t.arena)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.traceData = traceData{frozen: true}
+	clear(t.in)
+	clear(t.out)
+	t.in, t.out = t.in[:0], t.out[:0]
+	if cap(t.in)+cap(t.out) <= maxKept {
+		traces.Put(t)
 	}
-	t.arena = nil
 }
 
-var arenas = sync.Pool{New: func() any { return &arena{in: make([]byte, 0, 2<<10), out: make([]byte, 0, 4<<10)} }}
+var traces = sync.Pool{New: func() any { return &trace{in: make([]byte, 0, 2<<10), out: make([]byte, 0, 4<<10)} }}

@@ -2,62 +2,205 @@ package handshake
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
-	"io"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
-	"syscall"
 
 	"padlock/handshake/wire"
 )
 
 // rule is a row of the diagnosis table: what was seen, and what it means. The first that matches speaks.
 type rule struct {
-	by      Side
-	alert   int    // -1: no alert
-	goError string // part of crypto/tls's text; "" matches all
+	by     Side
+	alert  int
+	when   func(*dissector) bool // nil matches all
+	detail func(*dissector) string
 
 	cause, remedy, confidence string
 }
 
 const noAlert = -1
 
+const trustRemedy = "install the CA on the client: padlock trust (for other devices: padlock trust --print), or send the full chain"
+
+// rules are for connections on which padlock is the server; "we" is padlock.
 var rules = []rule{
-	{Client, 48, "", "the client does not trust the CA that issued our certificate", "install the CA on the client: padlock trust (for other devices: padlock trust --print), or send the full chain", "certain"},
-	{Client, 46, "", "the client rejected our certificate: untrusted, expired, or for another name", "check its dates and names, and install the CA on the client: padlock trust", "likely"},
-	{Client, 42, "", "the client could not verify our certificate", "check that its names include the one asked for, its dates, and that the client trusts the CA: padlock trust", "likely"},
-	{Client, 45, "", "our certificate has expired, or the client's clock is wrong", "renew the certificate; if it is valid, set the client's clock", "likely"},
-	{Client, 43, "", "the client cannot use a certificate of this type", "offer a certificate with another key type", "likely"},
-	{Client, 44, "", "the client says that our certificate is revoked", "replace the certificate", "certain"},
-	{Client, 70, "", "the client refuses the protocol version", "compare the versions in its hello with tls.min_version", "likely"},
-	{Client, 40, "", "the client found nothing acceptable in our answer", "compare its hello with our policy", "possible"},
-	{Client, 47, "", "the client says that we sent something illegal", "capture the handshake and report it", "possible"},
-	{Client, 51, "", "the client could not verify a signature of ours", "check that certificate and key belong together", "possible"},
-	{Client, 80, "", "the client failed internally", "look into the client's own log", "possible"},
-	{Client, 90, "", "the user cancelled", "nothing, unless it was not the user", "likely"},
-	{Client, 0, "", "the client closed the connection politely before it was done", "none, unless it repeats", "possible"},
-	{Server, 70, "", "the client offers only protocol versions that we do not accept", "upgrade the client, or lower tls.min_version", "certain"},
-	{Server, 120, "", "no application protocol in common", "let the client offer h2 or http/1.1 by ALPN", "certain"},
-	{Server, 112, "", "no certificate for the name that the client asked for", "add the name to a site, or a certificate for it", "certain"},
-	{Server, 40, "no cipher suite", "no cipher suite in common, or the client cannot use our certificate's key type", "upgrade the client, or add an RSA certificate", "certain"},
-	{Server, 40, "no key exchange", "no key-exchange group in common", "let the client offer X25519 or P-256", "certain"},
-	{Server, 40, "signature", "the client supports no signature algorithm of our certificate's key", "add a certificate with another key type", "certain"},
-	{Server, 40, "certificate", "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
-	{Server, 116, "", "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
-	{Server, 48, "", "the client's certificate is from a CA that this site does not accept", "add its CA to tls.client_auth.ca, or use another certificate", "certain"},
-	{Server, 45, "", "the client's certificate has expired, or our clock is wrong", "renew it; check the clock", "likely"},
-	{Server, 42, "", "the client's certificate could not be verified", "check its dates, its chain and its extended key usage (clientAuth)", "likely"},
-	{Server, 86, "", "the client retried with a lower version after a failure", "find out why its first attempt failed", "likely"},
-	{Server, 110, "early data", "the client holds an early-data ticket of another server", "disable early data there first, or wait until the ticket expires", "certain"},
-	{Server, 110, "", "the client sent an extension that does not belong there", "update the client", "possible"},
-	{Server, 20, "", "a record could not be decrypted: corruption, a middlebox, or a faulty client", "try without the middlebox; capture the connection", "possible"},
-	{Server, 22, "", "that is not TLS, or it was corrupted on its way", "check what the client speaks on this port", "likely"},
-	{Server, 51, "", "a signature or a ticket binder of the client does not verify", "clear the client's sessions; check its key", "possible"},
-	{Server, 50, "", "the client sent a message that does not parse", "update the client, or find the middlebox that changes its messages", "likely"},
-	{Server, 47, "", "the client sent something that the protocol forbids", "update the client", "likely"},
-	{Server, 10, "", "the client sent a message out of turn", "update the client, or find the middlebox that changes its messages", "likely"},
-	{Server, 109, "", "the client left out a required extension", "update the client", "likely"},
-	{Server, 80, "", "something failed on our side", "read the error: it names the certificate source's own", "certain"},
+	{Client, 45, expired, problem, "our certificate has expired", "renew the certificate", "certain"},
+	{Client, 45, nil, validity, "the client takes our certificate for expired, though it is not: the client's clock is wrong", "set the client's clock", "likely"},
+	{Client, 48, incomplete, problem, "the client cannot build a chain from our certificate to a CA that it trusts", "send the full chain: the leaf first, then the intermediates", "certain"},
+	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate", trustRemedy, "certain"},
+	{Client, 46, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
+	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA", trustRemedy, "likely"},
+	{Client, 42, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
+	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, or expects another name", trustRemedy, "likely"},
+	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this type", "add a certificate with another key type (RSA beside ECDSA)", "likely"},
+	{Client, 44, nil, nil, "the client says that our certificate is revoked", "replace the certificate", "certain"},
+	{Client, 70, nil, versionDetail, "the client refuses the protocol version that we chose", "compare the versions in its hello with tls.min_version", "likely"},
+	{Client, 71, nil, nil, "the client finds our parameters too weak", "use a longer key; leave the cipher suites at their defaults", "likely"},
+	{Client, 40, nil, nil, "the client found nothing acceptable in our answer", "compare its hello with our policy; look into the client's own log", "possible"},
+	{Client, 47, nil, nil, "the client says that we sent something illegal", "capture the handshake (--capture) and report it", "possible"},
+	{Client, 10, nil, nil, "the client did not expect our message: a middlebox changed the handshake, or the client speaks another protocol first", "try without the middlebox", "possible"},
+	{Client, 20, nil, nil, "the client could not decrypt our record: corruption, or a middlebox", "try without the middlebox; capture the connection", "possible"},
+	{Client, 50, nil, nil, "the client could not parse our message", "try without middleboxes; update the client", "possible"},
+	{Client, 51, nil, nil, "the client could not verify a signature of ours", "check that certificate and key belong together", "possible"},
+	{Client, 49, nil, nil, "the client's rules forbid this certificate", "look into the client's own log", "possible"},
+	{Client, 80, nil, nil, "the client failed internally", "look into the client's own log", "possible"},
+	{Client, 90, nil, nil, "somebody cancelled at the client", "none, unless it repeats", "likely"},
+	{Client, 113, nil, nil, "the client did not accept the stapled OCSP response", "renew the staple, or leave it out", "likely"},
+	{Client, 0, faulty, problem, "the client closed politely instead of accepting our certificate", "get a certificate without this fault", "likely"},
+	{Client, 0, nil, nil, "the client closed politely before it was done, as some do that reject a certificate", "check that the client trusts the CA: padlock trust", "possible"},
+
+	{Server, 70, nil, versionDetail, "the client offers only protocol versions that we do not accept", "upgrade the client, or lower tls.min_version", "certain"},
+	{Server, 120, nil, alpnDetail, "no application protocol in common", "let the client offer h2 or http/1.1 by ALPN, or none", "certain"},
+	{Server, 112, unnamed, nil, "the client named no host, and there is no certificate for the address", "let the client send a server name (SNI), or add a certificate for the address", "certain"},
+	{Server, 112, nil, nameDetail, "no certificate for the name that the client asked for", "add the name to a site, or a certificate for it", "certain"},
+	{Server, 40, said("no cipher suite"), suiteDetail, "no cipher suite in common", "upgrade the client, or add an RSA certificate if it can use no other", "certain"},
+	{Server, 40, said("key exchange"), groupDetail, "no key-exchange group in common", "let the client offer X25519 or secp256r1", "certain"},
+	{Server, 40, said("elliptic"), groupDetail, "no key-exchange group in common", "let the client offer X25519 or secp256r1", "certain"},
+	{Server, 40, said("signature"), keyDetail, "the client supports no signature algorithm of our certificate's key", "add a certificate with another key type (RSA beside ECDSA)", "certain"},
+	{Server, 40, said("certificate"), nil, "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
+	{Server, 116, nil, nil, "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
+	{Server, 42, said("didn't provide a certificate"), nil, "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
+	{Server, 48, nil, clientIssuer, "the client's certificate is from a CA that this site does not accept", "add its CA to tls.client_auth.ca, or use another certificate", "certain"},
+	{Server, 45, nil, clientValidity, "the client's certificate has expired or is not valid yet, or our clock is wrong", "renew it; check the clock", "certain"},
+	{Server, 42, said("incompatible key usage"), nil, "the client's certificate is not for clients", "issue it with clientAuth in its extended key usage", "certain"},
+	{Server, 42, nil, nil, "the client's certificate could not be verified", "check its dates, its chain and its extended key usage (clientAuth)", "likely"},
+	{Server, 43, nil, nil, "the client's certificate has a key that cannot be used", "use an ECDSA or RSA key of at least 2048 bits", "certain"},
+	{Server, 86, nil, versionDetail, "the client retried with a lower version after a failure", "find out why its first attempt failed", "certain"},
+	{Server, 110, said("early data"), nil, "the client holds an early-data ticket of another server", "disable early data there first, or wait until the ticket expires", "certain"},
+	{Server, 110, nil, nil, "the client sent an extension that does not belong there", "update the client", "possible"},
+	{Server, 20, nil, nil, "a record could not be decrypted: corruption, a middlebox, or a faulty client", "try without the middlebox; capture the connection", "possible"},
+	{Server, 22, nil, nil, "what came is not TLS, or was corrupted on its way", "check what the client speaks on this port", "likely"},
+	{Server, 51, nil, nil, "a signature or a ticket binder of the client does not verify", "clear the client's sessions; check its key", "likely"},
+	{Server, 50, nil, nil, "the client sent a message that does not parse", "update the client, or find the middlebox that changes its messages", "likely"},
+	{Server, 47, nil, nil, "the client sent something that the protocol forbids", "update the client", "likely"},
+	{Server, 10, nil, nil, "the client sent a message out of turn", "update the client, or find the middlebox that changes its messages", "likely"},
+	{Server, 109, nil, nil, "the client left out a required extension", "update the client", "likely"},
+	{Server, 80, nil, goDetail, "something failed on our side", "read the error: it is the certificate source's own", "certain"},
+}
+
+// Conditions and details of rules.
+
+func said(text string) func(*dissector) bool {
+	return func(d *dissector) bool { return d.err != nil && strings.Contains(d.err.Error(), text) }
+}
+
+func unnamed(d *dissector) bool { return d.hello == nil || d.hello.ServerName == "" }
+
+func faulty(d *dissector) bool {
+	return d.event.Certificate != nil && len(d.event.Certificate.Problems) > 0
+}
+
+func hasProblem(d *dissector, word string) bool {
+	return faulty(d) && slices.ContainsFunc(d.event.Certificate.Problems, func(p string) bool { return strings.Contains(p, word) })
+}
+
+func expired(d *dissector) bool    { return hasProblem(d, "expired") }
+func incomplete(d *dissector) bool { return hasProblem(d, "chain is") }
+
+func problem(d *dissector) string { return list(d.event.Certificate.Problems) }
+
+func issuer(d *dissector) string {
+	if c := d.event.Certificate; c != nil {
+		return "issued by " + c.Issuer
+	}
+	return ""
+}
+
+func validity(d *dissector) string {
+	if c := d.event.Certificate; c != nil {
+		return "valid from " + c.NotBefore.UTC().Format("2006-01-02") + " until " + c.NotAfter.UTC().Format("2006-01-02")
+	}
+	return ""
+}
+
+func keyDetail(d *dissector) string {
+	if c := d.event.Certificate; c != nil && d.hello != nil {
+		return fmt.Sprintf("ours is %s; the client offers %s", c.KeyType, list(names(d.hello.SignatureAlgorithms, wire.SchemeName)))
+	}
+	return ""
+}
+
+func clientIssuer(d *dissector) string {
+	if c := d.event.ClientCertificate; c != nil {
+		return c.Subject + ", issued by " + c.Issuer
+	}
+	return ""
+}
+
+func clientValidity(d *dissector) string {
+	if c := d.event.ClientCertificate; c != nil {
+		return c.Subject + ", valid from " + c.NotBefore.UTC().Format("2006-01-02") + " until " + c.NotAfter.UTC().Format("2006-01-02")
+	}
+	return ""
+}
+
+func versionDetail(d *dissector) string {
+	if d.hello == nil {
+		return ""
+	}
+	offers := list(names(clientVersions(d.hello), wire.VersionName))
+	if !strings.HasPrefix(offers, "SSL") {
+		offers = "TLS " + offers
+	}
+	if len(d.hello.Versions) == 0 {
+		offers += " at most"
+	}
+	detail := "it offers " + offers
+	if d.policy != nil {
+		detail += ", we require " + wire.VersionName(max(d.policy.MinVersion, tls.VersionTLS12)) + " or newer"
+	}
+	return detail
+}
+
+func alpnDetail(d *dissector) string {
+	if d.hello == nil || d.policy == nil {
+		return ""
+	}
+	return fmt.Sprintf("it offers %s, we speak %s", list(escaped(d.hello.ALPN)), list(d.policy.NextProtos))
+}
+
+func nameDetail(d *dissector) string { return "it asked for " + d.event.SNI }
+
+func suiteDetail(d *dissector) string {
+	if d.hello == nil {
+		return ""
+	}
+	offered := names(d.hello.CipherSuites, wire.SuiteName)
+	ecdsa, rsa := false, false
+	for _, suite := range offered {
+		ecdsa = ecdsa || strings.HasPrefix(suite, "TLS_ECDHE_ECDSA_")
+		rsa = rsa || strings.HasPrefix(suite, "TLS_ECDHE_RSA_")
+	}
+	c := d.event.Certificate
+	switch {
+	case c != nil && strings.HasPrefix(c.KeyType, "ECDSA") && rsa && !ecdsa:
+		return "it can use RSA certificates only, and ours is " + c.KeyType
+	case c != nil && strings.HasPrefix(c.KeyType, "RSA") && ecdsa && !rsa:
+		return "it can use ECDSA certificates only, and ours is " + c.KeyType
+	}
+	text := strings.Join(offered[:min(3, len(offered))], ", ")
+	if more := len(offered) - 3; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return "it offers " + text
+}
+
+func groupDetail(d *dissector) string {
+	if d.hello == nil {
+		return ""
+	}
+	return "it offers " + list(names(d.hello.Groups, wire.GroupName)) + ", we accept X25519MLKEM768, X25519, secp256r1, secp384r1 and secp521r1"
+}
+
+func goDetail(d *dissector) string {
+	if d.err == nil {
+		return ""
+	}
+	return Escape(d.err.Error())
 }
 
 // diagnose says who ended a handshake, where, why, and what to do; nil if it was complete.
@@ -68,6 +211,10 @@ func diagnose(d *dissector) *Failure {
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert}
 	if d.err != nil {
 		f.GoError = Escape(d.err.Error())
+	}
+	if d.side == Client {
+		d.diagnoseServer(f)
+		return f
 	}
 	switch {
 	case d.kind != "":
@@ -82,29 +229,37 @@ func diagnose(d *dissector) *Failure {
 
 // wireAlert looks at the alerts that were read off the wire: they outrank what crypto/tls says.
 func (d *dissector) wireAlert(f *Failure) bool {
-	if len(d.alerts) == 0 || d.event.Outcome != Failed {
+	if d.event.Outcome != Failed {
 		return false
 	}
-	a := d.alerts[0]
-	f.Encrypted = a.encrypted
-	f.apply(a.from, int(a.alert.Description))
-	return true
+	for _, a := range d.alerts {
+		if a.alert.Description == 0 && len(d.alerts) > 1 {
+			continue // close_notify behind the alert that counts
+		}
+		f.Encrypted = a.encrypted
+		d.apply(f, rules, a.from, int(a.alert.Description))
+		return true
+	}
+	return false
 }
 
 // textAlert is for alerts under application keys, which we do not hold: there crypto/tls's text is all there is.
 func (d *dissector) textAlert(f *Failure) bool {
-	text := f.GoError
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
 	switch {
-	case strings.Contains(text, "client didn't provide a certificate"):
-		f.apply(Server, 116)
-	case strings.Contains(text, "failed to verify certificate") && strings.Contains(text, "expired"):
-		f.apply(Server, 45)
-	case strings.Contains(text, "failed to verify certificate") && strings.Contains(text, "unknown authority"):
-		f.apply(Server, 48)
-	case strings.Contains(text, "failed to verify certificate"):
-		f.apply(Server, 42)
-	case strings.Contains(text, "bad record MAC"):
-		f.apply(Server, 20)
+	case d.err == nil:
+		return false
+	case strings.Contains(f.GoError, "didn't provide a certificate"):
+		d.apply(f, rules, Server, 116)
+	case errors.As(d.err, &invalid) && invalid.Reason == x509.Expired:
+		d.apply(f, rules, Server, 45)
+	case errors.As(d.err, &unknown):
+		d.apply(f, rules, Server, 48)
+	case strings.Contains(f.GoError, "failed to verify certificate"):
+		d.apply(f, rules, Server, 42)
+	case strings.Contains(f.GoError, "bad record MAC"):
+		d.apply(f, rules, Server, 20)
 	default:
 		return false
 	}
@@ -112,16 +267,22 @@ func (d *dissector) textAlert(f *Failure) bool {
 	return true
 }
 
-// apply finds the row for an alert; f.GoError chooses among rows of one alert.
-func (f *Failure) apply(by Side, alert int) {
+// apply finds the row for an alert.
+func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 	f.By, f.Alert, f.AlertName = by, alert, wire.AlertName(byte(alert))
-	for _, r := range rules {
-		if r.by == by && r.alert == alert && strings.Contains(f.GoError, r.goError) {
-			f.Cause, f.Remedy, f.Confidence = r.cause, r.remedy, r.confidence
-			return
+	for _, r := range table {
+		if r.by != by || r.alert != alert || r.when != nil && !r.when(d) {
+			continue
 		}
+		f.Cause, f.Remedy, f.Confidence = r.cause, r.remedy, r.confidence
+		if r.detail != nil {
+			if detail := r.detail(d); detail != "" {
+				f.Cause += ": " + detail
+			}
+		}
+		return
 	}
-	f.Cause, f.Remedy, f.Confidence = "the "+string(by)+" sent the alert "+f.AlertName, "look up the alert in RFC 8446 section 6", "possible"
+	f.Cause, f.Remedy, f.Confidence = "the "+string(by)+" sent the alert "+f.AlertName, "see what it means: padlock explain "+f.AlertName, "possible"
 }
 
 // silentRejection is a handshake that was complete, and then nothing: a client that rejects a certificate after Finished,
@@ -130,45 +291,69 @@ func (d *dissector) silentRejection(f *Failure) bool {
 	if d.event.Outcome != Silent {
 		return false
 	}
-	f.By, f.Confidence = Client, "possible"
-	f.Cause = "the client closed after a complete handshake: it rejected the certificate's name, connected in advance, or only probed"
-	f.Remedy = "compare the name asked for with the certificate's names; ignore it if another connection served the page"
-	if d.readErr == nil {
-		return true
-	}
-	text := d.readErr.Error()
-	for number := range 256 {
-		alert := tls.AlertError(number)
-		if number != 0 && strings.Contains(text, "remote error: "+alert.Error()) {
-			f.apply(Client, number)
-			f.Encrypted, f.GoError = true, Escape(text)
-			return true
+	if d.readErr != nil {
+		text := d.readErr.Error()
+		for number := 1; number < 256; number++ {
+			if strings.Contains(text, "remote error: "+tls.AlertError(number).Error()) {
+				d.apply(f, rules, Client, number)
+				f.Encrypted, f.GoError = true, Escape(text)
+				return true
+			}
 		}
+	}
+	f.By = Client
+	switch {
+	case faulty(d):
+		f.Cause = "the client closed after a complete handshake, because it rejected our certificate: " + problem(d)
+		f.Remedy, f.Confidence = "get a certificate without this fault", "likely"
+	default:
+		f.Cause = "the client closed after a complete handshake: it connected in advance, only probed, or expects another name than it sent"
+		f.Remedy, f.Confidence = "nothing, if another connection served the page; else compare the name asked for with the certificate's names", "possible"
 	}
 	return true
 }
 
+// timedOut reports whether it was our own deadline that ended the handshake.
+func (d *dissector) timedOut() bool {
+	if d.err == nil {
+		return false
+	}
+	text := d.err.Error()
+	return errors.Is(d.err, os.ErrDeadlineExceeded) || strings.Contains(text, "deadline exceeded") || strings.Contains(text, "i/o timeout") ||
+		strings.Contains(text, "closed network connection")
+}
+
 // withoutAlert judges by how far it came and how it ended.
 func (d *dissector) withoutAlert(f *Failure) {
-	answered := len(d.arena.out) > 0
-	timeout := errors.Is(d.err, os.ErrDeadlineExceeded) || strings.Contains(f.GoError, "deadline exceeded") || strings.Contains(f.GoError, "closed network connection")
-	reset := errors.Is(d.err, syscall.ECONNRESET)
+	answered := len(d.out) > 0
 	f.By, f.Confidence = Client, "likely"
 	switch {
-	case timeout:
+	case d.timedOut() && answered:
 		f.By = Server
-		f.Cause, f.Remedy = "the client did not go on within the handshake timeout", "check the path for packet loss and MTU; many of these from one address are an attack"
-	case len(d.arena.in) == 0:
+		f.Cause, f.Remedy = "the client did not answer within the handshake timeout: packet loss, a path that drops large packets, or a person who was asked", "check the path (MTU, certificate chain of "+fmt.Sprint(len(d.out))+" bytes sent)"
+	case d.timedOut():
+		f.By = Server
+		f.Cause = fmt.Sprintf("the client sent %d bytes and then nothing until the handshake timeout: a connection in advance, or a slow attack", len(d.in))
+		f.Remedy = "nothing; many of these from one address are an attack: limit it"
+	case len(d.in) == 0 && d.reset():
+		f.Cause, f.Remedy = "connected and reset without a byte: a port scan or a health check", "nothing; let the health check speak TLS if you want it quiet"
+	case len(d.in) == 0:
 		f.Cause, f.Remedy = "connected and left without a byte: a health check or a port scan", "nothing; let the health check speak TLS if you want it quiet"
 	case !answered && d.hello == nil:
-		f.Cause, f.Remedy = "the client left in the middle of its hello", "check the path: a middlebox or MTU may drop large hellos"
+		f.Cause, f.Remedy = fmt.Sprintf("the client left in the middle of its hello, after %d bytes: it gave up, or the path drops large packets", len(d.in)), "check the path: a middlebox or MTU may drop large hellos"
 		f.Confidence = "possible"
-	case answered && reset:
+	case answered && faulty(d):
+		f.Cause, f.Remedy = "the client left after our answer without saying why; it rejected our certificate: "+problem(d), "get a certificate without this fault"
+	case answered && d.reset():
 		f.Cause, f.Remedy = "the connection was reset after our answer: a silent rejection, or a firewall", "check that the client trusts the CA: padlock trust; compare with a client that works"
 		f.Confidence = "possible"
-	case answered && (errors.Is(d.err, io.EOF) || d.eof):
-		f.Cause, f.Remedy = "the client left after our answer without saying why, as clients do that reject a certificate silently", "check the certificate's names, and that the client trusts the CA: padlock trust"
+	case answered && d.ended():
+		f.Cause, f.Remedy = "the client left after our answer without saying why, as Node.js does when it does not trust the CA", "check that the client trusts the CA: padlock trust; for Node.js: NODE_EXTRA_CA_CERTS"
+	case d.ended():
+		f.Cause, f.Remedy = "the client left before our answer", "look into the client's own log"
+		f.Confidence = "possible"
 	default:
+		f.By = Server
 		f.Cause, f.Remedy = "the handshake ended early", "read the error"
 		f.Confidence = "possible"
 	}
@@ -177,7 +362,9 @@ func (d *dissector) withoutAlert(f *Failure) {
 func (d *dissector) lastStage() string {
 	last := "tcp_accept"
 	for _, s := range d.event.Stages {
-		if s.Name != "alert" && s.Name != "close" && s.Name != "new_session_ticket" {
+		switch s.Name {
+		case "alert", "close", "new_session_ticket":
+		default:
 			last = s.Name
 		}
 	}
@@ -202,12 +389,55 @@ func kindText(kind string) string {
 
 func kindRemedy(kind string) string {
 	switch kind {
-	case "http", "h2c":
-		return "use https:// (padlock has answered with a redirect if it was HTTP/1.1)"
+	case "http":
+		return "use https:// (padlock has answered with a redirect)"
+	case "h2c":
+		return "use HTTP/2 over TLS: https://"
 	case "proxy":
 		return "turn the PROXY protocol off at the load balancer"
 	case "sslv2":
 		return "nothing: an ancient client, or a scanner"
 	}
 	return "check what is meant to connect to this port"
+}
+
+// noise names the kind of failure that nobody needs to look at one by one; "" for all others.
+func noise(d *dissector) string {
+	switch {
+	case d.event.Failure == nil || d.side == Client:
+		return ""
+	case d.kind != "":
+		return d.kind
+	case len(d.in) == 0 && !d.timedOut():
+		return "scan"
+	case len(d.out) == 0 && d.timedOut():
+		return "slow"
+	}
+	return ""
+}
+
+// notes are what is worth knowing though nothing failed.
+func notes(d *dissector) (out []string) {
+	e := d.event
+	if e.Validation {
+		return []string{"this was the CA, validating that we control the name (TLS-ALPN-01)"}
+	}
+	if d.side == Server && (e.Outcome == Complete || e.Outcome == Silent) {
+		if e.Offered && !e.Resumed {
+			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, or the nodes behind this name do not share their ticket keys")
+		}
+		if e.Outcome == Complete && !e.Resumed && faulty(d) {
+			out = append(out, "a browser would refuse our certificate: "+problem(d))
+		}
+	}
+	if e.Retried && d.hello != nil {
+		out = append(out, "one more round trip was needed, because the client guessed another group than ours")
+	}
+	if d.rsaKeyExchange() {
+		out = append(out, "no forward secrecy: who ever gets the certificate's private key can read this connection from a recording")
+	}
+	if d.hello != nil && d.hello.EarlyData && d.side == Server {
+		out = append(out, "the client offered early data, which we never take")
+	}
+	return out
 }

@@ -3,9 +3,11 @@ package handshake
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
+	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"padlock/handshake/wire"
@@ -14,15 +16,19 @@ import (
 // dissector turns one trace into an event. It runs on a worker, after the trace was frozen.
 type dissector struct {
 	*trace
-	event *Event
+	recorder *Recorder
+	event    *Event
 
-	hello        *wire.ClientHello
+	hello        *wire.ClientHello // the last one
+	outer        string            // the server name on the wire
+	chosen       *wire.ServerHello // not a retry
 	tls13        bool
+	requested    bool // the server asked for a client certificate
 	clientDone   bool // a Finished was seen, or its ciphertext
 	serverDone   bool
 	alerts       []seenAlert
 	undecrypted  bool // a record did not open under the handshake keys
-	lastServerAt time.Duration
+	verdictClock time.Time
 }
 
 type seenAlert struct {
@@ -31,31 +37,47 @@ type seenAlert struct {
 	encrypted bool
 }
 
-func dissect(t *trace) *Event {
-	d := &dissector{trace: t, event: &Event{
-		ID: t.id, Start: t.start, Remote: t.remote, Local: t.local, Truncated: t.truncated,
-		BytesIn: len(t.arena.in), BytesOut: len(t.arena.out),
+func (r *Recorder) dissect(t *trace) *Event {
+	d := &dissector{trace: t, recorder: r, verdictClock: t.start, event: &Event{
+		ID: t.id, Start: t.start, Truncated: t.truncated, BytesIn: len(t.in), BytesOut: len(t.out),
+		Stages: make([]Stage, 0, 12),
 	}}
+	d.addresses()
 	d.summary()
 	if t.kind == "" {
 		// The hello decides how the server's side is read, and the server's answer how the rest of the client's is.
-		client, _ := wire.Records(t.arena.in)
-		server, _ := wire.Records(t.arena.out)
-		d.client(client[:plaintextHellos(client)])
-		d.side(Server, server, t.secrets.server[:t.secrets.serverLength])
-		d.client(nil)
-		d.side(Client, client[plaintextHellos(client):], t.secrets.client[:t.secrets.clientLength])
+		client, _ := wire.Records(t.in)
+		server, _ := wire.Records(t.out)
+		hellos := plaintextHellos(client)
+		d.records(Client, client[:hellos], nil)
+		d.records(Server, server, t.secrets.server[:t.secrets.serverLength])
+		d.records(Client, client[hellos:], t.secrets.client[:t.secrets.clientLength])
 	}
 	d.end()
 	slices.SortStableFunc(d.event.Stages, func(a, b Stage) int { return cmp.Compare(a.At, b.At) })
+	d.finishedTexts()
+	d.timings()
+	d.verdict()
 	d.event.Failure = diagnose(d)
+	d.event.Noise = noise(d)
+	d.event.Notes = notes(d)
+	d.event.After = r.rejections.relate(d.event)
 	return d.event
+}
+
+func (d *dissector) addresses() {
+	client, server := d.conn.RemoteAddr().String(), d.conn.LocalAddr().String()
+	if d.side == Client {
+		client, server = server, client
+	}
+	d.event.Remote, d.event.Local = d.recorder.privacy.address(client), server
 }
 
 // summary takes what crypto/tls says; the wire may add to it.
 func (d *dissector) summary() {
-	e, s := d.event, d.state
-	e.SNI, e.ALPN, e.Resumed, e.Retried = Escape(s.ServerName), Escape(s.NegotiatedProtocol), s.DidResume, s.HelloRetryRequest
+	e, s := d.event, &d.state
+	e.SNI, e.ALPN = d.recorder.privacy.name(s.ServerName), Escape(s.NegotiatedProtocol)
+	e.Resumed, e.Retried, e.ECH = s.DidResume, s.HelloRetryRequest, s.ECHAccepted
 	e.Duration = d.done
 	if d.done == 0 {
 		e.Duration = d.trace.end
@@ -65,27 +87,37 @@ func (d *dissector) summary() {
 		e.Outcome = NotTLS
 	case d.done == 0 || d.err != nil:
 		e.Outcome = Failed
-	case d.firstByte:
+	case d.firstByte || s.NegotiatedProtocol == acmeProtocol:
 		e.Outcome = Complete
 	default:
 		e.Outcome = Silent
 	}
 	if e.Outcome == Complete || e.Outcome == Silent {
-		e.Version, e.CipherSuite = s.Version, tls.CipherSuiteName(s.CipherSuite)
+		e.Version, e.CipherSuite = s.Version, wire.SuiteName(s.CipherSuite)
 		if s.CurveID != 0 {
 			e.Group = wire.GroupName(uint16(s.CurveID))
 		}
 	}
+	e.Validation = s.NegotiatedProtocol == acmeProtocol
 	d.tls13 = s.Version == tls.VersionTLS13
 	if d.certificate != nil && !s.DidResume {
-		e.Certificate = describe(d.certificate.Certificate)
+		e.Certificate = d.recorder.certificates.describe(d.certificate)
 	}
-	if len(s.PeerCertificates) > 0 {
-		e.ClientCertificate = describeParsed(s.PeerCertificates)
+	if peers := s.PeerCertificates; len(peers) > 0 {
+		c := describeLeaf(peers[0])
+		c.ChainLength = len(peers)
+		for _, p := range peers {
+			c.ChainBytes += len(p.Raw)
+		}
+		if d.side == Server {
+			e.ClientCertificate = c
+		}
 	}
 }
 
-// plaintextHellos counts the client's leading handshake records: everything up to its answer to our flight
+const acmeProtocol = "acme-tls/1" // RFC 8737 section 6.2
+
+// plaintextHellos counts the client's leading handshake records: everything up to its answer to the server's flight
 // when TLS 1.3 encrypts that answer.
 func plaintextHellos(records []wire.Record) int {
 	for i, r := range records {
@@ -96,50 +128,95 @@ func plaintextHellos(records []wire.Record) int {
 	return len(records)
 }
 
-func (d *dissector) client(records []wire.Record) {
-	if records != nil {
-		d.side(Client, records, nil)
-	}
-}
-
-// side walks one direction's records in order.
-func (d *dissector) side(from Side, records []wire.Record, secret []byte) {
-	var messages wire.Assembler
-	var opener *wire.Decrypter
-	changed := false // TLS 1.2: what follows ChangeCipherSpec is encrypted
+// records walks one direction in order. TLS 1.3's handshake records open with the secret.
+func (d *dissector) records(from Side, records []wire.Record, secret []byte) {
+	w := walker{d: d, from: from, secret: secret}
 	for _, r := range records {
-		at := d.at(from, r)
-		switch {
-		case r.Type == wire.TypeChangeCipherSpec:
-			changed = true
-		case r.Type == wire.TypeAlert && !(changed && !d.tls13):
-			d.plainAlert(from, at, r)
-		case r.Type == wire.TypeHandshake && (d.tls13 || !changed):
-			found, err := messages.Add(r.Fragment, r.Offset, r.End())
-			for _, m := range found {
-				d.message(from, at, m, Observed)
-			}
-			if err != nil {
-				return
-			}
-		case r.Type == wire.TypeHandshake:
-			d.finishedUnseen(from, at, r)
-		case r.Type == wire.TypeApplicationData && d.tls13 && !d.finished(from):
-			if opener == nil && len(secret) > 0 {
-				opener, _ = wire.NewDecrypter(d.suite(), secret)
-			}
-			d.encrypted(from, at, r, opener, &messages)
-		case r.Type == wire.TypeApplicationData && d.tls13 && from == Server && at <= d.done:
-			d.stage(Stage{Name: "new_session_ticket", From: Server, At: at, Size: len(r.Fragment), Label: Inferred,
-				Text: "a ticket to resume this session with next time"})
-		case r.Type == wire.TypeAlert:
-			d.stage(Stage{Name: "alert", From: from, At: at, Size: len(r.Fragment), Label: Observed, Text: "an encrypted alert"})
+		if !w.record(r, d.at(from, r)) {
+			return
 		}
 	}
 }
 
-func (d *dissector) suite() uint16 {
-	return d.state.CipherSuite
+// walker is the state of one direction.
+type walker struct {
+	d        *dissector
+	from     Side
+	secret   []byte
+	messages wire.Assembler
+	opener   *wire.Decrypter
+	changed  bool // ChangeCipherSpec has passed: in TLS 1.2 the rest is encrypted
+	given    bool // a ticket that we cannot read was told already
+}
+
+// record reports false when the rest cannot be read.
+func (w *walker) record(r wire.Record, at time.Duration) bool {
+	d := w.d
+	switch r.Type {
+	case wire.TypeChangeCipherSpec:
+		w.changed = true
+		if !d.tls13 {
+			d.stage(Stage{Name: "change_cipher_spec", From: w.from, At: at, Size: len(r.Fragment), Label: Observed, Text: "what I send from here on is encrypted"})
+		}
+	case wire.TypeAlert:
+		if w.changed && !d.tls13 {
+			d.stage(Stage{Name: "alert", From: w.from, At: at, Size: len(r.Fragment), Label: Observed, Text: "an encrypted alert"})
+		} else if a, ok := wire.ParseAlert(r.Fragment); ok {
+			d.alert(w.from, at, a, false)
+		}
+	case wire.TypeHandshake:
+		if !d.tls13 && w.changed {
+			d.finishedUnseen(w.from, at, r)
+			return true
+		}
+		return w.plaintext(r.Fragment, r, at, Observed)
+	case wire.TypeApplicationData:
+		if d.tls13 {
+			return w.ciphertext(r, at)
+		}
+	}
+	return true
+}
+
+func (w *walker) plaintext(content []byte, r wire.Record, at time.Duration, label Label) bool {
+	found, err := w.messages.Add(content, r.Offset, r.End())
+	for _, m := range found {
+		w.d.message(w.from, at, m, label)
+	}
+	return err == nil
+}
+
+// ciphertext opens a record under the handshake traffic keys, until Finished; what follows is under keys that are never kept.
+func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
+	d := w.d
+	if d.finished(w.from) {
+		if w.from == Server && !w.given && (d.done == 0 || at <= d.done) {
+			w.given = true
+			d.stage(Stage{Name: "new_session_ticket", From: Server, At: at, Size: len(r.Fragment), Label: Inferred, Text: "a ticket to resume this session with next time"})
+		}
+		return true
+	}
+	if w.opener == nil {
+		var err error
+		if len(w.secret) == 0 || d.chosen == nil {
+			return true
+		}
+		if w.opener, err = wire.NewDecrypter(d.chosen.CipherSuite, w.secret); err != nil {
+			return false
+		}
+	}
+	kind, content, ok := w.opener.Open(r)
+	switch {
+	case !ok:
+		d.undecrypted = true
+	case kind == wire.TypeAlert:
+		if a, ok := wire.ParseAlert(content); ok {
+			d.alert(w.from, at, a, true)
+		}
+	case kind == wire.TypeHandshake:
+		return w.plaintext(content, r, at, Decrypted)
+	}
+	return true
 }
 
 func (d *dissector) finished(from Side) bool {
@@ -149,33 +226,6 @@ func (d *dissector) finished(from Side) bool {
 	return d.serverDone
 }
 
-// encrypted opens a record under the handshake traffic keys.
-func (d *dissector) encrypted(from Side, at time.Duration, r wire.Record, opener *wire.Decrypter, messages *wire.Assembler) {
-	if opener == nil {
-		return
-	}
-	kind, content, ok := opener.Open(r)
-	switch {
-	case !ok:
-		d.undecrypted = true
-	case kind == wire.TypeAlert:
-		if a, ok := wire.ParseAlert(content); ok {
-			d.alert(from, at, a, true)
-		}
-	case kind == wire.TypeHandshake:
-		found, _ := messages.Add(content, r.Offset, r.End())
-		for _, m := range found {
-			d.message(from, at, m, Decrypted)
-		}
-	}
-}
-
-func (d *dissector) plainAlert(from Side, at time.Duration, r wire.Record) {
-	if a, ok := wire.ParseAlert(r.Fragment); ok {
-		d.alert(from, at, a, false)
-	}
-}
-
 func (d *dissector) alert(from Side, at time.Duration, a wire.Alert, encrypted bool) {
 	d.alerts = append(d.alerts, seenAlert{from, a, encrypted})
 	label := Observed
@@ -183,17 +233,17 @@ func (d *dissector) alert(from Side, at time.Duration, a wire.Alert, encrypted b
 		label = Decrypted
 	}
 	name := wire.AlertName(a.Description)
-	d.stage(Stage{Name: "alert", From: from, At: at, Size: 2, Label: label, Text: "alert: " + name,
+	d.stage(Stage{Name: "alert", From: from, At: at, Size: 2, Label: label, Text: "alert " + name,
 		Fields: []slog.Attr{slog.Int("alert", int(a.Description)), slog.String("alert_name", name)}})
 }
 
-// finishedUnseen is TLS 1.2's Finished, which is encrypted under keys that we do not keep.
+// finishedUnseen is TLS 1.2's Finished, which is encrypted under keys that are never kept.
 func (d *dissector) finishedUnseen(from Side, at time.Duration, r wire.Record) {
 	if d.finished(from) {
 		return
 	}
 	d.markFinished(from)
-	d.stage(Stage{Name: "finished", From: from, At: at, Size: len(r.Fragment), Label: Observed, Text: finishedText(from) + " (encrypted)"})
+	d.stage(Stage{Name: "finished", From: from, At: at, Size: len(r.Fragment), Label: Observed, Text: " (encrypted)"})
 }
 
 func (d *dissector) markFinished(from Side) {
@@ -204,80 +254,101 @@ func (d *dissector) markFinished(from Side) {
 	}
 }
 
+const maxStages = 64
+
 func (d *dissector) stage(s Stage) {
-	const maxStages = 64
 	if len(d.event.Stages) < maxStages {
 		d.event.Stages = append(d.event.Stages, s)
 	}
 }
 
-// at is when the record was whole: the client's when its last byte was read, ours when it was about to be written.
+// at is when the record was whole: the peer's when its last byte was read, ours when it was about to be written.
 func (d *dissector) at(from Side, r wire.Record) time.Duration {
-	want := r.End() - 1
-	if from == Server {
-		want = r.Offset
+	want := int32(r.End() - 1)
+	if from == d.side {
+		want = int32(r.Offset)
 	}
-	at := time.Duration(0)
-	for _, s := range d.segments {
-		if s.from == from && want >= s.offset && want < s.offset+s.length {
-			at = s.at
+	for _, s := range d.segments[:d.count] {
+		if s.fromServer == (from == Server) && want >= s.offset && want < s.offset+s.length {
+			return s.at
 		}
 	}
-	if from == Server {
-		d.lastServerAt = max(d.lastServerAt, at)
-	}
-	return at
+	return 0
 }
 
 // end adds what happened last.
 func (d *dissector) end() {
 	switch {
+	case d.kind != "":
+		d.close(Client, "not TLS: "+kindText(d.kind), len(d.in))
+	case d.event.Validation:
+		d.close(Server, "the CA has seen our answer to its challenge", 0)
 	case d.event.Outcome == Complete:
 		d.stage(Stage{Name: "first_byte", From: Client, At: d.trace.end, Label: Observed, Text: "the padlock is closed"})
-	case d.kind != "":
-		d.stage(Stage{Name: "close", From: Client, At: d.trace.end, Size: len(d.arena.in), Label: Observed, Text: "not TLS: " + kindText(d.kind)})
+	case d.event.Outcome == Silent && d.reset():
+		d.close(Client, "reset without one byte of data", 0)
 	case d.event.Outcome == Silent:
-		d.stage(Stage{Name: "close", From: Client, At: d.trace.end, Label: Observed, Text: "closed without sending one byte"})
+		d.close(Client, "closed without one byte of data", 0)
+	case len(d.alerts) == 0 && d.reset():
+		d.close(Client, "reset the connection", 0)
+	case len(d.alerts) == 0 && d.ended():
+		d.close(Client, "closed the connection", 0)
 	}
 }
 
-// describe parses the chain that we send; nil when its leaf does not parse.
-func describe(chain [][]byte) *Certificate {
-	if len(chain) == 0 {
-		return nil
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return nil
-	}
-	c := describeParsed([]*x509.Certificate{leaf})
-	c.ChainLength, c.ChainBytes = len(chain), 0
-	for _, der := range chain {
-		c.ChainBytes += len(der)
-	}
-	return c
+func (d *dissector) close(from Side, text string, size int) {
+	d.stage(Stage{Name: "close", From: from, At: d.trace.end, Size: size, Label: Observed, Text: text})
 }
 
-func describeParsed(chain []*x509.Certificate) *Certificate {
-	leaf := chain[0]
-	c := &Certificate{
-		Subject: Escape(leaf.Subject.CommonName), Issuer: Escape(leaf.Issuer.CommonName),
-		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, KeyType: leaf.PublicKeyAlgorithm.String(), ChainLength: len(chain),
+// ended and reset say how the connection below ended, as far as it was seen.
+func (d *dissector) ended() bool { return errors.Is(d.netErr, io.EOF) }
+func (d *dissector) reset() bool {
+	return d.netErr != nil && strings.Contains(d.netErr.Error(), "connection reset")
+}
+
+// timings come from marks inside crypto/tls and from the wire.
+func (d *dissector) timings() {
+	t, m := &d.event.Timings, d.marks
+	t.RoundTrip = d.rtt
+	if t.RoundTrip == 0 {
+		t.RoundTrip = roundTrip(d.conn)
 	}
-	for _, link := range chain {
-		c.ChainBytes += len(link.Raw)
+	between := func(from, to time.Duration) time.Duration {
+		if from == 0 || to <= from {
+			return 0
+		}
+		return to - from
 	}
-	if len(leaf.Subject.Organization) > 0 {
-		c.Organization = Escape(leaf.Subject.Organization[0])
+	var flight, answer time.Duration
+	for _, s := range d.event.Stages {
+		switch {
+		case s.From == Server && s.Name == "finished", s.From == Server && s.Name == "server_hello_done":
+			flight = max(flight, s.At)
+		case s.From == Client && s.Name == "finished":
+			answer = s.At
+		}
 	}
-	for _, name := range leaf.DNSNames {
-		c.Names = append(c.Names, Escape(name))
+	t.KeyExchange = between(m.hello, m.certificate)
+	t.KeySchedule = between(m.certificate, m.keys)
+	t.Signing = between(m.keys, m.signed)
+	if d.chosen != nil && !d.tls13 && !d.event.Resumed {
+		t.KeyExchange, t.Signing = 0, between(m.certificate, flight)
 	}
-	for _, ip := range leaf.IPAddresses {
-		c.Names = append(c.Names, ip.String())
+	if !d.event.Resumed || d.tls13 {
+		t.Client = between(flight, answer)
 	}
-	if c.Subject == "" && len(c.Names) > 0 {
-		c.Subject = c.Names[0]
+}
+
+// verdict judges the certificate that was sent for the name that was asked for.
+func (d *dissector) verdict() {
+	if c := d.event.Certificate; c != nil {
+		name := ""
+		if d.hello != nil {
+			name = strings.ToLower(d.hello.ServerName)
+			if d.event.ECH {
+				name = d.state.ServerName
+			}
+		}
+		d.event.Certificate = c.against(name, d.verdictClock)
 	}
-	return c
 }

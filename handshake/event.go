@@ -41,30 +41,53 @@ type Event struct {
 	Local    string
 	Outcome  Outcome
 	Duration time.Duration // accept to Finished both ways, or to the end
+	Timings  Timings
 
 	SNI         string
 	Version     uint16 // negotiated; 0 if none
 	CipherSuite string
 	Group       string
 	ALPN        string
+	JA3, JA4    string // fingerprints of the client's first hello
 	Resumed     bool
+	Offered     bool // the client offered a ticket; JA4 differs then
 	Retried     bool // a HelloRetryRequest was sent
+	ECH         bool // encrypted client hello was accepted: SNI is the inner name
+	Validation  bool // the CA's own validation by TLS-ALPN-01 (RFC 8737)
 
-	Certificate       *Certificate // the leaf that we sent, nil if none
+	Certificate       *Certificate // the leaf that the server sent, nil if none
 	ClientCertificate *Certificate
 
 	Stages  []Stage
+	Notes   []string // worth knowing, though nothing failed
 	Failure *Failure // nil when Complete
+	Noise   string   // what kind of noise a failure is: scan, http, ssh, …; empty for what a person should look at
+	After   *Earlier // an earlier rejection by the same client, nil if none
 
 	BytesIn, BytesOut int  // captured on the wire during the handshake
 	Truncated         bool // the capture limit was reached
+}
+
+// Timings of parts of a handshake; 0 where a part did not happen or cannot be told.
+type Timings struct {
+	RoundTrip   time.Duration // of TCP, by the kernel
+	KeyExchange time.Duration // hello read to certificate chosen
+	KeySchedule time.Duration // certificate chosen to handshake keys derived
+	Signing     time.Duration // handshake keys to our Finished: what it costs to sign; in TLS 1.2 with the key share
+	Client      time.Duration // our flight to the client's Finished: a round trip and the client's own work
+}
+
+// Earlier is a handshake that the same client rejected a short time before.
+type Earlier struct {
+	ID  uint64
+	Ago time.Duration
 }
 
 // Stage is one step of the handshake, in wire order.
 type Stage struct {
 	Name   string        // RFC 8446 name in snake case: client_hello, hello_retry_request, server_hello, …, first_byte, alert, close
 	From   Side          //
-	At     time.Duration // since accept; negative when it shares the time of the stage before (same flight)
+	At     time.Duration // since accept
 	Size   int           // bytes of the message, header included; 0 when it has none
 	Label  Label
 	Text   string      // one line in plain words
@@ -82,6 +105,7 @@ type Certificate struct {
 	KeyType      string
 	ChainLength  int
 	ChainBytes   int
+	Problems     []string // why a browser would refuse it, whatever CAs it trusts; empty: it would not
 }
 
 // Failure says who hung up, where, and what to do.

@@ -47,14 +47,14 @@ func start(t *testing.T, change func(*tls.Config)) *server {
 		}
 		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 	}}
+	base.KeyLogWriter = s.recorder
 	if change != nil {
 		change(base)
 	}
-	base.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	listener := base.Clone()
+	listener.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		c, _ := handshake.FromHello(h)
-		config := base.Clone()
-		config.KeyLogWriter = c.KeyLogWriter()
-		return config, nil
+		return c.Hello(base), nil
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +68,7 @@ func start(t *testing.T, change func(*tls.Config)) *server {
 			if err != nil {
 				return
 			}
-			go s.serve(s.recorder.Wrap(raw), base)
+			go s.serve(s.recorder.Wrap(raw), listener)
 		}
 	}()
 	return s

@@ -1,87 +1,225 @@
 package handshake
 
 import (
-	"context"
+	"io"
 	"log/slog"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"padlock/handshake/wire"
 )
 
 const schema = 1
 
-type jsonSink struct{ log *slog.Logger }
+// NewJSON returns a Sink that writes one JSON object a line. Names of fields are stable within a schema number;
+// docs/handshakes.md describes them.
+func NewJSON(w io.Writer) Sink { return &writerSink{w: w, render: AppendJSON} }
 
-// withoutLevel drops what slog adds to every record and says nothing here.
-func withoutLevel(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.LevelKey {
-		return slog.Attr{}
-	}
-	return a
-}
-
-func (j jsonSink) Handshake(e *Event) {
-	record := slog.NewRecord(e.Start, slog.LevelInfo, "handshake", 0)
-	record.AddAttrs(Attrs(e)...)
-	_ = j.log.Handler().Handle(context.Background(), record)
-}
-
-// Attrs are the documented fields of an event, for any slog handler.
-func Attrs(e *Event) []slog.Attr {
-	attrs := []slog.Attr{
-		slog.Int("schema", schema), slog.Uint64("id", e.ID), slog.String("outcome", string(e.Outcome)),
-		slog.String("remote", e.Remote), slog.String("local", e.Local), slog.Float64("duration_ms", milliseconds(e.Duration)),
-		slog.String("sni", e.SNI), slog.String("alpn", e.ALPN), slog.Bool("resumed", e.Resumed), slog.Bool("retried", e.Retried),
-		slog.Int("bytes_in", e.BytesIn), slog.Int("bytes_out", e.BytesOut),
-	}
-	if e.Version != 0 {
-		attrs = append(attrs, slog.String("version", wire.VersionName(e.Version)), slog.String("cipher_suite", e.CipherSuite), slog.String("group", e.Group))
-	}
-	if e.Truncated {
-		attrs = append(attrs, slog.Bool("truncated", true))
-	}
+// AppendJSON appends an event as one line of JSON.
+func AppendJSON(b []byte, e *Event) []byte {
+	o := object{b: append(b, '{')}
+	o.text("time", e.Start.UTC().Format(time.RFC3339Nano))
+	o.text("msg", "handshake")
+	o.number("schema", schema)
+	o.number("id", int64(e.ID))
+	o.text("outcome", string(e.Outcome))
+	o.text("remote", e.Remote)
+	o.text("local", e.Local)
+	o.ms("duration_ms", e.Duration)
+	o.text("sni", e.SNI)
+	o.optional("version", version(e.Version))
+	o.optional("cipher_suite", e.CipherSuite)
+	o.optional("group", e.Group)
+	o.optional("alpn", e.ALPN)
+	o.optional("ja3", e.JA3)
+	o.optional("ja4", e.JA4)
+	o.boolean("resumed", e.Resumed)
+	o.boolean("resumption_offered", e.Offered)
+	o.boolean("retried", e.Retried)
+	o.flag("ech", e.ECH)
+	o.flag("acme_validation", e.Validation)
+	o.number("bytes_in", int64(e.BytesIn))
+	o.number("bytes_out", int64(e.BytesOut))
+	o.flag("truncated", e.Truncated)
+	o.optional("noise", e.Noise)
+	o.nested("timings", func() { e.Timings.json(&o) })
 	if e.Certificate != nil {
-		attrs = append(attrs, slog.Any("certificate", e.Certificate.group()))
+		o.nested("certificate", func() { e.Certificate.json(&o) })
 	}
 	if e.ClientCertificate != nil {
-		attrs = append(attrs, slog.Any("client_certificate", e.ClientCertificate.group()))
+		o.nested("client_certificate", func() { e.ClientCertificate.json(&o) })
 	}
 	if e.Failure != nil {
-		attrs = append(attrs, slog.Any("failure", e.Failure.group()))
+		o.nested("failure", func() { e.Failure.json(&o) })
 	}
-	stages := make([]map[string]any, len(e.Stages))
-	for i, s := range e.Stages {
-		stages[i] = s.object()
+	if e.After != nil {
+		o.nested("after", func() { o.number("id", int64(e.After.ID)); o.ms("ago_ms", e.After.Ago) })
 	}
-	return append(attrs, slog.Any("stages", stages))
+	if len(e.Notes) > 0 {
+		o.list("notes", e.Notes)
+	}
+	o.key("stages")
+	o.b = append(o.b, '[')
+	for i := range e.Stages {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.b = append(o.b, '{')
+		e.Stages[i].json(&o)
+		o.b = append(o.b, '}')
+	}
+	return append(o.b, "]}\n"...)
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func (c *Certificate) group() slog.Value {
-	return slog.GroupValue(
-		slog.String("subject", c.Subject), slog.String("organization", c.Organization), slog.Any("names", c.Names),
-		slog.String("issuer", c.Issuer), slog.Time("not_before", c.NotBefore), slog.Time("not_after", c.NotAfter),
-		slog.String("key_type", c.KeyType), slog.Int("chain_length", c.ChainLength), slog.Int("chain_bytes", c.ChainBytes),
-	)
+func version(v uint16) string {
+	if v == 0 {
+		return ""
+	}
+	return wire.VersionName(v)
 }
 
-func (f *Failure) group() slog.Value {
-	attrs := []slog.Attr{slog.String("by", string(f.By)), slog.String("stage", f.Stage)}
+func (t *Timings) json(o *object) {
+	for _, part := range [...]struct {
+		key   string
+		value time.Duration
+	}{
+		{"rtt_ms", t.RoundTrip}, {"key_exchange_ms", t.KeyExchange}, {"key_schedule_ms", t.KeySchedule}, {"signing_ms", t.Signing}, {"client_ms", t.Client},
+	} {
+		if part.value != 0 {
+			o.ms(part.key, part.value)
+		}
+	}
+}
+
+func (c *Certificate) json(o *object) {
+	o.text("subject", c.Subject)
+	o.optional("organization", c.Organization)
+	o.list("names", c.Names)
+	o.text("issuer", c.Issuer)
+	o.text("not_before", c.NotBefore.UTC().Format(time.RFC3339))
+	o.text("not_after", c.NotAfter.UTC().Format(time.RFC3339))
+	o.text("key_type", c.KeyType)
+	o.number("chain_length", int64(c.ChainLength))
+	o.number("chain_bytes", int64(c.ChainBytes))
+	if len(c.Problems) > 0 {
+		o.list("problems", c.Problems)
+	}
+}
+
+func (f *Failure) json(o *object) {
+	o.text("by", string(f.By))
+	o.text("stage", f.Stage)
 	if f.Alert >= 0 {
-		attrs = append(attrs, slog.Int("alert", f.Alert), slog.String("alert_name", f.AlertName), slog.Bool("encrypted", f.Encrypted))
+		o.number("alert", int64(f.Alert))
+		o.text("alert_name", f.AlertName)
+		o.boolean("encrypted", f.Encrypted)
 	}
-	return slog.GroupValue(append(attrs,
-		slog.String("cause", f.Cause), slog.String("remedy", f.Remedy), slog.String("confidence", f.Confidence), slog.String("go_error", f.GoError))...)
+	o.text("cause", f.Cause)
+	o.text("remedy", f.Remedy)
+	o.text("confidence", f.Confidence)
+	o.optional("go_error", f.GoError)
 }
 
-func (s Stage) object() map[string]any {
-	object := map[string]any{"name": s.Name, "from": s.From, "at_ms": milliseconds(s.At), "label": s.Label, "text": s.Text}
+func (s *Stage) json(o *object) {
+	o.text("name", s.Name)
+	o.text("from", string(s.From))
+	o.ms("at_ms", s.At)
 	if s.Size > 0 {
-		object["size"] = s.Size
+		o.number("size", int64(s.Size))
 	}
+	o.text("label", string(s.Label))
+	o.text("text", s.Text)
 	for _, f := range s.Fields {
-		object[f.Key] = f.Value.Any()
+		o.field(f)
 	}
-	return object
+}
+
+// object appends the members of JSON objects. Its strings are escaped already (see Event), so that quotes and backslashes are all
+// that is left to escape.
+type object struct{ b []byte }
+
+func (o *object) key(k string) {
+	if last := o.b[len(o.b)-1]; last != '{' && last != '[' {
+		o.b = append(o.b, ',')
+	}
+	o.b = append(append(append(o.b, '"'), k...), '"', ':')
+}
+
+func (o *object) string(s string) {
+	o.b = append(o.b, '"')
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			o.b = append(o.b, '\\', c)
+		case c < ' ':
+			o.b = append(o.b, '\\', 'u', '0', '0', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
+		case c < utf8.RuneSelf:
+			o.b = append(o.b, c)
+		default:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			o.b = utf8.AppendRune(o.b, r)
+			i += size - 1
+		}
+	}
+	o.b = append(o.b, '"')
+}
+
+func (o *object) text(k, s string) { o.key(k); o.string(s) }
+
+func (o *object) optional(k, s string) {
+	if s != "" {
+		o.text(k, s)
+	}
+}
+
+func (o *object) number(k string, n int64) { o.key(k); o.b = strconv.AppendInt(o.b, n, 10) }
+
+func (o *object) boolean(k string, v bool) { o.key(k); o.b = strconv.AppendBool(o.b, v) }
+
+func (o *object) flag(k string, v bool) {
+	if v {
+		o.boolean(k, v)
+	}
+}
+
+func (o *object) ms(k string, d time.Duration) {
+	o.key(k)
+	o.b = strconv.AppendFloat(o.b, float64(d.Microseconds())/1000, 'f', -1, 64)
+}
+
+func (o *object) list(k string, values []string) {
+	o.key(k)
+	o.b = append(o.b, '[')
+	for i, v := range values {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.string(v)
+	}
+	o.b = append(o.b, ']')
+}
+
+func (o *object) nested(k string, members func()) {
+	o.key(k)
+	o.b = append(o.b, '{')
+	members()
+	o.b = append(o.b, '}')
+}
+
+func (o *object) field(a slog.Attr) {
+	switch a.Value.Kind() {
+	case slog.KindBool:
+		o.boolean(a.Key, a.Value.Bool())
+	case slog.KindInt64:
+		o.number(a.Key, a.Value.Int64())
+	case slog.KindTime:
+		o.text(a.Key, a.Value.Time().UTC().Format(time.RFC3339))
+	case slog.KindAny:
+		if values, ok := a.Value.Any().([]string); ok {
+			o.list(a.Key, values)
+		}
+	default:
+		o.text(a.Key, a.Value.String())
+	}
 }

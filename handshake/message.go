@@ -1,7 +1,8 @@
 package handshake
 
 import (
-	"crypto/tls"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -21,9 +22,11 @@ func (d *dissector) message(from Side, at time.Duration, m wire.Message, label L
 	case wire.EncryptedExtensionsType:
 		d.encryptedExtensions(&s, m)
 	case wire.CertificateRequestType:
-		s.Name, s.Text = "certificate_request", "show me a certificate of your own"
+		d.certificateRequest(&s, m)
 	case wire.CertificateType:
-		d.certificateMessage(&s, m)
+		d.certificateMessage(&s, m.Body)
+	case wire.CompressedCertificateType:
+		d.compressedCertificate(&s, m)
 	case wire.CertificateStatusType:
 		s.Name, s.Text = "certificate_status", "the CA's word that the certificate is not revoked"
 	case wire.CertificateVerifyType:
@@ -33,23 +36,32 @@ func (d *dissector) message(from Side, at time.Duration, m wire.Message, label L
 	case wire.ServerHelloDoneType:
 		s.Name, s.Text = "server_hello_done", "your turn"
 	case wire.ClientKeyExchangeType:
-		s.Name, s.Text = "client_key_exchange", "my half of the key agreement"
+		d.clientKeyExchange(&s)
 	case wire.NewSessionTicketType:
-		s.Name, s.Text = "new_session_ticket", "a ticket to resume this session with next time"
+		newSessionTicket(&s, m)
+	case wire.KeyUpdateType:
+		s.Name, s.Text = "key_update", "I go on with fresh keys"
 	case wire.FinishedType:
 		d.markFinished(from)
-		s.Name, s.Text = "finished", finishedText(from)
+		s.Name = "finished"
 	default:
 		s.Name, s.Text = fmt.Sprintf("message_%d", m.Type), "a message of a type that padlock does not know"
 	}
 	d.stage(s)
 }
 
-func finishedText(from Side) string {
-	if from == Server {
-		return "check that our keys agree"
+// finishedTexts: the first Finished asks, the second answers. Whose is first depends on version and resumption.
+func (d *dissector) finishedTexts() {
+	texts := []string{"check that our keys agree", "they do; from here on everything is encrypted"}
+	if d.rsaKeyExchange() {
+		texts[0] = "we have both made the master key from the pre-master secret; check that ours are the same"
 	}
-	return "they do; from here on everything is encrypted"
+	for i := range d.event.Stages {
+		if s := &d.event.Stages[i]; s.Name == "finished" && len(texts) > 0 {
+			s.Text = texts[0] + s.Text // a remark may stand there
+			texts = texts[1:]
+		}
+	}
 }
 
 func (d *dissector) clientHello(s *Stage, m wire.Message) {
@@ -61,24 +73,35 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 	}
 	again := d.hello != nil
 	d.hello = h
-	if d.event.SNI == "" {
-		d.event.SNI = Escape(h.ServerName)
+	e := d.event
+	name := d.recorder.privacy.name(h.ServerName)
+	if e.SNI == "" {
+		e.SNI = name
 	}
+	e.Offered = e.Offered || h.PSK || h.Ticket
 	wants := "I name no host"
 	if h.ServerName != "" {
-		wants = "I want " + Escape(h.ServerName)
+		wants = "I want " + name
 	}
-	s.Text = fmt.Sprintf("I speak TLS %s, %d cipher suites; %s", offeredVersions(h), count(h.CipherSuites), wants)
-	if again {
+	versions := names(clientVersions(h), wire.VersionName)
+	suites := count(h.CipherSuites)
+	switch {
+	case again:
 		s.Text = "here is a key share for the group that you asked for"
+	case clientVersions(h)[0] == 0x0300:
+		s.Text = fmt.Sprintf("I speak SSL 3.0, %d cipher suites; %s", suites, wants)
+	default:
+		s.Text = fmt.Sprintf("I speak TLS %s, %d cipher suites; %s", list(versions), suites, wants)
+		e.JA3, e.JA4 = h.JA3(), h.JA4('t')
 	}
 	if h.PSK || h.Ticket {
 		s.Text += "; I hold a ticket"
 	}
 	s.Fields = []slog.Attr{
-		slog.String("sni", Escape(h.ServerName)),
-		slog.Any("versions", names(clientVersions(h), wire.VersionName)),
-		slog.Int("cipher_suites", count(h.CipherSuites)),
+		slog.String("sni", name),
+		slog.Any("versions", versions),
+		slog.Any("cipher_suites", names(h.CipherSuites, wire.SuiteName)),
+		slog.Any("extensions", names(h.Extensions, wire.ExtensionName)),
 		slog.Any("groups", names(h.Groups, wire.GroupName)),
 		slog.Any("key_shares", names(h.KeyShares, wire.GroupName)),
 		slog.Any("signature_algorithms", names(h.SignatureAlgorithms, wire.SchemeName)),
@@ -86,8 +109,17 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 		slog.Bool("resumption_offered", h.PSK || h.Ticket),
 		slog.Bool("early_data", h.EarlyData),
 		slog.Bool("ech", h.ECH),
+		slog.Bool("grease", grease(h)),
 		slog.Int("fragments", m.Fragments),
 	}
+}
+
+// list reads "1.3, 1.2 and 1.1".
+func list(words []string) string {
+	if last := len(words) - 1; last > 0 {
+		return strings.Join(words[:last], ", ") + " and " + words[last]
+	}
+	return strings.Join(words, "")
 }
 
 func clientVersions(h *wire.ClientHello) []uint16 {
@@ -97,13 +129,8 @@ func clientVersions(h *wire.ClientHello) []uint16 {
 	return []uint16{h.LegacyVersion}
 }
 
-// offeredVersions reads "1.3, 1.2 and 1.1"; an old hello names only the highest.
-func offeredVersions(h *wire.ClientHello) string {
-	versions := names(clientVersions(h), wire.VersionName)
-	if last := len(versions) - 1; last > 0 {
-		return strings.Join(versions[:last], ", ") + " and " + versions[last]
-	}
-	return strings.Join(versions, "")
+func grease(h *wire.ClientHello) bool {
+	return count(h.CipherSuites) < len(h.CipherSuites) || count(h.Extensions) < len(h.Extensions)
 }
 
 func (d *dissector) serverHello(s *Stage, m wire.Message) {
@@ -113,9 +140,10 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 		s.Text = "a hello that does not parse"
 		return
 	}
-	suite := tls.CipherSuiteName(h.CipherSuite)
+	suite := wire.SuiteName(h.CipherSuite)
 	s.Fields = []slog.Attr{
 		slog.String("version", wire.VersionName(h.Version)), slog.String("cipher_suite", suite), slog.Bool("resumed", h.PSK),
+		slog.Any("extensions", names(h.Extensions, wire.ExtensionName)),
 	}
 	if h.Group != 0 {
 		s.Fields = append(s.Fields, slog.String("group", wire.GroupName(h.Group)))
@@ -125,54 +153,126 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 		s.Name, s.Text = "hello_retry_request", "hello again, please: with a key share for "+wire.GroupName(h.Group)
 		return
 	}
-	d.tls13 = h.Version == tls.VersionTLS13
+	d.chosen = h
+	d.tls13 = h.Version >= 0x0304
 	d.event.Version, d.event.CipherSuite = h.Version, suite
-	d.state.CipherSuite = h.CipherSuite // after a failure crypto/tls may not say
 	s.Text = fmt.Sprintf("TLS %s with %s", wire.VersionName(h.Version), suite)
 	if h.Group != 0 {
 		d.event.Group = wire.GroupName(h.Group)
 		s.Text += "; keys agreed by " + d.event.Group
 	}
-	if h.PSK {
+	if h.PSK || !d.tls13 && d.state.DidResume {
 		s.Text += "; your ticket is good, so no certificate is needed"
+	}
+	if h.ALPN != "" {
+		d.event.ALPN = Escape(h.ALPN)
+		s.Text += "; we will talk " + d.event.ALPN
 	}
 }
 
 func (d *dissector) encryptedExtensions(s *Stage, m wire.Message) {
 	s.Name, s.Text = "encrypted_extensions", "no further terms"
-	alpn, _, err := wire.ParseEncryptedExtensions(m.Body)
-	if err == nil && alpn != "" {
+	alpn, extensions, err := wire.ParseEncryptedExtensions(m.Body)
+	if err != nil {
+		return
+	}
+	s.Fields = []slog.Attr{slog.Any("extensions", names(extensions, wire.ExtensionName))}
+	if alpn != "" {
 		d.event.ALPN = Escape(alpn)
 		s.Text = "we will talk " + d.event.ALPN
-		s.Fields = []slog.Attr{slog.String("alpn", d.event.ALPN)}
+		s.Fields = append(s.Fields, slog.String("alpn", d.event.ALPN))
 	}
 }
 
-func (d *dissector) certificateMessage(s *Stage, m wire.Message) {
+func (d *dissector) certificateRequest(s *Stage, m wire.Message) {
+	d.requested = true
+	s.Name, s.Text = "certificate_request", "show me a certificate of your own"
+	r, err := wire.ParseCertificateRequest(m.Body, d.tls13)
+	if err != nil {
+		return
+	}
+	var authorities []string
+	for _, der := range r.Authorities {
+		authorities = append(authorities, distinguishedName(der))
+	}
+	if len(authorities) > 0 {
+		s.Text += ", issued by " + strings.Join(authorities[:min(2, len(authorities))], " or ")
+		if more := len(authorities) - 2; more > 0 {
+			s.Text += fmt.Sprintf(" or %d more", more)
+		}
+	}
+	s.Fields = []slog.Attr{slog.Any("authorities", authorities), slog.Any("signature_algorithms", names(r.SignatureAlgorithms, wire.SchemeName))}
+}
+
+func distinguishedName(der []byte) string {
+	var sequence pkix.RDNSequence
+	if _, err := asn1.Unmarshal(der, &sequence); err != nil {
+		return "a name that does not parse"
+	}
+	var name pkix.Name
+	name.FillFromRDNSequence(&sequence)
+	if name.CommonName != "" {
+		return Escape(name.CommonName)
+	}
+	return Escape(name.String())
+}
+
+func (d *dissector) compressedCertificate(s *Stage, m wire.Message) {
 	s.Name = "certificate"
-	chain, err := wire.ParseCertificate(m.Body, d.tls13)
-	c := describe(chain)
-	switch {
-	case err != nil || (len(chain) > 0 && c == nil):
+	c, err := wire.ParseCompressedCertificate(m.Body)
+	if err != nil {
+		s.Text = "a compressed certificate that does not parse"
+		return
+	}
+	if body, err := c.Decompress(); err == nil {
+		d.certificateMessage(s, body)
+	} else {
+		s.Text = "a certificate"
+	}
+	s.Name = "compressed_certificate"
+	s.Text += fmt.Sprintf(" (compressed by %s from %d bytes)", c.Name(), c.UncompressedSize)
+	s.Fields = append(s.Fields, slog.String("compression", c.Name()), slog.Int("uncompressed_bytes", c.UncompressedSize))
+}
+
+func (d *dissector) certificateMessage(s *Stage, body []byte) {
+	s.Name = "certificate"
+	parsed, err := wire.ParseCertificate(body, d.tls13)
+	if err != nil {
 		s.Text = "a certificate that does not parse"
-	case c == nil:
+		return
+	}
+	var c *Certificate
+	if s.From == Server && d.event.Certificate != nil {
+		c = d.event.Certificate // what we chose is what we sent
+	} else {
+		c = describe(parsed.Chain)
+	}
+	switch {
+	case len(parsed.Chain) == 0:
 		s.Text = "I have no certificate"
-	default:
-		s.Text = certificateText(c)
-		s.Fields = []slog.Attr{
-			slog.String("subject", c.Subject), slog.String("organization", c.Organization), slog.Any("names", c.Names),
-			slog.String("issuer", c.Issuer), slog.Time("not_after", c.NotAfter), slog.Int("chain", c.ChainLength),
-		}
-		if s.From == Client {
-			d.event.ClientCertificate = c
-		} else {
-			d.event.Certificate = c
-		}
+		return
+	case c == nil:
+		s.Text = "a certificate that does not parse"
+		return
+	}
+	s.Text = certificateText(c)
+	s.Fields = []slog.Attr{
+		slog.String("subject", c.Subject), slog.String("organization", c.Organization), slog.Any("names", c.Names),
+		slog.String("issuer", c.Issuer), slog.Time("not_after", c.NotAfter), slog.Int("chain_length", c.ChainLength),
+		slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs),
+	}
+	if s.From == Client {
+		d.event.ClientCertificate = c
+	} else {
+		d.event.Certificate = c
 	}
 }
 
 func certificateText(c *Certificate) string {
 	text := c.Subject
+	if text == "" {
+		text = "no name"
+	}
 	if c.Organization != "" {
 		text += ", " + c.Organization
 	}
@@ -198,8 +298,35 @@ func (d *dissector) serverKeyExchange(s *Stage, m wire.Message) {
 	s.Fields = []slog.Attr{slog.String("group", d.event.Group), slog.String("signature_algorithm", wire.SchemeName(scheme))}
 }
 
+// rsaKeyExchange reports whether the client chooses the key alone and encrypts it to the certificate (RFC 5246 section 7.4.7.1).
+func (d *dissector) rsaKeyExchange() bool {
+	return d.chosen != nil && !d.tls13 && strings.HasPrefix(d.event.CipherSuite, "TLS_RSA_")
+}
+
+func (d *dissector) clientKeyExchange(s *Stage) {
+	s.Name, s.Text = "client_key_exchange", "my half of the key agreement"
+	if d.rsaKeyExchange() {
+		s.Text = "the pre-master secret, encrypted with your certificate's public key: only its private key opens it"
+		s.Fields = []slog.Attr{slog.Bool("forward_secrecy", false)}
+	}
+}
+
+func newSessionTicket(s *Stage, m wire.Message) {
+	s.Name, s.Text = "new_session_ticket", "a ticket to resume this session with next time"
+	if t, err := wire.ParseNewSessionTicket(m.Body); err == nil {
+		s.Fields = []slog.Attr{slog.Int("lifetime_s", int(t.Lifetime)), slog.Int("ticket_bytes", t.Size)}
+	}
+}
+
 // count and names leave out GREASE, which says nothing about the client.
-func count(values []uint16) int { return len(names(values, func(uint16) string { return "" })) }
+func count(values []uint16) (n int) {
+	for _, v := range values {
+		if !wire.GREASE(v) {
+			n++
+		}
+	}
+	return n
+}
 
 func names(values []uint16, name func(uint16) string) []string {
 	out := make([]string, 0, len(values))

@@ -1,7 +1,7 @@
 // Package handshake records TLS handshakes below crypto/tls and tells them stage by stage.
 //
 //	conn := recorder.Wrap(accepted)
-//	tlsConn := tls.Server(conn, config)   // config.GetConfigForClient sets conn.KeyLogWriter() on a clone
+//	tlsConn := tls.Server(conn, config)   // config.GetConfigForClient returns conn.Hello(policy); policy.KeyLogWriter is the recorder
 //	err := tlsConn.HandshakeContext(ctx)
 //	conn.Done(tlsConn.ConnectionState(), err)
 //	conn.FirstByte()                      // when the first application byte has been read
@@ -25,16 +25,24 @@ type Options struct {
 	Sinks   []Sink
 	Workers int // goroutines that dissect; 2
 	Queue   int // records that may wait; 1,024
+	Privacy Privacy
+	Capture *Capture // exports handshakes with their secrets; nil: nothing is exported
 }
 
 // Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
+// As an io.Writer it is the KeyLogWriter of server configs.
 type Recorder struct {
-	log     *slog.Logger
-	sinks   []Sink
-	queue   chan *trace
-	workers sync.WaitGroup
-	last    atomic.Uint64
-	dropped atomic.Uint64
+	log          *slog.Logger
+	sinks        []Sink
+	privacy      Privacy
+	capture      *Capture
+	queue        chan *trace
+	workers      sync.WaitGroup
+	last         atomic.Uint64
+	dropped      atomic.Uint64
+	keys         keyLogs
+	certificates describer
+	rejections   rejections
 
 	mu     sync.RWMutex // guards closed against a send on the closed queue
 	closed bool
@@ -51,20 +59,29 @@ func NewRecorder(o Options) *Recorder {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Recorder{log: o.Log, sinks: o.Sinks, queue: make(chan *trace, o.Queue)}
+	r := &Recorder{
+		log: o.Log, sinks: o.Sinks, privacy: o.Privacy.prepare(), capture: o.Capture, queue: make(chan *trace, o.Queue),
+		keys: keyLogs{open: map[[32]byte]keyLogEntry{}},
+	}
 	for range o.Workers {
 		r.workers.Go(r.work)
 	}
 	return r
 }
 
-// Wrap starts a record.
-func (r *Recorder) Wrap(c net.Conn) *Conn {
+// Wrap starts the record of a connection on which padlock is the server.
+func (r *Recorder) Wrap(c net.Conn) *Conn { return r.wrap(c, Server) }
+
+// WrapClient starts the record of a connection on which padlock is the client.
+func (r *Recorder) WrapClient(c net.Conn) *Conn { return r.wrap(c, Client) }
+
+func (r *Recorder) wrap(c net.Conn, side Side) *Conn {
 	wrapped := &Conn{Conn: c, recorder: r, id: r.last.Add(1)}
-	wrapped.trace.Store(&trace{
-		id: wrapped.id, start: time.Now(), arena: arenas.Get().(*arena), segments: make([]segment, 0, 16),
-		remote: c.RemoteAddr().String(), local: c.LocalAddr().String(),
-	})
+	t := traces.Get().(*trace)
+	t.mu.Lock()
+	t.traceData = traceData{id: wrapped.id, side: side, conn: c, start: time.Now()}
+	t.mu.Unlock()
+	wrapped.trace.Store(t)
 	return wrapped
 }
 
@@ -106,14 +123,22 @@ func (r *Recorder) work() {
 
 // tell dissects and delivers. Hostile bytes or a faulty sink may cost a record, never the program.
 func (r *Recorder) tell(t *trace) {
+	id, released := t.id, false
 	defer func() {
 		if cause := recover(); cause != nil {
 			r.dropped.Add(1)
-			r.log.Error("handshake record lost", "id", t.id, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			r.log.Error("handshake record lost", "id", id, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		}
+		if !released {
+			t.release()
 		}
 	}()
-	event := dissect(t)
+	event := r.dissect(t)
+	if r.capture != nil {
+		r.capture.add(t, event)
+	}
 	t.release()
+	released = true
 	for _, sink := range r.sinks {
 		sink.Handshake(event)
 	}

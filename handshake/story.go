@@ -3,7 +3,6 @@ package handshake
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -14,12 +13,12 @@ import (
 
 // NewStory returns a Sink that tells each handshake stage by stage, in several lines written at once.
 func NewStory(w io.Writer, colour bool) Sink {
-	return &writerSink{w: w, render: func(e *Event) []byte { return []byte(story(e, palette(colour))) }}
+	return &writerSink{w: w, render: func(b []byte, e *Event) []byte { return append(b, story(e, palette(colour))...) }}
 }
 
 // NewLine returns a Sink that writes one line for each handshake.
 func NewLine(w io.Writer) Sink {
-	return &writerSink{w: w, render: func(e *Event) []byte { return []byte(line(e) + "\n") }}
+	return &writerSink{w: w, render: func(b []byte, e *Event) []byte { return append(b, line(e)+"\n"...) }}
 }
 
 // Failures passes on only what was not complete.
@@ -35,16 +34,22 @@ func (f failures) Handshake(e *Event) {
 
 // writerSink writes each event with a single Write.
 type writerSink struct {
-	render func(*Event) []byte
+	render func([]byte, *Event) []byte
 	mu     sync.Mutex
 	w      io.Writer
+	buffer []byte
 }
 
+const maxBuffer = 64 << 10
+
 func (s *writerSink) Handshake(e *Event) {
-	text := s.render(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _ = s.w.Write(text) // there is nobody to tell: this is where telling happens
+	s.buffer = s.render(s.buffer[:0], e)
+	_, _ = s.w.Write(s.buffer) // there is nobody to tell: this is where telling happens
+	if cap(s.buffer) > maxBuffer {
+		s.buffer = nil
+	}
 }
 
 type palette bool
@@ -96,7 +101,19 @@ func story(e *Event, p palette) string {
 	if f := e.Failure; f != nil {
 		b.WriteString(failureStory(f, p))
 	}
+	for _, n := range remarks(e) {
+		b.WriteString("  note: " + n + "\n")
+	}
 	return b.String()
+}
+
+// remarks are the notes, and what came before.
+func remarks(e *Event) []string {
+	out := e.Notes
+	if e.After != nil {
+		out = append(out[:len(out):len(out)], fmt.Sprintf("the same client rejected us in #%d, %.0f s before: somebody clicked through a warning or installed the CA", e.After.ID, e.After.Ago.Seconds()))
+	}
+	return out
 }
 
 // textWidth is the width of the widest text, within reason, so that sizes and labels stand in columns.
@@ -130,6 +147,9 @@ func line(e *Event) string {
 			ended += fmt.Sprintf(", alert %d %s", f.Alert, f.AlertName)
 		}
 		parts = append(parts, ended, f.Cause+" ("+f.Confidence+")", "to do: "+f.Remedy)
+	}
+	if e.After != nil {
+		parts = append(parts, fmt.Sprintf("rejected in #%d before", e.After.ID))
 	}
 	return strings.Join(parts, " · ")
 }
@@ -176,21 +196,4 @@ func stageTitle(name string) string {
 		}
 	}
 	return b.String()
-}
-
-// NewJSON returns a Sink that writes one JSON object a line. The names of its fields are stable within a schema number.
-func NewJSON(w io.Writer) Sink {
-	locked := &lockedWriter{w: w}
-	return jsonSink{slog.New(slog.NewJSONHandler(locked, &slog.HandlerOptions{ReplaceAttr: withoutLevel}))}
-}
-
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }

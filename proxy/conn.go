@@ -65,23 +65,14 @@ func (s *Server) serve(raw *clientConn) {
 	s.http1.ServeConn(c)
 }
 
-// configForClient chooses the TLS policy by the server name. The clone is made here, inside the callback,
-// because crypto/tls then keeps the session-ticket keys of the listener's config.
+// configForClient chooses the TLS policy by the server name. Policies have no session-ticket keys of their own,
+// so crypto/tls goes on with those of the listener's config.
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	policy := s.state.Load().policy(hello.ServerName).config
-	trace, ok := handshake.FromHello(hello)
-	if !ok {
-		return policy, nil
+	if trace, ok := handshake.FromHello(hello); ok {
+		return trace.Hello(policy), nil
 	}
-	config := policy.Clone()
-	config.KeyLogWriter = trace.KeyLogWriter()
-	choose := config.GetCertificate
-	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		certificate, err := choose(hello)
-		trace.Certificate(certificate)
-		return certificate, err
-	}
-	return config, nil
+	return policy, nil
 }
 
 // refuse ends a connection whose handshake failed, so that the client still gets our alert or redirect.

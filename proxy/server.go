@@ -59,7 +59,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	built, err := newState(cfg, deps.Certificates)
+	built, err := newState(cfg, deps.Certificates, deps.Recorder)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +166,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// NetConn is the connection below, for the recorder, which asks the kernel about it.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"padlock/config"
+	"padlock/handshake"
 	"padlock/proxy/upstream"
 )
 
@@ -29,8 +30,8 @@ type site struct {
 // tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer.
 type tlsPolicy struct{ config *tls.Config }
 
-func newState(cfg *config.Config, certificates CertificateSource) (*state, error) {
-	base := baseTLS(cfg, certificates)
+func newState(cfg *config.Config, certificates CertificateSource, recorder *handshake.Recorder) (*state, error) {
+	base := baseTLS(cfg, certificates, recorder)
 	s := &state{exact: map[string]*site{}, wildcard: map[string]*site{}, plain: &tlsPolicy{base}}
 	for i := range cfg.Sites {
 		if err := s.add(cfg, &cfg.Sites[i], base); err != nil {
@@ -114,11 +115,20 @@ func (s *state) close() {
 }
 
 // baseTLS leaves cipher suites and groups to crypto/tls, which puts X25519MLKEM768 first.
-func baseTLS(cfg *config.Config, certificates CertificateSource) *tls.Config {
+func baseTLS(cfg *config.Config, certificates CertificateSource, recorder *handshake.Recorder) *tls.Config {
 	c := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: certificates.GetCertificate,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			certificate, err := certificates.GetCertificate(hello)
+			if trace, ok := handshake.FromHello(hello); ok {
+				trace.Certificate(certificate)
+			}
+			return certificate, err
+		},
+	}
+	if recorder != nil {
+		c.KeyLogWriter = recorder
 	}
 	if cfg.TLS.MinVersion == "1.3" {
 		c.MinVersion = tls.VersionTLS13

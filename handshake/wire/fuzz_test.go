@@ -20,6 +20,14 @@ func FuzzRecords(f *testing.F) {
 				_, _ = ParseCertificate(m.Body, true)
 				_, _ = ParseCertificate(m.Body, false)
 				_, _ = ParseCertificateVerify(m.Body)
+				_, _ = ParseCertificateRequest(m.Body, true)
+				_, _ = ParseCertificateRequest(m.Body, false)
+				_, _ = ParseNewSessionTicket(m.Body)
+				if c, err := ParseCompressedCertificate(m.Body); err == nil {
+					if body, err := c.Decompress(); err == nil && len(body) != c.UncompressedSize {
+						t.Fatal("decompressed to another size")
+					}
+				}
 				_, _, _ = ParseServerKeyExchange(m.Body)
 			}
 			if err != nil {
@@ -34,6 +42,8 @@ func FuzzClientHello(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if h, err := ParseClientHello(body); err == nil && len(h.Random) != 32 {
 			t.Fatal("a hello without its random was accepted")
+		} else if err == nil && len(h.JA4('t')) != 36 {
+			t.Fatalf("JA4 %q", h.JA4('t'))
 		}
 	})
 }

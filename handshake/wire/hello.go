@@ -1,17 +1,26 @@
 package wire
 
-import "golang.org/x/crypto/cryptobyte"
+import (
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+)
 
 // Numbers of extensions that padlock looks into (IANA TLS ExtensionType Values).
 const (
 	extServerName        = 0
+	extStatusRequest     = 5
 	extSupportedGroups   = 10
+	extPointFormats      = 11
 	extSignatureAlgs     = 13
 	extALPN              = 16
+	extSCT               = 18
+	extCompressCert      = 27
 	extSessionTicket     = 35
 	extPreSharedKey      = 41
 	extEarlyData         = 42
 	extSupportedVersions = 43
+	extCertAuthorities   = 47
 	extKeyShare          = 51
 	extECH               = 0xfe0d
 )
@@ -29,11 +38,13 @@ type ClientHello struct {
 	Groups              []uint16
 	KeyShares           []uint16
 	SignatureAlgorithms []uint16
+	PointFormats        []byte
 	ALPN                []string
 	PSK                 bool // a TLS 1.3 ticket is offered
 	Ticket              bool // a TLS 1.2 ticket is offered
 	EarlyData           bool
-	ECH                 bool
+	ECH                 bool // encrypted_client_hello is there: real, or GREASE, which cannot be told apart (RFC 9849)
+	FallbackSCSV        bool // a retry with a lower version (RFC 7507)
 }
 
 // MaxVersion is the highest version offered.
@@ -64,6 +75,7 @@ func ParseClientHello(body []byte) (*ClientHello, error) {
 	if h.CipherSuites, ok = uint16s(suites); !ok {
 		return nil, ErrMalformed
 	}
+	h.FallbackSCSV = slices.Contains(h.CipherSuites, 0x5600)
 	if s.Empty() {
 		return h, nil // TLS 1.0 and older need no extensions
 	}
@@ -98,6 +110,11 @@ func (h *ClientHello) extension(id uint16, data cryptobyte.String) (ok bool) {
 		return ok
 	case extKeyShare:
 		return h.keyShares(data)
+	case extPointFormats:
+		var list cryptobyte.String
+		ok = data.ReadUint8LengthPrefixed(&list)
+		h.PointFormats = list
+		return ok
 	case extSessionTicket:
 		h.Ticket = len(data) > 0
 	case extPreSharedKey:

@@ -26,59 +26,66 @@ func VersionName(v uint16) string {
 }
 
 // GroupName is the name in IANA's TLS Supported Groups registry.
-func GroupName(g uint16) string {
-	switch g {
-	case 23:
-		return "secp256r1"
-	case 24:
-		return "secp384r1"
-	case 25:
-		return "secp521r1"
-	case 29:
-		return "X25519"
-	case 30:
-		return "X448"
-	case 4587:
-		return "SecP256r1MLKEM768"
-	case 4588:
-		return "X25519MLKEM768"
-	case 4589:
-		return "SecP384r1MLKEM1024"
-	case 256:
-		return "ffdhe2048"
-	}
-	return fmt.Sprintf("0x%04x", g)
-}
+func GroupName(g uint16) string { return named(groupNames, g) }
 
 // SchemeName is the name in IANA's TLS SignatureScheme registry.
-func SchemeName(s uint16) string {
-	switch s {
-	case 0x0403:
-		return "ecdsa_secp256r1_sha256"
-	case 0x0503:
-		return "ecdsa_secp384r1_sha384"
-	case 0x0603:
-		return "ecdsa_secp521r1_sha512"
-	case 0x0804:
-		return "rsa_pss_rsae_sha256"
-	case 0x0805:
-		return "rsa_pss_rsae_sha384"
-	case 0x0806:
-		return "rsa_pss_rsae_sha512"
-	case 0x0807:
-		return "ed25519"
-	case 0x0401:
-		return "rsa_pkcs1_sha256"
-	case 0x0501:
-		return "rsa_pkcs1_sha384"
-	case 0x0601:
-		return "rsa_pkcs1_sha512"
-	case 0x0201:
-		return "rsa_pkcs1_sha1"
-	case 0x0203:
-		return "ecdsa_sha1"
+func SchemeName(s uint16) string { return named(schemeNames, s) }
+
+// ExtensionName is the name in IANA's TLS ExtensionType Values registry.
+func ExtensionName(id uint16) string {
+	if GREASE(id) {
+		return "GREASE"
 	}
-	return fmt.Sprintf("0x%04x", s)
+	return named(extensionNames, id)
+}
+
+// SuiteName is the name in IANA's TLS Cipher Suites registry, of the suites that crypto/tls knows.
+func SuiteName(id uint16) string {
+	switch id {
+	case 0x00ff:
+		return "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"
+	case 0x5600:
+		return "TLS_FALLBACK_SCSV"
+	}
+	return tls.CipherSuiteName(id)
+}
+
+func named(names map[uint16]string, v uint16) string {
+	if name, ok := names[v]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%04x", v)
+}
+
+var groupNames = map[uint16]string{
+	23: "secp256r1", 24: "secp384r1", 25: "secp521r1", 29: "X25519", 30: "X448",
+	26: "brainpoolP256r1", 27: "brainpoolP384r1", 28: "brainpoolP512r1", 31: "brainpoolP256r1tls13", 32: "brainpoolP384r1tls13", 33: "brainpoolP512r1tls13",
+	256: "ffdhe2048", 257: "ffdhe3072", 258: "ffdhe4096", 259: "ffdhe6144", 260: "ffdhe8192",
+	512: "MLKEM512", 513: "MLKEM768", 514: "MLKEM1024", 4587: "SecP256r1MLKEM768", 4588: "X25519MLKEM768", 4589: "SecP384r1MLKEM1024",
+	25497: "X25519Kyber768Draft00",
+}
+
+var schemeNames = map[uint16]string{
+	0x0201: "rsa_pkcs1_sha1", 0x0203: "ecdsa_sha1", 0x0401: "rsa_pkcs1_sha256", 0x0501: "rsa_pkcs1_sha384", 0x0601: "rsa_pkcs1_sha512",
+	0x0403: "ecdsa_secp256r1_sha256", 0x0503: "ecdsa_secp384r1_sha384", 0x0603: "ecdsa_secp521r1_sha512",
+	0x0804: "rsa_pss_rsae_sha256", 0x0805: "rsa_pss_rsae_sha384", 0x0806: "rsa_pss_rsae_sha512", 0x0807: "ed25519", 0x0808: "ed448",
+	0x0809: "rsa_pss_pss_sha256", 0x080a: "rsa_pss_pss_sha384", 0x080b: "rsa_pss_pss_sha512",
+	0x0904: "mldsa44", 0x0905: "mldsa65", 0x0906: "mldsa87",
+}
+
+var extensionNames = map[uint16]string{
+	0: "server_name", 1: "max_fragment_length", 2: "client_certificate_url", 3: "trusted_ca_keys", 4: "truncated_hmac", 5: "status_request",
+	6: "user_mapping", 7: "client_authz", 8: "server_authz", 9: "cert_type", 10: "supported_groups", 11: "ec_point_formats", 12: "srp",
+	13: "signature_algorithms", 14: "use_srtp", 15: "heartbeat", 16: "application_layer_protocol_negotiation", 17: "status_request_v2",
+	18: "signed_certificate_timestamp", 19: "client_certificate_type", 20: "server_certificate_type", 21: "padding", 22: "encrypt_then_mac",
+	23: "extended_main_secret", 24: "token_binding", 25: "cached_info", 26: "tls_lts", 27: "compress_certificate", 28: "record_size_limit",
+	29: "pwd_protect", 30: "pwd_clear", 31: "password_salt", 32: "ticket_pinning", 33: "tls_cert_with_extern_psk", 34: "delegated_credential",
+	35: "session_ticket", 36: "TLMSP", 37: "TLMSP_proxying", 38: "TLMSP_delegate", 39: "supported_ekt_ciphers", 41: "pre_shared_key",
+	42: "early_data", 43: "supported_versions", 44: "cookie", 45: "psk_key_exchange_modes", 47: "certificate_authorities", 48: "oid_filters",
+	49: "post_handshake_auth", 50: "signature_algorithms_cert", 51: "key_share", 52: "transparency_info", 53: "connection_id_deprecated",
+	54: "connection_id", 55: "external_id_hash", 56: "external_session_id", 57: "quic_transport_parameters", 58: "ticket_request",
+	59: "dnssec_chain", 60: "sequence_number_encryption_algorithms", 61: "rrc", 62: "tls_flags", 13172: "next_protocol_negotiation",
+	17513: "application_settings", 17613: "application_settings", 64768: "ech_outer_extensions", 65037: "encrypted_client_hello", 65281: "renegotiation_info",
 }
 
 // AlertName is the name in IANA's TLS Alerts registry.

@@ -73,6 +73,8 @@ const (
 	FinishedType            = 20
 	CertificateStatusType   = 22
 	KeyUpdateType           = 24
+
+	CompressedCertificateType = 25 // RFC 8879
 )
 
 const (

@@ -1,0 +1,66 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"strings"
+)
+
+// serverRules are for connections on which padlock is the client; "we" is still padlock.
+var serverRules = []rule{
+	{Server, 112, nil, nil, "the server has no certificate for this name", "check the name; on the server, add it to a site", "certain"},
+	{Server, 70, nil, nil, "the server does not accept the protocol versions that we offer", "try another version; upgrade the server", "certain"},
+	{Server, 40, nil, nil, "the server found nothing in common with our offer, or wants a client certificate", "compare cipher suites and groups; give a client certificate", "likely"},
+	{Server, 116, nil, nil, "the server requires a client certificate", "give one", "certain"},
+	{Server, 42, nil, nil, "the server rejected our certificate, or requires one", "give one that it accepts", "likely"},
+	{Server, 48, nil, nil, "the server does not trust the CA of our client certificate", "give one from a CA that it accepts", "certain"},
+	{Server, 120, nil, nil, "the server speaks none of the application protocols that we offer", "offer another by ALPN", "certain"},
+	{Server, 80, nil, nil, "the server failed internally", "look into the server's log", "certain"},
+}
+
+// diagnoseServer is diagnose for a connection on which padlock is the client.
+func (d *dissector) diagnoseServer(f *Failure) {
+	var (
+		unknown x509.UnknownAuthorityError
+		invalid *tls.CertificateVerificationError
+		header  tls.RecordHeaderError
+	)
+	f.By, f.Confidence = Client, "certain"
+	switch {
+	case d.wireAlertFrom(f, Server):
+	case faulty(d) && errors.As(d.err, &invalid):
+		f.Cause, f.Remedy = "we reject the server's certificate: "+problem(d), "get the server a certificate without this fault"
+	case errors.As(d.err, &unknown):
+		f.Cause, f.Remedy = "we do not trust the CA that issued the server's certificate: "+issuer(d), "send the full chain; or install the CA here: padlock trust, for padlock's own"
+	case errors.As(d.err, &invalid):
+		f.Cause, f.Remedy = "we reject the server's certificate", "read the error"
+	case errors.As(d.err, &header):
+		f.By, f.Cause, f.Remedy = Server, "the server does not speak TLS on this port", "check the port; for plain HTTP use http://"
+	case d.timedOut():
+		f.Cause, f.Remedy = "the server did not answer in time", "check that it is alive, and the path to it"
+	case len(d.out) == 0:
+		f.By, f.Cause, f.Remedy, f.Confidence = Server, "the server closed without an answer", "check that it speaks TLS on this port", "likely"
+	default:
+		f.By, f.Cause, f.Remedy, f.Confidence = Server, "the server closed during the handshake", "look into the server's log", "possible"
+	}
+}
+
+func (d *dissector) wireAlertFrom(f *Failure, by Side) bool {
+	for _, a := range d.alerts {
+		if a.from == by && a.alert.Description != 0 {
+			f.Encrypted = a.encrypted
+			d.apply(f, serverRules, by, int(a.alert.Description))
+			return true
+		}
+	}
+	if d.err != nil {
+		for number := 1; number < 256; number++ {
+			if strings.Contains(d.err.Error(), "remote error: "+tls.AlertError(number).Error()) {
+				d.apply(f, serverRules, by, number)
+				return true
+			}
+		}
+	}
+	return false
+}

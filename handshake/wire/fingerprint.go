@@ -1,0 +1,117 @@
+package wire
+
+import (
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// JA3 is the MD5 of a ClientHello's version, cipher suites, extensions, groups and point formats in the order sent,
+// GREASE left out (github.com/salesforce/ja3).
+func (h *ClientHello) JA3() string {
+	points := make([]uint16, len(h.PointFormats))
+	for i, p := range h.PointFormats {
+		points[i] = uint16(p)
+	}
+	text := strings.Join([]string{
+		strconv.Itoa(int(h.LegacyVersion)), decimals(h.CipherSuites), decimals(h.Extensions), decimals(h.Groups), decimals(points),
+	}, ",")
+	sum := md5.Sum([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+func decimals(values []uint16) string {
+	var b []byte
+	for _, v := range values {
+		if GREASE(v) {
+			continue
+		}
+		if len(b) > 0 {
+			b = append(b, '-')
+		}
+		b = strconv.AppendUint(b, uint64(v), 10)
+	}
+	return string(b)
+}
+
+// JA4 is the TLS client fingerprint of that name (github.com/FoxIO-LLC/ja4, the part under the BSD licence):
+// what is offered, then the hashes of the sorted cipher suites and of the sorted extensions with the signature algorithms in order.
+// transport is 't' for TCP and 'q' for QUIC. It changes when a session is resumed.
+func (h *ClientHello) JA4(transport byte) string {
+	name := byte('i')
+	if slices.Contains(h.Extensions, extServerName) {
+		name = 'd'
+	}
+	suites, extensions := withoutGREASE(h.CipherSuites), withoutGREASE(h.Extensions)
+	head := fmt.Sprintf("%c%s%c%02d%02d%s", transport, ja4Version(h.MaxVersion()), name, min(len(suites), 99), min(len(extensions), 99), ja4ALPN(h.ALPN))
+	slices.Sort(suites)
+	hashed := slices.DeleteFunc(extensions, func(id uint16) bool { return id == extServerName || id == extALPN })
+	slices.Sort(hashed)
+	rest := hexes(hashed)
+	if algorithms := withoutGREASE(h.SignatureAlgorithms); len(algorithms) > 0 {
+		rest += "_" + hexes(algorithms)
+	}
+	return head + "_" + ja4Hash(hexes(suites)) + "_" + ja4Hash(rest)
+}
+
+func ja4Version(v uint16) string {
+	switch v {
+	case 0x0304:
+		return "13"
+	case 0x0303:
+		return "12"
+	case 0x0302:
+		return "11"
+	case 0x0301:
+		return "10"
+	case 0x0300:
+		return "s3"
+	case 0x0002:
+		return "s2"
+	}
+	return "00"
+}
+
+// ja4ALPN is the first and last character of the first protocol; of its hexadecimal form where they are not letters or digits.
+func ja4ALPN(protocols []string) string {
+	if len(protocols) == 0 || protocols[0] == "" {
+		return "00"
+	}
+	first, last := protocols[0][0], protocols[0][len(protocols[0])-1]
+	if !alphanumeric(first) || !alphanumeric(last) {
+		digits := hex.EncodeToString([]byte(protocols[0]))
+		first, last = digits[0], digits[len(digits)-1]
+	}
+	return string([]byte{first, last})
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+func ja4Hash(text string) string {
+	if text == "" {
+		return "000000000000"
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:6])
+}
+
+func withoutGREASE(values []uint16) []uint16 {
+	return slices.DeleteFunc(slices.Clone(values), GREASE)
+}
+
+func hexes(values []uint16) string {
+	b := make([]byte, 0, 5*len(values))
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = hex.AppendEncode(b, []byte{byte(v >> 8), byte(v)})
+	}
+	return string(b)
+}
