@@ -20,7 +20,6 @@ type dissector struct {
 	event    *Event
 
 	hello        *wire.ClientHello // the last one
-	outer        string            // the server name on the wire
 	chosen       *wire.ServerHello // not a retry
 	tls13        bool
 	requested    bool // the server asked for a client certificate

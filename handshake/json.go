@@ -19,7 +19,7 @@ func NewJSON(w io.Writer) Sink { return &writerSink{w: w, render: AppendJSON} }
 // AppendJSON appends an event as one line of JSON.
 func AppendJSON(b []byte, e *Event) []byte {
 	o := object{b: append(b, '{')}
-	o.text("time", e.Start.UTC().Format(time.RFC3339Nano))
+	o.time("time", e.Start, time.RFC3339Nano)
 	o.text("msg", "handshake")
 	o.number("schema", schema)
 	o.number("id", int64(e.ID))
@@ -97,8 +97,8 @@ func (c *Certificate) json(o *object) {
 	o.optional("organization", c.Organization)
 	o.list("names", c.Names)
 	o.text("issuer", c.Issuer)
-	o.text("not_before", c.NotBefore.UTC().Format(time.RFC3339))
-	o.text("not_after", c.NotAfter.UTC().Format(time.RFC3339))
+	o.time("not_before", c.NotBefore, time.RFC3339)
+	o.time("not_after", c.NotAfter, time.RFC3339)
 	o.text("key_type", c.KeyType)
 	o.number("chain_length", int64(c.ChainLength))
 	o.number("chain_bytes", int64(c.ChainBytes))
@@ -148,21 +148,30 @@ func (o *object) key(k string) {
 
 func (o *object) string(s string) {
 	o.b = append(o.b, '"')
+	start := 0
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
+		c := s[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			if r, size := utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
+				i += size - 1
+				continue
+			}
+		}
+		o.b = append(o.b, s[start:i]...)
+		switch {
 		case c == '"' || c == '\\':
 			o.b = append(o.b, '\\', c)
 		case c < ' ':
 			o.b = append(o.b, '\\', 'u', '0', '0', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
-		case c < utf8.RuneSelf:
-			o.b = append(o.b, c)
 		default:
-			r, size := utf8.DecodeRuneInString(s[i:])
-			o.b = utf8.AppendRune(o.b, r)
-			i += size - 1
+			o.b = utf8.AppendRune(o.b, utf8.RuneError)
 		}
+		start = i + 1
 	}
-	o.b = append(o.b, '"')
+	o.b = append(append(o.b, s[start:]...), '"')
 }
 
 func (o *object) text(k, s string) { o.key(k); o.string(s) }
@@ -185,7 +194,16 @@ func (o *object) flag(k string, v bool) {
 
 func (o *object) ms(k string, d time.Duration) {
 	o.key(k)
-	o.b = strconv.AppendFloat(o.b, float64(d.Microseconds())/1000, 'f', -1, 64)
+	us := d.Microseconds()
+	o.b = strconv.AppendInt(o.b, us/1000, 10)
+	if us %= 1000; us > 0 {
+		o.b = append(o.b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+	}
+}
+
+func (o *object) time(k string, t time.Time, layout string) {
+	o.key(k)
+	o.b = append(t.UTC().AppendFormat(append(o.b, '"'), layout), '"')
 }
 
 func (o *object) list(k string, values []string) {
@@ -196,6 +214,21 @@ func (o *object) list(k string, values []string) {
 			o.b = append(o.b, ',')
 		}
 		o.string(v)
+	}
+	o.b = append(o.b, ']')
+}
+
+func (o *object) registered(k string, r registered) {
+	o.key(k)
+	o.b = append(o.b, '[')
+	for _, v := range r.values {
+		if wire.GREASE(v) {
+			continue
+		}
+		if o.b[len(o.b)-1] != '[' {
+			o.b = append(o.b, ',')
+		}
+		o.b = append(append(append(o.b, '"'), r.name(v)...), '"') // the registries' names need no escaping
 	}
 	o.b = append(o.b, ']')
 }
@@ -214,10 +247,13 @@ func (o *object) field(a slog.Attr) {
 	case slog.KindInt64:
 		o.number(a.Key, a.Value.Int64())
 	case slog.KindTime:
-		o.text(a.Key, a.Value.Time().UTC().Format(time.RFC3339))
+		o.time(a.Key, a.Value.Time(), time.RFC3339)
 	case slog.KindAny:
-		if values, ok := a.Value.Any().([]string); ok {
+		switch values := a.Value.Any().(type) {
+		case []string:
 			o.list(a.Key, values)
+		case registered:
+			o.registered(a.Key, values)
 		}
 	default:
 		o.text(a.Key, a.Value.String())

@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -100,11 +101,11 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 	s.Fields = []slog.Attr{
 		slog.String("sni", name),
 		slog.Any("versions", versions),
-		slog.Any("cipher_suites", names(h.CipherSuites, wire.SuiteName)),
-		slog.Any("extensions", names(h.Extensions, wire.ExtensionName)),
-		slog.Any("groups", names(h.Groups, wire.GroupName)),
-		slog.Any("key_shares", names(h.KeyShares, wire.GroupName)),
-		slog.Any("signature_algorithms", names(h.SignatureAlgorithms, wire.SchemeName)),
+		slog.Any("cipher_suites", registered{h.CipherSuites, wire.SuiteName}),
+		slog.Any("extensions", registered{h.Extensions, wire.ExtensionName}),
+		slog.Any("groups", registered{h.Groups, wire.GroupName}),
+		slog.Any("key_shares", registered{h.KeyShares, wire.GroupName}),
+		slog.Any("signature_algorithms", registered{h.SignatureAlgorithms, wire.SchemeName}),
 		slog.Any("alpn", escaped(h.ALPN)),
 		slog.Bool("resumption_offered", h.PSK || h.Ticket),
 		slog.Bool("early_data", h.EarlyData),
@@ -143,7 +144,7 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 	suite := wire.SuiteName(h.CipherSuite)
 	s.Fields = []slog.Attr{
 		slog.String("version", wire.VersionName(h.Version)), slog.String("cipher_suite", suite), slog.Bool("resumed", h.PSK),
-		slog.Any("extensions", names(h.Extensions, wire.ExtensionName)),
+		slog.Any("extensions", registered{h.Extensions, wire.ExtensionName}),
 	}
 	if h.Group != 0 {
 		s.Fields = append(s.Fields, slog.String("group", wire.GroupName(h.Group)))
@@ -176,7 +177,7 @@ func (d *dissector) encryptedExtensions(s *Stage, m wire.Message) {
 	if err != nil {
 		return
 	}
-	s.Fields = []slog.Attr{slog.Any("extensions", names(extensions, wire.ExtensionName))}
+	s.Fields = []slog.Attr{slog.Any("extensions", registered{extensions, wire.ExtensionName})}
 	if alpn != "" {
 		d.event.ALPN = Escape(alpn)
 		s.Text = "we will talk " + d.event.ALPN
@@ -201,7 +202,7 @@ func (d *dissector) certificateRequest(s *Stage, m wire.Message) {
 			s.Text += fmt.Sprintf(" or %d more", more)
 		}
 	}
-	s.Fields = []slog.Attr{slog.Any("authorities", authorities), slog.Any("signature_algorithms", names(r.SignatureAlgorithms, wire.SchemeName))}
+	s.Fields = []slog.Attr{slog.Any("authorities", authorities), slog.Any("signature_algorithms", registered{r.SignatureAlgorithms, wire.SchemeName})}
 }
 
 func distinguishedName(der []byte) string {
@@ -317,6 +318,20 @@ func newSessionTicket(s *Stage, m wire.Message) {
 		s.Fields = []slog.Attr{slog.Int("lifetime_s", int(t.Lifetime)), slog.Int("ticket_bytes", t.Size)}
 	}
 }
+
+// registered is a list of numbers from an IANA registry. The names are only looked up where they are shown.
+type registered struct {
+	values []uint16
+	name   func(uint16) string
+}
+
+// MarshalText is what slog's text handlers show.
+func (r registered) MarshalText() ([]byte, error) {
+	return []byte(strings.Join(names(r.values, r.name), " ")), nil
+}
+
+// MarshalJSON is what slog's JSON handler shows.
+func (r registered) MarshalJSON() ([]byte, error) { return json.Marshal(names(r.values, r.name)) }
 
 // count and names leave out GREASE, which says nothing about the client.
 func count(values []uint16) (n int) {

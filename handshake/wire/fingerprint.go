@@ -1,41 +1,34 @@
 package wire
 
 import (
+	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // JA3 is the MD5 of a ClientHello's version, cipher suites, extensions, groups and point formats in the order sent,
 // GREASE left out (github.com/salesforce/ja3).
 func (h *ClientHello) JA3() string {
-	points := make([]uint16, len(h.PointFormats))
-	for i, p := range h.PointFormats {
-		points[i] = uint16(p)
+	b := strconv.AppendUint(make([]byte, 0, 512), uint64(h.LegacyVersion), 10)
+	for _, list := range [...][]uint16{h.CipherSuites, h.Extensions, h.Groups} {
+		b = append(b, ',')
+		for _, v := range list {
+			if !GREASE(v) {
+				b = append(strconv.AppendUint(b, uint64(v), 10), '-')
+			}
+		}
+		b = bytes.TrimSuffix(b, []byte{'-'})
 	}
-	text := strings.Join([]string{
-		strconv.Itoa(int(h.LegacyVersion)), decimals(h.CipherSuites), decimals(h.Extensions), decimals(h.Groups), decimals(points),
-	}, ",")
-	sum := md5.Sum([]byte(text))
+	b = append(b, ',')
+	for _, p := range h.PointFormats {
+		b = append(strconv.AppendUint(b, uint64(p), 10), '-')
+	}
+	sum := md5.Sum(bytes.TrimSuffix(b, []byte{'-'}))
 	return hex.EncodeToString(sum[:])
-}
-
-func decimals(values []uint16) string {
-	var b []byte
-	for _, v := range values {
-		if GREASE(v) {
-			continue
-		}
-		if len(b) > 0 {
-			b = append(b, '-')
-		}
-		b = strconv.AppendUint(b, uint64(v), 10)
-	}
-	return string(b)
 }
 
 // JA4 is the TLS client fingerprint of that name (github.com/FoxIO-LLC/ja4, the part under the BSD licence):
@@ -53,7 +46,7 @@ func (h *ClientHello) JA4(transport byte) string {
 	slices.Sort(hashed)
 	rest := hexes(hashed)
 	if algorithms := withoutGREASE(h.SignatureAlgorithms); len(algorithms) > 0 {
-		rest += "_" + hexes(algorithms)
+		rest = append(append(rest, '_'), hexes(algorithms)...)
 	}
 	return head + "_" + ja4Hash(hexes(suites)) + "_" + ja4Hash(rest)
 }
@@ -93,11 +86,11 @@ func alphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-func ja4Hash(text string) string {
-	if text == "" {
+func ja4Hash(text []byte) string {
+	if len(text) == 0 {
 		return "000000000000"
 	}
-	sum := sha256.Sum256([]byte(text))
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:6])
 }
 
@@ -105,7 +98,7 @@ func withoutGREASE(values []uint16) []uint16 {
 	return slices.DeleteFunc(slices.Clone(values), GREASE)
 }
 
-func hexes(values []uint16) string {
+func hexes(values []uint16) []byte {
 	b := make([]byte, 0, 5*len(values))
 	for i, v := range values {
 		if i > 0 {
@@ -113,5 +106,5 @@ func hexes(values []uint16) string {
 		}
 		b = hex.AppendEncode(b, []byte{byte(v >> 8), byte(v)})
 	}
-	return string(b)
+	return b
 }

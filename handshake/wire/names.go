@@ -39,16 +39,28 @@ func ExtensionName(id uint16) string {
 	return named(extensionNames, id)
 }
 
-// SuiteName is the name in IANA's TLS Cipher Suites registry, of the suites that crypto/tls knows.
-func SuiteName(id uint16) string {
-	switch id {
-	case 0x00ff:
-		return "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"
-	case 0x5600:
-		return "TLS_FALLBACK_SCSV"
+// SuiteName is the name in IANA's TLS Cipher Suites registry.
+func SuiteName(id uint16) string { return named(suiteNames, id) }
+
+// suiteNames are those that crypto/tls knows, and those that clients offer beside them.
+var suiteNames = func() map[uint16]string {
+	m := map[uint16]string{
+		0x00ff: "TLS_EMPTY_RENEGOTIATION_INFO_SCSV", 0x5600: "TLS_FALLBACK_SCSV",
+		0x0001: "TLS_RSA_WITH_NULL_MD5", 0x0004: "TLS_RSA_WITH_RC4_128_MD5", 0x0016: "TLS_DHE_RSA_WITH_3DES_EDE_CBC_SHA",
+		0x0032: "TLS_DHE_DSS_WITH_AES_128_CBC_SHA", 0x0033: "TLS_DHE_RSA_WITH_AES_128_CBC_SHA", 0x0038: "TLS_DHE_DSS_WITH_AES_256_CBC_SHA",
+		0x0039: "TLS_DHE_RSA_WITH_AES_256_CBC_SHA", 0x003d: "TLS_RSA_WITH_AES_256_CBC_SHA256", 0x0040: "TLS_DHE_DSS_WITH_AES_128_CBC_SHA256",
+		0x0067: "TLS_DHE_RSA_WITH_AES_128_CBC_SHA256", 0x006a: "TLS_DHE_DSS_WITH_AES_256_CBC_SHA256", 0x006b: "TLS_DHE_RSA_WITH_AES_256_CBC_SHA256",
+		0x009e: "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256", 0x009f: "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384",
+		0x00a2: "TLS_DHE_DSS_WITH_AES_128_GCM_SHA256", 0x00a3: "TLS_DHE_DSS_WITH_AES_256_GCM_SHA384",
+		0x1304: "TLS_AES_128_CCM_SHA256", 0x1305: "TLS_AES_128_CCM_8_SHA256", 0xc008: "TLS_ECDHE_ECDSA_WITH_3DES_EDE_CBC_SHA",
+		0xc024: "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384", 0xc028: "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384",
+		0xccaa: "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 	}
-	return tls.CipherSuiteName(id)
-}
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		m[suite.ID] = suite.Name
+	}
+	return m
+}()
 
 func named(names map[uint16]string, v uint16) string {
 	if name, ok := names[v]; ok {

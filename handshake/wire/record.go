@@ -5,7 +5,10 @@
 // Every byte is taken to be hostile: lengths are checked before use, and what does not parse is an error, never a panic.
 package wire
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // ErrMalformed is a message whose lengths do not add up.
 var ErrMalformed = errors.New("malformed TLS message")
@@ -42,6 +45,7 @@ func (r Record) Header() []byte {
 
 // Records splits one direction of a connection. It stops at an incomplete record, and reports false at something that is not TLS.
 func Records(stream []byte) (records []Record, ok bool) {
+	records = make([]Record, 0, 8)
 	for offset := 0; len(stream)-offset >= recordHeader; {
 		head := stream[offset:]
 		n := int(head[3])<<8 | int(head[4])
@@ -101,12 +105,14 @@ type Assembler struct {
 	fragments int
 }
 
-// Add takes the next plaintext fragment and returns the messages that it completes.
+// Add takes the next plaintext fragment and returns the messages that it completes, which may alias it.
 func (a *Assembler) Add(fragment []byte, start, end int) ([]Message, error) {
 	if len(a.pending) == 0 {
 		a.start, a.fragments = start, 0
+		a.pending = slices.Clip(fragment)
+	} else {
+		a.pending = append(a.pending, fragment...)
 	}
-	a.pending = append(a.pending, fragment...)
 	a.fragments++
 	var out []Message
 	for len(a.pending) >= messageHeader {
