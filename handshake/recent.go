@@ -10,6 +10,7 @@ type Recent struct {
 	mu      sync.Mutex
 	ring    []*Event
 	next    int
+	count   uint64 // events so far
 	arrived chan struct{} // closed and replaced at each event
 }
 
@@ -24,6 +25,7 @@ func (r *Recent) Handshake(e *Event) {
 	defer r.mu.Unlock()
 	r.ring[r.next] = e
 	r.next = (r.next + 1) % len(r.ring)
+	r.count++
 	close(r.arrived)
 	r.arrived = make(chan struct{})
 }
@@ -59,4 +61,35 @@ func (r *Recent) Events() []*Event {
 		}
 	}
 	return out
+}
+
+// Follow calls f with each event from now on, in the order in which they came, until ctx ends or f fails; it returns that error.
+// A caller that cannot keep up misses events.
+func (r *Recent) Follow(ctx context.Context, f func(*Event) error) error {
+	r.mu.Lock()
+	seen := r.count
+	r.mu.Unlock()
+	for {
+		r.mu.Lock()
+		arrived, missed := r.arrived, r.count-seen
+		var events []*Event
+		for i := min(missed, uint64(len(r.ring))); i > 0; i-- {
+			events = append(events, r.ring[(r.next-int(i)+2*len(r.ring))%len(r.ring)])
+		}
+		seen = r.count
+		r.mu.Unlock()
+		for _, e := range events {
+			if err := f(e); err != nil {
+				return err
+			}
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
