@@ -6,6 +6,8 @@
 package config
 
 import (
+	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -13,7 +15,7 @@ import (
 // it may be read from any goroutine.
 type Config struct {
 	Listen       Listen       `yaml:"listen"`
-	Admin        string       `yaml:"admin"`        // "off", or a loopback host:port
+	Admin        string       `yaml:"admin"`        // "off", a loopback host:port, unix:PATH, or "" for a socket in the storage directory
 	Storage      string       `yaml:"storage"`      // directory that holds the local CA
 	Organization string       `yaml:"organization"` // subject organization of the local CA and its leaves
 	Certificates Certificates `yaml:"certificates"`
@@ -53,12 +55,32 @@ type Handshakes struct {
 	Show   string `yaml:"show"`   // all | failures | off
 	Format string `yaml:"format"` // story | line | json
 	Output string `yaml:"output"` // stderr, stdout, or a file's path
+	Sample int    `yaml:"sample"` // of complete handshakes one in this many is told
+
+	Rotate  Rotate           `yaml:"rotate"`
+	Privacy HandshakePrivacy `yaml:"privacy"`
+
+	Capture               string `yaml:"capture"`                 // pcapng file; needs InsecureExportSecrets
+	InsecureExportSecrets bool   `yaml:"insecure_export_secrets"` // handshake traffic secrets may be written out
+}
+
+// Rotate bounds what a log file takes on the disk.
+type Rotate struct {
+	MaxSize int `yaml:"max_size_mib"` // of one file, in MiB
+	Keep    int `yaml:"keep"`         // older files
+}
+
+// HandshakePrivacy says how much of what identifies a person is kept.
+type HandshakePrivacy struct {
+	Addresses string `yaml:"addresses"` // full | truncated
+	Names     string `yaml:"names"`     // full | hashed
 }
 
 // AccessLog says how requests are logged.
 type AccessLog struct {
 	Format string `yaml:"format"` // json | off
 	Output string `yaml:"output"` // stderr, stdout, or a file's path
+	Rotate Rotate `yaml:"rotate"`
 }
 
 // Timeouts bound how long a peer may keep padlock waiting. Zero means the default, never unbounded.
@@ -88,6 +110,7 @@ type Site struct {
 // SiteTLS is the part of the TLS policy that a site decides.
 type SiteTLS struct {
 	ClientAuth *ClientAuth `yaml:"client_auth"`
+	LegacyRSA  bool        `yaml:"legacy_rsa_key_exchange"` // TLS 1.2 without forward secrecy, for clients that know nothing better
 }
 
 // ClientAuth asks clients for a certificate.
@@ -99,7 +122,8 @@ type ClientAuth struct {
 // Route forwards requests to a target. Without targets it serves the built-in page.
 type Route struct {
 	To        []Target `yaml:"to"`
-	Forwarded bool     `yaml:"forwarded"` // also send Forwarded (RFC 7239)
+	Forwarded bool     `yaml:"forwarded"`        // also send Forwarded (RFC 7239)
+	Handshake bool     `yaml:"handshake_header"` // also send Padlock-Handshake: id, version, fingerprint and client certificate
 	Insecure  bool     `yaml:"insecure_skip_verify"`
 	CA        string   `yaml:"ca"` // PEM bundle that https targets are verified against
 }
@@ -109,4 +133,17 @@ type Target struct {
 	Scheme  string // http | https
 	Network string // tcp | unix
 	Address string // host:port, or the socket's path
+}
+
+// AdminAddress is where the admin endpoint listens, as network and address; "" for the network when it is off.
+func (c *Config) AdminAddress() (network, address string) {
+	switch path, socket := strings.CutPrefix(c.Admin, "unix:"); {
+	case c.Admin == "off":
+		return "", ""
+	case c.Admin == "":
+		return "unix", filepath.Join(c.Storage, "admin.sock")
+	case socket:
+		return "unix", path
+	}
+	return "tcp", c.Admin
 }

@@ -112,12 +112,14 @@ func syntaxError(name string, err error) Error {
 func Default() *Config {
 	return &Config{
 		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}},
-		Admin:        "off",
 		Storage:      defaultStorage(),
 		Organization: "padlock local development",
 		TLS:          TLS{MinVersion: "1.2"},
-		Handshakes:   Handshakes{Show: "all", Format: "story", Output: "stderr"},
-		AccessLog:    AccessLog{Format: "json", Output: "stdout"},
+		Handshakes: Handshakes{
+			Show: "all", Format: "story", Output: "stderr", Sample: 1,
+			Rotate: Rotate{MaxSize: 100, Keep: 5}, Privacy: HandshakePrivacy{Addresses: "full", Names: "full"},
+		},
+		AccessLog: AccessLog{Format: "json", Output: "stdout", Rotate: Rotate{MaxSize: 100, Keep: 5}},
 		Timeouts: Timeouts{
 			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second,
 			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second,

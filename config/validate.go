@@ -39,6 +39,7 @@ func validate(c *Config) Errors {
 	v.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
 	v.oneOf("handshakes.show", c.Handshakes.Show, "all", "failures", "off")
 	v.oneOf("handshakes.format", c.Handshakes.Format, "story", "line", "json")
+	v.handshakes(&c.Handshakes)
 	v.oneOf("access_log.format", c.AccessLog.Format, "json", "off")
 	if c.Storage == "" {
 		v.fail("storage", "no directory is given, and there is no home directory to put it in")
@@ -58,6 +59,17 @@ func validate(c *Config) Errors {
 	return v.errs
 }
 
+func (v *validator) handshakes(h *Handshakes) {
+	v.oneOf("handshakes.privacy.addresses", h.Privacy.Addresses, "full", "truncated")
+	v.oneOf("handshakes.privacy.names", h.Privacy.Names, "full", "hashed")
+	if h.Capture != "" && !h.InsecureExportSecrets {
+		v.fail("handshakes.capture", "a capture holds the secrets of handshakes: say so with insecure_export_secrets (--insecure-export-secrets)")
+	}
+	if h.Capture != "" && h.Show == "off" {
+		v.fail("handshakes.capture", "needs handshakes to be recorded: show must be all or failures")
+	}
+}
+
 func (v *validator) listen(c *Config) {
 	if len(c.Listen.HTTPS) == 0 {
 		v.fail("listen.https", "at least one address is needed")
@@ -68,14 +80,14 @@ func (v *validator) listen(c *Config) {
 	for i, a := range c.Listen.HTTP {
 		v.address(fmt.Sprintf("listen.http[%d]", i), a)
 	}
-	if c.Admin == "off" {
+	if network, _ := c.AdminAddress(); network != "tcp" {
 		return
 	}
 	v.address("admin", c.Admin)
 	if host, _, err := net.SplitHostPort(c.Admin); err == nil {
 		addr, err := netip.ParseAddr(host)
 		if host != "localhost" && (err != nil || !addr.IsLoopback()) {
-			v.fail("admin", "%q must be off or a loopback address such as 127.0.0.1:2020", c.Admin)
+			v.fail("admin", "%q must be off, unix:PATH or a loopback address such as 127.0.0.1:2020", c.Admin)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"padlock/handshake/wire"
 )
 
 // Limits of what is captured of one handshake; beyond them the record is marked truncated.
@@ -117,6 +119,27 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	clone := config.Clone()
 	clone.KeyLogWriter = (*ownKeyLog)(c)
 	return clone
+}
+
+// JA4 parses the hello for the client's fingerprint, for whoever needs it before the record is told; "" if there is none.
+func (c *Conn) JA4() (fingerprint string) {
+	c.note(func(t *trace) {
+		records, _ := wire.Records(t.in)
+		var messages wire.Assembler
+		for _, r := range records {
+			if r.Type != wire.TypeHandshake {
+				return
+			}
+			found, _ := messages.Add(r.Fragment, r.Offset, r.End())
+			for _, m := range found {
+				if h, err := wire.ParseClientHello(m.Body); err == nil && m.Type == wire.ClientHelloType {
+					fingerprint = h.JA4('t')
+				}
+				return
+			}
+		}
+	})
+	return fingerprint
 }
 
 // KeyLogWriter is for a client's tls.Config, which is used for one connection only.

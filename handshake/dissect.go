@@ -86,7 +86,7 @@ func (d *dissector) summary() {
 		e.Outcome = NotTLS
 	case d.done == 0 || d.err != nil:
 		e.Outcome = Failed
-	case d.firstByte || s.NegotiatedProtocol == acmeProtocol:
+	case d.firstByte || s.NegotiatedProtocol == acmeProtocol || d.side == Client:
 		e.Outcome = Complete
 	default:
 		e.Outcome = Silent
@@ -282,8 +282,8 @@ func (d *dissector) end() {
 		d.close(Client, "not TLS: "+kindText(d.kind), len(d.in))
 	case d.event.Validation:
 		d.close(Server, "the CA has seen our answer to its challenge", 0)
-	case d.event.Outcome == Complete:
-		d.stage(Stage{Name: "first_byte", From: Client, At: d.trace.end, Label: Observed, Text: "the padlock is closed"})
+	case d.event.Outcome == Complete && d.firstByte:
+		d.stage(Stage{Name: "first_byte", From: peer(d.side), At: d.trace.end, Label: Observed, Text: "the padlock is closed"})
 	case d.event.Outcome == Silent && d.reset():
 		d.close(Client, "reset without one byte of data", 0)
 	case d.event.Outcome == Silent:
@@ -293,6 +293,14 @@ func (d *dissector) end() {
 	case len(d.alerts) == 0 && d.ended():
 		d.close(Client, "closed the connection", 0)
 	}
+}
+
+// peer is the other side.
+func peer(side Side) Side {
+	if side == Server {
+		return Client
+	}
+	return Server
 }
 
 func (d *dissector) close(from Side, text string, size int) {

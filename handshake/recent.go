@@ -10,7 +10,7 @@ type Recent struct {
 	mu      sync.Mutex
 	ring    []*Event
 	next    int
-	count   uint64 // events so far
+	count   uint64        // events so far
 	arrived chan struct{} // closed and replaced at each event
 }
 

@@ -49,7 +49,11 @@ func (s *Server) serve(raw *clientConn) {
 	err := c.HandshakeContext(ctx)
 	cancel()
 	state := c.ConnectionState()
+	current := s.state.Load()
 	if c.trace != nil {
+		if current.tells && err == nil {
+			c.facts.JA4 = c.trace.JA4()
+		}
 		c.trace.Done(state, err)
 	}
 	if err != nil {
@@ -57,7 +61,7 @@ func (s *Server) serve(raw *clientConn) {
 		return
 	}
 	c.facts.TLS = &state
-	c.facts.Policy = s.state.Load().policy(state.ServerName)
+	c.facts.Policy = current.policy(state.ServerName)
 	if state.NegotiatedProtocol == "h2" {
 		s.http2.ServeConn(c, &c.facts)
 		return

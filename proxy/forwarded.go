@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -14,7 +16,7 @@ var ours = map[string]bool{
 	"x-forwarded-server": true, "x-forwarded-ssl": true, "x-forwarded-prefix": true, "forwarded": true, "x-real-ip": true,
 	"true-client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true, "x-original-forwarded-for": true,
 	"x-forwarded-client-cert": true, "x-ssl-client-cert": true, "x-client-cert": true, "client-cert": true, "client-cert-chain": true,
-	"host": true, "content-length": true, "transfer-encoding": true,
+	"padlock-handshake": true, "host": true, "content-length": true, "transfer-encoding": true,
 }
 
 // spoofs reports whether a client's field stands for one of ours, also under an alias:
@@ -28,7 +30,7 @@ func spoofs(name string) bool {
 }
 
 // prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
-func prepare(r *message.Request, forwarded bool) bool {
+func prepare(r *message.Request, site *site) bool {
 	if r.Upgrade != "" && r.Upgrade != "websocket" {
 		r.Upgrade = "" // h2c and the like: ignored, as RFC 9110 section 7.8 allows
 	}
@@ -45,7 +47,10 @@ func prepare(r *message.Request, forwarded bool) bool {
 	r.Fields.Add("X-Forwarded-For", client)
 	r.Fields.Add("X-Forwarded-Proto", r.Scheme)
 	r.Fields.Add("X-Forwarded-Host", r.Host)
-	if forwarded {
+	if site.handshake {
+		r.Fields.Add("Padlock-Handshake", handshakeField(r.Conn))
+	}
+	if site.forwarded {
 		r.Fields.Add("Forwarded", forwardedElement(client, r.Host, r.Scheme))
 	}
 	return true
@@ -68,4 +73,47 @@ func forwardedElement(client, host, proto string) string {
 		client = `"[` + client + `]"`
 	}
 	return "for=" + client + `;host="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(host) + `";proto=` + proto
+}
+
+// handshakeField tells a target of the handshake that the request came by, as a dictionary (RFC 9651 section 3.2).
+func handshakeField(c *message.Conn) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "id=%d", c.Handshake)
+	if c.TLS == nil {
+		return b.String()
+	}
+	text := func(key, value string) {
+		if value != "" {
+			b.WriteString(", " + key + "=" + fieldString(value))
+		}
+	}
+	text("version", tls.VersionName(c.TLS.Version))
+	text("cipher", tls.CipherSuiteName(c.TLS.CipherSuite))
+	if c.TLS.CurveID != 0 {
+		text("group", c.TLS.CurveID.String())
+	}
+	text("ja4", c.JA4)
+	if c.TLS.DidResume {
+		b.WriteString(", resumed")
+	}
+	if len(c.TLS.PeerCertificates) > 0 {
+		text("client", c.TLS.PeerCertificates[0].Subject.String())
+	}
+	return b.String()
+}
+
+// fieldString is a structured field's string (RFC 9651 section 3.3.3), which holds ASCII only: the rest, and %, is percent-encoded.
+func fieldString(s string) string {
+	b := []byte{'"'}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c > '~' || c == '%':
+			b = fmt.Appendf(b, "%%%02X", c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(append(b, '"'))
 }

@@ -88,7 +88,7 @@ func (h *handler) servePage(ctx context.Context, x *exchange) {
 
 func (h *handler) forward(ctx context.Context, x *exchange, site *site) {
 	x.upstream = site.upstream.Target().String()
-	if !prepare(x.request, site.forwarded) {
+	if !prepare(x.request, site) {
 		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
 		return
 	}

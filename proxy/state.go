@@ -18,6 +18,7 @@ type state struct {
 	wildcard map[string]*site // "*.example.com" stands under "example.com"
 	fallback *site            // "*"
 	plain    *tlsPolicy       // of sites that ask for no client certificate
+	tells    bool             // some site tells its target of the handshake
 }
 
 // site is a set of names with one policy.
@@ -25,6 +26,7 @@ type site struct {
 	policy    *tlsPolicy
 	upstream  *upstream.Upstream // nil: the built-in page
 	forwarded bool
+	handshake bool // tell the target of the handshake
 }
 
 // tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer.
@@ -49,13 +51,14 @@ func (s *state) add(cfg *config.Config, c *config.Site, base *tls.Config) error 
 	}
 	built := &site{policy: policy}
 	for _, route := range c.Routes {
-		built.forwarded = route.Forwarded
+		built.forwarded, built.handshake = route.Forwarded, route.Handshake
 		for _, target := range route.To {
 			if built.upstream, err = upstream.New(route, target, cfg.Timeouts); err != nil {
 				return err
 			}
 		}
 	}
+	s.tells = s.tells || built.handshake
 	for _, host := range c.Hosts {
 		switch suffix, wildcard := strings.CutPrefix(host, "*."); {
 		case host == "*":
@@ -117,8 +120,8 @@ func (s *state) close() {
 // baseTLS leaves cipher suites and groups to crypto/tls, which puts X25519MLKEM768 first.
 func baseTLS(cfg *config.Config, certificates CertificateSource, recorder *handshake.Recorder) *tls.Config {
 	c := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			certificate, err := certificates.GetCertificate(hello)
 			if trace, ok := handshake.FromHello(hello); ok {
@@ -136,18 +139,39 @@ func baseTLS(cfg *config.Config, certificates CertificateSource, recorder *hands
 	return c
 }
 
-// newPolicy asks for client certificates where the site wants them. Such a policy issues and accepts no session tickets:
-// a ticket from elsewhere, or from before its CA changed, must not stand in for the certificate.
+// newPolicy is the site's own policy, or the plain one where the site asks for nothing.
 func newPolicy(c *config.Site, plain *tlsPolicy, base *tls.Config) (*tlsPolicy, error) {
-	auth := c.TLS.ClientAuth
-	if auth == nil {
+	if c.TLS.ClientAuth == nil && !c.TLS.LegacyRSA {
 		return plain, nil
 	}
+	policy := base.Clone()
+	if c.TLS.LegacyRSA {
+		policy.CipherSuites = legacySuites()
+	}
+	if c.TLS.ClientAuth != nil {
+		if err := askForCertificates(policy, c); err != nil {
+			return nil, err
+		}
+	}
+	return &tlsPolicy{policy}, nil
+}
+
+// legacySuites are all that are secure, and behind them those in which the client encrypts the key to the certificate (RFC 5246).
+func legacySuites() (ids []uint16) {
+	for _, suite := range tls.CipherSuites() {
+		ids = append(ids, suite.ID)
+	}
+	return append(ids, tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
+}
+
+// askForCertificates makes a policy that issues and accepts no session tickets:
+// a ticket from elsewhere, or from before its CA changed, must not stand in for the certificate.
+func askForCertificates(policy *tls.Config, c *config.Site) error {
+	auth := c.TLS.ClientAuth
 	bundle, err := os.ReadFile(auth.CA)
 	if err != nil {
-		return nil, fmt.Errorf("reading the client CA of site %s: %w", c.Hosts[0], err)
+		return fmt.Errorf("reading the client CA of site %s: %w", c.Hosts[0], err)
 	}
-	policy := base.Clone()
 	policy.SessionTicketsDisabled = true
 	policy.ClientAuth = tls.RequireAndVerifyClientCert
 	if auth.Mode == "request" {
@@ -155,7 +179,7 @@ func newPolicy(c *config.Site, plain *tlsPolicy, base *tls.Config) (*tlsPolicy, 
 	}
 	policy.ClientCAs = x509.NewCertPool()
 	if !policy.ClientCAs.AppendCertsFromPEM(bundle) {
-		return nil, fmt.Errorf("the client CA file %q of site %s holds no certificate in PEM", auth.CA, c.Hosts[0])
+		return fmt.Errorf("the client CA file %q of site %s holds no certificate in PEM", auth.CA, c.Hosts[0])
 	}
-	return &tlsPolicy{policy}, nil
+	return nil
 }

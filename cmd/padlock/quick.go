@@ -24,8 +24,16 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
 		&cli.StringFlag{Name: "handshakes", Value: "all", Usage: "which handshakes to tell: all, failures or off", EnvVars: []string{"PADLOCK_HANDSHAKES"}},
 		&cli.StringFlag{Name: "handshake-format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_HANDSHAKE_FORMAT"}},
+		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
+		&cli.StringFlag{Name: "capture", Usage: "`FILE` (pcapng) for the handshakes and the secrets that open them in Wireshark; needs --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
+		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
+		adminFlag("`ADDR` of the admin endpoint: a loopback address, unix:PATH or off (default: a socket in the storage directory)"),
 		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
 	}
+}
+
+func adminFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Name: "admin", Usage: usage, EnvVars: []string{"PADLOCK_ADMIN"}}
 }
 
 func storageFlag() cli.Flag {
@@ -92,6 +100,9 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 		cfg.Certificates.Files = []config.CertificateFile{{Cert: c.String("cert"), Key: c.String("key")}}
 	}
 	cfg.Handshakes.Show, cfg.Handshakes.Format = c.String("handshakes"), c.String("handshake-format")
+	cfg.Handshakes.Output, cfg.Handshakes.Capture = c.String("handshake-output"), c.String("capture")
+	cfg.Handshakes.InsecureExportSecrets = c.Bool("insecure-export-secrets")
+	cfg.Admin = c.String("admin")
 	cfg.AccessLog.Format = c.String("access-log")
 	cfg.Sites = []config.Site{{Hosts: withListenHosts(hosts, cfg.Listen.HTTPS), Routes: []config.Route{{}}}}
 	if target != "" {
@@ -111,7 +122,7 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 func namingFlags(err error) error {
 	flags := map[string]string{
 		"listen.https": "listen", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
-		"access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
+		"handshakes.capture": "capture", "admin": "admin", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
 		"sites[0].hosts": "from",
 	}
 	var wrong config.Errors

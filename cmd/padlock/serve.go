@@ -9,7 +9,10 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
+
+	"gopkg.in/natefinch/lumberjack.v2"
 
 	"padlock/certs"
 	"padlock/certs/localca"
@@ -56,8 +59,75 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	if err != nil {
 		return err
 	}
+	admin, err := listenAdmin(cfg, log)
+	if err != nil {
+		closeListeners(append(https, plain...))
+		return err
+	}
+	warn(cfg, log)
 	p.announce(cfg, ca, https)
-	return server.Serve(ctx, https, plain)
+	if admin == nil {
+		return server.Serve(ctx, https, plain)
+	}
+	if recorder == nil {
+		recent = nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	others.Go(func() {
+		if err := console.NewAdmin(recent, admin.Addr().Network()).Serve(ctx, admin); err != nil {
+			log.Error("the admin endpoint has ended", "error", err)
+		}
+	})
+	err = server.Serve(ctx, https, plain)
+	cancel()
+	others.Wait()
+	return err
+}
+
+// warn says loudly what weakens security.
+func warn(cfg *config.Config, log *slog.Logger) {
+	for _, site := range cfg.Sites {
+		if site.TLS.LegacyRSA {
+			log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")
+		}
+	}
+	if cfg.Handshakes.Capture != "" {
+		log.Warn("handshakes are captured with their secrets", "file", cfg.Handshakes.Capture)
+	}
+}
+
+// listenAdmin opens the admin endpoint; nil when it is off. Without an address of its own it is a socket in the storage directory,
+// which another padlock of the same storage may have already: then this one has none.
+func listenAdmin(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
+	network, address := cfg.AdminAddress()
+	if network == "" {
+		return nil, nil
+	}
+	if network == "unix" {
+		if conn, err := net.Dial(network, address); err == nil {
+			conn.Close()
+			err = fmt.Errorf("another padlock answers on %s", address)
+			if cfg.Admin == "" {
+				log.Info("no admin endpoint", "reason", err)
+				return nil, nil
+			}
+			return nil, hinted{err, "stop it, or give this one another: --admin unix:PATH"}
+		}
+		_ = os.Remove(address) // what a process that was killed has left
+	}
+	l, err := net.Listen(network, address)
+	if err == nil && network == "unix" {
+		err = os.Chmod(address, 0o600)
+	}
+	switch {
+	case err != nil && cfg.Admin == "":
+		log.Info("no admin endpoint", "reason", err)
+		return nil, nil
+	case err != nil:
+		return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"}
+	}
+	return l, nil
 }
 
 // covered refuses names for which there is no certificate.
@@ -80,45 +150,80 @@ func (p *program) recorder(c config.Handshakes, recent *handshake.Recent, log *s
 	if c.Show == "off" {
 		return nil, func() {}, nil
 	}
-	w, closeFile, err := p.output(c.Output)
+	w, closeFile, err := p.output(c.Output, c.Rotate)
 	if err != nil {
 		return nil, nil, err
 	}
+	capture, closeCapture, err := p.capture(c, log)
+	if err != nil {
+		closeFile()
+		return nil, nil, err
+	}
 	var sink handshake.Sink
+	summary := handshake.SummaryText(w)
 	switch c.Format {
 	case "line":
 		sink = handshake.NewLine(w)
 	case "json":
-		sink = handshake.NewJSON(w)
+		sink, summary = handshake.NewJSON(w), handshake.SummaryJSON(w)
 	default:
 		sink = handshake.NewStory(w, terminal(w))
 	}
 	if c.Show == "failures" {
 		sink = handshake.Failures(sink)
 	}
-	recorder := handshake.NewRecorder(handshake.Options{Log: log, Sinks: []handshake.Sink{recent, sink}})
-	return recorder, func() { recorder.Close(); closeFile() }, nil
+	var recorder *handshake.Recorder
+	quiet := handshake.NewQuiet(sink, handshake.QuietOptions{
+		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return recorder.Dropped() },
+	})
+	recorder = handshake.NewRecorder(handshake.Options{
+		Log: log, Sinks: []handshake.Sink{recent, quiet}, Capture: capture,
+		Privacy: handshake.Privacy{TruncateAddresses: c.Privacy.Addresses == "truncated", HashNames: c.Privacy.Names == "hashed"},
+	})
+	return recorder, func() { recorder.Close(); quiet.Close(); closeCapture(); closeFile() }, nil
+}
+
+const captureLimit = 256 << 20
+
+// capture is nil unless it was asked for.
+func (p *program) capture(c config.Handshakes, log *slog.Logger) (*handshake.Capture, func(), error) {
+	if c.Capture == "" {
+		return nil, func() {}, nil
+	}
+	f, err := os.OpenFile(c.Capture, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the capture: %w", err)
+	}
+	capture, err := handshake.NewCapture(f, captureLimit, log)
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("writing the capture: %w", err)
+	}
+	return capture, func() { f.Close() }, nil
 }
 
 func (p *program) accessLog(c config.AccessLog) (io.Writer, func(), error) {
 	if c.Format == "off" {
 		return nil, func() {}, nil
 	}
-	return p.output(c.Output)
+	return p.output(c.Output, c.Rotate)
 }
 
-func (p *program) output(name string) (io.Writer, func(), error) {
+// output opens a log. A file is rotated, so that it cannot fill the disk.
+func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), error) {
 	switch name {
 	case "stderr", "":
 		return p.stderr, func() {}, nil
 	case "stdout":
 		return p.stdout, func() {}, nil
 	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) // lumberjack would only find out at the first line
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the log: %w", err)
 	}
-	return f, func() { f.Close() }, nil
+	f.Close()
+	rotated := &lumberjack.Logger{Filename: name, MaxSize: rotate.MaxSize, MaxBackups: rotate.Keep}
+	return rotated, func() { rotated.Close() }, nil
 }
 
 // listen opens every listener or none. 443 and 80 give way to 8443 and 8080 where they were not asked for by name.

@@ -18,6 +18,7 @@ type Conn struct {
 	Local     string // host:port that accepted the connection
 	TLS       *tls.ConnectionState
 	Handshake uint64 // id of the recorded handshake, 0 when handshakes are off
+	JA4       string // fingerprint of the client's hello; only where a site tells its target
 	Policy    any    // the TLS policy that the connection was made under; compared by identity
 }
 

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/handshake"
+	"padlock/handshake/probe"
+)
+
+func (p *program) probeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "probe", Usage: "be the client: tell a server's handshake, and whether a browser would show its padlock",
+		UsageText: "padlock probe HOST[:PORT]\n\nExit code 0: a browser would show its padlock. 1: it would not.", OnUsageError: onUsageError,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "name", Usage: "`NAME` to ask for (SNI), instead of HOST", EnvVars: []string{"PADLOCK_NAME"}},
+			&cli.StringFlag{Name: "ca", Usage: "`FILE` with CAs to trust, in PEM, instead of the system's", EnvVars: []string{"PADLOCK_CA"}},
+			&cli.BoolFlag{Name: "json", Usage: "write the report as JSON", EnvVars: []string{"PADLOCK_JSON"}},
+			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "for each of the connections", EnvVars: []string{"PADLOCK_TIMEOUT"}},
+		},
+		Action: p.probe,
+	}
+}
+
+func (p *program) probe(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usageError{fmt.Errorf("probe needs one HOST or HOST:PORT")}
+	}
+	roots, err := probeRoots(c)
+	if err != nil {
+		return err
+	}
+	report, err := probe.Run(c.Context, strings.TrimPrefix(strings.TrimSuffix(c.Args().First(), "/"), "https://"), probe.Options{
+		ServerName: c.String("name"), Roots: roots, Timeout: c.Duration("timeout"),
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	if c.Bool("json") {
+		err = p.reportJSON(report)
+	} else {
+		err = p.reportText(report)
+	}
+	if err == nil && !report.OK() {
+		err = hinted{fmt.Errorf("a browser would not show its padlock for %s", report.Name), "the lines marked ✗ say why; padlock explain \"TEXT\" explains an error text"}
+	}
+	return err
+}
+
+// probeRoots are the given CAs; nil for the system's.
+func probeRoots(c *cli.Context) (*x509.CertPool, error) {
+	if !c.IsSet("ca") {
+		return nil, nil
+	}
+	data, err := os.ReadFile(c.String("ca"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the CAs: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", c.String("ca"))
+	}
+	return roots, nil
+}
+
+func (p *program) reportText(r *probe.Report) error {
+	if r.Handshake != nil {
+		handshake.NewStory(p.stdout, terminal(p.stdout)).Handshake(r.Handshake)
+	}
+	for _, check := range r.Checks {
+		if _, err := fmt.Fprintf(p.stdout, "%s %-13s %s\n", mark(check.Grade), check.Name, check.Detail); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mark(grade probe.Grade) string {
+	switch grade {
+	case probe.Good:
+		return "✓"
+	case probe.Bad:
+		return "✗"
+	}
+	return "·"
+}
+
+func (p *program) reportJSON(r *probe.Report) error {
+	type check struct {
+		Name   string `json:"name"`
+		Grade  string `json:"grade"`
+		Detail string `json:"detail"`
+	}
+	report := struct {
+		Schema    int             `json:"schema"`
+		Address   string          `json:"address"`
+		Name      string          `json:"name"`
+		OK        bool            `json:"ok"`
+		Checks    []check         `json:"checks"`
+		Handshake json.RawMessage `json:"handshake,omitempty"`
+	}{1, r.Address, r.Name, r.OK(), []check{}, nil}
+	for _, c := range r.Checks {
+		report.Checks = append(report.Checks, check{c.Name, string(c.Grade), c.Detail})
+	}
+	if r.Handshake != nil {
+		report.Handshake = handshake.AppendJSON(nil, r.Handshake)
+	}
+	return json.NewEncoder(p.stdout).Encode(report)
+}
+
+func (p *program) explainCommand() *cli.Command {
+	return &cli.Command{
+		Name: "explain", Usage: "what an error text or alert means, and what to do",
+		UsageText: "padlock explain \"TEXT\"\n\nTEXT is what curl, OpenSSL, Go, Node.js, Java, Python, Chrome or Firefox printed, or an alert's name or number.", OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			text := strings.Join(c.Args().Slice(), " ")
+			if text == "" {
+				return usageError{fmt.Errorf("explain needs the text of an error")}
+			}
+			e, ok := handshake.Explain(text)
+			if !ok {
+				return hinted{fmt.Errorf("no known error is in that text"), "padlock's own story of the handshake says more: padlock watch --outcome failures, or padlock probe HOST"}
+			}
+			_, err := fmt.Fprintf(p.stdout, "%s\n\n%s\n\nWhat to do: %s\n", e.Title, e.Meaning, e.Remedy)
+			return err
+		},
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/config"
+)
+
+func (p *program) watchCommand() *cli.Command {
+	return &cli.Command{
+		Name: "watch", Usage: "the running padlock's handshakes, live", OnUsageError: onUsageError,
+		Flags: []cli.Flag{
+			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
+			&cli.StringFlag{Name: "format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_FORMAT"}},
+			&cli.StringFlag{Name: "outcome", Usage: "only these: complete, silent, failed, not_tls, or failures for all but complete", EnvVars: []string{"PADLOCK_OUTCOME"}},
+			&cli.StringFlag{Name: "sni", Usage: "only names that contain `TEXT`", EnvVars: []string{"PADLOCK_SNI"}},
+			&cli.StringFlag{Name: "remote", Usage: "only client addresses that contain `TEXT`", EnvVars: []string{"PADLOCK_REMOTE"}},
+			&cli.BoolFlag{Name: "past", Usage: "what is remembered, instead of what comes", EnvVars: []string{"PADLOCK_PAST"}},
+		},
+		Action: p.watch,
+	}
+}
+
+func (p *program) watch(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+	}
+	query := url.Values{"format": {c.String("format")}, "outcome": {c.String("outcome")}, "sni": {c.String("sni")}, "remote": {c.String("remote")}}
+	if !c.Bool("past") {
+		query.Set("follow", "1")
+	}
+	if terminal(p.stdout) {
+		query.Set("colour", "1")
+	}
+	response, err := adminGet(c, "/handshakes?"+query.Encode())
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
+		return fmt.Errorf("%s", text)
+	}
+	_, err = io.Copy(p.stdout, response.Body)
+	switch {
+	case errors.Is(c.Context.Err(), context.Canceled):
+		return nil
+	case err != nil:
+		return fmt.Errorf("the connection to padlock has ended: %w", err)
+	}
+	return nil
+}
+
+// adminGet asks the running padlock.
+func adminGet(c *cli.Context, path string) (*http.Response, error) {
+	cfg := config.Default()
+	applyStorage(c, cfg)
+	cfg.Admin = c.String("admin")
+	network, address := cfg.AdminAddress()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}}}
+	request, err := http.NewRequestWithContext(c.Context, http.MethodGet, "http://localhost"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, hinted{fmt.Errorf("no padlock answers on %s", address), "start one; if it runs with another --storage or --admin, give the same here"}
+	}
+	return response, nil
+}

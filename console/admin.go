@@ -1,0 +1,124 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"padlock/handshake"
+)
+
+// Admin answers on the admin address: health, and the handshakes as they happen. It is reached from this machine only.
+type Admin struct {
+	recent  *handshake.Recent // nil when handshakes are off
+	network string
+}
+
+// NewAdmin is for a listener of the given network. Over TCP it answers only to loopback names, so that a web page
+// that rebinds its name to 127.0.0.1 reads nothing.
+func NewAdmin(recent *handshake.Recent, network string) *Admin { return &Admin{recent, network} }
+
+// Serve answers until ctx ends, and closes the listener.
+func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /handshakes", a.handshakes)
+	server := &http.Server{
+		Handler: a.guarded(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (a *Admin) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'")
+		if a.network == "tcp" && (!loopbackHost(r.Host) || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "cross-site") {
+			http.Error(w, "The admin endpoint answers to this machine only.", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func loopbackHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// handshakes streams what matches outcome, sni and remote: what is remembered, then with follow what comes. The format is
+// story, line or json; colour is for terminals.
+func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
+	if a.recent == nil {
+		http.Error(w, "Handshakes are not recorded: start padlock with --handshakes all.", http.StatusNotFound)
+		return
+	}
+	query := r.URL.Query()
+	kind := map[string]string{"": "application/x-ndjson", "json": "application/x-ndjson", "line": "text/plain; charset=utf-8", "story": "text/plain; charset=utf-8"}[query.Get("format")]
+	if kind == "" {
+		http.Error(w, "format must be story, line or json", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Cache-Control", "no-store")
+	tell := func(e *handshake.Event) error {
+		if !matches(e, query.Get("outcome"), query.Get("sni"), query.Get("remote")) {
+			return nil
+		}
+		return write(w, e, query.Get("format"), query.Get("colour") != "")
+	}
+	if query.Get("follow") == "" {
+		events := a.recent.Events()
+		for i := len(events) - 1; i >= 0; i-- {
+			if tell(events[i]) != nil {
+				return
+			}
+		}
+		return
+	}
+	controller := http.NewResponseController(w)
+	_ = controller.Flush() // the watcher sees that it is connected
+	_ = a.recent.Follow(r.Context(), func(e *handshake.Event) error {
+		if err := tell(e); err != nil {
+			return err
+		}
+		return controller.Flush()
+	})
+}
+
+func write(w io.Writer, e *handshake.Event, format string, colour bool) error {
+	var b bytes.Buffer
+	switch format {
+	case "story":
+		handshake.NewStory(&b, colour).Handshake(e)
+	case "line":
+		handshake.NewLine(&b).Handshake(e)
+	default:
+		handshake.NewJSON(&b).Handshake(e)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// matches compares whole outcomes, and parts of names and addresses.
+func matches(e *handshake.Event, outcome, sni, remote string) bool {
+	if outcome == "failures" && e.Outcome == handshake.Complete || outcome != "" && outcome != "failures" && outcome != string(e.Outcome) {
+		return false
+	}
+	return strings.Contains(e.SNI, sni) && strings.Contains(e.Remote, remote)
+}
