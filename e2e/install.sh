@@ -14,6 +14,9 @@ need firefox-esr firefox-esr
 need Xvfb xvfb
 need import imagemagick
 need xdotool xdotool
+need tshark tshark
+need java default-jdk-headless
+need keytool default-jdk-headless
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

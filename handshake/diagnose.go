@@ -33,8 +33,10 @@ var rules = []rule{
 	{Client, 48, incomplete, problem, "the client cannot build a chain from our certificate to a CA that it trusts", "send the full chain: the leaf first, then the intermediates", "certain"},
 	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate", trustRemedy, "certain"},
 	{Client, 46, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
+	{Client, 46, unnamed, served, "the client rejected our certificate; it sent no name, so it expects another one than we chose by address, or does not trust the CA", "compare the name in its URL with the certificate's names; " + trustRemedy, "possible"},
 	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA", trustRemedy, "likely"},
 	{Client, 42, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
+	{Client, 42, unnamed, served, "the client could not verify our certificate; it sent no name, so it expects another one than we chose by address, or does not trust the CA", "compare the name in its URL with the certificate's names; " + trustRemedy, "possible"},
 	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, or expects another name", trustRemedy, "likely"},
 	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this type", "add a certificate with another key type (RSA beside ECDSA)", "likely"},
 	{Client, 44, nil, nil, "the client says that our certificate is revoked", "replace the certificate", "certain"},
@@ -69,7 +71,7 @@ var rules = []rule{
 	{Server, 42, said("incompatible key usage"), nil, "the client's certificate is not for clients", "issue it with clientAuth in its extended key usage", "certain"},
 	{Server, 42, nil, nil, "the client's certificate could not be verified", "check its dates, its chain and its extended key usage (clientAuth)", "likely"},
 	{Server, 43, nil, nil, "the client's certificate has a key that cannot be used", "use an ECDSA or RSA key of at least 2048 bits", "certain"},
-	{Server, 86, nil, versionDetail, "the client retried with a lower version after a failure", "find out why its first attempt failed", "certain"},
+	{Server, 86, nil, fallbackDetail, "the client retried with a lower version after a failure", "find out why its first attempt failed", "certain"},
 	{Server, 110, said("early data"), nil, "the client holds an early-data ticket of another server", "disable early data there first, or wait until the ticket expires", "certain"},
 	{Server, 110, nil, nil, "the client sent an extension that does not belong there", "update the client", "possible"},
 	{Server, 20, nil, nil, "a record could not be decrypted: corruption, a middlebox, or a faulty client", "try without the middlebox; capture the connection", "possible"},
@@ -106,6 +108,13 @@ func problem(d *dissector) string { return list(d.event.Certificate.Problems) }
 func issuer(d *dissector) string {
 	if c := d.event.Certificate; c != nil {
 		return "issued by " + c.Issuer
+	}
+	return ""
+}
+
+func served(d *dissector) string {
+	if c := d.event.Certificate; c != nil {
+		return "for " + list(c.Names) + ", issued by " + c.Issuer
 	}
 	return ""
 }
@@ -156,6 +165,10 @@ func versionDetail(d *dissector) string {
 	return detail
 }
 
+func fallbackDetail(d *dissector) string {
+	return "it offers TLS " + list(names(clientVersions(d.hello), wire.VersionName)) + " at most this time"
+}
+
 func alpnDetail(d *dissector) string {
 	if d.hello == nil || d.policy == nil {
 		return ""
@@ -169,7 +182,7 @@ func suiteDetail(d *dissector) string {
 	if d.hello == nil {
 		return ""
 	}
-	offered := names(d.hello.CipherSuites, wire.SuiteName)
+	offered := slices.DeleteFunc(names(d.hello.CipherSuites, wire.SuiteName), func(name string) bool { return strings.HasSuffix(name, "_SCSV") })
 	ecdsa, rsa := false, false
 	for _, suite := range offered {
 		ecdsa = ecdsa || strings.HasPrefix(suite, "TLS_ECDHE_ECDSA_")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 	}
 	d.end()
 	slices.SortStableFunc(d.event.Stages, func(a, b Stage) int { return cmp.Compare(a.At, b.At) })
-	d.finishedTexts()
+	d.afterthoughts()
 	d.timings()
 	d.verdict()
 	d.event.Failure = diagnose(d)
@@ -355,6 +356,9 @@ func (d *dissector) verdict() {
 			if d.event.ECH {
 				name = d.state.ServerName
 			}
+		}
+		if host, _, err := net.SplitHostPort(d.event.Local); name == "" && err == nil {
+			name = host // clients that connect to an address send no name, and expect it in the certificate
 		}
 		d.event.Certificate = c.against(name, d.verdictClock)
 	}

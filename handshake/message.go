@@ -37,7 +37,7 @@ func (d *dissector) message(from Side, at time.Duration, m wire.Message, label L
 	case wire.ServerHelloDoneType:
 		s.Name, s.Text = "server_hello_done", "your turn"
 	case wire.ClientKeyExchangeType:
-		d.clientKeyExchange(&s)
+		s.Name, s.Text = "client_key_exchange", "my half of the key agreement"
 	case wire.NewSessionTicketType:
 		newSessionTicket(&s, m)
 	case wire.KeyUpdateType:
@@ -51,16 +51,22 @@ func (d *dissector) message(from Side, at time.Duration, m wire.Message, label L
 	d.stage(s)
 }
 
-// finishedTexts: the first Finished asks, the second answers. Whose is first depends on version and resumption.
-func (d *dissector) finishedTexts() {
-	texts := []string{"check that our keys agree", "they do; from here on everything is encrypted"}
-	if d.rsaKeyExchange() {
-		texts[0] = "we have both made the master key from the pre-master secret; check that ours are the same"
+// afterthoughts words what depends on messages of the other side, which are read later, or on the order of both.
+// The first Finished asks, the second answers; whose is first depends on version and resumption.
+func (d *dissector) afterthoughts() {
+	finished := []string{"check that our keys agree", "they do; from here on everything is encrypted"}
+	rsa := d.rsaKeyExchange()
+	if rsa {
+		finished[0] = "we have both made the master key from the pre-master secret; check that ours are the same"
 	}
 	for i := range d.event.Stages {
-		if s := &d.event.Stages[i]; s.Name == "finished" && len(texts) > 0 {
-			s.Text = texts[0] + s.Text // a remark may stand there
-			texts = texts[1:]
+		switch s := &d.event.Stages[i]; {
+		case s.Name == "finished" && len(finished) > 0:
+			s.Text = finished[0] + s.Text // a remark may stand there
+			finished = finished[1:]
+		case s.Name == "client_key_exchange" && rsa:
+			s.Text = "the pre-master secret, encrypted with your certificate's public key: only its private key opens it"
+			s.Fields = []slog.Attr{slog.Bool("forward_secrecy", false)}
 		}
 	}
 }
@@ -302,14 +308,6 @@ func (d *dissector) serverKeyExchange(s *Stage, m wire.Message) {
 // rsaKeyExchange reports whether the client chooses the key alone and encrypts it to the certificate (RFC 5246 section 7.4.7.1).
 func (d *dissector) rsaKeyExchange() bool {
 	return d.chosen != nil && !d.tls13 && strings.HasPrefix(d.event.CipherSuite, "TLS_RSA_")
-}
-
-func (d *dissector) clientKeyExchange(s *Stage) {
-	s.Name, s.Text = "client_key_exchange", "my half of the key agreement"
-	if d.rsaKeyExchange() {
-		s.Text = "the pre-master secret, encrypted with your certificate's public key: only its private key opens it"
-		s.Fields = []slog.Attr{slog.Bool("forward_secrecy", false)}
-	}
 }
 
 func newSessionTicket(s *Stage, m wire.Message) {

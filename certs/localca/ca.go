@@ -265,6 +265,9 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	}
 	if ip := net.ParseIP(name); ip != nil {
 		template.IPAddresses = []net.IP{ip}
+		if ip.IsLoopback() {
+			template.DNSNames = []string{"localhost"} // Java sends no server name for it, and gets the address's certificate
+		}
 	} else {
 		template.DNSNames = []string{name}
 	}

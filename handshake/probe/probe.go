@@ -65,10 +65,10 @@ type prober struct {
 
 // Run connects several times. Its error is that of an address that makes no sense; everything else is in the report.
 func Run(ctx context.Context, address string, o Options) (*Report, error) {
-	host, port, err := net.SplitHostPort(address)
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		host, port = strings.Trim(address, "[]"), "443"
-		address = net.JoinHostPort(host, port)
+		host = strings.Trim(address, "[]")
+		address = net.JoinHostPort(host, "443")
 	}
 	if host == "" || strings.ContainsAny(host, " /") {
 		return nil, fmt.Errorf("%q is not HOST or HOST:PORT", address)
