@@ -69,6 +69,7 @@ func (e *event) verdict() string {
 // edge is a padlock whose handshakes are read through padlock watch.
 type edge struct {
 	*padlock
+	dir    string // of its configuration
 	port   string
 	events chan event
 }
@@ -86,7 +87,7 @@ func newEdge(t *testing.T, configuration string, files map[string][]byte) *edge 
 			t.Fatal(err)
 		}
 	}
-	e := &edge{padlock: startFile(t, dir), events: make(chan event, 64)}
+	e := &edge{padlock: startFile(t, dir), dir: dir, events: make(chan event, 64)}
 	e.port = e.url[strings.LastIndex(e.url, ":")+1:]
 	watch := command(e.home, "watch", "--format", "json")
 	stdout, err := watch.StdoutPipe()
@@ -259,6 +260,9 @@ func TestEveryDiagnosisWithARealClient(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| %s | %s | %s |\n", s.client, s.situation, strings.ReplaceAll(stable(verdict), "|", `\|`))
 	}
+	if os.Getenv("UPDATE_CORPUS") == "1" {
+		saveCorpus(t, filepath.Join(scenarios[0].edge.dir, "capture.pcapng"))
+	}
 	if len(scenarios) < 40 {
 		t.Errorf("only %d scenarios", len(scenarios))
 	}
@@ -307,7 +311,11 @@ func diagnosisScenarios(t *testing.T) []scenario {
 	}
 	legacyDER, _ := sign(t, server("legacy.example"), ca, rsaKey)
 
-	local := newEdge(t, "sites: [{hosts: [localhost, 127.0.0.1]}]\n", nil)
+	configuration := "sites: [{hosts: [localhost, 127.0.0.1]}]\n"
+	if os.Getenv("UPDATE_CORPUS") == "1" {
+		configuration += "handshakes: {capture: capture.pcapng, insecure_export_secrets: true}\n"
+	}
+	local := newEdge(t, configuration, nil)
 	files := newEdge(t, `certificates:
   files: [{cert: legacy.pem, key: legacy-key.pem}, {cert: expired.pem, key: expired-key.pem}, {cert: partial.pem, key: partial-key.pem}]
 sites:
