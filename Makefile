@@ -19,6 +19,10 @@ lint:
 fuzz:
 	go test -fuzz FuzzRecords -fuzztime 60s ./handshake/wire
 	go test -fuzz FuzzClientHello -fuzztime 60s ./handshake/wire
+	go test -fuzz FuzzDissect -fuzztime 60s ./handshake
+	go test -fuzz FuzzCertificate -fuzztime 60s ./handshake
+	go test -fuzz FuzzCapture -fuzztime 60s ./handshake
+	go test -fuzz FuzzExplain -fuzztime 60s ./handshake
 	go test -fuzz FuzzParse -fuzztime 60s ./config
 
 bench:

@@ -1,6 +1,7 @@
 package handshake_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,12 +9,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"net"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"padlock/handshake"
 )
@@ -28,6 +31,11 @@ type server struct {
 
 func start(t *testing.T, change func(*tls.Config)) *server {
 	t.Helper()
+	return startWith(t, change, handshake.Options{})
+}
+
+func startWith(t *testing.T, change func(*tls.Config), options handshake.Options) *server {
+	t.Helper()
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost", Organization: []string{"Evil\x1b[31m Ltd"}},
@@ -40,7 +48,8 @@ func start(t *testing.T, change func(*tls.Config)) *server {
 	leaf, _ := x509.ParseCertificate(der)
 	s := &server{recent: handshake.NewRecent(16), roots: x509.NewCertPool()}
 	s.roots.AddCert(leaf)
-	s.recorder = handshake.NewRecorder(handshake.Options{Sinks: []handshake.Sink{s.recent}})
+	options.Sinks = append([]handshake.Sink{s.recent}, options.Sinks...)
+	s.recorder = handshake.NewRecorder(options)
 	base := &tls.Config{NextProtos: []string{"h2", "http/1.1"}, GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if h.ServerName != "localhost" {
 			return nil, nil
@@ -250,6 +259,76 @@ func TestAPanickingSinkCostsARecordAndNothingElse(t *testing.T) {
 	r.Close()
 	if r.Dropped() != 1 {
 		t.Errorf("dropped %d", r.Dropped())
+	}
+}
+
+// blocked never returns until it is let go.
+type blocked struct{ release chan struct{} }
+
+func (b blocked) Handshake(*handshake.Event) { <-b.release }
+
+// A sink that hangs and a queue that is full cost records, which are counted; connections go on as fast as ever.
+func TestABlockedSinkAndAFullQueueDelayNoConnection(t *testing.T) {
+	b := blocked{make(chan struct{})}
+	s := startWith(t, nil, handshake.Options{Sinks: []handshake.Sink{b}, Workers: 1, Queue: 2})
+	t.Cleanup(func() { close(b.release) }) // before the recorder is closed
+	for range 10 {
+		began := time.Now()
+		if err := s.dial(nil); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("a connection took %v", took)
+		}
+	}
+	if dropped := s.recorder.Dropped(); dropped == 0 || dropped > 10 {
+		t.Errorf("%d records were dropped", dropped)
+	}
+}
+
+// What identifies a person is left out of everything that is told, where that is asked for.
+func TestPrivacyCoversEveryField(t *testing.T) {
+	s := startWith(t, nil, handshake.Options{Privacy: handshake.Privacy{TruncateAddresses: true, HashNames: true}})
+	if err := s.dial(nil); err != nil {
+		t.Fatal(err)
+	}
+	e := s.event(t, 1)
+	if e.Remote != "127.0.0.0:0" || !strings.HasPrefix(e.SNI, "name-") || strings.Contains(e.Stages[0].Text, "localhost") {
+		t.Errorf("%s %s %s", e.Remote, e.SNI, e.Stages[0].Text)
+	}
+	if line := string(handshake.AppendJSON(nil, e)); strings.Contains(line, `"sni":"localhost"`) {
+		t.Errorf("the name is still in %s", line)
+	}
+}
+
+// Names, protocols and certificates are the peer's to choose. None of what they hold can steer a terminal or break out of a line.
+func TestHostileTextIsEscapedInEveryFormat(t *testing.T) {
+	var text bytes.Buffer
+	sinks := []handshake.Sink{handshake.NewStory(&text, false), handshake.NewLine(&text), handshake.NewJSON(&text)}
+	s := startWith(t, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, handshake.Options{Sinks: sinks, Workers: 1})
+	evil := "\x1b[2J\r\nroot: \u202e\xff\""
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "\x1b[2J\r\nroot: \u202e\"", Organization: []string{"\x1b]0;x\a"}}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.dial(func(c *tls.Config) {
+		c.NextProtos = []string{evil, "h2"}
+		c.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	})
+	_ = s.dial(func(c *tls.Config) { c.ServerName, c.InsecureSkipVerify = evil, true })
+	for id := range uint64(2) {
+		s.event(t, id+1)
+	}
+	s.recorder.Close()
+	if got := text.String(); strings.ContainsAny(got, "\x1b\r\a\u202e") || !utf8.ValidString(got) || !strings.Contains(got, "u{1b}[2J") || strings.Contains(got, "\nroot:") {
+		t.Errorf("%q", got)
+	}
+	for line := range strings.Lines(text.String()) {
+		if strings.HasPrefix(line, "{") && !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
 	}
 }
 

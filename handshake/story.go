@@ -101,10 +101,33 @@ func story(e *Event, p palette) string {
 	if f := e.Failure; f != nil {
 		b.WriteString(failureStory(f, p))
 	}
+	if text := costs(e); text != "" {
+		b.WriteString("  " + p.dim(text) + "\n")
+	}
 	for _, n := range remarks(e) {
 		b.WriteString("  note: " + n + "\n")
 	}
 	return b.String()
+}
+
+// costs is where the time went, and who the client may be.
+func costs(e *Event) string {
+	var parts []string
+	for _, part := range [...]struct {
+		name string
+		took time.Duration
+	}{
+		{"key exchange", e.Timings.KeyExchange}, {"key schedule", e.Timings.KeySchedule}, {"signing", e.Timings.Signing},
+		{"client and network", e.Timings.Client}, {"TCP round trip", e.Timings.RoundTrip},
+	} {
+		if part.took != 0 {
+			parts = append(parts, fmt.Sprintf("%s %.2f ms", part.name, float64(part.took.Microseconds())/1000))
+		}
+	}
+	if e.JA4 != "" {
+		parts = append(parts, "ja4 "+e.JA4)
+	}
+	return strings.Join(parts, " · ")
 }
 
 // remarks are the notes, and what came before.

@@ -1,5 +1,7 @@
 package proxy_test
 
+//lint:file-ignore SA1019 the server under test speaks x/net/http2 too.
+
 import (
 	"context"
 	"crypto/ecdsa"
@@ -17,9 +19,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"padlock/config"
 )
@@ -222,6 +227,37 @@ func TestTheAccessLogIsOneJSONLineARequest(t *testing.T) {
 	}
 	if line.Host != "localhost" || line.Method != "POST" || line.Target != "/a?b=%0a" || line.Status != 200 || line.BytesOut != len(body) || line.Duration <= 0 || line.Upstream == "" {
 		t.Errorf("%+v", line)
+	}
+}
+
+// A target learns of the handshake where it is asked for, and from padlock alone.
+func TestATargetIsToldOfTheHandshake(t *testing.T) {
+	caFile, certificate := clientCA(t)
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, strings.Join(r.Header["Padlock-Handshake"], "|"))
+	}), func(c *config.Config) {
+		c.Sites[0].Routes[0].Handshake = true
+		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "request", CA: caFile}
+	})
+	for name, client := range e.clients(t) {
+		switch transport := client.Transport.(type) {
+		case *http.Transport:
+			transport.TLSClientConfig.Certificates = []tls.Certificate{certificate}
+		case *http2.Transport:
+			transport.TLSClientConfig.Certificates = []tls.Certificate{certificate}
+		}
+		request, _ := http.NewRequest("GET", "https://localhost/", nil)
+		request.Header.Set("Padlock-Handshake", "id=666")
+		request.Header.Set("Padlock_handshake", "id=666")
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		want := regexp.MustCompile(`^id=\d+, version="TLS 1.3", cipher="TLS_AES_128_GCM_SHA256", group="X25519MLKEM768", ja4="t13d[0-9a-z]+_[0-9a-f]{12}_[0-9a-f]{12}", client="CN=alice"$`)
+		if !want.Match(body) {
+			t.Errorf("%s: the target was told %q", name, body)
+		}
 	}
 }
 

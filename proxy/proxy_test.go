@@ -24,6 +24,7 @@ import (
 	"padlock/certs"
 	"padlock/certs/localca"
 	"padlock/config"
+	"padlock/handshake"
 	"padlock/proxy"
 )
 
@@ -60,7 +61,9 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	}
 	e := &edge{roots: x509.NewCertPool()}
 	e.roots.AddCert(ca.Root())
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Log: slog.New(slog.DiscardHandler), AccessLog: &e.access})
+	recorder := handshake.NewRecorder(handshake.Options{})
+	t.Cleanup(recorder.Close)
+	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.DiscardHandler), AccessLog: &e.access})
 	if err != nil {
 		t.Fatal(err)
 	}
