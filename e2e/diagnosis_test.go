@@ -122,8 +122,13 @@ func newEdge(t *testing.T, configuration string, files map[string][]byte) *edge 
 		conn.Close()
 		select {
 		case <-ready:
-			time.Sleep(300 * time.Millisecond)
-			e.drain()
+			for quiet := false; !quiet; { // the others of these connections
+				select {
+				case <-e.events:
+				case <-time.After(time.Second):
+					quiet = true
+				}
+			}
 			return e
 		default:
 		}
@@ -454,6 +459,7 @@ with socket.create_connection(("127.0.0.1", `+e.port+`)) as raw:
 		}
 	}
 	session := filepath.Join(dir, "session")
+	early := earlyDataTicket(t, alice, aliceKey)
 
 	return []scenario{
 		{local, "curl", "trusts the CA", curl(local, "localhost", "--cacert", root), []string{"complete: TLS 1.3"}},
@@ -489,6 +495,7 @@ with socket.create_connection(("127.0.0.1", `+e.port+`)) as raw:
 		{local, "OpenSSL", "comes back with a lower version (fallback)", s_client(local, "-servername", "localhost", "-tls1_2", "-fallback_scsv"), []string{"server hung up", "inappropriate_fallback"}},
 		{local, "OpenSSL", "first visit, keeps the ticket", request(local, "localhost", "-sess_out", session), []string{"complete"}},
 		{local, "OpenSSL", "comes back with the ticket", request(local, "localhost", "-sess_in", session), []string{"complete", "resumed"}},
+		{local, "OpenSSL", "early data, by a ticket of another server", s_client(local, "-servername", "localhost", "-sess_in", early, "-alpn", "http/1.1", "-early_data", file("early", []byte("GET / HTTP/1.1\r\n\r\n"))), []string{"server hung up", "unsupported_extension", "early-data ticket of another server"}},
 		{modern, "OpenSSL", "comes back with a ticket of another node", request(modern, "localhost", "-sess_in", session), []string{"complete", "ticket was not taken"}},
 		{files, "OpenSSL", "RSA key exchange, where the site allows it", request(files, "legacy.example", "-tls1_2", "-cipher", "AES128-GCM-SHA256"), []string{"complete: TLS 1.2, TLS_RSA_WITH_AES_128_GCM_SHA256", "no forward secrecy"}},
 		{files, "OpenSSL", "RSA key exchange, where the site does not", s_client(files, "-servername", "expired.example", "-tls1_2", "-cipher", "AES128-GCM-SHA256"), []string{"server hung up", "no cipher suite in common"}},
@@ -523,6 +530,34 @@ with socket.create_connection(("127.0.0.1", `+e.port+`)) as raw:
 		{hurried, "a slow client", "three bytes until the timeout", raw(hurried, hello[:3], waiting), []string{"sent 3 bytes and then nothing"}},
 		{hurried, "a slow client", "no answer to our flight until the timeout", raw(hurried, hello, waiting), []string{"did not answer within the handshake timeout"}},
 	}
+}
+
+// earlyDataTicket is a session from OpenSSL's own server, which lets clients send data with their hello.
+func earlyDataTicket(t *testing.T, cert, key string) string {
+	t.Helper()
+	port, ticket := freePort(t), filepath.Join(t.TempDir(), "early")
+	server := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:"+port, "-cert", cert, "-key", key, "-early_data", "-max_early_data", "16384", "-alpn", "http/1.1")
+	if _, err := server.StdinPipe(); err != nil { // it ends with its input
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	eventually(t, func() (string, error) {
+		client := exec.Command("openssl", "s_client", "-connect", "127.0.0.1:"+port, "-servername", "localhost", "-sess_out", ticket, "-alpn", "http/1.1")
+		input, err := client.StdinPipe()
+		if err != nil {
+			return "", err
+		}
+		time.AfterFunc(500*time.Millisecond, func() { input.Close() }) // tickets come a moment after the handshake
+		out, err := client.CombinedOutput()
+		if err == nil {
+			_, err = os.Stat(ticket)
+		}
+		return string(out), err
+	})
+	return ticket
 }
 
 // realHello is what Go's client sends first.

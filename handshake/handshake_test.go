@@ -3,6 +3,7 @@ package handshake_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -224,6 +226,94 @@ func TestFailuresNameWhoHungUpAndWhy(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		})
+	}
+}
+
+// splitting sends the first record in pieces of a few bytes, each a record of its own (RFC 8446 section 5.1).
+type splitting struct {
+	net.Conn
+	size int
+	sent bool
+}
+
+func (s *splitting) Write(p []byte) (int, error) {
+	if s.sent || len(p) < 5 {
+		return s.Conn.Write(p)
+	}
+	s.sent = true
+	var out []byte
+	for rest := p[5:]; len(rest) > 0; {
+		n := min(s.size, len(rest))
+		out = append(append(out, p[0], p[1], p[2], byte(n>>8), byte(n)), rest[:n]...)
+		rest = rest[n:]
+	}
+	_, err := s.Conn.Write(out)
+	return len(p), err
+}
+
+// A hello may come in any number of records. Where the first one does not even hold the client's random,
+// the connection gets a key log of its own, and is told as completely.
+func TestAFragmentedHelloIsPutTogether(t *testing.T) {
+	s := start(t, nil)
+	for i, size := range []int{20, 100, 1000} {
+		raw, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := tls.Client(&splitting{Conn: raw, size: size}, &tls.Config{RootCAs: s.roots, ServerName: "localhost"})
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Read(make([]byte, 1))
+		conn.Close()
+		e := s.event(t, uint64(i+1))
+		if e.Outcome != handshake.Complete || !strings.Contains(stages(e), "certificate:decrypted") || e.JA4 == "" || e.SNI != "localhost" {
+			t.Errorf("in pieces of %d: %s %s", size, e.Outcome, stages(e))
+		}
+	}
+}
+
+// Under encrypted client hello the wire shows the outer name, and padlock tells the inner one.
+func TestEncryptedClientHelloIsToldByItsInnerName(t *testing.T) {
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := echConfig(key.PublicKey().Bytes(), "outer.example")
+	s := start(t, func(c *tls.Config) {
+		c.EncryptedClientHelloKeys = []tls.EncryptedClientHelloKey{{Config: config, PrivateKey: key.Bytes()}}
+	})
+	err = s.dial(func(c *tls.Config) {
+		c.EncryptedClientHelloConfigList = append([]byte{byte(len(config) >> 8), byte(len(config))}, config...)
+		c.MinVersion = tls.VersionTLS13
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := s.event(t, 1)
+	if !e.ECH || e.SNI != "localhost" || !strings.Contains(e.Stages[0].Text, "outer.example") || !strings.Contains(stages(e), "certificate:decrypted") {
+		t.Errorf("%v %s %q %s", e.ECH, e.SNI, e.Stages[0].Text, stages(e))
+	}
+}
+
+// echConfig is one ECHConfig for X25519, HKDF-SHA256 and AES-128-GCM (RFC 9849 section 4).
+func echConfig(public []byte, name string) []byte {
+	contents := append([]byte{1, 0, 0x20, 0, byte(len(public))}, public...)
+	contents = append(contents, 0, 4, 0, 1, 0, 1, 0, byte(len(name)))
+	contents = append(append(contents, name...), 0, 0)
+	return append([]byte{0xfe, 0x0d, byte(len(contents) >> 8), byte(len(contents))}, contents...)
+}
+
+// When our certificate source fails, the story carries its error.
+func TestAFailureOnOurSideIsToldAsOurs(t *testing.T) {
+	s := start(t, func(c *tls.Config) {
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("the disk is full") }
+	})
+	if s.dial(nil) == nil {
+		t.Fatal("the client was content")
+	}
+	if f := s.event(t, 1).Failure; f == nil || f.By != handshake.Server || f.Alert != 80 || !strings.Contains(f.Cause, "the disk is full") {
+		t.Errorf("%+v", f)
 	}
 }
 

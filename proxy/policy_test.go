@@ -121,6 +121,29 @@ func TestASiteWithClientCertificatesIsReachedWithOneOnly(t *testing.T) {
 	}
 }
 
+// Whoever is refused learns why: our alert arrives, although the client's bytes are still on their way.
+func TestOurAlertArrivesEveryTime(t *testing.T) {
+	caFile, _ := clientCA(t)
+	_, stranger := clientCA(t)
+	e := start(t, "127.0.0.1:1", func(c *config.Config) {
+		c.Timeouts.Handshake = time.Minute // however slow the machine is
+		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "require", CA: caFile}
+	})
+	for range 30 {
+		config := e.tls()
+		config.Certificates = []tls.Certificate{stranger}
+		conn, err := tls.Dial("tcp", e.address, config)
+		if err == nil {
+			_, _ = conn.Write(make([]byte, 30_000))
+			_, err = conn.Read(make([]byte, 1))
+			conn.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "remote error: tls:") {
+			t.Fatalf("the client saw %v", err)
+		}
+	}
+}
+
 // anyName offers localhost's session whatever the server.
 type anyName struct{ tls.ClientSessionCache }
 
