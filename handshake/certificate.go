@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +50,11 @@ func describe(chain [][]byte) *Certificate {
 		c.ChainBytes += len(der)
 	}
 	c.Problems = append(leafProblems(leaf), chainProblems(leaf, chain[1:])...)
+	c.text = certificateText(c)
+	c.fields = []slog.Attr{
+		slog.String("subject", c.Subject), slog.String("organization", c.Organization), slog.Any("names", c.Names),
+		slog.String("issuer", c.Issuer), slog.Time("not_after", c.NotAfter), slog.Int("chain_length", c.ChainLength),
+	}
 	return c
 }
 

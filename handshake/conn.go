@@ -67,14 +67,21 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Close implements net.Conn and freezes the record.
+// Close implements net.Conn. It freezes the record, unless the handshake has not been told to be Done: then crypto/tls closes
+// because its context ended, and Done, which knows why, follows.
 func (c *Conn) Close() error {
+	ripe := true
 	if c.trace.Load() != nil {
 		rtt := roundTrip(c.Conn) // afterwards nobody can be asked
-		c.note(func(t *trace) { t.rtt = rtt })
+		c.note(func(t *trace) {
+			ripe = t.done != 0 || t.closed
+			t.rtt, t.closed = rtt, true
+		})
 	}
 	err := c.Conn.Close()
-	c.freeze(false)
+	if ripe {
+		c.freeze(false)
+	}
 	return err
 }
 
@@ -163,11 +170,16 @@ func (c *Conn) Certificate(certificate *tls.Certificate) {
 	})
 }
 
-// Done notes the end of the handshake: HandshakeContext's error and the state after it.
+// Done notes the end of the handshake: HandshakeContext's error and the state after it. It is called once, whatever the end was.
 func (c *Conn) Done(state tls.ConnectionState, err error) {
+	closed := false
 	c.note(func(t *trace) {
 		t.state, t.err, t.done = state, err, time.Since(t.start)
+		closed = t.closed
 	})
+	if closed {
+		c.freeze(false)
+	}
 }
 
 // ReadError notes an error that came instead of the first application byte.
@@ -206,6 +218,7 @@ type traceData struct {
 	conn       net.Conn
 	start      time.Time
 	frozen     bool
+	closed     bool
 	count      int // of segments
 	truncated  bool
 	random     [32]byte

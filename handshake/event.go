@@ -106,6 +106,9 @@ type Certificate struct {
 	ChainLength  int
 	ChainBytes   int
 	Problems     []string // why a browser would refuse it, whatever CAs it trusts; empty: it would not
+
+	text   string      // for its stage
+	fields []slog.Attr // for its stage
 }
 
 // Failure says who hung up, where, and what to do.

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"strings"
@@ -345,7 +346,9 @@ func TestAPanickingSinkCostsARecordAndNothingElse(t *testing.T) {
 	r := handshake.NewRecorder(handshake.Options{Sinks: []handshake.Sink{panicking{}}})
 	a, b := net.Pipe()
 	defer b.Close()
-	r.Wrap(a).Close()
+	c := r.Wrap(a)
+	c.Done(tls.ConnectionState{}, io.EOF)
+	c.Close()
 	r.Close()
 	if r.Dropped() != 1 {
 		t.Errorf("dropped %d", r.Dropped())

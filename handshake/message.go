@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,9 +97,9 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 	case again:
 		s.Text = "here is a key share for the group that you asked for"
 	case clientVersions(h)[0] == 0x0300:
-		s.Text = fmt.Sprintf("I speak SSL 3.0, %d cipher suites; %s", suites, wants)
+		s.Text = "I speak SSL 3.0, " + strconv.Itoa(suites) + " cipher suites; " + wants
 	default:
-		s.Text = fmt.Sprintf("I speak TLS %s, %d cipher suites; %s", list(versions), suites, wants)
+		s.Text = "I speak TLS " + list(versions) + ", " + strconv.Itoa(suites) + " cipher suites; " + wants
 		e.JA3, e.JA4 = h.JA3(), h.JA4('t')
 	}
 	if h.PSK || h.Ticket {
@@ -163,7 +164,7 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 	d.chosen = h
 	d.tls13 = h.Version >= 0x0304
 	d.event.Version, d.event.CipherSuite = h.Version, suite
-	s.Text = fmt.Sprintf("TLS %s with %s", wire.VersionName(h.Version), suite)
+	s.Text = "TLS " + wire.VersionName(h.Version) + " with " + suite
 	if h.Group != 0 {
 		d.event.Group = wire.GroupName(h.Group)
 		s.Text += "; keys agreed by " + d.event.Group
@@ -262,12 +263,8 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 		s.Text = "a certificate that does not parse"
 		return
 	}
-	s.Text = certificateText(c)
-	s.Fields = []slog.Attr{
-		slog.String("subject", c.Subject), slog.String("organization", c.Organization), slog.Any("names", c.Names),
-		slog.String("issuer", c.Issuer), slog.Time("not_after", c.NotAfter), slog.Int("chain_length", c.ChainLength),
-		slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs),
-	}
+	s.Text = c.text
+	s.Fields = append(c.fields[:len(c.fields):len(c.fields)], slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs))
 	if s.From == Client {
 		d.event.ClientCertificate = c
 	} else {
@@ -283,7 +280,7 @@ func certificateText(c *Certificate) string {
 	if c.Organization != "" {
 		text += ", " + c.Organization
 	}
-	return fmt.Sprintf("%s, issued by %s, valid until %s", text, c.Issuer, c.NotAfter.UTC().Format(time.DateOnly))
+	return text + ", issued by " + c.Issuer + ", valid until " + c.NotAfter.UTC().Format(time.DateOnly)
 }
 
 func certificateVerify(s *Stage, m wire.Message) {

@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strconv"
 )
@@ -40,7 +39,9 @@ func (h *ClientHello) JA4(transport byte) string {
 		name = 'd'
 	}
 	suites, extensions := withoutGREASE(h.CipherSuites), withoutGREASE(h.Extensions)
-	head := fmt.Sprintf("%c%s%c%02d%02d%s", transport, ja4Version(h.MaxVersion()), name, min(len(suites), 99), min(len(extensions), 99), ja4ALPN(h.ALPN))
+	b := make([]byte, 0, 36)
+	b = append(append(append(b, transport), ja4Version(h.MaxVersion())...), name)
+	b = append(appendTwoDigits(appendTwoDigits(b, len(suites)), len(extensions)), ja4ALPN(h.ALPN)...)
 	slices.Sort(suites)
 	hashed := slices.DeleteFunc(extensions, func(id uint16) bool { return id == extServerName || id == extALPN })
 	slices.Sort(hashed)
@@ -48,7 +49,13 @@ func (h *ClientHello) JA4(transport byte) string {
 	if algorithms := withoutGREASE(h.SignatureAlgorithms); len(algorithms) > 0 {
 		rest = append(append(rest, '_'), hexes(algorithms)...)
 	}
-	return head + "_" + ja4Hash(hexes(suites)) + "_" + ja4Hash(rest)
+	b = appendJA4Hash(append(b, '_'), hexes(suites))
+	return string(appendJA4Hash(append(b, '_'), rest))
+}
+
+func appendTwoDigits(b []byte, n int) []byte {
+	n = min(n, 99)
+	return append(b, byte('0'+n/10), byte('0'+n%10))
 }
 
 func ja4Version(v uint16) string {
@@ -76,8 +83,7 @@ func ja4ALPN(protocols []string) string {
 	}
 	first, last := protocols[0][0], protocols[0][len(protocols[0])-1]
 	if !alphanumeric(first) || !alphanumeric(last) {
-		digits := hex.EncodeToString([]byte(protocols[0]))
-		first, last = digits[0], digits[len(digits)-1]
+		first, last = digits[first>>4], digits[last&15]
 	}
 	return string([]byte{first, last})
 }
@@ -86,17 +92,19 @@ func alphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-func ja4Hash(text []byte) string {
+func appendJA4Hash(b, text []byte) []byte {
 	if len(text) == 0 {
-		return "000000000000"
+		return append(b, "000000000000"...)
 	}
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:6])
+	return hex.AppendEncode(b, sum[:6])
 }
 
 func withoutGREASE(values []uint16) []uint16 {
 	return slices.DeleteFunc(slices.Clone(values), GREASE)
 }
+
+const digits = "0123456789abcdef"
 
 func hexes(values []uint16) []byte {
 	b := make([]byte, 0, 5*len(values))
@@ -104,7 +112,7 @@ func hexes(values []uint16) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = hex.AppendEncode(b, []byte{byte(v >> 8), byte(v)})
+		b = append(b, digits[v>>12], digits[v>>8&15], digits[v>>4&15], digits[v&15])
 	}
 	return b
 }
