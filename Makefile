@@ -24,6 +24,8 @@ fuzz:
 	go test -fuzz FuzzCapture -fuzztime 60s ./handshake
 	go test -fuzz FuzzExplain -fuzztime 60s ./handshake
 	go test -fuzz FuzzParse -fuzztime 60s ./config
+	go test -fuzz FuzzHead -fuzztime 60s ./proxy/http1
+	go test -fuzz FuzzChunks -fuzztime 60s ./proxy/http1
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

@@ -64,7 +64,7 @@ func (h *ClientHello) MaxVersion() uint16 {
 // ParseClientHello reads a ClientHello's body.
 func ParseClientHello(body []byte) (*ClientHello, error) {
 	s := cryptobyte.String(body)
-	h := &ClientHello{}
+	h := &ClientHello{Extensions: make([]uint16, 0, 20), KeyShares: make([]uint16, 0, 4)}
 	var session, suites, compression cryptobyte.String
 	if !s.ReadUint16(&h.LegacyVersion) || !s.ReadBytes(&h.Random, 32) || !s.ReadUint8LengthPrefixed(&session) ||
 		!s.ReadUint16LengthPrefixed(&suites) || !s.ReadUint8LengthPrefixed(&compression) {
@@ -249,12 +249,12 @@ func eachExtension(s *cryptobyte.String, visit func(id uint16, data cryptobyte.S
 }
 
 func uint16s(s cryptobyte.String) (out []uint16, ok bool) {
-	for !s.Empty() {
-		var v uint16
-		if !s.ReadUint16(&v) {
-			return nil, false
-		}
-		out = append(out, v)
+	if len(s)%2 != 0 {
+		return nil, false
+	}
+	out = make([]uint16, len(s)/2)
+	for i := range out {
+		out[i] = uint16(s[2*i])<<8 | uint16(s[2*i+1])
 	}
 	return out, true
 }
@@ -272,6 +272,7 @@ func protocolList(s cryptobyte.String) (out []string, ok bool) {
 	if !s.ReadUint16LengthPrefixed(&list) {
 		return nil, false
 	}
+	out = make([]string, 0, 2)
 	for !list.Empty() {
 		var name cryptobyte.String
 		if !list.ReadUint8LengthPrefixed(&name) {

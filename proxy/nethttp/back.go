@@ -38,8 +38,9 @@ func (b *Back) RoundTrip(ctx context.Context, r *message.Request, interim func(i
 	return newResponse(response)
 }
 
+// request copies every string: net/http may hold on to them beyond the exchange, and they may alias a buffer that does not live so long.
 func (b *Back) request(ctx context.Context, r *message.Request) *http.Request {
-	path, query, hasQuery := strings.Cut(r.Target, "?")
+	path, query, hasQuery := strings.Cut(strings.Clone(r.Target), "?")
 	// Opaque keeps the target's bytes as the client sent them; a leading // would be taken for an authority.
 	u := &url.URL{Scheme: b.Scheme, Host: b.Address, Opaque: path, RawQuery: query, ForceQuery: hasQuery && query == ""}
 	if strings.HasPrefix(path, "//") {
@@ -51,16 +52,18 @@ func (b *Back) request(ctx context.Context, r *message.Request) *http.Request {
 			header.Del("User-Agent")
 		}
 	}
-	AddTo(header, r.Fields)
+	for _, f := range r.Fields {
+		header.Add(strings.Clone(f.Name), strings.Clone(f.Value))
+	}
 	header.Del("Content-Length")
-	hr := (&http.Request{Method: r.Method, URL: u, Host: r.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	hr := (&http.Request{Method: strings.Clone(r.Method), URL: u, Host: strings.Clone(r.Host), Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if r.Body != nil && r.ContentLength != 0 {
 		body := &outgoingBody{Body: r.Body, trailer: declaredTrailers(r)}
 		hr.Body, hr.ContentLength, hr.Trailer = body, r.ContentLength, body.trailer
 	}
 	if r.Upgrade != "" {
 		header.Set("Connection", "Upgrade")
-		header.Set("Upgrade", r.Upgrade)
+		header.Set("Upgrade", strings.Clone(r.Upgrade))
 	}
 	return hr
 }
@@ -79,7 +82,7 @@ func declaredTrailers(r *message.Request) http.Header {
 	}
 	declared := http.Header{}
 	for _, name := range r.Declared {
-		declared[http.CanonicalHeaderKey(name)] = nil
+		declared[http.CanonicalHeaderKey(strings.Clone(name))] = nil
 	}
 	return declared
 }

@@ -6,10 +6,8 @@ package nethttp
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"padlock/proxy/message"
@@ -26,7 +24,6 @@ func WithConn(ctx context.Context, c *message.Conn) context.Context {
 func Handler(h message.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, hr *http.Request) {
 		control := http.NewResponseController(rw)
-		_ = control.EnableFullDuplex() // HTTP/2 is always full duplex and refuses
 		w := &writer{rw: rw, control: control, request: hr, stall: stall}
 		h.Serve(hr.Context(), newRequest(hr, control, stall), w)
 		w.end()
@@ -36,7 +33,7 @@ func Handler(h message.Handler, stall time.Duration) http.Handler {
 func newRequest(hr *http.Request, control *http.ResponseController, stall time.Duration) *message.Request {
 	conn, _ := hr.Context().Value(connKey{}).(*message.Conn)
 	r := &message.Request{
-		Method: hr.Method, Scheme: "https", Host: hr.Host, Target: originForm(hr.RequestURI), Proto: hr.Proto,
+		Method: hr.Method, Scheme: "https", Host: hr.Host, Target: hr.RequestURI, Proto: hr.Proto,
 		Fields: FromHeader(hr.Header), ContentLength: hr.ContentLength, Conn: conn,
 	}
 	if hr.Body != nil && hr.Body != http.NoBody {
@@ -45,30 +42,7 @@ func newRequest(hr *http.Request, control *http.ResponseController, stall time.D
 			r.Declared = append(r.Declared, name)
 		}
 	}
-	if hr.ProtoMajor == 1 && r.Fields.HasToken("Connection", "upgrade") {
-		r.Upgrade = strings.ToLower(r.Fields.Value("Upgrade"))
-	}
 	return r
-}
-
-// originForm drops scheme and authority of an absolute-form target (RFC 9112 section 3.2.2) and keeps every other byte.
-func originForm(target string) string {
-	if strings.HasPrefix(target, "/") || target == "*" {
-		return target
-	}
-	_, rest, ok := strings.Cut(target, "://")
-	if !ok {
-		return target
-	}
-	if i := strings.IndexAny(rest, "/?"); i >= 0 {
-		rest = rest[i:]
-	} else {
-		rest = ""
-	}
-	if !strings.HasPrefix(rest, "/") {
-		rest = "/" + rest
-	}
-	return rest
 }
 
 // FromHeader lists a header map's fields, sorted by name because the map has lost their order.
@@ -115,15 +89,14 @@ func (b *requestBody) Read(p []byte) (int, error) {
 func (b *requestBody) Close() error             { return b.request.Body.Close() }
 func (b *requestBody) Trailers() message.Fields { return FromHeader(b.request.Trailer) }
 
-// writer is one response. aborted and tunnelled are read after the handler has returned, on the same goroutine.
+// writer is one response. aborted is read after the handler has returned, on the same goroutine.
 type writer struct {
-	rw        http.ResponseWriter
-	control   *http.ResponseController
-	request   *http.Request
-	stall     time.Duration
-	aborted   bool
-	tunnelled bool
-	trailers  message.Fields
+	rw       http.ResponseWriter
+	control  *http.ResponseController
+	request  *http.Request
+	stall    time.Duration
+	aborted  bool
+	trailers message.Fields
 }
 
 func (w *writer) Interim(status int, fields message.Fields) error {
@@ -167,7 +140,7 @@ func (w *writer) Trailers(fields message.Fields) { w.trailers = fields }
 func (w *writer) Abort()                         { w.aborted = true }
 
 func (w *writer) end() {
-	if w.aborted && !w.tunnelled {
+	if w.aborted {
 		panic(http.ErrAbortHandler) // the one way to make net/http cut a response short
 	}
 	for _, f := range w.trailers {
@@ -175,48 +148,5 @@ func (w *writer) end() {
 	}
 }
 
-// Tunnel takes the connection from net/http and writes the 101 itself (RFC 9110 section 7.8).
-func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
-	conn, buffered, err := w.control.Hijack()
-	if err != nil {
-		return nil, err
-	}
-	w.tunnelled = true
-	_ = conn.SetDeadline(time.Time{})
-	head := strings.Builder{}
-	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	for _, f := range fields {
-		head.WriteString(f.Name + ": " + f.Value + "\r\n")
-	}
-	head.WriteString("\r\n")
-	_ = conn.SetWriteDeadline(time.Now().Add(w.stall))
-	if _, err := conn.Write([]byte(head.String())); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	_ = conn.SetWriteDeadline(time.Time{})
-	return &tunnel{Conn: conn, early: buffered.Reader}, nil
-}
-
-// tunnel reads first what the client had sent along with its handshake.
-type tunnel struct {
-	net.Conn
-	early interface {
-		Read([]byte) (int, error)
-		Buffered() int
-	}
-}
-
-func (t *tunnel) Read(p []byte) (int, error) {
-	if n := t.early.Buffered(); n > 0 {
-		return t.early.Read(p[:min(n, len(p))])
-	}
-	return t.Conn.Read(p)
-}
-
-func (t *tunnel) CloseWrite() error {
-	if c, ok := t.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return errors.New("nethttp: connection cannot be half closed")
-}
+// Tunnel is for HTTP/1.1 only so far: extended CONNECT (RFC 8441) is not offered.
+func (w *writer) Tunnel(message.Fields) (message.Tunnel, error) { return nil, errors.ErrUnsupported }

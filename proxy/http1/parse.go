@@ -1,0 +1,296 @@
+package http1
+
+import (
+	"bytes"
+	"strings"
+	"unsafe"
+
+	"padlock/proxy/message"
+)
+
+// refusal is a request that is answered with a status of ours and nothing else. What framed it cannot be trusted, so the connection ends.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// What is refused. RFC 9112 lets a server repair some of it; a proxy that repairs a message may read it otherwise than its backend does.
+var (
+	errLine        = &refusal{400, "the request line is malformed"}
+	errTarget      = &refusal{400, "the request target is malformed"}
+	errVersion     = &refusal{505, "only HTTP/1.0 and HTTP/1.1 are spoken here"}
+	errField       = &refusal{400, "a field line is malformed"}
+	errFields      = &refusal{431, "there are too many fields"}
+	errHead        = &refusal{431, "the head is too large"}
+	errHost        = &refusal{400, "Host is missing, repeated or malformed"}
+	errLength      = &refusal{400, "Content-Length is repeated or malformed"}
+	errEncoding    = &refusal{501, "only the transfer coding chunked is understood"}
+	errBothLengths = &refusal{400, "Content-Length and Transfer-Encoding exclude each other"}
+	errExpectation = &refusal{417, "only 100-continue can be expected"}
+)
+
+const maxFields = 256
+
+// head is a parsed request head. Its strings alias the bytes that it was parsed from.
+type head struct {
+	method, target, host string
+	minor                byte // of HTTP/1.minor
+	fields               message.Fields
+	length               int64 // of the body; -1: chunked
+	declared             []string
+	upgrade              string
+	keepAlive            bool
+	expect               bool // 100-continue
+}
+
+// parse reads a head that ends with its empty line. h.fields is reused.
+func (h *head) parse(b []byte) error {
+	*h = head{fields: h.fields[:0], declared: h.declared[:0]}
+	text := unsafe.String(unsafe.SliceData(b), len(b)) // the caller keeps b until the exchange has ended
+	line, rest, ok := strings.Cut(text, "\r\n")
+	if !ok {
+		return errLine
+	}
+	if err := h.requestLine(line); err != nil {
+		return err
+	}
+	for {
+		line, rest, ok = strings.Cut(rest, "\r\n")
+		if !ok {
+			return errField
+		}
+		if line == "" {
+			break
+		}
+		if len(h.fields) == maxFields {
+			return errFields
+		}
+		field, ok := parseField(line)
+		if !ok {
+			return errField
+		}
+		h.fields = append(h.fields, field)
+	}
+	return h.interpret()
+}
+
+// requestLine is RFC 9112 section 3, with single spaces.
+func (h *head) requestLine(line string) error {
+	method, rest, ok := strings.Cut(line, " ")
+	target, version, ok2 := strings.Cut(rest, " ")
+	if !ok || !ok2 || !token(method) {
+		return errLine
+	}
+	if len(version) != len("HTTP/1.1") || version[:7] != "HTTP/1." || version[7] != '0' && version[7] != '1' {
+		if strings.HasPrefix(version, "HTTP/") && !strings.Contains(version, " ") {
+			return errVersion
+		}
+		return errLine
+	}
+	h.method, h.minor = method, version[7]-'0'
+	return h.setTarget(target)
+}
+
+// setTarget knows the four forms of RFC 9112 section 3.2. An absolute one is reduced to its origin form, and names the host.
+func (h *head) setTarget(target string) error {
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c >= 0x7f {
+			return errTarget
+		}
+	}
+	switch {
+	case h.method == "CONNECT":
+		h.target = target // refused further up; the form does not matter
+	case strings.HasPrefix(target, "/"):
+		h.target = target
+	case target == "*" && h.method == "OPTIONS":
+		h.target = target
+	default:
+		scheme, rest, ok := strings.Cut(target, "://")
+		if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+			return errTarget
+		}
+		end := strings.IndexAny(rest, "/?#")
+		if end < 0 {
+			end = len(rest)
+		}
+		h.host, h.target = rest[:end], rest[end:]
+		if h.host == "" || strings.ContainsAny(h.host, "@") {
+			return errTarget
+		}
+		if !strings.HasPrefix(h.target, "/") {
+			h.target = "/" + h.target
+		}
+	}
+	if strings.Contains(h.target, "#") {
+		return errTarget
+	}
+	return nil
+}
+
+// parseField is RFC 9112 section 5: no space before the colon, no folding.
+func parseField(line string) (message.Field, bool) {
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || !token(name) {
+		return message.Field{}, false
+	}
+	value = strings.Trim(value, " \t")
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return message.Field{}, false
+		}
+	}
+	return message.Field{Name: name, Value: value}, true
+}
+
+// interpret finds the fields that rule framing and connection, and takes Host out.
+func (h *head) interpret() error {
+	hosts, lengths, encodings := 0, 0, 0
+	encoding, length, host := "", "", ""
+	h.keepAlive = h.minor == 1
+	kept := h.fields[:0]
+	for _, f := range h.fields {
+		switch len(f.Name) { // most fields have another length, and need no comparison
+		case len("Host"):
+			if strings.EqualFold(f.Name, "Host") {
+				hosts++
+				host = f.Value
+				continue
+			}
+		case len("Content-Length"):
+			if strings.EqualFold(f.Name, "Content-Length") {
+				lengths++
+				length = f.Value
+				continue
+			}
+		case len("Transfer-Encoding"):
+			if strings.EqualFold(f.Name, "Transfer-Encoding") {
+				encodings++
+				encoding = f.Value
+				continue
+			}
+		case len("Connection"):
+			if strings.EqualFold(f.Name, "Connection") {
+				h.connection(f.Value)
+			}
+		case len("Expect"):
+			if strings.EqualFold(f.Name, "Expect") {
+				if !strings.EqualFold(f.Value, "100-continue") {
+					return errExpectation
+				}
+				h.expect = h.minor == 1
+				continue
+			}
+		case len("Trailer"):
+			if strings.EqualFold(f.Name, "Trailer") {
+				for name := range strings.SplitSeq(f.Value, ",") {
+					if name = strings.Trim(name, " \t"); token(name) {
+						h.declared = append(h.declared, name)
+					}
+				}
+			}
+		}
+		kept = append(kept, f)
+	}
+	h.fields = kept
+	if h.upgrade != "" { // Connection asked for it
+		h.upgrade = strings.ToLower(h.fields.Value("Upgrade"))
+	}
+	if hosts > 1 || hosts == 0 && h.minor == 1 || !validHost(host) && hosts == 1 {
+		return errHost
+	}
+	if h.host == "" {
+		h.host = host
+	} else if !validHost(h.host) {
+		return errHost
+	}
+	return h.framing(lengths, length, encodings, encoding)
+}
+
+func (h *head) connection(value string) {
+	for item := range strings.SplitSeq(value, ",") {
+		switch item = strings.Trim(item, " \t"); {
+		case strings.EqualFold(item, "close"):
+			h.keepAlive = false
+		case strings.EqualFold(item, "keep-alive") && h.minor == 0:
+			h.keepAlive = true
+		case strings.EqualFold(item, "upgrade"):
+			h.upgrade = "?" // until Upgrade is read
+		}
+	}
+}
+
+// framing is RFC 9112 section 6. Whatever could be read in two ways is refused.
+func (h *head) framing(lengths int, length string, encodings int, encoding string) error {
+	switch {
+	case encodings > 0 && lengths > 0:
+		return errBothLengths
+	case encodings > 0 && h.minor == 0:
+		return errEncoding
+	case encodings > 1 || encodings == 1 && !strings.EqualFold(encoding, "chunked"):
+		return errEncoding
+	case encodings == 1:
+		h.length = -1
+	case lengths > 1:
+		return errLength
+	case lengths == 1:
+		n, ok := decimal(length)
+		if !ok {
+			return errLength
+		}
+		h.length = n
+	}
+	return nil
+}
+
+// decimal reads digits and nothing else, at most 18 of them.
+func decimal(s string) (n int64, ok bool) {
+	if s == "" || len(s) > 18 {
+		return 0, false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(s[i]-'0')
+	}
+	return n, true
+}
+
+// validHost allows what can stand in an authority without user information (RFC 3986 section 3.2.2). What names it may be is routing's affair.
+func validHost(host string) bool {
+	for i := range len(host) {
+		if c := host[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~:[]!$&'()*+,;=%", c) >= 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// tokenBytes are the characters of a token (RFC 9110 section 5.6.2).
+var tokenBytes = func() (table [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		table[c] = true
+	}
+	return table
+}()
+
+func token(s string) bool {
+	for i := range len(s) {
+		if !tokenBytes[s[i]] {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// headEnd is the index just past the empty line that ends a head; 0 if it has not come. from is how much was looked at before.
+func headEnd(b []byte, from int) int {
+	from = max(0, from-3)
+	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
+		return from + i + 4
+	}
+	return 0
+}
