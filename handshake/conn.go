@@ -131,7 +131,7 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 // JA4 parses the hello for the client's fingerprint, for whoever needs it before the record is told; "" if there is none.
 func (c *Conn) JA4() (fingerprint string) {
 	c.note(func(t *trace) {
-		records, _ := wire.Records(t.in)
+		records, _ := wire.Records(nil, t.in)
 		var messages wire.Assembler
 		for _, r := range records {
 			if r.Type != wire.TypeHandshake {

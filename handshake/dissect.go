@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"padlock/handshake/wire"
@@ -28,8 +29,17 @@ type dissector struct {
 	serverDone   bool
 	alerts       []seenAlert
 	undecrypted  bool // a record did not open under the handshake keys
+	plaintext    []byte
 	verdictClock time.Time
 }
+
+// scratch is room for one dissection; what does not fit is allocated. Nothing of an event aliases it.
+type scratch struct {
+	plaintext      [16 << 10]byte
+	client, server [16]wire.Record
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 type seenAlert struct {
 	from      Side
@@ -42,12 +52,15 @@ func (r *Recorder) dissect(t *trace) *Event {
 		ID: t.id, Start: t.start, Truncated: t.truncated, BytesIn: len(t.in), BytesOut: len(t.out),
 		Stages: make([]Stage, 0, 12),
 	}}
+	scratch := scratches.Get().(*scratch)
+	defer scratches.Put(scratch)
+	d.plaintext = scratch.plaintext[:0]
 	d.addresses()
 	d.summary()
 	if t.kind == "" {
 		// The hello decides how the server's side is read, and the server's answer how the rest of the client's is.
-		client, _ := wire.Records(t.in)
-		server, _ := wire.Records(t.out)
+		client, _ := wire.Records(scratch.client[:0], t.in)
+		server, _ := wire.Records(scratch.server[:0], t.out)
 		hellos := plaintextHellos(client)
 		d.records(Client, client[:hellos], nil)
 		d.records(Server, server, t.secrets.server[:t.secrets.serverLength])
@@ -205,7 +218,10 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 			return false
 		}
 	}
-	kind, content, ok := w.opener.Open(r)
+	kind, content, ok := w.opener.Open(d.plaintext[len(d.plaintext):], r)
+	if len(d.plaintext)+len(content) <= cap(d.plaintext) {
+		d.plaintext = d.plaintext[:len(d.plaintext)+len(content)] // the next one goes behind it: messages may alias it
+	}
 	switch {
 	case !ok:
 		d.undecrypted = true

@@ -149,10 +149,9 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 		return
 	}
 	suite := wire.SuiteName(h.CipherSuite)
-	s.Fields = []slog.Attr{
+	s.Fields = append(make([]slog.Attr, 0, 5),
 		slog.String("version", wire.VersionName(h.Version)), slog.String("cipher_suite", suite), slog.Bool("resumed", h.PSK),
-		slog.Any("extensions", registered{h.Extensions, wire.ExtensionName}),
-	}
+		slog.Any("extensions", registered{h.Extensions, wire.ExtensionName}))
 	if h.Group != 0 {
 		s.Fields = append(s.Fields, slog.String("group", wire.GroupName(h.Group)))
 	}
@@ -184,7 +183,7 @@ func (d *dissector) encryptedExtensions(s *Stage, m wire.Message) {
 	if err != nil {
 		return
 	}
-	s.Fields = []slog.Attr{slog.Any("extensions", registered{extensions, wire.ExtensionName})}
+	s.Fields = append(make([]slog.Attr, 0, 2), slog.Any("extensions", registered{extensions, wire.ExtensionName}))
 	if alpn != "" {
 		d.event.ALPN = Escape(alpn)
 		s.Text = "we will talk " + d.event.ALPN

@@ -15,6 +15,7 @@ type Decrypter struct {
 	aead     cipher.AEAD
 	iv       [12]byte
 	nonce    [12]byte
+	header   [5]byte // additional data
 	sequence uint64
 }
 
@@ -83,16 +84,19 @@ func pads(secret, inner, outer, info []byte, label string, length int) int {
 	return len(info)
 }
 
-// Open decrypts one record into a buffer of its own, and returns its inner type and content without padding.
+// Open decrypts one record behind dst, and returns its inner type and content without padding.
 // A record that does not open leaves the sequence number alone.
-func (d *Decrypter) Open(r Record) (kind byte, content []byte, ok bool) {
+func (d *Decrypter) Open(dst []byte, r Record) (kind byte, content []byte, ok bool) {
 	d.nonce = d.iv
 	low := d.nonce[len(d.nonce)-8:]
 	binary.BigEndian.PutUint64(low, binary.BigEndian.Uint64(low)^d.sequence)
-	plain, err := d.aead.Open(nil, d.nonce[:], r.Fragment, r.Header())
+	n := len(r.Fragment)
+	d.header = [5]byte{r.Type, byte(r.Version >> 8), byte(r.Version), byte(n >> 8), byte(n)}
+	plain, err := d.aead.Open(dst, d.nonce[:], r.Fragment, d.header[:])
 	if err != nil {
 		return 0, nil, false
 	}
+	plain = plain[len(dst):]
 	d.sequence++
 	for len(plain) > 0 && plain[len(plain)-1] == 0 {
 		plain = plain[:len(plain)-1]

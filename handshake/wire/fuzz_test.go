@@ -6,7 +6,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add([]byte("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"))
 	f.Add([]byte("\x15\x03\x03\x00\x02\x02\x30"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		records, _ := Records(stream)
+		records, _ := Records(nil, stream)
 		var messages Assembler
 		for _, r := range records {
 			if r.End() > len(stream) {

@@ -37,15 +37,9 @@ type Record struct {
 // End is the offset just past the record.
 func (r Record) End() int { return r.Offset + recordHeader + len(r.Fragment) }
 
-// Header is the record's header, the additional data of its AEAD in TLS 1.3.
-func (r Record) Header() []byte {
-	n := len(r.Fragment)
-	return []byte{r.Type, byte(r.Version >> 8), byte(r.Version), byte(n >> 8), byte(n)}
-}
-
-// Records splits one direction of a connection. It stops at an incomplete record, and reports false at something that is not TLS.
-func Records(stream []byte) (records []Record, ok bool) {
-	records = make([]Record, 0, 8)
+// Records splits one direction of a connection, and appends to dst. It stops at an incomplete record, and reports false at something that is not TLS.
+func Records(dst []Record, stream []byte) (records []Record, ok bool) {
+	records = dst
 	for offset := 0; len(stream)-offset >= recordHeader; {
 		head := stream[offset:]
 		n := int(head[3])<<8 | int(head[4])
