@@ -250,7 +250,7 @@ func (d *dissector) alert(from Side, at time.Duration, a wire.Alert, encrypted b
 	}
 	name := wire.AlertName(a.Description)
 	d.stage(Stage{Name: "alert", From: from, At: at, Size: 2, Label: label, Text: "alert " + name,
-		Fields: []slog.Attr{slog.Int("alert", int(a.Description)), slog.String("alert_name", name)}})
+		fields: []slog.Attr{slog.Int("alert", int(a.Description)), slog.String("alert_name", name)}})
 }
 
 // finishedUnseen is TLS 1.2's Finished, which is encrypted under keys that are never kept.

@@ -3,6 +3,8 @@ package handshake
 import (
 	"log/slog"
 	"time"
+
+	"padlock/handshake/wire"
 )
 
 // Label says how padlock knows what a stage tells.
@@ -85,13 +87,23 @@ type Earlier struct {
 
 // Stage is one step of the handshake, in wire order.
 type Stage struct {
-	Name   string        // RFC 8446 name in snake case: client_hello, hello_retry_request, server_hello, …, first_byte, alert, close
-	From   Side          //
-	At     time.Duration // since accept
-	Size   int           // bytes of the message, header included; 0 when it has none
-	Label  Label
-	Text   string      // one line in plain words
-	Fields []slog.Attr // decoded facts, stable names
+	Name  string        // RFC 8446 name in snake case: client_hello, hello_retry_request, server_hello, …, first_byte, alert, close
+	From  Side          //
+	At    time.Duration // since accept
+	Size  int           // bytes of the message, header included; 0 when it has none
+	Label Label
+	Text  string // one line in plain words
+
+	// Decoded facts with stable names, which the JSON holds. They are only put into words there.
+	fields []slog.Attr
+	hello  *helloFields
+}
+
+// helloFields are the decoded facts of a ClientHello.
+type helloFields struct {
+	*wire.ClientHello
+	name      string // escaped, or hashed
+	fragments int
 }
 
 // Certificate is what a person wants to know of an X.509 certificate.

@@ -122,17 +122,44 @@ func (f *Failure) json(o *object) {
 }
 
 func (s *Stage) json(o *object) {
-	o.text("name", s.Name)
-	o.text("from", string(s.From))
-	o.ms("at_ms", s.At)
+	// Names, sides and labels are padlock's own words, and need no escaping.
+	o.b = append(append(append(append(o.b, `"name":"`...), s.Name...), `","from":"`...), s.From...)
+	o.b = appendMilliseconds(append(o.b, `","at_ms":`...), s.At)
 	if s.Size > 0 {
-		o.number("size", int64(s.Size))
+		o.b = strconv.AppendInt(append(o.b, `,"size":`...), int64(s.Size), 10)
 	}
-	o.text("label", string(s.Label))
-	o.text("text", s.Text)
-	for _, f := range s.Fields {
-		o.field(f)
+	o.b = append(append(append(o.b, `,"label":"`...), s.Label...), `","text":`...)
+	o.string(s.Text)
+	if s.hello != nil {
+		s.hello.json(o)
 	}
+	for i := range s.fields {
+		o.field(s.fields[i])
+	}
+}
+
+func (h *helloFields) json(o *object) {
+	o.text("sni", h.name)
+	o.registered("versions", registered{clientVersions(h.ClientHello), wire.VersionName})
+	o.registered("cipher_suites", registered{h.CipherSuites, wire.SuiteName})
+	o.registered("extensions", registered{h.Extensions, wire.ExtensionName})
+	o.registered("groups", registered{h.Groups, wire.GroupName})
+	o.registered("key_shares", registered{h.KeyShares, wire.GroupName})
+	o.registered("signature_algorithms", registered{h.SignatureAlgorithms, wire.SchemeName})
+	o.key("alpn")
+	o.b = append(o.b, '[')
+	for i, protocol := range h.ALPN {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.string(Escape(protocol))
+	}
+	o.b = append(o.b, ']')
+	o.boolean("resumption_offered", h.PSK || h.Ticket)
+	o.boolean("early_data", h.EarlyData)
+	o.boolean("ech", h.ECH)
+	o.boolean("grease", grease(h.ClientHello))
+	o.number("fragments", int64(h.fragments))
 }
 
 // object appends the members of JSON objects. Its strings are escaped already (see Event), so that quotes and backslashes are all
@@ -194,11 +221,16 @@ func (o *object) flag(k string, v bool) {
 
 func (o *object) ms(k string, d time.Duration) {
 	o.key(k)
-	us := d.Microseconds()
-	o.b = strconv.AppendInt(o.b, us/1000, 10)
+	o.b = appendMilliseconds(o.b, d)
+}
+
+func appendMilliseconds(b []byte, d time.Duration) []byte {
+	us := max(0, d.Microseconds())
+	b = strconv.AppendInt(b, us/1000, 10)
 	if us %= 1000; us > 0 {
-		o.b = append(o.b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+		b = append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
 	}
+	return b
 }
 
 func (o *object) time(k string, t time.Time, layout string) {

@@ -3,7 +3,6 @@ package handshake
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -67,7 +66,7 @@ func (d *dissector) afterthoughts() {
 			finished = finished[1:]
 		case s.Name == "client_key_exchange" && rsa:
 			s.Text = "the pre-master secret, encrypted with your certificate's public key: only its private key opens it"
-			s.Fields = []slog.Attr{slog.Bool("forward_secrecy", false)}
+			s.fields = []slog.Attr{slog.Bool("forward_secrecy", false)}
 		}
 	}
 }
@@ -105,21 +104,8 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 	if h.PSK || h.Ticket {
 		s.Text += "; I hold a ticket"
 	}
-	s.Fields = []slog.Attr{
-		slog.String("sni", name),
-		slog.Any("versions", versions),
-		slog.Any("cipher_suites", registered{h.CipherSuites, wire.SuiteName}),
-		slog.Any("extensions", registered{h.Extensions, wire.ExtensionName}),
-		slog.Any("groups", registered{h.Groups, wire.GroupName}),
-		slog.Any("key_shares", registered{h.KeyShares, wire.GroupName}),
-		slog.Any("signature_algorithms", registered{h.SignatureAlgorithms, wire.SchemeName}),
-		slog.Any("alpn", escaped(h.ALPN)),
-		slog.Bool("resumption_offered", h.PSK || h.Ticket),
-		slog.Bool("early_data", h.EarlyData),
-		slog.Bool("ech", h.ECH),
-		slog.Bool("grease", grease(h)),
-		slog.Int("fragments", m.Fragments),
-	}
+	h.Random, h.SessionID, h.PointFormats = nil, nil, nil // they alias what is wiped
+	s.hello = &helloFields{h, name, m.Fragments}
 }
 
 // list reads "1.3, 1.2 and 1.1".
@@ -149,11 +135,11 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 		return
 	}
 	suite := wire.SuiteName(h.CipherSuite)
-	s.Fields = append(make([]slog.Attr, 0, 5),
+	s.fields = append(make([]slog.Attr, 0, 5),
 		slog.String("version", wire.VersionName(h.Version)), slog.String("cipher_suite", suite), slog.Bool("resumed", h.PSK),
 		slog.Any("extensions", registered{h.Extensions, wire.ExtensionName}))
 	if h.Group != 0 {
-		s.Fields = append(s.Fields, slog.String("group", wire.GroupName(h.Group)))
+		s.fields = append(s.fields, slog.String("group", wire.GroupName(h.Group)))
 	}
 	if h.Retry {
 		d.event.Retried = true
@@ -183,11 +169,11 @@ func (d *dissector) encryptedExtensions(s *Stage, m wire.Message) {
 	if err != nil {
 		return
 	}
-	s.Fields = append(make([]slog.Attr, 0, 2), slog.Any("extensions", registered{extensions, wire.ExtensionName}))
+	s.fields = append(make([]slog.Attr, 0, 2), slog.Any("extensions", registered{extensions, wire.ExtensionName}))
 	if alpn != "" {
 		d.event.ALPN = Escape(alpn)
 		s.Text = "we will talk " + d.event.ALPN
-		s.Fields = append(s.Fields, slog.String("alpn", d.event.ALPN))
+		s.fields = append(s.fields, slog.String("alpn", d.event.ALPN))
 	}
 }
 
@@ -208,7 +194,7 @@ func (d *dissector) certificateRequest(s *Stage, m wire.Message) {
 			s.Text += fmt.Sprintf(" or %d more", more)
 		}
 	}
-	s.Fields = []slog.Attr{slog.Any("authorities", authorities), slog.Any("signature_algorithms", registered{r.SignatureAlgorithms, wire.SchemeName})}
+	s.fields = []slog.Attr{slog.Any("authorities", authorities), slog.Any("signature_algorithms", registered{r.SignatureAlgorithms, wire.SchemeName})}
 }
 
 func distinguishedName(der []byte) string {
@@ -238,7 +224,7 @@ func (d *dissector) compressedCertificate(s *Stage, m wire.Message) {
 	}
 	s.Name = "compressed_certificate"
 	s.Text += fmt.Sprintf(" (compressed by %s from %d bytes)", c.Name(), c.UncompressedSize)
-	s.Fields = append(s.Fields, slog.String("compression", c.Name()), slog.Int("uncompressed_bytes", c.UncompressedSize))
+	s.fields = append(s.fields, slog.String("compression", c.Name()), slog.Int("uncompressed_bytes", c.UncompressedSize))
 }
 
 func (d *dissector) certificateMessage(s *Stage, body []byte) {
@@ -263,7 +249,7 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 		return
 	}
 	s.Text = c.text
-	s.Fields = append(c.fields[:len(c.fields):len(c.fields)], slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs))
+	s.fields = append(c.fields[:len(c.fields):len(c.fields)], slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs))
 	if s.From == Client {
 		d.event.ClientCertificate = c
 	} else {
@@ -286,7 +272,7 @@ func certificateVerify(s *Stage, m wire.Message) {
 	s.Name, s.Text = "certificate_verify", "here is the proof that I hold its private key"
 	if scheme, err := wire.ParseCertificateVerify(m.Body); err == nil {
 		s.Text += " (" + wire.SchemeName(scheme) + ")"
-		s.Fields = []slog.Attr{slog.String("signature_algorithm", wire.SchemeName(scheme))}
+		s.fields = []slog.Attr{slog.String("signature_algorithm", wire.SchemeName(scheme))}
 	}
 }
 
@@ -298,7 +284,7 @@ func (d *dissector) serverKeyExchange(s *Stage, m wire.Message) {
 	}
 	d.event.Group = wire.GroupName(group)
 	s.Text = fmt.Sprintf("my half of the key agreement by %s, signed (%s)", d.event.Group, wire.SchemeName(scheme))
-	s.Fields = []slog.Attr{slog.String("group", d.event.Group), slog.String("signature_algorithm", wire.SchemeName(scheme))}
+	s.fields = []slog.Attr{slog.String("group", d.event.Group), slog.String("signature_algorithm", wire.SchemeName(scheme))}
 }
 
 // rsaKeyExchange reports whether the client chooses the key alone and encrypts it to the certificate (RFC 5246 section 7.4.7.1).
@@ -309,7 +295,7 @@ func (d *dissector) rsaKeyExchange() bool {
 func newSessionTicket(s *Stage, m wire.Message) {
 	s.Name, s.Text = "new_session_ticket", "a ticket to resume this session with next time"
 	if t, err := wire.ParseNewSessionTicket(m.Body); err == nil {
-		s.Fields = []slog.Attr{slog.Int("lifetime_s", int(t.Lifetime)), slog.Int("ticket_bytes", t.Size)}
+		s.fields = []slog.Attr{slog.Int("lifetime_s", int(t.Lifetime)), slog.Int("ticket_bytes", t.Size)}
 	}
 }
 
@@ -318,14 +304,6 @@ type registered struct {
 	values []uint16
 	name   func(uint16) string
 }
-
-// MarshalText is what slog's text handlers show.
-func (r registered) MarshalText() ([]byte, error) {
-	return []byte(strings.Join(names(r.values, r.name), " ")), nil
-}
-
-// MarshalJSON is what slog's JSON handler shows.
-func (r registered) MarshalJSON() ([]byte, error) { return json.Marshal(names(r.values, r.name)) }
 
 // count and names leave out GREASE, which says nothing about the client.
 func count(values []uint16) (n int) {

@@ -38,18 +38,20 @@ func (h *ClientHello) JA4(transport byte) string {
 	if slices.Contains(h.Extensions, extServerName) {
 		name = 'd'
 	}
-	suites, extensions := withoutGREASE(h.CipherSuites), withoutGREASE(h.Extensions)
+	var room [3][64]uint16 // on the stack; longer lists are allocated
+	var text [1024]byte
+	suites, extensions := withoutGREASE(room[0][:0], h.CipherSuites), withoutGREASE(room[1][:0], h.Extensions)
 	b := make([]byte, 0, 36)
 	b = append(append(append(b, transport), ja4Version(h.MaxVersion())...), name)
 	b = append(appendTwoDigits(appendTwoDigits(b, len(suites)), len(extensions)), ja4ALPN(h.ALPN)...)
 	slices.Sort(suites)
+	b = appendJA4Hash(append(b, '_'), appendHexes(text[:0], suites))
 	hashed := slices.DeleteFunc(extensions, func(id uint16) bool { return id == extServerName || id == extALPN })
 	slices.Sort(hashed)
-	rest := hexes(hashed)
-	if algorithms := withoutGREASE(h.SignatureAlgorithms); len(algorithms) > 0 {
-		rest = append(append(rest, '_'), hexes(algorithms)...)
+	rest := appendHexes(text[:0], hashed)
+	if algorithms := withoutGREASE(room[2][:0], h.SignatureAlgorithms); len(algorithms) > 0 {
+		rest = appendHexes(append(rest, '_'), algorithms)
 	}
-	b = appendJA4Hash(append(b, '_'), hexes(suites))
 	return string(appendJA4Hash(append(b, '_'), rest))
 }
 
@@ -100,14 +102,18 @@ func appendJA4Hash(b, text []byte) []byte {
 	return hex.AppendEncode(b, sum[:6])
 }
 
-func withoutGREASE(values []uint16) []uint16 {
-	return slices.DeleteFunc(slices.Clone(values), GREASE)
+func withoutGREASE(dst, values []uint16) []uint16 {
+	for _, v := range values {
+		if !GREASE(v) {
+			dst = append(dst, v)
+		}
+	}
+	return dst
 }
 
 const digits = "0123456789abcdef"
 
-func hexes(values []uint16) []byte {
-	b := make([]byte, 0, 5*len(values))
+func appendHexes(b []byte, values []uint16) []byte {
 	for i, v := range values {
 		if i > 0 {
 			b = append(b, ',')

@@ -26,24 +26,24 @@ func VersionName(v uint16) string {
 }
 
 // GroupName is the name in IANA's TLS Supported Groups registry.
-func GroupName(g uint16) string { return named(groupNames, g) }
+func GroupName(g uint16) string { return named(&groupNames, g) }
 
 // SchemeName is the name in IANA's TLS SignatureScheme registry.
-func SchemeName(s uint16) string { return named(schemeNames, s) }
+func SchemeName(s uint16) string { return named(&schemeNames, s) }
 
 // ExtensionName is the name in IANA's TLS ExtensionType Values registry.
 func ExtensionName(id uint16) string {
 	if GREASE(id) {
 		return "GREASE"
 	}
-	return named(extensionNames, id)
+	return named(&extensionNames, id)
 }
 
 // SuiteName is the name in IANA's TLS Cipher Suites registry.
-func SuiteName(id uint16) string { return named(suiteNames, id) }
+func SuiteName(id uint16) string { return named(&suiteNames, id) }
 
 // suiteNames are those that crypto/tls knows, and those that clients offer beside them.
-var suiteNames = func() map[uint16]string {
+var suiteNames = func() registry {
 	m := map[uint16]string{
 		0x00ff: "TLS_EMPTY_RENEGOTIATION_INFO_SCSV", 0x5600: "TLS_FALLBACK_SCSV",
 		0x0001: "TLS_RSA_WITH_NULL_MD5", 0x0004: "TLS_RSA_WITH_RC4_128_MD5", 0x0016: "TLS_DHE_RSA_WITH_3DES_EDE_CBC_SHA",
@@ -59,33 +59,46 @@ var suiteNames = func() map[uint16]string {
 	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		m[suite.ID] = suite.Name
 	}
-	return m
+	return newRegistry(m)
 }()
 
-func named(names map[uint16]string, v uint16) string {
-	if name, ok := names[v]; ok {
-		return name
+// registry finds names by their number in two steps; it is asked some sixty times a handshake.
+type registry [256]*[256]string
+
+func newRegistry(names map[uint16]string) (r registry) {
+	for v, name := range names {
+		if r[v>>8] == nil {
+			r[v>>8] = new([256]string)
+		}
+		r[v>>8][v&255] = name
+	}
+	return r
+}
+
+func named(r *registry, v uint16) string {
+	if page := r[v>>8]; page != nil && page[v&255] != "" {
+		return page[v&255]
 	}
 	return fmt.Sprintf("0x%04x", v)
 }
 
-var groupNames = map[uint16]string{
+var groupNames = newRegistry(map[uint16]string{
 	23: "secp256r1", 24: "secp384r1", 25: "secp521r1", 29: "X25519", 30: "X448",
 	26: "brainpoolP256r1", 27: "brainpoolP384r1", 28: "brainpoolP512r1", 31: "brainpoolP256r1tls13", 32: "brainpoolP384r1tls13", 33: "brainpoolP512r1tls13",
 	256: "ffdhe2048", 257: "ffdhe3072", 258: "ffdhe4096", 259: "ffdhe6144", 260: "ffdhe8192",
 	512: "MLKEM512", 513: "MLKEM768", 514: "MLKEM1024", 4587: "SecP256r1MLKEM768", 4588: "X25519MLKEM768", 4589: "SecP384r1MLKEM1024",
 	25497: "X25519Kyber768Draft00",
-}
+})
 
-var schemeNames = map[uint16]string{
+var schemeNames = newRegistry(map[uint16]string{
 	0x0201: "rsa_pkcs1_sha1", 0x0203: "ecdsa_sha1", 0x0401: "rsa_pkcs1_sha256", 0x0501: "rsa_pkcs1_sha384", 0x0601: "rsa_pkcs1_sha512",
 	0x0403: "ecdsa_secp256r1_sha256", 0x0503: "ecdsa_secp384r1_sha384", 0x0603: "ecdsa_secp521r1_sha512",
 	0x0804: "rsa_pss_rsae_sha256", 0x0805: "rsa_pss_rsae_sha384", 0x0806: "rsa_pss_rsae_sha512", 0x0807: "ed25519", 0x0808: "ed448",
 	0x0809: "rsa_pss_pss_sha256", 0x080a: "rsa_pss_pss_sha384", 0x080b: "rsa_pss_pss_sha512",
 	0x0904: "mldsa44", 0x0905: "mldsa65", 0x0906: "mldsa87",
-}
+})
 
-var extensionNames = map[uint16]string{
+var extensionNames = newRegistry(map[uint16]string{
 	0: "server_name", 1: "max_fragment_length", 2: "client_certificate_url", 3: "trusted_ca_keys", 4: "truncated_hmac", 5: "status_request",
 	6: "user_mapping", 7: "client_authz", 8: "server_authz", 9: "cert_type", 10: "supported_groups", 11: "ec_point_formats", 12: "srp",
 	13: "signature_algorithms", 14: "use_srtp", 15: "heartbeat", 16: "application_layer_protocol_negotiation", 17: "status_request_v2",
@@ -98,7 +111,7 @@ var extensionNames = map[uint16]string{
 	54: "connection_id", 55: "external_id_hash", 56: "external_session_id", 57: "quic_transport_parameters", 58: "ticket_request",
 	59: "dnssec_chain", 60: "sequence_number_encryption_algorithms", 61: "rrc", 62: "tls_flags", 13172: "next_protocol_negotiation",
 	17513: "application_settings", 17613: "application_settings", 64768: "ech_outer_extensions", 65037: "encrypted_client_hello", 65281: "renegotiation_info",
-}
+})
 
 // AlertName is the name in IANA's TLS Alerts registry.
 func AlertName(description byte) string {
