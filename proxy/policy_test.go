@@ -3,6 +3,7 @@ package proxy_test
 //lint:file-ignore SA1019 the server under test speaks x/net/http2 too.
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -325,6 +326,70 @@ func TestAnOpenRequestFinishesDuringShutdown(t *testing.T) {
 	close(release)
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// A tunnel has no end that could be waited for: a graceful end closes it at once.
+func TestShutdownDoesNotWaitForTunnels(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, _ := http.NewResponseController(w).Hijack()
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn)
+	}), nil)
+	conn, err := tls.Dial("tcp", e.address, e.tls())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 101 {
+		t.Fatal(response, err)
+	}
+	began := time.Now()
+	if err := e.stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+}
+
+// A client that has nothing more to say (close_notify) still gets its answer; one that is gone ends the backend's request.
+func TestAHalfClosedClientGetsItsAnswer(t *testing.T) {
+	cancelled := make(chan bool, 2)
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+			cancelled <- true
+		case <-time.After(300 * time.Millisecond):
+			cancelled <- false
+			_, _ = io.WriteString(w, "answer")
+		}
+	}), nil)
+	for _, gone := range []bool{false, true} {
+		conn, err := tls.Dial("tcp", e.address, e.tls())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		time.Sleep(50 * time.Millisecond)
+		if gone {
+			conn.Close()
+		} else {
+			_ = conn.CloseWrite()
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, _ := io.ReadAll(response.Body); string(body) != "answer" {
+				t.Errorf("%q", body)
+			}
+			conn.Close()
+		}
+		if was := <-cancelled; was != gone {
+			t.Errorf("gone %v: the backend's request was cancelled: %v", gone, was)
+		}
 	}
 }
 

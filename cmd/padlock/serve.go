@@ -66,6 +66,10 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	}
 	warn(cfg, log)
 	p.announce(cfg, ca, https)
+	stop := context.AfterFunc(ctx, func() {
+		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
+	})
+	defer stop()
 	if admin == nil {
 		return server.Serve(ctx, https, plain)
 	}

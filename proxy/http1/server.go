@@ -102,7 +102,7 @@ func (s *Server) emptied() {
 	}
 }
 
-// Shutdown finishes the requests that are open and closes idle connections; when ctx ends first, it closes all.
+// Shutdown finishes the requests that are open, and closes idle connections and tunnels; when ctx ends first, it closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing.Store(true)

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -172,6 +173,9 @@ func (w *writer) Abort() { w.aborted = true }
 // Tunnel implements message.Writer.
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.c.unwatch()
+	if !w.c.server.setIdle(w.c, true) { // a tunnel has no end to wait for: Shutdown closes it
+		return nil, net.ErrClosed
+	}
 	w.mu.Lock()
 	w.sent, w.tunnelled = true, true
 	w.mu.Unlock()
