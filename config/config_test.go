@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -86,4 +87,48 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("sites:\n  - hosts: [\"*\"]\n    tls: {client_auth: {mode: require}}"))
 	f.Fuzz(func(t *testing.T, data []byte) { _, _ = Parse("fuzz", data) })
+}
+
+// Every key that docs/configuration.md describes, at once.
+func TestEveryKeyIsRead(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{"cert.pem", "key.pem"} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := Parse("padlock.yaml", []byte(`listen: {https: [":443"], http: [":80"]}
+admin: unix:/run/padlock.sock
+storage: /var/lib/padlock
+organization: Example Ltd
+certificates: {files: [{cert: cert.pem, key: key.pem}]}
+tls: {min_version: "1.3"}
+handshakes:
+  {show: failures, format: json, output: handshakes.log, sample: 10, rotate: {max_size_mib: 5, keep: 2},
+   privacy: {addresses: truncated, names: hashed}, capture: h.pcapng, insecure_export_secrets: true}
+access_log: {format: json, output: access.log, rotate: {max_size_mib: 5, keep: 2}}
+timeouts: {handshake: 1s, header: 2s, idle: 3s, stall: 4s, connect: 5s, response_header: 6s, shutdown: 7s}
+limits: {connections: 100, head: 8192}
+error_details: true
+sites:
+  - hosts: [app.test]
+    tls: {legacy_rsa_key_exchange: true}
+    routes: [{to: "https://app:8443", forwarded: true, handshake_header: true, insecure_skip_verify: true}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if network, address := c.AdminAddress(); network != "unix" || address != "/run/padlock.sock" {
+		t.Errorf("%s %s", network, address)
+	}
+	if h := c.Handshakes; h.Sample != 10 || h.Rotate.MaxSize != 5 || h.Privacy.Names != "hashed" || !c.Sites[0].TLS.LegacyRSA || !c.Sites[0].Routes[0].Handshake {
+		t.Errorf("%+v", c)
+	}
+	_, err = Parse("padlock.yaml", []byte("admin: 192.0.2.1:2020\nhandshakes: {capture: x, privacy: {names: none}}\nsites: [{hosts: [a.test]}]\n"))
+	for _, want := range []string{"1:8: admin:", "2:23: handshakes.capture:", "2:43: handshakes.privacy.names:"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in\n%v", want, err)
+		}
+	}
 }
