@@ -40,7 +40,7 @@ type Page struct {
 func NewPage(o PageOptions) *Page {
 	functions := template.FuncMap{
 		"ms":      func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) },
-		"title":   title,
+		"title":   handshake.StageTitle,
 		"version": wire.VersionName,
 		"date":    func(t time.Time) string { return t.UTC().Format("2 January 2006") },
 		"join":    func(s []string) string { return strings.Join(s, ", ") },
@@ -72,21 +72,4 @@ func (p *Page) HTML(ctx context.Context, handshakeID uint64, host string) []byte
 func (p *Page) ContentSecurityPolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
-
-// title is the message's name as RFC 8446 writes it.
-func title(name string) string {
-	switch name {
-	case "first_byte":
-		return "first byte"
-	case "alert", "close":
-		return name
-	}
-	var b strings.Builder
-	for word := range strings.SplitSeq(name, "_") {
-		if word != "" {
-			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
-		}
-	}
-	return b.String()
 }

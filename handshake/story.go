@@ -86,7 +86,7 @@ func story(e *Event, p palette) string {
 		if s.From == Server {
 			arrow = "server ←"
 		}
-		text := fmt.Sprintf("  %s %9s %-19s %-*s %7s  ", arrow, at, stageTitle(s.Name), width, s.Text, size)
+		text := fmt.Sprintf("  %s %9s %-19s %-*s %7s  ", arrow, at, StageTitle(s.Name), width, s.Text, size)
 		switch s.Name {
 		case "alert", "close":
 			text = p.red(text)
@@ -150,7 +150,7 @@ func textWidth(stages []Stage) int {
 
 func failureStory(f *Failure, p palette) string {
 	var b strings.Builder
-	ended := fmt.Sprintf("the %s hung up after %s", f.By, stageTitle(f.Stage))
+	ended := fmt.Sprintf("the %s hung up after %s", f.By, StageTitle(f.Stage))
 	if f.Alert >= 0 {
 		ended += fmt.Sprintf(" with alert %d, %s", f.Alert, f.AlertName)
 	}
@@ -202,8 +202,8 @@ func facts(e *Event) []string {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 
-// stageTitle is the message's name as the RFC writes it.
-func stageTitle(name string) string {
+// StageTitle is a stage's name as the RFCs write it: client_hello is ClientHello.
+func StageTitle(name string) string {
 	switch name {
 	case "first_byte":
 		return "first byte"

@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -257,7 +258,7 @@ func (b *body) trailers() error {
 		if !ok {
 			return errChunk
 		}
-		if !forbiddenTrailers[lower(field.Name)] {
+		if !forbiddenTrailers[strings.ToLower(field.Name)] {
 			b.fields = append(b.fields, field)
 		}
 	}

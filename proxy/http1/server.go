@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -359,8 +358,6 @@ func (c *connection) linger() {
 	c.readDeadline(drainTime)
 	_, _ = io.CopyN(io.Discard, c.conn, maxDrain)
 }
-
-func lower(s string) string { return strings.ToLower(s) }
 
 // tunnel is the client's side after a 101: first what it had sent along, then the connection.
 type tunnel struct{ c *connection }
