@@ -216,7 +216,7 @@ func (h *head) connection(value string) {
 			h.keepAlive = false
 		case strings.EqualFold(item, "keep-alive") && h.minor == 0:
 			h.keepAlive = true
-		case strings.EqualFold(item, "upgrade"):
+		case strings.EqualFold(item, "upgrade") && h.minor == 1:
 			h.upgrade = "?" // until Upgrade is read
 		}
 	}

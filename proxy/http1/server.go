@@ -186,7 +186,7 @@ func (c *connection) await() bool {
 	c.reader = reader{}
 	_ = c.conn.SetReadDeadline(time.Now().Add(c.server.o.Idle))
 	n, err := c.conn.Read(c.first[:])
-	if n == 0 || err != nil && n == 0 {
+	if n == 0 || err != nil {
 		return false
 	}
 	buf := readBuffers.Get().(*[bufferSize]byte)
@@ -274,11 +274,11 @@ func (c *connection) readHead() error {
 			c.readDeadline(0)
 			return nil
 		}
+		if bareLine(data, looked) {
+			return errLine
+		}
 		if looked = len(data); looked > c.server.o.Head {
 			return errHead
-		}
-		if bareLine(data) {
-			return errLine
 		}
 		if err := r.fill(); err != nil {
 			return err
@@ -287,9 +287,10 @@ func (c *connection) readHead() error {
 }
 
 // bareLine notices early a head whose lines do not end in CRLF, which would otherwise be waited for until the timeout.
-func bareLine(data []byte) bool {
-	for i, b := range data {
-		if b == '\n' && (i == 0 || data[i-1] != '\r') {
+// from is how much was looked at before: a client that sends byte by byte must not cost more than its bytes.
+func bareLine(data []byte, from int) bool {
+	for i := from; i < len(data); i++ {
+		if data[i] == '\n' && (i == 0 || data[i-1] != '\r') {
 			return true
 		}
 	}
