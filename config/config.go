@@ -98,6 +98,7 @@ type Timeouts struct {
 type Limits struct {
 	Connections int `yaml:"connections"` // 20,000 open client connections
 	Head        int `yaml:"head"`        // 65,536 bytes of request head
+	BodyRate    int `yaml:"body_rate"`   // 240 bytes a second that a request's content must bring on average, after timeouts.stall
 }
 
 // Site is a set of names with one policy.

@@ -17,8 +17,10 @@ func CanonicalHost(host string) (name string, ok bool) {
 		}
 		return addr.String(), true
 	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().String(), addr.Zone() == ""
+	if strings.IndexByte(host, ':') >= 0 || host != "" && '0' <= host[0] && host[0] <= '9' { // to look costs an allocation
+		if addr, err := netip.ParseAddr(host); err == nil {
+			return addr.Unmap().String(), addr.Zone() == ""
+		}
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if host == "" || len(host) > 253 {

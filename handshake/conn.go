@@ -59,6 +59,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// NetConn is the connection below.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite ends our side and leaves the other open, where the connection below can.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -68,17 +68,23 @@ func (a *accessLog) record(x *exchange) {
 	if a == nil {
 		return
 	}
-	r := x.request
+	r, bytesIn, target := x.request, x.bytesIn, ""
+	if r.Body != nil {
+		bytesIn += r.Body.Received()
+	}
+	if x.upstream != nil {
+		target = x.upstream.Name()
+	}
 	attrs := []slog.Attr{
 		slog.String("host", r.Host), slog.String("method", r.Method), slog.String("target", r.Target), slog.String("proto", r.Proto),
-		slog.Int("status", x.w.status), slog.Int64("bytes_in", x.bytesIn.Load()), slog.Int64("bytes_out", x.w.bytes),
+		slog.Int("status", x.w.status), slog.Int64("bytes_in", bytesIn), slog.Int64("bytes_out", x.w.bytes),
 		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
 	}
 	if r.Conn != nil {
 		attrs = append(attrs, slog.String("remote", r.Conn.Remote), slog.Uint64("handshake", r.Conn.Handshake))
 	}
 	for _, optional := range [...]struct{ key, value string }{
-		{"upstream", x.upstream}, {"user_agent", r.Fields.Value("User-Agent")}, {"error", x.err},
+		{"upstream", target}, {"user_agent", r.Fields.Value("User-Agent")}, {"error", x.err},
 	} {
 		if optional.value != "" {
 			attrs = append(attrs, slog.String(optional.key, optional.value))

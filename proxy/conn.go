@@ -37,7 +37,8 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
-	c := &conn{facts: message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String()}}
+	remote := raw.RemoteAddr().String()
+	c := &conn{facts: message.Conn{Remote: remote, Client: clientIP(remote), Local: raw.LocalAddr().String()}}
 	below := net.Conn(raw)
 	if s.deps.Recorder != nil {
 		c.trace = s.deps.Recorder.Wrap(raw)

@@ -11,22 +11,20 @@ import (
 )
 
 // ours are the fields by which backends learn about the client. A client's own are a claim, not a fact, so they are dropped.
-var ours = map[string]bool{
-	"x-forwarded-for": true, "x-forwarded-proto": true, "x-forwarded-host": true, "x-forwarded-port": true,
-	"x-forwarded-server": true, "x-forwarded-ssl": true, "x-forwarded-prefix": true, "forwarded": true, "x-real-ip": true,
-	"true-client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true, "x-original-forwarded-for": true,
-	"x-forwarded-client-cert": true, "x-ssl-client-cert": true, "x-client-cert": true, "client-cert": true, "client-cert-chain": true,
-	"padlock-handshake": true, "host": true, "content-length": true, "transfer-encoding": true,
-}
+var ours = message.NewNames(
+	"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl",
+	"X-Forwarded-Prefix", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For",
+	"X-Forwarded-Client-Cert", "X-SSL-Client-Cert", "X-Client-Cert", "Client-Cert", "Client-Cert-Chain",
+	"Padlock-Handshake", "Host", "Transfer-Encoding")
 
 // spoofs reports whether a client's field stands for one of ours, also under an alias:
 // CGI-like backends read X_Forwarded_For and X.Forwarded.For as the same variable.
 func spoofs(name string) bool {
-	name = strings.ToLower(name)
 	if !strings.ContainsAny(name, "_.") {
-		return ours[name] && name != "content-length"
+		return ours.Has(name)
 	}
-	return ours[strings.NewReplacer("_", "-", ".", "-").Replace(name)]
+	name = strings.NewReplacer("_", "-", ".", "-").Replace(name)
+	return ours.Has(name) || message.Is(name, "Content-Length")
 }
 
 // prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
@@ -43,7 +41,7 @@ func prepare(r *message.Request, site *site) bool {
 	if teTrailers {
 		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
 	}
-	client := clientIP(r.Conn.Remote)
+	client := r.Conn.Client
 	r.Fields.Add("X-Forwarded-For", client)
 	r.Fields.Add("X-Forwarded-Proto", r.Scheme)
 	r.Fields.Add("X-Forwarded-Host", r.Host)

@@ -1,13 +1,12 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"padlock/config"
@@ -23,26 +22,34 @@ type handler struct {
 	details bool // error pages say what was tried
 }
 
-// exchange is what one request has come to, for the access log.
+// exchange is what one request has come to.
 type exchange struct {
 	request  *message.Request
-	w        *countingWriter
+	w        countingWriter
 	start    time.Time
-	bytesIn  atomic.Int64 // the body may still be read while the response ends
-	upstream string
+	bytesIn  int64 // through a tunnel
+	upstream *upstream.Upstream
 	err      string
 }
 
-func (h *handler) Serve(ctx context.Context, r *message.Request, w message.Writer) {
-	x := &exchange{request: r, w: &countingWriter{Writer: w}, start: time.Now()}
-	if r.Body != nil {
-		r.Body = &countingBody{Body: r.Body, n: &x.bytesIn}
-	}
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
+	x := exchanges.Get().(*exchange)
+	x.request, x.w.Writer, x.start = r, w, time.Now()
 	h.serve(ctx, x)
 	h.access.record(x)
+	*x = exchange{}
+	exchanges.Put(x)
 }
 
-func (h *handler) serve(ctx context.Context, x *exchange) {
+// Interim implements message.Interim.
+func (x *exchange) Interim(status int, fields message.Fields) error {
+	fields.RemoveHopByHop()
+	return x.w.Interim(status, fields)
+}
+
+func (h *handler) serve(ctx *message.Context, x *exchange) {
 	r := x.request
 	if r.Method == "CONNECT" {
 		fail(x, 405, "CONNECT is not for a reverse proxy", "")
@@ -64,7 +71,7 @@ func (h *handler) serve(ctx context.Context, x *exchange) {
 	}
 }
 
-func (h *handler) servePage(ctx context.Context, x *exchange) {
+func (h *handler) servePage(ctx *message.Context, x *exchange) {
 	if x.request.Method != "GET" && x.request.Method != "HEAD" {
 		fail(x, 405, "This page can only be read", "")
 		return
@@ -86,26 +93,39 @@ func (h *handler) servePage(ctx context.Context, x *exchange) {
 	}
 }
 
-func (h *handler) forward(ctx context.Context, x *exchange, site *site) {
-	x.upstream = site.upstream.Target().String()
+func (h *handler) forward(ctx *message.Context, x *exchange, site *site) {
+	x.upstream = site.upstream
 	if !prepare(x.request, site) {
 		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
 		return
 	}
-	response, err := site.upstream.RoundTrip(ctx, x.request, func(status int, fields message.Fields) error {
-		fields.RemoveHopByHop()
-		return x.w.Interim(status, fields)
-	})
+	response, err := site.upstream.RoundTrip(ctx, x.request, x)
+	var unread *message.BodyError
 	switch {
 	case err != nil && ctx.Err() != nil:
 		x.err = "client went away"
 		x.w.Abort()
+	case errors.As(err, &unread):
+		failBody(x, unread)
 	case err != nil:
 		h.failUpstream(x, err)
 	case response.Tunnel != nil:
-		tunnel(ctx, x, response)
+		tunnel(x, response)
 	default:
 		relay(x, response)
+	}
+}
+
+// failBody answers a request whose content did not come as it was announced.
+func failBody(x *exchange, err *message.BodyError) {
+	x.err = "client: " + err.Error()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		fail(x, 408, "The request's content did not come in time", "")
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		x.w.Abort()
+	default:
+		fail(x, 400, "The request's content is malformed", "")
 	}
 }
 
@@ -124,31 +144,24 @@ func (h *handler) failUpstream(x *exchange, err error) {
 	fail(x, status, text, detail)
 }
 
-// Bodies pass through buffers of this size: larger ones gained nothing, and two TLS records fill one.
-const bufferSize = 32 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
-// relay passes a response on as it comes: each read is flushed unless more is known to follow at once.
+// relay passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
+// the reader of an event stream wants every byte, and of a slow download as well.
 func relay(x *exchange, response *message.Response) {
 	defer response.Body.Close()
 	response.Fields.RemoveHopByHop()
 	if x.w.Head(response.Status, response.Fields, response.ContentLength) != nil {
 		return
 	}
-	buffer := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
-	streamed := response.ContentLength < 0
 	for {
-		n, err := response.Body.Read(buffer[:])
+		room := x.w.Room()
+		n, err := response.Body.Read(room)
 		if n > 0 {
-			if _, werr := x.w.Write(buffer[:n]); werr != nil {
+			if _, werr := x.w.Write(room[:n]); werr != nil {
 				x.err = "client: " + werr.Error()
 				x.w.Abort()
 				return
 			}
-			// A body without a known length may be an event stream, whose reader waits for every byte.
-			if streamed && err == nil {
+			if err == nil && n < len(room) && response.Body.Buffered() == 0 {
 				_ = x.w.Flush()
 			}
 		}
@@ -166,26 +179,23 @@ func relay(x *exchange, response *message.Response) {
 }
 
 // tunnel joins the client and the target after a WebSocket handshake, until both have ended or either has failed.
-func tunnel(ctx context.Context, x *exchange, response *message.Response) {
+func tunnel(x *exchange, response *message.Response) {
 	defer response.Tunnel.Close()
-	accept := response.Fields
-	accept.RemoveHopByHop()
-	accept = append(message.Fields{{Name: "Connection", Value: "Upgrade"}, {Name: "Upgrade", Value: x.request.Upgrade}}, accept...)
-	client, err := x.w.Tunnel(accept)
+	response.Fields.RemoveHopByHop()
+	client, err := x.w.Tunnel(response.Fields)
 	if err != nil {
 		x.err = "client: " + err.Error()
 		return
 	}
 	defer client.Close()
-	up := make(chan error, 1)
+	up := make(chan int64, 1)
 	go func() {
 		n, err := pipe(response.Tunnel, client)
-		x.bytesIn.Add(n)
 		if err != nil {
 			client.Close()
 			response.Tunnel.Close()
 		}
-		up <- err
+		up <- n
 	}()
 	n, err := pipe(client, response.Tunnel)
 	x.w.bytes += n
@@ -195,14 +205,17 @@ func tunnel(ctx context.Context, x *exchange, response *message.Response) {
 	// The target has ended; a client that does not end within this time is cut, so that no half-open tunnel stays.
 	timer := time.AfterFunc(tunnelLinger, func() { client.Close(); response.Tunnel.Close() })
 	defer timer.Stop()
-	<-up
+	x.bytesIn = <-up
 }
 
 const tunnelLinger = 10 * time.Second
 
+// buffers are for tunnels.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
 // pipe copies until src ends, and passes the end on.
 func pipe(dst io.WriteCloser, src io.Reader) (int64, error) {
-	buffer := buffers.Get().(*[bufferSize]byte)
+	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buffer[:])
 	if err != nil {
@@ -216,11 +229,14 @@ func pipe(dst io.WriteCloser, src io.Reader) (int64, error) {
 
 // hostname is the canonical name of a Host or :authority value; its port does not matter for routing.
 func hostname(host string) (string, bool) {
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		if strings.Trim(port, "0123456789") != "" {
+	if colon := strings.LastIndexByte(host, ':'); colon >= 0 && (host[0] == '[') == strings.HasSuffix(host[:colon], "]") {
+		if host[0] != '[' && strings.IndexByte(host, ':') != colon {
+			return config.CanonicalHost(host) // a bare IPv6 address
+		}
+		if strings.Trim(host[colon+1:], "0123456789") != "" {
 			return "", false
 		}
-		host = name
+		host = host[:colon]
 	}
 	return config.CanonicalHost(host)
 }
@@ -251,15 +267,4 @@ func (w *countingWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
 func (w *countingWriter) Abort() {
 	w.aborted = true
 	w.Writer.Abort()
-}
-
-type countingBody struct {
-	message.Body
-	n *atomic.Int64
-}
-
-func (b *countingBody) Read(p []byte) (int, error) {
-	n, err := b.Body.Read(p)
-	b.n.Add(int64(n))
-	return n, err
 }

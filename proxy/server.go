@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"padlock/handshake"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
+	"padlock/proxy/park"
 )
 
 // CertificateSource has a certificate for a handshake. (nil, nil) refuses the name: the client sees unrecognized_name.
@@ -52,6 +54,7 @@ type Server struct {
 	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
 	access   *accessLog
 	http1    *http1.Server
+	lot      *park.Lot // nil where connections cannot be parked
 	http2    *http2.Server
 	slots    chan struct{}  // one per open connection
 	open     sync.WaitGroup // connections before their front has them
@@ -107,7 +110,15 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	s.http1 = http1.NewServer(http1.ServerOptions{Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Head: s.cfg.Limits.Head, Log: s.deps.Log})
+	o := http1.ServerOptions{
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: s.cfg.Limits.BodyRate, Head: s.cfg.Limits.Head, Log: s.deps.Log,
+	}
+	if s.lot, err = park.New(); err == nil {
+		o.Park = s.lot
+	} else if !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("preparing to wait for idle connections: %w", err)
+	}
+	s.http1 = http1.NewServer(o)
 	return nil
 }
 
@@ -120,6 +131,9 @@ func (s *Server) shutdown(redirect *http.Server) {
 	}
 	fronts.Wait()
 	s.open.Wait()
+	if s.lot != nil {
+		_ = s.lot.Close() // nothing is parked any more
+	}
 	s.state.Load().close()
 	s.access.close()
 }

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bytes"
 	"strings"
 	"unsafe"
 
@@ -31,7 +30,7 @@ var (
 	errExpectation = &refusal{417, "only 100-continue can be expected"}
 )
 
-const maxFields = 256
+const maxFields = 200 // more are refused, whoever sends them
 
 // head is a parsed request head. Its strings alias the bytes that it was parsed from.
 type head struct {
@@ -56,22 +55,9 @@ func (h *head) parse(b []byte) error {
 	if err := h.requestLine(line); err != nil {
 		return err
 	}
-	for {
-		line, rest, ok = strings.Cut(rest, "\r\n")
-		if !ok {
-			return errField
-		}
-		if line == "" {
-			break
-		}
-		if len(h.fields) == maxFields {
-			return errFields
-		}
-		field, ok := parseField(line)
-		if !ok {
-			return errField
-		}
-		h.fields = append(h.fields, field)
+	var err error
+	if h.fields, err = parseFields(rest, h.fields); err != nil {
+		return err
 	}
 	return h.interpret()
 }
@@ -130,6 +116,26 @@ func (h *head) setTarget(target string) error {
 	return nil
 }
 
+// parseFields reads field lines up to and with the empty line, and appends them to fields.
+func parseFields(text string, fields message.Fields) (message.Fields, error) {
+	for {
+		line, rest, ok := strings.Cut(text, "\r\n")
+		switch {
+		case !ok:
+			return fields, errField
+		case line == "":
+			return fields, nil
+		case len(fields) == maxFields:
+			return fields, errFields
+		}
+		field, ok := parseField(line)
+		if !ok {
+			return fields, errField
+		}
+		fields, text = append(fields, field), rest
+	}
+}
+
 // parseField is RFC 9112 section 5: no space before the colon, no folding.
 func parseField(line string) (message.Field, bool) {
 	name, value, ok := strings.Cut(line, ":")
@@ -152,51 +158,37 @@ func (h *head) interpret() error {
 	h.keepAlive = h.minor == 1
 	kept := h.fields[:0]
 	for _, f := range h.fields {
-		switch len(f.Name) { // most fields have another length, and need no comparison
-		case len("Host"):
-			if strings.EqualFold(f.Name, "Host") {
-				hosts++
-				host = f.Value
-				continue
+		switch {
+		case message.Is(f.Name, "Host"):
+			hosts++
+			host = f.Value
+			continue
+		case message.Is(f.Name, "Content-Length"):
+			lengths++
+			length = f.Value
+			continue
+		case message.Is(f.Name, "Transfer-Encoding"):
+			encodings++
+			encoding = f.Value
+			continue
+		case message.Is(f.Name, "Expect"):
+			if !message.Is(f.Value, "100-continue") {
+				return errExpectation
 			}
-		case len("Content-Length"):
-			if strings.EqualFold(f.Name, "Content-Length") {
-				lengths++
-				length = f.Value
-				continue
-			}
-		case len("Transfer-Encoding"):
-			if strings.EqualFold(f.Name, "Transfer-Encoding") {
-				encodings++
-				encoding = f.Value
-				continue
-			}
-		case len("Connection"):
-			if strings.EqualFold(f.Name, "Connection") {
-				h.connection(f.Value)
-			}
-		case len("Expect"):
-			if strings.EqualFold(f.Name, "Expect") {
-				if !strings.EqualFold(f.Value, "100-continue") {
-					return errExpectation
-				}
-				h.expect = h.minor == 1
-				continue
-			}
-		case len("Trailer"):
-			if strings.EqualFold(f.Name, "Trailer") {
-				for name := range strings.SplitSeq(f.Value, ",") {
-					if name = strings.Trim(name, " \t"); token(name) {
-						h.declared = append(h.declared, name)
-					}
-				}
-			}
+			h.expect = h.minor == 1
+			continue
+		case message.Is(f.Name, "Connection"):
+			h.connection(f.Value)
+		case message.Is(f.Name, "Trailer"):
+			h.declare(f.Value)
 		}
 		kept = append(kept, f)
 	}
 	h.fields = kept
 	if h.upgrade != "" { // Connection asked for it
-		h.upgrade = strings.ToLower(h.fields.Value("Upgrade"))
+		if h.upgrade = h.fields.Value("Upgrade"); message.Is(h.upgrade, "websocket") {
+			h.upgrade = "websocket"
+		}
 	}
 	if hosts > 1 || hosts == 0 && h.minor == 1 || !validHost(host) && hosts == 1 {
 		return errHost
@@ -209,14 +201,23 @@ func (h *head) interpret() error {
 	return h.framing(lengths, length, encodings, encoding)
 }
 
+// declare notes the names of trailers.
+func (h *head) declare(value string) {
+	for name := range strings.SplitSeq(value, ",") {
+		if name = strings.Trim(name, " \t"); token(name) {
+			h.declared = append(h.declared, name)
+		}
+	}
+}
+
 func (h *head) connection(value string) {
 	for item := range strings.SplitSeq(value, ",") {
 		switch item = strings.Trim(item, " \t"); {
-		case strings.EqualFold(item, "close"):
+		case message.Is(item, "close"):
 			h.keepAlive = false
-		case strings.EqualFold(item, "keep-alive") && h.minor == 0:
+		case message.Is(item, "keep-alive") && h.minor == 0:
 			h.keepAlive = true
-		case strings.EqualFold(item, "upgrade") && h.minor == 1:
+		case message.Is(item, "upgrade") && h.minor == 1:
 			h.upgrade = "?" // until Upgrade is read
 		}
 	}
@@ -229,7 +230,7 @@ func (h *head) framing(lengths int, length string, encodings int, encoding strin
 		return errBothLengths
 	case encodings > 0 && h.minor == 0:
 		return errEncoding
-	case encodings > 1 || encodings == 1 && !strings.EqualFold(encoding, "chunked"):
+	case encodings > 1 || encodings == 1 && !message.Is(encoding, "chunked"):
 		return errEncoding
 	case encodings == 1:
 		h.length = -1
@@ -284,13 +285,4 @@ func token(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// headEnd is the index just past the empty line that ends a head; 0 if it has not come. from is how much was looked at before.
-func headEnd(b []byte, from int) int {
-	from = max(0, from-3)
-	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
-		return from + i + 4
-	}
-	return 0
 }

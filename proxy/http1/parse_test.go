@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -150,25 +151,24 @@ func FuzzChunks(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n0\r\n\r\n"))
 	f.Add([]byte("3;x=y\r\nabc\r\n0\r\nA: b\r\n\r\n"))
 	f.Add([]byte("fffffffffffffffff\r\n"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		r := &reader{buf: bytes.Clone(content), end: len(content), conn: ended{}}
-		r.deadline = noDeadline
-		b := &body{r: r, chunked: true, limit: 1 << 10}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b := &body{content: content{r: &reader{buf: bytes.Clone(text), end: len(text), source: ended{}, limit: noDeadline()}, chunked: true, limit: 1 << 10}}
+		b.answered = new(atomic.Bool)
 		ours, err := io.ReadAll(b)
 		if err != nil {
 			return
 		}
 		head := "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-		request, err := http.ReadRequest(bufio.NewReader(io.MultiReader(strings.NewReader(head), bytes.NewReader(content))))
+		request, err := http.ReadRequest(bufio.NewReader(io.MultiReader(strings.NewReader(head), bytes.NewReader(text))))
 		if err != nil {
 			t.Fatal(err)
 		}
 		theirs, err := io.ReadAll(request.Body)
 		if err != nil && !strings.Contains(err.Error(), "trailer") && !strings.Contains(err.Error(), "malformed MIME") && !strings.Contains(err.Error(), "too much") {
-			t.Fatalf("net/http refuses %q: %v", content, err)
+			t.Fatalf("net/http refuses %q: %v", text, err)
 		}
 		if !bytes.Equal(ours, theirs) {
-			t.Fatalf("%q: %q, net/http: %q", content, ours, theirs)
+			t.Fatalf("%q: %q, net/http: %q", text, ours, theirs)
 		}
 	})
 }

@@ -3,8 +3,8 @@
 //	server := http1.NewServer(http1.ServerOptions{Handler: h})
 //	server.ServeConn(conn)   // until the client or Shutdown ends it
 //
-// The server's side is padlock's own: strict, so that no backend reads a message otherwise than padlock did, and without
-// allocations in the steady state. The client's side is adapted from net/http.
+// Both sides are strict, so that no backend reads a message otherwise than padlock did, and no client its response. Neither
+// allocates in the steady state: strings alias the buffers that they came in, and what an exchange needs is pooled.
 package http1
 
 import (
@@ -29,8 +29,19 @@ type ServerOptions struct {
 	Header  time.Duration // first byte of a head to its end
 	Idle    time.Duration // between requests
 	Stall   time.Duration // no progress in a body
+	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head    int           // bytes of a head
 	Log     *slog.Logger
+	Park    Parker // nil: idle connections keep their goroutine and buffer
+}
+
+// Parker waits for connections on which nothing happens.
+type Parker interface {
+	// Park calls wake once, from a goroutine of its own: when c can be read, has failed, or the idle time is over, which expired tells.
+	// It reports false, and does nothing, where c cannot be parked. Nobody closes a parked connection.
+	Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool
+	// Unpark takes c back; it reports false when c is not parked, or wake is on its way.
+	Unpark(c net.Conn) bool
 }
 
 // Server speaks HTTP/1.1 on connections that have finished their handshake. It is safe for use from many goroutines.
@@ -54,21 +65,21 @@ func NewServer(o ServerOptions) *Server {
 	return &Server{o: o, conns: map[*connection]bool{}, empty: make(chan struct{})}
 }
 
-// ServeConn answers requests until the client or Shutdown ends the connection, and closes it.
+// ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
+// It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
 	c := &connection{server: s, conn: conn}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	defer c.cancel()
-	defer conn.Close()
-	if !s.setIdle(c, false) {
+	c.limit.set = conn.SetReadDeadline
+	s.mu.Lock()
+	ended := s.closing.Load()
+	if !ended {
+		s.conns[c] = false
+	}
+	s.mu.Unlock()
+	if ended {
+		conn.Close()
 		return
 	}
-	defer s.forget(c)
-	defer func() {
-		if cause := recover(); cause != nil {
-			s.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
-		}
-	}()
 	c.serve()
 }
 
@@ -108,12 +119,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if len(s.conns) == 0 {
 		s.emptied()
 	}
+	var parked []*connection
 	for c, idle := range s.conns {
-		if idle {
+		switch {
+		case !idle:
+		case s.o.Park != nil && s.o.Park.Unpark(c.conn):
+			parked = append(parked, c)
+		default:
 			c.conn.Close()
 		}
 	}
 	s.mu.Unlock()
+	for _, c := range parked {
+		c.end()
+	}
 	select {
 	case <-s.empty:
 		return nil
@@ -121,7 +140,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for c := range s.conns {
-		c.cancel()
+		c.ctx.Cancel()
 		c.conn.Close()
 	}
 	s.mu.Unlock()
@@ -130,123 +149,170 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 const (
-	bufferSize  = 4 << 10
-	writeBuffer = 16 << 10 // what one TLS record holds
+	readBuffer  = 4 << 10
+	writeBuffer = 32 << 10 // two TLS records; larger ones gained nothing
+	parkAfter   = time.Second
 )
 
 var (
-	readBuffers  = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	exchanges    = sync.Pool{New: func() any { return new(exchange) }}
 	writeBuffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
 )
 
-// connection is one client's. Its exchanges follow each other; what they need is reused.
+// connection is one client's: all that is left of it while it is parked.
 type connection struct {
 	server *Server
 	conn   Conn
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx    message.Context
+	limit  deadline
+	*exchange
+}
 
-	first   [1]byte // read while idle, without a buffer
+// exchange is what a connection needs while requests come. Exchanges follow each other, and use it again.
+type exchange struct {
 	reader  reader
 	head    head
 	body    body
 	writer  writer
 	request message.Request
-
-	writeUntil time.Time // the deadline that stands
-	watcher    watcher
+	watcher watcher
+	room    [readBuffer]byte
 }
 
+// serve answers requests until the connection ends or is parked.
 func (c *connection) serve() {
-	for {
-		if !c.server.setIdle(c, true) || !c.await() {
+	parked := false
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			c.exchange = nil // somebody may still use it
+		}
+		if !parked {
+			c.end()
+		}
+	}()
+	c.equip()
+	for c.server.setIdle(c, true) {
+		if err := c.await(); err != nil {
+			if timedOut(err) {
+				parked = c.park()
+			}
 			return
 		}
-		if !c.server.setIdle(c, false) {
-			return
-		}
-		again := c.exchange()
-		if !again {
-			return
-		}
-		if c.server.closing.Load() {
+		if !c.server.setIdle(c, false) || !c.serveOne() || c.server.closing.Load() {
 			return
 		}
 	}
 }
 
-// await waits for the first byte of a request. An idle connection holds no buffer.
-func (c *connection) await() bool {
+func (c *connection) end() {
+	c.ctx.Cancel()
+	c.conn.Close()
+	c.strip()
+	c.server.forget(c)
+}
+
+func (c *connection) equip() {
+	if c.exchange == nil {
+		c.exchange = exchanges.Get().(*exchange)
+		c.reader = reader{source: c.conn, limit: &c.limit, buf: c.room[:]}
+	}
+}
+
+// strip gives back what only requests need.
+func (c *connection) strip() {
+	x := c.exchange
+	if x == nil {
+		return
+	}
+	c.exchange = nil
+	x.reader, x.request, x.writer.c = reader{}, message.Request{}, nil
+	clear(x.head.fields[:cap(x.head.fields)])
+	x.watcher.stop()
+	exchanges.Put(x)
+}
+
+// await waits for the first byte of a request: until the client has been idle for too long or, where it can be parked, idle at all.
+func (c *connection) await() error {
 	if c.reader.at < c.reader.end {
-		return true // pipelined
+		return nil // pipelined
 	}
-	if pooled := c.reader.buf; len(pooled) == bufferSize {
-		readBuffers.Put((*[bufferSize]byte)(pooled))
+	wait := c.server.o.Idle
+	if c.server.o.Park != nil {
+		wait = min(wait, parkAfter)
 	}
-	c.reader = reader{}
-	_ = c.conn.SetReadDeadline(time.Now().Add(c.server.o.Idle))
-	n, err := c.conn.Read(c.first[:])
-	if n == 0 || err != nil {
+	c.limit.until(time.Now().Add(wait))
+	return c.reader.fill()
+}
+
+// park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to end.
+func (c *connection) park() bool {
+	idle := c.server.o.Idle - parkAfter
+	if c.server.o.Park == nil || idle <= 0 {
 		return false
 	}
-	buf := readBuffers.Get().(*[bufferSize]byte)
-	buf[0] = c.first[0]
-	c.reader = reader{conn: c.conn, buf: buf[:], end: 1, deadline: c.readDeadline}
-	return true
+	c.strip()
+	c.limit.until(time.Time{})
+	c.limit.expired() // disarms
+	return c.server.o.Park.Park(c.conn, idle, func(expired bool) {
+		if expired {
+			c.end()
+			return
+		}
+		c.serve()
+	})
 }
 
-func (c *connection) readDeadline(d time.Duration) {
-	var at time.Time
-	if d > 0 {
-		at = time.Now().Add(d)
-	}
-	_ = c.conn.SetReadDeadline(at)
-}
-
-// write bounds how long a client may take nothing: between once and twice the stall time, so that not every write sets a timer.
+// write bounds how long a client may take nothing: not exactly, so that not every write sets a timer.
 func (c *connection) write(p []byte) error {
-	if now := time.Now(); c.writeUntil.Sub(now) < c.server.o.Stall {
-		c.writeUntil = now.Add(2 * c.server.o.Stall)
-		_ = c.conn.SetWriteDeadline(c.writeUntil)
+	stall := c.server.o.Stall
+	if now := time.Now(); c.writer.until.Sub(now) < stall {
+		c.writer.until = now.Add(stall + stall/2)
+		_ = c.conn.SetWriteDeadline(c.writer.until)
 	}
 	_, err := c.conn.Write(p)
 	return err
 }
 
-// exchange reads one request and answers it. It reports whether another can follow.
-func (c *connection) exchange() bool {
-	err := c.readHead()
+// serveOne reads one request and answers it. It reports whether another can follow.
+func (c *connection) serveOne() bool {
+	c.limit.until(time.Now().Add(c.server.o.Header))
+	text, err := c.readHead()
 	if err == nil {
-		err = c.head.parse(c.reader.buf[:c.reader.pinned])
+		err = c.head.parse(text)
 	}
-	var no *refusal
-	switch {
-	case errors.As(err, &no):
-		c.refuse(no)
-		return false
-	case err != nil:
-		return false
-	}
-	buffer := writeBuffers.Get().(*[writeBuffer]byte)
-	defer writeBuffers.Put(buffer)
-	c.writer = writer{c: c, buf: buffer[:0]}
-	w := &c.writer
-	c.prepare()
-	c.watch()
-	c.server.o.Handler.Serve(c.ctx, &c.request, w)
-	c.unwatch()
-	whole := w.end()
-	if w.tunnelled {
-		return false
-	}
-	readAll := c.request.Body == nil || c.body.finish(c.kick)
-	if !whole || w.close || c.ctx.Err() != nil {
-		if whole {
-			c.linger()
+	if err != nil {
+		var no *refusal
+		if errors.As(err, &no) {
+			c.refuse(no)
 		}
 		return false
 	}
-	if !readAll {
+	c.limit.until(time.Time{})
+	buffer := writeBuffers.Get().(*[writeBuffer]byte)
+	defer writeBuffers.Put(buffer)
+	c.writer.reset(c, buffer[:0])
+	c.prepare()
+	c.watch()
+	c.server.o.Handler.Serve(&c.ctx, &c.request, &c.writer)
+	c.unwatch()
+	return c.settle()
+}
+
+// settle ends an exchange, and reports whether another can follow.
+func (c *connection) settle() bool {
+	whole := c.writer.end()
+	if c.writer.tunnelled {
+		return false
+	}
+	readAll := c.request.Body == nil || c.body.finish()
+	if !whole {
+		c.cut()
+	}
+	if !whole || c.ctx.Err() != nil {
+		return false
+	}
+	if c.writer.close || !readAll {
 		c.linger()
 		return false
 	}
@@ -254,47 +320,20 @@ func (c *connection) exchange() bool {
 	return true
 }
 
-// readHead reads until the empty line, within time and size.
-func (c *connection) readHead() error {
+// readHead skips empty lines, which some clients leave behind a body (RFC 9112 section 2.2).
+func (c *connection) readHead() ([]byte, error) {
 	r := &c.reader
-	c.readDeadline(c.server.o.Header)
-	for looked := 0; ; {
-		data := r.buffered()
-		for len(data) >= 2 && data[0] == '\r' && data[1] == '\n' { // RFC 9112 section 2.2: left over by some clients after a body
-			r.at += 2
-			data, looked = r.buffered(), 0
-		}
-		if end := headEnd(data, looked); end > 0 {
-			if end > c.server.o.Head {
-				return errHead
+	for {
+		for r.end-r.at < 2 {
+			if err := r.fill(); err != nil {
+				return nil, err
 			}
-			r.buf = r.buf[r.at:] // the head begins the buffer, and stays
-			r.end -= r.at
-			r.at, r.pinned = end, end
-			c.readDeadline(0)
-			return nil
 		}
-		if bareLine(data, looked) {
-			return errLine
+		if r.buf[r.at] != '\r' || r.buf[r.at+1] != '\n' {
+			return r.head(c.server.o.Head)
 		}
-		if looked = len(data); looked > c.server.o.Head {
-			return errHead
-		}
-		if err := r.fill(); err != nil {
-			return err
-		}
+		r.at += 2
 	}
-}
-
-// bareLine notices early a head whose lines do not end in CRLF, which would otherwise be waited for until the timeout.
-// from is how much was looked at before: a client that sends byte by byte must not cost more than its bytes.
-func bareLine(data []byte, from int) bool {
-	for i := from; i < len(data); i++ {
-		if data[i] == '\n' && (i == 0 || data[i-1] != '\r') {
-			return true
-		}
-	}
-	return false
 }
 
 // prepare fills in the request from the parsed head.
@@ -311,8 +350,10 @@ func (c *connection) prepare() {
 	if h.length == 0 {
 		return
 	}
-	c.body = body{r: &c.reader, stall: c.server.o.Stall, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head}
+	c.body.reset(content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head})
+	c.body.stall, c.body.rate, c.body.answered = c.server.o.Stall, c.server.o.Rate, &c.writer.sent
 	if h.expect {
+		c.request.Expect = true
 		c.body.ask = c.writer.proceed
 	}
 	c.request.Body = &c.body
@@ -321,22 +362,13 @@ func (c *connection) prepare() {
 // compact moves what was pipelined to the front for the next head.
 func (c *connection) compact() {
 	r := &c.reader
-	rest := r.buf[r.at:r.end]
-	if len(rest) == 0 {
-		if full := r.buf[:cap(r.buf)]; len(full) == bufferSize {
-			r.buf = full
-		} else {
-			r.buf = nil // a slice of a larger one, or not from the pool
-		}
-		r.at, r.end, r.pinned = 0, 0, 0
+	rest := r.buffered()
+	if len(rest) > len(c.room) {
+		rest = append([]byte(nil), rest...)
+		*r = reader{source: c.conn, limit: &c.limit, buf: rest, end: len(rest)}
 		return
 	}
-	fresh := readBuffers.Get().(*[bufferSize]byte)
-	buf := fresh[:]
-	if len(rest) > len(buf) {
-		buf = make([]byte, 2*len(rest))
-	}
-	*r = reader{conn: c.conn, buf: buf, end: copy(buf, rest), deadline: c.readDeadline}
+	*r = reader{source: c.conn, limit: &c.limit, buf: c.room[:], end: copy(c.room[:], rest)}
 }
 
 func (c *connection) refuse(no *refusal) {
@@ -346,8 +378,12 @@ func (c *connection) refuse(no *refusal) {
 	c.linger()
 }
 
-// kick ends a read that waits for the client.
-func (c *connection) kick() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
+// cut ends the connection below TLS: a close_notify would tell the client that the response is whole (RFC 9112 section 9.8).
+func (c *connection) cut() {
+	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
+		below.NetConn().Close()
+	}
+}
 
 // linger ends our side and takes what the client still sends, for a moment: closing at once would reset the connection,
 // and the client could lose our last response.
@@ -356,8 +392,8 @@ func (c *connection) linger() {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.readDeadline(drainTime)
-	_, _ = io.CopyN(io.Discard, c.conn, maxDrain)
+	c.limit.until(time.Now().Add(drainTime))
+	_, _ = io.CopyN(io.Discard, &c.reader, maxDrain)
 }
 
 // tunnel is the client's side after a 101: first what it had sent along, then the connection.
@@ -369,7 +405,7 @@ func (t *tunnel) Read(p []byte) (int, error) {
 		t.c.reader.at += n
 		return n, nil
 	}
-	return t.c.conn.Read(p)
+	return t.c.reader.Read(p)
 }
 
 func (t *tunnel) Write(p []byte) (int, error) {

@@ -22,7 +22,7 @@ type ended struct{ Conn }
 
 func (ended) Read([]byte) (int, error) { return 0, io.EOF }
 
-func noDeadline(time.Duration) {}
+func noDeadline() *deadline { return &deadline{set: func(time.Time) error { return nil }} }
 
 // plain is a TCP connection as the server wants it.
 type plain struct {
@@ -32,12 +32,12 @@ type plain struct {
 
 func (p *plain) Facts() *message.Conn { return &p.facts }
 
-type handler func(context.Context, *message.Request, message.Writer)
+type handler func(*message.Context, *message.Request, message.Writer)
 
-func (h handler) Serve(ctx context.Context, r *message.Request, w message.Writer) { h(ctx, r, w) }
+func (h handler) Serve(ctx *message.Context, r *message.Request, w message.Writer) { h(ctx, r, w) }
 
 // echo answers with what it was asked, and its content.
-func echo(_ context.Context, r *message.Request, w message.Writer) {
+func echo(_ *message.Context, r *message.Request, w message.Writer) {
 	text := r.Method + " " + r.Target + " "
 	if r.Body != nil {
 		content, err := io.ReadAll(r.Body)
@@ -151,7 +151,7 @@ func TestARequestMayComeInAnyPieces(t *testing.T) {
 // What is refused gets its status, and nothing that follows on that connection is read as a request.
 func TestWhatIsRefusedEndsTheConnection(t *testing.T) {
 	var served atomic.Int32
-	address := serve(t, func(ctx context.Context, r *message.Request, w message.Writer) { served.Add(1); echo(ctx, r, w) }, nil)
+	address := serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) { served.Add(1); echo(ctx, r, w) }, nil)
 	smuggled := "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 	for text, status := range map[string]int{
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": 400,
@@ -178,7 +178,7 @@ func TestWhatIsRefusedEndsTheConnection(t *testing.T) {
 // Content that is malformed or cut short never looks whole to the handler, and never becomes a request.
 func TestMalformedContentIsNeverWhole(t *testing.T) {
 	whole := make(chan string, 1)
-	address := serve(t, func(_ context.Context, r *message.Request, w message.Writer) {
+	address := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
 		content, err := io.ReadAll(r.Body)
 		if err == nil {
 			whole <- string(content)
@@ -216,7 +216,7 @@ func TestContinueIsSentWhenTheContentIsWanted(t *testing.T) {
 		t.Errorf("%q", content)
 	}
 	// A handler that does not want it: the final status comes at once, and the connection ends, because the content may come or not.
-	c, r = dial(t, serve(t, func(_ context.Context, _ *message.Request, w message.Writer) { _ = w.Head(403, nil, 0) }, nil))
+	c, r = dial(t, serve(t, func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(403, nil, 0) }, nil))
 	io.WriteString(c, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
 	if status, _, _ := answer(t, r, "POST"); status != 403 {
 		t.Errorf("%d", status)
@@ -227,7 +227,7 @@ func TestContinueIsSentWhenTheContentIsWanted(t *testing.T) {
 }
 
 func TestContentIsFramedAsTheClientUnderstands(t *testing.T) {
-	stream := func(_ context.Context, r *message.Request, w message.Writer) {
+	stream := func(_ *message.Context, r *message.Request, w message.Writer) {
 		_ = w.Interim(103, message.Fields{{Name: "Link", Value: "x"}})
 		_ = w.Head(200, message.Fields{{Name: "X", Value: "a\r\nInjected: b"}}, -1)
 		_, _ = io.WriteString(w, "one ")
@@ -261,7 +261,7 @@ func TestContentIsFramedAsTheClientUnderstands(t *testing.T) {
 // Content beyond the announced length stays here, and content that falls short breaks the connection off: both would shift what follows.
 func TestAnnouncedLengthsAreKept(t *testing.T) {
 	for _, content := range []string{"short", "much too long"} {
-		c, r := dial(t, serve(t, func(_ context.Context, _ *message.Request, w message.Writer) {
+		c, r := dial(t, serve(t, func(_ *message.Context, _ *message.Request, w message.Writer) {
 			_ = w.Head(200, nil, 8)
 			_, _ = io.WriteString(w, content)
 		}, nil))
@@ -276,7 +276,7 @@ func TestAnnouncedLengthsAreKept(t *testing.T) {
 
 func TestAClientThatGoesAwayEndsTheContext(t *testing.T) {
 	gone := make(chan struct{})
-	address := serve(t, func(ctx context.Context, r *message.Request, w message.Writer) {
+	address := serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) {
 		<-ctx.Done()
 		close(gone)
 	}, nil)
@@ -293,7 +293,7 @@ func TestAClientThatGoesAwayEndsTheContext(t *testing.T) {
 
 // While a handler takes its time, the next request may come; it is neither lost nor read too early.
 func TestARequestThatComesWhileAnotherIsAnswered(t *testing.T) {
-	c, r := dial(t, serve(t, func(ctx context.Context, r *message.Request, w message.Writer) {
+	c, r := dial(t, serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) {
 		time.Sleep(3 * patience)
 		echo(ctx, r, w)
 	}, nil))
@@ -309,7 +309,7 @@ func TestARequestThatComesWhileAnotherIsAnswered(t *testing.T) {
 
 // The answer may come while the content still does; the content that nobody wants does not become the next request.
 func TestAnEarlyAnswer(t *testing.T) {
-	address := serve(t, func(_ context.Context, r *message.Request, w message.Writer) {
+	address := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
 		_ = w.Head(413, nil, 3)
 		_, _ = io.WriteString(w, "big")
 	}, nil)
@@ -345,7 +345,7 @@ func TestSlowHeadsAndIdleConnectionsAreCut(t *testing.T) {
 
 // One request after another allocates next to nothing here: what remains is the test's own and net's.
 func BenchmarkKeepAlive(b *testing.B) {
-	s := NewServer(ServerOptions{Handler: handler(func(_ context.Context, _ *message.Request, w message.Writer) {
+	s := NewServer(ServerOptions{Handler: handler(func(_ *message.Context, _ *message.Request, w message.Writer) {
 		_ = w.Head(200, nil, 5)
 		_, _ = w.Write([]byte("hello"))
 	}), Header: time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler)})

@@ -3,12 +3,13 @@ package http1
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
-	"net/http"
+	"sync"
+	"syscall"
 	"time"
 
 	"padlock/proxy/message"
-	"padlock/proxy/nethttp"
 )
 
 // TransportOptions say how a backend is reached.
@@ -21,36 +22,155 @@ type TransportOptions struct {
 
 const (
 	maxResponseHead = 256 << 10
-	idleBackends    = 256
-	idleBackendTime = 90 * time.Second
-	expectContinue  = time.Second
+	maxInterim      = 10
+	maxIdle         = 256
+	idleTime        = 90 * time.Second
+	expectContinue  = time.Second // for a backend's 100, which it may never send (RFC 9110 section 10.1.1)
 )
 
-// NewTransport returns a pool of connections to one backend.
-func NewTransport(o TransportOptions) (back message.RoundTripper, closeIdle func()) {
-	dialer := &net.Dialer{Timeout: o.Connect, KeepAlive: 15 * time.Second}
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, o.Network, o.Address)
-		},
-		TLSClientConfig:        o.TLS,
-		TLSHandshakeTimeout:    o.Connect,
-		DisableCompression:     true,
-		MaxIdleConns:           idleBackends,
-		MaxIdleConnsPerHost:    idleBackends,
-		IdleConnTimeout:        idleBackendTime,
-		ResponseHeaderTimeout:  o.ResponseHeader,
-		ExpectContinueTimeout:  expectContinue,
-		MaxResponseHeaderBytes: maxResponseHead,
-		ReadBufferSize:         32 << 10,
-		WriteBufferSize:        32 << 10,
+// Transport is a pool of connections to one backend. It is safe for use from many goroutines.
+type Transport struct {
+	o      TransportOptions
+	dialer net.Dialer
+
+	mu     sync.Mutex
+	idle   []*backend // the one used last is used next, so that the others can age
+	reaper *time.Timer
+	closed bool
+}
+
+var _ message.RoundTripper = (*Transport)(nil)
+
+// NewTransport dials nothing yet.
+func NewTransport(o TransportOptions) *Transport {
+	return &Transport{o: o, dialer: net.Dialer{Timeout: o.Connect, KeepAlive: 15 * time.Second}}
+}
+
+// RoundTrip implements message.RoundTripper. A request goes out again, on another connection, where the backend surely has not
+// acted on it: its connection was dead before anything was sent, or died without a byte of an answer to an idempotent request.
+func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
+	fresh := false
+	for {
+		b, err := t.connection(ctx, fresh)
+		if err != nil {
+			return nil, err
+		}
+		reused := b.used
+		response, err := b.roundTrip(ctx, r, interim)
+		if err == nil {
+			return response, nil
+		}
+		b.destroy()
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !reused || b.answered || b.consumed:
+			return nil, err
+		case !b.asked:
+		case idempotent(r.Method) && !timedOut(err):
+			fresh = true // the pool may hold more that died together with this one
+		default:
+			return nil, err
+		}
 	}
-	scheme, host := "http", o.Address
-	if o.TLS != nil {
-		scheme = "https"
+}
+
+// idempotent is RFC 9110 section 9.2.2.
+func idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
 	}
-	if o.Network == "unix" {
-		host = "localhost"
+	return false
+}
+
+// connection takes the connection that was used last, or dials.
+func (t *Transport) connection(ctx *message.Context, fresh bool) (*backend, error) {
+	if !fresh {
+		t.mu.Lock()
+		if n := len(t.idle); n > 0 {
+			b := t.idle[n-1]
+			t.idle[n-1] = nil
+			t.idle = t.idle[:n-1]
+			t.mu.Unlock()
+			return b, nil
+		}
+		t.mu.Unlock()
 	}
-	return &nethttp.Back{Transport: transport, Scheme: scheme, Address: host}, transport.CloseIdleConnections
+	return t.dial(ctx)
+}
+
+func (t *Transport) dial(ctx *message.Context) (*backend, error) {
+	limited, cancel := context.WithTimeout(ctx, t.o.Connect)
+	defer cancel()
+	conn, err := t.dialer.DialContext(limited, t.o.Network, t.o.Address)
+	if err != nil {
+		return nil, err
+	}
+	b := &backend{transport: t, tcp: conn, conn: conn}
+	if raw, ok := conn.(syscall.Conn); ok {
+		b.raw, _ = raw.SyscallConn()
+	}
+	if t.o.TLS != nil {
+		secured := tls.Client(conn, t.o.TLS)
+		if err := secured.HandshakeContext(limited); err != nil {
+			conn.Close()
+			if limited.Err() != nil && ctx.Err() == nil {
+				err = &net.OpError{Op: "dial", Net: t.o.Network, Addr: conn.RemoteAddr(), Err: errors.New("TLS handshake timeout")}
+			}
+			return nil, err
+		}
+		b.conn = secured
+	}
+	b.limit.set = conn.SetReadDeadline
+	b.step = b.onReady
+	return b, nil
+}
+
+// put takes a connection back on which nothing is open any more.
+func (t *Transport) put(b *backend) {
+	b.used = true
+	b.idleSince = time.Now()
+	t.mu.Lock()
+	if t.closed || len(t.idle) >= maxIdle {
+		t.mu.Unlock()
+		b.destroy()
+		return
+	}
+	defer t.mu.Unlock()
+	t.idle = append(t.idle, b)
+	if t.reaper == nil {
+		t.reaper = time.AfterFunc(idleTime/2, t.reap)
+	}
+}
+
+// reap closes what has been idle for too long.
+func (t *Transport) reap() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := 0
+	for old < len(t.idle) && time.Since(t.idle[old].idleSince) > idleTime {
+		t.idle[old].destroy()
+		old++
+	}
+	t.idle = append(t.idle[:0], t.idle[old:]...)
+	clear(t.idle[len(t.idle):cap(t.idle)])
+	t.reaper = nil
+	if len(t.idle) > 0 && !t.closed {
+		t.reaper = time.AfterFunc(idleTime/2, t.reap)
+	}
+}
+
+// Close closes idle connections, and open ones when their exchange ends.
+func (t *Transport) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, b := range t.idle {
+		b.destroy()
+	}
+	t.idle = nil
+	if t.reaper != nil {
+		t.reaper.Stop()
+	}
 }

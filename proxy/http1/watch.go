@@ -15,22 +15,28 @@ const patience = 20 * time.Millisecond
 // watcher notices a client that goes away while a handler works, by reading ahead. What it reads is the next request.
 type watcher struct {
 	mu      sync.Mutex
-	timer   *time.Timer
+	owner   *connection // a late timer may belong to another
+	timer   *time.Timer // runs on from one exchange to the next: stopping it each time would cost more
+	running bool
+	began   time.Time
 	over    bool          // the exchange has ended
 	reading chan struct{} // closed when reading ahead has ended; nil while nobody does
 }
 
 // watch begins with an exchange.
 func (c *connection) watch() {
-	w := &c.watcher
+	x := c.exchange
+	w := &x.watcher
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.over = false
-	if w.timer == nil {
-		w.timer = time.AfterFunc(patience, c.look)
-		return
+	w.owner, w.over, w.began = c, false, time.Now()
+	switch {
+	case w.timer == nil:
+		w.timer = time.AfterFunc(patience, func() { c.look(x) })
+	case !w.running:
+		w.timer.Reset(patience)
 	}
-	w.timer.Reset(patience)
+	w.running = true
 }
 
 // unwatch ends reading ahead, before anybody else reads. It may be called more than once.
@@ -38,35 +44,49 @@ func (c *connection) unwatch() {
 	w := &c.watcher
 	w.mu.Lock()
 	w.over = true
-	w.timer.Stop()
 	reading := w.reading
 	w.mu.Unlock()
 	if reading == nil {
 		return
 	}
-	c.kick()
+	c.limit.kick()
 	<-reading
-	c.readDeadline(0)
+	c.limit.release()
+}
+
+// stop makes the watcher ready for another connection.
+func (w *watcher) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+		w.owner, w.timer, w.running = nil, nil, false
+	}
 }
 
 // look reads ahead once the request's own content has come whole.
-func (c *connection) look() {
-	w := &c.watcher
+func (c *connection) look(x *exchange) {
+	w := &x.watcher
 	w.mu.Lock()
+	if w.owner != c {
+		w.mu.Unlock()
+		return
+	}
 	if w.over || w.reading != nil {
+		w.running = false
 		w.mu.Unlock()
 		return
 	}
-	if c.request.Body != nil && !c.body.whole() {
-		w.timer.Reset(patience)
+	if wait := patience - time.Since(w.began); wait > 0 || x.request.Body != nil && !x.body.whole() {
+		w.timer.Reset(max(wait, patience/4))
 		w.mu.Unlock()
 		return
 	}
-	w.reading = make(chan struct{})
+	w.reading, w.running = make(chan struct{}), false
 	w.mu.Unlock()
 	var err error
-	if c.reader.at == c.reader.end { // else the next request has begun, and the client is there
-		err = c.reader.fill()
+	if x.reader.at == x.reader.end { // else the next request has begun, and the client is there
+		err = x.reader.fill()
 		if errors.Is(err, io.EOF) {
 			err = c.awaitFIN()
 		}
@@ -74,7 +94,7 @@ func (c *connection) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil && !w.over {
-		c.cancel()
+		c.ctx.Cancel()
 	}
 	close(w.reading)
 	w.reading = nil

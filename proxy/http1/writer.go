@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,28 +13,38 @@ import (
 
 // writer sends one response. One goroutine calls it, but for proceed, which the reader of the request's body calls.
 type writer struct {
-	c   *connection
-	buf []byte // not yet sent; the head shares a TLS record with the first content
+	c     *connection
+	buf   []byte    // not yet sent; the head goes out with the first content
+	until time.Time // the write deadline that stands
 
-	mu        sync.Mutex // guards sent and the connection against proceed
-	sent      bool       // a head was begun
-	status    int
-	left      int64 // of the announced content
+	mu        sync.Mutex  // guards the connection against proceed
+	sent      atomic.Bool // a final head was begun
+	left      int64       // of the announced content
 	chunked   bool
 	bodiless  bool // nothing may follow the head
-	unbounded bool // the content ends with the connection
 	close     bool // the connection ends with this response
+	unbounded bool // the content ends with the connection
+	ended     bool // the last chunk was written
 	aborted   bool
 	tunnelled bool
-	trailers  message.Fields
 	err       error
+}
+
+// reset makes the writer ready for another response. Nobody may be using it.
+func (w *writer) reset(c *connection, buf []byte) {
+	if w.c != c {
+		w.c, w.until = c, time.Time{}
+	}
+	w.buf, w.left, w.err = buf, 0, nil
+	w.chunked, w.bodiless, w.close, w.unbounded, w.ended, w.aborted, w.tunnelled = false, false, false, false, false, false, false
+	w.sent.Store(false)
 }
 
 // proceed sends 100 Continue, unless the response has begun: then the client knows already.
 func (w *writer) proceed() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sent {
+	if w.sent.Load() {
 		return nil
 	}
 	return w.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
@@ -57,21 +66,20 @@ func (w *writer) Interim(status int, fields message.Fields) error {
 // Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
 func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	w.mu.Lock()
-	w.sent = true
+	w.sent.Store(true)
 	w.mu.Unlock()
 	h := &w.c.head
-	w.status = status
 	w.bodiless = h.method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
 	w.buf = appendStatus(w.buf, status)
 	dated, announced := false, ""
 	for _, f := range fields {
 		switch {
-		case len(f.Name) == 4 && strings.EqualFold(f.Name, "Date"):
+		case message.Is(f.Name, "Date"):
 			dated = true
-		case len(f.Name) == 14 && strings.EqualFold(f.Name, "Content-Length"):
+		case message.Is(f.Name, "Content-Length"):
 			announced = f.Value
 			continue
-		case len(f.Name) == 17 && strings.EqualFold(f.Name, "Transfer-Encoding"):
+		case message.Is(f.Name, "Transfer-Encoding"):
 			continue
 		}
 		w.buf = appendField(w.buf, f.Name, f.Value)
@@ -111,6 +119,25 @@ func (w *writer) frame(status int, length int64, announced string) {
 	}
 }
 
+// chunkHead is the most that stands before a chunk's content: its size in hexadecimal, and CRLF.
+const chunkHead = 8 + 2
+
+// Room implements message.Writer.
+func (w *writer) Room() []byte {
+	free := cap(w.buf) - len(w.buf) - chunkHead - 2
+	if free < cap(w.buf)/8 {
+		if w.send() != nil {
+			return w.buf[:1]
+		}
+		free = cap(w.buf) - chunkHead - 2
+	}
+	start := len(w.buf)
+	if w.chunked {
+		start += chunkHead
+	}
+	return w.buf[start : start+free]
+}
+
 // Write implements io.Writer. Content beyond the announced length is an error, and never reaches the client.
 func (w *writer) Write(p []byte) (int, error) {
 	switch {
@@ -119,10 +146,11 @@ func (w *writer) Write(p []byte) (int, error) {
 	case w.bodiless || len(p) == 0:
 		return len(p), nil
 	case w.chunked:
-		w.buf = strconv.AppendUint(w.buf, uint64(len(p)), 16)
-		w.buf = append(w.buf, "\r\n"...)
-		w.put(p)
-		w.buf = append(w.buf, "\r\n"...)
+		if len(w.buf)+len(p)+chunkHead+2 > cap(w.buf) {
+			return w.large(p)
+		}
+		w.buf = append(strconv.AppendUint(w.buf, uint64(len(p)), 16), "\r\n"...)
+		w.buf = append(append(w.buf, p...), "\r\n"...)
 		return len(p), w.err
 	case !w.unbounded:
 		if int64(len(p)) > w.left {
@@ -135,22 +163,33 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), w.err
 }
 
-// put appends to the buffer, or fills it up and sends it with what does not fit.
+// large writes chunks of what fits.
+func (w *writer) large(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		n := copy(w.Room(), p)
+		if w.err != nil {
+			return total, w.err
+		}
+		_, _ = w.Write(p[:n])
+		total, p = total+n, p[n:]
+	}
+	return total, w.err
+}
+
+// put appends to the buffer, where what came from Room stands already, and sends it whenever it is full.
 func (w *writer) put(p []byte) {
-	if len(w.buf)+len(p) <= cap(w.buf) {
-		w.buf = append(w.buf, p...)
+	if end := len(w.buf); end < cap(w.buf) && &p[0] == &w.buf[:end+1][end] {
+		w.buf = w.buf[:end+len(p)]
 		return
 	}
-	room := cap(w.buf) - len(w.buf)
-	w.buf = append(w.buf, p[:room]...)
-	if w.send() != nil {
-		return
+	for len(p) > 0 && w.err == nil {
+		n := copy(w.buf[len(w.buf):cap(w.buf)], p)
+		w.buf, p = w.buf[:len(w.buf)+n], p[n:]
+		if len(p) > 0 {
+			_ = w.send()
+		}
 	}
-	if p = p[room:]; len(p) < cap(w.buf) {
-		w.buf = append(w.buf, p...)
-		return
-	}
-	w.err = w.c.write(p)
 }
 
 func (w *writer) send() error {
@@ -165,7 +204,12 @@ func (w *writer) send() error {
 func (w *writer) Flush() error { return w.send() }
 
 // Trailers implements message.Writer. Only chunked content can carry them.
-func (w *writer) Trailers(fields message.Fields) { w.trailers = fields }
+func (w *writer) Trailers(fields message.Fields) {
+	if w.chunked && !w.ended {
+		w.ended = true
+		w.buf = append(appendFields(append(w.buf, "0\r\n"...), fields), "\r\n"...)
+	}
+}
 
 // Abort implements message.Writer.
 func (w *writer) Abort() { w.aborted = true }
@@ -177,11 +221,11 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 		return nil, net.ErrClosed
 	}
 	w.mu.Lock()
-	w.sent, w.tunnelled = true, true
+	w.sent.Store(true)
 	w.mu.Unlock()
-	w.status = http.StatusSwitchingProtocols
-	w.buf = appendFields(appendStatus(w.buf, w.status), fields)
-	w.buf = append(w.buf, "\r\n"...)
+	w.tunnelled = true
+	w.buf = append(appendStatus(w.buf, http.StatusSwitchingProtocols), "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+	w.buf = append(appendFields(w.buf, fields), "\r\n"...)
 	if err := w.send(); err != nil {
 		return nil, err
 	}
@@ -191,17 +235,18 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 // end completes the response. It reports whether it is whole.
 func (w *writer) end() bool {
 	switch {
-	case w.aborted || w.tunnelled || w.err != nil || !w.sent || w.left > 0 && !w.bodiless:
+	case w.aborted || w.tunnelled || w.err != nil || !w.sent.Load() || w.left > 0 && !w.bodiless:
 		return false
 	case w.chunked && !w.bodiless:
-		w.buf = append(w.buf, "0\r\n"...)
-		w.buf = appendFields(w.buf, w.trailers)
-		w.buf = append(w.buf, "\r\n"...)
+		w.Trailers(nil)
 	}
 	return w.send() == nil
 }
 
 func appendStatus(b []byte, status int) []byte {
+	if status == http.StatusOK {
+		return append(b, "HTTP/1.1 200 OK\r\n"...)
+	}
 	b = strconv.AppendInt(append(b, "HTTP/1.1 "...), int64(status), 10)
 	return append(append(append(b, ' '), http.StatusText(status)...), "\r\n"...)
 }

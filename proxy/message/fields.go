@@ -11,7 +11,7 @@ type Fields []Field
 // Get returns the first value of name.
 func (f Fields) Get(name string) (value string, ok bool) {
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if Is(f[i].Name, name) {
 			return f[i].Value, true
 		}
 	}
@@ -35,7 +35,7 @@ func (f *Fields) Set(name, value string) {
 
 // Del removes every line of name, in place.
 func (f *Fields) Del(name string) {
-	f.DelFunc(func(n string) bool { return strings.EqualFold(n, name) })
+	f.DelFunc(func(n string) bool { return Is(n, name) })
 }
 
 // DelFunc removes every line whose name del accepts, in place.
@@ -53,11 +53,11 @@ func (f *Fields) DelFunc(del func(name string) bool) {
 // HasToken reports whether a comma-separated list field holds token, without regard to case (RFC 9110 section 5.6.1).
 func (f Fields) HasToken(name, token string) bool {
 	for i := range f {
-		if !strings.EqualFold(f[i].Name, name) {
+		if !Is(f[i].Name, name) {
 			continue
 		}
 		for item := range strings.SplitSeq(f[i].Value, ",") {
-			if strings.EqualFold(strings.Trim(item, " \t"), token) {
+			if Is(strings.Trim(item, " \t"), token) {
 				return true
 			}
 		}
@@ -66,30 +66,30 @@ func (f Fields) HasToken(name, token string) bool {
 }
 
 // hopByHop are the fields that speak of one connection only (RFC 9110 section 7.6.1), and the older ones of RFC 2616.
-var hopByHop = map[string]bool{
-	"connection": true, "keep-alive": true, "proxy-connection": true, "te": true, "transfer-encoding": true,
-	"upgrade": true, "trailer": true, "proxy-authenticate": true, "proxy-authorization": true, "http2-settings": true,
-}
+var hopByHop = NewNames("Connection", "Keep-Alive", "Proxy-Connection", "TE", "Transfer-Encoding", "Upgrade", "Trailer",
+	"Proxy-Authenticate", "Proxy-Authorization", "HTTP2-Settings")
+
+// notNominated are what Connection cannot take away: its own options, and the fields that frame a message or name its host.
+var notNominated = NewNames("close", "keep-alive", "upgrade", "te", "content-length", "host")
 
 // RemoveHopByHop deletes the fields that a proxy must not pass on: the standing ones, and those that Connection nominates.
-// The fields that frame a message or name its host cannot be nominated away (RFC 9110 section 7.6.1).
 func (f *Fields) RemoveHopByHop() {
-	nominated := map[string]bool(nil)
+	var nominated map[string]bool
 	for _, field := range *f {
-		if !strings.EqualFold(field.Name, "Connection") {
+		if !Is(field.Name, "Connection") || notNominated.Has(field.Value) {
 			continue
 		}
 		for item := range strings.SplitSeq(field.Value, ",") {
-			if nominated == nil {
-				nominated = map[string]bool{}
+			if item = strings.Trim(item, " \t"); item != "" && !notNominated.Has(item) {
+				if nominated == nil {
+					nominated = map[string]bool{}
+				}
+				nominated[strings.ToLower(item)] = true
 			}
-			nominated[strings.ToLower(strings.Trim(item, " \t"))] = true
 		}
 	}
-	delete(nominated, "content-length")
-	delete(nominated, "host")
-	f.DelFunc(func(name string) bool {
-		name = strings.ToLower(name)
-		return hopByHop[name] || nominated[name]
-	})
+	f.DelFunc(hopByHop.Has)
+	if nominated != nil {
+		f.DelFunc(func(name string) bool { return nominated[strings.ToLower(name)] })
+	}
 }

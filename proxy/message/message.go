@@ -7,7 +7,6 @@
 package message
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 )
@@ -15,6 +14,7 @@ import (
 // Conn is what a request needs to know of the connection that it came by. It never changes after the handshake.
 type Conn struct {
 	Remote    string // client's host:port
+	Client    string // client's address alone
 	Local     string // host:port that accepted the connection
 	TLS       *tls.ConnectionState
 	Handshake uint64 // id of the recorded handshake, 0 when handshakes are off
@@ -34,26 +34,37 @@ type Request struct {
 	ContentLength int64    // -1: unknown until the end (chunked, or a stream)
 	Body          Body     // nil: none
 	Declared      []string // names of the trailers that the head announces
+	Expect        bool     // the client waits for 100 (Continue), which the first Read of Body sends (RFC 9110 section 10.1.1)
 	Upgrade       string   // "websocket" when the client asks to leave HTTP (RFC 6455 section 4.1, RFC 8441), else empty
 
 	Conn *Conn
 }
 
-// Response is a response head with its body.
+// Response is a response head with its body. It is valid until the body is closed.
 type Response struct {
 	Status        int
 	Fields        Fields
 	ContentLength int64              // -1: unknown
-	Body          Body               // nil: none; whoever reads it closes it
+	Body          Body               // never nil but with Tunnel; whoever reads it closes it
 	Tunnel        io.ReadWriteCloser // set on a 101: the bytes that follow in both directions; whoever uses it closes it
 }
 
-// Body streams a message's content. Read and Close may be called from different goroutines.
+// Body streams a message's content. One goroutine reads. Close may come from another: it ends a Read that waits, and later ones fail.
 type Body interface {
 	io.ReadCloser
 	// Trailers are complete once Read has returned io.EOF (RFC 9110 section 6.5).
 	Trailers() Fields
+	// Buffered is how much of the content Read returns without waiting.
+	Buffered() int
+	// Received is how much of the content Read has returned; any goroutine may ask.
+	Received() int64
 }
+
+// BodyError is a request whose content could not be read from the client.
+type BodyError struct{ Err error }
+
+func (e *BodyError) Unwrap() error { return e.Err }
+func (e *BodyError) Error() string { return "reading the request's content: " + e.Err.Error() }
 
 // Writer sends the response of one request. One goroutine calls it, in this order:
 // any Interim, then Head once, then any Write and Flush, then Trailers at most once; or Tunnel instead of Head.
@@ -66,7 +77,9 @@ type Writer interface {
 	io.Writer
 	// Flush sends what has been written so far to the client.
 	Flush() error
-	// Trailers are sent after the last byte of content.
+	// Room is where the next content may be read to; the Write that follows, of its beginning, then copies nothing.
+	Room() []byte
+	// Trailers are sent after the last byte of content. They are not kept.
 	Trailers(Fields)
 	// Abort ends the response so that the client sees it cut short, never a complete-looking one.
 	Abort()
@@ -83,11 +96,16 @@ type Tunnel interface {
 
 // Handler answers requests. It is called from many goroutines; the context ends when the client goes away.
 type Handler interface {
-	Serve(ctx context.Context, r *Request, w Writer)
+	Serve(ctx *Context, r *Request, w Writer)
+}
+
+// Interim takes the interim responses of a backend, in order; its fields are not kept.
+type Interim interface {
+	Interim(status int, fields Fields) error
 }
 
 // RoundTripper sends a request to a backend and returns the head of its final response.
-// Interim responses are handed to interim in order, before RoundTrip returns. The response's body is read by the caller and closed.
+// Interim responses come before RoundTrip returns.
 type RoundTripper interface {
-	RoundTrip(ctx context.Context, r *Request, interim func(status int, fields Fields) error) (*Response, error)
+	RoundTrip(ctx *Context, r *Request, interim Interim) (*Response, error)
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"padlock/proxy/message"
@@ -25,7 +27,9 @@ func Handler(h message.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, hr *http.Request) {
 		control := http.NewResponseController(rw)
 		w := &writer{rw: rw, control: control, request: hr, stall: stall}
-		h.Serve(hr.Context(), newRequest(hr, control, stall), w)
+		ctx := &message.Context{}
+		defer context.AfterFunc(hr.Context(), ctx.Cancel)()
+		h.Serve(ctx, newRequest(hr, control, stall), w)
 		w.end()
 	})
 }
@@ -64,6 +68,8 @@ func FromHeader(h http.Header) message.Fields {
 	return fields
 }
 
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
 // AddTo adds fields to a header map.
 func AddTo(h http.Header, fields message.Fields) {
 	for _, f := range fields {
@@ -76,12 +82,17 @@ type requestBody struct {
 	request *http.Request
 	control *http.ResponseController
 	stall   time.Duration
+	n       atomic.Int64
 }
+
+func (b *requestBody) Buffered() int   { return 0 }
+func (b *requestBody) Received() int64 { return b.n.Load() }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	// The deadline stands only while we wait for the client: a slow backend must not count against it.
 	_ = b.control.SetReadDeadline(time.Now().Add(b.stall))
 	n, err := b.request.Body.Read(p)
+	b.n.Add(int64(n))
 	_ = b.control.SetReadDeadline(time.Time{})
 	return n, err
 }
@@ -136,7 +147,9 @@ func (w *writer) Flush() error {
 	return err
 }
 
-func (w *writer) Trailers(fields message.Fields) { w.trailers = fields }
+func (w *writer) Room() []byte { return make([]byte, 32<<10) }
+
+func (w *writer) Trailers(fields message.Fields) { w.trailers = slices.Clone(fields) }
 func (w *writer) Abort()                         { w.aborted = true }
 
 func (w *writer) end() {

@@ -2,14 +2,12 @@
 package upstream
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 
 	"padlock/config"
@@ -19,9 +17,9 @@ import (
 
 // Upstream is one target with its pool. It is safe for use from many goroutines.
 type Upstream struct {
-	target    config.Target
-	back      message.RoundTripper
-	closeIdle func()
+	target config.Target
+	name   string
+	back   *http1.Transport
 }
 
 // New prepares an upstream for a route's target; nothing is dialled before the first request.
@@ -37,9 +35,7 @@ func New(route config.Route, target config.Target, timeouts config.Timeouts) (*U
 		}
 		options.TLS = verify
 	}
-	u := &Upstream{target: target}
-	u.back, u.closeIdle = http1.NewTransport(options)
-	return u, nil
+	return &Upstream{target: target, name: target.String(), back: http1.NewTransport(options)}, nil
 }
 
 func clientTLS(route config.Route, target config.Target) (*tls.Config, error) {
@@ -65,7 +61,7 @@ func clientTLS(route config.Route, target config.Target) (*tls.Config, error) {
 func (u *Upstream) Target() config.Target { return u.target }
 
 // RoundTrip implements message.RoundTripper; its errors are *Error.
-func (u *Upstream) RoundTrip(ctx context.Context, r *message.Request, interim func(int, message.Fields) error) (*message.Response, error) {
+func (u *Upstream) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
 	response, err := u.back.RoundTrip(ctx, r, interim)
 	if err != nil {
 		return nil, &Error{Target: u.target, Err: err}
@@ -73,8 +69,11 @@ func (u *Upstream) RoundTrip(ctx context.Context, r *message.Request, interim fu
 	return response, nil
 }
 
+// Name is the target as it was configured.
+func (u *Upstream) Name() string { return u.name }
+
 // Close gives idle connections back. Open requests finish.
-func (u *Upstream) Close() { u.closeIdle() }
+func (u *Upstream) Close() { u.back.Close() }
 
 // Error is a request that got no response head from a target.
 type Error struct {
@@ -102,6 +101,7 @@ func (e *Error) Reason() string {
 		dial    *net.OpError
 		unknown x509.UnknownAuthorityError
 		name    x509.HostnameError
+		notTLS  tls.RecordHeaderError
 	)
 	switch {
 	case errors.As(e.Err, &dns):
@@ -122,10 +122,10 @@ func (e *Error) Reason() string {
 		return "the connection attempt timed out"
 	case errors.As(e.Err, &dial) && dial.Op == "dial":
 		return "the connection could not be made"
-	case strings.Contains(e.Err.Error(), "HTTP response to HTTPS"):
-		return "it speaks plain HTTP, not HTTPS"
-	case strings.Contains(e.Err.Error(), "malformed HTTP"):
-		return "it answered with something that is not HTTP/1.1"
+	case errors.As(e.Err, &notTLS):
+		return "it speaks something else than TLS there"
+	case errors.Is(e.Err, http1.ErrMalformed):
+		return "it answered with something that is not proper HTTP/1.1"
 	}
 	return "it closed the connection without an answer"
 }

@@ -1,0 +1,158 @@
+// Command bench measures padlock beside nginx, HAProxy, Caddy and net/http's ReverseProxy, all in one run.
+//
+//	bash bench/install.sh && go run ./bench
+//
+// The proxy has one core, everything else another. What counts is the proxy's CPU time per request: unlike wall time it does not
+// depend on what else the machine is doing. Runs are interleaved, and medians are compared.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "reverse-proxy" {
+		fail(reverseProxy(os.Args[2:]))
+		return
+	}
+	var (
+		servers   = flag.String("servers", "nginx,haproxy,net/http,caddy,padlock,padlock-quiet,padlock-logs", "what to measure, the first is 1")
+		workloads = flag.String("workloads", "", "names of workloads; empty: all")
+		rounds    = flag.Int("rounds", 3, "runs of each, interleaved")
+		seconds   = flag.Int("seconds", 4, "length of a run")
+		binary    = flag.String("padlock", "", "padlock's binary; empty: build it")
+		write     = flag.String("write", "", "also write the table between the markers of this file")
+		dir       = flag.String("dir", "", "keep the configurations and logs in this directory")
+	)
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fail(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	b := &bench{rounds: *rounds, length: time.Duration(*seconds) * time.Second, binary: *binary, dir: *dir}
+	report, err := b.run(ctx, strings.Split(*servers, ","), *workloads)
+	fail(err)
+	fmt.Println(report)
+	if *write != "" {
+		fail(insert(*write, report))
+	}
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: error:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run of everything.
+type bench struct {
+	rounds int
+	length time.Duration
+	binary string
+	dir    string
+	pair   *pair
+	origin string // address of the backend
+}
+
+func (b *bench) run(ctx context.Context, names []string, only string) (string, error) {
+	if runtime.NumCPU() < 2 {
+		return "", fmt.Errorf("two cores are needed, one for the proxy and one for the rest")
+	}
+	if b.dir == "" {
+		dir, err := os.MkdirTemp("", "padlock-bench")
+		if err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(dir)
+		b.dir = dir
+	}
+	if err := b.prepare(); err != nil {
+		return "", err
+	}
+	origin, err := b.startOrigin()
+	if err != nil {
+		return "", err
+	}
+	defer origin.stop()
+	t := table{servers: names}
+	running := map[string]*process{}
+	defer func() {
+		for _, p := range running {
+			p.stop()
+		}
+	}()
+	for _, name := range names {
+		p, err := b.start(name)
+		if err != nil {
+			return "", err
+		}
+		running[name] = p
+	}
+	for _, w := range allWorkloads {
+		if only != "" && !slices.Contains(strings.Split(only, ","), w.name) {
+			continue
+		}
+		row, err := b.measure(ctx, w, names, running)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", w.name, err)
+		}
+		t.rows = append(t.rows, row)
+	}
+	return t.markdown(versions()), nil
+}
+
+// measure runs one workload against all servers, round by round.
+func (b *bench) measure(ctx context.Context, w workload, names []string, running map[string]*process) (row, error) {
+	r := row{workload: w, values: map[string][]float64{}}
+	for round := range b.rounds {
+		for _, name := range names {
+			if ctx.Err() != nil {
+				return r, ctx.Err()
+			}
+			value, err := w.run(b, running[name])
+			if err != nil {
+				return r, fmt.Errorf("%s: %w", name, err)
+			}
+			r.values[name] = append(r.values[name], value)
+			fmt.Fprintf(os.Stderr, "%-12s round %d  %-14s %10.2f %s\n", w.name, round+1, name, value, w.unit)
+		}
+	}
+	return r, nil
+}
+
+// versions says what was measured, and on what.
+func versions() string {
+	var lines []string
+	for _, c := range [][]string{{"nginx", "-v"}, {"haproxy", "-v"}, {"caddy", "version"}} {
+		out, _ := exec.Command(c[0], c[1:]...).CombinedOutput()
+		line, _, _ := strings.Cut(string(out), "\n")
+		line = strings.TrimPrefix(line, "nginx version: ")
+		if c[0] == "caddy" {
+			line = "Caddy " + line
+		}
+		if line, _, ok := strings.Cut(line, " - https"); ok || line != "" {
+			lines = append(lines, line)
+		}
+	}
+	model := "unknown processor"
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %s, on %d cores of %s, %s.", runtime.Version(), strings.Join(lines, ", "), runtime.NumCPU(), model, time.Now().UTC().Format(time.DateOnly))
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Cores: the proxy has one for itself; the backend and the load share the other.
+const (
+	proxyCore = "0"
+	otherCore = "1"
+)
+
+// pair is the certificate that all servers show.
+type pair struct {
+	cert, key, both string // files
+	roots           *x509.CertPool
+}
+
+func (b *bench) prepare() error {
+	if b.binary == "" {
+		b.binary = filepath.Join(b.dir, "padlock")
+		build := exec.Command("go", "build", "-trimpath", "-o", b.binary, "./cmd/padlock")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("building padlock: %w\n%s", err, out)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+	b.pair = &pair{filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem"), filepath.Join(b.dir, "both.pem"), x509.NewCertPool()}
+	b.pair.roots.AppendCertsFromPEM(cert)
+	for name, text := range map[string][]byte{b.pair.cert: cert, b.pair.key: private, b.pair.both: append(bytes.Clone(cert), private...)} {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// process is a running server.
+type process struct {
+	name    string
+	address string
+	command *exec.Cmd
+}
+
+func (p *process) stop() {
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	ended := make(chan struct{})
+	go func() { _ = p.command.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		_ = p.command.Process.Kill()
+		<-ended
+	}
+}
+
+// pids are the process and its children.
+func (p *process) pids() []int {
+	pids := []int{p.command.Process.Pid}
+	for i := 0; i < len(pids); i++ {
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pids[i], pids[i]))
+		for _, child := range strings.Fields(string(children)) {
+			if pid, err := strconv.Atoi(child); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// cpu is the user and system time used so far.
+func (p *process) cpu() (time.Duration, error) {
+	total := time.Duration(0)
+	for _, pid := range p.pids() {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		for _, field := range fields[11:13] {
+			ticks, err := strconv.Atoi(field)
+			if err != nil {
+				return 0, err
+			}
+			total += time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+		}
+	}
+	return total, nil
+}
+
+// memory is the resident set in bytes, pages shared between its processes counted once each.
+func (p *process) memory() (int64, error) {
+	total := int64(0)
+	for _, pid := range p.pids() {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, err
+		}
+		scanner := bufio.NewScanner(bytes.NewReader(text))
+		for scanner.Scan() {
+			if fields := strings.Fields(scanner.Text()); len(fields) > 1 && fields[0] == "Pss:" {
+				kib, _ := strconv.ParseInt(fields[1], 10, 64)
+				total += kib << 10
+			}
+		}
+	}
+	return total, nil
+}
+
+func (b *bench) spawn(name, core, address string, args ...string) (*process, error) {
+	output, err := os.Create(filepath.Join(b.dir, strings.ReplaceAll(name, "/", "-")+".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close()
+	command := exec.Command("taskset", append([]string{"-c", core}, args...)...)
+	command.Stdout, command.Stderr = output, output
+	command.Env = append(os.Environ(), "HOME="+b.dir, "XDG_DATA_HOME="+b.dir, "XDG_CONFIG_HOME="+b.dir)
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{name: name, address: address, command: command}
+	for range 500 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			c.Close()
+			return p, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.stop()
+	text, _ := os.ReadFile(output.Name())
+	return nil, fmt.Errorf("%s does not listen on %s:\n%s", name, address, text)
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// startOrigin is the backend: nginx with files, on the core of the load.
+func (b *bench) startOrigin() (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	b.origin = address
+	root := filepath.Join(b.dir, "root")
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, err
+	}
+	for dir := root; dir != "/" && dir != "."; dir = filepath.Dir(dir) { // nginx's worker may be somebody else
+		if info, err := os.Stat(dir); err == nil && strings.HasPrefix(dir, b.dir) {
+			_ = os.Chmod(dir, info.Mode()|0o055)
+		}
+	}
+	for name, size := range map[string]int{"1k": 1 << 10, "16k": 16 << 10, "1m": 1 << 20} {
+		if err := os.WriteFile(filepath.Join(root, name), bytes.Repeat([]byte("padlock\n"), size/8), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	config := fmt.Sprintf(`daemon off; pid %[1]s/origin.pid; error_log stderr; worker_processes 1;
+events { worker_connections 8192; }
+http {
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0; sendfile on; tcp_nopush on;
+  client_body_temp_path %[1]s/origin-body; proxy_temp_path %[1]s/origin-proxy; fastcgi_temp_path %[1]s/t1; uwsgi_temp_path %[1]s/t2; scgi_temp_path %[1]s/t3;
+  server { listen %[2]s; root %[3]s; location /up { return 204; } }
+}`, b.dir, address, root)
+	return b.nginx("origin", otherCore, address, config)
+}
+
+func (b *bench) nginx(name, core, address, config string) (*process, error) {
+	file := filepath.Join(b.dir, name+".conf")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	return b.spawn(name, core, address, "nginx", "-e", "stderr", "-c", file)
+}
+
+// start starts a server by name, as its documentation says for a reverse proxy that keeps backend connections alive.
+func (b *bench) start(name string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(b.dir, strings.ReplaceAll(name, "/", "-")+".conf")
+	switch name {
+	case "nginx":
+		return b.nginx(name, proxyCore, address, fmt.Sprintf(`daemon off; pid %[1]s/nginx.pid; error_log stderr; worker_processes 1;
+events { worker_connections 8192; }
+http {
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0;
+  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+  upstream origin { server %[2]s; keepalive 256; keepalive_requests 100000000; }
+  server {
+    listen %[3]s ssl http2; server_name localhost;
+    ssl_certificate %[4]s; ssl_certificate_key %[5]s; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m;
+    location / {
+      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
+    }
+  }
+}`, b.dir, b.origin, address, b.pair.cert, b.pair.key))
+	case "haproxy":
+		return b.configured(name, address, file, fmt.Sprintf(`global
+  nbthread 1
+  maxconn 8192
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+  tune.ssl.cachesize 20000
+defaults
+  mode http
+  timeout client 600s
+  timeout server 60s
+  timeout connect 5s
+  timeout http-keep-alive 600s
+  http-reuse always
+  option forwardfor
+frontend f
+  bind %s ssl crt %s alpn h2,http/1.1
+  http-request set-header X-Forwarded-Proto https
+  default_backend b
+backend b
+  server s %s
+`, address, b.pair.both, b.origin), "haproxy", "-db", "-f", file)
+	case "caddy":
+		return b.configured(name, address, file, fmt.Sprintf(`{
+  admin off
+  auto_https off
+  default_sni localhost
+}
+https://localhost:%s {
+  bind 127.0.0.1
+  tls %s %s
+  reverse_proxy %s
+}
+`, port(address), b.pair.cert, b.pair.key, b.origin), "caddy", "run", "--adapter", "caddyfile", "--config", file)
+	case "net/http":
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		return b.spawn(name, proxyCore, address, self, "reverse-proxy", address, b.pair.cert, b.pair.key, b.origin)
+	case "padlock", "padlock-quiet", "padlock-logs":
+		show, access := "all", `format: "off"`
+		if name == "padlock-quiet" {
+			show = `"off"`
+		}
+		if name == "padlock-logs" {
+			access = "output: " + filepath.Join(b.dir, "access.log")
+		}
+		return b.configured(name, address, file, fmt.Sprintf(`listen: {https: ["%s"], http: []}
+admin: "off"
+storage: %s
+certificates: {files: [{cert: %s, key: %s}]}
+handshakes: {show: %s, format: json, output: %s}
+access_log: {%s}
+timeouts: {idle: 10m}
+sites: [{hosts: [localhost], routes: [{to: ["%s"]}]}]
+`, address, filepath.Join(b.dir, name+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, b.origin),
+			b.binary, "run", "--config", file)
+	}
+	return nil, fmt.Errorf("unknown server %q", name)
+}
+
+func (b *bench) configured(name, address, file, config string, args ...string) (*process, error) {
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	return b.spawn(name, proxyCore, address, args...)
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// reverseProxy is what a few lines of the standard library give.
+func reverseProxy(args []string) error {
+	if len(args) != 4 {
+		return fmt.Errorf("usage: reverse-proxy ADDRESS CERT KEY BACKEND")
+	}
+	target := &url.URL{Scheme: "http", Host: args[3]}
+	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded(); r.Out.Host = r.In.Host },
+		Transport: transport,
+		ErrorLog:  log.New(io.Discard, "", 0),
+	}
+	server := &http.Server{Addr: args[0], Handler: proxy, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	return server.ListenAndServeTLS(args[1], args[2])
+}

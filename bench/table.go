@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+type row struct {
+	workload
+	values map[string][]float64
+}
+
+// table is what is printed: medians of the first server in its unit, of the others as ratios to it, and again in units.
+type table struct {
+	servers []string
+	rows    []row
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	if len(sorted) == 0 {
+		return 0
+	}
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}
+
+func (t *table) markdown(versions string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nRatios to %s in the same run; smaller is better:\n\n", versions, t.servers[0])
+	t.write(&b, func(r row, server string) string {
+		return fmt.Sprintf("%.2f", median(r.values[server])/median(r.values[t.servers[0]]))
+	})
+	b.WriteString("\nThe medians themselves, CPU time where the unit is µs but for latencies:\n\n")
+	t.write(&b, func(r row, server string) string {
+		return fmt.Sprintf("%.1f %s", median(r.values[server]), r.unit)
+	})
+	return b.String()
+}
+
+func (t *table) write(b *strings.Builder, cell func(row, string) string) {
+	fmt.Fprintf(b, "| workload | %s |\n|---|%s\n", strings.Join(t.servers, " | "), strings.Repeat("---:|", len(t.servers)))
+	for _, r := range t.rows {
+		cells := make([]string, len(t.servers))
+		for i, server := range t.servers {
+			cells[i] = cell(r, server)
+		}
+		fmt.Fprintf(b, "| %s | %s |\n", r.title, strings.Join(cells, " | "))
+	}
+}

@@ -1,0 +1,456 @@
+package http1
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"padlock/proxy/message"
+)
+
+// backend is one connection to a backend. One exchange at a time uses it, from one goroutine; a second one sends the content, if any.
+type backend struct {
+	transport *Transport
+	tcp       net.Conn        // or unix
+	conn      net.Conn        // tcp, or TLS above it
+	raw       syscall.RawConn // of tcp
+	idleSince time.Time
+	used      bool // has served an exchange
+
+	limit    deadline
+	room     *[responseBuffer]byte
+	reader   reader
+	head     responseHead
+	response message.Response
+	body     responseBody
+	ctx      *message.Context
+	out      []byte // the request's head, and content that was at hand
+
+	asked    bool // something was sent
+	answered bool // something came back
+	consumed bool // content of the request was read, and cannot be read again
+
+	step    func(fd uintptr) bool
+	phase   phase
+	pending *message.Request
+	sent    int   // of out
+	err     error // of step
+
+	sender    sync.WaitGroup
+	sending   atomic.Bool  // the sender runs
+	last      atomic.Bool  // the sender has read all of the content
+	request   message.Body // nil: none, or sent with the head
+	destroyed atomic.Bool
+
+	mu      sync.Mutex
+	headed  bool  // the response's head has come: the sender sets no more limits
+	refused error // why the request's content could not be read
+}
+
+const responseBuffer = 20 << 10 // holds a head with a content of 16 KiB, so that one read brings both
+
+var responseBuffers = sync.Pool{New: func() any { return new([responseBuffer]byte) }}
+
+// Close ends the connection under a goroutine that waits for it; destroy follows.
+func (b *backend) Close() error { return b.tcp.Close() }
+
+func (b *backend) destroy() {
+	if b.destroyed.Swap(true) {
+		return
+	}
+	b.tcp.Close()
+	b.settle()
+}
+
+// settle waits for the sender, and gives back what only exchanges need.
+func (b *backend) settle() {
+	if b.sending.Load() && !b.last.Load() {
+		_ = b.request.Close()
+	}
+	b.sender.Wait()
+	b.request = nil
+	if b.ctx != nil {
+		b.ctx.Release()
+		b.ctx = nil
+	}
+	if b.room != nil {
+		responseBuffers.Put(b.room)
+		b.room, b.reader = nil, reader{}
+	}
+	clear(b.head.fields[:cap(b.head.fields)])
+}
+
+// roundTrip sends r and reads the head of its answer. After an error the connection is of no use.
+func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
+	if !ctx.Hold(b) {
+		return nil, ctx.Err()
+	}
+	b.ctx = ctx
+	b.asked, b.answered, b.consumed, b.headed, b.refused = false, false, false, false, nil
+	b.room = responseBuffers.Get().(*[responseBuffer]byte)
+	b.reader = reader{source: b.conn, limit: &b.limit, buf: b.room[:]}
+	b.limit.until(time.Time{})
+	b.out = appendRequest(b.out[:0], r)
+	if err := b.ask(r); err != nil {
+		return nil, err
+	}
+	return b.readResponse(r, interim)
+}
+
+// ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if there is no more to send.
+func (b *backend) ask(r *message.Request) error {
+	if r.Body == nil || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
+		b.limit.until(time.Now().Add(b.transport.o.ResponseHeader))
+		return b.exchange(r)
+	}
+	if b.stale() {
+		return errStale
+	}
+	b.asked = true
+	if _, err := b.conn.Write(b.out); err != nil {
+		return err
+	}
+	b.request = r.Body
+	b.last.Store(false)
+	if !r.Expect {
+		b.send(r)
+	}
+	return nil
+}
+
+// appendContent puts content that is at hand behind the head.
+func (b *backend) appendContent(r *message.Request) error {
+	if r.Body == nil {
+		return nil
+	}
+	b.consumed = true
+	head := len(b.out)
+	b.out = append(b.out, make([]byte, r.ContentLength)...)
+	_, err := io.ReadFull(r.Body, b.out[head:])
+	return err
+}
+
+// send streams the content to the backend while the answer is waited for: it may come early.
+func (b *backend) send(r *message.Request) {
+	b.consumed = true
+	b.sending.Store(true)
+	b.sender.Go(func() {
+		defer b.sending.Store(false)
+		wait := b.transport.o.ResponseHeader
+		if b.stream(r) != nil {
+			wait = brokenSender // the answer may have come in spite of it
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.headed {
+			b.limit.until(time.Now().Add(wait))
+		}
+	})
+}
+
+// brokenSender is how long an answer may take when the request cannot be sent whole.
+const brokenSender = time.Second
+
+func (b *backend) stream(r *message.Request) error {
+	buffer := writeBuffers.Get().(*[writeBuffer]byte)
+	defer writeBuffers.Put(buffer)
+	chunked := r.ContentLength < 0
+	for {
+		n, err := r.Body.Read(buffer[chunkHead : writeBuffer-2])
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
+			b.mu.Lock()
+			b.refused = err
+			b.mu.Unlock()
+			b.tcp.Close() // the backend must not take what it got for the whole
+			return err
+		}
+		out := buffer[chunkHead : chunkHead+n]
+		if chunked && n > 0 {
+			out = frameChunk(buffer[:], n)
+		}
+		if end {
+			b.last.Store(true)
+			if chunked {
+				out = append(appendFields(append(out, "0\r\n"...), r.Body.Trailers()), "\r\n"...)
+			}
+		}
+		_ = b.conn.SetWriteDeadline(time.Now().Add(b.transport.o.ResponseHeader))
+		if _, err := b.conn.Write(out); err != nil {
+			return err
+		}
+		if end {
+			return b.conn.SetWriteDeadline(time.Time{})
+		}
+	}
+}
+
+// frameChunk puts a chunk's size before n bytes of content, and CRLF behind.
+func frameChunk(buffer []byte, n int) []byte {
+	var size [chunkHead]byte
+	line := append(strconv.AppendUint(size[:0], uint64(n), 16), "\r\n"...)
+	start := chunkHead - len(line)
+	copy(buffer[start:], line)
+	buffer[chunkHead+n], buffer[chunkHead+n+1] = '\r', '\n'
+	return buffer[start : chunkHead+n+2]
+}
+
+// readResponse reads heads until the final one.
+func (b *backend) readResponse(r *message.Request, interim message.Interim) (*message.Response, error) {
+	waiting := b.request != nil && r.Expect
+	if waiting {
+		b.limit.until(time.Now().Add(expectContinue))
+	}
+	for range maxInterim + 1 {
+		text, err := b.reader.head(maxResponseHead)
+		if waiting && timedOut(err) && !b.answered {
+			waiting = false // it will not say 100, and may want the content all the same
+			b.limit.until(time.Time{})
+			b.send(r)
+			text, err = b.reader.head(maxResponseHead)
+		}
+		if b.reader.end > b.reader.pinned || b.reader.pinned > 0 {
+			b.answered = true
+		}
+		if err == nil {
+			err = b.head.parse(text, r.Method, r.Upgrade != "")
+		} else if !isMalformed(err) {
+			return nil, b.cause(err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		if b.head.status >= 200 || b.head.status == 101 {
+			b.mu.Lock()
+			b.headed = true
+			b.limit.until(time.Time{})
+			b.mu.Unlock()
+			return b.begin(r), nil
+		}
+		if b.head.status != 100 {
+			if err := interim.Interim(b.head.status, b.head.fields); err != nil {
+				return nil, err
+			}
+		} else if waiting {
+			waiting = false
+			b.limit.until(time.Time{})
+			b.send(r) // whose first read sends our client its 100
+		}
+		b.unpin()
+	}
+	return nil, fmt.Errorf("%w: %w", ErrMalformed, errInterimCount)
+}
+
+// cause is why a response did not come: perhaps because the client's content did not.
+func (b *backend) cause(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refused != nil {
+		return &message.BodyError{Err: b.refused}
+	}
+	return err
+}
+
+func isMalformed(err error) bool {
+	var no *refusal
+	return errors.As(err, &no)
+}
+
+// unpin drops an interim head.
+func (b *backend) unpin() {
+	r := &b.reader
+	r.end = copy(r.buf, r.buffered())
+	r.at, r.pinned = 0, 0
+}
+
+// begin makes the response of the head that was read.
+func (b *backend) begin(r *message.Request) *message.Response {
+	h := &b.head
+	b.response = message.Response{Status: h.status, Fields: h.fields, ContentLength: h.length}
+	if h.upgraded {
+		b.response.Tunnel = (*backendTunnel)(b)
+		return &b.response
+	}
+	b.body = responseBody{b: b, content: content{
+		r: &b.reader, left: max(h.length, 0), chunked: h.length == lengthChunked, unbounded: h.length == lengthUnbounded,
+		done: h.length == 0, limit: maxResponseHead, trailers: b.body.trailers[:0],
+	}}
+	switch {
+	case h.length < 0:
+		b.response.ContentLength = -1
+	case r.Method == "HEAD" || h.status == 304:
+		b.response.ContentLength = -1 // if it is known, a field tells
+	}
+	b.response.Body = &b.body
+	return &b.response
+}
+
+// responseBody streams a response's content. Its Close, which comes after all reads, gives the connection back.
+type responseBody struct {
+	b *backend
+	content
+	received int64
+	closed   bool
+}
+
+// Read implements io.Reader. io.EOF comes only when the content is whole.
+func (r *responseBody) Read(p []byte) (int, error) {
+	if r.done || r.closed {
+		return 0, io.EOF
+	}
+	n, err := r.read(p)
+	r.received += int64(n)
+	switch {
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	case err == nil && r.done:
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Trailers implements message.Body.
+func (r *responseBody) Trailers() message.Fields { return r.trailers }
+
+// Buffered implements message.Body.
+func (r *responseBody) Buffered() int {
+	if r.unbounded {
+		return len(r.r.buffered())
+	}
+	return r.buffered()
+}
+
+// Received implements message.Body.
+func (r *responseBody) Received() int64 { return r.received }
+
+// Close implements message.Body.
+func (r *responseBody) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	b := r.b
+	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state that cannot be trusted.
+	clean := r.done && b.head.keepAlive && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
+	if !clean || !b.ctx.Release() {
+		b.destroy()
+		return nil
+	}
+	b.settle()
+	b.transport.put(b)
+	return nil
+}
+
+// backendTunnel is the backend's side after a 101: first what it had sent along, then the connection.
+type backendTunnel backend
+
+func (t *backendTunnel) Read(p []byte) (int, error) {
+	if data := t.reader.buffered(); len(data) > 0 {
+		n := copy(p, data)
+		t.reader.at += n
+		return n, nil
+	}
+	return t.reader.Read(p)
+}
+
+func (t *backendTunnel) Write(p []byte) (int, error) { return t.conn.Write(p) }
+
+// CloseWrite passes on an end of stream.
+func (t *backendTunnel) CloseWrite() error {
+	if half, ok := t.conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return t.conn.Close()
+}
+
+func (t *backendTunnel) Close() error {
+	return t.tcp.Close()
+}
+
+// appendRequest writes a request's head. How the content is framed is ours to say, whatever the client said.
+func appendRequest(b []byte, r *message.Request) []byte {
+	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
+	b = appendField(b, "Host", r.Host)
+	te := false
+	for _, f := range r.Fields {
+		if message.Is(f.Name, "Content-Length") || message.Is(f.Name, "Transfer-Encoding") {
+			continue
+		}
+		te = te || message.Is(f.Name, "TE")
+		b = appendField(b, f.Name, f.Value)
+	}
+	switch {
+	case r.Body != nil && r.ContentLength < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		for i, name := range r.Declared {
+			if i == 0 {
+				b = append(b, "Trailer: "...)
+			} else {
+				b = append(b, ", "...)
+			}
+			b = append(b, name...)
+		}
+		if len(r.Declared) > 0 {
+			b = append(b, "\r\n"...)
+		}
+	case r.Body != nil || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH":
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
+	}
+	if r.Expect && r.Body != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	switch {
+	case r.Upgrade != "":
+		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)
+	case te:
+		b = append(b, "Connection: TE\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+var errStale = errors.New("the connection was closed while it was idle")
+
+// stale reports whether an idle connection has ended, or holds bytes that nobody asked for.
+func (b *backend) stale() bool {
+	if b.raw == nil || !b.used {
+		return false
+	}
+	ended, spoke := false, false
+	err := b.raw.Control(func(fd uintptr) { ended, spoke = peek(fd) })
+	if err != nil || ended {
+		return true
+	}
+	if !spoke {
+		return false
+	}
+	secured, ok := b.conn.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	// A session ticket, perhaps: let TLS look. What is there needs no waiting for.
+	b.limit.until(time.Now().Add(time.Millisecond))
+	defer b.limit.until(time.Time{})
+	n, err := (&reader{source: secured, limit: &b.limit}).Read(b.room[:1])
+	return n > 0 || !timedOut(err)
+}
+
+// exchangePlainly sends out; the answer is left to readResponse.
+func (b *backend) exchangePlainly(r *message.Request) error {
+	if b.stale() {
+		return errStale
+	}
+	if err := b.appendContent(r); err != nil {
+		return err
+	}
+	b.asked = true
+	b.limit.until(time.Now().Add(b.transport.o.ResponseHeader)) // again: to look for life was a limit of its own
+	_, err := b.conn.Write(b.out)
+	return err
+}

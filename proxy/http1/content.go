@@ -1,0 +1,186 @@
+package http1
+
+import (
+	"errors"
+	"io"
+
+	"padlock/proxy/message"
+)
+
+var (
+	errChunk       = errors.New("malformed chunk")
+	errTrailerSize = errors.New("the trailers are too large")
+)
+
+// content is what follows a head, as the head framed it (RFC 9112 section 6).
+type content struct {
+	r         *reader
+	left      int64 // of the content, or of the current chunk
+	chunked   bool
+	unbounded bool // ends with the connection
+	begun     bool // a chunk was read
+	done      bool // all was read, trailers too
+	limit     int  // of the trailers
+	trailers  message.Fields
+}
+
+// read returns content. After it, done tells whether that was all.
+func (c *content) read(p []byte) (int, error) {
+	if c.chunked && c.left == 0 {
+		if err := c.nextChunk(); err != nil || c.done {
+			return 0, err
+		}
+	}
+	if !c.unbounded {
+		p = p[:min(int64(len(p)), c.left)]
+	}
+	n, err := c.take(p)
+	if c.unbounded {
+		if errors.Is(err, io.EOF) {
+			c.done, err = true, nil
+		}
+		return n, err
+	}
+	c.left -= int64(n)
+	if !c.chunked && c.left == 0 {
+		c.done = true
+	}
+	return n, err
+}
+
+// take empties the buffer first; large reads then go past it.
+func (c *content) take(p []byte) (int, error) {
+	if data := c.r.buffered(); len(data) > 0 {
+		n := copy(p, data)
+		c.r.at += n
+		return n, nil
+	}
+	return c.r.Read(p)
+}
+
+// buffered is how much content needs no waiting. Of chunked content it knows the current chunk only.
+func (c *content) buffered() int { return int(min(c.left, int64(len(c.r.buffered())))) }
+
+const maxChunkLine = 4096 // with its extensions, which are dropped
+
+// nextChunk reads what stands between two chunks (RFC 9112 section 7.1).
+func (c *content) nextChunk() error {
+	if c.begun {
+		line, err := c.line(2)
+		if err != nil {
+			return err
+		}
+		if len(line) != 0 {
+			return errChunk
+		}
+	}
+	c.begun = true
+	line, err := c.line(maxChunkLine)
+	if err != nil {
+		return err
+	}
+	size, ok := chunkSize(line)
+	if !ok {
+		return errChunk
+	}
+	c.left = size
+	if size == 0 {
+		return c.readTrailers()
+	}
+	return nil
+}
+
+// chunkSize reads hexadecimal digits, and an extension without control characters behind them.
+func chunkSize(line []byte) (size int64, ok bool) {
+	i := 0
+	for ; i < len(line); i++ {
+		digit, ok := hexDigit(line[i])
+		if !ok {
+			break
+		}
+		if i == 15 { // 60 bits are enough
+			return 0, false
+		}
+		size = size<<4 | int64(digit)
+	}
+	if i == 0 {
+		return 0, false
+	}
+	rest := line[i:]
+	for len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
+		rest = rest[1:]
+	}
+	if len(rest) > 0 && rest[0] != ';' || len(rest) == 0 && i != len(line) {
+		return 0, false
+	}
+	for _, c := range rest {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return 0, false
+		}
+	}
+	return size, true
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// line returns the next line without its CRLF. It aliases the buffer until the next read.
+func (c *content) line(limit int) ([]byte, error) {
+	for looked := 0; ; {
+		data := c.r.buffered()
+		for i := looked; i < len(data); i++ {
+			switch {
+			case data[i] == '\n':
+				if i == 0 || data[i-1] != '\r' {
+					return nil, errChunk
+				}
+				c.r.at += i + 1
+				return data[:i-1], nil
+			case i > 0 && data[i-1] == '\r':
+				return nil, errChunk
+			}
+		}
+		if looked = len(data); looked >= limit {
+			return nil, errChunk
+		}
+		if err := c.r.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// forbiddenTrailers would change what was said in the head (RFC 9110 section 6.5.1).
+var forbiddenTrailers = message.NewNames("Transfer-Encoding", "Content-Length", "Host", "Trailer", "Content-Encoding", "Content-Type",
+	"Content-Range", "Authorization", "Set-Cookie", "Cookie", "Connection", "TE", "Expect", "Upgrade")
+
+func (c *content) readTrailers() error {
+	for total, count := 0, 0; ; count++ {
+		line, err := c.line(c.limit)
+		if err != nil {
+			return err
+		}
+		if len(line) == 0 {
+			c.done = true
+			return nil
+		}
+		if total += len(line); total > c.limit || count == maxFields {
+			return errTrailerSize
+		}
+		field, ok := parseField(string(line))
+		if !ok {
+			return errChunk
+		}
+		if !forbiddenTrailers.Has(field.Name) {
+			c.trailers = append(c.trailers, field)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package http1
+
+import (
+	"bytes"
+	"io"
+)
+
+// reader reads a connection through a buffer in which the current head stays where it is.
+type reader struct {
+	source io.Reader
+	limit  *deadline
+	buf    []byte
+	pinned int // bytes of the head, which strings alias
+	at     int // what was read and not yet taken is buf[at:end]
+	end    int
+}
+
+func (r *reader) buffered() []byte { return r.buf[r.at:r.end] }
+
+// Read goes past the buffer.
+func (r *reader) Read(p []byte) (int, error) {
+	for {
+		n, err := r.source.Read(p)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.ErrNoProgress
+		case !timedOut(err) || r.limit.expired():
+			return 0, err
+		}
+	}
+}
+
+// fill reads at least one more byte into the buffer. It never moves what is pinned.
+func (r *reader) fill() error {
+	if r.at == r.end {
+		r.at, r.end = r.pinned, r.pinned
+	}
+	if r.end == len(r.buf) {
+		r.grow()
+	}
+	n, err := r.Read(r.buf[r.end:])
+	r.end += n
+	return err
+}
+
+// grow makes room. The old array lives on for as long as strings alias it.
+func (r *reader) grow() {
+	pending := r.buf[r.at:r.end]
+	larger := make([]byte, r.pinned+max(4<<10, 2*len(pending)))
+	copy(larger[r.pinned:], pending)
+	r.buf, r.at, r.end = larger, r.pinned, r.pinned+len(pending)
+}
+
+// head reads until the empty line that ends a head, at most limit bytes of it, and pins it to the front of the buffer.
+func (r *reader) head(limit int) ([]byte, error) {
+	for looked := 0; ; {
+		data := r.buffered()
+		if end := headEnd(data, looked); end > 0 {
+			if end > limit {
+				return nil, errHead
+			}
+			r.buf = r.buf[r.at:]
+			r.end -= r.at
+			r.at, r.pinned = end, end
+			return r.buf[:end], nil
+		}
+		if bareLine(data, looked) {
+			return nil, errLine
+		}
+		if looked = len(data); looked > limit {
+			return nil, errHead
+		}
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// headEnd is the index just past the empty line that ends a head; 0 if it has not come. from is how much was looked at before.
+func headEnd(b []byte, from int) int {
+	from = max(0, from-3)
+	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
+		return from + i + 4
+	}
+	return 0
+}
+
+// bareLine notices early a head whose lines do not end in CRLF, which would otherwise be waited for until the timeout.
+// from is how much was looked at before: a peer that sends byte by byte must not cost more than its bytes.
+func bareLine(data []byte, from int) bool {
+	for i := from; i < len(data); i++ {
+		next := bytes.IndexByte(data[i:], '\n')
+		if next < 0 {
+			return false
+		}
+		if i += next; i == 0 || data[i-1] != '\r' {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,116 @@
+//go:build unix
+
+package http1
+
+import (
+	"errors"
+	"io"
+	"syscall"
+
+	"padlock/proxy/message"
+)
+
+// phase is where an exchange's first system calls are.
+type phase int
+
+const (
+	checking phase = iota
+	waiting
+)
+
+// exchange sends out and reads the first bytes of the answer.
+//
+// A plaintext connection is first read from, in vain: that shows one that has died while idle, and lets the runtime's poller wait
+// right after the write. Reading only afterwards would cost the same calls and show nothing.
+func (b *backend) exchange(r *message.Request) error {
+	if b.raw == nil || b.conn != b.tcp {
+		return b.exchangePlainly(r)
+	}
+	b.phase, b.sent, b.err, b.pending = checking, 0, nil, r
+	defer func() { b.pending = nil }()
+	for {
+		err := b.raw.Read(b.step)
+		switch {
+		case err != nil && timedOut(err) && !b.limit.expired():
+		case err != nil:
+			return err
+		case b.err != nil:
+			return b.err
+		case b.sent < len(b.out): // the socket's buffer is full
+			n, err := b.conn.Write(b.out[b.sent:])
+			if b.sent += n; err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// onReady is called until it reports true, and before each further call when there is something to read.
+func (b *backend) onReady(fd uintptr) bool {
+	if b.phase == checking {
+		n, err := read(fd, b.room[:1])
+		if !errors.Is(err, syscall.EAGAIN) {
+			b.err = errStale
+			if n > 0 && !b.used {
+				b.err = errUnsolicited
+			}
+			return true
+		}
+		if b.err = b.appendContent(b.pending); b.err != nil {
+			return true
+		}
+		b.phase, b.asked = waiting, true
+		if b.sent, b.err = write(fd, b.out); b.err != nil || b.sent < len(b.out) {
+			return true
+		}
+		return false
+	}
+	n, err := read(fd, b.room[:])
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return false
+	case err != nil:
+		b.err = err
+	case n == 0:
+		b.err = io.ErrUnexpectedEOF
+	}
+	b.reader.end = max(n, 0)
+	return true
+}
+
+func read(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		if !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// write writes what the socket takes at once.
+func write(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), p)
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			return 0, nil
+		case !errors.Is(err, syscall.EINTR):
+			return max(n, 0), err
+		}
+	}
+}
+
+// peek looks whether a connection has ended, or has something to read.
+func peek(fd uintptr) (ended, spoke bool) {
+	var p [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), p[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch {
+	case n > 0:
+		return false, true
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR):
+		return false, false
+	}
+	return true, false
+}

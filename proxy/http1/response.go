@@ -1,0 +1,133 @@
+package http1
+
+import (
+	"errors"
+	"strings"
+	"unsafe"
+
+	"padlock/proxy/message"
+)
+
+// ErrMalformed is wrapped by the errors that a backend's malformed response gives.
+var ErrMalformed = errors.New("malformed HTTP/1.1 response")
+
+// responseHead is a parsed response head. Its strings alias the bytes that it was parsed from.
+type responseHead struct {
+	status    int
+	minor     byte // of HTTP/1.minor
+	fields    message.Fields
+	length    int64 // of the content; lengthChunked, lengthUnbounded
+	keepAlive bool
+	upgraded  bool // 101 to websocket
+}
+
+const (
+	lengthChunked   = -1
+	lengthUnbounded = -2 // until the connection ends
+)
+
+var (
+	errStatusLine   = errors.New("the status line is malformed")
+	errUnasked      = errors.New("it switches protocols without being asked")
+	errLengths      = errors.New("Content-Length is repeated or malformed, or stands beside Transfer-Encoding")
+	errCoding       = errors.New("its transfer coding is not chunked")
+	errUnsolicited  = errors.New("it sent something before it was asked")
+	errInterimCount = errors.New("too many interim responses")
+)
+
+// parse reads a head that ends with its empty line, the answer to a request with the given method. h.fields is reused.
+func (h *responseHead) parse(b []byte, method string, upgrade bool) (err error) {
+	*h = responseHead{fields: h.fields[:0]}
+	text := unsafe.String(unsafe.SliceData(b), len(b)) // the connection keeps b until the exchange has ended
+	line, rest, ok := strings.Cut(text, "\r\n")
+	if !ok || !h.statusLine(line) {
+		return errStatusLine
+	}
+	if h.fields, err = parseFields(rest, h.fields); err != nil {
+		return err
+	}
+	return h.interpret(method, upgrade)
+}
+
+// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is.
+func (h *responseHead) statusLine(line string) bool {
+	const least = len("HTTP/1.1 200")
+	if len(line) < least || line[:7] != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' {
+		return false
+	}
+	h.minor = line[7] - '0'
+	for _, c := range []byte(line[9:12]) {
+		if c < '0' || c > '9' {
+			return false
+		}
+		h.status = h.status*10 + int(c-'0')
+	}
+	if h.status < 100 || h.status > 599 || len(line) > least && line[least] != ' ' {
+		return false
+	}
+	for i := least; i < len(line); i++ {
+		if c := line[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *responseHead) interpret(method string, upgrade bool) error {
+	lengths, encodings := 0, 0
+	length, encoding := "", ""
+	h.keepAlive = h.minor == 1
+	for _, f := range h.fields {
+		switch {
+		case message.Is(f.Name, "Content-Length"):
+			lengths++
+			length = f.Value
+		case message.Is(f.Name, "Transfer-Encoding"):
+			encodings++
+			encoding = f.Value
+		case message.Is(f.Name, "Connection"):
+			for item := range strings.SplitSeq(f.Value, ",") {
+				switch item = strings.Trim(item, " \t"); {
+				case message.Is(item, "close"):
+					h.keepAlive = false
+				case message.Is(item, "keep-alive") && h.minor == 0:
+					h.keepAlive = true
+				}
+			}
+		}
+	}
+	n, ok := int64(0), true
+	if lengths > 0 {
+		n, ok = decimal(length)
+	}
+	switch {
+	case lengths > 1 || !ok || lengths > 0 && encodings > 0:
+		return errLengths
+	case encodings > 1 || encodings == 1 && (h.minor == 0 || !message.Is(encoding, "chunked")):
+		return errCoding
+	}
+	return h.frame(method, upgrade, lengths > 0, n, encodings > 0)
+}
+
+// frame is RFC 9112 section 6.3.
+func (h *responseHead) frame(method string, upgrade, announced bool, n int64, chunked bool) error {
+	switch {
+	case h.status == 101:
+		h.upgraded = upgrade && message.Is(h.fields.Value("Upgrade"), "websocket") && h.fields.HasToken("Connection", "upgrade")
+		if !h.upgraded {
+			return errUnasked
+		}
+	case h.status < 200 || h.status == 204:
+		if chunked || n > 0 { // nothing follows, and somebody may think otherwise
+			h.keepAlive = false
+		}
+	case method == "HEAD" || h.status == 304:
+	case chunked:
+		h.length = lengthChunked
+	case announced:
+		h.length = n
+	default:
+		h.length, h.keepAlive = lengthUnbounded, false
+	}
+	return nil
+}

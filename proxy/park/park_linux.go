@@ -1,0 +1,199 @@
+// Package park waits for idle connections without a goroutine or a buffer for each.
+//
+//	lot, err := park.New()
+//	lot.Park(conn, time.Minute, func(expired bool) { … })
+package park
+
+import (
+	"container/list"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lot watches parked connections with one epoll descriptor, which the runtime's own poller watches in turn: no thread waits.
+// It is safe for use from many goroutines.
+type Lot struct {
+	epoll *os.File
+	raw   syscall.RawConn
+	fd    int
+
+	mu        sync.Mutex
+	parked    map[int32]*entry // by descriptor
+	byTime    list.List        // of *entry, the next to expire first where all wait equally long
+	serial    int32            // tells an entry from an earlier one with the same descriptor
+	timer     *time.Timer
+	since     int // parked since the last collection
+	collected time.Time
+	done      chan struct{}
+}
+
+type entry struct {
+	fd, serial int32
+	expires    time.Time
+	wake       func(expired bool)
+	place      *list.Element
+}
+
+const (
+	sweepEvery   = time.Second
+	collectAfter = 256 // parked connections
+	collectEvery = 10 * time.Second
+)
+
+// New returns an empty lot; Close ends it.
+func New() (*Lot, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // os.NewFile then registers it with the runtime's poller
+		unix.Close(fd)
+		return nil, fmt.Errorf("setting O_NONBLOCK: %w", err)
+	}
+	l := &Lot{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, parked: map[int32]*entry{}, done: make(chan struct{})}
+	if l.raw, err = l.epoll.SyscallConn(); err != nil {
+		l.epoll.Close()
+		return nil, err
+	}
+	l.mu.Lock()
+	l.timer = time.AfterFunc(sweepEvery, l.sweep)
+	l.mu.Unlock()
+	go l.watch()
+	return l, nil
+}
+
+// Close ends watching. What is parked stays where it is.
+func (l *Lot) Close() error {
+	l.mu.Lock()
+	l.timer.Stop()
+	l.timer = nil
+	l.mu.Unlock()
+	err := l.epoll.Close()
+	<-l.done
+	return err
+}
+
+// Park calls wake once, in a goroutine of its own: when c can be read or has failed, or, with expired, when idle is over.
+// It reports false, and never calls wake, where c has no descriptor. Nobody may close c before wake is called or Unpark reports true.
+func (l *Lot) Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool {
+	parked := false
+	withDescriptor(c, func(fd int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.timer == nil {
+			return
+		}
+		l.serial++
+		e := &entry{fd: int32(fd), serial: l.serial, expires: time.Now().Add(idle), wake: wake}
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: e.fd, Pad: e.serial}
+		if unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event) != nil {
+			return
+		}
+		e.place = l.byTime.PushBack(e)
+		l.parked[e.fd] = e
+		l.since++
+		parked = true
+	})
+	return parked
+}
+
+// Unpark takes c back. It reports false where c is not parked, or wake is on its way.
+func (l *Lot) Unpark(c net.Conn) bool {
+	found := false
+	withDescriptor(c, func(fd int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if e := l.parked[int32(fd)]; e != nil {
+			l.remove(e)
+			found = true
+		}
+	})
+	return found
+}
+
+// Parked is how many connections are parked.
+func (l *Lot) Parked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.parked)
+}
+
+func (l *Lot) remove(e *entry) {
+	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, int(e.fd), nil)
+	delete(l.parked, e.fd)
+	l.byTime.Remove(e.place)
+}
+
+// watch wakes what can be read.
+func (l *Lot) watch() {
+	defer close(l.done)
+	var events [128]unix.EpollEvent
+	_ = l.raw.Read(func(fd uintptr) bool {
+		for {
+			n, err := unix.EpollWait(int(fd), events[:], 0)
+			if err == unix.EINTR {
+				continue
+			}
+			if n <= 0 {
+				return err != nil && err != unix.EAGAIN
+			}
+			l.ready(events[:n])
+		}
+	})
+}
+
+func (l *Lot) ready(events []unix.EpollEvent) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range events {
+		if e := l.parked[events[i].Fd]; e != nil && e.serial == events[i].Pad {
+			l.remove(e)
+			go e.wake(false)
+		}
+	}
+}
+
+// sweep wakes what has waited for long enough, and collects garbage after many have been parked: what they gave back would
+// otherwise be held until the next collection, which an idle server never comes to.
+func (l *Lot) sweep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer == nil {
+		return
+	}
+	now := time.Now()
+	for front := l.byTime.Front(); front != nil && !front.Value.(*entry).expires.After(now); front = l.byTime.Front() {
+		e := front.Value.(*entry)
+		l.remove(e)
+		go e.wake(true)
+	}
+	if l.since >= collectAfter && now.Sub(l.collected) >= collectEvery {
+		l.since, l.collected = 0, now
+		go debug.FreeOSMemory()
+	}
+	l.timer.Reset(sweepEvery)
+}
+
+// withDescriptor looks through wrappers for the socket.
+func withDescriptor(c net.Conn, use func(fd int)) {
+	for {
+		if socket, ok := c.(syscall.Conn); ok {
+			if raw, err := socket.SyscallConn(); err == nil {
+				_ = raw.Control(func(fd uintptr) { use(int(fd)) })
+			}
+			return
+		}
+		wrapper, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return
+		}
+		c = wrapper.NetConn()
+	}
+}
