@@ -3,20 +3,23 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"time"
 
 	"padlock/handshake"
 	"padlock/proxy/message"
+	"padlock/proxy/socket"
 )
 
 // conn is a connection that has finished its handshake, as its front sees it: the plaintext side.
 type conn struct {
 	*tls.Conn
-	trace *handshake.Conn // nil when handshakes are off
-	facts message.Conn
-	seen  bool // the first application byte was read; Read is called by one goroutine at a time
+	socket *socket.Conn    // at the bottom, if there is one
+	trace  *handshake.Conn // nil when handshakes are off
+	facts  message.Conn
+	seen   bool // the first application byte was read; Read is called by one goroutine at a time
 }
 
 func (c *conn) Facts() *message.Conn { return &c.facts }
@@ -35,10 +38,23 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+const maxRecord = 16 << 10 // RFC 8446 section 5.1
+
+// Write sends the records of one write in one system call.
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) <= maxRecord || c.socket == nil {
+		return c.Conn.Write(p)
+	}
+	c.socket.Cork()
+	n, err := c.Conn.Write(p)
+	return n, errors.Join(err, c.socket.Uncork())
+}
+
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
 	remote := raw.RemoteAddr().String()
 	c := &conn{facts: message.Conn{Remote: remote, Client: clientIP(remote), Local: raw.LocalAddr().String()}}
+	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
 	if s.deps.Recorder != nil {
 		c.trace = s.deps.Recorder.Wrap(raw)

@@ -169,6 +169,9 @@ func relay(x *exchange, response *message.Response) {
 		case err == nil:
 		case errors.Is(err, io.EOF):
 			x.w.Trailers(response.Body.Trailers())
+			if x.request.Body != nil {
+				_ = x.w.Flush() // before Close waits for the rest of it: the client may be waiting for us
+			}
 			return
 		default:
 			x.err = "target broke off its response: " + err.Error()

@@ -23,6 +23,7 @@ import (
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/park"
+	"padlock/proxy/socket"
 )
 
 // CertificateSource has a certificate for a handshake. (nil, nil) refuses the name: the client sees unrecognized_name.
@@ -153,6 +154,9 @@ func (s *Server) accept(l net.Listener) error {
 			continue
 		}
 		backoff.reset()
+		if faster, ok := socket.New(c); ok {
+			c = faster
+		}
 		s.open.Go(func() { s.serve(&clientConn{Conn: c, slots: s.slots}) })
 	}
 }

@@ -337,6 +337,9 @@ func (r *responseBody) Close() error {
 	}
 	r.closed = true
 	b := r.b
+	if r.done && b.sending.Load() {
+		b.finishSending()
+	}
 	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state that cannot be trusted.
 	clean := r.done && b.head.keepAlive && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
 	if !clean || !b.ctx.Release() {
@@ -346,6 +349,20 @@ func (r *responseBody) Close() error {
 	b.settle()
 	b.transport.put(b)
 	return nil
+}
+
+// lateContent is how long content may still come after the whole of the answer to it.
+const lateContent = 10 * time.Second
+
+// finishSending lets a request end whose answer came early, so that both connections stay of use.
+func (b *backend) finishSending() {
+	request := b.request
+	timer := time.AfterFunc(lateContent, func() {
+		b.tcp.Close()
+		_ = request.Close()
+	})
+	defer timer.Stop()
+	b.sender.Wait()
 }
 
 // backendTunnel is the backend's side after a 101: first what it had sent along, then the connection.

@@ -119,36 +119,45 @@ func (h *head) setTarget(target string) error {
 // parseFields reads field lines up to and with the empty line, and appends them to fields.
 func parseFields(text string, fields message.Fields) (message.Fields, error) {
 	for {
-		line, rest, ok := strings.Cut(text, "\r\n")
+		end := strings.IndexByte(text, '\n')
 		switch {
-		case !ok:
+		case end <= 0 || text[end-1] != '\r':
 			return fields, errField
-		case line == "":
+		case end == 1:
 			return fields, nil
 		case len(fields) == maxFields:
 			return fields, errFields
 		}
-		field, ok := parseField(line)
+		field, ok := parseField(text[:end-1])
 		if !ok {
 			return fields, errField
 		}
-		fields, text = append(fields, field), rest
+		fields, text = append(fields, field), text[end+1:]
 	}
 }
 
 // parseField is RFC 9112 section 5: no space before the colon, no folding.
 func parseField(line string) (message.Field, bool) {
-	name, value, ok := strings.Cut(line, ":")
-	if !ok || !token(name) {
+	colon := 0
+	for colon < len(line) && tokenBytes[line[colon]] {
+		colon++
+	}
+	if colon == 0 || colon == len(line) || line[colon] != ':' {
 		return message.Field{}, false
 	}
-	value = strings.Trim(value, " \t")
+	value := line[colon+1:]
+	for value != "" && (value[0] == ' ' || value[0] == '\t') {
+		value = value[1:]
+	}
+	for value != "" && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
+		value = value[:len(value)-1]
+	}
 	for i := range len(value) {
 		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return message.Field{}, false
 		}
 	}
-	return message.Field{Name: name, Value: value}, true
+	return message.Field{Name: line[:colon], Value: value}, true
 }
 
 // interpret finds the fields that rule framing and connection, and takes Host out.

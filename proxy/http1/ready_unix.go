@@ -3,11 +3,11 @@
 package http1
 
 import (
-	"errors"
 	"io"
 	"syscall"
 
 	"padlock/proxy/message"
+	"padlock/proxy/socket"
 )
 
 // phase is where an exchange's first system calls are.
@@ -50,8 +50,8 @@ func (b *backend) exchange(r *message.Request) error {
 // onReady is called until it reports true, and before each further call when there is something to read.
 func (b *backend) onReady(fd uintptr) bool {
 	if b.phase == checking {
-		n, err := read(fd, b.room[:1])
-		if !errors.Is(err, syscall.EAGAIN) {
+		n, err := socket.Read(fd, b.room[:1])
+		if err != syscall.EAGAIN {
 			b.err = errStale
 			if n > 0 && !b.used {
 				b.err = errUnsolicited
@@ -62,14 +62,15 @@ func (b *backend) onReady(fd uintptr) bool {
 			return true
 		}
 		b.phase, b.asked = waiting, true
-		if b.sent, b.err = write(fd, b.out); b.err != nil || b.sent < len(b.out) {
-			return true
+		b.sent, b.err = socket.Write(fd, b.out)
+		if b.err == syscall.EAGAIN {
+			b.err = nil
 		}
-		return false
+		return b.err != nil || b.sent < len(b.out)
 	}
-	n, err := read(fd, b.room[:])
+	n, err := socket.Read(fd, b.room[:])
 	switch {
-	case errors.Is(err, syscall.EAGAIN):
+	case err == syscall.EAGAIN:
 		return false
 	case err != nil:
 		b.err = err
@@ -80,28 +81,6 @@ func (b *backend) onReady(fd uintptr) bool {
 	return true
 }
 
-func read(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		if !errors.Is(err, syscall.EINTR) {
-			return n, err
-		}
-	}
-}
-
-// write writes what the socket takes at once.
-func write(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Write(int(fd), p)
-		switch {
-		case errors.Is(err, syscall.EAGAIN):
-			return 0, nil
-		case !errors.Is(err, syscall.EINTR):
-			return max(n, 0), err
-		}
-	}
-}
-
 // peek looks whether a connection has ended, or has something to read.
 func peek(fd uintptr) (ended, spoke bool) {
 	var p [1]byte
@@ -109,7 +88,7 @@ func peek(fd uintptr) (ended, spoke bool) {
 	switch {
 	case n > 0:
 		return false, true
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR):
+	case err == syscall.EAGAIN, err == syscall.EINTR:
 		return false, false
 	}
 	return true, false

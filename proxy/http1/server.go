@@ -8,6 +8,7 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,8 +51,8 @@ type Server struct {
 	closing atomic.Bool
 
 	mu    sync.Mutex
-	conns map[*connection]bool // whether it is idle
-	empty chan struct{}        // closed when Shutdown has begun and none is left
+	conns map[*connection]struct{}
+	empty chan struct{} // closed when Shutdown has begun and none is left
 }
 
 // Conn is a connection with what its requests need to know of it.
@@ -62,7 +63,7 @@ type Conn interface {
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
-	return &Server{o: o, conns: map[*connection]bool{}, empty: make(chan struct{})}
+	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
@@ -73,7 +74,7 @@ func (s *Server) ServeConn(conn Conn) {
 	s.mu.Lock()
 	ended := s.closing.Load()
 	if !ended {
-		s.conns[c] = false
+		s.conns[c] = struct{}{}
 	}
 	s.mu.Unlock()
 	if ended {
@@ -81,17 +82,6 @@ func (s *Server) ServeConn(conn Conn) {
 		return
 	}
 	c.serve()
-}
-
-// setIdle reports false when the connection has to end instead.
-func (s *Server) setIdle(c *connection, idle bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Load() && (idle || s.conns[c]) {
-		return false
-	}
-	s.conns[c] = idle
-	return true
 }
 
 func (s *Server) forget(c *connection) {
@@ -120,9 +110,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.emptied()
 	}
 	var parked []*connection
-	for c, idle := range s.conns {
+	for c := range s.conns {
 		switch {
-		case !idle:
+		case !c.state.CompareAndSwap(idle, ending): // it ends with its request
 		case s.o.Park != nil && s.o.Park.Unpark(c.conn):
 			parked = append(parked, c)
 		default:
@@ -159,12 +149,20 @@ var (
 	writeBuffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
 )
 
+// States of a connection. Shutdown takes idle ones away from whoever serves them.
+const (
+	busy int32 = iota
+	idle
+	ending
+)
+
 // connection is one client's: all that is left of it while it is parked.
 type connection struct {
 	server *Server
 	conn   Conn
 	ctx    message.Context
 	limit  deadline
+	state  atomic.Int32
 	*exchange
 }
 
@@ -192,17 +190,30 @@ func (c *connection) serve() {
 		}
 	}()
 	c.equip()
-	for c.server.setIdle(c, true) {
+	for c.rest() {
 		if err := c.await(); err != nil {
 			if timedOut(err) {
 				parked = c.park()
 			}
 			return
 		}
-		if !c.server.setIdle(c, false) || !c.serveOne() || c.server.closing.Load() {
+		if !c.state.CompareAndSwap(idle, busy) || !c.serveOne() {
 			return
 		}
 	}
+}
+
+// rest makes the connection idle. It reports false when it has to end instead.
+func (c *connection) rest() bool {
+	if c.state.Load() == ending {
+		return false
+	}
+	c.state.Store(idle)
+	if c.server.closing.Load() {
+		c.state.CompareAndSwap(idle, ending) // or Shutdown has seen it
+		return false
+	}
+	return true
 }
 
 func (c *connection) end() {
@@ -276,7 +287,6 @@ func (c *connection) write(p []byte) error {
 
 // serveOne reads one request and answers it. It reports whether another can follow.
 func (c *connection) serveOne() bool {
-	c.limit.until(time.Now().Add(c.server.o.Header))
 	text, err := c.readHead()
 	if err == nil {
 		err = c.head.parse(text)
@@ -288,7 +298,6 @@ func (c *connection) serveOne() bool {
 		}
 		return false
 	}
-	c.limit.until(time.Time{})
 	buffer := writeBuffers.Get().(*[writeBuffer]byte)
 	defer writeBuffers.Put(buffer)
 	c.writer.reset(c, buffer[:0])
@@ -296,6 +305,9 @@ func (c *connection) serveOne() bool {
 	c.watch()
 	c.server.o.Handler.Serve(&c.ctx, &c.request, &c.writer)
 	c.unwatch()
+	if cap(c.request.Fields) > cap(c.head.fields) {
+		c.head.fields = c.request.Fields // they have grown
+	}
 	return c.settle()
 }
 
@@ -323,6 +335,9 @@ func (c *connection) settle() bool {
 // readHead skips empty lines, which some clients leave behind a body (RFC 9112 section 2.2).
 func (c *connection) readHead() ([]byte, error) {
 	r := &c.reader
+	if !bytes.HasSuffix(r.buffered(), []byte("\r\n\r\n")) { // most heads have come whole
+		c.limit.until(time.Now().Add(c.server.o.Header))
+	}
 	for {
 		for r.end-r.at < 2 {
 			if err := r.fill(); err != nil {
@@ -350,6 +365,7 @@ func (c *connection) prepare() {
 	if h.length == 0 {
 		return
 	}
+	c.limit.until(time.Time{})
 	c.body.reset(content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head})
 	c.body.stall, c.body.rate, c.body.answered = c.server.o.Stall, c.server.o.Rate, &c.writer.sent
 	if h.expect {
@@ -385,15 +401,24 @@ func (c *connection) cut() {
 	}
 }
 
+const (
+	lingerBytes = 64 << 20
+	lingerTime  = 2 * time.Second
+)
+
 // linger ends our side and takes what the client still sends, for a moment: closing at once would reset the connection,
-// and the client could lose our last response.
+// and the client could lose our last response. What comes is not decrypted any more.
 func (c *connection) linger() {
 	half, ok := c.conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.limit.until(time.Now().Add(drainTime))
-	_, _ = io.CopyN(io.Discard, &c.reader, maxDrain)
+	source := net.Conn(c.conn)
+	if below, ok := source.(interface{ NetConn() net.Conn }); ok {
+		source = below.NetConn()
+	}
+	c.limit.until(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, &reader{source: source, limit: &c.limit}, lingerBytes)
 }
 
 // tunnel is the client's side after a 101: first what it had sent along, then the connection.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"padlock/proxy/message"
+	"padlock/proxy/socket"
 )
 
 // TransportOptions say how a backend is reached.
@@ -107,10 +108,14 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{transport: t, tcp: conn, conn: conn}
+	b := &backend{transport: t}
 	if raw, ok := conn.(syscall.Conn); ok {
 		b.raw, _ = raw.SyscallConn()
 	}
+	if faster, ok := socket.New(conn); ok {
+		conn = faster
+	}
+	b.tcp, b.conn = conn, conn
 	if t.o.TLS != nil {
 		secured := tls.Client(conn, t.o.TLS)
 		if err := secured.HandshakeContext(limited); err != nil {

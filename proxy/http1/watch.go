@@ -85,6 +85,7 @@ func (c *connection) look(x *exchange) {
 	w.reading, w.running = make(chan struct{}), false
 	w.mu.Unlock()
 	var err error
+	c.limit.until(time.Time{})
 	if x.reader.at == x.reader.end { // else the next request has begun, and the client is there
 		err = x.reader.fill()
 		if errors.Is(err, io.EOF) {

@@ -217,13 +217,14 @@ func (w *writer) Abort() { w.aborted = true }
 // Tunnel implements message.Writer.
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.c.unwatch()
-	if !w.c.server.setIdle(w.c, true) { // a tunnel has no end to wait for: Shutdown closes it
+	if !w.c.rest() { // a tunnel has no end to wait for: Shutdown closes it
 		return nil, net.ErrClosed
 	}
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()
 	w.tunnelled = true
+	w.c.limit.until(time.Time{})
 	w.buf = append(appendStatus(w.buf, http.StatusSwitchingProtocols), "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
 	w.buf = append(appendFields(w.buf, fields), "\r\n"...)
 	if err := w.send(); err != nil {
@@ -261,9 +262,9 @@ func appendFields(b []byte, fields message.Fields) []byte {
 // appendField keeps line ends out of a message, whoever put them into a value.
 func appendField(b []byte, name, value string) []byte {
 	b = append(append(append(b, name...), ": "...), value...)
-	for i := len(b) - len(value); i < len(b); i++ {
-		if b[i] == '\r' || b[i] == '\n' || b[i] == 0 {
-			b[i] = ' '
+	for i, tail := 0, b[len(b)-len(value):]; i < len(tail); i++ {
+		if c := tail[i]; c <= '\r' && (c == '\r' || c == '\n' || c == 0) {
+			tail[i] = ' '
 		}
 	}
 	return append(b, "\r\n"...)

@@ -1,0 +1,69 @@
+// Package socket reads and writes connections at less cost than package net does.
+//
+//	s, ok := socket.New(conn)
+//	s.Cork(); …; err := s.Uncork()   // what is written between goes out together
+package socket
+
+import (
+	"net"
+	"sync"
+)
+
+const corkSize = 40 << 10 // two full TLS records, and the rest of a third
+
+var corks = sync.Pool{New: func() any { return new([corkSize]byte) }}
+
+// Cork holds back what is written until Uncork, or until it is too much.
+func (c *Conn) Cork() {
+	c.write.mu.Lock()
+	defer c.write.mu.Unlock()
+	if c.corked == nil {
+		c.corked = corks.Get().(*[corkSize]byte)
+	}
+}
+
+// Uncork sends what was held back.
+func (c *Conn) Uncork() error {
+	c.write.mu.Lock()
+	defer c.write.mu.Unlock()
+	if c.corked == nil {
+		return nil
+	}
+	err := c.flush()
+	corks.Put(c.corked)
+	c.corked = nil
+	return err
+}
+
+func (c *Conn) hold(p []byte) (int, error) {
+	if c.held+len(p) > corkSize {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+		if len(p) > corkSize {
+			return c.send(p)
+		}
+	}
+	c.held += copy(c.corked[c.held:], p)
+	return len(p), nil
+}
+
+func (c *Conn) flush() error {
+	if c.held == 0 {
+		return nil
+	}
+	_, err := c.send(c.corked[:c.held])
+	c.held = 0
+	return err
+}
+
+// NetConn is the connection that is wrapped, for what it can do beyond net.Conn.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite ends our side and leaves the other open.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}

@@ -1,0 +1,141 @@
+//go:build unix
+
+package socket
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// Conn is a TCP or unix connection. Reads and writes may come from different goroutines at once, as with any net.Conn.
+type Conn struct {
+	net.Conn
+	raw syscall.RawConn
+
+	read, write direction
+	corked      *[corkSize]byte // nil: writes go out at once
+	held        int             // bytes that wait in corked
+}
+
+// direction is one call at a time, whose parameters the poller's callback finds here: a closure would be an allocation for each.
+type direction struct {
+	mu   sync.Mutex
+	p    []byte
+	n    int
+	err  error
+	step func(fd uintptr) bool
+}
+
+// New wraps c, which it must be the only one to use from then on; where c has no descriptor it returns false.
+func New(c net.Conn) (*Conn, bool) {
+	owner, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, false
+	}
+	raw, err := owner.SyscallConn()
+	if err != nil {
+		return nil, false
+	}
+	s := &Conn{Conn: c, raw: raw}
+	s.read.step, s.write.step = s.tryRead, s.tryWrite
+	return s, true
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	d := &c.read
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.p, d.n, d.err = p, 0, nil
+	err := c.raw.Read(d.step)
+	d.p = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case d.err != nil:
+		return 0, c.fault("read", d.err)
+	case d.n == 0:
+		return 0, io.EOF
+	}
+	return d.n, nil
+}
+
+func (c *Conn) tryRead(fd uintptr) bool {
+	c.read.n, c.read.err = Read(fd, c.read.p)
+	return c.read.err != syscall.EAGAIN
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	d := &c.write
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c.corked != nil {
+		return c.hold(p)
+	}
+	return c.send(p)
+}
+
+func (c *Conn) send(p []byte) (int, error) {
+	d := &c.write
+	d.p, d.n, d.err = p, 0, nil
+	err := c.raw.Write(d.step)
+	d.p = nil
+	if err == nil && d.err != nil {
+		err = c.fault("write", d.err)
+	}
+	return d.n, err
+}
+
+func (c *Conn) tryWrite(fd uintptr) bool {
+	d := &c.write
+	for d.n < len(d.p) {
+		n, err := Write(fd, d.p[d.n:])
+		switch err {
+		case nil:
+			d.n += n
+		case syscall.EAGAIN:
+			return false
+		default:
+			d.err = err
+			return true
+		}
+	}
+	return true
+}
+
+func (c *Conn) fault(op string, err error) error {
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// Read is read(2) on a descriptor that does not block; its error is a syscall.Errno, syscall.EAGAIN where there is nothing yet. It does not tell Go's scheduler, which pays off for calls of a few
+// microseconds: otherwise it counts each as one that may take long, and wakes up to look after it.
+func Read(fd uintptr, p []byte) (int, error) {
+	return call(syscall.SYS_READ, fd, p)
+}
+
+// Write is write(2) in the same way.
+func Write(fd uintptr, p []byte) (int, error) {
+	return call(syscall.SYS_WRITE, fd, p)
+}
+
+func call(number, fd uintptr, p []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, syscall.EAGAIN
+		default:
+			return 0, errno
+		}
+	}
+}
