@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"time"
 
@@ -80,7 +79,7 @@ func (s *Server) serve(raw *clientConn) {
 	c.facts.TLS = &state
 	c.facts.Policy = current.policy(state.ServerName)
 	if state.NegotiatedProtocol == "h2" {
-		s.http2.ServeConn(c, &c.facts)
+		s.http2.ServeConn(c)
 		return
 	}
 	s.http1.ServeConn(c)
@@ -101,22 +100,11 @@ func (s *Server) refuse(c net.Conn, trace *handshake.Conn, plaintext []byte) {
 	if len(plaintext) > 0 {
 		s.answerPlaintext(c, trace, plaintext)
 	}
-	linger(c)
+	socket.Linger(c, lingerTime, lingerBytes)
+	c.Close()
 }
 
 const (
 	lingerBytes = 64 << 10
 	lingerTime  = 300 * time.Millisecond
 )
-
-// linger closes in three steps. Closing at once while the client's bytes are still unread makes the kernel send a reset,
-// which throws away the alert that the client has not read yet.
-func linger(c net.Conn) {
-	defer c.Close()
-	half, ok := c.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, c, lingerBytes)
-}

@@ -106,20 +106,20 @@ func (s *Server) start() error {
 	s.access = newAccessLog(s.deps.AccessLog)
 	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails}
 	t := s.cfg.Timeouts
+	l := s.cfg.Limits
+	one := http1.ServerOptions{
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Log: s.deps.Log,
+	}
 	var err error
-	s.http2, err = http2.NewServer(http2.ServerOptions{Handler: h, Idle: t.Idle, Stall: t.Stall, Head: s.cfg.Limits.Head, Log: s.deps.Log})
-	if err != nil {
-		return err
-	}
-	o := http1.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: s.cfg.Limits.BodyRate, Head: s.cfg.Limits.Head, Log: s.deps.Log,
-	}
 	if s.lot, err = park.New(); err == nil {
-		o.Park = s.lot
+		one.Park = s.lot
 	} else if !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("preparing to wait for idle connections: %w", err)
 	}
-	s.http1 = http1.NewServer(o)
+	s.http1 = http1.NewServer(one)
+	s.http2 = http2.NewServer(http2.ServerOptions{
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Log: s.deps.Log, Park: s.lot,
+	})
 	return nil
 }
 

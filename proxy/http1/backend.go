@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
 
@@ -24,7 +25,7 @@ type backend struct {
 	idleSince time.Time
 	used      bool // has served an exchange
 
-	limit    deadline
+	limit    deadline.Deadline
 	room     *[responseBuffer]byte
 	reader   reader
 	head     responseHead
@@ -96,7 +97,7 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	b.asked, b.answered, b.consumed, b.headed, b.refused = false, false, false, false, nil
 	b.room = responseBuffers.Get().(*[responseBuffer]byte)
 	b.reader = reader{source: b.conn, limit: &b.limit, buf: b.room[:]}
-	b.limit.until(time.Time{})
+	b.limit.Until(time.Time{})
 	b.out = appendRequest(b.out[:0], r)
 	if err := b.ask(r); err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 // ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if there is no more to send.
 func (b *backend) ask(r *message.Request) error {
 	if r.Body == nil || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
-		b.limit.until(time.Now().Add(b.transport.o.ResponseHeader))
+		b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
 		return b.exchange(r)
 	}
 	if b.stale() {
@@ -150,7 +151,7 @@ func (b *backend) send(r *message.Request) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if !b.headed {
-			b.limit.until(time.Now().Add(wait))
+			b.limit.Until(time.Now().Add(wait))
 		}
 	})
 }
@@ -206,13 +207,13 @@ func frameChunk(buffer []byte, n int) []byte {
 func (b *backend) readResponse(r *message.Request, interim message.Interim) (*message.Response, error) {
 	waiting := b.request != nil && r.Expect
 	if waiting {
-		b.limit.until(time.Now().Add(expectContinue))
+		b.limit.Until(time.Now().Add(expectContinue))
 	}
 	for range maxInterim + 1 {
 		text, err := b.reader.head(maxResponseHead)
-		if waiting && timedOut(err) && !b.answered {
+		if waiting && deadline.Exceeded(err) && !b.answered {
 			waiting = false // it will not say 100, and may want the content all the same
-			b.limit.until(time.Time{})
+			b.limit.Until(time.Time{})
 			b.send(r)
 			text, err = b.reader.head(maxResponseHead)
 		}
@@ -230,7 +231,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 		if b.head.status >= 200 || b.head.status == 101 {
 			b.mu.Lock()
 			b.headed = true
-			b.limit.until(time.Time{})
+			b.limit.Until(time.Time{})
 			b.mu.Unlock()
 			return b.begin(r), nil
 		}
@@ -240,7 +241,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			}
 		} else if waiting {
 			waiting = false
-			b.limit.until(time.Time{})
+			b.limit.Until(time.Time{})
 			b.send(r) // whose first read sends our client its 100
 		}
 		b.unpin()
@@ -356,13 +357,16 @@ const lateContent = 10 * time.Second
 
 // finishSending lets a request end whose answer came early, so that both connections stay of use.
 func (b *backend) finishSending() {
-	request := b.request
+	fired := make(chan struct{})
 	timer := time.AfterFunc(lateContent, func() {
+		defer close(fired)
 		b.tcp.Close()
-		_ = request.Close()
+		_ = b.request.Close()
 	})
-	defer timer.Stop()
 	b.sender.Wait()
+	if !timer.Stop() {
+		<-fired // the request may soon be another
+	}
 }
 
 // backendTunnel is the backend's side after a 101: first what it had sent along, then the connection.
@@ -452,10 +456,10 @@ func (b *backend) stale() bool {
 		return true
 	}
 	// A session ticket, perhaps: let TLS look. What is there needs no waiting for.
-	b.limit.until(time.Now().Add(time.Millisecond))
-	defer b.limit.until(time.Time{})
+	b.limit.Until(time.Now().Add(time.Millisecond))
+	defer b.limit.Until(time.Time{})
 	n, err := (&reader{source: secured, limit: &b.limit}).Read(b.room[:1])
-	return n > 0 || !timedOut(err)
+	return n > 0 || !deadline.Exceeded(err)
 }
 
 // exchangePlainly sends out; the answer is left to readResponse.
@@ -467,7 +471,7 @@ func (b *backend) exchangePlainly(r *message.Request) error {
 		return err
 	}
 	b.asked = true
-	b.limit.until(time.Now().Add(b.transport.o.ResponseHeader)) // again: to look for life was a limit of its own
+	b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader)) // again: to look for life was a limit of its own
 	_, err := b.conn.Write(b.out)
 	return err
 }

@@ -72,9 +72,9 @@ func (b *body) patiently(p []byte) (int, error) {
 	if patience <= 0 {
 		return 0, os.ErrDeadlineExceeded
 	}
-	b.r.limit.until(began.Add(patience))
+	b.r.limit.Until(began.Add(patience))
 	n, err := b.read(p)
-	b.r.limit.until(time.Time{})
+	b.r.limit.Until(time.Time{})
 	b.waited += time.Since(began)
 	return n, err
 }
@@ -112,9 +112,9 @@ func (b *body) Close() error {
 // lock ends a Read that waits for the client.
 func (b *body) lock() {
 	if !b.mu.TryLock() {
-		b.r.limit.kick()
+		b.r.limit.Kick()
 		b.mu.Lock()
-		b.r.limit.release()
+		b.r.limit.Release()
 	}
 }
 
@@ -132,7 +132,7 @@ func (b *body) finish() bool {
 	if b.done || b.err != nil || waiting {
 		return b.done && b.err == nil
 	}
-	b.r.limit.until(time.Now().Add(drainTime))
+	b.r.limit.Until(time.Now().Add(drainTime))
 	scratch := make([]byte, 4096)
 	for total := 0; !b.done && total < maxDrain; {
 		n, err := b.read(scratch)

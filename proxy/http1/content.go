@@ -158,10 +158,6 @@ func (c *content) line(limit int) ([]byte, error) {
 	}
 }
 
-// forbiddenTrailers would change what was said in the head (RFC 9110 section 6.5.1).
-var forbiddenTrailers = message.NewNames("Transfer-Encoding", "Content-Length", "Host", "Trailer", "Content-Encoding", "Content-Type",
-	"Content-Range", "Authorization", "Set-Cookie", "Cookie", "Connection", "TE", "Expect", "Upgrade")
-
 func (c *content) readTrailers() error {
 	for total, count := 0, 0; ; count++ {
 		line, err := c.line(c.limit)
@@ -179,7 +175,7 @@ func (c *content) readTrailers() error {
 		if !ok {
 			return errChunk
 		}
-		if !forbiddenTrailers.Has(field.Name) {
+		if !message.ForbiddenTrailer(field.Name) {
 			c.trailers = append(c.trailers, field)
 		}
 	}

@@ -66,7 +66,7 @@ func (h *head) parse(b []byte) error {
 func (h *head) requestLine(line string) error {
 	method, rest, ok := strings.Cut(line, " ")
 	target, version, ok2 := strings.Cut(rest, " ")
-	if !ok || !ok2 || !token(method) {
+	if !ok || !ok2 || !message.Token(method) {
 		return errLine
 	}
 	if len(version) != len("HTTP/1.1") || version[:7] != "HTTP/1." || version[7] != '0' && version[7] != '1' {
@@ -81,10 +81,8 @@ func (h *head) requestLine(line string) error {
 
 // setTarget knows the four forms of RFC 9112 section 3.2. An absolute one is reduced to its origin form, and names the host.
 func (h *head) setTarget(target string) error {
-	for i := range len(target) {
-		if c := target[i]; c <= ' ' || c >= 0x7f {
-			return errTarget
-		}
+	if !message.ValidTarget(target) {
+		return errTarget
 	}
 	switch {
 	case h.method == "CONNECT":
@@ -98,7 +96,7 @@ func (h *head) setTarget(target string) error {
 		if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
 			return errTarget
 		}
-		end := strings.IndexAny(rest, "/?#")
+		end := strings.IndexAny(rest, "/?")
 		if end < 0 {
 			end = len(rest)
 		}
@@ -109,9 +107,6 @@ func (h *head) setTarget(target string) error {
 		if !strings.HasPrefix(h.target, "/") {
 			h.target = "/" + h.target
 		}
-	}
-	if strings.Contains(h.target, "#") {
-		return errTarget
 	}
 	return nil
 }
@@ -139,7 +134,7 @@ func parseFields(text string, fields message.Fields) (message.Fields, error) {
 // parseField is RFC 9112 section 5: no space before the colon, no folding.
 func parseField(line string) (message.Field, bool) {
 	colon := 0
-	for colon < len(line) && tokenBytes[line[colon]] {
+	for colon < len(line) && message.TokenByte(line[colon]) {
 		colon++
 	}
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
@@ -152,12 +147,7 @@ func parseField(line string) (message.Field, bool) {
 	for value != "" && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
 		value = value[:len(value)-1]
 	}
-	for i := range len(value) {
-		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return message.Field{}, false
-		}
-	}
-	return message.Field{Name: line[:colon], Value: value}, true
+	return message.Field{Name: line[:colon], Value: value}, message.FieldValue(value)
 }
 
 // interpret finds the fields that rule framing and connection, and takes Host out.
@@ -199,12 +189,13 @@ func (h *head) interpret() error {
 			h.upgrade = "websocket"
 		}
 	}
-	if hosts > 1 || hosts == 0 && h.minor == 1 || !validHost(host) && hosts == 1 {
+	if hosts > 1 || hosts == 0 && h.minor == 1 || !message.ValidHost(host) && hosts == 1 {
 		return errHost
 	}
-	if h.host == "" {
+	switch {
+	case h.host == "":
 		h.host = host
-	} else if !validHost(h.host) {
+	case !message.ValidHost(h.host), hosts == 1 && !message.Is(host, h.host): // RFC 9112 section 3.2.2 ignores Host; a backend may not
 		return errHost
 	}
 	return h.framing(lengths, length, encodings, encoding)
@@ -213,7 +204,7 @@ func (h *head) interpret() error {
 // declare notes the names of trailers.
 func (h *head) declare(value string) {
 	for name := range strings.SplitSeq(value, ",") {
-		if name = strings.Trim(name, " \t"); token(name) {
+		if name = strings.Trim(name, " \t"); message.Token(name) {
 			h.declared = append(h.declared, name)
 		}
 	}
@@ -246,52 +237,11 @@ func (h *head) framing(lengths int, length string, encodings int, encoding strin
 	case lengths > 1:
 		return errLength
 	case lengths == 1:
-		n, ok := decimal(length)
+		n, ok := message.Decimal(length)
 		if !ok {
 			return errLength
 		}
 		h.length = n
 	}
 	return nil
-}
-
-// decimal reads digits and nothing else, at most 18 of them.
-func decimal(s string) (n int64, ok bool) {
-	if s == "" || len(s) > 18 {
-		return 0, false
-	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(s[i]-'0')
-	}
-	return n, true
-}
-
-// validHost allows what can stand in an authority without user information (RFC 3986 section 3.2.2). What names it may be is routing's affair.
-func validHost(host string) bool {
-	for i := range len(host) {
-		if c := host[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~:[]!$&'()*+,;=%", c) >= 0) {
-			return false
-		}
-	}
-	return true
-}
-
-// tokenBytes are the characters of a token (RFC 9110 section 5.6.2).
-var tokenBytes = func() (table [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-		table[c] = true
-	}
-	return table
-}()
-
-func token(s string) bool {
-	for i := range len(s) {
-		if !tokenBytes[s[i]] {
-			return false
-		}
-	}
-	return s != ""
 }

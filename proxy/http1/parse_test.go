@@ -24,8 +24,8 @@ func TestHeadsAreRead(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n": {method: "GET", target: "/", host: "a", minor: 1, keepAlive: true},
 		"POST /a%2F?b HTTP/1.1\r\nhOST:\t A:80 \r\nContent-Length: 12\r\nConnection: close\r\n\r\n":  {method: "POST", target: "/a%2F?b", host: "A:80", minor: 1, length: 12},
 		"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\nExpect: 100-Continue\r\n\r\n":    {method: "PUT", target: "/", host: "a", minor: 1, length: -1, keepAlive: true, expect: true},
-		"GET https://b/x HTTP/1.1\r\nHost: a\r\n\r\n":                                                {method: "GET", target: "/x", host: "b", minor: 1, keepAlive: true},
-		"GET http://b?x HTTP/1.1\r\nHost: a\r\n\r\n":                                                 {method: "GET", target: "/?x", host: "b", minor: 1, keepAlive: true},
+		"GET https://b/x HTTP/1.1\r\nHost: B\r\n\r\n":                                                {method: "GET", target: "/x", host: "b", minor: 1, keepAlive: true},
+		"GET http://b?x HTTP/1.1\r\nHost: b\r\n\r\n":                                                 {method: "GET", target: "/?x", host: "b", minor: 1, keepAlive: true},
 		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n":                                                      {method: "OPTIONS", target: "*", host: "a", minor: 1, keepAlive: true},
 		"GET / HTTP/1.0\r\n\r\n":                                                                     {method: "GET", target: "/"},
 		"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n":                                           {method: "GET", target: "/", keepAlive: true},
@@ -49,6 +49,7 @@ func TestAmbiguousHeadsAreRefused(t *testing.T) {
 		return "POST / HTTP/1.1\r\n" + strings.Join(fields, "\r\n") + "\r\n\r\n"
 	}
 	for text, status := range map[string]int{
+		"GET https://b/x HTTP/1.1\r\nHost: a\r\n\r\n":                                         400,
 		lines("Host: a", "Content-Length: 5", "Transfer-Encoding: chunked"):                   400,
 		lines("Host: a", "Content-Length: 5", "Content-Length: 5"):                            400,
 		lines("Host: a", "Content-Length: 5", "Content-Length: 6"):                            400,

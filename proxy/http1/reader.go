@@ -3,12 +3,14 @@ package http1
 import (
 	"bytes"
 	"io"
+
+	"padlock/proxy/deadline"
 )
 
 // reader reads a connection through a buffer in which the current head stays where it is.
 type reader struct {
 	source io.Reader
-	limit  *deadline
+	limit  *deadline.Deadline
 	buf    []byte
 	pinned int // bytes of the head, which strings alias
 	at     int // what was read and not yet taken is buf[at:end]
@@ -26,7 +28,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			return n, nil
 		case err == nil:
 			return 0, io.ErrNoProgress
-		case !timedOut(err) || r.limit.expired():
+		case !deadline.Exceeded(err) || r.limit.Expired():
 			return 0, err
 		}
 	}

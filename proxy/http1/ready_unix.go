@@ -6,6 +6,7 @@ import (
 	"io"
 	"syscall"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
 )
@@ -31,7 +32,7 @@ func (b *backend) exchange(r *message.Request) error {
 	for {
 		err := b.raw.Read(b.step)
 		switch {
-		case err != nil && timedOut(err) && !b.limit.expired():
+		case err != nil && deadline.Exceeded(err) && !b.limit.Expired():
 		case err != nil:
 			return err
 		case b.err != nil:

@@ -98,7 +98,7 @@ func (h *responseHead) interpret(method string, upgrade bool) error {
 	}
 	n, ok := int64(0), true
 	if lengths > 0 {
-		n, ok = decimal(length)
+		n, ok = message.Decimal(length)
 	}
 	switch {
 	case lengths > 1 || !ok || lengths > 0 && encodings > 0:

@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,7 +20,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
+	"padlock/proxy/socket"
 )
 
 // ServerOptions bound what a client may do.
@@ -70,7 +71,7 @@ func NewServer(o ServerOptions) *Server {
 // It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
 	c := &connection{server: s, conn: conn}
-	c.limit.set = conn.SetReadDeadline
+	c.limit.Init(conn.SetReadDeadline)
 	s.mu.Lock()
 	ended := s.closing.Load()
 	if !ended {
@@ -161,7 +162,7 @@ type connection struct {
 	server *Server
 	conn   Conn
 	ctx    message.Context
-	limit  deadline
+	limit  deadline.Deadline
 	state  atomic.Int32
 	*exchange
 }
@@ -192,7 +193,7 @@ func (c *connection) serve() {
 	c.equip()
 	for c.rest() {
 		if err := c.await(); err != nil {
-			if timedOut(err) {
+			if deadline.Exceeded(err) {
 				parked = c.park()
 			}
 			return
@@ -252,7 +253,7 @@ func (c *connection) await() error {
 	if c.server.o.Park != nil {
 		wait = min(wait, parkAfter)
 	}
-	c.limit.until(time.Now().Add(wait))
+	c.limit.Until(time.Now().Add(wait))
 	return c.reader.fill()
 }
 
@@ -263,8 +264,7 @@ func (c *connection) park() bool {
 		return false
 	}
 	c.strip()
-	c.limit.until(time.Time{})
-	c.limit.expired() // disarms
+	c.limit.Clear()
 	return c.server.o.Park.Park(c.conn, idle, func(expired bool) {
 		if expired {
 			c.end()
@@ -325,7 +325,7 @@ func (c *connection) settle() bool {
 		return false
 	}
 	if c.writer.close || !readAll {
-		c.linger()
+		socket.Linger(c.conn, lingerTime, lingerBytes)
 		return false
 	}
 	c.compact()
@@ -336,7 +336,7 @@ func (c *connection) settle() bool {
 func (c *connection) readHead() ([]byte, error) {
 	r := &c.reader
 	if !bytes.HasSuffix(r.buffered(), []byte("\r\n\r\n")) { // most heads have come whole
-		c.limit.until(time.Now().Add(c.server.o.Header))
+		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
 	for {
 		for r.end-r.at < 2 {
@@ -365,7 +365,7 @@ func (c *connection) prepare() {
 	if h.length == 0 {
 		return
 	}
-	c.limit.until(time.Time{})
+	c.limit.Until(time.Time{})
 	c.body.reset(content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head})
 	c.body.stall, c.body.rate, c.body.answered = c.server.o.Stall, c.server.o.Rate, &c.writer.sent
 	if h.expect {
@@ -390,8 +390,8 @@ func (c *connection) compact() {
 func (c *connection) refuse(no *refusal) {
 	text := no.text + "\n"
 	_ = c.write(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		no.status, http.StatusText(no.status), date(), len(text), text))
-	c.linger()
+		no.status, http.StatusText(no.status), message.Date(), len(text), text))
+	socket.Linger(c.conn, lingerTime, lingerBytes)
 }
 
 // cut ends the connection below TLS: a close_notify would tell the client that the response is whole (RFC 9112 section 9.8).
@@ -405,21 +405,6 @@ const (
 	lingerBytes = 64 << 20
 	lingerTime  = 2 * time.Second
 )
-
-// linger ends our side and takes what the client still sends, for a moment: closing at once would reset the connection,
-// and the client could lose our last response. What comes is not decrypted any more.
-func (c *connection) linger() {
-	half, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	source := net.Conn(c.conn)
-	if below, ok := source.(interface{ NetConn() net.Conn }); ok {
-		source = below.NetConn()
-	}
-	c.limit.until(time.Now().Add(lingerTime))
-	_, _ = io.CopyN(io.Discard, &reader{source: source, limit: &c.limit}, lingerBytes)
-}
 
 // tunnel is the client's side after a 101: first what it had sent along, then the connection.
 type tunnel struct{ c *connection }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
 
@@ -22,7 +23,11 @@ type ended struct{ Conn }
 
 func (ended) Read([]byte) (int, error) { return 0, io.EOF }
 
-func noDeadline() *deadline { return &deadline{set: func(time.Time) error { return nil }} }
+func noDeadline() *deadline.Deadline {
+	d := &deadline.Deadline{}
+	d.Init(func(time.Time) error { return nil })
+	return d
+}
 
 // plain is a TCP connection as the server wants it.
 type plain struct {

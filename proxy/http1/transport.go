@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
 )
@@ -68,7 +69,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		case !reused || b.answered || b.consumed:
 			return nil, err
 		case !b.asked:
-		case idempotent(r.Method) && !timedOut(err):
+		case idempotent(r.Method) && !deadline.Exceeded(err):
 			fresh = true // the pool may hold more that died together with this one
 		default:
 			return nil, err
@@ -102,8 +103,12 @@ func (t *Transport) connection(ctx *message.Context, fresh bool) (*backend, erro
 }
 
 func (t *Transport) dial(ctx *message.Context) (*backend, error) {
-	limited, cancel := context.WithTimeout(ctx, t.o.Connect)
+	limited, cancel := context.WithTimeout(context.Background(), t.o.Connect)
 	defer cancel()
+	if !ctx.Hold(closer(cancel)) {
+		return nil, ctx.Err()
+	}
+	defer ctx.Release()
 	conn, err := t.dialer.DialContext(limited, t.o.Network, t.o.Address)
 	if err != nil {
 		return nil, err
@@ -127,9 +132,17 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 		}
 		b.conn = secured
 	}
-	b.limit.set = conn.SetReadDeadline
+	b.limit.Init(conn.SetReadDeadline)
 	b.step = b.onReady
 	return b, nil
+}
+
+// closer makes a function of what a context holds.
+type closer func()
+
+func (c closer) Close() error {
+	c()
+	return nil
 }
 
 // put takes a connection back on which nothing is open any more.

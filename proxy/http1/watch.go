@@ -49,9 +49,9 @@ func (c *connection) unwatch() {
 	if reading == nil {
 		return
 	}
-	c.limit.kick()
+	c.limit.Kick()
 	<-reading
-	c.limit.release()
+	c.limit.Release()
 }
 
 // stop makes the watcher ready for another connection.
@@ -85,7 +85,7 @@ func (c *connection) look(x *exchange) {
 	w.reading, w.running = make(chan struct{}), false
 	w.mu.Unlock()
 	var err error
-	c.limit.until(time.Time{})
+	c.limit.Until(time.Time{})
 	if x.reader.at == x.reader.end { // else the next request has begun, and the client is there
 		err = x.reader.fill()
 		if errors.Is(err, io.EOF) {

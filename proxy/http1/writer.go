@@ -85,7 +85,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 		w.buf = appendField(w.buf, f.Name, f.Value)
 	}
 	if !dated {
-		w.buf = appendField(w.buf, "Date", date())
+		w.buf = appendField(w.buf, "Date", message.Date())
 	}
 	w.frame(status, length, announced)
 	w.close = w.close || !h.keepAlive || w.c.server.closing.Load()
@@ -224,7 +224,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.sent.Store(true)
 	w.mu.Unlock()
 	w.tunnelled = true
-	w.c.limit.until(time.Time{})
+	w.c.limit.Until(time.Time{})
 	w.buf = append(appendStatus(w.buf, http.StatusSwitchingProtocols), "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
 	w.buf = append(appendFields(w.buf, fields), "\r\n"...)
 	if err := w.send(); err != nil {
@@ -268,22 +268,4 @@ func appendField(b []byte, name, value string) []byte {
 		}
 	}
 	return append(b, "\r\n"...)
-}
-
-var lastDate atomic.Pointer[dated]
-
-type dated struct {
-	second int64
-	text   string
-}
-
-// date is RFC 9110 section 5.6.7, made once a second.
-func date() string {
-	now := time.Now()
-	if d := lastDate.Load(); d != nil && d.second == now.Unix() {
-		return d.text
-	}
-	d := &dated{now.Unix(), now.UTC().Format(http.TimeFormat)}
-	lastDate.Store(d)
-	return d.text
 }

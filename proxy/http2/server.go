@@ -1,4 +1,10 @@
-// Package http2 is the HTTP/2 front (RFC 9113): golang.org/x/net/http2 adapted to message.
+// Package http2 is the HTTP/2 front (RFC 9113): streams, flow control and limits of our own on x/net's framer and HPACK decoder.
+//
+//	server := http2.NewServer(http2.ServerOptions{Handler: h})
+//	server.ServeConn(conn)   // until the client or Shutdown ends it
+//
+// A connection has one goroutine that reads frames, one for each stream, and one while there is something to write: what several
+// streams have to say meanwhile goes out with it, in one write.
 package http2
 
 //lint:file-ignore SA1019 net/http's copy of HTTP/2 is as old as the toolchain that builds padlock; x/net's is the one that go.mod pins.
@@ -7,104 +13,114 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"padlock/proxy/message"
-	"padlock/proxy/nethttp"
+	"padlock/proxy/park"
 )
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler message.Handler
+	Header  time.Duration // first byte of a request's fields to their end; a frame's first byte to its end
 	Idle    time.Duration // without an open stream
 	Stall   time.Duration // no progress in a body
+	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head    int           // bytes of a request's fields, decoded
 	Log     *slog.Logger
+	Park    *park.Lot // nil: idle connections keep their goroutine and buffers
 }
 
 // Server speaks HTTP/2 on connections that have agreed on h2. It is safe for use from many goroutines.
 type Server struct {
-	base    *http.Server
-	h2      *http2.Server
-	handler http.Handler
+	o ServerOptions
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	open  sync.WaitGroup
-	ended bool
+	mu      sync.Mutex
+	conns   map[*connection]struct{}
+	closing bool
+	empty   chan struct{} // closed when Shutdown has begun and none is left
 }
 
-const maxStreams = 100
+// Conn is a connection with what its requests need to know of it.
+type Conn interface {
+	net.Conn
+	Facts() *message.Conn
+}
 
-// NewServer makes a server.
-func NewServer(o ServerOptions) (*Server, error) {
-	s := &Server{
-		base: &http.Server{
-			MaxHeaderBytes: o.Head,
-			ErrorLog:       slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		},
-		h2:      &http2.Server{MaxConcurrentStreams: maxStreams, IdleTimeout: o.Idle, WriteByteTimeout: o.Stall},
-		handler: nethttp.Handler(o.Handler, o.Stall),
-		conns:   map[net.Conn]struct{}{},
+// NewServer returns a server; Shutdown ends it.
+func NewServer(o ServerOptions) *Server {
+	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+}
+
+// ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
+// It returns earlier when the connection is parked.
+func (s *Server) ServeConn(conn Conn) {
+	c := newConnection(s, conn)
+	s.mu.Lock()
+	closing := s.closing
+	if !closing {
+		s.conns[c] = struct{}{}
 	}
-	// Ties the GOAWAY of every connection to the base server's Shutdown.
-	return s, http2.ConfigureServer(s.base, s.h2)
-}
-
-// ServeConn serves c until it ends, and closes it.
-func (s *Server) ServeConn(c net.Conn, facts *message.Conn) {
-	defer c.Close()
-	if !s.track(c) {
+	s.mu.Unlock()
+	if closing {
+		conn.Close()
 		return
 	}
-	defer s.untrack(c)
-	s.h2.ServeConn(c, &http2.ServeConnOpts{
-		Context:    nethttp.WithConn(context.Background(), facts),
-		BaseConfig: s.base,
-		Handler:    s.handler,
-	})
-}
-
-func (s *Server) track(c net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return false
+	if err := c.greet(); err != nil {
+		c.end(err)
+		return
 	}
-	s.conns[c] = struct{}{}
-	s.open.Add(1)
-	return true
+	c.serve()
 }
 
-func (s *Server) untrack(c net.Conn) {
+func (s *Server) forget(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.open.Done()
+	if s.closing && len(s.conns) == 0 {
+		s.emptied()
+	}
 }
 
-// Shutdown sends GOAWAY and waits for open streams; when ctx ends first, it closes all connections.
+// emptied is called with the lock held, possibly more than once.
+func (s *Server) emptied() {
+	select {
+	case <-s.empty:
+	default:
+		close(s.empty)
+	}
+}
+
+func (s *Server) open() []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*connection, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+// Shutdown tells clients to go, finishes the streams that are open, and closes tunnels; when ctx ends first, it closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.ended = true
+	s.closing = true
+	if len(s.conns) == 0 {
+		s.emptied()
+	}
 	s.mu.Unlock()
-	_ = s.base.Shutdown(ctx)
-	drained := make(chan struct{})
-	go func() { s.open.Wait(); close(drained) }()
+	for _, c := range s.open() {
+		c.drain()
+	}
 	select {
-	case <-drained:
+	case <-s.empty:
 		return nil
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	for c := range s.conns {
-		c.Close()
+	for _, c := range s.open() {
+		c.conn.Close()
 	}
-	s.mu.Unlock()
-	<-drained
+	<-s.empty
 	return ctx.Err()
 }

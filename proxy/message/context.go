@@ -80,5 +80,9 @@ func (c *Context) Release() bool {
 	return c.err == nil
 }
 
-// Reset makes an ended context ready for another request. Nobody may be using it.
-func (c *Context) Reset() { *c = Context{} }
+// Pristine reports whether the context has neither ended nor been waited for, so that another request can have it.
+func (c *Context) Pristine() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err == nil && c.done == nil
+}

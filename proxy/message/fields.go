@@ -93,3 +93,9 @@ func (f *Fields) RemoveHopByHop() {
 		f.DelFunc(func(name string) bool { return nominated[strings.ToLower(name)] })
 	}
 }
+
+// ForbiddenTrailer reports whether a field would, as a trailer, change what was said in the head (RFC 9110 section 6.5.1).
+func ForbiddenTrailer(name string) bool { return forbiddenTrailers.Has(name) }
+
+var forbiddenTrailers = NewNames("Transfer-Encoding", "Content-Length", "Host", "Trailer", "Content-Encoding", "Content-Type",
+	"Content-Range", "Authorization", "Set-Cookie", "Cookie", "Connection", "TE", "Expect", "Upgrade")

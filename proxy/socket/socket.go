@@ -5,8 +5,10 @@
 package socket
 
 import (
+	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 const corkSize = 40 << 10 // two full TLS records, and the rest of a third
@@ -66,4 +68,19 @@ func (c *Conn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return c.Conn.Close()
+}
+
+// Linger ends our side and takes what the other still sends, within limits: closing at once while something is unread would reset
+// the connection, and the other side could lose what we sent last. What comes is read below TLS, and not decrypted any more.
+// The caller closes c.
+func Linger(c net.Conn, limit time.Duration, bytes int64) {
+	half, ok := c.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = below.NetConn()
+	}
+	_ = c.SetReadDeadline(time.Now().Add(limit))
+	_, _ = io.CopyN(io.Discard, c, bytes)
 }

@@ -1,0 +1,456 @@
+package http2
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"padlock/proxy/deadline"
+	"padlock/proxy/socket"
+)
+
+const (
+	maxStreams    = 100
+	streamWindow  = 512 << 10 // bytes that a client may send on a stream before its handler has read them
+	connWindow    = 1 << 20   // and on all streams together
+	initialWindow = 65535     // RFC 9113 section 6.9.2
+	headerTable   = 4096      // RFC 9113 section 6.5.2
+	parkAfter     = time.Second
+	maxWindow     = math.MaxInt32
+)
+
+// connection is one client's. Its reading goroutine owns what is above mu.
+type connection struct {
+	server  *Server
+	conn    Conn
+	limit   deadline.Deadline
+	decoder *hpack.Decoder
+	block   block // the fields that are being read
+	*engine       // nil while parked
+
+	mu      sync.Mutex
+	changed sync.Cond // running, flushing, out or err
+	streams map[uint32]*stream
+	waiting []*stream // for one of maxStreams handlers
+	running int       // handlers, those of reset streams too
+	lastID  uint32    // the highest that the client has opened
+	dropped []uint32  // streams that we reset last: what was on its way is not the client's mistake
+	err     error     // the connection has failed, or ended
+
+	peerWindow int64 // the client's initial window for streams
+	sendWindow int64 // what we may send
+	recvWindow int64 // what the client may send
+	owed       int64 // what was read of it and not yet given back
+	out        []byte
+	flushing   bool
+	tableless  bool      // noTable was sent
+	until      time.Time // the write deadline that stands
+	parked     bool
+	draining   bool // Shutdown has begun
+	sealed     bool // no further streams
+	resets     quota
+	pointless  quota
+	worthwhile int // frames that excuse as many pointless ones
+}
+
+// engine is what a connection needs while frames come.
+type engine struct {
+	source reader
+	framer *http2.Framer
+	room   [4 << 10]byte
+}
+
+var engines = sync.Pool{New: func() any {
+	e := &engine{}
+	e.framer = http2.NewFramer(nil, &e.source)
+	e.framer.SetReuseFrames()
+	e.framer.SetMaxReadFrameSize(maxFrame)
+	return e
+}}
+
+func newConnection(s *Server, conn Conn) *connection {
+	c := &connection{server: s, conn: conn, peerWindow: initialWindow, sendWindow: initialWindow, recvWindow: initialWindow}
+	c.changed.L = &c.mu
+	c.limit.Init(conn.SetReadDeadline)
+	c.decoder = hpack.NewDecoder(headerTable, c.block.add)
+	c.decoder.SetMaxStringLength(maxBlock(s.o.Head))
+	c.block.limit = s.o.Head
+	return c
+}
+
+func (c *connection) equip() {
+	if c.engine == nil {
+		c.engine = engines.Get().(*engine)
+		c.source = reader{source: c.conn, limit: &c.limit, buf: c.room[:]}
+	}
+	if c.streams == nil {
+		c.streams = map[uint32]*stream{}
+	}
+}
+
+// strip gives back what only frames need. A framer that may be in the middle of something is of no use to others.
+func (c *connection) strip(between bool) {
+	if e := c.engine; e != nil && between {
+		e.source = reader{}
+		engines.Put(e)
+	}
+	c.engine = nil
+}
+
+// greet exchanges prefaces (RFC 9113 section 3.4).
+func (c *connection) greet() error {
+	c.equip()
+	c.mu.Lock()
+	c.out = appendSettings(c.buffer(),
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.server.o.Head)},
+		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
+	)
+	c.out = appendWindowUpdate(c.out, 0, connWindow-initialWindow)
+	c.recvWindow = connWindow
+	c.wake()
+	c.mu.Unlock()
+	c.limit.Until(time.Now().Add(c.server.o.Header))
+	preface := make([]byte, len(http2.ClientPreface))
+	if _, err := io.ReadFull(&c.source, preface); err != nil {
+		return err
+	}
+	if string(preface) != http2.ClientPreface {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	frame, err := c.framer.ReadFrame()
+	if err != nil {
+		return err
+	}
+	settings, ok := frame.(*http2.SettingsFrame)
+	if !ok || settings.IsAck() {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	return c.onSettings(settings)
+}
+
+var (
+	errIdle    = errors.New("idle for too long")
+	errDrained = errors.New("shut down")
+)
+
+// serve takes frames until the connection ends or is parked.
+func (c *connection) serve() {
+	c.equip()
+	c.mu.Lock()
+	c.parked = false
+	if c.draining {
+		c.retire()
+	}
+	c.mu.Unlock()
+	for {
+		err := c.serveFrame()
+		var one http2.StreamError
+		if errors.As(err, &one) {
+			err = c.refuse(one)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errIdle) && c.park():
+			return
+		default:
+			c.end(err)
+			return
+		}
+	}
+}
+
+func (c *connection) serveFrame() error {
+	if err := c.await(); err != nil {
+		return err
+	}
+	header, err := c.framer.ReadFrameHeader()
+	if err != nil {
+		return err
+	}
+	frame, err := c.framer.ReadFrameForHeader(header)
+	var one http2.StreamError
+	if errors.As(err, &one) && header.Type == http2.FrameHeaders {
+		return http2.ConnectionError(one.Code) // its fields went unread, and with them what later ones refer to
+	}
+	if err != nil {
+		return err
+	}
+	return c.take(frame)
+}
+
+// await waits for the next frame, and limits how long it takes to come whole.
+func (c *connection) await() error {
+	if c.source.whole() {
+		return nil
+	}
+	if c.block.open {
+		return nil // has a limit
+	}
+	for len(c.source.buffered()) == 0 {
+		c.mu.Lock()
+		c.limitIdle()
+		c.mu.Unlock()
+		if err := c.source.fill(); err != nil {
+			if !deadline.Exceeded(err) {
+				return err
+			}
+			c.mu.Lock()
+			idle, sealed := c.idle(), c.sealed
+			c.mu.Unlock()
+			switch {
+			case idle && sealed:
+				return errDrained
+			case idle:
+				return errIdle
+			}
+		}
+	}
+	if !c.source.whole() {
+		slow := 0
+		if c.server.o.Rate > 0 {
+			slow = maxFrame / c.server.o.Rate
+		}
+		c.limit.Until(time.Now().Add(c.server.o.Header + time.Duration(slow)*time.Second))
+	}
+	return nil
+}
+
+// limitIdle is called with the lock held whenever it has become possible to be idle, or impossible.
+func (c *connection) limitIdle() {
+	switch {
+	case !c.idle():
+		c.limit.Until(time.Time{})
+	case c.server.o.Park != nil:
+		c.limit.Until(time.Now().Add(min(parkAfter, c.server.o.Idle)))
+	default:
+		c.limit.Until(time.Now().Add(c.server.o.Idle))
+	}
+}
+
+// idle is called with the lock held.
+func (c *connection) idle() bool { return len(c.streams) == 0 && c.running == 0 }
+
+// park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to end.
+func (c *connection) park() bool {
+	idle := c.server.o.Idle - parkAfter
+	if c.server.o.Park == nil || idle <= 0 {
+		return false
+	}
+	c.mu.Lock()
+	for c.flushing {
+		c.changed.Wait()
+	}
+	if c.draining || c.err != nil {
+		c.mu.Unlock()
+		return false
+	}
+	c.parked, c.streams = true, nil
+	c.mu.Unlock()
+	c.strip(true)
+	c.limit.Clear()
+	return c.server.o.Park.Park(c.conn, idle, func(expired bool) {
+		if expired {
+			c.end(errIdle)
+			return
+		}
+		c.serve()
+	})
+}
+
+// refuse resets a stream over which the client has made a mistake.
+func (c *connection) refuse(one http2.StreamError) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one.StreamID > c.lastID {
+		return http2.ConnectionError(one.Code)
+	}
+	c.drop(one.StreamID, one.Code)
+	if s := c.streams[one.StreamID]; s != nil {
+		c.remove(s, errReset)
+	}
+	return c.countReset()
+}
+
+// drop resets a stream. It is called with the lock held.
+func (c *connection) drop(id uint32, code http2.ErrCode) {
+	const remembered = maxStreams
+	if len(c.dropped) == remembered {
+		c.dropped = slices.Delete(c.dropped, 0, remembered/2)
+	}
+	c.dropped = append(c.dropped, id)
+	c.out = appendReset(c.buffer(), id, code)
+	c.wake()
+}
+
+// end finishes the connection: with a word of why, unless it is the client's fault in a way that it cannot hear.
+func (c *connection) end(cause error) {
+	code, tell := http2.ErrCodeNo, true
+	var own http2.ConnectionError
+	switch {
+	case errors.As(cause, &own):
+		code = http2.ErrCode(own)
+	case errors.Is(cause, http2.ErrFrameTooLarge):
+		code = http2.ErrCodeFrameSize
+	case errors.Is(cause, errIdle), errors.Is(cause, errDrained), deadline.Exceeded(cause):
+	default:
+		tell = false
+	}
+	c.mu.Lock()
+	if c.err == nil && tell {
+		c.out = appendGoAway(c.buffer(), c.lastID, code, "")
+		c.wake()
+	}
+	for _, s := range c.streams {
+		c.remove(s, errGone)
+	}
+	if !tell {
+		c.fail(cause)
+	}
+	for c.flushing {
+		c.changed.Wait()
+	}
+	tell = tell && c.err == nil
+	c.fail(cause)
+	c.mu.Unlock()
+	if tell {
+		socket.Linger(c.conn, lingerTime, lingerBytes)
+	}
+	c.conn.Close()
+	c.mu.Lock()
+	for c.running > 0 {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+	c.strip(errors.Is(cause, errIdle) || errors.Is(cause, errDrained))
+	c.server.forget(c)
+}
+
+const (
+	lingerBytes = 64 << 20
+	lingerTime  = 2 * time.Second
+)
+
+// fail is called with the lock held. Whoever waits for the connection stops.
+func (c *connection) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	for _, s := range c.streams {
+		c.remove(s, errGone)
+	}
+	c.changed.Broadcast()
+}
+
+// drain begins Shutdown for this connection.
+func (c *connection) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining {
+		return
+	}
+	c.draining = true
+	if !c.parked {
+		c.retire()
+	} else if c.server.o.Park.Unpark(c.conn) {
+		go c.serve()
+	} // else it is about to wake
+}
+
+const (
+	noticePeriod = time.Second
+	everyStream  = 1<<31 - 1
+)
+
+var lastCall = [8]byte{'p', 'a', 'd', 'l', 'o', 'c', 'k'}
+
+// retire announces the end. Streams that are on their way are still taken, until the client has answered our PING (RFC 9113 section 6.8).
+// It is called with the lock held.
+func (c *connection) retire() {
+	c.out = appendPing(appendGoAway(c.buffer(), everyStream, http2.ErrCodeNo, ""), false, lastCall)
+	c.wake()
+	for _, s := range c.streams {
+		if s.writer.tunnelled {
+			c.drop(s.id, http2.ErrCodeCancel)
+			c.remove(s, errGone)
+		}
+	}
+	time.AfterFunc(noticePeriod, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.seal()
+	})
+}
+
+// seal refuses streams from now on. It is called with the lock held.
+func (c *connection) seal() {
+	if c.sealed || c.err != nil {
+		return
+	}
+	c.sealed = true
+	if c.idle() {
+		c.limit.Kick() // whoever reads says goodbye
+		return
+	}
+	c.out = appendGoAway(c.buffer(), c.lastID, http2.ErrCodeNo, "")
+	c.wake()
+}
+
+// outBuffer is how much may wait to be written: four TLS records and their frames' headers.
+const outBuffer = 64<<10 + 256
+
+var outBuffers = sync.Pool{New: func() any { return new([outBuffer]byte) }}
+
+// buffer is where output is appended to. It is called with the lock held.
+func (c *connection) buffer() []byte {
+	if c.out == nil {
+		c.out = outBuffers.Get().(*[outBuffer]byte)[:0]
+	}
+	return c.out
+}
+
+// wake sees to it that out is written. It is called with the lock held.
+func (c *connection) wake() {
+	if !c.flushing && c.err == nil {
+		c.flushing = true
+		go c.flush()
+	}
+}
+
+// flush writes until there is nothing left to write.
+func (c *connection) flush() {
+	runtime.Gosched() // other streams may be about to say something as well
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 && c.err == nil {
+		out := c.out
+		c.out = nil
+		stall := c.server.o.Stall
+		if now := time.Now(); c.until.Sub(now) < stall {
+			c.until = now.Add(stall + stall/2) // not exactly, so that not every write sets a timer
+			_ = c.conn.SetWriteDeadline(c.until)
+		}
+		c.mu.Unlock()
+		_, err := c.conn.Write(out)
+		if cap(out) == outBuffer {
+			outBuffers.Put((*[outBuffer]byte)(out[:outBuffer]))
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.fail(fmt.Errorf("writing: %w", err))
+			c.conn.Close() // ends the reading goroutine too
+		}
+		c.changed.Broadcast()
+	}
+	c.flushing = false
+	c.changed.Broadcast()
+}

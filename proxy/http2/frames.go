@@ -1,0 +1,254 @@
+package http2
+
+import (
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// take acts on a frame.
+func (c *connection) take(frame http2.Frame) error {
+	switch f := frame.(type) {
+	case *http2.HeadersFrame:
+		return c.onHeaders(f)
+	case *http2.ContinuationFrame:
+		return c.onFragment(f.HeaderBlockFragment(), f.HeadersEnded())
+	case *http2.DataFrame:
+		return c.onData(f)
+	case *http2.WindowUpdateFrame:
+		return c.onWindowUpdate(f)
+	case *http2.RSTStreamFrame:
+		return c.onReset(f)
+	case *http2.SettingsFrame:
+		if f.IsAck() {
+			return nil
+		}
+		return c.onSettings(f)
+	case *http2.PingFrame:
+		return c.onPing(f)
+	case *http2.PushPromiseFrame:
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	case *http2.PriorityFrame:
+		if f.StreamDep == f.StreamID {
+			return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeProtocol}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.countPointless()
+}
+
+// maxBlock is how much may be sent for fields of which limit bytes are taken: more is refused with the connection, not with 431.
+func maxBlock(limit int) int { return 2 * limit }
+
+const maxFragments = 128
+
+func (c *connection) onHeaders(f *http2.HeadersFrame) error {
+	if f.StreamID%2 == 0 {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	c.block.begin(f.StreamID, f.StreamEnded())
+	c.decoder.SetEmitEnabled(true)
+	if f.HasPriority() && f.Priority.StreamDep == f.StreamID {
+		c.block.malformed = true
+	}
+	if !f.HeadersEnded() {
+		c.limit.Until(time.Now().Add(c.server.o.Header))
+	}
+	return c.onFragment(f.HeaderBlockFragment(), f.HeadersEnded())
+}
+
+// onFragment decodes a part of the fields, and acts on the last.
+func (c *connection) onFragment(fragment []byte, last bool) error {
+	b := &c.block
+	b.open = !last
+	b.fragments++
+	if b.sent += len(fragment); b.sent > maxBlock(b.limit) || b.fragments > maxFragments {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	if _, err := c.decoder.Write(fragment); err != nil {
+		return http2.ConnectionError(http2.ErrCodeCompression)
+	}
+	if b.size > b.limit {
+		c.decoder.SetEmitEnabled(false)
+	}
+	if !last {
+		return nil
+	}
+	if err := c.decoder.Close(); err != nil {
+		return http2.ConnectionError(http2.ErrCodeCompression)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[b.id]
+	switch {
+	case s != nil:
+		return c.trail(s)
+	case b.id > c.lastID:
+		return c.open()
+	case c.wasDropped(b.id):
+		return c.countPointless()
+	}
+	return http2.ConnectionError(http2.ErrCodeStreamClosed)
+}
+
+// wasDropped is called with the lock held.
+func (c *connection) wasDropped(id uint32) bool {
+	for _, dropped := range c.dropped {
+		if dropped == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *connection) onData(f *http2.DataFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, n := f.StreamID, int64(f.Length)
+	if id > c.lastID || id%2 == 0 {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	if n > c.recvWindow {
+		return http2.ConnectionError(http2.ErrCodeFlowControl)
+	}
+	c.recvWindow -= n
+	data := f.Data()
+	if len(data) > 0 {
+		c.excuse()
+	} else if err := c.countPointless(); err != nil {
+		return err
+	}
+	s := c.streams[id]
+	switch {
+	case s == nil && c.wasDropped(id):
+		c.giveBack(n)
+		return nil
+	case s == nil || s.remoteEnded:
+		c.giveBack(n)
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
+	case n > s.recvWindow:
+		c.giveBack(n)
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeFlowControl}
+	}
+	s.recvWindow -= n
+	if s.came += int64(len(data)); s.announced >= 0 && s.came > s.announced {
+		c.giveBack(n)
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+	}
+	if s.body.closed {
+		c.giveBack(n)
+	} else {
+		s.body.queue.put(data)
+		padding := n - int64(len(data))
+		c.giveBack(padding)
+		s.giveBack(padding)
+	}
+	if f.StreamEnded() {
+		return c.endRemote(s)
+	}
+	s.changed.Broadcast()
+	return nil
+}
+
+// giveBack lets the client send n more bytes. It is called with the lock held.
+func (c *connection) giveBack(n int64) {
+	if c.owed += n; c.owed >= connWindow/4 && c.err == nil {
+		c.out = appendWindowUpdate(c.buffer(), 0, c.owed)
+		c.recvWindow += c.owed
+		c.owed = 0
+		c.wake()
+	}
+}
+
+func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.countPointless(); err != nil {
+		return err
+	}
+	n := int64(f.Increment)
+	if f.StreamID == 0 {
+		if c.sendWindow += n; c.sendWindow > maxWindow {
+			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		}
+		for _, s := range c.streams {
+			if s.starved {
+				s.changed.Broadcast()
+			}
+		}
+		return nil
+	}
+	if f.StreamID > c.lastID || f.StreamID%2 == 0 {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	if s := c.streams[f.StreamID]; s != nil {
+		if s.sendWindow += n; s.sendWindow > maxWindow {
+			return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
+		}
+		s.changed.Broadcast()
+	}
+	return nil
+}
+
+func (c *connection) onReset(f *http2.RSTStreamFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.StreamID > c.lastID || f.StreamID%2 == 0 {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	if s := c.streams[f.StreamID]; s != nil {
+		c.remove(s, errGone)
+	}
+	return c.countReset()
+}
+
+// onSettings acts on what matters to us: the window of streams. What else a client may announce concerns what we do not do.
+func (c *connection) onSettings(f *http2.SettingsFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	window := c.peerWindow
+	err := f.ForeachSetting(func(s http2.Setting) error {
+		if s.ID == http2.SettingInitialWindowSize && s.Valid() == nil {
+			window = int64(s.Val)
+		}
+		return s.Valid()
+	})
+	if err != nil {
+		return err
+	}
+	change := window - c.peerWindow
+	c.peerWindow = window
+	for _, s := range c.streams {
+		if s.sendWindow += change; s.sendWindow > maxWindow {
+			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		}
+		s.changed.Broadcast()
+	}
+	c.out = appendSettingsAck(c.buffer())
+	c.wake()
+	c.awaitRoom()
+	return c.countPointless()
+}
+
+func (c *connection) onPing(f *http2.PingFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.IsAck() {
+		if c.draining && f.Data == lastCall {
+			c.seal()
+		}
+		return c.countPointless()
+	}
+	c.out = appendPing(c.buffer(), true, f.Data)
+	c.wake()
+	c.awaitRoom()
+	return c.countPointless()
+}
+
+// awaitRoom stops reading from a client that does not read our answers. It is called with the lock held.
+func (c *connection) awaitRoom() {
+	for len(c.out) > outBuffer/2 && c.err == nil {
+		c.changed.Wait()
+	}
+}

@@ -1,0 +1,61 @@
+package http2
+
+import (
+	"io"
+
+	"padlock/proxy/deadline"
+)
+
+// reader reads a connection through a buffer.
+type reader struct {
+	source io.Reader
+	limit  *deadline.Deadline
+	buf    []byte
+	at     int // what was read and not yet taken is buf[at:end]
+	end    int
+}
+
+func (r *reader) buffered() []byte { return r.buf[r.at:r.end] }
+
+// whole reports whether the next frame can be read without waiting.
+func (r *reader) whole() bool {
+	b := r.buffered()
+	return len(b) >= frameHeader && len(b)-frameHeader >= int(b[0])<<16|int(b[1])<<8|int(b[2])
+}
+
+// fill reads at least one byte into the empty buffer.
+func (r *reader) fill() error {
+	r.at, r.end = 0, 0
+	n, err := r.read(r.buf)
+	r.end = n
+	return err
+}
+
+// Read goes past the buffer when much is wanted.
+func (r *reader) Read(p []byte) (int, error) {
+	if r.at == r.end {
+		if len(p) >= len(r.buf) {
+			return r.read(p)
+		}
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.buffered())
+	r.at += n
+	return n, nil
+}
+
+func (r *reader) read(p []byte) (int, error) {
+	for {
+		n, err := r.source.Read(p)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.ErrNoProgress
+		case !deadline.Exceeded(err) || r.limit.Expired():
+			return 0, err
+		}
+	}
+}

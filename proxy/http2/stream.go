@@ -1,0 +1,269 @@
+package http2
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"padlock/proxy/message"
+)
+
+var (
+	errGone  = fmt.Errorf("the client has ended the stream: %w", io.ErrUnexpectedEOF)
+	errReset = errors.New("the client has broken the rules of HTTP/2")
+)
+
+// stream is one request with its response. What is below request is guarded by its connection's lock.
+type stream struct {
+	c       *connection
+	id      uint32
+	ctx     *message.Context
+	fields  message.Fields // room that is used again
+	request message.Request
+	writer  writer
+
+	changed     sync.Cond // anything below, or the connection's windows
+	body        body
+	announced   int64 // content; -1: any
+	came        int64
+	recvWindow  int64
+	owed        int64 // what was read of the window and not yet given back
+	sendWindow  int64
+	starved     bool // waits for the connection's window
+	remoteEnded bool
+	localEnded  bool
+	err         error // reset, by whomever
+}
+
+var streams = sync.Pool{New: func() any {
+	s := &stream{ctx: new(message.Context)}
+	s.body.s, s.writer.s = s, s
+	return s
+}}
+
+// open begins the stream whose fields have been read. It is called with the lock held.
+func (c *connection) open() error {
+	b := &c.block
+	if c.sealed {
+		return c.countPointless() // the client knows, or will
+	}
+	c.lastID = b.id
+	if b.tooLarge() {
+		return c.tooLarge(b)
+	}
+	s := streams.Get().(*stream)
+	s.request = message.Request{Declared: s.request.Declared[:0], Conn: c.conn.Facts()}
+	announced, ok := b.request(&s.request)
+	switch {
+	case !ok:
+		streams.Put(s)
+		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeProtocol}
+	case len(c.streams) >= maxStreams || c.running >= maxStreams && len(c.waiting) >= maxStreams:
+		streams.Put(s)
+		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
+	}
+	c.excuse()
+	s.c, s.id, s.announced = c, b.id, announced
+	s.changed.L = &c.mu
+	s.came, s.owed, s.starved, s.localEnded, s.err = 0, 0, false, false, nil
+	s.recvWindow, s.sendWindow, s.remoteEnded = streamWindow, c.peerWindow, b.end
+	s.fields, b.fields = b.fields, s.fields[:0]
+	s.request.Fields = s.fields
+	s.body.reset()
+	s.writer.reset()
+	if !b.end {
+		if s.request.Upgrade == "" && s.request.ContentLength != 0 {
+			s.request.Body = &s.body
+		}
+		if s.request.Expect {
+			s.body.ask = s.writer.proceed
+		}
+	}
+	c.streams[s.id] = s
+	if c.running >= maxStreams { // handlers of streams that were reset
+		c.waiting = append(c.waiting, s)
+		return nil
+	}
+	c.running++
+	go s.run()
+	return nil
+}
+
+// tooLarge answers 431 without a handler. It is called with the lock held.
+func (c *connection) tooLarge(b *block) error {
+	fields := appendField(appendStatus(nil, 431), "date", message.Date())
+	c.send(b.id, appendField(fields, "content-length", "0"), true)
+	if !b.end {
+		c.drop(b.id, http2.ErrCodeNo)
+	}
+	c.wake()
+	c.awaitRoom()
+	return c.countReset()
+}
+
+// send appends a block of fields to what is to be written. It is called with the lock held.
+func (c *connection) send(id uint32, block []byte, end bool) {
+	if !c.tableless {
+		c.tableless = true
+		block = append([]byte{noTable}, block...)
+	}
+	c.out = appendHeaders(c.buffer(), id, block, end)
+}
+
+// trail takes a request's trailers. It is called with the lock held.
+func (c *connection) trail(s *stream) error {
+	if s.remoteEnded {
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
+	}
+	fields, ok := c.block.trailers()
+	if !ok {
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+	}
+	s.body.trailers = fields
+	return c.endRemote(s)
+}
+
+// endRemote notes that the client has said everything. It is called with the lock held.
+func (c *connection) endRemote(s *stream) error {
+	if s.announced >= 0 && s.came != s.announced {
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+	}
+	s.remoteEnded = true
+	s.changed.Broadcast()
+	if s.localEnded {
+		c.remove(s, nil)
+	}
+	return nil
+}
+
+// remove forgets a stream that has ended, or ends it with err. It is called with the lock held.
+func (c *connection) remove(s *stream, err error) {
+	if c.streams[s.id] == s {
+		delete(c.streams, s.id)
+	}
+	if err != nil && s.err == nil {
+		s.err = err
+		s.ctx.Cancel()
+		s.changed.Broadcast()
+		if i := slices.Index(c.waiting, s); i >= 0 {
+			c.waiting = slices.Delete(c.waiting, i, i+1)
+			c.giveBack(int64(s.body.queue.drop()))
+		}
+	}
+	c.settled()
+}
+
+// settled notices that nothing is open any more. It is called with the lock held.
+func (c *connection) settled() {
+	if !c.idle() {
+		return
+	}
+	if c.sealed {
+		c.limit.Kick()
+	}
+	c.limitIdle()
+	c.changed.Broadcast()
+}
+
+// run answers a request, and then those that have waited for it.
+func (s *stream) run() {
+	for c := s.c; s != nil; {
+		whole := s.handle()
+		c.mu.Lock()
+		s.finish(whole)
+		if whole || s.err != nil {
+			s.recycle()
+		}
+		s = nil
+		if len(c.waiting) > 0 {
+			s = c.waiting[0]
+			c.waiting = append(c.waiting[:0], c.waiting[1:]...)
+		} else {
+			c.running--
+			c.settled()
+		}
+		c.mu.Unlock()
+	}
+}
+
+// handle reports whether the response is whole.
+func (s *stream) handle() (whole bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			whole = false
+		}
+	}()
+	s.c.server.o.Handler.Serve(s.ctx, &s.request, &s.writer)
+	return s.writer.end()
+}
+
+// finish closes a stream whose handler has returned. It is called with the lock held.
+func (s *stream) finish(whole bool) {
+	c := s.c
+	c.giveBack(int64(s.body.queue.drop()))
+	s.body.closed = true
+	switch {
+	case s.err != nil:
+		return
+	case !whole:
+		c.drop(s.id, http2.ErrCodeInternal)
+		c.remove(s, errGone)
+	case !s.remoteEnded:
+		c.drop(s.id, http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted
+		c.remove(s, nil)
+	}
+}
+
+// recycle lets another stream use s. Nobody else may.
+func (s *stream) recycle() {
+	s.writer.release()
+	if cap(s.request.Fields) > cap(s.fields) {
+		s.fields = s.request.Fields // they have grown
+	}
+	clear(s.fields[:cap(s.fields)])
+	if !s.ctx.Pristine() {
+		s.ctx = new(message.Context)
+	}
+	s.body.trailers = nil
+	s.c = nil
+	streams.Put(s)
+}
+
+// wait waits for a change, at most until limit; the zero time is no limit. It reports false when the limit has passed.
+// It is called with the lock held.
+func (s *stream) wait(limit time.Time) bool {
+	if limit.IsZero() {
+		s.changed.Wait()
+		return true
+	}
+	left := time.Until(limit)
+	if left <= 0 {
+		return false
+	}
+	c := s.c
+	timer := time.AfterFunc(left, func() {
+		c.mu.Lock() // the wait has begun
+		defer c.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	s.changed.Wait()
+	timer.Stop()
+	return true
+}
+
+// giveBack lets the client send n more bytes on this stream. It is called with the lock held.
+func (s *stream) giveBack(n int64) {
+	if s.owed += n; s.owed >= streamWindow/4 && !s.remoteEnded && s.err == nil {
+		s.c.out = appendWindowUpdate(s.c.buffer(), s.id, s.owed)
+		s.recvWindow += s.owed
+		s.owed = 0
+		s.c.wake()
+	}
+}

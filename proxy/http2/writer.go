@@ -1,0 +1,342 @@
+package http2
+
+import (
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"padlock/proxy/message"
+)
+
+// writer sends one response. One goroutine calls it, but for proceed, which the reader of the request's body calls.
+type writer struct {
+	s     *stream
+	block []byte // fields, encoded and not yet sent
+	room  *writeRoom
+	n     int // content in room that was not yet sent
+
+	left     int64 // of the announced content; -1: any
+	bodiless bool  // nothing may follow the head
+	headed   bool
+	aborted  bool
+	trailers message.Fields
+	err      error
+
+	// Guarded by the connection's lock:
+	sent      bool // a final head was begun
+	tunnelled bool
+}
+
+type writeRoom [32 << 10]byte
+
+var writeRooms = sync.Pool{New: func() any { return new(writeRoom) }}
+
+// reset makes the writer ready for another response. Nobody may be using it.
+func (w *writer) reset() {
+	*w = writer{s: w.s, block: w.block[:0], trailers: w.trailers[:0]}
+}
+
+// release gives back what only a response needs.
+func (w *writer) release() {
+	if w.room != nil {
+		writeRooms.Put(w.room)
+		w.room = nil
+	}
+}
+
+// proceed sends 100 Continue, unless the response has begun: then the client knows already.
+func (w *writer) proceed() error {
+	c := w.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w.s.err == nil && !w.sent {
+		c.send(w.s.id, appendStatus(nil, http.StatusContinue), false)
+		c.wake()
+	}
+	return w.s.err
+}
+
+// Interim implements message.Writer.
+func (w *writer) Interim(status int, fields message.Fields) error {
+	w.block = appendFields(appendStatus(w.block, status), fields)
+	return w.send(false)
+}
+
+// Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
+func (w *writer) Head(status int, fields message.Fields, length int64) error {
+	w.begin(false)
+	head := w.s.request.Method == "HEAD"
+	w.headed = true
+	w.bodiless = head || status == http.StatusNoContent || status == http.StatusNotModified
+	w.block = appendStatus(w.block, status)
+	dated, announced := false, ""
+	for _, f := range fields {
+		switch {
+		case message.Is(f.Name, "Date"):
+			dated = true
+		case message.Is(f.Name, "Content-Length"):
+			announced = f.Value
+			continue
+		case ofOneConnection.Has(f.Name):
+			continue
+		}
+		w.block = appendField(w.block, f.Name, f.Value)
+	}
+	if !dated {
+		w.block = appendField(w.block, "date", message.Date())
+	}
+	if length >= 0 && (!w.bodiless || head && announced == "") && status != http.StatusNoContent && status != http.StatusNotModified {
+		announced = strconv.FormatInt(length, 10)
+	}
+	if announced != "" && status != http.StatusNoContent && (w.bodiless || length >= 0) {
+		w.block = appendField(w.block, "content-length", announced)
+	}
+	if w.left = length; w.bodiless {
+		w.left = 0
+	}
+	return w.err
+}
+
+// begin notes that the final response has begun.
+func (w *writer) begin(tunnel bool) {
+	c := w.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.sent, w.tunnelled = true, tunnel
+	w.s.changed.Broadcast() // the request's content may now come at any pace
+}
+
+// Room implements message.Writer.
+func (w *writer) Room() []byte {
+	if w.room == nil {
+		w.room = writeRooms.Get().(*writeRoom)
+	}
+	if w.n > len(w.room)*7/8 && w.send(false) != nil {
+		w.n = 0
+	}
+	return w.room[w.n:]
+}
+
+// Write implements io.Writer. Content beyond the announced length is an error, and never reaches the client.
+func (w *writer) Write(p []byte) (int, error) {
+	switch {
+	case w.err != nil:
+		return 0, w.err
+	case w.bodiless || len(p) == 0:
+		return len(p), nil
+	case w.left >= 0:
+		if int64(len(p)) > w.left {
+			w.err = http.ErrContentLength
+			return 0, w.err
+		}
+		w.left -= int64(len(p))
+	}
+	total := 0
+	for len(p) > 0 && w.err == nil {
+		room := w.Room()
+		n := len(p)
+		if &p[0] != &room[0] {
+			n = copy(room, p)
+		}
+		w.n += n
+		total, p = total+n, p[n:]
+	}
+	return total, w.err
+}
+
+// Flush implements message.Writer.
+func (w *writer) Flush() error { return w.send(false) }
+
+// Trailers implements message.Writer.
+func (w *writer) Trailers(fields message.Fields) { w.trailers = append(w.trailers[:0], fields...) }
+
+// Abort implements message.Writer.
+func (w *writer) Abort() { w.aborted = true }
+
+// end completes the response. It reports whether it is whole.
+func (w *writer) end() bool {
+	if w.tunnelled {
+		return w.s.ended()
+	}
+	if w.aborted || w.err != nil || !w.headed || w.left > 0 {
+		return false
+	}
+	if len(w.trailers) == 0 || w.bodiless {
+		return w.send(true) == nil
+	}
+	if w.send(false) != nil {
+		return false
+	}
+	w.block = appendFields(w.block, w.trailers)
+	return w.send(true) == nil
+}
+
+// ended reports whether our side of the stream is over.
+func (s *stream) ended() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.localEnded
+}
+
+// send sends what there is, and with end our end of the stream.
+func (w *writer) send(end bool) error {
+	if w.err == nil {
+		w.err = w.s.send(w.block, w.content(), end)
+	}
+	w.block, w.n = w.block[:0], 0
+	return w.err
+}
+
+func (w *writer) content() []byte {
+	if w.n == 0 {
+		return nil
+	}
+	return w.room[:w.n]
+}
+
+// send hands fields and content over to the connection, as its windows allow.
+func (s *stream) send(block, content []byte, end bool) error {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	defer c.wake()
+	if len(block) > 0 {
+		if err := s.awaitRoom(); err != nil {
+			return err
+		}
+		c.send(s.id, block, end && len(content) == 0)
+		if len(content) == 0 {
+			s.endLocal(end)
+			return nil
+		}
+	}
+	for len(content) > 0 {
+		n, err := s.grant(len(content))
+		if err != nil {
+			return err
+		}
+		last, flags := end && n == len(content), http2.Flags(0)
+		if last {
+			flags = http2.FlagDataEndStream
+		}
+		c.out = append(appendFrameHeader(c.buffer(), n, http2.FrameData, flags, s.id), content[:n]...)
+		c.excuse()
+		s.endLocal(last)
+		content = content[n:]
+	}
+	if end && !s.localEnded {
+		c.out = appendFrameHeader(c.buffer(), 0, http2.FrameData, http2.FlagDataEndStream, s.id)
+		s.endLocal(true)
+	}
+	return nil
+}
+
+// endLocal notes that we have said everything. It is called with the lock held.
+func (s *stream) endLocal(end bool) {
+	if !end {
+		return
+	}
+	s.localEnded = true
+	if s.remoteEnded {
+		s.c.remove(s, nil)
+	}
+}
+
+// grant waits until some content may be sent, and takes it off the windows: at most a frame's, so that all streams have their turn.
+// It is called with the lock held.
+func (s *stream) grant(wanted int) (int, error) {
+	if err := s.awaitRoom(); err != nil {
+		return 0, err
+	}
+	c := s.c
+	limit := time.Time{}
+	for s.sendWindow <= 0 || c.sendWindow <= 0 {
+		if limit.IsZero() {
+			limit = time.Now().Add(c.server.o.Stall)
+		}
+		c.wake()
+		s.starved = true
+		inTime := s.wait(limit)
+		s.starved = false
+		switch {
+		case s.err != nil:
+			return 0, s.err
+		case !inTime:
+			return 0, os.ErrDeadlineExceeded
+		}
+	}
+	if err := s.awaitRoom(); err != nil {
+		return 0, err
+	}
+	n := int(min(int64(wanted), maxFrame, s.sendWindow, c.sendWindow))
+	s.sendWindow -= int64(n)
+	c.sendWindow -= int64(n)
+	return n, nil
+}
+
+// awaitRoom waits until there is room for a frame. It is called with the lock held.
+func (s *stream) awaitRoom() error {
+	c := s.c
+	for s.err == nil && len(c.out) > outBuffer-maxFrame-frameHeader {
+		c.wake()
+		c.changed.Wait()
+	}
+	return s.err
+}
+
+// Tunnel implements message.Writer (RFC 8441 section 5).
+func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
+	c := w.s.c
+	c.mu.Lock()
+	draining := c.draining
+	c.mu.Unlock()
+	if draining { // a tunnel has no end to wait for: Shutdown closes it
+		return nil, http.ErrServerClosed
+	}
+	w.begin(true)
+	w.headed = true
+	w.block = appendStatus(w.block, http.StatusOK)
+	for _, f := range fields {
+		if !ofOneConnection.Has(f.Name) && !message.Is(f.Name, "Sec-WebSocket-Accept") {
+			w.block = appendField(w.block, f.Name, f.Value)
+		}
+	}
+	if err := w.send(false); err != nil {
+		return nil, err
+	}
+	return (*tunnel)(w.s), nil
+}
+
+// tunnel is the client's side of a WebSocket.
+type tunnel stream
+
+func (t *tunnel) Read(p []byte) (int, error) { return t.body.Read(p) }
+
+func (t *tunnel) Write(p []byte) (int, error) {
+	if err := (*stream)(t).send(nil, p, false); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// CloseWrite passes on an end of stream.
+func (t *tunnel) CloseWrite() error { return (*stream)(t).send(nil, nil, true) }
+
+// Close ends both directions. It may be called more than once, until the handler returns.
+func (t *tunnel) Close() error {
+	s := (*stream)(t)
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.err == nil && !(s.localEnded && s.remoteEnded) {
+		s.c.drop(s.id, http2.ErrCodeCancel)
+		s.c.remove(s, errGone)
+	}
+	return nil
+}
