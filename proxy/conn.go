@@ -44,10 +44,38 @@ func (c *conn) Write(p []byte) (int, error) {
 	if len(p) <= maxRecord || c.socket == nil {
 		return c.Conn.Write(p)
 	}
-	c.socket.Cork()
+	c.Cork()
 	n, err := c.Conn.Write(p)
-	return n, errors.Join(err, c.socket.Uncork())
+	return n, errors.Join(err, c.Uncork())
 }
+
+// Cork holds back what is written until Uncork or CloseWrite.
+func (c *conn) Cork() {
+	if c.socket != nil {
+		c.socket.Cork()
+	}
+}
+
+// Uncork sends what was held back.
+func (c *conn) Uncork() error {
+	if c.socket == nil {
+		return nil
+	}
+	return c.socket.Uncork()
+}
+
+// CloseWrite says that nothing follows (RFC 8446 section 6.1).
+func (c *conn) CloseWrite() error {
+	err := c.Conn.CloseWrite()
+	if c.socket == nil {
+		return err
+	}
+	_ = c.socket.SetWriteDeadline(time.Now().Add(farewell)) // crypto/tls has let it run out, against further writes
+	return errors.Join(err, c.Uncork())
+}
+
+// farewell is how long the last bytes of a connection may take, as in crypto/tls.
+const farewell = 5 * time.Second
 
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {

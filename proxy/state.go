@@ -120,8 +120,9 @@ func (s *state) close() {
 // baseTLS leaves cipher suites and groups to crypto/tls, which puts X25519MLKEM768 first.
 func baseTLS(cfg *config.Config, certificates CertificateSource, recorder *handshake.Recorder) *tls.Config {
 	c := &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
+		MinVersion:                  tls.VersionTLS12,
+		NextProtos:                  []string{"h2", "http/1.1"},
+		DynamicRecordSizingDisabled: true, // a second record for a response of a kilobyte is a second system call
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			certificate, err := certificates.GetCertificate(hello)
 			if trace, ok := handshake.FromHello(hello); ok {

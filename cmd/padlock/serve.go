@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,10 +21,15 @@ import (
 	"padlock/console"
 	"padlock/handshake"
 	"padlock/proxy"
+	"padlock/proxy/socket"
 )
 
 // remembered handshakes, for the built-in page.
 const remembered = 256
+
+// floor counts as heap and takes no memory, as nobody writes to it. Without it the heap is so small that a busy padlock
+// would collect it every few milliseconds.
+var floor = make([]byte, 16<<20)
 
 // serve runs a configuration until ctx ends. Where the ports were not chosen by the user, others may take their place.
 func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool) error {
@@ -86,6 +92,7 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	err = server.Serve(ctx, https, plain)
 	cancel()
 	others.Wait()
+	runtime.KeepAlive(floor)
 	return err
 }
 
@@ -226,8 +233,8 @@ func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), 
 		return nil, nil, fmt.Errorf("opening the log: %w", err)
 	}
 	f.Close()
-	rotated := &lumberjack.Logger{Filename: name, MaxSize: rotate.MaxSize, MaxBackups: rotate.Keep}
-	return rotated, func() { rotated.Close() }, nil
+	late := newLateWriter(&lumberjack.Logger{Filename: name, MaxSize: rotate.MaxSize, MaxBackups: rotate.Keep})
+	return late, func() { late.Close() }, nil
 }
 
 // listen opens every listener or none. 443 and 80 give way to 8443 and 8080 where they were not asked for by name.
@@ -258,7 +265,7 @@ func (p *program) listen(cfg *config.Config, otherPorts bool) (https, plain []ne
 func listenAll(addresses []string) ([]net.Listener, error) {
 	var open []net.Listener
 	for _, address := range addresses {
-		l, err := net.Listen("tcp", address)
+		l, err := socket.Listen(address)
 		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(address, "[::1]") && len(open) > 0 {
 			continue
 		}

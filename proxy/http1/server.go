@@ -60,6 +60,8 @@ type Server struct {
 type Conn interface {
 	net.Conn
 	Facts() *message.Conn
+	Cork()         // holds back what is written, until Uncork or CloseWrite
+	Uncork() error // sends what was held back
 }
 
 // NewServer returns a server; Shutdown ends it.
@@ -313,18 +315,22 @@ func (c *connection) serveOne() bool {
 
 // settle ends an exchange, and reports whether another can follow.
 func (c *connection) settle() bool {
-	whole := c.writer.end()
 	if c.writer.tunnelled {
 		return false
 	}
+	if c.writer.close && (c.request.Body == nil || c.body.whole()) {
+		c.conn.Cork() // the end of the connection goes out with the end of the response
+	}
+	whole := c.writer.end()
 	readAll := c.request.Body == nil || c.body.finish()
-	if !whole {
+	switch {
+	case !whole:
 		c.cut()
-	}
-	if !whole || c.ctx.Err() != nil {
 		return false
-	}
-	if c.writer.close || !readAll {
+	case c.ctx.Err() != nil:
+		_ = c.conn.Uncork()
+		return false
+	case c.writer.close || !readAll:
 		socket.Linger(c.conn, lingerTime, lingerBytes)
 		return false
 	}

@@ -36,6 +36,8 @@ type plain struct {
 }
 
 func (p *plain) Facts() *message.Conn { return &p.facts }
+func (p *plain) Cork()                {}
+func (p *plain) Uncork() error        { return nil }
 
 type handler func(*message.Context, *message.Request, message.Writer)
 
