@@ -131,7 +131,7 @@ type Route struct {
 
 // Target is a backend: where to connect and how to speak.
 type Target struct {
-	Scheme  string // http | https
+	Scheme  string // http | https | h2c: HTTP/2 without TLS, for gRPC
 	Network string // tcp | unix
 	Address string // host:port, or the socket's path
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-const targetForms = "a target is a port (3000), host:port, http://host[:port], https://host[:port] or unix:PATH"
+const targetForms = "a target is a port (3000), host:port, http://host[:port], https://host[:port], h2c://host[:port] or unix:PATH"
 
 // ParseTarget reads a backend's address. A bare port means localhost, IPv4 or IPv6, whichever answers.
 func ParseTarget(s string) (Target, error) {
@@ -37,10 +37,10 @@ func parseURL(s string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("%q is not a URL: %s", s, targetForms)
 	}
-	ports := map[string]string{"http": "80", "https": "443"}
+	ports := map[string]string{"http": "80", "https": "443", "h2c": "80"}
 	switch {
 	case ports[u.Scheme] == "":
-		return Target{}, fmt.Errorf("%q: the scheme must be http or https", s)
+		return Target{}, fmt.Errorf("%q: the scheme must be http, https or h2c", s)
 	case u.User != nil:
 		return Target{}, errors.New("a target takes no user name or password") // not repeated: it holds a secret
 	case (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":

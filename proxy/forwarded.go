@@ -29,10 +29,10 @@ func spoofs(name string) bool {
 
 // prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
 func prepare(r *message.Request, site *site) bool {
-	if r.Upgrade != "" && r.Upgrade != "websocket" {
+	if r.Upgrade != "" && r.Upgrade != "websocket" && r.Proto == "HTTP/1.1" {
 		r.Upgrade = "" // h2c and the like: ignored, as RFC 9110 section 7.8 allows
 	}
-	if r.Upgrade != "" && (r.Method != "GET" || r.Body != nil) {
+	if r.Upgrade != "" && (r.Upgrade != "websocket" || r.Method != "GET" || r.Body != nil) {
 		return false
 	}
 	teTrailers := r.Fields.HasToken("TE", "trailers")

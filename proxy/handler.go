@@ -152,6 +152,9 @@ func relay(x *exchange, response *message.Response) {
 	if x.w.Head(response.Status, response.Fields, response.ContentLength) != nil {
 		return
 	}
+	if response.ContentLength != 0 && response.Body.Buffered() == 0 {
+		_ = x.w.Flush() // the content may be long in coming
+	}
 	for {
 		room := x.w.Room()
 		n, err := response.Body.Read(room)
@@ -186,6 +189,9 @@ func tunnel(x *exchange, response *message.Response) {
 	defer response.Tunnel.Close()
 	response.Fields.RemoveHopByHop()
 	client, err := x.w.Tunnel(response.Fields)
+	if x.request.Proto == "HTTP/2.0" {
+		x.w.status = 200 // RFC 8441 section 5
+	}
 	if err != nil {
 		x.err = "client: " + err.Error()
 		return

@@ -81,8 +81,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	}
 }
 
-const description = `TARGET is where your app listens: a port (3000), host:port, http://host[:port],
-https://host[:port] or unix:PATH. Without one, padlock serves a page that shows your own handshake.
+const description = `TARGET is where your app listens: a port (3000), host:port, http://host[:port], https://host[:port],
+h2c://host[:port] (HTTP/2 without TLS, for gRPC) or unix:PATH. Without one, padlock serves a page that shows your own handshake.
 Flags go before or after TARGET; each can be set by the variable that stands behind it.`
 
 // session ends the help, so that it is what a reader sees last.

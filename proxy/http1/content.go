@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"io"
 
@@ -58,8 +59,20 @@ func (c *content) take(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// buffered is how much content needs no waiting. Of chunked content it knows the current chunk only.
-func (c *content) buffered() int { return int(min(c.left, int64(len(c.r.buffered())))) }
+// buffered is how much content needs no waiting. Of chunked content it counts the current chunk, or one byte where another has begun.
+func (c *content) buffered() int {
+	data := c.r.buffered()
+	if !c.chunked || c.left > 0 || c.done {
+		return int(min(c.left, int64(len(data))))
+	}
+	if c.begun {
+		data = data[min(2, len(data)):] // the end of the last chunk
+	}
+	if line := bytes.IndexByte(data, '\n'); line >= 0 && line+1 < len(data) {
+		return 1
+	}
+	return 0
+}
 
 const maxChunkLine = 4096 // with its extensions, which are dropped
 

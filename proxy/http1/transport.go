@@ -105,7 +105,7 @@ func (t *Transport) connection(ctx *message.Context, fresh bool) (*backend, erro
 func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	limited, cancel := context.WithTimeout(context.Background(), t.o.Connect)
 	defer cancel()
-	if !ctx.Hold(closer(cancel)) {
+	if !ctx.Hold(message.Closer(cancel)) {
 		return nil, ctx.Err()
 	}
 	defer ctx.Release()
@@ -135,14 +135,6 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	b.limit.Init(conn.SetReadDeadline)
 	b.step = b.onReady
 	return b, nil
-}
-
-// closer makes a function of what a context holds.
-type closer func()
-
-func (c closer) Close() error {
-	c()
-	return nil
 }
 
 // put takes a connection back on which nothing is open any more.

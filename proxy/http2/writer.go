@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"strconv"
@@ -300,6 +301,9 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if draining { // a tunnel has no end to wait for: Shutdown closes it
 		return nil, http.ErrServerClosed
 	}
+	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != accepts(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
+		return nil, errAccept // nobody else will check it
+	}
 	w.begin(true)
 	w.headed = true
 	w.block = appendStatus(w.block, http.StatusOK)
@@ -313,6 +317,8 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	}
 	return (*tunnel)(w.s), nil
 }
+
+var errAccept = errors.New("the target has accepted a WebSocket without reading its key")
 
 // tunnel is the client's side of a WebSocket.
 type tunnel stream

@@ -80,6 +80,15 @@ func (c *Context) Release() bool {
 	return c.err == nil
 }
 
+// Closer makes a function of what a context holds.
+type Closer func()
+
+// Close calls the function.
+func (c Closer) Close() error {
+	c()
+	return nil
+}
+
 // Pristine reports whether the context has neither ended nor been waited for, so that another request can have it.
 func (c *Context) Pristine() bool {
 	c.mu.Lock()

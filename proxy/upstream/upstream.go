@@ -12,6 +12,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy/http1"
+	"padlock/proxy/http2"
 	"padlock/proxy/message"
 )
 
@@ -19,11 +20,20 @@ import (
 type Upstream struct {
 	target config.Target
 	name   string
-	back   *http1.Transport
+	back   back
+}
+
+type back interface {
+	message.RoundTripper
+	Close()
 }
 
 // New prepares an upstream for a route's target; nothing is dialled before the first request.
 func New(route config.Route, target config.Target, timeouts config.Timeouts) (*Upstream, error) {
+	if target.Scheme == "h2c" {
+		options := http2.TransportOptions{Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader}
+		return &Upstream{target: target, name: target.String(), back: http2.NewTransport(options)}, nil
+	}
 	options := http1.TransportOptions{
 		Network: target.Network, Address: target.Address,
 		Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader,
@@ -124,6 +134,10 @@ func (e *Error) Reason() string {
 		return "the connection could not be made"
 	case errors.As(e.Err, &notTLS):
 		return "it speaks something else than TLS there"
+	case errors.Is(e.Err, http2.ErrUpgrade):
+		return "a WebSocket needs a target that speaks HTTP/1.1, and this one is h2c"
+	case errors.Is(e.Err, http2.ErrNotSpoken):
+		return "it does not speak HTTP/2 there"
 	case errors.Is(e.Err, http1.ErrMalformed):
 		return "it answered with something that is not proper HTTP/1.1"
 	}

@@ -1,0 +1,873 @@
+package http2
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"padlock/proxy/message"
+	"padlock/proxy/park"
+)
+
+type plain struct {
+	net.Conn
+	facts message.Conn
+}
+
+func (p *plain) Facts() *message.Conn { return &p.facts }
+func (p *plain) NetConn() net.Conn    { return p.Conn }
+
+type handlerFunc func(ctx *message.Context, r *message.Request, w message.Writer)
+
+func (f handlerFunc) Serve(ctx *message.Context, r *message.Request, w message.Writer) { f(ctx, r, w) }
+
+// hello answers every request in a few bytes.
+func hello(_ *message.Context, _ *message.Request, w message.Writer) {
+	_ = w.Head(200, message.Fields{{Name: "Content-Type", Value: "text/plain"}}, 5)
+	_, _ = w.Write([]byte("hello"))
+}
+
+// running is a server on loopback.
+type running struct {
+	*Server
+	address string
+}
+
+func serve(t *testing.T, h handlerFunc, change func(*ServerOptions)) *running {
+	t.Helper()
+	o := ServerOptions{
+		Handler: h, Header: 5 * time.Second, Idle: time.Minute, Stall: 5 * time.Second, Rate: 240, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&o)
+	}
+	s := NewServer(o)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.ServeConn(&plain{Conn: c})
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+	})
+	return &running{s, l.Addr().String()}
+}
+
+// client is one that can misbehave.
+type client struct {
+	t      *testing.T
+	conn   net.Conn
+	framer *http2.Framer
+	block  bytes.Buffer
+	coder  *hpack.Encoder
+	silent bool // acknowledges nothing
+}
+
+func dial(t *testing.T, s *running, settings ...http2.Setting) *client {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	c := &client{t: t, conn: conn, framer: http2.NewFramer(conn, conn)}
+	c.coder = hpack.NewEncoder(&c.block)
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.framer.AllowIllegalWrites = true
+	c.must(errOf(conn.Write([]byte(http2.ClientPreface))))
+	c.must(c.framer.WriteSettings(settings...))
+	c.must(conn.SetReadDeadline(time.Now().Add(20 * time.Second)))
+	return c
+}
+
+func errOf(_ int, err error) error { return err }
+
+func (c *client) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// encode makes a block of "name: value" lines.
+func (c *client) encode(lines ...string) []byte {
+	c.block.Reset()
+	for _, line := range lines {
+		colon := strings.Index(line[1:], ":") + 1
+		c.must(c.coder.WriteField(hpack.HeaderField{Name: line[:colon], Value: strings.TrimPrefix(line[colon+1:], " ")}))
+	}
+	return bytes.Clone(c.block.Bytes())
+}
+
+var get = []string{":method: GET", ":scheme: https", ":authority: localhost", ":path: /"}
+
+func post(lines ...string) []string {
+	return append([]string{":method: POST", ":scheme: https", ":authority: localhost", ":path: /"}, lines...)
+}
+
+func (c *client) request(id uint32, end bool, lines ...string) {
+	c.t.Helper()
+	c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.encode(lines...), EndStream: end, EndHeaders: true}))
+}
+
+// next is the next frame that is not about settings or windows.
+func (c *client) next() (http2.Frame, error) {
+	for {
+		f, err := c.framer.ReadFrame()
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() && !c.silent {
+				_ = c.framer.WriteSettingsAck()
+			}
+			continue
+		case *http2.WindowUpdateFrame:
+			continue
+		}
+		return f, err
+	}
+}
+
+// answer is a whole response.
+type answer struct {
+	interim  []string
+	status   string
+	fields   map[string]string
+	body     []byte
+	trailers map[string]string
+	reset    http2.ErrCode // when it was cut short
+	cut      bool
+	excess   bool // NO_ERROR followed the end
+}
+
+// await reads until stream id has ended; others must not say anything.
+func (c *client) await(id uint32) *answer {
+	c.t.Helper()
+	a := &answer{}
+	for {
+		f, err := c.next()
+		if err != nil {
+			c.t.Fatalf("waiting for stream %d: %v", id, err)
+		}
+		if f.Header().StreamID != id {
+			c.t.Fatalf("waiting for stream %d: %v", id, f)
+		}
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			fields := map[string]string{}
+			for _, field := range f.RegularFields() {
+				fields[field.Name] = field.Value
+			}
+			switch status := f.PseudoValue("status"); {
+			case status == "":
+				a.trailers = fields
+			case status[0] == '1':
+				a.interim = append(a.interim, status)
+			default:
+				a.status, a.fields = status, fields
+			}
+			if f.StreamEnded() {
+				return a
+			}
+		case *http2.DataFrame:
+			a.body = append(a.body, f.Data()...)
+			if f.StreamEnded() {
+				return a
+			}
+			if n := uint32(len(f.Data())); n > 0 {
+				c.must(c.framer.WriteWindowUpdate(0, n))
+				c.must(c.framer.WriteWindowUpdate(id, n))
+			}
+		case *http2.RSTStreamFrame:
+			a.cut, a.reset = true, f.ErrCode
+			return a
+		default:
+			c.t.Fatalf("unexpected %v", f)
+		}
+	}
+}
+
+// goneWith reads until the connection ends, and returns GOAWAY's code.
+func (c *client) goneWith() (code http2.ErrCode, ok bool) {
+	for {
+		f, err := c.next()
+		if err != nil {
+			return code, ok
+		}
+		if g, is := f.(*http2.GoAwayFrame); is {
+			code, ok = g.ErrCode, true
+		}
+	}
+}
+
+func TestRequestsAreRead(t *testing.T) {
+	got := make(chan message.Request, 1)
+	s := serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) {
+		copied := *r
+		copied.Fields = append(message.Fields(nil), r.Fields...)
+		got <- copied
+		hello(ctx, r, w)
+	}, nil)
+	c := dial(t, s)
+	for i, test := range []struct {
+		lines []string
+		want  func(r message.Request) bool
+	}{
+		{get, func(r message.Request) bool {
+			return r.Method == "GET" && r.Host == "localhost" && r.Target == "/" && r.Scheme == "https" && r.Proto == "HTTP/2.0" && r.Body == nil && len(r.Fields) == 0
+		}},
+		{[]string{":method: GET", ":scheme: https", ":path: /a?b", "host: other:8443", "x-a: 1"}, func(r message.Request) bool {
+			return r.Host == "other:8443" && r.Target == "/a?b" && r.Fields.Value("X-A") == "1" && len(r.Fields) == 1
+		}},
+		{append(get[:4:4], "cookie: a=1", "x-b: 2", "cookie: b=2", "cookie: c=3"), func(r message.Request) bool {
+			return r.Fields.Value("Cookie") == "a=1; b=2; c=3" && len(r.Fields) == 2
+		}},
+		{append(get[:4:4], "te: trailers", "trailer: x-sum, x-more"), func(r message.Request) bool {
+			return r.Fields.Value("te") == "trailers" && fmt.Sprint(r.Declared) == "[x-sum x-more]"
+		}},
+		{[]string{":method: OPTIONS", ":scheme: https", ":authority: localhost", ":path: *"}, func(r message.Request) bool { return r.Target == "*" }},
+		{[]string{":method: CONNECT", ":authority: localhost:22"}, func(r message.Request) bool { return r.Method == "CONNECT" && r.Upgrade == "" }},
+	} {
+		id := uint32(2*i + 1)
+		c.request(id, true, test.lines...)
+		if r := <-got; !test.want(r) {
+			t.Errorf("%q: %+v", test.lines, r)
+		}
+		if a := c.await(id); a.status != "200" || string(a.body) != "hello" || a.fields["content-length"] != "5" || a.fields["date"] == "" {
+			t.Errorf("%q: %+v", test.lines, a)
+		}
+	}
+}
+
+// What HTTP/2 carries and HTTP/1.1 could not, or could in another sense, never gets further.
+func TestMalformedRequestsAreReset(t *testing.T) {
+	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		t.Errorf("a handler saw %+v", r)
+		w.Abort()
+	}, nil)
+	with := func(lines ...string) []string { return append(get[:4:4], lines...) }
+	c := dial(t, s)
+	for i, lines := range [][]string{
+		with("x-a: b\r\nx-c: d"), with("x-a: b\nc"), with("x-a: b\x00"), with("x-a\r\nx-b: c"), with("X-A: b"), with("x a: b"), with("x-a : b"),
+		with("x-a:  b"), with("x-a: b "), with("x-a: \x7f"), with(" : b"), with(":status: 200"), with(":path: /again"), with("connection: close"),
+		with("transfer-encoding: chunked"), with("keep-alive: 1"), with("upgrade: h2c"), with("proxy-connection: close"), with("te: gzip"),
+		with("content-length: 1"), with("content-length: 0", "content-length: 0"), with("content-length: +0"), with("content-length: 0,0"),
+		with("host: other"), with("host: localhost", "host: localhost"), with("expect: everything"),
+		get[:3], get[1:], append(get[:1:1], get[2:]...), {":method: GET", ":scheme: https", ":path: /"},
+		{":method: GET", ":scheme: https", ":authority: ", ":path: /"}, {":method: GET", ":scheme: https", ":authority: a b", ":path: /"},
+		{":method: GET", ":scheme: https", ":authority: a/b", ":path: /"}, {":method: GET", ":scheme: https", ":authority: u@a", ":path: /"},
+		{":method: GET", ":scheme: https", ":authority: a", ":path: "}, {":method: GET", ":scheme: https", ":authority: a", ":path: b"},
+		{":method: GET", ":scheme: https", ":authority: a", ":path: https://b/"}, {":method: GET", ":scheme: https", ":authority: a", ":path: /a b"},
+		{":method: GET", ":scheme: https", ":authority: a", ":path: /#f"}, {":method: GET", ":scheme: https", ":authority: a", ":path: *"},
+		{":method: GET", ":scheme: gopher", ":authority: a", ":path: /"}, {":method: G T", ":scheme: https", ":authority: a", ":path: /"},
+		{":method: GET HTTP/1.1\r\nX: y", ":scheme: https", ":authority: a", ":path: /"}, {":method: ", ":scheme: https", ":authority: a", ":path: /"},
+		{":method: CONNECT", ":authority: a", ":path: /"}, {":method: GET", ":scheme: https", ":authority: a", ":path: /", ":protocol: websocket"},
+		{"x-a: b", ":method: GET", ":scheme: https", ":authority: a", ":path: /"},
+	} {
+		id := uint32(2*i + 1)
+		c.request(id, true, lines...)
+		if a := c.await(id); !a.cut || a.reset != http2.ErrCodeProtocol {
+			t.Errorf("%q: %+v", lines, a)
+		}
+	}
+}
+
+// echo sends back what comes, as it comes, with its trailers.
+func echo(_ *message.Context, r *message.Request, w message.Writer) {
+	if r.Body == nil {
+		_ = w.Head(204, nil, 0)
+		return
+	}
+	for begun := false; ; {
+		room := w.Room()
+		n, err := r.Body.Read(room)
+		if !begun {
+			begun = true
+			_ = w.Head(200, nil, r.ContentLength)
+		}
+		if _, werr := w.Write(room[:n]); werr != nil {
+			w.Abort()
+			return
+		}
+		_ = w.Flush()
+		if errors.Is(err, io.EOF) {
+			w.Trailers(r.Body.Trailers())
+			return
+		}
+		if err != nil {
+			w.Abort()
+			return
+		}
+	}
+}
+
+func TestContentAndTrailersPassBothWays(t *testing.T) {
+	c := dial(t, serve(t, echo, nil))
+	c.request(1, false, post("expect: 100-continue", "trailer: x-sum")...)
+	c.must(c.framer.WriteDataPadded(1, false, []byte("hello "), make([]byte, 200)))
+	c.must(c.framer.WriteData(1, false, []byte("world")))
+	c.request(1, true, "x-sum: 1", "content-length: 7")
+	a := c.await(1)
+	if fmt.Sprint(a.interim) != "[100]" || a.status != "200" || string(a.body) != "hello world" || a.trailers["x-sum"] != "1" || len(a.trailers) != 1 {
+		t.Errorf("%+v", a)
+	}
+	c.request(3, false, post("content-length: 5")...)
+	c.must(c.framer.WriteData(3, true, []byte("12345")))
+	if a := c.await(3); string(a.body) != "12345" || a.fields["content-length"] != "5" {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestContentThatDisagreesWithItsLengthIsReset(t *testing.T) {
+	c := dial(t, serve(t, echo, nil))
+	c.request(1, false, post("content-length: 5")...)
+	c.must(c.framer.WriteData(1, false, []byte("123456")))
+	for id, write := range map[uint32]func(id uint32){
+		3: func(id uint32) { c.must(c.framer.WriteData(id, true, []byte("1234"))) },
+		5: func(id uint32) { c.request(id, true, "x-trailer: 1") },
+	} {
+		c.must(c.conn.SetReadDeadline(time.Now().Add(10 * time.Second)))
+		if id == 3 {
+			if a := c.await(1); !a.cut || a.reset != http2.ErrCodeProtocol {
+				t.Errorf("too long: %+v", a)
+			}
+			c.request(id, false, post("content-length: 5")...)
+			write(id)
+			if a := c.await(id); !a.cut || a.reset != http2.ErrCodeProtocol {
+				t.Errorf("%d: %+v", id, a)
+			}
+		}
+	}
+}
+
+// A megabyte each way through windows of every size, the smallest too.
+func TestFlowControl(t *testing.T) {
+	s := serve(t, echo, nil)
+	for _, window := range []uint32{1, 1000, 16 << 10, 1 << 20} {
+		t.Run(fmt.Sprint(window), func(t *testing.T) {
+			c := dial(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			content := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
+			if window == 1 {
+				content = content[:100]
+			}
+			c.request(1, false, post()...)
+			upload := make(chan error, 1)
+			grants := make(chan uint32, 1<<12)
+			go func() { upload <- sendWithin(c, 1, content, grants) }()
+			var got []byte
+			for ended := false; !ended; {
+				f, err := c.framer.ReadFrame()
+				c.must(err)
+				switch f := f.(type) {
+				case *http2.WindowUpdateFrame:
+					if f.StreamID == 1 {
+						grants <- f.Increment
+					}
+				case *http2.DataFrame:
+					got = append(got, f.Data()...)
+					if ended = f.StreamEnded(); !ended {
+						n := uint32(len(f.Data()))
+						c.must(c.framer.WriteWindowUpdate(0, n))
+						c.must(c.framer.WriteWindowUpdate(1, n))
+					}
+				case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+					t.Fatal(f)
+				}
+			}
+			c.must(<-upload)
+			if !bytes.Equal(got, content) {
+				t.Fatalf("%d bytes came back of %d", len(got), len(content))
+			}
+		})
+	}
+}
+
+// sendWithin keeps to the server's window of the stream, which is the tighter one.
+func sendWithin(c *client, id uint32, content []byte, grants <-chan uint32) error {
+	conn := http2.NewFramer(c.conn, nil)
+	window := uint32(streamWindow)
+	for len(content) > 0 {
+		for window == 0 {
+			window += <-grants
+		}
+		n := min(uint32(len(content)), window, 16<<10)
+		if err := conn.WriteData(id, int(n) == len(content), content[:n]); err != nil {
+			return err
+		}
+		content, window = content[n:], window-n
+	}
+	return nil
+}
+
+// A client that says nothing more, or takes nothing more, in the middle of a body does not hold a handler for ever.
+func TestStalledStreamsEnd(t *testing.T) {
+	ended := make(chan error, 2)
+	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		if r.Method == "POST" {
+			_, err := io.Copy(io.Discard, r.Body)
+			ended <- err
+			_ = w.Head(408, nil, 0)
+			return
+		}
+		_ = w.Head(200, nil, 1<<20)
+		var err error
+		for err == nil {
+			_, err = w.Write(make([]byte, 16<<10))
+		}
+		ended <- err
+		w.Abort()
+	}, func(o *ServerOptions) { o.Stall = 100 * time.Millisecond })
+	c := dial(t, s)
+	c.request(1, false, post()...)
+	if err := <-ended; err == nil {
+		t.Error("a silent upload has ended well")
+	}
+	c.request(3, true, get...)
+	if err := <-ended; err == nil {
+		t.Error("a download that nobody takes has ended well")
+	}
+}
+
+// Bytes that trickle in do not count as progress.
+func TestSlowContentIsCut(t *testing.T) {
+	ended := make(chan error, 1)
+	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		_, err := io.Copy(io.Discard, r.Body)
+		ended <- err
+		_ = w.Head(408, nil, 0)
+	}, func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1000 })
+	c := dial(t, s)
+	c.request(1, false, post()...)
+	stop := time.After(10 * time.Second)
+	for {
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("it has ended well")
+			}
+			return
+		case <-stop:
+			t.Fatal("ten seconds later it still trickles")
+		case <-time.After(50 * time.Millisecond):
+			_ = c.framer.WriteData(1, false, []byte("x"))
+		}
+	}
+}
+
+func TestTheClientsResetCancelsTheHandler(t *testing.T) {
+	began, ended := make(chan struct{}), make(chan error, 1)
+	s := serve(t, func(ctx *message.Context, _ *message.Request, w message.Writer) {
+		close(began)
+		<-ctx.Done()
+		ended <- ctx.Err()
+	}, nil)
+	c := dial(t, s)
+	c.request(1, true, get...)
+	<-began
+	c.must(c.framer.WriteRSTStream(1, http2.ErrCodeCancel))
+	if err := <-ended; err == nil {
+		t.Fatal("the context has not ended")
+	}
+	c.must(c.framer.WritePing(false, [8]byte{1}))
+	if f, err := c.next(); err != nil || f.Header().Type != http2.FramePing {
+		t.Fatal("the connection has ended with the stream", f, err)
+	}
+}
+
+func TestAbortedAndPanickingHandlersResetTheirStream(t *testing.T) {
+	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		switch r.Target {
+		case "/panic":
+			panic("as the test wants it")
+		case "/short":
+			_ = w.Head(200, nil, 10)
+			_, _ = w.Write([]byte("short"))
+		case "/abort":
+			_ = w.Head(200, nil, -1)
+			_, _ = w.Write([]byte("some"))
+			_ = w.Flush()
+			w.Abort()
+		}
+	}, nil)
+	c := dial(t, s)
+	for i, path := range []string{"/panic", "/short", "/abort", "/nothing"} {
+		id := uint32(2*i + 1)
+		c.request(id, true, append(get[:3:3], ":path: "+path)...)
+		if a := c.await(id); !a.cut || a.reset != http2.ErrCodeInternal {
+			t.Errorf("%s: %+v", path, a)
+		}
+	}
+}
+
+func TestAnEarlyAnswerEndsTheRequest(t *testing.T) {
+	s := serve(t, func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(413, nil, 0) }, nil)
+	c := dial(t, s)
+	c.request(1, false, post()...)
+	if a := c.await(1); a.status != "413" {
+		t.Fatalf("%+v", a)
+	}
+	f, err := c.next()
+	if reset, ok := f.(*http2.RSTStreamFrame); err != nil || !ok || reset.ErrCode != http2.ErrCodeNo {
+		t.Fatal(f, err)
+	}
+	for range 100 { // what was on its way
+		c.must(c.framer.WriteData(1, false, make([]byte, 4<<10)))
+	}
+	c.request(1, true, "x-trailer: 1")
+	c.request(3, true, get...)
+	if a := c.await(3); a.status != "413" {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestHeadsThatAreTooLargeAreRefused(t *testing.T) {
+	s := serve(t, hello, func(o *ServerOptions) { o.Head = 8 << 10 })
+	c := dial(t, s)
+	c.request(1, true, append(get[:4:4], "x-large: "+strings.Repeat("x", 9<<10))...)
+	if a := c.await(1); a.status != "431" {
+		t.Errorf("large: %+v", a)
+	}
+	many := get[:4:4]
+	for i := range 201 {
+		many = append(many, fmt.Sprintf("x-%d: y", i))
+	}
+	c.request(3, true, many...)
+	if a := c.await(3); a.status != "431" {
+		t.Errorf("many: %+v", a)
+	}
+	c.request(5, true, get...)
+	if a := c.await(5); a.status != "200" {
+		t.Errorf("after: %+v", a)
+	}
+}
+
+// flood writes until the server has enough of it, and returns how much the heap has grown meanwhile.
+func flood(t *testing.T, s *running, settings []http2.Setting, write func(c *client, i int) error) (code http2.ErrCode, said bool, grown int64) {
+	t.Helper()
+	c := dial(t, s, settings...)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	gone := make(chan struct{})
+	c.silent = true
+	go func() {
+		defer close(gone)
+		code, said = c.goneWith()
+	}()
+	c.must(c.conn.SetWriteDeadline(time.Now().Add(20 * time.Second)))
+	over := false
+	for i := 0; !over && i < 200_000; i++ {
+		over = write(c, i) != nil
+		select {
+		case <-gone:
+			over = true
+		default:
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if !over {
+		t.Error("200,000 times was not enough")
+		c.conn.Close()
+	}
+	<-gone
+	return code, said, int64(after.HeapAlloc) - int64(before.HeapAlloc)
+}
+
+func TestFloodsAreCutOff(t *testing.T) {
+	s := serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) {
+		if r.Target == "/slow" {
+			<-ctx.Done()
+			return
+		}
+		hello(ctx, r, w)
+	}, nil)
+	raw := func(c *client, kind http2.FrameType, flags http2.Flags, id uint32, payload []byte) error {
+		return c.framer.WriteRawFrame(kind, flags, id, payload)
+	}
+	for name, write := range map[string]func(c *client, i int) error{
+		"rapid reset": func(c *client, i int) error {
+			id := uint32(2*i + 1)
+			c.block.Reset()
+			block := c.encode(append(get[:3:3], ":path: /slow")...)
+			if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndStream: true, EndHeaders: true}); err != nil {
+				return err
+			}
+			return c.framer.WriteRSTStream(id, http2.ErrCodeCancel)
+		},
+		"made you reset": func(c *client, i int) error {
+			id := uint32(2*i + 1)
+			block := c.encode(append(get[:3:3], ":path: /slow")...)
+			if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndStream: true, EndHeaders: true}); err != nil {
+				return err
+			}
+			return raw(c, http2.FrameWindowUpdate, 0, id, []byte{0, 0, 0, 0})
+		},
+		"refused streams": func(c *client, i int) error {
+			block := c.encode(append(get[:3:3], ":path: /slow")...)
+			return c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: block, EndStream: true, EndHeaders: true})
+		},
+		"malformed requests": func(c *client, i int) error {
+			block := c.encode(append(get[:4:4], "connection: close")...)
+			return c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: block, EndStream: true, EndHeaders: true})
+		},
+		"PING":              func(c *client, _ int) error { return c.framer.WritePing(false, [8]byte{}) },
+		"PING without need": func(c *client, _ int) error { return c.framer.WritePing(true, [8]byte{}) },
+		"SETTINGS": func(c *client, i int) error {
+			return c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i % 1000)})
+		},
+		"PRIORITY": func(c *client, _ int) error {
+			return c.framer.WritePriority(1, http2.PriorityParam{StreamDep: 3})
+		},
+		"WINDOW_UPDATE": func(c *client, i int) error {
+			if i == 0 {
+				c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(append(get[:3:3], ":path: /slow")...), EndStream: true, EndHeaders: true}))
+			}
+			return c.framer.WriteWindowUpdate(1, 1)
+		},
+		"empty DATA": func(c *client, i int) error {
+			if i == 0 {
+				c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(append(get[:3:3], ":path: /slow")...), EndHeaders: true}))
+			}
+			return c.framer.WriteData(1, false, nil)
+		},
+		"unknown frames": func(c *client, _ int) error { return raw(c, 0xfa, 0, 0, make([]byte, 1000)) },
+		"CONTINUATION": func(c *client, i int) error {
+			if i == 0 {
+				return c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(get...), EndStream: true})
+			}
+			return c.framer.WriteContinuation(1, false, c.encode("x-"+fmt.Sprint(i)+": "+strings.Repeat("x", 100)))
+		},
+		"empty CONTINUATION": func(c *client, i int) error {
+			if i == 0 {
+				return c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(get...), EndStream: true})
+			}
+			return c.framer.WriteContinuation(1, false, nil)
+		},
+		"HPACK bomb": func(c *client, i int) error { // 16 KiB that mean 64 MiB
+			block := c.encode(append(get[:4:4], "x-bomb: "+strings.Repeat("x", 4000))...)
+			return c.framer.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: uint32(2*i + 1), BlockFragment: append(block, bytes.Repeat([]byte{0xbe}, 12<<10)...), EndStream: true, EndHeaders: true,
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, said, grown := flood(t, s, nil, write)
+			if said && code != http2.ErrCodeEnhanceYourCalm && code != http2.ErrCodeProtocol {
+				t.Errorf("cut off with %v", code)
+			}
+			if grown > 32<<20 {
+				t.Errorf("the heap has grown by %d MiB", grown>>20)
+			}
+			c := dial(t, s)
+			c.request(1, true, get...)
+			if a := c.await(1); a.status != "200" {
+				t.Errorf("another client gets %+v", a)
+			}
+		})
+	}
+}
+
+// A client that asks for answers and does not read them is not read any further.
+func TestAClientThatDoesNotReadIsHeldBack(t *testing.T) {
+	s := serve(t, hello, func(o *ServerOptions) { o.Stall = 500 * time.Millisecond })
+	c := dial(t, s)
+	_ = c.conn.(*net.TCPConn).SetReadBuffer(1 << 10)
+	c.must(c.conn.SetWriteDeadline(time.Now().Add(20 * time.Second)))
+	var err error
+	for id := uint32(1); err == nil && id < 2_000_000; id += 2 {
+		err = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.encode(get...), EndStream: true, EndHeaders: true})
+	}
+	if err == nil {
+		t.Fatal("a million requests were taken without anybody reading an answer")
+	}
+}
+
+func TestNoMoreHandlersThanStreamsRun(t *testing.T) {
+	var now, most atomic.Int32
+	release := make(chan struct{})
+	s := serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) {
+		n := now.Add(1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		<-release // does not even notice that its client has gone
+		now.Add(-1)
+		hello(ctx, r, w)
+	}, nil)
+	c := dial(t, s)
+	for i := range 150 {
+		id := uint32(2*i + 1)
+		c.request(id, true, get...)
+		if i < 150-60 {
+			c.must(c.framer.WriteRSTStream(id, http2.ErrCodeCancel))
+		}
+	}
+	c.must(c.framer.WritePing(false, [8]byte{1}))
+	if f, err := c.next(); err != nil || f.Header().Type != http2.FramePing {
+		t.Fatal(f, err)
+	}
+	close(release)
+	answered := map[uint32]bool{}
+	for len(answered) < 60 {
+		f, err := c.next()
+		c.must(err)
+		if f.Header().Flags.Has(http2.FlagDataEndStream) {
+			answered[f.Header().StreamID] = true
+		}
+	}
+	if most.Load() > maxStreams {
+		t.Fatalf("%d handlers have run at once", most.Load())
+	}
+}
+
+func TestShutdownTakesWhatIsOnItsWay(t *testing.T) {
+	began, release := make(chan struct{}, 2), make(chan struct{})
+	s := serve(t, func(ctx *message.Context, r *message.Request, w message.Writer) {
+		began <- struct{}{}
+		<-release
+		hello(ctx, r, w)
+	}, nil)
+	c := dial(t, s)
+	c.request(1, true, get...)
+	<-began
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(context.Background()) }()
+	f, err := c.next()
+	c.must(err)
+	if g, ok := f.(*http2.GoAwayFrame); !ok || g.ErrCode != http2.ErrCodeNo || g.LastStreamID != 1<<31-1 {
+		t.Fatal("first", f)
+	}
+	f, err = c.next()
+	c.must(err)
+	ping, ok := f.(*http2.PingFrame)
+	if !ok {
+		t.Fatal("second", f)
+	}
+	c.request(3, true, get...) // has crossed the GOAWAY
+	<-began
+	c.must(c.framer.WritePing(true, ping.Data))
+	f, err = c.next()
+	c.must(err)
+	if g, ok := f.(*http2.GoAwayFrame); !ok || g.LastStreamID != 3 {
+		t.Fatal("third", f)
+	}
+	c.request(5, true, get...) // is too late, and the client knows
+	close(release)
+	answered := map[uint32]bool{}
+	for {
+		f, err := c.next()
+		if err != nil {
+			break
+		}
+		if f.Header().Type == http2.FrameData && f.Header().Flags.Has(http2.FlagDataEndStream) {
+			answered[f.Header().StreamID] = true
+		}
+	}
+	if !answered[1] || !answered[3] || answered[5] {
+		t.Fatalf("answered: %v", answered)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIdleConnectionsAreParkedWokenAndEnded(t *testing.T) {
+	lot, err := park.New()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("nothing is parked on this system")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lot.Close()
+	s := serve(t, hello, func(o *ServerOptions) { o.Park, o.Idle = lot, 3*time.Second })
+	c := dial(t, s)
+	for id := uint32(1); id < 5; id += 2 {
+		c.request(id, true, get...)
+		if a := c.await(id); a.status != "200" {
+			t.Fatalf("%+v", a)
+		}
+		for deadline := time.Now().Add(10 * time.Second); lot.Parked() == 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("not parked")
+			}
+		}
+	}
+	if code, said := c.goneWith(); !said || code != http2.ErrCodeNo {
+		t.Fatal("an idle connection ended without a word", code, said)
+	}
+	c = dial(t, s)
+	c.request(1, true, get...)
+	c.await(1)
+	for deadline := time.Now().Add(10 * time.Second); lot.Parked() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not parked")
+		}
+	}
+	go c.goneWith() // answers nothing: Shutdown does not wait for it
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWebSocketsAreTunnelled(t *testing.T) {
+	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		if r.Upgrade != "websocket" || r.Method != "GET" || r.Target != "/chat" || r.Body != nil {
+			t.Errorf("%+v", r)
+		}
+		answer := message.Fields{{Name: "Sec-WebSocket-Protocol", Value: "chat"}, {Name: "Sec-WebSocket-Accept", Value: accepts(r.Fields.Value("Sec-WebSocket-Key"))}}
+		if r.Fields.Value("X-Forge") != "" {
+			answer[1].Value = "dGhlIHNhbXBsZSBub25jZQ=="
+		}
+		tunnel, err := w.Tunnel(answer)
+		if answer[1].Value == "dGhlIHNhbXBsZSBub25jZQ==" {
+			if err == nil {
+				t.Error("a forged Sec-WebSocket-Accept has passed")
+			}
+			w.Abort()
+			return
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer tunnel.Close()
+		_, _ = io.Copy(struct{ io.Writer }{tunnel}, struct{ io.Reader }{tunnel})
+		_ = tunnel.CloseWrite()
+	}, nil)
+	c := dial(t, s)
+	c.request(1, false, ":method: CONNECT", ":protocol: websocket", ":scheme: https", ":authority: localhost", ":path: /chat")
+	c.must(c.framer.WriteData(1, false, []byte("to and ")))
+	c.must(c.framer.WriteData(1, true, []byte("fro")))
+	a := c.await(1)
+	c.request(3, false, ":method: CONNECT", ":protocol: websocket", ":scheme: https", ":authority: localhost", ":path: /chat", "x-forge: 1")
+	if forged := c.await(3); !forged.cut {
+		t.Errorf("%+v", forged)
+	}
+	if a.status != "200" || string(a.body) != "to and fro" || a.fields["sec-websocket-protocol"] != "chat" || a.fields["sec-websocket-accept"] != "" {
+		t.Fatalf("%+v", a)
+	}
+}

@@ -1,0 +1,270 @@
+package http2
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"padlock/proxy/message"
+)
+
+// TransportOptions say how a backend is reached.
+type TransportOptions struct {
+	Address        string        // host:port
+	Connect        time.Duration // to connect
+	ResponseHeader time.Duration // request sent to response head
+}
+
+// Transport speaks HTTP/2 without TLS to one backend, with prior knowledge (RFC 9113 section 3.3): x/net's client adapted to message.
+// It is safe for use from many goroutines.
+type Transport struct {
+	o  TransportOptions
+	h2 *http2.Transport
+}
+
+var _ message.RoundTripper = (*Transport)(nil)
+
+var (
+	// ErrUpgrade is given for WebSockets, which a backend is asked for by HTTP/1.1 only.
+	ErrUpgrade = errors.New("WebSockets are not forwarded by HTTP/2")
+	// ErrNotSpoken is wrapped by the errors that a backend gives which speaks something else.
+	ErrNotSpoken = errors.New("HTTP/2 is not spoken there")
+)
+
+const (
+	maxResponseHead = 256 << 10
+	maxInterim      = 10
+	idleTime        = 90 * time.Second
+	pingAfter       = 30 * time.Second // of silence on a connection with open streams
+)
+
+// NewTransport dials nothing yet.
+func NewTransport(o TransportOptions) *Transport {
+	dialer := &net.Dialer{Timeout: o.Connect, KeepAlive: 15 * time.Second}
+	return &Transport{o: o, h2: &http2.Transport{
+		AllowHTTP:          true,
+		DisableCompression: true,
+		MaxHeaderListSize:  maxResponseHead,
+		IdleConnTimeout:    idleTime,
+		ReadIdleTimeout:    pingAfter,
+		WriteByteTimeout:   o.ResponseHeader,
+		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", o.Address)
+		},
+	}}
+}
+
+// Close gives idle connections back. Open requests finish.
+func (t *Transport) Close() { t.h2.CloseIdleConnections() }
+
+// RoundTrip implements message.RoundTripper.
+func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
+	if r.Upgrade != "" {
+		return nil, ErrUpgrade
+	}
+	inner, cancel := context.WithCancelCause(context.Background())
+	if !ctx.Hold(message.Closer(func() { cancel(context.Canceled) })) {
+		cancel(nil)
+		return nil, ctx.Err()
+	}
+	x := &exchange{ctx: ctx, cancel: cancel, interim: interim}
+	x.limit = time.AfterFunc(t.o.ResponseHeader, func() { cancel(os.ErrDeadlineExceeded) })
+	response, err := t.h2.RoundTrip(t.request(httptrace.WithClientTrace(inner, x.trace()), r, x))
+	x.limit.Stop()
+	if err != nil {
+		cause := context.Cause(inner)
+		x.end()
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case x.request != nil && x.request.err != nil:
+			return nil, &message.BodyError{Err: x.request.err}
+		case cause != nil:
+			return nil, cause
+		}
+		if errors.Is(err, http2.ErrFrameTooLarge) {
+			err = fmt.Errorf("%w: %w", ErrNotSpoken, err)
+		}
+		return nil, err
+	}
+	x.response = response
+	length := response.ContentLength
+	if r.Method == "HEAD" || response.StatusCode == http.StatusNotModified {
+		length = -1 // if it is known, a field tells
+	}
+	return &message.Response{Status: response.StatusCode, Fields: fromHeader(response.Header), ContentLength: length, Body: x}, nil
+}
+
+func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange) *http.Request {
+	hr := &http.Request{
+		Method: r.Method, Host: r.Host, Header: http.Header{}, ContentLength: r.ContentLength,
+		URL: &url.URL{Scheme: "http", Host: t.o.Address, Opaque: "//" + r.Host + r.Target}, // :path is the target as it came
+	}
+	if r.Target == "*" {
+		hr.URL.Opaque, hr.URL.Path = "", "*"
+	}
+	for _, f := range r.Fields {
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
+		hr.Header[name] = append(hr.Header[name], f.Value)
+	}
+	if _, ok := hr.Header["User-Agent"]; !ok {
+		hr.Header["User-Agent"] = nil // nothing of our own
+	}
+	if r.Body != nil {
+		if len(r.Declared) > 0 {
+			hr.Trailer = http.Header{}
+			for _, name := range r.Declared {
+				if !message.ForbiddenTrailer(name) {
+					hr.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
+				}
+			}
+		}
+		x.limit.Stop() // until the content has been sent
+		x.request = &requestBody{Body: r.Body, x: x, trailer: hr.Trailer, wait: t.o.ResponseHeader}
+		hr.Body = x.request
+	}
+	return hr.WithContext(ctx)
+}
+
+// requestBody hands the client's content on, with its trailers. x/net may read from it when the exchange is long over.
+type requestBody struct {
+	message.Body
+	x       *exchange
+	trailer http.Header
+	wait    time.Duration
+
+	mu   sync.Mutex
+	over bool
+	err  error // why the content could not be read
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return 0, net.ErrClosed
+	}
+	n, err := b.Body.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		for _, f := range b.Trailers() {
+			name := textproto.CanonicalMIMEHeaderKey(f.Name)
+			if _, declared := b.trailer[name]; declared {
+				b.trailer[name] = append(b.trailer[name], f.Value)
+			}
+		}
+		if !b.x.answered.Load() {
+			b.x.limit.Reset(b.wait)
+		}
+	case err != nil:
+		b.err = err
+	}
+	return n, err
+}
+
+// Close is x/net's: what is left of the content is the front's affair.
+func (b *requestBody) Close() error { return nil }
+
+// end lets go of the content.
+func (b *requestBody) end() {
+	_ = b.Body.Close() // ends a Read
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+}
+
+// exchange is one request on its way, and then its response's body.
+type exchange struct {
+	ctx      *message.Context
+	cancel   context.CancelCauseFunc
+	interim  message.Interim
+	limit    *time.Timer
+	request  *requestBody // nil: none
+	answered atomic.Bool
+	interims int
+
+	response *http.Response
+	received int64
+	closed   bool
+}
+
+func (x *exchange) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+		if x.interims++; x.interims > maxInterim {
+			return errors.New("too many interim responses")
+		}
+		if code == http.StatusContinue {
+			return nil // the client gets its own when its content is read
+		}
+		return x.interim.Interim(code, fromHeader(http.Header(header)))
+	}, GotFirstResponseByte: func() { x.answered.Store(true) }}
+}
+
+// Read implements io.Reader. io.EOF comes only when the content is whole.
+func (x *exchange) Read(p []byte) (int, error) {
+	n, err := x.response.Body.Read(p)
+	x.received += int64(n)
+	return n, err
+}
+
+// Trailers implements message.Body.
+func (x *exchange) Trailers() message.Fields { return fromHeader(x.response.Trailer) }
+
+// Buffered implements message.Body: it is not known.
+func (x *exchange) Buffered() int { return 0 }
+
+// Received implements message.Body.
+func (x *exchange) Received() int64 { return x.received }
+
+// Close ends the exchange.
+func (x *exchange) Close() error {
+	if x.closed {
+		return nil
+	}
+	x.closed = true
+	err := x.response.Body.Close()
+	x.end()
+	return err
+}
+
+// end lets go of all that belongs to the client.
+func (x *exchange) end() {
+	x.ctx.Release()
+	x.cancel(context.Canceled)
+	if x.request != nil {
+		x.request.end()
+	}
+}
+
+// fromHeader lists a header map's fields, sorted by name because the map has lost their order.
+func fromHeader(h http.Header) message.Fields {
+	if len(h) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(h))
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	fields := make(message.Fields, 0, len(h))
+	for _, name := range names {
+		for _, value := range h[name] {
+			fields.Add(name, value)
+		}
+	}
+	return fields
+}
