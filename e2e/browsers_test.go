@@ -4,10 +4,14 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
 )
 
 // trust runs padlock trust and fails if a store does not trust the root afterwards. The root is taken out again at the end.
@@ -106,6 +111,62 @@ func TestFirefoxShowsThePadlock(t *testing.T) {
 		settled = info.Size() == last && last > 40_000
 		last = info.Size()
 	}
+}
+
+// Chromium opens a page's WebSocket on the page's own HTTP/2 connection (RFC 8441), and the app sees an ordinary upgrade.
+func TestChromiumTalksToAWebSocketByHTTP2(t *testing.T) {
+	upgrades := make(chan string, 1)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/chat" {
+			w.Header().Set("Content-Type", "text/html")
+			fmt.Fprint(w, `<!doctype html><h1>waiting</h1><script>
+				const socket = new WebSocket("wss://" + location.host + "/chat")
+				socket.onopen = () => socket.send("to and fro")
+				socket.onmessage = m => document.querySelector("h1").textContent = m.data
+				socket.onclose = c => document.querySelector("h1").textContent += " closed " + c.code
+			</script>`)
+			return
+		}
+		upgrades <- r.Proto + " " + r.Method + " " + r.Header.Get("Upgrade")
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		kind, data, err := conn.Read(r.Context())
+		if err == nil {
+			_ = conn.Write(r.Context(), kind, append([]byte("echo: "), data...))
+		}
+		_ = conn.Close(4000, "enough")
+	}))
+	defer app.Close()
+	dir := t.TempDir()
+	yaml := "listen: {https: ['127.0.0.1:0'], http: []}\naccess_log: {format: json, output: access.log}\n" +
+		"sites: [{hosts: [localhost], routes: [{to: ['" + app.URL + "']}]}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startFile(t, dir)
+	p.trust(t, filepath.Join(p.home, ".pki", "nssdb"))
+	ctx := chromium(t, p)
+	if err := chromedp.Do(ctx, chromedp.Navigate(p.url)); err != nil {
+		t.Fatal(err)
+	}
+	for heading := ""; heading != "echo: to and fro closed 4000"; {
+		var err error
+		if heading, err = chromedp.Run(ctx, chromedp.Text("h1")); err != nil {
+			t.Fatalf("the page last said %q: %v", heading, err)
+		}
+	}
+	if upgrade := <-upgrades; upgrade != "HTTP/1.1 GET websocket" {
+		t.Errorf("the app saw %s", upgrade)
+	}
+	eventually(t, func() (string, error) {
+		text, err := os.ReadFile(filepath.Join(dir, "access.log"))
+		if err == nil && !regexp.MustCompile(`"status":200[^\n]*/chat|/chat[^\n]*"status":200`).Match(text) {
+			err = errors.New("no HTTP/2 WebSocket is logged")
+		}
+		return string(text), err
+	})
 }
 
 // Both browsers show an app of another language behind padlock.

@@ -67,6 +67,29 @@ func TestExampleLocalApp(t *testing.T) {
 	}
 }
 
+// A real gRPC client and server: messages both ways in turn, trailers, and a status.
+func TestExampleGRPC(t *testing.T) {
+	dir := example(t, "grpc")
+	python := need(t, "/usr/bin/python3") // the one that has Debian's python3-grpcio
+	port := freePort(t)
+	t.Setenv("APP_PORT", port)
+	app := exec.Command(python, filepath.Join(dir, "server.py"))
+	app.Stderr = os.Stderr
+	if err := app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Process.Kill(); _ = app.Wait() })
+	p := startFile(t, dir)
+	out := eventually(t, func() (string, error) {
+		out, err := exec.Command(python, filepath.Join(dir, "client.py"), p.root(t), p.url[strings.LastIndex(p.url, ":")+1:]).CombinedOutput()
+		return string(out), err
+	})
+	want := "you said hello\nyou said hello again\nleft over: []\ntrailers: {'messages': '2'}\nFAILED_PRECONDITION as you wish\n"
+	if out != want {
+		t.Errorf("the client says:\n%s", out)
+	}
+}
+
 func TestExampleClientCertificates(t *testing.T) {
 	dir := example(t, "client-certificates")
 	need(t, "openssl")

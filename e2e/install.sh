@@ -8,6 +8,7 @@ need curl curl
 need openssl openssl
 need python3 python3
 need node nodejs
+/usr/bin/python3 -c "import grpc" >/dev/null 2>&1 || missing+=(python3-grpcio)
 need certutil libnss3-tools
 need chromium chromium
 need firefox-esr firefox-esr
