@@ -24,8 +24,11 @@ fuzz:
 	go test -fuzz FuzzCapture -fuzztime 60s ./handshake
 	go test -fuzz FuzzExplain -fuzztime 60s ./handshake
 	go test -fuzz FuzzParse -fuzztime 60s ./config
-	go test -fuzz FuzzHead -fuzztime 60s ./proxy/http1
+	go test -fuzz FuzzConversation -fuzztime 60s ./proxy/http1
+	go test -fuzz FuzzResponse -fuzztime 60s ./proxy/http1
 	go test -fuzz FuzzChunks -fuzztime 60s ./proxy/http1
+	go test -fuzz FuzzFrames -fuzztime 60s ./proxy/http2
+	go test -fuzz FuzzFields -fuzztime 60s ./proxy/http2
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

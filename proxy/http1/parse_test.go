@@ -123,30 +123,6 @@ func TestParsingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Whatever we accept, net/http accepts, and reads as we do. It repairs some of what we refuse.
-func FuzzHead(f *testing.F) {
-	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
-	f.Add([]byte("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"))
-	f.Add([]byte("PUT http://b/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n"))
-	f.Add([]byte("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		h := &head{}
-		if headEnd(text, 0) != len(text) || h.parse(text) != nil || h.method == "CONNECT" {
-			return
-		}
-		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
-		if err != nil {
-			if strings.Contains(err.Error(), "invalid URL escape") || strings.Contains(err.Error(), "parse ") {
-				return // it decodes the path, which is the backend's affair
-			}
-			t.Fatalf("net/http refuses %q: %v", text, err)
-		}
-		if r.Method != h.method || r.ContentLength != h.length || r.Host != h.host || r.ProtoMinor != int(h.minor) {
-			t.Fatalf("%q: %+v, net/http: %s %s %d", text, h, r.Method, r.Host, r.ContentLength)
-		}
-	})
-}
-
 // Whatever chunked content we read whole, net/http reads as the same bytes.
 func FuzzChunks(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n0\r\n\r\n"))

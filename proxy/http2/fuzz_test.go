@@ -1,0 +1,123 @@
+package http2
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"padlock/proxy/message"
+)
+
+// script is a connection on which a client says some bytes and no more.
+type script struct {
+	net.Conn
+	text  *bytes.Reader
+	facts message.Conn
+}
+
+func (s *script) Read(p []byte) (int, error)       { return s.text.Read(p) }
+func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) Close() error                     { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+func (s *script) Facts() *message.Conn             { return &s.facts }
+
+// Whatever a client sends, its connection ends, and with it every handler.
+func FuzzFrames(f *testing.F) {
+	frames := func(write func(f *http2.Framer)) []byte {
+		var b bytes.Buffer
+		framer := http2.NewFramer(&b, nil)
+		framer.AllowIllegalWrites = true
+		write(framer)
+		return b.Bytes()
+	}
+	var fields bytes.Buffer
+	coder := hpack.NewEncoder(&fields)
+	for _, line := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", "a"}, {":path", "/"}, {"content-length", "3"}, {"cookie", "a"}, {"cookie", "b"}} {
+		if err := coder.WriteField(hpack.HeaderField{Name: line[0], Value: line[1]}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Add(frames(func(f *http2.Framer) {
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields.Bytes(), EndHeaders: true})
+		_ = f.WriteData(1, true, []byte("abc"))
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: fields.Bytes()[:10]})
+		_ = f.WriteContinuation(3, true, fields.Bytes()[10:])
+		_ = f.WriteDataPadded(3, false, []byte("ab"), make([]byte, 7))
+		_ = f.WriteWindowUpdate(3, 100)
+		_ = f.WriteRSTStream(3, http2.ErrCodeCancel)
+	}))
+	f.Add(frames(func(f *http2.Framer) {
+		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}, http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+		_ = f.WritePing(false, [8]byte{1})
+		_ = f.WritePriority(1, http2.PriorityParam{StreamDep: 3})
+		_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields.Bytes(), EndHeaders: true})
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0, 1, 'a', 1, 'b'}, EndHeaders: true, EndStream: true})
+	}))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s := NewServer(ServerOptions{
+			Handler: handlerFunc(echo), Header: time.Minute, Idle: time.Minute, Stall: 10 * time.Millisecond, Rate: 240, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
+		})
+		preface := append([]byte(http2.ClientPreface), frames(func(f *http2.Framer) { _ = f.WriteSettings() })...)
+		s.ServeConn(&script{text: bytes.NewReader(append(preface, text...))})
+	})
+}
+
+// Whatever request we take, an HTTP/1.1 server to which it is forwarded reads as we did: as one message, with the same fields.
+func FuzzFields(f *testing.F) {
+	f.Add("GET", "https", "a", "/", "", "x-a", "b", "cookie", "c")
+	f.Add("POST", "https", "a:80", "/a?b=%2F", "", "content-length", "3", "host", "a:80")
+	f.Add("CONNECT", "https", "a", "/chat", "websocket", "te", "trailers", "trailer", "x")
+	f.Add("GET", "http", "[::1]", "*", "", "cookie", "a", "cookie", "b")
+	f.Fuzz(func(t *testing.T, method, scheme, authority, path, protocol, name, value, name2, value2 string) {
+		b := block{limit: 8 << 10}
+		b.begin(1, false)
+		for _, field := range [][2]string{{":method", method}, {":scheme", scheme}, {":authority", authority}, {":path", path}, {":protocol", protocol}, {name, value}, {name2, value2}} {
+			if field[1] != "" || field[0][:min(1, len(field[0]))] != ":" {
+				b.add(hpack.HeaderField{Name: field[0], Value: field[1]})
+			}
+		}
+		var r message.Request
+		if _, ok := b.request(&r); !ok || b.tooLarge() || r.Method == "CONNECT" {
+			return
+		}
+		var text strings.Builder
+		text.WriteString(r.Method + " " + r.Target + " HTTP/1.1\r\nHost: " + r.Host + "\r\n")
+		want := map[string]int{}
+		for _, field := range b.fields {
+			text.WriteString(field.Name + ": " + field.Value + "\r\n")
+			want[textproto.CanonicalMIMEHeaderKey(field.Name)]++
+		}
+		text.WriteString("\r\n")
+		reader := bufio.NewReader(strings.NewReader(text.String() + "next"))
+		theirs, err := http.ReadRequest(reader)
+		if err != nil {
+			if strings.Contains(err.Error(), "parse ") || strings.Contains(err.Error(), "invalid URL escape") || strings.Contains(err.Error(), "invalid URI") || strings.Contains(err.Error(), "bad trailer key") {
+				return // it decodes the path, and knows trailers that we drop
+			}
+			t.Fatalf("net/http refuses %q: %v", text.String(), err)
+		}
+		if theirs.Method != r.Method || theirs.RequestURI != r.Target || theirs.Host != r.Host {
+			t.Fatalf("%q is read as %s %s %s", text.String(), theirs.Method, theirs.RequestURI, theirs.Host)
+		}
+		for name, values := range theirs.Header {
+			if len(values) != want[name] && name != "Cache-Control" && name != "Trailer" {
+				t.Fatalf("%q: %d of %s, not %d", text.String(), len(values), name, want[name])
+			}
+		}
+		if rest, _ := io.ReadAll(reader); string(rest) != "next" {
+			t.Fatalf("%q is more or less than one message: %q is left", text.String(), rest)
+		}
+	})
+}
