@@ -115,15 +115,19 @@ func (b *backend) ask(r *message.Request) error {
 		return errStale
 	}
 	b.asked = true
-	if _, err := b.conn.Write(b.out); err != nil {
-		return err
-	}
 	b.request = r.Body
 	b.last.Store(false)
-	if !r.Expect {
+	// Content that has begun to come goes out with the head: if it is malformed, the backend never hears of the request.
+	if !r.Expect && r.Body.Buffered() > 0 {
+		b.send(r)
+		return nil
+	}
+	_, err := b.conn.Write(b.out)
+	b.out = b.out[:0]
+	if err == nil && !r.Expect {
 		b.send(r)
 	}
-	return nil
+	return err
 }
 
 // appendContent puts content that is at hand behind the head.
@@ -159,48 +163,65 @@ func (b *backend) send(r *message.Request) {
 // brokenSender is how long an answer may take when the request cannot be sent whole.
 const brokenSender = time.Second
 
+// stream sends the content, the first of it behind the head if that is still to be sent.
 func (b *backend) stream(r *message.Request) error {
 	buffer := writeBuffers.Get().(*[writeBuffer]byte)
 	defer writeBuffers.Put(buffer)
 	chunked := r.ContentLength < 0
 	for {
-		n, err := r.Body.Read(buffer[chunkHead : writeBuffer-2])
-		end := errors.Is(err, io.EOF)
-		if err != nil && !end {
+		head := len(b.out)
+		if head > writeBuffer/2 {
+			if err := b.write(b.out); err != nil {
+				return err
+			}
+			head = 0
+		}
+		start := head + chunkHead
+		n, err := r.Body.Read(buffer[start : writeBuffer-2])
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
 			b.mu.Lock()
 			b.refused = err
 			b.mu.Unlock()
 			b.tcp.Close() // the backend must not take what it got for the whole
 			return err
 		}
-		out := buffer[chunkHead : chunkHead+n]
+		end := start + n
 		if chunked && n > 0 {
-			out = frameChunk(buffer[:], n)
+			start, end = frameChunk(buffer[:], start, n)
 		}
-		if end {
+		start -= copy(buffer[start-head:], b.out[:head])
+		b.out = b.out[:0]
+		out := buffer[start:end]
+		if last {
 			b.last.Store(true)
 			if chunked {
 				out = append(appendFields(append(out, "0\r\n"...), r.Body.Trailers()), "\r\n"...)
 			}
 		}
-		_ = b.conn.SetWriteDeadline(time.Now().Add(b.transport.o.ResponseHeader))
-		if _, err := b.conn.Write(out); err != nil {
+		if err := b.write(out); err != nil {
 			return err
 		}
-		if end {
+		if last {
 			return b.conn.SetWriteDeadline(time.Time{})
 		}
 	}
 }
 
-// frameChunk puts a chunk's size before n bytes of content, and CRLF behind.
-func frameChunk(buffer []byte, n int) []byte {
+func (b *backend) write(p []byte) error {
+	_ = b.conn.SetWriteDeadline(time.Now().Add(b.transport.o.ResponseHeader))
+	_, err := b.conn.Write(p)
+	return err
+}
+
+// frameChunk puts a chunk's size before the n bytes at start, and CRLF behind. It returns where the whole begins and ends.
+func frameChunk(buffer []byte, start, n int) (from, to int) {
 	var size [chunkHead]byte
 	line := append(strconv.AppendUint(size[:0], uint64(n), 16), "\r\n"...)
-	start := chunkHead - len(line)
-	copy(buffer[start:], line)
-	buffer[chunkHead+n], buffer[chunkHead+n+1] = '\r', '\n'
-	return buffer[start : chunkHead+n+2]
+	from = start - len(line)
+	copy(buffer[from:], line)
+	to = start + n + copy(buffer[start+n:], "\r\n")
+	return from, to
 }
 
 // readResponse reads heads until the final one.

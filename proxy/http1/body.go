@@ -144,6 +144,16 @@ func (b *body) finish() bool {
 	return b.done
 }
 
+// finishable tells, when the response begins, whether finish is likely to find the end of the content: else the response says
+// that the connection ends with it. length is what was announced.
+func (b *body) finishable(length int64) bool {
+	if !b.mu.TryLock() { // somebody waits for content
+		return length >= 0 && length-b.received.Load() <= maxDrain
+	}
+	defer b.mu.Unlock()
+	return b.done || b.ask == nil && length >= 0 && length-b.received.Load() <= maxDrain
+}
+
 // whole reports whether all of the content was read, and nobody is reading.
 func (b *body) whole() bool {
 	if !b.mu.TryLock() {

@@ -59,15 +59,17 @@ func (c *content) take(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// buffered is how much content needs no waiting. Of chunked content it counts the current chunk, or one byte where another has begun.
+// buffered is how much content needs no waiting. Of chunked content it counts the current chunk, or one byte where another has begun:
+// of the first, any byte will do, which may be a malformed one.
 func (c *content) buffered() int {
 	data := c.r.buffered()
 	if !c.chunked || c.left > 0 || c.done {
 		return int(min(c.left, int64(len(data))))
 	}
-	if c.begun {
-		data = data[min(2, len(data)):] // the end of the last chunk
+	if !c.begun {
+		return min(1, len(data))
 	}
+	data = data[min(2, len(data)):] // the end of the last chunk
 	if line := bytes.IndexByte(data, '\n'); line >= 0 && line+1 < len(data) {
 		return 1
 	}
@@ -120,10 +122,7 @@ func chunkSize(line []byte) (size int64, ok bool) {
 		return 0, false
 	}
 	rest := line[i:]
-	for len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
-		rest = rest[1:]
-	}
-	if len(rest) > 0 && rest[0] != ';' || len(rest) == 0 && i != len(line) {
+	if len(rest) > 0 && rest[0] != ';' { // nor a space: some readers take "5 ;" for a size, others do not
 		return 0, false
 	}
 	for _, c := range rest {
@@ -153,7 +152,7 @@ func (c *content) line(limit int) ([]byte, error) {
 		for i := looked; i < len(data); i++ {
 			switch {
 			case data[i] == '\n':
-				if i == 0 || data[i-1] != '\r' {
+				if i == 0 || data[i-1] != '\r' || i > limit {
 					return nil, errChunk
 				}
 				c.r.at += i + 1

@@ -70,9 +70,8 @@ func (w *writer) Interim(status int, fields message.Fields) error {
 // Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
 func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	w.begin(false)
-	head := w.s.request.Method == "HEAD"
 	w.headed = true
-	w.bodiless = head || status == http.StatusNoContent || status == http.StatusNotModified
+	w.bodiless = w.s.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
 	w.block = appendStatus(w.block, status)
 	dated, announced := false, ""
 	for _, f := range fields {
@@ -90,16 +89,27 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if !dated {
 		w.block = appendField(w.block, "date", message.Date())
 	}
-	if length >= 0 && (!w.bodiless || head && announced == "") && status != http.StatusNoContent && status != http.StatusNotModified {
-		announced = strconv.FormatInt(length, 10)
-	}
-	if announced != "" && status != http.StatusNoContent && (w.bodiless || length >= 0) {
-		w.block = appendField(w.block, "content-length", announced)
-	}
+	w.announce(status, length, announced)
 	if w.left = length; w.bodiless {
 		w.left = 0
 	}
 	return w.err
+}
+
+// announce tells the length of the content, or of the one that a GET would bring. Not of what 304 stands for:
+// some clients then wait for it.
+func (w *writer) announce(status int, length int64, announced string) {
+	switch {
+	case status == http.StatusNoContent, status == http.StatusNotModified:
+		return
+	case length >= 0 && (!w.bodiless || announced == ""):
+		announced = strconv.FormatInt(length, 10)
+	case !w.bodiless:
+		return
+	}
+	if announced != "" {
+		w.block = appendField(w.block, "content-length", announced)
+	}
 }
 
 // begin notes that the final response has begun.
