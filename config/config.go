@@ -94,10 +94,11 @@ type Timeouts struct {
 	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests after SIGTERM
 }
 
-// Limits bound what a peer may send. Zero means the default.
+// Limits bound what a peer may send. In a file they are above zero.
 type Limits struct {
 	Connections int `yaml:"connections"` // 20,000 open client connections
 	Head        int `yaml:"head"`        // 65,536 bytes of request head
+	Fields      int `yaml:"fields"`      // 200 fields of a request
 	BodyRate    int `yaml:"body_rate"`   // 240 bytes a second that a request's content must bring on average, after timeouts.stall
 }
 

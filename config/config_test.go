@@ -19,7 +19,7 @@ sites:
 	}
 	for _, want := range []string{
 		"padlock.yaml:2:1: handshake: unknown key; did you mean handshakes?",
-		"padlock.yaml:6:19: sites[0].routes[0].to[0]: \"ftp://x\": the scheme must be http or https",
+		"padlock.yaml:6:19: sites[0].routes[0].to[0]: \"ftp://x\": the scheme must be http, https or h2c",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %q in\n%v", want, err)
@@ -48,10 +48,24 @@ func TestAFileBecomesAConfigWithDefaultsAndVariables(t *testing.T) {
 	}
 }
 
+func TestLimitsAreAboveZero(t *testing.T) {
+	_, err := Parse("padlock.yaml", []byte("sites: [{hosts: [a.test]}]\nlimits: {head: -1, fields: 0}\ntimeouts: {stall: -1s}\n"))
+	for _, want := range []string{"2:16: limits.head: \"-1\"", "2:28: limits.fields: \"0\"", "3:19: timeouts.stall: \"-1s\""} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in\n%v", want, err)
+		}
+	}
+	_, err = Parse("padlock.yaml", []byte("sites: [{hosts: [a.test]}]\naccess_log: {output: \"off\"}\n"))
+	if want := "access_log.output: off is not a place; to log nothing: format: off"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("missing %q in\n%v", want, err)
+	}
+}
+
 func TestTargets(t *testing.T) {
 	for in, want := range map[string]string{
 		"3000": "http://localhost:3000", ":80": "http://localhost:80", "10.0.0.1:8080": "http://10.0.0.1:8080",
 		"http://App": "http://app:80", "https://app:8443/": "https://app:8443", "http://[::1]:9": "http://[::1]:9", "unix:/run/a.sock": "unix:/run/a.sock",
+		"h2c://App:50051": "h2c://app:50051",
 	} {
 		got, err := ParseTarget(in)
 		if err != nil || got.String() != want {

@@ -124,7 +124,7 @@ func Default() *Config {
 			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second,
 			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second,
 		},
-		Limits: Limits{Connections: 20_000, Head: 64 << 10, BodyRate: 240},
+		Limits: Limits{Connections: 20_000, Head: 64 << 10, Fields: 200, BodyRate: 240},
 	}
 }
 

@@ -41,6 +41,9 @@ func validate(c *Config) Errors {
 	v.oneOf("handshakes.format", c.Handshakes.Format, "story", "line", "json")
 	v.handshakes(&c.Handshakes)
 	v.oneOf("access_log.format", c.AccessLog.Format, "json", "off")
+	if c.AccessLog.Output == "off" {
+		v.fail("access_log.output", "off is not a place; to log nothing: format: off")
+	}
 	if c.Storage == "" {
 		v.fail("storage", "no directory is given, and there is no home directory to put it in")
 	}

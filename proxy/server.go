@@ -108,7 +108,7 @@ func (s *Server) start() error {
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Log: s.deps.Log,
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log,
 	}
 	var err error
 	if s.lot, err = park.New(); err == nil {
@@ -118,7 +118,7 @@ func (s *Server) start() error {
 	}
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Log: s.deps.Log, Park: s.lot,
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log, Park: s.lot,
 	})
 	return nil
 }

@@ -30,7 +30,7 @@ var (
 	errExpectation = &refusal{417, "only 100-continue can be expected"}
 )
 
-const maxFields = 200 // more are refused, whoever sends them
+const maxFields = 200 // in responses and trailers; of requests, where nothing else is said
 
 // head is a parsed request head. Its strings alias the bytes that it was parsed from.
 type head struct {
@@ -44,8 +44,8 @@ type head struct {
 	expect               bool // 100-continue
 }
 
-// parse reads a head that ends with its empty line. h.fields is reused.
-func (h *head) parse(b []byte) error {
+// parse reads a head that ends with its empty line, and has at most the given number of fields. h.fields is reused.
+func (h *head) parse(b []byte, most int) error {
 	*h = head{fields: h.fields[:0], declared: h.declared[:0]}
 	text := unsafe.String(unsafe.SliceData(b), len(b)) // the caller keeps b until the exchange has ended
 	line, rest, ok := strings.Cut(text, "\r\n")
@@ -56,7 +56,7 @@ func (h *head) parse(b []byte) error {
 		return err
 	}
 	var err error
-	if h.fields, err = parseFields(rest, h.fields); err != nil {
+	if h.fields, err = parseFields(rest, h.fields, most); err != nil {
 		return err
 	}
 	return h.interpret()
@@ -112,7 +112,7 @@ func (h *head) setTarget(target string) error {
 }
 
 // parseFields reads field lines up to and with the empty line, and appends them to fields.
-func parseFields(text string, fields message.Fields) (message.Fields, error) {
+func parseFields(text string, fields message.Fields, most int) (message.Fields, error) {
 	for {
 		end := strings.IndexByte(text, '\n')
 		switch {
@@ -120,7 +120,7 @@ func parseFields(text string, fields message.Fields) (message.Fields, error) {
 			return fields, errField
 		case end == 1:
 			return fields, nil
-		case len(fields) == maxFields:
+		case len(fields) == most:
 			return fields, errFields
 		}
 		field, ok := parseField(text[:end-1])

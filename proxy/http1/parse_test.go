@@ -16,7 +16,7 @@ func parsed(t *testing.T, text string) (*head, error) {
 	if headEnd([]byte(text), 0) != len(text) {
 		t.Fatalf("%q is not a head", text)
 	}
-	return h, h.parse([]byte(text))
+	return h, h.parse([]byte(text), maxFields)
 }
 
 func TestHeadsAreRead(t *testing.T) {
@@ -115,7 +115,7 @@ func TestParsingAllocatesNothing(t *testing.T) {
 	text := []byte("GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: x\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\nConnection: keep-alive\r\n\r\n")
 	h := &head{}
 	if allocated := testing.AllocsPerRun(100, func() {
-		if err := h.parse(text); err != nil {
+		if err := h.parse(text, maxFields); err != nil {
 			t.Fatal(err)
 		}
 	}); allocated != 0 {

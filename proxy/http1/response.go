@@ -43,7 +43,7 @@ func (h *responseHead) parse(b []byte, method string, upgrade bool) (err error) 
 	if !ok || !h.statusLine(line) {
 		return errStatusLine
 	}
-	if h.fields, err = parseFields(rest, h.fields); err != nil {
+	if h.fields, err = parseFields(rest, h.fields, maxFields); err != nil {
 		return err
 	}
 	return h.interpret(method, upgrade)

@@ -33,6 +33,7 @@ type ServerOptions struct {
 	Stall   time.Duration // no progress in a body
 	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head    int           // bytes of a head
+	Fields  int           // in a head; 0: 200
 	Log     *slog.Logger
 	Park    Parker // nil: idle connections keep their goroutine and buffer
 }
@@ -66,6 +67,9 @@ type Conn interface {
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
+	if o.Fields == 0 {
+		o.Fields = maxFields
+	}
 	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
@@ -291,7 +295,7 @@ func (c *connection) write(p []byte) error {
 func (c *connection) serveOne() bool {
 	text, err := c.readHead()
 	if err == nil {
-		err = c.head.parse(text)
+		err = c.head.parse(text, c.server.o.Fields)
 	}
 	if err != nil {
 		var no *refusal

@@ -14,6 +14,7 @@ import (
 // block is a list of fields while it is being read: a request's, or its trailers (RFC 9113 section 8.3).
 type block struct {
 	limit int // bytes of fields that are taken
+	most  int // fields that are taken
 
 	id        uint32
 	end       bool // nothing follows
@@ -28,13 +29,13 @@ type block struct {
 	fields                                    message.Fields
 }
 
-const maxFields = 200
+const maxFields = 200 // where nothing else is said
 
 func (b *block) begin(id uint32, end bool) {
-	*b = block{limit: b.limit, id: id, end: end, fields: b.fields[:0]}
+	*b = block{limit: b.limit, most: b.most, id: id, end: end, fields: b.fields[:0]}
 }
 
-func (b *block) tooLarge() bool { return b.size > b.limit || len(b.fields) > maxFields }
+func (b *block) tooLarge() bool { return b.size > b.limit || len(b.fields) > b.most }
 
 // add takes a field from the decoder.
 func (b *block) add(f hpack.HeaderField) {

@@ -82,7 +82,7 @@ func newConnection(s *Server, conn Conn) *connection {
 	c.limit.Init(conn.SetReadDeadline)
 	c.decoder = hpack.NewDecoder(headerTable, c.block.add)
 	c.decoder.SetMaxStringLength(maxBlock(s.o.Head))
-	c.block.limit = s.o.Head
+	c.block.limit, c.block.most = s.o.Head, s.o.Fields
 	return c
 }
 

@@ -28,6 +28,7 @@ type ServerOptions struct {
 	Stall   time.Duration // no progress in a body
 	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head    int           // bytes of a request's fields, decoded
+	Fields  int           // in a request; 0: 200
 	Log     *slog.Logger
 	Park    *park.Lot // nil: idle connections keep their goroutine and buffers
 }
@@ -50,6 +51,9 @@ type Conn interface {
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
+	if o.Fields == 0 {
+		o.Fields = maxFields
+	}
 	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
