@@ -11,7 +11,7 @@ type row struct {
 	values map[string][]float64
 }
 
-// table is what is printed: medians of the first server in its unit, of the others as ratios to it, and again in units.
+// table is what is printed: the ratio to the first server in the same round, its median over the rounds, and the medians in units.
 type table struct {
 	servers []string
 	rows    []row
@@ -30,9 +30,13 @@ func median(values []float64) float64 {
 
 func (t *table) markdown(versions string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nRatios to %s in the same run; smaller is better:\n\n", versions, t.servers[0])
+	fmt.Fprintf(&b, "%s\n\nRatios to %s in the same round, their medians; smaller is better:\n\n", versions, t.servers[0])
 	t.write(&b, func(r row, server string) string {
-		return fmt.Sprintf("%.2f", median(r.values[server])/median(r.values[t.servers[0]]))
+		var ratios []float64
+		for round, value := range r.values[server] {
+			ratios = append(ratios, value/r.values[t.servers[0]][round])
+		}
+		return fmt.Sprintf("%.2f", median(ratios))
 	})
 	b.WriteString("\nThe medians themselves, CPU time where the unit is µs but for latencies:\n\n")
 	t.write(&b, func(r row, server string) string {

@@ -284,7 +284,7 @@ func (c *connection) park() bool {
 func (c *connection) write(p []byte) error {
 	stall := c.server.o.Stall
 	if now := time.Now(); c.writer.until.Sub(now) < stall {
-		c.writer.until = now.Add(stall + stall/2)
+		c.writer.until = now.Add(stall + stall/4)
 		_ = c.conn.SetWriteDeadline(c.writer.until)
 	}
 	_, err := c.conn.Write(p)

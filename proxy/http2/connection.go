@@ -215,12 +215,12 @@ func (c *connection) await() error {
 			}
 		}
 	}
-	if !c.source.whole() {
-		slow := 0
-		if c.server.o.Rate > 0 {
-			slow = maxFrame / c.server.o.Rate
-		}
-		c.limit.Until(time.Now().Add(c.server.o.Header + time.Duration(slow)*time.Second))
+	switch {
+	case c.source.whole():
+	case c.source.data():
+		c.limit.Until(time.Now().Add(c.server.o.Stall))
+	default:
+		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
 	return nil
 }
@@ -436,7 +436,7 @@ func (c *connection) flush() {
 		c.out = nil
 		stall := c.server.o.Stall
 		if now := time.Now(); c.until.Sub(now) < stall {
-			c.until = now.Add(stall + stall/2) // not exactly, so that not every write sets a timer
+			c.until = now.Add(stall + stall/4) // not exactly, so that not every write sets a timer
 			_ = c.conn.SetWriteDeadline(c.until)
 		}
 		c.mu.Unlock()

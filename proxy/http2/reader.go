@@ -3,6 +3,8 @@ package http2
 import (
 	"io"
 
+	"golang.org/x/net/http2"
+
 	"padlock/proxy/deadline"
 )
 
@@ -21,6 +23,12 @@ func (r *reader) buffered() []byte { return r.buf[r.at:r.end] }
 func (r *reader) whole() bool {
 	b := r.buffered()
 	return len(b) >= frameHeader && len(b)-frameHeader >= int(b[0])<<16|int(b[1])<<8|int(b[2])
+}
+
+// data reports whether what has come is the beginning of a DATA frame.
+func (r *reader) data() bool {
+	b := r.buffered()
+	return len(b) > 3 && http2.FrameType(b[3]) == http2.FrameData
 }
 
 // fill reads at least one byte into the empty buffer.

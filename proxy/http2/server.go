@@ -23,9 +23,9 @@ import (
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler message.Handler
-	Header  time.Duration // first byte of a request's fields to their end; a frame's first byte to its end
+	Header  time.Duration // first byte of a request's fields to their end, or of any other frame but DATA
 	Idle    time.Duration // without an open stream
-	Stall   time.Duration // no progress in a body
+	Stall   time.Duration // no progress in a body; first byte of a DATA frame to its end
 	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head    int           // bytes of a request's fields, decoded
 	Fields  int           // in a request; 0: 200

@@ -24,7 +24,7 @@ type writer struct {
 	bodiless bool  // nothing may follow the head
 	headed   bool
 	aborted  bool
-	trailers message.Fields
+	trailed  bool // block holds trailers, or they were sent
 	err      error
 
 	// Guarded by the connection's lock:
@@ -38,7 +38,7 @@ var writeRooms = sync.Pool{New: func() any { return new(writeRoom) }}
 
 // reset makes the writer ready for another response. Nobody may be using it.
 func (w *writer) reset() {
-	*w = writer{s: w.s, block: w.block[:0], trailers: w.trailers[:0]}
+	*w = writer{s: w.s, block: w.block[:0]}
 }
 
 // release gives back what only a response needs.
@@ -159,11 +159,15 @@ func (w *writer) Write(p []byte) (int, error) {
 	return total, w.err
 }
 
-// Flush implements message.Writer.
-func (w *writer) Flush() error { return w.send(false) }
+// Flush implements message.Writer. Trailers end the stream.
+func (w *writer) Flush() error { return w.send(w.trailed) }
 
 // Trailers implements message.Writer.
-func (w *writer) Trailers(fields message.Fields) { w.trailers = append(w.trailers[:0], fields...) }
+func (w *writer) Trailers(fields message.Fields) {
+	if len(fields) > 0 && !w.bodiless && w.send(false) == nil {
+		w.block, w.trailed = appendFields(w.block, fields), true
+	}
+}
 
 // Abort implements message.Writer.
 func (w *writer) Abort() { w.aborted = true }
@@ -176,13 +180,6 @@ func (w *writer) end() bool {
 	if w.aborted || w.err != nil || !w.headed || w.left > 0 {
 		return false
 	}
-	if len(w.trailers) == 0 || w.bodiless {
-		return w.send(true) == nil
-	}
-	if w.send(false) != nil {
-		return false
-	}
-	w.block = appendFields(w.block, w.trailers)
 	return w.send(true) == nil
 }
 
@@ -214,7 +211,7 @@ func (s *stream) send(block, content []byte, end bool) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.err != nil {
+	if s.err != nil || s.localEnded {
 		return s.err
 	}
 	defer c.wake()
