@@ -59,8 +59,12 @@ const responseBuffer = 20 << 10 // holds a head with a content of 16 KiB, so tha
 
 var responseBuffers = sync.Pool{New: func() any { return new([responseBuffer]byte) }}
 
-// Close ends the connection under a goroutine that waits for it; destroy follows.
-func (b *backend) Close() error { return b.tcp.Close() }
+// Close ends all that waits for the connection, and what would; destroy follows. It waits for nothing itself, as net.Conn's Close does
+// for calls that are under way: whoever cancels a request may hold what such a call is about to ask for.
+func (b *backend) Close() error {
+	b.limit.Kick()
+	return b.tcp.SetWriteDeadline(time.Unix(1, 0))
+}
 
 func (b *backend) destroy() {
 	if b.destroyed.Swap(true) {

@@ -197,9 +197,11 @@ func (c *connection) onReset(f *http2.RSTStreamFrame) error {
 	if f.StreamID > c.lastID || f.StreamID%2 == 0 {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
-	if s := c.streams[f.StreamID]; s != nil {
-		c.remove(s, errGone)
+	s := c.streams[f.StreamID]
+	if s == nil {
+		return c.countPointless()
 	}
+	c.remove(s, errGone)
 	return c.countReset()
 }
 

@@ -61,7 +61,8 @@ func (c *Context) Cancel() {
 	}
 }
 
-// Hold has closer closed by Cancel until Release. It reports false, and holds nothing, when the context has ended already.
+// Hold has closer closed by Cancel until Release; its Close must not wait for anything. Hold reports false, and holds nothing, when the
+// context has ended already.
 func (c *Context) Hold(closer io.Closer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
