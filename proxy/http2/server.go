@@ -7,8 +7,6 @@
 // streams have to say meanwhile goes out with it, in one write.
 package http2
 
-//lint:file-ignore SA1019 net/http's copy of HTTP/2 is as old as the toolchain that builds padlock; x/net's is the one that go.mod pins.
-
 import (
 	"context"
 	"log/slog"

@@ -159,7 +159,6 @@ type answer struct {
 	trailers map[string]string
 	reset    http2.ErrCode // when it was cut short
 	cut      bool
-	excess   bool // NO_ERROR followed the end
 }
 
 // await reads until stream id has ended; others must not say anything.
