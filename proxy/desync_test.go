@@ -255,16 +255,16 @@ func TestABackendsClosedConnectionsAreNotUsedAgain(t *testing.T) {
 // A connection that dies while the request is on its way: what can be repeated is repeated, once; what cannot is not.
 func TestOnlyIdempotentRequestsAreRepeated(t *testing.T) {
 	for _, test := range []struct {
-		method   string
-		status   int
-		requests int32
-	}{{"GET", 200, 3}, {"DELETE", 200, 3}, {"POST", 502, 2}, {"PATCH", 502, 2}} {
+		method, content string
+		status          int
+		requests        int32
+	}{{"GET", "", 200, 3}, {"DELETE", "", 200, 3}, {"PUT", "content", 200, 3}, {"POST", "", 502, 2}, {"POST", "content", 502, 2}, {"PATCH", "content", 502, 2}} {
 		address, requests := closing(t, func(connection, request int) (bool, bool) {
 			return connection > 0 || request == 0, connection == 0 && request == 1 // the first connection dies at its second request
 		})
 		client := start(t, address, nil).clients(t)["h1"]
 		for _, want := range []int{200, test.status} {
-			request, _ := http.NewRequest(test.method, "https://localhost/", nil)
+			request, _ := http.NewRequest(test.method, "https://localhost/", strings.NewReader(test.content))
 			response, err := client.Do(request)
 			if err != nil {
 				t.Fatal(err)

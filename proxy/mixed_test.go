@@ -101,6 +101,9 @@ func once(client *http.Client, r *rand.Rand) error {
 	}
 	kind := []string{"known", "known", "known", "chunked", "chunked", "interim", "none", "slow", "broken", "early"}[r.IntN(10)]
 	method := []string{"GET", "GET", "GET", "HEAD", "POST", "PUT"}[r.IntN(6)]
+	if method == "HEAD" && kind == "broken" {
+		kind = "known" // its connection would end without a word, and take the next request with it
+	}
 	n, seed := size(), r.Uint64()
 	var sent []byte
 	var upload io.Reader
@@ -139,12 +142,10 @@ func once(client *http.Client, r *rand.Rand) error {
 	switch {
 	case aborted && err != nil:
 		return nil
-	case kind == "broken" && method != "HEAD":
+	case kind == "broken":
 		if err == nil && response.StatusCode == 200 {
 			return errors.New("a response that was cut short looked whole")
 		}
-		return nil
-	case kind == "broken":
 		return nil
 	case err != nil:
 		return fmt.Errorf("%s %s: reading: %w", method, kind, err)
@@ -154,7 +155,7 @@ func once(client *http.Client, r *rand.Rand) error {
 		}
 		return nil
 	case response.StatusCode != 200 && response.StatusCode != 204:
-		return fmt.Errorf("%s %s: %s", method, kind, response.Status)
+		return fmt.Errorf("%s %s: %s %s", method, kind, response.Status, got)
 	case response.Header.Get("X-Received-Sum") != sum(sent):
 		return fmt.Errorf("%s %s: %d bytes were sent, %s received", method, kind, len(sent), response.Header.Get("X-Received"))
 	case method == "HEAD" || kind == "none":
@@ -170,6 +171,7 @@ func once(client *http.Client, r *rand.Rand) error {
 // Requests of every kind, some of them aborted by their client or cut short by their target: whatever arrives is what was sent,
 // and when all is over nothing is left of it, neither goroutine nor descriptor nor memory.
 func TestNothingIsLostAndNothingIsLeft(t *testing.T) {
+	listen(t).Close() // the runtime's own descriptors are there from now on
 	runtime.GC()
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
 	var memory runtime.MemStats
@@ -196,6 +198,13 @@ func TestNothingIsLostAndNothingIsLeft(t *testing.T) {
 			})
 		}
 		workers.Wait()
+		if t.Failed() {
+			for line := range strings.Lines(e.access.String()) {
+				if strings.Contains(line, `"status":502`) {
+					t.Log(line)
+				}
+			}
+		}
 	})
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		runtime.GC()

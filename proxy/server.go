@@ -59,6 +59,9 @@ type Server struct {
 	http2    *http2.Server
 	slots    chan struct{}  // one per open connection
 	open     sync.WaitGroup // connections before their front has them
+	ending   chan struct{}  // closed when no more are accepted
+	work     chan *clientConn
+	waiting  atomic.Int32 // goroutines that wait for work
 }
 
 // New builds a server; it opens nothing yet.
@@ -67,7 +70,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections)}
+	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn)}
 	s.state.Store(built)
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil
@@ -81,21 +84,23 @@ func (s *Server) Serve(ctx context.Context, https, plain []net.Listener) error {
 	}
 	redirect := s.redirectServer(https)
 	failed := make(chan error, len(https)+len(plain))
-	var accepting sync.WaitGroup
+	var accepting, redirecting sync.WaitGroup
 	for _, l := range https {
 		accepting.Go(func() { failed <- s.accept(l) })
 	}
 	for _, l := range plain {
-		accepting.Go(func() { failed <- redirect.Serve(l) })
+		redirecting.Go(func() { failed <- redirect.Serve(l) })
 	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	close(s.ending)
 	_ = closeAll(https) // a listener that is closed already is as good
-	accepting.Go(func() { s.shutdown(redirect) })
 	accepting.Wait()
+	s.shutdown(redirect)
+	redirecting.Wait()
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -132,6 +137,7 @@ func (s *Server) shutdown(redirect *http.Server) {
 	}
 	fronts.Wait()
 	s.open.Wait()
+	close(s.work)
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
 	}
@@ -143,7 +149,11 @@ func (s *Server) shutdown(redirect *http.Server) {
 func (s *Server) accept(l net.Listener) error {
 	backoff := backoff{log: s.deps.Log}
 	for {
-		s.slots <- struct{}{}
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.ending:
+			return net.ErrClosed
+		}
 		c, err := l.Accept()
 		if err != nil {
 			<-s.slots
@@ -157,7 +167,29 @@ func (s *Server) accept(l net.Listener) error {
 		if faster, ok := socket.New(c); ok {
 			c = faster
 		}
-		s.open.Go(func() { s.serve(&clientConn{Conn: c, slots: s.slots}) })
+		s.open.Add(1)
+		next := &clientConn{Conn: c, slots: s.slots}
+		select {
+		case s.work <- next:
+		default:
+			go s.serveAll(next)
+		}
+	}
+}
+
+const maxWaiting = 64
+
+// serveAll serves a connection, and then others: a handshake needs a stack that a new goroutine would have to grow in four steps.
+func (s *Server) serveAll(c *clientConn) {
+	for ok := true; ok; {
+		s.serve(c)
+		s.open.Done()
+		if s.waiting.Add(1) <= maxWaiting {
+			c, ok = <-s.work
+		} else {
+			ok = false
+		}
+		s.waiting.Add(-1)
 	}
 }
 

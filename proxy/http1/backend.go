@@ -37,6 +37,7 @@ type backend struct {
 	asked    bool // something was sent
 	answered bool // something came back
 	consumed bool // content of the request was read, and cannot be read again
+	whole    bool // out has all of it
 
 	step    func(fd uintptr) bool
 	phase   phase
@@ -93,7 +94,8 @@ func (b *backend) settle() {
 }
 
 // roundTrip sends r and reads the head of its answer. After an error the connection is of no use.
-func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
+// again is the whole request as another connection has sent it, if one has.
+func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim message.Interim, again []byte) (*message.Response, error) {
 	if !ctx.Hold(b) {
 		return nil, ctx.Err()
 	}
@@ -102,7 +104,11 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	b.room = responseBuffers.Get().(*[responseBuffer]byte)
 	b.reader = reader{source: b.conn, limit: &b.limit, buf: b.room[:]}
 	b.limit.Until(time.Time{})
-	b.out = appendRequest(b.out[:0], r)
+	if b.whole = again != nil; b.whole {
+		b.out = append(b.out[:0], again...)
+	} else {
+		b.out = appendRequest(b.out[:0], r)
+	}
 	if err := b.ask(r); err != nil {
 		return nil, err
 	}
@@ -111,7 +117,7 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 
 // ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if there is no more to send.
 func (b *backend) ask(r *message.Request) error {
-	if r.Body == nil || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
+	if r.Body == nil || b.whole || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
 		b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
 		return b.exchange(r)
 	}
@@ -136,13 +142,14 @@ func (b *backend) ask(r *message.Request) error {
 
 // appendContent puts content that is at hand behind the head.
 func (b *backend) appendContent(r *message.Request) error {
-	if r.Body == nil {
+	if r.Body == nil || b.whole {
 		return nil
 	}
 	b.consumed = true
 	head := len(b.out)
 	b.out = append(b.out, make([]byte, r.ContentLength)...)
 	_, err := io.ReadFull(r.Body, b.out[head:])
+	b.whole = err == nil
 	return err
 }
 

@@ -52,13 +52,14 @@ func NewTransport(o TransportOptions) *Transport {
 // acted on it: its connection was dead before anything was sent, or died without a byte of an answer to an idempotent request.
 func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
 	fresh := false
+	var again []byte
 	for {
 		b, err := t.connection(ctx, fresh)
 		if err != nil {
 			return nil, err
 		}
 		reused := b.used
-		response, err := b.roundTrip(ctx, r, interim)
+		response, err := b.roundTrip(ctx, r, interim, again)
 		if err == nil {
 			return response, nil
 		}
@@ -66,11 +67,14 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case !reused || b.answered || b.consumed:
+		case !reused || b.answered || b.consumed && !b.whole:
 			return nil, err
 		case !b.asked:
 		case idempotent(r.Method) && !deadline.Exceeded(err):
 			fresh = true // the pool may hold more that died together with this one
+			if b.whole {
+				again = b.out
+			}
 		default:
 			return nil, err
 		}
