@@ -14,6 +14,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -314,5 +317,43 @@ func TestAClientThatGoesAwayCancelsTheBackendsRequest(t *testing.T) {
 			t.Errorf("%s: answered", name)
 		}
 		<-cancelled
+	}
+}
+
+// Early hints come through before the response does; 100 (Continue) comes when the backend asks for the content.
+func TestInterimResponsesPass(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		content, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(content)
+	}), nil)
+	for name, client := range e.clients(t) {
+		var hints []string
+		continued := false
+		trace := &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+				hints = append(hints, fmt.Sprint(code, " ", header.Get("Link")))
+				return nil
+			},
+			Got100Continue: func() { continued = true },
+		}
+		request, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", "https://localhost/", strings.NewReader("content"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Expect", "100-continue")
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		content, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || string(content) != "content" {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+		if !slices.Contains(hints, "103 </style.css>; rel=preload") || !continued && name == "h1" {
+			t.Errorf("%s: interim responses %q, 100 came: %v", name, hints, continued)
+		}
 	}
 }

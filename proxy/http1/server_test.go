@@ -350,6 +350,49 @@ func TestSlowHeadsAndIdleConnectionsAreCut(t *testing.T) {
 	}
 }
 
+// A client that trickles its content, or takes nothing of a response, does not hold a handler for longer than it is allowed to.
+func TestSlowContentAndSlowReadersAreCut(t *testing.T) {
+	ended := make(chan error, 1)
+	address := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		if r.Body != nil {
+			_, err := io.Copy(io.Discard, r.Body)
+			ended <- err
+			_ = w.Head(408, nil, 0)
+			return
+		}
+		_ = w.Head(200, nil, 1<<30)
+		var err error
+		for err == nil {
+			_, err = w.Write(make([]byte, 32<<10))
+		}
+		ended <- err
+		w.Abort()
+	}, func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1000 })
+	c, _ := dial(t, address)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+	stop := time.After(10 * time.Second)
+	for trickles := true; trickles; {
+		select {
+		case err := <-ended:
+			if trickles = false; err == nil {
+				t.Error("content that trickled has ended well")
+			}
+		case <-stop:
+			t.Fatal("ten seconds later it still trickles")
+		case <-time.After(50 * time.Millisecond):
+			_, _ = io.WriteString(c, "1\r\nx\r\n")
+		}
+	}
+	c, _ = dial(t, address)
+	_ = c.SetReadBuffer(4 << 10)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("a client that reads nothing is still written to")
+	}
+}
+
 // One request after another allocates next to nothing here: what remains is the test's own and net's.
 func BenchmarkKeepAlive(b *testing.B) {
 	s := NewServer(ServerOptions{Handler: handler(func(_ *message.Context, _ *message.Request, w message.Writer) {

@@ -70,11 +70,7 @@ func (b *body) patiently() bool {
 	}
 	o := &s.c.server.o
 	began := time.Now()
-	patience := o.Stall
-	if o.Rate > 0 {
-		earned := time.Duration(float64(b.received) / float64(o.Rate) * float64(time.Second))
-		patience = min(patience, o.Stall+earned-b.waited)
-	}
+	patience := o.patience(b.received, b.waited)
 	if patience <= 0 {
 		return false
 	}

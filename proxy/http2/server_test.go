@@ -449,6 +449,23 @@ func TestStalledStreamsEnd(t *testing.T) {
 	}
 }
 
+// Nor does a window that is opened byte by byte.
+func TestSlowReadersAreCut(t *testing.T) {
+	s := serve(t, func(_ *message.Context, _ *message.Request, w message.Writer) {
+		_ = w.Head(200, nil, 100_000)
+		_, _ = w.Write(make([]byte, 100_000))
+	}, func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1000 })
+	c := dial(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	c.request(1, true, get...)
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+		_ = c.framer.WriteWindowUpdate(1, 1)
+		if f, err := c.next(); err != nil || f.Header().Type == http2.FrameRSTStream {
+			return
+		}
+	}
+	t.Fatal("ten seconds later it still trickles")
+}
+
 // Bytes that trickle in do not count as progress.
 func TestSlowContentIsCut(t *testing.T) {
 	ended := make(chan error, 1)

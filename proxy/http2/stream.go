@@ -36,6 +36,8 @@ type stream struct {
 	owed        int64 // what was read of the window and not yet given back
 	sendWindow  int64
 	starved     bool // waits for the connection's window
+	starvedFor  time.Duration
+	sent        int64 // content
 	remoteEnded bool
 	localEnded  bool
 	err         error // reset, by whomever
@@ -71,7 +73,8 @@ func (c *connection) open() error {
 	c.excuse()
 	s.c, s.id, s.announced = c, b.id, announced
 	s.changed.L = &c.mu
-	s.came, s.owed, s.starved, s.localEnded, s.err = 0, 0, false, false, nil
+	s.came, s.owed, s.sent, s.starvedFor = 0, 0, 0, 0
+	s.starved, s.localEnded, s.err = false, false, nil
 	s.recvWindow, s.sendWindow, s.remoteEnded = streamWindow, c.peerWindow, b.end
 	s.fields, b.fields = b.fields, s.fields[:0]
 	s.request.Fields = s.fields
@@ -174,10 +177,10 @@ func (c *connection) settled() {
 // run answers a request, and then those that have waited for it.
 func (s *stream) run() {
 	for c := s.c; s != nil; {
-		whole := s.handle()
+		whole, lost := s.handle()
 		c.mu.Lock()
 		s.finish(whole)
-		if whole || s.err != nil {
+		if !lost {
 			s.recycle()
 		}
 		s = nil
@@ -192,16 +195,16 @@ func (s *stream) run() {
 	}
 }
 
-// handle reports whether the response is whole.
-func (s *stream) handle() (whole bool) {
+// handle reports whether the response is whole, and whether the handler was lost: then somebody may still use the stream.
+func (s *stream) handle() (whole, lost bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			whole = false
+			whole, lost = false, true
 		}
 	}()
 	s.c.server.o.Handler.Serve(s.ctx, &s.request, &s.writer)
-	return s.writer.end()
+	return s.writer.end(), false
 }
 
 // finish closes a stream whose handler has returned. It is called with the lock held.

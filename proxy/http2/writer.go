@@ -260,33 +260,44 @@ func (s *stream) endLocal(end bool) {
 // grant waits until some content may be sent, and takes it off the windows: at most a frame's, so that all streams have their turn.
 // It is called with the lock held.
 func (s *stream) grant(wanted int) (int, error) {
-	if err := s.awaitRoom(); err != nil {
-		return 0, err
-	}
 	c := s.c
-	limit := time.Time{}
-	for s.sendWindow <= 0 || c.sendWindow <= 0 {
-		if limit.IsZero() {
-			limit = time.Now().Add(c.server.o.Stall)
+	for {
+		if err := s.awaitRoom(); err != nil {
+			return 0, err
+		}
+		if s.sendWindow > 0 && c.sendWindow > 0 {
+			break
 		}
 		c.wake()
+		if err := s.awaitWindow(); err != nil {
+			return 0, err
+		}
+	}
+	n := int(min(int64(wanted), maxFrame, s.sendWindow, c.sendWindow))
+	s.sendWindow -= int64(n)
+	c.sendWindow -= int64(n)
+	s.sent += int64(n)
+	return n, nil
+}
+
+// awaitWindow waits for the client to grant something, as long as it takes content at the rate that it has to bring content at:
+// a client that grants byte after byte stalls too. It is called with the lock held.
+func (s *stream) awaitWindow() error {
+	c, began := s.c, time.Now()
+	patience := c.server.o.patience(s.sent, s.starvedFor)
+	for limit := began.Add(patience); s.sendWindow <= 0 || c.sendWindow <= 0; {
 		s.starved = true
 		inTime := s.wait(limit)
 		s.starved = false
 		switch {
 		case s.err != nil:
-			return 0, s.err
+			return s.err
 		case !inTime:
-			return 0, os.ErrDeadlineExceeded
+			return os.ErrDeadlineExceeded
 		}
 	}
-	if err := s.awaitRoom(); err != nil {
-		return 0, err
-	}
-	n := int(min(int64(wanted), maxFrame, s.sendWindow, c.sendWindow))
-	s.sendWindow -= int64(n)
-	c.sendWindow -= int64(n)
-	return n, nil
+	s.starvedFor += time.Since(began)
+	return nil
 }
 
 // awaitRoom waits until there is room for a frame. It is called with the lock held.
