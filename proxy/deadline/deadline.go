@@ -2,11 +2,12 @@
 //
 //	d.Init(conn.SetReadDeadline)
 //	d.Until(time.Now().Add(time.Minute))   // sets a timer only if the one that stands is too late
-//	n, err := conn.Read(p)                 // if deadline.Exceeded(err): d.Expired() tells whether to read again
+//	n, err := d.Read(conn, p)
 package deadline
 
 import (
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -77,6 +78,31 @@ func (d *Deadline) Clear() {
 	defer d.mu.Unlock()
 	d.limit = time.Time{}
 	d.arm(d.limit)
+}
+
+// Read reads from the connection, until the limit that stands has passed.
+func (d *Deadline) Read(source io.Reader, p []byte) (int, error) {
+	for {
+		n, err := source.Read(p)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.ErrNoProgress
+		case !Exceeded(err) || d.Expired():
+			return 0, err
+		}
+	}
+}
+
+// Patience is how long a peer may make us wait now: stall, and over time no longer than the n bytes that it has brought or taken
+// excuse, at rate bytes a second. waited is for how long it has already made us wait; a rate of 0 asks for nothing.
+func Patience(stall time.Duration, rate int, n int64, waited time.Duration) time.Duration {
+	if rate == 0 {
+		return stall
+	}
+	earned := time.Duration(float64(n) / float64(rate) * float64(time.Second))
+	return min(stall, stall+earned-waited)
 }
 
 // Exceeded tells whether a read or write ended because a deadline had passed.

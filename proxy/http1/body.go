@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
 
@@ -64,11 +65,7 @@ func (b *body) patiently(p []byte) (int, error) {
 		return b.read(p)
 	}
 	began := time.Now()
-	patience := b.stall
-	if b.rate > 0 {
-		earned := time.Duration(float64(b.received.Load()) / float64(b.rate) * float64(time.Second))
-		patience = min(patience, b.stall+earned-b.waited)
-	}
+	patience := deadline.Patience(b.stall, b.rate, b.received.Load(), b.waited)
 	if patience <= 0 {
 		return 0, os.ErrDeadlineExceeded
 	}

@@ -20,19 +20,7 @@ type reader struct {
 func (r *reader) buffered() []byte { return r.buf[r.at:r.end] }
 
 // Read goes past the buffer.
-func (r *reader) Read(p []byte) (int, error) {
-	for {
-		n, err := r.source.Read(p)
-		switch {
-		case n > 0:
-			return n, nil
-		case err == nil:
-			return 0, io.ErrNoProgress
-		case !deadline.Exceeded(err) || r.limit.Expired():
-			return 0, err
-		}
-	}
-}
+func (r *reader) Read(p []byte) (int, error) { return r.limit.Read(r.source, p) }
 
 // fill reads at least one more byte into the buffer. It never moves what is pinned.
 func (r *reader) fill() error {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
 
@@ -70,7 +71,7 @@ func (b *body) patiently() bool {
 	}
 	o := &s.c.server.o
 	began := time.Now()
-	patience := o.patience(b.received, b.waited)
+	patience := deadline.Patience(o.Stall, o.Rate, b.received, b.waited)
 	if patience <= 0 {
 		return false
 	}

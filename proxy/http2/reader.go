@@ -54,16 +54,4 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *reader) read(p []byte) (int, error) {
-	for {
-		n, err := r.source.Read(p)
-		switch {
-		case n > 0:
-			return n, nil
-		case err == nil:
-			return 0, io.ErrNoProgress
-		case !deadline.Exceeded(err) || r.limit.Expired():
-			return 0, err
-		}
-	}
-}
+func (r *reader) read(p []byte) (int, error) { return r.limit.Read(r.source, p) }

@@ -31,15 +31,6 @@ type ServerOptions struct {
 	Park    *park.Lot // nil: idle connections keep their goroutine and buffers
 }
 
-// patience is how long a client may make us wait that has brought or taken n bytes and was waited for already.
-func (o *ServerOptions) patience(n int64, waited time.Duration) time.Duration {
-	if o.Rate == 0 {
-		return o.Stall
-	}
-	earned := time.Duration(float64(n) / float64(o.Rate) * float64(time.Second))
-	return min(o.Stall, o.Stall+earned-waited)
-}
-
 // Server speaks HTTP/2 on connections that have agreed on h2. It is safe for use from many goroutines.
 type Server struct {
 	o ServerOptions

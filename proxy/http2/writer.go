@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
 
@@ -284,7 +285,7 @@ func (s *stream) grant(wanted int) (int, error) {
 // a client that grants byte after byte stalls too. It is called with the lock held.
 func (s *stream) awaitWindow() error {
 	c, began := s.c, time.Now()
-	patience := c.server.o.patience(s.sent, s.starvedFor)
+	patience := deadline.Patience(c.server.o.Stall, c.server.o.Rate, s.sent, s.starvedFor)
 	for limit := began.Add(patience); s.sendWindow <= 0 || c.sendWindow <= 0; {
 		s.starved = true
 		inTime := s.wait(limit)

@@ -1,0 +1,171 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"padlock/proxy/message"
+)
+
+// ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if there is no more to send.
+func (b *backend) ask(r *message.Request) error {
+	if r.Body == nil || b.whole || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
+		b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
+		return b.exchange(r)
+	}
+	if b.stale() {
+		return errStale
+	}
+	b.asked = true
+	b.request = r.Body
+	b.last.Store(false)
+	// Content that has begun to come goes out with the head: if it is malformed, the backend never hears of the request.
+	if !r.Expect && r.Body.Buffered() > 0 {
+		b.send(r)
+		return nil
+	}
+	_, err := b.conn.Write(b.out)
+	b.out = b.out[:0]
+	if err == nil && !r.Expect {
+		b.send(r)
+	}
+	return err
+}
+
+// appendContent puts content that is at hand behind the head.
+func (b *backend) appendContent(r *message.Request) error {
+	if r.Body == nil || b.whole {
+		return nil
+	}
+	b.consumed = true
+	head := len(b.out)
+	b.out = append(b.out, make([]byte, r.ContentLength)...)
+	_, err := io.ReadFull(r.Body, b.out[head:])
+	b.whole = err == nil
+	return err
+}
+
+// send streams the content to the backend while the answer is waited for: it may come early.
+func (b *backend) send(r *message.Request) {
+	b.consumed = true
+	b.sending.Store(true)
+	b.sender.Go(func() {
+		defer b.sending.Store(false)
+		wait := b.transport.o.ResponseHeader
+		if b.stream(r) != nil {
+			wait = brokenSender // the answer may have come in spite of it
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.headed {
+			b.limit.Until(time.Now().Add(wait))
+		}
+	})
+}
+
+// brokenSender is how long an answer may take when the request cannot be sent whole.
+const brokenSender = time.Second
+
+// stream sends the content, the first of it behind the head if that is still to be sent.
+func (b *backend) stream(r *message.Request) error {
+	buffer := writeBuffers.Get().(*[writeBuffer]byte)
+	defer writeBuffers.Put(buffer)
+	chunked := r.ContentLength < 0
+	for {
+		head := len(b.out)
+		if head > writeBuffer/2 {
+			if err := b.write(b.out); err != nil {
+				return err
+			}
+			head = 0
+		}
+		start := head + chunkHead
+		n, err := r.Body.Read(buffer[start : writeBuffer-2])
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
+			b.mu.Lock()
+			b.refused = err
+			b.mu.Unlock()
+			b.tcp.Close() // the backend must not take what it got for the whole
+			return err
+		}
+		end := start + n
+		if chunked && n > 0 {
+			start, end = frameChunk(buffer[:], start, n)
+		}
+		start -= copy(buffer[start-head:], b.out[:head])
+		b.out = b.out[:0]
+		out := buffer[start:end]
+		if last {
+			b.last.Store(true)
+			if chunked {
+				out = append(appendFields(append(out, "0\r\n"...), r.Body.Trailers()), "\r\n"...)
+			}
+		}
+		if err := b.write(out); err != nil {
+			return err
+		}
+		if last {
+			return b.conn.SetWriteDeadline(time.Time{})
+		}
+	}
+}
+
+func (b *backend) write(p []byte) error {
+	_ = b.conn.SetWriteDeadline(time.Now().Add(b.transport.o.ResponseHeader))
+	_, err := b.conn.Write(p)
+	return err
+}
+
+// frameChunk puts a chunk's size before the n bytes at start, and CRLF behind. It returns where the whole begins and ends.
+func frameChunk(buffer []byte, start, n int) (from, to int) {
+	var size [chunkHead]byte
+	line := append(strconv.AppendUint(size[:0], uint64(n), 16), "\r\n"...)
+	from = start - len(line)
+	copy(buffer[from:], line)
+	to = start + n + copy(buffer[start+n:], "\r\n")
+	return from, to
+}
+
+// appendRequest writes a request's head. How the content is framed is ours to say, whatever the client said.
+func appendRequest(b []byte, r *message.Request) []byte {
+	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
+	b = appendField(b, "Host", r.Host)
+	te := false
+	for _, f := range r.Fields {
+		if message.Is(f.Name, "Content-Length") || message.Is(f.Name, "Transfer-Encoding") {
+			continue
+		}
+		te = te || message.Is(f.Name, "TE")
+		b = appendField(b, f.Name, f.Value)
+	}
+	switch {
+	case r.Body != nil && r.ContentLength < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		for i, name := range r.Declared {
+			if i == 0 {
+				b = append(b, "Trailer: "...)
+			} else {
+				b = append(b, ", "...)
+			}
+			b = append(b, name...)
+		}
+		if len(r.Declared) > 0 {
+			b = append(b, "\r\n"...)
+		}
+	case r.Body != nil || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH":
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
+	}
+	if r.Expect && r.Body != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	switch {
+	case r.Upgrade != "":
+		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)
+	case te:
+		b = append(b, "Connection: TE\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}

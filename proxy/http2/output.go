@@ -1,0 +1,58 @@
+package http2
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// outBuffer is how much may wait to be written: four TLS records and their frames' headers.
+const outBuffer = 64<<10 + 256
+
+var outBuffers = sync.Pool{New: func() any { return new([outBuffer]byte) }}
+
+// buffer is where output is appended to. It is called with the lock held.
+func (c *connection) buffer() []byte {
+	if c.out == nil {
+		c.out = outBuffers.Get().(*[outBuffer]byte)[:0]
+	}
+	return c.out
+}
+
+// wake sees to it that out is written. It is called with the lock held.
+func (c *connection) wake() {
+	if !c.flushing && c.err == nil {
+		c.flushing = true
+		go c.flush()
+	}
+}
+
+// flush writes until there is nothing left to write.
+func (c *connection) flush() {
+	runtime.Gosched() // other streams may be about to say something as well
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 && c.err == nil {
+		out := c.out
+		c.out = nil
+		stall := c.server.o.Stall
+		if now := time.Now(); c.until.Sub(now) < stall {
+			c.until = now.Add(stall + stall/4) // not exactly, so that not every write sets a timer
+			_ = c.conn.SetWriteDeadline(c.until)
+		}
+		c.mu.Unlock()
+		_, err := c.conn.Write(out)
+		if cap(out) == outBuffer {
+			outBuffers.Put((*[outBuffer]byte)(out[:outBuffer]))
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.fail(fmt.Errorf("writing: %w", err))
+			c.conn.Close() // ends the reading goroutine too
+		}
+		c.changed.Broadcast()
+	}
+	c.flushing = false
+	c.changed.Broadcast()
+}
