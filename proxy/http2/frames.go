@@ -20,10 +20,9 @@ func (c *connection) take(frame http2.Frame) error {
 	case *http2.RSTStreamFrame:
 		return c.onReset(f)
 	case *http2.SettingsFrame:
-		if f.IsAck() {
-			return nil
+		if !f.IsAck() {
+			return c.onSettings(f)
 		}
-		return c.onSettings(f)
 	case *http2.PingFrame:
 		return c.onPing(f)
 	case *http2.PushPromiseFrame:
@@ -114,22 +113,25 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	}
 	c.recvWindow -= n
 	data := f.Data()
-	if len(data) > 0 {
-		c.excuse()
-	} else if err := c.countPointless(); err != nil {
-		return err
+	if len(data) == 0 {
+		if err := c.countPointless(); err != nil {
+			return err
+		}
 	}
 	s := c.streams[id]
 	switch {
 	case s == nil && c.wasDropped(id):
 		c.giveBack(n)
-		return nil
+		return c.countPointless()
 	case s == nil || s.remoteEnded:
 		c.giveBack(n)
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
 	case n > s.recvWindow:
 		c.giveBack(n)
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeFlowControl}
+	}
+	if len(data) > 0 {
+		c.excuse()
 	}
 	s.recvWindow -= n
 	if s.came += int64(len(data)); s.announced >= 0 && s.came > s.announced {
