@@ -140,7 +140,10 @@ func TestATargetThatDoesNotSpeakHTTP2IsNamed(t *testing.T) {
 	if response.StatusCode != 502 || !strings.Contains(string(text), "does not speak HTTP/2") {
 		t.Errorf("%s: %s", response.Status, text)
 	}
-	nobody := listen(t)
+	nobody, err := net.Listen("tcp", "127.66.0.1:0") // where nothing else takes the port meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
 	nobody.Close()
 	e = start(t, "h2c://"+nobody.Addr().(*net.TCPAddr).String(), nil)
 	response, err = e.clients(t)["h1"].Get("https://localhost/")

@@ -3,6 +3,7 @@ package http2
 //lint:file-ignore SA1019 net/http's copy of HTTP/2 is as old as the toolchain that builds padlock; x/net's is the one that go.mod pins.
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -34,8 +35,38 @@ type TransportOptions struct {
 // Transport speaks HTTP/2 without TLS to one backend, with prior knowledge (RFC 9113 section 3.3): x/net's client adapted to message.
 // It is safe for use from many goroutines.
 type Transport struct {
-	o  TransportOptions
-	h2 *http2.Transport
+	o     TransportOptions
+	h2    *http2.Transport
+	other atomic.Bool // the last connection began with HTTP/1
+}
+
+// firstRead looks at what a backend says first, as x/net does not always tell that it was no frame.
+type firstRead struct {
+	net.Conn
+	other *atomic.Bool
+	once  sync.Once
+	said  chan struct{} // closed after the first read
+}
+
+func (c *firstRead) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.once.Do(func() {
+		c.other.Store(bytes.HasPrefix(p[:n], []byte("HTTP/1")))
+		close(c.said)
+	})
+	return n, err
+}
+
+// Write fails only after what came before the connection's end has been read.
+func (c *firstRead) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		select {
+		case <-c.said:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return n, err
 }
 
 var _ message.RoundTripper = (*Transport)(nil)
@@ -57,7 +88,8 @@ const (
 // NewTransport dials nothing yet.
 func NewTransport(o TransportOptions) *Transport {
 	dialer := &net.Dialer{Timeout: o.Connect, KeepAlive: 15 * time.Second}
-	return &Transport{o: o, h2: &http2.Transport{
+	t := &Transport{o: o}
+	t.h2 = &http2.Transport{
 		AllowHTTP:          true,
 		DisableCompression: true,
 		MaxHeaderListSize:  maxResponseHead,
@@ -65,9 +97,15 @@ func NewTransport(o TransportOptions) *Transport {
 		ReadIdleTimeout:    pingAfter,
 		WriteByteTimeout:   o.ResponseHeader,
 		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", o.Address)
+			t.other.Store(false)
+			conn, err := dialer.DialContext(ctx, "tcp", o.Address)
+			if err != nil {
+				return nil, err
+			}
+			return &firstRead{Conn: conn, other: &t.other, said: make(chan struct{})}, nil
 		},
-	}}
+	}
+	return t
 }
 
 // Close gives idle connections back. Open requests finish.
@@ -98,7 +136,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		case cause != nil:
 			return nil, cause
 		}
-		if errors.Is(err, http2.ErrFrameTooLarge) {
+		if errors.Is(err, http2.ErrFrameTooLarge) || t.other.Load() {
 			err = fmt.Errorf("%w: %w", ErrNotSpoken, err)
 		}
 		return nil, err
