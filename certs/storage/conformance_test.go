@@ -1,0 +1,509 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"padlock/certs/storage"
+	"padlock/internal/servicetest"
+)
+
+const lease = 2 * time.Second
+
+// A process of its own that takes a lock and holds it, until it is killed.
+func TestMain(m *testing.M) {
+	if location := os.Getenv("PADLOCK_TEST_HOLD"); location != "" {
+		store, err := storage.Open(context.Background(), location, storage.Options{Lease: lease})
+		if err == nil {
+			err = store.Lock(context.Background(), "issue_cert_a.example")
+		}
+		fmt.Println("locked", err)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// place is where a store lies; open connects to it anew, as another process would.
+type place struct {
+	location string
+	service  *servicetest.Service // nil for a directory
+}
+
+func (p place) open(t *testing.T, key []byte) storage.Store {
+	t.Helper()
+	s, err := storage.Open(t.Context(), p.location, storage.Options{Key: key, Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// Every kind of storage is held to the same promises.
+func TestConformance(t *testing.T) {
+	places := map[string]func(*testing.T) place{
+		"directory": func(t *testing.T) place { return place{location: filepath.Join(t.TempDir(), "storage")} },
+		"redis": func(t *testing.T) place {
+			s := servicetest.StartRedis(t)
+			return place{s.URL + "/1?prefix=a", s}
+		},
+		"redis-cluster": func(t *testing.T) place {
+			s := startCluster(t)
+			return place{s.URL + "?cluster=true", s}
+		},
+		"postgres": func(t *testing.T) place {
+			s := servicetest.StartPostgres(t)
+			return place{s.URL, s}
+		},
+	}
+	for name, start := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t)
+			t.Run("values", func(t *testing.T) { values(t, p.open(t, nil)) })
+			t.Run("listing", func(t *testing.T) { listing(t, p.open(t, nil)) })
+			t.Run("hostile keys", func(t *testing.T) { hostileKeys(t, p.open(t, nil)) })
+			t.Run("writers at once", func(t *testing.T) { writersAtOnce(t, p) })
+			t.Run("encrypted", func(t *testing.T) { encrypted(t, p) })
+			t.Run("locks", func(t *testing.T) { locks(t, p) })
+			t.Run("a lock ends with its process", func(t *testing.T) { killedHolder(t, p) })
+			if p.service != nil {
+				t.Run("a lost lock fences", func(t *testing.T) { fencing(t, p) })
+				t.Run("connection loss", func(t *testing.T) { connectionLoss(t, p) })
+			}
+		})
+	}
+}
+
+func values(t *testing.T, s storage.Store) {
+	ctx := t.Context()
+	if _, err := s.Load(ctx, "certificates/ca/a.example/a.example.crt"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing value: %v", err)
+	}
+	if _, err := s.Stat(ctx, "certificates"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing directory: %v", err)
+	}
+	if err := s.Delete(ctx, "nothing/here"); err != nil {
+		t.Errorf("deleting what is not there: %v", err)
+	}
+	key := "certificates/ca/a.example/a.example.crt"
+	for _, value := range [][]byte{[]byte("first"), {}, bytes.Repeat([]byte{0, 0xff, '\n'}, 100_000)} {
+		if err := s.Store(ctx, key, value); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Load(ctx, key); err != nil || !bytes.Equal(got, value) {
+			t.Errorf("%d bytes came back as %d: %v", len(value), len(got), err)
+		}
+		info, err := s.Stat(ctx, key)
+		if err != nil || info.Size != int64(len(value)) || !info.IsTerminal || time.Since(info.Modified).Abs() > time.Minute {
+			t.Errorf("stat: %+v, %v", info, err)
+		}
+	}
+	if info, err := s.Stat(ctx, "certificates/ca"); err != nil || info.IsTerminal {
+		t.Errorf("a directory: %+v, %v", info, err)
+	}
+	if !s.Exists(ctx, key) || !s.Exists(ctx, "certificates") || s.Exists(ctx, "certificates/c") {
+		t.Error("exists")
+	}
+	if err := s.Delete(ctx, "certificates"); err != nil || s.Exists(ctx, key) {
+		t.Errorf("deleting a directory: %v", err)
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.Store(canceled, key, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+func listing(t *testing.T, s storage.Store) {
+	ctx := t.Context()
+	for _, key := range []string{"list/a/1", "list/a/2/x", "list/b", "list/a.b/y", "list-other/z"} {
+		if err := s.Store(ctx, key, []byte(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cases := []struct {
+		prefix    string
+		recursive bool
+		want      []string
+	}{
+		{"list", false, []string{"list/a", "list/a.b", "list/b"}},
+		{"list", true, []string{"list/a.b/y", "list/a/1", "list/a/2/x", "list/b"}},
+		{"list/a", false, []string{"list/a/1", "list/a/2"}},
+	}
+	for _, c := range cases {
+		got, err := s.List(ctx, c.prefix, c.recursive)
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("list %s, recursive %t: %v, %v", c.prefix, c.recursive, got, err)
+		}
+	}
+	if _, err := s.List(ctx, "nowhere", false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing directory: %v", err)
+	}
+	all, err := s.List(ctx, "", true)
+	if err != nil || !slices.Contains(all, "list/b") || !slices.Contains(all, "list-other/z") {
+		t.Errorf("everything: %v, %v", all, err)
+	}
+}
+
+func hostileKeys(t *testing.T, s storage.Store) {
+	for _, key := range []string{"", "../x", "a/../../x", "/etc/passwd", "a\x00b", `a\b`} {
+		if err := s.Store(t.Context(), key, nil); err == nil {
+			t.Errorf("stored as %q", key)
+		}
+		if _, err := s.Load(t.Context(), key); err == nil {
+			t.Errorf("loaded %q", key)
+		}
+		if err := s.Delete(t.Context(), key); err == nil {
+			t.Errorf("deleted %q", key)
+		}
+	}
+}
+
+// Readers see one of the written values whole, never a part or a mixture.
+func writersAtOnce(t *testing.T, p place) {
+	a, b := p.open(t, nil), p.open(t, nil)
+	var wg sync.WaitGroup
+	for i, s := range []storage.Store{a, b, a, b} {
+		wg.Go(func() {
+			for n := range 50 {
+				value := bytes.Repeat([]byte{byte('a' + i)}, 1+n*100)
+				if err := s.Store(t.Context(), "race/value", value); err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := s.Load(t.Context(), "race/value")
+				if err != nil || len(got) == 0 || len(bytes.Trim(got, string(got[0]))) != 0 {
+					t.Errorf("a mixture of %d bytes: %v", len(got), err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func encrypted(t *testing.T, p place) {
+	ctx := t.Context()
+	key, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+	plain, with, wrong := p.open(t, nil), p.open(t, key), p.open(t, other)
+	secret := []byte("-----BEGIN PRIVATE KEY-----\nMIG…\n-----END PRIVATE KEY-----\n")
+	if err := plain.Store(ctx, "before.key", secret); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := with.Load(ctx, "before.key"); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("what was stored in the clear: %v", err)
+	}
+	for key, value := range map[string][]byte{"a.key": secret, "tickets/keys.json": []byte("{}")} {
+		if err := with.Store(ctx, key, value); err != nil {
+			t.Fatal(err)
+		}
+		if raw, err := plain.Load(ctx, key); err != nil || bytes.Contains(raw, value) || !storage.Sealed(raw) {
+			t.Errorf("%s stands there as %q, %v", key, raw, err)
+		}
+		if got, err := with.Load(ctx, key); err != nil || !bytes.Equal(got, value) {
+			t.Errorf("%s came back as %q, %v", key, got, err)
+		}
+		if _, err := wrong.Load(ctx, key); !errors.Is(err, storage.ErrSealed) {
+			t.Errorf("%s with another key: %v", key, err)
+		}
+	}
+	raw, _ := plain.Load(ctx, "a.key")
+	if err := plain.Store(ctx, "b.key", raw); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := with.Load(ctx, "b.key"); !errors.Is(err, storage.ErrSealed) {
+		t.Errorf("a sealed value under another name: %v", err)
+	}
+}
+
+// Many who want one lock get it one after another.
+func locks(t *testing.T, p place) {
+	ctx := t.Context()
+	stores := []storage.Store{p.open(t, nil), p.open(t, nil), p.open(t, nil)}
+	var inside, entries atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 9 {
+		s := stores[i%len(stores)]
+		wg.Go(func() {
+			if err := s.Lock(ctx, "issue_cert_*.example"); err != nil {
+				t.Error(err)
+				return
+			}
+			if inside.Add(1) != 1 {
+				t.Error("two have the lock")
+			}
+			if err := s.StoreFenced(ctx, "issue_cert_*.example", "fenced/value", []byte{1}); err != nil {
+				t.Error(err)
+			}
+			entries.Add(1)
+			inside.Add(-1)
+			if err := s.Unlock(ctx, "issue_cert_*.example"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if entries.Load() != 9 {
+		t.Errorf("%d of 9 had their turn", entries.Load())
+	}
+	if err := stores[0].StoreFenced(ctx, "issue_cert_*.example", "fenced/value", nil); !errors.Is(err, storage.ErrLockLost) {
+		t.Errorf("a fenced write without the lock: %v", err)
+	}
+	if err := stores[0].Lock(ctx, "other"); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := stores[1].TryLock(ctx, "other"); ok || err != nil {
+		t.Errorf("trying for a lock that is taken: %t, %v", ok, err)
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if err := stores[1].Lock(short, "other"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waiting for a lock that stays taken: %v", err)
+	}
+	if err := stores[0].Close(); err != nil {
+		t.Error(err)
+	}
+	if ok, err := stores[1].TryLock(ctx, "other"); !ok || err != nil {
+		t.Errorf("after its holder has closed: %t, %v", ok, err)
+	}
+}
+
+func killedHolder(t *testing.T, p place) {
+	s := p.open(t, nil)
+	holder := exec.Command(os.Args[0])
+	holder.Env = append(os.Environ(), "PADLOCK_TEST_HOLD="+p.location)
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said [64]byte
+	n, _ := out.Read(said[:])
+	if string(said[:n]) != "locked <nil>\n" {
+		t.Fatalf("the holder says %q", said[:n])
+	}
+	if ok, err := s.TryLock(t.Context(), "issue_cert_a.example"); ok || err != nil {
+		t.Fatalf("the lock is free although a process has it: %v", err)
+	}
+	_ = holder.Process.Kill()
+	_ = holder.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	begin := time.Now()
+	if err := s.Lock(ctx, "issue_cert_a.example"); err != nil {
+		t.Fatalf("after its holder was killed: %v", err)
+	}
+	t.Logf("the lock of a killed process passed on after %v", time.Since(begin).Round(time.Millisecond))
+	if err := s.Unlock(t.Context(), "issue_cert_a.example"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A holder whose lease ended while it could not renew it writes nothing more under its lock.
+func fencing(t *testing.T, p place) {
+	frozen, next := p.open(t, nil), p.open(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	if err := frozen.Lock(ctx, "fence"); err != nil {
+		t.Fatal(err)
+	}
+	storage.StopRenewing(frozen, "fence")
+	if err := next.Lock(ctx, "fence"); err != nil {
+		t.Fatal(err)
+	}
+	if err := next.StoreFenced(ctx, "fence", "fenced/by", []byte("next")); err != nil {
+		t.Error(err)
+	}
+	if err := frozen.StoreFenced(ctx, "fence", "fenced/by", []byte("frozen")); !errors.Is(err, storage.ErrLockLost) {
+		t.Errorf("the former holder's write: %v", err)
+	}
+	if err := frozen.Unlock(ctx, "fence"); !errors.Is(err, storage.ErrLockLost) {
+		t.Errorf("the former holder's unlocking: %v", err)
+	}
+	if got, err := next.Load(ctx, "fenced/by"); err != nil || string(got) != "next" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := next.Unlock(ctx, "fence"); err != nil {
+		t.Errorf("the holder's unlocking: %v", err)
+	}
+}
+
+// While the service is away, calls say so within their time; afterwards they work without a new start.
+func connectionLoss(t *testing.T, p place) {
+	s, err := storage.Open(t.Context(), p.location, storage.Options{}) // with leases that outlast the loss
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.Store(t.Context(), "loss/value", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Lock(t.Context(), "loss"); err != nil {
+		t.Fatal(err)
+	}
+	p.service.Stop()
+	begin := time.Now()
+	if _, err := s.Load(t.Context(), "loss/value"); !errors.Is(err, storage.ErrUnavailable) || time.Since(begin) > 15*time.Second {
+		t.Errorf("stopped, after %v: %v", time.Since(begin), err)
+	}
+	if _, err := storage.Open(t.Context(), p.location, storage.Options{}); err != nil {
+		t.Errorf("opening while the service is away: %v", err)
+	}
+	p.service.Start()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		got, err := s.Load(t.Context(), "loss/value")
+		if err == nil && string(got) == "kept" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("started again: %q, %v", got, err)
+		}
+	}
+	if err := s.StoreFenced(t.Context(), "loss", "loss/value", []byte("new")); err != nil {
+		t.Errorf("the lock was kept by the service, and is still ours: %v", err)
+	}
+	p.service.Pause()
+	begin = time.Now()
+	slow, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := s.Store(slow, "loss/value", []byte("slow")); err == nil || time.Since(begin) > 5*time.Second {
+		t.Errorf("frozen, after %v: %v", time.Since(begin), err)
+	}
+	p.service.Resume()
+}
+
+func startCluster(t *testing.T) *servicetest.Service {
+	t.Helper()
+	s := servicetest.StartRedis(t, "--cluster-enabled", "yes")
+	address := strings.TrimPrefix(s.URL, "redis://")
+	_, port, _ := strings.Cut(address, ":")
+	cli := func(arguments ...string) string {
+		out, err := exec.Command(servicetest.Need(t, "redis-cli"), append([]string{"-p", port}, arguments...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	cli("cluster", "addslotsrange", "0", "16383")
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(cli("cluster", "info"), "cluster_state:ok"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster does not come up")
+		}
+	}
+	return s
+}
+
+// A master that dies is replaced by its replica, and padlock asks the Sentinel which that is.
+func TestRedisSentinelFailsOver(t *testing.T) {
+	t.Parallel()
+	master := servicetest.StartRedis(t)
+	hostPort := func(s *servicetest.Service) string {
+		return strings.ReplaceAll(strings.TrimPrefix(s.URL, "redis://"), ":", " ")
+	}
+	servicetest.StartRedis(t, "--replicaof", hostPort(master))
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := "sentinel monitor padlock " + hostPort(master) + " 1\nsentinel down-after-milliseconds padlock 500\nsentinel failover-timeout padlock 3000\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel := servicetest.StartSentinel(t, file)
+	s := place{location: sentinel.URL + "?master=padlock"}.open(t, nil)
+	if err := s.Store(t.Context(), "sentinel/value", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	servicetest.WaitForReplica(t, master)
+	master.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		got, err := s.Load(t.Context(), "sentinel/value")
+		if err == nil && string(got) == "kept" && s.Store(t.Context(), "sentinel/value", []byte("new")) == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
+func TestDirectoryRefusesWhatOthersMayWrite(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storage")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := storage.OpenDirectory(dir); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDirectoryFollowsNoLinkOut(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "storage")
+	d, err := storage.OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if value, err := d.Load(t.Context(), "link"); err == nil {
+		t.Errorf("read %q through a link", value)
+	}
+	if err := d.Store(t.Context(), "link", []byte("x")); err != nil { // replaces the link itself
+		t.Error(err)
+	}
+	if kept, _ := os.ReadFile(outside); string(kept) != "secret" {
+		t.Errorf("wrote through a link: %q", kept)
+	}
+	info, err := os.Stat(filepath.Join(dir, "link"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestLocationsAreRedacted(t *testing.T) {
+	for _, location := range []string{"redis://user:hunter2@host:6379/0", "postgres://user:hunter2@host/db", "redis://user:hunter2@h1,h2:1/x?%zz", "ftp://user:hunter2@host", "redis://:hunter2@ho st/"} {
+		if shown := storage.Redacted(location); strings.Contains(shown, "hunter2") {
+			t.Errorf("%s", shown)
+		}
+		if _, err := storage.Open(t.Context(), location, storage.Options{}); err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(strings.Repeat("ab", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, ok := range map[string]bool{
+		strings.Repeat("ab", 32): true, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=": true, "file:" + file: true,
+		"": false, "short": false, "file:/nowhere": false,
+	} {
+		if key, err := storage.ParseKey(text); (err == nil) != ok || ok && len(key) != 32 {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

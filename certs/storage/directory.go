@@ -1,0 +1,254 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// Directory is a Store in a directory of this machine. Files are 0600 and directories 0700; a file is written aside, synced
+// and renamed, so that a crash leaves the old or the new one. Symbolic links are not followed out of it.
+type Directory struct {
+	path string
+	root *os.Root
+
+	mu    sync.Mutex
+	locks map[string]*os.File // held by this process, with the kernel's lock on the file
+}
+
+// OpenDirectory makes the directory if need be. One that others can write to, or read, is an error.
+func OpenDirectory(path string) (*Directory, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return nil, fmt.Errorf("%s can be written to by others (mode %#o): chmod 700 it", path, mode)
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Directory{path: path, root: root, locks: map[string]*os.File{}}, nil
+}
+
+func (d *Directory) String() string { return d.path }
+
+// Close lets go of the locks. The kernel would do the same for a process that was killed.
+func (d *Directory) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, f := range d.locks {
+		_ = errors.Join(funlock(f), f.Close())
+		delete(d.locks, name)
+	}
+	return d.root.Close()
+}
+
+const temporary = ".tmp-" // begins the name of a file that is being written
+
+// Store implements certmagic.Storage.
+func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
+	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+		return err
+	}
+	name := filepath.FromSlash(key)
+	dir := filepath.Dir(name)
+	if err := d.root.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("storing %s: %w", key, err)
+	}
+	aside := filepath.Join(dir, fmt.Sprintf("%s%d-%d", temporary, os.Getpid(), time.Now().UnixNano()))
+	err := d.write(aside, value)
+	if err == nil {
+		err = d.root.Rename(aside, name)
+	}
+	if err == nil {
+		err = d.sync(dir) // or the rename may be lost with the power
+	}
+	if err != nil {
+		_ = d.root.Remove(aside)
+		return fmt.Errorf("storing %s: %w", key, err)
+	}
+	return nil
+}
+
+func (d *Directory) write(name string, value []byte) error {
+	f, err := d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(value)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func (d *Directory) sync(dir string) error {
+	f, err := d.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// StoreFenced implements Store. The kernel's lock cannot pass to another process while this one lives, so there is nothing to check.
+func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
+	d.mu.Lock()
+	_, held := d.locks[lock]
+	d.mu.Unlock()
+	if !held {
+		return fmt.Errorf("storing %s: %w", key, ErrLockLost)
+	}
+	return d.Store(ctx, key, value)
+}
+
+const maxValue = 16 << 20
+
+// Load implements certmagic.Storage.
+func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
+	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+		return nil, err
+	}
+	f, err := d.root.Open(filepath.FromSlash(key))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.IsDir() {
+		return nil, &fs.PathError{Op: "load", Path: key, Err: fs.ErrNotExist}
+	}
+	value, err := io.ReadAll(io.LimitReader(f, maxValue+1))
+	if err == nil && len(value) > maxValue {
+		err = fmt.Errorf("loading %s: larger than %d bytes", key, maxValue)
+	}
+	return value, err
+}
+
+// Delete implements certmagic.Storage.
+func (d *Directory) Delete(ctx context.Context, key string) error {
+	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+		return err
+	}
+	return d.root.RemoveAll(filepath.FromSlash(key))
+}
+
+// Exists implements certmagic.Storage.
+func (d *Directory) Exists(ctx context.Context, key string) bool {
+	_, err := d.Stat(ctx, key)
+	return err == nil
+}
+
+// Stat implements certmagic.Storage.
+func (d *Directory) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
+	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+		return certmagic.KeyInfo{}, err
+	}
+	info, err := d.root.Stat(filepath.FromSlash(key))
+	if err != nil {
+		return certmagic.KeyInfo{}, err
+	}
+	return certmagic.KeyInfo{Key: key, Modified: info.ModTime(), Size: info.Size(), IsTerminal: !info.IsDir()}, nil
+}
+
+// List implements certmagic.Storage. Keys come sorted.
+func (d *Directory) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
+	start := "."
+	if prefix != "" {
+		if err := validKey(prefix); err != nil {
+			return nil, err
+		}
+		start = prefix
+	}
+	var keys []string
+	err := fs.WalkDir(d.root.FS(), start, func(key string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil && key != start && errors.Is(err, fs.ErrNotExist): // deleted meanwhile
+			return nil
+		case err != nil:
+			return err
+		case key == start:
+			return ctx.Err()
+		case key == lockDirectory || len(entry.Name()) > len(temporary) && entry.Name()[:len(temporary)] == temporary:
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case entry.IsDir() && recursive:
+			return ctx.Err()
+		}
+		keys = append(keys, key)
+		if entry.IsDir() {
+			return fs.SkipDir
+		}
+		return ctx.Err()
+	})
+	slices.Sort(keys)
+	return keys, err
+}
+
+const (
+	lockDirectory = "locks"
+	lockPoll      = 50 * time.Millisecond
+)
+
+// Lock implements certmagic.Storage.
+func (d *Directory) Lock(ctx context.Context, name string) error {
+	for {
+		if ok, err := d.TryLock(ctx, name); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// TryLock implements certmagic.TryLocker.
+func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
+	if err := errors.Join(ctx.Err(), validKey(name)); err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, held := d.locks[name]; held {
+		return false, nil
+	}
+	if err := d.root.MkdirAll(lockDirectory, 0o700); err != nil {
+		return false, err
+	}
+	f, err := d.root.OpenFile(filepath.Join(lockDirectory, certmagic.StorageKeys.Safe(name)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return false, fmt.Errorf("locking %s: %w", name, err)
+	}
+	ok, err := flock(f)
+	if !ok {
+		f.Close()
+		return false, err
+	}
+	d.locks[name] = f
+	return true, nil
+}
+
+// Unlock implements certmagic.Storage. The file stays: to remove it would let two processes lock two files of one name.
+func (d *Directory) Unlock(_ context.Context, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, held := d.locks[name]
+	if !held {
+		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)
+	}
+	delete(d.locks, name)
+	return errors.Join(funlock(f), f.Close())
+}

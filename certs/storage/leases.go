@@ -1,0 +1,141 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// leaser is what a service does for leases. A token is the fencing number of a lease, higher than of any before it.
+type leaser interface {
+	// acquire takes the lease if nobody has it; token 0 means that somebody does.
+	acquire(ctx context.Context, name string) (token int64, err error)
+	// renew reports whether the lease was still ours.
+	renew(ctx context.Context, name string, token int64) (bool, error)
+	release(ctx context.Context, name string, token int64) (bool, error)
+}
+
+// leases are the locks of one process in a service. A lease passes to the next when its holder has not renewed it for its duration,
+// as it is dead, frozen or cut off.
+type leases struct {
+	leaser
+	duration time.Duration
+	log      *slog.Logger
+
+	mu   sync.Mutex
+	held map[string]*lease
+}
+
+type lease struct {
+	token int64
+	stop  context.CancelFunc
+	done  chan struct{}
+}
+
+func newLeases(l leaser, o Options) *leases {
+	return &leases{leaser: l, duration: o.Lease, log: o.Log, held: map[string]*lease{}}
+}
+
+// Lock implements certmagic.Locker. Those who wait look again within a second.
+func (l *leases) Lock(ctx context.Context, name string) error {
+	for wait := 20 * time.Millisecond; ; wait = min(wait*2, time.Second) {
+		if ok, err := l.TryLock(ctx, name); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		}
+	}
+}
+
+// TryLock implements certmagic.TryLocker.
+func (l *leases) TryLock(ctx context.Context, name string) (bool, error) {
+	token, err := l.acquire(ctx, name)
+	if token == 0 || err != nil {
+		if err != nil {
+			err = fmt.Errorf("locking %s: %w", name, err)
+		}
+		return false, err
+	}
+	renewing, stop := context.WithCancel(context.Background())
+	held := &lease{token: token, stop: stop, done: make(chan struct{})}
+	l.mu.Lock()
+	l.held[name] = held
+	l.mu.Unlock()
+	go l.keep(renewing, name, held)
+	return true, nil
+}
+
+// keep renews until the lease is released, or lost. A service that cannot be reached is asked again until the lease has ended there.
+func (l *leases) keep(ctx context.Context, name string, held *lease) {
+	defer close(held.done)
+	ticker := time.NewTicker(l.duration / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		attempt, cancel := context.WithTimeout(ctx, l.duration/3)
+		ours, err := l.renew(attempt, name, held.token)
+		cancel()
+		if err == nil && !ours {
+			l.log.Warn("a lock was lost: this process was stopped, or cut off from the storage, for longer than its lease", "lock", name)
+			return
+		}
+	}
+}
+
+// Unlock implements certmagic.Locker.
+func (l *leases) Unlock(ctx context.Context, name string) error {
+	l.mu.Lock()
+	held, ok := l.held[name]
+	delete(l.held, name)
+	l.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)
+	}
+	held.stop()
+	<-held.done
+	ours, err := l.release(ctx, name, held.token)
+	if err == nil && !ours {
+		err = ErrLockLost
+	}
+	if err != nil {
+		return fmt.Errorf("unlocking %s: %w", name, err)
+	}
+	return nil
+}
+
+// token is 0 for a lock that is not held here.
+func (l *leases) token(name string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if held, ok := l.held[name]; ok {
+		return held.token
+	}
+	return 0
+}
+
+func (l *leases) releaseAll() error {
+	l.mu.Lock()
+	names := make([]string, 0, len(l.held))
+	for name := range l.held {
+		names = append(names, name)
+	}
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, l.Unlock(ctx, name))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,269 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// postgresStore is a Store in PostgreSQL, in two tables that it makes. Locks are rows with an end, not advisory locks, which
+// would need a connection each and are lost behind a pooler.
+type postgresStore struct {
+	*leases
+	pool *pgxpool.Pool
+	name string
+
+	mu       sync.Mutex
+	migrated bool
+}
+
+const (
+	postgresTimeout = 5 * time.Second
+	postgresVersion = 1
+)
+
+// Each element brings the tables from the version of its index to the next. Names are compared byte by byte (COLLATE "C"), so
+// that a directory is a range of them.
+var postgresMigrations = [postgresVersion]string{`
+CREATE TABLE padlock_values (
+	name text COLLATE "C" PRIMARY KEY,
+	data bytea NOT NULL,
+	modified timestamptz NOT NULL DEFAULT now());
+CREATE SEQUENCE padlock_fence;
+CREATE TABLE padlock_locks (
+	name text COLLATE "C" PRIMARY KEY,
+	token bigint NOT NULL,
+	ends timestamptz NOT NULL);`}
+
+func openPostgres(ctx context.Context, location string, o Options) (*postgresStore, error) {
+	cfg, err := pgxpool.ParseConfig(location)
+	if err != nil {
+		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full") // pgx's error may repeat parts of it
+	}
+	cfg.MaxConns = 8
+	cfg.ConnConfig.ConnectTimeout = postgresTimeout
+	cfg.ConnConfig.RuntimeParams["application_name"] = "padlock"
+	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind a pooler too
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &postgresStore{pool: pool, name: Redacted(location)}
+	s.leases = newLeases(s, o)
+	return s, nil
+}
+
+// ready makes the tables when the server is first reached, which may be after the start.
+func (s *postgresStore) ready(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.migrated {
+		return nil
+	}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// One at a time: two CREATE TABLE IF NOT EXISTS at once may fail.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(7020654911)`); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS padlock_version (version int NOT NULL)`); err != nil {
+			return err
+		}
+		version := 0
+		if err := tx.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM padlock_version`).Scan(&version); err != nil {
+			return err
+		}
+		if version > postgresVersion {
+			return fmt.Errorf("the tables are of a newer padlock (version %d; this one knows %d)", version, postgresVersion)
+		}
+		for ; version < postgresVersion; version++ {
+			if _, err := tx.Exec(ctx, postgresMigrations[version]); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `INSERT INTO padlock_version VALUES ($1)`, version+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.migrated = err == nil
+	return err
+}
+
+func (s *postgresStore) String() string { return s.name }
+
+func (s *postgresStore) Close() error {
+	err := s.releaseAll()
+	s.pool.Close()
+	return err
+}
+
+// do runs one query with the tables in place, within a time.
+func (s *postgresStore) do(ctx context.Context, action, key string, query func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, postgresTimeout)
+	defer cancel()
+	err := s.ready(bounded)
+	if err == nil {
+		err = query(bounded)
+	}
+	var answer *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgx.ErrNoRows):
+		return &fs.PathError{Op: action, Path: key, Err: fs.ErrNotExist}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &answer) && !unavailable(answer.Code):
+		return fmt.Errorf("%s %s: %w", action, key, err)
+	case errors.Is(err, ErrLockLost):
+		return fmt.Errorf("%s %s: %w", action, key, err)
+	}
+	return fmt.Errorf("%s %s: %w: %w", action, key, ErrUnavailable, err)
+}
+
+// unavailable are PostgreSQL's classes for a server that is starting, stopping or out of something.
+func unavailable(code string) bool {
+	return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P")
+}
+
+const postgresUpsert = `INSERT INTO padlock_values (name, data) %s
+	ON CONFLICT (name) DO UPDATE SET data = excluded.data, modified = now()`
+
+// Store implements certmagic.Storage.
+func (s *postgresStore) Store(ctx context.Context, key string, value []byte) error {
+	if err := validKey(key); err != nil {
+		return err
+	}
+	return s.do(ctx, "storing", key, func(ctx context.Context) error {
+		_, err := s.pool.Exec(ctx, fmt.Sprintf(postgresUpsert, `VALUES ($1, $2)`), key, value)
+		return err
+	})
+}
+
+// StoreFenced implements Store: the lock's row is held while the value is written.
+func (s *postgresStore) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
+	if err := validKey(key); err != nil {
+		return err
+	}
+	return s.do(ctx, "storing", key, func(ctx context.Context) error {
+		tag, err := s.pool.Exec(ctx, fmt.Sprintf(postgresUpsert, `SELECT $1, $2::bytea FROM (SELECT 1 FROM padlock_locks
+			WHERE name = $3 AND token = $4 AND ends > now() FOR SHARE) AS held`), key, value, lock, s.token(lock))
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrLockLost
+		}
+		return err
+	})
+}
+
+// Load implements certmagic.Storage.
+func (s *postgresStore) Load(ctx context.Context, key string) (value []byte, err error) {
+	if err := validKey(key); err != nil {
+		return nil, err
+	}
+	err = s.do(ctx, "loading", key, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, `SELECT data FROM padlock_values WHERE name = $1`, key).Scan(&value)
+	})
+	return value, err
+}
+
+// below is the condition for names in a directory: from prefix/ to what follows it, as 0 follows / in ASCII.
+func below(prefix string) (from, to string) { return prefix + "/", prefix + "0" }
+
+// Delete implements certmagic.Storage.
+func (s *postgresStore) Delete(ctx context.Context, key string) error {
+	if err := validKey(key); err != nil {
+		return err
+	}
+	from, to := below(key)
+	return s.do(ctx, "deleting", key, func(ctx context.Context) error {
+		_, err := s.pool.Exec(ctx, `DELETE FROM padlock_values WHERE name = $1 OR name >= $2 AND name < $3`, key, from, to)
+		return err
+	})
+}
+
+// Exists implements certmagic.Storage.
+func (s *postgresStore) Exists(ctx context.Context, key string) bool {
+	_, err := s.Stat(ctx, key)
+	return err == nil
+}
+
+// Stat implements certmagic.Storage.
+func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.KeyInfo, err error) {
+	if err := validKey(key); err != nil {
+		return info, err
+	}
+	from, to := below(key)
+	err = s.do(ctx, "looking for", key, func(ctx context.Context) error {
+		row := s.pool.QueryRow(ctx, `SELECT name = $1, modified, length(data) FROM padlock_values
+			WHERE name = $1 OR name >= $2 AND name < $3 ORDER BY name LIMIT 1`, key, from, to)
+		return row.Scan(&info.IsTerminal, &info.Modified, &info.Size)
+	})
+	info.Key = key
+	if !info.IsTerminal {
+		info.Modified, info.Size = time.Time{}, 0
+	}
+	return info, err
+}
+
+// List implements certmagic.Storage. Keys come sorted.
+func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool) (keys []string, err error) {
+	from, to := "", "\U0010FFFF"
+	if prefix != "" {
+		if err := validKey(prefix); err != nil {
+			return nil, err
+		}
+		from, to = below(prefix)
+	}
+	err = s.do(ctx, "listing", prefix, func(ctx context.Context) error {
+		rows, err := s.pool.Query(ctx, `SELECT name FROM padlock_values WHERE name >= $1 AND name < $2 ORDER BY name`, from, to)
+		if err != nil {
+			return err
+		}
+		keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		if err == nil && len(keys) == 0 && prefix != "" {
+			err = pgx.ErrNoRows
+		}
+		return err
+	})
+	return children(prefix, keys, recursive), err
+}
+
+func (s *postgresStore) acquire(ctx context.Context, name string) (token int64, err error) {
+	err = s.do(ctx, "locking", name, func(ctx context.Context) error {
+		err := s.pool.QueryRow(ctx, `INSERT INTO padlock_locks VALUES ($1, nextval('padlock_fence'), now() + $2::interval)
+			ON CONFLICT (name) DO UPDATE SET token = excluded.token, ends = excluded.ends WHERE padlock_locks.ends <= now()
+			RETURNING token`, name, s.duration.String()).Scan(&token)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return token, err
+}
+
+func (s *postgresStore) renew(ctx context.Context, name string, token int64) (ours bool, err error) {
+	err = s.do(ctx, "keeping", name, func(ctx context.Context) error {
+		tag, err := s.pool.Exec(ctx, `UPDATE padlock_locks SET ends = now() + $3::interval WHERE name = $1 AND token = $2`, name, token, s.duration.String())
+		ours = tag.RowsAffected() == 1
+		return err
+	})
+	return ours, err
+}
+
+func (s *postgresStore) release(ctx context.Context, name string, token int64) (ours bool, err error) {
+	err = s.do(ctx, "unlocking", name, func(ctx context.Context) error {
+		tag, err := s.pool.Exec(ctx, `DELETE FROM padlock_locks WHERE name = $1 AND token = $2`, name, token)
+		ours = tag.RowsAffected() == 1
+		return err
+	})
+	return ours, err
+}

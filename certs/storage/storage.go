@@ -1,0 +1,124 @@
+// Package storage keeps certificates, keys, accounts, challenge tokens and locks where several padlocks find them:
+// in a directory, in Redis or in PostgreSQL.
+//
+//	store, err := storage.Open(ctx, "redis://cache:6379/0", storage.Options{Log: log})
+//	defer store.Close()
+//
+// All of them are a certmagic.Storage, and are held to one conformance suite.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated names. What is
+// missing is fs.ErrNotExist; a store that cannot be reached is an error that wraps ErrUnavailable. Calls end with their context.
+// A Store is safe for use from many goroutines and, by its locks, from many processes.
+type Store interface {
+	certmagic.Storage
+	certmagic.TryLocker
+	// StoreFenced is Store for the holder of a lock: if the lock has passed to somebody else meanwhile, as its holder
+	// was frozen for longer than the lease, nothing is written and the error is ErrLockLost.
+	StoreFenced(ctx context.Context, lock, key string, value []byte) error
+	// String names the place, without passwords.
+	String() string
+	// Close releases what the store holds, locks included.
+	Close() error
+}
+
+// Errors of every Store.
+var (
+	ErrUnavailable = errors.New("the storage cannot be reached")
+	ErrLockLost    = errors.New("the lock has passed to another process")
+)
+
+// Options of Open.
+type Options struct {
+	Key   []byte        // 32 bytes that secrets are encrypted with (AES-256-GCM); nil: they are stored as they are
+	Lease time.Duration // of a lock in a service: it passes to the next when its holder has not renewed it for so long; 15 s
+	Log   *slog.Logger
+}
+
+// Open opens a directory, a redis:// or rediss:// URL, or a postgres:// URL.
+func Open(ctx context.Context, location string, o Options) (Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Lease == 0 {
+		o.Lease = 15 * time.Second
+	}
+	var store Store
+	var err error
+	switch scheme, _, remote := strings.Cut(location, "://"); {
+	case !remote:
+		store, err = OpenDirectory(location)
+	case scheme == "redis" || scheme == "rediss":
+		store, err = openRedis(location, o)
+	case scheme == "postgres" || scheme == "postgresql":
+		store, err = openPostgres(ctx, location, o)
+	default:
+		return nil, fmt.Errorf("storage %q: must be a directory, redis://…, rediss://… or postgres://…", Redacted(location))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the storage %s: %w", Redacted(location), err)
+	}
+	if o.Key != nil {
+		return encrypt(store, o.Key)
+	}
+	return store, nil
+}
+
+// IsRemote reports whether a location is a service that other machines may share, rather than a directory.
+func IsRemote(location string) bool { return strings.Contains(location, "://") }
+
+// Redacted is a location without its password.
+func Redacted(location string) string {
+	if !IsRemote(location) {
+		return location
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		scheme, _, _ := strings.Cut(location, "://")
+		return scheme + "://…"
+	}
+	return u.Redacted()
+}
+
+// validKey refuses keys that would leave the place, or mean it as a whole.
+func validKey(key string) error {
+	if key == "" || !filepath.IsLocal(filepath.FromSlash(key)) || strings.ContainsAny(key, "\x00\\") {
+		return fmt.Errorf("storage: %q is not a key", key)
+	}
+	return nil
+}
+
+// children turns the keys below a prefix into what List returns: all of them, or the first level, directories once.
+func children(prefix string, keys []string, recursive bool) []string {
+	if recursive {
+		return keys
+	}
+	var level []string
+	for _, key := range keys {
+		rest := key
+		if prefix != "" {
+			rest = strings.TrimPrefix(key, prefix+"/")
+		}
+		first, _, _ := strings.Cut(rest, "/")
+		if prefix != "" {
+			first = prefix + "/" + first
+		}
+		if len(level) == 0 || level[len(level)-1] != first { // keys come sorted
+			level = append(level, first)
+		}
+	}
+	return level
+}

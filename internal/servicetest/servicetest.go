@@ -1,0 +1,193 @@
+// Package servicetest runs the services that tests need, for real: Redis and PostgreSQL, each in a directory of its own.
+//
+//	redis := servicetest.StartRedis(t)
+//	store, err := storage.Open(ctx, redis.URL, storage.Options{})
+//	redis.Stop()
+package servicetest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Service is a server that can be stopped and started again with what it had.
+type Service struct {
+	URL string
+
+	t       testing.TB
+	command func() *exec.Cmd
+	alive   func() bool
+	running *exec.Cmd
+	output  *bytes.Buffer
+}
+
+// Start starts the server and waits until it answers.
+func (s *Service) Start() {
+	s.t.Helper()
+	s.output = &bytes.Buffer{}
+	s.running = s.command()
+	s.running.Stdout, s.running.Stderr = s.output, s.output
+	if err := s.running.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !s.alive(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.Stop()
+			s.t.Fatalf("%s did not start:\n%s", s.running.Path, s.output)
+		}
+	}
+}
+
+// Stop ends the server in order.
+func (s *Service) Stop() { s.signal(syscall.SIGINT) } // for PostgreSQL the fast shutdown, which does not wait for clients
+
+// Pause freezes the server; its connections stay open. Resume goes on.
+func (s *Service) Pause()  { s.all("-STOP") }
+func (s *Service) Resume() { s.all("-CONT") }
+
+// all signals the server and its children: PostgreSQL has one for each connection.
+func (s *Service) all(signal string) {
+	pid := strconv.Itoa(s.running.Process.Pid)
+	_ = exec.Command("kill", signal, pid).Run()
+	_ = exec.Command("pkill", signal, "-P", pid).Run()
+}
+
+func (s *Service) signal(signal os.Signal) {
+	if s.running == nil {
+		return
+	}
+	s.Resume()
+	_ = s.running.Process.Signal(signal)
+	_ = s.running.Wait()
+	s.running = nil
+}
+
+// FreePort asks the kernel for a port.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Need fails the test, and never skips it, when a program is not installed.
+func Need(t testing.TB, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatalf("%s is not installed: run e2e/install.sh", program)
+	}
+	return path
+}
+
+func answers(port int) func() bool {
+	return func() bool {
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return false
+		}
+		conn.Close()
+		return true
+	}
+}
+
+// StartRedis needs redis-server. Further arguments are its options.
+func StartRedis(t testing.TB, options ...string) *Service {
+	t.Helper()
+	program, port, dir := Need(t, "redis-server"), FreePort(t), t.TempDir()
+	arguments := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir, "--appendonly", "yes", "--save", ""}, options...)
+	s := &Service{t: t, URL: "redis://127.0.0.1:" + strconv.Itoa(port), alive: answers(port)}
+	s.command = func() *exec.Cmd { return exec.Command(program, arguments...) }
+	s.Start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// StartPostgres needs Debian's postgresql. Its server refuses to run as root, and takes the user that the package made.
+func StartPostgres(t testing.TB) *Service {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if len(found) == 0 {
+		t.Fatal("postgresql is not installed: run e2e/install.sh")
+	}
+	slices.Sort(found)
+	bin, port := filepath.Dir(found[len(found)-1]), FreePort(t)
+	dir, err := os.MkdirTemp("", "padlock-postgres-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	credential := postgresUser(t, dir)
+	as := func(name string, arguments ...string) *exec.Cmd {
+		c := exec.Command(filepath.Join(bin, name), arguments...)
+		c.Dir, c.SysProcAttr = dir, &syscall.SysProcAttr{Credential: credential}
+		return c
+	}
+	data := filepath.Join(dir, "data")
+	if out, err := as("initdb", "-D", data, "-U", "padlock", "-A", "trust", "--no-sync").CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	address := strconv.Itoa(port)
+	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable"}
+	s.alive = func() bool { return as("pg_isready", "-q", "-h", "127.0.0.1", "-p", address).Run() == nil }
+	s.command = func() *exec.Cmd {
+		return as("postgres", "-D", data, "-h", "127.0.0.1", "-p", address, "-k", dir, "-c", "fsync=off")
+	}
+	s.Start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// postgresUser gives the directory to postgres when the tests run as root.
+func postgresUser(t testing.TB, dir string) *syscall.Credential {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+// StartSentinel needs redis-server, which is a Sentinel too. It writes to its configuration.
+func StartSentinel(t testing.TB, configuration string) *Service {
+	t.Helper()
+	program, port := Need(t, "redis-server"), FreePort(t)
+	s := &Service{t: t, URL: "redis://127.0.0.1:" + strconv.Itoa(port), alive: answers(port)}
+	s.command = func() *exec.Cmd {
+		return exec.Command(program, configuration, "--sentinel", "--bind", "127.0.0.1", "--port", strconv.Itoa(port))
+	}
+	s.Start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// WaitForReplica returns when a Redis has a replica that has all it has.
+func WaitForReplica(t testing.TB, master *Service) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(master.URL, "redis://"))
+	out, err := exec.Command(Need(t, "redis-cli"), "-p", port, "wait", "1", "20000").CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "1" {
+		t.Fatalf("no replica: %v\n%s", err, out)
+	}
+}
