@@ -16,7 +16,8 @@ import (
 type Config struct {
 	Listen       Listen       `yaml:"listen"`
 	Admin        string       `yaml:"admin"`        // "off", a loopback host:port, unix:PATH, or "" for a socket in the storage directory
-	Storage      string       `yaml:"storage"`      // directory that holds the local CA
+	Storage      string       `yaml:"storage"`      // directory, redis:// or postgres:// URL for certificates and what nodes share
+	StorageKey   string       `yaml:"storage_key"`  // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts private keys in the storage
 	Organization string       `yaml:"organization"` // subject organization of the local CA and its leaves
 	Certificates Certificates `yaml:"certificates"`
 	TLS          TLS          `yaml:"tls"`
@@ -36,13 +37,59 @@ type Listen struct {
 
 // Certificates says where certificates come from, besides the local CA.
 type Certificates struct {
-	Files []CertificateFile `yaml:"files"`
+	Files      []CertificateFile `yaml:"files"`
+	Email      string            `yaml:"email"`       // that a CA may write to; optional
+	Issuers    []Issuer          `yaml:"issuers"`     // CAs with ACME (RFC 8555), tried in order
+	Client     string            `yaml:"client"`      // certmagic | autocert
+	Staging    bool              `yaml:"staging"`     // known issuers' test CAs, which browsers do not trust
+	Challenges []string          `yaml:"challenges"`  // http-01 | tls-alpn-01; not used where DNS is
+	DNS        DNS               `yaml:"dns"`         // dns-01, which wildcards need
+	KeyTypes   []string          `yaml:"key_types"`   // p256 | p384 | rsa2048 | rsa4096; one certificate for each
+	RenewRatio float64           `yaml:"renew_ratio"` // of a certificate's lifetime that is left when it is renewed
+	OnDemand   *OnDemand         `yaml:"on_demand"`   // nil: only the names of sites
 }
 
-// CertificateFile is one PEM pair; Cert holds the leaf first, then its chain.
+// CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory of either.
+// They are read again when they change.
 type CertificateFile struct {
-	Cert string `yaml:"cert"`
-	Key  string `yaml:"key"`
+	Cert          string `yaml:"cert"`
+	Key           string `yaml:"key"` // "": the key stands in Cert
+	PKCS12        string `yaml:"pkcs12"`
+	Password      string `yaml:"password"` // of PKCS12, or file:PATH
+	Directory     string `yaml:"directory"`
+	Intermediates string `yaml:"intermediates"` // PEM file that completes the chain
+}
+
+// Issuer is a CA with ACME: a known one by its name, or any by its directory.
+type Issuer struct {
+	Name           string `yaml:"name"`            // letsencrypt | letsencrypt-staging | zerossl | google
+	Directory      string `yaml:"directory"`       // URL, instead of a name
+	Root           string `yaml:"root"`            // PEM bundle that the directory's own certificate is verified against
+	EAB            EAB    `yaml:"eab"`             // external account binding
+	Profile        string `yaml:"profile"`         // such as shortlived
+	PreferredChain string `yaml:"preferred_chain"` // common name of the root that the chain should lead to
+}
+
+// EAB binds the account to one that the CA knows already (RFC 8555 section 7.3.4).
+type EAB struct {
+	KID     string `yaml:"kid"`
+	HMACKey string `yaml:"hmac_key"` // base64url
+}
+
+// DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego documents them.
+type DNS struct {
+	Provider  string        `yaml:"provider"`
+	Resolvers []string      `yaml:"resolvers"` // host:port that are asked whether the record is there; "": the system's
+	Timeout   time.Duration `yaml:"timeout"`   // for the record to be seen; 0: the provider's
+}
+
+// OnDemand orders certificates at a name's first handshake, for names that Ask or Allow agree to.
+type OnDemand struct {
+	Ask       string   `yaml:"ask"`        // URL that is asked with ?domain=NAME, and agrees with a status of 2xx
+	Allow     []string `yaml:"allow"`      // names and *.name, instead of asking
+	PerSource int      `yaml:"per_source"` // new names that one client address may bring in a minute
+	PerMinute int      `yaml:"per_minute"` // new names in a minute in total
+	Cache     int      `yaml:"cache"`      // certificates kept in memory
 }
 
 // TLS is the policy of every listener.
@@ -143,9 +190,17 @@ func (c *Config) AdminAddress() (network, address string) {
 	case c.Admin == "off":
 		return "", ""
 	case c.Admin == "":
-		return "unix", filepath.Join(c.Storage, "admin.sock")
+		return "unix", filepath.Join(c.StateDirectory(), "admin.sock")
 	case socket:
 		return "unix", path
 	}
 	return "tcp", c.Admin
+}
+
+// StateDirectory holds what belongs to this machine alone: the local CA and the admin endpoint's socket.
+func (c *Config) StateDirectory() string {
+	if strings.Contains(c.Storage, "://") {
+		return defaultStorage()
+	}
+	return c.Storage
 }

@@ -37,7 +37,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		d.decode(n, v.Elem(), path)
-	case v.Addr().Type().Implements(textType) || v.Type() == durationType:
+	case v.Addr().Type().Implements(textType) && (n.Kind != yaml.MappingNode || !mappable(v.Type())) || v.Type() == durationType:
 		d.scalar(n, v, path)
 	case v.Kind() == reflect.Struct:
 		d.mapping(n, v, path)
@@ -46,6 +46,11 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		d.scalar(n, v, path)
 	}
+}
+
+// mappable reports whether a type that can be given as a text can be given key by key too.
+func mappable(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t.Field(0).Tag.Get("yaml") != ""
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
@@ -137,6 +142,12 @@ func setScalar(v reflect.Value, text string) error {
 			return fmt.Errorf("%q is not a whole number above 0", text)
 		}
 		v.SetInt(int64(value))
+	case v.Kind() == reflect.Float64:
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		v.SetFloat(value)
 	default:
 		return fmt.Errorf("config: no way to decode %s", v.Type())
 	}

@@ -47,11 +47,7 @@ func validate(c *Config) Errors {
 	if c.Storage == "" {
 		v.fail("storage", "no directory is given, and there is no home directory to put it in")
 	}
-	for i, f := range c.Certificates.Files {
-		path := fmt.Sprintf("certificates.files[%d]", i)
-		v.file(path+".cert", f.Cert)
-		v.file(path+".key", f.Key)
-	}
+	v.certificates(c)
 	if len(c.Sites) == 0 {
 		v.fail("sites", "at least one site is needed")
 	}
@@ -59,6 +55,7 @@ func validate(c *Config) Errors {
 	for i := range c.Sites {
 		v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen)
 	}
+	v.managedNames(c)
 	return v.errs
 }
 

@@ -28,6 +28,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"padlock/config"
 )
 
 const (
@@ -157,8 +159,8 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 		MaxPathLenZero:        true,
 
 		PermittedDNSDomainsCritical: true,
-		PermittedDNSDomains:         mergeNames(localDomains, permitted, ca.options.Allow),
-		PermittedIPRanges:           privateNetworks(),
+		PermittedDNSDomains:         mergeNames(config.LocalDomains, permitted, ca.options.Allow),
+		PermittedIPRanges:           config.PrivateNetworks(),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -212,7 +214,7 @@ func (ca *CA) Permits(name string) bool {
 	if ip := net.ParseIP(name); ip != nil {
 		return slices.ContainsFunc(ca.root.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
 	}
-	return within(strings.TrimPrefix(name, "*."), ca.root.PermittedDNSDomains)
+	return config.Within(strings.TrimPrefix(name, "*."), ca.root.PermittedDNSDomains)
 }
 
 // Leaf returns a certificate for a canonical name or address, made when first asked for and again before it expires.
