@@ -1,75 +1,39 @@
-// Package certs has a certificate for every name: from listed files, else from the local CA.
+// Package certs has a certificate for every name: from listed files, else from a CA by ACME, else from the local CA.
 //
-//	source, err := certs.New(certs.Options{Files: cfg.Certificates.Files, Local: ca, Log: log})
+//	source := certs.New(certs.Options{Files: files, Manager: manager, Local: ca})
 //	config.GetCertificate = source.GetCertificate
 package certs
 
 import (
 	"crypto/tls"
-	"fmt"
-	"log/slog"
+	"errors"
 	"net"
-	"os"
-	"strings"
-	"time"
 
 	"padlock/certs/localca"
 	"padlock/config"
 )
 
-// Options of New. Local may be nil.
+// Options of New. Each may be nil.
 type Options struct {
-	Files []config.CertificateFile
-	Local *localca.CA
-	Log   *slog.Logger
+	Files   *Files
+	Manager *Manager
+	Local   *localca.CA
+	Serves  func(name string) bool // whether a site has a canonical name; nil: any. Others get no certificate on demand
 }
 
 // Source chooses certificates. It is safe for use from many goroutines.
-type Source struct {
-	byName   map[string][]*tls.Certificate // names and wildcards; several key types each
-	fallback *tls.Certificate              // of listed files, for clients that send no name
-	local    *localca.CA
+type Source struct{ o Options }
+
+// New makes a source.
+func New(o Options) *Source {
+	if o.Files == nil {
+		o.Files = &Files{}
+		o.Files.publish()
+	}
+	return &Source{o}
 }
 
-// New reads the files. An expired certificate or a key that others can read is warned about; what cannot be used is an error.
-func New(o Options) (*Source, error) {
-	s := &Source{byName: map[string][]*tls.Certificate{}, local: o.Local}
-	for _, f := range o.Files {
-		pair, err := load(f, o.Log)
-		if err != nil {
-			return nil, err
-		}
-		if s.fallback == nil {
-			s.fallback = pair
-		}
-		names := pair.Leaf.DNSNames
-		for _, ip := range pair.Leaf.IPAddresses {
-			names = append(names, ip.String())
-		}
-		for _, name := range names {
-			name = strings.ToLower(name)
-			s.byName[name] = append(s.byName[name], pair)
-		}
-	}
-	return s, nil
-}
-
-func load(f config.CertificateFile, log *slog.Logger) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-	if err != nil {
-		return nil, fmt.Errorf("loading certificate %q with key %q: %w", f.Cert, f.Key, err)
-	}
-	if info, err := os.Stat(f.Key); err == nil && info.Mode().Perm()&0o044 != 0 {
-		log.Warn("private key can be read by others", "file", f.Key, "mode", info.Mode().Perm().String(), "remedy", "chmod 600")
-	}
-	if time.Now().After(pair.Leaf.NotAfter) {
-		log.Warn("certificate has expired", "file", f.Cert, "not_after", pair.Leaf.NotAfter)
-	}
-	if len(pair.Leaf.DNSNames)+len(pair.Leaf.IPAddresses) == 0 {
-		log.Warn("certificate names no host; browsers will refuse it", "file", f.Cert)
-	}
-	return &pair, nil
-}
+var errNothingLeft = errors.New("no certificate with its key is left")
 
 // GetCertificate is for tls.Config. (nil, nil) refuses the name, which crypto/tls tells the client as unrecognized_name.
 func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -80,58 +44,46 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	if !ok {
 		return nil, nil
 	}
-	if pair := s.listed(name, hello); pair != nil {
+	if pair := s.o.Files.index.Load().listed(name, hello); pair != nil {
 		return pair, nil
 	}
-	if s.local != nil && s.local.Permits(name) {
-		return s.local.Leaf(name)
+	if s.o.Manager != nil && (s.o.Serves == nil || s.o.Serves(name)) {
+		if pair := s.o.Manager.certificate(hello, name); pair != nil {
+			return pair, nil
+		}
+	}
+	if s.o.Local != nil && s.o.Local.Permits(name) {
+		return s.o.Local.Leaf(name)
 	}
 	return nil, nil
 }
 
 // Covers reports whether there is, or can be made, a certificate for a canonical name, address or *.name.
 func (s *Source) Covers(pattern string) bool {
-	if len(s.named(pattern)) > 0 {
-		return true
-	}
-	return s.local != nil && s.local.Permits(pattern)
+	return s.Listed(pattern) || s.o.Manager != nil && s.o.Manager.Manages(pattern) || s.o.Local != nil && s.o.Local.Permits(pattern)
 }
 
-// named is what the files hold for a name: under the name itself, else under the wildcard above it.
-func (s *Source) named(name string) []*tls.Certificate {
-	pairs := s.byName[name]
-	if _, parent, ok := strings.Cut(name, "."); ok && len(pairs) == 0 {
-		pairs = s.byName["*."+parent]
-	}
-	return pairs
-}
-
-// listed prefers the exact name to a wildcard, and a key type that the client can use to one that it cannot.
-func (s *Source) listed(name string, hello *tls.ClientHelloInfo) *tls.Certificate {
-	pairs := s.named(name)
-	for _, pair := range pairs {
-		if hello.SupportsCertificate(pair) == nil {
-			return pair
-		}
-	}
-	if len(pairs) > 0 {
-		return pairs[0]
-	}
-	return nil
-}
+// Listed reports whether a file has a certificate for a canonical name, address or *.name.
+func (s *Source) Listed(pattern string) bool { return len(s.o.Files.index.Load().named(pattern)) > 0 }
 
 // unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3).
 func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	files := s.o.Files.index.Load()
 	host, _, err := net.SplitHostPort(hello.Conn.LocalAddr().String())
 	if err == nil {
 		if address, ok := config.CanonicalHost(host); ok {
-			if pairs := s.byName[address]; len(pairs) > 0 {
+			if pairs := files.byName[address]; len(pairs) > 0 {
 				return pairs[0], nil
 			}
-			if s.fallback == nil && s.local != nil && s.local.Permits(address) {
-				return s.local.Leaf(address)
+			if s.o.Manager != nil && s.o.Manager.Manages(address) {
+				if pair := s.o.Manager.certificate(hello, address); pair != nil {
+					return pair, nil
+				}
+			}
+			if files.fallback == nil && s.o.Local != nil && s.o.Local.Permits(address) {
+				return s.o.Local.Leaf(address)
 			}
 		}
 	}
-	return s.fallback, nil
+	return files.fallback, nil
 }

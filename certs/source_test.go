@@ -93,14 +93,15 @@ func TestCertificatesAreChosenByNameThenByKeyType(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := time.Now().Add(time.Hour)
-	source, err := certs.New(certs.Options{Local: ca, Log: slog.New(slog.DiscardHandler), Files: []config.CertificateFile{
+	files, err := certs.NewFiles([]config.CertificateFile{
 		pair(t, ecKey(t), later, "a.example.com"),
 		pair(t, rsaKey(t), later, "a.example.com"),
 		pair(t, ecKey(t), later, "*.example.com", "Upper.Example.com"),
-	}})
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	source := certs.New(certs.Options{Local: ca, Files: files})
 	onlyRSA := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 	for _, c := range []struct {
 		client *tls.Config
@@ -131,10 +132,7 @@ func TestWithoutANameAClientGetsTheCertificateOfTheAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := certs.New(certs.Options{Local: ca, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := certs.New(certs.Options{Local: ca})
 	if leaf, err := shown(t, source, &tls.Config{}); err != nil || leaf.VerifyHostname("127.0.0.1") != nil {
 		t.Errorf("%v", err)
 	}
@@ -142,8 +140,8 @@ func TestWithoutANameAClientGetsTheCertificateOfTheAddress(t *testing.T) {
 
 func TestFilesThatCannotBeUsedAreErrorsAndDoubtfulOnesWarnings(t *testing.T) {
 	good, other := pair(t, ecKey(t), time.Now().Add(time.Hour), "a.test"), pair(t, ecKey(t), time.Now().Add(time.Hour), "a.test")
-	_, err := certs.New(certs.Options{Files: []config.CertificateFile{{Cert: good.Cert, Key: other.Key}}})
-	if err == nil || !strings.Contains(err.Error(), other.Key) || !strings.Contains(err.Error(), "does not match") {
+	_, err := certs.NewFiles([]config.CertificateFile{{Cert: good.Cert, Key: other.Key}}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), good.Cert) || !strings.Contains(err.Error(), "do not belong together") {
 		t.Errorf("a foreign key: %v", err)
 	}
 	expired := pair(t, ecKey(t), time.Now().Add(-time.Minute))
@@ -151,7 +149,7 @@ func TestFilesThatCannotBeUsedAreErrorsAndDoubtfulOnesWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	if _, err := certs.New(certs.Options{Files: []config.CertificateFile{expired}, Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+	if _, err := certs.NewFiles([]config.CertificateFile{expired}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"has expired", "can be read by others", "names no host"} {

@@ -1,0 +1,242 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	xacme "golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+
+	"padlock/certs/storage"
+	"padlock/config"
+)
+
+// Autocert orders with golang.org/x/crypto/acme/autocert, which renews by itself at a third of the lifetime.
+type Autocert struct {
+	o       Options
+	manager *autocert.Manager
+	answer  http.Handler
+	cache   *autocertCache
+}
+
+// NewAutocert makes the other client. Configurations that it cannot serve do not validate.
+func NewAutocert(o Options) (*Autocert, error) {
+	issuer := o.Config.Issuers[0]
+	directory := issuer.URL(o.Config.Staging)
+	client := &xacme.Client{DirectoryURL: directory, UserAgent: "padlock"}
+	if issuer.Root != "" {
+		data, err := os.ReadFile(issuer.Root)
+		if err != nil {
+			return nil, fmt.Errorf("reading the root of %s: %w", &issuer, err)
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(data)
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+		client.HTTPClient = &http.Client{Transport: transport}
+	}
+	a := &Autocert{o: o, cache: &autocertCache{store: o.Store, prefix: "autocert/" + place(directory) + "/", held: map[string]*time.Timer{}}}
+	a.manager = &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Cache: a.cache, Client: client, Email: o.Config.Email,
+		HostPolicy: func(context.Context, string) error { return nil }, // who calls Ensure has decided
+	}
+	if issuer.EAB.KID != "" {
+		key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(issuer.EAB.HMACKey, "="))
+		if err != nil {
+			return nil, errors.New("the HMAC key of the external account binding is not base64url")
+		}
+		a.manager.ExternalAccountBinding = &xacme.ExternalAccountBinding{KID: issuer.EAB.KID, Key: key}
+	}
+	if slices.Contains(o.Config.Challenges, "http-01") && o.HTTP != "" {
+		a.answer = a.manager.HTTPHandler(http.NotFoundHandler())
+	}
+	return a, nil
+}
+
+func place(directory string) string {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return "ca"
+	}
+	return strings.Trim(strings.NewReplacer("/", "-", ":", "-").Replace(u.Host+u.Path), "-")
+}
+
+// Close has nothing to end: autocert's timers end with the process.
+func (a *Autocert) Close() {}
+
+// Ensure implements what Client.Ensure does.
+func (a *Autocert) Ensure(_ context.Context, name string, held *Held) (*Held, error) {
+	pair, err := a.manager.GetCertificate(&tls.ClientHelloInfo{
+		ServerName: name, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
+		SupportedCurves: []tls.CurveID{tls.CurveP256}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+	})
+	a.cache.release(name)
+	if err != nil {
+		return held, Translate(name, err)
+	}
+	if held != nil && held.Pairs[0].Leaf.Equal(pair.Leaf) {
+		pair = held.Pairs[0].Certificate
+	} else {
+		a.o.Log.Info("certificate order", "name", name, "stage", stageCertificate, "issuer", a.o.Config.Issuers[0].String())
+	}
+	return a.hold(pair), nil
+}
+
+// Load implements what Client.Load does.
+func (a *Autocert) Load(ctx context.Context, name string) (*Held, error) {
+	data, _, err := a.cache.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if data == nil {
+		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
+	}
+	pair, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return nil, err
+	}
+	return a.hold(&pair), nil
+}
+
+func (a *Autocert) hold(pair *tls.Certificate) *Held {
+	renewal := pair.Leaf.NotAfter.Add(-pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore) / 3)
+	p := &Pair{Certificate: pair, Kind: config.Default().Certificates.KeyTypes[0], Issuer: place(a.manager.Client.DirectoryURL), Renewal: renewal}
+	due := time.Now().Add(lookAgain)
+	if lifetime := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); lifetime < time.Hour {
+		due = time.Now().Add(lifetime / 30)
+	}
+	return &Held{Pairs: []*Pair{p}, Due: due}
+}
+
+var errAutocertRenews = errors.New("client autocert renews and forgets by itself; client certmagic can")
+
+// Renew implements what Client.Renew does.
+func (a *Autocert) Renew(context.Context, string) error { return errAutocertRenews }
+
+// Revoke implements what Client.Revoke does.
+func (a *Autocert) Revoke(context.Context, string, int) error { return errAutocertRenews }
+
+// AnswerHTTP implements what Client.AnswerHTTP does.
+func (a *Autocert) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
+	if a.answer == nil || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
+		return false
+	}
+	a.answer.ServeHTTP(w, r)
+	return true
+}
+
+// ChallengeCertificate implements what Client.ChallengeCertificate does.
+func (a *Autocert) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return a.manager.GetCertificate(hello)
+}
+
+// autocertCache is the storage as autocert's Cache. Who asks for a certificate that is missing or due gets the lock of its name with
+// the answer, and gives it back with what it puts there: so of several nodes one orders, and the others wait for what it gets.
+type autocertCache struct {
+	store  storage.Store
+	prefix string
+
+	mu   sync.Mutex
+	held map[string]*time.Timer
+}
+
+// longest is for how long autocert works on one order.
+const longest = 10 * time.Minute
+
+// Get implements autocert.Cache.
+func (c *autocertCache) Get(ctx context.Context, key string) ([]byte, error) {
+	data, fresh, err := c.load(ctx, key)
+	if fresh || err != nil || !isName(key) {
+		return data, err
+	}
+	if err := c.lock(ctx, key); err != nil {
+		return nil, err
+	}
+	data, fresh, err = c.load(ctx, key)
+	if fresh {
+		c.release(key)
+	}
+	if err == nil && data == nil {
+		err = autocert.ErrCacheMiss
+	}
+	return data, err
+}
+
+// lock keeps a lock that this process has already.
+func (c *autocertCache) lock(ctx context.Context, key string) error {
+	c.mu.Lock()
+	_, ours := c.held[key]
+	c.mu.Unlock()
+	if ours {
+		return nil
+	}
+	if err := c.store.Lock(ctx, lockOf(key)); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held[key] = time.AfterFunc(longest, func() { c.release(key) })
+	return nil
+}
+
+// load reports besides whether a certificate is far from its end. One that cannot be used is as if it were not there.
+func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fresh bool, err error) {
+	data, err = c.store.Load(ctx, c.prefix+key)
+	if errors.Is(err, fs.ErrNotExist) {
+		if isName(key) {
+			return nil, false, nil // Get returns the miss with the lock
+		}
+		return nil, false, autocert.ErrCacheMiss
+	}
+	if err != nil || !isName(key) {
+		return data, false, err
+	}
+	pair, bad := tls.X509KeyPair(data, data)
+	if bad != nil {
+		return nil, false, nil
+	}
+	lifetime := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)
+	return data, time.Until(pair.Leaf.NotAfter) > lifetime*11/30, nil // autocert renews at a third, with a tenth of that as jitter
+}
+
+// isName tells a certificate's key from those of accounts and tokens.
+func isName(key string) bool { return !strings.Contains(key, "+") }
+
+// Put implements autocert.Cache.
+func (c *autocertCache) Put(ctx context.Context, key string, data []byte) error {
+	if isName(key) {
+		defer c.release(key)
+	}
+	return c.store.Store(ctx, c.prefix+key, data)
+}
+
+// Delete implements autocert.Cache.
+func (c *autocertCache) Delete(ctx context.Context, key string) error {
+	return c.store.Delete(ctx, c.prefix+key)
+}
+
+func (c *autocertCache) release(key string) {
+	c.mu.Lock()
+	timer, ours := c.held[key]
+	delete(c.held, key)
+	c.mu.Unlock()
+	if !ours {
+		return
+	}
+	timer.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = c.store.Unlock(ctx, lockOf(key)) // a lost lock has been told by its storage
+}

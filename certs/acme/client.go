@@ -1,0 +1,388 @@
+// Package acme gets certificates from CAs (RFC 8555), with certmagic or with autocert as the client, and keeps them in a storage.
+//
+//	client, err := acme.New(acme.Options{Config: cfg.Certificates, Store: store, Log: log})
+//	held, err := client.Ensure(ctx, "app.example.com", nil)   // loads it, or orders it
+//	held, err = client.Ensure(ctx, "app.example.com", held)   // at held.Due: renews it if it is time
+//
+// Nothing here runs by itself: whoever calls Ensure decides when, and tries again after an error.
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3"
+	"github.com/mholt/acmez/v3/acme"
+	"go.uber.org/zap"
+
+	"padlock/certs/acme/dns"
+	"padlock/certs/storage"
+	"padlock/config"
+)
+
+// Options of New. Config must have been validated.
+type Options struct {
+	Config config.Certificates
+	Store  storage.Store
+	Log    *slog.Logger
+	// Where padlock listens for the CA's validations, as host:port. An empty HTTP means that http-01 cannot be answered.
+	// Where nothing listens, as on the command line, certmagic does while an order lasts.
+	HTTP, HTTPS string
+	Solver      acmez.Solver // of dns-01; nil: the one that Config names
+}
+
+// Held are the certificates of one name, one for each key type. It is never changed once returned.
+type Held struct {
+	Pairs []*Pair
+	Due   time.Time // when Ensure should look at them again
+}
+
+// Pair is a certificate with its key, ready to be served.
+type Pair struct {
+	*tls.Certificate
+	Kind    string // key type
+	Issuer  string // its place in the storage
+	Renewal time.Time
+	Revoked bool // says the CA's OCSP responder
+
+	ari     acme.RenewalInfo
+	ca      string // directory that issued it
+	ariNext time.Time
+	ocsp    stapling
+}
+
+// concurrent orders of one process. Each has clients of its own, so that what they log can be told apart.
+const concurrent = 8
+
+// Client orders and renews with certmagic. It is safe for use from many goroutines.
+type Client struct {
+	o     Options
+	log   *slog.Logger
+	roots map[string]*x509.CertPool // by directory
+	cache *certmagic.Cache          // certmagic wants one; what is served is not kept in it
+	slots chan *slot
+	front *certmagic.Config // answers challenges
+}
+
+// slot has all that one order at a time needs.
+type slot struct {
+	names   map[string]string // issuers by directory
+	order   *order
+	configs map[variant]*certmagic.Config
+}
+
+// variant of a certificate: what its order depends on.
+type variant struct {
+	kind    string
+	address bool
+}
+
+// New reads the roots of private CAs, and makes the solver of dns-01 from its environment.
+func New(o Options) (*Client, error) {
+	c := &Client{o: o, log: o.Log, roots: map[string]*x509.CertPool{}, slots: make(chan *slot, concurrent)}
+	for _, issuer := range o.Config.Issuers {
+		if issuer.Root == "" {
+			continue
+		}
+		data, err := os.ReadFile(issuer.Root)
+		if err != nil {
+			return nil, fmt.Errorf("reading the root of %s: %w", &issuer, err)
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(data)
+		c.roots[issuer.URL(o.Config.Staging)] = pool
+	}
+	if o.Config.DNS.Provider != "" && o.Solver == nil {
+		solver, err := newDNSSolver(o.Config.DNS, o.Log)
+		if err != nil {
+			return nil, err
+		}
+		c.o.Solver = solver
+	}
+	c.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return c.front, nil },
+		RenewCheckInterval: time.Second, // counts as the time between two looks at a certificate, which bounds how short it may live
+		Logger:             zap.NewNop(),
+	})
+	for range concurrent {
+		c.slots <- c.newSlot()
+	}
+	c.front = c.newConfig(&slot{}, variant{kind: o.Config.KeyTypes[0]})
+	return c, nil
+}
+
+// Close ends what certmagic runs.
+func (c *Client) Close() { c.cache.Stop() }
+
+func (c *Client) newSlot() *slot {
+	s := &slot{names: c.issuerNames(), configs: map[variant]*certmagic.Config{}}
+	for _, kind := range c.o.Config.KeyTypes {
+		for _, address := range []bool{false, true} {
+			v := variant{kind, address}
+			s.configs[v] = c.newConfig(s, v)
+		}
+	}
+	return s
+}
+
+func (c *Client) issuerNames() map[string]string {
+	names := map[string]string{}
+	for _, issuer := range c.o.Config.Issuers {
+		names[issuer.URL(c.o.Config.Staging)] = issuer.String()
+	}
+	return names
+}
+
+func (c *Client) newConfig(s *slot, v variant) *certmagic.Config {
+	cfg := certmagic.New(c.cache, certmagic.Config{
+		Storage:            c.vault(v.kind),
+		KeySource:          certmagic.StandardKeyGenerator{KeyType: certmagic.KeyType(v.kind)},
+		RenewalWindowRatio: c.o.Config.RenewRatio,
+		OCSP:               certmagic.OCSPConfig{DisableStapling: true}, // done here, off the path of orders
+		OnEvent:            s.event,
+		Issuers:            []certmagic.Issuer{}, // not certmagic's own
+		Logger:             zap.New(core{s}),
+	})
+	for _, issuer := range c.o.Config.Issuers {
+		cfg.Issuers = append(cfg.Issuers, c.newIssuer(cfg, issuer, v))
+	}
+	return cfg
+}
+
+// noEmail is an address that certmagic takes for none, and does not ask the terminal about.
+const noEmail = " "
+
+func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v variant) *certmagic.ACMEIssuer {
+	directory := issuer.URL(c.o.Config.Staging)
+	template := certmagic.ACMEIssuer{
+		CA: directory, TestCA: directory, Email: c.o.Config.Email, Agreed: true, Profile: issuer.Profile,
+		DisableHTTPChallenge:    !slices.Contains(c.o.Config.Challenges, "http-01") || c.o.HTTP == "",
+		DisableTLSALPNChallenge: !slices.Contains(c.o.Config.Challenges, "tls-alpn-01"),
+		DNS01Solver:             c.o.Solver,
+		TrustedRoots:            c.roots[directory],
+		CertObtainTimeout:       3 * time.Minute,
+		Logger:                  cfg.Logger,
+	}
+	if template.Email == "" {
+		template.Email = noEmail
+	}
+	if v.address && issuer.Profile == "" && (issuer.Name == "letsencrypt" || issuer.Name == "letsencrypt-staging") {
+		template.Profile = "shortlived" // the only one in which Let's Encrypt signs for addresses
+	}
+	if issuer.EAB.KID != "" {
+		template.ExternalAccount = &acme.EAB{KeyID: issuer.EAB.KID, MACKey: issuer.EAB.HMACKey}
+	}
+	if issuer.PreferredChain != "" {
+		template.PreferredChains.RootCommonName = []string{issuer.PreferredChain}
+	}
+	template.ListenHost, template.AltTLSALPNPort = hostPort(c.o.HTTPS)
+	if _, port := hostPort(c.o.HTTP); port > 0 {
+		template.AltHTTPPort = port
+	}
+	return certmagic.NewACMEIssuer(cfg, template)
+}
+
+// Ensure returns what should be served for a name: what is held, or what the storage has meanwhile, or what a CA has issued.
+// After an error, what it returns besides is still to be served, if it is not nil.
+func (c *Client) Ensure(ctx context.Context, name string, held *Held) (*Held, error) {
+	next := &Held{Due: time.Now().Add(lookAgain)}
+	var errs []error
+	for i, kind := range c.o.Config.KeyTypes {
+		var have *Pair
+		if held != nil {
+			have = held.pair(kind)
+		}
+		pair, err := c.ensure(ctx, name, kind, have)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if pair == nil {
+			if i == 0 && len(errs) == 0 {
+				errs = append(errs, fmt.Errorf("certificate for %s: %w", name, fs.ErrNotExist))
+			}
+			continue
+		}
+		next.Pairs = append(next.Pairs, pair)
+		next.Due = earliest(next.Due, pair.Renewal, pair.ariNext, pair.ocsp.next)
+	}
+	if len(next.Pairs) == 0 {
+		next = nil
+	}
+	return next, errors.Join(errs...)
+}
+
+// Load returns what the storage has for a name, fs.ErrNotExist if that is nothing. It orders nothing.
+func (c *Client) Load(ctx context.Context, name string) (*Held, error) {
+	held := &Held{Due: time.Now().Add(lookAgain)}
+	for _, kind := range c.o.Config.KeyTypes {
+		pair, err := c.load(ctx, name, kind, nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		held.Pairs = append(held.Pairs, pair)
+		held.Due = earliest(held.Due, pair.Renewal)
+	}
+	if len(held.Pairs) == 0 {
+		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
+	}
+	return held, nil
+}
+
+// lookAgain bounds how long a certificate that another node has renewed goes unnoticed.
+const lookAgain = time.Minute
+
+func (h *Held) pair(kind string) *Pair {
+	for _, p := range h.Pairs {
+		if p.Kind == kind {
+			return p
+		}
+	}
+	return nil
+}
+
+func earliest(times ...time.Time) time.Time {
+	first := times[0]
+	for _, t := range times {
+		if !t.IsZero() && t.Before(first) {
+			first = t
+		}
+	}
+	return first
+}
+
+func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
+	pair, err := c.load(ctx, name, kind, have)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = c.order(ctx, name, kind, nil, false)
+	case err != nil:
+		return have, err // the storage is away: what is held is served on
+	default:
+		pair = c.refresh(ctx, name, pair)
+		if !pair.Revoked && time.Now().Before(pair.Renewal) {
+			return pair, nil
+		}
+		err = c.order(ctx, name, kind, pair, pair.Revoked)
+	}
+	if err != nil {
+		if pair == nil {
+			pair = have
+		}
+		return pair, err
+	}
+	fresh, err := c.load(ctx, name, kind, pair)
+	if err != nil {
+		return pair, err
+	}
+	return c.refresh(ctx, name, fresh), nil
+}
+
+// order gets a certificate from the first issuer that gives one, under the lock of its name: of several nodes one orders,
+// and the others find what it got.
+func (c *Client) order(ctx context.Context, name, kind string, replace *Pair, force bool) error {
+	var s *slot
+	select {
+	case s = <-c.slots:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { c.slots <- s }()
+	if err := c.mendAccounts(ctx); err != nil {
+		return fmt.Errorf("certificate for %s: %w", name, err)
+	}
+	s.order = &order{log: c.log, name: name, begin: time.Now(), replace: replace, vault: c.vault(kind)}
+	cfg := s.configs[variant{kind, certmagic.SubjectIsIP(name)}]
+	var err error
+	if replace == nil {
+		err = cfg.ObtainCertSync(ctx, name)
+	} else {
+		err = cfg.RenewCertSync(ctx, name, force)
+	}
+	if errors.Is(err, errAlreadyReplaced) {
+		err = nil
+	}
+	return s.order.end(ctx, err)
+}
+
+// Renew replaces what the storage holds for a name, whether it is time or not.
+func (c *Client) Renew(ctx context.Context, name string) error {
+	for _, kind := range c.o.Config.KeyTypes {
+		pair, err := c.load(ctx, name, kind, nil)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := c.order(ctx, name, kind, pair, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Revoke asks the CAs to revoke what the storage holds for a name, for one of the reasons of RFC 5280 section 5.3.1, and sets it aside.
+func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
+	found := false
+	for _, kind := range c.o.Config.KeyTypes {
+		v := c.vault(kind)
+		cfg := c.newConfig(&slot{}, variant{kind, certmagic.SubjectIsIP(name)})
+		for _, issuer := range cfg.Issuers {
+			resource, err := v.resource(ctx, issuer.IssuerKey(), name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			found = true
+			if err := issuer.(certmagic.Revoker).Revoke(ctx, resource, reason); err != nil {
+				return fmt.Errorf("revoking the certificate of %s: %w", name, Translate(name, err))
+			}
+			if err := v.setAside(ctx, issuer.IssuerKey(), name, "revoked"); err != nil {
+				return err
+			}
+		}
+	}
+	if !found {
+		return fmt.Errorf("certificate for %s: %w", name, fs.ErrNotExist)
+	}
+	return nil
+}
+
+// AnswerHTTP answers a CA's request of http-01 for any node's order, and reports whether it was one.
+func (c *Client) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
+	for _, issuer := range c.front.Issuers { // the first looks where all of them put their challenges
+		return issuer.(*certmagic.ACMEIssuer).HandleHTTPChallenge(w, r)
+	}
+	return false
+}
+
+// ChallengeCertificate answers a CA's handshake of tls-alpn-01 (RFC 8737) for any node's order.
+func (c *Client) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.front.GetCertificate(hello)
+}
+
+func hostPort(address string) (string, int) {
+	host, port, err := splitHostPort(address)
+	if err != nil {
+		return "", 0
+	}
+	n, _ := strconv.Atoi(port)
+	return host, n
+}
+
+func newDNSSolver(d config.DNS, log *slog.Logger) (acmez.Solver, error) {
+	return dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: log})
+}

@@ -1,0 +1,153 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"padlock/handshake"
+)
+
+// order tells the stages of one order as they happen. certmagic tells them in its log, which ends in core.
+type order struct {
+	log     *slog.Logger
+	name    string
+	begin   time.Time
+	replace *Pair
+	vault   *vault
+
+	mu     sync.Mutex
+	issuer string // directory of the CA that is tried
+}
+
+// Stages of an order, after RFC 8555 section 7.1.6.
+const (
+	stageAccount     = "account"
+	stageOrder       = "order"
+	stageValid       = "authorization already valid"
+	stageChallenge   = "challenge offered"
+	stageAuthorized  = "authorization"
+	stageFinalised   = "finalised"
+	stageCertificate = "certificate"
+)
+
+func (o *order) stage(stage string, attrs ...any) {
+	o.mu.Lock()
+	attrs = append([]any{"name", o.name, "stage", stage, "issuer", o.issuer, "elapsed", time.Since(o.begin).Round(time.Millisecond)}, attrs...)
+	o.mu.Unlock()
+	o.log.Info("certificate order", attrs...)
+}
+
+// end translates what went wrong. The last issuer's error counts; those before it are told as they happen.
+func (o *order) end(_ context.Context, err error) error {
+	if err != nil {
+		return Translate(o.name, err)
+	}
+	return nil
+}
+
+// errAlreadyReplaced ends an order that another node has been faster with.
+var errAlreadyReplaced = errors.New("replaced meanwhile")
+
+// event is certmagic's OnEvent. cert_obtaining comes under the name's lock, before anything is ordered.
+func (s *slot) event(ctx context.Context, event string, data map[string]any) error {
+	o := s.order
+	if o == nil {
+		return nil
+	}
+	switch event {
+	case "cert_obtaining":
+		if forced, _ := data["forced"].(bool); forced && o.replace != nil {
+			b, err := o.vault.bundle(ctx, o.replace.Issuer, o.name)
+			if err != nil {
+				return err
+			}
+			if current, err := b.open(o.name); err == nil && !current.Leaf.Equal(o.replace.Leaf) {
+				return errAlreadyReplaced
+			}
+		}
+	case "cert_obtained":
+		o.stage(stageCertificate)
+	}
+	return nil
+}
+
+// core is a zapcore.Core that hears the stages of a slot's order. All else that certmagic says is left out: its errors are returned.
+type core struct{ slot *slot }
+
+func (core) Enabled(zapcore.Level) bool { return true }
+
+func (c core) With(fields []zapcore.Field) zapcore.Core { return c }
+
+func (c core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	return checked.AddCore(e, c)
+}
+
+func (core) Sync() error { return nil }
+
+func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	o := c.slot.order
+	if o == nil {
+		return nil
+	}
+	encoder := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(encoder)
+	}
+	field := func(name string) string {
+		value, ok := encoder.Fields[name]
+		if !ok {
+			return ""
+		}
+		return handshake.Escape(fmt.Sprint(value))
+	}
+	switch {
+	case e.Message == "waiting on internal rate limiter":
+		o.mu.Lock()
+		o.issuer = c.slot.names[field("ca")]
+		o.mu.Unlock()
+	case e.Message == "new ACME account registered":
+		o.stage(stageAccount, "detail", "registered")
+	case e.Message == "using ACME account":
+		o.stage(stageAccount, "account", field("account_id"))
+	case e.Message == "creating order":
+		o.stage(stageOrder)
+	case e.Message == "authorization already valid":
+		o.stage(stageValid)
+	case e.Message == "trying to solve challenge":
+		o.stage(stageChallenge, "challenge", field("challenge_type"))
+	case e.Message == "authorization finalized":
+		o.stage(stageAuthorized, "status", field("authz_status"))
+	case e.Message == "validations succeeded; finalizing order":
+		o.stage(stageFinalised)
+	case e.Message == "could not get certificate from issuer":
+		problem := fmt.Errorf("%s", field("error"))
+		if err, ok := errorField(fields); ok {
+			problem = Translate(o.name, err)
+		}
+		o.log.Warn("an issuer gave no certificate", "name", o.name, "issuer", field("issuer"), "error", problem)
+	}
+	return nil
+}
+
+func errorField(fields []zapcore.Field) (error, bool) {
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
+			return err, true
+		}
+	}
+	return nil, false
+}
+
+func splitHostPort(address string) (host, port string, err error) {
+	if address == "" {
+		return "", "", errors.New("no address")
+	}
+	return net.SplitHostPort(address)
+}

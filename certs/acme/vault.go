@@ -1,0 +1,425 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
+
+	"padlock/certs/storage"
+)
+
+// vault is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as three values, its key
+// first; if it is stopped between them, key and certificate do not match, and on a full disk it deletes what was there before.
+// So the vault collects the three, writes them as one value (the journal) under the lock of the name, and only then puts each in
+// its place. Who reads takes the journal, if there is one, for what counts.
+type vault struct {
+	backend
+	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	staged map[string]*bundle // by directory
+}
+
+type backend = storage.Store // as a field named Store cannot stand beside the method
+
+// bundle is a certificate with all that belongs to it.
+type bundle struct {
+	Key         string
+	Certificate string
+	Metadata    json.RawMessage
+}
+
+const (
+	area        = "certificates/"
+	journal     = "/journal.json"
+	asideFolder = "set-aside/"
+)
+
+func (c *Client) vault(kind string) *vault {
+	v := &vault{backend: c.o.Store, area: area, log: c.log, staged: map[string]*bundle{}}
+	if kind != "p256" {
+		v.area = "certificates-" + kind + "/"
+	}
+	return v
+}
+
+// place is a key's own in the store.
+func (v *vault) place(key string) string {
+	if rest, ok := strings.CutPrefix(key, area); ok {
+		return v.area + rest
+	}
+	return key
+}
+
+// part splits the key of a certificate's value into its directory and which of the three it is.
+func part(key string) (dir, extension string, ok bool) {
+	extension = path.Ext(key)
+	ok = strings.HasPrefix(key, area) && (extension == ".key" || extension == ".crt" || extension == ".json")
+	return path.Dir(key), extension, ok
+}
+
+// Store implements certmagic.Storage.
+func (v *vault) Store(ctx context.Context, key string, value []byte) error {
+	if _, _, ok := part(key); !ok {
+		return v.backend.Store(ctx, v.place(key), value)
+	}
+	dir, complete := v.stage(key, value)
+	if complete == nil {
+		return nil
+	}
+	if err := v.commit(ctx, dir, complete); err != nil {
+		return err // certmagic deletes the other two now, and Delete knows why
+	}
+	v.mu.Lock()
+	delete(v.staged, dir)
+	v.mu.Unlock()
+	return nil
+}
+
+// stage keeps a value, and returns all three when they are together.
+func (v *vault) stage(key string, value []byte) (dir string, complete *bundle) {
+	dir, extension, _ := part(key)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	b := v.staged[dir]
+	if b == nil {
+		b = &bundle{}
+		v.staged[dir] = b
+	}
+	switch extension {
+	case ".key":
+		b.Key = string(value)
+	case ".crt":
+		b.Certificate = string(value)
+	case ".json":
+		b.Metadata = value
+	}
+	if b.Key == "" || b.Certificate == "" || b.Metadata == nil {
+		return dir, nil
+	}
+	return dir, b
+}
+
+// commit writes the journal, with which the certificate has been stored, and then what a reader without padlock would look for.
+func (v *vault) commit(ctx context.Context, dir string, b *bundle) error {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	name := path.Base(dir)
+	if err := v.StoreFenced(ctx, lockOf(name), v.place(dir)+journal, data); err != nil {
+		return err
+	}
+	v.spread(ctx, dir, b)
+	return nil
+}
+
+// lockOf is certmagic's name for the lock of a certificate's order.
+func lockOf(name string) string {
+	return "issue_cert_" + strings.ReplaceAll(name, "wildcard_", "*")
+}
+
+// spread ends a journal. What fails is left for the next who reads it.
+func (v *vault) spread(ctx context.Context, dir string, b *bundle) {
+	base := v.place(dir) + "/" + path.Base(dir)
+	err := errors.Join(v.backend.Store(ctx, base+".key", []byte(b.Key)), v.backend.Store(ctx, base+".crt", []byte(b.Certificate)), v.backend.Store(ctx, base+".json", b.Metadata))
+	if err == nil {
+		_ = v.backend.Delete(ctx, v.place(dir)+journal)
+	}
+}
+
+// Delete implements certmagic.Storage. certmagic deletes single values of a certificate only to undo what it has just stored,
+// which never left the vault.
+func (v *vault) Delete(ctx context.Context, key string) error {
+	if dir, _, ok := part(key); ok {
+		v.mu.Lock()
+		delete(v.staged, dir)
+		v.mu.Unlock()
+		return nil
+	}
+	return v.backend.Delete(ctx, v.place(key))
+}
+
+// Load implements certmagic.Storage.
+func (v *vault) Load(ctx context.Context, key string) ([]byte, error) {
+	dir, extension, ok := part(key)
+	if !ok {
+		return v.backend.Load(ctx, v.place(key))
+	}
+	b, err := v.journal(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return v.backend.Load(ctx, v.place(key))
+	}
+	return map[string][]byte{".key": []byte(b.Key), ".crt": []byte(b.Certificate), ".json": b.Metadata}[extension], nil
+}
+
+// journal is nil where there is none, which is the rule.
+func (v *vault) journal(ctx context.Context, dir string) (*bundle, error) {
+	data, err := v.backend.Load(ctx, v.place(dir)+journal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	b := &bundle{}
+	if err == nil && json.Unmarshal(data, b) != nil {
+		return nil, v.backend.Delete(ctx, v.place(dir)+journal) // never written by us: what is in place still counts
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Exists implements certmagic.Storage.
+func (v *vault) Exists(ctx context.Context, key string) bool {
+	if dir, _, ok := part(key); ok && v.backend.Exists(ctx, v.place(dir)+journal) {
+		return true
+	}
+	return v.backend.Exists(ctx, v.place(key))
+}
+
+// Stat implements certmagic.Storage.
+func (v *vault) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
+	return v.backend.Stat(ctx, v.place(key))
+}
+
+// List implements certmagic.Storage.
+func (v *vault) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
+	keys, err := v.backend.List(ctx, v.place(prefix), recursive)
+	for i, key := range keys {
+		if rest, ok := strings.CutPrefix(key, v.area); ok {
+			keys[i] = area + rest
+		}
+	}
+	return keys, err
+}
+
+// bundle reads a certificate whole; fs.ErrNotExist means that nothing of it is there.
+func (v *vault) bundle(ctx context.Context, issuer, name string) (*bundle, error) {
+	dir := certmagic.StorageKeys.CertsSitePrefix(issuer, name)
+	b, err := v.journal(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if b != nil {
+		v.spread(ctx, dir, b)
+		return b, nil
+	}
+	b, missing := &bundle{}, 0
+	for key, take := range map[string]func([]byte){
+		certmagic.StorageKeys.SitePrivateKey(issuer, name): func(d []byte) { b.Key = string(d) },
+		certmagic.StorageKeys.SiteCert(issuer, name):       func(d []byte) { b.Certificate = string(d) },
+		certmagic.StorageKeys.SiteMeta(issuer, name):       func(d []byte) { b.Metadata = d },
+	} {
+		data, err := v.backend.Load(ctx, v.place(key))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing++
+		case err != nil:
+			return nil, err
+		case storage.Sealed(data):
+			return nil, fmt.Errorf("reading %s: %w", key, storage.ErrSealed)
+		default:
+			take(data)
+		}
+	}
+	if missing == 3 {
+		return nil, &fs.PathError{Op: "loading", Path: v.place(dir), Err: fs.ErrNotExist}
+	}
+	return b, nil
+}
+
+// resource is a bundle in certmagic's form.
+func (v *vault) resource(ctx context.Context, issuer, name string) (certmagic.CertificateResource, error) {
+	b, err := v.bundle(ctx, issuer, name)
+	if err != nil {
+		return certmagic.CertificateResource{}, err
+	}
+	return certmagic.CertificateResource{SANs: []string{name}, CertificatePEM: []byte(b.Certificate), PrivateKeyPEM: []byte(b.Key)}, nil
+}
+
+// setAside moves what cannot be used out of the way, and keeps it for whoever wants to know why.
+func (v *vault) setAside(ctx context.Context, issuer, name, why string) error {
+	dir := v.place(certmagic.StorageKeys.CertsSitePrefix(issuer, name))
+	keys, err := v.backend.List(ctx, dir, true)
+	if err != nil {
+		return err
+	}
+	aside := fmt.Sprintf("%s%s-%s/", asideFolder, time.Now().UTC().Format("20060102T150405.000"), why)
+	for _, key := range keys {
+		data, err := v.backend.Load(ctx, key)
+		if err == nil {
+			err = v.backend.Store(ctx, aside+key, data)
+		}
+		if err != nil {
+			return fmt.Errorf("setting aside %s: %w", key, err)
+		}
+	}
+	return v.backend.Delete(ctx, dir)
+}
+
+// errUnusable is a stored certificate that cannot be served.
+var errUnusable = errors.New("cannot be used")
+
+// open makes a pair of a bundle, if it is one for this name.
+func (b *bundle) open(name string) (*Pair, error) {
+	pair, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnusable, err)
+	}
+	if err := certifies(pair.Leaf, name); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnusable, err)
+	}
+	p := &Pair{Certificate: &pair}
+	var metadata struct {
+		IssuerData acme.Certificate `json:"issuer_data"`
+	}
+	if err := json.Unmarshal(b.Metadata, &metadata); err != nil {
+		return p, errMetadata
+	}
+	p.ca = metadata.IssuerData.CA
+	if ari := metadata.IssuerData.RenewalInfo; ari != nil {
+		p.ari = *ari
+	}
+	return p, nil
+}
+
+// errMetadata comes with a pair that can be served, though what certmagic keeps beside it is damaged.
+var errMetadata = errors.New("the metadata is damaged")
+
+func certifies(leaf *x509.Certificate, name string) error {
+	if strings.HasPrefix(name, "*.") {
+		for _, n := range leaf.DNSNames {
+			if n == name {
+				return nil
+			}
+		}
+		return fmt.Errorf("it is not for %s", name)
+	}
+	if net.ParseIP(name) != nil {
+		name = "[" + name + "]"
+	}
+	return leaf.VerifyHostname(name)
+}
+
+// load finds the newest certificate of a name from any issuer. What cannot be used is set aside, so that it can be ordered afresh.
+func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
+	v := c.vault(kind)
+	var newest *Pair
+	for _, issuer := range c.front.Issuers {
+		pair, err := c.loadFrom(ctx, v, issuer.IssuerKey(), name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if newest == nil || pair.Leaf.NotBefore.After(newest.Leaf.NotBefore) {
+			newest = pair
+		}
+	}
+	if newest == nil {
+		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
+	}
+	newest.Kind = kind
+	if have != nil && have.Leaf.Equal(newest.Leaf) { // with what was learned of it
+		kept := *have
+		if !newest.ari.SelectedTime.IsZero() {
+			kept.ari = newest.ari
+		}
+		newest = &kept
+	}
+	newest.Renewal = c.renewal(name, newest)
+	return newest, nil
+}
+
+func (c *Client) loadFrom(ctx context.Context, v *vault, issuer, name string) (*Pair, error) {
+	var err error
+	for range 3 { // another node may be between two of its values
+		var b *bundle
+		if b, err = v.bundle(ctx, issuer, name); err != nil {
+			return nil, err
+		}
+		var pair *Pair
+		pair, err = b.open(name)
+		if pair != nil {
+			pair.Issuer = issuer
+		}
+		if errors.Is(err, errMetadata) {
+			return pair, c.mendMetadata(ctx, v, issuer, name)
+		}
+		if err == nil {
+			return pair, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	c.log.Warn("a stored certificate cannot be used, and is set aside; another is ordered", "name", name, "issuer", issuer, "storage", v.String(), "error", err)
+	if err := v.setAside(ctx, issuer, name, "unusable"); err != nil {
+		return nil, err
+	}
+	return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
+}
+
+// mendMetadata writes what certmagic needs to renew.
+func (c *Client) mendMetadata(ctx context.Context, v *vault, issuer, name string) error {
+	c.log.Warn("a stored certificate's metadata is damaged, and is written anew", "name", name, "issuer", issuer)
+	data, err := json.Marshal(certmagic.CertificateResource{SANs: []string{name}, IssuerData: json.RawMessage("{}")})
+	if err != nil {
+		return err
+	}
+	return v.backend.Store(ctx, v.place(certmagic.StorageKeys.SiteMeta(issuer, name)), data)
+}
+
+// mendAccounts sets aside accounts that cannot be read, which certmagic would stumble over for good. It registers another.
+func (c *Client) mendAccounts(ctx context.Context) error {
+	for _, issuer := range c.front.Issuers {
+		prefix := "acme/" + issuer.IssuerKey() + "/users"
+		keys, err := c.o.Store.List(ctx, prefix, true)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			data, err := c.o.Store.Load(ctx, key)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			block, _ := pem.Decode(data)
+			if sound := path.Ext(key) == ".json" && json.Valid(data) || path.Ext(key) == ".key" && block != nil; sound || err != nil {
+				continue
+			}
+			if storage.Sealed(data) {
+				return fmt.Errorf("reading %s: %w", key, storage.ErrSealed)
+			}
+			c.log.Warn("a stored ACME account cannot be used, and is set aside; another is registered", "key", key)
+			aside := fmt.Sprintf("%s%s-account/", asideFolder, time.Now().UTC().Format("20060102T150405.000"))
+			if err := errors.Join(c.o.Store.Store(ctx, aside+key, data), c.o.Store.Delete(ctx, path.Dir(key))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

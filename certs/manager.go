@@ -1,0 +1,350 @@
+package certs
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"padlock/certs/acme"
+	"padlock/config"
+)
+
+// Client gets certificates from CAs: acme.Client or acme.Autocert.
+type Client interface {
+	// Ensure returns what to serve for a name from now on, and when to call again. After an error it returns what it has.
+	Ensure(ctx context.Context, name string, held *acme.Held) (*acme.Held, error)
+	// Load returns what the storage has, without ordering.
+	Load(ctx context.Context, name string) (*acme.Held, error)
+	Renew(ctx context.Context, name string) error
+	AnswerHTTP(w http.ResponseWriter, r *http.Request) bool
+	ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
+	Close()
+}
+
+// Manager keeps certificates of names fresh. It is safe for use from many goroutines.
+type Manager struct {
+	client Client
+	log    *slog.Logger
+	names  sync.Map // canonical name → *managed
+	demand *demand  // nil: only the names that were given
+
+	looking sync.WaitGroup // first looks at names on demand
+}
+
+// managed is one name.
+type managed struct {
+	name     string
+	onDemand bool
+	held     atomic.Pointer[acme.Held]
+	used     atomic.Int64 // Unix time of the last handshake
+	touched  atomic.Bool  // since the last search for a name to forget
+
+	mu      sync.Mutex
+	due     time.Time     // of the next look
+	working chan struct{} // closed when the look that is under way has ended; nil when none is
+	begin   time.Time     // of that look
+	failed  int           // looks in a row that ended in an error
+	err     error
+}
+
+// NewManager manages names from Run on.
+func NewManager(client Client, names []string, onDemand *config.OnDemand, log *slog.Logger) *Manager {
+	m := &Manager{client: client, log: log}
+	for _, name := range names {
+		m.names.Store(name, &managed{name: name})
+	}
+	if onDemand != nil {
+		m.demand = newDemand(*onDemand)
+	}
+	return m
+}
+
+const (
+	tick  = 250 * time.Millisecond // between looks at what is due; bounds how short a certificate may live
+	looks = 32                     // at once; orders are bounded by the client
+)
+
+// Run looks at each name when it is due, until ctx ends; then it waits for the looks that are under way.
+func (m *Manager) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer func() { wg.Wait(); m.looking.Wait() }()
+	slots := make(chan struct{}, looks)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		now := time.Now()
+		m.names.Range(func(_, value any) bool {
+			n := value.(*managed)
+			done, ok := n.start(now)
+			if !ok {
+				return true
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				done()
+				return false
+			}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				defer done()
+				m.look(ctx, n)
+			})
+			return true
+		})
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// start claims a name that is due; done ends the claim.
+func (n *managed) start(now time.Time) (done func(), ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.working != nil || now.Before(n.due) {
+		return nil, false
+	}
+	ended := make(chan struct{})
+	n.working, n.begin = ended, now
+	return func() {
+		n.mu.Lock()
+		n.working = nil
+		n.mu.Unlock()
+		close(ended)
+	}, true
+}
+
+// look brings one name up to date.
+func (m *Manager) look(ctx context.Context, n *managed) {
+	if n.onDemand && !m.demand.still(ctx, n) {
+		m.forget(n)
+		return
+	}
+	before := n.held.Load()
+	held, err := m.client.Ensure(ctx, n.name, before)
+	if ctx.Err() != nil {
+		return
+	}
+	if held != nil {
+		n.held.Store(held)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err == nil {
+		if n.err != nil {
+			m.log.Info("the certificate is in order again", "name", n.name, "not_after", held.Pairs[0].Leaf.NotAfter)
+		}
+		n.failed, n.err, n.due = 0, nil, held.Due
+		return
+	}
+	n.failed, n.err = n.failed+1, err
+	n.due = time.Now().Add(pause(n.failed, err))
+	m.tell(n, held)
+}
+
+// Pauses between tries. What is wrong here or on the way may be mended at any moment, and costs nobody anything; what the CA has
+// refused counts against its limits.
+const (
+	pauseFirst   = 3 * time.Second
+	pauseLongest = 40 * time.Second
+	refusedFirst = time.Minute
+	refusedMost  = time.Hour
+)
+
+func pause(failed int, err error) time.Duration {
+	first, longest := pauseFirst, pauseLongest
+	var reason *acme.Error
+	if errors.As(err, &reason) {
+		if reason.Refused {
+			first, longest = refusedFirst, refusedMost
+		}
+		if wait := time.Until(reason.Wait); wait > 0 {
+			return wait + rand.N(refusedFirst)
+		}
+	}
+	wait := longest
+	if shift := failed - 1; shift < 10 {
+		wait = min(longest, first<<shift)
+	}
+	return wait + rand.N(wait/4) // so that many names, and many nodes, do not come together
+}
+
+// tell logs a failed look. A certificate in its last third is warned about at every try until it is renewed.
+func (m *Manager) tell(n *managed, held *acme.Held) {
+	attrs := []any{"name", n.name, "error", n.err, "tries", n.failed, "next_try", n.due.UTC().Format(time.RFC3339)}
+	if held == nil {
+		m.log.Error("there is no certificate", attrs...)
+		return
+	}
+	leaf := held.Pairs[0].Leaf
+	left := time.Until(leaf.NotAfter)
+	attrs = append(attrs, "not_after", leaf.NotAfter, "left", left.Round(time.Second))
+	switch lifetime := leaf.NotAfter.Sub(leaf.NotBefore); {
+	case left <= 0:
+		m.log.Error("the certificate has expired, and could not be renewed", attrs...)
+	case left < lifetime/3:
+		m.log.Warn("the certificate expires soon, and could not be renewed", attrs...)
+	case n.failed == 1:
+		m.log.Warn("the certificate could not be looked after", attrs...)
+	default:
+		m.log.Debug("the certificate could not be looked after", attrs...)
+	}
+}
+
+func (m *Manager) forget(n *managed) {
+	m.names.CompareAndDelete(n.name, n)
+}
+
+// find is the managed name that covers a canonical name: itself, or the wildcard above it.
+func (m *Manager) find(name string) *managed {
+	if n, ok := m.names.Load(name); ok {
+		return n.(*managed)
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		if n, ok := m.names.Load("*." + parent); ok {
+			return n.(*managed)
+		}
+	}
+	return nil
+}
+
+// Manages reports whether a canonical name, or *.name, is looked after.
+func (m *Manager) Manages(name string) bool { return m.find(name) != nil }
+
+// patience is how long a handshake waits for the certificate that is being ordered for its name.
+const patience = 8 * time.Second
+
+// certificate is nil where there is none.
+func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
+	n := m.find(name)
+	if n == nil {
+		if m.demand == nil {
+			return nil
+		}
+		if n = m.onDemand(hello, name); n == nil {
+			return nil
+		}
+	}
+	if n.onDemand {
+		n.used.Store(time.Now().Unix())
+		n.touched.Store(true)
+	}
+	held := n.held.Load()
+	if held == nil {
+		if held = n.await(hello.Context()); held == nil {
+			return nil
+		}
+	}
+	return choose(held, hello)
+}
+
+// choose prefers the first key type that the client can use.
+func choose(held *acme.Held, hello *tls.ClientHelloInfo) *tls.Certificate {
+	if len(held.Pairs) > 1 {
+		for _, p := range held.Pairs {
+			if hello.SupportsCertificate(p.Certificate) == nil {
+				return p.Certificate
+			}
+		}
+	}
+	return held.Pairs[0].Certificate
+}
+
+// await waits for the look that is under way, unless it has taken too long already.
+func (n *managed) await(ctx context.Context) *acme.Held {
+	n.mu.Lock()
+	working, late := n.working, time.Since(n.begin) > 4*patience
+	n.mu.Unlock()
+	if working == nil || late {
+		return n.held.Load()
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-working:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return n.held.Load()
+}
+
+// Status is what is known of a managed name.
+type Status struct {
+	Name      string     `json:"name"`
+	Issuer    string     `json:"issuer,omitempty"`
+	KeyType   string     `json:"key_type,omitempty"`
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	NotAfter  *time.Time `json:"not_after,omitempty"`
+	Renewal   *time.Time `json:"renewal,omitempty"` // when it is due
+	Error     string     `json:"error,omitempty"`   // of the last look
+	NextTry   *time.Time `json:"next_try,omitempty"`
+	OnDemand  bool       `json:"on_demand,omitempty"`
+	Expiring  bool       `json:"expiring,omitempty"` // it has expired, or is in its last third and renewals fail
+}
+
+// Status lists every name in memory, sorted.
+func (m *Manager) Status() []Status {
+	var all []Status
+	m.names.Range(func(_, value any) bool {
+		all = append(all, value.(*managed).status()...)
+		return true
+	})
+	slices.SortFunc(all, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.KeyType, b.KeyType)) })
+	return all
+}
+
+func (n *managed) status() []Status {
+	n.mu.Lock()
+	base := Status{Name: n.name, OnDemand: n.onDemand}
+	if n.err != nil {
+		base.Error = n.err.Error()
+		due := n.due
+		base.NextTry = &due
+	}
+	n.mu.Unlock()
+	held := n.held.Load()
+	if held == nil {
+		base.Expiring = base.Error != ""
+		return []Status{base}
+	}
+	var all []Status
+	for _, p := range held.Pairs {
+		s := base
+		s.Issuer, s.KeyType, s.NotBefore, s.NotAfter, s.Renewal = p.Issuer, p.Kind, &p.Leaf.NotBefore, &p.Leaf.NotAfter, &p.Renewal
+		left := time.Until(p.Leaf.NotAfter)
+		s.Expiring = left <= 0 || s.Error != "" && left < p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)/3
+		all = append(all, s)
+	}
+	return all
+}
+
+// JSON is Status for the admin endpoint.
+func (m *Manager) JSON() ([]byte, error) { return json.Marshal(m.Status()) }
+
+// Troubles are the names whose certificate has expired, or is about to while renewals fail.
+func (m *Manager) Troubles() []string {
+	var names []string
+	for _, s := range m.Status() {
+		if s.Expiring && !slices.Contains(names, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// IsMissing reports whether an error means that the storage has no certificate for a name.
+func IsMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
