@@ -16,18 +16,30 @@ import (
 
 // Admin answers on the admin address: health, and the handshakes as they happen. It is reached from this machine only.
 type Admin struct {
-	recent  *handshake.Recent // nil when handshakes are off
-	network string
+	recent       *handshake.Recent // nil when handshakes are off
+	certificates Certificates      // nil when nothing is managed
+	network      string
+}
+
+// Certificates says how the managed certificates are.
+type Certificates interface {
+	// JSON is a list of objects, one for each certificate.
+	JSON() ([]byte, error)
+	// Troubles are the names whose certificate has expired, or is about to while renewals fail.
+	Troubles() []string
 }
 
 // NewAdmin is for a listener of the given network. Over TCP it answers only to loopback names, so that a web page
 // that rebinds its name to 127.0.0.1 reads nothing.
-func NewAdmin(recent *handshake.Recent, network string) *Admin { return &Admin{recent, network} }
+func NewAdmin(recent *handshake.Recent, certificates Certificates, network string) *Admin {
+	return &Admin{recent, certificates, network}
+}
 
 // Serve answers until ctx ends, and closes the listener.
 func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.HandleFunc("GET /certificates", a.list)
 	mux.HandleFunc("GET /handshakes", a.handshakes)
 	server := &http.Server{
 		Handler: a.guarded(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
@@ -39,6 +51,31 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+// health answers 200 as long as padlock serves. A certificate in trouble is named, as it does not heal with a new start.
+func (a *Admin) health(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, "ok\n")
+	if a.certificates == nil {
+		return
+	}
+	for _, name := range a.certificates.Troubles() {
+		_, _ = io.WriteString(w, "warning: the certificate of "+name+" has expired or expires soon, and could not be renewed\n")
+	}
+}
+
+func (a *Admin) list(w http.ResponseWriter, _ *http.Request) {
+	if a.certificates == nil {
+		http.Error(w, "No certificate is managed.", http.StatusNotFound)
+		return
+	}
+	data, err := a.certificates.JSON()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(data)
 }
 
 func (a *Admin) guarded(next http.Handler) http.Handler {

@@ -106,6 +106,10 @@ func (s *Server) serve(raw *clientConn) {
 	}
 	c.facts.TLS = &state
 	c.facts.Policy = current.policy(state.ServerName)
+	if state.NegotiatedProtocol == acmeALPN { // the CA has seen what it came for
+		c.Close()
+		return
+	}
 	if state.NegotiatedProtocol == "h2" {
 		s.http2.ServeConn(c)
 		return
@@ -113,10 +117,17 @@ func (s *Server) serve(raw *clientConn) {
 	s.http1.ServeConn(c)
 }
 
+// acmeALPN is offered by a CA that validates a name by tls-alpn-01 (RFC 8737 section 3).
+const acmeALPN = "acme-tls/1"
+
 // configForClient chooses the TLS policy by the server name. Policies have no session-ticket keys of their own,
 // so crypto/tls goes on with those of the listener's config.
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	policy := s.state.Load().policy(hello.ServerName).config
+	current := s.state.Load()
+	policy := current.policy(hello.ServerName).config
+	if s.deps.Challenges != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPN {
+		policy = current.challenge
+	}
 	if trace, ok := handshake.FromHello(hello); ok {
 		return trace.Hello(policy), nil
 	}

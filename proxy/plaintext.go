@@ -99,6 +99,9 @@ func (s *Server) redirectServer(https []net.Listener) *http.Server {
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
+			if s.deps.Challenges != nil && s.deps.Challenges.AnswerHTTP(w, r) {
+				return
+			}
 			url, ok := s.httpsURL(r.Host, r.RequestURI, port)
 			if !ok {
 				http.Error(w, "padlock does not serve this host.", http.StatusNotFound)

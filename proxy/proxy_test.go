@@ -58,10 +58,7 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	source, err := certs.New(certs.Options{Local: ca, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := certs.New(certs.Options{Local: ca})
 	e := &edge{roots: x509.NewCertPool()}
 	e.roots.AddCert(ca.Root())
 	recorder := handshake.NewRecorder(handshake.Options{})

@@ -32,15 +32,24 @@ type CertificateSource interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
+// Challenges answers a CA that validates names (RFC 8555 section 8). It is called from many goroutines.
+type Challenges interface {
+	// AnswerHTTP answers a request of http-01 on the plain HTTP port, and reports whether it was one.
+	AnswerHTTP(w http.ResponseWriter, r *http.Request) bool
+	// ChallengeCertificate is for a handshake that offers acme-tls/1 and nothing else (RFC 8737).
+	ChallengeCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
 // Page is what a site without a target shows: the visitor's own handshake.
 type Page interface {
 	HTML(ctx context.Context, handshakeID uint64, host string) []byte
 	ContentSecurityPolicy() string
 }
 
-// Dependencies are what the proxy is given. Recorder, Page and AccessLog may be nil, which turns them off.
+// Dependencies are what the proxy is given. All but Certificates and Log may be nil, which turns them off.
 type Dependencies struct {
 	Certificates CertificateSource
+	Challenges   Challenges
 	Recorder     *handshake.Recorder
 	Page         Page
 	Log          *slog.Logger
@@ -66,7 +75,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	built, err := newState(cfg, deps.Certificates, deps.Recorder)
+	built, err := newState(cfg, deps)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +84,9 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil
 }
+
+// SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
+func (s *Server) SetTicketKeys(keys [][32]byte) { s.listener.SetSessionTicketKeys(keys) }
 
 // Serve accepts on the listeners until ctx ends, then finishes open requests within the shutdown timeout.
 // It returns nil after a graceful end, and closes the listeners in any case.

@@ -19,6 +19,8 @@ type state struct {
 	fallback *site            // "*"
 	plain    *tlsPolicy       // of sites that ask for no client certificate
 	tells    bool             // some site tells its target of the handshake
+
+	challenge *tls.Config // of a CA's validation
 }
 
 // site is a set of names with one policy.
@@ -32,9 +34,13 @@ type site struct {
 // tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer.
 type tlsPolicy struct{ config *tls.Config }
 
-func newState(cfg *config.Config, certificates CertificateSource, recorder *handshake.Recorder) (*state, error) {
-	base := baseTLS(cfg, certificates, recorder)
+func newState(cfg *config.Config, deps Dependencies) (*state, error) {
+	base := baseTLS(cfg, deps.Certificates.GetCertificate, deps.Recorder)
 	s := &state{exact: map[string]*site{}, wildcard: map[string]*site{}, plain: &tlsPolicy{base}}
+	if deps.Challenges != nil {
+		s.challenge = baseTLS(cfg, deps.Challenges.ChallengeCertificate, deps.Recorder)
+		s.challenge.NextProtos, s.challenge.SessionTicketsDisabled = []string{acmeALPN}, true
+	}
 	for i := range cfg.Sites {
 		if err := s.add(cfg, &cfg.Sites[i], base); err != nil {
 			s.close()
@@ -118,13 +124,13 @@ func (s *state) close() {
 }
 
 // baseTLS leaves cipher suites and groups to crypto/tls, which puts X25519MLKEM768 first.
-func baseTLS(cfg *config.Config, certificates CertificateSource, recorder *handshake.Recorder) *tls.Config {
+func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certificate, error), recorder *handshake.Recorder) *tls.Config {
 	c := &tls.Config{
 		MinVersion:                  tls.VersionTLS12,
 		NextProtos:                  []string{"h2", "http/1.1"},
 		DynamicRecordSizingDisabled: true, // a second record for a response of a kilobyte is a second system call
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			certificate, err := certificates.GetCertificate(hello)
+			certificate, err := choose(hello)
 			if trace, ok := handshake.FromHello(hello); ok {
 				trace.Certificate(certificate)
 			}

@@ -120,12 +120,12 @@ func (d *doctor) name(ctx context.Context, name string) {
 func (d *doctor) storage(c *cli.Context) *localca.CA {
 	cfg := config.Default()
 	applyStorage(c, cfg)
-	ca, err := localca.Open(cfg.Storage, localca.Options{Organization: cfg.Organization})
+	ca, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
 		d.say(probe.Bad, "storage", "%v", err)
 		return nil
 	}
-	if info, err := os.Stat(filepath.Join(cfg.Storage, "localca")); err == nil && info.Mode().Perm()&0o077 != 0 {
+	if info, err := os.Stat(filepath.Join(cfg.StateDirectory(), "localca")); err == nil && info.Mode().Perm()&0o077 != 0 {
 		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", cfg.Storage, info.Mode().Perm())
 		return ca
 	}
@@ -150,14 +150,9 @@ func (d *doctor) stores(ca *localca.CA) {
 func (d *doctor) handshake(ctx context.Context, ca *localca.CA) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	quiet := slog.New(slog.DiscardHandler)
 	cfg := config.Default()
 	cfg.Sites = []config.Site{{Hosts: []string{"localhost"}}}
-	source, err := certs.New(certs.Options{Local: ca, Log: quiet})
-	if err == nil {
-		err = d.handshakeWith(ctx, cfg, source, ca)
-	}
-	if err != nil {
+	if err := d.handshakeWith(ctx, cfg, certs.New(certs.Options{Local: ca}), ca); err != nil {
 		d.say(probe.Bad, "handshake", "%v", err)
 	}
 }

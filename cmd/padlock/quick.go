@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"padlock/certs/localca"
 	"padlock/config"
 )
 
@@ -19,9 +18,16 @@ func quickFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` to accept HTTPS on (default: port 443, or 8443 where that is taken or not allowed)", EnvVars: []string{"PADLOCK_LISTEN"}},
 		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
 		storageFlag(),
+		&cli.StringFlag{Name: "storage-key", Usage: "`KEY` that private keys in the storage are encrypted with: 32 bytes in base64, or file:PATH", EnvVars: []string{"PADLOCK_STORAGE_KEY"}},
 		organizationFlag(),
 		&cli.StringFlag{Name: "cert", Usage: "`FILE` with a certificate and its chain in PEM, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
+		&cli.StringFlag{Name: "email", Usage: "`ADDRESS` that the CA may write to about certificates of public names", EnvVars: []string{"PADLOCK_EMAIL"}},
+		&cli.BoolFlag{Name: "staging", Usage: "use the CA's test CA first: browsers do not trust it, and its limits are generous", EnvVars: []string{"PADLOCK_STAGING"}},
+		&cli.StringFlag{Name: "acme", Usage: "`URL` of another CA's ACME directory (default: Let's Encrypt)", EnvVars: []string{"PADLOCK_ACME"}},
+		&cli.StringFlag{Name: "acme-root", Usage: "`FILE` with the root in PEM that the directory's own certificate is verified against", EnvVars: []string{"PADLOCK_ACME_ROOT"}},
+		&cli.StringFlag{Name: "acme-client", Value: "certmagic", Usage: "ACME client: certmagic or autocert", EnvVars: []string{"PADLOCK_ACME_CLIENT"}},
+		&cli.StringFlag{Name: "dns", Usage: "DNS `PROVIDER` for dns-01, which wildcards need; its settings are the variables that lego documents", EnvVars: []string{"PADLOCK_DNS"}},
 		&cli.StringFlag{Name: "handshakes", Value: "all", Usage: "which handshakes to tell: all, failures or off", EnvVars: []string{"PADLOCK_HANDSHAKES"}},
 		&cli.StringFlag{Name: "handshake-format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_HANDSHAKE_FORMAT"}},
 		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
@@ -37,7 +43,7 @@ func adminFlag(usage string) cli.Flag {
 }
 
 func storageFlag() cli.Flag {
-	return &cli.StringFlag{Name: "storage", Usage: "`DIR` for the local CA (default: padlock in the user's data directory)", EnvVars: []string{"PADLOCK_STORAGE"}}
+	return &cli.StringFlag{Name: "storage", Usage: "`PLACE` of certificates and the local CA: a directory, redis://… or postgres://… (default: padlock in the user's data directory)", EnvVars: []string{"PADLOCK_STORAGE"}}
 }
 
 func organizationFlag() cli.Flag {
@@ -82,14 +88,19 @@ func (p *program) proxyCommand() *cli.Command {
 func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config, error) {
 	cfg := config.Default()
 	cfg.ErrorDetails = true
+	applyACME(c, cfg)
 	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen")}
 	if plain := c.String("http"); plain != "" && plain != "off" {
 		cfg.Listen.HTTP = []string{plain}
 	}
 	if len(cfg.Listen.HTTPS) == 0 {
-		cfg.Listen.HTTPS = loopback("443")
+		addresses := loopback
+		if !c.IsSet("cert") && slices.ContainsFunc(hosts, isPublic(cfg)) {
+			addresses = func(port string) []string { return []string{":" + port} }
+		}
+		cfg.Listen.HTTPS = addresses("443")
 		if c.String("http") == "" {
-			cfg.Listen.HTTP = loopback("80")
+			cfg.Listen.HTTP = addresses("80")
 		}
 	}
 	applyStorage(c, cfg)
@@ -118,11 +129,31 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	return cfg, nil
 }
 
+// applyACME is the part of the flags that says where certificates of public names come from.
+func applyACME(c *cli.Context, cfg *config.Config) {
+	a := &cfg.Certificates
+	a.Email, a.Staging, a.Client = c.String("email"), c.Bool("staging"), c.String("acme-client")
+	a.DNS.Provider = c.String("dns")
+	if directory := c.String("acme"); directory != "" {
+		a.Issuers = []config.Issuer{{Directory: directory, Root: c.String("acme-root")}}
+	}
+	cfg.StorageKey = c.String("storage-key")
+}
+
+// isPublic reports whether a name as it was given is one that clients elsewhere come for.
+func isPublic(cfg *config.Config) func(string) bool {
+	return func(host string) bool {
+		return !config.IsLocal(strings.ToLower(strings.TrimSuffix(host, "."))) && host != "*" && cfg.Certificates.Managed(host)
+	}
+}
+
 // namingFlags puts the flag and its variable where a validation error names the file's key.
 func namingFlags(err error) error {
 	flags := map[string]string{
 		"listen.https": "listen", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
 		"handshakes.capture": "capture", "admin": "admin", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
+		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
+		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
 		"sites[0].hosts": "from",
 	}
 	var wrong config.Errors
@@ -171,7 +202,7 @@ func withListenHosts(hosts, addresses []string) []string {
 	hosts = slices.Clone(hosts)
 	for _, address := range addresses {
 		host, _, _ := net.SplitHostPort(address)
-		if name, ok := config.CanonicalHost(host); ok && localca.IsLocal(name) && !slices.Contains(hosts, name) {
+		if name, ok := config.CanonicalHost(host); ok && config.IsLocal(name) && !slices.Contains(hosts, name) {
 			hosts = append(hosts, name)
 		}
 	}

@@ -15,8 +15,7 @@ import (
 
 	"gopkg.in/natefinch/lumberjack.v2"
 
-	"padlock/certs"
-	"padlock/certs/localca"
+	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
@@ -34,15 +33,11 @@ var floor = make([]byte, 16<<20)
 // serve runs a configuration until ctx ends. Where the ports were not chosen by the user, others may take their place.
 func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool) error {
 	log := slog.New(slog.NewTextHandler(p.stderr, nil))
-	ca, err := localca.Open(cfg.Storage, localca.Options{Organization: cfg.Organization})
+	keeper, err := newKeeper(cfg, log)
 	if err != nil {
 		return err
 	}
-	source, err := certs.New(certs.Options{Files: cfg.Certificates.Files, Local: ca, Log: log})
-	if err != nil {
-		return err
-	}
-	if err := covered(cfg, source); err != nil {
+	if err := covered(cfg, keeper); err != nil {
 		return err
 	}
 	recent := handshake.NewRecent(remembered)
@@ -57,12 +52,14 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	}
 	defer closeAccess()
 	page := console.NewPage(console.PageOptions{Recent: recent})
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Page: page, Log: log, AccessLog: access})
+	https, plain, err := p.listen(cfg, otherPorts)
 	if err != nil {
 		return err
 	}
-	https, plain, err := p.listen(cfg, otherPorts)
+	defer keeper.close()
+	server, err := keeper.proxy(ctx, plain, https, proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access})
 	if err != nil {
+		closeListeners(append(https, plain...))
 		return err
 	}
 	admin, err := listenAdmin(cfg, log)
@@ -71,7 +68,8 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 		return err
 	}
 	warn(cfg, log)
-	p.announce(cfg, ca, https)
+	p.announce(cfg, keeper, https)
+	keeper.start(ctx, server.SetTicketKeys)
 	stop := context.AfterFunc(ctx, func() {
 		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
 	})
@@ -85,7 +83,7 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	ctx, cancel := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() {
-		if err := console.NewAdmin(recent, admin.Addr().Network()).Serve(ctx, admin); err != nil {
+		if err := console.NewAdmin(recent, keeper.list(), admin.Addr().Network()).Serve(ctx, admin); err != nil {
 			log.Error("the admin endpoint has ended", "error", err)
 		}
 	})
@@ -142,10 +140,10 @@ func listenAdmin(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
 }
 
 // covered refuses names for which there is no certificate.
-func covered(cfg *config.Config, source *certs.Source) error {
+func covered(cfg *config.Config, k *keeper) error {
 	for _, site := range cfg.Sites {
 		for _, host := range site.Hosts {
-			if host != "*" && !source.Covers(host) {
+			if host != "*" && !k.covers(host) {
 				return hinted{
 					fmt.Errorf("there is no certificate for %s, and the local CA is not for such a name", host),
 					"give one (--cert and --key, or certificates.files), use a name such as app.localhost or app.test, or let the local CA sign for it: padlock trust --allow " + strings.TrimPrefix(host, "*."),
@@ -310,7 +308,7 @@ func listenError(err error) error {
 }
 
 // announce prints the URL, and what else a person must know before using it.
-func (p *program) announce(cfg *config.Config, ca *localca.CA, https []net.Listener) {
+func (p *program) announce(cfg *config.Config, k *keeper, https []net.Listener) {
 	host := cfg.Sites[0].Hosts[0]
 	if host == "*" {
 		host = "localhost"
@@ -333,7 +331,10 @@ func (p *program) announce(cfg *config.Config, ca *localca.CA, https []net.Liste
 		}
 	}
 	fmt.Fprintf(p.stdout, "padlock: %s → %s\n", url, to)
-	if len(cfg.Certificates.Files) == 0 {
-		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", ca.Fingerprint()[:23])
+	switch {
+	case len(k.names) > 0:
+		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), summary(k.names), storage.Redacted(cfg.Storage))
+	case len(cfg.Certificates.Files) == 0 && cfg.Certificates.OnDemand == nil:
+		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", k.local.Fingerprint()[:23])
 	}
 }

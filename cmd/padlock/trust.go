@@ -61,7 +61,7 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 		}
 		allow = append(allow, canonical)
 	}
-	return localca.Open(cfg.Storage, localca.Options{Organization: cfg.Organization, Allow: allow})
+	return localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization, Allow: allow})
 }
 
 // eachStore installs or removes, then reads every store back: what counts is what it holds afterwards.
