@@ -4,11 +4,11 @@ export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
 .PHONY: build test lint fuzz bench soak
 
 build:
-	CGO_ENABLED=0 go build -trimpath -o padlock ./cmd/padlock
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o padlock ./cmd/padlock
 
 test: lint
-	go test -race ./...
 	bash e2e/install.sh
+	go test -race ./...
 	go test -race -tags e2e ./e2e/...
 
 lint:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests need, where apt-get can; says what is missing where it cannot.
+# Installs what the tests need, where apt-get can; says what is missing where it cannot.
 # With CI=true, missing means failed; the tests themselves fail too when their program is not there.
 set -u
 missing=()
@@ -18,6 +18,10 @@ need xdotool xdotool
 need tshark tshark
 need java default-jdk-headless
 need keytool default-jdk-headless
+need redis-server redis-server
+need redis-cli redis-tools
+compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
+need pkill procps
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

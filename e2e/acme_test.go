@@ -1,0 +1,254 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"padlock/internal/servicetest"
+)
+
+// acmeFile writes a configuration that gets certificates from a CA on the ports that it validates. More is YAML below certificates.
+func acmeFile(t *testing.T, ca *servicetest.CA, storage, more string, hosts ...string) string {
+	t.Helper()
+	text := fmt.Sprintf(`
+listen: {https: ["127.0.0.1:%d"], http: ["127.0.0.1:%d"]}
+storage: %s
+access_log: {format: "off"}
+certificates:
+  email: ops@example.com
+  issuers: [{directory: %q, root: %q}]
+%s
+sites:
+  - hosts: [%s]
+`, ca.TLS, ca.HTTP, storage, ca.URL, ca.Root, indent(more), strings.Join(hosts, ", "))
+	return write(t, "padlock.yaml", text)
+}
+
+func indent(more string) string {
+	var b strings.Builder
+	for line := range strings.Lines(more) {
+		b.WriteString("  " + line)
+	}
+	return b.String()
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// run starts padlock with a configuration, and can be started again after stop.
+func runFile(t *testing.T, file string) *padlock {
+	t.Helper()
+	p := &padlock{home: t.TempDir()}
+	p.run(t, command(p.home, "run", "--config", file))
+	return p
+}
+
+// see makes a handshake and returns the connection's state; roots may be nil for any certificate.
+func see(address, name string, change func(*tls.Config)) (tls.ConnectionState, error) {
+	c := &tls.Config{ServerName: name, InsecureSkipVerify: true}
+	if change != nil {
+		change(c)
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 15 * time.Second}, "tcp", address, c)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		return tls.ConnectionState{}, err
+	}
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", name)
+	var b [1]byte
+	_, err = conn.Read(b[:]) // with what comes after the handshake: tickets, or an alert
+	return conn.ConnectionState(), err
+}
+
+func (ca *theCA) roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca.IssuingRoot())
+	return pool
+}
+
+type theCA struct{ *servicetest.CA }
+
+func startCA(t *testing.T, o servicetest.PebbleOptions) *theCA {
+	t.Helper()
+	return &theCA{servicetest.StartPebble(t, o)}
+}
+
+func (ca *theCA) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.TLS)) }
+
+// issued waits until a name is served with a certificate that the CA's root vouches for.
+func (ca *theCA) issued(t *testing.T, name string, change func(*tls.Config)) *x509.Certificate {
+	t.Helper()
+	roots := ca.roots()
+	var leaf *x509.Certificate
+	eventually(t, func() (string, error) {
+		state, err := see(ca.address(), name, func(c *tls.Config) {
+			c.InsecureSkipVerify, c.RootCAs = false, roots
+			if change != nil {
+				change(c)
+			}
+		})
+		if err == nil {
+			leaf = state.PeerCertificates[0]
+		}
+		return "", err
+	})
+	return leaf
+}
+
+// orders counts those that a CA has taken.
+func (ca *theCA) orders() int { return strings.Count(ca.Output(), "Added order") }
+
+// Each challenge gets a certificate and renews it, with each client; the CA's validation is marked in the handshakes.
+func TestCertificateByEachChallengeAndClient(t *testing.T) {
+	for _, c := range []struct{ name, more string }{
+		{"certmagic http-01", "challenges: [http-01]"},
+		{"certmagic tls-alpn-01", "challenges: [tls-alpn-01]"},
+		{"autocert", "client: autocert"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
+			p := runFile(t, acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), c.more, "app.example.com"))
+			first := ca.issued(t, "app.example.com", nil)
+			if strings.Contains(c.more, "http-01") {
+				p.stderr.wait(t, "challenge=http-01", "stage=certificate")
+			} else {
+				p.stderr.wait(t, "validating that we control the name (TLS-ALPN-01)", "stage=certificate")
+			}
+			for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+				if next := ca.issued(t, "app.example.com", nil); !next.Equal(first) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("the certificate was not renewed:\n%s", p.stderr.wait(t))
+				}
+			}
+		})
+	}
+}
+
+// A wildcard comes by dns-01, here with the provider that runs a program.
+func TestWildcardByDNS(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{})
+	script := write(t, "dns.sh", `#!/bin/sh
+# exec mode RAW would pass the token; the default passes the record and its value.
+name="$2"; value="$3"
+case "$1" in
+present) body="{\"host\": \"$name\", \"value\": \"$value\"}"; path=/set-txt ;;
+cleanup) body="{\"host\": \"$name\"}"; path=/clear-txt ;;
+esac
+curl -sS --fail -d "$body" "$DNS_MANAGEMENT$path"
+`)
+	if err := os.Chmod(script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("EXEC_PATH", script)
+	t.Setenv("DNS_MANAGEMENT", "http://"+ca.Names())
+	t.Setenv("LEGO_DISABLE_CNAME_SUPPORT", "true")
+	p := runFile(t, acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"),
+		fmt.Sprintf("dns: {provider: exec, resolvers: [%q], timeout: 20s}", ca.DNS), `"*.example.com"`))
+	leaf := ca.issued(t, "shop.example.com", nil)
+	if leaf.DNSNames[0] != "*.example.com" {
+		t.Errorf("%v", leaf.DNSNames)
+	}
+	p.stderr.wait(t, "challenge=dns-01")
+}
+
+// An address gets a certificate, without a server name; so do two key types, each for the clients that want it.
+func TestCertificatesForAnAddressAndForOldClients(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{})
+	storage := filepath.Join(t.TempDir(), "storage")
+	file := acmeFile(t, ca.CA, storage, "key_types: [p256, rsa2048]", "app.example.com")
+	runFile(t, file)
+	if leaf := ca.issued(t, "app.example.com", nil); leaf.PublicKeyAlgorithm != x509.ECDSA {
+		t.Errorf("%v", leaf.PublicKeyAlgorithm)
+	}
+	old := func(c *tls.Config) {
+		c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	}
+	if leaf := ca.issued(t, "app.example.com", old); leaf.PublicKeyAlgorithm != x509.RSA {
+		t.Errorf("an old client: %v", leaf.PublicKeyAlgorithm)
+	}
+}
+
+func TestExternalAccountBindingAndTheNextIssuer(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{EAB: map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}})
+	text, err := os.ReadFile(acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := fmt.Sprintf("issuers: [{directory: https://127.0.0.1:%d/dir}, ", servicetest.FreePort(t))
+	bound := fmt.Sprintf("root: %q, eab: {kid: kid-1, hmac_key: zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W}}]", ca.Root)
+	file := strings.Replace(string(text), "issuers: [", down, 1)
+	file = strings.Replace(file, fmt.Sprintf("root: %q}]", ca.Root), bound, 1)
+	p := runFile(t, write(t, "padlock.yaml", file))
+	ca.issued(t, "app.example.com", nil)
+	said := p.stderr.wait(t, "an issuer gave no certificate", "the CA cannot be reached", "stage=certificate")
+	if strings.Contains(said, "zWNDZM6e") {
+		t.Error("the key of the binding is in the log")
+	}
+}
+
+// A problem document is translated: what is wrong, what to do, and when the next try is.
+func TestTheCAsProblemIsTranslated(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{})
+	file := acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "challenges: [http-01]", "app.example.com", "blocked.example")
+	ca.Manage("/set-default-ipv4", map[string]string{"ip": "127.0.0.9"})
+	p := runFile(t, file)
+	p.stderr.wait(t, "no certificate for app.example.com: the CA could not reach port 80 of", "connection refused", "open ports 80 and 443", "next_try=",
+		"no certificate for blocked.example: the CA does not sign for this name")
+}
+
+// The storage holds what a restart needs, and nothing is ordered anew.
+func TestARestartOrdersNothing(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{})
+	file := acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com")
+	var first *x509.Certificate
+	t.Run("first", func(t *testing.T) {
+		runFile(t, file)
+		first = ca.issued(t, "app.example.com", nil)
+	})
+	before := ca.orders()
+	t.Run("second", func(t *testing.T) {
+		runFile(t, file)
+		if again := ca.issued(t, "app.example.com", nil); !again.Equal(first) {
+			t.Error("another certificate")
+		}
+	})
+	if after := ca.orders(); after != before || before == 0 {
+		t.Errorf("%d orders, then %d", before, after)
+	}
+}
+
+func jsonLines(t *testing.T, text string) (all []map[string]any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
+	for decoder.More() {
+		var v map[string]any
+		if err := decoder.Decode(&v); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, v)
+	}
+	return all
+}
