@@ -3,10 +3,8 @@
 package e2e
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -131,7 +129,7 @@ func TestCertificateByEachChallengeAndClient(t *testing.T) {
 			p := runFile(t, acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), c.more, "app.example.com"))
 			first := ca.issued(t, "app.example.com", nil)
 			if strings.Contains(c.more, "http-01") {
-				p.stderr.wait(t, "challenge=http-01", "stage=certificate")
+				p.stderr.wait(t, "challenge=http-01", `stage="validation seen"`, "validating that we control the name (HTTP-01)", "stage=certificate")
 			} else {
 				p.stderr.wait(t, "validating that we control the name (TLS-ALPN-01)", "stage=certificate")
 			}
@@ -238,17 +236,4 @@ func TestARestartOrdersNothing(t *testing.T) {
 	if after := ca.orders(); after != before || before == 0 {
 		t.Errorf("%d orders, then %d", before, after)
 	}
-}
-
-func jsonLines(t *testing.T, text string) (all []map[string]any) {
-	t.Helper()
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
-	for decoder.More() {
-		var v map[string]any
-		if err := decoder.Decode(&v); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, v)
-	}
-	return all
 }

@@ -85,6 +85,23 @@ func (r *Recorder) wrap(c net.Conn, side Side) *Conn {
 	return wrapped
 }
 
+// Validation tells that a CA validated our control of a name over plain HTTP (http-01, RFC 8555 section 8.3), which makes no handshake.
+func (r *Recorder) Validation(remote, local, name string, start time.Time) {
+	took := time.Since(start)
+	event := &Event{
+		ID: r.last.Add(1), Start: start, Remote: r.privacy.address(remote), Local: Escape(local), Outcome: Complete, Duration: took,
+		SNI: r.privacy.name(name), Validation: true,
+		Stages: []Stage{
+			{Name: "http_request", From: Client, Label: Observed, Text: "asks for the answer to our challenge, without TLS"},
+			{Name: "http_response", From: Server, At: took, Label: Observed, Text: "the CA has got our answer"},
+		},
+		Notes: []string{"this was the CA, validating that we control the name (HTTP-01)"},
+	}
+	for _, sink := range r.sinks {
+		sink.Handshake(event)
+	}
+}
+
 // Dropped counts the records that were lost because the queue was full, or their dissection failed.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 

@@ -211,6 +211,8 @@ func StageTitle(name string) string {
 		return "TCP accept"
 	case "alert", "close":
 		return name
+	case "http_request", "http_response":
+		return strings.Replace(name, "http_", "HTTP ", 1)
 	}
 	var b strings.Builder
 	for word := range strings.SplitSeq(name, "_") {

@@ -99,7 +99,7 @@ func (s *Server) redirectServer(https []net.Listener) *http.Server {
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
-			if s.deps.Challenges != nil && s.deps.Challenges.AnswerHTTP(w, r) {
+			if s.deps.Challenges != nil && s.validates(w, r) {
 				return
 			}
 			url, ok := s.httpsURL(r.Host, r.RequestURI, port)
@@ -111,4 +111,27 @@ func (s *Server) redirectServer(https []net.Listener) *http.Server {
 			w.WriteHeader(http.StatusPermanentRedirect)
 		}),
 	}
+}
+
+// validates answers a CA's request of http-01, and reports whether it was one.
+func (s *Server) validates(w http.ResponseWriter, r *http.Request) bool {
+	start := time.Now()
+	if !s.deps.Challenges.AnswerHTTP(w, r) {
+		return false
+	}
+	if s.deps.Recorder != nil {
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		name, ok := config.CanonicalHost(hostOnly(r.Host))
+		if local != nil && ok {
+			s.deps.Recorder.Validation(r.RemoteAddr, local.String(), name, start)
+		}
+	}
+	return true
+}
+
+func hostOnly(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return strings.Trim(host, "[]")
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -133,13 +134,21 @@ func (a *Autocert) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
 	if a.answer == nil || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
 		return false
 	}
+	if _, err := a.cache.Get(r.Context(), path.Base(r.URL.Path)+"+http-01"); err != nil {
+		return false // no node has offered it
+	}
 	a.answer.ServeHTTP(w, r)
+	validated(a.o.Log, "http-01", r.Host, r.RemoteAddr)
 	return true
 }
 
 // ChallengeCertificate implements what Client.ChallengeCertificate does.
 func (a *Autocert) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return a.manager.GetCertificate(hello)
+	certificate, err := a.manager.GetCertificate(hello)
+	if err == nil {
+		validated(a.o.Log, "tls-alpn-01", hello.ServerName, hello.Conn.RemoteAddr().String())
+	}
+	return certificate, err
 }
 
 // autocertCache is the storage as autocert's Cache. Who asks for a certificate that is missing or due gets the lock of its name with

@@ -363,15 +363,21 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 
 // AnswerHTTP answers a CA's request of http-01 for any node's order, and reports whether it was one.
 func (c *Client) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
-	for _, issuer := range c.front.Issuers { // the first looks where all of them put their challenges
-		return issuer.(*certmagic.ACMEIssuer).HandleHTTPChallenge(w, r)
+	issuer := c.front.Issuers[0].(*certmagic.ACMEIssuer) // looks where all of them put their challenges
+	if !issuer.HandleHTTPChallenge(w, r) {
+		return false
 	}
-	return false
+	validated(c.log, "http-01", r.Host, r.RemoteAddr)
+	return true
 }
 
 // ChallengeCertificate answers a CA's handshake of tls-alpn-01 (RFC 8737) for any node's order.
 func (c *Client) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return c.front.GetCertificate(hello)
+	certificate, err := c.front.GetCertificate(hello)
+	if err == nil {
+		validated(c.log, "tls-alpn-01", hello.ServerName, hello.Conn.RemoteAddr().String())
+	}
+	return certificate, err
 }
 
 func hostPort(address string) (string, int) {

@@ -32,6 +32,7 @@ const (
 	stageOrder       = "order"
 	stageValid       = "authorization already valid"
 	stageChallenge   = "challenge offered"
+	stageValidation  = "validation seen" // by the node that the CA came to
 	stageAuthorized  = "authorization"
 	stageFinalised   = "finalised"
 	stageCertificate = "certificate"
@@ -42,6 +43,11 @@ func (o *order) stage(stage string, attrs ...any) {
 	attrs = append([]any{"name", o.name, "stage", stage, "issuer", o.issuer, "elapsed", time.Since(o.begin).Round(time.Millisecond)}, attrs...)
 	o.mu.Unlock()
 	o.log.Info("certificate order", attrs...)
+}
+
+// validated tells that a CA has come to this node for the answer to a challenge, whichever node has offered it.
+func validated(log *slog.Logger, challenge, host, remote string) {
+	log.Info("certificate order", "name", handshake.Escape(host), "stage", stageValidation, "challenge", challenge, "remote", remote)
 }
 
 // end translates what went wrong. The last issuer's error counts; those before it are told as they happen.
