@@ -23,10 +23,11 @@ import (
 
 // material is all that stands in the files of one entry of the configuration.
 type material struct {
-	certificates []*x509.Certificate
-	keys         []crypto.Signer
-	files        map[string][sha256.Size]byte // what was read, to see whether it has changed
-	folders      []string                     // where a change may happen
+	certificates  []*x509.Certificate
+	keys          []crypto.Signer
+	intermediates []*x509.Certificate          // of a file of their own
+	files         map[string][sha256.Size]byte // what was read, to see whether it has changed
+	folders       []string                     // where a change may happen
 }
 
 const (
@@ -37,6 +38,17 @@ const (
 // read reads the files of an entry. Its material holds the files even if they are no use, so that a change is seen.
 func read(f config.CertificateFile, log *slog.Logger) (*material, error) {
 	m := &material{files: map[string][sha256.Size]byte{}}
+	if f.Intermediates != "" {
+		extra := &material{files: m.files}
+		data, err := extra.file(f.Intermediates)
+		if err == nil {
+			err = extra.pem(f.Intermediates, data, log)
+		}
+		if m.folders = extra.folders; err != nil {
+			return m, fmt.Errorf("the intermediates: %w", err)
+		}
+		m.intermediates = extra.certificates
+	}
 	switch {
 	case f.Directory != "":
 		return m, m.directory(f.Directory, maxDepth, log)
@@ -196,25 +208,34 @@ func warnMode(name string, log *slog.Logger) {
 
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// pairs puts each key together with the newest certificate that is made for it, and with the chain that leads up from there.
-func (m *material) pairs(intermediates []*x509.Certificate) ([]*tls.Certificate, error) {
+// pairs puts each certificate together with the key that it is made for, and with the chain that leads up from there. Of several for
+// the same key and names the newest counts.
+func (m *material) pairs() ([]*tls.Certificate, error) {
 	var out []*tls.Certificate
-	pool := append(slices.Clone(m.certificates), intermediates...)
-	for _, key := range m.keys {
-		var leaf *x509.Certificate
-		for _, c := range m.certificates {
-			if p, ok := key.Public().(publicKey); ok && p.Equal(c.PublicKey) && (leaf == nil || c.NotBefore.After(leaf.NotBefore)) {
-				leaf = c
-			}
-		}
-		if leaf == nil {
+	pool := append(slices.Clone(m.certificates), m.intermediates...)
+	newest := map[string]*tls.Certificate{}
+	for _, leaf := range m.certificates {
+		i := slices.IndexFunc(m.keys, func(key crypto.Signer) bool {
+			p, ok := key.Public().(publicKey)
+			return ok && p.Equal(leaf.PublicKey)
+		})
+		if i < 0 {
 			continue
 		}
-		pair := &tls.Certificate{PrivateKey: key, Leaf: leaf}
+		id := fmt.Sprint(i, leaf.DNSNames, leaf.IPAddresses)
+		pair := newest[id]
+		switch {
+		case pair == nil:
+			pair = &tls.Certificate{}
+			newest[id] = pair
+			out = append(out, pair)
+		case !leaf.NotBefore.After(pair.Leaf.NotBefore):
+			continue
+		}
+		*pair = tls.Certificate{PrivateKey: m.keys[i], Leaf: leaf}
 		for _, c := range chain(leaf, pool) {
 			pair.Certificate = append(pair.Certificate, c.Raw)
 		}
-		out = append(out, pair)
 	}
 	if len(out) == 0 && len(m.keys) > 0 && len(m.certificates) > 0 {
 		return nil, errors.New("key and certificate do not belong together: none of the certificates is made for the private key")
@@ -238,30 +259,18 @@ func chain(leaf *x509.Certificate, pool []*x509.Certificate) []*x509.Certificate
 	return out
 }
 
-// load reads one entry. What cannot be used is an error; what is merely unwise is warned about.
-func load(f config.CertificateFile, log *slog.Logger) ([]*tls.Certificate, *material, error) {
-	m, err := read(f, log)
-	name := entryName(f)
+// load makes pairs of what an entry holds. What cannot be used is an error; what is merely unwise is warned about.
+func load(e *entry, log *slog.Logger) ([]*tls.Certificate, *material, error) {
+	name := e.name
+	m, err := e.read(log)
 	if err != nil {
 		return nil, m, fmt.Errorf("loading the certificate %s: %w", name, err)
 	}
-	var intermediates []*x509.Certificate
-	if f.Intermediates != "" {
-		extra := &material{files: m.files}
-		data, err := extra.file(f.Intermediates)
-		if err == nil {
-			err = extra.pem(f.Intermediates, data, log)
-		}
-		if err != nil {
-			return nil, m, fmt.Errorf("loading the intermediates %s: %w", f.Intermediates, err)
-		}
-		intermediates = extra.certificates
-	}
-	pairs, err := m.pairs(intermediates)
+	pairs, err := m.pairs()
 	if err != nil {
 		return nil, m, fmt.Errorf("loading the certificate %s: %w", name, err)
 	}
-	if len(pairs) == 0 {
+	if len(pairs) == 0 && len(m.folders) > 0 {
 		log.Warn("no certificate with its key was found", "directory", name)
 	}
 	for _, pair := range pairs {
@@ -277,8 +286,4 @@ func load(f config.CertificateFile, log *slog.Logger) ([]*tls.Certificate, *mate
 		}
 	}
 	return pairs, m, nil
-}
-
-func entryName(f config.CertificateFile) string {
-	return f.Cert + f.PKCS12 + f.Directory // one of them
 }

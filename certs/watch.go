@@ -22,9 +22,10 @@ type Files struct {
 	index   atomic.Pointer[fileIndex]
 }
 
-// entry is one of the configuration's.
+// entry is one of the configuration's, or what has been imported into the storage.
 type entry struct {
-	file  config.CertificateFile
+	name  string
+	read  func(*slog.Logger) (*material, error)
 	pairs []*tls.Certificate
 	seen  *material
 	wrong string // what was last said of a change that could not be used
@@ -40,11 +41,15 @@ type fileIndex struct {
 func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) {
 	f := &Files{log: log}
 	for _, file := range files {
-		pairs, seen, err := load(file, log)
-		if err != nil {
+		e := &entry{
+			name: file.Cert + file.PKCS12 + file.Directory, // one of them
+			read: func(log *slog.Logger) (*material, error) { return read(file, log) },
+		}
+		var err error
+		if e.pairs, e.seen, err = load(e, log); err != nil {
 			return nil, err
 		}
-		f.entries = append(f.entries, &entry{file: file, pairs: pairs, seen: seen})
+		f.entries = append(f.entries, e)
 	}
 	f.publish()
 	return f, nil
@@ -68,6 +73,14 @@ func (f *Files) publish() {
 		}
 	}
 	f.index.Store(x)
+}
+
+// Pairs are all that the files hold now.
+func (f *Files) Pairs() (all []*tls.Certificate) {
+	for _, e := range f.entries {
+		all = append(all, e.pairs...)
+	}
+	return all
 }
 
 const (
@@ -140,24 +153,24 @@ func (f *Files) reread() {
 	changed := false
 	for _, e := range f.entries {
 		quiet := slog.New(slog.DiscardHandler)
-		if now, err := read(e.file, quiet); err == nil && maps.Equal(now.files, e.seen.files) {
+		if now, err := e.read(quiet); err == nil && maps.Equal(now.files, e.seen.files) {
 			e.wrong = ""
 			continue
 		}
-		pairs, seen, err := load(e.file, f.log)
-		if err == nil && len(pairs) == 0 && len(e.pairs) > 0 {
+		pairs, seen, err := load(e, f.log)
+		if err == nil && len(pairs) == 0 && len(e.pairs) > 0 && len(seen.folders) > 0 {
 			err = errNothingLeft
 		}
 		if err != nil {
 			if e.wrong != err.Error() {
 				e.wrong = err.Error()
-				f.log.Error("a changed certificate cannot be used; the one before is served on", "file", entryName(e.file), "error", err)
+				f.log.Error("a changed certificate cannot be used; the one before is served on", "file", e.name, "error", err)
 			}
 			continue
 		}
 		e.pairs, e.seen, e.wrong, changed = pairs, seen, "", true
 		for _, pair := range pairs {
-			f.log.Info("certificate loaded", "file", entryName(e.file), "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
+			f.log.Info("certificate loaded", "file", e.name, "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
 		}
 	}
 	if changed {

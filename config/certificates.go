@@ -17,6 +17,9 @@ var directories = map[string]struct{ production, staging string }{
 	"google":              {"https://dv.acme-v02.api.pki.goog/directory", "https://dv.acme-v02.test-api.pki.goog/directory"},
 }
 
+// KeyTypes are those of certificates; p256 is the default.
+var KeyTypes = []string{"p256", "p384", "rsa2048", "rsa4096"}
+
 // DNSProviders are the providers of dns-01 that are built in, by lego's names for them.
 var DNSProviders = []string{
 	"acmedns", "azuredns", "cloudflare", "desec", "digitalocean", "dnsupdate", "duckdns", "exec", "gandiv5", "gcloud",
@@ -102,7 +105,7 @@ func (v *validator) certificates(c *Config) {
 		v.fail("certificates.key_types", "at least one is needed")
 	}
 	for i, kind := range c.Certificates.KeyTypes {
-		v.oneOf(fmt.Sprintf("certificates.key_types[%d]", i), kind, "p256", "p384", "rsa2048", "rsa4096")
+		v.oneOf(fmt.Sprintf("certificates.key_types[%d]", i), kind, KeyTypes...)
 	}
 	if r := c.Certificates.RenewRatio; r < 0.02 || r > 0.9 {
 		v.fail("certificates.renew_ratio", "%v must be a part of the lifetime between 0.02 and 0.9", r)

@@ -43,7 +43,19 @@ type padlock struct {
 	storage   string // of the local CA
 	pid       int
 	stderr    *log
+	end       func(os.Signal) error // once; later calls do nothing
 }
+
+// stop ends it as a service manager would, and expects that it ends well.
+func (p *padlock) stop(t *testing.T) {
+	t.Helper()
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Errorf("padlock ended with %v:\n%s", err, p.stderr.wait(t))
+	}
+}
+
+// kill ends it without a chance to do anything.
+func (p *padlock) kill() { _ = p.end(syscall.SIGKILL) }
 
 // log collects what the program writes, and can be waited on.
 type log struct {
@@ -139,14 +151,17 @@ func (p *padlock) run(t *testing.T, c *exec.Cmd) {
 			p.url = "https://" + strings.Fields(rest)[0]
 		}
 	}
-	t.Cleanup(func() {
-		c.Process.Signal(syscall.SIGTERM)
-		for lines.Scan() { // the pipe is drained before Wait closes it
-		}
-		if err := c.Wait(); err != nil {
-			t.Errorf("padlock ended with %v:\n%s", err, p.stderr.wait(t))
-		}
-	})
+	var once sync.Once
+	p.end = func(signal os.Signal) (err error) {
+		once.Do(func() {
+			_ = c.Process.Signal(signal)
+			for lines.Scan() { // the pipe is drained before Wait closes it
+			}
+			err = c.Wait()
+		})
+		return err
+	}
+	t.Cleanup(func() { p.stop(t) })
 	if p.url == "" {
 		t.Fatalf("no URL was printed:\n%s", p.stderr.wait(t))
 	}

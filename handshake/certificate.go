@@ -35,6 +35,16 @@ func (d *describer) describe(c *tls.Certificate) *Certificate {
 	return described
 }
 
+// DescribeCertificate says what is to be known of a chain, leaf first, and what problems the name and the day make. It is nil when the leaf
+// does not parse. The name may be empty.
+func DescribeCertificate(chain [][]byte, name string, now time.Time) *Certificate {
+	c := describe(chain)
+	if c == nil {
+		return nil
+	}
+	return c.against(name, now)
+}
+
 // describe parses a chain, leaf first; nil when its leaf does not parse.
 func describe(chain [][]byte) *Certificate {
 	if len(chain) == 0 {
@@ -71,6 +81,9 @@ func describeLeaf(leaf *x509.Certificate) *Certificate {
 	}
 	for _, ip := range leaf.IPAddresses {
 		c.Names = append(c.Names, ip.String())
+	}
+	if c.Issuer == "" && len(leaf.Issuer.Organization) > 0 {
+		c.Issuer = Escape(leaf.Issuer.Organization[0])
 	}
 	if c.Subject == "" && len(c.Names) > 0 {
 		c.Subject = c.Names[0]

@@ -21,7 +21,6 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"padlock/certs/storage"
-	"padlock/config"
 )
 
 // Autocert orders with golang.org/x/crypto/acme/autocert, which renews by itself at a third of the lifetime.
@@ -48,7 +47,7 @@ func NewAutocert(o Options) (*Autocert, error) {
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 		client.HTTPClient = &http.Client{Transport: transport}
 	}
-	a := &Autocert{o: o, cache: &autocertCache{store: o.Store, prefix: "autocert/" + place(directory) + "/", held: map[string]*time.Timer{}}}
+	a := &Autocert{o: o, cache: &autocertCache{store: o.Store, prefix: autocertArea + place(directory) + "/", held: map[string]*time.Timer{}}}
 	a.manager = &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Cache: a.cache, Client: client, Email: o.Config.Email,
 		HostPolicy: func(context.Context, string) error { return nil }, // who calls Ensure has decided
@@ -112,13 +111,19 @@ func (a *Autocert) Load(ctx context.Context, name string) (*Held, error) {
 }
 
 func (a *Autocert) hold(pair *tls.Certificate) *Held {
-	renewal := pair.Leaf.NotAfter.Add(-pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore) / 3)
-	p := &Pair{Certificate: pair, Kind: config.Default().Certificates.KeyTypes[0], Issuer: place(a.manager.Client.DirectoryURL), Renewal: renewal}
+	p := &Pair{Certificate: pair, Kind: "p256", Issuer: place(a.manager.Client.DirectoryURL), Renewal: autocertRenewal(pair.Leaf)}
 	due := time.Now().Add(lookAgain)
 	if lifetime := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); lifetime < time.Hour {
 		due = time.Now().Add(lifetime / 30)
 	}
 	return &Held{Pairs: []*Pair{p}, Due: due}
+}
+
+const autocertArea = "autocert/"
+
+// autocertRenewal is autocert's own rule.
+func autocertRenewal(leaf *x509.Certificate) time.Time {
+	return leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3)
 }
 
 var errAutocertRenews = errors.New("client autocert renews and forgets by itself; client certmagic can")

@@ -29,6 +29,7 @@ import (
 	"padlock/certs/acme/dns"
 	"padlock/certs/storage"
 	"padlock/config"
+	"padlock/handshake"
 )
 
 // Options of New. Config must have been validated.
@@ -347,8 +348,12 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 				return err
 			}
 			found = true
-			if err := issuer.(certmagic.Revoker).Revoke(ctx, resource, reason); err != nil {
-				return fmt.Errorf("revoking the certificate of %s: %w", name, Translate(name, err))
+			err = issuer.(certmagic.PreChecker).PreCheck(ctx, []string{name}, false) // which settles the account that is used
+			if err == nil {
+				err = issuer.(certmagic.Revoker).Revoke(ctx, resource, reason)
+			}
+			if err != nil {
+				return fmt.Errorf("revoking the certificate of %s: %s", name, handshake.Escape(err.Error()))
 			}
 			if err := v.setAside(ctx, issuer.IssuerKey(), name, "revoked"); err != nil {
 				return err

@@ -47,6 +47,9 @@ func (o *order) stage(stage string, attrs ...any) {
 
 // validated tells that a CA has come to this node for the answer to a challenge, whichever node has offered it.
 func validated(log *slog.Logger, challenge, host, remote string) {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
 	log.Info("certificate order", "name", handshake.Escape(host), "stage", stageValidation, "challenge", challenge, "remote", remote)
 }
 

@@ -20,12 +20,16 @@ import (
 // its lifetime is left, and by then in any case when a twentieth is left. Names are spread a little, so that what was issued
 // together is not renewed together.
 func (c *Client) renewal(name string, p *Pair) time.Time {
+	return renewal(name, p, c.o.Config.RenewRatio)
+}
+
+func renewal(name string, p *Pair, ratio float64) time.Time {
 	lifetime := p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)
 	latest := p.Leaf.NotAfter.Add(-lifetime / 20)
 	if selected := p.ari.SelectedTime; !selected.IsZero() {
 		return earliest(latest, selected)
 	}
-	window := time.Duration(float64(lifetime) * c.o.Config.RenewRatio)
+	window := time.Duration(float64(lifetime) * ratio)
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, name)
 	spread := time.Duration(float64(window) / 10 * float64(h.Sum32()) / (1 << 32))
@@ -95,6 +99,9 @@ func (c *Client) keepRenewalInfo(ctx context.Context, name string, p *Pair) erro
 	b, err := v.bundle(ctx, p.Issuer, name)
 	if err != nil {
 		return err
+	}
+	if dir := certmagic.StorageKeys.CertsSitePrefix(p.Issuer, name); v.backend.Exists(ctx, v.place(dir)+journal) {
+		v.spread(ctx, dir, b)
 	}
 	if current, err := b.open(name); err != nil || !current.Leaf.Equal(p.Leaf) {
 		return err

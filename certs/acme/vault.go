@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"path"
 	"strings"
@@ -29,7 +28,6 @@ import (
 type vault struct {
 	backend
 	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
-	log  *slog.Logger
 
 	mu     sync.Mutex
 	staged map[string]*bundle // by directory
@@ -50,12 +48,10 @@ const (
 	asideFolder = "set-aside/"
 )
 
-func (c *Client) vault(kind string) *vault {
-	v := &vault{backend: c.o.Store, area: area, log: c.log, staged: map[string]*bundle{}}
-	if kind != "p256" {
-		v.area = "certificates-" + kind + "/"
-	}
-	return v
+func (c *Client) vault(kind string) *vault { return newVault(c.o.Store, kind) }
+
+func newVault(store storage.Store, kind string) *vault {
+	return &vault{backend: store, area: areaOf(kind), staged: map[string]*bundle{}}
 }
 
 // place is a key's own in the store.
@@ -134,7 +130,7 @@ func lockOf(name string) string {
 	return "issue_cert_" + strings.ReplaceAll(name, "wildcard_", "*")
 }
 
-// spread ends a journal. What fails is left for the next who reads it.
+// spread ends a journal, under the lock of the name. What fails is left: the journal counts until the next is written.
 func (v *vault) spread(ctx context.Context, dir string, b *bundle) {
 	base := v.place(dir) + "/" + path.Base(dir)
 	err := errors.Join(v.backend.Store(ctx, base+".key", []byte(b.Key)), v.backend.Store(ctx, base+".crt", []byte(b.Certificate)), v.backend.Store(ctx, base+".json", b.Metadata))
@@ -219,7 +215,6 @@ func (v *vault) bundle(ctx context.Context, issuer, name string) (*bundle, error
 		return nil, err
 	}
 	if b != nil {
-		v.spread(ctx, dir, b)
 		return b, nil
 	}
 	b, missing := &bundle{}, 0

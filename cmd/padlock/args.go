@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -9,12 +10,18 @@ import (
 // flagsFirst moves the command to the front and flags before arguments, because cli looks for the command first,
 // and for flags only until the first argument. What follows -- stays where it is.
 func flagsFirst(app *cli.App, args []string) []string {
-	command, flags := []string{}, app.Flags
-	if i := firstArgument(app.Flags, args); i < len(args) {
-		if c := app.Command(args[i]); c != nil {
-			command, flags = []string{args[i]}, c.Flags
-			args = append(args[:i:i], args[i+1:]...)
+	command, flags, commands := []string{}, app.Flags, app.Commands
+	for {
+		i := firstArgument(flags, args)
+		if i == len(args) {
+			break
 		}
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
+		if at < 0 {
+			break
+		}
+		command, flags = append(command, args[i]), commands[at].Flags
+		args, commands = append(args[:i:i], args[i+1:]...), commands[at].Subcommands
 	}
 	var front, rest []string
 	for i := 0; i < len(args); i++ {

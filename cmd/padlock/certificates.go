@@ -65,10 +65,17 @@ func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
 func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
 	c := &k.cfg.Certificates
 	managed := len(k.names) > 0 || c.OnDemand != nil
-	if managed || storage.IsRemote(k.cfg.Storage) {
-		if err := k.openStore(ctx); err != nil {
+	if err := k.openStore(ctx); err != nil {
+		if managed || storage.IsRemote(k.cfg.Storage) {
 			return err
 		}
+		k.log.Warn("the storage cannot be used; the local CA does without", "error", err)
+	}
+	if k.store != nil {
+		k.files.AddImported(ctx, k.store)
+		listed := certs.New(certs.Options{Files: k.files})
+		k.names = slices.DeleteFunc(k.names, listed.Listed)
+		managed = len(k.names) > 0 || c.OnDemand != nil
 	}
 	if managed {
 		if err := k.openClient(address(http), address(https)); err != nil {

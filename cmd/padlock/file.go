@@ -46,7 +46,11 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 	if c.NArg() > 0 {
 		return nil, usageError{fmt.Errorf("unexpected argument %q: the file goes to --config", c.Args().First())}
 	}
-	cfg, err := config.Load(c.String("config"), p.stdin)
+	return p.loadFile(c.String("config"))
+}
+
+func (p *program) loadFile(file string) (*config.Config, error) {
+	cfg, err := config.Load(file, p.stdin)
 	var wrong config.Errors
 	switch {
 	case errors.As(err, &wrong):

@@ -14,20 +14,14 @@ import (
 )
 
 func quickFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` to accept HTTPS on (default: port 443, or 8443 where that is taken or not allowed)", EnvVars: []string{"PADLOCK_LISTEN"}},
 		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
 		storageFlag(),
-		&cli.StringFlag{Name: "storage-key", Usage: "`KEY` that private keys in the storage are encrypted with: 32 bytes in base64, or file:PATH", EnvVars: []string{"PADLOCK_STORAGE_KEY"}},
+		storageKeyFlag(),
 		organizationFlag(),
 		&cli.StringFlag{Name: "cert", Usage: "`FILE` with a certificate and its chain in PEM, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
-		&cli.StringFlag{Name: "email", Usage: "`ADDRESS` that the CA may write to about certificates of public names", EnvVars: []string{"PADLOCK_EMAIL"}},
-		&cli.BoolFlag{Name: "staging", Usage: "use the CA's test CA first: browsers do not trust it, and its limits are generous", EnvVars: []string{"PADLOCK_STAGING"}},
-		&cli.StringFlag{Name: "acme", Usage: "`URL` of another CA's ACME directory (default: Let's Encrypt)", EnvVars: []string{"PADLOCK_ACME"}},
-		&cli.StringFlag{Name: "acme-root", Usage: "`FILE` with the root in PEM that the directory's own certificate is verified against", EnvVars: []string{"PADLOCK_ACME_ROOT"}},
-		&cli.StringFlag{Name: "acme-client", Value: "certmagic", Usage: "ACME client: certmagic or autocert", EnvVars: []string{"PADLOCK_ACME_CLIENT"}},
-		&cli.StringFlag{Name: "dns", Usage: "DNS `PROVIDER` for dns-01, which wildcards need; its settings are the variables that lego documents", EnvVars: []string{"PADLOCK_DNS"}},
 		&cli.StringFlag{Name: "handshakes", Value: "all", Usage: "which handshakes to tell: all, failures or off", EnvVars: []string{"PADLOCK_HANDSHAKES"}},
 		&cli.StringFlag{Name: "handshake-format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_HANDSHAKE_FORMAT"}},
 		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
@@ -35,7 +29,7 @@ func quickFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
 		adminFlag("`ADDR` of the admin endpoint: a loopback address, unix:PATH or off (default: a socket in the storage directory)"),
 		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
-	}
+	}, acmeFlags()...)
 }
 
 func adminFlag(usage string) cli.Flag {
@@ -44,6 +38,10 @@ func adminFlag(usage string) cli.Flag {
 
 func storageFlag() cli.Flag {
 	return &cli.StringFlag{Name: "storage", Usage: "`PLACE` of certificates and the local CA: a directory, redis://… or postgres://… (default: padlock in the user's data directory)", EnvVars: []string{"PADLOCK_STORAGE"}}
+}
+
+func storageKeyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "storage-key", Usage: "`KEY` that private keys in the storage are encrypted with: 32 bytes in base64, or file:PATH", EnvVars: []string{"PADLOCK_STORAGE_KEY"}}
 }
 
 func organizationFlag() cli.Flag {
@@ -167,10 +165,14 @@ func namingFlags(err error) error {
 			path = strings.TrimRight(path, "[]0123456789")
 		}
 		if flag, ok := flags[path]; ok {
-			named[i].Path = fmt.Sprintf("--%s (PADLOCK_%s)", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
+			named[i].Path = flagName(flag)
 		}
 	}
 	return named
+}
+
+func flagName(flag string) string {
+	return fmt.Sprintf("--%s (PADLOCK_%s)", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
 }
 
 // badTarget suggests the command that may have been meant.

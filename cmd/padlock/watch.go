@@ -40,7 +40,10 @@ func (p *program) watch(c *cli.Context) error {
 	if terminal(p.stdout) {
 		query.Set("colour", "1")
 	}
-	response, err := adminGet(c, "/handshakes?"+query.Encode())
+	cfg := config.Default()
+	applyStorage(c, cfg)
+	cfg.Admin = c.String("admin")
+	response, err := adminGet(c.Context, cfg, "/handshakes?"+query.Encode())
 	if err != nil {
 		return err
 	}
@@ -60,16 +63,13 @@ func (p *program) watch(c *cli.Context) error {
 }
 
 // adminGet asks the running padlock.
-func adminGet(c *cli.Context, path string) (*http.Response, error) {
-	cfg := config.Default()
-	applyStorage(c, cfg)
-	cfg.Admin = c.String("admin")
+func adminGet(ctx context.Context, cfg *config.Config, path string) (*http.Response, error) {
 	network, address := cfg.AdminAddress()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
 	}}}
-	request, err := http.NewRequestWithContext(c.Context, http.MethodGet, "http://localhost"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,13 +29,31 @@ type Service struct {
 	command func() *exec.Cmd
 	alive   func() bool
 	running *exec.Cmd
-	output  *bytes.Buffer
+	output  *output
+}
+
+// output is what a service writes while others read it.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // Start starts the server and waits until it answers.
 func (s *Service) Start() {
 	s.t.Helper()
-	s.output = &bytes.Buffer{}
+	s.output = &output{}
 	s.running = s.command()
 	s.running.Stdout, s.running.Stderr = s.output, s.output
 	if err := s.running.Start(); err != nil {

@@ -1,0 +1,159 @@
+package certs
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"time"
+
+	"padlock/certs/storage"
+	"padlock/config"
+)
+
+// imported begins the keys of certificates that were put into the storage by hand, for every node: each value is a key with its
+// chain, in PEM.
+const imported = "imported"
+
+// storeTimeout bounds how long the storage may keep a look at imported certificates waiting.
+const storeTimeout = 10 * time.Second
+
+// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later.
+func (f *Files) AddImported(ctx context.Context, store storage.Store) {
+	e := &entry{name: "imported into " + store.String()}
+	e.read = func(log *slog.Logger) (*material, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		return readImported(ctx, store, log)
+	}
+	var err error
+	if e.pairs, e.seen, err = load(e, f.log); err != nil {
+		f.log.Warn("imported certificates cannot be read", "error", err)
+		e.wrong = err.Error()
+	}
+	f.entries = append(f.entries, e)
+	f.publish()
+}
+
+// readImported leaves out what is damaged: one bad value must not take the others away.
+func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*material, error) {
+	m := &material{files: map[string][sha256.Size]byte{}}
+	keys, err := store.List(ctx, imported, true)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
+	for _, key := range keys {
+		data, err := store.Load(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return m, err
+		}
+		m.files[key] = sha256.Sum256(data)
+		if storage.Sealed(data) {
+			err = storage.ErrSealed
+		} else {
+			err = m.pem("", data, log)
+		}
+		if err != nil {
+			log.Warn("an imported certificate cannot be used", "key", key, "error", err)
+		}
+	}
+	return m, nil
+}
+
+// Import puts the pairs of a file into a storage, from where every node serves them within moments. The first name of each is where
+// it is kept, beside pairs of other key types; a pair that was there is replaced.
+func Import(ctx context.Context, store storage.Store, file config.CertificateFile, log *slog.Logger) ([]*tls.Certificate, error) {
+	pairs, _, err := load(&entry{
+		name: file.Cert + file.PKCS12 + file.Directory,
+		read: func(log *slog.Logger) (*material, error) { return read(file, log) },
+	}, log)
+	if err != nil {
+		return nil, err
+	}
+	if len(pairs) == 0 {
+		return nil, errNothingLeft
+	}
+	for _, pair := range pairs {
+		name := firstName(pair.Leaf)
+		if name == "" {
+			return nil, errors.New("the certificate names no host, so that no browser would accept it")
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		_ = pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: der}) // a Buffer takes all
+		for _, der := range pair.Certificate {
+			_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+		}
+		if err := store.Store(ctx, importedKey(name, pair.Leaf), b.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	return pairs, nil
+}
+
+func firstName(leaf *x509.Certificate) string {
+	switch {
+	case len(leaf.DNSNames) > 0:
+		return strings.ToLower(leaf.DNSNames[0])
+	case len(leaf.IPAddresses) > 0:
+		return leaf.IPAddresses[0].String()
+	}
+	return ""
+}
+
+func importedKey(name string, leaf *x509.Certificate) string {
+	kind := "ecdsa"
+	if _, ok := leaf.PublicKey.(*rsa.PublicKey); ok {
+		kind = "rsa"
+	}
+	return fmt.Sprintf("%s/%s-%s.pem", imported, strings.NewReplacer("*", "wildcard_", ":", "-", "/", "_", "\\", "_").Replace(name), kind)
+}
+
+// Imported is one pair in the storage.
+type Imported struct {
+	Key  string // where it is kept
+	Pair *tls.Certificate
+}
+
+// ListImported lists what has been imported. What is damaged is in its errors, beside the rest.
+func ListImported(ctx context.Context, store storage.Store) ([]Imported, error) {
+	keys, err := store.List(ctx, imported, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []Imported
+	var errs []error
+	for _, key := range keys {
+		data, err := store.Load(ctx, key)
+		if err == nil && storage.Sealed(data) {
+			err = storage.ErrSealed
+		}
+		var pair tls.Certificate
+		if err == nil {
+			pair, err = tls.X509KeyPair(data, data)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+			continue
+		}
+		all = append(all, Imported{key, &pair})
+	}
+	return all, errors.Join(errs...)
+}
