@@ -38,8 +38,9 @@ type Manager struct {
 	log    *slog.Logger
 	names  sync.Map // canonical name → *managed
 	demand *demand  // nil: only the names that were given
+	advise func(ctx context.Context, name string) []string
 
-	looking sync.WaitGroup // first looks at names on demand
+	looking sync.WaitGroup // first looks at names on demand, and advice
 }
 
 // managed is one name.
@@ -58,14 +59,23 @@ type managed struct {
 	err     error
 }
 
+// ManagerOptions of NewManager.
+type ManagerOptions struct {
+	Names    []string // canonical
+	OnDemand *config.OnDemand
+	// Advise says what would keep a CA from validating a name. It is asked beside the first order; nil: never.
+	Advise func(ctx context.Context, name string) []string
+	Log    *slog.Logger
+}
+
 // NewManager manages names from Run on.
-func NewManager(client Client, names []string, onDemand *config.OnDemand, log *slog.Logger) *Manager {
-	m := &Manager{client: client, log: log}
-	for _, name := range names {
+func NewManager(client Client, o ManagerOptions) *Manager {
+	m := &Manager{client: client, log: o.Log, advise: o.Advise}
+	for _, name := range o.Names {
 		m.names.Store(name, &managed{name: name})
 	}
-	if onDemand != nil {
-		m.demand = newDemand(*onDemand)
+	if o.OnDemand != nil {
+		m.demand = newDemand(*o.OnDemand)
 	}
 	return m
 }
@@ -135,6 +145,9 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 		return
 	}
 	before := n.held.Load()
+	if before == nil && m.advise != nil && !n.onDemand && n.first() {
+		m.looking.Go(func() { m.advance(ctx, n.name) })
+	}
 	held, err := m.client.Ensure(ctx, n.name, before)
 	if ctx.Err() != nil {
 		return
@@ -154,6 +167,25 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 	n.failed, n.err = n.failed+1, err
 	n.due = time.Now().Add(pause(n.failed, err))
 	m.tell(n, held)
+}
+
+// first reports whether nothing has been tried yet.
+func (n *managed) first() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.failed == 0
+}
+
+// advance tells what is likely to go wrong, beside an order that is not kept waiting for it.
+func (m *Manager) advance(ctx context.Context, name string) {
+	if _, err := m.client.Load(ctx, name); !IsMissing(err) {
+		return
+	}
+	for _, advice := range m.advise(ctx, name) {
+		if ctx.Err() == nil {
+			m.log.Warn("the CA may not be able to validate this name", "name", name, "advice", advice)
+		}
+	}
 }
 
 // Pauses between tries. What is wrong here or on the way may be mended at any moment, and costs nobody anything; what the CA has

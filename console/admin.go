@@ -25,6 +25,8 @@ type Admin struct {
 type Certificates interface {
 	// JSON is a list of objects, one for each certificate.
 	JSON() ([]byte, error)
+	// Metrics writes gauges in the text format of Prometheus.
+	Metrics(w io.Writer)
 	// Troubles are the names whose certificate has expired, or is about to while renewals fail.
 	Troubles() []string
 }
@@ -40,6 +42,7 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.HandleFunc("GET /certificates", a.list)
+	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /handshakes", a.handshakes)
 	server := &http.Server{
 		Handler: a.guarded(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
@@ -76,6 +79,13 @@ func (a *Admin) list(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(data)
+}
+
+func (a *Admin) metrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	if a.certificates != nil {
+		a.certificates.Metrics(w)
+	}
 }
 
 func (a *Admin) guarded(next http.Handler) http.Handler {

@@ -21,6 +21,9 @@ import (
 // acmeFile writes a configuration that gets certificates from a CA on the ports that it validates. More is YAML below certificates.
 func acmeFile(t *testing.T, ca *servicetest.CA, storage, more string, hosts ...string) string {
 	t.Helper()
+	if !strings.Contains(more, "dns:") {
+		more += fmt.Sprintf("\ndns: {resolvers: [%q]}", ca.DNS)
+	}
 	text := fmt.Sprintf(`
 listen: {https: ["127.0.0.1:%d"], http: ["127.0.0.1:%d"]}
 storage: %s

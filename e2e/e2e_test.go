@@ -75,7 +75,7 @@ func (l *log) Write(p []byte) (int, error) {
 // wait returns the text as soon as it holds every word.
 func (l *log) wait(t *testing.T, words ...string) string {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(90 * time.Second)
 	for {
 		l.mu.Lock()
 		text, more := l.text.String(), l.more

@@ -78,7 +78,6 @@ type Client struct {
 
 // slot has all that one order at a time needs.
 type slot struct {
-	names   map[string]string // issuers by directory
 	order   *order
 	configs map[variant]*certmagic.Config
 }
@@ -127,7 +126,7 @@ func New(o Options) (*Client, error) {
 func (c *Client) Close() { c.cache.Stop() }
 
 func (c *Client) newSlot() *slot {
-	s := &slot{names: c.issuerNames(), configs: map[variant]*certmagic.Config{}}
+	s := &slot{configs: map[variant]*certmagic.Config{}}
 	for _, kind := range c.o.Config.KeyTypes {
 		for _, address := range []bool{false, true} {
 			v := variant{kind, address}
@@ -137,10 +136,9 @@ func (c *Client) newSlot() *slot {
 	return s
 }
 
-func (c *Client) issuerNames() map[string]string {
-	names := map[string]string{}
+func (c *Client) issuerNames() (names []string) {
 	for _, issuer := range c.o.Config.Issuers {
-		names[issuer.URL(c.o.Config.Staging)] = issuer.String()
+		names = append(names, issuer.String())
 	}
 	return names
 }
@@ -289,7 +287,25 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 	if err != nil {
 		return pair, err
 	}
-	return c.refresh(ctx, name, fresh), nil
+	fresh = c.refresh(ctx, name, fresh)
+	return fresh, c.current(name, fresh)
+}
+
+// skew is how far CAs and their clients may be apart, as CAs date certificates back for them.
+const skew = 5 * time.Minute
+
+// current refuses to go on ordering when a new certificate seems to be from another time: it is served, and the clock looked at.
+func (c *Client) current(name string, p *Pair) error {
+	now := time.Now()
+	if now.Before(p.Renewal) && !p.Leaf.NotBefore.After(now.Add(skew)) {
+		return nil
+	}
+	return &Error{
+		Name: name, Refused: true,
+		Cause: fmt.Sprintf("a new certificate is valid from %s to %s, and this machine's clock says %s",
+			p.Leaf.NotBefore.UTC().Format(time.RFC3339), p.Leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)),
+		Remedy: "set this machine's clock (timedatectl, NTP); the certificate is served meanwhile",
+	}
 }
 
 // order gets a certificate from the first issuer that gives one, under the lock of its name: of several nodes one orders,
@@ -305,7 +321,7 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair, fo
 	if err := c.mendAccounts(ctx); err != nil {
 		return fmt.Errorf("certificate for %s: %w", name, err)
 	}
-	s.order = &order{log: c.log, name: name, begin: time.Now(), replace: replace, vault: c.vault(kind)}
+	s.order = &order{log: c.log, name: name, issuers: c.issuerNames(), begin: time.Now(), replace: replace, vault: c.vault(kind)}
 	cfg := s.configs[variant{kind, certmagic.SubjectIsIP(name)}]
 	var err error
 	if replace == nil {

@@ -22,8 +22,8 @@ type order struct {
 	replace *Pair
 	vault   *vault
 
-	mu     sync.Mutex
-	issuer string // directory of the CA that is tried
+	mu      sync.Mutex
+	issuers []string // names of the CAs that are tried, the one that is asked now first
 }
 
 // Stages of an order, after RFC 8555 section 7.1.6.
@@ -40,7 +40,7 @@ const (
 
 func (o *order) stage(stage string, attrs ...any) {
 	o.mu.Lock()
-	attrs = append([]any{"name", o.name, "stage", stage, "issuer", o.issuer, "elapsed", time.Since(o.begin).Round(time.Millisecond)}, attrs...)
+	attrs = append([]any{"name", o.name, "stage", stage, "issuer", o.issuers[0], "elapsed", time.Since(o.begin).Round(time.Millisecond)}, attrs...)
 	o.mu.Unlock()
 	o.log.Info("certificate order", attrs...)
 }
@@ -117,10 +117,6 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		return handshake.Escape(fmt.Sprint(value))
 	}
 	switch {
-	case e.Message == "waiting on internal rate limiter":
-		o.mu.Lock()
-		o.issuer = c.slot.names[field("ca")]
-		o.mu.Unlock()
 	case e.Message == "new ACME account registered":
 		o.stage(stageAccount, "detail", "registered")
 	case e.Message == "using ACME account":
@@ -140,7 +136,13 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		if err, ok := errorField(fields); ok {
 			problem = Translate(o.name, err)
 		}
-		o.log.Warn("an issuer gave no certificate", "name", o.name, "issuer", field("issuer"), "error", problem)
+		o.mu.Lock()
+		failed := o.issuers[0]
+		if len(o.issuers) > 1 {
+			o.issuers = o.issuers[1:]
+		}
+		o.mu.Unlock()
+		o.log.Warn("an issuer gave no certificate", "name", o.name, "issuer", failed, "error", problem)
 	}
 	return nil
 }

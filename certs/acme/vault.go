@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -282,6 +283,9 @@ func (b *bundle) open(name string) (*Pair, error) {
 	if err := certifies(pair.Leaf, name); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnusable, err)
 	}
+	if cutShort(b.Certificate) {
+		return nil, fmt.Errorf("%w: the chain is cut short", errUnusable)
+	}
 	p := &Pair{Certificate: &pair}
 	var metadata struct {
 		IssuerData acme.Certificate `json:"issuer_data"`
@@ -294,6 +298,18 @@ func (b *bundle) open(name string) (*Pair, error) {
 		p.ari = *ari
 	}
 	return p, nil
+}
+
+// cutShort reports whether there is more in a file than whole PEM blocks.
+func cutShort(text string) bool {
+	rest := []byte(text)
+	for {
+		block, after := pem.Decode(rest)
+		if block == nil {
+			return len(bytes.TrimSpace(rest)) > 0
+		}
+		rest = after
+	}
 }
 
 // errMetadata comes with a pair that can be served, though what certmagic keeps beside it is damaged.
@@ -389,7 +405,7 @@ func (c *Client) mendMetadata(ctx context.Context, v *vault, issuer, name string
 // mendAccounts sets aside accounts that cannot be read, which certmagic would stumble over for good. It registers another.
 func (c *Client) mendAccounts(ctx context.Context) error {
 	for _, issuer := range c.front.Issuers {
-		prefix := "acme/" + issuer.IssuerKey() + "/users"
+		prefix := "acme/" + certmagic.StorageKeys.Safe(issuer.IssuerKey()) + "/users"
 		keys, err := c.o.Store.List(ctx, prefix, true)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -81,7 +81,8 @@ func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
 		if err := k.openClient(address(http), address(https)); err != nil {
 			return err
 		}
-		k.manager = certs.NewManager(k.client, k.names, c.OnDemand, k.log)
+		adviser := acme.NewAdviser(*c, address(http), address(https))
+		k.manager = certs.NewManager(k.client, certs.ManagerOptions{Names: k.names, OnDemand: c.OnDemand, Advise: adviser.Advise, Log: k.log})
 		k.warnEphemeral()
 	}
 	k.source = certs.New(certs.Options{Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg)})

@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/certs"
+	"padlock/certs/acme"
 	"padlock/certs/localca"
 	"padlock/certs/trust"
 	"padlock/config"
@@ -94,8 +95,15 @@ func (d *doctor) port(port, instead string) {
 
 // name is advisory: behind a load balancer or NAT the addresses are rightly others.
 func (d *doctor) name(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if canonical, ok := config.CanonicalHost(name); ok && !config.IsLocal(canonical) {
+		certificates := config.Default().Certificates
+		certificates.Issuers = []config.Issuer{{Name: "letsencrypt"}}
+		for _, advice := range acme.NewAdviser(certificates, ":80", ":443").Advise(ctx, canonical) {
+			d.say(probe.Note, "CA", "%s: %s", name, advice)
+		}
+	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
 		d.say(probe.Note, "name", "%s does not resolve: %v", name, err)

@@ -44,6 +44,7 @@ type PebbleOptions struct {
 	EAB         map[string]string // key identifiers and base64url keys; accounts need one of them
 	Profile     string            // another profile, of six days
 	Responder   string            // URL of an OCSP responder
+	RSA         bool              // for IntermediateKey, which Pebble gives out in RSA only
 	Environment []string
 }
 
@@ -81,6 +82,10 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	if o.Lifetime == 0 {
 		o.Lifetime = 90 * 24 * time.Hour
 	}
+	algorithm := "ecdsa"
+	if o.RSA {
+		algorithm = "rsa"
+	}
 	profiles := map[string]any{"default": map[string]any{"description": "as asked for", "validityPeriod": int(o.Lifetime.Seconds())}}
 	if o.Profile != "" { // without one in the order, Pebble takes any
 		profiles[o.Profile] = map[string]any{"description": "six days", "validityPeriod": 518400}
@@ -88,7 +93,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	settings, _ := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": ca.management,
 		"certificate": filepath.Join(dir, "cert.pem"), "privateKey": filepath.Join(dir, "key.pem"),
-		"httpPort": ca.HTTP, "tlsPort": ca.TLS, "ocspResponderURL": o.Responder, "keyAlgorithm": "ecdsa", "profiles": profiles,
+		"httpPort": ca.HTTP, "tlsPort": ca.TLS, "ocspResponderURL": o.Responder, "keyAlgorithm": algorithm, "profiles": profiles,
 		"externalAccountBindingRequired": o.EAB != nil, "externalAccountMACKeys": o.EAB,
 		"domainBlocklist": []string{"blocked.example"}, "retryAfter": map[string]int{"authz": 1, "order": 1},
 	}})
