@@ -20,7 +20,9 @@ import (
 // demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent names.
 type demand struct {
 	config.OnDemand
-	client *http.Client
+	client  *http.Client
+	pending chan struct{} // names that are being looked at for the first time
+	loads   chan struct{} // those of them that read the storage
 
 	mu      sync.Mutex
 	denied  map[string]time.Time // until when a name is not looked at again
@@ -32,6 +34,8 @@ type demand struct {
 }
 
 const (
+	maxPending   = 1024
+	maxLoads     = 32
 	maxDenied    = 20_000
 	maxSources   = 20_000
 	denyNo       = 10 * time.Minute // the ask endpoint said no
@@ -44,7 +48,7 @@ const (
 
 func newDemand(c config.OnDemand) *demand {
 	return &demand{
-		OnDemand: c, denied: map[string]time.Time{}, sources: map[netip.Prefix]int{},
+		OnDemand: c, pending: make(chan struct{}, maxPending), loads: make(chan struct{}, maxLoads), denied: map[string]time.Time{}, sources: map[netip.Prefix]int{},
 		client: &http.Client{Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 }
@@ -54,15 +58,22 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 	if !strings.Contains(name, ".") || net.ParseIP(name) != nil || m.demand.isDenied(name) {
 		return nil
 	}
-	n := &managed{name: name, onDemand: true}
+	select {
+	case m.demand.pending <- struct{}{}:
+	default:
+		return nil // so many names at once are an attack, or the storage is slow
+	}
+	n := newManaged(name, true)
 	n.used.Store(time.Now().Unix())
 	done, _ := n.start(time.Now())
 	if other, loaded := m.names.LoadOrStore(name, n); loaded {
+		<-m.demand.pending
 		return other.(*managed)
 	}
 	source := hello.Conn.RemoteAddr().String()
 	m.looking.Go(func() {
 		defer done()
+		defer func() { <-m.demand.pending }()
 		ctx, cancel := context.WithTimeout(context.Background(), demandOrders)
 		defer cancel()
 		m.first(ctx, n, source)
@@ -72,7 +83,9 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 
 // first decides about a new name: what the storage has is served; an order needs room in the limits, and an agreement.
 func (m *Manager) first(ctx context.Context, n *managed, source string) {
+	m.demand.loads <- struct{}{}
 	held, err := m.client.Load(ctx, n.name)
+	<-m.demand.loads
 	if IsMissing(err) {
 		if err = m.demand.admit(source); err == nil {
 			err = m.demand.ask(ctx, n.name)

@@ -51,12 +51,17 @@ type managed struct {
 	used     atomic.Int64 // Unix time of the last handshake
 	touched  atomic.Bool  // since the last search for a name to forget
 
-	mu      sync.Mutex
-	due     time.Time     // of the next look
-	working chan struct{} // closed when the look that is under way has ended; nil when none is
-	begin   time.Time     // of that look
-	failed  int           // looks in a row that ended in an error
-	err     error
+	mu     sync.Mutex
+	due    time.Time     // of the next look
+	busy   bool          // a look is under way
+	begin  time.Time     // of that look
+	answer chan struct{} // closed when the look has found something to serve, or has ended; nil when none is to come
+	failed int           // looks in a row that ended in an error
+	err    error
+}
+
+func newManaged(name string, onDemand bool) *managed {
+	return &managed{name: name, onDemand: onDemand, answer: make(chan struct{}), begin: time.Now()} // handshakes wait for the first look
 }
 
 // ManagerOptions of NewManager.
@@ -72,7 +77,7 @@ type ManagerOptions struct {
 func NewManager(client Client, o ManagerOptions) *Manager {
 	m := &Manager{client: client, log: o.Log, advise: o.Advise}
 	for _, name := range o.Names {
-		m.names.Store(name, &managed{name: name})
+		m.names.Store(name, newManaged(name, false))
 	}
 	if o.OnDemand != nil {
 		m.demand = newDemand(*o.OnDemand)
@@ -89,6 +94,7 @@ const (
 func (m *Manager) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer func() { wg.Wait(); m.looking.Wait() }()
+	m.preload(ctx)
 	slots := make(chan struct{}, looks)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -121,21 +127,59 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
+// preload serves what the storage has, before anything is asked of a CA, which may keep us waiting.
+func (m *Manager) preload(ctx context.Context) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, looks)
+	m.names.Range(func(_, value any) bool {
+		n := value.(*managed)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if held, err := m.client.Load(ctx, n.name); err == nil {
+				n.serve(held)
+			}
+		})
+		return ctx.Err() == nil
+	})
+	wg.Wait()
+}
+
+// serve begins with what the storage has. An expired certificate is left for later: handshakes wait for the next, for a while.
+func (n *managed) serve(held *acme.Held) {
+	if time.Now().Before(held.Pairs[0].Leaf.NotAfter) {
+		n.held.Store(held)
+		n.answered()
+	}
+}
+
 // start claims a name that is due; done ends the claim.
 func (n *managed) start(now time.Time) (done func(), ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.working != nil || now.Before(n.due) {
+	if n.busy || now.Before(n.due) {
 		return nil, false
 	}
-	ended := make(chan struct{})
-	n.working, n.begin = ended, now
+	n.busy, n.begin = true, now
+	if n.answer == nil {
+		n.answer = make(chan struct{})
+	}
 	return func() {
 		n.mu.Lock()
-		n.working = nil
+		n.busy = false
 		n.mu.Unlock()
-		close(ended)
+		n.answered()
 	}, true
+}
+
+// answered lets the handshakes go on that wait for a look.
+func (n *managed) answered() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.answer != nil {
+		close(n.answer)
+		n.answer = nil
+	}
 }
 
 // look brings one name up to date.
@@ -145,8 +189,8 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 		return
 	}
 	before := n.held.Load()
-	if before == nil && m.advise != nil && !n.onDemand && n.first() {
-		m.looking.Go(func() { m.advance(ctx, n.name) })
+	if before == nil {
+		before = m.stored(ctx, n)
 	}
 	held, err := m.client.Ensure(ctx, n.name, before)
 	if ctx.Err() != nil {
@@ -169,23 +213,27 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 	m.tell(n, held)
 }
 
-// first reports whether nothing has been tried yet.
-func (n *managed) first() bool {
+// stored looks for what was not there at the start. Where that is still nothing, it tells what is likely to go wrong, beside an order that
+// is not kept waiting for it.
+func (m *Manager) stored(ctx context.Context, n *managed) *acme.Held {
+	held, err := m.client.Load(ctx, n.name)
+	if err == nil {
+		n.serve(held)
+		return held
+	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.failed == 0
-}
-
-// advance tells what is likely to go wrong, beside an order that is not kept waiting for it.
-func (m *Manager) advance(ctx context.Context, name string) {
-	if _, err := m.client.Load(ctx, name); !IsMissing(err) {
-		return
+	first := n.failed == 0
+	n.mu.Unlock()
+	if m.advise != nil && first && !n.onDemand && IsMissing(err) {
+		m.looking.Go(func() {
+			for _, advice := range m.advise(ctx, n.name) {
+				if ctx.Err() == nil {
+					m.log.Warn("the CA may not be able to validate this name", "name", n.name, "advice", advice)
+				}
+			}
+		})
 	}
-	for _, advice := range m.advise(ctx, name) {
-		if ctx.Err() == nil {
-			m.log.Warn("the CA may not be able to validate this name", "name", name, "advice", advice)
-		}
-	}
+	return nil
 }
 
 // Pauses between tries. What is wrong here or on the way may be mended at any moment, and costs nobody anything; what the CA has
@@ -296,18 +344,18 @@ func choose(held *acme.Held, hello *tls.ClientHelloInfo) *tls.Certificate {
 	return held.Pairs[0].Certificate
 }
 
-// await waits for the look that is under way, unless it has taken too long already.
+// await waits for the look that is under way, or the first that is to come, unless it has taken too long already.
 func (n *managed) await(ctx context.Context) *acme.Held {
 	n.mu.Lock()
-	working, late := n.working, time.Since(n.begin) > 4*patience
+	answer, late := n.answer, time.Since(n.begin) > 4*patience
 	n.mu.Unlock()
-	if working == nil || late {
+	if answer == nil || late {
 		return n.held.Load()
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case <-working:
+	case <-answer:
 	case <-timer.C:
 	case <-ctx.Done():
 	}

@@ -294,9 +294,15 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 // skew is how far CAs and their clients may be apart, as CAs date certificates back for them.
 const skew = 5 * time.Minute
 
-// current refuses to go on ordering when a new certificate seems to be from another time: it is served, and the clock looked at.
+// current refuses to go on ordering when a new certificate is no better than the one before. It is served all the same.
 func (c *Client) current(name string, p *Pair) error {
 	now := time.Now()
+	if p.Revoked {
+		return &Error{
+			Name: name, Refused: true, Cause: "the CA's OCSP responder says that a new certificate is revoked",
+			Remedy: "ask the CA, or choose another (certificates.issuers); the certificate is served meanwhile",
+		}
+	}
 	if now.Before(p.Renewal) && !p.Leaf.NotBefore.After(now.Add(skew)) {
 		return nil
 	}

@@ -123,7 +123,10 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 func (ca *CA) Output() string { return ca.output.String() }
 
 // IssuingRoot is the root of the certificates that Pebble issues, which changes with every start.
-func (ca *CA) IssuingRoot() []byte { return ca.get("https://" + ca.management + "/roots/0") }
+func (ca *CA) IssuingRoot() []byte { return ca.AlternateRoot(0) }
+
+// AlternateRoot is the root of an alternate chain, counted from 1; PEBBLE_ALTERNATE_ROOTS says how many there are.
+func (ca *CA) AlternateRoot(n int) []byte { return ca.get(fmt.Sprintf("https://%s/roots/%d", ca.management, n)) }
 
 // Manage posts to Pebble's management, or to that of the DNS server for a path that it has.
 func (ca *CA) Manage(path string, body any) {
