@@ -24,6 +24,8 @@ fuzz:
 	go test -fuzz FuzzCapture -fuzztime 60s ./handshake
 	go test -fuzz FuzzExplain -fuzztime 60s ./handshake
 	go test -fuzz FuzzParse -fuzztime 60s ./config
+	go test -fuzz FuzzFile -fuzztime 60s ./certs
+	go test -fuzz FuzzTranslate -fuzztime 60s ./certs/acme
 	go test -fuzz FuzzConversation -fuzztime 60s ./proxy/http1
 	go test -fuzz FuzzResponse -fuzztime 60s ./proxy/http1
 	go test -fuzz FuzzChunks -fuzztime 60s ./proxy/http1
