@@ -152,21 +152,10 @@ func TestCertificateByEachChallengeAndClient(t *testing.T) {
 // A wildcard comes by dns-01, here with the provider that runs a program.
 func TestWildcardByDNS(t *testing.T) {
 	ca := startCA(t, servicetest.PebbleOptions{})
-	script := write(t, "dns.sh", `#!/bin/sh
-# exec mode RAW would pass the token; the default passes the record and its value.
-name="$2"; value="$3"
-case "$1" in
-present) body="{\"host\": \"$name\", \"value\": \"$value\"}"; path=/set-txt ;;
-cleanup) body="{\"host\": \"$name\"}"; path=/clear-txt ;;
-esac
-curl -sS --fail -d "$body" "$DNS_MANAGEMENT$path"
-`)
-	if err := os.Chmod(script, 0o700); err != nil {
-		t.Fatal(err)
+	for _, setting := range execProvider(t, ca) {
+		name, value, _ := strings.Cut(setting, "=")
+		t.Setenv(name, value)
 	}
-	t.Setenv("EXEC_PATH", script)
-	t.Setenv("DNS_MANAGEMENT", "http://"+ca.Names())
-	t.Setenv("LEGO_DISABLE_CNAME_SUPPORT", "true")
 	p := runFile(t, acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"),
 		fmt.Sprintf("dns: {provider: exec, resolvers: [%q], timeout: 20s}", ca.DNS), `"*.example.com"`))
 	leaf := ca.issued(t, "shop.example.com", nil)
@@ -247,4 +236,22 @@ func (ca *theCA) issuedFingerprint(t *testing.T, name string) string {
 func fingerprintOf(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return strings.ToUpper(strings.ReplaceAll(strings.Trim(fmt.Sprintf("% x", sum), " "), " ", ":"))
+}
+
+// execProvider is the environment in which the DNS provider exec writes to the CA's DNS server.
+func execProvider(t *testing.T, ca *theCA) []string {
+	t.Helper()
+	script := write(t, "dns.sh", `#!/bin/sh
+# exec mode RAW would pass the token; the default passes the record and its value.
+name="$2"; value="$3"
+case "$1" in
+present) body="{\"host\": \"$name\", \"value\": \"$value\"}"; path=/set-txt ;;
+cleanup) body="{\"host\": \"$name\"}"; path=/clear-txt ;;
+esac
+curl -sS --fail -d "$body" "$DNS_MANAGEMENT$path"
+`)
+	if err := os.Chmod(script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"EXEC_PATH=" + script, "DNS_MANAGEMENT=http://" + ca.Names(), "LEGO_DISABLE_CNAME_SUPPORT=true"}
 }

@@ -201,7 +201,7 @@ func unreached(err error) (cause, remedy string) {
 	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || strings.Contains(text, "permission denied") || strings.Contains(text, "read-only file system"):
 		return "the storage cannot be written to (" + text + ")", "make the storage directory writable for padlock's user"
 	case strings.Contains(text, "certificate signed by unknown authority") || strings.Contains(text, "x509:"):
-		return "the CA's own certificate is not trusted (" + text + ")", "for a CA of your own name its root at the issuer (root: FILE, --ca-root FILE); else check this machine's clock and CA certificates"
+		return "the CA's own certificate is not trusted (" + text + ")", "for a CA of your own name its root at the issuer (root: FILE, --acme-root FILE); else check this machine's clock and CA certificates"
 	case errors.As(err, &place) || errors.As(err, &network) || strings.Contains(text, "connection refused") || strings.Contains(text, "no such host") || strings.Contains(text, "deadline exceeded"):
 		return "the CA cannot be reached (" + text + ")", "check this machine's way out to the CA; padlock tries again"
 	case strings.Contains(text, "no solvers available"):
