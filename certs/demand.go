@@ -39,7 +39,7 @@ const (
 	maxDenied    = 20_000
 	maxSources   = 20_000
 	denyNo       = 10 * time.Minute // the ask endpoint said no
-	denyTrouble  = 15 * time.Second // it could not be asked, or the storage was away
+	denyTrouble  = 3 * time.Second  // it could not be asked, or the storage was away
 	denyLimit    = 5 * time.Second
 	askTimeout   = 5 * time.Second
 	stillAgreed  = 12 * time.Hour // how often a name in use is asked about again
