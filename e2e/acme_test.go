@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -151,7 +153,7 @@ func TestCertificateByEachChallengeAndClient(t *testing.T) {
 
 // A wildcard comes by dns-01, here with the provider that runs a program.
 func TestWildcardByDNS(t *testing.T) {
-	ca := startCA(t, servicetest.PebbleOptions{})
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
 	for _, setting := range execProvider(t, ca) {
 		name, value, _ := strings.Cut(setting, "=")
 		t.Setenv(name, value)
@@ -163,6 +165,11 @@ func TestWildcardByDNS(t *testing.T) {
 		t.Errorf("%v", leaf.DNSNames)
 	}
 	p.stderr.wait(t, "challenge=dns-01")
+	for begin := time.Now(); ca.issued(t, "shop.example.com", nil).Equal(leaf); time.Sleep(200 * time.Millisecond) {
+		if time.Since(begin) > 60*time.Second {
+			t.Fatalf("the certificate was not renewed:\n%s", p.stderr.wait(t))
+		}
+	}
 }
 
 // An address gets a certificate, without a server name; so do two key types, each for the clients that want it.
@@ -207,7 +214,61 @@ func TestTheCAsProblemIsTranslated(t *testing.T) {
 	ca.Manage("/set-default-ipv4", map[string]string{"ip": "127.0.0.9"})
 	p := runFile(t, file)
 	p.stderr.wait(t, "no certificate for app.example.com: the CA could not reach port 80 of", "connection refused", "open ports 80 and 443", "next_try=",
-		"no certificate for blocked.example: the CA does not sign for this name")
+		"no certificate for blocked.example: the CA does not sign for this name",
+		"127.0.0.9:"+strconv.Itoa(ca.HTTP)+" refuses connections") // said beforehand
+}
+
+// A renewal that fails in the last third is told again and again, everywhere where somebody may look, until it is mended.
+func TestAFailingRenewalIsRepeatedUntilItIsMended(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 75 * time.Second})
+	admin := local(servicetest.FreePort(t))
+	text, err := os.ReadFile(acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "padlock.yaml", "admin: "+admin+"\n"+string(text))
+	p := runFile(t, file)
+	ca.issued(t, "app.example.com", nil)
+	ask := func(path string) string {
+		response, err := http.Get("http://" + admin + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	gauge := `padlock_certificate_expiring{name="app.example.com",key_type="p256",issuer="` + strings.ReplaceAll(strings.TrimPrefix(strings.TrimSuffix(ca.URL, "/dir"), "https://"), ":", ":") + `-dir"} `
+	if health := ask("/healthz"); health != "ok\n" {
+		t.Errorf("%q", health)
+	}
+	if m := ask("/metrics"); !strings.Contains(m, gauge+"0\n") {
+		t.Errorf("no %s in\n%s", gauge, m)
+	}
+	ca.Stop()
+	for deadline := time.Now().Add(80 * time.Second); strings.Count(p.stderr.wait(t), "the certificate expires soon, and could not be renewed") < 2; time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not repeated:\n%s", p.stderr.wait(t))
+		}
+	}
+	if health := ask("/healthz"); !strings.Contains(health, "warning: the certificate of app.example.com") {
+		t.Errorf("%q", health)
+	}
+	if m := ask("/metrics"); !strings.Contains(m, gauge+"1\n") {
+		t.Errorf("no %s1 in\n%s", gauge, m)
+	}
+	out, _, _ := tool{t, p.home}.certs("list", "--config", file)
+	if !strings.Contains(out, "next try") || !strings.Contains(out, "the CA cannot be reached") {
+		t.Errorf("the list says\n%s", out)
+	}
+	ca.Start()
+	p.stderr.wait(t, "the certificate is in order again")
+	if health := ask("/healthz"); health != "ok\n" {
+		t.Errorf("%q", health)
+	}
 }
 
 // The storage holds what a restart needs, and nothing is ordered anew.
@@ -216,9 +277,13 @@ func TestARestartOrdersNothing(t *testing.T) {
 	file := acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com")
 	p := runFile(t, file)
 	first := ca.issued(t, "app.example.com", nil)
-	p.stop(t)
+	p.kill()
 	before := ca.orders()
-	runFile(t, file)
+	_, took := startTimed(t, file, ca.address(), "app.example.com")
+	t.Logf("serving %.0f ms after the start", ms(took))
+	if took > 500*time.Millisecond {
+		t.Errorf("serving only %s after the start", took)
+	}
 	if again := ca.issued(t, "app.example.com", nil); !again.Equal(first) {
 		t.Error("another certificate")
 	}

@@ -297,6 +297,8 @@ func TestAFullAndAReadOnlyStorage(t *testing.T) {
 	p := runFile(t, acmeFile(t, ca.CA, storage, "", "app.example.com"))
 	first := ca.issued(t, "app.example.com", nil)
 
+	p.stderr.wait(t, "the storage ends with this container") // a file system in memory
+
 	fill(t, storage)
 	p.stderr.wait(t, "the storage is full", "free some space")
 	if now := ca.issued(t, "app.example.com", nil); !now.Equal(first) {

@@ -5,7 +5,9 @@ package e2e
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,15 +68,18 @@ func load(addresses []string, name string, rate int, verify func(*tls.Config)) (
 	}
 }
 
+func startRedis(t testing.TB) *servicetest.Service { return servicetest.StartRedis(t) }
+
 // Two nodes on one store: one order for a name that both have, any node answers for any other, tickets of the one resume on the other, and
 // when the store is away for a while no handshake fails.
 func TestTwoNodes(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		start func(testing.TB) *servicetest.Service
+		name, client string
+		start        func(testing.TB) *servicetest.Service
 	}{
-		{"redis", func(t testing.TB) *servicetest.Service { return servicetest.StartRedis(t) }},
-		{"postgresql", func(t testing.TB) *servicetest.Service { return servicetest.StartPostgres(t) }},
+		{"redis", "certmagic", startRedis},
+		{"postgresql", "certmagic", servicetest.StartPostgres},
+		{"redis, autocert", "autocert", startRedis},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := c.start(t)
@@ -83,8 +88,8 @@ func TestTwoNodes(t *testing.T) {
 			second := net.JoinHostPort("127.0.0.1", strconv.Itoa(servicetest.FreePort(t)))
 			other := net.JoinHostPort("127.0.0.1", strconv.Itoa(servicetest.FreePort(t)))
 			plain := net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP))
-			a := runFile(t, nodeFile(t, ca, store.URL, first, plain, "", "a.example.com", "both.example.com"))
-			b := runFile(t, nodeFile(t, ca, store.URL, second, other, "", "b.example.com", "both.example.com"))
+			a := runFile(t, nodeFile(t, ca, store.URL, first, plain, "client: "+c.client, "a.example.com", "both.example.com"))
+			b := runFile(t, nodeFile(t, ca, store.URL, second, other, "client: "+c.client, "b.example.com", "both.example.com"))
 			for _, at := range []struct{ address, name string }{{first, "both.example.com"}, {second, "both.example.com"}, {first, "a.example.com"}, {second, "b.example.com"}} {
 				eventually(t, func() (string, error) {
 					_, err := see(at.address, at.name, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
@@ -145,4 +150,87 @@ func TestRenewalUnderLoad(t *testing.T) {
 	if failed > 0 || renewals < 2 || done < 5000 {
 		t.Errorf("%d of %d handshakes failed, %d renewals: %v\n%s", failed, done, renewals, last, p.stderr.wait(t))
 	}
+}
+
+// Two nodes whose certificate is due at the same moment, on a store that takes a fifth of a second for every answer: one order for each
+// renewal, and both serve the same.
+func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
+	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second}), servicetest.StartRedis(t)
+	slow := strings.Replace(store.URL, hostOf(t, store.URL), delayed(t, hostOf(t, store.URL), 200*time.Millisecond), 1)
+	addresses := []string{ca.address(), local(servicetest.FreePort(t))}
+	a := runFile(t, nodeFile(t, ca, slow, addresses[0], local(ca.HTTP), "", "both.example.com"))
+	b := runFile(t, nodeFile(t, ca, slow, addresses[1], local(servicetest.FreePort(t)), "", "both.example.com"))
+	trusting := func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() }
+	for _, address := range addresses {
+		eventually(t, func() (string, error) { _, err := see(address, "both.example.com", trusting); return "", err })
+	}
+	seen := map[string]map[string]bool{}
+	for end := time.Now().Add(80 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		for _, address := range addresses {
+			state, err := see(address, "both.example.com", trusting)
+			if err != nil {
+				t.Fatalf("%s: %v\n%s\n%s", address, err, a.stderr.wait(t), b.stderr.wait(t))
+			}
+			print := fingerprintOf(state.PeerCertificates[0])
+			if seen[print] == nil {
+				seen[print] = map[string]bool{}
+			}
+			seen[print][address] = true
+		}
+	}
+	both := 0
+	for _, by := range seen {
+		if len(by) == 2 {
+			both++
+		}
+	}
+	t.Logf("%d certificates, %d of them on both nodes, %d orders", len(seen), both, ca.orders())
+	if len(seen) < 3 || both < len(seen)-1 || ca.orders() > len(seen)+1 { // the last may have only begun
+		t.Errorf("%d certificates, %d of them on both nodes, %d orders", len(seen), both, ca.orders())
+	}
+}
+
+func hostOf(t *testing.T, location string) string {
+	t.Helper()
+	u, err := url.Parse(location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Host
+}
+
+// delayed forwards TCP to an address, and keeps every answer back for a while.
+func delayed(t *testing.T, to string, pause time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(server, client); server.Close() }()
+			go func() {
+				defer client.Close()
+				b := make([]byte, 64<<10)
+				for {
+					n, err := server.Read(b)
+					time.Sleep(pause)
+					if _, failed := client.Write(b[:n]); err != nil || failed != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }

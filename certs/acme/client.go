@@ -267,7 +267,7 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 	pair, err := c.load(ctx, name, kind, have)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = c.order(ctx, name, kind, nil, false)
+		err = c.order(ctx, name, kind, nil)
 	case err != nil:
 		return have, err // the storage is away: what is held is served on
 	default:
@@ -275,7 +275,7 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 		if !pair.Revoked && time.Now().Before(pair.Renewal) {
 			return pair, nil
 		}
-		err = c.order(ctx, name, kind, pair, pair.Revoked)
+		err = c.order(ctx, name, kind, pair)
 	}
 	if err != nil {
 		if pair == nil {
@@ -316,7 +316,7 @@ func (c *Client) current(name string, p *Pair) error {
 
 // order gets a certificate from the first issuer that gives one, under the lock of its name: of several nodes one orders,
 // and the others find what it got.
-func (c *Client) order(ctx context.Context, name, kind string, replace *Pair, force bool) error {
+func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) error {
 	var s *slot
 	select {
 	case s = <-c.slots:
@@ -333,7 +333,7 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair, fo
 	if replace == nil {
 		err = cfg.ObtainCertSync(ctx, name)
 	} else {
-		err = cfg.RenewCertSync(ctx, name, force)
+		err = cfg.RenewCertSync(ctx, name, true) // whether it is time has been decided; event sees to it that nobody was faster
 	}
 	if errors.Is(err, errAlreadyReplaced) {
 		err = nil
@@ -348,7 +348,7 @@ func (c *Client) Renew(ctx context.Context, name string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := c.order(ctx, name, kind, pair, true); err != nil {
+		if err := c.order(ctx, name, kind, pair); err != nil {
 			return err
 		}
 	}

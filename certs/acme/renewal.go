@@ -26,7 +26,7 @@ func (c *Client) renewal(name string, p *Pair) time.Time {
 func renewal(name string, p *Pair, ratio float64) time.Time {
 	lifetime := p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)
 	latest := p.Leaf.NotAfter.Add(-lifetime / 20)
-	if selected := p.ari.SelectedTime; !selected.IsZero() {
+	if selected := p.ari.SelectedTime; !selected.IsZero() && lifetime >= ariShortest {
 		return earliest(latest, selected)
 	}
 	window := time.Duration(float64(lifetime) * ratio)
@@ -52,14 +52,15 @@ func (c *Client) refresh(ctx context.Context, name string, p *Pair) *Pair {
 
 // Bounds of how often a CA is asked for renewal information, whatever it suggests.
 const (
-	ariSoonest = time.Minute
-	ariLatest  = 24 * time.Hour
+	ariShortest = time.Hour // lifetime; windows are no finer than that
+	ariSoonest  = time.Minute
+	ariLatest   = 24 * time.Hour
 )
 
 func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 	p.ariNext = time.Now().Add(ariLatest)
 	issuer := c.issuer(p)
-	if issuer == nil || p.Leaf.NotAfter.Sub(p.Leaf.NotBefore) < time.Hour {
+	if issuer == nil || p.Leaf.NotAfter.Sub(p.Leaf.NotBefore) < ariShortest {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
