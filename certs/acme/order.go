@@ -137,12 +137,14 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 			problem = Translate(o.name, err)
 		}
 		o.mu.Lock()
-		failed := o.issuers[0]
-		if len(o.issuers) > 1 {
+		failed, more := o.issuers[0], len(o.issuers) > 1
+		if more {
 			o.issuers = o.issuers[1:]
 		}
 		o.mu.Unlock()
-		o.log.Warn("an issuer gave no certificate", "name", o.name, "issuer", failed, "error", problem)
+		if more { // the last one's error is the order's own
+			o.log.Warn("an issuer gave no certificate; the next is asked", "name", o.name, "issuer", failed, "error", problem)
+		}
 	}
 	return nil
 }
