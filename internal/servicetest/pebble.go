@@ -126,7 +126,9 @@ func (ca *CA) Output() string { return ca.output.String() }
 func (ca *CA) IssuingRoot() []byte { return ca.AlternateRoot(0) }
 
 // AlternateRoot is the root of an alternate chain, counted from 1; PEBBLE_ALTERNATE_ROOTS says how many there are.
-func (ca *CA) AlternateRoot(n int) []byte { return ca.get(fmt.Sprintf("https://%s/roots/%d", ca.management, n)) }
+func (ca *CA) AlternateRoot(n int) []byte {
+	return ca.get(fmt.Sprintf("https://%s/roots/%d", ca.management, n))
+}
 
 // Manage posts to Pebble's management, or to that of the DNS server for a path that it has.
 func (ca *CA) Manage(path string, body any) {
