@@ -334,7 +334,9 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []net.Listener) 
 	switch {
 	case len(k.names) > 0:
 		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), summary(k.names), storage.Redacted(cfg.Storage))
-	case len(cfg.Certificates.Files) == 0 && cfg.Certificates.OnDemand == nil:
+	case cfg.Certificates.OnDemand != nil:
+		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
+	case len(cfg.Certificates.Files) == 0:
 		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", k.local.Fingerprint()[:23])
 	}
 }

@@ -115,7 +115,7 @@ func with(values []string, value string) []string {
 }
 
 func without(values []string, value string) []string {
-	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == value })
+	return slices.DeleteFunc(append([]string{}, values...), func(v string) bool { return v == value }) // never nil, which JSON has as null
 }
 
 // desec speaks the API of deSEC (desec.readthedocs.io), with lego's DESEC_TOKEN.

@@ -75,6 +75,7 @@ func (s *Solver) Present(ctx context.Context, c acme.Challenge) error {
 		return err
 	}
 	if err := s.provider.Present(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization); err != nil {
+		s.leave(c.DNS01TXTRecordName()) // nothing is cleaned up that was never there
 		return fmt.Errorf("publishing the record %s with %s: %w", c.DNS01TXTRecordName(), s.o.Provider, err)
 	}
 	return nil
