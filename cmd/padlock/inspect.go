@@ -238,6 +238,7 @@ type inspected struct {
 	OCSP         []string  `json:"ocsp,omitempty"`
 	CRL          []string  `json:"crl,omitempty"`
 	MustStaple   bool      `json:"must_staple,omitempty"`
+	CA           bool      `json:"ca,omitempty"`
 	Chain        []link    `json:"chain,omitempty"`
 	Problems     []string  `json:"problems"`
 	OK           bool      `json:"ok"`
@@ -271,7 +272,14 @@ func inspect(f found, roots *x509.CertPool) inspected {
 	if i.Problems == nil {
 		i.Problems = []string{}
 	}
-	i.verify(f, roots)
+	if i.CA = leaf.IsCA; i.CA {
+		i.Problems = []string{}
+		if now := time.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+			i.Problems = append(i.Problems, "it is not valid today")
+		}
+	} else {
+		i.verify(f, roots)
+	}
 	i.OK = len(i.Problems) == 0
 	return i
 }
@@ -383,6 +391,11 @@ func (i *inspected) write(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %-13s %s%s (%s, until %s%s)\n", name, branch, l.Subject, l.Key, l.NotAfter.UTC().Format(time.DateOnly), note)
 	}
+	if i.CA {
+		line("kind", "a CA's own certificate, which clients trust; servers show one that it has signed")
+		verdict(w, i.Problems, "it is in order")
+		return
+	}
 	verdict(w, i.Problems, "a browser on this machine shows its padlock")
 }
 
@@ -403,7 +416,7 @@ func left(from, to time.Time) string {
 	case now.Before(from):
 		return "not valid yet, in " + span(from.Sub(now))
 	}
-	return fmt.Sprintf("%s left (%d %%)", span(to.Sub(now)), 100*to.Sub(now)/to.Sub(from))
+	return fmt.Sprintf("%s left (%.0f %%)", span(to.Sub(now)), 100*to.Sub(now).Seconds()/to.Sub(from).Seconds())
 }
 
 // validation is what the CA has verified (CA/Browser Forum Baseline Requirements section 7.1.6.1, EV Guidelines).

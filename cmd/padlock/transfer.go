@@ -136,7 +136,7 @@ func (p *program) importCertificate(c *cli.Context, k *keeper) error {
 	}
 	pairs, err := certs.Import(c.Context, k.store, file, k.log)
 	if err != nil {
-		return err
+		return hinted{err, "padlock certs import CERTIFICATE --key KEY, or FILE.p12 --password file:PATH; padlock certs inspect shows what a file holds"}
 	}
 	for _, pair := range pairs {
 		d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
