@@ -223,6 +223,9 @@ func (v *validator) managedNames(c *Config) {
 	if certificates.DNS.Provider != "" {
 		refuse("certificates.dns", "dns-01")
 	}
+	if !slices.Contains(certificates.Challenges, "tls-alpn-01") {
+		refuse("certificates.challenges", "leave tls-alpn-01 out")
+	}
 	if len(certificates.Issuers) > 1 {
 		refuse("certificates.issuers", "several issuers in order")
 	}

@@ -14,6 +14,7 @@ func TestWhatTheChosenWayCannotDoIsRefused(t *testing.T) {
 		{"{client: autocert, issuers: [{name: letsencrypt, profile: shortlived}]}", "a.example.com", "profiles; client certmagic can"},
 		{"{client: autocert, key_types: [rsa2048]}", "a.example.com", "key types other than p256"},
 		{"{client: autocert, issuers: [letsencrypt, \"https://ca.internal/dir\"]}", "a.example.com", "several issuers"},
+		{"{client: autocert, challenges: [http-01]}", "a.example.com", "client autocert cannot: leave tls-alpn-01 out"},
 		{"{}", `"*.example.com"`, "a wildcard certificate needs dns-01"},
 		{"{dns: {provider: cloudfare}}", "a.example.com", "\"cloudfare\" must be one of"},
 		{"{dns: {provider: cloudflare}}", "203.0.113.7", "dns-01 is not for addresses"},

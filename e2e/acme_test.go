@@ -151,6 +151,30 @@ func TestCertificateByEachChallengeAndClient(t *testing.T) {
 	}
 }
 
+// autocert turns to http-01 where the CA's tls-alpn-01 arrives nowhere.
+func TestAutocertByHTTP(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
+	address := local(servicetest.FreePort(t))
+	p := runFile(t, nodeFile(t, ca, t.TempDir(), address, local(ca.HTTP), "client: autocert", "app.example.com"))
+	served := func() (leaf *x509.Certificate) {
+		eventually(t, func() (string, error) {
+			state, err := see(address, "app.example.com", func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
+			if err == nil {
+				leaf = state.PeerCertificates[0]
+			}
+			return "", err
+		})
+		return leaf
+	}
+	first := served()
+	p.stderr.wait(t, "validating that we control the name (HTTP-01)")
+	for begin := time.Now(); served().Equal(first); time.Sleep(200 * time.Millisecond) {
+		if time.Since(begin) > 60*time.Second {
+			t.Fatalf("the certificate was not renewed:\n%s", p.stderr.wait(t))
+		}
+	}
+}
+
 // A wildcard comes by dns-01, here with the provider that runs a program.
 func TestWildcardByDNS(t *testing.T) {
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
