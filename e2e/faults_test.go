@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -406,8 +407,51 @@ func TestTheClockIsTwoDaysOff(t *testing.T) {
 	}
 }
 
-// shiftCertificate signs what Pebble has issued again, for other dates, with Pebble's own key.
+// The CA sends a certificate for another key, for another name, or one that has expired: it is refused, what was there before is served
+// on and stays in the storage, and once the CA is mended the renewal goes through.
+func TestACAThatSendsTheWrongCertificate(t *testing.T) {
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 3 * time.Minute, RSA: true})
+	b := startBetween(t, ca)
+	storage := filepath.Join(t.TempDir(), "storage")
+	file := b.file(t, ca, storage, "")
+	p := runFile(t, file)
+	first := ca.issued(t, "app.example.com", nil)
+	x := tool{t, t.TempDir()}
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		says   string
+		change func(*x509.Certificate)
+	}{
+		{"private key does not match public key", func(c *x509.Certificate) { c.PublicKey = other.Public() }},
+		{"not app.example.com", func(c *x509.Certificate) { c.DNSNames = []string{"www.example.org"} }},
+		{"it expired on", func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = c.NotBefore.Add(-time.Hour), c.NotAfter.Add(-time.Hour)
+		}},
+	} {
+		b.set(nil, func(r *http.Response) error { return resign(ca, r, c.change) })
+		x.expects(1, []string{"the CA has sent a certificate that cannot be used", c.says, "is served on"}, "renew", "--force", "app.example.com", "--config", file)
+		if now := ca.issued(t, "app.example.com", nil); !now.Equal(first) {
+			t.Errorf("%s: another certificate is served", c.says)
+		}
+		if rows := x.list(file); len(rows) != 1 || rows[0]["fingerprint_sha256"] != fingerprintOf(first) {
+			t.Errorf("%s: the storage has %v", c.says, rows)
+		}
+	}
+	b.set(nil, nil)
+	x.expects(0, []string{"app.example.com: ECDSA"}, "renew", "--force", "app.example.com", "--config", file)
+	ca.renewed(t, p, first)
+}
+
+// shiftCertificate moves the dates of what Pebble has issued.
 func shiftCertificate(ca *theCA, r *http.Response, shift time.Duration) error {
+	return resign(ca, r, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = c.NotBefore.Add(shift), c.NotAfter.Add(shift) })
+}
+
+// resign changes what Pebble has issued, and signs it again with Pebble's own key.
+func resign(ca *theCA, r *http.Response, change func(*x509.Certificate)) error {
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/pem-certificate-chain") {
 		return nil
 	}
@@ -431,7 +475,7 @@ func shiftCertificate(ca *theCA, r *http.Response, shift time.Duration) error {
 	if err != nil {
 		return err
 	}
-	leaf.NotBefore, leaf.NotAfter = leaf.NotBefore.Add(shift), leaf.NotAfter.Add(shift)
+	change(leaf)
 	leaf.SerialNumber = new(big.Int).Add(leaf.SerialNumber, big.NewInt(1))
 	leaf.SignatureAlgorithm = x509.UnknownSignatureAlgorithm
 	der, err := x509.CreateCertificate(rand.Reader, leaf, parent, leaf.PublicKey, signer)

@@ -303,6 +303,12 @@ func (c *Client) current(name string, p *Pair) error {
 			Remedy: "ask the CA, or choose another (certificates.issuers); the certificate is served meanwhile",
 		}
 	}
+	if selected := p.ari.SelectedTime; now.After(p.Renewal) && !selected.IsZero() && now.After(selected) {
+		return &Error{
+			Name: name, Refused: true, Cause: "the CA wants a certificate that it has just issued to be renewed at once (ARI)",
+			Remedy: "ask the CA, or choose another (certificates.issuers); the certificate is served meanwhile",
+		}
+	}
 	if now.Before(p.Renewal) && !p.Leaf.NotBefore.After(now.Add(skew)) {
 		return nil
 	}
@@ -334,6 +340,9 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) er
 		err = cfg.ObtainCertSync(ctx, name)
 	} else {
 		err = cfg.RenewCertSync(ctx, name, true) // whether it is time has been decided; event sees to it that nobody was faster
+	}
+	if refused := cfg.Storage.(*vault).refusal(); refused != nil {
+		err = refused // certmagic only repeats its text
 	}
 	if errors.Is(err, errAlreadyReplaced) {
 		err = nil

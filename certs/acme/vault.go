@@ -20,6 +20,7 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 
 	"padlock/certs/storage"
+	"padlock/handshake"
 )
 
 // vault is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as three values, its key
@@ -30,8 +31,9 @@ type vault struct {
 	backend
 	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
 
-	mu     sync.Mutex
-	staged map[string]*bundle // by directory
+	mu      sync.Mutex
+	staged  map[string]*bundle // by directory
+	refused error              // why what the CA sent last was not stored
 }
 
 type backend = storage.Store // as a field named Store cannot stand beside the method
@@ -79,13 +81,59 @@ func (v *vault) Store(ctx context.Context, key string, value []byte) error {
 	if complete == nil {
 		return nil
 	}
-	if err := v.commit(ctx, dir, complete); err != nil {
+	err := v.accept(ctx, path.Base(path.Dir(dir)), complete)
+	v.mu.Lock()
+	v.refused = err
+	v.mu.Unlock()
+	if err == nil {
+		err = v.commit(ctx, dir, complete)
+	}
+	if err != nil {
 		return err // certmagic deletes the other two now, and Delete knows why
 	}
 	v.mu.Lock()
 	delete(v.staged, dir)
 	v.mu.Unlock()
 	return nil
+}
+
+// accept refuses a new certificate that is of no use, so that it does not take the place of one that is.
+func (v *vault) accept(ctx context.Context, issuer string, b *bundle) error {
+	var resource certmagic.CertificateResource
+	if err := json.Unmarshal(b.Metadata, &resource); err != nil || len(resource.SANs) == 0 {
+		return fmt.Errorf("the metadata of a certificate: %w", errors.Join(err, errMetadata))
+	}
+	name := resource.SANs[0]
+	refuse := func(why string) error {
+		return &Error{
+			Name: name, Refused: true, Cause: "the CA has sent a certificate that cannot be used: " + handshake.Escape(why),
+			Remedy: "ask the CA, or choose another (certificates.issuers); what was there before is served on",
+		}
+	}
+	fresh, err := b.open(name)
+	if err != nil && !errors.Is(err, errMetadata) {
+		return refuse(err.Error())
+	}
+	if time.Now().Before(fresh.Leaf.NotAfter) {
+		return nil
+	}
+	old, err := v.bundle(ctx, issuer, name)
+	if err != nil {
+		return nil // nothing is there that could be lost
+	}
+	if before, _ := old.open(name); before != nil && time.Now().Before(before.Leaf.NotAfter) {
+		return refuse("it expired on " + fresh.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// refusal is why what the CA sent last was not stored.
+func (v *vault) refusal() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	err := v.refused
+	v.refused = nil
+	return err
 }
 
 // stage keeps a value, and returns all three when they are together.
