@@ -243,6 +243,7 @@ const (
 	pauseLongest = 40 * time.Second
 	refusedFirst = time.Minute
 	refusedMost  = time.Hour
+	waitMost     = 12 * time.Hour // whatever date the CA names: limits are lifted early at times, and CAs err
 )
 
 func pause(failed int, err error) time.Duration {
@@ -253,7 +254,7 @@ func pause(failed int, err error) time.Duration {
 			first, longest = refusedFirst, refusedMost
 		}
 		if wait := time.Until(reason.Wait); wait > 0 {
-			return wait + rand.N(refusedFirst)
+			return min(wait, waitMost) + rand.N(refusedFirst)
 		}
 	}
 	wait := longest
