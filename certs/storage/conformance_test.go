@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -504,6 +505,44 @@ func TestParseKey(t *testing.T) {
 	} {
 		if key, err := storage.ParseKey(text); (err == nil) != ok || ok && len(key) != 32 {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// With TLS the server is verified, against the system's CAs or those of ca=; no error shows the password.
+func TestRedisWithTLSAndAPassword(t *testing.T) {
+	dir, port := t.TempDir(), servicetest.FreePort(t)
+	ca := servicetest.Certificate(t, dir)
+	servicetest.StartRedis(t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", ca, "--tls-key-file", filepath.Join(dir, "key.pem"),
+		"--tls-auth-clients", "no", "--user", "padlock", "on", ">opensesame", "~*", "&*", "+@all", "--user", "default", "off")
+	host := "127.0.0.1:" + strconv.Itoa(port)
+	use := func(location string) error {
+		s, err := storage.Open(t.Context(), location, storage.Options{})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		if err := s.Store(t.Context(), "a/b", []byte("value")); err != nil {
+			return err
+		}
+		data, err := s.Load(t.Context(), "a/b")
+		if err == nil && string(data) != "value" {
+			err = fmt.Errorf("%q", data)
+		}
+		return err
+	}
+	if err := use("rediss://padlock:opensesame@" + host + "/0?ca=" + ca); err != nil {
+		t.Error(err)
+	}
+	for location, want := range map[string]string{
+		"rediss://padlock:opensesame@" + host:                         "unknown authority",
+		"rediss://padlock:wrong@" + host + "?ca=" + ca:                "WRONGPASS",
+		"redis://padlock:opensesame@" + host + "?ca=" + ca:            "ca= is for rediss://",
+		"rediss://padlock:opensesame@" + host + "?ca=" + ca + ".gone": "no such file",
+	} {
+		err := use(location)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "opensesame") {
+			t.Errorf("%s: %v", want, err)
 		}
 	}
 }

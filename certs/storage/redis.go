@@ -2,10 +2,12 @@ package storage
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +32,8 @@ const (
 )
 
 // openRedis takes redis://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT…][/DB]. rediss:// is with TLS; ?master=NAME asks Sentinels,
-// ?cluster=true is for a Cluster; ?prefix= separates several padlocks in one database; ?sentinel_password= is the Sentinels' own.
+// ?cluster=true is for a Cluster; ?prefix= separates several padlocks in one database; ?sentinel_password= is the Sentinels' own;
+// ?ca=FILE holds the CAs that the servers are verified against, in PEM.
 func openRedis(location string, o Options) (*redisStore, error) {
 	options, prefix, err := redisOptions(location)
 	if err != nil {
@@ -54,11 +57,24 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 		query.Del(name)
 		return value
 	}
-	master, cluster, prefix, sentinel := take("master"), take("cluster"), take("prefix"), take("sentinel_password")
+	master, cluster, prefix, sentinel, ca := take("master"), take("cluster"), take("prefix"), take("sentinel_password"), take("ca")
 	u.RawQuery = query.Encode()
 	parsed, err := redis.ParseURL(u.String())
 	if err != nil {
 		return nil, "", fmt.Errorf("%s", strings.ReplaceAll(err.Error(), u.String(), u.Redacted()))
+	}
+	if ca != "" {
+		if parsed.TLSConfig == nil {
+			return nil, "", errors.New("ca= is for rediss://, which is with TLS")
+		}
+		data, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, "", err
+		}
+		parsed.TLSConfig.RootCAs = x509.NewCertPool()
+		if !parsed.TLSConfig.RootCAs.AppendCertsFromPEM(data) {
+			return nil, "", fmt.Errorf("%s holds no certificate in PEM", ca)
+		}
 	}
 	isCluster, err := strconv.ParseBool(cluster)
 	if err != nil && cluster != "" {

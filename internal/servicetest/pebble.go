@@ -73,7 +73,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	dir := t.TempDir()
 	ca := &CA{HTTP: FreePort(t), TLS: FreePort(t), DNS: local(FreePort(t)), management: local(FreePort(t)), names: local(FreePort(t))}
 	listen := local(FreePort(t))
-	ca.Root = certificate(t, dir)
+	ca.Root = Certificate(t, dir)
 	pool := x509.NewCertPool()
 	root, _ := os.ReadFile(ca.Root)
 	pool.AppendCertsFromPEM(root)
@@ -181,8 +181,8 @@ func open(address string) func() bool {
 	}
 }
 
-// certificate makes the one that the directory is served with: self-signed, so that it is its own root.
-func certificate(t testing.TB, dir string) string {
+// Certificate makes cert.pem and key.pem for 127.0.0.1, self-signed so that it is its own root, and returns the first's path.
+func Certificate(t testing.TB, dir string) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -61,8 +61,9 @@ func (s *Service) Start() {
 	}
 	for deadline := time.Now().Add(20 * time.Second); !s.alive(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
+			path := s.running.Path
 			s.Stop()
-			s.t.Fatalf("%s did not start:\n%s", s.running.Path, s.output)
+			s.t.Fatalf("%s did not start:\n%s", path, s.output)
 		}
 	}
 }
