@@ -5,7 +5,6 @@ package e2e
 import (
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"strconv"
@@ -156,7 +155,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 // renewal, and both serve the same.
 func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second}), servicetest.StartRedis(t)
-	slow := strings.Replace(store.URL, hostOf(t, store.URL), delayed(t, hostOf(t, store.URL), 200*time.Millisecond), 1)
+	slow := strings.Replace(store.URL, hostOf(t, store.URL), servicetest.Delayed(t, hostOf(t, store.URL), 200*time.Millisecond), 1)
 	addresses := []string{ca.address(), local(servicetest.FreePort(t))}
 	a := runFile(t, nodeFile(t, ca, slow, addresses[0], local(ca.HTTP), "", "both.example.com"))
 	b := runFile(t, nodeFile(t, ca, slow, addresses[1], local(servicetest.FreePort(t)), "", "both.example.com"))
@@ -197,40 +196,4 @@ func hostOf(t *testing.T, location string) string {
 		t.Fatal(err)
 	}
 	return u.Host
-}
-
-// delayed forwards TCP to an address, and keeps every answer back for a while.
-func delayed(t *testing.T, to string, pause time.Duration) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", to)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go func() { _, _ = io.Copy(server, client); server.Close() }()
-			go func() {
-				defer client.Close()
-				b := make([]byte, 64<<10)
-				for {
-					n, err := server.Read(b)
-					time.Sleep(pause)
-					if _, failed := client.Write(b[:n]); err != nil || failed != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
 }

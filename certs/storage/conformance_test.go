@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,8 +84,41 @@ func TestConformance(t *testing.T) {
 			if p.service != nil {
 				t.Run("a lost lock fences", func(t *testing.T) { fencing(t, p) })
 				t.Run("connection loss", func(t *testing.T) { connectionLoss(t, p) })
+				if name != "redis-cluster" { // which sends its clients to the address that it knows
+					t.Run("slow", func(t *testing.T) { slow(t, p) })
+				}
 			}
 		})
+	}
+}
+
+// slow is a service that takes a third of a second for every answer: all works, and a lock is held for longer than its lease.
+func slow(t *testing.T, p place) {
+	u, err := url.Parse(p.location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = servicetest.Delayed(t, u.Host, 300*time.Millisecond)
+	far := place{u.String(), p.service}
+	a, b := far.open(t, nil), p.open(t, nil)
+	values(t, far.open(t, nil))
+	ctx := t.Context()
+	if err := a.Lock(ctx, "slow"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(3 * lease); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if ok, err := b.TryLock(ctx, "slow"); ok || err != nil {
+			t.Fatalf("the lock is taken from its holder: %v %v", ok, err)
+		}
+	}
+	if err := a.StoreFenced(ctx, "slow", "slow/value", []byte("x")); err != nil {
+		t.Error(err)
+	}
+	if err := a.Unlock(ctx, "slow"); err != nil {
+		t.Error(err)
+	}
+	if ok, err := b.TryLock(ctx, "slow"); !ok || err != nil {
+		t.Errorf("after its holder let go: %v %v", ok, err)
 	}
 }
 

@@ -7,6 +7,7 @@ package servicetest
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -210,4 +211,40 @@ func WaitForReplica(t testing.TB, master *Service) {
 	if err != nil || strings.TrimSpace(string(out)) != "1" {
 		t.Fatalf("no replica: %v\n%s", err, out)
 	}
+}
+
+// Delayed forwards TCP to an address, and keeps every answer back for a while. It returns its own address.
+func Delayed(t testing.TB, to string, pause time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(server, client); server.Close() }()
+			go func() {
+				defer client.Close()
+				b := make([]byte, 64<<10)
+				for {
+					n, err := server.Read(b)
+					time.Sleep(pause)
+					if _, failed := client.Write(b[:n]); err != nil || failed != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
