@@ -25,7 +25,8 @@ type Config struct {
 	AccessLog    AccessLog    `yaml:"access_log"`
 	Timeouts     Timeouts     `yaml:"timeouts"`
 	Limits       Limits       `yaml:"limits"`
-	ErrorDetails bool         `yaml:"error_details"` // error pages name the target and what went wrong; for development
+	Trusted      []Network    `yaml:"trusted_proxies"` // whose X-Forwarded-* and Forwarded are believed
+	ErrorDetails bool         `yaml:"error_details"`   // error pages name the target and what went wrong; for development
 	Sites        []Site       `yaml:"sites"`
 }
 
@@ -151,9 +152,35 @@ type Limits struct {
 
 // Site is a set of names with one policy.
 type Site struct {
-	Hosts  []string `yaml:"hosts"` // canonical: lower case, no trailing dot; "*.example.com" and "*" (any name) allowed
-	TLS    SiteTLS  `yaml:"tls"`
-	Routes []Route  `yaml:"routes"`
+	Hosts  []string    `yaml:"hosts"` // canonical: lower case, no trailing dot; "*.example.com" and "*" (any name) allowed
+	TLS    SiteTLS     `yaml:"tls"`
+	WWW    string      `yaml:"www"`  // add | remove: each host is also served with or without www., and redirects there
+	HSTS   HSTS        `yaml:"hsts"` // Strict-Transport-Security (RFC 6797)
+	Access Access      `yaml:",inline"`
+	Fields HeaderRules `yaml:"headers"` // before those of the route
+	Routes []Route     `yaml:"routes"`
+}
+
+// HSTS tells browsers to come by HTTPS only. A target's own field stands.
+type HSTS struct {
+	MaxAge            time.Duration `yaml:"max_age"` // 0: off for local names, a year for others
+	IncludeSubdomains bool          `yaml:"include_subdomains"`
+	Preload           bool          `yaml:"preload"`
+	Off               bool          `yaml:"off"`
+}
+
+// Access says who may come.
+type Access struct {
+	Allow     []Network  `yaml:"allow"` // client addresses; none: all
+	Deny      []Network  `yaml:"deny"`  // client addresses; stronger than allow
+	BasicAuth *BasicAuth `yaml:"basic_auth"`
+}
+
+// BasicAuth asks for a name and a password (RFC 7617).
+type BasicAuth struct {
+	Realm     string            `yaml:"realm"`      // "padlock"
+	Users     map[string]string `yaml:"users"`      // name to bcrypt hash
+	UsersFile string            `yaml:"users_file"` // lines of name:hash, as htpasswd -B writes them
 }
 
 // SiteTLS is the part of the TLS policy that a site decides.
@@ -168,13 +195,116 @@ type ClientAuth struct {
 	CA   string `yaml:"ca"`   // PEM bundle of the accepted CAs
 }
 
-// Route forwards requests to a target. Without targets it serves the built-in page.
+// Route is what happens to the requests that it matches: they are forwarded, redirected or answered; without any of these they get
+// the built-in page. Of the routes of a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named
+// methods before any, and then the first.
 type Route struct {
-	To        []Target `yaml:"to"`
-	Forwarded bool     `yaml:"forwarded"`        // also send Forwarded (RFC 7239)
-	Handshake bool     `yaml:"handshake_header"` // also send Padlock-Handshake: id, version, fingerprint and client certificate
-	Insecure  bool     `yaml:"insecure_skip_verify"`
-	CA        string   `yaml:"ca"` // PEM bundle that https targets are verified against
+	Path    string   `yaml:"path"`    // prefix that ends at a slash or the path's end: /api matches /api and /api/x; "" matches all
+	Exact   string   `yaml:"exact"`   // whole path, instead of path
+	Methods []string `yaml:"methods"` // none: all
+
+	Upstream `yaml:",inline"`
+	Redirect *Redirect `yaml:"redirect"`
+	Respond  *Respond  `yaml:"respond"`
+
+	StripPrefix   bool        `yaml:"strip_prefix"`   // take path off before forwarding
+	ReplacePrefix string      `yaml:"replace_prefix"` // put this in the place of path
+	Host          string      `yaml:"host"`           // keep (the client's) | upstream (the target's) | a name
+	Fields        HeaderRules `yaml:"headers"`
+	Access        Access      `yaml:",inline"`
+	BodyLimit     Size        `yaml:"body_limit"` // of a request's content; 0: none
+
+	Forwarded bool `yaml:"forwarded"`        // also send Forwarded (RFC 7239)
+	Handshake bool `yaml:"handshake_header"` // also send Padlock-Handshake: id, version, fingerprint and client certificate
+}
+
+// Upstream is a set of targets, and how one is chosen and reached.
+type Upstream struct {
+	To       []Backend        `yaml:"to"`
+	Balance  string           `yaml:"balance"` // round_robin | least_conn | random | hash
+	HashBy   string           `yaml:"hash_by"` // address | cookie:NAME | header:NAME
+	Sticky   string           `yaml:"sticky"`  // name of a cookie that keeps a client at its target
+	Health   *Health          `yaml:"health"`
+	Passive  Passive          `yaml:"passive"`
+	Circuit  Circuit          `yaml:"circuit"`
+	Retry    Retry            `yaml:"retry"`
+	Timeouts UpstreamTimeouts `yaml:"timeouts"`
+
+	CA         string `yaml:"ca"`          // PEM bundle that https targets are verified against
+	ClientCert string `yaml:"client_cert"` // PEM, for https targets that ask for one
+	ClientKey  string `yaml:"client_key"`
+	ServerName string `yaml:"server_name"` // asked for and verified, instead of the target's host
+	Insecure   bool   `yaml:"insecure_skip_verify"`
+}
+
+// Backend is a target with its share.
+type Backend struct {
+	Target Target `yaml:"target"`
+	Weight int    `yaml:"weight"` // 1 to 1,000; 0: 1
+}
+
+// Health asks targets whether they are well.
+type Health struct {
+	Path      string        `yaml:"path"`
+	Host      string        `yaml:"host"`       // "": the target's
+	Status    string        `yaml:"status"`     // 200-399; a status or a range of them
+	Interval  time.Duration `yaml:"interval"`   // 10s
+	Timeout   time.Duration `yaml:"timeout"`    // 2s
+	Rise      int           `yaml:"rise"`       // 2 good answers in a row make it well
+	Fall      int           `yaml:"fall"`       // 3 bad ones unwell
+	SlowStart time.Duration `yaml:"slow_start"` // over which a target that is well again gets its whole share; 0: at once
+}
+
+// Passive leaves out a target that fails requests.
+type Passive struct {
+	Failures int           `yaml:"failures"` // 3 in a row
+	Cooldown time.Duration `yaml:"cooldown"` // 10s without requests
+	Off      bool          `yaml:"off"`
+}
+
+// Circuit bounds what a target is burdened with.
+type Circuit struct {
+	Requests int           `yaml:"requests"` // at once, for each target; 0: any number
+	Pending  int           `yaml:"pending"`  // that may wait for one of the targets; 0: none
+	Wait     time.Duration `yaml:"wait"`     // 5s at most
+}
+
+// Retry sends a request to another target, where the first has surely not acted on it.
+type Retry struct {
+	Attempts int     `yaml:"attempts"` // in all; 3, and never more than there are targets
+	Budget   float64 `yaml:"budget"`   // retries as a part of requests; 0.2
+}
+
+// UpstreamTimeouts are those of one route; zero means the general ones.
+type UpstreamTimeouts struct {
+	Connect        time.Duration `yaml:"connect"`
+	ResponseHeader time.Duration `yaml:"response_header"`
+}
+
+// Redirect answers with another address. {host}, {path}, {query}, {uri} and the other variables of field values stand in it.
+type Redirect struct {
+	To     string `yaml:"to"`
+	Status int    `yaml:"status"` // 308; or 301, 302, 303, 307
+}
+
+// Respond answers without a target.
+type Respond struct {
+	Status      int    `yaml:"status"` // 200
+	Body        string `yaml:"body"`
+	ContentType string `yaml:"content_type"` // text/plain; charset=utf-8
+}
+
+// HeaderRules change the fields of requests and responses.
+type HeaderRules struct {
+	Request  FieldRules `yaml:"request"`
+	Response FieldRules `yaml:"response"`
+}
+
+// FieldRules remove, then set, then add.
+type FieldRules struct {
+	Remove []string    `yaml:"remove"`
+	Set    FieldValues `yaml:"set"`
+	Add    FieldValues `yaml:"add"`
 }
 
 // Target is a backend: where to connect and how to speak.

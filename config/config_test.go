@@ -40,7 +40,7 @@ func TestAFileBecomesAConfigWithDefaultsAndVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := c.Sites[0]
-	if s.Hosts[0] != "app.test" || s.Routes[0].To[0].Address != "localhost:3000" || !s.Routes[0].Forwarded {
+	if s.Hosts[0] != "app.test" || s.Routes[0].To[0].Target.Address != "localhost:3000" || !s.Routes[0].Forwarded {
 		t.Errorf("%+v", s)
 	}
 	if c.Timeouts.Header.Seconds() != 3 || c.Timeouts.Handshake.Seconds() != 10 {

@@ -26,6 +26,7 @@ func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
+	fieldsType   = reflect.TypeFor[FieldValues]()
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
@@ -39,8 +40,12 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		d.decode(n, v.Elem(), path)
 	case v.Addr().Type().Implements(textType) && (n.Kind != yaml.MappingNode || !mappable(v.Type())) || v.Type() == durationType:
 		d.scalar(n, v, path)
+	case v.Type() == fieldsType:
+		d.fieldValues(n, v, path)
 	case v.Kind() == reflect.Struct:
 		d.mapping(n, v, path)
+	case v.Kind() == reflect.Map:
+		d.texts(n, v, path)
 	case v.Kind() == reflect.Slice:
 		d.sequence(n, v, path)
 	default:
@@ -59,12 +64,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	fields := map[string]reflect.Value{}
-	var known []string
-	for i := range v.NumField() {
-		key := v.Type().Field(i).Tag.Get("yaml")
-		fields[key] = v.Field(i)
-		known = append(known, key)
-	}
+	known := keys(v, fields)
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -82,6 +82,57 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			d.decode(value, field, at)
 		}
 	}
+}
+
+// keys are those of a structure and of the structures that are inlined in it.
+func keys(v reflect.Value, fields map[string]reflect.Value) (known []string) {
+	for i := range v.NumField() {
+		key := v.Type().Field(i).Tag.Get("yaml")
+		if key == ",inline" {
+			known = append(known, keys(v.Field(i), fields)...)
+			continue
+		}
+		fields[key] = v.Field(i)
+		known = append(known, key)
+	}
+	return known
+}
+
+// texts decodes a mapping of free keys to texts.
+func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "must be a mapping of keys to values")
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, at := n.Content[i], path+"."+n.Content[i].Value
+		if v.MapIndex(reflect.ValueOf(key.Value)).IsValid() {
+			d.fail(key, at, "is given twice")
+			continue
+		}
+		text := reflect.New(v.Type().Elem()).Elem()
+		d.decode(n.Content[i+1], text, at)
+		v.SetMapIndex(reflect.ValueOf(key.Value), text)
+	}
+}
+
+// fieldValues decodes a mapping of names to values, which may be lists.
+func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "must be a mapping of field names to values")
+		return
+	}
+	var all FieldValues
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, at := n.Content[i].Value, path+"."+n.Content[i].Value
+		var values []string
+		d.decode(n.Content[i+1], reflect.ValueOf(&values).Elem(), at)
+		for _, value := range values {
+			all = append(all, FieldValue{name, value})
+		}
+	}
+	v.Set(reflect.ValueOf(all))
 }
 
 // sequence also takes a single value for a list of one.

@@ -139,12 +139,45 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if s.TLS.ClientAuth != nil {
 		v.clientAuth(path+".tls.client_auth", s.TLS.ClientAuth)
 	}
-	if len(s.Routes) > 1 {
-		v.fail(path+".routes", "one route per site is supported")
+	v.www(path, s, seen)
+	v.hsts(path+".hsts", &s.HSTS)
+	v.headers(path+".headers", &s.Fields)
+	v.access(path, &s.Access)
+	for i := range s.Routes {
+		at := fmt.Sprintf("%s.routes[%d]", path, i)
+		v.route(at, &s.Routes[i])
+		for j := range i {
+			if sameMatch(&s.Routes[j], &s.Routes[i]) {
+				v.fail(at, "is never reached: %s.routes[%d] matches the same requests", path, j)
+			}
+		}
 	}
-	for i, route := range s.Routes {
-		v.route(fmt.Sprintf("%s.routes[%d]", path, i), route)
+}
+
+// www adds the names that redirect, so that there are certificates for them.
+func (v *validator) www(path string, s *Site, seen map[string]string) {
+	if s.WWW == "" {
+		return
 	}
+	v.oneOf(path+".www", s.WWW, "add", "remove")
+	for _, host := range slices.Clone(s.Hosts) {
+		other, without := strings.CutPrefix(host, "www.")
+		if !without {
+			other = "www." + host
+		}
+		if strings.HasPrefix(host, "*") || net.ParseIP(host) != nil {
+			v.fail(path+".www", "%s has no other name with or without www", host)
+		} else if _, taken := seen[other]; !taken {
+			seen[other] = path + ".www"
+			s.Hosts = append(s.Hosts, other)
+		} else if !slices.Contains(s.Hosts, other) {
+			v.fail(path+".www", "%s already stands at %s", other, seen[other])
+		}
+	}
+}
+
+func sameMatch(a, b *Route) bool {
+	return a.Path == b.Path && a.Exact == b.Exact && slices.Equal(a.Methods, b.Methods)
 }
 
 func (v *validator) clientAuth(path string, auth *ClientAuth) {
@@ -161,14 +194,5 @@ func (v *validator) bundle(path, name string) {
 		v.fail(path, "%v", err)
 	case !x509.NewCertPool().AppendCertsFromPEM(data):
 		v.fail(path, "%q holds no certificate in PEM", name)
-	}
-}
-
-func (v *validator) route(path string, r Route) {
-	if len(r.To) > 1 {
-		v.fail(path+".to", "one target per route is supported")
-	}
-	if r.CA != "" {
-		v.bundle(path+".ca", r.CA)
 	}
 }

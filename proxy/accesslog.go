@@ -68,15 +68,12 @@ func (a *accessLog) record(x *exchange) {
 	if a == nil {
 		return
 	}
-	r, bytesIn, target := x.request, x.bytesIn, ""
+	r, bytesIn, target := x.request, x.bytesIn, x.attempt.Target()
 	if r.Body != nil {
 		bytesIn += r.Body.Received()
 	}
-	if x.upstream != nil {
-		target = x.upstream.Name()
-	}
 	attrs := []slog.Attr{
-		slog.String("host", r.Host), slog.String("method", r.Method), slog.String("target", r.Target), slog.String("proto", r.Proto),
+		slog.String("host", r.Host), slog.String("method", r.Method), slog.String("target", x.target), slog.String("proto", r.Proto),
 		slog.Int("status", x.w.status), slog.Int64("bytes_in", bytesIn), slog.Int64("bytes_out", x.w.bytes),
 		slog.Float64("duration_ms", float64(time.Since(x.start).Microseconds())/1000),
 	}
@@ -89,6 +86,9 @@ func (a *accessLog) record(x *exchange) {
 		if optional.value != "" {
 			attrs = append(attrs, slog.String(optional.key, optional.value))
 		}
+	}
+	if x.attempt.Retries > 0 {
+		attrs = append(attrs, slog.Int("retries", x.attempt.Retries))
 	}
 	if x.w.aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))

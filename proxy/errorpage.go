@@ -2,8 +2,11 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"html/template"
 	"net/http"
+	"strings"
 
 	"padlock/proxy/message"
 )
@@ -18,7 +21,7 @@ h1{font-size:1.5rem;margin:0}p{margin:.8rem 0}small{opacity:.7}code{font-size:.9
 <h1>{{.Status}} {{.Name}}</h1>
 <p>{{.Text}}.</p>
 {{with .Detail}}<p><code>{{.}}</code></p><p>Start the application, then load this page again: padlock tries anew with every request.</p>{{end}}
-<p><small>padlock</small></p>
+<p><small>padlock · request {{.Request}}</small></p>
 </html>
 `))
 
@@ -27,20 +30,53 @@ func fail(x *exchange, status int, text, detail string) {
 	if x.err == "" {
 		x.err = text
 	}
-	var page bytes.Buffer
-	_ = errorPage.Execute(&page, struct { // a buffer cannot fail, and the template is fixed
-		Status             int
-		Name, Text, Detail string
-	}{status, http.StatusText(status), text, detail})
 	fields := message.Fields{
-		{Name: "Content-Type", Value: "text/html; charset=utf-8"},
+		{Name: "Content-Type", Value: ""},
 		{Name: "Cache-Control", Value: "no-store"},
 		{Name: "X-Content-Type-Options", Value: "nosniff"},
 	}
-	if status == 405 {
+	page := failure{Status: status, Name: http.StatusText(status), Text: text, Detail: detail, Request: string(appendID(nil, x.id))}
+	body, kind := page.render(x.request.Fields)
+	fields[0].Value = kind
+	switch {
+	case x.allow != "":
+		fields.Add("Allow", x.allow)
+	case status == 405:
 		fields.Add("Allow", "GET, HEAD")
+	case x.challenge != "":
+		fields.Add("WWW-Authenticate", x.challenge)
+	case status == 503:
+		fields.Add("Retry-After", "5")
 	}
-	if x.w.Head(status, fields, int64(page.Len())) == nil && x.request.Method != "HEAD" {
-		_, _ = x.w.Write(page.Bytes())
+	x.respond(status, fields, body)
+}
+
+// failure is what an error page says.
+type failure struct {
+	Status  int    `json:"status"`
+	Name    string `json:"error"`
+	Text    string `json:"message"`
+	Detail  string `json:"detail,omitempty"`
+	Request string `json:"request_id"`
+}
+
+// render chooses the form that the client names first among those that we have; without one, HTML.
+func (f failure) render(request message.Fields) (body []byte, kind string) {
+	accept := request.Value("Accept")
+	best, form := len(accept), "html"
+	for _, offer := range []struct{ media, form string }{{"text/html", "html"}, {"application/json", "json"}, {"+json", "json"}, {"text/plain", "text"}} {
+		if at := strings.Index(accept, offer.media); at >= 0 && at < best {
+			best, form = at, offer.form
+		}
 	}
+	switch form {
+	case "json":
+		body, _ = json.Marshal(f) // strings and a number
+		return append(body, '\n'), "application/json"
+	case "text":
+		return fmt.Appendf(nil, "%d %s: %s. %s(request %s)\n", f.Status, f.Name, f.Text, f.Detail, f.Request), "text/plain; charset=utf-8"
+	}
+	var page bytes.Buffer
+	_ = errorPage.Execute(&page, f) // a buffer cannot fail, and the template is fixed
+	return page.Bytes(), "text/html; charset=utf-8"
 }

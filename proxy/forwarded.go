@@ -13,7 +13,7 @@ import (
 // ours are the fields by which backends learn about the client. A client's own are a claim, not a fact, so they are dropped.
 var ours = message.NewNames(
 	"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl",
-	"X-Forwarded-Prefix", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For",
+	"X-Forwarded-Prefix", "X-Forwarded-User", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For",
 	"X-Forwarded-Client-Cert", "X-SSL-Client-Cert", "X-Client-Cert", "Client-Cert", "Client-Cert-Chain",
 	"Padlock-Handshake", "Host", "Transfer-Encoding")
 
@@ -28,7 +28,8 @@ func spoofs(name string) bool {
 }
 
 // prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
-func prepare(r *message.Request, site *site) bool {
+func prepare(x *exchange) bool {
+	r := x.request
 	if r.Upgrade != "" && r.Upgrade != "websocket" && r.Proto == "HTTP/1.1" {
 		r.Upgrade = "" // h2c and the like: ignored, as RFC 9110 section 7.8 allows
 	}
@@ -45,12 +46,18 @@ func prepare(r *message.Request, site *site) bool {
 	r.Fields.Add("X-Forwarded-For", client)
 	r.Fields.Add("X-Forwarded-Proto", r.Scheme)
 	r.Fields.Add("X-Forwarded-Host", r.Host)
-	if site.handshake {
+	if x.route.handshake {
 		r.Fields.Add("Padlock-Handshake", handshakeField(r.Conn))
 	}
-	if site.forwarded {
+	if x.route.forwarded {
 		r.Fields.Add("Forwarded", forwardedElement(client, r.Host, r.Scheme))
 	}
+	if x.user != "" {
+		r.Fields.Del("Authorization") // it was for us
+		r.Fields.Add("X-Forwarded-User", x.user)
+	}
+	x.site.fields.request.apply(x, &r.Fields)
+	x.route.fields.request.apply(x, &r.Fields)
 	return true
 }
 

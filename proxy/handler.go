@@ -3,13 +3,16 @@ package proxy
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padlock/config"
+	"padlock/config/template"
 	"padlock/proxy/message"
 	"padlock/proxy/upstream"
 )
@@ -24,22 +27,53 @@ type handler struct {
 
 // exchange is what one request has come to.
 type exchange struct {
-	request  *message.Request
-	w        countingWriter
-	start    time.Time
-	bytesIn  int64 // through a tunnel
-	upstream *upstream.Upstream
-	err      string
+	request *message.Request
+	w       countingWriter
+	start   time.Time
+	id      uint64
+	name    string // canonical name of the host
+	target  string // of the request as it came
+	user    string // who has proved to be here
+	site    *site
+	route   *route
+	attempt upstream.Attempt
+	bytesIn int64 // through a tunnel
+	err     string
+
+	allow, challenge string // of a 405 and a 401
+	limited          limitedBody
+	scratch          []byte                                 // texts that were made of templates
+	append           func([]byte, template.Variable) []byte // variable, as a value
 }
 
-var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+var exchanges = sync.Pool{New: func() any {
+	x := new(exchange)
+	x.append = x.variable
+	return x
+}}
+
+// reset keeps what is made once.
+func (x *exchange) reset() {
+	*x = exchange{scratch: x.scratch[:0], append: x.append}
+	if cap(x.scratch) > 4<<10 {
+		x.scratch = nil
+	}
+}
+
+// ids of requests begin anywhere, so that they differ between nodes and starts.
+var ids = func() *atomic.Uint64 {
+	last := new(atomic.Uint64)
+	last.Store(rand.Uint64())
+	return last
+}()
 
 func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
 	x := exchanges.Get().(*exchange)
-	x.request, x.w.Writer, x.start = r, w, time.Now()
+	x.request, x.target, x.w.Writer, x.start, x.id = r, r.Target, w, time.Now(), ids.Add(1)
 	h.serve(ctx, x)
+	x.attempt.End()
 	h.access.record(x)
-	*x = exchange{}
+	x.reset()
 	exchanges.Put(x)
 }
 
@@ -55,20 +89,70 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		fail(x, 405, "CONNECT is not for a reverse proxy", "")
 		return
 	}
-	site, ok := h.state().site(r.Host)
-	if !ok || r.Conn == nil || site.policy != r.Conn.Policy {
+	found, name := h.state().site(r.Host)
+	if found == nil || r.Conn == nil || found.policy != r.Conn.Policy {
 		// RFC 9110 section 15.5.20: this connection was not made for that host.
 		fail(x, 421, "This connection does not serve the host asked for", "")
 		return
 	}
+	x.site, x.name = found, name
+	if other, ok := found.redirects[name]; ok && strings.HasPrefix(r.Target, "/") {
+		_, port, _ := strings.Cut(r.Host, ":") // a name, so no colon but the port's
+		if port != "" {
+			other += ":" + port
+		}
+		x.redirect(308, "https://"+other+r.Target)
+		return
+	}
+	normal := normalPath(r.Target)
+	route, allowed := found.route(r.Method, normal)
 	switch {
-	case site.upstream != nil:
-		h.forward(ctx, x, site)
+	case route == nil && len(allowed) > 0:
+		x.allow = strings.Join(allowed, ", ")
+		fail(x, 405, "This method is not for this address", "")
+		return
+	case route == nil:
+		fail(x, 404, "There is nothing here", "")
+		return
+	}
+	x.route = route
+	if !h.admit(ctx, x) {
+		return
+	}
+	switch {
+	case route.group != nil:
+		h.forward(ctx, x, normal)
+	case route.redirect != nil:
+		x.redirect(route.redirect.status, x.expand(route.redirect.to))
+	case route.respond != nil:
+		x.respond(route.respond.Status, message.Fields{{Name: "Content-Type", Value: route.respond.ContentType}}, []byte(route.respond.Body))
 	case h.page != nil:
 		h.servePage(ctx, x)
 	default:
 		fail(x, 404, "There is nothing here", "")
 	}
+}
+
+// admit reports whether the client may come; if not, it has been told so.
+func (h *handler) admit(ctx *message.Context, x *exchange) bool {
+	r := x.request
+	if !x.site.access.admits(r.Conn.Client) || !x.route.access.admits(r.Conn.Client) {
+		fail(x, 403, "This is not open to your address", "")
+		return false
+	}
+	basic := x.route.access.basic
+	if basic == nil {
+		basic = x.site.access.basic
+	}
+	if basic == nil {
+		return true
+	}
+	if x.user = basic.user(ctx, r.Fields); x.user == "" {
+		x.challenge = basic.challenge
+		fail(x, 401, "A name and a password are needed", "")
+		return false
+	}
+	return true
 }
 
 func (h *handler) servePage(ctx *message.Context, x *exchange) {
@@ -88,18 +172,26 @@ func (h *handler) servePage(ctx *message.Context, x *exchange) {
 		{Name: "X-Content-Type-Options", Value: "nosniff"},
 		{Name: "Referrer-Policy", Value: "no-referrer"},
 	}
-	if x.w.Head(200, fields, int64(len(html))) == nil && x.request.Method == "GET" {
-		_, _ = x.w.Write(html)
-	}
+	x.respond(200, fields, html)
 }
 
-func (h *handler) forward(ctx *message.Context, x *exchange, site *site) {
-	x.upstream = site.upstream
-	if !prepare(x.request, site) {
+func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
+	r, route := x.request, x.route
+	if !prepare(x) {
 		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
 		return
 	}
-	response, err := site.upstream.RoundTrip(ctx, x.request, x)
+	if route.bodyLimit > 0 && !x.limit(route.bodyLimit) {
+		fail(x, 413, "The request's content is too large", "")
+		return
+	}
+	if route.strip {
+		r.Target = route.rewrite(r.Target, normal)
+	}
+	if route.host != "" {
+		r.Host = route.host
+	}
+	response, err := route.group.RoundTrip(ctx, r, x, &x.attempt)
 	var unread *message.BodyError
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -116,10 +208,41 @@ func (h *handler) forward(ctx *message.Context, x *exchange, site *site) {
 	}
 }
 
+// limitedBody is a request's content that may not be larger than a route allows.
+type limitedBody struct {
+	message.Body
+	left int64
+}
+
+var errTooLarge = errors.New("larger than this route allows")
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.Body.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// limit reports whether the content may be as large as it is said to be, and sees to it otherwise.
+func (x *exchange) limit(limit int64) bool {
+	r := x.request
+	if r.ContentLength > limit {
+		return false
+	}
+	if r.Body != nil && r.ContentLength < 0 {
+		x.limited = limitedBody{r.Body, limit}
+		r.Body = &x.limited
+	}
+	return true
+}
+
 // failBody answers a request whose content did not come as it was announced.
 func failBody(x *exchange, err *message.BodyError) {
 	x.err = "client: " + err.Error()
 	switch {
+	case errors.Is(err, errTooLarge):
+		fail(x, 413, "The request's content is too large", "")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		fail(x, 408, "The request's content did not come in time", "")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
@@ -132,7 +255,12 @@ func failBody(x *exchange, err *message.BodyError) {
 func (h *handler) failUpstream(x *exchange, err error) {
 	status, text, detail := 502, "The application behind this address did not answer", ""
 	var failure *upstream.Error
-	if errors.As(err, &failure) {
+	switch {
+	case errors.Is(err, upstream.ErrUnwell):
+		status, text, x.err = 503, "The application behind this address is not well", err.Error()
+	case errors.Is(err, upstream.ErrFull):
+		status, text, x.err = 503, "The application behind this address is busy", err.Error()
+	case errors.As(err, &failure):
 		x.err = failure.Error()
 		if failure.Timeout() {
 			status, text = 504, "The application behind this address took too long to answer"
@@ -149,6 +277,10 @@ func (h *handler) failUpstream(x *exchange, err error) {
 func relay(x *exchange, response *message.Response) {
 	defer response.Body.Close()
 	response.Fields.RemoveHopByHop()
+	x.finish(&response.Fields)
+	if x.attempt.Cookie != "" {
+		response.Fields.Add("Set-Cookie", x.attempt.Cookie)
+	}
 	if x.w.Head(response.Status, response.Fields, response.ContentLength) != nil {
 		return
 	}
@@ -188,6 +320,7 @@ func relay(x *exchange, response *message.Response) {
 func tunnel(x *exchange, response *message.Response) {
 	defer response.Tunnel.Close()
 	response.Fields.RemoveHopByHop()
+	x.finish(&response.Fields)
 	client, err := x.w.Tunnel(response.Fields)
 	if x.request.Proto == "HTTP/2.0" {
 		x.w.status = 200 // RFC 8441 section 5

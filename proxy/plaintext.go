@@ -60,7 +60,7 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 // httpsURL is where a plain request should have gone. An empty port keeps the one that the client named.
 // Only names that padlock serves are redirected to, so that it cannot be used to send people elsewhere.
 func (s *Server) httpsURL(host, target, port string) (string, bool) {
-	if _, ok := s.state.Load().site(host); !ok || !strings.HasPrefix(target, "/") {
+	if found, _ := s.state.Load().site(host); found == nil || !strings.HasPrefix(target, "/") {
 		return "", false
 	}
 	name, own, err := net.SplitHostPort(host)

@@ -51,7 +51,7 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Sites = []config.Site{{Hosts: []string{"localhost"}, Routes: []config.Route{{To: []config.Target{to}}}}}
+	cfg.Sites = []config.Site{{Hosts: []string{"localhost"}, Routes: []config.Route{{Upstream: config.Upstream{To: []config.Backend{{Target: to}}}}}}}
 	if change != nil {
 		change(cfg)
 	}

@@ -24,6 +24,7 @@ import (
 	"padlock/proxy/http2"
 	"padlock/proxy/park"
 	"padlock/proxy/socket"
+	"padlock/proxy/upstream"
 )
 
 // CertificateSource has a certificate for a handshake. (nil, nil) refuses the name: the client sees unrecognized_name.
@@ -61,6 +62,7 @@ type Server struct {
 	cfg      *config.Config
 	deps     Dependencies
 	state    atomic.Pointer[state]
+	targets  upstream.Targets
 	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
 	access   *accessLog
 	http1    *http1.Server
@@ -75,11 +77,11 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	built, err := newState(cfg, deps)
+	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn)}
+	built, err := newState(cfg, deps, &s.targets, nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn)}
 	s.state.Store(built)
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -17,54 +18,70 @@ type state struct {
 	exact    map[string]*site
 	wildcard map[string]*site // "*.example.com" stands under "example.com"
 	fallback *site            // "*"
-	plain    *tlsPolicy       // of sites that ask for no client certificate
-	tells    bool             // some site tells its target of the handshake
+	plain    *tlsPolicy       // of sites that ask for nothing
+	policies map[string]*tlsPolicy
+	tells    bool // some site tells its target of the handshake
+	groups   []*upstream.Group
 
 	challenge *tls.Config // of a CA's validation
 }
 
-// site is a set of names with one policy.
-type site struct {
-	policy    *tlsPolicy
-	upstream  *upstream.Upstream // nil: the built-in page
-	forwarded bool
-	handshake bool // tell the target of the handshake
-}
-
-// tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer.
+// tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer, which a policy that
+// stays the same keeps over a reload.
 type tlsPolicy struct{ config *tls.Config }
 
-func newState(cfg *config.Config, deps Dependencies) (*state, error) {
+// newState builds a state. What an older one has, and stays as it is, is used again: TLS policies and targets.
+func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, older *state) (*state, error) {
 	base := baseTLS(cfg, deps.Certificates.GetCertificate, deps.Recorder)
-	s := &state{exact: map[string]*site{}, wildcard: map[string]*site{}, plain: &tlsPolicy{base}}
+	s := &state{exact: map[string]*site{}, wildcard: map[string]*site{}, policies: map[string]*tlsPolicy{}}
+	known := map[string]*tlsPolicy{}
+	if older != nil {
+		known = older.policies
+	}
+	s.plain = s.share(cfg.TLS.MinVersion, known, base)
 	if deps.Challenges != nil {
 		s.challenge = baseTLS(cfg, deps.Challenges.ChallengeCertificate, deps.Recorder)
 		s.challenge.NextProtos, s.challenge.SessionTicketsDisabled = []string{acmeALPN}, true
 	}
+	b := &builder{cfg: cfg, targets: targets}
 	for i := range cfg.Sites {
-		if err := s.add(cfg, &cfg.Sites[i], base); err != nil {
-			s.close()
+		if err := s.add(b, &cfg.Sites[i], known); err != nil {
+			closeGroups(b.groups)
 			return nil, err
 		}
 	}
+	s.groups = b.groups
 	return s, nil
 }
 
-func (s *state) add(cfg *config.Config, c *config.Site, base *tls.Config) error {
-	policy, err := newPolicy(c, s.plain, base)
+// share finds the policy of a key among those of the older state and this one, or adds it.
+func (s *state) share(key string, known map[string]*tlsPolicy, config *tls.Config) *tlsPolicy {
+	policy, ok := s.policies[key]
+	if !ok {
+		if policy, ok = known[key]; !ok {
+			policy = &tlsPolicy{config}
+		}
+		s.policies[key] = policy
+	}
+	return policy
+}
+
+func (s *state) add(b *builder, c *config.Site, known map[string]*tlsPolicy) error {
+	policy := s.plain
+	if c.TLS.ClientAuth != nil || c.TLS.LegacyRSA {
+		config, key, err := sitePolicy(c, s.plain.config)
+		if err != nil {
+			return err
+		}
+		policy = s.share(b.cfg.TLS.MinVersion+key, known, config)
+	}
+	built, err := b.site(c, policy)
 	if err != nil {
 		return err
 	}
-	built := &site{policy: policy}
-	for _, route := range c.Routes {
-		built.forwarded, built.handshake = route.Forwarded, route.Handshake
-		for _, target := range route.To {
-			if built.upstream, err = upstream.New(route, target, cfg.Timeouts); err != nil {
-				return err
-			}
-		}
+	for _, r := range built.routes {
+		s.tells = s.tells || r.handshake
 	}
-	s.tells = s.tells || built.handshake
 	for _, host := range c.Hosts {
 		switch suffix, wildcard := strings.CutPrefix(host, "*."); {
 		case host == "*":
@@ -78,13 +95,15 @@ func (s *state) add(cfg *config.Config, c *config.Site, base *tls.Config) error 
 	return nil
 }
 
-// site finds the site of a Host value: exact, then wildcard for one label as in a certificate, then the fallback.
-func (s *state) site(host string) (*site, bool) {
+// site finds the site of a Host value, and the name's canonical form: exact, then wildcard for one label as in a certificate, then the
+// fallback.
+func (s *state) site(host string) (found *site, name string) {
 	name, ok := hostname(host)
 	if !ok {
-		return nil, false
+		return nil, ""
 	}
-	return s.named(name)
+	found, _ = s.named(name)
+	return found, name
 }
 
 func (s *state) named(name string) (*site, bool) {
@@ -113,13 +132,12 @@ func (s *state) policy(sni string) *tlsPolicy {
 	return s.plain
 }
 
-func (s *state) close() {
-	for _, sites := range []map[string]*site{s.exact, s.wildcard, {"*": s.fallback}} {
-		for _, site := range sites {
-			if site != nil && site.upstream != nil {
-				site.upstream.Close()
-			}
-		}
+// close lets go of the targets; open requests finish.
+func (s *state) close() { closeGroups(s.groups) }
+
+func closeGroups(groups []*upstream.Group) {
+	for _, g := range groups {
+		g.Close()
 	}
 }
 
@@ -146,21 +164,21 @@ func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certifi
 	return c
 }
 
-// newPolicy is the site's own policy, or the plain one where the site asks for nothing.
-func newPolicy(c *config.Site, plain *tlsPolicy, base *tls.Config) (*tlsPolicy, error) {
-	if c.TLS.ClientAuth == nil && !c.TLS.LegacyRSA {
-		return plain, nil
-	}
-	policy := base.Clone()
+// sitePolicy is a site's own policy. Its key is the same for policies that are.
+func sitePolicy(c *config.Site, base *tls.Config) (policy *tls.Config, key string, err error) {
+	policy = base.Clone()
 	if c.TLS.LegacyRSA {
 		policy.CipherSuites = legacySuites()
+		key = " legacy"
 	}
 	if c.TLS.ClientAuth != nil {
-		if err := askForCertificates(policy, c); err != nil {
-			return nil, err
+		bundle, err := askForCertificates(policy, c)
+		if err != nil {
+			return nil, "", err
 		}
+		key += fmt.Sprintf(" %s %x", c.TLS.ClientAuth.Mode, sha256.Sum256(bundle))
 	}
-	return &tlsPolicy{policy}, nil
+	return policy, key, nil
 }
 
 // legacySuites are all that are secure, and behind them those in which the client encrypts the key to the certificate (RFC 5246).
@@ -173,11 +191,11 @@ func legacySuites() (ids []uint16) {
 
 // askForCertificates makes a policy that issues and accepts no session tickets:
 // a ticket from elsewhere, or from before its CA changed, must not stand in for the certificate.
-func askForCertificates(policy *tls.Config, c *config.Site) error {
+func askForCertificates(policy *tls.Config, c *config.Site) (bundle []byte, err error) {
 	auth := c.TLS.ClientAuth
-	bundle, err := os.ReadFile(auth.CA)
+	bundle, err = os.ReadFile(auth.CA)
 	if err != nil {
-		return fmt.Errorf("reading the client CA of site %s: %w", c.Hosts[0], err)
+		return nil, fmt.Errorf("reading the client CA of site %s: %w", c.Hosts[0], err)
 	}
 	policy.SessionTicketsDisabled = true
 	policy.ClientAuth = tls.RequireAndVerifyClientCert
@@ -186,7 +204,7 @@ func askForCertificates(policy *tls.Config, c *config.Site) error {
 	}
 	policy.ClientCAs = x509.NewCertPool()
 	if !policy.ClientCAs.AppendCertsFromPEM(bundle) {
-		return fmt.Errorf("the client CA file %q of site %s holds no certificate in PEM", auth.CA, c.Hosts[0])
+		return nil, fmt.Errorf("the client CA file %q of site %s holds no certificate in PEM", auth.CA, c.Hosts[0])
 	}
-	return nil
+	return bundle, nil
 }

@@ -119,7 +119,7 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 		if err != nil {
 			return nil, badTarget(c, target, err)
 		}
-		cfg.Sites[0].Routes[0].To = []config.Target{to}
+		cfg.Sites[0].Routes[0].To = []config.Backend{{Target: to}}
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, usageError{namingFlags(err)}

@@ -323,8 +323,8 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []net.Listener) 
 	}
 	to := "a page that shows your own handshake"
 	if routes := cfg.Sites[0].Routes; len(routes) > 0 && len(routes[0].To) > 0 {
-		to = routes[0].To[0].String()
-		if conn, err := net.DialTimeout(routes[0].To[0].Network, routes[0].To[0].Address, cfg.Timeouts.Connect); err != nil {
+		to = routes[0].To[0].Target.String()
+		if conn, err := net.DialTimeout(routes[0].To[0].Target.Network, routes[0].To[0].Target.Address, cfg.Timeouts.Connect); err != nil {
 			to += " (not listening yet; that is fine)"
 		} else {
 			conn.Close()

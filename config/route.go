@@ -1,0 +1,249 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"padlock/config/template"
+)
+
+// ReservedFields cannot be changed by field rules, because padlock frames messages and names hosts by them.
+var reservedFields = []string{"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+
+func (v *validator) route(path string, r *Route) {
+	v.match(path, r)
+	actions := 0
+	for _, given := range []bool{len(r.To) > 0, r.Redirect != nil, r.Respond != nil} {
+		if given {
+			actions++
+		}
+	}
+	if actions > 1 {
+		v.fail(path, "takes one of to, redirect and respond")
+	}
+	if (r.StripPrefix || r.ReplacePrefix != "") && r.Path == "" {
+		v.fail(path, "strip_prefix and replace_prefix need the path that they take off")
+	}
+	if r.StripPrefix && r.ReplacePrefix != "" {
+		v.fail(path, "takes strip_prefix or replace_prefix, not both")
+	}
+	if r.ReplacePrefix != "" && !validPath(r.ReplacePrefix) {
+		v.fail(path+".replace_prefix", "%q is not a path such as /v2", r.ReplacePrefix)
+	}
+	if r.Host != "" && r.Host != "keep" && r.Host != "upstream" {
+		if name, ok := CanonicalHost(strings.TrimSuffix(r.Host, portOf(r.Host))); !ok {
+			v.fail(path+".host", "%q must be keep, upstream or a host name", r.Host)
+		} else if strings.Contains(name, ":") {
+			v.fail(path+".host", "%q: an address goes in brackets", r.Host)
+		}
+	}
+	v.upstream(path, &r.Upstream, []string{"http", "https", "h2c"})
+	if r.Redirect != nil {
+		v.redirect(path+".redirect", r.Redirect)
+	}
+	if r.Respond != nil {
+		v.respond(path+".respond", r.Respond)
+	}
+	v.headers(path+".headers", &r.Fields)
+	v.access(path, &r.Access)
+}
+
+// portOf is the port of a host, with its colon, or "".
+func portOf(host string) string {
+	at := strings.LastIndexByte(host, ':')
+	if at < 0 || strings.HasSuffix(host, "]") {
+		return ""
+	}
+	if n, err := strconv.Atoi(host[at+1:]); err != nil || n < 1 || n > 65535 {
+		return ""
+	}
+	return host[at:]
+}
+
+func (v *validator) match(path string, r *Route) {
+	if r.Path != "" && r.Exact != "" {
+		v.fail(path, "takes path or exact, not both")
+	}
+	for _, p := range []struct{ key, value string }{{"path", r.Path}, {"exact", r.Exact}} {
+		if p.value != "" && !validPath(p.value) {
+			v.fail(path+"."+p.key, "%q is not a path such as /api: it begins with a slash, has no query, no dot segments and no empty ones, and is not percent-encoded", p.value)
+		}
+	}
+	for i, method := range r.Methods {
+		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" {
+			v.fail(fmt.Sprintf("%s.methods[%d]", path, i), "%q is not a method such as GET", method)
+		}
+	}
+}
+
+// validPath is for paths that requests' are compared with, which are in the form that routing gives them.
+func validPath(path string) bool {
+	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%\\") || strings.Contains(path, "//") {
+		return false
+	}
+	for i := range len(path) {
+		if path[i] <= ' ' || path[i] == 0x7f {
+			return false
+		}
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *validator) redirect(path string, r *Redirect) {
+	if r.Status == 0 {
+		r.Status = 308
+	}
+	if !slices.Contains([]int{301, 302, 303, 307, 308}, r.Status) {
+		v.fail(path+".status", "%d must be one of: 301, 302, 303, 307, 308", r.Status)
+	}
+	v.template(path+".to", r.To)
+	plain := strings.NewReplacer("{", "", "}", "").Replace(r.To)
+	if u, err := url.Parse(plain); err != nil || !strings.HasPrefix(r.To, "/") && !strings.HasPrefix(r.To, "{uri}") && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		v.fail(path+".to", "%q must be a path, or a URL such as https://example.com{uri}", r.To)
+	} else if strings.HasPrefix(r.To, "//") {
+		v.fail(path+".to", "%q would lead to another host: write https://", r.To)
+	}
+}
+
+func (v *validator) respond(path string, r *Respond) {
+	if r.Status == 0 {
+		r.Status = 200
+	}
+	if r.Status < 200 || r.Status > 599 {
+		v.fail(path+".status", "%d is not a status from 200 to 599", r.Status)
+	} else if r.Body != "" && (r.Status == 204 || r.Status == 304) {
+		v.fail(path+".body", "a response of %d has none (RFC 9110 section 6.4.1)", r.Status)
+	}
+	if r.ContentType == "" {
+		r.ContentType = "text/plain; charset=utf-8"
+	} else if !validValue(r.ContentType) {
+		v.fail(path+".content_type", "%q holds control characters", r.ContentType)
+	}
+}
+
+func (v *validator) template(path, text string) {
+	if _, err := template.Parse(text); err != nil {
+		v.fail(path, "%v", err)
+	} else if !validValue(text) {
+		v.fail(path, "%q holds control characters", text)
+	}
+}
+
+func validValue(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
+}
+
+func (v *validator) headers(path string, h *HeaderRules) {
+	for _, side := range []struct {
+		path  string
+		rules *FieldRules
+	}{{path + ".request", &h.Request}, {path + ".response", &h.Response}} {
+		for i, name := range side.rules.Remove {
+			v.fieldName(fmt.Sprintf("%s.remove[%d]", side.path, i), name)
+		}
+		for key, values := range map[string]FieldValues{"set": side.rules.Set, "add": side.rules.Add} {
+			for _, field := range values {
+				at := side.path + "." + key + "." + field.Name
+				v.fieldName(at, field.Name)
+				v.template(at, field.Value)
+			}
+		}
+	}
+}
+
+func (v *validator) fieldName(path, name string) {
+	valid := name != "" && len(name) < 128
+	for i := range len(name) {
+		c := name[i]
+		valid = valid && ('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0)
+	}
+	switch {
+	case !valid:
+		v.fail(path, "%q is not the name of a field (RFC 9110 section 5.1)", name)
+	case slices.Contains(reservedFields, strings.ToLower(name)):
+		v.fail(path, "%s cannot be changed: padlock frames messages by it%s", name, map[bool]string{true: "; the key host of the route sets it"}[strings.EqualFold(name, "host")])
+	}
+}
+
+func (v *validator) access(path string, a *Access) {
+	b := a.BasicAuth
+	if b == nil {
+		return
+	}
+	path += ".basic_auth"
+	if b.Realm == "" {
+		b.Realm = "padlock"
+	} else if !validValue(b.Realm) || strings.ContainsAny(b.Realm, `"\`) {
+		v.fail(path+".realm", "%q holds a quote or control characters", b.Realm)
+	}
+	if b.UsersFile != "" {
+		users, err := readUsers(b.UsersFile)
+		if err != nil {
+			v.fail(path+".users_file", "%v", err)
+		}
+		if b.Users == nil {
+			b.Users = map[string]string{}
+		}
+		for name, hash := range users {
+			b.Users[name] = hash
+		}
+	} else if len(b.Users) == 0 {
+		v.fail(path, "needs users or users_file: nobody could come in")
+	}
+	for name, hash := range b.Users {
+		if name == "" || strings.ContainsRune(name, ':') {
+			v.fail(path+".users."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
+		}
+		if cost, err := bcrypt.Cost([]byte(hash)); err != nil {
+			v.fail(path+".users."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints", name) // not repeated: perhaps it is a password
+		} else if cost > 14 {
+			v.fail(path+".users."+name, "a bcrypt cost of %d takes longer than a second for each guess: at most 14", cost)
+		}
+	}
+}
+
+func readUsers(name string) (map[string]string, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]string{}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		user, hash, ok := strings.Cut(line, ":")
+		if !ok {
+			return nil, fmt.Errorf("%s:%d: must be name:hash", name, number)
+		}
+		users[user] = hash
+	}
+	if len(users) == 0 {
+		return nil, fmt.Errorf("%s names nobody", name)
+	}
+	return users, nil
+}
+
+func (v *validator) hsts(path string, h *HSTS) {
+	switch {
+	case h.Off && (h.MaxAge != 0 || h.IncludeSubdomains || h.Preload):
+		v.fail(path, "off goes with nothing else")
+	case h.Preload && (!h.IncludeSubdomains || h.MaxAge != 0 && h.MaxAge < 365*24*time.Hour):
+		v.fail(path+".preload", "browsers' lists ask for include_subdomains and a max_age of a year (8760h)")
+	}
+}

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func (v *validator) upstream(path string, u *Upstream, schemes []string) {
+	for i := range u.To {
+		at := fmt.Sprintf("%s.to[%d]", path, i)
+		b := &u.To[i]
+		if b.Weight == 0 {
+			b.Weight = 1
+		} else if b.Weight > 1000 {
+			v.fail(at+".weight", "%d must be from 1 to 1000", b.Weight)
+		}
+		switch {
+		case b.Target == Target{}:
+			v.fail(at, "needs a target")
+		case !slices.Contains(schemes, b.Target.Scheme):
+			v.fail(at, "%s: the scheme must be one of: %s", b.Target, strings.Join(schemes, ", "))
+		case slices.ContainsFunc(u.To[:i], func(other Backend) bool { return other.Target == b.Target }):
+			v.fail(at, "%s is given twice: weight gives it a larger share", b.Target)
+		}
+	}
+	if u.Balance == "" {
+		u.Balance = "round_robin"
+	}
+	v.oneOf(path+".balance", u.Balance, "round_robin", "least_conn", "random", "hash")
+	v.hashBy(path, u)
+	if u.Sticky != "" {
+		v.fieldName(path+".sticky", u.Sticky)
+	}
+	if u.Health != nil {
+		v.health(path+".health", u.Health)
+	}
+	if u.Passive.Off && (u.Passive.Failures != 0 || u.Passive.Cooldown != 0) {
+		v.fail(path+".passive", "off goes with nothing else")
+	}
+	standard(&u.Passive.Failures, 3)
+	standard(&u.Passive.Cooldown, 10*time.Second)
+	if u.Circuit.Pending > 0 && u.Circuit.Requests == 0 {
+		v.fail(path+".circuit.pending", "needs circuit.requests: without a limit nothing waits")
+	}
+	standard(&u.Circuit.Wait, 5*time.Second)
+	standard(&u.Retry.Attempts, 3)
+	standard(&u.Retry.Budget, 0.2)
+	if u.Retry.Budget < 0 || u.Retry.Budget > 1 {
+		v.fail(path+".retry.budget", "%v must be a part of the requests, from 0 to 1", u.Retry.Budget)
+	}
+	if u.CA != "" {
+		v.bundle(path+".ca", u.CA)
+	}
+	if (u.ClientCert == "") != (u.ClientKey == "") {
+		v.fail(path, "client_cert and client_key go together")
+	} else if u.ClientCert != "" {
+		v.file(path+".client_cert", u.ClientCert)
+		v.file(path+".client_key", u.ClientKey)
+	}
+	if u.ServerName != "" {
+		if _, ok := CanonicalHost(u.ServerName); !ok {
+			v.fail(path+".server_name", "%q is not a host name", u.ServerName)
+		}
+	}
+}
+
+// standard gives a value that was not set its default.
+func standard[T comparable](value *T, preset T) {
+	var zero T
+	if *value == zero {
+		*value = preset
+	}
+}
+
+func (v *validator) hashBy(path string, u *Upstream) {
+	if u.Balance != "hash" {
+		if u.HashBy != "" {
+			v.fail(path+".hash_by", "goes with balance: hash only")
+		}
+		return
+	}
+	standard(&u.HashBy, "address")
+	kind, name, named := strings.Cut(u.HashBy, ":")
+	switch {
+	case u.HashBy == "address":
+	case named && (kind == "cookie" || kind == "header"):
+		v.fieldName(path+".hash_by", name)
+	default:
+		v.fail(path+".hash_by", "%q must be address, cookie:NAME or header:NAME", u.HashBy)
+	}
+}
+
+func (v *validator) health(path string, h *Health) {
+	if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " #\r\n") {
+		v.fail(path+".path", "%q is not a path such as /healthz", h.Path)
+	}
+	if _, _, err := ParseStatuses(h.Status); h.Status != "" && err != nil {
+		v.fail(path+".status", "%v", err)
+	}
+	if h.Host != "" {
+		if _, ok := CanonicalHost(h.Host); !ok {
+			v.fail(path+".host", "%q is not a host name", h.Host)
+		}
+	}
+	standard(&h.Status, "200-399")
+	standard(&h.Interval, 10*time.Second)
+	standard(&h.Timeout, 2*time.Second)
+	standard(&h.Rise, 2)
+	standard(&h.Fall, 3)
+	if h.Interval < 100*time.Millisecond {
+		v.fail(path+".interval", "%v must be 100ms or more", h.Interval)
+	}
+}
+
+// ParseStatuses reads a status or a range of them: 200, 200-399.
+func ParseStatuses(s string) (low, high int, err error) {
+	from, to, ranged := strings.Cut(s, "-")
+	if !ranged {
+		to = from
+	}
+	low, err = strconv.Atoi(from)
+	if err == nil {
+		high, err = strconv.Atoi(to)
+	}
+	if err != nil || low < 100 || high > 599 || low > high {
+		return 0, 0, fmt.Errorf("%q is not a status or a range of them, such as 200-299", s)
+	}
+	return low, high, nil
+}

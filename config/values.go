@@ -1,0 +1,88 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Network is a range of addresses, or one: 10.0.0.0/8, ::1.
+type Network struct{ netip.Prefix }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *Network) UnmarshalText(text []byte) error {
+	s := string(text)
+	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		n.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+		return nil
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("%q is not an address or a network such as 10.0.0.0/8", s)
+	}
+	if prefix != prefix.Masked() {
+		return fmt.Errorf("%q has bits set behind its length: %s is meant, or %s", s, prefix.Masked(), prefix.Addr())
+	}
+	n.Prefix = prefix
+	return nil
+}
+
+// Size is a number of bytes: 512, 64KiB, 10MiB, 1GiB; or kB, MB, GB.
+type Size int64
+
+var units = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"", 1}}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Size) UnmarshalText(text []byte) error {
+	for _, unit := range units {
+		number, ok := strings.CutSuffix(string(text), unit.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+		if err == nil && n > 0 && n <= 1<<50/unit.bytes {
+			*s = Size(n * unit.bytes)
+			return nil
+		}
+		break
+	}
+	return fmt.Errorf("%q is not a size such as 512KiB or 10MiB", text)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Size) MarshalText() ([]byte, error) {
+	for _, unit := range units[:3] {
+		if n := int64(s) / unit.bytes; n > 0 && n < 1<<10 && int64(s)%unit.bytes == 0 {
+			return fmt.Appendf(nil, "%d%s", n, unit.name), nil
+		}
+	}
+	return strconv.AppendInt(nil, int64(s), 10), nil
+}
+
+// FieldValue is a field's name and a value, in which variables may stand.
+type FieldValue struct{ Name, Value string }
+
+// FieldValues are written as a mapping of names to a value, or to a list of values; their order is kept.
+type FieldValues []FieldValue
+
+// UnmarshalText takes a target alone.
+func (b *Backend) UnmarshalText(text []byte) error { return b.Target.UnmarshalText(text) }
+
+// UnmarshalText takes off.
+func (h *HSTS) UnmarshalText(text []byte) error { return switchedOff(text, &h.Off) }
+
+// UnmarshalText takes off.
+func (p *Passive) UnmarshalText(text []byte) error { return switchedOff(text, &p.Off) }
+
+func switchedOff(text []byte, off *bool) error {
+	if string(text) != "off" && string(text) != "false" {
+		return fmt.Errorf("%q must be off, or a mapping of keys to values", text)
+	}
+	*off = true
+	return nil
+}

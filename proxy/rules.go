@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"padlock/config"
+	"padlock/config/template"
+	"padlock/proxy/message"
+)
+
+// fieldRules change fields: first they remove, then set, then add.
+type fieldRules struct{ request, response fieldChanges }
+
+type fieldChanges struct {
+	remove   []string
+	set, add []fieldTemplate
+}
+
+type fieldTemplate struct {
+	name  string
+	value template.Template
+	fixed string // the value, where nothing varies
+	vary  bool
+}
+
+func newFieldRules(c *config.HeaderRules) fieldRules {
+	compile := func(r *config.FieldRules) fieldChanges {
+		return fieldChanges{r.Remove, fieldTemplates(r.Set), fieldTemplates(r.Add)}
+	}
+	return fieldRules{compile(&c.Request), compile(&c.Response)}
+}
+
+func fieldTemplates(values config.FieldValues) (all []fieldTemplate) {
+	for _, v := range values {
+		parsed, _ := template.Parse(v.Value) // was validated
+		fixed, ok := parsed.Fixed()
+		all = append(all, fieldTemplate{v.Name, parsed, fixed, !ok})
+	}
+	return all
+}
+
+func (c *fieldChanges) apply(x *exchange, f *message.Fields) {
+	for _, name := range c.remove {
+		f.Del(name)
+	}
+	for i := range c.set {
+		f.Del(c.set[i].name) // all of them first: a name may be set to several values
+	}
+	for _, list := range [...][]fieldTemplate{c.set, c.add} {
+		for i := range list {
+			value := list[i].fixed
+			if list[i].vary {
+				value = x.expand(list[i].value)
+			}
+			f.Add(list[i].name, value)
+		}
+	}
+}
+
+// expand fills a template in. The text lives as long as the exchange.
+func (x *exchange) expand(t template.Template) string {
+	start := len(x.scratch)
+	x.scratch = t.Append(x.scratch, x.append)
+	text := x.scratch[start:]
+	return unsafe.String(unsafe.SliceData(text), len(text))
+}
+
+// append appends what a variable stands for.
+func (x *exchange) variable(b []byte, v template.Variable) []byte {
+	r := x.request
+	path, query, _ := strings.Cut(x.target, "?")
+	switch v {
+	case template.ClientIP:
+		return append(b, r.Conn.Client...)
+	case template.Host:
+		return append(b, x.name...)
+	case template.Method:
+		return append(b, r.Method...)
+	case template.Scheme:
+		return append(b, r.Scheme...)
+	case template.Path:
+		return append(b, path...)
+	case template.Query:
+		return append(b, query...)
+	case template.URI:
+		return append(b, x.target...)
+	case template.RequestID:
+		return appendID(b, x.id)
+	case template.Handshake:
+		return strconv.AppendUint(b, r.Conn.Handshake, 10)
+	}
+	if r.Conn.TLS == nil {
+		return b
+	}
+	switch v {
+	case template.TLSVersion:
+		return append(b, tls.VersionName(r.Conn.TLS.Version)...)
+	case template.TLSCipher:
+		return append(b, tls.CipherSuiteName(r.Conn.TLS.CipherSuite)...)
+	case template.SNI:
+		return append(b, printable(r.Conn.TLS.ServerName)...)
+	case template.Subject:
+		if len(r.Conn.TLS.VerifiedChains) > 0 {
+			return append(b, printable(r.Conn.TLS.PeerCertificates[0].Subject.String())...)
+		}
+	}
+	return b
+}
+
+// printable keeps what is not a client's to choose freely out of fields: a field's value holds no control characters.
+func printable(s string) string {
+	if message.FieldValue(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func appendID(b []byte, id uint64) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[id>>shift&15])
+	}
+	return b
+}
+
+// redirect answers with another address.
+type redirect struct {
+	status int
+	to     template.Template
+}
+
+func newRedirect(c *config.Redirect) *redirect {
+	to, _ := template.Parse(c.To) // was validated
+	return &redirect{c.Status, to}
+}
+
+func (x *exchange) redirect(status int, location string) {
+	if strings.HasPrefix(location, "//") { // the client's path must not become a host
+		location = "/" + strings.TrimLeft(location, "/")
+	}
+	fields := message.Fields{{Name: "Location", Value: location}}
+	x.respond(status, fields, nil)
+}
+
+// respond sends a whole response.
+func (x *exchange) respond(status int, fields message.Fields, body []byte) {
+	x.finish(&fields)
+	length := int64(len(body))
+	if status == 204 || status == 304 {
+		length = -1
+	}
+	if x.w.Head(status, fields, length) == nil && x.request.Method != "HEAD" && len(body) > 0 {
+		_, _ = x.w.Write(body)
+	}
+}
+
+// finish changes the fields of a response as the site and the route say.
+func (x *exchange) finish(f *message.Fields) {
+	if x.site == nil {
+		return
+	}
+	if x.site.hsts != "" {
+		if _, ok := f.Get("Strict-Transport-Security"); !ok {
+			f.Add("Strict-Transport-Security", x.site.hsts)
+		}
+	}
+	x.site.fields.response.apply(x, f)
+	if x.route != nil {
+		x.route.fields.response.apply(x, f)
+	}
+}

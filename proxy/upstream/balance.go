@@ -1,0 +1,214 @@
+package upstream
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+
+	"padlock/proxy/message"
+)
+
+// balance chooses among the targets that a request may go to.
+type balance interface {
+	choose(g *Group, r *message.Request, f filter) *member
+}
+
+// filter tells which targets a request may go to.
+type filter struct {
+	tried   [maxAttempts]*member // in vain; nil behind the last
+	limit   int64                // requests at once; 0: any number
+	lenient bool                 // targets that failed of late may be used too
+	except  *member
+}
+
+// candidate reports whether a target that is well could take the request, now or later.
+func (f *filter) candidate(m *member) bool {
+	if !m.target.well() || m == f.except || !f.lenient && m.target.leftOut() {
+		return false
+	}
+	for _, t := range f.tried {
+		if t == nil {
+			break
+		}
+		if t == m {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *filter) fit(m *member) bool {
+	return f.candidate(m) && (f.limit == 0 || m.target.open.Load() < f.limit)
+}
+
+// roundRobin follows a schedule in which each target stands as often as its weight says, evenly spread.
+type roundRobin struct {
+	schedule []int32
+	next     atomic.Uint64
+}
+
+func newRoundRobin(members []member) *roundRobin {
+	total, divisor := 0, 0
+	for _, m := range members {
+		divisor = gcd(divisor, m.weight)
+	}
+	current := make([]int, len(members))
+	for _, m := range members {
+		total += m.weight / divisor
+	}
+	b := &roundRobin{}
+	for range total { // nginx's smooth weighted round robin, run in advance
+		best := 0
+		for i, m := range members {
+			current[i] += m.weight / divisor
+			if current[i] > current[best] {
+				best = i
+			}
+		}
+		current[best] -= total
+		b.schedule = append(b.schedule, int32(best))
+	}
+	return b
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+func (b *roundRobin) choose(g *Group, _ *message.Request, f filter) *member {
+	m := &g.members[b.schedule[b.next.Add(1)%uint64(len(b.schedule))]]
+	if f.fit(m) && (m.target.share() >= 1 || rand.Float64() < m.target.share()) {
+		return m
+	}
+	return weighted(g, f) // the next in turn would get all of its share
+}
+
+// weighted chooses at random, by weight.
+func weighted(g *Group, f filter) *member {
+	total := 0.0
+	var chosen *member
+	for i := range g.members {
+		m := &g.members[i]
+		if !f.fit(m) {
+			continue
+		}
+		weight := float64(m.weight) * m.target.share()
+		total += weight
+		if chosen == nil || rand.Float64()*total < weight {
+			chosen = m
+		}
+	}
+	return chosen
+}
+
+// leastConn chooses the target with the fewest open requests for its weight.
+type leastConn struct{ turn atomic.Uint32 }
+
+func (b *leastConn) choose(g *Group, _ *message.Request, f filter) *member {
+	var best *member
+	least := math.Inf(1)
+	n := len(g.members)
+	first := int(b.turn.Add(1)) % n // of equal ones not always the same
+	for i := range n {
+		m := &g.members[(first+i)%n]
+		if load := m.load(); load < least && f.fit(m) {
+			best, least = m, load
+		}
+	}
+	return best
+}
+
+// load is how much a target has to do for its weight; one more is counted, so that weights matter to idle targets too.
+func (m *member) load() float64 {
+	return float64(m.target.open.Load()+1) / (float64(m.weight) * m.target.share())
+}
+
+// twoChoices takes the less loaded of two that chance has chosen (Mitzenmacher, 2001).
+type twoChoices struct{}
+
+func (twoChoices) choose(g *Group, _ *message.Request, f filter) *member {
+	a := weighted(g, f)
+	if a == nil {
+		return nil
+	}
+	f.except = a
+	b := weighted(g, f)
+	if b != nil && b.load() < a.load() {
+		return b
+	}
+	return a
+}
+
+// consistent keeps a key at its target for as long as it fits: rendezvous hashing (Thaler and Ravishankar, 1998), with weights.
+type consistent struct{ kind, name string }
+
+func newConsistent(by string) consistent {
+	kind, name, _ := strings.Cut(by, ":")
+	return consistent{kind, name}
+}
+
+func (b consistent) choose(g *Group, r *message.Request, f filter) *member {
+	key := hash(b.key(r))
+	var best *member
+	highest := math.Inf(-1)
+	for i := range g.members {
+		m := &g.members[i]
+		// A uniform number from 0 to 1, of the key and the target alone.
+		u := (float64(mix(key^m.target.hash)>>11) + 0.5) / (1 << 53)
+		if score := -float64(m.weight) / math.Log(u); score > highest && f.fit(m) {
+			best, highest = m, score
+		}
+	}
+	return best
+}
+
+func (b consistent) key(r *message.Request) string {
+	switch b.kind {
+	case "header":
+		if value, ok := r.Fields.Get(b.name); ok {
+			return value
+		}
+	case "cookie":
+		if value, ok := cookie(r.Fields, b.name); ok {
+			return value
+		}
+	}
+	return r.Conn.Client
+}
+
+// cookie finds a cookie's value (RFC 6265 section 4.2.1).
+func cookie(fields message.Fields, name string) (string, bool) {
+	for i := range fields {
+		if !message.Is(fields[i].Name, "Cookie") {
+			continue
+		}
+		for pair := range strings.SplitSeq(fields[i].Value, ";") {
+			if n, value, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && n == name {
+				return value, true
+			}
+		}
+	}
+	return "", false
+}
+
+// hash is FNV-1a, the same on every node and after every start.
+func hash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return mix(h)
+}
+
+// mix is the end of MurmurHash3, by which every bit comes to depend on all.
+func mix(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}

@@ -1,0 +1,73 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"padlock/config"
+	"padlock/proxy/http1"
+	"padlock/proxy/http2"
+)
+
+// Error is a request that got no response head from a target.
+type Error struct {
+	Target config.Target
+	Err    error
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Error() string { return fmt.Sprintf("target %s: %v", e.Target, e.Err) }
+
+// Timeout reports whether the target took the request and did not answer in time (504 rather than 502, RFC 9110 section 15.6).
+func (e *Error) Timeout() bool {
+	var dial *net.OpError
+	if errors.As(e.Err, &dial) && dial.Op == "dial" {
+		return false
+	}
+	var timeout interface{ Timeout() bool }
+	return errors.As(e.Err, &timeout) && timeout.Timeout()
+}
+
+// Reason says in plain words what happened.
+func (e *Error) Reason() string {
+	var (
+		dns     *net.DNSError
+		dial    *net.OpError
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		notTLS  tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(e.Err, &dns):
+		return "its name could not be resolved"
+	case errors.Is(e.Err, syscall.ECONNREFUSED):
+		return "connection refused: nothing listens there"
+	case errors.Is(e.Err, syscall.ENOENT):
+		return "the socket does not exist"
+	case errors.Is(e.Err, syscall.EACCES):
+		return "no permission to connect"
+	case errors.As(e.Err, &unknown):
+		return "its certificate is signed by an unknown authority"
+	case errors.As(e.Err, &name):
+		return "its certificate is for another name"
+	case e.Timeout():
+		return "it did not answer in time"
+	case errors.As(e.Err, &dial) && dial.Op == "dial" && dial.Timeout():
+		return "the connection attempt timed out"
+	case errors.As(e.Err, &dial) && dial.Op == "dial":
+		return "the connection could not be made"
+	case errors.As(e.Err, &notTLS):
+		return "it speaks something else than TLS there"
+	case errors.Is(e.Err, http2.ErrUpgrade):
+		return "a WebSocket needs a target that speaks HTTP/1.1, and this one is h2c"
+	case errors.Is(e.Err, http2.ErrNotSpoken):
+		return "it does not speak HTTP/2 there"
+	case errors.Is(e.Err, http1.ErrMalformed):
+		return "it answered with something that is not proper HTTP/1.1"
+	}
+	return "it closed the connection without an answer"
+}

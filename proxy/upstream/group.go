@@ -1,0 +1,306 @@
+// Package upstream reaches backends: groups of targets, how one of them is chosen, their pools, their health, and what went wrong in
+// plain words.
+//
+//	group, err := targets.Group(&route.Upstream, timeouts)
+//	response, err := group.RoundTrip(ctx, request, interim, &attempt)
+//	…; attempt.End(); group.Close()
+package upstream
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"padlock/config"
+	"padlock/proxy/http1"
+	"padlock/proxy/http2"
+	"padlock/proxy/message"
+)
+
+// Group is a route's targets. It is safe for use from many goroutines.
+type Group struct {
+	UpstreamHost bool // requests name the target as their host; set before use
+
+	o       config.Upstream
+	members []member
+	balance balance
+	targets *Targets
+	queue   queue
+	budget  budget
+}
+
+// member is a target's part in a group.
+type member struct {
+	target *Target
+	weight int
+	token  string // stands for the target in sticky cookies, without telling its address
+}
+
+// Attempt is one request's way to a target. The zero value is ready; it belongs to one request, which calls End when it has finished.
+type Attempt struct {
+	member  *member
+	group   *Group
+	Retries int    // targets that were tried in vain
+	Cookie  string // Set-Cookie that makes the client stick, or ""
+}
+
+// Target names where the request went, or "".
+func (a *Attempt) Target() string {
+	if a.member == nil {
+		return ""
+	}
+	return a.member.target.name
+}
+
+// End gives the target's place back. It may be called more than once.
+func (a *Attempt) End() {
+	if a.group == nil {
+		return
+	}
+	a.member.target.open.Add(-1)
+	a.group.queue.wake()
+	a.group = nil
+}
+
+var (
+	// ErrUnwell is given where no target is well.
+	ErrUnwell = errors.New("no target is well")
+	// ErrFull is given where all targets have as many requests as they may, and none has ended in time.
+	ErrFull = errors.New("all targets are busy")
+)
+
+const maxAttempts = 8
+
+// RoundTrip sends a request to a target of the group, and to another where the first has surely not acted on it. Its errors are *Error,
+// ErrUnwell, ErrFull, or the context's.
+func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (*message.Response, error) {
+	g.budget.request(g.o.Retry.Budget)
+	f := filter{limit: int64(g.o.Circuit.Requests)}
+	for {
+		m, err := g.acquire(ctx, r, f)
+		if err != nil {
+			return nil, err
+		}
+		a.member, a.group = m, g
+		g.stick(r, a)
+		if g.UpstreamHost {
+			r.Host = m.target.authority
+		}
+		response, err := m.target.back.RoundTrip(ctx, r, interim)
+		if err == nil {
+			m.target.report(true)
+			return response, nil
+		}
+		a.End()
+		failure := &Error{Target: m.target.target, Err: err}
+		if ctx.Err() != nil || isClients(err) {
+			return nil, failure
+		}
+		m.target.report(false)
+		f.tried[a.Retries] = m
+		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
+			return nil, failure
+		}
+		a.Retries++
+	}
+}
+
+func isClients(err error) bool {
+	var unread *message.BodyError
+	return errors.As(err, &unread)
+}
+
+// safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110 section 9.2.2), and
+// ended without a byte of an answer. Content that was read is gone.
+func safe(r *message.Request, failure *Error) bool {
+	if r.Body != nil && r.Body.Received() > 0 {
+		return false
+	}
+	var dial *net.OpError
+	if errors.As(failure.Err, &dial) && dial.Op == "dial" {
+		return true
+	}
+	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) || errors.Is(failure.Err, http2.ErrUpgrade) {
+		return false
+	}
+	switch r.Method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return r.Upgrade == ""
+	}
+	return false
+}
+
+// acquire chooses a target and takes a place there, for which the request may have to wait.
+func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*member, error) {
+	if m := g.choose(r, f); m != nil {
+		return m, nil
+	}
+	f.lenient = true
+	for i := range g.members {
+		if f.candidate(&g.members[i]) {
+			return g.wait(ctx, r, f)
+		}
+	}
+	return nil, ErrUnwell
+}
+
+// choose takes a place at a target that is well and has one. Those that failed requests of late come last.
+func (g *Group) choose(r *message.Request, f filter) *member {
+	if len(g.members) == 1 { // nothing to choose
+		if m := &g.members[0]; m.target.well() && m.enter(f.limit) {
+			return m
+		}
+		return nil
+	}
+	if m := g.stuck(r); m != nil && f.fit(m) && m.enter(f.limit) {
+		return m
+	}
+	for _, f.lenient = range [...]bool{false, true} {
+		for range 3 { // another may have taken the place
+			m := g.balance.choose(g, r, f)
+			if m == nil {
+				break
+			}
+			if m.enter(f.limit) {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
+// enter takes a place.
+func (m *member) enter(limit int64) bool {
+	if m.target.open.Add(1) <= limit || limit == 0 {
+		return true
+	}
+	m.target.open.Add(-1)
+	return false
+}
+
+// Close lets go of the targets; open requests finish.
+func (g *Group) Close() {
+	for _, m := range g.members {
+		g.targets.release(m.target)
+	}
+}
+
+// budget keeps retries a part of the requests, so that they do not bring down what is left when targets fail.
+type budget struct{ thousandths atomic.Int64 }
+
+const (
+	budgetFloor = 10_000  // ten retries are always there to begin with
+	budgetRoof  = 100_000 // and a hundred at most
+)
+
+func (b *budget) request(ratio float64) {
+	if b.thousandths.Load() < budgetRoof {
+		b.thousandths.Add(int64(ratio * 1000))
+	}
+}
+
+func (b *budget) retry() bool {
+	if b.thousandths.Add(-1000) >= 0 {
+		return true
+	}
+	b.thousandths.Add(1000)
+	return false
+}
+
+// queue holds requests that wait for a place.
+type queue struct {
+	mu      sync.Mutex
+	waiting []chan struct{}
+	count   atomic.Int32
+}
+
+// wake lets the request go on that has waited longest.
+func (q *queue) wake() {
+	if q.count.Load() == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) > 0 {
+		close(q.waiting[0])
+		q.waiting = q.waiting[1:]
+	}
+}
+
+// wait stands in line for a place.
+func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*member, error) {
+	q, o := &g.queue, &g.o.Circuit
+	if int(q.count.Add(1)) > o.Pending {
+		q.count.Add(-1)
+		return nil, ErrFull
+	}
+	defer q.count.Add(-1)
+	timer := time.NewTimer(o.Wait)
+	defer timer.Stop()
+	for {
+		turn := make(chan struct{})
+		q.mu.Lock()
+		q.waiting = append(q.waiting, turn)
+		q.mu.Unlock()
+		if m := g.choose(r, f); m != nil { // a place may have come free before we stood in line
+			q.leave(turn)
+			return m, nil
+		}
+		select {
+		case <-turn:
+		case <-timer.C:
+			q.leave(turn)
+			return nil, ErrFull
+		case <-ctx.Done():
+			q.leave(turn)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// leave passes a turn on that came in the meantime.
+func (q *queue) leave(turn chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, t := range q.waiting {
+		if t == turn {
+			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
+			return
+		}
+	}
+	if len(q.waiting) > 0 {
+		close(q.waiting[0])
+		q.waiting = q.waiting[1:]
+	}
+}
+
+// stuck is the target that a client's cookie names, if it can take the request.
+func (g *Group) stuck(r *message.Request) *member {
+	if g.o.Sticky == "" {
+		return nil
+	}
+	value, ok := cookie(r.Fields, g.o.Sticky)
+	if !ok || len(value) != 16 {
+		return nil
+	}
+	for i := range g.members {
+		m := &g.members[i]
+		if value == m.token {
+			return m
+		}
+	}
+	return nil
+}
+
+// stick gives a client that is not at its target a cookie.
+func (g *Group) stick(r *message.Request, a *Attempt) {
+	a.Cookie = ""
+	if g.o.Sticky == "" {
+		return
+	}
+	if value, _ := cookie(r.Fields, g.o.Sticky); value != a.member.token {
+		a.Cookie = g.o.Sticky + "=" + a.member.token + "; Path=/; Secure; HttpOnly; SameSite=Lax"
+	}
+}

@@ -1,0 +1,126 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"padlock/config"
+	"padlock/proxy/http1"
+	"padlock/proxy/http2"
+	"padlock/proxy/message"
+)
+
+// Target is one backend: its pool of connections, and how it fares. Groups that agree on how to reach it share it, before a reload and
+// after. It is safe for use from many goroutines.
+type Target struct {
+	target config.Target
+	name   string
+	key    string // by which Targets knows it
+	hash   uint64 // of the name, for consistent hashing and sticky cookies
+	back   back
+
+	authority string // what it is called in requests that do not carry the client's Host
+
+	open    atomic.Int64 // requests
+	passive config.Passive
+	failed  atomic.Int64 // requests in a row
+	out     atomic.Int64 // left out until then, in nanoseconds of the clock; 0: not
+	health  *checker     // nil: not asked
+}
+
+type back interface {
+	message.RoundTripper
+	Close()
+}
+
+// newTarget prepares a target; nothing is dialled before the first request, but for what health asks.
+func newTarget(u *config.Upstream, target config.Target, timeouts config.Timeouts) (*Target, error) {
+	if u.Timeouts.Connect != 0 {
+		timeouts.Connect = u.Timeouts.Connect
+	}
+	if u.Timeouts.ResponseHeader != 0 {
+		timeouts.ResponseHeader = u.Timeouts.ResponseHeader
+	}
+	t := &Target{target: target, name: target.String(), passive: u.Passive}
+	t.hash, t.authority = hash(t.name), authority(target)
+	if target.Scheme == "h2c" {
+		t.back = http2.NewTransport(http2.TransportOptions{Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader})
+	} else {
+		options := http1.TransportOptions{
+			Network: target.Network, Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader,
+		}
+		if target.Scheme == "https" {
+			var err error
+			if options.TLS, err = clientTLS(u, target); err != nil {
+				return nil, err
+			}
+		}
+		t.back = http1.NewTransport(options)
+	}
+	if u.Health != nil {
+		t.health = startChecker(t, *u.Health)
+	}
+	return t, nil
+}
+
+func clientTLS(u *config.Upstream, target config.Target) (*tls.Config, error) {
+	c := &tls.Config{InsecureSkipVerify: u.Insecure, NextProtos: []string{"http/1.1"}, ServerName: u.ServerName}
+	if host, _, err := net.SplitHostPort(target.Address); err == nil && c.ServerName == "" {
+		c.ServerName = host
+	}
+	if u.ClientCert != "" {
+		pair, err := tls.LoadX509KeyPair(u.ClientCert, u.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate for target %s: %w", target, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	if u.CA == "" {
+		return c, nil
+	}
+	bundle, err := os.ReadFile(u.CA)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CA of target %s: %w", target, err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(bundle) {
+		return nil, fmt.Errorf("the CA file %q of target %s holds no certificate in PEM", u.CA, target)
+	}
+	return c, nil
+}
+
+// well reports whether the target answers when it is asked for its health.
+func (t *Target) well() bool { return t.health == nil || t.health.well.Load() }
+
+// leftOut reports whether requests have failed of late. It is looked at before the clock is.
+func (t *Target) leftOut() bool {
+	until := t.out.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
+
+// report tells how a request went.
+func (t *Target) report(ok bool) {
+	if ok {
+		if t.failed.Load() != 0 {
+			t.failed.Store(0)
+			t.out.Store(0)
+		}
+		return
+	}
+	if !t.passive.Off && t.failed.Add(1) >= int64(t.passive.Failures) {
+		t.out.Store(time.Now().Add(t.passive.Cooldown).UnixNano())
+	}
+}
+
+// close gives idle connections back. Open requests finish.
+func (t *Target) close() {
+	if t.health != nil {
+		t.health.stop()
+	}
+	t.back.Close()
+}
