@@ -85,6 +85,23 @@ func NewManager(client Client, o ManagerOptions) *Manager {
 	return m
 }
 
+// SetNames manages these names from now on, instead of those before. What stays keeps its certificate.
+func (m *Manager) SetNames(names []string) {
+	wanted := map[string]bool{}
+	for _, name := range names {
+		wanted[name] = true
+		if found, ok := m.names.Load(name); !ok || found.(*managed).onDemand {
+			m.names.Store(name, newManaged(name, false))
+		}
+	}
+	m.names.Range(func(_, value any) bool {
+		if n := value.(*managed); !n.onDemand && !wanted[n.name] {
+			m.forget(n)
+		}
+		return true
+	})
+}
+
 const (
 	tick  = 250 * time.Millisecond // between looks at what is due; bounds how short a certificate may live
 	looks = 32                     // at once; orders are bounded by the client

@@ -19,6 +19,7 @@ type Admin struct {
 	recent       *handshake.Recent // nil when handshakes are off
 	certificates Certificates      // nil when nothing is managed
 	network      string
+	reload       func() error // nil: there is no file to read again
 }
 
 // Certificates says how the managed certificates are.
@@ -33,8 +34,8 @@ type Certificates interface {
 
 // NewAdmin is for a listener of the given network. Over TCP it answers only to loopback names, so that a web page
 // that rebinds its name to 127.0.0.1 reads nothing.
-func NewAdmin(recent *handshake.Recent, certificates Certificates, network string) *Admin {
-	return &Admin{recent, certificates, network}
+func NewAdmin(recent *handshake.Recent, certificates Certificates, network string, reload func() error) *Admin {
+	return &Admin{recent, certificates, network, reload}
 }
 
 // Serve answers until ctx ends, and closes the listener.
@@ -44,6 +45,7 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET /certificates", a.list)
 	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /handshakes", a.handshakes)
+	mux.HandleFunc("POST /reload", a.reloaded)
 	server := &http.Server{
 		Handler: a.guarded(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -85,6 +87,15 @@ func (a *Admin) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	if a.certificates != nil {
 		a.certificates.Metrics(w)
+	}
+}
+
+// reloaded answers when the new configuration is served, or why it is not.
+func (a *Admin) reloaded(w http.ResponseWriter, _ *http.Request) {
+	if a.reload == nil {
+		http.Error(w, "padlock was started without a configuration file: there is nothing to read again.", http.StatusNotFound)
+	} else if err := a.reload(); err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 	}
 }
 

@@ -22,7 +22,7 @@ func admin(t *testing.T, recent *handshake.Recent) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- console.NewAdmin(recent, nil, "tcp").Serve(ctx, l) }()
+	go func() { ended <- console.NewAdmin(recent, nil, "tcp", nil).Serve(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -87,6 +87,23 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	return s, nil
 }
 
+// Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
+// called when nothing can fail any more, and just before the new configuration is there; it may be nil. What is not sites' affair stays
+// as it was. Connections keep their TLS, and requests that are open the targets that they have. It is called by one goroutine at a time.
+func (s *Server) Reload(cfg *config.Config, before func()) error {
+	older := s.state.Load()
+	built, err := newState(cfg, s.deps, &s.targets, older)
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		before()
+	}
+	s.state.Store(built)
+	older.close()
+	return nil
+}
+
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
 func (s *Server) SetTicketKeys(keys [][32]byte) { s.listener.SetSessionTicketKeys(keys) }
 

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"padlock/certs"
 	"padlock/certs/acme"
@@ -20,18 +23,41 @@ import (
 
 // keeper is all that has certificates, and what keeps them fresh. Start runs it, and Close ends it.
 type keeper struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	local   *localca.CA
-	files   *certs.Files
-	names   []string // managed
-	store   storage.Store
-	client  certs.Client // nil when nothing is managed
-	manager *certs.Manager
-	source  *certs.Source
+	cfg       *config.Config
+	log       *slog.Logger
+	local     *localca.CA
+	files     *certs.Files
+	names     []string // managed
+	store     storage.Store
+	client    certs.Client // nil when nothing has been managed yet
+	answering atomic.Pointer[certs.Client]
+	manager   *certs.Manager
+	source    atomic.Pointer[certs.Source]
+	addresses [2]string // HTTP and HTTPS, as the client was told
 
-	running sync.WaitGroup
-	stop    context.CancelFunc
+	running  sync.WaitGroup
+	ctx      context.Context // of what runs
+	stop     context.CancelFunc
+	stopFile context.CancelFunc // ends the watch of files
+}
+
+// GetCertificate implements proxy.CertificateSource.
+func (k *keeper) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return k.source.Load().GetCertificate(hello)
+}
+
+// AnswerHTTP implements proxy.Challenges.
+func (k *keeper) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
+	client := k.answering.Load()
+	return client != nil && (*client).AnswerHTTP(w, r)
+}
+
+// ChallengeCertificate implements proxy.Challenges.
+func (k *keeper) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if client := k.answering.Load(); client != nil {
+		return (*client).ChallengeCertificate(hello)
+	}
+	return nil, nil
 }
 
 // newKeeper reads what this machine has, and finds what a configuration needs besides. It reaches no network.
@@ -63,30 +89,38 @@ func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
 
 // open opens the storage and makes the client, for a proxy that listens on these addresses.
 func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
-	c := &k.cfg.Certificates
-	managed := len(k.names) > 0 || c.OnDemand != nil
+	k.addresses = [2]string{address(http), address(https)}
 	if err := k.openStore(ctx); err != nil {
-		if managed || storage.IsRemote(k.cfg.Storage) {
+		if k.manages() || storage.IsRemote(k.cfg.Storage) {
 			return err
 		}
 		k.log.Warn("the storage cannot be used; the local CA does without", "error", err)
 	}
+	k.leaveImported(ctx)
+	if k.manages() {
+		if err := k.openClient(); err != nil {
+			return err
+		}
+		k.warnEphemeral()
+	}
+	k.publish()
+	return nil
+}
+
+// manages reports whether certificates of CAs are asked for.
+func (k *keeper) manages() bool { return len(k.names) > 0 || k.cfg.Certificates.OnDemand != nil }
+
+// leaveImported takes names that have an imported certificate away from those that are managed.
+func (k *keeper) leaveImported(ctx context.Context) {
 	if k.store != nil {
 		k.files.AddImported(ctx, k.store)
 		listed := certs.New(certs.Options{Files: k.files})
 		k.names = slices.DeleteFunc(k.names, listed.Listed)
-		managed = len(k.names) > 0 || c.OnDemand != nil
 	}
-	if managed {
-		if err := k.openClient(address(http), address(https)); err != nil {
-			return err
-		}
-		adviser := acme.NewAdviser(*c, address(http), address(https))
-		k.manager = certs.NewManager(k.client, certs.ManagerOptions{Names: k.names, OnDemand: c.OnDemand, Advise: adviser.Advise, Log: k.log})
-		k.warnEphemeral()
-	}
-	k.source = certs.New(certs.Options{Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg)})
-	return nil
+}
+
+func (k *keeper) publish() {
+	k.source.Store(certs.New(certs.Options{Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg)}))
 }
 
 // proxy is a server with these certificates.
@@ -94,11 +128,37 @@ func (k *keeper) proxy(ctx context.Context, http, https []net.Listener, deps pro
 	if err := k.open(ctx, http, https); err != nil {
 		return nil, err
 	}
-	deps.Certificates = k.source
-	if k.client != nil {
-		deps.Challenges = k.client
-	}
+	deps.Certificates, deps.Challenges = k, k
 	return proxy.New(k.cfg, deps)
+}
+
+// reload prepares certificates for another configuration, which apply makes those that are served. It waits for no CA.
+func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), err error) {
+	next, err := newKeeper(cfg, k.log)
+	if err != nil {
+		return nil, err
+	}
+	if err := covered(cfg, next); err != nil {
+		return nil, err
+	}
+	next.store = k.store
+	next.leaveImported(ctx)
+	return func() {
+		k.cfg, k.local, k.files, k.names = cfg, next.local, next.files, next.names
+		switch {
+		case k.manager != nil:
+			k.manager.SetNames(k.names)
+		case k.manages() && k.store != nil:
+			if err := k.openClient(); err != nil {
+				k.log.Error("no certificates can be got from CAs", "error", err)
+				break
+			}
+			k.running.Go(func() { k.manager.Run(k.ctx) })
+		}
+		k.publish()
+		k.stopFile()
+		k.watchFiles()
+	}, nil
 }
 
 func (k *keeper) openStore(ctx context.Context) (err error) {
@@ -114,14 +174,21 @@ func (k *keeper) openStore(ctx context.Context) (err error) {
 	return nil
 }
 
-func (k *keeper) openClient(http, https string) (err error) {
-	o := acme.Options{Config: k.cfg.Certificates, Store: k.store, Log: k.log, HTTP: http, HTTPS: https}
-	if k.cfg.Certificates.Client == "autocert" {
+func (k *keeper) openClient() (err error) {
+	c := k.cfg.Certificates
+	o := acme.Options{Config: c, Store: k.store, Log: k.log, HTTP: k.addresses[0], HTTPS: k.addresses[1]}
+	if c.Client == "autocert" {
 		k.client, err = acme.NewAutocert(o)
 	} else {
 		k.client, err = acme.New(o)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	k.answering.Store(&k.client)
+	adviser := acme.NewAdviser(c, k.addresses[0], k.addresses[1])
+	k.manager = certs.NewManager(k.client, certs.ManagerOptions{Names: k.names, OnDemand: c.OnDemand, Advise: adviser.Advise, Log: k.log})
+	return nil
 }
 
 func address(listeners []net.Listener) string {
@@ -133,14 +200,21 @@ func address(listeners []net.Listener) string {
 
 // start keeps everything fresh until Close; tickets receives the keys of session tickets.
 func (k *keeper) start(ctx context.Context, tickets func([][32]byte)) {
-	ctx, k.stop = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
-	k.running.Go(func() { k.files.Watch(ctx) })
+	k.ctx, k.stop = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
+	k.watchFiles()
 	if k.manager != nil {
-		k.running.Go(func() { k.manager.Run(ctx) })
+		k.running.Go(func() { k.manager.Run(k.ctx) })
 	}
 	if k.store != nil {
-		k.running.Go(func() { certs.NewTickets(k.store, tickets, k.log).Run(ctx) })
+		k.running.Go(func() { certs.NewTickets(k.store, tickets, k.log).Run(k.ctx) })
 	}
+}
+
+func (k *keeper) watchFiles() {
+	ctx, stop := context.WithCancel(k.ctx)
+	files := k.files
+	k.stopFile = stop
+	k.running.Go(func() { files.Watch(ctx) })
 }
 
 // list is nil when nothing is managed.

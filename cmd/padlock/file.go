@@ -17,13 +17,20 @@ func configFlag() cli.Flag {
 func (p *program) runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "everything that a configuration file asks for", OnUsageError: onUsageError,
-		Flags: []cli.Flag{configFlag()},
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "watch", Usage: "read the file again when it changes; without it, SIGHUP and padlock reload do", EnvVars: []string{"PADLOCK_WATCH"}},
+		},
 		Action: func(c *cli.Context) error {
 			cfg, err := p.load(c)
 			if err != nil {
 				return err
 			}
-			return p.serve(c.Context, cfg, false)
+			s := service{cfg: cfg}
+			if name := c.String("config"); name != "-" {
+				s.file = &reloader{name: name, load: p.loadFile, watch: c.Bool("watch")}
+			}
+			return p.serve(c.Context, s)
 		},
 	}
 }

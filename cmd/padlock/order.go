@@ -124,7 +124,8 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 			return err
 		}
 	}
-	if err := k.openClient(first(k.cfg.Listen.HTTP), first(k.cfg.Listen.HTTPS)); err != nil {
+	k.addresses = [2]string{first(k.cfg.Listen.HTTP), first(k.cfg.Listen.HTTPS)}
+	if err := k.openClient(); err != nil {
 		return err
 	}
 	failed := p.each(c.Context, names, func(ctx context.Context, name string) error {

@@ -57,7 +57,7 @@ func (p *program) quick(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.serve(c.Context, cfg, !c.IsSet("listen"))
+	return p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")})
 }
 
 func (p *program) proxyCommand() *cli.Command {
@@ -77,7 +77,7 @@ func (p *program) proxyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.serve(c.Context, cfg, !c.IsSet("listen"))
+			return p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")})
 		},
 	}
 }

@@ -30,8 +30,16 @@ const remembered = 256
 // would collect it every few milliseconds.
 var floor = make([]byte, 16<<20)
 
-// serve runs a configuration until ctx ends. Where the ports were not chosen by the user, others may take their place.
-func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool) error {
+// service is what serve runs.
+type service struct {
+	cfg        *config.Config
+	otherPorts bool      // ports were not chosen by the user: others may take their place
+	file       *reloader // nil: there is no file to read again
+}
+
+// serve runs a configuration until ctx ends.
+func (p *program) serve(ctx context.Context, s service) error {
+	cfg := s.cfg
 	log := slog.New(slog.NewTextHandler(p.stderr, nil))
 	keeper, err := newKeeper(cfg, log)
 	if err != nil {
@@ -52,7 +60,7 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	}
 	defer closeAccess()
 	page := console.NewPage(console.PageOptions{Recent: recent})
-	https, plain, err := p.listen(cfg, otherPorts)
+	https, plain, err := p.listen(cfg, s.otherPorts)
 	if err != nil {
 		return err
 	}
@@ -74,6 +82,11 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
 	})
 	defer stop()
+	var reload func() error
+	if s.file != nil {
+		reload = s.file.start(ctx, cfg, keeper, server, log)
+		defer s.file.wait()
+	}
 	if admin == nil {
 		return server.Serve(ctx, https, plain)
 	}
@@ -83,7 +96,7 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, otherPorts bool
 	ctx, cancel := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	others.Go(func() {
-		if err := console.NewAdmin(recent, keeper.list(), admin.Addr().Network()).Serve(ctx, admin); err != nil {
+		if err := console.NewAdmin(recent, keeper.list(), admin.Addr().Network(), reload).Serve(ctx, admin); err != nil {
 			log.Error("the admin endpoint has ended", "error", err)
 		}
 	})

@@ -62,14 +62,18 @@ func (p *program) watch(c *cli.Context) error {
 	return nil
 }
 
-// adminGet asks the running padlock.
+// adminGet asks the running padlock for something.
 func adminGet(ctx context.Context, cfg *config.Config, path string) (*http.Response, error) {
+	return adminAsk(ctx, cfg, http.MethodGet, path)
+}
+
+func adminAsk(ctx context.Context, cfg *config.Config, method, path string) (*http.Response, error) {
 	network, address := cfg.AdminAddress()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
 	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
 	if err != nil {
 		return nil, err
 	}

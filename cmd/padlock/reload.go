@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/config"
+	"padlock/proxy"
+)
+
+func (p *program) reloadCommand() *cli.Command {
+	return &cli.Command{
+		Name: "reload", Usage: "have the running padlock read its configuration file again", OnUsageError: onUsageError,
+		Flags: []cli.Flag{storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)")},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+			}
+			cfg := config.Default()
+			applyStorage(c, cfg)
+			cfg.Admin = c.String("admin")
+			response, err := adminAsk(c.Context, cfg, http.MethodPost, "/reload")
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+				return hinted{errors.New(strings.TrimSpace(string(text))), "padlock goes on with the configuration before; padlock check finds what is wrong with a file"}
+			}
+			_, err = fmt.Fprintln(p.stdout, "padlock has read its configuration again")
+			return err
+		},
+	}
+}
+
+// reloader reads a configuration file again: at SIGHUP, when it is asked to, and with watch when the file changes.
+type reloader struct {
+	name  string
+	load  func(name string) (*config.Config, error)
+	watch bool
+
+	mu      sync.Mutex // one reload at a time
+	current *config.Config
+	running sync.WaitGroup
+}
+
+// start returns what reads the file again and answers when it is served, or why it is not. It goes on until ctx ends.
+func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, server *proxy.Server, log *slog.Logger) func() error {
+	r.current = cfg
+	reload := func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		next, err := r.load(r.name)
+		if err == nil {
+			err = r.apply(ctx, next, k, server)
+		}
+		if err != nil {
+			log.Error("the configuration cannot be used; the one before is served on", "file", r.name, "error", err)
+			return err
+		}
+		log.Info("configuration reloaded", "file", r.name, "sites", len(next.Sites))
+		return nil
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	r.running.Go(func() {
+		defer signal.Stop(signals)
+		r.run(ctx, signals, func() { _ = reload() }) // it has been logged
+	})
+	return reload
+}
+
+func (r *reloader) wait() { r.running.Wait() }
+
+const watchEvery = 500 * time.Millisecond
+
+func (r *reloader) run(ctx context.Context, signals <-chan os.Signal, reload func()) {
+	var ticks <-chan time.Time
+	if r.watch {
+		ticker := time.NewTicker(watchEvery)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	seen, _ := os.ReadFile(r.name)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			reload()
+		case <-ticks:
+			if now, err := os.ReadFile(r.name); err == nil && string(now) != string(seen) {
+				seen = now
+				reload()
+			}
+		}
+	}
+}
+
+// apply serves another configuration, or leaves all as it is.
+func (r *reloader) apply(ctx context.Context, next *config.Config, k *keeper, server *proxy.Server) error {
+	if keys := restartKeys(r.current, next); len(keys) > 0 {
+		return fmt.Errorf("%s: takes effect only with a new start; nothing has been changed", strings.Join(keys, ", "))
+	}
+	publish, err := k.reload(ctx, next)
+	if err != nil {
+		return err
+	}
+	if err := server.Reload(next, publish); err != nil {
+		return err
+	}
+	r.current = next
+	return nil
+}
+
+// restartKeys are those that differ and cannot be changed while padlock runs.
+func restartKeys(a, b *config.Config) (keys []string) {
+	before, after := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
+	for i := range before.NumField() {
+		key := before.Type().Field(i).Tag.Get("yaml")
+		x, y := before.Field(i).Interface(), after.Field(i).Interface()
+		switch key {
+		case "sites", "trusted_proxies":
+			continue
+		case "certificates":
+			one, other := a.Certificates, b.Certificates
+			one.Files, other.Files = nil, nil
+			x, y = one, other
+		}
+		if !reflect.DeepEqual(x, y) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}

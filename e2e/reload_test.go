@@ -1,0 +1,106 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The configuration is read again under load, by SIGHUP and by padlock reload, with targets added and removed: no request fails, and
+// the connections stay. A file with an error changes nothing, and is told with its line.
+func TestReloadUnderLoadFailsNoRequest(t *testing.T) {
+	var targets []string
+	for i := range 3 {
+		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "target %d", i) }))
+		defer backend.Close()
+		targets = append(targets, strings.TrimPrefix(backend.URL, "http://"))
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "padlock.yaml")
+	write := func(extra string, to ...string) {
+		t.Helper()
+		text := fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nhandshakes: {show: \"off\"}\naccess_log: {format: \"off\"}\nsites:\n  - hosts: [localhost]\n    routes: [{to: [%s]}]\n%s", strings.Join(to, ", "), extra)
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("", targets...)
+	p := startFile(t, dir)
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(p.root(t))
+	if err != nil || !roots.AppendCertsFromPEM(pem) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var requests, connections atomic.Int64
+	var clients sync.WaitGroup
+	for i := range 16 {
+		clients.Go(func() {
+			transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: i%2 == 0}
+			transport.TLSClientConfig.VerifyConnection = func(tls.ConnectionState) error { connections.Add(1); return nil }
+			defer transport.CloseIdleConnections()
+			client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+			for ctx.Err() == nil {
+				response, err := client.Post(p.url, "text/plain", strings.NewReader("x"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(response.Body)
+				response.Body.Close()
+				if err != nil || response.StatusCode != 200 || !strings.HasPrefix(string(body), "target ") {
+					t.Errorf("%v %d %s", err, response.StatusCode, body)
+					return
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	for i := range 10 {
+		write("", targets[i%3], targets[(i+1)%3])
+		if i%2 == 0 {
+			if out, err := command(p.home, "reload").CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+		} else {
+			if err := syscall.Kill(p.pid, syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			p.stderr.wait(t, "configuration reloaded")
+		}
+	}
+	write("sitess: []\n", targets[0])
+	out, err := command(p.home, "reload").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "padlock.yaml:7:1: sitess: unknown key; did you mean sites?") {
+		t.Errorf("%v %s", err, out)
+	}
+	write("timeouts: {idle: 3s}\n", targets[0])
+	out, err = command(p.home, "reload").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "timeouts: takes effect only with a new start; nothing has been changed") {
+		t.Errorf("%v %s", err, out)
+	}
+	cancel()
+	clients.Wait()
+	if connections.Load() > 16 {
+		t.Errorf("%d connections for 16 clients", connections.Load())
+	}
+	t.Logf("%d requests", requests.Load())
+}
