@@ -208,6 +208,9 @@ func (v *validator) onDemand(path string, o *OnDemand) {
 func (v *validator) managedNames(c *Config) {
 	certificates := &c.Certificates
 	for i, site := range c.Sites {
+		if site.Passthrough() {
+			continue
+		}
 		for j, host := range site.Hosts {
 			if certificates.Managed(host) && len(certificates.Files) == 0 { // a file may have it; that is known once it is read
 				if reason := certificates.Unobtainable(host); reason != "" {

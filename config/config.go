@@ -34,6 +34,13 @@ type Config struct {
 type Listen struct {
 	HTTPS []string `yaml:"https"`
 	HTTP  []string `yaml:"http"` // redirects to https://; empty: off
+
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
+}
+
+// ProxyProtocol says who puts a PROXY header, of version 1 or 2, in front of each connection. Nobody else's is read.
+type ProxyProtocol struct {
+	From []Network `yaml:"from"`
 }
 
 // Certificates says where certificates come from, besides the local CA.
@@ -126,9 +133,11 @@ type HandshakePrivacy struct {
 
 // AccessLog says how requests are logged.
 type AccessLog struct {
-	Format string `yaml:"format"` // json | off
-	Output string `yaml:"output"` // stderr, stdout, or a file's path
-	Rotate Rotate `yaml:"rotate"`
+	Format  string   `yaml:"format"` // json | combined | off
+	Output  string   `yaml:"output"` // stderr, stdout, or a file's path
+	Rotate  Rotate   `yaml:"rotate"`
+	Headers []string `yaml:"headers"` // fields of requests that are logged too, with json
+	Redact  []string `yaml:"redact"`  // parameters of queries, and fields, whose values are not written
 }
 
 // Timeouts bound how long a peer may keep padlock waiting. Zero means the default, never unbounded.
@@ -159,6 +168,23 @@ type Site struct {
 	Access Access      `yaml:",inline"`
 	Fields HeaderRules `yaml:"headers"` // before those of the route
 	Routes []Route     `yaml:"routes"`
+	Listen []string    `yaml:"listen"` // addresses of this site's own, instead of listen.https
+	TCP    *TCP        `yaml:"tcp"`    // bytes are forwarded, whatever they mean; nil: HTTP
+}
+
+// Passthrough reports whether TLS of this site is the target's affair.
+func (s *Site) Passthrough() bool { return s.TCP != nil && s.TCP.Passthrough }
+
+// TCP forwards what comes through TLS to any service.
+type TCP struct {
+	Upstream `yaml:",inline"`
+
+	Idle          time.Duration `yaml:"idle"`           // 1h: without a byte either way
+	Connections   int           `yaml:"connections"`    // open at once; 0: any number
+	ProxyProtocol string        `yaml:"proxy_protocol"` // v1 | v2: tell the target of the client; "": no
+	StartTLS      string        `yaml:"starttls"`       // postgres: also after an SSLRequest
+	ALPN          []string      `yaml:"alpn"`           // protocols that clients may choose among; none: not negotiated
+	Passthrough   bool          `yaml:"passthrough"`    // TLS is the target's affair; only the server name is read
 }
 
 // HSTS tells browsers to come by HTTPS only. A target's own field stands.
@@ -191,8 +217,17 @@ type SiteTLS struct {
 
 // ClientAuth asks clients for a certificate.
 type ClientAuth struct {
-	Mode string `yaml:"mode"` // require | request (verified if given)
-	CA   string `yaml:"ca"`   // PEM bundle of the accepted CAs
+	Mode    string       `yaml:"mode"` // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
+	CA      string       `yaml:"ca"`   // PEM bundle of the accepted CAs
+	CRL     []string     `yaml:"crl"`  // lists of revoked certificates, in PEM or DER
+	Allow   *ClientNames `yaml:"allow"`
+	Forward bool         `yaml:"forward_certificate"` // also send Client-Cert (RFC 9440)
+}
+
+// ClientNames are what a verified certificate must have one of.
+type ClientNames struct {
+	Names         []string `yaml:"names"`         // subject alternative names: DNS (also *.name), e-mail, URI or address
+	Organizations []string `yaml:"organizations"` // of the subject
 }
 
 // Route is what happens to the requests that it matches: they are forwarded, redirected or answered; without any of these they get
@@ -309,7 +344,7 @@ type FieldRules struct {
 
 // Target is a backend: where to connect and how to speak.
 type Target struct {
-	Scheme  string // http | https | h2c: HTTP/2 without TLS, for gRPC
+	Scheme  string // http | https | h2c: HTTP/2 without TLS, for gRPC | tcp | tls; "" until Validate: http or tcp, as the site is
 	Network string // tcp | unix
 	Address string // host:port, or the socket's path
 }

@@ -63,7 +63,7 @@ func TestLimitsAreAboveZero(t *testing.T) {
 
 func TestTargets(t *testing.T) {
 	for in, want := range map[string]string{
-		"3000": "http://localhost:3000", ":80": "http://localhost:80", "10.0.0.1:8080": "http://10.0.0.1:8080",
+		"3000": "localhost:3000", ":80": "localhost:80", "10.0.0.1:8080": "10.0.0.1:8080", "tcp://db:5432": "tcp://db:5432",
 		"http://App": "http://app:80", "https://app:8443/": "https://app:8443", "http://[::1]:9": "http://[::1]:9", "unix:/run/a.sock": "unix:/run/a.sock",
 		"h2c://App:50051": "h2c://app:50051",
 	} {
@@ -72,7 +72,7 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%q: %v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", "0", "70000", "app", "http://u:secret@h", "http://h/path", "http://h?q", "unix:", "a b:1", "host:http"} {
+	for _, in := range []string{"", "0", "70000", "app", "http://u:secret@h", "http://h/path", "http://h?q", "unix:", "a b:1", "host:http", "tcp://db", "ftp://h:21"} {
 		if got, err := ParseTarget(in); err == nil {
 			t.Errorf("%q gave %v", in, got)
 		} else if strings.Contains(err.Error(), "secret") {

@@ -120,7 +120,13 @@ func Default() *Config {
 			Show: "all", Format: "story", Output: "stderr", Sample: 1,
 			Rotate: Rotate{MaxSize: 100, Keep: 5}, Privacy: HandshakePrivacy{Addresses: "full", Names: "full"},
 		},
-		AccessLog: AccessLog{Format: "json", Output: "stdout", Rotate: Rotate{MaxSize: 100, Keep: 5}},
+		AccessLog: AccessLog{
+			Format: "json", Output: "stdout", Rotate: Rotate{MaxSize: 100, Keep: 5},
+			Redact: []string{
+				"access_token", "api_key", "apikey", "auth", "client_secret", "code", "id_token", "key", "password", "passwd", "refresh_token",
+				"secret", "session", "sig", "signature", "token",
+			},
+		},
 		Timeouts: Timeouts{
 			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second,
 			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second,

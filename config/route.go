@@ -164,17 +164,23 @@ func (v *validator) headers(path string, h *HeaderRules) {
 }
 
 func (v *validator) fieldName(path, name string) {
-	valid := name != "" && len(name) < 128
-	for i := range len(name) {
-		c := name[i]
-		valid = valid && ('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0)
-	}
 	switch {
-	case !valid:
+	case !isToken(name):
 		v.fail(path, "%q is not the name of a field (RFC 9110 section 5.1)", name)
 	case slices.Contains(reservedFields, strings.ToLower(name)):
 		v.fail(path, "%s cannot be changed: padlock frames messages by it%s", name, map[bool]string{true: "; the key host of the route sets it"}[strings.EqualFold(name, "host")])
 	}
+}
+
+// isToken is RFC 9110 section 5.6.2.
+func isToken(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return name != "" && len(name) < 128
 }
 
 func (v *validator) access(path string, a *Access) {

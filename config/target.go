@@ -21,7 +21,7 @@ func ParseTarget(s string) (Target, error) {
 		if path == "" || strings.ContainsRune(path, 0) {
 			return Target{}, errors.New("unix: needs the path of a socket, such as unix:/run/app.sock")
 		}
-		return Target{"http", "unix", path}, nil
+		return Target{"", "unix", path}, nil
 	case strings.Contains(s, "://"):
 		return parseURL(s)
 	}
@@ -29,7 +29,7 @@ func ParseTarget(s string) (Target, error) {
 		s = ":" + s
 	}
 	address, err := hostPort(s, "")
-	return Target{"http", "tcp", address}, err
+	return Target{"", "tcp", address}, err
 }
 
 func parseURL(s string) (Target, error) {
@@ -37,16 +37,17 @@ func parseURL(s string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("%q is not a URL: %s", s, targetForms)
 	}
-	ports := map[string]string{"http": "80", "https": "443", "h2c": "80"}
+	ports := map[string]string{"http": "80", "https": "443", "h2c": "80", "tcp": "", "tls": ""}
+	port, known := ports[u.Scheme]
 	switch {
-	case ports[u.Scheme] == "":
-		return Target{}, fmt.Errorf("%q: the scheme must be http, https or h2c", s)
+	case !known:
+		return Target{}, fmt.Errorf("%q: the scheme must be http, https or h2c; for a site with tcp: tcp or tls", s)
 	case u.User != nil:
 		return Target{}, errors.New("a target takes no user name or password") // not repeated: it holds a secret
 	case (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
 		return Target{}, fmt.Errorf("%q: a target takes no path and no query; requests keep their own", s)
 	}
-	address, err := hostPort(u.Host, ports[u.Scheme])
+	address, err := hostPort(u.Host, port)
 	return Target{u.Scheme, "tcp", address}, err
 }
 
@@ -79,8 +80,11 @@ func (t *Target) UnmarshalText(text []byte) (err error) {
 
 // String is the form that ParseTarget reads.
 func (t Target) String() string {
-	if t.Network == "unix" {
+	switch {
+	case t.Network == "unix":
 		return "unix:" + t.Address
+	case t.Scheme == "":
+		return t.Address
 	}
 	return t.Scheme + "://" + t.Address
 }

@@ -17,8 +17,11 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 		} else if b.Weight > 1000 {
 			v.fail(at+".weight", "%d must be from 1 to 1000", b.Weight)
 		}
+		if b.Target.Scheme == "" {
+			b.Target.Scheme = schemes[0]
+		}
 		switch {
-		case b.Target == Target{}:
+		case b.Target.Address == "":
 			v.fail(at, "needs a target")
 		case !slices.Contains(schemes, b.Target.Scheme):
 			v.fail(at, "%s: the scheme must be one of: %s", b.Target, strings.Join(schemes, ", "))
@@ -35,7 +38,7 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 		v.fieldName(path+".sticky", u.Sticky)
 	}
 	if u.Health != nil {
-		v.health(path+".health", u.Health)
+		v.health(path+".health", u.Health, schemes[0] == "http")
 	}
 	if u.Passive.Off && (u.Passive.Failures != 0 || u.Passive.Cooldown != 0) {
 		v.fail(path+".passive", "off goes with nothing else")
@@ -93,8 +96,12 @@ func (v *validator) hashBy(path string, u *Upstream) {
 	}
 }
 
-func (v *validator) health(path string, h *Health) {
-	if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " #\r\n") {
+func (v *validator) health(path string, h *Health, http bool) {
+	if !http {
+		if h.Path != "" || h.Status != "" || h.Host != "" {
+			v.fail(path, "path, host and status are for HTTP; a TCP target is well if it accepts connections")
+		}
+	} else if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " #\r\n") {
 		v.fail(path+".path", "%q is not a path such as /healthz", h.Path)
 	}
 	if _, _, err := ParseStatuses(h.Status); h.Status != "" && err != nil {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/netip"
@@ -40,7 +41,12 @@ func validate(c *Config) Errors {
 	v.oneOf("handshakes.show", c.Handshakes.Show, "all", "failures", "off")
 	v.oneOf("handshakes.format", c.Handshakes.Format, "story", "line", "json")
 	v.handshakes(&c.Handshakes)
-	v.oneOf("access_log.format", c.AccessLog.Format, "json", "off")
+	v.oneOf("access_log.format", c.AccessLog.Format, "json", "combined", "off")
+	for i, name := range c.AccessLog.Headers {
+		if !isToken(name) {
+			v.fail(fmt.Sprintf("access_log.headers[%d]", i), "%q is not the name of a field (RFC 9110 section 5.1)", name)
+		}
+	}
 	if c.AccessLog.Output == "off" {
 		v.fail("access_log.output", "off is not a place; to log nothing: format: off")
 	}
@@ -51,10 +57,15 @@ func validate(c *Config) Errors {
 	if len(c.Sites) == 0 {
 		v.fail("sites", "at least one site is needed")
 	}
-	seen := map[string]string{}
+	seen := map[string]map[string]string{} // by listener: names and where they stand
 	for i := range c.Sites {
-		v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen)
+		at := strings.Join(c.Sites[i].Listen, " ")
+		if seen[at] == nil {
+			seen[at] = map[string]string{}
+		}
+		v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen[at])
 	}
+	v.listeners(c)
 	v.managedNames(c)
 	return v.errs
 }
@@ -143,6 +154,12 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	v.hsts(path+".hsts", &s.HSTS)
 	v.headers(path+".headers", &s.Fields)
 	v.access(path, &s.Access)
+	for i, a := range s.Listen {
+		v.address(fmt.Sprintf("%s.listen[%d]", path, i), a)
+	}
+	if s.TCP != nil {
+		v.tcp(path, s)
+	}
 	for i := range s.Routes {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
 		v.route(at, &s.Routes[i])
@@ -181,8 +198,44 @@ func sameMatch(a, b *Route) bool {
 }
 
 func (v *validator) clientAuth(path string, auth *ClientAuth) {
-	v.oneOf(path+".mode", auth.Mode, "require", "request")
-	v.bundle(path+".ca", auth.CA)
+	v.oneOf(path+".mode", auth.Mode, "require", "optional-verify", "request")
+	if auth.CA != "" || auth.Mode != "request" {
+		v.bundle(path+".ca", auth.CA)
+	}
+	for i, name := range auth.CRL {
+		if _, err := ReadCRL(name); err != nil {
+			v.fail(fmt.Sprintf("%s.crl[%d]", path, i), "%v", err)
+		}
+	}
+	switch {
+	case auth.Allow == nil:
+	case auth.Mode == "request":
+		v.fail(path+".allow", "goes with require and optional-verify: with request nobody is refused")
+	case len(auth.Allow.Names)+len(auth.Allow.Organizations) == 0:
+		v.fail(path+".allow", "names nobody: it needs names or organizations")
+	}
+}
+
+// ReadCRL reads a file with one certificate revocation list or more (RFC 5280 section 5), in PEM or DER.
+func ReadCRL(name string) (lists []*x509.RevocationList, err error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	blocks := [][]byte{data}
+	if block, rest := pem.Decode(data); block != nil {
+		for blocks = nil; block != nil; block, rest = pem.Decode(rest) {
+			blocks = append(blocks, block.Bytes)
+		}
+	}
+	for _, der := range blocks {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a revocation list in PEM or DER: %w", name, err)
+		}
+		lists = append(lists, list)
+	}
+	return lists, nil
 }
 
 func (v *validator) bundle(path, name string) {

@@ -191,6 +191,8 @@ func kindText(kind string) string {
 		return "the PROXY protocol"
 	case "sslv2":
 		return "SSL 2.0"
+	case "no_proxy":
+		return "without the PROXY header that listen.proxy_protocol asks its address for,"
 	}
 	return "an unknown protocol"
 }
@@ -203,6 +205,8 @@ func kindRemedy(kind string) string {
 		return "use HTTP/2 over TLS: https://"
 	case "proxy":
 		return "turn the PROXY protocol off at the load balancer"
+	case "no_proxy":
+		return "turn the PROXY protocol on at the load balancer, or take its address out of listen.proxy_protocol.from"
 	case "sslv2":
 		return "nothing: an ancient client, or a scanner"
 	}

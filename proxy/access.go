@@ -29,15 +29,14 @@ func newAccess(c *config.Access) access {
 }
 
 // admits reports whether a client address may come.
-func (a *access) admits(client string) bool {
+func (a *access) admits(client netip.Addr) bool {
 	if len(a.allow) == 0 && len(a.deny) == 0 {
 		return true
 	}
-	addr, err := netip.ParseAddr(client)
-	if err != nil || contains(a.deny, addr) {
+	if !client.IsValid() || contains(a.deny, client) {
 		return false
 	}
-	return len(a.allow) == 0 || contains(a.allow, addr)
+	return len(a.allow) == 0 || contains(a.allow, client)
 }
 
 func contains(networks []config.Network, addr netip.Addr) bool {

@@ -79,8 +79,12 @@ const farewell = 5 * time.Second
 
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
+	if !s.preface(raw) {
+		return
+	}
 	remote := raw.RemoteAddr().String()
-	c := &conn{facts: message.Conn{Remote: remote, Client: clientIP(remote), Local: raw.LocalAddr().String()}}
+	c := &conn{facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
+	c.facts.Client, c.facts.Addr = clientAddr(remote)
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
 	if s.deps.Recorder != nil {
@@ -93,9 +97,8 @@ func (s *Server) serve(raw *clientConn) {
 	err := c.HandshakeContext(ctx)
 	cancel()
 	state := c.ConnectionState()
-	current := s.state.Load()
 	if c.trace != nil {
-		if current.tells && err == nil {
+		if s.state.Load().tells && err == nil {
 			c.facts.JA4 = c.trace.JA4()
 		}
 		c.trace.Done(state, err)
@@ -104,34 +107,51 @@ func (s *Server) serve(raw *clientConn) {
 		s.refuse(below, c.trace, raw.plaintext)
 		return
 	}
-	c.facts.TLS = &state
-	c.facts.Policy = current.policy(state.ServerName)
-	if state.NegotiatedProtocol == acmeALPN { // the CA has seen what it came for
+	c.facts.TLS, c.facts.Policy = &state, raw.policy
+	if auth := raw.policy.auth; auth != nil {
+		c.facts.Identity = auth.identity(&state)
+	}
+	switch {
+	case state.NegotiatedProtocol == acmeALPN: // the CA has seen what it came for
 		c.Close()
-		return
-	}
-	if state.NegotiatedProtocol == "h2" {
+	case raw.asked != nil && raw.asked.tcp != nil:
+		s.stream(c, raw)
+	case raw.startTLS: // HTTP has no business behind an SSLRequest
+		c.Close()
+	case state.NegotiatedProtocol == "h2":
 		s.http2.ServeConn(c)
-		return
+	default:
+		s.http1.ServeConn(c)
 	}
-	s.http1.ServeConn(c)
 }
 
 // acmeALPN is offered by a CA that validates a name by tls-alpn-01 (RFC 8737 section 3).
 const acmeALPN = "acme-tls/1"
 
-// configForClient chooses the TLS policy by the server name. Policies have no session-ticket keys of their own,
-// so crypto/tls goes on with those of the listener's config.
+// configForClient chooses the TLS policy by the server name, and notes it: what a reload brings in the meantime is not what the
+// connection was made under. Policies have no session-ticket keys of their own, so crypto/tls goes on with those of the listener's
+// config.
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	current := s.state.Load()
-	policy := current.policy(hello.ServerName).config
+	below, current := hello.Conn, s.state.Load()
+	trace, traced := handshake.FromHello(hello)
+	if traced {
+		below = trace.NetConn()
+	}
+	raw, ok := below.(*clientConn)
+	if !ok {
+		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
+	}
+	found := current.table(raw.listener)
+	raw.asked = found.asked(hello.ServerName)
+	raw.policy = found.policy(raw.asked)
+	chosen := raw.policy.config
 	if s.deps.Challenges != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPN {
-		policy = current.challenge
+		chosen = current.challenge
 	}
-	if trace, ok := handshake.FromHello(hello); ok {
-		return trace.Hello(policy), nil
+	if traced {
+		return trace.Hello(chosen), nil
 	}
-	return policy, nil
+	return chosen, nil
 }
 
 // refuse ends a connection whose handshake failed, so that the client still gets our alert or redirect.

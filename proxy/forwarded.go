@@ -1,10 +1,9 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
-	"net"
-	"net/netip"
 	"strings"
 
 	"padlock/proxy/message"
@@ -14,7 +13,8 @@ import (
 var ours = message.NewNames(
 	"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl",
 	"X-Forwarded-Prefix", "X-Forwarded-User", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For",
-	"X-Forwarded-Client-Cert", "X-SSL-Client-Cert", "X-Client-Cert", "Client-Cert", "Client-Cert-Chain",
+	"X-Forwarded-Client-Cert", "X-SSL-Client-Cert", "X-Client-Cert", "Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Verify",
+	"X-SSL-Client-Subject", "X-SSL-Client-Issuer", "X-SSL-Client-Serial", "X-SSL-Client-SHA256", "X-SSL-Client-SAN", "X-SSL-Client-CN", "X-SSL-Client-DN",
 	"Padlock-Handshake", "Host", "Transfer-Encoding")
 
 // spoofs reports whether a client's field stands for one of ours, also under an alias:
@@ -42,16 +42,20 @@ func prepare(x *exchange) bool {
 	if teTrailers {
 		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
 	}
-	client := r.Conn.Client
-	r.Fields.Add("X-Forwarded-For", client)
-	r.Fields.Add("X-Forwarded-Proto", r.Scheme)
-	r.Fields.Add("X-Forwarded-Host", r.Host)
+	peer, t := r.Conn.Client, &x.told
+	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
+	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
+	r.Fields.Add("X-Forwarded-Host", cmp.Or(t.host, r.Host))
+	if t.port != "" {
+		r.Fields.Add("X-Forwarded-Port", t.port)
+	}
 	if x.route.handshake {
 		r.Fields.Add("Padlock-Handshake", handshakeField(r.Conn))
 	}
 	if x.route.forwarded {
-		r.Fields.Add("Forwarded", forwardedElement(client, r.Host, r.Scheme))
+		r.Fields.Add("Forwarded", appended(t.forwarded, forwardedElement(peer, r.Host, r.Scheme)))
 	}
+	r.Fields = append(r.Fields, r.Conn.Identity...)
 	if x.user != "" {
 		r.Fields.Del("Authorization") // it was for us
 		r.Fields.Add("X-Forwarded-User", x.user)
@@ -61,15 +65,12 @@ func prepare(x *exchange) bool {
 	return true
 }
 
-func clientIP(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return "unknown"
+// appended is a list with one item more.
+func appended(list, item string) string {
+	if list == "" {
+		return item
 	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().WithZone("").String()
-	}
-	return host
+	return list + ", " + item
 }
 
 // forwardedElement is RFC 7239 section 4: an IPv6 address goes in brackets and quotes.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -31,9 +32,11 @@ type exchange struct {
 	w       countingWriter
 	start   time.Time
 	id      uint64
-	name    string // canonical name of the host
-	target  string // of the request as it came
-	user    string // who has proved to be here
+	name    string     // canonical name of the host
+	target  string     // of the request as it came
+	user    string     // who has proved to be here
+	addr    netip.Addr // of the client
+	told    told
 	site    *site
 	route   *route
 	attempt upstream.Attempt
@@ -89,8 +92,10 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		fail(x, 405, "CONNECT is not for a reverse proxy", "")
 		return
 	}
-	found, name := h.state().site(r.Host)
-	if found == nil || r.Conn == nil || found.policy != r.Conn.Policy {
+	state := h.state()
+	x.identify(state.trusted)
+	found, name := state.table(r.Conn.Listener).site(r.Host)
+	if found == nil || found.policy != r.Conn.Policy || found.tcp != nil {
 		// RFC 9110 section 15.5.20: this connection was not made for that host.
 		fail(x, 421, "This connection does not serve the host asked for", "")
 		return
@@ -136,7 +141,7 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 // admit reports whether the client may come; if not, it has been told so.
 func (h *handler) admit(ctx *message.Context, x *exchange) bool {
 	r := x.request
-	if !x.site.access.admits(r.Conn.Client) || !x.route.access.admits(r.Conn.Client) {
+	if !x.site.access.admits(x.addr) || !x.route.access.admits(x.addr) {
 		fail(x, 403, "This is not open to your address", "")
 		return false
 	}
@@ -204,7 +209,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 	case response.Tunnel != nil:
 		tunnel(x, response)
 	default:
-		relay(x, response)
+		passOn(x, response)
 	}
 }
 
@@ -272,9 +277,9 @@ func (h *handler) failUpstream(x *exchange, err error) {
 	fail(x, status, text, detail)
 }
 
-// relay passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
+// passOn passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
 // the reader of an event stream wants every byte, and of a slow download as well.
-func relay(x *exchange, response *message.Response) {
+func passOn(x *exchange, response *message.Response) {
 	defer response.Body.Close()
 	response.Fields.RemoveHopByHop()
 	x.finish(&response.Fields)

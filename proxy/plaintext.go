@@ -60,7 +60,7 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 // httpsURL is where a plain request should have gone. An empty port keeps the one that the client named.
 // Only names that padlock serves are redirected to, so that it cannot be used to send people elsewhere.
 func (s *Server) httpsURL(host, target, port string) (string, bool) {
-	if found, _ := s.state.Load().site(host); found == nil || !strings.HasPrefix(target, "/") {
+	if found, _ := s.state.Load().table("").site(host); found == nil || !strings.HasPrefix(target, "/") {
 		return "", false
 	}
 	name, own, err := net.SplitHostPort(host)
@@ -84,10 +84,13 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 }
 
 // redirectServer answers on the plain HTTP port with the https:// URL of the same thing.
-func (s *Server) redirectServer(https []net.Listener) *http.Server {
+func (s *Server) redirectServer(listeners []Listener) *http.Server {
 	port := ""
-	if len(https) > 0 {
-		_, port, _ = net.SplitHostPort(https[0].Addr().String())
+	for _, l := range listeners {
+		if !l.Plain && !s.state.Load().own(l.Address) {
+			_, port, _ = net.SplitHostPort(l.Addr().String())
+			break
+		}
 	}
 	t := s.cfg.Timeouts
 	return &http.Server{

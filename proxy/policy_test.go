@@ -157,7 +157,7 @@ func TestARequestedClientCertificateIsVerifiedIfGiven(t *testing.T) {
 	caFile, certificate := clientCA(t)
 	_, stranger := clientCA(t)
 	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {}), func(c *config.Config) {
-		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "request", CA: caFile}
+		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "optional-verify", CA: caFile}
 	})
 	for want, certificates := range map[int][][]tls.Certificate{200: {nil, {certificate}}, 0: {{stranger}}} {
 		for _, c := range certificates {
@@ -261,7 +261,7 @@ func TestATargetIsToldOfTheHandshake(t *testing.T) {
 		_, _ = io.WriteString(w, strings.Join(r.Header["Padlock-Handshake"], "|"))
 	}), func(c *config.Config) {
 		c.Sites[0].Routes[0].Handshake = true
-		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "request", CA: caFile}
+		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "optional-verify", CA: caFile}
 	})
 	for name, client := range e.clients(t) {
 		switch transport := client.Transport.(type) {

@@ -71,7 +71,9 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	e.address, e.plain = https.Addr().String(), plain.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ctx, []net.Listener{https}, []net.Listener{plain}) }()
+	go func() {
+		ended <- server.Serve(ctx, proxy.Listener{Listener: https}, proxy.Listener{Listener: plain, Plain: true})
+	}()
 	e.stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() {
 		if err := e.stop(); err != nil {

@@ -74,7 +74,7 @@ func (x *exchange) variable(b []byte, v template.Variable) []byte {
 	path, query, _ := strings.Cut(x.target, "?")
 	switch v {
 	case template.ClientIP:
-		return append(b, r.Conn.Client...)
+		return append(b, r.Client...)
 	case template.Host:
 		return append(b, x.name...)
 	case template.Method:

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,16 +69,26 @@ type Server struct {
 	http1    *http1.Server
 	lot      *park.Lot // nil where connections cannot be parked
 	http2    *http2.Server
+	redirect *http.Server   // on plain listeners
 	slots    chan struct{}  // one per open connection
-	open     sync.WaitGroup // connections before their front has them
+	early    sync.WaitGroup // connections before their front has them
+	streams  streams        // connections that are not HTTP
 	ending   chan struct{}  // closed when no more are accepted
 	work     chan *clientConn
 	waiting  atomic.Int32 // goroutines that wait for work
+
+	listening              sync.Mutex
+	open                   []Listener
+	ended                  bool
+	accepting, redirecting sync.WaitGroup
+	failed                 chan error
+
+	reloading sync.Mutex
 }
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn)}
+	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), failed: make(chan error, 1), streams: newStreams()}
 	built, err := newState(cfg, deps, &s.targets, nil)
 	if err != nil {
 		return nil, err
@@ -89,8 +100,10 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 
 // Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
 // called when nothing can fail any more, and just before the new configuration is there; it may be nil. What is not sites' affair stays
-// as it was. Connections keep their TLS, and requests that are open the targets that they have. It is called by one goroutine at a time.
+// as it was. Connections keep their TLS, and requests that are open the targets that they have.
 func (s *Server) Reload(cfg *config.Config, before func()) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	older := s.state.Load()
 	built, err := newState(cfg, s.deps, &s.targets, older)
 	if err != nil {
@@ -107,39 +120,91 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
 func (s *Server) SetTicketKeys(keys [][32]byte) { s.listener.SetSessionTicketKeys(keys) }
 
+// Listener is an open listener: HTTPS, or plain HTTP that leads to https://.
+type Listener struct {
+	net.Listener
+	Address string // as the configuration has it
+	Plain   bool
+}
+
 // Serve accepts on the listeners until ctx ends, then finishes open requests within the shutdown timeout.
 // It returns nil after a graceful end, and closes the listeners in any case.
-func (s *Server) Serve(ctx context.Context, https, plain []net.Listener) error {
-	if err := s.start(); err != nil {
-		return errors.Join(err, closeAll(https), closeAll(plain))
+func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
+	if err := s.start(listeners); err != nil {
+		return errors.Join(err, closeAll(listeners))
 	}
-	redirect := s.redirectServer(https)
-	failed := make(chan error, len(https)+len(plain))
-	var accepting, redirecting sync.WaitGroup
-	for _, l := range https {
-		accepting.Go(func() { failed <- s.accept(l) })
-	}
-	for _, l := range plain {
-		redirecting.Go(func() { failed <- redirect.Serve(l) })
-	}
+	s.Add(listeners...)
+	watching, watched := context.WithCancel(ctx)
+	defer watched()
+	go s.watchTrust(watching)
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case err = <-s.failed:
 	}
+	s.listening.Lock()
+	s.ended = true
+	open := s.open
+	s.listening.Unlock()
 	close(s.ending)
-	_ = closeAll(https) // a listener that is closed already is as good
-	accepting.Wait()
-	s.shutdown(redirect)
-	redirecting.Wait()
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
+	_ = closeAll(open) // a listener that is closed already is as good
+	s.accepting.Wait()
+	s.shutdown()
+	s.redirecting.Wait()
 	return err
 }
 
-func (s *Server) start() error {
-	s.access = newAccessLog(s.deps.AccessLog)
+// Add accepts on more listeners.
+func (s *Server) Add(listeners ...Listener) {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	for _, l := range listeners {
+		if s.ended {
+			l.Close()
+			continue
+		}
+		s.open = append(s.open, l)
+		if l.Plain {
+			s.redirecting.Go(func() { s.listen(func() error { return s.redirect.Serve(l) }) })
+		} else {
+			s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })
+		}
+	}
+}
+
+// Listeners are those that are open.
+func (s *Server) Listeners() []Listener {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	return slices.Clone(s.open)
+}
+
+// listen tells Serve of a listener that failed.
+func (s *Server) listen(serve func() error) {
+	if err := serve(); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		select {
+		case s.failed <- err:
+		default: // one is enough
+		}
+	}
+}
+
+// Remove accepts no more on the listeners of these addresses. Their connections go on.
+func (s *Server) Remove(addresses ...string) {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	s.open = slices.DeleteFunc(s.open, func(l Listener) bool {
+		gone := slices.Contains(addresses, l.Address)
+		if gone {
+			l.Close()
+		}
+		return gone
+	})
+}
+
+func (s *Server) start(listeners []Listener) error {
+	s.redirect = s.redirectServer(listeners)
+	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog)
 	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
@@ -159,15 +224,15 @@ func (s *Server) start() error {
 	return nil
 }
 
-func (s *Server) shutdown(redirect *http.Server) {
+func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)
 	defer cancel()
 	var fronts sync.WaitGroup
-	for _, end := range []func(context.Context) error{redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown} {
+	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.streams.shutdown} {
 		fronts.Go(func() { _ = end(ctx) })
 	}
 	fronts.Wait()
-	s.open.Wait()
+	s.early.Wait()
 	close(s.work)
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
@@ -177,7 +242,7 @@ func (s *Server) shutdown(redirect *http.Server) {
 }
 
 // accept takes connections, as many at once as there are slots; further ones wait in the kernel's backlog.
-func (s *Server) accept(l net.Listener) error {
+func (s *Server) accept(l Listener) error {
 	backoff := backoff{log: s.deps.Log}
 	for {
 		select {
@@ -198,8 +263,8 @@ func (s *Server) accept(l net.Listener) error {
 		if faster, ok := socket.New(c); ok {
 			c = faster
 		}
-		s.open.Add(1)
-		next := &clientConn{Conn: c, slots: s.slots}
+		s.early.Add(1)
+		next := &clientConn{Conn: c, slots: s.slots, listener: l.Address}
 		select {
 		case s.work <- next:
 		default:
@@ -214,7 +279,7 @@ const maxWaiting = 64
 func (s *Server) serveAll(c *clientConn) {
 	for ok := true; ok; {
 		s.serve(c)
-		s.open.Done()
+		s.early.Done()
 		if s.waiting.Add(1) <= maxWaiting {
 			c, ok = <-s.work
 		} else {
@@ -230,15 +295,38 @@ type clientConn struct {
 	net.Conn
 	slots     chan struct{}
 	once      sync.Once
+	listener  string // address of the listener, as the configuration has it
+	asked     *site  // that the hello named; nil: none
+	policy    *tlsPolicy
+	remote    net.Addr // that a PROXY header tells; nil: the connection's
+	local     net.Addr
+	startTLS  bool   // TLS begins after a request for it in plaintext
+	replay    []byte // was read before TLS, and is read by it again
 	started   bool
 	plaintext []byte
+}
+
+// RemoteAddr implements net.Conn.
+func (c *clientConn) RemoteAddr() net.Addr {
+	if c.remote != nil {
+		return c.remote
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// LocalAddr implements net.Conn.
+func (c *clientConn) LocalAddr() net.Addr {
+	if c.local != nil {
+		return c.local
+	}
+	return c.Conn.LocalAddr()
 }
 
 const recordTypeHandshake = 22 // RFC 8446 section 5.1; what every TLS connection starts with
 
 // Read is called by one goroutine at a time.
 func (c *clientConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.next(p)
 	if !c.started && n > 0 {
 		c.started = true
 		if p[0] != recordTypeHandshake {
@@ -246,6 +334,15 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (c *clientConn) next(p []byte) (int, error) {
+	if len(c.replay) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.replay)
+	c.replay = c.replay[n:]
+	return n, nil
 }
 
 // NetConn is the connection below, for the recorder, which asks the kernel about it.
@@ -282,7 +379,7 @@ func (b *backoff) wait(err error) {
 
 func (b *backoff) reset() { b.delay = 0 }
 
-func closeAll(listeners []net.Listener) error {
+func closeAll(listeners []Listener) error {
 	var errs []error
 	for _, l := range listeners {
 		errs = append(errs, l.Close())

@@ -19,6 +19,7 @@ type site struct {
 	access    access
 	fields    fieldRules
 	routes    []*route // the most specific first
+	tcp       *service // nil: HTTP
 }
 
 // route is what happens to the requests that it matches.
@@ -51,6 +52,15 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 	built := &site{policy: policy, hsts: hsts(c), access: newAccess(&c.Access), fields: newFieldRules(&c.Fields)}
 	if c.WWW != "" {
 		built.redirects = wwwRedirects(c)
+	}
+	if c.TCP != nil {
+		group, err := b.targets.Group(&c.TCP.Upstream, b.cfg.Timeouts)
+		if err != nil {
+			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
+		}
+		b.groups = append(b.groups, group)
+		built.tcp = newService(c.TCP, group)
+		return built, nil
 	}
 	for i := range c.Routes {
 		r, err := b.route(&c.Routes[i])

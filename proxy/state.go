@@ -1,11 +1,8 @@
 package proxy
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"strings"
 
 	"padlock/config"
@@ -15,10 +12,10 @@ import (
 
 // state is what a configuration comes to. Published behind one pointer, it never changes.
 type state struct {
-	exact    map[string]*site
-	wildcard map[string]*site // "*.example.com" stands under "example.com"
-	fallback *site            // "*"
-	plain    *tlsPolicy       // of sites that ask for nothing
+	cfg      *config.Config
+	tables   map[string]*table // by the address of a listener with sites of its own; "" for all others
+	trusted  []config.Network  // proxies whose word on the client is taken
+	plain    *tlsPolicy        // of sites that ask for nothing
 	policies map[string]*tlsPolicy
 	tells    bool // some site tells its target of the handshake
 	groups   []*upstream.Group
@@ -26,19 +23,35 @@ type state struct {
 	challenge *tls.Config // of a CA's validation
 }
 
+// table has the sites of a listener by their names.
+type table struct {
+	exact    map[string]*site
+	wildcard map[string]*site // "*.example.com" stands under "example.com"
+	fallback *site            // "*"
+	unnamed  *site            // of clients that send no name: the only site of a listener of its own
+	plain    *tlsPolicy       // for names that are not here
+
+	passes   bool // some site leaves TLS to its target
+	startTLS bool // some site may begin in plaintext
+}
+
 // tlsPolicy is what a connection was made under. Two policies are the same only if they are the same pointer, which a policy that
 // stays the same keeps over a reload.
-type tlsPolicy struct{ config *tls.Config }
+type tlsPolicy struct {
+	config *tls.Config
+	auth   *clientAuth // nil: clients are not asked for a certificate
+}
 
 // newState builds a state. What an older one has, and stays as it is, is used again: TLS policies and targets.
 func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, older *state) (*state, error) {
 	base := baseTLS(cfg, deps.Certificates.GetCertificate, deps.Recorder)
-	s := &state{exact: map[string]*site{}, wildcard: map[string]*site{}, policies: map[string]*tlsPolicy{}}
+	s := &state{cfg: cfg, tables: map[string]*table{}, policies: map[string]*tlsPolicy{}, trusted: cfg.Trusted}
 	known := map[string]*tlsPolicy{}
 	if older != nil {
 		known = older.policies
 	}
-	s.plain = s.share(cfg.TLS.MinVersion, known, base)
+	s.plain = s.share(cfg.TLS.MinVersion, known, &tlsPolicy{config: base})
+	s.tables[""] = newTable(s.plain)
 	if deps.Challenges != nil {
 		s.challenge = baseTLS(cfg, deps.Challenges.ChallengeCertificate, deps.Recorder)
 		s.challenge.NextProtos, s.challenge.SessionTicketsDisabled = []string{acmeALPN}, true
@@ -54,12 +67,16 @@ func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, 
 	return s, nil
 }
 
+func newTable(plain *tlsPolicy) *table {
+	return &table{exact: map[string]*site{}, wildcard: map[string]*site{}, plain: plain}
+}
+
 // share finds the policy of a key among those of the older state and this one, or adds it.
-func (s *state) share(key string, known map[string]*tlsPolicy, config *tls.Config) *tlsPolicy {
+func (s *state) share(key string, known map[string]*tlsPolicy, made *tlsPolicy) *tlsPolicy {
 	policy, ok := s.policies[key]
 	if !ok {
 		if policy, ok = known[key]; !ok {
-			policy = &tlsPolicy{config}
+			policy = made
 		}
 		s.policies[key] = policy
 	}
@@ -67,69 +84,108 @@ func (s *state) share(key string, known map[string]*tlsPolicy, config *tls.Confi
 }
 
 func (s *state) add(b *builder, c *config.Site, known map[string]*tlsPolicy) error {
-	policy := s.plain
-	if c.TLS.ClientAuth != nil || c.TLS.LegacyRSA {
-		config, key, err := sitePolicy(c, s.plain.config)
-		if err != nil {
-			return err
-		}
-		policy = s.share(b.cfg.TLS.MinVersion+key, known, config)
+	made, key, err := sitePolicy(c, s.plain)
+	if err != nil {
+		return err
 	}
-	built, err := b.site(c, policy)
+	built, err := b.site(c, s.share(b.cfg.TLS.MinVersion+key, known, made))
 	if err != nil {
 		return err
 	}
 	for _, r := range built.routes {
 		s.tells = s.tells || r.handshake
 	}
-	for _, host := range c.Hosts {
-		switch suffix, wildcard := strings.CutPrefix(host, "*."); {
-		case host == "*":
-			s.fallback = built
-		case wildcard:
-			s.wildcard[suffix] = built
-		default:
-			s.exact[host] = built
-		}
+	if len(c.Listen) == 0 {
+		s.tables[""].add(c, built)
+		return nil
+	}
+	own, ok := s.tables[c.Listen[0]]
+	if !ok {
+		own = newTable(s.plain)
+		own.unnamed = built
+	} else {
+		own.unnamed = nil // which of them could not be told
+	}
+	own.add(c, built)
+	for _, address := range c.Listen {
+		s.tables[address] = own
 	}
 	return nil
 }
 
+func (t *table) add(c *config.Site, built *site) {
+	t.passes = t.passes || c.Passthrough()
+	t.startTLS = t.startTLS || c.TCP != nil && c.TCP.StartTLS != ""
+	for _, host := range c.Hosts {
+		switch suffix, wildcard := strings.CutPrefix(host, "*."); {
+		case host == "*":
+			t.fallback = built
+		case wildcard:
+			t.wildcard[suffix] = built
+		default:
+			t.exact[host] = built
+		}
+	}
+}
+
+// table is that of the listener with this address. Connections of listeners that sites had to themselves, and that a reload has taken
+// away, find those of all others; their TLS policy is then another, but for plain ones.
+func (s *state) table(listener string) *table {
+	if found, ok := s.tables[listener]; ok {
+		return found
+	}
+	return s.tables[""]
+}
+
+// own reports whether a listener has sites of its own.
+func (s *state) own(listener string) bool {
+	_, ok := s.tables[listener]
+	return ok && listener != ""
+}
+
 // site finds the site of a Host value, and the name's canonical form: exact, then wildcard for one label as in a certificate, then the
 // fallback.
-func (s *state) site(host string) (found *site, name string) {
+func (t *table) site(host string) (found *site, name string) {
 	name, ok := hostname(host)
 	if !ok {
 		return nil, ""
 	}
-	found, _ = s.named(name)
-	return found, name
+	return t.named(name), name
 }
 
-func (s *state) named(name string) (*site, bool) {
-	if found, ok := s.exact[name]; ok {
-		return found, true
+// named is nil for names that are not here.
+func (t *table) named(name string) *site {
+	if found, ok := t.exact[name]; ok {
+		return found
 	}
 	if _, parent, ok := strings.Cut(name, "."); ok {
-		if found, ok := s.wildcard[parent]; ok {
-			return found, true
+		if found, ok := t.wildcard[parent]; ok {
+			return found
 		}
 	}
-	return s.fallback, s.fallback != nil
+	return t.fallback
 }
 
-// policy is the TLS policy for a server name; without one, or for an unknown one, the plain policy,
-// under which no site that asks for client certificates can be reached.
-func (s *state) policy(sni string) *tlsPolicy {
+// asked is the site that a client asks for by its hello, nil if there is none.
+func (t *table) asked(sni string) *site {
 	if name, ok := config.CanonicalHost(sni); ok {
-		if found, ok := s.named(name); ok {
-			return found.policy
+		if found := t.named(name); found != nil {
+			return found
 		}
 	}
-	if s.fallback != nil {
-		return s.fallback.policy
+	if sni == "" && t.unnamed != nil {
+		return t.unnamed
 	}
-	return s.plain
+	return t.fallback
+}
+
+// policy is the TLS policy for a site; without one the plain policy, under which no site that asks for client certificates can be
+// reached.
+func (t *table) policy(asked *site) *tlsPolicy {
+	if asked == nil {
+		return t.plain
+	}
+	return asked.policy
 }
 
 // close lets go of the targets; open requests finish.
@@ -165,18 +221,27 @@ func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certifi
 }
 
 // sitePolicy is a site's own policy. Its key is the same for policies that are.
-func sitePolicy(c *config.Site, base *tls.Config) (policy *tls.Config, key string, err error) {
-	policy = base.Clone()
+func sitePolicy(c *config.Site, plain *tlsPolicy) (policy *tlsPolicy, key string, err error) {
+	if c.TLS.ClientAuth == nil && !c.TLS.LegacyRSA && c.TCP == nil {
+		return plain, "", nil
+	}
+	policy = &tlsPolicy{config: plain.config.Clone()}
 	if c.TLS.LegacyRSA {
-		policy.CipherSuites = legacySuites()
+		policy.config.CipherSuites = legacySuites()
 		key = " legacy"
 	}
+	if c.TCP != nil {
+		policy.config.NextProtos = c.TCP.ALPN
+		key += fmt.Sprintf(" tcp %q", c.TCP.ALPN)
+	}
 	if c.TLS.ClientAuth != nil {
-		bundle, err := askForCertificates(policy, c)
+		var own string
+		policy.auth, own, err = newClientAuth(c.TLS.ClientAuth)
 		if err != nil {
-			return nil, "", err
+			return nil, "", fmt.Errorf("client certificates of site %s: %w", c.Hosts[0], err)
 		}
-		key += fmt.Sprintf(" %s %x", c.TLS.ClientAuth.Mode, sha256.Sum256(bundle))
+		policy.auth.apply(policy.config)
+		key += own
 	}
 	return policy, key, nil
 }
@@ -187,24 +252,4 @@ func legacySuites() (ids []uint16) {
 		ids = append(ids, suite.ID)
 	}
 	return append(ids, tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
-}
-
-// askForCertificates makes a policy that issues and accepts no session tickets:
-// a ticket from elsewhere, or from before its CA changed, must not stand in for the certificate.
-func askForCertificates(policy *tls.Config, c *config.Site) (bundle []byte, err error) {
-	auth := c.TLS.ClientAuth
-	bundle, err = os.ReadFile(auth.CA)
-	if err != nil {
-		return nil, fmt.Errorf("reading the client CA of site %s: %w", c.Hosts[0], err)
-	}
-	policy.SessionTicketsDisabled = true
-	policy.ClientAuth = tls.RequireAndVerifyClientCert
-	if auth.Mode == "request" {
-		policy.ClientAuth = tls.VerifyClientCertIfGiven
-	}
-	policy.ClientCAs = x509.NewCertPool()
-	if !policy.ClientCAs.AppendCertsFromPEM(bundle) {
-		return nil, fmt.Errorf("the client CA file %q of site %s holds no certificate in PEM", auth.CA, c.Hosts[0])
-	}
-	return bundle, nil
 }

@@ -72,6 +72,9 @@ func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
 	}
 	listed := certs.New(certs.Options{Files: k.files})
 	for i, site := range cfg.Sites {
+		if site.Passthrough() {
+			continue
+		}
 		for j, host := range site.Hosts {
 			if !cfg.Certificates.Managed(host) || listed.Listed(host) || !config.IsLocal(host) && k.local.Permits(host) {
 				continue // padlock trust --allow chose the local CA for it
@@ -250,6 +253,9 @@ func (k *keeper) covers(pattern string) bool {
 func serves(cfg *config.Config) func(string) bool {
 	hosts := map[string]bool{}
 	for _, site := range cfg.Sites {
+		if site.Passthrough() {
+			continue
+		}
 		for _, host := range site.Hosts {
 			hosts[host] = true
 		}

@@ -176,7 +176,7 @@ func (d *doctor) handshakeWith(ctx context.Context, cfg *config.Config, source *
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, []net.Listener{l}, nil) }()
+	go func() { served <- server.Serve(ctx, proxy.Listener{Listener: l}) }()
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Root())
 	report, err := probe.Run(ctx, l.Addr().String(), probe.Options{ServerName: "localhost", Roots: roots})

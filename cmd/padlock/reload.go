@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy"
+	"padlock/proxy/socket"
 )
 
 func (p *program) reloadCommand() *cli.Command {
@@ -116,15 +118,44 @@ func (r *reloader) apply(ctx context.Context, next *config.Config, k *keeper, se
 	if keys := restartKeys(r.current, next); len(keys) > 0 {
 		return fmt.Errorf("%s: takes effect only with a new start; nothing has been changed", strings.Join(keys, ", "))
 	}
-	publish, err := k.reload(ctx, next)
+	added, gone, err := changedListeners(r.current, next)
 	if err != nil {
 		return err
 	}
-	if err := server.Reload(next, publish); err != nil {
+	publish, err := k.reload(ctx, next)
+	if err == nil {
+		err = server.Reload(next, publish)
+	}
+	if err != nil {
+		closeListeners(added)
 		return err
 	}
+	server.Add(added...)
+	server.Remove(gone...)
 	r.current = next
 	return nil
+}
+
+// changedListeners opens what only the next configuration has, and tells what only the one before had.
+func changedListeners(before, next *config.Config) (added []proxy.Listener, gone []string, err error) {
+	old, wants := wantedListeners(before), wantedListeners(next)
+	for _, w := range wants {
+		if slices.Contains(old, w) {
+			continue
+		}
+		l, err := socket.Listen(w.address)
+		if err != nil {
+			closeListeners(added)
+			return nil, nil, listenError(err)
+		}
+		added = append(added, proxy.Listener{Listener: l, Address: w.address, Plain: w.plain})
+	}
+	for _, w := range old {
+		if !slices.Contains(wants, w) {
+			gone = append(gone, w.address)
+		}
+	}
+	return added, gone, nil
 }
 
 // restartKeys are those that differ and cannot be changed while padlock runs.
@@ -136,6 +167,8 @@ func restartKeys(a, b *config.Config) (keys []string) {
 		switch key {
 		case "sites", "trusted_proxies":
 			continue
+		case "listen":
+			x, y = a.Listen.ProxyProtocol, b.Listen.ProxyProtocol
 		case "certificates":
 			one, other := a.Certificates, b.Certificates
 			one.Files, other.Files = nil, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 
 	"gopkg.in/natefinch/lumberjack.v2"
 
@@ -20,7 +18,6 @@ import (
 	"padlock/console"
 	"padlock/handshake"
 	"padlock/proxy"
-	"padlock/proxy/socket"
 )
 
 // remembered handshakes, for the built-in page.
@@ -60,35 +57,54 @@ func (p *program) serve(ctx context.Context, s service) error {
 	}
 	defer closeAccess()
 	page := console.NewPage(console.PageOptions{Recent: recent})
-	https, plain, err := p.listen(cfg, s.otherPorts)
+	before, err := inherit()
+	if err != nil {
+		return err
+	}
+	listeners, err := p.listen(cfg, s.otherPorts, before)
 	if err != nil {
 		return err
 	}
 	defer keeper.close()
-	server, err := keeper.proxy(ctx, plain, https, proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access})
+	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access})
 	if err != nil {
-		closeListeners(append(https, plain...))
+		closeListeners(listeners)
 		return err
 	}
-	admin, err := listenAdmin(cfg, log)
+	admin, err := listenAdmin(cfg, log, before)
 	if err != nil {
-		closeListeners(append(https, plain...))
+		closeListeners(listeners)
 		return err
+	}
+	for _, name := range before.rest() {
+		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
 	}
 	warn(cfg, log)
-	p.announce(cfg, keeper, https)
+	p.announce(cfg, keeper, ofKind(listeners, false))
 	keeper.start(ctx, server.SetTicketKeys)
 	stop := context.AfterFunc(ctx, func() {
 		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
 	})
 	defer stop()
+	if err := ready(); err != nil {
+		log.Warn("whoever started padlock could not be told that it serves", "error", err)
+	}
+	leaving := context.AfterFunc(ctx, sayStopping)
+	defer leaving()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	again := &restarter{log: log, open: server.Listeners, leave: leave}
+	if admin != nil {
+		again.admin = []proxy.Listener{{Listener: admin, Address: adminName}}
+	}
+	go again.watch(ctx)
 	var reload func() error
 	if s.file != nil {
 		reload = s.file.start(ctx, cfg, keeper, server, log)
 		defer s.file.wait()
 	}
 	if admin == nil {
-		return server.Serve(ctx, https, plain)
+		return server.Serve(ctx, listeners...)
 	}
 	if recorder == nil {
 		recent = nil
@@ -100,7 +116,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 			log.Error("the admin endpoint has ended", "error", err)
 		}
 	})
-	err = server.Serve(ctx, https, plain)
+	err = server.Serve(ctx, listeners...)
 	cancel()
 	others.Wait()
 	runtime.KeepAlive(floor)
@@ -119,12 +135,19 @@ func warn(cfg *config.Config, log *slog.Logger) {
 	}
 }
 
+// adminName stands for the admin endpoint among the listeners that a restart passes on.
+const adminName = "admin"
+
 // listenAdmin opens the admin endpoint; nil when it is off. Without an address of its own it is a socket in the storage directory,
 // which another padlock of the same storage may have already: then this one has none.
-func listenAdmin(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
+func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited) (net.Listener, error) {
 	network, address := cfg.AdminAddress()
 	if network == "" {
 		return nil, nil
+	}
+	if l, ok := before.named[adminName]; ok {
+		delete(before.named, adminName)
+		return l, nil
 	}
 	if network == "unix" {
 		if conn, err := net.Dial(network, address); err == nil {
@@ -155,6 +178,9 @@ func listenAdmin(cfg *config.Config, log *slog.Logger) (net.Listener, error) {
 // covered refuses names for which there is no certificate.
 func covered(cfg *config.Config, k *keeper) error {
 	for _, site := range cfg.Sites {
+		if site.Passthrough() {
+			continue
+		}
 		for _, host := range site.Hosts {
 			if host != "*" && !k.covers(host) {
 				return hinted{
@@ -246,78 +272,6 @@ func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), 
 	f.Close()
 	late := newLateWriter(&lumberjack.Logger{Filename: name, MaxSize: rotate.MaxSize, MaxBackups: rotate.Keep})
 	return late, func() { late.Close() }, nil
-}
-
-// listen opens every listener or none. 443 and 80 give way to 8443 and 8080 where they were not asked for by name.
-func (p *program) listen(cfg *config.Config, otherPorts bool) (https, plain []net.Listener, err error) {
-	https, err = listenAll(cfg.Listen.HTTPS)
-	if err != nil && otherPorts && givesWay(err) {
-		https, err = listenAll(withPort(cfg.Listen.HTTPS, "8443"))
-	}
-	if err != nil {
-		return nil, nil, listenError(err)
-	}
-	plain, err = listenAll(cfg.Listen.HTTP)
-	if err != nil && otherPorts && givesWay(err) {
-		plain, err = listenAll(withPort(cfg.Listen.HTTP, "8080"))
-		if err != nil {
-			fmt.Fprintf(p.stderr, "padlock: no port for plain HTTP (80 and 8080 are taken), so http:// is not redirected\n")
-			return https, nil, nil
-		}
-	}
-	if err != nil {
-		closeListeners(https)
-		return nil, nil, listenError(err)
-	}
-	return https, plain, nil
-}
-
-// listenAll leaves out [::1] on machines without IPv6.
-func listenAll(addresses []string) ([]net.Listener, error) {
-	var open []net.Listener
-	for _, address := range addresses {
-		l, err := socket.Listen(address)
-		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(address, "[::1]") && len(open) > 0 {
-			continue
-		}
-		if err != nil {
-			closeListeners(open)
-			return nil, err
-		}
-		open = append(open, l)
-	}
-	return open, nil
-}
-
-func closeListeners(listeners []net.Listener) {
-	for _, l := range listeners {
-		l.Close()
-	}
-}
-
-func givesWay(err error) bool {
-	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES)
-}
-
-func withPort(addresses []string, port string) []string {
-	out := make([]string, len(addresses))
-	for i, address := range addresses {
-		host, _, _ := net.SplitHostPort(address)
-		out[i] = net.JoinHostPort(host, port)
-	}
-	return out
-}
-
-func listenError(err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted{err, "stop what listens there, or choose another address: --listen 127.0.0.1:9443"}
-	case errors.Is(err, syscall.EACCES):
-		return hinted{err, "ports below 1024 need a privilege; choose a higher one: --listen 127.0.0.1:8443"}
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return hinted{err, "this machine does not have that address; --listen 127.0.0.1:8443 always works"}
-	}
-	return err
 }
 
 // announce prints the URL, and what else a person must know before using it.

@@ -54,7 +54,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	fresh := false
 	var again []byte
 	for {
-		b, err := t.connection(ctx, fresh)
+		b, err := t.connection(ctx, r, fresh)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func idempotent(method string) bool {
 }
 
 // connection takes the connection that was used last, or dials.
-func (t *Transport) connection(ctx *message.Context, fresh bool) (*backend, error) {
+func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh bool) (*backend, error) {
 	if !fresh {
 		t.mu.Lock()
 		if n := len(t.idle); n > 0 {
@@ -103,6 +103,8 @@ func (t *Transport) connection(ctx *message.Context, fresh bool) (*backend, erro
 		}
 		t.mu.Unlock()
 	}
+	start := time.Now()
+	defer func() { r.Connecting += time.Since(start) }()
 	return t.dial(ctx)
 }
 

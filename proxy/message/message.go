@@ -9,17 +9,22 @@ package message
 import (
 	"crypto/tls"
 	"io"
+	"net/netip"
+	"time"
 )
 
 // Conn is what a request needs to know of the connection that it came by. It never changes after the handshake.
 type Conn struct {
-	Remote    string // client's host:port
-	Client    string // client's address alone
-	Local     string // host:port that accepted the connection
+	Remote    string     // client's host:port
+	Client    string     // client's address alone
+	Addr      netip.Addr // the same, parsed; the zero Addr where it is none
+	Local     string     // host:port that accepted the connection
 	TLS       *tls.ConnectionState
 	Handshake uint64 // id of the recorded handshake, 0 when handshakes are off
 	JA4       string // fingerprint of the client's hello; only where a site tells its target
+	Listener  string // address of the listener, as the configuration has it
 	Policy    any    // the TLS policy that the connection was made under; compared by identity
+	Identity  Fields // fields that tell a target of the client's certificate; only where the site asks for one
 }
 
 // Request is a request head with its body.
@@ -37,7 +42,10 @@ type Request struct {
 	Expect        bool     // the client waits for 100 (Continue), which the first Read of Body sends (RFC 9110 section 10.1.1)
 	Upgrade       string   // "websocket" when the client asks to leave HTTP (RFC 6455 section 4.1, RFC 8441), else empty
 
-	Conn *Conn
+	Conn   *Conn
+	Client string // the client's address: the connection's, or the one that trusted proxies tell
+
+	Connecting time.Duration // that the backend's connection took to make; set by the RoundTripper, which may have had one
 }
 
 // Response is a response head with its body. It is valid until the body is closed.

@@ -177,7 +177,7 @@ func (b consistent) key(r *message.Request) string {
 			return value
 		}
 	}
-	return r.Conn.Client
+	return r.Client
 }
 
 // cookie finds a cookie's value (RFC 6265 section 4.2.1).

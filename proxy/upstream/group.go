@@ -42,8 +42,10 @@ type member struct {
 type Attempt struct {
 	member  *member
 	group   *Group
-	Retries int    // targets that were tried in vain
-	Cookie  string // Set-Cookie that makes the client stick, or ""
+	Retries int           // targets that were tried in vain
+	Wait    time.Duration // for a place at a target
+	Answer  time.Duration // from the place to the response's head, or to a connection
+	Cookie  string        // Set-Cookie that makes the client stick, or ""
 }
 
 // Target names where the request went, or "".
@@ -78,8 +80,11 @@ const maxAttempts = 8
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (*message.Response, error) {
 	g.budget.request(g.o.Retry.Budget)
 	f := filter{limit: int64(g.o.Circuit.Requests)}
+	start := time.Now()
 	for {
 		m, err := g.acquire(ctx, r, f)
+		placed := time.Now()
+		a.Wait += placed.Sub(start)
 		if err != nil {
 			return nil, err
 		}
@@ -89,6 +94,8 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 			r.Host = m.target.authority
 		}
 		response, err := m.target.back.RoundTrip(ctx, r, interim)
+		start = time.Now()
+		a.Answer = start.Sub(placed)
 		if err == nil {
 			m.target.report(true)
 			return response, nil

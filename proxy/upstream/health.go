@@ -82,6 +82,9 @@ func (c *checker) ask(ctx context.Context) error {
 	timer := time.AfterFunc(c.o.Timeout, mine.Cancel)
 	defer timer.Stop()
 	defer context.AfterFunc(ctx, mine.Cancel)()
+	if c.target.dialer != nil {
+		return c.target.dialer.probe(&mine)
+	}
 	request := &message.Request{
 		Method: "GET", Scheme: "http", Host: c.host, Target: c.o.Path, Proto: "HTTP/1.1", Fields: message.Fields{{Name: "User-Agent", Value: "padlock-health"}},
 	}

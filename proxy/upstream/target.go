@@ -20,9 +20,10 @@ import (
 type Target struct {
 	target config.Target
 	name   string
-	key    string // by which Targets knows it
-	hash   uint64 // of the name, for consistent hashing and sticky cookies
-	back   back
+	key    string  // by which Targets knows it
+	hash   uint64  // of the name, for consistent hashing and sticky cookies
+	back   back    // nil: not HTTP
+	dialer *dialer // nil: HTTP
 
 	authority string // what it is called in requests that do not carry the client's Host
 
@@ -48,9 +49,15 @@ func newTarget(u *config.Upstream, target config.Target, timeouts config.Timeout
 	}
 	t := &Target{target: target, name: target.String(), passive: u.Passive}
 	t.hash, t.authority = hash(t.name), authority(target)
-	if target.Scheme == "h2c" {
+	switch target.Scheme {
+	case "tcp", "tls":
+		var err error
+		if t.dialer, err = newDialer(u, target, timeouts.Connect); err != nil {
+			return nil, err
+		}
+	case "h2c":
 		t.back = http2.NewTransport(http2.TransportOptions{Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader})
-	} else {
+	default:
 		options := http1.TransportOptions{
 			Network: target.Network, Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader,
 		}
@@ -122,5 +129,7 @@ func (t *Target) close() {
 	if t.health != nil {
 		t.health.stop()
 	}
-	t.back.Close()
+	if t.back != nil {
+		t.back.Close()
+	}
 }

@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"os"
 	"sync"
 
 	"padlock/config"
@@ -48,7 +50,8 @@ func (t *Targets) Group(u *config.Upstream, timeouts config.Timeouts) (*Group, e
 // take finds the target that is reached in the same way, or makes it.
 func (t *Targets) take(u *config.Upstream, target config.Target, timeouts config.Timeouts) (*Target, error) {
 	key, err := json.Marshal([]any{
-		target, u.Health, u.Passive, u.Timeouts, timeouts.Connect, timeouts.ResponseHeader, u.CA, u.ClientCert, u.ClientKey, u.ServerName, u.Insecure,
+		target, u.Health, u.Passive, u.Timeouts, timeouts.Connect, timeouts.ResponseHeader, digest(u.CA), digest(u.ClientCert), digest(u.ClientKey),
+		u.ServerName, u.Insecure,
 	})
 	if err != nil {
 		return nil, err
@@ -69,6 +72,17 @@ func (t *Targets) take(u *config.Upstream, target config.Target, timeouts config
 	made.key = string(key)
 	t.used[made.key] = &use{made, 1}
 	return made, nil
+}
+
+// digest is of a file's content, so that a target whose CA or certificate has changed is another. Whoever needs the file will say why it
+// cannot be read.
+func digest(name string) []byte {
+	content, err := os.ReadFile(name)
+	if name == "" || err != nil {
+		return nil
+	}
+	sum := sha256.Sum256(content)
+	return sum[:]
 }
 
 func (t *Targets) release(target *Target) {

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"padlock/config"
+	"padlock/proxy"
+	"padlock/proxy/socket"
+)
+
+// listeners are those that a configuration asks for, without the ones that are open already.
+type wanted struct {
+	address string
+	plain   bool
+}
+
+func wantedListeners(cfg *config.Config) (all []wanted) {
+	add := func(plain bool, addresses ...string) {
+		for _, address := range addresses {
+			if w := (wanted{address, plain}); !slices.Contains(all, w) {
+				all = append(all, w)
+			}
+		}
+	}
+	add(false, cfg.Listen.HTTPS...)
+	add(true, cfg.Listen.HTTP...)
+	for _, site := range cfg.Sites {
+		add(false, site.Listen...)
+	}
+	return all
+}
+
+// listen opens every listener or none. 443 and 80 give way to 8443 and 8080 where they were not asked for by name.
+func (p *program) listen(cfg *config.Config, otherPorts bool, from *inherited) (open []proxy.Listener, err error) {
+	for _, w := range wantedListeners(cfg) {
+		l, err := from.listen(w.address)
+		if err != nil && otherPorts && givesWay(err) {
+			instead := map[bool]string{false: "8443", true: "8080"}[w.plain]
+			l, err = from.listen(withPort(w.address, instead))
+			if err != nil && w.plain {
+				fmt.Fprintf(p.stderr, "padlock: no port for plain HTTP (80 and 8080 are taken), so http:// is not redirected\n")
+				continue
+			}
+		}
+		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0 {
+			continue // a machine without IPv6
+		}
+		if err != nil {
+			closeListeners(open)
+			return nil, listenError(err)
+		}
+		open = append(open, proxy.Listener{Listener: l, Address: w.address, Plain: w.plain})
+	}
+	return open, nil
+}
+
+func closeListeners(listeners []proxy.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// ofKind are the listeners for HTTPS, or for plain HTTP.
+func ofKind(listeners []proxy.Listener, plain bool) (some []net.Listener) {
+	for _, l := range listeners {
+		if l.Plain == plain {
+			some = append(some, l.Listener)
+		}
+	}
+	return some
+}
+
+func givesWay(err error) bool {
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES)
+}
+
+func withPort(address, port string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return net.JoinHostPort(host, port)
+}
+
+func listenError(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return hinted{err, "stop what listens there, or choose another address: --listen 127.0.0.1:9443"}
+	case errors.Is(err, syscall.EACCES):
+		return hinted{err, "ports below 1024 need a privilege; choose a higher one: --listen 127.0.0.1:8443"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return hinted{err, "this machine does not have that address; --listen 127.0.0.1:8443 always works"}
+	}
+	return err
+}
+
+// inherited are listeners that were open before this process was: systemd's (sd_listen_fds(3)), or those of the padlock that this one
+// takes the place of.
+type inherited struct {
+	named   map[string]net.Listener // by the address that the configuration had, from a padlock
+	systemd []net.Listener
+}
+
+// inheritVariable lists the addresses of the descriptors from the third on, which a restart passes.
+const inheritVariable = "PADLOCK_INHERIT"
+
+const firstInherited = 3
+
+func inherit() (*inherited, error) {
+	i := &inherited{named: map[string]net.Listener{}}
+	if list, ok := os.LookupEnv(inheritVariable); ok {
+		os.Unsetenv(inheritVariable)
+		for at, name := range strings.Fields(list) {
+			f := os.NewFile(uintptr(firstInherited+at), name)
+			l, err := net.FileListener(f)
+			f.Close()
+			if err != nil {
+				return nil, fmt.Errorf("taking over the listener %s: %w", name, err)
+			}
+			i.named[name] = l
+		}
+		return i, nil
+	}
+	open, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the listeners of systemd: %w", err)
+	}
+	for _, l := range open {
+		if l != nil { // a socket that is none of a stream's
+			i.systemd = append(i.systemd, l)
+		}
+	}
+	return i, nil
+}
+
+// listen finds a listener that is open already, or opens one.
+func (i *inherited) listen(address string) (net.Listener, error) {
+	if i == nil {
+		return socket.Listen(address)
+	}
+	if l, ok := i.named[address]; ok {
+		delete(i.named, address)
+		return l, nil
+	}
+	for at, l := range i.systemd {
+		if means(address, l.Addr()) {
+			i.systemd = slices.Delete(i.systemd, at, at+1)
+			return l, nil
+		}
+	}
+	return socket.Listen(address)
+}
+
+// means reports whether an address of the configuration is that of an open listener.
+func means(address string, open net.Addr) bool {
+	actual, err := netip.ParseAddrPort(open.String())
+	host, port, split := net.SplitHostPort(address)
+	if err != nil || split != nil || port != strconv.Itoa(int(actual.Port())) {
+		return false
+	}
+	if host == "" {
+		return actual.Addr().IsUnspecified()
+	}
+	want, err := netip.ParseAddr(host)
+	return err == nil && want.Unmap() == actual.Addr().Unmap() || host == "localhost" && actual.Addr().IsLoopback()
+}
+
+// rest closes what nobody wanted, and names it.
+func (i *inherited) rest() (names []string) {
+	for name, l := range i.named {
+		names = append(names, name)
+		l.Close()
+	}
+	for _, l := range i.systemd {
+		names = append(names, l.Addr().String())
+		l.Close()
+	}
+	return names
+}

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+func (v *validator) tcp(path string, s *Site) {
+	t := s.TCP
+	at := path + ".tcp"
+	if len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil || !s.Fields.empty() {
+		v.fail(path, "routes, www, hsts, headers and basic_auth are for HTTP, and this site forwards TCP")
+	}
+	if len(t.To) == 0 {
+		v.fail(at+".to", "at least one target is needed")
+	}
+	v.upstream(at, &t.Upstream, []string{"tcp", "tls"})
+	if t.Sticky != "" || t.HashBy != "" && t.HashBy != "address" {
+		v.fail(at, "cookies and headers are HTTP's: use balance: hash, which goes by the client's address")
+	}
+	if t.Timeouts.ResponseHeader != 0 {
+		v.fail(at+".timeouts.response_header", "is for HTTP; idle bounds how long nothing may pass")
+	}
+	standard(&t.Idle, time.Hour)
+	if t.ProxyProtocol != "" {
+		v.oneOf(at+".proxy_protocol", t.ProxyProtocol, "v1", "v2")
+	}
+	if t.StartTLS != "" {
+		v.oneOf(at+".starttls", t.StartTLS, "postgres")
+		if len(t.ALPN) == 0 {
+			t.ALPN = []string{"postgresql"} // which clients with sslnegotiation=direct insist on
+		}
+	}
+	for i, protocol := range t.ALPN {
+		if protocol == "" || len(protocol) > 255 || protocol == "acme-tls/1" {
+			v.fail(fmt.Sprintf("%s.alpn[%d]", at, i), "%q is not a protocol's name of 1 to 255 bytes", protocol)
+		}
+	}
+	if t.Passthrough {
+		if s.TLS.ClientAuth != nil || s.TLS.LegacyRSA || t.StartTLS != "" || len(t.ALPN) > 0 {
+			v.fail(at+".passthrough", "leaves TLS to the target, so tls, starttls and alpn have no meaning here")
+		}
+		if slices.ContainsFunc(t.To, func(b Backend) bool { return b.Target.Scheme == "tls" }) {
+			v.fail(at+".passthrough", "the client's TLS is passed on as it is: the targets are tcp, not tls")
+		}
+	}
+}
+
+func (h *HeaderRules) empty() bool {
+	none := func(r *FieldRules) bool { return len(r.Remove)+len(r.Set)+len(r.Add) == 0 }
+	return none(&h.Request) && none(&h.Response)
+}
+
+// listeners finds addresses that are given for different things.
+func (v *validator) listeners(c *Config) {
+	uses := map[string]string{}
+	for i, a := range c.Listen.HTTPS {
+		uses[a] = fmt.Sprintf("listen.https[%d]", i)
+	}
+	for i, a := range c.Listen.HTTP {
+		v.onlyUse(uses, a, fmt.Sprintf("listen.http[%d]", i))
+	}
+	sets := map[string]string{} // of addresses to the site that has brought them
+	for i, s := range c.Sites {
+		set := fmt.Sprint(s.Listen)
+		if _, known := sets[set]; known {
+			continue
+		}
+		sets[set] = fmt.Sprintf("sites[%d]", i)
+		for j, a := range s.Listen {
+			v.onlyUse(uses, a, fmt.Sprintf("sites[%d].listen[%d]", i, j))
+		}
+	}
+}
+
+func (v *validator) onlyUse(uses map[string]string, address, path string) {
+	if other, taken := uses[address]; taken {
+		v.fail(path, "%s already stands at %s; sites that share addresses of their own list the same ones", address, other)
+	}
+	uses[address] = path
+}

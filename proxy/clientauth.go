@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"padlock/config"
+	"padlock/proxy/message"
+)
+
+// clientAuth asks clients for a certificate, judges it, and tells targets of it. It never changes.
+type clientAuth struct {
+	mode    string
+	roots   *x509.CertPool // nil: none are known, only with request
+	crls    []*x509.RevocationList
+	allow   *config.ClientNames // nil: all that verify
+	forward bool
+}
+
+// newClientAuth reads the files. The key is the same where their contents and all else are.
+func newClientAuth(c *config.ClientAuth) (a *clientAuth, key string, err error) {
+	a = &clientAuth{mode: c.Mode, allow: c.Allow, forward: c.Forward}
+	digest := sha256.New()
+	if c.CA != "" {
+		bundle, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, "", err
+		}
+		a.roots = x509.NewCertPool()
+		if !a.roots.AppendCertsFromPEM(bundle) {
+			return nil, "", fmt.Errorf("the file %q holds no certificate in PEM", c.CA)
+		}
+		digest.Write(bundle)
+	}
+	for _, name := range c.CRL {
+		lists, err := config.ReadCRL(name)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, list := range lists {
+			digest.Write(list.Raw)
+		}
+		a.crls = append(a.crls, lists...)
+	}
+	return a, fmt.Sprintf(" %s %v %q %x", c.Mode, c.Forward, fmt.Sprint(c.Allow), digest.Sum(nil)), nil
+}
+
+// apply makes a policy ask. It issues and accepts no session tickets: one from elsewhere, or from before a CA changed, must not stand
+// in for the certificate.
+func (a *clientAuth) apply(policy *tls.Config) {
+	policy.SessionTicketsDisabled = true
+	policy.ClientCAs = a.roots
+	switch a.mode {
+	case "require":
+		policy.ClientAuth = tls.RequireAndVerifyClientCert
+	case "optional-verify":
+		policy.ClientAuth = tls.VerifyClientCertIfGiven
+	default: // what is given is judged when the handshake is over
+		policy.ClientAuth = tls.RequestClientCert
+		return
+	}
+	policy.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return nil
+		}
+		if err := a.judge(state.VerifiedChains); err != nil {
+			return fmt.Errorf("failed to verify certificate: %w", err)
+		}
+		return nil
+	}
+}
+
+var (
+	errRevoked    = errors.New("revoked by its CA")
+	errNotAllowed = errors.New("not among those that this site allows")
+)
+
+// judge looks at what crypto/tls does not: revocation, and who is meant.
+func (a *clientAuth) judge(chains [][]*x509.Certificate) error {
+	if len(chains) == 0 {
+		return errNotAllowed
+	}
+	var err error
+	if !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { err = a.revoked(chain, time.Now()); return err == nil }) {
+		return err
+	}
+	if a.allow != nil && !allowed(chains[0][0], a.allow) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// revoked looks up every certificate of a chain in the lists of its issuer; without a list nothing is known against it.
+func (a *clientAuth) revoked(chain []*x509.Certificate, now time.Time) error {
+	for i, certificate := range chain[:len(chain)-1] {
+		issuer := chain[i+1]
+		for _, list := range a.crls {
+			if !bytes.Equal(list.RawIssuer, issuer.RawSubject) || list.CheckSignatureFrom(issuer) != nil {
+				continue
+			}
+			if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
+				return fmt.Errorf("the revocation list of %s has expired", issuer.Subject)
+			}
+			for _, entry := range list.RevokedCertificateEntries {
+				if entry.SerialNumber.Cmp(certificate.SerialNumber) == 0 {
+					return errRevoked
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func allowed(c *x509.Certificate, names *config.ClientNames) bool {
+	for _, organization := range c.Subject.Organization {
+		if slices.Contains(names.Organizations, organization) {
+			return true
+		}
+	}
+	for _, name := range alternativeNames(c) {
+		if slices.ContainsFunc(names.Names, func(want string) bool {
+			parent, wildcard := strings.CutPrefix(want, "*.")
+			_, above, _ := strings.Cut(name, ".")
+			return strings.EqualFold(want, name) || wildcard && strings.EqualFold(parent, above)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+func alternativeNames(c *x509.Certificate) []string {
+	names := slices.Concat(c.DNSNames, c.EmailAddresses)
+	for _, uri := range c.URIs {
+		names = append(names, uri.String())
+	}
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+// identity is what targets are told, in fields that no client can forge. It is made once for a connection.
+func (a *clientAuth) identity(state *tls.ConnectionState) message.Fields {
+	if len(state.PeerCertificates) == 0 {
+		return message.Fields{{Name: "X-SSL-Client-Verify", Value: "NONE"}}
+	}
+	c := state.PeerCertificates[0]
+	verdict := "SUCCESS"
+	if a.mode == "request" {
+		if err := a.verify(state.PeerCertificates); err != nil {
+			verdict = "FAILED:" + err.Error()
+		}
+	}
+	print := sha256.Sum256(c.Raw)
+	fields := message.Fields{
+		{Name: "X-SSL-Client-Verify", Value: printable(verdict)},
+		{Name: "X-SSL-Client-Subject", Value: printable(c.Subject.String())},
+		{Name: "X-SSL-Client-Issuer", Value: printable(c.Issuer.String())},
+		{Name: "X-SSL-Client-Serial", Value: c.SerialNumber.Text(16)},
+		{Name: "X-SSL-Client-SHA256", Value: hex.EncodeToString(print[:])},
+	}
+	if names := alternativeNames(c); len(names) > 0 {
+		fields.Add("X-SSL-Client-SAN", printable(strings.Join(names, ", ")))
+	}
+	if a.forward {
+		fields.Add("Client-Cert", ":"+base64.StdEncoding.EncodeToString(c.Raw)+":")
+	}
+	return fields
+}
+
+// verify judges a certificate that the handshake has not.
+func (a *clientAuth) verify(given []*x509.Certificate) error {
+	o := x509.VerifyOptions{
+		Roots: cmp.Or(a.roots, noRoots), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range given[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	chains, err := given[0].Verify(o)
+	if err != nil {
+		return err
+	}
+	return a.judge(chains)
+}
+
+var noRoots = x509.NewCertPool()

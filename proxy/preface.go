@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"padlock/handshake/wire"
+)
+
+// preface reads what may come before TLS: a PROXY header, PostgreSQL's request for TLS, and, where a site leaves TLS to its target, the
+// hello. It reports false where the connection is served or closed. Nothing is read beyond the end of what it looks for.
+func (s *Server) preface(raw *clientConn) bool {
+	current := s.state.Load()
+	found := current.table(raw.listener)
+	proxied := s.proxied(raw)
+	if !proxied && !found.startTLS && !found.passes {
+		return true
+	}
+	_ = raw.SetDeadline(time.Now().Add(s.cfg.Timeouts.Handshake))
+	if proxied {
+		if err := raw.readProxyHeader(); err != nil {
+			s.refuseProxied(raw, err)
+			return false
+		}
+	}
+	if found.startTLS && !raw.answerSSLRequest() {
+		raw.Close()
+		return false
+	}
+	if found.passes && !raw.startTLS {
+		if name, ok := raw.peekName(); ok {
+			if asked := found.asked(name); asked != nil && asked.tcp != nil && asked.tcp.passthrough {
+				_ = raw.SetDeadline(time.Time{})
+				s.pass(raw, asked, name)
+				return false
+			}
+		}
+	}
+	_ = raw.SetDeadline(time.Time{})
+	return true
+}
+
+// proxied reports whether a PROXY header must come first.
+func (s *Server) proxied(raw *clientConn) bool {
+	from := s.cfg.Listen.ProxyProtocol.From
+	if len(from) == 0 {
+		return false
+	}
+	_, addr := clientAddr(raw.Conn.RemoteAddr().String())
+	return contains(from, addr)
+}
+
+var (
+	proxyV1 = []byte("PROXY ")
+	proxyV2 = []byte("\r\n\r\n\x00\r\nQUIT\n")
+	errNone = errors.New("no PROXY header")
+)
+
+const (
+	maxProxyV1 = 107
+	maxProxyV2 = 4096
+)
+
+// readProxyHeader reads a PROXY header of version 1 or 2, and nothing more.
+func (c *clientConn) readProxyHeader() error {
+	head := make([]byte, len(proxyV2), maxProxyV1)
+	if n, err := io.ReadFull(c.Conn, head); err != nil {
+		c.replay = head[:n]
+		return err
+	}
+	switch {
+	case bytes.Equal(head, proxyV2):
+		rest := make([]byte, 4)
+		if _, err := io.ReadFull(c.Conn, rest); err != nil {
+			return err
+		}
+		length := binary.BigEndian.Uint16(rest[2:])
+		if length > maxProxyV2 {
+			return fmt.Errorf("a PROXY header of %d bytes", length)
+		}
+		addresses := make([]byte, length)
+		if _, err := io.ReadFull(c.Conn, addresses); err != nil {
+			return err
+		}
+		head = append(append(head, rest...), addresses...)
+	case bytes.HasPrefix(head, proxyV1):
+		for head[len(head)-1] != '\n' {
+			if len(head) == maxProxyV1 {
+				return errors.New("a PROXY header without an end")
+			}
+			if _, err := io.ReadFull(c.Conn, head[len(head):len(head)+1]); err != nil {
+				return err
+			}
+			head = head[:len(head)+1]
+		}
+	default:
+		c.replay = head
+		return errNone
+	}
+	header, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(head)))
+	if err != nil {
+		return err
+	}
+	if source, destination, ok := header.TCPAddrs(); ok && header.Command.IsProxy() {
+		c.remote, c.local = source, destination
+	}
+	return nil
+}
+
+// refuseProxied closes a connection from a proxy that did not say whom it speaks for. Those that are closed without a byte are a load
+// balancer's looks at whether padlock is there.
+func (s *Server) refuseProxied(raw *clientConn, err error) {
+	defer raw.Close()
+	if errors.Is(err, io.EOF) && len(raw.replay) == 0 {
+		return
+	}
+	s.deps.Log.Debug("connection refused", "remote", raw.Conn.RemoteAddr(), "error", err)
+	if s.deps.Recorder == nil {
+		return
+	}
+	trace := s.deps.Recorder.Wrap(raw)
+	if len(raw.replay) > 0 {
+		_, _ = trace.Read(make([]byte, len(raw.replay)))
+	}
+	trace.NotTLS("no_proxy")
+	_ = trace.Close()
+}
+
+// PostgreSQL's requests before TLS (protocol version 3, section "SSL Session Encryption"): a length, and a code.
+var (
+	sslRequest    = []byte{0, 0, 0, 8, 4, 210, 22, 47}
+	gssEncRequest = []byte{0, 0, 0, 8, 4, 210, 22, 48}
+)
+
+// answerSSLRequest agrees to go on with TLS where a client of PostgreSQL asks; a request for GSSAPI before it is declined. What the
+// client may have sent behind its request is not plaintext to anybody: TLS reads it.
+func (c *clientConn) answerSSLRequest() bool {
+	for range 2 {
+		head := make([]byte, len(sslRequest))
+		n, err := io.ReadFull(c.Conn, head)
+		answer := ""
+		switch {
+		case err == nil && bytes.Equal(head, sslRequest):
+			answer, c.startTLS = "S", true
+		case err == nil && bytes.Equal(head, gssEncRequest):
+			answer = "N"
+		default:
+			c.replay = head[:n] // TLS at once, or something else; the handshake will tell
+			return n > 0
+		}
+		if _, err := io.WriteString(c.Conn, answer); err != nil {
+			return false
+		}
+		if c.startTLS {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	recordHead = 5
+	maxHello   = 64 << 10
+)
+
+// peekName reads the hello's records, which TLS will read again, for the server name.
+func (c *clientConn) peekName() (name string, ok bool) {
+	data := c.replay
+	defer func() { c.replay = data }()
+	take := func(want int) bool {
+		for len(data) < want {
+			if want > maxHello {
+				return false
+			}
+			from := len(data)
+			data = append(data, make([]byte, want-from)...)
+			n, err := io.ReadFull(c.Conn, data[from:])
+			data = data[:from+n]
+			if err != nil {
+				return false
+			}
+		}
+		return true
+	}
+	var messages wire.Assembler
+	for at := 0; take(at + recordHead); {
+		if data[at] != recordTypeHandshake {
+			return "", false
+		}
+		end := at + recordHead + int(binary.BigEndian.Uint16(data[at+3:]))
+		if !take(end) {
+			return "", false
+		}
+		found, _ := messages.Add(data[at+recordHead:end], at, end)
+		for _, m := range found {
+			hello, err := wire.ParseClientHello(m.Body)
+			if err != nil || m.Type != wire.ClientHelloType {
+				return "", false
+			}
+			return hello.ServerName, true
+		}
+		at = end
+	}
+	return "", false
+}

@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/proxy/relay"
+	"padlock/proxy/upstream"
+)
+
+// service is a site whose bytes are forwarded, whatever they mean.
+type service struct {
+	group         *upstream.Group
+	idle          time.Duration
+	proxyProtocol string
+	startTLS      bool
+	passthrough   bool
+	slots         chan struct{} // one per open connection; nil: any number
+}
+
+func newService(c *config.TCP, group *upstream.Group) *service {
+	s := &service{group: group, idle: c.Idle, proxyProtocol: c.ProxyProtocol, startTLS: c.StartTLS != "", passthrough: c.Passthrough}
+	if c.Connections > 0 {
+		s.slots = make(chan struct{}, c.Connections)
+	}
+	return s
+}
+
+var (
+	errFull    = errors.New("the site has as many connections as it may")
+	errAddress = errors.New("the site is not open to this address")
+)
+
+// enter takes a place.
+func (s *service) enter() bool {
+	if s.slots == nil {
+		return true
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *service) leave() {
+	if s.slots != nil {
+		<-s.slots
+	}
+}
+
+// stream is a connection of a service.
+type stream struct {
+	client net.Conn
+	facts  *message.Conn
+	name   string // that the client asked for
+	site   *service
+	ctx    message.Context
+	start  time.Time
+
+	attempt upstream.Attempt
+	in, out int64
+	err     error
+}
+
+// stream forwards what comes out of TLS.
+func (s *Server) stream(c *conn, raw *clientConn) {
+	service := raw.asked.tcp
+	if raw.startTLS && !service.startTLS {
+		c.Close()
+		return
+	}
+	if c.trace != nil {
+		c.trace.FirstByte() // which the server may be the first to send
+	}
+	s.forward(&stream{client: c, facts: &c.facts, name: c.facts.TLS.ServerName, site: service}, raw)
+}
+
+// pass forwards TLS itself.
+func (s *Server) pass(raw *clientConn, asked *site, name string) {
+	facts := &message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}
+	facts.Client, facts.Addr = clientAddr(facts.Remote)
+	s.forward(&stream{client: raw, facts: facts, name: name, site: asked.tcp}, raw)
+}
+
+func (s *Server) forward(c *stream, raw *clientConn) {
+	c.start = time.Now()
+	defer s.access.recordStream(c)
+	defer c.client.Close()
+	if !raw.asked.access.admits(c.facts.Addr) {
+		c.err = errAddress
+		return
+	}
+	if !c.site.enter() {
+		c.err = errFull
+		return
+	}
+	defer c.site.leave()
+	if !s.streams.add(c) {
+		return
+	}
+	defer s.streams.remove(c)
+	defer c.attempt.End()
+	target, err := c.site.group.Dial(&c.ctx, &message.Request{Conn: c.facts, Client: c.facts.Client}, &c.attempt)
+	if err != nil {
+		c.err = err
+		return
+	}
+	if c.site.proxyProtocol != "" {
+		var header []byte
+		header, err = proxyHeader(c.site.proxyProtocol, c.facts, c.name, raw.RemoteAddr(), raw.LocalAddr())
+		if err == nil {
+			_, err = target.Write(header)
+		}
+	}
+	if err == nil && c.ctx.Hold(target) { // its Close ends all
+		c.in, c.out, err = relay.Join(c.client, target, c.site.idle)
+		c.ctx.Release()
+	}
+	target.Close()
+	c.err = err
+}
+
+// streams are the open connections that are not HTTP.
+type streams struct {
+	mu     sync.Mutex
+	conns  map[*stream]struct{}
+	empty  chan struct{} // closed when shutdown has begun and none is left
+	ending bool
+}
+
+func newStreams() streams { return streams{conns: map[*stream]struct{}{}, empty: make(chan struct{})} }
+
+func (s *streams) add(c *stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ending {
+		s.conns[c] = struct{}{}
+	}
+	return !s.ending
+}
+
+func (s *streams) remove(c *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if s.ending && len(s.conns) == 0 {
+		close(s.empty)
+	}
+}
+
+// shutdown lets connections end, and closes them when ctx ends.
+func (s *streams) shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.ending = true
+	if len(s.conns) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.ctx.Cancel()
+		c.client.Close()
+	}
+	s.mu.Unlock()
+	<-s.empty
+	return ctx.Err()
+}
+
+// proxyHeader tells a target of the client, as the PROXY protocol has it; with version 2 also of its TLS.
+func proxyHeader(version string, facts *message.Conn, name string, remote, local net.Addr) ([]byte, error) {
+	if version == "v1" {
+		return proxyproto.HeaderProxyFromAddrs(1, remote, local).Format()
+	}
+	h := proxyproto.HeaderProxyFromAddrs(2, remote, local)
+	var tlvs []proxyproto.TLV
+	add := func(list *[]proxyproto.TLV, kind proxyproto.PP2Type, value string) {
+		if value != "" {
+			*list = append(*list, proxyproto.TLV{Type: kind, Value: []byte(value)})
+		}
+	}
+	add(&tlvs, proxyproto.PP2_TYPE_AUTHORITY, name)
+	if state := facts.TLS; state != nil {
+		add(&tlvs, proxyproto.PP2_TYPE_ALPN, state.NegotiatedProtocol)
+		ssl := tlvparse.PP2SSL{Client: tlvparse.PP2_BITFIELD_CLIENT_SSL, Verify: 1}
+		add(&ssl.TLV, proxyproto.PP2_SUBTYPE_SSL_VERSION, strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1))
+		add(&ssl.TLV, proxyproto.PP2_SUBTYPE_SSL_CIPHER, tls.CipherSuiteName(state.CipherSuite))
+		if len(state.PeerCertificates) > 0 {
+			ssl.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN | tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
+			add(&ssl.TLV, proxyproto.PP2_SUBTYPE_SSL_CN, state.PeerCertificates[0].Subject.CommonName)
+			if facts.Identity.Value("X-SSL-Client-Verify") == "SUCCESS" {
+				ssl.Verify = 0
+			}
+		}
+		tlv, err := ssl.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		tlvs = append(tlvs, tlv)
+	}
+	if err := h.SetTLVs(tlvs); err != nil {
+		return nil, err
+	}
+	return h.Format()
+}
