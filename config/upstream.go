@@ -112,7 +112,9 @@ func (v *validator) health(path string, h *Health, http bool) {
 			v.fail(path+".host", "%q is not a host name", h.Host)
 		}
 	}
-	standard(&h.Status, "200-399")
+	if http {
+		standard(&h.Status, "200-399")
+	}
 	standard(&h.Interval, 10*time.Second)
 	standard(&h.Timeout, 2*time.Second)
 	standard(&h.Rise, 2)

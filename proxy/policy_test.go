@@ -30,33 +30,66 @@ import (
 	"padlock/config"
 )
 
+// authority signs client certificates; its own stands in file.
+type authority struct {
+	file string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{file: filepath.Join(t.TempDir(), "clients.pem")}
+	a.replace(t)
+	return a
+}
+
+// replace gives the authority another key, and its file another content.
+func (a *authority) replace(t *testing.T) {
+	t.Helper()
+	a.cert, a.key = nil, nil
+	root := a.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	})
+	var err error
+	if a.cert, err = x509.ParseCertificate(root.Certificate[0]); err != nil {
+		t.Fatal(err)
+	}
+	a.key = root.PrivateKey.(*ecdsa.PrivateKey)
+	if err := os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a *authority) sign(t *testing.T, template *x509.Certificate) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// client signs a certificate for a client of this serial number.
+func (a *authority) client(t *testing.T, serial int64, name pkix.Name, dnsNames ...string) tls.Certificate {
+	t.Helper()
+	return a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name, DNSNames: dnsNames, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+}
+
 // clientCA signs a client certificate and writes the CA's own to a file.
 func clientCA(t *testing.T) (caFile string, client tls.Certificate) {
 	t.Helper()
-	sign := func(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if signer == nil {
-			parent, signer = template, key
-		}
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return der, key
-	}
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	rootDER, rootKey := sign(root, nil, nil)
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "alice"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	der, key := sign(leaf, root, rootKey)
-	caFile = filepath.Join(t.TempDir(), "clients.pem")
-	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return caFile, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	a := newAuthority(t)
+	return a.file, a.client(t, 2, pkix.Name{CommonName: "alice"})
 }
 
 // ask makes one handshake for sni, asks for host, and tells the status; 0 if the connection failed.

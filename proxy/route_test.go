@@ -19,7 +19,7 @@ func startFile(t *testing.T, file string, args ...any) *edge {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Sites, c.Trusted, c.Timeouts, c.Limits = parsed.Sites, parsed.Trusted, parsed.Timeouts, parsed.Limits
+		c.Sites, c.Trusted, c.Timeouts, c.Limits, c.Listen = parsed.Sites, parsed.Trusted, parsed.Timeouts, parsed.Limits, parsed.Listen
 	})
 }
 

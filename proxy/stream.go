@@ -89,6 +89,7 @@ func (s *Server) stream(c *conn, raw *clientConn) {
 
 // pass forwards TLS itself.
 func (s *Server) pass(raw *clientConn, asked *site, name string) {
+	raw.asked = asked
 	facts := &message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}
 	facts.Client, facts.Addr = clientAddr(facts.Remote)
 	s.forward(&stream{client: raw, facts: facts, name: name, site: asked.tcp}, raw)

@@ -28,13 +28,13 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 	go func() {
 		var err error
 		if in, err = j.copy(target, client); err != nil {
-			j.close()
+			j.cut()
 		}
 		sent <- err
 	}()
 	out, err = j.copy(client, target)
 	if err != nil {
-		j.close()
+		j.cut()
 	}
 	if first := <-sent; err == nil || errors.Is(err, net.ErrClosed) {
 		err = first
@@ -63,13 +63,25 @@ func (j *joint) expire() {
 		return
 	}
 	j.expired.Store(true)
-	j.close()
+	j.cut()
 }
 
-func (j *joint) close() {
+// close ends both; after a failure so that neither takes it for the other's proper end.
+func (j *joint) close() { j.end(net.Conn.Close) }
+
+func (j *joint) cut() {
+	j.end(func(c net.Conn) error {
+		if below, ok := c.(interface{ NetConn() net.Conn }); ok {
+			_ = below.NetConn().Close() // without TLS's close_notify
+		}
+		return c.Close()
+	})
+}
+
+func (j *joint) end(how func(net.Conn) error) {
 	j.once.Do(func() {
-		j.client.Close()
-		j.target.Close()
+		_ = how(j.client)
+		_ = how(j.target)
 	})
 }
 
