@@ -82,7 +82,7 @@ func (v *validator) handshakes(h *Handshakes) {
 }
 
 func (v *validator) listen(c *Config) {
-	if len(c.Listen.HTTPS) == 0 {
+	if len(c.Listen.HTTPS) == 0 && slices.ContainsFunc(c.Sites, func(s Site) bool { return len(s.Listen) == 0 }) {
 		v.fail("listen.https", "at least one address is needed")
 	}
 	for i, a := range c.Listen.HTTPS {

@@ -147,8 +147,8 @@ func (p *padlock) run(t *testing.T, c *exec.Cmd) {
 	p.pid = c.Process.Pid
 	lines := bufio.NewScanner(stdout)
 	for p.url == "" && lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), "padlock: https://"); ok {
-			p.url = "https://" + strings.Fields(rest)[0]
+		if rest, ok := strings.CutPrefix(lines.Text(), "padlock: "); ok && strings.Contains(rest, "://") && strings.Contains(rest, " → ") {
+			p.url = strings.Fields(rest)[0]
 		}
 	}
 	var once sync.Once

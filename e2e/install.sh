@@ -22,6 +22,9 @@ need redis-server redis-server
 need redis-cli redis-tools
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
 need pkill procps
+need psql postgresql-client
+need mosquitto mosquitto
+need mosquitto_pub mosquitto-clients
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -80,7 +81,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
 	}
 	warn(cfg, log)
-	p.announce(cfg, keeper, ofKind(listeners, false))
+	p.announce(cfg, keeper, slices.DeleteFunc(slices.Clone(listeners), func(l proxy.Listener) bool { return l.Plain }))
 	keeper.start(ctx, server.SetTicketKeys)
 	stop := context.AfterFunc(ctx, func() {
 		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
@@ -274,24 +275,34 @@ func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), 
 	return late, func() { late.Close() }, nil
 }
 
-// announce prints the URL, and what else a person must know before using it.
-func (p *program) announce(cfg *config.Config, k *keeper, https []net.Listener) {
-	host := cfg.Sites[0].Hosts[0]
+// announce prints where the first site is, and what else a person must know before using it.
+func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener) {
+	site := cfg.Sites[0]
+	host, scheme := site.Hosts[0], "https"
 	if host == "*" {
 		host = "localhost"
 	}
-	_, port, _ := net.SplitHostPort(https[0].Addr().String())
-	url := "https://" + host
 	if strings.Contains(host, ":") {
-		url = "https://[" + host + "]"
+		host = "[" + host + "]"
 	}
-	if port != "443" {
+	at := slices.IndexFunc(https, func(l proxy.Listener) bool { return len(site.Listen) == 0 || l.Address == site.Listen[0] })
+	_, port, _ := net.SplitHostPort(https[max(at, 0)].Addr().String())
+	var upstream *config.Upstream
+	switch {
+	case site.TCP != nil:
+		upstream, scheme = &site.TCP.Upstream, "tls"
+	case len(site.Routes) > 0:
+		upstream = &site.Routes[0].Upstream
+	}
+	url := scheme + "://" + host
+	if port != "443" || scheme != "https" {
 		url += ":" + port
 	}
 	to := "a page that shows your own handshake"
-	if routes := cfg.Sites[0].Routes; len(routes) > 0 && len(routes[0].To) > 0 {
-		to = routes[0].To[0].Target.String()
-		if conn, err := net.DialTimeout(routes[0].To[0].Target.Network, routes[0].To[0].Target.Address, cfg.Timeouts.Connect); err != nil {
+	if upstream != nil && len(upstream.To) > 0 {
+		target := upstream.To[0].Target
+		to = target.String()
+		if conn, err := net.DialTimeout(target.Network, target.Address, cfg.Timeouts.Connect); err != nil {
 			to += " (not listening yet; that is fine)"
 		} else {
 			conn.Close()
