@@ -34,6 +34,7 @@ type Config struct {
 type Listen struct {
 	HTTPS []string `yaml:"https"`
 	HTTP  []string `yaml:"http"` // redirects to https://; empty: off
+	HTTP3 bool     `yaml:"http3"` // also HTTP/3, by UDP on the ports of HTTPS
 
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 }

@@ -111,7 +111,7 @@ func syntaxError(name string, err error) Error {
 // Default is the configuration that a file or the flags change.
 func Default() *Config {
 	return &Config{
-		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}},
+		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}, HTTP3: true},
 		Storage:      defaultStorage(),
 		Organization: "padlock local development",
 		Certificates: Certificates{Client: "certmagic", Challenges: []string{"http-01", "tls-alpn-01"}, KeyTypes: []string{"p256"}, RenewRatio: 1.0 / 3},

@@ -55,6 +55,7 @@ type Event struct {
 	Offered     bool // the client offered a ticket; JA4 differs then
 	Retried     bool // a HelloRetryRequest was sent
 	ECH         bool // encrypted client hello was accepted: SNI is the inner name
+	QUIC        bool // it travelled inside QUIC (RFC 9001): every stage is inferred
 	Validation  bool // the CA's own validation by TLS-ALPN-01 (RFC 8737)
 
 	Certificate       *Certificate // the leaf that the server sent, nil if none

@@ -78,6 +78,12 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 		s.Text = "a hello that does not parse"
 		return
 	}
+	d.helloStage(s, h, m.Fragments, 't')
+	h.Random, h.SessionID, h.PointFormats = nil, nil, nil // they alias what is wiped
+}
+
+// helloStage words a hello; the transport is JA4's letter for it.
+func (d *dissector) helloStage(s *Stage, h *wire.ClientHello, fragments int, transport byte) {
 	again := d.hello != nil
 	d.hello = h
 	e := d.event
@@ -99,13 +105,12 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 		s.Text = "I speak SSL 3.0, " + strconv.Itoa(suites) + " cipher suites; " + wants
 	default:
 		s.Text = "I speak TLS " + list(versions) + ", " + strconv.Itoa(suites) + " cipher suites; " + wants
-		e.JA3, e.JA4 = h.JA3(), h.JA4('t')
+		e.JA3, e.JA4 = h.JA3(), h.JA4(transport)
 	}
 	if h.PSK || h.Ticket {
 		s.Text += "; I hold a ticket"
 	}
-	h.Random, h.SessionID, h.PointFormats = nil, nil, nil // they alias what is wiped
-	s.hello = &helloFields{h, name, m.Fragments}
+	s.hello = &helloFields{h, name, fragments}
 }
 
 // list reads "1.3, 1.2 and 1.1".

@@ -108,6 +108,9 @@ func (s *Server) serve(raw *clientConn) {
 		return
 	}
 	c.facts.TLS, c.facts.Policy = &state, raw.policy
+	if other, ok := s.altSvc.Load(raw.listener); ok {
+		c.facts.AltSvc = other.(string)
+	}
 	if auth := raw.policy.auth; auth != nil {
 		c.facts.Identity = auth.identity(&state)
 	}

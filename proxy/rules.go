@@ -171,6 +171,9 @@ func (x *exchange) finish(f *message.Fields) {
 			f.Add("Strict-Transport-Security", x.site.hsts)
 		}
 	}
+	if other := x.request.Conn.AltSvc; other != "" {
+		f.Set("Alt-Svc", other)
+	}
 	x.site.fields.response.apply(x, f)
 	if x.route != nil {
 		x.route.fields.response.apply(x, f)

@@ -23,6 +23,7 @@ import (
 	"padlock/handshake"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
+	"padlock/proxy/http3"
 	"padlock/proxy/park"
 	"padlock/proxy/socket"
 	"padlock/proxy/upstream"
@@ -69,16 +70,21 @@ type Server struct {
 	http1    *http1.Server
 	lot      *park.Lot // nil where connections cannot be parked
 	http2    *http2.Server
-	redirect *http.Server   // on plain listeners
-	slots    chan struct{}  // one per open connection
-	early    sync.WaitGroup // connections before their front has them
-	streams  streams        // connections that are not HTTP
-	ending   chan struct{}  // closed when no more are accepted
-	work     chan *clientConn
-	waiting  atomic.Int32 // goroutines that wait for work
+	http3    *http3.Server
+	altSvc   sync.Map // address of a listener to what tells of HTTP/3 beside it
+
+	ticketKeys atomic.Pointer[[][32]byte]
+	redirect   *http.Server   // on plain listeners
+	slots      chan struct{}  // one per open connection
+	early      sync.WaitGroup // connections before their front has them
+	streams    streams        // connections that are not HTTP
+	ending     chan struct{}  // closed when no more are accepted
+	work       chan *clientConn
+	waiting    atomic.Int32 // goroutines that wait for work
 
 	listening              sync.Mutex
 	open                   []Listener
+	packets                []*packets // of HTTP/3
 	ended                  bool
 	accepting, redirecting sync.WaitGroup
 	failed                 chan error
@@ -118,7 +124,10 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 }
 
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
-func (s *Server) SetTicketKeys(keys [][32]byte) { s.listener.SetSessionTicketKeys(keys) }
+func (s *Server) SetTicketKeys(keys [][32]byte) {
+	s.ticketKeys.Store(&keys)
+	s.listener.SetSessionTicketKeys(keys)
+}
 
 // Listener is an open listener: HTTPS, or plain HTTP that leads to https://.
 type Listener struct {
@@ -144,12 +153,18 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	}
 	s.listening.Lock()
 	s.ended = true
-	open := s.open
+	open, packets := s.open, s.packets
 	s.listening.Unlock()
 	close(s.ending)
 	_ = closeAll(open) // a listener that is closed already is as good
 	s.accepting.Wait()
+	for _, p := range packets {
+		_ = p.listener.Close()
+	}
 	s.shutdown()
+	for _, p := range packets {
+		p.close()
+	}
 	s.redirecting.Wait()
 	return err
 }
@@ -164,6 +179,7 @@ func (s *Server) Add(listeners ...Listener) {
 			continue
 		}
 		s.open = append(s.open, l)
+		s.addQUIC(l)
 		if l.Plain {
 			s.redirecting.Go(func() { s.listen(func() error { return s.redirect.Serve(l) }) })
 		} else {
@@ -200,6 +216,14 @@ func (s *Server) Remove(addresses ...string) {
 		}
 		return gone
 	})
+	s.packets = slices.DeleteFunc(s.packets, func(p *packets) bool {
+		gone := slices.Contains(addresses, p.address)
+		if gone {
+			s.altSvc.Delete(p.address)
+			_ = p.listener.Close() // its connections go on
+		}
+		return gone
+	})
 }
 
 func (s *Server) start(listeners []Listener) error {
@@ -221,6 +245,9 @@ func (s *Server) start(listeners []Listener) error {
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log, Park: s.lot,
 	})
+	s.http3 = http3.NewServer(http3.ServerOptions{
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log,
+	})
 	return nil
 }
 
@@ -228,7 +255,7 @@ func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)
 	defer cancel()
 	var fronts sync.WaitGroup
-	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.streams.shutdown} {
+	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown} {
 		fronts.Go(func() { _ = end(ctx) })
 	}
 	fronts.Wait()

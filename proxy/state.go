@@ -207,6 +207,8 @@ func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certifi
 			certificate, err := choose(hello)
 			if trace, ok := handshake.FromHello(hello); ok {
 				trace.Certificate(certificate)
+			} else if f, ok := hello.Context().Value(flowKey{}).(*flow); ok && f.trace != nil {
+				f.trace.Certificate(certificate)
 			}
 			return certificate, err
 		},

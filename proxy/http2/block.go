@@ -1,9 +1,6 @@
 package http2
 
 import (
-	"crypto/rand"
-	"crypto/sha1"
-	"encoding/base64"
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
@@ -174,15 +171,7 @@ func (b *block) target(r *message.Request) bool {
 // connect makes an extended CONNECT look as the upgrade that it stands for: a GET with a key, which HTTP/2 leaves out (RFC 8441 section 5).
 func (b *block) connect(r *message.Request) {
 	r.Method, r.Upgrade, r.ContentLength = "GET", strings.ToLower(b.protocol), 0
-	var key [16]byte
-	_, _ = rand.Read(key[:]) // never fails
-	b.fields.Set("Sec-WebSocket-Key", base64.StdEncoding.EncodeToString(key[:]))
-}
-
-// accepts is the proof that a server has read the key (RFC 6455 section 4.2.2).
-func accepts(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:])
+	b.fields.Set("Sec-WebSocket-Key", message.WebSocketKey())
 }
 
 // joinCookies makes one field of several, as HTTP/1.1 wants it (RFC 9113 section 8.2.3).

@@ -808,7 +808,7 @@ func TestWebSocketsAreTunnelled(t *testing.T) {
 		if r.Upgrade != "websocket" || r.Method != "GET" || r.Target != "/chat" || r.Body != nil {
 			t.Errorf("%+v", r)
 		}
-		answer := message.Fields{{Name: "Sec-WebSocket-Protocol", Value: "chat"}, {Name: "Sec-WebSocket-Accept", Value: accepts(r.Fields.Value("Sec-WebSocket-Key"))}}
+		answer := message.Fields{{Name: "Sec-WebSocket-Protocol", Value: "chat"}, {Name: "Sec-WebSocket-Accept", Value: message.WebSocketAccept(r.Fields.Value("Sec-WebSocket-Key"))}}
 		if r.Fields.Value("X-Forge") != "" {
 			answer[1].Value = "dGhlIHNhbXBsZSBub25jZQ=="
 		}

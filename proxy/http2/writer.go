@@ -320,7 +320,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if draining { // a tunnel has no end to wait for: Shutdown closes it
 		return nil, http.ErrServerClosed
 	}
-	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != accepts(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
+	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
 		return nil, errAccept // nobody else will check it
 	}
 	w.begin(true)

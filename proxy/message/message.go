@@ -22,6 +22,7 @@ type Conn struct {
 	TLS       *tls.ConnectionState
 	Handshake uint64 // id of the recorded handshake, 0 when handshakes are off
 	JA4       string // fingerprint of the client's hello; only where a site tells its target
+	AltSvc    string // Alt-Svc that tells of HTTP/3 on the same port (RFC 7838); "" where there is none
 	Listener  string // address of the listener, as the configuration has it
 	Policy    any    // the TLS policy that the connection was made under; compared by identity
 	Identity  Fields // fields that tell a target of the client's certificate; only where the site asks for one

@@ -1,0 +1,198 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"padlock/handshake/wire"
+)
+
+// QUIC records a handshake that travels inside QUIC (RFC 9001). Its messages never pass padlock in the open, so all that is told is
+// inferred: from crypto/tls's callbacks, and from how QUIC says that the connection ended. It is safe for use from many goroutines.
+type QUIC struct {
+	recorder *Recorder
+
+	mu    sync.Mutex
+	trace traceData
+	hello *wire.ClientHello
+	told  bool
+}
+
+// QUICEnd is how a connection ended before its first request.
+type QUICEnd struct {
+	Err     error
+	By      Side
+	Alert   int // of TLS, -1 if none
+	Timeout bool
+}
+
+// QUIC starts the record of a connection on which padlock is the server.
+func (r *Recorder) QUIC(remote, local net.Addr) *QUIC {
+	return &QUIC{recorder: r, trace: traceData{id: r.last.Add(1), side: Server, conn: ends{remote: remote, local: local}, start: time.Now()}}
+}
+
+// ends stands for a connection of which only the addresses count.
+type ends struct {
+	net.Conn
+	remote, local net.Addr
+}
+
+func (e ends) RemoteAddr() net.Addr { return e.remote }
+func (e ends) LocalAddr() net.Addr  { return e.local }
+
+// ID counts connections from 1 in this process.
+func (q *QUIC) ID() uint64 { return q.trace.id }
+
+// Hello notes the client's hello, and the policy that it gets.
+func (q *QUIC) Hello(info *tls.ClientHelloInfo, policy *tls.Config) {
+	h := &wire.ClientHello{
+		LegacyVersion: tls.VersionTLS12, CipherSuites: slices.Clone(info.CipherSuites), Extensions: slices.Clone(info.Extensions),
+		ServerName: info.ServerName, Versions: slices.Clone(info.SupportedVersions), ALPN: slices.Clone(info.SupportedProtos),
+	}
+	for _, group := range info.SupportedCurves {
+		h.Groups = append(h.Groups, uint16(group))
+	}
+	for _, scheme := range info.SignatureSchemes {
+		h.SignatureAlgorithms = append(h.SignatureAlgorithms, uint16(scheme))
+	}
+	h.PSK = slices.Contains(h.Extensions, preSharedKey)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.hello, q.trace.policy, q.trace.marks.hello = h, policy, time.Since(q.trace.start)
+}
+
+const preSharedKey = 41 // RFC 8446 section 4.2
+
+// JA4 is the client's fingerprint, with q for QUIC; "" before its hello.
+func (q *QUIC) JA4() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.hello == nil {
+		return ""
+	}
+	return q.hello.JA4('q')
+}
+
+// Certificate notes what GetCertificate chose; nil means that the name was refused.
+func (q *QUIC) Certificate(certificate *tls.Certificate) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.trace.certificate, q.trace.marks.certificate = certificate, time.Since(q.trace.start)
+}
+
+// Done notes that the handshake is complete.
+func (q *QUIC) Done(state tls.ConnectionState) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.trace.state, q.trace.done = state, time.Since(q.trace.start)
+}
+
+// FirstByte says that the first request has come; the record is complete. Further calls do nothing.
+func (q *QUIC) FirstByte() { q.tell(true, QUICEnd{Alert: noAlert}) }
+
+// End says that the connection has ended.
+func (q *QUIC) End(end QUICEnd) { q.tell(false, end) }
+
+func (q *QUIC) tell(firstByte bool, end QUICEnd) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.told {
+		return
+	}
+	q.told = true
+	q.trace.frozen, q.trace.firstByte, q.trace.end = true, firstByte, time.Since(q.trace.start)
+	if q.trace.done == 0 {
+		q.trace.err = end.Err
+	}
+	event := q.event(end)
+	for _, sink := range q.recorder.sinks {
+		sink.Handshake(event)
+	}
+}
+
+// event is called with the lock held.
+func (q *QUIC) event(end QUICEnd) *Event {
+	t := &trace{traceData: q.trace}
+	d := &dissector{trace: t, recorder: q.recorder, verdictClock: t.start, event: &Event{ID: t.id, Start: t.start, QUIC: true}}
+	d.addresses()
+	d.summary()
+	d.inferred(q.hello)
+	e := d.event
+	switch {
+	case e.Outcome == Complete:
+		d.stage(Stage{Name: "first_byte", From: Client, At: t.end, Label: Inferred, Text: "the padlock is closed"})
+	case end.Alert >= 0:
+		name := wire.AlertName(byte(end.Alert))
+		d.stage(Stage{Name: "alert", From: end.By, At: t.end, Label: Inferred, Text: "alert " + name})
+	default:
+		d.stage(Stage{Name: "close", From: end.By, At: t.end, Label: Inferred, Text: "closed the connection"})
+	}
+	d.afterthoughts()
+	d.timings()
+	d.verdict()
+	if e.Outcome != Complete {
+		e.Failure = d.quicFailure(end)
+	}
+	e.Notes = notes(d)
+	e.After = q.recorder.rejections.relate(e)
+	return e
+}
+
+// inferred tells the stages that must have happened for crypto/tls to have come as far as it has.
+func (d *dissector) inferred(hello *wire.ClientHello) {
+	if hello == nil {
+		return
+	}
+	add := func(name string, from Side, at time.Duration, text string) *Stage {
+		d.stage(Stage{Name: name, From: from, At: at, Label: Inferred, Text: text})
+		return &d.event.Stages[len(d.event.Stages)-1]
+	}
+	d.helloStage(add("client_hello", Client, d.marks.hello, ""), hello, 1, 'q')
+	if d.done == 0 {
+		return
+	}
+	e, answered := d.event, max(d.marks.certificate, d.marks.hello)
+	text := "TLS " + wire.VersionName(e.Version) + " with " + e.CipherSuite
+	if e.Group != "" {
+		text += "; keys agreed by " + e.Group
+	}
+	if e.Resumed {
+		text += "; your ticket is good, so no certificate is needed"
+	}
+	add("server_hello", Server, answered, text)
+	add("encrypted_extensions", Server, answered, "we will talk "+e.ALPN)
+	if c := e.Certificate; c != nil {
+		s := add("certificate", Server, answered, c.text)
+		s.fields = c.fields
+		add("certificate_verify", Server, answered, "here is the proof that I hold its private key")
+	}
+	add("finished", Server, answered, "")
+	if c := e.ClientCertificate; c != nil {
+		add("certificate", Client, d.done, certificateText(c))
+	}
+	add("finished", Client, d.done, "")
+}
+
+func (d *dissector) quicFailure(end QUICEnd) *Failure {
+	f := &Failure{Stage: d.lastStage(), Alert: noAlert, By: end.By, Confidence: "likely"}
+	if end.Err != nil {
+		f.GoError = Escape(end.Err.Error())
+	}
+	switch {
+	case end.Alert >= 0:
+		d.apply(f, rules, end.By, end.Alert)
+		f.Encrypted = true
+	case d.silentRejection(f):
+	case end.Timeout && d.hello == nil:
+		f.Cause, f.Remedy = "the client sent no whole hello within the handshake timeout", "nothing; many of these from one address are an attack: limit it"
+	case end.Timeout:
+		f.Cause, f.Remedy = "the client did not answer within the handshake timeout: packets are lost, or a firewall lets UDP through in one direction only", "check that UDP passes both ways; clients fall back to TCP"
+	default:
+		f.Cause, f.Remedy, f.Confidence = fmt.Sprintf("the %s closed the connection during the handshake", end.By), "read the error", "possible"
+	}
+	return f
+}

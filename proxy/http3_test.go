@@ -1,0 +1,181 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"padlock/config"
+)
+
+func (e *edge) three(t *testing.T, change func(*tls.Config)) *http.Client {
+	t.Helper()
+	c := e.tls()
+	if change != nil {
+		change(c)
+	}
+	transport := &http3.Transport{TLSClientConfig: c, Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
+		return quic.DialAddr(ctx, e.address, c, q)
+	}}
+	t.Cleanup(func() { transport.Close() })
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
+}
+
+// HTTP/3 joins the others at the same handler: routes, fields, bodies both ways, trailers, and error pages.
+func TestHTTP3IsServedAsTheOthersAre(t *testing.T) {
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    routes:
+      - {to: %q}
+      - {path: /plain, respond: {body: "fixed"}}
+      - {path: /gone, to: "127.0.0.1:1"}
+`, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("Trailer", "X-Sum")
+		w.Header().Set("X-Seen", fmt.Sprint(r.Method, " ", r.Host, " ", r.RequestURI, " ", r.Header.Get("X-Forwarded-For"), " ", r.Header.Get("X-Forwarded-Proto"), " ", r.ContentLength, " ", r.Header.Get("Cookie")))
+		w.WriteHeader(201)
+		n, _ := io.Copy(w, r.Body)
+		w.Header().Set("X-Sum", fmt.Sprint(n))
+	}))
+	client := e.three(t, nil)
+	content := make([]byte, 2<<20)
+	_, _ = rand.Read(content)
+	request, _ := http.NewRequest("POST", "https://localhost/a%2Fb?x=1", bytes.NewReader(content))
+	request.Header["X-Forwarded-For"] = []string{"6.6.6.6"}
+	request.Header["Cookie"] = []string{"a=1", "b=2"}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil || !bytes.Equal(body, content) || response.StatusCode != 201 || response.Proto != "HTTP/3.0" {
+		t.Errorf("%s %s, %d bytes, %v", response.Proto, response.Status, len(body), err)
+	}
+	if want := fmt.Sprintf("POST localhost /a%%2Fb?x=1 127.0.0.1 https %d a=1; b=2", len(content)); response.Header.Get("X-Seen") != want {
+		t.Errorf("the target saw %q, not %q", response.Header.Get("X-Seen"), want)
+	}
+	if response.Trailer.Get("X-Sum") != fmt.Sprint(len(content)) {
+		t.Errorf("trailers %v", response.Trailer)
+	}
+	for path, want := range map[string]string{"/": "201 ", "/plain": "200 fixed", "/gone": "502 "} {
+		got, text := fetch(t, client, "GET", "https://localhost"+path)
+		if !strings.HasPrefix(fmt.Sprint(got.StatusCode, " ", text), want) || got.Header.Get("Alt-Svc") != "" {
+			t.Errorf("%s: %s %s %v", path, got.Status, text, got.Header)
+		}
+	}
+	if got, _ := fetch(t, client, "GET", "https://localhost/"); !strings.HasPrefix(got.Header.Get("X-Seen"), "GET localhost / 127.0.0.1 https 0") {
+		t.Errorf("a GET without content: %q", got.Header.Get("X-Seen"))
+	}
+	_, port, _ := net.SplitHostPort(e.address)
+	for name, other := range e.clients(t) {
+		got, _ := fetch(t, other, "GET", "https://localhost/plain")
+		if want := `h3=":` + port + `"; ma=86400`; got.Header.Get("Alt-Svc") != want {
+			t.Errorf("%s: Alt-Svc %q", name, got.Header.Get("Alt-Svc"))
+		}
+	}
+	soonIn(t, e, `"proto":"HTTP/3.0"`)
+}
+
+// Many at once, some of which are given up, leave nothing behind that hinders the others.
+func TestHTTP3RequestsRunSideBySide(t *testing.T) {
+	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-r.Context().Done()
+			return
+		}
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		_, _ = io.Copy(w, r.Body)
+	}), nil)
+	client := e.three(t, nil)
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			if i%4 == 0 {
+				ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+				defer cancel()
+				request, _ := http.NewRequestWithContext(ctx, "GET", "https://localhost/slow", nil)
+				if response, err := client.Do(request); err == nil {
+					t.Errorf("a request that was given up: %s", response.Status)
+				}
+				return
+			}
+			sent := strings.Repeat(fmt.Sprint(i), 10_000)
+			response, err := client.Post("https://localhost/", "text/plain", strings.NewReader(sent))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer response.Body.Close()
+			if got, err := io.ReadAll(response.Body); err != nil || string(got) != sent {
+				t.Errorf("%d bytes of %d came back: %v", len(got), len(sent), err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A connection by QUIC serves the hosts of its TLS policy and no others, and client certificates are asked for as by TCP.
+func TestHTTP3KeepsToTheTLSPolicyOfItsName(t *testing.T) {
+	caFile, certificate := clientCA(t)
+	e := start(t, echoFields(t), func(c *config.Config) {
+		secret := c.Sites[0]
+		secret.Hosts, secret.TLS = []string{"secret.test"}, config.SiteTLS{ClientAuth: &config.ClientAuth{Mode: "require", CA: caFile}}
+		c.Sites = append(c.Sites, secret)
+	})
+	ask := func(client *http.Client, host string) (int, string) {
+		request, _ := http.NewRequest("GET", "https://localhost/", nil)
+		request.Host = host
+		response, err := client.Do(request)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+	open := e.three(t, nil)
+	if got, _ := ask(open, "localhost"); got != 200 {
+		t.Errorf("the open site: %d", got)
+	}
+	if got, _ := ask(open, "secret.test"); got != 421 {
+		t.Errorf("the secret site over a connection of the open one: %d", got)
+	}
+	secret := e.three(t, func(c *tls.Config) { c.ServerName, c.Certificates = "secret.test", []tls.Certificate{certificate} })
+	if got, body := ask(secret, "secret.test"); got != 200 || !strings.Contains(body, "X-Ssl-Client-Subject: CN=alice\r\n") {
+		t.Errorf("the secret site: %d %s", got, body)
+	}
+	if got, _ := ask(secret, "localhost"); got != 421 {
+		t.Errorf("the open site over a connection of the secret one: %d", got)
+	}
+	if got, text := ask(e.three(t, func(c *tls.Config) { c.ServerName = "secret.test" }), "secret.test"); got != 0 {
+		t.Errorf("the secret site without a certificate: %d %s", got, text)
+	}
+}
+
+// Tickets of one connection resume the next.
+func TestHTTP3Resumes(t *testing.T) {
+	e := start(t, echoFields(t), nil)
+	sessions := tls.NewLRUClientSessionCache(4)
+	for i := range 2 {
+		client := e.three(t, func(c *tls.Config) { c.ClientSessionCache = sessions })
+		response, _ := fetch(t, client, "GET", "https://localhost/")
+		if response.TLS.DidResume != (i == 1) {
+			t.Errorf("connection %d: resumed %v", i, response.TLS.DidResume)
+		}
+		time.Sleep(100 * time.Millisecond) // for the ticket
+		client.CloseIdleConnections()
+	}
+}

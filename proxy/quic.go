@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"padlock/handshake"
+	"padlock/proxy/http3"
+	"padlock/proxy/message"
+)
+
+// packets is where QUIC comes in: beside each HTTPS listener, UDP on the same address. Sites with listeners of their own have none.
+type packets struct {
+	server    *Server
+	address   string // of the listener beside it, as the configuration has it
+	transport *quic.Transport
+	socket    net.PacketConn
+	listener  *quic.Listener
+	early     atomic.Int32 // handshakes that are not complete
+}
+
+// maxEarly handshakes may be on their way before clients have to prove their address, at the price of a round trip (RFC 9000
+// section 8.1.2).
+const maxEarly = 128
+
+// flow is one connection of QUIC.
+type flow struct {
+	owner  *packets
+	policy *tlsPolicy
+	trace  *handshake.QUIC // nil when handshakes are off
+	local  net.Addr
+	remote net.Addr
+
+	once  sync.Once
+	facts *message.Conn
+	state tls.ConnectionState
+	done  atomic.Bool
+}
+
+type flowKey struct{}
+
+// openQUIC opens UDP beside an HTTPS listener.
+func (s *Server) openQUIC(l Listener) (*packets, error) {
+	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") // it would go to standard error; docs/operations.md tells
+	socket, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	p := &packets{server: s, address: l.Address, socket: socket}
+	p.transport = &quic.Transport{
+		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return p.early.Load() > maxEarly },
+	}
+	t := s.cfg.Timeouts
+	p.listener, err = p.transport.Listen(
+		&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{http3.Protocol}, GetConfigForClient: p.configForClient},
+		&quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, MaxIncomingStreams: 250},
+	)
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+var errBusy = errors.New("as many connections as there may be")
+
+// begin is called for each connection, before its handshake.
+func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	select {
+	case p.server.slots <- struct{}{}:
+	default:
+		return nil, errBusy
+	}
+	f := &flow{owner: p, local: p.socket.LocalAddr(), remote: info.RemoteAddr}
+	if p.server.deps.Recorder != nil {
+		f.trace = p.server.deps.Recorder.QUIC(info.RemoteAddr, f.local)
+	}
+	p.early.Add(1)
+	ctx = context.WithValue(ctx, flowKey{}, f)
+	context.AfterFunc(ctx, func() {
+		<-p.server.slots
+		f.end(context.Cause(ctx))
+	})
+	return http3.With(ctx, f.first), nil
+}
+
+// configForClient is that of TCP, with QUIC's protocol and the keys of session tickets, which quic-go's copy of a listener's
+// configuration would not have.
+func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	f, ok := hello.Context().Value(flowKey{}).(*flow)
+	if !ok {
+		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
+	}
+	found := p.server.state.Load().table(p.address)
+	asked := found.asked(hello.ServerName)
+	if asked != nil && asked.tcp != nil {
+		return nil, fmt.Errorf("the site %s is not for HTTP", hello.ServerName)
+	}
+	f.policy = found.policy(asked)
+	chosen := f.policy.config.Clone()
+	chosen.NextProtos, chosen.MinVersion, chosen.KeyLogWriter = []string{http3.Protocol}, tls.VersionTLS13, nil
+	if keys := p.server.ticketKeys.Load(); keys != nil && !chosen.SessionTicketsDisabled {
+		chosen.SetSessionTicketKeys(*keys)
+	}
+	if f.trace != nil {
+		f.trace.Hello(hello, chosen)
+	}
+	return chosen, nil
+}
+
+// serve accepts connections until the listener is closed.
+func (p *packets) serve() {
+	for {
+		conn, err := p.listener.Accept(context.Background())
+		if err != nil {
+			return
+		}
+		f, ok := conn.Context().Value(flowKey{}).(*flow)
+		if !ok {
+			_ = conn.CloseWithError(0, "")
+			continue
+		}
+		f.complete(conn)
+		go p.server.http3.ServeConn(conn)
+	}
+}
+
+// complete notes what the handshake has come to.
+func (f *flow) complete(conn *quic.Conn) {
+	f.state = conn.ConnectionState().TLS
+	f.local = conn.LocalAddr()
+	if f.done.CompareAndSwap(false, true) {
+		f.owner.early.Add(-1)
+	}
+	facts := &message.Conn{
+		Remote: f.remote.String(), Local: f.local.String(), Listener: f.owner.address, TLS: &f.state, Policy: f.policy,
+	}
+	facts.Client, facts.Addr = clientAddr(facts.Remote)
+	if auth := f.policy.auth; auth != nil {
+		facts.Identity = auth.identity(&f.state)
+	}
+	if f.trace != nil {
+		facts.Handshake = f.trace.ID()
+		if f.owner.server.state.Load().tells {
+			facts.JA4 = f.trace.JA4()
+		}
+		f.trace.Done(f.state)
+	}
+	f.facts = facts
+}
+
+// first is called with each request.
+func (f *flow) first() *message.Conn {
+	f.once.Do(func() {
+		if f.trace != nil {
+			f.trace.FirstByte()
+		}
+	})
+	return f.facts
+}
+
+// cryptoError is where QUIC's error codes that carry a TLS alert begin (RFC 9001 section 4.8).
+const cryptoError = 0x100
+
+// end is called when the connection is over, for whatever reason.
+func (f *flow) end(err error) {
+	if f.done.CompareAndSwap(false, true) {
+		f.owner.early.Add(-1)
+	}
+	if f.trace == nil {
+		return
+	}
+	end := handshake.QUICEnd{Err: err, By: handshake.Client, Alert: -1}
+	var transport *quic.TransportError
+	var idle *quic.IdleTimeoutError
+	var slow *quic.HandshakeTimeoutError
+	switch {
+	case errors.As(err, &transport):
+		if !transport.Remote {
+			end.By = handshake.Server
+		}
+		if transport.ErrorCode.IsCryptoError() {
+			end.Alert = int(transport.ErrorCode - cryptoError)
+		}
+	case errors.As(err, &idle), errors.As(err, &slow):
+		end.By, end.Timeout = handshake.Server, true
+	}
+	f.trace.End(end)
+}
+
+// close ends what is still open, with the reason that there is none.
+func (p *packets) close() {
+	_ = p.listener.Close()
+	_ = p.transport.Close()
+	_ = p.socket.Close()
+}
+
+const altSvcAge = 24 * time.Hour
+
+// altSvc tells clients of TCP that there is HTTP/3 too (RFC 7838); "" where there is none.
+func altSvc(l Listener) string {
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(`h3=":%s"; ma=%d`, port, int(altSvcAge.Seconds()))
+}
+
+// addQUIC opens HTTP/3 beside a listener of HTTPS. Where it cannot be had, HTTPS goes on without.
+func (s *Server) addQUIC(l Listener) {
+	if !s.cfg.Listen.HTTP3 || l.Plain || s.state.Load().own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
+		return
+	}
+	p, err := s.openQUIC(l)
+	if err != nil {
+		s.deps.Log.Warn("no HTTP/3 here; HTTPS goes on without", "address", l.Addr(), "error", err, "remedy", "let UDP be opened, or turn it off: listen.http3: false")
+		return
+	}
+	s.packets = append(s.packets, p)
+	s.altSvc.Store(l.Address, altSvc(l))
+	go p.serve()
+}
