@@ -152,10 +152,13 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 		return &d.event.Stages[len(d.event.Stages)-1]
 	}
 	d.helloStage(add("client_hello", Client, d.marks.hello, ""), hello, 1, 'q')
+	e, answered := d.event, max(d.marks.certificate, d.marks.hello)
 	if d.done == 0 {
+		if c := e.Certificate; c != nil {
+			add("certificate", Server, answered, c.text).fields = c.fields
+		}
 		return
 	}
-	e, answered := d.event, max(d.marks.certificate, d.marks.hello)
 	text := "TLS " + wire.VersionName(e.Version) + " with " + e.CipherSuite
 	if e.Group != "" {
 		text += "; keys agreed by " + e.Group

@@ -17,6 +17,7 @@ func quickFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` to accept HTTPS on (default: port 443, or 8443 where that is taken or not allowed)", EnvVars: []string{"PADLOCK_LISTEN"}},
 		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
+		&cli.BoolFlag{Name: "http3", Value: true, Usage: "HTTP/3 too, by UDP on the port of HTTPS; --http3=false for none", EnvVars: []string{"PADLOCK_HTTP3"}},
 		storageFlag(),
 		storageKeyFlag(),
 		organizationFlag(),
@@ -87,7 +88,7 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	cfg := config.Default()
 	cfg.ErrorDetails = true
 	applyACME(c, cfg)
-	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen")}
+	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen"), HTTP3: c.Bool("http3")}
 	if plain := c.String("http"); plain != "" && plain != "off" {
 		cfg.Listen.HTTP = []string{plain}
 	}
@@ -148,7 +149,7 @@ func isPublic(cfg *config.Config) func(string) bool {
 // namingFlags puts the flag and its variable where a validation error names the file's key.
 func namingFlags(err error) error {
 	flags := map[string]string{
-		"listen.https": "listen", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
+		"listen.https": "listen", "listen.http3": "http3", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
 		"handshakes.capture": "capture", "admin": "admin", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
 		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
 		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
