@@ -33,7 +33,7 @@ type Config struct {
 // Listen holds the addresses to accept on, as host:port.
 type Listen struct {
 	HTTPS []string `yaml:"https"`
-	HTTP  []string `yaml:"http"` // redirects to https://; empty: off
+	HTTP  []string `yaml:"http"`  // redirects to https://; empty: off
 	HTTP3 bool     `yaml:"http3"` // also HTTP/3, by UDP on the ports of HTTPS
 
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
@@ -149,7 +149,8 @@ type Timeouts struct {
 	Stall          time.Duration `yaml:"stall"`           // 20s: no progress in a body, in either direction, with the client at fault
 	Connect        time.Duration `yaml:"connect"`         // 5s: to a target
 	ResponseHeader time.Duration `yaml:"response_header"` // 1m: request sent to the target's response head
-	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests after SIGTERM
+	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests, and WebSockets' goodbyes, after SIGTERM
+	Handover       time.Duration `yaml:"handover"`        // 10m: for connections after another padlock has taken over
 }
 
 // Limits bound what a peer may send. In a file they are above zero.

@@ -129,7 +129,7 @@ func Default() *Config {
 		},
 		Timeouts: Timeouts{
 			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second,
-			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second,
+			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second, Handover: 10 * time.Minute,
 		},
 		Limits: Limits{Connections: 20_000, Head: 64 << 10, Fields: 200, BodyRate: 240},
 	}

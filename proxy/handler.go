@@ -24,6 +24,7 @@ type handler struct {
 	page    Page
 	access  *accessLog
 	details bool // error pages say what was tried
+	tunnels *tunnels
 }
 
 // exchange is what one request has come to.
@@ -207,7 +208,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 	case err != nil:
 		h.failUpstream(x, err)
 	case response.Tunnel != nil:
-		tunnel(x, response)
+		h.tunnel(x, response)
 	default:
 		passOn(x, response)
 	}
@@ -319,59 +320,6 @@ func passOn(x *exchange, response *message.Response) {
 			return
 		}
 	}
-}
-
-// tunnel joins the client and the target after a WebSocket handshake, until both have ended or either has failed.
-func tunnel(x *exchange, response *message.Response) {
-	defer response.Tunnel.Close()
-	response.Fields.RemoveHopByHop()
-	x.finish(&response.Fields)
-	client, err := x.w.Tunnel(response.Fields)
-	if x.request.Proto == "HTTP/2.0" {
-		x.w.status = 200 // RFC 8441 section 5
-	}
-	if err != nil {
-		x.err = "client: " + err.Error()
-		return
-	}
-	defer client.Close()
-	up := make(chan int64, 1)
-	go func() {
-		n, err := pipe(response.Tunnel, client)
-		if err != nil {
-			client.Close()
-			response.Tunnel.Close()
-		}
-		up <- n
-	}()
-	n, err := pipe(client, response.Tunnel)
-	x.w.bytes += n
-	if err != nil {
-		client.Close()
-	}
-	// The target has ended; a client that does not end within this time is cut, so that no half-open tunnel stays.
-	timer := time.AfterFunc(tunnelLinger, func() { client.Close(); response.Tunnel.Close() })
-	defer timer.Stop()
-	x.bytesIn = <-up
-}
-
-const tunnelLinger = 10 * time.Second
-
-// buffers are for tunnels.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// pipe copies until src ends, and passes the end on.
-func pipe(dst io.WriteCloser, src io.Reader) (int64, error) {
-	buffer := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buffer[:])
-	if err != nil {
-		return n, err
-	}
-	if half, ok := dst.(interface{ CloseWrite() error }); ok {
-		return n, half.CloseWrite()
-	}
-	return n, dst.Close()
 }
 
 // hostname is the canonical name of a Host or :authority value; its port does not matter for routing.

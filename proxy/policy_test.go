@@ -362,28 +362,52 @@ func TestAnOpenRequestFinishesDuringShutdown(t *testing.T) {
 	}
 }
 
-// A tunnel has no end that could be waited for: a graceful end closes it at once.
-func TestShutdownDoesNotWaitForTunnels(t *testing.T) {
+// A WebSocket has no end that could be waited for: at a graceful end its client is told, between two frames, and has the shutdown
+// timeout to go.
+func TestAWebSocketIsToldOfTheEnd(t *testing.T) {
+	for _, obeys := range []bool{true, false} {
+		endWithWebSocket(t, obeys)
+	}
+}
+
+func endWithWebSocket(t *testing.T, obeys bool) {
+	limit := 3 * time.Second
 	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, _, _ := http.NewResponseController(w).Hijack()
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x04half")
+		_, _ = conn.Write([]byte{0x81, 5, 'w', 'h'}) // a frame that is open
+		time.Sleep(500 * time.Millisecond)
+		_, _ = conn.Write([]byte("ole\x81\x04more"))
 		_, _ = io.Copy(io.Discard, conn)
-	}), nil)
+	}), func(c *config.Config) { c.Timeouts.Shutdown = limit })
 	conn, err := tls.Dial("tcp", e.address, e.tls())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	_, _ = io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 101 {
+	r := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 101 {
 		t.Fatal(response, err)
 	}
+	if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
-	if err := e.stop(); err != nil {
+	stopped := make(chan error, 1)
+	go func() { stopped <- e.stop() }()
+	rest := make([]byte, 7)
+	if _, err := io.ReadFull(r, rest); err != nil || string(rest) != "ole\x88\x02\x03\xe9" {
+		t.Errorf("the client was told %q, %v", rest, err)
+	}
+	if obeys {
+		conn.Close()
+	}
+	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); obeys && took > limit || took > limit+5*time.Second || !obeys && took < limit {
 		t.Errorf("the end took %v", took)
 	}
 }

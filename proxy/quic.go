@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -198,6 +200,15 @@ func (f *flow) end(err error) {
 	f.trace.End(end)
 }
 
+// quicHandover is how long requests by HTTP/3 may go on after another process has taken over.
+const quicHandover = 3 * time.Second
+
+func closePackets(all []*packets) {
+	for _, p := range all {
+		p.close()
+	}
+}
+
 // close ends what is still open, with the reason that there is none.
 func (p *packets) close() {
 	_ = p.listener.Close()
@@ -217,16 +228,48 @@ func altSvc(l Listener) string {
 }
 
 // addQUIC opens HTTP/3 beside a listener of HTTPS. Where it cannot be had, HTTPS goes on without.
-func (s *Server) addQUIC(l Listener) {
+func (s *Server) addQUIC(l Listener) { s.tryQUIC(l, false) }
+
+const quicEvery = 250 * time.Millisecond
+
+// awaitQUIC waits for the port, which a padlock that hands over has for a little longer.
+func (s *Server) awaitQUIC(l Listener) {
+	ticker := time.NewTicker(quicEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ending:
+			return
+		case <-ticker.C:
+		}
+		s.listening.Lock()
+		open := slices.ContainsFunc(s.open, func(o Listener) bool { return o.Listener == l.Listener })
+		done := s.ended || !open || s.tryQUIC(l, true)
+		s.listening.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// tryQUIC is called with the lock of listeners held.
+func (s *Server) tryQUIC(l Listener, again bool) bool {
 	if !s.cfg.Listen.HTTP3 || l.Plain || s.state.Load().own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
-		return
+		return true
 	}
 	p, err := s.openQUIC(l)
+	if errors.Is(err, syscall.EADDRINUSE) && !again {
+		go s.awaitQUIC(l)
+	}
 	if err != nil {
+		if again {
+			return false
+		}
 		s.deps.Log.Warn("no HTTP/3 here; HTTPS goes on without", "address", l.Addr(), "error", err, "remedy", "let UDP be opened, or turn it off: listen.http3: false")
-		return
+		return false
 	}
 	s.packets = append(s.packets, p)
 	s.altSvc.Store(l.Address, altSvc(l))
 	go p.serve()
+	return true
 }

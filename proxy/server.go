@@ -78,7 +78,9 @@ type Server struct {
 	slots      chan struct{}  // one per open connection
 	early      sync.WaitGroup // connections before their front has them
 	streams    streams        // connections that are not HTTP
-	ending     chan struct{}  // closed when no more are accepted
+	tunnels    tunnels
+	handover   atomic.Pointer[context.Context] // another process takes over: there is no hurry until it ends
+	ending     chan struct{}                   // closed when no more are accepted
 	work       chan *clientConn
 	waiting    atomic.Int32 // goroutines that wait for work
 
@@ -161,10 +163,14 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	for _, p := range packets {
 		_ = p.listener.Close()
 	}
-	s.shutdown()
-	for _, p := range packets {
-		p.close()
+	if s.handover.Load() != nil { // UDP cannot be shared: the other process waits for it
+		ctx, cancel := context.WithTimeout(context.Background(), quicHandover)
+		_ = s.http3.Shutdown(ctx)
+		cancel()
+		closePackets(packets)
 	}
+	s.shutdown()
+	closePackets(packets)
 	s.redirecting.Wait()
 	return err
 }
@@ -229,7 +235,7 @@ func (s *Server) Remove(addresses ...string) {
 func (s *Server) start(listeners []Listener) error {
 	s.redirect = s.redirectServer(listeners)
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog)
-	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails}
+	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
@@ -251,7 +257,29 @@ func (s *Server) start(listeners []Listener) error {
 	return nil
 }
 
+// HandOver makes the end of Serve, which is yet to come, one without hurry: another process has taken the listeners over. Connections are
+// left to their clients for timeouts.handover, or until ctx ends, and only then are ended as at any other end.
+func (s *Server) HandOver(ctx context.Context) { s.handover.Store(&ctx) }
+
+const beginning = time.Second // for handshakes that are on their way
+
+// drain tells clients to go as their requests end, and waits for them.
+func (s *Server) drain(ctx context.Context) {
+	time.Sleep(beginning)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeouts.Handover)
+	defer cancel()
+	var fronts sync.WaitGroup
+	for _, leave := range []func(context.Context) error{s.http1.Drain, s.http2.Drain, s.streams.drain} {
+		fronts.Go(func() { _ = leave(ctx) })
+	}
+	fronts.Wait()
+}
+
 func (s *Server) shutdown() {
+	if patience := s.handover.Load(); patience != nil {
+		s.drain(*patience)
+	}
+	s.tunnels.tell()
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)
 	defer cancel()
 	var fronts sync.WaitGroup

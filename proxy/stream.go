@@ -161,8 +161,8 @@ func (s *streams) remove(c *stream) {
 	}
 }
 
-// shutdown lets connections end, and closes them when ctx ends.
-func (s *streams) shutdown(ctx context.Context) error {
+// drain lets connections end, until ctx does.
+func (s *streams) drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.ending = true
 	if len(s.conns) == 0 {
@@ -174,6 +174,14 @@ func (s *streams) shutdown(ctx context.Context) error {
 	case <-s.empty:
 		return nil
 	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// shutdown lets connections end, and closes them when ctx ends.
+func (s *streams) shutdown(ctx context.Context) error {
+	if s.drain(ctx) == nil {
+		return nil
 	}
 	s.mu.Lock()
 	for c := range s.conns {

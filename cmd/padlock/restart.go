@@ -22,10 +22,11 @@ import (
 // listeners, and once it serves, this one takes no more connections and finishes those that are open. If the new one cannot serve, this
 // one goes on. No connection is refused in between, as the kernel queues them at listeners that are never closed.
 type restarter struct {
-	log   *slog.Logger
-	admin []proxy.Listener // none: off
-	open  func() []proxy.Listener
-	leave context.CancelFunc // ends Serve gracefully
+	log      *slog.Logger
+	admin    []proxy.Listener // none: off
+	open     func() []proxy.Listener
+	handOver func(context.Context) // makes its end one without hurry
+	leave    context.CancelFunc    // ends Serve gracefully
 }
 
 // readyVariable names the descriptor to which the new padlock writes when it serves.
@@ -49,6 +50,7 @@ func (r *restarter) watch(ctx context.Context) {
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}
+		r.handOver(ctx)
 		r.leave()
 		return
 	}

@@ -92,13 +92,14 @@ func (p *program) serve(ctx context.Context, s service) error {
 	}
 	leaving := context.AfterFunc(ctx, sayStopping)
 	defer leaving()
+	outer := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	again := &restarter{log: log, open: server.Listeners, leave: leave}
+	again := &restarter{log: log, open: server.Listeners, handOver: server.HandOver, leave: leave}
 	if admin != nil {
 		again.admin = []proxy.Listener{{Listener: admin, Address: adminName}}
 	}
-	go again.watch(ctx)
+	go again.watch(outer)
 	var reload func() error
 	if s.file != nil {
 		reload = s.file.start(ctx, cfg, keeper, server, log)

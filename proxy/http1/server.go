@@ -50,7 +50,7 @@ type Parker interface {
 // Server speaks HTTP/1.1 on connections that have finished their handshake. It is safe for use from many goroutines.
 type Server struct {
 	o       ServerOptions
-	closing atomic.Bool
+	closing atomic.Int32 // serving, draining or shut
 
 	mu    sync.Mutex
 	conns map[*connection]struct{}
@@ -79,7 +79,7 @@ func (s *Server) ServeConn(conn Conn) {
 	c := &connection{server: s, conn: conn}
 	c.limit.Init(conn.SetReadDeadline)
 	s.mu.Lock()
-	ended := s.closing.Load()
+	ended := s.closing.Load() == shut
 	if !ended {
 		s.conns[c] = struct{}{}
 	}
@@ -95,7 +95,7 @@ func (s *Server) forget(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if s.closing.Load() && len(s.conns) == 0 {
+	if s.closing.Load() != serving && len(s.conns) == 0 {
 		s.emptied()
 	}
 }
@@ -109,10 +109,33 @@ func (s *Server) emptied() {
 	}
 }
 
-// Shutdown finishes the requests that are open, and closes idle connections and tunnels; when ctx ends first, it closes all.
+// States of a server. While it drains, responses close their connections, and no other is closed: a request may be on its way there.
+const (
+	serving int32 = iota
+	draining
+	shut
+)
+
+// Drain lets connections end with their next request, or by themselves, until all have ended or ctx has.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing.Store(draining)
+	if len(s.conns) == 0 {
+		s.emptied()
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Shutdown finishes the requests and tunnels that are open, and closes idle connections; when ctx ends first, it closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.closing.Store(true)
+	s.closing.Store(shut)
 	if len(s.conns) == 0 {
 		s.emptied()
 	}
@@ -216,7 +239,7 @@ func (c *connection) rest() bool {
 		return false
 	}
 	c.state.Store(idle)
-	if c.server.closing.Load() {
+	if c.server.closing.Load() == shut {
 		c.state.CompareAndSwap(idle, ending) // or Shutdown has seen it
 		return false
 	}

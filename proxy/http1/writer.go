@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -88,7 +87,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 		w.buf = appendField(w.buf, "Date", message.Date())
 	}
 	w.frame(status, length, announced)
-	w.close = w.close || !h.keepAlive || w.c.server.closing.Load() || w.c.request.Body != nil && !w.c.body.finishable(h.length)
+	w.close = w.close || !h.keepAlive || w.c.server.closing.Load() != serving || w.c.request.Body != nil && !w.c.body.finishable(h.length)
 	switch {
 	case w.close && h.minor == 1:
 		w.buf = append(w.buf, "Connection: close\r\n"...)
@@ -217,9 +216,6 @@ func (w *writer) Abort() { w.aborted = true }
 // Tunnel implements message.Writer.
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.c.unwatch()
-	if !w.c.rest() { // a tunnel has no end to wait for: Shutdown closes it
-		return nil, net.ErrClosed
-	}
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()

@@ -376,12 +376,6 @@ var lastCall = [8]byte{'p', 'a', 'd', 'l', 'o', 'c', 'k'}
 func (c *connection) retire() {
 	c.out = appendPing(appendGoAway(c.buffer(), everyStream, http2.ErrCodeNo, ""), false, lastCall)
 	c.wake()
-	for _, s := range c.streams {
-		if s.writer.tunnelled {
-			c.drop(s.id, http2.ErrCodeCancel)
-			c.remove(s, errGone)
-		}
-	}
 	time.AfterFunc(noticePeriod, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

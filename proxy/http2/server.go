@@ -104,8 +104,8 @@ func (s *Server) open() []*connection {
 	return all
 }
 
-// Shutdown tells clients to go, finishes the streams that are open, and closes tunnels; when ctx ends first, it closes all.
-func (s *Server) Shutdown(ctx context.Context) error {
+// Drain tells clients to go, and finishes the streams and tunnels that are open, until all have ended or ctx has.
+func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	if len(s.conns) == 0 {
@@ -119,6 +119,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-s.empty:
 		return nil
 	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Shutdown is Drain; when ctx ends first, it closes all.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.Drain(ctx) == nil {
+		return nil
 	}
 	for _, c := range s.open() {
 		c.conn.Close()

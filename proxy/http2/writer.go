@@ -313,13 +313,6 @@ func (s *stream) awaitRoom() error {
 
 // Tunnel implements message.Writer (RFC 8441 section 5).
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
-	c := w.s.c
-	c.mu.Lock()
-	draining := c.draining
-	c.mu.Unlock()
-	if draining { // a tunnel has no end to wait for: Shutdown closes it
-		return nil, http.ErrServerClosed
-	}
 	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
 		return nil, errAccept // nobody else will check it
 	}

@@ -1,0 +1,217 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"io"
+	"sync"
+	"time"
+
+	"padlock/proxy/message"
+)
+
+// tunnels are the open WebSockets. They have no end that could be waited for, so at ours their clients are told to go.
+type tunnels struct {
+	mu    sync.Mutex
+	open  map[*voice]struct{}
+	leave bool
+}
+
+func (t *tunnels) add(v *voice) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open == nil {
+		t.open = map[*voice]struct{}{}
+	}
+	t.open[v] = struct{}{}
+	if t.leave {
+		go v.goodbye()
+	}
+}
+
+func (t *tunnels) remove(v *voice) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, v)
+}
+
+// tell says goodbye to all, now and from now on.
+func (t *tunnels) tell() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leave = true
+	for v := range t.open {
+		go v.goodbye() // a client that does not read keeps it waiting
+	}
+}
+
+// voice passes on what a target sends to a WebSocket's client, and can say goodbye between two frames (RFC 6455 section 5).
+type voice struct {
+	message.Tunnel
+
+	mu      sync.Mutex
+	head    [maxFrameHead]byte
+	n       int    // of head, that have come
+	left    uint64 // of the payload
+	leaving bool   // say goodbye as soon as a frame has ended
+	silent  bool   // nothing may follow a Close
+}
+
+const (
+	maxFrameHead = 14
+	closeOpcode  = 8
+)
+
+// goingAway is a Close with status 1001 (RFC 6455 section 7.4.1).
+var goingAway = []byte{0x80 | closeOpcode, 2, 0x03, 0xe9}
+
+// goodbye tells the client that we go, as soon as no frame is open.
+func (v *voice) goodbye() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.leaving = true; v.between() {
+		v.bye()
+	}
+}
+
+func (v *voice) between() bool { return v.n == 0 && v.left == 0 }
+
+// bye is called with the lock held.
+func (v *voice) bye() {
+	if !v.silent {
+		v.silent = true
+		_, _ = v.Tunnel.Write(goingAway)
+	}
+}
+
+// Write implements io.Writer. What follows a Close is dropped.
+func (v *voice) Write(p []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.silent {
+		return len(p), nil
+	}
+	end := v.follow(p)
+	if _, err := v.Tunnel.Write(p[:end]); err != nil {
+		return 0, err
+	}
+	if v.leaving && v.between() {
+		v.bye()
+	}
+	return len(p), nil
+}
+
+// follow keeps track of frames, and returns how much of p may be passed on: up to the end of a frame when we are leaving, or of a Close.
+func (v *voice) follow(p []byte) int {
+	at := 0
+	for at < len(p) {
+		if v.left > 0 {
+			n := min(v.left, uint64(len(p)-at))
+			v.left -= n
+			at += int(n)
+		} else {
+			v.head[v.n] = p[at]
+			v.n++
+			at++
+			if length, ok := payloadLength(v.head[:v.n]); ok {
+				v.left, v.n = length, 0
+			} else {
+				continue
+			}
+		}
+		if v.left > 0 {
+			continue
+		}
+		if v.head[0]&15 == closeOpcode {
+			v.silent = true
+			return at
+		}
+		if v.leaving {
+			return at
+		}
+	}
+	return at
+}
+
+// payloadLength reads a frame's head, if it is whole (RFC 6455 section 5.2).
+func payloadLength(head []byte) (uint64, bool) {
+	if len(head) < 2 {
+		return 0, false
+	}
+	size, length := 2, uint64(head[1]&0x7f)
+	switch length {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	masked := head[1]&0x80 != 0
+	if masked {
+		size += 4
+	}
+	if len(head) < size {
+		return 0, false
+	}
+	switch length {
+	case 126:
+		length = uint64(binary.BigEndian.Uint16(head[2:]))
+	case 127:
+		length = binary.BigEndian.Uint64(head[2:])
+	}
+	return length, true
+}
+
+// tunnel joins the client and the target after a WebSocket handshake, until both have ended or either has failed.
+func (h *handler) tunnel(x *exchange, response *message.Response) {
+	defer response.Tunnel.Close()
+	response.Fields.RemoveHopByHop()
+	x.finish(&response.Fields)
+	raw, err := x.w.Tunnel(response.Fields)
+	if x.request.Proto != "HTTP/1.1" {
+		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
+	}
+	if err != nil {
+		x.err = "client: " + err.Error()
+		return
+	}
+	client := &voice{Tunnel: raw}
+	defer client.Close()
+	h.tunnels.add(client)
+	defer h.tunnels.remove(client)
+	up := make(chan int64, 1)
+	go func() {
+		n, err := pipe(response.Tunnel, client)
+		if err != nil {
+			client.Close()
+			response.Tunnel.Close()
+		}
+		up <- n
+	}()
+	n, err := pipe(client, response.Tunnel)
+	x.w.bytes += n
+	if err != nil {
+		client.Close()
+	}
+	// The target has ended; a client that does not end within this time is cut, so that no half-open tunnel stays.
+	timer := time.AfterFunc(tunnelLinger, func() { client.Close(); response.Tunnel.Close() })
+	defer timer.Stop()
+	x.bytesIn = <-up
+}
+
+const tunnelLinger = 10 * time.Second
+
+// buffers are for tunnels.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// pipe copies until src ends, and passes the end on.
+func pipe(dst io.WriteCloser, src io.Reader) (int64, error) {
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buffer[:])
+	if err != nil {
+		return n, err
+	}
+	if half, ok := dst.(interface{ CloseWrite() error }); ok {
+		return n, half.CloseWrite()
+	}
+	return n, dst.Close()
+}
