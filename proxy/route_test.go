@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -208,10 +207,9 @@ func TestContentBeyondTheLimitIs413(t *testing.T) {
 }
 
 func TestOneDeadTargetOfThreeIsNoticedByNobody(t *testing.T) {
-	dead := httptest.NewServer(nil)
-	dead.Close()
+	const dead = "127.0.0.1:1" // where nothing listens
 	for _, balance := range []string{"round_robin", "least_conn", "random", "hash"} {
-		e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: [%q, %q, %q], balance: %s}]}]", named(t, "a"), dead.URL, named(t, "b"), balance)
+		e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: [%q, %q, %q], balance: %s}]}]", named(t, "a"), dead, named(t, "b"), balance)
 		client := e.clients(t)["h1"]
 		seen := map[string]int{}
 		for i := range 60 {

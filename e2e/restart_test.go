@@ -1,0 +1,331 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"padlock/internal/servicetest"
+)
+
+// echoes is an application: POST answers with what was sent, /chat with a WebSocket's messages.
+func echoes(t *testing.T) string {
+	t.Helper()
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/chat" {
+			body, err := io.ReadAll(r.Body)
+			if err == nil {
+				_, _ = w.Write(body)
+			}
+			return
+		}
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		for {
+			kind, data, err := conn.Read(r.Context())
+			if err != nil || conn.Write(r.Context(), kind, data) != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(app.Close)
+	return strings.TrimPrefix(app.URL, "http://")
+}
+
+// crowd is 64 clients that never rest: 28 by HTTP/1.1 and 28 by HTTP/2, each with a connection that it keeps, and eight WebSockets.
+type crowd struct {
+	requests, connections, messages atomic.Int64
+	closed                          atomic.Int64 // WebSockets that ended before they were told to
+
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+}
+
+func gather(t *testing.T, address string, roots *x509.CertPool) *crowd {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &crowd{cancel: cancel}
+	t.Cleanup(c.leave)
+	for i := range 56 {
+		c.all.Go(func() {
+			transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: i%2 == 0}
+			transport.TLSClientConfig.VerifyConnection = func(tls.ConnectionState) error { c.connections.Add(1); return nil }
+			defer transport.CloseIdleConnections()
+			client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+			for n := 0; ctx.Err() == nil; n++ {
+				sent := strings.Repeat(fmt.Sprint(i, " ", n, " "), 100)
+				// No GetBody: the transport cannot send it again, so what is lost is seen here.
+				request, _ := http.NewRequest("POST", address+"/", io.NopCloser(strings.NewReader(sent)))
+				request.ContentLength = int64(len(sent))
+				response, err := client.Do(request)
+				if err != nil {
+					t.Errorf("request %d of client %d: %v", n, i, err)
+					return
+				}
+				body, err := io.ReadAll(response.Body)
+				response.Body.Close()
+				if err != nil || response.StatusCode != 200 || string(body) != sent {
+					t.Errorf("request %d of client %d: %v %d, %d bytes", n, i, err, response.StatusCode, len(body))
+					return
+				}
+				c.requests.Add(1)
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	for i := range 8 {
+		c.all.Go(func() { c.chat(t, ctx, i, address, roots) })
+	}
+	return c
+}
+
+func (c *crowd) chat(t *testing.T, ctx context.Context, i int, address string, roots *x509.CertPool) {
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	conn, _, err := websocket.Dial(context.Background(), address+"/chat", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.CloseNow()
+	for n := 0; ctx.Err() == nil; n++ {
+		limited, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		sent := fmt.Sprint(i, " ", n)
+		err := conn.Write(limited, websocket.MessageText, []byte(sent))
+		var got []byte
+		if err == nil {
+			_, got, err = conn.Read(limited)
+		}
+		cancel()
+		if err != nil || string(got) != sent {
+			t.Errorf("message %d of WebSocket %d: %q, %v", n, i, got, err)
+			c.closed.Add(1)
+			return
+		}
+		c.messages.Add(1)
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (c *crowd) leave() {
+	c.cancel()
+	c.all.Wait()
+}
+
+func (p *padlock) roots(t *testing.T) *x509.CertPool {
+	t.Helper()
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(p.root(t))
+	if err != nil || !roots.AppendCertsFromPEM(pem) {
+		t.Fatal(err)
+	}
+	return roots
+}
+
+// The configuration is read again each second for a minute, with targets and routes added and removed, under 64 connections that are
+// kept: no request fails, no connection is made anew, and no WebSocket is closed.
+func TestReloadEachSecondForAMinute(t *testing.T) {
+	targets := []string{echoes(t), echoes(t), echoes(t)}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "padlock.yaml")
+	configure := func(n int) {
+		to := []string{targets[n%3]}
+		if n%2 == 1 {
+			to = append(to, targets[(n+1)%3])
+		}
+		text := fmt.Sprintf(`
+listen: {https: ["127.0.0.1:0"], http: []}
+handshakes: {show: "off"}
+access_log: {format: "off"}
+sites:
+  - hosts: [localhost]
+    routes:
+      - {to: [%s], balance: %s}
+      - {path: /extra%d, respond: {body: "%d"}}
+`, strings.Join(to, ", "), []string{"round_robin", "least_conn", "random"}[n%3], n, n)
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure(0)
+	p := startFile(t, dir)
+	roots := p.roots(t)
+	crowd := gather(t, p.url, roots)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	for n := 1; n <= 60 && !t.Failed(); n++ {
+		began := time.Now()
+		configure(n)
+		if out, err := command(p.home, "reload").CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		response, err := client.Get(fmt.Sprintf("%s/extra%d", p.url, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if string(body) != strconv.Itoa(n) {
+			t.Errorf("reload %d is not served: %s %s", n, response.Status, body)
+		}
+		time.Sleep(time.Until(began.Add(time.Second)))
+	}
+	crowd.leave()
+	t.Logf("%d requests and %d messages by %d connections", crowd.requests.Load(), crowd.messages.Load(), crowd.connections.Load())
+	if crowd.connections.Load() > 56 {
+		t.Errorf("%d connections for 56 clients", crowd.connections.Load())
+	}
+}
+
+// Another padlock takes over, three times, under the same load: no request fails and no WebSocket is closed, and the one before is gone when
+// its last connection is. One that cannot start leaves all as it was.
+func TestARestartFailsNoRequest(t *testing.T) {
+	home := t.TempDir()
+	program := filepath.Join(home, "padlock")
+	if err := os.Link(binary, program); err != nil {
+		content, err := os.ReadFile(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(program, content, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, port := t.TempDir(), servicetest.FreePort(t)
+	file := filepath.Join(dir, "padlock.yaml")
+	configure := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := fmt.Sprintf("listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {format: \"off\"}\nhandshakes: {show: \"off\"}\ntimeouts: {handover: 20s, shutdown: 5s}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]\n", port, echoes(t))
+	configure(good)
+	p := &padlock{home: home, storage: filepath.Join(home, ".local", "share", "padlock")}
+	c := exec.Command(program, "run", "--config", "padlock.yaml")
+	c.Dir, c.Env = dir, append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "NO_COLOR=1")
+	p.run(t, c)
+	u, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.url = "https://localhost:" + u.Port()
+	roots := p.roots(t)
+	first := gather(t, p.url, roots)
+	time.Sleep(time.Second)
+
+	current := p.pid
+	configure("sites: []\n")
+	if err := syscall.Kill(current, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	p.stderr.wait(t, "the new padlock does not serve; this one goes on")
+	configure(good)
+	var others []int
+	for n := range 3 {
+		if err := syscall.Kill(current, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		next := child(t, p, n)
+		others = append(others, next)
+		t.Cleanup(func() { end(t, next) })
+		current = next
+		time.Sleep(3 * time.Second)
+	}
+	if out, err := command(home, "reload").CombinedOutput(); err != nil {
+		t.Errorf("the admin endpoint did not come along: %v %s", err, out)
+	}
+	first.leave()
+	t.Logf("%d requests and %d messages by %d connections", first.requests.Load(), first.messages.Load(), first.connections.Load())
+	// The clients have gone, so all but the last padlock go too.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		alive := 0
+		for _, pid := range others {
+			if running(pid) {
+				alive++
+			}
+		}
+		if alive == 1 && running(current) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %v are still there", alive, others)
+		}
+	}
+	second := gather(t, p.url, roots)
+	time.Sleep(time.Second)
+	second.leave()
+	if second.requests.Load() == 0 {
+		t.Error("the last padlock answers nothing")
+	}
+}
+
+// child waits for the padlock that the nth restart has started.
+func child(t *testing.T, p *padlock, n int) int {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		p.stderr.mu.Lock()
+		lines := strings.Split(p.stderr.text.String(), "\n")
+		p.stderr.mu.Unlock()
+		var pids []int
+		for _, line := range lines {
+			if _, rest, ok := strings.Cut(line, "another padlock takes over"); ok {
+				_, text, _ := strings.Cut(rest, "pid=")
+				pid, err := strconv.Atoi(strings.TrimSpace(text))
+				if err != nil {
+					t.Fatal(line)
+				}
+				pids = append(pids, pid)
+			}
+		}
+		if len(pids) > n+1 { // the first was the one that could not start
+			return pids[n+1]
+		}
+	}
+	t.Fatalf("restart %d did not happen:\n%s", n, p.stderr.wait(t))
+	return 0
+}
+
+func running(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(status), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+func end(t *testing.T, pid int) {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); running(pid); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%d does not end", pid)
+			return
+		}
+	}
+}
