@@ -26,6 +26,7 @@ type Config struct {
 	Timeouts     Timeouts     `yaml:"timeouts"`
 	Limits       Limits       `yaml:"limits"`
 	Trusted      []Network    `yaml:"trusted_proxies"` // whose X-Forwarded-* and Forwarded are believed
+	Resolvers    []string     `yaml:"resolvers"`       // host:port of DNS servers for targets' names; none: the system's
 	ErrorDetails bool         `yaml:"error_details"`   // error pages name the target and what went wrong; for development
 	Sites        []Site       `yaml:"sites"`
 }
@@ -266,6 +267,7 @@ type Upstream struct {
 	Circuit  Circuit          `yaml:"circuit"`
 	Retry    Retry            `yaml:"retry"`
 	Timeouts UpstreamTimeouts `yaml:"timeouts"`
+	Resolve  string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
 
 	CA         string `yaml:"ca"`          // PEM bundle that https targets are verified against
 	ClientCert string `yaml:"client_cert"` // PEM, for https targets that ask for one
@@ -348,7 +350,8 @@ type FieldRules struct {
 type Target struct {
 	Scheme  string // http | https | h2c: HTTP/2 without TLS, for gRPC | tcp | tls; "" until Validate: http or tcp, as the site is
 	Network string // tcp | unix
-	Address string // host:port, or the socket's path
+	Address string // host:port, the socket's path, or the name of an SRV record
+	SRV     bool   // hosts and ports come by DNS (RFC 2782)
 }
 
 // AdminAddress is where the admin endpoint listens, as network and address; "" for the network when it is off.

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-const targetForms = "a target is a port (3000), host:port, http://host[:port], https://host[:port], h2c://host[:port] or unix:PATH"
+const targetForms = "a target is a port (3000), host:port, http://host[:port], https://host[:port], h2c://host[:port], srv+http://_service._tcp.name or unix:PATH"
 
 // ParseTarget reads a backend's address. A bare port means localhost, IPv4 or IPv6, whichever answers.
 func ParseTarget(s string) (Target, error) {
@@ -21,7 +21,7 @@ func ParseTarget(s string) (Target, error) {
 		if path == "" || strings.ContainsRune(path, 0) {
 			return Target{}, errors.New("unix: needs the path of a socket, such as unix:/run/app.sock")
 		}
-		return Target{"", "unix", path}, nil
+		return Target{Network: "unix", Address: path}, nil
 	case strings.Contains(s, "://"):
 		return parseURL(s)
 	}
@@ -29,7 +29,7 @@ func ParseTarget(s string) (Target, error) {
 		s = ":" + s
 	}
 	address, err := hostPort(s, "")
-	return Target{"", "tcp", address}, err
+	return Target{Network: "tcp", Address: address}, err
 }
 
 func parseURL(s string) (Target, error) {
@@ -37,6 +37,8 @@ func parseURL(s string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("%q is not a URL: %s", s, targetForms)
 	}
+	scheme, srv := strings.CutPrefix(u.Scheme, "srv+")
+	u.Scheme = scheme
 	ports := map[string]string{"http": "80", "https": "443", "h2c": "80", "tcp": "", "tls": ""}
 	port, known := ports[u.Scheme]
 	switch {
@@ -47,8 +49,15 @@ func parseURL(s string) (Target, error) {
 	case (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
 		return Target{}, fmt.Errorf("%q: a target takes no path and no query; requests keep their own", s)
 	}
+	if srv {
+		name, ok := CanonicalHost(u.Host)
+		if !ok || !strings.HasPrefix(name, "_") {
+			return Target{}, fmt.Errorf("%q: %q is not the name of an SRV record, such as _http._tcp.app.internal", s, u.Host)
+		}
+		return Target{Scheme: u.Scheme, Network: "tcp", Address: name, SRV: true}, nil
+	}
 	address, err := hostPort(u.Host, port)
-	return Target{u.Scheme, "tcp", address}, err
+	return Target{Scheme: u.Scheme, Network: "tcp", Address: address}, err
 }
 
 func hostPort(s, defaultPort string) (string, error) {
@@ -83,6 +92,8 @@ func (t Target) String() string {
 	switch {
 	case t.Network == "unix":
 		return "unix:" + t.Address
+	case t.SRV:
+		return "srv+" + t.Scheme + "://" + t.Address
 	case t.Scheme == "":
 		return t.Address
 	}

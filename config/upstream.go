@@ -32,6 +32,8 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	if u.Balance == "" {
 		u.Balance = "round_robin"
 	}
+	standard(&u.Resolve, "any")
+	v.oneOf(path+".resolve", u.Resolve, "any", "each")
 	v.oneOf(path+".balance", u.Balance, "round_robin", "least_conn", "random", "hash")
 	v.hashBy(path, u)
 	if u.Sticky != "" {

@@ -53,6 +53,9 @@ func validate(c *Config) Errors {
 	if c.Storage == "" {
 		v.fail("storage", "no directory is given, and there is no home directory to put it in")
 	}
+	for i, a := range c.Resolvers {
+		v.address(fmt.Sprintf("resolvers[%d]", i), a)
+	}
 	v.certificates(c)
 	if len(c.Sites) == 0 {
 		v.fail("sites", "at least one site is needed")

@@ -264,6 +264,8 @@ func (h *handler) failUpstream(x *exchange, err error) {
 	switch {
 	case errors.Is(err, upstream.ErrUnwell):
 		status, text, x.err = 503, "The application behind this address is not well", err.Error()
+	case errors.Is(err, upstream.ErrUnresolved):
+		text, x.err = "The application behind this address cannot be found", err.Error()
 	case errors.Is(err, upstream.ErrFull):
 		status, text, x.err = 503, "The application behind this address is busy", err.Error()
 	case errors.As(err, &failure):

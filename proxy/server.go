@@ -97,6 +97,7 @@ type Server struct {
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), failed: make(chan error, 1), streams: newStreams()}
+	s.targets.Resolvers = cfg.Resolvers
 	built, err := newState(cfg, deps, &s.targets, nil)
 	if err != nil {
 		return nil, err

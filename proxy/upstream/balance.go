@@ -3,6 +3,7 @@ package upstream
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -11,7 +12,7 @@ import (
 
 // balance chooses among the targets that a request may go to.
 type balance interface {
-	choose(g *Group, r *message.Request, f filter) *member
+	choose(s *set, r *message.Request, f filter) *member
 }
 
 // filter tells which targets a request may go to.
@@ -48,6 +49,8 @@ type roundRobin struct {
 	next     atomic.Uint64
 }
 
+const longestSchedule = 10_000
+
 func newRoundRobin(members []member) *roundRobin {
 	total, divisor := 0, 0
 	for _, m := range members {
@@ -58,6 +61,13 @@ func newRoundRobin(members []member) *roundRobin {
 		total += m.weight / divisor
 	}
 	b := &roundRobin{}
+	if total > longestSchedule { // nearly the same shares will do
+		scaled := slices.Clone(members)
+		for i := range scaled {
+			scaled[i].weight = max(scaled[i].weight/divisor*longestSchedule/2/total, 1)
+		}
+		return newRoundRobin(scaled)
+	}
 	for range total { // nginx's smooth weighted round robin, run in advance
 		best := 0
 		for i, m := range members {
@@ -79,20 +89,20 @@ func gcd(a, b int) int {
 	return a
 }
 
-func (b *roundRobin) choose(g *Group, _ *message.Request, f filter) *member {
-	m := &g.members[b.schedule[b.next.Add(1)%uint64(len(b.schedule))]]
+func (b *roundRobin) choose(s *set, _ *message.Request, f filter) *member {
+	m := &s.members[b.schedule[b.next.Add(1)%uint64(len(b.schedule))]]
 	if f.fit(m) && (m.target.share() >= 1 || rand.Float64() < m.target.share()) {
 		return m
 	}
-	return weighted(g, f) // the next in turn would get all of its share
+	return weighted(s, f) // the next in turn would get all of its share
 }
 
 // weighted chooses at random, by weight.
-func weighted(g *Group, f filter) *member {
+func weighted(s *set, f filter) *member {
 	total := 0.0
 	var chosen *member
-	for i := range g.members {
-		m := &g.members[i]
+	for i := range s.members {
+		m := &s.members[i]
 		if !f.fit(m) {
 			continue
 		}
@@ -108,13 +118,13 @@ func weighted(g *Group, f filter) *member {
 // leastConn chooses the target with the fewest open requests for its weight.
 type leastConn struct{ turn atomic.Uint32 }
 
-func (b *leastConn) choose(g *Group, _ *message.Request, f filter) *member {
+func (b *leastConn) choose(s *set, _ *message.Request, f filter) *member {
 	var best *member
 	least := math.Inf(1)
-	n := len(g.members)
+	n := len(s.members)
 	first := int(b.turn.Add(1)) % n // of equal ones not always the same
 	for i := range n {
-		m := &g.members[(first+i)%n]
+		m := &s.members[(first+i)%n]
 		if load := m.load(); load < least && f.fit(m) {
 			best, least = m, load
 		}
@@ -130,13 +140,13 @@ func (m *member) load() float64 {
 // twoChoices takes the less loaded of two that chance has chosen (Mitzenmacher, 2001).
 type twoChoices struct{}
 
-func (twoChoices) choose(g *Group, _ *message.Request, f filter) *member {
-	a := weighted(g, f)
+func (twoChoices) choose(s *set, _ *message.Request, f filter) *member {
+	a := weighted(s, f)
 	if a == nil {
 		return nil
 	}
 	f.except = a
-	b := weighted(g, f)
+	b := weighted(s, f)
 	if b != nil && b.load() < a.load() {
 		return b
 	}
@@ -151,12 +161,12 @@ func newConsistent(by string) consistent {
 	return consistent{kind, name}
 }
 
-func (b consistent) choose(g *Group, r *message.Request, f filter) *member {
+func (b consistent) choose(s *set, r *message.Request, f filter) *member {
 	key := hash(b.key(r))
 	var best *member
 	highest := math.Inf(-1)
-	for i := range g.members {
-		m := &g.members[i]
+	for i := range s.members {
+		m := &s.members[i]
 		// A uniform number from 0 to 1, of the key and the target alone.
 		u := (float64(mix(key^m.target.hash)>>11) + 0.5) / (1 << 53)
 		if score := -float64(m.weight) / math.Log(u); score > highest && f.fit(m) {

@@ -40,7 +40,7 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 		}
 		m.target.report(false)
 		f.tried[a.Retries] = m
-		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.members), maxAttempts) || !g.budget.retry() {
+		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !g.budget.retry() {
 			return nil, failure
 		}
 		a.Retries++
@@ -54,8 +54,8 @@ type dialer struct {
 	timeout          time.Duration
 }
 
-func newDialer(u *config.Upstream, target config.Target, timeout time.Duration) (*dialer, error) {
-	d := &dialer{network: target.Network, address: target.Address, timeout: timeout}
+func newDialer(u *config.Upstream, target config.Target, address string, timeout time.Duration) (*dialer, error) {
+	d := &dialer{network: target.Network, address: address, timeout: timeout}
 	if target.Scheme != "tls" {
 		return d, nil
 	}

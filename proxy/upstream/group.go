@@ -7,6 +7,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -23,12 +24,23 @@ import (
 type Group struct {
 	UpstreamHost bool // requests name the target as their host; set before use
 
-	o       config.Upstream
+	o        config.Upstream
+	timeouts config.Timeouts
+	current  atomic.Pointer[set]
+	targets  *Targets
+	queue    queue
+	budget   budget
+
+	names    []string      // whose addresses are targets each, or come with their ports (SRV)
+	first    chan struct{} // closed when all names have been asked for once
+	end      context.CancelFunc
+	watching sync.WaitGroup
+}
+
+// set is a group's targets at one time. It never changes.
+type set struct {
 	members []member
 	balance balance
-	targets *Targets
-	queue   queue
-	budget  budget
 }
 
 // member is a target's part in a group.
@@ -71,6 +83,8 @@ var (
 	ErrUnwell = errors.New("no target is well")
 	// ErrFull is given where all targets have as many requests as they may, and none has ended in time.
 	ErrFull = errors.New("all targets are busy")
+	// ErrUnresolved is given where the names of targets lead to no address.
+	ErrUnresolved = errors.New("the names of the targets cannot be resolved")
 )
 
 const maxAttempts = 8
@@ -107,7 +121,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		}
 		m.target.report(false)
 		f.tried[a.Retries] = m
-		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
+		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
 			return nil, failure
 		}
 		a.Retries++
@@ -144,9 +158,18 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 	if m := g.choose(r, f); m != nil {
 		return m, nil
 	}
+	if len(g.current.Load().members) == 0 {
+		if !g.resolved(ctx) {
+			return nil, ErrUnresolved
+		}
+		if m := g.choose(r, f); m != nil {
+			return m, nil
+		}
+	}
 	f.lenient = true
-	for i := range g.members {
-		if f.candidate(&g.members[i]) {
+	members := g.current.Load().members
+	for i := range members {
+		if f.candidate(&members[i]) {
 			return g.wait(ctx, r, f)
 		}
 	}
@@ -155,18 +178,22 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 
 // choose takes a place at a target that is well and has one. Those that failed requests of late come last.
 func (g *Group) choose(r *message.Request, f filter) *member {
-	if len(g.members) == 1 { // nothing to choose
-		if m := &g.members[0]; m.target.well() && m.enter(f.limit) {
+	s := g.current.Load()
+	if len(s.members) == 1 { // nothing to choose
+		if m := &s.members[0]; m.target.well() && m.enter(f.limit) {
 			return m
 		}
 		return nil
 	}
-	if m := g.stuck(r); m != nil && f.fit(m) && m.enter(f.limit) {
+	if len(s.members) == 0 {
+		return nil
+	}
+	if m := g.stuck(s, r); m != nil && f.fit(m) && m.enter(f.limit) {
 		return m
 	}
 	for _, f.lenient = range [...]bool{false, true} {
 		for range 3 { // another may have taken the place
-			m := g.balance.choose(g, r, f)
+			m := s.balance.choose(s, r, f)
 			if m == nil {
 				break
 			}
@@ -189,7 +216,15 @@ func (m *member) enter(limit int64) bool {
 
 // Close lets go of the targets; open requests finish.
 func (g *Group) Close() {
-	for _, m := range g.members {
+	if g.end != nil {
+		g.end()
+		g.watching.Wait()
+	}
+	g.releaseAll(g.current.Load())
+}
+
+func (g *Group) releaseAll(s *set) {
+	for _, m := range s.members {
 		g.targets.release(m.target)
 	}
 }
@@ -284,7 +319,7 @@ func (q *queue) leave(turn chan struct{}) {
 }
 
 // stuck is the target that a client's cookie names, if it can take the request.
-func (g *Group) stuck(r *message.Request) *member {
+func (g *Group) stuck(s *set, r *message.Request) *member {
 	if g.o.Sticky == "" {
 		return nil
 	}
@@ -292,8 +327,8 @@ func (g *Group) stuck(r *message.Request) *member {
 	if !ok || len(value) != 16 {
 		return nil
 	}
-	for i := range g.members {
-		m := &g.members[i]
+	for i := range s.members {
+		m := &s.members[i]
 		if value == m.token {
 			return m
 		}

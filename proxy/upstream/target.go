@@ -20,6 +20,7 @@ import (
 type Target struct {
 	target config.Target
 	name   string
+	at     string  // the address that the name was resolved to; "": whatever it means
 	key    string  // by which Targets knows it
 	hash   uint64  // of the name, for consistent hashing and sticky cookies
 	back   back    // nil: not HTTP
@@ -40,7 +41,8 @@ type back interface {
 }
 
 // newTarget prepares a target; nothing is dialled before the first request, but for what health asks.
-func newTarget(u *config.Upstream, target config.Target, timeouts config.Timeouts) (*Target, error) {
+// at is the address where that is not the target's own name, but one that it was resolved to.
+func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts) (*Target, error) {
 	if u.Timeouts.Connect != 0 {
 		timeouts.Connect = u.Timeouts.Connect
 	}
@@ -48,18 +50,24 @@ func newTarget(u *config.Upstream, target config.Target, timeouts config.Timeout
 		timeouts.ResponseHeader = u.Timeouts.ResponseHeader
 	}
 	t := &Target{target: target, name: target.String(), passive: u.Passive}
+	address := target.Address
+	if at != "" {
+		t.name += " at " + at
+		t.at = at
+		address = at
+	}
 	t.hash, t.authority = hash(t.name), authority(target)
 	switch target.Scheme {
 	case "tcp", "tls":
 		var err error
-		if t.dialer, err = newDialer(u, target, timeouts.Connect); err != nil {
+		if t.dialer, err = newDialer(u, target, address, timeouts.Connect); err != nil {
 			return nil, err
 		}
 	case "h2c":
-		t.back = http2.NewTransport(http2.TransportOptions{Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader})
+		t.back = http2.NewTransport(http2.TransportOptions{Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader})
 	default:
 		options := http1.TransportOptions{
-			Network: target.Network, Address: target.Address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader,
+			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader,
 		}
 		if target.Scheme == "https" {
 			var err error

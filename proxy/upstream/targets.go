@@ -13,8 +13,11 @@ import (
 // Targets are all that are in use, so that a reload finds those that stay: their connections, their health and what they have to do.
 // The zero value is ready; it is safe for use from many goroutines.
 type Targets struct {
-	mu   sync.Mutex
-	used map[string]*use
+	Resolvers []string // host:port of DNS servers; none: the system's. Set before use
+
+	mu    sync.Mutex
+	used  map[string]*use
+	found map[string]answer // names that groups have watched
 }
 
 type use struct {
@@ -24,33 +27,68 @@ type use struct {
 
 // Group makes a group; its Close lets go of its targets.
 func (t *Targets) Group(u *config.Upstream, timeouts config.Timeouts) (*Group, error) {
-	g := &Group{o: *u, targets: t}
+	g := &Group{o: *u, timeouts: timeouts, targets: t, first: make(chan struct{})}
 	g.budget.thousandths.Store(budgetFloor)
-	for _, b := range u.To {
-		target, err := t.take(u, b.Target, timeouts)
-		if err != nil {
-			g.Close()
-			return nil, err
+	var fixed []place
+	for i := range u.To {
+		if b := &u.To[i]; b.Target.SRV || u.Resolve == "each" && named(b.Target) {
+			g.names = append(g.names, b.Target.Address)
+		} else {
+			fixed = append(fixed, place{b.Target, "", max(b.Weight, 1)})
 		}
-		g.members = append(g.members, member{target, max(b.Weight, 1), fmt.Sprintf("%016x", mix(target.hash))})
 	}
-	switch u.Balance {
-	case "least_conn":
-		g.balance = &leastConn{}
-	case "random":
-		g.balance = twoChoices{}
-	case "hash":
-		g.balance = newConsistent(u.HashBy)
-	default:
-		g.balance = newRoundRobin(g.members)
+	if len(g.names) == 0 {
+		close(g.first)
+	} else {
+		fixed = append(fixed, t.remembered(u)...)
+	}
+	if err := g.become(fixed); err != nil {
+		return nil, err
+	}
+	if len(g.names) > 0 {
+		g.watch()
 	}
 	return g, nil
 }
 
+// place is where a target is: at one of the addresses of its name, or "" for whatever its name means.
+type place struct {
+	target config.Target
+	at     string
+	weight int
+}
+
+// become gives a group other targets; those that stay keep what they have.
+func (g *Group) become(places []place) error {
+	next := &set{}
+	for _, p := range places {
+		target, err := g.targets.take(&g.o, p.target, p.at, g.timeouts)
+		if err != nil {
+			g.releaseAll(next)
+			return err
+		}
+		next.members = append(next.members, member{target, p.weight, fmt.Sprintf("%016x", mix(target.hash))})
+	}
+	switch {
+	case g.o.Balance == "least_conn":
+		next.balance = &leastConn{}
+	case g.o.Balance == "random":
+		next.balance = twoChoices{}
+	case g.o.Balance == "hash":
+		next.balance = newConsistent(g.o.HashBy)
+	case len(next.members) > 0:
+		next.balance = newRoundRobin(next.members)
+	}
+	if before := g.current.Swap(next); before != nil {
+		g.releaseAll(before)
+	}
+	return nil
+}
+
 // take finds the target that is reached in the same way, or makes it.
-func (t *Targets) take(u *config.Upstream, target config.Target, timeouts config.Timeouts) (*Target, error) {
+func (t *Targets) take(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts) (*Target, error) {
 	key, err := json.Marshal([]any{
-		target, u.Health, u.Passive, u.Timeouts, timeouts.Connect, timeouts.ResponseHeader, digest(u.CA), digest(u.ClientCert), digest(u.ClientKey),
+		target, at, u.Health, u.Passive, u.Timeouts, timeouts.Connect, timeouts.ResponseHeader, digest(u.CA), digest(u.ClientCert), digest(u.ClientKey),
 		u.ServerName, u.Insecure,
 	})
 	if err != nil {
@@ -62,7 +100,7 @@ func (t *Targets) take(u *config.Upstream, target config.Target, timeouts config
 		found.groups++
 		return found.target, nil
 	}
-	made, err := newTarget(u, target, timeouts)
+	made, err := newTarget(u, target, at, timeouts)
 	if err != nil {
 		return nil, err
 	}
