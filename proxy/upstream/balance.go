@@ -147,10 +147,15 @@ func (twoChoices) choose(s *set, _ *message.Request, f filter) *member {
 	}
 	f.except = a
 	b := weighted(s, f)
-	if b != nil && b.load() < a.load() {
+	if b != nil && b.pressure() < a.pressure() {
 		return b
 	}
 	return a
+}
+
+// pressure is a target's open requests for its weight. Those that have none are alike: weights have had their say in the choice.
+func (m *member) pressure() float64 {
+	return float64(m.target.open.Load()) / (float64(m.weight) * m.target.share())
 }
 
 // consistent keeps a key at its target for as long as it fits: rendezvous hashing (Thaler and Ravishankar, 1998), with weights.
