@@ -18,7 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const maxFile = 1 << 20
+const maxFile = 16 << 20
 
 // Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
 func Load(path string, stdin io.Reader) (*Config, error) {

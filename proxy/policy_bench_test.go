@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/proxy/upstream"
+)
+
+type noCertificates struct{}
+
+func (noCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
+
+// sitesOf is a state with as many sites as asked for, each with rules and three targets.
+func sitesOf(t testing.TB, n int) *state {
+	t.Helper()
+	file := "listen: {http: []}\ntrusted_proxies: [10.0.0.0/8]\nsites:\n"
+	for i := range n {
+		file += fmt.Sprintf(`
+  - hosts: [app%d.test]
+    hsts: {max_age: 24h}
+    headers: {request: {set: {X-Edge: padlock}}, response: {remove: [Server], set: {X-Frame-Options: DENY}}}
+    routes:
+      - {path: /api/, methods: [GET, POST], to: ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], balance: least_conn, headers: {request: {set: {X-Request-Id: "{request_id}"}}}}
+      - {path: /static/, deny: [192.0.2.0/24], to: "127.0.0.1:1"}
+      - {to: ["127.0.0.1:1", "127.0.0.1:2"]}
+`, i)
+	}
+	return stateOf(t, file)
+}
+
+func stateOf(t testing.TB, file string) *state {
+	t.Helper()
+	cfg, err := config.Parse("padlock.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newState(cfg, Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)}, &upstream.Targets{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s
+}
+
+// arrived is a request as a browser sends it.
+func arrived(name string) (*message.Request, message.Fields) {
+	fields := message.Fields{
+		{Name: "User-Agent", Value: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}, {Name: "Accept", Value: "text/html"},
+		{Name: "Accept-Language", Value: "en"}, {Name: "Accept-Encoding", Value: "gzip, br"}, {Name: "Cookie", Value: "session=0123456789abcdef"},
+		{Name: "X-Forwarded-For", Value: "6.6.6.6"},
+	}
+	client, addr := clientAddr("203.0.113.9:4711")
+	conn := &message.Conn{Remote: "203.0.113.9:4711", Client: client, Addr: addr, TLS: &tls.ConnectionState{Version: tls.VersionTLS13}}
+	return &message.Request{Method: "GET", Scheme: "https", Host: name, Target: "/api/orders/17?full=1", Proto: "HTTP/1.1", Conn: conn}, fields
+}
+
+// decide is all that padlock decides about a request and its response, but for the choice of a target, which package upstream measures.
+func decide(s *state, x *exchange, room message.Fields, fields message.Fields) bool {
+	r := x.request
+	r.Fields = append(room[:0], fields...)
+	x.identify(s.trusted)
+	found, name := s.table("").site(r.Host)
+	if found == nil {
+		return false
+	}
+	x.site, x.name, x.target = found, name, r.Target
+	route, _ := found.route(r.Method, normalPath(r.Target))
+	if route == nil || route.group == nil || !found.access.admits(x.addr) || !route.access.admits(x.addr) {
+		return false
+	}
+	x.route = route
+	if !prepare(x) {
+		return false
+	}
+	response := append(room[len(room):len(room)], message.Field{Name: "Server", Value: "app"}, message.Field{Name: "Content-Type", Value: "text/html"})
+	x.finish(&response)
+	return len(response) == 3
+}
+
+func rig(s *state, name string) (run func() bool) {
+	r, fields := arrived(name)
+	x := exchanges.Get().(*exchange)
+	room := make(message.Fields, 32, 64)
+	return func() bool {
+		x.reset()
+		x.request, x.id = r, 7
+		return decide(s, x, room, fields)
+	}
+}
+
+// What padlock decides costs no allocation.
+func TestPolicyAllocatesNothing(t *testing.T) {
+	run := rig(sitesOf(t, 20), "app7.test")
+	if !run() {
+		t.Fatal("the request was not taken")
+	}
+	if n := testing.AllocsPerRun(1000, func() { run() }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// The first is without any policy: what the others take longer is what policy costs.
+func BenchmarkPolicy(b *testing.B) {
+	bare := rig(stateOf(b, "sites: [{hosts: [app7.test], routes: [{to: \"127.0.0.1:1\"}]}]"), "app7.test")
+	b.Run("none", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			bare()
+		}
+	})
+	for _, sites := range []int{20, 10_000} {
+		run := rig(sitesOf(b, sites), "app7.test")
+		b.Run(fmt.Sprint(sites, " sites"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				run()
+			}
+		})
+	}
+}
+
+// Of two tables, one with 500 times the sites of the other, neither takes longer to find one in.
+func BenchmarkFindingASite(b *testing.B) {
+	for _, sites := range []int{20, 10_000} {
+		s := sitesOf(b, sites)
+		host := fmt.Sprintf("app%d.test:443", sites-1)
+		b.Run(fmt.Sprint(sites, " sites"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if found, _ := s.table("").site(host); found == nil {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
+}
