@@ -15,10 +15,10 @@ import (
 // it may be read from any goroutine.
 type Config struct {
 	Listen       Listen       `yaml:"listen"`
-	Admin        string       `yaml:"admin"`        // "off", a loopback host:port, unix:PATH, or "" for a socket in the storage directory
-	Storage      string       `yaml:"storage"`      // directory, redis:// or postgres:// URL for certificates and what nodes share
-	StorageKey   string       `yaml:"storage_key"`  // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts private keys in the storage
-	Organization string       `yaml:"organization"` // subject organization of the local CA and its leaves
+	Admin        string       `yaml:"admin"`                    // "off", a loopback host:port, unix:PATH, or "" for a socket in the storage directory
+	Storage      string       `yaml:"storage" secret:"yes"`     // directory, redis:// or postgres:// URL for certificates and what nodes share
+	StorageKey   string       `yaml:"storage_key" secret:"yes"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts private keys in the storage
+	Organization string       `yaml:"organization"`             // subject organization of the local CA and its leaves
 	Certificates Certificates `yaml:"certificates"`
 	TLS          TLS          `yaml:"tls"`
 	Handshakes   Handshakes   `yaml:"handshakes"`
@@ -65,7 +65,7 @@ type CertificateFile struct {
 	Cert          string `yaml:"cert"`
 	Key           string `yaml:"key"` // "": the key stands in Cert
 	PKCS12        string `yaml:"pkcs12"`
-	Password      string `yaml:"password"` // of PKCS12, or file:PATH
+	Password      string `yaml:"password" secret:"yes"` // of PKCS12, or file:PATH
 	Directory     string `yaml:"directory"`
 	Intermediates string `yaml:"intermediates"` // PEM file that completes the chain
 }
@@ -83,7 +83,7 @@ type Issuer struct {
 // EAB binds the account to one that the CA knows already (RFC 8555 section 7.3.4).
 type EAB struct {
 	KID     string `yaml:"kid"`
-	HMACKey string `yaml:"hmac_key"` // base64url
+	HMACKey string `yaml:"hmac_key" secret:"yes"` // base64url
 }
 
 // DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego documents them.

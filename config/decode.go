@@ -70,6 +70,13 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		key, value := n.Content[i], n.Content[i+1]
 		at := strings.TrimPrefix(path+"."+key.Value, ".")
 		field, ok := fields[key.Value]
+		if base, secret := strings.CutSuffix(key.Value, "_file"); !ok && secret {
+			if ok = secretField(v, base); ok {
+				d.secretFile(value, fields[base], at, seen[base])
+				seen[base] = true
+				continue
+			}
+		}
 		switch {
 		case !ok:
 			d.fail(key, at, "unknown key%s", suggestion(key.Value, known))
@@ -81,6 +88,42 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			seen[key.Value] = true
 			d.decode(value, field, at)
 		}
+	}
+}
+
+// secretField reports whether a key's value may stand in a file of its own, named by the key with _file.
+func secretField(v reflect.Value, key string) bool {
+	for i := range v.NumField() {
+		if tag := v.Type().Field(i).Tag; tag.Get("yaml") == key && tag.Get("secret") != "" {
+			return true
+		}
+	}
+	return false
+}
+
+const maxSecret = 64 << 10
+
+// secretFile takes a value from a file, without the line's end that editors put there.
+func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, given bool) {
+	var name string
+	before := len(d.errs)
+	d.decode(n, reflect.ValueOf(&name).Elem(), path)
+	if len(d.errs) > before {
+		return
+	}
+	if given {
+		d.fail(n, path, "%s is given too: one of them", strings.TrimSuffix(path, "_file"))
+		return
+	}
+	content, err := os.ReadFile(name)
+	text := strings.TrimRight(string(content), "\r\n")
+	switch {
+	case err != nil:
+		d.fail(n, path, "%v", err)
+	case text == "" || len(content) > maxSecret:
+		d.fail(n, path, "%q is empty, or larger than %d bytes", name, maxSecret)
+	default:
+		field.SetString(text)
 	}
 }
 

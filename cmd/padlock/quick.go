@@ -29,7 +29,8 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "capture", Usage: "`FILE` (pcapng) for the handshakes and the secrets that open them in Wireshark; needs --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
 		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
 		adminFlag("`ADDR` of the admin endpoint: a loopback address, unix:PATH or off (default: a socket in the storage directory)"),
-		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
+		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
+		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json, combined or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
 	}, acmeFlags()...)
 }
 
@@ -58,7 +59,19 @@ func (p *program) quick(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")})
+	return p.serveOrPrint(c, cfg)
+}
+
+// serveOrPrint runs what the flags ask for, or prints the file that asks for the same.
+func (p *program) serveOrPrint(c *cli.Context, cfg *config.Config) error {
+	if !c.Bool("print-config") {
+		return p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")})
+	}
+	file, err := cfg.YAML()
+	if err == nil {
+		_, err = p.stdout.Write(file)
+	}
+	return err
 }
 
 func (p *program) proxyCommand() *cli.Command {
@@ -78,7 +91,7 @@ func (p *program) proxyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")})
+			return p.serveOrPrint(c, cfg)
 		},
 	}
 }

@@ -1,0 +1,159 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// YAML is the file that gives this configuration. What is as it would be without being said is left out, and so are secrets: their keys
+// have the value REDACTED.
+func (c *Config) YAML() ([]byte, error) {
+	return yaml.Marshal(c.node())
+}
+
+func (c *Config) node() *yaml.Node {
+	standard := Default()
+	(&validator{}).certificates(standard)
+	return structure(reflect.ValueOf(c).Elem(), reflect.ValueOf(standard).Elem())
+}
+
+// unsaid is what validation makes of a structure in which nothing is said.
+func unsaid(t reflect.Type) reflect.Value {
+	v := reflect.New(t)
+	check := &validator{} // what is missing is not the question here
+	switch x := v.Interface().(type) {
+	case *Route:
+		check.upstream("", &x.Upstream, []string{"http"})
+	case *TCP:
+		check.tcp("", &Site{TCP: x})
+	case *Health:
+		check.health("", x, true)
+	case *Redirect:
+		check.redirect("", x)
+	case *Respond:
+		check.respond("", x)
+	case *OnDemand:
+		check.onDemand("", x)
+	}
+	return v.Elem()
+}
+
+const redaction = "REDACTED"
+
+// structure has the keys whose values are others than those of the standard.
+func structure(v, standard reflect.Value) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for i := range v.NumField() {
+		field, tag := v.Field(i), v.Type().Field(i).Tag
+		key := tag.Get("yaml")
+		if key == ",inline" {
+			n.Content = append(n.Content, structure(field, standard.Field(i)).Content...)
+			continue
+		}
+		if reflect.DeepEqual(field.Interface(), standard.Field(i).Interface()) {
+			continue
+		}
+		value := encode(field, standard.Field(i))
+		if tag.Get("secret") != "" {
+			value = text(withoutSecret(field.String()))
+		}
+		n.Content = append(n.Content, text(key), value)
+	}
+	return n
+}
+
+// withoutSecret leaves of a URL all but its password, and of anything else but a path nothing.
+func withoutSecret(value string) string {
+	if u, err := url.Parse(value); err == nil && u.Host != "" {
+		return u.Redacted()
+	}
+	if strings.HasPrefix(value, "/") || strings.HasPrefix(value, "file:") {
+		return value
+	}
+	return redaction
+}
+
+func text(s string) *yaml.Node {
+	n := new(yaml.Node)
+	n.SetString(s)
+	return n
+}
+
+func encode(v, standard reflect.Value) *yaml.Node {
+	switch value := v.Interface().(type) {
+	case Backend:
+		if value.Weight <= 1 {
+			return text(value.Target.String())
+		}
+	case Target:
+		return text(value.String())
+	case Network:
+		return text(value.String())
+	case time.Duration:
+		return text(value.String())
+	case Issuer:
+		if value == (Issuer{Name: value.Name}) {
+			return text(value.Name)
+		}
+	case HSTS:
+		if value.Off {
+			return text("off")
+		}
+	case Passive:
+		if value.Off {
+			return text("off")
+		}
+	case FieldValues:
+		return value.node()
+	case encoding.TextMarshaler:
+		b, _ := value.MarshalText() // sizes
+		return text(string(b))
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return encode(v.Elem(), unsaid(v.Type().Elem()))
+	case reflect.Struct:
+		return structure(v, standard)
+	case reflect.Slice:
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		for i := range v.Len() {
+			n.Content = append(n.Content, encode(v.Index(i), unsaid(v.Type().Elem())))
+		}
+		return n
+	case reflect.Map:
+		n := new(yaml.Node)
+		_ = n.Encode(v.Interface()) // texts by texts
+		return n
+	case reflect.Bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v.Bool())}
+	case reflect.Int:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(v.Int(), 10)}
+	case reflect.Float64:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!float", Value: strconv.FormatFloat(v.Float(), 'g', -1, 64)}
+	}
+	return text(fmt.Sprint(v.Interface()))
+}
+
+// node has a list where a name has several values.
+func (f FieldValues) node() *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for i, field := range f {
+		if i > 0 && f[i-1].Name == field.Name {
+			last := &n.Content[len(n.Content)-1]
+			if (*last).Kind != yaml.SequenceNode {
+				*last = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{*last}}
+			}
+			(*last).Content = append((*last).Content, text(field.Value))
+			continue
+		}
+		n.Content = append(n.Content, text(field.Name), text(field.Value))
+	}
+	return n
+}
