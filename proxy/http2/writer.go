@@ -25,7 +25,7 @@ type writer struct {
 	bodiless bool  // nothing may follow the head
 	headed   bool
 	aborted  bool
-	trailed  bool // block holds trailers, or they were sent
+	trailed  bool // nothing follows what is in block and room: it ends the stream
 	err      error
 
 	// Guarded by the connection's lock:
@@ -165,7 +165,11 @@ func (w *writer) Flush() error { return w.send(w.trailed) }
 
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
-	if len(fields) > 0 && !w.bodiless && w.send(false) == nil {
+	switch {
+	case w.left > 0: // it is not complete, and is cut
+	case len(fields) == 0 || w.bodiless:
+		w.trailed = true
+	case w.send(false) == nil:
 		w.block, w.trailed = appendFields(w.block, fields), true
 	}
 }

@@ -88,7 +88,7 @@ type Writer interface {
 	Flush() error
 	// Room is where the next content may be read to; the Write that follows, of its beginning, then copies nothing.
 	Room() []byte
-	// Trailers are sent after the last byte of content. They are not kept.
+	// Trailers are sent after the last byte of content, which they say is complete. There may be none. They are not kept.
 	Trailers(Fields)
 	// Abort ends the response so that the client sees it cut short, never a complete-looking one.
 	Abort()
