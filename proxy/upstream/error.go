@@ -20,7 +20,7 @@ type Error struct {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
-func (e *Error) Error() string { return fmt.Sprintf("target %s: %v", e.Target, e.Err) }
+func (e *Error) Error() string { return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err) }
 
 // Timeout reports whether the target took the request and did not answer in time (504 rather than 502, RFC 9110 section 15.6).
 func (e *Error) Timeout() bool {
