@@ -77,7 +77,7 @@ func decide(s *state, x *exchange, room message.Fields, fields message.Fields) b
 	if !prepare(x) {
 		return false
 	}
-	response := append(room[len(room):len(room)], message.Field{Name: "Server", Value: "app"}, message.Field{Name: "Content-Type", Value: "text/html"})
+	response := append(room[len(room):], message.Field{Name: "Server", Value: "app"}, message.Field{Name: "Content-Type", Value: "text/html"})
 	x.finish(&response)
 	return len(response) == 3
 }

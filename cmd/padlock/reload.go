@@ -55,9 +55,16 @@ type reloader struct {
 	load  func(name string) (*config.Config, error)
 	watch bool
 
+	signals chan os.Signal
 	mu      sync.Mutex // one reload at a time
 	current *config.Config
 	running sync.WaitGroup
+}
+
+// catch takes signals from the beginning, also before there is something to reload.
+func (r *reloader) catch() {
+	r.signals = make(chan os.Signal, 1)
+	signal.Notify(r.signals, syscall.SIGHUP)
 }
 
 // start returns what reads the file again and answers when it is served, or why it is not. It goes on until ctx ends.
@@ -77,11 +84,9 @@ func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, ser
 		log.Info("configuration reloaded", "file", r.name, "sites", len(next.Sites))
 		return nil
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
 	r.running.Go(func() {
-		defer signal.Stop(signals)
-		r.run(ctx, signals, func() { _ = reload() }) // it has been logged
+		defer signal.Stop(r.signals)
+		r.run(ctx, r.signals, func() { _ = reload() }) // it has been logged
 	})
 	return reload
 }

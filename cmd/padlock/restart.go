@@ -23,6 +23,7 @@ import (
 // one goes on. No connection is refused in between, as the kernel queues them at listeners that are never closed.
 type restarter struct {
 	log      *slog.Logger
+	signals  chan os.Signal
 	admin    []proxy.Listener // none: off
 	open     func() []proxy.Listener
 	handOver func(context.Context) // makes its end one without hurry
@@ -35,16 +36,21 @@ const (
 	restartTimeout = time.Minute // for the new padlock to serve
 )
 
-// watch restarts at each signal until ctx ends.
-func (r *restarter) watch(ctx context.Context) {
+// restartSignals are caught from the beginning: nobody has to wait until padlock is ready to be signalled.
+func restartSignals() chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+	return signals
+}
+
+// watch restarts at each signal until ctx ends.
+func (r *restarter) watch(ctx context.Context) {
+	defer signal.Stop(r.signals)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-signals:
+		case <-r.signals:
 		}
 		if err := r.restart(ctx); err != nil {
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)

@@ -39,6 +39,10 @@ type service struct {
 func (p *program) serve(ctx context.Context, s service) error {
 	cfg := s.cfg
 	log := slog.New(slog.NewTextHandler(p.stderr, nil))
+	restarts := restartSignals()
+	if s.file != nil {
+		s.file.catch()
+	}
 	keeper, err := newKeeper(cfg, log)
 	if err != nil {
 		return err
@@ -95,7 +99,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 	outer := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	again := &restarter{log: log, open: server.Listeners, handOver: server.HandOver, leave: leave}
+	again := &restarter{log: log, signals: restarts, open: server.Listeners, handOver: server.HandOver, leave: leave}
 	if admin != nil {
 		again.admin = []proxy.Listener{{Listener: admin, Address: adminName}}
 	}

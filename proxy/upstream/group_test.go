@@ -43,7 +43,6 @@ func serve(t *testing.T, name string) *service {
 	return s
 }
 
-
 func request(client string, fields ...message.Field) *message.Request {
 	return &message.Request{Method: "GET", Scheme: "http", Host: "h", Target: "/", Proto: "HTTP/1.1", Fields: fields, Conn: &message.Conn{Client: client}, Client: client}
 }

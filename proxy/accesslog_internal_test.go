@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"padlock/config"
+	"padlock/proxy/message"
+)
+
+// stuck is a log's place that takes nothing until it is let go.
+type stuck struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+// A place that cannot keep up costs lines, which are counted and told, and no request its time.
+func TestLinesThatAreLostAreCounted(t *testing.T) {
+	for _, format := range []string{"json", "combined"} {
+		place := &stuck{}
+		place.mu.Lock()
+		log := newAccessLog(&config.AccessLog{Format: format}, place)
+		r, _ := arrived("app.test")
+		r.Client = r.Conn.Client
+		r.Fields = message.Fields{}
+		began := time.Now()
+		const extra = 100
+		for range accessLogQueue + extra {
+			log.record(&exchange{request: r, start: began, target: r.Target})
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: %v", format, took)
+		}
+		place.mu.Unlock()
+		log.close()
+		text := place.text.String()
+		// One line may have been in the writer's hands.
+		if !strings.Contains(text, `"count":99`) && !strings.Contains(text, `"count":100`) && !strings.Contains(text, "# 99 lines lost") && !strings.Contains(text, "# 100 lines lost") {
+			t.Errorf("%s: %s", format, text[max(0, len(text)-300):])
+		}
+	}
+}
