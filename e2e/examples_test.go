@@ -3,13 +3,19 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"padlock/internal/servicetest"
 )
 
 // freePort asks the kernel for a port, for programs that cannot be told to choose one and say which.
@@ -113,4 +119,58 @@ func TestExampleClientCertificates(t *testing.T) {
 		t.Errorf("without a certificate:\n%s", out)
 	}
 	p.stderr.wait(t, "Alice", "the client showed no certificate, and this site requires one")
+}
+
+func TestExampleLoadBalancing(t *testing.T) {
+	var servers []*httptest.Server
+	for i, name := range []string{"ONE", "TWO", "THREE"} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "backend %d %s", i, r.URL.Path) }))
+		defer s.Close()
+		servers = append(servers, s)
+		_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+		t.Setenv(name, port)
+	}
+	p := startFile(t, example(t, "load-balancing"))
+	u, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := p.root(t)
+	curl := func(path string, more ...string) string {
+		args := append([]string{"-sS", "--cacert", root, "--resolve", "shop.localhost:" + u.Port() + ":127.0.0.1", p.url + path}, more...)
+		out, err := exec.Command(need(t, "curl"), args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("curl %s: %v %s", path, err, out)
+		}
+		return string(out)
+	}
+	if got := curl("/"); got != "the shop is open\n" {
+		t.Error(got)
+	}
+	if got := curl("/old", "-L"); !strings.HasPrefix(got, "backend") {
+		t.Error(got)
+	}
+	servers[1].Close()
+	for range 12 {
+		if got := curl("/api/orders"); !strings.HasSuffix(got, " /orders") || strings.Contains(got, "backend 1") {
+			t.Error(got)
+		}
+	}
+}
+
+func TestExamplePostgreSQL(t *testing.T) {
+	u, err := url.Parse(servicetest.StartPostgres(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("POSTGRES_PORT", u.Port())
+	p := startFile(t, example(t, "postgresql"))
+	at, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(need(t, "psql"), "host=localhost port="+at.Port()+" sslmode=verify-full sslrootcert="+p.root(t)+" user=padlock dbname=postgres", "-Atc", "select 6 * 7").CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "42" {
+		t.Errorf("%v %s", err, out)
+	}
 }
