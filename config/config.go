@@ -251,9 +251,16 @@ type Route struct {
 	Fields        HeaderRules `yaml:"headers"`
 	Access        Access      `yaml:",inline"`
 	BodyLimit     Size        `yaml:"body_limit"` // of a request's content; 0: none
+	Buffer        Buffer      `yaml:"buffer"`
 
 	Forwarded bool `yaml:"forwarded"`        // also send Forwarded (RFC 7239)
 	Handshake bool `yaml:"handshake_header"` // also send Padlock-Handshake: id, version, fingerprint and client certificate
+}
+
+// Buffer holds content back, so that slow clients do not keep targets waiting. What is larger is streamed on from there.
+type Buffer struct {
+	Request  Size `yaml:"request"`  // 0: a target gets the content as it comes
+	Response Size `yaml:"response"` // 0: a client does
 }
 
 // Upstream is a set of targets, and how one is chosen and reached.

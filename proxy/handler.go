@@ -197,7 +197,14 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 	if route.host != "" {
 		r.Host = route.host
 	}
-	response, err := route.group.RoundTrip(ctx, r, x, &x.attempt)
+	var response *message.Response
+	var err error
+	if route.buffer.Request > 0 {
+		err = x.bufferRequest(int64(route.buffer.Request))
+	}
+	if err == nil {
+		response, err = route.group.RoundTrip(ctx, r, x, &x.attempt)
+	}
 	var unread *message.BodyError
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -210,6 +217,9 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 	case response.Tunnel != nil:
 		h.tunnel(x, response)
 	default:
+		if route.buffer.Response > 0 {
+			defer bufferResponse(response, int64(route.buffer.Response))()
+		}
 		passOn(x, response)
 	}
 }

@@ -146,6 +146,15 @@ sites: [{hosts: [localhost], routes: [{to: %q}]}]
 			t.Errorf("%s: the client is %q, not %q", c.what, got, c.want)
 		}
 	}
+	plain, err := net.Dial("tcp", near.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	_, _ = io.WriteString(plain, format(proxyproto.HeaderProxyFromAddrs(2, source, destination))+"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+	if answer, _ := io.ReadAll(plain); !strings.Contains(string(answer), "Location: https://localhost") {
+		t.Errorf("on the plain port: %s", answer)
+	}
 	if log := near.access.String(); !strings.Contains(log, `"remote":"203.0.113.9:4711"`) {
 		t.Errorf("the access log: %s", log)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -112,6 +113,50 @@ func (c *clientConn) readProxyHeader() error {
 		c.remote, c.local = source, destination
 	}
 	return nil
+}
+
+// withoutHeader takes PROXY headers off the connections of a plain listener.
+func (s *Server) withoutHeader(l Listener) net.Listener {
+	if len(s.cfg.Listen.ProxyProtocol.From) == 0 {
+		return l.Listener
+	}
+	return headerListener{l.Listener, s}
+}
+
+type headerListener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept implements net.Listener. The header is read with the first byte, so that nobody is waited for here.
+func (l headerListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	raw := &clientConn{Conn: c}
+	if !l.server.proxied(raw) {
+		return c, nil
+	}
+	return &headedConn{Conn: c, raw: raw}, nil
+}
+
+// headedConn begins with a PROXY header.
+type headedConn struct {
+	net.Conn
+	raw  *clientConn
+	read bool
+}
+
+// Read implements net.Conn. It is called by one goroutine at a time.
+func (c *headedConn) Read(p []byte) (int, error) {
+	if !c.read {
+		c.read = true
+		if err := c.raw.readProxyHeader(); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
 }
 
 // refuseProxied closes a connection from a proxy that did not say whom it speaks for. Those that are closed without a byte are a load

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"padlock/config"
 )
@@ -237,6 +238,50 @@ func TestACookieKeepsAClientAtItsTarget(t *testing.T) {
 		response, body := fetch(t, client, "GET", "https://localhost/", "Cookie", "x=y; "+strings.SplitN(cookie, ";", 2)[0])
 		if body[:1] != first[:1] || response.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%s instead of %s, %v", body, first, response.Header)
+		}
+	}
+}
+
+// With a buffer, a target is asked when the content is there, and is free when it has answered; larger content passes all the same.
+func TestContentIsBuffered(t *testing.T) {
+	began := make(chan time.Time, 16)
+	freed := make(chan time.Time, 16)
+	app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		began <- time.Now()
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("Trailer", "X-Sum")
+		n, _ := io.Copy(w, r.Body)
+		w.Header().Set("X-Sum", fmt.Sprint(n))
+		freed <- time.Now()
+	})
+	e := startFile(t, `
+sites: [{hosts: [localhost], routes: [{to: %q, buffer: {request: 100KiB, response: 100KiB}}]}]
+`, app)
+	for name, client := range e.clients(t) {
+		for _, size := range []int{0, 5, 50 << 10, 100 << 10, 300 << 10} {
+			reader, writer := io.Pipe()
+			sent := strings.Repeat("x", size)
+			var last time.Time
+			go func() {
+				_, _ = io.WriteString(writer, sent[:size/2])
+				time.Sleep(200 * time.Millisecond)
+				last = time.Now()
+				_, _ = io.WriteString(writer, sent[size/2:])
+				writer.Close()
+			}()
+			response, err := client.Post("https://localhost/", "text/plain", reader)
+			if err != nil {
+				t.Fatalf("%s, %d bytes: %v", name, size, err)
+			}
+			got, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if err != nil || string(got) != sent || response.Trailer.Get("X-Sum") != fmt.Sprint(size) {
+				t.Errorf("%s: %d bytes of %d came back, trailers %v, %v", name, len(got), size, response.Trailer, err)
+			}
+			if asked := <-began; size < 100<<10 && asked.Before(last) {
+				t.Errorf("%s, %d bytes: the target was asked before the content was there", name, size)
+			}
+			<-freed
 		}
 	}
 }

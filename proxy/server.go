@@ -188,7 +188,7 @@ func (s *Server) Add(listeners ...Listener) {
 		s.open = append(s.open, l)
 		s.addQUIC(l)
 		if l.Plain {
-			s.redirecting.Go(func() { s.listen(func() error { return s.redirect.Serve(l) }) })
+			s.redirecting.Go(func() { s.listen(func() error { return s.redirect.Serve(s.withoutHeader(l)) }) })
 		} else {
 			s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })
 		}

@@ -37,6 +37,7 @@ type route struct {
 	access    access
 	fields    fieldRules
 	bodyLimit int64
+	buffer    config.Buffer
 	forwarded bool
 	handshake bool // tell the target of the handshake
 }
@@ -79,7 +80,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 func (b *builder) route(c *config.Route) (*route, error) {
 	r := &route{
 		prefix: c.Path, exact: c.Exact, methods: c.Methods, respond: c.Respond, strip: c.StripPrefix || c.ReplacePrefix != "", replace: c.ReplacePrefix,
-		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), forwarded: c.Forwarded, handshake: c.Handshake,
+		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), buffer: c.Buffer, forwarded: c.Forwarded, handshake: c.Handshake,
 	}
 	if c.Redirect != nil {
 		r.redirect = newRedirect(c.Redirect)

@@ -203,6 +203,7 @@ type exchange struct {
 	body    body
 	writer  writer
 	request message.Request
+	content bool // the request has a body, whatever the handler makes of it
 	watcher watcher
 	room    [readBuffer]byte
 }
@@ -345,11 +346,11 @@ func (c *connection) settle() bool {
 	if c.writer.tunnelled {
 		return false
 	}
-	if c.writer.close && (c.request.Body == nil || c.body.whole()) {
+	if c.writer.close && (!c.content || c.body.whole()) {
 		c.conn.Cork() // the end of the connection goes out with the end of the response
 	}
 	whole := c.writer.end()
-	readAll := c.request.Body == nil || c.body.finish()
+	readAll := !c.content || c.body.finish()
 	switch {
 	case !whole:
 		c.cut()
@@ -395,7 +396,7 @@ func (c *connection) prepare() {
 		Method: h.method, Scheme: "https", Host: h.host, Target: h.target, Proto: proto, Fields: h.fields,
 		ContentLength: h.length, Declared: h.declared, Upgrade: h.upgrade, Conn: c.conn.Facts(),
 	}
-	if h.length == 0 {
+	if c.content = h.length != 0; !c.content {
 		return
 	}
 	c.limit.Until(time.Time{})

@@ -77,7 +77,7 @@ func (c *connection) look(x *exchange) {
 		w.mu.Unlock()
 		return
 	}
-	if wait := patience - time.Since(w.began); wait > 0 || x.request.Body != nil && !x.body.whole() {
+	if wait := patience - time.Since(w.began); wait > 0 || x.content && !x.body.whole() {
 		w.timer.Reset(max(wait, patience/4))
 		w.mu.Unlock()
 		return

@@ -87,7 +87,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 		w.buf = appendField(w.buf, "Date", message.Date())
 	}
 	w.frame(status, length, announced)
-	w.close = w.close || !h.keepAlive || w.c.server.closing.Load() != serving || w.c.request.Body != nil && !w.c.body.finishable(h.length)
+	w.close = w.close || !h.keepAlive || w.c.server.closing.Load() != serving || w.c.content && !w.c.body.finishable(h.length)
 	switch {
 	case w.close && h.minor == 1:
 		w.buf = append(w.buf, "Connection: close\r\n"...)
