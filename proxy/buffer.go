@@ -52,7 +52,9 @@ func (x *exchange) bufferRequest(limit int64) error {
 		return &message.BodyError{Err: err}
 	case int64(len(data)) < limit:
 		body.err = io.EOF
-		r.ContentLength = int64(len(data))
+		if len(r.Declared) == 0 { // trailers need chunks
+			r.ContentLength = int64(len(data))
+		}
 	}
 	r.Body = body
 	return nil

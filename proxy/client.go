@@ -38,13 +38,19 @@ func (x *exchange) identify(trusted []config.Network) {
 	if port := last(f, "X-Forwarded-Port"); len(port) <= 5 && strings.Trim(port, "0123456789") == "" {
 		x.told.port = port
 	}
-	list, parse := x.told.chain, forwardedFor
+	list, cut, parse := x.told.chain, cutLast, forwardedFor
 	if list == "" {
-		list, parse = x.told.forwarded, forwardedNode
+		list, cut, parse = x.told.forwarded, cutLastElement, forwardedNode
 	}
-	for list != "" {
+	if len(list) > maxList {
+		return
+	}
+	for range maxProxies {
+		if list == "" {
+			return
+		}
 		var item string
-		list, item = cutLast(list)
+		list, item = cut(list)
 		addr, ok := parse(item)
 		if !ok {
 			return // what stands before it is not to be relied on
@@ -55,6 +61,12 @@ func (x *exchange) identify(trusted []config.Network) {
 		}
 	}
 }
+
+// maxProxies in a row are believed; a client could make the list longer than anybody should read.
+const (
+	maxProxies = 32
+	maxList    = 8 << 10
+)
 
 // joined is a list field's value over all its lines (RFC 9110 section 5.3).
 func (x *exchange) joined(name string) string {
@@ -82,21 +94,21 @@ func last(f message.Fields, name string) string {
 	return ""
 }
 
-// cutLast takes the last item off a list; a comma in quotes divides nothing.
+// cutLast takes the last item off a list.
 func cutLast(list string) (before, item string) {
-	quoted, comma := false, -1
-	for i := range len(list) {
-		switch {
-		case list[i] == '"' && (i == 0 || list[i-1] != '\\'):
-			quoted = !quoted
-		case list[i] == ',' && !quoted:
-			comma = i
+	comma := strings.LastIndexByte(list, ',')
+	return strings.TrimRight(list[:max(comma, 0)], " \t,"), strings.Trim(list[comma+1:], " \t")
+}
+
+// cutLastElement is cutLast for Forwarded, in whose quotes a comma divides nothing.
+func cutLastElement(list string) (before, element string) {
+	for rest, end := list, len(list); ; {
+		comma := strings.LastIndexByte(rest, ',')
+		if comma < 0 || strings.Count(list[comma:end], `"`)%2 == 0 { // all quotes behind it are closed
+			return strings.TrimRight(list[:max(comma, 0)], " \t,"), strings.Trim(list[comma+1:], " \t")
 		}
+		rest = rest[:comma]
 	}
-	if comma < 0 {
-		return "", strings.Trim(list, " \t")
-	}
-	return strings.TrimRight(list[:comma], " \t,"), strings.Trim(list[comma+1:], " \t")
 }
 
 // forwardedFor reads an item of X-Forwarded-For, to which some proxies add a port.
