@@ -169,7 +169,7 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string, parent *authority) *authority {
 	t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
 	der, key := sign(t, template, parent, nil)
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -201,6 +201,23 @@ func sign(t *testing.T, template *x509.Certificate, by *authority, key any) ([]b
 		t.Fatal(err)
 	}
 	return der, key
+}
+
+// revocations is a list that revokes a certificate.
+func revocations(t *testing.T, by *authority, der []byte) []byte {
+	t.Helper()
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: certificate.SerialNumber, RevocationTime: time.Now()}},
+	}, by.cert, by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 func publicKey(key any) any {
@@ -338,6 +355,10 @@ sites:
 		"legacy.pem": pemOf("CERTIFICATE", legacyDER), "legacy-key.pem": keyPEM(t, rsaKey),
 	})
 	mutual := newEdge(t, "sites: [{hosts: [localhost], tls: {client_auth: {mode: require, ca: clients.pem}}}]\n", map[string][]byte{"clients.pem": pemOf("CERTIFICATE", ca.cert.Raw)})
+	revokedDER, revokedKey := sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "carol", Organization: []string{"Blue"}}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, ca, nil)
+	strict := newEdge(t, "sites: [{hosts: [localhost], tls: {client_auth: {mode: require, ca: clients.pem, crl: revoked.crl, allow: {organizations: [Blue]}}}}]\n", map[string][]byte{
+		"clients.pem": pemOf("CERTIFICATE", ca.cert.Raw), "revoked.crl": revocations(t, ca, revokedDER),
+	})
 	modern := newEdge(t, "tls: {min_version: \"1.3\"}\nsites: [{hosts: [localhost]}]\n", nil)
 	hurried := newEdge(t, "timeouts: {handshake: 1s}\nsites: [{hosts: [localhost]}]\n", nil)
 
@@ -352,6 +373,7 @@ sites:
 	testRoot := file("root.pem", pemOf("CERTIFICATE", ca.cert.Raw))
 	alice, aliceKey := file("alice.pem", pemOf("CERTIFICATE", clientDER)), file("alice-key.pem", keyPEM(t, clientKey))
 	bob, bobKey := file("bob.pem", pemOf("CERTIFICATE", staleDER)), file("bob-key.pem", keyPEM(t, staleKey))
+	carol, carolKey := file("carol.pem", pemOf("CERTIFICATE", revokedDER)), file("carol-key.pem", keyPEM(t, revokedKey))
 	mallory, malloryKey := file("mallory.pem", pemOf("CERTIFICATE", strangerDER)), file("mallory-key.pem", keyPEM(t, strangerKey))
 	run := func(environment []string, name string, args ...string) func(*testing.T) {
 		return func(t *testing.T) {
@@ -483,6 +505,9 @@ with socket.create_connection(("127.0.0.1", `+e.port+`)) as raw:
 		{mutual, "curl", "client certificate from an unknown CA", curl(mutual, "localhost", "--cacert", mutual.root(t), "--cert", mallory, "--key", malloryKey), []string{"server hung up", "unknown_ca", "mallory, issued by Other Root"}},
 		{mutual, "curl", "client certificate has expired", curl(mutual, "localhost", "--cacert", mutual.root(t), "--cert", bob, "--key", bobKey), []string{"server hung up", "certificate_expired", "bob"}},
 		{mutual, "curl", "good client certificate", curl(mutual, "localhost", "--cacert", mutual.root(t), "--cert", alice, "--key", aliceKey), []string{"complete"}},
+		{strict, "curl", "client certificate has been revoked", curl(strict, "localhost", "--cacert", strict.root(t), "--cert", carol, "--key", carolKey), []string{"server hung up", "bad_certificate", "has been revoked", "carol"}},
+		{strict, "curl", "client certificate has been revoked, TLS 1.2", curl(strict, "localhost", "--cacert", strict.root(t), "--cert", carol, "--key", carolKey, "--tls-max", "1.2"), []string{"server hung up", "bad_certificate", "has been revoked", "carol"}},
+		{strict, "curl", "good client certificate, but not one of those that are allowed", curl(strict, "localhost", "--cacert", strict.root(t), "--cert", alice, "--key", aliceKey), []string{"server hung up", "bad_certificate", "not among those that this site allows", "alice"}},
 		{modern, "curl", "TLS 1.2 at most, where 1.3 is required", curl(modern, "localhost", "--tls-max", "1.2"), []string{"server hung up", "protocol_version", "it offers TLS 1.2", "we require 1.3 or newer"}},
 
 		{local, "OpenSSL", "trusts the CA", request(local, "localhost", "-CAfile", root), []string{"complete: TLS 1.3"}},

@@ -17,6 +17,8 @@ func configFlag() cli.Flag {
 func (p *program) runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "everything that a configuration file asks for", OnUsageError: onUsageError,
+		Description: "SIGHUP and padlock reload have the file read again, without a request lost. SIGUSR2 starts the program anew and hands it\n" +
+			"the listeners, without a connection refused. SIGTERM ends it when open requests have. Every key: docs/padlock.reference.yaml",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.BoolFlag{Name: "watch", Usage: "read the file again when it changes; without it, SIGHUP and padlock reload do", EnvVars: []string{"PADLOCK_WATCH"}},
