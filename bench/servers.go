@@ -284,7 +284,11 @@ https://localhost:%s {
 			return nil, err
 		}
 		return b.spawn(name, proxyCore, address, self, "reverse-proxy", address, b.pair.cert, b.pair.key, b.origin)
-	case "padlock", "padlock-quiet", "padlock-logs":
+	case "padlock", "padlock-quiet", "padlock-logs", "padlock-policy":
+		sites := fmt.Sprintf(`[{hosts: [localhost], routes: [{to: ["%s"]}]}]`, b.origin)
+		if name == "padlock-policy" {
+			sites = policySites(b.origin)
+		}
 		show, access := "all", `format: "off"`
 		if name == "padlock-quiet" {
 			show = `"off"`
@@ -299,8 +303,8 @@ certificates: {files: [{cert: %s, key: %s}]}
 handshakes: {show: %s, format: json, output: %s}
 access_log: {%s}
 timeouts: {idle: 10m}
-sites: [{hosts: [localhost], routes: [{to: ["%s"]}]}]
-`, address, filepath.Join(b.dir, name+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, b.origin),
+sites: %s
+`, address, filepath.Join(b.dir, name+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
 			b.binary, "run", "--config", file)
 	}
 	return nil, fmt.Errorf("unknown server %q", name)
@@ -332,4 +336,23 @@ func reverseProxy(args []string) error {
 	}
 	server := &http.Server{Addr: args[0], Handler: proxy, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	return server.ListenAndServeTLS(args[1], args[2])
+}
+
+// policySites is a typical configuration: 20 sites with field rules, and for the one that is measured least connections.
+func policySites(origin string) string {
+	_, port, _ := net.SplitHostPort(origin)
+	sites := ""
+	for i := range 20 {
+		host := fmt.Sprintf("app%d.localhost", i)
+		if i == 19 {
+			host = "localhost"
+		}
+		sites += fmt.Sprintf(`
+  - hosts: [%s]
+    headers: {request: {set: {X-Edge: padlock}}, response: {remove: [Server], set: {X-Frame-Options: DENY}}}
+    routes:
+      - {path: /api/, to: ["%s"], strip_prefix: true}
+      - {to: ["%s", "localhost:%s"], balance: least_conn, forwarded: true, headers: {request: {set: {X-Request-Id: "{request_id}"}}}}`, host, origin, origin, port)
+	}
+	return sites
 }
