@@ -258,13 +258,17 @@ func (s *Server) tryQUIC(l Listener, again bool) bool {
 		return true
 	}
 	p, err := s.openQUIC(l)
-	if errors.Is(err, syscall.EADDRINUSE) && !again {
+	switch {
+	case err == nil && again:
+		s.deps.Log.Info("HTTP/3 is served", "address", l.Addr())
+	case err == nil:
+	case again:
+		return false
+	case errors.Is(err, syscall.EADDRINUSE): // a padlock that hands over has it for a little longer
+		s.deps.Log.Info("HTTP/3 begins when its UDP port is free", "address", l.Addr())
 		go s.awaitQUIC(l)
-	}
-	if err != nil {
-		if again {
-			return false
-		}
+		return false
+	default:
 		s.deps.Log.Warn("no HTTP/3 here; HTTPS goes on without", "address", l.Addr(), "error", err, "remedy", "let UDP be opened, or turn it off: listen.http3: false")
 		return false
 	}

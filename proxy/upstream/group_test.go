@@ -149,6 +149,16 @@ func TestHealthLeavesOutAndSlowlyTakesBack(t *testing.T) {
 	a, b := serve(t, "a"), serve(t, "b")
 	health := &config.Health{Path: "/", Status: "200-299", Interval: 100 * time.Millisecond, Timeout: time.Second, Rise: 2, Fall: 2, SlowStart: 2 * time.Second}
 	g := newGroup(t, &Targets{}, config.Upstream{Health: health}, a.address, b.address)
+	late := serve(t, "late") // was not there at first: one good answer is enough then, and its share is whole
+	late.sick.Store(true)
+	other := newGroup(t, &Targets{}, config.Upstream{Health: health}, late.address)
+	soon(t, "asked", func() string { return fmt.Sprint(a.asked.Load() > 1 && b.asked.Load() > 1) }, "true")
+	soon(t, "late", func() string { return other.get(t) }, ErrUnwell.Error())
+	late.sick.Store(false)
+	soon(t, "late, well", func() string { return other.get(t) }, "late")
+	if share := other.current.Load().members[0].target.share(); share != 1 {
+		t.Errorf("a target that was late has a share of %v", share)
+	}
 	a.sick.Store(true)
 	soon(t, "sick", func() string { return g.spread(t, 8) }, "map[b:8]")
 	b.sick.Store(true)

@@ -48,7 +48,7 @@ func (c *checker) stop() {
 }
 
 func (c *checker) run(ctx context.Context) {
-	good, bad := 0, 0
+	good, bad, met := 0, 0, false // met: it has answered well before
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -67,10 +67,14 @@ func (c *checker) run(ctx context.Context) {
 			return
 		case bad >= c.o.Fall:
 			c.well.Store(false)
-		case good >= c.o.Rise && !c.well.Load():
+		case c.well.Load():
+		case good > 0 && !met: // it was not there yet; there is nothing to recover from
+			c.well.Store(true)
+		case good >= c.o.Rise:
 			c.recovered.Store(time.Now().UnixNano())
 			c.well.Store(true)
 		}
+		met = met || good > 0
 		timer.Reset(c.o.Interval - c.o.Interval/10 + rand.N(c.o.Interval/5)) // so that many nodes do not ask at once
 	}
 }
