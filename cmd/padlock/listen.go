@@ -18,7 +18,7 @@ import (
 	"padlock/proxy/socket"
 )
 
-// listeners are those that a configuration asks for, without the ones that are open already.
+// wanted is a listener that a configuration asks for.
 type wanted struct {
 	address string
 	plain   bool
