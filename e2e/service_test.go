@@ -132,9 +132,10 @@ func TestAReloadChangesTheListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	plain := fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t))
 	const site = "sites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}"
 	configure := func(listen, more string) {
-		if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte("listen: {https: ["+listen+"], http: []}\n"+site+more+"]\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte("listen: {https: ["+listen+"], http: [\""+plain+"\"]}\n"+site+more+"]\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,6 +176,16 @@ func TestAReloadChangesTheListeners(t *testing.T) {
 			t.Errorf("on the new listener: %q, not %q", got, want)
 		}
 		c.Close()
+	}
+	request, _ := http.NewRequest("GET", "http://"+plain+"/x", nil)
+	request.Host = "localhost"
+	redirected, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redirected.Body.Close()
+	if want := fmt.Sprintf("https://localhost:%d/x", two); redirected.Header.Get("Location") != want {
+		t.Errorf("plain HTTP leads to %q, not %q", redirected.Header.Get("Location"), want)
 	}
 	if _, err := dial(one); err == nil {
 		t.Error("the listener that went still answers")

@@ -83,15 +83,19 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 	return "https://" + authority + target, true
 }
 
-// redirectServer answers on the plain HTTP port with the https:// URL of the same thing.
-func (s *Server) redirectServer(listeners []Listener) *http.Server {
-	port := ""
-	for _, l := range listeners {
+// httpsPort is that of the first listener that sites share; a reload may change it.
+func (s *Server) httpsPort() string {
+	for _, l := range s.Listeners() {
 		if !l.Plain && !s.state.Load().own(l.Address) {
-			_, port, _ = net.SplitHostPort(l.Addr().String())
-			break
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			return port
 		}
 	}
+	return ""
+}
+
+// redirectServer answers on the plain HTTP port with the https:// URL of the same thing.
+func (s *Server) redirectServer() *http.Server {
 	t := s.cfg.Timeouts
 	return &http.Server{
 		ReadHeaderTimeout: t.Header,
@@ -105,7 +109,7 @@ func (s *Server) redirectServer(listeners []Listener) *http.Server {
 			if s.deps.Challenges != nil && s.validates(w, r) {
 				return
 			}
-			url, ok := s.httpsURL(r.Host, r.RequestURI, port)
+			url, ok := s.httpsURL(r.Host, r.RequestURI, s.httpsPort())
 			if !ok {
 				http.Error(w, "padlock does not serve this host.", http.StatusNotFound)
 				return

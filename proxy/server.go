@@ -142,7 +142,7 @@ type Listener struct {
 // Serve accepts on the listeners until ctx ends, then finishes open requests within the shutdown timeout.
 // It returns nil after a graceful end, and closes the listeners in any case.
 func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
-	if err := s.start(listeners); err != nil {
+	if err := s.start(); err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
 	s.Add(listeners...)
@@ -233,8 +233,8 @@ func (s *Server) Remove(addresses ...string) {
 	})
 }
 
-func (s *Server) start(listeners []Listener) error {
-	s.redirect = s.redirectServer(listeners)
+func (s *Server) start() error {
+	s.redirect = s.redirectServer()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog)
 	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels}
 	t := s.cfg.Timeouts
@@ -253,7 +253,7 @@ func (s *Server) start(listeners []Listener) error {
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log, Park: s.lot,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log,
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
 	})
 	return nil
 }

@@ -173,7 +173,9 @@ func restartKeys(a, b *config.Config) (keys []string) {
 		case "sites", "trusted_proxies":
 			continue
 		case "listen":
-			x, y = a.Listen.ProxyProtocol, b.Listen.ProxyProtocol
+			one, other := a.Listen, b.Listen
+			one.HTTPS, other.HTTPS, one.HTTP, other.HTTP = nil, nil, nil, nil
+			x, y = one, other
 		case "certificates":
 			one, other := a.Certificates, b.Certificates
 			one.Files, other.Files = nil, nil

@@ -27,7 +27,6 @@ type ServerOptions struct {
 	Rate    int           // bytes a second that a body must bring on average, after the first stall
 	Head    int           // bytes of a head
 	Fields  int           // in a head
-	Log     *slog.Logger
 }
 
 // Server speaks HTTP/3 on connections of QUIC. It is safe for use from many goroutines.
@@ -43,7 +42,6 @@ func NewServer(o ServerOptions) *Server {
 	s := &Server{o: o}
 	s.h3 = http3.Server{
 		Handler: s, MaxHeaderBytes: o.Head, IdleTimeout: o.Idle, Logger: slog.New(slog.DiscardHandler),
-		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context { return ctx },
 	}
 	return s
 }

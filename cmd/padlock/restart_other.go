@@ -1,0 +1,13 @@
+//go:build !unix
+
+package main
+
+import (
+	"context"
+	"os"
+)
+
+// restartSignals are none: there is no way here to hand listeners to another process.
+func restartSignals() chan os.Signal { return nil }
+
+func (r *restarter) watch(context.Context) {}
