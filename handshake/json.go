@@ -1,9 +1,13 @@
 package handshake
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -137,6 +141,51 @@ func (s *Stage) json(o *object) {
 	for i := range s.fields {
 		o.field(s.fields[i])
 	}
+}
+
+// Facts are the decoded facts of a stage in the order of its JSON, each with its value as text.
+func (s *Stage) Facts() (facts []Fact) {
+	o := object{b: []byte{'{'}}
+	if s.hello != nil {
+		s.hello.json(&o)
+	}
+	for i := range s.fields {
+		o.field(s.fields[i])
+	}
+	d := json.NewDecoder(bytes.NewReader(append(o.b, '}')))
+	_, _ = d.Token()
+	for d.More() {
+		key, err := d.Token()
+		var value any
+		if err != nil || d.Decode(&value) != nil {
+			return facts
+		}
+		name, _ := key.(string)
+		facts = append(facts, Fact{name, factText(value)})
+	}
+	return facts
+}
+
+// Fact is one decoded fact: a name as in the JSON, and its value.
+type Fact struct{ Name, Value string }
+
+func factText(value any) string {
+	switch v := value.(type) {
+	case []any:
+		texts := make([]string, len(v))
+		for i := range v {
+			texts[i] = factText(v[i])
+		}
+		return strings.Join(texts, ", ")
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return fmt.Sprint(value)
 }
 
 func (h *helloFields) json(o *object) {

@@ -22,9 +22,10 @@ type accessLog struct {
 	redact   *message.Names
 
 	lines   chan []byte
-	stop    chan struct{} // closed to end the writer
-	done    chan struct{} // closed when it has ended
-	dropped atomic.Uint64
+	stop    chan struct{}  // closed to end the writer
+	done    chan struct{}  // closed when it has ended
+	dropped atomic.Uint64  // not told yet
+	all     *atomic.Uint64 // that were dropped
 }
 
 const accessLogQueue = 4096
@@ -32,13 +33,13 @@ const accessLogQueue = 4096
 // secretFields are never written as they are.
 var secretFields = []string{"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Auth-Token", "X-Csrf-Token"}
 
-// newAccessLog returns nil, which logs nothing, when w is nil.
-func newAccessLog(c *config.AccessLog, w io.Writer) *accessLog {
+// newAccessLog returns nil, which logs nothing, when w is nil. It counts lines in lost that it has no time to write.
+func newAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *accessLog {
 	if w == nil {
 		return nil
 	}
 	a := &accessLog{
-		combined: c.Format == "combined", headers: c.Headers,
+		all: lost, combined: c.Format == "combined", headers: c.Headers,
 		lines: make(chan []byte, accessLogQueue), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	names := secretFields
@@ -89,6 +90,7 @@ func (a *accessLog) Write(line []byte) (int, error) {
 	case a.lines <- append([]byte(nil), line...):
 	default:
 		a.dropped.Add(1)
+		a.all.Add(1)
 	}
 	return len(line), nil
 }
@@ -110,15 +112,12 @@ func (a *accessLog) record(x *exchange) {
 		_, _ = a.Write(a.line(x))
 		return
 	}
-	r, bytesIn, target := x.request, x.bytesIn, x.attempt.Target()
-	if r.Body != nil {
-		bytesIn += r.Body.Received()
-	}
+	r, target := x.request, x.attempt.Target()
 	attrs := append(make([]slog.Attr, 0, 24),
 		slog.String("request_id", string(appendID(nil, x.id))),
 		slog.String("host", r.Host), slog.String("method", r.Method), slog.String("target", a.redacted(x.target)), slog.String("proto", r.Proto),
-		slog.Int("status", x.w.status), slog.Int64("bytes_in", bytesIn), slog.Int64("bytes_out", x.w.bytes),
-		slog.Float64("duration_ms", milliseconds(time.Since(x.start))),
+		slog.Int("status", x.w.status), slog.Int64("bytes_in", x.bytesIn), slog.Int64("bytes_out", x.w.bytes),
+		slog.Float64("duration_ms", milliseconds(x.took)),
 		slog.String("remote", r.Conn.Remote), slog.Uint64("handshake", r.Conn.Handshake),
 	)
 	if target != "" {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestLinesThatAreLostAreCounted(t *testing.T) {
 	for _, format := range []string{"json", "combined"} {
 		place := &stuck{}
 		place.mu.Lock()
-		log := newAccessLog(&config.AccessLog{Format: format}, place)
+		log := newAccessLog(&config.AccessLog{Format: format}, place, new(atomic.Uint64))
 		r, _ := arrived("app.test")
 		r.Client = r.Conn.Client
 		r.Fields = message.Fields{}

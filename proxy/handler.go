@@ -16,6 +16,7 @@ import (
 	"padlock/config/template"
 	"padlock/proxy/message"
 	"padlock/proxy/upstream"
+	"padlock/traffic"
 )
 
 // handler answers every request of every front: it finds the site, forwards, and logs.
@@ -41,7 +42,8 @@ type exchange struct {
 	site    *site
 	route   *route
 	attempt upstream.Attempt
-	bytesIn int64 // through a tunnel
+	bytesIn int64 // through a tunnel, and in the end as content
+	took    time.Duration
 	err     string
 
 	allow, challenge string // of a 405 and a 401
@@ -76,6 +78,13 @@ func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	x.request, x.target, x.w.Writer, x.start, x.id = r, r.Target, w, time.Now(), ids.Add(1)
 	h.serve(ctx, x)
 	x.attempt.End()
+	x.took = time.Since(x.start)
+	if r.Body != nil {
+		x.bytesIn += r.Body.Received()
+	}
+	if x.site != nil {
+		x.site.counts.Request(traffic.OfProto(r.Proto), x.w.status, x.took, x.bytesIn, x.w.bytes)
+	}
 	h.access.record(x)
 	x.reset()
 	exchanges.Put(x)

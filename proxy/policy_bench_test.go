@@ -9,6 +9,7 @@ import (
 	"padlock/config"
 	"padlock/proxy/message"
 	"padlock/proxy/upstream"
+	"padlock/traffic"
 )
 
 type noCertificates struct{}
@@ -39,7 +40,7 @@ func stateOf(t testing.TB, file string) *state {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newState(cfg, Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)}, &upstream.Targets{}, nil)
+	s, err := newState(cfg, Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)}, &upstream.Targets{}, new(traffic.Book), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ import (
 	"padlock/proxy/park"
 	"padlock/proxy/socket"
 	"padlock/proxy/upstream"
+	"padlock/traffic"
 )
 
 // CertificateSource has a certificate for a handshake. (nil, nil) refuses the name: the client sees unrecognized_name.
@@ -65,8 +66,10 @@ type Server struct {
 	deps     Dependencies
 	state    atomic.Pointer[state]
 	targets  upstream.Targets
+	book     traffic.Book
 	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
 	access   *accessLog
+	logLost  atomic.Uint64
 	http1    *http1.Server
 	lot      *park.Lot // nil where connections cannot be parked
 	http2    *http2.Server
@@ -98,7 +101,7 @@ type Server struct {
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), failed: make(chan error, 1), streams: newStreams()}
 	s.targets.Resolvers = cfg.Resolvers
-	built, err := newState(cfg, deps, &s.targets, nil)
+	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	older := s.state.Load()
-	built, err := newState(cfg, s.deps, &s.targets, older)
+	built, err := newState(cfg, s.deps, &s.targets, &s.book, older)
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,17 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 	}
 	s.state.Store(built)
 	older.close()
+	names := map[string]bool{}
+	for _, site := range cfg.Sites {
+		names[site.Hosts[0]] = true
+	}
+	s.book.Keep(names)
 	return nil
+}
+
+// Traffic is what has been counted. It may be called at any time.
+func (s *Server) Traffic() traffic.Counts {
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: len(s.slots), LogLost: s.logLost.Load()}
 }
 
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
@@ -235,7 +248,7 @@ func (s *Server) Remove(addresses ...string) {
 
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
-	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog)
+	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
 	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits

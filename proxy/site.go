@@ -9,6 +9,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy/upstream"
+	"padlock/traffic"
 )
 
 // site is a set of names with one policy.
@@ -20,6 +21,7 @@ type site struct {
 	fields    fieldRules
 	routes    []*route // the most specific first
 	tcp       *service // nil: HTTP
+	counts    *traffic.Site
 }
 
 // route is what happens to the requests that it matches.
@@ -46,11 +48,12 @@ type route struct {
 type builder struct {
 	cfg     *config.Config
 	targets *upstream.Targets
+	book    *traffic.Book
 	groups  []*upstream.Group // that were made
 }
 
 func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
-	built := &site{policy: policy, hsts: hsts(c), access: newAccess(&c.Access), fields: newFieldRules(&c.Fields)}
+	built := &site{policy: policy, hsts: hsts(c), access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), counts: b.book.Site(c.Hosts[0])}
 	if c.WWW != "" {
 		built.redirects = wwwRedirects(c)
 	}

@@ -8,6 +8,7 @@ import (
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/proxy/upstream"
+	"padlock/traffic"
 )
 
 // state is what a configuration comes to. Published behind one pointer, it never changes.
@@ -43,7 +44,7 @@ type tlsPolicy struct {
 }
 
 // newState builds a state. What an older one has, and stays as it is, is used again: TLS policies and targets.
-func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, older *state) (*state, error) {
+func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, book *traffic.Book, older *state) (*state, error) {
 	base := baseTLS(cfg, deps.Certificates.GetCertificate, deps.Recorder)
 	s := &state{cfg: cfg, tables: map[string]*table{}, policies: map[string]*tlsPolicy{}, trusted: cfg.Trusted}
 	known := map[string]*tlsPolicy{}
@@ -56,7 +57,7 @@ func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, 
 		s.challenge = baseTLS(cfg, deps.Challenges.ChallengeCertificate, deps.Recorder)
 		s.challenge.NextProtos, s.challenge.SessionTicketsDisabled = []string{acmeALPN}, true
 	}
-	b := &builder{cfg: cfg, targets: targets}
+	b := &builder{cfg: cfg, targets: targets, book: book}
 	for i := range cfg.Sites {
 		if err := s.add(b, &cfg.Sites[i], known); err != nil {
 			closeGroups(b.groups)

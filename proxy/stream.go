@@ -16,6 +16,7 @@ import (
 	"padlock/proxy/message"
 	"padlock/proxy/relay"
 	"padlock/proxy/upstream"
+	"padlock/traffic"
 )
 
 // service is a site whose bytes are forwarded, whatever they mean.
@@ -97,7 +98,10 @@ func (s *Server) pass(raw *clientConn, asked *site, name string) {
 
 func (s *Server) forward(c *stream, raw *clientConn) {
 	c.start = time.Now()
-	defer s.access.recordStream(c)
+	defer func() {
+		raw.asked.counts.Request(traffic.TCP, 0, time.Since(c.start), c.in, c.out)
+		s.access.recordStream(c)
+	}()
 	defer c.client.Close()
 	if !raw.asked.access.admits(c.facts.Addr) {
 		c.err = errAddress

@@ -30,7 +30,7 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
-			m.target.report(true)
+			m.target.report(true, a.Answer)
 			return conn, nil
 		}
 		a.End()
@@ -38,7 +38,7 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 		if ctx.Err() != nil {
 			return nil, failure
 		}
-		m.target.report(false)
+		m.target.report(false, a.Answer)
 		f.tried[a.Retries] = m
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !g.budget.retry() {
 			return nil, failure

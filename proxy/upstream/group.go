@@ -111,7 +111,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
-			m.target.report(true)
+			m.target.report(true, a.Answer)
 			return response, nil
 		}
 		a.End()
@@ -119,7 +119,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if ctx.Err() != nil || isClients(err) {
 			return nil, failure
 		}
-		m.target.report(false)
+		m.target.report(false, a.Answer)
 		f.tried[a.Retries] = m
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
 			return nil, failure

@@ -13,6 +13,7 @@ import (
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/message"
+	"padlock/traffic"
 )
 
 // Target is one backend: its pool of connections, and how it fares. Groups that agree on how to reach it share it, before a reload and
@@ -29,6 +30,9 @@ type Target struct {
 	authority string // what it is called in requests that do not carry the client's Host
 
 	open    atomic.Int64 // requests
+	asked   atomic.Uint64
+	missed  atomic.Uint64 // requests without an answer
+	answers traffic.Histogram
 	passive config.Passive
 	failed  atomic.Int64 // requests in a row
 	out     atomic.Int64 // left out until then, in nanoseconds of the clock; 0: not
@@ -118,8 +122,21 @@ func (t *Target) leftOut() bool {
 	return until != 0 && time.Now().UnixNano() < until
 }
 
-// report tells how a request went.
-func (t *Target) report(ok bool) {
+// count is how the target fares.
+func (t *Target) count() traffic.TargetCount {
+	return traffic.TargetCount{
+		Name: t.name, Well: t.well(), LeftOut: t.leftOut(), Open: t.open.Load(), Requests: t.asked.Load(), Failed: t.missed.Load(), Answer: t.answers.Distribution(),
+	}
+}
+
+// report tells how a request went, and how long its answer took.
+func (t *Target) report(ok bool, took time.Duration) {
+	t.asked.Add(1)
+	if ok {
+		t.answers.Observe(took)
+	} else {
+		t.missed.Add(1)
+	}
 	if ok {
 		if t.failed.Load() != 0 {
 			t.failed.Store(0)

@@ -1,13 +1,17 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"padlock/config"
+	"padlock/traffic"
 )
 
 // Targets are all that are in use, so that a reload finds those that stay: their connections, their health and what they have to do.
@@ -110,6 +114,21 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 	made.key = string(key)
 	t.used[made.key] = &use{made, 1}
 	return made, nil
+}
+
+// Counts tells how each target fares, by name. Targets that are reached in different ways may have the same name; they count as one.
+func (t *Targets) Counts() []traffic.TargetCount {
+	t.mu.Lock()
+	byName := map[string]traffic.TargetCount{}
+	for _, u := range t.used {
+		one := u.target.count()
+		if before, ok := byName[one.Name]; ok {
+			one.Add(&before)
+		}
+		byName[one.Name] = one
+	}
+	t.mu.Unlock()
+	return slices.SortedFunc(maps.Values(byName), func(a, b traffic.TargetCount) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // digest is of a file's content, so that a target whose CA or certificate has changed is another. Whoever needs the file will say why it
