@@ -1,16 +1,13 @@
 package certs
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -378,70 +375,6 @@ func (n *managed) await(ctx context.Context) *acme.Held {
 	case <-ctx.Done():
 	}
 	return n.held.Load()
-}
-
-// Status is what is known of a managed name.
-type Status struct {
-	Name      string     `json:"name"`
-	Issuer    string     `json:"issuer,omitempty"`
-	KeyType   string     `json:"key_type,omitempty"`
-	NotBefore *time.Time `json:"not_before,omitempty"`
-	NotAfter  *time.Time `json:"not_after,omitempty"`
-	Renewal   *time.Time `json:"renewal,omitempty"` // when it is due
-	Error     string     `json:"error,omitempty"`   // of the last look
-	NextTry   *time.Time `json:"next_try,omitempty"`
-	OnDemand  bool       `json:"on_demand,omitempty"`
-	Expiring  bool       `json:"expiring,omitempty"` // it has expired, or is in its last third and renewals fail
-}
-
-// Status lists every name in memory, sorted.
-func (m *Manager) Status() []Status {
-	var all []Status
-	m.names.Range(func(_, value any) bool {
-		all = append(all, value.(*managed).status()...)
-		return true
-	})
-	slices.SortFunc(all, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.KeyType, b.KeyType)) })
-	return all
-}
-
-func (n *managed) status() []Status {
-	n.mu.Lock()
-	base := Status{Name: n.name, OnDemand: n.onDemand}
-	if n.err != nil {
-		base.Error = n.err.Error()
-		due := n.due
-		base.NextTry = &due
-	}
-	n.mu.Unlock()
-	held := n.held.Load()
-	if held == nil {
-		base.Expiring = base.Error != ""
-		return []Status{base}
-	}
-	var all []Status
-	for _, p := range held.Pairs {
-		s := base
-		s.Issuer, s.KeyType, s.NotBefore, s.NotAfter, s.Renewal = p.Issuer, p.Kind, &p.Leaf.NotBefore, &p.Leaf.NotAfter, &p.Renewal
-		left := time.Until(p.Leaf.NotAfter)
-		s.Expiring = left <= 0 || s.Error != "" && left < p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)/3
-		all = append(all, s)
-	}
-	return all
-}
-
-// JSON is Status for the admin endpoint.
-func (m *Manager) JSON() ([]byte, error) { return json.Marshal(m.Status()) }
-
-// Troubles are the names whose certificate has expired, or is about to while renewals fail.
-func (m *Manager) Troubles() []string {
-	var names []string
-	for _, s := range m.Status() {
-		if s.Expiring && !slices.Contains(names, s.Name) {
-			names = append(names, s.Name)
-		}
-	}
-	return names
 }
 
 // IsMissing reports whether an error means that the storage has no certificate for a name.

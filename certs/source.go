@@ -58,6 +58,18 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return nil, nil
 }
 
+// Status lists what is known of every certificate: those of CAs, those of files, and the local CA's root.
+func (s *Source) Status() (all []Status) {
+	if s.o.Manager != nil {
+		all = s.o.Manager.Status()
+	}
+	all = append(all, s.o.Files.Status()...)
+	if s.o.Local != nil {
+		all = append(all, LocalStatus(s.o.Local))
+	}
+	return all
+}
+
 // Covers reports whether there is, or can be made, a certificate for a canonical name, address or *.name.
 func (s *Source) Covers(pattern string) bool {
 	return s.Listed(pattern) || s.o.Manager != nil && s.o.Manager.Manages(pattern) || s.o.Local != nil && s.o.Local.Permits(pattern)

@@ -6,7 +6,6 @@
 package config
 
 import (
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -15,7 +14,7 @@ import (
 // it may be read from any goroutine.
 type Config struct {
 	Listen       Listen       `yaml:"listen"`
-	Admin        string       `yaml:"admin"`                    // "off", a loopback host:port, unix:PATH, or "" for a socket in the storage directory
+	Admin        Admin        `yaml:"admin"`
 	Storage      string       `yaml:"storage" secret:"yes"`     // directory, redis:// or postgres:// URL for certificates and what nodes share
 	StorageKey   string       `yaml:"storage_key" secret:"yes"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts private keys in the storage
 	Organization string       `yaml:"organization"`             // subject organization of the local CA and its leaves
@@ -359,19 +358,6 @@ type Target struct {
 	Network string // tcp | unix
 	Address string // host:port, the socket's path, or the name of an SRV record
 	SRV     bool   // hosts and ports come by DNS (RFC 2782)
-}
-
-// AdminAddress is where the admin endpoint listens, as network and address; "" for the network when it is off.
-func (c *Config) AdminAddress() (network, address string) {
-	switch path, socket := strings.CutPrefix(c.Admin, "unix:"); {
-	case c.Admin == "off":
-		return "", ""
-	case c.Admin == "":
-		return "unix", filepath.Join(c.StateDirectory(), "admin.sock")
-	case socket:
-		return "unix", path
-	}
-	return "tcp", c.Admin
 }
 
 // StateDirectory holds what belongs to this machine alone: the local CA and the admin endpoint's socket.

@@ -133,8 +133,8 @@ sites:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if network, address := c.AdminAddress(); network != "unix" || address != "/run/padlock.sock" {
-		t.Errorf("%s %s", network, address)
+	if c.AdminSocket() != "/run/padlock.sock" || c.Admin.TCP() != "" {
+		t.Errorf("%+v", c.Admin)
 	}
 	if h := c.Handshakes; h.Sample != 10 || h.Rotate.MaxSize != 5 || h.Privacy.Names != "hashed" || !c.Sites[0].TLS.LegacyRSA || !c.Sites[0].Routes[0].Handshake {
 		t.Errorf("%+v", c)

@@ -102,6 +102,10 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		if value == (Issuer{Name: value.Name}) {
 			return text(value.Name)
 		}
+	case Admin:
+		if reflect.DeepEqual(value, Admin{Address: value.Address}) {
+			return text(value.Address)
+		}
 	case HSTS:
 		if value.Off {
 			return text("off")

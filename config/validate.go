@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -94,16 +93,7 @@ func (v *validator) listen(c *Config) {
 	for i, a := range c.Listen.HTTP {
 		v.address(fmt.Sprintf("listen.http[%d]", i), a)
 	}
-	if network, _ := c.AdminAddress(); network != "tcp" {
-		return
-	}
-	v.address("admin", c.Admin)
-	if host, _, err := net.SplitHostPort(c.Admin); err == nil {
-		addr, err := netip.ParseAddr(host)
-		if host != "localhost" && (err != nil || !addr.IsLoopback()) {
-			v.fail("admin", "%q must be off, unix:PATH or a loopback address such as 127.0.0.1:2020", c.Admin)
-		}
-	}
+	v.admin(&c.Admin)
 }
 
 func (v *validator) address(path, a string) {

@@ -1,54 +1,70 @@
 package console
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"padlock/handshake"
+	"padlock/traffic"
 )
 
-// Admin answers on the admin address: health, and the handshakes as they happen. It is reached from this machine only.
+// Options of NewAdmin. What is nil is not known, or not to be had.
+type Options struct {
+	Version      string
+	Recent       *handshake.Recent // nil: handshakes are off
+	Trends       *Trends
+	Metrics      *Metrics
+	Traffic      func() traffic.Counts
+	Lost         func() uint64          // handshake records that were dropped
+	Certificates func() []Certificate   // nil: nothing is known of any
+	Packets      func(id uint64) []byte // a handshake as pcapng, with its secrets; nil: secrets are not given away
+	Reload       func() error           // reads the configuration file again; nil: there is none
+	Leaving      func() bool            // padlock takes no new connections
+}
+
+// Admin answers on the admin addresses: the console, metrics, health, and what padlock's own commands ask. It is safe for use from many goroutines.
 type Admin struct {
-	recent       *handshake.Recent // nil when handshakes are off
-	certificates Certificates      // nil when nothing is managed
-	network      string
-	reload       func() error // nil: there is no file to read again
+	o       Options
+	started time.Time
+	pages   *pages
+	mux     *http.ServeMux
+	missed  atomic.Uint64 // events that watchers of the console did not get in time
 }
 
-// Certificates says how the managed certificates are.
-type Certificates interface {
-	// JSON is a list of objects, one for each certificate.
-	JSON() ([]byte, error)
-	// Metrics writes gauges in the text format of Prometheus.
-	Metrics(w io.Writer)
-	// Troubles are the names whose certificate has expired, or is about to while renewals fail.
-	Troubles() []string
+// NewAdmin makes an Admin, which Serve opens to clients.
+func NewAdmin(o Options) *Admin {
+	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux()}
+	if o.Metrics != nil {
+		own := prometheus.NewRegistry()
+		own.MustRegister(view{a})
+		a.mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{o.Metrics.registry, own}, promhttp.HandlerOpts{}))
+	}
+	for pattern, serve := range map[string]http.HandlerFunc{
+		"GET /healthz": a.health, "GET /readyz": a.readiness, "GET /status": a.serveStatus, "GET /certificates": a.serveCertificates,
+		"GET /handshakes": a.handshakes, "POST /reload": a.reload,
+		"GET /{$}": a.handshakePage, "GET /traffic": a.trafficPage, "GET /keys": a.certificatePage, "GET /live": a.live, "GET /trends": a.trends,
+		"GET /handshakes/{id}": a.handshake, "GET /console.css": a.pages.asset("text/css; charset=utf-8", consoleStyle),
+		"GET /console.js": a.pages.asset("text/javascript; charset=utf-8", consoleScript),
+	} {
+		a.mux.HandleFunc(pattern, serve)
+	}
+	return a
 }
 
-// NewAdmin is for a listener of the given network. Over TCP it answers only to loopback names, so that a web page
-// that rebinds its name to 127.0.0.1 reads nothing.
-func NewAdmin(recent *handshake.Recent, certificates Certificates, network string, reload func() error) *Admin {
-	return &Admin{recent, certificates, network, reload}
-}
-
-// Serve answers until ctx ends, and closes the listener.
-func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", a.health)
-	mux.HandleFunc("GET /certificates", a.list)
-	mux.HandleFunc("GET /metrics", a.metrics)
-	mux.HandleFunc("GET /handshakes", a.handshakes)
-	mux.HandleFunc("POST /reload", a.reloaded)
+// Serve answers whoever the guard lets in until ctx ends, and closes the listener.
+func (a *Admin) Serve(ctx context.Context, l net.Listener, g Guard) error {
 	server := &http.Server{
-		Handler: a.guarded(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		Handler: g.protect(a.mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    discard, // of handshakes that fail; whoever fails is told
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
@@ -58,125 +74,40 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// health answers 200 as long as padlock serves. A certificate in trouble is named, as it does not heal with a new start.
+// health answers 200 as long as padlock runs. What is in trouble is named, as it does not heal with a new start.
 func (a *Admin) health(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "ok\n")
-	if a.certificates == nil {
-		return
-	}
-	for _, name := range a.certificates.Troubles() {
-		_, _ = io.WriteString(w, "warning: the certificate of "+name+" has expired or expires soon, and could not be renewed\n")
+	for _, warning := range a.warnings() {
+		_, _ = io.WriteString(w, "warning: "+warning+"\n")
 	}
 }
 
-func (a *Admin) list(w http.ResponseWriter, _ *http.Request) {
-	if a.certificates == nil {
+// readiness answers 200 while new connections are taken.
+func (a *Admin) readiness(w http.ResponseWriter, _ *http.Request) {
+	if !a.ready() {
+		http.Error(w, "leaving: no new connections are taken", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+func (a *Admin) ready() bool { return a.o.Leaving == nil || !a.o.Leaving() }
+
+func (a *Admin) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.status()) }
+
+func (a *Admin) serveCertificates(w http.ResponseWriter, _ *http.Request) {
+	if a.o.Certificates == nil {
 		http.Error(w, "No certificate is managed.", http.StatusNotFound)
 		return
 	}
-	data, err := a.certificates.JSON()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(data)
+	writeJSON(w, a.o.Certificates())
 }
 
-func (a *Admin) metrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	if a.certificates != nil {
-		a.certificates.Metrics(w)
-	}
-}
-
-// reloaded answers when the new configuration is served, or why it is not.
-func (a *Admin) reloaded(w http.ResponseWriter, _ *http.Request) {
-	if a.reload == nil {
+// reload answers when the new configuration is served, or why it is not.
+func (a *Admin) reload(w http.ResponseWriter, _ *http.Request) {
+	if a.o.Reload == nil {
 		http.Error(w, "padlock was started without a configuration file: there is nothing to read again.", http.StatusNotFound)
-	} else if err := a.reload(); err != nil {
+	} else if err := a.o.Reload(); err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 	}
-}
-
-func (a *Admin) guarded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'")
-		if a.network == "tcp" && (!loopbackHost(r.Host) || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "cross-site") {
-			http.Error(w, "The admin endpoint answers to this machine only.", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func loopbackHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
-// handshakes streams what matches outcome, sni and remote: what is remembered, then with follow what comes. The format is
-// story, line or json; colour is for terminals.
-func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
-	if a.recent == nil {
-		http.Error(w, "Handshakes are not recorded: start padlock with --handshakes all.", http.StatusNotFound)
-		return
-	}
-	query := r.URL.Query()
-	kind := map[string]string{"": "application/x-ndjson", "json": "application/x-ndjson", "line": "text/plain; charset=utf-8", "story": "text/plain; charset=utf-8"}[query.Get("format")]
-	if kind == "" {
-		http.Error(w, "format must be story, line or json", http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Cache-Control", "no-store")
-	tell := func(e *handshake.Event) error {
-		if !matches(e, query.Get("outcome"), query.Get("sni"), query.Get("remote")) {
-			return nil
-		}
-		return write(w, e, query.Get("format"), query.Get("colour") != "")
-	}
-	if query.Get("follow") == "" {
-		events := a.recent.Events()
-		for i := len(events) - 1; i >= 0; i-- {
-			if tell(events[i]) != nil {
-				return
-			}
-		}
-		return
-	}
-	controller := http.NewResponseController(w)
-	_ = controller.Flush() // the watcher sees that it is connected
-	_ = a.recent.Follow(r.Context(), func(e *handshake.Event) error {
-		if err := tell(e); err != nil {
-			return err
-		}
-		return controller.Flush()
-	})
-}
-
-func write(w io.Writer, e *handshake.Event, format string, colour bool) error {
-	var b bytes.Buffer
-	switch format {
-	case "story":
-		handshake.NewStory(&b, colour).Handshake(e)
-	case "line":
-		handshake.NewLine(&b).Handshake(e)
-	default:
-		handshake.NewJSON(&b).Handshake(e)
-	}
-	_, err := w.Write(b.Bytes())
-	return err
-}
-
-// matches compares whole outcomes, and parts of names and addresses.
-func matches(e *handshake.Event, outcome, sni, remote string) bool {
-	if outcome == "failures" && e.Outcome == handshake.Complete || outcome != "" && outcome != "failures" && outcome != string(e.Outcome) {
-		return false
-	}
-	return strings.Contains(e.SNI, sni) && strings.Contains(e.Remote, remote)
 }

@@ -3,18 +3,22 @@ package console_test
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"padlock/console"
 	"padlock/handshake"
+	"padlock/traffic"
 )
 
-func admin(t *testing.T, recent *handshake.Recent) string {
+func admin(t *testing.T, o console.Options, g console.Guard) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -22,7 +26,7 @@ func admin(t *testing.T, recent *handshake.Recent) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- console.NewAdmin(recent, nil, "tcp", nil).Serve(ctx, l) }()
+	go func() { ended <- console.NewAdmin(o).Serve(ctx, l, g) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -32,35 +36,141 @@ func admin(t *testing.T, recent *handshake.Recent) string {
 	return "http://" + l.Addr().String()
 }
 
-// A web page that rebinds its name to this machine, or that asks across origins, reads nothing.
-func TestTheAdminEndpointAnswersToThisMachineOnly(t *testing.T) {
-	url := admin(t, handshake.NewRecent(4))
+var local = console.Guard{Network: "tcp"}
+
+// ask sends a request with fields, of which Host is one.
+func ask(t *testing.T, method, url string, fields map[string]string) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range fields {
+		if name == "Host" {
+			request.Host = value
+		}
+		request.Header.Set(name, value)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+func body(t *testing.T, response *http.Response) string {
+	t.Helper()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A web page that rebinds its name to this machine, or that asks across origins, reads and does nothing.
+func TestTheAdminEndpointAnswersToItsOwnNamesAndPagesOnly(t *testing.T) {
+	o := console.Options{Recent: handshake.NewRecent(4), Metrics: console.NewMetrics("test"), Reload: func() error { return nil }}
+	at := admin(t, o, local)
+	far := admin(t, o, console.Guard{Network: "tcp", Remote: true, Hosts: []string{"padlock.internal"}})
+	type fields = map[string]string
 	for _, c := range []struct {
-		host, origin string
-		want         int
+		at, method, path string
+		fields           fields
+		want             int
 	}{
-		{"localhost", "", 200}, {"127.0.0.1:2020", "", 200}, {"[::1]:2020", "", 200},
-		{"evil.example", "", 403}, {"localhost.evil.example", "", 403}, {"localhost", "https://evil.example", 403},
+		{at, "GET", "/metrics", fields{"Host": "localhost"}, 200},
+		{at, "GET", "/metrics", fields{"Host": "LOCALHOST.:2020"}, 200},
+		{at, "GET", "/metrics", fields{"Host": "127.0.0.1:2020"}, 200},
+		{at, "GET", "/metrics", fields{"Host": "[::1]:2020"}, 200},
+		{at, "GET", "/metrics", fields{"Host": "evil.example"}, 403},
+		{at, "GET", "/", fields{"Host": "evil.example"}, 403},
+		{at, "GET", "/live", fields{"Host": "localhost.evil.example"}, 403},
+		{at, "GET", "/metrics", fields{"Host": "192.0.2.1"}, 403},
+		{at, "GET", "/metrics", fields{"Host": "127.0.0.1.evil.example"}, 403},
+		{at, "GET", "/handshakes", fields{"Host": "localhost", "Origin": "https://evil.example"}, 403},
+		{at, "GET", "/handshakes", fields{"Host": "localhost", "Origin": "null"}, 403},
+		{at, "POST", "/reload", fields{"Host": "localhost", "Origin": "http://localhost.evil.example"}, 403},
+		{at, "POST", "/reload", fields{"Host": "localhost", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 403},
+		{at, "POST", "/reload", fields{"Host": "localhost", "Sec-Fetch-Site": "same-site"}, 403},
+		{at, "POST", "/reload", fields{"Host": "localhost:1", "Origin": "http://localhost:1", "Sec-Fetch-Site": "same-origin"}, 200},
+		{at, "GET", "/", fields{"Host": "localhost", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200}, // a link that is followed
+		{at, "GET", "/", fields{"Host": "localhost", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403},
+		{at, "GET", "/status", fields{"Host": "localhost", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}, 403},
+		{far, "GET", "/metrics", fields{"Host": "192.0.2.1:2020"}, 200},
+		{far, "GET", "/metrics", fields{"Host": "Padlock.Internal"}, 200},
+		{far, "GET", "/metrics", fields{"Host": "evil.example"}, 403},
 	} {
-		request, _ := http.NewRequest("GET", url+"/healthz", nil)
-		request.Host = c.host
-		if c.origin != "" {
-			request.Header.Set("Origin", c.origin)
+		if got := ask(t, c.method, c.at+c.path, c.fields).StatusCode; got != c.want {
+			t.Errorf("%s %s %v: %d, not %d", c.method, c.path, c.fields, got, c.want)
 		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
+	}
+}
+
+func TestTheAdminEndpointAsksForItsToken(t *testing.T) {
+	url := admin(t, console.Options{}, console.Guard{Network: "tcp", Token: "0123456789abcdef"})
+	basic := func(password string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte("anybody:"+password))
+	}
+	for authorization, want := range map[string]int{
+		"": 401, "Bearer 0123456789abcdef": 200, "Bearer 0123456789abcdeg": 401, "Bearer ": 401, "Bearer 0123456789abcdef0": 401,
+		basic("0123456789abcdef"): 200, basic(""): 401, basic("wrong"): 401, "Basic !": 401,
+	} {
+		response := ask(t, "GET", url+"/status", map[string]string{"Authorization": authorization})
+		if response.StatusCode != want {
+			t.Errorf("%q: %d, not %d", authorization, response.StatusCode, want)
 		}
-		response.Body.Close()
-		if response.StatusCode != c.want {
-			t.Errorf("%s %s: %d, not %d", c.host, c.origin, response.StatusCode, c.want)
+		if want == 401 && !strings.HasPrefix(response.Header.Get("WWW-Authenticate"), "Basic ") {
+			t.Error("a browser would not ask for it")
 		}
+	}
+}
+
+func TestNoPageOfTheConsoleNeedsAnythingFromElsewhere(t *testing.T) {
+	url := admin(t, console.Options{Recent: handshake.NewRecent(4), Trends: console.NewTrends()}, local)
+	for _, path := range []string{"/", "/traffic", "/keys", "/handshakes/9", "/console.css", "/console.js"} {
+		response := ask(t, "GET", url+path, nil)
+		if p := response.Header.Get("Content-Security-Policy"); !strings.Contains(p, "default-src 'none'") || strings.Contains(p, "unsafe") {
+			t.Errorf("%s: %q", path, p)
+		}
+		text := body(t, response)
+		for _, bad := range []string{"https://", "//cdn", "<style", " style=", " onclick=", "<script>"} {
+			if strings.Contains(text, bad) {
+				t.Errorf("%s has %q", path, bad)
+			}
+		}
+	}
+}
+
+func TestReadinessAndHealthAreTold(t *testing.T) {
+	var leaving atomic.Bool
+	certificates := []console.Certificate{{Name: "a.test", Expiring: true}, {Name: "a.test", KeyType: "rsa2048", Expiring: true}, {Name: "b.test"}}
+	url := admin(t, console.Options{Version: "1.2.3", Leaving: leaving.Load, Certificates: func() []console.Certificate { return certificates }, Traffic: func() traffic.Counts {
+		return traffic.Counts{Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1"}, {Name: "http://127.0.0.1:2", Well: true}}}
+	}}, local)
+	want := "ok\nwarning: the certificate of a.test has expired or expires soon, and could not be renewed\nwarning: the target http://127.0.0.1:1 is not well\n"
+	if got := body(t, ask(t, "GET", url+"/healthz", nil)); got != want {
+		t.Errorf("%q", got)
+	}
+	if code := ask(t, "GET", url+"/readyz", nil).StatusCode; code != 200 {
+		t.Error(code)
+	}
+	var status console.Status
+	if err := json.Unmarshal([]byte(body(t, ask(t, "GET", url+"/status", nil))), &status); err != nil || !status.Ready || status.Version != "1.2.3" || len(status.Targets) != 2 || status.Targets[0].State != "unwell" {
+		t.Errorf("%+v, %v", status, err)
+	}
+	leaving.Store(true)
+	if code := ask(t, "GET", url+"/readyz", nil).StatusCode; code != 503 {
+		t.Error(code)
+	}
+	if code := ask(t, "GET", url+"/healthz", nil).StatusCode; code != 200 {
+		t.Error("a padlock that leaves would be killed:", code)
 	}
 }
 
 func TestHandshakesAreListedAndFollowed(t *testing.T) {
 	recent := handshake.NewRecent(4)
-	url := admin(t, recent)
+	url := admin(t, console.Options{Recent: recent}, local)
 	event := func(id uint64, outcome handshake.Outcome, sni string) {
 		recent.Handshake(&handshake.Event{ID: id, Outcome: outcome, SNI: sni, Remote: "192.0.2.1:1"})
 	}

@@ -1,7 +1,9 @@
-// Package console is what people look at: the built-in page, and later the admin endpoint.
+// Package console is what people look at: the built-in page, and the admin endpoint with console, metrics and health.
 //
 //	page := console.NewPage(console.PageOptions{Recent: recent})
 //	html := page.HTML(ctx, handshakeID, "localhost")
+//	admin := console.NewAdmin(console.Options{Recent: recent, Metrics: metrics})
+//	err := admin.Serve(ctx, listener, console.Guard{Network: "tcp"})
 package console
 
 import (
@@ -19,9 +21,6 @@ import (
 	"padlock/handshake/wire"
 )
 
-//go:embed page.html
-var pageText string
-
 //go:embed page.css
 var pageStyle string
 
@@ -38,7 +37,11 @@ type Page struct {
 
 // NewPage parses the embedded page.
 func NewPage(o PageOptions) *Page {
-	functions := template.FuncMap{
+	return &Page{o.Recent, template.Must(template.New("page.html").Funcs(pageFunctions()).ParseFS(templates, "page.html", "ladder.html"))}
+}
+
+func pageFunctions() template.FuncMap {
+	return template.FuncMap{
 		"ms":      func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) },
 		"title":   handshake.StageTitle,
 		"version": wire.VersionName,
@@ -46,8 +49,9 @@ func NewPage(o PageOptions) *Page {
 		"join":    func(s []string) string { return strings.Join(s, ", ") },
 		"hybrid":  func(group string) bool { return strings.Contains(group, "MLKEM") },
 		"style":   func() template.CSS { return template.CSS(pageStyle) },
+		"steps":   steps,
+		"meaning": meaning,
 	}
-	return &Page{o.Recent, template.Must(template.New("page").Funcs(functions).Parse(pageText))}
 }
 
 // The record is dissected off the connection's path, so it may come a moment after the request.

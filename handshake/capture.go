@@ -31,14 +31,8 @@ func NewCapture(w io.Writer, limit int64, log *slog.Logger) (*Capture, error) {
 	return c, err
 }
 
-// add writes one handshake: the secrets first, because readers need them before the packets.
-func (c *Capture) add(t *trace, e *Event) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped || t.count == 0 {
-		return
-	}
-	b := c.buffer[:0]
+// appendHandshake appends one handshake: the secrets first, because readers need them before the packets.
+func appendHandshake(b []byte, t *trace, e *Event) []byte {
 	if random, ok := t.clientRandom(); ok {
 		b = appendSecrets(b, random[:], &t.secrets)
 	}
@@ -51,6 +45,16 @@ func (c *Capture) add(t *trace, e *Event) {
 		}
 		b = s.data(b, segment.at, segment.fromServer, bytes[segment.offset:segment.offset+segment.length])
 	}
+	return b
+}
+
+func (c *Capture) add(t *trace, e *Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped || t.count == 0 {
+		return
+	}
+	b := appendHandshake(c.buffer[:0], t, e)
 	c.buffer = b
 	c.left -= int64(len(b))
 	if c.left < 0 {

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
@@ -66,6 +67,23 @@ func describe(chain [][]byte) *Certificate {
 		slog.String("issuer", c.Issuer), slog.Time("not_after", c.NotAfter), slog.Int("chain_length", c.ChainLength),
 	}
 	return c
+}
+
+// ChainNames are the subjects of a chain as it is sent, the leaf first, and in the end whoever issued its last certificate. Names are escaped.
+func ChainNames(chain [][]byte) (names []string) {
+	var issuer string
+	for _, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return names
+		}
+		d := describeLeaf(c)
+		names, issuer = append(names, cmp.Or(d.Subject, d.Organization)), d.Issuer
+	}
+	if len(names) > 0 && issuer != names[len(names)-1] {
+		names = append(names, issuer)
+	}
+	return names
 }
 
 func describeLeaf(leaf *x509.Certificate) *Certificate {

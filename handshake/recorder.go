@@ -27,6 +27,7 @@ type Options struct {
 	Queue   int // records that may wait; 1,024
 	Privacy Privacy
 	Capture *Capture // exports handshakes with their secrets; nil: nothing is exported
+	Packets *Packets // remembers them so; nil: nothing is
 }
 
 // Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
@@ -36,6 +37,7 @@ type Recorder struct {
 	sinks        []Sink
 	privacy      Privacy
 	capture      *Capture
+	packets      *Packets
 	queue        chan *trace
 	workers      sync.WaitGroup
 	last         atomic.Uint64
@@ -60,7 +62,7 @@ func NewRecorder(o Options) *Recorder {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Recorder{
-		log: o.Log, sinks: o.Sinks, privacy: o.Privacy.prepare(), capture: o.Capture, queue: make(chan *trace, o.Queue),
+		log: o.Log, sinks: o.Sinks, privacy: o.Privacy.prepare(), capture: o.Capture, packets: o.Packets, queue: make(chan *trace, o.Queue),
 		keys: keyLogs{open: map[[32]byte]keyLogEntry{}},
 	}
 	for range o.Workers {
@@ -153,6 +155,9 @@ func (r *Recorder) tell(t *trace) {
 	event := r.dissect(t)
 	if r.capture != nil {
 		r.capture.add(t, event)
+	}
+	if r.packets != nil {
+		r.packets.add(t, event)
 	}
 	t.release()
 	released = true

@@ -104,7 +104,7 @@ func story(e *Event, p palette) string {
 	if text := costs(e); text != "" {
 		b.WriteString("  " + p.dim(text) + "\n")
 	}
-	for _, n := range remarks(e) {
+	for _, n := range e.Remarks() {
 		b.WriteString("  note: " + n + "\n")
 	}
 	return b.String()
@@ -130,8 +130,8 @@ func costs(e *Event) string {
 	return strings.Join(parts, " · ")
 }
 
-// remarks are the notes, and what came before.
-func remarks(e *Event) []string {
+// Remarks are the notes, and what came before.
+func (e *Event) Remarks() []string {
 	out := e.Notes
 	if e.After != nil {
 		out = append(out[:len(out):len(out)], fmt.Sprintf("the same client rejected us in #%d, %.0f s before: somebody clicked through a warning or installed the CA", e.After.ID, e.After.Ago.Seconds()))

@@ -220,12 +220,13 @@ func (k *keeper) watchFiles() {
 	k.running.Go(func() { files.Watch(ctx) })
 }
 
-// list is nil when nothing is managed.
-func (k *keeper) list() console.Certificates {
-	if k.manager == nil {
-		return nil
+// status lists what is known of every certificate: those of CAs, those of files, and the local CA where it is used.
+func (k *keeper) status() (all []console.Certificate) {
+	in := k.source.Load().Status()
+	for _, s := range in {
+		all = append(all, console.Certificate(s))
 	}
-	return k.manager
+	return all
 }
 
 func (k *keeper) close() {

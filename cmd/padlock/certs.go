@@ -118,7 +118,7 @@ func (p *program) listCommand() *cli.Command {
 			}
 			defer k.close()
 			if c.IsSet("admin") {
-				k.cfg.Admin = c.String("admin")
+				k.cfg.Admin.Address = c.String("admin")
 			}
 			rows, err := k.rows(c.Context)
 			if err != nil {
@@ -235,6 +235,9 @@ func (k *keeper) told(ctx context.Context, rows []row) []row {
 		return rows
 	}
 	for _, s := range known {
+		if s.Source != "acme" {
+			continue
+		}
 		i := slices.IndexFunc(rows, func(r row) bool {
 			return r.Name == s.Name && r.Source == "acme" && (r.KeyType == s.KeyType || s.KeyType == "")
 		})

@@ -28,7 +28,8 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
 		&cli.StringFlag{Name: "capture", Usage: "`FILE` (pcapng) for the handshakes and the secrets that open them in Wireshark; needs --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
 		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
-		adminFlag("`ADDR` of the admin endpoint: a loopback address, unix:PATH or off (default: a socket in the storage directory)"),
+		adminFlag("`ADDR` where browsers and Prometheus find console and metrics, such as 127.0.0.1:2020; or unix:PATH or off (default: a socket in the storage directory; padlock console opens it)"),
+		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint asks for; needed where other machines reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
 		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json, combined or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
 	}, acmeFlags()...)
@@ -125,7 +126,7 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	cfg.Handshakes.Show, cfg.Handshakes.Format = c.String("handshakes"), c.String("handshake-format")
 	cfg.Handshakes.Output, cfg.Handshakes.Capture = c.String("handshake-output"), c.String("capture")
 	cfg.Handshakes.InsecureExportSecrets = c.Bool("insecure-export-secrets")
-	cfg.Admin = c.String("admin")
+	cfg.Admin.Address, cfg.Admin.Token = c.String("admin"), c.String("admin-token")
 	cfg.AccessLog.Format = c.String("access-log")
 	cfg.Sites = []config.Site{{Hosts: withListenHosts(hosts, cfg.Listen.HTTPS), Routes: []config.Route{{}}}}
 	if target != "" {
@@ -163,7 +164,7 @@ func isPublic(cfg *config.Config) func(string) bool {
 func namingFlags(err error) error {
 	flags := map[string]string{
 		"listen.https": "listen", "listen.http3": "http3", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
-		"handshakes.capture": "capture", "admin": "admin", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
+		"handshakes.capture": "capture", "admin": "admin", "admin.token": "admin-token", "admin.address": "admin", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
 		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
 		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
 		"sites[0].hosts": "from",

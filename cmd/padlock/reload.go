@@ -33,7 +33,7 @@ func (p *program) reloadCommand() *cli.Command {
 			}
 			cfg := config.Default()
 			applyStorage(c, cfg)
-			cfg.Admin = c.String("admin")
+			cfg.Admin.Address = c.String("admin")
 			response, err := adminAsk(c.Context, cfg, http.MethodPost, "/reload")
 			if err != nil {
 				return err

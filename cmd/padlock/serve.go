@@ -21,9 +21,6 @@ import (
 	"padlock/proxy"
 )
 
-// remembered handshakes, for the built-in page.
-const remembered = 256
-
 // floor counts as heap and takes no memory, as nobody writes to it. Without it the heap is so small that a busy padlock
 // would collect it every few milliseconds.
 var floor = make([]byte, 16<<20)
@@ -50,8 +47,8 @@ func (p *program) serve(ctx context.Context, s service) error {
 	if err := covered(cfg, keeper); err != nil {
 		return err
 	}
-	recent := handshake.NewRecent(remembered)
-	recorder, closeOutput, err := p.recorder(cfg.Handshakes, recent, log)
+	seen := newSeen(cfg)
+	recorder, closeOutput, err := p.recorder(cfg.Handshakes, seen, log)
 	if err != nil {
 		return err
 	}
@@ -61,7 +58,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 		return err
 	}
 	defer closeAccess()
-	page := console.NewPage(console.PageOptions{Recent: recent})
+	page := console.NewPage(console.PageOptions{Recent: seen.recent})
 	before, err := inherit()
 	if err != nil {
 		return err
@@ -76,7 +73,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 		closeListeners(listeners)
 		return err
 	}
-	admin, err := listenAdmin(cfg, log, before)
+	admin, err := listenAdmin(cfg, log, before, keeper)
 	if err != nil {
 		closeListeners(listeners)
 		return err
@@ -85,6 +82,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
 	}
 	warn(cfg, log)
+	p.announceAdmin(admin)
 	p.announce(cfg, keeper, slices.DeleteFunc(slices.Clone(listeners), func(l proxy.Listener) bool { return l.Plain }))
 	keeper.start(ctx, server.SetTicketKeys)
 	stop := context.AfterFunc(ctx, func() {
@@ -100,8 +98,8 @@ func (p *program) serve(ctx context.Context, s service) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	again := &restarter{log: log, signals: restarts, open: server.Listeners, handOver: server.HandOver, leave: leave}
-	if admin != nil {
-		again.admin = []proxy.Listener{{Listener: admin, Address: adminName}}
+	for _, l := range admin {
+		again.admin = append(again.admin, l.Listener)
 	}
 	go again.watch(outer)
 	var reload func() error
@@ -109,19 +107,16 @@ func (p *program) serve(ctx context.Context, s service) error {
 		reload = s.file.start(ctx, cfg, keeper, server, log)
 		defer s.file.wait()
 	}
-	if admin == nil {
-		return server.Serve(ctx, listeners...)
-	}
-	if recorder == nil {
-		recent = nil
-	}
+	asked := console.NewAdmin(seen.options(server, recorder, keeper, reload, outer))
 	ctx, cancel := context.WithCancel(ctx)
 	var others sync.WaitGroup
-	others.Go(func() {
-		if err := console.NewAdmin(recent, keeper.list(), admin.Addr().Network(), reload).Serve(ctx, admin); err != nil {
-			log.Error("the admin endpoint has ended", "error", err)
-		}
-	})
+	for _, l := range admin {
+		others.Go(func() {
+			if err := asked.Serve(ctx, l.open(), l.guard); err != nil {
+				log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
+			}
+		})
+	}
 	err = server.Serve(ctx, listeners...)
 	cancel()
 	others.Wait()
@@ -139,46 +134,6 @@ func warn(cfg *config.Config, log *slog.Logger) {
 	if cfg.Handshakes.Capture != "" {
 		log.Warn("handshakes are captured with their secrets", "file", cfg.Handshakes.Capture)
 	}
-}
-
-// adminName stands for the admin endpoint among the listeners that a restart passes on.
-const adminName = "admin"
-
-// listenAdmin opens the admin endpoint; nil when it is off. Without an address of its own it is a socket in the storage directory,
-// which another padlock of the same storage may have already: then this one has none.
-func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited) (net.Listener, error) {
-	network, address := cfg.AdminAddress()
-	if network == "" {
-		return nil, nil
-	}
-	if l, ok := before.named[adminName]; ok {
-		delete(before.named, adminName)
-		return l, nil
-	}
-	if network == "unix" {
-		if conn, err := net.Dial(network, address); err == nil {
-			conn.Close()
-			err = fmt.Errorf("another padlock answers on %s", address)
-			if cfg.Admin == "" {
-				log.Info("no admin endpoint", "reason", err)
-				return nil, nil
-			}
-			return nil, hinted{err, "stop it, or give this one another: --admin unix:PATH"}
-		}
-		_ = os.Remove(address) // what a process that was killed has left
-	}
-	l, err := net.Listen(network, address)
-	if err == nil && network == "unix" {
-		err = os.Chmod(address, 0o600)
-	}
-	switch {
-	case err != nil && cfg.Admin == "":
-		log.Info("no admin endpoint", "reason", err)
-		return nil, nil
-	case err != nil:
-		return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"}
-	}
-	return l, nil
 }
 
 // covered refuses names for which there is no certificate.
@@ -200,7 +155,7 @@ func covered(cfg *config.Config, k *keeper) error {
 }
 
 // recorder is nil when handshakes are off.
-func (p *program) recorder(c config.Handshakes, recent *handshake.Recent, log *slog.Logger) (*handshake.Recorder, func(), error) {
+func (p *program) recorder(c config.Handshakes, seen *seen, log *slog.Logger) (*handshake.Recorder, func(), error) {
 	if c.Show == "off" {
 		return nil, func() {}, nil
 	}
@@ -231,7 +186,7 @@ func (p *program) recorder(c config.Handshakes, recent *handshake.Recent, log *s
 		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return recorder.Dropped() },
 	})
 	recorder = handshake.NewRecorder(handshake.Options{
-		Log: log, Sinks: []handshake.Sink{recent, quiet}, Capture: capture,
+		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets,
 		Privacy: handshake.Privacy{TruncateAddresses: c.Privacy.Addresses == "truncated", HashNames: c.Privacy.Names == "hashed"},
 	})
 	return recorder, func() { recorder.Close(); quiet.Close(); closeCapture(); closeFile() }, nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (p *program) watch(c *cli.Context) error {
 	}
 	cfg := config.Default()
 	applyStorage(c, cfg)
-	cfg.Admin = c.String("admin")
+	cfg.Admin.Address = c.String("admin")
 	response, err := adminGet(c.Context, cfg, "/handshakes?"+query.Encode())
 	if err != nil {
 		return err
@@ -68,10 +69,8 @@ func adminGet(ctx context.Context, cfg *config.Config, path string) (*http.Respo
 }
 
 func adminAsk(ctx context.Context, cfg *config.Config, method, path string) (*http.Response, error) {
-	network, address := cfg.AdminAddress()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, address)
+		return adminDial(ctx, cfg)
 	}}}
 	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
 	if err != nil {
@@ -79,7 +78,7 @@ func adminAsk(ctx context.Context, cfg *config.Config, method, path string) (*ht
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, hinted{fmt.Errorf("no padlock answers on %s", address), "start one; if it runs with another --storage or --admin, give the same here"}
+		return nil, hinted{fmt.Errorf("no padlock answers on %s", cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket())), "start one; if it runs with another --storage or --admin, give the same here"}
 	}
 	return response, nil
 }

@@ -1,0 +1,118 @@
+package certs
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"padlock/certs/acme"
+	"padlock/certs/localca"
+	"padlock/handshake"
+)
+
+// Status is what is known of a certificate, or of a name that should have one.
+type Status struct {
+	Name      string     `json:"name"`
+	Issuer    string     `json:"issuer,omitempty"`
+	KeyType   string     `json:"key_type,omitempty"`
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	NotAfter  *time.Time `json:"not_after,omitempty"`
+	Renewal   *time.Time `json:"renewal,omitempty"` // when it is due
+	Error     string     `json:"error,omitempty"`   // of the last look
+	NextTry   *time.Time `json:"next_try,omitempty"`
+	OnDemand  bool       `json:"on_demand,omitempty"`
+	Expiring  bool       `json:"expiring,omitempty"` // it has expired, or is in its last third and renewals fail
+	Source    string     `json:"source,omitempty"`   // acme | file | local
+	Names     []string   `json:"names,omitempty"`
+	DER       [][]byte   `json:"-"` // the chain as it is sent, the leaf first
+}
+
+func sortStatus(all []Status) []Status {
+	slices.SortFunc(all, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.KeyType, b.KeyType)) })
+	return all
+}
+
+// Status lists every name in memory, sorted.
+func (m *Manager) Status() []Status {
+	var all []Status
+	m.names.Range(func(_, value any) bool {
+		all = append(all, value.(*managed).status()...)
+		return true
+	})
+	return sortStatus(all)
+}
+
+func (n *managed) status() []Status {
+	n.mu.Lock()
+	base := Status{Name: n.name, OnDemand: n.onDemand, Source: "acme"}
+	if n.err != nil {
+		base.Error = n.err.Error()
+		due := n.due
+		base.NextTry = &due
+	}
+	n.mu.Unlock()
+	held := n.held.Load()
+	if held == nil {
+		base.Expiring = base.Error != ""
+		return []Status{base}
+	}
+	var all []Status
+	for _, p := range held.Pairs {
+		all = append(all, base.with(p))
+	}
+	return all
+}
+
+func (s Status) with(p *acme.Pair) Status {
+	s.Issuer, s.KeyType, s.Renewal = p.Issuer, p.Kind, &p.Renewal
+	s.describe(p.Certificate)
+	left := time.Until(p.Leaf.NotAfter)
+	s.Expiring = left <= 0 || s.Error != "" && left < p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)/3
+	return s
+}
+
+func (s *Status) describe(c *tls.Certificate) {
+	s.NotBefore, s.NotAfter = &c.Leaf.NotBefore, &c.Leaf.NotAfter
+	s.Names, s.DER = names(c.Leaf), c.Certificate
+}
+
+func names(leaf *x509.Certificate) []string {
+	all := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		all = append(all, ip.String())
+	}
+	for i := range all {
+		all[i] = handshake.Escape(all[i])
+	}
+	return all
+}
+
+// Status lists the certificates of files.
+func (f *Files) Status() []Status {
+	var all []Status
+	seen := map[*tls.Certificate]bool{}
+	for _, pairs := range f.index.Load().byName {
+		for _, pair := range pairs {
+			if seen[pair] {
+				continue
+			}
+			seen[pair] = true
+			d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
+			s := Status{Name: d.Subject, Issuer: d.Issuer, KeyType: d.KeyType, Source: "file", Expiring: time.Now().After(pair.Leaf.NotAfter)}
+			s.describe(pair)
+			all = append(all, s)
+		}
+	}
+	return sortStatus(all)
+}
+
+// LocalStatus is the local CA's own root.
+func LocalStatus(ca *localca.CA) Status {
+	root := ca.Root()
+	return Status{
+		Name: root.Subject.CommonName, Issuer: root.Issuer.CommonName, KeyType: "ECDSA P-256", NotBefore: &root.NotBefore, NotAfter: &root.NotAfter,
+		Source: "local", Names: root.PermittedDNSDomains,
+	}
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"padlock/config"
+	"padlock/console"
+	"padlock/handshake"
+	"padlock/proxy"
+)
+
+// seen is where handshakes go besides the log: what the console shows, and metrics count.
+type seen struct {
+	recent  *handshake.Recent
+	trends  *console.Trends
+	metrics *console.Metrics
+	packets *handshake.Packets // nil unless secrets may be given away
+}
+
+const (
+	remembered        = 512      // handshakes, and as many failures
+	rememberedPackets = 16 << 20 // bytes
+)
+
+func newSeen(cfg *config.Config) *seen {
+	s := &seen{recent: handshake.NewRecent(remembered), trends: console.NewTrends(), metrics: console.NewMetrics(version)}
+	if cfg.Handshakes.InsecureExportSecrets {
+		s.packets = handshake.NewPackets(rememberedPackets)
+	}
+	return s
+}
+
+func (s *seen) sinks() []handshake.Sink { return []handshake.Sink{s.recent, s.trends, s.metrics} }
+
+// options are what the admin endpoint tells of.
+func (s *seen) options(server *proxy.Server, recorder *handshake.Recorder, k *keeper, reload func() error, ctx context.Context) console.Options {
+	o := console.Options{
+		Version: version, Trends: s.trends, Metrics: s.metrics, Traffic: server.Traffic, Certificates: k.status, Reload: reload,
+		Leaving: func() bool { return ctx.Err() != nil },
+	}
+	if recorder != nil {
+		o.Recent, o.Lost = s.recent, recorder.Dropped
+	}
+	if s.packets != nil {
+		o.Packets = s.packets.Of
+	}
+	return o
+}
+
+// adminListener is one place where the admin endpoint answers.
+type adminListener struct {
+	proxy.Listener
+	guard console.Guard
+	tls   *tls.Config // nil: none
+}
+
+func (l *adminListener) open() net.Listener {
+	if l.tls == nil {
+		return l.Listener.Listener
+	}
+	return tls.NewListener(l.Listener.Listener, l.tls)
+}
+
+// Names of the admin endpoint among the listeners that a restart passes on.
+const (
+	adminSocketName = "admin"
+	adminTCPName    = "admin-tcp"
+)
+
+// listenAdmin opens the admin endpoint: a socket, and an address where there is one.
+func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited, k *keeper) (all []*adminListener, err error) {
+	if cfg.Admin.Off() {
+		return nil, nil
+	}
+	l, err := adminSocket(cfg, before)
+	switch {
+	case err != nil && cfg.Admin.Address == "unix:"+cfg.AdminSocket():
+		return nil, err
+	case err != nil:
+		log.Info("no admin endpoint on the socket", "reason", err)
+	default:
+		all = append(all, &adminListener{Listener: proxy.Listener{Listener: l, Address: adminSocketName}, guard: console.Guard{Network: "unix"}})
+	}
+	if cfg.Admin.TCP() != "" {
+		l, err := adminTCP(cfg, before, k)
+		if err != nil {
+			closeAdmin(all)
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func closeAdmin(all []*adminListener) {
+	for _, l := range all {
+		l.Close()
+	}
+}
+
+// adminSocket opens the socket, which another padlock of the same storage may have already: then this one has none.
+func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
+	if l, ok := before.named[adminSocketName]; ok {
+		delete(before.named, adminSocketName)
+		return l, nil
+	}
+	path := cfg.AdminSocket()
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, hinted{fmt.Errorf("another padlock answers on %s", path), "stop it, or give this one another: --admin unix:PATH"}
+	}
+	_ = os.Remove(path) // what a process that was killed has left
+	l, err := net.Listen("unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"}
+	}
+	return l, nil
+}
+
+func adminTCP(cfg *config.Config, before *inherited, k *keeper) (*adminListener, error) {
+	a := &cfg.Admin
+	l, ok := before.named[adminTCPName]
+	delete(before.named, adminTCPName)
+	if !ok {
+		var err error
+		if l, err = net.Listen("tcp", a.TCP()); err != nil {
+			return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"}
+		}
+	}
+	listener := &adminListener{
+		Listener: proxy.Listener{Listener: l, Address: adminTCPName},
+		guard:    console.Guard{Network: "tcp", Hosts: a.Hosts, Remote: a.Guarded(), Token: a.Token},
+	}
+	if !a.Guarded() {
+		return listener, nil
+	}
+	var err error
+	if listener.tls, err = adminTLS(a, k); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return listener, nil
+}
+
+// adminTLS is for clients on other machines.
+func adminTLS(a *config.Admin, k *keeper) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.GetCertificate}
+	if a.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+		if err != nil {
+			return nil, hinted{fmt.Errorf("the certificate of the admin endpoint: %w", err), "correct admin.cert and admin.key, or leave them out"}
+		}
+		c.GetCertificate, c.Certificates = nil, []tls.Certificate{pair}
+	}
+	if a.ClientCA == "" {
+		return c, nil
+	}
+	data, err := os.ReadFile(a.ClientCA)
+	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if err != nil || !c.ClientCAs.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("admin.client_ca: %q holds no certificate in PEM", a.ClientCA)
+	}
+	return c, nil
+}
+
+// announceAdmin says where a browser finds the console.
+func (p *program) announceAdmin(all []*adminListener) {
+	for _, l := range all {
+		if l.Address != adminTCPName {
+			continue
+		}
+		scheme := "http"
+		if l.tls != nil {
+			scheme = "https"
+		}
+		fmt.Fprintf(p.stdout, "padlock: console at %s://%s\n", scheme, l.Addr())
+	}
+}
+
+// adminDial connects to the running padlock: to the socket, or to a loopback address where one is given.
+func adminDial(ctx context.Context, cfg *config.Config) (net.Conn, error) {
+	var d net.Dialer
+	if address := cfg.Admin.TCP(); address != "" {
+		return d.DialContext(ctx, "tcp", address)
+	}
+	if cfg.Admin.Off() {
+		return nil, errors.New("the admin endpoint is off")
+	}
+	return d.DialContext(ctx, "unix", cfg.AdminSocket())
+}

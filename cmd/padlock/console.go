@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/config"
+)
+
+func (p *program) consoleCommand() *cli.Command {
+	return &cli.Command{
+		Name: "console", Usage: "open the running padlock's console in a browser: handshakes live, traffic, certificates", OnUsageError: onUsageError,
+		Description: "The console is behind a socket that only padlock's own user can open. This command lends it a port of this machine, and prints\n" +
+			"an address with a key that only whoever reads this terminal knows, until it is interrupted.",
+		Flags: []cli.Flag{
+			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "loopback `ADDR` for the browser", EnvVars: []string{"PADLOCK_CONSOLE_LISTEN"}},
+		},
+		Action: p.console,
+	}
+}
+
+func (p *program) console(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+	}
+	cfg := config.Default()
+	applyStorage(c, cfg)
+	cfg.Admin.Address = c.String("admin")
+	at := config.Admin{Address: c.String("listen")}
+	if at.TCP() == "" || at.Guarded() {
+		return usageError{fmt.Errorf("--listen: %q is not a loopback address such as 127.0.0.1:2021", at.Address)}
+	}
+	response, err := adminGet(c.Context, cfg, "/healthz")
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	l, err := net.Listen("tcp", at.Address)
+	if err != nil {
+		return hinted{err, "choose another --listen"}
+	}
+	key := rand.Text()
+	server := &http.Server{Handler: keyed(key, relayTo(cfg)), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(c.Context, func() { _ = server.Close() })
+	defer stop()
+	fmt.Fprintf(p.stdout, "padlock: console at http://%s/?key=%s (interrupt to end)\n", l.Addr(), key)
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// relayTo passes requests on to the admin endpoint.
+func relayTo(cfg *config.Config) http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "localhost"})
+			r.Out.Host = r.In.Host // its own checks of names and origins hold
+		},
+		Transport:     &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return adminDial(ctx, cfg) }},
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0), // browsers that go away
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, "padlock does not answer: "+err.Error(), http.StatusBadGateway)
+		},
+	}
+}
+
+const keyCookie = "padlock-console"
+
+// keyed lets in whoever has the key: from the address that was printed, and then as a cookie.
+func keyed(key string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if same(r.URL.Query().Get("key"), key) && r.Method == http.MethodGet {
+			http.SetCookie(w, &http.Cookie{Name: keyCookie, Value: key, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		if cookie, err := r.Cookie(keyCookie); err != nil || !same(cookie.Value, key) {
+			http.Error(w, "Open the address that padlock console has printed: it has the key.", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/config"
+	"padlock/console"
+)
+
+func (p *program) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "how the running padlock is: sites, targets, what needs attention", OnUsageError: onUsageError,
+		Description: "Exit code 0: it takes connections. 1: it does not, or none runs. --quiet says nothing else, for health checks.",
+		Flags: []cli.Flag{
+			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
+			&cli.BoolFlag{Name: "quiet", Usage: "only the exit code", EnvVars: []string{"PADLOCK_QUIET"}},
+			jsonFlag(),
+		},
+		Action: p.status,
+	}
+}
+
+// statusTimeout is shorter than those of health checks, so that they see why.
+const statusTimeout = 3 * time.Second
+
+func (p *program) status(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+	}
+	cfg := config.Default()
+	applyStorage(c, cfg)
+	cfg.Admin.Address = c.String("admin")
+	ctx, cancel := context.WithTimeout(c.Context, statusTimeout)
+	defer cancel()
+	response, err := adminGet(ctx, cfg, "/status")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
+	if err != nil || response.StatusCode != http.StatusOK {
+		return errors.Join(fmt.Errorf("padlock answers with %s", response.Status), err)
+	}
+	var s console.Status
+	if err := json.Unmarshal(body, &s); err != nil {
+		return fmt.Errorf("what answers is no padlock, or one of another version: %w", err)
+	}
+	switch {
+	case c.Bool("json"):
+		_, err = p.stdout.Write(body)
+	case !c.Bool("quiet"):
+		err = printStatus(p.stdout, &s)
+	}
+	if err == nil && !s.Ready {
+		err = hinted{errors.New("padlock is leaving: it takes no new connections"), "start it again, or wait for the one that takes its place"}
+	}
+	return err
+}
+
+func printStatus(out io.Writer, s *console.Status) error {
+	state := "serves"
+	if !s.Ready {
+		state = "is leaving"
+	}
+	up := (time.Duration(s.Uptime) * time.Second).String()
+	fmt.Fprintf(out, "padlock %s %s, since %s; %d open connections\n", s.Version, state, up, s.Connections)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(s.Sites) > 0 {
+		fmt.Fprintln(w, "\nSITE\tREQUESTS\t5XX\tMEDIAN\t99 %")
+	}
+	for _, x := range s.Sites {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%g ms\t%g ms\n", x.Name, x.Requests, x.Failed, x.Median, x.P99)
+	}
+	_ = w.Flush()
+	if len(s.Targets) > 0 {
+		fmt.Fprintln(w, "\nTARGET\tSTATE\tOPEN\tREQUESTS\tUNANSWERED\tMEDIAN\t99 %")
+	}
+	for _, x := range s.Targets {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%g ms\t%g ms\n", x.Name, x.State, x.Open, x.Requests, x.Failed, x.Median, x.P99)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range s.Lost {
+		if l.Count > 0 {
+			fmt.Fprintf(out, "lost by the queue of %s: %d\n", l.Queue, l.Count)
+		}
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintln(out, "warning:", warning)
+	}
+	return nil
+}

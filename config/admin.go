@@ -1,0 +1,95 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+)
+
+// Admin is the endpoint with console, metrics and health. padlock always has one on a socket in its storage directory, where only its
+// own user gets in, unless another place for the socket is given; an address is for browsers and Prometheus.
+type Admin struct {
+	Address  string   `yaml:"address"`            // "off", host:port, or unix:PATH instead of the socket in the storage directory
+	Token    string   `yaml:"token" secret:"yes"` // what clients have to show: needed where the address is not a loopback one, unless client_ca is given
+	ClientCA string   `yaml:"client_ca"`          // PEM bundle: clients need a certificate of one of these CAs
+	Cert     string   `yaml:"cert"`               // PEM, for addresses that are not loopback ones; without it certificates are found as for sites
+	Key      string   `yaml:"key"`                // of cert
+	Hosts    []string `yaml:"hosts"`              // names that it is asked by; addresses and localhost need none
+}
+
+// UnmarshalText takes the address alone.
+func (a *Admin) UnmarshalText(text []byte) error {
+	a.Address = string(text)
+	return nil
+}
+
+// minToken is the shortest token: 16 characters of a random text cannot be guessed through a network.
+const minToken = 16
+
+// Off reports whether there is no admin endpoint at all.
+func (a *Admin) Off() bool { return a.Address == "off" }
+
+// TCP is the host:port that is listened on beside the socket; "" for none.
+func (a *Admin) TCP() string {
+	if a.Off() || strings.HasPrefix(a.Address, "unix:") {
+		return ""
+	}
+	return a.Address
+}
+
+// Guarded reports whether clients come from other machines: they use TLS, and show who they are.
+func (a *Admin) Guarded() bool { return a.TCP() != "" && !loopbackAddress(a.TCP()) }
+
+func loopbackAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	addr, parse := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || parse == nil && addr.IsLoopback())
+}
+
+// AdminSocket is the path of the admin endpoint's Unix socket.
+func (c *Config) AdminSocket() string {
+	if path, ok := strings.CutPrefix(c.Admin.Address, "unix:"); ok {
+		return path
+	}
+	return filepath.Join(c.StateDirectory(), "admin.sock")
+}
+
+func (v *validator) admin(a *Admin) {
+	if a.Address == "" {
+		if a.Token != "" || a.ClientCA != "" || a.Cert != "" || a.Key != "" || len(a.Hosts) > 0 {
+			v.fail("admin.address", "is missing: the socket in the storage directory needs nothing else")
+		}
+		return
+	}
+	if address, before := a.TCP(), len(v.errs); address != "" {
+		if v.address("admin", address); len(v.errs) > before {
+			return
+		}
+	}
+	if a.Token != "" && len(a.Token) < minToken {
+		v.fail("admin.token", "is shorter than %d characters: openssl rand -hex 16 makes a good one", minToken)
+	}
+	if a.Guarded() && a.Token == "" && a.ClientCA == "" {
+		v.fail("admin", "%q can be reached from other machines: it needs a token or a client_ca; off, unix:PATH and loopback addresses such as 127.0.0.1:2020 need none", a.Address)
+	}
+	if !a.Guarded() && (a.ClientCA != "" || a.Cert != "" || a.Key != "") {
+		v.fail("admin", "client_ca, cert and key go with an address that other machines can reach; %q is served without TLS", a.Address)
+	}
+	if a.ClientCA != "" {
+		v.bundle("admin.client_ca", a.ClientCA)
+	}
+	if a.Cert != "" || a.Key != "" {
+		v.file("admin.cert", a.Cert)
+		v.file("admin.key", a.Key)
+	}
+	for i, host := range a.Hosts {
+		name, ok := CanonicalHost(host)
+		if !ok {
+			v.fail(fmt.Sprintf("admin.hosts[%d]", i), "%q is not a host name", host)
+			continue
+		}
+		a.Hosts[i] = name
+	}
+}

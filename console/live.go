@@ -1,0 +1,141 @@
+package console
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"padlock/handshake"
+)
+
+const (
+	liveEvery  = 250 * time.Millisecond // batches: eyes see no more
+	liveRows   = 16                     // of one batch; what is more is counted
+	liveSilent = 15 * time.Second       // after which a comment keeps the connection
+)
+
+// live sends the handshakes that the filter lets through as they happen, as server-sent events: rows and attention in HTML, pulse in
+// words. A watcher costs the same whatever happens: of many handshakes at once it gets the last.
+func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
+	if a.o.Recent == nil {
+		http.Error(w, notRecorded, http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	f := newFilter(r.URL.Query())
+	_, seen := a.o.Recent.Since(0)
+	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil && last <= seen {
+		seen = last // a watcher that was cut off comes back
+	}
+	watch := &watcher{admin: a, filter: f, w: w, seen: seen, written: time.Now()}
+	controller := http.NewResponseController(w)
+	ticker := time.NewTicker(liveEvery)
+	defer ticker.Stop()
+	_, _ = io.WriteString(w, "retry: 1000\n\n")
+	for controller.Flush() == nil {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-ticker.C:
+		}
+		if watch.tick() != nil {
+			return
+		}
+	}
+}
+
+// watcher is one open console.
+type watcher struct {
+	admin    *Admin
+	filter   filter
+	w        io.Writer
+	seen     uint64 // events
+	written  time.Time
+	rate     float64 // events a second, smoothed
+	troubled uint64  // id of the last failure that it was shown
+}
+
+func (t *watcher) tick() error {
+	events, count := t.admin.o.Recent.Since(t.seen)
+	came := count - t.seen
+	t.seen = count
+	t.admin.missed.Add(came - uint64(len(events)))
+	t.rate += (float64(came)/liveEvery.Seconds() - t.rate) / 4
+	if came == 0 {
+		return t.quiet()
+	}
+	var chosen []*handshake.Event
+	failed := false
+	for i := len(events) - 1; i >= 0; i-- { // the newest stands first
+		e := events[i]
+		failed = failed || attention(e)
+		if t.filter.matches(e) {
+			chosen = append(chosen, e)
+		}
+	}
+	if failed {
+		if err := t.send("attention", "attention", troubles(t.admin.o.Recent.Failures())); err != nil {
+			return err
+		}
+	}
+	if len(chosen) > 0 {
+		var rows bytes.Buffer
+		for _, e := range chosen[:min(len(chosen), liveRows)] {
+			html, err := t.admin.pages.render("row", e)
+			if err != nil {
+				return err
+			}
+			rows.Write(html)
+		}
+		if err := t.event("rows", rows.Bytes()); err != nil {
+			return err
+		}
+	}
+	return t.event("pulse", t.pulse(len(chosen)))
+}
+
+func (t *watcher) pulse(chosen int) []byte {
+	b := fmt.Appendf(nil, "%.0f a second", t.rate)
+	if t.rate < 1.5 {
+		b = []byte("live")
+	}
+	if more := chosen - liveRows; more > 0 {
+		b = fmt.Appendf(b, "; of %d at once the last %d are shown", chosen, liveRows)
+	}
+	return b
+}
+
+// quiet keeps a connection alive on which nothing happens.
+func (t *watcher) quiet() error {
+	if t.rate >= 1.5 {
+		return t.event("pulse", t.pulse(0))
+	}
+	if time.Since(t.written) < liveSilent {
+		return nil
+	}
+	t.written = time.Now()
+	_, err := io.WriteString(t.w, ": nothing new\n\n")
+	return err
+}
+
+func (t *watcher) send(event, name string, data any) error {
+	html, err := t.admin.pages.render(name, data)
+	if err != nil {
+		return err
+	}
+	return t.event(event, html)
+}
+
+// event writes one event; its lines are fields of their own.
+func (t *watcher) event(name string, data []byte) error {
+	t.written = time.Now()
+	b := fmt.Appendf(nil, "id: %d\nevent: %s\n", t.seen, name)
+	for line := range bytes.SplitSeq(bytes.TrimRight(data, "\n"), []byte{'\n'}) {
+		b = append(append(append(b, "data: "...), line...), '\n')
+	}
+	_, err := t.w.Write(append(b, '\n'))
+	return err
+}

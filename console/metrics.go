@@ -1,0 +1,216 @@
+package console
+
+import (
+	"cmp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"padlock/handshake"
+	"padlock/handshake/wire"
+	"padlock/traffic"
+)
+
+// Metrics is what padlock counts, as Prometheus reads it. It is a handshake.Sink. Every label has few values: names of clients are in
+// none, and names of sites, targets and certificates are those of the configuration.
+type Metrics struct {
+	registry   *prometheus.Registry
+	handshakes *prometheus.CounterVec
+	failures   *prometheus.CounterVec
+	duration   prometheus.Histogram
+	stages     *prometheus.HistogramVec
+	noise      *prometheus.CounterVec
+
+	mu     sync.Mutex
+	causes map[string]bool
+}
+
+// maxCauses bounds the values of the label cause, whatever a client does.
+const maxCauses = 128
+
+var handshakeBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+// NewMetrics counts from now on.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "padlock_handshakes_total", Help: "TLS handshakes that have ended, by how, and what was agreed.",
+		}, []string{"outcome", "version", "group", "resumed", "transport"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "padlock_handshake_failures_total", Help: "TLS handshakes that were not complete, by who ended them, after which stage, with which alert, and why.",
+		}, []string{"by", "stage", "alert", "cause"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "padlock_handshake_duration_seconds", Help: "Complete handshakes, from the accepted connection to Finished both ways.", Buckets: handshakeBounds,
+		}),
+		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "padlock_handshake_stage_seconds", Help: "What parts of complete handshakes took.", Buckets: handshakeBounds,
+		}, []string{"stage"}),
+		noise: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "padlock_handshake_noise_total", Help: "Connections that made no handshake: scans, health checks, other protocols.",
+		}, []string{"kind"}),
+		causes: map[string]bool{},
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "padlock_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.handshakes, m.failures, m.duration, m.stages, m.noise, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handshake implements handshake.Sink.
+func (m *Metrics) Handshake(e *handshake.Event) {
+	version, transport := "none", "tcp"
+	if e.Version != 0 {
+		version = wire.VersionName(e.Version)
+	}
+	if e.QUIC {
+		transport = "quic"
+	}
+	m.handshakes.WithLabelValues(string(e.Outcome), version, cmp.Or(e.Group, "none"), strconv.FormatBool(e.Resumed), transport).Inc()
+	if e.Noise != "" {
+		m.noise.WithLabelValues(e.Noise).Inc()
+	}
+	if f := e.Failure; f != nil {
+		m.failures.WithLabelValues(string(f.By), f.Stage, cmp.Or(f.AlertName, "none"), m.cause(f.Cause)).Inc()
+	}
+	if e.Outcome != handshake.Complete || e.Validation {
+		return
+	}
+	m.duration.Observe(e.Duration.Seconds())
+	for _, part := range [...]struct {
+		name string
+		took time.Duration
+	}{
+		{"key_exchange", e.Timings.KeyExchange}, {"key_schedule", e.Timings.KeySchedule}, {"signing", e.Timings.Signing}, {"client", e.Timings.Client},
+	} {
+		if part.took != 0 {
+			m.stages.WithLabelValues(part.name).Observe(part.took.Seconds())
+		}
+	}
+}
+
+// cause is the general part of a cause: what follows the colon is of one client.
+func (m *Metrics) cause(text string) string {
+	text, _, _ = strings.Cut(text, ": ")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.causes[text] {
+		return text
+	}
+	if len(m.causes) >= maxCauses {
+		return "other"
+	}
+	m.causes[text] = true
+	return text
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("padlock_"+name, help, labels, nil)
+}
+
+var (
+	requestsDesc    = describe("requests_total", "Requests that have ended, and connections of TCP sites; status 0 is none, or one of too many kinds.", "site", "protocol", "status")
+	requestTime     = describe("request_duration_seconds", "Requests, from the head of the request to the end of the answer.", "site")
+	bytesInDesc     = describe("request_bytes_total", "Content that clients sent.", "site")
+	bytesOutDesc    = describe("response_bytes_total", "Content that clients got.", "site")
+	connectionsDesc = describe("connections_open", "Open connections of clients.")
+
+	targetUp       = describe("upstream_up", "1 while the target answers when it is asked for its health, or is not asked.", "target")
+	targetLeftOut  = describe("upstream_left_out", "1 while the target gets no requests because it has failed some.", "target")
+	targetOpen     = describe("upstream_open_requests", "Requests that are open at the target.", "target")
+	targetRequests = describe("upstream_requests_total", "Requests that went to the target: answered, or not.", "target", "result")
+	targetTime     = describe("upstream_answer_seconds", "From sending a request to the head of its answer.", "target")
+
+	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken: handshake records, lines of the access log, events of the console.", "queue")
+
+	notAfterDesc  = describe("certificate_not_after_seconds", "When the certificate expires, as Unix time.", "name", "key_type", "issuer")
+	renewalDesc   = describe("certificate_renewal_seconds", "When its renewal is due, as Unix time.", "name", "key_type", "issuer")
+	failingDesc   = describe("certificate_failing", "1 while the last look at the certificate ended in an error.", "name", "key_type", "issuer")
+	expiringDesc  = describe("certificate_expiring", "1 when it has expired, or is in its last third and cannot be renewed.", "name", "key_type", "issuer")
+	onDemandCount = describe("certificates_on_demand", "Names on demand in memory.")
+)
+
+// view collects what is counted elsewhere.
+type view struct{ a *Admin }
+
+// Describe implements prometheus.Collector; without a word the collector is unchecked.
+func (v view) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (v view) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+	for _, l := range v.a.lost() {
+		counter(lostDesc, l.Count, l.Queue)
+	}
+	if v.a.o.Traffic != nil {
+		t := v.a.o.Traffic()
+		gauge(connectionsDesc, float64(t.Connections))
+		for _, s := range t.Sites {
+			for _, a := range s.Answers {
+				counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))
+			}
+			out <- histogram(requestTime, &s.Took, s.Name)
+			counter(bytesInDesc, s.BytesIn, s.Name)
+			counter(bytesOutDesc, s.BytesOut, s.Name)
+		}
+		for _, target := range t.Targets {
+			gauge(targetUp, one(target.Well), target.Name)
+			gauge(targetLeftOut, one(target.LeftOut), target.Name)
+			gauge(targetOpen, float64(target.Open), target.Name)
+			counter(targetRequests, target.Requests-target.Failed, target.Name, "answered")
+			counter(targetRequests, target.Failed, target.Name, "failed")
+			out <- histogram(targetTime, &target.Answer, target.Name)
+		}
+	}
+	if v.a.o.Certificates == nil {
+		return
+	}
+	onDemand := 0
+	for _, c := range v.a.o.Certificates() {
+		if c.OnDemand {
+			onDemand++
+			if !c.Expiring {
+				continue // there may be any number of them
+			}
+		}
+		labels := []string{c.Name, c.KeyType, c.Issuer}
+		if c.NotAfter != nil {
+			gauge(notAfterDesc, float64(c.NotAfter.Unix()), labels...)
+		}
+		if c.Renewal != nil {
+			gauge(renewalDesc, float64(c.Renewal.Unix()), labels...)
+		}
+		gauge(failingDesc, one(c.Error != ""), labels...)
+		gauge(expiringDesc, one(c.Expiring), labels...)
+	}
+	gauge(onDemandCount, float64(onDemand))
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func histogram(d *prometheus.Desc, from *traffic.Distribution, labels ...string) prometheus.Metric {
+	buckets, sum := map[float64]uint64{}, uint64(0)
+	for i, bound := range traffic.Bounds {
+		sum += from.Buckets[i]
+		buckets[bound] = sum
+	}
+	return prometheus.MustNewConstHistogram(d, from.Count, from.Sum.Seconds(), buckets, labels...)
+}

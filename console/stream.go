@@ -1,0 +1,65 @@
+package console
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+
+	"padlock/handshake"
+)
+
+const notRecorded = "Handshakes are not recorded: start padlock with --handshakes all."
+
+// handshakes streams what the filter lets through: what is remembered, then with follow what comes. The format is story, line or json;
+// colour is for terminals.
+func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
+	if a.o.Recent == nil {
+		http.Error(w, notRecorded, http.StatusNotFound)
+		return
+	}
+	query := r.URL.Query()
+	kind := map[string]string{"": "application/x-ndjson", "json": "application/x-ndjson", "line": "text/plain; charset=utf-8", "story": "text/plain; charset=utf-8"}[query.Get("format")]
+	if kind == "" {
+		http.Error(w, "format must be story, line or json", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	chosen := newFilter(query)
+	tell := func(e *handshake.Event) error {
+		if !chosen.matches(e) {
+			return nil
+		}
+		return write(w, e, query.Get("format"), query.Get("colour") != "")
+	}
+	if query.Get("follow") == "" {
+		events := a.o.Recent.Events()
+		for i := len(events) - 1; i >= 0; i-- {
+			if tell(events[i]) != nil {
+				return
+			}
+		}
+		return
+	}
+	controller := http.NewResponseController(w)
+	_ = controller.Flush() // the watcher sees that it is connected
+	_ = a.o.Recent.Follow(r.Context(), func(e *handshake.Event) error {
+		if err := tell(e); err != nil {
+			return err
+		}
+		return controller.Flush()
+	})
+}
+
+func write(w io.Writer, e *handshake.Event, format string, colour bool) error {
+	var b bytes.Buffer
+	switch format {
+	case "story":
+		handshake.NewStory(&b, colour).Handshake(e)
+	case "line":
+		handshake.NewLine(&b).Handshake(e)
+	default:
+		handshake.NewJSON(&b).Handshake(e)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
