@@ -1,15 +1,35 @@
+# The same source and arguments give the same binary and the same layers: docs/docker.md tells how to check.
 FROM golang:1.26 AS build
-ENV GOTOOLCHAIN=auto CGO_ENABLED=0
+ENV CGO_ENABLED=0
 WORKDIR /src
 COPY go.mod go.sum ./
-RUN go mod download
+# The toolchain that go.mod names and no other, whatever this image has: another makes another binary.
+RUN GOTOOLCHAIN=$(awk '$1 == "toolchain" {print $2}' go.mod) go mod download
 COPY . .
 ARG VERSION=dev
-RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /padlock ./cmd/padlock
+ARG SOURCE_DATE_EPOCH=0
+RUN GOTOOLCHAIN=$(awk '$1 == "toolchain" {print $2}' go.mod) \
+      go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /program/padlock ./cmd/padlock \
+ && mkdir -p -m 0700 /volume/data \
+ && touch -d "@${SOURCE_DATE_EPOCH}" /program/padlock /volume/data
 
 FROM gcr.io/distroless/static-debian12:nonroot
-COPY --from=build /padlock /padlock
-ENV PADLOCK_STORAGE=/data
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="padlock" \
+      org.opencontainers.image.description="HTTPS in front of your app, with every TLS handshake told stage by stage" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /program/ /
+COPY --from=build --chown=65532:65532 /volume/ /
+# What is published is the container's port, so local names are served beyond its loopback too.
+ENV XDG_DATA_HOME=/data \
+    PADLOCK_CONFIG=/etc/padlock/padlock.yaml \
+    PADLOCK_LISTEN=:443 \
+    PADLOCK_HTTP=:80
 VOLUME /data
-EXPOSE 80 443
+EXPOSE 80/tcp 443/tcp 443/udp
+USER 65532:65532
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/padlock", "status", "--quiet"]
 ENTRYPOINT ["/padlock"]

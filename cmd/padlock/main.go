@@ -63,12 +63,12 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:                  "padlock",
 		Usage:                 "HTTPS in front of your app, with every TLS handshake told stage by stage",
-		UsageText:             "padlock [flags] [TARGET]\npadlock COMMAND [flags]",
+		UsageText:             "padlock [flags] [TARGET]\npadlock [flags] NAME=TARGET...\npadlock COMMAND [flags]",
 		Description:           description,
 		Version:               version,
 		HideVersion:           true,
 		HideHelpCommand:       true,
-		Flags:                 quickFlags(),
+		Flags:                 append(quickFlags(), sitesFlag()),
 		Action:                p.quick,
 		Commands:              []*cli.Command{p.proxyCommand(), p.runCommand(), p.checkCommand(), p.reloadCommand(), p.statusCommand(), p.consoleCommand(), p.trustCommand(), p.untrustCommand(), p.probeCommand(), p.explainCommand(), p.watchCommand(), p.doctorCommand(), p.certsCommand(), p.versionCommand()},
 		CustomAppHelpTemplate: cli.AppHelpTemplate + session,
@@ -83,6 +83,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 
 const description = `TARGET is where your app listens: a port (3000), host:port, http://host[:port], https://host[:port],
 h2c://host[:port] (HTTP/2 without TLS, for gRPC) or unix:PATH. Without one, padlock serves a page that shows your own handshake.
+NAME is what clients ask for, or several names with commas between them; a name that is given again has several targets.
 Flags go before or after TARGET; each can be set by the variable that stands behind it.`
 
 // session ends the help, so that it is what a reader sees last.

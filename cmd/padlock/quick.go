@@ -51,12 +51,13 @@ func organizationFlag() cli.Flag {
 	return &cli.StringFlag{Name: "organization", Usage: "`NAME` in the subject of the local CA and its certificates", EnvVars: []string{"PADLOCK_ORGANIZATION"}}
 }
 
-// quick is padlock [TARGET].
+// quick is padlock [TARGET] and padlock NAME=TARGET...
 func (p *program) quick(c *cli.Context) error {
-	if c.NArg() > 1 {
-		return usageError{fmt.Errorf("one target, not %d: %s", c.NArg(), strings.Join(c.Args().Slice(), " "))}
+	sites, err := quickSites(c)
+	if err != nil {
+		return err
 	}
-	cfg, err := quickConfig(c, c.Args().First(), []string{"localhost", "*.localhost", "127.0.0.1", "::1"})
+	cfg, err := quickConfig(c, sites...)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,11 @@ func (p *program) proxyCommand() *cli.Command {
 			if !c.IsSet("from") || !c.IsSet("to") || c.NArg() > 0 {
 				return usageError{fmt.Errorf("proxy needs --from NAME and --to TARGET, and nothing else")}
 			}
-			cfg, err := quickConfig(c, c.String("to"), c.StringSlice("from"))
+			to, err := backend(c, c.String("to"))
+			if err != nil {
+				return err
+			}
+			cfg, err := quickConfig(c, served{hosts: c.StringSlice("from"), to: to})
 			if err != nil {
 				return err
 			}
@@ -98,7 +103,7 @@ func (p *program) proxyCommand() *cli.Command {
 }
 
 // quickConfig builds from flags what a file would say.
-func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config, error) {
+func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg := config.Default()
 	cfg.ErrorDetails = true
 	applyACME(c, cfg)
@@ -108,7 +113,7 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	}
 	if len(cfg.Listen.HTTPS) == 0 {
 		addresses := loopback
-		if !c.IsSet("cert") && slices.ContainsFunc(hosts, isPublic(cfg)) {
+		if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
 			addresses = func(port string) []string { return []string{":" + port} }
 		}
 		cfg.Listen.HTTPS = addresses("443")
@@ -128,16 +133,12 @@ func quickConfig(c *cli.Context, target string, hosts []string) (*config.Config,
 	cfg.Handshakes.InsecureExportSecrets = c.Bool("insecure-export-secrets")
 	cfg.Admin.Address, cfg.Admin.Token = c.String("admin"), c.String("admin-token")
 	cfg.AccessLog.Format = c.String("access-log")
-	cfg.Sites = []config.Site{{Hosts: withListenHosts(hosts, cfg.Listen.HTTPS), Routes: []config.Route{{}}}}
-	if target != "" {
-		to, err := config.ParseTarget(target)
-		if err != nil {
-			return nil, badTarget(c, target, err)
-		}
-		cfg.Sites[0].Routes[0].To = []config.Backend{{Target: to}}
+	for _, s := range sites {
+		cfg.Sites = append(cfg.Sites, config.Site{Hosts: s.hosts, Routes: []config.Route{{Upstream: config.Upstream{To: s.to}}}})
 	}
+	addListenHosts(cfg)
 	if err := cfg.Validate(); err != nil {
-		return nil, usageError{namingFlags(err)}
+		return nil, usageError{namingFlags(namingArguments(err, sites))}
 	}
 	return cfg, nil
 }
@@ -214,16 +215,16 @@ func loopback(port string) []string {
 	return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
 }
 
-// withListenHosts adds the addresses that are listened on, so that they can be used in a URL too.
-func withListenHosts(hosts, addresses []string) []string {
-	hosts = slices.Clone(hosts)
-	for _, address := range addresses {
+// addListenHosts adds the addresses that are listened on to the first site, so that they can be used in a URL too.
+func addListenHosts(cfg *config.Config) {
+	for _, address := range cfg.Listen.HTTPS {
 		host, _, _ := net.SplitHostPort(address)
-		if name, ok := config.CanonicalHost(host); ok && config.IsLocal(name) && !slices.Contains(hosts, name) {
-			hosts = append(hosts, name)
+		name, ok := config.CanonicalHost(host)
+		taken := slices.ContainsFunc(cfg.Sites, func(s config.Site) bool { return slices.Contains(s.Hosts, name) })
+		if ok && config.IsLocal(name) && !taken {
+			cfg.Sites[0].Hosts = append(slices.Clone(cfg.Sites[0].Hosts), name)
 		}
 	}
-	return hosts
 }
 
 func terminal(w any) bool {

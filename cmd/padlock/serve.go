@@ -14,7 +14,6 @@ import (
 
 	"gopkg.in/natefinch/lumberjack.v2"
 
-	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
@@ -233,48 +232,4 @@ func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), 
 	f.Close()
 	late := newLateWriter(&lumberjack.Logger{Filename: name, MaxSize: rotate.MaxSize, MaxBackups: rotate.Keep})
 	return late, func() { late.Close() }, nil
-}
-
-// announce prints where the first site is, and what else a person must know before using it.
-func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener) {
-	site := cfg.Sites[0]
-	host, scheme := site.Hosts[0], "https"
-	if host == "*" {
-		host = "localhost"
-	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	at := slices.IndexFunc(https, func(l proxy.Listener) bool { return len(site.Listen) == 0 || l.Address == site.Listen[0] })
-	_, port, _ := net.SplitHostPort(https[max(at, 0)].Addr().String())
-	var upstream *config.Upstream
-	switch {
-	case site.TCP != nil:
-		upstream, scheme = &site.TCP.Upstream, "tls"
-	case len(site.Routes) > 0:
-		upstream = &site.Routes[0].Upstream
-	}
-	url := scheme + "://" + host
-	if port != "443" || scheme != "https" {
-		url += ":" + port
-	}
-	to := "a page that shows your own handshake"
-	if upstream != nil && len(upstream.To) > 0 {
-		target := upstream.To[0].Target
-		to = target.String()
-		if conn, err := net.DialTimeout(target.Network, target.Address, cfg.Timeouts.Connect); err != nil {
-			to += " (not listening yet; that is fine)"
-		} else {
-			conn.Close()
-		}
-	}
-	fmt.Fprintf(p.stdout, "padlock: %s → %s\n", url, to)
-	switch {
-	case len(k.names) > 0:
-		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), summary(k.names), storage.Redacted(cfg.Storage))
-	case cfg.Certificates.OnDemand != nil:
-		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
-	case len(cfg.Certificates.Files) == 0:
-		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", k.local.Fingerprint()[:23])
-	}
 }

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"padlock/certs/storage"
+	"padlock/config"
+	"padlock/proxy"
+)
+
+// announced is how many sites are named at the start; more would push what else is said off the screen.
+const announced = 10
+
+// announce prints where the sites are, and what else a person must know before using them.
+func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener) {
+	sites := cfg.Sites[:min(len(cfg.Sites), announced)]
+	lines := make([]string, len(sites))
+	var asking sync.WaitGroup
+	for i := range sites {
+		asking.Go(func() { lines[i] = siteURL(&sites[i], https) + " → " + destination(cfg, &sites[i]) })
+	}
+	asking.Wait()
+	for _, line := range lines {
+		fmt.Fprintf(p.stdout, "padlock: %s\n", line)
+	}
+	if more := len(cfg.Sites) - len(sites); more > 0 {
+		fmt.Fprintf(p.stdout, "padlock: and %d more sites\n", more)
+	}
+	switch {
+	case len(k.names) > 0:
+		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), summary(k.names), storage.Redacted(cfg.Storage))
+	case cfg.Certificates.OnDemand != nil:
+		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
+	case len(cfg.Certificates.Files) == 0:
+		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", k.local.Fingerprint()[:23])
+	}
+}
+
+// siteURL is what a client asks for.
+func siteURL(site *config.Site, https []proxy.Listener) string {
+	host, scheme := site.Hosts[0], "https"
+	if host == "*" {
+		host = "localhost"
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if site.TCP != nil {
+		scheme = "tls"
+	}
+	at := slices.IndexFunc(https, func(l proxy.Listener) bool { return len(site.Listen) == 0 || l.Address == site.Listen[0] })
+	_, port, _ := net.SplitHostPort(https[max(at, 0)].Addr().String())
+	url := scheme + "://" + host
+	if port != "443" || scheme != "https" {
+		url += ":" + port
+	}
+	return url
+}
+
+// destination is where the site's requests go, and whether somebody listens there.
+func destination(cfg *config.Config, site *config.Site) string {
+	var upstream *config.Upstream
+	switch {
+	case site.TCP != nil:
+		upstream = &site.TCP.Upstream
+	case len(site.Routes) > 0:
+		upstream = &site.Routes[0].Upstream
+		if site.Routes[0].Redirect != nil || site.Routes[0].Respond != nil {
+			return "an answer of padlock's own"
+		}
+	}
+	if upstream == nil || len(upstream.To) == 0 {
+		return "a page that shows your own handshake"
+	}
+	target := upstream.To[0].Target
+	conn, err := net.DialTimeout(target.Network, target.Address, cfg.Timeouts.Connect)
+	if err != nil {
+		return target.String() + " (not listening yet; that is fine)"
+	}
+	conn.Close()
+	return target.String()
+}
