@@ -94,7 +94,7 @@ func listenError(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return hinted{err, "stop what listens there, or choose another address: --listen 127.0.0.1:9443"}
 	case errors.Is(err, syscall.EACCES):
-		return hinted{err, "ports below 1024 need a privilege; choose a higher one: --listen 127.0.0.1:8443"}
+		return hinted{err, "ports below 1024 need a privilege, which --sysctl net.ipv4.ip_unprivileged_port_start=0 gives a container; or choose a higher one: --listen 127.0.0.1:8443"}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return hinted{err, "this machine does not have that address; --listen 127.0.0.1:8443 always works"}
 	}
