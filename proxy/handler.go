@@ -93,6 +93,7 @@ func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writ
 // Interim implements message.Interim.
 func (x *exchange) Interim(status int, fields message.Fields) error {
 	fields.RemoveHopByHop()
+	fields.Del("Content-Length") // RFC 9110 section 8.6: nothing follows, and somebody may think otherwise
 	return x.w.Interim(status, fields)
 }
 

@@ -142,6 +142,10 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		return nil, err
 	}
 	x.response = response
+	if err := x.check(); err != nil {
+		_ = x.Close()
+		return nil, err
+	}
 	length := response.ContentLength
 	if r.Method == "HEAD" || response.StatusCode == http.StatusNotModified {
 		length = -1 // if it is known, a field tells
@@ -168,9 +172,7 @@ func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange
 		if len(r.Declared) > 0 {
 			hr.Trailer = http.Header{}
 			for _, name := range r.Declared {
-				if !message.ForbiddenTrailer(name) {
-					hr.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
-				}
+				hr.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
 			}
 		}
 		x.limit.Stop() // until the content has been sent
@@ -242,12 +244,28 @@ type exchange struct {
 	closed   bool
 }
 
+var (
+	errStatus       = errors.New("malformed HTTP/2 response: its status is none")
+	errUnasked      = errors.New("malformed HTTP/2 response: it switches protocols, which HTTP/2 does not")
+	errInterimCount = errors.New("malformed HTTP/2 response: too many interim responses")
+)
+
+// check refuses what x/net's client lets pass, and HTTP/1.1 would understand otherwise.
+func (x *exchange) check() error {
+	if x.response.StatusCode < 200 || x.response.StatusCode > 599 || len(x.response.Status) < 4 || x.response.Status[3] != ' ' {
+		return errStatus
+	}
+	return nil
+}
+
 func (x *exchange) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-		if x.interims++; x.interims > maxInterim {
-			return errors.New("too many interim responses")
-		}
-		if code == http.StatusContinue {
+		switch x.interims++; {
+		case x.interims > maxInterim:
+			return errInterimCount
+		case code == http.StatusSwitchingProtocols:
+			return errUnasked
+		case code == http.StatusContinue:
 			return nil // the client gets its own when its content is read
 		}
 		return x.interim.Interim(code, fromHeader(http.Header(header)))
@@ -262,7 +280,11 @@ func (x *exchange) Read(p []byte) (int, error) {
 }
 
 // Trailers implements message.Body.
-func (x *exchange) Trailers() message.Fields { return fromHeader(x.response.Trailer) }
+func (x *exchange) Trailers() message.Fields {
+	fields := fromHeader(x.response.Trailer)
+	fields.DelFunc(message.ForbiddenTrailer)
+	return fields
+}
 
 // Buffered implements message.Body: it is not known.
 func (x *exchange) Buffered() int { return 0 }
