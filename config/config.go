@@ -25,6 +25,7 @@ type Config struct {
 	Timeouts     Timeouts     `yaml:"timeouts"`
 	Limits       Limits       `yaml:"limits"`
 	Trusted      []Network    `yaml:"trusted_proxies"` // whose X-Forwarded-* and Forwarded are believed
+	DropAliases  string       `yaml:"drop_aliases"`    // known | all | none: fields such as X_Real_IP, which some backends take for X-Real-IP
 	Resolvers    []string     `yaml:"resolvers"`       // host:port of DNS servers for targets' names; none: the system's
 	ErrorDetails bool         `yaml:"error_details"`   // error pages name the target and what went wrong; for development
 	Sites        []Site       `yaml:"sites"`

@@ -114,6 +114,7 @@ func Default() *Config {
 		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}, HTTP3: true},
 		Storage:      defaultStorage(),
 		Organization: "padlock local development",
+		DropAliases:  "known",
 		Certificates: Certificates{Client: "certmagic", Challenges: []string{"http-01", "tls-alpn-01"}, KeyTypes: []string{"p256"}, RenewRatio: 1.0 / 3},
 		TLS:          TLS{MinVersion: "1.2"},
 		Handshakes: Handshakes{

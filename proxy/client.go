@@ -11,6 +11,7 @@ import (
 
 // told is what proxies that are trusted say of a request, for the target.
 type told struct {
+	trusted   bool   // the connection's other end is such a proxy
 	chain     string // X-Forwarded-For up to them
 	proto     string
 	host      string
@@ -26,6 +27,7 @@ func (x *exchange) identify(trusted []config.Network) {
 	if len(trusted) == 0 || !contains(trusted, x.addr) {
 		return
 	}
+	x.told.trusted = true
 	f := r.Fields
 	x.told.chain = x.joined("X-Forwarded-For")
 	x.told.forwarded = x.joined("Forwarded")

@@ -4,27 +4,33 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"strings"
 
 	"padlock/proxy/message"
 )
 
-// ours are the fields by which backends learn about the client. A client's own are a claim, not a fact, so they are dropped.
-var ours = message.NewNames(
-	"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Ssl",
-	"X-Forwarded-Prefix", "X-Forwarded-User", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Original-Forwarded-For",
-	"X-Forwarded-Client-Cert", "X-SSL-Client-Cert", "X-Client-Cert", "Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Verify",
-	"X-SSL-Client-Subject", "X-SSL-Client-Issuer", "X-SSL-Client-Serial", "X-SSL-Client-SHA256", "X-SSL-Client-SAN", "X-SSL-Client-CN", "X-SSL-Client-DN",
-	"Padlock-Handshake", "Host", "Transfer-Encoding")
+// Aliases of fields that are dropped.
+const (
+	aliasesKnown = "known" // of the fields that padlock speaks of
+	aliasesAll   = "all"
+)
 
-// spoofs reports whether a client's field stands for one of ours, also under an alias:
-// CGI-like backends read X_Forwarded_For and X.Forwarded.For as the same variable.
-func spoofs(name string) bool {
-	if !strings.ContainsAny(name, "_.") {
-		return ours.Has(name)
+// unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a field that does.
+func (x *exchange) unwanted(name string) bool {
+	plain, alias := name, false
+	if drop := x.site.aliases; drop == aliasesKnown || drop == aliasesAll {
+		if plain, alias = message.Alias(name); alias && drop == aliasesAll {
+			return true
+		}
 	}
-	name = strings.NewReplacer("_", "-", ".", "-").Replace(name)
-	return ours.Has(name) || message.Is(name, "Content-Length")
+	switch {
+	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
+		return true
+	case message.ClaimsAddress(plain):
+		return alias || !x.told.trusted
+	}
+	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
 }
 
 // prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
@@ -38,7 +44,8 @@ func prepare(x *exchange) bool {
 	}
 	teTrailers := r.Fields.HasToken("TE", "trailers")
 	r.Fields.RemoveHopByHop()
-	r.Fields.DelFunc(spoofs)
+	r.Fields.DelFunc(x.unwanted)
+	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
 	if teTrailers {
 		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
 	}
@@ -60,8 +67,9 @@ func prepare(x *exchange) bool {
 		r.Fields.Del("Authorization") // it was for us
 		r.Fields.Add("X-Forwarded-User", x.user)
 	}
-	x.site.fields.request.apply(x, &r.Fields)
-	x.route.fields.request.apply(x, &r.Fields)
+	aliases := x.site.aliases != "none"
+	x.site.fields.request.apply(x, &r.Fields, aliases)
+	x.route.fields.request.apply(x, &r.Fields, aliases)
 	return true
 }
 

@@ -20,6 +20,7 @@ func startFile(t *testing.T, file string, args ...any) *edge {
 			t.Fatal(err)
 		}
 		c.Sites, c.Trusted, c.Timeouts, c.Limits, c.Listen = parsed.Sites, parsed.Trusted, parsed.Timeouts, parsed.Limits, parsed.Listen
+		c.DropAliases = parsed.DropAliases
 	})
 }
 

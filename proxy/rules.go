@@ -15,12 +15,32 @@ import (
 type fieldRules struct{ request, response fieldChanges }
 
 type fieldChanges struct {
-	remove   []string
+	remove   []fieldName
 	set, add []fieldTemplate
 }
 
+// fieldName is a name, and what backends of CGI's kind make of it.
+type fieldName struct{ name, plain string }
+
+func newFieldName(name string) fieldName {
+	plain, _ := message.Alias(name)
+	return fieldName{name, plain}
+}
+
+// del removes every line of the name, and of its aliases where a client must not pass them off for it.
+func (n *fieldName) del(f *message.Fields, aliases bool) {
+	if !aliases {
+		f.Del(n.name)
+		return
+	}
+	f.DelFunc(func(other string) bool {
+		plain, _ := message.Alias(other)
+		return message.Is(plain, n.plain)
+	})
+}
+
 type fieldTemplate struct {
-	name  string
+	fieldName
 	value template.Template
 	fixed string // the value, where nothing varies
 	vary  bool
@@ -28,7 +48,11 @@ type fieldTemplate struct {
 
 func newFieldRules(c *config.HeaderRules) fieldRules {
 	compile := func(r *config.FieldRules) fieldChanges {
-		return fieldChanges{r.Remove, fieldTemplates(r.Set), fieldTemplates(r.Add)}
+		changes := fieldChanges{set: fieldTemplates(r.Set), add: fieldTemplates(r.Add)}
+		for _, name := range r.Remove {
+			changes.remove = append(changes.remove, newFieldName(name))
+		}
+		return changes
 	}
 	return fieldRules{compile(&c.Request), compile(&c.Response)}
 }
@@ -37,17 +61,18 @@ func fieldTemplates(values config.FieldValues) (all []fieldTemplate) {
 	for _, v := range values {
 		parsed, _ := template.Parse(v.Value) // was validated
 		fixed, ok := parsed.Fixed()
-		all = append(all, fieldTemplate{v.Name, parsed, fixed, !ok})
+		all = append(all, fieldTemplate{newFieldName(v.Name), parsed, fixed, !ok})
 	}
 	return all
 }
 
-func (c *fieldChanges) apply(x *exchange, f *message.Fields) {
-	for _, name := range c.remove {
-		f.Del(name)
+// apply changes fields; aliases tells whether to change what passes for them as well.
+func (c *fieldChanges) apply(x *exchange, f *message.Fields, aliases bool) {
+	for i := range c.remove {
+		c.remove[i].del(f, aliases)
 	}
 	for i := range c.set {
-		f.Del(c.set[i].name) // all of them first: a name may be set to several values
+		c.set[i].del(f, aliases) // all of them first: a name may be set to several values
 	}
 	for _, list := range [...][]fieldTemplate{c.set, c.add} {
 		for i := range list {
@@ -174,8 +199,8 @@ func (x *exchange) finish(f *message.Fields) {
 	if other := x.request.Conn.AltSvc; other != "" {
 		f.Set("Alt-Svc", other)
 	}
-	x.site.fields.response.apply(x, f)
+	x.site.fields.response.apply(x, f, false)
 	if x.route != nil {
-		x.route.fields.response.apply(x, f)
+		x.route.fields.response.apply(x, f, false)
 	}
 }

@@ -17,6 +17,7 @@ type site struct {
 	policy    *tlsPolicy
 	redirects map[string]string // names that lead to another, with or without www
 	hsts      string            // Strict-Transport-Security, or ""
+	aliases   string            // that are dropped
 	access    access
 	fields    fieldRules
 	routes    []*route // the most specific first
@@ -53,7 +54,7 @@ type builder struct {
 }
 
 func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
-	built := &site{policy: policy, hsts: hsts(c), access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), counts: b.book.Site(c.Hosts[0])}
+	built := &site{policy: policy, hsts: hsts(c), aliases: b.cfg.DropAliases, access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), counts: b.book.Site(c.Hosts[0])}
 	if c.WWW != "" {
 		built.redirects = wwwRedirects(c)
 	}

@@ -170,7 +170,7 @@ func restartKeys(a, b *config.Config) (keys []string) {
 		key := before.Type().Field(i).Tag.Get("yaml")
 		x, y := before.Field(i).Interface(), after.Field(i).Interface()
 		switch key {
-		case "sites", "trusted_proxies":
+		case "sites", "trusted_proxies", "drop_aliases":
 			continue
 		case "listen":
 			one, other := a.Listen, b.Listen

@@ -137,14 +137,17 @@ func (s *Server) request(r *message.Request, hr *http.Request) bool {
 			continue
 		case "Cookie":
 			values = []string{strings.Join(values, "; ")} // RFC 9114 section 4.2.1
-		case "Trailer":
-			r.Declared = trailerNames(values)
 		}
 		for _, value := range values {
 			if !message.FieldValue(value) {
 				return false
 			}
 			r.Fields.Add(name, value)
+		}
+	}
+	for name := range hr.Trailer { // where quic-go puts what Trailer has announced
+		if message.Token(name) {
+			r.Declared = append(r.Declared, name)
 		}
 	}
 	if host := hr.Header.Get("Host"); host != "" && !message.Is(host, r.Host) || len(r.Fields) > limit {
@@ -168,15 +171,4 @@ func (s *Server) connect(r *message.Request, hr *http.Request) bool {
 	r.Method, r.Upgrade, r.ContentLength, r.Target = "GET", strings.ToLower(hr.Proto), 0, hr.URL.RequestURI()
 	r.Fields.Set("Sec-WebSocket-Key", message.WebSocketKey())
 	return message.ValidTarget(r.Target) && r.Target[0] == '/'
-}
-
-func trailerNames(values []string) (names []string) {
-	for _, value := range values {
-		for name := range strings.SplitSeq(value, ",") {
-			if name = strings.Trim(name, " \t"); message.Token(name) {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
 }

@@ -72,6 +72,9 @@ var hopByHop = NewNames("Connection", "Keep-Alive", "Proxy-Connection", "TE", "T
 // notNominated are what Connection cannot take away: its own options, and the fields that frame a message or name its host.
 var notNominated = NewNames("close", "keep-alive", "upgrade", "te", "content-length", "host")
 
+// HopByHop reports whether a field speaks of one connection only.
+func HopByHop(name string) bool { return hopByHop.Has(name) }
+
 // RemoveHopByHop deletes the fields that a proxy must not pass on: the standing ones, and those that Connection nominates.
 func (f *Fields) RemoveHopByHop() {
 	var nominated map[string]bool
@@ -94,8 +97,12 @@ func (f *Fields) RemoveHopByHop() {
 	}
 }
 
-// ForbiddenTrailer reports whether a field would, as a trailer, change what was said in the head (RFC 9110 section 6.5.1).
-func ForbiddenTrailer(name string) bool { return forbiddenTrailers.Has(name) }
+// ForbiddenTrailer reports whether a field would, as a trailer, change what was said in the head (RFC 9110 section 6.5.1), or tell what a
+// head may not: some backends make one list of both.
+func ForbiddenTrailer(name string) bool {
+	plain, _ := Alias(name)
+	return forbiddenTrailers.Has(plain) || hopByHop.Has(plain) || Claims(plain) || ClaimsAddress(plain)
+}
 
-var forbiddenTrailers = NewNames("Transfer-Encoding", "Content-Length", "Host", "Trailer", "Content-Encoding", "Content-Type",
-	"Content-Range", "Authorization", "Set-Cookie", "Cookie", "Connection", "TE", "Expect", "Upgrade")
+var forbiddenTrailers = NewNames("Content-Length", "Host", "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie", "Cookie", "Expect",
+	"Cache-Control", "Location", "Range", "Max-Forwards", "Vary", "Date", "Age", "Expires", "WWW-Authenticate", "Retry-After", "Pragma", "Alt-Svc", "Strict-Transport-Security")

@@ -1,0 +1,46 @@
+package message
+
+import "strings"
+
+// claims are fields by which a backend learns about the client from the proxy in front of it. A client's own are a claim, not a fact.
+var claims = NewNames("Forwarded", "X-Forwarded", "Forwarded-For", "X-Original-Forwarded-For", "X-Original-Host", "Front-End-Https", "X-Url-Scheme", "X-Client-Cert", "X-Client-Verify",
+	"Client-Cert", "Client-Cert-Chain", "X-ARR-ClientCert", "Padlock-Handshake",
+	"Proxy") // which CGI makes HTTP_PROXY of, by which some programs choose their own proxy
+
+var claimFamilies = [...]string{"X-Forwarded-", "X-SSL-", "SSL-Client-", "Client-Cert-"}
+
+// addresses are claims that name one client address, which a proxy that is trusted may have put there.
+var addresses = NewNames("X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Remote-IP", "X-Remote-Addr", "X-ProxyUser-Ip", "Proxy-Client-IP", "WL-Proxy-Client-IP",
+	"CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-Appengine-User-IP")
+
+// Claims reports whether a field tells a backend what only the proxy in front of it may tell.
+func Claims(name string) bool {
+	if claims.Has(name) {
+		return true
+	}
+	for _, family := range claimFamilies {
+		if len(name) > len(family) && strings.EqualFold(name[:len(family)], family) {
+			return true
+		}
+	}
+	return false
+}
+
+// ClaimsAddress reports whether a field tells the client's address and nothing else.
+func ClaimsAddress(name string) bool { return addresses.Has(name) }
+
+// Alias reports whether some backends take a field for another: CGI and its like make one variable of X-Real-IP, X_Real_IP and X.Real.IP.
+// plain is that other name.
+func Alias(name string) (plain string, ok bool) {
+	for i := range len(name) {
+		if c := name[i]; c != '-' && !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z') {
+			return strings.Map(func(r rune) rune {
+				if r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
+					return r
+				}
+				return '-'
+			}, name), true
+		}
+	}
+	return name, false
+}
