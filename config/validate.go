@@ -56,6 +56,9 @@ func validate(c *Config) Errors {
 	for i, a := range c.Resolvers {
 		v.address(fmt.Sprintf("resolvers[%d]", i), a)
 	}
+	if c.User == "root" {
+		v.fail("user", "root is what padlock is to be no longer; name a user without privileges, or leave it out")
+	}
 	v.certificates(c)
 	if len(c.Sites) == 0 {
 		v.fail("sites", "at least one site is needed")

@@ -54,7 +54,10 @@ type flowKey struct{}
 // openQUIC opens UDP beside an HTTPS listener.
 func (s *Server) openQUIC(l Listener) (*packets, error) {
 	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") // it would go to standard error; docs/operations.md tells
-	socket, err := net.ListenPacket("udp", l.Addr().String())
+	socket, err := l.Packets, error(nil)
+	if socket == nil {
+		socket, err = net.ListenPacket("udp", l.Addr().String())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -228,22 +231,40 @@ func altSvc(l Listener) string {
 }
 
 // addQUIC opens HTTP/3 beside a listener of HTTPS. Where it cannot be had, HTTPS goes on without.
-func (s *Server) addQUIC(l Listener) { s.tryQUIC(l, false) }
+func (s *Server) addQUIC(l Listener) {
+	if l.Free != nil {
+		go s.awaitQUIC(l)
+		return
+	}
+	s.tryQUIC(l, false)
+}
 
 const quicEvery = 250 * time.Millisecond
 
-// awaitQUIC waits for the port, which a padlock that hands over has for a little longer.
+// awaitQUIC waits for UDP, which a padlock that hands over has for a little longer: until it lets go of a socket that was passed on, or
+// until the port is free.
 func (s *Server) awaitQUIC(l Listener) {
-	ticker := time.NewTicker(quicEvery)
-	defer ticker.Stop()
+	free := l.Free
+	l.Free = nil
+	ticks := make(<-chan time.Time)
+	if free == nil {
+		ticker := time.NewTicker(quicEvery)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
 	for {
 		select {
 		case <-s.ending:
+			l.closePackets()
 			return
-		case <-ticker.C:
+		case <-free:
+		case <-ticks:
 		}
 		s.listening.Lock()
 		open := slices.ContainsFunc(s.open, func(o Listener) bool { return o.Listener == l.Listener })
+		if s.ended || !open {
+			l.closePackets()
+		}
 		done := s.ended || !open || s.tryQUIC(l, true)
 		s.listening.Unlock()
 		if done {
@@ -252,9 +273,16 @@ func (s *Server) awaitQUIC(l Listener) {
 	}
 }
 
-// tryQUIC is called with the lock of listeners held.
+func (l Listener) closePackets() {
+	if l.Packets != nil {
+		l.Packets.Close()
+	}
+}
+
+// tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of listeners held.
 func (s *Server) tryQUIC(l Listener, again bool) bool {
 	if !s.cfg.Listen.HTTP3 || l.Plain || s.state.Load().own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
+		l.closePackets()
 		return true
 	}
 	p, err := s.openQUIC(l)
@@ -262,7 +290,7 @@ func (s *Server) tryQUIC(l Listener, again bool) bool {
 	case err == nil && again:
 		s.deps.Log.Info("HTTP/3 is served", "address", l.Addr())
 	case err == nil:
-	case again:
+	case errors.Is(err, syscall.EADDRINUSE) && again:
 		return false
 	case errors.Is(err, syscall.EADDRINUSE): // a padlock that hands over has it for a little longer
 		s.deps.Log.Info("HTTP/3 begins when its UDP port is free", "address", l.Addr())
@@ -270,7 +298,7 @@ func (s *Server) tryQUIC(l Listener, again bool) bool {
 		return false
 	default:
 		s.deps.Log.Warn("no HTTP/3 here; HTTPS goes on without", "address", l.Addr(), "error", err, "remedy", "let UDP be opened, or turn it off: listen.http3: false")
-		return false
+		return true
 	}
 	s.packets = append(s.packets, p)
 	s.altSvc.Store(l.Address, altSvc(l))

@@ -82,8 +82,8 @@ type Server struct {
 	early      sync.WaitGroup // connections before their front has them
 	streams    streams        // connections that are not HTTP
 	tunnels    tunnels
-	handover   atomic.Pointer[context.Context] // another process takes over: there is no hurry until it ends
-	ending     chan struct{}                   // closed when no more are accepted
+	handover   atomic.Pointer[handover] // another process takes over
+	ending     chan struct{}            // closed when no more are accepted
 	work       chan *clientConn
 	waiting    atomic.Int32 // goroutines that wait for work
 
@@ -150,6 +150,9 @@ type Listener struct {
 	net.Listener
 	Address string // as the configuration has it
 	Plain   bool
+
+	Packets net.PacketConn  // UDP for HTTP/3 where it is open already; nil: it is opened when needed
+	Free    <-chan struct{} // is closed when no other process reads Packets any more; nil: none does
 }
 
 // Serve accepts on the listeners until ctx ends, then finishes open requests within the shutdown timeout.
@@ -177,11 +180,12 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	for _, p := range packets {
 		_ = p.listener.Close()
 	}
-	if s.handover.Load() != nil { // UDP cannot be shared: the other process waits for it
+	if h := s.handover.Load(); h != nil { // UDP cannot be shared: the other process waits for it
 		ctx, cancel := context.WithTimeout(context.Background(), quicHandover)
 		_ = s.http3.Shutdown(ctx)
 		cancel()
 		closePackets(packets)
+		h.released()
 	}
 	s.shutdown()
 	closePackets(packets)
@@ -208,11 +212,19 @@ func (s *Server) Add(listeners ...Listener) {
 	}
 }
 
-// Listeners are those that are open.
+// Listeners are those that are open, each with its UDP.
 func (s *Server) Listeners() []Listener {
 	s.listening.Lock()
 	defer s.listening.Unlock()
-	return slices.Clone(s.open)
+	open := slices.Clone(s.open)
+	for i := range open {
+		for _, p := range s.packets {
+			if p.address == open[i].Address {
+				open[i].Packets = p.socket
+			}
+		}
+	}
+	return open
 }
 
 // listen tells Serve of a listener that failed.
@@ -271,9 +283,17 @@ func (s *Server) start() error {
 	return nil
 }
 
+type handover struct {
+	patience context.Context // until it ends there is no hurry
+	released func()
+}
+
 // HandOver makes the end of Serve, which is yet to come, one without hurry: another process has taken the listeners over. Connections are
-// left to their clients for timeouts.handover, or until ctx ends, and only then are ended as at any other end.
-func (s *Server) HandOver(ctx context.Context) { s.handover.Store(&ctx) }
+// left to their clients for timeouts.handover, or until ctx ends, and only then are ended as at any other end. Released is called when
+// UDP is not read any more, a few seconds after that end has begun.
+func (s *Server) HandOver(ctx context.Context, released func()) {
+	s.handover.Store(&handover{patience: ctx, released: released})
+}
 
 const beginning = time.Second // for handshakes that are on their way
 
@@ -290,8 +310,8 @@ func (s *Server) drain(ctx context.Context) {
 }
 
 func (s *Server) shutdown() {
-	if patience := s.handover.Load(); patience != nil {
-		s.drain(*patience)
+	if h := s.handover.Load(); h != nil {
+		s.drain(h.patience)
 	}
 	s.tunnels.tell()
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)

@@ -57,16 +57,29 @@ func (p *program) listen(cfg *config.Config, otherPorts bool, from *inherited) (
 		}
 		if err != nil {
 			closeListeners(open)
-			return nil, listenError(err)
+			return nil, listenError(cfg, err)
 		}
-		open = append(open, proxy.Listener{Listener: l, Address: w.address, Plain: w.plain})
+		open = append(open, from.packets(proxy.Listener{Listener: l, Address: w.address, Plain: w.plain}))
 	}
 	return open, nil
+}
+
+// openPackets opens UDP beside the listeners of listen.https, for when that may not be done later. Where it cannot be opened, the
+// proxy will try, and tell why.
+func openPackets(cfg *config.Config, listeners []proxy.Listener) {
+	for i, l := range listeners {
+		if cfg.Listen.HTTP3 && l.Packets == nil && slices.Contains(cfg.Listen.HTTPS, l.Address) {
+			listeners[i].Packets, _ = net.ListenPacket("udp", l.Addr().String())
+		}
+	}
 }
 
 func closeListeners(listeners []proxy.Listener) {
 	for _, l := range listeners {
 		l.Close()
+		if l.Packets != nil {
+			l.Packets.Close()
+		}
 	}
 }
 
@@ -89,8 +102,10 @@ func withPort(address, port string) string {
 	return net.JoinHostPort(host, port)
 }
 
-func listenError(err error) error {
+func listenError(cfg *config.Config, err error) error {
 	switch {
+	case errors.Is(err, syscall.EACCES) && cfg.User != "":
+		return hinted{fmt.Errorf("%w: user %s may not open ports below 1024", err, cfg.User), "start padlock anew, as root"}
 	case errors.Is(err, syscall.EADDRINUSE):
 		return hinted{err, "stop what listens there, or choose another address: --listen 127.0.0.1:9443"}
 	case errors.Is(err, syscall.EACCES):
@@ -105,7 +120,10 @@ func listenError(err error) error {
 // takes the place of.
 type inherited struct {
 	named   map[string]net.Listener // by the address that the configuration had, from a padlock
+	udp     map[string]net.PacketConn
+	alone   chan struct{} // is closed when the padlock before reads UDP no more
 	systemd []net.Listener
+	packet  []net.PacketConn // systemd's
 }
 
 // inheritVariable lists the addresses of the descriptors from the third on, which a restart passes.
@@ -113,31 +131,80 @@ const inheritVariable = "PADLOCK_INHERIT"
 
 const firstInherited = 3
 
+// packetsPrefix stands before the address of UDP.
+const packetsPrefix = "udp:"
+
 func inherit() (*inherited, error) {
-	i := &inherited{named: map[string]net.Listener{}}
 	if list, ok := os.LookupEnv(inheritVariable); ok {
 		os.Unsetenv(inheritVariable)
-		for at, name := range strings.Fields(list) {
-			f := os.NewFile(uintptr(firstInherited+at), name)
-			l, err := net.FileListener(f)
-			f.Close()
-			if err != nil {
-				return nil, fmt.Errorf("taking over the listener %s: %w", name, err)
-			}
-			i.named[name] = l
-		}
-		return i, nil
+		return fromPadlock(strings.Fields(list))
 	}
-	open, err := activation.Listeners()
+	return fromSystemd(activation.Files(true))
+}
+
+func fromPadlock(names []string) (*inherited, error) {
+	i := &inherited{named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, alone: make(chan struct{})}
+	for at, name := range names {
+		f := os.NewFile(uintptr(firstInherited+at), name)
+		address, udp := strings.CutPrefix(name, packetsPrefix)
+		var err error
+		if udp {
+			i.udp[address], err = net.FilePacketConn(f)
+		} else {
+			i.named[address], err = net.FileListener(f)
+		}
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("taking over the listener %s: %w", name, err)
+		}
+	}
+	fd, err := strconv.Atoi(os.Getenv(aloneVariable))
+	os.Unsetenv(aloneVariable)
 	if err != nil {
-		return nil, fmt.Errorf("taking over the listeners of systemd: %w", err)
+		return nil, fmt.Errorf("%s: %w", aloneVariable, err)
 	}
-	for _, l := range open {
-		if l != nil { // a socket that is none of a stream's
+	go func() {
+		f := os.NewFile(uintptr(fd), "alone")
+		_, _ = f.Read(make([]byte, 1)) // its end is what is waited for
+		f.Close()
+		close(i.alone)
+	}()
+	return i, nil
+}
+
+func fromSystemd(files []*os.File) (*inherited, error) {
+	i := &inherited{}
+	for _, f := range files {
+		if l, err := net.FileListener(f); err == nil {
 			i.systemd = append(i.systemd, l)
+		} else if p, err := net.FilePacketConn(f); err == nil {
+			i.packet = append(i.packet, p)
+		} else {
+			return nil, fmt.Errorf("taking over %s of systemd, which is no listener: %w", f.Name(), err)
 		}
+		f.Close()
 	}
 	return i, nil
+}
+
+// packets adds the UDP to a listener that came with it.
+func (i *inherited) packets(l proxy.Listener) proxy.Listener {
+	if i == nil || l.Plain {
+		return l
+	}
+	if p, ok := i.udp[l.Address]; ok {
+		delete(i.udp, l.Address)
+		l.Packets, l.Free = p, i.alone
+		return l
+	}
+	for at, p := range i.packet {
+		if means(l.Address, p.LocalAddr()) {
+			i.packet = slices.Delete(i.packet, at, at+1)
+			l.Packets = p
+			return l
+		}
+	}
+	return l
 }
 
 // listen finds a listener that is open already, or opens one.
@@ -181,6 +248,14 @@ func (i *inherited) rest() (names []string) {
 	for _, l := range i.systemd {
 		names = append(names, l.Addr().String())
 		l.Close()
+	}
+	for address, p := range i.udp {
+		names = append(names, packetsPrefix+address)
+		p.Close()
+	}
+	for _, p := range i.packet {
+		names = append(names, packetsPrefix+p.LocalAddr().String())
+		p.Close()
 	}
 	return names
 }

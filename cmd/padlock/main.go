@@ -20,6 +20,7 @@ import (
 var version = "dev"
 
 func main() {
+	keepMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()

@@ -21,6 +21,7 @@ func quickFlags() []cli.Flag {
 		storageFlag(),
 		storageKeyFlag(),
 		organizationFlag(),
+		&cli.StringFlag{Name: "user", Usage: "`NAME` of the user to become when the ports are open, where root starts padlock", EnvVars: []string{"PADLOCK_USER"}},
 		&cli.StringFlag{Name: "cert", Usage: "`FILE` with a certificate and its chain in PEM, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
 		&cli.StringFlag{Name: "handshakes", Value: "all", Usage: "which handshakes to tell: all, failures or off", EnvVars: []string{"PADLOCK_HANDSHAKES"}},
@@ -132,6 +133,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg.Handshakes.Output, cfg.Handshakes.Capture = c.String("handshake-output"), c.String("capture")
 	cfg.Handshakes.InsecureExportSecrets = c.Bool("insecure-export-secrets")
 	cfg.Admin.Address, cfg.Admin.Token = c.String("admin"), c.String("admin-token")
+	cfg.User = c.String("user")
 	cfg.AccessLog.Format = c.String("access-log")
 	for _, s := range sites {
 		cfg.Sites = append(cfg.Sites, config.Site{Hosts: s.hosts, Routes: []config.Route{{Upstream: config.Upstream{To: s.to}}}})
@@ -165,7 +167,7 @@ func isPublic(cfg *config.Config) func(string) bool {
 func namingFlags(err error) error {
 	flags := map[string]string{
 		"listen.https": "listen", "listen.http3": "http3", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
-		"handshakes.capture": "capture", "admin": "admin", "admin.token": "admin-token", "admin.address": "admin", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
+		"handshakes.capture": "capture", "admin": "admin", "admin.token": "admin-token", "admin.address": "admin", "user": "user", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
 		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
 		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
 		"sites[0].hosts": "from",

@@ -151,7 +151,7 @@ func changedListeners(before, next *config.Config) (added []proxy.Listener, gone
 		l, err := socket.Listen(w.address)
 		if err != nil {
 			closeListeners(added)
-			return nil, nil, listenError(err)
+			return nil, nil, listenError(next, err)
 		}
 		added = append(added, proxy.Listener{Listener: l, Address: w.address, Plain: w.plain})
 	}

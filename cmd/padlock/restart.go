@@ -19,12 +19,15 @@ type restarter struct {
 	signals  chan os.Signal
 	admin    []proxy.Listener // none: off
 	open     func() []proxy.Listener
-	handOver func(context.Context) // makes its end one without hurry
-	leave    context.CancelFunc    // ends Serve gracefully
+	handOver func(ctx context.Context, released func()) // makes its end one without hurry
+	leave    context.CancelFunc                         // ends Serve gracefully
 }
 
 // readyVariable names the descriptor to which the new padlock writes when it serves.
 const readyVariable = "PADLOCK_READY_FD"
+
+// aloneVariable names the descriptor that ends when the padlock before reads UDP no more.
+const aloneVariable = "PADLOCK_ALONE_FD"
 
 // sayStopping tells systemd that the end has begun.
 func sayStopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }

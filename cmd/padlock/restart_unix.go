@@ -33,55 +33,90 @@ func (r *restarter) watch(ctx context.Context) {
 			return
 		case <-r.signals:
 		}
-		if err := r.restart(ctx); err != nil {
+		released, err := r.restart(ctx)
+		if err != nil {
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}
-		r.handOver(ctx)
+		r.handOver(ctx, released)
 		r.leave()
 		return
 	}
 }
 
-func (r *restarter) restart(ctx context.Context) error {
+// restart returns when the new padlock serves, with what tells it that it is alone with UDP.
+func (r *restarter) restart(ctx context.Context) (released func(), err error) {
 	if os.Getpid() == 1 {
-		return errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
+		return nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
 	}
 	program, err := exec.LookPath(os.Args[0]) // not os.Executable: the new file stands in the old one's place
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fds := []uintptr{0, 1, 2}
-	defer func() {
-		for _, fd := range fds[firstInherited:] {
-			_ = syscall.Close(int(fd))
-		}
-	}()
-	var names []string
-	for _, l := range append(r.open(), r.admin...) {
-		fd, err := duplicate(l.Listener)
-		if err != nil {
-			return fmt.Errorf("passing on the listener %s: %w", l.Address, err)
-		}
-		fds, names = append(fds, fd), append(names, l.Address)
+	fds, names, err := r.passOn()
+	defer closeAll(fds)
+	if err != nil {
+		return nil, err
 	}
 	ready, theirs, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer ready.Close()
-	environment := append(os.Environ(), inheritVariable+"="+strings.Join(names, " "), fmt.Sprintf("%s=%d", readyVariable, len(fds)))
-	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
-	pid, err := syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: append(fds, theirs.Fd())})
-	theirs.Close()
+	alone, ours, err := os.Pipe()
 	if err != nil {
-		return err
+		theirs.Close()
+		return nil, err
 	}
+	environment := append(os.Environ(), inheritVariable+"="+strings.Join(names, " "),
+		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", aloneVariable, firstInherited+len(fds)+1))
+	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), alone.Fd())
+	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
+	pid, err := syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files})
+	theirs.Close()
+	alone.Close()
+	if err == nil {
+		r.log.Info("another padlock takes over", "pid", pid)
+		err = r.await(ctx, pid, ready)
+	}
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return func() { ours.Close() }, nil
+}
+
+// passOn duplicates every listener for another process, and its UDP, with their names.
+func (r *restarter) passOn() (fds []uintptr, names []string, err error) {
+	add := func(socket any, name string) {
+		fd, failed := duplicate(socket)
+		if failed != nil {
+			err = fmt.Errorf("passing on the listener %s: %w", name, failed)
+			return
+		}
+		fds, names = append(fds, fd), append(names, name)
+	}
+	for _, l := range append(r.open(), r.admin...) {
+		add(l.Listener, l.Address)
+		if l.Packets != nil {
+			add(l.Packets, packetsPrefix+l.Address)
+		}
+	}
+	return fds, names, err
+}
+
+func closeAll(fds []uintptr) {
+	for _, fd := range fds {
+		_ = syscall.Close(int(fd))
+	}
+}
+
+// await returns when the new padlock has said that it serves, or with the reason why it does not.
+func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 	process, err := os.FindProcess(pid)
 	if err != nil {
 		return err
 	}
-	r.log.Info("another padlock takes over", "pid", pid)
 	ended := make(chan error, 1)
 	go func() {
 		state, err := process.Wait()
@@ -108,9 +143,9 @@ func (r *restarter) restart(ctx context.Context) error {
 	return <-ended
 }
 
-// duplicate is a descriptor of a listener for another process.
-func duplicate(l net.Listener) (uintptr, error) {
-	owner, ok := l.(syscall.Conn)
+// duplicate is a descriptor of a socket for another process.
+func duplicate(socket any) (uintptr, error) {
+	owner, ok := socket.(syscall.Conn)
 	if !ok {
 		return 0, errors.ErrUnsupported
 	}

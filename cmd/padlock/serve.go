@@ -38,9 +38,14 @@ func (p *program) serve(ctx context.Context, s service) error {
 	if s.file != nil {
 		s.file.catch()
 	}
-	keeper, err := newKeeper(cfg, log)
+	listeners, before, err := p.bind(s, log)
 	if err != nil {
 		return err
+	}
+	defer closeListeners(listeners) // those that are closed already are as good
+	keeper, err := newKeeper(cfg, log)
+	if err != nil {
+		return forUser(cfg, err)
 	}
 	if err := covered(cfg, keeper); err != nil {
 		return err
@@ -48,33 +53,23 @@ func (p *program) serve(ctx context.Context, s service) error {
 	seen := newSeen(cfg)
 	recorder, closeOutput, err := p.recorder(cfg.Handshakes, seen, log)
 	if err != nil {
-		return err
+		return forUser(cfg, err)
 	}
 	defer closeOutput()
 	access, closeAccess, err := p.accessLog(cfg.AccessLog)
 	if err != nil {
-		return err
+		return forUser(cfg, err)
 	}
 	defer closeAccess()
 	page := console.NewPage(console.PageOptions{Recent: seen.recent})
-	before, err := inherit()
-	if err != nil {
-		return err
-	}
-	listeners, err := p.listen(cfg, s.otherPorts, before)
-	if err != nil {
-		return err
-	}
 	defer keeper.close()
 	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access})
 	if err != nil {
-		closeListeners(listeners)
-		return err
+		return forUser(cfg, err)
 	}
 	admin, err := listenAdmin(cfg, log, before, keeper)
 	if err != nil {
-		closeListeners(listeners)
-		return err
+		return forUser(cfg, err)
 	}
 	for _, name := range before.rest() {
 		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
@@ -122,8 +117,33 @@ func (p *program) serve(ctx context.Context, s service) error {
 	return err
 }
 
+// bind opens the listeners, or takes over those that are open, and then becomes the user that the configuration names. All else is
+// done as that user.
+func (p *program) bind(s service, log *slog.Logger) ([]proxy.Listener, *inherited, error) {
+	before, err := inherit()
+	if err != nil {
+		return nil, nil, err
+	}
+	listeners, err := p.listen(s.cfg, s.otherPorts, before)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.cfg.User != "" {
+		openPackets(s.cfg, listeners)
+		if err := becomeUser(s.cfg); err != nil {
+			closeListeners(listeners)
+			return nil, nil, err
+		}
+		s.warnUnreadable(log)
+	}
+	return listeners, before, nil
+}
+
 // warn says loudly what weakens security.
 func warn(cfg *config.Config, log *slog.Logger) {
+	if os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
+		log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
+	}
 	for _, site := range cfg.Sites {
 		if site.TLS.LegacyRSA {
 			log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package main
+
+import "errors"
+
+func (a *account) become() error { return errors.ErrUnsupported }
