@@ -36,12 +36,15 @@ type Admin struct {
 	started time.Time
 	pages   *pages
 	mux     *http.ServeMux
-	missed  atomic.Uint64 // events that watchers of the console did not get in time
+	shown   *handshake.Recent // what watchers have on their pages, so that it can be opened though many came after it
+	missed  atomic.Uint64     // events that watchers of the console did not get in time
 }
+
+const rememberedRows = 512
 
 // NewAdmin makes an Admin, which Serve opens to clients.
 func NewAdmin(o Options) *Admin {
-	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux()}
+	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux(), shown: handshake.NewRecent(rememberedRows)}
 	if o.Metrics != nil {
 		own := prometheus.NewRegistry()
 		own.MustRegister(view{a})

@@ -24,6 +24,12 @@ func admin(t *testing.T, o console.Options, g console.Guard) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serve(t, o, g, l)
+	return "http://" + l.Addr().String()
+}
+
+func serve(t *testing.T, o console.Options, g console.Guard, l net.Listener) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- console.NewAdmin(o).Serve(ctx, l, g) }()
@@ -33,7 +39,6 @@ func admin(t *testing.T, o console.Options, g console.Guard) string {
 			t.Error(err)
 		}
 	})
-	return "http://" + l.Addr().String()
 }
 
 var local = console.Guard{Network: "tcp"}

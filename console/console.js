@@ -14,6 +14,7 @@
     const at = new Date(t.dateTime);
     if (!isNaN(at)) { t.textContent = at.toLocaleTimeString(); t.title = at.toLocaleString(); }
   });
+  const get = (path) => fetch(location.origin + path); // the page's own address may have a password in it, which fetch refuses
   const query = () => new URLSearchParams([...new FormData(document.querySelector(".filter"))].filter(([, v]) => v)).toString();
 
   const open = () => {
@@ -50,8 +51,7 @@
       return;
     }
     link.setAttribute("aria-expanded", "true");
-    const answer = await fetch(link.getAttribute("href") + "?fragment=1");
-    if (!answer.ok) { location.href = link.href; return; }
+    const answer = await get(link.getAttribute("href") + "?fragment=1");
     li.insertAdjacentHTML("beforeend", await answer.text());
   };
 
@@ -77,7 +77,7 @@
     const choose = async () => {
       const q = query();
       history.replaceState(null, "", q ? "/?" + q : "/");
-      const page = new DOMParser().parseFromString(await (await fetch("/?" + q)).text(), "text/html");
+      const page = new DOMParser().parseFromString(await (await get("/?" + q)).text(), "text/html");
       rows.replaceChildren(...page.getElementById("rows").children);
       local(rows);
       open();
@@ -91,7 +91,7 @@
   document.querySelectorAll("[data-refresh]").forEach((part) => setInterval(async () => {
     if (paused || document.hidden || part.contains(document.activeElement) || part.querySelector("details[open]")) return;
     try {
-      const answer = await fetch(part.dataset.refresh);
+      const answer = await get(part.dataset.refresh);
       if (answer.ok) { part.innerHTML = await answer.text(); local(part); }
     } catch { /* padlock is away; the next try may find it */ }
   }, part.dataset.every * 1000));

@@ -49,13 +49,12 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 
 // watcher is one open console.
 type watcher struct {
-	admin    *Admin
-	filter   filter
-	w        io.Writer
-	seen     uint64 // events
-	written  time.Time
-	rate     float64 // events a second, smoothed
-	troubled uint64  // id of the last failure that it was shown
+	admin   *Admin
+	filter  filter
+	w       io.Writer
+	seen    uint64 // events
+	written time.Time
+	rate    float64 // events a second, smoothed
 }
 
 func (t *watcher) tick() error {
@@ -89,6 +88,9 @@ func (t *watcher) tick() error {
 				return err
 			}
 			rows.Write(html)
+			if t.admin.shown.Find(e.ID) == nil {
+				t.admin.shown.Handshake(e)
+			}
 		}
 		if err := t.event("rows", rows.Bytes()); err != nil {
 			return err

@@ -144,9 +144,14 @@ func (a *Admin) handshake(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(text, 10, 64)
 	var e *handshake.Event
 	if err == nil && a.o.Recent != nil {
-		e = a.o.Recent.Find(id)
+		if e = a.o.Recent.Find(id); e == nil {
+			e = a.shown.Find(id)
+		}
 	}
+	fragment := r.URL.Query().Get("fragment") != ""
 	switch {
+	case e == nil && fragment:
+		a.pages.show(w, http.StatusNotFound, "forgotten", nil)
 	case e == nil && format == "":
 		a.pages.show(w, http.StatusNotFound, "gone", struct {
 			head
@@ -163,7 +168,7 @@ func (a *Admin) handshake(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	default:
 		name := "handshake"
-		if r.URL.Query().Get("fragment") != "" {
+		if fragment {
 			name = "detail"
 		}
 		a.pages.show(w, http.StatusOK, name, struct {

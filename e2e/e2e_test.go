@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 // padlock is a running program with a home of its own.
 type padlock struct {
 	home, url string
+	admin     string // URL of the console, where there is one
 	storage   string // of the local CA
 	pid       int
 	stderr    *log
@@ -147,6 +148,9 @@ func (p *padlock) run(t *testing.T, c *exec.Cmd) {
 	p.pid = c.Process.Pid
 	lines := bufio.NewScanner(stdout)
 	for p.url == "" && lines.Scan() {
+		if at, ok := strings.CutPrefix(lines.Text(), "padlock: console at "); ok {
+			p.admin = at
+		}
 		if rest, ok := strings.CutPrefix(lines.Text(), "padlock: "); ok && strings.Contains(rest, "://") && strings.Contains(rest, " → ") {
 			p.url = strings.Fields(rest)[0]
 		}
