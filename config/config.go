@@ -34,7 +34,7 @@ type Config struct {
 
 // Listen holds the addresses to accept on, as host:port.
 type Listen struct {
-	HTTPS []string `yaml:"https"`
+	HTTPS []string `yaml:"https"` // addresses that speak HTTPS
 	HTTP  []string `yaml:"http"`  // redirects to https://; empty: off
 	HTTP3 bool     `yaml:"http3"` // also HTTP/3, by UDP on the ports of HTTPS
 
@@ -43,7 +43,7 @@ type Listen struct {
 
 // ProxyProtocol says who puts a PROXY header, of version 1 or 2, in front of each connection. Nobody else's is read.
 type ProxyProtocol struct {
-	From []Network `yaml:"from"`
+	From []Network `yaml:"from"` // networks; nobody else's header is read
 }
 
 // Certificates says where certificates come from, besides the local CA.
@@ -63,12 +63,12 @@ type Certificates struct {
 // CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory of either.
 // They are read again when they change.
 type CertificateFile struct {
-	Cert          string `yaml:"cert"`
-	Key           string `yaml:"key"` // "": the key stands in Cert
-	PKCS12        string `yaml:"pkcs12"`
+	Cert          string `yaml:"cert"`                  // PEM, the leaf first and then its chain
+	Key           string `yaml:"key"`                   // "": the key stands in Cert
+	PKCS12        string `yaml:"pkcs12"`                // file with certificate, chain and key
 	Password      string `yaml:"password" secret:"yes"` // of PKCS12, or file:PATH
-	Directory     string `yaml:"directory"`
-	Intermediates string `yaml:"intermediates"` // PEM file that completes the chain
+	Directory     string `yaml:"directory"`             // whose PEM and PKCS#12 files are all read
+	Intermediates string `yaml:"intermediates"`         // PEM file that completes the chain
 }
 
 // Issuer is a CA with ACME: a known one by its name, or any by its directory.
@@ -83,13 +83,13 @@ type Issuer struct {
 
 // EAB binds the account to one that the CA knows already (RFC 8555 section 7.3.4).
 type EAB struct {
-	KID     string `yaml:"kid"`
+	KID     string `yaml:"kid"`                   // the account's name at the CA
 	HMACKey string `yaml:"hmac_key" secret:"yes"` // base64url
 }
 
 // DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego documents them.
 type DNS struct {
-	Provider  string        `yaml:"provider"`
+	Provider  string        `yaml:"provider"`  // lego's name for it, such as cloudflare
 	Resolvers []string      `yaml:"resolvers"` // host:port that are asked whether the record is there; "": the system's
 	Timeout   time.Duration `yaml:"timeout"`   // for the record to be seen; 0: the provider's
 }
@@ -193,10 +193,10 @@ type TCP struct {
 
 // HSTS tells browsers to come by HTTPS only. A target's own field stands.
 type HSTS struct {
-	MaxAge            time.Duration `yaml:"max_age"` // 0: off for local names, a year for others
-	IncludeSubdomains bool          `yaml:"include_subdomains"`
-	Preload           bool          `yaml:"preload"`
-	Off               bool          `yaml:"off"`
+	MaxAge            time.Duration `yaml:"max_age"`            // 0: off for local names, a year for others
+	IncludeSubdomains bool          `yaml:"include_subdomains"` // for all names below too
+	Preload           bool          `yaml:"preload"`            // browsers may know it beforehand
+	Off               bool          `yaml:"off"`                // no field is sent
 }
 
 // Access says who may come.
@@ -277,22 +277,22 @@ type Upstream struct {
 	Timeouts UpstreamTimeouts `yaml:"timeouts"`
 	Resolve  string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
 
-	CA         string `yaml:"ca"`          // PEM bundle that https targets are verified against
-	ClientCert string `yaml:"client_cert"` // PEM, for https targets that ask for one
-	ClientKey  string `yaml:"client_key"`
-	ServerName string `yaml:"server_name"` // asked for and verified, instead of the target's host
-	Insecure   bool   `yaml:"insecure_skip_verify"`
+	CA         string `yaml:"ca"`                   // PEM bundle that https targets are verified against
+	ClientCert string `yaml:"client_cert"`          // PEM, for https targets that ask for one
+	ClientKey  string `yaml:"client_key"`           // of client_cert
+	ServerName string `yaml:"server_name"`          // asked for and verified, instead of the target's host
+	Insecure   bool   `yaml:"insecure_skip_verify"` // https targets are not verified: whoever is in between can read along
 }
 
 // Backend is a target with its share.
 type Backend struct {
-	Target Target `yaml:"target"`
+	Target Target `yaml:"target"` // host:port, a URL, unix:PATH, or srv+http://NAME
 	Weight int    `yaml:"weight"` // 1 to 1,000; 0: 1
 }
 
 // Health asks targets whether they are well.
 type Health struct {
-	Path      string        `yaml:"path"`
+	Path      string        `yaml:"path"`       // that is asked for
 	Host      string        `yaml:"host"`       // "": the target's
 	Status    string        `yaml:"status"`     // 200-399; a status or a range of them
 	Interval  time.Duration `yaml:"interval"`   // 10s
@@ -306,7 +306,7 @@ type Health struct {
 type Passive struct {
 	Failures int           `yaml:"failures"` // 3 in a row
 	Cooldown time.Duration `yaml:"cooldown"` // 10s without requests
-	Off      bool          `yaml:"off"`
+	Off      bool          `yaml:"off"`      // failures leave nothing out
 }
 
 // Circuit bounds what a target is burdened with.
@@ -324,20 +324,20 @@ type Retry struct {
 
 // UpstreamTimeouts are those of one route; zero means the general ones.
 type UpstreamTimeouts struct {
-	Connect        time.Duration `yaml:"connect"`
-	ResponseHeader time.Duration `yaml:"response_header"`
+	Connect        time.Duration `yaml:"connect"`         // to a target
+	ResponseHeader time.Duration `yaml:"response_header"` // request sent to the response's head
 }
 
 // Redirect answers with another address. {host}, {path}, {query}, {uri} and the other variables of field values stand in it.
 type Redirect struct {
-	To     string `yaml:"to"`
+	To     string `yaml:"to"`     // an address, with variables
 	Status int    `yaml:"status"` // 308; or 301, 302, 303, 307
 }
 
 // Respond answers without a target.
 type Respond struct {
-	Status      int    `yaml:"status"` // 200
-	Body        string `yaml:"body"`
+	Status      int    `yaml:"status"`       // 200
+	Body        string `yaml:"body"`         // content, with no variables
 	ContentType string `yaml:"content_type"` // text/plain; charset=utf-8
 }
 
@@ -349,9 +349,9 @@ type HeaderRules struct {
 
 // FieldRules remove, then set, then add.
 type FieldRules struct {
-	Remove []string    `yaml:"remove"`
-	Set    FieldValues `yaml:"set"`
-	Add    FieldValues `yaml:"add"`
+	Remove []string    `yaml:"remove"` // names
+	Set    FieldValues `yaml:"set"`    // in place of what is there
+	Add    FieldValues `yaml:"add"`    // beside what is there
 }
 
 // Target is a backend: where to connect and how to speak.

@@ -48,31 +48,42 @@ type schema struct {
 	definitions map[string]any
 }
 
-// fieldComments reads what stands behind the fields.
+// fieldComments reads what stands behind the fields, and before the types.
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	comments := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, declaration := range file.Decls {
+			if types, ok := declaration.(*ast.GenDecl); ok && types.Tok == token.TYPE {
+				typeComments(types, comments)
+			}
+		}
+	}
+	return comments
+}
+
+func typeComments(types *ast.GenDecl, comments map[string]string) {
+	for _, s := range types.Specs {
+		spec := s.(*ast.TypeSpec)
 		structure, ok := spec.Type.(*ast.StructType)
 		if !ok {
-			return true
+			continue
 		}
+		comments[spec.Name.Name] = strings.Join(strings.Fields(strings.TrimPrefix(types.Doc.Text(), spec.Name.Name+" ")), " ")
 		for _, field := range structure.Fields.List {
 			for _, name := range field.Names {
 				comments[spec.Name.Name+"."+name.Name] = strings.TrimSpace(field.Comment.Text())
 			}
 		}
-		return true
-	})
-	return comments
+	}
 }
 
 func (s *schema) structure(t reflect.Type) map[string]any {
