@@ -188,7 +188,7 @@ func (v *validator) onDemand(path string, o *OnDemand) {
 		}
 	}
 	for i, pattern := range o.Allow {
-		name, ok := canonicalPattern(pattern)
+		name, ok := CanonicalPattern(pattern)
 		if !ok || name == "*" {
 			v.fail(fmt.Sprintf("%s.allow[%d]", path, i), "%q is not a host name or *.name", pattern)
 		}

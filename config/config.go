@@ -29,6 +29,7 @@ type Config struct {
 	DropAliases  string       `yaml:"drop_aliases"`    // known | all | none: fields such as X_Real_IP, which some backends take for X-Real-IP
 	Resolvers    []string     `yaml:"resolvers"`       // host:port of DNS servers for targets' names; none: the system's
 	ErrorDetails bool         `yaml:"error_details"`   // error pages name the target and what went wrong; for development
+	Docker       *Docker      `yaml:"docker"`          // nil: containers bring no sites
 	Sites        []Site       `yaml:"sites"`
 }
 
@@ -44,6 +45,14 @@ type Listen struct {
 // ProxyProtocol says who puts a PROXY header, of version 1 or 2, in front of each connection. Nobody else's is read.
 type ProxyProtocol struct {
 	From []Network `yaml:"from"` // networks; nobody else's header is read
+}
+
+// Docker finds sites in the labels of containers.
+type Docker struct {
+	Endpoint string   `yaml:"endpoint"` // of the engine: unix:PATH or tcp://host:port; by default DOCKER_HOST, or unix:/var/run/docker.sock
+	Network  string   `yaml:"network"`  // by which targets are reached; "": one that padlock is in, too
+	Labels   []string `yaml:"labels"`   // name or name=value: containers without all of them are not looked at
+	Domains  []string `yaml:"domains"`  // that containers' hosts are in, or below; none: any
 }
 
 // Certificates says where certificates come from, besides the local CA.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -144,5 +145,32 @@ sites:
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %q in\n%v", want, err)
 		}
+	}
+}
+
+func TestSitesAreAddedWithoutTouchingThoseThatAreServed(t *testing.T) {
+	read := func() *Config {
+		c, err := Parse("padlock.yaml", []byte("docker: on\nsites: [{hosts: [a.test], www: add, routes: [{to: 3000, health: {path: /}}]}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c, before := read(), read()
+	more := Site{Hosts: []string{"B.test"}, Routes: []Route{{Upstream: Upstream{To: []Backend{{Target: Target{Network: "tcp", Address: "10.0.0.1:80"}}}}}}}
+	next, err := c.With(more)
+	if err != nil || len(next.Sites) != 2 || next.Sites[1].Hosts[0] != "b.test" || next.Sites[1].Routes[0].Balance != "round_robin" {
+		t.Errorf("%+v, %v", next, err)
+	}
+	for host, want := range map[string]string{
+		"www.a.test": "sites[1].hosts[0]: www.a.test already stands at sites[0].hosts[1]",
+		"a b":        `sites[1].hosts[0]: "a b" is not a host name`,
+	} {
+		if next, err := c.With(Site{Hosts: []string{host}}); next != nil || err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if !reflect.DeepEqual(c, before) {
+		t.Errorf("%+v has changed", c)
 	}
 }

@@ -211,6 +211,24 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
+// Read puts a text into a setting, to which into points, as the file's decoder does: into a list, what stands between commas. It expands no
+// variables of the environment, for texts that are not the administrator's.
+func Read(text string, into any) error {
+	v := reflect.ValueOf(into).Elem()
+	if v.Kind() != reflect.Slice {
+		return setScalar(v, text)
+	}
+	items := strings.Split(text, ",")
+	list := reflect.MakeSlice(v.Type(), len(items), len(items))
+	for i, item := range items {
+		if err := setScalar(list.Index(i), strings.TrimSpace(item)); err != nil {
+			return err
+		}
+	}
+	v.Set(list)
+	return nil
+}
+
 func setScalar(v reflect.Value, text string) error {
 	if unmarshaler, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return unmarshaler.UnmarshalText([]byte(text))

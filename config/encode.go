@@ -41,6 +41,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.respond("", x)
 	case *OnDemand:
 		check.onDemand("", x)
+	case *Docker:
+		check.docker("", x)
 	}
 	return v.Elem()
 }

@@ -46,8 +46,8 @@ func validLabel(label string) bool {
 	return true
 }
 
-// canonicalPattern accepts what CanonicalHost does, and *.name, and * for any name.
-func canonicalPattern(pattern string) (string, bool) {
+// CanonicalPattern accepts what CanonicalHost does, and *.name, and * for any name.
+func CanonicalPattern(pattern string) (string, bool) {
 	if pattern == "*" {
 		return pattern, true
 	}

@@ -25,7 +25,7 @@ func TestTheSchemaIsThatOfTheStructures(t *testing.T) {
 	root := s.structure(reflect.TypeFor[Config]())
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "padlock.yaml"
-	root["required"] = []string{"sites"}
+	root["anyOf"] = []any{map[string]any{"required": []string{"sites"}}, map[string]any{"required": []string{"docker"}}}
 	root["$defs"] = s.definitions
 	want, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {

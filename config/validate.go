@@ -60,20 +60,45 @@ func validate(c *Config) Errors {
 		v.fail("user", "root is what padlock is to be no longer; name a user without privileges, or leave it out")
 	}
 	v.certificates(c)
-	if len(c.Sites) == 0 {
+	if c.Docker != nil {
+		v.docker("docker", c.Docker)
+	} else if len(c.Sites) == 0 {
 		v.fail("sites", "at least one site is needed")
 	}
+	v.sites(c, 0)
+	return v.errs
+}
+
+// sites checks those from one on; those before it have been, and may be in use.
+func (v *validator) sites(c *Config, from int) {
 	seen := map[string]map[string]string{} // by listener: names and where they stand
 	for i := range c.Sites {
 		at := strings.Join(c.Sites[i].Listen, " ")
 		if seen[at] == nil {
 			seen[at] = map[string]string{}
 		}
-		v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen[at])
+		if i >= from {
+			v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen[at])
+			continue
+		}
+		for j, host := range c.Sites[i].Hosts {
+			seen[at][host] = fmt.Sprintf("sites[%d].hosts[%d]", i, j)
+		}
 	}
 	v.listeners(c)
 	v.managedNames(c)
-	return v.errs
+}
+
+// With is a valid configuration with more sites, which are checked as Validate does, and put into canonical form. c stays as it is, and
+// its own sites are not looked at again. The error is an Errors.
+func (c *Config) With(more ...Site) (*Config, error) {
+	next := *c
+	next.Sites = slices.Concat(c.Sites, more)
+	v := &validator{}
+	if v.sites(&next, len(c.Sites)); len(v.errs) > 0 {
+		return nil, v.errs
+	}
+	return &next, nil
 }
 
 func (v *validator) handshakes(h *Handshakes) {
@@ -133,7 +158,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	}
 	for i, host := range s.Hosts {
 		at := fmt.Sprintf("%s.hosts[%d]", path, i)
-		name, ok := canonicalPattern(host)
+		name, ok := CanonicalPattern(host)
 		if !ok {
 			v.fail(at, "%q is not a host name, an address, *.name or *", host)
 			continue

@@ -1,0 +1,63 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const defaultEngine = "unix:///var/run/docker.sock"
+
+// UnmarshalText takes on, or the endpoint alone.
+func (d *Docker) UnmarshalText(text []byte) error {
+	if s := string(text); s != "on" && s != "true" {
+		d.Endpoint = s
+	}
+	return nil
+}
+
+// Dial says where the engine listens, in the words of package net.
+func (d *Docker) Dial() (network, address string) {
+	if path, ok := strings.CutPrefix(d.Endpoint, "unix:"); ok {
+		return "unix", strings.TrimPrefix(path, "//")
+	}
+	return "tcp", strings.TrimPrefix(d.Endpoint, "tcp://")
+}
+
+func (v *validator) docker(path string, d *Docker) {
+	standard(&d.Endpoint, os.Getenv("DOCKER_HOST"))
+	standard(&d.Endpoint, defaultEngine)
+	v.engine(path+".endpoint", d)
+	for i, label := range d.Labels {
+		if name, _, _ := strings.Cut(label, "="); name == "" {
+			v.fail(fmt.Sprintf("%s.labels[%d]", path, i), "%q is not a label such as com.example.edge or com.example.edge=public", label)
+		}
+	}
+	for i, domain := range d.Domains {
+		name, ok := CanonicalHost(domain)
+		if !ok {
+			v.fail(fmt.Sprintf("%s.domains[%d]", path, i), "%q is not a domain such as apps.example.com", domain)
+			continue
+		}
+		d.Domains[i] = name
+	}
+}
+
+func (v *validator) engine(path string, d *Docker) {
+	const forms = "unix:///var/run/docker.sock or tcp://socket-proxy:2375"
+	network, address := d.Dial()
+	switch {
+	case network == "unix" && !filepath.IsAbs(address):
+		v.fail(path, "%q is not the path of a socket, as in %s", d.Endpoint, forms)
+	case network == "tcp" && !strings.HasPrefix(d.Endpoint, "tcp://"):
+		v.fail(path, "%q is no way to an engine that padlock knows: it is %s", d.Endpoint, forms)
+	case network == "tcp":
+		if host, _, err := net.SplitHostPort(address); err != nil || host == "" {
+			v.fail(path, "%q needs a host and a port, as in %s", d.Endpoint, forms)
+			return
+		}
+		v.address(path, address)
+	}
+}
