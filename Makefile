@@ -24,6 +24,7 @@ fuzz:
 	go test -fuzz FuzzCapture -fuzztime 60s ./handshake
 	go test -fuzz FuzzExplain -fuzztime 60s ./handshake
 	go test -fuzz FuzzParse -fuzztime 60s ./config
+	go test -fuzz FuzzLabels -fuzztime 60s ./discovery
 	go test -fuzz FuzzFile -fuzztime 60s ./certs
 	go test -fuzz FuzzTranslate -fuzztime 60s ./certs/acme
 	go test -fuzz FuzzConversation -fuzztime 60s ./proxy/http1

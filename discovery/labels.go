@@ -1,0 +1,309 @@
+package discovery
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"padlock/config"
+)
+
+// Prefix begins every label that padlock reads, and routes those of routes beside a container's first.
+const (
+	Prefix = "padlock."
+	routes = "routes."
+)
+
+// part is what labels say of one route: all those of a container without a name, or those of padlock.routes.NAME.
+type part struct {
+	container *container
+	prefix    string // of its labels
+	hosts     []string
+
+	port, scheme, network string
+	weight                int
+	target                config.Target // once it is known where the container is
+
+	route  config.Route // without targets
+	www    string
+	hsts   config.HSTS
+	isTCP  bool
+	tcp    config.TCP // without what it shares with routes
+	shared string     // labels that all containers of the route should have alike
+}
+
+// key is what may stand behind a label's prefix.
+type key struct {
+	name string // one that ends with a dot takes any name behind it
+	kind kind
+	read func(p *part, rest, text string) error
+}
+
+// kind says whose keys they are.
+type kind int
+
+const (
+	ofTarget kind = iota // of a container alone
+	ofRoute              // of all containers of a route
+	ofHTTP               // of all containers of a route, but not with tcp
+	ofTCP                // only with tcp
+)
+
+// setting is a key that fills a setting of the configuration.
+func setting(name string, k kind, field func(p *part) any) key {
+	return key{name, k, func(p *part, _, text string) error { return config.Read(text, field(p)) }}
+}
+
+func (p *part) health() *config.Health {
+	if p.route.Health == nil {
+		p.route.Health = &config.Health{}
+	}
+	return p.route.Health
+}
+
+func (p *part) basicAuth() *config.BasicAuth {
+	if p.route.Access.BasicAuth == nil {
+		p.route.Access.BasicAuth = &config.BasicAuth{}
+	}
+	return p.route.Access.BasicAuth
+}
+
+// keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment: whoever may label
+// a container need not be allowed to see those.
+var keys = []key{
+	setting("host", ofTarget, func(p *part) any { return &p.hosts }),
+	setting("port", ofTarget, func(p *part) any { return &p.port }),
+	setting("scheme", ofTarget, func(p *part) any { return &p.scheme }),
+	setting("network", ofTarget, func(p *part) any { return &p.network }),
+	setting("weight", ofTarget, func(p *part) any { return &p.weight }),
+
+	setting("path", ofHTTP, func(p *part) any { return &p.route.Path }),
+	setting("exact", ofHTTP, func(p *part) any { return &p.route.Exact }),
+	setting("methods", ofHTTP, func(p *part) any { return &p.route.Methods }),
+	setting("strip_prefix", ofHTTP, func(p *part) any { return &p.route.StripPrefix }),
+	setting("replace_prefix", ofHTTP, func(p *part) any { return &p.route.ReplacePrefix }),
+	setting("host_header", ofHTTP, func(p *part) any { return &p.route.Host }),
+	setting("body_limit", ofHTTP, func(p *part) any { return &p.route.BodyLimit }),
+	setting("buffer.request", ofHTTP, func(p *part) any { return &p.route.Buffer.Request }),
+	setting("buffer.response", ofHTTP, func(p *part) any { return &p.route.Buffer.Response }),
+	setting("forwarded", ofHTTP, func(p *part) any { return &p.route.Forwarded }),
+	setting("handshake_header", ofHTTP, func(p *part) any { return &p.route.Handshake }),
+
+	setting("allow", ofRoute, func(p *part) any { return &p.route.Access.Allow }),
+	setting("deny", ofRoute, func(p *part) any { return &p.route.Access.Deny }),
+	{"basic_auth.users", ofHTTP, readUsers},
+	setting("basic_auth.realm", ofHTTP, func(p *part) any { return &p.basicAuth().Realm }),
+	setting("headers.request.remove", ofHTTP, func(p *part) any { return &p.route.Fields.Request.Remove }),
+	field("headers.request.set.", func(p *part) *config.FieldValues { return &p.route.Fields.Request.Set }),
+	field("headers.request.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Request.Add }),
+	setting("headers.response.remove", ofHTTP, func(p *part) any { return &p.route.Fields.Response.Remove }),
+	field("headers.response.set.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Set }),
+	field("headers.response.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Add }),
+	setting("www", ofHTTP, func(p *part) any { return &p.www }),
+	setting("hsts", ofHTTP, func(p *part) any { return &p.hsts }),
+	setting("hsts.max_age", ofHTTP, func(p *part) any { return &p.hsts.MaxAge }),
+	setting("hsts.include_subdomains", ofHTTP, func(p *part) any { return &p.hsts.IncludeSubdomains }),
+	setting("hsts.preload", ofHTTP, func(p *part) any { return &p.hsts.Preload }),
+
+	setting("balance", ofRoute, func(p *part) any { return &p.route.Balance }),
+	setting("hash_by", ofRoute, func(p *part) any { return &p.route.HashBy }),
+	setting("sticky", ofHTTP, func(p *part) any { return &p.route.Sticky }),
+	setting("health.path", ofHTTP, func(p *part) any { return &p.health().Path }),
+	setting("health.host", ofHTTP, func(p *part) any { return &p.health().Host }),
+	setting("health.status", ofHTTP, func(p *part) any { return &p.health().Status }),
+	setting("health.interval", ofRoute, func(p *part) any { return &p.health().Interval }),
+	setting("health.timeout", ofRoute, func(p *part) any { return &p.health().Timeout }),
+	setting("health.rise", ofRoute, func(p *part) any { return &p.health().Rise }),
+	setting("health.fall", ofRoute, func(p *part) any { return &p.health().Fall }),
+	setting("health.slow_start", ofRoute, func(p *part) any { return &p.health().SlowStart }),
+	setting("passive", ofRoute, func(p *part) any { return &p.route.Passive }),
+	setting("passive.failures", ofRoute, func(p *part) any { return &p.route.Passive.Failures }),
+	setting("passive.cooldown", ofRoute, func(p *part) any { return &p.route.Passive.Cooldown }),
+	setting("circuit.requests", ofRoute, func(p *part) any { return &p.route.Circuit.Requests }),
+	setting("circuit.pending", ofRoute, func(p *part) any { return &p.route.Circuit.Pending }),
+	setting("circuit.wait", ofRoute, func(p *part) any { return &p.route.Circuit.Wait }),
+	setting("retry.attempts", ofRoute, func(p *part) any { return &p.route.Retry.Attempts }),
+	setting("retry.budget", ofRoute, func(p *part) any { return &p.route.Retry.Budget }),
+	setting("timeouts.connect", ofRoute, func(p *part) any { return &p.route.Timeouts.Connect }),
+	setting("timeouts.response_header", ofHTTP, func(p *part) any { return &p.route.Timeouts.ResponseHeader }),
+	setting("server_name", ofRoute, func(p *part) any { return &p.route.ServerName }),
+	setting("insecure_skip_verify", ofRoute, func(p *part) any { return &p.route.Insecure }),
+
+	setting("tcp", ofRoute, func(p *part) any { return &p.isTCP }),
+	setting("tcp.idle", ofTCP, func(p *part) any { return &p.tcp.Idle }),
+	setting("tcp.connections", ofTCP, func(p *part) any { return &p.tcp.Connections }),
+	setting("tcp.proxy_protocol", ofTCP, func(p *part) any { return &p.tcp.ProxyProtocol }),
+	setting("tcp.starttls", ofTCP, func(p *part) any { return &p.tcp.StartTLS }),
+	setting("tcp.alpn", ofTCP, func(p *part) any { return &p.tcp.ALPN }),
+	setting("tcp.passthrough", ofTCP, func(p *part) any { return &p.tcp.Passthrough }),
+}
+
+// field is a key with the name of a field behind it.
+func field(name string, values func(p *part) *config.FieldValues) key {
+	return key{name, ofHTTP, func(p *part, rest, text string) error {
+		all := values(p)
+		*all = append(*all, config.FieldValue{Name: rest, Value: text})
+		return nil
+	}}
+}
+
+// readUsers reads name:hash, between commas, as htpasswd -nB prints one.
+func readUsers(p *part, _, text string) error {
+	users := map[string]string{}
+	for user := range strings.SplitSeq(text, ",") {
+		name, hash, found := strings.Cut(strings.TrimSpace(user), ":")
+		if !found {
+			return fmt.Errorf("needs name:hash, as htpasswd -nB NAME prints it; in a compose file each $ is written twice") // the value may be a password
+		}
+		users[name] = hash
+	}
+	p.basicAuth().Users = users
+	return nil
+}
+
+// find splits what stands behind a prefix into a key and the name behind that.
+func find(name string) (k key, rest string, ok bool) {
+	for _, k := range keys {
+		if rest, dotted := strings.CutPrefix(name, k.name); name == k.name && !strings.HasSuffix(name, ".") || dotted && strings.HasSuffix(k.name, ".") && rest != "" {
+			return k, rest, true
+		}
+	}
+	return key{}, "", false
+}
+
+// wants reports whether labels ask for a site.
+func wants(labels map[string]string) bool {
+	for label := range labels {
+		name, ours := strings.CutPrefix(label, Prefix)
+		rest, named := strings.CutPrefix(name, routes)
+		if ours && (name == "host" || named && strings.HasSuffix(rest, ".host")) {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	maxLabels = 500      // of padlock's, on one container
+	maxValue  = 16 << 10 // bytes
+	maxHosts  = 100      // of one route
+)
+
+// read makes parts of a container's labels, in the order of their names, or says what is wrong with each label.
+func read(c *container, labels map[string]string) (parts []*part, problems []Problem) {
+	byPrefix := map[string]*part{}
+	count := 0
+	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		name, ours := strings.CutPrefix(label, Prefix)
+		if !ours {
+			continue
+		}
+		if count++; count > maxLabels {
+			return nil, []Problem{{Container: c.name, Message: fmt.Sprintf("has more than %d labels for padlock", maxLabels), Remedy: "spread its sites over several containers, or write them into the configuration file"}}
+		}
+		prefix := Prefix
+		if strings.HasPrefix(name, routes) {
+			route, rest, _ := strings.Cut(name[len(routes):], ".")
+			prefix, name = Prefix+routes+route+".", rest
+		}
+		p := byPrefix[prefix]
+		if p == nil {
+			p = &part{container: c, prefix: prefix}
+			byPrefix[prefix] = p
+			parts = append(parts, p)
+		}
+		if err := p.label(name, labels[label]); err != nil {
+			problems = append(problems, of(err, c.name, prefix, name))
+		}
+	}
+	first := byPrefix[Prefix]
+	if first != nil && len(first.hosts) == 0 { // labels that only the named routes would take their hosts from
+		parts = slices.DeleteFunc(parts, func(p *part) bool { return p == first })
+	}
+	for _, p := range parts {
+		if len(p.hosts) == 0 && first != nil {
+			p.hosts = slices.Clone(first.hosts)
+		}
+		problems = append(problems, p.check()...)
+	}
+	return parts, problems
+}
+
+// label reads one.
+func (p *part) label(name, text string) error {
+	k, rest, ok := find(name)
+	switch {
+	case !ok:
+		return trouble("", "padlock knows no such label"+suggest(name), "")
+	case len(text) > maxValue:
+		return trouble("", fmt.Sprintf("is longer than %d bytes", maxValue), "shorten it, or write the site into the configuration file")
+	}
+	if err := k.read(p, rest, text); err != nil {
+		return err
+	}
+	if k.kind != ofTarget {
+		p.shared += name + "=" + strconv.Quote(text) + "\n"
+	}
+	return nil
+}
+
+// suggest names a key that may have been meant.
+func suggest(name string) string {
+	for _, k := range keys {
+		if config.Near(name, k.name) {
+			return "; did you mean " + k.name + "?"
+		}
+	}
+	return ""
+}
+
+// check finds what the configuration's own validation would not.
+func (p *part) check() (problems []Problem) {
+	fail := func(label, message, remedy string) {
+		problems = append(problems, of(trouble(label, message, remedy), p.container.name, p.prefix, label))
+	}
+	switch {
+	case len(p.hosts) == 0:
+		fail("host", "is missing, and there is no "+Prefix+"host", "add it, such as app.example.com")
+	case len(p.hosts) > maxHosts:
+		fail("host", fmt.Sprintf("has more than %d names", maxHosts), "use a wildcard, or several routes")
+	}
+	if p.port != "" && !validPort(p.port) {
+		fail("port", fmt.Sprintf("%.40q is not a number from 1 to 65535", p.port), "give the port on which the container itself listens")
+	}
+	schemes := []string{"http", "https", "h2c"}
+	if p.isTCP {
+		schemes = []string{"tcp", "tls"}
+	}
+	if p.scheme == "" {
+		p.scheme = schemes[0]
+	} else if !slices.Contains(schemes, p.scheme) {
+		fail("scheme", fmt.Sprintf("%.40q must be one of: %s", p.scheme, strings.Join(schemes, ", ")), "")
+	}
+	for line := range strings.Lines(p.shared) {
+		name, _, _ := strings.Cut(line, "=")
+		switch k, _, _ := find(name); {
+		case k.kind == ofHTTP && p.isTCP:
+			fail(name, "is for HTTP, and "+p.prefix+"tcp asks for plain bytes", "take one of them off")
+		case k.kind == ofTCP && !p.isTCP:
+			fail(name, "goes with "+p.prefix+"tcp: \"true\" only", "add that label, or take this one off")
+		}
+	}
+	return problems
+}
+
+func validPort(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= 1 && n <= 65535 && strconv.Itoa(n) == s
+}
+
+// container is a running one whose labels can be used.
+type container struct {
+	id, name string
+	created  time.Time
+	leaving  bool // it has been told to stop
+	parts    []*part
+}

@@ -1,0 +1,152 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"padlock/config"
+)
+
+// Found is what the engine's containers ask for. It never changes, and may be read from any goroutine.
+type Found struct {
+	containers []*container // in the order in which they were made
+	problems   []Problem
+}
+
+// Merge is a configuration with the sites of containers behind its own, which go first where both have a name. accept, unless it is nil,
+// may refuse a configuration that is valid in itself. A container that cannot be served is left out, and takes nothing else with it; what is
+// wrong with it is among the problems. base stays as it is, and is what comes back where nothing can be added.
+func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (merged *config.Config, problems []Problem) {
+	problems = slices.Clone(f.problems)
+	var good []*container
+	for _, c := range f.containers {
+		alone, wrong := c.within(base)
+		problems = append(problems, wrong...)
+		if len(alone.parts) > 0 {
+			good = append(good, alone)
+		}
+	}
+	try := func(containers []*container) (*config.Config, []Problem, error) {
+		sites, differing := assemble(containers)
+		cfg, err := base.With(sites...)
+		if err == nil && accept != nil {
+			err = accept(cfg)
+		}
+		return cfg, differing, err
+	}
+	cfg, differing, err := try(good)
+	if err == nil {
+		return cfg, append(problems, differing...)
+	}
+	if accept != nil && accept(base) != nil {
+		return base, problems // which has nothing to do with containers
+	}
+	merged, differing = base, nil
+	var in []*container
+	for _, c := range good {
+		with, differs, err := try(append(slices.Clip(in), c))
+		if err != nil {
+			problems = append(problems, Problem{
+				Container: c.name, Label: c.parts[0].prefix + "host",
+				Message: "cannot be served beside the others: " + plain(err), Remedy: "change the labels, or the configuration that they collide with",
+			})
+			continue
+		}
+		in, merged, differing = append(in, c), with, differs
+	}
+	return merged, append(problems, differing...)
+}
+
+// within is the container with the parts that may stand beside base, or without any if one of them is wrong in itself.
+func (c *container) within(base *config.Config) (fitting *container, problems []Problem) {
+	globals := *base
+	globals.Sites = nil
+	copied := *c
+	copied.parts = nil
+	fitting = &copied
+	for _, p := range c.parts {
+		if _, err := globals.With(p.alone()); err != nil {
+			problems = append(problems, p.translate(err)...)
+		}
+	}
+	if len(problems) > 0 {
+		return fitting, problems
+	}
+	for _, p := range c.parts {
+		hosts, wrong := p.allowed(base)
+		problems = append(problems, wrong...)
+		if len(hosts) > 0 {
+			own := *p
+			own.container, own.hosts = fitting, hosts
+			fitting.parts = append(fitting.parts, &own)
+		}
+	}
+	return fitting, problems
+}
+
+// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers, and that base does not have.
+func (p *part) allowed(base *config.Config) (hosts []string, problems []Problem) {
+	fail := func(message, remedy string) {
+		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + "host", Message: message, Remedy: remedy})
+	}
+	for _, host := range p.hosts {
+		name, _ := config.CanonicalPattern(host) // which has been checked
+		switch {
+		case slices.Contains(hosts, name):
+		case base.Docker != nil && len(base.Docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), base.Docker.Domains):
+			fail(fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(base.Docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")
+		case slices.ContainsFunc(base.Sites, func(s config.Site) bool { return slices.Contains(s.Hosts, name) }):
+			fail(name+" is a site of padlock's own configuration, which goes first", "take the name out of one of them")
+		default:
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts, problems
+}
+
+// inSite takes what comes before a setting of a site, or of its only route, off a path of the configuration.
+var inSite = regexp.MustCompile(`^sites\[\d+\](\.routes\[0\]|\.tcp)?\.?`)
+
+// translate names labels instead of keys.
+func (p *part) translate(err error) (problems []Problem) {
+	var wrong config.Errors
+	if !errors.As(err, &wrong) {
+		return []Problem{of(err, p.container.name, p.prefix, "host")}
+	}
+	for _, e := range wrong {
+		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + p.labelOf(e.Path), Message: e.Message})
+	}
+	return problems
+}
+
+// labelOf is the label for a path of the configuration.
+func (p *part) labelOf(path string) string {
+	at := inSite.FindString(path)
+	name, rest, _ := strings.Cut(path[len(at):], "[")
+	switch {
+	case name == "to" && strings.HasSuffix(rest, ".weight"):
+		return "weight"
+	case strings.HasPrefix(at, "sites[0].routes") && name == "host":
+		return "host_header"
+	case name == "to":
+		return "port"
+	case strings.HasPrefix(name, "basic_auth"):
+		return "basic_auth.users"
+	}
+	for _, candidate := range []string{"tcp." + name, name} {
+		if k, _, ok := find(candidate); ok && (k.kind == ofTCP) == strings.HasPrefix(candidate, "tcp.") {
+			return candidate
+		}
+	}
+	return "host"
+}
+
+// plain is an error on one line, without the numbers of sites that nobody has written.
+func plain(err error) string {
+	return sitePath.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", "; "), "another site")
+}
+
+var sitePath = regexp.MustCompile(`sites\[\d+\][a-z_.\[\]0-9]*`)

@@ -1,0 +1,161 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// place is where padlock runs, from which it has to reach containers.
+type place struct {
+	name     string            // of its own container; "": it runs beside the engine, or in the machine's network
+	networks map[string]string // of its own container: name by identifier
+	local    []netip.Prefix    // networks that this machine is in, where padlock runs beside the engine
+}
+
+// place finds padlock's own container, if the engine has it, and that container's networks as they are now.
+func (e *engine) place(ctx context.Context) (*place, error) {
+	for _, id := range ownContainer() {
+		own, err := e.inspect(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("looking for padlock's own container: %w", err)
+		}
+		if own == nil || !own.State.Running || own.HostConfig.NetworkMode == "host" {
+			continue
+		}
+		p := &place{name: own.name(), networks: map[string]string{}}
+		for name, at := range own.NetworkSettings.Networks {
+			if at != nil {
+				p.networks[at.NetworkID] = name
+			}
+		}
+		return p, nil
+	}
+	p := &place{}
+	addresses, _ := net.InterfaceAddrs() // without them, no address looks reachable
+	for _, a := range addresses {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			p.local = append(p.local, prefix.Masked())
+		}
+	}
+	return p, nil
+}
+
+// mounted finds the container's identifier in the files that engines put into every container: /etc/hostname comes from
+// /var/lib/docker/containers/ID/hostname, with Podman from …/overlay-containers/ID/userdata/hostname.
+var mounted = regexp.MustCompile(`/([0-9a-f]{64})/\S*(?:hostname|resolv\.conf|hosts) /etc/(?:hostname|resolv\.conf|hosts) `)
+
+// ownContainer are identifiers that may be those of the container in which this process runs.
+func ownContainer() (ids []string) {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo") // only Linux has it, and only there are containers
+	for _, m := range mounted.FindAllSubmatch(mounts, -1) {
+		ids = append(ids, string(m[1]))
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// name is the one that people use.
+func (c *inspected) name() string {
+	if name := strings.TrimPrefix(c.Name, "/"); name != "" {
+		return name
+	}
+	return c.ID[:min(len(c.ID), 12)]
+}
+
+// address is where padlock reaches a port of the container. network is the one that a label or the configuration names, or "".
+func (p *place) address(c *inspected, network, port string) (string, error) {
+	if c.HostConfig.NetworkMode == "host" {
+		if p.name != "" {
+			return "", trouble("network", "runs in the machine's own network, which padlock in its container "+p.name+" does not reach",
+				"take the container out of it, or run padlock with --network host, too")
+		}
+		return net.JoinHostPort("127.0.0.1", port), nil
+	}
+	joined := c.joined()
+	switch {
+	case network != "":
+		for _, n := range joined {
+			if n.name == network {
+				return net.JoinHostPort(n.address, port), nil
+			}
+		}
+		return "", trouble("network", fmt.Sprintf("is not in the network %s, but in: %s", network, list(joined)), fmt.Sprintf("docker network connect %s %s", network, c.name()))
+	case p.name != "":
+		for _, n := range joined {
+			if _, shared := p.networks[n.id]; shared {
+				return net.JoinHostPort(n.address, port), nil
+			}
+		}
+		return "", trouble("network", fmt.Sprintf("shares no network with padlock: it is in %s, padlock in %s", list(joined), names(p.networks)),
+			fmt.Sprintf("docker network connect NETWORK %s, or list one network for both services in the compose file", p.name))
+	}
+	return p.fromOutside(c, joined, port)
+}
+
+// fromOutside prefers an address that lies in a network of this machine, as bridges do, then a published port, and then any address.
+func (p *place) fromOutside(c *inspected, joined []network, port string) (string, error) {
+	for _, n := range joined {
+		address := netip.MustParseAddr(n.address)
+		if slices.ContainsFunc(p.local, func(l netip.Prefix) bool { return l.Contains(address) }) {
+			return net.JoinHostPort(n.address, port), nil
+		}
+	}
+	for _, b := range c.NetworkSettings.Ports[port+"/tcp"] {
+		host, err := netip.ParseAddr(b.HostIP)
+		if err != nil || host.IsUnspecified() {
+			host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		if validPort(b.HostPort) {
+			return net.JoinHostPort(host.String(), b.HostPort), nil
+		}
+	}
+	if len(joined) > 0 {
+		return net.JoinHostPort(joined[0].address, port), nil
+	}
+	return "", trouble("network", "has no address", fmt.Sprintf("put it into a network, or publish its port to this machine: -p 127.0.0.1::%s", port))
+}
+
+// network is one that a container is in, with its address there.
+type network struct{ name, id, address string }
+
+// joined are a container's networks in the order of their names.
+func (c *inspected) joined() (all []network) {
+	for _, name := range slices.Sorted(maps.Keys(c.NetworkSettings.Networks)) {
+		at := c.NetworkSettings.Networks[name]
+		if at == nil {
+			continue
+		}
+		for _, text := range []string{at.IPAddress, at.GlobalIPv6Address} {
+			if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
+				all = append(all, network{name, at.NetworkID, address.Unmap().String()})
+				break
+			}
+		}
+	}
+	return all
+}
+
+func list(networks []network) string {
+	if len(networks) == 0 {
+		return "none"
+	}
+	var all []string
+	for _, n := range networks {
+		all = append(all, n.name)
+	}
+	return strings.Join(all, ", ")
+}
+
+func names(networks map[string]string) string {
+	if len(networks) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Values(networks)), ", ")
+}

@@ -1,0 +1,70 @@
+package discovery
+
+import (
+	"errors"
+	"log/slog"
+)
+
+// Problem is why something of a container is not served, or not as its labels say.
+type Problem struct {
+	Container string
+	Label     string // "": no label in particular
+	Message   string
+	Remedy    string
+	Waiting   bool // nothing is wrong: the container is not ready yet
+}
+
+func (p Problem) Error() string {
+	text := p.Message
+	if p.Label != "" {
+		text = p.Label + ": " + text
+	}
+	return text
+}
+
+// trouble is a problem with a label of a container that the caller names.
+func trouble(label, message, remedy string) error {
+	return Problem{Label: label, Message: message, Remedy: remedy}
+}
+
+// of names container and label of a problem. key is the label that it is with if the error does not say.
+func of(err error, container, prefix, key string) Problem {
+	p := Problem{Message: err.Error()}
+	errors.As(err, &p)
+	p.Container = container
+	if p.Label == "" {
+		p.Label = key
+	}
+	p.Label = prefix + p.Label
+	return p
+}
+
+// journal tells of problems once, as long as they are the same.
+type journal struct {
+	log  *slog.Logger
+	told map[Problem]bool
+}
+
+func (j *journal) tell(problems []Problem) {
+	now := map[Problem]bool{}
+	for _, p := range problems {
+		if now[p] = true; j.told[p] {
+			continue
+		}
+		if p.Remedy == "" && !p.Waiting {
+			p.Remedy = "correct the label or take it off; docs/discovery.md has a table of all labels"
+		}
+		attributes := []any{"container", p.Container}
+		for _, a := range []struct{ key, value string }{{"label", p.Label}, {"reason", p.Message}, {"remedy", p.Remedy}} {
+			if a.value != "" {
+				attributes = append(attributes, a.key, a.value)
+			}
+		}
+		if p.Waiting {
+			j.log.Info("a container is not served yet", attributes...)
+		} else {
+			j.log.Warn("labels of a container cannot be used", attributes...)
+		}
+	}
+	j.told = now
+}

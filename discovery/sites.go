@@ -1,0 +1,170 @@
+package discovery
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"padlock/config"
+)
+
+// backend is the part's container as a target.
+func (p *part) backend() config.Backend { return config.Backend{Target: p.target, Weight: p.weight} }
+
+// rule is the route that the part asks for. What it points to is a copy, as validation writes defaults into it.
+func (p *part) rule(to ...config.Backend) config.Route {
+	r := p.route
+	r.To = to
+	if r.Health != nil {
+		health := *r.Health
+		r.Health = &health
+	}
+	if r.Access.BasicAuth != nil {
+		auth := *r.Access.BasicAuth
+		r.Access.BasicAuth = &auth
+	}
+	return r
+}
+
+// bytes is the part's site where it forwards TCP.
+func (p *part) bytes(hosts []string, to ...config.Backend) config.Site {
+	r, tcp := p.rule(to...), p.tcp
+	tcp.Upstream = r.Upstream
+	return config.Site{Hosts: hosts, Access: r.Access, TCP: &tcp}
+}
+
+// alone is the site that the part makes without any other.
+func (p *part) alone() config.Site {
+	if p.isTCP {
+		return p.bytes(slices.Clone(p.hosts), p.backend())
+	}
+	return config.Site{Hosts: slices.Clone(p.hosts), WWW: p.www, HSTS: p.hsts, Routes: []config.Route{p.rule(p.backend())}}
+}
+
+// sameRoute reports whether two parts match the same requests of a host.
+func sameRoute(a, b *part) bool {
+	return a.isTCP == b.isTCP && a.route.Path == b.route.Path && a.route.Exact == b.route.Exact && slices.Equal(a.route.Methods, b.route.Methods)
+}
+
+// assemble makes sites of containers, which come in the order in which they were made. Hosts that the same parts ask for are one site;
+// parts that match the same requests there are one route, with a target each. What containers must agree on, the newest says.
+func assemble(containers []*container) (sites []config.Site, problems []Problem) {
+	asking := map[string][]*part{}
+	var hosts []string
+	for _, c := range containers {
+		for _, p := range c.parts {
+			for _, host := range p.hosts {
+				if asking[host] == nil {
+					hosts = append(hosts, host)
+				}
+				if !slices.Contains(asking[host], p) {
+					asking[host] = append(asking[host], p)
+				}
+			}
+		}
+	}
+	for len(hosts) > 0 {
+		parts := asking[hosts[0]]
+		var together, others []string
+		for _, host := range hosts {
+			if slices.Equal(asking[host], parts) {
+				together = append(together, host)
+			} else {
+				others = append(others, host)
+			}
+		}
+		site, differing := join(together, parts)
+		sites, problems, hosts = append(sites, site), append(problems, differing...), others
+	}
+	slices.SortFunc(sites, func(a, b config.Site) int { return cmp.Compare(a.Hosts[0], b.Hosts[0]) })
+	return sites, problems
+}
+
+// join makes the site of hosts that all of the parts ask for.
+func join(hosts []string, parts []*part) (site config.Site, problems []Problem) {
+	site.Hosts = hosts
+	if first := parts[0]; first.isTCP {
+		tcp := slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return !p.isTCP })
+		speaker, differing := speak(tcp)
+		return speaker.bytes(hosts, targets(tcp)...), append(mixed(parts, first), differing...)
+	}
+	problems = mixed(parts, parts[0])
+	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return p.isTCP })
+	for _, p := range parts {
+		site.WWW = cmp.Or(p.www, site.WWW)
+		site.HSTS = cmp.Or(p.hsts, site.HSTS)
+	}
+	for len(parts) > 0 {
+		var same, others []*part
+		for _, p := range parts {
+			if sameRoute(p, parts[0]) {
+				same = append(same, p)
+			} else {
+				others = append(others, p)
+			}
+		}
+		speaker, differing := speak(same)
+		site.Routes = append(site.Routes, speaker.rule(targets(same)...))
+		problems, parts = append(problems, differing...), others
+	}
+	slices.SortStableFunc(site.Routes, func(a, b config.Route) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Exact, b.Exact), cmp.Compare(strings.Join(a.Methods, " "), strings.Join(b.Methods, " ")))
+	})
+	return site, problems
+}
+
+// mixed are the problems of parts that want another protocol than the first.
+func mixed(parts []*part, first *part) (problems []Problem) {
+	for _, p := range parts {
+		if p.isTCP != first.isTCP {
+			problems = append(problems, Problem{
+				Container: p.container.name, Label: p.prefix + "host",
+				Message: fmt.Sprintf("container %s forwards %s under the same name", first.container.name, map[bool]string{true: "TCP", false: "HTTP"}[first.isTCP]),
+				Remedy:  "give one of them another name",
+			})
+		}
+	}
+	return problems
+}
+
+// speak is the part whose labels count, the newest, with a problem for each that says something else.
+func speak(parts []*part) (speaker *part, problems []Problem) {
+	speaker = parts[len(parts)-1]
+	for _, p := range parts {
+		if p.shared != speaker.shared {
+			problems = append(problems, Problem{
+				Container: p.container.name, Label: p.prefix + differing(p, speaker),
+				Message: "container " + speaker.container.name + ", which serves the same requests and is newer, says otherwise; that counts for both",
+				Remedy:  "give containers of one route the same labels",
+			})
+		}
+	}
+	return speaker, problems
+}
+
+// differing is the first label that two parts do not have alike.
+func differing(a, b *part) string {
+	one, other := strings.SplitAfter(a.shared, "\n"), strings.SplitAfter(b.shared, "\n")
+	for _, lines := range [][2][]string{{one, other}, {other, one}} {
+		for _, line := range lines[0] {
+			if !slices.Contains(lines[1], line) {
+				name, _, _ := strings.Cut(line, "=")
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// targets are those of parts, each once; of containers that are about to stop none, unless there is no other.
+func targets(parts []*part) (to []config.Backend) {
+	staying := slices.ContainsFunc(parts, func(p *part) bool { return !p.container.leaving })
+	for _, p := range parts {
+		known := slices.ContainsFunc(to, func(b config.Backend) bool { return b.Target == p.target })
+		if !known && !(staying && p.container.leaving) {
+			to = append(to, p.backend())
+		}
+	}
+	return to
+}
