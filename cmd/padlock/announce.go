@@ -9,6 +9,7 @@ import (
 
 	"padlock/certs/storage"
 	"padlock/config"
+	"padlock/discovery"
 	"padlock/proxy"
 )
 
@@ -29,6 +30,9 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener
 	}
 	if more := len(cfg.Sites) - len(sites); more > 0 {
 		fmt.Fprintf(p.stdout, "padlock: and %d more sites\n", more)
+	}
+	if cfg.Docker != nil {
+		fmt.Fprintf(p.stdout, "padlock: containers with the label %shost become sites (%s)\n", discovery.Prefix, cfg.Docker.Endpoint)
 	}
 	switch {
 	case len(k.names) > 0:

@@ -156,6 +156,7 @@ func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), 
 				k.log.Error("no certificates can be got from CAs", "error", err)
 				break
 			}
+			k.warnEphemeral()
 			k.running.Go(func() { k.manager.Run(k.ctx) })
 		}
 		k.publish()

@@ -119,6 +119,7 @@ func listenError(cfg *config.Config, err error) error {
 // inherited are listeners that were open before this process was: systemd's (sd_listen_fds(3)), or those of the padlock that this one
 // takes the place of.
 type inherited struct {
+	padlock bool                    // that goes on until this one serves
 	named   map[string]net.Listener // by the address that the configuration had, from a padlock
 	udp     map[string]net.PacketConn
 	alone   chan struct{} // is closed when the padlock before reads UDP no more
@@ -143,7 +144,7 @@ func inherit() (*inherited, error) {
 }
 
 func fromPadlock(names []string) (*inherited, error) {
-	i := &inherited{named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, alone: make(chan struct{})}
+	i := &inherited{padlock: true, named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, alone: make(chan struct{})}
 	for at, name := range names {
 		f := os.NewFile(uintptr(firstInherited+at), name)
 		address, udp := strings.CutPrefix(name, packetsPrefix)

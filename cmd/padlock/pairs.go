@@ -38,6 +38,9 @@ func quickSites(c *cli.Context) ([]served, error) {
 		to, err := backend(c, arguments[0])
 		return []served{{argument: arguments[0], hosts: local, to: to}}, err
 	}
+	if c.Bool("docker") { // names below localhost are for containers
+		local = []string{"localhost", "127.0.0.1", "::1"}
+	}
 	return []served{{hosts: local}}, nil
 }
 

@@ -33,7 +33,7 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint asks for; needed where other machines reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
 		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json, combined or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
-	}, acmeFlags()...)
+	}, slices.Concat(dockerFlags(), acmeFlags())...)
 }
 
 func adminFlag(usage string) cli.Flag {
@@ -114,8 +114,10 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	}
 	if len(cfg.Listen.HTTPS) == 0 {
 		addresses := loopback
-		if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
-			addresses = func(port string) []string { return []string{":" + port} }
+		if c.Bool("docker") { // what names containers will bring, nobody knows
+			addresses = everywhere
+		} else if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
+			addresses = everywhere
 		}
 		cfg.Listen.HTTPS = addresses("443")
 		if c.String("http") == "" {
@@ -135,6 +137,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg.Admin.Address, cfg.Admin.Token = c.String("admin"), c.String("admin-token")
 	cfg.User = c.String("user")
 	cfg.AccessLog.Format = c.String("access-log")
+	applyDocker(c, cfg)
 	for _, s := range sites {
 		cfg.Sites = append(cfg.Sites, config.Site{Hosts: s.hosts, Routes: []config.Route{{Upstream: config.Upstream{To: s.to}}}})
 	}
@@ -170,6 +173,7 @@ func namingFlags(err error) error {
 		"handshakes.capture": "capture", "admin": "admin", "admin.token": "admin-token", "admin.address": "admin", "user": "user", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
 		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
 		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
+		"docker.endpoint": "docker-endpoint", "docker.network": "docker-network",
 		"sites[0].hosts": "from",
 	}
 	var wrong config.Errors
@@ -216,6 +220,8 @@ func applyStorage(c *cli.Context, cfg *config.Config) {
 func loopback(port string) []string {
 	return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
 }
+
+func everywhere(port string) []string { return []string{":" + port} }
 
 // addListenHosts adds the addresses that are listened on to the first site, so that they can be used in a URL too.
 func addListenHosts(cfg *config.Config) {

@@ -49,39 +49,52 @@ func (p *program) reloadCommand() *cli.Command {
 	}
 }
 
-// reloader reads a configuration file again: at SIGHUP, when it is asked to, and with watch when the file changes.
+// reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with watch when the file changes; and
+// what containers add to it.
 type reloader struct {
-	name  string
+	name  string // of the file; "": there is none
 	load  func(name string) (*config.Config, error)
 	watch bool
 
 	signals chan os.Signal
-	mu      sync.Mutex // one reload at a time
+	mu      sync.Mutex     // one reload at a time
+	base    *config.Config // without what containers add
 	current *config.Config
 	running sync.WaitGroup
+
+	containers containers
 }
 
 // catch takes signals from the beginning, also before there is something to reload.
 func (r *reloader) catch() {
+	if r.name == "" {
+		return
+	}
 	r.signals = make(chan os.Signal, 1)
 	signal.Notify(r.signals, syscall.SIGHUP)
 }
 
-// start returns what reads the file again and answers when it is served, or why it is not. It goes on until ctx ends.
+// start follows file and containers until ctx ends. It returns what reads the file again and answers when it is served, or why it is not;
+// nil if there is no file.
 func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, server *proxy.Server, log *slog.Logger) func() error {
 	r.current = cfg
+	r.follow(ctx, k, server, log)
+	if r.name == "" {
+		return nil
+	}
 	reload := func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		next, err := r.load(r.name)
+		base, err := r.load(r.name)
 		if err == nil {
-			err = r.apply(ctx, next, k, server)
+			err = r.apply(ctx, r.containers.merge(base), k, server)
 		}
 		if err != nil {
 			log.Error("the configuration cannot be used; the one before is served on", "file", r.name, "error", err)
 			return err
 		}
-		log.Info("configuration reloaded", "file", r.name, "sites", len(next.Sites))
+		r.base = base
+		log.Info("configuration reloaded", "file", r.name, "sites", len(r.current.Sites))
 		return nil
 	}
 	r.running.Go(func() {

@@ -35,14 +35,19 @@ func (p *program) serve(ctx context.Context, s service) error {
 	cfg := s.cfg
 	log := slog.New(slog.NewTextHandler(p.stderr, nil))
 	restarts := restartSignals()
-	if s.file != nil {
-		s.file.catch()
+	changes := s.file
+	if changes == nil {
+		changes = &reloader{}
 	}
+	changes.catch()
 	listeners, before, err := p.bind(s, log)
 	if err != nil {
 		return err
 	}
 	defer closeListeners(listeners) // those that are closed already are as good
+	if cfg, err = changes.discover(ctx, cfg, before.padlock, log); err != nil {
+		return err
+	}
 	keeper, err := newKeeper(cfg, log)
 	if err != nil {
 		return forUser(cfg, err)
@@ -95,11 +100,8 @@ func (p *program) serve(ctx context.Context, s service) error {
 		again.admin = append(again.admin, l.Listener)
 	}
 	go again.watch(outer)
-	var reload func() error
-	if s.file != nil {
-		reload = s.file.start(ctx, cfg, keeper, server, log)
-		defer s.file.wait()
-	}
+	reload := changes.start(ctx, cfg, keeper, server, log)
+	defer func() { leave(); changes.wait() }()
 	asked := console.NewAdmin(seen.options(server, recorder, keeper, reload, outer))
 	ctx, cancel := context.WithCancel(ctx)
 	var others sync.WaitGroup
