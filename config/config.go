@@ -158,6 +158,7 @@ type Timeouts struct {
 	Header         time.Duration `yaml:"header"`          // 10s: first byte of a request to the end of its head
 	Idle           time.Duration `yaml:"idle"`            // 2m: between requests
 	Stall          time.Duration `yaml:"stall"`           // 20s: no progress in a body, in either direction, with the client at fault
+	Tunnel         time.Duration `yaml:"tunnel"`          // 1h: without a byte through a WebSocket
 	Connect        time.Duration `yaml:"connect"`         // 5s: to a target
 	ResponseHeader time.Duration `yaml:"response_header"` // 1m: request sent to the target's response head
 	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests, and WebSockets' goodbyes, after SIGTERM
@@ -166,10 +167,15 @@ type Timeouts struct {
 
 // Limits bound what a peer may send. In a file they are above zero.
 type Limits struct {
-	Connections int `yaml:"connections"` // 20,000 open client connections
-	Head        int `yaml:"head"`        // 65,536 bytes of request head
-	Fields      int `yaml:"fields"`      // 200 fields of a request
-	BodyRate    int `yaml:"body_rate"`   // 240 bytes a second that a request's content must bring on average, after timeouts.stall
+	Connections int `yaml:"connections"`             // 20,000 open client connections
+	PerAddress  int `yaml:"connections_per_address"` // of one client's address, or IPv6 network of 64 bits; 0: any number
+	Handshakes  int `yaml:"handshakes"`              // 1,024 connections whose handshake has not ended, and as many of plain HTTP
+	Head        int `yaml:"head"`                    // 65,536 bytes of request head
+	Fields      int `yaml:"fields"`                  // 200 fields of a request
+	BodyRate    int `yaml:"body_rate"`               // 240 bytes a second that a request's content must bring on average, after timeouts.stall
+	Streams     int `yaml:"streams"`                 // 100 requests at once on a connection of HTTP/2 or HTTP/3
+	Resets      int `yaml:"resets"`                  // 1,000 streams of a connection in 10 s that its client resets, or has padlock reset
+	Frames      int `yaml:"frames"`                  // 10,000 frames of HTTP/2 in 10 s that nothing comes of
 }
 
 // Site is a set of names with one policy.

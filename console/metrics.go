@@ -123,6 +123,8 @@ var (
 	bytesOutDesc    = describe("response_bytes_total", "Content that clients got.", "site")
 	connectionsDesc = describe("connections_open", "Open connections of clients.")
 
+	cutsDesc = describe("cuts_total", "Clients that were cut, refused or kept waiting for what they did, by why.", "reason")
+
 	targetUp       = describe("upstream_up", "1 while the target answers when it is asked for its health, or is not asked.", "target")
 	targetLeftOut  = describe("upstream_left_out", "1 while the target gets no requests because it has failed some.", "target")
 	targetOpen     = describe("upstream_open_requests", "Requests that are open at the target.", "target")
@@ -158,6 +160,9 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 	if v.a.o.Traffic != nil {
 		t := v.a.o.Traffic()
 		gauge(connectionsDesc, float64(t.Connections))
+		for reason, n := range t.Cuts {
+			counter(cutsDesc, n, traffic.Reason(reason).String())
+		}
 		for _, s := range t.Sites {
 			for _, a := range s.Answers {
 				counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))

@@ -35,6 +35,7 @@ type Status struct {
 	Connections int            `json:"connections"`
 	Sites       []SiteStatus   `json:"sites"`
 	Targets     []TargetStatus `json:"targets"`
+	Cuts        []Cut          `json:"cuts,omitempty"`
 	Lost        []Lost         `json:"lost"`
 	Warnings    []string       `json:"warnings,omitempty"`
 }
@@ -57,6 +58,12 @@ type TargetStatus struct {
 	Failed   uint64  `json:"failed"`
 	Median   float64 `json:"median_ms"`
 	P99      float64 `json:"p99_ms"`
+}
+
+// Cut is how many clients were cut, refused or kept waiting for what they did.
+type Cut struct {
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
 }
 
 // Lost is how much was dropped of what waits in a queue.
@@ -103,6 +110,11 @@ func (a *Admin) status() *Status {
 	}
 	t := a.o.Traffic()
 	s.Connections = t.Connections
+	for reason, n := range t.Cuts {
+		if n > 0 {
+			s.Cuts = append(s.Cuts, Cut{traffic.Reason(reason).String(), n})
+		}
+	}
 	for _, site := range t.Sites {
 		all, failed := site.Requests()
 		s.Sites = append(s.Sites, SiteStatus{site.Name, all, failed, quantile(&site.Took, 0.5), quantile(&site.Took, 0.99)})

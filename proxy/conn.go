@@ -10,6 +10,7 @@ import (
 	"padlock/handshake"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
+	"padlock/traffic"
 )
 
 // conn is a connection that has finished its handshake, as its front sees it: the plaintext side.
@@ -18,7 +19,9 @@ type conn struct {
 	socket *socket.Conn    // at the bottom, if there is one
 	trace  *handshake.Conn // nil when handshakes are off
 	facts  message.Conn
+	cuts   *cuts
 	seen   bool // the first application byte was read; Read is called by one goroutine at a time
+	broken bool // the client has broken the rules of TLS
 }
 
 func (c *conn) Facts() *message.Conn { return &c.facts }
@@ -34,7 +37,17 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.trace.ReadError(err)
 		}
 	}
+	if err != nil && !c.broken && refusedByTLS(err) {
+		c.broken = true
+		c.cuts.cut(traffic.TLSRules, c.facts.Addr)
+	}
 	return n, err
+}
+
+// refusedByTLS reports whether crypto/tls has ended a connection with an alert.
+func refusedByTLS(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "local error"
 }
 
 const maxRecord = 16 << 10 // RFC 8446 section 5.1
@@ -79,11 +92,12 @@ const farewell = 5 * time.Second
 
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
-	if !s.preface(raw) {
+	limit := time.Now().Add(s.cfg.Timeouts.Handshake)
+	if !s.preface(raw, limit) || !s.enter(raw) {
 		return
 	}
 	remote := raw.RemoteAddr().String()
-	c := &conn{facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
+	c := &conn{cuts: s.cuts, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = clientAddr(remote)
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
@@ -93,9 +107,13 @@ func (s *Server) serve(raw *clientConn) {
 		below = c.trace
 	}
 	c.Conn = tls.Server(below, s.listener)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Handshake)
+	ctx, cancel := context.WithDeadline(context.Background(), limit)
 	err := c.HandshakeContext(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		s.cuts.cut(traffic.SlowHandshake, c.facts.Addr)
+	}
 	cancel()
+	raw.begun.leave()
 	state := c.ConnectionState()
 	if c.trace != nil {
 		if s.state.Load().tells && err == nil {
@@ -126,6 +144,22 @@ func (s *Server) serve(raw *clientConn) {
 	default:
 		s.http1.ServeConn(c)
 	}
+}
+
+// enter lets a connection count for its client. It reports false where it is one too many, and is closed.
+func (s *Server) enter(raw *clientConn) bool {
+	if s.addresses.limit == 0 {
+		return true
+	}
+	_, client := clientAddr(raw.RemoteAddr().String())
+	from := source(client, false)
+	if !s.addresses.enter(from) {
+		s.cuts.cut(traffic.PerAddress, client)
+		raw.Close()
+		return false
+	}
+	raw.source = from
+	return true
 }
 
 // acmeALPN is offered by a CA that validates a name by tls-alpn-01 (RFC 8737 section 3).

@@ -26,6 +26,8 @@ type handler struct {
 	access  *accessLog
 	details bool // error pages say what was tried
 	tunnels *tunnels
+	cuts    *cuts
+	idle    time.Duration // without a byte through a tunnel
 }
 
 // exchange is what one request has come to.
@@ -221,7 +223,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 		x.err = "client went away"
 		x.w.Abort()
 	case errors.As(err, &unread):
-		failBody(x, unread)
+		h.failBody(x, unread)
 	case err != nil:
 		h.failUpstream(x, err)
 	case response.Tunnel != nil:
@@ -264,16 +266,18 @@ func (x *exchange) limit(limit int64) bool {
 }
 
 // failBody answers a request whose content did not come as it was announced.
-func failBody(x *exchange, err *message.BodyError) {
+func (h *handler) failBody(x *exchange, err *message.BodyError) {
 	x.err = "client: " + err.Error()
 	switch {
 	case errors.Is(err, errTooLarge):
 		fail(x, 413, "The request's content is too large", "")
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		h.cuts.cut(traffic.SlowBody, x.request.Conn.Addr)
 		fail(x, 408, "The request's content did not come in time", "")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		x.w.Abort()
 	default:
+		h.cuts.cut(traffic.Malformed, x.request.Conn.Addr)
 		fail(x, 400, "The request's content is malformed", "")
 	}
 }

@@ -13,25 +13,28 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"padlock/handshake/wire"
+	"padlock/traffic"
 )
 
 // preface reads what may come before TLS: a PROXY header, PostgreSQL's request for TLS, and, where a site leaves TLS to its target, the
-// hello. It reports false where the connection is served or closed. Nothing is read beyond the end of what it looks for.
-func (s *Server) preface(raw *clientConn) bool {
+// hello. It reports false where the connection is served or closed. Nothing is read beyond the end of what it looks for, nor after the limit.
+func (s *Server) preface(raw *clientConn, limit time.Time) bool {
 	current := s.state.Load()
 	found := current.table(raw.listener)
 	proxied := s.proxied(raw)
 	if !proxied && !found.startTLS && !found.passes {
 		return true
 	}
-	_ = raw.SetDeadline(time.Now().Add(s.cfg.Timeouts.Handshake))
+	_ = raw.SetDeadline(limit)
 	if proxied {
 		if err := raw.readProxyHeader(); err != nil {
+			s.tooSlow(raw, limit)
 			s.refuseProxied(raw, err)
 			return false
 		}
 	}
 	if found.startTLS && !raw.answerSSLRequest() {
+		s.tooSlow(raw, limit)
 		raw.Close()
 		return false
 	}
@@ -46,6 +49,15 @@ func (s *Server) preface(raw *clientConn) bool {
 	}
 	_ = raw.SetDeadline(time.Time{})
 	return true
+}
+
+// tooSlow tells of a connection that has not come as far as TLS in time.
+func (s *Server) tooSlow(raw *clientConn, limit time.Time) {
+	if time.Now().Before(limit) {
+		return
+	}
+	_, client := clientAddr(raw.RemoteAddr().String())
+	s.cuts.cut(traffic.SlowHandshake, client)
 }
 
 // proxied reports whether a PROXY header must come first.
@@ -111,16 +123,19 @@ func (c *clientConn) readProxyHeader() error {
 	}
 	if source, destination, ok := header.TCPAddrs(); ok && header.Command.IsProxy() {
 		c.remote, c.local = source, destination
+		if c.begun != nil {
+			c.begun.comesFrom(source)
+		}
 	}
 	return nil
 }
 
 // withoutHeader takes PROXY headers off the connections of a plain listener.
-func (s *Server) withoutHeader(l Listener) net.Listener {
+func (s *Server) withoutHeader(l net.Listener) net.Listener {
 	if len(s.cfg.Listen.ProxyProtocol.From) == 0 {
-		return l.Listener
+		return l
 	}
-	return headerListener{l.Listener, s}
+	return headerListener{l, s}
 }
 
 type headerListener struct {

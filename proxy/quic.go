@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"padlock/handshake"
 	"padlock/proxy/http3"
 	"padlock/proxy/message"
+	"padlock/traffic"
 )
 
 // packets is where QUIC comes in: beside each HTTPS listener, UDP on the same address. Sites with listeners of their own have none.
@@ -68,7 +70,7 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	t := s.cfg.Timeouts
 	p.listener, err = p.transport.Listen(
 		&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{http3.Protocol}, GetConfigForClient: p.configForClient},
-		&quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, MaxIncomingStreams: 250},
+		&quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, MaxIncomingStreams: int64(s.cfg.Limits.Streams)},
 	)
 	if err != nil {
 		socket.Close()
@@ -81,10 +83,9 @@ var errBusy = errors.New("as many connections as there may be")
 
 // begin is called for each connection, before its handshake.
 func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	select {
-	case p.server.slots <- struct{}{}:
-	default:
-		return nil, errBusy
+	from, err := p.enter(info.RemoteAddr)
+	if err != nil {
+		return nil, err
 	}
 	f := &flow{owner: p, local: p.socket.LocalAddr(), remote: info.RemoteAddr}
 	if p.server.deps.Recorder != nil {
@@ -94,9 +95,32 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 	ctx = context.WithValue(ctx, flowKey{}, f)
 	context.AfterFunc(ctx, func() {
 		<-p.server.slots
+		p.server.addresses.leave(from)
 		f.end(context.Cause(ctx))
 	})
 	return http3.With(ctx, f.first), nil
+}
+
+// enter takes a place for a connection, which counts for the client that is returned.
+func (p *packets) enter(remote net.Addr) (from netip.Prefix, err error) {
+	_, client := clientAddr(remote.String())
+	from = source(client, false)
+	why := traffic.Connections
+	select {
+	case p.server.slots <- struct{}{}:
+		switch {
+		case int(p.early.Load()) >= p.server.cfg.Limits.Handshakes:
+			why = traffic.Handshakes
+		case !p.server.addresses.enter(from):
+			why = traffic.PerAddress
+		default:
+			return from, nil
+		}
+		<-p.server.slots
+	default:
+	}
+	p.server.cuts.cut(why, client)
+	return from, errBusy
 }
 
 // configForClient is that of TCP, with QUIC's protocol and the keys of session tickets, which quic-go's copy of a listener's

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,6 +71,7 @@ type Server struct {
 	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
 	access   *accessLog
 	logLost  atomic.Uint64
+	cuts     *cuts
 	http1    *http1.Server
 	lot      *park.Lot // nil where connections cannot be parked
 	http2    *http2.Server
@@ -77,8 +79,11 @@ type Server struct {
 	altSvc   sync.Map // address of a listener to what tells of HTTP/3 beside it
 
 	ticketKeys atomic.Pointer[[][32]byte]
-	redirect   *http.Server   // on plain listeners
-	slots      chan struct{}  // one per open connection
+	redirect   *http.Server  // on plain listeners
+	slots      chan struct{} // one per open connection
+	begun      *crowd        // connections whose handshake has not ended
+	asking     *crowd        // connections of plain HTTP
+	addresses  addresses
 	early      sync.WaitGroup // connections before their front has them
 	streams    streams        // connections that are not HTTP
 	tunnels    tunnels
@@ -100,6 +105,9 @@ type Server struct {
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), failed: make(chan error, 1), streams: newStreams()}
+	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
+	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
+	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers = cfg.Resolvers
 	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
 	if err != nil {
@@ -136,7 +144,7 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: len(s.slots), LogLost: s.logLost.Load()}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: len(s.slots), LogLost: s.logLost.Load(), Cuts: s.cuts.counts()}
 }
 
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
@@ -205,7 +213,9 @@ func (s *Server) Add(listeners ...Listener) {
 		s.open = append(s.open, l)
 		s.addQUIC(l)
 		if l.Plain {
-			s.redirecting.Go(func() { s.listen(func() error { return s.redirect.Serve(s.withoutHeader(l)) }) })
+			s.redirecting.Go(func() {
+				s.listen(func() error { return s.redirect.Serve(s.withoutHeader(crowdListener{l.Listener, s.asking})) })
+			})
 		} else {
 			s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })
 		}
@@ -261,11 +271,11 @@ func (s *Server) Remove(addresses ...string) {
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels}
+	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log,
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Cut: s.cuts.cut, Log: s.deps.Log,
 	}
 	var err error
 	if s.lot, err = park.New(); err == nil {
@@ -275,10 +285,12 @@ func (s *Server) start() error {
 	}
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Log: s.deps.Log, Park: s.lot,
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
+		Streams: l.Streams, Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log, Park: s.lot,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
+		Streams: l.Streams, Resets: l.Resets, Cut: s.cuts.cut,
 	})
 	return nil
 }
@@ -328,15 +340,14 @@ func (s *Server) shutdown() {
 	}
 	s.state.Load().close()
 	s.access.close()
+	s.cuts.close()
 }
 
 // accept takes connections, as many at once as there are slots; further ones wait in the kernel's backlog.
 func (s *Server) accept(l Listener) error {
 	backoff := backoff{log: s.deps.Log}
 	for {
-		select {
-		case s.slots <- struct{}{}:
-		case <-s.ending:
+		if !s.takeSlot() {
 			return net.ErrClosed
 		}
 		c, err := l.Accept()
@@ -345,6 +356,7 @@ func (s *Server) accept(l Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
+			s.cuts.cut(traffic.Descriptors, netip.Addr{})
 			backoff.wait(err)
 			continue
 		}
@@ -353,11 +365,43 @@ func (s *Server) accept(l Listener) error {
 			c = faster
 		}
 		s.early.Add(1)
-		next := &clientConn{Conn: c, slots: s.slots, listener: l.Address}
+		next := &clientConn{Conn: c, server: s, listener: l.Address}
+		if next.begun = s.begun.enter(next); next.begun == nil {
+			next.Close()
+			s.early.Done()
+			return net.ErrClosed
+		}
 		select {
 		case s.work <- next:
 		default:
 			go s.serveAll(next)
+		}
+	}
+}
+
+const retryEvery = 100 * time.Millisecond
+
+// takeSlot takes the slot of a connection that is yet to come. Where there is none, the connection that has been idle for the longest
+// makes room; if none is idle, those that come wait. It reports false at the end of the server.
+func (s *Server) takeSlot() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+	}
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	for {
+		s.cuts.cut(traffic.Connections, netip.Addr{})
+		if s.lot != nil {
+			s.lot.Expire(1 + s.cfg.Limits.Connections/200)
+		}
+		select {
+		case s.slots <- struct{}{}:
+			return true
+		case <-retry.C:
+		case <-s.ending:
+			return false
 		}
 	}
 }
@@ -382,10 +426,12 @@ func (s *Server) serveAll(c *clientConn) {
 // and keeps a first read that is not TLS, of which crypto/tls hands back five bytes only.
 type clientConn struct {
 	net.Conn
-	slots     chan struct{}
+	server    *Server
+	begun     *member // until the handshake has ended
 	once      sync.Once
-	listener  string // address of the listener, as the configuration has it
-	asked     *site  // that the hello named; nil: none
+	source    netip.Prefix // that it counts for
+	listener  string       // address of the listener, as the configuration has it
+	asked     *site        // that the hello named; nil: none
 	policy    *tlsPolicy
 	remote    net.Addr // that a PROXY header tells; nil: the connection's
 	local     net.Addr
@@ -439,7 +485,11 @@ func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { <-c.slots })
+	c.once.Do(func() {
+		c.begun.leave()
+		c.server.addresses.leave(c.source)
+		<-c.server.slots
+	})
 	return err
 }
 

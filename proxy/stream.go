@@ -90,6 +90,10 @@ func (s *Server) stream(c *conn, raw *clientConn) {
 
 // pass forwards TLS itself.
 func (s *Server) pass(raw *clientConn, asked *site, name string) {
+	raw.begun.leave()
+	if !s.enter(raw) {
+		return
+	}
 	raw.asked = asked
 	facts := &message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}
 	facts.Client, facts.Addr = clientAddr(facts.Remote)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"padlock/proxy/message"
+	"padlock/proxy/relay"
+	"padlock/traffic"
 )
 
 // tunnels are the open WebSockets. They have no end that could be waited for, so at ours their clients are told to go.
@@ -177,36 +179,55 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	defer client.Close()
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
+	end := func() { client.Close(); response.Tunnel.Close() }
+	idle := relay.NewIdle(h.idle, func() {
+		x.err = relay.ErrIdle.Error()
+		h.cuts.cut(traffic.IdleTunnel, x.request.Conn.Addr)
+		client.goodbye()
+		end()
+	})
+	defer idle.Stop()
 	up := make(chan int64, 1)
 	go func() {
-		n, err := pipe(response.Tunnel, client)
+		n, err := pipe(response.Tunnel, client, idle)
 		if err != nil {
-			client.Close()
-			response.Tunnel.Close()
+			end()
 		}
 		up <- n
 	}()
-	n, err := pipe(client, response.Tunnel)
+	n, err := pipe(client, response.Tunnel, idle)
 	x.w.bytes += n
 	if err != nil {
 		client.Close()
 	}
 	// The target has ended; a client that does not end within this time is cut, so that no half-open tunnel stays.
-	timer := time.AfterFunc(tunnelLinger, func() { client.Close(); response.Tunnel.Close() })
-	defer timer.Stop()
+	linger := relay.NewIdle(tunnelLinger, end)
+	defer linger.Stop()
 	x.bytesIn = <-up
 }
 
 const tunnelLinger = 10 * time.Second
 
+// touching says whenever something has come.
+type touching struct {
+	io.Reader
+	idle *relay.Idle
+}
+
+func (r touching) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.idle.Touch()
+	return n, err
+}
+
 // buffers are for tunnels.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // pipe copies until src ends, and passes the end on.
-func pipe(dst io.WriteCloser, src io.Reader) (int64, error) {
+func pipe(dst io.WriteCloser, src io.Reader, idle *relay.Idle) (int64, error) {
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
-	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buffer[:])
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, touching{src, idle}, buffer[:])
 	if err != nil {
 		return n, err
 	}

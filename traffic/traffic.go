@@ -264,6 +264,7 @@ func (c *TargetCount) Add(other *TargetCount) {
 type Counts struct {
 	Sites       []SiteCount
 	Targets     []TargetCount
-	Connections int    // open, of clients
+	Connections int // open, of clients
+	Cuts        [Reasons]uint64
 	LogLost     uint64 // lines of the access log that could not be written in time
 }

@@ -90,6 +90,9 @@ func printStatus(out io.Writer, s *console.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	for _, cut := range s.Cuts {
+		fmt.Fprintf(out, "clients cut for %s: %d\n", cut.Reason, cut.Count)
+	}
 	for _, l := range s.Lost {
 		if l.Count > 0 {
 			fmt.Fprintf(out, "lost by the queue of %s: %d\n", l.Queue, l.Count)

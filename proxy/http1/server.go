@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -23,17 +24,19 @@ import (
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
+	"padlock/traffic"
 )
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler message.Handler
-	Header  time.Duration // first byte of a head to its end
-	Idle    time.Duration // between requests
-	Stall   time.Duration // no progress in a body
-	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int           // bytes of a head
-	Fields  int           // in a head; 0: 200
+	Header  time.Duration                               // first byte of a head to its end
+	Idle    time.Duration                               // between requests
+	Stall   time.Duration                               // no progress in a body
+	Rate    int                                         // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head    int                                         // bytes of a head
+	Fields  int                                         // in a head; 0: 200
+	Cut     func(why traffic.Reason, client netip.Addr) // is told of clients that are cut; may be nil
 	Log     *slog.Logger
 	Park    Parker // nil: idle connections keep their goroutine and buffer
 }
@@ -312,7 +315,17 @@ func (c *connection) write(p []byte) error {
 		_ = c.conn.SetWriteDeadline(c.writer.until)
 	}
 	_, err := c.conn.Write(p)
+	if deadline.Exceeded(err) {
+		c.tell(traffic.SlowReader)
+	}
 	return err
+}
+
+// tell says why the client is cut.
+func (c *connection) tell(why traffic.Reason) {
+	if cut := c.server.o.Cut; cut != nil {
+		cut(why, c.conn.Facts().Addr)
+	}
 }
 
 // serveOne reads one request and answers it. It reports whether another can follow.
@@ -323,8 +336,11 @@ func (c *connection) serveOne() bool {
 	}
 	if err != nil {
 		var no *refusal
-		if errors.As(err, &no) {
+		switch {
+		case errors.As(err, &no):
 			c.refuse(no)
+		case deadline.Exceeded(err):
+			c.tell(traffic.SlowHead)
 		}
 		return false
 	}
@@ -422,6 +438,11 @@ func (c *connection) compact() {
 }
 
 func (c *connection) refuse(no *refusal) {
+	why := traffic.Malformed
+	if no.status == http.StatusRequestHeaderFieldsTooLarge {
+		why = traffic.HeadSize
+	}
+	c.tell(why)
 	text := no.text + "\n"
 	_ = c.write(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		no.status, http.StatusText(no.status), message.Date(), len(text), text))

@@ -12,11 +12,13 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"padlock/proxy/deadline"
+	"padlock/proxy/quota"
 	"padlock/proxy/socket"
+	"padlock/traffic"
 )
 
 const (
-	maxStreams    = 100
+	maxStreams    = 100       // where nothing else is said
 	streamWindow  = 512 << 10 // bytes that a client may send on a stream before its handler has read them
 	connWindow    = 1 << 20   // and on all streams together
 	initialWindow = 65535     // RFC 9113 section 6.9.2
@@ -37,7 +39,7 @@ type connection struct {
 	mu      sync.Mutex
 	changed sync.Cond // running, flushing, out or err
 	streams map[uint32]*stream
-	waiting []*stream // for one of maxStreams handlers
+	waiting []*stream // for a handler: there are as many as streams
 	running int       // handlers, those of reset streams too
 	lastID  uint32    // the highest that the client has opened
 	dropped []uint32  // streams that we reset last: what was on its way is not the client's mistake
@@ -54,8 +56,8 @@ type connection struct {
 	parked     bool
 	draining   bool // Shutdown has begun
 	sealed     bool // no further streams
-	resets     quota
-	pointless  quota
+	resets     quota.Quota
+	pointless  quota.Quota
 	worthwhile int // frames that excuse as many pointless ones
 }
 
@@ -108,7 +110,7 @@ func (c *connection) greet() error {
 	c.equip()
 	c.mu.Lock()
 	c.out = appendSettings(c.buffer(),
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams},
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.server.o.Streams)},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.server.o.Head)},
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
@@ -272,6 +274,9 @@ func (c *connection) refuse(one http2.StreamError) error {
 	if one.StreamID > c.lastID {
 		return http2.ConnectionError(one.Code)
 	}
+	if one.Code == http2.ErrCodeProtocol || one.Code == http2.ErrCodeFlowControl {
+		c.tell(traffic.Malformed)
+	}
 	c.drop(one.StreamID, one.Code)
 	if s := c.streams[one.StreamID]; s != nil {
 		c.remove(s, errReset)
@@ -281,7 +286,7 @@ func (c *connection) refuse(one http2.StreamError) error {
 
 // drop resets a stream. It is called with the lock held.
 func (c *connection) drop(id uint32, code http2.ErrCode) {
-	const remembered = maxStreams
+	remembered := c.server.o.Streams + 1
 	if len(c.dropped) == remembered {
 		c.dropped = slices.Delete(c.dropped, 0, remembered/2)
 	}
@@ -294,7 +299,10 @@ func (c *connection) drop(id uint32, code http2.ErrCode) {
 func (c *connection) end(cause error) {
 	code, tell := http2.ErrCodeNo, true
 	var own http2.ConnectionError
+	var far excess
 	switch {
+	case errors.As(cause, &far):
+		code = http2.ErrCodeEnhanceYourCalm
 	case errors.As(cause, &own):
 		code = http2.ErrCode(own)
 	case errors.Is(cause, http2.ErrFrameTooLarge):
@@ -304,6 +312,9 @@ func (c *connection) end(cause error) {
 		tell = false
 	}
 	c.mu.Lock()
+	if c.err == nil && !c.sealed {
+		c.blame(cause)
+	}
 	if c.err == nil && tell {
 		c.out = appendGoAway(c.buffer(), c.lastID, code, "")
 		c.wake()

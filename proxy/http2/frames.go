@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"padlock/traffic"
 )
 
 // take acts on a frame.
@@ -63,7 +65,7 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 	b.open = !last
 	b.fragments++
 	if b.sent += len(fragment); b.sent > maxBlock(b.limit) || b.fragments > maxFragments {
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+		return excess(traffic.HeadSize)
 	}
 	if _, err := c.decoder.Write(fragment); err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)

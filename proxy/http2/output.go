@@ -5,6 +5,9 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"padlock/proxy/deadline"
+	"padlock/traffic"
 )
 
 // outBuffer is how much may wait to be written: four TLS records and their frames' headers.
@@ -48,6 +51,9 @@ func (c *connection) flush() {
 		}
 		c.mu.Lock()
 		if err != nil {
+			if deadline.Exceeded(err) {
+				c.tell(traffic.SlowReader)
+			}
 			c.fail(fmt.Errorf("writing: %w", err))
 			c.conn.Close() // ends the reading goroutine too
 		}

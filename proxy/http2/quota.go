@@ -1,42 +1,50 @@
 package http2
 
 import (
-	"time"
+	"errors"
 
 	"golang.org/x/net/http2"
+
+	"padlock/proxy/deadline"
+	"padlock/traffic"
 )
 
-// What a client may do within quotaTime that costs us more than it costs the client.
+// What a client may do within quota.Span that costs us more than it costs the client, where nothing else is said.
 const (
-	quotaTime    = 10 * time.Second
 	maxResets    = 1000   // streams that it reset, or made us reset
 	maxPointless = 10_000 // frames that nothing comes of
 )
 
-// quota counts within a span of time.
-type quota struct {
-	began time.Time
-	n     int
+// excess ends a connection whose client goes too far.
+type excess traffic.Reason
+
+func (e excess) Error() string { return traffic.Reason(e).Why() }
+
+// tell says why the client is cut.
+func (c *connection) tell(why traffic.Reason) {
+	if cut := c.server.o.Cut; cut != nil {
+		cut(why, c.conn.Facts().Addr)
+	}
 }
 
-// spend reports whether there was still something to spend.
-func (q *quota) spend(limit int) bool {
-	q.n++
-	if q.n <= limit {
-		return true
+// blame tells of a connection that its client's fault has ended.
+func (c *connection) blame(cause error) {
+	var far excess
+	var broken http2.ConnectionError
+	switch {
+	case errors.As(cause, &far):
+		c.tell(traffic.Reason(far))
+	case errors.As(cause, &broken), errors.Is(cause, http2.ErrFrameTooLarge):
+		c.tell(traffic.Malformed)
+	case deadline.Exceeded(cause):
+		c.tell(traffic.SlowHead)
 	}
-	now := time.Now()
-	if now.Sub(q.began) < quotaTime {
-		return false
-	}
-	q.began, q.n = now, 1
-	return true
 }
 
 // countReset is called with the lock held.
 func (c *connection) countReset() error {
-	if !c.resets.spend(maxResets) {
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	if !c.resets.Spend(c.server.o.Resets) {
+		return excess(traffic.Resets)
 	}
 	return nil
 }
@@ -46,11 +54,11 @@ func (c *connection) countPointless() error {
 	switch {
 	case c.worthwhile > 0:
 		c.worthwhile--
-	case !c.pointless.spend(maxPointless):
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	case !c.pointless.Spend(c.server.o.Frames):
+		return excess(traffic.Frames)
 	}
 	return nil
 }
 
 // excuse lets some pointless frames pass, for one that had a purpose. It is called with the lock held.
-func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, maxPointless) }
+func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, c.server.o.Frames) }

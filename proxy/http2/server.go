@@ -8,25 +8,32 @@
 package http2
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"padlock/proxy/message"
 	"padlock/proxy/park"
+	"padlock/traffic"
 )
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler message.Handler
-	Header  time.Duration // first byte of a request's fields to their end, or of any other frame but DATA
-	Idle    time.Duration // without an open stream
-	Stall   time.Duration // no progress in a body; first byte of a DATA frame to its end
-	Rate    int           // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int           // bytes of a request's fields, decoded
-	Fields  int           // in a request; 0: 200
+	Header  time.Duration                               // first byte of a request's fields to their end, or of any other frame but DATA
+	Idle    time.Duration                               // without an open stream
+	Stall   time.Duration                               // no progress in a body; first byte of a DATA frame to its end
+	Rate    int                                         // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head    int                                         // bytes of a request's fields, decoded
+	Fields  int                                         // in a request; 0: 200
+	Streams int                                         // at once; 0: 100
+	Resets  int                                         // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
+	Frames  int                                         // in 10 s that nothing comes of; 0: 10,000
+	Cut     func(why traffic.Reason, client netip.Addr) // is told of clients that are cut; may be nil
 	Log     *slog.Logger
 	Park    *park.Lot // nil: idle connections keep their goroutine and buffers
 }
@@ -49,9 +56,8 @@ type Conn interface {
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
-	if o.Fields == 0 {
-		o.Fields = maxFields
-	}
+	o.Fields, o.Streams = cmp.Or(o.Fields, maxFields), cmp.Or(o.Streams, maxStreams)
+	o.Resets, o.Frames = cmp.Or(o.Resets, maxResets), cmp.Or(o.Frames, maxPointless)
 	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 

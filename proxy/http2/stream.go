@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"padlock/proxy/message"
+	"padlock/traffic"
 )
 
 var (
@@ -66,7 +67,7 @@ func (c *connection) open() error {
 	case !ok:
 		streams.Put(s)
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeProtocol}
-	case len(c.streams) >= maxStreams || c.running >= maxStreams && len(c.waiting) >= maxStreams:
+	case len(c.streams) >= c.server.o.Streams || c.running >= c.server.o.Streams && len(c.waiting) >= c.server.o.Streams:
 		streams.Put(s)
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
 	}
@@ -89,7 +90,7 @@ func (c *connection) open() error {
 		}
 	}
 	c.streams[s.id] = s
-	if c.running >= maxStreams { // handlers of streams that were reset
+	if c.running >= c.server.o.Streams { // handlers of streams that were reset
 		c.waiting = append(c.waiting, s)
 		return nil
 	}
@@ -100,6 +101,7 @@ func (c *connection) open() error {
 
 // tooLarge answers 431 without a handler. It is called with the lock held.
 func (c *connection) tooLarge(b *block) error {
+	c.tell(traffic.HeadSize)
 	fields := appendField(appendStatus(nil, 431), "date", message.Date())
 	c.send(b.id, appendField(fields, "content-length", "0"), true)
 	if !b.end {

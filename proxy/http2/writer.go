@@ -12,6 +12,7 @@ import (
 
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
+	"padlock/traffic"
 )
 
 // writer sends one response. One goroutine calls it, but for proceed, which the reader of the request's body calls.
@@ -298,6 +299,7 @@ func (s *stream) awaitWindow() error {
 		case s.err != nil:
 			return s.err
 		case !inTime:
+			c.tell(traffic.SlowReader)
 			return os.ErrDeadlineExceeded
 		}
 	}

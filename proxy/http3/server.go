@@ -5,10 +5,12 @@
 package http3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"padlock/proxy/message"
+	"padlock/traffic"
 )
 
 // ServerOptions bound what a client may do.
@@ -26,8 +29,19 @@ type ServerOptions struct {
 	Stall   time.Duration // no progress in a body
 	Rate    int           // bytes a second that a body must bring on average, after the first stall
 	Head    int           // bytes of a head
-	Fields  int           // in a head
+	Fields  int           // in a head; 0: 200
+	Streams int           // that are served at once, of one connection; 0: 100
+	Resets  int           // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
+
+	Cut func(why traffic.Reason, client netip.Addr) // is told of clients that are cut; may be nil
 }
+
+// Where nothing else is said.
+const (
+	maxFields  = 200
+	maxStreams = 100
+	maxResets  = 1000
+)
 
 // Server speaks HTTP/3 on connections of QUIC. It is safe for use from many goroutines.
 type Server struct {
@@ -39,9 +53,10 @@ type factsKey struct{}
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
+	o.Fields, o.Streams, o.Resets = cmp.Or(o.Fields, maxFields), cmp.Or(o.Streams, maxStreams), cmp.Or(o.Resets, maxResets)
 	s := &Server{o: o}
 	s.h3 = http3.Server{
-		Handler: s, MaxHeaderBytes: o.Head, IdleTimeout: o.Idle, Logger: slog.New(slog.DiscardHandler),
+		Handler: s, MaxHeaderBytes: o.Head, ConnContext: s.begin, Logger: slog.New(slog.DiscardHandler),
 	}
 	return s
 }
@@ -66,16 +81,30 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // ServeHTTP implements http.Handler, for quic-go.
 func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	facts, ok := hr.Context().Value(factsKey{}).(func() *message.Conn)
-	if !ok {
+	v, known := hr.Context().Value(visitKey{}).(*visit)
+	if !ok || !known {
 		panic(http.ErrAbortHandler)
 	}
+	conn := facts()
+	if !v.enter(hr, conn.Addr) {
+		panic(http.ErrAbortHandler)
+	}
+	provoked := false
+	defer func() { <-v.places; v.leave(hr, conn.Addr, provoked) }()
 	x := &exchange{server: s, control: http.NewResponseController(w)}
 	x.body.init(s, hr, x.control)
 	x.writer.x, x.writer.w = x, w
 	r := &x.request
-	r.Conn = facts()
-	if !s.request(r, hr) {
+	r.Conn = conn
+	switch ok := s.request(r, hr); {
+	case !ok:
+		provoked = true
+		s.tell(traffic.Malformed, conn.Addr)
 		panic(http.ErrAbortHandler) // RFC 9114 section 4.1.2
+	case len(r.Fields) > s.o.Fields:
+		s.tell(traffic.HeadSize, conn.Addr)
+		w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+		return
 	}
 	switch present, err := x.body.present(hr); {
 	case err != nil:
@@ -96,6 +125,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 }
 
+// tell says why a client is cut.
+func (s *Server) tell(why traffic.Reason, client netip.Addr) {
+	if s.o.Cut != nil {
+		s.o.Cut(why, client)
+	}
+}
+
 // exchange is one request with its response.
 type exchange struct {
 	server  *Server
@@ -106,14 +142,8 @@ type exchange struct {
 	writer  writer
 }
 
-const maxFields = 200
-
 // request makes a message of what quic-go has parsed, and refuses what a backend could read otherwise: HTTP/1.1 is stricter.
 func (s *Server) request(r *message.Request, hr *http.Request) bool {
-	limit := s.o.Fields
-	if limit == 0 {
-		limit = maxFields
-	}
 	r.Method, r.Scheme, r.Host, r.Proto, r.ContentLength = hr.Method, "https", hr.Host, "HTTP/3.0", hr.ContentLength
 	r.Target = hr.RequestURI
 	if _, ok := hr.Header["Content-Length"]; !ok {
@@ -150,7 +180,7 @@ func (s *Server) request(r *message.Request, hr *http.Request) bool {
 			r.Declared = append(r.Declared, name)
 		}
 	}
-	if host := hr.Header.Get("Host"); host != "" && !message.Is(host, r.Host) || len(r.Fields) > limit {
+	if host := hr.Header.Get("Host"); host != "" && !message.Is(host, r.Host) {
 		return false
 	}
 	if hr.Method == http.MethodConnect {

@@ -3,6 +3,7 @@ package http3
 import (
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"padlock/proxy/message"
+	"padlock/traffic"
 )
 
 // writer sends one response through quic-go's.
@@ -120,7 +122,15 @@ func (w *writer) Write(p []byte) (int, error) {
 	_ = w.x.control.SetWriteDeadline(time.Now().Add(w.x.server.o.Stall))
 	var n int
 	n, w.err = w.w.Write(p)
+	w.blame()
 	return n, w.err
+}
+
+// blame tells of a client that does not read.
+func (w *writer) blame() {
+	if errors.Is(w.err, os.ErrDeadlineExceeded) {
+		w.x.server.tell(traffic.SlowReader, w.x.request.Conn.Addr)
+	}
 }
 
 // Flush implements message.Writer.
@@ -128,6 +138,7 @@ func (w *writer) Flush() error {
 	if w.err == nil {
 		_ = w.x.control.SetWriteDeadline(time.Now().Add(w.x.server.o.Stall))
 		w.err = w.x.control.Flush()
+		w.blame()
 	}
 	return w.err
 }

@@ -118,6 +118,22 @@ func (l *Lot) Unpark(c net.Conn) bool {
 	return found
 }
 
+// Expire wakes those that are the next to expire, at most n, as if their time was over.
+func (l *Lot) Expire(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for front := l.byTime.Front(); front != nil && n > 0; front = l.byTime.Front() {
+		l.expire(front.Value.(*entry))
+		n--
+	}
+}
+
+// expire is called with the lock held.
+func (l *Lot) expire(e *entry) {
+	l.remove(e)
+	go e.wake(true)
+}
+
 // Parked is how many connections are parked.
 func (l *Lot) Parked() int {
 	l.mu.Lock()
@@ -170,9 +186,7 @@ func (l *Lot) sweep() {
 	}
 	now := time.Now()
 	for front := l.byTime.Front(); front != nil && !front.Value.(*entry).expires.After(now); front = l.byTime.Front() {
-		e := front.Value.(*entry)
-		l.remove(e)
-		go e.wake(true)
+		l.expire(front.Value.(*entry))
 	}
 	if l.since >= collectAfter && now.Sub(l.collected) >= collectEvery {
 		l.since, l.collected = 0, now

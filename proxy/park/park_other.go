@@ -24,5 +24,8 @@ func (*Lot) Park(net.Conn, time.Duration, func(bool)) bool { return false }
 // Unpark finds nothing.
 func (*Lot) Unpark(net.Conn) bool { return false }
 
+// Expire wakes nothing.
+func (*Lot) Expire(int) {}
+
 // Parked is 0.
 func (*Lot) Parked() int { return 0 }

@@ -99,3 +99,26 @@ func TestParkingMissesNothing(t *testing.T) {
 		t.Error("a pipe has no descriptor")
 	}
 }
+
+// Where room is needed, those that have waited longest go first.
+func TestTheLongestParkedGoFirst(t *testing.T) {
+	l := lot(t)
+	woken := make(chan int, 3)
+	for i := range 3 {
+		near, _ := pair(t)
+		l.Park(near, time.Minute, func(expired bool) {
+			if !expired {
+				t.Error("woken by something else")
+			}
+			woken <- i
+		})
+	}
+	l.Expire(1)
+	if first := <-woken; first != 0 {
+		t.Errorf("number %d has gone first", first)
+	}
+	l.Expire(5)
+	if second, third := <-woken, <-woken; second+third != 3 || l.Parked() != 0 {
+		t.Errorf("then %d and %d; %d are left", second, third, l.Parked())
+	}
+}

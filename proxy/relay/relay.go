@@ -19,10 +19,9 @@ var ErrIdle = errors.New("nothing has passed for too long")
 // idle. An end of one side is passed on, and the other may go on sending. Both are closed when it returns; in and out are the bytes that
 // client and target have sent.
 func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error) {
-	j := &joint{client: client, target: target, idle: idle}
-	j.touch()
-	j.timer = time.AfterFunc(idle, j.expire)
-	defer j.timer.Stop()
+	j := &joint{client: client, target: target}
+	j.idle = NewIdle(idle, j.expire)
+	defer j.idle.Stop()
 	defer j.close()
 	sent := make(chan error, 1)
 	go func() {
@@ -48,20 +47,12 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 // joint is a pair of connections that Join has joined.
 type joint struct {
 	client, target net.Conn
-	idle           time.Duration
-	timer          *time.Timer
-	last           atomic.Int64 // when something passed, in nanoseconds of the clock
+	idle           *Idle
 	expired        atomic.Bool
 	once           sync.Once
 }
 
-func (j *joint) touch() { j.last.Store(time.Now().UnixNano()) }
-
 func (j *joint) expire() {
-	if left := j.idle - time.Duration(time.Now().UnixNano()-j.last.Load()); left > 0 {
-		j.timer.Reset(left)
-		return
-	}
 	j.expired.Store(true)
 	j.cut()
 }
@@ -109,7 +100,7 @@ func (j *joint) copy(dst, src net.Conn) (n int64, err error) {
 		}
 		read, err := src.Read(room)
 		if read > 0 {
-			j.touch()
+			j.idle.Touch()
 			n += int64(read)
 			if _, err := dst.Write(room[:read]); err != nil {
 				return n, err

@@ -1,0 +1,155 @@
+package proxy
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"padlock/traffic"
+)
+
+// cuts counts the clients that were cut for what they did, and tells of them: the first of a reason at once, what follows once a minute.
+// It is safe for use from many goroutines.
+type cuts struct {
+	log      *slog.Logger
+	truncate bool // addresses are told as networks
+	every    time.Duration
+	tallies  [traffic.Reasons]tally
+}
+
+// tally is for one reason.
+type tally struct {
+	count atomic.Uint64
+
+	mu     sync.Mutex
+	untold uint64
+	from   map[netip.Prefix]uint64 // untold, by client
+	told   time.Time
+	timer  *time.Timer // nil: there is nothing to tell
+	closed bool
+}
+
+func newCuts(log *slog.Logger, truncate bool) *cuts {
+	return &cuts{log: log, truncate: truncate, every: time.Minute}
+}
+
+// cut counts one. client may be the zero address.
+func (c *cuts) cut(reason traffic.Reason, client netip.Addr) {
+	t := &c.tallies[reason]
+	t.count.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.untold++
+	t.add(source(client, c.truncate))
+	if t.timer == nil {
+		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.told)), func() { c.tell(reason) }) // nobody here waits for the log
+	}
+}
+
+const maxSources = 64
+
+// add keeps count of those who come most often: where there are too many, the next takes the place of the rarest, and its count
+// (Metwally, Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams).
+func (t *tally) add(client netip.Prefix) {
+	if !client.IsValid() {
+		return
+	}
+	if t.from == nil {
+		t.from = map[netip.Prefix]uint64{}
+	}
+	if _, known := t.from[client]; !known && len(t.from) >= maxSources {
+		rarest := slices.MinFunc(slices.Collect(maps.Keys(t.from)), func(a, b netip.Prefix) int { return cmp.Compare(t.from[a], t.from[b]) })
+		t.from[client] = t.from[rarest]
+		delete(t.from, rarest)
+	}
+	t.from[client]++
+}
+
+// source is what counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+func source(client netip.Addr, truncate bool) netip.Prefix {
+	client = client.Unmap().WithZone("")
+	bits := 32
+	switch {
+	case client.Is4() && truncate:
+		bits = 24
+	case client.Is6() && truncate:
+		bits = 48
+	case client.Is6():
+		bits = 64
+	}
+	prefix, _ := client.Prefix(bits) // not valid for the zero address
+	return prefix
+}
+
+// tell writes a line.
+func (c *cuts) tell(reason traffic.Reason) {
+	t := &c.tallies[reason]
+	t.mu.Lock()
+	n, from := t.untold, t.from
+	t.untold, t.from, t.told, t.timer = 0, nil, time.Now(), nil
+	t.mu.Unlock()
+	attrs := []any{"reason", reason.String(), "count", n, "total", t.count.Load(), "why", reason.Why()}
+	if key := reason.Key(); key != "" {
+		attrs = append(attrs, "limit", key)
+	}
+	if len(from) > 0 {
+		attrs = append(attrs, "from", often(from))
+	}
+	c.log.Warn("clients were cut", attrs...)
+}
+
+const maxTold = 5
+
+// often names the most frequent clients.
+func often(from map[netip.Prefix]uint64) string {
+	clients := slices.SortedFunc(maps.Keys(from), func(a, b netip.Prefix) int {
+		return cmp.Or(cmp.Compare(from[b], from[a]), a.Compare(b))
+	})
+	var text strings.Builder
+	for i, client := range clients[:min(len(clients), maxTold)] {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		name := client.String()
+		if client.IsSingleIP() {
+			name = client.Addr().String()
+		}
+		fmt.Fprintf(&text, "%s (%d)", name, from[client])
+	}
+	if more := len(clients) - maxTold; more > 0 {
+		fmt.Fprintf(&text, " and %d more", more)
+	}
+	return text.String()
+}
+
+// counts are all, by reason.
+func (c *cuts) counts() (counts [traffic.Reasons]uint64) {
+	for i := range c.tallies {
+		counts[i] = c.tallies[i].count.Load()
+	}
+	return counts
+}
+
+// close tells what is untold.
+func (c *cuts) close() {
+	for i := range c.tallies {
+		t := &c.tallies[i]
+		t.mu.Lock()
+		t.closed = true
+		untold := t.timer != nil && t.timer.Stop()
+		t.mu.Unlock()
+		if untold {
+			c.tell(traffic.Reason(i))
+		}
+	}
+}
