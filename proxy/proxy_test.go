@@ -35,7 +35,9 @@ import (
 type edge struct {
 	address, plain string // HTTPS, and HTTP that redirects
 	roots          *x509.CertPool
+	server         *proxy.Server
 	access         lockedBuffer
+	log            lockedBuffer
 	stop           func() error // ends Serve gracefully, once
 }
 
@@ -63,10 +65,11 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	e.roots.AddCert(ca.Root())
 	recorder := handshake.NewRecorder(handshake.Options{})
 	t.Cleanup(recorder.Close)
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.DiscardHandler), AccessLog: &e.access})
+	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.NewTextHandler(&e.log, nil)), AccessLog: &e.access})
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.server = server
 	https, plain := listen(t), listen(t)
 	e.address, e.plain = https.Addr().String(), plain.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
