@@ -14,9 +14,28 @@ import (
 	"padlock/traffic"
 )
 
+// lines are what was logged since they were last asked for.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return strings.FieldsFunc(l.text.String(), func(r rune) bool { return r == '\n' })
+}
+
 func TestCutsAreToldAtOnceAndThenOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
+		var text lines
 		c := newCuts(slog.New(slog.NewTextHandler(&text, nil)), false)
 		cut := func(n int, reason traffic.Reason, from string) {
 			for range n {
@@ -26,14 +45,13 @@ func TestCutsAreToldAtOnceAndThenOnceAMinute(t *testing.T) {
 		said := func(want ...string) {
 			t.Helper()
 			synctest.Wait()
-			lines := strings.FieldsFunc(text.String(), func(r rune) bool { return r == '\n' })
-			text.Reset()
-			if len(lines) != len(want) {
-				t.Fatalf("%d lines, not %d: %q", len(lines), len(want), lines)
+			got := text.take()
+			if len(got) != len(want) {
+				t.Fatalf("%d lines, not %d: %q", len(got), len(want), got)
 			}
 			for i := range want {
-				if !strings.Contains(lines[i], want[i]) {
-					t.Errorf("%s\nlacks %s", lines[i], want[i])
+				if !strings.Contains(got[i], want[i]) {
+					t.Errorf("%s\nlacks %s", got[i], want[i])
 				}
 			}
 		}
@@ -62,11 +80,11 @@ func TestCutsAreToldAtOnceAndThenOnceAMinute(t *testing.T) {
 // Whoever floods is named, however many others there are; and nobody's address is kept whole where that is not wanted.
 func TestTheMostFrequentClientsAreNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
+		var text lines
 		c := newCuts(slog.New(slog.NewTextHandler(&text, nil)), true)
 		c.cut(traffic.Frames, netip.Addr{})
 		synctest.Wait()
-		text.Reset()
+		text.take()
 		var all sync.WaitGroup
 		for i := range 1000 {
 			all.Go(func() {
@@ -80,7 +98,7 @@ func TestTheMostFrequentClientsAreNamed(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if line := text.String(); !strings.Contains(line, `count=2000 `) || !strings.Contains(line, `from="203.0.113.0/24 (1`) || !strings.Contains(line, "and 59 more") {
+		if line := strings.Join(text.take(), "\n"); !strings.Contains(line, `count=2000 `) || !strings.Contains(line, `from="203.0.113.0/24 (1`) || !strings.Contains(line, "and 59 more") {
 			t.Error(line)
 		}
 	})
