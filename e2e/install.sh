@@ -5,6 +5,7 @@ set -u
 missing=()
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need curl curl
+need ip iproute2
 need openssl openssl
 need python3 python3
 need node nodejs
