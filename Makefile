@@ -32,6 +32,7 @@ fuzz:
 	go test -fuzz FuzzChunks -fuzztime 60s ./proxy/http1
 	go test -fuzz FuzzFrames -fuzztime 60s ./proxy/http2
 	go test -fuzz FuzzFields -fuzztime 60s ./proxy/http2
+	go test -fuzz FuzzTraceparent -fuzztime 60s ./tracing
 
 bench:
 	bash bench/install.sh

@@ -23,6 +23,7 @@ type Config struct {
 	TLS          TLS          `yaml:"tls"`
 	Handshakes   Handshakes   `yaml:"handshakes"`
 	AccessLog    AccessLog    `yaml:"access_log"`
+	Tracing      Tracing      `yaml:"tracing"`
 	Timeouts     Timeouts     `yaml:"timeouts"`
 	Limits       Limits       `yaml:"limits"`
 	Trusted      []Network    `yaml:"trusted_proxies"` // whose X-Forwarded-* and Forwarded are believed

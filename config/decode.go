@@ -122,9 +122,25 @@ func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, giv
 		d.fail(n, path, "%v", err)
 	case text == "" || len(content) > maxSecret:
 		d.fail(n, path, "%q is empty, or larger than %d bytes", name, maxSecret)
+	case field.Kind() == reflect.Map:
+		d.secretLines(n, field, path, text)
 	default:
 		field.SetString(text)
 	}
+}
+
+// secretLines takes lines of name: value, and repeats none.
+func (d *decoder) secretLines(n *yaml.Node, field reflect.Value, path, text string) {
+	all := map[string]string{}
+	for i, line := range strings.Split(text, "\n") {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			d.fail(n, path, "line %d of the file is not name: value", i+1)
+			return
+		}
+		all[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	field.Set(reflect.ValueOf(all))
 }
 
 // keys are those of a structure and of the structures that are inlined in it.

@@ -64,10 +64,24 @@ func structure(v, standard reflect.Value) *yaml.Node {
 		}
 		value := encode(field, standard.Field(i))
 		if tag.Get("secret") != "" {
-			value = text(withoutSecret(field.String()))
+			value = redacted(field)
 		}
 		n.Content = append(n.Content, text(key), value)
 	}
+	return n
+}
+
+// redacted keeps the names of several secrets.
+func redacted(field reflect.Value) *yaml.Node {
+	if field.Kind() != reflect.Map {
+		return text(withoutSecret(field.String()))
+	}
+	names := map[string]string{}
+	for _, name := range field.MapKeys() {
+		names[name.String()] = redaction
+	}
+	n := new(yaml.Node)
+	_ = n.Encode(names) // texts by texts
 	return n
 }
 

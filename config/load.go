@@ -128,6 +128,7 @@ func Default() *Config {
 				"secret", "session", "sig", "signature", "token",
 			},
 		},
+		Tracing: Tracing{Sample: 0.1},
 		Timeouts: Timeouts{
 			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second, Tunnel: time.Hour,
 			Connect: 5 * time.Second, ResponseHeader: time.Minute, Shutdown: 30 * time.Second, Handover: 10 * time.Minute,

@@ -24,6 +24,7 @@ type Options struct {
 	Metrics      *Metrics
 	Traffic      func() traffic.Counts
 	Lost         func() uint64          // handshake records that were dropped
+	TracesLost   func() uint64          // spans that did not reach the collector; nil where none are sent
 	Certificates func() []Certificate   // nil: nothing is known of any
 	Packets      func(id uint64) []byte // a handshake as pcapng, with its secrets; nil: secrets are not given away
 	Reload       func() error           // reads the configuration file again; nil: there is none

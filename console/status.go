@@ -100,6 +100,9 @@ func (a *Admin) lost() []Lost {
 	if a.o.Traffic != nil {
 		lost = append(lost, Lost{"access_log", a.o.Traffic().LogLost})
 	}
+	if a.o.TracesLost != nil {
+		lost = append(lost, Lost{"traces", a.o.TracesLost()})
+	}
 	return lost
 }
 

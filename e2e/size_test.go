@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The program as it is released, with all DNS providers, stays below 45 MB.
+// The program as it is released, with all DNS providers, stays below 50 MB.
 func TestTheBinaryStaysSmall(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "padlock")
 	c := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "../cmd/padlock")
@@ -22,7 +22,7 @@ func TestTheBinaryStaysSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%.1f MB", float64(info.Size())/1e6)
-	if info.Size() > 45e6 {
+	if info.Size() > 50e6 {
 		t.Errorf("%.1f MB", float64(info.Size())/1e6)
 	}
 }

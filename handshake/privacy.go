@@ -24,6 +24,20 @@ func (p Privacy) prepare() Privacy {
 	return p
 }
 
+// Address is what is kept of an address.
+func (p Privacy) Address(addr netip.Addr) netip.Addr {
+	if !p.TruncateAddresses {
+		return addr
+	}
+	bits := 48
+	if addr = addr.Unmap().WithZone(""); addr.Is4() {
+		bits = 24
+	}
+	prefix, _ := addr.Prefix(bits) // the bits are in range
+	return prefix.Addr()
+}
+
+// address takes a host:port.
 func (p Privacy) address(a string) string {
 	if !p.TruncateAddresses {
 		return a
@@ -36,12 +50,7 @@ func (p Privacy) address(a string) string {
 	if err != nil {
 		return ""
 	}
-	bits := 48
-	if addr = addr.Unmap().WithZone(""); addr.Is4() {
-		bits = 24
-	}
-	prefix, _ := addr.Prefix(bits) // the bits are in range
-	return net.JoinHostPort(prefix.Addr().String(), "0")
+	return net.JoinHostPort(p.Address(addr).String(), "0")
 }
 
 func (p Privacy) name(name string) string {

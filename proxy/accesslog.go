@@ -120,6 +120,9 @@ func (a *accessLog) record(x *exchange) {
 		slog.Float64("duration_ms", milliseconds(x.took)),
 		slog.String("remote", r.Conn.Remote), slog.Uint64("handshake", r.Conn.Handshake),
 	)
+	if x.trace.Valid() {
+		attrs = append(attrs, slog.String("trace_id", x.trace.Trace.String()))
+	}
 	if target != "" {
 		attrs = append(attrs, slog.String("upstream", target), slog.Float64("wait_ms", milliseconds(x.attempt.Wait)),
 			slog.Float64("connect_ms", milliseconds(r.Connecting)), slog.Float64("first_byte_ms", milliseconds(x.attempt.Answer)))

@@ -63,6 +63,7 @@ func prepare(x *exchange) bool {
 		r.Fields.Add("Forwarded", appended(t.forwarded, forwardedElement(peer, r.Host, r.Scheme)))
 	}
 	r.Fields = append(r.Fields, r.Conn.Identity...)
+	x.tellTrace()
 	if x.user != "" {
 		r.Fields.Del("Authorization") // it was for us
 		r.Fields.Add("X-Forwarded-User", x.user)

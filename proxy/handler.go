@@ -16,6 +16,7 @@ import (
 	"padlock/config/template"
 	"padlock/proxy/message"
 	"padlock/proxy/upstream"
+	"padlock/tracing"
 	"padlock/traffic"
 )
 
@@ -25,6 +26,7 @@ type handler struct {
 	page    Page
 	access  *accessLog
 	details bool // error pages say what was tried
+	tracer  *tracing.Tracer
 	tunnels *tunnels
 	cuts    *cuts
 	idle    time.Duration // without a byte through a tunnel
@@ -47,6 +49,9 @@ type exchange struct {
 	bytesIn int64 // through a tunnel, and in the end as content
 	took    time.Duration
 	err     string
+	broken  bool            // the target broke off its response
+	trace   tracing.Context // what the target is told; zero: nothing of ours
+	spans   *tracing.Request
 
 	allow, challenge string // of a 405 and a 401
 	limited          limitedBody
@@ -87,6 +92,7 @@ func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	if x.site != nil {
 		x.site.counts.Request(traffic.OfProto(r.Proto), x.w.status, x.took, x.bytesIn, x.w.bytes)
 	}
+	x.endTrace()
 	h.access.record(x)
 	x.reset()
 	exchanges.Put(x)
@@ -100,13 +106,15 @@ func (x *exchange) Interim(status int, fields message.Fields) error {
 }
 
 func (h *handler) serve(ctx *message.Context, x *exchange) {
-	r := x.request
+	r, state := x.request, h.state()
+	x.identify(state.trusted)
+	if h.tracer != nil {
+		x.beginTrace(h.tracer, contains(state.trusted, r.Conn.Addr))
+	}
 	if r.Method == "CONNECT" {
 		fail(x, 405, "CONNECT is not for a reverse proxy", "")
 		return
 	}
-	state := h.state()
-	x.identify(state.trusted)
 	found, name := state.table(r.Conn.Listener).site(r.Host)
 	if found == nil || found.policy != r.Conn.Policy || found.tcp != nil {
 		// RFC 9110 section 15.5.20: this connection was not made for that host.
@@ -341,7 +349,7 @@ func passOn(x *exchange, response *message.Response) {
 			}
 			return
 		default:
-			x.err = "target broke off its response: " + err.Error()
+			x.err, x.broken = "target broke off its response: "+err.Error(), true
 			x.w.Abort()
 			return
 		}

@@ -29,6 +29,7 @@ import (
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/proxy"
+	"padlock/tracing"
 )
 
 // edge is a running proxy in front of a backend.
@@ -38,6 +39,8 @@ type edge struct {
 	server         *proxy.Server
 	access         lockedBuffer
 	log            lockedBuffer
+	tracer         *tracing.Tracer
+	flush          func()       // ends tracing, once
 	stop           func() error // ends Serve gracefully, once
 }
 
@@ -63,9 +66,15 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	source := certs.New(certs.Options{Local: ca})
 	e := &edge{roots: x509.NewCertPool()}
 	e.roots.AddCert(ca.Root())
-	recorder := handshake.NewRecorder(handshake.Options{})
+	var told handshake.Options
+	if cfg.Tracing.Endpoint != "" {
+		told.Privacy = privacy(cfg)
+		e.tracer, e.flush = newTracer(t, cfg)
+		told.Sinks = append(told.Sinks, e.tracer)
+	}
+	recorder := handshake.NewRecorder(told)
 	t.Cleanup(recorder.Close)
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.NewTextHandler(&e.log, nil)), AccessLog: &e.access})
+	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.NewTextHandler(&e.log, nil)), AccessLog: &e.access, Tracer: e.tracer})
 	if err != nil {
 		t.Fatal(err)
 	}

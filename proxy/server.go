@@ -28,6 +28,7 @@ import (
 	"padlock/proxy/park"
 	"padlock/proxy/socket"
 	"padlock/proxy/upstream"
+	"padlock/tracing"
 	"padlock/traffic"
 )
 
@@ -59,6 +60,7 @@ type Dependencies struct {
 	Page         Page
 	Log          *slog.Logger
 	AccessLog    io.Writer
+	Tracer       *tracing.Tracer
 }
 
 // Server is a running configuration. Serve is called once.
@@ -271,7 +273,7 @@ func (s *Server) Remove(addresses ...string) {
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel}
+	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{

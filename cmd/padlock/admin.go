@@ -14,6 +14,7 @@ import (
 	"padlock/console"
 	"padlock/handshake"
 	"padlock/proxy"
+	"padlock/tracing"
 )
 
 // seen is where handshakes go besides the log: what the console shows, and metrics count.
@@ -22,6 +23,7 @@ type seen struct {
 	trends  *console.Trends
 	metrics *console.Metrics
 	packets *handshake.Packets // nil unless secrets may be given away
+	tracer  *tracing.Tracer    // nil: there are no traces
 }
 
 const (
@@ -29,15 +31,21 @@ const (
 	rememberedPackets = 16 << 20 // bytes
 )
 
-func newSeen(cfg *config.Config) *seen {
-	s := &seen{recent: handshake.NewRecent(remembered), trends: console.NewTrends(), metrics: console.NewMetrics(version)}
+func newSeen(cfg *config.Config, tracer *tracing.Tracer) *seen {
+	s := &seen{recent: handshake.NewRecent(remembered), trends: console.NewTrends(), metrics: console.NewMetrics(version), tracer: tracer}
 	if cfg.Handshakes.InsecureExportSecrets {
 		s.packets = handshake.NewPackets(rememberedPackets)
 	}
 	return s
 }
 
-func (s *seen) sinks() []handshake.Sink { return []handshake.Sink{s.recent, s.trends, s.metrics} }
+func (s *seen) sinks() []handshake.Sink {
+	sinks := []handshake.Sink{s.recent, s.trends, s.metrics}
+	if s.tracer != nil {
+		sinks = append(sinks, s.tracer)
+	}
+	return sinks
+}
 
 // options are what the admin endpoint tells of.
 func (s *seen) options(server *proxy.Server, recorder *handshake.Recorder, k *keeper, reload func() error, ctx context.Context) console.Options {
@@ -47,6 +55,9 @@ func (s *seen) options(server *proxy.Server, recorder *handshake.Recorder, k *ke
 	}
 	if recorder != nil {
 		o.Recent, o.Lost = s.recent, recorder.Dropped
+	}
+	if s.tracer != nil {
+		o.TracesLost = s.tracer.Lost
 	}
 	if s.packets != nil {
 		o.Packets = s.packets.Of

@@ -32,6 +32,7 @@ func quickFlags() []cli.Flag {
 		adminFlag("`ADDR` where browsers and Prometheus find console and metrics, such as 127.0.0.1:2020; or unix:PATH or off (default: a socket in the storage directory; padlock console opens it)"),
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint asks for; needed where other machines reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
+		&cli.StringFlag{Name: "otlp", Usage: "`URL` of a collector that requests and handshakes are sent to as traces, such as http://127.0.0.1:4318", EnvVars: []string{"PADLOCK_OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT"}},
 		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json, combined or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
 	}, slices.Concat(dockerFlags(), acmeFlags())...)
 }
@@ -136,6 +137,9 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg.Handshakes.InsecureExportSecrets = c.Bool("insecure-export-secrets")
 	cfg.Admin.Address, cfg.Admin.Token = c.String("admin"), c.String("admin-token")
 	cfg.User = c.String("user")
+	if cfg.Tracing.Endpoint = c.String("otlp"); cfg.Tracing.Endpoint != "" {
+		cfg.Tracing.Sample = 1 // one person's requests are not too many
+	}
 	cfg.AccessLog.Format = c.String("access-log")
 	applyDocker(c, cfg)
 	for _, s := range sites {
@@ -170,7 +174,7 @@ func isPublic(cfg *config.Config) func(string) bool {
 func namingFlags(err error) error {
 	flags := map[string]string{
 		"listen.https": "listen", "listen.http3": "http3", "listen.http": "http", "handshakes.show": "handshakes", "handshakes.format": "handshake-format",
-		"handshakes.capture": "capture", "admin": "admin", "admin.token": "admin-token", "admin.address": "admin", "user": "user", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
+		"handshakes.capture": "capture", "admin": "admin", "admin.token": "admin-token", "admin.address": "admin", "user": "user", "tracing.endpoint": "otlp", "access_log.format": "access-log", "storage": "storage", "certificates.files[0].cert": "cert", "certificates.files[0].key": "key",
 		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
 		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
 		"docker.endpoint": "docker-endpoint", "docker.network": "docker-network",

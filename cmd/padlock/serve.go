@@ -55,8 +55,13 @@ func (p *program) serve(ctx context.Context, s service) error {
 	if err := covered(cfg, keeper); err != nil {
 		return err
 	}
-	seen := newSeen(cfg)
-	recorder, closeOutput, err := p.recorder(cfg.Handshakes, seen, log)
+	tracer, closeTraces, err := newTracer(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer closeTraces()
+	seen := newSeen(cfg, tracer)
+	recorder, closeOutput, err := p.recorder(cfg, seen, log)
 	if err != nil {
 		return forUser(cfg, err)
 	}
@@ -68,7 +73,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 	defer closeAccess()
 	page := console.NewPage(console.PageOptions{Recent: seen.recent})
 	defer keeper.close()
-	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access})
+	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access, Tracer: tracer})
 	if err != nil {
 		return forUser(cfg, err)
 	}
@@ -81,6 +86,9 @@ func (p *program) serve(ctx context.Context, s service) error {
 	}
 	warn(cfg, log)
 	p.announceAdmin(admin)
+	if tracer != nil {
+		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", cfg.Tracing.Endpoint)
+	}
 	p.announce(cfg, keeper, slices.DeleteFunc(slices.Clone(listeners), func(l proxy.Listener) bool { return l.Plain }))
 	keeper.start(ctx, server.SetTicketKeys)
 	stop := context.AfterFunc(ctx, func() {
@@ -175,7 +183,8 @@ func covered(cfg *config.Config, k *keeper) error {
 }
 
 // recorder is nil when handshakes are off.
-func (p *program) recorder(c config.Handshakes, seen *seen, log *slog.Logger) (*handshake.Recorder, func(), error) {
+func (p *program) recorder(cfg *config.Config, seen *seen, log *slog.Logger) (*handshake.Recorder, func(), error) {
+	c := cfg.Handshakes
 	if c.Show == "off" {
 		return nil, func() {}, nil
 	}
@@ -207,7 +216,7 @@ func (p *program) recorder(c config.Handshakes, seen *seen, log *slog.Logger) (*
 	})
 	recorder = handshake.NewRecorder(handshake.Options{
 		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets,
-		Privacy: handshake.Privacy{TruncateAddresses: c.Privacy.Addresses == "truncated", HashNames: c.Privacy.Names == "hashed"},
+		Privacy: privacy(cfg),
 	})
 	return recorder, func() { recorder.Close(); quiet.Close(); closeCapture(); closeFile() }, nil
 }

@@ -10,10 +10,11 @@ import (
 	"crypto/tls"
 	"io"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
-// Conn is what a request needs to know of the connection that it came by. It never changes after the handshake.
+// Conn is what a request needs to know of the connection that it came by. But for First, it never changes after the handshake.
 type Conn struct {
 	Remote    string     // client's host:port
 	Client    string     // client's address alone
@@ -26,7 +27,12 @@ type Conn struct {
 	Listener  string // address of the listener, as the configuration has it
 	Policy    any    // the TLS policy that the connection was made under; compared by identity
 	Identity  Fields // fields that tell a target of the client's certificate; only where the site asks for one
+
+	used atomic.Bool
 }
+
+// First reports whether no request has asked before: true once.
+func (c *Conn) First() bool { return !c.used.Load() && c.used.CompareAndSwap(false, true) }
 
 // Request is a request head with its body.
 type Request struct {

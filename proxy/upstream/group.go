@@ -57,7 +57,19 @@ type Attempt struct {
 	Retries int           // targets that were tried in vain
 	Wait    time.Duration // for a place at a target
 	Answer  time.Duration // from the place to the response's head, or to a connection
-	Cookie  string        // Set-Cookie that makes the client stick, or ""
+
+	Follower Follower // nil: nobody follows the request
+	Cookie   string   // Set-Cookie that makes the client stick, or ""
+}
+
+// Follower follows a request to its targets. Its methods are called in turn, by the request's goroutine.
+type Follower interface {
+	// Trying is called before the request goes to a target, and may change its fields.
+	Trying(target *config.Target, name string)
+	// Answered is called when the head of the response is there.
+	Answered(status int)
+	// Missed is called where none came.
+	Missed(err *Error)
 }
 
 // Target names where the request went, or "".
@@ -107,15 +119,24 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if g.UpstreamHost {
 			r.Host = m.target.authority
 		}
+		if a.Follower != nil {
+			a.Follower.Trying(&m.target.target, m.target.name)
+		}
 		response, err := m.target.back.RoundTrip(ctx, r, interim)
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
 			m.target.report(true, a.Answer)
+			if a.Follower != nil {
+				a.Follower.Answered(response.Status)
+			}
 			return response, nil
 		}
 		a.End()
 		failure := &Error{Target: m.target.target, Err: err}
+		if a.Follower != nil {
+			a.Follower.Missed(failure)
+		}
 		if ctx.Err() != nil || isClients(err) {
 			return nil, failure
 		}

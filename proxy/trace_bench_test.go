@@ -1,0 +1,81 @@
+package proxy
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/tracing"
+)
+
+// tracedRig is a request from its beginning to its end, without what forwarding it costs; t is nil where tracing is off.
+func tracedRig(tb testing.TB, t *tracing.Tracer, more ...message.Field) (run func()) {
+	tb.Helper()
+	s := stateOf(tb, "sites: [{hosts: [app7.test], routes: [{to: \"127.0.0.1:1\"}]}]")
+	r, fields := arrived("app7.test")
+	fields = append(fields, more...)
+	x := exchanges.Get().(*exchange)
+	room := make(message.Fields, 32, 64)
+	target := &config.Target{Scheme: "http", Network: "tcp", Address: "127.0.0.1:1"}
+	return func() {
+		x.reset()
+		x.request, x.id, x.start = r, 7, time.Now()
+		r.Fields = append(room[:0], fields...)
+		x.identify(s.trusted)
+		if t != nil {
+			x.beginTrace(t, false)
+		}
+		found, name := s.table("").site(r.Host)
+		x.site, x.name, x.target, x.route = found, name, r.Target, found.routes[0]
+		if !prepare(x) {
+			tb.Fatal("refused")
+		}
+		if x.attempt.Follower != nil {
+			x.attempt.Follower.Trying(target, "")
+			x.attempt.Follower.Answered(200)
+		}
+		x.took = time.Since(x.start)
+		x.endTrace()
+	}
+}
+
+func tracerOf(tb testing.TB, sample float64) *tracing.Tracer {
+	tb.Helper()
+	t, err := tracing.New(tracing.Options{Endpoint: "http://127.0.0.1:1", Sample: sample, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(t.Close)
+	return t
+}
+
+var clients = message.Field{Name: "Traceparent", Value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
+// A request that is not told allocates nothing, where tracing is off and where it is on.
+func TestTracesAllocateNothingForWhatIsNotTold(t *testing.T) {
+	none := tracerOf(t, 0)
+	for name, run := range map[string]func(){
+		"off": tracedRig(t, nil), "on": tracedRig(t, none), "on, with a client's own": tracedRig(t, none, clients),
+	} {
+		run()
+		if n := testing.AllocsPerRun(1000, run); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func BenchmarkTracing(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		run  func()
+	}{{"off", tracedRig(b, nil)}, {"not told", tracedRig(b, tracerOf(b, 0))}, {"told", tracedRig(b, tracerOf(b, 1))}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.run()
+			}
+		})
+	}
+}
