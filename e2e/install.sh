@@ -25,6 +25,12 @@ compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgres
 need pkill procps
 need psql postgresql-client
 need mosquitto mosquitto
+need tmux tmux
+need zsh zsh
+need fish fish
+need man man-db
+need groff groff
+need mandoc mandoc
 need mosquitto_pub mosquitto-clients
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"

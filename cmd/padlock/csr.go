@@ -31,7 +31,7 @@ func (p *program) csrCommand() *cli.Command {
 			&cli.StringFlag{Name: "country", Usage: "two-letter `CODE` of the organization's country", EnvVars: []string{"PADLOCK_COUNTRY"}},
 			&cli.StringFlag{Name: "province", Usage: "`NAME` of the state or province", EnvVars: []string{"PADLOCK_PROVINCE"}},
 			&cli.StringFlag{Name: "locality", Usage: "`NAME` of the city", EnvVars: []string{"PADLOCK_LOCALITY"}},
-			&cli.StringFlag{Name: "key-type", Value: "p256", Usage: "`KIND` of a new key: " + strings.Join(config.KeyTypes, ", "), EnvVars: []string{"PADLOCK_KEY_TYPE"}},
+			choice("key-type", "p256", "`KIND` of a new key", config.KeyTypes...),
 			&cli.StringFlag{Name: "key", Usage: "`FILE` of the key; one that exists is used (default: NAME.key)", EnvVars: []string{"PADLOCK_KEY"}},
 			&cli.StringFlag{Name: "out", Usage: "`FILE` for the request (default: NAME.csr)", EnvVars: []string{"PADLOCK_OUT"}},
 		},

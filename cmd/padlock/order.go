@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/certs/acme"
+	"padlock/config"
 	"padlock/handshake"
 )
 
@@ -25,8 +26,8 @@ func acmeFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "staging", Usage: "use the CA's test CA: browsers do not trust it, and its limits are generous", EnvVars: []string{"PADLOCK_STAGING"}},
 		&cli.StringFlag{Name: "acme", Usage: "`URL` of another CA's ACME directory (default: Let's Encrypt)", EnvVars: []string{"PADLOCK_ACME"}},
 		&cli.StringFlag{Name: "acme-root", Usage: "`FILE` with the root in PEM that the directory's own certificate is verified against", EnvVars: []string{"PADLOCK_ACME_ROOT"}},
-		&cli.StringFlag{Name: "acme-client", Value: "certmagic", Usage: "ACME client: certmagic or autocert", EnvVars: []string{"PADLOCK_ACME_CLIENT"}},
-		&cli.StringFlag{Name: "dns", Usage: "DNS `PROVIDER` for dns-01, which wildcards need; its settings are the variables that lego documents", EnvVars: []string{"PADLOCK_DNS"}},
+		choice("acme-client", "certmagic", "ACME client", "certmagic", "autocert"),
+		choiceFlag{&cli.StringFlag{Name: "dns", Usage: "DNS `PROVIDER` for dns-01, which wildcards need; its settings are the variables that lego documents", EnvVars: []string{"PADLOCK_DNS"}}, config.DNSProviders},
 	}
 }
 
@@ -181,11 +182,12 @@ func (k *keeper) issued(ctx context.Context) ([]string, error) {
 var revocations = map[string]int{"unspecified": 0, "key-compromise": 1, "affiliation-changed": 3, "superseded": 4, "cessation-of-operation": 5}
 
 func (p *program) revokeCommand() *cli.Command {
-	const reasons = "key-compromise, superseded, cessation-of-operation, affiliation-changed or unspecified"
+	reasons := []string{"key-compromise", "superseded", "cessation-of-operation", "affiliation-changed", "unspecified"}
+	listed := strings.Join(reasons, ", ")
 	return &cli.Command{
-		Name: "revoke", Usage: "ask the CA to revoke certificates, and set them aside; a running padlock orders others", UsageText: "padlock certs revoke --reason REASON NAME...\n\nREASON is " + reasons + ".", OnUsageError: onUsageError,
+		Name: "revoke", Usage: "ask the CA to revoke certificates, and set them aside; a running padlock orders others", UsageText: "padlock certs revoke --reason REASON NAME...\n\nREASON is one of: " + listed + ".", OnUsageError: onUsageError,
 		Flags: slices.Concat(storeFlags(), acmeFlags(), []cli.Flag{
-			&cli.StringFlag{Name: "reason", Usage: "`REASON`: " + reasons, EnvVars: []string{"PADLOCK_REASON"}},
+			choice("reason", "", "`REASON`", reasons...),
 		}),
 		Action: func(c *cli.Context) error {
 			names, err := canonicalNames(c)
@@ -194,7 +196,7 @@ func (p *program) revokeCommand() *cli.Command {
 			}
 			reason, known := revocations[c.String("reason")]
 			if !known || len(names) == 0 {
-				return usageError{errors.New("revoke needs at least one NAME and --reason: " + reasons)}
+				return usageError{errors.New("revoke needs at least one NAME and --reason: " + listed)}
 			}
 			return p.order(c, names, func(ctx context.Context, client *acme.Client, name string) error {
 				if err := client.Revoke(ctx, name, reason); err != nil {

@@ -24,8 +24,8 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "user", Usage: "`NAME` of the user to become when the ports are open, where root starts padlock", EnvVars: []string{"PADLOCK_USER"}},
 		&cli.StringFlag{Name: "cert", Usage: "`FILE` with a certificate and its chain in PEM, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
-		&cli.StringFlag{Name: "handshakes", Value: "all", Usage: "which handshakes to tell: all, failures or off", EnvVars: []string{"PADLOCK_HANDSHAKES"}},
-		&cli.StringFlag{Name: "handshake-format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_HANDSHAKE_FORMAT"}},
+		choice("handshakes", "all", "which handshakes to tell", "all", "failures", "off"),
+		choice("handshake-format", "story", "how to tell them", "story", "line", "json"),
 		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
 		&cli.StringFlag{Name: "capture", Usage: "`FILE` (pcapng) for the handshakes and the secrets that open them in Wireshark; needs --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
 		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
@@ -33,7 +33,7 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint asks for; needed where other machines reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
 		&cli.StringFlag{Name: "otlp", Usage: "`URL` of a collector that requests and handshakes are sent to as traces, such as http://127.0.0.1:4318", EnvVars: []string{"PADLOCK_OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT"}},
-		&cli.StringFlag{Name: "access-log", Value: "off", Usage: "requests on standard output: json, combined or off", EnvVars: []string{"PADLOCK_ACCESS_LOG"}},
+		choice("access-log", "off", "requests on standard output", "json", "combined", "off"),
 	}, slices.Concat(dockerFlags(), acmeFlags())...)
 }
 
@@ -198,7 +198,7 @@ func namingFlags(err error) error {
 }
 
 func flagName(flag string) string {
-	return fmt.Sprintf("--%s (PADLOCK_%s)", flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
+	return fmt.Sprintf("--%s (%s)", flag, variable(flag))
 }
 
 // badTarget suggests the command that may have been meant.

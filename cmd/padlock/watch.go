@@ -20,8 +20,8 @@ func (p *program) watchCommand() *cli.Command {
 		Name: "watch", Usage: "the running padlock's handshakes, live", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
 			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
-			&cli.StringFlag{Name: "format", Value: "story", Usage: "how to tell them: story, line or json", EnvVars: []string{"PADLOCK_FORMAT"}},
-			&cli.StringFlag{Name: "outcome", Usage: "only these: complete, silent, failed, not_tls, or failures for all but complete", EnvVars: []string{"PADLOCK_OUTCOME"}},
+			choice("format", "story", "how to tell them", "story", "line", "json"),
+			choice("outcome", "", "only these, failures being all but complete", "complete", "silent", "failed", "not_tls", "failures"),
 			&cli.StringFlag{Name: "sni", Usage: "only names that contain `TEXT`", EnvVars: []string{"PADLOCK_SNI"}},
 			&cli.StringFlag{Name: "remote", Usage: "only client addresses that contain `TEXT`", EnvVars: []string{"PADLOCK_REMOTE"}},
 			&cli.BoolFlag{Name: "past", Usage: "what is remembered, instead of what comes", EnvVars: []string{"PADLOCK_PAST"}},
