@@ -11,6 +11,7 @@ import (
 
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
+	"padlock/proxy/outbound"
 	"padlock/proxy/socket"
 )
 
@@ -20,6 +21,7 @@ type TransportOptions struct {
 	TLS              *tls.Config   // nil: plaintext
 	Connect          time.Duration // to connect, TLS included
 	ResponseHeader   time.Duration // request sent to response head
+	Resolver         *net.Resolver // of names; nil: the system's
 }
 
 const (
@@ -33,7 +35,7 @@ const (
 // Transport is a pool of connections to one backend. It is safe for use from many goroutines.
 type Transport struct {
 	o      TransportOptions
-	dialer net.Dialer
+	dialer outbound.Dialer
 
 	mu     sync.Mutex
 	idle   []*backend // the one used last is used next, so that the others can age
@@ -45,7 +47,7 @@ var _ message.RoundTripper = (*Transport)(nil)
 
 // NewTransport dials nothing yet.
 func NewTransport(o TransportOptions) *Transport {
-	return &Transport{o: o, dialer: net.Dialer{Timeout: o.Connect, KeepAlive: 15 * time.Second}}
+	return &Transport{o: o, dialer: outbound.Dialer{Network: o.Network, Address: o.Address, Timeout: o.Connect, Resolver: o.Resolver}}
 }
 
 // RoundTrip implements message.RoundTripper. A request goes out again, on another connection, where the backend surely has not
@@ -115,7 +117,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 		return nil, ctx.Err()
 	}
 	defer ctx.Release()
-	conn, err := t.dialer.DialContext(limited, t.o.Network, t.o.Address)
+	conn, err := t.dialer.Dial(limited)
 	if err != nil {
 		return nil, err
 	}

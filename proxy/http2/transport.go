@@ -23,12 +23,14 @@ import (
 	"golang.org/x/net/http2"
 
 	"padlock/proxy/message"
+	"padlock/proxy/outbound"
 )
 
 // TransportOptions say how a backend is reached.
 type TransportOptions struct {
 	Address        string        // host:port
 	Connect        time.Duration // to connect
+	Resolver       *net.Resolver // of names; nil: the system's
 	ResponseHeader time.Duration // request sent to response head
 }
 
@@ -87,7 +89,7 @@ const (
 
 // NewTransport dials nothing yet.
 func NewTransport(o TransportOptions) *Transport {
-	dialer := &net.Dialer{Timeout: o.Connect, KeepAlive: 15 * time.Second}
+	dialer := &outbound.Dialer{Network: "tcp", Address: o.Address, Timeout: o.Connect, Resolver: o.Resolver}
 	t := &Transport{o: o}
 	t.h2 = &http2.Transport{
 		AllowHTTP:          true,
@@ -98,7 +100,7 @@ func NewTransport(o TransportOptions) *Transport {
 		WriteByteTimeout:   o.ResponseHeader,
 		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
 			t.other.Store(false)
-			conn, err := dialer.DialContext(ctx, "tcp", o.Address)
+			conn, err := dialer.Dial(ctx)
 			if err != nil {
 				return nil, err
 			}

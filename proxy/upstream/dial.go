@@ -9,6 +9,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy/message"
+	"padlock/proxy/outbound"
 	"padlock/proxy/socket"
 )
 
@@ -49,13 +50,12 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 
 // dialer connects to one target that is not spoken to by HTTP.
 type dialer struct {
-	network, address string
-	tls              *tls.Config // nil: plaintext
-	timeout          time.Duration
+	outbound.Dialer
+	tls *tls.Config // nil: plaintext
 }
 
-func newDialer(u *config.Upstream, target config.Target, address string, timeout time.Duration) (*dialer, error) {
-	d := &dialer{network: target.Network, address: address, timeout: timeout}
+func newDialer(u *config.Upstream, target config.Target, address string, timeout time.Duration, resolver *net.Resolver) (*dialer, error) {
+	d := &dialer{Dialer: outbound.Dialer{Network: target.Network, Address: address, Timeout: timeout, Resolver: resolver}}
 	if target.Scheme != "tls" {
 		return d, nil
 	}
@@ -68,13 +68,13 @@ func newDialer(u *config.Upstream, target config.Target, address string, timeout
 }
 
 func (d *dialer) dial(ctx *message.Context) (net.Conn, error) {
-	limited, cancel := context.WithTimeout(context.Background(), d.timeout)
+	limited, cancel := context.WithTimeout(context.Background(), d.Timeout)
 	defer cancel()
 	if !ctx.Hold(message.Closer(cancel)) {
 		return nil, ctx.Err()
 	}
 	defer ctx.Release()
-	conn, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(limited, d.network, d.address)
+	conn, err := d.Dial(limited)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (d *dialer) dial(ctx *message.Context) (net.Conn, error) {
 	if err := secured.HandshakeContext(limited); err != nil {
 		conn.Close()
 		if limited.Err() != nil && ctx.Err() == nil {
-			err = &net.OpError{Op: "dial", Net: d.network, Addr: conn.RemoteAddr(), Err: errors.New("TLS handshake timeout")}
+			err = &net.OpError{Op: "dial", Net: d.Network, Addr: conn.RemoteAddr(), Err: errors.New("TLS handshake timeout")}
 		}
 		return nil, err
 	}

@@ -46,7 +46,7 @@ type back interface {
 
 // newTarget prepares a target; nothing is dialled before the first request, but for what health asks.
 // at is the address where that is not the target's own name, but one that it was resolved to.
-func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts) (*Target, error) {
+func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, resolver *net.Resolver) (*Target, error) {
 	if u.Timeouts.Connect != 0 {
 		timeouts.Connect = u.Timeouts.Connect
 	}
@@ -64,14 +64,14 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	switch target.Scheme {
 	case "tcp", "tls":
 		var err error
-		if t.dialer, err = newDialer(u, target, address, timeouts.Connect); err != nil {
+		if t.dialer, err = newDialer(u, target, address, timeouts.Connect, resolver); err != nil {
 			return nil, err
 		}
 	case "h2c":
-		t.back = http2.NewTransport(http2.TransportOptions{Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader})
+		t.back = http2.NewTransport(http2.TransportOptions{Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader, Resolver: resolver})
 	default:
 		options := http1.TransportOptions{
-			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader,
+			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader, Resolver: resolver,
 		}
 		if target.Scheme == "https" {
 			var err error

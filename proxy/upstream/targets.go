@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"padlock/config"
+	"padlock/proxy/outbound"
 	"padlock/traffic"
 )
 
@@ -104,7 +105,7 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 		found.groups++
 		return found.target, nil
 	}
-	made, err := newTarget(u, target, at, timeouts)
+	made, err := newTarget(u, target, at, timeouts, outbound.Resolver(t.Resolvers))
 	if err != nil {
 		return nil, err
 	}
