@@ -9,35 +9,27 @@ build:
 test: lint
 	bash e2e/install.sh
 	go test -race ./...
-	go test -race -tags e2e -timeout 40m ./e2e/...
+	go test -race -tags e2e -timeout 80m ./e2e/...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt -w the files above"; exit 1; }
 	go vet -tags e2e ./...
 	go tool staticcheck -tags e2e ./...
 
+# Every parser of bytes from outside, each for FUZZTIME.
+FUZZTIME ?= 60s
 fuzz:
-	go test -fuzz FuzzRecords -fuzztime 60s ./handshake/wire
-	go test -fuzz FuzzClientHello -fuzztime 60s ./handshake/wire
-	go test -fuzz FuzzDissect -fuzztime 60s ./handshake
-	go test -fuzz FuzzCertificate -fuzztime 60s ./handshake
-	go test -fuzz FuzzCapture -fuzztime 60s ./handshake
-	go test -fuzz FuzzExplain -fuzztime 60s ./handshake
-	go test -fuzz FuzzParse -fuzztime 60s ./config
-	go test -fuzz FuzzLabels -fuzztime 60s ./discovery
-	go test -fuzz FuzzFile -fuzztime 60s ./certs
-	go test -fuzz FuzzTranslate -fuzztime 60s ./certs/acme
-	go test -fuzz FuzzConversation -fuzztime 60s ./proxy/http1
-	go test -fuzz FuzzResponse -fuzztime 60s ./proxy/http1
-	go test -fuzz FuzzChunks -fuzztime 60s ./proxy/http1
-	go test -fuzz FuzzFrames -fuzztime 60s ./proxy/http2
-	go test -fuzz FuzzFields -fuzztime 60s ./proxy/http2
-	go test -fuzz FuzzTraceparent -fuzztime 60s ./tracing
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sort | while IFS=: read -r file target; do \
+		target=$${target#func }; echo "$$target $$(dirname $$file)"; \
+		go test -run XXX -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" || exit 1; \
+	done
 
 bench:
 	bash bench/install.sh
 	go run ./bench -write docs/performance.md
 
-# A hundred thousand requests of every kind, some of them aborted or cut short: nothing is lost, nothing is left.
+# Everything at once for an hour, and again for ten minutes with the race detector: nothing fails, nothing is left.
 soak:
 	go test -run TestNothingIsLost -timeout 30m ./proxy -mixed 100000
+	go test -tags e2e -v -run 'TestSoak$$' -timeout 90m ./e2e -soak 60m -soak-race=false
+	go test -tags e2e -v -run 'TestSoak$$' -timeout 30m ./e2e -soak 10m
