@@ -182,8 +182,11 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	raw.asked = found.asked(hello.ServerName)
 	raw.policy = found.policy(raw.asked)
 	chosen := raw.policy.config
-	if s.deps.Challenges != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPN {
+	switch {
+	case s.deps.Challenges != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPN:
 		chosen = current.challenge
+	case raw.asked == nil && hello.ServerName != "":
+		chosen = current.stranger
 	}
 	if traced {
 		return trace.Hello(chosen), nil

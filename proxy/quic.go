@@ -130,13 +130,17 @@ func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	if !ok {
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
 	}
-	found := p.server.state.Load().table(p.address)
+	current := p.server.state.Load()
+	found := current.table(p.address)
 	asked := found.asked(hello.ServerName)
 	if asked != nil && asked.tcp != nil {
 		return nil, fmt.Errorf("the site %s is not for HTTP", hello.ServerName)
 	}
 	f.policy = found.policy(asked)
 	chosen := f.policy.config.Clone()
+	if asked == nil && hello.ServerName != "" {
+		chosen = current.stranger.Clone()
+	}
 	chosen.NextProtos, chosen.MinVersion, chosen.KeyLogWriter = []string{http3.Protocol}, tls.VersionTLS13, nil
 	if keys := p.server.ticketKeys.Load(); keys != nil && !chosen.SessionTicketsDisabled {
 		chosen.SetSessionTicketKeys(*keys)

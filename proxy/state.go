@@ -22,6 +22,7 @@ type state struct {
 	groups   []*upstream.Group
 
 	challenge *tls.Config // of a CA's validation
+	stranger  *tls.Config // of clients that name a host that is not here: no certificate
 }
 
 // table has the sites of a listener by their names.
@@ -57,6 +58,8 @@ func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, 
 		s.challenge = baseTLS(cfg, deps.Challenges.ChallengeCertificate, deps.Recorder)
 		s.challenge.NextProtos, s.challenge.SessionTicketsDisabled = []string{acmeALPN}, true
 	}
+	s.stranger = baseTLS(cfg, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, deps.Recorder)
+	s.stranger.SessionTicketsDisabled = true // a ticket from elsewhere would do without a certificate
 	b := &builder{cfg: cfg, targets: targets, book: book}
 	for i := range cfg.Sites {
 		if err := s.add(b, &cfg.Sites[i], known); err != nil {
