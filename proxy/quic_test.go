@@ -1,0 +1,213 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"padlock/config"
+)
+
+// tally is a socket that counts what passes, and may keep answers from whoever reads.
+type tally struct {
+	net.PacketConn
+	deaf           bool
+	sent, received atomic.Int64
+	retries        atomic.Int32
+}
+
+func newTally(t *testing.T, deaf bool) *tally {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { socket.Close() })
+	return &tally{PacketConn: socket, deaf: deaf}
+}
+
+func (c *tally) WriteTo(p []byte, to net.Addr) (int, error) {
+	n, err := c.PacketConn.WriteTo(p, to)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// isRetry: a long header of type 3, in version 1 (RFC 9000 section 17.2.5).
+func isRetry(p []byte) bool { return len(p) > 5 && p[0]&0xf0 == 0xf0 && p[4] == 1 }
+
+func (c *tally) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := c.PacketConn.ReadFrom(p)
+		if err != nil {
+			return n, from, err
+		}
+		c.received.Add(int64(n))
+		if isRetry(p[:n]) {
+			c.retries.Add(1)
+		}
+		if !c.deaf {
+			return n, from, nil
+		}
+	}
+}
+
+// dial makes a connection by a socket of its own.
+func (e *edge) dialQUIC(ctx context.Context, c *tally, config *tls.Config) (*quic.Conn, error) {
+	transport := &quic.Transport{Conn: c}
+	address, err := net.ResolveUDPAddr("udp", e.address)
+	if err != nil {
+		return nil, err
+	}
+	config.NextProtos = []string{"h3"}
+	conn, err := transport.Dial(ctx, address, config, &quic.Config{HandshakeIdleTimeout: 5 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(conn.Context(), func() { _ = transport.Close() })
+	return conn, nil
+}
+
+// Under many handshakes that are not completed, as from made-up addresses, others prove theirs by a Retry and get in; until an address is
+// proved, it is sent at most three times what came from it (RFC 9000 section 8.1). When the many have gone, nobody is asked any more.
+func TestAddressesAreProvedUnderLoad(t *testing.T) {
+	e := start(t, named(t, "app"), func(c *config.Config) { c.Timeouts.Handshake = 6 * time.Second })
+	connects := func() (retries int32) {
+		t.Helper()
+		c := newTally(t, false)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		conn, err := e.dialQUIC(ctx, c, e.tls())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.CloseWithError(0, "")
+		return c.retries.Load()
+	}
+	if n := connects(); n != 0 {
+		t.Fatalf("%d Retry packets without any load", n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var deaf []*tally
+	var all sync.WaitGroup
+	for range 200 {
+		c := newTally(t, true)
+		deaf = append(deaf, c)
+		all.Go(func() {
+			if _, err := e.dialQUIC(ctx, c, e.tls()); err == nil {
+				t.Error("a connection without an answer")
+			}
+		})
+	}
+	defer all.Wait()
+	defer cancel()
+	deadline := time.Now().Add(20 * time.Second)
+	for connects() == 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody is asked to prove an address")
+		}
+	}
+	asked := 0
+	for _, c := range deaf {
+		if c.retries.Load() > 0 {
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Error("none of the many was asked to prove its address")
+	}
+	for connects() > 0 { // until the handshakes of the many have timed out
+		if time.Now().After(deadline) {
+			t.Fatal("long after the load, clients are still asked to prove their address")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for i, c := range deaf {
+		if sent, received := c.sent.Load(), c.received.Load(); received > 3*sent {
+			t.Errorf("client %d sent %d bytes and was sent %d", i, sent, received)
+		}
+	}
+}
+
+// tickets counts what could be used for data in the first flight.
+type tickets struct {
+	tls.ClientSessionCache
+	early atomic.Int32
+	put   chan struct{}
+}
+
+func (c *tickets) Put(key string, session *tls.ClientSessionState) {
+	if session != nil {
+		if _, state, err := session.ResumptionState(); err == nil && state != nil && state.EarlyData {
+			c.early.Add(1)
+		}
+	}
+	c.ClientSessionCache.Put(key, session)
+	select {
+	case c.put <- struct{}{}:
+	default:
+	}
+}
+
+// Nothing can be sent in the first flight, where it could be sent again by whoever has recorded it: tickets do not allow it, and a client
+// that does so all the same is not heard.
+func TestEarlyDataIsNeverTaken(t *testing.T) {
+	r := record(t)
+	e := start(t, r.url(), nil)
+	sessions := &tickets{ClientSessionCache: tls.NewLRUClientSessionCache(8), put: make(chan struct{}, 8)}
+	for i := range 3 {
+		c := e.tls()
+		c.NextProtos, c.ClientSessionCache = []string{"h3"}, sessions
+		conn, err := quic.DialAddrEarly(t.Context(), e.address, c, &quic.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-conn.HandshakeComplete()
+		if state := conn.ConnectionState(); state.Used0RTT || state.TLS.DidResume != (i > 0) {
+			t.Errorf("connection %d: early data %v, resumed %v", i, state.Used0RTT, state.TLS.DidResume)
+		}
+		<-sessions.put
+		_ = conn.CloseWithError(0, "")
+	}
+	if n := sessions.early.Load(); n > 0 {
+		t.Errorf("%d tickets allow early data", n)
+	}
+	// TLS 1.3 over TCP, by hand: an application_data record behind a hello, as early data would be, is refused or passed over unread.
+	raw, err := net.Dial("tcp", e.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	early := append([]byte{23, 3, 3, 0, byte(len(smuggled))}, smuggled...)
+	conn := tls.Client(&behind{Conn: raw, more: early}, e.tls())
+	err = conn.Handshake()
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+	}
+	var alert net.Error
+	if err == nil || errors.As(err, &alert) && alert.Timeout() || !strings.Contains(err.Error(), "remote error: tls:") {
+		t.Errorf("data behind the hello: %v", err)
+	}
+	if got := r.take(); got != "" {
+		t.Errorf("the backend saw %q", got)
+	}
+}
+
+// behind writes more behind what is written first.
+type behind struct {
+	net.Conn
+	more []byte
+}
+
+func (c *behind) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(append(append([]byte(nil), p...), c.more...))
+	c.more = nil
+	return min(n, len(p)), err
+}
