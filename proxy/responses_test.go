@@ -213,6 +213,7 @@ type h2cAnswer func(s *h2cStream)
 
 type h2cStream struct {
 	id     uint32
+	path   string
 	framer *http2.Framer
 	coder  *hpack.Encoder
 	block  *bytes.Buffer
@@ -232,6 +233,19 @@ func (s *h2cStream) data(end bool, content string) {
 
 // oddH2C answers each request for /N with the Nth of its answers, and others properly.
 func oddH2C(t *testing.T, answers ...h2cAnswer) string {
+	return serveH2C(t, func(s *h2cStream) {
+		n := -1
+		if _, err := fmt.Sscanf(s.path, "/%d", &n); err != nil || n < 0 || n >= len(answers) {
+			s.head(false, ":status", "200", "content-length", "6")
+			s.data(true, "proper")
+			return
+		}
+		answers[n](s)
+	})
+}
+
+// serveH2C answers every request the same way, frame by frame.
+func serveH2C(t *testing.T, answer h2cAnswer) string {
 	l := listen(t)
 	t.Cleanup(func() { l.Close() })
 	serve := func(c net.Conn) {
@@ -256,14 +270,8 @@ func oddH2C(t *testing.T, answers ...h2cAnswer) string {
 					_ = f.WriteSettingsAck()
 				}
 			case *http2.MetaHeadersFrame:
-				n := -1
-				s.id = frame.StreamID
-				if _, err := fmt.Sscanf(frame.PseudoValue("path"), "/%d", &n); err != nil || n < 0 || n >= len(answers) {
-					s.head(false, ":status", "200", "content-length", "6")
-					s.data(true, "proper")
-					continue
-				}
-				answers[n](s)
+				s.id, s.path = frame.StreamID, frame.PseudoValue("path")
+				answer(s)
 			}
 		}
 	}
