@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"padlock/config"
 	"padlock/proxy/message"
@@ -87,12 +91,34 @@ func (a *accessLog) confess(w io.Writer) {
 // Write queues one line; slog calls it once a record.
 func (a *accessLog) Write(line []byte) (int, error) {
 	select {
-	case a.lines <- append([]byte(nil), line...):
+	case a.lines <- appendHarmless(nil, line):
 	default:
 		a.dropped.Add(1)
 		a.all.Add(1)
 	}
 	return len(line), nil
+}
+
+// appendHarmless appends a line of JSON in which nothing acts on a terminal. JSON itself, and so slog, would leave DEL, the C1 controls and
+// what turns writing round as they are.
+func appendHarmless(b, line []byte) []byte {
+	if !slices.ContainsFunc(line, func(c byte) bool { return c >= 0x7f }) {
+		return append(b, line...)
+	}
+	for len(line) > 0 {
+		r, size := utf8.DecodeRune(line)
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b = append(b, line[:size]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+		line = line[size:]
+	}
+	return b
 }
 
 // close waits for the queued lines. Requests that were cut off, such as tunnels, may still record; their lines are lost.

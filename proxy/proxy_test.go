@@ -40,7 +40,8 @@ type edge struct {
 	access         lockedBuffer
 	log            lockedBuffer
 	tracer         *tracing.Tracer
-	flush          func()       // ends tracing, once
+	flush          func() // ends tracing, once
+	config         *config.Config
 	stop           func() error // ends Serve gracefully, once
 }
 
@@ -64,7 +65,7 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 		t.Fatal(err)
 	}
 	source := certs.New(certs.Options{Local: ca})
-	e := &edge{roots: x509.NewCertPool()}
+	e := &edge{roots: x509.NewCertPool(), config: cfg}
 	e.roots.AddCert(ca.Root())
 	var told handshake.Options
 	if cfg.Tracing.Endpoint != "" {

@@ -10,7 +10,9 @@ import (
 func TestLargeHeadsAreRefused(t *testing.T) {
 	r := record(t)
 	e := start(t, r.url(), nil)
-	whole := func(fields string) string { return "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + fields + "\r\n" }
+	whole := func(fields string) string {
+		return "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + fields + "\r\n"
+	}
 	fill := func(size int) string {
 		rest := size - len(whole("Cookie: \r\n"))
 		return whole("Cookie: " + strings.Repeat("c", rest) + "\r\n")
