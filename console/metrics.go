@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,13 +24,7 @@ type Metrics struct {
 	duration   prometheus.Histogram
 	stages     *prometheus.HistogramVec
 	noise      *prometheus.CounterVec
-
-	mu     sync.Mutex
-	causes map[string]bool
 }
-
-// maxCauses bounds the values of the label cause, whatever a client does.
-const maxCauses = 128
 
 var handshakeBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
@@ -54,7 +47,6 @@ func NewMetrics(version string) *Metrics {
 		noise: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "padlock_handshake_noise_total", Help: "Connections that made no handshake: scans, health checks, other protocols.",
 		}, []string{"kind"}),
-		causes: map[string]bool{},
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "padlock_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
@@ -79,7 +71,7 @@ func (m *Metrics) Handshake(e *handshake.Event) {
 		m.noise.WithLabelValues(e.Noise).Inc()
 	}
 	if f := e.Failure; f != nil {
-		m.failures.WithLabelValues(string(f.By), f.Stage, cmp.Or(f.AlertName, "none"), m.cause(f.Cause)).Inc()
+		m.failures.WithLabelValues(string(f.By), known(f.Stage, "message_"), known(cmp.Or(f.AlertName, "none"), "alert_"), f.Kind).Inc()
 	}
 	if e.Outcome != handshake.Complete || e.Validation {
 		return
@@ -97,19 +89,12 @@ func (m *Metrics) Handshake(e *handshake.Event) {
 	}
 }
 
-// cause is the general part of a cause: what follows the colon is of one client.
-func (m *Metrics) cause(text string) string {
-	text, _, _ = strings.Cut(text, ": ")
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.causes[text] {
-		return text
-	}
-	if len(m.causes) >= maxCauses {
+// known keeps what has no name but a number, which is a client's to choose, from being values of its own.
+func known(name, numbered string) string {
+	if strings.HasPrefix(name, numbered) {
 		return "other"
 	}
-	m.causes[text] = true
-	return text
+	return name
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -131,13 +116,14 @@ var (
 	targetRequests = describe("upstream_requests_total", "Requests that went to the target: answered, or not.", "target", "result")
 	targetTime     = describe("upstream_answer_seconds", "From sending a request to the head of its answer.", "target")
 
-	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken: handshake records, lines of the access log, events of the console.", "queue")
+	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken: handshake records, lines of the access log, events of the console, spans of traces.", "queue")
 
-	notAfterDesc  = describe("certificate_not_after_seconds", "When the certificate expires, as Unix time.", "name", "key_type", "issuer")
-	renewalDesc   = describe("certificate_renewal_seconds", "When its renewal is due, as Unix time.", "name", "key_type", "issuer")
+	notAfterDesc  = describe("certificate_not_after_timestamp_seconds", "When the certificate expires, as Unix time.", "name", "key_type", "issuer")
+	renewalDesc   = describe("certificate_renewal_timestamp_seconds", "When its renewal is due, as Unix time.", "name", "key_type", "issuer")
 	failingDesc   = describe("certificate_failing", "1 while the last look at the certificate ended in an error.", "name", "key_type", "issuer")
 	expiringDesc  = describe("certificate_expiring", "1 when it has expired, or is in its last third and cannot be renewed.", "name", "key_type", "issuer")
 	onDemandCount = describe("certificates_on_demand", "Names on demand in memory.")
+	onDemandBad   = describe("certificates_on_demand_expiring", "Those of them whose certificate has expired, could not be had, or is in its last third and cannot be renewed.")
 )
 
 // view collects what is counted elsewhere.
@@ -183,14 +169,20 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 	if v.a.o.Certificates == nil {
 		return
 	}
-	onDemand := 0
+	onDemand, bad := 0, 0
+	var told []Certificate
 	for _, c := range v.a.o.Certificates() {
-		if c.OnDemand {
-			onDemand++
-			if !c.Expiring {
-				continue // there may be any number of them
-			}
+		switch {
+		case !c.OnDemand:
+			told = append(told, c)
+		case c.Expiring:
+			bad++
+			fallthrough
+		default:
+			onDemand++ // by number only: their names are clients' to choose
 		}
+	}
+	for _, c := range latest(told) {
 		labels := []string{c.Name, c.KeyType, c.Issuer}
 		if c.NotAfter != nil {
 			gauge(notAfterDesc, float64(c.NotAfter.Unix()), labels...)
@@ -202,6 +194,27 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 		gauge(expiringDesc, one(c.Expiring), labels...)
 	}
 	gauge(onDemandCount, float64(onDemand))
+	gauge(onDemandBad, float64(bad))
+}
+
+// latest leaves of certificates with the same labels the one that expires last: two files may have a certificate each for one name, and
+// series that are there twice would leave nothing of the others.
+func latest(all []Certificate) []Certificate {
+	type labels struct{ name, keyType, issuer string }
+	places := map[labels]int{}
+	var kept []Certificate
+	for _, c := range all {
+		key := labels{c.Name, c.KeyType, c.Issuer}
+		at, known := places[key]
+		switch {
+		case !known:
+			places[key] = len(kept)
+			kept = append(kept, c)
+		case c.NotAfter != nil && (kept[at].NotAfter == nil || c.NotAfter.After(*kept[at].NotAfter)):
+			kept[at] = c
+		}
+	}
+	return kept
 }
 
 func one(b bool) float64 {

@@ -17,6 +17,7 @@ func diagnose(d *dissector) *Failure {
 		return nil
 	}
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert}
+	defer f.classify()
 	if d.err != nil {
 		f.GoError = Escape(d.err.Error())
 	}
@@ -33,6 +34,13 @@ func diagnose(d *dissector) *Failure {
 		d.withoutAlert(f)
 	}
 	return f
+}
+
+// classify takes the cause for its kind where it says nothing of one client.
+func (f *Failure) classify() {
+	if f.Kind == "" {
+		f.Kind = f.Cause
+	}
 }
 
 // wireAlert looks at the alerts that were read off the wire: they outrank what crypto/tls says.
@@ -82,7 +90,7 @@ func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 		if r.by != by || r.alert != alert || r.when != nil && !r.when(d) {
 			continue
 		}
-		f.Cause, f.Remedy, f.Confidence = r.cause, r.remedy, r.confidence
+		f.Cause, f.Kind, f.Remedy, f.Confidence = r.cause, r.cause, r.remedy, r.confidence
 		if r.detail != nil {
 			if detail := r.detail(d); detail != "" {
 				f.Cause += ": " + detail
@@ -90,6 +98,7 @@ func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 		}
 		return
 	}
+	f.Kind = "the " + string(by) + " sent an alert that is rare"
 	f.Cause, f.Remedy, f.Confidence = "the "+string(by)+" sent the alert "+f.AlertName, "see what it means: padlock explain "+f.AlertName, "possible"
 }
 
@@ -112,7 +121,8 @@ func (d *dissector) silentRejection(f *Failure) bool {
 	f.By = Client
 	switch {
 	case faulty(d):
-		f.Cause = "the client closed after a complete handshake, because it rejected our certificate: " + problem(d)
+		f.Kind = "the client closed after a complete handshake, because it rejected our certificate"
+		f.Cause = f.Kind + ": " + problem(d)
 		f.Remedy, f.Confidence = "get a certificate without this fault", "likely"
 	default:
 		f.Cause = "the client closed after a complete handshake: it connected in advance, only probed, or expects another name than it sent"
@@ -141,6 +151,7 @@ func (d *dissector) withoutAlert(f *Failure) {
 		f.Cause, f.Remedy = "the client did not answer within the handshake timeout: packet loss, a path that drops large packets, or a person who was asked", "check the path (MTU, certificate chain of "+fmt.Sprint(len(d.out))+" bytes sent)"
 	case d.timedOut():
 		f.By = Server
+		f.Kind = "the client sent no whole hello until the handshake timeout: a connection in advance, or a slow attack"
 		f.Cause = fmt.Sprintf("the client sent %d bytes and then nothing until the handshake timeout: a connection in advance, or a slow attack", len(d.in))
 		f.Remedy = "nothing; many of these from one address are an attack: limit it"
 	case len(d.in) == 0 && d.reset():
@@ -148,10 +159,12 @@ func (d *dissector) withoutAlert(f *Failure) {
 	case len(d.in) == 0:
 		f.Cause, f.Remedy = "connected and left without a byte: a health check or a port scan", "nothing; let the health check speak TLS if you want it quiet"
 	case !answered && d.hello == nil:
+		f.Kind = "the client left in the middle of its hello: it gave up, or the path drops large packets"
 		f.Cause, f.Remedy = fmt.Sprintf("the client left in the middle of its hello, after %d bytes: it gave up, or the path drops large packets", len(d.in)), "check the path: a middlebox or MTU may drop large hellos"
 		f.Confidence = "possible"
 	case answered && faulty(d):
-		f.Cause, f.Remedy = "the client left after our answer without saying why; it rejected our certificate: "+problem(d), "get a certificate without this fault"
+		f.Kind = "the client left after our answer without saying why; it rejected our certificate"
+		f.Cause, f.Remedy = f.Kind+": "+problem(d), "get a certificate without this fault"
 	case answered && d.reset():
 		f.Cause, f.Remedy = "the connection was reset after our answer: a silent rejection, or a firewall", "check that the client trusts the CA: padlock trust; compare with a client that works"
 		f.Confidence = "possible"

@@ -30,9 +30,11 @@ func (d *dissector) diagnoseServer(f *Failure) {
 	switch {
 	case d.wireAlertFrom(f, Server):
 	case faulty(d) && errors.As(d.err, &invalid):
-		f.Cause, f.Remedy = "we reject the server's certificate: "+problem(d), "get the server a certificate without this fault"
+		f.Kind = "we reject the server's certificate"
+		f.Cause, f.Remedy = f.Kind+": "+problem(d), "get the server a certificate without this fault"
 	case errors.As(d.err, &unknown):
-		f.Cause, f.Remedy = "we do not trust the CA that issued the server's certificate: "+issuer(d), "send the full chain; or install the CA here: padlock trust, for padlock's own"
+		f.Kind = "we do not trust the CA that issued the server's certificate"
+		f.Cause, f.Remedy = f.Kind+": "+issuer(d), "send the full chain; or install the CA here: padlock trust, for padlock's own"
 	case errors.As(d.err, &invalid):
 		f.Cause, f.Remedy = "we reject the server's certificate", "read the error"
 	case errors.As(d.err, &header):

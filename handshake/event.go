@@ -133,6 +133,7 @@ type Failure struct {
 	Encrypted  bool   // the alert was encrypted
 	GoError    string // what crypto/tls said; may mislead
 	Cause      string // in plain words
+	Kind       string // the same without what is of this client alone, so that there are few
 	Remedy     string // what to do next
 	Confidence string // certain | likely | possible
 }

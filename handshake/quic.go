@@ -182,6 +182,7 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 
 func (d *dissector) quicFailure(end QUICEnd) *Failure {
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert, By: end.By, Confidence: "likely"}
+	defer f.classify()
 	if end.Err != nil {
 		f.GoError = Escape(end.Err.Error())
 	}
