@@ -31,6 +31,8 @@ need fish fish
 need man man-db
 need groff groff
 need mandoc mandoc
+need prometheus prometheus
+need promtool prometheus
 need mosquitto_pub mosquitto-clients
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
