@@ -2,6 +2,8 @@
 
 package e2e
 
+//lint:file-ignore SA1019 Grafana 10 and 11 import this schema, and later ones still do.
+
 import (
 	"crypto/tls"
 	"crypto/x509"
@@ -84,7 +86,7 @@ func TestPrometheusReadsMetricsAndTheDashboardShowsThem(t *testing.T) {
 	t.Setenv("ADMIN_PORT", adminPort)
 	dir := example(t, prometheusExample)
 	p := startFile(t, dir)
-	visit := visitor(t, p)
+	visit := visitsOfEveryKind(t, p)
 	visit()
 	metrics, err := http.Get("http://127.0.0.1:" + adminPort + "/metrics")
 	if err != nil {
@@ -130,9 +132,9 @@ func TestPrometheusReadsMetricsAndTheDashboardShowsThem(t *testing.T) {
 	}
 }
 
-// visitor returns what has clients of every kind come once: by HTTP/1.1, 2 and 3, one that is answered 500, one that does not trust the
+// visitsOfEveryKind returns what has clients of every kind come once: by HTTP/1.1, 2 and 3, one that is answered 500, one that does not trust the
 // certificate, and one that does not speak TLS.
-func visitor(t *testing.T, p *padlock) func() {
+func visitsOfEveryKind(t *testing.T, p *padlock) func() {
 	t.Helper()
 	pem, err := os.ReadFile(p.root(t))
 	roots := x509.NewCertPool()
