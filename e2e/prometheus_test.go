@@ -111,7 +111,9 @@ func TestPrometheusReadsMetricsAndTheDashboardShowsThem(t *testing.T) {
 	}
 	var rules struct {
 		Data struct {
-			Groups []struct{ Rules []struct{ Name, Health, State string } }
+			Groups []struct {
+				Rules []struct{ Name, Health, State string }
+			}
 		}
 	}
 	server.get(t, "/api/v1/rules", &rules)
