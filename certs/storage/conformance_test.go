@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
@@ -483,7 +484,7 @@ func TestDirectoryRefusesWhatOthersMayWrite(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storage.OpenDirectory(dir); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("%v", err)
 	}
 }
@@ -494,7 +495,7 @@ func TestDirectoryFollowsNoLinkOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "storage")
-	d, err := storage.OpenDirectory(dir)
+	d, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

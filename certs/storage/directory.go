@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,13 +21,15 @@ import (
 type Directory struct {
 	path string
 	root *os.Root
+	log  *slog.Logger
 
-	mu    sync.Mutex
-	locks map[string]*os.File // held by this process, with the kernel's lock on the file
+	mu      sync.Mutex
+	locks   map[string]*os.File // held by this process, with the kernel's lock on the file
+	exposed map[string]bool     // files that were told to be readable by others
 }
 
-// OpenDirectory makes the directory if need be. One that others can write to, or read, is an error.
-func OpenDirectory(path string) (*Directory, error) {
+// OpenDirectory makes the directory if need be. One that others can write to is an error; files in it that others can read are told to log.
+func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
@@ -41,7 +44,7 @@ func OpenDirectory(path string) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Directory{path: path, root: root, locks: map[string]*os.File{}}, nil
+	return &Directory{path: path, root: root, log: log, locks: map[string]*os.File{}, exposed: map[string]bool{}}, nil
 }
 
 func (d *Directory) String() string { return d.path }
@@ -124,14 +127,29 @@ func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.IsDir() {
+	info, err := f.Stat()
+	if err != nil || info.IsDir() {
 		return nil, &fs.PathError{Op: "load", Path: key, Err: fs.ErrNotExist}
 	}
+	d.inspect(key, info.Mode().Perm())
 	value, err := io.ReadAll(io.LimitReader(f, maxValue+1))
 	if err == nil && len(value) > maxValue {
 		err = fmt.Errorf("loading %s: larger than %d bytes", key, maxValue)
 	}
 	return value, err
+}
+
+// inspect tells, once, that a file is not as it was written: every one is for padlock alone.
+func (d *Directory) inspect(key string, mode fs.FileMode) {
+	if mode&0o077 == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.exposed[key] {
+		d.exposed[key] = true
+		d.log.Warn("a file of the storage can be read by others", "file", filepath.Join(d.path, filepath.FromSlash(key)), "mode", mode.String(), "remedy", "chmod 600; if it holds a key that others may have read, replace that")
+	}
 }
 
 // Delete implements certmagic.Storage.

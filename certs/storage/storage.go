@@ -60,7 +60,7 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	var err error
 	switch scheme, _, remote := strings.Cut(location, "://"); {
 	case !remote:
-		store, err = OpenDirectory(location)
+		store, err = OpenDirectory(location, o.Log)
 	case scheme == "redis" || scheme == "rediss":
 		store, err = openRedis(location, o)
 	case scheme == "postgres" || scheme == "postgresql":
@@ -95,7 +95,7 @@ func Redacted(location string) string {
 
 // validKey refuses keys that would leave the place, or mean it as a whole.
 func validKey(key string) error {
-	if key == "" || !filepath.IsLocal(filepath.FromSlash(key)) || strings.ContainsAny(key, "\x00\\") {
+	if name := filepath.FromSlash(key); !filepath.IsLocal(name) || filepath.Clean(name) == "." || strings.ContainsAny(key, "\x00\\") {
 		return fmt.Errorf("storage: %q is not a key", key)
 	}
 	return nil
