@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -72,7 +73,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), err error) {
 		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", aloneVariable, firstInherited+len(fds)+1))
 	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), alone.Fd())
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
-	pid, err := syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files})
+	pid, err := syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
 	theirs.Close()
 	alone.Close()
 	if err == nil {
@@ -117,30 +118,26 @@ func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		state, err := process.Wait()
-		if err == nil {
-			err = fmt.Errorf("it ended: %s", state)
-		}
-		ended <- err
-	}()
+	go func() { _, _ = process.Wait() }() // where it is a child of this one, it is not to stay as a zombie
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
 	_ = ready.SetReadDeadline(time.Now().Add(restartTimeout))
-	if n, err := ready.Read(make([]byte, 1)); n == 1 {
+	_, err = io.ReadFull(ready, make([]byte, 1))
+	switch {
+	case err == nil:
 		for _, l := range r.admin {
 			if unix, ok := l.Listener.(*net.UnixListener); ok {
 				unix.SetUnlinkOnClose(false) // it is the other's now
 			}
 		}
 		return nil
-	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+	case errors.Is(err, io.EOF):
+		return errors.New("it ended before it served; what it wrote tells why")
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		_ = process.Kill()
-		<-ended
 		return errors.New("it was not ready in time")
 	}
-	return <-ended
+	return err
 }
 
 // duplicate is a descriptor of a socket for another process.
