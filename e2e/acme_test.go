@@ -215,6 +215,7 @@ func TestCertificatesForAnAddressAndForOldClients(t *testing.T) {
 
 func TestExternalAccountBindingAndTheNextIssuer(t *testing.T) {
 	ca := startCA(t, servicetest.PebbleOptions{EAB: map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}})
+	said.keep("the key of the binding", []byte("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"))
 	text, err := os.ReadFile(acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com"))
 	if err != nil {
 		t.Fatal(err)

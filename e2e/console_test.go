@@ -159,6 +159,7 @@ func TestTheAdminEndpointForOtherMachines(t *testing.T) {
 	p := &padlock{home: t.TempDir()}
 	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
 	const token = "a-token-of-the-test-1234"
+	said.keep("the admin token", []byte(token))
 	file := filepath.Join(dir, "padlock.yaml")
 	yaml := "listen: {https: ['127.0.0.1:0'], http: []}\nadmin: {address: '0.0.0.0:0', token_file: token, client_ca: " + ca.file + "}\nsites: [{hosts: [localhost]}]\n"
 	for name, text := range map[string]string{file: yaml, filepath.Join(dir, "token"): token + "\n"} {

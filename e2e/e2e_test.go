@@ -6,6 +6,8 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,9 +34,34 @@ func TestMain(m *testing.M) {
 	if out, err := exec.Command("go", "build", "-o", plain, "../cmd/padlock").CombinedOutput(); err != nil {
 		panic(string(out))
 	}
+	if said, err = newWritten(filepath.Join(dir, "said")); err != nil {
+		panic(err)
+	}
+	keyLog := filepath.Join(dir, "keylog") // of curl, browsers and others: what they know, padlock must not tell
+	os.Setenv("SSLKEYLOGFILE", keyLog)
 	code := m.Run()
+	said.keepLog(keyLog)
+	if !nothingSecretWasSaid() {
+		code = max(code, 1)
+	}
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// said is all that the padlocks of this run have said.
+var said *written
+
+// nothingSecretWasSaid searches it, at the end of the run.
+func nothingSecretWasSaid() bool {
+	if len(said.secrets) == 0 {
+		return true // no padlock was run
+	}
+	n, secrets, found, err := said.verdict()
+	fmt.Printf("%d bytes of what padlock said were searched for %d secrets: %d found, %v\n", n, secrets, len(found), err)
+	for _, what := range found {
+		fmt.Println("    padlock has written a secret:", what)
+	}
+	return len(found) == 0 && err == nil
 }
 
 // padlock is a running program with a home of its own.
@@ -137,11 +164,12 @@ func startFile(t *testing.T, dir string) *padlock {
 func (p *padlock) run(t *testing.T, c *exec.Cmd) {
 	t.Helper()
 	p.stderr = &log{more: make(chan struct{})}
-	c.Stderr = p.stderr
-	stdout, err := c.StdoutPipe()
+	c.Stderr = io.MultiWriter(p.stderr, said)
+	pipe, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdout := io.TeeReader(pipe, said)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +193,10 @@ func (p *padlock) run(t *testing.T, c *exec.Cmd) {
 		})
 		return err
 	}
-	t.Cleanup(func() { p.stop(t) })
+	t.Cleanup(func() {
+		p.stop(t)
+		said.collect(p.home, p.storage, c.Dir)
+	})
 	if p.url == "" {
 		t.Fatalf("no URL was printed:\n%s", p.stderr.wait(t))
 	}
