@@ -67,7 +67,7 @@ func (x *exchange) parentText() string {
 }
 
 // Trying implements upstream.Follower: each try is a span of its own, and what the target does is below that.
-func (x *exchange) Trying(target *config.Target, _ string) {
+func (x *exchange) Trying(target *config.Target) {
 	r := x.request
 	path, _, _ := strings.Cut(r.Target, "?")
 	before := x.trace

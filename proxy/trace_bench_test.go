@@ -33,7 +33,7 @@ func tracedRig(tb testing.TB, t *tracing.Tracer, more ...message.Field) (run fun
 			tb.Fatal("refused")
 		}
 		if x.attempt.Follower != nil {
-			x.attempt.Follower.Trying(target, "")
+			x.attempt.Follower.Trying(target)
 			x.attempt.Follower.Answered(200)
 		}
 		x.took = time.Since(x.start)

@@ -65,7 +65,7 @@ type Attempt struct {
 // Follower follows a request to its targets. Its methods are called in turn, by the request's goroutine.
 type Follower interface {
 	// Trying is called before the request goes to a target, and may change its fields.
-	Trying(target *config.Target, name string)
+	Trying(target *config.Target)
 	// Answered is called when the head of the response is there.
 	Answered(status int)
 	// Missed is called where none came.
@@ -120,7 +120,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 			r.Host = m.target.authority
 		}
 		if a.Follower != nil {
-			a.Follower.Trying(&m.target.target, m.target.name)
+			a.Follower.Trying(&m.target.target)
 		}
 		response, err := m.target.back.RoundTrip(ctx, r, interim)
 		start = time.Now()
