@@ -12,7 +12,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -30,6 +29,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/facts"
 )
 
 const (
@@ -204,10 +204,7 @@ func (ca *CA) RootPEM() []byte {
 }
 
 // Fingerprint is the SHA-256 of the root, as browsers show it.
-func (ca *CA) Fingerprint() string {
-	sum := sha256.Sum256(ca.root.Raw)
-	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
-}
+func (ca *CA) Fingerprint() string { return facts.Fingerprint(ca.root) }
 
 // Permits reports whether the root may sign a leaf for a canonical name or address.
 func (ca *CA) Permits(name string) bool {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -21,6 +20,8 @@ import (
 	"padlock/certs/localca"
 	"padlock/certs/trust"
 	"padlock/config"
+	"padlock/facts"
+	"padlock/handshake"
 	"padlock/handshake/probe"
 	"padlock/proxy"
 )
@@ -29,18 +30,27 @@ func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "look at ports, names, clock, trust stores, storage and a handshake with itself",
 		UsageText: "padlock doctor [NAME...]", OnUsageError: onUsageError,
-		Flags: []cli.Flag{storageFlag(), organizationFlag()},
+		Flags: []cli.Flag{
+			storageFlag(), organizationFlag(),
+			&cli.BoolFlag{Name: "lan", Usage: "make a handshake on each address that other devices on this network reach, too", EnvVars: []string{"PADLOCK_LAN"}},
+		},
 		Action: func(c *cli.Context) error {
 			d := &doctor{w: p.stdout}
 			d.clock()
 			d.port("443", "8443")
 			d.port("80", "8080")
+			network := d.network()
 			for _, name := range c.Args().Slice() {
 				d.name(c.Context, name)
 			}
 			if ca := d.storage(c); ca != nil {
 				d.stores(ca)
-				d.handshake(c.Context, ca)
+				d.handshake(c.Context, ca, "with itself", "127.0.0.1", "localhost")
+				if c.Bool("lan") {
+					for _, a := range network.Addresses {
+						d.handshake(c.Context, ca, "on "+a.String(), a.String(), a.String())
+					}
+				}
 			}
 			if d.bad > 0 {
 				return hinted{fmt.Errorf("%d thing(s) need attention", d.bad), "the lines marked ✗ say what"}
@@ -63,34 +73,49 @@ func (d *doctor) say(grade probe.Grade, name, format string, args ...any) {
 	fmt.Fprintf(d.w, "%s %-10s %s\n", mark(grade), name, fmt.Sprintf(format, args...))
 }
 
-// built is before any day on which this program runs.
-var built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
 func (d *doctor) clock() {
-	now := time.Now().UTC()
-	switch synchronised, known := clockSynchronised(); {
-	case now.Before(built):
-		d.say(probe.Bad, "clock", "%s is in the past: certificates would not be valid yet", now.Format(time.DateTime))
-	case known && !synchronised:
-		d.say(probe.Note, "clock", "%s; the system does not say that it is synchronised (NTP)", now.Format(time.DateTime))
+	switch clock := facts.ReadClock(); {
+	case clock.Past():
+		d.say(probe.Bad, "clock", "%s is in the past: certificates would not be valid yet", clock.Now.Format(time.DateTime))
+	case clock.Known && !clock.Synchronised:
+		d.say(probe.Note, "clock", "%s; the system does not say that it is synchronised (NTP)", clock.Now.Format(time.DateTime))
 	default:
-		d.say(probe.Good, "clock", "%s", now.Format(time.DateTime))
+		d.say(probe.Good, "clock", "%s", clock.Now.Format(time.DateTime))
 	}
 }
 
-func (d *doctor) port(port, instead string) {
-	l, err := net.Listen("tcp", ":"+port)
-	switch {
-	case err == nil:
-		l.Close()
-		d.say(probe.Good, "port "+port, "free, and may be bound")
-	case errors.Is(err, syscall.EACCES):
-		d.say(probe.Note, "port "+port, "needs a privilege (CAP_NET_BIND_SERVICE); padlock takes %s instead", instead)
-	case errors.Is(err, syscall.EADDRINUSE):
-		d.say(probe.Note, "port "+port, "is taken; padlock takes %s instead", instead)
+func (d *doctor) port(number, instead string) {
+	switch p := facts.ReadPort(number, instead); {
+	case p.Denied:
+		d.say(probe.Note, "port "+number, "needs a privilege (CAP_NET_BIND_SERVICE); padlock takes %s instead", instead)
+	case p.Taken:
+		d.say(probe.Note, "port "+number, "is taken; padlock takes %s instead", instead)
+	case p.Err != nil:
+		d.say(probe.Note, "port "+number, "%v", p.Err)
 	default:
-		d.say(probe.Note, "port "+port, "%v", err)
+		d.say(probe.Good, "port "+number, "free, and may be bound")
 	}
+}
+
+// network tells where devices nearby find this machine, if it is told to let them (--lan).
+func (d *doctor) network() facts.Network {
+	n, err := facts.ReadNetwork()
+	if err != nil {
+		d.say(probe.Note, "network", "%v", err)
+	}
+	if err == nil && len(n.Addresses) == 0 {
+		d.say(probe.Note, "network", "no private address: padlock --lan has none to be reached by")
+	}
+	for _, a := range n.Addresses {
+		d.say(probe.Good, "network", "%s on %s", a, a.Interface)
+	}
+	switch {
+	case n.Answers:
+		d.say(probe.Good, "network", "%s, by multicast DNS", n.Name)
+	case n.Name != "":
+		d.say(probe.Note, "network", "%s is not announced by multicast DNS: devices use an address", n.Name)
+	}
+	return n
 }
 
 // name is advisory: behind a load balancer or NAT the addresses are rightly others.
@@ -137,7 +162,10 @@ func (d *doctor) storage(c *cli.Context) *localca.CA {
 		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", cfg.Storage, info.Mode().Perm())
 		return ca
 	}
-	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", cfg.Storage, ca.Root().Subject.CommonName, ca.Root().NotAfter.UTC().Format(time.DateOnly))
+	root := facts.NewRoot(ca.Root())
+	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", cfg.Storage, root.Name, root.Until.Format(time.DateOnly))
+	d.say(probe.Good, "local CA", "signs for %s and what is below, and for %s; nothing else", strings.Join(root.Domains, ", "), strings.Join(root.Networks, ", "))
+	d.say(probe.Good, "local CA", "fingerprint (SHA-256) %s", root.Fingerprint)
 	return ca
 }
 
@@ -155,41 +183,42 @@ func (d *doctor) stores(ca *localca.CA) {
 }
 
 // handshake serves on a port of the kernel's choice and connects to it.
-func (d *doctor) handshake(ctx context.Context, ca *localca.CA) {
+func (d *doctor) handshake(ctx context.Context, ca *localca.CA, where, address, name string) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cfg := config.Default()
-	cfg.Sites = []config.Site{{Hosts: []string{"localhost"}}}
-	if err := d.handshakeWith(ctx, cfg, certs.New(certs.Options{Local: ca}), ca); err != nil {
-		d.say(probe.Bad, "handshake", "%v", err)
+	cfg.Sites = []config.Site{{Hosts: []string{name}}}
+	e, err := handshakeWith(ctx, cfg, ca, address)
+	if err != nil {
+		d.say(probe.Bad, "handshake", "%s: %v", where, err)
+		return
 	}
+	d.say(probe.Good, "handshake", "%s: %s, %s, %.1f ms", where, e.Group, e.CipherSuite, float64(e.Duration.Microseconds())/1000)
 }
 
-func (d *doctor) handshakeWith(ctx context.Context, cfg *config.Config, source *certs.Source, ca *localca.CA) error {
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Log: slog.New(slog.DiscardHandler)})
+func handshakeWith(ctx context.Context, cfg *config.Config, ca *localca.CA, address string) (*handshake.Event, error) {
+	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: certs.New(certs.Options{Local: ca}), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, proxy.Listener{Listener: l}) }()
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Root())
-	report, err := probe.Run(ctx, l.Addr().String(), probe.Options{ServerName: "localhost", Roots: roots})
+	report, err := probe.Run(ctx, l.Addr().String(), probe.Options{ServerName: cfg.Sites[0].Hosts[0], Roots: roots})
 	cancel()
 	if err = errors.Join(err, <-served); err != nil {
-		return err
+		return nil, err
 	}
 	for _, c := range report.Checks {
 		if c.Grade == probe.Bad {
-			return errors.New(c.Detail)
+			return nil, errors.New(c.Detail)
 		}
 	}
-	e := report.Handshake
-	d.say(probe.Good, "handshake", "with itself: %s, %s, %.1f ms", e.Group, e.CipherSuite, float64(e.Duration.Microseconds())/1000)
-	return nil
+	return report.Handshake, nil
 }

@@ -1,4 +1,4 @@
-package main
+package facts
 
 import "golang.org/x/sys/unix"
 

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package facts
 
 // clockSynchronised is known on Linux only.
 func clockSynchronised() (synchronised, known bool) { return false, false }
