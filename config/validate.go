@@ -123,7 +123,17 @@ func (v *validator) listen(c *Config) {
 	for i, a := range c.Listen.HTTP {
 		v.address(fmt.Sprintf("listen.http[%d]", i), a)
 	}
+	if c.TrustPage && !slices.ContainsFunc(c.Listen.HTTP, reachable) {
+		v.fail("trust_page", "needs a plain HTTP listener that other devices reach: listen.http (--http), such as :80")
+	}
 	v.admin(&c.Admin)
+}
+
+// reachable reports whether others than this machine can connect to an address that is listened on.
+func reachable(a string) bool {
+	host, _, err := net.SplitHostPort(a)
+	name, _ := CanonicalHost(host)
+	return err == nil && !IsLoopback(name)
 }
 
 func (v *validator) address(path, a string) {
