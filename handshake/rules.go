@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -30,9 +31,11 @@ var rules = []rule{
 	{Client, 48, incomplete, problem, "the client cannot build a chain from our certificate to a CA that it trusts", "send the full chain: the leaf first, then the intermediates", "certain"},
 	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate", trustRemedy, "certain"},
 	{Client, 46, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
+	{Client, 46, addressed, served, "the client rejected our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
 	{Client, 46, unnamed, served, "the client rejected our certificate; it sent no name, so it expects another one than we chose by address, or does not trust the CA", "compare the name in its URL with the certificate's names; " + trustRemedy, "possible"},
 	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA", trustRemedy, "likely"},
 	{Client, 42, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
+	{Client, 42, addressed, served, "the client could not verify our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
 	{Client, 42, unnamed, served, "the client could not verify our certificate; it sent no name, so it expects another one than we chose by address, or does not trust the CA", "compare the name in its URL with the certificate's names; " + trustRemedy, "possible"},
 	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, or expects another name", trustRemedy, "likely"},
 	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this type", "add a certificate with another key type (RSA beside ECDSA)", "likely"},
@@ -91,6 +94,12 @@ func said(text string) func(*dissector) bool {
 }
 
 func unnamed(d *dissector) bool { return d.hello == nil || d.hello.ServerName == "" }
+
+// addressed reports whether a client that named no host was shown what has the address that it came to.
+func addressed(d *dissector) bool {
+	host, _, err := net.SplitHostPort(d.event.Local)
+	return err == nil && unnamed(d) && d.event.Certificate != nil && slices.Contains(d.event.Certificate.Names, host)
+}
 
 func faulty(d *dissector) bool {
 	return d.event.Certificate != nil && len(d.event.Certificate.Problems) > 0
