@@ -24,6 +24,7 @@ import (
 type handler struct {
 	state   func() *state
 	page    Page
+	trust   TrustPage
 	access  *accessLog
 	details bool // error pages say what was tried
 	tracer  *tracing.Tracer
@@ -115,6 +116,9 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		fail(x, 405, "CONNECT is not for a reverse proxy", "")
 		return
 	}
+	if h.trust != nil && h.serveTrust(x) {
+		return
+	}
 	found, name := state.table(r.Conn.Listener).site(r.Host)
 	if found == nil || found.policy != r.Conn.Policy || found.tcp != nil {
 		// RFC 9110 section 15.5.20: this connection was not made for that host.
@@ -178,6 +182,32 @@ func (h *handler) admit(ctx *message.Context, x *exchange) bool {
 		fail(x, 401, "A name and a password are needed", "")
 		return false
 	}
+	return true
+}
+
+// serveTrust answers a device that tries whether its handshake comes through, and reports whether it was one.
+func (h *handler) serveTrust(x *exchange) bool {
+	r := x.request
+	if path, _, _ := strings.Cut(r.Target, "?"); path != h.trust.Path() {
+		return false
+	}
+	if r.Method != "GET" && r.Method != "HEAD" {
+		fail(x, 405, "This page can only be read", "")
+		return true
+	}
+	html := h.trust.Arrived(r.Conn.Addr, r.Conn.Handshake, r.Host)
+	if html == nil {
+		fail(x, 404, "There is nothing here", "")
+		return true
+	}
+	x.respond(200, message.Fields{
+		{Name: "Content-Type", Value: "text/html; charset=utf-8"},
+		{Name: "Content-Security-Policy", Value: h.trust.ContentSecurityPolicy()},
+		{Name: "Cross-Origin-Resource-Policy", Value: "cross-origin"}, // the page that asks came by HTTP
+		{Name: "Cache-Control", Value: "no-store"},
+		{Name: "X-Content-Type-Options", Value: "nosniff"},
+		{Name: "Referrer-Policy", Value: "no-referrer"},
+	}, html)
 	return true
 }
 

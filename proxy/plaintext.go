@@ -109,6 +109,9 @@ func (s *Server) redirectServer() *http.Server {
 			if s.deps.Challenges != nil && s.validates(w, r) {
 				return
 			}
+			if s.deps.Trust != nil && s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) {
+				return
+			}
 			url, ok := s.httpsURL(r.Host, r.RequestURI, s.httpsPort())
 			if !ok {
 				http.Error(w, "padlock does not serve this host.", http.StatusNotFound)

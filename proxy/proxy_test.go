@@ -47,6 +47,12 @@ type edge struct {
 
 func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	t.Helper()
+	return startWith(t, target, change, nil)
+}
+
+// startWith also gives the proxy what depends on the local CA.
+func startWith(t *testing.T, target string, change func(*config.Config), give func(*localca.CA, *proxy.Dependencies)) *edge {
+	t.Helper()
 	ca, err := localca.Open(t.TempDir(), localca.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +81,11 @@ func start(t *testing.T, target string, change func(*config.Config)) *edge {
 	}
 	recorder := handshake.NewRecorder(told)
 	t.Cleanup(recorder.Close)
-	server, err := proxy.New(cfg, proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.NewTextHandler(&e.log, nil)), AccessLog: &e.access, Tracer: e.tracer})
+	deps := proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.NewTextHandler(&e.log, nil)), AccessLog: &e.access, Tracer: e.tracer}
+	if give != nil {
+		give(ca, &deps)
+	}
+	server, err := proxy.New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,12 +52,24 @@ type Page interface {
 	ContentSecurityPolicy() string
 }
 
+// TrustPage gets devices nearby to trust the local CA. It is called from many goroutines.
+type TrustPage interface {
+	// AnswerHTTP answers a request on the plain HTTP port, and reports whether it was for the page. port is that of HTTPS.
+	AnswerHTTP(w http.ResponseWriter, r *http.Request, port string) bool
+	// Path is where a device asks by HTTPS, to find out whether its handshake comes through. No target ever sees such a request.
+	Path() string
+	// Arrived is what it gets there; nil for hosts that are none of this machine's.
+	Arrived(client netip.Addr, handshakeID uint64, host string) []byte
+	ContentSecurityPolicy() string
+}
+
 // Dependencies are what the proxy is given. All but Certificates and Log may be nil, which turns them off.
 type Dependencies struct {
 	Certificates CertificateSource
 	Challenges   Challenges
 	Recorder     *handshake.Recorder
 	Page         Page
+	Trust        TrustPage
 	Log          *slog.Logger
 	AccessLog    io.Writer
 	Tracer       *tracing.Tracer
@@ -273,7 +285,7 @@ func (s *Server) Remove(addresses ...string) {
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	h := &handler{state: s.state.Load, page: s.deps.Page, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer}
+	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
