@@ -18,6 +18,7 @@ func quickFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` to accept HTTPS on (default: port 443, or 8443 where that is taken or not allowed)", EnvVars: []string{"PADLOCK_LISTEN"}},
 		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
 		&cli.BoolFlag{Name: "http3", Value: true, Usage: "HTTP/3 too, by UDP on the port of HTTPS; --http3=false for none", EnvVars: []string{"PADLOCK_HTTP3"}},
+		&cli.BoolFlag{Name: "lan", Usage: "let other devices on this network in, too: listen on all addresses, and serve a page by plain HTTP that gets them to trust the local CA", EnvVars: []string{"PADLOCK_LAN"}},
 		storageFlag(),
 		storageKeyFlag(),
 		organizationFlag(),
@@ -115,7 +116,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	}
 	if len(cfg.Listen.HTTPS) == 0 {
 		addresses := loopback
-		if c.Bool("docker") { // what names containers will bring, nobody knows
+		if c.Bool("lan") || c.Bool("docker") { // what names containers will bring, nobody knows
 			addresses = everywhere
 		} else if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
 			addresses = everywhere
@@ -146,6 +147,9 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 		cfg.Sites = append(cfg.Sites, config.Site{Hosts: s.hosts, Routes: []config.Route{{Upstream: config.Upstream{To: s.to}}}})
 	}
 	addListenHosts(cfg)
+	if err := applyLAN(c, cfg); err != nil {
+		return nil, err
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, usageError{namingFlags(namingArguments(err, sites))}
 	}
@@ -178,7 +182,7 @@ func namingFlags(err error) error {
 		"certificates.email": "email", "certificates.client": "acme-client", "certificates.dns.provider": "dns", "certificates.dns": "dns",
 		"certificates.issuers[0].directory": "acme", "certificates.issuers[0].root": "acme-root",
 		"docker.endpoint": "docker-endpoint", "docker.network": "docker-network",
-		"sites[0].hosts": "from",
+		"sites[0].hosts": "from", "trust_page": "lan",
 	}
 	var wrong config.Errors
 	if !errors.As(err, &wrong) {
@@ -231,10 +235,8 @@ func everywhere(port string) []string { return []string{":" + port} }
 func addListenHosts(cfg *config.Config) {
 	for _, address := range cfg.Listen.HTTPS {
 		host, _, _ := net.SplitHostPort(address)
-		name, ok := config.CanonicalHost(host)
-		taken := slices.ContainsFunc(cfg.Sites, func(s config.Site) bool { return slices.Contains(s.Hosts, name) })
-		if ok && config.IsLocal(name) && !taken {
-			cfg.Sites[0].Hosts = append(slices.Clone(cfg.Sites[0].Hosts), name)
+		if name, ok := config.CanonicalHost(host); ok {
+			addHosts(cfg, name)
 		}
 	}
 }

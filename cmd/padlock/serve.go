@@ -73,7 +73,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 	defer closeAccess()
 	page := console.NewPage(console.PageOptions{Recent: seen.recent})
 	defer keeper.close()
-	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Log: log, AccessLog: access, Tracer: tracer})
+	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Trust: trustPage(cfg, keeper, seen, log), Log: log, AccessLog: access, Tracer: tracer})
 	if err != nil {
 		return forUser(cfg, err)
 	}
@@ -90,6 +90,9 @@ func (p *program) serve(ctx context.Context, s service) error {
 		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", cfg.Tracing.Endpoint)
 	}
 	p.announce(cfg, keeper, slices.DeleteFunc(slices.Clone(listeners), func(l proxy.Listener) bool { return l.Plain }))
+	if cfg.TrustPage {
+		p.announceLAN(cfg, keeper, listeners)
+	}
 	keeper.start(ctx, server.SetTicketKeys)
 	stop := context.AfterFunc(ctx, func() {
 		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
