@@ -58,6 +58,24 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return nil, nil
 }
 
+// Forget has the local CA make what it shows to such a client anew.
+func (s *Source) Forget(hello *tls.ClientHelloInfo) {
+	name, ok := config.CanonicalHost(hello.ServerName)
+	if !ok && hello.ServerName == "" {
+		name = localAddress(hello)
+	}
+	if s.o.Local != nil {
+		s.o.Local.Forget(name)
+	}
+}
+
+// localAddress is that which a client came to, "" where it is none.
+func localAddress(hello *tls.ClientHelloInfo) string {
+	host, _, _ := net.SplitHostPort(hello.Conn.LocalAddr().String())
+	address, _ := config.CanonicalHost(host)
+	return address
+}
+
 // Status lists what is known of every certificate: those of CAs, those of files, and the local CA's root.
 func (s *Source) Status() (all []Status) {
 	if s.o.Manager != nil {
@@ -81,20 +99,17 @@ func (s *Source) Listed(pattern string) bool { return len(s.o.Files.index.Load()
 // unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3).
 func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.o.Files.index.Load()
-	host, _, err := net.SplitHostPort(hello.Conn.LocalAddr().String())
-	if err == nil {
-		if address, ok := config.CanonicalHost(host); ok {
-			if pairs := files.byName[address]; len(pairs) > 0 {
-				return pairs[0], nil
+	if address := localAddress(hello); address != "" {
+		if pairs := files.byName[address]; len(pairs) > 0 {
+			return pairs[0], nil
+		}
+		if s.o.Manager != nil && s.o.Manager.Manages(address) {
+			if pair := s.o.Manager.certificate(hello, address); pair != nil {
+				return pair, nil
 			}
-			if s.o.Manager != nil && s.o.Manager.Manages(address) {
-				if pair := s.o.Manager.certificate(hello, address); pair != nil {
-					return pair, nil
-				}
-			}
-			if files.fallback == nil && s.o.Local != nil && s.o.Local.Permits(address) {
-				return s.o.Local.Leaf(address)
-			}
+		}
+		if files.fallback == nil && s.o.Local != nil && s.o.Local.Permits(address) {
+			return s.o.Local.Leaf(address)
 		}
 	}
 	return files.fallback, nil

@@ -177,7 +177,7 @@ func (t *Trust) show(w http.ResponseWriter, r *http.Request, host, port string, 
 		http.Error(w, "This page could not be rendered.", http.StatusInternalServerError)
 		return
 	}
-	if t.visitors.greet(client) {
+	if t.visitors.greet(client, now) {
 		t.o.Log.Info("the trust page was opened", "client", client.String())
 	}
 	w.Header().Set("Content-Security-Policy", trustPolicy(probe))
@@ -241,6 +241,12 @@ func (t *Trust) Arrived(client netip.Addr, id uint64, host string) []byte {
 		return []byte("<!doctype html><title>padlock</title><p>This page could not be rendered.")
 	}
 	return b.Bytes()
+}
+
+// Waits reports whether a client has the page open and has not come through. It should be shown another certificate each time, as browsers
+// remember for half an hour what they thought of one, though their user has meanwhile come to trust its CA.
+func (t *Trust) Waits(client net.Addr) bool {
+	return t.visitors.waits(remote(client.String()), time.Now())
 }
 
 // ContentSecurityPolicy is that of what Arrived renders.

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -215,6 +216,26 @@ func TestADeviceThatArrivesByHTTPSTurnsItsPageGreen(t *testing.T) {
 	}
 	if s := now(t, trust, other, opened); s.State != "waiting" {
 		t.Errorf("another client is told %+v", s)
+	}
+}
+
+func TestOnlyWhoHasThePageOpenAndHasNotArrivedWaits(t *testing.T) {
+	trust := newTestTrust(t, nil)
+	client := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.168.1.23:51000"))
+	now(t, trust, phone, time.Now())
+	if trust.Waits(client) {
+		t.Error("a client that has not seen the page waits")
+	}
+	ask(trust, phone, "http://192.168.1.7/")
+	if !trust.Waits(client) || trust.Waits(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(other))) {
+		t.Error("the one that has seen it does not wait, or another one does")
+	}
+	if trust.visitors.waits(netip.MustParseAddr("192.168.1.23"), time.Now().Add(2*patience)) {
+		t.Error("a client that has left waits")
+	}
+	trust.Arrived(netip.MustParseAddr("192.168.1.23"), 1, "192.168.1.7")
+	if trust.Waits(client) {
+		t.Error("a client that has arrived waits")
 	}
 }
 

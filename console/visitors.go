@@ -23,6 +23,7 @@ type visitor struct {
 	tokens    float64 // requests that it may make at once
 	greeted   bool    // it was told of
 	trusting  bool    // so was this
+	opened    time.Time
 	arrived   time.Time
 	handshake uint64 // with which it arrived
 }
@@ -70,13 +71,13 @@ func (v *visitors) admit(addr netip.Addr, now time.Time) bool {
 	return true
 }
 
-// greet reports whether this is a client's first visit.
-func (v *visitors) greet(addr netip.Addr) bool {
+// greet notes that a client has opened the page, and reports whether it is the first time.
+func (v *visitors) greet(addr netip.Addr, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	one := v.find(addr, time.Now())
+	one := v.find(addr, now)
 	first := !one.greeted
-	one.greeted = true
+	one.greeted, one.opened = true, now
 	return first
 }
 
@@ -88,6 +89,17 @@ func (v *visitors) arrive(addr netip.Addr, id uint64, now time.Time) bool {
 	news := one.greeted && !one.trusting
 	one.arrived, one.handshake, one.trusting = now, id, one.trusting || one.greeted
 	return news
+}
+
+// patience is how long after its last request a page is taken for open.
+const patience = 10 * time.Second
+
+// waits reports whether a client has the page open and has not arrived since.
+func (v *visitors) waits(addr netip.Addr, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	one, ok := v.byAddr[addr]
+	return ok && one.greeted && !one.arrived.After(one.opened) && now.Sub(one.seen) < patience
 }
 
 // last is when a client arrived, and by which handshake.

@@ -27,6 +27,7 @@ var documented = map[string]howRun{
 	"padlock --listen 127.0.0.1:9443":           serves("https://localhost:9443"),
 	"padlock --listen 127.0.0.1:8443":           serves("https://localhost:8443"),
 	"padlock 3000 --admin 127.0.0.1:2020":       serves("console at http://127.0.0.1:2020"),
+	"padlock 3000 --lan":                        by("TestAPhoneComesToTrustPadlock"),
 	"padlock 3000 --otlp http://127.0.0.1:4318": serves("traces go to http://127.0.0.1:4318"),
 	"curl --unix-socket ~/.local/share/padlock/admin.sock http://localhost/metrics": by("TestACollectorThatIsAwayCostsSpansOnly"),
 	"padlock 3000 --capture handshakes.pcapng --insecure-export-secrets":            serves("https://localhost"),

@@ -6,6 +6,7 @@ missing=()
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need curl curl
 need ip iproute2
+need zbarimg zbar-tools
 need openssl openssl
 need python3 python3
 need node nodejs

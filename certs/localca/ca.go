@@ -239,6 +239,13 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	return leaf, nil
 }
 
+// Forget has the next leaf for a name made anew. Browsers remember for a while what they thought of the one before.
+func (ca *CA) Forget(name string) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	delete(ca.leaves, name)
+}
+
 func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

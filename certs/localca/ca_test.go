@@ -137,6 +137,10 @@ func TestALeafIsRenewedBeforeItExpiresAndInventedNamesDoNotFillMemory(t *testing
 	if first != again {
 		t.Error("a fresh leaf was not reused")
 	}
+	ca.Forget("localhost")
+	if first, _ = ca.Leaf("localhost"); first == again {
+		t.Error("a leaf that was forgotten was used again")
+	}
 	now = first.Leaf.NotAfter.Add(-leafLifetime / 4)
 	renewed, _ := ca.Leaf("localhost")
 	if renewed == first || !renewed.Leaf.NotAfter.After(first.Leaf.NotAfter) {

@@ -33,7 +33,8 @@ type keeper struct {
 	answering atomic.Pointer[certs.Client]
 	manager   *certs.Manager
 	source    atomic.Pointer[certs.Source]
-	addresses [2]string // HTTP and HTTPS, as the client was told
+	addresses [2]string           // HTTP and HTTPS, as the client was told
+	waits     func(net.Addr) bool // whether a client should be shown another certificate of the local CA than before; nil: none
 
 	running  sync.WaitGroup
 	ctx      context.Context // of what runs
@@ -43,7 +44,11 @@ type keeper struct {
 
 // GetCertificate implements proxy.CertificateSource.
 func (k *keeper) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return k.source.Load().GetCertificate(hello)
+	source := k.source.Load()
+	if k.waits != nil && k.waits(hello.Conn.RemoteAddr()) {
+		source.Forget(hello)
+	}
+	return source.GetCertificate(hello)
 }
 
 // AnswerHTTP implements proxy.Challenges.

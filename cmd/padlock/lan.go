@@ -51,7 +51,7 @@ func addHosts(cfg *config.Config, hosts ...string) {
 	}
 }
 
-// trustPage is nil where none is asked for.
+// trustPage is nil where none is asked for. It has the keeper show fresh certificates to those who wait on the page.
 func trustPage(cfg *config.Config, k *keeper, seen *seen, log *slog.Logger) proxy.TrustPage {
 	if !cfg.TrustPage {
 		return nil
@@ -60,7 +60,9 @@ func trustPage(cfg *config.Config, k *keeper, seen *seen, log *slog.Logger) prox
 	if cfg.Handshakes.Show != "off" && cfg.Handshakes.Privacy.Addresses == "full" {
 		o.Recent = seen.recent
 	}
-	return console.NewTrust(o)
+	page := console.NewTrust(o)
+	k.waits = page.Waits
+	return page
 }
 
 // nearbyAddresses are those of sites. In a container they are others than the machine knows of itself.
