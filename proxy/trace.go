@@ -33,7 +33,7 @@ func (x *exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 	keeps := in.Parent.Valid()
 	if state := x.joined(tracestate); state != "" && keeps {
 		var err error
-		in.State, err = trace.ParseTraceState(state)
+		in.State, err = trace.ParseTraceState(strings.Clone(state)) // it keeps what it is given
 		keeps = err == nil
 	}
 	x.trace, x.spans = t.Begin(in)

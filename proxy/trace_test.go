@@ -23,7 +23,7 @@ import (
 
 func newTracer(t *testing.T, cfg *config.Config) (tracer *tracing.Tracer, flush func()) {
 	t.Helper()
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
 	tracer, err := tracing.New(tracing.Options{
 		Endpoint: cfg.Tracing.Endpoint, Sample: cfg.Tracing.Sample, Privacy: privacy(cfg), Log: slog.New(slog.DiscardHandler),
 	})
@@ -472,5 +472,39 @@ sites: [{hosts: [localhost], routes: [{to: %[2]q, headers: {request: {remove: [t
 		if got := <-came; !slices.Equal(got.parent, want) {
 			t.Errorf("%s: %q", path, got.parent)
 		}
+	}
+}
+
+// Requests that follow each other on a connection come in the same buffer; a span that is sent later still tells its own.
+func TestASpanKeepsItsOwnRequest(t *testing.T) {
+	e, c, _ := traced(t, "tracing: {endpoint: %q, sample: 1}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]")
+	const all = 20
+	for name, client := range e.clients(t) {
+		for i := range all {
+			request, _ := http.NewRequest([]string{"GET", "PUT"}[i%2], fmt.Sprintf("https://localhost/%s/%02d", name, i), nil)
+			request.Header.Set("User-Agent", fmt.Sprintf("agent/%s/%02d", name, i))
+			request.Header.Set("Traceparent", theirSampled)
+			request.Header.Set("Tracestate", fmt.Sprintf("%s=%02d", name, i))
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+	}
+	e.flush()
+	spans := servers(c.Spans())
+	told := map[string]bool{}
+	for _, s := range spans {
+		path, _ := s.Attributes["url.path"].(string)
+		told[path] = true
+		method := []string{"GET", "PUT"}[number(path[len(path)-1:])%2]
+		if s.Attributes["user_agent.original"] != "agent"+path || s.Attributes["http.request.method"] != method || s.State != strings.ReplaceAll(path[1:], "/", "=") {
+			t.Errorf("%q %q is told with %q, %q and %q", s.Attributes["http.request.method"], path, s.Attributes["user_agent.original"], s.State, s.Attributes["server.address"])
+		}
+	}
+	if len(spans) != 2*all || len(told) != 2*all {
+		t.Errorf("%d spans with %d paths, not %d", len(spans), len(told), 2*all)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -97,11 +98,11 @@ type Try struct {
 // Trying begins the span of a try, and returns the context that the target gets.
 func (r *Request) Trying(t Try) Context {
 	method, original := methodOf(t.Method)
-	scheme, address, path := t.Scheme, handshake.Escape(t.Address), handshake.Escape(t.Path)
+	scheme, address, path := t.Scheme, kept(t.Address), kept(t.Path)
 	if scheme == "h2c" {
 		scheme = "http"
 	}
-	attributes := append(make([]attribute.KeyValue, 0, 8), method, semconv.URLScheme(scheme), semconv.URLPath(path))
+	attributes := append(make([]attribute.KeyValue, 0, 8), method, semconv.URLScheme(kept(scheme)), semconv.URLPath(path))
 	if t.Socket {
 		attributes = append(attributes, semconv.ServerAddress(address), semconv.NetworkTransportUnix)
 	} else {
@@ -169,7 +170,7 @@ func (r *Request) End(o *Outcome) {
 	if o.Route != "" {
 		name += " " + o.Route
 	}
-	r.span.SetName(handshake.Escape(name))
+	r.span.SetName(kept(name))
 	r.span.SetAttributes(append(r.tracer.outcome(o), method)...)
 	if original != "" {
 		r.span.SetAttributes(semconv.HTTPRequestMethodOriginal(original))
@@ -187,12 +188,12 @@ func (r *Request) End(o *Outcome) {
 
 func (t *Tracer) outcome(o *Outcome) []attribute.KeyValue {
 	all := append(make([]attribute.KeyValue, 0, 24),
-		semconv.URLScheme(o.Scheme), semconv.URLPath(handshake.Escape(o.Path)), semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(o.Version),
+		semconv.URLScheme(kept(o.Scheme)), semconv.URLPath(kept(o.Path)), semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(kept(o.Version)),
 		semconv.HTTPRequestBodySize(int(o.Received)), semconv.HTTPResponseBodySize(int(o.Sent)), attribute.String("padlock.request.id", o.RequestID),
 	)
 	text := func(of func(string) attribute.KeyValue, value string) {
 		if value != "" {
-			all = append(all, of(handshake.Escape(value)))
+			all = append(all, of(kept(value)))
 		}
 	}
 	text(semconv.HTTPRoute, o.Route)
@@ -224,15 +225,18 @@ func (t *Tracer) address(a netip.Addr) string {
 
 // failed marks a span; what it says is for people, kind for machines.
 func failed(s trace.Span, kind, text string) {
-	s.SetStatus(codes.Error, handshake.Escape(text))
+	s.SetStatus(codes.Error, kept(text))
 	s.SetAttributes(semconv.ErrorTypeKey.String(kind))
 }
+
+// kept makes a text of a request safe to show, and a copy: the request's own aliases a buffer that soon holds another's.
+func kept(s string) string { return strings.Clone(handshake.Escape(s)) }
 
 // methodOf keeps a client from making up names of spans: methods that few use are one (HTTP conventions of OpenTelemetry).
 func methodOf(method string) (known attribute.KeyValue, original string) {
 	switch method {
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT", "QUERY":
-		return semconv.HTTPRequestMethodKey.String(method), ""
+		return semconv.HTTPRequestMethodKey.String(strings.Clone(method)), ""
 	}
-	return semconv.HTTPRequestMethodOther, handshake.Escape(method)
+	return semconv.HTTPRequestMethodOther, kept(method)
 }
