@@ -1,7 +1,7 @@
 # Each target only names a command of the language. The toolchain is the one that go.mod asks for.
 export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
 
-.PHONY: build test lint fuzz bench soak
+.PHONY: build test lint fuzz bench soak release licences vulncheck
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o padlock ./cmd/padlock
@@ -33,3 +33,15 @@ soak:
 	go test -run TestNothingIsLost -timeout 30m ./proxy -mixed 100000
 	go test -tags e2e -v -run 'TestSoak$$' -timeout 90m ./e2e -soak 60m -soak-race=false
 	go test -tags e2e -v -run 'TestSoak$$' -timeout 30m ./e2e -soak 10m
+
+# Binaries, packages, bills of materials and their sums, in dist/: make release VERSION=1.2.3
+release:
+	packaging/release.sh "$(VERSION)"
+
+# What the program is linked of, and under which licences; one that is not permissive is an error.
+licences: build
+	go run ./packaging/inventory padlock
+
+# Known weaknesses in what padlock calls. The database is fetched anew; where it cannot be reached this fails, and does not pass.
+vulncheck:
+	go run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...

@@ -32,6 +32,11 @@ need fish fish
 need man man-db
 need groff groff
 need mandoc mandoc
+need lintian lintian
+need dpkg-deb dpkg
+need adduser adduser
+need systemd-analyze systemd
+need nsenter util-linux
 need prometheus prometheus
 need promtool prometheus
 need mosquitto_pub mosquitto-clients
