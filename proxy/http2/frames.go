@@ -53,10 +53,32 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	if f.HasPriority() && f.Priority.StreamDep == f.StreamID {
 		c.block.malformed = true
 	}
+	if sizeUpdates(f.HeaderBlockFragment()) > maxSizeUpdates {
+		return http2.ConnectionError(http2.ErrCodeCompression)
+	}
 	if !f.HeadersEnded() {
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
 	return c.onFragment(f.HeaderBlockFragment(), f.HeadersEnded())
+}
+
+// maxSizeUpdates of the table may begin a block: the smallest size that it had meanwhile, and the last (RFC 7541 section 4.2).
+const maxSizeUpdates = 2
+
+// sizeUpdates are those that a block begins with (RFC 7541 section 6.3).
+func sizeUpdates(b []byte) (n int) {
+	for len(b) > 0 && b[0]&0xe0 == 0x20 {
+		size := 1
+		if b[0]&0x1f == 0x1f { // the rest of the integer follows
+			for size < len(b) && b[size]&0x80 != 0 {
+				size++
+			}
+			size++
+		}
+		b = b[min(size, len(b)):]
+		n++
+	}
+	return n
 }
 
 // onFragment decodes a part of the fields, and acts on the last.

@@ -573,6 +573,23 @@ func TestHeadsThatAreTooLargeAreRefused(t *testing.T) {
 	}
 }
 
+// A block says at most twice how large the table is: more is only work.
+func TestATableDoesNotChangeItsSizeForFun(t *testing.T) {
+	s := serve(t, hello, nil)
+	for n, want := range map[int]bool{0: true, 1: true, 2: true, 3: false, 4000: false} {
+		c := dial(t, s)
+		block := append(bytes.Repeat([]byte{0x3f, 0xe1, 0x1f}, n), c.encode(get...)...)
+		c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndStream: true, EndHeaders: true}))
+		if want {
+			if a := c.await(1); a.status != "200" {
+				t.Errorf("%d: %+v", n, a)
+			}
+		} else if code, said := c.goneWith(); !said || code != http2.ErrCodeCompression {
+			t.Errorf("%d: ended with %v", n, code)
+		}
+	}
+}
+
 // flood writes until the server has enough of it, and returns how much the heap has grown meanwhile.
 func flood(t *testing.T, s *running, settings []http2.Setting, write func(c *client, i int) error) (code http2.ErrCode, said bool, grown int64) {
 	t.Helper()

@@ -5,6 +5,7 @@ package socket
 import (
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -16,6 +17,8 @@ type Conn struct {
 	raw syscall.RawConn
 
 	read, write direction
+	waited      bool            // for what is being read
+	eager       int             // reads in a row that did not have to wait
 	corked      *[corkSize]byte // nil: writes go out at once
 	held        int             // bytes that wait in corked
 }
@@ -53,8 +56,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.p, d.n, d.err = p, 0, nil
+	c.waited = false
 	err := c.raw.Read(d.step)
 	d.p = nil
+	if c.eager++; c.waited {
+		c.eager = 0
+	} else if c.eager >= maxEager {
+		c.eager = 0
+		runtime.Gosched()
+	}
 	switch {
 	case err != nil:
 		return 0, err
@@ -66,9 +76,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return d.n, nil
 }
 
+// maxEager reads may follow each other before others have their turn: whoever sends faster than it is understood would otherwise keep a
+// processor until the scheduler takes it away, which is after ten milliseconds.
+const maxEager = 2
+
 func (c *Conn) tryRead(fd uintptr) bool {
 	c.read.n, c.read.err = Read(fd, c.read.p)
-	return c.read.err != syscall.EAGAIN
+	if c.read.err == syscall.EAGAIN {
+		c.waited = true
+		return false
+	}
+	return true
 }
 
 // Write implements net.Conn.
