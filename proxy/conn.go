@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
 	"padlock/handshake"
@@ -44,10 +45,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// refusedByTLS reports whether crypto/tls has ended a connection with an alert.
+// refusedByTLS reports whether crypto/tls has ended a connection with an alert. Not all of its errors say so by their type.
 func refusedByTLS(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "local error"
+	if errors.As(err, &op) {
+		return op.Op == "local error"
+	}
+	return strings.HasPrefix(err.Error(), "tls: ")
 }
 
 const maxRecord = 16 << 10 // RFC 8446 section 5.1

@@ -139,6 +139,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 		"h1: half a head":         {traffic.SlowHead, func(t *testing.T, e *edge) { gone(t, e.one(t, "GET / HT")) }},
 		"h1: half a body":         {traffic.SlowBody, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"Content-Length: 10\r\n\r\nhalf")) }},
 		"h1: a malformed request": {traffic.Malformed, func(t *testing.T, e *edge) { gone(t, e.one(t, "GET / HTTP/1.1\nHost: localhost\n\n")) }},
+		"h1: empty lines":         {traffic.Malformed, func(t *testing.T, e *edge) { gone(t, e.one(t, strings.Repeat("\r\n", 10))) }},
 		"h1: a malformed body":    {traffic.Malformed, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"Transfer-Encoding: chunked\r\n\r\nzz\r\n")) }},
 		"h1: a large head":        {traffic.HeadSize, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"X: "+large)) }},
 		"h1: many fields":         {traffic.HeadSize, func(t *testing.T, e *edge) { gone(t, e.one(t, head+strings.Repeat("X: y\r\n", 201)+"\r\n")) }},

@@ -382,13 +382,16 @@ func (c *connection) settle() bool {
 	return true
 }
 
-// readHead skips empty lines, which some clients leave behind a body (RFC 9112 section 2.2).
+// maxEmptyLines may stand before a request: some clients leave one behind a body (RFC 9112 section 2.2).
+const maxEmptyLines = 4
+
+// readHead skips empty lines.
 func (c *connection) readHead() ([]byte, error) {
 	r := &c.reader
 	if !bytes.HasSuffix(r.buffered(), []byte("\r\n\r\n")) { // most heads have come whole
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
-	for {
+	for empty := 0; empty <= maxEmptyLines; empty++ {
 		for r.end-r.at < 2 {
 			if err := r.fill(); err != nil {
 				return nil, err
@@ -399,6 +402,7 @@ func (c *connection) readHead() ([]byte, error) {
 		}
 		r.at += 2
 	}
+	return nil, errLine
 }
 
 // prepare fills in the request from the parsed head.
