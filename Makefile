@@ -1,7 +1,7 @@
 # Each target only names a command of the language. The toolchain is the one that go.mod asks for.
 export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
 
-.PHONY: build test lint fuzz bench soak release licences vulncheck
+.PHONY: build test lint fuzz bench soak release licences vulncheck floods
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o padlock ./cmd/padlock
@@ -45,3 +45,7 @@ licences: build
 # Known weaknesses in what padlock calls. The database is fetched anew; where it cannot be reached this fails, and does not pass.
 vulncheck:
 	go run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
+
+# Each flood for ten seconds instead of one.
+floods:
+	go test -tags e2e -v -run 'TestFloods|TestSlowClients' -timeout 30m ./e2e -floods 10s

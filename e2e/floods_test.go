@@ -2,6 +2,8 @@
 
 package e2e
 
+//lint:file-ignore SA1019 the polite speak x/net/http2, as the server under test does.
+
 import (
 	"bufio"
 	"context"
