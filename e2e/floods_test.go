@@ -38,7 +38,7 @@ const (
 	flooders     = 8   // connections of a flood, where nothing else is said
 	mostGrowth   = 150 // MiB
 	mostLatency  = 2   // seconds, of 99 in 100 polite requests
-	enoughTaken  = 5  // polite requests that a measurement needs
+	enoughTaken  = 5   // polite requests that a measurement needs
 	floodTimeout = 60 * time.Second
 )
 
