@@ -66,7 +66,7 @@ func TestExamplesOfCertificatesFromACA(t *testing.T) {
 	for _, c := range []struct{ example, name string }{{"public-domain", "app.example.com"}, {"own-ca", "wiki.internal"}, {"wildcard-dns", "shop.example.com"}} {
 		t.Run(c.example, func(t *testing.T) {
 			ca := startCA(t, servicetest.PebbleOptions{})
-			n := exampleNode{dir: example(t, c.example), storage: t.TempDir(), https: ca.TLS, http: ca.HTTP, more: []string{"APP=" + app(t, "python3")}}
+			n := exampleNode{dir: example(t, c.example), storage: t.TempDir(), https: ca.TLS, http: ca.HTTP, more: []string{"APP=" + app(t, "python3"), "HTTP=" + local(servicetest.FreePort(t))}}
 			if c.example == "wildcard-dns" { // with the provider that runs a program, as Cloudflare is not here
 				n.more = append(n.more, execProvider(t, ca)...)
 				swap(t, filepath.Join(n.dir, "padlock.yaml"), "{provider: cloudflare}", fmt.Sprintf("{provider: exec, resolvers: [%q], timeout: 20s}", ca.DNS))
@@ -111,24 +111,10 @@ func TestExampleOnDemand(t *testing.T) {
 
 func TestExampleKubernetes(t *testing.T) {
 	dir := example(t, "kubernetes")
-	for _, name := range []string{"deployment.yaml", "kustomization.yaml"} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for decoder := yaml.NewDecoder(strings.NewReader(string(data))); ; {
-			var object map[string]any
-			if err := decoder.Decode(&object); err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-		}
-	}
 	secret := t.TempDir()
 	port := servicetest.FreePort(t)
 	first := putSecret(t, secret, "..2026_11_24")
-	n := exampleNode{dir: dir, storage: t.TempDir(), https: port, more: []string{"CERTIFICATES=" + secret, "APP=" + app(t, "python3")}}
+	n := exampleNode{dir: dir, storage: t.TempDir(), https: port, more: []string{"CERTIFICATES=" + secret, "APP=" + app(t, "python3"), "HTTP=" + local(servicetest.FreePort(t))}}
 	n.run(t, nil)
 	serves := func(want string) {
 		t.Helper()
