@@ -12,7 +12,8 @@ docker info >/dev/null 2>&1 || { echo "no Docker engine answers: install docker.
 # shell is a root directory with a shell and users, in $root.
 shell() {
   mkdir -p "$root"/{bin,etc,usr/bin,var/lib} && mkdir -m 1777 "$root/tmp"
-  cp "$(command -v busybox)" "$root/bin/busybox"
+  take "$(type -P busybox)"
+  ln -s "$(type -P busybox)" "$root/bin/busybox"
   local name
   for name in $(busybox --list | grep -v '^busybox$'); do ln -s busybox "$root/bin/$name"; done
   printf 'root:x:0:0:root:/root:/bin/sh\nnonroot:x:65532:65532:nonroot:/home/nonroot:/bin/sh\n' >"$root/etc/passwd"
@@ -27,7 +28,7 @@ take() {
     cp -rLT "$path" "$root$path"
     while read -r file; do
       [ -e "$root$file" ] || { mkdir -p "$root$(dirname "$file")" && cp -L "$file" "$root$file"; }
-    done < <(find "$path" -type f -print0 | xargs -0 -n 50 ldd 2>/dev/null | grep -oE '(^|[[:space:]])/[^ :]+ \(0x' | sed -E 's/^[[:space:]]*//; s/ \(0x$//' | sort -u)
+    done < <(find -L "$path" -type f -print0 | xargs -0 -n 50 ldd 2>/dev/null | grep -oE '(^|[[:space:]])/[^ :]+ \(0x' | sed -E 's/^[[:space:]]*//; s/ \(0x$//' | sort -u)
   done
 }
 
@@ -45,8 +46,8 @@ image() {
 
 # golang has the toolchain that go.mod names, and a proxy in a directory for the modules that it needs.
 golang() {
-  export GOTOOLCHAIN=$(awk '$1 == "toolchain" {print $2}' "$repository/go.mod")
   local go proxy known
+  export GOTOOLCHAIN=$(toolchain)
   go=$(cd "$repository" && go env GOROOT)
   known="$(go env GOMODCACHE)/cache/download" proxy=$(go env GOPROXY)
   (cd "$repository" && GOTOOLCHAIN=local GOMODCACHE=$work/modules GOPROXY="file://$known,$proxy" "$go/bin/go" mod download)
@@ -67,16 +68,82 @@ distroless() {
     "USER 65532" "WORKDIR /home/nonroot"
 }
 
+busybox_image() {
+  shell
+  image 'CMD ["sh"]'
+}
+
+redis() {
+  shell
+  take "$(type -P redis-server)"
+  mkdir "$root/data"
+  image "ENV PATH=/usr/bin:/bin" "WORKDIR /data" "VOLUME /data" "EXPOSE 6379" 'CMD ["redis-server"]'
+}
+
+haproxy() {
+  shell
+  take "$(type -P haproxy)"
+  mkdir -p "$root/usr/local/etc/haproxy"
+  image "ENV PATH=/usr/sbin:/usr/bin:/bin" "USER 65532" 'CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]'
+}
+
+# postgres is without just-in-time compilation, which is larger than all the rest.
+postgres() {
+  shell
+  local bin version
+  bin=$(dirname "$(ls /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)") version=$(basename "$(dirname "$bin")")
+  take "$bin/postgres" "$bin/initdb" "$(dirname "$bin")/lib/plpgsql.so" "$(dirname "$bin")/lib/dict_snowball.so" \
+    "/usr/share/postgresql/$version" /usr/share/zoneinfo "$(type -P setpriv)"
+  printf 'postgres:x:999:999::/var/lib/postgresql:/bin/sh\n' >>"$root/etc/passwd"
+  printf 'postgres:x:999:\n' >>"$root/etc/group"
+  script /entrypoint.sh <<'END'
+#!/bin/sh
+# Does with POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB what the image of that name does.
+set -e
+: "${POSTGRES_USER:=postgres}" "${POSTGRES_DB:=$POSTGRES_USER}" "${PGDATA:=/var/lib/postgresql/data}"
+mkdir -p "$PGDATA" && chown 999:999 "$PGDATA" && chmod 0700 "$PGDATA"
+postgres() { /usr/bin/setpriv --reuid 999 --regid 999 --clear-groups "$@"; }
+if [ ! -e "$PGDATA/PG_VERSION" ]; then
+  echo "${POSTGRES_PASSWORD:?}" >/tmp/password && chown 999 /tmp/password
+  postgres initdb -D "$PGDATA" -U "$POSTGRES_USER" --pwfile /tmp/password --auth-local trust --auth-host scram-sha-256 --no-locale -E UTF8 --no-sync
+  rm /tmp/password
+  echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
+  [ "$POSTGRES_DB" = postgres ] || echo "CREATE DATABASE \"$POSTGRES_DB\"" | postgres postgres --single -D "$PGDATA" postgres
+fi
+exec /usr/bin/setpriv --reuid 999 --regid 999 --clear-groups postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp
+END
+  image "ENV PATH=$bin:/usr/bin:/bin" "VOLUME /var/lib/postgresql/data" "EXPOSE 5432" 'ENTRYPOINT ["/entrypoint.sh"]'
+}
+
+pebble() {
+  shell
+  (cd "$repository" && GOTOOLCHAIN=$(toolchain) CGO_ENABLED=0 go build -o "$root/app" github.com/letsencrypt/pebble/v2/cmd/pebble)
+  image 'ENTRYPOINT ["/app"]'
+}
+
+toolchain() { awk '$1 == "toolchain" {print $2}' "$repository/go.mod"; }
+
 make() {
   case $name in
     golang:*) golang ;;
     gcr.io/distroless/static-debian12:nonroot) distroless ;;
+    busybox:*) busybox_image ;;
+    redis:*) redis ;;
+    haproxy:*) haproxy ;;
+    postgres:*) postgres ;;
+    ghcr.io/letsencrypt/pebble:*) pebble ;;
     *) echo "e2e/images.sh makes no image of the name $name" >&2; return 1 ;;
   esac
 }
 
+# made_of is what an image depends on, of this repository.
+made_of() {
+  cat "$repository/e2e/images.sh"
+  case $name in golang:* | *pebble:*) cat "$repository/go.mod" "$repository/go.sum" ;; esac
+}
+
 for name in "$@"; do
-  stamp=$(cat "$repository/e2e/images.sh" "$repository/go.mod" "$repository/go.sum" | sha256sum | cut -c 1-16)
+  stamp=$(made_of | sha256sum | cut -c 1-16)
   if label=$(docker image inspect --format '{{index .Config.Labels "padlock.stand-in"}}' "$name" 2>/dev/null); then
     [ "$label" != "" ] && [ "$label" != "$stamp" ] || continue
   fi

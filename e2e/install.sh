@@ -40,6 +40,11 @@ need nsenter util-linux
 need prometheus prometheus
 need promtool prometheus
 need mosquitto_pub mosquitto-clients
+need docker docker.io
+need docker-compose docker-compose
+need busybox busybox-static
+need haproxy haproxy
+need setpriv util-linux
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
