@@ -10,8 +10,8 @@ ARG VERSION=dev
 ARG SOURCE_DATE_EPOCH=0
 RUN GOTOOLCHAIN=$(awk '$1 == "toolchain" {print $2}' go.mod) \
       go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /program/padlock ./cmd/padlock \
- && mkdir -p -m 0700 /volume/data \
- && touch -d "@${SOURCE_DATE_EPOCH}" /program/padlock /volume/data
+ && mkdir -p /program/etc/padlock && mkdir -p -m 0700 /volume/data \
+ && find /program /volume -exec touch -d "@${SOURCE_DATE_EPOCH}" {} +
 
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION=dev
@@ -25,10 +25,10 @@ COPY --from=build /program/ /
 COPY --from=build --chown=65532:65532 /volume/ /
 # What is published is the container's port, so local names are served beyond its loopback too.
 ENV XDG_DATA_HOME=/data \
-    PADLOCK_CONFIG=/etc/padlock/padlock.yaml \
     PADLOCK_LISTEN=:443 \
     PADLOCK_HTTP=:80
 VOLUME /data
+WORKDIR /etc/padlock
 EXPOSE 80/tcp 443/tcp 443/udp
 USER 65532:65532
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/padlock", "status", "--quiet"]

@@ -54,7 +54,9 @@ var buildImage = sync.OnceValue(func() error {
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("docker build: %w\n%s", err, out)
 	}
-	return nil
+	// What earlier builds have left, and nobody else's.
+	_, err := dockerTry("image", "prune", "-f", "--filter", "label=padlock.stand-in", "--filter", "until=3h")
+	return err
 })
 
 // padlockImage is the name of padlock's image, which is built of this tree.
@@ -82,8 +84,8 @@ var counted atomic.Int64
 // ownName is a name for a container, a network or a volume that no other test has.
 func ownName() string { return fmt.Sprintf("padlock-e2e-%d-%d", os.Getpid(), counted.Add(1)) }
 
-// network makes a network, and returns the address that this machine has on it.
-func network(t *testing.T) (name, gateway string) {
+// bridge makes a network, and returns the address that this machine has on it.
+func bridge(t *testing.T) (name, gateway string) {
 	t.Helper()
 	name = ownName()
 	docker(t, "network", "create", name)

@@ -56,6 +56,17 @@ var documented = map[string]howRun{
 	"tar -C /var/lib/padlock -czf padlock-backup.tar.gz .":                                             by("TestABackupOfTheStorageIsRestored"),
 	"go test -tags e2e -v -run TheConsoleUnder ./e2e -console-rounds 3":                                by("TestTheConsoleUnderManyHandshakes"),
 	"docker run -p 80:80 -p 443:443 -p 443:443/udp -v padlock:/data padlock app.example.com=app:3000":  by("TestAContainerWithoutPrivilegesServesAnApp"),
+
+	"docker build -t padlock .":                                 by("TestTheImageIsSmallAndReproducible"),
+	"docker build --build-arg VERSION=1.0.0 -t padlock .":       by("TestTheImageIsSmallAndReproducible"),
+	"docker image inspect -f '{{json .RootFS.Layers}}' padlock": by("TestTheImageIsSmallAndReproducible"),
+	"docker run -d --name padlock -p 80:80 -p 443:443 -p 443:443/udp -v padlock:/data padlock app.example.com=app:3000":            by("TestAContainerWithoutPrivilegesServesAnApp"),
+	"docker run -d --name padlock --read-only --cap-drop ALL --security-opt no-new-privileges -p 443:443 -v padlock:/data padlock": by("TestAContainerWithoutPrivilegesServesAnApp"),
+	"docker exec padlock /padlock trust --print > root.pem":                                                                        by("TestAContainerWithoutPrivilegesServesAnApp"),
+	"docker run --rm -v padlock:/data padlock trust --print > root.pem":                                                            by("TestAContainerWithoutPrivilegesServesAnApp"),
+	"docker run -d --name padlock -p 80:80 -p 443:443 -p 443:443/udp -v padlock:/data -v ./padlock:/etc/padlock:ro padlock run":    by("TestSignalsOfAContainer"),
+	"docker exec padlock /padlock check":  by("TestSignalsOfAContainer"),
+	"docker exec padlock /padlock reload": by("TestSignalsOfAContainer"),
 }
 
 type howRun struct {

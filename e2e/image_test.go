@@ -71,9 +71,12 @@ func TestTheImageIsSmallAndReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nothing := sha256.Sum256(nil)
 	want := []string{
+		fmt.Sprintf("etc/ 0:0 755 1970 %x", nothing),
+		fmt.Sprintf("etc/padlock/ 0:0 755 1970 %x", nothing),
 		fmt.Sprintf("padlock 0:0 755 1970 %x", sha256.Sum256(data)),
-		fmt.Sprintf("data/ 65532:65532 700 1970 %x", sha256.Sum256(nil)),
+		fmt.Sprintf("data/ 65532:65532 700 1970 %x", nothing),
 	}
 	if got := layersAbove(t, saved, "gcr.io/distroless/static-debian12:nonroot"); !slices.Equal(got, want) {
 		t.Errorf("above the base are\n%s\nand not\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -157,7 +160,7 @@ func (c *container) root(t *testing.T) *x509.CertPool {
 // when an open request has its answer, and another container goes on with the volume.
 func TestAContainerWithoutPrivilegesServesAnApp(t *testing.T) {
 	image := padlockImage(t)
-	name, gateway := network(t)
+	name, gateway := bridge(t)
 	began, goOn := make(chan struct{}), make(chan struct{})
 	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
@@ -294,6 +297,12 @@ func TestSignalsOfAContainer(t *testing.T) {
 		if got := get(); got != "after" {
 			t.Errorf("%q", got)
 		}
+		configure("in the end")
+		docker(t, "exec", c.name, "/padlock", "check")
+		docker(t, "exec", c.name, "/padlock", "reload")
+		if got := get(); got != "in the end" {
+			t.Errorf("%q", got)
+		}
 		c.signal(t, "USR2")
 		c.log.wait(t, "this is process 1: the container would end with it")
 		c.signal(t, "INT")
@@ -345,8 +354,8 @@ func TestExitCodesOfAContainer(t *testing.T) {
 		{"the version", []string{image, "version"}, 0, []string{"padlock " + imageVersion}},
 		{"a flag that is none", []string{image, "--nope"}, 2, []string{"-nope"}},
 		{"a pair that is none", []string{image, "app.localhost="}, 2, []string{"app.localhost=: TARGET empty"}},
-		{"a bad file", []string{"-v", dir + ":/etc/padlock:ro", image, "run"}, 1, []string{"/etc/padlock/padlock.yaml:1:18", `"a b" is not a host name`}},
-		{"no file", []string{image, "run"}, 1, []string{"/etc/padlock/padlock.yaml: no such file"}},
+		{"a bad file", []string{"-v", dir + ":/etc/padlock:ro", image, "run"}, 1, []string{"padlock.yaml:1:18", `"a b" is not a host name`}},
+		{"no file", []string{image, "run"}, 1, []string{"padlock.yaml: no such file"}},
 		{"port 443 without privilege", append(privileged, image), 1, []string{":443: bind: permission denied", "--sysctl net.ipv4.ip_unprivileged_port_start=0"}},
 		{"a volume of somebody else", []string{"--tmpfs", "/data:uid=0,mode=0700", image}, 1, []string{"/data/padlock", "permission denied"}},
 	} {

@@ -92,7 +92,7 @@ postgres() {
   shell
   local bin version
   bin=$(dirname "$(ls /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)") version=$(basename "$(dirname "$bin")")
-  take "$bin/postgres" "$bin/initdb" "$(dirname "$bin")/lib/plpgsql.so" "$(dirname "$bin")/lib/dict_snowball.so" \
+  take "$bin/postgres" "$bin/initdb" "$bin/pg_isready" "$(dirname "$bin")/lib/plpgsql.so" "$(dirname "$bin")/lib/dict_snowball.so" \
     "/usr/share/postgresql/$version" /usr/share/zoneinfo "$(type -P setpriv)"
   printf 'postgres:x:999:999::/var/lib/postgresql:/bin/sh\n' >>"$root/etc/passwd"
   printf 'postgres:x:999:\n' >>"$root/etc/group"
