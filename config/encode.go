@@ -42,6 +42,7 @@ func unsaid(t reflect.Type) reflect.Value {
 	case *OnDemand:
 		check.onDemand("", x)
 	case *Docker:
+		x.Endpoint = defaultEngine // what DOCKER_HOST says is printed
 		check.docker("", x)
 	}
 	return v.Elem()

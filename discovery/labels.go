@@ -187,9 +187,10 @@ func wants(labels map[string]string) bool {
 }
 
 const (
-	maxLabels = 500      // of padlock's, on one container
-	maxValue  = 16 << 10 // bytes
-	maxHosts  = 100      // of one route
+	maxLabels = 500 // of padlock's, on one container
+	maxName   = 256 // bytes
+	maxValue  = 16 << 10
+	maxHosts  = 100 // of one route
 )
 
 // read makes parts of a container's labels, in the order of their names, or says what is wrong with each label.
@@ -203,6 +204,10 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 		}
 		if count++; count > maxLabels {
 			return nil, []Problem{{Container: c.name, Message: fmt.Sprintf("has more than %d labels for padlock", maxLabels), Remedy: "spread its sites over several containers, or write them into the configuration file"}}
+		}
+		if len(label) > maxName {
+			problems = append(problems, Problem{Container: c.name, Label: label[:maxName/4] + "…", Message: fmt.Sprintf("the label's name is longer than %d bytes", maxName)})
+			continue
 		}
 		prefix := Prefix
 		if strings.HasPrefix(name, routes) {

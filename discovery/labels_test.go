@@ -147,9 +147,10 @@ func TestWrongLabelsAreNamedWithTheirRemedy(t *testing.T) {
 		"basic_auth.users_file=/etc/passwd":  "padlock.basic_auth.users_file: padlock knows no such label",
 		"routes.b.path=/b routes.b.color=x":  "padlock.routes.b.color: padlock knows no such label",
 		"network=other":                      "padlock.network: is not in the network other, but in: back, front",
-		"forwarded=" + strings.Repeat("x", maxValue+1): "padlock.forwarded: is longer than 16384 bytes",
-		"host=" + strings.Repeat("a.test,", 101):       "padlock.host: has more than 100 names",
-		"host=*.example.com":                           "padlock.host: a wildcard certificate needs dns-01",
+		"headers.request.set." + strings.Repeat("x", maxName) + "=1": "xxx…: the label's name is longer than 256 bytes",
+		"forwarded=" + strings.Repeat("x", maxValue+1):               "padlock.forwarded: is longer than 16384 bytes",
+		"host=" + strings.Repeat("a.test,", 101):                     "padlock.host: has more than 100 names",
+		"host=*.example.com":                                         "padlock.host: a wildcard certificate needs dns-01",
 	} {
 		merged, problems := looked(labelled(line), labelled("host=other.test")).Merge(base(t, "docker: on"), nil)
 		if len(merged.Sites) != 1 || merged.Sites[0].Hosts[0] != "other.test" {

@@ -21,9 +21,15 @@ type Found struct {
 // wrong with it is among the problems. base stays as it is, and is what comes back where nothing can be added.
 func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (merged *config.Config, problems []Problem) {
 	problems = slices.Clone(f.problems)
+	taken := map[string]bool{}
+	for _, site := range base.Sites {
+		for _, host := range site.Hosts {
+			taken[host] = true
+		}
+	}
 	var good []*container
 	for _, c := range f.containers {
-		alone, wrong := c.within(base)
+		alone, wrong := c.within(base, taken)
 		problems = append(problems, wrong...)
 		if len(alone.parts) > 0 {
 			good = append(good, alone)
@@ -61,7 +67,7 @@ func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (m
 }
 
 // within is the container with the parts that may stand beside base, or without any if one of them is wrong in itself.
-func (c *container) within(base *config.Config) (fitting *container, problems []Problem) {
+func (c *container) within(base *config.Config, taken map[string]bool) (fitting *container, problems []Problem) {
 	globals := *base
 	globals.Sites = nil
 	copied := *c
@@ -76,7 +82,7 @@ func (c *container) within(base *config.Config) (fitting *container, problems []
 		return fitting, problems
 	}
 	for _, p := range c.parts {
-		hosts, wrong := p.allowed(base)
+		hosts, wrong := p.allowed(base.Docker, taken)
 		problems = append(problems, wrong...)
 		if len(hosts) > 0 {
 			own := *p
@@ -87,8 +93,8 @@ func (c *container) within(base *config.Config) (fitting *container, problems []
 	return fitting, problems
 }
 
-// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers, and that base does not have.
-func (p *part) allowed(base *config.Config) (hosts []string, problems []Problem) {
+// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that are not taken.
+func (p *part) allowed(docker *config.Docker, taken map[string]bool) (hosts []string, problems []Problem) {
 	fail := func(message, remedy string) {
 		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + "host", Message: message, Remedy: remedy})
 	}
@@ -96,9 +102,9 @@ func (p *part) allowed(base *config.Config) (hosts []string, problems []Problem)
 		name, _ := config.CanonicalPattern(host) // which has been checked
 		switch {
 		case slices.Contains(hosts, name):
-		case base.Docker != nil && len(base.Docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), base.Docker.Domains):
-			fail(fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(base.Docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")
-		case slices.ContainsFunc(base.Sites, func(s config.Site) bool { return slices.Contains(s.Hosts, name) }):
+		case docker != nil && len(docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), docker.Domains):
+			fail(fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")
+		case taken[name]:
 			fail(name+" is a site of padlock's own configuration, which goes first", "take the name out of one of them")
 		default:
 			hosts = append(hosts, name)

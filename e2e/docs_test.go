@@ -65,8 +65,11 @@ var documented = map[string]howRun{
 	"docker exec padlock /padlock trust --print > root.pem":                                                                        by("TestAContainerWithoutPrivilegesServesAnApp"),
 	"docker run --rm -v padlock:/data padlock trust --print > root.pem":                                                            by("TestAContainerWithoutPrivilegesServesAnApp"),
 	"docker run -d --name padlock -p 80:80 -p 443:443 -p 443:443/udp -v padlock:/data -v ./padlock:/etc/padlock:ro padlock run":    by("TestSignalsOfAContainer"),
-	"docker exec padlock /padlock check":  by("TestSignalsOfAContainer"),
-	"docker exec padlock /padlock reload": by("TestSignalsOfAContainer"),
+	"docker exec padlock /padlock check":                        by("TestSignalsOfAContainer"),
+	"docker exec padlock /padlock reload":                       by("TestSignalsOfAContainer"),
+	"padlock --docker":                                          serves("containers with the label padlock.host become sites (unix:///var/run/docker.sock)"),
+	"docker run -d --label padlock.host=shop.localhost my-shop": by("TestContainersComeAndGoUnderLoad"),
+	"docker run -p 443:443 -p 443:443/udp -p 80:80 -v padlock:/data -v /var/run/docker.sock:/var/run/docker.sock:ro --group-add $(stat -c %g /var/run/docker.sock) padlock --docker": by("TestPadlockInAContainerReachesOthersByTheNetworkThatTheyShare"),
 }
 
 type howRun struct {
