@@ -44,6 +44,8 @@ func oddResponses() (all []string) {
 		head("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s", coding)
 		head("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: %s", coding)
 	}
+	head("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked")
+	head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0")
 	for _, field := range []string{
 		"X", "X y", ": y", "X : y", "X\t: y", " X: y", "\tX: y", "X: y\r\n z", "X: y\r\n\tz", "X: y\rZ: z", "X: y\nZ: z", "X: y\n", "X: y\r", "X: \x00", "X: \x07", "X: \x1b[2J", "X: \x7f", "X\x00: y", "X\x80: y", "X(y): z", "X\r: y", "Content-Length : 5", "Content-Length\t: 5",
 		"Transfer-Encoding : chunked", "Transfer-Encoding\x00: chunked", "Set-Cookie: a=b\rSet-Cookie: c=d", "Content-Length: 5", "content-length: 0", "Location: /\nX: y", "X: y\r\n Transfer-Encoding: chunked",
