@@ -2,24 +2,16 @@ package certs_test
 
 import (
 	"context"
-	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
-	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/crypto/ocsp"
 
 	"padlock/certs"
 	"padlock/certs/acme"
@@ -184,45 +176,16 @@ func TestRenewalInformationMovesARenewal(t *testing.T) {
 
 // Where there is an OCSP responder its answer is stapled, and a revocation is noticed and the certificate replaced.
 func TestStaplingAndARevocation(t *testing.T) {
-	var revoked atomic.Pointer[big.Int] // serial number
-	var ca *servicetest.CA
-	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		question, err := ocsp.ParseRequest(body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		certificate, key := ca.IntermediateKey()
-		c, _ := pem.Decode(certificate)
-		k, _ := pem.Decode(key)
-		issuer, err := x509.ParseCertificate(c.Bytes)
-		if err != nil {
-			t.Error(err)
-		}
-		signer, err := parseKey(k.Bytes)
-		if err != nil {
-			t.Error(err)
-		}
-		answer := ocsp.Response{Status: ocsp.Good, SerialNumber: question.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(2 * time.Minute)}
-		if serial := revoked.Load(); serial != nil && serial.Cmp(question.SerialNumber) == 0 {
-			answer.Status, answer.RevokedAt = ocsp.Revoked, time.Now()
-		}
-		der, err := ocsp.CreateResponse(issuer, issuer, answer, signer)
-		if err != nil {
-			t.Error(err)
-		}
-		_, _ = w.Write(der)
-	}))
-	defer responder.Close()
-	ca = servicetest.StartPebble(t, servicetest.PebbleOptions{Responder: responder.URL, RSA: true})
+	responder := servicetest.StartResponder(t)
+	ca := servicetest.StartPebble(t, servicetest.PebbleOptions{Responder: responder.URL, RSA: true})
+	responder.For(ca)
 	s := newSite(t, ca, http01)
 	held := s.ensure(t, "app.example.com", nil)
 	first := held.Pairs[0]
 	if len(first.OCSPStaple) == 0 {
 		t.Error("no response is stapled")
 	}
-	revoked.Store(first.Leaf.SerialNumber)
+	responder.Revoke(first.Leaf.SerialNumber)
 	for deadline := time.Now().Add(100 * time.Second); held.Pairs[0].Leaf.Equal(first.Leaf); {
 		if time.Now().After(deadline) {
 			t.Fatal("the revoked certificate is still served")
@@ -230,19 +193,4 @@ func TestStaplingAndARevocation(t *testing.T) {
 		time.Sleep(min(time.Until(held.Due), 5*time.Second))
 		held = s.ensure(t, "app.example.com", held)
 	}
-}
-
-func parseKey(der []byte) (crypto.Signer, error) {
-	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return key, nil
-	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, err
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%T signs nothing", key)
-	}
-	return signer, nil
 }

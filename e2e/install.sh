@@ -25,6 +25,7 @@ need redis-cli redis-tools
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
 need pkill procps
 need psql postgresql-client
+need testssl testssl.sh
 need mosquitto mosquitto
 need tmux tmux
 need zsh zsh
