@@ -100,8 +100,8 @@ func (s *Source) Listed(pattern string) bool { return len(s.o.Files.index.Load()
 func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.o.Files.index.Load()
 	if address := localAddress(hello); address != "" {
-		if pairs := files.byName[address]; len(pairs) > 0 {
-			return pairs[0], nil
+		if pair := usable(files.byName[address], hello); pair != nil {
+			return pair, nil
 		}
 		if s.o.Manager != nil && s.o.Manager.Manages(address) {
 			if pair := s.o.Manager.certificate(hello, address); pair != nil {
@@ -112,5 +112,5 @@ func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return s.o.Local.Leaf(address)
 		}
 	}
-	return files.fallback, nil
+	return usable(files.fallback, hello), nil
 }

@@ -116,6 +116,7 @@ func TestCertificatesAreChosenByNameThenByKeyType(t *testing.T) {
 		{&tls.Config{ServerName: "example.com"}, "", 0},
 		{&tls.Config{ServerName: "shop.test"}, "shop.test", x509.ECDSA},
 		{&tls.Config{}, "a.example.com", x509.ECDSA},
+		{&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: onlyRSA}, "a.example.com", x509.RSA},
 	} {
 		leaf, err := shown(t, source, c.client)
 		switch {

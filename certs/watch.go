@@ -34,7 +34,7 @@ type entry struct {
 // fileIndex is published whole.
 type fileIndex struct {
 	byName   map[string][]*tls.Certificate // names and wildcards; several key types each
-	fallback *tls.Certificate              // for clients that send no name
+	fallback []*tls.Certificate            // for clients that send no name: the first one, and others of its name
 }
 
 // NewFiles reads the files. What cannot be used is an error.
@@ -59,20 +59,28 @@ func (f *Files) publish() {
 	x := &fileIndex{byName: map[string][]*tls.Certificate{}}
 	for _, e := range f.entries {
 		for _, pair := range e.pairs {
-			if x.fallback == nil {
-				x.fallback = pair
-			}
-			names := pair.Leaf.DNSNames
-			for _, ip := range pair.Leaf.IPAddresses {
-				names = append(names, ip.String())
-			}
-			for _, name := range names {
-				name = strings.ToLower(name)
+			for _, name := range namesOf(pair) {
 				x.byName[name] = append(x.byName[name], pair)
 			}
 		}
 	}
+	if pairs := f.Pairs(); len(pairs) > 0 {
+		x.fallback = pairs[:1]
+		if names := namesOf(pairs[0]); len(names) > 0 {
+			x.fallback = x.byName[names[0]]
+		}
+	}
 	f.index.Store(x)
+}
+
+func namesOf(pair *tls.Certificate) (names []string) {
+	for _, name := range pair.Leaf.DNSNames {
+		names = append(names, strings.ToLower(name))
+	}
+	for _, ip := range pair.Leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
 }
 
 // Pairs are all that the files hold now.
@@ -187,9 +195,13 @@ func (x *fileIndex) named(name string) []*tls.Certificate {
 	return pairs
 }
 
-// listed prefers the exact name to a wildcard, and a key type that the client can use to one that it cannot.
+// listed prefers the exact name to a wildcard.
 func (x *fileIndex) listed(name string, hello *tls.ClientHelloInfo) *tls.Certificate {
-	pairs := x.named(name)
+	return usable(x.named(name), hello)
+}
+
+// usable prefers a key type that the client can use to one that it cannot.
+func usable(pairs []*tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certificate {
 	for _, pair := range pairs {
 		if hello.SupportsCertificate(pair) == nil {
 			return pair
