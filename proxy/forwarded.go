@@ -33,15 +33,9 @@ func (x *exchange) unwanted(name string) bool {
 	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
 }
 
-// prepare turns a client's request into the one for the backend. It refuses upgrades other than a WebSocket's.
-func prepare(x *exchange) bool {
+// prepare turns a client's request into the one for the backend.
+func prepare(x *exchange) {
 	r := x.request
-	if r.Upgrade != "" && r.Upgrade != "websocket" && r.Proto == "HTTP/1.1" {
-		r.Upgrade = "" // h2c and the like: ignored, as RFC 9110 section 7.8 allows
-	}
-	if r.Upgrade != "" && (r.Upgrade != "websocket" || r.Method != "GET" || r.Body != nil) {
-		return false
-	}
 	teTrailers := r.Fields.HasToken("TE", "trailers")
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
@@ -71,7 +65,6 @@ func prepare(x *exchange) bool {
 	aliases := x.site.aliases != "none"
 	x.site.fields.request.apply(x, &r.Fields, aliases)
 	x.route.fields.request.apply(x, &r.Fields, aliases)
-	return true
 }
 
 // appended is a list with one item more.

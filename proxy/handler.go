@@ -154,6 +154,8 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		h.forward(ctx, x, normal)
 	case route.redirect != nil:
 		x.redirect(route.redirect.status, x.expand(route.redirect.to))
+	case x.extended():
+		fail(x, 501, "There is no WebSocket here", "")
 	case route.respond != nil:
 		x.respond(route.respond.Status, message.Fields{{Name: "Content-Type", Value: route.respond.ContentType}}, []byte(route.respond.Body))
 	case h.page != nil:
@@ -233,10 +235,10 @@ func (h *handler) servePage(ctx *message.Context, x *exchange) {
 
 func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 	r, route := x.request, x.route
-	if !prepare(x) {
-		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
+	if !upgrade(x) {
 		return
 	}
+	prepare(x)
 	if route.bodyLimit > 0 && !x.limit(route.bodyLimit) {
 		fail(x, 413, "The request's content is too large", "")
 		return
@@ -266,6 +268,9 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 		h.failUpstream(x, err)
 	case response.Tunnel != nil:
 		h.tunnel(x, response)
+	case mistaken(x, response):
+		response.Body.Close()
+		failTunnel(x, errNotOpen)
 	default:
 		if route.buffer.Response > 0 {
 			defer bufferResponse(response, int64(route.buffer.Response))()

@@ -296,7 +296,7 @@ func TestNothingIsInjectedThroughTheBinaryProtocols(t *testing.T) {
 	for name, ask := range e.fronts(t) {
 		for _, f := range injections() {
 			o := ask(f)
-			if !o.reset && !strings.HasPrefix(o.status, "4") {
+			if !o.reset && !strings.HasPrefix(o.status, "4") && o.status != "501" {
 				t.Errorf("%s: %q: answered %s %q", name, f.fields, o.status, o.body)
 			}
 			if got := r.take(); got != "" {

@@ -75,9 +75,7 @@ func decide(s *state, x *exchange, room message.Fields, fields message.Fields) b
 		return false
 	}
 	x.route = route
-	if !prepare(x) {
-		return false
-	}
+	prepare(x)
 	response := append(room[len(room):], message.Field{Name: "Server", Value: "app"}, message.Field{Name: "Content-Type", Value: "text/html"})
 	x.finish(&response)
 	return len(response) == 3

@@ -70,7 +70,9 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	t := s.cfg.Timeouts
 	p.listener, err = p.transport.Listen(
 		&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{http3.Protocol}, GetConfigForClient: p.configForClient},
-		&quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, MaxIncomingStreams: int64(s.cfg.Limits.Streams)},
+		// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
+		// After that http3's own timeout ends it; this one ends those whose clients are gone.
+		&quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2, MaxIncomingStreams: int64(s.cfg.Limits.Streams)},
 	)
 	if err != nil {
 		socket.Close()

@@ -107,7 +107,7 @@ func TestNoRequestChoosesItsTarget(t *testing.T) {
 			{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", other, ":path", "/"}, {":method", "CONNECT", ":protocol", "connect-udp", ":scheme", "https", ":authority", "localhost", ":path", "/.well-known/masque/udp/127.0.0.1/1/"},
 			{":method", "CONNECT", ":protocol", "connect-tcp", ":scheme", "https", ":authority", other, ":path", "/"},
 		} {
-			if o := ask(forged{fields: fields}); !o.reset && !strings.HasPrefix(o.status, "4") {
+			if o := ask(forged{fields: fields}); !o.reset && !strings.HasPrefix(o.status, "4") && o.status != "501" {
 				t.Errorf("%s: %q: %+v", name, fields, o)
 			}
 		}

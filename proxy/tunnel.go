@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -73,6 +74,13 @@ func (v *voice) goodbye() {
 	if v.leaving = true; v.between() {
 		v.bye()
 	}
+}
+
+// over reports whether the client has got a Close.
+func (v *voice) over() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.silent
 }
 
 func (v *voice) between() bool { return v.n == 0 && v.left == 0 }
@@ -168,12 +176,15 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	response.Fields.RemoveHopByHop()
 	x.finish(&response.Fields)
 	raw, err := x.w.Tunnel(response.Fields)
-	if x.request.Proto != "HTTP/1.1" {
-		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, message.ErrAccept):
+		failTunnel(x, err)
+		return
+	case err != nil:
 		x.err = "client: " + err.Error()
 		return
+	case x.extended():
+		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
 	}
 	client := &voice{Tunnel: raw}
 	defer client.Close()
@@ -190,13 +201,19 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	up := make(chan int64, 1)
 	go func() {
 		n, err := pipe(response.Tunnel, client, idle)
-		if err != nil {
+		switch {
+		case errors.Is(err, errDeaf): // it may still say why: what it has sent before its end is not read yet
+			_, _ = io.Copy(io.Discard, client)
+		case err != nil:
 			end()
 		}
 		up <- n
 	}()
 	n, err := pipe(client, response.Tunnel, idle)
 	x.w.bytes += n
+	if err != nil && client.over() {
+		err = client.CloseWrite() // a Close has passed, so this is no cut
+	}
 	if err != nil {
 		client.Close()
 	}
@@ -208,31 +225,38 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 
 const tunnelLinger = 10 * time.Second
 
-// touching says whenever something has come.
-type touching struct {
-	io.Reader
-	idle *relay.Idle
-}
-
-func (r touching) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.idle.Touch()
-	return n, err
-}
-
 // buffers are for tunnels.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// pipe copies until src ends, and passes the end on.
-func pipe(dst io.WriteCloser, src io.Reader, idle *relay.Idle) (int64, error) {
+var errDeaf = errors.New("the other side takes nothing more")
+
+// pipe copies until src ends, and passes the end on. Where dst fails and not src, it is errDeaf.
+func pipe(dst io.WriteCloser, src io.Reader, idle *relay.Idle) (copied int64, err error) {
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
-	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, touching{src, idle}, buffer[:])
-	if err != nil {
-		return n, err
+	for err == nil {
+		var n, written int
+		var deaf error
+		n, err = src.Read(buffer[:])
+		idle.Touch()
+		if n > 0 {
+			written, deaf = dst.Write(buffer[:n])
+			copied += int64(written)
+		}
+		if deaf != nil {
+			return copied, errors.Join(errDeaf, deaf)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return copied, err
 	}
 	if half, ok := dst.(interface{ CloseWrite() error }); ok {
-		return n, half.CloseWrite()
+		err = half.CloseWrite()
+	} else {
+		err = dst.Close()
 	}
-	return n, dst.Close()
+	if err != nil {
+		err = errors.Join(errDeaf, err)
+	}
+	return copied, err
 }

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"errors"
 	"net/http"
 	"os"
 	"strconv"
@@ -320,7 +319,7 @@ func (s *stream) awaitRoom() error {
 // Tunnel implements message.Writer (RFC 8441 section 5).
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
-		return nil, errAccept // nobody else will check it
+		return nil, message.ErrAccept // nobody else will check it
 	}
 	w.begin(true)
 	w.headed = true
@@ -335,8 +334,6 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	}
 	return (*tunnel)(w.s), nil
 }
-
-var errAccept = errors.New("the target has accepted a WebSocket without reading its key")
 
 // tunnel is the client's side of a WebSocket.
 type tunnel stream

@@ -117,9 +117,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	default:
 		r.ContentLength = 0
 	}
-	stop := context.AfterFunc(hr.Context(), x.ctx.Cancel)
+	x.release = context.AfterFunc(hr.Context(), x.ctx.Cancel)
 	s.o.Handler.Serve(&x.ctx, r, &x.writer)
-	stop()
+	x.release()
 	if !x.writer.end() {
 		panic(http.ErrAbortHandler)
 	}
@@ -140,6 +140,7 @@ type exchange struct {
 	request message.Request
 	body    body
 	writer  writer
+	release func() bool // the end of the stream is the request's no longer
 }
 
 // request makes a message of what quic-go has parsed, and refuses what a backend could read otherwise: HTTP/1.1 is stricter.

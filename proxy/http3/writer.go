@@ -173,11 +173,12 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	}
 	key := w.x.request.Fields.Value("Sec-WebSocket-Key")
 	if fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(key) {
-		return nil, errNoWebSocket
+		return nil, message.ErrAccept
 	}
 	h := w.fields(fields)
 	h.Del("Sec-WebSocket-Accept")
 	h.Del("Content-Length")
+	w.x.release() // quic-go ends the context as soon as we have said everything, and the client may have more to say
 	w.headed, w.tunnelled = true, true
 	w.x.body.answered.Store(true)
 	w.w.WriteHeader(http.StatusOK)
@@ -185,17 +186,22 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tunnel{stream}, nil
+	return &tunnel{stream, w.x.server.o.Stall}, nil
 }
 
-var errNoWebSocket = errors.New("the target has not read the WebSocket's key")
-
 // tunnel is a stream that was taken over.
-type tunnel struct{ stream *http3.Stream }
+type tunnel struct {
+	stream *http3.Stream
+	stall  time.Duration
+}
 
-func (t *tunnel) Read(p []byte) (int, error)  { return t.stream.Read(p) }
-func (t *tunnel) Write(p []byte) (int, error) { return t.stream.Write(p) }
-func (t *tunnel) CloseWrite() error           { return t.stream.Close() }
+func (t *tunnel) Read(p []byte) (int, error) { return t.stream.Read(p) }
+func (t *tunnel) CloseWrite() error          { return t.stream.Close() }
+
+func (t *tunnel) Write(p []byte) (int, error) {
+	_ = t.stream.SetWriteDeadline(time.Now().Add(t.stall))
+	return t.stream.Write(p)
+}
 
 func (t *tunnel) Close() error {
 	t.stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeNoError))

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 )
 
 // WebSocketKey makes a key for a handshake whose client has sent none, as by HTTP/2 and 3 (RFC 8441 section 5).
@@ -12,6 +13,9 @@ func WebSocketKey() string {
 	_, _ = rand.Read(key[:]) // never fails
 	return base64.StdEncoding.EncodeToString(key[:])
 }
+
+// ErrAccept is given by a Writer's Tunnel before anything is sent, where the client cannot check what the target says itself.
+var ErrAccept = errors.New("it has accepted a WebSocket without reading its key")
 
 // WebSocketAccept is the proof that a server has read the key (RFC 6455 section 4.2.2).
 func WebSocketAccept(key string) string {
