@@ -1,7 +1,7 @@
 # Each target only names a command of the language. The toolchain is the one that go.mod asks for.
 export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
 
-.PHONY: build test lint fuzz bench soak release licences vulncheck floods
+.PHONY: build test lint fuzz bench soak release licences vulncheck floods suites
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o padlock ./cmd/padlock
@@ -27,6 +27,11 @@ fuzz:
 bench:
 	bash bench/install.sh
 	go run ./bench -write docs/performance.md
+
+# The public suites, a line each with its figure. TESTSSL=PATH scans with a testssl.sh that is newer than Debian's, and rates too.
+suites:
+	bash e2e/install.sh
+	bash e2e/suites.sh $(TESTSSL)
 
 # Everything at once for an hour, and again for ten minutes with the race detector: nothing fails, nothing is left.
 soak:
