@@ -160,11 +160,11 @@ func score(findings []finding) float64 {
 	key, weakest, strongest := 1<<20, 1<<20, 0
 	for _, f := range findings {
 		if m := keySize.FindStringSubmatch(f.Finding); strings.HasPrefix(f.ID, "cert_keySize") && m != nil {
-			key = min(key, likeRSA(m[1], number(m[2])))
+			key = min(key, likeRSA(m[1], decimal(m[2])))
 		}
 		if m := bits.FindStringSubmatch(f.Finding); offered.MatchString(f.ID) && m != nil {
-			key = min(key, likeRSA("EC", number(m[1])))
-			weakest, strongest = min(weakest, number(m[2])), max(strongest, number(m[2]))
+			key = min(key, likeRSA("EC", decimal(m[1])))
+			weakest, strongest = min(weakest, decimal(m[2])), max(strongest, decimal(m[2]))
 		}
 	}
 	exchange := 0.0
@@ -200,7 +200,7 @@ func strength(bits int) float64 {
 	return 0
 }
 
-func number(digits string) int {
+func decimal(digits string) int {
 	n, _ := strconv.Atoi(digits)
 	return n
 }

@@ -38,8 +38,8 @@ type wsRequest struct {
 	early    []byte   // sent with the request, before an answer
 }
 
-// guest is a client that has asked for a WebSocket, and below its frames.
-type guest struct {
+// caller is a client that has asked for a WebSocket, and below its frames.
+type caller struct {
 	t      *testing.T
 	status int
 	fields http.Header
@@ -53,17 +53,16 @@ type guest struct {
 const (
 	patience = time.Minute
 	wsKey    = "dGhlIHNhbXBsZSBub25jZQ=="
-	opened   = "opened" // stands for 101 by HTTP/1.1, and 200 otherwise
 )
 
 func (f wsFront) tls(protocol string) *tls.Config {
 	return &tls.Config{RootCAs: f.roots, ServerName: "localhost", NextProtos: []string{protocol}}
 }
 
-func (f wsFront) open(t *testing.T, r wsRequest) *guest {
+func (f wsFront) open(t *testing.T, r wsRequest) *caller {
 	t.Helper()
 	r.host, r.protocol = cmp.Or(r.host, "localhost"), cmp.Or(r.protocol, "websocket")
-	v, err := map[string]func(*testing.T, wsRequest) (*guest, error){"h1": f.one, "h2": f.two, "h3": f.three}[f.version](t, r)
+	v, err := map[string]func(*testing.T, wsRequest) (*caller, error){"h1": f.one, "h2": f.two, "h3": f.three}[f.version](t, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,20 +71,20 @@ func (f wsFront) open(t *testing.T, r wsRequest) *guest {
 }
 
 // accepted reports whether there is a WebSocket.
-func (v *guest) accepted(version string) bool {
+func (v *caller) accepted(version string) bool {
 	return v.status == 101 && version == "h1" || v.status == 200 && version != "h1"
 }
 
-func (v *guest) say(b []byte) {
+func (v *caller) say(b []byte) {
 	if _, err := v.Write(b); err != nil {
 		v.t.Errorf("the client cannot write: %v", err)
 	}
 }
 
-func (v *guest) hear(want []byte) { v.t.Helper(); hears(v.t, "the client", v.Reader, want) }
+func (v *caller) hear(want []byte) { v.t.Helper(); hears(v.t, "the client", v.Reader, want) }
 
 // ended expects that nothing more comes. How a connection ends that was cut differs.
-func (v *guest) ended() {
+func (v *caller) ended() {
 	v.t.Helper()
 	rest, err := io.ReadAll(v.Reader)
 	if len(rest) > 0 {
@@ -97,7 +96,7 @@ func (v *guest) ended() {
 }
 
 // properly expects an end that was said.
-func (v *guest) properly() {
+func (v *caller) properly() {
 	v.t.Helper()
 	if rest, err := io.ReadAll(v.Reader); len(rest) > 0 || err != nil {
 		v.t.Errorf("at a proper end, the client got %d bytes %.40x: %v", len(rest), rest, err)
@@ -127,7 +126,7 @@ func ahead(w io.Writer, b []byte) io.Writer {
 	return inTurn{w, done}
 }
 
-func (f wsFront) one(t *testing.T, r wsRequest) (*guest, error) {
+func (f wsFront) one(t *testing.T, r wsRequest) (*caller, error) {
 	conn, err := tls.Dial("tcp", f.address, f.tls("http/1.1"))
 	if err != nil {
 		return nil, err
@@ -145,7 +144,7 @@ func (f wsFront) one(t *testing.T, r wsRequest) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &guest{
+	v := &caller{
 		status: response.StatusCode, fields: response.Header, Reader: reader, Writer: w, end: conn.CloseWrite,
 		reset: func() { _ = conn.NetConn().(*net.TCPConn).SetLinger(0); conn.NetConn().Close() }, close: func() { conn.Close() },
 	}
@@ -155,7 +154,7 @@ func (f wsFront) one(t *testing.T, r wsRequest) (*guest, error) {
 	return v, nil
 }
 
-func (f wsFront) two(t *testing.T, r wsRequest) (*guest, error) {
+func (f wsFront) two(t *testing.T, r wsRequest) (*caller, error) {
 	transport := &http2.Transport{TLSClientConfig: f.tls("h2")}
 	t.Cleanup(transport.CloseIdleConnections)
 	body, writer := io.Pipe()
@@ -172,13 +171,13 @@ func (f wsFront) two(t *testing.T, r wsRequest) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guest{
+	return &caller{
 		status: response.StatusCode, fields: response.Header, Reader: response.Body, Writer: w, end: writer.Close, reset: cancel,
 		close: func() { writer.Close(); response.Body.Close() },
 	}, nil
 }
 
-func (f wsFront) three(t *testing.T, r wsRequest) (*guest, error) {
+func (f wsFront) three(t *testing.T, r wsRequest) (*caller, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := quic.DialAddr(ctx, f.address, f.tls(http3.NextProtoH3), &quic.Config{})
@@ -205,7 +204,7 @@ func (f wsFront) three(t *testing.T, r wsRequest) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guest{
+	return &caller{
 		status: response.StatusCode, fields: response.Header, Reader: s, Writer: w, end: s.Close,
 		reset: func() {
 			s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))

@@ -14,7 +14,7 @@ func pressures() []wsCase {
 	part := noise(64<<10 - 4)
 	upPart, downPart := up(fin|opBinary, part), down(fin|opBinary, part)
 	read, heard, cut := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	long := func(how string, speak func(*guest)) wsCase {
+	long := func(how string, speak func(*caller)) wsCase {
 		return wsCase{
 			name: how + " for longer than any timeout",
 			target: func(p *wsPeer) {
@@ -23,30 +23,30 @@ func pressures() []wsCase {
 				p.say(down(fin|opText, "yes"))
 				p.end()
 			},
-			client: func(v *guest) { speak(v); v.hear(down(fin|opText, "yes")); must(v.t, v.end()); v.properly() },
+			client: func(v *caller) { speak(v); v.hear(down(fin|opText, "yes")); must(v.t, v.end()); v.properly() },
 		}
 	}
 	question := up(fin|opText, "still there?")
 	return []wsCase{
-		long("silence", func(v *guest) {
+		long("silence", func(v *caller) {
 			time.Sleep(7 * time.Second) // nothing may happen meanwhile
 			v.say(question)
 		}),
-		long("a frame that comes byte by byte", func(v *guest) {
+		long("a frame that comes byte by byte", func(v *caller) {
 			for _, b := range question {
 				time.Sleep(7 * time.Second / time.Duration(len(question)))
 				v.say([]byte{b})
 			}
 		}),
 		{
-			name: "a client that does not read holds its target up, can speak, and then gets everything",
+			name: "a client that does not read mayHold its target up, can speak, and then gets everything",
 			target: func(p *wsPeer) {
 				p.accept()
 				must(p.t, p.SetWriteBuffer(64<<10))
-				flood(p.t, p, downPart, func() { p.hear(question); close(read) })
+				gush(p.t, p, downPart, func() { p.hear(question); close(read) })
 				p.end()
 			},
-			client: func(v *guest) {
+			client: func(v *caller) {
 				v.say(question)
 				<-read
 				for i := 0; i < parts && !v.t.Failed(); i++ {
@@ -71,10 +71,10 @@ func pressures() []wsCase {
 				}
 				close(cut)
 			},
-			client: func(v *guest) { <-cut },
+			client: func(v *caller) { <-cut },
 		},
 		{
-			name: "a target that does not read holds its client up, can speak, and then gets everything",
+			name: "a target that does not read mayHold its client up, can speak, and then gets everything",
 			target: func(p *wsPeer) {
 				p.accept()
 				must(p.t, p.SetReadBuffer(64<<10))
@@ -85,8 +85,8 @@ func pressures() []wsCase {
 				}
 				p.end()
 			},
-			client: func(v *guest) {
-				flood(v.t, v, upPart, func() { v.hear(down(fin|opText, "busy")); close(heard) })
+			client: func(v *caller) {
+				gush(v.t, v, upPart, func() { v.hear(down(fin|opText, "busy")); close(heard) })
 				must(v.t, v.end())
 				v.properly()
 			},
@@ -95,12 +95,12 @@ func pressures() []wsCase {
 }
 
 const (
-	parts = 512      // of 64 KiB
-	holds = 20 << 20 // at most, in the sockets and windows between two sides; padlock itself holds 32 KiB a direction
+	parts   = 512      // of 64 KiB
+	mayHold = 20 << 20 // at most, in the sockets and windows between two sides; padlock itself mayHold 32 KiB a direction
 )
 
-// flood writes parts until nobody takes any more, which is soon, and has them read then.
-func flood(t *testing.T, w io.Writer, part []byte, read func()) {
+// gush writes parts until nobody takes any more, which is soon, and has them read then.
+func gush(t *testing.T, w io.Writer, part []byte, read func()) {
 	var sent atomic.Int64
 	done := make(chan struct{})
 	go func() {
@@ -120,7 +120,7 @@ func flood(t *testing.T, w io.Writer, part []byte, read func()) {
 		case <-time.After(time.Second):
 		}
 	}
-	if n := sent.Load(); n > holds {
+	if n := sent.Load(); n > mayHold {
 		t.Errorf("%d MiB were taken, and nobody reads", n>>20)
 	}
 	read()

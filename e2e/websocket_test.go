@@ -23,7 +23,7 @@ type wsCase struct {
 	request wsRequest
 	target  func(*wsPeer) // nil where no target is asked, or the library's
 	refused bool          // there is no WebSocket; the client looks at the answer
-	client  func(*guest)
+	client  func(*caller)
 }
 
 var wsVersions = []string{"h1", "h2", "h3"}
