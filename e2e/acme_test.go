@@ -266,7 +266,7 @@ func TestAFailingRenewalIsRepeatedUntilItIsMended(t *testing.T) {
 		}
 		return string(body)
 	}
-	gauge := `padlock_certificate_expiring{name="app.example.com",key_type="p256",issuer="` + strings.ReplaceAll(strings.TrimPrefix(strings.TrimSuffix(ca.URL, "/dir"), "https://"), ":", ":") + `-dir"} `
+	gauge := `padlock_certificate_expiring{issuer="` + strings.TrimPrefix(strings.TrimSuffix(ca.URL, "/dir"), "https://") + `-dir",key_type="p256",name="app.example.com"} `
 	if health := ask("/healthz"); health != "ok\n" {
 		t.Errorf("%q", health)
 	}
