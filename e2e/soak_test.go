@@ -103,7 +103,7 @@ sites:
 		t.Errorf("only %d certificates: the renewals stopped", orders)
 	}
 	s.report(samples)
-	eventuallyIn(t, time.Minute, func() error { // idle connections end after five seconds
+	eventuallyIn(t, 3*time.Minute, func() error { // idle connections of clients end after five seconds, those to targets after 90
 		now := s.sample(p)
 		if now.goroutines > before.goroutines+15 || now.descriptors > before.descriptors+10 {
 			return fmt.Errorf("left over: at the start %+v, now %+v", before, now)

@@ -18,7 +18,7 @@ func endings() []wsCase {
 		return wsCase{
 			name:   fmt.Sprintf("a Close with %d and a reason of %d bytes, and its answer", code, len(reason)),
 			target: func(p *wsPeer) { p.accept(); p.hear(up(fin|opClose, payload)); p.say(down(fin|opClose, payload)) },
-			client: func(v *caller) { v.say(up(fin|opClose, payload)); v.hear(down(fin|opClose, payload)); v.properly() },
+			client: func(v *wsClient) { v.say(up(fin|opClose, payload)); v.hear(down(fin|opClose, payload)); v.properly() },
 		}
 	}
 	return []wsCase{
@@ -32,7 +32,7 @@ func endings() []wsCase {
 				p.say(append(down(fin|opText, "last words"), down(fin|opClose, status(1012, "restart"))...))
 				p.hear(up(fin|opClose, status(1012, "")))
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.hear(append(down(fin|opText, "last words"), down(fin|opClose, status(1012, "restart"))...))
 				v.say(up(fin|opClose, status(1012, "")))
 				v.properly()
@@ -45,7 +45,7 @@ func endings() []wsCase {
 				p.say(down(fin|opClose, status(1000, "")))
 				p.hear(append(up(fin|opText, "was on its way"), up(fin|opClose, status(1000, ""))...))
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.hear(down(fin|opClose, status(1000, "")))
 				v.say(append(up(fin|opText, "was on its way"), up(fin|opClose, status(1000, ""))...))
 				v.properly()
@@ -54,7 +54,7 @@ func endings() []wsCase {
 		{
 			name:   "a client that has said everything, and hears on",
 			target: func(p *wsPeer) { p.accept(); p.hear(up(fin|opText, "all")); p.end(); p.say(half); p.say(half) },
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.say(up(fin|opText, "all"))
 				must(v.t, v.end())
 				v.hear(append(bytes.Clone(half), half...))
@@ -70,32 +70,37 @@ func endings() []wsCase {
 				p.hear(up(fin|opText, "still heard"))
 				p.end()
 			},
-			client: func(v *caller) { v.hear(half); v.properly(); v.say(up(fin|opText, "still heard")); must(v.t, v.end()) },
+			client: func(v *wsClient) {
+				v.hear(half)
+				v.properly()
+				v.say(up(fin|opText, "still heard"))
+				must(v.t, v.end())
+			},
 		},
 		{
 			name:   "a target that ends without a Close",
 			target: func(p *wsPeer) { p.accept(); p.say(half) },
-			client: func(v *caller) { v.hear(half); v.ended() },
+			client: func(v *wsClient) { v.hear(half); v.ended() },
 		},
 		{
 			name:   "a target that ends in the middle of a frame",
 			target: func(p *wsPeer) { p.accept(); p.say(half[:5]) },
-			client: func(v *caller) { v.hear(half[:5]); v.ended() },
+			client: func(v *wsClient) { v.hear(half[:5]); v.ended() },
 		},
 		{
 			name:   "a target that is reset",
 			target: func(p *wsPeer) { p.accept(); p.say(half); p.hear(up(fin|opText, "die")); must(p.t, p.SetLinger(0)) },
-			client: func(v *caller) { v.hear(half); v.say(up(fin|opText, "die")); v.ended() },
+			client: func(v *wsClient) { v.hear(half); v.say(up(fin|opText, "die")); v.ended() },
 		},
 		{
 			name:   "a client that is gone",
 			target: func(p *wsPeer) { p.accept(); p.hear(up(fin|opText, "here")); p.say(half); p.gone() },
-			client: func(v *caller) { v.say(up(fin|opText, "here")); v.hear(half); v.reset() },
+			client: func(v *wsClient) { v.say(up(fin|opText, "here")); v.hear(half); v.reset() },
 		},
 		{
 			name:   "a client that is gone in the middle of a frame",
 			target: func(p *wsPeer) { p.accept(); p.hear(up(fin|opText, "here")[:6]); p.say(half); p.gone() },
-			client: func(v *caller) { v.say(up(fin|opText, "here")[:6]); v.hear(half); v.reset() },
+			client: func(v *wsClient) { v.say(up(fin|opText, "here")[:6]); v.hear(half); v.reset() },
 		},
 		{
 			name: "a client that goes while the target has much to say",
@@ -110,7 +115,7 @@ func endings() []wsCase {
 					p.t.Error("the target was never told that its client is gone")
 				}
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				_, err := io.CopyN(io.Discard, v, 3<<20)
 				must(v.t, err)
 				v.reset()

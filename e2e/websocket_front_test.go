@@ -38,8 +38,8 @@ type wsRequest struct {
 	early    []byte   // sent with the request, before an answer
 }
 
-// caller is a client that has asked for a WebSocket, and below its frames.
-type caller struct {
+// wsClient is a client that has asked for a WebSocket, and below its frames.
+type wsClient struct {
 	t      *testing.T
 	status int
 	fields http.Header
@@ -51,18 +51,18 @@ type caller struct {
 }
 
 const (
-	patience = time.Minute
-	wsKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	wsPatience = time.Minute
+	wsKey      = "dGhlIHNhbXBsZSBub25jZQ=="
 )
 
 func (f wsFront) tls(protocol string) *tls.Config {
 	return &tls.Config{RootCAs: f.roots, ServerName: "localhost", NextProtos: []string{protocol}}
 }
 
-func (f wsFront) open(t *testing.T, r wsRequest) *caller {
+func (f wsFront) open(t *testing.T, r wsRequest) *wsClient {
 	t.Helper()
 	r.host, r.protocol = cmp.Or(r.host, "localhost"), cmp.Or(r.protocol, "websocket")
-	v, err := map[string]func(*testing.T, wsRequest) (*caller, error){"h1": f.one, "h2": f.two, "h3": f.three}[f.version](t, r)
+	v, err := map[string]func(*testing.T, wsRequest) (*wsClient, error){"h1": f.one, "h2": f.two, "h3": f.three}[f.version](t, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,20 +71,20 @@ func (f wsFront) open(t *testing.T, r wsRequest) *caller {
 }
 
 // accepted reports whether there is a WebSocket.
-func (v *caller) accepted(version string) bool {
+func (v *wsClient) accepted(version string) bool {
 	return v.status == 101 && version == "h1" || v.status == 200 && version != "h1"
 }
 
-func (v *caller) say(b []byte) {
+func (v *wsClient) say(b []byte) {
 	if _, err := v.Write(b); err != nil {
 		v.t.Errorf("the client cannot write: %v", err)
 	}
 }
 
-func (v *caller) hear(want []byte) { v.t.Helper(); hears(v.t, "the client", v.Reader, want) }
+func (v *wsClient) hear(want []byte) { v.t.Helper(); hears(v.t, "the client", v.Reader, want) }
 
 // ended expects that nothing more comes. How a connection ends that was cut differs.
-func (v *caller) ended() {
+func (v *wsClient) ended() {
 	v.t.Helper()
 	rest, err := io.ReadAll(v.Reader)
 	if len(rest) > 0 {
@@ -96,7 +96,7 @@ func (v *caller) ended() {
 }
 
 // properly expects an end that was said.
-func (v *caller) properly() {
+func (v *wsClient) properly() {
 	v.t.Helper()
 	if rest, err := io.ReadAll(v.Reader); len(rest) > 0 || err != nil {
 		v.t.Errorf("at a proper end, the client got %d bytes %.40x: %v", len(rest), rest, err)
@@ -126,13 +126,13 @@ func ahead(w io.Writer, b []byte) io.Writer {
 	return inTurn{w, done}
 }
 
-func (f wsFront) one(t *testing.T, r wsRequest) (*caller, error) {
+func (f wsFront) one(t *testing.T, r wsRequest) (*wsClient, error) {
 	conn, err := tls.Dial("tcp", f.address, f.tls("http/1.1"))
 	if err != nil {
 		return nil, err
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(wsPatience))
 	_ = conn.NetConn().(*net.TCPConn).SetReadBuffer(64 << 10)
 	head := "GET " + r.path + " HTTP/1.1\r\nHost: " + r.host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\n"
 	for i := 0; i < len(r.fields); i += 2 {
@@ -144,7 +144,7 @@ func (f wsFront) one(t *testing.T, r wsRequest) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &caller{
+	v := &wsClient{
 		status: response.StatusCode, fields: response.Header, Reader: reader, Writer: w, end: conn.CloseWrite,
 		reset: func() { _ = conn.NetConn().(*net.TCPConn).SetLinger(0); conn.NetConn().Close() }, close: func() { conn.Close() },
 	}
@@ -154,11 +154,11 @@ func (f wsFront) one(t *testing.T, r wsRequest) (*caller, error) {
 	return v, nil
 }
 
-func (f wsFront) two(t *testing.T, r wsRequest) (*caller, error) {
+func (f wsFront) two(t *testing.T, r wsRequest) (*wsClient, error) {
 	transport := &http2.Transport{TLSClientConfig: f.tls("h2")}
 	t.Cleanup(transport.CloseIdleConnections)
 	body, writer := io.Pipe()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), wsPatience)
 	t.Cleanup(cancel)
 	request, _ := http.NewRequestWithContext(ctx, "CONNECT", "https://"+f.address+r.path, body)
 	request.Host = r.host
@@ -171,14 +171,14 @@ func (f wsFront) two(t *testing.T, r wsRequest) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &caller{
+	return &wsClient{
 		status: response.StatusCode, fields: response.Header, Reader: response.Body, Writer: w, end: writer.Close, reset: cancel,
 		close: func() { writer.Close(); response.Body.Close() },
 	}, nil
 }
 
-func (f wsFront) three(t *testing.T, r wsRequest) (*caller, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (f wsFront) three(t *testing.T, r wsRequest) (*wsClient, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wsPatience)
 	defer cancel()
 	conn, err := quic.DialAddr(ctx, f.address, f.tls(http3.NextProtoH3), &quic.Config{})
 	if err != nil {
@@ -189,7 +189,7 @@ func (f wsFront) three(t *testing.T, r wsRequest) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = s.SetDeadline(time.Now().Add(patience))
+	_ = s.SetDeadline(time.Now().Add(wsPatience))
 	request, _ := http.NewRequest("CONNECT", "https://"+f.address+r.path, nil)
 	request.Host, request.Proto = r.host, r.protocol
 	request.Header = http.Header{"Sec-WebSocket-Version": {"13"}}
@@ -204,7 +204,7 @@ func (f wsFront) three(t *testing.T, r wsRequest) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &caller{
+	return &wsClient{
 		status: response.StatusCode, fields: response.Header, Reader: s, Writer: w, end: s.Close,
 		reset: func() {
 			s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))

@@ -21,17 +21,17 @@ func beginnings() []wsCase {
 		{
 			name: "the client's first frame in one segment with its request", request: wsRequest{early: first},
 			target: func(p *wsPeer) { p.accept(); p.hear(first); p.say(answer); p.end() },
-			client: func(v *caller) { v.hear(answer); must(v.t, v.end()); v.properly() },
+			client: func(v *wsClient) { v.hear(answer); must(v.t, v.end()); v.properly() },
 		},
 		{
 			name:   "the target's first frame in one segment with its 101",
 			target: func(p *wsPeer) { p.say(append([]byte(p.switching()), answer...)); p.hear(first); p.end() },
-			client: func(v *caller) { v.hear(answer); v.say(first); must(v.t, v.end()); v.properly() },
+			client: func(v *wsClient) { v.hear(answer); v.say(first); must(v.t, v.end()); v.properly() },
 		},
 		{
 			name: "both sides' first frames with their heads", request: wsRequest{early: first},
 			target: func(p *wsPeer) { p.say(append([]byte(p.switching()), answer...)); p.hear(first); p.end() },
-			client: func(v *caller) { v.hear(answer); must(v.t, v.end()); v.properly() },
+			client: func(v *wsClient) { v.hear(answer); must(v.t, v.end()); v.properly() },
 		},
 		{
 			name: "all that a client has to say with its request", request: wsRequest{early: append(bytes.Clone(first), up(fin|opClose, status(1000, ""))...)},
@@ -40,7 +40,7 @@ func beginnings() []wsCase {
 				p.hear(append(bytes.Clone(first), up(fin|opClose, status(1000, ""))...))
 				p.say(down(fin|opClose, status(1000, "")))
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.hear(append(bytes.Clone(answer), down(fin|opClose, status(1000, ""))...))
 				v.ended()
 			},
@@ -57,7 +57,7 @@ func beginnings() []wsCase {
 				p.say(answer)
 				p.end()
 			},
-			client: func(v *caller) { v.hear(answer); must(v.t, v.end()); v.properly() },
+			client: func(v *wsClient) { v.hear(answer); must(v.t, v.end()); v.properly() },
 		},
 		{
 			name: "a mebibyte in one write with the target's 101",
@@ -66,7 +66,7 @@ func beginnings() []wsCase {
 				p.hear(first)
 				p.end()
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.hear(down(fin|opBinary, noise(1<<20)))
 				v.say(first)
 				must(v.t, v.end())
@@ -81,11 +81,11 @@ func refusal(name, head string, code int, body string, fields ...string) wsCase 
 	return wsCase{
 		name: name, refused: true,
 		target: func(p *wsPeer) { p.refuse(head, body) },
-		client: func(v *caller) { v.answered(code, body, fields...) },
+		client: func(v *wsClient) { v.answered(code, body, fields...) },
 	}
 }
 
-func (v *caller) answered(code int, body string, fields ...string) {
+func (v *wsClient) answered(code int, body string, fields ...string) {
 	v.t.Helper()
 	got, err := io.ReadAll(v.Reader)
 	if v.status != code || string(got) != body || err != nil {
@@ -99,8 +99,8 @@ func (v *caller) answered(code int, body string, fields ...string) {
 }
 
 // failed is for answers that padlock makes itself.
-func failed(code int) func(*caller) {
-	return func(v *caller) {
+func failed(code int) func(*wsClient) {
+	return func(v *wsClient) {
 		if v.status != code {
 			v.t.Errorf("the answer is %d %v", v.status, v.fields)
 		}
@@ -120,10 +120,10 @@ func handshakes() []wsCase {
 		refusal("a target's 426 with the version that it speaks", "426 Upgrade Required\r\nSec-WebSocket-Version: 13", 426, "", "Sec-Websocket-Version", "13"),
 		refusal("a target's redirect", "302 Found\r\nLocation: https://other.example/chat", 302, "", "Location", "https://other.example/chat"),
 		refusal("a target's 503 with a time to come again", "503 Service Unavailable\r\nRetry-After: 7", 503, "full", "Retry-After", "7"),
-		{name: "a target's 200, which is no WebSocket", over: []string{"h1"}, refused: true, target: fine, client: func(v *caller) { v.answered(200, "a page") }},
+		{name: "a target's 200, which is no WebSocket", over: []string{"h1"}, refused: true, target: fine, client: func(v *wsClient) { v.answered(200, "a page") }},
 		// By HTTP/2 and 3 any 2xx would tell the client that its WebSocket is open (RFC 8441 section 5).
 		{name: "a target's 200, which must not look like a WebSocket", over: tunnelled, refused: true, target: fine, client: failed(502)},
-		{name: "an answer of a target that has not read the key", over: []string{"h1"}, target: wrong, client: func(v *caller) {
+		{name: "an answer of a target that has not read the key", over: []string{"h1"}, target: wrong, client: func(v *wsClient) {
 			if got := v.fields.Get("Sec-WebSocket-Accept"); got != wsKey {
 				v.t.Errorf("the client cannot see it: %q", got)
 			}
@@ -143,7 +143,7 @@ func handshakes() []wsCase {
 			request: wsRequest{fields: []string{"Origin", "https://app.example", "Cookie", "session=1; b=2", "Authorization", "Bearer token",
 				"Sec-WebSocket-Protocol", "chat, superchat", "Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits, x-other; a=1", "X-Forwarded-For", "203.0.113.1"}},
 			target: func(p *wsPeer) { p.asked(); p.accept(); p.end() },
-			client: func(v *caller) { must(v.t, v.end()); v.properly() },
+			client: func(v *wsClient) { must(v.t, v.end()); v.properly() },
 		},
 		{
 			name: "what the target says in its handshake",
@@ -152,7 +152,7 @@ func handshakes() []wsCase {
 				p.say(down(fin|rsv1|opText, "\xca\x48\xcd\xc9\xc9\x07\x00")) // RFC 7692 section 7.2.3.1
 				p.end()
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				for name, want := range map[string]string{"Sec-Websocket-Protocol": "superchat", "Set-Cookie": "seen=1", "X-Own": "value",
 					"Sec-Websocket-Extensions": "permessage-deflate; server_no_context_takeover"} {
 					if got := v.fields.Get(name); got != want {
@@ -165,7 +165,7 @@ func handshakes() []wsCase {
 			},
 		},
 		{name: "an address that may not come", request: wsRequest{path: "/denied/chat"}, refused: true, client: failed(403)},
-		{name: "a client that needs a password", request: wsRequest{path: "/secret/chat"}, refused: true, client: func(v *caller) {
+		{name: "a client that needs a password", request: wsRequest{path: "/secret/chat"}, refused: true, client: func(v *wsClient) {
 			if v.status != 401 || v.fields.Get("WWW-Authenticate") == "" {
 				v.t.Errorf("the answer is %d %v", v.status, v.fields)
 			}
@@ -177,7 +177,7 @@ func handshakes() []wsCase {
 		{name: "a CONNECT to anywhere", over: []string{"h3"}, request: wsRequest{path: "/", protocol: "HTTP/1.1"}, refused: true, client: failed(405)},
 		{name: "a protocol that is none of ours", over: tunnelled, request: wsRequest{path: "/raw/udp", protocol: "connect-udp"}, refused: true, client: failed(501)},
 		{name: "a protocol that is none of ours, at an address without a target", over: tunnelled, request: wsRequest{path: "/fixed", protocol: "connect-udp"}, refused: true, client: failed(501)},
-		{name: "an address without a target", over: []string{"h1"}, request: wsRequest{path: "/fixed"}, refused: true, client: func(v *caller) { v.answered(200, "hello\n") }},
+		{name: "an address without a target", over: []string{"h1"}, request: wsRequest{path: "/fixed"}, refused: true, client: func(v *wsClient) { v.answered(200, "hello\n") }},
 		{name: "an address without a target", over: tunnelled, request: wsRequest{path: "/fixed"}, refused: true, client: failed(501)},
 	}
 	return cases
@@ -286,7 +286,7 @@ func (f wsFront) raw(t *testing.T) *tls.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(wsPatience))
 	return conn
 }
 

@@ -21,7 +21,7 @@ func exchanged(name string, up, down []byte) wsCase {
 	return wsCase{
 		name:   name,
 		target: func(p *wsPeer) { p.accept(); p.hear(up); p.say(down); p.end() },
-		client: func(v *caller) { v.say(up); v.hear(down); must(v.t, v.end()); v.properly() },
+		client: func(v *wsClient) { v.say(up); v.hear(down); must(v.t, v.end()); v.properly() },
 	}
 }
 
@@ -100,7 +100,7 @@ func messages() []wsCase {
 		wsCase{
 			name:   "a Ping by the target, and the client's Pong",
 			target: func(p *wsPeer) { p.accept(); p.say(down(fin|opPing, full)); p.hear(up(fin|opPong, full)); p.end() },
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.hear(down(fin|opPing, full))
 				v.say(up(fin|opPong, full))
 				must(v.t, v.end())
@@ -117,7 +117,7 @@ func messages() []wsCase {
 				}
 				p.end()
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				for _, b := range up(fin|opText, "byte by byte") {
 					v.say([]byte{b})
 				}
@@ -133,7 +133,7 @@ func messages() []wsCase {
 func verdicts() []wsCase {
 	mib := up(fin|opBinary, noise(1<<20))
 	broken := func(name, path string, code uint16, said []byte) wsCase {
-		return wsCase{name: name, request: wsRequest{path: path}, client: func(v *caller) {
+		return wsCase{name: name, request: wsRequest{path: path}, client: func(v *wsClient) {
 			go func() { _, _ = v.Write(said) }() // the target may judge before it has got everything
 			f, err := readFrame(v)
 			for err == nil && f.first&15 != opClose {
@@ -152,7 +152,7 @@ func verdicts() []wsCase {
 	huge := []byte{fin | opBinary, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}
 	closing := func(code uint16) []byte { return down(fin|opClose, status(code, "")) }
 	return []wsCase{
-		{name: "a library's end for a frame without a mask", request: wsRequest{path: echo}, client: func(v *caller) { v.say(down(fin|opText, "bare")); v.ended() }},
+		{name: "a library's end for a frame without a mask", request: wsRequest{path: echo}, client: func(v *wsClient) { v.say(down(fin|opText, "bare")); v.ended() }},
 		exchanged("a target's 1002 for a frame without a mask", down(fin|opText, "bare"), closing(1002)),
 		broken("a library's 1002 for a reserved bit", echo, 1002, up(fin|rsv2|opText, "x")),
 		broken("a library's 1002 for another reserved bit", echo, 1002, up(fin|rsv3|opText, "x")),
@@ -232,7 +232,7 @@ func (f wsFront) dial(t *testing.T, o *websocket.DialOptions) (*websocket.Conn, 
 	transport := &http.Transport{TLSClientConfig: f.tls("http/1.1")}
 	t.Cleanup(transport.CloseIdleConnections)
 	o.HTTPClient = &http.Client{Transport: transport}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), wsPatience)
 	t.Cleanup(cancel)
 	conn, response, err := websocket.Dial(ctx, "https://"+f.address+"/library/echo", o)
 	if err != nil {

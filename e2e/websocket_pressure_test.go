@@ -14,7 +14,7 @@ func pressures() []wsCase {
 	part := noise(64<<10 - 4)
 	upPart, downPart := up(fin|opBinary, part), down(fin|opBinary, part)
 	read, heard, cut := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	long := func(how string, speak func(*caller)) wsCase {
+	long := func(how string, speak func(*wsClient)) wsCase {
 		return wsCase{
 			name: how + " for longer than any timeout",
 			target: func(p *wsPeer) {
@@ -23,16 +23,16 @@ func pressures() []wsCase {
 				p.say(down(fin|opText, "yes"))
 				p.end()
 			},
-			client: func(v *caller) { speak(v); v.hear(down(fin|opText, "yes")); must(v.t, v.end()); v.properly() },
+			client: func(v *wsClient) { speak(v); v.hear(down(fin|opText, "yes")); must(v.t, v.end()); v.properly() },
 		}
 	}
 	question := up(fin|opText, "still there?")
 	return []wsCase{
-		long("silence", func(v *caller) {
+		long("silence", func(v *wsClient) {
 			time.Sleep(7 * time.Second) // nothing may happen meanwhile
 			v.say(question)
 		}),
-		long("a frame that comes byte by byte", func(v *caller) {
+		long("a frame that comes byte by byte", func(v *wsClient) {
 			for _, b := range question {
 				time.Sleep(7 * time.Second / time.Duration(len(question)))
 				v.say([]byte{b})
@@ -43,10 +43,10 @@ func pressures() []wsCase {
 			target: func(p *wsPeer) {
 				p.accept()
 				must(p.t, p.SetWriteBuffer(64<<10))
-				gush(p.t, p, downPart, func() { p.hear(question); close(read) })
+				wsFlood(p.t, p, downPart, func() { p.hear(question); close(read) })
 				p.end()
 			},
-			client: func(v *caller) {
+			client: func(v *wsClient) {
 				v.say(question)
 				<-read
 				for i := 0; i < parts && !v.t.Failed(); i++ {
@@ -71,7 +71,7 @@ func pressures() []wsCase {
 				}
 				close(cut)
 			},
-			client: func(v *caller) { <-cut },
+			client: func(v *wsClient) { <-cut },
 		},
 		{
 			name: "a target that does not read mayHold its client up, can speak, and then gets everything",
@@ -85,8 +85,8 @@ func pressures() []wsCase {
 				}
 				p.end()
 			},
-			client: func(v *caller) {
-				gush(v.t, v, upPart, func() { v.hear(down(fin|opText, "busy")); close(heard) })
+			client: func(v *wsClient) {
+				wsFlood(v.t, v, upPart, func() { v.hear(down(fin|opText, "busy")); close(heard) })
 				must(v.t, v.end())
 				v.properly()
 			},
@@ -99,8 +99,8 @@ const (
 	mayHold = 20 << 20 // at most, in the sockets and windows between two sides; padlock itself mayHold 32 KiB a direction
 )
 
-// gush writes parts until nobody takes any more, which is soon, and has them read then.
-func gush(t *testing.T, w io.Writer, part []byte, read func()) {
+// wsFlood writes parts until nobody takes any more, which is soon, and has them read then.
+func wsFlood(t *testing.T, w io.Writer, part []byte, read func()) {
 	var sent atomic.Int64
 	done := make(chan struct{})
 	go func() {

@@ -46,7 +46,7 @@ func (f wsFront) streams(t *testing.T, settings ...http2.Setting) *streams {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(wsPatience))
 	s := &streams{t: t, conn: conn, framer: http2.NewFramer(conn, conn), settings: map[http2.SettingID]uint32{}, seen: map[uint32]*seen{}}
 	s.framer.AllowIllegalWrites = true
 	s.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -337,19 +337,19 @@ var wsStreams = map[string]func(*testing.T, *wsSuite){
 		}
 	},
 	"one connection for each of a hundred WebSockets": func(t *testing.T, s *wsSuite) {
-		var guests []*streams
+		var all []*streams
 		var scripts []*wsScript
 		for i := range 100 {
 			path := fmt.Sprint("/raw/each/", i)
 			scripts = append(scripts, s.target.expect(t, path, answering))
-			guests = append(guests, s.fronts["h2"].streams(t))
-			guests[i].socket(1, path)
+			all = append(all, s.fronts["h2"].streams(t))
+			all[i].socket(1, path)
 		}
-		for _, c := range guests {
+		for _, c := range all {
 			c.opened(1)
 			c.say(1, up(fin|opText, "x"))
 		}
-		for _, c := range guests {
+		for _, c := range all {
 			c.hear(1, down(fin|opText, "y"))
 			must(t, c.framer.WriteData(1, true, nil))
 			c.until("the end", func() bool { return c.stream(1).ended })

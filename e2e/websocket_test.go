@@ -23,7 +23,7 @@ type wsCase struct {
 	request wsRequest
 	target  func(*wsPeer) // nil where no target is asked, or the library's
 	refused bool          // there is no WebSocket; the client looks at the answer
-	client  func(*caller)
+	client  func(*wsClient)
 }
 
 var wsVersions = []string{"h1", "h2", "h3"}
@@ -111,7 +111,7 @@ func startSuite(t *testing.T) *wsSuite {
 	return s
 }
 
-// startSockets runs padlock before two targets, with less patience than it has by default.
+// startSockets runs padlock before two targets, with less wsPatience than it has by default.
 func startSockets(t *testing.T, raw, library string) *padlock {
 	t.Helper()
 	p := &padlock{home: t.TempDir()}
