@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -25,68 +23,25 @@ import (
 	"time"
 )
 
-// engine runs docker, and returns what it says.
-func engine(t *testing.T, args ...string) string {
-	t.Helper()
-	var complaint bytes.Buffer
-	c := exec.Command(need(t, "docker"), args...)
-	c.Stderr = &complaint
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, &complaint)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// unique is a name that nothing else in the engine has.
-func unique() string { return "padlock-e2e-" + strings.ToLower(rand.Text()[:10]) }
-
-// engineNetwork makes a network.
-func engineNetwork(t *testing.T) string {
-	t.Helper()
-	name := unique()
-	engine(t, "network", "create", name)
-	t.Cleanup(func() { engine(t, "network", "rm", name) })
-	return name
-}
-
-// guest is a container that a test has made.
-type guest struct{ name string }
-
-// startGuest runs a container; args are those of docker run, from the flags on.
-func startGuest(t *testing.T, args ...string) *guest {
-	t.Helper()
-	g := &guest{unique()}
-	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-fv", g.name).Run() })
-	engine(t, append([]string{"run", "-d", "--name", g.name}, args...)...)
-	return g
-}
-
-// appImage makes an image of the application in testdata/container.
+// appImage makes an image of the application in testdata/container, with more lines of a Dockerfile.
 func appImage(t *testing.T, more ...string) string {
 	t.Helper()
-	return imageOf(t, "./testdata/container", append(more, "EXPOSE 8080")...)
-}
-
-// imageOf makes an image of a program, with lines of a Dockerfile.
-func imageOf(t *testing.T, program string, lines ...string) string {
-	t.Helper()
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "program"), program)
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, "container"), "./testdata/container")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	archive := filepath.Join(dir, "image.tar")
-	if out, err := exec.Command("tar", "-C", dir, "-cf", archive, "program").CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "-C", dir, "-cf", archive, "container").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	args, name := []string{"import"}, unique()
-	for _, line := range append(lines, `ENTRYPOINT ["/program"]`) {
+	args, name := []string{"import"}, ownName()
+	for _, line := range append(more, `ENTRYPOINT ["/container"]`, "EXPOSE 8080") {
 		args = append(args, "-c", line)
 	}
-	engine(t, append(args, archive, name)...)
-	t.Cleanup(func() { engine(t, "rmi", "-f", name) })
+	docker(t, append(args, archive, name)...)
+	t.Cleanup(func() { docker(t, "rmi", "-f", name) })
 	return name
 }
 
@@ -101,8 +56,8 @@ type fleet struct {
 // startFleet runs padlock with a site of its own, and the containers that this test makes. The engine is at an endpoint, or "".
 func startFleet(t *testing.T, endpoint, more string) *fleet {
 	t.Helper()
-	f := &fleet{image: appImage(t), label: unique(), dir: t.TempDir()}
-	f.network = engineNetwork(t)
+	f := &fleet{image: appImage(t), label: ownName(), dir: t.TempDir()}
+	f.network, _ = bridge(t)
 	f.configure(t, endpoint, more)
 	f.padlock = startFile(t, f.dir)
 	f.client = f.newClient(t, false)
@@ -145,20 +100,20 @@ func clientAt(address string, roots *x509.CertPool, http2 bool) *http.Client {
 }
 
 // app runs a container with labels such as "host=a.test path=/api" and, after a bar, more arguments of docker run.
-func (f *fleet) app(t *testing.T, labels string) *guest {
+func (f *fleet) app(t *testing.T, labels string) *container {
 	t.Helper()
 	labels, more, _ := strings.Cut(labels, " | ")
 	args := append([]string{"--network", f.network, "--label", "test=" + f.label}, strings.Fields(more)...)
 	for _, label := range strings.Fields(labels) {
 		args = append(args, "--label", "padlock."+label)
 	}
-	return startGuest(t, append(args, f.image)...)
+	return runContainer(t, append(args, f.image)...)
 }
 
 // id is what the container answers with.
-func (g *guest) id(t *testing.T) string {
+func (c *container) id(t *testing.T) string {
 	t.Helper()
-	return engine(t, "inspect", "-f", "{{.Config.Hostname}}", g.name)
+	return docker(t, "inspect", "-f", "{{.Config.Hostname}}", c.name)
 }
 
 // ask returns what a name answers with, or what went wrong.
@@ -180,7 +135,7 @@ func ask(client *http.Client, method, url string) (string, error) {
 }
 
 // answers waits until a name is answered by these containers alone, each of them.
-func (f *fleet) answers(t *testing.T, url string, containers ...*guest) {
+func (f *fleet) answers(t *testing.T, url string, containers ...*container) {
 	t.Helper()
 	want := map[string]bool{}
 	for _, c := range containers {
@@ -227,12 +182,17 @@ type visitors struct {
 
 func (f *fleet) visit(t *testing.T, requests ...string) *visitors {
 	t.Helper()
+	return visiting(t, func(i int) *http.Client { return f.newClient(t, i%2 == 0) }, requests...)
+}
+
+func visiting(t *testing.T, newClient func(int) *http.Client, requests ...string) *visitors {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	l := &visitors{cancel: cancel}
 	for i, r := range requests {
 		method, url, _ := strings.Cut(r, " ")
 		for j := range 2 {
-			client := f.newClient(t, (i+j)%2 == 0)
+			client := newClient(i + j)
 			l.clients.Go(func() {
 				pace := time.NewTicker(2 * time.Millisecond) // the machine has other things to do
 				defer pace.Stop()
@@ -268,22 +228,22 @@ func TestContainersComeAndGoUnderLoad(t *testing.T) {
 	f.answers(t, "https://steady.localhost/", steady)
 	f.answers(t, "https://shared.localhost/", one, two)
 	l := f.visit(t, "GET https://steady.localhost/", "POST https://steady.localhost/", "GET https://shared.localhost/", "POST https://shared.localhost/", "GET https://localhost/")
-	engine(t, "stop", one.name)
+	docker(t, "stop", one.name)
 	f.answers(t, "https://shared.localhost/", two)
 	for _, end := range []string{"stop", "kill"} {
 		guest := f.app(t, "host=guest.test,also.test")
 		f.answers(t, "https://guest.test/", guest)
-		engine(t, end, guest.name)
+		docker(t, end, guest.name)
 		f.gone(t, "https://guest.test/")
-		engine(t, "start", one.name)
+		docker(t, "start", one.name)
 		f.answers(t, "https://shared.localhost/", one, two)
-		engine(t, "stop", one.name)
+		docker(t, "stop", one.name)
 	}
 	l.end(t) // a container that is frozen fails what it has taken
-	engine(t, "pause", two.name)
+	docker(t, "pause", two.name)
 	f.stderr.wait(t, "gone=shared.localhost")
 	f.gone(t, "https://shared.localhost/")
-	engine(t, "unpause", two.name)
+	docker(t, "unpause", two.name)
 	f.answers(t, "https://shared.localhost/", two)
 
 	out, err := command(f.home, "status").CombinedOutput()
@@ -325,14 +285,14 @@ func TestLabelsSayWhatARouteDoes(t *testing.T) {
 		_, err = io.ReadFull(secure, answer)
 		return string(answer), err
 	})
-	engine(t, "stop", echo.name)
+	docker(t, "stop", echo.name)
 	f.gone(t, "https://bytes.test/")
 
-	f.image = appImage(t, `HEALTHCHECK --interval=1s --timeout=5s --retries=1000 CMD ["/program", "check"]`)
+	f.image = appImage(t, `HEALTHCHECK --interval=1s --timeout=5s --retries=1000 CMD ["/container", "check"]`)
 	late := f.app(t, "host=late.test | -e UNWELL=yes")
 	f.stderr.wait(t, "container="+late.name+` reason="its health check says starting"`)
 	f.gone(t, "https://late.test/")
-	address := engine(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", late.name)
+	address := docker(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", late.name)
 	if body, err := ask(http.DefaultClient, "POST", "http://"+address+":8080/well"); err != nil {
 		t.Fatalf("%v %s", err, body)
 	}
@@ -358,7 +318,7 @@ func TestWrongLabelsStopNobodyElse(t *testing.T) {
 	} {
 		bad := f.app(t, labels)
 		f.stderr.wait(t, "container="+bad.name+" "+want)
-		engine(t, "rm", "-f", bad.name)
+		docker(t, "rm", "-f", bad.name)
 	}
 	f.answers(t, "https://good.test/", good)
 	f.gone(t, "https://bad.test/")
@@ -436,7 +396,7 @@ func TestContainersAreServedWhileTheEngineIsAway(t *testing.T) {
 	l := f.visit(t, "GET https://stays.test/", "POST https://stays.test/")
 	r.cut()
 	f.stderr.wait(t, "the container engine does not answer; the sites that it told of last stay")
-	engine(t, "rm", "-f", goes.name)
+	docker(t, "rm", "-f", goes.name)
 	comes := f.app(t, "host=comes.test")
 	f.configure(t, "unix://"+r.path, "  - {hosts: [more.test], routes: [{respond: {body: more}}]}\n")
 	if out, err := command(f.home, "reload").CombinedOutput(); err != nil {
@@ -470,27 +430,19 @@ func TestContainersAreServedWhileTheEngineIsAway(t *testing.T) {
 // padlock in a container, without root and with the socket's group, finds itself among the containers, and reaches others in the network
 // that they share, once they share one.
 func TestPadlockInAContainerReachesOthersByTheNetworkThatTheyShare(t *testing.T) {
-	near, far := engineNetwork(t), engineNetwork(t)
+	near, _ := bridge(t)
+	far, _ := bridge(t)
 	socket, err := os.Stat("/var/run/docker.sock")
 	if err != nil {
 		t.Fatal(err)
 	}
 	group := fmt.Sprint(socket.Sys().(*syscall.Stat_t).Gid)
-	p := startGuest(t, "--network", near, "-p", "127.0.0.1::443", "-v", "/var/run/docker.sock:/var/run/docker.sock:ro", "--group-add", group, "--user", "65532",
-		"--tmpfs", "/data:uid=65532,mode=0700", "-e", "XDG_DATA_HOME=/data", "-e", "PADLOCK_LISTEN=:443", "--cap-drop", "ALL", "--read-only",
-		imageOf(t, "../cmd/padlock"), "--docker")
-	app := startGuest(t, "--network", far, "--label", "padlock.host=app.test", appImage(t))
-	eventually(t, func() (string, error) {
-		out, err := exec.Command("docker", "logs", p.name).CombinedOutput()
-		if want := fmt.Sprintf("container=%s label=padlock.network reason=\"shares no network with padlock: it is in %s, padlock in %s\"", app.name, far, near); err == nil && !strings.Contains(string(out), want) {
-			err = errors.New(want + " is not said")
-		}
-		return string(out), err
-	})
-	engine(t, "network", "connect", near, app.name)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(engine(t, "exec", p.name, "/program", "trust", "--print")))
-	client := clientAt(engine(t, "port", p.name, "443/tcp"), roots, true)
+	p := runContainer(t, append(hardened, "--network", near, "-p", "127.0.0.1::443", "-v", "/var/run/docker.sock:/var/run/docker.sock:ro", "--group-add", group,
+		padlockImage(t), "--docker")...)
+	app := runContainer(t, "--network", far, "--label", "padlock.host=app.test", appImage(t))
+	p.log.wait(t, fmt.Sprintf("container=%s label=padlock.network reason=\"shares no network with padlock: it is in %s, padlock in %s\"", app.name, far, near))
+	docker(t, "network", "connect", near, app.name)
+	client := clientAt(docker(t, "port", p.name, "443/tcp"), p.root(t), true)
 	defer client.CloseIdleConnections()
 	eventually(t, func() (string, error) {
 		body, err := ask(client, "GET", "https://app.test/")
@@ -499,4 +451,48 @@ func TestPadlockInAContainerReachesOthersByTheNetworkThatTheyShare(t *testing.T)
 		}
 		return body, err
 	})
+}
+
+// The example: two shops share a name with an API below a path, until one of them goes under load. What stands before the engine's socket
+// lets nothing but a look at containers through.
+func TestExampleDockerLabels(t *testing.T) {
+	p := startProject(t, "docker-labels", []string{"HTTPS_PORT", "HTTP_PORT"})
+	said := p.follow(t, 0)
+	expect(t, said, "orders", "shop.localhost")
+	shops := strings.Fields(p.must(t, "ps", "-q", "shop"))
+	for _, id := range shops {
+		expect(t, said, id[:12])
+	}
+	client := clientAt("127.0.0.1:"+p.ports["HTTPS_PORT"], p.roots(t), true)
+	defer client.CloseIdleConnections()
+	visitors := visiting(t, func(int) *http.Client { return client }, "GET https://shop.localhost/", "GET https://shop.localhost/api/orders")
+	p.must(t, "up", "-d", "--no-deps", "--scale", "shop=1", "shop")
+	left := p.container(t, "shop")
+	for range 4 {
+		if body, err := ask(client, "GET", "https://shop.localhost/"); err != nil || strings.TrimSpace(body) != left[:12] {
+			t.Errorf("%v %s", err, body)
+		}
+	}
+	visitors.end(t)
+
+	socket := func(args ...string) string {
+		out, _ := exec.Command("docker", append([]string{"run", "--rm", "--network", p.network("engine"), "busybox:1.37", "wget", "-q", "-O", "-"}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	expect(t, socket("http://engine:2375/containers/json"), left)
+	expect(t, socket("http://engine:2375/v1.41/containers/"+left+"/json"), left)
+	for _, denied := range []string{"images/json", "containers/" + left + "/logs?stdout=1", "v1.41/containers/" + left + "/../../images/json", "info", "containers/json/../../secrets"} {
+		expect(t, socket("http://engine:2375/"+denied), "403 Forbidden")
+	}
+	expect(t, socket("--post-data", "", "http://engine:2375/containers/"+left+"/stop"), "403 Forbidden")
+}
+
+// network is the full name of a network of the project.
+func (p *project) network(name string) string {
+	for _, variable := range p.env {
+		if project, ok := strings.CutPrefix(variable, "COMPOSE_PROJECT_NAME="); ok {
+			return project + "_" + name
+		}
+	}
+	return name
 }

@@ -55,7 +55,7 @@ var buildImage = sync.OnceValue(func() error {
 		return fmt.Errorf("docker build: %w\n%s", err, out)
 	}
 	// What earlier builds have left, and nobody else's.
-	_, err := dockerTry("image", "prune", "-f", "--filter", "label=padlock.stand-in", "--filter", "until=3h")
+	_, err := dockerTry("image", "prune", "-f", "--filter", "label=e2e.stand-in", "--filter", "until=3h")
 	return err
 })
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the images that the Dockerfile and the examples name, of programs of this machine, as tests reach no registry:
 #   e2e/images.sh golang:1.26 redis:7
-# An image of the name that is not from here stays as it is. Those that are go by: docker image prune -a --filter label=padlock.stand-in
+# An image of the name that is not from here stays as it is. Those that are go by: docker image prune -a --filter label=e2e.stand-in
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -38,7 +38,7 @@ script() { mkdir -p "$root$(dirname "$1")" && cat >"$root$1" && chmod 0755 "$roo
 # image makes an image of $root. Each argument is a line of a Dockerfile.
 image() {
   local line changes=()
-  for line in "$@" "LABEL padlock.stand-in=$stamp"; do changes+=(--change "$line"); done
+  for line in "$@" "LABEL e2e.stand-in=$stamp"; do changes+=(--change "$line"); done
   tar -C "$root" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --exclude=./home/nonroot -cf "$work/image.tar" .
   [ ! -d "$root/home/nonroot" ] || tar -C "$root" --mtime=@0 --owner=65532 --group=65532 -rf "$work/image.tar" ./home/nonroot
   docker import "${changes[@]}" "$work/image.tar" "$name" >/dev/null
@@ -144,7 +144,8 @@ made_of() {
 
 for name in "$@"; do
   stamp=$(made_of | sha256sum | cut -c 1-16)
-  if label=$(docker image inspect --format '{{index .Config.Labels "padlock.stand-in"}}' "$name" 2>/dev/null); then
+  # padlock.stand-in is what the label was called before padlock read labels of that prefix.
+  if label=$(docker image inspect --format '{{index .Config.Labels "e2e.stand-in"}}{{index .Config.Labels "padlock.stand-in"}}' "$name" 2>/dev/null); then
     [ "$label" != "" ] && [ "$label" != "$stamp" ] || continue
   fi
   root=$work/root
