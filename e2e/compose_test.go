@@ -226,7 +226,7 @@ func TestExampleComposeTwoNodesWithRedis(t *testing.T) {
 	seen.await(200) // ten seconds of requests
 	cut := seen.end()
 	t.Logf("a node is cut off: %s", cut)
-	if cut.failed > 2 || cut.until > 7*time.Second { // those whose request was on its way; and the machine may be slow
+	if cut.failed > 4 || cut.until > 20*time.Second { // those whose request was on its way wait until their own patience ends
 		t.Errorf("clients noticed: %s", cut)
 	}
 	docker(t, "network", "connect", "--alias", "padlock-2", net, second)
