@@ -68,11 +68,13 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return p.early.Load() > maxEarly },
 	}
 	t := s.cfg.Timeouts
+	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
+	// After that http3's own timeout ends it; this one ends those whose clients are gone.
+	settings := &quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2}
+	http3.Configure(settings, s.cfg.Limits.Streams)
 	p.listener, err = p.transport.Listen(
 		&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{http3.Protocol}, GetConfigForClient: p.configForClient},
-		// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
-		// After that http3's own timeout ends it; this one ends those whose clients are gone.
-		&quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2, MaxIncomingStreams: int64(s.cfg.Limits.Streams)},
+		settings,
 	)
 	if err != nil {
 		socket.Close()
@@ -100,7 +102,7 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 		p.server.addresses.leave(from)
 		f.end(context.Cause(ctx))
 	})
-	return http3.With(ctx, f.first), nil
+	return ctx, nil
 }
 
 // enter takes a place for a connection, which counts for the client that is returned.
@@ -166,7 +168,7 @@ func (p *packets) serve() {
 			continue
 		}
 		f.complete(conn)
-		go p.server.http3.ServeConn(conn)
+		go p.server.http3.ServeConn(conn, f.facts, f.first)
 	}
 }
 
@@ -195,13 +197,10 @@ func (f *flow) complete(conn *quic.Conn) {
 }
 
 // first is called with each request.
-func (f *flow) first() *message.Conn {
-	f.once.Do(func() {
-		if f.trace != nil {
-			f.trace.FirstByte()
-		}
-	})
-	return f.facts
+func (f *flow) first() {
+	if f.trace != nil {
+		f.once.Do(f.trace.FirstByte)
+	}
 }
 
 // cryptoError is where QUIC's error codes that carry a TLS alert begin (RFC 9001 section 4.8).

@@ -304,7 +304,7 @@ func (s *Server) start() error {
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Streams: l.Streams, Resets: l.Resets, Cut: s.cuts.cut,
+		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log,
 	})
 	return nil
 }

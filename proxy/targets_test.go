@@ -54,18 +54,12 @@ func TestPathAndQueryAreKeptByteForByte(t *testing.T) {
 	})
 	targets := []string{
 		"/", "//", "///", "/?", "/??", "/a?b?c=/../", "/a%2Fb", "/a%2fB", "/a/../b", "/a/./b", "/..", "/.", "/../../etc/passwd", "/%2e%2e/%2E/x", "/..;/x", "/a;b=c;d", "/?a=1;b=2", "/?a=1&a=2&&=", "/\\", "/\\..\\x", "/a\"b'c", "/|^`{}<>", "/[]", "/!$&'()*+,;=:@-._~",
-		"/%00", "/%0d%0aX:%20y", "/%E4%ff", "/%25", "/%252e%252e", "/a%20b+c", "//other.example/x", "/http://other.example/", "/a//b//", "/a/b/", "/x?u=https://other.example/?a=b%26c", "/?%zz", "/?x=%", "/?\\\"<>", "/*", "/" + strings.Repeat("a/", 4000),
+		"/%00", "/%0d%0aX:%20y", "/%E4%ff", "/%25", "/%252e%252e", "/a%20b+c", "//other.example/x", "/http://other.example/", "/a//b//", "/a/b/", "/x?u=https://other.example/?a=b%26c", "/?%zz", "/?x=%", "/?\\\"<>", "/*", "/" + strings.Repeat("a/", 4000), "/%zz", "/%", "/a%2", "/%%32%65",
 	}
-	malformed := []string{"/%zz", "/%", "/a%2", "/%%32%65"} // which HTTP/3's library does not take
 	for backend, e := range map[string]*edge{"HTTP/1.1": start(t, "http://"+one, nil), "h2c": start(t, two, nil)} {
 		for front, ask := range e.bytewise(t) {
 			for _, target := range targets {
 				if o := ask(target); o.status != "200" || o.body != target {
-					t.Errorf("%s to %s: %s arrived as %s %q", front, backend, target, o.status, o.body)
-				}
-			}
-			for _, target := range malformed {
-				if o := ask(target); front != "h3" && (o.status != "200" || o.body != target) || front == "h3" && !o.reset {
 					t.Errorf("%s to %s: %s arrived as %s %q", front, backend, target, o.status, o.body)
 				}
 			}

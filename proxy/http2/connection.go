@@ -80,9 +80,9 @@ func newConnection(s *Server, conn Conn) *connection {
 	c := &connection{server: s, conn: conn, peerWindow: initialWindow, sendWindow: initialWindow, recvWindow: initialWindow}
 	c.changed.L = &c.mu
 	c.limit.Init(conn.SetReadDeadline)
-	c.decoder = hpack.NewDecoder(headerTable, c.block.add)
+	c.decoder = hpack.NewDecoder(headerTable, func(f hpack.HeaderField) { c.block.Add(f.Name, f.Value) })
 	c.decoder.SetMaxStringLength(maxBlock(s.o.Head))
-	c.block.limit, c.block.most = s.o.Head, s.o.Fields
+	c.block.Limit, c.block.Most = s.o.Head, s.o.Fields
 	return c
 }
 

@@ -76,12 +76,9 @@ func appendValue(b []byte, value string) []byte {
 	return b
 }
 
-// ofOneConnection are fields that HTTP/2 does not know (RFC 9113 section 8.2.2).
-var ofOneConnection = message.NewNames("Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade")
-
 func appendFields(b []byte, fields message.Fields) []byte {
 	for _, f := range fields {
-		if !ofOneConnection.Has(f.Name) {
+		if !message.OfOneConnection(f.Name) {
 			b = appendField(b, f.Name, f.Value)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"padlock/proxy/message"
 	"padlock/traffic"
 )
 
@@ -51,7 +52,7 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	c.block.begin(f.StreamID, f.StreamEnded())
 	c.decoder.SetEmitEnabled(true)
 	if f.HasPriority() && f.Priority.StreamDep == f.StreamID {
-		c.block.malformed = true
+		c.block.Malformed = true
 	}
 	if sizeUpdates(f.HeaderBlockFragment()) > maxSizeUpdates {
 		return http2.ConnectionError(http2.ErrCodeCompression)
@@ -81,18 +82,33 @@ func sizeUpdates(b []byte) (n int) {
 	return n
 }
 
+// block is a list of fields with the frames that bring it.
+type block struct {
+	message.Block
+	id        uint32
+	end       bool // nothing follows
+	open      bool // more fragments follow
+	sent      int  // bytes of fragments
+	fragments int
+}
+
+func (b *block) begin(id uint32, end bool) {
+	b.Begin()
+	*b = block{Block: b.Block, id: id, end: end}
+}
+
 // onFragment decodes a part of the fields, and acts on the last.
 func (c *connection) onFragment(fragment []byte, last bool) error {
 	b := &c.block
 	b.open = !last
 	b.fragments++
-	if b.sent += len(fragment); b.sent > maxBlock(b.limit) || b.fragments > maxFragments {
+	if b.sent += len(fragment); b.sent > maxBlock(b.Limit) || b.fragments > maxFragments {
 		return excess(traffic.HeadSize)
 	}
 	if _, err := c.decoder.Write(fragment); err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)
 	}
-	if b.size > b.limit {
+	if b.TooLarge() {
 		c.decoder.SetEmitEnabled(false)
 	}
 	if !last {

@@ -11,6 +11,7 @@ import (
 
 // What a client may do within quota.Span that costs us more than it costs the client, where nothing else is said.
 const (
+	maxFields    = 200    // of a request
 	maxResets    = 1000   // streams that it reset, or made us reset
 	maxPointless = 10_000 // frames that nothing comes of
 )

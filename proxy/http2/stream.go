@@ -57,12 +57,12 @@ func (c *connection) open() error {
 		return c.countPointless() // the client knows, or will
 	}
 	c.lastID = b.id
-	if b.tooLarge() {
+	if b.TooLarge() {
 		return c.tooLarge(b)
 	}
 	s := streams.Get().(*stream)
 	s.request = message.Request{Declared: s.request.Declared[:0], Conn: c.conn.Facts()}
-	announced, ok := b.request(&s.request)
+	announced, ok := b.Request(&s.request, "HTTP/2.0", b.end)
 	switch {
 	case !ok:
 		streams.Put(s)
@@ -77,7 +77,7 @@ func (c *connection) open() error {
 	s.came, s.owed, s.sent, s.starvedFor = 0, 0, 0, 0
 	s.starved, s.localEnded, s.err = false, false, nil
 	s.recvWindow, s.sendWindow, s.remoteEnded = streamWindow, c.peerWindow, b.end
-	s.fields, b.fields = b.fields, s.fields[:0]
+	s.fields, b.Fields = b.Fields, s.fields[:0]
 	s.request.Fields = s.fields
 	s.body.reset()
 	s.writer.reset()
@@ -126,8 +126,8 @@ func (c *connection) trail(s *stream) error {
 	if s.remoteEnded {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
 	}
-	fields, ok := c.block.trailers()
-	if !ok {
+	fields, ok := c.block.Trailers()
+	if !ok || !c.block.end {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
 	}
 	s.body.trailers = fields

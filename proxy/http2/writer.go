@@ -82,7 +82,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 		case message.Is(f.Name, "Content-Length"):
 			announced = f.Value
 			continue
-		case ofOneConnection.Has(f.Name):
+		case message.OfOneConnection(f.Name):
 			continue
 		}
 		w.block = appendField(w.block, f.Name, f.Value)
@@ -325,7 +325,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.headed = true
 	w.block = appendStatus(w.block, http.StatusOK)
 	for _, f := range fields {
-		if !ofOneConnection.Has(f.Name) && !message.Is(f.Name, "Sec-WebSocket-Accept") {
+		if !message.OfOneConnection(f.Name) && !message.Is(f.Name, "Sec-WebSocket-Accept") {
 			w.block = appendField(w.block, f.Name, f.Value)
 		}
 	}

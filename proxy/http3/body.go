@@ -3,9 +3,10 @@ package http3
 import (
 	"errors"
 	"io"
-	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
@@ -13,46 +14,14 @@ import (
 
 // body streams a request's content.
 type body struct {
-	server  *Server
-	hr      *http.Request
-	control *http.ResponseController
-	first   []byte // was read to see whether there is content
-	ended   bool
-	ask     func() error // sends 100 Continue
-	waited  time.Duration
-
-	answered atomic.Bool // the response has begun: the two may be talking, at whatever pace
+	s        *stream
+	ask      func() error // sends 100 Continue; nil once it was sent or is not wanted
+	waited   time.Duration
+	trailers message.Fields
 	received atomic.Int64
 }
 
-func (b *body) init(s *Server, hr *http.Request, control *http.ResponseController) {
-	b.server, b.hr, b.control = s, hr, control
-}
-
-// present reports whether a request has content. HTTP/3 says so by the end of the stream, which comes with the head where there is none;
-// only for methods that hardly ever have content it is waited for.
-func (b *body) present(hr *http.Request) (bool, error) {
-	if _, ok := hr.Header["Content-Length"]; ok {
-		return hr.ContentLength > 0, nil
-	}
-	switch hr.Method {
-	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE":
-	default:
-		return true, nil
-	}
-	_ = b.control.SetReadDeadline(time.Now().Add(b.server.o.Header))
-	defer func() { _ = b.control.SetReadDeadline(time.Time{}) }()
-	one := make([]byte, 1)
-	n, err := hr.Body.Read(one)
-	b.first, b.ended = one[:n], errors.Is(err, io.EOF)
-	if n == 0 && b.ended {
-		return false, nil
-	}
-	if b.ended {
-		err = nil
-	}
-	return true, err
-}
+var errBodyClosed = errors.New("the exchange has ended")
 
 // Read implements io.Reader. io.EOF comes only when the content is whole.
 func (b *body) Read(p []byte) (int, error) {
@@ -62,49 +31,91 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		b.ask = nil
 	}
-	if len(b.first) > 0 {
-		n := copy(p, b.first)
-		b.first = b.first[n:]
-		b.received.Add(int64(n))
-		return n, nil
-	}
-	if b.ended {
-		return 0, io.EOF
-	}
-	limit := time.Time{}
+	s := b.s
 	began := time.Now()
-	if !b.answered.Load() {
-		o := &b.server.o
-		limit = began.Add(deadline.Patience(o.Stall, o.Rate, b.received.Load(), b.waited))
+	o := &s.c.server.o
+	if !s.limit(began.Add(deadline.Patience(o.Stall, o.Rate, b.received.Load(), b.waited))) {
+		return 0, errBodyClosed
 	}
-	_ = b.control.SetReadDeadline(limit)
-	n, err := b.hr.Body.Read(p)
+	n, err := s.read(p)
 	b.waited += time.Since(began)
 	b.received.Add(int64(n))
-	b.ended = errors.Is(err, io.EOF)
+	if deadline.Exceeded(err) && !s.limit(time.Time{}) {
+		err = errBodyClosed
+	}
 	return n, err
 }
 
-// Trailers implements message.Body.
-func (b *body) Trailers() (fields message.Fields) {
-	for name, values := range b.hr.Trailer {
-		if !message.Token(name) || message.ForbiddenTrailer(name) {
-			continue
-		}
-		for _, value := range values {
-			if message.FieldValue(value) {
-				fields.Add(name, value)
-			}
-		}
+// limit has reading end at a time, unless the final response has begun: then the two may be talking, at whatever pace. It reports false
+// when nothing more is to be read.
+func (s *stream) limit(at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
 	}
-	return fields
+	if s.final {
+		at = time.Time{}
+	}
+	_ = s.q.SetReadDeadline(at)
+	return true
 }
 
-// Buffered implements message.Body; quic-go does not tell.
-func (b *body) Buffered() int { return len(b.first) }
+// read takes content.
+func (s *stream) read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := 0, error(nil)
+	if s.in.left == 0 {
+		err = s.next()
+	}
+	if err == nil {
+		n, err = s.in.payload(p)
+		s.came += int64(n)
+	}
+	if err != nil && !deadline.Exceeded(err) {
+		err = s.broken(err)
+		s.err = err
+	}
+	return n, err
+}
+
+// broken acts on what has ended the content, and says what it means to whoever reads it.
+func (s *stream) broken(err error) error {
+	var odd misfit
+	var reset *quic.StreamError
+	switch {
+	case errors.Is(err, io.EOF):
+	case s.c.fail(err):
+		return errBroken
+	case errors.As(err, &odd):
+		s.provoked = true
+		cancel(s.q, code(odd))
+	case errors.As(err, &reset):
+		return errGone
+	}
+	return err
+}
+
+// Trailers implements message.Body.
+func (b *body) Trailers() message.Fields { return b.trailers }
+
+// Buffered implements message.Body.
+func (b *body) Buffered() int {
+	if b.ask != nil {
+		return 0
+	}
+	return b.s.in.buffered()
+}
 
 // Received implements message.Body.
 func (b *body) Received() int64 { return b.received.Load() }
 
 // Close implements message.Body.
-func (b *body) Close() error { return b.control.SetReadDeadline(time.Unix(1, 0)) }
+func (b *body) Close() error {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.s.closed = true
+	return b.s.q.SetReadDeadline(time.Unix(1, 0))
+}

@@ -1,100 +1,184 @@
 package http3
 
 import (
-	"errors"
 	"net/http"
-	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/quic-go/qpack"
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 
+	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/traffic"
 )
 
-// writer sends one response through quic-go's.
+// writer sends one response. One goroutine calls it, but for proceed, which the reader of the request's body calls.
 type writer struct {
-	x    *exchange
-	w    http.ResponseWriter
-	room *writeRoom
+	s      *stream
+	fields *fieldWriter // of the next list
+	out    []byte       // frames that were not yet sent
+	room   *writeRoom
+	n      int // content in room that was not yet sent
 
 	left      int64 // of the announced content; -1: any
-	bodiless  bool
+	bodiless  bool  // nothing may follow the head
 	headed    bool
 	aborted   bool
 	tunnelled bool
 	err       error
+	sent      int64 // bytes that the client has made room for
+	waited    time.Duration
 }
 
-type writeRoom [32 << 10]byte
+// writeRoom has content, with room before it for what goes out with it.
+type writeRoom [before + 32<<10]byte
+
+const before = 1 << 10
 
 var writeRooms = sync.Pool{New: func() any { return new(writeRoom) }}
 
-// ofOneConnection has no place in HTTP/3 (RFC 9114 section 4.2).
-var ofOneConnection = message.NewNames("Connection", "Proxy-Connection", "Keep-Alive", "Upgrade", "Transfer-Encoding")
-
-func (w *writer) proceed() error {
-	if !w.headed {
-		w.w.WriteHeader(http.StatusContinue)
-	}
-	return nil
+// fieldWriter encodes a list of fields (RFC 9204).
+type fieldWriter struct {
+	encoder *qpack.Encoder
+	encoded []byte
 }
 
-// fields replaces what quic-go's writer has.
-func (w *writer) fields(fields message.Fields) http.Header {
-	h := w.w.Header()
-	clear(h)
+func (f *fieldWriter) Write(p []byte) (int, error) {
+	f.encoded = append(f.encoded, p...)
+	return len(p), nil
+}
+
+var fieldWriters = sync.Pool{New: func() any {
+	f := &fieldWriter{}
+	f.encoder = qpack.NewEncoder(f)
+	return f
+}}
+
+// free gives back what only a response needs.
+func (w *writer) free() {
+	if w.room != nil {
+		writeRooms.Put(w.room)
+		w.room = nil
+	}
+	if w.fields != nil {
+		fieldWriters.Put(w.fields)
+		w.fields = nil
+	}
+}
+
+// status begins a list of fields.
+func (w *writer) status(status int) { w.field(":status", strconv.Itoa(status)) }
+
+// keepLine keeps line ends out of a message, whoever put them into a value.
+var keepLine = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
+
+// field adds to a list.
+func (w *writer) field(name, value string) {
+	if w.fields == nil {
+		w.fields = fieldWriters.Get().(*fieldWriter)
+	}
+	if strings.ContainsAny(value, "\r\n\x00") {
+		value = keepLine.Replace(value)
+	}
+	_ = w.fields.encoder.WriteField(qpack.HeaderField{Name: strings.ToLower(name), Value: value})
+}
+
+// add adds those fields that HTTP/3 may have.
+func (w *writer) add(fields message.Fields) {
 	for _, f := range fields {
-		if !ofOneConnection.Has(f.Name) {
-			h.Add(f.Name, f.Value)
+		if !message.OfOneConnection(f.Name) {
+			w.field(f.Name, f.Value)
 		}
 	}
-	return h
 }
+
+// close ends a list, and makes a frame of it.
+func (w *writer) close() {
+	f := w.fields
+	_ = f.encoder.Close()
+	w.out = append(appendFrame(w.out, frameHeaders, len(f.encoded)), f.encoded...)
+	f.encoded = f.encoded[:0]
+}
+
+// proceed sends 100 Continue, unless the response has begun: then the client knows already.
+func (w *writer) proceed() error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if w.s.final {
+		return nil
+	}
+	_, err := w.s.q.Write(proceed)
+	return err
+}
+
+// proceed is a head with nothing but 100, which is entry 63 of the static table (RFC 9204 appendix A).
+var proceed = []byte{frameHeaders, 4, 0, 0, 0xff, 0}
 
 // Interim implements message.Writer.
 func (w *writer) Interim(status int, fields message.Fields) error {
-	w.fields(fields)
-	w.w.WriteHeader(status)
-	return nil
+	w.status(status)
+	w.add(fields)
+	w.close()
+	return w.send()
 }
 
-// Head implements message.Writer.
+// Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
 func (w *writer) Head(status int, fields message.Fields, length int64) error {
+	w.begin()
 	w.headed = true
-	w.x.body.answered.Store(true)
-	w.bodiless = w.x.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
-	h := w.fields(fields)
-	announced := h.Get("Content-Length")
-	h.Del("Content-Length")
-	switch {
-	case status == http.StatusNoContent, status == http.StatusNotModified:
-		announced = ""
-	case length >= 0 && (!w.bodiless || announced == ""):
-		announced = strconv.FormatInt(length, 10)
-	case !w.bodiless:
-		announced = ""
+	w.bodiless = w.s.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
+	w.status(status)
+	dated, announced := false, ""
+	for _, f := range fields {
+		switch {
+		case message.Is(f.Name, "Date"):
+			dated = true
+		case message.Is(f.Name, "Content-Length"):
+			announced = f.Value
+			continue
+		case message.OfOneConnection(f.Name), w.bodiless && message.Is(f.Name, "Trailer"):
+			continue
+		}
+		w.field(f.Name, f.Value)
 	}
-	if announced != "" {
-		h["Content-Length"] = []string{announced}
+	if !dated {
+		w.field("date", message.Date())
 	}
-	if _, ok := h["Date"]; !ok {
-		h["Date"] = []string{message.Date()}
-	}
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // not to be guessed
-	}
-	if _, ok := h["Trailer"]; ok && w.bodiless {
-		delete(h, "Trailer")
-	}
+	w.announce(status, length, announced)
+	w.close()
 	if w.left = length; w.bodiless {
 		w.left = 0
 	}
-	w.w.WriteHeader(status)
 	return w.err
+}
+
+// announce tells the length of the content, or of the one that a GET would bring. Not of what 304 stands for:
+// some clients then wait for it.
+func (w *writer) announce(status int, length int64, announced string) {
+	switch {
+	case status == http.StatusNoContent, status == http.StatusNotModified:
+		return
+	case length >= 0 && (!w.bodiless || announced == ""):
+		announced = strconv.FormatInt(length, 10)
+	case !w.bodiless:
+		return
+	}
+	if announced != "" {
+		w.field("content-length", announced)
+	}
+}
+
+// begin notes that the final response has begun.
+func (w *writer) begin() {
+	w.s.mu.Lock()
+	w.s.final = true
+	w.s.mu.Unlock()
+	if w.s.request.Body != nil {
+		w.s.limit(time.Time{})
+	}
 }
 
 // Room implements message.Writer.
@@ -102,7 +186,10 @@ func (w *writer) Room() []byte {
 	if w.room == nil {
 		w.room = writeRooms.Get().(*writeRoom)
 	}
-	return w.room[:]
+	if w.n > (len(w.room)-before)*7/8 {
+		_ = w.send() // what is wrong is said by the Write that follows
+	}
+	return w.room[before+w.n:]
 }
 
 // Write implements io.Writer. Content beyond the announced length is an error, and never reaches the client.
@@ -119,91 +206,136 @@ func (w *writer) Write(p []byte) (int, error) {
 		}
 		w.left -= int64(len(p))
 	}
-	_ = w.x.control.SetWriteDeadline(time.Now().Add(w.x.server.o.Stall))
-	var n int
-	n, w.err = w.w.Write(p)
-	w.blame()
-	return n, w.err
-}
-
-// blame tells of a client that does not read.
-func (w *writer) blame() {
-	if errors.Is(w.err, os.ErrDeadlineExceeded) {
-		w.x.server.tell(traffic.SlowReader, w.x.request.Conn.Addr)
+	total := 0
+	for len(p) > 0 && w.err == nil {
+		room := w.Room()
+		n := len(p)
+		if &p[0] != &room[0] {
+			n = copy(room, p)
+		}
+		w.n += n
+		total, p = total+n, p[n:]
 	}
+	return total, w.err
 }
 
 // Flush implements message.Writer.
-func (w *writer) Flush() error {
-	if w.err == nil {
-		_ = w.x.control.SetWriteDeadline(time.Now().Add(w.x.server.o.Stall))
-		w.err = w.x.control.Flush()
-		w.blame()
-	}
-	return w.err
-}
+func (w *writer) Flush() error { return w.send() }
 
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
-	if w.bodiless {
+	if w.left > 0 || w.bodiless || len(fields) == 0 || w.send() != nil {
 		return
 	}
-	for _, f := range fields {
-		w.w.Header().Add(http.TrailerPrefix+f.Name, f.Value)
+	w.add(fields)
+	if w.fields != nil && len(w.fields.encoded) > 0 {
+		w.close()
 	}
 }
 
 // Abort implements message.Writer.
 func (w *writer) Abort() { w.aborted = true }
 
-// end gives back what the response needed, and reports whether it is whole.
+// end completes the response. It reports whether it is whole.
 func (w *writer) end() bool {
-	if w.room != nil {
-		writeRooms.Put(w.room)
-		w.room = nil
+	if w.tunnelled {
+		return w.err == nil
 	}
-	return w.tunnelled || !w.aborted && w.err == nil && w.headed && w.left <= 0
+	if w.aborted || w.err != nil || !w.headed || w.left > 0 {
+		return false
+	}
+	return w.send() == nil
+}
+
+// send sends what there is, in one piece if it can.
+func (w *writer) send() error {
+	if w.n > 0 {
+		if len(w.out) > before-frameHead && w.write(w.out) == nil {
+			w.out = w.out[:0]
+		}
+		if w.err == nil {
+			w.out = appendFrame(w.out, frameData, w.n)
+			begin := before - len(w.out)
+			copy(w.room[begin:], w.out)
+			_ = w.write(w.room[begin : before+w.n])
+		}
+	} else {
+		_ = w.write(w.out)
+	}
+	w.out, w.n = w.out[:0], 0
+	return w.err
+}
+
+const frameHead = 1 + 4 // a type, and a length below 2^30
+
+// write sends bytes as long as the client takes them at the rate that it has to bring content at.
+func (w *writer) write(p []byte) error {
+	s := w.s
+	o := &s.c.server.o
+	for len(p) > 0 && w.err == nil {
+		began := time.Now()
+		_ = s.q.SetWriteDeadline(began.Add(deadline.Patience(o.Stall, o.Rate, w.sent, w.waited)))
+		n, err := s.q.Write(p)
+		w.waited += time.Since(began)
+		w.sent += int64(n)
+		p = p[n:]
+		switch {
+		case err == nil || deadline.Exceeded(err) && n > 0:
+		case deadline.Exceeded(err):
+			s.c.tell(traffic.SlowReader)
+			w.err = err
+		default:
+			w.err = err
+		}
+	}
+	return w.err
 }
 
 // Tunnel implements message.Writer: the response to an extended CONNECT is 200 (RFC 9220 section 3).
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
-	streamer, ok := w.w.(http3.HTTPStreamer)
-	if !ok {
-		return nil, errors.ErrUnsupported
+	s := w.s
+	if s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(s.request.Fields.Value("Sec-WebSocket-Key")) {
+		return nil, message.ErrAccept // nobody else will check it
 	}
-	key := w.x.request.Fields.Value("Sec-WebSocket-Key")
-	if fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(key) {
-		return nil, message.ErrAccept
+	w.begin()
+	w.headed, w.tunnelled, w.left = true, true, -1
+	w.status(http.StatusOK)
+	for _, f := range fields {
+		if !message.OfOneConnection(f.Name) && !message.Is(f.Name, "Sec-WebSocket-Accept") && !message.Is(f.Name, "Content-Length") {
+			w.field(f.Name, f.Value)
+		}
 	}
-	h := w.fields(fields)
-	h.Del("Sec-WebSocket-Accept")
-	h.Del("Content-Length")
-	w.x.release() // quic-go ends the context as soon as we have said everything, and the client may have more to say
-	w.headed, w.tunnelled = true, true
-	w.x.body.answered.Store(true)
-	w.w.WriteHeader(http.StatusOK)
-	stream, err := streamer.HTTPStream()
-	if err != nil {
+	w.close()
+	if err := w.send(); err != nil {
 		return nil, err
 	}
-	return &tunnel{stream, w.x.server.o.Stall}, nil
+	s.release() // the context of QUIC's stream ends as soon as we have said everything, and the client may have more to say
+	return (*tunnel)(s), nil
 }
 
-// tunnel is a stream that was taken over.
-type tunnel struct {
-	stream *http3.Stream
-	stall  time.Duration
-}
+// tunnel is the client's side of a WebSocket.
+type tunnel stream
 
-func (t *tunnel) Read(p []byte) (int, error) { return t.stream.Read(p) }
-func (t *tunnel) CloseWrite() error          { return t.stream.Close() }
+func (t *tunnel) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return (*stream)(t).read(p)
+}
 
 func (t *tunnel) Write(p []byte) (int, error) {
-	_ = t.stream.SetWriteDeadline(time.Now().Add(t.stall))
-	return t.stream.Write(p)
+	n, err := t.writer.Write(p)
+	if err == nil {
+		err = t.writer.Flush()
+	}
+	return n, err
 }
 
+// CloseWrite passes on an end of stream.
+func (t *tunnel) CloseWrite() error { return t.q.Close() }
+
+// Close ends both directions.
 func (t *tunnel) Close() error {
-	t.stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeNoError))
-	return t.stream.Close()
+	t.q.CancelRead(quic.StreamErrorCode(codeNone))
+	return t.q.Close()
 }

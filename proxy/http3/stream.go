@@ -1,0 +1,348 @@
+package http3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quic-go/qpack"
+	"github.com/quic-go/quic-go"
+
+	"padlock/proxy/deadline"
+	"padlock/proxy/message"
+	"padlock/traffic"
+)
+
+var (
+	errGone   = fmt.Errorf("the client has ended the stream: %w", io.ErrUnexpectedEOF)
+	errBroken = fmt.Errorf("%w: %w", fatal(0), net.ErrClosed)
+)
+
+// bidirectional is a stream of QUIC, but in tests.
+type bidirectional interface {
+	io.ReadWriteCloser
+	StreamID() quic.StreamID
+	Context() context.Context
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	SetPriority(urgency int8, incremental bool)
+	CancelRead(quic.StreamErrorCode)
+	CancelWrite(quic.StreamErrorCode)
+	ReleaseStreamCredit()
+}
+
+// stream is one request with its response.
+type stream struct {
+	c       *connection
+	q       bidirectional
+	in      reader
+	room    *readRoom
+	ctx     message.Context
+	release func() bool // the end of the stream is the request's no longer
+	begun   bool        // its head is there
+	request message.Request
+	block   message.Block
+	body    body
+	writer  writer
+
+	announced int64 // content; -1: any
+	came      int64
+	trailed   bool  // trailers have come
+	err       error // that reading has ended with
+	provoked  bool  // we had to reset it
+
+	mu     sync.Mutex // guards what limits reading, and keeps 100 Continue before the final response
+	closed bool       // nothing more is to be read
+	final  bool       // the final response has begun
+}
+
+type readRoom [4 << 10]byte
+
+var readRooms = sync.Pool{New: func() any { return new(readRoom) }}
+
+func newStream(c *connection, q bidirectional) *stream {
+	s := &stream{c: c, q: q, room: readRooms.Get().(*readRoom)}
+	s.in = reader{source: q, buf: s.room[:]}
+	s.block.Limit, s.block.Most = c.server.o.Head, c.server.o.Fields
+	s.body.s, s.writer.s = s, s
+	return s
+}
+
+// misfit is a request that is ended with its stream alone.
+type misfit code
+
+func (m misfit) Error() string { return "the client has sent what is no request" }
+
+var errTooLarge = errors.New("the head is too large")
+
+// run answers a request.
+func (s *stream) run() {
+	_ = s.q.SetReadDeadline(time.Now().Add(s.c.server.o.Header))
+	err := s.head()
+	if err == nil {
+		s.begun = true
+		s.c.begun()
+		err = s.content()
+	}
+	if err == nil {
+		_ = s.q.SetReadDeadline(time.Time{})
+		s.release = context.AfterFunc(s.q.Context(), s.ctx.Cancel)
+		whole, kept := s.handle()
+		lost := !s.release() && !s.writer.tunnelled || s.provoked // the client has gone before us
+		s.finish(whole)
+		if kept {
+			s.writer.free()
+			readRooms.Put(s.room)
+		}
+		s.c.leave(s, lost)
+		return
+	}
+	s.refuse(err)
+	readRooms.Put(s.room)
+	s.c.leave(s, true)
+}
+
+// refuse ends a stream of which no request came.
+func (s *stream) refuse(err error) {
+	var odd misfit
+	switch {
+	case s.c.fail(err):
+	case errors.Is(err, errTooLarge):
+		s.c.tell(traffic.HeadSize)
+		w := &s.writer
+		w.status(431)
+		w.field("date", message.Date())
+		w.field("content-length", "0")
+		w.close()
+		w.headed = true
+		s.finish(w.end())
+	case errors.As(err, &odd):
+		s.c.tell(traffic.Malformed)
+		cancel(s.q, code(odd))
+	case deadline.Exceeded(err):
+		s.c.tell(traffic.SlowHead)
+		cancel(s.q, codeIncomplete)
+	default: // the client's end, or the connection's
+		cancel(s.q, codeIncomplete)
+	}
+}
+
+// finish ends what the handler has left open.
+func (s *stream) finish(whole bool) {
+	if !whole {
+		cancel(s.q, codeInternal)
+		return
+	}
+	s.q.CancelRead(quic.StreamErrorCode(codeNone)) // the rest, if there is any, is not wanted (RFC 9114 section 4.1.1)
+	_ = s.q.Close()
+}
+
+// handle reports whether the response is whole, and whether nobody uses the stream any more.
+func (s *stream) handle() (whole, kept bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			whole, kept = false, false
+		}
+	}()
+	s.c.server.o.Handler.Serve(&s.ctx, &s.request, &s.writer)
+	return s.writer.end(), true
+}
+
+// head reads and checks the head of a request (RFC 9114 section 4.1).
+func (s *stream) head() error {
+	for {
+		kind, err := s.in.frame()
+		switch {
+		case errors.Is(err, io.EOF):
+			return misfit(codeIncomplete)
+		case err != nil:
+			return err
+		case kind == frameHeaders:
+			return s.fields()
+		case known(kind):
+			return fatal(codeFrameUnexpected)
+		}
+		if err := s.c.skip(&s.in); err != nil {
+			return err
+		}
+	}
+}
+
+// fields makes a request of what a head says.
+func (s *stream) fields() error {
+	if err := s.decode(); err != nil {
+		return err
+	}
+	if s.block.TooLarge() {
+		return errTooLarge
+	}
+	r := &s.request
+	r.Conn = s.c.facts
+	s.c.first()
+	ok := false
+	if s.announced, ok = s.block.Request(r, "HTTP/3.0", false); !ok {
+		return misfit(codeMessage)
+	}
+	if r.Fields = s.block.Fields; r.Upgrade != "" {
+		s.announced = -1
+	}
+	s.prioritise()
+	return nil
+}
+
+// decode reads a list of fields into the block.
+func (s *stream) decode() error {
+	if s.in.left > maxBlock(s.block.Limit) {
+		return errTooLarge
+	}
+	encoded, err := s.in.whole(s.in.left)
+	if err != nil {
+		return err
+	}
+	s.block.Begin()
+	for next := decoder.Decode(encoded); !s.block.TooLarge(); {
+		f, err := next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fatal(codeDecompression)
+		}
+		s.block.Add(f.Name, f.Value)
+	}
+	return nil
+}
+
+// decoder has no dynamic table, and so no state.
+var decoder = qpack.NewDecoder()
+
+// maxBlock is how much is read of fields of which limit bytes are taken.
+func maxBlock(limit int) uint64 { return 2 * uint64(limit) }
+
+// content finds out whether the request has any. HTTP/3 says so by the end of the stream, which comes with the head where there is none;
+// only where there is hardly ever content it is waited for.
+func (s *stream) content() error {
+	r := &s.request
+	if r.Upgrade != "" || r.Method == "CONNECT" {
+		return nil
+	}
+	hardly := s.announced == 0 || s.in.ended()
+	switch r.Method {
+	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE":
+		hardly = hardly || s.announced < 0 && !r.Expect
+	}
+	if hardly {
+		switch err := s.next(); {
+		case errors.Is(err, io.EOF):
+			r.ContentLength, r.Expect = 0, false
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	r.Body = &s.body
+	if r.Expect {
+		s.body.ask = s.writer.proceed
+	}
+	return nil
+}
+
+// next goes to the next frame with content. io.EOF tells that the request is whole.
+func (s *stream) next() error {
+	for {
+		kind, err := s.in.frame()
+		switch {
+		case errors.Is(err, io.EOF):
+			if s.announced >= 0 && s.came != s.announced {
+				return misfit(codeMessage)
+			}
+			return err
+		case err != nil:
+			return err
+		case kind == frameData && !s.trailed:
+			if s.announced >= 0 && s.in.left > uint64(s.announced-s.came) {
+				return misfit(codeMessage)
+			}
+			if s.in.left > 0 {
+				s.c.noteWorthwhile()
+				return nil
+			}
+			s.c.notePointless()
+		case kind == frameHeaders && !s.trailed && s.request.Upgrade == "":
+			if err := s.trailers(); err != nil {
+				return err
+			}
+		case known(kind):
+			return fatal(codeFrameUnexpected)
+		default:
+			if err := s.c.skip(&s.in); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// trailers keeps the head's fields as they are.
+func (s *stream) trailers() error {
+	s.trailed = true
+	s.block.Fields = nil
+	if err := s.decode(); err != nil {
+		if errors.Is(err, errTooLarge) {
+			return misfit(codeExcessiveLoad)
+		}
+		return err
+	}
+	fields, ok := s.block.Trailers()
+	if !ok {
+		return misfit(codeMessage)
+	}
+	s.body.trailers = fields
+	return nil
+}
+
+// prioritise has the response go before or behind others as the client wants it (RFC 9218 section 4).
+func (s *stream) prioritise() {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wanted, ok := s.request.Fields.Get("priority")
+	c.prioritises = c.prioritises || ok
+	urgency, incremental := priority(wanted)
+	s.q.SetPriority(urgency, incremental || !c.prioritises)
+}
+
+// prioritise changes what a request said, if that is still open.
+func (c *connection) prioritise(id quic.StreamID, wanted string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.prioritises = true
+	if s := c.streams[id]; s != nil {
+		s.q.SetPriority(priority(wanted))
+	}
+}
+
+const usualUrgency = 3
+
+// priority reads u and i of a dictionary (RFC 9218 section 4, RFC 9651 section 3.2); what else it has, or is not well formed, is nothing to us.
+func priority(text string) (urgency int8, incremental bool) {
+	urgency = usualUrgency
+	for member := range strings.SplitSeq(text, ",") {
+		member, _, _ = strings.Cut(strings.Trim(member, " \t"), ";")
+		switch key, value, _ := strings.Cut(member, "="); {
+		case key == "u" && len(value) == 1 && '0' <= value[0] && value[0] <= '7':
+			urgency = int8(value[0] - '0')
+		case member == "i", member == "i=?1":
+			incremental = true
+		case member == "i=?0":
+			incremental = false
+		}
+	}
+	return urgency, incremental
+}

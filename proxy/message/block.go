@@ -1,0 +1,206 @@
+package message
+
+import "strings"
+
+// Block is a list of fields of HTTP/2 or 3 while it is being read: a request's, or its trailers (RFC 9113 section 8.3, RFC 9114
+// section 4.3).
+type Block struct {
+	Limit int // bytes of fields that are taken
+	Most  int // fields that are taken
+
+	Fields    Fields // without pseudo-fields
+	Malformed bool   // no request can come of it
+
+	size                                      int // of the fields, as RFC 9113 section 6.5.2 counts
+	method, scheme, authority, path, protocol string
+	given                                     [5]bool // of the pseudo-fields above
+}
+
+// Begin makes the block ready for another list. The room of the fields is used again.
+func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most, Fields: b.Fields[:0]} }
+
+// TooLarge reports whether more has come than is taken.
+func (b *Block) TooLarge() bool { return b.size > b.Limit || len(b.Fields) > b.Most }
+
+const fieldOverhead = 32 // RFC 9113 section 6.5.2
+
+// Add takes a field from a decoder.
+func (b *Block) Add(name, value string) {
+	if b.size += len(name) + len(value) + fieldOverhead; b.TooLarge() {
+		return
+	}
+	if strings.HasPrefix(name, ":") {
+		b.pseudo(name, value)
+		return
+	}
+	if !lowerToken(name) || !tidyValue(value) || OfOneConnection(name) || name == "te" && value != "trailers" {
+		b.Malformed = true
+		return
+	}
+	b.Fields = append(b.Fields, Field{Name: name, Value: value})
+}
+
+var ofOneConnection = NewNames("Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade")
+
+// OfOneConnection reports whether a field has no place in HTTP/2 and 3 (RFC 9113 section 8.2.2, RFC 9114 section 4.2).
+func OfOneConnection(name string) bool { return ofOneConnection.Has(name) }
+
+func (b *Block) pseudo(name, value string) {
+	var at *string
+	var which int
+	switch name {
+	case ":method":
+		which, at = 0, &b.method
+	case ":scheme":
+		which, at = 1, &b.scheme
+	case ":authority":
+		which, at = 2, &b.authority
+	case ":path":
+		which, at = 3, &b.path
+	case ":protocol":
+		which, at = 4, &b.protocol
+	}
+	if at == nil || b.given[which] || len(b.Fields) > 0 {
+		b.Malformed = true
+		return
+	}
+	b.given[which], *at = true, value
+}
+
+// lowerToken is RFC 9113 section 8.2.1, and stricter: a token, as HTTP/1.1 demands of what we forward.
+func lowerToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !TokenByte(c) || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func tidyValue(s string) bool {
+	if s != "" && (blank(s[0]) || blank(s[len(s)-1])) {
+		return false
+	}
+	return FieldValue(s)
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+// Request checks what has come, and makes a request of it; whole tells that nothing follows. It reports false for what could be read in
+// two ways. length is the content's; -1: whatever comes.
+func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok bool) {
+	if b.Malformed || !Token(b.method) || b.given[2] && !b.validAuthority() {
+		return 0, false
+	}
+	host, hosts, length, lengths, cookies := "", 0, int64(-1), 0, 0
+	kept := b.Fields[:0]
+	for _, f := range b.Fields {
+		switch f.Name {
+		case "host":
+			hosts++
+			host = f.Value
+			continue
+		case "content-length":
+			lengths++
+			if length, ok = Decimal(f.Value); !ok {
+				return 0, false
+			}
+			continue
+		case "expect":
+			if !strings.EqualFold(f.Value, "100-continue") {
+				return 0, false
+			}
+			r.Expect = !whole
+			continue
+		case "trailer":
+			for name := range strings.SplitSeq(f.Value, ",") {
+				if name = strings.Trim(name, " \t"); Token(name) {
+					r.Declared = append(r.Declared, name)
+				}
+			}
+		case "cookie":
+			cookies++
+		}
+		kept = append(kept, f)
+	}
+	b.Fields = kept
+	if cookies > 1 {
+		b.joinCookies()
+	}
+	if b.authority == "" {
+		b.authority = host
+	}
+	if hosts > 1 || hosts == 1 && !Is(host, b.authority) || !ValidHost(b.authority) || lengths > 1 || whole && length > 0 {
+		return 0, false
+	}
+	if whole {
+		length = 0
+	}
+	r.Method, r.Host, r.Target, r.Scheme, r.Proto, r.ContentLength = b.method, b.authority, b.path, "https", proto, length
+	return length, b.target(r, whole)
+}
+
+func (b *Block) validAuthority() bool { return b.authority != "" && ValidHost(b.authority) }
+
+// target checks what says where the request goes: as usual, or as CONNECT does (RFC 9113 section 8.5, RFC 8441 section 4, RFC 9220).
+func (b *Block) target(r *Request, whole bool) bool {
+	if b.method == "CONNECT" && !b.given[4] {
+		r.Target = b.authority
+		return b.authority != "" && !b.given[1] && !b.given[3] // refused further up
+	}
+	if b.scheme != "https" && b.scheme != "http" || b.authority == "" || !ValidTarget(b.path) {
+		return false
+	}
+	if b.path[0] != '/' && (b.path != "*" || b.method != "OPTIONS") {
+		return false
+	}
+	if b.given[4] {
+		if b.method != "CONNECT" || whole || r.ContentLength > 0 || !Token(b.protocol) {
+			return false
+		}
+		b.connect(r)
+	}
+	return true
+}
+
+// connect makes an extended CONNECT look as the upgrade that it stands for: a GET with a key, which HTTP/2 and 3 leave out (RFC 8441 section 5).
+func (b *Block) connect(r *Request) {
+	r.Method, r.Upgrade, r.ContentLength = "GET", strings.ToLower(b.protocol), 0
+	b.Fields.Set("Sec-WebSocket-Key", WebSocketKey())
+}
+
+// joinCookies makes one field of several, as HTTP/1.1 wants it (RFC 9113 section 8.2.3).
+func (b *Block) joinCookies() {
+	var all strings.Builder
+	first := -1
+	kept := b.Fields[:0]
+	for _, f := range b.Fields {
+		if f.Name != "cookie" {
+			kept = append(kept, f)
+			continue
+		}
+		if first < 0 {
+			first = len(kept)
+			kept = append(kept, f)
+		} else {
+			all.WriteString("; ")
+		}
+		all.WriteString(f.Value)
+	}
+	kept[first].Value = all.String()
+	b.Fields = kept
+}
+
+// Trailers checks what came behind the content, and leaves out what must not come there.
+func (b *Block) Trailers() (Fields, bool) {
+	if b.Malformed || b.TooLarge() || b.given != [5]bool{} {
+		return nil, false
+	}
+	fields := make(Fields, 0, len(b.Fields))
+	for _, f := range b.Fields {
+		if !ForbiddenTrailer(f.Name) {
+			fields = append(fields, f)
+		}
+	}
+	return fields, true
+}
