@@ -26,6 +26,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
 
 	"padlock/internal/servicetest"
@@ -173,19 +175,25 @@ func (p *polite) quantile(q float64) time.Duration {
 	return p.took[min(len(p.took)-1, int(q*float64(len(p.took))))]
 }
 
-// visit asks again and again until ctx ends: over a connection that stays by HTTP/1.1, and over a new one each time by HTTP/2.
-func (b *besieged) visit(ctx context.Context, from string) *polite {
+// visit asks again and again until ctx ends: over a connection that stays by HTTP/1.1, and over a new one each time by HTTP/2, and by
+// HTTP/3 if that is wanted.
+func (b *besieged) visit(ctx context.Context, from string, three bool) *polite {
 	p := &polite{}
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	kept := &http.Client{Timeout: floodTimeout, Transport: &http.Transport{TLSClientConfig: b.tls("http/1.1"), DialContext: dialer.DialContext}}
+	kept := &http.Client{Timeout: floodTimeout, Transport: &http.Transport{
+		TLSClientConfig: b.tls("http/1.1"), DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, b.address)
+		},
+	}}
 	ask := func(client *http.Client) {
 		began := time.Now()
-		response, err := client.Get("https://" + b.address + "/")
+		response, err := client.Get("https://localhost/")
 		if err == nil {
-			_, err = io.Copy(io.Discard, response.Body)
+			var content []byte
+			content, err = io.ReadAll(response.Body)
 			response.Body.Close()
-			if err == nil && response.StatusCode != 200 && response.StatusCode != 421 { // the name is localhost, the address is not
-				err = fmt.Errorf("%s", response.Status)
+			if err == nil && (response.StatusCode != 200 || string(content) != "hello") {
+				err = fmt.Errorf("%s, %q", response.Status, content)
 			}
 		}
 		if ctx.Err() == nil {
@@ -201,12 +209,23 @@ func (b *besieged) visit(ctx context.Context, from string) *polite {
 	for range 4 {
 		go func() {
 			for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
-				fresh := &http2.Transport{TLSClientConfig: b.tls("h2"), DialTLSContext: func(ctx context.Context, network, address string, c *tls.Config) (net.Conn, error) {
+				fresh := &http2.Transport{TLSClientConfig: b.tls("h2"), DialTLSContext: func(ctx context.Context, network, _ string, c *tls.Config) (net.Conn, error) {
 					d := tls.Dialer{NetDialer: dialer, Config: c}
-					return d.DialContext(ctx, network, address)
+					return d.DialContext(ctx, network, b.address)
 				}}
 				ask(&http.Client{Timeout: floodTimeout, Transport: fresh})
 				fresh.CloseIdleConnections()
+			}
+		}()
+	}
+	if three {
+		go func() {
+			for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+				fresh := &http3.Transport{TLSClientConfig: b.tls("h3"), Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
+					return quic.DialAddr(ctx, b.address, c, q)
+				}}
+				ask(&http.Client{Timeout: floodTimeout, Transport: fresh})
+				_ = fresh.Close()
 			}
 		}()
 	}
@@ -218,6 +237,7 @@ type flood struct {
 	name   string
 	reason string // for which whoever does it is cut; "" for what is borne
 	conns  int    // 0: flooders
+	three  bool   // the polite speak HTTP/3 too
 	config string
 	run    func(ctx context.Context, b *besieged) // on one connection, until that is cut or ctx ends
 }
@@ -228,13 +248,19 @@ func (f *flood) measure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	warm, cold := context.WithTimeout(ctx, 500*time.Millisecond)
-	b.visit(warm, "127.0.0.2")
+	b.visit(warm, "127.0.0.2", f.three)
 	<-warm.Done()
 	cold()
 	before, _ := b.memory(t)
-	during, over := context.WithTimeout(ctx, *floodTime)
+	during, over := context.WithCancel(ctx)
 	defer over()
-	guests := b.visit(during, "127.0.0.2")
+	guests := b.visit(during, "127.0.0.2", f.three)
+	for wait := time.Now().Add(10 * time.Second); guests.quantile(1) == 0; time.Sleep(time.Millisecond) { // they were there first
+		if time.Now().After(wait) {
+			t.Fatal("the polite were not served, flood or not")
+		}
+	}
+	defer time.AfterFunc(*floodTime, over).Stop()
 	var all sync.WaitGroup
 	var connections atomic.Int64
 	conns := f.conns

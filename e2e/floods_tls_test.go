@@ -11,12 +11,15 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // bytesOf floods a connection of TCP with what each number comes to.
@@ -68,29 +71,38 @@ func requests(next func(i int) []byte) func(context.Context, *besieged) {
 // records floods a connection of TLS 1.3 with records of our own, after a handshake by crypto/tls.
 func records(next func(w *recordWriter) []byte) func(context.Context, *besieged) {
 	return func(ctx context.Context, b *besieged) {
-		var d net.Dialer
-		below, err := d.DialContext(ctx, "tcp", b.address)
+		conn, w, err := b.write(ctx, "http/1.1")
 		if err != nil {
 			return
 		}
-		defer below.Close()
-		var keys bytes.Buffer
-		c := b.tls("http/1.1")
-		c.MinVersion, c.KeyLogWriter = tls.VersionTLS13, &keys
-		conn := tls.Client(below, c)
-		if conn.HandshakeContext(ctx) != nil || conn.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
-			return
-		}
-		w := &recordWriter{}
-		for line := range strings.Lines(keys.String()) {
-			if rest, ok := strings.CutPrefix(line, "CLIENT_TRAFFIC_SECRET_0 "); ok {
-				_, secret, _ := strings.Cut(strings.TrimSpace(rest), " ")
-				w.secret, _ = hex.DecodeString(secret)
-			}
-		}
-		w.rekey()
-		pour(ctx, below, func(int) []byte { return next(w) })
+		defer conn.Close()
+		pour(ctx, conn.NetConn(), func(int) []byte { return next(w) })
 	}
+}
+
+// write makes a connection of TLS 1.3 whose records are ours to write, and are read by crypto/tls.
+func (b *besieged) write(ctx context.Context, protocol string) (*tls.Conn, *recordWriter, error) {
+	var keys bytes.Buffer
+	c := b.tls(protocol)
+	c.MinVersion, c.KeyLogWriter = tls.VersionTLS13, &keys
+	d := tls.Dialer{Config: c}
+	dialled, err := d.DialContext(ctx, "tcp", b.address)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, w := dialled.(*tls.Conn), &recordWriter{}
+	if suite := conn.ConnectionState().CipherSuite; suite != tls.TLS_AES_128_GCM_SHA256 {
+		conn.Close()
+		return nil, nil, errors.New("another suite: " + tls.CipherSuiteName(suite))
+	}
+	for line := range strings.Lines(keys.String()) {
+		if rest, ok := strings.CutPrefix(line, "CLIENT_TRAFFIC_SECRET_0 "); ok {
+			_, secret, _ := strings.Cut(strings.TrimSpace(rest), " ")
+			w.secret, _ = hex.DecodeString(secret)
+		}
+	}
+	w.rekey()
+	return conn, w, nil
 }
 
 // recordWriter encrypts records (RFC 8446 sections 5.2 and 7.3).
@@ -193,6 +205,48 @@ func TestFloodsOfTLS(t *testing.T) {
 	})
 }
 
+// A client may change its keys, and ask for others in return, at any time: long after the last answer too, when what limited that has
+// long passed.
+func TestKeysAreChangedAfterAPause(t *testing.T) {
+	b := besiege(t, "timeouts: {stall: 300ms, header: 300ms}")
+	ask := map[string]func(i uint32) []byte{
+		"http/1.1": func(uint32) []byte { return []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") },
+		"h2": func(i uint32) []byte {
+			var out []byte
+			if i == 0 {
+				out = frame([]byte(http2.ClientPreface), http2.FrameSettings, 0, 0)
+			}
+			return frame(out, http2.FrameHeaders, whole, 2*i+1, asking("GET", "/")...)
+		},
+	}
+	for protocol, request := range ask {
+		for _, pause := range []time.Duration{0, 500 * time.Millisecond, 2 * time.Second} { // and parked
+			conn, w, err := b.write(t.Context(), protocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			for i := range uint32(3) {
+				if i > 0 {
+					time.Sleep(pause)
+				}
+				if _, err := conn.NetConn().Write(w.seal(w.update(nil), 23, request(i)...)); err != nil {
+					t.Fatal(err)
+				}
+				var heard []byte
+				for buffer := make([]byte, 4096); !bytes.HasSuffix(heard, []byte("hello")); {
+					_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+					n, err := conn.Read(buffer)
+					if err != nil {
+						t.Fatalf("%s, after %s, request %d: %q, %v", protocol, pause, i, heard, err)
+					}
+					heard = append(heard, buffer[:n]...)
+				}
+			}
+		}
+	}
+}
+
 // HTTP/1.1 has fewer ways to flood.
 func TestFloodsOfHTTP1(t *testing.T) {
 	get := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -222,7 +276,7 @@ func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
 	before, _ := b.memory(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
-	guests := b.visit(ctx, "127.0.0.2")
+	guests := b.visit(ctx, "127.0.0.2", false)
 	trickle := func(conn net.Conn, text string) {
 		for _, c := range []byte(text) {
 			if _, err := conn.Write([]byte{c}); err != nil {

@@ -495,6 +495,17 @@ func (c *clientConn) next(p []byte) (int, error) {
 }
 
 // NetConn is the connection below, for the recorder, which asks the kernel about it.
+// Write takes no notice of a limit that an earlier write has left behind. The fronts set one before each write; crypto/tls sets none when
+// it answers a KeyUpdate, and what it then cannot write breaks the connection (RFC 8446 section 4.6.3).
+func (c *clientConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if socket.Late(err) {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(farewell))
+		n, err = c.Conn.Write(p)
+	}
+	return n, err
+}
+
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
 func (c *clientConn) Close() error {

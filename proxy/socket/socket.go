@@ -11,6 +11,19 @@ import (
 	"time"
 )
 
+// late is a write whose limit had passed before it began.
+type late struct{ error }
+
+func (e *late) Unwrap() error   { return e.error }
+func (e *late) Timeout() bool   { return true }
+func (e *late) Temporary() bool { return true }
+
+// Late reports whether nothing was written as a limit had passed before: one that an earlier write has left behind.
+func Late(err error) bool {
+	_, ok := err.(*late)
+	return ok
+}
+
 const corkSize = 40 << 10 // two full TLS records, and the rest of a third
 
 var corks = sync.Pool{New: func() any { return new([corkSize]byte) }}

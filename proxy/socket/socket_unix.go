@@ -3,8 +3,10 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -25,11 +27,12 @@ type Conn struct {
 
 // direction is one call at a time, whose parameters the poller's callback finds here: a closure would be an allocation for each.
 type direction struct {
-	mu   sync.Mutex
-	p    []byte
-	n    int
-	err  error
-	step func(fd uintptr) bool
+	mu    sync.Mutex
+	p     []byte
+	n     int
+	err   error
+	tried bool // writes: the system was asked
+	step  func(fd uintptr) bool
 }
 
 // New wraps c, which it must be the only one to use from then on; where c has no descriptor it returns false.
@@ -102,17 +105,21 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 func (c *Conn) send(p []byte) (int, error) {
 	d := &c.write
-	d.p, d.n, d.err = p, 0, nil
+	d.p, d.n, d.err, d.tried = p, 0, nil, false
 	err := c.raw.Write(d.step)
 	d.p = nil
-	if err == nil && d.err != nil {
+	switch {
+	case err == nil && d.err != nil:
 		err = c.fault("write", d.err)
+	case !d.tried && errors.Is(err, os.ErrDeadlineExceeded):
+		err = &late{err}
 	}
 	return d.n, err
 }
 
 func (c *Conn) tryWrite(fd uintptr) bool {
 	d := &c.write
+	d.tried = true
 	for d.n < len(d.p) {
 		n, err := Write(fd, d.p[d.n:])
 		switch err {
