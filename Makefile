@@ -21,7 +21,7 @@ FUZZTIME ?= 60s
 fuzz:
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sort | while IFS=: read -r file target; do \
 		target=$${target#func }; echo "$$target $$(dirname $$file)"; \
-		go test -run XXX -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" || exit 1; \
+		go test -run XXX -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "$$(dirname $$file)" || exit 1; \
 	done
 
 bench:

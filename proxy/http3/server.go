@@ -85,6 +85,7 @@ func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, first func()) {
 	}
 	s.mu.Unlock()
 	if closing {
+		c.timer.Stop()
 		c.close(codeNone)
 		return
 	}
