@@ -62,6 +62,10 @@ func TestShellsComplete(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			// Where this is missing, fish makes it in the background, and may not be done when the test is.
+			if err := os.MkdirAll(filepath.Join(home, ".local/share/fish/generated_completions"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			dir, err := os.MkdirTemp("", "padlock") // t.TempDir may be longer than a socket's path
 			if err != nil {
 				t.Fatal(err)
