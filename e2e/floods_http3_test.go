@@ -169,7 +169,7 @@ func TestFloodsOfHTTP3(t *testing.T) {
 		{name: "requests that are reset", three: true, reason: "resets", config: few, run: threeStreams(true, hang)},
 		{name: "streams that are reset", three: true, reason: "resets", config: few, run: threeStreams(true, hang[:5])},
 		{name: "malformed requests", three: true, reason: "resets", config: few, run: threeStreams(false, threeAsking("GET", "/", "connection=close"))},
-		{name: "heads that are too large", three: true, reason: "head_size", run: threeStreams(false, threeAsking("GET", "/", "x="+strings.Repeat("y", 70<<10)))},
+		{name: "heads that are too large", three: true, reason: "resets", config: "limits: {resets: 20}", run: threeStreams(false, threeAsking("GET", "/", "x="+strings.Repeat("y", 70<<10)))},
 		{name: "QPACK bomb", three: true, reason: "head_size", run: threeStreams(false, bomb)},
 		{name: "heads that do not come", three: true, reason: "slow_head", config: "timeouts: {header: 300ms}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			for {
@@ -193,7 +193,7 @@ func TestFloodsOfHTTP3(t *testing.T) {
 				_, err = q.Write(updates)
 			}
 		})},
-		{name: "streams that mean nothing", three: true, run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
+		{name: "streams that mean nothing", three: true, reason: "frames", config: "limits: {frames: 100}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			for {
 				q, err := conn.OpenUniStreamSync(ctx)
 				if err != nil {
