@@ -52,8 +52,9 @@ type Parker interface {
 
 // Server speaks HTTP/1.1 on connections that have finished their handshake. It is safe for use from many goroutines.
 type Server struct {
-	o       ServerOptions
-	closing atomic.Int32 // serving, draining or shut
+	o         ServerOptions
+	parkAfter time.Duration
+	closing   atomic.Int32 // serving, draining or shut
 
 	mu    sync.Mutex
 	conns map[*connection]struct{}
@@ -73,7 +74,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Fields == 0 {
 		o.Fields = maxFields
 	}
-	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+	return &Server{o: o, parkAfter: parkAfter, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
@@ -144,17 +145,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	var parked []*connection
 	for c := range s.conns {
-		switch {
-		case !c.state.CompareAndSwap(idle, ending): // it ends with its request
-		case s.o.Park != nil && s.o.Park.Unpark(c.conn):
+		if c.retire() {
 			parked = append(parked, c)
-		default:
-			c.conn.Close()
 		}
 	}
 	s.mu.Unlock()
 	for _, c := range parked {
-		c.end()
+		go c.end()
 	}
 	select {
 	case <-s.empty:
@@ -164,7 +161,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	for c := range s.conns {
 		c.ctx.Cancel()
-		c.conn.Close()
+		c.cut() // TLS would wait for a client that reads nothing
 	}
 	s.mu.Unlock()
 	<-s.empty
@@ -182,10 +179,12 @@ var (
 	writeBuffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
 )
 
-// States of a connection. Shutdown takes idle ones away from whoever serves them.
+// Phases of a connection. A request makes an idle one busy; Shutdown makes an idle or parked one end. There is no phase between idle and
+// parked: a connection goes to the lot and comes back under its lock.
 const (
 	busy int32 = iota
 	idle
+	parked
 	ending
 )
 
@@ -195,8 +194,10 @@ type connection struct {
 	conn   Conn
 	ctx    message.Context
 	limit  deadline.Deadline
-	state  atomic.Int32
 	*exchange
+
+	mu    sync.Mutex // Server's is taken before it
+	phase int32
 }
 
 // exchange is what a connection needs while requests come. Exchanges follow each other, and use it again.
@@ -213,13 +214,13 @@ type exchange struct {
 
 // serve answers requests until the connection ends or is parked.
 func (c *connection) serve() {
-	parked := false
+	away := false
 	defer func() {
 		if cause := recover(); cause != nil {
 			c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 			c.exchange = nil // somebody may still use it
 		}
-		if !parked {
+		if !away {
 			c.end()
 		}
 	}()
@@ -227,27 +228,52 @@ func (c *connection) serve() {
 	for c.rest() {
 		if err := c.await(); err != nil {
 			if deadline.Exceeded(err) {
-				parked = c.park()
+				away = c.park()
 			}
 			return
 		}
-		if !c.state.CompareAndSwap(idle, busy) || !c.serveOne() {
+		if !c.enter(idle, busy) || !c.serveOne() {
 			return
 		}
 	}
 }
 
+// enter goes from one phase to another. It reports false where the connection is in neither.
+func (c *connection) enter(from, to int32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != from {
+		return false
+	}
+	c.phase = to
+	return true
+}
+
 // rest makes the connection idle. It reports false when it has to end instead.
 func (c *connection) rest() bool {
-	if c.state.Load() == ending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == ending || c.server.closing.Load() == shut { // Shutdown sets it before it takes the lock
+		c.phase = ending
 		return false
 	}
-	c.state.Store(idle)
-	if c.server.closing.Load() == shut {
-		c.state.CompareAndSwap(idle, ending) // or Shutdown has seen it
-		return false
-	}
+	c.phase = idle
 	return true
+}
+
+// retire ends the connection if no request is open. It reports true where the caller has to call end; otherwise somebody else does.
+func (c *connection) retire() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.phase {
+	case idle:
+		c.phase = ending
+		c.limit.Kick()
+	case parked:
+		c.phase = ending
+		return c.server.o.Park.Unpark(c.conn) // else it is about to wake
+	}
+	return false
 }
 
 func (c *connection) end() {
@@ -284,7 +310,7 @@ func (c *connection) await() error {
 	}
 	wait := c.server.o.Idle
 	if c.server.o.Park != nil {
-		wait = min(wait, parkAfter)
+		wait = min(wait, c.server.parkAfter)
 	}
 	c.limit.Until(time.Now().Add(wait))
 	return c.reader.fill()
@@ -292,19 +318,31 @@ func (c *connection) await() error {
 
 // park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to end.
 func (c *connection) park() bool {
-	idle := c.server.o.Idle - parkAfter
-	if c.server.o.Park == nil || idle <= 0 {
+	wait := c.server.o.Idle - c.server.parkAfter
+	if c.server.o.Park == nil || wait <= 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != idle {
 		return false
 	}
 	c.strip()
 	c.limit.Clear()
-	return c.server.o.Park.Park(c.conn, idle, func(expired bool) {
-		if expired {
-			c.end()
-			return
-		}
-		c.serve()
-	})
+	if !c.server.o.Park.Park(c.conn, wait, c.wake) {
+		return false
+	}
+	c.phase = parked
+	return true
+}
+
+// wake is called by the lot.
+func (c *connection) wake(expired bool) {
+	if !c.enter(parked, idle) || expired {
+		c.end()
+		return
+	}
+	c.serve()
 }
 
 // write bounds how long a client may take nothing: not exactly, so that not every write sets a timer.
@@ -457,7 +495,9 @@ func (c *connection) refuse(no *refusal) {
 func (c *connection) cut() {
 	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
 		below.NetConn().Close()
+		return
 	}
+	c.conn.Close()
 }
 
 const (

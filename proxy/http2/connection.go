@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -147,7 +148,6 @@ var (
 func (c *connection) serve() {
 	c.equip()
 	c.mu.Lock()
-	c.parked = false
 	if c.draining {
 		c.retire()
 	}
@@ -231,7 +231,7 @@ func (c *connection) limitIdle() {
 	case !c.idle():
 		c.limit.Until(time.Time{})
 	case c.server.o.Park != nil:
-		c.limit.Until(time.Now().Add(min(parkAfter, c.server.o.Idle)))
+		c.limit.Until(time.Now().Add(min(c.server.parkAfter, c.server.o.Idle)))
 	default:
 		c.limit.Until(time.Now().Add(c.server.o.Idle))
 	}
@@ -241,30 +241,37 @@ func (c *connection) limitIdle() {
 func (c *connection) idle() bool { return len(c.streams) == 0 && c.running == 0 }
 
 // park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to end.
+// The lock is held until the lot has the connection, so that drain finds it either here or there.
 func (c *connection) park() bool {
-	idle := c.server.o.Idle - parkAfter
+	idle := c.server.o.Idle - c.server.parkAfter
 	if c.server.o.Park == nil || idle <= 0 {
 		return false
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for c.flushing {
 		c.changed.Wait()
 	}
 	if c.draining || c.err != nil {
-		c.mu.Unlock()
 		return false
 	}
-	c.parked, c.streams = true, nil
-	c.mu.Unlock()
+	c.streams = nil
 	c.strip(true)
 	c.limit.Clear()
-	return c.server.o.Park.Park(c.conn, idle, func(expired bool) {
-		if expired {
-			c.end(errIdle)
-			return
-		}
-		c.serve()
-	})
+	c.parked = c.server.o.Park.Park(c.conn, idle, c.unpark)
+	return c.parked
+}
+
+// unpark is called by the lot.
+func (c *connection) unpark(expired bool) {
+	c.mu.Lock()
+	c.parked = false
+	c.mu.Unlock()
+	if expired {
+		c.end(errIdle)
+		return
+	}
+	c.serve()
 }
 
 // refuse resets a stream over which the client has made a mistake.
@@ -371,8 +378,18 @@ func (c *connection) drain() {
 	if !c.parked {
 		c.retire()
 	} else if c.server.o.Park.Unpark(c.conn) {
+		c.parked = false
 		go c.serve()
 	} // else it is about to wake
+}
+
+// cut ends the connection below TLS, which would wait for a client that reads nothing. Shutdown has begun, so it is not parked.
+func (c *connection) cut() {
+	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
+		below.NetConn().Close()
+		return
+	}
+	c.conn.Close()
 }
 
 const (

@@ -40,7 +40,8 @@ type ServerOptions struct {
 
 // Server speaks HTTP/2 on connections that have agreed on h2. It is safe for use from many goroutines.
 type Server struct {
-	o ServerOptions
+	o         ServerOptions
+	parkAfter time.Duration
 
 	mu      sync.Mutex
 	conns   map[*connection]struct{}
@@ -58,7 +59,7 @@ type Conn interface {
 func NewServer(o ServerOptions) *Server {
 	o.Fields, o.Streams = cmp.Or(o.Fields, maxFields), cmp.Or(o.Streams, maxStreams)
 	o.Resets, o.Frames = cmp.Or(o.Resets, maxResets), cmp.Or(o.Frames, maxPointless)
-	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+	return &Server{o: o, parkAfter: parkAfter, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
@@ -135,7 +136,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	for _, c := range s.open() {
-		c.conn.Close()
+		c.cut()
 	}
 	<-s.empty
 	return ctx.Err()

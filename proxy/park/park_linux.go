@@ -90,6 +90,9 @@ func (l *Lot) Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool
 		if l.timer == nil {
 			return
 		}
+		if stale := l.parked[int32(fd)]; stale != nil { // it was closed all the same, and its descriptor is c's now
+			l.expire(stale)
+		}
 		l.serial++
 		e := &entry{fd: int32(fd), serial: l.serial, expires: time.Now().Add(idle), wake: wake}
 		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: e.fd, Pad: e.serial}
