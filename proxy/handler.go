@@ -8,12 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"padlock/config"
-	"padlock/config/template"
 	"padlock/proxy/message"
 	"padlock/proxy/upstream"
 	"padlock/tracing"
@@ -33,7 +31,7 @@ type handler struct {
 	idle    time.Duration // without a byte through a tunnel
 }
 
-// exchange is what one request has come to.
+// exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
 type exchange struct {
 	request *message.Request
 	w       countingWriter
@@ -56,22 +54,6 @@ type exchange struct {
 
 	allow, challenge string // of a 405 and a 401
 	limited          limitedBody
-	scratch          []byte                                 // texts that were made of templates
-	append           func([]byte, template.Variable) []byte // variable, as a value
-}
-
-var exchanges = sync.Pool{New: func() any {
-	x := new(exchange)
-	x.append = x.variable
-	return x
-}}
-
-// reset keeps what is made once.
-func (x *exchange) reset() {
-	*x = exchange{scratch: x.scratch[:0], append: x.append}
-	if cap(x.scratch) > 4<<10 {
-		x.scratch = nil
-	}
 }
 
 // ids of requests begin anywhere, so that they differ between nodes and starts.
@@ -82,8 +64,7 @@ var ids = func() *atomic.Uint64 {
 }()
 
 func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
-	x := exchanges.Get().(*exchange)
-	x.request, x.target, x.w.Writer, x.start, x.id = r, r.Target, w, time.Now(), ids.Add(1)
+	x := &exchange{request: r, target: r.Target, w: countingWriter{Writer: w}, start: time.Now(), id: ids.Add(1)}
 	h.serve(ctx, x)
 	x.attempt.End()
 	x.took = time.Since(x.start)
@@ -95,8 +76,6 @@ func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	}
 	x.endTrace()
 	h.access.record(x)
-	x.reset()
-	exchanges.Put(x)
 }
 
 // Interim implements message.Interim.

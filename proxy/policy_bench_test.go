@@ -83,22 +83,21 @@ func decide(s *state, x *exchange, room message.Fields, fields message.Fields) b
 
 func rig(s *state, name string) (run func() bool) {
 	r, fields := arrived(name)
-	x := exchanges.Get().(*exchange)
+	x := new(exchange)
 	room := make(message.Fields, 32, 64)
 	return func() bool {
-		x.reset()
-		x.request, x.id = r, 7
+		*x = exchange{request: r, id: 7}
 		return decide(s, x, room, fields)
 	}
 }
 
-// What padlock decides costs no allocation.
-func TestPolicyAllocatesNothing(t *testing.T) {
+// What padlock decides costs no allocation, but for the text that a rule of the site makes of the request.
+func TestPolicyAllocatesOnlyTheTextsOfRules(t *testing.T) {
 	run := rig(sitesOf(t, 20), "app7.test")
 	if !run() {
 		t.Fatal("the request was not taken")
 	}
-	if n := testing.AllocsPerRun(1000, func() { run() }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { run() }); n > 1 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"padlock/config"
 	"padlock/config/template"
@@ -85,15 +84,21 @@ func (c *fieldChanges) apply(x *exchange, f *message.Fields, aliases bool) {
 	}
 }
 
-// expand fills a template in. The text lives as long as the exchange.
+// expand fills a template in.
 func (x *exchange) expand(t template.Template) string {
-	start := len(x.scratch)
-	x.scratch = t.Append(x.scratch, x.append)
-	text := x.scratch[start:]
-	return unsafe.String(unsafe.SliceData(text), len(text))
+	var room [128]byte
+	b := room[:0]
+	for text, variable := range t.Parts {
+		if text != "" {
+			b = append(b, text...)
+		} else {
+			b = x.variable(b, variable)
+		}
+	}
+	return string(b)
 }
 
-// append appends what a variable stands for.
+// variable appends what a variable stands for.
 func (x *exchange) variable(b []byte, v template.Variable) []byte {
 	r := x.request
 	path, query, _ := strings.Cut(x.target, "?")

@@ -3,7 +3,6 @@ package proxy
 import (
 	"net"
 	"strings"
-	"unsafe"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -33,7 +32,7 @@ func (x *exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 	keeps := in.Parent.Valid()
 	if state := x.joined(tracestate); state != "" && keeps {
 		var err error
-		in.State, err = trace.ParseTraceState(strings.Clone(state)) // it keeps what it is given
+		in.State, err = trace.ParseTraceState(state)
 		keeps = err == nil
 	}
 	x.trace, x.spans = t.Begin(in)
@@ -58,12 +57,10 @@ func (x *exchange) tellTrace() {
 	}
 }
 
-// parentText lives as long as the exchange.
+// parentText is the field's value.
 func (x *exchange) parentText() string {
-	start := len(x.scratch)
-	x.scratch = x.trace.Append(x.scratch)
-	text := x.scratch[start:]
-	return unsafe.String(unsafe.SliceData(text), len(text))
+	var room [64]byte
+	return string(x.trace.Append(room[:0]))
 }
 
 // Trying implements upstream.Follower: each try is a span of its own, and what the target does is below that.

@@ -1,7 +1,7 @@
 // Package template puts what is known of a request into texts of the configuration.
 //
 //	t, err := template.Parse("https://www.{host}{uri}")
-//	text := t.Append(nil, func(b []byte, v template.Variable) []byte { … })
+//	for text, variable := range t.Parts { … }
 //
 // It knows names only; what they stand for is the caller's affair. A template never changes, and may be used from many goroutines.
 package template
@@ -99,14 +99,11 @@ func (t Template) Fixed() (string, bool) {
 	return "", len(t.parts) == 0
 }
 
-// Append appends the text; value appends what a variable stands for.
-func (t Template) Append(b []byte, value func([]byte, Variable) []byte) []byte {
+// Parts yields what the text consists of, in order: a text, or, where that is empty, a variable.
+func (t Template) Parts(yield func(text string, v Variable) bool) {
 	for _, p := range t.parts {
-		if p.variable == none {
-			b = append(b, p.text...)
-		} else {
-			b = value(b, p.variable)
+		if !yield(p.text, p.variable) {
+			return
 		}
 	}
-	return b
 }

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"strings"
-	"unsafe"
 
 	"padlock/proxy/message"
 )
@@ -32,7 +31,7 @@ var (
 
 const maxFields = 200 // in responses and trailers; of requests, where nothing else is said
 
-// head is a parsed request head. Its strings alias the bytes that it was parsed from.
+// head is a parsed request head. Its strings are parts of one that is its own, so whoever keeps one keeps it safely.
 type head struct {
 	method, target, host string
 	minor                byte // of HTTP/1.minor
@@ -47,7 +46,7 @@ type head struct {
 // parse reads a head that ends with its empty line, and has at most the given number of fields. h.fields is reused.
 func (h *head) parse(b []byte, most int) error {
 	*h = head{fields: h.fields[:0], declared: h.declared[:0]}
-	text := unsafe.String(unsafe.SliceData(b), len(b)) // the caller keeps b until the exchange has ended
+	text := string(b)
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok {
 		return errLine

@@ -110,15 +110,15 @@ func TestAmbiguousHeadsAreRefused(t *testing.T) {
 	}
 }
 
-// A head is parsed without allocating, once its list of fields has grown.
-func TestParsingAllocatesNothing(t *testing.T) {
+// A head becomes one string, of which everything that is read of it is a part.
+func TestAHeadIsOneString(t *testing.T) {
 	text := []byte("GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: x\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\nConnection: keep-alive\r\n\r\n")
 	h := &head{}
 	if allocated := testing.AllocsPerRun(100, func() {
 		if err := h.parse(text, maxFields); err != nil {
 			t.Fatal(err)
 		}
-	}); allocated != 0 {
+	}); allocated > 1 {
 		t.Errorf("%v allocations", allocated)
 	}
 }

@@ -3,7 +3,6 @@ package http1
 import (
 	"errors"
 	"strings"
-	"unsafe"
 
 	"padlock/proxy/message"
 )
@@ -11,7 +10,7 @@ import (
 // ErrMalformed is wrapped by the errors that a backend's malformed response gives.
 var ErrMalformed = errors.New("malformed HTTP/1.1 response")
 
-// responseHead is a parsed response head. Its strings alias the bytes that it was parsed from.
+// responseHead is a parsed response head. Its strings are parts of one that is its own.
 type responseHead struct {
 	status    int
 	minor     byte // of HTTP/1.minor
@@ -38,7 +37,7 @@ var (
 // parse reads a head that ends with its empty line, the answer to a request with the given method. h.fields is reused.
 func (h *responseHead) parse(b []byte, method string, upgrade bool) (err error) {
 	*h = responseHead{fields: h.fields[:0]}
-	text := unsafe.String(unsafe.SliceData(b), len(b)) // the connection keeps b until the exchange has ended
+	text := string(b)
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok || !h.statusLine(line) {
 		return errStatusLine

@@ -3,8 +3,8 @@
 //	server := http1.NewServer(http1.ServerOptions{Handler: h})
 //	server.ServeConn(conn)   // until the client or Shutdown ends it
 //
-// Both sides are strict, so that no backend reads a message otherwise than padlock did, and no client its response. Neither
-// allocates in the steady state: strings alias the buffers that they came in, and what an exchange needs is pooled.
+// Both sides are strict, so that no backend reads a message otherwise than padlock did, and no client its response. The head of
+// a message becomes one string, of which its names and values are parts.
 package http1
 
 import (

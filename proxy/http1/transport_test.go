@@ -53,8 +53,8 @@ type noInterim struct{}
 
 func (noInterim) Interim(int, message.Fields) error { return nil }
 
-// A request that finds its connection, is answered and gives it back costs no allocation: neither the parser nor the pool has one.
-func TestARoundTripAllocatesNothing(t *testing.T) {
+// A request that finds its connection, is answered and gives it back allocates what outlives it, and no more.
+func TestARoundTripAllocatesLittle(t *testing.T) {
 	tr := transport(t, answering(t, "HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"))
 	var ctx message.Context
 	request := &message.Request{Method: "GET", Target: "/a?b", Host: "localhost", Fields: message.Fields{{Name: "Accept", Value: "*/*"}, {Name: "User-Agent", Value: "test"}}}
@@ -71,13 +71,13 @@ func TestARoundTripAllocatesNothing(t *testing.T) {
 		response.Body.Close()
 	}
 	once()
-	if allocated := testing.AllocsPerRun(200, once); allocated > 0.1 { // the poller's own, now and then
+	if allocated := testing.AllocsPerRun(200, once); allocated > 4 {
 		t.Errorf("%v allocations", allocated)
 	}
 }
 
 // So does a request on a connection of a client.
-func TestServingAllocatesNothing(t *testing.T) {
+func TestServingAllocatesLittle(t *testing.T) {
 	server, client := net.Pipe()
 	s := NewServer(ServerOptions{
 		Header: time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
@@ -107,7 +107,7 @@ func TestServingAllocatesNothing(t *testing.T) {
 		}
 	}
 	once()
-	if allocated := testing.AllocsPerRun(200, once); allocated > 0.1 {
+	if allocated := testing.AllocsPerRun(200, once); allocated > 4 {
 		t.Errorf("%v allocations", allocated)
 	}
 	client.Close()

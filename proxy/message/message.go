@@ -3,7 +3,7 @@
 //	handler.Serve(ctx, request, writer)   // a front calls it once per request
 //
 // Routing, field rules, forwarding, limits and logs are written against this package and know no wire protocol.
-// Strings in a message may alias a connection's buffer: they are valid until the exchange ends, and what must live longer is cloned.
+// Strings in a message are its own: whoever keeps one keeps it safely.
 package message
 
 import (
