@@ -1,0 +1,31 @@
+package fair
+
+import (
+	"net"
+	"net/netip"
+)
+
+// Source is what counts as one client: an IPv4 address, or the /64 of an IPv6 address. It is the zero prefix for the zero address.
+func Source(client netip.Addr) netip.Prefix { return within(client, 64) }
+
+// SourceOf is the Source of a connection's other end; connections without an IP address are one source.
+func SourceOf(remote net.Addr) netip.Prefix {
+	pair, err := netip.ParseAddrPort(remote.String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return Source(pair.Addr())
+}
+
+// site is the network that a provider hands to one customer, who then has many a source: the /48 of IPv6 (RFC 6177). An IPv4 address is
+// its own.
+func site(source netip.Prefix) netip.Prefix { return within(source.Addr(), 48) }
+
+func within(client netip.Addr, bits int) netip.Prefix {
+	client = client.Unmap().WithZone("")
+	if client.Is4() {
+		bits = 32
+	}
+	prefix, _ := client.Prefix(bits) // not valid for the zero address
+	return prefix
+}
