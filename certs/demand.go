@@ -12,32 +12,33 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"padlock/certs/acme"
 	"padlock/config"
+	"padlock/internal/fair"
 )
 
-// demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent names.
+// demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent names, and what a
+// client's names cost until somebody has agreed to them is its own: turns and budgets are by source.
 type demand struct {
 	config.OnDemand
-	client  *http.Client
-	pending chan struct{} // names that are being looked at for the first time
-	loads   chan struct{} // those of them that read the storage
+	client *http.Client
+	loads  *fair.Turns  // of reading the storage
+	asks   *fair.Turns  // of asking whether a name may have a certificate
+	orders *fair.Turns  // some of the client's are left to names that are listed
+	fresh  *fair.Budget // names that the storage does not have, by source
+	agreed *fair.Budget // names to which somebody has agreed, of all sources
 
-	mu      sync.Mutex
-	denied  map[string]time.Time // until when a name is not looked at again
-	sources map[netip.Prefix]int // new names in this minute, by client
-	total   int
-	minute  time.Time
-	ring    []*managed // names in memory
-	hand    int
+	mu     sync.Mutex
+	denied map[string]time.Time // until when a name is not looked at again
+	ring   []*managed           // names in memory
+	hand   int
 }
 
 const (
-	maxPending   = 1024
-	maxLoads     = 32
 	maxDenied    = 20_000
-	maxSources   = 20_000
 	denyNo       = 10 * time.Minute // the ask endpoint said no
 	denyTrouble  = 3 * time.Second  // it could not be asked, or the storage was away
 	denyLimit    = 5 * time.Second
@@ -48,54 +49,184 @@ const (
 
 func newDemand(c config.OnDemand) *demand {
 	return &demand{
-		OnDemand: c, pending: make(chan struct{}, maxPending), loads: make(chan struct{}, maxLoads), denied: map[string]time.Time{}, sources: map[netip.Prefix]int{},
+		OnDemand: c, denied: map[string]time.Time{},
 		client: &http.Client{Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		loads:  fair.NewTurns(fair.Limits{AtOnce: 32, Each: 24, PerSource: 1024, Waiting: 1024}),
+		asks:   fair.NewTurns(fair.Limits{AtOnce: 16, Each: 4, PerSource: 32, Waiting: 1024}),
+		orders: fair.NewTurns(fair.Limits{AtOnce: 6, Each: 2, PerSource: 32, Waiting: 256}),
+		fresh:  fair.NewBudget(c.PerSource, time.Minute),
+		agreed: fair.NewBudget(c.PerMinute, time.Minute),
 	}
 }
 
-// onDemand finds or orders the certificate of a name that nobody has listed. Handshakes of one name share one look.
+// onDemand finds or orders the certificate of a name that nobody has listed. Handshakes of one name share one look, which goes on as
+// long as one of their sources has a turn to come: what a source may not do is no answer for the others.
 func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
-	if !strings.Contains(name, ".") || net.ParseIP(name) != nil || m.demand.isDenied(name) {
+	if !strings.Contains(name, ".") || net.ParseIP(name) != nil {
 		return nil
 	}
-	select {
-	case m.demand.pending <- struct{}{}:
-	default:
-		return nil // so many names at once are an attack, or the storage is slow
+	source := fair.SourceOf(hello.Conn.RemoteAddr())
+	for !m.demand.isDenied(name) {
+		n := newManaged(name, true)
+		n.wanted.Store(newWanted())
+		n.used.Store(time.Now().Unix())
+		n.start(time.Now())
+		if other, loaded := m.names.LoadOrStore(name, n); loaded {
+			n = other.(*managed)
+		}
+		w := n.wanted.Load()
+		if w == nil {
+			return n
+		}
+		begins, over := w.join(source)
+		if begins {
+			m.looking.Go(func() { m.first(n, w, source) })
+		}
+		if !over || n.await(hello.Context()) != nil {
+			return n
+		}
+		if hello.Context().Err() != nil {
+			return nil
+		}
 	}
-	n := newManaged(name, true)
-	n.used.Store(time.Now().Unix())
-	done, _ := n.start(time.Now())
-	if other, loaded := m.names.LoadOrStore(name, n); loaded {
-		<-m.demand.pending
-		return other.(*managed)
-	}
-	source := hello.Conn.RemoteAddr().String()
-	m.looking.Go(func() {
-		defer done()
-		defer func() { <-m.demand.pending }()
-		ctx, cancel := context.WithTimeout(context.Background(), demandOrders)
-		defer cancel()
-		m.first(ctx, n, source)
-	})
-	return n
+	return nil
 }
 
-// first decides about a new name: what the storage has is served; an order needs room in the limits, and an agreement.
-func (m *Manager) first(ctx context.Context, n *managed, source string) {
-	m.demand.loads <- struct{}{}
-	held, err := m.client.Load(ctx, n.name)
-	<-m.demand.loads
+// wanted is what a name on demand has before it has a certificate.
+type wanted struct {
+	mu   sync.Mutex
+	by   map[netip.Prefix]bool // sources that have a look at it
+	over bool                  // it has its certificate, or will not have one
+
+	load, ask, order *once
+	held             *acme.Held // that a step has brought
+}
+
+func newWanted() *wanted {
+	return &wanted{by: map[netip.Prefix]bool{}, load: newOnce(), ask: newOnce(), order: newOnce()}
+}
+
+// join notes a source. It begins a look where that source has none, unless it is all over.
+func (w *wanted) join(source netip.Prefix) (begins, over bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over || w.by[source] {
+		return false, w.over
+	}
+	w.by[source] = true
+	return true, false
+}
+
+// leave reports whether the look has ended: it is decided, or nobody is left who could decide it. It does so once.
+func (w *wanted) leave(source netip.Prefix, decided bool) (ends bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.by, source)
+	if w.over || !decided && len(w.by) > 0 {
+		return false
+	}
+	w.over = true
+	return true
+}
+
+// once is a step that is taken once, by the first whose turn it is; the others get its result.
+type once struct {
+	taken      atomic.Bool
+	begun, end context.Context // are cancelled when it has begun, and when it has ended
+	begin      context.CancelFunc
+	finish     context.CancelFunc
+	err        error
+}
+
+func newOnce() *once {
+	o := &once{}
+	o.begun, o.begin = context.WithCancel(context.Background())
+	o.end, o.finish = context.WithCancel(context.Background())
+	return o
+}
+
+// take takes the step when it is the source's turn, or waits for whoever is faster, without keeping a turn from others.
+func (o *once) take(ctx context.Context, turns *fair.Turns, source netip.Prefix, step func() error) error {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(o.begun, stop)()
+
+	done, err := turns.Take(waiting, source)
+	switch {
+	case err == nil && o.taken.CompareAndSwap(false, true):
+		defer done()
+		defer o.finish()
+		o.begin()
+		o.err = step()
+		return o.err
+	case err == nil:
+		done()
+	case !o.taken.Load():
+		return &notNow{err.Error()}
+	}
+
+	select {
+	case <-o.end.Done():
+		return o.err
+	case <-ctx.Done():
+		return &notNow{ctx.Err().Error()}
+	}
+}
+
+// first decides about a new name, for one source that wants it.
+func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
+	ctx, cancel := context.WithTimeout(context.Background(), demandOrders)
+	defer cancel()
+	d := m.demand
+	err := w.load.take(ctx, d.loads, source, func() (err error) {
+		w.held, err = m.client.Load(ctx, n.name)
+		return err
+	})
 	if IsMissing(err) {
-		if err = m.demand.admit(source); err == nil {
-			err = m.demand.ask(ctx, n.name)
-		}
+		err = d.agree(ctx, n.name, w, source)
 		if err == nil {
-			held, err = m.client.Ensure(ctx, n.name, nil)
+			err = w.order.take(ctx, d.orders, source, func() (err error) {
+				w.held, err = m.client.Ensure(ctx, n.name, nil)
+				return err
+			})
 		}
 	}
+
+	var own *notNow
+	if w.leave(source, !errors.As(err, &own)) {
+		m.settle(n, w.held, source, err)
+	}
+}
+
+// agree is nil where a name may have a certificate.
+func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip.Prefix) error {
+	if d.Ask == "" && !d.allows(name) {
+		return &refusal{"the name is not in certificates.on_demand.allow", denyNo}
+	}
+	if !d.fresh.Spend(source) {
+		return &notNow{"the client has brought its limit of new names in a minute"}
+	}
+	return w.ask.take(ctx, d.asks, source, func() error {
+		if err := d.ask(ctx, name); err != nil {
+			return err
+		}
+		if !d.agreed.Spend(netip.Prefix{}) {
+			return &refusal{"the limit of new names in a minute is reached", denyLimit}
+		}
+		return nil
+	})
+}
+
+func (d *demand) allows(name string) bool {
+	return slices.ContainsFunc(d.Allow, func(pattern string) bool { return matches(pattern, name) })
+}
+
+// settle ends the look at a new name.
+func (m *Manager) settle(n *managed, held *acme.Held, source netip.Prefix, err error) {
+	defer n.done()
 	if err == nil {
 		n.held.Store(held)
+		n.wanted.Store(nil)
 		n.mu.Lock()
 		n.due = held.Due
 		n.mu.Unlock()
@@ -106,15 +237,24 @@ func (m *Manager) first(ctx context.Context, n *managed, source string) {
 	}
 	m.forget(n)
 	var no *refusal
-	if errors.As(err, &no) {
+	var own *notNow
+	switch {
+	case errors.As(err, &own):
+		m.log.Debug("no certificate on demand", "name", n.name, "source", source, "reason", own.reason)
+	case errors.As(err, &no):
 		m.demand.deny(n.name, no.pause)
 		m.log.Debug("no certificate on demand", "name", n.name, "source", source, "reason", no.reason)
-		return
+	default:
+		wait := pause(1, err)
+		m.demand.deny(n.name, max(wait, denyTrouble))
+		m.log.Error("there is no certificate", "name", n.name, "on_demand", true, "error", err, "next_try", time.Now().Add(wait).UTC().Format(time.RFC3339))
 	}
-	wait := pause(1, err)
-	m.demand.deny(n.name, max(wait, denyTrouble))
-	m.log.Error("there is no certificate", "name", n.name, "on_demand", true, "error", err, "next_try", time.Now().Add(wait).UTC().Format(time.RFC3339))
 }
+
+// notNow is a no to one source, which says nothing about the name.
+type notNow struct{ reason string }
+
+func (n *notNow) Error() string { return n.reason }
 
 // refusal is a no that is not the CA's.
 type refusal struct {
@@ -147,43 +287,9 @@ func (d *demand) deny(name string, pause time.Duration) {
 	d.denied[name] = time.Now().Add(pause)
 }
 
-// admit counts a new name against the limits of its client and of all.
-func (d *demand) admit(source string) error {
-	prefix := network(source)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if now := time.Now(); now.Sub(d.minute) > time.Minute {
-		d.minute, d.total = now, 0
-		clear(d.sources)
-	}
-	switch {
-	case d.total >= d.PerMinute:
-		return &refusal{"the limit of new names in a minute is reached", denyLimit}
-	case d.sources[prefix] >= d.PerSource || len(d.sources) >= maxSources:
-		return &refusal{"the client has brought its limit of new names in a minute", denyLimit}
-	}
-	d.total++
-	d.sources[prefix]++
-	return nil
-}
-
-// network is what counts as one client: an IPv4 address, or the /64 of an IPv6 address.
-func network(source string) netip.Prefix {
-	addr, err := netip.ParseAddrPort(source)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip, bits := addr.Addr().Unmap(), 32
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.Prefix(bits)
-	return prefix
-}
-
 // ask agrees, or says why not.
 func (d *demand) ask(ctx context.Context, name string) error {
-	if slices.ContainsFunc(d.Allow, func(pattern string) bool { return matches(pattern, name) }) {
+	if d.allows(name) {
 		return nil
 	}
 	if d.Ask == "" {

@@ -45,8 +45,9 @@ type managed struct {
 	name     string
 	onDemand bool
 	held     atomic.Pointer[acme.Held]
-	used     atomic.Int64 // Unix time of the last handshake
-	touched  atomic.Bool  // since the last search for a name to forget
+	used     atomic.Int64           // Unix time of the last handshake
+	touched  atomic.Bool            // since the last search for a name to forget
+	wanted   atomic.Pointer[wanted] // nil: the name is listed, or has its certificate
 
 	mu     sync.Mutex
 	due    time.Time     // of the next look
@@ -178,12 +179,15 @@ func (n *managed) start(now time.Time) (done func(), ok bool) {
 	if n.answer == nil {
 		n.answer = make(chan struct{})
 	}
-	return func() {
-		n.mu.Lock()
-		n.busy = false
-		n.mu.Unlock()
-		n.answered()
-	}, true
+	return n.done, true
+}
+
+// done ends a claim.
+func (n *managed) done() {
+	n.mu.Lock()
+	n.busy = false
+	n.mu.Unlock()
+	n.answered()
 }
 
 // answered lets the handshakes go on that wait for a look.

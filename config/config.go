@@ -109,8 +109,8 @@ type DNS struct {
 type OnDemand struct {
 	Ask       string   `yaml:"ask"`        // URL that is asked with ?domain=NAME, and agrees with a status of 2xx
 	Allow     []string `yaml:"allow"`      // names and *.name, instead of asking
-	PerSource int      `yaml:"per_source"` // new names that one client address may bring in a minute
-	PerMinute int      `yaml:"per_minute"` // new names in a minute in total
+	PerSource int      `yaml:"per_source"` // new names that one client address may bring in a minute, whether they are agreed to or not
+	PerMinute int      `yaml:"per_minute"` // names in a minute that are agreed to, and ordered, in total
 	Cache     int      `yaml:"cache"`      // certificates kept in memory
 }
 

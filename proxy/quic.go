@@ -64,8 +64,9 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 		return nil, err
 	}
 	p := &packets{server: s, address: l.Address, socket: socket}
+	counted := s.cfg.Limits.PerAddress > 0 || s.cfg.Certificates.OnDemand != nil // by address: nobody may use up another's share
 	p.transport = &quic.Transport{
-		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return p.early.Load() > maxEarly },
+		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return counted || p.early.Load() > maxEarly },
 	}
 	t := s.cfg.Timeouts
 	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.

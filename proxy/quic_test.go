@@ -75,6 +75,27 @@ func (e *edge) dialQUIC(ctx context.Context, c *tally, config *tls.Config) (*qui
 	return conn, nil
 }
 
+// Where something is counted by address, an address is proved before it counts: whoever makes up addresses would use up others' shares.
+func TestAnAddressIsProvedBeforeItCounts(t *testing.T) {
+	for what, change := range map[string]func(*config.Config){
+		"connections": func(c *config.Config) { c.Limits.PerAddress = 100 },
+		"names":       func(c *config.Config) { c.Certificates.OnDemand = &config.OnDemand{Allow: []string{"*.shop.example"}} },
+	} {
+		e := start(t, named(t, "app"), change)
+		c := newTally(t, false)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		conn, err := e.dialQUIC(ctx, c, e.tls())
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		_ = conn.CloseWithError(0, "")
+		if c.retries.Load() == 0 {
+			t.Errorf("%s are counted by addresses that nobody has proved", what)
+		}
+	}
+}
+
 // Under many handshakes that are not completed, as from made-up addresses, others prove theirs by a Retry and get in; until an address is
 // proved, it is sent at most three times what came from it (RFC 9000 section 8.1). When the many have gone, nobody is asked any more.
 func TestAddressesAreProvedUnderLoad(t *testing.T) {
