@@ -6,6 +6,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -187,10 +188,27 @@ type Site struct {
 	WWW    string      `yaml:"www"`  // add | remove: each host is also served with or without www., and redirects there
 	HSTS   HSTS        `yaml:"hsts"` // Strict-Transport-Security (RFC 6797)
 	Access Access      `yaml:",inline"`
-	Fields HeaderRules `yaml:"headers"` // before those of the route
+	Paths  string      `yaml:"paths"`       // strict | normalize | raw: paths that targets may read in another way than padlock are refused, forwarded in their normal form, or forwarded as they are; by default strict where anybody is kept out, else raw
+	NoCase bool        `yaml:"ignore_case"` // routes match paths in any case, for targets that do
+	Fields HeaderRules `yaml:"headers"`     // before those of the route
 	Routes []Route     `yaml:"routes"`
 	Listen []string    `yaml:"listen"` // addresses of this site's own, instead of listen.https
 	TCP    *TCP        `yaml:"tcp"`    // bytes are forwarded, whatever they mean; nil: HTTP
+}
+
+// PathMode is Paths, or what it is by default: where a rule keeps anybody out, nobody may go around it.
+func (s *Site) PathMode() string {
+	ruled := s.Access.rules() || s.TLS.ClientAuth != nil
+	for i := range s.Routes {
+		ruled = ruled || s.Routes[i].Access.rules() || s.Routes[i].Refuses()
+	}
+	switch {
+	case s.Paths != "":
+		return s.Paths
+	case ruled:
+		return "strict"
+	}
+	return "raw"
 }
 
 // Passthrough reports whether TLS of this site is the target's affair.
@@ -222,6 +240,9 @@ type Access struct {
 	Deny      []Network  `yaml:"deny"`  // client addresses; stronger than allow
 	BasicAuth *BasicAuth `yaml:"basic_auth"`
 }
+
+// rules reports whether anybody is kept out.
+func (a *Access) rules() bool { return len(a.Allow)+len(a.Deny) > 0 || a.BasicAuth != nil }
 
 // BasicAuth asks for a name and a password (RFC 7617).
 type BasicAuth struct {
@@ -349,6 +370,11 @@ type UpstreamTimeouts struct {
 type Redirect struct {
 	To     string `yaml:"to"`     // an address, with variables
 	Status int    `yaml:"status"` // 308; or 301, 302, 303, 307
+}
+
+// Refuses reports whether nobody gets anything from a route, however it is reached.
+func (r *Route) Refuses() bool {
+	return r.Respond != nil && slices.Contains([]int{401, 403, 404, 410, 451}, r.Respond.Status)
 }
 
 // Respond answers without a target.

@@ -114,6 +114,17 @@ func (v *validator) redirect(path string, r *Redirect) {
 		v.fail(path+".to", "%q must be a path, or a URL such as https://example.com{uri}", r.To)
 	} else if strings.HasPrefix(r.To, "//") {
 		v.fail(path+".to", "%q would lead to another host: write https://", r.To)
+	} else {
+		v.location(path+".to", r.To)
+	}
+}
+
+// location is for what a client is led to.
+func (v *validator) location(path, to string) {
+	if t, err := template.Parse(to); err == nil {
+		if _, _, err := t.URL(); err != nil {
+			v.fail(path, "%q: %v", to, err)
+		}
 	}
 }
 
@@ -158,6 +169,9 @@ func (v *validator) headers(path string, h *HeaderRules) {
 				at := side.path + "." + key + "." + field.Name
 				v.fieldName(at, field.Name)
 				v.template(at, field.Value)
+				if side.rules == &h.Response && strings.EqualFold(field.Name, "Location") {
+					v.location(at, field.Value)
+				}
 			}
 		}
 	}

@@ -187,6 +187,9 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	v.hsts(path+".hsts", &s.HSTS)
 	v.headers(path+".headers", &s.Fields)
 	v.access(path, &s.Access)
+	if s.Paths != "" {
+		v.oneOf(path+".paths", s.Paths, "strict", "normalize", "raw")
+	}
 	for i, a := range s.Listen {
 		v.address(fmt.Sprintf("%s.listen[%d]", path, i), a)
 	}
@@ -197,7 +200,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
 		v.route(at, &s.Routes[i])
 		for j := range i {
-			if sameMatch(&s.Routes[j], &s.Routes[i]) {
+			if sameMatch(&s.Routes[j], &s.Routes[i], s.NoCase) {
 				v.fail(at, "is never reached: %s.routes[%d] matches the same requests", path, j)
 			}
 		}
@@ -226,8 +229,9 @@ func (v *validator) www(path string, s *Site, seen map[string]string) {
 	}
 }
 
-func sameMatch(a, b *Route) bool {
-	return a.Path == b.Path && a.Exact == b.Exact && slices.Equal(a.Methods, b.Methods)
+func sameMatch(a, b *Route, ignoreCase bool) bool {
+	same := func(a, b string) bool { return a == b || ignoreCase && strings.EqualFold(a, b) }
+	return same(a.Path, b.Path) && same(a.Exact, b.Exact) && slices.Equal(a.Methods, b.Methods)
 }
 
 func (v *validator) clientAuth(path string, auth *ClientAuth) {

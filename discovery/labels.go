@@ -29,6 +29,8 @@ type part struct {
 
 	route  config.Route // without targets
 	www    string
+	paths  string
+	noCase bool
 	hsts   config.HSTS
 	isTCP  bool
 	tcp    config.TCP // without what it shares with routes
@@ -102,6 +104,8 @@ var keys = []key{
 	setting("headers.response.remove", ofHTTP, func(p *part) any { return &p.route.Fields.Response.Remove }),
 	field("headers.response.set.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Set }),
 	field("headers.response.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Add }),
+	setting("paths", ofHTTP, func(p *part) any { return &p.paths }),
+	setting("ignore_case", ofHTTP, func(p *part) any { return &p.noCase }),
 	setting("www", ofHTTP, func(p *part) any { return &p.www }),
 	setting("hsts", ofHTTP, func(p *part) any { return &p.hsts }),
 	setting("hsts.max_age", ofHTTP, func(p *part) any { return &p.hsts.MaxAge }),

@@ -34,6 +34,8 @@ var meanings = []struct{ labels, site string }{
 	{"headers.request.set.X-Edge=padlock headers.request.add.X-Trace={request_id} headers.request.remove=X-Debug,X-Test", "{hosts: [app.test], routes: [{headers: {request: {set: {X-Edge: padlock}, add: {X-Trace: '{request_id}'}, remove: [X-Debug, X-Test]}}, to: 10.0.0.2:8080}]}"},
 	{"headers.response.set.X-Frame-Options=DENY headers.response.add.Via=1.1 headers.response.remove=Server", "{hosts: [app.test], routes: [{headers: {response: {set: {X-Frame-Options: DENY}, add: {Via: '1.1'}, remove: [Server]}}, to: 10.0.0.2:8080}]}"},
 	{"www=add", "{hosts: [app.test], www: add, routes: [{to: 10.0.0.2:8080}]}"},
+	{"paths=normalize ignore_case=true", "{hosts: [app.test], paths: normalize, ignore_case: true, routes: [{to: 10.0.0.2:8080}]}"},
+	{"paths=raw", "{hosts: [app.test], paths: raw, routes: [{to: 10.0.0.2:8080}]}"},
 	{"hsts=off", "{hosts: [app.test], hsts: 'off', routes: [{to: 10.0.0.2:8080}]}"},
 	{"hsts.max_age=9000h hsts.include_subdomains=true hsts.preload=true", "{hosts: [app.test], hsts: {max_age: 9000h, include_subdomains: true, preload: true}, routes: [{to: 10.0.0.2:8080}]}"},
 	{"balance=hash hash_by=cookie:id", "{hosts: [app.test], routes: [{balance: hash, hash_by: 'cookie:id', to: 10.0.0.2:8080}]}"},

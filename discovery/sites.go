@@ -39,7 +39,7 @@ func (p *part) alone() config.Site {
 	if p.isTCP {
 		return p.bytes(slices.Clone(p.hosts), p.backend())
 	}
-	return config.Site{Hosts: slices.Clone(p.hosts), WWW: p.www, HSTS: p.hsts, Routes: []config.Route{p.rule(p.backend())}}
+	return config.Site{Hosts: slices.Clone(p.hosts), WWW: p.www, HSTS: p.hsts, Paths: p.paths, NoCase: p.noCase, Routes: []config.Route{p.rule(p.backend())}}
 }
 
 // sameRoute reports whether two parts match the same requests of a host.
@@ -91,9 +91,14 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 	}
 	problems = mixed(parts, parts[0])
 	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return p.isTCP })
+	if len(parts) > 0 {
+		site.Paths = parts[0].paths
+	}
 	for _, p := range parts {
 		site.WWW = cmp.Or(p.www, site.WWW)
 		site.HSTS = cmp.Or(p.hsts, site.HSTS)
+		site.Paths = stricter(site.Paths, p.paths)
+		site.NoCase = site.NoCase || p.noCase
 	}
 	for len(parts) > 0 {
 		var same, others []*part
@@ -112,6 +117,13 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Exact, b.Exact), cmp.Compare(strings.Join(a.Methods, " "), strings.Join(b.Methods, " ")))
 	})
 	return site, problems
+}
+
+// stricter is the more careful of two readings of paths: no container makes another's rules weaker. One that says nothing leaves it to the
+// rules of all, which raw would not.
+func stricter(a, b string) string {
+	order := []string{"raw", "", "normalize", "strict"}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
 // mixed are the problems of parts that want another protocol than the first.

@@ -15,6 +15,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy/message"
+	"padlock/proxy/paths"
 )
 
 // accessLog writes a line for each request, and for each connection that is not HTTP. A writer that cannot keep up loses lines, which
@@ -206,7 +207,7 @@ func (a *accessLog) redacted(target string) string {
 	changed := false
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
-		if name, _, ok := strings.Cut(pair, "="); ok && a.redact.Has(unescape(name)) {
+		if name, _, ok := strings.Cut(pair, "="); ok && a.redact.Has(paths.Decode(name)) {
 			pairs[i], changed = name+"="+redaction, true
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy/message"
+	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
 	"padlock/tracing"
 	"padlock/traffic"
@@ -39,6 +40,7 @@ type exchange struct {
 	id      uint64
 	name    string     // canonical name of the host
 	target  string     // of the request as it came
+	path    paths.Path // what that means, once the site is known
 	user    string     // who has proved to be here
 	addr    netip.Addr // of the client
 	told    told
@@ -105,16 +107,21 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		return
 	}
 	x.site, x.name = found, name
+	var err error
+	if x.path, err = paths.Parse(r.Target, found.paths); err != nil {
+		h.failPath(x, err)
+		return
+	}
+	r.Target = x.path.Text
 	if other, ok := found.redirects[name]; ok && strings.HasPrefix(r.Target, "/") {
 		_, port, _ := strings.Cut(r.Host, ":") // a name, so no colon but the port's
 		if port != "" {
 			other += ":" + port
 		}
-		x.redirect(308, "https://"+other+r.Target)
+		x.redirect(308, "https://"+other, r.Target)
 		return
 	}
-	normal := normalPath(r.Target)
-	route, allowed := found.route(r.Method, normal)
+	route, allowed := found.route(r.Method, &x.path)
 	switch {
 	case route == nil && len(allowed) > 0:
 		x.allow = strings.Join(allowed, ", ")
@@ -125,14 +132,18 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		return
 	}
 	x.route = route
+	if found.ambiguous(r.Method, &x.path, route) {
+		h.failPath(x, paths.DependsOnReader)
+		return
+	}
 	if !h.admit(ctx, x) {
 		return
 	}
 	switch {
 	case route.group != nil:
-		h.forward(ctx, x, normal)
+		h.forward(ctx, x)
 	case route.redirect != nil:
-		x.redirect(route.redirect.status, x.expand(route.redirect.to))
+		x.redirect(route.redirect.status, x.expand(route.redirect.origin), x.expand(route.redirect.reference))
 	case x.extended():
 		fail(x, 501, "There is no WebSocket here", "")
 	case route.respond != nil:
@@ -142,6 +153,11 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 	default:
 		fail(x, 404, "There is nothing here", "")
 	}
+}
+
+// failPath refuses a target that means more than one thing. Which one is the client's to say.
+func (h *handler) failPath(x *exchange, err error) {
+	fail(x, 400, "This address can be read in more than one way: "+err.Error(), "")
 }
 
 // admit reports whether the client may come; if not, it has been told so.
@@ -197,7 +213,7 @@ func (h *handler) servePage(ctx *message.Context, x *exchange) {
 		fail(x, 405, "This page can only be read", "")
 		return
 	}
-	if path, _, _ := strings.Cut(x.request.Target, "?"); path != "/" {
+	if x.path.Raw != "/" {
 		fail(x, 404, "There is nothing here", "")
 		return
 	}
@@ -212,7 +228,7 @@ func (h *handler) servePage(ctx *message.Context, x *exchange) {
 	x.respond(200, fields, html)
 }
 
-func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
+func (h *handler) forward(ctx *message.Context, x *exchange) {
 	r, route := x.request, x.route
 	if !upgrade(x) {
 		return
@@ -223,7 +239,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange, normal string) {
 		return
 	}
 	if route.strip {
-		r.Target = route.rewrite(r.Target, normal)
+		r.Target = route.pattern.Replace(&x.path, route.replace)
 	}
 	if route.host != "" {
 		r.Host = route.host

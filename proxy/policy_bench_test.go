@@ -8,6 +8,7 @@ import (
 
 	"padlock/config"
 	"padlock/proxy/message"
+	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
@@ -70,8 +71,10 @@ func decide(s *state, x *exchange, room message.Fields, fields message.Fields) b
 		return false
 	}
 	x.site, x.name, x.target = found, name, r.Target
-	route, _ := found.route(r.Method, normalPath(r.Target))
-	if route == nil || route.group == nil || !found.access.admits(x.addr) || !route.access.admits(x.addr) {
+	var err error
+	x.path, err = paths.Parse(r.Target, found.paths)
+	route, _ := found.route(r.Method, &x.path)
+	if err != nil || route == nil || found.ambiguous(r.Method, &x.path, route) || route.group == nil || !found.access.admits(x.addr) || !route.access.admits(x.addr) {
 		return false
 	}
 	x.route = route

@@ -80,7 +80,8 @@ sites:
 			{"GET", "/", 200, "root GET /"},
 			{"GET", "/x?y=/api", 200, "root GET /x?y=/api"},
 			{"GET", "/api", 200, "api GET /"},
-			{"GET", "/api/x%2Fy?z", 200, "api GET /x%2Fy?z"},
+			{"GET", "/api/x%20y?z=%2F", 200, "api GET /x%20y?z=%2F"},
+			{"GET", "/api/x%2Fy?z", 400, "400"},
 			{"GET", "/apix", 200, "root GET /apix"},
 			{"GET", "/api/v1/a/", 200, "api GET /v2/a/"},
 			{"GET", "/api/exact", 418, "I am exact\n"},
@@ -90,9 +91,9 @@ sites:
 			{"GET", "/old/page?q=1", 301, ""},
 			{"GET", "/admin", 403, "403"},
 			{"GET", "/%61dmin", 403, "403"},
-			{"GET", "//admin/", 403, "403"},
-			{"GET", "/x/..%2fadmin", 403, "403"},
-			{"GET", "/x/../admin/y", 403, "403"},
+			{"GET", "//admin/", 400, "400"},
+			{"GET", "/x/..%2fadmin", 400, "400"},
+			{"GET", "/x/../admin/y", 400, "400"},
 			{"GET", "/administrator", 200, "root GET /administrator"},
 		} {
 			request, _ := http.NewRequest(c.method, "https://localhost/", nil)

@@ -8,6 +8,7 @@ import (
 	"padlock/config"
 	"padlock/config/template"
 	"padlock/proxy/message"
+	"padlock/proxy/paths"
 )
 
 // fieldRules change fields: first they remove, then set, then add.
@@ -101,7 +102,6 @@ func (x *exchange) expand(t template.Template) string {
 // variable appends what a variable stands for.
 func (x *exchange) variable(b []byte, v template.Variable) []byte {
 	r := x.request
-	path, query, _ := strings.Cut(x.target, "?")
 	switch v {
 	case template.ClientIP:
 		return append(b, r.Client...)
@@ -112,11 +112,11 @@ func (x *exchange) variable(b []byte, v template.Variable) []byte {
 	case template.Scheme:
 		return append(b, r.Scheme...)
 	case template.Path:
-		return append(b, path...)
+		return append(b, x.path.Raw...)
 	case template.Query:
-		return append(b, query...)
+		return append(b, x.path.Query...)
 	case template.URI:
-		return append(b, x.target...)
+		return append(b, x.path.Text...)
 	case template.RequestID:
 		return appendID(b, x.id)
 	case template.Handshake:
@@ -162,21 +162,23 @@ func appendID(b []byte, id uint64) []byte {
 
 // redirect answers with another address.
 type redirect struct {
-	status int
-	to     template.Template
+	status            int
+	origin, reference template.Template
 }
 
 func newRedirect(c *config.Redirect) *redirect {
 	to, _ := template.Parse(c.To) // was validated
-	return &redirect{c.Status, to}
+	origin, reference, _ := to.URL()
+	return &redirect{c.Status, origin, reference}
 }
 
-func (x *exchange) redirect(status int, location string) {
-	if strings.HasPrefix(location, "//") { // the client's path must not become a host
-		location = "/" + strings.TrimLeft(location, "/")
+func (x *exchange) redirect(status int, origin, reference string) {
+	location, ok := paths.Location(origin, reference)
+	if !ok {
+		fail(x, 500, "The address that this one leads to is malformed", "")
+		return
 	}
-	fields := message.Fields{{Name: "Location", Value: location}}
-	x.respond(status, fields, nil)
+	x.respond(status, message.Fields{{Name: "Location", Value: location}}, nil)
 }
 
 // respond sends a whole response.

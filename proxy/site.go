@@ -3,11 +3,13 @@ package proxy
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"padlock/config"
+	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
@@ -20,6 +22,7 @@ type site struct {
 	aliases   string            // that are dropped
 	access    access
 	fields    fieldRules
+	paths     paths.Mode
 	routes    []*route // the most specific first
 	tcp       *service // nil: HTTP
 	counts    *traffic.Site
@@ -27,8 +30,10 @@ type site struct {
 
 // route is what happens to the requests that it matches.
 type route struct {
+	pattern       *paths.Pattern
 	prefix, exact string
 	methods       []string
+	class         int // routes that let the same clients in have one class
 
 	group    *upstream.Group // nil: redirect, respond, or the built-in page
 	redirect *redirect
@@ -55,6 +60,7 @@ type builder struct {
 
 func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 	built := &site{policy: policy, hsts: hsts(c), aliases: b.cfg.DropAliases, access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), counts: b.book.Site(c.Hosts[0])}
+	built.paths, _ = paths.ParseMode(c.PathMode())
 	if c.WWW != "" {
 		built.redirects = wwwRedirects(c)
 	}
@@ -69,13 +75,16 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 	}
 	for i := range c.Routes {
 		r, err := b.route(&c.Routes[i])
+		if err == nil {
+			r.pattern, r.class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
 		built.routes = append(built.routes, r)
 	}
 	if len(c.Routes) == 0 {
-		built.routes = []*route{{}}
+		built.routes = []*route{{pattern: paths.NewPattern("", false, false)}}
 	}
 	slices.SortStableFunc(built.routes, moreSpecific)
 	return built, nil
@@ -159,12 +168,22 @@ func wwwRedirects(c *config.Site) map[string]string {
 	return redirects
 }
 
+// class is the first of the routes that lets the same clients in as this one does.
+func class(routes []config.Route, i int) int {
+	for j := range i {
+		if routes[j].Refuses() == routes[i].Refuses() && reflect.DeepEqual(routes[j].Access, routes[i].Access) {
+			return j
+		}
+	}
+	return i
+}
+
 // route finds the route of a request; allowed are the methods of those that match its path and not its method.
-func (s *site) route(method, path string) (found *route, allowed []string) {
+func (s *site) route(method string, path *paths.Path) (found *route, allowed []string) {
 	for _, r := range s.routes {
 		switch {
-		case r.exact != "" && r.exact != path, !within(path, r.prefix):
-		case len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET"):
+		case r.pattern.Match(path) < paths.Ours:
+		case r.takes(method):
 			return r, nil
 		default:
 			allowed = append(allowed, r.methods...)
@@ -173,80 +192,28 @@ func (s *site) route(method, path string) (found *route, allowed []string) {
 	return nil, allowed
 }
 
-// within reports whether a path is a prefix or below it.
-func within(path, prefix string) bool {
-	if !strings.HasPrefix(path, prefix) {
+func (r *route) takes(method string) bool {
+	return len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET")
+}
+
+// ambiguous reports whether a target may read a path so that another route with other rules would have been the one for it. What is not
+// forwarded is read by nobody else.
+func (s *site) ambiguous(method string, path *paths.Path, found *route) bool {
+	if s.paths == paths.Raw || found.group == nil {
 		return false
 	}
-	return len(path) == len(prefix) || prefix == "" || prefix[len(prefix)-1] == '/' || path[len(prefix)] == '/'
-}
-
-// normalPath is the form of a target's path that routes are compared with: decoded, without dot segments and empty ones, as the most
-// generous backend might read it, so that no route's rules can be gone around. The backend gets what the client sent.
-func normalPath(target string) string {
-	path, _, _ := strings.Cut(target, "?")
-	if !strings.Contains(path, "%") && !strings.Contains(path, "//") && !strings.Contains(path, "/.") {
-		return path
-	}
-	path = unescape(path)
-	var kept []string
-	segments := strings.Split(path, "/")
-	for i, segment := range segments {
-		switch {
-		case segment == "..":
-			kept = kept[:max(len(kept)-1, 0)]
-		case segment != "" && segment != ".":
-			kept = append(kept, segment)
+	for _, r := range s.routes {
+		if !r.takes(method) {
 			continue
 		}
-		if i == len(segments)-1 { // it names a directory
-			kept = append(kept, "")
+		match := r.pattern.Match(path)
+		switch {
+		case match == paths.None:
+		case r.class != found.class:
+			return true
+		case match == paths.All:
+			return false
 		}
 	}
-	return "/" + strings.Join(kept, "/")
-}
-
-// unescape decodes what can be decoded, and leaves the rest.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			high, ok1 := hexDigit(s[i+1])
-			low, ok2 := hexDigit(s[i+2])
-			if ok1 && ok2 {
-				b.WriteByte(high<<4 | low)
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func hexDigit(c byte) (byte, bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return c | 0x20 - 'a' + 10, true
-	}
-	return 0, false
-}
-
-// rewrite is the target that a backend gets where a route takes its prefix off.
-func (r *route) rewrite(target, normal string) string {
-	path, query, has := strings.Cut(target, "?")
-	if !within(path, r.prefix) {
-		path = normal // what was matched
-	}
-	rest := strings.TrimLeft(path[len(r.prefix):], "/")
-	path = strings.TrimSuffix(r.replace, "/")
-	if rest != "" || path == "" || strings.HasSuffix(r.replace, "/") || strings.HasSuffix(target, "/") {
-		path += "/" + rest
-	}
-	if has {
-		path += "?" + query
-	}
-	return path
+	return true // some would have been told that there is nothing
 }

@@ -30,9 +30,9 @@ func (e *edge) bytewise(t *testing.T) map[string]func(target string) outcome {
 	}}
 }
 
-// A target gets path and query as the client has sent them: encoded as they were, with their dot segments, semicolons and empty segments.
-func TestPathAndQueryAreKeptByteForByte(t *testing.T) {
-	one := serveTCP(t, func(c *net.TCPConn) { // net/http would not take all of them
+// echoTargets is a backend that answers with the target that it was asked for, whatever that is.
+func echoTargets(t *testing.T) (address string) {
+	return serveTCP(t, func(c *net.TCPConn) { // net/http would not take all of them
 		r := bufio.NewReader(c)
 		for {
 			line, err := r.ReadString('\n')
@@ -48,6 +48,11 @@ func TestPathAndQueryAreKeptByteForByte(t *testing.T) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(target), target)
 		}
 	})
+}
+
+// A target gets path and query as the client has sent them: encoded as they were, with their dot segments, semicolons and empty segments.
+func TestPathAndQueryAreKeptByteForByte(t *testing.T) {
+	one := echoTargets(t)
 	two := serveH2C(t, func(s *h2cStream) {
 		s.head(false, ":status", "200", "content-length", fmt.Sprint(len(s.path)))
 		s.data(true, s.path)

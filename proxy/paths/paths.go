@@ -1,0 +1,342 @@
+// Package paths decides what a request target means. Routes, rules, rewrites, redirects and templates all go by its one reading, whatever
+// protocol the request came by.
+//
+//	p, err := paths.Parse("/a/b%20c?q", paths.Strict)   // err: it has more than one meaning
+//	switch pattern.Match(&p) { … }                       // All: every reader that is known takes it to be there
+//
+// Backends read targets in different ways: one decodes twice, one ignores case, one drops what follows a semicolon. What is let through in
+// Strict and Normalize means the same to all of them, as far as rules depend on it. The package knows no rules, and imports nothing of ours.
+package paths
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Mode says what is done with a target that readers may understand differently.
+type Mode uint8
+
+// The modes.
+const (
+	Raw       Mode = iota // it is forwarded as it came, and compared in its normal form
+	Normalize             // it is forwarded in its normal form, or refused where that does not settle it
+	Strict                // it is refused
+)
+
+// ParseMode reads a mode's name in the configuration.
+func ParseMode(name string) (Mode, bool) {
+	for mode, known := range [...]string{Raw: "raw", Normalize: "normalize", Strict: "strict"} {
+		if name == known {
+			return Mode(mode), true
+		}
+	}
+	return Raw, false
+}
+
+// Path is what a target means. The zero value means nothing.
+type Path struct {
+	Text   string // what is forwarded, in origin form, or "*"
+	Raw    string // the path in Text, without its query
+	Query  string // what follows the question mark
+	Normal string // the path decoded, without dot segments and empty ones
+
+	mode     Mode
+	hasQuery bool
+	loose    string   // the path as the loosest reader has it: see loosen
+	others   []string // and as the loosest of other kinds have it
+}
+
+// Ambiguous is why a target has more than one meaning.
+type Ambiguous string
+
+// Error implements error.
+func (a Ambiguous) Error() string { return string(a) }
+
+// Why targets are refused. DependsOnReader is for whoever compares patterns: the package cannot know which of them matter.
+const (
+	dotSegments     Ambiguous = "it has dot segments"
+	encodedSlash    Ambiguous = "it has an encoded slash or backslash"
+	backslash       Ambiguous = "it has a backslash"
+	control         Ambiguous = "it has an encoded control character"
+	encodedTwice    Ambiguous = "it is encoded twice"
+	overlong        Ambiguous = "it has a character in an overlong encoding"
+	notOrigin       Ambiguous = "it is neither a path nor *"
+	DependsOnReader Ambiguous = "it depends on who reads it which route's rules are meant"
+)
+
+// Parse reads a target in origin form, of visible ASCII characters, or "*". The error is an Ambiguous.
+func Parse(target string, mode Mode) (Path, error) {
+	p := Path{Text: target, mode: mode}
+	p.Raw, p.Query, p.hasQuery = strings.Cut(target, "?")
+	if target == "*" {
+		p.Normal, p.loose = target, target
+		return p, nil
+	}
+	if !strings.HasPrefix(target, "/") {
+		return p, notOrigin
+	}
+	if plain(p.Raw) {
+		p.Normal = p.Raw
+		p.loosen()
+		return p, nil
+	}
+
+	switch mode {
+	case Raw:
+	case Strict:
+		if err := doubts(p.Raw); err != nil {
+			return p, err
+		}
+		p.setRaw(unreserve(p.Raw))
+	case Normalize:
+		p.setRaw(canonical(p.Raw))
+		if err := doubts(p.Raw); err != nil {
+			return p, err
+		}
+	}
+	p.Normal = clean(Decode(p.Raw))
+	p.loosen()
+	return p, nil
+}
+
+// setRaw changes what is forwarded.
+func (p *Path) setRaw(path string) {
+	if path == p.Raw {
+		return
+	}
+	p.Raw, p.Text = path, path
+	if p.hasQuery {
+		p.Text += "?" + p.Query
+	}
+}
+
+// plainBytes mean nothing but themselves to every reader. A dot does unless it follows a slash, and a slash unless it follows another.
+var plainBytes = func() (table [256]bool) {
+	for _, c := range []byte("-._~!$&'()*+,=:@/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		table[c] = true
+	}
+	return table
+}()
+
+// plain reports whether a path is its own normal form.
+func plain(path string) bool {
+	last := byte(0)
+	for i := range len(path) {
+		c := path[i]
+		if !plainBytes[c] || last == '/' && (c == '/' || c == '.') {
+			return false
+		}
+		last = c
+	}
+	return true
+}
+
+// doubts is what no reading settles, wherever it stands.
+func doubts(path string) error {
+	for segment := range strings.SplitSeq(path, "/") {
+		decoded := Decode(segment)
+		switch {
+		case strings.Contains(segment, `\`):
+			return backslash
+		case strings.ContainsAny(decoded, `/\`):
+			return encodedSlash
+		case strings.IndexFunc(decoded, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0:
+			return control
+		case isDots(decoded):
+			return dotSegments
+		case encoded(decoded):
+			return encodedTwice
+		case isOverlong(decoded):
+			return overlong
+		}
+	}
+	return nil
+}
+
+// isDots reports whether some reader takes a decoded segment for "." or "..": Tomcat without its parameters, Windows without blanks.
+func isDots(segment string) bool {
+	segment, _, _ = strings.Cut(segment, ";")
+	segment = strings.Trim(segment, " ")
+	return segment == "." || segment == ".."
+}
+
+// encoded reports whether a decoded text can be decoded again, in the way of URIs or in that of JavaScript's escape, which IIS reads too.
+func encoded(s string) bool {
+	for i := range len(s) {
+		if s[i] != '%' {
+			continue
+		}
+		if _, ok := escaped(s[i:]); ok {
+			return true
+		}
+		if i+1 < len(s) && s[i+1]|0x20 == 'u' {
+			if _, ok := escaped("%" + s[i+2:]); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isOverlong finds UTF-8 that takes more bytes than it needs (RFC 3629 section 3), by which old decoders let dots and slashes in.
+func isOverlong(s string) bool {
+	for i := 0; i+1 < len(s); i++ {
+		c, next := s[i], s[i+1]
+		switch {
+		case next < 0x80 || next > 0xbf:
+		case c == 0xc0 || c == 0xc1, c == 0xe0 && next < 0xa0, c == 0xf0 && next < 0x90, c == 0xf8 && next < 0x88, c == 0xfc && next < 0x84:
+			return true
+		}
+	}
+	return false
+}
+
+// clean takes empty segments and dot segments out of a decoded path, as the most generous backend might.
+func clean(path string) string {
+	if plainSlashes(path) {
+		return path
+	}
+	var kept []string
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		switch {
+		case segment == "..":
+			kept = kept[:max(len(kept)-1, 0)]
+		case segment != "" && segment != ".":
+			kept = append(kept, segment)
+			continue
+		}
+		if i == len(segments)-1 { // it names a directory
+			kept = append(kept, "")
+		}
+	}
+	return "/" + strings.Join(kept, "/")
+}
+
+func plainSlashes(path string) bool {
+	return !strings.Contains(path, "//") && !strings.Contains(path, "/.")
+}
+
+// canonical is a path in one spelling, still encoded (RFC 3986 section 6.2.2): without dot segments and empty ones, every backslash a
+// slash, and encoded where it must be and nowhere else.
+func canonical(path string) string {
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if decoded, ok := escaped(path[i:]); ok {
+			i += 2
+			switch {
+			case decoded == '/' || decoded == '\\':
+				b.WriteByte('/')
+			case unreserved(decoded):
+				b.WriteByte(decoded)
+			default:
+				escape(&b, decoded)
+			}
+			continue
+		}
+		switch {
+		case c == '\\':
+			b.WriteByte('/')
+		case inPath(c):
+			b.WriteByte(c)
+		default:
+			escape(&b, c)
+		}
+	}
+
+	segments := strings.Split(b.String(), "/")
+	for i, segment := range segments {
+		if decoded := Decode(segment); isDots(decoded) {
+			decoded, _, _ = strings.Cut(decoded, ";")
+			segments[i] = strings.Trim(decoded, " ")
+		}
+	}
+	return clean(strings.Join(segments, "/"))
+}
+
+// unreserve decodes what need not be encoded: RFC 3986 section 6.2.2.2 says that it is the same, and backends that do not decode agree.
+func unreserve(path string) string {
+	if !strings.Contains(path, "%") {
+		return path
+	}
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if decoded, ok := escaped(path[i:]); ok && unreserved(decoded) {
+			b.WriteByte(decoded)
+			i += 2
+			continue
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
+}
+
+// Decode decodes what can be decoded, once, and leaves the rest.
+func Decode(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); i++ {
+		if decoded, ok := escaped(s[i:]); ok {
+			b.WriteByte(decoded)
+			i += 2
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// Encode is a decoded path as it may stand in a request line (RFC 3986 section 3.3).
+func Encode(path string) string {
+	ready := true
+	for i := range len(path) {
+		ready = ready && inPath(path[i])
+	}
+	if ready {
+		return path
+	}
+	var b strings.Builder
+	b.Grow(len(path) + 8)
+	for i := range len(path) {
+		if inPath(path[i]) {
+			b.WriteByte(path[i])
+		} else {
+			escape(&b, path[i])
+		}
+	}
+	return b.String()
+}
+
+func escape(b *strings.Builder, c byte) { fmt.Fprintf(b, "%%%02X", c) }
+
+// escaped reads the escape at the beginning of s.
+func escaped(s string) (byte, bool) {
+	if len(s) < 3 || s[0] != '%' {
+		return 0, false
+	}
+	high, ok1 := hexDigit(s[1])
+	low, ok2 := hexDigit(s[2])
+	return high<<4 | low, ok1 && ok2
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
+
+// unreserved is RFC 3986 section 2.3.
+func unreserved(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// inPath are a path's characters that need no escape (RFC 3986 section 3.3).
+func inPath(c byte) bool { return unreserved(c) || strings.IndexByte("/!$&'()*+,;=:@", c) >= 0 }

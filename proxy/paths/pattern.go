@@ -1,0 +1,314 @@
+package paths
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Pattern is a path that others are compared with: itself, or all that is below it. It never changes.
+type Pattern struct {
+	text, encoded string
+	segments      []string
+	loose         string
+	exact, fold   bool
+	tame          bool // no reader changes it
+}
+
+// NewPattern makes a pattern of a decoded path without dot segments and empty ones. An exact one matches that path alone; another one what
+// is below it too: /api matches /api and /api/x, and not /apix; /api/ only what is below; and "" everything. With ignoreCase letters
+// match in any case.
+func NewPattern(path string, exact, ignoreCase bool) *Pattern {
+	p := &Pattern{text: path, encoded: Encode(path), loose: loosen(Encode(path), false), exact: exact, fold: ignoreCase}
+	if ignoreCase {
+		p.text = fold(path)
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment != "" {
+			p.segments = append(p.segments, segment)
+		}
+	}
+	p.tame = true
+	for _, segment := range p.segments {
+		p.tame = p.tame && looseSegment(segment) == fold(segment)
+	}
+	return p
+}
+
+// Match says who takes a path to be what a pattern means.
+type Match uint8
+
+// The matches.
+const (
+	None Match = iota // nobody
+	Some              // some readers do, and padlock does not
+	Ours              // padlock does, and some readers do not
+	All               // everybody
+)
+
+// Match compares. In raw mode it is None or All: nobody else is asked.
+func (p *Pattern) Match(path *Path) Match {
+	normal := path.Normal
+	if p.fold {
+		normal = fold(normal)
+	}
+	ours := p.holds(normal)
+	if path.mode == Raw {
+		if ours {
+			return All
+		}
+		return None
+	}
+	switch {
+	case ours && p.literal(path.Raw):
+		return All
+	case ours:
+		return Ours
+	case p.looselyHolds(path):
+		return Some
+	}
+	return None
+}
+
+func (p *Pattern) holds(path string) bool {
+	if p.exact {
+		return p.text == path
+	}
+	return within(path, p.text)
+}
+
+// within reports whether a path is a prefix or below it.
+func within(path, prefix string) bool {
+	if !strings.HasPrefix(path, prefix) {
+		return false
+	}
+	return len(path) == len(prefix) || prefix == "" || prefix[len(prefix)-1] == '/' || path[len(prefix)] == '/'
+}
+
+// literal reports whether a path that matches begins with the pattern as nobody would encode it otherwise.
+func (p *Pattern) literal(raw string) bool {
+	n := len(p.encoded)
+	switch {
+	case n == 0:
+		return true
+	case !p.tame || len(raw) < n || !strings.EqualFold(raw[:n], p.encoded): // in the case that it matched in; escapes have any
+		return false
+	case len(raw) == n:
+		return true
+	}
+	return !p.exact && (p.encoded[n-1] == '/' || raw[n] == '/')
+}
+
+// looselyHolds asks the loosest readers.
+func (p *Pattern) looselyHolds(path *Path) bool {
+	holds := func(loose string) bool {
+		if p.exact {
+			return loose == p.loose
+		}
+		return within(loose, p.loose)
+	}
+	return holds(path.loose) || slices.ContainsFunc(path.others, holds)
+}
+
+// afterHost is what follows the first segment of a path that begins with an empty one, or one that some reader empties.
+func afterHost(raw string) (rest string, ok bool) {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(raw, "/"), "/")
+	if looseSegment(Decode(first)) != "" {
+		return "", false
+	}
+	for rest != "" && looseSegment(Decode(first)) == "" {
+		first, rest, _ = strings.Cut(rest, "/")
+	}
+	return "/" + rest, true
+}
+
+// loosen finds what loose readers have.
+func (p *Path) loosen() {
+	if p.mode == Raw {
+		return
+	}
+	p.loose = loosen(p.Raw, false)
+	if loosePath(p.Raw) {
+		return
+	}
+	add := func(other string) {
+		if other != p.loose {
+			p.others = append(p.others, other)
+		}
+	}
+	add(loosen(p.Raw, true))
+	if rest, ok := afterHost(p.Raw); ok {
+		add(loosen(rest, false))
+		add(loosen(rest, true))
+	}
+}
+
+// loosen is a path as all readers together might have it: in one case, without empty segments and a slash at the end, without parameters,
+// without blanks around segments and dots behind them, and cut where one that splits after decoding finds a query: after parameters are
+// gone, or first. A reader that does only some of this to a path and to its own routes finds nothing that the loosest one does not. The
+// root is "".
+func loosen(raw string, cutFirst bool) string {
+	if loosePath(raw) {
+		return strings.TrimSuffix(raw, "/")
+	}
+	var b strings.Builder
+	for segment := range strings.SplitSeq(raw, "/") {
+		segment = Decode(segment)
+		if !cutFirst {
+			segment = withoutParameters(segment)
+		}
+		end := strings.IndexAny(segment, "?#")
+		if end >= 0 {
+			segment = segment[:end]
+		}
+		if segment = looseSegment(segment); segment != "" {
+			b.WriteByte('/')
+			b.WriteString(segment)
+		}
+		if end >= 0 {
+			break
+		}
+	}
+	return b.String()
+}
+
+// loosePath reports whether there is nothing to loosen but a slash at the end.
+func loosePath(raw string) bool {
+	last := byte(0)
+	for i := range len(raw) {
+		c := raw[i]
+		if 'A' <= c && c <= 'Z' || !plainBytes[c] || c == ':' || c == '/' && (last == '/' || last == '.') {
+			return false
+		}
+		last = c
+	}
+	return last != '.' && strings.HasPrefix(raw, "/")
+}
+
+func withoutParameters(segment string) string {
+	segment, _, _ = strings.Cut(segment, ";")
+	segment, _, _ = strings.Cut(segment, "::$") // a stream of NTFS
+	return segment
+}
+
+func looseSegment(segment string) string {
+	segment = withoutParameters(segment)
+	return fold(strings.TrimLeft(strings.TrimRight(segment, ". "), " "))
+}
+
+// fold makes all cases of a letter one. What some systems take for a letter of ASCII becomes that one.
+func fold(s string) string {
+	i := 0
+	for i < len(s) && s[i] < utf8.RuneSelf && (s[i] < 'A' || s[i] > 'Z') {
+		i++
+	}
+	if i == len(s) {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b.WriteByte(s[0])
+		case r == 'ı' || r == 'İ': // which have no other case, but where they come from
+			b.WriteByte('i')
+		default:
+			b.WriteRune(foldRune(r))
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// foldRune is the lower case of the first letter in a letter's orbit.
+func foldRune(r rune) rune {
+	if r < utf8.RuneSelf {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}
+	least := r
+	for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
+		least = min(least, other)
+	}
+	if least < utf8.RuneSelf {
+		return foldRune(least)
+	}
+	return least
+}
+
+// Replace is the target that has another path in the place of the pattern's, which matches. What follows it stays as it is where it can
+// be found segment by segment; otherwise, and where dot segments would lead out of it, it is encoded anew.
+func (p *Pattern) Replace(path *Path, replacement string) string {
+	rest, found := p.after(path.Raw)
+	if !found || climbs(rest) {
+		rest = Encode(p.afterNormal(path.Normal))
+	}
+	rest = strings.TrimLeft(rest, "/")
+
+	text := Encode(strings.TrimSuffix(replacement, "/"))
+	if rest != "" || text == "" || strings.HasSuffix(replacement, "/") || strings.HasSuffix(path.Raw, "/") {
+		text += "/" + rest
+	}
+	if path.hasQuery {
+		text += "?" + path.Query
+	}
+	return text
+}
+
+// after is what follows the pattern's segments in a raw path, where they stand one by one.
+func (p *Pattern) after(raw string) (rest string, found bool) {
+	rest = raw
+	for _, want := range p.segments {
+		segment := ""
+		for segment == "" {
+			if rest == "" {
+				return "", false
+			}
+			rest = rest[1:] // the slash
+			end := strings.IndexByte(rest, '/')
+			if end < 0 {
+				end = len(rest)
+			}
+			segment, rest = rest[:end], rest[end:]
+		}
+		if decoded := Decode(segment); decoded != want && !(p.fold && fold(decoded) == fold(want)) {
+			return "", false
+		}
+	}
+	return rest, true
+}
+
+// afterNormal is what follows as many segments of a normal path as the pattern has.
+func (p *Pattern) afterNormal(normal string) string {
+	for range p.segments {
+		normal = normal[min(1, len(normal)):]
+		end := strings.IndexByte(normal, '/')
+		if end < 0 {
+			return ""
+		}
+		normal = normal[end:]
+	}
+	return normal
+}
+
+// climbs reports whether dot segments lead above where a path begins.
+func climbs(raw string) bool {
+	depth := 0
+	for segment := range strings.SplitSeq(Decode(raw), "/") {
+		switch segment {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 {
+				return true
+			}
+		default:
+			depth++
+		}
+	}
+	return false
+}
