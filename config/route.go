@@ -42,6 +42,8 @@ func (v *validator) route(path string, r *Route) {
 			v.fail(path+".host", "%q must be keep, upstream or a host name", r.Host)
 		} else if strings.Contains(name, ":") {
 			v.fail(path+".host", "%q: an address goes in brackets", r.Host)
+		} else if !ascii(r.Host) {
+			r.Host = name + portOf(r.Host)
 		}
 	}
 	v.upstream(path, &r.Upstream, []string{"http", "https", "h2c"})
@@ -54,6 +56,9 @@ func (v *validator) route(path string, r *Route) {
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
 }
+
+// ascii reports whether a name can stand in a request as it is.
+func ascii(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0 }
 
 // portOf is the port of a host, with its colon, or "".
 func portOf(host string) string {

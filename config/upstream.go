@@ -103,15 +103,17 @@ func (v *validator) health(path string, h *Health, http bool) {
 		if h.Path != "" || h.Status != "" || h.Host != "" {
 			v.fail(path, "path, host and status are for HTTP; a TCP target is well if it accepts connections")
 		}
-	} else if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " #\r\n") {
+	} else if !strings.HasPrefix(h.Path, "/") || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		v.fail(path+".path", "%q is not a path such as /healthz", h.Path)
 	}
 	if _, _, err := ParseStatuses(h.Status); h.Status != "" && err != nil {
 		v.fail(path+".status", "%v", err)
 	}
 	if h.Host != "" {
-		if _, ok := CanonicalHost(h.Host); !ok {
+		if name, ok := CanonicalHost(h.Host); !ok {
 			v.fail(path+".host", "%q is not a host name", h.Host)
+		} else if !ascii(h.Host) {
+			h.Host = name
 		}
 	}
 	if http {

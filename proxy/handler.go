@@ -55,6 +55,7 @@ type exchange struct {
 	spans   *tracing.Request
 
 	allow, challenge string // of a 405 and a 401
+	bare             bool   // the answer gets no fields of the configuration's
 	limited          limitedBody
 }
 
@@ -323,7 +324,10 @@ func (h *handler) failBody(x *exchange, err *message.BodyError) {
 func (h *handler) failUpstream(x *exchange, err error) {
 	status, text, detail := 502, "The application behind this address did not answer", ""
 	var failure *upstream.Error
+	var unwritable *message.Unwritable
 	switch {
+	case errors.As(err, &unwritable):
+		status, text, x.err = 500, "The request cannot be passed on", "the request for the target: "+err.Error()
 	case errors.Is(err, upstream.ErrUnwell):
 		status, text, x.err = 503, "The application behind this address is not well", err.Error()
 	case errors.Is(err, upstream.ErrUnresolved):
@@ -351,7 +355,8 @@ func passOn(x *exchange, response *message.Response) {
 	if x.attempt.Cookie != "" {
 		response.Fields.Add("Set-Cookie", x.attempt.Cookie)
 	}
-	if x.w.Head(response.Status, response.Fields, response.ContentLength) != nil {
+	if err := x.w.Head(response.Status, response.Fields, response.ContentLength); err != nil {
+		x.unwritable(502, "The application's answer cannot be passed on", err)
 		return
 	}
 	if response.ContentLength != 0 && response.Body.Buffered() == 0 {
@@ -373,7 +378,11 @@ func passOn(x *exchange, response *message.Response) {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			x.w.Trailers(response.Body.Trailers())
+			trailers := response.Body.Trailers()
+			if err := trailers.Writable(); err != nil {
+				x.err = "target's trailers: " + err.Error()
+			}
+			x.w.Trailers(trailers) // which are cut off if they are not
 			if x.request.Body != nil {
 				_ = x.w.Flush() // before Close waits for the rest of it: the client may be waiting for us
 			}

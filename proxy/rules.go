@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -188,14 +189,28 @@ func (x *exchange) respond(status int, fields message.Fields, body []byte) {
 	if status == 204 || status == 304 {
 		length = -1
 	}
-	if x.w.Head(status, fields, length) == nil && x.request.Method != "HEAD" && len(body) > 0 {
+	if err := x.w.Head(status, fields, length); err != nil {
+		x.unwritable(500, "The answer to this cannot be written", err)
+		return
+	}
+	if x.request.Method != "HEAD" && len(body) > 0 {
 		_, _ = x.w.Write(body)
 	}
 }
 
+// unwritable answers in the place of a response that a writer has refused, without what the configuration adds.
+func (x *exchange) unwritable(status int, text string, err error) {
+	var refused *message.Unwritable
+	if !errors.As(err, &refused) || x.bare {
+		return
+	}
+	x.err, x.bare = "the response: "+err.Error(), true
+	fail(x, status, text, "")
+}
+
 // finish changes the fields of a response as the site and the route say.
 func (x *exchange) finish(f *message.Fields) {
-	if x.site == nil {
+	if x.site == nil || x.bare {
 		return
 	}
 	if x.site.hsts != "" {

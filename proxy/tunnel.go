@@ -182,6 +182,7 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 		return
 	case err != nil:
 		x.err = "client: " + err.Error()
+		x.unwritable(502, "The application's answer cannot be passed on", err)
 		return
 	case x.extended():
 		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3

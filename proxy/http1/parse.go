@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"padlock/proxy/message"
+	"padlock/proxy/paths"
 )
 
 // refusal is a request that is answered with a status of ours and nothing else. What framed it cannot be trusted, so the connection ends.
@@ -83,29 +84,13 @@ func (h *head) setTarget(target string) error {
 	if !message.ValidTarget(target) {
 		return errTarget
 	}
-	switch {
-	case h.method == "CONNECT":
+	if h.method == "CONNECT" {
 		h.target = target // refused further up; the form does not matter
-	case strings.HasPrefix(target, "/"):
-		h.target = target
-	case target == "*" && h.method == "OPTIONS":
-		h.target = target
-	default:
-		scheme, rest, ok := strings.Cut(target, "://")
-		if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
-			return errTarget
-		}
-		end := strings.IndexAny(rest, "/?")
-		if end < 0 {
-			end = len(rest)
-		}
-		h.host, h.target = rest[:end], rest[end:]
-		if h.host == "" || strings.ContainsAny(h.host, "@") {
-			return errTarget
-		}
-		if !strings.HasPrefix(h.target, "/") {
-			h.target = "/" + h.target
-		}
+		return nil
+	}
+	var ok bool
+	if h.host, h.target, ok = paths.Form(h.method, target); !ok {
+		return errTarget
 	}
 	return nil
 }

@@ -85,11 +85,7 @@ func (b *backend) stream(r *message.Request) error {
 		n, err := r.Body.Read(buffer[start : writeBuffer-2])
 		last := errors.Is(err, io.EOF)
 		if err != nil && !last {
-			b.mu.Lock()
-			b.refused = err
-			b.mu.Unlock()
-			b.tcp.Close() // the backend must not take what it got for the whole
-			return err
+			return b.refuse(err)
 		}
 		end := start + n
 		if chunked && n > 0 {
@@ -101,7 +97,11 @@ func (b *backend) stream(r *message.Request) error {
 		if last {
 			b.last.Store(true)
 			if chunked {
-				out = append(appendFields(append(out, "0\r\n"...), r.Body.Trailers()), "\r\n"...)
+				trailers := r.Body.Trailers()
+				if err := trailers.Writable(); err != nil {
+					return b.refuse(err)
+				}
+				out = append(appendFields(append(out, "0\r\n"...), trailers), "\r\n"...)
 			}
 		}
 		if err := b.write(out); err != nil {
@@ -111,6 +111,15 @@ func (b *backend) stream(r *message.Request) error {
 			return b.conn.SetWriteDeadline(time.Time{})
 		}
 	}
+}
+
+// refuse ends a request whose content cannot be sent whole. The backend must not take what it got for that.
+func (b *backend) refuse(err error) error {
+	b.mu.Lock()
+	b.refused = err
+	b.mu.Unlock()
+	b.tcp.Close()
+	return err
 }
 
 func (b *backend) write(p []byte) error {
@@ -129,7 +138,7 @@ func frameChunk(buffer []byte, start, n int) (from, to int) {
 	return from, to
 }
 
-// appendRequest writes a request's head. How the content is framed is ours to say, whatever the client said.
+// appendRequest writes the head of a request that is writable. How the content is framed is ours to say, whatever the client said.
 func appendRequest(b []byte, r *message.Request) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = appendField(b, "Host", r.Host)

@@ -233,10 +233,35 @@ func TestContinueIsSentWhenTheContentIsWanted(t *testing.T) {
 	}
 }
 
+// unwritable are fields that would become others, or the end of the head.
+var unwritable = []message.Fields{{{Name: "X", Value: "a\r\nInjected: b"}}, {{Name: "X", Value: "a\x00"}}, {{Name: "X\r\nInjected", Value: "a"}}, {{Name: "X y", Value: "a"}}, {{Name: "X:", Value: "a"}}, {{Name: "", Value: "a"}}}
+
+// Trailers that cannot be written end the response, so that nobody takes it for whole.
+func TestTrailersThatCannotBeWrittenCutTheResponse(t *testing.T) {
+	for _, bad := range unwritable {
+		address := serve(t, func(_ *message.Context, _ *message.Request, w message.Writer) {
+			_ = w.Head(200, nil, -1)
+			_, _ = io.WriteString(w, "all")
+			w.Trailers(bad)
+		}, nil)
+		c, r := dial(t, address)
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		text, _ := io.ReadAll(r)
+		if strings.Contains(string(text), "Injected") || strings.Contains(string(text), "\r\n0\r\n") {
+			t.Errorf("%q: %q", bad, text)
+		}
+	}
+}
+
 func TestContentIsFramedAsTheClientUnderstands(t *testing.T) {
 	stream := func(_ *message.Context, r *message.Request, w message.Writer) {
+		for _, bad := range unwritable {
+			if w.Interim(103, bad) == nil && r.Proto == "HTTP/1.1" || w.Head(200, bad, -1) == nil {
+				t.Errorf("%q is written", bad)
+			}
+		}
 		_ = w.Interim(103, message.Fields{{Name: "Link", Value: "x"}})
-		_ = w.Head(200, message.Fields{{Name: "X", Value: "a\r\nInjected: b"}}, -1)
+		_ = w.Head(200, nil, -1)
 		_, _ = io.WriteString(w, "one ")
 		_ = w.Flush()
 		_, _ = io.WriteString(w, "two")

@@ -53,6 +53,9 @@ func NewTransport(o TransportOptions) *Transport {
 // RoundTrip implements message.RoundTripper. A request goes out again, on another connection, where the backend surely has not
 // acted on it: its connection was dead before anything was sent, or died without a byte of an answer to an idempotent request.
 func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
+	if err := r.Writable(); err != nil {
+		return nil, err
+	}
 	fresh := false
 	var again []byte
 	for {

@@ -54,6 +54,9 @@ func (w *writer) Interim(status int, fields message.Fields) error {
 	if w.c.head.minor == 0 {
 		return nil
 	}
+	if err := fields.Writable(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buf = appendStatus(w.buf, status)
@@ -64,6 +67,9 @@ func (w *writer) Interim(status int, fields message.Fields) error {
 
 // Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
 func (w *writer) Head(status int, fields message.Fields, length int64) error {
+	if err := fields.Writable(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()
@@ -206,6 +212,10 @@ func (w *writer) Flush() error { return w.send() }
 func (w *writer) Trailers(fields message.Fields) {
 	if w.chunked && !w.ended {
 		w.ended = true
+		if fields.Writable() != nil {
+			w.aborted = true
+			return
+		}
 		w.buf = append(appendFields(append(w.buf, "0\r\n"...), fields), "\r\n"...)
 	}
 }
@@ -215,6 +225,9 @@ func (w *writer) Abort() { w.aborted = true }
 
 // Tunnel implements message.Writer.
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
+	if err := fields.Writable(); err != nil {
+		return nil, err
+	}
 	w.c.unwatch()
 	w.mu.Lock()
 	w.sent.Store(true)
@@ -255,13 +268,7 @@ func appendFields(b []byte, fields message.Fields) []byte {
 	return b
 }
 
-// appendField keeps line ends out of a message, whoever put them into a value.
+// appendField is for fields that are writable.
 func appendField(b []byte, name, value string) []byte {
-	b = append(append(append(b, name...), ": "...), value...)
-	for i, tail := 0, b[len(b)-len(value):]; i < len(tail); i++ {
-		if c := tail[i]; c <= '\r' && (c == '\r' || c == '\n' || c == 0) {
-			tail[i] = ' '
-		}
-	}
-	return append(b, "\r\n"...)
+	return append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
 }

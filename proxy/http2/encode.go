@@ -65,15 +65,8 @@ func appendField(b []byte, name, value string) []byte {
 	return appendValue(b, value)
 }
 
-// appendValue keeps line ends out of a message, whoever put them into a value.
 func appendValue(b []byte, value string) []byte {
-	b = append(appendInteger(b, 0, 7, len(value)), value...)
-	for i, tail := 0, b[len(b)-len(value):]; i < len(tail); i++ {
-		if c := tail[i]; c == '\r' || c == '\n' || c == 0 {
-			tail[i] = ' '
-		}
-	}
-	return b
+	return append(appendInteger(b, 0, 7, len(value)), value...)
 }
 
 func appendFields(b []byte, fields message.Fields) []byte {

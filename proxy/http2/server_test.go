@@ -414,6 +414,33 @@ func sendWithin(c *client, id uint32, content []byte, grants <-chan uint32) erro
 	return nil
 }
 
+// Fields that somebody behind the client could take for others are not written; trailers of that kind end the stream, so that nobody takes
+// what came before them for the whole.
+func TestWhatCannotBeWrittenIsNot(t *testing.T) {
+	bad := []message.Fields{{{Name: "X", Value: "a\r\nb: c"}}, {{Name: "X", Value: "a\x00"}}, {{Name: "X\r\nb", Value: "a"}}, {{Name: "X y", Value: "a"}}, {{Name: ":status", Value: "a"}}, {{Name: "", Value: "a"}}}
+	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
+		for _, fields := range bad {
+			if w.Interim(103, fields) == nil || w.Head(200, fields, -1) == nil {
+				t.Errorf("%q is written", fields)
+			}
+			if _, err := w.Tunnel(fields); err == nil {
+				t.Errorf("%q is written", fields)
+			}
+		}
+		_ = w.Head(200, nil, -1)
+		_, _ = io.WriteString(w, "all")
+		w.Trailers(bad[int(r.Target[1]-'0')])
+	}, nil)
+	c := dial(t, s)
+	for i := range bad {
+		id := uint32(2*i + 1)
+		c.request(id, true, ":method: GET", ":scheme: https", ":authority: localhost", fmt.Sprintf(":path: /%d", i))
+		if a := c.await(id); !a.cut || a.trailers != nil {
+			t.Errorf("%q: %+v", bad[i], a)
+		}
+	}
+}
+
 // A client that says nothing more, or takes nothing more, in the middle of a body does not hold a handler for ever.
 func TestStalledStreamsEnd(t *testing.T) {
 	ended := make(chan error, 2)

@@ -118,6 +118,9 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	if r.Upgrade != "" {
 		return nil, ErrUpgrade
 	}
+	if err := r.Writable(); err != nil {
+		return nil, err
+	}
 	inner, cancel := context.WithCancelCause(context.Background())
 	if !ctx.Hold(message.Closer(func() { cancel(context.Canceled) })) {
 		cancel(nil)
@@ -205,6 +208,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.Body.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
+		if b.err = b.Trailers().Writable(); b.err != nil {
+			return 0, b.err
+		}
 		for _, f := range b.Trailers() {
 			name := textproto.CanonicalMIMEHeaderKey(f.Name)
 			if _, declared := b.trailer[name]; declared {

@@ -64,12 +64,18 @@ func (w *writer) proceed() error {
 
 // Interim implements message.Writer.
 func (w *writer) Interim(status int, fields message.Fields) error {
+	if err := fields.Writable(); err != nil {
+		return err
+	}
 	w.block = appendFields(appendStatus(w.block, status), fields)
 	return w.send(false)
 }
 
 // Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
 func (w *writer) Head(status int, fields message.Fields, length int64) error {
+	if err := fields.Writable(); err != nil {
+		return err
+	}
 	w.begin(false)
 	w.headed = true
 	w.bodiless = w.s.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
@@ -169,6 +175,8 @@ func (w *writer) Trailers(fields message.Fields) {
 	case w.left > 0: // it is not complete, and is cut
 	case len(fields) == 0 || w.bodiless:
 		w.trailed = true
+	case fields.Writable() != nil:
+		w.aborted = true
 	case w.send(false) == nil:
 		w.block, w.trailed = appendFields(w.block, fields), true
 	}
@@ -320,6 +328,9 @@ func (s *stream) awaitRoom() error {
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
 		return nil, message.ErrAccept // nobody else will check it
+	}
+	if err := fields.Writable(); err != nil {
+		return nil, err
 	}
 	w.begin(true)
 	w.headed = true

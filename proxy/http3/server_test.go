@@ -367,6 +367,23 @@ func TestStreamsThatMeanNothingAreLeftAlone(t *testing.T) {
 	}
 }
 
+// unwritable are fields that somebody behind the client could take for others.
+var unwritable = []message.Fields{{{Name: "X", Value: "a\r\nb: c"}}, {{Name: "X", Value: "a\x00"}}, {{Name: "X\r\nb", Value: "a"}}, {{Name: "X y", Value: "a"}}, {{Name: ":status", Value: "a"}}, {{Name: "", Value: "a"}}}
+
+// Trailers that cannot be written end the response, so that nobody takes it for whole.
+func TestTrailersThatCannotBeWrittenCutTheResponse(t *testing.T) {
+	for _, bad := range unwritable {
+		r := run(t, handlerFunc(func(_ *message.Context, r *message.Request, w message.Writer) {
+			_ = w.Head(200, nil, -1)
+			_, _ = io.WriteString(w, "all")
+			w.Trailers(bad)
+		}), nil)
+		if got := read(say(t, r.dial(t), asking("GET"))); got.err == nil {
+			t.Errorf("%q: %+v", bad, got)
+		}
+	}
+}
+
 // Interim responses come before the final one, 100 among them, and trailers behind the content. What a response must not have is left out.
 func TestResponsesAreWritten(t *testing.T) {
 	r := run(t, handlerFunc(func(_ *message.Context, r *message.Request, w message.Writer) {
@@ -375,7 +392,12 @@ func TestResponsesAreWritten(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		_ = w.Head(200, message.Fields{{Name: "X-Large", Value: strings.Repeat("y", 5000)}, {Name: "X", Value: "a\r\nb: c"}, {Name: "Transfer-Encoding", Value: "chunked"}}, -1)
+		for _, bad := range unwritable {
+			if w.Interim(103, bad) == nil || w.Head(200, bad, -1) == nil {
+				t.Errorf("%q is written", bad)
+			}
+		}
+		_ = w.Head(200, message.Fields{{Name: "X-Large", Value: strings.Repeat("y", 5000)}, {Name: "Transfer-Encoding", Value: "chunked"}}, -1)
 		for range 5 {
 			n := copy(w.Room(), content)
 			_, _ = w.Write(w.Room()[:n])
@@ -392,7 +414,7 @@ func TestResponsesAreWritten(t *testing.T) {
 		t.Errorf("trailers %v", got.fields)
 	}
 	r = run(t, handlerFunc(func(_ *message.Context, r *message.Request, w message.Writer) {
-		_ = w.Head(200, message.Fields{{Name: "X", Value: "a\r\nb: c"}, {Name: "Date", Value: "then"}, {Name: "Keep-Alive", Value: "x"}, {Name: "Content-Length", Value: "99"}}, 2)
+		_ = w.Head(200, message.Fields{{Name: "X", Value: "a  b: c"}, {Name: "Date", Value: "then"}, {Name: "Keep-Alive", Value: "x"}, {Name: "Content-Length", Value: "99"}}, 2)
 		_, _ = w.Write([]byte("ab"))
 	}), nil)
 	want := message.Fields{{Name: "x", Value: "a  b: c"}, {Name: "date", Value: "then"}, {Name: "content-length", Value: "2"}}

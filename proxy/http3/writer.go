@@ -72,16 +72,10 @@ func (w *writer) free() {
 // status begins a list of fields.
 func (w *writer) status(status int) { w.field(":status", strconv.Itoa(status)) }
 
-// keepLine keeps line ends out of a message, whoever put them into a value.
-var keepLine = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
-
 // field adds to a list.
 func (w *writer) field(name, value string) {
 	if w.fields == nil {
 		w.fields = fieldWriters.Get().(*fieldWriter)
-	}
-	if strings.ContainsAny(value, "\r\n\x00") {
-		value = keepLine.Replace(value)
 	}
 	_ = w.fields.encoder.WriteField(qpack.HeaderField{Name: strings.ToLower(name), Value: value})
 }
@@ -119,6 +113,9 @@ var proceed = []byte{frameHeaders, 4, 0, 0, 0xff, 0}
 
 // Interim implements message.Writer.
 func (w *writer) Interim(status int, fields message.Fields) error {
+	if err := fields.Writable(); err != nil {
+		return err
+	}
 	w.status(status)
 	w.add(fields)
 	w.close()
@@ -127,6 +124,9 @@ func (w *writer) Interim(status int, fields message.Fields) error {
 
 // Head implements message.Writer; what it writes goes out with the first content, or when the response ends.
 func (w *writer) Head(status int, fields message.Fields, length int64) error {
+	if err := fields.Writable(); err != nil {
+		return err
+	}
 	w.begin()
 	w.headed = true
 	w.bodiless = w.s.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
@@ -227,6 +227,10 @@ func (w *writer) Trailers(fields message.Fields) {
 	if w.left > 0 || w.bodiless || len(fields) == 0 || w.send() != nil {
 		return
 	}
+	if fields.Writable() != nil {
+		w.aborted = true
+		return
+	}
 	w.add(fields)
 	if w.fields != nil && len(w.fields.encoded) > 0 {
 		w.close()
@@ -296,6 +300,9 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	s := w.s
 	if s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(s.request.Fields.Value("Sec-WebSocket-Key")) {
 		return nil, message.ErrAccept // nobody else will check it
+	}
+	if err := fields.Writable(); err != nil {
+		return nil, err
 	}
 	w.begin()
 	w.headed, w.tunnelled, w.left = true, true, -1

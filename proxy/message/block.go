@@ -1,6 +1,10 @@
 package message
 
-import "strings"
+import (
+	"strings"
+
+	"padlock/proxy/paths"
+)
 
 // Block is a list of fields of HTTP/2 or 3 while it is being read: a request's, or its trailers (RFC 9113 section 8.3, RFC 9114
 // section 4.3).
@@ -151,7 +155,7 @@ func (b *Block) target(r *Request, whole bool) bool {
 	if b.scheme != "https" && b.scheme != "http" || b.authority == "" || !ValidTarget(b.path) {
 		return false
 	}
-	if b.path[0] != '/' && (b.path != "*" || b.method != "OPTIONS") {
+	if authority, _, ok := paths.Form(b.method, b.path); !ok || authority != "" {
 		return false
 	}
 	if b.given[4] {

@@ -149,9 +149,11 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 	}
 }
 
+// isClients reports whether no target is to blame, and no other would do better.
 func isClients(err error) bool {
 	var unread *message.BodyError
-	return errors.As(err, &unread)
+	var unwritable *message.Unwritable
+	return errors.As(err, &unread) || errors.As(err, &unwritable)
 }
 
 // safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110 section 9.2.2), and
