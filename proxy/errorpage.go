@@ -45,7 +45,7 @@ func fail(x *exchange, status int, text, detail string) {
 		fields.Add("Allow", "GET, HEAD")
 	case x.challenge != "":
 		fields.Add("WWW-Authenticate", x.challenge)
-	case status == 503:
+	case status == 503, status == 429:
 		fields.Add("Retry-After", "5")
 	}
 	x.respond(status, fields, body)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/fair"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
@@ -30,6 +31,8 @@ type handler struct {
 	tunnels *tunnels
 	cuts    *cuts
 	idle    time.Duration // without a byte through a tunnel
+
+	passwords *passwords
 }
 
 // exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
@@ -175,12 +178,21 @@ func (h *handler) admit(ctx *message.Context, x *exchange) bool {
 	if basic == nil {
 		return true
 	}
-	if x.user = basic.user(ctx, r.Fields); x.user == "" {
+	var err error
+	x.user, err = h.passwords.user(ctx, basic, x.addr, r.Fields)
+	switch {
+	case errors.Is(err, fair.ErrSource):
+		fail(x, 429, "Too many passwords from your address wait to be checked", "")
+	case errors.Is(err, fair.ErrAll):
+		fail(x, 503, "Too many passwords wait to be checked", "")
+	case err != nil:
+		x.err = "client went away"
+		x.w.Abort()
+	case x.user == "":
 		x.challenge = basic.challenge
 		fail(x, 401, "A name and a password are needed", "")
-		return false
 	}
-	return true
+	return x.user != ""
 }
 
 // serveTrust answers a device that tries whether its handshake comes through, and reports whether it was one.

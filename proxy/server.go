@@ -86,11 +86,14 @@ type Server struct {
 	access   *accessLog
 	logLost  atomic.Uint64
 	cuts     *cuts
-	http1    *http1.Server
-	lot      *park.Lot // nil where connections cannot be parked
-	http2    *http2.Server
-	http3    *http3.Server
-	altSvc   sync.Map // address of a listener to what tells of HTTP/3 beside it
+
+	passwords *passwords
+
+	http1  *http1.Server
+	lot    *park.Lot // nil where connections cannot be parked
+	http2  *http2.Server
+	http3  *http3.Server
+	altSvc sync.Map // address of a listener to what tells of HTTP/3 beside it
 
 	ticketKeys atomic.Pointer[[][32]byte]
 	redirect   *http.Server  // on plain listeners
@@ -121,6 +124,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), failed: make(chan error, 1), streams: newStreams()}
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
+	s.passwords = newPasswords()
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers = cfg.Resolvers
 	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
@@ -148,6 +152,7 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 	}
 	s.state.Store(built)
 	older.close()
+	s.passwords.keep(cfg)
 	names := map[string]bool{}
 	for _, site := range cfg.Sites {
 		names[site.Hosts[0]] = true
@@ -285,7 +290,7 @@ func (s *Server) Remove(addresses ...string) {
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer}
+	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"padlock/config"
+	"padlock/internal/fair"
+	"padlock/proxy/message"
+)
+
+// basicAuth knows the names and bcrypt hashes of one realm.
+type basicAuth struct {
+	challenge string
+	users     map[string]string
+	hashes    []string // of users, sorted
+}
+
+func newBasicAuth(c *config.BasicAuth) *basicAuth {
+	return &basicAuth{
+		challenge: `Basic realm="` + c.Realm + `", charset="UTF-8"`, users: c.Users, hashes: slices.Sorted(maps.Values(c.Users)),
+	}
+}
+
+// passwords checks names and passwords of all sites. A check is slow on purpose, so sources take turns, and only some of the processor is
+// theirs. What was right is remembered, over reloads too. It is safe for use from many goroutines.
+type passwords struct {
+	turns  *fair.Turns
+	secret [32]byte // nobody can tell which passwords would be remembered under which key
+
+	mu    sync.Mutex
+	right map[account]mac
+	under map[guess]*verdict // checks that are under way
+}
+
+// account is a name with its hash: one that changes is another.
+type account struct{ name, hash string }
+
+type mac [sha256.Size]byte
+
+// guess is somebody's try. The same password of the same source is checked once at a time, as pages ask for many things at once.
+type guess struct {
+	source netip.Prefix
+	mac    mac
+}
+
+type verdict struct {
+	done  chan struct{} // closed when the rest is there
+	right bool
+	err   error
+}
+
+const (
+	maxCredentials = 1024 // bytes, encoded
+	guessesWait    = 8    // of one source
+	guessesInAll   = 256
+)
+
+func newPasswords() *passwords {
+	atOnce := max(1, runtime.GOMAXPROCS(0)/2)
+	p := &passwords{
+		turns: fair.NewTurns(fair.Limits{AtOnce: atOnce, Each: max(1, atOnce-1), PerSource: guessesWait, Waiting: guessesInAll}),
+		right: map[account]mac{}, under: map[guess]*verdict{},
+	}
+	_, _ = rand.Read(p.secret[:])
+	return p
+}
+
+// user is the name that a request proves to have, or "". An error says that too many wait: fair.ErrSource, fair.ErrAll, or ctx's.
+func (p *passwords) user(ctx context.Context, basic *basicAuth, client netip.Addr, fields message.Fields) (string, error) {
+	value, _ := fields.Get("Authorization")
+	scheme, encoded, _ := strings.Cut(value, " ")
+	if !message.Is(scheme, "Basic") || len(encoded) > maxCredentials {
+		return "", nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(strings.Trim(encoded, " "))
+	if err != nil {
+		return "", nil
+	}
+	name, password, ok := strings.Cut(string(decoded), ":")
+	if !ok {
+		return "", nil
+	}
+
+	hash, known := basic.users[name]
+	if !known {
+		hash = p.decoy(basic, name)
+	}
+	who := account{name, hash}
+	key := p.mac(name, hash, password)
+	if known && p.remembers(who, key) {
+		return name, nil
+	}
+	right, err := p.check(ctx, guess{fair.Source(client), key}, hash, password)
+	if err != nil || !right || !known {
+		return "", err
+	}
+	p.remember(who, key)
+	return name, nil
+}
+
+// decoy is whose hash stands in for a name that does not exist: always the same one's, so that it takes as long as some name that does.
+func (p *passwords) decoy(basic *basicAuth, name string) string {
+	if len(basic.hashes) == 0 {
+		return ""
+	}
+	sum := p.mac(name)
+	return basic.hashes[binary.BigEndian.Uint64(sum[:])%uint64(len(basic.hashes))]
+}
+
+func (p *passwords) mac(parts ...string) (sum mac) {
+	h := hmac.New(sha256.New, p.secret[:])
+	for _, part := range parts {
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		_, _ = h.Write([]byte(part))
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+func (p *passwords) remembers(who account, key mac) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, ok := p.right[who]
+	return ok && hmac.Equal(last[:], key[:])
+}
+
+// remember keeps one password for each account, so that no client can push another's out.
+func (p *passwords) remember(who account, key mac) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.right[who] = key
+}
+
+// keep forgets the accounts that a configuration does not have any more.
+func (p *passwords) keep(cfg *config.Config) {
+	current := map[account]bool{}
+	note := func(a *config.Access) {
+		if a.BasicAuth != nil {
+			for name, hash := range a.BasicAuth.Users {
+				current[account{name, hash}] = true
+			}
+		}
+	}
+	for i := range cfg.Sites {
+		note(&cfg.Sites[i].Access)
+		for j := range cfg.Sites[i].Routes {
+			note(&cfg.Sites[i].Routes[j].Access)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.right, func(who account, _ mac) bool { return !current[who] })
+}
+
+// check compares a password with a hash when it is the source's turn, or waits for a check of the same.
+func (p *passwords) check(ctx context.Context, g guess, hash, password string) (bool, error) {
+	for {
+		p.mu.Lock()
+		v, running := p.under[g]
+		if !running {
+			v = &verdict{done: make(chan struct{})}
+			p.under[g] = v
+		}
+		p.mu.Unlock()
+		if !running {
+			p.decide(ctx, g, v, hash, password)
+			return v.right, v.err
+		}
+
+		select {
+		case <-v.done:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+		if !errors.Is(v.err, context.Canceled) { // else whoever was to check has left
+			return v.right, v.err
+		}
+	}
+}
+
+func (p *passwords) decide(ctx context.Context, g guess, v *verdict, hash, password string) {
+	defer func() {
+		p.mu.Lock()
+		delete(p.under, g)
+		p.mu.Unlock()
+		close(v.done)
+	}()
+	done, err := p.turns.Take(ctx, g.source)
+	if err != nil {
+		v.err = err
+		return
+	}
+	defer done()
+	v.right = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
+}
