@@ -2,7 +2,11 @@ package proxy_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +20,7 @@ var whatOnlyAProxyTells = []string{
 	"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X-Forwarded-Anything", "Forwarded-For", "X-Original-Forwarded-For", "X-Original-Host",
 	"X-Real-Ip", "True-Client-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-Ip", "X-Remote-Addr", "Proxy-Client-Ip", "Wl-Proxy-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Azure-Clientip", "X-Envoy-External-Address",
 	"X-Ssl-Cert", "X-Ssl-Client-Cert", "X-Ssl-Client-Verify", "X-Ssl-Client-Subject", "X-Ssl-Client-San", "X-Ssl-Client-S-Dn", "Ssl-Client-Cert", "Ssl-Client-Verify", "X-Client-Cert", "X-Client-Verify", "Client-Cert", "Client-Cert-Chain",
-	"X-Arr-Clientcert", "Front-End-Https", "X-Url-Scheme", "Padlock-Handshake", "Proxy",
+	"X-Arr-Clientcert", "Front-End-Https", "X-Url-Scheme", "Padlock-Handshake", "Proxy", "X-Original-Url", "X-Original-Uri", "X-Rewrite-Url",
 }
 
 // sayFields sends a GET with fields as they are written.
@@ -139,6 +143,86 @@ func TestFieldsThatConnectionNominatesAreDroppedAndOursSetAfterwards(t *testing.
 			if response.Header.Get(gone) != "" {
 				t.Errorf("%s: the client saw %s: %s", name, gone, fmt.Sprint(response.Header))
 			}
+		}
+	}
+}
+
+// What rules for fields take away or say holds for trailers too, as some readers make one list of both: for those of clients, by any protocol
+// and to either kind of target, and for those of targets; and for what comes before a response.
+func TestRulesForFieldsHoldForTrailersToo(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		seen <- r.Trailer
+		w.Header().Set("X-Powered-By", "FORGED")
+		w.Header().Set("X-Frame-Options", "FORGED")
+		w.Header().Set("Link", "</x>")
+		w.WriteHeader(103)
+		for _, name := range []string{"X-Powered-By", "X-Frame-Options", "X-Sum"} {
+			w.Header().Set(http.TrailerPrefix+name, "FORGED")
+		}
+		w.Header().Set(http.TrailerPrefix+"X-Sum", "8")
+		w.WriteHeader(200)
+		_, _ = io.WriteString(w, "content")
+		_ = http.NewResponseController(w).Flush()
+	})
+	for backend, to := range map[string]string{"HTTP/1.1": backend(t, answer), "h2c": h2cBackend(t, answer)} {
+		for _, drop := range []string{"known", "all"} {
+			e := startFile(t, `
+drop_aliases: %s
+sites:
+  - hosts: [localhost]
+    headers: {request: {remove: [X-Debug]}, response: {remove: [X-Powered-By]}}
+    routes:
+      - to: %q
+        headers: {request: {set: {X-Tenant: "7"}, add: {X-Sum: "1"}}, response: {set: {X-Frame-Options: DENY}}}
+`, drop, to)
+			for front, client := range e.everyClient(t) {
+				request, _ := http.NewRequest("POST", "https://localhost/", strings.NewReader("content"))
+				request.ContentLength = -1
+				request.Trailer = http.Header{"X-Sum": {"7"}}
+				for _, name := range []string{"X-Debug", "X-Tenant", "X_tenant", "X.debug", "X_custom", "Traceparent", "X-Original-Url"} {
+					request.Trailer[name] = []string{"FORGED"}
+				}
+				early := http.Header{}
+				trace := &httptrace.ClientTrace{Got1xxResponse: func(_ int, header textproto.MIMEHeader) error { early = http.Header(header); return nil }}
+				response, err := client.Do(request.WithContext(httptrace.WithClientTrace(request.Context(), trace)))
+				if err != nil {
+					t.Fatal(front, err)
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				got := <-seen
+				custom := got["X_custom"]
+				delete(got, "X_custom")
+				if want := (http.Header{"X-Sum": {"7"}}); !reflect.DeepEqual(got, want) || (custom == nil) != (drop == "all") {
+					t.Errorf("%s to %s, %s: the target got %v, %v behind the content", front, backend, drop, got, custom)
+				}
+				if got := response.Trailer; got.Get("X-Sum") != "8" || got.Get("X-Powered-By") != "" || got.Get("X-Frame-Options") != "" {
+					t.Errorf("%s to %s: the client got %v behind the content", front, backend, got)
+				}
+				if early.Get("X-Powered-By") != "" || early.Get("X-Frame-Options") != "" || early.Get("Link") == "" && front != "h3" {
+					t.Errorf("%s to %s: the client got %v before the response", front, backend, early)
+				}
+				if got := response.Header; got.Get("X-Powered-By") != "" || got.Get("X-Frame-Options") != "DENY" {
+					t.Errorf("%s to %s: %v", front, backend, got)
+				}
+			}
+		}
+	}
+}
+
+// A Location that a rule makes leads to no host that a client chooses.
+func TestARulesLocationLeadsToNoOtherHost(t *testing.T) {
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    headers: {response: {set: {Location: "{uri}"}}}
+    routes: [{respond: {status: 302}}, {path: /there, headers: {response: {set: {Location: "https://there.test{path}"}}}, respond: {status: 302}}]
+`)
+	for target, want := range map[string]string{`//evil.example/`: "/evil.example/", `/\evil.example`: "/evil.example", "/a?b": "/a?b", `/there\@evil`: "/there%5C@evil", "/there/x": "https://there.test/there/x"} {
+		if answer := e.say(t, "GET "+target+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); !strings.Contains(answer, "\r\nLocation: "+want+"\r\n") {
+			t.Errorf("%s: %q", target, answer)
 		}
 	}
 }

@@ -27,10 +27,32 @@ func (x *exchange) unwanted(name string) bool {
 	switch {
 	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
 		return true
-	case message.ClaimsAddress(plain):
+	case message.ClaimsAddress(plain), message.ClaimsPath(plain):
 		return alias || !x.told.trusted
 	}
 	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
+}
+
+// trailed is a request's content without the trailers that would not get to the target as fields of the head either.
+type trailed struct {
+	message.Body
+	site  *site
+	route *route
+}
+
+// Trailers implements message.Body.
+func (b *trailed) Trailers() message.Fields {
+	fields := b.Body.Trailers()
+	fields.DelFunc(b.unwanted)
+	return fields
+}
+
+func (b *trailed) unwanted(name string) bool {
+	if _, alias := message.Alias(name); alias && b.site.aliases == aliasesAll {
+		return true
+	}
+	aliases := b.site.aliases != "none"
+	return b.site.fields.request.owns(name, aliases) || b.route.fields.request.owns(name, aliases)
 }
 
 // prepare turns a client's request into the one for the backend.
@@ -40,6 +62,10 @@ func prepare(x *exchange) {
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
 	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
+	if r.Body != nil && (x.site.aliases == aliasesAll || !x.site.fields.request.empty() || !x.route.fields.request.empty()) {
+		body := &trailed{r.Body, x.site, x.route}
+		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
+	}
 	if teTrailers {
 		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
 	}

@@ -88,7 +88,7 @@ func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writ
 func (x *exchange) Interim(status int, fields message.Fields) error {
 	fields.RemoveHopByHop()
 	fields.Del("Content-Length") // RFC 9110 section 8.6: nothing follows, and somebody may think otherwise
-	return x.w.Interim(status, fields)
+	return x.w.Interim(status, x.withoutOurs(fields))
 }
 
 func (h *handler) serve(ctx *message.Context, x *exchange) {
@@ -122,7 +122,8 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		if port != "" {
 			other += ":" + port
 		}
-		x.redirect(308, "https://"+other, r.Target)
+		location, ok := paths.Location("https://"+other, r.Target)
+		x.redirect(308, location, ok)
 		return
 	}
 	route, allowed := found.route(r.Method, &x.path)
@@ -147,7 +148,8 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 	case route.group != nil:
 		h.forward(ctx, x)
 	case route.redirect != nil:
-		x.redirect(route.redirect.status, x.expand(route.redirect.origin), x.expand(route.redirect.reference))
+		location, ok := x.location(route.redirect)
+		x.redirect(route.redirect.status, location, ok)
 	case x.extended():
 		fail(x, 501, "There is no WebSocket here", "")
 	case route.respond != nil:
@@ -390,7 +392,7 @@ func passOn(x *exchange, response *message.Response) {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			trailers := response.Body.Trailers()
+			trailers := x.withoutOurs(response.Body.Trailers())
 			if err := trailers.Writable(); err != nil {
 				x.err = "target's trailers: " + err.Error()
 			}

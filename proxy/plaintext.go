@@ -13,6 +13,7 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/proxy/paths"
 )
 
 // protocols are recognised by the first five bytes on a TLS port.
@@ -80,7 +81,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 	} else if strings.Contains(canonical, ":") {
 		authority = "[" + canonical + "]"
 	}
-	return "https://" + authority + target, true
+	return paths.Location("https://"+authority, target)
 }
 
 // httpsPort is that of the first listener that sites share; a reload may change it.

@@ -28,16 +28,18 @@ func newFieldName(name string) fieldName {
 	return fieldName{name, plain}
 }
 
+// is reports whether another name is this one, or with aliases passes for it.
+func (n *fieldName) is(other string, aliases bool) bool {
+	if aliases {
+		other, _ = message.Alias(other)
+		return message.Is(other, n.plain)
+	}
+	return message.Is(other, n.name)
+}
+
 // del removes every line of the name, and of its aliases where a client must not pass them off for it.
 func (n *fieldName) del(f *message.Fields, aliases bool) {
-	if !aliases {
-		f.Del(n.name)
-		return
-	}
-	f.DelFunc(func(other string) bool {
-		plain, _ := message.Alias(other)
-		return message.Is(plain, n.plain)
-	})
+	f.DelFunc(func(other string) bool { return n.is(other, aliases) })
 }
 
 type fieldTemplate struct {
@@ -45,6 +47,7 @@ type fieldTemplate struct {
 	value template.Template
 	fixed string // the value, where nothing varies
 	vary  bool
+	leads *redirect // where a Location that varies leads to; nil: the value is any text
 }
 
 func newFieldRules(c *config.HeaderRules) fieldRules {
@@ -62,7 +65,11 @@ func fieldTemplates(values config.FieldValues) (all []fieldTemplate) {
 	for _, v := range values {
 		parsed, _ := template.Parse(v.Value) // was validated
 		fixed, ok := parsed.Fixed()
-		all = append(all, fieldTemplate{newFieldName(v.Name), parsed, fixed, !ok})
+		field := fieldTemplate{fieldName: newFieldName(v.Name), value: parsed, fixed: fixed, vary: !ok}
+		if message.Is(v.Name, "Location") && field.vary {
+			field.leads = newRedirect(&config.Redirect{To: v.Value})
+		}
+		all = append(all, field)
 	}
 	return all
 }
@@ -78,12 +85,44 @@ func (c *fieldChanges) apply(x *exchange, f *message.Fields, aliases bool) {
 	for _, list := range [...][]fieldTemplate{c.set, c.add} {
 		for i := range list {
 			value := list[i].fixed
-			if list[i].vary {
+			switch {
+			case list[i].leads != nil:
+				value, _ = x.location(list[i].leads)
+			case list[i].vary:
 				value = x.expand(list[i].value)
 			}
 			f.Add(list[i].name, value)
 		}
 	}
+}
+
+// owns reports whether a field is the configuration's: it takes it away, or says what it is. Then no trailer has it either, as some readers
+// make one list of head and trailers.
+func (c *fieldChanges) owns(name string, aliases bool) bool {
+	for i := range c.remove {
+		if c.remove[i].is(name, aliases) {
+			return true
+		}
+	}
+	for i := range c.set {
+		if c.set[i].is(name, aliases) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *fieldChanges) empty() bool { return len(c.remove)+len(c.set) == 0 }
+
+// withoutOurs are fields that come before or behind a response, without those that the site and the route decide about.
+func (x *exchange) withoutOurs(fields message.Fields) message.Fields {
+	if x.site == nil || len(fields) == 0 {
+		return fields
+	}
+	fields.DelFunc(func(name string) bool {
+		return x.site.fields.response.owns(name, false) || x.route != nil && x.route.fields.response.owns(name, false)
+	})
+	return fields
 }
 
 // expand fills a template in.
@@ -173,8 +212,13 @@ func newRedirect(c *config.Redirect) *redirect {
 	return &redirect{c.Status, origin, reference}
 }
 
-func (x *exchange) redirect(status int, origin, reference string) {
-	location, ok := paths.Location(origin, reference)
+// location is where a redirect leads. It is false where that is no host, as a client may have had a hand in it.
+func (x *exchange) location(to *redirect) (string, bool) {
+	return paths.Location(x.expand(to.origin), x.expand(to.reference))
+}
+
+// redirect answers with a Location, if there is one.
+func (x *exchange) redirect(status int, location string, ok bool) {
 	if !ok {
 		fail(x, 500, "The address that this one leads to is malformed", "")
 		return

@@ -13,6 +13,12 @@ var claimFamilies = [...]string{"X-Forwarded-", "X-SSL-", "SSL-Client-", "Client
 var addresses = NewNames("X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Remote-IP", "X-Remote-Addr", "X-ProxyUser-Ip", "Proxy-Client-IP", "WL-Proxy-Client-IP",
 	"CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-Appengine-User-IP")
 
+// otherPaths are claims that the target asked for was another, which a proxy that rewrites it tells and some frameworks believe.
+var otherPaths = NewNames("X-Original-URL", "X-Original-URI", "X-Rewrite-URL")
+
+// ClaimsPath reports whether a field names the target that was asked for: it would go around rules for paths.
+func ClaimsPath(name string) bool { return otherPaths.Has(name) }
+
 // Claims reports whether a field tells a backend what only the proxy in front of it may tell.
 func Claims(name string) bool {
 	if claims.Has(name) {

@@ -101,8 +101,8 @@ func (f *Fields) RemoveHopByHop() {
 // head may not: some backends make one list of both.
 func ForbiddenTrailer(name string) bool {
 	plain, _ := Alias(name)
-	return forbiddenTrailers.Has(plain) || hopByHop.Has(plain) || Claims(plain) || ClaimsAddress(plain)
+	return forbiddenTrailers.Has(plain) || hopByHop.Has(plain) || Claims(plain) || ClaimsAddress(plain) || ClaimsPath(plain)
 }
 
 var forbiddenTrailers = NewNames("Content-Length", "Host", "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie", "Cookie", "Expect",
-	"Cache-Control", "Location", "Range", "Max-Forwards", "Vary", "Date", "Age", "Expires", "WWW-Authenticate", "Retry-After", "Pragma", "Alt-Svc", "Strict-Transport-Security")
+	"Cache-Control", "Location", "Range", "Max-Forwards", "Vary", "Date", "Age", "Expires", "WWW-Authenticate", "Retry-After", "Pragma", "Alt-Svc", "Strict-Transport-Security", "Traceparent", "Tracestate")
