@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +18,7 @@ import (
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
 	"padlock/config"
+	"padlock/internal/pemfile"
 )
 
 // material is all that stands in the files of one entry of the configuration.
@@ -134,46 +134,35 @@ func (m *material) directory(path string, depth int, log *slog.Logger) error {
 
 // pem takes all certificates and keys out of a file, in their order.
 func (m *material) pem(name string, data []byte, log *slog.Logger) error {
-	for {
-		var block *pem.Block
-		block, data = pem.Decode(data)
+	blocks, err := pemfile.Parse(name, data)
+	if err != nil {
+		return err
+	}
+
+	warned := false
+	for _, block := range blocks {
 		switch {
-		case block == nil:
-			return nil
 		case block.Type == "CERTIFICATE":
-			certificate, err := x509.ParseCertificate(block.Bytes)
+			certificate, err := block.Certificate(name)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return err
 			}
 			m.certificates = append(m.certificates, certificate)
-		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			warnMode(name, log)
-			key, err := privateKey(block)
+		case block.IsKey():
+			if !warned {
+				warnMode(name, log)
+				warned = true
+			}
+			key, err := block.PrivateKey(name)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return err
 			}
 			m.keys = append(m.keys, key)
+		case !block.IsParameters() && block.Type != "CERTIFICATE REQUEST" && block.Type != "PUBLIC KEY": // those lie beside them, and decide nothing
+			return block.Misplaced(name, "certificates and private keys")
 		}
 	}
-}
-
-func privateKey(block *pem.Block) (crypto.Signer, error) {
-	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-		return nil, errors.New("the private key is encrypted with a password: openssl pkey -in FILE -out PLAIN takes it off, or use pkcs12 with password")
-	}
-	if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
-		if signer, ok := key.(crypto.Signer); ok {
-			return signer, nil
-		}
-	}
-	if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
-		return key, nil
-	}
-	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, errors.New("the private key is damaged, or of a kind that TLS does not use")
-	}
-	return key, nil
+	return nil
 }
 
 func (m *material) pkcs12(name string, data []byte, password string) error {

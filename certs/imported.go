@@ -17,6 +17,7 @@ import (
 
 	"padlock/certs/storage"
 	"padlock/config"
+	"padlock/internal/pemfile"
 )
 
 // imported begins the keys of certificates that were put into the storage by hand, for every node: each value is a key with its
@@ -147,7 +148,7 @@ func ListImported(ctx context.Context, store storage.Store) ([]Imported, error) 
 		}
 		var pair tls.Certificate
 		if err == nil {
-			pair, err = tls.X509KeyPair(data, data)
+			pair, err = pemfile.Pair("", data, "", data)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))

@@ -81,8 +81,7 @@ func (v *validator) admin(a *Admin) {
 		v.bundle("admin.client_ca", a.ClientCA)
 	}
 	if a.Cert != "" || a.Key != "" {
-		v.file("admin.cert", a.Cert)
-		v.file("admin.key", a.Key)
+		v.pair("admin.cert", a.Cert, "admin.key", a.Key)
 	}
 	for i, host := range a.Hosts {
 		name, ok := CanonicalHost(host)

@@ -261,14 +261,14 @@ type SiteTLS struct {
 type ClientAuth struct {
 	Mode    string       `yaml:"mode"` // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
 	CA      string       `yaml:"ca"`   // PEM bundle of the accepted CAs
-	CRL     []string     `yaml:"crl"`  // lists of revoked certificates, in PEM or DER
+	CRL     []string     `yaml:"crl"`  // lists of revoked certificates, in PEM or DER, each signed by one of the CAs
 	Allow   *ClientNames `yaml:"allow"`
 	Forward bool         `yaml:"forward_certificate"` // also send Client-Cert (RFC 9440)
 }
 
 // ClientNames are what a verified certificate must have one of.
 type ClientNames struct {
-	Names         []string `yaml:"names"`         // subject alternative names: DNS (also *.name), e-mail, URI or address
+	Names         []string `yaml:"names"`         // subject alternative names: app.example.com, *.example.com (one label), email:a@example.com, uri:spiffe://example.com/app, ip:10.0.0.1
 	Organizations []string `yaml:"organizations"` // of the subject
 }
 

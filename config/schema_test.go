@@ -170,7 +170,7 @@ func TestTheReferenceIsValidAndHasEveryKey(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, from := range map[string]string{
-		"clients.pem": "ca.pem", "app-ca.pem": "ca.pem", "padlock.pem": "client.pem", "padlock-key.pem": "client-key.pem", "storage.key": "secret.txt",
+		"app-ca.pem": "ca.pem", "padlock.pem": "client.pem", "padlock-key.pem": "client-key.pem", "storage.key": "secret.txt",
 		"eab.key": "secret.txt", "admin.token": "client.pem", "users.htpasswd": "users.htpasswd", "ca.pem": "ca.pem", "app.pem": "client.pem", "app-key.pem": "client-key.pem", "app.p12": "secret.txt", "p12.password": "secret.txt",
 		"collector.headers": "collector.headers",
 	} {
@@ -185,9 +185,11 @@ func TestTheReferenceIsValidAndHasEveryKey(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "certificates"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	list := servicetest.RevocationList(t)
-	if err := os.WriteFile(filepath.Join(dir, "revoked.crl"), list, 0o600); err != nil {
-		t.Fatal(err)
+	ca, list := servicetest.ClientCA(t)
+	for name, data := range map[string][]byte{"clients.pem": ca, "revoked.crl": list} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("APP_PORT", "3000")
 	t.Chdir(dir)

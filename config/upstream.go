@@ -62,8 +62,7 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	if (u.ClientCert == "") != (u.ClientKey == "") {
 		v.fail(path, "client_cert and client_key go together")
 	} else if u.ClientCert != "" {
-		v.file(path+".client_cert", u.ClientCert)
-		v.file(path+".client_key", u.ClientKey)
+		v.pair(path+".client_cert", u.ClientCert, path+".client_key", u.ClientKey)
 	}
 	if u.ServerName != "" {
 		if _, ok := CanonicalHost(u.ServerName); !ok {

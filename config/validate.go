@@ -2,13 +2,16 @@ package config
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"padlock/internal/pemfile"
+	"padlock/internal/revocation"
 )
 
 // Validate checks a configuration that was not read from a file, and puts its names into canonical form.
@@ -236,11 +239,17 @@ func sameMatch(a, b *Route, ignoreCase bool) bool {
 
 func (v *validator) clientAuth(path string, auth *ClientAuth) {
 	v.oneOf(path+".mode", auth.Mode, "require", "optional-verify", "request")
+	var cas []*x509.Certificate
 	if auth.CA != "" || auth.Mode != "request" {
-		v.bundle(path+".ca", auth.CA)
+		cas = v.bundle(path+".ca", auth.CA)
+	} else if len(auth.CRL) > 0 {
+		v.fail(path+".crl", "goes with ca: each list must be signed by one of the accepted CAs")
 	}
 	for i, name := range auth.CRL {
-		if _, err := ReadCRL(name); err != nil {
+		if cas == nil {
+			break // the lists cannot be judged
+		}
+		if _, err := revocation.Read(name, cas, time.Now()); err != nil {
 			v.fail(fmt.Sprintf("%s.crl[%d]", path, i), "%v", err)
 		}
 	}
@@ -250,39 +259,37 @@ func (v *validator) clientAuth(path string, auth *ClientAuth) {
 		v.fail(path+".allow", "goes with require and optional-verify: with request nobody is refused")
 	case len(auth.Allow.Names)+len(auth.Allow.Organizations) == 0:
 		v.fail(path+".allow", "names nobody: it needs names or organizations")
+	default:
+		v.clientNames(path+".allow", auth.Allow)
 	}
 }
 
-// ReadCRL reads a file with one certificate revocation list or more (RFC 5280 section 5), in PEM or DER.
-func ReadCRL(name string) (lists []*x509.RevocationList, err error) {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	blocks := [][]byte{data}
-	if block, rest := pem.Decode(data); block != nil {
-		for blocks = nil; block != nil; block, rest = pem.Decode(rest) {
-			blocks = append(blocks, block.Bytes)
-		}
-	}
-	for _, der := range blocks {
-		list, err := x509.ParseRevocationList(der)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not a revocation list in PEM or DER: %w", name, err)
-		}
-		lists = append(lists, list)
-	}
-	return lists, nil
-}
-
-func (v *validator) bundle(path, name string) {
-	data, err := os.ReadFile(name)
-	switch {
-	case name == "":
+// bundle checks a file of CAs, and returns them; nil if it cannot be used.
+func (v *validator) bundle(path, name string) []*x509.Certificate {
+	if name == "" {
 		v.fail(path, "is missing: a PEM file with the accepted CAs")
-	case err != nil:
+		return nil
+	}
+	data, err := os.ReadFile(name)
+	if err == nil {
+		var cas []*x509.Certificate
+		if cas, err = pemfile.Certificates(name, data); err == nil {
+			return cas
+		}
+	}
+	v.fail(path, "%v", err)
+	return nil
+}
+
+// pair checks the files of a certificate and its key.
+func (v *validator) pair(path, name, key, keyName string) {
+	before := len(v.errs)
+	v.file(path, name)
+	v.file(key, keyName)
+	if len(v.errs) > before {
+		return
+	}
+	if _, err := pemfile.LoadPair(name, keyName); err != nil {
 		v.fail(path, "%v", err)
-	case !x509.NewCertPool().AppendCertsFromPEM(data):
-		v.fail(path, "%q holds no certificate in PEM", name)
 	}
 }

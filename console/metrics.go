@@ -116,6 +116,9 @@ var (
 	targetRequests = describe("upstream_requests_total", "Requests that went to the target: answered, or not.", "target", "result")
 	targetTime     = describe("upstream_answer_seconds", "From sending a request to the head of its answer.", "target")
 
+	unusableDesc = describe("trust_file_unusable", "1 while a file of CAs, revocation lists or client certificates cannot be used: what it held before counts, and nobody gets in by a CA whose list has expired.", "file")
+	listEndDesc  = describe("revocation_list_expires_timestamp_seconds", "When the revocation list expires, as Unix time: from then on all clients of its CA are refused.", "file", "issuer")
+
 	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken: handshake records, lines of the access log, events of the console, spans of traces.", "queue")
 
 	notAfterDesc  = describe("certificate_not_after_timestamp_seconds", "When the certificate expires, as Unix time.", "name", "key_type", "issuer")
@@ -149,6 +152,7 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 		for reason, n := range t.Cuts {
 			counter(cutsDesc, n, traffic.Reason(reason).String())
 		}
+		judges(t.Trust, gauge)
 		for _, s := range t.Sites {
 			for _, a := range s.Answers {
 				counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))
@@ -195,6 +199,32 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(onDemandCount, float64(onDemand))
 	gauge(onDemandBad, float64(bad))
+}
+
+// judges tells of files; those with several lists, or several reasons, are one.
+func judges(t traffic.Trust, gauge func(*prometheus.Desc, float64, ...string)) {
+	unusable := map[string]bool{}
+	for _, f := range t.Unusable {
+		if !unusable[f.File] {
+			gauge(unusableDesc, 1, f.File)
+		}
+		unusable[f.File] = true
+	}
+	type list struct{ file, issuer string }
+	ends := map[list]time.Time{}
+	for _, l := range t.Lists {
+		name := list{l.File, l.Issuer}
+		if end, known := ends[name]; !l.Expires.IsZero() && (!known || l.Expires.Before(end)) {
+			ends[name] = l.Expires
+		}
+		if !unusable[l.File] {
+			gauge(unusableDesc, 0, l.File)
+			unusable[l.File] = true
+		}
+	}
+	for name, end := range ends {
+		gauge(listEndDesc, float64(end.Unix()), name.file, name.issuer)
+	}
 }
 
 // latest leaves of certificates with the same labels the one that expires last: two files may have a certificate each for one name, and

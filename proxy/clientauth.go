@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
@@ -16,6 +15,9 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/lastgood"
+	"padlock/internal/pemfile"
+	"padlock/internal/revocation"
 	"padlock/proxy/message"
 )
 
@@ -23,35 +25,45 @@ import (
 type clientAuth struct {
 	mode    string
 	roots   *x509.CertPool // nil: none are known, only with request
-	crls    []*x509.RevocationList
-	allow   *config.ClientNames // nil: all that verify
+	lists   revocation.Lists
+	allow   *clientNames // nil: all that verify
 	forward bool
 }
 
-// newClientAuth reads the files. The key is the same where their contents and all else are.
-func newClientAuth(c *config.ClientAuth) (a *clientAuth, key string, err error) {
-	a = &clientAuth{mode: c.Mode, allow: c.Allow, forward: c.Forward}
+// newClientAuth takes the files from those that were read. The key is the same where their contents and all else are.
+func newClientAuth(c *config.ClientAuth, files *lastgood.Values) (a *clientAuth, key string, err error) {
+	a = &clientAuth{mode: c.Mode, allow: newClientNames(c.Allow), forward: c.Forward}
 	digest := sha256.New()
+	var cas []*x509.Certificate
 	if c.CA != "" {
-		bundle, err := os.ReadFile(c.CA)
+		cas, err = lastgood.Get(files, c.CA, "CAs", func() ([]*x509.Certificate, error) {
+			data, err := os.ReadFile(c.CA)
+			if err != nil {
+				return nil, err
+			}
+			return pemfile.Certificates(c.CA, data)
+		})
 		if err != nil {
 			return nil, "", err
 		}
 		a.roots = x509.NewCertPool()
-		if !a.roots.AppendCertsFromPEM(bundle) {
-			return nil, "", fmt.Errorf("the file %q holds no certificate in PEM", c.CA)
+		for _, ca := range cas {
+			a.roots.AddCert(ca)
+			digest.Write(ca.Raw)
 		}
-		digest.Write(bundle)
 	}
+
 	for _, name := range c.CRL {
-		lists, err := config.ReadCRL(name)
+		lists, err := lastgood.Get(files, name, "revocation lists of "+c.CA, func() (revocation.Lists, error) {
+			return revocation.Read(name, cas, time.Now())
+		})
 		if err != nil {
 			return nil, "", err
 		}
 		for _, list := range lists {
-			digest.Write(list.Raw)
+			digest.Write(list.Raw())
 		}
-		a.crls = append(a.crls, lists...)
+		a.lists = append(a.lists, lists...)
 	}
 	return a, fmt.Sprintf(" %s %v %q %x", c.Mode, c.Forward, fmt.Sprint(c.Allow), digest.Sum(nil)), nil
 }
@@ -81,10 +93,7 @@ func (a *clientAuth) apply(policy *tls.Config) {
 	}
 }
 
-var (
-	errRevoked    = errors.New("revoked by its CA")
-	errNotAllowed = errors.New("not among those that this site allows")
-)
+var errNotAllowed = errors.New("not among those that this site allows")
 
 // judge looks at what crypto/tls does not: revocation, and who is meant.
 func (a *clientAuth) judge(chains [][]*x509.Certificate) error {
@@ -92,52 +101,13 @@ func (a *clientAuth) judge(chains [][]*x509.Certificate) error {
 		return errNotAllowed
 	}
 	var err error
-	if !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { err = a.revoked(chain, time.Now()); return err == nil }) {
+	if !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { err = a.lists.Check(chain, time.Now()); return err == nil }) {
 		return err
 	}
-	if a.allow != nil && !allowed(chains[0][0], a.allow) {
+	if a.allow != nil && !a.allow.match(chains[0][0]) {
 		return errNotAllowed
 	}
 	return nil
-}
-
-// revoked looks up every certificate of a chain in the lists of its issuer; without a list nothing is known against it.
-func (a *clientAuth) revoked(chain []*x509.Certificate, now time.Time) error {
-	for i, certificate := range chain[:len(chain)-1] {
-		issuer := chain[i+1]
-		for _, list := range a.crls {
-			if !bytes.Equal(list.RawIssuer, issuer.RawSubject) || list.CheckSignatureFrom(issuer) != nil {
-				continue
-			}
-			if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
-				return fmt.Errorf("the revocation list of %s has expired", issuer.Subject)
-			}
-			for _, entry := range list.RevokedCertificateEntries {
-				if entry.SerialNumber.Cmp(certificate.SerialNumber) == 0 {
-					return errRevoked
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func allowed(c *x509.Certificate, names *config.ClientNames) bool {
-	for _, organization := range c.Subject.Organization {
-		if slices.Contains(names.Organizations, organization) {
-			return true
-		}
-	}
-	for _, name := range alternativeNames(c) {
-		if slices.ContainsFunc(names.Names, func(want string) bool {
-			parent, wildcard := strings.CutPrefix(want, "*.")
-			_, above, _ := strings.Cut(name, ".")
-			return strings.EqualFold(want, name) || wildcard && strings.EqualFold(parent, above)
-		}) {
-			return true
-		}
-	}
-	return false
 }
 
 func alternativeNames(c *x509.Certificate) []string {

@@ -51,14 +51,20 @@ func (a *authority) replace(t *testing.T) {
 	root := a.sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	})
-	var err error
-	if a.cert, err = x509.ParseCertificate(root.Certificate[0]); err != nil {
-		t.Fatal(err)
-	}
-	a.key = root.PrivateKey.(*ecdsa.PrivateKey)
+	made := ofPair(t, root)
+	a.cert, a.key = made.cert, made.key
 	if err := os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func ofPair(t *testing.T, pair tls.Certificate) *authority {
+	t.Helper()
+	cert, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert: cert, key: pair.PrivateKey.(*ecdsa.PrivateKey)}
 }
 
 func (a *authority) sign(t *testing.T, template *x509.Certificate) tls.Certificate {

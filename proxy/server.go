@@ -142,6 +142,11 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 func (s *Server) Reload(cfg *config.Config, before func()) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	return s.reload(cfg, before)
+}
+
+// reload is called by one goroutine at a time.
+func (s *Server) reload(cfg *config.Config, before func()) error {
 	older := s.state.Load()
 	built, err := newState(cfg, s.deps, &s.targets, &s.book, older)
 	if err != nil {
@@ -163,7 +168,7 @@ func (s *Server) Reload(cfg *config.Config, before func()) error {
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: len(s.slots), LogLost: s.logLost.Load(), Cuts: s.cuts.counts()}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: len(s.slots), LogLost: s.logLost.Load(), Cuts: s.cuts.counts(), Trust: s.state.Load().trust(time.Now())}
 }
 
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.

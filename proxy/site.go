@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/lastgood"
 	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
@@ -55,6 +56,7 @@ type builder struct {
 	cfg     *config.Config
 	targets *upstream.Targets
 	book    *traffic.Book
+	files   *lastgood.Values
 	groups  []*upstream.Group // that were made
 }
 
@@ -65,7 +67,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 		built.redirects = wwwRedirects(c)
 	}
 	if c.TCP != nil {
-		group, err := b.targets.Group(&c.TCP.Upstream, b.cfg.Timeouts)
+		group, err := b.targets.GroupOf(&c.TCP.Upstream, b.cfg.Timeouts, b.files)
 		if err != nil {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
@@ -101,7 +103,7 @@ func (b *builder) route(c *config.Route) (*route, error) {
 	if len(c.To) == 0 {
 		return r, nil
 	}
-	group, err := b.targets.Group(&c.Upstream, b.cfg.Timeouts)
+	group, err := b.targets.GroupOf(&c.Upstream, b.cfg.Timeouts, b.files)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/lastgood"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
@@ -20,6 +21,7 @@ type state struct {
 	policies map[string]*tlsPolicy
 	tells    bool // some site tells its target of the handshake
 	groups   []*upstream.Group
+	files    *lastgood.Values // by which clients and targets are judged
 
 	challenge *tls.Config // of a CA's validation
 	stranger  *tls.Config // of clients that name a host that is not here: no certificate
@@ -51,7 +53,11 @@ func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, 
 	known := map[string]*tlsPolicy{}
 	if older != nil {
 		known = older.policies
+		s.files = lastgood.After(older.files)
+	} else {
+		s.files = lastgood.After(nil)
 	}
+	defer s.files.Forget()
 	s.plain = s.share(cfg.TLS.MinVersion, known, &tlsPolicy{config: base})
 	s.tables[""] = newTable(s.plain)
 	if deps.Challenges != nil {
@@ -60,7 +66,7 @@ func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, 
 	}
 	s.stranger = baseTLS(cfg, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, deps.Recorder)
 	s.stranger.SessionTicketsDisabled = true // a ticket from elsewhere would do without a certificate
-	b := &builder{cfg: cfg, targets: targets, book: book}
+	b := &builder{cfg: cfg, targets: targets, book: book, files: s.files}
 	for i := range cfg.Sites {
 		if err := s.add(b, &cfg.Sites[i], known); err != nil {
 			closeGroups(b.groups)
@@ -88,7 +94,7 @@ func (s *state) share(key string, known map[string]*tlsPolicy, made *tlsPolicy) 
 }
 
 func (s *state) add(b *builder, c *config.Site, known map[string]*tlsPolicy) error {
-	made, key, err := sitePolicy(c, s.plain)
+	made, key, err := sitePolicy(c, s.plain, s.files)
 	if err != nil {
 		return err
 	}
@@ -227,7 +233,7 @@ func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certifi
 }
 
 // sitePolicy is a site's own policy. Its key is the same for policies that are.
-func sitePolicy(c *config.Site, plain *tlsPolicy) (policy *tlsPolicy, key string, err error) {
+func sitePolicy(c *config.Site, plain *tlsPolicy, files *lastgood.Values) (policy *tlsPolicy, key string, err error) {
 	if c.TLS.ClientAuth == nil && !c.TLS.LegacyRSA && c.TCP == nil {
 		return plain, "", nil
 	}
@@ -242,7 +248,7 @@ func sitePolicy(c *config.Site, plain *tlsPolicy) (policy *tlsPolicy, key string
 	}
 	if c.TLS.ClientAuth != nil {
 		var own string
-		policy.auth, own, err = newClientAuth(c.TLS.ClientAuth)
+		policy.auth, own, err = newClientAuth(c.TLS.ClientAuth, files)
 		if err != nil {
 			return nil, "", fmt.Errorf("client certificates of site %s: %w", c.Hosts[0], err)
 		}

@@ -1,13 +1,18 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"padlock/config"
+	"padlock/internal/revocation"
+	"padlock/traffic"
 )
 
 // trustFiles are those by which clients and targets are judged. They are read again when they change.
@@ -28,36 +33,52 @@ func trustFiles(cfg *config.Config) (names []string) {
 	return names
 }
 
-const trustEvery = 2 * time.Second
+const (
+	trustEvery  = 2 * time.Second // between looks at the files
+	trustRetry  = time.Minute     // between attempts to read those that cannot be used, as not every remedy changes a file
+	trustRemind = time.Hour       // between lines of the log about the same file
+)
 
-// watchTrust serves changed files' contents, until ctx ends. A file that cannot be used leaves all as it was.
+// watchTrust serves changed files' contents, until ctx ends. A file that cannot be used leaves what it held before.
 func (s *Server) watchTrust(ctx context.Context) {
 	ticker := time.NewTicker(trustEvery)
 	defer ticker.Stop()
 	cfg := s.state.Load().cfg
-	seen := marks(trustFiles(cfg))
+	seen, read := marks(trustFiles(cfg)), time.Now()
+	reminder := reminder{log: s.deps.Log, every: trustRemind}
+
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		current := s.state.Load().cfg
-		now := marks(trustFiles(current))
-		if current != cfg { // it was reloaded, and read the files
-			cfg, seen = current, now
-			continue
+		current := s.state.Load()
+		now := marks(trustFiles(current.cfg))
+		switch {
+		case current.cfg != cfg: // it was reloaded, and read the files
+			cfg, seen, read = current.cfg, now, time.Now()
+		case now != seen, len(current.files.Kept()) > 0 && time.Since(read) >= trustRetry:
+			changed := now != seen
+			seen, read = now, time.Now()
+			if err := s.refresh(cfg); err != nil {
+				s.deps.Log.Error("files of CAs, revocations or client certificates cannot be read again; what was read before holds", "error", err)
+			} else if changed {
+				s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
+			}
 		}
-		if now == seen {
-			continue
-		}
-		seen = now
-		if err := s.Reload(cfg, nil); err != nil {
-			s.deps.Log.Error("a file of CAs, revocations or client certificates has changed and cannot be used; what was read before holds", "error", err)
-		} else {
-			s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
-		}
+		reminder.remind(s.state.Load().trust(time.Now()), time.Now())
 	}
+}
+
+// refresh reads the files of a configuration again, unless another has taken its place meanwhile.
+func (s *Server) refresh(cfg *config.Config) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	if s.state.Load().cfg != cfg {
+		return nil
+	}
+	return s.reload(cfg, nil)
 }
 
 // marks are different when a file is.
@@ -72,4 +93,60 @@ func marks(names []string) string {
 		}
 	}
 	return b.String()
+}
+
+// trust returns the files that cannot be used now, and all revocation lists that are in force.
+func (s *state) trust(now time.Time) (t traffic.Trust) {
+	for _, kept := range s.files.Kept() {
+		t.Unusable = append(t.Unusable, traffic.TrustFile{File: kept.File, Reason: kept.Err.Error()})
+	}
+
+	seen := map[*revocation.List]bool{}
+	for _, policy := range s.policies {
+		if policy.auth == nil {
+			continue
+		}
+		for _, list := range policy.auth.lists {
+			if seen[list] {
+				continue
+			}
+			seen[list] = true
+			t.Lists = append(t.Lists, traffic.RevocationList{File: list.File, Issuer: list.Issuer, Expires: list.Next})
+			if list.Expired(now) {
+				t.Unusable = append(t.Unusable, traffic.TrustFile{
+					File: list.File, Reason: fmt.Sprintf("the revocation list of %q has expired at %s: all clients of this CA are refused", list.Issuer, list.Next.UTC().Format(time.RFC3339)),
+				})
+			}
+		}
+	}
+	slices.SortStableFunc(t.Unusable, func(a, b traffic.TrustFile) int { return cmp.Compare(a.File, b.File) })
+	slices.SortFunc(t.Lists, func(a, b traffic.RevocationList) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Issuer, b.Issuer), a.Expires.Compare(b.Expires))
+	})
+	return t
+}
+
+// reminder logs files that cannot be used: at once, again as long as they cannot, and when they can be used again.
+type reminder struct {
+	log   *slog.Logger
+	every time.Duration
+	told  map[traffic.TrustFile]time.Time
+}
+
+func (r *reminder) remind(t traffic.Trust, now time.Time) {
+	still := map[traffic.TrustFile]time.Time{}
+	for _, f := range t.Unusable {
+		told, known := r.told[f]
+		if !known || now.Sub(told) >= r.every {
+			r.log.Error("a file of CAs, revocations or client certificates cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
+			told = now
+		}
+		still[f] = told
+	}
+	for f := range r.told {
+		if !slices.ContainsFunc(t.Unusable, func(u traffic.TrustFile) bool { return u.File == f.File }) {
+			r.log.Info("a file of CAs, revocations or client certificates can be used again", "file", f.File)
+		}
+	}
+	r.told = still
 }

@@ -13,11 +13,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -29,6 +27,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"padlock/handshake"
+	"padlock/internal/pemfile"
 )
 
 // Options of a Tracer. Zero numbers mean the defaults.
@@ -108,13 +107,9 @@ func httpClient(ca string) (*http.Client, error) {
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
 	}
 	if ca != "" {
-		pem, err := os.ReadFile(ca)
+		roots, err := pemfile.LoadPool(ca)
 		if err != nil {
 			return nil, fmt.Errorf("reading the CA of the collector: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("the CA file %q of the collector holds no certificate in PEM", ca)
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}

@@ -267,4 +267,20 @@ type Counts struct {
 	Connections int // open, of clients
 	Cuts        [Reasons]uint64
 	LogLost     uint64 // lines of the access log that could not be written in time
+	Trust       Trust
+}
+
+// Trust is what clients and targets are judged by.
+type Trust struct {
+	Unusable []TrustFile // files that cannot be used as they are now, or any more
+	Lists    []RevocationList
+}
+
+// TrustFile is a file of CAs, revocation lists or certificates, and why it cannot be used.
+type TrustFile struct{ File, Reason string }
+
+// RevocationList is one that is in force.
+type RevocationList struct {
+	File, Issuer string
+	Expires      time.Time // zero: never
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"padlock/certs/storage"
+	"padlock/internal/pemfile"
 )
 
 // Autocert orders with golang.org/x/crypto/acme/autocert, which renews by itself at a third of the lifetime.
@@ -37,12 +37,10 @@ func NewAutocert(o Options) (*Autocert, error) {
 	directory := issuer.URL(o.Config.Staging)
 	client := &xacme.Client{DirectoryURL: directory, UserAgent: "padlock"}
 	if issuer.Root != "" {
-		data, err := os.ReadFile(issuer.Root)
+		pool, err := pemfile.LoadPool(issuer.Root)
 		if err != nil {
 			return nil, fmt.Errorf("reading the root of %s: %w", &issuer, err)
 		}
-		pool := x509.NewCertPool()
-		pool.AppendCertsFromPEM(data)
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 		client.HTTPClient = &http.Client{Transport: transport}
@@ -103,7 +101,7 @@ func (a *Autocert) Load(ctx context.Context, name string) (*Held, error) {
 	if data == nil {
 		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
 	}
-	pair, err := tls.X509KeyPair(data, data)
+	pair, err := pemfile.Pair("", data, "", data)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +215,7 @@ func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fres
 	if err != nil || !isName(key) {
 		return data, false, err
 	}
-	pair, bad := tls.X509KeyPair(data, data)
+	pair, bad := pemfile.Pair("", data, "", data)
 	if bad != nil {
 		return nil, false, nil
 	}

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -30,6 +29,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/pemfile"
 )
 
 // Options of New. Config must have been validated.
@@ -95,12 +95,10 @@ func New(o Options) (*Client, error) {
 		if issuer.Root == "" {
 			continue
 		}
-		data, err := os.ReadFile(issuer.Root)
+		pool, err := pemfile.LoadPool(issuer.Root)
 		if err != nil {
 			return nil, fmt.Errorf("reading the root of %s: %w", &issuer, err)
 		}
-		pool := x509.NewCertPool()
-		pool.AppendCertsFromPEM(data)
 		c.roots[issuer.URL(o.Config.Staging)] = pool
 	}
 	if o.Config.DNS.Provider != "" && o.Solver == nil {

@@ -3,9 +3,7 @@ package acme
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"path"
@@ -16,6 +14,7 @@ import (
 
 	"padlock/certs/storage"
 	"padlock/config"
+	"padlock/internal/pemfile"
 )
 
 // Stored is a certificate in a storage. Err says why it cannot be used; Pair is nil then.
@@ -111,15 +110,11 @@ func (v *vault) stored(ctx context.Context, issuer, site, kind string, ratio flo
 
 // leaf is nil if it does not parse.
 func (b *bundle) leaf() *x509.Certificate {
-	block, _ := pem.Decode([]byte(b.Certificate))
-	if block == nil {
-		return nil
-	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
+	chain, err := pemfile.Certificates("", []byte(b.Certificate))
 	if err != nil {
 		return nil
 	}
-	return leaf
+	return chain[0]
 }
 
 func listAutocert(ctx context.Context, store storage.Store, name string) ([]Stored, error) {
@@ -142,7 +137,7 @@ func listAutocert(ctx context.Context, store storage.Store, name string) ([]Stor
 				continue // removed meanwhile
 			}
 			s := Stored{Name: path.Base(key), keys: []string{key}}
-			pair, err := tls.X509KeyPair(data, data)
+			pair, err := pemfile.Pair("", data, "", data)
 			if s.Err = err; err == nil {
 				s.Pair = &Pair{Certificate: &pair, Kind: "p256", Issuer: place}
 				s.Pair.Renewal = autocertRenewal(pair.Leaf)

@@ -1,12 +1,9 @@
 package acme
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +18,7 @@ import (
 
 	"padlock/certs/storage"
 	"padlock/handshake"
+	"padlock/internal/pemfile"
 )
 
 // vault is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as three values, its key
@@ -324,15 +322,12 @@ var errUnusable = errors.New("cannot be used")
 
 // open makes a pair of a bundle, if it is one for this name.
 func (b *bundle) open(name string) (*Pair, error) {
-	pair, err := tls.X509KeyPair([]byte(b.Certificate), []byte(b.Key))
+	pair, err := pemfile.Pair("the certificate", []byte(b.Certificate), "the key", []byte(b.Key))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnusable, err)
 	}
 	if err := certifies(pair.Leaf, name); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnusable, err)
-	}
-	if cutShort(b.Certificate) {
-		return nil, fmt.Errorf("%w: the chain is cut short", errUnusable)
 	}
 	p := &Pair{Certificate: &pair}
 	var metadata struct {
@@ -346,18 +341,6 @@ func (b *bundle) open(name string) (*Pair, error) {
 		p.ari = *ari
 	}
 	return p, nil
-}
-
-// cutShort reports whether there is more in a file than whole PEM blocks.
-func cutShort(text string) bool {
-	rest := []byte(text)
-	for {
-		block, after := pem.Decode(rest)
-		if block == nil {
-			return len(bytes.TrimSpace(rest)) > 0
-		}
-		rest = after
-	}
 }
 
 // errMetadata comes with a pair that can be served, though what certmagic keeps beside it is damaged.
@@ -466,8 +449,12 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			block, _ := pem.Decode(data)
-			if sound := path.Ext(key) == ".json" && json.Valid(data) || path.Ext(key) == ".key" && block != nil; sound || err != nil {
+			sound := path.Ext(key) == ".json" && json.Valid(data)
+			if path.Ext(key) == ".key" {
+				_, bad := pemfile.Key(key, data)
+				sound = bad == nil
+			}
+			if sound || err != nil {
 				continue
 			}
 			if storage.Sealed(data) {

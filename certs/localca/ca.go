@@ -30,6 +30,7 @@ import (
 
 	"padlock/config"
 	"padlock/facts"
+	"padlock/internal/pemfile"
 )
 
 const (
@@ -99,7 +100,7 @@ func (ca *CA) load() error {
 	if err != nil {
 		return err
 	}
-	pair, err := tls.X509KeyPair(data, data)
+	pair, err := pemfile.Pair(ca.file, data, ca.file, data)
 	if err != nil {
 		return fmt.Errorf("the local CA's file %s is damaged (%w): remove it for a new root, and trust that", ca.file, err)
 	}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
+
+	"padlock/internal/pemfile"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/jackc/pgx/v5"
@@ -45,6 +48,9 @@ CREATE TABLE padlock_locks (
 	ends timestamptz NOT NULL);`}
 
 func openPostgres(ctx context.Context, location string, o Options) (*postgresStore, error) {
+	if err := postgresTrust(location); err != nil {
+		return nil, err
+	}
 	cfg, err := pgxpool.ParseConfig(location)
 	if err != nil {
 		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full") // pgx's error may repeat parts of it
@@ -60,6 +66,26 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	s := &postgresStore{pool: pool, name: Redacted(location)}
 	s.leases = newLeases(s, o)
 	return s, nil
+}
+
+// postgresTrust checks the files of CAs and certificates that the location names, of which pgx would pass over what it cannot read.
+func postgresTrust(location string) error {
+	u, err := url.Parse(location)
+	if err != nil {
+		return nil // which pgx refuses, too
+	}
+	query := u.Query()
+	if ca := query.Get("sslrootcert"); ca != "" && ca != "system" {
+		if _, err := pemfile.LoadPool(ca); err != nil {
+			return fmt.Errorf("sslrootcert: %w", err)
+		}
+	}
+	if cert, key := query.Get("sslcert"), query.Get("sslkey"); cert != "" && key != "" && query.Get("sslpassword") == "" {
+		if _, err := pemfile.LoadPair(cert, key); err != nil {
+			return fmt.Errorf("sslcert: %w", err)
+		}
+	}
+	return nil
 }
 
 // ready makes the tables when the server is first reached, which may be after the start.

@@ -2,15 +2,15 @@ package storage
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"padlock/internal/pemfile"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/redis/go-redis/v9"
@@ -67,13 +67,8 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 		if parsed.TLSConfig == nil {
 			return nil, "", errors.New("ca= is for rediss://, which is with TLS")
 		}
-		data, err := os.ReadFile(ca)
-		if err != nil {
+		if parsed.TLSConfig.RootCAs, err = pemfile.LoadPool(ca); err != nil {
 			return nil, "", err
-		}
-		parsed.TLSConfig.RootCAs = x509.NewCertPool()
-		if !parsed.TLSConfig.RootCAs.AppendCertsFromPEM(data) {
-			return nil, "", fmt.Errorf("%s holds no certificate in PEM", ca)
 		}
 	}
 	isCluster, err := strconv.ParseBool(cluster)

@@ -7,13 +7,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"padlock/internal/pemfile"
 
 	"github.com/smallstep/truststore"
 )
@@ -74,25 +75,22 @@ var bundles = [...]string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/ce
 func (s *system) Trusted() (bool, error) {
 	for _, file := range bundles {
 		if data, err := os.ReadFile(file); err == nil {
-			return holds(data, s.root), nil
+			return holds(file, data, s.root)
 		}
 	}
 	_, err := s.root.Verify(x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	return err == nil, nil
 }
 
-// holds looks for root among PEM blocks.
-func holds(data []byte, root *x509.Certificate) bool {
-	want := sha256.Sum256(root.Raw)
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return false
-		}
-		if block.Type == "CERTIFICATE" && sha256.Sum256(block.Bytes) == want {
-			return true
+// holds looks for root among PEM blocks. Damage in front of it is an error, as a program that reads the file may stop there.
+func holds(name string, data []byte, root *x509.Certificate) (bool, error) {
+	blocks, err := pemfile.Parse(name, data)
+	for _, b := range blocks {
+		if b.Type == "CERTIFICATE" && bytes.Equal(b.Bytes, root.Raw) {
+			return true, nil
 		}
 	}
+	return false, err
 }
 
 // nss is one certificate database of Firefox or Chromium.
@@ -114,7 +112,7 @@ func (n *nss) Install() error {
 			return err
 		}
 	}
-	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
+	encoded := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
 	_, err := n.certutil(encoded, "-A", "-n", n.nickname(), "-t", "C,,")
 	return err
 }
@@ -145,7 +143,10 @@ func (n *nss) Trusted() (bool, error) {
 		return false, nil
 	}
 	stored, err := n.certutil(nil, "-L", "-n", n.nickname(), "-a")
-	return err == nil && holds(stored, n.root), err
+	if err != nil {
+		return false, err
+	}
+	return holds("", stored, n.root)
 }
 
 func (n *nss) certutil(stdin []byte, args ...string) ([]byte, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
+	"padlock/internal/pemfile"
 	"padlock/proxy"
 	"padlock/tracing"
 )
@@ -167,7 +167,7 @@ func adminTCP(cfg *config.Config, before *inherited, k *keeper) (*adminListener,
 func adminTLS(a *config.Admin, k *keeper) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.GetCertificate}
 	if a.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+		pair, err := pemfile.LoadPair(a.Cert, a.Key)
 		if err != nil {
 			return nil, hinted{fmt.Errorf("the certificate of the admin endpoint: %w", err), "correct admin.cert and admin.key, or leave them out"}
 		}
@@ -176,11 +176,12 @@ func adminTLS(a *config.Admin, k *keeper) (*tls.Config, error) {
 	if a.ClientCA == "" {
 		return c, nil
 	}
-	data, err := os.ReadFile(a.ClientCA)
-	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-	if err != nil || !c.ClientCAs.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("admin.client_ca: %q holds no certificate in PEM", a.ClientCA)
+	roots, err := pemfile.LoadPool(a.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("admin.client_ca: %w", err)
 	}
+	c.ClientCAs, c.ClientAuth = roots, tls.RequireAndVerifyClientCert
+	c.SessionTicketsDisabled = true // a ticket must not stand in for a certificate
 	return c, nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/pemfile"
 )
 
 func (p *program) csrCommand() *cli.Command {
@@ -83,15 +84,10 @@ func (p *program) csr(c *cli.Context) error {
 func keyOf(file, kind string) (key crypto.Signer, made bool, err error) {
 	data, err := os.ReadFile(file)
 	if err == nil {
-		block, _ := pem.Decode(data)
-		if block == nil {
-			return nil, false, fmt.Errorf("%s holds no private key in PEM", file)
+		if key, err = pemfile.Key(file, data); err != nil {
+			return nil, false, hinted{err, "openssl pkey -in FILE -out NEW converts a key; or leave the file away, and padlock makes one"}
 		}
-		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if signer, ok := parsed.(crypto.Signer); ok && err == nil {
-			return signer, false, nil
-		}
-		return nil, false, hinted{fmt.Errorf("%s is no private key in PKCS#8", file), "openssl pkey -in FILE -out NEW converts it; or leave the file away, and padlock makes one"}
+		return key, false, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err

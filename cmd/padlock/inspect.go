@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,7 @@ import (
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/internal/pemfile"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -137,22 +137,24 @@ func findFile(file, name, password string) ([]found, error) {
 		out.chain = []*x509.Certificate{certificate}
 		return []found{out}, nil
 	}
-	for rest := data; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		switch block.Type {
-		case "CERTIFICATE":
-			certificate, err := x509.ParseCertificate(block.Bytes)
+	blocks, err := pemfile.Parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range blocks {
+		switch {
+		case block.Type == "CERTIFICATE":
+			certificate, err := block.Certificate(file)
 			if err != nil {
-				return nil, fmt.Errorf("%s: certificate %d: %w", file, len(out.chain)+1, err)
+				return nil, err
 			}
 			out.chain = append(out.chain, certificate)
-		case "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST":
-			if out.request, err = x509.ParseCertificateRequest(block.Bytes); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
+		case block.Type == "CERTIFICATE REQUEST":
+			if out.request, err = block.Request(file); err != nil {
+				return nil, err
 			}
+		case !block.IsKey() && !block.IsParameters():
+			return nil, block.Misplaced(file, "certificates or a request for one")
 		}
 	}
 	if len(out.chain) == 0 && out.request == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +28,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"padlock/console"
+	"padlock/internal/servicetest"
 )
 
 // metrics are what a scrape brings.
@@ -104,6 +107,8 @@ sites:
     tcp: {to: [%q]}
   - hosts: [tls13.localhost]
     routes: [{respond: {body: fixed, status: 203}}]
+  - hosts: [mutual.localhost]
+    tls: {client_auth: {mode: require, ca: %q, crl: %q}}
 `
 
 // exercised is a padlock that has met clients of many kinds, good and bad.
@@ -126,7 +131,12 @@ func exercised(t *testing.T) *running {
 			go func() { _, _ = io.Copy(c, c); c.Close() }()
 		}
 	}()
-	r := runFile(t, fmt.Sprintf(metricsFile, app.URL, echo.Addr()))
+	ca, list := servicetest.ClientCA(t)
+	bundle, revoked := filepath.Join(t.TempDir(), "clients.pem"), filepath.Join(t.TempDir(), "revoked.crl")
+	if err := errors.Join(os.WriteFile(bundle, ca, 0o600), os.WriteFile(revoked, list, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := runFile(t, fmt.Sprintf(metricsFile, app.URL, echo.Addr(), bundle, revoked))
 	for _, client := range []*http.Client{r.client(false, nil), r.client(true, nil), r.three(t)} {
 		for path, want := range map[string]int{"/": 200, "/missing": 404, "/dead": 502} {
 			response, err := client.Post("https://localhost"+path, "text/plain", strings.NewReader("content"))

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/internal/pemfile"
 )
 
 func (p *program) probeCommand() *cli.Command {
@@ -58,13 +58,9 @@ func probeRoots(c *cli.Context) (*x509.CertPool, error) {
 	if !c.IsSet("ca") {
 		return nil, nil
 	}
-	data, err := os.ReadFile(c.String("ca"))
+	roots, err := pemfile.LoadPool(c.String("ca"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the CAs: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", c.String("ca"))
 	}
 	return roots, nil
 }

@@ -54,17 +54,13 @@ type dialer struct {
 	tls *tls.Config // nil: plaintext
 }
 
-func newDialer(u *config.Upstream, target config.Target, address string, timeout time.Duration, resolver *net.Resolver) (*dialer, error) {
+func newDialer(u *config.Upstream, target config.Target, address string, timeout time.Duration, trust trust, resolver *net.Resolver) *dialer {
 	d := &dialer{Dialer: outbound.Dialer{Network: target.Network, Address: address, Timeout: timeout, Resolver: resolver}}
-	if target.Scheme != "tls" {
-		return d, nil
-	}
-	var err error
-	d.tls, err = clientTLS(u, target)
-	if err == nil {
+	if target.Scheme == "tls" {
+		d.tls = clientTLS(u, target, trust)
 		d.tls.NextProtos = nil
 	}
-	return d, err
+	return d
 }
 
 func (d *dialer) dial(ctx *message.Context) (net.Conn, error) {

@@ -26,6 +26,7 @@ type Group struct {
 
 	o        config.Upstream
 	timeouts config.Timeouts
+	trust    trust
 	current  atomic.Pointer[set]
 	targets  *Targets
 	queue    queue

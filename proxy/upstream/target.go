@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/lastgood"
+	"padlock/internal/pemfile"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/message"
@@ -46,7 +49,7 @@ type back interface {
 
 // newTarget prepares a target; nothing is dialled before the first request, but for what health asks.
 // at is the address where that is not the target's own name, but one that it was resolved to.
-func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, resolver *net.Resolver) (*Target, error) {
+func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, trust trust, resolver *net.Resolver) *Target {
 	if u.Timeouts.Connect != 0 {
 		timeouts.Connect = u.Timeouts.Connect
 	}
@@ -63,10 +66,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	t.hash, t.authority = hash(t.name), authority(target)
 	switch target.Scheme {
 	case "tcp", "tls":
-		var err error
-		if t.dialer, err = newDialer(u, target, address, timeouts.Connect, resolver); err != nil {
-			return nil, err
-		}
+		t.dialer = newDialer(u, target, address, timeouts.Connect, trust, resolver)
 	case "h2c":
 		t.back = http2.NewTransport(http2.TransportOptions{Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader, Resolver: resolver})
 	default:
@@ -74,43 +74,70 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader, Resolver: resolver,
 		}
 		if target.Scheme == "https" {
-			var err error
-			if options.TLS, err = clientTLS(u, target); err != nil {
-				return nil, err
-			}
+			options.TLS = clientTLS(u, target, trust)
 		}
 		t.back = http1.NewTransport(options)
 	}
 	if u.Health != nil {
 		t.health = startChecker(t, *u.Health)
 	}
+	return t
+}
+
+// trust is by what a target is judged, and what it is shown.
+type trust struct {
+	roots  *x509.CertPool   // nil: the system's
+	pair   *tls.Certificate // nil: none
+	digest []byte           // the same for the same contents
+}
+
+// newTrust takes the files of an upstream from those that were read.
+func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
+	sum := sha256.New()
+	if u.CA != "" {
+		cas, err := lastgood.Get(files, u.CA, "CAs", func() ([]*x509.Certificate, error) {
+			data, err := os.ReadFile(u.CA)
+			if err != nil {
+				return nil, err
+			}
+			return pemfile.Certificates(u.CA, data)
+		})
+		if err != nil {
+			return t, fmt.Errorf("reading the CA of targets: %w", err)
+		}
+		t.roots = x509.NewCertPool()
+		for _, ca := range cas {
+			t.roots.AddCert(ca)
+			sum.Write(ca.Raw)
+		}
+	}
+	if u.ClientCert != "" {
+		pair, err := lastgood.Get(files, u.ClientCert, "certificate for the key "+u.ClientKey, func() (tls.Certificate, error) {
+			return pemfile.LoadPair(u.ClientCert, u.ClientKey)
+		})
+		if err != nil {
+			return t, fmt.Errorf("reading the client certificate for targets: %w", err)
+		}
+		t.pair = &pair
+		for _, der := range pair.Certificate {
+			sum.Write(der)
+		}
+	}
+	if u.CA+u.ClientCert != "" {
+		t.digest = sum.Sum(nil)
+	}
 	return t, nil
 }
 
-func clientTLS(u *config.Upstream, target config.Target) (*tls.Config, error) {
-	c := &tls.Config{InsecureSkipVerify: u.Insecure, NextProtos: []string{"http/1.1"}, ServerName: u.ServerName}
+func clientTLS(u *config.Upstream, target config.Target, trust trust) *tls.Config {
+	c := &tls.Config{InsecureSkipVerify: u.Insecure, NextProtos: []string{"http/1.1"}, ServerName: u.ServerName, RootCAs: trust.roots}
 	if host, _, err := net.SplitHostPort(target.Address); err == nil && c.ServerName == "" {
 		c.ServerName = host
 	}
-	if u.ClientCert != "" {
-		pair, err := tls.LoadX509KeyPair(u.ClientCert, u.ClientKey)
-		if err != nil {
-			return nil, fmt.Errorf("reading the client certificate for target %s: %w", target, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
+	if trust.pair != nil {
+		c.Certificates = []tls.Certificate{*trust.pair}
 	}
-	if u.CA == "" {
-		return c, nil
-	}
-	bundle, err := os.ReadFile(u.CA)
-	if err != nil {
-		return nil, fmt.Errorf("reading the CA of target %s: %w", target, err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(bundle) {
-		return nil, fmt.Errorf("the CA file %q of target %s holds no certificate in PEM", u.CA, target)
-	}
-	return c, nil
+	return c
 }
 
 // well reports whether the target answers when it is asked for its health.

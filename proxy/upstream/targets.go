@@ -2,15 +2,14 @@ package upstream
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 
 	"padlock/config"
+	"padlock/internal/lastgood"
 	"padlock/proxy/outbound"
 	"padlock/traffic"
 )
@@ -30,9 +29,18 @@ type use struct {
 	groups int
 }
 
-// Group makes a group; its Close lets go of its targets.
+// Group makes a group whose files are read now; its Close lets go of its targets.
 func (t *Targets) Group(u *config.Upstream, timeouts config.Timeouts) (*Group, error) {
-	g := &Group{o: *u, timeouts: timeouts, targets: t, first: make(chan struct{})}
+	return t.GroupOf(u, timeouts, lastgood.After(nil))
+}
+
+// GroupOf is Group with files that may have been read already.
+func (t *Targets) GroupOf(u *config.Upstream, timeouts config.Timeouts, files *lastgood.Values) (*Group, error) {
+	trust, err := newTrust(u, files)
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{o: *u, timeouts: timeouts, trust: trust, targets: t, first: make(chan struct{})}
 	g.budget.thousandths.Store(budgetFloor)
 	var fixed []place
 	for i := range u.To {
@@ -67,7 +75,7 @@ type place struct {
 func (g *Group) become(places []place) error {
 	next := &set{}
 	for _, p := range places {
-		target, err := g.targets.take(&g.o, p.target, p.at, g.timeouts)
+		target, err := g.targets.take(&g.o, p.target, p.at, g.timeouts, g.trust)
 		if err != nil {
 			g.releaseAll(next)
 			return err
@@ -91,10 +99,9 @@ func (g *Group) become(places []place) error {
 }
 
 // take finds the target that is reached in the same way, or makes it.
-func (t *Targets) take(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts) (*Target, error) {
+func (t *Targets) take(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, trust trust) (*Target, error) {
 	key, err := json.Marshal([]any{
-		target, at, u.Health, u.Passive, u.Timeouts, timeouts.Connect, timeouts.ResponseHeader, digest(u.CA), digest(u.ClientCert), digest(u.ClientKey),
-		u.ServerName, u.Insecure,
+		target, at, u.Health, u.Passive, u.Timeouts, timeouts.Connect, timeouts.ResponseHeader, trust.digest, u.ServerName, u.Insecure,
 	})
 	if err != nil {
 		return nil, err
@@ -105,10 +112,7 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 		found.groups++
 		return found.target, nil
 	}
-	made, err := newTarget(u, target, at, timeouts, outbound.Resolver(t.Resolvers))
-	if err != nil {
-		return nil, err
-	}
+	made := newTarget(u, target, at, timeouts, trust, outbound.Resolver(t.Resolvers))
 	if t.used == nil {
 		t.used = map[string]*use{}
 	}
@@ -130,17 +134,6 @@ func (t *Targets) Counts() []traffic.TargetCount {
 	}
 	t.mu.Unlock()
 	return slices.SortedFunc(maps.Values(byName), func(a, b traffic.TargetCount) int { return cmp.Compare(a.Name, b.Name) })
-}
-
-// digest is of a file's content, so that a target whose CA or certificate has changed is another. Whoever needs the file will say why it
-// cannot be read.
-func digest(name string) []byte {
-	content, err := os.ReadFile(name)
-	if name == "" || err != nil {
-		return nil
-	}
-	sum := sha256.Sum256(content)
-	return sum[:]
 }
 
 func (t *Targets) release(target *Target) {
