@@ -127,7 +127,11 @@ func TestDamageAnywhereNeverTakesABlockAwaySilently(t *testing.T) {
 				}
 			}
 			for at := range text {
-				for _, b := range []byte{text[at] ^ 1, text[at] ^ 0x20, 0, '\n', '-'} {
+				others := []byte{text[at] ^ 1, '-'}
+				if form == "LF" {
+					others = append(others, text[at]^0x20, 0, '\n')
+				}
+				for _, b := range others {
 					damaged := bytes.Clone(text)
 					damaged[at] = b
 					judge(fmt.Sprintf("%q", b), at, damaged)
@@ -141,6 +145,9 @@ func TestDamageAnywhereNeverTakesABlockAwaySilently(t *testing.T) {
 					judge("the beginning", at, text[at:])
 				}
 
+				if at%16 != 0 {
+					continue // often enough to see that the damage is one that loses blocks
+				}
 				n := 0
 				for block, rest := pem.Decode(shorter); block != nil; block, rest = pem.Decode(rest) {
 					n++
