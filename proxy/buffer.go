@@ -3,9 +3,8 @@ package proxy
 import (
 	"errors"
 	"io"
-	"strings"
-	"sync"
 
+	"padlock/internal/pool"
 	"padlock/proxy/message"
 )
 
@@ -60,14 +59,18 @@ func (x *exchange) bufferRequest(limit int64) error {
 	return nil
 }
 
-var responseBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// responseBuffers grow as responses need.
+var responseBuffers = pool.Of(func(b *[]byte) []byte { return (*b)[:cap(*b)] })
 
-// bufferResponse reads a response, up to a limit, so that a slow client does not keep a target's connection.
+const maxKept = 1 << 20 // of a buffer that is used again
+
+// bufferResponse reads a response, up to a limit, so that a slow client does not keep a target's connection. What is returned is called
+// when nothing more is read of it.
 func bufferResponse(response *message.Response, limit int64) (release func()) {
 	if response.ContentLength > limit {
 		return func() {}
 	}
-	room := responseBuffers.Get().(*[]byte)
+	room := responseBuffers.Get()
 	data := (*room)[:0]
 	body := response.Body
 	var err error
@@ -82,26 +85,16 @@ func bufferResponse(response *message.Response, limit int64) (release func()) {
 	whole := &bufferedBody{Body: body, data: data, err: err}
 	response.Body = whole
 	if errors.Is(err, io.EOF) {
-		trailers := kept(body.Trailers())
-		response.Fields = kept(response.Fields)
-		_ = body.Close() // and with it goes what fields aliased
-		response.Body = &keptBody{whole, trailers}
+		_ = body.Close() // the target's connection serves others from now on
+		response.Body = &keptBody{whole, body.Trailers()}
 	}
 	return func() {
-		if cap(data) <= 1<<20 {
-			*room = data[:0]
+		whole.data = nil
+		if cap(data) <= maxKept {
+			*room = data
 			responseBuffers.Put(room)
 		}
 	}
-}
-
-// kept are fields that outlive the exchange that they came by.
-func kept(fields message.Fields) message.Fields {
-	own := make(message.Fields, 0, len(fields)+8) // rules may add some
-	for _, f := range fields {
-		own.Add(strings.Clone(f.Name), strings.Clone(f.Value))
-	}
-	return own
 }
 
 // keptBody is a response's content that was read to its end; the target has nothing to do with it any more.

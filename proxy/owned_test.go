@@ -1,6 +1,9 @@
 package proxy_test
 
+//lint:file-ignore SA1019 a client speaks x/net/http2.
+
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -11,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"padlock/config"
+	"padlock/proxy/message"
 )
 
 // marked says with each request who asks, wherever a request can say something, and checks that the answer is for the same.
@@ -130,4 +136,105 @@ func TestAnEncoderThatKeepsFieldsKeepsThoseOfTheirRequest(t *testing.T) {
 		c.Sites[0].Fields.Request.Set = config.FieldValues{{Name: "X-Made", Value: "query {query}"}}
 	})
 	e.everybody(t, 16, 60, false, "plain", "chunks")
+}
+
+// Interim responses of a target come after their client has left, and its request with it.
+func TestInterimResponsesComeAfterTheirRequestHasEnded(t *testing.T) {
+	t.Parallel()
+	e := start(t, h2cBackend(t, mirror), nil)
+	e.everybody(t, 16, 60, true, "hints")
+}
+
+// A response that is buffered outlives the exchange with its target, whose connection then serves others.
+func TestABufferedResponseStaysItsOwn(t *testing.T) {
+	t.Parallel()
+	e := start(t, backend(t, mirror), func(c *config.Config) {
+		c.Sites[0].Routes[0].Buffer.Response = 64 << 10
+	})
+	e.everybody(t, 32, 50, true, "plain", "chunks", "hints")
+}
+
+// socketTarget opens WebSockets, and says back what it hears.
+func socketTarget(t *testing.T, fields string) string {
+	return backend(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+fields+
+			"Sec-WebSocket-Accept: "+message.WebSocketAccept(r.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
+		_, _ = io.Copy(conn, buffered)
+	})
+}
+
+const upgradeHead = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
+
+// A server that ends says goodbye to WebSockets while their clients leave by themselves: to nobody who has left, and on no other's stream.
+func TestTheGoodbyeTouchesNoTunnelThatIsOver(t *testing.T) {
+	t.Parallel()
+	target := socketTarget(t, "")
+	for round := range 6 {
+		e := start(t, target, func(c *config.Config) { c.Timeouts.Shutdown = 5 * time.Second })
+		var open, left sync.WaitGroup
+		leave := make(chan struct{})
+		for client := range 48 {
+			c := e.one(t, upgradeHead)
+			open.Go(func() {
+				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				if response, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || response.StatusCode != 101 {
+					t.Error(response, err)
+				}
+			})
+			left.Go(func() {
+				<-leave
+				time.Sleep(time.Duration(client%16) * 100 * time.Microsecond)
+				c.Close()
+			})
+		}
+		for client := range 4 {
+			f := e.two(t)
+			const streams = 12
+			for n := range uint32(streams) {
+				f.open(2*n + 1)
+			}
+			open.Go(func() {
+				_ = f.SetDeadline(time.Now().Add(30 * time.Second))
+				for answered := 0; answered < streams; {
+					frame, err := f.ReadFrame()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if frame.Header().Type == http2.FrameHeaders {
+						answered++
+					}
+				}
+			})
+			left.Go(func() {
+				<-leave
+				for n := range uint32(streams) {
+					_ = f.WriteRSTStream(2*n+1, http2.ErrCodeCancel)
+					time.Sleep(time.Duration(client) * 50 * time.Microsecond)
+				}
+				f.Close()
+			})
+		}
+		open.Wait()
+		close(leave)
+		time.Sleep(time.Duration(round) * 200 * time.Microsecond)
+		if err := e.stop(); err != nil {
+			t.Error(err)
+		}
+		left.Wait()
+		if log := e.log.String(); strings.Contains(log, "panic") {
+			t.Errorf("the log has %.3000s", log)
+		}
+	}
+}
+
+// open asks for a WebSocket (RFC 8441).
+func (f framed) open(id uint32) {
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: fields(
+		":method=CONNECT", ":protocol=websocket", ":scheme=https", ":authority=localhost", ":path=/ws", "sec-websocket-version=13")})
 }

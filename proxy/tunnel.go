@@ -27,14 +27,17 @@ func (t *tunnels) add(v *voice) {
 	}
 	t.open[v] = struct{}{}
 	if t.leave {
-		go v.goodbye()
+		v.speaking.Go(v.goodbye)
 	}
 }
 
+// remove closes a tunnel's client, and returns when nobody says goodbye to it any more.
 func (t *tunnels) remove(v *voice) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.open, v)
+	delete(t.open, v) // nobody begins to from now on
+	t.mu.Unlock()
+	v.Close() // ends a goodbye that a client who does not read keeps waiting
+	v.speaking.Wait()
 }
 
 // tell says goodbye to all, now and from now on.
@@ -43,13 +46,14 @@ func (t *tunnels) tell() {
 	defer t.mu.Unlock()
 	t.leave = true
 	for v := range t.open {
-		go v.goodbye() // a client that does not read keeps it waiting
+		v.speaking.Go(v.goodbye) // a client that does not read keeps it waiting
 	}
 }
 
 // voice passes on what a target sends to a WebSocket's client, and can say goodbye between two frames (RFC 6455 section 5).
 type voice struct {
 	message.Tunnel
+	speaking sync.WaitGroup // goodbyes
 
 	mu      sync.Mutex
 	head    [maxFrameHead]byte
@@ -188,7 +192,6 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
 	}
 	client := &voice{Tunnel: raw}
-	defer client.Close()
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
 	end := func() { client.Close(); response.Tunnel.Close() }
@@ -201,16 +204,17 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	defer idle.Stop()
 	up := make(chan int64, 1)
 	go func() {
-		n, err := pipe(response.Tunnel, client, idle)
+		n, err := relay.Copy(response.Tunnel, client, idle)
+		var deaf *relay.WriteError
 		switch {
-		case errors.Is(err, errDeaf): // it may still say why: what it has sent before its end is not read yet
+		case errors.As(err, &deaf): // it may still say why: what it has sent before its end is not read yet
 			_, _ = io.Copy(io.Discard, client)
 		case err != nil:
 			end()
 		}
 		up <- n
 	}()
-	n, err := pipe(client, response.Tunnel, idle)
+	n, err := relay.Copy(client, response.Tunnel, idle)
 	x.w.bytes += n
 	if err != nil && client.over() {
 		err = client.CloseWrite() // a Close has passed, so this is no cut
@@ -225,39 +229,3 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 }
 
 const tunnelLinger = 10 * time.Second
-
-// buffers are for tunnels.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-var errDeaf = errors.New("the other side takes nothing more")
-
-// pipe copies until src ends, and passes the end on. Where dst fails and not src, it is errDeaf.
-func pipe(dst io.WriteCloser, src io.Reader, idle *relay.Idle) (copied int64, err error) {
-	buffer := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buffer)
-	for err == nil {
-		var n, written int
-		var deaf error
-		n, err = src.Read(buffer[:])
-		idle.Touch()
-		if n > 0 {
-			written, deaf = dst.Write(buffer[:n])
-			copied += int64(written)
-		}
-		if deaf != nil {
-			return copied, errors.Join(errDeaf, deaf)
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		return copied, err
-	}
-	if half, ok := dst.(interface{ CloseWrite() error }); ok {
-		err = half.CloseWrite()
-	} else {
-		err = dst.Close()
-	}
-	if err != nil {
-		err = errors.Join(errDeaf, err)
-	}
-	return copied, err
-}

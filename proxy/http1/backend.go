@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
@@ -24,14 +26,13 @@ type backend struct {
 	idleSince time.Time
 	used      bool // has served an exchange
 
-	limit    deadline.Deadline
-	room     *[responseBuffer]byte
-	reader   reader
-	head     responseHead
-	response message.Response
-	body     responseBody
-	ctx      *message.Context
-	out      []byte // the request's head, and content that was at hand
+	limit   deadline.Deadline
+	room    *exchangeBuffer // of reader
+	reader  reader
+	outRoom *exchangeBuffer // of out
+	out     []byte          // the request's head, and content that was at hand
+	head    responseHead
+	ctx     *message.Context
 
 	asked    bool // something was sent
 	answered bool // something came back
@@ -57,7 +58,17 @@ type backend struct {
 
 const responseBuffer = 20 << 10 // holds a head with a content of 16 KiB, so that one read brings both
 
-var responseBuffers = sync.Pool{New: func() any { return new([responseBuffer]byte) }}
+type exchangeBuffer [responseBuffer]byte
+
+// exchangeBuffers hold a request that goes out, or a response that comes.
+var exchangeBuffers = pool.Of(func(b *exchangeBuffer) []byte { return b[:] })
+
+// reply is a response with what it consists of. It stays the client's when its connection serves others.
+type reply struct {
+	response message.Response
+	body     responseBody
+	room     [16]message.Field // of its fields, if they are not more
+}
 
 // Close ends all that waits for the connection, and what would; destroy follows. It waits for nothing itself, as net.Conn's Close does
 // for calls that are under way: whoever cancels a request may hold what such a call is about to ask for.
@@ -85,11 +96,17 @@ func (b *backend) settle() {
 		b.ctx.Release()
 		b.ctx = nil
 	}
+	b.release()
+	b.head = responseHead{}
+}
+
+// release gives back the buffers.
+func (b *backend) release() {
 	if b.room != nil {
-		responseBuffers.Put(b.room)
-		b.room, b.reader = nil, reader{}
+		exchangeBuffers.Put(b.room)
+		exchangeBuffers.Put(b.outRoom)
+		b.room, b.reader, b.outRoom, b.out = nil, reader{}, nil, nil
 	}
-	clear(b.head.fields[:cap(b.head.fields)])
 }
 
 // roundTrip sends r and reads the head of its answer. After an error the connection is of no use.
@@ -100,13 +117,13 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	}
 	b.ctx = ctx
 	b.asked, b.answered, b.consumed, b.headed, b.refused = false, false, false, false, nil
-	b.room = responseBuffers.Get().(*[responseBuffer]byte)
+	b.room, b.outRoom = exchangeBuffers.Get(), exchangeBuffers.Get()
 	b.reader = reader{source: b.conn, limit: &b.limit, buf: b.room[:]}
 	b.limit.Until(time.Time{})
 	if b.whole = again != nil; b.whole {
-		b.out = append(b.out[:0], again...)
+		b.out = append(b.outRoom[:0], again...)
 	} else {
-		b.out = appendRequest(b.out[:0], r)
+		b.out = appendRequest(b.outRoom[:0], r)
 	}
 	if err := b.ask(r); err != nil {
 		return nil, err
@@ -121,6 +138,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 		b.limit.Until(time.Now().Add(expectContinue))
 	}
 	for range maxInterim + 1 {
+		a := new(reply)
 		text, err := b.reader.head(maxResponseHead)
 		if waiting && deadline.Exceeded(err) && !b.answered {
 			waiting = false // it will not say 100, and may want the content all the same
@@ -128,11 +146,9 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.send(r)
 			text, err = b.reader.head(maxResponseHead)
 		}
-		if b.reader.end > b.reader.pinned || b.reader.pinned > 0 {
-			b.answered = true
-		}
+		b.answered = b.answered || b.reader.came
 		if err == nil {
-			err = b.head.parse(text, r.Method, r.Upgrade != "")
+			err = b.head.parse(text, a.room[:0], r.Method, r.Upgrade != "")
 		} else if !isMalformed(err) {
 			return nil, b.cause(err)
 		}
@@ -144,7 +160,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.headed = true
 			b.limit.Until(time.Time{})
 			b.mu.Unlock()
-			return b.begin(r), nil
+			return b.begin(a, r), nil
 		}
 		if b.head.status != 100 {
 			if err := interim.Interim(b.head.status, b.head.fields); err != nil {
@@ -155,7 +171,6 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.limit.Until(time.Time{})
 			b.send(r) // whose first read sends our client its 100
 		}
-		b.unpin()
 	}
 	return nil, fmt.Errorf("%w: %w", ErrMalformed, errInterimCount)
 }
@@ -175,33 +190,28 @@ func isMalformed(err error) bool {
 	return errors.As(err, &no)
 }
 
-// unpin drops an interim head.
-func (b *backend) unpin() {
-	r := &b.reader
-	r.end = copy(r.buf, r.buffered())
-	r.at, r.pinned = 0, 0
-}
-
 // begin makes the response of the head that was read.
-func (b *backend) begin(r *message.Request) *message.Response {
+func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 	h := &b.head
-	b.response = message.Response{Status: h.status, Fields: h.fields, ContentLength: h.length}
+	a.response = message.Response{Status: h.status, Fields: h.fields, ContentLength: h.length}
 	if h.upgraded {
-		b.response.Tunnel = (*backendTunnel)(b)
-		return &b.response
+		early := bytes.Clone(b.reader.buffered())
+		b.release() // a tunnel may be idle for long
+		a.response.Tunnel = &backendTunnel{b: b, early: early}
+		return &a.response
 	}
-	b.body = responseBody{b: b, content: content{
+	a.body = responseBody{b: b, content: content{
 		r: &b.reader, left: max(h.length, 0), chunked: h.length == lengthChunked, unbounded: h.length == lengthUnbounded,
-		done: h.length == 0, limit: maxResponseHead, trailers: b.body.trailers[:0],
+		done: h.length == 0, limit: maxResponseHead,
 	}}
 	switch {
 	case h.length < 0:
-		b.response.ContentLength = -1
+		a.response.ContentLength = -1
 	case r.Method == "HEAD" || h.status == 304:
-		b.response.ContentLength = -1 // if it is known, a field tells
+		a.response.ContentLength = -1 // if it is known, a field tells
 	}
-	b.response.Body = &b.body
-	return &b.response
+	a.response.Body = &a.body
+	return &a.response
 }
 
 // responseBody streams a response's content. Its Close, which comes after all reads, gives the connection back.
@@ -233,7 +243,10 @@ func (r *responseBody) Trailers() message.Fields { return r.trailers }
 
 // Buffered implements message.Body.
 func (r *responseBody) Buffered() int {
-	if r.unbounded {
+	switch {
+	case r.closed: // the connection may be another's
+		return 0
+	case r.unbounded:
 		return len(r.r.buffered())
 	}
 	return r.buffered()
@@ -281,30 +294,35 @@ func (b *backend) finishSending() {
 }
 
 // backendTunnel is the backend's side after a 101: first what it had sent along, then the connection.
-type backendTunnel backend
-
-func (t *backendTunnel) Read(p []byte) (int, error) {
-	if data := t.reader.buffered(); len(data) > 0 {
-		n := copy(p, data)
-		t.reader.at += n
-		return n, nil
-	}
-	return t.reader.Read(p)
+type backendTunnel struct {
+	b     *backend
+	early []byte
 }
 
-func (t *backendTunnel) Write(p []byte) (int, error) { return t.conn.Write(p) }
+func (t *backendTunnel) Read(p []byte) (int, error) {
+	if len(t.early) > 0 {
+		n := copy(p, t.early)
+		t.early = t.early[n:]
+		return n, nil
+	}
+	return t.b.limit.Read(t.b.conn, p)
+}
+
+func (t *backendTunnel) Write(p []byte) (int, error) { return t.b.conn.Write(p) }
 
 // CloseWrite passes on an end of stream.
 func (t *backendTunnel) CloseWrite() error {
-	if half, ok := t.conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := t.b.conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return t.conn.Close()
+	return t.b.conn.Close()
 }
 
-func (t *backendTunnel) Close() error {
-	return t.tcp.Close()
-}
+// Until implements message.Tunnel.
+func (t *backendTunnel) Until(at time.Time) { t.b.limit.Until(at) }
+
+// Close implements message.Tunnel.
+func (t *backendTunnel) Close() error { return t.b.tcp.Close() }
 
 var errStale = errors.New("the connection was closed while it was idle")
 

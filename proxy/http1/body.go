@@ -159,11 +159,3 @@ func (b *body) whole() bool {
 	defer b.mu.Unlock()
 	return b.done
 }
-
-// reset makes the body ready for another request. Nobody may be using it.
-func (b *body) reset(c content) {
-	b.content = c
-	b.waited, b.ask, b.err = 0, nil, nil
-	b.closed.Store(false)
-	b.received.Store(0)
-}

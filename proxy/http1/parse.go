@@ -44,9 +44,10 @@ type head struct {
 	expect               bool // 100-continue
 }
 
-// parse reads a head that ends with its empty line, and has at most the given number of fields. h.fields is reused.
-func (h *head) parse(b []byte, most int) error {
-	*h = head{fields: h.fields[:0], declared: h.declared[:0]}
+// parse reads a head that ends with its empty line, and has at most the given number of fields, into a fresh h; room is where its fields
+// go if they fit.
+func (h *head) parse(b []byte, room message.Fields, most int) error {
+	h.fields = room[:0]
 	text := string(b)
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"padlock/proxy/message"
 )
 
 func parsed(t *testing.T, text string) (*head, error) {
@@ -16,7 +18,7 @@ func parsed(t *testing.T, text string) (*head, error) {
 	if headEnd([]byte(text), 0) != len(text) {
 		t.Fatalf("%q is not a head", text)
 	}
-	return h, h.parse([]byte(text), maxFields)
+	return h, h.parse([]byte(text), nil, maxFields)
 }
 
 func TestHeadsAreRead(t *testing.T) {
@@ -113,9 +115,10 @@ func TestAmbiguousHeadsAreRefused(t *testing.T) {
 // A head becomes one string, of which everything that is read of it is a part.
 func TestAHeadIsOneString(t *testing.T) {
 	text := []byte("GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: x\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\nConnection: keep-alive\r\n\r\n")
-	h := &head{}
+	room := make(message.Fields, 0, 8)
 	if allocated := testing.AllocsPerRun(100, func() {
-		if err := h.parse(text, maxFields); err != nil {
+		var h head
+		if err := h.parse(text, room, maxFields); err != nil {
 			t.Fatal(err)
 		}
 	}); allocated > 1 {

@@ -7,14 +7,14 @@ import (
 	"padlock/proxy/deadline"
 )
 
-// reader reads a connection through a buffer in which the current head stays where it is.
+// reader reads a connection through a buffer. What it returns of the buffer is valid until the next read.
 type reader struct {
 	source io.Reader
 	limit  *deadline.Deadline
 	buf    []byte
-	pinned int // bytes of the head, which strings alias
 	at     int // what was read and not yet taken is buf[at:end]
 	end    int
+	came   bool // something was read
 }
 
 func (r *reader) buffered() []byte { return r.buf[r.at:r.end] }
@@ -22,28 +22,30 @@ func (r *reader) buffered() []byte { return r.buf[r.at:r.end] }
 // Read goes past the buffer.
 func (r *reader) Read(p []byte) (int, error) { return r.limit.Read(r.source, p) }
 
-// fill reads at least one more byte into the buffer. It never moves what is pinned.
+// fill reads at least one more byte into the buffer.
 func (r *reader) fill() error {
 	if r.at == r.end {
-		r.at, r.end = r.pinned, r.pinned
+		r.at, r.end = 0, 0
 	}
 	if r.end == len(r.buf) {
-		r.grow()
+		r.makeRoom()
 	}
 	n, err := r.Read(r.buf[r.end:])
 	r.end += n
+	r.came = r.came || n > 0
 	return err
 }
 
-// grow makes room. The old array lives on for as long as strings alias it.
-func (r *reader) grow() {
-	pending := r.buf[r.at:r.end]
-	larger := make([]byte, r.pinned+max(4<<10, 2*len(pending)))
-	copy(larger[r.pinned:], pending)
-	r.buf, r.at, r.end = larger, r.pinned, r.pinned+len(pending)
+// makeRoom moves what was not yet taken to the front, of a larger buffer where it fills more than half of this one.
+func (r *reader) makeRoom() {
+	pending, into := r.buffered(), r.buf
+	if len(pending) > len(r.buf)/2 {
+		into = make([]byte, max(4<<10, 2*len(r.buf)))
+	}
+	r.buf, r.at, r.end = into, 0, copy(into, pending)
 }
 
-// head reads until the empty line that ends a head, at most limit bytes of it, and pins it to the front of the buffer.
+// head takes the bytes up to the empty line that ends a head, at most limit of them.
 func (r *reader) head(limit int) ([]byte, error) {
 	for looked := 0; ; {
 		data := r.buffered()
@@ -51,10 +53,8 @@ func (r *reader) head(limit int) ([]byte, error) {
 			if end > limit {
 				return nil, errHead
 			}
-			r.buf = r.buf[r.at:]
-			r.end -= r.at
-			r.at, r.pinned = end, end
-			return r.buf[:end], nil
+			r.at += end
+			return data[:end], nil
 		}
 		if bareLine(data, looked) {
 			return nil, errLine

@@ -78,7 +78,7 @@ func (b *backend) onReady(fd uintptr) bool {
 	case n == 0:
 		b.err = io.ErrUnexpectedEOF
 	}
-	b.reader.end = max(n, 0)
+	b.reader.end, b.reader.came = max(n, 0), n > 0
 	return true
 }
 

@@ -70,7 +70,7 @@ const brokenSender = time.Second
 
 // stream sends the content, the first of it behind the head if that is still to be sent.
 func (b *backend) stream(r *message.Request) error {
-	buffer := writeBuffers.Get().(*[writeBuffer]byte)
+	buffer := writeBuffers.Get()
 	defer writeBuffers.Put(buffer)
 	chunked := r.ContentLength < 0
 	for {

@@ -34,9 +34,10 @@ var (
 	errInterimCount = errors.New("too many interim responses")
 )
 
-// parse reads a head that ends with its empty line, the answer to a request with the given method. h.fields is reused.
-func (h *responseHead) parse(b []byte, method string, upgrade bool) (err error) {
-	*h = responseHead{fields: h.fields[:0]}
+// parse reads a head that ends with its empty line, the answer to a request with the given method. room is where its fields go if they
+// fit.
+func (h *responseHead) parse(b []byte, room message.Fields, method string, upgrade bool) (err error) {
+	*h = responseHead{fields: room[:0]}
 	text := string(b)
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok || !h.statusLine(line) {

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
@@ -175,8 +176,8 @@ const (
 )
 
 var (
-	exchanges    = sync.Pool{New: func() any { return new(exchange) }}
-	writeBuffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
+	readBuffers  = pool.Of(func(b *[readBuffer]byte) []byte { return b[:] })
+	writeBuffers = pool.Of(func(b *[writeBuffer]byte) []byte { return b[:] })
 )
 
 // Phases of a connection. A request makes an idle one busy; Shutdown makes an idle or parked one end. There is no phase between idle and
@@ -194,22 +195,30 @@ type connection struct {
 	conn   Conn
 	ctx    message.Context
 	limit  deadline.Deadline
-	*exchange
+	until  time.Time // the write deadline that stands
+	*engine
 
 	mu    sync.Mutex // Server's is taken before it
 	phase int32
 }
 
-// exchange is what a connection needs while requests come. Exchanges follow each other, and use it again.
-type exchange struct {
+// engine is what a connection needs while requests come.
+type engine struct {
 	reader  reader
+	room    *[readBuffer]byte
+	watcher watcher
+}
+
+// exchange is one request with its response. It is never used again, so that whoever holds a part of it holds its own.
+type exchange struct {
+	c       *connection
 	head    head
 	body    body
 	writer  writer
 	request message.Request
 	content bool // the request has a body, whatever the handler makes of it
-	watcher watcher
-	room    [readBuffer]byte
+
+	room [24]message.Field // of the request's fields, if they are not more
 }
 
 // serve answers requests until the connection ends or is parked.
@@ -218,7 +227,7 @@ func (c *connection) serve() {
 	defer func() {
 		if cause := recover(); cause != nil {
 			c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			c.exchange = nil // somebody may still use it
+			c.engine = nil // somebody may still use its buffer
 		}
 		if !away {
 			c.end()
@@ -284,23 +293,22 @@ func (c *connection) end() {
 }
 
 func (c *connection) equip() {
-	if c.exchange == nil {
-		c.exchange = exchanges.Get().(*exchange)
+	if c.engine == nil {
+		c.engine = &engine{room: readBuffers.Get()}
 		c.reader = reader{source: c.conn, limit: &c.limit, buf: c.room[:]}
 	}
 }
 
 // strip gives back what only requests need.
 func (c *connection) strip() {
-	x := c.exchange
-	if x == nil {
+	if c.engine == nil {
 		return
 	}
-	c.exchange = nil
-	x.reader, x.request, x.writer.c = reader{}, message.Request{}, nil
-	clear(x.head.fields[:cap(x.head.fields)])
-	x.watcher.stop()
-	exchanges.Put(x)
+	c.watcher.stop()
+	if c.room != nil {
+		readBuffers.Put(c.room)
+	}
+	c.engine = nil
 }
 
 // await waits for the first byte of a request: until the client has been idle for too long or, where it can be parked, idle at all.
@@ -348,9 +356,9 @@ func (c *connection) wake(expired bool) {
 // write bounds how long a client may take nothing: not exactly, so that not every write sets a timer.
 func (c *connection) write(p []byte) error {
 	stall := c.server.o.Stall
-	if now := time.Now(); c.writer.until.Sub(now) < stall {
-		c.writer.until = now.Add(stall + stall/4)
-		_ = c.conn.SetWriteDeadline(c.writer.until)
+	if now := time.Now(); c.until.Sub(now) < stall {
+		c.until = now.Add(stall + stall/4)
+		_ = c.conn.SetWriteDeadline(c.until)
 	}
 	_, err := c.conn.Write(p)
 	if deadline.Exceeded(err) {
@@ -369,8 +377,9 @@ func (c *connection) tell(why traffic.Reason) {
 // serveOne reads one request and answers it. It reports whether another can follow.
 func (c *connection) serveOne() bool {
 	text, err := c.readHead()
+	x := &exchange{c: c}
 	if err == nil {
-		err = c.head.parse(text, c.server.o.Fields)
+		err = x.head.parse(text, x.room[:0], c.server.o.Fields)
 	}
 	if err != nil {
 		var no *refusal
@@ -382,29 +391,28 @@ func (c *connection) serveOne() bool {
 		}
 		return false
 	}
-	buffer := writeBuffers.Get().(*[writeBuffer]byte)
-	defer writeBuffers.Put(buffer)
-	c.writer.reset(c, buffer[:0])
-	c.prepare()
-	c.watch()
-	c.server.o.Handler.Serve(&c.ctx, &c.request, &c.writer)
+	buffer := writeBuffers.Get()
+	x.writer.x, x.writer.room, x.writer.buf = x, buffer, buffer[:0]
+	x.prepare()
+	c.watch(x)
+	c.server.o.Handler.Serve(&c.ctx, &x.request, &x.writer)
 	c.unwatch()
-	if cap(c.request.Fields) > cap(c.head.fields) {
-		c.head.fields = c.request.Fields // they have grown
-	}
-	return c.settle()
+	again := x.settle()
+	x.writer.release()
+	return again
 }
 
 // settle ends an exchange, and reports whether another can follow.
-func (c *connection) settle() bool {
-	if c.writer.tunnelled {
+func (x *exchange) settle() bool {
+	c := x.c
+	if x.writer.tunnelled {
 		return false
 	}
-	if c.writer.close && (!c.content || c.body.whole()) {
+	if x.writer.close && (!x.content || x.body.whole()) {
 		c.conn.Cork() // the end of the connection goes out with the end of the response
 	}
-	whole := c.writer.end()
-	readAll := !c.content || c.body.finish()
+	whole := x.writer.end()
+	readAll := !x.content || x.body.finish()
 	switch {
 	case !whole:
 		c.cut()
@@ -412,7 +420,7 @@ func (c *connection) settle() bool {
 	case c.ctx.Err() != nil:
 		_ = c.conn.Uncork()
 		return false
-	case c.writer.close || !readAll:
+	case x.writer.close || !readAll:
 		socket.Linger(c.conn, lingerTime, lingerBytes)
 		return false
 	}
@@ -444,39 +452,35 @@ func (c *connection) readHead() ([]byte, error) {
 }
 
 // prepare fills in the request from the parsed head.
-func (c *connection) prepare() {
-	h := &c.head
+func (x *exchange) prepare() {
+	c, h := x.c, &x.head
 	proto := "HTTP/1.1"
 	if h.minor == 0 {
 		proto = "HTTP/1.0"
 	}
-	c.request = message.Request{
+	x.request = message.Request{
 		Method: h.method, Scheme: "https", Host: h.host, Target: h.target, Proto: proto, Fields: h.fields,
 		ContentLength: h.length, Declared: h.declared, Upgrade: h.upgrade, Conn: c.conn.Facts(),
 	}
-	if c.content = h.length != 0; !c.content {
+	if x.content = h.length != 0; !x.content {
 		return
 	}
 	c.limit.Until(time.Time{})
-	c.body.reset(content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head})
-	c.body.stall, c.body.rate, c.body.answered = c.server.o.Stall, c.server.o.Rate, &c.writer.sent
+	x.body.content = content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head}
+	x.body.stall, x.body.rate, x.body.answered = c.server.o.Stall, c.server.o.Rate, &x.writer.sent
 	if h.expect {
-		c.request.Expect = true
-		c.body.ask = c.writer.proceed
+		x.request.Expect = true
+		x.body.ask = x.writer.proceed
 	}
-	c.request.Body = &c.body
+	x.request.Body = &x.body
 }
 
-// compact moves what was pipelined to the front for the next head.
+// compact gives up a buffer that had to grow, once what was pipelined fits into the usual one.
 func (c *connection) compact() {
 	r := &c.reader
-	rest := r.buffered()
-	if len(rest) > len(c.room) {
-		rest = append([]byte(nil), rest...)
-		*r = reader{source: c.conn, limit: &c.limit, buf: rest, end: len(rest)}
-		return
+	if rest := r.buffered(); len(r.buf) > len(c.room) && len(rest) < len(c.room) {
+		r.buf, r.at, r.end = c.room[:], 0, copy(c.room[:], rest)
 	}
-	*r = reader{source: c.conn, limit: &c.limit, buf: c.room[:], end: copy(c.room[:], rest)}
 }
 
 func (c *connection) refuse(no *refusal) {
@@ -506,15 +510,18 @@ const (
 )
 
 // tunnel is the client's side after a 101: first what it had sent along, then the connection.
-type tunnel struct{ c *connection }
+type tunnel struct {
+	c     *connection
+	early []byte
+}
 
 func (t *tunnel) Read(p []byte) (int, error) {
-	if data := t.c.reader.buffered(); len(data) > 0 {
-		n := copy(p, data)
-		t.c.reader.at += n
+	if len(t.early) > 0 {
+		n := copy(p, t.early)
+		t.early = t.early[n:]
 		return n, nil
 	}
-	return t.c.reader.Read(p)
+	return t.c.limit.Read(t.c.conn, p)
 }
 
 func (t *tunnel) Write(p []byte) (int, error) {
@@ -524,6 +531,10 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Until implements message.Tunnel.
+func (t *tunnel) Until(at time.Time) { t.c.limit.Until(at) }
+
+// Close implements message.Tunnel.
 func (t *tunnel) Close() error { return t.c.conn.Close() }
 
 func (t *tunnel) CloseWrite() error {

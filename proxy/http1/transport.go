@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -68,6 +69,10 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		if err == nil {
 			return response, nil
 		}
+		sent := b.out
+		if b.whole {
+			sent = bytes.Clone(sent) // its buffer is given back
+		}
 		b.destroy()
 		switch {
 		case ctx.Err() != nil:
@@ -78,7 +83,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		case idempotent(r.Method) && !deadline.Exceeded(err):
 			fresh = true // the pool may hold more that died together with this one
 			if b.whole {
-				again = b.out
+				again = sent
 			}
 		default:
 			return nil, err

@@ -15,24 +15,23 @@ const patience = 20 * time.Millisecond
 // watcher notices a client that goes away while a handler works, by reading ahead. What it reads is the next request.
 type watcher struct {
 	mu      sync.Mutex
-	owner   *connection // a late timer may belong to another
 	timer   *time.Timer // runs on from one exchange to the next: stopping it each time would cost more
 	running bool
 	began   time.Time
-	over    bool          // the exchange has ended
+	watched *exchange     // nil: none
 	reading chan struct{} // closed when reading ahead has ended; nil while nobody does
 }
 
 // watch begins with an exchange.
-func (c *connection) watch() {
-	x := c.exchange
-	w := &x.watcher
+func (c *connection) watch(x *exchange) {
+	e := c.engine
+	w := &e.watcher
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.owner, w.over, w.began = c, false, time.Now()
+	w.watched, w.began = x, time.Now()
 	switch {
 	case w.timer == nil:
-		w.timer = time.AfterFunc(patience, func() { c.look(x) })
+		w.timer = time.AfterFunc(patience, func() { e.look(c) })
 	case !w.running:
 		w.timer.Reset(patience)
 	}
@@ -41,9 +40,12 @@ func (c *connection) watch() {
 
 // unwatch ends reading ahead, before anybody else reads. It may be called more than once.
 func (c *connection) unwatch() {
+	if c.engine == nil { // a tunnel
+		return
+	}
 	w := &c.watcher
 	w.mu.Lock()
-	w.over = true
+	w.watched = nil
 	reading := w.reading
 	w.mu.Unlock()
 	if reading == nil {
@@ -54,25 +56,22 @@ func (c *connection) unwatch() {
 	c.limit.Release()
 }
 
-// stop makes the watcher ready for another connection.
+// stop ends watching for good.
 func (w *watcher) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.watched = nil
 	if w.timer != nil {
 		w.timer.Stop()
-		w.owner, w.timer, w.running = nil, nil, false
 	}
 }
 
 // look reads ahead once the request's own content has come whole.
-func (c *connection) look(x *exchange) {
-	w := &x.watcher
+func (e *engine) look(c *connection) {
+	w := &e.watcher
 	w.mu.Lock()
-	if w.owner != c {
-		w.mu.Unlock()
-		return
-	}
-	if w.over || w.reading != nil {
+	x := w.watched
+	if x == nil || w.reading != nil {
 		w.running = false
 		w.mu.Unlock()
 		return
@@ -84,17 +83,19 @@ func (c *connection) look(x *exchange) {
 	}
 	w.reading, w.running = make(chan struct{}), false
 	w.mu.Unlock()
+
 	var err error
 	c.limit.Until(time.Time{})
-	if x.reader.at == x.reader.end { // else the next request has begun, and the client is there
-		err = x.reader.fill()
+	if r := &e.reader; r.at == r.end { // else the next request has begun, and the client is there
+		err = r.fill()
 		if errors.Is(err, io.EOF) {
 			err = c.awaitFIN()
 		}
 	}
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil && !w.over {
+	if err != nil && w.watched != nil {
 		c.ctx.Cancel()
 	}
 	close(w.reading)

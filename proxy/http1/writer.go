@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -12,9 +14,9 @@ import (
 
 // writer sends one response. One goroutine calls it, but for proceed, which the reader of the request's body calls.
 type writer struct {
-	c     *connection
-	buf   []byte    // not yet sent; the head goes out with the first content
-	until time.Time // the write deadline that stands
+	x    *exchange
+	room *[writeBuffer]byte
+	buf  []byte // of room; not yet sent: the head goes out with the first content
 
 	mu        sync.Mutex  // guards the connection against proceed
 	sent      atomic.Bool // a final head was begun
@@ -29,14 +31,18 @@ type writer struct {
 	err       error
 }
 
-// reset makes the writer ready for another response. Nobody may be using it.
-func (w *writer) reset(c *connection, buf []byte) {
-	if w.c != c {
-		w.c, w.until = c, time.Time{}
+// errEnded is given to whoever writes when the handler has returned.
+var errEnded = errors.New("the exchange has ended")
+
+// release gives back the buffer. Nothing can be written afterwards.
+func (w *writer) release() {
+	if w.room != nil {
+		writeBuffers.Put(w.room)
+		w.room, w.buf = nil, nil
 	}
-	w.buf, w.left, w.err = buf, 0, nil
-	w.chunked, w.bodiless, w.close, w.unbounded, w.ended, w.aborted, w.tunnelled = false, false, false, false, false, false, false
-	w.sent.Store(false)
+	if w.err == nil {
+		w.err = errEnded
+	}
 }
 
 // proceed sends 100 Continue, unless the response has begun: then the client knows already.
@@ -46,12 +52,12 @@ func (w *writer) proceed() error {
 	if w.sent.Load() {
 		return nil
 	}
-	return w.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	return w.x.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 }
 
 // Interim implements message.Writer. HTTP/1.0 knows no interim responses.
 func (w *writer) Interim(status int, fields message.Fields) error {
-	if w.c.head.minor == 0 {
+	if w.x.head.minor == 0 {
 		return nil
 	}
 	if err := fields.Writable(); err != nil {
@@ -73,7 +79,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()
-	h := &w.c.head
+	h := &w.x.head
 	w.bodiless = h.method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
 	w.buf = appendStatus(w.buf, status)
 	dated, announced := false, ""
@@ -93,7 +99,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 		w.buf = appendField(w.buf, "Date", message.Date())
 	}
 	w.frame(status, length, announced)
-	w.close = w.close || !h.keepAlive || w.c.server.closing.Load() != serving || w.c.content && !w.c.body.finishable(h.length)
+	w.close = w.close || !h.keepAlive || w.x.c.server.closing.Load() != serving || w.x.content && !w.x.body.finishable(h.length)
 	switch {
 	case w.close && h.minor == 1:
 		w.buf = append(w.buf, "Connection: close\r\n"...)
@@ -110,13 +116,13 @@ func (w *writer) frame(status int, length int64, announced string) {
 	case w.bodiless:
 		if announced != "" && status != http.StatusNoContent {
 			w.buf = appendField(w.buf, "Content-Length", announced) // of the content that a GET would bring
-		} else if w.c.head.method == "HEAD" && length >= 0 && status != http.StatusNoContent && status != http.StatusNotModified {
+		} else if w.x.head.method == "HEAD" && length >= 0 && status != http.StatusNoContent && status != http.StatusNotModified {
 			w.buf = append(strconv.AppendInt(append(w.buf, "Content-Length: "...), length, 10), "\r\n"...)
 		}
 	case length >= 0:
 		w.left = length
 		w.buf = append(strconv.AppendInt(append(w.buf, "Content-Length: "...), length, 10), "\r\n"...)
-	case w.c.head.minor == 1:
+	case w.x.head.minor == 1:
 		w.chunked = true
 		w.buf = append(w.buf, "Transfer-Encoding: chunked\r\n"...)
 	default:
@@ -199,7 +205,7 @@ func (w *writer) put(p []byte) {
 
 func (w *writer) send() error {
 	if w.err == nil && len(w.buf) > 0 {
-		w.err = w.c.write(w.buf)
+		w.err = w.x.c.write(w.buf)
 	}
 	w.buf = w.buf[:0]
 	return w.err
@@ -228,18 +234,22 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := fields.Writable(); err != nil {
 		return nil, err
 	}
-	w.c.unwatch()
+	c := w.x.c
+	c.unwatch()
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()
 	w.tunnelled = true
-	w.c.limit.Until(time.Time{})
+	c.limit.Until(time.Time{})
 	w.buf = append(appendStatus(w.buf, http.StatusSwitchingProtocols), "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
 	w.buf = append(appendFields(w.buf, fields), "\r\n"...)
 	if err := w.send(); err != nil {
 		return nil, err
 	}
-	return &tunnel{w.c}, nil
+	early := bytes.Clone(c.reader.buffered())
+	w.release() // a tunnel may be idle for long
+	c.strip()
+	return &tunnel{c, early}, nil
 }
 
 // end completes the response. It reports whether it is whole.

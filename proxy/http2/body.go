@@ -4,9 +4,9 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 	"time"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 )
@@ -22,10 +22,6 @@ type body struct {
 	waited   time.Duration // for the client
 	received int64
 	closed   bool
-}
-
-func (b *body) reset() {
-	b.ask, b.waited, b.received, b.closed, b.trailers = nil, 0, 0, false, nil
 }
 
 // Read implements io.Reader. io.EOF comes only when the content is whole.
@@ -67,7 +63,7 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) patiently() bool {
 	s := b.s
 	if s.writer.sent || s.writer.tunnelled { // the two may be talking, at whatever pace
-		return s.wait(time.Time{})
+		return s.wait(s.readLimit)
 	}
 	o := &s.c.server.o
 	began := time.Now()
@@ -130,13 +126,13 @@ type queue struct {
 
 type room [16 << 10]byte
 
-var rooms = sync.Pool{New: func() any { return new(room) }}
+var rooms = pool.Of(func(r *room) []byte { return r[:] })
 
 func (q *queue) put(p []byte) {
 	q.n += len(p)
 	for len(p) > 0 {
 		if len(q.blocks) == 0 || q.last == len(room{}) {
-			q.blocks = append(q.blocks, rooms.Get().(*room))
+			q.blocks = append(q.blocks, rooms.Get())
 			q.last = 0
 		}
 		n := copy(q.blocks[len(q.blocks)-1][q.last:], p)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/quota"
 	"padlock/proxy/socket"
@@ -66,16 +67,20 @@ type connection struct {
 type engine struct {
 	source reader
 	framer *http2.Framer
-	room   [4 << 10]byte
+	room   *readRoom
 }
 
-var engines = sync.Pool{New: func() any {
-	e := &engine{}
+type readRoom [4 << 10]byte
+
+var readRooms = pool.Of(func(r *readRoom) []byte { return r[:] })
+
+func newEngine() *engine {
+	e := &engine{room: readRooms.Get()}
 	e.framer = http2.NewFramer(nil, &e.source)
 	e.framer.SetReuseFrames()
 	e.framer.SetMaxReadFrameSize(maxFrame)
 	return e
-}}
+}
 
 func newConnection(s *Server, conn Conn) *connection {
 	c := &connection{server: s, conn: conn, peerWindow: initialWindow, sendWindow: initialWindow, recvWindow: initialWindow}
@@ -89,7 +94,7 @@ func newConnection(s *Server, conn Conn) *connection {
 
 func (c *connection) equip() {
 	if c.engine == nil {
-		c.engine = engines.Get().(*engine)
+		c.engine = newEngine()
 		c.source = reader{source: c.conn, limit: &c.limit, buf: c.room[:]}
 	}
 	if c.streams == nil {
@@ -97,13 +102,12 @@ func (c *connection) equip() {
 	}
 }
 
-// strip gives back what only frames need. A framer that may be in the middle of something is of no use to others.
-func (c *connection) strip(between bool) {
-	if e := c.engine; e != nil && between {
-		e.source = reader{}
-		engines.Put(e)
+// strip gives back what only frames need.
+func (c *connection) strip() {
+	if c.engine != nil {
+		readRooms.Put(c.room)
+		c.engine = nil
 	}
-	c.engine = nil
 }
 
 // greet exchanges prefaces (RFC 9113 section 3.4).
@@ -256,7 +260,7 @@ func (c *connection) park() bool {
 		return false
 	}
 	c.streams = nil
-	c.strip(true)
+	c.strip()
 	c.limit.Clear()
 	c.parked = c.server.o.Park.Park(c.conn, idle, c.unpark)
 	return c.parked
@@ -347,7 +351,7 @@ func (c *connection) end(cause error) {
 		c.changed.Wait()
 	}
 	c.mu.Unlock()
-	c.strip(errors.Is(cause, errIdle) || errors.Is(cause, errDrained))
+	c.strip()
 	c.server.forget(c)
 }
 

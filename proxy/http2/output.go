@@ -3,9 +3,9 @@ package http2
 import (
 	"fmt"
 	"runtime"
-	"sync"
 	"time"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/traffic"
 )
@@ -13,12 +13,12 @@ import (
 // outBuffer is how much may wait to be written: four TLS records and their frames' headers.
 const outBuffer = 64<<10 + 256
 
-var outBuffers = sync.Pool{New: func() any { return new([outBuffer]byte) }}
+var outBuffers = pool.Of(func(b *[outBuffer]byte) []byte { return b[:] })
 
 // buffer is where output is appended to. It is called with the lock held.
 func (c *connection) buffer() []byte {
 	if c.out == nil {
-		c.out = outBuffers.Get().(*[outBuffer]byte)[:0]
+		c.out = outBuffers.Get()[:0]
 	}
 	return c.out
 }

@@ -20,12 +20,11 @@ var (
 	errReset = errors.New("the client has broken the rules of HTTP/2")
 )
 
-// stream is one request with its response. What is below request is guarded by its connection's lock.
+// stream is one request with its response. It is never used again, so that whoever holds a part of it holds its own. What is below request is guarded by its connection's lock.
 type stream struct {
 	c       *connection
 	id      uint32
-	ctx     *message.Context
-	fields  message.Fields // room that is used again
+	ctx     message.Context
 	request message.Request
 	writer  writer
 
@@ -36,19 +35,14 @@ type stream struct {
 	recvWindow  int64
 	owed        int64 // what was read of the window and not yet given back
 	sendWindow  int64
-	starved     bool // waits for the connection's window
+	readLimit   time.Time // of a tunnel; zero: none
+	starved     bool      // waits for the connection's window
 	starvedFor  time.Duration
 	sent        int64 // content
 	remoteEnded bool
 	localEnded  bool
 	err         error // reset, by whomever
 }
-
-var streams = sync.Pool{New: func() any {
-	s := &stream{ctx: new(message.Context)}
-	s.body.s, s.writer.s = s, s
-	return s
-}}
 
 // open begins the stream whose fields have been read. It is called with the lock held.
 func (c *connection) open() error {
@@ -60,27 +54,19 @@ func (c *connection) open() error {
 	if b.TooLarge() {
 		return c.tooLarge(b)
 	}
-	s := streams.Get().(*stream)
-	s.request = message.Request{Declared: s.request.Declared[:0], Conn: c.conn.Facts()}
+	s := &stream{c: c, id: b.id, recvWindow: streamWindow, sendWindow: c.peerWindow, remoteEnded: b.end}
+	s.changed.L, s.body.s, s.writer.s = &c.mu, s, s
+	s.writer.block = s.writer.begun[:0]
+	s.request.Conn = c.conn.Facts()
 	announced, ok := b.Request(&s.request, "HTTP/2.0", b.end)
 	switch {
 	case !ok:
-		streams.Put(s)
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeProtocol}
 	case len(c.streams) >= c.server.o.Streams || c.running >= c.server.o.Streams && len(c.waiting) >= c.server.o.Streams:
-		streams.Put(s)
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
 	}
 	c.excuse()
-	s.c, s.id, s.announced = c, b.id, announced
-	s.changed.L = &c.mu
-	s.came, s.owed, s.sent, s.starvedFor = 0, 0, 0, 0
-	s.starved, s.localEnded, s.err = false, false, nil
-	s.recvWindow, s.sendWindow, s.remoteEnded = streamWindow, c.peerWindow, b.end
-	s.fields, b.Fields = b.Fields, s.fields[:0]
-	s.request.Fields = s.fields
-	s.body.reset()
-	s.writer.reset()
+	s.announced, s.request.Fields = announced, b.Fields
 	if !b.end {
 		if s.request.Upgrade == "" && s.request.ContentLength != 0 {
 			s.request.Body = &s.body
@@ -183,7 +169,7 @@ func (s *stream) run() {
 		c.mu.Lock()
 		s.finish(whole)
 		if !lost {
-			s.recycle()
+			s.writer.release()
 		}
 		s = nil
 		if len(c.waiting) > 0 {
@@ -205,7 +191,7 @@ func (s *stream) handle() (whole, lost bool) {
 			whole, lost = false, true
 		}
 	}()
-	s.c.server.o.Handler.Serve(s.ctx, &s.request, &s.writer)
+	s.c.server.o.Handler.Serve(&s.ctx, &s.request, &s.writer)
 	return s.writer.end(), false
 }
 
@@ -224,21 +210,6 @@ func (s *stream) finish(whole bool) {
 		c.drop(s.id, http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted
 		c.remove(s, nil)
 	}
-}
-
-// recycle lets another stream use s. Nobody else may.
-func (s *stream) recycle() {
-	s.writer.release()
-	if cap(s.request.Fields) > cap(s.fields) {
-		s.fields = s.request.Fields // they have grown
-	}
-	clear(s.fields[:cap(s.fields)])
-	if !s.ctx.Pristine() {
-		s.ctx = new(message.Context)
-	}
-	s.body.trailers = nil
-	s.c = nil
-	streams.Put(s)
 }
 
 // wait waits for a change, at most until limit; the zero time is no limit. It reports false when the limit has passed.

@@ -126,10 +126,11 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		cancel(nil)
 		return nil, ctx.Err()
 	}
-	x := &exchange{ctx: ctx, cancel: cancel, interim: interim}
+	x := &exchange{ctx: ctx, cancel: cancel, hints: hints{to: interim, cancel: cancel}}
 	x.limit = time.AfterFunc(t.o.ResponseHeader, func() { cancel(os.ErrDeadlineExceeded) })
 	response, err := t.h2.RoundTrip(t.request(httptrace.WithClientTrace(inner, x.trace()), r, x))
 	x.limit.Stop()
+	x.hints.end(err == nil)
 	if err != nil {
 		cause := context.Cause(inner)
 		x.end()
@@ -241,11 +242,10 @@ func (b *requestBody) end() {
 type exchange struct {
 	ctx      *message.Context
 	cancel   context.CancelCauseFunc
-	interim  message.Interim
 	limit    *time.Timer
 	request  *requestBody // nil: none
 	answered atomic.Bool
-	interims int
+	hints    hints
 
 	response *http.Response
 	received int64
@@ -267,17 +267,85 @@ func (x *exchange) check() error {
 }
 
 func (x *exchange) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-		switch x.interims++; {
-		case x.interims > maxInterim:
-			return errInterimCount
-		case code == http.StatusSwitchingProtocols:
-			return errUnasked
-		case code == http.StatusContinue:
-			return nil // the client gets its own when its content is read
+	return &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			return x.hints.add(code, fromHeader(http.Header(header)))
+		},
+		GotFirstResponseByte: func() { x.answered.Store(true) },
+	}
+}
+
+// hints are the interim responses to a request. They come from the goroutine that reads for all requests of a connection, possibly when
+// the request has ended; it neither waits for the client nor touches anything of the request's.
+type hints struct {
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	to      message.Interim // nil: the request has ended
+	came    int
+	queue   []hint
+	passing chan struct{} // closed when all that had come was passed on; nil: nobody passes on
+}
+
+type hint struct {
+	status int
+	fields message.Fields
+}
+
+// add takes an interim response. An error ends the request.
+func (h *hints) add(status int, fields message.Fields) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.to == nil {
+		return nil
+	}
+	switch h.came++; {
+	case h.came > maxInterim:
+		return errInterimCount
+	case status == http.StatusSwitchingProtocols:
+		return errUnasked
+	case status == http.StatusContinue:
+		return nil // the client gets its own when its content is read
+	}
+	h.queue = append(h.queue, hint{status, fields})
+	if h.passing == nil {
+		h.passing = make(chan struct{})
+		go h.pass(h.to, h.passing)
+	}
+	return nil
+}
+
+// pass passes on what has come.
+func (h *hints) pass(to message.Interim, done chan<- struct{}) {
+	defer close(done)
+	for {
+		h.mu.Lock()
+		if len(h.queue) == 0 {
+			h.passing = nil
+			h.mu.Unlock()
+			return
 		}
-		return x.interim.Interim(code, fromHeader(http.Header(header)))
-	}, GotFirstResponseByte: func() { x.answered.Store(true) }}
+		next := h.queue[0]
+		h.queue = h.queue[1:]
+		h.mu.Unlock()
+		if err := to.Interim(next.status, next.fields); err != nil {
+			h.cancel(err)
+		}
+	}
+}
+
+// end returns when nothing more is passed on: all that has come, or, where the request has failed, what is being passed on.
+func (h *hints) end(all bool) {
+	h.mu.Lock()
+	h.to = nil
+	if !all {
+		h.queue = nil
+	}
+	passing := h.passing
+	h.mu.Unlock()
+	if passing != nil {
+		<-passing
+	}
 }
 
 // Read implements io.Reader. io.EOF comes only when the content is whole.

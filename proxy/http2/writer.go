@@ -4,11 +4,11 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/traffic"
@@ -17,7 +17,8 @@ import (
 // writer sends one response. One goroutine calls it, but for proceed, which the reader of the request's body calls.
 type writer struct {
 	s     *stream
-	block []byte // fields, encoded and not yet sent
+	block []byte    // fields, encoded and not yet sent
+	begun [256]byte // where block begins
 	room  *writeRoom
 	n     int // content in room that was not yet sent
 
@@ -35,12 +36,7 @@ type writer struct {
 
 type writeRoom [32 << 10]byte
 
-var writeRooms = sync.Pool{New: func() any { return new(writeRoom) }}
-
-// reset makes the writer ready for another response. Nobody may be using it.
-func (w *writer) reset() {
-	*w = writer{s: w.s, block: w.block[:0]}
-}
+var writeRooms = pool.Of(func(r *writeRoom) []byte { return r[:] })
 
 // release gives back what only a response needs.
 func (w *writer) release() {
@@ -131,7 +127,7 @@ func (w *writer) begin(tunnel bool) {
 // Room implements message.Writer.
 func (w *writer) Room() []byte {
 	if w.room == nil {
-		w.room = writeRooms.Get().(*writeRoom)
+		w.room = writeRooms.Get()
 	}
 	if w.n > len(w.room)*7/8 && w.send(false) != nil {
 		w.n = 0
@@ -358,10 +354,18 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWrite passes on an end of stream.
+// Until implements message.Tunnel.
+func (t *tunnel) Until(at time.Time) {
+	s := (*stream)(t)
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.readLimit = at
+}
+
+// CloseWrite implements message.Tunnel.
 func (t *tunnel) CloseWrite() error { return (*stream)(t).send(nil, nil, true) }
 
-// Close ends both directions. It may be called more than once, until the handler returns.
+// Close implements message.Tunnel: it ends both directions.
 func (t *tunnel) Close() error {
 	s := (*stream)(t)
 	s.c.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"github.com/quic-go/qpack"
 	"github.com/quic-go/quic-go"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/traffic"
@@ -64,10 +65,10 @@ type stream struct {
 
 type readRoom [4 << 10]byte
 
-var readRooms = sync.Pool{New: func() any { return new(readRoom) }}
+var readRooms = pool.Of(func(r *readRoom) []byte { return r[:] })
 
 func newStream(c *connection, q bidirectional) *stream {
-	s := &stream{c: c, q: q, room: readRooms.Get().(*readRoom)}
+	s := &stream{c: c, q: q, room: readRooms.Get()}
 	s.in = reader{source: q, buf: s.room[:]}
 	s.block.Limit, s.block.Most = c.server.o.Head, c.server.o.Fields
 	s.body.s, s.writer.s = s, s
@@ -98,14 +99,32 @@ func (s *stream) run() {
 		s.finish(whole)
 		if kept {
 			s.writer.free()
-			readRooms.Put(s.room)
+			s.free()
 		}
 		s.c.leave(s, lost)
 		return
 	}
 	s.refuse(err)
-	readRooms.Put(s.room)
+	s.free()
 	s.c.leave(s, true)
+}
+
+// free gives back the buffer of the reader.
+func (s *stream) free() {
+	if s.room != nil {
+		s.in.buf = nil
+		readRooms.Put(s.room)
+		s.room = nil
+	}
+}
+
+// shrink leaves a tunnel, which may be idle for long, with a buffer for the heads of frames.
+func (s *stream) shrink() {
+	pending := s.in.buf[s.in.from:s.in.to]
+	buf := make([]byte, max(64, len(pending)))
+	n := copy(buf, pending)
+	s.free()
+	s.in.buf, s.in.from, s.in.to = buf, 0, n
 }
 
 // refuse ends a stream of which no request came.

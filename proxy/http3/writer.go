@@ -4,12 +4,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/quic-go/qpack"
 	"github.com/quic-go/quic-go"
 
+	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/traffic"
@@ -38,7 +38,7 @@ type writeRoom [before + 32<<10]byte
 
 const before = 1 << 10
 
-var writeRooms = sync.Pool{New: func() any { return new(writeRoom) }}
+var writeRooms = pool.Of(func(r *writeRoom) []byte { return r[:] })
 
 // fieldWriter encodes a list of fields (RFC 9204).
 type fieldWriter struct {
@@ -51,21 +51,17 @@ func (f *fieldWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var fieldWriters = sync.Pool{New: func() any {
-	f := &fieldWriter{}
+func newFieldWriter() *fieldWriter {
+	f := &fieldWriter{encoded: make([]byte, 0, 256)}
 	f.encoder = qpack.NewEncoder(f)
 	return f
-}}
+}
 
 // free gives back what only a response needs.
 func (w *writer) free() {
 	if w.room != nil {
 		writeRooms.Put(w.room)
 		w.room = nil
-	}
-	if w.fields != nil {
-		fieldWriters.Put(w.fields)
-		w.fields = nil
 	}
 }
 
@@ -75,7 +71,7 @@ func (w *writer) status(status int) { w.field(":status", strconv.Itoa(status)) }
 // field adds to a list.
 func (w *writer) field(name, value string) {
 	if w.fields == nil {
-		w.fields = fieldWriters.Get().(*fieldWriter)
+		w.fields = newFieldWriter()
 	}
 	_ = w.fields.encoder.WriteField(qpack.HeaderField{Name: strings.ToLower(name), Value: value})
 }
@@ -184,7 +180,7 @@ func (w *writer) begin() {
 // Room implements message.Writer.
 func (w *writer) Room() []byte {
 	if w.room == nil {
-		w.room = writeRooms.Get().(*writeRoom)
+		w.room = writeRooms.Get()
 	}
 	if w.n > (len(w.room)-before)*7/8 {
 		_ = w.send() // what is wrong is said by the Write that follows
@@ -316,6 +312,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := w.send(); err != nil {
 		return nil, err
 	}
+	s.shrink()
 	s.release() // the context of QUIC's stream ends as soon as we have said everything, and the client may have more to say
 	return (*tunnel)(s), nil
 }
@@ -335,14 +332,19 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	if err == nil {
 		err = t.writer.Flush()
 	}
+	t.writer.free() // the next may be long in coming
 	return n, err
 }
 
-// CloseWrite passes on an end of stream.
+// Until implements message.Tunnel.
+func (t *tunnel) Until(at time.Time) { _ = t.q.SetReadDeadline(at) }
+
+// CloseWrite implements message.Tunnel.
 func (t *tunnel) CloseWrite() error { return t.q.Close() }
 
-// Close ends both directions.
+// Close implements message.Tunnel: it ends both directions.
 func (t *tunnel) Close() error {
 	t.q.CancelRead(quic.StreamErrorCode(codeNone))
+	_ = t.q.SetWriteDeadline(time.Unix(1, 0)) // a Write that waits for the client ends
 	return t.q.Close()
 }

@@ -20,8 +20,10 @@ type Block struct {
 	given                                     [5]bool // of the pseudo-fields above
 }
 
-// Begin makes the block ready for another list. The room of the fields is used again.
-func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most, Fields: b.Fields[:0]} }
+// Begin makes the block ready for another list.
+func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most} }
+
+const usualFields = 24 // with those that are added for a target
 
 // TooLarge reports whether more has come than is taken.
 func (b *Block) TooLarge() bool { return b.size > b.Limit || len(b.Fields) > b.Most }
@@ -40,6 +42,9 @@ func (b *Block) Add(name, value string) {
 	if !lowerToken(name) || !tidyValue(value) || OfOneConnection(name) || name == "te" && value != "trailers" {
 		b.Malformed = true
 		return
+	}
+	if b.Fields == nil {
+		b.Fields = make(Fields, 0, usualFields)
 	}
 	b.Fields = append(b.Fields, Field{Name: name, Value: value})
 }

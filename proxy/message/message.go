@@ -55,13 +55,13 @@ type Request struct {
 	Connecting time.Duration // that the backend's connection took to make; set by the RoundTripper, which may have had one
 }
 
-// Response is a response head with its body. It is valid until the body is closed.
+// Response is a response head with its body. Its head stays valid when the body has been closed.
 type Response struct {
 	Status        int
 	Fields        Fields
-	ContentLength int64              // -1: unknown
-	Body          Body               // never nil but with Tunnel; whoever reads it closes it
-	Tunnel        io.ReadWriteCloser // set on a 101: the bytes that follow in both directions; whoever uses it closes it
+	ContentLength int64  // -1: unknown
+	Body          Body   // never nil but with Tunnel; whoever reads it closes it
+	Tunnel        Tunnel // set on a 101: the bytes that follow in both directions; whoever uses it closes it
 }
 
 // Body streams a message's content. One goroutine reads. Close may come from another: it ends a Read that waits, and later ones fail.
@@ -103,10 +103,14 @@ type Writer interface {
 	Tunnel(fields Fields) (Tunnel, error)
 }
 
-// Tunnel is the client's side of an upgraded connection. CloseWrite passes on an end of stream.
+// Tunnel is one side of an upgraded connection. One goroutine reads, another writes, and Close may come from anywhere, more than once: it
+// ends what waits.
 type Tunnel interface {
 	io.ReadWriteCloser
+	// CloseWrite passes on an end of stream.
 	CloseWrite() error
+	// Until limits the reads that follow; the zero time lifts the limit. It is called by the goroutine that reads.
+	Until(time.Time)
 }
 
 // Handler answers requests. It is called from many goroutines; the context ends when the client goes away.

@@ -10,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"padlock/internal/pool"
+	"padlock/proxy/deadline"
 )
 
 // ErrIdle is given where nothing has passed for too long.
@@ -26,12 +29,12 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 	sent := make(chan error, 1)
 	go func() {
 		var err error
-		if in, err = j.copy(target, client); err != nil {
+		if in, err = Copy(target, newSource(client), j.idle); err != nil {
 			j.cut()
 		}
 		sent <- err
 	}()
-	out, err = j.copy(client, target)
+	out, err = Copy(client, newSource(target), j.idle)
 	if err != nil {
 		j.cut()
 	}
@@ -43,6 +46,21 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 	}
 	return in, out, err
 }
+
+// source limits the reads of a connection.
+type source struct {
+	net.Conn
+	limit deadline.Deadline
+}
+
+func newSource(c net.Conn) *source {
+	s := &source{Conn: c}
+	s.limit.Init(c.SetReadDeadline)
+	return s
+}
+
+func (s *source) Read(p []byte) (int, error) { return s.limit.Read(s.Conn, p) }
+func (s *source) Until(at time.Time)         { s.limit.Until(at) }
 
 // joint is a pair of connections that Join has joined.
 type joint struct {
@@ -76,52 +94,75 @@ func (j *joint) end(how func(net.Conn) error) {
 	})
 }
 
-// A connection that waits keeps a small buffer; one that fills it gets a large one.
+// Source is what Copy reads from. Until limits the reads that follow, at the cost of a comparison; the zero time lifts the limit.
+type Source interface {
+	io.Reader
+	Until(time.Time)
+}
+
+// WriteError is the failure of the side that takes what is copied.
+type WriteError struct{ Err error }
+
+func (e *WriteError) Unwrap() error { return e.Err }
+func (e *WriteError) Error() string { return e.Err.Error() }
+
+// A source that waits keeps a small buffer; one that fills it gets a large one, until it says less or nothing for a while.
 const (
-	small = 4 << 10
-	large = 64 << 10
+	small   = 1 << 10
+	large   = 64 << 10
+	silence = time.Second
 )
 
-var larges = sync.Pool{New: func() any { return new([large]byte) }}
+var larges = pool.Of(func(b *[large]byte) []byte { return b[:] })
 
-// copy passes on what src sends until it ends, and then the end.
-func (j *joint) copy(dst, src net.Conn) (n int64, err error) {
-	buffer := make([]byte, small)
+// Copy passes on what src sends until it ends, and then the end; idle is touched whenever something has come. Where dst fails and not src,
+// the error is a WriteError. n is what dst has taken.
+func Copy(dst io.WriteCloser, src Source, idle *Idle) (n int64, err error) {
+	waiting := make([]byte, small)
 	var borrowed *[large]byte
-	defer func() {
+	giveBack := func() {
 		if borrowed != nil {
 			larges.Put(borrowed)
+			borrowed = nil
+			src.Until(time.Time{})
 		}
-	}()
+	}
+	defer giveBack()
+
 	for {
-		room := buffer
+		room := waiting
 		if borrowed != nil {
 			room = borrowed[:]
+			src.Until(time.Now().Add(silence))
 		}
 		read, err := src.Read(room)
 		if read > 0 {
-			j.idle.Touch()
-			n += int64(read)
-			if _, err := dst.Write(room[:read]); err != nil {
-				return n, err
+			idle.Touch()
+			written, err := dst.Write(room[:read])
+			if n += int64(written); err != nil {
+				return n, &WriteError{err}
 			}
 		}
+
 		switch {
 		case errors.Is(err, io.EOF):
-			return n, closeWrite(dst)
+			idle.Touch()
+			if err := closeWrite(dst); err != nil {
+				return n, &WriteError{err}
+			}
+			return n, nil
+		case borrowed != nil && (err == nil && read < small || deadline.Exceeded(err)):
+			giveBack()
 		case err != nil:
 			return n, err
 		case borrowed == nil && read == small:
-			borrowed = larges.Get().(*[large]byte)
-		case borrowed != nil && read < small:
-			larges.Put(borrowed)
-			borrowed = nil
+			borrowed = larges.Get()
 		}
 	}
 }
 
 // closeWrite ends one direction, or all where that cannot be done.
-func closeWrite(c net.Conn) error {
+func closeWrite(c io.Closer) error {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

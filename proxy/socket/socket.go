@@ -7,8 +7,9 @@ package socket
 import (
 	"io"
 	"net"
-	"sync"
 	"time"
+
+	"padlock/internal/pool"
 )
 
 // late is a write whose limit had passed before it began.
@@ -26,14 +27,14 @@ func Late(err error) bool {
 
 const corkSize = 40 << 10 // two full TLS records, and the rest of a third
 
-var corks = sync.Pool{New: func() any { return new([corkSize]byte) }}
+var corks = pool.Of(func(c *[corkSize]byte) []byte { return c[:] })
 
 // Cork holds back what is written until Uncork, or until it is too much.
 func (c *Conn) Cork() {
 	c.write.mu.Lock()
 	defer c.write.mu.Unlock()
 	if c.corked == nil {
-		c.corked = corks.Get().(*[corkSize]byte)
+		c.corked = corks.Get()
 	}
 }
 
