@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"padlock/handshake/wire"
+	"padlock/internal/pool"
 )
 
 // Limits of what is captured of one handshake; beyond them the record is marked truncated.
@@ -205,16 +206,32 @@ func (c *Conn) note(f func(*trace)) {
 	}
 }
 
-// trace is the raw material of one record. Reads, writes and Close may come from different goroutines.
-// Traces are reused: whoever may hold one for too long says the id that it was for.
+// trace is the raw material of one record. Reads, writes and Close may come from different goroutines, and hold it for longer than the
+// record is made; only its buffers are used again.
 type trace struct {
 	mu sync.Mutex
 	traceData
-	segments [maxSegments]segment
+	segments []segment
 	in, out  []byte // what the client and what the server sent
+	room     *captureRoom
 }
 
-// traceData is all that a reused trace starts anew with.
+// captureRoom is what most handshakes fit into.
+type captureRoom [usualIn + usualOut]byte
+
+const usualIn, usualOut = 2 << 10, 4 << 10
+
+var captureRooms = pool.Of(func(r *captureRoom) []byte { return r[:] })
+
+func newTrace(data traceData) *trace {
+	room := captureRooms.Get()
+	return &trace{
+		traceData: data, segments: make([]segment, 0, 16),
+		in: room[:0:usualIn], out: room[usualIn:usualIn], room: room,
+	}
+}
+
+// traceData is what is known beside the bytes.
 type traceData struct {
 	id         uint64
 	side       Side // whose side padlock is on
@@ -293,7 +310,7 @@ func (t *trace) append(at time.Duration, fromServer bool, p []byte) {
 	if fromServer {
 		stream = &t.out
 	}
-	t.segments[t.count] = segment{at, int32(len(*stream)), int32(len(p)), fromServer}
+	t.segments = append(t.segments, segment{at, int32(len(*stream)), int32(len(p)), fromServer})
 	t.count++
 	*stream = append(*stream, p...)
 }
@@ -325,19 +342,17 @@ func (t *trace) keyLog(id uint64, line []byte) {
 	}
 }
 
-const maxKept = 32 << 10 // bytes of capture that a reused trace may bring along
-
-// release wipes what must not outlive the record, and gives the trace back. crypto/tls keeps copies of its own, beyond our reach.
+// release wipes what must not outlive the record, and gives the buffers back. crypto/tls keeps copies of its own, beyond our reach.
 func (t *trace) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.traceData = traceData{frozen: true}
 	clear(t.in)
 	clear(t.out)
-	t.in, t.out = t.in[:0], t.out[:0]
-	if cap(t.in)+cap(t.out) <= maxKept {
-		traces.Put(t)
+	t.in, t.out, t.segments = nil, nil, nil
+	if t.room != nil {
+		clear(t.room[:])
+		captureRooms.Put(t.room)
+		t.room = nil
 	}
 }
-
-var traces = sync.Pool{New: func() any { return &trace{in: make([]byte, 0, 2<<10), out: make([]byte, 0, 4<<10)} }}

@@ -9,10 +9,10 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"padlock/handshake/wire"
+	"padlock/internal/pool"
 )
 
 // dissector turns one trace into an event. It runs on a worker, after the trace was frozen.
@@ -33,13 +33,8 @@ type dissector struct {
 	verdictClock time.Time
 }
 
-// scratch is room for one dissection; what does not fit is allocated. Nothing of an event aliases it.
-type scratch struct {
-	plaintext      [16 << 10]byte
-	client, server [16]wire.Record
-}
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+// plaintexts are room for what one dissection decrypts; what does not fit is allocated. Nothing of an event is a part of it.
+var plaintexts = pool.Of(func(b *[16 << 10]byte) []byte { return b[:] })
 
 type seenAlert struct {
 	from      Side
@@ -52,15 +47,15 @@ func (r *Recorder) dissect(t *trace) *Event {
 		ID: t.id, Start: t.start, Truncated: t.truncated, BytesIn: len(t.in), BytesOut: len(t.out),
 		Stages: make([]Stage, 0, 12),
 	}}
-	scratch := scratches.Get().(*scratch)
-	defer scratches.Put(scratch)
-	d.plaintext = scratch.plaintext[:0]
+	room := plaintexts.Get()
+	defer plaintexts.Put(room)
+	d.plaintext = room[:0]
 	d.addresses()
 	d.summary()
 	if t.kind == "" {
 		// The hello decides how the server's side is read, and the server's answer how the rest of the client's is.
-		client, _ := wire.Records(scratch.client[:0], t.in)
-		server, _ := wire.Records(scratch.server[:0], t.out)
+		client, _ := wire.Records(make([]wire.Record, 0, 8), t.in)
+		server, _ := wire.Records(make([]wire.Record, 0, 8), t.out)
 		hellos := plaintextHellos(client)
 		d.records(Client, client[:hellos], nil)
 		d.records(Server, server, t.secrets.server[:t.secrets.serverLength])

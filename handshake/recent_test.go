@@ -86,7 +86,7 @@ func TestPacketsAreBounded(t *testing.T) {
 	p := NewPackets(8 << 10)
 	for id := range uint64(100) {
 		data := &trace{traceData: traceData{id: id + 1, start: time.Now(), count: 1}, in: bytes.Repeat([]byte{'x'}, 500)}
-		data.segments[0] = segment{length: 500}
+		data.segments = []segment{{length: 500}}
 		p.add(data, &Event{ID: id + 1, Remote: "192.0.2.1:1", Local: "192.0.2.2:443"})
 	}
 	total := 0

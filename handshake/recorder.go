@@ -79,11 +79,7 @@ func (r *Recorder) WrapClient(c net.Conn) *Conn { return r.wrap(c, Client) }
 
 func (r *Recorder) wrap(c net.Conn, side Side) *Conn {
 	wrapped := &Conn{Conn: c, recorder: r, id: r.last.Add(1)}
-	t := traces.Get().(*trace)
-	t.mu.Lock()
-	t.traceData = traceData{id: wrapped.id, side: side, conn: c, start: time.Now()}
-	t.mu.Unlock()
-	wrapped.trace.Store(t)
+	wrapped.trace.Store(newTrace(traceData{id: wrapped.id, side: side, conn: c, start: time.Now()}))
 	return wrapped
 }
 

@@ -42,6 +42,10 @@ func TestTextIsOwnedAndOnlyBytesArePooled(t *testing.T) {
 			switch name := from.Name + "." + selector.Sel.Name; name {
 			case "unsafe.String", "unsafe.Slice":
 				t.Errorf("%s: %s makes a view of memory that others may change", files.Position(n.Pos()), name)
+			case "sync.Pool":
+				if dir != "../../internal/pool" {
+					t.Errorf("%s: objects are not pooled, and buffers by internal/pool, which poisons them", files.Position(n.Pos()))
+				}
 			}
 			return true
 		})
