@@ -46,7 +46,7 @@ func siteOn(t *testing.T, ca *servicetest.CA, store storage.Store, change func(*
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	s := &site{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.TLS))}
 	var err error
-	if s.client, err = acme.New(acme.Options{Config: c, Store: store, Log: log, HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), HTTPS: s.address}); err != nil {
+	if s.client, err = acme.New(acme.Options{Config: c, Store: store, Log: log, HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), HTTPS: s.address, OCSPSoonest: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	manager := certs.NewManager(s.client, certs.ManagerOptions{Names: names, Log: log})
@@ -99,6 +99,7 @@ func (s *site) ensure(t *testing.T, name string, held *acme.Held) *acme.Held {
 
 // An address has a certificate, for six days, which is served without a server name.
 func TestACertificateForAnAddressInAProfile(t *testing.T) {
+	t.Parallel()
 	ca := servicetest.StartPebble(t, servicetest.PebbleOptions{Profile: "shortlived"})
 	s := newSite(t, ca, func(c *config.Certificates) {
 		http01(c)
@@ -124,6 +125,7 @@ func TestACertificateForAnAddressInAProfile(t *testing.T) {
 
 // Of the chains that a CA offers, the one is served that leads to the preferred root.
 func TestThePreferredChain(t *testing.T) {
+	t.Parallel()
 	ca := servicetest.StartPebble(t, servicetest.PebbleOptions{Environment: []string{"PEBBLE_ALTERNATE_ROOTS=2"}})
 	block, _ := pem.Decode(ca.AlternateRoot(2))
 	root, err := x509.ParseCertificate(block.Bytes)
@@ -146,6 +148,7 @@ func TestThePreferredChain(t *testing.T) {
 
 // The CA moves a renewal (ARI) to a window that has begun: the next look renews, long before the lifetime would ask for it.
 func TestRenewalInformationMovesARenewal(t *testing.T) {
+	t.Parallel()
 	ca := servicetest.StartPebble(t, servicetest.PebbleOptions{})
 	store, err := storage.Open(t.Context(), t.TempDir(), storage.Options{})
 	if err != nil {
@@ -176,9 +179,11 @@ func TestRenewalInformationMovesARenewal(t *testing.T) {
 
 // Where there is an OCSP responder its answer is stapled, and a revocation is noticed and the certificate replaced.
 func TestStaplingAndARevocation(t *testing.T) {
+	t.Parallel()
 	responder := servicetest.StartResponder(t)
 	ca := servicetest.StartPebble(t, servicetest.PebbleOptions{Responder: responder.URL, RSA: true})
 	responder.For(ca)
+	responder.Valid = 4 * time.Second
 	s := newSite(t, ca, http01)
 	held := s.ensure(t, "app.example.com", nil)
 	first := held.Pairs[0]
@@ -186,11 +191,11 @@ func TestStaplingAndARevocation(t *testing.T) {
 		t.Error("no response is stapled")
 	}
 	responder.Revoke(first.Leaf.SerialNumber)
-	for deadline := time.Now().Add(100 * time.Second); held.Pairs[0].Leaf.Equal(first.Leaf); {
+	for deadline := time.Now().Add(60 * time.Second); held.Pairs[0].Leaf.Equal(first.Leaf); {
 		if time.Now().After(deadline) {
 			t.Fatal("the revoked certificate is still served")
 		}
-		time.Sleep(min(time.Until(held.Due), 5*time.Second))
+		time.Sleep(min(time.Until(held.Due), time.Second)) // as the manager does
 		held = s.ensure(t, "app.example.com", held)
 	}
 }

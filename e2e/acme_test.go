@@ -60,8 +60,16 @@ func write(t *testing.T, name, text string) string {
 // run starts padlock with a configuration, and can be started again after stop.
 func runFile(t *testing.T, file string) *padlock {
 	t.Helper()
+	return runFileEnv(t, nil, file)
+}
+
+// runFileEnv starts it with more variables in its environment.
+func runFileEnv(t *testing.T, env []string, file string) *padlock {
+	t.Helper()
 	p := &padlock{home: t.TempDir()}
-	p.run(t, command(p.home, "run", "--config", file))
+	c := command(p.home, "run", "--config", file)
+	c.Env = append(c.Env, env...)
+	p.run(t, c)
 	return p
 }
 
@@ -125,6 +133,7 @@ func (ca *theCA) orders() int { return strings.Count(ca.Output(), "Added order")
 
 // Each challenge gets a certificate and renews it, with each client; the CA's validation is marked in the handshakes.
 func TestCertificateByEachChallengeAndClient(t *testing.T) {
+	besides(t)
 	for _, c := range []struct{ name, more string }{
 		{"certmagic http-01", "challenges: [http-01]"},
 		{"certmagic tls-alpn-01", "challenges: [tls-alpn-01]"},
@@ -153,6 +162,7 @@ func TestCertificateByEachChallengeAndClient(t *testing.T) {
 
 // autocert turns to http-01 where the CA's tls-alpn-01 arrives nowhere.
 func TestAutocertByHTTP(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
 	address := local(servicetest.FreePort(t))
 	p := runFile(t, nodeFile(t, ca, t.TempDir(), address, local(ca.HTTP), "client: autocert", "app.example.com"))
@@ -177,12 +187,9 @@ func TestAutocertByHTTP(t *testing.T) {
 
 // A wildcard comes by dns-01, here with the provider that runs a program.
 func TestWildcardByDNS(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
-	for _, setting := range execProvider(t, ca) {
-		name, value, _ := strings.Cut(setting, "=")
-		t.Setenv(name, value)
-	}
-	p := runFile(t, acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"),
+	p := runFileEnv(t, execProvider(t, ca), acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"),
 		fmt.Sprintf("dns: {provider: exec, resolvers: [%q], timeout: 20s}", ca.DNS), `"*.example.com"`))
 	leaf := ca.issued(t, "shop.example.com", nil)
 	if leaf.DNSNames[0] != "*.example.com" {
@@ -198,6 +205,7 @@ func TestWildcardByDNS(t *testing.T) {
 
 // An address gets a certificate, without a server name; so do two key types, each for the clients that want it.
 func TestCertificatesForAnAddressAndForOldClients(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	storage := filepath.Join(t.TempDir(), "storage")
 	file := acmeFile(t, ca.CA, storage, "key_types: [p256, rsa2048]", "app.example.com")
@@ -214,6 +222,7 @@ func TestCertificatesForAnAddressAndForOldClients(t *testing.T) {
 }
 
 func TestExternalAccountBindingAndTheNextIssuer(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{EAB: map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}})
 	said.keep("the key of the binding", []byte("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"))
 	text, err := os.ReadFile(acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com"))
@@ -234,6 +243,7 @@ func TestExternalAccountBindingAndTheNextIssuer(t *testing.T) {
 
 // A problem document is translated: what is wrong, what to do, and when the next try is.
 func TestTheCAsProblemIsTranslated(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	file := acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "challenges: [http-01]", "app.example.com", "blocked.example")
 	ca.Manage("/set-default-ipv4", map[string]string{"ip": "127.0.0.9"})
@@ -245,6 +255,7 @@ func TestTheCAsProblemIsTranslated(t *testing.T) {
 
 // A renewal that fails in the last third is told again and again, everywhere where somebody may look, until it is mended.
 func TestAFailingRenewalIsRepeatedUntilItIsMended(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 75 * time.Second})
 	admin := local(servicetest.FreePort(t))
 	text, err := os.ReadFile(acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com"))

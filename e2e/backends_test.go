@@ -48,6 +48,7 @@ func misbehave(t *testing.T, do func(net.Conn)) string {
 
 // A backend that fails in one way or another: what the client sees, what the log says, and whether another one is asked.
 func TestBackendsThatFail(t *testing.T) {
+	besides(t)
 	say := func(text string) func(net.Conn) {
 		return func(c net.Conn) { _, _ = io.WriteString(c, text) }
 	}
@@ -167,6 +168,7 @@ func TestBackendsThatFail(t *testing.T) {
 
 // With one of three backends killed in the middle of traffic, no client sees an error, whatever it asks; back again, it gets its share.
 func TestOneOfThreeBackendsIsKilled(t *testing.T) {
+	works(t)
 	var servers []*http.Server
 	var addresses []string
 	var counts [3]atomic.Int64

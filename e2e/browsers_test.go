@@ -46,6 +46,7 @@ func chromium(t *testing.T, p *padlock, options ...chromedp.ExecAllocatorOption)
 
 // Chromium that trusts the local CA through padlock trust shows its padlock: its own security state is secure.
 func TestChromiumReportsTheConnectionAsSecure(t *testing.T) {
+	besides(t)
 	p := start(t)
 	p.trust(t, filepath.Join(p.home, ".pki", "nssdb"))
 	ctx := chromium(t, p)
@@ -87,6 +88,7 @@ func TestChromiumReportsTheConnectionAsSecure(t *testing.T) {
 // Firefox that trusts the local CA through padlock trust shows the classic padlock in its address bar, beside the page
 // that tells this very handshake. UPDATE_DOCS=1 keeps the picture for the README.
 func TestFirefoxShowsThePadlock(t *testing.T) {
+	besides(t)
 	need(t, "import")
 	p := start(t)
 	f := firefox(t, p, "")
@@ -115,6 +117,7 @@ func TestFirefoxShowsThePadlock(t *testing.T) {
 
 // Chromium opens a page's WebSocket on the page's own HTTP/2 connection (RFC 8441), and the app sees an ordinary upgrade.
 func TestChromiumTalksToAWebSocketByHTTP2(t *testing.T) {
+	besides(t)
 	upgrades := make(chan string, 1)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/chat" {
@@ -171,6 +174,7 @@ func TestChromiumTalksToAWebSocketByHTTP2(t *testing.T) {
 
 // Both browsers show an app of another language behind padlock.
 func TestBrowsersShowAnAppInAnotherLanguage(t *testing.T) {
+	besides(t)
 	p := start(t, app(t, "node"), "--storage", t.TempDir())
 	f := firefox(t, p, "")
 	p.trust(t, f.profile)

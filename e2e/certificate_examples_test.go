@@ -63,6 +63,7 @@ func fetch(ca *theCA, name string, port int) (string, error) {
 }
 
 func TestExamplesOfCertificatesFromACA(t *testing.T) {
+	besides(t)
 	for _, c := range []struct{ example, name string }{{"public-domain", "app.example.com"}, {"own-ca", "wiki.internal"}, {"wildcard-dns", "shop.example.com"}} {
 		t.Run(c.example, func(t *testing.T) {
 			ca := startCA(t, servicetest.PebbleOptions{})
@@ -89,6 +90,7 @@ func swap(t *testing.T, file, before, after string) {
 }
 
 func TestExampleOnDemand(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	n := exampleNode{dir: example(t, "on-demand"), storage: t.TempDir(), https: ca.TLS, http: ca.HTTP}
 	port := freePort(t)
@@ -110,6 +112,7 @@ func TestExampleOnDemand(t *testing.T) {
 }
 
 func TestExampleKubernetes(t *testing.T) {
+	besides(t)
 	dir := example(t, "kubernetes")
 	secret := t.TempDir()
 	port := servicetest.FreePort(t)
@@ -164,6 +167,7 @@ func putSecret(t *testing.T, dir, generation string) string {
 }
 
 func TestExamplesOfTwoNodes(t *testing.T) {
+	besides(t)
 	for _, c := range []struct {
 		example string
 		start   func(testing.TB) *servicetest.Service

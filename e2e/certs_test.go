@@ -70,6 +70,7 @@ func (x tool) list(file string) (rows []map[string]any) {
 
 // Certificates are ordered, shown, renewed and revoked from the command line, with and without a padlock that runs.
 func TestTheCertsCommandsAgainstACA(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	storage := filepath.Join(t.TempDir(), "storage")
 	file := acmeFile(t, ca.CA, storage, "", "app.example.com", "late.example.com")
@@ -128,6 +129,7 @@ func TestTheCertsCommandsAgainstACA(t *testing.T) {
 
 // A certificate from a CA that vets organizations: request, import, served within moments by the padlock that runs.
 func TestACertificateThatWasBought(t *testing.T) {
+	besides(t)
 	x := tool{t, t.TempDir()}
 	p := start(t, "proxy", "--from", "shop.internal", "--to", "1")
 	storage := []string{"--storage", p.storage}

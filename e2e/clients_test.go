@@ -11,6 +11,7 @@ import (
 
 // A client that trusts the local CA gets the page, and the terminal tells that very handshake from hello to first byte.
 func TestCurlAndOpenSSLSeeThePageAndTheTerminalTellsEveryStage(t *testing.T) {
+	besides(t)
 	p := start(t)
 	root := p.root(t)
 	for _, version := range []string{"--http1.1", "--http2"} {
@@ -30,6 +31,7 @@ func TestCurlAndOpenSSLSeeThePageAndTheTerminalTellsEveryStage(t *testing.T) {
 
 // A client that does not trust the CA is told so, with the alert read off the wire instead of the library's misleading text.
 func TestCurlWithoutTheCAIsDiagnosed(t *testing.T) {
+	besides(t)
 	p := start(t)
 	if out, err := exec.Command(need(t, "curl"), "-sS", p.url).CombinedOutput(); err == nil {
 		t.Fatalf("curl was content:\n%s", out)
@@ -39,6 +41,7 @@ func TestCurlWithoutTheCAIsDiagnosed(t *testing.T) {
 
 // padlock trust makes a browser's store trust the root and says so by reading it back; untrust takes it out again.
 func TestTrustIsVerifiedStoreByStore(t *testing.T) {
+	besides(t)
 	need(t, "certutil")
 	home := t.TempDir()
 	out, _ := command(home, "trust").CombinedOutput()
@@ -53,6 +56,7 @@ func TestTrustIsVerifiedStoreByStore(t *testing.T) {
 
 // trust --allow makes a root that may sign for one more name, and for no other.
 func TestTrustAllowMakesARootForAFurtherName(t *testing.T) {
+	besides(t)
 	p := &padlock{home: t.TempDir()}
 	storage := filepath.Join(p.home, "storage")
 	if out, err := command(p.home, "trust", "--print", "--storage", storage, "--allow", "dev.example.com").CombinedOutput(); err != nil {

@@ -37,6 +37,7 @@ func (s screen) shows(t *testing.T, want string) {
 
 // In a real bash, zsh and fish the Tab key completes commands, flags, their values in both forms, and files.
 func TestShellsComplete(t *testing.T) {
+	besides(t)
 	need(t, "tmux")
 	bin := t.TempDir()
 	if err := os.Symlink(plain, filepath.Join(bin, "padlock")); err != nil {
@@ -101,6 +102,7 @@ func TestShellsComplete(t *testing.T) {
 
 // The manual page is one that man, groff and mandoc find nothing wrong with.
 func TestTheManualPageIsWellFormed(t *testing.T) {
+	besides(t)
 	text, err := command(t.TempDir(), "man").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -127,6 +127,7 @@ func expect(t *testing.T, said string, words ...string) {
 }
 
 func TestExampleComposeLocal(t *testing.T) {
+	besides(t)
 	p := startProject(t, "compose-local", []string{"HTTPS_PORT", "HTTP_PORT"})
 	https, plain := p.ports["HTTPS_PORT"], p.ports["HTTP_PORT"]
 	expect(t, p.follow(t, 0), "An app in a container", "https://app.localhost:"+https, "I want app.localhost", "the padlock is closed")
@@ -149,6 +150,7 @@ func TestExampleComposeLocal(t *testing.T) {
 }
 
 func TestExampleComposeACME(t *testing.T) {
+	besides(t)
 	p := startProject(t, "compose-acme", withPebble)
 	expect(t, p.follow(t, 0), "An app with a certificate by ACME", "app.example.com", "stage=certificate")
 }
@@ -157,6 +159,7 @@ func TestExampleComposeACME(t *testing.T) {
 var withPebble = []string{"HTTP", "HTTPS", "PEBBLE_PORT"}
 
 func TestExampleComposePostgreSQL(t *testing.T) {
+	besides(t)
 	need(t, "psql")
 	p := startProject(t, "compose-postgresql", []string{"POSTGRES_PORT"})
 	expect(t, p.follow(t, 0), "PostgreSQL 1", "padlock "+imageVersion+" serves", "db.localhost")
@@ -169,6 +172,7 @@ func (p *project) issued(t *testing.T) int {
 }
 
 func TestExampleComposeTwoNodesWithPostgreSQL(t *testing.T) {
+	besides(t)
 	p := startProject(t, "two-nodes-postgresql", withPebble, "COMPOSE_FILE=compose.yaml:pebble.yaml", "POSTGRES_PASSWORD=", "STORAGE_KEY=", "EMAIL=")
 	expect(t, p.follow(t, 1), "An app behind two nodes")
 	for _, node := range []string{"padlock-1", "padlock-2"} {
@@ -187,6 +191,7 @@ func (p *project) healthy(t *testing.T, service string) {
 // One node of two is stopped, and hardly anybody notices; one is cut off the network, which those notice who are on their way to it, for as long
 // as the balancer needs to find out. All the time there is one certificate.
 func TestExampleComposeTwoNodesWithRedis(t *testing.T) {
+	besides(t)
 	p := startProject(t, "two-nodes-redis", withPebble, "COMPOSE_FILE=compose.yaml:pebble.yaml", "REDIS_PASSWORD=", "STORAGE_KEY=", "EMAIL=")
 	address := p.ports["HTTPS"]
 	expect(t, p.follow(t, 1), "An app behind two nodes")

@@ -78,6 +78,7 @@ func picture(t *testing.T, ctx context.Context, name string, width, height int64
 // The console in a real browser: failures stand on top with their remedy, handshakes appear as they happen, open in place as ladders, can
 // be chosen and paused, and the page is good at the width of a desk and of a phone, in light and dark.
 func TestTheConsoleShowsHandshakesAsTheyHappen(t *testing.T) {
+	besides(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") }))
 	defer app.Close()
 	p := start(t, strings.TrimPrefix(app.URL, "http://"), "--admin", "127.0.0.1:0", "--insecure-export-secrets")
@@ -154,6 +155,7 @@ func TestTheConsoleShowsHandshakesAsTheyHappen(t *testing.T) {
 
 // From other machines the console comes by HTTPS, and asks for a token, a certificate, or both; a foreign name gets nothing.
 func TestTheAdminEndpointForOtherMachines(t *testing.T) {
+	besides(t)
 	ca := clientCA(t)
 	dir := t.TempDir()
 	p := &padlock{home: t.TempDir()}
@@ -221,6 +223,7 @@ func TestTheAdminEndpointForOtherMachines(t *testing.T) {
 
 // padlock status asks the running padlock; its exit code is what a health check needs.
 func TestStatusTellsHowTheRunningPadlockIs(t *testing.T) {
+	besides(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }))
 	defer app.Close()
 	target := strings.TrimPrefix(app.URL, "http://")
@@ -257,6 +260,7 @@ func TestStatusTellsHowTheRunningPadlockIs(t *testing.T) {
 
 // padlock console lends the socket's console a port, for whoever has the key that it prints.
 func TestTheConsoleOfASocketIsOpenedByACommand(t *testing.T) {
+	besides(t)
 	p := start(t)
 	c := command(p.home, "console", "--storage", p.storage)
 	stdout, err := c.StdoutPipe()

@@ -61,6 +61,7 @@ func forge(t *testing.T, rootFile, name string) (cert, key string) {
 // A thief of the local CA's key gains nothing: no client that trusts the CA believes it about a name that is not local.
 // Each client is shown to believe the same key about a local name, so that nothing else can be the reason.
 func TestAStolenRootKeyCannotImpersonateABank(t *testing.T) {
+	besides(t)
 	home := start(t) // makes the CA
 	rootFile := filepath.Join(home.storage, "localca", "root.pem")
 	edge := func(name string) *padlock {

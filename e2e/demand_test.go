@@ -52,6 +52,7 @@ func startAsked(t *testing.T) *asked {
 
 // A name that nobody has listed gets its certificate at the first handshake, which waits for it; many at once make one order.
 func TestCertificatesOnDemand(t *testing.T) {
+	besides(t)
 	ca, ask, storage := startCA(t, servicetest.PebbleOptions{}), startAsked(t), t.TempDir()
 	file := acmeFile(t, ca.CA, storage, "on_demand: {ask: "+ask.URL+"}", `"*"`)
 	p := runFile(t, file)
@@ -88,6 +89,7 @@ func TestCertificatesOnDemand(t *testing.T) {
 
 // Ten thousand handshakes for invented names: no order, few questions, memory that stays, and names that exist are served all the while.
 func TestInventedNames(t *testing.T) {
+	works(t)
 	ca, ask, storage := startCA(t, servicetest.PebbleOptions{}), startAsked(t), t.TempDir()
 	file := acmeFile(t, ca.CA, storage, "on_demand: {ask: "+ask.URL+"}", `"*"`)
 	p := &padlock{home: t.TempDir()}
@@ -240,6 +242,7 @@ func eventuallyOften(t *testing.T, try func() error) {
 
 // Certificates that lie in the storage are loaded when somebody comes for them. Neither the start nor the memory depends on how many there are.
 func TestStoredCertificatesOnDemand(t *testing.T) {
+	works(t)
 	https, plainHTTP := local(servicetest.FreePort(t)), local(servicetest.FreePort(t))
 	name := func(i int) string { return fmt.Sprintf("c%d.customers.example", i) }
 	config := func(storage string) string {
@@ -298,6 +301,7 @@ func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(
 
 // Five hundred names of sites, whose certificates are there: each is served, from the first moment on, though the CA is away.
 func TestFiveHundredNames(t *testing.T) {
+	works(t)
 	https, plainHTTP, storage := local(servicetest.FreePort(t)), local(servicetest.FreePort(t)), t.TempDir()
 	var names []string
 	for i := range 500 {

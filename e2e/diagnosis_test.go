@@ -257,6 +257,7 @@ type scenario struct {
 
 // TestEveryDiagnosisWithARealClient is the table of docs/diagnosis.md, which UPDATE_DOCS=1 writes.
 func TestEveryDiagnosisWithARealClient(t *testing.T) {
+	besides(t)
 	scenarios := diagnosisScenarios(t)
 	var table bytes.Buffer
 	table.WriteString("# What padlock says\n\nEach row is a real client in a situation, and padlock's verdict; `make test` runs them all.\n\n| client | situation | what padlock said |\n|---|---|---|\n")

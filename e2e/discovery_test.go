@@ -221,6 +221,7 @@ func (l *visitors) end(t *testing.T) {
 // Containers start and stop, and their names come and go, with certificates of the local CA, while others answer every request. Of two
 // that share a route one is told to stop: neither it nor the other fails a request, also where its application knows no grace.
 func TestContainersComeAndGoUnderLoad(t *testing.T) {
+	besides(t, &labels)
 	f := startFleet(t, "", "")
 	steady := f.app(t, "host=steady.localhost")
 	one := f.app(t, "host=shared.localhost | -e LINGER=1s")
@@ -254,6 +255,7 @@ func TestContainersComeAndGoUnderLoad(t *testing.T) {
 
 // Paths, fields, passwords and plain bytes by labels, a second route of one container, and an image whose health check is not good yet.
 func TestLabelsSayWhatARouteDoes(t *testing.T) {
+	besides(t, &labels)
 	f := startFleet(t, "", "")
 	web := f.app(t, "host=app.test headers.request.set.X-Edge=padlock routes.admin.path=/admin routes.admin.deny=0.0.0.0/0,::/0")
 	api := f.app(t, "host=app.test path=/api strip_prefix=true")
@@ -301,6 +303,7 @@ func TestLabelsSayWhatARouteDoes(t *testing.T) {
 
 // A container with wrong labels is named with the label and the remedy, and nothing happens to the others.
 func TestWrongLabelsStopNobodyElse(t *testing.T) {
+	besides(t, &labels)
 	f := startFleet(t, "", "")
 	good := f.app(t, "host=good.test")
 	f.answers(t, "https://good.test/", good)
@@ -388,6 +391,7 @@ func (r *relay) cut() {
 // The engine is away, and what it told of last is served on, over a reload too. A restart is refused, as the new padlock would know of no
 // container. When the engine is back, everything is as it is there, and a restart under load fails no request.
 func TestContainersAreServedWhileTheEngineIsAway(t *testing.T) {
+	besides(t, &labels)
 	r := newRelay(t)
 	f := startFleet(t, "unix://"+r.path, "")
 	stays, goes := f.app(t, "host=stays.test"), f.app(t, "host=goes.test")
@@ -430,6 +434,7 @@ func TestContainersAreServedWhileTheEngineIsAway(t *testing.T) {
 // padlock in a container, without root and with the socket's group, finds itself among the containers, and reaches others in the network
 // that they share, once they share one.
 func TestPadlockInAContainerReachesOthersByTheNetworkThatTheyShare(t *testing.T) {
+	besides(t, &labels)
 	near, _ := bridge(t)
 	far, _ := bridge(t)
 	socket, err := os.Stat("/var/run/docker.sock")
@@ -456,6 +461,7 @@ func TestPadlockInAContainerReachesOthersByTheNetworkThatTheyShare(t *testing.T)
 // The example: two shops share a name with an API below a path, until one of them goes under load. What stands before the engine's socket
 // lets nothing but a look at containers through.
 func TestExampleDockerLabels(t *testing.T) {
+	besides(t, &labels)
 	p := startProject(t, "docker-labels", []string{"HTTPS_PORT", "HTTP_PORT"})
 	said := p.follow(t, 0)
 	expect(t, said, "orders", "shop.localhost")

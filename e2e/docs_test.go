@@ -105,6 +105,7 @@ func commandsIn(text string) (all []string) {
 
 // Every command in README and docs is run by a test, and no test is left that runs one which is documented nowhere any more.
 func TestEveryDocumentedCommandIsRun(t *testing.T) {
+	besides(t)
 	files, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +139,7 @@ func TestEveryDocumentedCommandIsRun(t *testing.T) {
 
 // Every example is a directory that a test runs.
 func TestEveryExampleIsRun(t *testing.T) {
+	besides(t)
 	examples, err := filepath.Glob("../examples/*/README.md")
 	tests, err2 := filepath.Glob("*_test.go")
 	if err != nil || err2 != nil {
@@ -160,6 +162,7 @@ func TestEveryExampleIsRun(t *testing.T) {
 
 // A directory that was copied while padlock ran, as docs/operations.md says, is a storage as good as the one it was copied from.
 func TestABackupOfTheStorageIsRestored(t *testing.T) {
+	besides(t)
 	p := start(t)
 	root := p.root(t)
 	backup := filepath.Join(t.TempDir(), "padlock-backup.tar.gz")
@@ -202,6 +205,7 @@ func testNames(t *testing.T) map[string]bool {
 
 // The commands that need nothing but padlock run as they stand, where ports 443 and 80 are free: in a network of their own.
 func TestDocumentedCommandsDoWhatIsSaidOfThem(t *testing.T) {
+	besides(t)
 	n := newNetwork(t)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -257,6 +261,7 @@ func TestDocumentedCommandsDoWhatIsSaidOfThem(t *testing.T) {
 
 // The README's first command, from a checkout, where nothing has been set up and the usual ports are free.
 func TestTheFirstCommandOfTheREADME(t *testing.T) {
+	besides(t)
 	n := newNetwork(t)
 	caches, err := exec.Command("go", "env", "GOPATH", "GOCACHE").Output()
 	if err != nil {

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	keyLog := filepath.Join(dir, "keylog") // of curl, browsers and others: what they know, padlock must not tell
 	os.Setenv("SSLKEYLOGFILE", keyLog)
+	beside()
 	code := m.Run()
 	said.keepLog(keyLog)
 	if !nothingSecretWasSaid() {
@@ -140,23 +141,31 @@ func start(t *testing.T, args ...string) *padlock {
 
 func startBinary(t *testing.T, path string, args ...string) *padlock {
 	t.Helper()
+	return startEnv(t, nil, path, args...)
+}
+
+// startEnv starts a program with more variables in its environment.
+func startEnv(t *testing.T, env []string, path string, args ...string) *padlock {
+	t.Helper()
 	p := &padlock{home: t.TempDir()}
 	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
 	if i := slices.Index(args, "--storage"); i >= 0 {
 		p.storage = args[i+1]
 	}
-	p.run(t, program(path, p.home, append([]string{"--listen", "127.0.0.1:0"}, args...)...))
+	c := program(path, p.home, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	c.Env = append(c.Env, env...)
+	p.run(t, c)
 	return p
 }
 
-// startFile runs a directory's padlock.yaml, on a port of the kernel's choice where the file takes HTTPS_PORT.
-func startFile(t *testing.T, dir string) *padlock {
+// startFile runs a directory's padlock.yaml, on a port of the kernel's choice where the file takes HTTPS_PORT. Env has further variables
+// that it takes.
+func startFile(t *testing.T, dir string, env ...string) *padlock {
 	t.Helper()
-	t.Setenv("HTTPS_PORT", "0")
 	p := &padlock{home: t.TempDir()}
 	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
 	c := command(p.home, "run", "--config", "padlock.yaml")
-	c.Dir = dir
+	c.Dir, c.Env = dir, append(append(c.Env, "HTTPS_PORT=0"), env...)
 	p.run(t, c)
 	return p
 }

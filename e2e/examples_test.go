@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,16 +19,10 @@ import (
 	"padlock/internal/servicetest"
 )
 
-// freePort asks the kernel for a port, for programs that cannot be told to choose one and say which.
+// freePort reserves a port, for programs that cannot be told to choose one and say which.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(servicetest.FreePort(t))
 }
 
 // example copies a directory of examples, so that what a run leaves behind does not stay.
@@ -55,15 +50,16 @@ func eventually(t *testing.T, try func() (string, error)) string {
 }
 
 func TestExampleLocalApp(t *testing.T) {
+	besides(t)
 	dir := example(t, "local-app")
-	port := freePort(t)
-	t.Setenv("APP_PORT", port)
+	port := "APP_PORT=" + freePort(t)
 	app := exec.Command(need(t, "python3"), filepath.Join(dir, "app.py"))
+	app.Env = append(os.Environ(), port)
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = app.Process.Kill(); _ = app.Wait() })
-	p := startFile(t, dir)
+	p := startFile(t, dir, port)
 	out := eventually(t, func() (string, error) {
 		out, err := exec.Command(need(t, "curl"), "-sS", "--fail", "--cacert", p.root(t), p.url).CombinedOutput()
 		return string(out), err
@@ -75,17 +71,17 @@ func TestExampleLocalApp(t *testing.T) {
 
 // A real gRPC client and server: messages both ways in turn, trailers, and a status.
 func TestExampleGRPC(t *testing.T) {
+	besides(t)
 	dir := example(t, "grpc")
 	python := need(t, "/usr/bin/python3") // the one that has Debian's python3-grpcio
-	port := freePort(t)
-	t.Setenv("APP_PORT", port)
+	port := "APP_PORT=" + freePort(t)
 	app := exec.Command(python, filepath.Join(dir, "server.py"))
-	app.Stderr = os.Stderr
+	app.Env, app.Stderr = append(os.Environ(), port), os.Stderr
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = app.Process.Kill(); _ = app.Wait() })
-	p := startFile(t, dir)
+	p := startFile(t, dir, port)
 	out := eventually(t, func() (string, error) {
 		out, err := exec.Command(python, filepath.Join(dir, "client.py"), p.root(t), p.url[strings.LastIndex(p.url, ":")+1:]).CombinedOutput()
 		return string(out), err
@@ -97,6 +93,7 @@ func TestExampleGRPC(t *testing.T) {
 }
 
 func TestExampleClientCertificates(t *testing.T) {
+	besides(t)
 	dir := example(t, "client-certificates")
 	need(t, "openssl")
 	script := exec.Command("sh", "make-certificates.sh")
@@ -122,15 +119,17 @@ func TestExampleClientCertificates(t *testing.T) {
 }
 
 func TestExampleLoadBalancing(t *testing.T) {
+	besides(t)
 	var servers []*httptest.Server
+	var ports []string
 	for i, name := range []string{"ONE", "TWO", "THREE"} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "backend %d %s", i, r.URL.Path) }))
 		defer s.Close()
 		servers = append(servers, s)
 		_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
-		t.Setenv(name, port)
+		ports = append(ports, name+"="+port)
 	}
-	p := startFile(t, example(t, "load-balancing"))
+	p := startFile(t, example(t, "load-balancing"), ports...)
 	u, err := url.Parse(p.url)
 	if err != nil {
 		t.Fatal(err)
@@ -159,12 +158,12 @@ func TestExampleLoadBalancing(t *testing.T) {
 }
 
 func TestExamplePostgreSQL(t *testing.T) {
+	besides(t)
 	u, err := url.Parse(servicetest.StartPostgres(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("POSTGRES_PORT", u.Port())
-	p := startFile(t, example(t, "postgresql"))
+	p := startFile(t, example(t, "postgresql"), "POSTGRES_PORT="+u.Port())
 	at, err := url.Parse(p.url)
 	if err != nil {
 		t.Fatal(err)

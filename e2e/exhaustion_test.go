@@ -43,6 +43,7 @@ func visit(client *http.Client, url string) (int, string, error) {
 // With 256 descriptors and 400 clients padlock keeps serving those that it holds, says once a minute what it lacks, and is as before as soon as
 // the clients have gone.
 func TestFewDescriptorsAndManyClients(t *testing.T) {
+	works(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
 	defer app.Close()
 	p := &padlock{home: t.TempDir()}
@@ -107,6 +108,7 @@ func memoryGroup(t *testing.T, limit int) (enter string) {
 
 // In 128 MiB padlock serves 200 clients that send and fetch megabytes, each at its own pace, and is not killed for its memory.
 func TestALittleMemory(t *testing.T) {
+	works(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		_, _ = w.Write(make([]byte, n))
@@ -172,6 +174,7 @@ func peakMiB(t *testing.T, pid int) int {
 
 // 10,000 clients that say nothing are held, take little memory, and the next one is served as if they were not there.
 func TestTenThousandIdleClients(t *testing.T) {
+	works(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
 	defer app.Close()
 	p := startBinary(t, plain, "--handshakes", "failures", strings.TrimPrefix(app.URL, "http://"))
@@ -253,6 +256,7 @@ func rssKiB(t *testing.T, pid int) int {
 // A DNS server that fails, is silent or lies: what was known is used on, a name that was never found is a 502 that says so in the log, and all is
 // well again soon after the server is.
 func TestDNSThatFails(t *testing.T) {
+	besides(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
 	defer app.Close()
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(app.URL, "http://"))

@@ -108,6 +108,7 @@ func (b *between) file(t *testing.T, ca *theCA, storage, more string) string {
 // padlock is killed at every step of an order: at each request to the CA, before it arrives and before its answer is seen, and at each
 // change in the storage. The next start always ends with a certificate, and nothing in the storage is broken.
 func TestKilledAtEveryStepOfAnOrder(t *testing.T) {
+	besides(t)
 	for _, c := range []struct {
 		client        string
 		worker, every int
@@ -219,6 +220,7 @@ func watchTree(t *testing.T, dir string, at func()) (stop func()) {
 
 // A value in the storage is damaged, each in turn: the next start sets it aside or makes it anew, and serves a certificate with its key.
 func TestAnyDamagedFileOfTheStorageIsMended(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	storage := filepath.Join(t.TempDir(), "storage")
 	file := acmeFile(t, ca.CA, storage, "", "app.example.com")
@@ -289,14 +291,15 @@ func restore(t *testing.T, dir string, files map[string][]byte) {
 // The storage fills up, and later turns read-only: what is served is served on, the reason and the remedy are told, and once there is room
 // again the renewal goes through before the certificate expires. Nothing that was stored is lost.
 func TestAFullAndAReadOnlyStorage(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 80 * time.Second})
 	storage := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", storage).CombinedOutput(); err != nil {
 		t.Fatalf("a file system of its own cannot be mounted: %v %s", err, out)
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", storage).Run() })
-	t.Setenv("container", "docker") // what runs containers tells those inside
-	p := runFile(t, acmeFile(t, ca.CA, storage, "", "app.example.com"))
+	inContainer := []string{"container=docker"} // what runs containers tells those inside
+	p := runFileEnv(t, inContainer, acmeFile(t, ca.CA, storage, "", "app.example.com"))
 	first := ca.issued(t, "app.example.com", nil)
 
 	p.stderr.wait(t, "the storage ends with this container") // a file system in memory
@@ -354,6 +357,7 @@ func (ca *theCA) renewed(t *testing.T, p *padlock, before *x509.Certificate) *x5
 
 // The CA is down when padlock starts: it comes back within a minute of the CA's return.
 func TestTheCAIsDownAndComesBack(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	file := acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com")
 	ca.Stop()
@@ -381,6 +385,7 @@ func (ca *theCA) issuedWithin(t *testing.T, limit time.Duration, p *padlock) {
 // The CA's clock and ours differ by two days. A certificate from the future is served, one from the past too; both are told, and
 // neither drives padlock to order one after another.
 func TestTheClockIsTwoDaysOff(t *testing.T) {
+	besides(t)
 	for _, c := range []struct {
 		name     string
 		shift    time.Duration
@@ -410,6 +415,7 @@ func TestTheClockIsTwoDaysOff(t *testing.T) {
 // The CA sends a certificate for another key, for another name, or one that has expired: it is refused, what was there before is served
 // on and stays in the storage, and once the CA is mended the renewal goes through.
 func TestACAThatSendsTheWrongCertificate(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 3 * time.Minute, RSA: true})
 	b := startBetween(t, ca)
 	storage := filepath.Join(t.TempDir(), "storage")

@@ -169,6 +169,7 @@ func hello(length int) []byte {
 
 // Neither handshakes nor what TLS allows besides content keep padlock from serving others.
 func TestFloodsOfTLS(t *testing.T) {
+	works(t)
 	more := append([]byte{22, 3, 1, 0x40, 0}, make([]byte, 0x4000)...)
 	measureAll(t, []flood{
 		{name: "handshakes", conns: 16, run: func(ctx context.Context, b *besieged) {
@@ -208,6 +209,7 @@ func TestFloodsOfTLS(t *testing.T) {
 // A client may change its keys, and ask for others in return, at any time: long after the last answer too, when what limited that has
 // long passed.
 func TestKeysAreChangedAfterAPause(t *testing.T) {
+	besides(t)
 	b := besiege(t, "timeouts: {stall: 300ms, header: 300ms}")
 	ask := map[string]func(i uint32) []byte{
 		"http/1.1": func(uint32) []byte { return []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") },
@@ -249,6 +251,7 @@ func TestKeysAreChangedAfterAPause(t *testing.T) {
 
 // HTTP/1.1 has fewer ways to flood.
 func TestFloodsOfHTTP1(t *testing.T) {
+	works(t)
 	get := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	fields := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: y\r\n", 1000))
 	measureAll(t, []flood{
@@ -272,6 +275,7 @@ func TestFloodsOfHTTP1(t *testing.T) {
 
 // Slow clients of every kind, and 400 of them, are gone within half a minute; nobody else waits for them.
 func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
+	works(t)
 	b := besiege(t, "")
 	before, _ := b.memory(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)

@@ -81,6 +81,7 @@ func app(t *testing.T, language string) string {
 
 // An app in another language gets HTTPS by one command.
 func TestAppsInOtherLanguagesGetHTTPS(t *testing.T) {
+	besides(t)
 	for language := range apps {
 		p := start(t, app(t, language), "--storage", t.TempDir())
 		for _, version := range []string{"--http1.1", "--http2"} {
@@ -94,6 +95,7 @@ func TestAppsInOtherLanguagesGetHTTPS(t *testing.T) {
 
 // A WebSocket and an event stream pass through as they come; an event is there while the response is still open.
 func TestWebSocketsAndEventStreamsPass(t *testing.T) {
+	besides(t)
 	next, gone := make(chan string), make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/events" {
@@ -168,6 +170,7 @@ const gibibyte = 1 << 30
 
 // A GiB each way passes without being held: padlock's peak memory stays small.
 func TestAGibibyteEachWayKeepsMemoryFlat(t *testing.T) {
+	works(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "PUT" {
 			n, _ := io.Copy(io.Discard, r.Body)

@@ -14,6 +14,7 @@ import (
 
 // tshark opens what padlock captured, and reads the messages that TLS 1.3 encrypts; the request stays closed to it.
 func TestTsharkReadsADecryptedCapture(t *testing.T) {
+	besides(t)
 	tshark := need(t, "tshark")
 	capture := filepath.Join(t.TempDir(), "handshakes.pcapng")
 	p := start(t, "--capture", capture, "--insecure-export-secrets")
@@ -48,6 +49,7 @@ func TestTsharkReadsADecryptedCapture(t *testing.T) {
 
 // Who rejects us and comes back content has clicked through a warning, or installed the CA: padlock says so.
 func TestARejectionAndTheSuccessAfterItAreRelated(t *testing.T) {
+	besides(t)
 	p := start(t)
 	curl := need(t, "curl")
 	if out, err := exec.Command(curl, "-sS", p.url).CombinedOutput(); err == nil {
@@ -62,6 +64,7 @@ func TestARejectionAndTheSuccessAfterItAreRelated(t *testing.T) {
 
 // The story of RSA key exchange: the secret goes encrypted to the server, and both Finished prove that it arrived.
 func TestTheStoryOfRSAKeyExchange(t *testing.T) {
+	besides(t)
 	dir := t.TempDir()
 	make := exec.Command(need(t, "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=legacy.test/O=Legacy Ltd",
 		"-addext", "subjectAltName=DNS:legacy.test", "-keyout", "key.pem", "-out", "cert.pem")
@@ -98,6 +101,7 @@ sites: [{hosts: [legacy.test], tls: {legacy_rsa_key_exchange: true}}]
 
 // probe finds what is right and what is wrong with a server, and says so by its exit code.
 func TestProbeJudgesAServer(t *testing.T) {
+	besides(t)
 	p := start(t)
 	address := strings.TrimPrefix(p.url, "https://")
 	out, err := command(p.home, "probe", "--json", "--ca", p.root(t), address).Output()
@@ -137,6 +141,7 @@ func TestProbeJudgesAServer(t *testing.T) {
 
 // watch shows what comes while it comes, filtered.
 func TestWatchShowsHandshakesAsTheyHappen(t *testing.T) {
+	besides(t)
 	p := start(t)
 	curl := func(args ...string) { _ = exec.Command(need(t, "curl"), append(args, "-sS", p.url)...).Run() }
 	watch := command(p.home, "watch", "--outcome", "failures", "--format", "line")
@@ -173,6 +178,7 @@ func TestWatchShowsHandshakesAsTheyHappen(t *testing.T) {
 }
 
 func TestDoctorFindsNothingWrong(t *testing.T) {
+	besides(t)
 	out, err := command(t.TempDir(), "doctor", "localhost").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "with itself: X25519MLKEM768") || !strings.Contains(string(out), "this machine") {
 		t.Errorf("%v\n%s", err, out)

@@ -20,6 +20,7 @@ import (
 
 // Chromium loads a page by HTTP/3, and the handshake inside QUIC is told with what can be inferred of it.
 func TestChromiumSpeaksHTTP3(t *testing.T) {
+	besides(t)
 	p := start(t, "--access-log", "json")
 	p.trust(t, filepath.Join(p.home, ".pki", "nssdb"))
 	u, err := url.Parse(p.url)
@@ -39,6 +40,7 @@ func TestChromiumSpeaksHTTP3(t *testing.T) {
 
 // A client of QUIC that does not trust the certificate is told as one of TCP is: who hung up, at which stage, and what to do.
 func TestHandshakesInsideQUICAreDiagnosed(t *testing.T) {
+	besides(t)
 	p := start(t)
 	pem, err := os.ReadFile(p.root(t))
 	roots := x509.NewCertPool()

@@ -37,6 +37,7 @@ type imageConfig struct {
 // The image holds padlock and an empty volume above its base, each entry as the source and the arguments alone make it: another build,
 // here on this machine, comes to the same program. It is small enough to be pulled in no time.
 func TestTheImageIsSmallAndReproducible(t *testing.T) {
+	works(t)
 	image := padlockImage(t)
 	var c imageConfig
 	if err := json.Unmarshal([]byte(docker(t, "image", "inspect", "-f", "{{json .Config}}", image)), &c); err != nil {
@@ -159,6 +160,7 @@ func (c *container) root(t *testing.T) *x509.CertPool {
 // A container without root, capabilities and a writable file system serves an app to the outside by every protocol. docker stop ends it
 // when an open request has its answer, and another container goes on with the volume.
 func TestAContainerWithoutPrivilegesServesAnApp(t *testing.T) {
+	besides(t)
 	image := padlockImage(t)
 	name, gateway := bridge(t)
 	began, goOn := make(chan struct{}), make(chan struct{})
@@ -259,6 +261,7 @@ func appended(pem string) *x509.CertPool {
 
 // As process 1, padlock answers signals as it does elsewhere: the kernel leaves process 1 without any default action.
 func TestSignalsOfAContainer(t *testing.T) {
+	besides(t)
 	image := padlockImage(t)
 	t.Run("a file is read again with SIGHUP", func(t *testing.T) {
 		dir := t.TempDir()
@@ -339,6 +342,7 @@ func TestSignalsOfAContainer(t *testing.T) {
 
 // What ends before it serves says why, with the remedy and the exit code that it has elsewhere.
 func TestExitCodesOfAContainer(t *testing.T) {
+	besides(t)
 	image := padlockImage(t)
 	dir := t.TempDir()
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte("sites: [{hosts: ['a b']}]\n"), 0o644)); err != nil {

@@ -18,6 +18,7 @@ import (
 // Kubernetes' own structures take the manifests, and know every key in them; selectors, ports and volumes fit together, and the pod needs no
 // privilege.
 func TestKubernetesTakesTheManifests(t *testing.T) {
+	besides(t)
 	objects := map[string]any{"Deployment": &appsv1.Deployment{}, "Service": &corev1.Service{}, "PodDisruptionBudget": &policyv1.PodDisruptionBudget{}}
 	seen := map[string]bool{}
 	dir := filepath.Join("..", "examples", "kubernetes")

@@ -72,6 +72,7 @@ func startRedis(t testing.TB) *servicetest.Service { return servicetest.StartRed
 // Two nodes on one store: one order for a name that both have, any node answers for any other, tickets of the one resume on the other, and
 // when the store is away for a while no handshake fails.
 func TestTwoNodes(t *testing.T) {
+	besides(t)
 	for _, c := range []struct {
 		name, client string
 		start        func(testing.TB) *servicetest.Service
@@ -133,6 +134,7 @@ func TestTwoNodes(t *testing.T) {
 
 // Certificates of a minute are renewed while a hundred clients a second come, none of which notices.
 func TestRenewalUnderLoad(t *testing.T) {
+	works(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: time.Minute})
 	p := runFile(t, nodeFile(t, ca, t.TempDir(), ca.address(), net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), "", "app.example.com"))
 	seen := ca.issued(t, "app.example.com", nil)
@@ -154,6 +156,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 // Two nodes whose certificate is due at the same moment, on a store that takes a fifth of a second for every answer: one order for each
 // renewal, and both serve the same.
 func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
+	besides(t)
 	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second}), servicetest.StartRedis(t)
 	slow := strings.Replace(store.URL, hostOf(t, store.URL), servicetest.Delayed(t, hostOf(t, store.URL), 200*time.Millisecond), 1)
 	addresses := []string{ca.address(), local(servicetest.FreePort(t))}

@@ -39,6 +39,7 @@ const prometheusExample = "prometheus"
 
 // Prometheus' own tool takes the rules, and its unit tests of them show when each of them fires.
 func TestThePrometheusRulesFireWhenTheyShould(t *testing.T) {
+	besides(t)
 	dir := example(t, prometheusExample)
 	for _, args := range [][]string{{"check", "config", "prometheus.yml"}, {"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
 		c := exec.Command(need(t, "promtool"), args...)
@@ -73,6 +74,7 @@ func TestThePrometheusRulesFireWhenTheyShould(t *testing.T) {
 
 // A real Prometheus reads the metrics of a real padlock; the rules are evaluated, and every panel of the dashboard shows something.
 func TestPrometheusReadsMetricsAndTheDashboardShowsThem(t *testing.T) {
+	besides(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/fail" {
 			w.WriteHeader(500)
@@ -82,10 +84,8 @@ func TestPrometheusReadsMetricsAndTheDashboardShowsThem(t *testing.T) {
 	defer app.Close()
 	_, appPort, _ := net.SplitHostPort(app.Listener.Addr().String())
 	adminPort := freePort(t)
-	t.Setenv("APP_PORT", appPort)
-	t.Setenv("ADMIN_PORT", adminPort)
 	dir := example(t, prometheusExample)
-	p := startFile(t, dir)
+	p := startFile(t, dir, "APP_PORT="+appPort, "ADMIN_PORT="+adminPort)
 	visit := visitsOfEveryKind(t, p)
 	visit()
 	metrics, err := http.Get("http://127.0.0.1:" + adminPort + "/metrics")
@@ -298,6 +298,7 @@ func expressions(t *testing.T) (all []string) {
 
 // The dashboard is what Grafana's schema asks for; its panels do not lie on each other, and ask the data source that a person chooses.
 func TestTheDashboardIsGrafanas(t *testing.T) {
+	besides(t)
 	d := readDashboard(t)
 	ids, taken := map[uint32]bool{}, map[[2]uint32]string{}
 	for _, either := range d.Panels {

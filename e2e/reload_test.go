@@ -23,6 +23,7 @@ import (
 // The configuration is read again under load, by SIGHUP and by padlock reload, with targets added and removed: no request fails, and
 // the connections stay. A file with an error changes nothing, and is told with its line.
 func TestReloadUnderLoadFailsNoRequest(t *testing.T) {
+	works(t)
 	var targets []string
 	for i := range 3 {
 		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "target %d", i) }))

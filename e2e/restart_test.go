@@ -150,6 +150,7 @@ func (p *padlock) roots(t *testing.T) *x509.CertPool {
 // The configuration is read again each second for a minute, with targets and routes added and removed, under 64 connections that are
 // kept: no request fails, no connection is made anew, and no WebSocket is closed.
 func TestReloadEachSecondForAMinute(t *testing.T) {
+	works(t)
 	targets := []string{echoes(t), echoes(t), echoes(t)}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "padlock.yaml")
@@ -207,6 +208,7 @@ sites:
 // Another padlock takes over, three times, under the same load: no request fails and no WebSocket is closed, and the one before is gone when
 // its last connection is. One that cannot start leaves all as it was.
 func TestARestartFailsNoRequest(t *testing.T) {
+	works(t)
 	home := t.TempDir()
 	program := filepath.Join(home, "padlock")
 	if err := os.Link(binary, program); err != nil {

@@ -30,6 +30,7 @@ import (
 
 // The search that the whole run ends with finds a secret in whatever form it was written, and nothing where there is none.
 func TestSecretsAreFoundInWhateverFormTheyAreWritten(t *testing.T) {
+	besides(t)
 	fresh := func() *written {
 		w, err := newWritten(filepath.Join(t.TempDir(), "said"))
 		if err != nil {
@@ -109,6 +110,7 @@ func TestSecretsAreFoundInWhateverFormTheyAreWritten(t *testing.T) {
 // Whatever padlock is asked to tell, of what works and what fails, on its terminal, in its logs, at its admin endpoint and by its commands,
 // none of it holds a key, a password, a token or a traffic secret.
 func TestNoSecretIsWritten(t *testing.T) {
+	besides(t)
 	const (
 		password, token, hmac = "Tr0ub4dor-and-3-horses", "an-admin-token-nobody-should-see", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 		cookie, bearer        = "session-of-a-visitor-4711", "bearer-of-a-visitor-0815"

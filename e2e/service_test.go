@@ -22,6 +22,7 @@ import (
 
 // A service manager that has the sockets passes them on, and is told when padlock serves and when it ends (sd_listen_fds(3), sd_notify(3)).
 func TestSocketsAndReadinessOfSystemd(t *testing.T) {
+	besides(t)
 	home := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -89,6 +90,7 @@ func TestSocketsAndReadinessOfSystemd(t *testing.T) {
 
 // As process 1 of a container padlock ends when it is told to, and does not start another in its place.
 func TestAsProcessOne(t *testing.T) {
+	besides(t)
 	if os.Getuid() != 0 {
 		t.Fatal("a process namespace needs root")
 	}
@@ -125,6 +127,7 @@ func TestAsProcessOne(t *testing.T) {
 
 // A reload opens the addresses that came and closes those that went; one that cannot be opened changes nothing.
 func TestAReloadChangesTheListeners(t *testing.T) {
+	besides(t)
 	dir := t.TempDir()
 	one, two, own := servicetest.FreePort(t), servicetest.FreePort(t), servicetest.FreePort(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,6 +11,7 @@ import (
 
 // The program as it is released, with all DNS providers, stays below 50 MB.
 func TestTheBinaryStaysSmall(t *testing.T) {
+	works(t)
 	file := filepath.Join(t.TempDir(), "padlock")
 	c := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "../cmd/padlock")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -38,6 +38,7 @@ var (
 // Mixed traffic for as long as -soak says: HTTP/1.1, 2 and 3, WebSockets and TCP; clients that break off, reloads, and certificates of two
 // minutes that are renewed all the time. No innocent request fails, and nothing is left when it is over.
 func TestSoak(t *testing.T) {
+	works(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 2 * time.Minute})
 	s := &soak{t: t, tcp: tcpEchoes(t)}
 	file := filepath.Join(t.TempDir(), "padlock.yaml")

@@ -24,6 +24,7 @@ import (
 // PostgreSQL, Redis and MQTT behind one padlock: each with its own clients, by name on a port that they share, or on a port of its own, where
 // clients need not name it.
 func TestServicesOfTCP(t *testing.T) {
+	besides(t)
 	postgres, redis, mqtt := servicetest.StartPostgres(t), servicetest.StartRedis(t), servicetest.StartMosquitto(t)
 	hostOf := func(location string) string {
 		u, err := url.Parse(location)

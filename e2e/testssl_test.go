@@ -27,6 +27,7 @@ type finding struct{ ID, Severity, Finding string }
 // speak TLS 1.2. The certificates come from a CA by ACME, one with an ECDSA key and one with RSA; the target's answers have
 // the fields that a scanner looks for.
 func TestTestsslFindsNothingToMend(t *testing.T) {
+	works(t)
 	scanner := need(t, *testssl)
 	responder := servicetest.StartResponder(t)
 	ca := startCA(t, servicetest.PebbleOptions{RSA: true, Responder: responder.URL})

@@ -16,11 +16,13 @@ import (
 	"padlock/internal/otlptest"
 )
 
+// spansSoon has spans sent every 50 ms, not every five seconds.
+const spansSoon = "OTEL_BSP_SCHEDULE_DELAY=50"
+
 // The whole way of a browser's visit is one picture at the collector: the handshake, the request that came by it, the target that was
 // asked, and what the target says of itself. A client that rejects the certificate is there too, with what to do. One flag is enough.
 func TestAVisitIsATraceAtTheCollector(t *testing.T) {
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+	besides(t)
 	c := otlptest.Start(t)
 	parents := make(chan string, 10)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,7 +30,7 @@ func TestAVisitIsATraceAtTheCollector(t *testing.T) {
 		_, _ = io.WriteString(w, "hello")
 	}))
 	defer app.Close()
-	p := start(t, "--otlp", c.URL, app.URL)
+	p := startEnv(t, []string{spansSoon, "OTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=test"}, binary, "--otlp", c.URL, app.URL)
 	root := p.root(t)
 	for _, version := range []string{"--http1.1", "--http2"} {
 		if out, err := exec.Command(need(t, "curl"), "-sS", "--fail", version, "--cacert", root, p.url+"/page?q=secret").CombinedOutput(); err != nil || string(out) != "hello" {
@@ -73,7 +75,7 @@ func TestAVisitIsATraceAtTheCollector(t *testing.T) {
 
 // A collector that is away costs spans, which are counted, and nothing else: requests go on, one line says so, and the end comes soon.
 func TestACollectorThatIsAwayCostsSpansOnly(t *testing.T) {
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+	besides(t)
 	c := otlptest.Start(t)
 	c.Refuse(http.StatusForbidden)
 	dir := t.TempDir()
@@ -83,7 +85,7 @@ func TestACollectorThatIsAwayCostsSpansOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := startFile(t, dir)
+	p := startFile(t, dir, spansSoon)
 	p.storage = dir
 	root := p.root(t)
 	for range 5 {

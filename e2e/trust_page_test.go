@@ -119,6 +119,7 @@ func (f *phone) download(t *testing.T, link string) []byte {
 // A phone that knows nothing of padlock opens the page by plain HTTP. It says that the phone does not trust the CA yet, and why. The
 // certificate is downloaded there, compared and installed, and the page turns green by itself. UPDATE_DOCS=1 keeps the picture.
 func TestAPhoneComesToTrustPadlock(t *testing.T) {
+	besides(t)
 	l := newLAN(t)
 	l.app(t)
 	p := l.start(t, "3000", "--lan")
@@ -158,6 +159,7 @@ func TestAPhoneComesToTrustPadlock(t *testing.T) {
 
 // What an iPhone gets is a property list, of the form that Apple documents, with the very certificate in it.
 func TestTheProfileIsAPropertyListWithTheCertificate(t *testing.T) {
+	besides(t)
 	l := newLAN(t)
 	p := l.start(t, "--lan")
 	read := exec.Command(need(t, "python3"), "-c", `import plistlib, sys
@@ -188,6 +190,7 @@ sys.stdout.buffer.write(root["PayloadContent"])`)
 
 // The code in the terminal is read by a real reader, on a dark and on a light background; where there is no terminal, there is none.
 func TestTheCodeInTheTerminalLeadsToTheTrustPage(t *testing.T) {
+	besides(t)
 	l := newLAN(t)
 	outside, inside := terminal(t)
 	c := l.machine.move(t, command(t.TempDir(), "--lan"))

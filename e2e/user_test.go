@@ -179,6 +179,7 @@ func (u unprivileged) hasBecome(t *testing.T, pid int) {
 // padlock is started as root, opens the low ports, and is another user from then on: every thread, and every file that it makes. It
 // takes all its ports along into a restart, UDP among them, though the new one may not open any. What only root may do fails clearly.
 func TestRootIsGivenUp(t *testing.T) {
+	besides(t)
 	u := asNobody(t)
 	const good = "listen: {https: [\"127.0.0.1:443\"%s], http: [\"127.0.0.1:80\"]}\nuser: nobody\nstorage: storage\nhandshakes: {show: \"off\"}\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n"
 	u.configure(t, fmt.Sprintf(good, ""))
@@ -228,6 +229,7 @@ func TestRootIsGivenUp(t *testing.T) {
 
 // Where root cannot be given up, or the user cannot work, padlock does not start, and says what to do.
 func TestAUserThatCannotBe(t *testing.T) {
+	besides(t)
 	u := asNobody(t)
 	const site = "listen: {https: [\"127.0.0.1:8443\"], http: []}\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n"
 	mine := filepath.Join(u.dir, "mine")
@@ -266,12 +268,14 @@ func TestAUserThatCannotBe(t *testing.T) {
 
 // Who starts padlock as root without naming a user is told.
 func TestStayingRootIsTold(t *testing.T) {
+	besides(t)
 	start(t).stderr.wait(t, "padlock stays root", "user (--user)")
 }
 
 // No core file can hold a private key: padlock leaves none even where the system would write one, and other processes of its user cannot
 // read its memory.
 func TestNoCoreFile(t *testing.T) {
+	besides(t)
 	u := asNobody(t)
 	u.configure(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nstorage: .\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n")
 	crash := func(c *exec.Cmd, until func(pid int)) syscall.WaitStatus {

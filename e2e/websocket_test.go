@@ -39,6 +39,7 @@ type wsSuite struct {
 // Whatever two WebSocket peers say to each other passes through padlock as it is, over every version of HTTP; and padlock opens a
 // WebSocket only where the target has. The target speaks exact bytes, or is a library.
 func TestWebSocketSuite(t *testing.T) {
+	works(t)
 	s := startSuite(t)
 	t.Run("cases", func(t *testing.T) {
 		for _, version := range wsVersions {

@@ -100,13 +100,19 @@ func TestAnAddressIsProvedBeforeItCounts(t *testing.T) {
 // proved, it is sent at most three times what came from it (RFC 9000 section 8.1). When the many have gone, nobody is asked any more.
 func TestAddressesAreProvedUnderLoad(t *testing.T) {
 	e := start(t, named(t, "app"), func(c *config.Config) { c.Timeouts.Handshake = 6 * time.Second })
-	connects := func() (retries int32) {
+	// connects makes a connection, and returns how often it was asked for a proof. On a machine that is busy elsewhere, one of the two
+	// hundred's packets may take the place of its own for as long as it waits: it tries again.
+	deadline := time.Now().Add(time.Minute)
+	var connects func() int32
+	connects = func() (retries int32) {
 		t.Helper()
 		c := newTally(t, false)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		conn, err := e.dialQUIC(ctx, c, e.tls())
-		if err != nil {
+		if err != nil && time.Now().Before(deadline) {
+			return connects()
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.CloseWithError(0, "")
@@ -129,7 +135,6 @@ func TestAddressesAreProvedUnderLoad(t *testing.T) {
 	}
 	defer all.Wait()
 	defer cancel()
-	deadline := time.Now().Add(20 * time.Second)
 	for connects() == 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody is asked to prove an address")

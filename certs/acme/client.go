@@ -8,6 +8,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -41,6 +42,9 @@ type Options struct {
 	// Where nothing listens, as on the command line, certmagic does while an order lasts.
 	HTTP, HTTPS string
 	Solver      acmez.Solver // of dns-01; nil: the one that Config names
+
+	// OCSPSoonest is the shortest time between two questions to an OCSP responder about one certificate; 0 means a minute.
+	OCSPSoonest time.Duration
 }
 
 // Held are the certificates of one name, one for each key type. It is never changed once returned.
@@ -90,6 +94,7 @@ type variant struct {
 
 // New reads the roots of private CAs, and makes the solver of dns-01 from its environment.
 func New(o Options) (*Client, error) {
+	o.OCSPSoonest = cmp.Or(o.OCSPSoonest, time.Minute)
 	c := &Client{o: o, log: o.Log, roots: map[string]*x509.CertPool{}, slots: make(chan *slot, concurrent)}
 	for _, issuer := range o.Config.Issuers {
 		if issuer.Root == "" {

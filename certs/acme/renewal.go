@@ -153,7 +153,7 @@ func (c *Client) askOCSP(ctx context.Context, name string, p *Pair) {
 		c.log.Debug("no OCSP response", "name", name, "error", err)
 		return
 	}
-	p.ocsp.next = time.Now().Add(min(ocspLatest, max(time.Until(response.NextUpdate)/2, time.Minute)))
+	p.ocsp.next = time.Now().Add(min(ocspLatest, max(time.Until(response.NextUpdate)/2, c.o.OCSPSoonest)))
 	switch response.Status {
 	case ocsp.Good:
 		stapled := *p.Certificate // a served one is never changed

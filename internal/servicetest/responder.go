@@ -17,7 +17,8 @@ import (
 
 // Responder answers by OCSP for the certificates of a Pebble that was started with its URL and with RSA.
 type Responder struct {
-	URL string
+	URL   string
+	Valid time.Duration // how long an answer is good for: two minutes, unless it is set before anybody asks
 
 	t       testing.TB
 	mu      sync.Mutex
@@ -28,7 +29,7 @@ type Responder struct {
 // StartResponder starts a responder; For tells it whose certificates it answers for, before anybody asks.
 func StartResponder(t testing.TB) *Responder {
 	t.Helper()
-	r := &Responder{t: t}
+	r := &Responder{t: t, Valid: 2 * time.Minute}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	r.URL = server.URL
@@ -49,7 +50,7 @@ func (r *Responder) Revoke(serial *big.Int) {
 	r.revoked = serial
 }
 
-// ServeHTTP implements http.Handler. Answers are good for two minutes, so that whoever staples them has to come again.
+// ServeHTTP implements http.Handler. Answers are good for a while only, so that whoever staples them has to come again.
 func (r *Responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	body, _ := io.ReadAll(request.Body)
 	question, err := ocsp.ParseRequest(body)
@@ -60,7 +61,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	issuer, signer := r.issuer()
-	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: question.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(2 * time.Minute)}
+	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: question.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(r.Valid)}
 	if r.revoked != nil && r.revoked.Cmp(question.SerialNumber) == 0 {
 		answer.Status, answer.RevokedAt = ocsp.Revoked, time.Now()
 	}

@@ -93,25 +93,22 @@ func (s *Service) signal(signal os.Signal) {
 	s.running = nil
 }
 
-// FreePort asks the kernel for a port.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// Need fails the test, and never skips it, when a program is not installed.
+// Need returns the path of a program. A test whose program is not installed is skipped, and says so; with CI=true it fails.
 func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		t.Fatalf("%s is not installed: run e2e/install.sh", program)
+		missing(t, program)
 	}
 	return path
+}
+
+func missing(t testing.TB, program string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed: run e2e/install.sh", program)
+	}
+	t.Skipf("skipped: needs %s, which e2e/install.sh installs", program)
 }
 
 func answers(port int) func() bool {
@@ -142,7 +139,7 @@ func StartPostgres(t testing.TB) *Service {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if len(found) == 0 {
-		t.Fatal("postgresql is not installed: run e2e/install.sh")
+		missing(t, "postgresql")
 	}
 	slices.Sort(found)
 	bin, port := filepath.Dir(found[len(found)-1]), FreePort(t)

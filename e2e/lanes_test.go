@@ -1,0 +1,56 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"flag"
+	"runtime"
+	"sync"
+	"testing"
+)
+
+// long asks for the long form of each test that has one: make test-long.
+var long = flag.Bool("long", false, "more of everything, for a longer time")
+
+// The lanes say how much runs at once. A test that says nothing has the machine to itself: its promise is a time, or a processor's share.
+var (
+	waiting = make(chan struct{}, 6*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
+	working = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+
+	// labels is held by tests whose padlock serves every container with a label, and by those that label containers.
+	labels sync.Mutex
+)
+
+// beside leaves it to the lanes how many tests run at once, where -parallel does not say.
+func beside() {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		_ = flag.Set("test.parallel", "1000")
+	}
+}
+
+// besides lets a test that mostly waits run beside others. The resources are its own until it ends.
+func besides(t *testing.T, resources ...*sync.Mutex) {
+	t.Helper()
+	enter(t, waiting, resources)
+}
+
+// works lets a test that keeps a processor busy run beside those that mostly wait.
+func works(t *testing.T, resources ...*sync.Mutex) {
+	t.Helper()
+	enter(t, working, resources)
+}
+
+// enter lets the test go on in parallel with others, once what it needs is free and its lane has room.
+func enter(t *testing.T, lane chan struct{}, resources []*sync.Mutex) {
+	t.Helper()
+	t.Parallel()
+	for _, resource := range resources {
+		resource.Lock()
+		t.Cleanup(resource.Unlock)
+	}
+	lane <- struct{}{}
+	t.Cleanup(func() { <-lane })
+}

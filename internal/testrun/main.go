@@ -1,0 +1,196 @@
+// Command testrun runs padlock's tests and shows what it does: a line for each package and for each end-to-end test with its time,
+// a heartbeat while nothing ends, the output of what fails, and one summary line.
+//
+//	go run ./internal/testrun                every promise: lint, the packages, the program
+//	go run ./internal/testrun -level long    what takes an hour: run it before a release
+//	go run ./internal/testrun -run TestSoak  one test of any level
+//
+// The exit code is 1 if anything fails.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	level := flag.String("level", "test", "test: every promise; long: what takes an hour")
+	run := flag.String("run", "", "run only the tests whose name matches this regular expression, of any level")
+	list := flag.Int("slowest", 0, "list that many of the slowest tests at the end")
+	flag.Parse()
+
+	if err := start(ctx, os.Stdout, *level, *run, *list); err != nil {
+		fmt.Fprintln(os.Stderr, "testrun:", err)
+		os.Exit(1)
+	}
+}
+
+// start runs the steps that the flags ask for, one after the other, and returns an error if any of them fails.
+func start(ctx context.Context, stdout io.Writer, level, run string, slowest int) error {
+	dir, err := os.MkdirTemp("", "padlock-tests-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	steps, err := plan(level, run, filepath.Join(dir, "staticcheck"))
+	if err != nil {
+		return err
+	}
+
+	r := newReporter(stdout)
+	defer r.close()
+	for _, s := range steps {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.step(ctx, s)
+	}
+	return r.summary(slowest)
+}
+
+// step is one command.
+type step struct {
+	name  string
+	args  []string
+	env   []string
+	tests bool // it prints the events of go test -json
+	each  bool // every test of it has a line of its own, not only every package
+}
+
+// race makes every command share one set of compiled packages: those that the tests are linked of.
+func race() []string { return []string{"GOFLAGS=" + strings.TrimSpace(os.Getenv("GOFLAGS")+" -race")} }
+
+// plan returns the steps of a level, or those that run the tests of one name. Staticcheck is the path to build that program at,
+// without the race detector, which would slow it down.
+func plan(level, run, staticcheck string) ([]step, error) {
+	install := step{name: "install", args: []string{"bash", "e2e/install.sh"}}
+	if run != "" {
+		return one(install, run)
+	}
+
+	switch level {
+	case "test":
+		return []step{
+			install,
+			{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
+			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: race()},
+			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}},
+			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: race()},
+			{name: "packages", args: goTest("./..."), tests: true},
+			{name: "program", args: goTest("-count=1", "-tags", "e2e", "-timeout", "40m", "./e2e"), tests: true, each: true},
+		}, nil
+	case "long":
+		return long(install)
+	}
+	return nil, fmt.Errorf("level %q: test or long", level)
+}
+
+func goTest(args ...string) []string {
+	return append([]string{"go", "test", "-race", "-json"}, args...)
+}
+
+// long is what takes too long for every change: the same promises with more of everything, and for a longer time.
+func long(install step) ([]step, error) {
+	steps := []step{
+		install,
+		{name: "packages, long", args: goTest("-count=1", "-run", "TestNothingIsLost", "-timeout", "20m", "./proxy", "-mixed", "100000"), tests: true, each: true},
+		{name: "program, long", args: goTest("-count=1", "-tags", "e2e", "-timeout", "60m", "./e2e", "-long", "-floods", "10s", "-soak", "8m"), tests: true, each: true},
+	}
+
+	targets, err := functions(`^func (Fuzz\w+)\(`)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range targets {
+		steps = append(steps, step{name: f.name, args: []string{"go", "test", "-run", "XXX", "-fuzz", "^" + f.name + "$",
+			"-fuzztime", fuzzTime(), "-fuzzminimizetime", "2s", f.dir}})
+	}
+	return steps, nil
+}
+
+// fuzzTime is for how long each target is fuzzed.
+func fuzzTime() string {
+	if d := os.Getenv("FUZZTIME"); d != "" {
+		return d
+	}
+	return "60s"
+}
+
+// one runs the tests of a name wherever they are, each in its long form.
+func one(install step, run string) ([]step, error) {
+	pattern, err := regexp.Compile(run)
+	if err != nil {
+		return nil, err
+	}
+	tests, err := functions(`^func (Test\w+)\(`)
+	if err != nil {
+		return nil, err
+	}
+
+	first, _, _ := strings.Cut(run, "/") // what follows is the name of a subtest
+	if pattern, err = regexp.Compile(first); err != nil {
+		return nil, err
+	}
+	var steps []step
+	for _, f := range tests {
+		if !pattern.MatchString(f.name) || slices.ContainsFunc(steps, func(s step) bool { return s.name == f.dir }) {
+			continue
+		}
+		args := goTest("-count=1", "-v", "-tags", "e2e", "-timeout", "60m", "-run", run, f.dir)
+		if f.dir == "./e2e" {
+			steps = append(steps, install)
+			args = append(args, "-long")
+		}
+		steps = append(steps, step{name: f.dir, args: args, tests: true, each: true})
+	}
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("no test has a name that matches %q", run)
+	}
+	return steps, nil
+}
+
+// function is a test or a fuzz target, and the folder of its package.
+type function struct{ name, dir string }
+
+// functions finds the functions of test files whose first line matches a pattern, in alphabetical order.
+func functions(pattern string) ([]function, error) {
+	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*_test.go").Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing the test files: %w", err)
+	}
+
+	line := regexp.MustCompile("(?m)" + pattern)
+	var found []function
+	for file := range strings.Lines(string(out)) {
+		file = strings.TrimSpace(file)
+		text, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // deleted, and not yet committed
+		} else if err != nil {
+			return nil, err
+		}
+		for _, m := range line.FindAllStringSubmatch(string(text), -1) {
+			found = append(found, function{m[1], "./" + filepath.ToSlash(filepath.Dir(file))})
+		}
+	}
+	slices.SortFunc(found, func(a, b function) int { return strings.Compare(a.name, b.name) })
+	return found, nil
+}
+
+// heartbeat is how long the reporter is silent at most.
+const heartbeat = 30 * time.Second

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// reporter prints what happens. Its methods may be called by several goroutines.
+type reporter struct {
+	began time.Time
+	stop  chan struct{}
+
+	mu      sync.Mutex
+	out     io.Writer
+	said    time.Time // when the last line was printed
+	doing   string    // the step
+	running map[string]time.Time
+	output  map[string]*bytes.Buffer // of tests and packages that have not ended
+	results []result
+	broken  []string // steps that failed
+}
+
+// result is how a test ended.
+type result struct {
+	name   string
+	action string // pass, fail or skip
+	took   time.Duration
+	sub    bool // it is a part of another test
+}
+
+func newReporter(out io.Writer) *reporter {
+	r := &reporter{began: time.Now(), stop: make(chan struct{}), out: out, said: time.Now()}
+	go r.beat()
+	return r
+}
+
+func (r *reporter) close() { close(r.stop) }
+
+// beat says what is under way when nothing else has been said for a while.
+func (r *reporter) beat() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-tick.C:
+		}
+
+		r.mu.Lock()
+		if time.Since(r.said) >= heartbeat {
+			r.line("  ... %s%s", r.doing, r.underWay())
+		}
+		r.mu.Unlock()
+	}
+}
+
+// underWay lists what runs, the longest first.
+func (r *reporter) underWay() string {
+	names := make([]string, 0, len(r.running))
+	for name := range r.running {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return r.running[a].Compare(r.running[b]) })
+
+	var b strings.Builder
+	for i, name := range names {
+		if i == 6 {
+			fmt.Fprintf(&b, " and %d more", len(names)-i)
+			break
+		}
+		fmt.Fprintf(&b, " · %s %.0f s", name, time.Since(r.running[name]).Seconds())
+	}
+	return b.String()
+}
+
+// line prints a line behind the time since the start. The caller holds the lock.
+func (r *reporter) line(format string, args ...any) {
+	r.said = time.Now()
+	since := time.Since(r.began).Round(time.Second)
+	fmt.Fprintf(r.out, "%3d:%02d  %s\n", int(since.Minutes()), int(since.Seconds())%60, fmt.Sprintf(format, args...))
+}
+
+// step runs a command to its end. Later steps run whatever comes of it, so that one run finds all that is wrong.
+func (r *reporter) step(ctx context.Context, s step) {
+	began := time.Now()
+	r.mu.Lock()
+	r.doing, r.running, r.output = s.name, map[string]time.Time{}, map[string]*bytes.Buffer{}
+	r.line("%s: %s", s.name, shown(s.args))
+	r.mu.Unlock()
+
+	c := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
+	c.Env = append(os.Environ(), s.env...)
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGINT) }
+	c.WaitDelay = time.Minute
+	err := r.run(c, s)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	verdict := "ok"
+	if err != nil {
+		verdict = fmt.Sprintf("FAILED (%v)", err)
+		r.broken = append(r.broken, s.name)
+	}
+	r.line("%s: %s, %.0f s", s.name, verdict, time.Since(began).Seconds())
+}
+
+// shown is a command as somebody would type it, cut where it is long.
+func shown(args []string) string {
+	text := strings.Join(args, " ")
+	if len(text) > 100 {
+		text = text[:100] + "…"
+	}
+	return text
+}
+
+func (r *reporter) run(c *exec.Cmd, s step) error {
+	pipe, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	var complaints bytes.Buffer
+	c.Stderr = &complaints // what go itself says: what does not compile
+	if !s.tests {
+		c.Stderr = c.Stdout
+	}
+	if err := c.Start(); err != nil {
+		return err
+	}
+
+	lines := bufio.NewReader(pipe)
+	for {
+		text, err := lines.ReadBytes('\n')
+		if len(text) > 0 {
+			r.read(s, text)
+		}
+		if err != nil {
+			break
+		}
+	}
+
+	err = c.Wait()
+	if err != nil && complaints.Len() > 0 {
+		r.mu.Lock()
+		fmt.Fprintf(r.out, "%s", complaints.Bytes())
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// event is one of go test -json: go doc test2json.
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Elapsed float64 // seconds
+	Output  string
+}
+
+func (r *reporter) read(s step, text []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	var e event
+	if !s.tests || json.Unmarshal(text, &e) != nil {
+		r.said = time.Now()
+		_, _ = r.out.Write(text)
+		return
+	}
+
+	name := strings.TrimPrefix(e.Package, "padlock/")
+	if e.Test != "" {
+		name += " " + e.Test
+	}
+	switch e.Action {
+	case "run", "cont":
+		if !strings.Contains(e.Test, "/") {
+			r.running[name] = time.Now()
+		}
+	case "pause":
+		delete(r.running, name)
+	case "output", "build-output":
+		if r.output[name] == nil {
+			r.output[name] = &bytes.Buffer{}
+		}
+		r.output[name].WriteString(e.Output)
+	case "pass", "fail", "skip":
+		r.ended(s, name, e)
+	}
+}
+
+// ended prints how a test or a package ended, and what a failed one wrote. The caller holds the lock.
+func (r *reporter) ended(s step, name string, e event) {
+	delete(r.running, name)
+	output := r.output[name]
+	delete(r.output, name)
+	took := time.Duration(e.Elapsed * float64(time.Second))
+
+	sub := strings.Contains(e.Test, "/")
+	if e.Test != "" {
+		r.results = append(r.results, result{name, e.Action, took, sub})
+	}
+	if output != nil && (e.Action == "fail" || e.Action == "skip" && e.Test != "") {
+		_, _ = r.out.Write(output.Bytes())
+	}
+	switch {
+	case e.Test == "" && e.Action == "skip": // a package without tests
+	case e.Action == "fail":
+		r.line("  FAIL  %s  %.1f s", name, e.Elapsed)
+	case e.Test == "" || s.each && !sub:
+		r.line("  %s  %s  %.1f s", e.Action, name, e.Elapsed)
+	}
+}
+
+// summary prints the closing line, and returns an error if anything failed.
+func (r *reporter) summary(slowest int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	counts := map[string]int{}
+	for _, x := range r.results {
+		counts[x.action]++
+		if x.action == "fail" {
+			r.line("failed: %s", x.name)
+		}
+	}
+	for _, name := range r.broken {
+		r.line("step failed: %s", name)
+	}
+	r.slowest(slowest)
+	r.line("in all %s", time.Since(r.began).Round(time.Second))
+	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", counts["pass"], counts["fail"], counts["skip"])
+	if len(r.broken) > 0 || counts["fail"] > 0 {
+		return errors.New("not all passed")
+	}
+	return nil
+}
+
+// slowest lists the tests that took longest. The caller holds the lock.
+func (r *reporter) slowest(n int) {
+	top := slices.DeleteFunc(slices.Clone(r.results), func(x result) bool { return x.sub })
+	slices.SortFunc(top, func(a, b result) int { return int(b.took - a.took) })
+	for _, x := range top[:min(n, len(top))] {
+		fmt.Fprintf(r.out, "%8.1f s  %s\n", x.took.Seconds(), x.name)
+	}
+}
