@@ -1,15 +1,18 @@
 # Each target only names a command of the language. The toolchain is the one that go.mod asks for.
 export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
 
-.PHONY: build test lint fuzz bench soak release licences vulncheck floods suites
+.PHONY: build test test-long lint fuzz bench soak release licences vulncheck floods suites
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o padlock ./cmd/padlock
 
-test: lint
-	bash e2e/install.sh
-	go test -race ./...
-	go test -race -tags e2e -timeout 80m ./e2e/...
+# Every promise, in minutes. make test RUN=TestSoak runs one test of any level.
+test:
+	go run ./internal/testrun $(if $(RUN),-run '$(RUN)')
+
+# The same promises with more of everything, in an hour: before a release.
+test-long:
+	go run ./internal/testrun -level long
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt -w the files above"; exit 1; }

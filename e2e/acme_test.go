@@ -140,6 +140,7 @@ func TestCertificateByEachChallengeAndClient(t *testing.T) {
 		{"autocert", "client: autocert"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
 			p := runFile(t, acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), c.more, "app.example.com"))
 			first := ca.issued(t, "app.example.com", nil)
@@ -256,7 +257,7 @@ func TestTheCAsProblemIsTranslated(t *testing.T) {
 // A renewal that fails in the last third is told again and again, everywhere where somebody may look, until it is mended.
 func TestAFailingRenewalIsRepeatedUntilItIsMended(t *testing.T) {
 	besides(t)
-	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 75 * time.Second})
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 60 * time.Second})
 	admin := local(servicetest.FreePort(t))
 	text, err := os.ReadFile(acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com"))
 	if err != nil {

@@ -35,7 +35,7 @@ var documented = map[string]howRun{
 	"padlock proxy --from app.example.com --to app:3000 --email ops@example.com":    serves("certificates from 127.0.0.1:14000 for app.example.com"),
 	"padlock run --config padlock.yaml":                                             serves("https://app.localhost → http://localhost:3000"),
 	"padlock check --config padlock.yaml":                                           answers(0, "padlock.yaml is valid"),
-	"padlock reload":                                                                by("TestReloadEachSecondForAMinute"),
+	"padlock reload":                                                                by("TestReloadAfterReloadFailsNoRequest"),
 	"padlock console":                                                               by("TestTheConsoleOfASocketIsOpenedByACommand"),
 	"padlock watch --outcome failures":                                              by("TestWatchShowsHandshakesAsTheyHappen"),
 	"padlock watch --outcome failures --format line":                                by("TestWatchShowsHandshakesAsTheyHappen"),

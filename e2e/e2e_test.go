@@ -17,9 +17,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"padlock/internal/servicetest"
 )
 
-var binary, plain string // with the race detector, and without
+var binary, plain string // with the race detector, and as it is released
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "padlock-e2e-")
@@ -31,8 +33,8 @@ func TestMain(m *testing.M) {
 		panic(string(out))
 	}
 	plain = filepath.Join(dir, "padlock-plain")
-	if out, err := exec.Command("go", "build", "-o", plain, "../cmd/padlock").CombinedOutput(); err != nil {
-		panic(string(out))
+	if err := servicetest.BuildPlain(plain, "../cmd/padlock", "-ldflags", "-s -w -X main.version="+imageVersion); err != nil {
+		panic(err)
 	}
 	if said, err = newWritten(filepath.Join(dir, "said")); err != nil {
 		panic(err)

@@ -172,8 +172,9 @@ func peakMiB(t *testing.T, pid int) int {
 	return kib >> 10
 }
 
-// 10,000 clients that say nothing are held, take little memory, and the next one is served as if they were not there.
-func TestTenThousandIdleClients(t *testing.T) {
+// 1,500 clients that say nothing, 10,000 in the long form, are held, take little memory, and the next one is served as if they were not
+// there.
+func TestManyIdleClients(t *testing.T) {
 	works(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
 	defer app.Close()
@@ -183,7 +184,10 @@ func TestTenThousandIdleClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := rssKiB(t, p.pid)
-	const clients = 9_500 // and as many descriptors of the test's own: the hard limit may be 20,000
+	clients := 1_500
+	if *long {
+		clients = 9_500 // and as many descriptors of the test's own: the hard limit may be 20,000
+	}
 	address := "127.0.0.1" + strings.TrimPrefix(p.url, "https://localhost")
 	conns := make([]*tls.Conn, clients)
 	var all sync.WaitGroup

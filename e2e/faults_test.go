@@ -292,7 +292,7 @@ func restore(t *testing.T, dir string, files map[string][]byte) {
 // again the renewal goes through before the certificate expires. Nothing that was stored is lost.
 func TestAFullAndAReadOnlyStorage(t *testing.T) {
 	besides(t)
-	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 80 * time.Second})
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second})
 	storage := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", storage).CombinedOutput(); err != nil {
 		t.Fatalf("a file system of its own cannot be mounted: %v %s", err, out)
@@ -392,6 +392,7 @@ func TestTheClockIsTwoDaysOff(t *testing.T) {
 		lifetime time.Duration
 	}{{"ours is slow", 48 * time.Hour, 90 * 24 * time.Hour}, {"ours is fast", -48 * time.Hour, 24 * time.Hour}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ca := startCA(t, servicetest.PebbleOptions{Lifetime: c.lifetime, RSA: true})
 			b := startBetween(t, ca)
 			b.set(nil, func(r *http.Response) error { return shiftCertificate(ca, r, c.shift) })
@@ -404,7 +405,7 @@ func TestTheClockIsTwoDaysOff(t *testing.T) {
 			if leaf := state.PeerCertificates[0]; leaf.NotBefore.Sub(time.Now().Add(c.shift)).Abs() > time.Hour {
 				t.Errorf("valid from %s", leaf.NotBefore)
 			}
-			time.Sleep(10 * time.Second)
+			time.Sleep(10 * time.Second) // in which one order after another could have been made
 			if n := ca.orders(); n > 1 {
 				t.Errorf("%d orders in a few seconds", n)
 			}

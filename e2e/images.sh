@@ -4,6 +4,7 @@
 # An image of the name that is not from here stays as it is. Those that are go by: docker image prune -a --filter label=e2e.stand-in
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/padlock-tests/go-build # servicetest.BuildCache
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
 
@@ -55,6 +56,8 @@ golang() {
   mkdir -p "$root/usr/local/go" "$root/root"
   tar -C "$go" --exclude=./test --exclude=./api -cf - . | tar -C "$root/usr/local/go" -xf -
   mv "$work/modules/cache/download" "$root/modules"
+  # What the tests have compiled for this system without the race detector is not compiled again in the image.
+  if [ -d "$cache" ]; then mkdir -p "$root/root/.cache" && cp -r "$cache" "$root/root/.cache/go-build"; fi
   image "ENV PATH=/usr/local/go/bin:/bin GOTOOLCHAIN=local GOPROXY=file:///modules GOSUMDB=off"
 }
 
@@ -117,7 +120,7 @@ END
 
 pebble() {
   shell
-  (cd "$repository" && GOTOOLCHAIN=$(toolchain) CGO_ENABLED=0 go build -o "$root/app" github.com/letsencrypt/pebble/v2/cmd/pebble)
+  (cd "$repository" && GOTOOLCHAIN=$(toolchain) CGO_ENABLED=0 GOCACHE=$cache go build -trimpath -buildvcs=false -o "$root/app" github.com/letsencrypt/pebble/v2/cmd/pebble)
   image 'ENTRYPOINT ["/app"]'
 }
 

@@ -132,15 +132,15 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
-// Certificates of a minute are renewed while a hundred clients a second come, none of which notices.
+// Certificates of half a minute are renewed while a hundred clients a second come, none of which notices.
 func TestRenewalUnderLoad(t *testing.T) {
 	works(t)
-	ca := startCA(t, servicetest.PebbleOptions{Lifetime: time.Minute})
+	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 30 * time.Second})
 	p := runFile(t, nodeFile(t, ca, t.TempDir(), ca.address(), net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), "", "app.example.com"))
 	seen := ca.issued(t, "app.example.com", nil)
 	stop := load([]string{ca.address()}, "app.example.com", 100, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
 	renewals := 0
-	for end := time.Now().Add(100 * time.Second); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(100 * time.Second); renewals < 2 && time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
 		if next := ca.issued(t, "app.example.com", nil); !next.Equal(seen) {
 			seen = next
 			renewals++
@@ -148,7 +148,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 	}
 	done, failed, last := stop()
 	t.Logf("%d handshakes, %d renewals", done, renewals)
-	if failed > 0 || renewals < 2 || done < 5000 {
+	if failed > 0 || renewals < 2 || done < 1000 {
 		t.Errorf("%d of %d handshakes failed, %d renewals: %v\n%s", failed, done, renewals, last, p.stderr.wait(t))
 	}
 }
@@ -167,7 +167,15 @@ func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 		eventually(t, func() (string, error) { _, err := see(address, "both.example.com", trusting); return "", err })
 	}
 	seen := map[string]map[string]bool{}
-	for end := time.Now().Add(80 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	onBoth := func() (n int) {
+		for _, by := range seen {
+			if len(by) == 2 {
+				n++
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(2 * time.Minute); onBoth() < 3 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		for _, address := range addresses {
 			state, err := see(address, "both.example.com", trusting)
 			if err != nil {
@@ -180,12 +188,7 @@ func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 			seen[print][address] = true
 		}
 	}
-	both := 0
-	for _, by := range seen {
-		if len(by) == 2 {
-			both++
-		}
-	}
+	both := onBoth()
 	t.Logf("%d certificates, %d of them on both nodes, %d orders", len(seen), both, ca.orders())
 	if len(seen) < 3 || both < len(seen)-1 || ca.orders() > len(seen)+1 { // the last may have only begun
 		t.Errorf("%d certificates, %d of them on both nodes, %d orders", len(seen), both, ca.orders())

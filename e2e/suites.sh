@@ -15,6 +15,6 @@ suite() { # folder, test, and more for go test
   fi
 }
 suite proxy '^TestH2spec$'
-suite e2e '^TestTestsslFindsNothingToMend$' ${1:+-args -testssl "$(realpath "$1")"}
+suite e2e '^TestTestsslFindsNothingToMend$' -args -long ${1:+-testssl "$(realpath "$1")"}
 suite e2e '^TestWebSocketSuite$'
 exit $failed

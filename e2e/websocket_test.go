@@ -33,6 +33,7 @@ type wsSuite struct {
 	fronts  map[string]wsFront
 	target  *wsTarget
 	paths   atomic.Int64
+	slots   chan struct{} // how many cases run at once
 	ran, ok atomic.Int64
 }
 
@@ -71,6 +72,8 @@ func TestWebSocketSuite(t *testing.T) {
 func (s *wsSuite) one(t *testing.T, name string, test func(*testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
+		s.slots <- struct{}{}
+		defer func() { <-s.slots }()
 		s.ran.Add(1)
 		test(t)
 		if !t.Failed() {
@@ -102,7 +105,7 @@ func (s *wsSuite) play(t *testing.T, c wsCase, version string) {
 
 func startSuite(t *testing.T) *wsSuite {
 	t.Helper()
-	s := &wsSuite{target: startTarget(t), fronts: map[string]wsFront{}}
+	s := &wsSuite{target: startTarget(t), fronts: map[string]wsFront{}, slots: make(chan struct{}, 16)}
 	library := httptest.NewServer(http.HandlerFunc(echoing))
 	t.Cleanup(library.Close)
 	p := startSockets(t, s.target.address, strings.TrimPrefix(library.URL, "http://"))

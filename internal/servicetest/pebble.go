@@ -55,9 +55,8 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	for _, name := range []string{"pebble", "pebble-challtestsrv"} {
-		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "github.com/letsencrypt/pebble/v2/cmd/"+name).CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("%w\n%s", err, out)
+		if err := BuildPlain(filepath.Join(dir, name), "github.com/letsencrypt/pebble/v2/cmd/"+name); err != nil {
+			return "", err
 		}
 	}
 	return dir, nil
