@@ -52,6 +52,7 @@ func (a answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestAnEngineThatMisbehavesIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	id := strings.Repeat("ab", 32)
 	one := `[{"Id":"` + id + `","Labels":{"padlock.host":"a.test"}}]`
 	many := "[" + strings.Repeat(strings.Trim(one, "[]")+",", maxContainers) + strings.Trim(one, "[]") + "]"

@@ -354,6 +354,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 
 // Handshakes that hang do not keep out those that do not, and are not pushed out before they have had a second.
 func TestTheOldestHandshakeMakesRoom(t *testing.T) {
+	t.Parallel()
 	e := start(t, backend(t, func(http.ResponseWriter, *http.Request) {}), func(c *config.Config) { c.Limits.Handshakes = 10 })
 	for _, address := range []string{e.address, e.plain} {
 		var held []net.Conn

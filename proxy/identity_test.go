@@ -245,6 +245,7 @@ func certificateOf(certificates []tls.Certificate) []byte {
 
 // A new list is read, and so is a new CA. Connections that were made before count no more.
 func TestRevocationListsAndCAsAreReadAgain(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	lists := filepath.Join(t.TempDir(), "revoked.crl")
 	ca.crl(t, lists, time.Now().Add(time.Hour), 10)

@@ -291,6 +291,7 @@ func injections() (all []forged) {
 
 // Nothing that HTTP/2 and 3 can carry and HTTP/1.1 would understand otherwise gets through.
 func TestNothingIsInjectedThroughTheBinaryProtocols(t *testing.T) {
+	t.Parallel()
 	r := record(t)
 	e := start(t, r.url(), nil)
 	for name, ask := range e.fronts(t) {

@@ -102,6 +102,7 @@ func oddRequests() map[string]string {
 
 // Whatever is odd about a request is told in one answer of our own, after which the connection ends; the backend hears nothing.
 func TestNothingOddReachesABackend(t *testing.T) {
+	t.Parallel()
 	r := record(t)
 	e := start(t, r.url(), nil)
 	cases := oddRequests()

@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-var mixed = flag.Int("mixed", 10_000, "requests of TestNothingIsLostAndNothingIsLeft")
+var mixed = flag.Int("mixed", 4_000, "requests of TestNothingIsLostAndNothingIsLeft")
 
 // content is reproducible: n bytes from a seed.
 func content(seed uint64, n int) []byte {

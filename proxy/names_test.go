@@ -70,6 +70,7 @@ var fronts = []string{"h1", "h2", "h3"}
 // A name is the same in whatever form it comes, for TLS, for routing and for policy: none opens a site that asks for client certificates, over
 // a connection that was made without.
 func TestNoFormOfANameOpensASiteWithClientCertificates(t *testing.T) {
+	t.Parallel()
 	e, alice, _ := guarded(t)
 	forms := []string{
 		"secret.test", "SECRET.test", "Secret.Test", "secret.test.", "SECRET.TEST.", "secret.test:443", "secret.test:8443", "secret.test.:443", "secret.test:", "a.wild.test", "A.WILD.TEST", "a.wild.test.", "a.wild.test:443", "secret.test:00443",
@@ -202,6 +203,7 @@ func (c *dribble) Write(p []byte) (int, error) {
 
 // A hello in pieces, of TLS or of TCP, is judged as one in one piece is.
 func TestAHelloInPiecesIsJudgedAsAWhole(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	alice := ca.client(t, 7, pkix.Name{CommonName: "alice"})
 	bytewise := serveTCP(t, func(c *net.TCPConn) { _, _ = io.WriteString(c, "service"); _, _ = io.Copy(io.Discard, c) })

@@ -371,6 +371,7 @@ func TestAnOpenRequestFinishesDuringShutdown(t *testing.T) {
 // A WebSocket has no end that could be waited for: at a graceful end its client is told, between two frames, and has the shutdown
 // timeout to go.
 func TestAWebSocketIsToldOfTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, obeys := range []bool{true, false} {
 		endWithWebSocket(t, obeys)
 	}

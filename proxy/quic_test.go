@@ -99,6 +99,7 @@ func TestAnAddressIsProvedBeforeItCounts(t *testing.T) {
 // Under many handshakes that are not completed, as from made-up addresses, others prove theirs by a Retry and get in; until an address is
 // proved, it is sent at most three times what came from it (RFC 9000 section 8.1). When the many have gone, nobody is asked any more.
 func TestAddressesAreProvedUnderLoad(t *testing.T) {
+	t.Parallel()
 	e := start(t, named(t, "app"), func(c *config.Config) { c.Timeouts.Handshake = 6 * time.Second })
 	// connects makes a connection, and returns how often it was asked for a proof. On a machine that is busy elsewhere, one of the two
 	// hundred's packets may take the place of its own for as long as it waits: it tries again.

@@ -94,6 +94,7 @@ var goodResponses = []string{
 // Of a response that is odd the client hears in a 502, or sees that it was cut; its connection is thrown away, and nothing of it shows up in
 // the response that follows.
 func TestNothingOddComesBackFromABackend(t *testing.T) {
+	t.Parallel()
 	odd := oddResponses()
 	texts := append([]string(nil), odd...)
 	for _, chunks := range cutResponses {
@@ -144,6 +145,7 @@ func TestNothingOddComesBackFromABackend(t *testing.T) {
 
 // The same as bytes: a client that pipelines sees whole responses of padlock's own framing, one for each request, or the end.
 func TestResponsesAreFramedByPadlock(t *testing.T) {
+	t.Parallel()
 	s := script(t, append(append([]string(nil), goodResponses...), oddResponses()...)...)
 	e := start(t, "http://"+s.Addr().String(), nil)
 	for _, method := range []string{"GET", "HEAD"} {

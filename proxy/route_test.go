@@ -246,6 +246,7 @@ func TestACookieKeepsAClientAtItsTarget(t *testing.T) {
 
 // With a buffer, a target is asked when the content is there, and is free when it has answered; larger content passes all the same.
 func TestContentIsBuffered(t *testing.T) {
+	t.Parallel()
 	began := make(chan time.Time, 16)
 	freed := make(chan time.Time, 16)
 	app := backend(t, func(w http.ResponseWriter, r *http.Request) {

@@ -86,6 +86,7 @@ const smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 // Every request that two readers could understand differently is refused before the backend hears of it.
 func TestSmuggledRequestsNeverReachABackend(t *testing.T) {
+	t.Parallel()
 	r := record(t)
 	e := start(t, r.url(), func(c *config.Config) { c.Limits.Head = 16 << 10 })
 	post := func(fields ...string) string {

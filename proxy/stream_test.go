@@ -106,6 +106,7 @@ func soonIn(t *testing.T, e *edge, text string) {
 }
 
 func TestAServiceEndsWhatIsIdleAndRefusesWhatIsTooMuch(t *testing.T) {
+	t.Parallel()
 	echo := serveTCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 	e := startFile(t, `
 sites: [{hosts: [tcp.localhost], tcp: {to: %q, idle: 1s, connections: 2}}]

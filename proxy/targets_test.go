@@ -74,6 +74,7 @@ func TestPathAndQueryAreKeptByteForByte(t *testing.T) {
 
 // Where a request goes is padlock's configuration's to say: no form of target, no host and no CONNECT has it ask anybody else.
 func TestNoRequestChoosesItsTarget(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	inner := listen(t)
 	t.Cleanup(func() { inner.Close() })
@@ -127,6 +128,7 @@ func TestNoRequestChoosesItsTarget(t *testing.T) {
 
 // An upgrade is to websocket, by GET, without content, or it is none: the request is refused, or goes on without it.
 func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
+	t.Parallel()
 	r := record(t)
 	e := start(t, r.url(), nil)
 	ask := func(method, upgrade, more string) string {

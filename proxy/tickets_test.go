@@ -54,6 +54,7 @@ func (s sharedSessions) Put(_ string, state *tls.ClientSessionState) {
 // A session ticket stands in for no client certificate: not one of another site, nor one from before the CA changed, for any way to ask
 // for certificates and by any protocol.
 func TestATicketOpensNoSiteWithClientCertificates(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"require", "optional-verify", "request"} {
 		ca := newAuthority(t)
 		alice := ca.client(t, 7, pkix.Name{CommonName: "alice"})
@@ -118,6 +119,7 @@ sites:
 
 // A certificate that a client shows is told as good only while its CA is the site's.
 func TestATargetIsNotToldOfACertificateWhoseCAHasGone(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	alice := ca.client(t, 7, pkix.Name{CommonName: "alice"})
 	e := startFile(t, `sites: [{hosts: [localhost], tls: {client_auth: {mode: request, ca: %s}}, routes: [{to: %q}]}]`, ca.file, echoFields(t))

@@ -58,6 +58,7 @@ func (g *Group) ask(r *message.Request, a *Attempt) (string, error) {
 }
 
 func TestSharesFollowWeights(t *testing.T) {
+	t.Parallel()
 	a, b, c := serve(t, "a"), serve(t, "b"), serve(t, "c")
 	for _, balance := range []string{"round_robin", "random", "least_conn", "hash"} {
 		u := config.Upstream{Balance: balance, HashBy: "address", Retry: config.Retry{Attempts: 1}}
@@ -146,6 +147,7 @@ func TestACookieKeepsAClientAtItsTarget(t *testing.T) {
 
 // A target is left alone while it does not answer as it should, and comes back by and by.
 func TestHealthLeavesOutAndSlowlyTakesBack(t *testing.T) {
+	t.Parallel()
 	a, b := serve(t, "a"), serve(t, "b")
 	health := &config.Health{Path: "/", Status: "200-299", Interval: 100 * time.Millisecond, Timeout: time.Second, Rise: 2, Fall: 2, SlowStart: 2 * time.Second}
 	g := newGroup(t, &Targets{}, config.Upstream{Health: health}, a.address, b.address)

@@ -137,6 +137,7 @@ func soon(t *testing.T, what string, get func() string, want string) {
 // Every address of a name is a target; when the name's time to live is over it is asked for again, and a server that says nothing
 // changes nothing.
 func TestEveryAddressOfANameIsATarget(t *testing.T) {
+	t.Parallel()
 	port := serveAt(t, "127.0.0.2", "0")
 	serveAt(t, "127.0.0.3", port)
 	serveAt(t, "127.0.0.4", port)
@@ -181,6 +182,7 @@ func TestSRVRecordsAreTargets(t *testing.T) {
 }
 
 func TestANameThatLeadsNowhereIsToldSo(t *testing.T) {
+	t.Parallel()
 	n := serveNames(t)
 	g := newGroup(t, &Targets{Resolvers: []string{n.address}}, config.Upstream{Resolve: "each"}, "nowhere.internal:80")
 	if got := g.get(t); !strings.Contains(got, "cannot be resolved") {
