@@ -73,7 +73,7 @@ func TestBackendsThatFail(t *testing.T) {
 	faults := []fault{
 		{"dead", "127.0.0.1:1", 502, "connection refused", [2]int{200, 200}},
 		{"hangup", misbehave(t, func(net.Conn) {}), 502, "it closed the connection", [2]int{200, 502}},
-		{"stalled", misbehave(t, func(net.Conn) { time.Sleep(10 * time.Second) }), 504, "it did not answer in time", [2]int{504, 504}},
+		{"stalled", misbehave(t, func(net.Conn) { time.Sleep(10 * time.Second) }) /* longer than padlock waits */, 504, "it did not answer in time", [2]int{504, 504}},
 		{"garbage", misbehave(t, say("\x16\x03\x01 this is no HTTP\r\n\r\n")), 502, "malformed", [2]int{502, 502}},
 		{"halfhead", misbehave(t, say("HTTP/1.1 200 OK\r\nContent-Le")), 502, "", [2]int{200, 502}},
 		{"twolengths", misbehave(t, say("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx")), 502, "malformed", [2]int{502, 502}},
@@ -230,9 +230,9 @@ func TestOneOfThreeBackendsIsKilled(t *testing.T) {
 		})
 	}
 	for range 3 {
-		time.Sleep(time.Second)
+		time.Sleep(300 * time.Millisecond) // requests go on with all three
 		servers[1].Close()
-		time.Sleep(time.Second)
+		time.Sleep(300 * time.Millisecond) // and with two
 		before := counts[1].Load()
 		serve(1, addresses[1])
 		for deadline := time.Now().Add(10 * time.Second); counts[1].Load() == before; time.Sleep(20 * time.Millisecond) {

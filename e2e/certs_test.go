@@ -107,7 +107,7 @@ func TestTheCertsCommandsAgainstACA(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the revoked certificate is still served:\n%s", p.stderr.wait(t))
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // padlock looks at the storage once a minute
 	}
 	p.stop(t)
 

@@ -349,7 +349,7 @@ func (ca *theCA) renewed(t *testing.T, p *padlock, before *x509.Certificate) *x5
 		if next := ca.issued(t, "app.example.com", nil); !next.Equal(before) {
 			return next
 		}
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // another look
 	}
 	t.Fatalf("the certificate was not renewed in time:\n%s", p.stderr.wait(t))
 	return nil

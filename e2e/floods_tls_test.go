@@ -230,7 +230,7 @@ func TestKeysAreChangedAfterAPause(t *testing.T) {
 			defer conn.Close()
 			for i := range uint32(3) {
 				if i > 0 {
-					time.Sleep(pause)
+					time.Sleep(pause) // longer than the limit of the write before
 				}
 				if _, err := conn.NetConn().Write(w.seal(w.update(nil), 23, request(i)...)); err != nil {
 					t.Fatal(err)
@@ -286,7 +286,7 @@ func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
 			if _, err := conn.Write([]byte{c}); err != nil {
 				return
 			}
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // the client is slow
 		}
 	}
 	secure := func() (net.Conn, error) {

@@ -115,12 +115,12 @@ func TestTwoNodes(t *testing.T) {
 			}
 
 			stop := load([]string{first, second}, "both.example.com", 60, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // handshakes with the store
 			store.Stop()
 			a.stderr.wait(t, "the storage cannot be reached")
 			b.stderr.wait(t, "the storage cannot be reached")
 			store.Start()
-			time.Sleep(3 * time.Second)
+			time.Sleep(3 * time.Second) // and after it has come back
 			done, failed, last := stop()
 			if failed > 0 || done < 100 {
 				t.Errorf("%d of %d handshakes failed: %v", failed, done, last)

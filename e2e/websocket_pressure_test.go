@@ -34,7 +34,7 @@ func pressures() []wsCase {
 		}),
 		long("a frame that comes byte by byte", func(v *wsClient) {
 			for _, b := range question {
-				time.Sleep(7 * time.Second / time.Duration(len(question)))
+				time.Sleep(7 * time.Second / time.Duration(len(question))) // slower than any limit on a head or a body
 				v.say([]byte{b})
 			}
 		}),

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// runs performs steps, and returns what they print and whether all passed.
+func runs(t *testing.T, steps ...step) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	r := newReporter(&out)
+	defer r.close()
+	for _, s := range steps {
+		r.step(t.Context(), s)
+	}
+	err := r.summary(1)
+	return out.String(), err
+}
+
+// events is a step whose command prints the events of go test -json, and ends with an exit code.
+func events(code string, lines ...string) step {
+	return step{name: "events", args: []string{"sh", "-c", `printf '%s\n' "$@"; exit ` + code, "sh"}, tests: true, each: true}.with(lines)
+}
+
+func (s step) with(lines []string) step {
+	s.args = append(s.args, lines...)
+	return s
+}
+
+func TestASummaryCountsWhatRan(t *testing.T) {
+	out, err := runs(t, events("0",
+		`{"Action":"run","Package":"padlock/x","Test":"TestA"}`,
+		`{"Action":"output","Package":"padlock/x","Test":"TestA","Output":"said by A\n"}`,
+		`{"Action":"pass","Package":"padlock/x","Test":"TestA","Elapsed":2}`,
+		`{"Action":"pass","Package":"padlock/x","Elapsed":3}`,
+	))
+	if err != nil || !strings.HasSuffix(out, "\n1 passed, 0 failed, 0 skipped\n") || !strings.Contains(out, "pass  x TestA  2.0 s") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if strings.Contains(out, "said by A") {
+		t.Errorf("what a test that passed wrote is printed:\n%s", out)
+	}
+}
+
+func TestAFailureIsShownWithItsOutput(t *testing.T) {
+	out, err := runs(t, events("1",
+		`{"Action":"output","Package":"padlock/x","Test":"TestA","Output":"said by A\n"}`,
+		`{"Action":"fail","Package":"padlock/x","Test":"TestA","Elapsed":2}`,
+	))
+	if err == nil || !strings.Contains(out, "said by A") || !strings.HasSuffix(out, "\n0 passed, 1 failed, 0 skipped\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A step that fails fails the run, though no test has: what does not compile, what lint finds, a test process that dies.
+func TestAStepThatFailsFailsTheRun(t *testing.T) {
+	out, err := runs(t, step{name: "lint", args: []string{"sh", "-c", "echo found something; exit 1"}}, events("0"))
+	if err == nil || !strings.Contains(out, "found something") || !strings.Contains(out, "step failed: lint") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestATestIsFoundByItsName(t *testing.T) {
+	t.Chdir("../..")
+	steps, err := plan("test", "^TestATestIsFoundByItsName$", "")
+	if err != nil || len(steps) != 1 || steps[0].name != "./internal/testrun" {
+		t.Errorf("%v %+v", err, steps)
+	}
+	if _, err := plan("test", "TestOfNobody$", ""); err == nil {
+		t.Error("a test that is nowhere is run")
+	}
+	if _, err := plan("huge", "", ""); err == nil {
+		t.Error("a level that is none is run")
+	}
+}
