@@ -91,7 +91,7 @@ func number(n uint32) []byte { return []byte{byte(n >> 24), byte(n >> 16), byte(
 
 // What is known to have brought servers of HTTP/2 down does not keep padlock from serving others.
 func TestFloodsOfHTTP2(t *testing.T) {
-	works(t)
+	floods(t)
 	hang, upload, malformed := asking("GET", "/hang"), asking("POST", "/hang"), asking("GET", "/", "connection=close")
 	stream := func(i uint32) uint32 { return 2*i + 1 }
 	open := func(b []byte, id uint32) []byte { return frame(b, http2.FrameHeaders, whole, id, hang...) }

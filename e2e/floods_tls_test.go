@@ -169,7 +169,7 @@ func hello(length int) []byte {
 
 // Neither handshakes nor what TLS allows besides content keep padlock from serving others.
 func TestFloodsOfTLS(t *testing.T) {
-	works(t)
+	floods(t)
 	more := append([]byte{22, 3, 1, 0x40, 0}, make([]byte, 0x4000)...)
 	measureAll(t, []flood{
 		{name: "handshakes", conns: 16, run: func(ctx context.Context, b *besieged) {
@@ -251,7 +251,7 @@ func TestKeysAreChangedAfterAPause(t *testing.T) {
 
 // HTTP/1.1 has fewer ways to flood.
 func TestFloodsOfHTTP1(t *testing.T) {
-	works(t)
+	floods(t)
 	get := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	fields := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: y\r\n", 1000))
 	measureAll(t, []flood{
@@ -275,7 +275,7 @@ func TestFloodsOfHTTP1(t *testing.T) {
 
 // Slow clients of every kind, and 400 of them, are gone within half a minute; nobody else waits for them.
 func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
-	works(t)
+	besides(t)
 	b := besiege(t, "")
 	before, _ := b.memory(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)

@@ -82,6 +82,7 @@ func TestTwoNodes(t *testing.T) {
 		{"redis, autocert", "autocert", startRedis},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			store := c.start(t)
 			ca := startCA(t, servicetest.PebbleOptions{})
 			first := ca.address()
@@ -134,7 +135,7 @@ func TestTwoNodes(t *testing.T) {
 
 // Certificates of half a minute are renewed while a hundred clients a second come, none of which notices.
 func TestRenewalUnderLoad(t *testing.T) {
-	works(t)
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: 30 * time.Second})
 	p := runFile(t, nodeFile(t, ca, t.TempDir(), ca.address(), net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), "", "app.example.com"))
 	seen := ca.issued(t, "app.example.com", nil)
