@@ -158,7 +158,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 // renewal, and both serve the same.
 func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 	besides(t)
-	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second}), servicetest.StartRedis(t)
+	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: time.Minute}), servicetest.StartRedis(t)
 	slow := strings.Replace(store.URL, hostOf(t, store.URL), servicetest.Delayed(t, hostOf(t, store.URL), 200*time.Millisecond), 1)
 	addresses := []string{ca.address(), local(servicetest.FreePort(t))}
 	a := runFile(t, nodeFile(t, ca, slow, addresses[0], local(ca.HTTP), "", "both.example.com"))

@@ -103,7 +103,7 @@ func (a *wsTarget) serve(c *net.TCPConn) {
 func (s *wsScript) wait() {
 	select {
 	case <-s.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(90 * time.Second):
 		s.t.Error("the target's connection has not ended")
 	}
 }

@@ -124,7 +124,7 @@ func startSockets(t *testing.T, raw, library string) *padlock {
 listen: {https: ["127.0.0.1:0"], http: []}
 handshakes: {show: failures}
 access_log: {format: "off"}
-timeouts: {header: 1s, idle: 1s, stall: 4s, shutdown: 5s}
+timeouts: {header: 4s, idle: 4s, stall: 4s, shutdown: 5s}
 sites:
   - hosts: [localhost, 127.0.0.1]
     routes:
@@ -167,4 +167,4 @@ func echoing(w http.ResponseWriter, r *http.Request) {
 }
 
 // soon is how long something may take that nothing holds up.
-const soon = 15 * time.Second
+const soon = time.Minute
