@@ -21,16 +21,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"padlock/internal/servicetest"
 )
 
 // appImage makes an image of the application in testdata/container, with more lines of a Dockerfile.
 func appImage(t *testing.T, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", filepath.Join(dir, "container"), "./testdata/container")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := servicetest.BuildPlain(filepath.Join(dir, "container"), "./testdata/container", "-ldflags", "-s -w"); err != nil {
+		t.Fatal(err)
 	}
 	archive := filepath.Join(dir, "image.tar")
 	if out, err := exec.Command("tar", "-C", dir, "-cf", archive, "container").CombinedOutput(); err != nil {

@@ -37,10 +37,14 @@ func dockerTry(args ...string) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
+var making sync.Mutex
+
 // images has stand-ins made for the images that are named, where they are not there.
 func images(t *testing.T, names ...string) {
 	t.Helper()
 	need(t, "docker")
+	making.Lock() // tests that need the same one have it made once
+	defer making.Unlock()
 	if out, err := exec.Command("bash", append([]string{"images.sh"}, names...)...).CombinedOutput(); err != nil {
 		t.Fatalf("images.sh %s: %v\n%s", strings.Join(names, " "), err, out)
 	}
