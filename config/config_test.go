@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -172,5 +173,37 @@ func TestSitesAreAddedWithoutTouchingThoseThatAreServed(t *testing.T) {
 	}
 	if !reflect.DeepEqual(c, before) {
 		t.Errorf("%+v has changed", c)
+	}
+}
+
+// However a network and an address are written, one matcher decides, and decides as the numbers say.
+func TestNetworksContainAddressesInEveryForm(t *testing.T) {
+	t.Parallel()
+	for network, c := range map[string]struct{ in, out []string }{
+		"10.0.0.0/8":            {[]string{"10.1.2.3", "::ffff:10.1.2.3", "::ffff:a01:203"}, []string{"11.0.0.1", "::10.1.2.3", "2002:a01:203::"}},
+		"::ffff:10.0.0.0/104":   {[]string{"10.1.2.3", "::ffff:10.1.2.3"}, []string{"11.0.0.1", "::ffff:11.0.0.1", "::a01:203"}},
+		"::ffff:10.0.0.1":       {[]string{"10.0.0.1", "::ffff:10.0.0.1"}, []string{"10.0.0.2"}},
+		"::ffff:0.0.0.0/96":     {[]string{"1.2.3.4", "::ffff:1.2.3.4"}, []string{"::1", "2001:db8::1"}},
+		"fe80::/10":             {[]string{"fe80::1", "fe80::1%eth0"}, []string{"10.0.0.1", "::1"}},
+		"2001:db8::/32":         {[]string{"2001:db8::1", "2001:db8::1%2"}, []string{"2001:db9::1"}},
+		"0.0.0.0/0":             {[]string{"1.2.3.4", "::ffff:1.2.3.4"}, []string{"::1"}},
+		"::/0":                  {[]string{"::1", "2001:db8::1"}, []string{"1.2.3.4", "::ffff:1.2.3.4"}},
+		"::ffff:10.1.2.128/121": {[]string{"10.1.2.200"}, []string{"10.1.2.1"}},
+	} {
+		var n Network
+		if err := n.UnmarshalText([]byte(network)); err != nil {
+			t.Errorf("%s: %v", network, err)
+			continue
+		}
+		for _, in := range c.in {
+			if !n.Contains(netip.MustParseAddr(in)) {
+				t.Errorf("%s does not contain %s", network, in)
+			}
+		}
+		for _, out := range c.out {
+			if n.Contains(netip.MustParseAddr(out)) {
+				t.Errorf("%s contains %s", network, out)
+			}
+		}
 	}
 }

@@ -7,8 +7,14 @@ import (
 	"strings"
 )
 
-// Network is a range of addresses, or one: 10.0.0.0/8, ::1.
+// Network is a range of addresses, or one: 10.0.0.0/8, ::1. IPv4 networks are never in their IPv6-mapped form (RFC 4291 section 2.5.5.2), in which
+// no address is compared.
 type Network struct{ netip.Prefix }
+
+// mappedBits is the length of what is before an IPv4 address that is mapped to IPv6.
+const mappedBits = 96
+
+var mapped = netip.MustParsePrefix("::ffff:0:0/96")
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (n *Network) UnmarshalText(text []byte) error {
@@ -22,12 +28,22 @@ func (n *Network) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q is not an address or a network such as 10.0.0.0/8", s)
 	}
+
+	switch {
+	case prefix.Addr().Is4In6() && prefix.Bits() >= mappedBits:
+		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mappedBits)
+	case prefix.Bits() > 0 && prefix.Bits() < mappedBits && prefix.Contains(mapped.Addr()), prefix.Addr().Is4In6():
+		return fmt.Errorf("%q has IPv4 addresses in their form for IPv6 (%s) among others: write the networks of IPv4 and those of IPv6", s, mapped)
+	}
 	if prefix != prefix.Masked() {
 		return fmt.Errorf("%q has bits set behind its length: %s is meant, or %s", s, prefix.Masked(), prefix.Addr())
 	}
 	n.Prefix = prefix
 	return nil
 }
+
+// Contains reports whether an address is in the network, in whatever form it is written: mapped to IPv6, or with a zone.
+func (n Network) Contains(addr netip.Addr) bool { return n.Prefix.Contains(addr.Unmap().WithZone("")) }
 
 // Size is a number of bytes: 512, 64KiB, 10MiB, 1GiB; or kB, MB, GB.
 type Size int64
