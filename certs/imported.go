@@ -106,6 +106,18 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 	return pairs, nil
 }
 
+// CheckImported reports why a value is none that Import puts under a key, for archives that hold what it did.
+func CheckImported(key string, value []byte) error {
+	pair, err := tls.X509KeyPair(value, value)
+	if err != nil {
+		return err
+	}
+	if name := firstName(pair.Leaf); name == "" || importedKey(name, pair.Leaf) != key {
+		return fmt.Errorf("it holds the certificate of %q, which is not kept under this name", name)
+	}
+	return nil
+}
+
 func firstName(leaf *x509.Certificate) string {
 	switch {
 	case len(leaf.DNSNames) > 0:

@@ -195,17 +195,39 @@ func listing(t *testing.T, s storage.Store) {
 	}
 }
 
+// A key means one place, and never one that is not for values, whatever is done with it.
 func hostileKeys(t *testing.T, s storage.Store) {
-	for _, key := range []string{"", "../x", "a/../../x", "/etc/passwd", "a\x00b", `a\b`} {
-		if err := s.Store(t.Context(), key, nil); err == nil {
+	ctx := t.Context()
+	if err := s.Lock(ctx, "hostile"); err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{
+		"", ".", "..", "/", "../x", "a/../../x", "/etc/passwd", "a\x00b", `a\b`, `imported\..\localca\root.pem`, "a/../b", "a/./b", "./a", "a/.", "a/..", "a//b",
+		"a/", "//a", "a\nb", "a\x7fb", "a\u0085b", "a\xffb", strings.Repeat("a/", 600) + "a",
+		"imported/../localca/root.pem", "localca/root.pem", "LocalCA/root.pem", "localca", "locks/x.lock", "LOCKS/x", "admin.sock", "a/.tmp-1",
+	}
+	for _, key := range keys {
+		if err := s.Store(ctx, key, nil); err == nil {
 			t.Errorf("stored as %q", key)
 		}
-		if _, err := s.Load(t.Context(), key); err == nil {
-			t.Errorf("loaded %q", key)
+		if err := s.StoreFenced(ctx, "hostile", key, nil); err == nil {
+			t.Errorf("stored under the lock as %q", key)
 		}
-		if err := s.Delete(t.Context(), key); err == nil {
+		if _, err := s.Load(ctx, key); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("loading %q: %v", key, err)
+		}
+		if _, err := s.Stat(ctx, key); err == nil || errors.Is(err, fs.ErrNotExist) || s.Exists(ctx, key) {
+			t.Errorf("looking for %q: %v", key, err)
+		}
+		if _, err := s.List(ctx, key, true); key != "" && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+			t.Errorf("listing %q: %v", key, err)
+		}
+		if err := s.Delete(ctx, key); err == nil {
 			t.Errorf("deleted %q", key)
 		}
+	}
+	if err := s.Unlock(ctx, "hostile"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -64,7 +64,7 @@ const temporary = ".tmp-" // begins the name of a file that is being written
 
 // Store implements certmagic.Storage.
 func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
-	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return err
 	}
 	name := filepath.FromSlash(key)
@@ -119,7 +119,7 @@ const maxValue = 16 << 20
 
 // Load implements certmagic.Storage.
 func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
-	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return nil, err
 	}
 	f, err := d.root.Open(filepath.FromSlash(key))
@@ -154,7 +154,7 @@ func (d *Directory) inspect(key string, mode fs.FileMode) {
 
 // Delete implements certmagic.Storage.
 func (d *Directory) Delete(ctx context.Context, key string) error {
-	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return err
 	}
 	return d.root.RemoveAll(filepath.FromSlash(key))
@@ -168,7 +168,7 @@ func (d *Directory) Exists(ctx context.Context, key string) bool {
 
 // Stat implements certmagic.Storage.
 func (d *Directory) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
-	if err := errors.Join(ctx.Err(), validKey(key)); err != nil {
+	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return certmagic.KeyInfo{}, err
 	}
 	info, err := d.root.Stat(filepath.FromSlash(key))
@@ -182,7 +182,7 @@ func (d *Directory) Stat(ctx context.Context, key string) (certmagic.KeyInfo, er
 func (d *Directory) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
 	start := "."
 	if prefix != "" {
-		if err := validKey(prefix); err != nil {
+		if err := ValidKey(prefix); err != nil {
 			return nil, err
 		}
 		start = prefix
@@ -196,7 +196,7 @@ func (d *Directory) List(ctx context.Context, prefix string, recursive bool) ([]
 			return err
 		case key == start:
 			return ctx.Err()
-		case key == lockDirectory || len(entry.Name()) > len(temporary) && entry.Name()[:len(temporary)] == temporary:
+		case slices.Contains(ours, key) || len(entry.Name()) > len(temporary) && entry.Name()[:len(temporary)] == temporary:
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
@@ -235,7 +235,7 @@ func (d *Directory) Lock(ctx context.Context, name string) error {
 
 // TryLock implements certmagic.TryLocker.
 func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
-	if err := errors.Join(ctx.Err(), validKey(name)); err != nil {
+	if err := errors.Join(ctx.Err(), validName(name)); err != nil {
 		return false, err
 	}
 	d.mu.Lock()

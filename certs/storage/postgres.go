@@ -166,7 +166,7 @@ const postgresUpsert = `INSERT INTO padlock_values (name, data) %s
 
 // Store implements certmagic.Storage.
 func (s *postgresStore) Store(ctx context.Context, key string, value []byte) error {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return err
 	}
 	return s.do(ctx, "storing", key, func(ctx context.Context) error {
@@ -177,7 +177,7 @@ func (s *postgresStore) Store(ctx context.Context, key string, value []byte) err
 
 // StoreFenced implements Store: the lock's row is held while the value is written.
 func (s *postgresStore) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return err
 	}
 	return s.do(ctx, "storing", key, func(ctx context.Context) error {
@@ -192,7 +192,7 @@ func (s *postgresStore) StoreFenced(ctx context.Context, lock, key string, value
 
 // Load implements certmagic.Storage.
 func (s *postgresStore) Load(ctx context.Context, key string) (value []byte, err error) {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
 	err = s.do(ctx, "loading", key, func(ctx context.Context) error {
@@ -206,7 +206,7 @@ func below(prefix string) (from, to string) { return prefix + "/", prefix + "0" 
 
 // Delete implements certmagic.Storage.
 func (s *postgresStore) Delete(ctx context.Context, key string) error {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return err
 	}
 	from, to := below(key)
@@ -224,7 +224,7 @@ func (s *postgresStore) Exists(ctx context.Context, key string) bool {
 
 // Stat implements certmagic.Storage.
 func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.KeyInfo, err error) {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return info, err
 	}
 	from, to := below(key)
@@ -244,7 +244,7 @@ func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.Ke
 func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool) (keys []string, err error) {
 	from, to := "", "\U0010FFFF"
 	if prefix != "" {
-		if err := validKey(prefix); err != nil {
+		if err := ValidKey(prefix); err != nil {
 			return nil, err
 		}
 		from, to = below(prefix)

@@ -183,7 +183,7 @@ func (s *redisStore) StoreFenced(ctx context.Context, lock, key string, value []
 }
 
 func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, token string) error {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return err
 	}
 	keys := []string{s.value(key), s.index(), s.lock(lock)}
@@ -196,7 +196,7 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 
 // Load implements certmagic.Storage.
 func (s *redisStore) Load(ctx context.Context, key string) ([]byte, error) {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
 	value, err := s.client.HGet(ctx, s.value(key), "data").Bytes()
@@ -205,7 +205,7 @@ func (s *redisStore) Load(ctx context.Context, key string) ([]byte, error) {
 
 // Delete implements certmagic.Storage.
 func (s *redisStore) Delete(ctx context.Context, key string) error {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return err
 	}
 	err := redisDeleteScript.Run(ctx, s.client, []string{s.index()}, s.value(""), key).Err()
@@ -220,7 +220,7 @@ func (s *redisStore) Exists(ctx context.Context, key string) bool {
 
 // Stat implements certmagic.Storage.
 func (s *redisStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
-	if err := validKey(key); err != nil {
+	if err := ValidKey(key); err != nil {
 		return certmagic.KeyInfo{}, err
 	}
 	pipe := s.client.Pipeline()
@@ -243,7 +243,7 @@ func (s *redisStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, e
 func (s *redisStore) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
 	between := &redis.ZRangeBy{Min: "-", Max: "+"}
 	if prefix != "" {
-		if err := validKey(prefix); err != nil {
+		if err := ValidKey(prefix); err != nil {
 			return nil, err
 		}
 		between = &redis.ZRangeBy{Min: "[" + prefix + "/", Max: "(" + prefix + "0"} // 0 follows / in ASCII

@@ -11,17 +11,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/certmagic"
 )
 
-// Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated names. What is
-// missing is fs.ErrNotExist; a store that cannot be reached is an error that wraps ErrUnavailable. Calls end with their context.
+// Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated names; those
+// with "..", ".", an empty name, a backslash or a control character in them are refused, and so are places that are not for values
+// (localca/, locks/). What is missing is fs.ErrNotExist; a store that cannot be reached is an error that wraps ErrUnavailable. Calls end with their context.
 // A Store is safe for use from many goroutines and, by its locks, from many processes.
 type Store interface {
 	certmagic.Storage
@@ -93,12 +97,35 @@ func Redacted(location string) string {
 	return u.Redacted()
 }
 
-// validKey refuses keys that would leave the place, or mean it as a whole.
-func validKey(key string) error {
-	if name := filepath.FromSlash(key); !filepath.IsLocal(name) || filepath.Clean(name) == "." || strings.ContainsAny(key, "\x00\\") {
-		return fmt.Errorf("storage: %q is not a key", key)
+// maxKey bounds a key, as file names and PostgreSQL's index do.
+const maxKey = 1024
+
+// ours are the first names of what padlock keeps beside the values in a directory of this machine: the local CA, the locks, the
+// admin endpoint's socket. No value has such a name, in any kind of store, so that none can be carried there.
+var ours = []string{"localca", lockDirectory, "admin.sock"}
+
+// ValidKey is what every Store asks of a key before it does anything with it. It refuses keys that could mean another place than they say, or one that is not for values. A key is what fs.ValidPath takes
+// but ".", without backslashes, which separate elsewhere, and without control characters.
+func ValidKey(key string) error {
+	first, _, _ := strings.Cut(key, "/")
+	if slices.ContainsFunc(ours, func(name string) bool { return strings.EqualFold(name, first) }) { // some file systems ignore case
+		return fmt.Errorf("storage: %q is not for values", key)
 	}
-	return nil
+	return validName(key)
+}
+
+// validName is ValidKey for locks, which lie in a place of their own.
+func validName(name string) error {
+	odd := func(r rune) bool { return r == '\\' || unicode.IsControl(r) }
+
+	switch {
+	case !fs.ValidPath(name), name == ".", len(name) > maxKey, strings.ContainsFunc(name, odd):
+	case !filepath.IsLocal(filepath.FromSlash(name)): // names that the operating system reserves
+	case strings.Contains("/"+name, "/"+temporary): // which a directory does not list
+	default:
+		return nil
+	}
+	return fmt.Errorf("storage: %q is not a key", name)
 }
 
 // children turns the keys below a prefix into what List returns: all of them, or the first level, directories once.

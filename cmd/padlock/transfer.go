@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,13 +62,27 @@ func (p *program) exportCommand() *cli.Command {
 	}
 }
 
-// transferred are the places of a storage that another can go on with; the local CA belongs to its machine.
-var transferred = []string{"acme", "autocert", "certificates", "certificates-p384", "certificates-rsa2048", "certificates-rsa4096", "imported", "tickets"}
+// transferred are the places of a storage that another can go on with, and the forms of the keys in each. The local CA belongs to its
+// machine. The keys of session tickets are made anew: who wrote an archive would know those of old sessions.
+var transferred = map[string][]string{
+	"acme":                 {"*/users/*/*.json", "*/users/*/*.key", "*/challenge_tokens/*.json"},
+	"autocert":             {"*/*"},
+	"certificates":         certificateKeys,
+	"certificates-p384":    certificateKeys,
+	"certificates-rsa2048": certificateKeys,
+	"certificates-rsa4096": certificateKeys,
+	"imported":             {"*.pem"},
+}
+
+var certificateKeys = []string{"*/*/*.crt", "*/*/*.key", "*/*/*.json"}
+
+// formerTickets is in archives of before, and is left out.
+const formerTickets = "tickets/keys.json"
 
 func writeArchive(ctx context.Context, store storage.Store, w io.Writer) (count int, err error) {
 	compressed := gzip.NewWriter(w)
 	archive := tar.NewWriter(compressed)
-	for _, prefix := range transferred {
+	for _, prefix := range slices.Sorted(maps.Keys(transferred)) {
 		keys, err := store.List(ctx, prefix, true)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return count, err
@@ -117,9 +134,9 @@ func (p *program) importCommand() *cli.Command {
 				return err
 			}
 			defer f.Close()
-			r := bufio.NewReader(f)
-			if magic, _ := r.Peek(2); string(magic) == "\x1f\x8b" {
-				return p.importArchive(c, k.store, r)
+			magic := make([]byte, 2)
+			if _, err := io.ReadFull(f, magic); err == nil && string(magic) == "\x1f\x8b" {
+				return p.importArchive(c, k.store, f)
 			}
 			return p.importCertificate(c, k)
 		},
@@ -154,47 +171,81 @@ const (
 	maxEntries  = 2_000_000
 )
 
-func (p *program) importArchive(c *cli.Context, store storage.Store, r io.Reader) error {
-	compressed, err := gzip.NewReader(r)
+// importArchive reads the archive twice: nothing is stored of one in which anything does not belong into a storage.
+func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSeeker) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return hinted{fmt.Errorf("reading the export: %w", err), "an export is read twice: save it in a file first"}
+	}
+	if err := eachArchived(f, func(string, []byte) error { return nil }); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the export: %w", err)
+	}
+
+	taken, kept := 0, 0
+	err := eachArchived(f, func(key string, value []byte) error {
+		if store.Exists(c.Context, key) && !c.Bool("force") {
+			kept++
+			return nil
+		}
+		if strings.HasPrefix(key, "imported/") {
+			if err := certs.CheckImported(key, value); err != nil {
+				fmt.Fprintf(p.stderr, "! %s is left out: %s\n", handshake.Escape(key), handshake.Escape(err.Error()))
+				return nil
+			}
+		}
+		taken++
+		return store.Store(c.Context, key, value)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%d values are in %s now; %d were there already\n", taken, store, kept)
+	return err
+}
+
+// eachArchived hands over what an archive holds; what does not belong into a storage is an error.
+func eachArchived(r io.Reader, take func(key string, value []byte) error) error {
+	compressed, err := gzip.NewReader(bufio.NewReader(r))
 	if err != nil {
 		return fmt.Errorf("reading the export: %w", err)
 	}
 	archive := tar.NewReader(compressed)
-	taken, kept := 0, 0
 	for range maxEntries {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			_, err = fmt.Fprintf(p.stdout, "%d values are in %s now; %d were there already\n", taken, store, kept)
-			return err
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("reading the export: %w", err)
 		}
-		if header.Typeflag != tar.TypeReg || !archived(header.Name) || header.Size > maxArchived {
-			return fmt.Errorf("reading the export: %q does not belong into a storage", header.Name)
-		}
-		if store.Exists(c.Context, header.Name) && !c.Bool("force") {
-			kept++
+		if header.Name == formerTickets {
 			continue
 		}
+		if header.Typeflag != tar.TypeReg || !archived(header.Name) || header.Size > maxArchived {
+			return fmt.Errorf("reading the export: %q does not belong into a storage; nothing of the file is imported", header.Name)
+		}
+
 		data, err := io.ReadAll(archive)
 		if err == nil {
-			err = store.Store(c.Context, header.Name, data)
+			err = take(header.Name, data)
 		}
 		if err != nil {
 			return fmt.Errorf("importing %s: %w", handshake.Escape(header.Name), err)
 		}
-		taken++
 	}
 	return errors.New("the export holds too many values")
 }
 
 // archived reports whether a name is one that an export can hold.
 func archived(name string) bool {
-	for _, prefix := range transferred {
-		if strings.HasPrefix(name, prefix+"/") && filepath.IsLocal(name) {
-			return true
-		}
+	if storage.ValidKey(name) != nil {
+		return false
 	}
-	return false
+	place, rest, _ := strings.Cut(name, "/")
+	return slices.ContainsFunc(transferred[place], func(form string) bool {
+		ok, _ := path.Match(form, rest) // the forms are well formed
+		return ok
+	})
 }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"padlock/certs/localca"
+)
+
+// archiveOf writes an export with these entries.
+func archiveOf(t *testing.T, entries ...tar.Header) string {
+	t.Helper()
+	var b bytes.Buffer
+	compressed := gzip.NewWriter(&b)
+	archive := tar.NewWriter(compressed)
+	for _, header := range entries {
+		content := []byte("planted")
+		if header.Typeflag == 0 {
+			header.Typeflag = tar.TypeReg
+		}
+		if header.Typeflag == tar.TypeReg {
+			header.Size = int64(len(content))
+		}
+		if err := archive.WriteHeader(&header); err != nil {
+			t.Fatal(err)
+		}
+		if header.Typeflag == tar.TypeReg {
+			if _, err := archive.Write(content); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if archive.Close() != nil || compressed.Close() != nil {
+		t.Fatal("the archive cannot be written")
+	}
+	file := filepath.Join(t.TempDir(), "export.tar.gz")
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// certsImport runs padlock certs import on an archive.
+func certsImport(archive, place string) (code int, said string) {
+	var out bytes.Buffer
+	code = run(context.Background(), []string{"certs", "import", archive, "--force", "--storage", place}, strings.NewReader(""), &out, &out)
+	return code, out.String()
+}
+
+// An archive from anywhere writes what an export holds and nothing else: one odd entry, and nothing of it is imported. The local CA is
+// out of its reach.
+func TestAnArchiveWritesNothingButWhatAnExportHolds(t *testing.T) {
+	t.Parallel()
+	place := filepath.Join(t.TempDir(), "storage")
+	ca, err := localca.Open(place, localca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound := tar.Header{Name: "acme/ca.example-directory/users/default/default.json"}
+	for _, odd := range []tar.Header{
+		{Name: "imported/../localca/root.pem"}, {Name: "localca/root.pem"}, {Name: "imported/../../localca/root.pem"}, {Name: "/localca/root.pem"},
+		{Name: "imported//localca.pem"}, {Name: "imported/./a.pem"}, {Name: "./imported/a.pem"}, {Name: `imported\..\localca\root.pem`},
+		{Name: `imported/..\localca\root.pem`}, {Name: "imported/a\nb.pem"}, {Name: "imported/", Typeflag: tar.TypeDir}, {Name: "imported"}, {Name: "imported/a/b.pem"},
+		{Name: "imported/a.key"}, {Name: "certificates/a.key"}, {Name: "certificates/../imported/a.pem"}, {Name: "certificates/a/b/c/d.key"},
+		{Name: "locks/issue.lock"}, {Name: "admin.sock"}, {Name: "encryption.json"}, {Name: "set-aside/a"}, {Name: "other"},
+		{Name: "imported/a.pem", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, {Name: "imported/a.pem", Typeflag: tar.TypeLink, Linkname: "x"},
+	} {
+		code, said := certsImport(archiveOf(t, sound, odd), place)
+		if code == 0 || !strings.Contains(said, "does not belong into a storage") {
+			t.Errorf("%q: exit code %d: %s", odd.Name, code, said)
+		}
+	}
+	again, err := localca.Open(place, localca.Options{})
+	if err != nil || again.Fingerprint() != ca.Fingerprint() {
+		t.Errorf("the local CA is another one: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(place, "acme")); err == nil {
+		t.Error("something was imported of an archive with an odd entry")
+	}
+
+	// What is sound goes in; a pair under another name than its own, and keys of session tickets, do not.
+	code, said := certsImport(archiveOf(t, sound, tar.Header{Name: "imported/bank.example-ecdsa.pem"}, tar.Header{Name: "tickets/keys.json"}), place)
+	if code != 0 || !strings.Contains(said, "1 values are in") || !strings.Contains(said, "imported/bank.example-ecdsa.pem is left out") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	for _, file := range []string{"imported", "tickets"} {
+		if _, err := os.Stat(filepath.Join(place, file)); err == nil {
+			t.Errorf("%s is there", file)
+		}
+	}
+	if data, err := os.ReadFile(filepath.Join(place, filepath.FromSlash(sound.Name))); err != nil || string(data) != "planted" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
