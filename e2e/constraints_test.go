@@ -12,9 +12,11 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +26,16 @@ import (
 
 const bank = "www.bank.example"
 
-// forge signs a certificate with the local CA's stolen key.
+// forge signs a server's certificate with the local CA's stolen key.
 func forge(t *testing.T, rootFile, name string) (cert, key string) {
+	t.Helper()
+	return forgeAny(t, rootFile, x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+}
+
+// forgeAny signs whatever certificate with the local CA's stolen key.
+func forgeAny(t *testing.T, rootFile string, template x509.Certificate) (cert, key string) {
 	t.Helper()
 	ca, err := tls.LoadX509KeyPair(rootFile, rootFile)
 	if err != nil {
@@ -35,12 +45,9 @@ func forge(t *testing.T, rootFile, name string) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, private.Public(), ca.PrivateKey)
+	template.SerialNumber, template.KeyUsage = big.NewInt(time.Now().UnixNano()), x509.KeyUsageDigitalSignature
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(90*24*time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, &template, ca.Leaf, private.Public(), ca.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,4 +131,103 @@ func TestAStolenRootKeyCannotImpersonateABank(t *testing.T) {
 		wary.open(t, forged.url)
 		wary.title(t, "Secure Connection Failed|Security Risk")
 	})
+}
+
+// Nor does he gain anything elsewhere: OpenSSL, told to trust the CA, takes no signature of his for a person's, a client's, a program's
+// or a workload's, whatever the certificate says that it is for.
+func TestAStolenRootKeySignsForServersAlone(t *testing.T) {
+	t.Parallel()
+	home := start(t)
+	rootFile, root := filepath.Join(home.storage, "localca", "root.pem"), home.root(t)
+	spiffe := &url.URL{Scheme: "spiffe", Host: "cluster.test", Path: "/sa/admin"}
+	verify := func(template x509.Certificate, purpose string) (string, error) {
+		cert, _ := forgeAny(t, rootFile, template)
+		out, err := exec.Command(need(t, "openssl"), "verify", "-purpose", purpose, "-CAfile", root, cert).CombinedOutput()
+		return string(out), err
+	}
+	server := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	if out, err := verify(x509.Certificate{DNSNames: []string{"shop.test"}, ExtKeyUsage: server}, "sslserver"); err != nil {
+		t.Fatalf("the CA is believed about no server: %s", out)
+	}
+	if out, err := javaGet(t, root, home.url); err != nil {
+		t.Errorf("Java does not believe the CA about a server: %v\n%s", err, out)
+	}
+	for _, forged := range []x509.Certificate{
+		{Subject: pkix.Name{CommonName: "Anybody"}},
+		{EmailAddresses: []string{"anybody@bank.example"}},
+		{EmailAddresses: []string{"anybody@bank.example"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageCodeSigning}},
+		{DNSNames: []string{"shop.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+	} {
+		for _, purpose := range []string{"smimesign", "smimeencrypt", "sslclient"} {
+			if out, err := verify(forged, purpose); err == nil {
+				t.Errorf("%s: %v %v is believed: %s", purpose, forged.Subject, forged.EmailAddresses, out)
+			}
+		}
+	}
+	for _, forged := range []x509.Certificate{{EmailAddresses: []string{"anybody@bank.example"}}, {URIs: []*url.URL{spiffe}}, {DNSNames: []string{"shop.test"}, URIs: []*url.URL{spiffe}, ExtKeyUsage: server}} {
+		for _, purpose := range []string{"any", "sslserver"} {
+			if out, err := verify(forged, purpose); err == nil {
+				t.Errorf("%s: %v %v is believed: %s", purpose, forged.EmailAddresses, forged.URIs, out)
+			}
+		}
+	}
+}
+
+// javaGet has Java, trusting one CA alone, ask for a page.
+func javaGet(t *testing.T, root, url string) ([]byte, error) {
+	t.Helper()
+	dir := t.TempDir()
+	program, store := filepath.Join(dir, "Get.java"), filepath.Join(dir, "trust.p12")
+	source := `public class Get { public static void main(String[] a) throws Exception { new java.net.URL(a[0]).openConnection().getInputStream().readAllBytes(); } }`
+	if err := os.WriteFile(program, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(need(t, "keytool"), "-importcert", "-noprompt", "-alias", "padlock", "-file", root, "-keystore", store, "-storetype", "PKCS12", "-storepass", "changeit").CombinedOutput(); err != nil {
+		t.Fatalf("keytool: %v\n%s", err, out)
+	}
+	return exec.Command(need(t, "java"), "-Djavax.net.ssl.trustStore="+store, "-Djavax.net.ssl.trustStorePassword=changeit", program, url).CombinedOutput()
+}
+
+// padlock trust --renew: what runs serves by the new root, browsers trust that and no longer the former one.
+func TestTrustRenewReplacesTheRootEverywhere(t *testing.T) {
+	t.Parallel()
+	home := start(t)
+	nss := "sql:" + filepath.Join(home.home, ".pki", "nssdb")
+	trusted := func() string {
+		out, err := exec.Command(need(t, "certutil"), "-L", "-d", nss).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	say := func(args ...string) string {
+		out, _ := command(home.home, append([]string{"trust", "--storage", home.storage}, args...)...).CombinedOutput() // the system's store is not ours to change
+		return string(out)
+	}
+	say()
+	before := strings.Fields(regexp.MustCompile(`padlock local CA [0-9a-f]{64}`).FindString(trusted()))
+	if len(before) != 4 {
+		t.Fatalf("the browsers' store holds\n%s", trusted())
+	}
+	if out := say("--renew"); !strings.Contains(out, "no longer trusts the former") {
+		t.Errorf("%s", out)
+	}
+	if after := trusted(); strings.Count(after, "padlock local CA ") != 1 || strings.Contains(after, before[3]) {
+		t.Errorf("afterwards the browsers' store holds\n%s", after)
+	}
+	roots := x509.NewCertPool()
+	data, err := os.ReadFile(home.root(t))
+	if err != nil || !roots.AppendCertsFromPEM(data) {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(home.url, "https://"), &tls.Config{RootCAs: roots, ServerName: "localhost"})
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("what runs does not serve by the new root: %v", err)
+		}
+	}
 }

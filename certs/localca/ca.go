@@ -3,8 +3,8 @@
 //	ca, err := localca.Open(dir, localca.Options{Organization: "Example"})
 //	leaf, err := ca.Leaf("localhost")
 //
-// The root is constrained to local names and private addresses (RFC 5280 section 4.2.1.10),
-// so that a stolen key cannot impersonate anybody else's site.
+// The root is constrained to local names and private addresses (RFC 5280 section 4.2.1.10) and to TLS servers (section 4.2.1.12),
+// so that a stolen key cannot impersonate anybody else's site, nor sign e-mail, code or a client's certificate.
 package localca
 
 import (
@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padlock/config"
@@ -38,31 +39,99 @@ const (
 	leafLifetime = 397 * 24 * time.Hour // the longest that browsers accept (CA/Browser Forum, since 2020)
 	backdate     = time.Hour            // for clients whose clocks are slow
 	maxLeaves    = 1000
+	lookEvery    = time.Second // for another root in the file
 	bundleFile   = "root.pem"
+
+	// nobody is the only host whose e-mail addresses and URIs a root permits: a permitted name that nobody can have (RFC 6761 section 6.4)
+	// forbids all others, and OpenSSL, unlike others, knows no excluded name that matches every one.
+	nobody = "padlock.invalid"
 )
 
 // Options of Open.
 type Options struct {
 	Organization string           // in the subject of root and leaves
-	Allow        []string         // further DNS names that the root may sign
+	Allow        []string         // further DNS names that the root may sign, by the user's own word: they are remembered
 	Clock        func() time.Time // time.Now
 }
 
-// CA signs leaves. It is safe for use from many goroutines.
+// CA signs leaves. It is safe for use from many goroutines. When another root takes the place of the one in the file, as padlock trust
+// --renew puts one there, the next leaves are signed by that.
 type CA struct {
 	options Options
 	file    string
-	root    *x509.Certificate
-	key     *ecdsa.PrivateKey
+	current atomic.Pointer[authority]
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
+	looked time.Time // at the file
+}
+
+// authority is a root with its key. It never changes.
+type authority struct {
+	root *x509.Certificate
+	key  *ecdsa.PrivateKey
+	info fs.FileInfo // of the file, as it was read
 }
 
 // Open reads the root below dir, or makes it. Several processes that open the same directory at once get the same root.
-// A file that cannot be used is an error that names it; it is never replaced by itself.
+// A file that cannot be used is an error that names it; it is never replaced by itself. So is a root that permits more than local names,
+// private addresses, and the names that this Options.Allow or one before has named.
 // A root that does not permit a name of Options.Allow is replaced by one that does, which must be trusted anew.
 func Open(dir string, o Options) (*CA, error) {
+	ca, err := prepare(dir, o)
+	if err != nil {
+		return nil, err
+	}
+
+	allowed, err := ca.allowed()
+	if err != nil {
+		return nil, err
+	}
+	found, err := ca.load()
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err == nil || missing {
+		err = ca.remember()
+	}
+	switch {
+	case err != nil:
+	case missing:
+		found, err = ca.create(allowed, os.Link) // a link never replaces what another process has put there
+	case !permitsAll(found.root, o.Allow):
+		found, err = ca.replace(found.root, mergeNames(found.root.PermittedDNSDomains, o.Allow))
+	}
+	if err != nil {
+		return nil, err
+	}
+	ca.current.Store(found)
+	return ca, nil
+}
+
+// Renew puts a new root in the place of the one below dir, whatever that is, and returns the former one's certificate, nil where none
+// can be read. The new one permits local names and those of every Options.Allow so far.
+func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) {
+	if ca, err = prepare(dir, o); err != nil {
+		return nil, nil, err
+	}
+	allowed, err := ca.allowed()
+	if err == nil {
+		err = ca.remember()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+
+	if data, err := os.ReadFile(ca.file); err == nil {
+		former = firstCertificate(data)
+	}
+	found, err := ca.replace(former, allowed)
+	if err != nil {
+		return nil, nil, err
+	}
+	ca.current.Store(found)
+	return ca, former, nil
+}
+
+func prepare(dir string, o Options) (*CA, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -70,71 +139,139 @@ func Open(dir string, o Options) (*CA, error) {
 	if err := os.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of the local CA: %w", err)
 	}
-	err := ca.load()
-	if errors.Is(err, fs.ErrNotExist) {
-		err = ca.create(nil, os.Link) // a link never replaces what another process has put there
-	}
-	if err == nil && !ca.permitsAll(o.Allow) {
-		err = ca.create(ca.root.PermittedDNSDomains, os.Rename)
-	}
-	if err != nil {
-		return nil, err
-	}
 	return ca, nil
 }
 
-func (ca *CA) permitsAll(names []string) bool {
-	return !slices.ContainsFunc(names, func(name string) bool { return !ca.Permits(name) })
+func permitsAll(root *x509.Certificate, names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !permits(root, name) })
 }
 
 // load reads certificate and key, which stand in one file so that they can never disagree.
-func (ca *CA) load() error {
+func (ca *CA) load() (*authority, error) {
 	info, err := os.Stat(ca.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("the local CA's file %s can be read by others (mode %#o): chmod 600 it, or remove it for a new root", ca.file, info.Mode().Perm())
+		return nil, fmt.Errorf("the local CA's file %s can be read by others (mode %#o): chmod 600 it; padlock trust --renew makes a new root", ca.file, info.Mode().Perm())
 	}
 	data, err := os.ReadFile(ca.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
+
 	pair, err := pemfile.Pair(ca.file, data, ca.file, data)
 	if err != nil {
-		return fmt.Errorf("the local CA's file %s is damaged (%w): remove it for a new root, and trust that", ca.file, err)
+		return nil, fmt.Errorf("the local CA's file %s is damaged (%w): padlock trust --renew makes a new root", ca.file, err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || !pair.Leaf.IsCA {
-		return fmt.Errorf("the local CA's file %s does not hold a local CA: remove it for a new root", ca.file)
+		return nil, fmt.Errorf("the local CA's file %s does not hold a local CA: padlock trust --renew makes a new root", ca.file)
 	}
 	if !ca.options.Clock().Before(pair.Leaf.NotAfter) {
-		return fmt.Errorf("the local CA in %s has expired: remove it for a new root, and trust that", ca.file)
+		return nil, fmt.Errorf("the local CA in %s has expired: padlock trust --renew makes a new root", ca.file)
 	}
-	ca.root, ca.key = pair.Leaf, key
+
+	allowed, err := ca.allowed()
+	if err != nil {
+		return nil, err
+	}
+	if err := bounded(pair.Leaf, allowed); err != nil {
+		return nil, fmt.Errorf("the local CA's file %s: %w", ca.file, err)
+	}
+	return &authority{pair.Leaf, key, info}, nil
+}
+
+// bounded refuses a root whose key could sign for more than padlock's own names. Roots of before, which say nothing of e-mail, URIs
+// and the use of a key, are taken: see Outdated.
+func bounded(root *x509.Certificate, allowed []string) error {
+	const renew = "padlock trust --renew makes a new root"
+	if !root.PermittedDNSDomainsCritical || len(root.PermittedDNSDomains) == 0 || len(root.PermittedIPRanges) == 0 || len(root.UnhandledCriticalExtensions) > 0 {
+		return errors.New("its name constraints are missing, so that its key could sign for any name; " + renew)
+	}
+
+	own := mergeNames(config.LocalDomains, allowed)
+	var strange, more []string
+	for _, name := range root.PermittedDNSDomains {
+		if !config.Within(strings.TrimPrefix(name, "."), own) {
+			strange = append(strange, name)
+		}
+	}
+	for _, network := range root.PermittedIPRanges {
+		if !private(network) {
+			more = append(more, network.String())
+		}
+	}
+	for _, name := range slices.Concat(root.PermittedEmailAddresses, root.PermittedURIDomains) {
+		if name != nobody {
+			more = append(more, name)
+		}
+	}
+
+	servers := len(root.ExtKeyUsage) == 0 || slices.Equal(root.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
+	switch {
+	case len(more) > 0:
+		return fmt.Errorf("its key could sign for %s; %s", strings.Join(more, ", "), renew)
+	case !servers || len(root.UnknownExtKeyUsage) > 0:
+		return errors.New("its key could sign for others than TLS servers; " + renew)
+	case len(strange) > 0:
+		return fmt.Errorf("its key could sign for %s, which nobody has allowed here; if you want that: padlock trust --allow %s; else %s",
+			strings.Join(strange, ", "), strings.Join(strange, " --allow "), renew)
+	}
 	return nil
 }
 
+// private reports whether a network lies within one of those that are nobody's on the Internet.
+func private(network *net.IPNet) bool {
+	ones, bits := network.Mask.Size()
+	return slices.ContainsFunc(config.PrivateNetworks(), func(own *net.IPNet) bool {
+		least, of := own.Mask.Size()
+		return bits == of && ones >= least && own.Contains(network.IP)
+	})
+}
+
+// Outdated reports whether the root was made before roots said that they are for TLS servers alone: its stolen key could sign e-mail, code
+// and clients' certificates. Renew makes one that cannot.
+func (ca *CA) Outdated() bool {
+	root := ca.Root()
+	return len(root.ExtKeyUsage) == 0 || len(root.PermittedEmailAddresses) == 0 || len(root.PermittedURIDomains) == 0
+}
+
+// replace makes a root that takes the place of the one before, which is noted for those who have trusted it.
+func (ca *CA) replace(former *x509.Certificate, permitted []string) (*authority, error) {
+	if former != nil {
+		if err := ca.retire(former); err != nil {
+			return nil, fmt.Errorf("noting the former local CA: %w", err)
+		}
+	}
+	return ca.create(permitted, os.Rename)
+}
+
 // create makes a root and puts its file in place whole.
-func (ca *CA) create(permitted []string, place func(from, to string) error) error {
+func (ca *CA) create(permitted []string, place func(from, to string) error) (*authority, error) {
 	data, err := ca.newRoot(permitted)
 	if err != nil {
-		return fmt.Errorf("making the local CA: %w", err)
+		return nil, fmt.Errorf("making the local CA: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(ca.file), ".root-*") // 0600
-	if err != nil {
-		return fmt.Errorf("storing the local CA: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = place(f.Name(), ca.file)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("storing the local CA: %w", err)
+	if err := writeFile(ca.file, data, place); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("storing the local CA: %w", err)
 	}
 	return ca.load()
+}
+
+// writeFile writes a file aside, for its owner alone, and puts it in place whole.
+func writeFile(name string, data []byte, place func(from, to string) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return place(f.Name(), name)
 }
 
 func (ca *CA) newRoot(permitted []string) ([]byte, error) {
@@ -158,10 +295,13 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, // of whatever it signs: clients take it for a bound
 
 		PermittedDNSDomainsCritical: true,
-		PermittedDNSDomains:         mergeNames(config.LocalDomains, permitted, ca.options.Allow),
+		PermittedDNSDomains:         mergeNames(config.LocalDomains, permitted),
 		PermittedIPRanges:           config.PrivateNetworks(),
+		PermittedEmailAddresses:     []string{nobody},
+		PermittedURIDomains:         []string{nobody},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -197,22 +337,24 @@ func newSerial() (*big.Int, error) {
 }
 
 // Root is the CA's certificate.
-func (ca *CA) Root() *x509.Certificate { return ca.root }
+func (ca *CA) Root() *x509.Certificate { return ca.current.Load().root }
 
 // RootPEM is the certificate alone, without its key.
 func (ca *CA) RootPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.root.Raw})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Root().Raw})
 }
 
 // Fingerprint is the SHA-256 of the root, as browsers show it.
-func (ca *CA) Fingerprint() string { return facts.Fingerprint(ca.root) }
+func (ca *CA) Fingerprint() string { return facts.Fingerprint(ca.Root()) }
 
 // Permits reports whether the root may sign a leaf for a canonical name or address.
-func (ca *CA) Permits(name string) bool {
+func (ca *CA) Permits(name string) bool { return permits(ca.Root(), name) }
+
+func permits(root *x509.Certificate, name string) bool {
 	if ip := net.ParseIP(name); ip != nil {
-		return slices.ContainsFunc(ca.root.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
+		return slices.ContainsFunc(root.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
 	}
-	return config.Within(strings.TrimPrefix(name, "*."), ca.root.PermittedDNSDomains)
+	return config.Within(strings.TrimPrefix(name, "*."), root.PermittedDNSDomains)
 }
 
 // Leaf returns a certificate for a canonical name or address, made when first asked for and again before it expires.
@@ -222,14 +364,18 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	}
 	ca.mu.Lock()
 	defer ca.mu.Unlock() // signing takes 50 µs, so that waiting here costs less than a second signature
+	ca.look()
 	now := ca.options.Clock()
+
 	if leaf, ok := ca.leaves[name]; ok && now.Before(leaf.Leaf.NotAfter.Add(-leafLifetime/3)) && !now.Before(leaf.Leaf.NotBefore) {
 		return leaf, nil
 	}
+
 	leaf, err := ca.sign(name, now)
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate for %q: %w", name, err)
 	}
+
 	if len(ca.leaves) >= maxLeaves { // invented names must not fill the memory; any entry can be made again
 		for evicted := range ca.leaves {
 			delete(ca.leaves, evicted)
@@ -238,6 +384,26 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	}
 	ca.leaves[name] = leaf
 	return leaf, nil
+}
+
+// look takes another root from the file once one is there. What cannot be used changes nothing; mu is held.
+func (ca *CA) look() {
+	if time.Since(ca.looked) < lookEvery {
+		return
+	}
+	ca.looked = time.Now()
+
+	before := ca.current.Load()
+	info, err := os.Stat(ca.file)
+	if err != nil || os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) {
+		return
+	}
+	if found, err := ca.load(); err == nil {
+		if !found.root.Equal(before.root) {
+			clear(ca.leaves)
+		}
+		ca.current.Store(found)
+	}
 }
 
 // Forget has the next leaf for a name made anew. Browsers remember for a while what they thought of the one before.
@@ -256,9 +422,10 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	by := ca.current.Load()
 	until := now.Add(leafLifetime - backdate)
-	if until.After(ca.root.NotAfter) {
-		until = ca.root.NotAfter
+	if until.After(by.root.NotAfter) {
+		until = by.root.NotAfter
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
@@ -278,7 +445,7 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	} else {
 		template.DNSNames = []string{name}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.root, key.Public(), ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, by.root, key.Public(), by.key)
 	if err != nil {
 		return nil, err
 	}

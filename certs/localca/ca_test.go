@@ -53,7 +53,7 @@ func TestAStolenKeyCannotSignForAPublicName(t *testing.T) {
 	} {
 		key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		forged.SerialNumber, forged.NotAfter = big.NewInt(1), time.Now().Add(time.Hour)
-		der, err := x509.CreateCertificate(rand.Reader, forged, ca.root, key.Public(), ca.key)
+		der, err := x509.CreateCertificate(rand.Reader, forged, ca.Root(), key.Public(), ca.current.Load().key)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,6 +41,9 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener
 		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
 	case len(cfg.Certificates.Files) == 0:
 		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", k.local.Fingerprint()[:23])
+		if k.local.HintOnce() {
+			fmt.Fprintf(p.stdout, "padlock: %s (this is said once)\n", outdatedRoot)
+		}
 	}
 }
 

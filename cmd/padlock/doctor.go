@@ -166,6 +166,9 @@ func (d *doctor) storage(c *cli.Context) *localca.CA {
 	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", cfg.Storage, root.Name, root.Until.Format(time.DateOnly))
 	d.say(probe.Good, "local CA", "signs for %s and what is below, and for %s; nothing else", strings.Join(root.Domains, ", "), strings.Join(root.Networks, ", "))
 	d.say(probe.Good, "local CA", "fingerprint (SHA-256) %s", root.Fingerprint)
+	if ca.Outdated() {
+		d.say(probe.Note, "local CA", "%s", outdatedRoot)
+	}
 	return ca
 }
 

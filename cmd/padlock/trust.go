@@ -1,13 +1,19 @@
 package main
 
 import (
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/net/publicsuffix"
 
 	"padlock/certs/localca"
 	"padlock/certs/trust"
 	"padlock/config"
+	"padlock/handshake"
 )
 
 func (p *program) trustCommand() *cli.Command {
@@ -16,6 +22,7 @@ func (p *program) trustCommand() *cli.Command {
 		Flags: []cli.Flag{
 			storageFlag(), organizationFlag(),
 			&cli.BoolFlag{Name: "print", Usage: "write the root in PEM to standard output instead", EnvVars: []string{"PADLOCK_PRINT"}},
+			&cli.BoolFlag{Name: "renew", Usage: "make a new root in place of the one before, trust that, and take the one before out of the trust stores", EnvVars: []string{"PADLOCK_RENEW"}},
 			&cli.StringSliceFlag{Name: "allow", Usage: "make a root that may also sign for `NAME` and names below it", EnvVars: []string{"PADLOCK_ALLOW"}},
 		},
 		Action: func(c *cli.Context) error {
@@ -28,6 +35,12 @@ func (p *program) trustCommand() *cli.Command {
 				return err
 			}
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
+			if more := beyondLocal(ca); len(more) > 0 {
+				fmt.Fprintf(p.stdout, "it may sign for %s too\n", strings.Join(more, ", "))
+			}
+			if ca.Outdated() {
+				fmt.Fprintln(p.stdout, outdatedRoot)
+			}
 			return p.eachStore(ca, true)
 		},
 	}
@@ -47,24 +60,50 @@ func (p *program) untrustCommand() *cli.Command {
 	}
 }
 
+// outdatedRoot is the hint for roots that earlier versions have made.
+const outdatedRoot = "this root was made by an earlier padlock: a thief of its key could sign e-mail, code or a client's certificate too. padlock trust --renew replaces it"
+
+// beyondLocal are the names that the user has allowed.
+func beyondLocal(ca *localca.CA) []string {
+	return slices.DeleteFunc(slices.Clone(ca.Root().PermittedDNSDomains), config.IsLocal)
+}
+
 func openCA(c *cli.Context) (*localca.CA, error) {
 	if c.NArg() > 0 {
 		return nil, usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
 	cfg := config.Default()
 	applyStorage(c, cfg)
+
 	var allow []string
 	for _, name := range c.StringSlice("allow") {
 		canonical, ok := config.CanonicalHost(name)
 		if !ok {
 			return nil, usageError{fmt.Errorf("--allow %q is not a host name", name)}
 		}
+		if suffix, listed := publicsuffix.PublicSuffix(canonical); suffix == canonical && (listed || strings.Contains(suffix, ".")) {
+			return nil, usageError{fmt.Errorf("--allow %s: everybody's names end so; a root that may sign for all of them would be anybody's", canonical)}
+		}
 		allow = append(allow, canonical)
 	}
-	return localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization, Allow: allow})
+
+	o := localca.Options{Organization: cfg.Organization, Allow: allow}
+	if !c.Bool("renew") {
+		return localca.Open(cfg.StateDirectory(), o)
+	}
+	ca, former, err := localca.Renew(cfg.StateDirectory(), o)
+	if err != nil || former == nil {
+		return ca, err
+	}
+	for _, name := range former.PermittedDNSDomains {
+		if !ca.Permits(name) {
+			fmt.Fprintf(c.App.ErrWriter, "padlock: the new root does not sign for %s, for which the one before did; if it should: padlock trust --allow %s\n", handshake.Escape(name), handshake.Escape(name))
+		}
+	}
+	return ca, nil
 }
 
-// eachStore installs or removes, then reads every store back: what counts is what it holds afterwards.
+// eachStore installs or removes, then reads every store back: what counts is what it holds afterwards. Roots that were replaced are taken out.
 func (p *program) eachStore(ca *localca.CA, install bool) error {
 	wrong := 0
 	for _, store := range trust.Stores(ca.Root()) {
@@ -84,16 +123,51 @@ func (p *program) eachStore(ca *localca.CA, install bool) error {
 		fmt.Fprintf(p.stdout, "%s: %s\n", store.Name(), state)
 		if trusted != install {
 			wrong++
-			if failed != nil {
-				fmt.Fprintf(p.stdout, "  %v\n", failed)
-			}
-			if hint := trust.Hint(failed); hint != "" {
-				fmt.Fprintf(p.stdout, "  %s\n", hint)
-			}
+			p.explain(failed)
 		}
 	}
-	if wrong > 0 {
-		return hinted{fmt.Errorf("%d trust store(s) could not be changed", wrong), "each store above says what is missing; browsers need a restart afterwards"}
+
+	left, err := p.removeFormer(ca)
+	if err != nil {
+		return err
+	}
+	if wrong+left > 0 {
+		return hinted{fmt.Errorf("%d trust store(s) could not be changed", wrong+left), "each store above says what is missing; browsers need a restart afterwards"}
 	}
 	return nil
+}
+
+func (p *program) explain(failed error) {
+	if failed != nil {
+		fmt.Fprintf(p.stdout, "  %v\n", failed)
+	}
+	if hint := trust.Hint(failed); hint != "" {
+		fmt.Fprintf(p.stdout, "  %s\n", hint)
+	}
+}
+
+// removeFormer takes the roots that were replaced out of every store, and counts those that could not be changed.
+func (p *program) removeFormer(ca *localca.CA) (wrong int, err error) {
+	var left []*x509.Certificate
+	for _, former := range ca.Former() {
+		still := false
+		for _, store := range trust.Stores(former) {
+			before, _ := store.Trusted()
+			failed := store.Remove()
+			trusted, err := store.Trusted()
+			switch {
+			case trusted || err != nil && before:
+				still = true
+				wrong++
+				fmt.Fprintf(p.stdout, "%s: still trusts the former %s\n", store.Name(), former.Subject.CommonName)
+				p.explain(errors.Join(failed, err))
+			case before:
+				fmt.Fprintf(p.stdout, "%s: no longer trusts the former %s\n", store.Name(), former.Subject.CommonName)
+			}
+		}
+		if still {
+			left = append(left, former)
+		}
+	}
+	return wrong, ca.SetFormer(left)
 }
