@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -15,12 +16,20 @@ import (
 
 // Tickets shares the keys of session tickets (RFC 8446 section 4.6.1) through a storage, so that a session resumes on any node, and after
 // a restart. A key encrypts tickets for a day, and decrypts them for another.
+//
+// Each node judges the dates of keys by its own clock, and goes by what it knows besides what is stored: a node whose clock is wrong, or
+// somebody who puts older keys back, takes no key away from the others and gives them none to use.
 type Tickets struct {
 	store storage.Store
 	apply func([][32]byte)
 	log   *slog.Logger
 	now   func() time.Time
 	last  string // what was last said of a failure
+
+	known  []sealer             // in use here
+	pause  int                  // looks until missing keys are put back again
+	strays bool                 // it has been said that keys are dated in the future
+	found  map[string]time.Time // since when stored keys were not usable by this node's clock; zero: they were
 }
 
 const (
@@ -28,8 +37,13 @@ const (
 	ticketLock  = "tickets"
 	ticketLife  = 24 * time.Hour
 	ticketLead  = 5 * time.Minute // a new key is known to every node before the first uses it
+	ticketSkew  = 5 * time.Minute // between the clocks of nodes; a key that is further ahead is not used
 	ticketLook  = time.Minute
 	ticketRetry = 5 * time.Second
+
+	// Nodes whose clocks disagree each want their own keys in the storage; they put them back once an hour, and do not fill it.
+	ticketPause = 60 // looks
+	maxStored   = 12 // keys
 )
 
 // sealer is one key as it is stored.
@@ -73,35 +87,123 @@ func (t *Tickets) Run(ctx context.Context) {
 	}
 }
 
-// keys loads what is stored; the first who finds that a new key is due adds it.
+// keys are those that this node knows or finds; the first who finds that a new one is due adds it.
 func (t *Tickets) keys(ctx context.Context) ([]sealer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	keys, err := t.load(ctx)
-	if err != nil || !t.due(keys) {
-		return keys, err
+
+	t.pause = max(0, t.pause-1)
+	stored, err := t.load(ctx)
+	if err != nil {
+		return nil, err
 	}
+	keys, lost := t.merge(stored)
+	if t.due(keys) || lost > 0 && t.pause == 0 {
+		if keys, err = t.write(ctx); err != nil {
+			return nil, err
+		}
+	}
+	t.known = keys
+	return keys, nil
+}
+
+// write puts what this node knows beside what is stored, with a new key if one is due.
+func (t *Tickets) write(ctx context.Context) ([]sealer, error) {
 	if err := t.store.Lock(ctx, ticketLock); err != nil {
 		return nil, err
 	}
 	defer func() { _ = t.store.Unlock(context.WithoutCancel(ctx), ticketLock) }()
-	if keys, err = t.load(ctx); err != nil || !t.due(keys) {
-		return keys, err
-	}
-	next := sealer{From: t.now(), Key: make([]byte, 32)}
-	if len(keys) > 0 {
-		next.From = next.From.Add(ticketLead)
-	}
-	if _, err := rand.Read(next.Key); err != nil {
+
+	stored, err := t.load(ctx)
+	if err != nil {
 		return nil, err
 	}
-	keys = slices.DeleteFunc(keys, func(k sealer) bool { return t.now().Sub(k.From) > 2*ticketLife })
-	keys = append(keys, next)
-	data, err := json.Marshal(keys)
+	keys, lost := t.merge(stored)
+	due := t.due(keys)
+	if !due && (lost == 0 || t.pause > 0) {
+		return keys, nil // another node was faster
+	}
+	if lost > 0 {
+		t.pause = ticketPause
+		t.log.Warn("keys of session tickets that this node uses are gone from the storage, and are put back: older ones were put there, or a node's clock is wrong",
+			"key", ticketKey, "missing", lost, "clock", t.now().UTC().Format(time.RFC3339))
+	}
+	if due {
+		next := sealer{From: t.now(), Key: make([]byte, 32)}
+		if len(keys) > 0 {
+			next.From = next.From.Add(ticketLead)
+		}
+		if _, err := rand.Read(next.Key); err != nil {
+			return nil, err
+		}
+		keys = append(keys, next)
+	}
+
+	data, err := json.Marshal(t.keep(keys, stored))
 	if err != nil {
 		return nil, err
 	}
 	return keys, t.store.StoreFenced(ctx, ticketLock, ticketKey, data)
+}
+
+// keep are the keys to store: this node's, and those that another one's clock may justify. Of those that have expired, the ones that this
+// node has used are dropped at once, and others a day later, as it may be this node's clock that is wrong.
+func (t *Tickets) keep(keys, stored []sealer) []sealer {
+	all, found := slices.Clone(keys), map[string]time.Time{}
+	for _, k := range keys {
+		found[string(k.Key)] = time.Time{}
+	}
+	for _, k := range stored {
+		if t.usable(k) {
+			continue // among keys
+		}
+		since, again := t.found[string(k.Key)]
+		if !again {
+			since = t.now()
+		}
+		expired := t.now().After(k.From) && t.now().Sub(since) > ticketLife
+		if !expired && len(all) < maxStored {
+			found[string(k.Key)] = since
+			all = append(all, k)
+		}
+	}
+	t.found = found
+	return all
+}
+
+// merge adds what this node knows to what is stored, and counts what was not there. Only keys that are in use by this node's clock are left.
+func (t *Tickets) merge(stored []sealer) (keys []sealer, lost int) {
+	ahead := false
+	for _, k := range stored {
+		if t.usable(k) {
+			keys = append(keys, k)
+		} else if t.now().Before(k.From) {
+			ahead = true
+		}
+	}
+	if ahead && !t.strays {
+		t.log.Warn("a key of session tickets is dated in the future, and is not used: the clock of a node is wrong", "key", ticketKey, "clock", t.now().UTC().Format(time.RFC3339))
+	}
+	t.strays = ahead
+
+	for _, k := range t.known {
+		if t.usable(k) && !contains(keys, k) {
+			keys = append(keys, k)
+			lost++
+		}
+	}
+	slices.SortStableFunc(keys, func(a, b sealer) int { return a.From.Compare(b.From) })
+	return keys[max(0, len(keys)-maxStored):], lost
+}
+
+// usable reports whether a key is one of the last two days, or about to be used.
+func (t *Tickets) usable(k sealer) bool {
+	age := t.now().Sub(k.From)
+	return age >= -(ticketLead+ticketSkew) && age <= 2*ticketLife
+}
+
+func contains(keys []sealer, k sealer) bool {
+	return slices.ContainsFunc(keys, func(other sealer) bool { return bytes.Equal(other.Key, k.Key) && other.From.Equal(k.From) })
 }
 
 func (t *Tickets) load(ctx context.Context) ([]sealer, error) {
@@ -124,6 +226,7 @@ func (t *Tickets) load(ctx context.Context) ([]sealer, error) {
 	return keys, nil
 }
 
+// due reports whether the newest key has had its day, but for the time in which the next one becomes known.
 func (t *Tickets) due(keys []sealer) bool {
 	return !slices.ContainsFunc(keys, func(k sealer) bool { return t.now().Sub(k.From) < ticketLife-ticketLead })
 }
@@ -138,11 +241,10 @@ func (t *Tickets) order(keys []sealer) [][32]byte {
 		return k.From
 	}
 	slices.SortStableFunc(keys, func(a, b sealer) int { return rank(b).Compare(rank(a)) })
+
 	var out [][32]byte
 	for _, k := range keys {
-		if t.now().Sub(k.From) <= 2*ticketLife {
-			out = append(out, [32]byte(k.Key))
-		}
+		out = append(out, [32]byte(k.Key))
 	}
 	return out
 }

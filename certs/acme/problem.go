@@ -194,6 +194,8 @@ func unreached(err error) (cause, remedy string) {
 	switch {
 	case errors.Is(err, storage.ErrSealed):
 		return text, "give the storage_key that the storage was written with"
+	case errors.Is(err, storage.ErrPlain):
+		return text, "if you trust what it holds: padlock certs encrypt encrypts it once"
 	case errors.Is(err, storage.ErrUnavailable):
 		return text, "padlock goes on with what it has, and tries again"
 	case errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "no space left"):

@@ -221,6 +221,9 @@ func (v *vault) journal(ctx context.Context, dir string) (*bundle, error) {
 		return nil, nil
 	}
 	b := &bundle{}
+	if err == nil && storage.Sealed(data) {
+		return nil, fmt.Errorf("reading %s: %w", v.place(dir)+journal, storage.ErrSealed)
+	}
 	if err == nil && json.Unmarshal(data, b) != nil {
 		return nil, v.backend.Delete(ctx, v.place(dir)+journal) // never written by us: what is in place still counts
 	}

@@ -85,9 +85,11 @@ func TestARootThatPermitsMoreThanOwnNamesIsRefused(t *testing.T) {
 		"every IPv4 address": func(c *x509.Certificate) { c.PermittedIPRanges = []*net.IPNet{mustCIDR("0.0.0.0/0")} },
 		"every IPv6 address": func(c *x509.Certificate) { c.PermittedIPRanges = []*net.IPNet{mustCIDR("::/0")} },
 		"more than 10/8":     func(c *x509.Certificate) { c.PermittedIPRanges = []*net.IPNet{mustCIDR("10.0.0.0/7")} },
-		"a public network":   func(c *x509.Certificate) { c.PermittedIPRanges = append(config.PrivateNetworks(), mustCIDR("8.8.8.0/24")) },
-		"e-mail":             func(c *x509.Certificate) { c.PermittedEmailAddresses = []string{"bank.example"} },
-		"URIs":               func(c *x509.Certificate) { c.PermittedURIDomains = []string{"bank.example"} },
+		"a public network": func(c *x509.Certificate) {
+			c.PermittedIPRanges = append(config.PrivateNetworks(), mustCIDR("8.8.8.0/24"))
+		},
+		"e-mail": func(c *x509.Certificate) { c.PermittedEmailAddresses = []string{"bank.example"} },
+		"URIs":   func(c *x509.Certificate) { c.PermittedURIDomains = []string{"bank.example"} },
 		"clients": func(c *x509.Certificate) {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 		},

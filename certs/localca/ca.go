@@ -106,6 +106,36 @@ func Open(dir string, o Options) (*CA, error) {
 	return ca, nil
 }
 
+// Peek is Open without changing anything: where there is no root, one stands in that is only in memory.
+func Peek(dir string, o Options) (*CA, error) {
+	ca := newCA(dir, o)
+	found, err := ca.load()
+	if errors.Is(err, fs.ErrNotExist) {
+		found, err = ca.unwritten()
+	}
+	if err != nil {
+		return nil, err
+	}
+	ca.current.Store(found)
+	return ca, nil
+}
+
+func (ca *CA) unwritten() (*authority, error) {
+	allowed, err := ca.allowed()
+	if err != nil {
+		return nil, err
+	}
+	data, err := ca.newRoot(allowed)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return nil, err
+	}
+	return &authority{root: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey)}, nil
+}
+
 // Renew puts a new root in the place of the one below dir, whatever that is, and returns the former one's certificate, nil where none
 // can be read. The new one permits local names and those of every Options.Allow so far.
 func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) {
@@ -131,11 +161,15 @@ func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) 
 	return ca, former, nil
 }
 
-func prepare(dir string, o Options) (*CA, error) {
+func newCA(dir string, o Options) *CA {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	ca := &CA{options: o, file: filepath.Join(dir, "localca", bundleFile), leaves: map[string]*tls.Certificate{}}
+	return &CA{options: o, file: filepath.Join(dir, "localca", bundleFile), leaves: map[string]*tls.Certificate{}}
+}
+
+func prepare(dir string, o Options) (*CA, error) {
+	ca := newCA(dir, o)
 	if err := os.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of the local CA: %w", err)
 	}
@@ -395,7 +429,7 @@ func (ca *CA) look() {
 
 	before := ca.current.Load()
 	info, err := os.Stat(ca.file)
-	if err != nil || os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) {
+	if err != nil || before.info != nil && os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) {
 		return
 	}
 	if found, err := ca.load(); err == nil {

@@ -79,7 +79,6 @@ func TestConformance(t *testing.T) {
 			t.Run("listing", func(t *testing.T) { listing(t, p.open(t, nil)) })
 			t.Run("hostile keys", func(t *testing.T) { hostileKeys(t, p.open(t, nil)) })
 			t.Run("writers at once", func(t *testing.T) { writersAtOnce(t, p) })
-			t.Run("encrypted", func(t *testing.T) { encrypted(t, p) })
 			t.Run("locks", func(t *testing.T) { locks(t, p) })
 			t.Run("a lock ends with its process", func(t *testing.T) { killedHolder(t, p) })
 			if p.service != nil {
@@ -89,6 +88,7 @@ func TestConformance(t *testing.T) {
 					t.Run("slow", func(t *testing.T) { slow(t, p) })
 				}
 			}
+			t.Run("encrypted", func(t *testing.T) { encrypted(t, p) }) // the last, as it leaves a storage for those who have the key
 		})
 	}
 }
@@ -254,38 +254,147 @@ func writersAtOnce(t *testing.T, p place) {
 	wg.Wait()
 }
 
+// With a key everything is encrypted, and nothing is taken that was not encrypted with it under the same name: whoever can write to the
+// place can take values away, and never choose one.
 func encrypted(t *testing.T, p place) {
 	ctx := t.Context()
 	key, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
-	plain, with, wrong := p.open(t, nil), p.open(t, key), p.open(t, other)
-	secret := []byte("-----BEGIN PRIVATE KEY-----\nMIG…\n-----END PRIVATE KEY-----\n")
-	if err := plain.Store(ctx, "before.key", secret); err != nil {
-		t.Fatal(err)
+	if all, err := p.open(t, nil).List(ctx, "", false); err == nil {
+		for _, name := range all { // of the tests before
+			if err := p.open(t, nil).Delete(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if got, err := with.Load(ctx, "before.key"); err != nil || !bytes.Equal(got, secret) {
-		t.Errorf("what was stored in the clear: %v", err)
+	plain, with := p.open(t, nil), p.open(t, key)
+	raw := storage.Raw(plain)
+
+	// A storage that was used without a key is refused until somebody says that what it holds is genuine.
+	before := map[string]string{
+		"certificates/ca/a.example/a.example.key": "-----BEGIN PRIVATE KEY-----\nMIG…", "certificates/ca/a.example/a.example.crt": "a certificate",
+		"acme/ca/users/default/default.json": "{}", "tickets/keys.json": "[]", "set-aside/1/x": "-----BEGIN PRIVATE KEY-----",
 	}
-	for key, value := range map[string][]byte{"a.key": secret, "tickets/keys.json": []byte("{}")} {
-		if err := with.Store(ctx, key, value); err != nil {
+	for name, value := range before {
+		if err := plain.Store(ctx, name, []byte(value)); err != nil {
 			t.Fatal(err)
 		}
-		if raw, err := plain.Load(ctx, key); err != nil || bytes.Contains(raw, value) || !storage.Sealed(raw) {
-			t.Errorf("%s stands there as %q, %v", key, raw, err)
+	}
+	for name := range before {
+		if value, err := with.Load(ctx, name); !errors.Is(err, storage.ErrPlain) {
+			t.Errorf("%s, from before there was a key: %q, %v", name, value, err)
 		}
-		if got, err := with.Load(ctx, key); err != nil || !bytes.Equal(got, value) {
-			t.Errorf("%s came back as %q, %v", key, got, err)
-		}
-		if _, err := wrong.Load(ctx, key); !errors.Is(err, storage.ErrSealed) {
-			t.Errorf("%s with another key: %v", key, err)
+		if err := with.Store(ctx, name, nil); !errors.Is(err, storage.ErrPlain) {
+			t.Errorf("%s is replaced: %v", name, err)
 		}
 	}
-	raw, _ := plain.Load(ctx, "a.key")
-	if err := plain.Store(ctx, "b.key", raw); err != nil {
+	if err := storage.Check(ctx, with); !errors.Is(err, storage.ErrPlain) {
+		t.Errorf("check: %v", err)
+	}
+	if changed, all, err := storage.Encrypt(ctx, with); changed != len(before) || all != len(before) || err != nil {
+		t.Errorf("encrypted %d of %d: %v", changed, all, err)
+	}
+	if changed, all, err := storage.Encrypt(ctx, with); changed != 0 || all != len(before) || err != nil {
+		t.Errorf("encrypted %d of %d again: %v", changed, all, err)
+	}
+	for name, value := range before {
+		if got, err := raw.Load(ctx, name); err != nil || bytes.Contains(got, []byte(value)) && len(value) > 2 || !storage.Sealed(got) {
+			t.Errorf("%s stands there as %q, %v", name, got, err)
+		}
+		if got, err := with.Load(ctx, name); err != nil || string(got) != value {
+			t.Errorf("%s came back as %q, %v", name, got, err)
+		}
+	}
+
+	// All is encrypted, whatever it is; nothing is read, written or replaced with another key, or without one.
+	wrong, without := p.open(t, other), p.open(t, nil)
+	for name, value := range map[string]string{"a.key": "-----BEGIN PRIVATE KEY-----", "imported/a.pem": "a certificate", "tickets/keys.json": "{}", "acme/ca/challenge_tokens/a.json": "token"} {
+		if err := with.Store(ctx, name, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := raw.Load(ctx, name); err != nil || bytes.Contains(got, []byte(value)) || !storage.Sealed(got) {
+			t.Errorf("%s stands there as %q, %v", name, got, err)
+		}
+		if got, err := p.open(t, key).Load(ctx, name); err != nil || string(got) != value {
+			t.Errorf("%s came back as %q, %v", name, got, err)
+		}
+		if info, err := with.Stat(ctx, name); err != nil || info.Size != int64(len(value)) {
+			t.Errorf("%s has %d bytes, %v", name, info.Size, err)
+		}
+		for who, s := range map[string]storage.Store{"another key": wrong, "no key": without} {
+			if _, err := s.Load(ctx, name); !errors.Is(err, storage.ErrSealed) {
+				t.Errorf("%s with %s: %v", name, who, err)
+			}
+			if err := s.Store(ctx, name, nil); !errors.Is(err, storage.ErrSealed) {
+				t.Errorf("%s written with %s: %v", name, who, err)
+			}
+		}
+	}
+	if err := with.Lock(ctx, "encrypted"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := with.Load(ctx, "b.key"); !errors.Is(err, storage.ErrSealed) {
-		t.Errorf("a sealed value under another name: %v", err)
+	if err := with.StoreFenced(ctx, "encrypted", "a.key", []byte("under the lock")); err != nil {
+		t.Error(err)
 	}
+	if got, err := raw.Load(ctx, "a.key"); err != nil || !storage.Sealed(got) {
+		t.Errorf("stored under a lock it stands there as %q, %v", got, err)
+	}
+	if err := with.Unlock(ctx, "encrypted"); err != nil {
+		t.Error(err)
+	}
+
+	// What somebody else puts there is refused, kept aside, and is as if it were not there.
+	sealed, err := raw.Load(ctx, "imported/a.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, planted := range map[string][]byte{
+		"tickets/keys.json": []byte(`[{"from":"2026-01-01T00:00:00Z","key":"AAAA"}]`), "imported/b.pem": []byte("a pair"), "acme/ca/users/default/default.json": []byte("{}"),
+		"certificates/ca/a.example/journal.json": []byte("{}"), "a.key": nil,
+		"certificates/ca/a.example/a.example.key": sealed, "imported/c.pem": sealed, // another name's
+		"imported/a.pem": sealed[:len(sealed)-1], "imported/d.pem": sealed[:20], "imported/e.pem": append(bytes.Clone(sealed[:len(sealed)-1]), sealed[len(sealed)-1]^1),
+	} {
+		if err := raw.Store(ctx, name, planted); err != nil {
+			t.Fatal(err)
+		}
+		var told bytes.Buffer
+		s, err := storage.Open(ctx, p.location, storage.Options{Key: key, Log: slog.New(slog.NewTextHandler(&told, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Load(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s was planted, and is taken: %q, %v", name, got, err)
+		}
+		if !strings.Contains(told.String(), "key="+name) || s.Exists(ctx, name) {
+			t.Errorf("%s is there still, or this is not told: %s", name, &told)
+		}
+		_, rest, _ := strings.Cut(told.String(), "set_aside=")
+		aside, _, _ := strings.Cut(rest, " ")
+		if kept, err := s.Load(ctx, aside); err != nil || !bytes.Equal(kept, planted) {
+			t.Errorf("%s is kept aside as %q, %v", name, kept, err)
+		}
+		s.Close()
+	}
+
+	if err := raw.Delete(ctx, "certificates"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("values", func(t *testing.T) { values(t, with) })
+	t.Run("hostile keys", func(t *testing.T) { hostileKeys(t, with) })
+
+	// A service that has lost the marker, and nothing else, is used on; with something planted in it, it is not.
+	if err := raw.Delete(ctx, "encryption.json"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.open(t, key).Store(ctx, "imported/f.pem", []byte("x")); err != nil || !raw.Exists(ctx, "encryption.json") {
+		t.Errorf("the marker was lost: %v", err)
+	}
+	if err := errors.Join(raw.Delete(ctx, "encryption.json"), raw.Store(ctx, "imported/g.pem", []byte("planted"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.open(t, key).Load(ctx, "imported/g.pem"); !errors.Is(err, storage.ErrPlain) {
+		t.Errorf("whoever takes the marker away chooses values: %v", err)
+	}
+	_ = raw.Delete(ctx, "imported")
 }
 
 // Many who want one lock get it one after another.

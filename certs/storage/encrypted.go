@@ -10,44 +10,61 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
 )
 
-// ErrSealed is what reading a secret gives without the key that it was encrypted with. It is never a reason to replace it.
-var ErrSealed = errors.New("encrypted with another storage_key, or without one here")
+// Errors of a storage whose values do not agree with storage_key. Neither is ever a reason to replace a value.
+var (
+	ErrSealed = errors.New("encrypted with another storage_key, or without one here")
+	ErrPlain  = errors.New("it holds values that are not encrypted, although there is a storage_key")
+)
 
 // sealed begins an encrypted value: this text, a nonce of 12 bytes, the ciphertext with its tag (AES-256-GCM, NIST SP 800-38D).
 // The value's key is authenticated with it, so that values cannot be exchanged.
 var sealed = []byte("padlock sealed 1\n")
 
-// encrypted seals values with private keys in them before they reach a Store. What stands there in the clear is read as it is,
-// and sealed when it is next written.
+// marker is the value that says that all others are encrypted: from then on, one that is not was written by somebody else. It is
+// encrypted itself, and so tells a wrong storage_key at once.
+const marker = "encryption.json"
+
+// areas are the places in which there are values, as a directory may hold files of other programs beside them.
+var areas = []string{
+	"acme", "autocert", "certificates", "certificates-p384", "certificates-rsa2048", "certificates-rsa4096", "imported", "secrets", asideArea, "tickets",
+}
+
+// asideArea holds what was found and could not be used.
+const asideArea = "set-aside"
+
+// encrypted seals every value before it reaches a Store, and takes only what it has sealed under the same key. Anything else that
+// appears is set aside and told, and is as if it were not there.
 type encrypted struct {
 	backend
 	aead cipher.AEAD
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	ready bool // the marker has been seen
 }
 
 type backend = Store // as the field of this name cannot stand beside the method
 
-func encrypt(inner Store, key []byte) (Store, error) {
+func encrypt(inner Store, key []byte, log *slog.Logger) (*encrypted, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("storage key: %w", err)
 	}
 	aead, err := cipher.NewGCM(block)
-	return &encrypted{inner, aead}, err
-}
-
-// secret reports whether a value must not be seen.
-func secret(key string, value []byte) bool {
-	return bytes.Contains(value, []byte("PRIVATE KEY")) || strings.HasPrefix(key, "tickets/")
+	return &encrypted{backend: inner, aead: aead, log: log}, err
 }
 
 func (e *encrypted) seal(key string, value []byte) ([]byte, error) {
-	if !secret(key, value) {
-		return value, nil
-	}
 	nonce := make([]byte, e.aead.NonceSize())
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, err
@@ -56,39 +73,274 @@ func (e *encrypted) seal(key string, value []byte) ([]byte, error) {
 	return e.aead.Seal(out, nonce, value, []byte(key)), nil
 }
 
+// open is what seal was given, or an error: ErrPlain or ErrSealed.
+func (e *encrypted) open(key string, value []byte) ([]byte, error) {
+	if !Sealed(value) {
+		return nil, ErrPlain
+	}
+	value = value[len(sealed):]
+	if len(value) < e.aead.NonceSize() {
+		return nil, ErrSealed
+	}
+	nonce, text := value[:e.aead.NonceSize()], value[e.aead.NonceSize():]
+	plain, err := e.aead.Open(nil, nonce, text, []byte(key))
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return plain, nil
+}
+
+// inspect reports whether the marker is there. If it is not, everything else must be encrypted with this key all the same, as it is where
+// a service has lost some of its data; what was never encrypted needs Encrypt. It changes nothing.
+func (e *encrypted) inspect(ctx context.Context) (marked bool, err error) {
+	raw, err := e.backend.Load(ctx, marker)
+	if err == nil {
+		if _, err := e.open(marker, raw); err != nil {
+			return true, fmt.Errorf("%s: %w", marker, ErrSealed)
+		}
+		return true, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return false, e.each(ctx, func(key string, raw []byte) error {
+		_, err := e.open(key, raw)
+		if err != nil && !strings.HasPrefix(key, asideArea+"/") {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	})
+}
+
+// each hands over every value as it stands in the storage.
+func (e *encrypted) each(ctx context.Context, do func(key string, raw []byte) error) error {
+	for _, area := range areas {
+		keys, err := e.backend.List(ctx, area, true)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, key := range keys {
+			raw, err := e.backend.Load(ctx, key)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // deleted meanwhile
+			}
+			if err == nil {
+				err = do(key, raw)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ensure has the marker in place before the first value is read or written.
+func (e *encrypted) ensure(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ready {
+		return nil
+	}
+	marked, err := e.inspect(ctx)
+	if err == nil && !marked {
+		err = e.mark(ctx)
+	}
+	e.ready = err == nil
+	return err
+}
+
+func (e *encrypted) mark(ctx context.Context) error {
+	value, err := e.seal(marker, []byte("{}"))
+	if err != nil {
+		return err
+	}
+	return e.backend.Store(ctx, marker, value)
+}
+
 // Store implements certmagic.Storage.
 func (e *encrypted) Store(ctx context.Context, key string, value []byte) error {
-	value, err := e.seal(key, value)
+	value, err := e.prepare(ctx, key, value)
 	if err != nil {
-		return fmt.Errorf("encrypting %s: %w", key, err)
+		return err
 	}
 	return e.backend.Store(ctx, key, value)
 }
 
 // StoreFenced implements Store.
 func (e *encrypted) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
-	value, err := e.seal(key, value)
+	value, err := e.prepare(ctx, key, value)
 	if err != nil {
-		return fmt.Errorf("encrypting %s: %w", key, err)
+		return err
 	}
 	return e.backend.StoreFenced(ctx, lock, key, value)
 }
 
-// Load implements certmagic.Storage.
-func (e *encrypted) Load(ctx context.Context, key string) ([]byte, error) {
-	value, err := e.backend.Load(ctx, key)
-	if err != nil || !Sealed(value) {
-		return value, err
+func (e *encrypted) prepare(ctx context.Context, key string, value []byte) ([]byte, error) {
+	err := errors.Join(ValidKey(key), ctx.Err())
+	if err == nil {
+		err = e.ensure(ctx)
 	}
-	value = value[len(sealed):]
-	if len(value) < e.aead.NonceSize() {
-		return nil, fmt.Errorf("reading %s: cut short", key)
+	if err == nil {
+		value, err = e.seal(key, value)
 	}
-	nonce, text := value[:e.aead.NonceSize()], value[e.aead.NonceSize():]
-	if value, err = e.aead.Open(nil, nonce, text, []byte(key)); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", key, ErrSealed)
+	if err != nil {
+		return nil, fmt.Errorf("storing %s: %w", key, err)
 	}
 	return value, nil
+}
+
+// Load implements certmagic.Storage.
+func (e *encrypted) Load(ctx context.Context, key string) ([]byte, error) {
+	raw, err := e.backend.Load(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.ensure(ctx); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", key, err)
+	}
+	value, err := e.open(key, raw)
+	if err != nil {
+		return nil, e.refuse(ctx, key, raw, err)
+	}
+	return value, nil
+}
+
+// refuse sets a value aside that no padlock with this key has written under this name.
+func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why error) error {
+	reason := "it is not encrypted"
+	if errors.Is(why, ErrSealed) {
+		reason = "it is damaged, or was written under another name or with another key"
+	}
+	aside := fmt.Sprintf("%s/%s-refused/%s", asideArea, time.Now().UTC().Format("20060102T150405.000"), key)
+
+	now, err := e.backend.Load(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(now, raw):
+		return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist} // somebody was faster
+	case err == nil:
+		err = e.Store(ctx, aside, raw)
+	}
+	if err == nil {
+		err = e.backend.Delete(ctx, key)
+	}
+	if err != nil {
+		return fmt.Errorf("refusing %s (%s): %w", key, reason, errors.Join(why, err))
+	}
+	e.log.Error("a value of the storage is refused, and set aside: somebody else has written it, or it is damaged",
+		"key", key, "reason", reason, "set_aside", aside, "remedy", "find out who can write to the storage; what is missing now is made anew")
+	return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
+}
+
+// Stat implements certmagic.Storage. The size is that of the value, as it was before it was encrypted.
+func (e *encrypted) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
+	info, err := e.backend.Stat(ctx, key)
+	if info.IsTerminal {
+		info.Size = max(0, info.Size-int64(len(sealed)+e.aead.NonceSize()+e.aead.Overhead()))
+	}
+	return info, err
+}
+
+// Encrypt encrypts what a storage holds that was used without a storage_key before, or with one by a version that left some values in
+// the clear. It takes those for genuine, so only a person may ask for it. It counts the values that it has changed, and all.
+func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
+	e, ok := store.(*encrypted)
+	if !ok {
+		return 0, 0, errors.New("there is no storage_key to encrypt with")
+	}
+	err = e.each(ctx, func(key string, raw []byte) error {
+		all++
+		_, err := e.open(key, raw)
+		switch {
+		case errors.Is(err, ErrPlain):
+			changed++
+			value, err := e.seal(key, raw)
+			if err != nil {
+				return err
+			}
+			return e.backend.Store(ctx, key, value)
+		case err != nil && !strings.HasPrefix(key, asideArea+"/"):
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = e.mark(ctx)
+	}
+	return changed, all, err
+}
+
+// Check reports why a storage would refuse to be read: ErrPlain or ErrSealed. It changes nothing.
+func Check(ctx context.Context, store Store) error {
+	switch s := store.(type) {
+	case *encrypted:
+		_, err := s.inspect(ctx)
+		return err
+	case *plain:
+		return s.ensure(ctx)
+	}
+	return nil
+}
+
+// plain is a Store without a key, which refuses to read and write where others encrypt.
+type plain struct {
+	backend
+
+	mu    sync.Mutex
+	ready bool // there is no marker
+}
+
+func (p *plain) ensure(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ready {
+		return nil
+	}
+	_, err := p.backend.Load(ctx, marker)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.ready = true
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s: %w", marker, ErrSealed)
+	}
+	return err
+}
+
+// Store implements certmagic.Storage.
+func (p *plain) Store(ctx context.Context, key string, value []byte) error {
+	if err := p.prepare(ctx, "storing", key); err != nil {
+		return err
+	}
+	return p.backend.Store(ctx, key, value)
+}
+
+// StoreFenced implements Store.
+func (p *plain) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
+	if err := p.prepare(ctx, "storing", key); err != nil {
+		return err
+	}
+	return p.backend.StoreFenced(ctx, lock, key, value)
+}
+
+// Load implements certmagic.Storage.
+func (p *plain) Load(ctx context.Context, key string) ([]byte, error) {
+	value, err := p.backend.Load(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return value, p.prepare(ctx, "reading", key)
+}
+
+func (p *plain) prepare(ctx context.Context, action, key string) error {
+	err := errors.Join(ValidKey(key), ctx.Err())
+	if err == nil {
+		err = p.ensure(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", action, key, err)
+	}
+	return nil
 }
 
 // Sealed reports whether a loaded value is still encrypted, as it is when the store was opened without a key.

@@ -164,13 +164,21 @@ func unavailable(code string) bool {
 const postgresUpsert = `INSERT INTO padlock_values (name, data) %s
 	ON CONFLICT (name) DO UPDATE SET data = excluded.data, modified = now()`
 
+// notNull is an empty value where nil would be SQL's NULL.
+func notNull(value []byte) []byte {
+	if value == nil {
+		return []byte{}
+	}
+	return value
+}
+
 // Store implements certmagic.Storage.
 func (s *postgresStore) Store(ctx context.Context, key string, value []byte) error {
 	if err := ValidKey(key); err != nil {
 		return err
 	}
 	return s.do(ctx, "storing", key, func(ctx context.Context) error {
-		_, err := s.pool.Exec(ctx, fmt.Sprintf(postgresUpsert, `VALUES ($1, $2)`), key, value)
+		_, err := s.pool.Exec(ctx, fmt.Sprintf(postgresUpsert, `VALUES ($1, $2)`), key, notNull(value))
 		return err
 	})
 }
@@ -182,7 +190,7 @@ func (s *postgresStore) StoreFenced(ctx context.Context, lock, key string, value
 	}
 	return s.do(ctx, "storing", key, func(ctx context.Context) error {
 		tag, err := s.pool.Exec(ctx, fmt.Sprintf(postgresUpsert, `SELECT $1, $2::bytea FROM (SELECT 1 FROM padlock_locks
-			WHERE name = $3 AND token = $4 AND ends > now() FOR SHARE) AS held`), key, value, lock, s.token(lock))
+			WHERE name = $3 AND token = $4 AND ends > now() FOR SHARE) AS held`), key, notNull(value), lock, s.token(lock))
 		if err == nil && tag.RowsAffected() == 0 {
 			err = ErrLockLost
 		}

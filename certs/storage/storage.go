@@ -47,7 +47,7 @@ var (
 
 // Options of Open.
 type Options struct {
-	Key   []byte        // 32 bytes that secrets are encrypted with (AES-256-GCM); nil: they are stored as they are
+	Key   []byte        // 32 bytes that every value is encrypted and authenticated with (AES-256-GCM); nil: values are stored as they are
 	Lease time.Duration // of a lock in a service: it passes to the next when its holder has not renewed it for so long; 15 s
 	Log   *slog.Logger
 }
@@ -75,10 +75,14 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the storage %s: %w", Redacted(location), err)
 	}
-	if o.Key != nil {
-		return encrypt(store, o.Key)
+	if o.Key == nil {
+		return &plain{backend: store}, nil
 	}
-	return store, nil
+	sealing, err := encrypt(store, o.Key, o.Log)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return sealing, nil
 }
 
 // IsRemote reports whether a location is a service that other machines may share, rather than a directory.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"padlock/certs"
 	"padlock/certs/acme"
+	"padlock/certs/acme/dns"
 	"padlock/certs/localca"
 	"padlock/certs/storage"
 	"padlock/config"
@@ -67,11 +70,16 @@ func (k *keeper) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 
 // newKeeper reads what this machine has, and finds what a configuration needs besides. It reaches no network.
 func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
-	k := &keeper{cfg: cfg, log: log}
-	var err error
-	if k.local, err = localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization}); err != nil {
+	local, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
+	if err != nil {
 		return nil, err
 	}
+	return newKeeperWith(cfg, local, log)
+}
+
+func newKeeperWith(cfg *config.Config, local *localca.CA, log *slog.Logger) (*keeper, error) {
+	k := &keeper{cfg: cfg, log: log, local: local}
+	var err error
 	if k.files, err = certs.NewFiles(cfg.Certificates.Files, log); err != nil {
 		return nil, hinted{err, "correct the files, or leave them out: padlock gets certificates by itself"}
 	}
@@ -103,6 +111,11 @@ func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
 			return err
 		}
 		k.log.Warn("the storage cannot be used; the local CA does without", "error", err)
+	}
+	if k.store != nil {
+		if err := k.checkStore(ctx); err != nil {
+			return err
+		}
 	}
 	k.leaveImported(ctx)
 	if k.manages() {
@@ -177,8 +190,33 @@ func (k *keeper) openStore(ctx context.Context) (err error) {
 			return hinted{fmt.Errorf("storage_key: %w", err), "openssl rand -base64 32 makes one"}
 		}
 	}
-	if k.store, err = storage.Open(ctx, k.cfg.Storage, o); err != nil {
+	store, err := storage.Open(ctx, k.cfg.Storage, o)
+	if err != nil {
 		return hinted{err, "choose another --storage, or mend this one"}
+	}
+	k.store = store
+	return nil
+}
+
+// checkStore refuses a storage that does not agree with storage_key. One that is away is looked at again when it is used.
+func (k *keeper) checkStore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return storageError(k.cfg.Storage, storage.Check(ctx, k.store))
+}
+
+const checkTimeout = 5 * time.Second
+
+// storageError is nil but for a storage that does not agree with storage_key.
+func storageError(place string, err error) error {
+	wrap := func(remedy string) error {
+		return hinted{fmt.Errorf("the storage %s: %w", storage.Redacted(place), err), remedy}
+	}
+	switch {
+	case errors.Is(err, storage.ErrPlain):
+		return wrap("if you trust what it holds, encrypt it once: padlock certs encrypt, with the same --config, or --storage and --storage-key")
+	case errors.Is(err, storage.ErrSealed):
+		return wrap("give the storage_key (--storage-key) that it was encrypted with")
 	}
 	return nil
 }
@@ -186,18 +224,37 @@ func (k *keeper) openStore(ctx context.Context) (err error) {
 func (k *keeper) openClient() (err error) {
 	c := k.cfg.Certificates
 	o := acme.Options{Config: c, Store: k.store, Log: k.log, HTTP: k.addresses[0], HTTPS: k.addresses[1]}
-	if c.Client == "autocert" {
-		k.client, err = acme.NewAutocert(o)
-	} else {
-		k.client, err = acme.New(o)
-	}
-	if err != nil {
+	if k.client, err = newClient(o); err != nil {
 		return err
 	}
 	k.answering.Store(&k.client)
 	adviser := acme.NewAdviser(c, k.addresses[0], k.addresses[1])
 	k.manager = certs.NewManager(k.client, certs.ManagerOptions{Names: k.names, OnDemand: c.OnDemand, Advise: adviser.Advise, Log: k.log})
 	return nil
+}
+
+// newClient returns nil with an error, and not an interface that holds a nil client.
+func newClient(o acme.Options) (certs.Client, error) {
+	if o.Config.Client == "autocert" {
+		client, err := acme.NewAutocert(o)
+		if err != nil {
+			return nil, err
+		}
+		return client, nil
+	}
+	client, err := acme.New(o)
+	if err != nil {
+		return nil, dnsHint(err)
+	}
+	return client, nil
+}
+
+// dnsHint says where the settings of DNS providers are described.
+func dnsHint(err error) error {
+	if errors.Is(err, dns.ErrSettings) {
+		return hinted{err, "set the provider's environment variables, for padlock check too: docs/certificates.md lists them"}
+	}
+	return err
 }
 
 func address(listeners []net.Listener) string {

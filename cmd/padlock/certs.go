@@ -25,11 +25,11 @@ import (
 
 func (p *program) certsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "certs", Usage: "the certificates: list, inspect, obtain, renew, revoke, csr, import, export, remove", OnUsageError: onUsageError, HideHelpCommand: true,
+		Name: "certs", Usage: "the certificates: list, inspect, obtain, renew, revoke, csr, import, export, encrypt, remove", OnUsageError: onUsageError, HideHelpCommand: true,
 		Description: "All of them look at the storage that --config names, or --storage; a running padlock of the same storage notices what they change.",
 		Subcommands: []*cli.Command{
 			p.listCommand(), p.inspectCommand(), p.obtainCommand(), p.renewCommand(), p.revokeCommand(),
-			p.csrCommand(), p.importCommand(), p.exportCommand(), p.removeCommand(),
+			p.csrCommand(), p.importCommand(), p.exportCommand(), p.encryptCommand(), p.removeCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -80,7 +80,14 @@ func (p *program) openStorage(c *cli.Context, names ...string) (*keeper, error) 
 		return nil, err
 	}
 	k := &keeper{cfg: cfg, log: slog.New(newProgress(p.stderr))}
-	return k, k.openStore(c.Context)
+	if err := k.openStore(c.Context); err != nil {
+		return nil, err
+	}
+	if err := k.checkStore(c.Context); err != nil && c.Command.Name != encryptName {
+		k.close()
+		return nil, err
+	}
+	return k, nil
 }
 
 // canonicalNames are a command's arguments.

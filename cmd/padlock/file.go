@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
+	"padlock/certs/acme/dns"
+	"padlock/certs/localca"
+	"padlock/certs/storage"
 	"padlock/config"
 )
 
@@ -42,13 +48,56 @@ func (p *program) checkCommand() *cli.Command {
 		Name: "check", Usage: "validate a configuration file and say all that is wrong", OnUsageError: onUsageError,
 		Flags: []cli.Flag{configFlag()},
 		Action: func(c *cli.Context) error {
-			if _, err := p.load(c); err != nil {
+			cfg, err := p.load(c)
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(p.stdout, "%s is valid\n", c.String("config"))
+			if err := preflight(c.Context, cfg); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.stdout, "%s is valid\n", c.String("config"))
 			return err
 		},
 	}
+}
+
+// preflight finds what padlock run would refuse beyond the file itself: certificates, the local CA, the settings of a DNS provider, a
+// storage in a directory. It changes nothing and reaches no service.
+func preflight(ctx context.Context, cfg *config.Config) error {
+	quiet := slog.New(slog.DiscardHandler)
+	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
+	if errors.Is(err, fs.ErrPermission) {
+		local, err = localca.Peek("", localca.Options{}) // another user's, who runs it
+	}
+	if err != nil {
+		return err
+	}
+	k, err := newKeeperWith(cfg, local, quiet)
+	if err != nil {
+		return err
+	}
+	if cfg.Docker == nil { // containers may bring more
+		if err := covered(cfg, k); err != nil {
+			return err
+		}
+	}
+
+	if d := cfg.Certificates.DNS; d.Provider != "" && k.manages() {
+		if _, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: quiet}); err != nil {
+			return dnsHint(err)
+		}
+	}
+	return preflightStorage(ctx, cfg, k)
+}
+
+func preflightStorage(ctx context.Context, cfg *config.Config, k *keeper) error {
+	if _, err := os.ReadDir(cfg.Storage); storage.IsRemote(cfg.Storage) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err := k.openStore(ctx); err != nil {
+		return err
+	}
+	return errors.Join(k.checkStore(ctx), k.store.Close())
 }
 
 func (p *program) load(c *cli.Context) (*config.Config, error) {

@@ -110,6 +110,36 @@ func writeArchive(ctx context.Context, store storage.Store, w io.Writer) (count 
 	return count, errors.Join(archive.Close(), compressed.Close())
 }
 
+const encryptName = "encrypt"
+
+func (p *program) encryptCommand() *cli.Command {
+	return &cli.Command{
+		Name: encryptName, Usage: "encrypt a storage that was used without a storage_key before", OnUsageError: onUsageError,
+		UsageText: "padlock certs encrypt --storage PLACE --storage-key KEY\n\nWith a storage_key, padlock takes nothing from a storage that is not encrypted. This encrypts what is there, once, and takes it for\n" +
+			"genuine: look at padlock certs list before, without the key. End every padlock of the storage first, and start them with the key.",
+		Flags: storeFlags(),
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+			}
+			k, err := p.openStorage(c)
+			if err != nil {
+				return err
+			}
+			defer k.close()
+			if k.cfg.StorageKey == "" {
+				return hinted{usageError{errors.New("encrypt needs the storage_key (--storage-key)")}, "openssl rand -base64 32 makes one"}
+			}
+			changed, all, err := storage.Encrypt(c.Context, k.store)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.stdout, "%s: %d of %d values were not encrypted, and are now\n", k.store, changed, all)
+			return err
+		},
+	}
+}
+
 func (p *program) importCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import", Usage: "put a certificate with its key into the storage, or all of an exported one",

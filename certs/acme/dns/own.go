@@ -172,12 +172,15 @@ func newAzure() (provider, error) {
 		zone: optional("AZURE_ZONE_NAME", ""),
 	}
 	var errs []error
-	for name, field := range map[string]*string{
-		"AZURE_TENANT_ID": &a.tenant, "AZURE_CLIENT_ID": &a.client, "AZURE_CLIENT_SECRET": &a.secret,
-		"AZURE_SUBSCRIPTION_ID": &a.subscription, "AZURE_RESOURCE_GROUP": &a.resourceGroup,
+	for _, s := range []struct {
+		name  string
+		field *string
+	}{
+		{"AZURE_TENANT_ID", &a.tenant}, {"AZURE_CLIENT_ID", &a.client}, {"AZURE_CLIENT_SECRET", &a.secret},
+		{"AZURE_SUBSCRIPTION_ID", &a.subscription}, {"AZURE_RESOURCE_GROUP", &a.resourceGroup},
 	} {
 		var err error
-		*field, err = setting(name)
+		*s.field, err = setting(s.name)
 		errs = append(errs, err)
 	}
 	return a, errors.Join(errs...)

@@ -6,6 +6,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,6 +49,9 @@ type Solver struct {
 	busy map[string]chan struct{} // record names that an order has now: a name and its wildcard share one
 }
 
+// ErrSettings is wrapped by what New returns where the environment does not have what the provider needs.
+var ErrSettings = errors.New("dns-01")
+
 // New makes the provider from the environment; what is missing there is an error that names it.
 func New(o Options) (*Solver, error) {
 	if len(o.Resolvers) > 0 {
@@ -57,7 +61,7 @@ func New(o Options) (*Solver, error) {
 	}
 	p, err := newProvider(o)
 	if err != nil {
-		return nil, fmt.Errorf("dns-01: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrSettings, err)
 	}
 	s := &Solver{provider: p, o: o, timeout: time.Minute, interval: 2 * time.Second, busy: map[string]chan struct{}{}}
 	if timed, ok := p.(patient); ok {

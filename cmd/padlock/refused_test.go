@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"padlock/certs/acme/dns"
+	"padlock/certs/storage"
+	"padlock/config"
+)
+
+// ends runs a command that is to end by itself.
+func ends(t *testing.T, args ...string) (code int, said string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var out guarded
+	code = run(ctx, args, strings.NewReader(""), &out, &out)
+	if ctx.Err() != nil {
+		t.Errorf("%q does not end by itself: %s", args, &out)
+	}
+	return code, out.String()
+}
+
+// yaml writes a configuration, in which DIR is a directory of the test's own.
+func yaml(t *testing.T, content string) (file, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	file = filepath.Join(dir, "padlock.yaml")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(content, "DIR", dir)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, dir
+}
+
+// A DNS provider whose settings are not there is an error in the provider's own words, of padlock run, of the flags and of padlock check.
+func TestEveryDNSProviderWithoutItsSettingsIsAnError(t *testing.T) {
+	for _, provider := range config.DNSProviders {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			_, want := dns.New(dns.Options{Provider: provider, Log: slog.New(slog.DiscardHandler)})
+			file, dir := yaml(t, fmt.Sprintf("storage: DIR/storage\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\n"+
+				"certificates: {issuers: [https://127.0.0.1:1/dir], dns: {provider: %s}}\nsites: [{hosts: [app.example.com], routes: [{to: 3000}]}]\n", provider))
+			code, said := ends(t, "check", "--config", file)
+			if want == nil { // it asks the machine that it runs on, later
+				if code != 0 {
+					t.Errorf("check: exit code %d: %s", code, said)
+				}
+				return
+			}
+			commands := map[string][]string{
+				"check":  {"check", "--config", file},
+				"run":    {"run", "--config", file},
+				"flags":  {"proxy", "--from", "app.example.com", "--to", "3000", "--dns", provider, "--acme", "https://127.0.0.1:1/dir", "--listen", "127.0.0.1:0", "--storage", filepath.Join(dir, "flags")},
+				"obtain": {"certs", "obtain", "app.example.com", "--config", file},
+			}
+			for command, args := range commands {
+				if code, said := ends(t, args...); code != 1 || !strings.Contains(said, want.Error()) {
+					t.Errorf("%s: exit code %d, without %q: %s", command, code, want, said)
+				}
+			}
+		})
+	}
+}
+
+// Whoever turns storage_key on later is told so by padlock check and padlock run, with the one command that it takes; until then nothing
+// that stands there in the clear is used or replaced.
+func TestAStorageOfBeforeTheKeyIsEncryptedByOneCommand(t *testing.T) {
+	t.Parallel()
+	key := "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+	file, dir := yaml(t, "storage: DIR/storage\nstorage_key: "+key+"\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
+	if code, said := ends(t, "check", "--config", file); code != 0 {
+		t.Fatalf("check: exit code %d: %s", code, said)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "storage")); err == nil {
+		t.Error("check has made the storage")
+	}
+	store, err := storage.Open(t.Context(), filepath.Join(dir, "storage"), storage.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	before := []byte(`[{"from":"2026-01-01T00:00:00Z","key":"AAAA"}]`)
+	if err := store.Store(t.Context(), "tickets/keys.json", before); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, args := range [][]string{{"check", "--config", file}, {"run", "--config", file}, {"certs", "list", "--config", file}, {"certs", "export", "-", "--config", file}} {
+		if code, said := ends(t, args...); code != 1 || !strings.Contains(said, "tickets/keys.json") || !strings.Contains(said, "padlock certs encrypt") {
+			t.Errorf("%q: exit code %d: %s", args, code, said)
+		}
+	}
+	raw := func() []byte {
+		data, err := os.ReadFile(filepath.Join(dir, "storage", "tickets", "keys.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	if !bytes.Equal(raw(), before) {
+		t.Errorf("it was replaced: %q", raw())
+	}
+	if code, said := ends(t, "certs", "encrypt", "--storage", filepath.Join(dir, "storage")); code != 2 {
+		t.Errorf("without a key: exit code %d: %s", code, said)
+	}
+	if code, said := ends(t, "certs", "encrypt", "--config", file); code != 0 || !strings.Contains(said, "1 of 1 values") || !storage.Sealed(raw()) {
+		t.Errorf("exit code %d: %s: %q", code, said, raw())
+	}
+	if code, said := ends(t, "check", "--config", file); code != 0 {
+		t.Errorf("afterwards check: exit code %d: %s", code, said)
+	}
+	other := strings.Replace(key, "MDE", "MDA", 1)
+	for _, args := range [][]string{{"--storage-key", other}, nil} {
+		if code, said := ends(t, append([]string{"certs", "list", "--storage", filepath.Join(dir, "storage")}, args...)...); code != 1 || !strings.Contains(said, "another storage_key") {
+			t.Errorf("%q: exit code %d: %s", args, code, said)
+		}
+	}
+}
+
+// padlock check finds a local CA that padlock run refuses, and makes none.
+func TestCheckFindsALocalCAThatRunRefuses(t *testing.T) {
+	t.Parallel()
+	file, dir := yaml(t, "storage: DIR\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
+	if code, said := ends(t, "check", "--config", file); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	root := filepath.Join(dir, "localca", "root.pem")
+	if _, err := os.Stat(root); err == nil {
+		t.Error("check has made a local CA")
+	}
+	if err := os.MkdirAll(filepath.Dir(root), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(root, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"check", "run"} {
+		if code, said := ends(t, command, "--config", file); code != 1 || !strings.Contains(said, root) {
+			t.Errorf("%s: exit code %d: %s", command, code, said)
+		}
+	}
+}
