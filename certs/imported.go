@@ -108,7 +108,7 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 
 // CheckImported reports why a value is none that Import puts under a key, for archives that hold what it did.
 func CheckImported(key string, value []byte) error {
-	pair, err := tls.X509KeyPair(value, value)
+	pair, err := pemfile.Pair(key, value, key, value)
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (ca *CA) unwritten() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.X509KeyPair(data, data)
+	pair, err := pemfile.Pair(ca.file, data, ca.file, data)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) 
 	}
 
 	if data, err := os.ReadFile(ca.file); err == nil {
-		former = firstCertificate(data)
+		former = certificateIn(data)
 	}
 	found, err := ca.replace(former, allowed)
 	if err != nil {

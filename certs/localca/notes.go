@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"padlock/config"
+	"padlock/internal/pemfile"
 )
 
 // Files beside the root.
@@ -76,16 +77,11 @@ func (ca *CA) Former() []*x509.Certificate {
 	if err != nil {
 		return nil
 	}
-	var all []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return all
-		}
-		if root, err := x509.ParseCertificate(block.Bytes); err == nil && !root.Equal(ca.Root()) {
-			all = append(all, root)
-		}
+	all, err := pemfile.Certificates(ca.beside(formerFile), data)
+	if err != nil {
+		return nil
 	}
+	return slices.DeleteFunc(all, func(root *x509.Certificate) bool { return root.Equal(ca.Root()) })
 }
 
 // retire adds a root to the former ones.
@@ -126,17 +122,13 @@ func (ca *CA) HintOnce() bool {
 	return f.Close() == nil
 }
 
-func firstCertificate(data []byte) *x509.Certificate {
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return nil
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
+// certificateIn is nil for what holds none: the file of a root may be damaged.
+func certificateIn(data []byte) *x509.Certificate {
+	blocks, _ := pemfile.Parse("", data)
+	for _, block := range blocks {
 		if root, err := x509.ParseCertificate(block.Bytes); err == nil {
 			return root
 		}
 	}
+	return nil
 }
