@@ -46,6 +46,11 @@ need docker-compose docker-compose
 need busybox busybox-static
 need haproxy haproxy
 need setpriv util-linux
+[ -d /usr/share/nodejs/express ] || missing+=(node-express)
+[ -e /usr/share/tomcat10/lib/catalina.jar ] || missing+=(tomcat10)
+need nginx nginx-light
+need php php-cli
+/usr/bin/python3 -c "import flask" >/dev/null 2>&1 || missing+=(python3-flask)
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

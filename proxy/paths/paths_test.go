@@ -105,6 +105,12 @@ func TestRoutesAreFoundAsEveryReaderWould(t *testing.T) {
 			t.Errorf("%s without case: %d", target, got)
 		}
 	}
+	for target, want := range map[string]Match{"/%C4%B1x": Some, "/IX": All} { // a letter that is no other's case opens nothing
+		p, _ := Parse(target, Strict)
+		if got := NewPattern("/ix", false, true).Match(&p); got != want {
+			t.Errorf("%s without case: %d", target, got)
+		}
+	}
 	p, _ := Parse("//Admin/x", Raw)
 	if got := NewPattern("/Admin", false, false).Match(&p); got != All {
 		t.Errorf("raw: %d", got)

@@ -12,7 +12,8 @@ type Pattern struct {
 	text, encoded string
 	segments      []string
 	loose         string
-	exact, fold   bool
+	exact         bool
+	ignoreCase    bool
 	tame          bool // no reader changes it
 }
 
@@ -20,9 +21,9 @@ type Pattern struct {
 // is below it too: /api matches /api and /api/x, and not /apix; /api/ only what is below; and "" everything. With ignoreCase letters
 // match in any case.
 func NewPattern(path string, exact, ignoreCase bool) *Pattern {
-	p := &Pattern{text: path, encoded: Encode(path), loose: loosen(Encode(path), false), exact: exact, fold: ignoreCase}
+	p := &Pattern{text: path, encoded: Encode(path), loose: loosen(Encode(path), false), exact: exact, ignoreCase: ignoreCase}
 	if ignoreCase {
-		p.text = fold(path)
+		p.text = strings.ToLower(path)
 	}
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment != "" {
@@ -50,8 +51,8 @@ const (
 // Match compares. In raw mode it is None or All: nobody else is asked.
 func (p *Pattern) Match(path *Path) Match {
 	normal := path.Normal
-	if p.fold {
-		normal = fold(normal)
+	if p.ignoreCase {
+		normal = strings.ToLower(normal)
 	}
 	ours := p.holds(normal)
 	if path.mode == Raw {
@@ -276,7 +277,7 @@ func (p *Pattern) after(raw string) (rest string, found bool) {
 			}
 			segment, rest = rest[:end], rest[end:]
 		}
-		if decoded := Decode(segment); decoded != want && !(p.fold && fold(decoded) == fold(want)) {
+		if decoded := Decode(segment); decoded != want && !(p.ignoreCase && strings.ToLower(decoded) == strings.ToLower(want)) {
 			return "", false
 		}
 	}
