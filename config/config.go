@@ -56,6 +56,7 @@ type Docker struct {
 	Network  string   `yaml:"network"`  // by which targets are reached; "": one that padlock is in, too
 	Labels   []string `yaml:"labels"`   // name or name=value: containers without all of them are not looked at
 	Domains  []string `yaml:"domains"`  // that containers' hosts are in, or below; none: any
+	Override []string `yaml:"override"` // wildcards of the file's own sites, such as *.example.com, of which containers may take names
 }
 
 // Certificates says where certificates come from, besides the local CA.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -43,6 +44,40 @@ func (v *validator) docker(path string, d *Docker) {
 		}
 		d.Domains[i] = name
 	}
+}
+
+// overrides finds wildcards that containers could not take anything from. The sites have been checked.
+func (v *validator) overrides(c *Config) {
+	if c.Docker == nil {
+		return
+	}
+	for i, pattern := range c.Docker.Override {
+		at := fmt.Sprintf("docker.override[%d]", i)
+		name, ok := CanonicalPattern(pattern)
+		switch {
+		case !ok || !strings.HasPrefix(name, "*"):
+			v.fail(at, "%q is not a wildcard such as *.example.com: containers never take a name that a site has by itself", pattern)
+		case !slices.ContainsFunc(c.Sites, func(s Site) bool { return slices.Contains(s.Hosts, name) }):
+			v.fail(at, "no site has the host %s", name)
+		default:
+			c.Docker.Override[i] = name
+		}
+	}
+}
+
+// Covering returns what of the hosts, in canonical form, a name or pattern belongs to: the same one, or the wildcard that stands for it; "" for none.
+func Covering(hosts map[string]bool, name string) string {
+	for _, pattern := range []string{name, "*." + afterLabel(name), "*"} {
+		if hosts[pattern] {
+			return pattern
+		}
+	}
+	return ""
+}
+
+func afterLabel(name string) string {
+	_, parent, _ := strings.Cut(name, ".")
+	return parent
 }
 
 func (v *validator) engine(path string, d *Docker) {

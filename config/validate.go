@@ -70,6 +70,7 @@ func validate(c *Config) Errors {
 		v.fail("sites", "at least one site is needed")
 	}
 	v.sites(c, 0)
+	v.overrides(c)
 	return v.errs
 }
 

@@ -16,7 +16,7 @@ type Found struct {
 	problems   []Problem
 }
 
-// Merge is a configuration with the sites of containers behind its own, which go first where both have a name. accept, unless it is nil,
+// Merge is a configuration with the sites of containers behind its own, which go first where both cover a name. accept, unless it is nil,
 // may refuse a configuration that is valid in itself. A container that cannot be served is left out, and takes nothing else with it; what is
 // wrong with it is among the problems. base stays as it is, and is what comes back where nothing can be added.
 func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (merged *config.Config, problems []Problem) {
@@ -73,16 +73,21 @@ func (c *container) within(base *config.Config, taken map[string]bool) (fitting 
 	copied := *c
 	copied.parts = nil
 	fitting = &copied
+	extra := map[*part][]string{} // names that a part has without asking for them, with www
 	for _, p := range c.parts {
-		if _, err := globals.With(p.alone()); err != nil {
+		cfg, err := globals.With(p.alone())
+		if err != nil {
 			problems = append(problems, p.translate(err)...)
+			continue
 		}
+		extra[p] = cfg.Sites[0].Hosts
 	}
 	if len(problems) > 0 {
 		return fitting, problems
 	}
+
 	for _, p := range c.parts {
-		hosts, wrong := p.allowed(base.Docker, taken)
+		hosts, wrong := p.allowed(base.Docker, taken, extra[p])
 		problems = append(problems, wrong...)
 		if len(hosts) > 0 {
 			own := *p
@@ -93,22 +98,41 @@ func (c *container) within(base *config.Config, taken map[string]bool) (fitting 
 	return fitting, problems
 }
 
-// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that are not taken.
-func (p *part) allowed(docker *config.Docker, taken map[string]bool) (hosts []string, problems []Problem) {
-	fail := func(message, remedy string) {
-		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + "host", Message: message, Remedy: remedy})
+// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that no site of the configuration
+// covers. With one that www adds all are refused. all are those that it asks for, and those that www adds.
+func (p *part) allowed(docker *config.Docker, taken map[string]bool, all []string) (hosts []string, problems []Problem) {
+	fail := func(label, message, remedy string) {
+		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + label, Message: message, Remedy: remedy})
 	}
+	var asked []string
 	for _, host := range p.hosts {
 		name, _ := config.CanonicalPattern(host) // which has been checked
-		switch {
+		asked = append(asked, name)
+	}
+
+	added := false
+	for _, name := range all {
+		label := "host"
+		if !slices.Contains(asked, name) {
+			label = "www"
+		}
+		before := len(problems)
+		switch pattern := config.Covering(taken, name); {
 		case slices.Contains(hosts, name):
 		case docker != nil && len(docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), docker.Domains):
-			fail(fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")
-		case taken[name]:
-			fail(name+" is a site of padlock's own configuration, which goes first", "take the name out of one of them")
-		default:
+			fail(label, fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")
+		case pattern == name:
+			fail(label, name+" is a site of padlock's own configuration, which goes first", "take the name out of one of them")
+		case pattern != "" && (docker == nil || !slices.Contains(docker.Override, pattern)):
+			fail(label, fmt.Sprintf("%s is covered by %s, a site of padlock's own configuration, which goes first", name, pattern),
+				fmt.Sprintf("choose another name, or let containers take names of that wildcard: docker.override: [%q]", pattern))
+		case label == "host":
 			hosts = append(hosts, name)
 		}
+		added = added || label == "www" && len(problems) > before
+	}
+	if added {
+		return nil, problems
 	}
 	return hosts, problems
 }

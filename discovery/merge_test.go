@@ -71,6 +71,49 @@ func TestTheConfigurationsOwnSitesGoFirst(t *testing.T) {
 	}
 }
 
+// A container takes no name that a site of the file covers, in whatever form it is written, unless the file lets it; and never one that stands there by
+// itself. What nobody covers it has.
+func TestAContainerTakesNoNameThatTheFileCovers(t *testing.T) {
+	guarded := "sites: [{hosts: ['*.corp.test', a.b.test], basic_auth: {users: {alice: '" + hash + "'}}, routes: [{to: 3000}]}]\n"
+	for _, c := range []struct{ file, labels, hosts, told string }{
+		{"docker: on\n", "host=admin.corp.test", "", "host: admin.corp.test is covered by *.corp.test, a site of padlock's own"},
+		{"docker: on\n", "host=ADMIN.Corp.test.", "", "host: admin.corp.test is covered by *.corp.test"},
+		{"docker: on\n", "host=xn--mnchen-3ya.corp.test", "", "is covered by *.corp.test"},
+		{"docker: on\n", "host=admin.corp.test tcp=true", "", "is covered by *.corp.test"},
+		{"docker: on\n", "host=admin.corp.test tcp=true tcp.passthrough=true", "", "is covered by *.corp.test"},
+		{"docker: on\n", "host=admin.corp.test,free.test", "free.test", "is covered by *.corp.test"},
+		{"docker: on\n", "host=free.test routes.x.host=admin.corp.test", "free.test", "padlock.routes.x.host: admin.corp.test is covered by"},
+		{"docker: on\n", "host=corp.test www=add", "", "www: www.corp.test is covered by *.corp.test"},
+		{"docker: on\n", "host=www.a.b.test www=remove", "", "www: a.b.test is a site of padlock's own configuration"},
+		{"docker: on\n", "host=*.corp.test", "", "host: *.corp.test is a site of padlock's own configuration"},
+		{"docker: on\n", "host=corp.test", "corp.test", ""},
+		{"docker: on\n", "host=a.b.corp.test", "a.b.corp.test", ""},
+		{"docker: on\n", "host=*.x.corp.test", "*.x.corp.test", ""},
+		{"docker: on\n", "host=*.b.test", "*.b.test", ""}, // but a.b.test stays the file's
+		{"docker: on\n", "host=*", "*", ""},
+		{"docker: {override: ['*.Corp.test']}\n", "host=admin.corp.test", "admin.corp.test", ""},
+		{"docker: {override: ['*.corp.test']}\n", "host=corp.test www=add", "corp.test www.corp.test", ""},
+		{"docker: {override: ['*.corp.test']}\n", "host=*.corp.test", "", "is a site of padlock's own configuration"},
+		{"docker: {override: ['*.corp.test']}\n", "host=a.b.test", "", "is a site of padlock's own configuration"},
+		{"docker: {override: ['*.corp.test'], domains: [other.test]}\n", "host=admin.corp.test", "", "is not in docker.domains"},
+	} {
+		sites, told := merge(t, c.file+guarded, nil, c.labels)
+		var hosts []string
+		for _, s := range sites {
+			hosts = append(hosts, s.Hosts...)
+		}
+		if strings.Join(hosts, " ") != c.hosts || !strings.Contains(told, c.told) || c.told == "" && told != "" {
+			t.Errorf("%s%s: %v, %s", c.file, c.labels, hosts, told)
+		}
+	}
+	for file, want := range map[string]string{"docker: on": "", "docker: {override: ['*']}": "free.test"} {
+		sites, told := merge(t, file+"\nsites: [{hosts: ['*']}]", nil, "host=free.test")
+		if (len(sites) == 1) != (want != "") || (told == "") != (want != "") {
+			t.Errorf("%s, beside the site of all names: %+v, %s", file, sites, told)
+		}
+	}
+}
+
 func TestNamesOutsideTheDomainsAreRefused(t *testing.T) {
 	sites, told := merge(t, "docker: {domains: [Apps.test]}", nil, "host=a.apps.test,apps.test,*.x.apps.test", "host=badapps.test", "host=*")
 	if len(sites) != 1 || !slices.Equal(sites[0].Hosts, []string{"a.apps.test", "apps.test", "*.x.apps.test"}) ||
