@@ -6,14 +6,18 @@
 //	w.Tell(problems)
 //	w.Run(ctx, func(found *discovery.Found) { … }) // again whenever they may be others
 //
-// It only ever asks the engine, and bounds what it reads. While the engine is away, what it told last stands.
+// It only ever asks the engine, and bounds what it reads. While the engine is away, what it told last stands; so it does for a single container of
+// which the engine does not tell.
 package discovery
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -27,10 +31,12 @@ type Watcher struct {
 	docker  *config.Docker
 	log     *slog.Logger
 	pace    pace
-	asking  sync.Mutex // one look at a time
-	engine  *engine    // behind asking
-	journal journal    // of problems; Tell's caller keeps it to itself
-	away    bool       // the engine does not answer, which has been said
+	asking  sync.Mutex      // one look at a time
+	engine  *engine         // behind asking
+	journal journal         // of problems; Tell's caller keeps it to itself
+	away    bool            // the engine does not answer, which has been said
+	at      *place          // behind asking: where padlock was found last
+	told    map[string]told // behind asking: by container
 
 	mu      sync.Mutex
 	leaving map[string]time.Time // containers that were told to stop, by when
@@ -40,7 +46,8 @@ type Watcher struct {
 type pace struct {
 	quiet, burst time.Duration // after an event, and at most while events go on
 	resync       time.Duration // between full lists that no event asked for
-	look         time.Duration // for a full list
+	look         time.Duration // for a full list, with all that it lists
+	inspect      time.Duration // for one container
 	retry, rest  time.Duration // before the engine is asked again: at first, and at most
 }
 
@@ -53,14 +60,15 @@ const maxContainers = 2000 // with sites
 func New(docker *config.Docker, log *slog.Logger) *Watcher {
 	return &Watcher{
 		docker: docker, log: log, engine: newEngine(docker), journal: journal{log: log}, leaving: map[string]time.Time{},
-		pace: pace{quiet: 100 * time.Millisecond, burst: time.Second, resync: time.Minute, look: time.Minute, retry: 250 * time.Millisecond, rest: 15 * time.Second},
+		pace: pace{quiet: 100 * time.Millisecond, burst: time.Second, resync: time.Minute, look: time.Minute, inspect: inspectTimeout, retry: 250 * time.Millisecond, rest: 15 * time.Second},
 	}
 }
 
 // Tell logs problems that it has not been told of before. It is not to be called by two goroutines at a time.
 func (w *Watcher) Tell(problems []Problem) { w.journal.tell(problems) }
 
-// Look asks for all containers, and returns those that want a site.
+// Look asks for all containers, and returns those that want a site. What the engine does not tell of one container is a problem of that container
+// alone. An error means that the engine tells nothing.
 func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	w.asking.Lock()
 	defer w.asking.Unlock()
@@ -71,50 +79,154 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(c listed) bool { return !wants(c.Labels) })
-	if len(all) > maxContainers {
-		return nil, fmt.Errorf("%d containers have labels for padlock, and %d is the most that it looks at: docker.labels chooses among them", len(all), maxContainers)
-	}
-	at, err := w.engine.place(ctx)
-	if err != nil {
+	looking, looked := context.WithTimeout(ctx, w.pace.inspect)
+	at, err := w.engine.place(looking)
+	looked()
+	switch {
+	case err == nil:
+		w.at = at
+	case w.at == nil:
 		return nil, err
 	}
+
 	found := &Found{}
-	for _, c := range all {
-		about, err := w.engine.inspect(ctx, c.ID)
-		if err != nil {
-			return nil, err
-		}
-		if about == nil || !about.State.Running || about.State.Paused || about.State.Restarting {
-			continue // it has gone meanwhile
-		}
-		about.ID = c.ID
-		if err := w.add(ctx, found, at, about); err != nil {
-			return nil, err
-		}
+	all = slices.DeleteFunc(all, func(c listed) bool { return !wants(c.Labels) })
+	slices.SortFunc(all, func(a, b listed) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID)) })
+	if len(all) > maxContainers {
+		found.problems = append(found.problems, tooMany(all))
+		all = all[:maxContainers]
+	}
+	if err := w.inspectAll(ctx, found, all); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(found.containers, func(a, b *container) int { return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id)) })
 	return found, nil
 }
 
-// add puts a container among those that are found, or what keeps it out among the problems.
-func (w *Watcher) add(ctx context.Context, found *Found, at *place, about *inspected) error {
+// tooMany is the problem of the newest of too many containers, which are left out: whoever starts containers must not push out others.
+func tooMany(all []listed) Problem {
+	name := all[maxContainers].name()
+	if more := len(all) - maxContainers - 1; more > 0 {
+		name += fmt.Sprintf(" and %d newer", more)
+	}
+	return Problem{
+		Container: name, Message: fmt.Sprintf("%d containers have labels for padlock, and %d is the most that it serves: the newest are left out", len(all), maxContainers),
+		Remedy: "choose among them with docker.labels",
+	}
+}
+
+// told is what the engine has told of a container.
+type told struct {
+	about, where *inspected // where lends about its network, or is about itself; both nil: it has not told anything yet
+	reached      reached    // what the list has shown then
+	gone         bool
+	err          error         // of the last attempt
+	again        time.Time     // not before then, after an error
+	pause        time.Duration // before the next attempt but one
+}
+
+// inspectAll asks for containers, several at a time, and puts each among those that are found. Of one that the engine does not tell about, what it
+// told before counts. The error is the engine's, where it tells of none for want of an answer.
+func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) error {
+	answers := make([]told, len(all))
+	turns := make(chan struct{}, inspections)
+	var asking sync.WaitGroup
+	for i := range all {
+		answers[i] = w.told[all[i].ID]
+		if before := &answers[i]; before.about != before.where || !all[i].same(&before.reached) {
+			before.about, before.where = nil, nil // it may be reached in another way since
+		}
+		if time.Now().Before(answers[i].again) {
+			continue
+		}
+		turns <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-turns }()
+			answers[i] = w.ask(ctx, &all[i], answers[i])
+		})
+	}
+	asking.Wait()
+
+	silent := 0
+	next := map[string]told{}
+	for i, c := range all {
+		answer := answers[i]
+		next[c.ID] = answer
+		if answer.err != nil {
+			found.problems = append(found.problems, untold(c.name(), answer))
+			if found.again.IsZero() || answer.again.Before(found.again) {
+				found.again = answer.again
+			}
+			if unanswered(answer.err) {
+				silent++
+			}
+		}
+		if answer.gone || answer.about == nil {
+			continue
+		}
+		if state := answer.about.State; state.Running && !state.Paused && !state.Restarting {
+			w.add(found, w.at, answer.about, answer.where)
+		}
+	}
+	w.told = next
+	if silent > 0 && silent == len(all) {
+		return answers[0].err
+	}
+	return nil
+}
+
+// unanswered reports whether an error is one of the connection, or of the time that an answer takes, rather than an answer that is no use.
+func unanswered(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// untold is the problem of a container of which the engine does not tell.
+func untold(name string, answer told) Problem {
+	p := Problem{Container: name, Message: "the engine does not tell of it: " + answer.err.Error(), Remedy: "docker inspect " + name + " shows whether the engine answers; restart the container, or the engine"}
+	if answer.about != nil {
+		p.Message += "; what it told before counts"
+	}
+	return p
+}
+
+// ask asks the engine for one container, and for the one whose network that uses.
+func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
+	ctx, cancel := context.WithTimeout(ctx, w.pace.inspect)
+	defer cancel()
+	about, err := w.engine.inspect(ctx, c.ID)
+	where := about
+	if err == nil && about != nil {
+		about.ID = c.ID
+		if other, shares := strings.CutPrefix(about.HostConfig.NetworkMode, "container:"); shares && containerID.MatchString(other) {
+			lender, failed := w.engine.inspect(ctx, other)
+			if err = failed; lender != nil {
+				where = lender
+			}
+		}
+	}
+
+	switch {
+	case err != nil:
+		before.err = err
+		before.pause = min(max(2*before.pause, w.pace.retry), w.pace.rest)
+		before.again = time.Now().Add(before.pause)
+		return before
+	case about == nil: // it has gone meanwhile
+		return told{gone: true}
+	}
+	return told{about: about, where: where, reached: c.reached}
+}
+
+// add puts a container among those that are found, or what keeps it out among the problems. The container where has the network, which another
+// may lend.
+func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
 	c := &container{id: about.ID, name: about.name(), created: about.Created, leaving: w.isLeaving(about.ID)}
 	if health := about.State.Health; health != nil && (health.Status == "starting" || health.Status == "unhealthy") {
 		found.problems = append(found.problems, Problem{Container: c.name, Waiting: true, Message: "its health check says " + health.Status})
-		return nil
+		return
 	}
 	parts, problems := read(c, about.Config.Labels)
-	where := about
-	if id, shares := strings.CutPrefix(about.HostConfig.NetworkMode, "container:"); shares && containerID.MatchString(id) {
-		other, err := w.engine.inspect(ctx, id)
-		if err != nil {
-			return err
-		}
-		if other != nil {
-			where = other
-		}
-	}
 	for _, p := range parts {
 		if err := p.locate(at, about, where, cmp.Or(p.network, w.docker.Network)); err != nil {
 			problems = append(problems, of(err, c.name, p.prefix, "port"))
@@ -125,7 +237,6 @@ func (w *Watcher) add(ctx context.Context, found *Found, at *place, about *inspe
 		c.parts = parts
 		found.containers = append(found.containers, c)
 	}
-	return nil
 }
 
 // locate finds the part's target. The container where has the network, which another may lend.

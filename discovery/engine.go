@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +34,11 @@ const (
 	oldestAPI = 24
 )
 
-const answerTimeout = 10 * time.Second
+const (
+	answerTimeout  = 10 * time.Second
+	inspectTimeout = 3 * time.Second // of one container, less than a start waits for all
+	inspections    = 32              // at once
+)
 
 // engine asks a container engine, and changes nothing there. https://docs.docker.com/reference/api/engine/
 type engine struct {
@@ -51,7 +57,8 @@ func newEngine(d *config.Docker) *engine {
 			MaxResponseHeaderBytes: 64 << 10,
 			ResponseHeaderTimeout:  answerTimeout,
 			DisableCompression:     true,
-			MaxIdleConns:           2,
+			MaxIdleConns:           inspections + 2,
+			MaxIdleConnsPerHost:    inspections + 2,
 			IdleConnTimeout:        time.Minute,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -148,8 +155,46 @@ func filters(of map[string][]string) string {
 
 // listed is a container in the list.
 type listed struct {
-	ID     string            `json:"Id"`
-	Labels map[string]string `json:"Labels"`
+	ID      string            `json:"Id"`
+	Names   []string          `json:"Names"`
+	Created int64             `json:"Created"` // in seconds of Unix time
+	Labels  map[string]string `json:"Labels"`
+	reached
+}
+
+// reached is what a list shows of how a container is reached.
+type reached struct {
+	Ports []struct {
+		IP                      string
+		PrivatePort, PublicPort int
+		Type                    string
+	}
+	NetworkSettings struct{ Networks map[string]*attachment }
+}
+
+// same reports whether a container is reached as it was before. An address that it had may be another's since.
+func (r *reached) same(before *reached) bool {
+	if len(r.Ports) != len(before.Ports) {
+		return false
+	}
+	for _, port := range r.Ports { // in no order
+		if !slices.Contains(before.Ports, port) {
+			return false
+		}
+	}
+	return maps.EqualFunc(r.NetworkSettings.Networks, before.NetworkSettings.Networks, func(a, b *attachment) bool {
+		return a == b || a != nil && b != nil && *a == *b
+	})
+}
+
+// name is the one that people use.
+func (l *listed) name() string {
+	for _, name := range l.Names {
+		if name = strings.TrimPrefix(name, "/"); name != "" && !strings.Contains(name, "/") { // names with a slash are links
+			return name
+		}
+	}
+	return l.ID[:min(len(l.ID), 12)]
 }
 
 // containerID is what goes into a path.

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"context"
 	"os"
 	"reflect"
 	"regexp"
@@ -70,9 +69,7 @@ func looked(containers ...map[string]string) *Found {
 		last := string(rune('2' + i))
 		about.Config.Labels, about.Config.ExposedPorts = labels, map[string]struct{}{"8080/tcp": {}, "8080/udp": {}}
 		about.NetworkSettings.Networks = map[string]*attachment{"back": {NetworkID: "id-back", IPAddress: "10.9.0." + last}, "front": {NetworkID: "id-front", IPAddress: "10.0.0." + last}}
-		if err := w.add(context.Background(), found, at, about); err != nil {
-			panic(err)
-		}
+		w.add(found, at, about, about)
 	}
 	return found
 }

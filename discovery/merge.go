@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"padlock/config"
 )
@@ -14,6 +15,7 @@ import (
 type Found struct {
 	containers []*container // in the order in which they were made
 	problems   []Problem
+	again      time.Time // when what the engine did not tell is asked for again; zero: it has told all
 }
 
 // Merge is a configuration with the sites of containers behind its own, which go first where both cover a name. accept, unless it is nil,
@@ -50,19 +52,27 @@ func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (m
 	if accept != nil && accept(base) != nil {
 		return base, problems // which has nothing to do with containers
 	}
+
+	// Halves are tried until those that do not fit are found: one after the other would take minutes with thousands.
 	merged, differing = base, nil
 	var in []*container
-	for _, c := range good {
-		with, differs, err := try(append(slices.Clip(in), c))
-		if err != nil {
+	var fit func([]*container)
+	fit = func(more []*container) {
+		with, differs, err := try(slices.Concat(in, more))
+		switch {
+		case err == nil:
+			in, merged, differing = slices.Concat(in, more), with, differs
+		case len(more) == 1:
 			problems = append(problems, Problem{
-				Container: c.name, Label: c.parts[0].prefix + "host",
+				Container: more[0].name, Label: more[0].parts[0].prefix + "host",
 				Message: "cannot be served beside the others: " + plain(err), Remedy: "change the labels, or the configuration that they collide with",
 			})
-			continue
+		default:
+			fit(more[:len(more)/2])
+			fit(more[len(more)/2:])
 		}
-		in, merged, differing = append(in, c), with, differs
 	}
+	fit(good)
 	return merged, append(problems, differing...)
 }
 

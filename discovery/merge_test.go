@@ -196,9 +196,7 @@ func TestContainersThatAreNotHealthyWait(t *testing.T) {
 		about.State.Health = &struct{ Status string }{status}
 		about.NetworkSettings.Networks = map[string]*attachment{"front": {NetworkID: "id", IPAddress: "10.0.0.2"}}
 		found := &Found{}
-		if err := New(&config.Docker{}, nil).add(t.Context(), found, &place{}, about); err != nil {
-			t.Fatal(err)
-		}
+		New(&config.Docker{}, nil).add(found, &place{}, about, about)
 		if (len(found.containers) == 1) != served || !served && (len(found.problems) != 1 || !found.problems[0].Waiting || !strings.Contains(found.problems[0].Message, status)) {
 			t.Errorf("%s: %+v", status, found)
 		}

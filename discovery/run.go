@@ -75,10 +75,15 @@ func (w *Watcher) follow(ctx context.Context, changed func(*Found)) error {
 			return err
 		}
 		changed(found)
+		var again <-chan time.Time
+		if !found.again.IsZero() {
+			again = time.After(time.Until(found.again))
+		}
 		select {
 		case err := <-ended:
 			return err
 		case <-resync.C:
+		case <-again:
 		case <-happened:
 			w.settle(ctx, happened)
 		}
