@@ -83,6 +83,8 @@ func TestConformance(t *testing.T) {
 			t.Run("a lock ends with its process", func(t *testing.T) { killedHolder(t, p) })
 			if p.service != nil {
 				t.Run("a lost lock fences", func(t *testing.T) { fencing(t, p) })
+				t.Run("a lock is forgotten", func(t *testing.T) { forgottenLock(t, p) })
+				t.Run("a lock is restored", func(t *testing.T) { restoredLock(t, p) })
 				t.Run("connection loss", func(t *testing.T) { connectionLoss(t, p) })
 				if name != "redis-cluster" { // which sends its clients to the address that it knows
 					t.Run("slow", func(t *testing.T) { slow(t, p) })
@@ -508,6 +510,86 @@ func fencing(t *testing.T, p place) {
 	}
 	if err := next.Unlock(ctx, "fence"); err != nil {
 		t.Errorf("the holder's unlocking: %v", err)
+	}
+}
+
+// A service that comes back without its data, or with that of before, knows nothing of a lock. Its holder is not taken for the next one, who
+// has the same lock of a service that is as new: it writes nothing more, and takes nothing away.
+func forgottenLock(t *testing.T, p place) {
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for range 3 { // the service counts as it did before, were it to count
+		p.lose(t)
+		before, next := p.open(t, nil), p.open(t, nil)
+		if err := before.Lock(ctx, "forgotten"); err != nil {
+			t.Fatal(err)
+		}
+		storage.StopRenewing(before, "forgotten")
+		p.lose(t)
+		if err := before.StoreFenced(ctx, "forgotten", "forgotten/by", []byte("nobody")); !errors.Is(err, storage.ErrLockLost) {
+			t.Errorf("a write under a lock that the service has lost: %v", err)
+		}
+		if err := next.Lock(ctx, "forgotten"); err != nil {
+			t.Fatal(err)
+		}
+		if err := next.StoreFenced(ctx, "forgotten", "forgotten/by", []byte("next")); err != nil {
+			t.Error(err)
+		}
+		if err := before.StoreFenced(ctx, "forgotten", "forgotten/by", []byte("before")); !errors.Is(err, storage.ErrLockLost) {
+			t.Errorf("the former holder's write: %v", err)
+		}
+		if err := before.Unlock(ctx, "forgotten"); !errors.Is(err, storage.ErrLockLost) {
+			t.Errorf("the former holder's unlocking: %v", err)
+		}
+		if ok, err := before.TryLock(ctx, "forgotten"); ok || err != nil {
+			t.Errorf("the former holder has unlocked the next one's lock: %v", err)
+		}
+		if got, err := next.Load(ctx, "forgotten/by"); err != nil || string(got) != "next" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if err := next.Unlock(ctx, "forgotten"); err != nil {
+			t.Errorf("the holder's unlocking: %v", err)
+		}
+	}
+}
+
+// A lock that was lost stays lost, although the service is restored to a state in which it was held.
+func restoredLock(t *testing.T, p place) {
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	frozen := p.open(t, nil)
+	if err := frozen.Lock(ctx, "restored"); err != nil {
+		t.Fatal(err)
+	}
+	token := storage.Token(frozen, "restored")
+	p.lose(t)
+	for storage.Token(frozen, "restored") != 0 { // until it is noticed
+		if ctx.Err() != nil {
+			t.Fatal("nobody notices that the lock is gone")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	other := p.open(t, nil)
+	if err := storage.Acquire(ctx, other, "restored", token); err != nil { // as a backup has it
+		t.Fatal(err)
+	}
+	if err := frozen.StoreFenced(ctx, "restored", "restored/by", nil); !errors.Is(err, storage.ErrLockLost) {
+		t.Errorf("a lost lock is held again: %v", err)
+	}
+	if err := frozen.Unlock(ctx, "restored"); !errors.Is(err, storage.ErrLockLost) {
+		t.Errorf("unlocking it: %v", err)
+	}
+}
+
+// lose takes all data from a service.
+func (p place) lose(t *testing.T) {
+	t.Helper()
+	program, args := "redis-cli", []string{"-u", strings.Split(p.location, "?")[0], "flushall"}
+	if strings.HasPrefix(p.location, "postgres") {
+		program, args = "psql", []string{p.location, "-qc", "TRUNCATE padlock_values, padlock_locks; ALTER SEQUENCE padlock_fence RESTART"}
+	}
+	if out, err := exec.CommandContext(t.Context(), servicetest.Need(t, program), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 }
 

@@ -2,18 +2,21 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 )
 
-// leaser is what a service does for leases. A token is the fencing number of a lease, higher than of any before it.
+// leaser is what a service does for leases. A token tells one lease from every other, for ever: it is compared for equality with that of
+// the present holder, and none is made by the service, which may lose or restore its data and count from the beginning.
 type leaser interface {
-	// acquire takes the lease if nobody has it; token 0 means that somebody does.
-	acquire(ctx context.Context, name string) (token int64, err error)
+	// acquire takes the lease if nobody has it, and reports whether it did.
+	acquire(ctx context.Context, name string, token int64) (bool, error)
 	// renew reports whether the lease was still ours.
 	renew(ctx context.Context, name string, token int64) (bool, error)
 	release(ctx context.Context, name string, token int64) (bool, error)
@@ -49,15 +52,16 @@ func (l *leases) Lock(ctx context.Context, name string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(wait/2 + rand.N(wait/2)):
+		case <-time.After(wait/2 + mathrand.N(wait/2)):
 		}
 	}
 }
 
 // TryLock implements certmagic.TryLocker.
 func (l *leases) TryLock(ctx context.Context, name string) (bool, error) {
-	token, err := l.acquire(ctx, name)
-	if token == 0 || err != nil {
+	token := newToken()
+	ours, err := l.acquire(ctx, name, token)
+	if !ours || err != nil {
 		if err != nil {
 			err = fmt.Errorf("locking %s: %w", name, err)
 		}
@@ -70,6 +74,13 @@ func (l *leases) TryLock(ctx context.Context, name string) (bool, error) {
 	l.mu.Unlock()
 	go l.keep(renewing, name, held)
 	return true, nil
+}
+
+// newToken is 62 random bits below a set one: no two leases get the same, and none that of a version which counted from 1.
+func newToken() int64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return int64(binary.BigEndian.Uint64(b[:])>>2 | 1<<62)
 }
 
 // keep renews until the lease is released, or lost. A service that cannot be reached is asked again until the lease has ended there.
@@ -87,7 +98,10 @@ func (l *leases) keep(ctx context.Context, name string, held *lease) {
 		ours, err := l.renew(attempt, name, held.token)
 		cancel()
 		if err == nil && !ours {
-			l.log.Warn("a lock was lost: this process was stopped, or cut off from the storage, for longer than its lease", "lock", name)
+			l.log.Warn("a lock was lost: this process was stopped, or cut off from the storage, for longer than its lease, or the storage has lost its data", "lock", name)
+			l.mu.Lock()
+			held.token = 0 // for good, whatever the storage is restored to
+			l.mu.Unlock()
 			return
 		}
 	}
@@ -104,6 +118,9 @@ func (l *leases) Unlock(ctx context.Context, name string) error {
 	}
 	held.stop()
 	<-held.done
+	if held.token == 0 {
+		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)
+	}
 	ours, err := l.release(ctx, name, held.token)
 	if err == nil && !ours {
 		err = ErrLockLost

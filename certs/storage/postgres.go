@@ -41,7 +41,7 @@ CREATE TABLE padlock_values (
 	name text COLLATE "C" PRIMARY KEY,
 	data bytea NOT NULL,
 	modified timestamptz NOT NULL DEFAULT now());
-CREATE SEQUENCE padlock_fence;
+CREATE SEQUENCE padlock_fence; -- of versions that counted tokens
 CREATE TABLE padlock_locks (
 	name text COLLATE "C" PRIMARY KEY,
 	token bigint NOT NULL,
@@ -271,17 +271,14 @@ func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool)
 	return children(prefix, keys, recursive), err
 }
 
-func (s *postgresStore) acquire(ctx context.Context, name string) (token int64, err error) {
+func (s *postgresStore) acquire(ctx context.Context, name string, token int64) (ours bool, err error) {
 	err = s.do(ctx, "locking", name, func(ctx context.Context) error {
-		err := s.pool.QueryRow(ctx, `INSERT INTO padlock_locks VALUES ($1, nextval('padlock_fence'), now() + $2::interval)
-			ON CONFLICT (name) DO UPDATE SET token = excluded.token, ends = excluded.ends WHERE padlock_locks.ends <= now()
-			RETURNING token`, name, s.duration.String()).Scan(&token)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
+		tag, err := s.pool.Exec(ctx, `INSERT INTO padlock_locks VALUES ($1, $2, now() + $3::interval)
+			ON CONFLICT (name) DO UPDATE SET token = excluded.token, ends = excluded.ends WHERE padlock_locks.ends <= now()`, name, token, s.duration.String())
+		ours = err == nil && tag.RowsAffected() == 1
 		return err
 	})
-	return token, err
+	return ours, err
 }
 
 func (s *postgresStore) renew(ctx context.Context, name string, token int64) (ours bool, err error) {

@@ -120,7 +120,6 @@ func (s *redisStore) Close() error { return errors.Join(s.releaseAll(), s.client
 func (s *redisStore) value(key string) string { return s.prefix + "value:" + key }
 func (s *redisStore) lock(name string) string { return s.prefix + "lock:" + name }
 func (s *redisStore) index() string           { return s.prefix + "index" }
-func (s *redisStore) fence() string           { return s.prefix + "fence" }
 
 // redisError tells "not there" and "not reached" from what Redis answered.
 func redisError(action, key string, err error) error {
@@ -154,12 +153,12 @@ for _, name in ipairs(names) do
   redis.call("ZREM", KEYS[1], name)
 end
 return #names`)
-	// KEYS: lock, fence. ARGV: lease in ms.
+	// KEYS: lock. ARGV: token, lease in ms. A try that is repeated, as its answer was lost, is the same try.
 	redisLockScript = redis.NewScript(`
-if redis.call("EXISTS", KEYS[1]) == 1 then return 0 end
-local token = redis.call("INCR", KEYS[2])
-redis.call("SET", KEYS[1], token, "PX", ARGV[1])
-return token`)
+local holder = redis.call("GET", KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
+return 1`)
 	redisRenewScript = redis.NewScript(`
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call("PEXPIRE", KEYS[1], ARGV[2])`)
@@ -255,9 +254,9 @@ func (s *redisStore) List(ctx context.Context, prefix string, recursive bool) ([
 	return children(prefix, keys, recursive), redisError("listing", prefix, err)
 }
 
-func (s *redisStore) acquire(ctx context.Context, name string) (int64, error) {
-	token, err := redisLockScript.Run(ctx, s.client, []string{s.lock(name), s.fence()}, s.duration.Milliseconds()).Int64()
-	return token, redisError("locking", name, err)
+func (s *redisStore) acquire(ctx context.Context, name string, token int64) (bool, error) {
+	done, err := redisLockScript.Run(ctx, s.client, []string{s.lock(name)}, token, s.duration.Milliseconds()).Int()
+	return done == 1, redisError("locking", name, err)
 }
 
 func (s *redisStore) renew(ctx context.Context, name string, token int64) (bool, error) {
