@@ -18,6 +18,7 @@ import (
 	"padlock/certs/acme"
 	"padlock/config"
 	"padlock/internal/fair"
+	"padlock/internal/mask"
 )
 
 // demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent names, and what a
@@ -308,7 +309,7 @@ func (d *demand) ask(ctx context.Context, name string) error {
 	}
 	response, err := d.client.Do(request)
 	if err != nil {
-		return &refusal{"certificates.on_demand.ask cannot be asked: " + err.Error(), denyTrouble}
+		return &refusal{"certificates.on_demand.ask cannot be asked: " + mask.Text(err.Error()), denyTrouble}
 	}
 	response.Body.Close()
 	switch {

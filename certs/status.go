@@ -10,6 +10,7 @@ import (
 	"padlock/certs/acme"
 	"padlock/certs/localca"
 	"padlock/handshake"
+	"padlock/internal/mask"
 )
 
 // Status is what is known of a certificate, or of a name that should have one.
@@ -48,7 +49,7 @@ func (n *managed) status() []Status {
 	n.mu.Lock()
 	base := Status{Name: n.name, OnDemand: n.onDemand, Source: "acme"}
 	if n.err != nil {
-		base.Error = n.err.Error()
+		base.Error = mask.Text(n.err.Error())
 		due := n.due
 		base.NextTry = &due
 	}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"padlock/internal/mask"
 )
 
 // directories of the known issuers, and of their test CAs.
@@ -163,7 +165,7 @@ func (v *validator) issuer(path string, i *Issuer, staging bool) {
 	case i.Directory != "":
 		u, err := url.Parse(i.Directory)
 		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !IsLoopback(u.Hostname())) {
-			v.fail(path+".directory", "%q is not an https:// URL", i.Directory)
+			v.fail(path+".directory", "%q is not an https:// URL", mask.URL(i.Directory))
 		} else if u.User != nil {
 			v.fail(path+".directory", "takes no user name or password")
 		}

@@ -52,11 +52,11 @@ type ProxyProtocol struct {
 
 // Docker finds sites in the labels of containers.
 type Docker struct {
-	Endpoint string   `yaml:"endpoint"` // of the engine: unix:PATH or tcp://host:port; by default DOCKER_HOST, or unix:/var/run/docker.sock
-	Network  string   `yaml:"network"`  // by which targets are reached; "": one that padlock is in, too
-	Labels   []string `yaml:"labels"`   // name or name=value: containers without all of them are not looked at
-	Domains  []string `yaml:"domains"`  // that containers' hosts are in, or below; none: any
-	Override []string `yaml:"override"` // wildcards of the file's own sites, such as *.example.com, of which containers may take names
+	Endpoint string   `yaml:"endpoint" mask:"url"` // of the engine: unix:PATH or tcp://host:port; by default DOCKER_HOST, or unix:/var/run/docker.sock
+	Network  string   `yaml:"network"`             // by which targets are reached; "": one that padlock is in, too
+	Labels   []string `yaml:"labels"`              // name or name=value: containers without all of them are not looked at
+	Domains  []string `yaml:"domains"`             // that containers' hosts are in, or below; none: any
+	Override []string `yaml:"override"`            // wildcards of the file's own sites, such as *.example.com, of which containers may take names
 }
 
 // Certificates says where certificates come from, besides the local CA.
@@ -86,12 +86,12 @@ type CertificateFile struct {
 
 // Issuer is a CA with ACME: a known one by its name, or any by its directory.
 type Issuer struct {
-	Name           string `yaml:"name"`            // letsencrypt | letsencrypt-staging | zerossl | google
-	Directory      string `yaml:"directory"`       // URL, instead of a name
-	Root           string `yaml:"root"`            // PEM bundle that the directory's own certificate is verified against
-	EAB            EAB    `yaml:"eab"`             // external account binding
-	Profile        string `yaml:"profile"`         // such as shortlived
-	PreferredChain string `yaml:"preferred_chain"` // common name of the root that the chain should lead to
+	Name           string `yaml:"name"`                 // letsencrypt | letsencrypt-staging | zerossl | google
+	Directory      string `yaml:"directory" mask:"url"` // URL, instead of a name
+	Root           string `yaml:"root"`                 // PEM bundle that the directory's own certificate is verified against
+	EAB            EAB    `yaml:"eab"`                  // external account binding
+	Profile        string `yaml:"profile"`              // such as shortlived
+	PreferredChain string `yaml:"preferred_chain"`      // common name of the root that the chain should lead to
 }
 
 // EAB binds the account to one that the CA knows already (RFC 8555 section 7.3.4).
@@ -109,11 +109,11 @@ type DNS struct {
 
 // OnDemand orders certificates at a name's first handshake, for names that Ask or Allow agree to.
 type OnDemand struct {
-	Ask       string   `yaml:"ask"`        // URL that is asked with ?domain=NAME, and agrees with a status of 2xx
-	Allow     []string `yaml:"allow"`      // names and *.name, instead of asking
-	PerSource int      `yaml:"per_source"` // new names that one client address may bring in a minute, whether they are agreed to or not
-	PerMinute int      `yaml:"per_minute"` // names in a minute that are agreed to, and ordered, in total
-	Cache     int      `yaml:"cache"`      // certificates kept in memory
+	Ask       string   `yaml:"ask" mask:"url"` // URL that is asked with ?domain=NAME, and agrees with a status of 2xx
+	Allow     []string `yaml:"allow"`          // names and *.name, instead of asking
+	PerSource int      `yaml:"per_source"`     // new names that one client address may bring in a minute, whether they are agreed to or not
+	PerMinute int      `yaml:"per_minute"`     // names in a minute that are agreed to, and ordered, in total
+	Cache     int      `yaml:"cache"`          // certificates kept in memory
 }
 
 // TLS is the policy of every listener.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"padlock/internal/mask"
 )
 
 const defaultEngine = "unix:///var/run/docker.sock"
@@ -85,12 +87,12 @@ func (v *validator) engine(path string, d *Docker) {
 	network, address := d.Dial()
 	switch {
 	case network == "unix" && !filepath.IsAbs(address):
-		v.fail(path, "%q is not the path of a socket, as in %s", d.Endpoint, forms)
+		v.fail(path, "%q is not the path of a socket, as in %s", mask.URL(d.Endpoint), forms)
 	case network == "tcp" && !strings.HasPrefix(d.Endpoint, "tcp://"):
-		v.fail(path, "%q is no way to an engine that padlock knows: it is %s", d.Endpoint, forms)
+		v.fail(path, "%q is no way to an engine that padlock knows: it is %s", mask.URL(d.Endpoint), forms)
 	case network == "tcp":
 		if host, _, err := net.SplitHostPort(address); err != nil || host == "" {
-			v.fail(path, "%q needs a host and a port, as in %s", d.Endpoint, forms)
+			v.fail(path, "%q needs a host and a port, as in %s", mask.URL(d.Endpoint), forms)
 			return
 		}
 		v.address(path, address)

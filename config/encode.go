@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/mask"
 )
 
 // YAML is the file that gives this configuration. What is as it would be without being said is left out, and so are secrets: their keys
@@ -66,6 +68,8 @@ func structure(v, standard reflect.Value) *yaml.Node {
 		value := encode(field, standard.Field(i))
 		if tag.Get("secret") != "" {
 			value = redacted(field)
+		} else if tag.Get("mask") == "url" && field.Kind() == reflect.String {
+			value = text(mask.URL(field.String()))
 		}
 		n.Content = append(n.Content, text(key), value)
 	}
@@ -89,7 +93,7 @@ func redacted(field reflect.Value) *yaml.Node {
 // withoutSecret leaves of a URL all but its password, and of anything else but a path nothing.
 func withoutSecret(value string) string {
 	if u, err := url.Parse(value); err == nil && u.Host != "" {
-		return u.Redacted()
+		return mask.URL(value)
 	}
 	if strings.HasPrefix(value, "/") || strings.HasPrefix(value, "file:") {
 		return value

@@ -7,11 +7,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"padlock/internal/mask"
 )
 
 // Tracing sends requests and handshakes as spans of OpenTelemetry to a collector. Without an endpoint there are none.
 type Tracing struct {
-	Endpoint string            `yaml:"endpoint"`             // URL of a collector that takes OTLP over HTTP: http://collector:4318
+	Endpoint string            `yaml:"endpoint" mask:"url"`  // URL of a collector that takes OTLP over HTTP: http://collector:4318
 	Headers  map[string]string `yaml:"headers" secret:"yes"` // fields that the collector asks for; in a file a line each
 	CA       string            `yaml:"ca"`                   // PEM bundle that an https collector is verified against
 	Service  string            `yaml:"service"`              // service.name; OTEL_SERVICE_NAME's or padlock
@@ -51,7 +53,7 @@ func collectorURL(endpoint string) error {
 	case u.User != nil:
 		return errors.New("takes no user name or password: tracing.headers can have Authorization")
 	case u.RawQuery != "" || u.Fragment != "":
-		return fmt.Errorf("%q has a query or a fragment", endpoint)
+		return fmt.Errorf("%q has a query or a fragment", mask.URL(endpoint))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 
 	"padlock/handshake"
+	"padlock/internal/mask"
 )
 
 // delivery stands before the SDK's batches and bounds what waits; arrivals, behind them, learns what the collector has taken. The SDK's
@@ -69,9 +70,9 @@ func (a *arrivals) confess(err error) {
 	}
 	text := "they came faster than the collector takes them"
 	if err != nil {
-		text = handshake.Escape(err.Error())
+		text = mask.Text(handshake.Escape(err.Error()))
 	}
-	a.log.Warn("traces are lost", "endpoint", a.endpoint, "spans", lost-a.told, "error", text, "remedy", "check that a collector takes OTLP by HTTP there: tracing.endpoint, tracing.headers")
+	a.log.Warn("traces are lost", "endpoint", mask.URL(a.endpoint), "spans", lost-a.told, "error", text, "remedy", "check that a collector takes OTLP by HTTP there: tracing.endpoint, tracing.headers")
 	a.told, a.said = lost, time.Now()
 }
 

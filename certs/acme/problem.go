@@ -15,6 +15,7 @@ import (
 
 	"padlock/certs/storage"
 	"padlock/handshake"
+	"padlock/internal/mask"
 )
 
 // Error says in plain words why there is no certificate, and what to do.
@@ -188,7 +189,7 @@ func reasonOf(detail string) string {
 
 // unreached explains errors without a problem document.
 func unreached(err error) (cause, remedy string) {
-	text := handshake.Escape(err.Error())
+	text := mask.Text(handshake.Escape(err.Error()))
 	var network net.Error
 	var place *url.Error
 	switch {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"padlock/internal/mask"
 	"padlock/internal/pemfile"
 
 	"github.com/caddyserver/certmagic"
@@ -61,7 +62,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	u.RawQuery = query.Encode()
 	parsed, err := redis.ParseURL(u.String())
 	if err != nil {
-		return nil, "", fmt.Errorf("%s", strings.ReplaceAll(err.Error(), u.String(), u.Redacted()))
+		return nil, "", errors.New(mask.Text(err.Error()))
 	}
 	if ca != "" {
 		if parsed.TLSConfig == nil {
@@ -73,7 +74,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	}
 	isCluster, err := strconv.ParseBool(cluster)
 	if err != nil && cluster != "" {
-		return nil, "", fmt.Errorf("cluster=%s: must be true or false", cluster)
+		return nil, "", errors.New("cluster= must be true or false")
 	}
 	o := &redis.UniversalOptions{
 		Addrs: hosts, DB: parsed.DB, Username: parsed.Username, Password: parsed.Password, TLSConfig: parsed.TLSConfig,

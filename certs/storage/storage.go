@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,8 @@ import (
 	"unicode"
 
 	"github.com/caddyserver/certmagic"
+
+	"padlock/internal/mask"
 )
 
 // Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated names; those
@@ -88,18 +89,8 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 // IsRemote reports whether a location is a service that other machines may share, rather than a directory.
 func IsRemote(location string) bool { return strings.Contains(location, "://") }
 
-// Redacted is a location without its password.
-func Redacted(location string) string {
-	if !IsRemote(location) {
-		return location
-	}
-	u, err := url.Parse(location)
-	if err != nil {
-		scheme, _, _ := strings.Cut(location, "://")
-		return scheme + "://…"
-	}
-	return u.Redacted()
-}
+// Redacted is a location without its secrets.
+func Redacted(location string) string { return mask.URL(location) }
 
 // maxKey bounds a key, as file names and PostgreSQL's index do.
 const maxKey = 1024

@@ -10,6 +10,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/discovery"
+	"padlock/internal/mask"
 	"padlock/proxy"
 )
 
@@ -32,7 +33,7 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener
 		fmt.Fprintf(p.stdout, "padlock: and %d more sites\n", more)
 	}
 	if cfg.Docker != nil {
-		fmt.Fprintf(p.stdout, "padlock: containers with the label %shost become sites (%s)\n", discovery.Prefix, cfg.Docker.Endpoint)
+		fmt.Fprintf(p.stdout, "padlock: containers with the label %shost become sites (%s)\n", discovery.Prefix, mask.URL(cfg.Docker.Endpoint))
 	}
 	switch {
 	case len(k.names) > 0:

@@ -14,6 +14,7 @@ import (
 
 	"padlock/config"
 	"padlock/discovery"
+	"padlock/internal/mask"
 	"padlock/proxy"
 )
 
@@ -75,7 +76,7 @@ func (r *reloader) discover(ctx context.Context, base *config.Config, takeover b
 		r.containers.found = found
 	case takeover:
 		return nil, hinted{
-			fmt.Errorf("asking the container engine %s: %w", base.Docker.Endpoint, err),
+			fmt.Errorf("asking the container engine %s: %w", mask.URL(base.Docker.Endpoint), err),
 			"restart padlock when the engine answers: the one that runs knows its containers",
 		}
 	default:

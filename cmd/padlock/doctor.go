@@ -23,6 +23,7 @@ import (
 	"padlock/facts"
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/internal/mask"
 	"padlock/proxy"
 )
 
@@ -159,11 +160,11 @@ func (d *doctor) storage(c *cli.Context) *localca.CA {
 		return nil
 	}
 	if info, err := os.Stat(filepath.Join(cfg.StateDirectory(), "localca")); err == nil && info.Mode().Perm()&0o077 != 0 {
-		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", cfg.Storage, info.Mode().Perm())
+		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", mask.URL(cfg.Storage), info.Mode().Perm())
 		return ca
 	}
 	root := facts.NewRoot(ca.Root())
-	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", cfg.Storage, root.Name, root.Until.Format(time.DateOnly))
+	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", mask.URL(cfg.Storage), root.Name, root.Until.Format(time.DateOnly))
 	d.say(probe.Good, "local CA", "signs for %s and what is below, and for %s; nothing else", strings.Join(root.Domains, ", "), strings.Join(root.Networks, ", "))
 	d.say(probe.Good, "local CA", "fingerprint (SHA-256) %s", root.Fingerprint)
 	if ca.Outdated() {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"padlock/internal/mask"
 )
 
 // version is set by the release build.
@@ -42,7 +44,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(err.Error()))
+	fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(mask.Text(err.Error())))
 	h := hinted{hint: "padlock --help shows every command and flag"}
 	errors.As(err, &h)
 	fmt.Fprintln(stderr, "padlock: hint:", h.hint)

@@ -17,6 +17,7 @@ import (
 	"padlock/certs/acme"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/mask"
 )
 
 // acmeFlags say which CA is asked, and how.
@@ -235,7 +236,7 @@ func (h *progress) Handle(_ context.Context, r slog.Record) error {
 		case "elapsed":
 			elapsed = a.Value.String()
 		default:
-			rest = append(rest, a.Key+" "+a.Value.String())
+			rest = append(rest, a.Key+" "+mask.Text(a.Value.String()))
 		}
 		return true
 	})

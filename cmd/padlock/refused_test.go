@@ -147,3 +147,35 @@ func TestCheckFindsALocalCAThatRunRefuses(t *testing.T) {
 		}
 	}
 }
+
+// No secret of any URL is printed, wherever in it that stands: by check, by the printed configuration, by an error or by the log.
+func TestNoSecretOfAURLIsPrinted(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2"
+	for what, lines := range map[string]string{
+		"sentinel": "storage: redis://127.0.0.1:1,127.0.0.1:2/0?master=m&sentinel_password=hunter2",
+		"userinfo": "storage: redis://hunter2@127.0.0.1:1/0",
+		"password": "storage: postgres://127.0.0.1:1/db?password=hunter2&sslmode=disable",
+		"unknown":  "storage: redis://127.0.0.1:1/0?nonsense=hunter2",
+		"fragment": "storage: 'redis://127.0.0.1:1/0#hunter2'",
+		"scheme":   "storage: ftp://127.0.0.1/?key=hunter2",
+		"otlp":     "storage: DIR\ntracing: {endpoint: 'http://127.0.0.1:1/?key=hunter2'}",
+		"docker":   "storage: DIR\ndocker: {endpoint: 'http://u:hunter2@127.0.0.1:1'}",
+		"ask":      "storage: DIR\ncertificates: {on_demand: {ask: 'http://u:hunter2@127.0.0.1:1/ok?token=hunter2#hunter2'}, issuers: ['https://127.0.0.1:1/dir?key=hunter2']}",
+		"issuer":   "storage: DIR\ncertificates: {issuers: ['ftp://127.0.0.1:1/dir?key=hunter2']}",
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			file, _ := yaml(t, lines+"\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			for _, args := range [][]string{{"check", "--config", file}, {"run", "--config", file, "--print-config"}, {"certs", "list", "--config", file}} {
+				var out guarded
+				run(ctx, args, strings.NewReader(""), &out, &out)
+				if strings.Contains(out.String(), secret) || out.String() == "" {
+					t.Errorf("%q: %s", args, &out)
+				}
+			}
+		})
+	}
+}

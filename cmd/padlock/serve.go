@@ -16,6 +16,7 @@ import (
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
+	"padlock/internal/mask"
 	"padlock/proxy"
 )
 
@@ -33,7 +34,7 @@ type service struct {
 // serve runs a configuration until ctx ends.
 func (p *program) serve(ctx context.Context, s service) error {
 	cfg := s.cfg
-	log := slog.New(slog.NewTextHandler(p.stderr, nil))
+	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{ReplaceAttr: masked}))
 	restarts := restartSignals()
 	changes := s.file
 	if changes == nil {
@@ -87,7 +88,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 	warn(cfg, log)
 	p.announceAdmin(admin)
 	if tracer != nil {
-		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", cfg.Tracing.Endpoint)
+		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", mask.URL(cfg.Tracing.Endpoint))
 	}
 	p.announce(cfg, keeper, slices.DeleteFunc(slices.Clone(listeners), func(l proxy.Listener) bool { return l.Plain }))
 	if cfg.TrustPage {
@@ -128,6 +129,14 @@ func (p *program) serve(ctx context.Context, s service) error {
 	others.Wait()
 	runtime.KeepAlive(floor)
 	return err
+}
+
+// masked takes the secrets out of URLs in errors, as libraries put them there.
+func masked(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		a.Value = slog.AnyValue(mask.Error(err))
+	}
+	return a
 }
 
 // bind opens the listeners, or takes over those that are open, and then becomes the user that the configuration names. All else is

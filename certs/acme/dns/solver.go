@@ -17,6 +17,8 @@ import (
 
 	"github.com/go-acme/lego/v5/challenge/dns01"
 	"github.com/mholt/acmez/v3/acme"
+
+	"padlock/internal/mask"
 )
 
 // Options of New.
@@ -61,7 +63,7 @@ func New(o Options) (*Solver, error) {
 	}
 	p, err := newProvider(o)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSettings, err)
+		return nil, fmt.Errorf("%w: %w", ErrSettings, mask.Error(err))
 	}
 	s := &Solver{provider: p, o: o, timeout: time.Minute, interval: 2 * time.Second, busy: map[string]chan struct{}{}}
 	if timed, ok := p.(patient); ok {
@@ -80,7 +82,7 @@ func (s *Solver) Present(ctx context.Context, c acme.Challenge) error {
 	}
 	if err := s.provider.Present(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization); err != nil {
 		s.leave(c.DNS01TXTRecordName()) // nothing is cleaned up that was never there
-		return fmt.Errorf("publishing the record %s with %s: %w", c.DNS01TXTRecordName(), s.o.Provider, err)
+		return fmt.Errorf("publishing the record %s with %s: %w", c.DNS01TXTRecordName(), s.o.Provider, mask.Error(err))
 	}
 	return nil
 }
@@ -90,7 +92,7 @@ func (s *Solver) CleanUp(ctx context.Context, c acme.Challenge) error {
 	defer s.leave(c.DNS01TXTRecordName())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return s.provider.CleanUp(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization)
+	return mask.Error(s.provider.CleanUp(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization)) // some services take their keys in the query
 }
 
 func (s *Solver) enter(ctx context.Context, name string) error {
