@@ -177,6 +177,9 @@ func (s *Server) SetTicketKeys(keys [][32]byte) {
 	s.listener.SetSessionTicketKeys(keys)
 }
 
+// SetStickyKey sets the key that sticky cookies are made with, which all nodes share. It may be called at any time.
+func (s *Server) SetStickyKey(key [32]byte) { s.targets.SetStickyKey(key) }
+
 // Listener is an open listener: HTTPS, or plain HTTP that leads to https://.
 type Listener struct {
 	net.Listener

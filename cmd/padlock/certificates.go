@@ -39,6 +39,8 @@ type keeper struct {
 	addresses [2]string           // HTTP and HTTPS, as the client was told
 	waits     func(net.Addr) bool // whether a client should be shown another certificate of the local CA than before; nil: none
 
+	shared sharedSecrets // to whom the key of sticky cookies is still to be given; nil: nobody
+
 	running  sync.WaitGroup
 	ctx      context.Context // of what runs
 	stop     context.CancelFunc
@@ -178,6 +180,7 @@ func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), 
 			k.running.Go(func() { k.manager.Run(k.ctx) })
 		}
 		k.publish()
+		k.shareSticky(0)
 		k.stopFile()
 		k.watchFiles()
 	}, nil
@@ -264,16 +267,49 @@ func address(listeners []net.Listener) string {
 	return listeners[0].Addr().String()
 }
 
-// start keeps everything fresh until Close; tickets receives the keys of session tickets.
-func (k *keeper) start(ctx context.Context, tickets func([][32]byte)) {
+// sharedSecrets take what nodes share besides certificates.
+type sharedSecrets interface {
+	SetTicketKeys(keys [][32]byte) // of session tickets
+	SetStickyKey(key [32]byte)     // of sticky cookies
+}
+
+// start keeps everything fresh until Close.
+func (k *keeper) start(ctx context.Context, to sharedSecrets) {
 	k.ctx, k.stop = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
 	k.watchFiles()
 	if k.manager != nil {
 		k.running.Go(func() { k.manager.Run(k.ctx) })
 	}
 	if k.store != nil {
-		k.running.Go(func() { certs.NewTickets(k.store, tickets, k.log).Run(k.ctx) })
+		k.running.Go(func() { certs.NewTickets(k.store, to.SetTicketKeys, k.log).Run(k.ctx) })
+		k.shared = to
+		k.shareSticky(stickyPatience)
 	}
+}
+
+// stickyPatience is how long the start waits for the key of sticky cookies, with which clients find their targets again.
+const stickyPatience = time.Second
+
+// shareSticky begins when the first site needs it.
+func (k *keeper) shareSticky(patience time.Duration) {
+	to := k.shared
+	if to == nil || !slices.ContainsFunc(k.cfg.Sites, usesSticky) {
+		return
+	}
+	k.shared = nil
+	first := make(chan struct{})
+	k.running.Go(func() {
+		defer close(first)
+		certs.KeepSharedKey(k.ctx, k.store, "sticky", to.SetStickyKey, k.log)
+	})
+	select {
+	case <-first:
+	case <-time.After(patience):
+	}
+}
+
+func usesSticky(site config.Site) bool {
+	return slices.ContainsFunc(site.Routes, func(r config.Route) bool { return r.Upstream.Sticky != "" })
 }
 
 func (k *keeper) watchFiles() {

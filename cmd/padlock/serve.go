@@ -94,7 +94,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 	if cfg.TrustPage {
 		p.announceLAN(cfg, keeper, listeners)
 	}
-	keeper.start(ctx, server.SetTicketKeys)
+	keeper.start(ctx, server)
 	stop := context.AfterFunc(ctx, func() {
 		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
 	})

@@ -48,7 +48,6 @@ type set struct {
 type member struct {
 	target *Target
 	weight int
-	token  string // stands for the target in sticky cookies, without telling its address
 }
 
 // Attempt is one request's way to a target. The zero value is ready; it belongs to one request, which calls End when it has finished.
@@ -339,34 +338,5 @@ func (q *queue) leave(turn chan struct{}) {
 	if len(q.waiting) > 0 {
 		close(q.waiting[0])
 		q.waiting = q.waiting[1:]
-	}
-}
-
-// stuck is the target that a client's cookie names, if it can take the request.
-func (g *Group) stuck(s *set, r *message.Request) *member {
-	if g.o.Sticky == "" {
-		return nil
-	}
-	value, ok := cookie(r.Fields, g.o.Sticky)
-	if !ok || len(value) != 16 {
-		return nil
-	}
-	for i := range s.members {
-		m := &s.members[i]
-		if value == m.token {
-			return m
-		}
-	}
-	return nil
-}
-
-// stick gives a client that is not at its target a cookie.
-func (g *Group) stick(r *message.Request, a *Attempt) {
-	a.Cookie = ""
-	if g.o.Sticky == "" {
-		return
-	}
-	if value, _ := cookie(r.Fields, g.o.Sticky); value != a.member.token {
-		a.Cookie = g.o.Sticky + "=" + a.member.token + "; Path=/; Secure; HttpOnly; SameSite=Lax"
 	}
 }

@@ -145,6 +145,58 @@ func TestACookieKeepsAClientAtItsTarget(t *testing.T) {
 	}
 }
 
+// A sticky cookie is made with a key: who does not have it can neither find out which address a cookie stands for, nor make one. Nodes with
+// the same key, and one that has started again, make and take the same cookies.
+func TestStickyCookiesAreKeyed(t *testing.T) {
+	t.Parallel()
+	a, b := serve(t, "a"), serve(t, "b")
+	stick := func(g *Group, with string) (name, cookie string) {
+		t.Helper()
+		var one Attempt
+		var fields []message.Field
+		if with != "" {
+			fields = append(fields, message.Field{Name: "Cookie", Value: "lb=" + with})
+		}
+		name, err := g.ask(request("192.0.2.1", fields...), &one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one.End()
+		value, _, _ := strings.Cut(one.Cookie, ";")
+		return name, strings.TrimPrefix(value, "lb=")
+	}
+	groups := map[string]*Group{}
+	for what, key := range map[string]*[32]byte{"one": {1}, "another node": {1}, "another key": {2}, "no key": nil, "no key again": nil} {
+		targets := &Targets{}
+		if key != nil {
+			targets.SetStickyKey(*key)
+		}
+		groups[what] = newGroup(t, targets, config.Upstream{Sticky: "lb"}, a.address, b.address)
+	}
+	name, cookie := stick(groups["one"], "")
+	for range 4 {
+		if got, again := stick(groups["another node"], cookie); got != name || again != "" {
+			t.Errorf("another node sends the client from %s to %s, with the cookie %q", name, got, again)
+		}
+	}
+	for _, what := range []string{"another key", "no key", "no key again"} {
+		if _, again := stick(groups[what], cookie); again == "" || again == cookie {
+			t.Errorf("with %s, the cookie is taken, or is the same: %q", what, again)
+		}
+	}
+	plain := hash("http://" + a.address)
+	for _, guess := range []string{fmt.Sprintf("%016x", mix(plain)), fmt.Sprintf("%016x", plain), fmt.Sprintf("%032x", mix(plain)), strings.Repeat("0", 32)} {
+		if _, again := stick(groups["one"], guess); again == "" || strings.Contains(again, guess) {
+			t.Errorf("a guessed cookie is taken: %s", guess)
+		}
+	}
+	late := groups["no key"] // the storage was away at its start
+	late.targets.SetStickyKey([32]byte{1})
+	if got, again := stick(late, cookie); got != name || again != "" {
+		t.Errorf("once it has the key, the node sends the client from %s to %s", name, got)
+	}
+}
+
 // A target is left alone while it does not answer as it should, and comes back by and by.
 func TestHealthLeavesOutAndSlowlyTakesBack(t *testing.T) {
 	t.Parallel()

@@ -26,7 +26,7 @@ type Target struct {
 	name   string
 	at     string  // the address that the name was resolved to; "": whatever it means
 	key    string  // by which Targets knows it
-	hash   uint64  // of the name, for consistent hashing and sticky cookies
+	hash   uint64  // of the name, for consistent hashing
 	back   back    // nil: not HTTP
 	dialer *dialer // nil: HTTP
 
@@ -40,6 +40,7 @@ type Target struct {
 	failed  atomic.Int64 // requests in a row
 	out     atomic.Int64 // left out until then, in nanoseconds of the clock; 0: not
 	health  *checker     // nil: not asked
+	sticky  atomic.Pointer[stickyToken]
 }
 
 type back interface {

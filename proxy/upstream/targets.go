@@ -3,7 +3,6 @@ package upstream
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -18,6 +17,8 @@ import (
 // The zero value is ready; it is safe for use from many goroutines.
 type Targets struct {
 	Resolvers []string // host:port of DNS servers; none: the system's. Set before use
+
+	sticky stickyKey
 
 	mu    sync.Mutex
 	used  map[string]*use
@@ -80,7 +81,7 @@ func (g *Group) become(places []place) error {
 			g.releaseAll(next)
 			return err
 		}
-		next.members = append(next.members, member{target, p.weight, fmt.Sprintf("%016x", mix(target.hash))})
+		next.members = append(next.members, member{target, p.weight})
 	}
 	switch {
 	case g.o.Balance == "least_conn":
