@@ -9,8 +9,10 @@
 package paths
 
 import (
-	"fmt"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Mode says what is done with a target that readers may understand differently.
@@ -77,8 +79,7 @@ func Parse(target string, mode Mode) (Path, error) {
 	}
 	if plain(p.Raw) {
 		p.Normal = p.Raw
-		p.loosen()
-		return p, nil
+		return p, p.loosen()
 	}
 
 	switch mode {
@@ -95,8 +96,7 @@ func Parse(target string, mode Mode) (Path, error) {
 		}
 	}
 	p.Normal = clean(Decode(p.Raw))
-	p.loosen()
-	return p, nil
+	return p, p.loosen()
 }
 
 // setRaw changes what is forwarded.
@@ -142,7 +142,7 @@ func doubts(path string) error {
 			return encodedSlash
 		case strings.IndexFunc(decoded, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0:
 			return control
-		case isDots(decoded):
+		case isDots(decoded), hasDots(compatible(decoded)):
 			return dotSegments
 		case encoded(decoded):
 			return encodedTwice
@@ -158,6 +158,33 @@ func isDots(segment string) bool {
 	segment, _, _ = strings.Cut(segment, ";")
 	segment = strings.Trim(segment, " ")
 	return segment == "." || segment == ".."
+}
+
+// hasDots looks for dot segments below slashes that were none before.
+func hasDots(s string) bool {
+	if !strings.ContainsAny(s, `/\`) {
+		return isDots(s)
+	}
+	for segment := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if isDots(segment) {
+			return true
+		}
+	}
+	return false
+}
+
+// compatible is a text as those have it who take letters that look alike for the same, as Windows does with ／ and ．, and file systems with
+// letters that carry their accents apart (Unicode's form NFKC).
+func compatible(s string) string {
+	if len(s) > 1024 { // no system has such a name, and some letters become eighteen
+		return s
+	}
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return norm.NFKC.String(s)
+		}
+	}
+	return s
 }
 
 // encoded reports whether a decoded text can be decoded again, in the way of URIs or in that of JavaScript's escape, which IIS reads too.
@@ -311,7 +338,12 @@ func Encode(path string) string {
 	return b.String()
 }
 
-func escape(b *strings.Builder, c byte) { fmt.Fprintf(b, "%%%02X", c) }
+func escape(b *strings.Builder, c byte) {
+	const digits = "0123456789ABCDEF"
+	b.WriteByte('%')
+	b.WriteByte(digits[c>>4])
+	b.WriteByte(digits[c&15])
+}
 
 // escaped reads the escape at the beginning of s.
 func escaped(s string) (byte, bool) {

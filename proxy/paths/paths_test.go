@@ -40,6 +40,9 @@ func TestWhatIsAmbiguousIsRefusedOrPutInOrder(t *testing.T) {
 		{"/a%25u002fb", "", "", ""},
 		{"/a%u002fb", "", "", ""},
 		{"/a%c0%af..", "", "", ""},
+		{"/a/%EF%BC%8E%EF%BC%8E/b", "", "", ""},
+		{"/a%EF%BC%8F..%EF%BC%8Fb", "", "", ""},
+		{"/Fate%EF%BC%8Fstay", "/Fate%EF%BC%8Fstay", "/Fate%EF%BC%8Fstay", "/Fate／stay"},
 		{"/a/%e0%80%ae%e0%80%ae/", "", "", ""},
 	} {
 		for mode, want := range map[Mode]string{Strict: c.strict, Normalize: c.normalize} {
@@ -88,6 +91,9 @@ func TestRoutesAreFoundAsEveryReaderWould(t *testing.T) {
 		"/%E2%84%AAey":      {"/key": Some},
 		"/caf%c3%a9/x":      {"/café": All, "/CAFÉ": Some},
 		"/a%3Db":            {"/a=b": Ours},
+		"/cafe%CC%81/x":     {"/café": Some},
+		"/%EF%BD%81dmin":    {"/admin": Some},
+		"/x%EF%BC%8Fadmin":  {"/x": None, "/x/admin": None, "/admin": None},
 		"/files//x":         {"/admin": None, "/files": All},
 		"/a%2Bb/c?d=/admin": {"/admin": None},
 	} {

@@ -21,7 +21,7 @@ type Pattern struct {
 // is below it too: /api matches /api and /api/x, and not /apix; /api/ only what is below; and "" everything. With ignoreCase letters
 // match in any case.
 func NewPattern(path string, exact, ignoreCase bool) *Pattern {
-	p := &Pattern{text: path, encoded: Encode(path), loose: loosen(Encode(path), false), exact: exact, ignoreCase: ignoreCase}
+	p := &Pattern{text: path, encoded: Encode(path), loose: loosePattern(path), exact: exact, ignoreCase: ignoreCase}
 	if ignoreCase {
 		p.text = strings.ToLower(path)
 	}
@@ -32,7 +32,7 @@ func NewPattern(path string, exact, ignoreCase bool) *Pattern {
 	}
 	p.tame = true
 	for _, segment := range p.segments {
-		p.tame = p.tame && looseSegment(segment) == fold(segment)
+		p.tame = p.tame && looseSegment(letters(segment)) == fold(segment)
 	}
 	return p
 }
@@ -112,50 +112,89 @@ func (p *Pattern) looselyHolds(path *Path) bool {
 	return holds(path.loose) || slices.ContainsFunc(path.others, holds)
 }
 
-// afterHost is what follows the first segment of a path that begins with an empty one, or one that some reader empties.
-func afterHost(raw string) (rest string, ok bool) {
-	first, rest, _ := strings.Cut(strings.TrimPrefix(raw, "/"), "/")
-	if looseSegment(Decode(first)) != "" {
-		return "", false
-	}
-	for rest != "" && looseSegment(Decode(first)) == "" {
-		first, rest, _ = strings.Cut(rest, "/")
-	}
-	return "/" + rest, true
-}
-
-// loosen finds what loose readers have.
-func (p *Path) loosen() {
+// loosen finds what loose readers have. It is an error if those are too many: nobody means such a path.
+func (p *Path) loosen() error {
 	if p.mode == Raw {
-		return
+		return nil
 	}
-	p.loose = loosen(p.Raw, false)
 	if loosePath(p.Raw) {
-		return
+		p.loose = strings.TrimSuffix(p.Raw, "/")
+		return nil
 	}
-	add := func(other string) {
-		if other != p.loose {
-			p.others = append(p.others, other)
+
+	plain := Decode(p.Raw)
+	changes := []func(string) string{func(s string) string { return s }}
+	if strings.IndexFunc(plain, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+		changes = append(changes, letters, func(s string) string { return letters(withoutParameters(s)) })
+	}
+	cuts := []bool{false, true}
+	if !strings.ContainsAny(plain, "?#") && len(changes) == 1 {
+		cuts = cuts[:1]
+	}
+
+	found := false
+	for _, change := range changes {
+		segments, hosted := decoded(p.Raw, change), true
+		for hosts := 0; hosted; hosts++ {
+			if hosts > maxHosts {
+				return DependsOnReader
+			}
+			for _, cutFirst := range cuts {
+				switch loose := joinLoose(segments, cutFirst); {
+				case !found:
+					p.loose, found = loose, true
+				case loose != p.loose && !slices.Contains(p.others, loose):
+					p.others = append(p.others, loose)
+				}
+			}
+			segments, hosted = afterHost(segments)
 		}
 	}
-	add(loosen(p.Raw, true))
-	if rest, ok := afterHost(p.Raw); ok {
-		add(loosen(rest, false))
-		add(loosen(rest, true))
-	}
+	return nil
 }
 
-// loosen is a path as all readers together might have it: in one case, without empty segments and a slash at the end, without parameters,
+// maxHosts in a row, as in //a//b//c, are looked behind.
+const maxHosts = 3
+
+// decoded are a path's segments, after something was done to each.
+func decoded(raw string, change func(string) string) (segments []string) {
+	for segment := range strings.SplitSeq(strings.TrimPrefix(raw, "/"), "/") {
+		segments = append(segments, change(Decode(segment)))
+	}
+	return segments
+}
+
+// letters are those of a segment, where those that look alike are one. What only looks like a slash ends no segment.
+func letters(segment string) string {
+	segment = compatible(segment)
+	if strings.ContainsAny(segment, `/\`) {
+		segment = noSlashes.Replace(segment)
+	}
+	return segment
+}
+
+var noSlashes = strings.NewReplacer("/", "\ufffd", `\`, "\ufffd")
+
+// afterHost is what follows the first segment of a path that begins with an empty one, or one that some reader empties.
+func afterHost(segments []string) (rest []string, ok bool) {
+	for i, segment := range segments {
+		if looseSegment(segment) != "" {
+			return segments[i+1:], i > 0
+		}
+	}
+	return nil, false
+}
+
+// loosePattern is what paths as loose readers have them are compared with.
+func loosePattern(path string) string { return joinLoose(decoded(Encode(path), letters), false) }
+
+// joinLoose is a path as all readers together might have it: in one case, without empty segments and a slash at the end, without parameters,
 // without blanks around segments and dots behind them, and cut where one that splits after decoding finds a query: after parameters are
 // gone, or first. A reader that does only some of this to a path and to its own routes finds nothing that the loosest one does not. The
 // root is "".
-func loosen(raw string, cutFirst bool) string {
-	if loosePath(raw) {
-		return strings.TrimSuffix(raw, "/")
-	}
+func joinLoose(segments []string, cutFirst bool) string {
 	var b strings.Builder
-	for segment := range strings.SplitSeq(raw, "/") {
-		segment = Decode(segment)
+	for _, segment := range segments {
 		if !cutFirst {
 			segment = withoutParameters(segment)
 		}
