@@ -128,6 +128,9 @@ func (p *parser) nextLine() string {
 	return string(line)
 }
 
+// remains are left of a boundary that is damaged elsewhere.
+var remains = regexp.MustCompile(`BEGIN |END |-BEGIN|-END`)
+
 // between judges a line outside of blocks: anything that may be left of a damaged block is an error. Rulers and comments are not.
 func (p *parser) between(at int, text string) error {
 	text = strings.TrimSpace(text)
@@ -135,7 +138,7 @@ func (p *parser) between(at int, text string) error {
 	switch marked := strings.Contains(text, dashes[1:]); {
 	case strings.HasPrefix(text, end):
 		return p.fail(at, "%q ends a block that has not begun: its BEGIN line is missing or damaged", short(text))
-	case marked && (strings.Contains(text, "BEGIN ") || strings.Contains(text, "END ")),
+	case marked && remains.MatchString(text),
 		marked && words != "" && text[0] != '#' && len(words) < len(text),                            // what stands between dashes, or at one end of them
 		words == "" && text != "" && len(text) <= len(dashes) && (marked || at == 1 || at == p.line): // cut off in its dashes
 		return p.fail(at, "%q is a damaged BEGIN or END line", short(text))
