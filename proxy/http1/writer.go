@@ -80,25 +80,12 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	w.sent.Store(true)
 	w.mu.Unlock()
 	h := &w.x.head
-	w.bodiless = h.method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
-	w.buf = appendStatus(w.buf, status)
-	dated, announced := false, ""
-	for _, f := range fields {
-		switch {
-		case message.Is(f.Name, "Date"):
-			dated = true
-		case message.Is(f.Name, "Content-Length"):
-			announced = f.Value
-			continue
-		case message.Is(f.Name, "Transfer-Encoding"):
-			continue
-		}
-		w.buf = appendField(w.buf, f.Name, f.Value)
-	}
-	if !dated {
+	w.buf = appendFields(appendStatus(w.buf, status), fields)
+	if _, dated := fields.Get("Date"); !dated {
 		w.buf = appendField(w.buf, "Date", message.Date())
 	}
-	w.frame(status, length, announced)
+	length, w.bodiless = message.ResponseLength(h.method, status, fields, length)
+	w.frame(length)
 	w.close = w.close || !h.keepAlive || w.x.c.server.closing.Load() != serving || w.x.content && !w.x.body.finishable(h.length)
 	switch {
 	case w.close && h.minor == 1:
@@ -111,17 +98,12 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 }
 
 // frame chooses how the client learns where the content ends (RFC 9112 section 6.3).
-func (w *writer) frame(status int, length int64, announced string) {
+func (w *writer) frame(length int64) {
 	switch {
-	case w.bodiless:
-		if announced != "" && status != http.StatusNoContent {
-			w.buf = appendField(w.buf, "Content-Length", announced) // of the content that a GET would bring
-		} else if w.x.head.method == "HEAD" && length >= 0 && status != http.StatusNoContent && status != http.StatusNotModified {
-			w.buf = append(strconv.AppendInt(append(w.buf, "Content-Length: "...), length, 10), "\r\n"...)
-		}
 	case length >= 0:
 		w.left = length
 		w.buf = append(strconv.AppendInt(append(w.buf, "Content-Length: "...), length, 10), "\r\n"...)
+	case w.bodiless:
 	case w.x.head.minor == 1:
 		w.chunked = true
 		w.buf = append(w.buf, "Transfer-Encoding: chunked\r\n"...)
@@ -272,8 +254,8 @@ func appendStatus(b []byte, status int) []byte {
 }
 
 func appendFields(b []byte, fields message.Fields) []byte {
-	for _, f := range fields {
-		b = appendField(b, f.Name, f.Value)
+	for name, value := range fields.Sent {
+		b = appendField(b, name, value)
 	}
 	return b
 }

@@ -70,10 +70,8 @@ func appendValue(b []byte, value string) []byte {
 }
 
 func appendFields(b []byte, fields message.Fields) []byte {
-	for _, f := range fields {
-		if !message.OfOneConnection(f.Name) {
-			b = appendField(b, f.Name, f.Value)
-		}
+	for name, value := range fields.Sent {
+		b = appendField(b, name, value)
 	}
 	return b
 }

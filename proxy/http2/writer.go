@@ -74,45 +74,18 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	}
 	w.begin(false)
 	w.headed = true
-	w.bodiless = w.s.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
-	w.block = appendStatus(w.block, status)
-	dated, announced := false, ""
-	for _, f := range fields {
-		switch {
-		case message.Is(f.Name, "Date"):
-			dated = true
-		case message.Is(f.Name, "Content-Length"):
-			announced = f.Value
-			continue
-		case message.OfOneConnection(f.Name):
-			continue
-		}
-		w.block = appendField(w.block, f.Name, f.Value)
-	}
-	if !dated {
+	w.block = appendFields(appendStatus(w.block, status), fields)
+	if _, dated := fields.Get("Date"); !dated {
 		w.block = appendField(w.block, "date", message.Date())
 	}
-	w.announce(status, length, announced)
+	length, w.bodiless = message.ResponseLength(w.s.request.Method, status, fields, length)
+	if length >= 0 {
+		w.block = appendField(w.block, "content-length", strconv.FormatInt(length, 10))
+	}
 	if w.left = length; w.bodiless {
 		w.left = 0
 	}
 	return w.err
-}
-
-// announce tells the length of the content, or of the one that a GET would bring. Not of what 304 stands for:
-// some clients then wait for it.
-func (w *writer) announce(status int, length int64, announced string) {
-	switch {
-	case status == http.StatusNoContent, status == http.StatusNotModified:
-		return
-	case length >= 0 && (!w.bodiless || announced == ""):
-		announced = strconv.FormatInt(length, 10)
-	case !w.bodiless:
-		return
-	}
-	if announced != "" {
-		w.block = appendField(w.block, "content-length", announced)
-	}
 }
 
 // begin notes that the final response has begun.
@@ -322,8 +295,8 @@ func (s *stream) awaitRoom() error {
 
 // Tunnel implements message.Writer (RFC 8441 section 5).
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
-	if w.s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(w.s.request.Fields.Value("Sec-WebSocket-Key")) {
-		return nil, message.ErrAccept // nobody else will check it
+	if err := message.CheckAccept(&w.s.request, fields); err != nil {
+		return nil, err
 	}
 	if err := fields.Writable(); err != nil {
 		return nil, err
@@ -331,10 +304,8 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.begin(true)
 	w.headed = true
 	w.block = appendStatus(w.block, http.StatusOK)
-	for _, f := range fields {
-		if !message.OfOneConnection(f.Name) && !message.Is(f.Name, "Sec-WebSocket-Accept") {
-			w.block = appendField(w.block, f.Name, f.Value)
-		}
+	for name, value := range fields.SentExtended {
+		w.block = appendField(w.block, name, value)
 	}
 	if err := w.send(false); err != nil {
 		return nil, err

@@ -78,10 +78,8 @@ func (w *writer) field(name, value string) {
 
 // add adds those fields that HTTP/3 may have.
 func (w *writer) add(fields message.Fields) {
-	for _, f := range fields {
-		if !message.OfOneConnection(f.Name) {
-			w.field(f.Name, f.Value)
-		}
+	for name, value := range fields.Sent {
+		w.field(name, value)
 	}
 }
 
@@ -125,46 +123,20 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	}
 	w.begin()
 	w.headed = true
-	w.bodiless = w.s.request.Method == "HEAD" || status == http.StatusNoContent || status == http.StatusNotModified
 	w.status(status)
-	dated, announced := false, ""
-	for _, f := range fields {
-		switch {
-		case message.Is(f.Name, "Date"):
-			dated = true
-		case message.Is(f.Name, "Content-Length"):
-			announced = f.Value
-			continue
-		case message.OfOneConnection(f.Name), w.bodiless && message.Is(f.Name, "Trailer"):
-			continue
-		}
-		w.field(f.Name, f.Value)
-	}
-	if !dated {
+	w.add(fields)
+	if _, dated := fields.Get("Date"); !dated {
 		w.field("date", message.Date())
 	}
-	w.announce(status, length, announced)
+	length, w.bodiless = message.ResponseLength(w.s.request.Method, status, fields, length)
+	if length >= 0 {
+		w.field("content-length", strconv.FormatInt(length, 10))
+	}
 	w.close()
 	if w.left = length; w.bodiless {
 		w.left = 0
 	}
 	return w.err
-}
-
-// announce tells the length of the content, or of the one that a GET would bring. Not of what 304 stands for:
-// some clients then wait for it.
-func (w *writer) announce(status int, length int64, announced string) {
-	switch {
-	case status == http.StatusNoContent, status == http.StatusNotModified:
-		return
-	case length >= 0 && (!w.bodiless || announced == ""):
-		announced = strconv.FormatInt(length, 10)
-	case !w.bodiless:
-		return
-	}
-	if announced != "" {
-		w.field("content-length", announced)
-	}
 }
 
 // begin notes that the final response has begun.
@@ -294,8 +266,8 @@ func (w *writer) write(p []byte) error {
 // Tunnel implements message.Writer: the response to an extended CONNECT is 200 (RFC 9220 section 3).
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	s := w.s
-	if s.request.Upgrade == "websocket" && fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept(s.request.Fields.Value("Sec-WebSocket-Key")) {
-		return nil, message.ErrAccept // nobody else will check it
+	if err := message.CheckAccept(&s.request, fields); err != nil {
+		return nil, err
 	}
 	if err := fields.Writable(); err != nil {
 		return nil, err
@@ -303,10 +275,8 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.begin()
 	w.headed, w.tunnelled, w.left = true, true, -1
 	w.status(http.StatusOK)
-	for _, f := range fields {
-		if !message.OfOneConnection(f.Name) && !message.Is(f.Name, "Sec-WebSocket-Accept") && !message.Is(f.Name, "Content-Length") {
-			w.field(f.Name, f.Value)
-		}
+	for name, value := range fields.SentExtended {
+		w.field(name, value)
 	}
 	w.close()
 	if err := w.send(); err != nil {
