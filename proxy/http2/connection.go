@@ -200,11 +200,19 @@ func (c *connection) await() error {
 	if c.block.open {
 		return nil // has a limit
 	}
-	for len(c.source.buffered()) == 0 {
+	for quiet := false; len(c.source.buffered()) == 0; {
 		c.mu.Lock()
 		c.limitIdle()
+		if !c.idle() && !quiet {
+			c.limit.Until(time.Now().Add(c.server.parkAfter))
+		}
 		c.mu.Unlock()
-		if err := c.source.fill(); err != nil {
+
+		fill := c.source.fill
+		if quiet {
+			fill = c.fillQuietly
+		}
+		if err := fill(); err != nil {
 			if !deadline.Exceeded(err) {
 				return err
 			}
@@ -217,6 +225,7 @@ func (c *connection) await() error {
 			case idle:
 				return errIdle
 			}
+			quiet = true // streams are open on which nothing happens, WebSockets perhaps
 		}
 	}
 	switch {
@@ -227,6 +236,16 @@ func (c *connection) await() error {
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
 	return nil
+}
+
+// fillQuietly waits for the next frame without what is only needed when frames come.
+func (c *connection) fillQuietly() error {
+	c.strip()
+	first := make([]byte, 64)
+	n, err := c.limit.Read(c.conn, first)
+	c.equip()
+	c.source.end = copy(c.room[:], first[:n])
+	return err
 }
 
 // limitIdle is called with the lock held whenever it has become possible to be idle, or impossible.
