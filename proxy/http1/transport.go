@@ -69,9 +69,9 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		if err == nil {
 			return response, nil
 		}
-		sent := b.out
-		if b.whole {
-			sent = bytes.Clone(sent) // its buffer is given back
+		var sent []byte
+		if b.whole { // else a sender may still be at work on it
+			sent = bytes.Clone(b.out) // its buffer is given back
 		}
 		b.destroy()
 		switch {
