@@ -114,7 +114,7 @@ func (v *validator) redirect(path string, r *Redirect) {
 		v.fail(path+".status", "%d must be one of: 301, 302, 303, 307, 308", r.Status)
 	}
 	v.template(path+".to", r.To)
-	plain := strings.NewReplacer("{", "", "}", "").Replace(r.To)
+	plain := strings.NewReplacer("{uri}", "/uri", "{path}", "/path", "{", "", "}", "").Replace(r.To)
 	if u, err := url.Parse(plain); err != nil || !strings.HasPrefix(r.To, "/") && !strings.HasPrefix(r.To, "{uri}") && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		v.fail(path+".to", "%q must be a path, or a URL such as https://example.com{uri}", r.To)
 	} else if strings.HasPrefix(r.To, "//") {

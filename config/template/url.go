@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// URL divides a template for a URL into its origin, such as https://{host}:8443, and what follows: a path, a query, or nothing. The origin
-// is empty where the template begins with a path. A variable that a client fills as it likes cannot stand in an origin.
+// URL divides a template for a URL into its origin, such as https://{host}:8443, and what follows: a path, a
+// query, or nothing. The origin is empty where the template begins with a path. A variable that a client fills
+// as it likes cannot stand in an origin.
 func (t Template) URL() (origin, reference Template, err error) {
 	first, absolute := t.parts[0].text, false
 	if at := strings.Index(first, "://"); at >= 0 && !strings.ContainsAny(first[:at], "/?#") {
@@ -22,7 +23,7 @@ func (t Template) URL() (origin, reference Template, err error) {
 		case p.variable == Host:
 			continue
 		case p.variable != none:
-			return origin, reference, fmt.Errorf("{%s} cannot stand in the name of a host: a client would choose where it leads", names[p.variable])
+			return origin, reference, fmt.Errorf("{%s} cannot stand in the name of a host: a client would choose it", names[p.variable])
 		}
 		text, skip := p.text, 0
 		if i == 0 {

@@ -2,8 +2,9 @@ package message
 
 import "strconv"
 
-// Unwritable is given by whoever writes a message, for one whose text could be read as something else than it is: with a control character, or a
-// space where none can be. Parsers and the configuration let none come that far; nothing of it has been sent.
+// Unwritable is given by whoever writes a message, for one whose text could be read as something else than it
+// is: with a control character, or a space where none can be. Parsers and the configuration let none come that
+// far; nothing of it has been sent.
 type Unwritable struct{ What string }
 
 // Error implements error. It does not repeat what a log should not have.

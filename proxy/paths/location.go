@@ -2,8 +2,9 @@ package paths
 
 import "strings"
 
-// Form splits a target into the authority and the origin form of it (RFC 9112 section 3.2). Only OPTIONS may ask for "*". The authority is
-// "" but where the target is absolute; whether it is one that can be is for the caller to say. CONNECT's target is no path, and not taken.
+// Form splits a target into the authority and the origin form of it (RFC 9112 section 3.2). Only OPTIONS may ask
+// for "*". The authority is "" but where the target is absolute; whether it is one that can be is for the caller
+// to say. CONNECT's target is no path, and not taken.
 func Form(method, target string) (authority, origin string, ok bool) {
 	switch {
 	case strings.HasPrefix(target, "/"), target == "*" && method == "OPTIONS":
@@ -27,9 +28,9 @@ func Form(method, target string) (authority, origin string, ok bool) {
 	return authority, origin, true
 }
 
-// Location is the value of a Location field: a reference below an origin such as https://example.com:8443, or on the same host where the
-// origin is "". However the reference was made, it leads to no other host, and holds nothing but visible ASCII. It is false where the
-// origin is none.
+// Location is the value of a Location field: a reference below an origin such as https://example.com:8443, or on
+// the same host where the origin is "". However the reference was made, it leads to no other host, and holds
+// nothing but visible ASCII. It is false where the origin is none.
 func Location(origin, reference string) (string, bool) {
 	if origin != "" && !validOrigin(origin) {
 		return "", false

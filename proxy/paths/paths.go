@@ -1,11 +1,12 @@
-// Package paths decides what a request target means. Routes, rules, rewrites, redirects and templates all go by its one reading, whatever
-// protocol the request came by.
+// Package paths decides what a request target means. Routes, rules, rewrites, redirects and templates all go by
+// its one reading, whatever protocol the request came by.
 //
 //	p, err := paths.Parse("/a/b%20c?q", paths.Strict)   // err: it has more than one meaning
 //	switch pattern.Match(&p) { … }                       // All: every reader that is known takes it to be there
 //
-// Backends read targets in different ways: one decodes twice, one ignores case, one drops what follows a semicolon. What is let through in
-// Strict and Normalize means the same to all of them, as far as rules depend on it. The package knows no rules, and imports nothing of ours.
+// Backends read targets in different ways: one decodes twice, one ignores case, one drops what follows a
+// semicolon. What is let through in Strict and Normalize means the same to all of them, as far as rules depend
+// on it. The package knows no rules, and imports nothing of ours.
 package paths
 
 import (
@@ -54,7 +55,8 @@ type Ambiguous string
 // Error implements error.
 func (a Ambiguous) Error() string { return string(a) }
 
-// Why targets are refused. DependsOnReader is for whoever compares patterns: the package cannot know which of them matter.
+// Why targets are refused. DependsOnReader is for whoever compares patterns: the package cannot know which of
+// them matter.
 const (
 	dotSegments     Ambiguous = "it has dot segments"
 	encodedSlash    Ambiguous = "it has an encoded slash or backslash"
@@ -110,7 +112,8 @@ func (p *Path) setRaw(path string) {
 	}
 }
 
-// plainBytes mean nothing but themselves to every reader. A dot does unless it follows a slash, and a slash unless it follows another.
+// plainBytes mean nothing but themselves to every reader. A dot does unless it follows a slash, and a slash
+// unless it follows another.
 var plainBytes = func() (table [256]bool) {
 	for _, c := range []byte("-._~!$&'()*+,=:@/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
 		table[c] = true
@@ -153,7 +156,8 @@ func doubts(path string) error {
 	return nil
 }
 
-// isDots reports whether some reader takes a decoded segment for "." or "..": Tomcat without its parameters, Windows without blanks.
+// isDots reports whether some reader takes a decoded segment for "." or "..": Tomcat without its parameters,
+// Windows without blanks.
 func isDots(segment string) bool {
 	segment, _, _ = strings.Cut(segment, ";")
 	segment = strings.Trim(segment, " ")
@@ -173,8 +177,8 @@ func hasDots(s string) bool {
 	return false
 }
 
-// compatible is a text as those have it who take letters that look alike for the same, as Windows does with ／ and ．, and file systems with
-// letters that carry their accents apart (Unicode's form NFKC).
+// compatible is a text as those have it who take letters that look alike for the same, as Windows does with ／
+// and ．, and file systems with letters that carry their accents apart (Unicode's form NFKC).
 func compatible(s string) string {
 	if len(s) > 1024 { // no system has such a name, and some letters become eighteen
 		return s
@@ -187,7 +191,8 @@ func compatible(s string) string {
 	return s
 }
 
-// encoded reports whether a decoded text can be decoded again, in the way of URIs or in that of JavaScript's escape, which IIS reads too.
+// encoded reports whether a decoded text can be decoded again, in the way of URIs or in that of JavaScript's
+// escape, which IIS reads too.
 func encoded(s string) bool {
 	for i := range len(s) {
 		if s[i] != '%' {
@@ -205,13 +210,15 @@ func encoded(s string) bool {
 	return false
 }
 
-// isOverlong finds UTF-8 that takes more bytes than it needs (RFC 3629 section 3), by which old decoders let dots and slashes in.
+// isOverlong finds UTF-8 that takes more bytes than it needs (RFC 3629 section 3), by which old decoders let
+// dots and slashes in.
 func isOverlong(s string) bool {
 	for i := 0; i+1 < len(s); i++ {
 		c, next := s[i], s[i+1]
 		switch {
 		case next < 0x80 || next > 0xbf:
-		case c == 0xc0 || c == 0xc1, c == 0xe0 && next < 0xa0, c == 0xf0 && next < 0x90, c == 0xf8 && next < 0x88, c == 0xfc && next < 0x84:
+		case c == 0xc0 || c == 0xc1, c == 0xe0 && next < 0xa0, c == 0xf0 && next < 0x90,
+			c == 0xf8 && next < 0x88, c == 0xfc && next < 0x84:
 			return true
 		}
 	}
@@ -244,8 +251,8 @@ func plainSlashes(path string) bool {
 	return !strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
-// canonical is a path in one spelling, still encoded (RFC 3986 section 6.2.2): without dot segments and empty ones, every backslash a
-// slash, and encoded where it must be and nowhere else.
+// canonical is a path in one spelling, still encoded (RFC 3986 section 6.2.2): without dot segments and empty
+// ones, every backslash a slash, and encoded where it must be and nowhere else.
 func canonical(path string) string {
 	var b strings.Builder
 	for i := 0; i < len(path); i++ {
@@ -282,7 +289,8 @@ func canonical(path string) string {
 	return clean(strings.Join(segments, "/"))
 }
 
-// unreserve decodes what need not be encoded: RFC 3986 section 6.2.2.2 says that it is the same, and backends that do not decode agree.
+// unreserve decodes what need not be encoded: RFC 3986 section 6.2.2.2 says that it is the same, and backends
+// that do not decode agree.
 func unreserve(path string) string {
 	if !strings.Contains(path, "%") {
 		return path

@@ -17,9 +17,9 @@ type Pattern struct {
 	tame          bool // no reader changes it
 }
 
-// NewPattern makes a pattern of a decoded path without dot segments and empty ones. An exact one matches that path alone; another one what
-// is below it too: /api matches /api and /api/x, and not /apix; /api/ only what is below; and "" everything. With ignoreCase letters
-// match in any case.
+// NewPattern makes a pattern of a decoded path without dot segments and empty ones. An exact one matches that
+// path alone; another one what is below it too: /api matches /api and /api/x, and not /apix; /api/ only what is
+// below; and "" everything. With ignoreCase letters match in any case.
 func NewPattern(path string, exact, ignoreCase bool) *Pattern {
 	p := &Pattern{text: path, encoded: Encode(path), loose: loosePattern(path), exact: exact, ignoreCase: ignoreCase}
 	if ignoreCase {
@@ -93,7 +93,7 @@ func (p *Pattern) literal(raw string) bool {
 	switch {
 	case n == 0:
 		return true
-	case !p.tame || len(raw) < n || !strings.EqualFold(raw[:n], p.encoded): // in the case that it matched in; escapes have any
+	case !p.tame || len(raw) < n || !strings.EqualFold(raw[:n], p.encoded): // escapes have any case
 		return false
 	case len(raw) == n:
 		return true
@@ -164,7 +164,8 @@ func decoded(raw string, change func(string) string) (segments []string) {
 	return segments
 }
 
-// letters are those of a segment, where those that look alike are one. What only looks like a slash ends no segment.
+// letters are those of a segment, where those that look alike are one. What only looks like a slash ends no
+// segment.
 func letters(segment string) string {
 	segment = compatible(segment)
 	if strings.ContainsAny(segment, `/\`) {
@@ -175,7 +176,8 @@ func letters(segment string) string {
 
 var noSlashes = strings.NewReplacer("/", "\ufffd", `\`, "\ufffd")
 
-// afterHost is what follows the first segment of a path that begins with an empty one, or one that some reader empties.
+// afterHost is what follows the first segment of a path that begins with an empty one, or one that some reader
+// empties.
 func afterHost(segments []string) (rest []string, ok bool) {
 	for i, segment := range segments {
 		if looseSegment(segment) != "" {
@@ -188,10 +190,10 @@ func afterHost(segments []string) (rest []string, ok bool) {
 // loosePattern is what paths as loose readers have them are compared with.
 func loosePattern(path string) string { return joinLoose(decoded(Encode(path), letters), false) }
 
-// joinLoose is a path as all readers together might have it: in one case, without empty segments and a slash at the end, without parameters,
-// without blanks around segments and dots behind them, and cut where one that splits after decoding finds a query: after parameters are
-// gone, or first. A reader that does only some of this to a path and to its own routes finds nothing that the loosest one does not. The
-// root is "".
+// joinLoose is a path as all readers together might have it: in one case, without empty segments and a slash at
+// the end, without parameters, without blanks around segments and dots behind them, and cut where one that
+// splits after decoding finds a query: after parameters are gone, or first. A reader that does only some of this
+// to a path and to its own routes finds nothing that the loosest one does not. The root is "".
 func joinLoose(segments []string, cutFirst bool) string {
 	var b strings.Builder
 	for _, segment := range segments {
@@ -281,8 +283,9 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// Replace is the target that has another path in the place of the pattern's, which matches. What follows it stays as it is where it can
-// be found segment by segment; otherwise, and where dot segments would lead out of it, it is encoded anew.
+// Replace is the target that has another path in the place of the pattern's, which matches. What follows it
+// stays as it is where it can be found segment by segment; otherwise, and where dot segments would lead out of
+// it, it is encoded anew.
 func (p *Pattern) Replace(path *Path, replacement string) string {
 	rest, found := p.after(path.Raw)
 	if !found || climbs(rest) {
@@ -316,7 +319,8 @@ func (p *Pattern) after(raw string) (rest string, found bool) {
 			}
 			segment, rest = rest[:end], rest[end:]
 		}
-		if decoded := Decode(segment); decoded != want && !(p.ignoreCase && strings.ToLower(decoded) == strings.ToLower(want)) {
+		segment = Decode(segment)
+		if segment != want && !(p.ignoreCase && strings.ToLower(segment) == strings.ToLower(want)) {
 			return "", false
 		}
 	}
