@@ -47,8 +47,8 @@ type head struct {
 // parse reads a head that ends with its empty line, and has at most the given number of fields, into a fresh h; room is where its fields
 // go if they fit.
 func (h *head) parse(b []byte, room message.Fields, most int) error {
-	h.fields = room[:0]
 	text := string(b)
+	h.fields = roomFor(text, room, most)
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok {
 		return errLine
@@ -61,6 +61,18 @@ func (h *head) parse(b []byte, room message.Fields, most int) error {
 		return err
 	}
 	return h.interpret()
+}
+
+// addedFields are those that padlock adds to a usual message, beyond the two lines of a head that are none.
+const addedFields = 4
+
+// roomFor is where the fields of a head go, with those that are added: in room if they fit, so that a small head costs little memory, and
+// no larger one is moved as it grows.
+func roomFor(head string, room message.Fields, most int) message.Fields {
+	if lines := min(strings.Count(head, "\n"), most); lines+addedFields > cap(room) {
+		return make(message.Fields, 0, lines+addedFields)
+	}
+	return room[:0]
 }
 
 // requestLine is RFC 9112 section 3, with single spaces.

@@ -115,7 +115,7 @@ func TestAmbiguousHeadsAreRefused(t *testing.T) {
 // A head becomes one string, of which everything that is read of it is a part.
 func TestAHeadIsOneString(t *testing.T) {
 	text := []byte("GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: x\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b\r\nConnection: keep-alive\r\n\r\n")
-	room := make(message.Fields, 0, 8)
+	room := make(message.Fields, 0, 16)
 	if allocated := testing.AllocsPerRun(100, func() {
 		var h head
 		if err := h.parse(text, room, maxFields); err != nil {

@@ -37,8 +37,8 @@ var (
 // parse reads a head that ends with its empty line, the answer to a request with the given method. room is where its fields go if they
 // fit.
 func (h *responseHead) parse(b []byte, room message.Fields, method string, upgrade bool) (err error) {
-	*h = responseHead{fields: room[:0]}
 	text := string(b)
+	*h = responseHead{fields: roomFor(text, room, maxFields)}
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok || !h.statusLine(line) {
 		return errStatusLine

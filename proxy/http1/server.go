@@ -218,7 +218,7 @@ type exchange struct {
 	request message.Request
 	content bool // the request has a body, whatever the handler makes of it
 
-	room [24]message.Field // of the request's fields, if they are not more
+	room [14]message.Field // of the request's fields, if they are not more
 }
 
 // serve answers requests until the connection ends or is parked.
