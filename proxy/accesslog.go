@@ -122,13 +122,19 @@ func appendHarmless(b, line []byte) []byte {
 	return b
 }
 
-// close waits for the queued lines. Requests that were cut off, such as tunnels, may still record; their lines are lost.
+// lastLines is how long the writer may take for what is queued at the end.
+const lastLines = time.Second
+
+// close waits for the queued lines, unless the writer is stuck. Requests that were cut off, such as tunnels, may still record; their lines are lost.
 func (a *accessLog) close() {
 	if a == nil {
 		return
 	}
 	close(a.stop)
-	<-a.done
+	select {
+	case <-a.done:
+	case <-time.After(lastLines):
+	}
 }
 
 func (a *accessLog) record(x *exchange) {

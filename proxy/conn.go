@@ -97,6 +97,10 @@ const farewell = 5 * time.Second
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
 	limit := time.Now().Add(s.cfg.Timeouts.Handshake)
+	if raw.begun = s.begun.enter(raw); raw.begun == nil {
+		raw.Close()
+		return
+	}
 	if !s.preface(raw, limit) || !s.enter(raw) {
 		return
 	}

@@ -5,20 +5,25 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"padlock/internal/fair"
 	"padlock/traffic"
 )
 
-// crowd is a number of connections that have yet to say what they want. Where there are as many as there may be, the oldest makes room
-// for the newest if it is slow; else the newest waits. It is safe for use from many goroutines.
+// crowd is a number of connections that have yet to say what they want. Where there are as many as there may be, one of the source with
+// the most makes room: at once for a source with fewer, and for its own if it is slow; else the newest waits. It is safe for use from many
+// goroutines.
 type crowd struct {
 	limit  int
 	cuts   *cuts
 	ending <-chan struct{}
 
 	mu      sync.Mutex
-	members list.List     // of *member, the oldest first
+	members list.List            // of *member, the oldest first
+	sources map[netip.Prefix]int // of members
+	waiting int
 	room    chan struct{} // has something when one has left
 }
 
@@ -29,72 +34,117 @@ type member struct {
 	since time.Time
 
 	// Guarded by the crowd's lock:
-	remote net.Addr
-	place  *list.Element // nil: it has left
+	from  netip.Prefix
+	place *list.Element // nil: it has left
 }
 
-// slow is for how long a connection has its place for sure: fast ones would otherwise push each other out before any is done.
+// slow is for how long a connection has its place for sure against those of its own source: fast ones would otherwise push each other
+// out before any is done.
 const slow = time.Second
 
 func newCrowd(limit int, cuts *cuts, ending <-chan struct{}) *crowd {
-	return &crowd{limit: limit, cuts: cuts, ending: ending, room: make(chan struct{}, 1)}
+	return &crowd{limit: limit, cuts: cuts, ending: ending, sources: map[netip.Prefix]int{}, room: make(chan struct{}, 1)}
 }
 
-// enter waits for a place, which is left by leave. It returns nil at the end of the server.
+// enter waits for a place, which is left by leave. It returns nil where as many wait as may, and at the end of the server.
 func (c *crowd) enter(conn net.Conn) *member {
+	from := fair.SourceOf(conn.RemoteAddr())
 	for {
-		m, oldest, wait := c.try(conn)
+		m, out, wait := c.try(conn, from)
 		switch {
 		case m != nil:
 			return m
-		case oldest != nil:
-			_, addr := clientAddr(oldest.remote.String())
-			c.cuts.cut(traffic.Handshakes, addr)
-			oldest.conn.Close()
+		case out != nil:
+			c.cuts.cut(traffic.Handshakes, out.from.Addr())
+			out.conn.Close()
 			continue
 		}
-		c.cuts.cut(traffic.Handshakes, netip.Addr{})
-		timer := time.NewTimer(wait)
-		select {
-		case <-c.room:
-			timer.Stop()
-		case <-timer.C:
-		case <-c.ending:
-			timer.Stop()
+		c.cuts.cut(traffic.Handshakes, from.Addr())
+		if !c.await(wait) {
 			return nil
 		}
 	}
 }
 
-// try enters, or takes the oldest out, or tells how long that one has its place for sure.
-func (c *crowd) try(conn net.Conn) (m, oldest *member, wait time.Duration) {
+// await waits until there may be room. It reports false where there is no hope.
+func (c *crowd) await(wait time.Duration) bool {
+	c.mu.Lock()
+	hopeless := c.waiting >= max(c.limit, knocking)
+	if !hopeless {
+		c.waiting++
+	}
+	c.mu.Unlock()
+	if hopeless {
+		return false
+	}
+	defer func() {
+		c.mu.Lock()
+		c.waiting--
+		c.mu.Unlock()
+	}()
+
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-c.room:
+	case <-timer.C:
+	case <-c.ending:
+		return false
+	}
+	return true
+}
+
+// try enters, or takes one out that has to make room, or tells how long that one has its place for sure.
+func (c *crowd) try(conn net.Conn, from netip.Prefix) (m, out *member, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if c.members.Len() < c.limit {
-		m = &member{crowd: c, conn: conn, since: now, remote: conn.RemoteAddr()}
+		m = &member{crowd: c, conn: conn, since: now, from: from}
 		m.place = c.members.PushBack(m)
+		c.sources[from]++
 		return m, nil, 0
 	}
-	first := c.members.Front().Value.(*member)
-	if wait = slow - now.Sub(first.since); wait > 0 {
+
+	most, mine := 0, c.sources[from]
+	for _, n := range c.sources {
+		most = max(most, n)
+	}
+	oldest := c.members.Front()
+	for c.sources[oldest.Value.(*member).from] < most {
+		oldest = oldest.Next()
+	}
+	out = oldest.Value.(*member)
+	if wait = slow - now.Sub(out.since); wait > 0 && most < mine+2 {
 		return nil, nil, wait
 	}
-	first.remove()
-	return nil, first, 0
+	out.remove()
+	return nil, out, 0
 }
 
 // remove is called with the lock held.
 func (m *member) remove() {
-	m.crowd.members.Remove(m.place)
+	c := m.crowd
+	c.members.Remove(m.place)
 	m.place = nil
+	if c.sources[m.from]--; c.sources[m.from] == 0 {
+		delete(c.sources, m.from)
+	}
 }
 
 // comesFrom tells of a client for which a proxy speaks.
 func (m *member) comesFrom(remote net.Addr) {
-	m.crowd.mu.Lock()
-	defer m.crowd.mu.Unlock()
-	m.remote = remote
+	c, from := m.crowd, fair.SourceOf(remote)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.place == nil {
+		return
+	}
+	if c.sources[m.from]--; c.sources[m.from] == 0 {
+		delete(c.sources, m.from)
+	}
+	m.from = from
+	c.sources[from]++
 }
 
 // leave gives the place back. It may be called more than once, and for nil.
@@ -115,7 +165,8 @@ func (m *member) leave() {
 	}
 }
 
-// crowdListener lets connections of plain HTTP be a crowd: each has one answer.
+// crowdListener lets connections of plain HTTP be a crowd: each has one answer. A place is waited for by the first read, so that nobody
+// is waited for here.
 type crowdListener struct {
 	net.Listener
 	crowd *crowd
@@ -127,21 +178,34 @@ func (l crowdListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := l.crowd.enter(c)
-	if m == nil {
-		c.Close()
-		return nil, net.ErrClosed
-	}
-	return crowdConn{c, m}, nil
+	return &crowdConn{Conn: c, crowd: l.crowd}, nil
 }
 
 type crowdConn struct {
 	net.Conn
-	*member
+	crowd *crowd
+	enter sync.Once
+	place atomic.Pointer[member]
+
+	closed atomic.Bool
 }
 
-func (c crowdConn) Close() error {
-	c.leave()
+// Read implements net.Conn.
+func (c *crowdConn) Read(p []byte) (int, error) {
+	c.enter.Do(func() { c.place.Store(c.crowd.enter(c.Conn)) })
+	if c.place.Load() == nil {
+		return 0, net.ErrClosed
+	}
+	if c.closed.Load() {
+		c.place.Load().leave() // Close has not seen it
+	}
+	return c.Conn.Read(p)
+}
+
+// Close implements net.Conn.
+func (c *crowdConn) Close() error {
+	c.closed.Store(true)
+	c.place.Load().leave()
 	return c.Conn.Close()
 }
 

@@ -31,6 +31,9 @@ type packets struct {
 	socket    net.PacketConn
 	listener  *quic.Listener
 	early     atomic.Int32 // handshakes that are not complete
+
+	mu         sync.Mutex
+	handshakes map[netip.Prefix]int // those, by source
 }
 
 // maxEarly handshakes may be on their way before clients have to prove their address, at the price of a round trip (RFC 9000
@@ -44,6 +47,9 @@ type flow struct {
 	trace  *handshake.QUIC // nil when handshakes are off
 	local  net.Addr
 	remote net.Addr
+	from   netip.Prefix
+	slot   *slot
+	conn   atomic.Pointer[quic.Conn] // nil until the handshake is complete
 
 	once  sync.Once
 	facts *message.Conn
@@ -63,7 +69,7 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &packets{server: s, address: l.Address, socket: socket}
+	p := &packets{server: s, address: l.Address, socket: socket, handshakes: map[netip.Prefix]int{}}
 	counted := s.cfg.Limits.PerAddress > 0 || s.cfg.Certificates.OnDemand != nil // by address: nobody may use up another's share
 	p.transport = &quic.Transport{
 		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return counted || p.early.Load() > maxEarly },
@@ -88,18 +94,18 @@ var errBusy = errors.New("as many connections as there may be")
 
 // begin is called for each connection, before its handshake.
 func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	from, err := p.enter(info.RemoteAddr)
+	f := &flow{owner: p, local: p.socket.LocalAddr(), remote: info.RemoteAddr}
+	from, err := p.enter(f)
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{owner: p, local: p.socket.LocalAddr(), remote: info.RemoteAddr}
 	if p.server.deps.Recorder != nil {
 		f.trace = p.server.deps.Recorder.QUIC(info.RemoteAddr, f.local)
 	}
-	p.early.Add(1)
+	f.from = from
 	ctx = context.WithValue(ctx, flowKey{}, f)
 	context.AfterFunc(ctx, func() {
-		<-p.server.slots
+		p.server.slots.leave(f.slot)
 		p.server.addresses.leave(from)
 		f.end(context.Cause(ctx))
 	})
@@ -107,25 +113,52 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 }
 
 // enter takes a place for a connection, which counts for the client that is returned.
-func (p *packets) enter(remote net.Addr) (from netip.Prefix, err error) {
-	_, client := clientAddr(remote.String())
+func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
+	_, client := clientAddr(f.remote.String())
 	from = source(client, false)
 	why := traffic.Connections
-	select {
-	case p.server.slots <- struct{}{}:
+	if f.slot = p.server.slots.try(from, f); f.slot == nil {
+		f.slot = p.server.slots.swap(from, f, p.server.cfg.Timeouts.Handshake)
+	}
+	if f.slot != nil {
 		switch {
-		case int(p.early.Load()) >= p.server.cfg.Limits.Handshakes:
+		case !p.begins(from):
 			why = traffic.Handshakes
 		case !p.server.addresses.enter(from):
 			why = traffic.PerAddress
+			p.done(from)
 		default:
 			return from, nil
 		}
-		<-p.server.slots
-	default:
+		p.server.slots.leave(f.slot)
 	}
-	p.server.cuts.cut(why, client)
+	if why != traffic.Connections {
+		p.server.cuts.cut(why, client)
+	}
 	return from, errBusy
+}
+
+// begins counts a handshake. Of those that there may be, the last half is for clients that have few.
+func (p *packets) begins(from netip.Prefix) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	limit, all := p.server.cfg.Limits.Handshakes, int(p.early.Load())
+	if all >= limit || 2*all >= limit && 8*p.handshakes[from] >= limit {
+		return false
+	}
+	p.handshakes[from]++
+	p.early.Add(1)
+	return true
+}
+
+// done ends the count of a handshake.
+func (p *packets) done(from netip.Prefix) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.early.Add(-1)
+	if p.handshakes[from]--; p.handshakes[from] == 0 {
+		delete(p.handshakes, from)
+	}
 }
 
 // configForClient is that of TCP, with QUIC's protocol and the keys of session tickets, which quic-go's copy of a listener's
@@ -175,10 +208,11 @@ func (p *packets) serve() {
 
 // complete notes what the handshake has come to.
 func (f *flow) complete(conn *quic.Conn) {
+	f.conn.Store(conn)
 	f.state = conn.ConnectionState().TLS
 	f.local = conn.LocalAddr()
 	if f.done.CompareAndSwap(false, true) {
-		f.owner.early.Add(-1)
+		f.owner.done(f.from)
 	}
 	facts := &message.Conn{
 		Remote: f.remote.String(), Local: f.local.String(), Listener: f.owner.address, TLS: &f.state, Policy: f.policy,
@@ -197,6 +231,16 @@ func (f *flow) complete(conn *quic.Conn) {
 	f.facts = facts
 }
 
+// evict implements evictable.
+func (f *flow) evict(active bool) bool {
+	conn := f.conn.Load()
+	if conn == nil || !active {
+		return false
+	}
+	go func() { _ = conn.CloseWithError(0x107, "") }() // H3_EXCESSIVE_LOAD (RFC 9114 section 8.1); it waits for the end
+	return true
+}
+
 // first is called with each request.
 func (f *flow) first() {
 	if f.trace != nil {
@@ -210,7 +254,7 @@ const cryptoError = 0x100
 // end is called when the connection is over, for whatever reason.
 func (f *flow) end(err error) {
 	if f.done.CompareAndSwap(false, true) {
-		f.owner.early.Add(-1)
+		f.owner.done(f.from)
 	}
 	if f.trace == nil {
 		return

@@ -22,6 +22,7 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/fair"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/http3"
@@ -96,13 +97,13 @@ type Server struct {
 	altSvc sync.Map // address of a listener to what tells of HTTP/3 beside it
 
 	ticketKeys atomic.Pointer[[][32]byte]
-	redirect   *http.Server  // on plain listeners
-	slots      chan struct{} // one per open connection
-	begun      *crowd        // connections whose handshake has not ended
-	asking     *crowd        // connections of plain HTTP
+	redirect   *http.Server // on plain listeners
+	slots      *shares      // one per open connection
+	begun      *crowd       // connections whose handshake has not ended
+	asking     *crowd       // connections of plain HTTP
 	addresses  addresses
-	early      sync.WaitGroup // connections before their front has them
-	streams    streams        // connections that are not HTTP
+	early      early   // connections before their front has them
+	streams    streams // connections that are not HTTP
 	tunnels    tunnels
 	handover   atomic.Pointer[handover] // another process takes over
 	ending     chan struct{}            // closed when no more are accepted
@@ -121,7 +122,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	s := &Server{cfg: cfg, deps: deps, slots: make(chan struct{}, cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), failed: make(chan error, 1), streams: newStreams()}
+	s := &Server{cfg: cfg, deps: deps, slots: newShares(cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
 	s.passwords = newPasswords()
@@ -168,7 +169,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: len(s.slots), LogLost: s.logLost.Load(), Cuts: s.cuts.counts(), Trust: s.state.Load().trust(time.Now())}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogLost: s.logLost.Load(), Cuts: s.cuts.counts(), Trust: s.state.Load().trust(time.Now())}
 }
 
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.
@@ -297,6 +298,13 @@ func (s *Server) Remove(addresses ...string) {
 
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
+	s.slots.exempt = func(from netip.Prefix) bool {
+		return contains(s.cfg.Trusted, from.Addr()) || contains(s.cfg.Listen.ProxyProtocol.From, from.Addr())
+	}
+	s.slots.full = func(from netip.Prefix) { s.cuts.cut(traffic.Connections, from.Addr()) }
+	var ended context.CancelFunc
+	s.slots.ending, ended = context.WithCancel(context.Background())
+	go func() { <-s.ending; ended() }()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
 	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords}
 	t := s.cfg.Timeouts
@@ -310,6 +318,7 @@ func (s *Server) start() error {
 	} else if !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("preparing to wait for idle connections: %w", err)
 	}
+	s.slots.lot = s.lot
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
@@ -356,11 +365,11 @@ func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)
 	defer cancel()
 	var fronts sync.WaitGroup
-	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown} {
+	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, s.early.shutdown} {
 		fronts.Go(func() { _ = end(ctx) })
 	}
 	fronts.Wait()
-	s.early.Wait()
+	_ = s.redirect.Close()
 	close(s.work)
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
@@ -370,16 +379,12 @@ func (s *Server) shutdown() {
 	s.cuts.close()
 }
 
-// accept takes connections, as many at once as there are slots; further ones wait in the kernel's backlog.
+// accept takes connections. Nothing is waited for here, as those behind would wait too, whoever they are from.
 func (s *Server) accept(l Listener) error {
 	backoff := backoff{log: s.deps.Log}
 	for {
-		if !s.takeSlot() {
-			return net.ErrClosed
-		}
 		c, err := l.Accept()
 		if err != nil {
-			<-s.slots
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
@@ -391,45 +396,29 @@ func (s *Server) accept(l Listener) error {
 		if faster, ok := socket.New(c); ok {
 			c = faster
 		}
-		s.early.Add(1)
 		next := &clientConn{Conn: c, server: s, listener: l.Address}
-		if next.begun = s.begun.enter(next); next.begun == nil {
-			next.Close()
-			s.early.Done()
-			return net.ErrClosed
+		s.early.add(next)
+		from := fair.SourceOf(c.RemoteAddr())
+		if next.slot = s.slots.try(from, next); next.slot != nil {
+			s.begin(next)
+			continue
 		}
-		select {
-		case s.work <- next:
-		default:
-			go s.serveAll(next)
-		}
+		go func() {
+			if next.slot = s.slots.take(from, next, s.cfg.Timeouts.Handshake); next.slot == nil {
+				next.Conn.Close()
+				s.early.remove(next)
+				return
+			}
+			s.begin(next)
+		}()
 	}
 }
 
-const retryEvery = 100 * time.Millisecond
-
-// takeSlot takes the slot of a connection that is yet to come. Where there is none, the connection that has been idle for the longest
-// makes room; if none is idle, those that come wait. It reports false at the end of the server.
-func (s *Server) takeSlot() bool {
+func (s *Server) begin(next *clientConn) {
 	select {
-	case s.slots <- struct{}{}:
-		return true
+	case s.work <- next:
 	default:
-	}
-	retry := time.NewTicker(retryEvery)
-	defer retry.Stop()
-	for {
-		s.cuts.cut(traffic.Connections, netip.Addr{})
-		if s.lot != nil {
-			s.lot.Expire(1 + s.cfg.Limits.Connections/200)
-		}
-		select {
-		case s.slots <- struct{}{}:
-			return true
-		case <-retry.C:
-		case <-s.ending:
-			return false
-		}
+		go s.serveAll(next)
 	}
 }
 
@@ -439,7 +428,7 @@ const maxWaiting = 64
 func (s *Server) serveAll(c *clientConn) {
 	for ok := true; ok; {
 		s.serve(c)
-		s.early.Done()
+		s.early.remove(c)
 		if s.waiting.Add(1) <= maxWaiting {
 			c, ok = <-s.work
 		} else {
@@ -455,6 +444,7 @@ type clientConn struct {
 	net.Conn
 	server    *Server
 	begun     *member // until the handshake has ended
+	slot      *slot
 	once      sync.Once
 	source    netip.Prefix // that it counts for
 	listener  string       // address of the listener, as the configuration has it
@@ -526,9 +516,35 @@ func (c *clientConn) Close() error {
 	c.once.Do(func() {
 		c.begun.leave()
 		c.server.addresses.leave(c.source)
-		<-c.server.slots
+		c.server.slots.leave(c.slot)
 	})
 	return err
+}
+
+// evict implements evictable. Nobody but its owner closes a connection, which may be on its way to the lot: its socket is ended.
+func (c *clientConn) evict(active bool) bool {
+	if lot := c.server.lot; lot != nil && lot.Wake(c.Conn) {
+		return true
+	}
+	if active {
+		c.interrupt()
+	}
+	return active
+}
+
+// interrupt ends both directions of TCP, at which whoever has the connection, or the lot, finds its end.
+func (c *clientConn) interrupt() {
+	var below net.Conn = c.Conn
+	if s, ok := below.(*socket.Conn); ok {
+		below = s.NetConn()
+	}
+	if tcp, ok := below.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // what is on its way to a client that reads nothing is not waited for
+		_ = tcp.CloseRead()
+		_ = tcp.CloseWrite()
+		return
+	}
+	_ = c.Conn.Close()
 }
 
 func (c *clientConn) CloseWrite() error {

@@ -143,6 +143,37 @@ func TestOneSourceLeavesTurnsToOthers(t *testing.T) {
 	})
 }
 
+// What has been given back goes to who has least, though another that has more has waited longer.
+func TestWhoHasLeastIsNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := NewTurns(Limits{AtOnce: 4, Each: 4, PerSource: 10, Waiting: 20})
+		var held []func()
+		for range 4 {
+			done, err := turns.Take(t.Context(), from("192.0.2.1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, done)
+		}
+		served := make(chan string, 10)
+		for _, addr := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"} {
+			go func() {
+				_, _ = turns.Take(t.Context(), from(addr))
+				served <- addr
+			}()
+			synctest.Wait()
+		}
+		held[0]()
+		held[1]()
+		if first, second := <-served, <-served; first != "192.0.2.2" || second != first {
+			t.Errorf("%s and %s", first, second)
+		}
+		held[2]()
+		held[3]()
+		synctest.Wait()
+	})
+}
+
 // Sources that come, wait, leave and work at random leave nothing behind, and never exceed what they may.
 func TestTurnsAtRandom(t *testing.T) {
 	limits := Limits{AtOnce: 3, Each: 2, PerSource: 4, Waiting: 12}

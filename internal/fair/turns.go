@@ -28,8 +28,8 @@ var (
 	ErrAll    = errors.New("as many clients wait as may")
 )
 
-// Turns lets a few work at once, and the others wait. Sources take turns, and so do the IPv6 networks of 48 bits that they are in;
-// within a source, who came first goes first. It is safe for use from many goroutines.
+// Turns lets a few work at once, and the others wait. The source with the fewest turns is the next, and sources that have as many take
+// turns; so do the IPv6 networks of 48 bits that they are in. Within a source, who came first goes first. It is safe for use from many goroutines.
 type Turns struct {
 	limits Limits
 
@@ -45,6 +45,7 @@ type Turns struct {
 type network struct {
 	prefix  netip.Prefix
 	sources int // that there are
+	taken   int
 	waiting int
 	ring    list.List // of *source that wait
 	place   *list.Element
@@ -121,6 +122,7 @@ func (t *Turns) end(s *source) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.taken--
+	s.network.taken--
 	t.taken--
 	t.dispatch()
 	t.forget(s)
@@ -136,6 +138,7 @@ func (t *Turns) dispatch() {
 		w := s.queue.Front().Value.(*waiter)
 		t.remove(w)
 		s.taken++
+		s.network.taken++
 		t.taken++
 		if s.place != nil {
 			s.network.ring.MoveToBack(s.place)
@@ -147,16 +150,28 @@ func (t *Turns) dispatch() {
 	}
 }
 
-// next is the source whose turn it is, nil if there is none that may have one.
-func (t *Turns) next() *source {
-	for n := t.ring.Front(); n != nil; n = n.Next() {
-		for e := n.Value.(*network).ring.Front(); e != nil; e = e.Next() {
-			if s := e.Value.(*source); s.taken < t.limits.Each {
-				return s
-			}
+// next is the source whose turn it is, nil if there is none that may have one: of those with the fewest turns, in the networks with the
+// fewest, the one that has waited longest.
+func (t *Turns) next() (next *source) {
+	for e := t.ring.Front(); e != nil; e = e.Next() {
+		n := e.Value.(*network)
+		if next != nil && n.taken >= next.network.taken {
+			continue
+		}
+		if s := n.next(t.limits.Each); s != nil {
+			next = s
 		}
 	}
-	return nil
+	return next
+}
+
+func (n *network) next(each int) (next *source) {
+	for e := n.ring.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*source); s.taken < each && (next == nil || s.taken < next.taken) {
+			next = s
+		}
+	}
+	return next
 }
 
 // last is who has to go where too many wait: the newest of the source with the most in the network with the most, which may be w.

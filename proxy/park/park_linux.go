@@ -121,6 +121,20 @@ func (l *Lot) Unpark(c net.Conn) bool {
 	return found
 }
 
+// Wake expires c, as if its time was over. It reports false where c is not parked, or wake is on its way.
+func (l *Lot) Wake(c net.Conn) bool {
+	found := false
+	withDescriptor(c, func(fd int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if e := l.parked[int32(fd)]; e != nil {
+			l.expire(e)
+			found = true
+		}
+	})
+	return found
+}
+
 // Expire wakes those that are the next to expire, at most n, as if their time was over.
 func (l *Lot) Expire(n int) {
 	l.mu.Lock()

@@ -24,6 +24,9 @@ func (*Lot) Park(net.Conn, time.Duration, func(bool)) bool { return false }
 // Unpark finds nothing.
 func (*Lot) Unpark(net.Conn) bool { return false }
 
+// Wake finds nothing.
+func (*Lot) Wake(net.Conn) bool { return false }
+
 // Expire wakes nothing.
 func (*Lot) Expire(int) {}
 

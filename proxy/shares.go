@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"padlock/internal/fair"
+	"padlock/proxy/park"
+)
+
+// shares are the slots of open connections, by source. While there are free ones, a source may have any number. Where there are none, a
+// connection of the source with the most makes room for one of a source with fewer, so that nobody keeps others out. It is safe for use
+// from many goroutines.
+type shares struct {
+	limit  int
+	turns  *fair.Turns
+	exempt func(netip.Prefix) bool // proxies, which come for many clients: only what is idle makes room
+	lot    *park.Lot               // nil where connections cannot be parked
+	ending context.Context
+	full   func(netip.Prefix) // is told that there is no slot
+
+	mu      sync.Mutex
+	sources map[netip.Prefix]*share
+	open    int
+}
+
+// share is what one source has.
+type share struct {
+	from netip.Prefix
+	held []*slot
+}
+
+// slot is a connection's.
+type slot struct {
+	share *share
+	place int // in share.held
+	done  func()
+	conn  evictable
+}
+
+// evictable is a connection that can be asked to go.
+type evictable interface {
+	// evict ends the connection where it is parked or, with active, in any case. It reports whether it will end.
+	evict(active bool) bool
+}
+
+const (
+	knocking   = 256                    // connections that wait for a slot
+	retryEvery = 100 * time.Millisecond // after which another connection is asked to make room
+	lookFor    = 64                     // connections are looked at for one that is idle
+)
+
+func newShares(limit int) *shares {
+	return &shares{
+		limit: limit, sources: map[netip.Prefix]*share{}, exempt: func(netip.Prefix) bool { return false },
+		turns: fair.NewTurns(fair.Limits{AtOnce: limit, Each: limit, PerSource: knocking, Waiting: knocking}),
+		full:  func(netip.Prefix) {}, ending: context.Background(),
+	}
+}
+
+// now is a context for who does not wait.
+var now = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// try takes a slot if there is one, else it returns nil.
+func (s *shares) try(from netip.Prefix, conn evictable) *slot {
+	done, err := s.turns.Take(now, from)
+	if err != nil {
+		return nil
+	}
+	return s.note(from, conn, done)
+}
+
+// take waits for a slot for as long as the patience lasts, and has others make room for it. It returns nil where there is none.
+func (s *shares) take(from netip.Prefix, conn evictable, patience time.Duration) *slot {
+	ctx, cancel := context.WithTimeout(s.ending, patience)
+	defer cancel()
+	s.full(from)
+	go s.press(ctx, from)
+	done, err := s.turns.Take(ctx, from)
+	if err != nil {
+		return nil
+	}
+	return s.note(from, conn, done)
+}
+
+// press has others make room, until ctx ends.
+func (s *shares) press(ctx context.Context, from netip.Prefix) {
+	again := time.NewTicker(retryEvery)
+	defer again.Stop()
+	for ctx.Err() == nil {
+		s.makeRoom(from)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *shares) note(from netip.Prefix, conn evictable, done func()) *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.sources[from]
+	if own == nil {
+		own = &share{from: from}
+		s.sources[from] = own
+	}
+	taken := &slot{share: own, place: len(own.held), done: done, conn: conn}
+	own.held = append(own.held, taken)
+	s.open++
+	return taken
+}
+
+// leave gives a slot back, once; it may be nil.
+func (s *shares) leave(taken *slot) {
+	if taken == nil {
+		return
+	}
+	s.mu.Lock()
+	own := taken.share
+	last := len(own.held) - 1
+	own.held[taken.place] = own.held[last]
+	own.held[taken.place].place = taken.place
+	own.held[last] = nil
+	if own.held = own.held[:last]; last == 0 {
+		delete(s.sources, own.from)
+	}
+	s.open--
+	s.mu.Unlock()
+	taken.done()
+}
+
+func (s *shares) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// swap takes the slot of a connection of a source with more, which is asked to end: for who cannot wait until it has. It returns nil where
+// there is none.
+func (s *shares) swap(from netip.Prefix, conn evictable, patience time.Duration) *slot {
+	s.full(from)
+	if !s.makeRoom(from) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ending, patience)
+	ended := make(chan func(), 1)
+	go func() {
+		done, err := s.turns.Take(ctx, from)
+		if err != nil {
+			done = func() {}
+		}
+		ended <- done
+	}()
+	return s.note(from, conn, func() { cancel(); (<-ended)() })
+}
+
+// makeRoom asks a connection to end, so that one of this source has its slot: one of the source with the most if that has more, else one
+// that is idle; its own, where it has more than its share. It reports whether one of another source will end.
+func (s *shares) makeRoom(from netip.Prefix) bool {
+	s.mu.Lock()
+	var most *share
+	for prefix, other := range s.sources {
+		if (most == nil || len(other.held) > len(most.held)) && !s.exempt(prefix) {
+			most = other
+		}
+	}
+	own, mine := s.sources[from], 0
+	if own != nil {
+		mine = len(own.held)
+	}
+	above := mine*len(s.sources) > s.limit && !s.exempt(from)
+	heavier := most != nil && most.from != from && len(most.held) >= mine+2
+	if !heavier {
+		most = own
+	}
+	var idle, newest []*slot
+	if heavier || above {
+		held := most.held
+		idle = append(idle, held[:min(len(held), lookFor)]...)
+		newest = append(newest, held[len(held)-1])
+	}
+	s.mu.Unlock()
+
+	for _, one := range idle {
+		if one.conn.evict(false) {
+			return heavier
+		}
+	}
+	switch {
+	case heavier:
+		return newest[0].conn.evict(true)
+	case !above && s.lot != nil:
+		s.lot.Expire(1 + s.limit/200)
+	}
+	return false
+}
