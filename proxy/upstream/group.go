@@ -10,11 +10,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"padlock/config"
+	"padlock/internal/fair"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/message"
@@ -274,69 +276,33 @@ func (b *budget) retry() bool {
 	return false
 }
 
-// queue holds requests that wait for a place.
-type queue struct {
-	mu      sync.Mutex
-	waiting []chan struct{}
-	count   atomic.Int32
-}
-
-// wake lets the request go on that has waited longest.
-func (q *queue) wake() {
-	if q.count.Load() == 0 {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.waiting) > 0 {
-		close(q.waiting[0])
-		q.waiting = q.waiting[1:]
-	}
-}
-
 // wait stands in line for a place.
 func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*member, error) {
 	q, o := &g.queue, &g.o.Circuit
-	if int(q.count.Add(1)) > o.Pending {
-		q.count.Add(-1)
+	addr, _ := netip.ParseAddr(r.Client)
+	w := q.join(fair.Source(addr), o.Pending)
+	if w == nil {
 		return nil, ErrFull
 	}
-	defer q.count.Add(-1)
 	timer := time.NewTimer(o.Wait)
 	defer timer.Stop()
 	for {
-		turn := make(chan struct{})
-		q.mu.Lock()
-		q.waiting = append(q.waiting, turn)
-		q.mu.Unlock()
+		turn := q.stand(w)
 		if m := g.choose(r, f); m != nil { // a place may have come free before we stood in line
-			q.leave(turn)
+			q.leave(w)
 			return m, nil
 		}
 		select {
 		case <-turn:
+			if q.refused(w) {
+				return nil, ErrFull
+			}
 		case <-timer.C:
-			q.leave(turn)
+			q.leave(w)
 			return nil, ErrFull
 		case <-ctx.Done():
-			q.leave(turn)
+			q.leave(w)
 			return nil, ctx.Err()
 		}
-	}
-}
-
-// leave passes a turn on that came in the meantime.
-func (q *queue) leave(turn chan struct{}) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i, t := range q.waiting {
-		if t == turn {
-			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
-			return
-		}
-	}
-	if len(q.waiting) > 0 {
-		close(q.waiting[0])
-		q.waiting = q.waiting[1:]
 	}
 }
