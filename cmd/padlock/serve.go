@@ -240,7 +240,7 @@ func (p *program) capture(c config.Handshakes, log *slog.Logger) (*handshake.Cap
 	if c.Capture == "" {
 		return nil, func() {}, nil
 	}
-	f, err := os.OpenFile(c.Capture, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := createPrivate(c.Capture)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the capture: %w", err)
 	}
@@ -267,7 +267,7 @@ func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), 
 	case "stdout":
 		return p.stdout, func() {}, nil
 	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) // lumberjack would only find out at the first line
+	f, err := appendPrivate(name) // lumberjack would only find out at the first line
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the log: %w", err)
 	}
