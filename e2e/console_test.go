@@ -276,9 +276,25 @@ func TestTheConsoleOfASocketIsOpenedByACommand(t *testing.T) {
 	if err != nil || err2 != nil || at.Query().Get("key") == "" {
 		t.Fatalf("%q, %v, %v", line[:n], err, err2)
 	}
-	if response, err := http.Get("http://" + at.Host + "/"); err != nil || response.StatusCode != 403 {
-		t.Errorf("without the key: %v, %v", response.StatusCode, err)
+	for _, host := range []string{at.Host, "127.0.0.1:" + at.Port(), "localhost:" + at.Port()} {
+		request, err := http.NewRequest("GET", "http://127.0.0.1:"+at.Port()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = host
+		if response, err := http.DefaultClient.Do(request); err != nil || response.StatusCode != 403 {
+			t.Errorf("as %s, without the key: %v, %v", host, response, err)
+		}
 	}
+	var told atomic.Value // cookies that another service of this machine gets
+	told.Store("")
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cookie := r.Header.Get("Cookie"); cookie != "" {
+			told.Store(cookie)
+		}
+		fmt.Fprintln(w, "<title>another service</title>")
+	}))
+	defer other.Close()
 	ctx := chromium(t, p)
 	if err := chromedp.Do(ctx, chromedp.Navigate(at.String())); err != nil {
 		t.Fatal(err)
@@ -288,6 +304,15 @@ func TestTheConsoleOfASocketIsOpenedByACommand(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	until(t, ctx, `document.querySelectorAll("#rows .complete").length == 1`)
+	for _, name := range []string{"127.0.0.1", "localhost", "app.localhost"} {
+		if err := chromedp.Do(ctx, chromedp.Navigate(strings.Replace(other.URL, "127.0.0.1", name, 1))); err != nil {
+			t.Fatal(err)
+		}
+		until(t, ctx, `document.title == "another service"`)
+	}
+	if told.Load() != "" {
+		t.Errorf("another service gets the console's cookie: %v", told.Load())
+	}
 	_ = c.Process.Signal(syscall.SIGINT)
 	if err := c.Wait(); err != nil {
 		t.Error(err)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -52,11 +53,11 @@ func (p *program) console(c *cli.Context) error {
 	if err != nil {
 		return hinted{err, "choose another --listen"}
 	}
-	key := rand.Text()
-	server := &http.Server{Handler: keyed(key, relayTo(cfg)), ReadHeaderTimeout: 10 * time.Second}
+	host, key := consoleHost(l.Addr()), rand.Text()
+	server := &http.Server{Handler: keyed(host, key, relayTo(cfg)), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(c.Context, func() { _ = server.Close() })
 	defer stop()
-	fmt.Fprintf(p.stdout, "padlock: console at http://%s/?key=%s (interrupt to end)\n", l.Addr(), key)
+	fmt.Fprintf(p.stdout, "padlock: console at http://%s/?key=%s (interrupt to end)\n", host, key)
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -68,7 +69,11 @@ func relayTo(cfg *config.Config) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: "localhost"})
-			r.Out.Host = r.In.Host // its own checks of names and origins hold
+			r.Out.Host = "localhost" // the name under which it was asked has been checked, and is none of the endpoint's
+			r.Out.Header.Del("Cookie")
+			if origin := r.In.Header.Get("Origin"); origin == "http://"+r.In.Host { // others are refused there
+				r.Out.Header.Set("Origin", "http://localhost")
+			}
 		},
 		Transport:     &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return adminDial(ctx, cfg) }},
 		FlushInterval: -1,
@@ -81,9 +86,22 @@ func relayTo(cfg *config.Config) http.Handler {
 
 const keyCookie = "padlock-console"
 
-// keyed lets in whoever has the key: from the address that was printed, and then as a cookie.
-func keyed(key string, next http.Handler) http.Handler {
+// consoleHost is a name of the console's own, which browsers take for this machine (RFC 6761 section 6.3). Cookies are for a name and all its
+// ports: under an address, or localhost, every other service of this machine would get the console's. Nobody else knows this name.
+func consoleHost(at net.Addr) string {
+	_, port, _ := net.SplitHostPort(at.String())
+	return net.JoinHostPort("console-"+strings.ToLower(rand.Text())+".localhost", port)
+}
+
+// keyed lets in whoever has the key: from the address that was printed, and then as a cookie. It answers to one host and port alone, so that
+// no page that rebinds its name, and none of another service, is taken for the console's.
+func keyed(host, key string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Referrer-Policy", "no-referrer") // the address has the key in it
+		if r.Host != host {
+			http.Error(w, "Open the address that padlock console has printed: the console has no other name.", http.StatusForbidden)
+			return
+		}
 		if same(r.URL.Query().Get("key"), key) && r.Method == http.MethodGet {
 			http.SetCookie(w, &http.Cookie{Name: keyCookie, Value: key, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
 			http.Redirect(w, r, "/", http.StatusSeeOther)
