@@ -10,7 +10,6 @@ import (
 
 // The console answers to the one name that was printed, to whoever has the key; its cookie is that name's alone, and goes no further.
 func TestTheConsolesCookieIsItsOwn(t *testing.T) {
-	t.Parallel()
 	at := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
 	host := consoleHost(at)
 	if host == consoleHost(at) || !strings.HasSuffix(host, ".localhost:4711") {

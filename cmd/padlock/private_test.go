@@ -14,7 +14,6 @@ import (
 
 // A file that is to hold secrets is for its owner alone, whatever was there before under its name.
 func TestFilesWithSecretsAreForTheirOwnerAlone(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	put := func(name, content string, mode os.FileMode) {
@@ -95,7 +94,6 @@ func TestFilesWithSecretsAreForTheirOwnerAlone(t *testing.T) {
 
 // --capture onto a file that everybody can read leaves one that its owner alone can.
 func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
-	t.Parallel()
 	file, dir := yaml(t, "storage: DIR/storage\nadmin: off\nlisten: {https: [127.0.0.1:1], http: []}\nhandshakes: {capture: DIR/capture.pcapng, output: DIR/handshakes.log, format: line, insecure_export_secrets: true}\naccess_log: {output: DIR/access.log, format: json}\n"+
 		"sites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
 	names := []string{"capture.pcapng", "handshakes.log", "access.log"}

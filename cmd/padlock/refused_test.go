@@ -44,7 +44,6 @@ func yaml(t *testing.T, content string) (file, dir string) {
 func TestEveryDNSProviderWithoutItsSettingsIsAnError(t *testing.T) {
 	for _, provider := range config.DNSProviders {
 		t.Run(provider, func(t *testing.T) {
-			t.Parallel()
 			_, want := dns.New(dns.Options{Provider: provider, Log: slog.New(slog.DiscardHandler)})
 			file, dir := yaml(t, fmt.Sprintf("storage: DIR/storage\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\n"+
 				"certificates: {issuers: [https://127.0.0.1:1/dir], dns: {provider: %s}}\nsites: [{hosts: [app.example.com], routes: [{to: 3000}]}]\n", provider))
@@ -73,7 +72,6 @@ func TestEveryDNSProviderWithoutItsSettingsIsAnError(t *testing.T) {
 // Whoever turns storage_key on later is told so by padlock check and padlock run, with the one command that it takes; until then nothing
 // that stands there in the clear is used or replaced.
 func TestAStorageOfBeforeTheKeyIsEncryptedByOneCommand(t *testing.T) {
-	t.Parallel()
 	key := "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 	file, dir := yaml(t, "storage: DIR/storage\nstorage_key: "+key+"\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
 	if code, said := ends(t, "check", "--config", file); code != 0 {
@@ -126,7 +124,6 @@ func TestAStorageOfBeforeTheKeyIsEncryptedByOneCommand(t *testing.T) {
 
 // padlock check finds a local CA that padlock run refuses, and makes none.
 func TestCheckFindsALocalCAThatRunRefuses(t *testing.T) {
-	t.Parallel()
 	file, dir := yaml(t, "storage: DIR\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
 	if code, said := ends(t, "check", "--config", file); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
@@ -150,7 +147,6 @@ func TestCheckFindsALocalCAThatRunRefuses(t *testing.T) {
 
 // No secret of any URL is printed, wherever in it that stands: by check, by the printed configuration, by an error or by the log.
 func TestNoSecretOfAURLIsPrinted(t *testing.T) {
-	t.Parallel()
 	const secret = "hunter2"
 	for what, lines := range map[string]string{
 		"sentinel": "storage: redis://127.0.0.1:1,127.0.0.1:2/0?master=m&sentinel_password=hunter2",
@@ -165,7 +161,6 @@ func TestNoSecretOfAURLIsPrinted(t *testing.T) {
 		"issuer":   "storage: DIR\ncertificates: {issuers: ['ftp://127.0.0.1:1/dir?key=hunter2']}",
 	} {
 		t.Run(what, func(t *testing.T) {
-			t.Parallel()
 			file, _ := yaml(t, lines+"\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()

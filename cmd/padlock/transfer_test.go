@@ -56,7 +56,6 @@ func certsImport(archive, place string) (code int, said string) {
 // An archive from anywhere writes what an export holds and nothing else: one odd entry, and nothing of it is imported. The local CA is
 // out of its reach.
 func TestAnArchiveWritesNothingButWhatAnExportHolds(t *testing.T) {
-	t.Parallel()
 	place := filepath.Join(t.TempDir(), "storage")
 	ca, err := localca.Open(place, localca.Options{})
 	if err != nil {
