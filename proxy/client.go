@@ -19,14 +19,16 @@ type told struct {
 	forwarded string // Forwarded (RFC 7239) up to them
 }
 
-// identify finds out who the client of a request is. The connection's other end, unless it is a proxy that is trusted: then the last of
-// the addresses in X-Forwarded-For, or Forwarded where there is none, that is not such a proxy's. What stands further left is a claim.
+// identify finds out who the client of a request is: the connection's other end, unless it is a trusted proxy. Then it is the last of the
+// addresses in X-Forwarded-For, or in Forwarded where there is no such field, that is not a trusted proxy's. What stands further left is a
+// claim. Where the list names no such address, the client is unknown, and never the proxy that would be let in.
 func (x *exchange) identify(trusted []config.Network) {
 	r := x.request
 	r.Client, x.addr = r.Conn.Client, r.Conn.Addr
 	if len(trusted) == 0 || !contains(trusted, x.addr) {
 		return
 	}
+
 	x.told.trusted = true
 	f := r.Fields
 	x.told.chain = x.joined("X-Forwarded-For")
@@ -37,34 +39,55 @@ func (x *exchange) identify(trusted []config.Network) {
 	if host := last(f, "X-Forwarded-Host"); message.ValidHost(host) {
 		x.told.host = host
 	}
-	if port := last(f, "X-Forwarded-Port"); len(port) <= 5 && strings.Trim(port, "0123456789") == "" {
+	if port := last(f, "X-Forwarded-Port"); validPort(port) {
 		x.told.port = port
 	}
-	list, cut, parse := x.told.chain, cutLast, forwardedFor
-	if list == "" {
-		list, cut, parse = x.told.forwarded, cutLastElement, forwardedNode
+
+	var addr netip.Addr
+	if _, ok := f.Get("X-Forwarded-For"); ok {
+		addr = sender(x.told.chain, trusted, cutLast, forwardedFor)
+	} else if _, ok := f.Get("Forwarded"); ok {
+		addr = sender(x.told.forwarded, trusted, cutLastElement, forwardedNode)
+	} else {
+		return // the proxy speaks for itself
 	}
-	if len(list) > maxList {
-		return
-	}
-	for range maxProxies {
-		if list == "" {
-			return
-		}
-		var item string
-		list, item = cut(list)
-		addr, ok := parse(item)
-		if !ok {
-			return // what stands before it is not to be relied on
-		}
-		x.addr, r.Client = addr, addr.String()
-		if !contains(trusted, addr) {
-			return
-		}
+	x.addr, r.Client = addr, unknownClient
+	if addr.IsValid() {
+		r.Client = addr.String()
 	}
 }
 
-// maxProxies in a row are believed; a client could make the list longer than anybody should read.
+// unknownClient stands for the address of a client that has none or whose proxy does not name it (RFC 7239 section 6.2).
+const unknownClient = "unknown"
+
+// sender reads a list of addresses from its end: the first that is not a trusted proxy's, or the first of the list if all are. It returns
+// the zero Addr, which no rule admits, where an item is not an address or the list is longer than what is read.
+func sender(
+	list string, trusted []config.Network, cut func(string) (before, item string), parse func(string) (netip.Addr, bool),
+) netip.Addr {
+	whole := len(list) <= maxList
+	if !whole {
+		list = list[len(list)-maxList:]
+	}
+
+	for range maxProxies {
+		var item string
+		list, item = cut(list)
+		if list == "" && !whole {
+			break // the item may have begun before what is read
+		}
+		addr, ok := parse(item)
+		if !ok {
+			break // what stands before it is not to be relied on
+		}
+		if list == "" || !contains(trusted, addr) {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// maxProxies in a row are believed, and the last maxList bytes of a list are read: a client can make it as long as a head may be.
 const (
 	maxProxies = 32
 	maxList    = 8 << 10
@@ -139,7 +162,7 @@ func forwardedNode(element string) (netip.Addr, bool) {
 func clientAddr(remote string) (string, netip.Addr) {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
-		return "unknown", netip.Addr{}
+		return unknownClient, netip.Addr{}
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {

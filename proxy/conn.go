@@ -106,7 +106,7 @@ func (s *Server) serve(raw *clientConn) {
 	}
 	remote := raw.RemoteAddr().String()
 	c := &conn{cuts: s.cuts, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
-	c.facts.Client, c.facts.Addr = clientAddr(remote)
+	c.facts.Client, c.facts.Addr = raw.client()
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
 	if s.deps.Recorder != nil {

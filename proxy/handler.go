@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -110,7 +111,7 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		fail(x, 421, "This connection does not serve the host asked for", "")
 		return
 	}
-	x.site, x.name = found, name
+	x.site, x.name, r.Host = found, name, tidyHost(r.Host)
 	var err error
 	if x.path, err = paths.Parse(r.Target, found.paths); err != nil {
 		h.failPath(x, err)
@@ -409,18 +410,44 @@ func passOn(x *exchange, response *message.Response) {
 	}
 }
 
-// hostname is the canonical name of a Host or :authority value; its port does not matter for routing.
+// hostname is the canonical name of a Host or :authority value; its port does not matter for routing. It is false where that is no port.
 func hostname(host string) (string, bool) {
-	if colon := strings.LastIndexByte(host, ':'); colon >= 0 && (host[0] == '[') == strings.HasSuffix(host[:colon], "]") {
-		if host[0] != '[' && strings.IndexByte(host, ':') != colon {
-			return config.CanonicalHost(host) // a bare IPv6 address
-		}
-		if strings.Trim(host[colon+1:], "0123456789") != "" {
-			return "", false
-		}
-		host = host[:colon]
+	name, port, ok := cutPort(host)
+	if !ok || port != "" && !validPort(port) {
+		return "", false
 	}
-	return config.CanonicalHost(host)
+	return config.CanonicalHost(name)
+}
+
+// tidyHost is a host that hostname has accepted with its port in one form: without zeros in front, and none where it is empty, which
+// RFC 3986 section 3.2.3 allows and targets read differently.
+func tidyHost(host string) string {
+	name, port, ok := cutPort(host)
+	switch tidy := strings.TrimLeft(port, "0"); {
+	case !ok || len(name) == len(host): // no colon
+		return host
+	case tidy == "":
+		return name
+	case tidy == port:
+		return host
+	default:
+		return name + ":" + tidy
+	}
+}
+
+// cutPort divides a host at the colon of its port; a bare IPv6 address has none. It is false where brackets do not match.
+func cutPort(host string) (name, port string, ok bool) {
+	colon := strings.LastIndexByte(host, ':')
+	if colon < 0 || strings.HasSuffix(host, "]") || host[0] != '[' && strings.IndexByte(host, ':') != colon {
+		return host, "", true
+	}
+	return host[:colon], host[colon+1:], (host[0] == '[') == strings.HasSuffix(host[:colon], "]")
+}
+
+// validPort reports whether s is a port: 1 to 65535, in at most five digits.
+func validPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port > 0 && len(s) <= 5
 }
 
 type countingWriter struct {

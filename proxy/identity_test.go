@@ -38,11 +38,11 @@ func TestTheClientIsWhomTrustedProxiesTell(t *testing.T) {
 		{"[127.0.0.1]", "1.1.1.1, 6.6.6.6", "", "6.6.6.6", "1.1.1.1, 6.6.6.6, 127.0.0.1"},
 		{"[127.0.0.1, 10.0.0.0/8]", "1.1.1.1, 6.6.6.6 ,10.1.2.3, 10.9.9.9", "", "6.6.6.6", "1.1.1.1, 6.6.6.6 ,10.1.2.3, 10.9.9.9, 127.0.0.1"},
 		{"[127.0.0.1, 10.0.0.0/8]", "10.1.2.3, 10.9.9.9", "", "10.1.2.3", "10.1.2.3, 10.9.9.9, 127.0.0.1"},
-		{"[127.0.0.1]", "6.6.6.6, garbage", "", "127.0.0.1", "6.6.6.6, garbage, 127.0.0.1"},
+		{"[127.0.0.1]", "6.6.6.6, garbage", "", "unknown", "6.6.6.6, garbage, 127.0.0.1"},
 		{"[127.0.0.1]", "[2001:db8::1]:4711", "", "2001:db8::1", "[2001:db8::1]:4711, 127.0.0.1"},
 		{"[127.0.0.1]", "6.6.6.6:80", "for=7.7.7.7", "6.6.6.6", "6.6.6.6:80, 127.0.0.1"},
 		{"[127.0.0.1]", "", `for="_a,b";by=x, For="[2001:DB8::2]:80";proto=https`, "2001:db8::2", "127.0.0.1"},
-		{"[127.0.0.1]", "", `for=unknown`, "127.0.0.1", "127.0.0.1"},
+		{"[127.0.0.1]", "", `for=unknown`, "unknown", "127.0.0.1"},
 	} {
 		e := startFile(t, `
 trusted_proxies: %s
@@ -115,7 +115,7 @@ sites: [{hosts: [localhost], routes: [{to: %q}]}]
 		{"version 1", format(proxyproto.HeaderProxyFromAddrs(1, source, destination)), near, "203.0.113.9"},
 		{"version 2", format(proxyproto.HeaderProxyFromAddrs(2, source, destination)), near, "203.0.113.9"},
 		{"version 2 with TLVs", format(withTLV), near, "203.0.113.9"},
-		{"version 1, unknown", "PROXY UNKNOWN\r\n", near, "127.0.0.1"},
+		{"version 1, unknown", "PROXY UNKNOWN\r\n", near, "unknown"},
 		{"version 2, local", "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", near, "127.0.0.1"},
 		{"none, where one must come", "", near, ""},
 		{"one without an end", "PROXY TCP4 " + strings.Repeat("1", 200), near, ""},

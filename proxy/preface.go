@@ -56,7 +56,7 @@ func (s *Server) tooSlow(raw *clientConn, limit time.Time) {
 	if time.Now().Before(limit) {
 		return
 	}
-	_, client := clientAddr(raw.RemoteAddr().String())
+	_, client := raw.client()
 	s.cuts.cut(traffic.SlowHandshake, client)
 }
 
@@ -121,11 +121,16 @@ func (c *clientConn) readProxyHeader() error {
 	if err != nil {
 		return err
 	}
-	if source, destination, ok := header.TCPAddrs(); ok && header.Command.IsProxy() {
+	source, destination, ok := header.TCPAddrs()
+	switch {
+	case header.Version == 2 && header.Command.IsLocal(): // the proxy's own connection, as for its health checks
+	case ok:
 		c.remote, c.local = source, destination
 		if c.begun != nil {
 			c.begun.comesFrom(source)
 		}
+	default: // UNKNOWN, a Unix socket, datagrams: some client's, but nobody says whose
+		c.unnamed = true
 	}
 	return nil
 }

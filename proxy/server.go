@@ -452,6 +452,7 @@ type clientConn struct {
 	policy    *tlsPolicy
 	remote    net.Addr // that a PROXY header tells; nil: the connection's
 	local     net.Addr
+	unnamed   bool   // a PROXY header names no client, and the connection is not the proxy's own
 	startTLS  bool   // TLS begins after a request for it in plaintext
 	replay    []byte // was read before TLS, and is read by it again
 	started   bool
@@ -464,6 +465,14 @@ func (c *clientConn) RemoteAddr() net.Addr {
 		return c.remote
 	}
 	return c.Conn.RemoteAddr()
+}
+
+// client is the address that rules go by; the zero Addr where a proxy does not name it.
+func (c *clientConn) client() (string, netip.Addr) {
+	if c.unnamed {
+		return unknownClient, netip.Addr{}
+	}
+	return clientAddr(c.RemoteAddr().String())
 }
 
 // LocalAddr implements net.Conn.

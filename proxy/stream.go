@@ -96,7 +96,7 @@ func (s *Server) pass(raw *clientConn, asked *site, name string) {
 	}
 	raw.asked = asked
 	facts := &message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}
-	facts.Client, facts.Addr = clientAddr(facts.Remote)
+	facts.Client, facts.Addr = raw.client()
 	s.forward(&stream{client: raw, facts: facts, name: name, site: asked.tcp}, raw)
 }
 
@@ -128,7 +128,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	}
 	if c.site.proxyProtocol != "" {
 		var header []byte
-		header, err = proxyHeader(c.site.proxyProtocol, c.facts, c.name, raw.RemoteAddr(), raw.LocalAddr())
+		header, err = proxyHeader(c.site.proxyProtocol, c.facts, c.name, raw)
 		if err == nil {
 			_, err = target.Write(header)
 		}
@@ -202,11 +202,16 @@ func (s *streams) shutdown(ctx context.Context) error {
 }
 
 // proxyHeader tells a target of the client, as the PROXY protocol has it; with version 2 also of its TLS.
-func proxyHeader(version string, facts *message.Conn, name string, remote, local net.Addr) ([]byte, error) {
+func proxyHeader(version string, facts *message.Conn, name string, raw *clientConn) ([]byte, error) {
+	remote, local := raw.RemoteAddr(), raw.LocalAddr()
+	if raw.unnamed {
+		remote, local = nil, nil // a connection of which no address is known, and not padlock's own
+	}
 	if version == "v1" {
 		return proxyproto.HeaderProxyFromAddrs(1, remote, local).Format()
 	}
 	h := proxyproto.HeaderProxyFromAddrs(2, remote, local)
+	h.Command = proxyproto.PROXY
 	var tlvs []proxyproto.TLV
 	add := func(list *[]proxyproto.TLV, kind proxyproto.PP2Type, value string) {
 		if value != "" {
