@@ -16,11 +16,11 @@ import (
 type Config struct {
 	Listen       Listen       `yaml:"listen"`
 	Admin        Admin        `yaml:"admin"`
-	TrustPage    bool         `yaml:"trust_page"`               // plain HTTP, asked for at this machine's private addresses, serves a page that gets devices to trust the local CA
-	Storage      string       `yaml:"storage" secret:"yes"`     // directory, redis:// or postgres:// URL for certificates and what nodes share
-	StorageKey   string       `yaml:"storage_key" secret:"yes"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts all that is in the storage
-	User         string       `yaml:"user"`                     // that padlock becomes when its listeners are open, where root starts it
-	Organization string       `yaml:"organization"`             // subject organization of the local CA and its leaves
+	TrustPage    bool         `yaml:"trust_page"`                             // plain HTTP, asked for at this machine's private addresses, serves a page that gets devices to trust the local CA
+	Storage      string       `yaml:"storage" secret:"yes"`                   // directory, redis:// or postgres:// URL for certificates and what nodes share
+	StorageKey   string       `yaml:"storage_key" secret:"yes" empty:"never"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts all that is in the storage
+	User         string       `yaml:"user" empty:"never"`                     // that padlock becomes when its listeners are open, where root starts it
+	Organization string       `yaml:"organization"`                           // subject organization of the local CA and its leaves
 	Certificates Certificates `yaml:"certificates"`
 	TLS          TLS          `yaml:"tls"`
 	Handshakes   Handshakes   `yaml:"handshakes"`
@@ -28,19 +28,19 @@ type Config struct {
 	Tracing      Tracing      `yaml:"tracing"`
 	Timeouts     Timeouts     `yaml:"timeouts"`
 	Limits       Limits       `yaml:"limits"`
-	Trusted      []Network    `yaml:"trusted_proxies"` // whose X-Forwarded-* and Forwarded are believed
-	DropAliases  string       `yaml:"drop_aliases"`    // known | all | none: fields such as X_Real_IP, which some backends take for X-Real-IP
-	Resolvers    []string     `yaml:"resolvers"`       // host:port of DNS servers for targets' names; none: the system's
-	ErrorDetails bool         `yaml:"error_details"`   // error pages name the target and what went wrong; for development
-	Docker       *Docker      `yaml:"docker"`          // nil: containers bring no sites
-	Sites        []Site       `yaml:"sites"`
+	Trusted      []Network    `yaml:"trusted_proxies" empty:"may"` // whose X-Forwarded-* and Forwarded are believed
+	DropAliases  string       `yaml:"drop_aliases"`                // known | all | none: fields such as X_Real_IP, which some backends take for X-Real-IP
+	Resolvers    []string     `yaml:"resolvers" empty:"may"`       // host:port of DNS servers for targets' names; none: the system's
+	ErrorDetails bool         `yaml:"error_details"`               // error pages name the target and what went wrong; for development
+	Docker       *Docker      `yaml:"docker"`                      // nil: containers bring no sites
+	Sites        []Site       `yaml:"sites" empty:"may"`
 }
 
 // Listen holds the addresses to accept on, as host:port.
 type Listen struct {
-	HTTPS []string `yaml:"https"` // addresses that speak HTTPS
-	HTTP  []string `yaml:"http"`  // redirects to https://; empty: off
-	HTTP3 bool     `yaml:"http3"` // also HTTP/3, by UDP on the ports of HTTPS
+	HTTPS []string `yaml:"https" empty:"may"` // addresses that speak HTTPS
+	HTTP  []string `yaml:"http" empty:"may"`  // redirects to https://; empty: off
+	HTTP3 bool     `yaml:"http3"`             // also HTTP/3, by UDP on the ports of HTTPS
 
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 }
@@ -52,25 +52,25 @@ type ProxyProtocol struct {
 
 // Docker finds sites in the labels of containers.
 type Docker struct {
-	Endpoint string   `yaml:"endpoint" mask:"url"` // of the engine: unix:PATH or tcp://host:port; by default DOCKER_HOST, or unix:/var/run/docker.sock
-	Network  string   `yaml:"network"`             // by which targets are reached; "": one that padlock is in, too
-	Labels   []string `yaml:"labels"`              // name or name=value: containers without all of them are not looked at
-	Domains  []string `yaml:"domains"`             // that containers' hosts are in, or below; none: any
-	Override []string `yaml:"override"`            // wildcards of the file's own sites, such as *.example.com, of which containers may take names
+	Endpoint string   `yaml:"endpoint" mask:"url"`  // of the engine: unix:PATH or tcp://host:port; by default DOCKER_HOST, or unix:/var/run/docker.sock
+	Network  string   `yaml:"network"`              // by which targets are reached; "": one that padlock is in, too
+	Labels   []string `yaml:"labels"`               // name or name=value: containers without all of them are not looked at
+	Domains  []string `yaml:"domains"`              // that containers' hosts are in, or below; none: any
+	Override []string `yaml:"override" empty:"may"` // wildcards of the file's own sites, such as *.example.com, of which containers may take names
 }
 
 // Certificates says where certificates come from, besides the local CA.
 type Certificates struct {
-	Files      []CertificateFile `yaml:"files"`
-	Email      string            `yaml:"email"`       // that a CA may write to; optional
-	Issuers    []Issuer          `yaml:"issuers"`     // CAs with ACME (RFC 8555), tried in order
-	Client     string            `yaml:"client"`      // certmagic | autocert
-	Staging    bool              `yaml:"staging"`     // known issuers' test CAs, which browsers do not trust
-	Challenges []string          `yaml:"challenges"`  // http-01 | tls-alpn-01; not used where DNS is
-	DNS        DNS               `yaml:"dns"`         // dns-01, which wildcards need
-	KeyTypes   []string          `yaml:"key_types"`   // p256 | p384 | rsa2048 | rsa4096; one certificate for each
-	RenewRatio float64           `yaml:"renew_ratio"` // of a certificate's lifetime that is left when it is renewed
-	OnDemand   *OnDemand         `yaml:"on_demand"`   // nil: only the names of sites
+	Files      []CertificateFile `yaml:"files" empty:"may"`
+	Email      string            `yaml:"email"`               // that a CA may write to; optional
+	Issuers    []Issuer          `yaml:"issuers" empty:"may"` // CAs with ACME (RFC 8555), tried in order
+	Client     string            `yaml:"client"`              // certmagic | autocert
+	Staging    bool              `yaml:"staging"`             // known issuers' test CAs, which browsers do not trust
+	Challenges []string          `yaml:"challenges"`          // http-01 | tls-alpn-01; not used where DNS is
+	DNS        DNS               `yaml:"dns"`                 // dns-01, which wildcards need
+	KeyTypes   []string          `yaml:"key_types"`           // p256 | p384 | rsa2048 | rsa4096; one certificate for each
+	RenewRatio float64           `yaml:"renew_ratio"`         // of a certificate's lifetime that is left when it is renewed
+	OnDemand   *OnDemand         `yaml:"on_demand"`           // nil: only the names of sites
 }
 
 // CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory of either.
@@ -88,7 +88,7 @@ type CertificateFile struct {
 type Issuer struct {
 	Name           string `yaml:"name"`                 // letsencrypt | letsencrypt-staging | zerossl | google
 	Directory      string `yaml:"directory" mask:"url"` // URL, instead of a name
-	Root           string `yaml:"root"`                 // PEM bundle that the directory's own certificate is verified against
+	Root           string `yaml:"root" empty:"never"`   // PEM bundle that the directory's own certificate is verified against
 	EAB            EAB    `yaml:"eab"`                  // external account binding
 	Profile        string `yaml:"profile"`              // such as shortlived
 	PreferredChain string `yaml:"preferred_chain"`      // common name of the root that the chain should lead to
@@ -102,9 +102,9 @@ type EAB struct {
 
 // DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego documents them.
 type DNS struct {
-	Provider  string        `yaml:"provider"`  // lego's name for it, such as cloudflare
-	Resolvers []string      `yaml:"resolvers"` // host:port that are asked whether the record is there; "": the system's
-	Timeout   time.Duration `yaml:"timeout"`   // for the record to be seen; 0: the provider's
+	Provider  string        `yaml:"provider"`              // lego's name for it, such as cloudflare
+	Resolvers []string      `yaml:"resolvers" empty:"may"` // host:port that are asked whether the record is there; "": the system's
+	Timeout   time.Duration `yaml:"timeout"`               // for the record to be seen; 0: the provider's
 }
 
 // OnDemand orders certificates at a name's first handshake, for names that Ask or Allow agree to.
@@ -152,8 +152,8 @@ type AccessLog struct {
 	Format  string   `yaml:"format"` // json | combined | off
 	Output  string   `yaml:"output"` // stderr, stdout, or a file's path
 	Rotate  Rotate   `yaml:"rotate"`
-	Headers []string `yaml:"headers"` // fields of requests that are logged too, with json
-	Redact  []string `yaml:"redact"`  // parameters of queries, and fields, whose values are not written
+	Headers []string `yaml:"headers" empty:"may"` // fields of requests that are logged too, with json
+	Redact  []string `yaml:"redact" empty:"may"`  // parameters of queries, and fields, whose values are not written
 }
 
 // Timeouts bound how long a peer may keep padlock waiting. Zero means the default, never unbounded.
@@ -192,7 +192,7 @@ type Site struct {
 	Paths  string      `yaml:"paths"`       // strict | normalize | raw: paths that targets may read in another way than padlock are refused, forwarded in their normal form, or forwarded as they are; by default strict where anybody is kept out, else raw
 	NoCase bool        `yaml:"ignore_case"` // routes match paths in any case, for targets that do
 	Fields HeaderRules `yaml:"headers"`     // before those of the route
-	Routes []Route     `yaml:"routes"`
+	Routes []Route     `yaml:"routes" empty:"may"`
 	Listen []string    `yaml:"listen"` // addresses of this site's own, instead of listen.https
 	TCP    *TCP        `yaml:"tcp"`    // bytes are forwarded, whatever they mean; nil: HTTP
 }
@@ -247,9 +247,9 @@ func (a *Access) rules() bool { return len(a.Allow)+len(a.Deny) > 0 || a.BasicAu
 
 // BasicAuth asks for a name and a password (RFC 7617).
 type BasicAuth struct {
-	Realm     string            `yaml:"realm"`      // "padlock"
-	Users     map[string]string `yaml:"users"`      // name to bcrypt hash
-	UsersFile string            `yaml:"users_file"` // lines of name:hash, as htpasswd -B writes them
+	Realm     string            `yaml:"realm"`                    // "padlock"
+	Users     map[string]string `yaml:"users"`                    // name to bcrypt hash
+	UsersFile string            `yaml:"users_file" empty:"never"` // lines of name:hash, as htpasswd -B writes them
 }
 
 // SiteTLS is the part of the TLS policy that a site decides.
@@ -260,9 +260,9 @@ type SiteTLS struct {
 
 // ClientAuth asks clients for a certificate.
 type ClientAuth struct {
-	Mode    string       `yaml:"mode"` // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
-	CA      string       `yaml:"ca"`   // PEM bundle of the accepted CAs
-	CRL     []string     `yaml:"crl"`  // lists of revoked certificates, in PEM or DER, each signed by one of the CAs
+	Mode    string       `yaml:"mode"`             // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
+	CA      string       `yaml:"ca" empty:"never"` // PEM bundle of the accepted CAs
+	CRL     []string     `yaml:"crl"`              // lists of revoked certificates, in PEM or DER, each signed by one of the CAs
 	Allow   *ClientNames `yaml:"allow"`
 	Forward bool         `yaml:"forward_certificate"` // also send Client-Cert (RFC 9440)
 }
@@ -277,9 +277,9 @@ type ClientNames struct {
 // the built-in page. Of the routes of a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named
 // methods before any, and then the first.
 type Route struct {
-	Path    string   `yaml:"path"`    // prefix that ends at a slash or the path's end: /api matches /api and /api/x; "" matches all
-	Exact   string   `yaml:"exact"`   // whole path, instead of path
-	Methods []string `yaml:"methods"` // none: all
+	Path    string   `yaml:"path"`                // prefix that ends at a slash or the path's end: /api matches /api and /api/x; "" matches all
+	Exact   string   `yaml:"exact" empty:"never"` // whole path, instead of path
+	Methods []string `yaml:"methods"`             // none: all
 
 	Upstream `yaml:",inline"`
 	Redirect *Redirect `yaml:"redirect"`
@@ -316,7 +316,7 @@ type Upstream struct {
 	Timeouts UpstreamTimeouts `yaml:"timeouts"`
 	Resolve  string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
 
-	CA         string `yaml:"ca"`                   // PEM bundle that https targets are verified against
+	CA         string `yaml:"ca" empty:"never"`     // PEM bundle that https targets are verified against
 	ClientCert string `yaml:"client_cert"`          // PEM, for https targets that ask for one
 	ClientKey  string `yaml:"client_key"`           // of client_cert
 	ServerName string `yaml:"server_name"`          // asked for and verified, instead of the target's host
@@ -393,9 +393,9 @@ type HeaderRules struct {
 
 // FieldRules remove, then set, then add.
 type FieldRules struct {
-	Remove []string    `yaml:"remove"` // names
-	Set    FieldValues `yaml:"set"`    // in place of what is there
-	Add    FieldValues `yaml:"add"`    // beside what is there
+	Remove []string    `yaml:"remove" empty:"may"` // names
+	Set    FieldValues `yaml:"set"`                // in place of what is there
+	Add    FieldValues `yaml:"add"`                // beside what is there
 }
 
 // Target is a backend: where to connect and how to speak.

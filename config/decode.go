@@ -86,9 +86,44 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			d.fail(value, at, "has no value")
 		default:
 			seen[key.Value] = true
+			before := len(d.errs)
 			d.decode(value, field, at)
+			if len(d.errs) == before && !mayBeEmpty(v.Type(), key.Value) {
+				d.filled(value, field, at)
+			}
 		}
 	}
+}
+
+// filled makes sure that something stands in a list or a text, and in all of a list's texts.
+func (d *decoder) filled(n *yaml.Node, v reflect.Value, path string) {
+	switch {
+	case (v.Kind() == reflect.Slice || v.Kind() == reflect.String) && v.Len() == 0:
+		d.fail(n, path, "is empty: give it a value, or leave the key out for its default")
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String:
+		for i := range v.Len() {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			d.filled(d.places[at], v.Index(i), at)
+		}
+	}
+}
+
+// mayBeEmpty reports whether a key of a structure may be given without a value. Most lists choose who or what is
+// let through, and none of it means all: lists may not, unless their tag says so, and texts may.
+func mayBeEmpty(t reflect.Type, key string) bool {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		switch field.Tag.Get("yaml") {
+		case ",inline":
+			if !mayBeEmpty(field.Type, key) {
+				return false
+			}
+		case key:
+			tag := field.Tag.Get("empty")
+			return tag == "may" || tag == "" && field.Type.Kind() != reflect.Slice
+		}
+	}
+	return true
 }
 
 // secretField reports whether a key's value may stand in a file of its own, named by the key with _file.
@@ -136,6 +171,10 @@ func (d *decoder) secretLines(n *yaml.Node, field reflect.Value, path, text stri
 		name, value, ok := strings.Cut(line, ":")
 		if !ok {
 			d.fail(n, path, "line %d of the file is not name: value", i+1)
+			return
+		}
+		if _, twice := all[strings.TrimSpace(name)]; twice {
+			d.fail(n, path, "line %d of the file names %s again", i+1, strings.TrimSpace(name))
 			return
 		}
 		all[strings.TrimSpace(name)] = strings.TrimSpace(value)
@@ -186,7 +225,11 @@ func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, at := n.Content[i].Value, path+"."+n.Content[i].Value
 		var values []string
+		before := len(d.errs)
 		d.decode(n.Content[i+1], reflect.ValueOf(&values).Elem(), at)
+		if len(values) == 0 && len(d.errs) == before {
+			d.fail(n.Content[i+1], at, "has no value: a field is taken away by remove")
+		}
 		for _, value := range values {
 			all = append(all, FieldValue{name, value})
 		}

@@ -114,14 +114,52 @@ func (v *validator) redirect(path string, r *Redirect) {
 		v.fail(path+".status", "%d must be one of: 301, 302, 303, 307, 308", r.Status)
 	}
 	v.template(path+".to", r.To)
-	plain := strings.NewReplacer("{uri}", "/uri", "{path}", "/path", "{", "", "}", "").Replace(r.To)
-	if u, err := url.Parse(plain); err != nil || !strings.HasPrefix(r.To, "/") && !strings.HasPrefix(r.To, "{uri}") && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
-		v.fail(path+".to", "%q must be a path, or a URL such as https://example.com{uri}", r.To)
-	} else if strings.HasPrefix(r.To, "//") {
-		v.fail(path+".to", "%q would lead to another host: write https://", r.To)
-	} else {
-		v.location(path+".to", r.To)
+	v.destination(path+".to", r.To)
+}
+
+// destination is a path, or a URL whose origin a redirect can lead to.
+func (v *validator) destination(path, to string) {
+	t, err := template.Parse(to)
+	if err != nil {
+		return // which has been said
 	}
+	origin, reference, err := t.URL()
+	if err != nil {
+		v.fail(path, "%q: %v", to, err)
+		return
+	}
+	start, rest := sample(origin), sample(reference)
+	if strings.HasPrefix(rest, "//") {
+		v.fail(path, "%q would lead to another host: write https://", to)
+	} else if _, err := url.Parse(rest); err != nil || start == "" && !strings.HasPrefix(rest, "/") || start != "" && !validOrigin(start) {
+		v.fail(path, "%q must be a path, or a URL such as https://example.com{uri} or https://{host}:8443{uri}", to)
+	}
+}
+
+// sample is a text with something in the place of each variable.
+func sample(t template.Template) string {
+	var b strings.Builder
+	for text, variable := range t.Parts {
+		switch {
+		case text != "":
+			b.WriteString(text)
+		case variable == template.URI || variable == template.Path:
+			b.WriteString("/x")
+		default:
+			b.WriteByte('x')
+		}
+	}
+	return b.String()
+}
+
+// validOrigin is for a scheme of the web, a host, and a port if there is a colon.
+func validOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.User != nil || !strings.HasPrefix(origin, "https://") && !strings.HasPrefix(origin, "http://") {
+		return false
+	}
+	_, ok := CanonicalHost(u.Hostname())
+	return ok && !strings.Contains(origin, "%") && (!strings.HasSuffix(origin, ":") && u.Port() == "" || portOf(u.Host) != "")
 }
 
 // location is for what a client is led to.
@@ -222,6 +260,9 @@ func (v *validator) access(path string, a *Access) {
 			b.Users = map[string]string{}
 		}
 		for name, hash := range users {
+			if other, twice := b.Users[name]; twice && other != hash {
+				v.fail(path+".users_file", "%s:%s stands in users too, with another password: keep one", b.UsersFile, name)
+			}
 			b.Users[name] = hash
 		}
 	} else if len(b.Users) == 0 {
@@ -255,6 +296,9 @@ func readUsers(name string) (map[string]string, error) {
 		user, hash, ok := strings.Cut(line, ":")
 		if !ok {
 			return nil, fmt.Errorf("%s:%d: must be name:hash", name, number)
+		}
+		if _, twice := users[user]; twice {
+			return nil, fmt.Errorf("%s:%d: %s is named a second time: keep the line whose password holds", name, number, user)
 		}
 		users[user] = hash
 	}

@@ -104,6 +104,12 @@ func (s *schema) fields(t reflect.Type, properties map[string]any) {
 			continue
 		}
 		p := s.of(field.Type)
+		switch list := field.Type.Kind() == reflect.Slice && field.Type != fieldsType; {
+		case list && field.Tag.Get("empty") != "may":
+			p = map[string]any{"anyOf": []any{map[string]any{"type": "array", "items": s.of(field.Type.Elem()), "minItems": 1}, s.of(field.Type.Elem())}}
+		case field.Tag.Get("empty") == "never":
+			p["minLength"] = 1
+		}
 		comment := s.comments[t.Name()+"."+field.Name]
 		if comment != "" {
 			p["description"] = comment

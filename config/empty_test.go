@@ -1,0 +1,98 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A list of whom or what is let through may not be empty: nobody means all by it, but whoever has commented out its entries gets all. The
+// same goes for texts without which less is asked of clients or targets. Only the keys that stand here may be empty, since nobody gets
+// further by that.
+func TestNoKeyThatHoldsSomebodyBackMayBeEmpty(t *testing.T) {
+	t.Setenv("NOTHING", "")
+	harmless := []string{
+		"trusted_proxies", "resolvers", "sites", "listen.https", "listen.http", "docker.override", "admin.hosts", "certificates.files", "certificates.issuers",
+		"certificates.dns.resolvers", "access_log.headers", "access_log.redact", "sites.routes",
+	}
+	texts := []string{
+		"sites.routes.exact", "sites.routes.ca", "sites.tcp.ca", "sites.basic_auth.users_file", "sites.routes.basic_auth.users_file", "sites.tls.client_auth.ca",
+		"admin.token", "admin.client_ca", "user", "storage_key", "certificates.issuers.root", "tracing.ca",
+	}
+	lists := 0
+	every(reflect.TypeFor[Config](), "", func(path string, field reflect.Type) {
+		list := field.Kind() == reflect.Slice && field != fieldsType
+		values := []string{`""`, `"${NOTHING}"`}
+		switch {
+		case list && (slices.Contains(harmless, path) || strings.HasSuffix(path, ".remove")):
+			return
+		case list:
+			values = append(values, "", "~", "[]", `[""]`, `["", x]`)
+			lists++
+		case !slices.Contains(texts, path):
+			return
+		}
+		for _, value := range values {
+			file := nested(strings.Split(path, "."), value)
+			_, err := Parse("padlock.yaml", []byte(file))
+			var wrong Errors
+			if !errors.As(err, &wrong) || !slices.ContainsFunc(wrong, func(e Error) bool { return strings.HasPrefix(withoutIndexes(e.Path), path) }) {
+				t.Errorf("%s is taken as it is: %v", file, err)
+			}
+		}
+	})
+	if lists < 15 {
+		t.Errorf("only %d lists were looked at", lists)
+	}
+}
+
+// every visits the keys of a structure, and of those in it.
+func every(t reflect.Type, path string, visit func(path string, t reflect.Type)) {
+	for i := range t.NumField() {
+		field, key := t.Field(i), t.Field(i).Tag.Get("yaml")
+		at := strings.TrimPrefix(path+"."+key, ".")
+		inner := field.Type
+		if key == ",inline" {
+			at = path
+		} else if key != "" {
+			visit(at, inner)
+		}
+		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice && inner != fieldsType {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct && (key == ",inline" || key != "") && hasKeys(inner) {
+			every(inner, at, visit)
+		}
+	}
+}
+
+func hasKeys(t reflect.Type) bool { return t.NumField() > 0 && t.Field(0).Tag.Get("yaml") != "" }
+
+// nested is a file in which a key, below sites and routes too, has a value.
+func nested(keys []string, value string) string {
+	before, after := "", ""
+	for i, key := range keys {
+		if i == len(keys)-1 {
+			return before + key + ": " + value + after
+		}
+		open, end := "{", "}"
+		if slices.Contains([]string{"sites", "routes", "files", "issuers", "to"}, key) {
+			open, end = "[{", "}]"
+		}
+		before, after = before+key+": "+open, end+after
+	}
+	return ""
+}
+
+func withoutIndexes(path string) string {
+	for {
+		before, rest, ok := strings.Cut(path, "[")
+		if !ok {
+			return path
+		}
+		_, rest, _ = strings.Cut(rest, "]")
+		path = before + rest
+	}
+}
