@@ -162,7 +162,7 @@ func TestNoSecretOfAURLIsPrinted(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			file, _ := yaml(t, lines+"\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			for _, args := range [][]string{{"check", "--config", file}, {"run", "--config", file, "--print-config"}, {"certs", "list", "--config", file}} {
 				var out guarded
