@@ -74,6 +74,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 			sent = bytes.Clone(b.out) // its buffer is given back
 		}
 		b.destroy()
+		r.Spent = r.Spent || b.consumed
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

@@ -134,6 +134,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	if err != nil {
 		cause := context.Cause(inner)
 		x.end()
+		r.Spent = r.Spent || x.request != nil && x.request.begun.Load()
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -195,6 +196,9 @@ type requestBody struct {
 	trailer http.Header
 	wait    time.Duration
 
+	begun  atomic.Bool // it was read from
+	ending atomic.Bool // what a Read gives from now on is our doing, and not the client's
+
 	mu   sync.Mutex
 	over bool
 	err  error // why the content could not be read
@@ -206,6 +210,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.over {
 		return 0, net.ErrClosed
 	}
+	b.begun.Store(true)
 	n, err := b.Body.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
@@ -221,18 +226,36 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		if !b.x.answered.Load() {
 			b.x.limit.Reset(b.wait)
 		}
-	case err != nil:
+	case err != nil && !b.ending.Load():
 		b.err = err
 	}
 	return n, err
 }
 
-// Close is x/net's: what is left of the content is the front's affair.
-func (b *requestBody) Close() error { return nil }
+// Close is x/net's, when the target has ended, or wants no more. A Read that waits for the client would keep the answer waiting with it;
+// what else is left of the content is the front's affair.
+func (b *requestBody) Close() error {
+	if b.mu.TryLock() {
+		b.over = true
+		b.mu.Unlock()
+		return nil
+	}
+	b.release()
+	return nil
+}
 
-// end lets go of the content.
+// end lets go of the content. What nobody has begun to read stays as it is: it can go to another target.
 func (b *requestBody) end() {
-	_ = b.Body.Close() // ends a Read
+	_ = b.Close()
+	if b.begun.Load() {
+		b.release()
+	}
+}
+
+// release ends a Read, and waits for its end.
+func (b *requestBody) release() {
+	b.ending.Store(true)
+	_ = b.Body.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true

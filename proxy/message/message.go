@@ -52,6 +52,7 @@ type Request struct {
 	Conn   *Conn
 	Client string // the client's address: the connection's, or the one that trusted proxies tell
 
+	Spent      bool          // the content cannot be read again, whatever was read of it; set by the RoundTripper that has begun to
 	Connecting time.Duration // that the backend's connection took to make; set by the RoundTripper, which may have had one
 }
 

@@ -159,9 +159,9 @@ func isClients(err error) bool {
 }
 
 // safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110 section 9.2.2), and
-// ended the connection before its answer's head was whole. Content that was read is gone.
+// ended the connection before its answer's head was whole. Content whose reading has begun is gone.
 func safe(r *message.Request, failure *Error) bool {
-	if r.Body != nil && r.Body.Received() > 0 {
+	if r.Body != nil && (r.Spent || r.Body.Received() > 0) {
 		return false
 	}
 	var dial *net.OpError
