@@ -83,6 +83,15 @@ func (c *Collector) Spans() []Span {
 	return append([]Span(nil), c.spans...)
 }
 
+// Take is Spans, and forgets them.
+func (c *Collector) Take() []Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	spans := c.spans
+	c.spans = nil
+	return spans
+}
+
 // Wait returns all spans as soon as enough says so.
 func (c *Collector) Wait(t *testing.T, enough func([]Span) bool) []Span {
 	t.Helper()

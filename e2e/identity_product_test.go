@@ -1,0 +1,223 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// idFactor is something in which requests differ from each other. A combo has a member of each.
+type idFactor int
+
+const (
+	idFront idFactor = iota
+	idTarget
+	idGroup
+	idRewrite
+	idRules
+	idBuffer
+	idAuth
+	idTells
+	idDoes
+	idSize
+	idStays
+	idFactors
+)
+
+var idMembers = [idFactors][]string{
+	idFront:   {"HTTP/1.1", "HTTP/2", "HTTP/3"},
+	idTarget:  {"http", "https", "h2c", "unix"},
+	idGroup:   {"one", "sticky", "dying", "sticky dying"},
+	idRewrite: {"plain", "strip_prefix", "replace_prefix"},
+	idRules:   {"no rules", "rules"},
+	idBuffer:  {"streamed", "request buffer", "response buffer", "both buffers"},
+	idAuth:    {"open", "basic_auth"},
+	idTells:   {"tells nothing", "handshake_header", "forwarded", "host"},
+	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc"},
+	idSize:    {"small", "large"},
+	idStays:   {"stays", "leaves"},
+}
+
+// The members that the harness asks for.
+const (
+	front1, front2, front3 = 0, 1, 2
+
+	targetH2C, targetUnix = 2, 3
+
+	doesGet, doesHead, doesPost, doesTrailers, doesExpect = 0, 1, 2, 3, 4
+	doesEarly, does103, does100, doesSocket, doesGRPC     = 5, 6, 7, 8, 9
+)
+
+type idCombo [idFactors]uint8
+
+func (c idCombo) String() string {
+	var words []string
+	for f, member := range c {
+		words = append(words, idMembers[f][member])
+	}
+	return strings.Join(words, ", ")
+}
+
+func (c idCombo) does(member uint8) bool { return c[idDoes] == member }
+func (c idCombo) sticky() bool           { return c[idGroup]&1 != 0 }
+func (c idCombo) dying() bool            { return c[idGroup] >= 2 }
+func (c idCombo) rules() bool            { return c[idRules] == 1 }
+func (c idCombo) auth() bool             { return c[idAuth] == 1 }
+func (c idCombo) leaves() bool           { return c[idStays] == 1 }
+func (c idCombo) large() bool            { return c[idSize] == 1 }
+
+// route numbers the configuration of a route that the combo needs.
+func (c idCombo) route() int {
+	n := 0
+	for f := idTarget; f <= idTells; f++ {
+		n = n*len(idMembers[f]) + int(c[f])
+	}
+	return n
+}
+
+// routeOf is a combo with that route, and the first member of everything else.
+func routeOf(n int) (c idCombo) {
+	for f := idTells; f >= idTarget; f-- {
+		c[f] = uint8(n % len(idMembers[f]))
+		n /= len(idMembers[f])
+	}
+	return c
+}
+
+// idProduct is the part of the product that a run looks at.
+type idProduct struct{ members [idFactors][]uint8 }
+
+// newProduct reads -identity-only: members separated by semicolons. Where none of a factor's is named, all are meant.
+func newProduct(only string) (p idProduct, err error) {
+	var named []string
+	for name := range strings.SplitSeq(only, ";") {
+		if name = strings.TrimSpace(name); name != "" {
+			named = append(named, name)
+		}
+	}
+	used := 0
+	for f, names := range idMembers {
+		for i, name := range names {
+			if slices.Contains(named, name) {
+				p.members[f] = append(p.members[f], uint8(i))
+				used++
+			}
+		}
+		if p.members[f] == nil {
+			for i := range names {
+				p.members[f] = append(p.members[f], uint8(i))
+			}
+		}
+	}
+	if used != len(named) {
+		err = fmt.Errorf("-identity-only=%q: the members are %q", only, idMembers)
+	}
+	return p, err
+}
+
+// random is any combo. What takes the most time comes less often.
+func (p *idProduct) random(rng *rand.Rand) (c idCombo) {
+	for f, members := range p.members {
+		c[f] = members[rng.IntN(len(members))]
+		switch {
+		case len(members) == 1:
+		case f == int(idStays) && rng.IntN(10) > 0, f == int(idAuth) && rng.IntN(3) > 0, f == int(idSize) && rng.IntN(3) > 0:
+			c[f] = members[0]
+		}
+	}
+	return c
+}
+
+// pair is two members of different factors.
+type pair struct {
+	f, g idFactor
+	a, b uint8
+}
+
+func (p *idProduct) pairs() map[pair]bool {
+	all := map[pair]bool{}
+	for f := range idFactors {
+		for g := f + 1; g < idFactors; g++ {
+			for _, a := range p.members[f] {
+				for _, b := range p.members[g] {
+					all[pair{f, g, a, b}] = true
+				}
+			}
+		}
+	}
+	return all
+}
+
+func (c idCombo) pairs(yield func(pair) bool) {
+	for f := range idFactors {
+		for g := f + 1; g < idFactors; g++ {
+			if !yield(pair{f, g, c[f], c[g]}) {
+				return
+			}
+		}
+	}
+}
+
+// cover is a list of combos in which every pair of members meets: the greedy way of AETG (Cohen and others, 1997).
+func (p *idProduct) cover(rng *rand.Rand) (rows []idCombo) {
+	const candidates = 30
+	open := p.pairs()
+	for len(open) > 0 {
+		var best idCombo
+		most := 0
+		for range candidates {
+			c := p.candidate(rng, open)
+			gain := 0
+			for one := range c.pairs {
+				if open[one] {
+					gain++
+				}
+			}
+			if gain > most {
+				best, most = c, gain
+			}
+		}
+		for one := range best.pairs {
+			delete(open, one)
+		}
+		rows = append(rows, best)
+	}
+	return rows
+}
+
+// candidate begins with an open pair, and goes on, factor by factor, with what closes the most.
+func (p *idProduct) candidate(rng *rand.Rand, open map[pair]bool) (c idCombo) {
+	var chosen [idFactors]bool
+	for first := range open { // in the order of a map: any
+		c[first.f], c[first.g] = first.a, first.b
+		chosen[first.f], chosen[first.g] = true, true
+		break
+	}
+
+	for _, f := range rng.Perm(int(idFactors)) {
+		if chosen[f] {
+			continue
+		}
+		most, members := -1, p.members[f]
+		for _, i := range rng.Perm(len(members)) {
+			gain := 0
+			for g := range int(idFactors) {
+				one := pair{idFactor(min(f, g)), idFactor(max(f, g)), members[i], c[g]}
+				if f > g {
+					one.a, one.b = one.b, one.a
+				}
+				if chosen[g] && open[one] {
+					gain++
+				}
+			}
+			if gain > most {
+				c[f], most = members[i], gain
+			}
+		}
+		chosen[f] = true
+	}
+	return c
+}

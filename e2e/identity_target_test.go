@@ -1,0 +1,359 @@
+//go:build e2e
+
+package e2e
+
+//lint:file-ignore SA1019 x/net's HTTP/2 is what go.mod pins.
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"padlock/proxy/message"
+)
+
+// idApp is a target of the harness. It holds every request against what its marker stands for, and sends back what it saw.
+type idApp struct {
+	h      *identity
+	name   string
+	scheme string
+	dying  bool // it goes away in the middle of requests
+}
+
+// startApps starts the targets; what the map holds stands behind to: in a route.
+func (h *identity) startApps(t *testing.T) map[string]string {
+	at := map[string]string{}
+	sockets := t.TempDir()
+	for _, scheme := range idMembers[idTarget] {
+		for _, name := range []string{"first", "second", "dying", "dead"} {
+			network, address := "tcp", "127.0.0.1:0"
+			if scheme == "unix" {
+				network, address = "unix", filepath.Join(sockets, name)
+			}
+			l, err := net.Listen(network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at[scheme+" "+name] = scheme + "://" + l.Addr().String()
+			if scheme == "unix" {
+				at[scheme+" "+name] = "unix:" + address
+			}
+			if name == "dead" { // nobody listens there
+				l.Close()
+				continue
+			}
+			h.serveApp(t, l, &idApp{h, scheme + " " + name, scheme, name == "dying"})
+		}
+	}
+	return at
+}
+
+func (h *identity) serveApp(t *testing.T, l net.Listener, app *idApp) {
+	if app.scheme == "h2c" {
+		h.serveH2C(t, l, app)
+		return
+	}
+	server := &http.Server{Handler: app, ErrorLog: stdlog.New(io.Discard, "", 0)}
+	if app.scheme == "https" {
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"http/1.1"}})
+	}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+}
+
+// serveH2C is HTTP/2 with prior knowledge. A handler finds its connection, to cut it.
+func (h *identity) serveH2C(t *testing.T, l net.Listener, app *idApp) {
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				app.serve(w, r, func() { conn.Close() })
+			})
+			base := &http.Server{ErrorLog: stdlog.New(io.Discard, "", 0)}
+			go (&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: handler, BaseConfig: base})
+		}
+	}()
+}
+
+func (a *idApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.serve(w, r, func() {
+		if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
+			conn.Close()
+		}
+	})
+}
+
+func (a *idApp) serve(w http.ResponseWriter, r *http.Request, cut func()) {
+	j := a.admit(r)
+	if j == nil {
+		w.WriteHeader(http.StatusTeapot)
+		return
+	}
+
+	try := j.tries.Add(1)
+	dies := 0
+	if a.dying {
+		dies = int(j.turn>>4) % 5
+	}
+	if dies == 1 {
+		cut()
+		return
+	}
+	if dies == 2 && j.turn&8 == 0 {
+		panic(http.ErrAbortHandler)
+	}
+
+	switch {
+	case !a.interims(w, r, j):
+		return
+	case j.combo.does(doesSocket):
+		a.socket(w, r, j)
+		return
+	case !j.combo.does(doesEarly) && !a.content(r, j):
+		return // its client has gone
+	}
+	a.answer(w, r, j, dies, try)
+}
+
+// admit finds what a request should be, and reports what it is not.
+func (a *idApp) admit(r *http.Request) *idJob {
+	m := firstMarker(r.RequestURI)
+	j := a.h.find(m)
+	if j == nil {
+		a.h.mixed(nil, a.name, "a request without a marker that was given out, in its path", m, dump(r))
+		return nil
+	}
+	for part, text := range headTexts(r) {
+		if theirs := stranger(text, m); theirs != "" {
+			a.h.mixed(j, a.name, "the target sees another's "+part, theirs, dump(r))
+			return j
+		}
+	}
+	if what := a.check(r, j); what != "" {
+		a.h.mixed(j, a.name, "the target sees what was not sent: "+what, m, dump(r))
+	}
+	return j
+}
+
+// headTexts yields all texts of a request's head.
+func headTexts(r *http.Request) func(func(string, string) bool) {
+	return func(yield func(string, string) bool) {
+		if !yield("target", r.RequestURI) || !yield("host", r.Host) {
+			return
+		}
+		for name, values := range r.Header {
+			for _, value := range values {
+				if !yield(name, name+": "+value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// check holds a request against what was sent.
+func (a *idApp) check(r *http.Request, j *idJob) string {
+	host := j.host
+	if j.combo[idTells] == 3 {
+		host = "inner.test"
+	}
+	if r.RequestURI != j.path() || r.Host != host || r.Method != j.method {
+		return fmt.Sprintf("%s %s of %s, not %s %s of %s", r.Method, r.RequestURI, r.Host, j.method, j.path(), host)
+	}
+	for _, f := range j.fields {
+		name, want := http.CanonicalHeaderKey(f[0]), f[1]
+		switch {
+		case f[0] == "x-taken-away" || f[0] == "authorization" && j.combo.auth():
+			want = ""
+		case f[0] == "traceparent": // the span is another
+			if got := r.Header.Get(name); len(got) < 35 || got[3:35] != j.trace() {
+				return fmt.Sprintf("traceparent: %q, not of trace %s", got, j.trace())
+			}
+			continue
+		}
+		if got := r.Header[name]; strings.Join(got, "|") != want {
+			return fmt.Sprintf("%s: %q, not %q", name, got, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": j.host, "X-Forwarded-Proto": "https", "X-Ssl-Client-Subject": j.user.subject(),
+	} {
+		if got := r.Header.Get(name); got != want {
+			return fmt.Sprintf("%s: %q, not %q", name, got, want)
+		}
+	}
+	if user := r.Header.Get("X-Forwarded-User"); j.combo.auth() && (user != j.user.account() || j.rebuffed) {
+		return fmt.Sprintf("X-Forwarded-User: %q, not %q (of a wrong password: %v)", user, j.user.account(), j.rebuffed)
+	}
+	if told := r.Header.Get("Padlock-Handshake"); j.combo[idTells] == 1 && !strings.HasPrefix(told, "id=") {
+		return fmt.Sprintf("Padlock-Handshake: %q", told)
+	}
+	if told := r.Header.Get("Forwarded"); j.combo[idTells] == 2 && !strings.Contains(told, `host="`+j.host+`"`) {
+		return fmt.Sprintf("Forwarded: %q", told)
+	}
+	return j.checkVaried("Request", r.Header)
+}
+
+// content reads a request's content and trailers, and reports whether all has come.
+func (a *idApp) content(r *http.Request, j *idJob) bool {
+	content, err := io.ReadAll(r.Body)
+	if at := unstamped(content, j.marker); at >= 0 {
+		theirs := firstMarker(string(content[at:min(at+3*markerLength, len(content))]))
+		a.h.mixed(j, a.name, fmt.Sprintf("the target gets content that is not its user's after %d bytes: %q", at, pieceAt(content, at)), theirs, dump(r))
+		return false
+	}
+	if err != nil {
+		return false
+	}
+	if len(content) != j.up && !j.combo.leaves() {
+		a.h.mixed(j, a.name, fmt.Sprintf("the target gets %d bytes of content, not %d", len(content), j.up), j.marker, dump(r))
+	}
+	if got := r.Trailer.Get("X-Trailer"); j.combo.does(doesTrailers) && got != j.marker && len(content) == j.up {
+		a.h.mixed(j, a.name, fmt.Sprintf("the target gets the trailers %v", r.Trailer), firstMarker(got), dump(r))
+	}
+	return true
+}
+
+func pieceAt(b []byte, at int) []byte { return b[at:min(at+2*markerLength, len(b))] }
+
+// interims reports false where the client has gone: then x/net's server may still read the fields that would be changed next.
+func (a *idApp) interims(w http.ResponseWriter, r *http.Request, j *idJob) bool {
+	switch {
+	case j.combo.does(does103):
+		w.Header().Set("Link", "</"+j.marker+".css>; rel=preload")
+		for range 1 + j.turn>>8%3 {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	case j.combo.does(does100):
+		w.Header().Set("X-Interim", j.marker)
+		w.WriteHeader(http.StatusContinue)
+		w.WriteHeader(http.StatusProcessing)
+	}
+	return r.Context().Err() == nil
+}
+
+const idTrail, idStatus = "X-Trail", "Grpc-Status"
+
+// answer sends back the head that was seen, an empty line, and content that is full of the marker.
+func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies int, try int32) {
+	m, head := j.marker, w.Header()
+	a.fields(head, r, j)
+	head.Set("X-Try", strconv.Itoa(int(try)))
+	if j.combo.does(doesTrailers) || j.combo.does(doesGRPC) {
+		head.Set("Trailer", idTrail+", "+idStatus)
+	}
+
+	var content bytes.Buffer
+	for _, text := range headTexts(r) {
+		content.WriteString(text + "\n")
+	}
+	content.WriteString("\n")
+	content.Write(stamped(m, j.down))
+	if j.turn&2 != 0 && head.Get("Trailer") == "" {
+		head.Set("Content-Length", strconv.Itoa(content.Len()))
+	}
+	if dies == 3 {
+		_, _ = w.Write(content.Next(content.Len() / 2))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+
+	for content.Len() > 0 {
+		n := content.Len()
+		if j.turn&4 != 0 {
+			n = 1 + int(j.turn>>3)%20_000
+		}
+		if _, err := w.Write(content.Next(n)); err != nil {
+			return
+		}
+		if j.turn&4 != 0 {
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+	if head.Get("Trailer") != "" {
+		head.Set(idTrail, m)
+		head.Set(idStatus, "0")
+	}
+}
+
+func (a *idApp) fields(head http.Header, r *http.Request, j *idJob) {
+	m := j.marker
+	head.Set("X-Echo", m)
+	head["Set-Cookie"] = []string{"id=" + m + "; Path=/", "other=" + m + "; HttpOnly"}
+	head.Set("X-Long-Echo", strings.Repeat(m, 1+int(j.turn>>8)%60))
+	head.Set("X-"+m, m)
+	head.Set("Etag", `"`+m+`"`)
+	head.Set("X-Target", a.name)
+	head.Set("X-Saw-Id", r.Header.Get(varied("Request", "request_id")))
+	head.Set("X-Removed", m)
+	head.Set("Content-Type", "text/"+m)
+}
+
+// socket takes a WebSocket, says hello, and sends back what comes.
+func (a *idApp) socket(w http.ResponseWriter, r *http.Request, j *idJob) {
+	conn, rw, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		a.h.mixed(j, a.name, "a WebSocket came by HTTP/2: "+err.Error(), j.marker, dump(r))
+		return
+	}
+	defer conn.Close()
+	head := http.Header{}
+	a.fields(head, r, j)
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+	b.WriteString("Sec-WebSocket-Accept: " + message.WebSocketAccept(r.Header.Get("Sec-Websocket-Key")) + "\r\n")
+	_ = head.Write(&b)
+	b.WriteString("\r\n")
+	b.Write(down(fin|opText, "hello "+j.marker))
+	if _, err := conn.Write(b.Bytes()); err != nil {
+		return
+	}
+	a.frames(conn, rw.Reader, j, r)
+}
+
+func (a *idApp) frames(conn net.Conn, r *bufio.Reader, j *idJob, request *http.Request) {
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		if f.first&15 == opClose {
+			_, _ = conn.Write(down(fin|opClose, string(f.payload)))
+			return
+		}
+		if unstamped(f.payload, j.marker) >= 0 {
+			a.h.mixed(j, a.name, fmt.Sprintf("the target gets the frame %.60q", f.payload), firstMarker(string(f.payload)), dump(request))
+			return
+		}
+		if _, err := conn.Write(down(f.first, string(f.payload))); err != nil {
+			return
+		}
+	}
+}
+
+// dump is a request as the target sees it.
+func dump(r *http.Request) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s\nhost: %s\n", r.Method, r.RequestURI, r.Proto, r.Host)
+	for name, values := range r.Header {
+		for _, value := range values {
+			fmt.Fprintf(&b, "%s: %s\n", name, shortened(value))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,612 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"padlock/internal/otlptest"
+	"padlock/internal/servicetest"
+)
+
+var (
+	idRequests = flag.Int("identity", 50_000, "requests of TestIdentity")
+	idSeed     = flag.Uint64("identity-seed", 0, "seed of TestIdentity; 0: any, which is printed")
+	idLives    = flag.Int("identity-lives", 6, "padlocks that TestIdentity runs, one after the other")
+	idOnly     = flag.String("identity-only", "", "members that TestIdentity is about, such as \"h2c; 103\"")
+	idWhole    = flag.Bool("identity-whole", false, "TestIdentity over all routes, and not over those that make all pairs")
+)
+
+// identity is one run of the harness. Markers that it has given out stand for requests; whoever sees one, in whatever text, can tell
+// whether it belongs there.
+type identity struct {
+	t         *testing.T
+	seed      uint64
+	product   idProduct
+	rows      [3][]idCombo // that make all pairs, by front
+	routes    []int
+	users     []*idUser
+	roots     *x509.CertPool
+	address   string
+	apps      map[string]string // by target and name
+	collector *otlptest.Collector
+
+	certificate tls.Certificate // of the https targets
+	ca, clients string          // files: what they are verified by, and clients
+	accounts    string
+
+	jobs                []atomic.Pointer[idJob]
+	numbers             atomic.Int64
+	turns               [3]atomic.Int64 // of rows, by front
+	checked, departures atomic.Int64
+	quota               atomic.Int64 // of numbers, for this life
+	end                 atomic.Bool  // the life ends: clients are cut
+	dead                atomic.Bool  // nobody serves any more
+	faults              atomic.Int32
+	restarted           atomic.Int64 // when, in Unix nanoseconds
+	version             atomic.Int64 // of the configuration, as clients see it
+	failures            sync.Map     // markers of requests that were reported
+	lines, spans        int          // that were looked at
+
+	mu    sync.Mutex
+	pairs map[pair]bool // that have met
+	count map[string]int
+}
+
+// Nobody ever gets what is another's. Every request carries a marker of its own in its path, query, host, fields, content and trailers;
+// targets hold what they see against what the marker stands for and send it back, and clients do the same; so do lines of the access log
+// and spans. Every front meets every kind of target, with everything that a route can do, while clients leave at any moment, the
+// configuration is read again, another padlock takes over, and padlock ends in the middle of all that.
+func TestIdentity(t *testing.T) {
+	works(t)
+	h := newIdentity(t)
+	file := filepath.Join(t.TempDir(), "padlock.yaml")
+	home := t.TempDir()
+	began := time.Now()
+	for life := range *idLives {
+		if t.Failed() {
+			break
+		}
+		h.live(file, home, life)
+	}
+	took := time.Since(began)
+	t.Logf("%d requests were checked and %d broken off in %s, %.0f a second; %d lines and %d spans; %v",
+		h.checked.Load(), h.departures.Load(), took.Round(time.Second), float64(h.numbers.Load())/took.Seconds(), h.lines, h.spans, h.count)
+	if t.Failed() {
+		t.Logf("the same again: -identity-seed %d", h.seed)
+		return
+	}
+	for one := range h.product.pairs() {
+		if !h.pairs[one] {
+			t.Errorf("%s has never met %s", idMembers[one.f][one.a], idMembers[one.g][one.b])
+		}
+	}
+}
+
+func newIdentity(t *testing.T) *identity {
+	h := &identity{t: t, seed: *idSeed, pairs: map[pair]bool{}, count: map[string]int{}, collector: otlptest.Start(t)}
+	if h.seed == 0 {
+		h.seed = rand.Uint64()>>1 | 1
+	}
+	t.Logf("-identity-seed %d", h.seed)
+	rng := rand.New(rand.NewPCG(h.seed, 0))
+	var err error
+	if h.product, err = newProduct(*idOnly); err != nil {
+		t.Fatal(err)
+	}
+	h.plan(rng)
+	h.jobs = make([]atomic.Pointer[idJob], *idRequests+*idRequests/4+10_000) // the end of a life takes some more
+	h.certify()
+	h.apps = h.startApps(t)
+	h.address = fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t))
+	return h
+}
+
+// plan chooses combos that make all pairs, and the routes that they need.
+func (h *identity) plan(rng *rand.Rand) {
+	used := map[int]bool{}
+	for _, row := range h.product.cover(rng) {
+		h.rows[row[idFront]] = append(h.rows[row[idFront]], row)
+		used[row.route()] = true
+	}
+	if *idWhole {
+		for range 200 * len(idMembers[idTells]) * 100 {
+			used[h.product.random(rng).route()] = true
+		}
+	}
+	for n := range used {
+		h.routes = append(h.routes, n)
+	}
+	slices.Sort(h.routes)
+}
+
+// certify makes users, their certificates and passwords.
+func (h *identity) certify() {
+	t := h.t
+	served, clients := newAuthority(t, "targets", nil), newAuthority(t, "clients", nil)
+	h.ca = write(t, "targets.pem", string(pemOf("CERTIFICATE", served.cert.Raw)))
+	h.clients = write(t, "clients.pem", string(pemOf("CERTIFICATE", clients.cert.Raw)))
+	leaf := &x509.Certificate{DNSNames: []string{"target.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	der, key := sign(t, leaf, served, nil)
+	h.certificate = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+
+	for n := range 40 {
+		u := &idUser{h: h, number: n, name: fmt.Sprintf("user-%d.localhost", n), conns: map[net.Conn]bool{}}
+		if n%4 != 0 {
+			der, key := sign(t, &x509.Certificate{
+				Subject: pkix.Name{CommonName: u.name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			}, clients, nil)
+			u.certificate = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+		}
+		h.users = append(h.users, u)
+	}
+
+	var accounts strings.Builder
+	for n := range idAccounts {
+		account := h.users[n].account()
+		hash, err := bcrypt.GenerateFromPassword([]byte("password of "+account), bcrypt.MinCost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&accounts, "%s:%s\n", account, hash)
+	}
+	h.accounts = write(t, "accounts", accounts.String())
+}
+
+// configure writes the configuration; version is in every response.
+func (h *identity) configure(file, log string, traced bool, version int) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `
+listen: {https: [%q], http: []}
+handshakes: {show: "off"}
+access_log: {format: json, output: %q, headers: [X-Marker, X-Key, X-Long, Referer, Baggage, Cookie], rotate: {max_size_mib: 4096, keep: 2}}
+timeouts: {handover: 20s, shutdown: 5s}
+sites:
+  - hosts: ["*.localhost"]
+    tls: {client_auth: {mode: optional-verify, ca: %q}}
+    headers:
+      request: {remove: [X-Taken-Away], set: {X-Site-Request: of the site}}
+      response: {remove: [X-Removed], set: {X-Site-Response: "{method} {uri}", X-Version: "%d"}}
+    routes:
+`, h.address, log, h.clients, version)
+	fmt.Fprintf(&b, "      - {path: /version-%d, respond: {status: 200}}\n", version)
+	for _, n := range h.routes {
+		fmt.Fprintf(&b, "      - {%s}\n", h.route(routeOf(n)))
+	}
+	if traced {
+		fmt.Fprintf(&b, "tracing: {endpoint: %q, sample: 0.1}\n", h.collector.URL)
+	}
+	if err := os.WriteFile(file+".new", []byte(b.String()), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *identity) route(c idCombo) string {
+	scheme := idMembers[idTarget][c[idTarget]]
+	names := [][]string{{"first"}, {"first", "second"}, {"first", "dying", "dead"}, {"first", "second", "dying", "dead"}}[c[idGroup]]
+	var to []string
+	for _, name := range names {
+		to = append(to, strconv.Quote(h.apps[scheme+" "+name]))
+	}
+	parts := []string{
+		"path: " + idPrefix(c), "to: [" + strings.Join(to, ", ") + "]",
+		[]string{"", "strip_prefix: true", "replace_prefix: /put/in/its/place"}[c[idRewrite]],
+		[]string{"", "buffer: {request: 16KiB}", "buffer: {response: 16KiB}", "buffer: {request: 16KiB, response: 16KiB}"}[c[idBuffer]],
+		[]string{"", "handshake_header: true", "forwarded: true", "host: inner.test"}[c[idTells]],
+	}
+	if c.sticky() {
+		parts = append(parts, "sticky: stick")
+	}
+	if c.dying() {
+		parts = append(parts, `passive: "off"`, "retry: {attempts: 4, budget: 1}")
+	}
+	if scheme == "https" {
+		parts = append(parts, fmt.Sprintf("ca: %q, server_name: target.test", h.ca))
+	}
+	if c.auth() {
+		parts = append(parts, fmt.Sprintf("basic_auth: {users_file: %q}", h.accounts))
+	}
+	if c.rules() {
+		rules := func(side string) string {
+			var set []string
+			for _, v := range idVariables {
+				set = append(set, fmt.Sprintf("%s: \"{%s}\"", varied(side, v), v))
+			}
+			return "{set: {" + strings.Join(set, ", ") + "}, add: {X-Added: \"{path}?{query} of {host}\"}}"
+		}
+		parts = append(parts, "headers: {request: "+rules("Request")+", response: "+rules("Response")+"}")
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
+}
+
+// live is a padlock's life, from its start to a SIGTERM that comes while everybody is there.
+func (h *identity) live(file, home string, life int) {
+	t := h.t
+	traced := life%3 != 0
+	log := filepath.Join(t.TempDir(), "access.log")
+	h.configure(file, log, traced, 0)
+	p := &padlock{home: home, storage: filepath.Join(home, ".local", "share", "padlock")}
+	c := command(home, "run", "--config", file)
+	c.Env = append(c.Env, "OTEL_BSP_SCHEDULE_DELAY=500")
+	p.run(t, c)
+	if h.roots == nil {
+		h.roots = p.roots(t)
+	}
+
+	before := h.numbers.Load()
+	share := (int64(*idRequests) - before) / int64(*idLives-life)
+	h.quota.Store(before + share)
+	h.version.Store(0)
+	h.end.Store(false)
+	h.dead.Store(false)
+	var clients sync.WaitGroup
+	h.everybody(&clients, life)
+	pids := h.disturb(p, file, log, traced, life, before, share)
+
+	// The end comes in the middle of traffic: clients only stop when nobody listens any more.
+	h.end.Store(true)
+	for _, pid := range pids[1:] {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	err := p.end(syscall.SIGTERM)
+	for _, pid := range pids[1:] {
+		end(t, pid)
+	}
+	h.dead.Store(true)
+	clients.Wait()
+	h.verdict(p, err)
+	h.readLog(log)
+	h.readSpans()
+}
+
+// everybody starts the clients.
+func (h *identity) everybody(clients *sync.WaitGroup, life int) {
+	stream := uint64(life) << 32
+	work := func(run func(*rand.Rand)) {
+		stream++
+		rng := rand.New(rand.NewPCG(h.seed, stream))
+		clients.Go(func() { run(rng) })
+	}
+	for n, u := range h.users {
+		switch {
+		case n < 26:
+			work((&idOne{u: u}).run)
+		case n < 34:
+			m, all := u.two(), new(sync.WaitGroup)
+			for range 3 {
+				all.Add(1)
+				work(func(rng *rand.Rand) { defer all.Done(); m.run(rng) })
+			}
+			clients.Go(func() { all.Wait(); m.close() })
+		default:
+			m, all := u.three(), new(sync.WaitGroup)
+			for range 2 {
+				all.Add(1)
+				work(func(rng *rand.Rand) { defer all.Done(); m.run(rng) })
+			}
+			clients.Go(func() { all.Wait(); m.close() })
+		}
+	}
+}
+
+// idReloads are those of a life. After each, passwords are compared anew, which is slow on purpose.
+const idReloads = 4
+
+// disturb reads the configuration again and again, and has another padlock take over in every second life, until the life's requests
+// are used up. It returns the processes.
+func (h *identity) disturb(p *padlock, file, log string, traced bool, life int, before, share int64) []int {
+	pids := []int{p.pid}
+	restart := life%2 == 0
+	version := 0
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for h.numbers.Load() < before+share && h.faults.Load() == 0 {
+		<-tick.C
+		current := pids[len(pids)-1]
+		if !running(current) {
+			p.stderr.mu.Lock()
+			h.t.Errorf("padlock %v has ended by itself:\n%s", pids, p.stderr.text.String())
+			p.stderr.mu.Unlock()
+			return pids
+		}
+		switch {
+		case restart && h.numbers.Load() > before+share/3:
+			restart = false
+			version++
+			h.configure(file, log, traced, version)
+			h.restarted.Store(time.Now().UnixNano())
+			h.note("restarts")
+			if err := syscall.Kill(current, syscall.SIGUSR2); err != nil {
+				h.t.Error(err)
+			}
+			pid := successor(p)
+			if pid == 0 {
+				h.t.Errorf("no other padlock has taken over")
+				return pids
+			}
+			pids = append(pids, pid)
+			for h.version.Load() < int64(version) && running(pid) && h.faults.Load() == 0 {
+				<-tick.C // until it serves
+			}
+		case h.numbers.Load() > before+share*int64(version+1)/(idReloads+1):
+			version++
+			h.configure(file, log, traced, version)
+			h.note("reloads")
+			if err := syscall.Kill(current, syscall.SIGHUP); err != nil {
+				h.t.Error(err)
+			}
+		}
+	}
+	return pids
+}
+
+// successor waits for the padlock that takes over; 0: there is none.
+func successor(p *padlock) int {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		p.stderr.mu.Lock()
+		text := p.stderr.text.String()
+		p.stderr.mu.Unlock()
+		if _, rest, ok := strings.Cut(text, "another padlock takes over"); ok {
+			_, rest, _ = strings.Cut(rest, "pid=")
+			digits, _, whole := strings.Cut(rest, "\n")
+			if pid, err := strconv.Atoi(strings.TrimSpace(digits)); err == nil && whole {
+				return pid
+			}
+		}
+		if !running(p.pid) {
+			return 0
+		}
+	}
+	return 0
+}
+
+// verdict looks at how padlock has ended, and at what it has said.
+func (h *identity) verdict(p *padlock, err error) {
+	p.stderr.mu.Lock()
+	text := p.stderr.text.String()
+	p.stderr.mu.Unlock()
+	for _, word := range []string{"panic", "DATA RACE", "request lost", "fatal error", "goroutine ", "unexpected fault"} {
+		if at := strings.Index(text, word); at >= 0 {
+			h.t.Errorf("padlock says %q:\n%s", word, text[max(0, at-500):min(len(text), at+6000)])
+			return
+		}
+	}
+	if err != nil {
+		h.t.Errorf("padlock ended with %v:\n%s", err, text)
+	}
+}
+
+func (h *identity) over() bool   { return h.dead.Load() || h.faults.Load() > 0 }
+func (h *identity) ending() bool { return h.end.Load() }
+
+// next is a client's next request: first those that make all pairs, then these and any others; nil: there is none for it.
+func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
+	if !slices.Contains(h.product.members[idFront], front) {
+		return nil
+	}
+	for h.numbers.Load() >= h.quota.Load() && !h.ending() && !h.over() {
+		time.Sleep(time.Millisecond) // until SIGTERM has been sent
+	}
+	rows := h.rows[front]
+	var c idCombo
+	if turn := int(h.turns[front].Load()); turn < len(rows) || rng.IntN(8) == 0 {
+		c = rows[int(h.turns[front].Add(1)-1)%len(rows)]
+	} else {
+		c = h.product.random(rng)
+		route := routeOf(h.routes[rng.IntN(len(h.routes))])
+		copy(c[idTarget:idTells+1], route[idTarget:idTells+1])
+		c[idFront] = front
+		if front == front1 && rng.IntN(3) > 0 { // each of these takes a connection
+			c[idStays] = h.product.members[idStays][0]
+			if c.does(doesSocket) {
+				c[idDoes] = h.product.members[idDoes][0]
+			}
+		}
+	}
+	return h.job(u, c)
+}
+
+func (h *identity) find(marker string) *idJob {
+	n := numberOf(marker)
+	if n < 0 || n >= len(h.jobs) {
+		return nil
+	}
+	if j := h.jobs[n].Load(); j != nil && j.marker == marker {
+		return j
+	}
+	return nil
+}
+
+func (h *identity) note(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count[what]++
+}
+
+// left counts a request whose client has gone.
+func (h *identity) left(j *idJob) {
+	h.departures.Add(1)
+	h.met(j)
+}
+
+func (h *identity) met(j *idJob) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.count[idMembers[idFront][j.combo[idFront]]]++
+	for one := range j.combo.pairs {
+		h.pairs[one] = true
+	}
+}
+
+// mixed reports what is another's; theirs is the marker that should not be there.
+func (h *identity) mixed(j *idJob, where, what, theirs, seen string) {
+	if h.faults.Add(1) > 5 {
+		return
+	}
+	text := fmt.Sprintf("%s: %s: %q", where, what, theirs)
+	if j != nil {
+		h.failures.Store(j.marker, true)
+		text += fmt.Sprintf("\nits own marker: %s\ncombo: %s\nraw request:\n%s", j.marker, j.combo, j)
+	}
+	if other := h.find(theirs); other != nil && other != j {
+		text += fmt.Sprintf("\nthe other's combo: %s\nthe other's raw request:\n%s", other.combo, other)
+	}
+	h.t.Errorf("%s\nseen:\n%s", text, seen)
+}
+
+// lost reports a request that has failed, where it had no reason to.
+func (h *identity) lost(j *idJob, err error) {
+	gap := j.combo[idFront] == front3 && time.Since(time.Unix(0, h.restarted.Load())) < 15*time.Second // docs/operations.md, Restart
+	if h.over() || h.ending() || gap || j.combo.dying() {
+		h.left(j)
+		return
+	}
+	if h.faults.Add(1) <= 5 {
+		h.failures.Store(j.marker, true)
+		h.t.Errorf("a request was lost: %v\ncombo: %s\nraw request:\n%s", err, j.combo, j)
+	}
+}
+
+// done holds a response against its request.
+func (h *identity) done(j *idJob, got idGot) {
+	for _, text := range got.texts() {
+		if theirs := stranger(text, j.marker); theirs != "" {
+			h.mixed(j, "client", "it gets what is another's", theirs, text+"\n"+got.String())
+			return
+		}
+	}
+	if foreign, ok := got.err.(*idForeign); ok {
+		h.mixed(j, "client", foreign.Error(), firstMarker(foreign.payload), got.String())
+		return
+	}
+	if got.err != nil {
+		h.lost(j, fmt.Errorf("%w, after %s", got.err, got))
+		return
+	}
+	if what := j.check(got); what != "" && !h.over() && !(h.ending() && got.status != 200) {
+		h.mixed(j, "client", "it gets what was not sent: "+what, j.marker, got.String())
+		return
+	}
+	j.stick(got.fields)
+	if version, err := strconv.ParseInt(got.fields.Get("X-Version"), 10, 64); err == nil && version > h.version.Load() {
+		h.version.Store(version)
+	}
+	h.checked.Add(1)
+	if j.combo.does(doesSocket) {
+		h.note("WebSockets")
+	}
+	h.met(j)
+}
+
+// texts are all that a response is made of.
+func (g *idGot) texts() []string {
+	texts := []string{string(g.content)}
+	add := func(fields http.Header) {
+		for name, values := range fields {
+			texts = append(texts, strings.ToLower(name)+": "+strings.Join(values, "|"))
+		}
+	}
+	add(g.fields)
+	add(g.trailers)
+	for _, interim := range g.interims {
+		add(interim.fields)
+	}
+	return texts
+}
+
+func (g idGot) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d\n", g.status)
+	for _, text := range g.texts()[1:] {
+		b.WriteString(shortened(text) + "\n")
+	}
+	fmt.Fprintf(&b, "%d interim responses, and %d bytes of content: %.300q", len(g.interims), len(g.content), g.content)
+	return b.String()
+}
+
+// check tells what is wrong with a response.
+func (j *idJob) check(got idGot) string {
+	want := 200
+	switch {
+	case j.rebuffed:
+		want = 401
+	case j.combo.does(doesSocket) && j.combo[idTarget] == targetH2C:
+		want = 502 // WebSockets are asked for by HTTP/1.1
+	case j.combo.does(doesSocket):
+		want = 101
+	}
+	switch {
+	case got.status == want:
+	case j.rebuffed && got.status == 429, j.combo.dying() && got.status >= 502 && got.status <= 504:
+		return ""
+	default:
+		return fmt.Sprintf("status %d, not %d", got.status, want)
+	}
+	if what := j.checkVaried("Response", got.fields); what != "" || want > 200 {
+		return what
+	}
+	return j.checkEcho(got)
+}
+
+func (j *idJob) checkEcho(got idGot) string {
+	m := j.marker
+	for name, want := range map[string]string{
+		"X-Echo": m, "Etag": `"` + m + `"`, "X-" + m: m, "Content-Type": "text/" + m, "X-Removed": "",
+		"X-Long-Echo": strings.Repeat(m, 1+int(j.turn>>8)%60),
+	} {
+		if value := strings.Join(got.fields[http.CanonicalHeaderKey(name)], "|"); value != want {
+			return fmt.Sprintf("%s: %q, not %q", name, value, want)
+		}
+	}
+	cookies := slices.DeleteFunc(slices.Clone(got.fields["Set-Cookie"]), func(c string) bool { return strings.HasPrefix(c, "stick=") })
+	if !slices.Equal(cookies, []string{"id=" + m + "; Path=/", "other=" + m + "; HttpOnly"}) {
+		return fmt.Sprintf("the cookies %q", cookies)
+	}
+	if id := got.fields.Get(varied("Response", "request_id")); id != got.fields.Get("X-Saw-Id") {
+		return fmt.Sprintf("the request with the id %q has a response with the id %q", got.fields.Get("X-Saw-Id"), id)
+	}
+	if target := got.fields.Get("X-Target"); !strings.HasPrefix(target, idMembers[idTarget][j.combo[idTarget]]+" ") {
+		return fmt.Sprintf("an answer of the target %q", target)
+	}
+	if j.method == "HEAD" || j.combo.does(doesSocket) {
+		return ""
+	}
+	_, content, _ := strings.Cut(string(got.content), "\n\n")
+	if at := unstamped([]byte(content), m); at >= 0 || len(content) != j.down {
+		return fmt.Sprintf("%d bytes of content, not %d; it differs after %d", len(content), j.down, at)
+	}
+	lengthy := j.combo[idFront] == front1 && got.fields.Get("Content-Length") != "" // where HTTP/1.1 has no place for trailers
+	if (j.combo.does(doesTrailers) || j.combo.does(doesGRPC)) && !lengthy {
+		if got.trailers.Get(idTrail) != m || got.trailers.Get(idStatus) != "0" {
+			return fmt.Sprintf("the trailers %v", got.trailers)
+		}
+	}
+	if j.combo.does(does103) && !slices.ContainsFunc(got.interims, func(i idInterim) bool {
+		return i.status == 103 && strings.Contains(i.fields.Get("Link"), m)
+	}) {
+		return fmt.Sprintf("no 103 of its own in %v", got.interims)
+	}
+	return ""
+}
