@@ -2,6 +2,8 @@
 
 package e2e
 
+//lint:file-ignore SA1019 x/net's HTTP/2 is what go.mod pins.
+
 import (
 	"bufio"
 	"crypto/tls"

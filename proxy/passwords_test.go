@@ -1,5 +1,7 @@
 package proxy_test
 
+//lint:file-ignore SA1019 x/net's HTTP/2 is what go.mod pins.
+
 import (
 	"context"
 	"crypto/tls"

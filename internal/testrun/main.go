@@ -133,7 +133,8 @@ func fuzzTime() string {
 
 // one runs the tests of a name wherever they are, each in its long form.
 func one(install step, run string) ([]step, error) {
-	pattern, err := regexp.Compile(run)
+	first, _, _ := strings.Cut(run, "/") // what follows is the name of a subtest
+	pattern, err := regexp.Compile(first)
 	if err != nil {
 		return nil, err
 	}
@@ -142,10 +143,6 @@ func one(install step, run string) ([]step, error) {
 		return nil, err
 	}
 
-	first, _, _ := strings.Cut(run, "/") // what follows is the name of a subtest
-	if pattern, err = regexp.Compile(first); err != nil {
-		return nil, err
-	}
 	var steps []step
 	for _, f := range tests {
 		if !pattern.MatchString(f.name) || slices.ContainsFunc(steps, func(s step) bool { return s.name == f.dir }) {

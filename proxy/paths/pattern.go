@@ -320,7 +320,7 @@ func (p *Pattern) after(raw string) (rest string, found bool) {
 			segment, rest = rest[:end], rest[end:]
 		}
 		segment = Decode(segment)
-		if segment != want && !(p.ignoreCase && strings.ToLower(segment) == strings.ToLower(want)) {
+		if segment != want && !(p.ignoreCase && strings.EqualFold(segment, want)) {
 			return "", false
 		}
 	}
