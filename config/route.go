@@ -129,7 +129,7 @@ func (v *validator) destination(path, to string) {
 		return
 	}
 	start, rest := sample(origin), sample(reference)
-	if strings.HasPrefix(rest, "//") {
+	if strings.HasPrefix(to, "//") {
 		v.fail(path, "%q would lead to another host: write https://", to)
 	} else if _, err := url.Parse(rest); err != nil || start == "" && !strings.HasPrefix(rest, "/") || start != "" && !validOrigin(start) {
 		v.fail(path, "%q must be a path, or a URL such as https://example.com{uri} or https://{host}:8443{uri}", to)
