@@ -18,17 +18,27 @@ const (
 
 // unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a field that does.
 func (x *exchange) unwanted(name string) bool {
-	plain, alias := name, false
-	if drop := x.site.aliases; drop == aliasesKnown || drop == aliasesAll {
-		if plain, alias = message.Alias(name); alias && drop == aliasesAll {
+	plain, alias := message.Alias(name)
+	if message.Variable(plain) { // whatever is done about aliases: this is the variable's own name
+		return alias || !x.told.trusted
+	}
+	switch x.site.aliases {
+	case aliasesAll:
+		if alias {
 			return true
 		}
+	case aliasesKnown:
+	default:
+		plain, alias = name, false
 	}
+
 	switch {
 	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
 		return true
-	case message.ClaimsAddress(plain), message.ClaimsPath(plain):
+	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):
 		return alias || !x.told.trusted
+	case message.ClaimsMethod(plain):
+		return len(x.site.methods) > 0
 	}
 	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
 }
@@ -48,7 +58,8 @@ func (b *trailed) Trailers() message.Fields {
 }
 
 func (b *trailed) unwanted(name string) bool {
-	if _, alias := message.Alias(name); alias && b.site.aliases == aliasesAll {
+	plain, alias := message.Alias(name)
+	if alias && b.site.aliases == aliasesAll || len(b.site.methods) > 0 && message.ClaimsMethod(plain) {
 		return true
 	}
 	aliases := b.site.aliases != "none"
@@ -62,7 +73,7 @@ func prepare(x *exchange) {
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
 	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
-	if r.Body != nil && (x.site.aliases == aliasesAll || !x.site.fields.request.empty() || !x.route.fields.request.empty()) {
+	if r.Body != nil && (x.site.aliases == aliasesAll || len(x.site.methods) > 0 || !x.site.fields.request.empty() || !x.route.fields.request.empty()) {
 		body := &trailed{r.Body, x.site, x.route}
 		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
 	}

@@ -112,6 +112,10 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		return
 	}
 	x.site, x.name, r.Host = found, name, tidyHost(r.Host)
+	if found.misspelt(r.Method) {
+		fail(x, 501, "Methods are written in capital letters", "")
+		return
+	}
 	var err error
 	if x.path, err = paths.Parse(r.Target, found.paths); err != nil {
 		h.failPath(x, err)

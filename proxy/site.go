@@ -10,6 +10,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/lastgood"
+	"padlock/proxy/message"
 	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
@@ -25,6 +26,7 @@ type site struct {
 	fields    fieldRules
 	paths     paths.Mode
 	routes    []*route // the most specific first
+	methods   []string // that routes name
 	tcp       *service // nil: HTTP
 	counts    *traffic.Site
 }
@@ -84,6 +86,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
 		built.routes = append(built.routes, r)
+		built.methods = append(built.methods, r.methods...)
 	}
 	if len(c.Routes) == 0 {
 		built.routes = []*route{{pattern: paths.NewPattern("", false, false)}}
@@ -196,6 +199,21 @@ func (s *site) route(method string, path *paths.Path) (found *route, allowed []s
 
 func (r *route) takes(method string) bool {
 	return len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET")
+}
+
+// registered are the methods that are registered (RFC 9110 section 16.1.1), and QUERY.
+var registered = message.NewNames(
+	"ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK", "LOCK", "MERGE",
+	"MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS", "ORDERPATCH", "PATCH", "POST", "PRI", "PROPFIND",
+	"PROPPATCH", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE",
+	"UPDATEREDIRECTREF", "VERSION-CONTROL",
+)
+
+// misspelt reports whether a method is a registered one, or one that a route names, but for the case of its letters. Methods are
+// case-sensitive (RFC 9110 section 9.1): to padlock it is another, and to many a framework the same.
+func (s *site) misspelt(method string) bool {
+	upper := strings.ToUpper(method)
+	return upper != method && (registered.Has(upper) || slices.Contains(s.methods, upper))
 }
 
 // ambiguous reports whether a target may read a path so that another route with other rules would have been the one for it. What is not

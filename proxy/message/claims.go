@@ -13,11 +13,30 @@ var claimFamilies = [...]string{"X-Forwarded-", "X-SSL-", "SSL-Client-", "Client
 var addresses = NewNames("X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Remote-IP", "X-Remote-Addr", "X-ProxyUser-Ip", "Proxy-Client-IP", "WL-Proxy-Client-IP",
 	"CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-Appengine-User-IP")
 
-// otherPaths are claims that the target asked for was another, which a proxy that rewrites it tells and some frameworks believe.
-var otherPaths = NewNames("X-Original-URL", "X-Original-URI", "X-Rewrite-URL")
+// otherRequests are claims that another target or host was asked for, which a proxy that rewrites it tells and some frameworks believe.
+var otherRequests = NewNames("X-Original-URL", "X-Original-URI", "X-Original-Path", "X-Rewrite-URL", "X-Rewrite-URI", "X-Rewrite-Path",
+	"X-Request-URI", "X-Script-Name", "X-Path-Info", "X-Envoy-Original-Path", "X-Host", "X-HTTP-Host-Override", "X-Host-Override")
 
-// ClaimsPath reports whether a field names the target that was asked for: it would go around rules for paths.
-func ClaimsPath(name string) bool { return otherPaths.Has(name) }
+// variables are those of a gateway that come from a request line, a connection or a login (RFC 3875 section 4.1), and those that servers
+// have added. Some targets take them from fields under these very names: gunicorn takes SCRIPT_NAME, and routes by what is left of the
+// path. Content-Type and Content-Length are fields, and not among them.
+var variables = NewNames("Auth-Type", "Gateway-Interface", "Path-Info", "Path-Translated", "Query-String", "Remote-Addr", "Remote-Host",
+	"Remote-Ident", "Remote-Port", "Remote-User", "Request-Method", "Request-Scheme", "Request-URI", "Request-URL", "Script-Filename",
+	"Script-Name", "Script-URI", "Script-URL", "Server-Addr", "Server-Name", "Server-Port", "Server-Protocol", "Server-Software",
+	"Document-Root", "Document-URI", "Orig-Path-Info", "Orig-Script-Name", "Unencoded-URL", "HTTPS")
+
+// ClaimsRequest reports whether a field says that another target or host was asked for: it would go around rules for them.
+func ClaimsRequest(name string) bool { return otherRequests.Has(name) }
+
+// Variable reports whether a field, by the name that Alias makes plain, is called as a gateway's variable.
+func Variable(plain string) bool { return variables.Has(plain) }
+
+// otherMethods are claims that another method is meant, which frameworks believe of a POST.
+var otherMethods = NewNames("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method", "X-Original-Method",
+	"X-Original-HTTP-Method")
+
+// ClaimsMethod reports whether a field says that another method is meant: it would go around rules for methods.
+func ClaimsMethod(name string) bool { return otherMethods.Has(name) }
 
 // Claims reports whether a field tells a backend what only the proxy in front of it may tell.
 func Claims(name string) bool {
