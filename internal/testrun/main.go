@@ -91,7 +91,7 @@ func plan(level, run, staticcheck string) ([]step, error) {
 			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: race()},
 			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}},
 			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: race()},
-			{name: "packages", args: goTest("./..."), tests: true},
+			{name: "packages", args: goTest("-p", "4", "./..."), tests: true}, // some wait most of the time
 			{name: "program", args: goTest("-count=1", "-tags", "e2e", "-timeout", "40m", "./e2e"), tests: true, each: true},
 		}, nil
 	case "long":
