@@ -246,13 +246,8 @@ func (v *validator) clientAuth(path string, auth *ClientAuth) {
 	} else if len(auth.CRL) > 0 {
 		v.fail(path+".crl", "goes with ca: each list must be signed by one of the accepted CAs")
 	}
-	for i, name := range auth.CRL {
-		if cas == nil {
-			break // the lists cannot be judged
-		}
-		if _, err := revocation.Read(name, cas, time.Now()); err != nil {
-			v.fail(fmt.Sprintf("%s.crl[%d]", path, i), "%v", err)
-		}
+	if cas != nil { // else the lists cannot be judged
+		v.revocations(path+".crl", auth.CRL, cas)
 	}
 	switch {
 	case auth.Allow == nil:
@@ -262,6 +257,25 @@ func (v *validator) clientAuth(path string, auth *ClientAuth) {
 		v.fail(path+".allow", "names nobody: it needs names or organizations")
 	default:
 		v.clientNames(path+".allow", auth.Allow)
+	}
+}
+
+// revocations checks lists, and that every CA has one.
+func (v *validator) revocations(path string, files []string, cas []*x509.Certificate) {
+	var all revocation.Lists
+	before := len(v.errs)
+	for i, name := range files {
+		lists, err := revocation.Read(name, cas, time.Now())
+		if err != nil {
+			v.fail(fmt.Sprintf("%s[%d]", path, i), "%v", err)
+		}
+		all = append(all, lists...)
+	}
+	if len(v.errs) > before {
+		return // the list that is missing may be there
+	}
+	if err := all.Complete(cas, time.Now()); err != nil {
+		v.fail(path, "%v", err)
 	}
 }
 

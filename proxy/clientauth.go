@@ -26,6 +26,8 @@ type clientAuth struct {
 	mode    string
 	roots   *x509.CertPool // nil: none are known, only with request
 	lists   revocation.Lists
+	ca      string       // the file of roots
+	missing error        // lists that it would need
 	allow   *clientNames // nil: all that verify
 	forward bool
 }
@@ -65,6 +67,10 @@ func newClientAuth(c *config.ClientAuth, files *lastgood.Values) (a *clientAuth,
 		}
 		a.lists = append(a.lists, lists...)
 	}
+	// A start refuses this. Later it holds up nothing: clients of a CA without a list are refused one by one.
+	if a.ca = c.CA; a.lists != nil {
+		a.missing = a.lists.Complete(cas, time.Now())
+	}
 	return a, fmt.Sprintf(" %s %v %q %x", c.Mode, c.Forward, fmt.Sprint(c.Allow), digest.Sum(nil)), nil
 }
 
@@ -86,7 +92,7 @@ func (a *clientAuth) apply(policy *tls.Config) {
 		if len(state.PeerCertificates) == 0 {
 			return nil
 		}
-		if err := a.judge(state.VerifiedChains); err != nil {
+		if _, err := a.judge(state.VerifiedChains); err != nil {
 			return fmt.Errorf("failed to verify certificate: %w", err)
 		}
 		return nil
@@ -95,19 +101,27 @@ func (a *clientAuth) apply(policy *tls.Config) {
 
 var errNotAllowed = errors.New("not among those that this site allows")
 
-// judge looks at what crypto/tls does not: revocation, and who is meant.
-func (a *clientAuth) judge(chains [][]*x509.Certificate) error {
+// judge looks at what crypto/tls does not: revocation, and who is meant. What it finds holds until a time.
+func (a *clientAuth) judge(chains [][]*x509.Certificate) (until time.Time, err error) {
 	if len(chains) == 0 {
-		return errNotAllowed
-	}
-	var err error
-	if !slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { err = a.lists.Check(chain, time.Now()); return err == nil }) {
-		return err
+		return until, errNotAllowed
 	}
 	if a.allow != nil && !a.allow.match(chains[0][0]) {
-		return errNotAllowed
+		return until, errNotAllowed
 	}
-	return nil
+
+	for _, chain := range chains {
+		holds, failed := a.lists.Check(chain, time.Now())
+		if failed != nil {
+			err = failed
+		} else if holds.After(until) {
+			until = holds
+		}
+	}
+	if !until.IsZero() {
+		err = nil
+	}
+	return until, err
 }
 
 func alternativeNames(c *x509.Certificate) []string {
@@ -121,20 +135,25 @@ func alternativeNames(c *x509.Certificate) []string {
 	return names
 }
 
-// identity is what targets are told, in fields that no client can forge. It is made once for a connection.
-func (a *clientAuth) identity(state *tls.ConnectionState) message.Fields {
+// identity is what targets are told, in fields that no client can forge, and until when that is so; zero: for good. It is made once for a
+// connection.
+func (a *clientAuth) identity(state *tls.ConnectionState) (fields message.Fields, until time.Time) {
 	if len(state.PeerCertificates) == 0 {
-		return message.Fields{{Name: "X-SSL-Client-Verify", Value: "NONE"}}
+		return message.Fields{{Name: "X-SSL-Client-Verify", Value: "NONE"}}, until
 	}
 	c := state.PeerCertificates[0]
 	verdict := "SUCCESS"
+	var err error
 	if a.mode == "request" {
-		if err := a.verify(state.PeerCertificates); err != nil {
-			verdict = "FAILED:" + err.Error()
-		}
+		until, err = a.verify(state.PeerCertificates)
+	} else {
+		until, err = a.judge(state.VerifiedChains)
+	}
+	if err != nil {
+		verdict = "FAILED:" + err.Error()
 	}
 	print := sha256.Sum256(c.Raw)
-	fields := message.Fields{
+	fields = message.Fields{
 		{Name: "X-SSL-Client-Verify", Value: printable(verdict)},
 		{Name: "X-SSL-Client-Subject", Value: printable(c.Subject.String())},
 		{Name: "X-SSL-Client-Issuer", Value: printable(c.Issuer.String())},
@@ -147,11 +166,11 @@ func (a *clientAuth) identity(state *tls.ConnectionState) message.Fields {
 	if a.forward {
 		fields.Add("Client-Cert", ":"+base64.StdEncoding.EncodeToString(c.Raw)+":")
 	}
-	return fields
+	return fields, until
 }
 
-// verify judges a certificate that the handshake has not.
-func (a *clientAuth) verify(given []*x509.Certificate) error {
+// verify judges a certificate that the handshake has not, or under another policy.
+func (a *clientAuth) verify(given []*x509.Certificate) (until time.Time, err error) {
 	o := x509.VerifyOptions{
 		Roots: cmp.Or(a.roots, noRoots), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
@@ -160,7 +179,7 @@ func (a *clientAuth) verify(given []*x509.Certificate) error {
 	}
 	chains, err := given[0].Verify(o)
 	if err != nil {
-		return err
+		return until, err
 	}
 	return a.judge(chains)
 }

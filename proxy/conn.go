@@ -138,7 +138,9 @@ func (s *Server) serve(raw *clientConn) {
 		c.facts.AltSvc = other.(string)
 	}
 	if auth := raw.policy.auth; auth != nil {
-		c.facts.Identity = auth.identity(&state)
+		c.facts.Identity, c.facts.Until = auth.identity(&state)
+		guarded := s.guards.add(s, &c.facts, func() { raw.evict(true) })
+		raw.guard.Store(guarded)
 	}
 	switch {
 	case state.NegotiatedProtocol == acmeALPN: // the CA has seen what it came for

@@ -106,7 +106,8 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		return
 	}
 	found, name := state.table(r.Conn.Listener).site(r.Host)
-	if found == nil || found.policy != r.Conn.Policy || found.tcp != nil {
+	over := !r.Conn.Until.IsZero() && x.start.After(r.Conn.Until)
+	if found == nil || found.policy != r.Conn.Policy || found.tcp != nil || over {
 		// RFC 9110 section 15.5.20: this connection was not made for that host.
 		fail(x, 421, "This connection does not serve the host asked for", "")
 		return

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -278,7 +277,8 @@ sites: [{hosts: [localhost], tls: {client_auth: {mode: require, ca: %[1]s, crl: 
 	}
 	ca.crl(t, lists, time.Now().Add(time.Hour), 10)
 	soon("revoked", 0)
-	if response, _ := fetch(t, kept, "GET", "https://localhost/"); response.StatusCode != 421 {
+	if response, err := kept.Get("https://localhost/"); err == nil {
+		response.Body.Close()
 		t.Errorf("over a connection from before the revocation: %s", response.Status)
 	}
 	ca.crl(t, lists, time.Now().Add(time.Hour))
@@ -295,7 +295,4 @@ sites: [{hosts: [localhost], tls: {client_auth: {mode: require, ca: %[1]s, crl: 
 	alice = ca.client(t, 10, pkix.Name{CommonName: "alice"})
 	ca.crl(t, lists, time.Now().Add(time.Hour))
 	soon("a certificate of the other CA", 200)
-	if !bytes.Contains([]byte(e.access.String()), []byte(`"status":421`)) {
-		t.Error("the access log does not have the 421")
-	}
 }

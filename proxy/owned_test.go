@@ -156,16 +156,18 @@ func TestABufferedResponseStaysItsOwn(t *testing.T) {
 
 // socketTarget opens WebSockets, and says back what it hears.
 func socketTarget(t *testing.T, fields string) string {
-	return backend(t, func(w http.ResponseWriter, r *http.Request) {
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+fields+
-			"Sec-WebSocket-Accept: "+message.WebSocketAccept(r.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
-		_, _ = io.Copy(conn, buffered)
-	})
+	return backend(t, func(w http.ResponseWriter, r *http.Request) { socketEcho(w, r, fields) })
+}
+
+func socketEcho(w http.ResponseWriter, r *http.Request, fields ...string) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+strings.Join(fields, "")+
+		"Sec-WebSocket-Accept: "+message.WebSocketAccept(r.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
+	_, _ = io.Copy(conn, buffered)
 }
 
 const upgradeHead = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n"

@@ -219,7 +219,12 @@ func (f *flow) complete(conn *quic.Conn) {
 	}
 	facts.Client, facts.Addr = clientAddr(facts.Remote)
 	if auth := f.policy.auth; auth != nil {
-		facts.Identity = auth.identity(&f.state)
+		facts.Identity, facts.Until = auth.identity(&f.state)
+		server := f.owner.server
+		guarded := server.guards.add(server, facts, func() {
+			go func() { _ = conn.CloseWithError(0x100, "") }() // H3_NO_ERROR (RFC 9114 section 8.1); it waits for the end
+		})
+		context.AfterFunc(conn.Context(), func() { server.guards.remove(guarded) })
 	}
 	if f.trace != nil {
 		facts.Handshake = f.trace.ID()

@@ -49,7 +49,7 @@ func write(t *testing.T, name string, parts ...[]byte) {
 	}
 }
 
-// Wherever client certificates are accepted, a list counts in whatever form it is written: three lists of three CAs joined without a line end,
+// Wherever client certificates are accepted, a list counts in whatever form it is written: four lists of four CAs joined without a line end,
 // behind a byte order mark. Revoked is whoever stands in any of them, and the intermediate of whoever does, also where the intermediate is
 // trusted by itself.
 func TestARevokedCertificateIsRefusedEverywhere(t *testing.T) {
@@ -65,7 +65,7 @@ func TestARevokedCertificateIsRefusedEverywhere(t *testing.T) {
 	}
 	write(t, bundle, cas...)
 	later := time.Now().Add(time.Hour)
-	write(t, lists, []byte("\xef\xbb\xbf"), bytes.TrimSpace(other.revocations(t, later, 60)), bytes.TrimSpace(below.revocations(t, later, 61)), bytes.TrimSpace(root.revocations(t, later, 51, 62)))
+	write(t, lists, []byte("\xef\xbb\xbf"), bytes.TrimSpace(other.revocations(t, later, 60)), bytes.TrimSpace(below.revocations(t, later, 61)), bytes.TrimSpace(gone.revocations(t, later)), bytes.TrimSpace(root.revocations(t, later, 51, 62)))
 
 	own := listen(t)
 	e := startFile(t, `

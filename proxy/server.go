@@ -105,6 +105,7 @@ type Server struct {
 	early      early   // connections before their front has them
 	streams    streams // connections that are not HTTP
 	tunnels    tunnels
+	guards     guards
 	handover   atomic.Pointer[handover] // another process takes over
 	ending     chan struct{}            // closed when no more are accepted
 	work       chan *clientConn
@@ -157,6 +158,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 		before()
 	}
 	s.state.Store(built)
+	s.logEnded(s.guards.follow(older, built))
 	older.close()
 	s.passwords.keep(cfg)
 	names := map[string]bool{}
@@ -444,6 +446,7 @@ type clientConn struct {
 	net.Conn
 	server    *Server
 	begun     *member // until the handshake has ended
+	guard     atomic.Pointer[guard]
 	slot      *slot
 	once      sync.Once
 	source    netip.Prefix // that it counts for
@@ -527,6 +530,9 @@ func (c *clientConn) Close() error {
 		c.server.addresses.leave(c.source)
 		c.server.slots.leave(c.slot)
 	})
+	if guarded := c.guard.Load(); guarded != nil {
+		c.server.guards.remove(guarded)
+	}
 	return err
 }
 

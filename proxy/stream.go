@@ -120,6 +120,9 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 	defer s.streams.remove(c)
+	if standing := c.facts.Standing; standing != nil {
+		defer context.AfterFunc(standing, c.end)()
+	}
 	defer c.attempt.End()
 	target, err := c.site.group.Dial(&c.ctx, &message.Request{Conn: c.facts, Client: c.facts.Client}, &c.attempt)
 	if err != nil {
@@ -139,6 +142,15 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	}
 	target.Close()
 	c.err = err
+	if standing := c.facts.Standing; standing != nil && standing.Err() != nil {
+		c.err = context.Cause(standing)
+	}
+}
+
+// end ends the connection from any goroutine.
+func (c *stream) end() {
+	c.ctx.Cancel()
+	c.client.Close()
 }
 
 // streams are the open connections that are not HTTP.
@@ -193,8 +205,7 @@ func (s *streams) shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for c := range s.conns {
-		c.ctx.Cancel()
-		c.client.Close()
+		c.end()
 	}
 	s.mu.Unlock()
 	<-s.empty

@@ -53,6 +53,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		s.logEnded(s.guards.expire(time.Now()))
 		current := s.state.Load()
 		now := marks(trustFiles(current.cfg))
 		switch {
@@ -105,6 +106,12 @@ func (s *state) trust(now time.Time) (t traffic.Trust) {
 	for _, policy := range s.policies {
 		if policy.auth == nil {
 			continue
+		}
+		if missing := policy.auth.missing; missing != nil {
+			file := traffic.TrustFile{File: policy.auth.ca, Reason: missing.Error()}
+			if !slices.Contains(t.Unusable, file) {
+				t.Unusable = append(t.Unusable, file)
+			}
 		}
 		for _, list := range policy.auth.lists {
 			if seen[list] {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -202,6 +203,9 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 		end()
 	})
 	defer idle.Stop()
+	if standing := x.request.Conn.Standing; standing != nil {
+		defer context.AfterFunc(standing, end)()
+	}
 	up := make(chan int64, 1)
 	go func() {
 		n, err := relay.Copy(response.Tunnel, client, idle)
@@ -226,6 +230,9 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	linger := relay.NewIdle(tunnelLinger, end)
 	defer linger.Stop()
 	x.bytesIn = <-up
+	if standing := x.request.Conn.Standing; standing != nil && standing.Err() != nil {
+		x.err = context.Cause(standing).Error()
+	}
 }
 
 const tunnelLinger = 10 * time.Second

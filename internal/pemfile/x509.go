@@ -63,17 +63,33 @@ func LoadPool(name string) (*x509.CertPool, error) {
 // RevocationList is a list of revoked certificates (RFC 5280 section 5), and where it stands.
 type RevocationList struct {
 	*x509.RevocationList
-	Line int // in the file; 0: the file is the list, in DER
+	Line  int // in the file; 0: the file is the list, in DER
+	Scope Scope
+}
+
+// Scope is what a list is about: of its CA's certificates not all, where its issuing distribution point says so (RFC 5280 section 5.2.5).
+type Scope struct {
+	UsersOnly bool     // certificates of CAs are in another list
+	CAsOnly   bool     // all others are
+	Points    []string // URIs: certificates that name none of them as their distribution point are in other lists; nil: all are in this one
+}
+
+// Covers reports whether the list would have the certificate in it, if that is one of its CA's and were revoked.
+func (s *Scope) Covers(c *x509.Certificate) bool {
+	if ca := c.BasicConstraintsValid && c.IsCA; ca && s.UsersOnly || !ca && s.CAsOnly {
+		return false
+	}
+	return s.Points == nil || slices.ContainsFunc(c.CRLDistributionPoints, func(uri string) bool { return slices.Contains(s.Points, uri) })
 }
 
 // RevocationLists returns the lists of a file, at least one: in PEM, or one in DER.
 func RevocationLists(name string, data []byte) ([]RevocationList, error) {
 	if isDER(data) {
-		list, err := parseList(data)
+		list, scope, err := parseList(data)
 		if err != nil {
 			return nil, &Error{File: name, Reason: "is no revocation list in PEM or DER", Err: err}
 		}
-		return []RevocationList{{RevocationList: list}}, nil
+		return []RevocationList{{RevocationList: list, Scope: scope}}, nil
 	}
 
 	blocks, err := Parse(name, data)
@@ -85,11 +101,11 @@ func RevocationLists(name string, data []byte) ([]RevocationList, error) {
 		if b.Type != "X509 CRL" {
 			return nil, b.Misplaced(name, "revocation lists")
 		}
-		list, err := parseList(b.Bytes)
+		list, scope, err := parseList(b.Bytes)
 		if err != nil {
 			return nil, b.damaged(name, err)
 		}
-		all = append(all, RevocationList{list, b.Line})
+		all = append(all, RevocationList{list, b.Line, scope})
 	}
 	if len(all) == 0 {
 		return nil, &Error{File: name, Reason: "holds no revocation list in PEM or DER"}
@@ -107,38 +123,81 @@ var (
 )
 
 // parseList refuses lists that mean something else than that their entries are revoked by their issuer.
-func parseList(der []byte) (*x509.RevocationList, error) {
-	list, err := x509.ParseRevocationList(der)
+func parseList(der []byte) (list *x509.RevocationList, scope Scope, err error) {
+	list, err = x509.ParseRevocationList(der)
 	if err != nil {
-		return nil, err
+		return nil, scope, err
 	}
 	if len(list.Raw) != len(der) {
-		return nil, fmt.Errorf("%d bytes follow it", len(der)-len(list.Raw))
+		return nil, scope, fmt.Errorf("%d bytes follow it", len(der)-len(list.Raw))
 	}
+
 	for _, e := range list.Extensions {
 		switch {
 		case e.Id.Equal(deltaIndicator):
-			return nil, errors.New("it is a delta list (RFC 5280 section 5.2.4), which lacks what its base has: use the complete list")
+			err = errors.New("it is a delta list (RFC 5280 section 5.2.4), which lacks what its base has: use the complete list")
 		case e.Id.Equal(distributionPoint):
-			var scope struct {
-				Point          asn1.RawValue  `asn1:"optional,tag:0"`
-				Users          bool           `asn1:"optional,tag:1"`
-				CAs            bool           `asn1:"optional,tag:2"`
-				Reasons        asn1.BitString `asn1:"optional,tag:3"`
-				Indirect       bool           `asn1:"optional,tag:4"`
-				AttributeCerts bool           `asn1:"optional,tag:5"`
-			}
-			if rest, err := asn1.Unmarshal(e.Value, &scope); err != nil || len(rest) > 0 {
-				return nil, errors.New("its issuing distribution point is malformed")
-			}
-			if scope.Indirect {
-				return nil, errors.New("it is an indirect list (RFC 5280 section 5.2.5), with certificates of other CAs: use each CA's own")
-			}
+			scope, err = parseScope(e.Value)
 		case e.Critical:
-			return nil, fmt.Errorf("it has the critical extension %v, which padlock does not know", e.Id)
+			err = fmt.Errorf("it has the critical extension %v, which padlock does not know", e.Id)
+		}
+		if err != nil {
+			return nil, scope, err
 		}
 	}
-	return list, nil
+	return list, scope, nil
+}
+
+// parseScope reads an issuing distribution point (RFC 5280 section 5.2.5), and refuses one that leaves open who is not revoked.
+func parseScope(der []byte) (scope Scope, err error) {
+	var point struct {
+		Name           asn1.RawValue  `asn1:"optional,tag:0"`
+		Users          bool           `asn1:"optional,tag:1"`
+		CAs            bool           `asn1:"optional,tag:2"`
+		Reasons        asn1.BitString `asn1:"optional,tag:3"`
+		Indirect       bool           `asn1:"optional,tag:4"`
+		AttributeCerts bool           `asn1:"optional,tag:5"`
+	}
+	if rest, err := asn1.Unmarshal(der, &point); err != nil || len(rest) > 0 {
+		return scope, errors.New("its issuing distribution point is malformed")
+	}
+	switch {
+	case point.Indirect:
+		return scope, errors.New("it is an indirect list (RFC 5280 section 5.2.5), with certificates of other CAs: use each CA's own")
+	case point.AttributeCerts:
+		return scope, errors.New("it has attribute certificates alone (onlyContainsAttributeCerts), which no client shows: use the CA's complete list")
+	case len(point.Reasons.Bytes) > 0:
+		return scope, errors.New("it has certificates that are revoked for some reasons alone (onlySomeReasons): use the CA's complete list")
+	case point.Users && point.CAs:
+		return scope, errors.New("its issuing distribution point contradicts itself: no certificate would be in it")
+	}
+
+	scope = Scope{UsersOnly: point.Users, CAsOnly: point.CAs}
+	if len(point.Name.FullBytes) > 0 {
+		scope.Points, err = uris(point.Name.Bytes)
+	}
+	return scope, err
+}
+
+// uris are those of a DistributionPointName (RFC 5280 section 4.2.1.13), at least one.
+func uris(name []byte) (all []string, err error) {
+	var full asn1.RawValue
+	if rest, err := asn1.Unmarshal(name, &full); err != nil || len(rest) > 0 || full.Class != asn1.ClassContextSpecific {
+		return nil, errors.New("the name of its issuing distribution point is malformed")
+	}
+	for rest := full.Bytes; full.Tag == 0 && len(rest) > 0; {
+		var general asn1.RawValue
+		if rest, err = asn1.Unmarshal(rest, &general); err != nil {
+			return nil, errors.New("the name of its issuing distribution point is malformed")
+		}
+		if general.Class == asn1.ClassContextSpecific && general.Tag == 6 {
+			all = append(all, string(general.Bytes))
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("its issuing distribution point has no URI, so whose certificates it has cannot be told: use the CA's complete list")
+	}
+	return all, nil
 }
 
 // Pair makes a certificate with its key out of two texts, which may be the same. The first certificate is the leaf; what follows it is

@@ -1,7 +1,8 @@
 // Package revocation judges certificates by the lists of their CAs (RFC 5280 section 5).
 //
 //	lists, err := revocation.Read("revoked.crl", cas, time.Now())
-//	err = lists.Check(chain, time.Now())
+//	err = lists.Complete(cas, time.Now())
+//	until, err := lists.Check(chain, time.Now())
 package revocation
 
 import (
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +26,7 @@ type List struct {
 
 	issuer  []byte // the name, in DER
 	signers []*x509.Certificate
+	scope   pemfile.Scope
 	revoked map[string]struct{} // serial numbers, as big-endian bytes
 	raw     []byte
 }
@@ -50,6 +53,7 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 		}
 		list := &List{
 			File: file, Issuer: p.Issuer.String(), Next: p.NextUpdate, issuer: p.RawIssuer, revoked: map[string]struct{}{}, raw: p.Raw,
+			scope: p.Scope,
 		}
 		var refusal error
 		for _, ca := range cas {
@@ -69,6 +73,9 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 			return fail("the revocation list of %q is of none of the accepted CAs, which are: %s", list.Issuer, subjects(cas))
 		case list.Expired(now):
 			return fail("the revocation list of %q has expired at %s: get the CA's current one", list.Issuer, list.Next.UTC().Format(time.RFC3339))
+		case p.ThisUpdate.After(now.Add(skew)):
+			return fail("the revocation list of %q begins at %s, which is to come: get the CA's current one, and look at this machine's clock",
+				list.Issuer, p.ThisUpdate.UTC().Format(time.RFC3339))
 		}
 		for _, entry := range p.RevokedCertificateEntries {
 			list.revoked[string(entry.SerialNumber.Bytes())] = struct{}{}
@@ -76,6 +83,45 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 		all = append(all, list)
 	}
 	return all, nil
+}
+
+// skew is how far the clock of a CA may be ahead.
+const skew = 5 * time.Minute
+
+// Complete reports, as an error, the CAs without a list: of whose certificates nothing is known. A CA with the name of another and a key of its
+// own needs its own list, as after a change of keys. Without any list all may be missing.
+func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var missing []*x509.Certificate
+	for _, ca := range cas {
+		listed := slices.ContainsFunc(all, func(l *List) bool { return bytes.Equal(l.issuer, ca.RawSubject) && l.signedBy(ca) })
+		if !listed && issues(ca) && !now.After(ca.NotAfter) {
+			missing = append(missing, ca)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+
+	reason := ""
+	for _, ca := range missing {
+		if slices.ContainsFunc(all, func(l *List) bool { return bytes.Equal(l.issuer, ca.RawSubject) }) {
+			reason = fmt.Sprintf("; the list of %q is made with another key than the one of the CA with serial number %x", ca.Subject, ca.SerialNumber)
+			break
+		}
+	}
+	return fmt.Errorf("no revocation list is of %s, so none of its revoked certificates would be refused%s: "+
+		"add the list that it issues, which may be empty, or take the CA out of the bundle", subjects(missing), reason)
+}
+
+// issues reports whether certificates may be signed by c.
+func issues(c *x509.Certificate) bool {
+	if c.Version < 3 { // which knew no constraints
+		return true
+	}
+	return c.BasicConstraintsValid && c.IsCA && (c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0)
 }
 
 // subjects names CAs, the first of many.
@@ -97,44 +143,62 @@ func (l *List) Expired(now time.Time) bool { return !l.Next.IsZero() && now.Afte
 // ErrRevoked is what Check returns for a certificate that stands in a list.
 var ErrRevoked = errors.New("revoked by its CA")
 
-// Check looks up every certificate of a verified chain, its leaf first, in the lists of its issuer; without a list of the issuer nothing is
-// known against it. The chain's last certificate counts too, unless it is a root: an intermediate that is trusted by itself can be revoked.
-// A list that has expired is an error, as it does not show what was revoked since.
-func (all Lists) Check(chain []*x509.Certificate, now time.Time) error {
+// Check looks up every certificate of a verified chain, its leaf first, in the lists of its issuer, and returns until when that holds, as long as
+// the lists stay: the first end of a certificate or a list. A certificate of which no list tells is an error, as is a list that has
+// expired: what was revoked is not known. The chain's last certificate is trusted by itself; where it is no root and there is a list of
+// its issuer, it counts too. Without any list nothing is looked up.
+func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	for i, certificate := range chain {
+		if until.IsZero() || certificate.NotAfter.Before(until) {
+			until = certificate.NotAfter
+		}
 		var issuer *x509.Certificate // nil: not in the chain
 		if i+1 < len(chain) {
 			issuer = chain[i+1]
 		} else if bytes.Equal(certificate.RawSubject, certificate.RawIssuer) {
-			break
+			continue
 		}
+
+		known := len(all) == 0 || issuer == nil
 		for _, list := range all {
 			if !list.covers(certificate, issuer) {
 				continue
 			}
 			if list.Expired(now) {
-				return fmt.Errorf("the revocation list of %s has expired", list.Issuer)
+				return time.Time{}, fmt.Errorf("the revocation list of %s has expired", list.Issuer)
 			}
 			if _, revoked := list.revoked[string(certificate.SerialNumber.Bytes())]; revoked {
-				return ErrRevoked
+				return time.Time{}, ErrRevoked
 			}
+			if !list.Next.IsZero() && list.Next.Before(until) {
+				until = list.Next
+			}
+			known = true
+		}
+		if !known {
+			return time.Time{}, fmt.Errorf("no revocation list of %s has certificates such as %s", certificate.Issuer, certificate.Subject)
 		}
 	}
-	return nil
+	return until, nil
 }
 
-// covers reports whether the certificate was issued by the list's CA: by name and key, as another CA may have the same name.
+// covers reports whether the certificate was issued by the list's CA, by name and key, as another CA may have the same name; and is of
+// those that the list is about.
 func (l *List) covers(certificate, issuer *x509.Certificate) bool {
-	if !bytes.Equal(l.issuer, certificate.RawIssuer) {
+	if !bytes.Equal(l.issuer, certificate.RawIssuer) || !l.scope.Covers(certificate) {
 		return false
 	}
-	for _, signer := range l.signers {
-		if issuer != nil && bytes.Equal(signer.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) ||
-			issuer == nil && certificate.CheckSignatureFrom(signer) == nil {
-			return true
-		}
+	if issuer != nil {
+		return l.signedBy(issuer)
 	}
-	return false
+	return slices.ContainsFunc(l.signers, func(signer *x509.Certificate) bool { return certificate.CheckSignatureFrom(signer) == nil })
+}
+
+// signedBy reports whether the list was signed with the CA's key.
+func (l *List) signedBy(ca *x509.Certificate) bool {
+	return slices.ContainsFunc(l.signers, func(signer *x509.Certificate) bool {
+		return bytes.Equal(signer.RawSubjectPublicKeyInfo, ca.RawSubjectPublicKeyInfo)
+	})
 }
 
 // Raw is the list in DER.

@@ -109,28 +109,33 @@ func TestEveryCertificateOfAChainIsLookedUp(t *testing.T) {
 	cas := []*x509.Certificate{root.cert, namesake.cert, below.cert}
 	whole, short := []*x509.Certificate{leaf.cert, below.cert, root.cert}, []*x509.Certificate{leaf.cert, below.cert}
 	later := time.Now().Add(time.Hour)
+	none, rest := below.list(t, later), root.list(t, later)
+	type blocks = []pemfile.Block
 	for name, c := range map[string]struct {
-		list  pemfile.Block
+		lists blocks
 		chain []*x509.Certificate
 		at    time.Time
 		want  string
 	}{
-		"good":                                 {below.list(t, later, 7, 9), whole, time.Now(), ""},
-		"the leaf":                             {below.list(t, later, 8), whole, time.Now(), "revoked by its CA"},
-		"the intermediate":                     {root.list(t, later, 7), whole, time.Now(), "revoked by its CA"},
-		"the intermediate, which ends a chain": {root.list(t, later, 7), short, time.Now(), "revoked by its CA"},
-		"the number of another issuer":         {root.list(t, later, 8), whole, time.Now(), ""},
-		"another CA of the root's name":        {namesake.list(t, later, 7), whole, time.Now(), ""},
-		"that, at the end of a chain":          {namesake.list(t, later, 7), short, time.Now(), ""},
-		"the root by itself":                   {root.list(t, later, 1), whole, time.Now(), ""},
-		"expired since":                        {below.list(t, later), whole, later.Add(time.Second), "the revocation list of CN=below has expired"},
-		"expired, of another issuer":           {namesake.list(t, later), whole, later.Add(time.Second), ""},
+		"good":                                 {blocks{below.list(t, later, 7, 9), rest}, whole, time.Now(), ""},
+		"the leaf":                             {blocks{below.list(t, later, 8), rest}, whole, time.Now(), "revoked by its CA"},
+		"the intermediate":                     {blocks{none, root.list(t, later, 7)}, whole, time.Now(), "revoked by its CA"},
+		"the intermediate, which ends a chain": {blocks{none, root.list(t, later, 7)}, short, time.Now(), "revoked by its CA"},
+		"an intermediate that is trusted":      {blocks{none}, short, time.Now(), ""},
+		"the number of another issuer":         {blocks{none, root.list(t, later, 8)}, whole, time.Now(), ""},
+		"another CA of the root's name":        {blocks{none, namesake.list(t, later)}, whole, time.Now(), "no revocation list of CN=root has certificates such as CN=below"},
+		"both CAs of the name":                 {blocks{none, rest, namesake.list(t, later, 7)}, whole, time.Now(), ""},
+		"that, at the end of a chain":          {blocks{none, rest, namesake.list(t, later, 7)}, short, time.Now(), ""},
+		"no list of the leaf's issuer":         {blocks{rest}, whole, time.Now(), "no revocation list of CN=below has certificates such as CN=leaf"},
+		"the root by itself":                   {blocks{none, root.list(t, later, 1)}, whole, time.Now(), ""},
+		"expired since":                        {blocks{none}, whole, later.Add(time.Second), "the revocation list of CN=below has expired"},
+		"expired, of another issuer":           {blocks{below.list(t, later.Add(time.Hour)), root.list(t, later.Add(time.Hour)), namesake.list(t, later)}, whole, later.Add(time.Second), ""},
 	} {
-		lists, err := Read(file(t, c.list), cas, time.Now())
+		lists, err := Read(file(t, c.lists...), cas, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := lists.Check(c.chain, c.at); (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
+		if _, err := lists.Check(c.chain, c.at); (err == nil) != (c.want == "") || err != nil && err.Error() != c.want {
 			t.Errorf("%s: %v, not %q", name, err, c.want)
 		}
 	}

@@ -7,6 +7,7 @@
 package message
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net/netip"
@@ -27,6 +28,9 @@ type Conn struct {
 	Listener  string // address of the listener, as the configuration has it
 	Policy    any    // the TLS policy that the connection was made under; compared by identity
 	Identity  Fields // fields that tell a target of the client's certificate; only where the site asks for one
+
+	Until    time.Time       // when the client's certificate is no longer good; zero: there is none, or it never was
+	Standing context.Context // ends when the client would not get in any more; nil: the site asks for no certificate
 
 	used atomic.Bool
 }

@@ -1,0 +1,228 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"padlock/proxy/message"
+)
+
+// guards are the open connections of sites that ask for client certificates. A connection lasts for longer than what its handshake has found:
+// a certificate or a list expires, and another list revokes. So all of them are judged again when the configuration or a file changes, and
+// closed at the end of what their certificates prove, whatever is open on them. It is safe for use from many goroutines.
+type guards struct {
+	mu    sync.Mutex
+	open  map[*guard]struct{}
+	first time.Time // before which none of them ends; zero: none does
+}
+
+// guard is one connection.
+type guard struct {
+	facts    *message.Conn
+	policies []*tlsPolicy // whose every judgement it must pass: of all hosts that it may have been made for
+	verified bool         // the client has shown a good certificate
+	until    time.Time    // zero: nothing ends
+	end      context.CancelCauseFunc
+	close    func()
+}
+
+// errOver is why a connection ends.
+var errOver = errors.New("the client's certificate is no longer good for this site")
+
+// add notes a connection whose handshake has ended, and gives it its Standing. closing must not block.
+func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
+	made, _ := facts.Policy.(*tlsPolicy)
+	c := &guard{facts: facts, policies: []*tlsPolicy{made}, until: facts.Until, verified: !facts.Until.IsZero(), close: closing}
+	facts.Standing, c.end = context.WithCancelCause(context.Background())
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		g.open = map[*guard]struct{}{}
+	}
+	g.open[c] = struct{}{}
+	current := s.state.Load()
+	if !current.has(made) { // a reload came during the handshake, and does not know of it
+		c.policies = nil
+		if asked := current.table(facts.Listener).asked(facts.TLS.ServerName); asked != nil {
+			c.policies = []*tlsPolicy{asked.policy}
+		}
+		until, passes := c.judge(time.Now())
+		if c.until = until; !passes {
+			c.over()
+			delete(g.open, c)
+		}
+	}
+	g.note(c.until)
+	return c
+}
+
+// note is called with the lock held.
+func (g *guards) note(until time.Time) {
+	if !until.IsZero() && (g.first.IsZero() || until.Before(g.first)) {
+		g.first = until
+	}
+}
+
+// remove forgets a connection that has ended.
+func (g *guards) remove(c *guard) {
+	g.mu.Lock()
+	delete(g.open, c)
+	g.mu.Unlock()
+	c.end(context.Canceled)
+}
+
+// expire ends the connections of which nothing is proved any more, and returns how many.
+func (g *guards) expire(now time.Time) (ended int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.first.IsZero() || !now.After(g.first) {
+		return 0
+	}
+	g.first = time.Time{}
+	for c := range g.open {
+		if !c.until.IsZero() && now.After(c.until) {
+			c.over()
+			delete(g.open, c)
+			ended++
+		} else {
+			g.note(c.until)
+		}
+	}
+	return ended
+}
+
+// follow judges the connections by the state that comes after an older one, ends those that do not pass, and returns how many. It is called
+// by one goroutine at a time.
+func (g *guards) follow(older, built *state) (ended int) {
+	successors := older.successors(built)
+	g.mu.Lock()
+	all := slices.Collect(maps.Keys(g.open))
+	g.mu.Unlock()
+
+	for _, c := range all { // without the lock, which handshakes would wait for
+		next := c.after(successors, built)
+		if slices.Equal(next, c.policies) {
+			continue
+		}
+		c.policies = next
+		until, passes := c.judge(time.Now())
+		g.mu.Lock()
+		c.until = until
+		if passes {
+			g.note(until)
+		} else {
+			delete(g.open, c)
+		}
+		g.mu.Unlock()
+		if !passes {
+			c.over()
+			ended++
+		}
+	}
+	return ended
+}
+
+// after are the policies of the hosts that the connection may have been made for, in a new state.
+func (c *guard) after(successors map[*tlsPolicy][]*tlsPolicy, built *state) (next []*tlsPolicy) {
+	for _, policy := range c.policies {
+		now, known := successors[policy]
+		if !known && built.has(policy) { // no host had it before: the connection was made under the new state
+			now = []*tlsPolicy{policy}
+		}
+		for _, p := range now {
+			if !slices.Contains(next, p) {
+				next = append(next, p)
+			}
+		}
+	}
+	return next
+}
+
+// judge reports whether the connection passes all its policies, and until when. Without any, all that it was made for is gone.
+func (c *guard) judge(now time.Time) (until time.Time, passes bool) {
+	given := c.facts.TLS.PeerCertificates
+	for _, policy := range c.policies {
+		auth := policy.auth
+		switch {
+		case auth == nil, auth.mode == "request" && !c.verified: // nobody is refused, and targets were told of nothing good
+			continue
+		case len(given) == 0 && auth.mode == "require":
+			return until, false
+		case len(given) == 0:
+			continue
+		}
+
+		holds, err := auth.again(c.facts)
+		if err != nil || now.After(holds) {
+			return until, false
+		}
+		if until.IsZero() || holds.Before(until) {
+			until = holds
+		}
+	}
+	return until, len(c.policies) > 0
+}
+
+// again judges a certificate that another policy has let in. Where both trust the same CAs, its chains are known.
+func (a *clientAuth) again(facts *message.Conn) (until time.Time, err error) {
+	made, _ := facts.Policy.(*tlsPolicy)
+	if chains := facts.TLS.VerifiedChains; len(chains) > 0 && a.roots != nil && made.auth.roots.Equal(a.roots) {
+		return a.judge(chains)
+	}
+	return a.verify(facts.TLS.PeerCertificates)
+}
+
+// over ends the connection, and what is open on it.
+func (c *guard) over() {
+	c.end(errOver)
+	c.close()
+}
+
+// logEnded logs how many connections were ended.
+func (s *Server) logEnded(ended int) {
+	if ended > 0 {
+		s.deps.Log.Info("connections were closed, as their clients' certificates are no longer good", "connections", ended)
+	}
+}
+
+// has reports whether a policy is in force.
+func (s *state) has(policy *tlsPolicy) bool {
+	for _, p := range s.policies {
+		if p == policy {
+			return true
+		}
+	}
+	return false
+}
+
+// successors are, for each policy, those that its hosts have in another state; none of hosts that are gone.
+func (s *state) successors(built *state) map[*tlsPolicy][]*tlsPolicy {
+	all := map[*tlsPolicy][]*tlsPolicy{}
+	for listener, t := range s.tables {
+		after := built.table(listener)
+		add := func(old, now *site) {
+			if old == nil || old.policy.auth == nil {
+				return
+			}
+			list := all[old.policy]
+			if now != nil && !slices.Contains(list, now.policy) {
+				list = append(list, now.policy)
+			}
+			all[old.policy] = list
+		}
+		for name, old := range t.exact {
+			add(old, after.named(name))
+		}
+		for suffix, old := range t.wildcard {
+			add(old, after.named("*."+suffix))
+		}
+		add(t.fallback, after.fallback)
+		add(t.unnamed, after.asked(""))
+	}
+	return all
+}

@@ -1,0 +1,300 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"padlock/config"
+)
+
+// held is something that a client keeps open.
+type held struct {
+	what   string
+	over   chan struct{} // closed when the client finds its end
+	echoes func() bool   // nil: it only listens
+}
+
+// hold keeps everything open that can be kept, as a client with a certificate or without one: for each site that is named, requests
+// whose answer does not end over each protocol, an idle connection and a WebSocket; and a connection of TCP.
+func hold(t *testing.T, e *edge, certificates []tls.Certificate, sites ...string) (all []held) {
+	t.Helper()
+	var reading sync.WaitGroup
+	t.Cleanup(reading.Wait)
+	with := func(name string, protocols ...string) *tls.Config {
+		return &tls.Config{RootCAs: e.roots, ServerName: name, Certificates: certificates, NextProtos: protocols}
+	}
+	dial := func(c *tls.Config) *tls.Conn {
+		conn, err := tls.Dial("tcp", e.address, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	add := func(what string, r io.Reader, w io.Writer) {
+		h, heard := held{what: what, over: make(chan struct{})}, make(chan byte, 1)
+		reading.Go(func() {
+			defer close(h.over)
+			for one := make([]byte, 1); ; {
+				if _, err := r.Read(one); err != nil {
+					return
+				}
+				select {
+				case heard <- one[0]:
+				default:
+				}
+			}
+		})
+		if w != nil {
+			h.echoes = func() bool {
+				_, _ = w.Write([]byte("x"))
+				select {
+				case <-heard:
+					return true
+				case <-h.over:
+				case <-time.After(10 * time.Second):
+				}
+				return false
+			}
+		}
+		all = append(all, h)
+	}
+
+	for _, site := range sites {
+		if site == "tcp.test" {
+			conn := dial(with(site, "echo"))
+			add(site, conn, conn)
+			continue
+		}
+		for front, transport := range map[string]http.RoundTripper{
+			"h1": &http.Transport{DialContext: e.dial, TLSClientConfig: with(site)},
+			"h2": &http.Transport{DialContext: e.dial, TLSClientConfig: with(site), ForceAttemptHTTP2: true},
+			"h3": &http3.Transport{TLSClientConfig: with(site), Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
+				return quic.DialAddr(ctx, e.address, c, q)
+			}},
+		} {
+			request, _ := http.NewRequest("GET", "https://"+site+"/events", nil)
+			response, err := transport.RoundTrip(request)
+			if err != nil {
+				t.Fatalf("%s, %s: %v", site, front, err)
+			}
+			t.Cleanup(func() { response.Body.Close() })
+			if response.StatusCode != 200 {
+				t.Fatalf("%s, %s: %s", site, front, response.Status)
+			}
+			add(site+", "+front, response.Body, nil)
+		}
+		conn := dial(with(site, "http/1.1"))
+		r := bufio.NewReader(conn)
+		_, _ = io.WriteString(conn, "GET /at-once HTTP/1.1\r\nHost: "+site+"\r\n\r\n")
+		if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 200 {
+			t.Fatalf("%s: %+v, %v", site, response, err)
+		} else {
+			_, _ = io.Copy(io.Discard, response.Body)
+		}
+		add(site+", an idle connection", r, nil)
+
+		conn = dial(with(site, "http/1.1"))
+		r = bufio.NewReader(conn)
+		_, _ = io.WriteString(conn, strings.Replace(upgradeHead, "localhost", site, 1))
+		if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 101 {
+			t.Fatalf("%s: %+v, %v", site, response, err)
+		}
+		add(site+", a WebSocket", r, conn)
+	}
+	return all
+}
+
+// A connection is judged again when what judges it changes, and at the end of what its certificate proves: not the next request alone is
+// refused, but whatever is open ends, over every protocol, in every mode that has let the client in. Who still passes stays.
+func TestWhatAClientHasOpenEndsWithItsRight(t *testing.T) {
+	t.Parallel()
+	const soon = 4 * time.Second
+	type scene struct {
+		ca       *authority
+		lists    string
+		e        *edge
+		reload   func(allow string)
+		requires string
+	}
+	sites := []string{"localhost", "optional.test", "request.test", "tcp.test"}
+	for _, c := range []struct {
+		what             string
+		certificate, end time.Duration // until the end of alice's certificate, and of the list
+		act              func(t *testing.T, s *scene)
+		alice, bob       bool // stay
+		anonymous        bool // stays
+	}{
+		{"revoked", time.Hour, time.Hour, func(t *testing.T, s *scene) {
+			s.ca.crl(t, s.lists, time.Now().Add(time.Hour), 10)
+			s.reload("")
+		}, false, true, true},
+		{"another list without her", time.Hour, time.Hour, func(t *testing.T, s *scene) {
+			s.ca.crl(t, s.lists, time.Now().Add(2*time.Hour), 12)
+			s.reload("")
+		}, true, true, true},
+		{"the list expires", time.Hour, soon, nil, false, false, true},
+		{"her certificate expires", soon, time.Hour, nil, false, true, true},
+		{"another CA", time.Hour, time.Hour, func(t *testing.T, s *scene) {
+			s.ca.replace(t)
+			s.ca.crl(t, s.lists, time.Now().Add(time.Hour))
+			s.reload("")
+		}, false, false, true},
+		{"her name is allowed no more", time.Hour, time.Hour, func(t *testing.T, s *scene) {
+			s.reload("allow: {names: [bob.test]}")
+		}, false, true, true},
+		{"all must have a certificate", time.Hour, time.Hour, func(t *testing.T, s *scene) {
+			s.requires = "require"
+			s.reload("")
+		}, true, true, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			s := &scene{ca: newAuthority(t), lists: filepath.Join(t.TempDir(), "revoked.crl"), requires: "optional-verify"}
+			s.ca.crl(t, s.lists, time.Now().Add(c.end))
+			certificate := func(serial int64, name string, lasts time.Duration) []tls.Certificate {
+				return []tls.Certificate{s.ca.sign(t, &x509.Certificate{
+					SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name + ".test"},
+					ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotAfter: time.Now().Add(lasts),
+				})}
+			}
+			alice, bob := certificate(10, "alice", c.certificate), certificate(11, "bob", time.Hour)
+
+			app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/events":
+					_, _ = io.WriteString(w, "x")
+					_ = http.NewResponseController(w).Flush()
+					<-r.Context().Done()
+				case "/ws":
+					socketEcho(w, r)
+				}
+			})
+			tcp := serveTCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+			text := func(allow string) string {
+				site := func(host, mode, to string) string {
+					if mode != "request" && allow != "" {
+						mode += ", " + allow
+					}
+					return fmt.Sprintf("  - {hosts: [%s], tls: {client_auth: {ca: %s, crl: %s, mode: %s}}, %s}\n", host, s.ca.file, s.lists, mode, to)
+				}
+				routes := fmt.Sprintf("routes: [{to: %q}]", app)
+				return "sites:\n" + site("localhost", "require", routes) + site("optional.test", s.requires, routes) +
+					site("request.test", "request", routes) + site("tcp.test", s.requires, fmt.Sprintf("tcp: {to: %q, alpn: [echo]}", tcp))
+			}
+			s.e = startFile(t, "%s", text(""))
+			s.reload = func(allow string) {
+				parsed, err := config.Parse("padlock.yaml", []byte(text(allow)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				changed := *s.e.config
+				changed.Sites = parsed.Sites
+				if err := s.e.server.Reload(&changed, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			hers, his := hold(t, s.e, alice, sites...), hold(t, s.e, bob, sites...)
+			theirs := hold(t, s.e, nil, "optional.test", "request.test", "tcp.test")
+			if c.act != nil {
+				c.act(t, s)
+			}
+			limit := time.After(soon + 10*time.Second)
+			ends := func(who string, all []held, stays func(h held) bool) {
+				for _, h := range all {
+					if stays(h) {
+						continue
+					}
+					select {
+					case <-h.over:
+					case <-limit:
+						t.Errorf("%s: %s is still open", who, h.what)
+						return
+					}
+				}
+			}
+			// Where nobody is refused, targets were told that a certificate is good: that is over when it is not, whatever its name.
+			asked := func(h held) bool { return strings.HasPrefix(h.what, "request.test") }
+			named := strings.Contains(c.what, "allowed")
+			staysHers := func(h held) bool { return c.alice || named && asked(h) }
+			staysHis := func(held) bool { return c.bob }
+			staysTheirs := func(h held) bool { return c.anonymous || asked(h) }
+			ends("alice", hers, staysHers)
+			ends("bob", his, staysHis)
+			ends("somebody", theirs, staysTheirs)
+			stay := func(who string, all []held, stays func(h held) bool) {
+				for _, h := range all {
+					select {
+					case <-h.over:
+						if stays(h) {
+							t.Errorf("%s: %s has ended", who, h.what)
+						}
+						continue
+					default:
+					}
+					if stays(h) && h.echoes != nil && !h.echoes() {
+						t.Errorf("%s: nothing comes back by %s", who, h.what)
+					}
+				}
+			}
+			stay("alice", hers, staysHers)
+			stay("bob", his, staysHis)
+			stay("somebody", theirs, staysTheirs)
+		})
+	}
+}
+
+// A connection that comes while the lists change is judged by the new ones, whichever its handshake has seen.
+func TestNoHandshakeOutrunsARevocation(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	lists := filepath.Join(t.TempDir(), "revoked.crl")
+	ca.crl(t, lists, time.Now().Add(time.Hour))
+	alice := []tls.Certificate{ca.client(t, 10, pkix.Name{CommonName: "alice"})}
+	tcp := serveTCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	e := startFile(t, `sites: [{hosts: [tcp.test], tls: {client_auth: {mode: require, ca: %s, crl: %s}}, tcp: {to: %q, alpn: [echo]}}]`, ca.file, lists, tcp)
+
+	var open, dialing sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		dialing.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				conn, err := tls.Dial("tcp", e.address, &tls.Config{RootCAs: e.roots, ServerName: "tcp.test", Certificates: alice, NextProtos: []string{"echo"}})
+				if err != nil {
+					continue
+				}
+				open.Go(func() { gone(t, conn); conn.Close() })
+			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond) // handshakes are on their way
+	ca.crl(t, lists, time.Now().Add(time.Hour), 10)
+	if err := e.server.Reload(e.config, nil); err != nil {
+		t.Error(err)
+	}
+	close(stop)
+	dialing.Wait()
+	open.Wait()
+}
