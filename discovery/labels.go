@@ -181,13 +181,21 @@ func find(name string) (k key, rest string, ok bool) {
 // wants reports whether labels ask for a site.
 func wants(labels map[string]string) bool {
 	for label := range labels {
-		name, ours := strings.CutPrefix(label, Prefix)
+		name, ours := cutPrefix(label)
 		rest, named := strings.CutPrefix(name, routes)
 		if ours && (name == "host" || named && strings.HasSuffix(rest, ".host")) {
 			return true
 		}
 	}
 	return false
+}
+
+// cutPrefix takes the prefix off, in whatever case it is written: what only looks like a label of padlock's is refused, never passed over.
+func cutPrefix(label string) (name string, ours bool) {
+	if len(label) < len(Prefix) || !strings.EqualFold(label[:len(Prefix)], Prefix) {
+		return "", false
+	}
+	return label[len(Prefix):], true
 }
 
 const (
@@ -202,7 +210,7 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 	byPrefix := map[string]*part{}
 	count := 0
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
-		name, ours := strings.CutPrefix(label, Prefix)
+		name, ours := cutPrefix(label)
 		if !ours {
 			continue
 		}
@@ -211,6 +219,10 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 		}
 		if len(label) > maxName {
 			problems = append(problems, Problem{Container: c.name, Label: label[:maxName/4] + "…", Message: fmt.Sprintf("the label's name is longer than %d bytes", maxName)})
+			continue
+		}
+		if !strings.HasPrefix(label, Prefix) {
+			problems = append(problems, Problem{Container: c.name, Label: label, Message: "labels of padlock begin with " + Prefix + " in lower case", Remedy: "write " + Prefix + name})
 			continue
 		}
 		prefix := Prefix

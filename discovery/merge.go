@@ -37,6 +37,8 @@ func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (m
 			good = append(good, alone)
 		}
 	}
+	good, wrong := disagreeing(good)
+	problems = append(problems, wrong...)
 	try := func(containers []*container) (*config.Config, []Problem, error) {
 		sites, differing := assemble(containers)
 		cfg, err := base.With(sites...)

@@ -140,6 +140,67 @@ func mixed(parts []*part, first *part) (problems []Problem) {
 	return problems
 }
 
+// guarding are the labels that say who may come.
+var guarding = []string{"allow", "deny", "basic_auth.users", "basic_auth.realm"}
+
+// rules are what the part says of who may come.
+func (p *part) rules() string {
+	var rules strings.Builder
+	for line := range strings.Lines(p.shared) {
+		if name, _, _ := strings.Cut(line, "="); slices.Contains(guarding, name) {
+			rules.WriteString(line)
+		}
+	}
+	return rules.String()
+}
+
+// disagreeing takes the containers out that say otherwise than an older one of who may come to the same requests: none of them may open
+// what another has closed. Containers come, and stay, in the order in which they were made.
+func disagreeing(containers []*container) (agreeing []*container, problems []Problem) {
+	first := map[string]*part{} // by what the part matches
+	for _, c := range containers {
+		var wrong []Problem
+		for _, p := range c.parts {
+			for _, host := range p.hosts {
+				older := first[p.matches(host)]
+				if older == nil || older.container == c || older.rules() == p.rules() {
+					continue
+				}
+				wrong = append(wrong, Problem{
+					Container: c.name, Label: p.prefix + differingRule(p, older),
+					Message: "container " + older.container.name + ", which serves the same requests and is older, says otherwise of who may come; this one is not served",
+					Remedy:  "give containers of one route the same labels; to change who may come, replace all of them",
+				})
+				break
+			}
+		}
+		if len(wrong) > 0 {
+			problems = append(problems, wrong...)
+			continue
+		}
+		for _, p := range c.parts {
+			for _, host := range p.hosts {
+				if key := p.matches(host); first[key] == nil {
+					first[key] = p
+				}
+			}
+		}
+		agreeing = append(agreeing, c)
+	}
+	return agreeing, problems
+}
+
+// matches is the same for parts that match the same requests of a host.
+func (p *part) matches(host string) string {
+	return fmt.Sprintf("%q %v %q %q %q", host, p.isTCP, p.route.Path, p.route.Exact, p.route.Methods)
+}
+
+// differingRule is the first label of those that say who may come which two parts do not have alike.
+func differingRule(a, b *part) string {
+	one, other := &part{shared: a.rules()}, &part{shared: b.rules()}
+	return differing(one, other)
+}
+
 // speak is the part whose labels count, the newest, with a problem for each that says something else.
 func speak(parts []*part) (speaker *part, problems []Problem) {
 	speaker = parts[len(parts)-1]
