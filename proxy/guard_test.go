@@ -216,7 +216,8 @@ func TestWhatAClientHasOpenEndsWithItsRight(t *testing.T) {
 			if c.act != nil {
 				c.act(t, s)
 			}
-			limit := time.After(soon + 10*time.Second)
+			limit, done := context.WithTimeout(t.Context(), soon+10*time.Second)
+			defer done()
 			ends := func(who string, all []held, stays func(h held) bool) {
 				for _, h := range all {
 					if stays(h) {
@@ -224,7 +225,7 @@ func TestWhatAClientHasOpenEndsWithItsRight(t *testing.T) {
 					}
 					select {
 					case <-h.over:
-					case <-limit:
+					case <-limit.Done():
 						t.Errorf("%s: %s is still open", who, h.what)
 						return
 					}
