@@ -6,6 +6,7 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -189,7 +190,7 @@ type Site struct {
 	WWW    string      `yaml:"www"`  // add | remove: each host is also served with or without www., and redirects there
 	HSTS   HSTS        `yaml:"hsts"` // Strict-Transport-Security (RFC 6797)
 	Access Access      `yaml:",inline"`
-	Paths  string      `yaml:"paths"`       // strict | normalize | raw: paths that targets may read in another way than padlock are refused, forwarded in their normal form, or forwarded as they are; by default strict where anybody is kept out, else raw
+	Paths  string      `yaml:"paths"`       // strict | normalize | raw: paths that targets may read in another way than padlock are refused, forwarded in their normal form, or forwarded as they are; by default strict where anybody is kept out, else raw, but for what leads a target out of the paths that are routed to it
 	NoCase bool        `yaml:"ignore_case"` // routes match paths in any case, for targets that do
 	Fields HeaderRules `yaml:"headers"`     // before those of the route
 	Routes []Route     `yaml:"routes" empty:"may"`
@@ -197,7 +198,8 @@ type Site struct {
 	TCP    *TCP        `yaml:"tcp"`    // bytes are forwarded, whatever they mean; nil: HTTP
 }
 
-// PathMode is Paths, or what it is by default: where a rule keeps anybody out, nobody may go around it.
+// PathMode is Paths, or what it is by default: strict where a rule keeps anybody out, so that nobody may go around it; agreed where a
+// target gets some paths only, so that it gets no others; else raw.
 func (s *Site) PathMode() string {
 	ruled := s.Access.rules() || s.TLS.ClientAuth != nil
 	for i := range s.Routes {
@@ -209,7 +211,29 @@ func (s *Site) PathMode() string {
 	case ruled:
 		return "strict"
 	}
+	for i := range s.Routes {
+		if len(s.Routes[i].To) > 0 && !s.opens(s.Routes[i].To) {
+			return "agreed"
+		}
+	}
 	return "raw"
+}
+
+// opens reports whether a route leads to all paths of these targets, or whether none says which.
+func (s *Site) opens(to []Backend) bool {
+	limited := false
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if !reflect.DeepEqual(r.To, to) {
+			continue
+		}
+		all := r.Path == "" && r.Exact == ""
+		if all && len(r.Methods) == 0 {
+			return true
+		}
+		limited = limited || !all
+	}
+	return !limited
 }
 
 // Passthrough reports whether TLS of this site is the target's affair.

@@ -112,6 +112,7 @@ var pathRules = []struct {
 }{
 	{"deny", "[{to: %[1]s}, {path: /admin, deny: [0.0.0.0/0], to: %[1]s}, {path: /internal, allow: [192.0.2.1], to: %[1]s}]", []string{"admin", "internal"}},
 	{"auth", "[{basic_auth: {users: {a: $2y$04$W0ZyAsLrSxvBTcBWo6nrZOVSeL53vH3ISJmBBuRGzG.1MOZzDMpZa}}, to: %[1]s}, {path: /public, to: %[1]s}]", []string{"admin", "internal", "other"}},
+	{"only", "[{path: /public, to: %[1]s}]", []string{"admin", "internal", "other"}},
 	{"strip", "[{path: /app, strip_prefix: true, to: %[1]s}, {path: /app/admin, strip_prefix: true, deny: [0.0.0.0/0], to: %[1]s}, {path: /app/internal, respond: {status: 403}}, {respond: {status: 404}}]", []string{"admin", "internal"}},
 }
 
@@ -385,7 +386,7 @@ func pathTarget(random *rand.Rand) string {
 	pick := func(all ...string) string { return all[random.IntN(len(all))] }
 	segments := strings.Split(pick("admin", "admin/secret.txt", "admin/x", "internal/secret.txt", "internal", "other/x", "public/x", "admin/files/secret.txt"), "/")
 	if random.IntN(2) == 0 { // from somewhere else, and back
-		up := pick("..", "..", "%2e%2e", ".%2e", "%2E.", "..;", "..;x=y", "..%3b", "..%20", "..%00", "%252e%252e", "%c0%ae%c0%ae", "...", "..%09", "..\\..", "..%5c", ".")
+		up := pick("..", "..", "%2e%2e", ".%2e", "%2E.", "..;", "..;x=y", "%2e%2e;", "..%3b", "..%20", "..%00", "%252e%252e", "%c0%ae%c0%ae", "...", "..%09", "..\\..", "..%5c", ".")
 		segments = slices.Concat(strings.Split(pick("public", "public/x", "other", "app/public", "x"), "/"), slices.Repeat([]string{up}, 1+random.IntN(2)), segments)
 	}
 	if random.IntN(3) == 0 {

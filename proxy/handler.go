@@ -260,7 +260,12 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 		return
 	}
 	if route.strip {
-		r.Target = route.pattern.Replace(&x.path, route.replace)
+		target, err := route.pattern.Replace(&x.path, route.replace)
+		if err != nil {
+			h.failPath(x, err)
+			return
+		}
+		r.Target = target
 	}
 	if route.host != "" {
 		r.Host = route.host

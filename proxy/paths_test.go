@@ -32,7 +32,8 @@ func TestNoPathGoesAroundARule(t *testing.T) {
 			`/public/..\admin`: "400", `/public\..\admin`: "400", "/public/..%5cadmin": "400", "/public/%00/../admin": "400", "/public/x%00": "400",
 			"/public/%252e%252e/admin": "400", "/public%2f..%2fadmin": "400", "/public/%c0%ae%c0%ae/": "400", "/./x": "400", "/x%0d%0a": "400",
 			"/public/SECRET": "400", "/public/secret;a=b/": "400", "/public//secret": "400", "/PUBLIC": "400", "//public/x": "400", "/public;x/y": "400",
-			"/public/secret.": "400", "/public/secret%20": "400", "/public/secret%3fx": "400", "/public/secret%3bx": "400", "/public/exact/": "400",
+			"/public/secret.": "400", "/public/secret%20": "400", "/public/secret%3fx": "400", "/public/secret%3bx": "400", "/public/exact/": "400", "/public/exact;/x": "400", "/public/exact;a/b": "400", "/public/secret:$i30:$INDEX_ALLOCATION/x": "400",
+			"/public/sec%e2%80%8cret": "400", "/public/%c2%adsecret/x": "400", "/app/;/x/internal": "/x/internal",
 			"/public/EXACT": "400", "/Hidden": "400", "//x/hidden": "400", "//x/public/secret": "400", "//public/hidden": "400",
 			"/app/x%20y//z": "/x%20y//z", "/app": "/", "/app/INTERNAL/x": "400", "/app/internal;/x": "400", "/app//internal": "400", "/%61pp/x": "/x",
 		}},
@@ -72,6 +73,67 @@ func TestNoPathGoesAroundARule(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A target that gets some paths only gets no others, whatever it makes of those: no rule says so, but the routes do.
+func TestNoPathLeavesWhatIsRoutedToATarget(t *testing.T) {
+	up := map[string]string{}
+	for _, way := range []string{
+		"..", "%2e%2e", ".%2E", "..;", "..;x=y", "%2e%2e;", "..%3b", "..%20", "..%09", "..%00", "..%3f", "%252e%252e", "%252e%252e%253b", "%25252e.", "%c0%ae%c0%ae",
+		"%e0%80%ae.", "%u002e%u002e", "%EF%BC%8E%EF%BC%8E", "%E2%80%A5", ".%E2%80%8C.", "..%5c", `..\x`, `x\..`, "..%2f", "..%252f", "x%5c..%5c..", "..::$INDEX_ALLOCATION",
+	} {
+		up["/public/"+way+"/secret"], up["/public/x/"+way+"/secret"] = "400", "400"
+		up["/public/"+way], up["/public/%20"+way+"/x"] = "400", "400"
+	}
+	to, other := "http://"+echoTargets(t), "http://"+echoTargets(t)
+	passes := map[string]string{
+		"/public": "/public", "/public/a%2fb//c?d=../..": "/public/a%2fb//c?d=../..", "/public/x;v=1/%25/...": "/public/x;v=1/%25/...", "/public/%00%5c": "/public/%00%5c",
+		"/%70ublic/x": "/public/x", "//public/x": "/public/x", "/public/./x": "/public/./x", "/public/v1..v2": "/public/v1..v2",
+		"/x//public": "404", "/public%2fx": "400", "/./public/x": "400", "/PUBLIC": "404", "/secret": "404", "/public;x/y": "404",
+	}
+	for name, c := range map[string]struct {
+		routes string
+		more   map[string]string
+	}{
+		"one route":      {"{path: /public, to: %[1]q}", passes},
+		"methods":        {"{path: /public, methods: [GET], to: %[1]q}, {path: /hello, methods: [POST], to: %[1]q}", passes},
+		"page":           {"{path: /public, to: %[1]q}, {redirect: {to: /public}}", map[string]string{"/secret": "308", "/public%2fx": "400"}},
+		"another target": {"{path: /public, to: %[1]q}, {to: %[2]q}", map[string]string{"/secret": "/secret", "/public%2fx": "400", "/PUBLIC": "/PUBLIC", "//public/x": "/public/x"}},
+		"prefix": {"{path: /public, strip_prefix: true, to: %[1]q}", map[string]string{
+			"/public/x%2fy": "/x%2fy", "/public/;/x/admin": "/x/admin", "/public/%2fx/admin": "400", "/public/.../x": "400", "/public/;x": "/;x",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := startFile(t, "sites:\n  - hosts: [localhost]\n    routes: ["+c.routes+"]\n", to, other)
+			for front, ask := range e.bytewise(t) {
+				for _, want := range []map[string]string{up, c.more} {
+					for target, want := range want {
+						o := ask(target)
+						if got := map[bool]string{true: o.body, false: o.status}[o.status == "200"]; got != want {
+							t.Errorf("%s: %s gave %s, not %s", front, target, got, want)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// What is open as a whole is nobody's to go around, and a prefix is left by no path, by raw neither.
+func TestRawIsRawButForAPrefix(t *testing.T) {
+	t.Parallel()
+	e := startFile(t, "sites:\n  - hosts: [localhost]\n    routes: [{to: %q}, {path: /rep, replace_prefix: /new/base, to: %[1]q}]\n", "http://"+echoTargets(t))
+	for front, ask := range e.bytewise(t) {
+		for target, want := range map[string]string{
+			"/a/..;/b": "/a/..;/b", "/%2e%2e;/x%5c..": "/%2e%2e;/x%5c..", "/rep/x/..;/y": "/new/base/x/..;/y", "/rep/..;/x": "", "/rep/%2e%2e;/x": "", `/rep/..\x`: "",
+			"/rep/x/..%5c..%5cy": "", "/rep/%252e%252e/x": "", "/rep/x/../..;/y": "", "/rep/x/../y": "/new/base/x/../y",
+		} {
+			if o := ask(target); o.body != want && (want != "" || o.status != "400") {
+				t.Errorf("%s: %s gave %s %q, not %q", front, target, o.status, o.body, want)
+			}
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 	for i := range c.Routes {
 		r, err := b.route(&c.Routes[i])
 		if err == nil {
-			r.pattern, r.class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i)
+			r.pattern, r.class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i, built.paths == paths.Agreed)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
@@ -173,10 +173,11 @@ func wwwRedirects(c *config.Site) map[string]string {
 	return redirects
 }
 
-// class is the first of the routes that lets the same clients in as this one does.
-func class(routes []config.Route, i int) int {
+// class is the first of the routes that lets the same clients in as this one does, and to the same targets if they count.
+func class(routes []config.Route, i int, targets bool) int {
 	for j := range i {
-		if routes[j].Refuses() == routes[i].Refuses() && reflect.DeepEqual(routes[j].Access, routes[i].Access) {
+		a, b := &routes[j], &routes[i]
+		if a.Refuses() == b.Refuses() && reflect.DeepEqual(a.Access, b.Access) && (!targets || reflect.DeepEqual(a.To, b.To)) {
 			return j
 		}
 	}
@@ -216,8 +217,8 @@ func (s *site) misspelt(method string) bool {
 	return upper != method && (registered.Has(upper) || slices.Contains(s.methods, upper))
 }
 
-// ambiguous reports whether a target may read a path so that another route with other rules would have been the one for it. What is not
-// forwarded is read by nobody else.
+// ambiguous reports whether a target may read a path so that another route with other rules would have been the one for it, or, where there
+// are no rules, so that no route leads there. What is not forwarded is read by nobody else.
 func (s *site) ambiguous(method string, path *paths.Path, found *route) bool {
 	if s.paths == paths.Raw || found.group == nil {
 		return false
@@ -229,6 +230,7 @@ func (s *site) ambiguous(method string, path *paths.Path, found *route) bool {
 		match := r.pattern.Match(path)
 		switch {
 		case match == paths.None:
+		case s.paths == paths.Agreed && match == paths.Some: // what leads elsewhere is not kept from this target
 		case r.class != found.class:
 			return true
 		case match == paths.All:

@@ -6,11 +6,12 @@
 //
 // Backends read targets in different ways: one decodes twice, one ignores case, one drops what follows a
 // semicolon. What is let through in Strict and Normalize means the same to all of them, as far as rules depend
-// on it. The package knows no rules, and imports nothing of ours.
+// on it; and by Agreed none of them is led out of a pattern that All take it for. The package knows no rules, and imports nothing of ours.
 package paths
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -22,13 +23,14 @@ type Mode uint8
 // The modes.
 const (
 	Raw       Mode = iota // it is forwarded as it came, and compared in its normal form
+	Agreed                // so it is, unless some reader finds a way up in it; callers ask Match whether all agree
 	Normalize             // it is forwarded in its normal form, or refused where that does not settle it
 	Strict                // it is refused
 )
 
 // ParseMode reads a mode's name in the configuration.
 func ParseMode(name string) (Mode, bool) {
-	for mode, known := range [...]string{Raw: "raw", Normalize: "normalize", Strict: "strict"} {
+	for mode, known := range [...]string{Raw: "raw", Agreed: "agreed", Normalize: "normalize", Strict: "strict"} {
 		if name == known {
 			return Mode(mode), true
 		}
@@ -86,6 +88,14 @@ func Parse(target string, mode Mode) (Path, error) {
 
 	switch mode {
 	case Raw:
+	case Agreed:
+		if climbsAnyhow(p.Raw, false) {
+			return p, dotSegments
+		}
+		p.setRaw(oneSlash(p.Raw))
+		if !encoded(Decode(p.Raw)) {
+			p.setRaw(unreserve(p.Raw))
+		}
 	case Strict:
 		if err := doubts(p.Raw); err != nil {
 			return p, err
@@ -156,12 +166,32 @@ func doubts(path string) error {
 	return nil
 }
 
-// isDots reports whether some reader takes a decoded segment for "." or "..": Tomcat without its parameters,
-// Windows without blanks.
+// oneSlash is a path that begins with one slash: what follows two is a host to some readers.
+func oneSlash(path string) string {
+	if strings.HasPrefix(path, "//") {
+		return "/" + strings.TrimLeft(path, "/")
+	}
+	return path
+}
+
+// isDots reports whether some reader takes a decoded segment for "." or "..".
 func isDots(segment string) bool {
-	segment, _, _ = strings.Cut(segment, ";")
-	segment = strings.Trim(segment, " ")
+	segment = bare(segment)
 	return segment == "." || segment == ".."
+}
+
+// bare is a decoded segment without what some reader takes off before it looks for dots: Tomcat parameters,
+// Windows blanks and streams.
+func bare(segment string) string {
+	segment = withoutParameters(segment)
+	if !strings.Contains(segment, " ") {
+		return segment
+	}
+	segment = strings.ReplaceAll(segment, " ", "")
+	if len(segment) > 2 && strings.Trim(segment, ".") == "" {
+		return ".." // dots behind a blank go, too
+	}
+	return segment
 }
 
 // hasDots looks for dot segments below slashes that were none before.
@@ -178,17 +208,45 @@ func hasDots(s string) bool {
 }
 
 // compatible is a text as those have it who take letters that look alike for the same, as Windows does with ／
-// and ．, and file systems with letters that carry their accents apart (Unicode's form NFKC).
+// and ．, and file systems with letters that carry their accents apart (Unicode's form NFKC), and who do not look
+// at what cannot be seen, as HFS+ does.
 func compatible(s string) string {
-	if len(s) > 1024 { // no system has such a name, and some letters become eighteen
+	ascii := true
+	for i := range len(s) {
+		ascii = ascii && s[i] < utf8.RuneSelf
+	}
+	if ascii {
 		return s
 	}
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return norm.NFKC.String(s)
-		}
+
+	if strings.IndexFunc(s, ignorable) >= 0 {
+		s = withoutIgnorables(s)
 	}
-	return s
+	if len(s) > 1024 { // no system has such a name, and some letters become eighteen
+		return lookalikes.Replace(s)
+	}
+	return norm.NFKC.String(s)
+}
+
+// lookalikes are the letters whose form NFKC has a dot segment's characters.
+var lookalikes = strings.NewReplacer("．", ".", "﹒", ".", "․", ".", "‥", "..", "…", "...", "／", "/", "＼", `\`, "﹨", `\`)
+
+// withoutIgnorables leaves what is not UTF-8 as it is.
+func withoutIgnorables(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if !ignorable(r) {
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// ignorable is Unicode's property Default_Ignorable_Code_Point, and all other format characters.
+func ignorable(r rune) bool {
+	return r >= 0xad && unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // encoded reports whether a decoded text can be decoded again, in the way of URIs or in that of JavaScript's
@@ -282,8 +340,7 @@ func canonical(path string) string {
 	segments := strings.Split(b.String(), "/")
 	for i, segment := range segments {
 		if decoded := Decode(segment); isDots(decoded) {
-			decoded, _, _ = strings.Cut(decoded, ";")
-			segments[i] = strings.Trim(decoded, " ")
+			segments[i] = bare(decoded)
 		}
 	}
 	return clean(strings.Join(segments, "/"))

@@ -43,6 +43,9 @@ func TestWhatIsAmbiguousIsRefusedOrPutInOrder(t *testing.T) {
 		{"/a/%EF%BC%8E%EF%BC%8E/b", "", "", ""},
 		{"/a%EF%BC%8F..%EF%BC%8Fb", "", "", ""},
 		{"/Fate%EF%BC%8Fstay", "/Fate%EF%BC%8Fstay", "/Fate%EF%BC%8Fstay", "/Fate／stay"},
+		{"/a/.%E2%80%8D./b", "", "", ""},
+		{"/a/..%20./b", "", "/b", "/b"},
+		{"/" + strings.Repeat("a", 1030) + "%EF%BC%8F..%EF%BC%8F..%EF%BC%8Fb", "", "", ""},
 		{"/a/%e0%80%ae%e0%80%ae/", "", "", ""},
 	} {
 		for mode, want := range map[Mode]string{Strict: c.strict, Normalize: c.normalize} {
@@ -78,7 +81,7 @@ func TestRoutesAreFoundAsEveryReaderWould(t *testing.T) {
 		"/x//admin":         {"/admin": None, "/x": All, "/x/admin": Ours},
 		"//x/admin":         {"/admin": Some},
 		"/admin;a=b":        {"/admin": Some},
-		"/admin;a=b/x":      {"/admin": Some, "/admin/x": Some},
+		"/admin;a=b/x":      {"=/admin": Some, "/admin": Some, "/admin/x": Some},
 		"/x;a=b/y;c":        {"/admin": None, "/x": Some},
 		"/;x/admin":         {"/admin": Some},
 		"/admin%3bx":        {"/admin": Some},
@@ -87,6 +90,11 @@ func TestRoutesAreFoundAsEveryReaderWould(t *testing.T) {
 		"/admin.":           {"/admin": Some},
 		"/admin%20":         {"/admin": Some},
 		"/admin::$DATA":     {"/admin": Some},
+		"/admin:$i30:$X/x":  {"/admin": Some, "/admin/x": Some},
+		"/adm%E2%80%8Cin":   {"/admin": Some},
+		"/%EF%BB%BFadmin/x": {"/admin": Some},
+		"/admin;/x":         {"=/admin": Some},
+		"/admin%3b/x":       {"=/admin": Some},
 		"/adm%C4%B1n":       {"/admin": Some},
 		"/%E2%84%AAey":      {"/key": Some},
 		"/caf%c3%a9/x":      {"/café": All, "/CAFÉ": Some},
@@ -152,12 +160,12 @@ func TestAPrefixIsReplacedAsItStands(t *testing.T) {
 			t.Errorf("%s does not match %s: %v", c.target, c.prefix, err)
 			continue
 		}
-		if got := pattern.Replace(&p, c.replacement); got != c.want {
-			t.Errorf("%s without %s: %q, not %q", c.target, c.prefix, got, c.want)
+		if got, err := pattern.Replace(&p, c.replacement); got != c.want || err != nil {
+			t.Errorf("%s without %s: %q, %v, not %q", c.target, c.prefix, got, err, c.want)
 		}
 	}
 	p, _ := Parse("/APP/%58", Strict)
-	if got := NewPattern("/app", false, true).Replace(&p, ""); got != "/X" {
+	if got, err := NewPattern("/app", false, true).Replace(&p, ""); got != "/X" || err != nil {
 		t.Errorf("without case: %q", got)
 	}
 }

@@ -127,9 +127,12 @@ func (p *Path) loosen() error {
 	if strings.IndexFunc(plain, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
 		changes = append(changes, letters, func(s string) string { return letters(withoutParameters(s)) })
 	}
-	cuts := []bool{false, true}
-	if !strings.ContainsAny(plain, "?#") && len(changes) == 1 {
-		cuts = cuts[:1]
+	ends := []string{""}
+	if strings.ContainsAny(plain, "?#") || len(changes) > 1 {
+		ends = append(ends, "?#")
+	}
+	if strings.Contains(plain, ";") {
+		ends = append(ends, ";?#")
 	}
 
 	found := false
@@ -139,8 +142,8 @@ func (p *Path) loosen() error {
 			if hosts > maxHosts {
 				return DependsOnReader
 			}
-			for _, cutFirst := range cuts {
-				switch loose := joinLoose(segments, cutFirst); {
+			for _, end := range ends {
+				switch loose := joinLoose(segments, end); {
 				case !found:
 					p.loose, found = loose, true
 				case loose != p.loose && !slices.Contains(p.others, loose):
@@ -188,19 +191,23 @@ func afterHost(segments []string) (rest []string, ok bool) {
 }
 
 // loosePattern is what paths as loose readers have them are compared with.
-func loosePattern(path string) string { return joinLoose(decoded(Encode(path), letters), false) }
+func loosePattern(path string) string { return joinLoose(decoded(Encode(path), letters), "") }
 
 // joinLoose is a path as all readers together might have it: in one case, without empty segments and a slash at
 // the end, without parameters, without blanks around segments and dots behind them, and cut where one that
-// splits after decoding finds a query: after parameters are gone, or first. A reader that does only some of this
-// to a path and to its own routes finds nothing that the loosest one does not. The root is "".
-func joinLoose(segments []string, cutFirst bool) string {
+// splits after decoding finds a query: after parameters are gone, or first, where one of the given characters
+// ends all. A reader that does only some of this to a path and to its own routes finds nothing that the loosest
+// one does not. The root is "".
+func joinLoose(segments []string, ends string) string {
 	var b strings.Builder
 	for _, segment := range segments {
-		if !cutFirst {
+		end := -1
+		if ends != "" {
+			end = strings.IndexAny(segment, ends)
+		} else {
 			segment = withoutParameters(segment)
+			end = strings.IndexAny(segment, "?#")
 		}
-		end := strings.IndexAny(segment, "?#")
 		if end >= 0 {
 			segment = segment[:end]
 		}
@@ -230,7 +237,9 @@ func loosePath(raw string) bool {
 
 func withoutParameters(segment string) string {
 	segment, _, _ = strings.Cut(segment, ";")
-	segment, _, _ = strings.Cut(segment, "::$") // a stream of NTFS
+	if strings.Contains(segment, ":$") { // a stream of NTFS
+		segment, _, _ = strings.Cut(segment, ":")
+	}
 	return segment
 }
 
@@ -285,22 +294,53 @@ func foldRune(r rune) rune {
 
 // Replace is the target that has another path in the place of the pattern's, which matches. What follows it
 // stays as it is where it can be found segment by segment; otherwise, and where dot segments would lead out of
-// it, it is encoded anew.
-func (p *Pattern) Replace(path *Path, replacement string) string {
+// it, it is encoded anew. It is an error, an Ambiguous, where that does not settle it for every reader.
+func (p *Pattern) Replace(path *Path, replacement string) (string, error) {
 	rest, found := p.after(path.Raw)
 	if !found || climbs(rest) {
 		rest = Encode(p.afterNormal(path.Normal))
 	}
+	if climbsAnyhow(rest, true) {
+		return "", dotSegments
+	}
 	rest = strings.TrimLeft(rest, "/")
 
 	text := Encode(strings.TrimSuffix(replacement, "/"))
+	if text == "" && path.mode != Raw {
+		if rest = withoutHost(rest); beginsHost(rest) {
+			return "", encodedSlash
+		}
+	}
 	if rest != "" || text == "" || strings.HasSuffix(replacement, "/") || strings.HasSuffix(path.Raw, "/") {
 		text += "/" + rest
 	}
 	if path.hasQuery {
 		text += "?" + path.Query
 	}
-	return text
+	return text, nil
+}
+
+// withoutHost takes off the segments at the beginning of a path that some reader empties: the next one would be
+// a host to whoever finds two slashes.
+func withoutHost(rest string) string {
+	for {
+		segment, after, more := strings.Cut(rest, "/")
+		if first := strings.TrimFunc(bare(compatible(Decode(segment))), isBlank); !more || first != "" && first != "." {
+			return rest
+		}
+		rest = after
+	}
+}
+
+// beginsHost reports whether some reader finds another slash behind the one that goes before.
+func beginsHost(rest string) bool {
+	for stage := range decodings(rest) {
+		stage = strings.TrimLeftFunc(compatible(stage), isBlank)
+		if end := strings.IndexAny(stage, `/\`); end >= 0 && looseSegment(stage[:end]) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // after is what follows the pattern's segments in a raw path, where they stand one by one.
