@@ -131,6 +131,31 @@ func (p *idProduct) random(rng *rand.Rand) (c idCombo) {
 	return c
 }
 
+// size is how many combos there are.
+func (p *idProduct) size() int {
+	n := 1
+	for _, members := range p.members {
+		n *= len(members)
+	}
+	return n
+}
+
+// at numbers the combos. Those of a front follow each other.
+func (p *idProduct) at(n int) (c idCombo) {
+	for f := idFactors - 1; f >= 0; f-- {
+		members := p.members[f]
+		c[f] = members[n%len(members)]
+		n /= len(members)
+	}
+	return c
+}
+
+// scattered is a number below size for each other one, far from its neighbours'.
+func scattered(n, size int) int {
+	const stride = 1_000_003 // a prime, and none of size's factors
+	return n * stride % size
+}
+
 // pair is two members of different factors.
 type pair struct {
 	f, g idFactor

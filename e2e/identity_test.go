@@ -31,9 +31,9 @@ import (
 var (
 	idRequests = flag.Int("identity", 50_000, "requests of TestIdentity")
 	idSeed     = flag.Uint64("identity-seed", 0, "seed of TestIdentity; 0: any, which is printed")
-	idLives    = flag.Int("identity-lives", 6, "padlocks that TestIdentity runs, one after the other")
+	idLives    = flag.Int("identity-lives", 0, "padlocks that TestIdentity runs, one after the other; 0: one for 10,000 requests")
 	idOnly     = flag.String("identity-only", "", "members that TestIdentity is about, such as \"h2c; 103\"")
-	idWhole    = flag.Bool("identity-whole", false, "TestIdentity over all routes, and not over those that make all pairs")
+	idWhole    = flag.Bool("identity-whole", false, "TestIdentity over the whole product, and not over the routes that make all pairs")
 )
 
 // identity is one run of the harness. Markers that it has given out stand for requests; whoever sees one, in whatever text, can tell
@@ -45,6 +45,7 @@ type identity struct {
 	rows      [3][]idCombo // that make all pairs, by front
 	routes    []int
 	users     []*idUser
+	lives     int
 	roots     *x509.CertPool
 	address   string
 	apps      map[string]string // by target and name
@@ -67,9 +68,10 @@ type identity struct {
 	failures            sync.Map     // markers of requests that were reported
 	lines, spans        int          // that were looked at
 
-	mu    sync.Mutex
-	pairs map[pair]bool // that have met
-	count map[string]int
+	mu     sync.Mutex
+	pairs  map[pair]bool // that have met
+	combos map[idCombo]bool
+	count  map[string]int
 }
 
 // Nobody ever gets what is another's. Every request carries a marker of its own in its path, query, host, fields, content and trailers;
@@ -82,10 +84,7 @@ func TestIdentity(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "padlock.yaml")
 	home := t.TempDir()
 	began := time.Now()
-	for life := range *idLives {
-		if t.Failed() {
-			break
-		}
+	for life := 0; life < h.lives && !t.Failed(); life++ {
 		h.live(file, home, life)
 	}
 	took := time.Since(began)
@@ -100,10 +99,21 @@ func TestIdentity(t *testing.T) {
 			t.Errorf("%s has never met %s", idMembers[one.f][one.a], idMembers[one.g][one.b])
 		}
 	}
+	if *idWhole {
+		t.Logf("%d of %d combos", len(h.combos), h.product.size())
+	}
+	if *idRequests >= 1_000_000 && *idWhole && len(h.combos) < h.product.size() {
+		t.Error("that is not the whole product")
+	}
 }
 
 func newIdentity(t *testing.T) *identity {
-	h := &identity{t: t, seed: *idSeed, pairs: map[pair]bool{}, count: map[string]int{}, collector: otlptest.Start(t)}
+	h := &identity{
+		t: t, seed: *idSeed, pairs: map[pair]bool{}, combos: map[idCombo]bool{}, count: map[string]int{}, collector: otlptest.Start(t), lives: *idLives,
+	}
+	if h.lives == 0 {
+		h.lives = max(2, *idRequests/10_000)
+	}
 	if h.seed == 0 {
 		h.seed = rand.Uint64()>>1 | 1
 	}
@@ -129,8 +139,8 @@ func (h *identity) plan(rng *rand.Rand) {
 		used[row.route()] = true
 	}
 	if *idWhole {
-		for range 200 * len(idMembers[idTells]) * 100 {
-			used[h.product.random(rng).route()] = true
+		for n := range h.product.size() {
+			used[h.product.at(n).route()] = true
 		}
 	}
 	for n := range used {
@@ -256,7 +266,7 @@ func (h *identity) live(file, home string, life int) {
 	}
 
 	before := h.numbers.Load()
-	share := (int64(*idRequests) - before) / int64(*idLives-life)
+	share := (int64(*idRequests) - before) / int64(h.lives-life)
 	h.quota.Store(before + share)
 	h.version.Store(0)
 	h.end.Store(false)
@@ -279,6 +289,19 @@ func (h *identity) live(file, home string, life int) {
 	h.verdict(p, err)
 	h.readLog(log)
 	h.readSpans()
+	h.forget(before, log)
+}
+
+// forget keeps of a life's requests what their markers stand for.
+func (h *identity) forget(before int64, log string) {
+	for n := before; n < min(h.numbers.Load(), int64(len(h.jobs))); n++ {
+		if j := h.jobs[n].Load(); j != nil {
+			h.jobs[n].Store(&idJob{combo: j.combo, marker: j.marker, user: j.user, method: j.method, target: j.target})
+		}
+	}
+	if err := os.Remove(log); err != nil {
+		h.t.Error(err)
+	}
 }
 
 // everybody starts the clients.
@@ -411,9 +434,17 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 	}
 	rows := h.rows[front]
 	var c idCombo
-	if turn := int(h.turns[front].Load()); turn < len(rows) || rng.IntN(8) == 0 {
-		c = rows[int(h.turns[front].Add(1)-1)%len(rows)]
-	} else {
+	turn := int(h.turns[front].Add(1)) - 1
+	size := h.product.size() / len(h.product.members[idFront])
+	switch {
+	case turn < len(rows):
+		c = rows[turn]
+	case *idWhole && turn < size+len(rows):
+		c = h.product.at(scattered(turn-len(rows), size))
+		c[idFront] = front
+	case rng.IntN(8) == 0:
+		c = rows[rng.IntN(len(rows))]
+	default:
 		c = h.product.random(rng)
 		route := routeOf(h.routes[rng.IntN(len(h.routes))])
 		copy(c[idTarget:idTells+1], route[idTarget:idTells+1])
@@ -455,6 +486,10 @@ func (h *identity) met(j *idJob) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count[idMembers[idFront][j.combo[idFront]]]++
+	if h.combos[j.combo] {
+		return
+	}
+	h.combos[j.combo] = true
 	for one := range j.combo.pairs {
 		h.pairs[one] = true
 	}
