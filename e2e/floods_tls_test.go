@@ -184,7 +184,7 @@ func TestFloodsOfTLS(t *testing.T) {
 			}
 			return more
 		})},
-		{name: "hellos that do not end, 400 at once", conns: 400, reason: "slow_handshake", config: "timeouts: {handshake: 300ms}", run: bytesOf(func(i int) []byte {
+		{name: "hellos that do not end, 400 at once", conns: 400, reason: "slow_handshake", config: "timeouts: {handshake: 1s}", run: bytesOf(func(i int) []byte {
 			if i == 0 {
 				return hello(60 << 10)[:0x4000]
 			}
