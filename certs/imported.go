@@ -56,13 +56,15 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
-		if err != nil {
-			return m, err
+		if err != nil && !errors.Is(err, storage.ErrUnusable) {
+			return m, err // it concerns them all, so that those that were read before stay
 		}
 		m.files[key] = sha256.Sum256(data)
-		if storage.Sealed(data) {
+		switch {
+		case err != nil:
+		case storage.Sealed(data):
 			err = storage.ErrSealed
-		} else {
+		default:
 			err = m.pem("", data, log)
 		}
 		if err != nil {

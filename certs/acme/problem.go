@@ -195,7 +195,7 @@ func unreached(err error) (cause, remedy string) {
 	switch {
 	case errors.Is(err, storage.ErrSealed):
 		return text, "give the storage_key that the storage was written with"
-	case errors.Is(err, storage.ErrPlain):
+	case errors.Is(err, storage.ErrPlain), errors.Is(err, storage.ErrMarker):
 		return text, "if you trust what it holds: padlock certs encrypt encrypts it once"
 	case errors.Is(err, storage.ErrUnavailable):
 		return text, "padlock goes on with what it has, and tries again"

@@ -32,6 +32,7 @@ import (
 	"padlock/config"
 	"padlock/facts"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 const (
@@ -41,6 +42,7 @@ const (
 	maxLeaves    = 1000
 	lookEvery    = time.Second // for another root in the file
 	bundleFile   = "root.pem"
+	maxFile      = 1 << 20 // bytes of any file here
 
 	// nobody is the only host whose e-mail addresses and URIs a root permits: a permitted name that nobody can have (RFC 6761 section 6.4)
 	// forbids all others, and OpenSSL, unlike others, knows no excluded name that matches every one.
@@ -150,7 +152,7 @@ func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) 
 		return nil, nil, err
 	}
 
-	if data, err := os.ReadFile(ca.file); err == nil {
+	if data, err := regular.Read(ca.file, maxFile); err == nil {
 		former = certificateIn(data)
 	}
 	found, err := ca.replace(former, allowed)
@@ -189,7 +191,7 @@ func (ca *CA) load() (*authority, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("the local CA's file %s can be read by others (mode %#o): chmod 600 it; padlock trust --renew makes a new root", ca.file, info.Mode().Perm())
 	}
-	data, err := os.ReadFile(ca.file)
+	data, err := regular.Read(ca.file, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 // Files beside the root.
@@ -41,7 +42,7 @@ func (ca *CA) noted() ([]string, error) {
 	if err == nil && (!info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0) {
 		return nil, fmt.Errorf("%s says which names the local CA may sign for, and can be written by others (mode %v): check it, and chmod 600 it", file, info.Mode())
 	}
-	data, err := os.ReadFile(file)
+	data, err := regular.Read(file, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading which names the local CA may sign for: %w", err)
 	}
@@ -73,7 +74,7 @@ func (ca *CA) remember() error {
 
 // Former are the certificates of roots that were replaced, for taking them out of the stores that may still trust them.
 func (ca *CA) Former() []*x509.Certificate {
-	data, err := os.ReadFile(ca.beside(formerFile))
+	data, err := regular.Read(ca.beside(formerFile), maxFile)
 	if err != nil {
 		return nil
 	}
@@ -86,7 +87,7 @@ func (ca *CA) Former() []*x509.Certificate {
 
 // retire adds a root to the former ones.
 func (ca *CA) retire(root *x509.Certificate) error {
-	data, err := os.ReadFile(ca.beside(formerFile))
+	data, err := regular.Read(ca.beside(formerFile), maxFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

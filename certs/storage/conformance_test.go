@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,6 +79,7 @@ func TestConformance(t *testing.T) {
 			t.Run("values", func(t *testing.T) { values(t, p.open(t, nil)) })
 			t.Run("listing", func(t *testing.T) { listing(t, p.open(t, nil)) })
 			t.Run("hostile keys", func(t *testing.T) { hostileKeys(t, p.open(t, nil)) })
+			t.Run("strangers", func(t *testing.T) { strangers(t, p, nil) })
 			t.Run("writers at once", func(t *testing.T) { writersAtOnce(t, p) })
 			t.Run("locks", func(t *testing.T) { locks(t, p) })
 			t.Run("a lock ends with its process", func(t *testing.T) { killedHolder(t, p) })
@@ -382,6 +384,7 @@ func encrypted(t *testing.T, p place) {
 	}
 	t.Run("values", func(t *testing.T) { values(t, with) })
 	t.Run("hostile keys", func(t *testing.T) { hostileKeys(t, with) })
+	t.Run("strangers", func(t *testing.T) { strangers(t, p, key) })
 
 	// A service that has lost the marker, and nothing else, is used on; with something planted in it, it is not.
 	if err := raw.Delete(ctx, "encryption.json"); err != nil {
@@ -397,6 +400,170 @@ func encrypted(t *testing.T, p place) {
 		t.Errorf("whoever takes the marker away chooses values: %v", err)
 	}
 	_ = raw.Delete(ctx, "imported")
+	damagedMarker(t, p, key, raw)
+}
+
+// damagedMarker: the marker alone refuses nobody who has the key that all other values are encrypted with, and nobody else gets in by it.
+func damagedMarker(t *testing.T, p place, key []byte, raw storage.Store) {
+	ctx := t.Context()
+	other := bytes.Repeat([]byte{9}, 32)
+	for name, damaged := range map[string][]byte{"emptied": {}, "in the clear": []byte("{}"), "cut": []byte("padlock sealed 1\nxx")} {
+		// Where there is no other value, nothing tells whether the key is right.
+		all, err := raw.List(ctx, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range all {
+			_ = raw.Delete(ctx, name)
+		}
+		if err := raw.Store(ctx, "encryption.json", damaged); err != nil {
+			t.Fatal(err)
+		}
+		wrong := storage.ErrMarker
+		if storage.Sealed(damaged) {
+			wrong = storage.ErrSealed
+		}
+		if _, err := p.open(t, key).Load(ctx, "encryption.json"); !errors.Is(err, wrong) {
+			t.Errorf("%s, and nothing else: %v", name, err)
+		}
+
+		// With one that opens, the marker is set aside and written again; Check alone changes nothing.
+		s := p.open(t, key)
+		if _, _, err := storage.Encrypt(ctx, s); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := errors.Join(s.Store(ctx, "imported/f.pem", []byte("mine")), raw.Store(ctx, "encryption.json", damaged)); err != nil {
+			t.Fatal(err)
+		}
+		if err := storage.Check(ctx, p.open(t, other)); !errors.Is(err, storage.ErrSealed) {
+			t.Errorf("%s, another key: %v", name, err)
+		}
+		again := p.open(t, key)
+		if err := storage.Check(ctx, again); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now, err := raw.Load(ctx, "encryption.json"); !bytes.Equal(now, damaged) {
+			t.Errorf("%s: Check has written %q, %v", name, now, err)
+		}
+		if value, err := again.Load(ctx, "imported/f.pem"); string(value) != "mine" {
+			t.Errorf("%s: %q, %v", name, value, err)
+		}
+		if now, err := raw.Load(ctx, "encryption.json"); !storage.Sealed(now) || bytes.Equal(now, damaged) {
+			t.Errorf("%s: the marker is %q, %v", name, now, err)
+		}
+		if kept, err := again.List(ctx, "set-aside", true); len(kept) != 1 || !strings.HasSuffix(kept[0], "-refused/encryption.json") {
+			t.Errorf("%s: set aside are %q, %v", name, kept, err)
+		}
+
+		// A value that somebody has planted beside it is a reason to refuse.
+		if err := errors.Join(raw.Store(ctx, "encryption.json", damaged), raw.Store(ctx, "imported/g.pem", []byte("planted"))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.open(t, key).Load(ctx, "imported/g.pem"); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s, and a planted value: %v", name, err)
+		}
+	}
+	_ = raw.Delete(ctx, "imported")
+}
+
+// strangers: what somebody else has put in among the values takes none of the others away, and its place can be used.
+func strangers(t *testing.T, p place, key []byte) {
+	ctx, s := t.Context(), p.open(t, key)
+	if err := s.Store(ctx, "imported/a.pem", []byte("mine")); err != nil {
+		t.Fatal(err)
+	}
+	odd := []string{"imported/../x.pem", "imported//x.pem", `imported/\x.pem`, "imported/x\x01.pem"}
+	if p.service == nil {
+		odd = []string{"imported/x\x01.pem", `imported/\x.pem`}
+	}
+	for _, name := range odd {
+		if err := storage.Plant(ctx, s, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, recursive := range []bool{true, false} {
+		keys, err := s.List(ctx, "imported", recursive)
+		if err != nil || !slices.Contains(keys, "imported/a.pem") {
+			t.Errorf("listed %q, %v", keys, err)
+		}
+		for _, key := range keys {
+			if err := storage.ValidKey(key); err != nil {
+				t.Errorf("listed: %v", err)
+			}
+		}
+	}
+
+	for _, action := range []string{"read", "written"} {
+		planted, err := storage.WrongType(ctx, s, "imported/b.pem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !planted {
+			break
+		}
+		before, _ := storage.SetAsideOutside(ctx, s)
+		if action == "read" {
+			if value, err := s.Load(ctx, "imported/b.pem"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a string in a value's place is read as %q, %v", value, err)
+			}
+		} else if err := s.Store(ctx, "imported/b.pem", []byte("new")); err != nil {
+			t.Errorf("where a string was: %v", err)
+		}
+		if after, err := storage.SetAsideOutside(ctx, s); after != before+1 {
+			t.Errorf("set aside: %d after %d, %v", after, before, err)
+		}
+		if err := storage.Check(ctx, p.open(t, key)); err != nil {
+			t.Errorf("%s: %v", action, err)
+		}
+	}
+	if value, err := s.Load(ctx, "imported/a.pem"); string(value) != "mine" {
+		t.Errorf("the other value is %q, %v", value, err)
+	}
+	_ = storage.Raw(s).Delete(ctx, "imported")
+}
+
+// What is no regular file keeps nobody waiting: it is refused with its name, left out of listings, and replaced by what is stored there.
+func TestTheStorageTakesRegularFilesOnly(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "storage")
+	p := place{location: dir}
+	key := bytes.Repeat([]byte{7}, 32)
+	first := p.open(t, key)
+	if err := first.Store(t.Context(), "imported/a.pem", []byte("mine")); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	for _, name := range []string{"imported/x.pem", "tickets"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "imported", "out.pem")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s := p.open(t, key)
+		_, err := s.Load(t.Context(), "imported/x.pem")
+		if !errors.Is(err, storage.ErrUnusable) || !strings.Contains(err.Error(), filepath.Join(dir, "imported", "x.pem")) || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%v", err)
+		}
+		if keys, err := s.List(t.Context(), "imported", true); err != nil || !slices.Equal(keys, []string{"imported/a.pem"}) {
+			t.Errorf("listed %q, %v", keys, err)
+		}
+		if _, err := s.Load(t.Context(), "tickets/keys.json"); err == nil {
+			t.Error("a value below a FIFO")
+		}
+		if err := s.Store(t.Context(), "imported/x.pem", []byte("new")); err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for a writer")
+	}
 }
 
 // Many who want one lock get it one after another.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"padlock/internal/regular"
 )
 
 // Directory is a Store in a directory of this machine. Files are 0600 and directories 0700; a file is written aside, synced
@@ -22,6 +23,7 @@ type Directory struct {
 	path string
 	root *os.Root
 	log  *slog.Logger
+	odd  strangers
 
 	mu      sync.Mutex
 	locks   map[string]*os.File // held by this process, with the kernel's lock on the file
@@ -44,7 +46,7 @@ func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Directory{path: path, root: root, log: log, locks: map[string]*os.File{}, exposed: map[string]bool{}}, nil
+	return &Directory{path: path, root: root, log: log, odd: strangers{log: log}, locks: map[string]*os.File{}, exposed: map[string]bool{}}, nil
 }
 
 func (d *Directory) String() string { return d.path }
@@ -122,19 +124,23 @@ func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
 	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return nil, err
 	}
-	f, err := d.root.Open(filepath.FromSlash(key))
-	if err != nil {
+	f, err := d.root.OpenFile(filepath.FromSlash(key), regular.Flags, 0)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("loading %s: %w: %w", key, ErrUnusable, err)
+	case err != nil:
 		return nil, err
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err != nil || info.IsDir() {
 		return nil, &fs.PathError{Op: "load", Path: key, Err: fs.ErrNotExist}
 	}
 	d.inspect(key, info.Mode().Perm())
-	value, err := io.ReadAll(io.LimitReader(f, maxValue+1))
-	if err == nil && len(value) > maxValue {
-		err = fmt.Errorf("loading %s: larger than %d bytes", key, maxValue)
+	value, err := regular.All(f, filepath.Join(d.path, filepath.FromSlash(key)), maxValue)
+	if errors.Is(err, regular.ErrIrregular) || errors.Is(err, regular.ErrTooLarge) {
+		err = fmt.Errorf("loading %s: %w: %w", key, ErrUnusable, err)
 	}
 	return value, err
 }
@@ -178,6 +184,18 @@ func (d *Directory) Stat(ctx context.Context, key string) (certmagic.KeyInfo, er
 	return certmagic.KeyInfo{Key: key, Modified: info.ModTime(), Size: info.Size(), IsTerminal: !info.IsDir()}, nil
 }
 
+// irregular reports why an entry of the directory is no value, nor holds any: a FIFO, a socket, a link that leads out or nowhere.
+func (d *Directory) irregular(key string, entry fs.DirEntry) error {
+	if entry.IsDir() || entry.Type().IsRegular() {
+		return nil
+	}
+	info, err := d.root.Stat(filepath.FromSlash(key))
+	if err != nil || info.IsDir() || info.Mode().IsRegular() {
+		return err
+	}
+	return fmt.Errorf("%w (mode %v)", regular.ErrIrregular, info.Mode())
+}
+
 // List implements certmagic.Storage. Keys come sorted.
 func (d *Directory) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
 	start := "."
@@ -201,6 +219,11 @@ func (d *Directory) List(ctx context.Context, prefix string, recursive bool) ([]
 				return fs.SkipDir
 			}
 			return nil
+		case d.odd.is(key, d.irregular(key, entry)):
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return ctx.Err()
 		case entry.IsDir() && recursive:
 			return ctx.Err()
 		}

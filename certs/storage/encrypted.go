@@ -20,10 +20,11 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// Errors of a storage whose values do not agree with storage_key. Neither is ever a reason to replace a value.
+// Errors of a storage whose values do not agree with storage_key. None is ever a reason to replace a value.
 var (
 	ErrSealed = errors.New("encrypted with another storage_key, or without one here")
 	ErrPlain  = errors.New("it holds values that are not encrypted, although there is a storage_key")
+	ErrMarker = errors.New("damaged, or not encrypted, and no other value tells whether this is the right storage_key")
 )
 
 // sealed begins an encrypted value: this text, a nonce of 12 bytes, the ciphertext with its tag (AES-256-GCM, NIST SP 800-38D).
@@ -90,30 +91,54 @@ func (e *encrypted) open(key string, value []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// inspect reports whether the marker is there. If it is not, everything else must be encrypted with this key all the same, as it is where
-// a service has lost some of its data; what was never encrypted needs Encrypt. It changes nothing.
-func (e *encrypted) inspect(ctx context.Context) (marked bool, err error) {
-	raw, err := e.backend.Load(ctx, marker)
-	if err == nil {
-		if _, err := e.open(marker, raw); err != nil {
-			return true, fmt.Errorf("%s: %w", marker, ErrSealed)
-		}
-		return true, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	return false, e.each(ctx, func(key string, raw []byte) error {
-		_, err := e.open(key, raw)
-		if err != nil && !strings.HasPrefix(key, asideArea+"/") {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-		return nil
-	})
+// inspection is what was found of the marker.
+type inspection struct {
+	marked  bool   // it is there, and as mark has written it
+	damaged bool   // something else is in its place, but every other value, and there is one, is encrypted with this key
+	raw     []byte // of a damaged one, if it can be read
 }
 
-// each hands over every value as it stands in the storage.
-func (e *encrypted) each(ctx context.Context, do func(key string, raw []byte) error) error {
+// inspect looks for the marker. If it is missing or damaged, everything else must be encrypted with this key all the same, as it is where
+// a service has lost some of its data; what was never encrypted needs Encrypt. It changes nothing.
+func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
+	raw, err := e.backend.Load(ctx, marker)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing && !errors.Is(err, ErrUnusable) {
+		return inspection{}, err
+	}
+	if err == nil {
+		if _, err := e.open(marker, raw); err == nil {
+			return inspection{marked: true}, nil
+		}
+	}
+
+	opened := 0
+	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
+		if wrong != nil || strings.HasPrefix(key, asideArea+"/") {
+			return nil
+		}
+		if _, err := e.open(key, raw); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		opened++
+		return nil
+	})
+
+	switch {
+	case missing:
+		return inspection{}, err
+	case err == nil && opened > 0:
+		return inspection{damaged: true, raw: raw}, nil
+	case Sealed(raw) && (err == nil || errors.Is(err, ErrPlain)):
+		return inspection{}, fmt.Errorf("%s: %w", marker, ErrSealed)
+	case err == nil:
+		return inspection{}, fmt.Errorf("%s: %w", marker, ErrMarker)
+	}
+	return inspection{}, err
+}
+
+// each hands over every value as it stands in the storage, or why something in the place of one is none (ErrUnusable).
+func (e *encrypted) each(ctx context.Context, do func(key string, raw []byte, wrong error) error) error {
 	for _, area := range areas {
 		keys, err := e.backend.List(ctx, area, true)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -124,8 +149,8 @@ func (e *encrypted) each(ctx context.Context, do func(key string, raw []byte) er
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // deleted meanwhile
 			}
-			if err == nil {
-				err = do(key, raw)
+			if err == nil || errors.Is(err, ErrUnusable) {
+				err = do(key, raw, err)
 			}
 			if err != nil {
 				return err
@@ -142,12 +167,35 @@ func (e *encrypted) ensure(ctx context.Context) error {
 	if e.ready {
 		return nil
 	}
-	marked, err := e.inspect(ctx)
-	if err == nil && !marked {
+	found, err := e.inspect(ctx)
+	if err == nil && found.damaged {
+		err = e.setMarkerAside(ctx, found.raw)
+	}
+	if err == nil && !found.marked {
 		err = e.mark(ctx)
 	}
 	e.ready = err == nil
 	return err
+}
+
+// setMarkerAside keeps what was found in the marker's place, before mark replaces it.
+func (e *encrypted) setMarkerAside(ctx context.Context, raw []byte) error {
+	aside := asideKey(marker)
+	value, err := e.seal(aside, raw)
+	if err == nil {
+		err = e.backend.Store(ctx, aside, value)
+	}
+	if err != nil {
+		return fmt.Errorf("setting %s aside: %w", marker, err)
+	}
+	e.log.Error("the value that says that the storage is encrypted is damaged; it is set aside and written again, as all others are encrypted with this storage_key",
+		"key", marker, "set_aside", aside, "remedy", "find out who can write to the storage")
+	return nil
+}
+
+// asideKey is where a value goes that is refused.
+func asideKey(key string) string {
+	return fmt.Sprintf("%s/%s-refused/%s", asideArea, time.Now().UTC().Format(asideTime), key)
 }
 
 func (e *encrypted) mark(ctx context.Context) error {
@@ -192,7 +240,7 @@ func (e *encrypted) prepare(ctx context.Context, key string, value []byte) ([]by
 
 // Load implements certmagic.Storage.
 func (e *encrypted) Load(ctx context.Context, key string) ([]byte, error) {
-	raw, err := e.backend.Load(ctx, key)
+	raw, err := fetch(ctx, e.backend, key, e.log)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +260,7 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 	if errors.Is(why, ErrSealed) {
 		reason = "it is damaged, or was written under another name or with another key"
 	}
-	aside := fmt.Sprintf("%s/%s-refused/%s", asideArea, time.Now().UTC().Format("20060102T150405.000"), key)
+	aside := asideKey(key)
 
 	now, err := e.backend.Load(ctx, key)
 	switch {
@@ -232,6 +280,41 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 	return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
 }
 
+const asideTime = "20060102T150405.000000" // in the names of what was set aside, so fine that two of one name do not meet
+
+// asider is a Store in which something can stand in a value's place that cannot even be read, and that can move it away.
+type asider interface {
+	// setAside moves away what is at a key, if it is no value at all, and says to where: nowhere, if it is a value after all.
+	setAside(ctx context.Context, key string) (place string, err error)
+}
+
+// setAside reports whether what stood in a value's place, and could not be read for the reason given, is out of the way.
+func setAside(ctx context.Context, store Store, key string, why error, log *slog.Logger) bool {
+	s, ok := store.(asider)
+	if !ok {
+		return false
+	}
+	place, err := s.setAside(ctx, key)
+	switch {
+	case err != nil:
+		log.Error("something that is no value cannot be set aside", "key", key, "reason", why, "error", err)
+		return false
+	case place != "":
+		log.Error("a value of the storage is refused, and set aside: somebody else has written it",
+			"key", key, "reason", why, "set_aside", place, "remedy", "find out who can write to the storage; what is missing now is made anew")
+	}
+	return place != ""
+}
+
+// fetch is the backend's Load, and sets aside what cannot be a value.
+func fetch(ctx context.Context, store Store, key string, log *slog.Logger) ([]byte, error) {
+	value, err := store.Load(ctx, key)
+	if errors.Is(err, ErrUnusable) && setAside(ctx, store, key, err, log) {
+		return nil, &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
+	}
+	return value, err
+}
+
 // Stat implements certmagic.Storage. The size is that of the value, as it was before it was encrypted.
 func (e *encrypted) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
 	info, err := e.backend.Stat(ctx, key)
@@ -248,7 +331,13 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 	if !ok {
 		return 0, 0, errors.New("there is no storage_key to encrypt with")
 	}
-	err = e.each(ctx, func(key string, raw []byte) error {
+	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
+		if wrong != nil {
+			if setAside(ctx, e.backend, key, wrong, e.log) {
+				return nil
+			}
+			return wrong
+		}
 		all++
 		_, err := e.open(key, raw)
 		switch {
@@ -285,6 +374,7 @@ func Check(ctx context.Context, store Store) error {
 // plain is a Store without a key, which refuses to read and write where others encrypt.
 type plain struct {
 	backend
+	log *slog.Logger
 
 	mu    sync.Mutex
 	ready bool // there is no marker
@@ -325,7 +415,7 @@ func (p *plain) StoreFenced(ctx context.Context, lock, key string, value []byte)
 
 // Load implements certmagic.Storage.
 func (p *plain) Load(ctx context.Context, key string) ([]byte, error) {
-	value, err := p.backend.Load(ctx, key)
+	value, err := fetch(ctx, p.backend, key, p.log)
 	if err != nil {
 		return nil, err
 	}

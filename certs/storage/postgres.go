@@ -24,6 +24,7 @@ type postgresStore struct {
 	*leases
 	pool *pgxpool.Pool
 	name string
+	odd  strangers
 
 	mu       sync.Mutex
 	migrated bool
@@ -63,7 +64,7 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	if err != nil {
 		return nil, err
 	}
-	s := &postgresStore{pool: pool, name: Redacted(location)}
+	s := &postgresStore{pool: pool, name: Redacted(location), odd: strangers{log: o.Log}}
 	s.leases = newLeases(s, o)
 	return s, nil
 }
@@ -268,7 +269,7 @@ func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool)
 		}
 		return err
 	})
-	return children(prefix, keys, recursive), err
+	return children(prefix, s.odd.without(keys), recursive), err
 }
 
 func (s *postgresStore) acquire(ctx context.Context, name string, token int64) (ours bool, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"strconv"
 	"strings"
@@ -25,6 +26,8 @@ type redisStore struct {
 	client redis.UniversalClient
 	prefix string
 	name   string
+	log    *slog.Logger
+	odd    strangers
 }
 
 const (
@@ -41,7 +44,7 @@ func openRedis(location string, o Options) (*redisStore, error) {
 		return nil, err
 	}
 	logging.Disable() // failures are returned; the package would print them besides
-	s := &redisStore{client: redis.NewUniversalClient(options), prefix: redisTag + prefix, name: Redacted(location)}
+	s := &redisStore{client: redis.NewUniversalClient(options), prefix: redisTag + prefix, name: Redacted(location), log: o.Log, odd: strangers{log: o.Log}}
 	s.leases = newLeases(s, o)
 	return s, nil
 }
@@ -132,10 +135,18 @@ func redisError(action, key string, err error) error {
 		return &fs.PathError{Op: action, Path: key, Err: fs.ErrNotExist}
 	case errors.Is(err, context.Canceled):
 		return err
+	case wrongType(err):
+		return fmt.Errorf("%s %s: %w: redis: %w", action, key, ErrUnusable, err)
 	case errors.As(err, &answer):
 		return fmt.Errorf("%s %s: redis: %w", action, key, err)
 	}
 	return fmt.Errorf("%s %s: %w: %w", action, key, ErrUnavailable, err)
+}
+
+// wrongType reports whether Redis has a key of another type than padlock writes.
+func wrongType(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && strings.Contains(answer.Error(), "WRONGTYPE")
 }
 
 var (
@@ -168,6 +179,24 @@ if redis.call("GET", KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call("DEL", KEYS[1])`)
 )
 
+// KEYS: value, index, where the value goes. ARGV: name.
+var redisSetAsideScript = redis.NewScript(`
+local kind = redis.call("TYPE", KEYS[1]).ok
+if kind == "hash" or kind == "none" then return 0 end
+redis.call("RENAME", KEYS[1], KEYS[3])
+redis.call("ZREM", KEYS[2], ARGV[1])
+return 1`)
+
+// setAside implements asider: it renames what is not a hash, and so is nothing that padlock has written.
+func (s *redisStore) setAside(ctx context.Context, key string) (place string, err error) {
+	place = s.prefix + "set-aside:" + time.Now().UTC().Format(asideTime) + ":" + key
+	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key).Int()
+	if err != nil || moved == 0 {
+		return "", redisError("setting aside", key, err)
+	}
+	return place, nil
+}
+
 // Store implements certmagic.Storage.
 func (s *redisStore) Store(ctx context.Context, key string, value []byte) error {
 	return s.store(ctx, key, value, "", "")
@@ -187,7 +216,13 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 		return err
 	}
 	keys := []string{s.value(key), s.index(), s.lock(lock)}
-	done, err := redisStoreScript.Run(ctx, s.client, keys, value, time.Now().UnixMilli(), key, token).Int()
+	run := func() (int, error) {
+		return redisStoreScript.Run(ctx, s.client, keys, value, time.Now().UnixMilli(), key, token).Int()
+	}
+	done, err := run()
+	if wrongType(err) && setAside(ctx, s, key, err, s.log) {
+		done, err = run()
+	}
 	if err == nil && done == 0 {
 		return fmt.Errorf("storing %s: %w", key, ErrLockLost)
 	}
@@ -252,7 +287,7 @@ func (s *redisStore) List(ctx context.Context, prefix string, recursive bool) ([
 	if err == nil && len(keys) == 0 && prefix != "" {
 		err = redis.Nil
 	}
-	return children(prefix, keys, recursive), redisError("listing", prefix, err)
+	return children(prefix, s.odd.without(keys), recursive), redisError("listing", prefix, err)
 }
 
 func (s *redisStore) acquire(ctx context.Context, name string, token int64) (bool, error) {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -44,6 +45,7 @@ type Store interface {
 var (
 	ErrUnavailable = errors.New("the storage cannot be reached")
 	ErrLockLost    = errors.New("the lock has passed to another process")
+	ErrUnusable    = errors.New("there is something that is no value of a storage") // in one value's place; the others are not concerned
 )
 
 // Options of Open.
@@ -77,7 +79,7 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 		return nil, fmt.Errorf("opening the storage %s: %w", Redacted(location), err)
 	}
 	if o.Key == nil {
-		return &plain{backend: store}, nil
+		return &plain{backend: store, log: o.Log}, nil
 	}
 	sealing, err := encrypt(store, o.Key, o.Log)
 	if err != nil {
@@ -121,6 +123,44 @@ func validName(name string) error {
 		return nil
 	}
 	return fmt.Errorf("storage: %q is not a key", name)
+}
+
+// strangers tells of names in a storage that no value has, or that stand for something else than a value. Somebody else has put them
+// there: listings leave them out, as one of them must not take the others away.
+type strangers struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+const maxTold = 100 // names, as whoever can write to the storage could make up any number
+
+// is reports whether a key is none, or is wrong for the reason given, and tells it the first time.
+func (s *strangers) is(key string, why error) bool {
+	if why == nil {
+		why = ValidKey(key)
+	}
+	if why == nil {
+		return false
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.told[key] && len(s.told) < maxTold {
+		if s.told == nil {
+			s.told = map[string]bool{}
+		}
+		s.told[key] = true
+		s.log.Warn("something in the storage is left out, as it is no value: somebody else has put it there",
+			"name", key, "reason", why, "remedy", "remove it, and find out who can write to the storage")
+	}
+	return true
+}
+
+// without are the keys that can be values.
+func (s *strangers) without(keys []string) []string {
+	return slices.DeleteFunc(keys, func(key string) bool { return s.is(key, nil) })
 }
 
 // children turns the keys below a prefix into what List returns: all of them, or the first level, directories once.

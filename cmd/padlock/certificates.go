@@ -218,6 +218,8 @@ func storageError(place string, err error) error {
 	switch {
 	case errors.Is(err, storage.ErrPlain):
 		return wrap("if you trust what it holds, encrypt it once: padlock certs encrypt, with the same --config, or --storage and --storage-key")
+	case errors.Is(err, storage.ErrMarker):
+		return wrap("if this is the right storage_key, write it again: padlock certs encrypt, with the same --config, or --storage and --storage-key")
 	case errors.Is(err, storage.ErrSealed):
 		return wrap("give the storage_key (--storage-key) that it was encrypted with")
 	}
