@@ -28,6 +28,8 @@ type Options struct {
 	Privacy Privacy
 	Capture *Capture // exports handshakes with their secrets; nil: nothing is exported
 	Packets *Packets // remembers them so; nil: nothing is
+
+	Lost func() uint64 // records that sinks could not tell; nil: none
 }
 
 // Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
@@ -42,6 +44,7 @@ type Recorder struct {
 	workers      sync.WaitGroup
 	last         atomic.Uint64
 	dropped      atomic.Uint64
+	lost         func() uint64
 	keys         keyLogs
 	certificates describer
 	rejections   rejections
@@ -61,9 +64,12 @@ func NewRecorder(o Options) *Recorder {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Lost == nil {
+		o.Lost = func() uint64 { return 0 }
+	}
 	r := &Recorder{
 		log: o.Log, sinks: o.Sinks, privacy: o.Privacy.prepare(), capture: o.Capture, packets: o.Packets, queue: make(chan *trace, o.Queue),
-		keys: keyLogs{open: map[[32]byte]keyLogEntry{}},
+		keys: keyLogs{open: map[[32]byte]keyLogEntry{}}, lost: o.Lost,
 	}
 	for range o.Workers {
 		r.workers.Go(r.work)
@@ -100,8 +106,8 @@ func (r *Recorder) Validation(remote, local, name string, start time.Time) {
 	}
 }
 
-// Dropped counts the records that were lost because the queue was full, or their dissection failed.
-func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
+// Dropped counts the records that were lost because the queue was full, their dissection failed, or a sink could not tell them.
+func (r *Recorder) Dropped() uint64 { return r.dropped.Load() + r.lost() }
 
 // Close waits until every record that was handed over has reached the sinks. Later records are dropped.
 func (r *Recorder) Close() {

@@ -123,18 +123,22 @@ func appendHarmless(b, line []byte) []byte {
 }
 
 // lastLines is how long the writer may take for what is queued at the end.
-const lastLines = time.Second
+const lastLines = 500 * time.Millisecond
 
 // close waits for the queued lines, unless the writer is stuck. Requests that were cut off, such as tunnels, may still record; their lines are lost.
-func (a *accessLog) close() {
+// It returns how many were left, which count as lost.
+func (a *accessLog) close() (lost uint64) {
 	if a == nil {
-		return
+		return 0
 	}
 	close(a.stop)
 	select {
 	case <-a.done:
 	case <-time.After(lastLines):
+		lost = uint64(len(a.lines)) + 1 // with the one that is being written
+		a.all.Add(lost)
 	}
+	return lost
 }
 
 func (a *accessLog) record(x *exchange) {

@@ -349,7 +349,10 @@ const beginning = time.Second // for handshakes that are on their way
 
 // drain tells clients to go as their requests end, and waits for them.
 func (s *Server) drain(ctx context.Context) {
-	time.Sleep(beginning)
+	select {
+	case <-time.After(beginning):
+	case <-ctx.Done():
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeouts.Handover)
 	defer cancel()
 	var fronts sync.WaitGroup
@@ -377,7 +380,9 @@ func (s *Server) shutdown() {
 		_ = s.lot.Close() // nothing is parked any more
 	}
 	s.state.Load().close()
-	s.access.close()
+	if lost := s.access.close(); lost > 0 {
+		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
+	}
 	s.cuts.close()
 }
 

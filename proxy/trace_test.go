@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func newTracer(t *testing.T, cfg *config.Config) (tracer *tracing.Tracer, flush 
 	if err != nil {
 		t.Fatal(err)
 	}
-	flush = sync.OnceFunc(tracer.Close)
+	flush = sync.OnceFunc(func() { tracer.Close(context.Background()) })
 	t.Cleanup(flush)
 	return tracer, flush
 }

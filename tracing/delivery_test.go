@@ -1,6 +1,7 @@
 package tracing_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,7 +33,7 @@ func start(t *testing.T, o tracing.Options) (tracer *tracing.Tracer, log lines, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	end = sync.OnceFunc(tracer.Close)
+	end = sync.OnceFunc(func() { tracer.Close(context.Background()) })
 	t.Cleanup(end)
 	return tracer, log, end
 }

@@ -4,7 +4,7 @@
 //	own, spans := tracer.Begin(tracing.Incoming{…})   // spans is nil for what is not in the sample
 //	spans.Try(…); spans.Answered(200); spans.End(…)
 //	…                                                 // the tracer is a handshake.Sink too
-//	tracer.Close()
+//	tracer.Close(ctx)
 //
 // Nobody waits for the collector: what it cannot take is lost, and counted.
 package tracing
@@ -119,12 +119,12 @@ func httpClient(ca string) (*http.Client, error) {
 // Lost counts the spans that did not reach the collector.
 func (t *Tracer) Lost() uint64 { return t.delivery.lost.Load() }
 
-const farewell = 2 * time.Second // for what waits at the end
+const farewell = 2 * time.Second // at most, for what waits at the end
 
-// Close sends what waits, if the collector takes it at once. It is called once, after the last event.
-func (t *Tracer) Close() {
+// Close sends what waits, if the collector takes it at once and before ctx ends. It is called once, after the last event.
+func (t *Tracer) Close(ctx context.Context) {
 	t.failures.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	_ = t.provider.Shutdown(ctx) // what was lost has been counted and told
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,10 +45,22 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(mask.Text(err.Error())))
-	h := hinted{hint: "padlock --help shows every command and flag"}
-	errors.As(err, &h)
-	fmt.Fprintln(stderr, "padlock: hint:", h.hint)
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(mask.Text(err.Error())))
+		h := hinted{hint: "padlock --help shows every command and flag"}
+		errors.As(err, &h)
+		fmt.Fprintln(stderr, "padlock: hint:", h.hint)
+	}()
+	select {
+	case <-said:
+	case <-ctx.Done(): // after a signal, nobody waits for whoever reads this
+		select {
+		case <-said:
+		case <-time.After(saidBy):
+		}
+	}
 	if usage := (usageError{}); errors.As(err, &usage) {
 		return 2
 	}

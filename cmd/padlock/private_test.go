@@ -4,10 +4,12 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,7 +112,7 @@ func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, done, err := p.recorder(cfg, newSeen(cfg, nil), nil)
+	_, done, err := p.recorder(cfg, newSeen(cfg, nil), newFarewell(time.Minute), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

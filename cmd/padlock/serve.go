@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,10 +32,22 @@ type service struct {
 	file       *reloader // nil: there is no file to read again
 }
 
-// serve runs a configuration until ctx ends.
+// serve runs a configuration until ctx ends, and then for timeouts.shutdown and a second at most, whatever hangs.
 func (p *program) serve(ctx context.Context, s service) error {
+	end := newFarewell(s.cfg.Timeouts.Shutdown)
+	return end.run(ctx, func() error { return p.serveUntil(ctx, s, end) })
+}
+
+// serveUntil is serve without its deadline.
+func (p *program) serveUntil(ctx context.Context, s service, end *farewell) error {
 	cfg := s.cfg
-	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{ReplaceAttr: masked}))
+	lines := newLineQueue(p.stderr, sayLost)
+	defer func() {
+		last, cancel := end.within(linesBy)
+		defer cancel()
+		lines.close(last)
+	}()
+	log := slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{ReplaceAttr: masked}))
 	restarts := restartSignals()
 	changes := s.file
 	if changes == nil {
@@ -60,9 +73,13 @@ func (p *program) serve(ctx context.Context, s service) error {
 	if err != nil {
 		return err
 	}
-	defer closeTraces()
+	defer func() {
+		last, cancel := end.within(spansBy)
+		defer cancel()
+		closeTraces(last)
+	}()
 	seen := newSeen(cfg, tracer)
-	recorder, closeOutput, err := p.recorder(cfg, seen, log)
+	recorder, closeOutput, err := p.recorder(cfg, seen, end, log)
 	if err != nil {
 		return forUser(cfg, err)
 	}
@@ -71,7 +88,7 @@ func (p *program) serve(ctx context.Context, s service) error {
 	if err != nil {
 		return forUser(cfg, err)
 	}
-	defer closeAccess()
+	defer end.await(accessBy, closeAccess)
 	page := console.NewPage(console.PageOptions{Recent: seen.recent})
 	defer keeper.close()
 	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Trust: trustPage(cfg, keeper, seen, log), Log: log, AccessLog: access, Tracer: tracer})
@@ -195,7 +212,7 @@ func covered(cfg *config.Config, k *keeper) error {
 }
 
 // recorder is nil when handshakes are off.
-func (p *program) recorder(cfg *config.Config, seen *seen, log *slog.Logger) (*handshake.Recorder, func(), error) {
+func (p *program) recorder(cfg *config.Config, seen *seen, end *farewell, log *slog.Logger) (*handshake.Recorder, func(), error) {
 	c := cfg.Handshakes
 	if c.Show == "off" {
 		return nil, func() {}, nil
@@ -209,15 +226,16 @@ func (p *program) recorder(cfg *config.Config, seen *seen, log *slog.Logger) (*h
 		closeFile()
 		return nil, nil, err
 	}
+	lines := newLineQueue(w, nil) // Quiet sums up what is lost
 	var sink handshake.Sink
-	summary := handshake.SummaryText(w)
+	summary := handshake.SummaryText(lines)
 	switch c.Format {
 	case "line":
-		sink = handshake.NewLine(w)
+		sink = handshake.NewLine(lines)
 	case "json":
-		sink, summary = handshake.NewJSON(w), handshake.SummaryJSON(w)
+		sink, summary = handshake.NewJSON(lines), handshake.SummaryJSON(lines)
 	default:
-		sink = handshake.NewStory(w, terminal(w))
+		sink = handshake.NewStory(lines, terminal(w))
 	}
 	if c.Show == "failures" {
 		sink = handshake.Failures(sink)
@@ -227,10 +245,19 @@ func (p *program) recorder(cfg *config.Config, seen *seen, log *slog.Logger) (*h
 		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return recorder.Dropped() },
 	})
 	recorder = handshake.NewRecorder(handshake.Options{
-		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets,
+		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets, Lost: lines.Lost,
 		Privacy: privacy(cfg),
 	})
-	return recorder, func() { recorder.Close(); quiet.Close(); closeCapture(); closeFile() }, nil
+	return recorder, func() {
+		last, cancel := end.within(handshakesBy)
+		defer cancel()
+		before := recorder.Dropped()
+		over := end.await(handshakesBy, func() { recorder.Close(); quiet.Close(); closeCapture() })
+		told := lines.close(last)
+		if !over || !told || !end.await(handshakesBy, closeFile) {
+			log.Warn("handshakes are not told: what reads them takes no more", "output", cmp.Or(c.Output, "stderr"), "count", recorder.Dropped()-before)
+		}
+	}, nil
 }
 
 const captureLimit = 256 << 20

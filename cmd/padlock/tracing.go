@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 
 	"padlock/config"
@@ -9,10 +10,10 @@ import (
 )
 
 // newTracer is nil, with nothing to close, where no collector is named.
-func newTracer(cfg *config.Config, log *slog.Logger) (*tracing.Tracer, func(), error) {
+func newTracer(cfg *config.Config, log *slog.Logger) (*tracing.Tracer, func(context.Context), error) {
 	c := &cfg.Tracing
 	if c.Endpoint == "" {
-		return nil, func() {}, nil
+		return nil, func(context.Context) {}, nil
 	}
 	tracer, err := tracing.New(tracing.Options{
 		Endpoint: c.Endpoint, Headers: c.Headers, CA: c.CA, Service: c.Service, Version: version, Sample: c.Sample, Privacy: privacy(cfg), Log: log,
