@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func tracerOf(tb testing.TB, sample float64) *tracing.Tracer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(t.Close)
+	tb.Cleanup(func() { t.Close(context.Background()) })
 	return t
 }
 

@@ -142,6 +142,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		})
 	}
 	err = server.Serve(ctx, listeners...)
+	end.begin() // another padlock may have taken over, without a signal
 	cancel()
 	others.Wait()
 	runtime.KeepAlive(floor)
