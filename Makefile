@@ -1,7 +1,7 @@
 # Each target only names a command of the language. The toolchain is the one that go.mod asks for.
 export GOTOOLCHAIN := $(shell awk '$$1 == "toolchain" {print $$2}' go.mod)
 
-.PHONY: build test test-long lint fuzz bench soak release licences vulncheck floods suites
+.PHONY: build test test-long identity lint fuzz bench soak release licences vulncheck floods suites
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o padlock ./cmd/padlock
@@ -13,6 +13,10 @@ test:
 # The same promises with more of everything, in an hour: before a release.
 test-long:
 	go run ./internal/testrun -level long
+
+# Nobody gets what is another's: a million requests over every combination of fronts, targets and what routes do. An hour or more.
+identity:
+	go test -tags e2e -v -run 'TestIdentity$$' -timeout 150m ./e2e -identity 1000000 -identity-whole
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt -w the files above"; exit 1; }

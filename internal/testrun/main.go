@@ -109,8 +109,8 @@ func long(install step) ([]step, error) {
 	steps := []step{
 		install,
 		{name: "packages, long", args: goTest("-count=1", "-run", "TestNothingIsLost", "-timeout", "20m", "./proxy", "-mixed", "100000"), tests: true, each: true},
-		{name: "program, long", args: goTest("-count=1", "-tags", "e2e", "-timeout", "90m", "./e2e",
-			"-long", "-floods", "10s", "-soak", "4m", "-identity", "1000000", "-identity-whole"), tests: true, each: true},
+		{name: "program, long", args: goTest("-count=1", "-tags", "e2e", "-timeout", "60m", "./e2e",
+			"-long", "-floods", "10s", "-soak", "4m", "-identity", "200000", "-identity-whole"), tests: true, each: true},
 	}
 
 	targets, err := functions(`^func (Fuzz\w+)\(`)
