@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -59,9 +60,42 @@ func echoes(t *testing.T) string {
 type crowd struct {
 	requests, connections, messages atomic.Int64
 	closed                          atomic.Int64 // WebSockets that ended before they were told to
+	ended                           atomic.Int64 // connections that padlock has ended, and not their client
 
 	cancel context.CancelFunc
 	all    sync.WaitGroup
+}
+
+// kept is a connection of a client that says who has ended it. On a busy machine Go's client ends one now and then itself, where it
+// has its answer before it knows that its request is written.
+type kept struct {
+	net.Conn
+	own   atomic.Bool // it was closed here
+	ended *atomic.Int64
+}
+
+// keeping dials connections, and counts those that end before they are closed.
+func keeping(ended *atomic.Int64) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &kept{Conn: conn, ended: ended}, nil
+	}
+}
+
+func (k *kept) Read(p []byte) (int, error) {
+	n, err := k.Conn.Read(p)
+	if err != nil && !k.own.Load() {
+		k.ended.Add(1)
+	}
+	return n, err
+}
+
+func (k *kept) Close() error {
+	k.own.Store(true)
+	return k.Conn.Close()
 }
 
 func gather(t *testing.T, address string, roots *x509.CertPool) *crowd {
@@ -73,6 +107,7 @@ func gather(t *testing.T, address string, roots *x509.CertPool) *crowd {
 		c.all.Go(func() {
 			transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: i%2 == 0}
 			transport.TLSClientConfig.VerifyConnection = func(tls.ConnectionState) error { c.connections.Add(1); return nil }
+			transport.DialContext = keeping(&c.ended)
 			defer transport.CloseIdleConnections()
 			client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
 			for n := 0; ctx.Err() == nil; n++ {
@@ -216,8 +251,8 @@ sites:
 	}
 	crowd.leave()
 	t.Logf("%d requests and %d messages by %d connections", crowd.requests.Load(), crowd.messages.Load(), crowd.connections.Load())
-	if crowd.connections.Load() > 56 {
-		t.Errorf("%d connections for 56 clients", crowd.connections.Load())
+	if n := crowd.ended.Load(); n > 0 {
+		t.Errorf("padlock has ended %d connections", n)
 	}
 }
 

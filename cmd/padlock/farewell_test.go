@@ -22,7 +22,6 @@ import (
 // Whoever reads logs and traces, and stops, keeps neither visitors waiting nor padlock from ending within timeouts.shutdown and a second.
 // What is lost is counted where somebody reads that.
 func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
-	t.Parallel()
 	const patience = time.Second
 	collector, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its queue
 	if err != nil {
@@ -45,7 +44,6 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 		"nothing of it hangs": {"handshakes: {format: line}\n", true, []string{"localhost"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			file, _ := yaml(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: \"off\"\nstorage: DIR\ntimeouts: {shutdown: %s}\n%ssites: [{hosts: [localhost], routes: [{path: /}]}]\n", patience, test.keys))
 			stdout, out := io.Pipe()
 			unread, in := io.Pipe()
