@@ -47,7 +47,7 @@ func start(ctx context.Context, stdout io.Writer, level, run string, slowest int
 		return err
 	}
 	defer os.RemoveAll(dir)
-	steps, err := plan(level, run, filepath.Join(dir, "staticcheck"))
+	steps, err := plan(level, run, dir)
 	if err != nil {
 		return err
 	}
@@ -67,17 +67,23 @@ func start(ctx context.Context, stdout io.Writer, level, run string, slowest int
 type step struct {
 	name  string
 	args  []string
+	dir   string // where it runs; "" is the module's root
 	env   []string
 	tests bool // it prints the events of go test -json
 	each  bool // every test of it has a line of its own, not only every package
 }
 
-// race makes every command share one set of compiled packages: those that the tests are linked of.
-func race() []string { return []string{"GOFLAGS=" + strings.TrimSpace(os.Getenv("GOFLAGS")+" -race")} }
+// asReleased has a command compile as releases are, with the build cache of servicetest.BuildPlain: what one has compiled, others find.
+func asReleased() ([]string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, err
+	}
+	return []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false", "GOCACHE=" + filepath.Join(cache, "padlock-tests", "go-build")}, nil
+}
 
-// plan returns the steps of a level, or those that run the tests of one name. Staticcheck is the path to build that program at,
-// without the race detector, which would slow it down.
-func plan(level, run, staticcheck string) ([]step, error) {
+// plan returns the steps of a level, or those that run the tests of one name. What it has built lies in dir.
+func plan(level, run, dir string) ([]step, error) {
 	install := step{name: "install", args: []string{"bash", "e2e/install.sh"}}
 	if run != "" {
 		return one(install, run)
@@ -85,14 +91,22 @@ func plan(level, run, staticcheck string) ([]step, error) {
 
 	switch level {
 	case "test":
+		plain, err := asReleased()
+		if err != nil {
+			return nil, err
+		}
+		// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the program has.
+		staticcheck, clients := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test")
 		return []step{
 			install,
 			{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
-			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: race()},
+			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
 			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}},
-			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: race()},
+			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
 			{name: "packages", args: goTest("-p", "4", "./..."), tests: true}, // some wait most of the time
-			{name: "program", args: goTest("-count=1", "-tags", "e2e", "-timeout", "40m", "./e2e"), tests: true, each: true},
+			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
+			{name: "program", args: []string{"go", "tool", "test2json", "-t", "-p", "padlock/e2e", clients, "-test.v=test2json", "-test.timeout=40m"},
+				dir: "e2e", tests: true, each: true},
 		}, nil
 	case "long":
 		return long(install)

@@ -102,7 +102,7 @@ func (r *reporter) step(ctx context.Context, s step) {
 	r.mu.Unlock()
 
 	c := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
-	c.Env = append(os.Environ(), s.env...)
+	c.Dir, c.Env = s.dir, append(os.Environ(), s.env...)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGINT) }
 	c.WaitDelay = time.Minute
 	err := r.run(c, s)
