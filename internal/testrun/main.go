@@ -101,7 +101,7 @@ func plan(level, run, dir string) ([]step, error) {
 			install,
 			{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
 			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
-			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}},
+			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: plain},
 			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
 			{name: "packages", args: goTest("-p", "4", "./..."), tests: true}, // some wait most of the time
 			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
