@@ -184,7 +184,7 @@ func TestFloodsOfTLS(t *testing.T) {
 			}
 			return more
 		})},
-		{name: "hellos that do not end, 400 at once", conns: 400, reason: "slow_handshake", config: "timeouts: {handshake: 1s}", run: bytesOf(func(i int) []byte {
+		{name: "hellos that do not end, 400 at once", conns: 400, reason: "slow_handshake", config: "timeouts: {handshake: 5s}", run: bytesOf(func(i int) []byte {
 			if i == 0 {
 				return hello(60 << 10)[:0x4000]
 			}
@@ -196,7 +196,7 @@ func TestFloodsOfTLS(t *testing.T) {
 			return hello(60 << 10)[i : i+1]
 		})},
 		{name: "KeyUpdate", reason: "tls_rules", run: records(many(50, func(w *recordWriter, b []byte) []byte { return w.update(b) }))},
-		{name: "KeyUpdate between bytes", reason: "slow_head", config: "timeouts: {header: 300ms}", run: records(many(20, func(w *recordWriter, b []byte) []byte {
+		{name: "KeyUpdate between bytes", reason: "slow_head", config: "timeouts: {header: 2s}", run: records(many(20, func(w *recordWriter, b []byte) []byte {
 			return w.seal(w.update(b), 23, []byte("GET / HTTP/1.1\r\nHost: localhost\r\nX: x")[min(int(w.sequence), 36)])
 		}))},
 		{name: "empty records", reason: "tls_rules", run: records(many(50, func(w *recordWriter, b []byte) []byte { return w.seal(b, 23) }))},
