@@ -218,7 +218,7 @@ func TestExampleComposeTwoNodesWithRedis(t *testing.T) {
 	}
 	stopped := seen.end()
 	t.Logf("a node is stopped: %s", stopped)
-	if stopped.failed > 2 || stopped.done < 10 { // whoever the kernel had let in at the moment of the end
+	if stopped.failed > max(2, stopped.done/20) || stopped.done < 10 { // whoever the kernel had let in at the moment of the end
 		t.Errorf("clients noticed: %s", stopped)
 	}
 	p.must(t, "start", "padlock-1")

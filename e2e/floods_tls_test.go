@@ -184,11 +184,11 @@ func TestFloodsOfTLS(t *testing.T) {
 			}
 			return more
 		})},
-		{name: "hellos that do not end, 400 at once", conns: 400, reason: "slow_handshake", config: "timeouts: {handshake: 5s}", run: bytesOf(func(i int) []byte {
+		{name: "hellos that do not end, 400 at once", conns: 400, reason: "slow_handshake", config: "timeouts: {handshake: 2s}", run: bytesOf(func(i int) []byte {
 			if i == 0 {
 				return hello(60 << 10)[:0x4000]
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond) // so few bytes more that the record is not whole when the time is up
 			return []byte{0}
 		})},
 		{name: "more handshakes than allowed", conns: 64, reason: "handshakes", config: "limits: {handshakes: 32}", run: bytesOf(func(i int) []byte {
