@@ -208,6 +208,8 @@ func (p *padlock) run(t *testing.T, c *exec.Cmd) {
 	p.end = func(signal os.Signal) (err error) {
 		once.Do(func() {
 			_ = c.Process.Signal(signal)
+			hangs := time.AfterFunc(2*time.Minute, func() { _ = c.Process.Signal(syscall.SIGQUIT) }) // it writes what it waits for
+			defer hangs.Stop()
 			for lines.Scan() { // the pipe is drained before Wait closes it
 			}
 			err = c.Wait()

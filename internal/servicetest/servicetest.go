@@ -72,6 +72,9 @@ func (s *Service) Start() {
 // Stop ends the server in order.
 func (s *Service) Stop() { s.signal(syscall.SIGINT) } // for PostgreSQL the fast shutdown, which does not wait for clients
 
+// stopWithin is how long a service may take to end.
+const stopWithin = 30 * time.Second
+
 // Pause freezes the server; its connections stay open. Resume goes on.
 func (s *Service) Pause()  { s.all("-STOP") }
 func (s *Service) Resume() { s.all("-CONT") }
@@ -89,7 +92,11 @@ func (s *Service) signal(signal os.Signal) {
 	}
 	s.Resume()
 	_ = s.running.Process.Signal(signal)
+	hangs := time.AfterFunc(stopWithin, func() { _ = s.running.Process.Kill() })
 	_ = s.running.Wait()
+	if !hangs.Stop() {
+		s.t.Errorf("%s did not end within %s:\n%s", s.running.Path, stopWithin, s.output)
+	}
 	s.running = nil
 }
 

@@ -70,6 +70,7 @@ type step struct {
 	dir   string // where it runs; "" is the module's root
 	env   []string
 	tests bool // it prints the events of go test -json
+	plain bool // it is a test program, whose output has to be turned into events
 	each  bool // every test of it has a line of its own, not only every package
 }
 
@@ -105,8 +106,7 @@ func plan(level, run, dir string) ([]step, error) {
 			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
 			{name: "packages", args: goTest("-p", "4", "./..."), tests: true}, // some wait most of the time
 			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
-			{name: "program", args: []string{"go", "tool", "test2json", "-t", "-p", "padlock/e2e", clients, "-test.v=test2json", "-test.timeout=40m"},
-				dir: "e2e", tests: true, each: true},
+			{name: "program", args: []string{clients, "-test.v=test2json", "-test.timeout=40m"}, dir: "e2e", tests: true, plain: true, each: true},
 		}, nil
 	case "long":
 		return long(install)

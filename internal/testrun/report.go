@@ -126,7 +126,35 @@ func shown(args []string) string {
 	return text
 }
 
+// toEvents turns the output of a test program into the events of go test -json. test2json does not run the program itself: whatever it runs
+// ignores SIGINT, and so would the servers that tests end.
+func toEvents(c *exec.Cmd, s step) (*exec.Cmd, error) {
+	output, err := c.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.Stderr = c.Stdout
+	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+s.dir)
+	to.Stdin = output
+	return to, nil
+}
+
 func (r *reporter) run(c *exec.Cmd, s step) error {
+	if s.plain {
+		to, err := toEvents(c, s)
+		if err != nil {
+			return err
+		}
+		if err := c.Start(); err != nil {
+			return err
+		}
+		return errors.Join(r.follow(to, s), c.Wait())
+	}
+	return r.follow(c, s)
+}
+
+// follow runs a command and reads what it prints.
+func (r *reporter) follow(c *exec.Cmd, s step) error {
 	pipe, err := c.StdoutPipe()
 	if err != nil {
 		return err

@@ -62,6 +62,18 @@ func TestAStepThatFailsFailsTheRun(t *testing.T) {
 	}
 }
 
+// Tests end servers by SIGINT, which reaches no process whose parent ignored it when it started it.
+func TestATestProgramCanBeInterrupted(t *testing.T) {
+	interrupts := step{name: "program", args: []string{"sh", "-c", "kill -INT $$; echo SIGINT is ignored"}, dir: ".", tests: true, plain: true}
+	if out, err := runs(t, interrupts); err == nil || !strings.Contains(out, "signal: interrupt") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	fails := step{name: "program", args: []string{"sh", "-c", "echo '=== RUN   TestA'; echo '    a_test.go:1: said by A'; echo '--- FAIL: TestA (2.00s)'; echo FAIL; exit 1"}, dir: ".", tests: true, plain: true}
+	if out, err := runs(t, fails); err == nil || !strings.Contains(out, "said by A") || !strings.HasSuffix(out, "\n0 passed, 1 failed, 0 skipped\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestATestIsFoundByItsName(t *testing.T) {
 	t.Chdir("../..")
 	steps, err := plan("test", "^TestATestIsFoundByItsName$", "")
