@@ -29,7 +29,7 @@ func (x *exchange) identify(trusted []config.Network) {
 		return
 	}
 
-	x.told.trusted = true
+	x.told.trusted, r.Shared = true, true
 	f := r.Fields
 	x.told.chain = x.joined("X-Forwarded-For")
 	x.told.forwarded = x.joined("Forwarded")

@@ -270,6 +270,10 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 	if route.host != "" {
 		r.Host = route.host
 	}
+	if x.shares() && r.Fields.NeedsOneConnection() {
+		x.fallBack()
+		return
+	}
 	var response *message.Response
 	var err error
 	if route.buffer.Request > 0 {
@@ -292,12 +296,27 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 	case mistaken(x, response):
 		response.Body.Close()
 		failTunnel(x, errNotOpen)
+	case x.shares() && r.Fields.AuthenticatesConnection() && response.Status == 401 && response.Fields.ContinuesAuthentication():
+		response.Body.Close()
+		x.fallBack()
 	default:
+		if r.Shared && response.Status == 401 && r.Fields.NeedsOneConnection() {
+			x.err = "NTLM authenticates a connection, and this one is of trusted_proxies, which carry several clients: it cannot work through them"
+		}
 		if route.buffer.Response > 0 {
 			defer bufferResponse(response, int64(route.buffer.Response))()
 		}
 		passOn(x, response)
 	}
+}
+
+// shares reports whether a client sends its requests as streams of one connection, next to which no target's connection can be its own.
+func (x *exchange) shares() bool { return !strings.HasPrefix(x.request.Proto, "HTTP/1.") }
+
+// fallBack has a client whose credentials authenticate a connection come again over HTTP/1.1, where one of the target's can be its own.
+func (x *exchange) fallBack() {
+	x.err = "NTLM and Negotiate authenticate a connection, which needs HTTP/1.1: the client was told so"
+	x.w.Fallback()
 }
 
 // limitedBody is a request's content that may not be larger than a route allows.
@@ -481,6 +500,11 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 func (w *countingWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.status = 101
 	return w.Writer.Tunnel(fields)
+}
+
+func (w *countingWriter) Fallback() {
+	w.aborted = true
+	w.Writer.Fallback()
 }
 
 func (w *countingWriter) Abort() {

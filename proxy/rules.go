@@ -263,6 +263,9 @@ func (x *exchange) finish(f *message.Fields) {
 		}
 	}
 	if other := x.request.Conn.AltSvc; other != "" {
+		if x.request.Conn.Bound() || f.AuthenticatesConnection() {
+			other = "clear" // what authenticates a connection needs HTTP/1.1 (RFC 7838 section 3)
+		}
 		f.Set("Alt-Svc", other)
 	}
 	x.site.fields.response.apply(x, f, false)

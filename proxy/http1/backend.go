@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,9 @@ type backend struct {
 	raw       syscall.RawConn // of tcp
 	idleSince time.Time
 	used      bool // has served an exchange
+
+	authenticated bool          // or about to be: it serves nobody but the client whose credentials it has seen
+	owner         *message.Conn // of that client; nil: it cannot be kept
 
 	limit   deadline.Deadline
 	room    *exchangeBuffer // of reader
@@ -116,6 +120,7 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 		return nil, ctx.Err()
 	}
 	b.ctx = ctx
+	b.claim(r)
 	b.asked, b.answered, b.consumed, b.headed, b.refused = false, false, false, false, nil
 	b.room, b.outRoom = exchangeBuffers.Get(), exchangeBuffers.Get()
 	b.reader = reader{source: b.conn, limit: &b.limit, buf: b.room[:]}
@@ -129,6 +134,16 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 		return nil, err
 	}
 	return b.readResponse(r, interim)
+}
+
+// claim notes whose request the connection carries, and whether it authenticates the connection: then it is never another client's. A
+// connection of HTTP/2 or 3, or of a proxy that sends requests of several clients, owns none.
+func (b *backend) claim(r *message.Request) {
+	b.authenticated = b.authenticated || r.Fields.AuthenticatesConnection()
+	b.owner = nil
+	if r.Conn != nil && !r.Shared && strings.HasPrefix(r.Proto, "HTTP/1.") {
+		b.owner = r.Conn
+	}
 }
 
 // readResponse reads heads until the final one.
@@ -160,6 +175,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.headed = true
 			b.limit.Until(time.Time{})
 			b.mu.Unlock()
+			b.authenticated = b.authenticated || b.head.fields.AuthenticatesConnection()
 			return b.begin(a, r), nil
 		}
 		if b.head.status != 100 {
@@ -267,12 +283,19 @@ func (r *responseBody) Close() error {
 	}
 	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state that cannot be trusted.
 	clean := r.done && b.head.keepAlive && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
+	if b.authenticated && b.owner == nil {
+		clean = false
+	}
 	if !clean || !b.ctx.Release() {
 		b.destroy()
 		return nil
 	}
 	b.settle()
-	b.transport.put(b)
+	if b.authenticated {
+		b.transport.keep(b)
+	} else {
+		b.transport.put(b)
+	}
 	return nil
 }
 

@@ -288,6 +288,7 @@ func (c *connection) retire() bool {
 func (c *connection) end() {
 	c.ctx.Cancel()
 	c.conn.Close()
+	c.conn.Facts().End()
 	c.strip()
 	c.server.forget(c)
 }

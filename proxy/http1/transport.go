@@ -39,7 +39,8 @@ type Transport struct {
 	dialer outbound.Dialer
 
 	mu     sync.Mutex
-	idle   []*backend // the one used last is used next, so that the others can age
+	idle   []*backend                 // the one used last is used next, so that the others can age
+	owned  map[*message.Conn]*backend // idle, and kept for the client's connection that they belong to
 	reaper *time.Timer
 	closed bool
 }
@@ -101,9 +102,12 @@ func idempotent(method string) bool {
 	return false
 }
 
-// connection takes the connection that was used last, or dials.
+// connection takes the client's own connection, or the one that was used last, or dials.
 func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh bool) (*backend, error) {
 	if !fresh {
+		if b := t.takeOwned(r.Conn); b != nil {
+			return b, nil
+		}
 		t.mu.Lock()
 		if n := len(t.idle); n > 0 {
 			b := t.idle[n-1]
@@ -171,6 +175,53 @@ func (t *Transport) put(b *backend) {
 	}
 }
 
+// keep holds a connection back for the client's connection that it belongs to. Nobody else gets it.
+func (t *Transport) keep(b *backend) {
+	b.used = true
+	t.mu.Lock()
+	before := t.owned[b.owner]
+	kept := !t.closed && b.owner.Bind(t)
+	if kept {
+		if t.owned == nil {
+			t.owned = map[*message.Conn]*backend{}
+		}
+		t.owned[b.owner] = b
+	}
+	t.mu.Unlock()
+
+	if !kept {
+		b.destroy()
+	} else if before != nil {
+		before.destroy()
+	}
+}
+
+// takeOwned returns the connection that belongs to a client's, if there is one.
+func (t *Transport) takeOwned(c *message.Conn) *backend {
+	if c == nil || !c.Bound() {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.owned[c]
+	delete(t.owned, c)
+	return b
+}
+
+// Owns reports whether a connection is kept for a client's.
+func (t *Transport) Owns(c *message.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.owned[c] != nil
+}
+
+// Unbind implements message.Holder.
+func (t *Transport) Unbind(c *message.Conn) {
+	if b := t.takeOwned(c); b != nil {
+		b.destroy()
+	}
+}
+
 // reap closes what has been idle for too long.
 func (t *Transport) reap() {
 	t.mu.Lock()
@@ -196,7 +247,10 @@ func (t *Transport) Close() {
 	for _, b := range t.idle {
 		b.destroy()
 	}
-	t.idle = nil
+	for _, b := range t.owned {
+		b.destroy()
+	}
+	t.idle, t.owned = nil, nil
 	if t.reaper != nil {
 		t.reaper.Stop()
 	}

@@ -211,6 +211,9 @@ func (w *writer) Trailers(fields message.Fields) {
 // Abort implements message.Writer.
 func (w *writer) Abort() { w.aborted = true }
 
+// Fallback implements message.Writer: there is nothing older to go back to.
+func (w *writer) Fallback() { w.aborted = true }
+
 // Tunnel implements message.Writer.
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := fields.Writable(); err != nil {

@@ -203,6 +203,9 @@ func (s *stream) finish(whole bool) {
 	switch {
 	case s.err != nil:
 		return
+	case s.writer.fallback:
+		c.drop(s.id, http2.ErrCodeHTTP11Required)
+		c.remove(s, errGone)
 	case !whole:
 		c.drop(s.id, http2.ErrCodeInternal)
 		c.remove(s, errGone)

@@ -76,6 +76,8 @@ var _ message.RoundTripper = (*Transport)(nil)
 var (
 	// ErrUpgrade is given for WebSockets, which a backend is asked for by HTTP/1.1 only.
 	ErrUpgrade = errors.New("WebSockets are not forwarded by HTTP/2")
+	// ErrOneConnection is given for credentials that authenticate a connection, as those of HTTP/2 are shared.
+	ErrOneConnection = errors.New("NTLM is not forwarded by HTTP/2")
 	// ErrNotSpoken is wrapped by the errors that a backend gives which speaks something else.
 	ErrNotSpoken = errors.New("HTTP/2 is not spoken there")
 )
@@ -117,6 +119,9 @@ func (t *Transport) Close() { t.h2.CloseIdleConnections() }
 func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
 	if r.Upgrade != "" {
 		return nil, ErrUpgrade
+	}
+	if r.Fields.NeedsOneConnection() {
+		return nil, ErrOneConnection
 	}
 	if err := r.Writable(); err != nil {
 		return nil, err

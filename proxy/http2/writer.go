@@ -26,6 +26,7 @@ type writer struct {
 	bodiless bool  // nothing may follow the head
 	headed   bool
 	aborted  bool
+	fallback bool // the client shall come by HTTP/1.1
 	trailed  bool // nothing follows what is in block and room: it ends the stream
 	err      error
 
@@ -153,6 +154,9 @@ func (w *writer) Trailers(fields message.Fields) {
 
 // Abort implements message.Writer.
 func (w *writer) Abort() { w.aborted = true }
+
+// Fallback implements message.Writer (RFC 9113 section 7).
+func (w *writer) Fallback() { w.aborted, w.fallback = true, true }
 
 // end completes the response. It reports whether it is whole.
 func (w *writer) end() bool {

@@ -44,6 +44,7 @@ const (
 	codeRejected           code = 0x10b
 	codeIncomplete         code = 0x10d
 	codeMessage            code = 0x10e
+	codeVersionFallback    code = 0x110
 	codeDecompression      code = 0x200
 	codeQPACKEncoderStream code = 0x201
 	codeQPACKDecoderStream code = 0x202

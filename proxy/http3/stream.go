@@ -154,7 +154,11 @@ func (s *stream) refuse(err error) {
 
 // finish ends what the handler has left open.
 func (s *stream) finish(whole bool) {
-	if !whole {
+	switch {
+	case s.writer.fallback:
+		cancel(s.q, codeVersionFallback)
+		return
+	case !whole:
 		cancel(s.q, codeInternal)
 		return
 	}

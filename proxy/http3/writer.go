@@ -27,6 +27,7 @@ type writer struct {
 	bodiless  bool  // nothing may follow the head
 	headed    bool
 	aborted   bool
+	fallback  bool // the client shall come by HTTP/1.1
 	tunnelled bool
 	err       error
 	sent      int64 // bytes that the client has made room for
@@ -207,6 +208,9 @@ func (w *writer) Trailers(fields message.Fields) {
 
 // Abort implements message.Writer.
 func (w *writer) Abort() { w.aborted = true }
+
+// Fallback implements message.Writer (RFC 9114 section 8.1).
+func (w *writer) Fallback() { w.aborted, w.fallback = true, true }
 
 // end completes the response. It reports whether it is whole.
 func (w *writer) end() bool {

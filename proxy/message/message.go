@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Conn is what a request needs to know of the connection that it came by. But for First, it never changes after the handshake.
+// Conn is what a request needs to know of the connection that it came by. But for First and what is bound to it, it never changes after the handshake.
 type Conn struct {
 	Remote    string     // client's host:port
 	Client    string     // client's address alone
@@ -32,7 +32,8 @@ type Conn struct {
 	Until    time.Time       // when the client's certificate is no longer good; zero: there is none, or it never was
 	Standing context.Context // ends when the client would not get in any more; nil: the site asks for no certificate
 
-	used atomic.Bool
+	used  atomic.Bool
+	bound bindings
 }
 
 // First reports whether no request has asked before: true once.
@@ -55,6 +56,7 @@ type Request struct {
 
 	Conn   *Conn
 	Client string // the client's address: the connection's, or the one that trusted proxies tell
+	Shared bool   // the connection is a trusted proxy's, which sends requests of several clients on it
 
 	Spent      bool          // the content cannot be read again, whatever was read of it; set by the RoundTripper that has begun to
 	Connecting time.Duration // that the backend's connection took to make; set by the RoundTripper, which may have had one
@@ -103,6 +105,9 @@ type Writer interface {
 	Trailers(Fields)
 	// Abort ends the response so that the client sees it cut short, never a complete-looking one.
 	Abort()
+	// Fallback ends the exchange, before Head, so that the client asks again over HTTP/1.1 (RFC 9113 section 7, RFC 9114 section 8.1).
+	// Over HTTP/1.1 it is Abort.
+	Fallback()
 	// Tunnel answers an upgrade with 101 (or 200, RFC 8441) and hands over the bytes in both directions.
 	// The caller closes the tunnel.
 	Tunnel(fields Fields) (Tunnel, error)

@@ -64,6 +64,8 @@ func (e *Error) Reason() string {
 		return "it speaks something else than TLS there"
 	case errors.Is(e.Err, http2.ErrUpgrade):
 		return "a WebSocket needs a target that speaks HTTP/1.1, and this one is h2c"
+	case errors.Is(e.Err, http2.ErrOneConnection):
+		return "NTLM needs a target that speaks HTTP/1.1, and this one is h2c"
 	case errors.Is(e.Err, http2.ErrNotSpoken):
 		return "it does not speak HTTP/2 there"
 	case errors.Is(e.Err, http1.ErrMalformed):

@@ -155,7 +155,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 func isClients(err error) bool {
 	var unread *message.BodyError
 	var unwritable *message.Unwritable
-	return errors.As(err, &unread) || errors.As(err, &unwritable)
+	return errors.As(err, &unread) || errors.As(err, &unwritable) || errors.Is(err, http2.ErrUpgrade) || errors.Is(err, http2.ErrOneConnection)
 }
 
 // safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110 section 9.2.2), and
@@ -168,7 +168,7 @@ func safe(r *message.Request, failure *Error) bool {
 	if errors.As(failure.Err, &dial) && dial.Op == "dial" {
 		return true
 	}
-	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) || errors.Is(failure.Err, http2.ErrUpgrade) {
+	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) {
 		return false
 	}
 	switch r.Method {
@@ -213,6 +213,9 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 	if len(s.members) == 0 {
 		return nil
 	}
+	if m := s.owner(r.Conn); m != nil && f.fit(m) && m.enter(f.limit) {
+		return m
+	}
 	if m := g.stuck(s, r); m != nil && f.fit(m) && m.enter(f.limit) {
 		return m
 	}
@@ -225,6 +228,19 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 			if m.enter(f.limit) {
 				return m
 			}
+		}
+	}
+	return nil
+}
+
+// owner is the target at which a connection is kept for the client's: what has been authenticated there is good there alone.
+func (s *set) owner(c *message.Conn) *member {
+	if c == nil || !c.Bound() {
+		return nil
+	}
+	for i := range s.members {
+		if t, ok := s.members[i].target.back.(*http1.Transport); ok && t.Owns(c) {
+			return &s.members[i]
 		}
 	}
 	return nil
