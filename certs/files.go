@@ -1,19 +1,17 @@
 package certs
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
@@ -23,11 +21,26 @@ import (
 
 // material is all that stands in the files of one entry of the configuration.
 type material struct {
-	certificates  []*x509.Certificate
-	keys          []crypto.Signer
+	parts         []*part
 	intermediates []*x509.Certificate          // of a file of their own
 	files         map[string][sha256.Size]byte // what was read, to see whether it has changed
 	folders       []string                     // where a change may happen
+	directory     bool                         // its files are used each by itself
+	unusable      []Unusable                   // of a directory: what cannot be read
+	orphans       []Unusable                   // and what has lost its key
+}
+
+// part is what stands in one file.
+type part struct {
+	file         string // "" for what was imported
+	certificates []*x509.Certificate
+	keys         []crypto.Signer
+}
+
+// Unusable is a file that cannot be used as it is now. What it held before is served on, and so are other files.
+type Unusable struct {
+	File   string
+	Reason error
 }
 
 const (
@@ -35,9 +48,10 @@ const (
 	maxDepth = 3 // of folders below a directory, such as certbot's live/NAME
 )
 
-// read reads the files of an entry. Its material holds the files even if they are no use, so that a change is seen.
-func read(f config.CertificateFile, log *slog.Logger) (*material, error) {
-	m := &material{files: map[string][sha256.Size]byte{}}
+// read reads the files of an entry. Its material holds the files even if they are no use, so that a change is seen. before is what
+// was read last, nil at the start.
+func read(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
+	m := &material{files: map[string][sha256.Size]byte{}, directory: f.Directory != ""}
 	if f.Intermediates != "" {
 		extra := &material{files: m.files}
 		data, err := extra.file(f.Intermediates)
@@ -47,11 +61,11 @@ func read(f config.CertificateFile, log *slog.Logger) (*material, error) {
 		if m.folders = extra.folders; err != nil {
 			return m, fmt.Errorf("the intermediates: %w", err)
 		}
-		m.intermediates = extra.certificates
+		m.intermediates = extra.certificates()
 	}
 	switch {
 	case f.Directory != "":
-		return m, m.directory(f.Directory, maxDepth, log)
+		return m, m.walk(f.Directory, maxDepth, before, log)
 	case f.PKCS12 != "":
 		data, err := m.file(f.PKCS12)
 		if err == nil {
@@ -74,14 +88,38 @@ func read(f config.CertificateFile, log *slog.Logger) (*material, error) {
 		}
 	}
 	switch {
-	case len(m.certificates) == 0:
+	case len(m.certificates()) == 0:
 		return m, fmt.Errorf("%s holds no certificate in PEM", f.Cert)
-	case len(m.keys) == 0 && f.Key != "":
+	case len(m.keys()) == 0 && f.Key != "":
 		return m, fmt.Errorf("%s holds no private key in PEM", f.Key)
-	case len(m.keys) == 0:
+	case len(m.keys()) == 0:
 		return m, fmt.Errorf("%s holds no private key: name its file with key", f.Cert)
 	}
 	return m, nil
+}
+
+func (m *material) certificates() (all []*x509.Certificate) {
+	for _, p := range m.parts {
+		all = append(all, p.certificates...)
+	}
+	return all
+}
+
+func (m *material) keys() (all []crypto.Signer) {
+	for _, p := range m.parts {
+		all = append(all, p.keys...)
+	}
+	return all
+}
+
+// of is what stands in a file; nil where nothing that can be used does.
+func (m *material) of(file string) *part {
+	for _, p := range m.parts {
+		if p.file == file {
+			return p
+		}
+	}
+	return nil
 }
 
 func (m *material) file(name string) ([]byte, error) {
@@ -100,36 +138,67 @@ func (m *material) file(name string) ([]byte, error) {
 	return data, err
 }
 
-// directory reads every file that may hold certificates or keys. Names do not matter: which key belongs to which certificate is seen
-// by the key. Hidden entries are left out, as Kubernetes keeps its generations there and links to them.
-func (m *material) directory(path string, depth int, log *slog.Logger) error {
+// walk reads every file that may hold certificates or keys. Names do not matter: which key belongs to which certificate is seen
+// by the key. Hidden entries are left out, as Kubernetes keeps its generations there and links to them. A file that cannot be used
+// leaves the others alone; what it held before counts.
+func (m *material) walk(path string, depth int, before *material, log *slog.Logger) error {
 	m.folders = append(m.folders, path)
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, entry := range entries {
 		name := filepath.Join(path, entry.Name())
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
 		info, err := os.Stat(name)
 		switch {
-		case strings.HasPrefix(entry.Name(), ".") || err != nil:
+		case errors.Is(err, fs.ErrNotExist):
 			continue // a link that is being replaced leads nowhere for a moment
-		case info.IsDir() && depth > 0:
-			errs = append(errs, m.directory(name, depth-1, log))
+		case err == nil && info.IsDir() && depth > 0:
+			err = m.walk(name, depth-1, before, log)
+		case err == nil && !info.Mode().IsRegular(), !holdsCertificates(name):
 			continue
-		case !info.Mode().IsRegular() || !slices.Contains([]string{".pem", ".crt", ".cer", ".key", ".p12", ".pfx"}, strings.ToLower(filepath.Ext(name))):
-			continue
+		case err == nil:
+			err = m.one(name, log)
 		}
-		data, err := m.file(name)
-		if ext := strings.ToLower(filepath.Ext(name)); err == nil && (ext == ".p12" || ext == ".pfx") {
-			err = m.pkcs12(name, data, "")
-		} else if err == nil {
-			err = m.pem(name, data, log)
+		if err != nil {
+			m.keep(name, err, before)
 		}
-		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+var extensions = []string{".pem", ".crt", ".cer", ".key", ".p12", ".pfx"}
+
+func holdsCertificates(name string) bool {
+	return slices.Contains(extensions, strings.ToLower(filepath.Ext(name)))
+}
+
+// one reads one file of a directory.
+func (m *material) one(name string, log *slog.Logger) error {
+	data, err := m.file(name)
+	if err != nil {
+		return err
+	}
+	if ext := strings.ToLower(filepath.Ext(name)); ext == ".p12" || ext == ".pfx" {
+		return m.pkcs12(name, data, "")
+	}
+	return m.pem(name, data, log)
+}
+
+// keep notes a file, or a folder, that cannot be used, and goes on with what was in it before.
+func (m *material) keep(name string, reason error, before *material) {
+	m.unusable = append(m.unusable, Unusable{name, reason})
+	if before == nil {
+		return
+	}
+	for _, p := range before.parts {
+		if p.file == name || strings.HasPrefix(p.file, name+string(filepath.Separator)) {
+			m.parts = append(m.parts, p)
+		}
+	}
 }
 
 // pem takes all certificates and keys out of a file, in their order.
@@ -140,6 +209,7 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 	}
 
 	warned := false
+	p := &part{file: name}
 	for _, block := range blocks {
 		switch {
 		case block.Type == "CERTIFICATE":
@@ -147,7 +217,7 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 			if err != nil {
 				return err
 			}
-			m.certificates = append(m.certificates, certificate)
+			p.certificates = append(p.certificates, certificate)
 		case block.IsKey():
 			if !warned {
 				warnMode(name, log)
@@ -157,11 +227,12 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 			if err != nil {
 				return err
 			}
-			m.keys = append(m.keys, key)
+			p.keys = append(p.keys, key)
 		case !block.IsParameters() && block.Type != "CERTIFICATE REQUEST" && block.Type != "PUBLIC KEY": // those lie beside them, and decide nothing
 			return block.Misplaced(name, "certificates and private keys")
 		}
 	}
+	m.parts = append(m.parts, p)
 	return nil
 }
 
@@ -171,9 +242,9 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 		if err != nil {
 			return err
 		}
-		password = strings.TrimRight(string(text), "\r\n")
+		password = strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n")
 	}
-	key, leaf, chain, err := pkcs12.DecodeChain(data, password)
+	key, leaf, chain, err := openPKCS12(data, password)
 	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
 		return fmt.Errorf("%s: the password is wrong", name)
 	}
@@ -184,8 +255,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 	if !ok {
 		return fmt.Errorf("%s: its key is of a kind that TLS does not use", name)
 	}
-	m.keys = append(m.keys, signer)
-	m.certificates = append(append(m.certificates, leaf), chain...)
+	m.parts = append(m.parts, &part{file: name, keys: []crypto.Signer{signer}, certificates: append([]*x509.Certificate{leaf}, chain...)})
 	return nil
 }
 
@@ -193,86 +263,4 @@ func warnMode(name string, log *slog.Logger) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o044 != 0 {
 		log.Warn("private key can be read by others", "file", name, "mode", info.Mode().Perm().String(), "remedy", "chmod 600")
 	}
-}
-
-type publicKey interface{ Equal(crypto.PublicKey) bool }
-
-// pairs puts each certificate together with the key that it is made for, and with the chain that leads up from there. Of several for
-// the same key and names the newest counts.
-func (m *material) pairs() ([]*tls.Certificate, error) {
-	var out []*tls.Certificate
-	pool := append(slices.Clone(m.certificates), m.intermediates...)
-	newest := map[string]*tls.Certificate{}
-	for _, leaf := range m.certificates {
-		i := slices.IndexFunc(m.keys, func(key crypto.Signer) bool {
-			p, ok := key.Public().(publicKey)
-			return ok && p.Equal(leaf.PublicKey)
-		})
-		if i < 0 {
-			continue
-		}
-		id := fmt.Sprint(i, leaf.DNSNames, leaf.IPAddresses)
-		pair := newest[id]
-		switch {
-		case pair == nil:
-			pair = &tls.Certificate{}
-			newest[id] = pair
-			out = append(out, pair)
-		case !leaf.NotBefore.After(pair.Leaf.NotBefore):
-			continue
-		}
-		*pair = tls.Certificate{PrivateKey: m.keys[i], Leaf: leaf}
-		for _, c := range chain(leaf, pool) {
-			pair.Certificate = append(pair.Certificate, c.Raw)
-		}
-	}
-	if len(out) == 0 && len(m.keys) > 0 && len(m.certificates) > 0 {
-		return nil, errors.New("key and certificate do not belong together: none of the certificates is made for the private key")
-	}
-	return out, nil
-}
-
-// chain goes from a leaf to its issuer and on, as far as the pool has them. A root at its end is left out, as clients have their own.
-func chain(leaf *x509.Certificate, pool []*x509.Certificate) []*x509.Certificate {
-	out := []*x509.Certificate{leaf}
-	for range pool {
-		last := out[len(out)-1]
-		i := slices.IndexFunc(pool, func(c *x509.Certificate) bool {
-			return c.IsCA && bytes.Equal(c.RawSubject, last.RawIssuer) && !c.Equal(last) && last.CheckSignatureFrom(c) == nil
-		})
-		if i < 0 || bytes.Equal(pool[i].RawSubject, pool[i].RawIssuer) {
-			break
-		}
-		out = append(out, pool[i])
-	}
-	return out
-}
-
-// load makes pairs of what an entry holds. What cannot be used is an error; what is merely unwise is warned about.
-func load(e *entry, log *slog.Logger) ([]*tls.Certificate, *material, error) {
-	name := e.name
-	m, err := e.read(log)
-	if err != nil {
-		return nil, m, fmt.Errorf("loading the certificate %s: %w", name, err)
-	}
-	pairs, err := m.pairs()
-	if err != nil {
-		return nil, m, fmt.Errorf("loading the certificate %s: %w", name, err)
-	}
-	if len(pairs) == 0 && len(m.folders) > 0 {
-		log.Warn("no certificate with its key was found", "directory", name)
-	}
-	for _, pair := range pairs {
-		now := time.Now()
-		switch leaf := pair.Leaf; {
-		case now.After(leaf.NotAfter):
-			log.Warn("certificate has expired", "file", name, "not_after", leaf.NotAfter, "remedy", "put a new one in its place: it is taken at once")
-		case now.Before(leaf.NotBefore):
-			log.Warn("certificate is not valid yet", "file", name, "not_before", leaf.NotBefore, "remedy", "check this machine's clock")
-		}
-		if len(pair.Leaf.DNSNames)+len(pair.Leaf.IPAddresses) == 0 {
-			log.Warn("certificate names no host; browsers will refuse it", "file", name)
-		}
-	}
-	return pairs, m, nil
 }

@@ -50,6 +50,11 @@ func watching(t *testing.T, log *pages, files ...config.CertificateFile) *certs.
 	if err != nil {
 		t.Fatal(err)
 	}
+	return watched(t, f)
+}
+
+func watched(t *testing.T, f *certs.Files) *certs.Source {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); f.Watch(ctx) }()
@@ -72,9 +77,9 @@ func served(t *testing.T, s *certs.Source, name string) *x509.Certificate {
 
 func until(t *testing.T, what string, log *pages, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within five seconds; the log says:\n%s", what, log)
+			t.Fatalf("%s: not within a minute; the log says:\n%s", what, log)
 		}
 	}
 }

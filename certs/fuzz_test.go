@@ -15,9 +15,9 @@ func FuzzFile(f *testing.F) {
 		if m.pem("", data, slog.New(slog.DiscardHandler)) != nil {
 			return
 		}
-		pairs, _ := m.pairs()
+		pairs, _ := m.pairs(nil)
 		for _, pair := range pairs {
-			if pair.PrivateKey == nil || len(pair.Certificate) == 0 || pair.Leaf == nil {
+			if pair.PrivateKey == nil || len(pair.Certificate.Certificate) == 0 || pair.Leaf == nil {
 				t.Error("half a pair")
 			}
 		}

@@ -38,7 +38,7 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store) {
 	var err error
 	if e.pairs, e.seen, err = load(e, f.log); err != nil {
 		f.log.Warn("imported certificates cannot be read", "error", err)
-		e.wrong = err.Error()
+		e.wrong = err
 	}
 	f.entries = append(f.entries, e)
 	f.publish()
@@ -77,12 +77,16 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 // Import puts the pairs of a file into a storage, from where every node serves them within moments. The first name of each is where
 // it is kept, beside pairs of other key types; a pair that was there is replaced.
 func Import(ctx context.Context, store storage.Store, file config.CertificateFile, log *slog.Logger) ([]*tls.Certificate, error) {
-	pairs, _, err := load(&entry{
-		name: file.Cert + file.PKCS12 + file.Directory,
-		read: func(log *slog.Logger) (*material, error) { return read(file, log) },
-	}, log)
+	found, m, err := load(newEntry(file), log)
 	if err != nil {
 		return nil, err
+	}
+	if len(m.unusable) > 0 {
+		return nil, m.unusable[0].Reason
+	}
+	var pairs []*tls.Certificate
+	for _, pair := range found {
+		pairs = append(pairs, pair.Certificate)
 	}
 	if len(pairs) == 0 {
 		return nil, errNothingLeft

@@ -348,19 +348,46 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 			return nil
 		}
 	}
-	return choose(held, hello)
+	chosen := choose(held, hello)
+	if !validAt(chosen.Leaf, time.Now()) {
+		if pair := m.valid(hello, name); pair != nil {
+			return pair
+		}
+	}
+	return chosen
 }
 
-// choose prefers the first key type that the client can use.
-func choose(held *acme.Held, hello *tls.ClientHelloInfo) *tls.Certificate {
-	if len(held.Pairs) > 1 {
-		for _, p := range held.Pairs {
-			if hello.SupportsCertificate(p.Certificate) == nil {
-				return p.Certificate
+// valid is what is in memory for a canonical name and valid now: of the name itself, or of the wildcard above it. Nil where nothing is.
+func (m *Manager) valid(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
+	_, parent, _ := strings.Cut(name, ".")
+	for _, name := range []string{name, "*." + parent} {
+		found, ok := m.names.Load(name)
+		if !ok {
+			continue
+		}
+		if held := found.(*managed).held.Load(); held != nil {
+			if pair := choose(held, hello); validAt(pair.Leaf, time.Now()) {
+				return pair
 			}
 		}
 	}
-	return held.Pairs[0].Certificate
+	return nil
+}
+
+// choose prefers the first key type that the client can use, and of those one that is valid now.
+func choose(held *acme.Held, hello *tls.ClientHelloInfo) *tls.Certificate {
+	best := held.Pairs[0].Certificate
+	if len(held.Pairs) == 1 {
+		return best
+	}
+	var least rank
+	for i, p := range held.Pairs {
+		r := rank{hello.SupportsCertificate(p.Certificate) != nil, !validAt(p.Leaf, time.Now()), false, i}
+		if i == 0 || r.before(least) {
+			best, least = p.Certificate, r
+		}
+	}
+	return best
 }
 
 // await waits for the look that is under way, or the first that is to come, unless it has taken too long already.

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 
 	"padlock/certs/localca"
 	"padlock/config"
@@ -44,8 +45,14 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	if !ok {
 		return nil, nil
 	}
-	if pair := s.o.Files.index.Load().listed(name, hello); pair != nil {
-		return pair, nil
+	listed := s.o.Files.index.Load().named(name).choose(hello)
+	if listed != nil {
+		if s.o.Manager != nil && !validAt(listed.Leaf, time.Now()) {
+			if pair := s.o.Manager.valid(hello, name); pair != nil {
+				return pair, nil
+			}
+		}
+		return listed, nil
 	}
 	if s.o.Manager != nil && (s.o.Serves == nil || s.o.Serves(name)) {
 		if pair := s.o.Manager.certificate(hello, name); pair != nil {
@@ -88,19 +95,22 @@ func (s *Source) Status() (all []Status) {
 	return all
 }
 
+// Unusable are files that cannot be used as they are now.
+func (s *Source) Unusable() []Unusable { return s.o.Files.Unusable() }
+
 // Covers reports whether there is, or can be made, a certificate for a canonical name, address or *.name.
 func (s *Source) Covers(pattern string) bool {
 	return s.Listed(pattern) || s.o.Manager != nil && s.o.Manager.Manages(pattern) || s.o.Local != nil && s.o.Local.Permits(pattern)
 }
 
 // Listed reports whether a file has a certificate for a canonical name, address or *.name.
-func (s *Source) Listed(pattern string) bool { return len(s.o.Files.index.Load().named(pattern)) > 0 }
+func (s *Source) Listed(pattern string) bool { return !s.o.Files.index.Load().named(pattern).none() }
 
 // unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3).
 func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.o.Files.index.Load()
 	if address := localAddress(hello); address != "" {
-		if pair := usable(files.byName[address], hello); pair != nil {
+		if pair := files.named(address).choose(hello); pair != nil {
 			return pair, nil
 		}
 		if s.o.Manager != nil && s.o.Manager.Manages(address) {
@@ -108,9 +118,9 @@ func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 				return pair, nil
 			}
 		}
-		if files.fallback == nil && s.o.Local != nil && s.o.Local.Permits(address) {
+		if files.fallback.none() && s.o.Local != nil && s.o.Local.Permits(address) {
 			return s.o.Local.Leaf(address)
 		}
 	}
-	return usable(files.fallback, hello), nil
+	return files.fallback.choose(hello), nil
 }

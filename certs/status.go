@@ -103,6 +103,9 @@ func (f *Files) Status() []Status {
 			d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
 			s := Status{Name: d.Subject, Issuer: d.Issuer, KeyType: d.KeyType, Source: "file", Expiring: time.Now().After(pair.Leaf.NotAfter)}
 			s.describe(pair)
+			if f.staples.of(pair.Leaf).revoked {
+				s.Error = "the CA has revoked it"
+			}
 			all = append(all, s)
 		}
 	}

@@ -1,11 +1,15 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,31 +24,31 @@ type Files struct {
 	log     *slog.Logger
 	entries []*entry // used by one goroutine: New's, then Watch's
 	index   atomic.Pointer[fileIndex]
+	told    map[string]time.Time // when it was last said that a file cannot be used
+	staples staples
 }
 
 // entry is one of the configuration's, or what has been imported into the storage.
 type entry struct {
 	name  string
 	read  func(*slog.Logger) (*material, error)
-	pairs []*tls.Certificate
+	pairs []pair
 	seen  *material
-	wrong string // what was last said of a change that could not be used
+	wrong error // why a change could not be used
 }
 
 // fileIndex is published whole.
 type fileIndex struct {
-	byName   map[string][]*tls.Certificate // names and wildcards; several key types each
-	fallback []*tls.Certificate            // for clients that send no name: the first one, and others of its name
+	byName   map[string][]*tls.Certificate // names and wildcards; several for a name
+	fallback candidates                    // for clients that send no name: the first certificate, and others for its name
+	unusable []Unusable
 }
 
 // NewFiles reads the files. What cannot be used is an error.
 func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) {
 	f := &Files{log: log}
 	for _, file := range files {
-		e := &entry{
-			name: file.Cert + file.PKCS12 + file.Directory, // one of them
-			read: func(log *slog.Logger) (*material, error) { return read(file, log) },
-		}
+		e := newEntry(file)
 		var err error
 		if e.pairs, e.seen, err = load(e, log); err != nil {
 			return nil, err
@@ -52,26 +56,87 @@ func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) 
 		f.entries = append(f.entries, e)
 	}
 	f.publish()
+	f.warnInvalid(f.entries)
+	f.warnMustStaple(f.entries)
+	f.remind(time.Now())
 	return f, nil
+}
+
+func newEntry(file config.CertificateFile) *entry {
+	e := &entry{name: file.Cert + file.PKCS12 + file.Directory} // one of them
+	e.read = func(log *slog.Logger) (*material, error) { return read(file, e.seen, log) }
+	return e
 }
 
 func (f *Files) publish() {
 	x := &fileIndex{byName: map[string][]*tls.Certificate{}}
+	var first *tls.Certificate
 	for _, e := range f.entries {
 		for _, pair := range e.pairs {
-			for _, name := range namesOf(pair) {
-				x.byName[name] = append(x.byName[name], pair)
+			shown := f.stapled(pair.Certificate, time.Now())
+			first = cmp.Or(first, shown)
+			for _, name := range namesOf(shown) {
+				x.byName[name] = append(x.byName[name], shown)
 			}
 		}
+		if e.seen != nil {
+			x.unusable = append(append(x.unusable, e.seen.unusable...), e.seen.orphans...)
+		}
+		if e.wrong != nil {
+			x.unusable = append(x.unusable, Unusable{e.name, e.wrong})
+		}
 	}
-	if pairs := f.Pairs(); len(pairs) > 0 {
-		x.fallback = pairs[:1]
-		if names := namesOf(pairs[0]); len(names) > 0 {
-			x.fallback = x.byName[names[0]]
+	if first != nil {
+		x.fallback.exact = []*tls.Certificate{first}
+		if names := namesOf(first); len(names) > 0 {
+			x.fallback = x.named(names[0])
 		}
 	}
 	f.index.Store(x)
 }
+
+// warnInvalid warns of certificates that clients refuse, and that have no better one beside them.
+func (f *Files) warnInvalid(entries []*entry) {
+	x, now := f.index.Load(), time.Now()
+	better := func(name string) bool {
+		c := x.named(name)
+		return slices.ContainsFunc(slices.Concat(c.exact, c.wildcard), func(pair *tls.Certificate) bool { return validAt(pair.Leaf, now) })
+	}
+	for _, e := range entries {
+		for _, pair := range e.pairs {
+			leaf, names := pair.Leaf, namesOf(pair.Certificate)
+			if validAt(leaf, now) || len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return !better(name) }) {
+				continue
+			}
+			if now.After(leaf.NotAfter) {
+				f.log.Warn("certificate has expired", "file", cmp.Or(pair.file, e.name), "not_after", leaf.NotAfter, "remedy", "put a new one in its place: it is taken at once")
+			} else {
+				f.log.Warn("certificate is not valid yet", "file", cmp.Or(pair.file, e.name), "not_before", leaf.NotBefore, "remedy", "check this machine's clock")
+			}
+		}
+	}
+}
+
+// remindEvery is the time between two lines of the log about the same file.
+const remindEvery = time.Hour
+
+// remind logs files that cannot be used: at once, again as long as they cannot, and when they can be used again.
+func (f *Files) remind(now time.Time) {
+	still := map[string]time.Time{}
+	for _, u := range f.index.Load().unusable {
+		reason := u.Reason.Error()
+		told, known := f.told[u.File+reason]
+		if !known || now.Sub(told) >= remindEvery {
+			f.log.Error("a file of certificates cannot be used; the one before is served on, and so is every other file", "file", u.File, "error", reason)
+			told = now
+		}
+		still[u.File+reason] = told
+	}
+	f.told = still
+}
+
+// Unusable are files that cannot be used as they are now: those of directories, and those that have changed for the worse.
+func (f *Files) Unusable() []Unusable { return f.index.Load().unusable }
 
 func namesOf(pair *tls.Certificate) (names []string) {
 	for _, name := range pair.Leaf.DNSNames {
@@ -86,7 +151,9 @@ func namesOf(pair *tls.Certificate) (names []string) {
 // Pairs are all that the files hold now.
 func (f *Files) Pairs() (all []*tls.Certificate) {
 	for _, e := range f.entries {
-		all = append(all, e.pairs...)
+		for _, pair := range e.pairs {
+			all = append(all, pair.Certificate)
+		}
 	}
 	return all
 }
@@ -113,7 +180,14 @@ func (f *Files) Watch(ctx context.Context) {
 	f.follow(watcher, err == nil, watched)
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
+	answers, asking := make(chan []answer, 1), false
+	var responders sync.WaitGroup
+	defer responders.Wait()
 	for {
+		if due := f.due(time.Now()); len(due) > 0 && !asking {
+			asking = true
+			responders.Go(func() { answers <- ask(ctx, due) })
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -121,6 +195,12 @@ func (f *Files) Watch(ctx context.Context) {
 			f.calm(ctx, watcher.Events)
 		case <-watcher.Errors:
 		case <-ticker.C:
+		case all := <-answers:
+			asking = false
+			if ctx.Err() == nil {
+				f.learn(all, time.Now())
+			}
+			continue
 		}
 		f.reread()
 		f.follow(watcher, err == nil, watched)
@@ -158,57 +238,58 @@ func (f *Files) follow(watcher *fsnotify.Watcher, works bool, watched map[string
 }
 
 func (f *Files) reread() {
-	changed := false
+	var changed []*entry
+	said := len(f.Unusable())
 	for _, e := range f.entries {
-		quiet := slog.New(slog.DiscardHandler)
-		if now, err := e.read(quiet); err == nil && maps.Equal(now.files, e.seen.files) {
-			e.wrong = ""
-			continue
-		}
-		pairs, seen, err := load(e, f.log)
-		if err == nil && len(pairs) == 0 && len(e.pairs) > 0 && len(seen.folders) > 0 {
-			err = errNothingLeft
-		}
-		if err != nil {
-			if e.wrong != err.Error() {
-				e.wrong = err.Error()
-				f.log.Error("a changed certificate cannot be used; the one before is served on", "file", e.name, "error", err)
-			}
-			continue
-		}
-		e.pairs, e.seen, e.wrong, changed = pairs, seen, "", true
-		for _, pair := range pairs {
-			f.log.Info("certificate loaded", "file", e.name, "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
+		if f.again(e) {
+			changed = append(changed, e)
 		}
 	}
-	if changed {
+	if len(changed) > 0 {
 		f.publish()
+		f.warnInvalid(changed)
+		f.warnMustStaple(changed)
+	}
+	f.remind(time.Now())
+	if left := len(f.Unusable()); left == 0 && said > 0 {
+		f.log.Info("every file of certificates can be used again")
 	}
 }
 
-// named is what the files hold for a name: under the name itself, else under the wildcard above it.
-func (x *fileIndex) named(name string) []*tls.Certificate {
-	pairs := x.byName[name]
-	if _, parent, ok := strings.Cut(name, "."); ok && len(pairs) == 0 {
-		pairs = x.byName["*."+parent]
+// again reads an entry, and reports whether anything about it is different.
+func (f *Files) again(e *entry) bool {
+	now, err := e.read(slog.New(slog.DiscardHandler))
+	if err == nil && maps.Equal(now.files, e.seen.files) {
+		different := e.wrong != nil
+		e.wrong = nil
+		return different
 	}
-	return pairs
-}
-
-// listed prefers the exact name to a wildcard.
-func (x *fileIndex) listed(name string, hello *tls.ClientHelloInfo) *tls.Certificate {
-	return usable(x.named(name), hello)
-}
-
-// usable prefers a key type that the client can use to one that it cannot.
-func usable(pairs []*tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certificate {
+	var pairs []pair
+	if err == nil {
+		pairs, now, err = load(e, f.log)
+	} else {
+		err = fmt.Errorf("loading the certificate %s: %w", e.name, err)
+	}
+	if err == nil && len(pairs) == 0 && len(e.pairs) > 0 && len(now.folders) > 0 {
+		err = errNothingLeft
+	}
+	if err != nil {
+		different := e.wrong == nil || e.wrong.Error() != err.Error()
+		e.wrong = err
+		return different
+	}
+	e.pairs, e.seen, e.wrong = pairs, now, nil
 	for _, pair := range pairs {
-		if hello.SupportsCertificate(pair) == nil {
-			return pair
-		}
+		f.log.Info("certificate loaded", "file", cmp.Or(pair.file, e.name), "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
 	}
-	if len(pairs) > 0 {
-		return pairs[0]
+	return true
+}
+
+// named is what the files hold for a name: under the name itself, and under the wildcard above it.
+func (x *fileIndex) named(name string) candidates {
+	c := candidates{exact: x.byName[name]}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		c.wildcard = x.byName["*."+parent]
 	}
-	return nil
+	return c
 }

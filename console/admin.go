@@ -18,17 +18,18 @@ import (
 
 // Options of NewAdmin. What is nil is not known, or not to be had.
 type Options struct {
-	Version      string
-	Recent       *handshake.Recent // nil: handshakes are off
-	Trends       *Trends
-	Metrics      *Metrics
-	Traffic      func() traffic.Counts
-	Lost         func() uint64          // handshake records that were dropped
-	TracesLost   func() uint64          // spans that did not reach the collector; nil where none are sent
-	Certificates func() []Certificate   // nil: nothing is known of any
-	Packets      func(id uint64) []byte // a handshake as pcapng, with its secrets; nil: secrets are not given away
-	Reload       func() error           // reads the configuration file again; nil: there is none
-	Leaving      func() bool            // padlock takes no new connections
+	Version       string
+	Recent        *handshake.Recent // nil: handshakes are off
+	Trends        *Trends
+	Metrics       *Metrics
+	Traffic       func() traffic.Counts
+	Lost          func() uint64          // handshake records that were dropped
+	TracesLost    func() uint64          // spans that did not reach the collector; nil where none are sent
+	Certificates  func() []Certificate   // nil: nothing is known of any
+	UnusableFiles func() []string        // files of certificates that cannot be used as they are now, each once
+	Packets       func(id uint64) []byte // a handshake as pcapng, with its secrets; nil: secrets are not given away
+	Reload        func() error           // reads the configuration file again; nil: there is none
+	Leaving       func() bool            // padlock takes no new connections
 }
 
 // Admin answers on the admin addresses: the console, metrics, health, and what padlock's own commands ask. It is safe for use from many goroutines.

@@ -125,6 +125,7 @@ var (
 	renewalDesc   = describe("certificate_renewal_timestamp_seconds", "When its renewal is due, as Unix time.", "name", "key_type", "issuer")
 	failingDesc   = describe("certificate_failing", "1 while the last look at the certificate ended in an error.", "name", "key_type", "issuer")
 	expiringDesc  = describe("certificate_expiring", "1 when it has expired, or is in its last third and cannot be renewed.", "name", "key_type", "issuer")
+	unusableFile  = describe("certificate_file_unusable", "1 while a file of certificates cannot be used: the one before, and every other file, is served on.", "file")
 	onDemandCount = describe("certificates_on_demand", "Names on demand in memory.")
 	onDemandBad   = describe("certificates_on_demand_expiring", "Those of them whose certificate has expired, could not be had, or is in its last third and cannot be renewed.")
 )
@@ -168,6 +169,11 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 			counter(targetRequests, target.Requests-target.Failed, target.Name, "answered")
 			counter(targetRequests, target.Failed, target.Name, "failed")
 			out <- histogram(targetTime, &target.Answer, target.Name)
+		}
+	}
+	if v.a.o.UnusableFiles != nil {
+		for _, file := range v.a.o.UnusableFiles() {
+			gauge(unusableFile, 1, file)
 		}
 	}
 	if v.a.o.Certificates == nil {

@@ -173,13 +173,18 @@ func fetchOCSP(ctx context.Context, p *Pair) ([]byte, *ocsp.Response, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	question, err := ocsp.CreateRequest(p.Leaf, issuer, nil)
+	return OCSP(ctx, p.Leaf, issuer)
+}
+
+// OCSP asks the responder that a certificate names (RFC 6960), and returns the response as it is stapled. One that is not current is an error.
+func OCSP(ctx context.Context, leaf, issuer *x509.Certificate) ([]byte, *ocsp.Response, error) {
+	question, err := ocsp.CreateRequest(leaf, issuer, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, ocspTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Leaf.OCSPServer[0], bytes.NewReader(question))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, leaf.OCSPServer[0], bytes.NewReader(question))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -193,7 +198,7 @@ func fetchOCSP(ctx context.Context, p *Pair) ([]byte, *ocsp.Response, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	response, err := ocsp.ParseResponseForCert(raw, p.Leaf, issuer)
+	response, err := ocsp.ParseResponseForCert(raw, leaf, issuer)
 	if err == nil && (time.Now().After(response.NextUpdate) && !response.NextUpdate.IsZero() || time.Now().Add(5*time.Minute).Before(response.ThisUpdate)) {
 		err = errors.New("the response is not current")
 	}

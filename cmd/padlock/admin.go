@@ -51,7 +51,7 @@ func (s *seen) sinks() []handshake.Sink {
 func (s *seen) options(server *proxy.Server, recorder *handshake.Recorder, k *keeper, reload func() error, ctx context.Context) console.Options {
 	o := console.Options{
 		Version: version, Trends: s.trends, Metrics: s.metrics, Traffic: server.Traffic, Certificates: k.status, Reload: reload,
-		Leaving: func() bool { return ctx.Err() != nil },
+		UnusableFiles: k.unusable, Leaving: func() bool { return ctx.Err() != nil },
 	}
 	if recorder != nil {
 		o.Recent, o.Lost = s.recent, recorder.Dropped

@@ -167,6 +167,7 @@ func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), 
 	next.store = k.store
 	next.leaveImported(ctx)
 	return func() {
+		next.files.TakeStaples(k.files)
 		k.cfg, k.local, k.files, k.names = cfg, next.local, next.files, next.names
 		switch {
 		case k.manager != nil:
@@ -328,6 +329,16 @@ func (k *keeper) status() (all []console.Certificate) {
 		all = append(all, console.Certificate(s))
 	}
 	return all
+}
+
+// unusable are files of certificates that cannot be used as they are now, each once.
+func (k *keeper) unusable() (names []string) {
+	for _, u := range k.source.Load().Unusable() {
+		if name := strings.ToValidUTF8(u.File, "\uFFFD"); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (k *keeper) close() {

@@ -76,6 +76,9 @@ func preflight(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := unusableFiles(k); err != nil {
+		return err
+	}
 	if cfg.Docker == nil { // containers may bring more
 		if err := covered(cfg, k); err != nil {
 			return err
@@ -88,6 +91,18 @@ func preflight(ctx context.Context, cfg *config.Config) error {
 		}
 	}
 	return preflightStorage(ctx, cfg, k)
+}
+
+// unusableFiles is an error where a directory has files that cannot be used, though padlock run serves the others.
+func unusableFiles(k *keeper) error {
+	var errs []error
+	for _, u := range k.files.Unusable() {
+		errs = append(errs, u.Reason)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return hinted{fmt.Errorf("loading certificates: %w", errors.Join(errs...)), "correct these files, or remove them: padlock run serves the rest of their directory, and warns"}
 }
 
 func preflightStorage(ctx context.Context, cfg *config.Config, k *keeper) error {

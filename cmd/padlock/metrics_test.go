@@ -307,11 +307,14 @@ func TestMetricsTellWhatHasHappened(t *testing.T) {
 	tellsAll(t, m)
 }
 
-// renewals are told of certificates from CAs only.
+// renewals are told of certificates from CAs only, and files only if they cannot be used.
 func renewals(t *testing.T) metrics {
 	t.Helper()
 	due := time.Now()
-	admin := console.NewAdmin(console.Options{Metrics: console.NewMetrics(version), Certificates: func() []console.Certificate { return []console.Certificate{{Renewal: &due}} }})
+	admin := console.NewAdmin(console.Options{
+		Metrics: console.NewMetrics(version), Certificates: func() []console.Certificate { return []console.Certificate{{Renewal: &due}} },
+		UnusableFiles: func() []string { return []string{"broken.pem"} },
+	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -321,8 +324,8 @@ func renewals(t *testing.T) metrics {
 	go func() { ended <- admin.Serve(ctx, l, console.Guard{Network: "tcp"}) }()
 	defer func() { cancel(); <-ended }()
 	m, _ := (&running{admin: "http://" + l.Addr().String()}).scrape(t)
-	const name = "padlock_certificate_renewal_timestamp_seconds"
-	return metrics{name: m[name]}
+	const renewal, file = "padlock_certificate_renewal_timestamp_seconds", "padlock_certificate_file_unusable"
+	return metrics{renewal: m[renewal], file: m[file]}
 }
 
 const metricsDocs = "../../docs/metrics.md"

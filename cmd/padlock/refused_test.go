@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"padlock/certs/acme/dns"
 	"padlock/certs/storage"
 	"padlock/config"
+	"padlock/internal/servicetest"
 )
 
 // ends runs a command that is to end by itself.
@@ -172,5 +174,38 @@ func TestNoSecretOfAURLIsPrinted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file of a directory that cannot be used stops padlock check, which says which and why, and not padlock run, which serves the others.
+func TestAnUnusableFileOfADirectoryStopsCheckAlone(t *testing.T) {
+	certificates := t.TempDir()
+	servicetest.Certificate(t, certificates) // for localhost
+	const text = "storage: STORAGE\nadmin: 127.0.0.1:0\nlisten: {https: [127.0.0.1:0], http: []}\nhandshakes: {format: line}\ncertificates: {files: [{directory: DIR}]}\n" +
+		"sites: [{hosts: [localhost], routes: [{respond: {body: x}}]}]\n"
+	with := strings.ReplaceAll(text, "DIR", certificates)
+	file, _ := yaml(t, strings.ReplaceAll(with, "STORAGE", filepath.Join(t.TempDir(), "storage")))
+	if code, said := ends(t, "check", "--config", file); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	bad := filepath.Join(certificates, "broken.pem")
+	if err := os.WriteFile(bad, []byte("-----BEGIN CERTIFICATE-----\nAAAA\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := ends(t, "check", "--config", file); code != 1 || !strings.Contains(said, bad+":1") || !strings.Contains(said, "padlock run serves the rest") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+
+	r := runFile(t, with)
+	if m, text := r.scrape(t); m.value("padlock_certificate_file_unusable", "file", bad) != 1 {
+		t.Errorf("the metric is missing:\n%s", text)
+	}
+	pair, err := tls.Dial("tcp", r.address, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}) // which certificate it is, is what is looked at
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	if name := pair.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "pebble" {
+		t.Errorf("the certificate of %q is served", name)
 	}
 }

@@ -56,6 +56,7 @@ const (
 	dashes = "-----"
 	begin  = dashes + "BEGIN "
 	end    = dashes + "END "
+	mark   = "\xef\xbb\xbf" // a byte order mark in UTF-8
 )
 
 // canonical are the labels that older programs write (RFC 7468 sections 5.1, 7 and appendix A).
@@ -100,7 +101,7 @@ func (p *parser) fail(line int, format string, args ...any) error {
 	return &Error{File: p.name, Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
-// plain takes a byte order mark off, and makes LF of every line end. What is no text is an error.
+// plain takes byte order marks off, of which joined files have several, and makes LF of every line end. What is no text is an error.
 func (p *parser) plain(data []byte) ([]byte, error) {
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
 		return nil, p.fail(1, "is text in UTF-16: write it in UTF-8 or ASCII (iconv -f UTF-16 -t UTF-8)")
@@ -108,9 +109,10 @@ func (p *parser) plain(data []byte) ([]byte, error) {
 	if isDER(data) {
 		return nil, p.fail(1, "is DER, and PEM is expected: openssl x509 -inform der -in FILE -out PEM converts a certificate")
 	}
-	text := bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	text := bytes.TrimPrefix(data, []byte(mark))
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
+	text = bytes.ReplaceAll(text, []byte("\n"+mark+"-"), []byte("\n-"))
 
 	// A file system that was cut off from its power leaves zeros where the blocks were.
 	if at := bytes.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\f' || r == 0x7f }); at >= 0 {
@@ -136,6 +138,8 @@ func (p *parser) between(at int, text string) error {
 	text = strings.TrimSpace(text)
 	words := strings.Trim(text, "-")
 	switch marked := strings.Contains(text, dashes[1:]); {
+	case text != "" && strings.HasPrefix(mark, text):
+		return p.fail(at, "a byte order mark is all that is left of a file that was joined here")
 	case strings.HasPrefix(text, end):
 		return p.fail(at, "%q ends a block that has not begun: its BEGIN line is missing or damaged", short(text))
 	case marked && remains.MatchString(text),

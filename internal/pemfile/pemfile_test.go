@@ -110,7 +110,8 @@ func TestDamageAnywhereNeverTakesABlockAwaySilently(t *testing.T) {
 	} {
 		for form, text := range map[string][]byte{
 			"LF": c.text, "CRLF": bytes.ReplaceAll(c.text, []byte("\n"), []byte("\r\n")), "BOM": append([]byte("\xef\xbb\xbf"), c.text...),
-			"joined": bytes.ReplaceAll(c.text, []byte("-----\n-----"), []byte("----------")),
+			"BOM in joined files": bytes.ReplaceAll(c.text, []byte("\n-----BEGIN"), []byte("\n\xef\xbb\xbf-----BEGIN")),
+			"joined":              bytes.ReplaceAll(c.text, []byte("-----\n-----"), []byte("----------")),
 		} {
 			if n, err := c.count(text); n != 2 || err != nil {
 				t.Fatalf("%s, %s: %d, %v", name, form, n, err)
