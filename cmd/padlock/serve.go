@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"gopkg.in/natefinch/lumberjack.v2"
 
@@ -112,10 +113,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		p.announceLAN(cfg, keeper, listeners)
 	}
 	keeper.start(ctx, server)
-	stop := context.AfterFunc(ctx, func() {
-		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", cfg.Timeouts.Shutdown)
-	})
-	defer stop()
+	defer p.sayFinishing(ctx, end, cfg.Timeouts.Shutdown)()
 	if err := ready(); err != nil {
 		log.Warn("whoever started padlock could not be told that it serves", "error", err)
 	}
@@ -147,6 +145,20 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	others.Wait()
 	runtime.KeepAlive(floor)
 	return err
+}
+
+// sayFinishing says at the end of ctx what is waited for. The function that it returns waits until that is said, as the end may be faster.
+func (p *program) sayFinishing(ctx context.Context, end *farewell, limit time.Duration) (stop func()) {
+	told := make(chan struct{})
+	pending := context.AfterFunc(ctx, func() {
+		defer close(told)
+		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", limit)
+	})
+	return func() {
+		if !pending() {
+			end.await(accessBy, func() { <-told })
+		}
+	}
 }
 
 // masked takes the secrets out of URLs in errors, as libraries put them there.
