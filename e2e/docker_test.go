@@ -43,38 +43,48 @@ var making sync.Mutex
 func images(t *testing.T, names ...string) {
 	t.Helper()
 	need(t, "docker")
+	if err := makeImages(names...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeImages(names ...string) error {
 	making.Lock() // tests that need the same one have it made once
 	defer making.Unlock()
 	if out, err := exec.Command("bash", append([]string{"images.sh"}, names...)...).CombinedOutput(); err != nil {
-		t.Fatalf("images.sh %s: %v\n%s", strings.Join(names, " "), err, out)
+		return fmt.Errorf("images.sh %s: %w\n%s", strings.Join(names, " "), err, out)
 	}
+	return nil
 }
 
 const imageVersion, imageRevision = "1.2.3-test", "0123456789abcdef"
 
-// buildImage builds the Dockerfile as it is, once.
+// buildImage builds the Dockerfile as it is, once, on stand-ins for the images that it names.
 var buildImage = sync.OnceValue(func() error {
+	file, err := os.ReadFile("../Dockerfile")
+	if err != nil {
+		return err
+	}
+	var bases []string
+	for _, from := range regexp.MustCompile(`(?m)^FROM (\S+)`).FindAllStringSubmatch(string(file), -1) {
+		bases = append(bases, from[1])
+	}
+	if err := makeImages(bases...); err != nil {
+		return err
+	}
 	c := exec.Command("docker", "build", "--force-rm", "-t", "padlock", "--build-arg", "VERSION="+imageVersion, "--build-arg", "REVISION="+imageRevision, "..")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("docker build: %w\n%s", err, out)
 	}
 	// What earlier builds have left, and nobody else's.
-	_, err := dockerTry("image", "prune", "-f", "--filter", "label=e2e.stand-in", "--filter", "until=3h")
+	_, err = dockerTry("image", "prune", "-f", "--filter", "label=e2e.stand-in", "--filter", "until=3h")
 	return err
 })
 
 // padlockImage is the name of padlock's image, which is built of this tree.
 func padlockImage(t *testing.T) string {
 	t.Helper()
-	file, err := os.ReadFile("../Dockerfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var bases []string
-	for _, from := range regexp.MustCompile(`(?m)^FROM (\S+)`).FindAllStringSubmatch(string(file), -1) {
-		bases = append(bases, from[1])
-	}
-	images(t, bases...)
+	need(t, "docker")
 	began := time.Now()
 	if err := buildImage(); err != nil {
 		t.Fatal(err)

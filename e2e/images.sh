@@ -45,20 +45,39 @@ image() {
   docker import "${changes[@]}" "$work/image.tar" "$name" >/dev/null
 }
 
-# golang has the toolchain that go.mod names, and a proxy in a directory for the modules that it needs.
+# golang has the toolchain that go.mod names, and of the modules and of what tests have compiled for releases what padlock needs: each
+# further file would cost time in every step of docker build.
 golang() {
-  local go proxy known
+  local module dir
   export GOTOOLCHAIN=$(toolchain)
-  go=$(cd "$repository" && go env GOROOT)
-  known="$(go env GOMODCACHE)/cache/download" proxy=$(go env GOPROXY)
-  (cd "$repository" && GOTOOLCHAIN=local GOMODCACHE=$work/modules GOPROXY="file://$known,$proxy" "$go/bin/go" mod download)
+  list() { (cd "$repository" && CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false" GOCACHE=$cache go list -deps "$@" ./cmd/padlock); }
   shell
-  mkdir -p "$root/usr/local/go" "$root/root"
-  tar -C "$go" --exclude=./test --exclude=./api -cf - . | tar -C "$root/usr/local/go" -xf -
-  mv "$work/modules/cache/download" "$root/modules"
-  # What the tests have compiled for this system without the race detector is not compiled again in the image.
-  if [ -d "$cache" ]; then mkdir -p "$root/root/.cache" && cp -r "$cache" "$root/root/.cache/go-build"; fi
-  image "ENV PATH=/usr/local/go/bin:/bin GOTOOLCHAIN=local GOPROXY=file:///modules GOSUMDB=off"
+  mkdir -p "$root"/usr/local/go "$root"/root/.cache/go-build "$root"/root/go/pkg/mod/cache
+  tar -C "$(cd "$repository" && go env GOROOT)" --exclude=./test --exclude=./api --exclude=./src/cmd --exclude=testdata --exclude='*_test.go' -cf - . |
+    tar -C "$root/usr/local/go" -xf -
+  module=$(go env GOMODCACHE)
+  tar -C "$module" --exclude='*.zip' --exclude=cache/download/golang.org/toolchain -cf - cache/download | tar -C "$root/root/go/pkg/mod" -xf -
+  {
+    list -f '{{with .Module}}{{if not .Main}}{{range $.EmbedFiles}}{{$.Dir}}/{{.}}
+{{end}}{{end}}{{end}}'
+    list -f '{{with .Module}}{{if not .Main}}{{$.Dir}}{{end}}{{end}}' | while read -r dir; do
+      [ -z "$dir" ] || find "$dir" -maxdepth 1 -type f -not -name '*_test.go'
+    done
+  } | sed -n "s|^$module/||p" >"$work/sources"
+  tar -C "$module" -T "$work/sources" -cf - | tar -C "$root/root/go/pkg/mod" -xf -
+  compiled
+  image "ENV PATH=/usr/local/go/bin:/bin GOTOOLCHAIN=local GOPROXY=off GOSUMDB=off"
+}
+
+# compiled copies the compiled packages of padlock, and the entries of the cache that lead to them.
+compiled() {
+  local file
+  list -export -f '{{.Export}}' | grep . >"$work/exports"
+  xargs -n 1 basename -s -d <"$work/exports" >"$work/outputs"
+  { cat "$work/exports"; grep -rlF --include='*-a' -f "$work/outputs" "$cache"; } | while read -r file; do
+    mkdir -p "$root/root/.cache/go-build/$(basename "$(dirname "$file")")"
+    cp "$file" "$root/root/.cache/go-build/$(basename "$(dirname "$file")")/"
+  done
 }
 
 distroless() {
@@ -142,6 +161,7 @@ make() {
 # made_of is what an image depends on, of this repository.
 made_of() {
   cat "$repository/e2e/images.sh"
+  case $name in golang:*) (cd "$repository" && GOTOOLCHAIN=$(toolchain) CGO_ENABLED=0 go list -deps ./cmd/padlock) ;; esac
   case $name in golang:* | *pebble:*) cat "$repository/go.mod" "$repository/go.sum" ;; esac
 }
 

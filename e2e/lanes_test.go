@@ -50,10 +50,18 @@ func floods(t *testing.T) {
 	enter(t, flooding, nil)
 }
 
+// inAdvance begins what takes long and several tests wait for, unless only some tests are run. Those that have the machine to themselves are over.
+var inAdvance = sync.OnceFunc(func() {
+	if flag.Lookup("test.run").Value.String() == "" {
+		go func() { _ = buildImage() }() // an error is told by those that need the image
+	}
+})
+
 // enter lets the test go on in parallel with others, once what it needs is free and its lane has room.
 func enter(t *testing.T, lane chan struct{}, resources []*sync.Mutex) {
 	t.Helper()
 	t.Parallel()
+	inAdvance()
 	for _, resource := range resources {
 		resource.Lock()
 		t.Cleanup(resource.Unlock)
