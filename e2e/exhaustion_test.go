@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/http2"
 )
 
 // visitor is a client with a connection of its own.
@@ -179,7 +180,7 @@ func peakMiB(t *testing.T, pid int) int {
 }
 
 // 1,500 clients that say nothing, 10,000 in the long form, are held, take little memory, and the next one is served as if they were not
-// there.
+// there. Nor does padlock's end wait for them.
 func TestManyIdleClients(t *testing.T) {
 	works(t)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
@@ -201,12 +202,12 @@ func TestManyIdleClients(t *testing.T) {
 	for worker := range 8 {
 		all.Go(func() {
 			for i := worker; i < clients; i += 8 {
-				conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519}})
-				if err == nil {
-					_, err = fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-				}
-				if err == nil {
-					_, err = io.ReadAtLeast(conn, make([]byte, 1024), 50)
+				protocol := []string{"http/1.1", "h2"}[i%2]
+				conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{protocol}, CurvePreferences: []tls.CurveID{tls.X25519}})
+				if err == nil && protocol == "h2" {
+					err = askInHTTP2(conn, 1)
+				} else if err == nil {
+					err = askInHTTP1(conn)
 				}
 				if err != nil {
 					bad.Add(1)
@@ -233,20 +234,53 @@ func TestManyIdleClients(t *testing.T) {
 		t.Error(status, err)
 	}
 	t.Logf("%d idle clients take %d bytes each; the next one is served in %s", clients, perClient, time.Since(begun).Round(time.Millisecond))
-	for _, i := range []int{0, clients / 2, clients - 1} { // they are still there
-		_, err := fmt.Fprint(conns[i], "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		n := 0
-		if err == nil {
-			_ = conns[i].SetReadDeadline(time.Now().Add(10 * time.Second))
-			n, err = conns[i].Read(make([]byte, 1024))
+	for _, i := range []int{0, clients/2 + clients/2%2, clients - 2} { // they are still there
+		if err := askInHTTP1(conns[i]); err != nil {
+			t.Errorf("client %d: %v", i, err)
 		}
-		if err != nil || n < 10 {
-			t.Errorf("client %d: %d bytes, %v", i, n, err)
+		if err := askInHTTP2(conns[i+1], 3); err != nil {
+			t.Errorf("client %d: %v", i+1, err)
 		}
+	}
+	begun = time.Now()
+	p.stop(t)
+	if took := time.Since(begun); took > 10*time.Second { // timeouts.shutdown is 30 s, timeouts.idle 120 s
+		t.Errorf("the end took %s with %d idle clients", took, clients)
 	}
 	for _, conn := range conns {
 		conn.Close()
 	}
+}
+
+// askInHTTP2 asks for the page in a connection of HTTP/2 that is otherwise silent: the client acknowledges nothing.
+func askInHTTP2(conn net.Conn, id uint32) error {
+	var b []byte
+	if id == 1 {
+		b = frame([]byte(http2.ClientPreface), http2.FrameSettings, 0, 0)
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := conn.Write(frame(b, http2.FrameHeaders, whole, id, asking("GET", "/")...)); err != nil {
+		return err
+	}
+	framer := http2.NewFramer(io.Discard, conn)
+	for {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			return err
+		}
+		if f.Header().StreamID == id && f.Header().Flags.Has(http2.FlagDataEndStream) && f.Header().Type == http2.FrameData {
+			return nil
+		}
+	}
+}
+
+func askInHTTP1(conn net.Conn) error {
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		return err
+	}
+	_, err := io.ReadAtLeast(conn, make([]byte, 1024), 50)
+	return err
 }
 
 func rssKiB(t *testing.T, pid int) int {
