@@ -166,11 +166,11 @@ func TestThousandsOfContainersAreFoundWithinSeconds(t *testing.T) {
 	e := &crowdOf{count: maxContainers + 2, slow: 44 * time.Millisecond}
 	e.set(7, misbehaviours["hangs"], "")
 	w := New(answering(t, e), slog.New(slog.DiscardHandler))
-	w.pace.inspect = 2 * time.Second
+	w.pace.inspect = 8 * time.Second // a busy machine answers late
 	start := time.Now()
 	found, err := w.Look(t.Context())
 	took := time.Since(start)
-	if err != nil || len(found.containers) != maxContainers-1 || took > 20*time.Second {
+	if err != nil || len(found.containers) != maxContainers-1 || took > 30*time.Second {
 		t.Fatalf("%s, %+v, %v", took, len(found.containers), err)
 	}
 	t.Logf("%d containers in %s", len(found.containers), took)
@@ -187,7 +187,7 @@ func TestThousandsOfContainersAreFoundWithinSeconds(t *testing.T) {
 	found.containers[100].parts[0].www = "add" // which collides with the next
 	found.containers[101].parts[0].hosts = []string{"www." + found.containers[100].parts[0].hosts[0]}
 	merged, problems := found.Merge(base(t, "docker: on"), nil)
-	if took := time.Since(start); len(merged.Sites) != maxContainers-2 || len(problems) != 3 || took > 20*time.Second {
+	if took := time.Since(start); len(merged.Sites) != maxContainers-2 || len(problems) != 3 || took > 30*time.Second {
 		t.Errorf("merged within %s: %d sites, %v", took, len(merged.Sites), problems)
 	} else {
 		t.Logf("merged, with one that does not fit, in %s", took)

@@ -320,6 +320,11 @@ func (u *idUser) two() *idMany {
 	m.socket = func(ctx context.Context, j *idJob) (io.ReadWriteCloser, *idGot) {
 		body, writer := io.Pipe()
 		request := j.request(ctx, body)
+		// For another try on another connection: the transport closes the body of the one that did not begin.
+		request.GetBody = func() (io.ReadCloser, error) {
+			body, writer = io.Pipe()
+			return body, nil
+		}
 		request.Method = "CONNECT"
 		request.Header[":protocol"] = []string{"websocket"}
 		request.Header.Set("Sec-WebSocket-Version", "13")
