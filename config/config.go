@@ -165,7 +165,7 @@ type Timeouts struct {
 	Stall          time.Duration `yaml:"stall"`           // 20s: no progress in a body, in either direction, with the client at fault
 	Tunnel         time.Duration `yaml:"tunnel"`          // 1h: without a byte through a WebSocket
 	Connect        time.Duration `yaml:"connect"`         // 5s: to a target
-	ResponseHeader time.Duration `yaml:"response_header"` // 1m: request sent to the target's response head
+	ResponseHeader Patience      `yaml:"response_header"` // 1m: request sent to the target's response head; off: however long it takes
 	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests, and WebSockets' goodbyes, after SIGTERM
 	Handover       time.Duration `yaml:"handover"`        // 10m: for connections after another padlock has taken over
 }
@@ -329,16 +329,17 @@ type Buffer struct {
 
 // Upstream is a set of targets, and how one is chosen and reached.
 type Upstream struct {
-	To       []Backend        `yaml:"to"`
-	Balance  string           `yaml:"balance"` // round_robin | least_conn | random | hash
-	HashBy   string           `yaml:"hash_by"` // address | cookie:NAME | header:NAME
-	Sticky   string           `yaml:"sticky"`  // name of a cookie that keeps a client at its target
-	Health   *Health          `yaml:"health"`
-	Passive  Passive          `yaml:"passive"`
-	Circuit  Circuit          `yaml:"circuit"`
-	Retry    Retry            `yaml:"retry"`
-	Timeouts UpstreamTimeouts `yaml:"timeouts"`
-	Resolve  string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
+	To        []Backend        `yaml:"to"`
+	Balance   string           `yaml:"balance"` // round_robin | least_conn | random | hash
+	HashBy    string           `yaml:"hash_by"` // address | cookie:NAME | header:NAME
+	Sticky    string           `yaml:"sticky"`  // name of a cookie that keeps a client at its target
+	Health    *Health          `yaml:"health"`
+	Passive   Passive          `yaml:"passive"`
+	Circuit   Circuit          `yaml:"circuit"`
+	Retry     Retry            `yaml:"retry"`
+	Timeouts  UpstreamTimeouts `yaml:"timeouts"`
+	KeepAlive KeepAlive        `yaml:"keepalive"`
+	Resolve   string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
 
 	CA         string `yaml:"ca" empty:"never"`     // PEM bundle that https targets are verified against
 	ClientCert string `yaml:"client_cert"`          // PEM, for https targets that ask for one
@@ -388,7 +389,14 @@ type Retry struct {
 // UpstreamTimeouts are those of one route; zero means the general ones.
 type UpstreamTimeouts struct {
 	Connect        time.Duration `yaml:"connect"`         // to a target
-	ResponseHeader time.Duration `yaml:"response_header"` // request sent to the response's head
+	ResponseHeader Patience      `yaml:"response_header"` // request sent to the response's head; off: however long it takes
+}
+
+// KeepAlive says how long connections to targets are kept for further requests.
+type KeepAlive struct {
+	Idle        time.Duration `yaml:"idle"`        // 90s without a request; a second less than what a target says itself (Keep-Alive: timeout), where that is shorter
+	Connections int           `yaml:"connections"` // 256 that are idle, to each target; with h2c as many as there are
+	Off         bool          `yaml:"off"`         // each request has a connection of its own, for targets that serve one at a time
 }
 
 // Redirect answers with another address. {host}, {path}, {query}, {uri} and the other variables of field values stand in it.

@@ -135,6 +135,10 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		if value.Off {
 			return text("off")
 		}
+	case KeepAlive:
+		if value.Off {
+			return text("off")
+		}
 	case FieldValues:
 		return value.node()
 	case encoding.TextMarshaler:

@@ -87,6 +87,8 @@ func valueKind(t reflect.Type) (string, reflect.Type) {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "duration", nil
+	case reflect.TypeFor[Patience]():
+		return "duration or off", nil
 	case reflect.TypeFor[Target]():
 		return "target", nil
 	case reflect.TypeFor[Network]():

@@ -129,6 +129,8 @@ func (s *schema) of(t reflect.Type) map[string]any {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return map[string]any{"type": "string", "pattern": `^([0-9.]+(ns|us|ms|s|m|h))+$|\$\{`}
+	case reflect.TypeFor[Patience]():
+		return map[string]any{"type": "string", "pattern": `^([0-9.]+(ns|us|ms|s|m|h))+$|^off$|\$\{`}
 	case reflect.TypeFor[Target](), reflect.TypeFor[Size](), reflect.TypeFor[Network]():
 		return text
 	case reflect.TypeFor[FieldValues]():

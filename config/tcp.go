@@ -15,6 +15,9 @@ func (v *validator) tcp(path string, s *Site) {
 	if len(t.To) == 0 {
 		v.fail(at+".to", "at least one target is needed")
 	}
+	if t.KeepAlive != (KeepAlive{}) {
+		v.fail(at+".keepalive", "is for HTTP: each connection of a client has one to the target")
+	}
 	v.upstream(at, &t.Upstream, []string{"tcp", "tls"})
 	if t.Sticky != "" || t.HashBy != "" && t.HashBy != "address" {
 		v.fail(at, "cookies and headers are HTTP's: use balance: hash, which goes by the client's address")

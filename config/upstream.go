@@ -47,6 +47,13 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	}
 	standard(&u.Passive.Failures, 3)
 	standard(&u.Passive.Cooldown, 10*time.Second)
+	if u.KeepAlive.Off && (u.KeepAlive.Idle != 0 || u.KeepAlive.Connections != 0) {
+		v.fail(path+".keepalive", "off goes with nothing else")
+	}
+	if !u.KeepAlive.Off {
+		standard(&u.KeepAlive.Idle, 90*time.Second)
+		standard(&u.KeepAlive.Connections, 256)
+	}
 	if u.Circuit.Pending > 0 && u.Circuit.Requests == 0 {
 		v.fail(path+".circuit.pending", "needs circuit.requests: without a limit nothing waits")
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Network is a range of addresses, or one: 10.0.0.0/8, ::1. IPv4 networks are never in their IPv6-mapped form (RFC 4291 section 2.5.5.2), in which
@@ -44,6 +45,37 @@ func (n *Network) UnmarshalText(text []byte) error {
 
 // Contains reports whether an address is in the network, in whatever form it is written: mapped to IPv6, or with a zone.
 func (n Network) Contains(addr netip.Addr) bool { return n.Prefix.Contains(addr.Unmap().WithZone("")) }
+
+// Patience is how long somebody waits: a duration, or off, which is Endless. Zero stands for the default.
+type Patience time.Duration
+
+// Endless is the patience that never ends.
+const Endless Patience = -1
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Patience) UnmarshalText(text []byte) error {
+	if string(text) == "off" {
+		*p = Endless
+		return nil
+	}
+	duration, err := time.ParseDuration(string(text))
+	if err != nil || duration <= 0 {
+		return fmt.Errorf("%q is neither a duration such as 10s or 2m, nor off", text)
+	}
+	*p = Patience(duration)
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Patience) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// String is the form that UnmarshalText reads.
+func (p Patience) String() string {
+	if p == Endless {
+		return "off"
+	}
+	return time.Duration(p).String()
+}
 
 // Size is a number of bytes: 512, 64KiB, 10MiB, 1GiB; or kB, MB, GB.
 type Size int64
@@ -94,6 +126,18 @@ func (h *HSTS) UnmarshalText(text []byte) error { return switchedOff(text, &h.Of
 
 // UnmarshalText takes off.
 func (p *Passive) UnmarshalText(text []byte) error { return switchedOff(text, &p.Off) }
+
+// UnmarshalText takes off, or how long connections may be idle.
+func (k *KeepAlive) UnmarshalText(text []byte) error {
+	if idle, err := time.ParseDuration(string(text)); err == nil && idle > 0 {
+		k.Idle = idle
+		return nil
+	}
+	if switchedOff(text, &k.Off) != nil {
+		return fmt.Errorf("%q must be off, a duration such as 90s, or a mapping of keys to values", text)
+	}
+	return nil
+}
 
 func switchedOff(text []byte, off *bool) error {
 	if string(text) != "off" && string(text) != "false" {

@@ -133,6 +133,9 @@ var keys = []key{
 	setting("retry.budget", ofRoute, func(p *part) any { return &p.route.Retry.Budget }),
 	setting("timeouts.connect", ofRoute, func(p *part) any { return &p.route.Timeouts.Connect }),
 	setting("timeouts.response_header", ofHTTP, func(p *part) any { return &p.route.Timeouts.ResponseHeader }),
+	setting("keepalive", ofHTTP, func(p *part) any { return &p.route.KeepAlive }),
+	setting("keepalive.idle", ofHTTP, func(p *part) any { return &p.route.KeepAlive.Idle }),
+	setting("keepalive.connections", ofHTTP, func(p *part) any { return &p.route.KeepAlive.Connections }),
 	setting("server_name", ofRoute, func(p *part) any { return &p.route.ServerName }),
 	setting("insecure_skip_verify", ofRoute, func(p *part) any { return &p.route.Insecure }),
 

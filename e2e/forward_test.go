@@ -63,7 +63,13 @@ server.listen(0, "127.0.0.1", () => console.log(server.address().port))`},
 // app starts one of them and returns its port.
 func app(t *testing.T, language string) string {
 	t.Helper()
-	c := exec.Command(need(t, language), apps[language]...)
+	return script(t, language, apps[language]...)
+}
+
+// script starts a program that prints its port first.
+func script(t *testing.T, language string, args ...string) string {
+	t.Helper()
+	c := exec.Command(need(t, language), args...)
 	stdout, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -125,7 +125,7 @@ func TestAmbiguousResponsesAreNotPassedOn(t *testing.T) {
 		"HTTP/1.0 200 OK\r\nContent-Length: 4\r\nConnection: keep-alive\r\n\r\ngood" + evil,
 	}
 	s := script(t, append(append(append([]string(nil), refused...), cut...), behind...)...)
-	e := start(t, "http://"+s.Addr().String(), func(c *config.Config) { c.Timeouts.ResponseHeader = 2 * time.Second })
+	e := start(t, "http://"+s.Addr().String(), func(c *config.Config) { c.Timeouts.ResponseHeader = config.Patience(2 * time.Second) })
 	for name, client := range e.clients(t) {
 		for i, text := range s.texts {
 			response, err := client.Get(fmt.Sprintf("https://localhost/%d", i))

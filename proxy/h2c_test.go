@@ -60,7 +60,7 @@ func TestH2CBackends(t *testing.T) {
 		case "/stuck":
 			<-r.Context().Done()
 		}
-	}), func(c *config.Config) { c.Timeouts.ResponseHeader = 500 * time.Millisecond })
+	}), func(c *config.Config) { c.Timeouts.ResponseHeader = config.Patience(500 * time.Millisecond) })
 	for name, client := range e.clients(t) {
 		t.Run(name, func(t *testing.T) {
 			if got := body(t, client, "https://localhost/head?a=%2F"); got != "HTTP/2.0 GET /head?a=%2F https" {

@@ -32,6 +32,7 @@ type handler struct {
 	tunnels *tunnels
 	cuts    *cuts
 	idle    time.Duration // without a byte through a tunnel
+	late    *lateAnswers
 
 	passwords *passwords
 }
@@ -278,6 +279,9 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 	var err error
 	if route.buffer.Request > 0 {
 		err = x.bufferRequest(int64(route.buffer.Request))
+	}
+	if route.group.Patient() {
+		x.attempt.Late, x.attempt.LateAfter = h.late.of(x), h.late.after
 	}
 	if err == nil {
 		response, err = route.group.RoundTrip(ctx, r, x, &x.attempt)

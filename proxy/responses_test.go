@@ -321,7 +321,7 @@ func TestNothingIsInjectedByAnH2CBackend(t *testing.T) {
 	} {
 		answers = append(answers, fields(append([]string{":status", "200"}, pairs...)...))
 	}
-	e := start(t, oddH2C(t, answers...), func(c *config.Config) { c.Timeouts.ResponseHeader = 2 * time.Second })
+	e := start(t, oddH2C(t, answers...), func(c *config.Config) { c.Timeouts.ResponseHeader = config.Patience(2 * time.Second) })
 	for i := range answers {
 		answer := e.say(t, fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\nGET /proper HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", i))
 		head, _, _ := strings.Cut(answer, "\r\n\r\n")

@@ -89,6 +89,7 @@ type Server struct {
 	cuts     *cuts
 
 	passwords *passwords
+	late      lateAnswers
 
 	http1  *http1.Server
 	lot    *park.Lot // nil where connections cannot be parked
@@ -127,6 +128,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
 	s.passwords = newPasswords()
+	s.late.log, s.late.after, s.late.every = deps.Log, lateAfter, lateEvery
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers = cfg.Resolvers
 	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
@@ -308,7 +310,7 @@ func (s *Server) start() error {
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords}
+	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{

@@ -30,6 +30,8 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
 		&cli.StringFlag{Name: "capture", Usage: "`FILE` (pcapng) for the handshakes and the secrets that open them in Wireshark; needs --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
 		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
+		&cli.StringFlag{Name: "response-timeout", Usage: "`DURATION` that a target has to begin its answer, or off (default: off for local names, 1m for others)", EnvVars: []string{"PADLOCK_RESPONSE_TIMEOUT"}},
+		&cli.StringFlag{Name: "keepalive", Usage: "`DURATION` for which idle connections to targets are kept, or off for targets that serve one connection at a time (default: 90s)", EnvVars: []string{"PADLOCK_KEEPALIVE"}},
 		adminFlag("`ADDR` where browsers and Prometheus find console and metrics, such as 127.0.0.1:2020; or unix:PATH or off (default: a socket in the storage directory; padlock console opens it)"),
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint asks for; needed where other machines reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
@@ -146,6 +148,9 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	for _, s := range sites {
 		cfg.Sites = append(cfg.Sites, config.Site{Hosts: s.hosts, Routes: []config.Route{{Upstream: config.Upstream{To: s.to}}}})
 	}
+	if err := applyTargets(c, cfg); err != nil {
+		return nil, err
+	}
 	addListenHosts(cfg)
 	if err := applyLAN(c, cfg); err != nil {
 		return nil, err
@@ -165,6 +170,35 @@ func applyACME(c *cli.Context, cfg *config.Config) {
 		a.Issuers = []config.Issuer{{Directory: directory, Root: c.String("acme-root")}}
 	}
 	cfg.StorageKey = c.String("storage-key")
+}
+
+// applyTargets is the part of the flags that says how targets are treated. One that is being developed may stop at a breakpoint, so local
+// names have no response timeout.
+func applyTargets(c *cli.Context, cfg *config.Config) error {
+	local := func(host string) bool { return config.IsLocal(strings.ToLower(strings.TrimSuffix(host, "."))) }
+	foreign := func(s config.Site) bool {
+		return slices.ContainsFunc(s.Hosts, func(host string) bool { return !local(host) })
+	}
+	if text := c.String("response-timeout"); text != "" {
+		if err := config.Read(text, &cfg.Timeouts.ResponseHeader); err != nil {
+			return usageError{fmt.Errorf("%s: %w", flagName("response-timeout"), err)}
+		}
+	} else if !c.Bool("docker") && !slices.ContainsFunc(cfg.Sites, foreign) {
+		cfg.Timeouts.ResponseHeader = config.Endless
+	}
+
+	var keep config.KeepAlive
+	if text := c.String("keepalive"); text != "" {
+		if err := config.Read(text, &keep); err != nil {
+			return usageError{fmt.Errorf("%s: %w", flagName("keepalive"), err)}
+		}
+	}
+	for i := range cfg.Sites {
+		for j := range cfg.Sites[i].Routes {
+			cfg.Sites[i].Routes[j].KeepAlive = keep
+		}
+	}
+	return nil
 }
 
 // isPublic reports whether a name as it was given is one that clients elsewhere come for.

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -24,8 +25,8 @@ type backend struct {
 	tcp       net.Conn        // or unix
 	conn      net.Conn        // tcp, or TLS above it
 	raw       syscall.RawConn // of tcp
-	idleSince time.Time
-	used      bool // has served an exchange
+	until     time.Time       // when an idle one is too old to be used again
+	used      bool            // has served an exchange
 
 	authenticated bool          // or about to be: it serves nobody but the client whose credentials it has seen
 	owner         *message.Conn // of that client; nil: it cannot be kept
@@ -128,7 +129,7 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	if b.whole = again != nil; b.whole {
 		b.out = append(b.outRoom[:0], again...)
 	} else {
-		b.out = appendRequest(b.outRoom[:0], r)
+		b.out = appendRequest(b.outRoom[:0], r, b.transport.o.Single)
 	}
 	if err := b.ask(r); err != nil {
 		return nil, err
@@ -282,10 +283,18 @@ func (r *responseBody) Close() error {
 		b.finishSending()
 	}
 	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state that cannot be trusted.
-	clean := r.done && b.head.keepAlive && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
+	clean := r.done && b.head.keepAlive && !b.transport.o.Single && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
 	if b.authenticated && b.owner == nil {
 		clean = false
 	}
+	idle := b.transport.o.Idle
+	switch {
+	case b.authenticated:
+		idle = cmp.Or(b.head.idle, endless) // its end is the client's, or the backend's
+	case b.head.idle > 0:
+		idle = min(idle, b.head.idle)
+	}
+	b.until = time.Now().Add(idle)
 	if !clean || !b.ctx.Release() {
 		b.destroy()
 		return nil

@@ -138,8 +138,9 @@ func frameChunk(buffer []byte, start, n int) (from, to int) {
 	return from, to
 }
 
-// appendRequest writes the head of a request that is writable. How the content is framed is ours to say, whatever the client said.
-func appendRequest(b []byte, r *message.Request) []byte {
+// appendRequest writes the head of a request that is writable, the last on its connection or not. How the content is framed is ours to say,
+// whatever the client said.
+func appendRequest(b []byte, r *message.Request, last bool) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = appendField(b, "Host", r.Host)
 	te := false
@@ -173,8 +174,12 @@ func appendRequest(b []byte, r *message.Request) []byte {
 	switch {
 	case r.Upgrade != "":
 		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)
+	case te && last:
+		b = append(b, "Connection: TE, close\r\n"...)
 	case te:
 		b = append(b, "Connection: TE\r\n"...)
+	case last:
+		b = append(b, "Connection: close\r\n"...)
 	}
 	return append(b, "\r\n"...)
 }

@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"padlock/proxy/message"
 )
@@ -17,7 +18,8 @@ type responseHead struct {
 	fields    message.Fields
 	length    int64 // of the content; lengthChunked, lengthUnbounded
 	keepAlive bool
-	upgraded  bool // 101 to websocket
+	idle      time.Duration // for which the connection can be kept; 0: nothing is said
+	upgraded  bool          // 101 to websocket
 }
 
 const (
@@ -85,6 +87,8 @@ func (h *responseHead) interpret(method string, upgrade bool) error {
 		case message.Is(f.Name, "Transfer-Encoding"):
 			encodings++
 			encoding = f.Value
+		case message.Is(f.Name, "Keep-Alive"):
+			h.idle = keepAliveTime(f.Value)
 		case message.Is(f.Name, "Connection"):
 			for item := range strings.SplitSeq(f.Value, ",") {
 				switch item = strings.Trim(item, " \t"); {
@@ -96,6 +100,7 @@ func (h *responseHead) interpret(method string, upgrade bool) error {
 			}
 		}
 	}
+	h.keepAlive = h.keepAlive && h.idle >= 0
 	n, ok := int64(0), true
 	if lengths > 0 {
 		n, ok = message.Decimal(length)
@@ -107,6 +112,23 @@ func (h *responseHead) interpret(method string, upgrade bool) error {
 		return errCoding
 	}
 	return h.frame(method, upgrade, lengths > 0, n, encodings > 0)
+}
+
+// keepAliveMargin is how much sooner than a backend says its connection is given up: a request may be on its way when it closes.
+const keepAliveMargin = time.Second
+
+// keepAliveTime reads the timeout of Keep-Alive (RFC 2068 section 19.7.1.1): less than 0 if there is no time left.
+func keepAliveTime(value string) time.Duration {
+	for parameter := range strings.SplitSeq(value, ",") {
+		name, text, _ := strings.Cut(strings.Trim(parameter, " \t"), "=")
+		if seconds, ok := message.Decimal(strings.Trim(text, ` "`)); ok && message.Is(strings.Trim(name, " "), "timeout") && seconds < 1<<31 {
+			if idle := time.Duration(seconds)*time.Second - keepAliveMargin; idle > 0 {
+				return idle
+			}
+			return -1
+		}
+	}
+	return 0
 }
 
 // frame is RFC 9112 section 6.3.

@@ -2,9 +2,11 @@ package http1
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"syscall"
@@ -21,7 +23,10 @@ type TransportOptions struct {
 	Network, Address string        // tcp and host:port, or unix and a path
 	TLS              *tls.Config   // nil: plaintext
 	Connect          time.Duration // to connect, TLS included
-	ResponseHeader   time.Duration // request sent to response head
+	ResponseHeader   time.Duration // request sent to response head; 0: however long it takes
+	Idle             time.Duration // connections without a request are kept for; 0: 90s
+	Connections      int           // that are kept; 0: 256
+	Single           bool          // each request has a connection of its own
 	Resolver         *net.Resolver // of names; nil: the system's
 }
 
@@ -30,6 +35,8 @@ const (
 	maxInterim      = 10
 	maxIdle         = 256
 	idleTime        = 90 * time.Second
+	endless         = 10 * 365 * 24 * time.Hour
+	reapAtLeast     = time.Second // between looks for what has been idle for too long
 	expectContinue  = time.Second // for a backend's 100, which it may never send (RFC 9110 section 10.1.1)
 )
 
@@ -42,6 +49,7 @@ type Transport struct {
 	idle   []*backend                 // the one used last is used next, so that the others can age
 	owned  map[*message.Conn]*backend // idle, and kept for the client's connection that they belong to
 	reaper *time.Timer
+	reapAt time.Time // when reaper fires
 	closed bool
 }
 
@@ -49,6 +57,10 @@ var _ message.RoundTripper = (*Transport)(nil)
 
 // NewTransport dials nothing yet.
 func NewTransport(o TransportOptions) *Transport {
+	if o.ResponseHeader == 0 {
+		o.ResponseHeader = endless
+	}
+	o.Idle, o.Connections = cmp.Or(o.Idle, idleTime), cmp.Or(o.Connections, maxIdle)
 	return &Transport{o: o, dialer: outbound.Dialer{Network: o.Network, Address: o.Address, Timeout: o.Connect, Resolver: o.Resolver}}
 }
 
@@ -79,6 +91,8 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case !reused && !b.answered && deadline.Exceeded(err) && t.Idle() > 0:
+			return nil, fmt.Errorf("%w: %w", ErrOthersIdle, err)
 		case !reused || b.answered || b.consumed && !b.whole:
 			return nil, err
 		case !b.asked:
@@ -106,22 +120,46 @@ func idempotent(method string) bool {
 func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh bool) (*backend, error) {
 	if !fresh {
 		if b := t.takeOwned(r.Conn); b != nil {
+			if time.Now().Before(b.until) {
+				return b, nil
+			}
+			b.destroy()
+		}
+		if b := t.takeIdle(); b != nil {
 			return b, nil
 		}
-		t.mu.Lock()
-		if n := len(t.idle); n > 0 {
-			b := t.idle[n-1]
-			t.idle[n-1] = nil
-			t.idle = t.idle[:n-1]
-			t.mu.Unlock()
-			return b, nil
-		}
-		t.mu.Unlock()
 	}
 	start := time.Now()
 	defer func() { r.Connecting += time.Since(start) }()
 	return t.dial(ctx)
 }
+
+// takeIdle returns the connection that was used last, if one is idle and its time is not over.
+func (t *Transport) takeIdle() *backend {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := len(t.idle) - 1; n >= 0; n-- {
+		b := t.idle[n]
+		t.idle[n] = nil
+		t.idle = t.idle[:n]
+		if time.Now().Before(b.until) {
+			return b
+		}
+		b.destroy()
+	}
+	return nil
+}
+
+// Idle is how many connections are kept for anybody's request.
+func (t *Transport) Idle() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.idle)
+}
+
+// ErrOthersIdle is wrapped by the timeout of a request on a new connection to a backend that had another one idle: it may serve only one
+// at a time, and wait there for the next request.
+var ErrOthersIdle = errors.New("another connection was idle")
 
 func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	limited, cancel := context.WithTimeout(context.Background(), t.o.Connect)
@@ -161,18 +199,28 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 // put takes a connection back on which nothing is open any more.
 func (t *Transport) put(b *backend) {
 	b.used = true
-	b.idleSince = time.Now()
 	t.mu.Lock()
-	if t.closed || len(t.idle) >= maxIdle {
+	if t.closed || len(t.idle) >= t.o.Connections {
 		t.mu.Unlock()
 		b.destroy()
 		return
 	}
 	defer t.mu.Unlock()
 	t.idle = append(t.idle, b)
-	if t.reaper == nil {
-		t.reaper = time.AfterFunc(idleTime/2, t.reap)
+	t.reapBy(b.until)
+}
+
+// reapBy looks at idle connections at this time or before. It is called with the lock held.
+func (t *Transport) reapBy(at time.Time) {
+	switch wait := max(time.Until(at), reapAtLeast); {
+	case t.reaper == nil:
+		t.reaper = time.AfterFunc(wait, t.reap)
+	case at.Before(t.reapAt):
+		t.reaper.Reset(wait)
+	default:
+		return
 	}
+	t.reapAt = at
 }
 
 // keep holds a connection back for the client's connection that it belongs to. Nobody else gets it.
@@ -226,16 +274,25 @@ func (t *Transport) Unbind(c *message.Conn) {
 func (t *Transport) reap() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := 0
-	for old < len(t.idle) && time.Since(t.idle[old].idleSince) > idleTime {
-		t.idle[old].destroy()
-		old++
-	}
-	t.idle = append(t.idle[:0], t.idle[old:]...)
-	clear(t.idle[len(t.idle):cap(t.idle)])
 	t.reaper = nil
-	if len(t.idle) > 0 && !t.closed {
-		t.reaper = time.AfterFunc(idleTime/2, t.reap)
+	if t.closed {
+		return
+	}
+
+	now, kept, next := time.Now(), t.idle[:0], time.Time{}
+	for _, b := range t.idle {
+		if !now.Before(b.until) {
+			b.destroy()
+			continue
+		}
+		kept = append(kept, b)
+		if next.IsZero() || b.until.Before(next) {
+			next = b.until
+		}
+	}
+	clear(t.idle[len(kept):])
+	if t.idle = kept; len(kept) > 0 {
+		t.reapBy(next)
 	}
 }
 

@@ -4,6 +4,7 @@ package http2
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -31,7 +32,9 @@ type TransportOptions struct {
 	Address        string        // host:port
 	Connect        time.Duration // to connect
 	Resolver       *net.Resolver // of names; nil: the system's
-	ResponseHeader time.Duration // request sent to response head
+	ResponseHeader time.Duration // request sent to response head; 0: however long it takes
+	Idle           time.Duration // connections without a request are kept for; 0: 90s
+	Single         bool          // each request has a connection of its own
 }
 
 // Transport speaks HTTP/2 without TLS to one backend, with prior knowledge (RFC 9113 section 3.3): x/net's client adapted to message.
@@ -86,6 +89,7 @@ const (
 	maxResponseHead = 256 << 10
 	maxInterim      = 10
 	idleTime        = 90 * time.Second
+	endless         = 10 * 365 * 24 * time.Hour
 	pingAfter       = 30 * time.Second // of silence on a connection with open streams
 )
 
@@ -93,11 +97,14 @@ const (
 func NewTransport(o TransportOptions) *Transport {
 	dialer := &outbound.Dialer{Network: "tcp", Address: o.Address, Timeout: o.Connect, Resolver: o.Resolver}
 	t := &Transport{o: o}
+	if o.ResponseHeader == 0 {
+		t.o.ResponseHeader = endless
+	}
 	t.h2 = &http2.Transport{
 		AllowHTTP:          true,
 		DisableCompression: true,
 		MaxHeaderListSize:  maxResponseHead,
-		IdleConnTimeout:    idleTime,
+		IdleConnTimeout:    cmp.Or(o.Idle, idleTime),
 		ReadIdleTimeout:    pingAfter,
 		WriteByteTimeout:   o.ResponseHeader,
 		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
@@ -168,7 +175,8 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange) *http.Request {
 	hr := &http.Request{
 		Method: r.Method, Host: r.Host, Header: http.Header{}, ContentLength: r.ContentLength,
-		URL: &url.URL{Scheme: "http", Host: t.o.Address, Opaque: "//" + r.Host + r.Target}, // :path is the target as it came
+		Close: t.o.Single,
+		URL:   &url.URL{Scheme: "http", Host: t.o.Address, Opaque: "//" + r.Host + r.Target}, // :path is the target as it came
 	}
 	if r.Target == "*" {
 		hr.URL.Opaque, hr.URL.Path = "", "*"

@@ -13,6 +13,9 @@ import (
 	"padlock/proxy/http2"
 )
 
+// oneAtATime is what helps targets that read a connection only when the one before has ended.
+const oneAtATime = `If it serves one connection at a time, set keepalive: "off" for its route (--keepalive off)`
+
 // Error is a request that got no response head from a target.
 type Error struct {
 	Target config.Target
@@ -54,6 +57,8 @@ func (e *Error) Reason() string {
 		return "its certificate is signed by an unknown authority"
 	case errors.As(e.Err, &name):
 		return "its certificate is for another name"
+	case errors.Is(e.Err, http1.ErrOthersIdle):
+		return "it did not answer in time on a new connection, while another was kept idle. " + oneAtATime
 	case e.Timeout():
 		return "it did not answer in time"
 	case errors.As(e.Err, &dial) && dial.Op == "dial" && dial.Timeout():

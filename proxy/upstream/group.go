@@ -7,6 +7,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -59,6 +60,11 @@ type Attempt struct {
 	Retries int           // targets that were tried in vain
 	Wait    time.Duration // for a place at a target
 	Answer  time.Duration // from the place to the response's head, or to a connection
+
+	// Late is told of a target without a response timeout whose answer has taken LateAfter, with what may help or "". It is called from
+	// another goroutine, possibly when the request has ended. Nil: nobody is told.
+	Late      func(target, help string)
+	LateAfter time.Duration
 
 	Follower Follower // nil: nobody follows the request
 	Cookie   string   // Set-Cookie that makes the client stick, or ""
@@ -124,7 +130,9 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if a.Follower != nil {
 			a.Follower.Trying(&m.target.target)
 		}
+		settled := a.watch(m.target)
 		response, err := m.target.back.RoundTrip(ctx, r, interim)
+		settled()
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
@@ -149,6 +157,27 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		}
 		a.Retries++
 	}
+}
+
+// Patient reports whether a target may take as long as it takes to answer.
+func (g *Group) Patient() bool {
+	return cmp.Or(g.o.Timeouts.ResponseHeader, g.timeouts.ResponseHeader) == config.Endless
+}
+
+// watch waits for an answer that may take as long as it takes, beside the request, until it is told that the request has settled.
+func (a *Attempt) watch(t *Target) (settled func()) {
+	if a.Late == nil || !t.patient {
+		return func() {}
+	}
+	late := a.Late
+	timer := time.AfterFunc(a.LateAfter, func() {
+		help := ""
+		if pool, ok := t.back.(*http1.Transport); ok && pool.Idle() > 0 {
+			help = oneAtATime
+		}
+		late(t.name, help)
+	})
+	return func() { timer.Stop() }
 }
 
 // isClients reports whether no target is to blame, and no other would do better.

@@ -66,7 +66,7 @@ func TestSharesFollowWeights(t *testing.T) {
 			target, _ := config.ParseTarget("http://" + s.address)
 			u.To = append(u.To, config.Backend{Target: target, Weight: []int{5, 3, 2}[i]})
 		}
-		g, err := (&Targets{}).Group(&u, config.Timeouts{Connect: 5 * time.Second, ResponseHeader: 5 * time.Second})
+		g, err := (&Targets{}).Group(&u, config.Timeouts{Connect: 5 * time.Second, ResponseHeader: config.Patience(5 * time.Second)})
 		if err != nil {
 			t.Fatal(err)
 		}

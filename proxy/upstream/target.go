@@ -39,6 +39,7 @@ type Target struct {
 	passive config.Passive
 	failed  atomic.Int64 // requests in a row
 	out     atomic.Int64 // left out until then, in nanoseconds of the clock; 0: not
+	patient bool         // answers may take as long as they take
 	health  *checker     // nil: not asked
 	sticky  atomic.Pointer[stickyToken]
 }
@@ -57,7 +58,8 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	if u.Timeouts.ResponseHeader != 0 {
 		timeouts.ResponseHeader = u.Timeouts.ResponseHeader
 	}
-	t := &Target{target: target, name: target.String(), passive: u.Passive}
+	t := &Target{target: target, name: target.String(), passive: u.Passive, patient: timeouts.ResponseHeader == config.Endless}
+	patience := time.Duration(max(timeouts.ResponseHeader, 0))
 	address := target.Address
 	if at != "" {
 		t.name += " at " + at
@@ -69,10 +71,13 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	case "tcp", "tls":
 		t.dialer = newDialer(u, target, address, timeouts.Connect, trust, resolver)
 	case "h2c":
-		t.back = http2.NewTransport(http2.TransportOptions{Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader, Resolver: resolver})
+		t.back = http2.NewTransport(http2.TransportOptions{
+			Address: address, Connect: timeouts.Connect, ResponseHeader: patience, Resolver: resolver, Idle: u.KeepAlive.Idle, Single: u.KeepAlive.Off,
+		})
 	default:
 		options := http1.TransportOptions{
-			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: timeouts.ResponseHeader, Resolver: resolver,
+			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: patience, Resolver: resolver,
+			Idle: u.KeepAlive.Idle, Connections: u.KeepAlive.Connections, Single: u.KeepAlive.Off,
 		}
 		if target.Scheme == "https" {
 			options.TLS = clientTLS(u, target, trust)
