@@ -5,15 +5,14 @@ package trust
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
+	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
 
 	"github.com/smallstep/truststore"
@@ -27,18 +26,50 @@ type Store interface {
 	Trusted() (bool, error) // read back, and compared by fingerprint
 }
 
-// Stores finds those of the system and of the user's browsers.
+// Stores finds those of the system and of the user's browsers: with sudo, of the user who ran it.
 func Stores(root *x509.Certificate) []Store {
 	stores := []Store{&system{root}}
-	for _, dir := range nssDirectories() {
-		stores = append(stores, &nss{root, dir})
+	if !hasDatabases {
+		return stores
+	}
+	user := invoker.Find()
+	p, ok := userPlaces(user)
+	if !ok {
+		return stores
+	}
+	for _, dir := range p.databases() {
+		stores = append(stores, &nss{root, dir, user})
+	}
+	if len(p.firefox()) == 0 && p.firefoxInstalled() {
+		stores = append(stores, unstarted{})
 	}
 	return stores
+}
+
+// userPlaces are those of a user, or, where that is nil, of whoever runs padlock.
+func userPlaces(user *invoker.User) (places, bool) {
+	if user != nil {
+		return places{user.Home, filepath.Join(user.Home, ".config"), filepath.Join(user.Home, ".local", "share")}, true
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return places{}, false
+	}
+	p := places{home, filepath.Join(home, ".config"), filepath.Join(home, ".local", "share")}
+	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		p.config = dir
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		p.data = dir
+	}
+	return p, true
 }
 
 // Hint is the step that mends an error, or "".
 func Hint(err error) string {
 	switch {
+	case errors.Is(err, ErrNoProfile):
+		return "start Firefox once and close it, then run padlock trust again"
 	case errors.Is(err, exec.ErrNotFound):
 		return "install certutil (Debian: apt-get install libnss3-tools), then run padlock trust again"
 	case errors.Is(err, os.ErrPermission):
@@ -91,91 +122,4 @@ func holds(name string, data []byte, root *x509.Certificate) (bool, error) {
 		}
 	}
 	return false, err
-}
-
-// nss is one certificate database of Firefox or Chromium.
-type nss struct {
-	root *x509.Certificate
-	dir  string
-}
-
-func (n *nss) Name() string { return "NSS " + n.dir }
-
-func (n *nss) nickname() string { return fmt.Sprintf("padlock local CA %x", sha256.Sum256(n.root.Raw)) }
-
-func (n *nss) Install() error {
-	if _, err := os.Stat(filepath.Join(n.dir, "cert9.db")); errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(n.dir, 0o700); err != nil {
-			return err
-		}
-		if _, err := n.certutil(nil, "-N", "--empty-password"); err != nil {
-			return err
-		}
-	}
-	encoded := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
-	_, err := n.certutil(encoded, "-A", "-n", n.nickname(), "-t", "C,,")
-	return err
-}
-
-func (n *nss) Remove() error {
-	if trusted, err := n.Trusted(); err != nil || !trusted {
-		return err
-	}
-	_, err := n.certutil(nil, "-D", "-n", n.nickname())
-	return err
-}
-
-func (n *nss) Trusted() (bool, error) {
-	if _, err := os.Stat(filepath.Join(n.dir, "cert9.db")); errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	list, err := n.certutil(nil, "-L")
-	if err != nil {
-		return false, err
-	}
-	flagged := false
-	for line := range strings.Lines(string(list)) {
-		if rest, ok := strings.CutPrefix(line, n.nickname()); ok {
-			flagged = strings.HasPrefix(strings.TrimSpace(rest), "C")
-		}
-	}
-	if !flagged {
-		return false, nil
-	}
-	stored, err := n.certutil(nil, "-L", "-n", n.nickname(), "-a")
-	if err != nil {
-		return false, err
-	}
-	return holds("", stored, n.root)
-}
-
-func (n *nss) certutil(stdin []byte, args ...string) ([]byte, error) {
-	command := exec.Command("certutil", append([]string{"-d", "sql:" + n.dir}, args...)...)
-	command.Stdin = bytes.NewReader(stdin)
-	var stderr bytes.Buffer
-	command.Stderr = &stderr
-	out, err := command.Output()
-	if err != nil && stderr.Len() > 0 {
-		err = fmt.Errorf("certutil in %s: %s (%w)", n.dir, strings.TrimSpace(stderr.String()), err)
-	}
-	return out, err
-}
-
-// nssDirectories are Chromium's database, which it reads even if it was made before its first start, and every Firefox profile's.
-func nssDirectories() []string {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return nil
-	}
-	dirs := []string{filepath.Join(home, ".pki", "nssdb")}
-	for _, pattern := range []string{
-		".mozilla/firefox/*/cert9.db", "snap/firefox/common/.mozilla/firefox/*/cert9.db",
-		".var/app/org.mozilla.firefox/.mozilla/firefox/*/cert9.db", "snap/chromium/current/.pki/nssdb/cert9.db",
-	} {
-		found, _ := filepath.Glob(filepath.Join(home, pattern)) // the patterns are well formed
-		for _, file := range found {
-			dirs = append(dirs, filepath.Dir(file))
-		}
-	}
-	return dirs
 }
