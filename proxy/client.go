@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"iter"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,6 +17,7 @@ type told struct {
 	proto     string
 	host      string
 	port      string
+	prefix    string // path that they have taken off, encoded, without a slash at its end
 	forwarded string // Forwarded (RFC 7239) up to them
 }
 
@@ -42,12 +44,15 @@ func (x *exchange) identify(trusted []config.Network) {
 	if port := last(f, "X-Forwarded-Port"); validPort(port) {
 		x.told.port = port
 	}
+	x.told.prefix = prefixes(x.joined("X-Forwarded-Prefix"))
 
 	var addr netip.Addr
 	if _, ok := f.Get("X-Forwarded-For"); ok {
-		addr = sender(x.told.chain, trusted, cutLast, forwardedFor)
+		addr, _ = sender(x.told.chain, trusted, cutLast, forwardedFor)
 	} else if _, ok := f.Get("Forwarded"); ok {
-		addr = sender(x.told.forwarded, trusted, cutLastElement, forwardedNode)
+		var element string
+		addr, element = sender(x.told.forwarded, trusted, cutLastElement, forwardedNode)
+		x.told.read(element)
 	} else {
 		return // the proxy speaks for itself
 	}
@@ -60,11 +65,59 @@ func (x *exchange) identify(trusted []config.Network) {
 // unknownClient stands for the address of a client that has none or whose proxy does not name it (RFC 7239 section 6.2).
 const unknownClient = "unknown"
 
-// sender reads a list of addresses from its end: the first that is not a trusted proxy's, or the first of the list if all are. It returns
-// the zero Addr, which no rule admits, where an item is not an address or the list is longer than what is read.
+// read takes from the element of Forwarded that tells of the client what no field of its own says. The proxy that wrote it was the client's
+// own peer; where there is an X-Forwarded-For, Forwarded may be the client's.
+func (t *told) read(element string) {
+	for name, value := range forwardedPairs(element) {
+		switch {
+		case message.Is(name, "proto") && t.proto == "" && (message.Is(value, "https") || message.Is(value, "http")):
+			t.proto = value
+		case message.Is(name, "host") && t.host == "" && message.ValidHost(value):
+			t.host = value
+		}
+	}
+}
+
+// prefixes joins the paths that proxies have taken off, the outermost first. What could lead elsewhere when a target puts it before a path of
+// its own is not taken.
+func prefixes(list string) string {
+	all := ""
+	for item := range strings.SplitSeq(list, ",") {
+		item = strings.TrimSuffix(strings.Trim(item, " \t"), "/")
+		if item == "" {
+			continue
+		}
+		if !validPrefix(item) {
+			return ""
+		}
+		all += item
+	}
+	return all
+}
+
+// validPrefix is for absolute paths without anything that a browser or a target could take for another host or directory.
+func validPrefix(path string) bool {
+	for i := range len(path) {
+		if c := path[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("/-._~%!$&'()*+;=:@", c) >= 0) {
+			return false
+		}
+	}
+	if path[0] != '/' || strings.Contains(path, "//") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// sender reads a list of addresses from its end: the first that is not a trusted proxy's, or the first of the list if all are, with its item.
+// It returns the zero Addr, which no rule admits, where an item is not an address or the list is longer than what is read.
 func sender(
 	list string, trusted []config.Network, cut func(string) (before, item string), parse func(string) (netip.Addr, bool),
-) netip.Addr {
+) (netip.Addr, string) {
 	whole := len(list) <= maxList
 	if !whole {
 		list = list[len(list)-maxList:]
@@ -78,13 +131,13 @@ func sender(
 		}
 		addr, ok := parse(item)
 		if !ok {
-			break // what stands before it is not to be relied on
+			return netip.Addr{}, item // what stands before it is not to be relied on
 		}
 		if list == "" || !contains(trusted, addr) {
-			return addr
+			return addr, item
 		}
 	}
-	return netip.Addr{}
+	return netip.Addr{}, ""
 }
 
 // maxProxies in a row are believed, and the last maxList bytes of a list are read: a client can make it as long as a head may be.
@@ -149,13 +202,52 @@ func forwardedFor(item string) (netip.Addr, bool) {
 
 // forwardedNode reads the address of an element of Forwarded (RFC 7239 section 6); a name or unknown is none.
 func forwardedNode(element string) (netip.Addr, bool) {
-	for pair := range strings.SplitSeq(element, ";") {
-		name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+	for name, value := range forwardedPairs(element) {
 		if message.Is(name, "for") {
-			return forwardedFor(strings.Trim(value, `"`))
+			return forwardedFor(value)
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// forwardedPairs yields the pairs of an element of Forwarded (RFC 7239 section 4), up to what is none. What stands in quotes, as a host that a
+// client has chosen may, divides nothing.
+func forwardedPairs(element string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for rest := element; ; {
+			name, after, ok := strings.Cut(strings.TrimLeft(rest, "; \t"), "=")
+			if !ok {
+				return
+			}
+			value, after, ok := cutValue(after)
+			if !ok || !yield(strings.Trim(name, " \t"), value) {
+				return
+			}
+			rest = after
+		}
+	}
+}
+
+// cutValue takes a token, or a quoted string, off the beginning of what ends at a semicolon.
+func cutValue(text string) (value, rest string, ok bool) {
+	if !strings.HasPrefix(text, `"`) {
+		value, rest, _ = strings.Cut(text, ";")
+		return strings.Trim(value, " \t"), rest, true
+	}
+	var b strings.Builder
+	for i := 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			rest = strings.TrimLeft(text[i+1:], " \t")
+			return b.String(), rest, rest == "" || rest[0] == ';'
+		case c == '\\' && i+1 < len(text):
+			i++
+			b.WriteByte(text[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", false
 }
 
 // clientAddr is the address of a host:port, without a zone.

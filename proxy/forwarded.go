@@ -33,6 +33,8 @@ func (x *exchange) unwanted(name string) bool {
 	}
 
 	switch {
+	case message.ClaimsIdentity(plain): // not beside a name that padlock has checked itself
+		return alias || !x.told.trusted || x.user != ""
 	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
 		return true
 	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):
@@ -84,8 +86,9 @@ func prepare(x *exchange) {
 	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
 	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
 	r.Fields.Add("X-Forwarded-Host", cmp.Or(t.host, r.Host))
-	if t.port != "" {
-		r.Fields.Add("X-Forwarded-Port", t.port)
+	r.Fields.Add("X-Forwarded-Port", cmp.Or(t.port, portOf(cmp.Or(t.host, r.Host), cmp.Or(t.proto, r.Scheme))))
+	if prefix := t.prefix + x.route.prefixTaken; prefix != "" {
+		r.Fields.Add("X-Forwarded-Prefix", prefix)
 	}
 	if x.route.handshake {
 		r.Fields.Add("Padlock-Handshake", handshakeField(r.Conn))
@@ -102,6 +105,18 @@ func prepare(x *exchange) {
 	aliases := x.site.aliases != "none"
 	x.site.fields.request.apply(x, &r.Fields, aliases)
 	x.route.fields.request.apply(x, &r.Fields, aliases)
+}
+
+// portOf is the port that a client has asked for: the one that the host names, or the scheme's own.
+func portOf(host, scheme string) string {
+	_, port, _ := cutPort(host)
+	switch {
+	case port != "" && validPort(port): // an error would be an allocation
+		return port
+	case message.Is(scheme, "http"):
+		return "80"
+	}
+	return "443"
 }
 
 // appended is a list with one item more.

@@ -42,15 +42,16 @@ type route struct {
 	redirect *redirect
 	respond  *config.Respond
 
-	strip     bool
-	replace   string
-	host      string // "": the client's
-	access    access
-	fields    fieldRules
-	bodyLimit int64
-	buffer    config.Buffer
-	forwarded bool
-	handshake bool // tell the target of the handshake
+	strip       bool
+	replace     string
+	prefixTaken string // what strip takes off, encoded as it is told to targets; "" where they get something in its place
+	host        string // "": the client's
+	access      access
+	fields      fieldRules
+	bodyLimit   int64
+	buffer      config.Buffer
+	forwarded   bool
+	handshake   bool // tell the target of the handshake
 }
 
 // builder makes the sites of one state.
@@ -99,6 +100,9 @@ func (b *builder) route(c *config.Route) (*route, error) {
 	r := &route{
 		prefix: c.Path, exact: c.Exact, methods: c.Methods, respond: c.Respond, strip: c.StripPrefix || c.ReplacePrefix != "", replace: c.ReplacePrefix,
 		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), buffer: c.Buffer, forwarded: c.Forwarded, handshake: c.Handshake,
+	}
+	if c.StripPrefix {
+		r.prefixTaken = paths.Encode(strings.TrimSuffix(c.Path, "/"))
 	}
 	if c.Redirect != nil {
 		r.redirect = newRedirect(c.Redirect)

@@ -64,7 +64,7 @@ func (h *head) parse(b []byte, room message.Fields, most int) error {
 }
 
 // addedFields are those that padlock adds to a usual message, beyond the two lines of a head that are none.
-const addedFields = 4
+const addedFields = 5
 
 // roomFor is where the fields of a head go, with those that are added: in room if they fit, so that a small head costs little memory, and
 // no larger one is moved as it grows.

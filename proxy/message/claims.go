@@ -51,6 +51,12 @@ func Claims(name string) bool {
 	return false
 }
 
+// identities are claims that tell who a client has proved to be, which a proxy that asks for logins or certificates may have put there.
+var identities = NewNames("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Client-Cert")
+
+// ClaimsIdentity reports whether a field tells who the client has proved to be.
+func ClaimsIdentity(name string) bool { return identities.Has(name) }
+
 // ClaimsAddress reports whether a field tells the client's address and nothing else.
 func ClaimsAddress(name string) bool { return addresses.Has(name) }
 
