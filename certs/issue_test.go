@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,8 +23,10 @@ import (
 
 // site is what a padlock has of one CA, with listeners where the CA validates.
 type site struct {
-	client  *acme.Client
-	address string
+	client   *acme.Client
+	autocert *acme.Autocert // in its place, where that is configured
+	address  string
+	end      func() // before the test does
 }
 
 func newSite(t *testing.T, ca *servicetest.CA, change func(*config.Certificates), names ...string) *site {
@@ -46,10 +49,19 @@ func siteOn(t *testing.T, ca *servicetest.CA, store storage.Store, change func(*
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	s := &site{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.TLS))}
 	var err error
-	if s.client, err = acme.New(acme.Options{Config: c, Store: store, Log: log, HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), HTTPS: s.address, OCSPSoonest: time.Second}); err != nil {
+	o := acme.Options{Config: c, Store: store, Log: log, HTTP: net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), HTTPS: s.address, OCSPSoonest: time.Second}
+	var client certs.Client
+	if c.Client == "autocert" {
+		s.autocert, err = acme.NewAutocert(o)
+		client = s.autocert
+	} else {
+		s.client, err = acme.New(o)
+		client = s.client
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	manager := certs.NewManager(s.client, certs.ManagerOptions{Names: names, Log: log})
+	manager := certs.NewManager(client, certs.ManagerOptions{Names: names, Log: log})
 	source := certs.New(certs.Options{Manager: manager})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -72,12 +84,13 @@ func siteOn(t *testing.T, ca *servicetest.CA, store storage.Store, change func(*
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.client.AnswerHTTP(w, r) {
+		if !client.AnswerHTTP(w, r) {
 			http.NotFound(w, r)
 		}
 	})}
 	go func() { _ = server.Serve(plain) }()
-	t.Cleanup(func() { cancel(); <-ended; server.Close(); secure.Close(); s.client.Close() })
+	s.end = sync.OnceFunc(func() { cancel(); <-ended; server.Close(); secure.Close(); client.Close() })
+	t.Cleanup(s.end)
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	xacme "golang.org/x/crypto/acme"
@@ -26,16 +27,23 @@ import (
 // Autocert orders with golang.org/x/crypto/acme/autocert, which renews by itself at a third of the lifetime.
 type Autocert struct {
 	o       Options
-	manager *autocert.Manager
-	answer  http.Handler
+	client  func() *xacme.Client // a new one, which does not know its account yet
+	eab     *xacme.ExternalAccountBinding
+	current atomic.Pointer[managing]
 	cache   *autocertCache
+}
+
+// managing is autocert's manager, which keeps its account for good.
+type managing struct {
+	*autocert.Manager
+	answer http.Handler // nil: http-01 cannot be answered
 }
 
 // NewAutocert makes the other client. Configurations that it cannot serve do not validate.
 func NewAutocert(o Options) (*Autocert, error) {
 	issuer := o.Config.Issuers[0]
 	directory := issuer.URL(o.Config.Staging)
-	client := &xacme.Client{DirectoryURL: directory, UserAgent: "padlock"}
+	var outgoing *http.Client
 	if issuer.Root != "" {
 		pool, err := pemfile.LoadPool(issuer.Root)
 		if err != nil {
@@ -43,24 +51,34 @@ func NewAutocert(o Options) (*Autocert, error) {
 		}
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
-		client.HTTPClient = &http.Client{Transport: transport}
+		outgoing = &http.Client{Transport: transport}
 	}
-	a := &Autocert{o: o, cache: &autocertCache{store: o.Store, prefix: autocertArea + place(directory) + "/", held: map[string]*time.Timer{}}}
-	a.manager = &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: a.cache, Client: client, Email: o.Config.Email,
-		HostPolicy: func(context.Context, string) error { return nil }, // who calls Ensure has decided
+	a := &Autocert{
+		o: o, cache: &autocertCache{store: o.Store, prefix: autocertArea + place(directory) + "/", held: map[string]*time.Timer{}},
+		client: func() *xacme.Client {
+			return &xacme.Client{DirectoryURL: directory, UserAgent: "padlock", HTTPClient: outgoing}
+		},
 	}
 	if issuer.EAB.KID != "" {
 		key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(issuer.EAB.HMACKey, "="))
 		if err != nil {
 			return nil, errors.New("the HMAC key of the external account binding is not base64url")
 		}
-		a.manager.ExternalAccountBinding = &xacme.ExternalAccountBinding{KID: issuer.EAB.KID, Key: key}
+		a.eab = &xacme.ExternalAccountBinding{KID: issuer.EAB.KID, Key: key}
 	}
-	if slices.Contains(o.Config.Challenges, "http-01") && o.HTTP != "" {
-		a.answer = a.manager.HTTPHandler(http.NotFoundHandler())
-	}
+	a.current.Store(a.manage())
 	return a, nil
+}
+
+func (a *Autocert) manage() *managing {
+	m := &managing{Manager: &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Cache: a.cache, Client: a.client(), Email: a.o.Config.Email, ExternalAccountBinding: a.eab,
+		HostPolicy: func(context.Context, string) error { return nil }, // who calls Ensure has decided
+	}}
+	if slices.Contains(a.o.Config.Challenges, "http-01") && a.o.HTTP != "" {
+		m.answer = m.HTTPHandler(http.NotFoundHandler())
+	}
+	return m
 }
 
 func place(directory string) string {
@@ -76,11 +94,15 @@ func (a *Autocert) Close() {}
 
 // Ensure implements what Client.Ensure does.
 func (a *Autocert) Ensure(_ context.Context, name string, held *Held) (*Held, error) {
-	pair, err := a.manager.GetCertificate(&tls.ClientHelloInfo{
-		ServerName: name, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
-		SupportedCurves: []tls.CurveID{tls.CurveP256}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
-	})
-	a.cache.release(name)
+	current := a.current.Load()
+	pair, err := a.certificate(current, name)
+	if p, ok := findProblem(err); ok && p.kind == "accountDoesNotExist" {
+		// Its key is registered again by the first of those who find out.
+		if a.current.CompareAndSwap(current, a.manage()) {
+			a.o.Log.Warn("the CA does not know the account any more; it is registered again", "name", name)
+		}
+		pair, err = a.certificate(a.current.Load(), name)
+	}
 	if err != nil {
 		return held, Translate(name, err)
 	}
@@ -90,6 +112,14 @@ func (a *Autocert) Ensure(_ context.Context, name string, held *Held) (*Held, er
 		a.o.Log.Info("certificate order", "name", name, "stage", stageCertificate, "issuer", a.o.Config.Issuers[0].String())
 	}
 	return a.hold(pair), nil
+}
+
+func (a *Autocert) certificate(from *managing, name string) (*tls.Certificate, error) {
+	defer a.cache.release(name)
+	return from.GetCertificate(&tls.ClientHelloInfo{
+		ServerName: name, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
+		SupportedCurves: []tls.CurveID{tls.CurveP256}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+	})
 }
 
 // Load implements what Client.Load does.
@@ -109,7 +139,7 @@ func (a *Autocert) Load(ctx context.Context, name string) (*Held, error) {
 }
 
 func (a *Autocert) hold(pair *tls.Certificate) *Held {
-	p := &Pair{Certificate: pair, Kind: "p256", Issuer: place(a.manager.Client.DirectoryURL), Renewal: autocertRenewal(pair.Leaf)}
+	p := &Pair{Certificate: pair, Kind: "p256", Issuer: place(a.o.Config.Issuers[0].URL(a.o.Config.Staging)), Renewal: autocertRenewal(pair.Leaf)}
 	due := time.Now().Add(lookAgain)
 	if lifetime := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); lifetime < time.Hour {
 		due = time.Now().Add(lifetime / 30)
@@ -134,20 +164,21 @@ func (a *Autocert) Revoke(context.Context, string, int) error { return errAutoce
 
 // AnswerHTTP implements what Client.AnswerHTTP does.
 func (a *Autocert) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
-	if a.answer == nil || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
+	answer := a.current.Load().answer
+	if answer == nil || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
 		return false
 	}
 	if _, err := a.cache.Get(r.Context(), path.Base(r.URL.Path)+"+http-01"); err != nil {
 		return false // no node has offered it
 	}
-	a.answer.ServeHTTP(w, r)
+	answer.ServeHTTP(w, r)
 	validated(a.o.Log, "http-01", r.Host, r.RemoteAddr)
 	return true
 }
 
 // ChallengeCertificate implements what Client.ChallengeCertificate does.
 func (a *Autocert) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	certificate, err := a.manager.GetCertificate(hello)
+	certificate, err := a.current.Load().GetCertificate(hello)
 	if err == nil {
 		validated(a.o.Log, "tls-alpn-01", hello.ServerName, hello.Conn.RemoteAddr().String())
 	}

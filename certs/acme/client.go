@@ -78,12 +78,15 @@ type Client struct {
 	cache *certmagic.Cache          // certmagic wants one; what is served is not kept in it
 	slots chan *slot
 	front *certmagic.Config // answers challenges
+	later later
 }
 
 // slot has all that one order at a time needs.
 type slot struct {
+	client  *Client
 	order   *order
 	configs map[variant]*certmagic.Config
+	issuers map[variant][]certmagic.Issuer // all that are configured; an order may leave some out
 }
 
 // variant of a certificate: what its order depends on.
@@ -107,7 +110,7 @@ func New(o Options) (*Client, error) {
 		c.roots[issuer.URL(o.Config.Staging)] = pool
 	}
 	if o.Config.DNS.Provider != "" && o.Solver == nil {
-		solver, err := newDNSSolver(o.Config.DNS, o.Log)
+		solver, err := newDNSSolver(o.Config.DNS, o.Store, o.Log)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +124,10 @@ func New(o Options) (*Client, error) {
 	for range concurrent {
 		c.slots <- c.newSlot()
 	}
-	c.front = c.newConfig(&slot{}, variant{kind: o.Config.KeyTypes[0]})
+	c.front = c.newConfig(&slot{client: c}, variant{kind: o.Config.KeyTypes[0]})
+	for _, issuer := range c.front.Issuers { // other nodes may listen on port 80, and the CA be sent here by HTTPS
+		issuer.(*certmagic.ACMEIssuer).DisableHTTPChallenge = !slices.Contains(o.Config.Challenges, "http-01")
+	}
 	return c, nil
 }
 
@@ -129,26 +135,22 @@ func New(o Options) (*Client, error) {
 func (c *Client) Close() { c.cache.Stop() }
 
 func (c *Client) newSlot() *slot {
-	s := &slot{configs: map[variant]*certmagic.Config{}}
+	s := &slot{client: c, configs: map[variant]*certmagic.Config{}, issuers: map[variant][]certmagic.Issuer{}}
 	for _, kind := range c.o.Config.KeyTypes {
 		for _, address := range []bool{false, true} {
 			v := variant{kind, address}
 			s.configs[v] = c.newConfig(s, v)
+			s.issuers[v] = s.configs[v].Issuers
 		}
 	}
 	return s
 }
 
-func (c *Client) issuerNames() (names []string) {
-	for _, issuer := range c.o.Config.Issuers {
-		names = append(names, issuer.String())
-	}
-	return names
-}
-
 func (c *Client) newConfig(s *slot, v variant) *certmagic.Config {
+	storage := c.vault(v.kind)
+	storage.forget = s.forget
 	cfg := certmagic.New(c.cache, certmagic.Config{
-		Storage:            c.vault(v.kind),
+		Storage:            storage,
 		KeySource:          certmagic.StandardKeyGenerator{KeyType: certmagic.KeyType(v.kind)},
 		RenewalWindowRatio: c.o.Config.RenewRatio,
 		OCSP:               certmagic.OCSPConfig{DisableStapling: true}, // done here, off the path of orders
@@ -168,12 +170,13 @@ const noEmail = " "
 func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v variant) *certmagic.ACMEIssuer {
 	directory := issuer.URL(c.o.Config.Staging)
 	template := certmagic.ACMEIssuer{
-		CA: directory, TestCA: directory, Email: c.o.Config.Email, Agreed: true, Profile: issuer.Profile,
+		CA: directory, Email: c.o.Config.Email, Agreed: true, Profile: issuer.Profile,
 		DisableHTTPChallenge:    !slices.Contains(c.o.Config.Challenges, "http-01") || c.o.HTTP == "",
 		DisableTLSALPNChallenge: !slices.Contains(c.o.Config.Challenges, "tls-alpn-01"),
 		DNS01Solver:             c.o.Solver,
 		TrustedRoots:            c.roots[directory],
 		CertObtainTimeout:       3 * time.Minute,
+		HTTPProxy:               c.proxy,
 		Logger:                  cfg.Logger,
 	}
 	if template.Email == "" {
@@ -336,9 +339,31 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) er
 	if err := c.mendAccounts(ctx); err != nil {
 		return fmt.Errorf("certificate for %s: %w", name, err)
 	}
-	s.order = &order{log: c.log, name: name, issuers: c.issuerNames(), begin: time.Now(), replace: replace, vault: c.vault(kind)}
-	cfg := s.configs[variant{kind, certmagic.SubjectIsIP(name)}]
-	var err error
+	replaces := replace != nil
+	for attempt := 0; ; attempt++ {
+		err := c.try(ctx, s, name, kind, replace, replaces)
+		switch o := s.order; {
+		case err == nil || ctx.Err() != nil || attempt == 2:
+			return Translate(name, err)
+		case o.forgotten: // once, with the account that is registered then
+		case o.refused:
+			replaces = false // RFC 9773 section 5: a CA may refuse, as where another account has ordered what is replaced
+		default:
+			return err
+		}
+	}
+}
+
+// try asks the issuers once.
+func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *Pair, replaces bool) error {
+	s.order = &order{log: c.log, name: name, begin: time.Now(), replace: replace, vault: c.vault(kind), later: &c.later}
+	cfg, err := c.prepare(s, variant{kind, certmagic.SubjectIsIP(name)}, replaces)
+	if err != nil {
+		return err
+	}
+	ctx, s.order.abandon = context.WithCancel(ctx)
+	defer s.order.abandon()
+
 	if replace == nil {
 		err = cfg.ObtainCertSync(ctx, name)
 	} else {
@@ -350,7 +375,35 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) er
 	if errors.Is(err, errAlreadyReplaced) {
 		err = nil
 	}
-	return s.order.end(ctx, err)
+	return s.order.end(err)
+}
+
+// prepare chooses the issuers of an order: all that have not asked to be left alone.
+func (c *Client) prepare(s *slot, v variant, replaces bool) (*certmagic.Config, error) {
+	o, cfg := s.order, s.configs[v]
+	cfg.Issuers = []certmagic.Issuer{}
+	var soonest time.Time
+	for i, issuer := range s.issuers[v] {
+		if until := c.later.of(left(issuer.IssuerKey(), o.name)); !until.IsZero() {
+			if soonest.IsZero() || until.Before(soonest) {
+				soonest = until
+			}
+			continue
+		}
+		// certmagic sends no replaces (RFC 9773 section 5) to what it takes for a test CA. Another CA than the one that has issued the
+		// certificate would refuse it.
+		one := issuer.(*certmagic.ACMEIssuer)
+		one.TestCA = one.CA
+		if replaces && one.IssuerKey() == o.replace.Issuer {
+			one.TestCA, o.replaces = "", one.IssuerKey()
+		}
+		cfg.Issuers = append(cfg.Issuers, issuer)
+		o.issuers = append(o.issuers, asked{issuer.IssuerKey(), c.o.Config.Issuers[i].String()})
+	}
+	if len(cfg.Issuers) == 0 {
+		return nil, &Error{Name: o.name, Refused: true, Wait: soonest, Cause: "the CA has asked to be left alone (Retry-After)", Remedy: "padlock waits"}
+	}
+	return cfg, nil
 }
 
 // Renew replaces what the storage holds for a name, whether it is time or not.
@@ -372,7 +425,7 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 	found := false
 	for _, kind := range c.o.Config.KeyTypes {
 		v := c.vault(kind)
-		cfg := c.newConfig(&slot{}, variant{kind, certmagic.SubjectIsIP(name)})
+		cfg := c.newConfig(&slot{client: c}, variant{kind, certmagic.SubjectIsIP(name)})
 		for _, issuer := range cfg.Issuers {
 			resource, err := v.resource(ctx, issuer.IssuerKey(), name)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -428,6 +481,6 @@ func hostPort(address string) (string, int) {
 	return host, n
 }
 
-func newDNSSolver(d config.DNS, log *slog.Logger) (acmez.Solver, error) {
-	return dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: log})
+func newDNSSolver(d config.DNS, store storage.Store, log *slog.Logger) (acmez.Solver, error) {
+	return dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Locker: store, Log: log})
 }

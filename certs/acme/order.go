@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -21,10 +22,23 @@ type order struct {
 	begin   time.Time
 	replace *Pair
 	vault   *vault
+	later   *later
+	abandon context.CancelFunc
+
+	// What certmagic has told, on the order's own goroutine.
+	accepted  bool   // the CA has made an order of it
+	account   string // that the CA has forgotten
+	forgotten bool   // and that is to be another one
+	replaces  string // key of the CA that is told what is replaced
+	refused   bool   // and that has refused the order
 
 	mu      sync.Mutex
-	issuers []string // names of the CAs that are tried, the one that is asked now first
+	issuers []asked   // the CAs that are tried, the one that is asked now first
+	wait    time.Time // the earliest time at which that one will be asked again, when it said so
 }
+
+// asked is a CA of an order.
+type asked struct{ key, name string }
 
 // Stages of an order, after RFC 8555 section 7.1.6.
 const (
@@ -40,7 +54,7 @@ const (
 
 func (o *order) stage(stage string, attrs ...any) {
 	o.mu.Lock()
-	attrs = append([]any{"name", o.name, "stage", stage, "issuer", o.issuers[0], "elapsed", time.Since(o.begin).Round(time.Millisecond)}, attrs...)
+	attrs = append([]any{"name", o.name, "stage", stage, "issuer", o.issuers[0].name, "elapsed", time.Since(o.begin).Round(time.Millisecond)}, attrs...)
 	o.mu.Unlock()
 	o.log.Info("certificate order", attrs...)
 }
@@ -54,11 +68,38 @@ func validated(log *slog.Logger, challenge, host, remote string) {
 }
 
 // end translates what went wrong. The last issuer's error counts; those before it are told as they happen.
-func (o *order) end(_ context.Context, err error) error {
-	if err != nil {
-		return Translate(o.name, err)
+func (o *order) end(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	if o.forgotten {
+		return errForgotten
+	}
+	return o.translate(err)
+}
+
+// translate is Translate, with the time that the CA has named, until which it is left alone for this name.
+func (o *order) translate(err error) error {
+	err = Translate(o.name, err)
+	var problem *Error
+	if !errors.As(err, &problem) {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wait.After(problem.Wait) {
+		problem.Wait = o.wait
+	}
+	if !problem.Wait.IsZero() {
+		o.later.note(left(o.issuers[0].key, o.name), earliest(problem.Wait, time.Now().Add(waitMost)))
+	}
+	return err
+}
+
+// refusesReplacing reports whether a CA may have refused an order because of the certificate that it is said to replace.
+func refusesReplacing(err error) bool {
+	p, ok := findProblem(err)
+	return ok && p.status != http.StatusTooManyRequests && p.status != http.StatusServiceUnavailable && p.kind != "rateLimited"
 }
 
 // errAlreadyReplaced ends an order that another node has been faster with.
@@ -101,6 +142,10 @@ func (c core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.Che
 func (core) Sync() error { return nil }
 
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if e.Message == "http request" {
+		c.slot.responded(fields)
+		return nil
+	}
 	o := c.slot.order
 	if o == nil {
 		return nil
@@ -121,32 +166,47 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		o.stage(stageAccount, "detail", "registered")
 	case e.Message == "using ACME account":
 		o.stage(stageAccount, "account", field("account_id"))
+	case e.Message == "ACME account does not exist on server; attempting to recreate":
+		o.account = field("account_id")
 	case e.Message == "creating order":
 		o.stage(stageOrder)
 	case e.Message == "authorization already valid":
+		o.accepted = true
 		o.stage(stageValid)
 	case e.Message == "trying to solve challenge":
+		o.accepted = true
 		o.stage(stageChallenge, "challenge", field("challenge_type"))
 	case e.Message == "authorization finalized":
 		o.stage(stageAuthorized, "status", field("authz_status"))
 	case e.Message == "validations succeeded; finalizing order":
+		o.accepted = true
 		o.stage(stageFinalised)
 	case e.Message == "could not get certificate from issuer":
-		problem := fmt.Errorf("%s", field("error"))
-		if err, ok := errorField(fields); ok {
-			problem = Translate(o.name, err)
-		}
-		o.mu.Lock()
-		failed, more := o.issuers[0], len(o.issuers) > 1
-		if more {
-			o.issuers = o.issuers[1:]
-		}
-		o.mu.Unlock()
-		if more { // the last one's error is the order's own
-			o.log.Warn("an issuer gave no certificate; the next is asked", "name", o.name, "issuer", failed, "error", problem)
-		}
+		o.failed(fields, field("error"))
 	}
 	return nil
+}
+
+// failed ends what one issuer was asked. The last one's error is the order's own.
+func (o *order) failed(fields []zapcore.Field, text string) {
+	err, known := errorField(fields)
+	o.refused = o.refused || known && o.issuers[0].key == o.replaces && !o.accepted && refusesReplacing(err)
+	if o.forgotten || o.refused {
+		o.abandon() // and try it again, before another issuer is asked
+		return
+	}
+	if len(o.issuers) == 1 {
+		return
+	}
+	problem := fmt.Errorf("%s", text)
+	if known {
+		problem = o.translate(err)
+	}
+	o.mu.Lock()
+	issuer := o.issuers[0].name
+	o.issuers, o.wait, o.accepted = o.issuers[1:], time.Time{}, false
+	o.mu.Unlock()
+	o.log.Warn("an issuer gave no certificate; the next is asked", "name", o.name, "issuer", issuer, "error", problem)
 }
 
 func errorField(fields []zapcore.Field) (error, bool) {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 	xacme "golang.org/x/crypto/acme"
 
+	"padlock/certs/acme/dns"
 	"padlock/certs/storage"
 	"padlock/handshake"
 	"padlock/internal/mask"
@@ -49,6 +52,7 @@ type problem struct {
 	detail string
 	status int
 	wait   time.Time
+	record bool // it is about a record of dns-01
 }
 
 func findProblem(err error) (problem, bool) {
@@ -61,6 +65,7 @@ func findProblem(err error) (problem, bool) {
 				p.kind = kindOf(sub.Type)
 			}
 		}
+		p.record = aboutRecord(a)
 		return p, true
 	}
 	var authorization *xacme.AuthorizationError
@@ -70,12 +75,24 @@ func findProblem(err error) (problem, bool) {
 	var x *xacme.Error
 	if errors.As(err, &x) {
 		p := problem{kind: kindOf(x.ProblemType), detail: x.Detail, status: x.StatusCode}
-		if after, limited := xacme.RateLimit(x); limited && after > 0 {
-			p.wait = time.Now().Add(after)
+		if p.kind == "rateLimited" || x.StatusCode == http.StatusTooManyRequests || x.StatusCode == http.StatusServiceUnavailable {
+			p.wait = retryAfter(x.Header)
 		}
 		return p, true
 	}
 	return problem{}, false
+}
+
+// aboutRecord reports whether what failed is a validation by dns-01.
+func aboutRecord(a acme.Problem) bool {
+	if authorization, ok := a.Resource.(acme.Authorization); ok {
+		for _, c := range authorization.Challenges {
+			if c.Status == acme.StatusInvalid {
+				return c.Type == acme.ChallengeTypeDNS01
+			}
+		}
+	}
+	return strings.Contains(a.Detail, "_acme-challenge.")
 }
 
 func kindOf(uri string) string { return uri[strings.LastIndexByte(uri, ':')+1:] }
@@ -90,6 +107,10 @@ func Translate(name string, err error) error {
 	p, ok := findProblem(err)
 	if !ok {
 		e.Cause, e.Remedy = unreached(err)
+		var busy *busyError
+		if errors.As(err, &busy) {
+			e.Wait = busy.until
+		}
 		return e
 	}
 	p.detail = handshake.Escape(strings.TrimSuffix(p.detail, "."))
@@ -129,6 +150,11 @@ func (p problem) explain(name string) (cause, remedy string) {
 		at = m
 	}
 	said := fmt.Sprintf(" (the CA says: %s)", p.detail)
+	if p.record && slices.Contains([]string{"dns", "connection", "unauthorized", "incorrectResponse"}, p.kind) {
+		record := "_acme-challenge." + strings.TrimPrefix(name, "*.")
+		return "the CA did not find the answer in the TXT record " + record + said,
+			"check that certificates.dns.provider changes the zone that the internet sees (dig TXT " + record + ", a CNAME included), or wait for longer (certificates.dns.timeout)"
+	}
 	switch p.kind {
 	case "connection":
 		return fmt.Sprintf("the CA could not reach %s%s%s", portOf(p.detail), at, reasonOf(p.detail)) + said,
@@ -192,7 +218,13 @@ func unreached(err error) (cause, remedy string) {
 	text := mask.Text(handshake.Escape(err.Error()))
 	var network net.Error
 	var place *url.Error
+	var busy *busyError
+	var record *dns.Error
 	switch {
+	case errors.As(err, &busy):
+		return "the CA is busy (" + busy.Error() + ")", "padlock waits"
+	case errors.As(err, &record):
+		return text, "check the settings of " + record.Provider + " (docs/certificates.md), and this machine's way out to its API; padlock tries again"
 	case errors.Is(err, storage.ErrSealed):
 		return text, "give the storage_key that the storage was written with"
 	case errors.Is(err, storage.ErrPlain), errors.Is(err, storage.ErrMarker):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 	xacme "golang.org/x/crypto/acme"
 
+	"padlock/certs/acme/dns"
 	"padlock/certs/storage"
 )
 
@@ -57,6 +59,28 @@ func TestProblemsAreTranslated(t *testing.T) {
 		if e.Refused != c.refused || !e.Wait.Equal(c.wait) {
 			t.Errorf("%v: refused %v, wait %s", c.err, e.Refused, e.Wait)
 		}
+	}
+}
+
+// What goes wrong with a record of dns-01 is told as that, whatever the CA calls it: no port has anything to do with it.
+func TestProblemsOfDNS01SpeakOfTheRecord(t *testing.T) {
+	byDNS := acme.Authorization{Challenges: []acme.Challenge{{Type: "http-01", Status: "pending"}, {Type: "dns-01", Status: "invalid"}}}
+	for _, err := range []error{
+		acme.Problem{Type: urn + "unauthorized", Status: 403, Detail: "Incorrect TXT record found", Resource: byDNS},
+		acme.Problem{Type: urn + "incorrectResponse", Status: 403, Detail: "no", Resource: byDNS},
+		acme.Problem{Type: urn + "connection", Status: 400, Detail: "timeout", Resource: byDNS},
+		acme.Problem{Type: urn + "dns", Status: 400, Detail: "DNS problem: NXDOMAIN looking up TXT for _acme-challenge.app.example.com"},
+		acme.Problem{Type: urn + "unauthorized", Status: 403, Detail: "No TXT record found at _acme-challenge.app.example.com"},
+		&dns.Error{Provider: "duckdns", Record: "_acme-challenge.app.example.com.", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}},
+	} {
+		text := Translate("*.app.example.com", fmt.Errorf("[*.app.example.com] Obtain: presenting for challenge: %w", err)).Error()
+		if !strings.Contains(text, "_acme-challenge.app.example.com") || strings.Contains(text, "port") || strings.Contains(text, "the CA cannot be reached") || strings.Contains(text, "AAAA") {
+			t.Errorf("%v:\n%s", err, text)
+		}
+	}
+	byHTTP := acme.Authorization{Challenges: []acme.Challenge{{Type: "http-01", Status: "invalid"}, {Type: "dns-01", Status: "pending"}}}
+	if text := Translate("app.example.com", acme.Problem{Type: urn + "unauthorized", Status: 403, Detail: "no", Resource: byHTTP}).Error(); !strings.Contains(text, "port 80") {
+		t.Error(text)
 	}
 }
 

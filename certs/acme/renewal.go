@@ -71,6 +71,11 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 		return
 	case err != nil:
 		p.ariNext = time.Now().Add(10 * ariSoonest)
+		if id, bad := acme.ARIUniqueIdentifier(p.Leaf); bad == nil {
+			if until := earliest(c.later.of(id), time.Now().Add(ariLatest)); until.After(p.ariNext) {
+				p.ariNext = until
+			}
+		}
 		c.log.Debug("no renewal information", "name", name, "error", err)
 		return
 	}

@@ -29,6 +29,8 @@ type vault struct {
 	backend
 	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
 
+	forget func(ctx context.Context, v *vault, key string) error // decides about an account that certmagic deletes; nil: it goes
+
 	mu      sync.Mutex
 	staged  map[string]*bundle // by directory
 	refused error              // why what the CA sent last was not stored
@@ -194,6 +196,9 @@ func (v *vault) Delete(ctx context.Context, key string) error {
 		delete(v.staged, dir)
 		v.mu.Unlock()
 		return nil
+	}
+	if v.forget != nil && isAccount(key) {
+		return v.forget(ctx, v, key)
 	}
 	return v.backend.Delete(ctx, v.place(key))
 }

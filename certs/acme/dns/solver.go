@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-acme/lego/v5/challenge/dns01"
+	"github.com/go-acme/lego/v5/log"
 	"github.com/mholt/acmez/v3/acme"
 
 	"padlock/internal/mask"
@@ -26,8 +27,28 @@ type Options struct {
 	Provider  string
 	Resolvers []string      // host:port; the system's if there are none
 	Timeout   time.Duration // for the record to be seen; 0: the provider's
+	Locker    Locker        // nil: this process is the only one
 	Log       *slog.Logger
 }
+
+// Locker keeps the orders of several nodes apart. Lock waits; who has a lock calls Unlock with the same name.
+type Locker interface {
+	Lock(ctx context.Context, name string) error
+	Unlock(ctx context.Context, name string) error
+}
+
+// Error is a record that a provider did not take.
+type Error struct {
+	Provider, Record string
+	Err              error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("publishing the record %s with %s: %v", e.Record, e.Provider, e.Err)
+}
+
+// Unwrap returns what the provider said.
+func (e *Error) Unwrap() error { return e.Err }
 
 // provider is what lego's packages and our own offer. The context bounds each call.
 type provider interface {
@@ -40,6 +61,11 @@ type patient interface {
 	Timeout() (timeout, interval time.Duration)
 }
 
+// sequential providers take one challenge after the other, with a pause between them.
+type sequential interface {
+	Sequential() time.Duration
+}
+
 // Solver is an acmez.Solver and Waiter. It is safe for use from many goroutines.
 type Solver struct {
 	provider provider
@@ -47,8 +73,12 @@ type Solver struct {
 	timeout  time.Duration
 	interval time.Duration
 
+	single bool          // the provider takes one challenge at a time
+	pause  time.Duration // and that long after the one before
+
 	mu   sync.Mutex
-	busy map[string]chan struct{} // record names that an order has now: a name and its wildcard share one
+	busy map[string]chan struct{} // places that an order has now: a name and its wildcard share one, and so do names whose CNAMEs lead to one
+	at   map[string]string        // by challenge, where its record lies
 }
 
 // ErrSettings is wrapped by what New returns where the environment does not have what the provider needs.
@@ -61,50 +91,79 @@ func New(o Options) (*Solver, error) {
 		options.RecursiveNameservers = o.Resolvers
 		dns01.SetDefaultClient(dns01.NewClient(options)) // lego's providers find the zone with it
 	}
+	log.SetDefault(slog.New(slog.DiscardHandler)) // lego's: what it has to tell is in its errors
 	p, err := newProvider(o)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSettings, mask.Error(err))
 	}
-	s := &Solver{provider: p, o: o, timeout: time.Minute, interval: 2 * time.Second, busy: map[string]chan struct{}{}}
+	return newSolver(p, o), nil
+}
+
+func newSolver(p provider, o Options) *Solver {
+	s := &Solver{provider: p, o: o, timeout: time.Minute, interval: 2 * time.Second, busy: map[string]chan struct{}{}, at: map[string]string{}}
+	if one, ok := p.(sequential); ok {
+		s.single, s.pause = true, one.Sequential()
+	}
 	if timed, ok := p.(patient); ok {
 		s.timeout, s.interval = timed.Timeout()
 	}
 	if o.Timeout > 0 {
 		s.timeout, s.interval = o.Timeout, min(s.interval, max(o.Timeout/10, 100*time.Millisecond))
 	}
-	return s, nil
+	return s
 }
 
 // Present implements acmez.Solver.
 func (s *Solver) Present(ctx context.Context, c acme.Challenge) error {
-	if err := s.enter(ctx, c.DNS01TXTRecordName()); err != nil {
+	if err := s.enter(ctx, c); err != nil {
 		return err
 	}
 	if err := s.provider.Present(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization); err != nil {
-		s.leave(c.DNS01TXTRecordName()) // nothing is cleaned up that was never there
-		return fmt.Errorf("publishing the record %s with %s: %w", c.DNS01TXTRecordName(), s.o.Provider, mask.Error(err))
+		s.leave(c, 0) // nothing is cleaned up that was never there
+		return &Error{s.o.Provider, c.DNS01TXTRecordName(), mask.Error(err)}
 	}
 	return nil
 }
 
 // CleanUp implements acmez.Solver.
 func (s *Solver) CleanUp(ctx context.Context, c acme.Challenge) error {
-	defer s.leave(c.DNS01TXTRecordName())
+	s.mu.Lock()
+	_, present := s.at[challenge(c)]
+	s.mu.Unlock()
+	if !present {
+		return nil // Present has failed
+	}
+	defer s.leave(c, s.pause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	return mask.Error(s.provider.CleanUp(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization)) // some services take their keys in the query
 }
 
-func (s *Solver) enter(ctx context.Context, name string) error {
+func challenge(c acme.Challenge) string { return c.DNS01TXTRecordName() + " " + c.KeyAuthorization }
+
+// place is where a challenge's record lies, which is where a CNAME leads. A provider that takes one at a time has one place.
+func (s *Solver) place(ctx context.Context, c acme.Challenge) string {
+	if s.single {
+		return s.o.Provider
+	}
+	return strings.ToLower(dns01.GetChallengeInfo(ctx, c.Identifier.Value, c.KeyAuthorization).EffectiveFQDN)
+}
+
+// enter waits until nobody else, of this process or another, has a record in the same place.
+func (s *Solver) enter(ctx context.Context, c acme.Challenge) error {
+	place := s.place(ctx, c)
+	if ctx.Err() != nil {
+		return ctx.Err() // nobody has said where the record lies
+	}
 	for {
 		s.mu.Lock()
-		other, taken := s.busy[name]
+		other, taken := s.busy[place]
 		if !taken {
-			s.busy[name] = make(chan struct{})
+			s.busy[place], s.at[challenge(c)] = make(chan struct{}), place
 		}
 		s.mu.Unlock()
 		if !taken {
-			return nil
+			return s.lock(ctx, c, place)
 		}
 		select {
 		case <-other:
@@ -114,12 +173,55 @@ func (s *Solver) enter(ctx context.Context, name string) error {
 	}
 }
 
-func (s *Solver) leave(name string) {
+func (s *Solver) lock(ctx context.Context, c acme.Challenge, place string) error {
+	if s.o.Locker == nil {
+		return nil
+	}
+	err := s.o.Locker.Lock(ctx, lockOf(place))
+	if err != nil {
+		s.free(c)
+		return fmt.Errorf("waiting for other nodes' records in %s: %w", place, err)
+	}
+	return nil
+}
+
+// lockOf is the name of a place's lock. What a CNAME leads to may have any character.
+func lockOf(place string) string {
+	return "dns01_" + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_' {
+			return r
+		}
+		return '_'
+	}, strings.TrimSuffix(place, "."))
+}
+
+// leave lets the next one in, after a pause. Nobody waits for that pause but who comes next.
+func (s *Solver) leave(c acme.Challenge, pause time.Duration) {
+	if pause > 0 {
+		time.AfterFunc(pause, func() { s.leave(c, 0) })
+		return
+	}
+	if s.o.Locker != nil {
+		s.mu.Lock()
+		place := s.at[challenge(c)]
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.o.Locker.Unlock(ctx, lockOf(place)); err != nil {
+			s.o.Log.Debug("the lock of a DNS record could not be given back", "record", place, "error", err) // it ends by itself
+		}
+	}
+	s.free(c)
+}
+
+func (s *Solver) free(c acme.Challenge) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if done, ok := s.busy[name]; ok {
+	place := s.at[challenge(c)]
+	delete(s.at, challenge(c))
+	if done, ok := s.busy[place]; ok {
 		close(done)
-		delete(s.busy, name)
+		delete(s.busy, place)
 	}
 }
 
