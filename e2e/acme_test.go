@@ -10,10 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +189,61 @@ func TestAutocertByHTTP(t *testing.T) {
 	}
 }
 
+// A CDN in front begins to send everybody to HTTPS, the CA too: the answer to http-01 is given there, and the certificate is renewed.
+func TestACAThatACDNSendsToHTTPS(t *testing.T) {
+	for client, more := range map[string]string{"certmagic": "challenges: [http-01]", "autocert": "client: autocert"} { // which turns to http-01 where tls-alpn-01 arrives nowhere
+		t.Run(client, func(t *testing.T) {
+			besides(t)
+			ca := startCA(t, servicetest.PebbleOptions{Lifetime: 45 * time.Second, Environment: []string{"PEBBLE_AUTHZREUSE=0"}})
+			https, plain := servicetest.FreePort(t), servicetest.FreePort(t)
+			var redirects atomic.Bool
+			var redirected atomic.Int32
+			origin := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(&url.URL{Scheme: "http", Host: local(plain)})
+				r.Out.Host = r.In.Host
+			}}
+			l, err := net.Listen("tcp", local(ca.HTTP))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cdn := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !redirects.Load() {
+					origin.ServeHTTP(w, r)
+					return
+				}
+				redirected.Add(1)
+				host, _, _ := net.SplitHostPort(r.Host)
+				http.Redirect(w, r, fmt.Sprintf("https://%s:%d%s", host, https, r.URL.RequestURI()), http.StatusMovedPermanently)
+			})}
+			go func() { _ = cdn.Serve(l) }()
+			t.Cleanup(func() { cdn.Close() })
+
+			p := runFile(t, nodeFile(t, ca, t.TempDir(), local(https), local(plain), more, "app.example.com"))
+			roots := ca.roots()
+			served := func() (leaf *x509.Certificate) {
+				eventually(t, func() (string, error) {
+					state, err := see(local(https), "app.example.com", func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, roots })
+					if err == nil {
+						leaf = state.PeerCertificates[0]
+					}
+					return "", err
+				})
+				return leaf
+			}
+			first := served()
+			redirects.Store(true)
+			for begin := time.Now(); served().Equal(first); time.Sleep(200 * time.Millisecond) {
+				if time.Since(begin) > 2*time.Minute {
+					t.Fatalf("the certificate was not renewed:\n%s", p.stderr.wait(t))
+				}
+			}
+			if redirected.Load() == 0 {
+				t.Error("the CA was never sent to HTTPS")
+			}
+		})
+	}
+}
+
 // A wildcard comes by dns-01, here with the provider that runs a program.
 func TestWildcardByDNS(t *testing.T) {
 	besides(t)
@@ -355,5 +413,5 @@ curl -sS --fail -d "$body" "$DNS_MANAGEMENT$path"
 	if err := os.Chmod(script, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"EXEC_PATH=" + script, "DNS_MANAGEMENT=http://" + ca.Names(), "LEGO_DISABLE_CNAME_SUPPORT=true"}
+	return []string{"EXEC_PATH=" + script, "DNS_MANAGEMENT=http://" + ca.Names(), "LEGO_DISABLE_CNAME_SUPPORT=true", "EXEC_SEQUENCE_INTERVAL=1"}
 }

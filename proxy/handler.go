@@ -34,6 +34,8 @@ type handler struct {
 	idle    time.Duration // without a byte through a tunnel
 	late    *lateAnswers
 
+	challenges Challenges
+
 	passwords *passwords
 }
 
@@ -103,7 +105,7 @@ func (h *handler) serve(ctx *message.Context, x *exchange) {
 		fail(x, 405, "CONNECT is not for a reverse proxy", "")
 		return
 	}
-	if h.trust != nil && h.serveTrust(x) {
+	if h.trust != nil && h.serveTrust(x) || h.serveChallenge(x) {
 		return
 	}
 	found, name := state.table(r.Conn.Listener).site(r.Host)

@@ -41,7 +41,7 @@ type CertificateSource interface {
 
 // Challenges answers a CA that validates names (RFC 8555 section 8). It is called from many goroutines.
 type Challenges interface {
-	// AnswerHTTP answers a request of http-01 on the plain HTTP port, and reports whether it was one.
+	// AnswerHTTP answers a request of http-01, on the plain HTTP port or by HTTPS, and reports whether it was one that a node has offered.
 	AnswerHTTP(w http.ResponseWriter, r *http.Request) bool
 	// ChallengeCertificate is for a handshake that offers acme-tls/1 and nothing else (RFC 8737).
 	ChallengeCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -310,7 +310,7 @@ func (s *Server) start() error {
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late}
+	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
