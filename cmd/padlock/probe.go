@@ -113,7 +113,7 @@ func (p *program) reportJSON(r *probe.Report) error {
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
 		Name: "explain", Usage: "what an error text or alert means, and what to do",
-		UsageText: "padlock explain \"TEXT\"\n\nTEXT is what curl, OpenSSL, Go, Node.js, Java, Python, Chrome or Firefox printed, or an alert's name or number.", OnUsageError: onUsageError,
+		UsageText: "padlock explain \"TEXT\"\n\nTEXT is what curl, wget, git, OpenSSL, GnuTLS, Go, Node.js, Java, Android, Python, .NET, Windows, Apple's systems, Chrome or Firefox printed,\nor an alert's name or number.", OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			text := strings.Join(c.Args().Slice(), " ")
 			if text == "" {
@@ -121,7 +121,7 @@ func (p *program) explainCommand() *cli.Command {
 			}
 			e, ok := handshake.Explain(text)
 			if !ok {
-				return hinted{fmt.Errorf("no known error is in that text"), "padlock's own story of the handshake says more: padlock watch --outcome failures, or padlock probe HOST"}
+				return hinted{fmt.Errorf("no known error is in that text, so padlock does not know what it means"), "padlock's own story of the handshake says more: padlock watch --outcome failures, or padlock probe HOST"}
 			}
 			_, err := fmt.Fprintf(p.stdout, "%s\n\n%s\n\nWhat to do: %s\n", e.Title, e.Meaning, e.Remedy)
 			return err
