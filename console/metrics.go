@@ -70,7 +70,7 @@ func (m *Metrics) Handshake(e *handshake.Event) {
 	if e.Noise != "" {
 		m.noise.WithLabelValues(e.Noise).Inc()
 	}
-	if f := e.Failure; f != nil {
+	if f := e.Failure; f != nil && e.Noise != "spare" {
 		m.failures.WithLabelValues(string(f.By), known(f.Stage, "message_"), known(cmp.Or(f.AlertName, "none"), "alert_"), f.Kind).Inc()
 	}
 	if e.Outcome != handshake.Complete || e.Validation {

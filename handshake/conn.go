@@ -56,7 +56,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	// Stamped before the system call: afterwards the peer may have answered already.
 	at := time.Now()
 	n, err := c.Conn.Write(p)
-	t.wrote(c.id, at, p[:n])
+	t.wrote(c.id, at, p[:n], err)
 	return n, err
 }
 
@@ -191,9 +191,20 @@ func (c *Conn) ReadError(err error) {
 	c.note(func(t *trace) { t.readErr = err })
 }
 
-// NotTLS notes what the first bytes were instead: http, h2c, ssh, proxy, sslv2 or unknown.
+// NotTLS notes what the first bytes were instead: what Recognise says, no_proxy or tls_on_plain. Of kinds that bytes can tell, those that
+// were captured have the last word, as there may be more of them.
 func (c *Conn) NotTLS(kind string) {
 	c.note(func(t *trace) { t.kind = kind })
+}
+
+// Refused notes that it is our side that closes before the first application byte, why, with what belongs to this connection alone in the
+// detail, and what a person can do about it. The first call counts.
+func (c *Conn) Refused(why, detail, remedy string) {
+	c.note(func(t *trace) {
+		if t.refused == "" {
+			t.refused, t.refusedDetail, t.refusedRemedy = why, detail, remedy
+		}
+	})
 }
 
 func (c *Conn) note(f func(*trace)) {
@@ -253,9 +264,12 @@ type traceData struct {
 	readErr     error
 	netErr      error // of the connection below
 	kind        string
+	httpsPort   string // where HTTPS is, for who looks for it on the port of plain HTTP
 	rtt         time.Duration
 	done, end   time.Duration
 	firstByte   bool
+
+	refused, refusedDetail, refusedRemedy string // why our side closes, if it is known to
 }
 
 // segment is one system call's worth of bytes.
@@ -293,11 +307,17 @@ func (t *trace) read(id uint64, p []byte, err error) {
 	}
 }
 
-func (t *trace) wrote(id uint64, at time.Time, p []byte) {
+func (t *trace) wrote(id uint64, at time.Time, p []byte, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.id == id && !t.frozen {
+	if t.id != id || t.frozen {
+		return
+	}
+	if len(p) > 0 {
 		t.append(at.Sub(t.start), t.side == Server, p)
+	}
+	if err != nil && t.netErr == nil {
+		t.netErr = err
 	}
 }
 

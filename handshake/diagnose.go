@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
+	"time"
 
 	"padlock/handshake/wire"
 )
@@ -27,9 +29,8 @@ func diagnose(d *dissector) *Failure {
 	}
 	switch {
 	case d.kind != "":
-		f.By, f.Confidence = Server, "certain"
-		f.Cause, f.Remedy = "the client spoke "+kindText(d.kind)+" on a TLS port", kindRemedy(d.kind)
-	case d.wireAlert(f) || d.silentRejection(f) || d.textAlert(f):
+		d.notTLS(f)
+	case d.weRefused(f) || d.wireAlert(f) || d.afterwards(f) || d.textAlert(f):
 	default:
 		d.withoutAlert(f)
 	}
@@ -41,6 +42,20 @@ func (f *Failure) classify() {
 	if f.Kind == "" {
 		f.Kind = f.Cause
 	}
+}
+
+// told fills in a verdict. The detail belongs to one client alone.
+func (f *Failure) told(by Side, confidence, cause, detail, remedy string) bool {
+	f.By, f.Confidence, f.Kind, f.Cause, f.Remedy = by, confidence, cause, cause, remedy
+	if detail != "" {
+		f.Cause += ": " + detail
+	}
+	return true
+}
+
+// weRefused is what our own code says about an end that it has made.
+func (d *dissector) weRefused(f *Failure) bool {
+	return d.refused != "" && f.told(Server, "certain", Escape(d.refused), Escape(d.refusedDetail), Escape(d.refusedRemedy))
 }
 
 // wireAlert looks at the alerts that were read off the wire: they outrank what crypto/tls says.
@@ -59,76 +74,145 @@ func (d *dissector) wireAlert(f *Failure) bool {
 	return false
 }
 
-// textAlert is for alerts under application keys, which we do not hold: there crypto/tls's text is all there is.
+// textAlert is for alerts under keys that we do not hold: there crypto/tls's text is all there is.
 func (d *dissector) textAlert(f *Failure) bool {
-	var invalid x509.CertificateInvalidError
-	var unknown x509.UnknownAuthorityError
-	switch {
-	case d.err == nil:
-		return false
-	case strings.Contains(f.GoError, "didn't provide a certificate"):
-		d.apply(f, rules, Server, 116)
-	case errors.As(d.err, &invalid) && invalid.Reason == x509.Expired:
-		d.apply(f, rules, Server, 45)
-	case errors.As(d.err, &unknown):
-		d.apply(f, rules, Server, 48)
-	case strings.Contains(f.GoError, "failed to verify certificate"):
-		d.apply(f, rules, Server, 42)
-	case strings.Contains(f.GoError, "bad record MAC"):
-		d.apply(f, rules, Server, 20)
-	default:
+	by, alert, ok := alertOf(d.err)
+	if !ok {
 		return false
 	}
+	d.apply(f, rules, by, alert)
 	f.Encrypted = true
 	return true
 }
 
+// texts are what crypto/tls says instead of the name of an alert that it sends.
+var alertTexts = []struct {
+	text  string
+	alert int
+}{
+	{"didn't provide a certificate", 116},
+	{"invalid signature by the client certificate", 51},
+	{"client certificate used with invalid signature algorithm", 47},
+	{"client certificate contains an unsupported public key", 43},
+	{"failed to parse client certificate", 50},
+	{"invalid client finished hash", 51},
+	{"failed to verify certificate", 42},
+	{"received unexpected handshake message", 10},
+	{"bad record MAC", 20},
+	{"oversized record received", 22},
+}
+
+// alertOf is the alert that an error of crypto/tls stands for, and who sent it.
+func alertOf(err error) (by Side, alert int, ok bool) {
+	var (
+		invalid x509.CertificateInvalidError
+		unknown x509.UnknownAuthorityError
+	)
+	switch {
+	case err == nil:
+		return "", 0, false
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return Server, 45, true
+	case errors.As(err, &unknown):
+		return Server, 48, true
+	}
+
+	text := err.Error()
+	for _, sender := range [...]struct {
+		side   Side
+		before string
+	}{{Client, "remote error: "}, {Server, "local error: "}} {
+		longest := 0 // one alert's name may begin another's
+		for number := range 256 {
+			name := tls.AlertError(number).Error()
+			if len(name) > longest && strings.Contains(text, sender.before+name) {
+				by, alert, ok, longest = sender.side, number, true, len(name)
+			}
+		}
+		if ok {
+			return by, alert, true
+		}
+	}
+	for _, known := range alertTexts {
+		if strings.Contains(text, known.text) {
+			return Server, known.alert, true
+		}
+	}
+	return "", 0, false
+}
+
 // apply finds the row for an alert.
 func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
-	f.By, f.Alert, f.AlertName = by, alert, wire.AlertName(byte(alert))
+	f.Alert, f.AlertName = alert, wire.AlertName(byte(alert))
 	for _, r := range table {
 		if r.by != by || r.alert != alert || r.when != nil && !r.when(d) {
 			continue
 		}
-		f.Cause, f.Kind, f.Remedy, f.Confidence = r.cause, r.cause, r.remedy, r.confidence
+		detail := ""
 		if r.detail != nil {
-			if detail := r.detail(d); detail != "" {
-				f.Cause += ": " + detail
-			}
+			detail = r.detail(d)
 		}
+		f.told(by, r.confidence, r.cause, detail, r.remedy(d))
 		return
 	}
-	f.Kind = "the " + string(by) + " sent an alert that is rare"
-	f.Cause, f.Remedy, f.Confidence = "the "+string(by)+" sent the alert "+f.AlertName, "see what it means: padlock explain "+f.AlertName, "possible"
+	f.told(by, "possible", "the "+string(by)+" sent an alert that is rare", f.AlertName, "see what it means: padlock explain "+f.AlertName)
 }
 
-// silentRejection is a handshake that was complete, and then nothing: a client that rejects a certificate after Finished,
-// such as curl with a wrong name, or one that connected in advance and had no use for it.
-func (d *dissector) silentRejection(f *Failure) bool {
+// afterwards is a handshake that was complete, and then nothing of use: a client that rejects a certificate only then, one that connected
+// in advance, or an end that we have made.
+func (d *dissector) afterwards(f *Failure) bool {
 	if d.event.Outcome != Silent {
 		return false
 	}
 	if d.readErr != nil {
-		text := d.readErr.Error()
-		for number := 1; number < 256; number++ {
-			if strings.Contains(text, "remote error: "+tls.AlertError(number).Error()) {
-				d.apply(f, rules, Client, number)
-				f.Encrypted, f.GoError = true, Escape(text)
-				return true
+		text := Escape(d.readErr.Error())
+		if by, alert, ok := alertOf(d.readErr); ok {
+			d.apply(f, rules, by, alert)
+			if by == Server && alert == 20 {
+				f.Cause = "the client's first data after the handshake could not be decrypted: it was corrupted on its way, or the client is faulty"
 			}
+			f.Encrypted, f.GoError = true, text
+			return true
+		}
+		if strings.HasPrefix(d.readErr.Error(), "tls: ") {
+			f.GoError = text
+			return f.told(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
 		}
 	}
-	f.By = Client
-	switch {
-	case faulty(d):
-		f.Kind = "the client closed after a complete handshake, because it rejected our certificate"
-		f.Cause = f.Kind + ": " + problem(d)
-		f.Remedy, f.Confidence = "get a certificate without this fault", "likely"
-	default:
-		f.Cause = "the client closed after a complete handshake: it connected in advance, only probed, or expects another name than it sent"
-		f.Remedy, f.Confidence = "nothing, if another connection served the page; else compare the name asked for with the certificate's names", "possible"
+	if d.weClosed() {
+		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, or its own end)", "",
+			"nothing: clients connect in advance; if a program waits for the server to speak first, give its port a TCP site (sites[].tcp)")
 	}
+	d.silent(f)
 	return true
+}
+
+// weClosed reports whether it was not the client that ended a connection on which nothing came.
+func (d *dissector) weClosed() bool {
+	return !d.ended() && !d.reset() && (errors.Is(d.readErr, os.ErrDeadlineExceeded) || errors.Is(d.readErr, net.ErrClosed))
+}
+
+// spare reports whether a browser has trusted our certificate, be it on another connection or in the session that it resumed, and so has
+// only had no use for this one.
+func (d *dissector) spare() bool {
+	return d.trusted || d.event.Certificate == nil && d.event.Resumed && browser(d.hello)
+}
+
+// silent is a client that has closed after a complete handshake, without a byte of data.
+func (d *dissector) silent(f *Failure) {
+	const closed = "the client closed after a complete handshake, before it sent anything"
+	c := d.event.Certificate
+	switch {
+	case d.spare():
+		f.told(Client, "likely", closed+": a connection in advance that it did not need, as it has used others like this one", "", "nothing")
+	case c == nil: // resumed: the certificate was accepted an earlier time
+		f.told(Client, "possible", closed+", on a session that it resumed: it connected in advance, only probed, or gave up", "", "nothing, unless the client reports an error: padlock explain \"TEXT\"")
+	case unbrowsable(d):
+		f.told(Client, "likely", closed+", because it rejected our certificate", problem(d), certificateRemedy(d))
+	default:
+		why := ": it does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a revocation status, has a wrong clock, or only probed or connected in advance"
+		f.told(Client, "possible", closed+why, issuer(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; if it is about trust: "+trustRemedy(d))
+	}
 }
 
 // timedOut reports whether it was our own deadline that ended the handshake.
@@ -137,46 +221,128 @@ func (d *dissector) timedOut() bool {
 		return false
 	}
 	text := d.err.Error()
-	return errors.Is(d.err, os.ErrDeadlineExceeded) || strings.Contains(text, "deadline exceeded") || strings.Contains(text, "i/o timeout") ||
-		strings.Contains(text, "closed network connection")
+	return errors.Is(d.err, os.ErrDeadlineExceeded) || strings.Contains(text, "deadline exceeded") || strings.Contains(text, "i/o timeout")
+}
+
+// cutOff reports whether our side closed the connection while the handshake went on, for another reason than its deadline.
+func (d *dissector) cutOff() bool {
+	return d.err != nil && (errors.Is(d.err, net.ErrClosed) || strings.Contains(d.err.Error(), "closed network connection"))
 }
 
 // withoutAlert judges by how far it came and how it ended.
 func (d *dissector) withoutAlert(f *Failure) {
 	answered := len(d.out) > 0
-	f.By, f.Confidence = Client, "likely"
 	switch {
 	case d.timedOut() && answered:
-		f.By = Server
-		f.Cause, f.Remedy = "the client did not answer within the handshake timeout: packet loss, a path that drops large packets, or a person who was asked", "check the path (MTU, certificate chain of "+fmt.Sprint(len(d.out))+" bytes sent)"
+		d.unanswered(f)
 	case d.timedOut():
-		f.By = Server
-		f.Kind = "the client sent no whole hello until the handshake timeout: a connection in advance, or a slow attack"
-		f.Cause = fmt.Sprintf("the client sent %d bytes and then nothing until the handshake timeout: a connection in advance, or a slow attack", len(d.in))
-		f.Remedy = "nothing; many of these from one address are an attack: limit it"
+		d.slow(f)
+	case d.cutOff():
+		f.told(Server, "likely", "padlock closed the connection before the handshake was over: more handshakes at once than limits.handshakes, or its own end", "",
+			"nothing, if padlock was stopped; else see its log for who connects so often, or raise limits.handshakes")
 	case len(d.in) == 0 && d.reset():
-		f.Cause, f.Remedy = "connected and reset without a byte: a port scan or a health check", "nothing; let the health check speak TLS if you want it quiet"
+		f.told(Client, "likely", "connected and reset without a byte: a port scan or a health check", "", "nothing; let the health check speak TLS if you want it quiet")
 	case len(d.in) == 0:
-		f.Cause, f.Remedy = "connected and left without a byte: a health check or a port scan", "nothing; let the health check speak TLS if you want it quiet"
+		d.mute(f)
 	case !answered && d.hello == nil:
-		f.Kind = "the client left in the middle of its hello: it gave up, or the path drops large packets"
-		f.Cause, f.Remedy = fmt.Sprintf("the client left in the middle of its hello, after %d bytes: it gave up, or the path drops large packets", len(d.in)), "check the path: a middlebox or MTU may drop large hellos"
-		f.Confidence = "possible"
-	case answered && faulty(d):
-		f.Kind = "the client left after our answer without saying why; it rejected our certificate"
-		f.Cause, f.Remedy = f.Kind+": "+problem(d), "get a certificate without this fault"
-	case answered && d.reset():
-		f.Cause, f.Remedy = "the connection was reset after our answer: a silent rejection, or a firewall", "check that the client trusts the CA: padlock trust; compare with a client that works"
-		f.Confidence = "possible"
-	case answered && d.ended():
-		f.Cause, f.Remedy = "the client left after our answer without saying why, as Node.js does when it does not trust the CA", "check that the client trusts the CA: padlock trust; for Node.js: NODE_EXTRA_CA_CERTS"
-	case d.ended():
-		f.Cause, f.Remedy = "the client left before our answer", "look into the client's own log"
-		f.Confidence = "possible"
+		d.halfHello(f)
+	case answered && d.event.Retried && d.chosen == nil:
+		f.told(Client, "possible", "the client closed when it was asked for another key share (HelloRetryRequest), which it or something between does not support", "",
+			"let the client offer X25519 or secp256r1 first; try without what stands between")
+	case answered && (d.reset() || d.ended()):
+		d.rejected(f)
+	case d.ended() || d.reset():
+		f.told(Client, "possible", "the client closed before our answer", "", "see the client's own log; it may have been stopped, or have another timeout")
 	default:
-		f.By = Server
-		f.Cause, f.Remedy = "the handshake ended early", "read the error"
-		f.Confidence = "possible"
+		f.told(Server, "possible", "the handshake ended early", goDetail(d), "read the error")
+	}
+}
+
+// mute is a client that has closed without a byte.
+func (d *dissector) mute(f *Failure) {
+	const remedy = "nothing; let the health check speak TLS if you want it quiet"
+	if name := d.greeting(); name != "" && d.trace.end > time.Second {
+		f.told(Client, "likely", "connected and left without a byte: a client that waits for the server's greeting, a health check or a port scan", "this is the port of "+name, "use the client's TLS mode (SSL/TLS, not STARTTLS); else nothing")
+		return
+	}
+	f.told(Client, "likely", "connected and left without a byte: a health check or a port scan", "", remedy)
+}
+
+// slow is a client that has sent no whole hello until our deadline.
+func (d *dissector) slow(f *Failure) {
+	if len(d.in) > 0 && d.in[0] != wire.TypeHandshake {
+		if p := protocolOf(d.in); p.kind != "unknown" {
+			d.notTLS(f)
+			return
+		}
+		f.told(Server, "likely", "the client sent something that is not TLS, and then nothing until the handshake timeout", "it began with "+excerpt(d.in), remedyUnknown)
+		return
+	}
+	if len(d.in) > 0 {
+		f.told(Server, "likely", "the client sent no whole hello until the handshake timeout: the path drops large packets, or it is slow on purpose (an attack)",
+			fmt.Sprintf("the client sent %s and then nothing", d.portion()), "check the path's MTU, as hellos with post-quantum keys need two packets; many of these from one address are an attack: limit it")
+		return
+	}
+	detail := "the client sent 0 bytes and then nothing"
+	if name := d.greeting(); name != "" {
+		detail += "; this is the port of " + name
+	}
+	f.told(Server, "likely", "the client sent nothing until the handshake timeout: it waits for the server to speak first (SMTP, IMAP, POP3, FTP and MySQL without TLS), connected in advance, or is slow on purpose",
+		detail, "use the client's TLS mode (SSL/TLS, not STARTTLS); nothing for a connection in advance; many of these from one address are an attack: limit it")
+}
+
+// portion is how much of the hello's first record has come.
+func (d *dissector) portion() string {
+	const header = 5
+	if len(d.in) < header {
+		return fmt.Sprintf("%d bytes", len(d.in))
+	}
+	return fmt.Sprintf("%d of at least %d bytes of its hello", len(d.in), header+int(d.in[3])<<8+int(d.in[4]))
+}
+
+// halfHello is a client that has closed in the middle of its hello.
+func (d *dissector) halfHello(f *Failure) {
+	if len(d.in) > 0 && d.in[0] != wire.TypeHandshake {
+		if p := protocolOf(d.in); p.kind != "unknown" {
+			d.notTLS(f)
+			return
+		}
+		f.told(Client, "likely", "the client sent something that is not TLS, and left", "it began with "+excerpt(d.in), remedyUnknown)
+		return
+	}
+	f.told(Client, "possible", "the client left in the middle of its hello: it gave up, or the path drops large packets", "after "+d.portion(), "check the path's MTU: a firewall or VPN may drop the second packet of a large hello")
+}
+
+// unanswered is a client that says nothing to our flight until our deadline.
+func (d *dissector) unanswered(f *Failure) {
+	cause := "the client did not answer within the handshake timeout: packets are lost, the path drops large ones, or the client hangs"
+	if d.requested {
+		cause = "the client did not answer within the handshake timeout: a person was asked for a client certificate, packets are lost, or the path drops large ones"
+	}
+	if d.clientDone {
+		cause = "the client answered in part within the handshake timeout: packets are lost, or the client hangs"
+	}
+	f.told(Server, "likely", cause, "", fmt.Sprintf("check the path's MTU (we sent %d bytes) and whether the client still runs; raise timeouts.handshake for people who are asked", len(d.out)))
+}
+
+// rejected is a client that has closed after our answer without a word.
+func (d *dissector) rejected(f *Failure) {
+	how := "closed the connection"
+	if d.reset() {
+		how = "reset the connection"
+	}
+	const silently = " after our answer without saying why"
+	switch {
+	case d.event.Certificate == nil:
+		f.told(Client, "possible", "the client "+how+silently+": it gave up, or something between cut it", "", clientLog(d))
+	case unbrowsable(d):
+		f.told(Client, "likely", "the client "+how+silently+"; it rejected our certificate", problem(d), certificateRemedy(d))
+	case d.requested && d.event.ClientCertificate == nil:
+		f.told(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, it does not trust the CA, or something between cut it", issuer(d), clientCertificateRemedy(d))
+	case d.reset():
+		f.told(Client, "possible", "the client "+how+silently+": it does not trust the CA (Node.js and others say nothing), or a firewall cut it", issuer(d), trustRemedy(d))
+	default:
+		f.told(Client, "likely", "the client "+how+silently+", as Node.js and others do that do not trust the CA (less likely: a wrong clock, another name, or a pin)", issuer(d), trustRemedy(d))
 	}
 }
 
@@ -192,47 +358,15 @@ func (d *dissector) lastStage() string {
 	return last
 }
 
-func kindText(kind string) string {
-	switch kind {
-	case "http":
-		return "plain HTTP"
-	case "h2c":
-		return "HTTP/2 without TLS"
-	case "ssh":
-		return "SSH"
-	case "proxy":
-		return "the PROXY protocol"
-	case "sslv2":
-		return "SSL 2.0"
-	case "no_proxy":
-		return "without the PROXY header that listen.proxy_protocol asks its address for,"
-	}
-	return "an unknown protocol"
-}
-
-func kindRemedy(kind string) string {
-	switch kind {
-	case "http":
-		return "use https:// (padlock has answered with a redirect)"
-	case "h2c":
-		return "use HTTP/2 over TLS: https://"
-	case "proxy":
-		return "turn the PROXY protocol off at the load balancer"
-	case "no_proxy":
-		return "turn the PROXY protocol on at the load balancer, or take its address out of listen.proxy_protocol.from"
-	case "sslv2":
-		return "nothing: an ancient client, or a scanner"
-	}
-	return "check what is meant to connect to this port"
-}
-
 // noise names the kind of failure that nobody needs to look at one by one; "" for all others.
 func noise(d *dissector) string {
 	switch {
 	case d.event.Failure == nil || d.side == Client:
 		return ""
 	case d.kind != "":
-		return d.kind
+		return d.spoken().kind
+	case d.event.Outcome == Silent && d.spare():
+		return "spare"
 	case len(d.in) == 0 && !d.timedOut():
 		return "scan"
 	case len(d.out) == 0 && d.timedOut():
@@ -251,8 +385,8 @@ func notes(d *dissector) (out []string) {
 		if e.Offered && !e.Resumed {
 			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, or the nodes behind this name do not share their ticket keys")
 		}
-		if e.Outcome == Complete && !e.Resumed && faulty(d) {
-			out = append(out, "a browser would refuse our certificate: "+problem(d))
+		if e.Outcome == Complete && !e.Resumed && unbrowsable(d) {
+			out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
 		}
 	}
 	if e.Retried && d.hello != nil {

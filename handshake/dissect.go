@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"padlock/handshake/wire"
@@ -28,7 +29,9 @@ type dissector struct {
 	clientDone   bool // a Finished was seen, or its ciphertext
 	serverDone   bool
 	alerts       []seenAlert
-	undecrypted  bool // a record did not open under the handshake keys
+	authorities  [][]byte // distinguished names of the CAs that clients' certificates may be from
+	trusted      bool     // a client with the same fingerprint and name completed a handshake shortly before
+	undecrypted  bool     // a record did not open under the handshake keys
 	plaintext    []byte
 	verdictClock time.Time
 }
@@ -50,9 +53,10 @@ func (r *Recorder) dissect(t *trace) *Event {
 	room := plaintexts.Get()
 	defer plaintexts.Put(room)
 	d.plaintext = room[:0]
+	d.notRecords()
 	d.addresses()
 	d.summary()
-	if t.kind == "" {
+	if t.kind == "" || t.kind == "tls_on_plain" {
 		// The hello decides how the server's side is read, and the server's answer how the rest of the client's is.
 		client, _ := wire.Records(make([]wire.Record, 0, 8), t.in)
 		server, _ := wire.Records(make([]wire.Record, 0, 8), t.out)
@@ -66,11 +70,20 @@ func (r *Recorder) dissect(t *trace) *Event {
 	d.afterthoughts()
 	d.timings()
 	d.verdict()
+	d.trusted = browser(d.hello) && r.rejections.trusted(d.event)
 	d.event.Failure = diagnose(d)
 	d.event.Noise = noise(d)
 	d.event.Notes = notes(d)
 	d.event.After = r.rejections.relate(d.event)
 	return d.event
+}
+
+// notRecords sees what crypto/tls has seen: that the first bytes are no record of TLS, though the first of all could be.
+func (d *dissector) notRecords() {
+	var header tls.RecordHeaderError
+	if d.side == Server && d.kind == "" && len(d.out) == 0 && errors.As(d.err, &header) {
+		d.kind = Recognise(d.in)
+	}
 }
 
 func (d *dissector) addresses() {
@@ -109,7 +122,7 @@ func (d *dissector) summary() {
 	e.Validation = s.NegotiatedProtocol == acmeProtocol
 	d.tls13 = s.Version == tls.VersionTLS13
 	if d.certificate != nil && !s.DidResume {
-		e.Certificate = d.recorder.certificates.describe(d.certificate)
+		e.Certificate = d.recorder.certificates.describe(d.certificate, &d.recorder.knowledge)
 	}
 	if peers := s.PeerCertificates; len(peers) > 0 {
 		c := describeLeaf(peers[0])
@@ -291,11 +304,13 @@ func (d *dissector) at(from Side, r wire.Record) time.Duration {
 func (d *dissector) end() {
 	switch {
 	case d.kind != "":
-		d.close(Client, "not TLS: "+kindText(d.kind), len(d.in))
+		d.close(Client, "not TLS: "+d.spoken().name, len(d.in))
 	case d.event.Validation:
 		d.close(Server, "the CA has seen our answer to its challenge", 0)
 	case d.event.Outcome == Complete && d.firstByte:
 		d.stage(Stage{Name: "first_byte", From: peer(d.side), At: d.trace.end, Label: Observed, Text: "the padlock is closed"})
+	case d.event.Outcome == Silent && (d.refused != "" || d.weClosed()):
+		d.close(Server, "closed the connection, on which no data came", 0)
 	case d.event.Outcome == Silent && d.reset():
 		d.close(Client, "reset without one byte of data", 0)
 	case d.event.Outcome == Silent:
@@ -322,7 +337,7 @@ func (d *dissector) close(from Side, text string, size int) {
 // ended and reset say how the connection below ended, as far as it was seen.
 func (d *dissector) ended() bool { return errors.Is(d.netErr, io.EOF) }
 func (d *dissector) reset() bool {
-	return d.netErr != nil && strings.Contains(d.netErr.Error(), "connection reset")
+	return d.netErr != nil && (errors.Is(d.netErr, syscall.ECONNRESET) || errors.Is(d.netErr, syscall.EPIPE) || strings.Contains(d.netErr.Error(), "connection reset"))
 }
 
 // timings come from marks inside crypto/tls and from the wire.

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto/x509"
 	"log/slog"
 	"time"
 
@@ -122,6 +123,15 @@ type Certificate struct {
 
 	text   string      // for its stage
 	fields []slog.Attr // for its stage
+
+	leaf       *x509.Certificate
+	faults     []fault // all that clients may mind; Problems are those that browsers do
+	selfSigned bool
+	alone      bool      // sent without its issuer's, which is not the local CA
+	firstUntil time.Time // when the first of the CAs that are sent expires; zero: none is sent
+	firstName  string    // of that CA
+	top        string    // who issued the last certificate that is sent
+	origin     Origin
 }
 
 // Failure says who hung up, where, and what to do.

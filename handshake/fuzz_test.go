@@ -60,11 +60,26 @@ func (pipe) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 
 func FuzzCertificate(f *testing.F) {
 	f.Add(serverConfig(f).Certificates[0].Certificate[0], "localhost")
 	f.Fuzz(func(t *testing.T, der []byte, name string) {
-		if c := describe([][]byte{der, der}); c != nil {
+		if c := describe([][]byte{der, der}, extras{}); c != nil {
 			c.against(name, time.Now())
 			if !utf8.ValidString(certificateText(c)) {
 				t.Fatal("not safe to show")
 			}
+		}
+	})
+}
+
+// FuzzRecognise takes what a client may send first.
+func FuzzRecognise(f *testing.F) {
+	for _, seed := range firstBytes {
+		f.Add([]byte(seed.bytes))
+	}
+	f.Fuzz(func(t *testing.T, head []byte) {
+		if kind := Recognise(head); protocolNamed(kind).kind != kind {
+			t.Fatalf("%q is no kind", kind)
+		}
+		if !utf8.ValidString(excerpt(head)) {
+			t.Fatal("not safe to show")
 		}
 	})
 }

@@ -212,7 +212,7 @@ func TestFailuresNameWhoHungUpAndWhy(t *testing.T) {
 	}{
 		"untrusted":       {nil, untrusted, handshake.Client, 42, "could not verify"},
 		"unknown name":    {nil, func(c *tls.Config) { c.ServerName = "other.test" }, handshake.Server, 112, "no certificate for the name"},
-		"old client":      {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, handshake.Server, 70, "protocol versions"},
+		"old client":      {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, handshake.Server, 70, "TLS versions"},
 		"no protocol":     {nil, func(c *tls.Config) { c.NextProtos = []string{"smtp"} }, handshake.Server, 120, "no application protocol"},
 		"no certificate":  {func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, nil, handshake.Server, 116, "requires one"},
 		"no common group": {func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP521} }, func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.X25519} }, handshake.Server, 40, "no key-exchange group"},

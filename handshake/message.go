@@ -128,6 +128,10 @@ func clientVersions(h *wire.ClientHello) []uint16 {
 	return []uint16{h.LegacyVersion}
 }
 
+// browser reports whether a hello is like those of browsers, which send values that mean nothing, and ECH whether or not there is any.
+// They connect in advance; programs do not.
+func browser(h *wire.ClientHello) bool { return h != nil && (grease(h) || h.ECH) }
+
 func grease(h *wire.ClientHello) bool {
 	return count(h.CipherSuites) < len(h.CipherSuites) || count(h.Extensions) < len(h.Extensions)
 }
@@ -189,6 +193,7 @@ func (d *dissector) certificateRequest(s *Stage, m wire.Message) {
 	if err != nil {
 		return
 	}
+	d.authorities = r.Authorities
 	var authorities []string
 	for _, der := range r.Authorities {
 		authorities = append(authorities, distinguishedName(der))
@@ -242,8 +247,10 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 	var c *Certificate
 	if s.From == Server && d.event.Certificate != nil {
 		c = d.event.Certificate // what we chose is what we sent
+	} else if s.From == Client {
+		c = describeClient(parsed.Chain)
 	} else {
-		c = describe(parsed.Chain)
+		c = describe(parsed.Chain, extras{staple: parsed.StapleSize > 0, timestamps: parsed.SCTs > 0})
 	}
 	switch {
 	case len(parsed.Chain) == 0:

@@ -59,13 +59,16 @@ func (q *QUIC) Hello(info *tls.ClientHelloInfo, policy *tls.Config) {
 	for _, scheme := range info.SignatureSchemes {
 		h.SignatureAlgorithms = append(h.SignatureAlgorithms, uint16(scheme))
 	}
-	h.PSK = slices.Contains(h.Extensions, preSharedKey)
+	h.PSK, h.ECH = slices.Contains(h.Extensions, preSharedKey), slices.Contains(h.Extensions, encryptedHello)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.hello, q.trace.policy, q.trace.marks.hello = h, policy, time.Since(q.trace.start)
 }
 
-const preSharedKey = 41 // RFC 8446 section 4.2
+const (
+	preSharedKey   = 41     // RFC 8446 section 4.2
+	encryptedHello = 0xfe0d // RFC 9849
+)
 
 // JA4 is the client's fingerprint, with q for QUIC; "" before its hello.
 func (q *QUIC) JA4() string {
@@ -134,8 +137,15 @@ func (q *QUIC) event(end QUICEnd) *Event {
 	d.afterthoughts()
 	d.timings()
 	d.verdict()
+	d.trusted = browser(d.hello) && q.recorder.rejections.trusted(e)
 	if e.Outcome != Complete {
 		e.Failure = d.quicFailure(end)
+	}
+	switch {
+	case e.Outcome == Silent && d.spare():
+		e.Noise = "spare"
+	case e.Outcome != Complete && d.browsersOnly(end) && browser(d.hello):
+		e.Noise = "http3_private"
 	}
 	e.Notes = notes(d)
 	e.After = q.recorder.rejections.relate(e)
@@ -180,6 +190,14 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 	add("finished", Client, d.done, "")
 }
 
+// browsersOnly reports whether a browser has rejected a certificate of a private CA in QUIC, as they do whether they trust it or not.
+// Those of Chrome's family say certificate_unknown for it.
+func (d *dissector) browsersOnly(end QUICEnd) bool {
+	c := d.event.Certificate
+	rejected := end.Alert == 46 || (end.Alert == 42 || end.Alert == 48) && browser(d.hello)
+	return end.By == Client && rejected && c != nil && c.local() && !faulty(d)
+}
+
 func (d *dissector) quicFailure(end QUICEnd) *Failure {
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert, By: end.By, Confidence: "likely"}
 	defer f.classify()
@@ -187,10 +205,17 @@ func (d *dissector) quicFailure(end QUICEnd) *Failure {
 		f.GoError = Escape(end.Err.Error())
 	}
 	switch {
+	case d.browsersOnly(end):
+		d.apply(f, rules, end.By, end.Alert)
+		f.told(Client, "likely", "browsers use HTTP/3 only with certificates of public CAs; the page is served over HTTP/2 instead", issuer(d),
+			"nothing; to keep browsers from trying: listen.http3: false. If the page itself fails: "+trustRemedy(d))
+		f.Encrypted = true
 	case end.Alert >= 0:
 		d.apply(f, rules, end.By, end.Alert)
 		f.Encrypted = true
-	case d.silentRejection(f):
+	case d.event.Outcome == Silent && end.By == Server:
+		f.told(Server, "likely", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, or its own end)", "", "nothing: browsers connect in advance")
+	case d.afterwards(f):
 	case end.Timeout && d.hello == nil:
 		f.Cause, f.Remedy = "the client sent no whole hello within the handshake timeout", "nothing; many of these from one address are an attack: limit it"
 	case end.Timeout:

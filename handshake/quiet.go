@@ -101,7 +101,7 @@ func (q *Quiet) tells(e *Event) bool {
 	switch {
 	case e.Noise != "":
 		key := heldKey{source, e.Noise}
-		if e.Noise != "scan" && !q.shown[key] && len(q.shown) < maxSources {
+		if e.Noise != "scan" && e.Noise != "spare" && !q.shown[key] && len(q.shown) < maxSources {
 			q.shown[key] = true
 			return true
 		}
@@ -198,6 +198,10 @@ func heldText(kind string) string {
 	switch kind {
 	case "scan":
 		return "connected and left without a byte (health check or port scan)"
+	case "spare":
+		return "connected in advance, and were not needed"
+	case "http3_private":
+		return "tried HTTP/3, which browsers use with public CAs only, and went on over HTTP/2"
 	case "slow":
 		return "never finished a hello (connected in advance, or a slow attack)"
 	case "failure":
@@ -205,5 +209,5 @@ func heldText(kind string) string {
 	case "lost":
 		return "lost, because more came than could be told"
 	}
-	return kindText(kind) + " on a TLS port"
+	return protocolNamed(kind).name + " on a TLS port"
 }

@@ -48,6 +48,7 @@ type Recorder struct {
 	keys         keyLogs
 	certificates describer
 	rejections   rejections
+	knowledge    knowledge
 
 	mu     sync.RWMutex // guards closed against a send on the closed queue
 	closed bool
@@ -100,6 +101,33 @@ func (r *Recorder) Validation(remote, local, name string, start time.Time) {
 			{Name: "http_response", From: Server, At: took, Label: Observed, Text: "the CA has got our answer"},
 		},
 		Notes: []string{"this was the CA, validating that we control the name (HTTP-01)"},
+	}
+	for _, sink := range r.sinks {
+		sink.Handshake(event)
+	}
+}
+
+// TLSOnPlain tells of a client that speaks TLS on a listener of plain HTTP, by its first bytes. httpsPort is where it would be right; "" if
+// that is not known. Nothing is done to the connection.
+func (r *Recorder) TLSOnPlain(c net.Conn, head []byte, httpsPort string) {
+	wrapped := r.wrap(c, Server)
+	if t := wrapped.trace.Load(); t != nil {
+		t.read(wrapped.id, head, nil)
+	}
+	wrapped.note(func(t *trace) { t.kind, t.httpsPort = "tls_on_plain", httpsPort })
+	wrapped.freeze(false)
+}
+
+// UnknownQUIC tells of a client that speaks a version of QUIC that the server does not know. Nothing more is known of it.
+func (r *Recorder) UnknownQUIC(local net.Addr) {
+	cause := "a client spoke a version of QUIC that padlock does not know; it was told those that padlock does"
+	event := &Event{
+		ID: r.last.Add(1), Start: time.Now(), Local: Escape(local.String()), Outcome: NotTLS, QUIC: true, Noise: "quic_version",
+		Stages: []Stage{{Name: "close", From: Server, Label: Inferred, Text: "a version of QUIC that is not known here"}},
+		Failure: &Failure{
+			By: Server, Stage: "udp_packet", Alert: noAlert, Cause: cause, Kind: cause, Confidence: "certain",
+			Remedy: "nothing: it comes back with another version, or uses HTTP/2; it may be a scanner",
+		},
 	}
 	for _, sink := range r.sinks {
 		sink.Handshake(event)

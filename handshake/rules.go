@@ -17,102 +17,209 @@ type rule struct {
 	when   func(*dissector) bool // nil matches all
 	detail func(*dissector) string
 
-	cause, remedy, confidence string
+	cause      string
+	remedy     func(*dissector) string
+	confidence string
 }
 
 const noAlert = -1
 
-const trustRemedy = "install the CA on the client: padlock trust (for other devices: padlock trust --print), or send the full chain"
-
-// rules are for connections on which padlock is the server; "we" is padlock.
+// rules are for connections on which padlock is the server; "we" is padlock. Where the client rejects something, padlock knows the alert,
+// and what is wrong with its own certificate; which of several reasons the client had is only certain where the alert names one.
 var rules = []rule{
-	{Client, 45, expired, problem, "our certificate has expired", "renew the certificate", "certain"},
-	{Client, 45, nil, validity, "the client takes our certificate for expired, though it is not: the client's clock is wrong", "set the client's clock", "likely"},
-	{Client, 48, incomplete, problem, "the client cannot build a chain from our certificate to a CA that it trusts", "send the full chain: the leaf first, then the intermediates", "certain"},
-	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate", trustRemedy, "certain"},
-	{Client, 46, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
-	{Client, 46, addressed, served, "the client rejected our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
-	{Client, 46, unnamed, served, "the client rejected our certificate; it sent no name, so it expects another one than we chose by address, or does not trust the CA", "compare the name in its URL with the certificate's names; " + trustRemedy, "possible"},
-	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA", trustRemedy, "likely"},
-	{Client, 42, faulty, problem, "the client rejected our certificate", "get a certificate without this fault", "certain"},
-	{Client, 42, addressed, served, "the client could not verify our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
-	{Client, 42, unnamed, served, "the client could not verify our certificate; it sent no name, so it expects another one than we chose by address, or does not trust the CA", "compare the name in its URL with the certificate's names; " + trustRemedy, "possible"},
-	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, or expects another name", trustRemedy, "likely"},
-	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this type", "add a certificate with another key type (RSA beside ECDSA)", "likely"},
-	{Client, 44, nil, nil, "the client says that our certificate is revoked", "replace the certificate", "certain"},
-	{Client, 70, nil, versionDetail, "the client refuses the protocol version that we chose", "compare the versions in its hello with tls.min_version", "likely"},
-	{Client, 71, nil, nil, "the client finds our parameters too weak", "use a longer key; leave the cipher suites at their defaults", "likely"},
-	{Client, 40, nil, nil, "the client found nothing acceptable in our answer", "compare its hello with our policy; look into the client's own log", "possible"},
-	{Client, 47, nil, nil, "the client says that we sent something illegal", "capture the handshake (--capture) and report it", "possible"},
-	{Client, 10, nil, nil, "the client did not expect our message: a middlebox changed the handshake, or the client speaks another protocol first", "try without the middlebox", "possible"},
-	{Client, 20, nil, nil, "the client could not decrypt our record: corruption, or a middlebox", "try without the middlebox; capture the connection", "possible"},
-	{Client, 50, nil, nil, "the client could not parse our message", "try without middleboxes; update the client", "possible"},
-	{Client, 51, nil, nil, "the client could not verify a signature of ours", "check that certificate and key belong together", "possible"},
-	{Client, 49, nil, nil, "the client's rules forbid this certificate", "look into the client's own log", "possible"},
-	{Client, 80, nil, nil, "the client failed internally", "look into the client's own log", "possible"},
-	{Client, 90, nil, nil, "somebody cancelled at the client", "none, unless it repeats", "likely"},
-	{Client, 113, nil, nil, "the client did not accept the stapled OCSP response", "renew the staple, or leave it out", "likely"},
-	{Client, 0, faulty, problem, "the client closed politely instead of accepting our certificate", "get a certificate without this fault", "likely"},
-	{Client, 0, nil, nil, "the client closed politely before it was done, as some do that reject a certificate", "check that the client trusts the CA: padlock trust", "possible"},
+	{Client, 45, has(faultExpired), problem, "our certificate has expired", certificateRemedy, "certain"},
+	{Client, 45, has(faultEarly), problem, "our certificate is not valid yet", certificateRemedy, "likely"},
+	{Client, 45, nil, validity, "the client takes our certificate for expired, though it is not: the client's clock is wrong, or a CA certificate or revocation list that it holds has expired", clockRemedy, "likely"},
 
-	{Server, 70, nil, versionDetail, "the client offers only protocol versions that we do not accept", "upgrade the client, or lower tls.min_version", "certain"},
-	{Server, 120, nil, alpnDetail, "no application protocol in common", "let the client offer h2 or http/1.1 by ALPN, or none", "certain"},
-	{Server, 112, unnamed, nil, "the client named no host, and there is no certificate for the address", "let the client send a server name (SNI), or add a certificate for the address", "certain"},
-	{Server, 112, nil, nameDetail, "no certificate for the name that the client asked for", "add the name to a site, or a certificate for it", "certain"},
-	{Server, 40, said("no cipher suite"), suiteDetail, "no cipher suite in common", "upgrade the client, or add an RSA certificate if it can use no other", "certain"},
-	{Server, 40, said("key exchange"), groupDetail, "no key-exchange group in common", "let the client offer X25519 or secp256r1", "certain"},
-	{Server, 40, said("elliptic"), groupDetail, "no key-exchange group in common", "let the client offer X25519 or secp256r1", "certain"},
-	{Server, 40, said("signature"), keyDetail, "the client supports no signature algorithm of our certificate's key", "add a certificate with another key type (RSA beside ECDSA)", "certain"},
-	{Server, 40, said("certificate"), nil, "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
-	{Server, 116, nil, nil, "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
-	{Server, 42, said("didn't provide a certificate"), nil, "the client showed no certificate, and this site requires one", "configure a client certificate from an accepted CA", "certain"},
-	{Server, 48, nil, clientIssuer, "the client's certificate is from a CA that this site does not accept", "add its CA to tls.client_auth.ca, or use another certificate", "certain"},
-	{Server, 45, nil, clientValidity, "the client's certificate has expired or is not valid yet, or our clock is wrong", "renew it; check the clock", "certain"},
-	{Server, 42, said("revoked by its CA"), clientIssuer, "the client's certificate has been revoked", "issue a new one", "certain"},
-	{Server, 42, said("revocation list of"), nil, "the revocation list of the client's CA has expired, so nothing is known of its certificates", "put the CA's current list in the place of tls.client_auth.crl", "certain"},
-	{Server, 42, said("that this site allows"), clientIssuer, "the client's certificate is good, but not among those that this site allows", "add its name or organization to tls.client_auth.allow", "certain"},
-	{Server, 42, said("incompatible key usage"), nil, "the client's certificate is not for clients", "issue it with clientAuth in its extended key usage", "certain"},
-	{Server, 42, nil, nil, "the client's certificate could not be verified", "check its dates, its chain and its extended key usage (clientAuth)", "likely"},
-	{Server, 43, nil, nil, "the client's certificate has a key that cannot be used", "use an ECDSA or RSA key of at least 2048 bits", "certain"},
-	{Server, 86, nil, fallbackDetail, "the client retried with a lower version after a failure", "find out why its first attempt failed", "certain"},
-	{Server, 110, said("early data"), nil, "the client holds an early-data ticket of another server", "disable early data there first, or wait until the ticket expires", "certain"},
-	{Server, 110, nil, nil, "the client sent an extension that does not belong there", "update the client", "possible"},
-	{Server, 20, nil, nil, "a record could not be decrypted: corruption, a middlebox, or a faulty client", "try without the middlebox; capture the connection", "possible"},
-	{Server, 22, nil, nil, "what came is not TLS, or was corrupted on its way", "check what the client speaks on this port", "likely"},
-	{Server, 51, nil, nil, "a signature or a ticket binder of the client does not verify", "clear the client's sessions; check its key", "likely"},
-	{Server, 50, nil, nil, "the client sent a message that does not parse", "update the client, or find the middlebox that changes its messages", "likely"},
-	{Server, 47, nil, nil, "the client sent something that the protocol forbids", "update the client", "likely"},
-	{Server, 10, nil, nil, "the client sent a message out of turn", "update the client, or find the middlebox that changes its messages", "likely"},
-	{Server, 109, nil, nil, "the client left out a required extension", "update the client", "likely"},
-	{Server, 80, nil, goDetail, "something failed on our side", "read the error: it is the certificate source's own", "certain"},
+	{Client, 48, has(faultChain), problem, "the client cannot build a chain from our certificate to a CA that it trusts", certificateRemedy, "likely"},
+	{Client, 48, selfSigned, issuer, "the client does not trust our certificate, which is self-signed", trustRemedy, "likely"},
+	{Client, 48, alone, issuer, "the client cannot build a chain from our certificate to a CA that it trusts: our chain may be incomplete, as no intermediate certificate is sent, or the client does not trust the CA", trustRemedy, "likely"},
+	{Client, 48, faulty, issuerAndProblem, "the client does not trust the CA that issued our certificate, which has another fault besides", trustRemedy, "likely"},
+	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate (or, rarely, has no revocation list of it, or allows no chain of this length)", trustOrElse, "likely"},
+
+	{Client, 46, faulty, problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 46, selfSigned, issuer, "the client rejected our certificate, which is self-signed: it does not trust it", trustRemedy, "likely"},
+	{Client, 46, addressed, served, "the client rejected our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
+	{Client, 46, unnamed, served, "the client rejected our certificate; it sent no name, so it does not trust the CA, or expects another name than we chose by its address", namesAndTrust, "possible"},
+	{Client, 46, alone, issuer, "the client rejected our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA (less likely: its clock is wrong, or it expects another name or key)", trustOrClock, "likely"},
+	{Client, 46, doubtful, issuerAndProblem, "the client rejected our certificate: it does not trust the CA, or minds something that not all clients mind", trustRemedy, "possible"},
+	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA (less likely: its clock is wrong, or it has a pin or a rule against this certificate)", trustRemedy, "likely"},
+
+	{Client, 42, faulty, problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 42, selfSigned, issuer, "the client could not verify our certificate, which is self-signed: it does not trust it", trustRemedy, "likely"},
+	{Client, 42, addressed, served, "the client could not verify our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
+	{Client, 42, unnamed, served, "the client could not verify our certificate; it sent no name, so it does not trust the CA, or expects another name than we chose by its address", namesAndTrust, "possible"},
+	{Client, 42, alone, issuer, "the client could not verify our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA (less likely: its clock is wrong, or it expects another name or key)", trustOrClock, "likely"},
+	{Client, 42, doubtful, issuerAndProblem, "the client could not verify our certificate: it does not trust the CA, or minds something that not all clients mind", trustRemedy, "possible"},
+	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, its clock is wrong, or it expects another name or key (a pin)", trustOrClock, "likely"},
+
+	{Client, 43, has(faultUsage, faultKey, faultSignature), problem, "the client cannot use our certificate", certificateRemedy, "likely"},
+	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this kind: of its key type, or issued for another purpose", twinRemedy, "possible"},
+	{Client, 44, nil, issuer, "the client says that our certificate is revoked", revokedRemedy, "certain"},
+	{Client, 49, nil, issuer, "the client's rules forbid our certificate: it or its CA was distrusted there", say("see the client's own log; take the certificate or its CA out of what the client distrusts"), "likely"},
+	{Client, 113, has(faultStaple), problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 113, nil, nil, "the client did not accept the revocation status of our certificate (OCSP): it is missing, or too old, or the client's clock is wrong", say("restart padlock to fetch a new status; check the client's clock"), "likely"},
+	{Client, 51, nil, issuer, "the client could not verify a signature: it holds an older CA of the same name, or certificate and key do not belong together", signatureRemedy, "possible"},
+
+	{Client, 70, nil, versionDetail, "the client refuses the TLS version that we chose", say("allow TLS 1.2 and 1.3 at the client, or update it"), "likely"},
+	{Client, 71, has(faultKey, faultSignature), problem, "the client finds our certificate too weak", certificateRemedy, "likely"},
+	{Client, 71, nil, keyDetail, "the client finds our encryption or our certificate's key too weak", say("use a certificate with an ECDSA P-256 or RSA 2048 key or better; lower the client's security level"), "likely"},
+	{Client, 40, faulty, problem, "the client refuses our answer; our certificate has a fault", certificateRemedy, "possible"},
+	{Client, 40, nil, nil, "the client found nothing acceptable in our answer: its own rules forbid the version, the cipher suite, the key or the certificate", clientLog, "possible"},
+	{Client, 47, nil, nil, "the client says that we sent something illegal: the client, or a box between, is faulty", say("update the client, try without what stands between, and report it with a capture (--capture)"), "possible"},
+	{Client, 10, nil, nil, "the client did not expect our message: something between changed the handshake, or the client speaks another protocol first", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
+	{Client, 20, nil, nil, "the client could not decrypt our record: it was corrupted on its way, or something between changed it", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
+	{Client, 22, nil, nil, "the client finds our record too large: something between changed it, or the client has a small limit", say("try without what stands between; see the client's log"), "possible"},
+	{Client, 50, nil, nil, "the client could not parse our message: something between changed it, or the client is faulty", say("try without what stands between (proxy, antivirus, firewall); update the client"), "possible"},
+	{Client, 80, nil, nil, "the client failed internally, or its own check of our certificate failed", clientLog, "possible"},
+	{Client, 90, nil, nil, "a person or the program cancelled at the client", say("nothing, unless it repeats; then see the client's log"), "likely"},
+	{Client, 100, nil, nil, "the client refuses to renegotiate", clientLog, "possible"},
+	{Client, 109, nil, nil, "the client misses an extension in our answer: the client is faulty", say("update the client"), "possible"},
+	{Client, 110, nil, nil, "the client says that we sent an extension that it did not ask for: something between changed the handshake, or the client is faulty", say("try without what stands between; update the client"), "possible"},
+	{Client, 112, nil, nameDetail, "the client does not accept the name in our answer", clientLog, "possible"},
+	{Client, 120, nil, alpnDetail, "the client does not accept the application protocol that we chose (ALPN)", say("let the client offer h2 or http/1.1 by ALPN, or none"), "likely"},
+	{Client, 121, nil, nil, "the client insists on an encrypted hello (ECH), which padlock does not serve", say("take ech out of the name's HTTPS record in DNS, or turn ECH off at the client"), "likely"},
+	{Client, 0, faulty, problem, "the client closed politely instead of accepting our certificate", certificateRemedy, "likely"},
+	{Client, 0, nil, issuer, "the client closed politely before the handshake was over: it does not trust the CA, or somebody cancelled", trustRemedy, "possible"},
+
+	{Server, 70, recordVersion, goDetail, "the client changed the TLS version in the middle of the handshake", say("update the client, or find what changes its messages on the way"), "likely"},
+	{Server, 70, nil, versionDetail, "the client offers only TLS versions that we do not accept", versionRemedy, "certain"},
+	{Server, 120, validation, nil, "a CA validates the name (tls-alpn-01), and padlock has no order open for it", say("nothing, unless padlock orders this name: then see padlock certs list"), "likely"},
+	{Server, 120, nil, alpnDetail, "no application protocol in common (ALPN)", alpnRemedy, "certain"},
+	{Server, 112, validation, nameDetail, "a CA validates the name (tls-alpn-01), and padlock has no order open for it", say("nothing, unless padlock orders this name: then see padlock certs list"), "likely"},
+	{Server, 112, unnamed, nil, "the client named no host, and there is no certificate for the address that it came to", unnamedRemedy, "certain"},
+	{Server, 112, oddName, oddNameDetail, "the client asks for a name that no certificate can have", say("write the host's name alone in the client's settings or URL: no scheme, port, path or dot at its end; letters beyond ASCII as punycode"), "certain"},
+	{Server, 112, known, unservedDetail, "no certificate for the name that the client asked for", unservedRemedy, "certain"},
+	{Server, 112, nil, nameDetail, "no certificate for the name that the client asked for", say("if the name is right, add it to a site (sites[].hosts), or a certificate for it; else correct it at the client"), "certain"},
+	{Server, 40, noSuite, suiteDetail, "no cipher suite in common", suiteRemedy, "certain"},
+	{Server, 40, noGroup, groupDetail, "no key-exchange group in common", groupRemedy, "certain"},
+	{Server, 40, said("signature"), keyDetail, "the client supports no signature algorithm of our certificate's key", twinRemedy, "certain"},
+	{Server, 40, said("didn't provide a certificate"), askedFor, "the client showed no certificate, and this site requires one", clientCertificateRemedy, "certain"},
+	{Server, 40, said("renegotiation"), nil, "the client began with a renegotiation: it, or something between, joins two connections", say("try without what stands between; update the client"), "likely"},
+	{Server, 40, said("Finished message"), nil, "the client's keys differ from ours: something between changed the handshake, or the client is faulty", say("try without what stands between; update the client"), "likely"},
+	{Server, 40, nil, goDetail, "the client's offer does not fit ours", say("update the client; compare what it offers with the site's tls settings"), "likely"},
+	{Server, 116, nil, askedFor, "the client showed no certificate, and this site requires one", clientCertificateRemedy, "certain"},
+	{Server, 42, said("didn't provide a certificate"), askedFor, "the client showed no certificate, and this site requires one", clientCertificateRemedy, "certain"},
+	{Server, 48, clientSelfSigned, clientIssuer, "the client's certificate is self-signed, and so from no CA that this site accepts", acceptedRemedy, "certain"},
+	{Server, 48, clientNamesake, clientIssuer, "the client's certificate names a CA that this site accepts, but is not signed by its key: the CA was replaced, or the certificate is forged", say("put the CA's current certificate into the file of tls.client_auth.ca, or issue the client's anew"), "certain"},
+	{Server, 48, clientAlone, clientIssuer, "the client's certificate is from a CA that this site does not accept, or its intermediate certificate was not sent", acceptedRemedy, "likely"},
+	{Server, 48, nil, clientIssuer, "the client's certificate is from a CA that this site does not accept", acceptedRemedy, "certain"},
+	{Server, 45, clientEarly, clientValidity, "the client's certificate is not valid yet, or our clock is wrong", say("check both clocks; wait until it is valid, or issue it anew"), "likely"},
+	{Server, 45, nil, clientValidity, "the client's certificate has expired", say("issue a new one for the client; if it has not expired, check the clock of padlock's machine"), "certain"},
+	{Server, 42, said("revoked by its CA"), clientIssuer, "the client's certificate has been revoked", say("issue a new one for the client"), "certain"},
+	{Server, 42, said("revocation list of"), goDetail, "the revocation list of the client's CA is too old or missing, so nothing is known of its certificates", say("put the CA's current list into the file of tls.client_auth.crl"), "certain"},
+	{Server, 42, said("that this site allows"), clientIssuer, "the client's certificate is good, but not among those that this site allows", say("add its name or organization to tls.client_auth.allow, or use another certificate"), "certain"},
+	{Server, 42, said("incompatible key usage"), clientIssuer, "the client's certificate is not for clients", say("issue it with clientAuth in its extended key usage"), "certain"},
+	{Server, 42, said("key larger than"), clientIssuer, "the client's certificate has a larger key than padlock takes", say("issue it with an RSA key of 2048 to 8192 bits, or ECDSA"), "certain"},
+	{Server, 42, nil, goDetail, "the client's certificate could not be verified", say("check its dates, its chain and its extended key usage (clientAuth)"), "likely"},
+	{Server, 43, nil, clientIssuer, "the client's certificate has a key that cannot be used", say("issue it with an ECDSA key, or RSA of at least 2048 bits"), "certain"},
+	{Server, 86, nil, fallbackDetail, "the client tried again with a lower TLS version after a failure, which we refuse as a downgrade", say("find out why its first attempt failed: see the handshakes before this one"), "certain"},
+	{Server, 110, said("early data"), nil, "the client sent early data by an early-data ticket of another server, as padlock issues none", say("let the client try again, without its old session; turn early data off at the other server, or wait until its tickets expire"), "certain"},
+	{Server, 110, nil, goDetail, "the client sent an extension that does not belong there", say("update the client"), "likely"},
+	{Server, 20, nil, nil, "a record of the client could not be decrypted: it was corrupted on its way, something between changed it, or the client is faulty", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
+	{Server, 22, said("oversized record"), goDetail, "the client sent a record that is larger than TLS allows: it is not TLS, or something between changed it", say("check what the client speaks on this port; try without what stands between"), "likely"},
+	{Server, 22, nil, nil, "what came is not TLS, or was corrupted on its way", say("check what the client speaks on this port"), "likely"},
+	{Server, 51, said("client certificate"), clientIssuer, "the client's signature is not by its certificate's key: certificate and key do not belong together", say("give the client the key of its certificate"), "certain"},
+	{Server, 51, nil, goDetail, "a signature, ticket or checksum of the client is wrong", say("clear the client's sessions and try again; try without what stands between"), "likely"},
+	{Server, 50, dotted, nameDetail, "the client's server name ends with a dot, which TLS does not allow (RFC 6066)", say("leave the dot at the end of the name out of the client's settings or URL"), "certain"},
+	{Server, 50, nil, goDetail, "the client sent a message that does not parse", say("update the client, or find what changes its messages on the way"), "likely"},
+	{Server, 47, nil, goDetail, "the client sent something that the protocol forbids", say("update the client"), "likely"},
+	{Server, 10, renegotiates, nil, "the client asked to renegotiate, which padlock refuses", say("turn renegotiation off at the client; padlock asks for client certificates in the first handshake (tls.client_auth)"), "certain"},
+	{Server, 10, said("clientHelloMsg"), goDetail, "the client began with another message than a hello: it is a server, or faulty", say("check what connects to this port"), "likely"},
+	{Server, 10, nil, goDetail, "the client sent a message out of turn", say("update the client, or find what changes its messages on the way"), "likely"},
+	{Server, 109, nil, goDetail, "the client left out an extension that TLS requires", say("update the client"), "likely"},
+	{Server, 80, validation, nameDetail, "a CA validates the name (tls-alpn-01), and padlock has no order open for it", say("nothing, unless padlock orders this name: then see padlock certs list"), "likely"},
+	{Server, 80, said("exceeds maximum"), sizeDetail, "the client's message is larger than padlock takes", say("look for what makes it so large: tickets, certificates or extensions by the hundred; else it is an attack"), "certain"},
+	{Server, 80, nil, goDetail, "something failed on our side", ownRemedy, "certain"},
 }
 
-// Conditions and details of rules.
+// say is a remedy that is always the same.
+func say(text string) func(*dissector) string { return func(*dissector) string { return text } }
+
+// Conditions.
 
 func said(text string) func(*dissector) bool {
-	return func(d *dissector) bool { return d.err != nil && strings.Contains(d.err.Error(), text) }
+	return func(d *dissector) bool {
+		return d.err != nil && strings.Contains(d.err.Error(), text) || d.readErr != nil && strings.Contains(d.readErr.Error(), text)
+	}
+}
+
+func recordVersion(d *dissector) bool { return said("received record with version")(d) }
+
+func renegotiates(d *dissector) bool {
+	return d.done != 0 && d.err == nil && (said("helloRequestMsg")(d) || said("renegotiation")(d))
+}
+
+func validation(d *dissector) bool {
+	return d.hello != nil && len(d.hello.ALPN) == 1 && d.hello.ALPN[0] == acmeProtocol
 }
 
 func unnamed(d *dissector) bool { return d.hello == nil || d.hello.ServerName == "" }
 
+func dotted(d *dissector) bool { return d.hello != nil && strings.HasSuffix(d.hello.ServerName, ".") }
+
 // addressed reports whether a client that named no host was shown what has the address that it came to.
 func addressed(d *dissector) bool {
 	host, _, err := net.SplitHostPort(d.event.Local)
-	return err == nil && unnamed(d) && d.event.Certificate != nil && slices.Contains(d.event.Certificate.Names, host)
+	return err == nil && unnamed(d) && d.event.Certificate != nil && d.event.Certificate.covers(host)
 }
 
+// has reports whether our certificate has a fault of these kinds that everybody minds, or browsers.
+func has(kinds ...faultKind) func(*dissector) bool {
+	return func(d *dissector) bool {
+		c := d.event.Certificate
+		return c != nil && slices.ContainsFunc(c.faults, func(f fault) bool { return f.by <= browsers && slices.Contains(kinds, f.kind) })
+	}
+}
+
+// faulty reports whether every client that verifies minds something about our certificate.
 func faulty(d *dissector) bool {
+	c := d.event.Certificate
+	return c != nil && slices.ContainsFunc(c.faults, func(f fault) bool { return f.by == everybody })
+}
+
+// unbrowsable reports whether a browser would refuse our certificate.
+func unbrowsable(d *dissector) bool {
 	return d.event.Certificate != nil && len(d.event.Certificate.Problems) > 0
 }
 
-func hasProblem(d *dissector, word string) bool {
-	return faulty(d) && slices.ContainsFunc(d.event.Certificate.Problems, func(p string) bool { return strings.Contains(p, word) })
+// doubtful reports whether some clients mind something about our certificate.
+func doubtful(d *dissector) bool {
+	return d.event.Certificate != nil && len(d.event.Certificate.faults) > 0
 }
 
-func expired(d *dissector) bool    { return hasProblem(d, "expired") }
-func incomplete(d *dissector) bool { return hasProblem(d, "chain is") }
+func selfSigned(d *dissector) bool {
+	return d.event.Certificate != nil && d.event.Certificate.selfSigned
+}
 
-func problem(d *dissector) string { return list(d.event.Certificate.Problems) }
+// alone reports whether our certificate was sent without its issuer's, which need not be a root.
+func alone(d *dissector) bool {
+	c := d.event.Certificate
+	return c != nil && c.alone && !c.local()
+}
+
+// localName begins the names of padlock's own CAs.
+const localName = "padlock local CA "
+
+func (c *Certificate) local() bool {
+	return c.origin.Kind == "local" || c.origin.Kind == "" && strings.HasPrefix(c.Issuer, localName)
+}
+
+// Details.
+
+// problem is everything that is wrong with our certificate: what everybody minds if there is any, else what some do.
+func problem(d *dissector) string {
+	c := d.event.Certificate
+	if c == nil {
+		return ""
+	}
+	for _, by := range [...]refusers{everybody, browsers, someone} {
+		if found := texts(c.faults, by); len(found) > 0 {
+			return list(found)
+		}
+	}
+	return ""
+}
 
 func issuer(d *dissector) string {
 	if c := d.event.Certificate; c != nil {
@@ -120,6 +227,8 @@ func issuer(d *dissector) string {
 	}
 	return ""
 }
+
+func issuerAndProblem(d *dissector) string { return issuer(d) + "; " + problem(d) }
 
 func served(d *dissector) string {
 	if c := d.event.Certificate; c != nil {
@@ -136,24 +245,15 @@ func validity(d *dissector) string {
 }
 
 func keyDetail(d *dissector) string {
-	if c := d.event.Certificate; c != nil && d.hello != nil {
-		return fmt.Sprintf("ours is %s; the client offers %s", c.KeyType, list(names(d.hello.SignatureAlgorithms, wire.SchemeName)))
+	c := d.event.Certificate
+	if c == nil || d.hello == nil {
+		return ""
 	}
-	return ""
-}
-
-func clientIssuer(d *dissector) string {
-	if c := d.event.ClientCertificate; c != nil {
-		return c.Subject + ", issued by " + c.Issuer
+	text := fmt.Sprintf("ours is %s; the client offers %s", c.KeyType, list(names(d.hello.SignatureAlgorithms, wire.SchemeName)))
+	if len(d.hello.SignatureAlgorithms) == 0 {
+		text = fmt.Sprintf("ours is %s; the client offers no signature algorithms", c.KeyType)
 	}
-	return ""
-}
-
-func clientValidity(d *dissector) string {
-	if c := d.event.ClientCertificate; c != nil {
-		return c.Subject + ", valid from " + c.NotBefore.UTC().Format("2006-01-02") + " until " + c.NotAfter.UTC().Format("2006-01-02")
-	}
-	return ""
+	return text
 }
 
 func versionDetail(d *dissector) string {
@@ -169,12 +269,22 @@ func versionDetail(d *dissector) string {
 	}
 	detail := "it offers " + offers
 	if d.policy != nil {
-		detail += ", we require " + wire.VersionName(max(d.policy.MinVersion, tls.VersionTLS12)) + " or newer"
+		detail += ", we require " + wire.VersionName(d.lowest()) + " or newer"
 	}
 	return detail
 }
 
+func (d *dissector) lowest() uint16 {
+	if d.policy == nil {
+		return tls.VersionTLS12
+	}
+	return max(d.policy.MinVersion, tls.VersionTLS12)
+}
+
 func fallbackDetail(d *dissector) string {
+	if d.hello == nil {
+		return ""
+	}
 	return "it offers TLS " + list(names(clientVersions(d.hello), wire.VersionName)) + " at most this time"
 }
 
@@ -185,42 +295,36 @@ func alpnDetail(d *dissector) string {
 	return fmt.Sprintf("it offers %s, we speak %s", list(escaped(d.hello.ALPN)), list(d.policy.NextProtos))
 }
 
-func nameDetail(d *dissector) string { return "it asked for " + d.event.SNI }
-
-func suiteDetail(d *dissector) string {
-	if d.hello == nil {
+func nameDetail(d *dissector) string {
+	if d.event.SNI == "" {
 		return ""
 	}
-	offered := slices.DeleteFunc(names(d.hello.CipherSuites, wire.SuiteName), func(name string) bool { return strings.HasSuffix(name, "_SCSV") })
-	ecdsa, rsa := false, false
-	for _, suite := range offered {
-		ecdsa = ecdsa || strings.HasPrefix(suite, "TLS_ECDHE_ECDSA_")
-		rsa = rsa || strings.HasPrefix(suite, "TLS_ECDHE_RSA_")
-	}
-	c := d.event.Certificate
-	switch {
-	case c != nil && strings.HasPrefix(c.KeyType, "ECDSA") && rsa && !ecdsa:
-		return "it can use RSA certificates only, and ours is " + c.KeyType
-	case c != nil && strings.HasPrefix(c.KeyType, "RSA") && ecdsa && !rsa:
-		return "it can use ECDSA certificates only, and ours is " + c.KeyType
-	}
-	text := strings.Join(offered[:min(3, len(offered))], ", ")
-	if more := len(offered) - 3; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return "it offers " + text
-}
-
-func groupDetail(d *dissector) string {
-	if d.hello == nil {
-		return ""
-	}
-	return "it offers " + list(names(d.hello.Groups, wire.GroupName)) + ", we accept X25519MLKEM768, X25519, secp256r1, secp384r1 and secp521r1"
+	return "it asked for " + d.event.SNI
 }
 
 func goDetail(d *dissector) string {
+	err := d.err
+	if err == nil {
+		err = d.readErr
+	}
+	if err == nil {
+		return ""
+	}
+	return Escape(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "local error: "), "tls: "))
+}
+
+// sizeDetail is what crypto/tls says of a message that is too large.
+func sizeDetail(d *dissector) string {
+	var length, most int
 	if d.err == nil {
 		return ""
 	}
-	return Escape(d.err.Error())
+	if _, err := fmt.Sscanf(d.err.Error(), "tls: handshake message of length %d bytes exceeds maximum of %d bytes", &length, &most); err != nil {
+		return goDetail(d)
+	}
+	what := "the client's hello"
+	if d.chosen != nil {
+		what = "the client's certificate chain"
+	}
+	return fmt.Sprintf("%s has %d bytes, and %d are the most", what, length, most)
 }

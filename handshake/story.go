@@ -209,6 +209,8 @@ func StageTitle(name string) string {
 		return "first byte"
 	case "tcp_accept":
 		return "TCP accept"
+	case "udp_packet":
+		return "UDP packet"
 	case "alert", "close":
 		return name
 	case "http_request", "http_response":

@@ -1,0 +1,147 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"padlock/handshake/wire"
+)
+
+// One alert's name may begin another's: the longest counts. Without a name, crypto/tls's own words do.
+func TestAnErrorsAlertIsTheWholeOfItsName(t *testing.T) {
+	for number := range 256 {
+		if strings.HasPrefix(wire.AlertName(byte(number)), "alert_") {
+			continue
+		}
+		for before, side := range map[string]Side{"remote error: ": Client, "local error: ": Server} {
+			err := errors.New(before + tls.AlertError(number).Error())
+			if by, alert, ok := alertOf(err); !ok || by != side || alert != number {
+				t.Errorf("%v: %s %d", err, by, alert)
+			}
+		}
+	}
+	if _, _, ok := alertOf(io.EOF); ok {
+		t.Error("an end is no alert")
+	}
+	if by, alert, ok := alertOf(errors.New("tls: client didn't provide a certificate")); !ok || by != Server || alert != 116 {
+		t.Errorf("%s %d", by, alert)
+	}
+}
+
+// A success is related to a rejection, and an unused connection to a success, only where client, name and fingerprint are the same.
+func TestTheSameClientHasTheSameFingerprint(t *testing.T) {
+	event := func(outcome Outcome, ja4 string) *Event {
+		e := &Event{ID: 1, Start: time.Now(), Remote: "192.0.2.1:5", SNI: "a.example", JA4: ja4, Outcome: outcome, Certificate: &Certificate{}}
+		if outcome == Failed {
+			e.Failure = &Failure{By: Client}
+		}
+		return e
+	}
+	var r rejections
+	r.relate(event(Failed, "curl"))
+	if r.relate(event(Complete, "browser")) != nil {
+		t.Error("a browser is taken for curl")
+	}
+	if r.relate(event(Complete, "curl")) == nil {
+		t.Error("curl's own success is not related")
+	}
+	if !r.trusted(event(Silent, "curl")) || r.trusted(event(Silent, "another")) || r.trusted(event(Silent, "")) {
+		t.Error("who has accepted the certificate is not who did")
+	}
+	r.relate(event(Failed, "curl"))
+	if r.trusted(event(Silent, "curl")) {
+		t.Error("a client that has rejected the certificate since is trusted")
+	}
+}
+
+// silentTrace is a handshake that was complete, and brought no data.
+func silentTrace(change func(*dissector)) *Failure {
+	d := &dissector{trace: &trace{traceData: traceData{side: Server, done: time.Millisecond}}, recorder: &Recorder{}, event: &Event{Outcome: Silent, Certificate: &Certificate{Issuer: "Root", Names: []string{"a.example"}}}}
+	change(d)
+	return diagnose(d)
+}
+
+// Who has closed after the handshake is taken from our own code and what was read, and never guessed.
+func TestWhoClosedAfterTheHandshakeIsNotGuessed(t *testing.T) {
+	local := func(text string) error { return fmt.Errorf("local error: tls: %s", text) }
+	for name, c := range map[string]struct {
+		change     func(*dissector)
+		by         Side
+		cause      string
+		confidence string
+	}{
+		"the client, silently":      {func(d *dissector) { d.readErr, d.netErr = io.EOF, io.EOF }, Client, "it does not trust the CA", "possible"},
+		"the client, by reset":      {func(d *dissector) { d.readErr, d.netErr = syscall.ECONNRESET, syscall.ECONNRESET }, Client, "it does not trust the CA", "possible"},
+		"reset while we wrote":      {func(d *dissector) { d.netErr = syscall.EPIPE }, Client, "it does not trust the CA", "possible"},
+		"the client, with an alert": {func(d *dissector) { d.readErr = errors.New("remote error: tls: unknown certificate authority") }, Client, "does not trust the CA", "likely"},
+		"our deadline":              {func(d *dissector) { d.readErr = os.ErrDeadlineExceeded }, Server, "padlock closed the connection", "certain"},
+		"our end":                   {func(d *dissector) { d.readErr = net.ErrClosed }, Server, "padlock closed the connection", "certain"},
+		"our alert":                 {func(d *dissector) { d.readErr = local("bad record MAC") }, Server, "could not be decrypted", "possible"},
+		"renegotiation": {func(d *dissector) {
+			d.readErr = errors.New("tls: received unexpected handshake message of type *tls.clientHelloMsg when waiting for *tls.helloRequestMsg")
+		}, Server, "renegotiate", "certain"},
+		"our own reason":       {func(d *dissector) { d.refused, d.refusedRemedy, d.readErr = "the target is away", "start it", io.EOF }, Server, "the target is away", "certain"},
+		"a spare connection":   {func(d *dissector) { d.trusted, d.readErr, d.netErr = true, io.EOF, io.EOF }, Client, "a connection in advance", "likely"},
+		"an unused resumption": {func(d *dissector) { d.event.Certificate, d.readErr, d.netErr = nil, io.EOF, io.EOF }, Client, "on a session that it resumed", "possible"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := silentTrace(c.change)
+			if f.By != c.by || !strings.Contains(f.Cause, c.cause) || f.Confidence != c.confidence || f.Remedy == "" {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+// A remedy can be followed: it names the file and key where they are ours, the command where it is the client's, and never padlock trust
+// for what the local CA did not issue.
+func TestRemediesFitWhereTheCertificateComesFrom(t *testing.T) {
+	expired := []fault{{faultExpired, everybody, "it expired"}}
+	chain := []fault{{faultChain, everybody, "its chain is incomplete"}}
+	for name, c := range map[string]struct {
+		certificate Certificate
+		remedy      func(*dissector) string
+		want, never string
+	}{
+		"local CA":             {Certificate{Issuer: "padlock local CA 1"}, trustRemedy, "padlock trust", "chain"},
+		"a file, self-signed":  {Certificate{selfSigned: true, origin: Origin{Kind: "file", File: "a.pem", Key: "certificates.files[0]"}}, trustRemedy, "a.pem (certificates.files[0])", "padlock trust"},
+		"a file, alone":        {Certificate{alone: true, Issuer: "Middle", origin: Origin{Kind: "file", File: "a.pem"}}, trustRemedy, "put the certificate of Middle behind the own one in a.pem", "padlock trust"},
+		"a file of another CA": {Certificate{Issuer: "Corp", origin: Origin{Kind: "file", File: "a.pem"}}, trustRemedy, "install the root Corp", "padlock trust"},
+		"a public CA":          {Certificate{Issuer: "R11", leaf: nil, origin: Origin{Kind: "acme"}}, trustRemedy, "", "padlock trust"},
+		"a test CA":            {Certificate{Issuer: "(STAGING) Riddling Rhubarb R12", origin: Origin{Kind: "acme", Test: true}}, trustRemedy, "certificates.staging to false", "padlock trust"},
+		"an expired file":      {Certificate{faults: expired, origin: Origin{Kind: "file", File: "a.pem", Key: "certificates.files[2]"}}, certificateRemedy, "replace a.pem (certificates.files[2]) with a renewed", "padlock trust"},
+		"expired, and managed": {Certificate{faults: expired, origin: Origin{Kind: "acme"}}, certificateRemedy, "padlock certs list", "padlock trust"},
+		"an incomplete file":   {Certificate{faults: chain, origin: Origin{Kind: "file", File: "a.pem"}}, certificateRemedy, "put the whole chain into a.pem", "padlock trust"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &dissector{trace: &trace{}, event: &Event{Certificate: &c.certificate}}
+			if got := c.remedy(d); !strings.Contains(got, c.want) || strings.Contains(got, c.never) {
+				t.Error(got)
+			}
+		})
+	}
+	oldest := &dissector{trace: &trace{traceData: traceData{policy: &tls.Config{MinVersion: tls.VersionTLS12}}}, hello: &wire.ClientHello{LegacyVersion: tls.VersionTLS10}}
+	if got := versionRemedy(oldest); strings.Contains(got, "min_version") {
+		t.Error(got)
+	}
+}
+
+// "certain" is said only of what our own code has decided, or of an alert that means one thing.
+func TestCertainIsRare(t *testing.T) {
+	for _, r := range rules {
+		if r.confidence == "certain" && r.by == Client && r.alert != 44 && r.alert != 45 {
+			t.Errorf("alert %d of the client: %s", r.alert, r.cause)
+		}
+		if strings.Contains(r.cause, " or ") && r.confidence == "certain" && r.by == Client {
+			t.Errorf("one of several is certain: %s", r.cause)
+		}
+	}
+}
