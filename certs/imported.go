@@ -29,7 +29,7 @@ const storeTimeout = 10 * time.Second
 
 // AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later.
 func (f *Files) AddImported(ctx context.Context, store storage.Store) {
-	e := &entry{name: "imported into " + store.String()}
+	e := &entry{name: "imported into " + store.String(), imported: true}
 	e.read = func(log *slog.Logger) (*material, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -35,6 +36,8 @@ type entry struct {
 	pairs []pair
 	seen  *material
 	wrong error // why a change could not be used
+
+	imported bool
 }
 
 // fileIndex is published whole.
@@ -42,6 +45,7 @@ type fileIndex struct {
 	byName   map[string][]*tls.Certificate // names and wildcards; several for a name
 	fallback candidates                    // for clients that send no name: the first certificate, and others for its name
 	unusable []Unusable
+	from     map[*tls.Certificate]Place
 }
 
 // NewFiles reads the files. What cannot be used is an error.
@@ -69,12 +73,13 @@ func newEntry(file config.CertificateFile) *entry {
 }
 
 func (f *Files) publish() {
-	x := &fileIndex{byName: map[string][]*tls.Certificate{}}
+	x := &fileIndex{byName: map[string][]*tls.Certificate{}, from: map[*tls.Certificate]Place{}}
 	var first *tls.Certificate
-	for _, e := range f.entries {
+	for i, e := range f.entries {
 		for _, pair := range e.pairs {
 			shown := f.stapled(pair.Certificate, time.Now())
 			first = cmp.Or(first, shown)
+			x.from[shown] = e.place(pair, i)
 			for _, name := range namesOf(shown) {
 				x.byName[name] = append(x.byName[name], shown)
 			}
@@ -93,6 +98,15 @@ func (f *Files) publish() {
 		}
 	}
 	f.index.Store(x)
+}
+
+// place is where a pair stands, in the entry of this index.
+func (e *entry) place(p pair, index int) Place {
+	rooted := p.issuer != nil && bytes.Equal(p.issuer.RawSubject, p.issuer.RawIssuer)
+	if e.imported {
+		return Place{Kind: FromImported, Rooted: rooted}
+	}
+	return Place{Kind: FromFile, File: cmp.Or(p.file, e.name), Index: index, Rooted: rooted}
 }
 
 // warnInvalid warns of certificates that clients refuse, and that have no better one beside them.

@@ -19,10 +19,12 @@ type conn struct {
 	*tls.Conn
 	socket *socket.Conn    // at the bottom, if there is one
 	trace  *handshake.Conn // nil when handshakes are off
+	below  *clientConn
 	facts  message.Conn
 	cuts   *cuts
 	seen   bool // the first application byte was read; Read is called by one goroutine at a time
 	broken bool // the client has broken the rules of TLS
+	either bool // the first application byte may be the server's
 }
 
 func (c *conn) Facts() *message.Conn { return &c.facts }
@@ -35,6 +37,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.seen = true
 			c.trace.FirstByte()
 		} else if err != nil {
+			if c.below.evicted.Load() {
+				c.refused("padlock ended the connection to make room for others (limits.connections), or because the rules for client certificates have changed", "", "let the client connect again; raise limits.connections if that happens often")
+			}
 			c.trace.ReadError(err)
 		}
 	}
@@ -43,6 +48,13 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.cuts.cut(traffic.TLSRules, c.facts.Addr)
 	}
 	return n, err
+}
+
+// refused notes why we end a connection on which nothing has come.
+func (c *conn) refused(why, detail, remedy string) {
+	if c.trace != nil {
+		c.trace.Refused(why, detail, remedy)
+	}
 }
 
 // refusedByTLS reports whether crypto/tls has ended a connection with an alert. Not all of its errors say so by their type.
@@ -58,6 +70,9 @@ const maxRecord = 16 << 10 // RFC 8446 section 5.1
 
 // Write sends the records of one write in one system call.
 func (c *conn) Write(p []byte) (int, error) {
+	if c.either && c.trace != nil {
+		c.trace.FirstByte()
+	}
 	if len(p) <= maxRecord || c.socket == nil {
 		return c.Conn.Write(p)
 	}
@@ -105,7 +120,7 @@ func (s *Server) serve(raw *clientConn) {
 		return
 	}
 	remote := raw.RemoteAddr().String()
-	c := &conn{cuts: s.cuts, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
+	c := &conn{cuts: s.cuts, below: raw, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = raw.client()
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
@@ -148,12 +163,18 @@ func (s *Server) serve(raw *clientConn) {
 	case raw.asked != nil && raw.asked.tcp != nil:
 		s.stream(c, raw)
 	case raw.startTLS: // HTTP has no business behind an SSLRequest
+		c.refuseStartTLS()
 		c.Close()
 	case state.NegotiatedProtocol == "h2":
 		s.http2.ServeConn(c)
 	default:
 		s.http1.ServeConn(c)
 	}
+}
+
+// refuseStartTLS notes that a client came as PostgreSQL's do, and asked for a site that is none of PostgreSQL.
+func (c *conn) refuseStartTLS() {
+	c.refused("the client asked for TLS as PostgreSQL's clients do (SSLRequest), but the site that it names is no database", c.facts.TLS.ServerName, "name the database's site in the client (host=NAME), or set tcp.starttls: postgres for this one")
 }
 
 // enter lets a connection count for its client. It reports false where it is one too many, and is closed.

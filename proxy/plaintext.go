@@ -16,32 +16,15 @@ import (
 	"padlock/proxy/paths"
 )
 
-// protocols are recognised by the first five bytes on a TLS port.
-var protocols = []struct{ prefix, kind string }{
-	{"PRI *", "h2c"}, {"SSH-", "ssh"}, {"PROXY", "proxy"}, {"\r\n\r\n\x00", "proxy"},
-	{"GET ", "http"}, {"HEAD ", "http"}, {"POST ", "http"}, {"PUT ", "http"}, {"PATCH", "http"}, {"DELET", "http"},
-	{"OPTIO", "http"}, {"TRACE", "http"}, {"CONNE", "http"},
-}
-
-func recognise(head []byte) string {
-	for _, p := range protocols {
-		if bytes.HasPrefix(head, []byte(p.prefix)) {
-			return p.kind
-		}
-	}
-	if len(head) >= 3 && head[0]&0x80 != 0 && head[2] == 1 {
-		return "sslv2" // a two-byte length with its top bit set, then CLIENT-HELLO
-	}
-	return "unknown"
-}
-
 // answerPlaintext says what was spoken on the TLS port, and sends plain HTTP to https://.
 func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte) {
-	kind := recognise(head)
+	kind := handshake.Recognise(head)
 	if trace != nil {
 		trace.NotTLS(kind)
 	}
-	if kind != "http" {
+	switch kind {
+	case "http", "http_connect", "http_proxy":
+	default:
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(s.cfg.Timeouts.Header))
@@ -145,4 +128,44 @@ func hostOnly(host string) string {
 		return name
 	}
 	return strings.Trim(host, "[]")
+}
+
+// tellingListener tells the recorder of clients that speak TLS on a listener of plain HTTP, which gets them an answer in plain text.
+type tellingListener struct {
+	net.Listener
+	server *Server
+}
+
+func (s *Server) telling(l net.Listener) net.Listener {
+	if s.deps.Recorder == nil {
+		return l
+	}
+	return tellingListener{l, s}
+}
+
+// Accept implements net.Listener.
+func (l tellingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &tellingConn{Conn: c, server: l.server}, nil
+}
+
+type tellingConn struct {
+	net.Conn
+	server *Server
+	seen   bool
+}
+
+// Read implements net.Conn. It is called by one goroutine at a time.
+func (c *tellingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.seen {
+		c.seen = true
+		if p[0] == recordTypeHandshake {
+			c.server.deps.Recorder.TLSOnPlain(c, p[:n], c.server.httpsPort())
+		}
+	}
+	return n, err
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ func (s *Server) preface(raw *clientConn, limit time.Time) bool {
 	}
 	if found.startTLS && !raw.answerSSLRequest() {
 		s.tooSlow(raw, limit)
+		s.tellUnspoken(raw)
 		raw.Close()
 		return false
 	}
@@ -184,6 +186,7 @@ func (c *headedConn) Read(p []byte) (int, error) {
 func (s *Server) refuseProxied(raw *clientConn, err error) {
 	defer raw.Close()
 	if errors.Is(err, io.EOF) && len(raw.replay) == 0 {
+		s.tellUnspoken(raw)
 		return
 	}
 	s.deps.Log.Debug("connection refused", "remote", raw.Conn.RemoteAddr(), "error", err)
@@ -195,6 +198,18 @@ func (s *Server) refuseProxied(raw *clientConn, err error) {
 		_, _ = trace.Read(make([]byte, len(raw.replay)))
 	}
 	trace.NotTLS("no_proxy")
+	trace.Done(tls.ConnectionState{}, err)
+	_ = trace.Close()
+}
+
+// tellUnspoken tells the recorder of a connection that has ended, or has to end, before its handshake began.
+func (s *Server) tellUnspoken(raw *clientConn) {
+	if s.deps.Recorder == nil {
+		return
+	}
+	trace := s.deps.Recorder.Wrap(raw)
+	_, err := trace.Read(make([]byte, 1)) // its end, or the deadline, once more
+	trace.Done(tls.ConnectionState{}, err)
 	_ = trace.Close()
 }
 

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/qlog"
+	"github.com/quic-go/quic-go/qlogwriter"
 
 	"padlock/handshake"
 	"padlock/proxy/http3"
@@ -39,6 +41,22 @@ type packets struct {
 // maxEarly handshakes may be on their way before clients have to prove their address, at the price of a round trip (RFC 9000
 // section 8.1.2).
 const maxEarly = 128
+
+// versions tells of clients that speak a version of QUIC that nobody knows here. They are answered with those that are known.
+type versions struct {
+	recorder *handshake.Recorder
+	local    net.Addr
+}
+
+// RecordEvent implements qlogwriter.Recorder.
+func (v versions) RecordEvent(e qlogwriter.Event) {
+	if _, unknown := e.(qlog.VersionNegotiationSent); unknown {
+		v.recorder.UnknownQUIC(v.local)
+	}
+}
+
+// Close implements qlogwriter.Recorder.
+func (versions) Close() error { return nil }
 
 // flow is one connection of QUIC.
 type flow struct {
@@ -73,6 +91,9 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	counted := s.cfg.Limits.PerAddress > 0 || s.cfg.Certificates.OnDemand != nil // by address: nobody may use up another's share
 	p.transport = &quic.Transport{
 		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return counted || p.early.Load() > maxEarly },
+	}
+	if s.deps.Recorder != nil {
+		p.transport.Tracer = versions{s.deps.Recorder, socket.LocalAddr()}
 	}
 	t := s.cfg.Timeouts
 	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.

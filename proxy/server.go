@@ -246,7 +246,7 @@ func (s *Server) Add(listeners ...Listener) {
 		s.addQUIC(l)
 		if l.Plain {
 			s.redirecting.Go(func() {
-				s.listen(func() error { return s.redirect.Serve(s.withoutHeader(crowdListener{l.Listener, s.asking})) })
+				s.listen(func() error { return s.redirect.Serve(s.telling(s.withoutHeader(crowdListener{l.Listener, s.asking}))) })
 			})
 		} else {
 			s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })
@@ -467,6 +467,8 @@ type clientConn struct {
 	replay    []byte // was read before TLS, and is read by it again
 	started   bool
 	plaintext []byte
+
+	evicted atomic.Bool // it was ended to make room, or as its client may not go on
 }
 
 // RemoteAddr implements net.Conn.
@@ -545,6 +547,7 @@ func (c *clientConn) Close() error {
 
 // evict implements evictable. Nobody but its owner closes a connection, which may be on its way to the lot: its socket is ended.
 func (c *clientConn) evict(active bool) bool {
+	c.evicted.Store(true)
 	if lot := c.server.lot; lot != nil && lot.Wake(c.Conn) {
 		return true
 	}

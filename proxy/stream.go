@@ -79,12 +79,11 @@ type stream struct {
 func (s *Server) stream(c *conn, raw *clientConn) {
 	service := raw.asked.tcp
 	if raw.startTLS && !service.startTLS {
+		c.refuseStartTLS()
 		c.Close()
 		return
 	}
-	if c.trace != nil {
-		c.trace.FirstByte() // which the server may be the first to send
-	}
+	c.either = true
 	s.forward(&stream{client: c, facts: &c.facts, name: c.facts.TLS.ServerName, site: service}, raw)
 }
 
@@ -108,11 +107,11 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	}()
 	defer c.client.Close()
 	if !raw.asked.access.admits(c.facts.Addr) {
-		c.err = errAddress
+		c.refuse(errAddress, "allow it in the site's access rules (sites[].access)")
 		return
 	}
 	if !c.site.enter() {
-		c.err = errFull
+		c.refuse(errFull, "raise tcp.connections of the site")
 		return
 	}
 	defer c.site.leave()
@@ -126,7 +125,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	defer c.attempt.End()
 	target, err := c.site.group.Dial(&c.ctx, &message.Request{Conn: c.facts, Client: c.facts.Client}, &c.attempt)
 	if err != nil {
-		c.err = err
+		c.refuse(err, "see whether the site's target runs, and its address: sites[].tcp")
 		return
 	}
 	if c.site.proxyProtocol != "" {
@@ -144,6 +143,14 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	c.err = err
 	if standing := c.facts.Standing; standing != nil && standing.Err() != nil {
 		c.err = context.Cause(standing)
+	}
+}
+
+// refuse notes why nothing was forwarded.
+func (c *stream) refuse(err error, remedy string) {
+	c.err = err
+	if client, ok := c.client.(*conn); ok {
+		client.refused("padlock closed the connection after a complete handshake, before it was forwarded", err.Error(), remedy)
 	}
 }
 

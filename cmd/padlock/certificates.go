@@ -36,8 +36,9 @@ type keeper struct {
 	answering atomic.Pointer[certs.Client]
 	manager   *certs.Manager
 	source    atomic.Pointer[certs.Source]
-	addresses [2]string           // HTTP and HTTPS, as the client was told
-	waits     func(net.Addr) bool // whether a client should be shown another certificate of the local CA than before; nil: none
+	known     atomic.Pointer[known] // of the same
+	addresses [2]string             // HTTP and HTTPS, as the client was told
+	waits     func(net.Addr) bool   // whether a client should be shown another certificate of the local CA than before; nil: none
 
 	shared sharedSecrets // to whom the key of sticky cookies is still to be given; nil: nobody
 
@@ -143,7 +144,9 @@ func (k *keeper) leaveImported(ctx context.Context) {
 }
 
 func (k *keeper) publish() {
-	k.source.Store(certs.New(certs.Options{Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg)}))
+	source := certs.New(certs.Options{Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg)})
+	k.known.Store(&known{k.cfg, source, k.local.Root()})
+	k.source.Store(source)
 }
 
 // proxy is a server with these certificates.

@@ -96,6 +96,9 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	if err != nil {
 		return forUser(cfg, err)
 	}
+	if recorder != nil {
+		recorder.Know(keeper.knowledge())
+	}
 	admin, err := listenAdmin(cfg, log, before, keeper)
 	if err != nil {
 		return forUser(cfg, err)
