@@ -227,7 +227,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		closePackets(packets)
 		h.released()
 	}
-	s.shutdown()
+	s.shutdown(ctx)
 	closePackets(packets)
 	s.redirecting.Wait()
 	return err
@@ -364,12 +364,26 @@ func (s *Server) drain(ctx context.Context) {
 	fronts.Wait()
 }
 
-func (s *Server) shutdown() {
+// Soon, as the cause of the end of Serve's context, is how long open requests get where timeouts.shutdown is longer.
+type Soon time.Duration
+
+func (s Soon) Error() string { return "the end is asked for within " + time.Duration(s).String() }
+
+// ShutdownLimit returns how long open requests get after the end of ctx.
+func ShutdownLimit(ctx context.Context, limit time.Duration) time.Duration {
+	var soon Soon
+	if errors.As(context.Cause(ctx), &soon) {
+		return min(limit, time.Duration(soon))
+	}
+	return limit
+}
+
+func (s *Server) shutdown(serving context.Context) {
 	if h := s.handover.Load(); h != nil {
 		s.drain(h.patience)
 	}
 	s.tunnels.tell()
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Shutdown)
+	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.cfg.Timeouts.Shutdown))
 	defer cancel()
 	var fronts sync.WaitGroup
 	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, s.early.shutdown} {

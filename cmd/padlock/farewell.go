@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"padlock/proxy"
 )
 
 // How long after timeouts.shutdown each part of the end may last, in their order: what hangs leaves time to those behind it.
@@ -24,20 +26,21 @@ var errNotOver = hinted{
 
 // farewell is the end of padlock, which has one deadline, whatever hangs. It is safe for use from many goroutines.
 type farewell struct {
-	limit time.Duration // timeouts.shutdown
+	ctx   context.Context
+	limit time.Duration // timeouts.shutdown, or what the cause of ctx's end leaves of it
 	once  sync.Once
 	begun chan struct{}
-	at    time.Time // when it began; set before begun is closed
+	at    time.Time // when it began; set with limit, before begun is closed
 }
 
-func newFarewell(limit time.Duration) *farewell {
-	return &farewell{limit: limit, begun: make(chan struct{})}
+func newFarewell(ctx context.Context, limit time.Duration) *farewell {
+	return &farewell{ctx: ctx, limit: limit, begun: make(chan struct{})}
 }
 
 // begin starts the clock, unless it runs.
 func (f *farewell) begin() {
 	f.once.Do(func() {
-		f.at = time.Now()
+		f.at, f.limit = time.Now(), proxy.ShutdownLimit(f.ctx, f.limit)
 		close(f.begun)
 	})
 }

@@ -61,7 +61,8 @@ func manual(app *cli.App, date time.Time) []byte {
 	m.fill("0 after success, 1 after a failure, 2 after a call that cannot be understood.")
 	m.section("SIGNALS")
 	m.terms([][2]string{
-		{"SIGTERM, SIGINT", "No more connections are taken, and open requests finish. A second one ends at once."},
+		{"SIGTERM", "No more connections are taken, and open requests finish within timeouts.shutdown. A second one ends at once."},
+		{"SIGINT", "As SIGTERM, but open requests get two seconds at most."},
 		{"SIGHUP", "Read the configuration file again."},
 		{"SIGUSR2", "Start the program anew and hand it the listeners, without a connection refused."},
 	})

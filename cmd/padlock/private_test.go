@@ -112,7 +112,7 @@ func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, done, err := p.recorder(cfg, newSeen(cfg, nil), newFarewell(time.Minute), slog.New(slog.DiscardHandler))
+	_, done, err := p.recorder(cfg, newSeen(cfg, nil), newFarewell(t.Context(), time.Minute), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

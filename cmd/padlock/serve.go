@@ -33,22 +33,22 @@ type service struct {
 	file       *reloader // nil: there is no file to read again
 }
 
-// serve runs a configuration until ctx ends, and then for timeouts.shutdown and a second at most, whatever hangs.
+// serve runs a configuration until ctx ends, and then for timeouts.shutdown (2 s after SIGINT) and a second at most, whatever hangs.
 func (p *program) serve(ctx context.Context, s service) error {
-	end := newFarewell(s.cfg.Timeouts.Shutdown)
+	end := newFarewell(ctx, s.cfg.Timeouts.Shutdown)
 	return end.run(ctx, func() error { return p.serveUntil(ctx, s, end) })
 }
 
 // serveUntil is serve without its deadline.
 func (p *program) serveUntil(ctx context.Context, s service, end *farewell) error {
 	cfg := s.cfg
-	lines := newLineQueue(p.stderr, sayLost)
+	lines := newLineQueue(p.stderr, p.sayLost)
 	defer func() {
 		last, cancel := end.within(linesBy)
 		defer cancel()
 		lines.close(last)
 	}()
-	log := slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{ReplaceAttr: masked}))
+	log := slog.New(logHandler(lines, p.stderr))
 	restarts := restartSignals()
 	changes := s.file
 	if changes == nil {
@@ -106,7 +106,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	for _, name := range before.rest() {
 		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
 	}
-	warn(cfg, log)
+	warn(cfg, s.file == nil, log)
 	p.announceAdmin(admin)
 	if tracer != nil {
 		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", mask.URL(cfg.Tracing.Endpoint))
@@ -155,7 +155,7 @@ func (p *program) sayFinishing(ctx context.Context, end *farewell, limit time.Du
 	told := make(chan struct{})
 	pending := context.AfterFunc(ctx, func() {
 		defer close(told)
-		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", limit)
+		fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", proxy.ShutdownLimit(ctx, limit))
 	})
 	return func() {
 		if !pending() {
@@ -194,9 +194,9 @@ func (p *program) bind(s service, log *slog.Logger) ([]proxy.Listener, *inherite
 	return listeners, before, nil
 }
 
-// warn says loudly what weakens security.
-func warn(cfg *config.Config, log *slog.Logger) {
-	if os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
+// warn says loudly what weakens security. A command without a file is for a machine where somebody develops.
+func warn(cfg *config.Config, development bool, log *slog.Logger) {
+	if !development && os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
 		log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
 	}
 	for _, site := range cfg.Sites {
@@ -251,7 +251,7 @@ func (p *program) recorder(cfg *config.Config, seen *seen, end *farewell, log *s
 	case "json":
 		sink, summary = handshake.NewJSON(lines), handshake.SummaryJSON(lines)
 	default:
-		sink = handshake.NewStory(lines, terminal(w))
+		sink = handshake.NewStory(lines, storyOptions(w))
 	}
 	if c.Show == "failures" {
 		sink = handshake.Failures(sink)

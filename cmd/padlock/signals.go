@@ -5,23 +5,35 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+
+	"padlock/proxy"
 )
 
-// untilSignalled ends with SIGINT or SIGTERM. A second one ends the program at once.
+// interruptedWithin is how long open requests get after SIGINT, which is somebody at a terminal who waits. SIGTERM is a service manager's.
+const interruptedWithin = 2 * time.Second
+
+// untilSignalled ends with SIGINT, whose cause is proxy.Soon, or with SIGTERM. A second one ends the program at once.
 func untilSignalled() context.Context {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, end := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	// The kernel takes no default action for process 1 of a container, and the runtime would exit with 2, which stands for usage.
 	first := os.Getpid() == 1
 	if first {
 		signal.Ignore(syscall.SIGHUP) // until there is a file to read again: no terminal is closed
 	}
 	go func() {
-		<-ctx.Done()
+		if s := <-signals; s == os.Interrupt {
+			end(proxy.Soon(interruptedWithin))
+		} else {
+			end(nil)
+		}
 		again := make(chan os.Signal, 1)
 		if first {
 			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		}
-		stop()
+		signal.Stop(signals)
 		if s, ok := (<-again).(syscall.Signal); ok {
 			os.Exit(128 + int(s))
 		}
