@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"padlock/handshake"
 )
@@ -11,7 +13,7 @@ import (
 const notRecorded = "Handshakes are not recorded: start padlock with --handshakes all."
 
 // handshakes streams what the filter lets through: what is remembered, then with follow what comes. The format is story, line or json;
-// colour is for terminals.
+// colour and width, in columns, are for terminals.
 func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 	if a.o.Recent == nil {
 		http.Error(w, notRecorded, http.StatusNotFound)
@@ -29,7 +31,7 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 		if !chosen.matches(e) {
 			return nil
 		}
-		return write(w, e, query.Get("format"), query.Get("colour") != "")
+		return write(w, e, query)
 	}
 	if query.Get("follow") == "" {
 		events := a.o.Recent.Events()
@@ -50,11 +52,12 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func write(w io.Writer, e *handshake.Event, format string, colour bool) error {
+func write(w io.Writer, e *handshake.Event, query url.Values) error {
 	var b bytes.Buffer
-	switch format {
+	switch query.Get("format") {
 	case "story":
-		handshake.NewStory(&b, colour).Handshake(e)
+		width, _ := strconv.Atoi(query.Get("width")) // 0: as long as lines come
+		handshake.NewStory(&b, handshake.StoryOptions{Colour: query.Get("colour") != "", Width: func() int { return width }}).Handshake(e)
 	case "line":
 		handshake.NewLine(&b).Handshake(e)
 	default:

@@ -42,7 +42,7 @@ func FuzzDissect(f *testing.F) {
 		if !json.Valid(line) {
 			t.Fatalf("not JSON: %s", line)
 		}
-		for _, text := range []string{story(e, false), string(line), e.SNI} {
+		for _, text := range []string{story(e, false, 0), story(e, false, 80), string(line), e.SNI} {
 			if !utf8.ValidString(text) || bytes.ContainsAny([]byte(text), "\x00\x07\x1b\r") {
 				t.Fatalf("not safe to show: %q", text)
 			}

@@ -397,7 +397,7 @@ func TestPrivacyCoversEveryField(t *testing.T) {
 // Names, protocols and certificates are the peer's to choose. None of what they hold can steer a terminal or break out of a line.
 func TestHostileTextIsEscapedInEveryFormat(t *testing.T) {
 	var text bytes.Buffer
-	sinks := []handshake.Sink{handshake.NewStory(&text, false), handshake.NewLine(&text), handshake.NewJSON(&text)}
+	sinks := []handshake.Sink{handshake.NewStory(&text, handshake.StoryOptions{}), handshake.NewLine(&text), handshake.NewJSON(&text)}
 	s := startWith(t, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, handshake.Options{Sinks: sinks, Workers: 1})
 	evil := "\x1b[2J\r\nroot: \u202e\xff\""
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -11,9 +11,21 @@ import (
 	"padlock/handshake/wire"
 )
 
+// StoryOptions are for NewStory.
+type StoryOptions struct {
+	Colour bool
+	Width  func() int // of the terminal in columns, asked for each handshake; 0, or nil: lines are as long as they come
+}
+
 // NewStory returns a Sink that tells each handshake stage by stage, in several lines written at once.
-func NewStory(w io.Writer, colour bool) Sink {
-	return &writerSink{w: w, render: func(b []byte, e *Event) []byte { return append(b, story(e, palette(colour))...) }}
+func NewStory(w io.Writer, o StoryOptions) Sink {
+	return &writerSink{w: w, render: func(b []byte, e *Event) []byte {
+		width := 0
+		if o.Width != nil {
+			width = o.Width()
+		}
+		return append(b, story(e, palette(o.Colour), width)...)
+	}}
 }
 
 // NewLine returns a Sink that writes one line for each handshake.
@@ -68,46 +80,121 @@ func (p palette) green(text string) string {
 	return p.paint("32", text)
 }
 
-func story(e *Event, p palette) string {
+// story tells a handshake in lines of a width at most, but 0: then they are as long as they come.
+func story(e *Event, p palette, width int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s   %s\n", p.bold(fmt.Sprintf("#%d %s → %s", e.ID, e.Remote, name(e))), strings.Join(facts(e), " · "))
-	last, width := time.Duration(-1), textWidth(e.Stages)
+	head := fmt.Sprintf("#%d %s → %s", e.ID, e.Remote, name(e))
+	b.WriteString(p.bold(head))
+	b.WriteString(wrapped("   "+strings.Join(facts(e), " · "), "  ", " · ", utf8.RuneCountInString(head), width))
+
+	last, columns := time.Duration(-1), columnsFor(e.Stages, width)
 	for _, s := range e.Stages {
 		at := ""
 		if s.At != last {
 			at = "+" + ms(s.At)
 		}
 		last = s.At
-		size := ""
-		if s.Size > 0 {
-			size = fmt.Sprintf("%d B", s.Size)
-		}
 		arrow := "client →"
 		if s.From == Server {
 			arrow = "server ←"
 		}
-		text := fmt.Sprintf("  %s %9s %-19s %-*s %7s  ", arrow, at, StageTitle(s.Name), width, s.Text, size)
+		said := s.Text
+		if width > 0 {
+			said = cut(said, columns.text)
+		}
+		text := fmt.Sprintf("  %s %9s %-19s %-*s", arrow, at, StageTitle(s.Name), columns.text, said)
+		if columns.size {
+			size := ""
+			if s.Size > 0 {
+				size = fmt.Sprintf("%d B", s.Size)
+			}
+			text += fmt.Sprintf(" %7s  ", size)
+		}
 		switch s.Name {
 		case "alert", "close":
 			text = p.red(text)
 		case "first_byte":
 			text = p.green(text)
 		}
-		b.WriteString(text + p.dim(string(s.Label)) + "\n")
+		if columns.size {
+			text += p.dim(string(s.Label))
+		}
+		b.WriteString(text + "\n")
 	}
 	if e.Truncated {
 		b.WriteString("  (more was sent than is recorded)\n")
 	}
 	if f := e.Failure; f != nil {
-		b.WriteString(failureStory(f, p))
+		b.WriteString(failureStory(f, p, width))
 	}
 	if text := costs(e); text != "" {
-		b.WriteString("  " + p.dim(text) + "\n")
+		b.WriteString(p.dim(strings.TrimSuffix(wrapped("  "+text, "  ", " · ", 0, width), "\n")) + "\n")
 	}
 	for _, n := range e.Remarks() {
-		b.WriteString("  note: " + n + "\n")
+		b.WriteString(wrapped("  note: "+n, "        ", " ", 0, width))
 	}
 	return b.String()
+}
+
+// columns are how wide the text of a stage is, and whether size and label stand behind it.
+type columns struct {
+	text int
+	size bool
+}
+
+const (
+	beforeText = 41 // columns of a stage's line: who speaks, when, and what the stage is called
+	afterText  = 19 // size and label
+	leastText  = 50 // what a text gets beside size and label
+)
+
+// columnsFor leaves size and label away where the terminal is too narrow for them, and only then cuts texts.
+func columnsFor(stages []Stage, width int) columns {
+	natural := textWidth(stages)
+	switch room := width - beforeText - afterText; {
+	case width <= 0:
+		return columns{natural, true}
+	case room >= min(natural, leastText):
+		return columns{min(natural, room), true}
+	}
+	return columns{max(width-beforeText, 10), false}
+}
+
+// cut returns a text of a width at most; what is cut off leaves an ellipsis.
+func cut(text string, width int) string {
+	if utf8.RuneCountInString(text) <= width {
+		return text
+	}
+	return strings.TrimRight(string([]rune(text)[:width-1]), " ") + "…"
+}
+
+// wrapped breaks a text at separators, so that no line is longer than width where that can be; 0: one line. The first line begins at a
+// column; further ones begin with an indent.
+func wrapped(text, indent, separator string, column, width int) string {
+	if width <= 0 || column+utf8.RuneCountInString(text) <= width {
+		return text + "\n"
+	}
+	var b strings.Builder
+	start := len(text) - len(strings.TrimLeft(text, " "))
+	b.WriteString(text[:start])
+	column += start
+	first := true
+	for part := range strings.SplitSeq(text[start:], separator) {
+		n := utf8.RuneCountInString(part)
+		switch {
+		case first && (column+n <= width || column <= len(indent)):
+		case column+len(separator)+n <= width && !first:
+			b.WriteString(separator)
+			column += utf8.RuneCountInString(separator)
+		default:
+			b.WriteString("\n" + indent)
+			column = len(indent)
+		}
+		b.WriteString(part)
+		column += n
+		first = false
+	}
+	return b.String() + "\n"
 }
 
 // costs is where the time went, and who the client may be.
@@ -145,19 +232,23 @@ func textWidth(stages []Stage) int {
 	for _, s := range stages {
 		width = max(width, utf8.RuneCountInString(s.Text))
 	}
-	return min(width, 110)
+	return min(width, widestText)
 }
 
-func failureStory(f *Failure, p palette) string {
+// widestText is how wide the column of texts is at most. A longer text pushes what follows aside.
+const widestText = 110
+
+func failureStory(f *Failure, p palette, width int) string {
 	var b strings.Builder
 	ended := fmt.Sprintf("the %s hung up after %s", f.By, StageTitle(f.Stage))
 	if f.Alert >= 0 {
 		ended += fmt.Sprintf(" with alert %d, %s", f.Alert, f.AlertName)
 	}
-	fmt.Fprintf(&b, "  %s %s\n", p.red("✗"), p.bold(ended))
-	fmt.Fprintf(&b, "    cause: %s (%s)\n    to do: %s\n", f.Cause, f.Confidence, f.Remedy)
+	fmt.Fprintf(&b, "  %s %s", p.red("✗"), p.bold(strings.TrimSuffix(wrapped(ended, "    ", " ", 4, width), "\n"))+"\n")
+	b.WriteString(wrapped(fmt.Sprintf("    cause: %s (%s)", f.Cause, f.Confidence), "           ", " ", 0, width))
+	b.WriteString(wrapped("    to do: "+f.Remedy, "           ", " ", 0, width))
 	if f.GoError != "" {
-		fmt.Fprintf(&b, "    %s\n", p.dim("crypto/tls says: "+f.GoError))
+		b.WriteString(p.dim(strings.TrimSuffix(wrapped("    crypto/tls says: "+f.GoError, "      ", " ", 0, width), "\n")) + "\n")
 	}
 	return b.String()
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"padlock/config"
 )
 
 // flagsFirst moves the command to the front and flags before arguments, because cli looks for the command first,
@@ -70,4 +72,45 @@ func takesValue(flags []cli.Flag, arg string) bool {
 		}
 	}
 	return false
+}
+
+// meant is the command or the flag that a call which cannot be understood is closest to; "" if none is close.
+func meant(app *cli.App, args []string) string {
+	path, flags, commands := "padlock", app.Flags, app.Commands
+	for {
+		i := firstArgument(flags, args)
+		if i == len(args) {
+			break
+		}
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
+		if at < 0 {
+			for _, c := range commands {
+				if config.Near(args[i], c.Name) && len(args[i]) > 2 {
+					return path + " " + c.Name
+				}
+			}
+			break
+		}
+		path, flags, commands = path+" "+args[i], commands[at].Flags, commands[at].Subcommands
+		args = append(args[:i:i], args[i+1:]...)
+	}
+	var names []string
+	for _, f := range flags {
+		names = append(names, f.Names()...)
+	}
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if arg == "--" {
+			break
+		}
+		if len(arg) < 4 || arg[0] != '-' || slices.Contains(names, name) || name == "help" {
+			continue
+		}
+		for _, n := range names {
+			if config.Near(name, n) {
+				return "--" + n
+			}
+		}
+	}
+	return ""
 }

@@ -87,7 +87,7 @@ func (q *lineQueue) close(ctx context.Context) bool {
 	return false
 }
 
-// sayLost is a line of the operation log about itself.
-func sayLost(w io.Writer, lost uint64) {
-	slog.New(slog.NewTextHandler(w, nil)).Warn("lines of this log are lost: they came faster than they could be written", "count", lost)
+// sayLost writes a line of the operation log about itself, in the log's style.
+func (p *program) sayLost(w io.Writer, lost uint64) {
+	slog.New(logHandler(w, p.stderr)).Warn("lines of this log are lost: they came faster than they could be written", "count", lost)
 }

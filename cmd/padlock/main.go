@@ -4,11 +4,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +43,7 @@ func (h hinted) Unwrap() error { return h.error }
 // run is the program: 0 after success, 1 after a failure, 2 after a call that cannot be understood.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := newApp(stdin, stdout, stderr)
+	args = familiar(app, args)
 	err := app.RunContext(ctx, append([]string{app.Name}, flagsFirst(app, args)...))
 	if err == nil {
 		return 0
@@ -51,6 +54,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(mask.Text(err.Error())))
 		h := hinted{hint: "padlock --help shows every command and flag"}
 		errors.As(err, &h)
+		if meant := meant(app, args); meant != "" && errors.As(err, new(usageError)) {
+			h.hint = "did you mean " + meant + "?"
+		}
 		fmt.Fprintln(stderr, "padlock: hint:", h.hint)
 	}()
 	select {
@@ -65,6 +71,29 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 2
 	}
 	return 1
+}
+
+// familiar takes what other programs call the version and the help. As the first word, help is not a target.
+func familiar(app *cli.App, args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	switch rest := args[1:]; {
+	case len(rest) == 0 && (args[0] == "--version" || args[0] == "-v" || args[0] == "-V"):
+		return []string{"version"}
+	case args[0] == "help":
+		return append(slices.Clip(rest), "--help")
+	}
+	return args
+}
+
+// init has cli fit its help into the terminal, for which it has a variable of the package.
+func init() {
+	cli.HelpPrinter = func(w io.Writer, template string, data any) {
+		var b bytes.Buffer
+		cli.HelpPrinterCustom(&b, template, data, nil)
+		_, _ = io.WriteString(w, fitted(b.String(), terminalWidth(w)))
+	}
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {

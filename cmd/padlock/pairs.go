@@ -94,7 +94,7 @@ func canonicalHosts(names string) []string {
 func backend(c *cli.Context, target string) ([]config.Backend, error) {
 	parsed, err := config.ParseTarget(target)
 	if err != nil {
-		return nil, badTarget(c, target, err)
+		return nil, usageError{fmt.Errorf("TARGET %w", err)}
 	}
 	return []config.Backend{{Target: parsed}}, nil
 }

@@ -67,7 +67,7 @@ func probeRoots(c *cli.Context) (*x509.CertPool, error) {
 
 func (p *program) reportText(r *probe.Report) error {
 	if r.Handshake != nil {
-		handshake.NewStory(p.stdout, terminal(p.stdout)).Handshake(r.Handshake)
+		handshake.NewStory(p.stdout, storyOptions(p.stdout)).Handshake(r.Handshake)
 	}
 	for _, check := range r.Checks {
 		if _, err := fmt.Fprintf(p.stdout, "%s %-13s %s\n", mark(check.Grade), check.Name, check.Detail); err != nil {

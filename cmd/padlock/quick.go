@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
@@ -239,17 +238,6 @@ func flagName(flag string) string {
 	return fmt.Sprintf("--%s (%s)", flag, variable(flag))
 }
 
-// badTarget suggests the command that may have been meant.
-func badTarget(c *cli.Context, target string, err error) error {
-	usage := usageError{fmt.Errorf("TARGET %w", err)}
-	for _, command := range c.App.Commands {
-		if config.Near(target, command.Name) {
-			return hinted{usage, "did you mean padlock " + command.Name + "?"}
-		}
-	}
-	return usage
-}
-
 func applyStorage(c *cli.Context, cfg *config.Config) {
 	if c.IsSet("storage") {
 		cfg.Storage = c.String("storage")
@@ -273,13 +261,4 @@ func addListenHosts(cfg *config.Config) {
 			addHosts(cfg, name)
 		}
 	}
-}
-
-func terminal(w any) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

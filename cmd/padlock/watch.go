@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -40,6 +41,7 @@ func (p *program) watch(c *cli.Context) error {
 	}
 	if terminal(p.stdout) {
 		query.Set("colour", "1")
+		query.Set("width", strconv.Itoa(terminalWidth(p.stdout)))
 	}
 	cfg := config.Default()
 	applyStorage(c, cfg)
