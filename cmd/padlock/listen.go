@@ -40,26 +40,64 @@ func wantedListeners(cfg *config.Config) (all []wanted) {
 	return all
 }
 
-// listen opens every listener or none. 443 and 80 give way to 8443 and 8080 where they were not asked for by name.
+// listen opens every listener or none. Ports that were not asked for by name give way to others.
 func (p *program) listen(cfg *config.Config, otherPorts bool, from *inherited) (open []proxy.Listener, err error) {
-	for _, w := range wantedListeners(cfg) {
-		l, err := from.listen(w.address)
-		if err != nil && otherPorts && givesWay(err) {
-			instead := map[bool]string{false: "8443", true: "8080"}[w.plain]
-			l, err = from.listen(withPort(w.address, instead))
-			if err != nil && w.plain {
-				fmt.Fprintf(p.stderr, "padlock: no port for plain HTTP (80 and 8080 are taken), so http:// is not redirected\n")
-				continue
-			}
+	for _, plain := range []bool{false, true} {
+		group := slices.DeleteFunc(wantedListeners(cfg), func(w wanted) bool { return w.plain != plain })
+		ports := []int{0}
+		if otherPorts {
+			ports = append(ports, otherThan[plain]...)
 		}
-		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0 {
-			continue // a machine without IPv6
+		listeners, err := from.listenOn(group, ports)
+		if err != nil && otherPorts && plain && givesWay(err) {
+			fmt.Fprintf(p.stderr, "padlock: no port for plain HTTP (80 and %d to %d are taken), so http:// is not redirected\n", ports[1], ports[len(ports)-1])
+			continue
 		}
 		if err != nil {
 			closeListeners(open)
 			return nil, listenError(cfg, err)
 		}
-		open = append(open, from.packets(proxy.Listener{Listener: l, Address: w.address, Plain: w.plain}))
+		open = append(open, listeners...)
+	}
+	return open, nil
+}
+
+// otherThan are the ports that 443, and for plain HTTP 80, give way to.
+var otherThan = map[bool][]int{false: ports(8443, 10), true: ports(8080, 10)}
+
+func ports(first, n int) (all []int) {
+	for i := range n {
+		all = append(all, first+i)
+	}
+	return all
+}
+
+// listenOn opens a group of listeners on the first of some ports where all of them can be; 0 is the port that each was asked for with.
+func (i *inherited) listenOn(group []wanted, ports []int) (open []proxy.Listener, err error) {
+	for _, port := range ports {
+		open, err = i.listenAll(group, port)
+		if err == nil || !givesWay(err) {
+			return open, err
+		}
+	}
+	return nil, err
+}
+
+func (i *inherited) listenAll(group []wanted, port int) (open []proxy.Listener, err error) {
+	for _, w := range group {
+		address := w.address
+		if port != 0 {
+			address = withPort(w.address, strconv.Itoa(port))
+		}
+		l, err := i.listen(address)
+		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0 {
+			continue // a machine without IPv6
+		}
+		if err != nil {
+			closeListeners(open)
+			return nil, err
+		}
+		open = append(open, i.packets(proxy.Listener{Listener: l, Address: w.address, Plain: w.plain}))
 	}
 	return open, nil
 }
