@@ -317,6 +317,8 @@ type Route struct {
 	BodyLimit     Size        `yaml:"body_limit"` // of a request's content; 0: none
 	Buffer        Buffer      `yaml:"buffer"`
 
+	Upgrades []string `yaml:"upgrades" empty:"may"` // protocols that clients may go over to from HTTP/1.1: websocket; also such as tcp, SPDY/3.1 or h2c, of which padlock reads nothing
+
 	Forwarded bool `yaml:"forwarded"`        // also send Forwarded (RFC 7239)
 	Handshake bool `yaml:"handshake_header"` // also send Padlock-Handshake: id, version, fingerprint and client certificate
 }

@@ -15,7 +15,7 @@ func TestNoKeyThatHoldsSomebodyBackMayBeEmpty(t *testing.T) {
 	t.Setenv("NOTHING", "")
 	harmless := []string{
 		"trusted_proxies", "resolvers", "sites", "listen.https", "listen.http", "docker.override", "admin.hosts", "certificates.files", "certificates.issuers",
-		"certificates.dns.resolvers", "access_log.headers", "access_log.redact", "sites.routes",
+		"certificates.dns.resolvers", "access_log.headers", "access_log.redact", "sites.routes", "sites.routes.upgrades",
 	}
 	texts := []string{
 		"sites.routes.exact", "sites.routes.ca", "sites.tcp.ca", "sites.basic_auth.users_file", "sites.routes.basic_auth.users_file", "sites.tls.client_auth.ca",

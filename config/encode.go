@@ -33,6 +33,7 @@ func unsaid(t reflect.Type) reflect.Value {
 	switch x := v.Interface().(type) {
 	case *Route:
 		check.upstream("", &x.Upstream, []string{"http"})
+		check.upgrades("", x)
 	case *TCP:
 		check.tcp("", &Site{TCP: x})
 	case *Health:

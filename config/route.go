@@ -47,6 +47,7 @@ func (v *validator) route(path string, r *Route) {
 		}
 	}
 	v.upstream(path, &r.Upstream, []string{"http", "https", "h2c"})
+	v.upgrades(path+".upgrades", r)
 	if r.Redirect != nil {
 		v.redirect(path+".redirect", r.Redirect)
 	}
@@ -55,6 +56,23 @@ func (v *validator) route(path string, r *Route) {
 	}
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
+}
+
+// upgrades are websocket alone where nothing is said.
+func (v *validator) upgrades(path string, r *Route) {
+	if r.Upgrades == nil {
+		r.Upgrades = []string{"websocket"}
+	}
+	for i, protocol := range r.Upgrades {
+		name, version, versioned := strings.Cut(protocol, "/")
+		same := func(other string) bool { return strings.EqualFold(other, protocol) }
+		switch at := fmt.Sprintf("%s[%d]", path, i); {
+		case !isToken(name) || versioned && !isToken(version):
+			v.fail(at, "%q is not a protocol such as websocket or SPDY/3.1 (RFC 9110 section 7.8)", protocol)
+		case slices.ContainsFunc(r.Upgrades[:i], same):
+			v.fail(at, "%s is given twice", protocol)
+		}
+	}
 }
 
 // ascii reports whether a name can stand in a request as it is.

@@ -91,6 +91,7 @@ var keys = []key{
 	setting("body_limit", ofHTTP, func(p *part) any { return &p.route.BodyLimit }),
 	setting("buffer.request", ofHTTP, func(p *part) any { return &p.route.Buffer.Request }),
 	setting("buffer.response", ofHTTP, func(p *part) any { return &p.route.Buffer.Response }),
+	setting("upgrades", ofHTTP, func(p *part) any { return &p.route.Upgrades }),
 	setting("forwarded", ofHTTP, func(p *part) any { return &p.route.Forwarded }),
 	setting("handshake_header", ofHTTP, func(p *part) any { return &p.route.Handshake }),
 

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -65,6 +67,36 @@ func TestAPythonServerThatServesOneConnectionAtATime(t *testing.T) {
 		out, err := exec.Command(need(t, "curl"), append(args, version)...).CombinedOutput()
 		if got := strings.Count(string(out), "ok\n"); err != nil || got != 12 {
 			t.Errorf("%s: %d of 12 answers, %v\n%s", version, got, err, out)
+		}
+	}
+}
+
+// docker exec and docker run -i go over from HTTP to a protocol of their own, in which the end of the input is passed on and the output goes on.
+func TestDockerRunsThroughPadlock(t *testing.T) {
+	besides(t)
+	dir := t.TempDir()
+	file := `
+listen: {https: ["127.0.0.1:0"], http: [], http3: false}
+handshakes: {show: "off"}
+access_log: {format: "off"}
+sites: [{hosts: [localhost], routes: [{to: "unix:/var/run/docker.sock", upgrades: [websocket, tcp]}]}]
+`
+	if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image := appImage(t)
+	c := runContainer(t, image)
+	p := startFile(t, dir)
+	host := "tcp://" + strings.TrimPrefix(p.url, "https://")
+	for _, args := range [][]string{
+		{"exec", "-i", c.name, "/container", "cat"},
+		{"run", "-i", "--rm", image, "cat"},
+	} {
+		command := exec.Command("docker", append([]string{"-H", host, "--tlsverify", "--tlscacert", p.root(t)}, args...)...)
+		command.Stdin = strings.NewReader(strings.Repeat("some input\n", 10_000))
+		out, err := command.CombinedOutput()
+		if want := strings.Repeat("some input\n", 10_000) + "the end\n"; err != nil || string(out) != want {
+			t.Errorf("docker %v: %v, %d bytes of %d: %.200s", args, err, len(out), len(want), out)
 		}
 	}
 }

@@ -279,8 +279,16 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 	}
 	var response *message.Response
 	var err error
-	if route.buffer.Request > 0 {
+	whole := true
+	switch {
+	case r.Upgrade != "" && r.Body != nil:
+		whole, err = x.readWhole()
+	case route.buffer.Request > 0:
 		err = x.bufferRequest(int64(route.buffer.Request))
+	}
+	if !whole && err == nil {
+		fail(x, 413, "The content of a request for another protocol is too large", "")
+		return
 	}
 	if route.group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = h.late.of(x), h.late.after

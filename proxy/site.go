@@ -48,6 +48,7 @@ type route struct {
 	host        string // "": the client's
 	access      access
 	fields      fieldRules
+	upgrades    []string // protocols that clients may upgrade to
 	bodyLimit   int64
 	buffer      config.Buffer
 	forwarded   bool
@@ -99,7 +100,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 func (b *builder) route(c *config.Route) (*route, error) {
 	r := &route{
 		prefix: c.Path, exact: c.Exact, methods: c.Methods, respond: c.Respond, strip: c.StripPrefix || c.ReplacePrefix != "", replace: c.ReplacePrefix,
-		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), buffer: c.Buffer, forwarded: c.Forwarded, handshake: c.Handshake,
+		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), buffer: c.Buffer, forwarded: c.Forwarded, handshake: c.Handshake, upgrades: c.Upgrades,
 	}
 	if c.StripPrefix {
 		r.prefixTaken = paths.Encode(strings.TrimSuffix(c.Path, "/"))
@@ -200,6 +201,11 @@ func (s *site) route(method string, path *paths.Path) (found *route, allowed []s
 		}
 	}
 	return nil, allowed
+}
+
+// upgradesTo reports whether clients may go over to a protocol.
+func (r *route) upgradesTo(protocol string) bool {
+	return slices.ContainsFunc(r.upgrades, func(name string) bool { return message.Is(name, protocol) })
 }
 
 func (r *route) takes(method string) bool {

@@ -13,7 +13,7 @@ import (
 	"padlock/traffic"
 )
 
-// tunnels are the open WebSockets. They have no end that could be waited for, so at ours their clients are told to go.
+// tunnels are the open WebSockets, and what else has been upgraded. They have no end that could be waited for, so at ours their clients are told to go.
 type tunnels struct {
 	mu    sync.Mutex
 	open  map[*voice]struct{}
@@ -51,9 +51,11 @@ func (t *tunnels) tell() {
 	}
 }
 
-// voice passes on what a target sends to a WebSocket's client, and can say goodbye between two frames (RFC 6455 section 5).
+// voice passes on what a target sends to a WebSocket's client, and can say goodbye between two frames (RFC 6455 section 5). Of other protocols
+// it knows no words.
 type voice struct {
 	message.Tunnel
+	mute     bool           // the protocol is another
 	speaking sync.WaitGroup // goodbyes
 
 	mu      sync.Mutex
@@ -76,7 +78,7 @@ var goingAway = []byte{0x80 | closeOpcode, 2, 0x03, 0xe9}
 func (v *voice) goodbye() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.leaving = true; v.between() {
+	if v.leaving = true; v.between() && !v.mute {
 		v.bye()
 	}
 }
@@ -100,6 +102,9 @@ func (v *voice) bye() {
 
 // Write implements io.Writer. What follows a Close is dropped.
 func (v *voice) Write(p []byte) (int, error) {
+	if v.mute {
+		return v.Tunnel.Write(p)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.silent {
@@ -175,7 +180,7 @@ func payloadLength(head []byte) (uint64, bool) {
 	return length, true
 }
 
-// tunnel joins the client and the target after a WebSocket handshake, until both have ended or either has failed.
+// tunnel joins the client and the target after an upgrade, until both have ended or either has failed.
 func (h *handler) tunnel(x *exchange, response *message.Response) {
 	defer response.Tunnel.Close()
 	response.Fields.RemoveHopByHop()
@@ -192,7 +197,7 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	case x.extended():
 		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
 	}
-	client := &voice{Tunnel: raw}
+	client := &voice{Tunnel: raw, mute: x.request.Upgrade != webSocket}
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
 	end := func() { client.Close(); response.Tunnel.Close() }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 
 	"padlock/proxy/message"
 )
@@ -9,21 +10,45 @@ import (
 // extended reports whether the client asks for a tunnel by CONNECT (RFC 8441, RFC 9220). Any 2xx would tell it that it has one.
 func (x *exchange) extended() bool { return x.request.Upgrade != "" && x.request.Proto != "HTTP/1.1" }
 
-// upgrade refuses every upgrade but a WebSocket's, and reports whether the request may be forwarded.
+const webSocket = "websocket"
+
+// maxUpgradeContent is how much content a request for an upgrade may have: it has to end before the other protocol begins, and what comes with
+// docker exec is a few dozen bytes.
+const maxUpgradeContent = 64 << 10
+
+// upgrade refuses every upgrade that the route does not name, and reports whether the request may be forwarded. A WebSocket's is by GET without
+// content (RFC 6455 section 4.1); what others are is between the client and the target. By HTTP/2 and 3, an upgrade can be a WebSocket's only.
 func upgrade(x *exchange) bool {
 	r := x.request
 	switch {
 	case r.Upgrade == "":
-	case r.Upgrade != "websocket" && x.extended():
-		fail(x, 501, "This protocol is not forwarded: only WebSocket", "") // RFC 9220 section 3
+	case x.extended() && (r.Upgrade != webSocket || !x.route.upgradesTo(webSocket)):
+		fail(x, 501, "This protocol is not forwarded here", "") // RFC 9220 section 3
 		return false
-	case r.Upgrade != "websocket":
-		r.Upgrade = "" // h2c and the like: ignored, as RFC 9110 section 7.8 allows
+	case !x.route.upgradesTo(r.Upgrade):
+		r.Upgrade = "" // ignored, as RFC 9110 section 7.8 allows
+	case r.Upgrade != webSocket:
 	case r.Method != "GET" || r.Body != nil:
 		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
 		return false
 	}
 	return true
+}
+
+// readWhole reads the content of a request for an upgrade: the bytes that follow it are of another protocol. It reports false where that is
+// too much.
+func (x *exchange) readWhole() (whole bool, err error) {
+	r := x.request
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxUpgradeContent+1))
+	if err != nil {
+		return false, &message.BodyError{Err: err}
+	}
+	if len(data) > maxUpgradeContent {
+		return false, nil
+	}
+	r.Body, r.ContentLength = &bufferedBody{Body: r.Body, data: data, err: io.EOF}, int64(len(data))
+	r.Declared, r.Expect = nil, false
+	return true, nil
 }
 
 // failTunnel answers a client whose target has not opened what it says that it has.

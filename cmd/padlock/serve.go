@@ -204,6 +204,13 @@ func warn(cfg *config.Config, development bool, log *slog.Logger) {
 			log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")
 		}
 	}
+	for _, site := range cfg.Sites {
+		for _, route := range site.Routes {
+			if slices.ContainsFunc(route.Upgrades, func(protocol string) bool { return strings.EqualFold(protocol, "h2c") }) {
+				log.Warn("clients may go over to h2c: their requests reach the target without padlock's rules for paths, methods and fields", "site", site.Hosts[0], "route", cmp.Or(route.Path, route.Exact, "/"), "key", "upgrades")
+			}
+		}
+	}
 	if cfg.Handshakes.Capture != "" {
 		log.Warn("handshakes are captured with their secrets", "file", cfg.Handshakes.Capture)
 	}

@@ -164,7 +164,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 		}
 		b.answered = b.answered || b.reader.came
 		if err == nil {
-			err = b.head.parse(text, a.room[:0], r.Method, r.Upgrade != "")
+			err = b.head.parse(text, a.room[:0], r.Method, r.Upgrade)
 		} else if !isMalformed(err) {
 			return nil, b.cause(err)
 		}
@@ -212,6 +212,9 @@ func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 	h := &b.head
 	a.response = message.Response{Status: h.status, Fields: h.fields, ContentLength: h.length}
 	if h.upgraded {
+		if b.sending.Load() { // its content has come, and the other protocol begins behind it
+			b.finishSending()
+		}
 		early := bytes.Clone(b.reader.buffered())
 		b.release() // a tunnel may be idle for long
 		a.response.Tunnel = &backendTunnel{b: b, early: early}

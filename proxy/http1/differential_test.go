@@ -233,7 +233,7 @@ func readOurs(text []byte, method string) (one seen, length int64, err error) {
 		return one, 0, err
 	}
 	var h responseHead
-	if err := h.parse(raw, nil, method, false); err != nil {
+	if err := h.parse(raw, nil, method, ""); err != nil {
 		return one, 0, err
 	}
 	b := responseBody{content: content{

@@ -19,7 +19,7 @@ type responseHead struct {
 	length    int64 // of the content; lengthChunked, lengthUnbounded
 	keepAlive bool
 	idle      time.Duration // for which the connection can be kept; 0: nothing is said
-	upgraded  bool          // 101 to websocket
+	upgraded  bool          // 101, to the protocol that was asked for
 }
 
 const (
@@ -36,9 +36,9 @@ var (
 	errInterimCount = errors.New("too many interim responses")
 )
 
-// parse reads a head that ends with its empty line, the answer to a request with the given method. room is where its fields go if they
-// fit.
-func (h *responseHead) parse(b []byte, room message.Fields, method string, upgrade bool) (err error) {
+// parse reads a head that ends with its empty line, the answer to a request with the given method that may have asked for an upgrade. room is
+// where its fields go if they fit.
+func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade string) (err error) {
 	text := string(b)
 	*h = responseHead{fields: roomFor(text, room, maxFields)}
 	line, rest, ok := strings.Cut(text, "\r\n")
@@ -75,7 +75,7 @@ func (h *responseHead) statusLine(line string) bool {
 	return true
 }
 
-func (h *responseHead) interpret(method string, upgrade bool) error {
+func (h *responseHead) interpret(method, upgrade string) error {
 	lengths, encodings := 0, 0
 	length, encoding := "", ""
 	h.keepAlive = h.minor == 1
@@ -132,10 +132,10 @@ func keepAliveTime(value string) time.Duration {
 }
 
 // frame is RFC 9112 section 6.3.
-func (h *responseHead) frame(method string, upgrade, announced bool, n int64, chunked bool) error {
+func (h *responseHead) frame(method, upgrade string, announced bool, n int64, chunked bool) error {
 	switch {
 	case h.status == 101:
-		h.upgraded = upgrade && message.Is(h.fields.Value("Upgrade"), "websocket") && h.fields.HasToken("Connection", "upgrade")
+		h.upgraded = upgrade != "" && message.Is(h.fields.Value("Upgrade"), upgrade) && h.fields.HasToken("Connection", "upgrade")
 		if !h.upgraded {
 			return errUnasked
 		}

@@ -226,7 +226,8 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	w.mu.Unlock()
 	w.tunnelled = true
 	c.limit.Until(time.Time{})
-	w.buf = append(appendStatus(w.buf, http.StatusSwitchingProtocols), "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+	w.buf = append(appendStatus(w.buf, http.StatusSwitchingProtocols), "Connection: Upgrade\r\n"...)
+	w.buf = appendField(w.buf, "Upgrade", w.x.request.Upgrade)
 	w.buf = append(appendFields(w.buf, fields), "\r\n"...)
 	if err := w.send(); err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ type Request struct {
 	Body          Body     // nil: none
 	Declared      []string // names of the trailers that the head announces
 	Expect        bool     // the client waits for 100 (Continue), which the first Read of Body sends (RFC 9110 section 10.1.1)
-	Upgrade       string   // "websocket" when the client asks to leave HTTP (RFC 6455 section 4.1, RFC 8441), else empty
+	Upgrade       string   // the protocol that the client asks to go over to: "websocket" (RFC 6455 section 4.1, RFC 8441) or another; else empty
 
 	Conn   *Conn
 	Client string // the client's address: the connection's, or the one that trusted proxies tell

@@ -22,6 +22,12 @@ func Token(s string) bool {
 	return s != ""
 }
 
+// Protocol reports whether s names one protocol, with or without a version (RFC 9110 section 7.8).
+func Protocol(s string) bool {
+	name, version, versioned := strings.Cut(s, "/")
+	return Token(name) && (!versioned || Token(version))
+}
+
 // FieldValue reports whether s can be a field's value (RFC 9110 section 5.5), white space around it apart.
 func FieldValue(s string) bool {
 	for i := range len(s) {

@@ -32,7 +32,7 @@ func (r *Request) Writable() error {
 		return &Unwritable{"target"}
 	case !ValidHost(r.Host):
 		return &Unwritable{"host"}
-	case r.Upgrade != "" && !Token(r.Upgrade):
+	case r.Upgrade != "" && !Protocol(r.Upgrade):
 		return &Unwritable{"upgrade"}
 	}
 	for _, name := range r.Declared {

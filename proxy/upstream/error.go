@@ -68,7 +68,7 @@ func (e *Error) Reason() string {
 	case errors.As(e.Err, &notTLS):
 		return "it speaks something else than TLS there"
 	case errors.Is(e.Err, http2.ErrUpgrade):
-		return "a WebSocket needs a target that speaks HTTP/1.1, and this one is h2c"
+		return "a WebSocket or another upgrade needs a target that speaks HTTP/1.1, and this one is h2c"
 	case errors.Is(e.Err, http2.ErrOneConnection):
 		return "NTLM needs a target that speaks HTTP/1.1, and this one is h2c"
 	case errors.Is(e.Err, http2.ErrNotSpoken):
