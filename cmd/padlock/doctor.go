@@ -132,7 +132,11 @@ func (d *doctor) name(ctx context.Context, name string) {
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		d.say(probe.Note, "name", "%s does not resolve: %v", name, err)
+		remedy := ""
+		if canonical, ok := config.CanonicalHost(name); ok && config.IsLocal(canonical) {
+			remedy = "; to have it lead here: padlock hosts add " + canonical
+		}
+		d.say(probe.Note, "name", "%s does not resolve: %v%s", name, err, remedy)
 		return
 	}
 	own := map[string]bool{}

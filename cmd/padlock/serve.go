@@ -115,6 +115,9 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	if cfg.TrustPage {
 		p.announceLAN(cfg, keeper, listeners)
 	}
+	if s.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
+		sayUnresolved(ctx, log, cfg)
+	}
 	keeper.start(ctx, server)
 	defer p.sayFinishing(ctx, end, cfg.Timeouts.Shutdown)()
 	if err := ready(); err != nil {

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/config"
+)
+
+func (p *program) hostsCommand() *cli.Command {
+	file := func() *cli.StringFlag {
+		return &cli.StringFlag{Name: "file", Value: hostsFile(), Usage: "`FILE` in which the machine looks names up", EnvVars: []string{"PADLOCK_HOSTS_FILE"}}
+	}
+	return &cli.Command{
+		Name: "hosts", Usage: "have names such as shop.test lead to this machine", OnUsageError: onUsageError, HideHelpCommand: true,
+		Description: "Names below localhost lead to this machine by themselves. For others, add writes lines into the hosts file, and remove takes out\n" +
+			"those that add has written. Writing needs root: sudo is run, and asks for the password.",
+		Subcommands: []*cli.Command{
+			{
+				Name: "add", Usage: "add lines for each name", ArgsUsage: "NAME...", OnUsageError: onUsageError, Flags: []cli.Flag{file()},
+				Action: func(c *cli.Context) error {
+					names, err := hostNames(c.Args().Slice())
+					if err != nil {
+						return err
+					}
+					return p.editHosts(c, names, func(text []byte) []byte { return addHostLines(text, names) })
+				},
+			},
+			{
+				Name: "remove", Usage: "remove the lines that add has written, for each name or for all of them", ArgsUsage: "[NAME...]", OnUsageError: onUsageError, Flags: []cli.Flag{file()},
+				Action: func(c *cli.Context) error {
+					var names []string
+					if c.NArg() > 0 {
+						var err error
+						if names, err = hostNames(c.Args().Slice()); err != nil {
+							return err
+						}
+					}
+					return p.editHosts(c, names, func(text []byte) []byte { return removeHostLines(text, names) })
+				},
+			},
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usageError{fmt.Errorf("hosts has no command %q", c.Args().First())}
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+// hostsFile is where this system looks names up before it asks DNS.
+func hostsFile() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("SystemRoot"), "System32", "drivers", "etc", "hosts")
+	}
+	return "/etc/hosts"
+}
+
+func hostNames(args []string) (names []string, err error) {
+	if len(args) == 0 {
+		return nil, usageError{errors.New("no name is given, such as shop.test")}
+	}
+	for _, arg := range args {
+		name, ok := config.CanonicalHost(arg)
+		switch {
+		case !ok || net.ParseIP(name) != nil:
+			return nil, usageError{fmt.Errorf("%q is not a host name", arg)}
+		case strings.Contains(name, "*"):
+			return nil, hinted{usageError{fmt.Errorf("%s: the hosts file has no wildcards", arg)}, "give each name, or use names below localhost, which need no line"}
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// hostsMark ends each line that padlock has written.
+const hostsMark = " # padlock"
+
+// addHostLines adds lines for names that have none yet, and leaves all others as they are.
+func addHostLines(text []byte, names []string) []byte {
+	out := bytes.Clone(text)
+	if len(out) > 0 && out[len(out)-1] != '\n' {
+		out = append(out, '\n')
+	}
+	for _, name := range names {
+		for _, address := range []string{"127.0.0.1", "::1"} {
+			if !hasHostLine(out, address, name) {
+				out = append(out, address+" "+name+hostsMark+"\n"...)
+			}
+		}
+	}
+	if len(out) == len(text)+1 { // nothing but the end of the last line
+		return text
+	}
+	return out
+}
+
+// hasHostLine reports whether a name leads to an address already.
+func hasHostLine(text []byte, address, name string) bool {
+	for line := range bytes.Lines(text) {
+		entry, _, _ := strings.Cut(string(line), "#")
+		fields := strings.Fields(entry)
+		if len(fields) > 1 && fields[0] == address && slices.ContainsFunc(fields[1:], func(f string) bool { return strings.EqualFold(f, name) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// removeHostLines removes padlock's own lines: those of the names, or all.
+func removeHostLines(text []byte, names []string) []byte {
+	var out []byte
+	for line := range bytes.Lines(text) {
+		entry, own := strings.CutSuffix(strings.TrimRight(string(line), "\r\n"), hostsMark)
+		if fields := strings.Fields(entry); own && len(fields) == 2 && (names == nil || slices.Contains(names, fields[1])) {
+			continue
+		}
+		out = append(out, line...)
+	}
+	return out
+}
+
+// editHosts writes what edit makes of the hosts file, as root where that is needed.
+func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []byte) error {
+	file := c.String("file")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("reading the hosts file: %w", err)
+	}
+	after := edit(before)
+	if bytes.Equal(before, after) {
+		fmt.Fprintf(p.stdout, "%s needs no change\n", file)
+		return nil
+	}
+
+	err = replaceHosts(file, after)
+	if errors.Is(err, os.ErrPermission) {
+		return p.asRoot(c, file, append([]string{"hosts", c.Command.Name, "--file", file}, names...))
+	}
+	if err != nil {
+		return fmt.Errorf("writing the hosts file: %w", err)
+	}
+	fmt.Fprintf(p.stdout, "%s: %d lines before, %d now\n", file, bytes.Count(before, []byte("\n")), bytes.Count(after, []byte("\n")))
+	return nil
+}
+
+// replaceHosts writes a file whose old content stays whole until the new one is. A file that is mounted by itself, as in a container,
+// cannot be replaced, and is written in place.
+func replaceHosts(file string, content []byte) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if err := writable(file); err != nil { // a directory that lets us rename is no permission to write the file
+		return err
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(file), ".hosts-")
+	if err != nil {
+		return os.WriteFile(file, content, info.Mode())
+	}
+	defer os.Remove(temporary.Name())
+	_, err = temporary.Write(content)
+	err = errors.Join(err, temporary.Chmod(info.Mode().Perm()), temporary.Sync(), temporary.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temporary.Name(), file); err != nil {
+		return os.WriteFile(file, content, info.Mode())
+	}
+	return nil
+}
+
+func writable(file string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// asRoot runs padlock once more, by sudo, where somebody can type a password; else the error has the command.
+func (p *program) asRoot(c *cli.Context, file string, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		self = "padlock"
+	}
+	command := append([]string{self}, args...)
+	refused := hinted{fmt.Errorf("writing %s needs root", file), "run sudo " + strings.Join(command, " ")}
+	sudo, err := exec.LookPath("sudo")
+	if err != nil || os.Geteuid() == 0 || !isTerminal(p.stdin) {
+		return refused
+	}
+	fmt.Fprintf(p.stdout, "padlock: writing %s needs root: sudo %s\n", file, strings.Join(command, " "))
+	run := exec.CommandContext(c.Context, sudo, command...)
+	run.Stdin, run.Stdout, run.Stderr = p.stdin, p.stdout, p.stderr
+	if run.Run() != nil {
+		return refused
+	}
+	return nil
+}
+
+// resolveWithin is how long the start waits for names to be looked up, in the background.
+const resolveWithin = 5 * time.Second
+
+// sayUnresolved says which local names lead nowhere, and what makes them lead here. It looks them up in the background.
+func sayUnresolved(ctx context.Context, log *slog.Logger, cfg *config.Config) {
+	var names []string
+	for _, site := range cfg.Sites {
+		for _, host := range site.Hosts {
+			if config.IsLocal(host) && !config.IsLoopback(host) && net.ParseIP(host) == nil && !strings.Contains(host, "*") {
+				names = append(names, host)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, resolveWithin)
+		defer cancel()
+		names = slices.DeleteFunc(names, func(name string) bool {
+			_, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+			return err == nil
+		})
+		if len(names) > 0 && ctx.Err() == nil {
+			log.Warn("this machine finds no address for "+summary(names), "remedy", "padlock hosts add "+strings.Join(names, " "))
+		}
+	}()
+}
