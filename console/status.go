@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"padlock/traffic"
@@ -52,7 +53,8 @@ type SiteStatus struct {
 // TargetStatus is how a target fares.
 type TargetStatus struct {
 	Name     string  `json:"name"`
-	State    string  `json:"state"` // well | unwell | left_out
+	State    string  `json:"state"`            // well | unwell | left_out
+	Reason   string  `json:"reason,omitempty"` // why it is not well
 	Open     int64   `json:"open"`
 	Requests uint64  `json:"requests"`
 	Failed   uint64  `json:"failed"`
@@ -85,7 +87,7 @@ func (a *Admin) warnings() (all []string) {
 	if a.o.Traffic != nil {
 		for _, t := range a.o.Traffic().Targets {
 			if !t.Well {
-				all = append(all, "the target "+t.Name+" is not well")
+				all = append(all, strings.TrimSuffix("the target "+t.Name+" is not well: "+t.Reason, ": "))
 			}
 		}
 	}
@@ -130,7 +132,7 @@ func (a *Admin) status() *Status {
 		case target.LeftOut:
 			state = "left_out"
 		}
-		s.Targets = append(s.Targets, TargetStatus{target.Name, state, target.Open, target.Requests, target.Failed, quantile(&target.Answer, 0.5), quantile(&target.Answer, 0.99)})
+		s.Targets = append(s.Targets, TargetStatus{target.Name, state, target.Reason, target.Open, target.Requests, target.Failed, quantile(&target.Answer, 0.5), quantile(&target.Answer, 0.99)})
 	}
 	return s
 }

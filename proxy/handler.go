@@ -382,12 +382,16 @@ func (h *handler) failBody(x *exchange, err *message.BodyError) {
 func (h *handler) failUpstream(x *exchange, err error) {
 	status, text, detail := 502, "The application behind this address did not answer", ""
 	var failure *upstream.Error
+	var unwell *upstream.UnwellError
 	var unwritable *message.Unwritable
 	switch {
 	case errors.As(err, &unwritable):
 		status, text, x.err = 500, "The request cannot be passed on", "the request for the target: "+err.Error()
 	case errors.Is(err, upstream.ErrUnwell):
 		status, text, x.err = 503, "The application behind this address is not well", err.Error()
+		if h.details && errors.As(err, &unwell) && len(unwell.Reasons) > 0 {
+			detail = "padlock checks its health. " + strings.Join(unwell.Reasons, "; ") + "."
+		}
 	case errors.Is(err, upstream.ErrUnresolved):
 		text, x.err = "The application behind this address cannot be found", err.Error()
 	case errors.Is(err, upstream.ErrFull):

@@ -243,8 +243,9 @@ func (d *Distribution) Quantile(q float64) time.Duration {
 // TargetCount is how a target fares.
 type TargetCount struct {
 	Name             string
-	Well             bool // answers when it is asked for its health, or is not asked
-	LeftOut          bool // has failed requests of late
+	Well             bool   // answers when it is asked for its health, or is not asked
+	LeftOut          bool   // has failed requests of late
+	Reason           string // why it is not well, or left out; "": it is neither
 	Open             int64
 	Requests, Failed uint64
 	Answer           Distribution // from sending a request to its answer's head
@@ -253,6 +254,7 @@ type TargetCount struct {
 // Add joins what another target of the same name has counted. Both are well only together.
 func (c *TargetCount) Add(other *TargetCount) {
 	c.Well, c.LeftOut = c.Well && other.Well, c.LeftOut || other.LeftOut
+	c.Reason = cmp.Or(c.Reason, other.Reason)
 	c.Open, c.Requests, c.Failed = c.Open+other.Open, c.Requests+other.Requests, c.Failed+other.Failed
 	for i, n := range other.Answer.Buckets {
 		c.Answer.Buckets[i] += n

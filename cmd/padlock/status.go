@@ -90,6 +90,11 @@ func printStatus(out io.Writer, s *console.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	for _, x := range s.Targets {
+		if x.State == "left_out" && x.Reason != "" { // of those that are unwell, a warning tells
+			fmt.Fprintf(out, "requests to %s fail: %s\n", x.Name, x.Reason)
+		}
+	}
 	for _, cut := range s.Cuts {
 		fmt.Fprintf(out, "clients cut for %s: %d\n", cut.Reason, cut.Count)
 	}

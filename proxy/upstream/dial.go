@@ -31,7 +31,7 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
-			m.target.report(true, a.Answer)
+			m.target.report(nil, a.Answer)
 			return conn, nil
 		}
 		a.End()
@@ -39,7 +39,7 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 		if ctx.Err() != nil {
 			return nil, failure
 		}
-		m.target.report(false, a.Answer)
+		m.target.report(failure, a.Answer)
 		f.tried[a.Retries] = m
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !g.budget.retry() {
 			return nil, failure

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
+	"time"
 
 	"padlock/config"
 	"padlock/proxy/http1"
@@ -25,6 +27,34 @@ type Error struct {
 func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Error() string { return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err) }
 
+// UnwellError is given where no target is well, and says why. It is ErrUnwell.
+type UnwellError struct {
+	Reasons []string // a target and why it is not well, each; some of them where there are many
+}
+
+// Is implements the interface of errors.Is.
+func (e *UnwellError) Is(target error) bool { return target == ErrUnwell }
+
+func (e *UnwellError) Error() string {
+	if len(e.Reasons) == 0 {
+		return ErrUnwell.Error()
+	}
+	return ErrUnwell.Error() + ": " + strings.Join(e.Reasons, "; ")
+}
+
+// maxReasons are enough to see what is wrong.
+const maxReasons = 3
+
+func unwell(members []member) *UnwellError {
+	e := &UnwellError{}
+	for _, m := range members {
+		if why := m.target.reason(); why != "" && len(e.Reasons) < maxReasons {
+			e.Reasons = append(e.Reasons, m.target.name+": "+why)
+		}
+	}
+	return e
+}
+
 // Timeout reports whether the target took the request and did not answer in time (504 rather than 502, RFC 9110 section 15.6).
 func (e *Error) Timeout() bool {
 	var dial *net.OpError
@@ -41,14 +71,19 @@ func (e *Error) Reason() string {
 		dns     *net.DNSError
 		dial    *net.OpError
 		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
 		name    x509.HostnameError
 		notTLS  tls.RecordHeaderError
 	)
 	switch {
+	case errors.As(e.Err, &dns) && dns.IsNotFound:
+		return "its name does not exist"
 	case errors.As(e.Err, &dns):
 		return "its name could not be resolved"
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		return "connection refused: nothing listens there"
+	case errors.Is(e.Err, syscall.EHOSTUNREACH), errors.Is(e.Err, syscall.ENETUNREACH):
+		return "there is no route to it"
 	case errors.Is(e.Err, syscall.ENOENT):
 		return "the socket does not exist"
 	case errors.Is(e.Err, syscall.EACCES):
@@ -57,6 +92,10 @@ func (e *Error) Reason() string {
 		return "its certificate is signed by an unknown authority"
 	case errors.As(e.Err, &name):
 		return "its certificate is for another name"
+	case errors.As(e.Err, &invalid):
+		return invalidCertificate(&invalid)
+	case errors.As(e.Err, &dial) && dial.Op == "remote error": // by which crypto/tls means an alert
+		return "it refused the TLS handshake: " + strings.TrimPrefix(dial.Err.Error(), "tls: ")
 	case errors.Is(e.Err, http1.ErrOthersIdle):
 		return "it did not answer in time on a new connection, while another was kept idle. " + oneAtATime
 	case e.Timeout():
@@ -77,4 +116,17 @@ func (e *Error) Reason() string {
 		return "it answered with something that is not proper HTTP/1.1"
 	}
 	return "it closed the connection without an answer"
+}
+
+// invalidCertificate says what is wrong with a certificate whose signature is right.
+func invalidCertificate(err *x509.CertificateInvalidError) string {
+	switch now := time.Now(); {
+	case err.Reason == x509.Expired && err.Cert != nil && now.After(err.Cert.NotAfter):
+		return "its certificate has expired: it was valid until " + err.Cert.NotAfter.UTC().Format(time.RFC3339)
+	case err.Reason == x509.Expired && err.Cert != nil && now.Before(err.Cert.NotBefore):
+		return "its certificate is not valid before " + err.Cert.NotBefore.UTC().Format(time.RFC3339)
+	case err.Reason == x509.IncompatibleUsage:
+		return "its certificate is not for a server"
+	}
+	return "its certificate is not valid: " + strings.TrimPrefix(err.Error(), "x509: ")
 }

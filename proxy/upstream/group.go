@@ -136,7 +136,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
-			m.target.report(true, a.Answer)
+			m.target.report(nil, a.Answer)
 			if a.Follower != nil {
 				a.Follower.Answered(response.Status)
 			}
@@ -150,7 +150,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if ctx.Err() != nil || isClients(err) {
 			return nil, failure
 		}
-		m.target.report(false, a.Answer)
+		m.target.report(failure, a.Answer)
 		f.tried[a.Retries] = m
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
 			return nil, failure
@@ -227,7 +227,7 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 			return g.wait(ctx, r, f)
 		}
 	}
-	return nil, ErrUnwell
+	return nil, unwell(members)
 }
 
 // choose takes a place at a target that is well and has one. Those that failed requests of late come last.

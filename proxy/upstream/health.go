@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -23,7 +24,8 @@ type checker struct {
 	low, high int
 
 	well      atomic.Bool
-	recovered atomic.Int64 // when it last became well, in nanoseconds of the clock; 0: it has always been
+	why       atomic.Pointer[string] // it is not well; nil: it has always been
+	recovered atomic.Int64           // when it last became well, in nanoseconds of the clock; 0: it has always been
 	end       context.CancelFunc
 	done      sync.WaitGroup
 }
@@ -49,6 +51,7 @@ func (c *checker) stop() {
 
 func (c *checker) run(ctx context.Context) {
 	good, bad, met := 0, 0, false // met: it has answered well before
+	var down time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -57,7 +60,8 @@ func (c *checker) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if c.ask(ctx) == nil {
+		err := c.ask(ctx)
+		if err == nil {
 			good, bad = good+1, 0
 		} else {
 			good, bad = 0, bad+1
@@ -66,49 +70,82 @@ func (c *checker) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case bad >= c.o.Fall:
-			c.well.Store(false)
+			why := c.reason(err)
+			c.why.Store(&why)
+			if c.well.Swap(false) {
+				down = time.Now()
+				c.target.log.Warn("target is unhealthy: it gets no requests", "target", c.target.name, "reason", why, "checks", bad)
+			}
 		case c.well.Load():
 		case good > 0 && !met: // it was not there yet; there is nothing to recover from
-			c.well.Store(true)
+			c.rise(down)
 		case good >= c.o.Rise:
 			c.recovered.Store(time.Now().UnixNano())
-			c.well.Store(true)
+			c.rise(down)
 		}
 		met = met || good > 0
 		timer.Reset(c.o.Interval - c.o.Interval/10 + rand.N(c.o.Interval/5)) // so that many nodes do not ask at once
 	}
 }
 
-var errUnwell = errors.New("its answer has another status")
+// rise takes the target for well again.
+func (c *checker) rise(down time.Time) {
+	c.well.Store(true)
+	c.target.log.Info("target is healthy again", "target", c.target.name, "unhealthy_for", time.Since(down).Round(time.Millisecond))
+}
+
+// verdict is an answer that does not make a target well.
+type verdict string
+
+func (v verdict) Error() string { return string(v) }
+
+// reason says in plain words why a check has failed.
+func (c *checker) reason(err error) string {
+	var judged verdict
+	if errors.As(err, &judged) {
+		return string(judged)
+	}
+	return (&Error{Target: c.target.target, Err: err}).Reason()
+}
 
 func (c *checker) ask(ctx context.Context) error {
 	var mine message.Context
-	timer := time.AfterFunc(c.o.Timeout, mine.Cancel)
+	var late atomic.Bool
+	timer := time.AfterFunc(c.o.Timeout, func() { late.Store(true); mine.Cancel() })
 	defer timer.Stop()
+	err := c.exchange(ctx, &mine)
+	if err != nil && late.Load() {
+		return verdict(fmt.Sprintf("it did not answer within %s", c.o.Timeout))
+	}
+	return err
+}
+
+// exchange is one check, until mine or ctx ends.
+func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 	defer context.AfterFunc(ctx, mine.Cancel)()
 	if c.target.dialer != nil {
-		return c.target.dialer.probe(&mine)
+		return c.target.dialer.probe(mine)
 	}
 	request := &message.Request{
 		Method: "GET", Scheme: "http", Host: c.host, Target: c.o.Path, Proto: "HTTP/1.1", Fields: message.Fields{{Name: "User-Agent", Value: "padlock-health"}},
 	}
-	response, err := c.target.back.RoundTrip(&mine, request, ignored{})
+	response, err := c.target.back.RoundTrip(mine, request, ignored{})
 	if err != nil {
 		return err
 	}
 	if response.Tunnel != nil {
 		response.Tunnel.Close()
-		return errUnwell
+		return verdict("it answers with another protocol")
 	}
 	defer response.Body.Close()
 	if response.Status < c.low || response.Status > c.high {
-		return errUnwell
+		return verdict(fmt.Sprintf("it answers %s with status %d, and health.status is %s", c.o.Path, response.Status, c.o.Status))
 	}
 	_, err = io.CopyN(io.Discard, response.Body, 64<<10) // the connection can be used again if that was all
-	if errors.Is(err, io.EOF) {
-		err = nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		return verdict("it broke off its answer")
 	}
-	return err
+	return nil
 }
 
 type ignored struct{}

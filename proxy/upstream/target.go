@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"sync/atomic"
@@ -37,8 +38,12 @@ type Target struct {
 	missed  atomic.Uint64 // requests without an answer
 	answers traffic.Histogram
 	passive config.Passive
-	failed  atomic.Int64 // requests in a row
-	out     atomic.Int64 // left out until then, in nanoseconds of the clock; 0: not
+	failed  atomic.Int64           // requests in a row
+	out     atomic.Int64           // left out until then, in nanoseconds of the clock; 0: not
+	why     atomic.Pointer[string] // it was left out last
+	log     *slog.Logger
+	told    atomic.Bool  // that requests fail
+	toldAt  atomic.Int64 // when, in nanoseconds of the clock
 	patient bool         // answers may take as long as they take
 	health  *checker     // nil: not asked
 	sticky  atomic.Pointer[stickyToken]
@@ -51,14 +56,14 @@ type back interface {
 
 // newTarget prepares a target; nothing is dialled before the first request, but for what health asks.
 // at is the address where that is not the target's own name, but one that it was resolved to.
-func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, trust trust, resolver *net.Resolver) *Target {
+func newTarget(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, trust trust, resolver *net.Resolver, log *slog.Logger) *Target {
 	if u.Timeouts.Connect != 0 {
 		timeouts.Connect = u.Timeouts.Connect
 	}
 	if u.Timeouts.ResponseHeader != 0 {
 		timeouts.ResponseHeader = u.Timeouts.ResponseHeader
 	}
-	t := &Target{target: target, name: target.String(), passive: u.Passive, patient: timeouts.ResponseHeader == config.Endless}
+	t := &Target{target: target, name: target.String(), passive: u.Passive, log: log, patient: timeouts.ResponseHeader == config.Endless}
 	patience := time.Duration(max(timeouts.ResponseHeader, 0))
 	address := target.Address
 	if at != "" {
@@ -155,30 +160,70 @@ func (t *Target) leftOut() bool {
 	return until != 0 && time.Now().UnixNano() < until
 }
 
+// reason says why the target is not well, or left out; "": it is neither.
+func (t *Target) reason() string {
+	var why *string
+	switch {
+	case !t.well():
+		why = t.health.why.Load()
+	case t.leftOut():
+		why = t.why.Load()
+	}
+	if why == nil {
+		return ""
+	}
+	return *why
+}
+
 // count is how the target fares.
 func (t *Target) count() traffic.TargetCount {
 	return traffic.TargetCount{
-		Name: t.name, Well: t.well(), LeftOut: t.leftOut(), Open: t.open.Load(), Requests: t.asked.Load(), Failed: t.missed.Load(), Answer: t.answers.Distribution(),
+		Name: t.name, Well: t.well(), LeftOut: t.leftOut(), Reason: t.reason(),
+		Open: t.open.Load(), Requests: t.asked.Load(), Failed: t.missed.Load(), Answer: t.answers.Distribution(),
 	}
 }
 
-// report tells how a request went, and how long its answer took.
-func (t *Target) report(ok bool, took time.Duration) {
+// report tells how a request went, nil being well, and how long its answer took.
+func (t *Target) report(failure *Error, took time.Duration) {
 	t.asked.Add(1)
-	if ok {
+	if failure == nil {
 		t.answers.Observe(took)
-	} else {
-		t.missed.Add(1)
-	}
-	if ok {
 		if t.failed.Load() != 0 {
 			t.failed.Store(0)
 			t.out.Store(0)
+			t.tellRecovered()
 		}
 		return
 	}
-	if !t.passive.Off && t.failed.Add(1) >= int64(t.passive.Failures) {
+
+	t.missed.Add(1)
+	if t.passive.Off {
+		return
+	}
+	if failures := t.failed.Add(1); failures >= int64(t.passive.Failures) {
+		why := failure.Reason()
+		t.why.Store(&why)
 		t.out.Store(time.Now().Add(t.passive.Cooldown).UnixNano())
+		t.tellFailing(why, failures)
+	}
+}
+
+// tellAgain is after how long failures of the same target are logged again, once they had ended.
+const tellAgain = time.Minute
+
+// tellFailing logs that requests fail: once until they succeed, and not more often than tellAgain allows.
+func (t *Target) tellFailing(why string, failures int64) {
+	now, last := time.Now().UnixNano(), t.toldAt.Load()
+	if t.told.Load() || last != 0 && now-last < int64(tellAgain) || !t.toldAt.CompareAndSwap(last, now) {
+		return
+	}
+	t.told.Store(true)
+	t.log.Warn("requests to the target fail: others are preferred", "target", t.name, "reason", why, "failures", failures, "cooldown", t.passive.Cooldown)
+}
+
+func (t *Target) tellRecovered() {
+	if t.told.Swap(false) {
+		t.log.Info("requests to the target succeed again", "target", t.name)
 	}
 }
 

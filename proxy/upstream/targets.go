@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -16,7 +17,8 @@ import (
 // Targets are all that are in use, so that a reload finds those that stay: their connections, their health and what they have to do.
 // The zero value is ready; it is safe for use from many goroutines.
 type Targets struct {
-	Resolvers []string // host:port of DNS servers; none: the system's. Set before use
+	Resolvers []string     // host:port of DNS servers; none: the system's. Set before use
+	Log       *slog.Logger // of targets that become unhealthy, and healthy again; nil: none. Set before use
 
 	sticky stickyKey
 
@@ -113,7 +115,11 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 		found.groups++
 		return found.target, nil
 	}
-	made := newTarget(u, target, at, timeouts, trust, outbound.Resolver(t.Resolvers))
+	log := t.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	made := newTarget(u, target, at, timeouts, trust, outbound.Resolver(t.Resolvers), log)
 	if t.used == nil {
 		t.used = map[string]*use{}
 	}
