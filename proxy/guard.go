@@ -48,7 +48,7 @@ func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
 	current := s.state.Load()
 	if !current.has(made) { // a reload came during the handshake, and does not know of it
 		c.policies = nil
-		if asked := current.table(facts.Listener).asked(facts.TLS.ServerName); asked != nil {
+		if asked := current.table(facts.Listener).asked(facts.TLS.ServerName, facts.Local); asked != nil {
 			c.policies = []*tlsPolicy{asked.policy}
 		}
 		until, passes := c.judge(time.Now())
@@ -222,7 +222,7 @@ func (s *state) successors(built *state) map[*tlsPolicy][]*tlsPolicy {
 			add(old, after.named("*."+suffix))
 		}
 		add(t.fallback, after.fallback)
-		add(t.unnamed, after.asked(""))
+		add(t.unnamed, after.asked("", ""))
 	}
 	return all
 }

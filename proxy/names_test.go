@@ -10,12 +10,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/quic-go/quic-go"
 
 	"padlock/config"
+	"padlock/proxy"
 )
 
 // guarded serves open.test and open.wild.test to anybody, and secret.test and *.wild.test to those with a client certificate.
@@ -310,5 +312,73 @@ sites:
 	case text := <-said:
 		t.Errorf("the service was told %q", text)
 	default:
+	}
+}
+
+// A client that connects to an address sends no server name: it gets the policy of the site that has the address, whatever listener it has come by,
+// and that policy alone.
+func TestASiteNamedByAnAddressHasItsPolicy(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	e := startFile(t, `
+sites:
+  - {hosts: [localhost], routes: [{to: %[1]q}]}
+  - {hosts: [127.0.0.1, "::1", secret.test], tls: {client_auth: {mode: require, ca: %[2]s}}, routes: [{to: %[1]q}]}
+`, named(t, "app"), ca.file)
+	alice := ca.client(t, 7, pkix.Name{CommonName: "alice"})
+	wide, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.server.Add(proxy.Listener{Listener: wide, Address: ":0"})
+	_, port, _ := net.SplitHostPort(wide.Addr().String())
+
+	for _, address := range []string{e.address, "127.0.0.1:" + port, "[::1]:" + port} {
+		if conn, err := net.Dial("tcp", address); err != nil { // a machine without IPv6
+			t.Log(err)
+			continue
+		} else {
+			conn.Close()
+		}
+		e.address = address
+		host, _, _ := net.SplitHostPort(address)
+		written := host
+		if strings.Contains(host, ":") {
+			written = "[" + host + "]"
+		}
+		for _, front := range fronts {
+			if got := e.asked(t, front, host, written, alice); got != "200" {
+				t.Errorf("%s %s with a certificate: %s", front, address, got)
+			}
+			if got := e.asked(t, front, host, "secret.test", alice); got != "200" {
+				t.Errorf("%s %s, the same site by its name: %s", front, address, got)
+			}
+			if got := e.asked(t, front, host, written); len(got) == len("200") {
+				t.Errorf("%s %s without a certificate: %s", front, address, got)
+			}
+			if got := e.asked(t, front, host, "localhost", alice); got != "421" {
+				t.Errorf("%s %s, an open site over a connection to the address: %s", front, address, got)
+			}
+			if got := e.asked(t, front, "localhost", written, alice); got != "421" {
+				t.Errorf("%s %s, the address over a connection to the open site: %s", front, address, got)
+			}
+			if got := e.asked(t, front, "localhost", "localhost"); got != "200" {
+				t.Errorf("%s %s, the open site: %s", front, address, got)
+			}
+		}
+	}
+}
+
+// The same holds for services that are not HTTP, and for those whose TLS padlock does not end.
+func TestAServiceNamedByAnAddress(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "app") }))
+	t.Cleanup(app.Close)
+	for name, tcp := range map[string]string{"tls": "{to: \"tls://%s\", insecure_skip_verify: true}", "passthrough": "{to: %s, passthrough: true}"} {
+		e := startFile(t, "sites:\n  - {hosts: [localhost], routes: [{respond: {body: other}}]}\n  - {hosts: [127.0.0.1], tcp: "+tcp+"}\n", app.Listener.Addr().String())
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+		if _, got := fetch(t, client, "GET", "https://"+e.address+"/"); got != "app" {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }

@@ -42,7 +42,7 @@ func (s *Server) preface(raw *clientConn, limit time.Time) bool {
 	}
 	if found.passes && !raw.startTLS {
 		if name, ok := raw.peekName(); ok {
-			if asked := found.asked(name); asked != nil && asked.tcp != nil && asked.tcp.passthrough {
+			if asked := found.asked(name, raw.LocalAddr().String()); asked != nil && asked.tcp != nil && asked.tcp.passthrough {
 				_ = raw.SetDeadline(time.Time{})
 				s.pass(raw, asked, name)
 				return false

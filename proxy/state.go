@@ -176,14 +176,21 @@ func (t *table) named(name string) *site {
 	return t.fallback
 }
 
-// asked is the site that a client asks for by its hello, nil if there is none.
-func (t *table) asked(sni string) *site {
+// asked is the site that a client asks for by its hello, nil if there is none. A client that connects to an address sends no server name
+// (RFC 6066 section 3): it asks for the site that has the local address of the connection, as the certificate is chosen by that, too.
+func (t *table) asked(sni, local string) *site {
 	if name, ok := config.CanonicalHost(sni); ok {
 		if found := t.named(name); found != nil {
 			return found
 		}
 	}
-	if sni == "" && t.unnamed != nil {
+	if sni != "" {
+		return t.fallback
+	}
+	if address, ok := config.CanonicalHost(hostOnly(local)); ok && t.exact[address] != nil {
+		return t.exact[address]
+	}
+	if t.unnamed != nil {
 		return t.unnamed
 	}
 	return t.fallback

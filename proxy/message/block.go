@@ -10,12 +10,13 @@ import (
 // section 4.3).
 type Block struct {
 	Limit int // bytes of fields that are taken
-	Most  int // fields that are taken
+	Most  int // fields that are taken; those into which a client cuts its Cookie are one
 
 	Fields    Fields // without pseudo-fields
 	Malformed bool   // no request can come of it
 
 	size                                      int // of the fields, as RFC 9113 section 6.5.2 counts
+	crumbs                                    int // fields that are a part of Cookie
 	method, scheme, authority, path, protocol string
 	given                                     [5]bool // of the pseudo-fields above
 }
@@ -26,7 +27,9 @@ func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most} }
 const usualFields = 24 // with those that are added for a target
 
 // TooLarge reports whether more has come than is taken.
-func (b *Block) TooLarge() bool { return b.size > b.Limit || len(b.Fields) > b.Most }
+func (b *Block) TooLarge() bool {
+	return b.size > b.Limit || len(b.Fields)-max(b.crumbs-1, 0) > b.Most
+}
 
 const fieldOverhead = 32 // RFC 9113 section 6.5.2
 
@@ -47,6 +50,9 @@ func (b *Block) Add(name, value string) {
 		b.Fields = make(Fields, 0, usualFields)
 	}
 	b.Fields = append(b.Fields, Field{Name: name, Value: value})
+	if name == "cookie" {
+		b.crumbs++
+	}
 }
 
 var ofOneConnection = NewNames("Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade")

@@ -55,3 +55,36 @@ func FuzzFields(f *testing.F) {
 		}
 	})
 }
+
+// A client may cut its Cookie into a field for each cookie (RFC 9113 section 8.2.3): together they are one field, as they were before.
+func TestACookieInPiecesIsOneField(t *testing.T) {
+	for _, test := range []struct {
+		cookies, others int
+		tooLarge        bool
+	}{{0, 10, false}, {1, 9, false}, {500, 9, false}, {500, 10, true}, {1, 10, true}, {0, 11, true}} {
+		b := Block{Limit: 64 << 10, Most: 10}
+		for name, value := range map[string]string{":method": "GET", ":scheme": "https", ":authority": "a", ":path": "/"} {
+			b.Add(name, value)
+		}
+		for range test.others {
+			b.Add("x-a", "b")
+		}
+		for range test.cookies {
+			b.Add("cookie", "c=d")
+		}
+		if b.TooLarge() != test.tooLarge {
+			t.Errorf("%+v", test)
+		}
+		var r Request
+		if _, ok := b.Request(&r, "HTTP/2.0", true); !test.tooLarge && (!ok || len(b.Fields) > 10) {
+			t.Errorf("%+v: %v, %d fields", test, ok, len(b.Fields))
+		}
+	}
+	b := Block{Limit: 64 << 10, Most: 10}
+	for range 10_000 { // bytes are limited all the same
+		b.Add("cookie", "c=d")
+	}
+	if !b.TooLarge() {
+		t.Error("ten thousand pieces are taken")
+	}
+}
