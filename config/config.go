@@ -163,6 +163,7 @@ type Timeouts struct {
 	Header         time.Duration `yaml:"header"`          // 10s: first byte of a request to the end of its head
 	Idle           time.Duration `yaml:"idle"`            // 2m: between requests
 	Stall          time.Duration `yaml:"stall"`           // 20s: no progress in a body, in either direction, with the client at fault
+	Send           time.Duration `yaml:"send"`            // 10m: no progress in a response, for as many clients as limits.connections/10; others have stall
 	Tunnel         time.Duration `yaml:"tunnel"`          // 1h: without a byte through a WebSocket
 	Connect        time.Duration `yaml:"connect"`         // 5s: to a target
 	ResponseHeader Patience      `yaml:"response_header"` // 1m: request sent to the target's response head; off: however long it takes
@@ -421,8 +422,14 @@ type Respond struct {
 
 // HeaderRules change the fields of requests and responses.
 type HeaderRules struct {
-	Request  FieldRules `yaml:"request"`
-	Response FieldRules `yaml:"response"`
+	Request  FieldRules    `yaml:"request"`
+	Response ResponseRules `yaml:"response"`
+}
+
+// ResponseRules are rules for what a target answers.
+type ResponseRules struct {
+	Keep       []string `yaml:"keep"` // Alt-Svc of targets, which is dropped otherwise
+	FieldRules `yaml:",inline"`
 }
 
 // FieldRules remove, then set, then add.

@@ -370,6 +370,17 @@ func suggestion(key string, known []string) string {
 // Near reports whether a is b but for a slip or two of the keyboard.
 func Near(a, b string) bool { return editDistance(a, b) <= 2 }
 
+// Nearest is the one of some names that another is Near to, and nearer than to the others; "" where none is.
+func Nearest(name string, among []string) (nearest string) {
+	best := 3
+	for _, other := range among {
+		if distance := editDistance(name, other); distance < best {
+			nearest, best = other, distance
+		}
+	}
+	return nearest
+}
+
 // editDistance is Levenshtein's.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)

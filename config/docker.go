@@ -39,7 +39,7 @@ func (v *validator) docker(path string, d *Docker) {
 		}
 	}
 	for i, domain := range d.Domains {
-		name, ok := CanonicalHost(domain)
+		name, ok := WrittenHost(domain)
 		if !ok {
 			v.fail(fmt.Sprintf("%s.domains[%d]", path, i), "%q is not a domain such as apps.example.com", domain)
 			continue

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // CanonicalHost is the one form of a host name that TLS, routing and policy compare: lower case, without the trailing dot,
@@ -46,13 +48,26 @@ func validLabel(label string) bool {
 	return true
 }
 
-// CanonicalPattern accepts what CanonicalHost does, and *.name, and * for any name.
+// WrittenHost is CanonicalHost for what a person writes: a name in other letters than ASCII is the name that browsers and DNS make of it
+// (RFC 5890 section 2.3.2.1, UTS #46): bücher.example is xn--bcher-kva.example. What comes over the network is in ASCII.
+func WrittenHost(host string) (name string, ok bool) {
+	if ascii(host) {
+		return CanonicalHost(host)
+	}
+	name, err := idna.Lookup.ToASCII(host)
+	if err != nil {
+		return "", false
+	}
+	return CanonicalHost(name)
+}
+
+// CanonicalPattern accepts what WrittenHost does, and *.name, and * for any name.
 func CanonicalPattern(pattern string) (string, bool) {
 	if pattern == "*" {
 		return pattern, true
 	}
 	parent, wildcard := strings.CutPrefix(pattern, "*.")
-	name, ok := CanonicalHost(parent)
+	name, ok := WrittenHost(parent)
 	if wildcard {
 		name = "*." + name
 	}

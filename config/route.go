@@ -38,7 +38,7 @@ func (v *validator) route(path string, r *Route) {
 		v.fail(path+".replace_prefix", "%q is not a path such as /v2", r.ReplacePrefix)
 	}
 	if r.Host != "" && r.Host != "keep" && r.Host != "upstream" {
-		if name, ok := CanonicalHost(strings.TrimSuffix(r.Host, portOf(r.Host))); !ok {
+		if name, ok := WrittenHost(strings.TrimSuffix(r.Host, portOf(r.Host))); !ok {
 			v.fail(path+".host", "%q must be keep, upstream or a host name", r.Host)
 		} else if strings.Contains(name, ":") {
 			v.fail(path+".host", "%q: an address goes in brackets", r.Host)
@@ -218,10 +218,15 @@ func validValue(s string) bool {
 }
 
 func (v *validator) headers(path string, h *HeaderRules) {
+	for i, name := range h.Response.Keep {
+		if !strings.EqualFold(name, "Alt-Svc") {
+			v.fail(fmt.Sprintf("%s.response.keep[%d]", path, i), "%q must be Alt-Svc, the only field of a target's response that padlock drops", name)
+		}
+	}
 	for _, side := range []struct {
 		path  string
 		rules *FieldRules
-	}{{path + ".request", &h.Request}, {path + ".response", &h.Response}} {
+	}{{path + ".request", &h.Request}, {path + ".response", &h.Response.FieldRules}} {
 		for i, name := range side.rules.Remove {
 			v.fieldName(fmt.Sprintf("%s.remove[%d]", side.path, i), name)
 		}
@@ -230,7 +235,7 @@ func (v *validator) headers(path string, h *HeaderRules) {
 				at := side.path + "." + key + "." + field.Name
 				v.fieldName(at, field.Name)
 				v.template(at, field.Value)
-				if side.rules == &h.Response && strings.EqualFold(field.Name, "Location") {
+				if side.rules == &h.Response.FieldRules && strings.EqualFold(field.Name, "Location") {
 					v.location(at, field.Value)
 				}
 			}

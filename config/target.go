@@ -50,7 +50,7 @@ func parseURL(s string) (Target, error) {
 		return Target{}, fmt.Errorf("%q: a target takes no path and no query; requests keep their own", s)
 	}
 	if srv {
-		name, ok := CanonicalHost(u.Host)
+		name, ok := WrittenHost(u.Host)
 		if !ok || !strings.HasPrefix(name, "_") {
 			return Target{}, fmt.Errorf("%q: %q is not the name of an SRV record, such as _http._tcp.app.internal", s, u.Host)
 		}
@@ -74,7 +74,7 @@ func hostPort(s, defaultPort string) (string, error) {
 	if host == "" {
 		host = "localhost"
 	}
-	name, ok := CanonicalHost(host)
+	name, ok := WrittenHost(host)
 	if !ok {
 		return "", fmt.Errorf("%q: %q is not a host name or address", s, host)
 	}

@@ -52,7 +52,7 @@ func (v *validator) tcp(path string, s *Site) {
 
 func (h *HeaderRules) empty() bool {
 	none := func(r *FieldRules) bool { return len(r.Remove)+len(r.Set)+len(r.Add) == 0 }
-	return none(&h.Request) && none(&h.Response)
+	return none(&h.Request) && none(&h.Response.FieldRules) && len(h.Response.Keep) == 0
 }
 
 // listeners finds addresses that are given for different things.

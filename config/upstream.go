@@ -72,8 +72,10 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 		v.pair(path+".client_cert", u.ClientCert, path+".client_key", u.ClientKey)
 	}
 	if u.ServerName != "" {
-		if _, ok := CanonicalHost(u.ServerName); !ok {
+		if name, ok := WrittenHost(u.ServerName); !ok {
 			v.fail(path+".server_name", "%q is not a host name", u.ServerName)
+		} else if !ascii(u.ServerName) {
+			u.ServerName = name
 		}
 	}
 }
@@ -116,7 +118,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 		v.fail(path+".status", "%v", err)
 	}
 	if h.Host != "" {
-		if name, ok := CanonicalHost(h.Host); !ok {
+		if name, ok := WrittenHost(h.Host); !ok {
 			v.fail(path+".host", "%q is not a host name", h.Host)
 		} else if !ascii(h.Host) {
 			h.Host = name

@@ -102,6 +102,7 @@ var keys = []key{
 	setting("headers.request.remove", ofHTTP, func(p *part) any { return &p.route.Fields.Request.Remove }),
 	field("headers.request.set.", func(p *part) *config.FieldValues { return &p.route.Fields.Request.Set }),
 	field("headers.request.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Request.Add }),
+	setting("headers.response.keep", ofHTTP, func(p *part) any { return &p.route.Fields.Response.Keep }),
 	setting("headers.response.remove", ofHTTP, func(p *part) any { return &p.route.Fields.Response.Remove }),
 	field("headers.response.set.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Set }),
 	field("headers.response.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Add }),

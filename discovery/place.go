@@ -21,7 +21,7 @@ type place struct {
 
 // place finds padlock's own container, if the engine has it, and that container's networks as they are now.
 func (e *engine) place(ctx context.Context) (*place, error) {
-	for _, id := range ownContainer() {
+	for _, id := range OwnContainer() {
 		own, err := e.inspect(ctx, id)
 		if err != nil {
 			return nil, fmt.Errorf("looking for padlock's own container: %w", err)
@@ -51,8 +51,8 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 // /var/lib/docker/containers/ID/hostname, with Podman from …/overlay-containers/ID/userdata/hostname.
 var mounted = regexp.MustCompile(`/([0-9a-f]{64})/\S*(?:hostname|resolv\.conf|hosts) /etc/(?:hostname|resolv\.conf|hosts) `)
 
-// ownContainer are identifiers that may be those of the container in which this process runs.
-func ownContainer() (ids []string) {
+// OwnContainer are identifiers that may be those of the container in which this process runs.
+func OwnContainer() (ids []string) {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo") // only Linux has it, and only there are containers
 	for _, m := range mounted.FindAllSubmatch(mounts, -1) {
 		ids = append(ids, string(m[1]))

@@ -273,10 +273,11 @@ func TestFloodsOfHTTP1(t *testing.T) {
 	})
 }
 
-// Slow clients of every kind, and 400 of them, are gone within half a minute; nobody else waits for them.
+// Slow clients of every kind, and 400 of them, are gone within half a minute; nobody else waits for them. A reader may pause for longer, within
+// its share (TestAClientMayPauseWithinItsShare), which none has here.
 func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
 	floods(t)
-	b := besiege(t, "")
+	b := besiege(t, "timeouts: {send: 20s}")
 	before, _ := b.memory(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 70*time.Second)
 	defer cancel()

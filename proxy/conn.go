@@ -96,6 +96,13 @@ func (c *conn) Uncork() error {
 	return c.socket.Uncork()
 }
 
+// SetWriteDeadline is how the fronts limit how long a client may take nothing. Others set limits below, for what a pause is no excuse for.
+func (c *conn) SetWriteDeadline(at time.Time) error {
+	err := c.Conn.SetWriteDeadline(at)
+	c.below.pausable.Store(true)
+	return err
+}
+
 // CloseWrite says that nothing follows (RFC 8446 section 6.1).
 func (c *conn) CloseWrite() error {
 	err := c.Conn.CloseWrite()
@@ -147,6 +154,9 @@ func (s *Server) serve(raw *clientConn) {
 	if err != nil {
 		s.refuse(below, c.trace, raw.plaintext)
 		return
+	}
+	if c.socket != nil {
+		c.socket.Staller = &pausing{clientConn: raw}
 	}
 	c.facts.TLS, c.facts.Policy = &state, raw.policy
 	if other, ok := s.altSvc.Load(raw.listener); ok {
@@ -210,7 +220,7 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
 	}
 	found := current.table(raw.listener)
-	raw.asked = found.asked(hello.ServerName)
+	raw.asked = found.asked(hello.ServerName, raw.LocalAddr().String())
 	raw.policy = found.policy(raw.asked)
 	chosen := raw.policy.config
 	switch {

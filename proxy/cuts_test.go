@@ -269,7 +269,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 			t.Parallel()
 			e := start(t, target, func(c *config.Config) {
 				h := &c.Timeouts
-				h.Handshake, h.Header, h.Stall, h.Tunnel, h.Shutdown = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, time.Second
+				h.Handshake, h.Header, h.Stall, h.Send, h.Tunnel, h.Shutdown = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, time.Second
 				c.Limits.Resets, c.Limits.Frames = 50, 100
 			})
 			c.do(t, e)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -177,5 +179,61 @@ func TestHTTP3Resumes(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond) // for the ticket
 		client.CloseIdleConnections()
+	}
+}
+
+// A target's Alt-Svc names ports of the target: it gets to no client, in the head, before it or behind the content, unless a rule keeps it.
+func TestATargetsAltSvcIsDroppedUnlessARuleKeepsIt(t *testing.T) {
+	const theirs = `h3=":8443"; ma=60`
+	app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Alt-Svc", theirs)
+		w.WriteHeader(http.StatusEarlyHints)
+		if r.URL.Query().Has("none") {
+			w.Header().Del("Alt-Svc")
+		}
+		_, _ = io.WriteString(w, "x")
+	})
+	for _, quic := range []bool{true, false} {
+		e := startFile(t, `
+listen: {http3: %[2]v}
+sites:
+  - hosts: [localhost]
+    routes:
+      - {to: %[1]q}
+      - {path: /kept, to: %[1]q, headers: {response: {keep: [Alt-Svc]}}}
+      - {path: /set, to: %[1]q, headers: {response: {set: {Alt-Svc: clear}}}}
+`, app, quic)
+		_, port, _ := net.SplitHostPort(e.address)
+		clients := e.clients(t)
+		if quic {
+			clients["h3"] = e.three(t, nil)
+		}
+		for name, client := range clients {
+			ours := ""
+			if quic && name != "h3" {
+				ours = `h3=":` + port + `"; ma=86400`
+			}
+			for path, want := range map[string][2]string{
+				"/": {ours, ""}, "/kept": {theirs, theirs}, "/kept?none": {ours, theirs}, "/set": {"clear", ""},
+			} {
+				hint := ""
+				request, _ := http.NewRequest("GET", "https://localhost"+path, nil)
+				request = request.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+					hint = h.Get("Alt-Svc")
+					return nil
+				}}))
+				response, err := client.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if got := strings.Join(response.Header.Values("Alt-Svc"), "|"); got != want[0] {
+					t.Errorf("%s %s: Alt-Svc %q, not %q", name, path, got, want[0])
+				}
+				if hint != want[1] {
+					t.Errorf("%s %s: Alt-Svc %q in an interim response, not %q", name, path, hint, want[1])
+				}
+			}
+		}
 	}
 }

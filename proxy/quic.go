@@ -191,7 +191,7 @@ func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	}
 	current := p.server.state.Load()
 	found := current.table(p.address)
-	asked := found.asked(hello.ServerName)
+	asked := found.asked(hello.ServerName, hello.Conn.LocalAddr().String())
 	if asked != nil && asked.tcp != nil {
 		return nil, fmt.Errorf("the site %s is not for HTTP", hello.ServerName)
 	}

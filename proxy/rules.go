@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,10 @@ import (
 )
 
 // fieldRules change fields: first they remove, then set, then add.
-type fieldRules struct{ request, response fieldChanges }
+type fieldRules struct {
+	request, response fieldChanges
+	altSvc            bool // a target's Alt-Svc is kept
+}
 
 type fieldChanges struct {
 	remove   []fieldName
@@ -58,7 +62,8 @@ func newFieldRules(c *config.HeaderRules) fieldRules {
 		}
 		return changes
 	}
-	return fieldRules{compile(&c.Request), compile(&c.Response)}
+	keep := slices.ContainsFunc(c.Response.Keep, func(name string) bool { return message.Is(name, "Alt-Svc") })
+	return fieldRules{compile(&c.Request), compile(&c.Response.FieldRules), keep}
 }
 
 func fieldTemplates(values config.FieldValues) (all []fieldTemplate) {
@@ -114,15 +119,23 @@ func (c *fieldChanges) owns(name string, aliases bool) bool {
 
 func (c *fieldChanges) empty() bool { return len(c.remove)+len(c.set) == 0 }
 
-// withoutOurs are fields that come before or behind a response, without those that the site and the route decide about.
+// withoutOurs are fields that come before or behind a response, without those that padlock, the site and the route decide about.
 func (x *exchange) withoutOurs(fields message.Fields) message.Fields {
 	if x.site == nil || len(fields) == 0 {
 		return fields
+	}
+	if !x.keepsAltSvc() {
+		fields.Del("Alt-Svc")
 	}
 	fields.DelFunc(func(name string) bool {
 		return x.site.fields.response.owns(name, false) || x.route != nil && x.route.fields.response.owns(name, false)
 	})
 	return fields
+}
+
+// keepsAltSvc reports whether a target's Alt-Svc gets to the client. It names ports of the target, which are others of padlock's (RFC 7838).
+func (x *exchange) keepsAltSvc() bool {
+	return x.site.fields.altSvc || x.route != nil && x.route.fields.altSvc
 }
 
 // expand fills a template in.
@@ -262,11 +275,15 @@ func (x *exchange) finish(f *message.Fields) {
 			f.Add("Strict-Transport-Security", x.site.hsts)
 		}
 	}
+	if !x.keepsAltSvc() {
+		f.Del("Alt-Svc")
+	}
 	if other := x.request.Conn.AltSvc; other != "" {
 		if x.request.Conn.Bound() || f.AuthenticatesConnection() {
-			other = "clear" // what authenticates a connection needs HTTP/1.1 (RFC 7838 section 3)
+			f.Set("Alt-Svc", "clear") // what authenticates a connection needs HTTP/1.1 (RFC 7838 section 3)
+		} else if _, kept := f.Get("Alt-Svc"); !kept {
+			f.Add("Alt-Svc", other)
 		}
-		f.Set("Alt-Svc", other)
 	}
 	x.site.fields.response.apply(x, f, false)
 	if x.route != nil {

@@ -100,8 +100,9 @@ type Server struct {
 	ticketKeys atomic.Pointer[[][32]byte]
 	redirect   *http.Server // on plain listeners
 	slots      *shares      // one per open connection
-	begun      *crowd       // connections whose handshake has not ended
-	asking     *crowd       // connections of plain HTTP
+	pauses     *pauses
+	begun      *crowd // connections whose handshake has not ended
+	asking     *crowd // connections of plain HTTP
 	addresses  addresses
 	early      early   // connections before their front has them
 	streams    streams // connections that are not HTTP
@@ -130,7 +131,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.passwords = newPasswords()
 	s.late.log, s.late.after, s.late.every = deps.Log, lateAfter, lateEvery
 	s.addresses.limit = cfg.Limits.PerAddress
-	s.targets.Resolvers = cfg.Resolvers
+	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
 	if err != nil {
 		return nil, err
@@ -310,6 +311,7 @@ func (s *Server) start() error {
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
+	s.pauses = newPauses(s.cfg.Limits.Connections, s.cfg.Timeouts.Stall, s.cfg.Timeouts.Send)
 	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
@@ -326,11 +328,11 @@ func (s *Server) start() error {
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Streams: l.Streams, Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log, Park: s.lot,
+		Streams: l.Streams, Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log,
+		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
 	})
 	return nil
 }
@@ -474,7 +476,8 @@ type clientConn struct {
 	listener  string       // address of the listener, as the configuration has it
 	asked     *site        // that the hello named; nil: none
 	policy    *tlsPolicy
-	remote    net.Addr // that a PROXY header tells; nil: the connection's
+	pausable  atomic.Bool // the limit of writes is that of a client that takes nothing
+	remote    net.Addr    // that a PROXY header tells; nil: the connection's
 	local     net.Addr
 	unnamed   bool   // a PROXY header names no client, and the connection is not the proxy's own
 	startTLS  bool   // TLS begins after a request for it in plaintext
@@ -545,6 +548,18 @@ func (c *clientConn) Write(p []byte) (int, error) {
 }
 
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
+// SetWriteDeadline implements net.Conn.
+func (c *clientConn) SetWriteDeadline(at time.Time) error {
+	c.pausable.Store(false)
+	return c.Conn.SetWriteDeadline(at)
+}
+
+// SetDeadline implements net.Conn.
+func (c *clientConn) SetDeadline(at time.Time) error {
+	c.pausable.Store(false)
+	return c.Conn.SetDeadline(at)
+}
 
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()

@@ -71,7 +71,7 @@ func (noContent) Close() error { return nil }
 
 // A response that cannot be written is answered with an error page, without the field that was at fault; the log says which.
 func TestAResponseThatCannotBeWrittenIsAnError(t *testing.T) {
-	rules := newFieldRules(&config.HeaderRules{Response: config.FieldRules{Set: config.FieldValues{{Name: "X-Site", Value: "{path}"}}}})
+	rules := newFieldRules(&config.HeaderRules{Response: config.ResponseRules{FieldRules: config.FieldRules{Set: config.FieldValues{{Name: "X-Site", Value: "{path}"}}}}})
 	for want, answer := range map[int]func(*exchange){
 		502: func(x *exchange) {
 			passOn(x, &message.Response{Status: 200, Fields: message.Fields{{Name: "X", Value: "a\r\nY: b"}}, Body: noContent{}})

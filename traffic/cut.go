@@ -26,7 +26,7 @@ var reasons = [Reasons]struct{ name, why, key string }{
 	SlowHandshake: {"slow_handshake", "the TLS handshake did not end in time", "timeouts.handshake"},
 	SlowHead:      {"slow_head", "the head of a request, or another frame, did not come in time", "timeouts.header"},
 	SlowBody:      {"slow_body", "a request's content stalled, or trickled", "timeouts.stall, limits.body_rate"},
-	SlowReader:    {"slow_reader", "answers were not read, or trickled away", "timeouts.stall, limits.body_rate"},
+	SlowReader:    {"slow_reader", "answers were not read, or trickled away", "timeouts.send, timeouts.stall, limits.body_rate"},
 	IdleTunnel:    {"idle_tunnel", "nothing passed through a WebSocket", "timeouts.tunnel"},
 	Resets:        {"resets", "too many streams were reset, by the client or through its fault", "limits.resets"},
 	Frames:        {"frames", "too many frames came that nothing comes of", "limits.frames"},

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"padlock/certs/storage"
 	"padlock/internal/servicetest"
 )
@@ -962,4 +964,79 @@ func TestRedisWithTLSAndAPassword(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
+}
+
+// A role that may not make tables has the whole storage where they are there, and one that may only read, or a session that does, lists and
+// loads. What is missing is named with the GRANT that gives it.
+func TestPostgresAsksForNoMoreRightsThanItNeeds(t *testing.T) {
+	t.Parallel()
+	server := servicetest.StartPostgres(t)
+	ctx := t.Context()
+	admin, err := pgx.Connect(ctx, server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	run := func(statements ...string) {
+		t.Helper()
+		for _, statement := range statements {
+			if _, err := admin.Exec(ctx, statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+	}
+	as := func(role, options string) place {
+		u, err := url.Parse(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.User(role)
+		query := u.Query()
+		if options != "" {
+			query.Set("options", options)
+		}
+		u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
+		return place{u.String(), server}
+	}
+	run(`REVOKE CREATE ON SCHEMA public FROM PUBLIC`, `CREATE ROLE "the app" LOGIN`, `CREATE ROLE reader LOGIN`)
+
+	for name, p := range map[string]place{"no right to create": as("the app", ""), "read-only": as("reader", "-c default_transaction_read_only=on")} {
+		if _, err := p.open(t, nil).List(ctx, "", true); err == nil || !strings.Contains(err.Error(), "tables") && !strings.Contains(err.Error(), "read-only") {
+			t.Errorf("%s, without tables: %v", name, err)
+		}
+	}
+	if _, err := as("the app", "").open(t, nil).List(ctx, "", true); err == nil || !strings.Contains(err.Error(), `GRANT CREATE ON SCHEMA public TO "the app"`) {
+		t.Errorf("without tables: %v", err)
+	}
+
+	owner := place{server.URL, server}.open(t, nil)
+	if err := owner.Store(ctx, "other/a", []byte("value")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := as("the app", "").open(t, nil).Load(ctx, "other/a"); err == nil || !strings.Contains(err.Error(), `GRANT SELECT, INSERT, UPDATE, DELETE ON padlock_values, padlock_locks TO "the app"`) {
+		t.Errorf("without a right: %v", err)
+	}
+	run(`GRANT SELECT, INSERT, UPDATE, DELETE ON padlock_values, padlock_locks TO "the app"`, `GRANT SELECT ON padlock_version TO "the app"`,
+		`GRANT SELECT ON padlock_values, padlock_locks, padlock_version TO reader`)
+
+	for name, p := range map[string]place{"reader": as("reader", ""), "read-only reader": as("reader", "-c default_transaction_read_only=on"), "read-only owner": as("padlock", "-c default_transaction_read_only=on")} {
+		s := p.open(t, nil)
+		if err := storage.Check(ctx, s); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if keys, err := s.List(ctx, "other", true); err != nil || !slices.Contains(keys, "other/a") {
+			t.Errorf("%s: %q, %v", name, keys, err)
+		}
+		if value, err := s.Load(ctx, "other/a"); err != nil || string(value) != "value" {
+			t.Errorf("%s: %q, %v", name, value, err)
+		}
+		if err := s.Store(ctx, "other/b", []byte("x")); err == nil || !strings.Contains(err.Error(), "GRANT") && !strings.Contains(err.Error(), "target_session_attrs=read-write") {
+			t.Errorf("%s, writing: %v", name, err)
+		}
+	}
+	app := as("the app", "")
+	t.Run("values", func(t *testing.T) { values(t, app.open(t, nil)) })
+	t.Run("locks", func(t *testing.T) { locks(t, app) })
+	t.Run("a lost lock fences", func(t *testing.T) { fencing(t, app) })
+	t.Run("encrypted", func(t *testing.T) { encrypted(t, app) })
 }

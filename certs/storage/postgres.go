@@ -24,6 +24,7 @@ type postgresStore struct {
 	*leases
 	pool *pgxpool.Pool
 	name string
+	role string
 	odd  strangers
 
 	mu       sync.Mutex
@@ -64,7 +65,7 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	if err != nil {
 		return nil, err
 	}
-	s := &postgresStore{pool: pool, name: Redacted(location), odd: strangers{log: o.Log}}
+	s := &postgresStore{pool: pool, name: Redacted(location), role: cfg.ConnConfig.User, odd: strangers{log: o.Log}}
 	s.leases = newLeases(s, o)
 	return s, nil
 }
@@ -89,13 +90,41 @@ func postgresTrust(location string) error {
 	return nil
 }
 
-// ready makes the tables when the server is first reached, which may be after the start.
+// ready looks for the tables when the server is first reached, which may be after the start, and makes those that are missing. Where none is, it
+// needs no more than the right to read: to make what is there fails without the right to make it, even with IF NOT EXISTS.
 func (s *postgresStore) ready(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.migrated {
 		return nil
 	}
+	version, err := postgresVersionOf(ctx, s.pool)
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && answer.Code == undefinedTable {
+		err = nil
+	}
+	if err == nil && version < postgresVersion {
+		err = s.migrate(ctx)
+	}
+	s.migrated = err == nil
+	return err
+}
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// postgresVersionOf is that of the tables, 0 where they are still to be made.
+func postgresVersionOf(ctx context.Context, from querier) (version int, err error) {
+	err = from.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM padlock_version`).Scan(&version)
+	if err == nil && version > postgresVersion {
+		err = fmt.Errorf("the tables are of a newer padlock (version %d; this one knows %d)", version, postgresVersion)
+	}
+	return version, err
+}
+
+// migrate makes what is missing of the tables.
+func (s *postgresStore) migrate(ctx context.Context) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		// One at a time: two CREATE TABLE IF NOT EXISTS at once may fail.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(7020654911)`); err != nil {
@@ -104,12 +133,9 @@ func (s *postgresStore) ready(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS padlock_version (version int NOT NULL)`); err != nil {
 			return err
 		}
-		version := 0
-		if err := tx.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM padlock_version`).Scan(&version); err != nil {
+		version, err := postgresVersionOf(ctx, tx)
+		if err != nil {
 			return err
-		}
-		if version > postgresVersion {
-			return fmt.Errorf("the tables are of a newer padlock (version %d; this one knows %d)", version, postgresVersion)
 		}
 		for ; version < postgresVersion; version++ {
 			if _, err := tx.Exec(ctx, postgresMigrations[version]); err != nil {
@@ -121,7 +147,35 @@ func (s *postgresStore) ready(ctx context.Context) error {
 		}
 		return nil
 	})
-	s.migrated = err == nil
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && answer.Code == insufficientPrivilege {
+		return fmt.Errorf("its tables are still to be made (%w): start padlock once as a role that may, or let this one: GRANT CREATE ON SCHEMA public TO %s",
+			err, pgx.Identifier{s.role}.Sanitize())
+	}
+	return err
+}
+
+// PostgreSQL's codes (its manual, appendix A).
+const (
+	undefinedTable        = "42P01"
+	insufficientPrivilege = "42501"
+	readOnlyTransaction   = "25006"
+)
+
+// refused says what a role needs that PostgreSQL has refused something.
+func (s *postgresStore) refused(err error) error {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return err
+	}
+	role := pgx.Identifier{s.role}.Sanitize()
+	switch {
+	case strings.Contains(err.Error(), "GRANT"): // it has been said
+	case answer.Code == insufficientPrivilege:
+		return fmt.Errorf("%w: have the owner of the tables allow it: GRANT SELECT, INSERT, UPDATE, DELETE ON padlock_values, padlock_locks TO %s; GRANT SELECT ON padlock_version TO %s", err, role, role)
+	case answer.Code == readOnlyTransaction:
+		return fmt.Errorf("%w: the session or its server is read-only; target_session_attrs=read-write in the URL finds the server that is not", err)
+	}
 	return err
 }
 
@@ -150,7 +204,7 @@ func (s *postgresStore) do(ctx context.Context, action, key string, query func(c
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &answer) && !unavailable(answer.Code):
-		return fmt.Errorf("%s %s: %w", action, key, err)
+		return fmt.Errorf("%s %s: %w", action, key, s.refused(err))
 	case errors.Is(err, ErrLockLost):
 		return fmt.Errorf("%s %s: %w", action, key, err)
 	}

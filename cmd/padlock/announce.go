@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"padlock/discovery"
 	"padlock/internal/mask"
 	"padlock/proxy"
+	"padlock/proxy/outbound"
 )
 
 // announced is how many sites are named at the start; more would push what else is said off the screen.
@@ -85,8 +88,18 @@ func destination(cfg *config.Config, site *config.Site) string {
 		return "a page that shows your own handshake"
 	}
 	target := upstream.To[0].Target
-	conn, err := net.DialTimeout(target.Network, target.Address, cfg.Timeouts.Connect)
-	if err != nil {
+	if target.SRV {
+		return target.String()
+	}
+	dialer := &outbound.Dialer{Network: target.Network, Address: target.Address, Timeout: cfg.Timeouts.Connect, Resolver: outbound.Resolver(cfg.Resolvers)}
+	conn, err := dialer.Dial(context.Background())
+	var lookup *net.DNSError
+	switch {
+	case errors.As(err, &lookup) && lookup.IsNotFound:
+		return target.String() + " (the name " + lookup.Name + " does not exist)"
+	case errors.As(err, &lookup):
+		return target.String() + " (the name " + lookup.Name + " cannot be looked up)"
+	case err != nil:
 		return target.String() + " (not listening yet; that is fine)"
 	}
 	conn.Close()

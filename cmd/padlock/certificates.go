@@ -75,7 +75,7 @@ func (k *keeper) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
 	local, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
-		return nil, err
+		return nil, forOwner(cfg, err)
 	}
 	return newKeeperWith(cfg, local, log)
 }
@@ -199,7 +199,7 @@ func (k *keeper) openStore(ctx context.Context) (err error) {
 	}
 	store, err := storage.Open(ctx, k.cfg.Storage, o)
 	if err != nil {
-		return hinted{err, "choose another --storage, or mend this one"}
+		return forOwner(k.cfg, hinted{err, "choose another --storage, or mend this one"})
 	}
 	k.store = store
 	return nil

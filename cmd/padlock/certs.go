@@ -94,7 +94,7 @@ func (p *program) openStorage(c *cli.Context, names ...string) (*keeper, error) 
 func canonicalNames(c *cli.Context) ([]string, error) {
 	var names []string
 	for _, name := range c.Args().Slice() {
-		canonical, ok := config.CanonicalHost(strings.TrimPrefix(name, "*."))
+		canonical, ok := config.WrittenHost(strings.TrimPrefix(name, "*."))
 		if !ok {
 			return nil, usageError{fmt.Errorf("%q is not a host name", name)}
 		}

@@ -123,7 +123,7 @@ func (d *doctor) network() facts.Network {
 func (d *doctor) name(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if canonical, ok := config.CanonicalHost(name); ok && !config.IsLocal(canonical) {
+	if canonical, ok := config.WrittenHost(name); ok && !config.IsLocal(canonical) {
 		certificates := config.Default().Certificates
 		certificates.Issuers = []config.Issuer{{Name: "letsencrypt"}}
 		for _, advice := range acme.NewAdviser(certificates, ":80", ":443").Advise(ctx, canonical) {

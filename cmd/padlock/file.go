@@ -23,7 +23,7 @@ func configFlag() cli.Flag {
 func (p *program) runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "everything that a configuration file asks for", OnUsageError: onUsageError,
-		Description: "SIGHUP and padlock reload have the file read again, without a request lost. SIGUSR2 starts the program anew and hands it\n" +
+		Description: "SIGHUP and padlock reload have the file read again, without a request lost, and log files reopened. SIGUSR2 starts the program anew and hands it\n" +
 			"the listeners, without a connection refused. SIGTERM ends it when open requests have. Every key: docs/padlock.reference.yaml",
 		Flags: []cli.Flag{
 			configFlag(),

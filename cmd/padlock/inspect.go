@@ -89,7 +89,7 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 	if info, err := os.Stat(what); err == nil && info.Mode().IsRegular() {
 		return findFile(what, c.String("name"), c.String("password"))
 	}
-	name, ok := config.CanonicalHost(strings.TrimPrefix(what, "*."))
+	name, ok := config.WrittenHost(strings.TrimPrefix(what, "*."))
 	if ok && strings.HasPrefix(what, "*.") {
 		name = "*." + name
 	}

@@ -61,6 +61,14 @@ func (l *lateWriter) flush() {
 	}
 }
 
+// between writes what is left, and does something before more is written.
+func (l *lateWriter) between(do func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flush()
+	return do()
+}
+
 func (l *lateWriter) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

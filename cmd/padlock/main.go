@@ -137,6 +137,7 @@ A SESSION THAT WORKS:
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	logs           logFiles
 }
 
 func (p *program) versionCommand() *cli.Command {

@@ -63,7 +63,8 @@ func manual(app *cli.App, date time.Time) []byte {
 	m.terms([][2]string{
 		{"SIGTERM", "No more connections are taken, and open requests finish within timeouts.shutdown. A second one ends at once."},
 		{"SIGINT", "As SIGTERM, but open requests get two seconds at most."},
-		{"SIGHUP", "Read the configuration file again."},
+		{"SIGHUP", "Read the configuration file again, and reopen log files."},
+		{"SIGUSR1", "Reopen log files, which another program has moved away."},
 		{"SIGUSR2", "Start the program anew and hand it the listeners, without a connection refused."},
 	})
 	m.section("EXAMPLES")

@@ -83,7 +83,7 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 func canonicalHosts(names string) []string {
 	hosts := strings.Split(names, ",")
 	for i, host := range hosts {
-		if canonical, ok := config.CanonicalHost(host); ok {
+		if canonical, ok := config.WrittenHost(host); ok {
 			hosts[i] = canonical
 		}
 	}

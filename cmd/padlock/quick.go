@@ -203,7 +203,10 @@ func applyTargets(c *cli.Context, cfg *config.Config) error {
 // isPublic reports whether a name as it was given is one that clients elsewhere come for.
 func isPublic(cfg *config.Config) func(string) bool {
 	return func(host string) bool {
-		return !config.IsLocal(strings.ToLower(strings.TrimSuffix(host, "."))) && host != "*" && cfg.Certificates.Managed(host)
+		if name, ok := config.CanonicalPattern(host); ok {
+			host = name
+		}
+		return !config.IsLocal(host) && host != "*" && cfg.Certificates.Managed(host)
 	}
 }
 

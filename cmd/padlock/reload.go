@@ -52,15 +52,17 @@ func (p *program) reloadCommand() *cli.Command {
 // reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with watch when the file changes; and
 // what containers add to it.
 type reloader struct {
-	name  string // of the file; "": there is none
-	load  func(name string) (*config.Config, error)
-	watch bool
+	name   string // of the file; "": there is none
+	load   func(name string) (*config.Config, error)
+	watch  bool
+	reopen func() // goes on in the log files that have the names now; set before start
 
 	signals chan os.Signal
 	mu      sync.Mutex     // one reload at a time
 	base    *config.Config // without what containers add
 	current *config.Config
 	running sync.WaitGroup
+	log     *slog.Logger
 
 	containers containers
 }
@@ -77,7 +79,8 @@ func (r *reloader) catch() {
 // start follows file and containers until ctx ends. It returns what reads the file again and answers when it is served, or why it is not;
 // nil if there is no file.
 func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, server *proxy.Server, log *slog.Logger) func() error {
-	r.current = cfg
+	r.current, r.log = cfg, log
+	r.running.Go(func() { r.checkNames(ctx, cfg, nil, log) })
 	r.follow(ctx, k, server, log)
 	if r.name == "" {
 		return nil
@@ -85,6 +88,7 @@ func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, ser
 	reload := func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		r.reopen() // whatever the file says: those who rotate logs send SIGHUP
 		base, err := r.load(r.name)
 		if err == nil {
 			err = r.apply(ctx, r.containers.merge(base), k, server)
@@ -98,7 +102,6 @@ func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, ser
 		return nil
 	}
 	r.running.Go(func() {
-		defer signal.Stop(r.signals)
 		r.run(ctx, r.signals, func() { _ = reload() }) // it has been logged
 	})
 	return reload
@@ -150,6 +153,8 @@ func (r *reloader) apply(ctx context.Context, next *config.Config, k *keeper, se
 	}
 	server.Add(added...)
 	server.Remove(gone...)
+	before := r.current
+	r.running.Go(func() { r.checkNames(ctx, next, before, r.log) })
 	r.current = next
 	return nil
 }

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"gopkg.in/natefinch/lumberjack.v2"
-
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
@@ -49,12 +47,13 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		lines.close(last)
 	}()
 	log := slog.New(logHandler(lines, p.stderr))
-	restarts := restartSignals()
+	restarts, rotated := restartSignals(), rotatedSignals()
 	changes := s.file
 	if changes == nil {
 		changes = &reloader{}
 	}
 	changes.catch()
+	changes.reopen = func() { p.logs.reopen(log) }
 	listeners, before, err := p.bind(s, log)
 	if err != nil {
 		return err
@@ -138,6 +137,9 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	asked := console.NewAdmin(seen.options(server, recorder, keeper, reload, outer))
 	ctx, cancel := context.WithCancel(ctx)
 	var others sync.WaitGroup
+	logging, closeLogs := context.WithCancel(context.WithoutCancel(ctx)) // requests that are finished are logged as well
+	defer closeLogs()
+	others.Go(func() { p.logs.watch(logging, rotated, log) })
 	for _, l := range admin {
 		others.Go(func() {
 			if err := asked.Serve(ctx, l.open(), l.guard); err != nil {
@@ -148,6 +150,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	err = server.Serve(ctx, listeners...)
 	end.begin() // another padlock may have taken over, without a signal
 	cancel()
+	closeLogs()
 	others.Wait()
 	runtime.KeepAlive(floor)
 	return err
@@ -320,11 +323,10 @@ func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), 
 	case "stdout":
 		return p.stdout, func() {}, nil
 	}
-	f, err := appendPrivate(name) // lumberjack would only find out at the first line
+	f, err := openLogFile(name, rotate)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the log: %w", err)
+		return nil, nil, err
 	}
-	f.Close()
-	late := newLateWriter(&lumberjack.Logger{Filename: name, MaxSize: rotate.MaxSize, MaxBackups: rotate.Keep})
-	return late, func() { late.Close() }, nil
+	p.logs.add(f)
+	return f.late, func() { f.late.Close() }, nil
 }

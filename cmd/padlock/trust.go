@@ -77,7 +77,7 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 
 	var allow []string
 	for _, name := range c.StringSlice("allow") {
-		canonical, ok := config.CanonicalHost(name)
+		canonical, ok := config.WrittenHost(name)
 		if !ok {
 			return nil, usageError{fmt.Errorf("--allow %q is not a host name", name)}
 		}

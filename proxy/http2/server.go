@@ -27,6 +27,7 @@ type ServerOptions struct {
 	Header  time.Duration                               // first byte of a request's fields to their end, or of any other frame but DATA
 	Idle    time.Duration                               // without an open stream
 	Stall   time.Duration                               // no progress in a body; first byte of a DATA frame to its end
+	Send    time.Duration                               // no progress in a response, where Pause lets the client
 	Rate    int                                         // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head    int                                         // bytes of a request's fields, decoded
 	Fields  int                                         // in a request; 0: 200
@@ -34,8 +35,12 @@ type ServerOptions struct {
 	Resets  int                                         // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
 	Frames  int                                         // in 10 s that nothing comes of; 0: 10,000
 	Cut     func(why traffic.Reason, client netip.Addr) // is told of clients that are cut; may be nil
-	Log     *slog.Logger
-	Park    *park.Lot // nil: idle connections keep their goroutine and buffers
+
+	// Pause lets a client take nothing of a response for longer than Stall, until resume is called; nil: none may.
+	Pause func(client netip.Addr) (resume func(), ok bool)
+
+	Log  *slog.Logger
+	Park *park.Lot // nil: idle connections keep their goroutine and buffers
 }
 
 // Server speaks HTTP/2 on connections that have agreed on h2. It is safe for use from many goroutines.

@@ -270,11 +270,19 @@ func (s *stream) grant(wanted int) (int, error) {
 // a client that grants byte after byte stalls too. It is called with the lock held.
 func (s *stream) awaitWindow() error {
 	c, began := s.c, time.Now()
-	patience := deadline.Patience(c.server.o.Stall, c.server.o.Rate, s.sent, s.starvedFor)
+	o, paused := &c.server.o, false
+	patience := deadline.Patience(o.Stall, o.Rate, s.sent, s.starvedFor)
 	for limit := began.Add(patience); s.sendWindow <= 0 || c.sendWindow <= 0; {
 		s.starved = true
 		inTime := s.wait(limit)
 		s.starved = false
+		if s.err == nil && !inTime && !paused && o.Pause != nil {
+			if resume, ok := o.Pause(c.conn.Facts().Addr); ok {
+				defer resume()
+				paused, inTime = true, true
+				limit = began.Add(deadline.Patience(o.Send, o.Rate, s.sent, s.starvedFor))
+			}
+		}
 		switch {
 		case s.err != nil:
 			return s.err

@@ -252,6 +252,9 @@ func (w *writer) write(p []byte) error {
 		began := time.Now()
 		_ = s.q.SetWriteDeadline(began.Add(deadline.Patience(o.Stall, o.Rate, w.sent, w.waited)))
 		n, err := s.q.Write(p)
+		if n == 0 && deadline.Exceeded(err) && o.Pause != nil {
+			n, err = w.pause(p, began, err)
+		}
 		w.waited += time.Since(began)
 		w.sent += int64(n)
 		p = p[n:]
@@ -265,6 +268,18 @@ func (w *writer) write(p []byte) error {
 		}
 	}
 	return w.err
+}
+
+// pause goes on with a write that has waited in vain since it began, where the client may pause.
+func (w *writer) pause(p []byte, began time.Time, err error) (int, error) {
+	o := &w.s.c.server.o
+	resume, ok := o.Pause(w.s.c.facts.Addr)
+	if !ok {
+		return 0, err
+	}
+	defer resume()
+	_ = w.s.q.SetWriteDeadline(began.Add(deadline.Patience(o.Send, o.Rate, w.sent, w.waited)))
+	return w.s.q.Write(p)
 }
 
 // Tunnel implements message.Writer: the response to an extended CONNECT is 200 (RFC 9220 section 3).

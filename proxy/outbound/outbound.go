@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +26,9 @@ type Dialer struct {
 func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
+	if port, ok := d.own(); ok {
+		return d.dialOwn(ctx, port)
+	}
 	last := d.last.Load()
 	if last == nil {
 		return d.dial(ctx, d.Address)
@@ -40,6 +44,41 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 		return d.dial(ctx, d.Address) // it was not the name that took so long
 	}
 	return conn, err
+}
+
+// own is the port of this machine's own name (RFC 6761 section 6.3).
+func (d *Dialer) own() (port string, ok bool) {
+	host, port, err := net.SplitHostPort(d.Address)
+	return port, err == nil && d.Network != "unix" && host == "localhost"
+}
+
+// dialOwn tries both loopback addresses, whatever the system makes of localhost: a container may know one of them alone, or none, and a
+// server may listen on the other. The system's choice comes first, as with other clients, unless there are other DNS servers, which are
+// not asked.
+func (d *Dialer) dialOwn(ctx context.Context, port string) (conn net.Conn, err error) {
+	addresses := []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
+	if d.Resolver == nil {
+		addresses = append([]string{d.Address}, addresses...)
+	}
+	for _, address := range addresses {
+		conn, failed := d.dial(ctx, address)
+		if failed == nil {
+			return conn, nil
+		}
+		if better(failed, err) {
+			err = failed
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
+}
+
+// better reports whether an error tells more than an earlier one: a name or an address that does not exist here tells nothing of who listens.
+func better(err, than error) bool {
+	var lookup *net.DNSError
+	return than == nil || errors.As(than, &lookup) || errors.Is(than, syscall.EADDRNOTAVAIL) || errors.Is(than, syscall.ENETUNREACH)
 }
 
 func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,5 +116,40 @@ func TestAnAddressNeedsNoLookUp(t *testing.T) {
 	l.Close()
 	if _, err := d.Dial(t.Context()); err == nil {
 		t.Error("nobody listens any more")
+	}
+}
+
+// A server on this machine is found on either loopback address, whatever the system, or another DNS server, makes of localhost.
+func TestLocalhostIsBothLoopbackAddresses(t *testing.T) {
+	var mood atomic.Value
+	mood.Store("gone")
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil { // a machine without IPv6
+			t.Log(err)
+			continue
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		for _, r := range []*net.Resolver{nil, outbound.Resolver([]string{resolver(t, &mood)}), {PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("no DNS server is asked for localhost")
+		}}} {
+			d := &outbound.Dialer{Network: "tcp", Address: net.JoinHostPort("localhost", port), Timeout: 20 * time.Second, Resolver: r}
+			for range 2 {
+				conn, err := d.Dial(t.Context())
+				if err != nil {
+					t.Errorf("%s: %v", address, err)
+					continue
+				}
+				if got := conn.RemoteAddr().String(); got != l.Addr().String() {
+					t.Errorf("%s: connected to %s", address, got)
+				}
+				conn.Close()
+			}
+		}
+	}
+	d := &outbound.Dialer{Network: "tcp", Address: "localhost:1", Timeout: 20 * time.Second}
+	if _, err := d.Dial(t.Context()); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("where nobody listens: %v", err)
 	}
 }

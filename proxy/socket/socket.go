@@ -25,6 +25,15 @@ func Late(err error) bool {
 	return ok
 }
 
+// Staller decides about a write that has waited until its deadline for the other side to take something. Its methods are called by whoever
+// writes.
+type Staller interface {
+	// Stalled reports whether the write goes on, until another deadline that it has set.
+	Stalled() bool
+	// Resumed is called when a write that went on has ended, however it did.
+	Resumed()
+}
+
 const corkSize = 40 << 10 // two full TLS records, and the rest of a third
 
 var corks = pool.Of(func(c *[corkSize]byte) []byte { return c[:] })

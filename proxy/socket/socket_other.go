@@ -3,7 +3,9 @@
 package socket
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
 )
 
@@ -13,6 +15,8 @@ type Conn struct {
 	write  struct{ mu sync.Mutex }
 	corked *[corkSize]byte
 	held   int
+
+	Staller Staller // nil: a write ends at its deadline; set while nobody writes
 }
 
 // New wraps c, which it must be the only one to use from then on.
@@ -28,4 +32,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.send(p)
 }
 
-func (c *Conn) send(p []byte) (int, error) { return c.Conn.Write(p) }
+func (c *Conn) send(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if c.Staller != nil && errors.Is(err, os.ErrDeadlineExceeded) && c.Staller.Stalled() {
+		var more int
+		more, err = c.Conn.Write(p[n:])
+		n += more
+		c.Staller.Resumed()
+	}
+	return n, err
+}

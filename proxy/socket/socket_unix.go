@@ -23,6 +23,8 @@ type Conn struct {
 	eager       int             // reads in a row that did not have to wait
 	corked      *[corkSize]byte // nil: writes go out at once
 	held        int             // bytes that wait in corked
+
+	Staller Staller // nil: a write ends at its deadline; set while nobody writes
 }
 
 // direction is one call at a time, whose parameters the poller's callback finds here: a closure would be an allocation for each.
@@ -107,6 +109,10 @@ func (c *Conn) send(p []byte) (int, error) {
 	d := &c.write
 	d.p, d.n, d.err, d.tried = p, 0, nil, false
 	err := c.raw.Write(d.step)
+	if d.tried && c.Staller != nil && errors.Is(err, os.ErrDeadlineExceeded) && c.Staller.Stalled() {
+		err = c.raw.Write(d.step) // which goes on behind what was taken
+		c.Staller.Resumed()
+	}
 	d.p = nil
 	switch {
 	case err == nil && d.err != nil:
