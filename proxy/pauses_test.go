@@ -15,7 +15,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
-	"golang.org/x/net/http2"
 
 	"padlock/traffic"
 )
@@ -37,13 +36,8 @@ func (e *edge) ownClient(t *testing.T, front, from string) *http.Client {
 		t.Cleanup(one.CloseIdleConnections)
 		return &http.Client{Transport: one}
 	case "h2":
-		two := &http2.Transport{DialTLSContext: func(ctx context.Context, _, _ string, c *tls.Config) (net.Conn, error) {
-			conn, err := dial(ctx, "", "")
-			if err != nil {
-				return nil, err
-			}
-			return tls.Client(conn, c), nil
-		}, TLSClientConfig: e.tls()}
+		two := &http.Transport{DialContext: dial, TLSClientConfig: e.tls(), Protocols: new(http.Protocols)}
+		two.Protocols.SetHTTP2(true)
 		t.Cleanup(two.CloseIdleConnections)
 		return &http.Client{Transport: two}
 	}
