@@ -50,7 +50,7 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	if u.KeepAlive.Off && (u.KeepAlive.Idle != 0 || u.KeepAlive.Connections != 0) {
 		v.fail(path+".keepalive", "off goes with nothing else")
 	}
-	if !u.KeepAlive.Off {
+	if !u.KeepAlive.Off && schemes[0] == "http" { // a configuration that has been validated is valid
 		standard(&u.KeepAlive.Idle, 90*time.Second)
 		standard(&u.KeepAlive.Connections, 256)
 	}

@@ -172,7 +172,7 @@ func TestWhyATargetIsUnhealthyIsTold(t *testing.T) {
 				u.Health.Timeout = 20 * time.Second // of a busy machine
 			}
 			targets := &Targets{Log: slog.New(slog.NewTextHandler(log, nil))}
-			g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: 20 * time.Second})
+			g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: config.Patience(20 * time.Second)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +203,7 @@ func TestATargetThatRecoversIsToldOnce(t *testing.T) {
 		Path: "/up", Status: "200-399", Interval: 100 * time.Millisecond, Timeout: 20 * time.Second, Rise: 2, Fall: 2,
 	}}
 	targets := &Targets{Log: slog.New(slog.NewTextHandler(log, nil))}
-	g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: 20 * time.Second})
+	g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: config.Patience(20 * time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestFailingRequestsAreTold(t *testing.T) {
 	target, _ := config.ParseTarget(server.URL)
 	u := config.Upstream{To: []config.Backend{{Target: target}}, Passive: config.Passive{Failures: 3, Cooldown: time.Minute}, Retry: config.Retry{Attempts: 1}}
 	targets := &Targets{Log: slog.New(slog.NewTextHandler(log, nil))}
-	g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: 20 * time.Second})
+	g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: config.Patience(20 * time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}
