@@ -27,6 +27,11 @@ need pkill procps
 need psql postgresql-client
 need testssl testssl.sh
 need mosquitto mosquitto
+need mosquitto_sub mosquitto-clients
+need wget wget
+need git git
+need php php-cli
+need tstclnt libnss3-tools
 need tmux tmux
 need zsh zsh
 need fish fish

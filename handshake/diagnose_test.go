@@ -145,3 +145,26 @@ func TestCertainIsRare(t *testing.T) {
 		}
 	}
 }
+
+// What only browsers mind is the cause where the client is one, and no more than a doubt where it is not; what only Apple's minds is a doubt.
+func TestWhatOnlyBrowsersMindIsTheCauseForBrowsers(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind    faultKind
+		hello   *wire.ClientHello
+		certain bool
+	}{
+		"Chrome, no logs":     {faultLogs, &wire.ClientHello{ECH: true}, true},
+		"curl, no logs":       {faultLogs, &wire.ClientHello{}, false},
+		"Chrome, long-lived":  {faultLifetime, &wire.ClientHello{ECH: true}, false},
+		"Chrome, must-staple": {faultStaple, &wire.ClientHello{ECH: true}, false},
+	} {
+		certificate := &Certificate{Issuer: "Corp", Names: []string{"a.example"}, faults: []fault{{c.kind, browsers, "it has a fault"}}}
+		c.hello.ServerName = "a.example"
+		d := &dissector{trace: &trace{}, recorder: &Recorder{}, hello: c.hello, event: &Event{Certificate: certificate}}
+		f := &Failure{}
+		d.apply(f, rules, Client, 46)
+		if surely := f.Cause == "the client rejected our certificate: it has a fault"; surely != c.certain || !strings.Contains(f.Cause, "it has a fault") {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}

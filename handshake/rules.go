@@ -66,6 +66,7 @@ var rules = []rule{
 	{Client, 71, nil, keyDetail, "the client finds our encryption or our certificate's key too weak", say("use a certificate with an ECDSA P-256 or RSA 2048 key or better; lower the client's security level"), "likely"},
 	{Client, 40, faulty, problem, "the client refuses our answer; our certificate has a fault", certificateRemedy, "possible"},
 	{Client, 40, nil, nil, "the client found nothing acceptable in our answer: its own rules forbid the version, the cipher suite, the key or the certificate", clientLog, "possible"},
+	{Client, 47, has(faultUsage, faultKey), problem, "the client refuses how our certificate's key is used", certificateRemedy, "likely"},
 	{Client, 47, nil, nil, "the client says that we sent something illegal: the client, or a box between, is faulty", say("update the client, try without what stands between, and report it with a capture (--capture)"), "possible"},
 	{Client, 10, nil, nil, "the client did not expect our message: something between changed the handshake, or the client speaks another protocol first", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
 	{Client, 20, nil, nil, "the client could not decrypt our record: it was corrupted on its way, or something between changed it", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
@@ -172,10 +173,23 @@ func has(kinds ...faultKind) func(*dissector) bool {
 	}
 }
 
-// faulty reports whether every client that verifies minds something about our certificate.
+// faulty reports whether this client surely minds something about our certificate, if it verifies at all.
 func faulty(d *dissector) bool {
 	c := d.event.Certificate
-	return c != nil && slices.ContainsFunc(c.faults, func(f fault) bool { return f.by == everybody })
+	return c != nil && slices.ContainsFunc(c.faults, func(f fault) bool {
+		return f.by == everybody || f.by == browsers && browser(d.hello) && c.refused(f.kind)
+	})
+}
+
+// refused reports whether all browsers mind a kind of fault that other clients do not.
+func (c *Certificate) refused(kind faultKind) bool {
+	switch kind {
+	case faultKey, faultSignature, faultUsage, faultForm, faultLogs:
+		return true
+	case faultLifetime:
+		return c.leaf != nil && fromPublicCA(c.leaf) // of other CAs, only Apple's systems do
+	}
+	return false
 }
 
 // unbrowsable reports whether a browser would refuse our certificate.
