@@ -16,6 +16,7 @@ import (
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
 	"padlock/config"
+	"padlock/internal/access"
 	"padlock/internal/pemfile"
 )
 
@@ -260,7 +261,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 }
 
 func warnMode(name string, log *slog.Logger) {
-	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o044 != 0 {
+	if info, err := os.Stat(name); err == nil && access.Others(info)&access.Read != 0 && !access.Modeless(name) {
 		log.Warn("private key can be read by others", "file", name, "mode", info.Mode().Perm().String(), "remedy", "chmod 600")
 	}
 }

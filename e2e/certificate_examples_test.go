@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -131,6 +132,38 @@ func TestExampleKubernetes(t *testing.T) {
 	}
 	serves(first)
 	serves(putSecret(t, secret, "..2026_11_25"))
+}
+
+// A pod that comes back to its volume finds it as the kubelet has left it for the group: it serves what is there, and orders nothing.
+func TestExampleKubernetesOnAVolume(t *testing.T) {
+	besides(t)
+	ca := startCA(t, servicetest.PebbleOptions{})
+	volume := t.TempDir()
+	n := exampleNode{dir: filepath.Join(example(t, "kubernetes"), "persistent"), storage: filepath.Join(volume, "padlock"), https: ca.TLS, http: ca.HTTP, more: []string{"APP=" + app(t, "python3")}}
+	p := n.run(t, ca)
+	first := ca.issuedFingerprint(t, "app.example.com")
+	p.stop(t)
+	orders := ca.orders()
+
+	err := filepath.WalkDir(volume, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.Chmod(path, 0o770|fs.ModeSetgid)
+		}
+		return os.Chmod(path, 0o660)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = n.run(t, ca)
+	if again := ca.issuedFingerprint(t, "app.example.com"); again != first || ca.orders() != orders {
+		t.Errorf("another certificate, or %d orders instead of %d", ca.orders(), orders)
+	}
+	for _, line := range []string{"padlock's group can write to the storage", "padlock's group can read the key of the local CA"} {
+		p.stderr.wait(t, line)
+	}
 }
 
 // putSecret writes a generation of a secret as the kubelet does, and returns its certificate's fingerprint.

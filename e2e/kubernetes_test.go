@@ -15,13 +15,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Kubernetes' own structures take the manifests, and know every key in them; selectors, ports and volumes fit together, and the pod needs no
-// privilege.
-func TestKubernetesTakesTheManifests(t *testing.T) {
-	besides(t)
-	objects := map[string]any{"Deployment": &appsv1.Deployment{}, "Service": &corev1.Service{}, "PodDisruptionBudget": &policyv1.PodDisruptionBudget{}}
+// manifests are those of an example, by their kind. Kubernetes' own structures take them, and know every key in them.
+func manifests(t *testing.T, dir string, objects map[string]any) {
+	t.Helper()
 	seen := map[string]bool{}
-	dir := filepath.Join("..", "examples", "kubernetes")
 	var kustomization struct{ Resources []string }
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, name))
@@ -52,9 +49,13 @@ func TestKubernetesTakesTheManifests(t *testing.T) {
 	if len(seen) != len(objects) {
 		t.Fatalf("only %v", seen)
 	}
-	deployment, service := objects["Deployment"].(*appsv1.Deployment), objects["Service"].(*corev1.Service)
+}
+
+// fits checks that selectors, ports and volumes fit together, and that the pod needs no privilege. padlock is its last container.
+func fits(t *testing.T, deployment *appsv1.Deployment, service *corev1.Service) {
+	t.Helper()
 	pod := deployment.Spec.Template
-	padlock := pod.Spec.Containers[1]
+	padlock := pod.Spec.Containers[len(pod.Spec.Containers)-1]
 	for key, value := range service.Spec.Selector {
 		if pod.Labels[key] != value || deployment.Spec.Selector.MatchLabels[key] != value {
 			t.Errorf("%s=%s selects nothing", key, value)
@@ -85,5 +86,29 @@ func TestKubernetesTakesTheManifests(t *testing.T) {
 	}
 	if probe := padlock.ReadinessProbe; strings.Join(probe.Exec.Command, " ") != "/padlock status --quiet" {
 		t.Errorf("%+v", probe)
+	}
+}
+
+func TestKubernetesTakesTheManifests(t *testing.T) {
+	besides(t)
+	deployment, service := &appsv1.Deployment{}, &corev1.Service{}
+	manifests(t, filepath.Join("..", "examples", "kubernetes"), map[string]any{
+		"Deployment": deployment, "Service": service, "PodDisruptionBudget": &policyv1.PodDisruptionBudget{},
+	})
+	fits(t, deployment, service)
+}
+
+// The volume belongs to the group that padlock runs in, and one pod at a time has it.
+func TestKubernetesTakesTheManifestsWithAVolume(t *testing.T) {
+	besides(t)
+	deployment, service, claim := &appsv1.Deployment{}, &corev1.Service{}, &corev1.PersistentVolumeClaim{}
+	manifests(t, filepath.Join("..", "examples", "kubernetes", "persistent"), map[string]any{"Deployment": deployment, "Service": service, "PersistentVolumeClaim": claim})
+	fits(t, deployment, service)
+	pod := deployment.Spec.Template.Spec
+	if rights := pod.SecurityContext; *rights.FSGroup != *rights.RunAsGroup || *deployment.Spec.Replicas != 1 || deployment.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+		t.Errorf("%+v", rights)
+	}
+	if volume := pod.Volumes[len(pod.Volumes)-1].PersistentVolumeClaim; volume == nil || volume.ClaimName != claim.Name {
+		t.Errorf("%+v", volume)
 	}
 }

@@ -31,6 +31,7 @@ import (
 
 	"padlock/config"
 	"padlock/facts"
+	"padlock/internal/access"
 	"padlock/internal/pemfile"
 	"padlock/internal/regular"
 )
@@ -188,7 +189,7 @@ func (ca *CA) load() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if access.Others(info) != 0 && !access.Modeless(ca.file) {
 		return nil, fmt.Errorf("the local CA's file %s can be read by others (mode %#o): chmod 600 it; padlock trust --renew makes a new root", ca.file, info.Mode().Perm())
 	}
 	data, err := regular.Read(ca.file, maxFile)
@@ -216,6 +217,12 @@ func (ca *CA) load() (*authority, error) {
 		return nil, fmt.Errorf("the local CA's file %s: %w", ca.file, err)
 	}
 	return &authority{pair.Leaf, key, info}, nil
+}
+
+// Shared reports whether padlock's group can read the root's key, and in which file, as on a volume with an fsGroup.
+func (ca *CA) Shared() (file string, shared bool) {
+	info, err := os.Stat(ca.file)
+	return ca.file, err == nil && access.Group(info)&access.Read != 0
 }
 
 // bounded refuses a root whose key could sign for more than padlock's own names. Roots of before, which say nothing of e-mail, URIs

@@ -86,6 +86,41 @@ func TestProcessesThatStartAtOnceShareOneRoot(t *testing.T) {
 	}
 }
 
+// On a volume of padlock's group its files are readable by that group, whatever mode they were made with.
+func TestTheGroupsVolumeHoldsTheRoot(t *testing.T) {
+	dir := t.TempDir()
+	ca, err := Open(dir, Options{Allow: []string{"corp.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, shared := ca.Shared(); shared {
+		t.Error("a new root is shared")
+	}
+	for _, name := range []string{ca.file, ca.beside(allowedFile)} {
+		if err := os.Chmod(name, 0o660); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatalf("readable by the own group: %v", err)
+	}
+	if file, shared := again.Shared(); !shared || file != ca.file || !again.Root().Equal(ca.Root()) || !again.Permits("corp.example") {
+		t.Errorf("%s %v", file, shared)
+	}
+	for _, name := range []string{ca.file, ca.beside(allowedFile)} {
+		if err := os.Chmod(name, 0o662); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "chmod 600 it") {
+			t.Errorf("%s can be written by everybody: %v", name, err)
+		}
+		if err := os.Chmod(name, 0o660); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestADamagedOrExposedFileIsNamedAndKept(t *testing.T) {
 	dir := t.TempDir()
 	ca, err := Open(dir, Options{})

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"padlock/config"
+	"padlock/internal/access"
 	"padlock/internal/pemfile"
 	"padlock/internal/regular"
 )
@@ -39,7 +40,7 @@ func (ca *CA) noted() ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err == nil && (!info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0) {
+	if err == nil && (!info.Mode().IsRegular() || access.Others(info)&access.Write != 0 && !access.Modeless(file)) {
 		return nil, fmt.Errorf("%s says which names the local CA may sign for, and can be written by others (mode %v): check it, and chmod 600 it", file, info.Mode())
 	}
 	data, err := regular.Read(file, maxFile)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"padlock/internal/access"
 	"padlock/internal/regular"
 )
 
@@ -25,12 +26,15 @@ type Directory struct {
 	log  *slog.Logger
 	odd  strangers
 
+	shared bool // its files are as the mount of a share, or a volume for padlock's group, has them, which has been said
+
 	mu      sync.Mutex
 	locks   map[string]*os.File // held by this process, with the kernel's lock on the file
 	exposed map[string]bool     // files that were told to be readable by others
 }
 
-// OpenDirectory makes the directory if need be. One that others can write to is an error; files in it that others can read are told to log.
+// OpenDirectory makes the directory if need be. One that others can write to is an error; one that its group can write to, which this
+// process is in, and files in it that others can read, are told to log.
 func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -39,14 +43,20 @@ func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+	shared := access.Modeless(path) || access.Group(info)&access.Write != 0
+	switch mode := info.Mode().Perm(); {
+	case access.Others(info)&access.Write != 0 && access.Modeless(path):
+		log.Warn("everybody on this machine can write to the storage, as the mount of its share says", "directory", path, "mode", mode.String(), "remedy", "mount it with dir_mode=0700,file_mode=0600 and uid= of padlock's user")
+	case access.Others(info)&access.Write != 0:
 		return nil, fmt.Errorf("%s can be written to by others (mode %#o): chmod 700 it", path, mode)
+	case access.Group(info)&access.Write != 0:
+		log.Warn("padlock's group can write to the storage, as volumes with an fsGroup have it: let nobody else be in that group", "directory", path, "mode", mode.String())
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Directory{path: path, root: root, log: log, odd: strangers{log: log}, locks: map[string]*os.File{}, exposed: map[string]bool{}}, nil
+	return &Directory{path: path, root: root, log: log, odd: strangers{log: log}, shared: shared, locks: map[string]*os.File{}, exposed: map[string]bool{}}, nil
 }
 
 func (d *Directory) String() string { return d.path }
@@ -137,7 +147,7 @@ func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
 	if err != nil || info.IsDir() {
 		return nil, &fs.PathError{Op: "load", Path: key, Err: fs.ErrNotExist}
 	}
-	d.inspect(key, info.Mode().Perm())
+	d.inspect(key, info)
 	value, err := regular.All(f, filepath.Join(d.path, filepath.FromSlash(key)), maxValue)
 	if errors.Is(err, regular.ErrIrregular) || errors.Is(err, regular.ErrTooLarge) {
 		err = fmt.Errorf("loading %s: %w: %w", key, ErrUnusable, err)
@@ -146,15 +156,15 @@ func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
 }
 
 // inspect tells, once, that a file is not as it was written: every one is for padlock alone.
-func (d *Directory) inspect(key string, mode fs.FileMode) {
-	if mode&0o077 == 0 {
+func (d *Directory) inspect(key string, info fs.FileInfo) {
+	if info.Mode().Perm()&0o077 == 0 || d.shared && (access.Others(info) == 0 || access.Modeless(d.path)) {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.exposed[key] {
 		d.exposed[key] = true
-		d.log.Warn("a file of the storage can be read by others", "file", filepath.Join(d.path, filepath.FromSlash(key)), "mode", mode.String(), "remedy", "chmod 600; if it holds a key that others may have read, replace that")
+		d.log.Warn("a file of the storage can be read by others", "file", filepath.Join(d.path, filepath.FromSlash(key)), "mode", info.Mode().Perm().String(), "remedy", "chmod 600; if it holds a key that others may have read, replace that")
 	}
 }
 

@@ -77,6 +77,9 @@ func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
 	if err != nil {
 		return nil, forOwner(cfg, err)
 	}
+	if file, shared := local.Shared(); shared {
+		log.Warn("padlock's group can read the key of the local CA: let nobody else be in that group", "file", file)
+	}
 	return newKeeperWith(cfg, local, log)
 }
 

@@ -23,6 +23,7 @@ import (
 	"padlock/facts"
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/internal/access"
 	"padlock/internal/mask"
 	"padlock/proxy"
 )
@@ -163,7 +164,7 @@ func (d *doctor) storage(c *cli.Context) *localca.CA {
 		d.say(probe.Bad, "storage", "%v", err)
 		return nil
 	}
-	if info, err := os.Stat(filepath.Join(cfg.StateDirectory(), "localca")); err == nil && info.Mode().Perm()&0o077 != 0 {
+	if info, err := os.Stat(filepath.Join(cfg.StateDirectory(), "localca")); err == nil && access.Others(info) != 0 && !access.Modeless(cfg.StateDirectory()) {
 		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", mask.URL(cfg.Storage), info.Mode().Perm())
 		return ca
 	}
