@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -210,6 +211,7 @@ func launch(t *testing.T, first chan string, command ...string) {
 	t.Helper()
 	c := exec.Command(command[0], command[1:]...)
 	c.Env = append(os.Environ(), "PHP_CLI_SERVER_WORKERS=2", "NODE_PATH=/usr/share/nodejs")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // PHP's workers outlive it
 	errors, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	if err != nil {
 		t.Fatal(err)
@@ -240,6 +242,7 @@ func launch(t *testing.T, first chan string, command ...string) {
 			_ = c.Process.Kill()
 			<-ended
 		}
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 		if text, _ := os.ReadFile(errors.Name()); t.Failed() && len(text) > 0 {
 			t.Logf("%s said: %.2000s", command[0], text)
 		}

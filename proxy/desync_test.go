@@ -71,10 +71,8 @@ func (s *scripted) serve(c net.Conn) {
 func TestAmbiguousResponsesAreNotPassedOn(t *testing.T) {
 	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 	refused := []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + evil,
 		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 39\r\n\r\n" + evil,
-		"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
-		"HTTP/1.1 200 OK\r\nContent-Length: 4, 4\r\n\r\nabcd",
+		"HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\nabcd",
 		"HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\nabcd",
 		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + evil,
 		"HTTP/1.1 200 OK\r\nContent-Length: 0x4\r\n\r\nabcd",
@@ -84,24 +82,21 @@ func TestAmbiguousResponsesAreNotPassedOn(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nabcd",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-		"HTTP/1.1 200 OK\nContent-Length: 4\n\nabcd",
-		"HTTP/1.1 200 OK\r\nX: y\nContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1 200 OK\r\nX: y\rContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 4\r\n\r\nabcd",
-		"HTTP/1.1 200 OK\r\nX: y\r\n Content-Length: 0\r\n\r\n" + evil,
+		"HTTP/1.1 200 OK\r\nContent-Length:\r\n 0\r\n\r\n" + evil,
 		"HTTP/1.1 200 OK\r\n X: y\r\nContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1 200 OK\r\nX y\r\nContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1 200 O\x00K\r\nContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1 20 OK\r\nContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1 2000 OK\r\nContent-Length: 4\r\n\r\nabcd",
 		"HTTP/1.1  200 OK\r\nContent-Length: 4\r\n\r\nabcd",
-		"HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\nabcd",
+		"HTTP/2 200 OK\r\nContent-Length: 4\r\n\r\nabcd",
 		"ICY 200 OK\r\nContent-Length: 4\r\n\r\nabcd",
 		"\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd",
 		"garbage\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\n\r\n" + evil,
-		"HTTP/1.1 999 What\r\nContent-Length: 4\r\n\r\nabcd",
 		strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", 11) + evil,
 		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 257<<10) + "\r\n\r\n",
 		"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 201) + "\r\n",
@@ -109,6 +104,7 @@ func TestAmbiguousResponsesAreNotPassedOn(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nContent-Le<close>",
 	}
 	cut := []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + evil, // the coding decides
 		"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabcd<close>",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n<close>",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab<close>",
@@ -296,5 +292,81 @@ func TestClientFaultsAreNotTheTargets(t *testing.T) {
 	}
 	if log := e.access.String(); strings.Contains(log, `"status":502`) {
 		t.Errorf("the access log says\n%s", log)
+	}
+}
+
+// What many servers get wrong, and what can mislead nobody as padlock frames the response anew, passes: with the right content, and fields
+// of one line each.
+func TestMistakesOfServersThatHarmNobodyPass(t *testing.T) {
+	t.Parallel()
+	chunked := "Transfer-Encoding: chunked\r\n"
+	cases := []struct {
+		text   string
+		status int
+		field  string // X
+		body   string
+	}{
+		{"HTTP/1.1 200 OK\r\n" + chunked + "\r\n5  \r\nhello\r\n6\t\r\n, good\r\n0 \t \r\n\r\n", 200, "", "hello, good"}, // ESP8266, ESP32
+		{"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX: y\r\ncontent-length: 4\r\n\r\ngood", 200, "y", "good"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 4, 4\r\n\r\ngood", 200, "", "good"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n" + chunked + "\r\n4\r\ngood\r\n0\r\n\r\n", 200, "", "good"},
+		{"HTTP/1.1 200 OK\r\n" + chunked + "Content-Length: 1\r\n\r\n4\r\ngood\r\n0\r\n\r\n", 200, "", "good"},
+		{"HTTP/2.0 404 Not Found\r\nConnection: close\r\n\r\ngood<close>", 404, "", "good"}, // php -S
+		{"HTTP/1.1 600 Odd\r\nContent-Length: 4\r\n\r\ngood", 600, "", "good"},
+		{"HTTP/1.1 999 Request denied\r\nContent-Length: 4\r\n\r\ngood", 999, "", "good"},
+		{"HTTP/1.1 200 OK\nX: y\nContent-Length: 4\n\ngood", 200, "y", "good"},
+		{"HTTP/1.0 200 Script output follows\r\nServer: x\r\nX: y\nContent-Type: text/plain\n\ngood<close>", 200, "y", "good"},
+		{"HTTP/1.1 200 OK\r\nX: a;\r\n  b;\r\n\tc\r\nContent-Length: 4\r\n\r\ngood", 200, "a; b; c", "good"},
+		{"HTTP/1.1 200 OK\r\nX: a;\n    b\r\nContent-Length: 4\r\n\r\ngood", 200, "a; b", "good"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX:\r\n a\r\n\r\ngood", 200, "a", "good"},
+		{"HTTP/1.1 103 Early Hints\nX: a\n b\n\nHTTP/1.1 200 OK\nX: y\nContent-Length: 4\n\ngood", 200, "y", "good"},
+	}
+	texts := make([]string, 0, len(cases))
+	for _, c := range cases {
+		texts = append(texts, c.text)
+	}
+	e := start(t, "http://"+script(t, texts...).Addr().String(), nil)
+	for name, client := range e.everyClient(t) {
+		for i, c := range cases {
+			response, err := client.Get(fmt.Sprintf("https://localhost/%d", i))
+			if err != nil {
+				t.Errorf("%s: %q: %v", name, c.text, err)
+				continue
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			lengths := response.Header["Content-Length"]
+			if err != nil || response.StatusCode != c.status || string(body) != c.body || response.Header.Get("X") != c.field || len(lengths) > 1 {
+				t.Errorf("%s: %q: %s, X %q, lengths %q, %q, %v", name, c.text, response.Status, response.Header["X"], lengths, body, err)
+			}
+		}
+		response, err := client.Head("https://localhost/2")
+		if err != nil || response.StatusCode != 200 || response.ContentLength != 4 {
+			t.Errorf("%s: HEAD: %v, %v", name, response, err)
+		}
+	}
+}
+
+// A target that does not speak HTTP is a 502 that says so, at once, however long it would go on.
+func TestATargetThatIsNotHTTPIsNamedAtOnce(t *testing.T) {
+	t.Parallel()
+	for greeting, why := range map[string]string{
+		"SSH-2.0-OpenSSH_9.2\r\n":        "the status line is malformed",
+		"220 mail ESMTP\r\n":             "the status line is malformed",
+		"HTTP/1.1 200 OK\r\nX y\r\n\r\n": "a field line is malformed",
+	} {
+		e := start(t, "http://"+script(t, greeting).Addr().String(), func(c *config.Config) { c.Timeouts.ResponseHeader = time.Minute })
+		response, err := e.clients(t)["h1"].Get("https://localhost/0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode != 502 || !strings.Contains(string(text), why) {
+			t.Errorf("%q: %s %s", greeting, response.Status, text)
+		}
+		if log := e.access.String(); !strings.Contains(log, why) {
+			t.Errorf("%q: the access log has %s", greeting, log)
+		}
 	}
 }

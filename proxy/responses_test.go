@@ -33,30 +33,33 @@ func oddResponses() (all []string) {
 	}
 	for _, line := range []string{
 		" HTTP/1.1 200 OK", "HTTP/1.1\t200 OK", "HTTP/1.1 200\tOK", "HTTP/1.1 0200 OK", "HTTP/1.1 -200 OK", "HTTP/1.1 +20 OK", "HTTP/1.1 2x0 OK", "HTTP/1.1 2 OK", "HTTP/1.1  OK", "HTTP/1.1", "http/1.1 200 OK", "HTTP/1.2 200 OK", "HTTP/0.9 200 OK",
-		"HTTP/11 200 OK", "HTTPS/1.1 200 OK", "HTTP/1.1 099 OK", "HTTP/1.1 000 OK", "HTTP/1.1 600 OK", "HTTP/1.1 200OK", "HTTP/1.1 200 O\rK", "HTTP/1.1 200 O\x1bK", "HTTP/1.1 200 O\x7fK", "HTTP/1.1 200 OK\r", "\x00HTTP/1.1 200 OK", "200 OK", "SIP/2.0 200 OK", "GET / HTTP/1.1",
+		"HTTP/11 200 OK", "HTTPS/1.1 200 OK", "HTTP/1.1 099 OK", "HTTP/1.1 000 OK", "HTTP/2 200 OK", "HTTP/2.1 200 OK", "HTTP/4.0 200 OK", "HTTP/1.1 200OK", "HTTP/1.1 200 O\rK", "HTTP/1.1 200 O\x1bK", "HTTP/1.1 200 O\x7fK", "HTTP/1.1 200 OK\r", "\x00HTTP/1.1 200 OK", "200 OK", "SIP/2.0 200 OK", "GET / HTTP/1.1",
 	} {
 		head("%s\r\nContent-Length: 0", line)
 	}
-	for _, length := range []string{"", " ", "+0", "-0", "0x0", "0, 0", "0,0", "0;", "0 0", "0.0", "1e0", "٠", "\x0b0", "0\x0c", "00000000000000000000", "18446744073709551616", "null", "=0", "'0'"} {
+	for _, length := range []string{"", " ", "+0", "-0", "0x0", "0, 1", "0,,0", "0,", ",0", "0;", "0 0", "0.0", "1e0", "٠", "\x0b0", "0\x0c", "00000000000000000000", "18446744073709551616", "null", "=0", "'0'"} {
 		head("HTTP/1.1 200 OK\r\nContent-Length: %s", length)
 	}
 	for _, coding := range []string{"", "gzip", "identity", "chunked, chunked", "gzip, chunked", "chunked, gzip", "chunked;q=1", "\"chunked\"", "xchunked", "chunkedx", "\x0bchunked", "chunked\x0c", "chunked,", ",chunked", "c hunked", "chunked x", "chunked\xa0"} {
 		head("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s", coding)
 		head("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: %s", coding)
 	}
-	head("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked")
-	head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0")
+	head("HTTP/1.1 200 OK\r\nContent-Length: x\r\nTransfer-Encoding: chunked")
+	head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0")
 	for _, field := range []string{
-		"X", "X y", ": y", "X : y", "X\t: y", " X: y", "\tX: y", "X: y\r\n z", "X: y\r\n\tz", "X: y\rZ: z", "X: y\nZ: z", "X: y\n", "X: y\r", "X: \x00", "X: \x07", "X: \x1b[2J", "X: \x7f", "X\x00: y", "X\x80: y", "X(y): z", "X\r: y", "Content-Length : 5", "Content-Length\t: 5",
-		"Transfer-Encoding : chunked", "Transfer-Encoding\x00: chunked", "Set-Cookie: a=b\rSet-Cookie: c=d", "Content-Length: 5", "content-length: 0", "Location: /\nX: y", "X: y\r\n Transfer-Encoding: chunked",
+		"X", "X y", ": y", "X : y", "X\t: y", "X: y\rZ: z", "X: y\r", "X: y\r\r", "X: y\n\r z", "X: y\r\n \r z", "X: \x00", "X: \x07", "X: \x1b[2J", "X: \x7f", "X\x00: y", "X\x80: y", "X(y): z", "X\r: y", "Content-Length : 5", "Content-Length\t: 5",
+		"Transfer-Encoding : chunked", "Transfer-Encoding\x00: chunked", "Set-Cookie: a=b\rSet-Cookie: c=d", "Content-Length: 5", "Content-Length: 0, 5", "X\r\n : y", "X\n y: z", "Content-Length:\r\n 0", "Content-Length: 0\n\t0", "Transfer-Encoding:\r\n chunked", "Transfer-Encoding: chun\r\n ked", "X: y\r\n \x00",
 	} {
 		head("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n%s", field)
 	}
 	for _, interim := range []string{"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade", "HTTP/1.1 101 X\r\nContent-Length: 0", "HTTP/1.0 101 X", "HTTP/1.1 103 Early Hints\r\nX y", "HTTP/1.1 103 Early Hints\r\nX: a\x00", "HTTP/1.1 100 Continue\r\nContent-Length: x", "HTTP/1.1 102 P\r\nTransfer-Encoding: gzip"} {
 		head("%s", interim)
 	}
+	for _, line := range []string{" X: y", "\tX: y", " Content-Length: 0", " "} { // a fold of nothing
+		all = append(all, "HTTP/1.1 200 OK\r\n"+line+"\r\nContent-Length: 0\r\n\r\n"+evilResponse, "HTTP/1.1 200 OK\n"+line+"\nContent-Length: 0\n\n"+evilResponse)
+	}
 	all = append(all,
-		"\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd", "HTTP/1.1 200 OK\n\nabcd", "HTTP/1.1 200 OK\r\n\nabcd", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\nabcd<close>", "HTTP/1.1 200 OK\rContent-Length: 4\r\rabcd<close>", "abcd<close>", "\x16\x03\x01\x02\x00<close>", "<html></html>\r\n\r\n",
+		"\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd", "\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd", "HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 4\n\nabcd", "HTTP/1.1 200 OK\rContent-Length: 4\r\rabcd<close>", "abcd<close>", "\x16\x03\x01\x02\x00<close>", "<html></html>\r\n\r\n",
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4<close>", "H<close>", "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n<close>", "HTTP/1.1 100 Continue\r\n\r\n<close>",
 	)
 	return all
@@ -65,7 +68,7 @@ func oddResponses() (all []string) {
 // cutResponses begin well and do not end as their head says.
 var cutResponses = []string{
 	"5\r\nhell<close>", "5\r\nhello<close>", "5\r\nhello\r<close>", "5\r\nhello\r\n0<close>", "5\r\nhello\r\n0\r<close>", "5\r\nhello\r\n0\r\nX: y<close>", "5\r\nhello\r\n0\r\nX: y\r\n<close>", "5\r\nhelloo\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello0\r\n\r\n",
-	"+5\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "5 ;x\r\nhello\r\n0\r\n\r\n", "5;\x00\r\nhello\r\n0\r\n\r\n", "5;x\ny\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "10000000000000005\r\nhello\r\n0\r\n\r\n", "ffffffffffffffff\r\nhello", ";x\r\n", "\r\n", "x\r\n",
+	"+5\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5 x\r\nhello\r\n0\r\n\r\n", "5 6\r\nhello\r\n0\r\n\r\n", "5 \n\r\nhello\r\n0\r\n\r\n", "5\v\r\nhello\r\n0\r\n\r\n", "5;\x00\r\nhello\r\n0\r\n\r\n", "5;x\ny\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "10000000000000005\r\nhello\r\n0\r\n\r\n", "ffffffffffffffff\r\nhello", ";x\r\n", "\r\n", "x\r\n",
 	"5\r\nhello\r\n0\r\nX\r\n\r\n", "5\r\nhello\r\n0\r\nX : y\r\n\r\n", "5\r\nhello\r\n0\r\n X: y\r\n\r\n", "5\r\nhello\r\n0\r\nX: \x00\r\n\r\n", "5\r\nhello\r\n0\r\nX: y\n\r\n", "5\r\nhello\r\n0\r\n\n", "5\r\nhello\r\n-0\r\n\r\n", "5\r\nhello\r\nHTTP/1.1 200 OK\r\n\r\n",
 }
 
@@ -75,6 +78,18 @@ var goodResponses = []string{
 	"HTTP/1.1 200 OK\r\nContent-Length: 04\r\n\r\ngood\r\n" + evilResponse,
 	"HTTP/1.1 200 OK\r\nTransfer-Encoding: CHUNKED\r\n\r\n2;evil=\"x\"\r\ngo\r\n02\r\nod\r\n000\r\nX-T: v\r\n\r\n" + evilResponse,
 	"HTTP/1.1 200\r\nContent-Length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/1.1 200 OK\r\nContent-Length: 4\r\ncontent-length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/1.1 200 OK\r\nContent-Length: 4, 04\r\n\r\ngood" + evilResponse,
+	"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2000\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2  \r\ngo\r\n2\t;evil=x\r\nod\r\n0 \r\n\r\n" + evilResponse,
+	"HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/3.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
+	"HTTP/1.1 200 OK\nContent-Length: 4\n\ngood" + evilResponse,
+	"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 4\n\r\ngood" + evilResponse,
+	"HTTP/1.0 200 Script output follows\r\nDate: x\r\nContent-Type: text/html\nX: y\r\n z\n\ngood<close>",
+	"HTTP/1.1 200 OK\r\nX: y\r\n\t Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/1.1 103 Early Hints\nLink: <a>;\n rel=preload\n\nHTTP/1.1 200 OK\nContent-Length: 4\n\ngood" + evilResponse,
 	"HTTP/1.1 200 OK\r\n\r\ngood<close>",
 	"HTTP/1.0 200 OK\r\n\r\ngood<close>",
 	"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\ngood<close>",
@@ -223,7 +238,11 @@ type h2cStream struct {
 	framer *http2.Framer
 	coder  *hpack.Encoder
 	block  *bytes.Buffer
+	conn   net.Conn
 }
+
+// hangUp ends the connection, as a target's death does.
+func (s *h2cStream) hangUp() { s.conn.Close() }
 
 func (s *h2cStream) head(end bool, pairs ...string) {
 	s.block.Reset()
@@ -263,7 +282,7 @@ func serveH2C(t *testing.T, answer h2cAnswer) string {
 		f.AllowIllegalWrites = true
 		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		_ = f.WriteSettings()
-		s := &h2cStream{framer: f, block: new(bytes.Buffer)}
+		s := &h2cStream{framer: f, block: new(bytes.Buffer), conn: c}
 		s.coder = hpack.NewEncoder(s.block)
 		for {
 			frame, err := f.ReadFrame()
@@ -300,7 +319,7 @@ func TestNothingIsInjectedByAnH2CBackend(t *testing.T) {
 	for _, c := range []string{"\r\n", "\n", "\r", "\x00", "\x7f", "\x1b"} {
 		answers = append(answers, fields(":status", "200", "x", "a"+c+"evil: b"), fields(":status", "200", "x"+c+"evil", "b"), fields(":status", "200", "set-cookie", "a=b"+c+"evil"), fields(":status", "200"+c))
 	}
-	for _, status := range []string{"", "20", "2000", "0200", "abc", "-200", "+20", "099", "600", "999", "200 OK", "101"} {
+	for _, status := range []string{"", "20", "2000", "0200", "abc", "-200", "+20", "099", "1000", "99", "200 OK", "101"} {
 		answers = append(answers, fields(":status", status, "x-evil", "evil"))
 	}
 	for _, pairs := range [][]string{

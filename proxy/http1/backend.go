@@ -155,12 +155,12 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 	}
 	for range maxInterim + 1 {
 		a := new(reply)
-		text, err := b.reader.head(maxResponseHead)
+		text, err := b.reader.responseHead(maxResponseHead)
 		if waiting && deadline.Exceeded(err) && !b.answered {
 			waiting = false // it will not say 100, and may want the content all the same
 			b.limit.Until(time.Time{})
 			b.send(r)
-			text, err = b.reader.head(maxResponseHead)
+			text, err = b.reader.responseHead(maxResponseHead)
 		}
 		b.answered = b.answered || b.reader.came
 		if err == nil {
@@ -204,7 +204,7 @@ func (b *backend) cause(err error) error {
 
 func isMalformed(err error) bool {
 	var no *refusal
-	return errors.As(err, &no)
+	return errors.As(err, &no) || errors.Is(err, errStatusLine)
 }
 
 // begin makes the response of the head that was read.
@@ -222,7 +222,7 @@ func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 	}
 	a.body = responseBody{b: b, content: content{
 		r: &b.reader, left: max(h.length, 0), chunked: h.length == lengthChunked, unbounded: h.length == lengthUnbounded,
-		done: h.length == 0, limit: maxResponseHead,
+		done: h.length == 0, limit: maxResponseHead, padded: true,
 	}}
 	switch {
 	case h.length < 0:
@@ -311,20 +311,37 @@ func (r *responseBody) Close() error {
 	return nil
 }
 
-// lateContent is how long content may still come after the whole of the answer to it.
-const lateContent = 10 * time.Second
+// lateContent is how long content may still come after the whole of the answer to it, and lateSilence how long nothing of it may.
+const (
+	lateContent = 10 * time.Second
+	lateSilence = 2 * time.Second
+)
 
 // finishSending lets a request end whose answer came early, so that both connections stay of use.
 func (b *backend) finishSending() {
-	fired := make(chan struct{})
-	timer := time.AfterFunc(lateContent, func() {
-		defer close(fired)
-		b.tcp.Close()
-		_ = b.request.Close()
-	})
-	b.sender.Wait()
-	if !timer.Stop() {
-		<-fired // the request may soon be another
+	sent := make(chan struct{})
+	go func() {
+		b.sender.Wait()
+		close(sent)
+	}()
+	silence := time.NewTicker(lateSilence)
+	defer silence.Stop()
+
+	end, came := time.Now().Add(lateContent), b.request.Received()
+	for {
+		select {
+		case <-sent:
+			return
+		case now := <-silence.C:
+			if more := b.request.Received(); more > came && now.Before(end) {
+				came = more
+				continue
+			}
+			b.tcp.Close()
+			_ = b.request.Close()
+			<-sent
+			return
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ type content struct {
 	begun     bool // a chunk was read
 	done      bool // all was read, trailers too
 	limit     int  // of the trailers
+	padded    bool // white space may follow the size of a chunk, as some servers send it
 	trailers  message.Fields
 }
 
@@ -94,7 +95,7 @@ func (c *content) nextChunk() error {
 	if err != nil {
 		return err
 	}
-	size, ok := chunkSize(line)
+	size, ok := chunkSize(line, c.padded)
 	if !ok {
 		return errChunk
 	}
@@ -105,8 +106,8 @@ func (c *content) nextChunk() error {
 	return nil
 }
 
-// chunkSize reads hexadecimal digits, and an extension without control characters behind them.
-func chunkSize(line []byte) (size int64, ok bool) {
+// chunkSize reads hexadecimal digits, white space if the size may be padded, and an extension without control characters behind them.
+func chunkSize(line []byte, padded bool) (size int64, ok bool) {
 	i := 0
 	for ; i < len(line); i++ {
 		digit, ok := hexDigit(line[i])
@@ -122,7 +123,10 @@ func chunkSize(line []byte) (size int64, ok bool) {
 		return 0, false
 	}
 	rest := line[i:]
-	if len(rest) > 0 && rest[0] != ';' { // nor a space: some readers take "5 ;" for a size, others do not
+	if padded {
+		rest = bytes.TrimLeft(rest, " \t")
+	}
+	if len(rest) > 0 && rest[0] != ';' { // nor a space in requests: some readers take "5 ;" for a size, others do not
 		return 0, false
 	}
 	for _, c := range rest {

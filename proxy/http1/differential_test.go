@@ -228,7 +228,7 @@ func conversation(r *rand.Rand) []byte {
 // readOurs reads a response as our client side does.
 func readOurs(text []byte, method string) (one seen, length int64, err error) {
 	r := reader{source: bytes.NewReader(text), limit: noDeadline(), buf: make([]byte, 1<<10)}
-	raw, err := r.head(maxResponseHead)
+	raw, err := r.responseHead(maxResponseHead)
 	if err != nil {
 		return one, 0, err
 	}
@@ -237,11 +237,21 @@ func readOurs(text []byte, method string) (one seen, length int64, err error) {
 		return one, 0, err
 	}
 	b := responseBody{content: content{
-		r: &r, left: max(h.length, 0), chunked: h.length == lengthChunked, unbounded: h.length == lengthUnbounded, done: h.length == 0, limit: 1 << 10,
+		r: &r, left: max(h.length, 0), chunked: h.length == lengthChunked, unbounded: h.length == lengthUnbounded, done: h.length == 0, limit: 1 << 10, padded: true,
 	}}
 	body, err := io.ReadAll(&b)
 	one = seen{line: fmt.Sprint(h.status), fields: collect(h.fields, framing...), content: string(body)}
 	return one, h.length, err
+}
+
+// trimmed takes off the space that net/http leaves where a field ends with a fold of nothing.
+func trimmed(h http.Header) http.Header {
+	for _, values := range h {
+		for i := range values {
+			values[i] = strings.TrimRight(values[i], " ")
+		}
+	}
+	return h
 }
 
 // compareResponse reports whether the response was read.
@@ -254,6 +264,9 @@ func compareResponse(t *testing.T, text []byte, method string) bool {
 	request := &http.Request{Method: method}
 	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text)), request)
 	if err != nil {
+		if strings.Contains(err.Error(), "bad Content-Length") || strings.Contains(err.Error(), "multiple Content-Length") {
+			return true // it knows no list of one number
+		}
 		t.Fatalf("%q: net/http refuses it: %v; we read %v", text, err, us)
 	}
 	content, err := io.ReadAll(response.Body)
@@ -261,9 +274,12 @@ func compareResponse(t *testing.T, text []byte, method string) bool {
 		if strings.Contains(err.Error(), "trailer") || strings.Contains(err.Error(), "malformed MIME") {
 			return true // it knows more forbidden trailers
 		}
+		if strings.Contains(err.Error(), "invalid byte in chunk length") {
+			return true // it knows no white space before an extension
+		}
 		t.Fatalf("%q: net/http refuses its content: %v; we read %v", text, err, us)
 	}
-	them := seen{line: fmt.Sprint(response.StatusCode), fields: collectHeader(response.Header, framing...), content: string(content)}
+	them := seen{line: fmt.Sprint(response.StatusCode), fields: collectHeader(trimmed(response.Header), framing...), content: string(content)}
 	if us.String() != them.String() || length >= 0 && method != "HEAD" && response.StatusCode != 304 && response.StatusCode >= 200 && response.StatusCode != 204 && length != response.ContentLength {
 		t.Fatalf("%q: we read %v, net/http %v", text, us, them)
 	}
@@ -289,11 +305,11 @@ func TestGeneratedResponsesAreReadAsNetHTTPDoes(t *testing.T) {
 	r, read := rand.New(rand.NewPCG(3, 4)), 0
 	for range 50_000 {
 		var b bytes.Buffer
-		fmt.Fprintf(&b, "%s%s%s%s\r\n", mostly(r, "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "http/1.1"), mostly(r, " ", "  "),
-			mostly(r, "200", "204", "304", "404", "099", "600", "20", "2000", "+20"), mostly(r, " OK", "", " ", " a b", "OK", " \x80"))
-		content := pick(r, "", "hello", "5\r\nhello\r\n0\r\n\r\n", "5;x\r\nhello\r\n0\r\nX: y\r\n\r\n", "05\r\nhello\r\n00\r\n\r\n", "5\nhello\n0\n\n")
+		fmt.Fprintf(&b, "%s%s%s%s%s", mostly(r, "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "http/1.1"), mostly(r, " ", "  "),
+			mostly(r, "200", "204", "304", "404", "099", "600", "20", "2000", "+20"), mostly(r, " OK", "", " ", " a b", "OK", " \x80"), mostly(r, "\r\n", "\n", "\r\n "))
+		content := pick(r, "", "hello", "5\r\nhello\r\n0\r\n\r\n", "5;x\r\nhello\r\n0\r\nX: y\r\n\r\n", "05\r\nhello\r\n00\r\n\r\n", "5\nhello\n0\n\n", "5 \t\r\nhello\r\n0 \r\n\r\n", "5 ;x\r\nhello\r\n0\r\n\r\n")
 		for range r.IntN(4) {
-			b.WriteString(pick(r, "Content-Length: "+fmt.Sprint(len(content)), "Content-Length: 5", "Content-Length: -5", "Content-Length: 5,5", "Transfer-Encoding: chunked",
+			b.WriteString(pick(r, "Content-Length: 5, 5", "X: y\r\n z", "X: y\n\t", "Content-Length:\n 5", "Content-Length: "+fmt.Sprint(len(content)), "Content-Length: 5", "Content-Length: -5", "Content-Length: 5,5", "Transfer-Encoding: chunked",
 				"Transfer-Encoding: CHUNKED", "Transfer-Encoding: gzip", "Transfer-Encoding : chunked", "X: y", "X : y", "X: \x00", " X: y", "Connection: close", "Set-Cookie: a=b",
 				"Trailer: X") + mostly(r, "\r\n", "\n"))
 		}

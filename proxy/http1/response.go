@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ type responseHead struct {
 	fields    message.Fields
 	length    int64 // of the content; lengthChunked, lengthUnbounded
 	keepAlive bool
+	mistaken  bool          // it says that it is of another HTTP
 	idle      time.Duration // for which the connection can be kept; 0: nothing is said
 	upgraded  bool          // 101, to the protocol that was asked for
 }
@@ -30,7 +32,8 @@ const (
 var (
 	errStatusLine   = errors.New("the status line is malformed")
 	errUnasked      = errors.New("it switches protocols without being asked")
-	errLengths      = errors.New("Content-Length is repeated or malformed, or stands beside Transfer-Encoding")
+	errFraming      = errors.New("a line of Content-Length or Transfer-Encoding is folded")
+	errLengths      = errors.New("Content-Length is malformed, or repeated with another value")
 	errCoding       = errors.New("its transfer coding is not chunked")
 	errUnsolicited  = errors.New("it sent something before it was asked")
 	errInterimCount = errors.New("too many interim responses")
@@ -40,6 +43,12 @@ var (
 // where its fields go if they fit.
 func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade string) (err error) {
 	text := string(b)
+	if !tidy(text) {
+		if text, err = tidied(text); err != nil {
+			return err
+		}
+	}
+
 	*h = responseHead{fields: roomFor(text, room, maxFields)}
 	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok || !h.statusLine(line) {
@@ -51,20 +60,29 @@ func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade stri
 	return h.interpret(method, upgrade)
 }
 
-// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is.
+// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is. Some programs write HTTP/2.0, and
+// mean HTTP/1.1: no other of its connections is spoken here. A status may be any number of three digits, as in RFC 9110 section 15.
 func (h *responseHead) statusLine(line string) bool {
 	const least = len("HTTP/1.1 200")
-	if len(line) < least || line[:7] != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' {
+	if len(line) < least || line[8] != ' ' {
 		return false
 	}
-	h.minor = line[7] - '0'
+	switch line[:8] {
+	case "HTTP/1.1":
+		h.minor = 1
+	case "HTTP/1.0":
+	case "HTTP/2.0", "HTTP/3.0":
+		h.minor, h.mistaken = 1, true
+	default:
+		return false
+	}
 	for _, c := range []byte(line[9:12]) {
 		if c < '0' || c > '9' {
 			return false
 		}
 		h.status = h.status*10 + int(c-'0')
 	}
-	if h.status < 100 || h.status > 599 || len(line) > least && line[least] != ' ' {
+	if h.status < 100 || len(line) > least && line[least] != ' ' {
 		return false
 	}
 	for i := least; i < len(line); i++ {
@@ -77,13 +95,14 @@ func (h *responseHead) statusLine(line string) bool {
 
 func (h *responseHead) interpret(method, upgrade string) error {
 	lengths, encodings := 0, 0
-	length, encoding := "", ""
-	h.keepAlive = h.minor == 1
+	n, same := int64(-1), true
+	encoding := ""
+	h.keepAlive = h.minor == 1 && !h.mistaken
 	for _, f := range h.fields {
 		switch {
 		case message.Is(f.Name, "Content-Length"):
 			lengths++
-			length = f.Value
+			same = same && sameLengths(f.Value, &n)
 		case message.Is(f.Name, "Transfer-Encoding"):
 			encodings++
 			encoding = f.Value
@@ -101,17 +120,34 @@ func (h *responseHead) interpret(method, upgrade string) error {
 		}
 	}
 	h.keepAlive = h.keepAlive && h.idle >= 0
-	n, ok := int64(0), true
-	if lengths > 0 {
-		n, ok = message.Decimal(length)
-	}
+
 	switch {
-	case lengths > 1 || !ok || lengths > 0 && encodings > 0:
+	case !same:
 		return errLengths
 	case encodings > 1 || encodings == 1 && (h.minor == 0 || !message.Is(encoding, "chunked")):
 		return errCoding
 	}
-	return h.frame(method, upgrade, lengths > 0, n, encodings > 0)
+
+	switch {
+	case encodings > 0 && lengths > 0: // the coding decides, and what else the connection brings is nobody's (RFC 9112 section 6.3)
+		h.fields.Del("Content-Length")
+		lengths, h.keepAlive = 0, false
+	case lengths > 0 && h.fields.Value("Content-Length") != strconv.FormatInt(n, 10), lengths > 1:
+		h.fields.Set("Content-Length", strconv.FormatInt(n, 10))
+	}
+	return h.frame(method, upgrade, lengths > 0, max(n, 0), encodings > 0)
+}
+
+// sameLengths reads a value of Content-Length, which may be a list of the same number (RFC 9110 section 8.6). n is -1, or what others said.
+func sameLengths(value string, n *int64) bool {
+	for item := range strings.SplitSeq(value, ",") {
+		length, ok := message.Decimal(strings.Trim(item, " \t"))
+		if !ok || *n >= 0 && *n != length {
+			return false
+		}
+		*n = length
+	}
+	return true
 }
 
 // keepAliveMargin is how much sooner than a backend says its connection is given up: a request may be on its way when it closes.
