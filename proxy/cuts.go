@@ -31,6 +31,7 @@ type tally struct {
 	mu     sync.Mutex
 	untold uint64
 	from   map[netip.Prefix]uint64 // untold, by client
+	what   string                  // was wrong in particular with the last of the untold; "": not known
 	told   time.Time
 	timer  *time.Timer // nil: there is nothing to tell
 	closed bool
@@ -41,7 +42,10 @@ func newCuts(log *slog.Logger, truncate bool) *cuts {
 }
 
 // cut counts one. client may be the zero address.
-func (c *cuts) cut(reason traffic.Reason, client netip.Addr) {
+func (c *cuts) cut(reason traffic.Reason, client netip.Addr) { c.about(reason, client, "") }
+
+// about counts one, and tells what was wrong in particular; the text is padlock's own.
+func (c *cuts) about(reason traffic.Reason, client netip.Addr, what string) {
 	t := &c.tallies[reason]
 	t.count.Add(1)
 	t.mu.Lock()
@@ -50,6 +54,9 @@ func (c *cuts) cut(reason traffic.Reason, client netip.Addr) {
 		return
 	}
 	t.untold++
+	if what != "" {
+		t.what = what
+	}
 	t.add(source(client, c.truncate))
 	if t.timer == nil {
 		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.told)), func() { c.tell(reason) }) // nobody here waits for the log
@@ -95,12 +102,15 @@ func source(client netip.Addr, truncate bool) netip.Prefix {
 func (c *cuts) tell(reason traffic.Reason) {
 	t := &c.tallies[reason]
 	t.mu.Lock()
-	n, from := t.untold, t.from
-	t.untold, t.from, t.told, t.timer = 0, nil, time.Now(), nil
+	n, from, what := t.untold, t.from, t.what
+	t.untold, t.from, t.what, t.told, t.timer = 0, nil, "", time.Now(), nil
 	t.mu.Unlock()
 	attrs := []any{"reason", reason.String(), "count", n, "total", t.count.Load(), "why", reason.Why()}
 	if key := reason.Key(); key != "" {
 		attrs = append(attrs, "limit", key)
+	}
+	if what != "" {
+		attrs = append(attrs, "latest", what)
 	}
 	if len(from) > 0 {
 		attrs = append(attrs, "from", often(from))

@@ -374,7 +374,7 @@ func (h *handler) failBody(x *exchange, err *message.BodyError) {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		x.w.Abort()
 	default:
-		h.cuts.cut(traffic.Malformed, x.request.Conn.Addr)
+		h.cuts.about(traffic.Malformed, x.request.Conn.Addr, err.Err.Error())
 		fail(x, 400, "The request's content is malformed", "")
 	}
 }
@@ -384,7 +384,12 @@ func (h *handler) failUpstream(x *exchange, err error) {
 	var failure *upstream.Error
 	var unwell *upstream.UnwellError
 	var unwritable *message.Unwritable
+	var reset *message.ResetError
 	switch {
+	case errors.As(err, &reset) && x.gRPC():
+		x.err = err.Error()
+		x.w.Reset(reset.Code)
+		return
 	case errors.As(err, &unwritable):
 		status, text, x.err = 500, "The request cannot be passed on", "the request for the target: "+err.Error()
 	case errors.Is(err, upstream.ErrUnwell):
@@ -406,6 +411,13 @@ func (h *handler) failUpstream(x *exchange, err error) {
 		}
 	}
 	fail(x, status, text, detail)
+}
+
+// gRPC reports whether the client speaks gRPC, which reads a reset, such as that of a server whose deadline has passed, and no page.
+func (x *exchange) gRPC() bool {
+	kind := strings.ToLower(x.request.Fields.Value("Content-Type"))
+	more, ok := strings.CutPrefix(kind, "application/grpc")
+	return ok && (more == "" || more[0] == '+' || more[0] == ';') && traffic.OfProto(x.request.Proto) != traffic.HTTP1
 }
 
 // passOn passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
@@ -451,10 +463,20 @@ func passOn(x *exchange, response *message.Response) {
 			return
 		default:
 			x.err, x.broken = "target broke off its response: "+err.Error(), true
-			x.w.Abort()
+			x.cutShort(err)
 			return
 		}
 	}
+}
+
+// cutShort ends a response that the target has not finished, as the target has ended it.
+func (x *exchange) cutShort(err error) {
+	var reset *message.ResetError
+	if errors.As(err, &reset) {
+		x.w.Reset(reset.Code)
+		return
+	}
+	x.w.Abort()
 }
 
 // hostname is the canonical name of a Host or :authority value; its port does not matter for routing. It is false where that is no port.
@@ -528,4 +550,9 @@ func (w *countingWriter) Fallback() {
 func (w *countingWriter) Abort() {
 	w.aborted = true
 	w.Writer.Abort()
+}
+
+func (w *countingWriter) Reset(code uint32) {
+	w.aborted = true
+	w.Writer.Reset(code)
 }

@@ -182,6 +182,13 @@ func (e *edge) byStream(t *testing.T, frames []byte) (o outcome) {
 	if o.reset = errors.As(err, &reset) || errors.As(err, &closed); err != nil && !o.reset {
 		t.Errorf("%q: %v", frames, err)
 	}
+	parsed := readHTTP3(answer)
+	o.status, o.body = parsed.status, parsed.body
+	return o
+}
+
+// readHTTP3 reads the frames of a response.
+func readHTTP3(answer []byte) (o outcome) {
 	for r := bytes.NewReader(answer); r.Len() > 0; {
 		kind, err := quicvarint.Read(r)
 		if err != nil {

@@ -316,7 +316,7 @@ func (s *Server) start() error {
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Cut: s.cuts.cut, Log: s.deps.Log,
+		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Cut: s.cuts.about, Log: s.deps.Log,
 	}
 	var err error
 	if s.lot, err = park.New(); err == nil {
@@ -328,11 +328,11 @@ func (s *Server) start() error {
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Streams: l.Streams, Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
+		Streams: l.Streams, Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.about, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.cut, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
+		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.about, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
 	})
 	return nil
 }

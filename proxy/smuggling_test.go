@@ -230,6 +230,16 @@ func TestFramingIsAlwaysOurOwn(t *testing.T) {
 	}
 }
 
+// statusOf reads a head of padlock's, which needs no table.
+func statusOf(block []byte) (status string) {
+	_, _ = hpack.NewDecoder(4096, func(f hpack.HeaderField) {
+		if f.Name == ":status" {
+			status = f.Value
+		}
+	}).Write(block)
+	return status
+}
+
 // The same through HTTP/2, whose fields can hold what HTTP/1.1 would take for its own syntax.
 func TestNothingIsInjectedThroughHTTP2(t *testing.T) {
 	r := record(t)
@@ -285,8 +295,8 @@ func TestNothingIsInjectedThroughHTTP2(t *testing.T) {
 			case *http2.RSTStreamFrame:
 				ended = true
 			case *http2.HeadersFrame: // without content by its own account, the request may be answered before the rest comes
-				if test.data != smuggled {
-					t.Errorf("%q: answered %v", test.pairs, f)
+				if status := statusOf(f.HeaderBlockFragment()); test.data != smuggled && status != "400" {
+					t.Errorf("%q: answered %s", test.pairs, status)
 					ended = true
 				}
 			}

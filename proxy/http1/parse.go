@@ -18,6 +18,7 @@ func (r *refusal) Error() string { return r.text }
 // What is refused. RFC 9112 lets a server repair some of it; a proxy that repairs a message may read it otherwise than its backend does.
 var (
 	errLine        = &refusal{400, "the request line is malformed"}
+	errSpaces      = &refusal{400, "the request line has more than two spaces in it: one in the request target is sent as %20"}
 	errTarget      = &refusal{400, "the request target is malformed"}
 	errVersion     = &refusal{505, "only HTTP/1.0 and HTTP/1.1 are spoken here"}
 	errField       = &refusal{400, "a field line is malformed"}
@@ -86,6 +87,9 @@ func (h *head) requestLine(line string) error {
 		if strings.HasPrefix(version, "HTTP/") && !strings.Contains(version, " ") {
 			return errVersion
 		}
+		if strings.Contains(version, " ") {
+			return errSpaces
+		}
 		return errLine
 	}
 	h.method, h.minor = method, version[7]-'0'
@@ -94,8 +98,8 @@ func (h *head) requestLine(line string) error {
 
 // setTarget knows the four forms of RFC 9112 section 3.2. An absolute one is reduced to its origin form, and names the host.
 func (h *head) setTarget(target string) error {
-	if !message.ValidTarget(target) {
-		return errTarget
+	if fault := message.TargetFault(target); fault != "" {
+		return &refusal{400, fault}
 	}
 	if h.method == "CONNECT" {
 		h.target = target // refused further up; the form does not matter

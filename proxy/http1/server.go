@@ -31,13 +31,13 @@ import (
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler message.Handler
-	Header  time.Duration                               // first byte of a head to its end
-	Idle    time.Duration                               // between requests
-	Stall   time.Duration                               // no progress in a body
-	Rate    int                                         // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int                                         // bytes of a head
-	Fields  int                                         // in a head; 0: 200
-	Cut     func(why traffic.Reason, client netip.Addr) // is told of clients that are cut; may be nil
+	Header  time.Duration                                            // first byte of a head to its end
+	Idle    time.Duration                                            // between requests
+	Stall   time.Duration                                            // no progress in a body
+	Rate    int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head    int                                                      // bytes of a head
+	Fields  int                                                      // in a head; 0: 200
+	Cut     func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 	Log     *slog.Logger
 	Park    Parker // nil: idle connections keep their goroutine and buffer
 }
@@ -369,9 +369,12 @@ func (c *connection) write(p []byte) error {
 }
 
 // tell says why the client is cut.
-func (c *connection) tell(why traffic.Reason) {
+func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
+
+// tellOf says it with what was wrong in particular.
+func (c *connection) tellOf(why traffic.Reason, what string) {
 	if cut := c.server.o.Cut; cut != nil {
-		cut(why, c.conn.Facts().Addr)
+		cut(why, c.conn.Facts().Addr, what)
 	}
 }
 
@@ -489,7 +492,7 @@ func (c *connection) refuse(no *refusal) {
 	if no.status == http.StatusRequestHeaderFieldsTooLarge {
 		why = traffic.HeadSize
 	}
-	c.tell(why)
+	c.tellOf(why, no.text)
 	text := no.text + "\n"
 	_ = c.write(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		no.status, http.StatusText(no.status), message.Date(), len(text), text))

@@ -214,6 +214,9 @@ func (w *writer) Abort() { w.aborted = true }
 // Fallback implements message.Writer: there is nothing older to go back to.
 func (w *writer) Fallback() { w.aborted = true }
 
+// Reset implements message.Writer: HTTP/1.1 has no codes.
+func (w *writer) Reset(uint32) { w.Abort() }
+
 // Tunnel implements message.Writer.
 func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := fields.Writable(); err != nil {

@@ -158,8 +158,11 @@ func (c *connection) serve() {
 	c.mu.Unlock()
 	for {
 		err := c.serveFrame()
+		var odd misfit
 		var one http2.StreamError
-		if errors.As(err, &one) {
+		if errors.As(err, &odd) {
+			err = c.reject(odd)
+		} else if errors.As(err, &one) {
 			err = c.refuse(one)
 		}
 		switch {
@@ -313,6 +316,48 @@ func (c *connection) refuse(one http2.StreamError) error {
 	}
 	return c.countReset()
 }
+
+// misfit is a request that is malformed (RFC 9113 section 8.1.1).
+type misfit struct {
+	id   uint32
+	what string
+	head bool // no handler has heard of it
+}
+
+func (m misfit) Error() string { return m.what }
+
+// What is wrong with a request beyond its head.
+const (
+	faultMore       = "there is more content than Content-Length says"
+	faultLess       = "there is less content than Content-Length says"
+	faultTrailers   = "the trailers are too large, or too many"
+	faultSecondHead = "a second head came before the end of the content"
+)
+
+// reject answers a malformed request with 400 where the answer has not begun, and resets its stream: a client that sees the reset alone
+// may take it for a fault of the connection, and send the request again and again.
+func (c *connection) reject(m misfit) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tellOf(traffic.Malformed, m.what)
+
+	s := c.streams[m.id] // nil, too, where the handler has returned meanwhile
+	switch {
+	case m.head:
+		c.respond(m.id, 400, c.block.Method(), malformed(m.what), c.peerWindow)
+	case s != nil && !s.writer.sent:
+		c.respond(m.id, 400, s.request.Method, malformed(m.what), s.sendWindow)
+	}
+	c.drop(m.id, http2.ErrCodeProtocol)
+	if s != nil {
+		c.remove(s, m)
+	}
+
+	c.awaitRoom()
+	return c.countReset()
+}
+
+func malformed(what string) string { return "The request is malformed: " + what }
 
 // drop resets a stream. It is called with the lock held.
 func (c *connection) drop(id uint32, code http2.ErrCode) {

@@ -52,7 +52,7 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	c.block.begin(f.StreamID, f.StreamEnded())
 	c.decoder.SetEmitEnabled(true)
 	if f.HasPriority() && f.Priority.StreamDep == f.StreamID {
-		c.block.Malformed = true
+		c.block.Fault = "the stream depends on itself"
 	}
 	if sizeUpdates(f.HeaderBlockFragment()) > maxSizeUpdates {
 		return http2.ConnectionError(http2.ErrCodeCompression)
@@ -176,7 +176,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	s.recvWindow -= n
 	if s.came += int64(len(data)); s.announced >= 0 && s.came > s.announced {
 		c.giveBack(n)
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+		return misfit{id: id, what: faultMore}
 	}
 	if s.body.closed {
 		c.giveBack(n)

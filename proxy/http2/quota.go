@@ -22,9 +22,12 @@ type excess traffic.Reason
 func (e excess) Error() string { return traffic.Reason(e).Why() }
 
 // tell says why the client is cut.
-func (c *connection) tell(why traffic.Reason) {
+func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
+
+// tellOf says it with what was wrong in particular.
+func (c *connection) tellOf(why traffic.Reason, what string) {
 	if cut := c.server.o.Cut; cut != nil {
-		cut(why, c.conn.Facts().Addr)
+		cut(why, c.conn.Facts().Addr, what)
 	}
 }
 

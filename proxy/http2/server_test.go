@@ -259,8 +259,21 @@ func TestRequestsAreRead(t *testing.T) {
 	}
 }
 
-// What HTTP/2 carries and HTTP/1.1 could not, or could in another sense, never gets further.
-func TestMalformedRequestsAreReset(t *testing.T) {
+// refused awaits a 400 that says why, and then the reset of its stream (RFC 9113 section 8.1.1).
+func (c *client) refused(id uint32, bodiless bool) {
+	c.t.Helper()
+	a := c.await(id)
+	if a.status != "400" || a.cut || bodiless != (len(a.body) == 0) || !bodiless && !strings.HasPrefix(string(a.body), "The request is malformed: ") {
+		c.t.Errorf("stream %d: %+v %s", id, a, a.body)
+	}
+	f, err := c.next()
+	if reset, ok := f.(*http2.RSTStreamFrame); err != nil || !ok || reset.StreamID != id || reset.ErrCode != http2.ErrCodeProtocol {
+		c.t.Errorf("stream %d: %v, %v", id, f, err)
+	}
+}
+
+// What HTTP/2 carries and HTTP/1.1 could not, or could in another sense, never gets further. A client that saw a reset alone would send it again.
+func TestMalformedRequestsAreAnsweredAndReset(t *testing.T) {
 	s := serve(t, func(_ *message.Context, r *message.Request, w message.Writer) {
 		t.Errorf("a handler saw %+v", r)
 		w.Abort()
@@ -286,10 +299,19 @@ func TestMalformedRequestsAreReset(t *testing.T) {
 	} {
 		id := uint32(2*i + 1)
 		c.request(id, true, lines...)
-		if a := c.await(id); !a.cut || a.reset != http2.ErrCodeProtocol {
-			t.Errorf("%q: %+v", lines, a)
+		c.refused(id, false)
+		if t.Failed() {
+			t.Fatalf("%q", lines)
 		}
 	}
+	c.request(1001, true, ":method: HEAD", ":scheme: https", ":authority: a", ":path: /a b")
+	c.refused(1001, true)
+	c.request(1003, false, ":method: POST", ":scheme: https", ":authority: a", ":path: /a b")
+	c.refused(1003, false)
+
+	c = dial(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10}) // which no text fits into
+	c.request(1, true, with("x-a: b\r\nc")...)
+	c.refused(1, true)
 }
 
 // echo sends back what comes, as it comes, with its trailers.
@@ -338,8 +360,14 @@ func TestContentAndTrailersPassBothWays(t *testing.T) {
 	}
 }
 
-func TestContentThatDisagreesWithItsLengthIsReset(t *testing.T) {
-	c := dial(t, serve(t, echo, nil))
+func TestContentThatDisagreesWithItsLengthIsRefused(t *testing.T) {
+	whole := func(_ *message.Context, r *message.Request, w message.Writer) {
+		if _, err := io.ReadAll(r.Body); err == nil {
+			t.Error("the content was whole")
+		}
+		_ = w.Head(500, nil, 0) // too late
+	}
+	c := dial(t, serve(t, whole, nil))
 	for i, send := range []func(id uint32){
 		func(id uint32) { c.must(c.framer.WriteData(id, false, []byte("123456"))) },
 		func(id uint32) { c.must(c.framer.WriteData(id, true, []byte("123456"))) },
@@ -349,9 +377,22 @@ func TestContentThatDisagreesWithItsLengthIsReset(t *testing.T) {
 		id := uint32(2*i + 1)
 		c.request(id, false, post("content-length: 5")...)
 		send(id)
-		if a := c.await(id); !a.cut || a.reset != http2.ErrCodeProtocol {
-			t.Errorf("%d: %+v", i, a)
-		}
+		c.refused(id, false)
+	}
+}
+
+// Where the answer has begun, the reset is all that can be said.
+func TestContentThatDisagreesBehindAnAnswerIsReset(t *testing.T) {
+	c := dial(t, serve(t, echo, nil))
+	c.request(1, false, post("content-length: 5")...)
+	c.must(c.framer.WriteData(1, false, []byte("123")))
+	f, err := c.next()
+	if head, ok := f.(*http2.MetaHeadersFrame); err != nil || !ok || head.PseudoValue("status") != "200" {
+		t.Fatal(f, err)
+	}
+	c.must(c.framer.WriteData(1, true, []byte("456")))
+	if a := c.await(1); !a.cut || a.reset != http2.ErrCodeProtocol || a.status != "" {
+		t.Errorf("%+v", a)
 	}
 }
 

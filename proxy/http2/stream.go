@@ -1,11 +1,13 @@
 package http2
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -61,7 +63,7 @@ func (c *connection) open() error {
 	announced, ok := b.Request(&s.request, "HTTP/2.0", b.end)
 	switch {
 	case !ok:
-		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeProtocol}
+		return misfit{b.id, b.Fault, true}
 	case len(c.streams) >= c.server.o.Streams || c.running >= c.server.o.Streams && len(c.waiting) >= c.server.o.Streams:
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
 	}
@@ -88,14 +90,33 @@ func (c *connection) open() error {
 // tooLarge answers 431 without a handler. It is called with the lock held.
 func (c *connection) tooLarge(b *block) error {
 	c.tell(traffic.HeadSize)
-	fields := appendField(appendStatus(nil, 431), "date", message.Date())
-	c.send(b.id, appendField(fields, "content-length", "0"), true)
+	c.respond(b.id, 431, b.Method(), "The request's fields are too large, or too many", c.peerWindow)
 	if !b.end {
 		c.drop(b.id, http2.ErrCodeNo)
 	}
 	c.wake()
 	c.awaitRoom()
 	return c.countReset()
+}
+
+// respond answers without a handler. What the text has to say is left out where window, the stream's, or the connection's has no room for it.
+// It is called with the lock held.
+func (c *connection) respond(id uint32, status int, method, text string, window int64) {
+	text += "\n"
+	n := len(text)
+	silent := method == "HEAD" || int64(n) > min(window, c.sendWindow)
+	fields := appendField(appendStatus(nil, status), "date", message.Date())
+	if !silent || method == "HEAD" {
+		fields = appendField(fields, "content-type", "text/plain; charset=utf-8")
+		fields = appendField(fields, "content-length", strconv.Itoa(n))
+	} else {
+		fields = appendField(fields, "content-length", "0")
+	}
+
+	if c.send(id, fields, silent); !silent {
+		c.sendWindow -= int64(n)
+		c.out = append(appendFrameHeader(c.buffer(), n, http2.FrameData, http2.FlagDataEndStream, id), text...)
+	}
 }
 
 // send appends a block of fields to what is to be written. It is called with the lock held.
@@ -113,8 +134,11 @@ func (c *connection) trail(s *stream) error {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
 	}
 	fields, ok := c.block.Trailers()
-	if !ok || !c.block.end {
-		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+	switch {
+	case !c.block.end:
+		return misfit{id: s.id, what: faultSecondHead}
+	case !ok:
+		return misfit{id: s.id, what: cmp.Or(c.block.Fault, faultTrailers)}
 	}
 	s.body.trailers = fields
 	return c.endRemote(s)
@@ -123,7 +147,7 @@ func (c *connection) trail(s *stream) error {
 // endRemote notes that the client has said everything. It is called with the lock held.
 func (c *connection) endRemote(s *stream) error {
 	if s.announced >= 0 && s.came != s.announced {
-		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+		return misfit{id: s.id, what: faultLess}
 	}
 	s.remoteEnded = true
 	s.changed.Broadcast()
@@ -203,11 +227,8 @@ func (s *stream) finish(whole bool) {
 	switch {
 	case s.err != nil:
 		return
-	case s.writer.fallback:
-		c.drop(s.id, http2.ErrCodeHTTP11Required)
-		c.remove(s, errGone)
 	case !whole:
-		c.drop(s.id, http2.ErrCodeInternal)
+		c.drop(s.id, cmp.Or(s.writer.code, http2.ErrCodeInternal))
 		c.remove(s, errGone)
 	case !s.remoteEnded:
 		c.drop(s.id, http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted

@@ -155,6 +155,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		case cause != nil:
 			return nil, cause
 		}
+		err = ofReset(err)
 		if errors.Is(err, http2.ErrFrameTooLarge) || t.other.Load() {
 			err = fmt.Errorf("%w: %w", ErrNotSpoken, err)
 		}
@@ -296,7 +297,7 @@ var (
 
 // check refuses what x/net's client lets pass, and HTTP/1.1 would understand otherwise.
 func (x *exchange) check() error {
-	if x.response.StatusCode < 200 || x.response.StatusCode > 599 || len(x.response.Status) < 4 || x.response.Status[3] != ' ' {
+	if x.response.StatusCode < 200 || x.response.StatusCode > 999 || len(x.response.Status) < 4 || x.response.Status[3] != ' ' {
 		return errStatus
 	}
 	return nil
@@ -388,7 +389,16 @@ func (h *hints) end(all bool) {
 func (x *exchange) Read(p []byte) (int, error) {
 	n, err := x.response.Body.Read(p)
 	x.received += int64(n)
-	return n, err
+	return n, ofReset(err)
+}
+
+// ofReset makes known that a stream was reset.
+func ofReset(err error) error {
+	var reset http2.StreamError
+	if errors.As(err, &reset) {
+		return &message.ResetError{Code: uint32(reset.Code), Err: err}
+	}
+	return err
 }
 
 // Trailers implements message.Body.

@@ -26,9 +26,9 @@ type writer struct {
 	bodiless bool  // nothing may follow the head
 	headed   bool
 	aborted  bool
-	fallback bool // the client shall come by HTTP/1.1
 	trailed  bool // nothing follows what is in block and room: it ends the stream
 	err      error
+	code     http2.ErrCode // that an aborted response ends with; 0: INTERNAL_ERROR
 
 	// Guarded by the connection's lock:
 	sent      bool // a final head was begun
@@ -156,7 +156,16 @@ func (w *writer) Trailers(fields message.Fields) {
 func (w *writer) Abort() { w.aborted = true }
 
 // Fallback implements message.Writer (RFC 9113 section 7).
-func (w *writer) Fallback() { w.aborted, w.fallback = true, true }
+func (w *writer) Fallback() { w.aborted, w.code = true, http2.ErrCodeHTTP11Required }
+
+// Reset implements message.Writer. Codes about the target's connection, or about what padlock has sent there, are none of the client's.
+func (w *writer) Reset(code uint32) {
+	w.Abort()
+	switch code := http2.ErrCode(code); {
+	case code == http2.ErrCodeCancel, code == http2.ErrCodeEnhanceYourCalm, code == http2.ErrCodeRefusedStream && !w.headed:
+		w.code = code
+	}
+}
 
 // end completes the response. It reports whether it is whole.
 func (w *writer) end() bool {

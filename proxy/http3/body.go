@@ -91,11 +91,23 @@ func (s *stream) broken(err error) error {
 		return errBroken
 	case errors.As(err, &odd):
 		s.provoked = true
-		cancel(s.q, code(odd))
+		s.reject(odd)
 	case errors.As(err, &reset):
 		return errGone
 	}
 	return err
+}
+
+// reject ends a request whose content or trailers are malformed: with 400, where the response has not begun.
+func (s *stream) reject(odd misfit) {
+	s.mu.Lock() // whoever would begin the response waits, and then finds the stream at its end
+	defer s.mu.Unlock()
+	if s.final {
+		cancel(s.q, odd.code)
+		return
+	}
+	s.final, s.rejected = true, true
+	s.respond(400, s.request.Method, malformed(odd.what), odd.code)
 }
 
 // Trailers implements message.Body.

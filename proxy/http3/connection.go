@@ -151,9 +151,12 @@ func (c *connection) drain() {
 func (c *connection) close(why code) { _ = c.conn.CloseWithError(quic.ApplicationErrorCode(why), "") }
 
 // tell says why the client is cut.
-func (c *connection) tell(why traffic.Reason) {
+func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
+
+// tellOf says it with what was wrong in particular.
+func (c *connection) tellOf(why traffic.Reason, what string) {
 	if c.server.o.Cut != nil {
-		c.server.o.Cut(why, c.facts.Addr)
+		c.server.o.Cut(why, c.facts.Addr, what)
 	}
 }
 

@@ -42,6 +42,7 @@ const (
 	codeSettings           code = 0x109
 	codeMissingSettings    code = 0x10a
 	codeRejected           code = 0x10b
+	codeCancelled          code = 0x10c
 	codeIncomplete         code = 0x10d
 	codeMessage            code = 0x10e
 	codeVersionFallback    code = 0x110

@@ -23,16 +23,16 @@ import (
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler message.Handler
-	Idle    time.Duration                               // without a request
-	Header  time.Duration                               // a stream's beginning to the end of its head, and to what tells whether there is content
-	Stall   time.Duration                               // no progress in a body
-	Send    time.Duration                               // no progress in a response, where Pause lets the client
-	Rate    int                                         // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int                                         // bytes of a request's fields, decoded
-	Fields  int                                         // in a request; 0: 200
-	Resets  int                                         // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
-	Frames  int                                         // in 10 s that nothing comes of; 0: 10,000
-	Cut     func(why traffic.Reason, client netip.Addr) // is told of clients that are cut; may be nil
+	Idle    time.Duration                                            // without a request
+	Header  time.Duration                                            // a stream's beginning to the end of its head, and to what tells whether there is content
+	Stall   time.Duration                                            // no progress in a body
+	Send    time.Duration                                            // no progress in a response, where Pause lets the client
+	Rate    int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head    int                                                      // bytes of a request's fields, decoded
+	Fields  int                                                      // in a request; 0: 200
+	Resets  int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
+	Frames  int                                                      // in 10 s that nothing comes of; 0: 10,000
+	Cut     func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 
 	// Pause lets a client take nothing of a response for longer than Stall, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)

@@ -52,7 +52,7 @@ type running struct {
 	cuts    []traffic.Reason
 }
 
-func (r *running) cut(why traffic.Reason, _ netip.Addr) {
+func (r *running) cut(why traffic.Reason, _ netip.Addr, _ string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cuts = append(r.cuts, why)
@@ -207,9 +207,9 @@ func TestRequestsAreRead(t *testing.T) {
 		"cookies":                       {[][]byte{asking("GET", "cookie", "a=1", "cookie", "b=2")}, "GET a / 0 [{cookie a=1; b=2}] []", "200"},
 		"an escape that is none":        {[][]byte{headers(":method", "GET", ":scheme", "https", ":authority", "a", ":path", "/%zz")}, "GET a /%zz 0 [] []", "200"},
 		"a length that is announced":    {[][]byte{asking("GET", "content-length", "0")}, "GET a / 0 [] []", "200"},
-		"too many fields":               {[][]byte{asking("GET", strings.Split(strings.Repeat("x,y,", 201), ",")[:402]...)}, "", "431"},
-		"too large":                     {[][]byte{asking("GET", "x", strings.Repeat("y", 17<<10))}, "", "431"},
-		"far too large, and not all of": {[][]byte{appendFrame(nil, frameHeaders, 1<<29), make([]byte, 100)}, "", "431"},
+		"too many fields":               {[][]byte{asking("GET", strings.Split(strings.Repeat("x,y,", 201), ",")[:402]...)}, "The request's fields are too large, or too many\n", "431"},
+		"too large":                     {[][]byte{asking("GET", "x", strings.Repeat("y", 17<<10))}, "The request's fields are too large, or too many\n", "431"},
+		"far too large, and not all of": {[][]byte{appendFrame(nil, frameHeaders, 1<<29), make([]byte, 100)}, "The request's fields are too large, or too many\n", "431"},
 	} {
 		for _, size := range []int{1 << 20, 1} {
 			t.Run(fmt.Sprintf("%s, %d", name, size), func(t *testing.T) {
@@ -312,6 +312,12 @@ func TestWhatBreaksTheRulesEndsAStreamOrTheConnection(t *testing.T) {
 				return
 			}
 			got := read(say(t, conn, c.frames...))
+			if c.stream == codeMessage { // answered, as a client that saw a reset alone would send it again (RFC 9114 section 4.1.2)
+				if got.err != nil || len(got.status) != 1 || got.status[0] != "400" || !strings.HasPrefix(string(got.content), "The request is malformed: ") {
+					t.Errorf("%+v, %s", got, got.content)
+				}
+				return
+			}
 			if c.conn != 0 {
 				if got := ended(t, conn); got != c.conn {
 					t.Errorf("ended by %#x, not %#x", got, c.conn)

@@ -1,12 +1,14 @@
 package http3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,9 +60,10 @@ type stream struct {
 	err       error // that reading has ended with
 	provoked  bool  // we had to reset it
 
-	mu     sync.Mutex // guards what limits reading, and keeps 100 Continue before the final response
-	closed bool       // nothing more is to be read
-	final  bool       // the final response has begun
+	mu       sync.Mutex // guards what limits reading, and keeps 100 Continue before the final response
+	closed   bool       // nothing more is to be read
+	final    bool       // the final response has begun
+	rejected bool       // it was the one to a malformed request, and has ended
 }
 
 type readRoom [4 << 10]byte
@@ -76,9 +79,20 @@ func newStream(c *connection, q bidirectional) *stream {
 }
 
 // misfit is a request that is ended with its stream alone.
-type misfit code
+type misfit struct {
+	code code
+	what string
+}
 
-func (m misfit) Error() string { return "the client has sent what is no request" }
+func (m misfit) Error() string { return m.what }
+
+// What is wrong with a request beyond its fields.
+const (
+	faultNothing  = "the stream has ended before a request"
+	faultMore     = "there is more content than Content-Length says"
+	faultLess     = "there is less content than Content-Length says"
+	faultTrailers = "the trailers are too large, or too many"
+)
 
 var errTooLarge = errors.New("the head is too large")
 
@@ -95,7 +109,8 @@ func (s *stream) run() {
 		_ = s.q.SetReadDeadline(time.Time{})
 		s.release = context.AfterFunc(s.q.Context(), s.ctx.Cancel)
 		whole, kept := s.handle()
-		lost := !s.release() && !s.writer.tunnelled || s.provoked // the client has gone before us
+		over := s.writer.tunnelled || s.writer.over
+		lost := !over && !s.release() || s.provoked // the client has gone before us
 		s.finish(whole)
 		if kept {
 			s.writer.free()
@@ -134,16 +149,13 @@ func (s *stream) refuse(err error) {
 	case s.c.fail(err):
 	case errors.Is(err, errTooLarge):
 		s.c.tell(traffic.HeadSize)
-		w := &s.writer
-		w.status(431)
-		w.field("date", message.Date())
-		w.field("content-length", "0")
-		w.close()
-		w.headed = true
-		s.finish(w.end())
+		s.respond(431, cmp.Or(s.request.Method, s.block.Method()), "The request's fields are too large, or too many", codeNone)
+	case errors.As(err, &odd) && odd.code == codeIncomplete:
+		s.c.tellOf(traffic.Malformed, odd.what)
+		cancel(s.q, odd.code)
 	case errors.As(err, &odd):
-		s.c.tell(traffic.Malformed)
-		cancel(s.q, code(odd))
+		s.c.tellOf(traffic.Malformed, odd.what)
+		s.respond(400, cmp.Or(s.request.Method, s.block.Method()), malformed(odd.what), odd.code)
 	case deadline.Exceeded(err):
 		s.c.tell(traffic.SlowHead)
 		cancel(s.q, codeIncomplete)
@@ -152,18 +164,44 @@ func (s *stream) refuse(err error) {
 	}
 }
 
+func malformed(what string) string { return "The request is malformed: " + what }
+
+// respond answers without the writer, and ends the stream: a client that sees a reset alone may take it for a fault of the connection, and
+// send the request again and again (RFC 9114 section 4.1.2). A reset would overtake the answer; why says instead that nothing more is read.
+func (s *stream) respond(status int, method, text string, why code) {
+	text += "\n"
+	w := writer{s: s}
+	w.status(status)
+	w.field("date", message.Date())
+	w.field("content-type", "text/plain; charset=utf-8")
+	w.field("content-length", strconv.Itoa(len(text)))
+	w.close()
+	if method != "HEAD" {
+		w.out = append(appendFrame(w.out, frameData, len(text)), text...)
+	}
+
+	_ = s.q.SetWriteDeadline(time.Now().Add(respondTime))
+	if _, err := s.q.Write(w.out); err != nil {
+		cancel(s.q, why)
+		return
+	}
+	_ = s.q.Close()
+	s.q.CancelRead(quic.StreamErrorCode(why))
+}
+
+// respondTime is how long a client may take to make room for some hundred bytes.
+const respondTime = time.Second
+
 // finish ends what the handler has left open.
 func (s *stream) finish(whole bool) {
 	switch {
-	case s.writer.fallback:
-		cancel(s.q, codeVersionFallback)
-		return
-	case !whole:
-		cancel(s.q, codeInternal)
-		return
+	case s.rejected:
+	case whole:
+		_ = s.q.Close()
+		s.q.CancelRead(quic.StreamErrorCode(codeNone)) // the rest, if there is any, is not wanted (RFC 9114 section 4.1.1)
+	default:
+		cancel(s.q, cmp.Or(s.writer.code, codeInternal))
 	}
-	s.q.CancelRead(quic.StreamErrorCode(codeNone)) // the rest, if there is any, is not wanted (RFC 9114 section 4.1.1)
-	_ = s.q.Close()
 }
 
 // handle reports whether the response is whole, and whether nobody uses the stream any more.
@@ -184,7 +222,7 @@ func (s *stream) head() error {
 		kind, err := s.in.frame()
 		switch {
 		case errors.Is(err, io.EOF):
-			return misfit(codeIncomplete)
+			return misfit{codeIncomplete, faultNothing}
 		case err != nil:
 			return err
 		case kind == frameHeaders:
@@ -211,7 +249,7 @@ func (s *stream) fields() error {
 	s.c.first()
 	ok := false
 	if s.announced, ok = s.block.Request(r, "HTTP/3.0", false); !ok {
-		return misfit(codeMessage)
+		return misfit{codeMessage, s.block.Fault}
 	}
 	if r.Fields = s.block.Fields; r.Upgrade != "" {
 		s.announced = -1
@@ -284,14 +322,14 @@ func (s *stream) next() error {
 		switch {
 		case errors.Is(err, io.EOF):
 			if s.announced >= 0 && s.came != s.announced {
-				return misfit(codeMessage)
+				return misfit{codeMessage, faultLess}
 			}
 			return err
 		case err != nil:
 			return err
 		case kind == frameData && !s.trailed:
 			if s.announced >= 0 && s.in.left > uint64(s.announced-s.came) {
-				return misfit(codeMessage)
+				return misfit{codeMessage, faultMore}
 			}
 			if s.in.left > 0 {
 				s.c.noteWorthwhile()
@@ -318,13 +356,13 @@ func (s *stream) trailers() error {
 	s.block.Fields = nil
 	if err := s.decode(); err != nil {
 		if errors.Is(err, errTooLarge) {
-			return misfit(codeExcessiveLoad)
+			return misfit{codeExcessiveLoad, faultTrailers}
 		}
 		return err
 	}
 	fields, ok := s.block.Trailers()
 	if !ok {
-		return misfit(codeMessage)
+		return misfit{codeMessage, cmp.Or(s.block.Fault, faultTrailers)}
 	}
 	s.body.trailers = fields
 	return nil

@@ -27,11 +27,13 @@ type writer struct {
 	bodiless  bool  // nothing may follow the head
 	headed    bool
 	aborted   bool
-	fallback  bool // the client shall come by HTTP/1.1
 	tunnelled bool
 	err       error
 	sent      int64 // bytes that the client has made room for
 	waited    time.Duration
+	code      code // that an aborted response ends with; 0: H3_INTERNAL_ERROR
+	complete  bool // nothing follows what was written
+	over      bool // the client has been told so
 }
 
 // writeRoom has content, with room before it for what goes out with it.
@@ -188,12 +190,24 @@ func (w *writer) Write(p []byte) (int, error) {
 	return total, w.err
 }
 
-// Flush implements message.Writer.
-func (w *writer) Flush() error { return w.send() }
+// Flush implements message.Writer. A response that is complete ends, whatever the client still has to say (RFC 9114 section 4.1).
+func (w *writer) Flush() error {
+	if err := w.send(); err != nil || !w.complete || w.aborted || w.over {
+		return err
+	}
+	if w.over = w.s.release(); !w.over { // the client has gone
+		return errGone
+	}
+	return w.s.q.Close()
+}
 
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
-	if w.left > 0 || w.bodiless || len(fields) == 0 || w.send() != nil {
+	if w.left > 0 || w.send() != nil {
+		return // it is not complete, and is cut
+	}
+	w.complete = true
+	if w.bodiless || len(fields) == 0 {
 		return
 	}
 	if fields.Writable() != nil {
@@ -210,7 +224,27 @@ func (w *writer) Trailers(fields message.Fields) {
 func (w *writer) Abort() { w.aborted = true }
 
 // Fallback implements message.Writer (RFC 9114 section 8.1).
-func (w *writer) Fallback() { w.aborted, w.fallback = true, true }
+func (w *writer) Fallback() { w.aborted, w.code = true, codeVersionFallback }
+
+// Reset implements message.Writer. Codes about the target's connection, or about what padlock has sent there, are none of the client's.
+func (w *writer) Reset(reset uint32) {
+	w.Abort()
+	switch {
+	case reset == resetCancel:
+		w.code = codeCancelled
+	case reset == resetCalm:
+		w.code = codeExcessiveLoad
+	case reset == resetRefused && !w.headed:
+		w.code = codeRejected
+	}
+}
+
+// Codes of HTTP/2 (RFC 9113 section 7) that HTTP/3 has as well.
+const (
+	resetRefused = 0x7
+	resetCancel  = 0x8
+	resetCalm    = 0xb
+)
 
 // end completes the response. It reports whether it is whole.
 func (w *writer) end() bool {

@@ -12,8 +12,8 @@ type Block struct {
 	Limit int // bytes of fields that are taken
 	Most  int // fields that are taken; those into which a client cuts its Cookie are one
 
-	Fields    Fields // without pseudo-fields
-	Malformed bool   // no request can come of it
+	Fields Fields // without pseudo-fields
+	Fault  string // why no request can come of it, or no trailers, in words; "": nothing is wrong yet
 
 	size                                      int // of the fields, as RFC 9113 section 6.5.2 counts
 	crumbs                                    int // fields that are a part of Cookie
@@ -25,6 +25,16 @@ type Block struct {
 func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most} }
 
 const usualFields = 24 // with those that are added for a target
+
+// Method is the request's, as far as it has come.
+func (b *Block) Method() string { return b.method }
+
+// blame notes what is wrong first.
+func (b *Block) blame(fault string) {
+	if b.Fault == "" {
+		b.Fault = fault
+	}
+}
 
 // TooLarge reports whether more has come than is taken.
 func (b *Block) TooLarge() bool {
@@ -42,10 +52,11 @@ func (b *Block) Add(name, value string) {
 		b.pseudo(name, value)
 		return
 	}
-	if !lowerToken(name) || !tidyValue(value) || OfOneConnection(name) || name == "te" && value != "trailers" {
-		b.Malformed = true
+	if fault := fieldFault(name, value); fault != "" {
+		b.blame(fault)
 		return
 	}
+
 	if b.Fields == nil {
 		b.Fields = make(Fields, 0, usualFields)
 	}
@@ -55,10 +66,34 @@ func (b *Block) Add(name, value string) {
 	}
 }
 
+// What is wrong with a field.
+const (
+	faultName       = "the name of a field is not a token in lower case"
+	faultValue      = "the value of a field has a control character in it, or white space around it"
+	faultConnection = "Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding and Upgrade have no place in HTTP/2 and HTTP/3"
+	faultTE         = "TE may only say trailers"
+)
+
+func fieldFault(name, value string) string {
+	switch {
+	case !lowerToken(name):
+		return faultName
+	case !tidyValue(value):
+		return faultValue
+	case OfOneConnection(name):
+		return faultConnection
+	case name == "te" && value != "trailers":
+		return faultTE
+	}
+	return ""
+}
+
 var ofOneConnection = NewNames("Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade")
 
 // OfOneConnection reports whether a field has no place in HTTP/2 and 3 (RFC 9113 section 8.2.2, RFC 9114 section 4.2).
 func OfOneConnection(name string) bool { return ofOneConnection.Has(name) }
+
+const faultPseudo = "a pseudo-header field is unknown, repeated or out of place"
 
 func (b *Block) pseudo(name, value string) {
 	var at *string
@@ -76,7 +111,7 @@ func (b *Block) pseudo(name, value string) {
 		which, at = 4, &b.protocol
 	}
 	if at == nil || b.given[which] || len(b.Fields) > 0 {
-		b.Malformed = true
+		b.blame(faultPseudo)
 		return
 	}
 	b.given[which], *at = true, value
@@ -101,12 +136,30 @@ func tidyValue(s string) bool {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
+// What is wrong with a request.
+const (
+	faultMethod      = "the method is missing, or is not a token"
+	faultAuthority   = "the host (:authority, Host) is missing, repeated, malformed, or said in two ways"
+	faultLength      = "Content-Length is repeated, malformed, or announces content that does not come"
+	faultExpectation = "only 100-continue can be expected"
+	faultScheme      = "the scheme is neither https nor http"
+	faultConnect     = "the CONNECT request is malformed"
+)
+
 // Request checks what has come, and makes a request of it; whole tells that nothing follows. It reports false for what could be read in
-// two ways. length is the content's; -1: whatever comes.
+// two ways, and Fault says why. length is the content's; -1: whatever comes.
 func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok bool) {
-	if b.Malformed || !Token(b.method) || b.given[2] && !b.validAuthority() {
+	switch {
+	case b.Fault != "":
+	case !Token(b.method):
+		b.blame(faultMethod)
+	case b.given[2] && !b.validAuthority():
+		b.blame(faultAuthority)
+	}
+	if b.Fault != "" {
 		return 0, false
 	}
+
 	host, hosts, length, lengths, cookies := "", 0, int64(-1), 0, 0
 	kept := b.Fields[:0]
 	for _, f := range b.Fields {
@@ -118,12 +171,12 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 		case "content-length":
 			lengths++
 			if length, ok = Decimal(f.Value); !ok {
-				return 0, false
+				b.blame(faultLength)
 			}
 			continue
 		case "expect":
 			if !strings.EqualFold(f.Value, "100-continue") {
-				return 0, false
+				b.blame(faultExpectation)
 			}
 			r.Expect = !whole
 			continue
@@ -142,40 +195,51 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 	if cookies > 1 {
 		b.joinCookies()
 	}
+
 	if b.authority == "" {
 		b.authority = host
 	}
-	if hosts > 1 || hosts == 1 && !Is(host, b.authority) || !ValidHost(b.authority) || lengths > 1 || whole && length > 0 {
-		return 0, false
+	switch {
+	case hosts > 1 || hosts == 1 && !Is(host, b.authority) || !ValidHost(b.authority):
+		b.blame(faultAuthority)
+	case lengths > 1 || whole && length > 0:
+		b.blame(faultLength)
 	}
 	if whole {
 		length = 0
 	}
 	r.Method, r.Host, r.Target, r.Scheme, r.Proto, r.ContentLength = b.method, b.authority, b.path, "https", proto, length
-	return length, b.target(r, whole)
+	b.target(r, whole)
+	return length, b.Fault == ""
 }
 
 func (b *Block) validAuthority() bool { return b.authority != "" && ValidHost(b.authority) }
 
 // target checks what says where the request goes: as usual, or as CONNECT does (RFC 9113 section 8.5, RFC 8441 section 4, RFC 9220).
-func (b *Block) target(r *Request, whole bool) bool {
+func (b *Block) target(r *Request, whole bool) {
 	if b.method == "CONNECT" && !b.given[4] {
-		r.Target = b.authority
-		return b.authority != "" && !b.given[1] && !b.given[3] // refused further up
-	}
-	if b.scheme != "https" && b.scheme != "http" || b.authority == "" || !ValidTarget(b.path) {
-		return false
-	}
-	if authority, _, ok := paths.Form(b.method, b.path); !ok || authority != "" {
-		return false
-	}
-	if b.given[4] {
-		if b.method != "CONNECT" || whole || r.ContentLength > 0 || !Token(b.protocol) {
-			return false
+		if r.Target = b.authority; b.authority == "" || b.given[1] || b.given[3] {
+			b.blame(faultConnect)
 		}
+		return // refused further up
+	}
+
+	authority, _, ok := paths.Form(b.method, b.path)
+	fault := TargetFault(b.path)
+	switch {
+	case b.scheme != "https" && b.scheme != "http":
+		b.blame(faultScheme)
+	case b.authority == "":
+		b.blame(faultAuthority)
+	case fault != "":
+		b.blame(fault)
+	case !ok || authority != "":
+		b.blame(faultForm)
+	case b.given[4] && (b.method != "CONNECT" || whole || r.ContentLength > 0 || !Token(b.protocol)):
+		b.blame(faultConnect)
+	case b.given[4]:
 		b.connect(r)
 	}
-	return true
 }
 
 // connect makes an extended CONNECT look as the upgrade that it stands for: a GET with a key, which HTTP/2 and 3 leave out (RFC 8441 section 5).
@@ -206,9 +270,13 @@ func (b *Block) joinCookies() {
 	b.Fields = kept
 }
 
-// Trailers checks what came behind the content, and leaves out what must not come there.
+// Trailers checks what came behind the content, and leaves out what must not come there. It reports false for what is too large, or
+// malformed, which Fault tells.
 func (b *Block) Trailers() (Fields, bool) {
-	if b.Malformed || b.TooLarge() || b.given != [5]bool{} {
+	if b.given != [5]bool{} {
+		b.blame(faultPseudo)
+	}
+	if b.Fault != "" || b.TooLarge() {
 		return nil, false
 	}
 	fields := make(Fields, 0, len(b.Fields))

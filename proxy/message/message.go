@@ -88,6 +88,15 @@ type BodyError struct{ Err error }
 func (e *BodyError) Unwrap() error { return e.Err }
 func (e *BodyError) Error() string { return "reading the request's content: " + e.Err.Error() }
 
+// ResetError is the end of a stream of HTTP/2 by the target, such as a gRPC server's whose deadline has passed.
+type ResetError struct {
+	Code uint32 // RFC 9113 section 7
+	Err  error
+}
+
+func (e *ResetError) Unwrap() error { return e.Err }
+func (e *ResetError) Error() string { return e.Err.Error() }
+
 // Writer sends the response of one request. One goroutine calls it, in this order:
 // any Interim, then Head once, then any Write and Flush, then Trailers at most once; or Tunnel instead of Head.
 // The front ends the message when the handler returns, unless Abort was called.
@@ -108,6 +117,9 @@ type Writer interface {
 	// Fallback ends the exchange, before Head, so that the client asks again over HTTP/1.1 (RFC 9113 section 7, RFC 9114 section 8.1).
 	// Over HTTP/1.1 it is Abort.
 	Fallback()
+	// Reset is Abort for a target that has reset its stream, with its code of HTTP/2 (RFC 9113 section 7). Where the client's protocol
+	// has such a code, and it is about the request alone, the client gets it.
+	Reset(code uint32)
 	// Tunnel answers an upgrade with 101 (or 200, RFC 8441) and hands over the bytes in both directions.
 	// The caller closes the tunnel.
 	Tunnel(fields Fields) (Tunnel, error)

@@ -48,15 +48,46 @@ func ValidHost(host string) bool {
 	return true
 }
 
-// ValidTarget allows visible ASCII without a fragment.
-func ValidTarget(target string) bool {
+// ValidTarget reports whether TargetFault finds nothing.
+func ValidTarget(target string) bool { return TargetFault(target) == "" }
+
+// What is wrong with a request's target.
+const (
+	faultEmpty    = "the request target is empty"
+	faultSpace    = "the request target has a space in it: send %20"
+	faultControl  = "the request target has a control character in it"
+	faultFragment = "the request target has a fragment (#), which a client keeps to itself"
+	faultPath     = "the path has a character beyond ASCII in it: percent-encode its UTF-8, as in %C3%A4"
+	faultForm     = "the request target is neither a path nor *"
+)
+
+// TargetFault says in words why something cannot be a request's target, or "". Allowed is visible ASCII without a fragment, and
+// in the query any character beyond ASCII, as many programs send it: no reader divides a request line there. In a path, readers disagree
+// about what such characters mean.
+func TargetFault(target string) string {
+	query := false
 	for i := range len(target) {
-		if c := target[i]; c <= ' ' || c >= 0x7f || c == '#' {
-			return false
+		switch c := target[i]; {
+		case c == ' ':
+			return faultSpace
+		case c < ' ' || c == 0x7f || c == c1Lead && i+1 < len(target) && 0x80 <= target[i+1] && target[i+1] <= c1Last:
+			return faultControl
+		case c == '#':
+			return faultFragment
+		case c >= 0x80 && !query:
+			return faultPath
+		case c == '?':
+			query = true
 		}
 	}
-	return target != ""
+	if target == "" {
+		return faultEmpty
+	}
+	return ""
 }
+
+// The controls from U+0080 to U+009F, in UTF-8.
+const c1Lead, c1Last = 0xc2, 0x9f
 
 // Decimal reads a Content-Length: digits and nothing else, at most 18 of them.
 func Decimal(s string) (n int64, ok bool) {

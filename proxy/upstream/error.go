@@ -13,6 +13,7 @@ import (
 	"padlock/config"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
+	"padlock/proxy/message"
 )
 
 // oneAtATime is what helps targets that read a connection only when the one before has ended.
@@ -25,7 +26,12 @@ type Error struct {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
-func (e *Error) Error() string { return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err) }
+func (e *Error) Error() string {
+	if errors.Is(e.Err, http1.ErrMalformed) { // of which the reason tells all
+		return fmt.Sprintf("target %s: %s", e.Target, e.Reason())
+	}
+	return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err)
+}
 
 // UnwellError is given where no target is well, and says why. It is ErrUnwell.
 type UnwellError struct {
@@ -74,6 +80,7 @@ func (e *Error) Reason() string {
 		invalid x509.CertificateInvalidError
 		name    x509.HostnameError
 		notTLS  tls.RecordHeaderError
+		reset   *message.ResetError
 	)
 	switch {
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
@@ -113,7 +120,9 @@ func (e *Error) Reason() string {
 	case errors.Is(e.Err, http2.ErrNotSpoken):
 		return "it does not speak HTTP/2 there"
 	case errors.Is(e.Err, http1.ErrMalformed):
-		return "it answered with something that is not proper HTTP/1.1"
+		return "it answered with something that is not proper HTTP/1.1: " + strings.TrimPrefix(e.Err.Error(), http1.ErrMalformed.Error()+": ")
+	case errors.As(e.Err, &reset):
+		return "it reset the request's stream"
 	}
 	return "it closed the connection without an answer"
 }
