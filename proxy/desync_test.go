@@ -355,7 +355,7 @@ func TestATargetThatIsNotHTTPIsNamedAtOnce(t *testing.T) {
 		"220 mail ESMTP\r\n":             "the status line is malformed",
 		"HTTP/1.1 200 OK\r\nX y\r\n\r\n": "a field line is malformed",
 	} {
-		e := start(t, "http://"+script(t, greeting).Addr().String(), func(c *config.Config) { c.Timeouts.ResponseHeader = time.Minute })
+		e := start(t, "http://"+script(t, greeting).Addr().String(), func(c *config.Config) { c.Timeouts.ResponseHeader = config.Patience(time.Minute) })
 		response, err := e.clients(t)["h1"].Get("https://localhost/0")
 		if err != nil {
 			t.Fatal(err)
