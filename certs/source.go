@@ -65,6 +65,23 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return nil, nil
 }
 
+// Private reports whether a client that asks for a name, or for none and comes to an address, is shown a certificate of the local CA, which
+// is nothing to a client that accepts public CAs alone.
+func (s *Source) Private(name string, to net.Addr) bool {
+	if s.o.Local == nil {
+		return false
+	}
+	canonical, ok := config.CanonicalHost(name)
+	if name == "" {
+		host, _, _ := net.SplitHostPort(to.String())
+		if canonical, ok = config.CanonicalHost(host); !s.o.Files.index.Load().fallback.none() {
+			return false
+		}
+	}
+	managed := s.o.Manager != nil && s.o.Manager.Manages(canonical)
+	return ok && !managed && !s.Listed(canonical) && s.o.Local.Permits(canonical)
+}
+
 // Forget has the local CA make what it shows to such a client anew.
 func (s *Source) Forget(hello *tls.ClientHelloInfo) {
 	name, ok := config.CanonicalHost(hello.ServerName)

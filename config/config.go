@@ -43,6 +43,8 @@ type Listen struct {
 	HTTP  []string `yaml:"http" empty:"may"`  // redirects to https://; empty: off
 	HTTP3 bool     `yaml:"http3"`             // also HTTP/3, by UDP on the ports of HTTPS
 
+	AltSvc string `yaml:"alt_svc"` // auto | always | never: whether responses announce HTTP/3; auto: not where the local CA has signed, as browsers take HTTP/3 from public CAs alone
+
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 }
 

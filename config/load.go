@@ -111,7 +111,7 @@ func syntaxError(name string, err error) Error {
 // Default is the configuration that a file or the flags change.
 func Default() *Config {
 	return &Config{
-		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}, HTTP3: true},
+		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}, HTTP3: true, AltSvc: "auto"},
 		Storage:      defaultStorage(),
 		Organization: "padlock local development",
 		DropAliases:  "known",

@@ -39,6 +39,7 @@ func (v *validator) oneOf(path, value string, allowed ...string) {
 func validate(c *Config) Errors {
 	v := &validator{}
 	v.listen(c)
+	v.oneOf("listen.alt_svc", c.Listen.AltSvc, "auto", "always", "never")
 	v.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
 	v.oneOf("handshakes.show", c.Handshakes.Show, "all", "failures", "off")
 	v.oneOf("handshakes.format", c.Handshakes.Format, "story", "line", "json")

@@ -118,7 +118,7 @@ func TestHTTP2And3FallBackWhereAConnectionIsAuthenticated(t *testing.T) {
 // A challenge of such a scheme tells the client not to come by HTTP/3 again.
 func TestAChallengeToAConnectionTakesHTTP3Back(t *testing.T) {
 	t.Parallel()
-	e := start(t, servicetest.StartNTLM(t, "NTLM").URL, nil)
+	e := start(t, servicetest.StartNTLM(t, "NTLM").URL, func(c *config.Config) { c.Listen.AltSvc = "always" })
 	client := e.clients(t)["h1"]
 	if response, _ := fetch(t, client, "GET", "https://localhost/"); response.StatusCode != 401 || response.Header.Get("Alt-Svc") != "clear" {
 		t.Errorf("%s, Alt-Svc %q", response.Status, response.Header.Get("Alt-Svc"))

@@ -159,9 +159,7 @@ func (s *Server) serve(raw *clientConn) {
 		c.socket.Staller = &pausing{clientConn: raw}
 	}
 	c.facts.TLS, c.facts.Policy = &state, raw.policy
-	if other, ok := s.altSvc.Load(raw.listener); ok {
-		c.facts.AltSvc = other.(string)
-	}
+	c.facts.AltSvc = s.announced(raw.listener, state.ServerName, raw.LocalAddr())
 	if auth := raw.policy.auth; auth != nil {
 		c.facts.Identity, c.facts.Until = auth.identity(&state)
 		guarded := s.guards.add(s, &c.facts, func() { raw.evict(true) })

@@ -5,12 +5,17 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +24,10 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
+	"padlock/certs"
+	"padlock/certs/localca"
 	"padlock/config"
+	"padlock/proxy"
 )
 
 func (e *edge) three(t *testing.T, change func(*tls.Config)) *http.Client {
@@ -38,6 +46,7 @@ func (e *edge) three(t *testing.T, change func(*tls.Config)) *http.Client {
 // HTTP/3 joins the others at the same handler: routes, fields, bodies both ways, trailers, and error pages.
 func TestHTTP3IsServedAsTheOthersAre(t *testing.T) {
 	e := startFile(t, `
+listen: {alt_svc: always}
 sites:
   - hosts: [localhost]
     routes:
@@ -89,6 +98,77 @@ sites:
 		}
 	}
 	soonIn(t, e, `"proto":"HTTP/3.0"`)
+}
+
+// Browsers take HTTP/3 from public CAs alone. So it is not announced with a certificate of the local CA, on resumed connections neither,
+// unless the configuration wants it; with a certificate from a file it is, unless the configuration does not.
+func TestHTTP3IsAnnouncedWhereBrowsersTakeIt(t *testing.T) {
+	files := pairFiles(t, "listed.test")
+	for setting, want := range map[string][2]bool{"auto": {false, true}, "always": {true, true}, "never": {false, false}} {
+		e := startWith(t, "127.0.0.1:1", func(c *config.Config) {
+			c.Listen.AltSvc = setting
+			c.Sites = []config.Site{{Hosts: []string{"localhost", "127.0.0.1", "listed.test"}, Routes: []config.Route{{Respond: &config.Respond{Status: 200, Body: "fixed"}}}}}
+		}, func(ca *localca.CA, deps *proxy.Dependencies) {
+			deps.Certificates = certs.New(certs.Options{Local: ca, Files: files})
+		})
+		for i, name := range []string{"localhost", "listed.test"} {
+			c := &tls.Config{InsecureSkipVerify: true, ServerName: name, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+			for _, front := range []string{"h1", "h2"} {
+				for range 2 {
+					response := e.get(t, front, c, name)
+					if got := response.Header.Get("Alt-Svc") != ""; got != want[i] {
+						t.Errorf("%s, %s over %s, resumed %v: Alt-Svc %q", setting, name, front, response.TLS.DidResume, response.Header.Get("Alt-Svc"))
+					}
+				}
+			}
+		}
+		address := &tls.Config{InsecureSkipVerify: true} // Go sends no server name for an address
+		if got := e.get(t, "h1", address, "127.0.0.1").Header.Get("Alt-Svc") != ""; got != want[1] { // what is listed is what those who name nothing get
+			t.Errorf("%s, an address: announced %v", setting, got)
+		}
+	}
+}
+
+// pairFiles is a listed certificate for a name.
+func pairFiles(t *testing.T, name string) *certs.Files {
+	t.Helper()
+	ca, err := localca.Open(t.TempDir(), localca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := ca.Leaf(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(leaf.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "pair.pem")
+	content := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, err := certs.NewFiles([]config.CertificateFile{{Cert: file, Key: file}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// get makes a connection and asks for a host.
+func (e *edge) get(t *testing.T, front string, c *tls.Config, host string) *http.Response {
+	t.Helper()
+	transport := &http.Transport{DialContext: e.dial, TLSClientConfig: c, ForceAttemptHTTP2: front == "h2"}
+	defer transport.CloseIdleConnections()
+	request, _ := http.NewRequest("GET", "https://"+host+"/", nil)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response
 }
 
 // Many at once, some of which are given up, leave nothing behind that hinders the others.

@@ -330,6 +330,26 @@ func altSvc(l Listener) string {
 	return fmt.Sprintf(`h3=":%s"; ma=%d`, port, int(altSvcAge.Seconds()))
 }
 
+// announced is the Alt-Svc for clients that ask for a name and have come to an address; "" for none. Browsers take HTTP/3 from public CAs
+// alone: shown a certificate of the local CA they would try QUIC, reject it, and come back by TCP.
+func (s *Server) announced(listener, name string, to net.Addr) string {
+	other, ok := s.altSvc.Load(listener)
+	if !ok {
+		return ""
+	}
+
+	switch s.state.Load().cfg.Listen.AltSvc {
+	case "never":
+		return ""
+	case "always":
+	default:
+		if source, ok := s.deps.Certificates.(PrivateSource); ok && source.Private(name, to) {
+			return ""
+		}
+	}
+	return other.(string)
+}
+
 // addQUIC opens HTTP/3 beside a listener of HTTPS. Where it cannot be had, HTTPS goes on without.
 func (s *Server) addQUIC(l Listener) {
 	if l.Free != nil {

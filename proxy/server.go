@@ -39,6 +39,12 @@ type CertificateSource interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
+// PrivateSource is a CertificateSource that knows which of its certificates no public CA has signed.
+type PrivateSource interface {
+	// Private reports whether a client that asks for a name, or for none and comes to an address, is shown one of the local CA.
+	Private(name string, to net.Addr) bool
+}
+
 // Challenges answers a CA that validates names (RFC 8555 section 8). It is called from many goroutines.
 type Challenges interface {
 	// AnswerHTTP answers a request of http-01, on the plain HTTP port or by HTTPS, and reports whether it was one that a node has offered.

@@ -57,6 +57,9 @@ func (k *keeper) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return source.GetCertificate(hello)
 }
 
+// Private implements proxy.PrivateSource.
+func (k *keeper) Private(name string, to net.Addr) bool { return k.source.Load().Private(name, to) }
+
 // AnswerHTTP implements proxy.Challenges.
 func (k *keeper) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
 	client := k.answering.Load()

@@ -111,7 +111,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg := config.Default()
 	cfg.ErrorDetails = true
 	applyACME(c, cfg)
-	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen"), HTTP3: c.Bool("http3")}
+	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen"), HTTP3: c.Bool("http3"), AltSvc: cfg.Listen.AltSvc}
 	if plain := c.String("http"); plain != "" && plain != "off" {
 		cfg.Listen.HTTP = []string{plain}
 	}

@@ -193,6 +193,7 @@ func restartKeys(a, b *config.Config) (keys []string) {
 		case "listen":
 			one, other := a.Listen, b.Listen
 			one.HTTPS, other.HTTPS, one.HTTP, other.HTTP = nil, nil, nil, nil
+			one.AltSvc, other.AltSvc = "", ""
 			x, y = one, other
 		case "certificates":
 			one, other := a.Certificates, b.Certificates
