@@ -24,7 +24,7 @@ func (f filter) matches(e *handshake.Event) bool {
 	switch f.Outcome {
 	case "", string(e.Outcome):
 	case "failures":
-		if e.Outcome == handshake.Complete {
+		if e.Outcome == handshake.Complete || e.Outcome == handshake.Unused {
 			return false
 		}
 	case "attention":

@@ -40,7 +40,7 @@ func newPages() *pages {
 			return []place{{"/", "Handshakes"}, {"/traffic", "Traffic"}, {"/keys", "Certificates"}}
 		},
 		"outcomes": func() []place {
-			return []place{{"", "all"}, {"attention", "need attention"}, {"failures", "all but complete"}, {"complete", "complete"}, {"silent", "silent"}, {"failed", "failed"}, {"not_tls", "not TLS"}}
+			return []place{{"", "all"}, {"attention", "need attention"}, {"failures", "all but complete"}, {"complete", "complete"}, {"silent", "silent"}, {"unused", "unused"}, {"failed", "failed"}, {"not_tls", "not TLS"}}
 		},
 		"versions": func() []place { return []place{{"", "all"}, {"1.3", "TLS 1.3"}, {"1.2", "TLS 1.2"}} },
 		"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },

@@ -15,7 +15,7 @@ import (
 
 // diagnose says who ended a handshake, where, why, and what to do; nil if it was complete.
 func diagnose(d *dissector) *Failure {
-	if d.event.Outcome == Complete {
+	if d.event.Outcome == Complete || d.event.Outcome == Unused {
 		return nil
 	}
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert}
@@ -366,7 +366,7 @@ func noise(d *dissector) string {
 	case d.kind != "":
 		return d.spoken().kind
 	case d.event.Outcome == Silent && d.spare():
-		return "spare"
+		return spareNoise
 	case len(d.in) == 0 && !d.timedOut():
 		return "scan"
 	case len(d.out) == 0 && d.timedOut():
@@ -388,6 +388,9 @@ func notes(d *dissector) (out []string) {
 		if e.Outcome == Complete && !e.Resumed && unbrowsable(d) {
 			out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
 		}
+	}
+	if e.Unused {
+		out = append(out, unusedNote(e))
 	}
 	if e.Retried && d.hello != nil {
 		out = append(out, "one more round trip was needed, because the client guessed another group than ours")

@@ -65,6 +65,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 		d.records(Server, server, t.secrets.server[:t.secrets.serverLength])
 		d.records(Client, client[hellos:], t.secrets.client[:t.secrets.clientLength])
 	}
+	d.judgeUnused()
 	d.end()
 	slices.SortStableFunc(d.event.Stages, func(a, b Stage) int { return cmp.Compare(a.At, b.At) })
 	d.afterthoughts()
@@ -72,7 +73,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 	d.verdict()
 	d.trusted = browser(d.hello) && r.rejections.trusted(d.event)
 	d.event.Failure = diagnose(d)
-	d.event.Noise = noise(d)
+	d.event.Noise = cmp.Or(d.event.Noise, noise(d))
 	d.event.Notes = notes(d)
 	d.event.After = r.rejections.relate(d.event)
 	return d.event
@@ -309,6 +310,8 @@ func (d *dissector) end() {
 		d.close(Server, "the CA has seen our answer to its challenge", 0)
 	case d.event.Outcome == Complete && d.firstByte:
 		d.stage(Stage{Name: "first_byte", From: peer(d.side), At: d.trace.end, Label: Observed, Text: "the padlock is closed"})
+	case d.event.Unused && d.event.Outcome == Complete:
+		d.close(Client, "closed unused", 0)
 	case d.event.Outcome == Silent && (d.refused != "" || d.weClosed()):
 		d.close(Server, "closed the connection, on which no data came", 0)
 	case d.event.Outcome == Silent && d.reset():

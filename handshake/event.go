@@ -29,10 +29,11 @@ const (
 type Outcome string
 
 const (
-	Complete Outcome = "complete" // Finished both ways and at least one application byte
+	Complete Outcome = "complete" // Finished both ways and at least one application byte, or a browser's spare connection
 	Silent   Outcome = "silent"   // Finished both ways, then closed without one application byte
 	Failed   Outcome = "failed"   // ended before Finished both ways
 	NotTLS   Outcome = "not_tls"  // the first bytes were not TLS
+	Unused   Outcome = "unused"   // a browser had no use for the connection before it was complete: nothing failed
 )
 
 // Event is everything known of one handshake. It is immutable once a Sink has received it.
@@ -57,6 +58,7 @@ type Event struct {
 	Retried     bool // a HelloRetryRequest was sent
 	ECH         bool // encrypted client hello was accepted: SNI is the inner name
 	QUIC        bool // it travelled inside QUIC (RFC 9001): every stage is inferred
+	Unused      bool // a browser opened it in advance, and closed it without a byte
 	Validation  bool // the CA's own validation by TLS-ALPN-01 (RFC 8737)
 
 	Certificate       *Certificate // the leaf that the server sent, nil if none
@@ -64,7 +66,7 @@ type Event struct {
 
 	Stages  []Stage
 	Notes   []string // worth knowing, though nothing failed
-	Failure *Failure // nil when Complete
+	Failure *Failure // nil when Complete or Unused
 	Noise   string   // what kind of noise a failure is: scan, http, ssh, …; empty for what a person should look at
 	After   *Earlier // an earlier rejection by the same client, nil if none
 

@@ -43,6 +43,7 @@ func AppendJSON(b []byte, e *Event) []byte {
 	o.boolean("retried", e.Retried)
 	o.flag("ech", e.ECH)
 	o.flag("quic", e.QUIC)
+	o.flag("unused", e.Unused)
 	o.flag("acme_validation", e.Validation)
 	o.number("bytes_in", int64(e.BytesIn))
 	o.number("bytes_out", int64(e.BytesOut))

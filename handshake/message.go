@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,7 +131,9 @@ func clientVersions(h *wire.ClientHello) []uint16 {
 
 // browser reports whether a hello is like those of browsers, which send values that mean nothing, and ECH whether or not there is any.
 // They connect in advance; programs do not.
-func browser(h *wire.ClientHello) bool { return h != nil && (grease(h) || h.ECH) }
+func browser(h *wire.ClientHello) bool {
+	return h != nil && (grease(h) || h.ECH || slices.Contains(h.Extensions, encryptedHello)) // inside QUIC only the numbers are known
+}
 
 func grease(h *wire.ClientHello) bool {
 	return count(h.CipherSuites) < len(h.CipherSuites) || count(h.Extensions) < len(h.Extensions)

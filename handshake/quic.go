@@ -124,8 +124,11 @@ func (q *QUIC) event(end QUICEnd) *Event {
 	d.addresses()
 	d.summary()
 	d.inferred(q.hello)
+	d.judgeUnusedQUIC(q.hello, end)
 	e := d.event
 	switch {
+	case e.Unused && end.Alert < 0:
+		d.stage(Stage{Name: "close", From: Client, At: t.end, Label: Inferred, Text: "closed unused"})
 	case e.Outcome == Complete:
 		d.stage(Stage{Name: "first_byte", From: Client, At: t.end, Label: Inferred, Text: "the padlock is closed"})
 	case end.Alert >= 0:
@@ -138,14 +141,14 @@ func (q *QUIC) event(end QUICEnd) *Event {
 	d.timings()
 	d.verdict()
 	d.trusted = browser(d.hello) && q.recorder.rejections.trusted(e)
-	if e.Outcome != Complete {
+	if e.Outcome != Complete && e.Outcome != Unused {
 		e.Failure = d.quicFailure(end)
 	}
 	switch {
 	case e.Outcome == Silent && d.spare():
-		e.Noise = "spare"
-	case e.Outcome != Complete && d.browsersOnly(end) && browser(d.hello):
-		e.Noise = "http3_private"
+		e.Noise = spareNoise
+	case e.Outcome == Failed && d.browsersOnly(end) && browser(d.hello):
+		e.Noise = privateNoise
 	}
 	e.Notes = notes(d)
 	e.After = q.recorder.rejections.relate(e)

@@ -30,8 +30,8 @@ type HeldBack struct {
 	Over   time.Duration
 }
 
-// Quiet passes on what a person should look at. Noise is counted and summed up by source, once a minute: of health checks and
-// port scans nothing else is told, of other noise the first from each source. Failures beyond a rate are counted likewise,
+// Quiet passes on what a person should look at. Noise is counted and summed up by source, once a minute: of health checks, port scans and
+// browsers' spare connections nothing else is told, of other noise the first from each source. Failures beyond a rate are counted likewise,
 // so that nobody can fill a disk with them.
 type Quiet struct {
 	next Sink
@@ -101,7 +101,7 @@ func (q *Quiet) tells(e *Event) bool {
 	switch {
 	case e.Noise != "":
 		key := heldKey{source, e.Noise}
-		if e.Noise != "scan" && e.Noise != "spare" && !q.shown[key] && len(q.shown) < maxSources {
+		if e.Noise != "scan" && e.Noise != spareNoise && !q.shown[key] && len(q.shown) < maxSources {
 			q.shown[key] = true
 			return true
 		}
@@ -198,9 +198,9 @@ func heldText(kind string) string {
 	switch kind {
 	case "scan":
 		return "connected and left without a byte (health check or port scan)"
-	case "spare":
+	case spareNoise:
 		return "connected in advance, and were not needed"
-	case "http3_private":
+	case privateNoise:
 		return "tried HTTP/3, which browsers use with public CAs only, and went on over HTTP/2"
 	case "slow":
 		return "never finished a hello (connected in advance, or a slow attack)"

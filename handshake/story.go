@@ -39,7 +39,7 @@ func Failures(s Sink) Sink { return failures{s} }
 type failures struct{ Sink }
 
 func (f failures) Handshake(e *Event) {
-	if e.Outcome != Complete {
+	if e.Outcome != Complete && e.Outcome != Unused {
 		f.Sink.Handshake(e)
 	}
 }
@@ -110,10 +110,10 @@ func story(e *Event, p palette, width int) string {
 			}
 			text += fmt.Sprintf(" %7s  ", size)
 		}
-		switch s.Name {
-		case "alert", "close":
+		switch {
+		case (s.Name == "alert" || s.Name == "close") && !e.Unused:
 			text = p.red(text)
-		case "first_byte":
+		case s.Name == "first_byte":
 			text = p.green(text)
 		}
 		if columns.size {

@@ -122,7 +122,7 @@ func TestHTTP3IsAnnouncedWhereBrowsersTakeIt(t *testing.T) {
 				}
 			}
 		}
-		address := &tls.Config{InsecureSkipVerify: true} // Go sends no server name for an address
+		address := &tls.Config{InsecureSkipVerify: true}                                             // Go sends no server name for an address
 		if got := e.get(t, "h1", address, "127.0.0.1").Header.Get("Alt-Svc") != ""; got != want[1] { // what is listed is what those who name nothing get
 			t.Errorf("%s, an address: announced %v", setting, got)
 		}

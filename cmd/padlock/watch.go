@@ -22,7 +22,7 @@ func (p *program) watchCommand() *cli.Command {
 		Flags: []cli.Flag{
 			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
 			choice("format", "story", "how to tell them", "story", "line", "json"),
-			choice("outcome", "", "only these, failures being all but complete", "complete", "silent", "failed", "not_tls", "failures"),
+			choice("outcome", "", "only these, failures being all but complete and unused", "complete", "silent", "unused", "failed", "not_tls", "failures"),
 			&cli.StringFlag{Name: "sni", Usage: "only names that contain `TEXT`", EnvVars: []string{"PADLOCK_SNI"}},
 			&cli.StringFlag{Name: "remote", Usage: "only client addresses that contain `TEXT`", EnvVars: []string{"PADLOCK_REMOTE"}},
 			&cli.BoolFlag{Name: "past", Usage: "what is remembered, instead of what comes", EnvVars: []string{"PADLOCK_PAST"}},
