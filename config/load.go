@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/invoker"
 )
 
 const maxFile = 16 << 20
@@ -137,10 +139,14 @@ func Default() *Config {
 	}
 }
 
-// defaultStorage is the user's data directory (XDG Base Directory Specification).
+// defaultStorage is the user's data directory (XDG Base Directory Specification); with sudo, that of the user who ran it, so that
+// sudo padlock serves the CA that padlock trust has installed.
 func defaultStorage() string {
 	if base := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
 		return filepath.Join(base, "padlock")
+	}
+	if user := invoker.Find(); user != nil {
+		return filepath.Join(user.Home, ".local", "share", "padlock")
 	}
 	if home, err := os.UserHomeDir(); err == nil {
 		return filepath.Join(home, ".local", "share", "padlock")

@@ -190,7 +190,22 @@ func TestBrowsersShowAnAppInAnotherLanguage(t *testing.T) {
 }
 
 // browser is a Firefox with a profile of its own in p's home, on a display of its own.
-type browser struct{ home, profile, display string }
+type browser struct {
+	home, profile, display string
+	running                *exec.Cmd
+}
+
+// firefoxPreferences keep what is of no matter here off the screen.
+const firefoxPreferences = `user_pref("browser.urlbar.trustPanel.featureGate", false);
+user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("browser.aboutwelcome.enabled", false);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("datareporting.policy.firstRunURL", "");
+user_pref("browser.startup.homepage_override.mstone", "ignore");
+user_pref("app.update.enabled", false);
+user_pref("termsofuse.bypassNotification", true);
+user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);
+`
 
 // firefox prepares a profile; preferences are added to user.js.
 func firefox(t *testing.T, p *padlock, preferences string) *browser {
@@ -206,16 +221,7 @@ func firefox(t *testing.T, p *padlock, preferences string) *browser {
 		t.Fatal(err)
 	}
 	f := &browser{home: p.home, profile: profile, display: xvfb(t)}
-	preferences += `user_pref("browser.urlbar.trustPanel.featureGate", false);
-user_pref("browser.shell.checkDefaultBrowser", false);
-user_pref("browser.aboutwelcome.enabled", false);
-user_pref("datareporting.policy.dataSubmissionEnabled", false);
-user_pref("datareporting.policy.firstRunURL", "");
-user_pref("browser.startup.homepage_override.mstone", "ignore");
-user_pref("app.update.enabled", false);
-user_pref("termsofuse.bypassNotification", true);
-user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);
-`
+	preferences += firefoxPreferences
 	if err := os.WriteFile(filepath.Join(f.profile, "user.js"), []byte(preferences), 0o600); err != nil {
 		t.Fatal(err)
 	}

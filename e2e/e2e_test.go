@@ -142,7 +142,7 @@ func command(home string, args ...string) *exec.Cmd { return program(binary, hom
 
 func program(path, home string, args ...string) *exec.Cmd {
 	c := exec.Command(path, args...)
-	c.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "NO_COLOR=1")
+	c.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "SUDO_USER=", "DOAS_USER=", "NO_COLOR=1")
 	return c
 }
 

@@ -12,6 +12,7 @@ need python3 python3
 need node nodejs
 /usr/bin/python3 -c "import grpc" >/dev/null 2>&1 || missing+=(python3-grpcio)
 need certutil libnss3-tools
+need sudo sudo
 need chromium chromium
 need firefox-esr firefox-esr
 need Xvfb xvfb

@@ -32,6 +32,7 @@ import (
 	"padlock/config"
 	"padlock/facts"
 	"padlock/internal/access"
+	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
 	"padlock/internal/regular"
 )
@@ -173,7 +174,7 @@ func newCA(dir string, o Options) *CA {
 
 func prepare(dir string, o Options) (*CA, error) {
 	ca := newCA(dir, o)
-	if err := os.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
+	if err := invoker.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of the local CA: %w", err)
 	}
 	return ca, nil
@@ -311,7 +312,7 @@ func writeFile(name string, data []byte, place func(from, to string) error) erro
 	defer os.Remove(f.Name())
 
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, invoker.GiveIn(f), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return place(f.Name(), name)

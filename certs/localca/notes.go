@@ -14,6 +14,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/access"
+	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
 	"padlock/internal/regular"
 )
@@ -121,7 +122,7 @@ func (ca *CA) HintOnce() bool {
 	if err != nil {
 		return false
 	}
-	return f.Close() == nil
+	return errors.Join(invoker.GiveIn(f), f.Close()) == nil
 }
 
 // certificateIn is nil for what holds none: the file of a root may be damaged.

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"padlock/internal/access"
+	"padlock/internal/invoker"
 	"padlock/internal/regular"
 )
 
@@ -36,7 +37,7 @@ type Directory struct {
 // OpenDirectory makes the directory if need be. One that others can write to is an error; one that its group can write to, which this
 // process is in, and files in it that others can read, are told to log.
 func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := invoker.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
 	info, err := os.Stat(path)
@@ -81,7 +82,7 @@ func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
 	}
 	name := filepath.FromSlash(key)
 	dir := filepath.Dir(name)
-	if err := d.root.MkdirAll(dir, 0o700); err != nil {
+	if err := d.makeDirectory(dir); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)
 	}
 	aside := filepath.Join(dir, fmt.Sprintf("%s%d-%d", temporary, os.Getpid(), time.Now().UnixNano()))
@@ -105,7 +106,42 @@ func (d *Directory) write(name string, value []byte) error {
 		return err
 	}
 	_, err = f.Write(value)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, d.give(f, filepath.Dir(name)), f.Sync(), f.Close())
+}
+
+// makeDirectory makes a directory with those above it.
+func (d *Directory) makeDirectory(dir string) error {
+	if info, err := d.root.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(dir); above != dir {
+		if err := d.makeDirectory(above); err != nil {
+			return err
+		}
+	}
+	if err := d.root.Mkdir(dir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	made, err := d.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.give(made, filepath.Dir(dir)), made.Close())
+}
+
+// give makes what root has made the user's whose storage it is: with sudo, padlock works in the storage of whoever ran it.
+func (d *Directory) give(f *os.File, dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := d.root.Stat(dir)
+	if err != nil {
+		return err
+	}
+	return invoker.Give(f, info)
 }
 
 func (d *Directory) sync(dir string) error {
@@ -276,12 +312,16 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 	if _, held := d.locks[name]; held {
 		return false, nil
 	}
-	if err := d.root.MkdirAll(lockDirectory, 0o700); err != nil {
+	if err := d.makeDirectory(lockDirectory); err != nil {
 		return false, err
 	}
 	f, err := d.root.OpenFile(filepath.Join(lockDirectory, certmagic.StorageKeys.Safe(name)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("locking %s: %w", name, err)
+	}
+	if err := d.give(f, lockDirectory); err != nil {
+		f.Close()
+		return false, err
 	}
 	ok, err := flock(f)
 	if !ok {

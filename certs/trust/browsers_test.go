@@ -92,7 +92,7 @@ func TestAFirefoxWithoutAProfileIsSaid(t *testing.T) {
 	if trusted, err := last.Trusted(); last.Name() != "Firefox" || trusted || !errors.Is(err, ErrNoProfile) || !errors.Is(last.Install(), ErrNoProfile) {
 		t.Errorf("%s: %v, %v", last.Name(), trusted, err)
 	}
-	if hint := Hint(last.Install()); !strings.Contains(hint, "start Firefox once") {
+	if hint := Hint(last.Install(), ""); !strings.Contains(hint, "start Firefox once") {
 		t.Errorf("the hint is %q", hint)
 	}
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 
 	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
@@ -65,15 +66,15 @@ func userPlaces(user *invoker.User) (places, bool) {
 	return p, true
 }
 
-// Hint is the step that mends an error, or "".
-func Hint(err error) string {
+// Hint is the step that mends an error, or "". asRoot is the command that does as root what has failed.
+func Hint(err error, asRoot string) string {
 	switch {
 	case errors.Is(err, ErrNoProfile):
 		return "start Firefox once and close it, then run padlock trust again"
 	case errors.Is(err, exec.ErrNotFound):
 		return "install certutil (Debian: apt-get install libnss3-tools), then run padlock trust again"
 	case errors.Is(err, os.ErrPermission):
-		return "run sudo padlock trust with the same --storage"
+		return "run: " + asRoot
 	}
 	return ""
 }
@@ -84,20 +85,34 @@ type system struct{ root *x509.Certificate }
 func (s *system) Name() string { return "system" }
 
 func (s *system) Install() error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("writing the system's trust store: %w", os.ErrPermission)
-	}
-	return truststore.Install(s.root)
+	return privileged("writing", func() error { return truststore.Install(s.root) })
 }
 
 func (s *system) Remove() error {
 	if trusted, err := s.Trusted(); err == nil && !trusted {
 		return nil
 	}
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("writing the system's trust store: %w", os.ErrPermission)
+	return privileged("changing", func() error { return truststore.Uninstall(s.root) })
+}
+
+// privileged does what needs root, and nothing else does: the library asks for it by sudo, which asks for the password on the terminal.
+// Windows asks the user by itself.
+func privileged(what string, act func() error) error {
+	root := os.Geteuid() == 0 || runtime.GOOS == "windows"
+	if !root && !installed([]string{"sudo"}) {
+		return fmt.Errorf("%s the system's trust store: %w", what, os.ErrPermission)
 	}
-	return truststore.Uninstall(s.root)
+	err := act()
+	if err != nil && !root {
+		return fmt.Errorf("%s the system's trust store by sudo: %w (%w)", what, os.ErrPermission, err)
+	}
+	return err
+}
+
+// NeedsSudo reports whether Install and Remove of a store ask for the user's password.
+func NeedsSudo(store Store) bool {
+	_, is := store.(*system)
+	return is && os.Geteuid() > 0 && installed([]string{"sudo"})
 }
 
 // bundles are where Linux distributions gather the certificates that are trusted.

@@ -22,6 +22,7 @@ const announced = 10
 
 // announce prints where the sites are, and what else a person must know before using them.
 func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener) {
+	p.sayInvoker(cfg.StateDirectory())
 	sites := cfg.Sites[:min(len(cfg.Sites), announced)]
 	lines := make([]string, len(sites))
 	var asking sync.WaitGroup

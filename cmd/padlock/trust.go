@@ -4,6 +4,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,6 +17,7 @@ import (
 	"padlock/certs/trust"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/invoker"
 )
 
 func (p *program) trustCommand() *cli.Command {
@@ -34,6 +38,7 @@ func (p *program) trustCommand() *cli.Command {
 				_, err := p.stdout.Write(ca.RootPEM())
 				return err
 			}
+			p.sayInvoker(storageOf(c))
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
 			if more := beyondLocal(ca); len(more) > 0 {
 				fmt.Fprintf(p.stdout, "it may sign for %s too\n", strings.Join(more, ", "))
@@ -41,7 +46,7 @@ func (p *program) trustCommand() *cli.Command {
 			if ca.Outdated() {
 				fmt.Fprintln(p.stdout, outdatedRoot)
 			}
-			return p.eachStore(ca, true)
+			return p.eachStore(ca, true, asRoot("trust", storageOf(c)))
 		},
 	}
 }
@@ -55,7 +60,7 @@ func (p *program) untrustCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.eachStore(ca, false)
+			return p.eachStore(ca, false, asRoot("untrust", storageOf(c)))
 		},
 	}
 }
@@ -104,14 +109,14 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 }
 
 // eachStore installs or removes, then reads every store back: what counts is what it holds afterwards. Roots that were replaced are taken out.
-func (p *program) eachStore(ca *localca.CA, install bool) error {
+func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 	wrong := 0
 	for _, store := range trust.Stores(ca.Root()) {
 		act := store.Remove
 		if install {
 			act = store.Install
 		}
-		failed := act()
+		failed := p.change(store, act, install)
 		trusted, err := store.Trusted()
 		if failed == nil {
 			failed = err
@@ -123,11 +128,11 @@ func (p *program) eachStore(ca *localca.CA, install bool) error {
 		fmt.Fprintf(p.stdout, "%s: %s\n", store.Name(), state)
 		if trusted != install {
 			wrong++
-			p.explain(failed)
+			p.explain(failed, asRoot)
 		}
 	}
 
-	left, err := p.removeFormer(ca)
+	left, err := p.removeFormer(ca, asRoot)
 	if err != nil {
 		return err
 	}
@@ -137,17 +142,83 @@ func (p *program) eachStore(ca *localca.CA, install bool) error {
 	return nil
 }
 
-func (p *program) explain(failed error) {
+// change installs or removes, unless that is done already: then nobody is asked for a password.
+func (p *program) change(store trust.Store, act func() error, install bool) error {
+	if trust.NeedsSudo(store) {
+		if trusted, err := store.Trusted(); err == nil && trusted == install {
+			return nil
+		}
+		fmt.Fprintf(p.stdout, "%s: only root may write it, so sudo may ask for your password\n", store.Name())
+	}
+	return act()
+}
+
+// storageOf is the directory of the local CA that a command works with, as an absolute path.
+func storageOf(c *cli.Context) string {
+	cfg := config.Default()
+	applyStorage(c, cfg)
+	dir := cfg.StateDirectory()
+	if absolute, err := filepath.Abs(dir); err == nil {
+		return absolute
+	}
+	return dir
+}
+
+// asRoot is a command to paste that does with the same storage, and so with the same CA, what only root may do.
+func asRoot(command, storage string) string {
+	line := ownName(os.Args[0]) + " " + command + " --storage " + shellQuoted(storage)
+	if _, err := exec.LookPath("sudo"); err != nil && os.Geteuid() != 0 {
+		return "su -c " + shellQuoted(line)
+	}
+	return "sudo " + line
+}
+
+// ownName is the name that this program can be called by wherever the command is pasted: root may have another PATH.
+func ownName(name string) string {
+	if path, err := os.Executable(); err == nil {
+		name = path
+	}
+	return shellQuoted(name)
+}
+
+// shellQuoted is a word of a POSIX shell.
+func shellQuoted(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@,=", r))
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// sayInvoker says, with sudo, whose storage is used, and that root's own is not.
+func (p *program) sayInvoker(storage string) {
+	user := invoker.Find()
+	if user == nil || storage != config.Default().StateDirectory() {
+		return
+	}
+	fmt.Fprintf(p.stdout, "padlock: started by %s with sudo, so the storage is %s\n", user.Name, storage)
+	own := invoker.RootsHome()
+	if own == "" {
+		return
+	}
+	own = filepath.Join(own, ".local", "share", "padlock")
+	if _, err := os.Stat(filepath.Join(own, "localca")); err == nil && own != storage {
+		fmt.Fprintf(p.stdout, "padlock: root has a storage too, with another local CA, which is not used; --storage %s does\n", shellQuoted(own))
+	}
+}
+
+func (p *program) explain(failed error, asRoot string) {
 	if failed != nil {
 		fmt.Fprintf(p.stdout, "  %v\n", failed)
 	}
-	if hint := trust.Hint(failed); hint != "" {
+	if hint := trust.Hint(failed, asRoot); hint != "" {
 		fmt.Fprintf(p.stdout, "  %s\n", hint)
 	}
 }
 
 // removeFormer takes the roots that were replaced out of every store, and counts those that could not be changed.
-func (p *program) removeFormer(ca *localca.CA) (wrong int, err error) {
+func (p *program) removeFormer(ca *localca.CA, asRoot string) (wrong int, err error) {
 	var left []*x509.Certificate
 	for _, former := range ca.Former() {
 		still := false
@@ -160,7 +231,7 @@ func (p *program) removeFormer(ca *localca.CA) (wrong int, err error) {
 				still = true
 				wrong++
 				fmt.Fprintf(p.stdout, "%s: still trusts the former %s\n", store.Name(), former.Subject.CommonName)
-				p.explain(errors.Join(failed, err))
+				p.explain(errors.Join(failed, err), asRoot)
 			case before:
 				fmt.Fprintf(p.stdout, "%s: no longer trusts the former %s\n", store.Name(), former.Subject.CommonName)
 			}

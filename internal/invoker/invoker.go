@@ -48,3 +48,12 @@ func lookup(name string) *User {
 	}
 	return u
 }
+
+// RootsHome is root's home directory, "" if that is not known.
+func RootsHome() string {
+	root, err := user.LookupId("0")
+	if err != nil {
+		return ""
+	}
+	return root.HomeDir
+}

@@ -94,7 +94,7 @@ func give(f *os.File, directory fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	if now, ok := info.Sys().(*syscall.Stat_t); !ok || now.Uid != 0 {
+	if now, ok := info.Sys().(*syscall.Stat_t); !ok || now.Uid != 0 || !info.IsDir() && now.Nlink != 1 { // a hard link may be to anything
 		return nil
 	}
 	if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {

@@ -1,0 +1,136 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sudoer is a user of this machine who may do everything by sudo, in a view of the file system of their own: what the script does to users,
+// sudo and the system's trust store is gone when it has ended.
+type sudoer struct{ dir, home, program string }
+
+const sudoerID = 12345
+
+func newSudoer(t *testing.T) sudoer {
+	t.Helper()
+	for _, program := range []string{"sudo", "certutil", "setpriv", "unshare", "update-ca-certificates"} {
+		need(t, program)
+	}
+	dir, err := os.MkdirTemp("", "padlock-sudo-") // t.TempDir is below a directory that only root can enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := sudoer{dir, filepath.Join(dir, "home"), filepath.Join(dir, "padlock")}
+	content, err := os.ReadFile(binary)
+	err = errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(s.program, content, 0o755), os.Mkdir(s.home, 0o700), os.Chown(s.home, sudoerID, sudoerID))
+	for name, line := range map[string]string{
+		"passwd": fmt.Sprintf("alice:x:%d:%d::%s:/bin/sh\n", sudoerID, sudoerID, s.home),
+		"group":  fmt.Sprintf("alice:x:%d:\n", sudoerID),
+		"shadow": "alice:*:19000:0:99999:7:::\n",
+	} {
+		before, failed := os.ReadFile("/etc/" + name)
+		mode := os.FileMode(0o644)
+		if name == "shadow" {
+			mode = 0o600
+		}
+		err = errors.Join(err, failed, os.WriteFile(filepath.Join(dir, name), append(before, line...), mode))
+	}
+	err = errors.Join(err, os.WriteFile(filepath.Join(dir, "sudoers"), []byte("root ALL=(ALL:ALL) ALL\nalice ALL=(ALL) NOPASSWD: ALL\nDefaults !lecture\n"), 0o440))
+	for _, name := range []string{"anchors", "hooks", "root"} {
+		err = errors.Join(err, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "-a", "/etc/ssl", filepath.Join(dir, "ssl")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return s
+}
+
+// sh runs a script as the user, with padlock as $P. The view lives as long as the script.
+func (s sudoer) sh(t *testing.T, script string) string {
+	t.Helper()
+	mounts := `set -eu
+cd "$D"
+ip link set lo up
+for f in passwd group shadow sudoers; do mount --bind "$D/$f" /etc/$f; done
+mount --bind "$D/ssl" /etc/ssl
+mount --bind "$D/anchors" /usr/local/share/ca-certificates
+mount --bind "$D/hooks" /etc/ca-certificates/update.d
+exec setpriv --reuid alice --regid alice --init-groups env -i P="$P" HOME="$D/home" USER=alice LOGNAME=alice PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1 sh -c "$S"`
+	c := exec.Command("unshare", "--mount", "--net", "sh", "-c", mounts)
+	c.Dir, c.Env = s.dir, append(os.Environ(), "D="+s.dir, "P="+s.program, "S=set -eu\ncd\n"+script)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// firefoxProfile makes one, so that an installed Firefox has nothing to complain of.
+const firefoxProfile = `mkdir -p .config/mozilla/firefox/a.b && certutil -N --empty-password -d sql:.config/mozilla/firefox/a.b
+`
+
+// With sudo, padlock works for whoever ran it: sudo padlock trust installs their CA in their stores, sudo padlock serves by it, in whatever
+// order the commands come, and every file stays theirs.
+func TestSudoWorksForTheUserWhoRanIt(t *testing.T) {
+	besides(t)
+	for name, first := range map[string]string{"the user first": "$P trust", "sudo first": "sudo $P trust"} {
+		t.Run(name, func(t *testing.T) {
+			s := newSudoer(t)
+			out := s.sh(t, firefoxProfile+first+`
+echo ==== again; sudo $P trust; echo ====
+$P trust --print >user.pem; sudo $P trust --print >root.pem; cmp user.pem root.pem
+sudo $P --listen 127.0.0.1:443 --http off >served 2>&1 &
+for i in $(seq 300); do if curl -sS --fail https://localhost/ >page 2>error; then break; fi; sleep 0.1; done
+cat error served
+grep -o 'This connection is secure' page
+echo ==== foreign; find . ! -user alice; echo ====
+sudo sh -c 'kill $(pidof padlock)'; wait
+echo ==== foreign; find . ! -user alice ! -type s; echo ====
+sudo $P untrust
+test -z "$(ls /usr/local/share/ca-certificates)"
+`)
+			for _, want := range []string{
+				"system: trusts it", "NSS " + s.home + "/.pki/nssdb: trusts it", "NSS " + s.home + "/.config/mozilla/firefox/a.b: trusts it",
+				"started by alice with sudo, so the storage is " + s.home + "/.local/share/padlock", "This connection is secure", "system: does not trust it",
+			} {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is missing in\n%s", want, out)
+				}
+			}
+			parts := strings.Split(out, "====")
+			for i, part := range parts {
+				if files, ok := strings.CutPrefix(part, " foreign\n"); ok && strings.Trim(files, " \n") != "" && strings.Trim(files, " \n") != "./.local/share/padlock/admin.sock" {
+					t.Errorf("part %d, not the user's:\n%s", i, files)
+				}
+			}
+			if strings.Count(out, "fingerprint (SHA-256)") < 2 || strings.Contains(parts[1], "does not trust it") {
+				t.Errorf("the second time:\n%s", out)
+			}
+		})
+	}
+}
+
+// Where nobody can become root, the command to paste is printed, with the storage whose CA it has to be.
+func TestWithoutSudoTheCommandIsPrinted(t *testing.T) {
+	besides(t)
+	s := newSudoer(t)
+	out := s.sh(t, firefoxProfile+`mkdir bin; for p in certutil; do ln -s $(command -v $p) bin/$p; done
+PATH=$HOME/bin $P trust --storage "my storage" && exit 1
+true
+`)
+	want := `su -c '` + s.program + ` trust --storage '\''` + s.home + `/my storage'\'''`
+	if !strings.Contains(out, want) || !strings.Contains(out, "system: does not trust it") {
+		t.Errorf("%q is missing in\n%s", want, out)
+	}
+}
