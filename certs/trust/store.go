@@ -47,6 +47,16 @@ func Stores(root *x509.Certificate) []Store {
 	return stores
 }
 
+// Everywhere reports whether every store trusts a root: nothing is left to do for this machine. Stores that cannot be read do not.
+func Everywhere(root *x509.Certificate) bool {
+	for _, store := range Stores(root) {
+		if trusted, err := store.Trusted(); !trusted && !errors.Is(err, ErrNoProfile) {
+			return false
+		}
+	}
+	return true
+}
+
 // userPlaces are those of a user, or, where that is nil, of whoever runs padlock.
 func userPlaces(user *invoker.User) (places, bool) {
 	if user != nil {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 
+	"padlock/certs/localca"
 	"padlock/certs/storage"
+	"padlock/certs/trust"
 	"padlock/config"
 	"padlock/discovery"
 	"padlock/internal/mask"
@@ -45,11 +48,51 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener
 	case cfg.Certificates.OnDemand != nil:
 		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
 	case len(cfg.Certificates.Files) == 0:
-		fmt.Fprintf(p.stdout, "padlock: if the browser warns, run once: padlock trust (local CA %s…)\n", k.local.Fingerprint()[:23])
+		p.hintTrust(k.local)
 		if k.local.HintOnce() {
 			fmt.Fprintf(p.stdout, "padlock: %s (this is said once)\n", outdatedRoot)
 		}
 	}
+}
+
+// hintTrust says how browsers come to trust the local CA, where they do not yet. A container has no browsers: those of its host need the root.
+func (p *program) hintTrust(local *localca.CA) {
+	short := local.Fingerprint()[:23] + "…"
+	if engine := container(); engine != "" {
+		fmt.Fprintf(p.stdout, "padlock: for browsers outside this container, run once on the host, and install what it writes: %s > padlock-ca.pem (local CA %s)\n", printInside(engine), short)
+		return
+	}
+	if !trust.Everywhere(local.Root()) {
+		fmt.Fprintf(p.stdout, "padlock: browsers do not trust the local CA yet; run once: padlock trust (local CA %s)\n", short)
+	}
+}
+
+// printInside is the command that has this container print the root.
+func printInside(engine string) string {
+	program := ownName("/padlock")
+	name, err := os.Hostname() // Docker and Podman make it the container's id, which is as good as a name
+	if err != nil {
+		name = "CONTAINER"
+	}
+	if engine == "kubernetes" {
+		return "kubectl exec " + shellQuoted(name) + " -- " + program + " trust --print"
+	}
+	return engine + " exec " + shellQuoted(name) + " " + program + " trust --print"
+}
+
+// container is docker, podman or kubernetes, where padlock is what a container is for; "" elsewhere, and in one that is somebody's machine.
+func container() string {
+	_, docker := os.Stat("/.dockerenv")
+	_, podman := os.Stat("/run/.containerenv")
+	switch {
+	case os.Getenv("KUBERNETES_SERVICE_HOST") != "":
+		return "kubernetes"
+	case podman == nil && os.Getpid() == 1:
+		return "podman"
+	case docker == nil && os.Getpid() == 1:
+		return "docker"
+	}
+	return ""
 }
 
 // siteURL is what a client asks for.

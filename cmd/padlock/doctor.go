@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -89,7 +90,8 @@ func (d *doctor) clock() {
 func (d *doctor) port(number, instead string) {
 	switch p := facts.ReadPort(number, instead); {
 	case p.Denied:
-		d.say(probe.Note, "port "+number, "needs a privilege (CAP_NET_BIND_SERVICE); padlock takes %s instead", instead)
+		d.say(probe.Note, "port "+number, "needs a privilege; padlock takes %s instead. To let this program have it: %s", instead, bindCommand())
+		d.say(probe.Note, "port "+number, "or let systemd open it: sudo systemctl enable --now padlock.socket (as the package installs it)")
 	case p.Taken:
 		d.say(probe.Note, "port "+number, "is taken; padlock takes %s instead", instead)
 	case p.Err != nil:
@@ -97,6 +99,14 @@ func (d *doctor) port(number, instead string) {
 	default:
 		d.say(probe.Good, "port "+number, "free, and may be bound")
 	}
+}
+
+// bindCommand lets this program open ports below 1024 without being root.
+func bindCommand() string {
+	if runtime.GOOS != "linux" {
+		return "sudo " + ownName("padlock")
+	}
+	return "sudo setcap cap_net_bind_service=+ep " + ownName("padlock")
 }
 
 // network tells where devices nearby find this machine, if it is told to let them (--lan).

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -26,6 +27,8 @@ func (p *program) trustCommand() *cli.Command {
 		Flags: []cli.Flag{
 			storageFlag(), organizationFlag(),
 			&cli.BoolFlag{Name: "print", Usage: "write the root in PEM to standard output instead", EnvVars: []string{"PADLOCK_PRINT"}},
+			&cli.BoolFlag{Name: "env", Usage: "write the variables by which Node.js, Python, curl, git and others trust the root, for eval \"$(padlock trust --env)\", instead", EnvVars: []string{"PADLOCK_ENV"}},
+			&cli.BoolFlag{Name: "java", Usage: "with --env: put the root into a copy of Java's truststore, too", EnvVars: []string{"PADLOCK_JAVA"}},
 			&cli.BoolFlag{Name: "renew", Usage: "make a new root in place of the one before, trust that, and take the one before out of the trust stores", EnvVars: []string{"PADLOCK_RENEW"}},
 			&cli.StringSliceFlag{Name: "allow", Usage: "make a root that may also sign for `NAME` and names below it", EnvVars: []string{"PADLOCK_ALLOW"}},
 		},
@@ -38,6 +41,9 @@ func (p *program) trustCommand() *cli.Command {
 				_, err := p.stdout.Write(ca.RootPEM())
 				return err
 			}
+			if c.Bool("env") || c.Bool("java") {
+				return p.printVariables(c, ca)
+			}
 			p.sayInvoker(storageOf(c))
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
 			if more := beyondLocal(ca); len(more) > 0 {
@@ -49,6 +55,34 @@ func (p *program) trustCommand() *cli.Command {
 			return p.eachStore(ca, true, asRoot("trust", storageOf(c)))
 		},
 	}
+}
+
+// printVariables writes a line for each program with a store of its own, for a POSIX shell, or on Windows for PowerShell.
+func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
+	dir := filepath.Join(storageOf(c), "localca", "programs")
+	variables, err := trust.Programs(ca.Root(), dir)
+	if errors.Is(err, trust.ErrNoSystemRoots) {
+		fmt.Fprintf(p.stderr, "padlock: %v\n", err)
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the files for programs: %w", err)
+	}
+	if c.Bool("java") {
+		java, err := trust.Java(ca.Root(), dir)
+		if err != nil {
+			return hinted{err, "install a JDK, or set JAVA_HOME to the one that your programs use"}
+		}
+		variables = append(variables, java)
+	}
+	for _, v := range variables {
+		line := "export " + v.Name + "=" + shellQuoted(v.Value)
+		if runtime.GOOS == "windows" {
+			line = "$env:" + v.Name + " = '" + strings.ReplaceAll(v.Value, "'", "''") + "'"
+		}
+		fmt.Fprintf(p.stdout, "%s # %s\n", line, v.For)
+	}
+	return nil
 }
 
 func (p *program) untrustCommand() *cli.Command {
