@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -155,10 +154,10 @@ func StartPostgres(t testing.TB) *Service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	credential := postgresUser(t, dir)
+	attributes := postgresUser(t, dir)
 	as := func(name string, arguments ...string) *exec.Cmd {
 		c := exec.Command(filepath.Join(bin, name), arguments...)
-		c.Dir, c.SysProcAttr = dir, &syscall.SysProcAttr{Credential: credential}
+		c.Dir, c.SysProcAttr = dir, attributes
 		return c
 	}
 	data := filepath.Join(dir, "data")
@@ -174,24 +173,6 @@ func StartPostgres(t testing.TB) *Service {
 	s.Start()
 	t.Cleanup(s.Stop)
 	return s
-}
-
-// postgresUser gives the directory to postgres when the tests run as root.
-func postgresUser(t testing.TB, dir string) *syscall.Credential {
-	t.Helper()
-	if os.Getuid() != 0 {
-		return nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 // StartSentinel needs redis-server, which is a Sentinel too. It writes to its configuration.
