@@ -20,8 +20,8 @@ func isTerminal(w any) bool {
 	if !ok {
 		return false
 	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	_, ok = window(f)
+	return ok
 }
 
 // terminal reports whether w is a terminal that takes colours.
@@ -35,7 +35,8 @@ func terminalWidth(w any) int {
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
 		return n
 	}
-	return windowWidth(w.(*os.File))
+	width, _ := window(w.(*os.File))
+	return width
 }
 
 func storyOptions(w any) handshake.StoryOptions {

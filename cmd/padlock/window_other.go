@@ -4,5 +4,8 @@ package main
 
 import "os"
 
-// windowWidth is how many columns a terminal has; 0: nobody knows.
-func windowWidth(*os.File) int { return 0 }
+// window reports whether f is a terminal, and how many columns it has; 0: nobody knows.
+func window(f *os.File) (width int, ok bool) {
+	info, err := f.Stat()
+	return 0, err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// windowWidth is how many columns a terminal has; 0: nobody knows.
-func windowWidth(f *os.File) int {
+// window reports whether f is a terminal, and how many columns it has; 0: nobody knows.
+func window(f *os.File) (width int, ok bool) {
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	return int(size.Col)
+	return int(size.Col), true
 }
