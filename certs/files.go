@@ -18,6 +18,7 @@ import (
 	"padlock/config"
 	"padlock/internal/access"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 // material is all that stands in the files of one entry of the configuration.
@@ -123,6 +124,15 @@ func (m *material) of(file string) *part {
 	return nil
 }
 
+// readNamed is read that waits for no file system that does not answer.
+func readNamed(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
+	place := f.Cert + f.PKCS12
+	if f.Directory != "" {
+		place = filepath.Join(f.Directory, "*")
+	}
+	return regular.Within(place, func() (*material, error) { return read(f, before, log) })
+}
+
 func (m *material) file(name string) ([]byte, error) {
 	m.folders = append(m.folders, filepath.Dir(name))
 	info, err := os.Stat(name)
@@ -130,11 +140,11 @@ func (m *material) file(name string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no file", name)
+		return nil, fmt.Errorf("%s is no regular file (mode %v): name a file", name, info.Mode())
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
 	}
-	data, err := os.ReadFile(name)
+	data, err := regular.Named(name, maxFile)
 	m.files[name] = sha256.Sum256(data)
 	return data, err
 }

@@ -140,7 +140,7 @@ func (v *validator) certificateFile(path string, f CertificateFile) {
 	case f.PKCS12 != "":
 		v.file(path+".pkcs12", f.PKCS12)
 	default:
-		v.file(path+".directory", f.Directory)
+		v.directory(path+".directory", f.Directory)
 	}
 	if f.Password != "" && f.PKCS12 == "" {
 		v.fail(path+".password", "goes with pkcs12 only")

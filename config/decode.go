@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/regular"
 )
 
 // decoder fills structures from YAML nodes by their yaml tags. It is strict, and goes on after an error to find them all.
@@ -150,13 +152,13 @@ func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, giv
 		d.fail(n, path, "%s is given too: one of them", strings.TrimSuffix(path, "_file"))
 		return
 	}
-	content, err := os.ReadFile(name)
+	content, err := regular.Named(name, maxSecret)
 	text := strings.TrimRight(string(content), "\r\n")
 	switch {
 	case err != nil:
 		d.fail(n, path, "%v", err)
-	case text == "" || len(content) > maxSecret:
-		d.fail(n, path, "%q is empty, or larger than %d bytes", name, maxSecret)
+	case text == "":
+		d.fail(n, path, "%q is empty", name)
 	case field.Kind() == reflect.Map:
 		d.secretLines(n, field, path, text)
 	default:

@@ -18,22 +18,22 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"padlock/internal/invoker"
+	"padlock/internal/regular"
 )
 
 const maxFile = 16 << 20
 
 // Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
 func Load(path string, stdin io.Reader) (*Config, error) {
-	source, name := stdin, "standard input"
 	if path != "-" {
-		f, err := os.Open(path)
+		data, err := regular.Named(path, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading the configuration: %w", err)
 		}
-		defer f.Close()
-		source, name = f, path
+		return Parse(path, data)
 	}
-	data, err := io.ReadAll(io.LimitReader(source, maxFile+1))
+	const name = "standard input"
+	data, err := io.ReadAll(io.LimitReader(stdin, maxFile+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the configuration %q: %w", name, err)

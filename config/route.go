@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"padlock/config/template"
+	"padlock/internal/regular"
 )
 
 // ReservedFields cannot be changed by field rules, because padlock frames messages and names hosts by them.
@@ -304,7 +304,7 @@ func (v *validator) access(path string, a *Access) {
 }
 
 func readUsers(name string) (map[string]string, error) {
-	data, err := os.ReadFile(name)
+	data, err := regular.Named(name, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -4,13 +4,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 	"padlock/internal/revocation"
 )
 
@@ -160,12 +160,19 @@ func (v *validator) file(path, name string) {
 		v.fail(path, "is missing")
 		return
 	}
-	f, err := os.Open(name)
-	if err != nil {
+	if err := regular.Check(name); err != nil {
 		v.fail(path, "%v", err)
-		return
 	}
-	f.Close()
+}
+
+func (v *validator) directory(path, name string) {
+	info, err := regular.Stat(name)
+	switch {
+	case err != nil:
+		v.fail(path, "%v", err)
+	case !info.IsDir():
+		v.fail(path, "%s is no directory: name one, or the file with cert", name)
+	}
 }
 
 func (v *validator) site(path string, s *Site, seen map[string]string) {
@@ -286,7 +293,7 @@ func (v *validator) bundle(path, name string) []*x509.Certificate {
 		v.fail(path, "is missing: a PEM file with the accepted CAs")
 		return nil
 	}
-	data, err := os.ReadFile(name)
+	data, err := regular.Named(name, pemfile.MaxFile)
 	if err == nil {
 		var cas []*x509.Certificate
 		if cas, err = pemfile.Certificates(name, data); err == nil {

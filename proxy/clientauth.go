@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"padlock/config"
 	"padlock/internal/lastgood"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 	"padlock/internal/revocation"
 	"padlock/proxy/message"
 )
@@ -39,7 +39,7 @@ func newClientAuth(c *config.ClientAuth, files *lastgood.Values) (a *clientAuth,
 	var cas []*x509.Certificate
 	if c.CA != "" {
 		cas, err = lastgood.Get(files, c.CA, "CAs", func() ([]*x509.Certificate, error) {
-			data, err := os.ReadFile(c.CA)
+			data, err := regular.Named(c.CA, pemfile.MaxFile)
 			if err != nil {
 				return nil, err
 			}

@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"padlock/config"
+	"padlock/internal/regular"
 	"padlock/internal/revocation"
 	"padlock/traffic"
 )
@@ -89,7 +89,7 @@ func marks(names []string) string {
 		if name == "" {
 			continue
 		}
-		if info, err := os.Stat(name); err == nil {
+		if info, err := regular.Stat(name); err == nil {
 			fmt.Fprintf(&b, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 		}
 	}

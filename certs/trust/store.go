@@ -15,6 +15,7 @@ import (
 
 	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 
 	"github.com/smallstep/truststore"
 )
@@ -130,7 +131,7 @@ var bundles = [...]string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/ce
 
 func (s *system) Trusted() (bool, error) {
 	for _, file := range bundles {
-		if data, err := os.ReadFile(file); err == nil {
+		if data, err := regular.Named(file, pemfile.MaxFile); err == nil {
 			return holds(file, data, s.root)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 func (p *program) csrCommand() *cli.Command {
@@ -82,7 +83,7 @@ func (p *program) csr(c *cli.Context) error {
 
 // keyOf reads a key, or makes one where there is none.
 func keyOf(file, kind string) (key crypto.Signer, made bool, err error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.Named(file, pemfile.MaxFile)
 	if err == nil {
 		if key, err = pemfile.Key(file, data); err != nil {
 			return nil, false, hinted{err, "openssl pkey -in FILE -out NEW converts a key; or leave the file away, and padlock makes one"}

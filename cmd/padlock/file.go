@@ -119,7 +119,25 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 	if c.NArg() > 0 {
 		return nil, usageError{fmt.Errorf("unexpected argument %q: the file goes to --config", c.Args().First())}
 	}
-	return p.loadFile(c.String("config"))
+	if file := c.String("config"); file != "-" {
+		return p.loadFile(file)
+	}
+
+	type result struct {
+		cfg *config.Config
+		err error
+	}
+	loaded := make(chan result, 1)
+	go func() {
+		cfg, err := p.loadFile("-")
+		loaded <- result{cfg, err}
+	}()
+	select {
+	case r := <-loaded:
+		return r.cfg, r.err
+	case <-c.Context.Done(): // a signal, while nobody writes to standard input
+		return nil, c.Context.Err()
+	}
 }
 
 func (p *program) loadFile(file string) (*config.Config, error) {

@@ -30,6 +30,7 @@ import (
 	"padlock/handshake"
 	"padlock/handshake/probe"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 func (p *program) inspectCommand() *cli.Command {
@@ -108,19 +109,14 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 const maxInspected = 4 << 20
 
 func findFile(file, name, password string) ([]found, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxInspected))
+	data, err := regular.Named(file, maxInspected)
 	if err != nil {
 		return nil, err
 	}
 	out := found{source: file, name: name}
 	if ext := strings.ToLower(filepath.Ext(file)); ext == ".p12" || ext == ".pfx" {
 		if path, ok := strings.CutPrefix(password, "file:"); ok {
-			text, err := os.ReadFile(path)
+			text, err := regular.Named(path, maxInspected)
 			if err != nil {
 				return nil, err
 			}

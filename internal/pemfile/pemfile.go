@@ -16,6 +16,9 @@ import (
 	"strings"
 )
 
+// MaxFile is how many bytes a file of certificates or keys has at most; a bundle of all public CAs has a quarter of a MiB.
+const MaxFile = 16 << 20
+
 // Block is one block of a file.
 type Block struct {
 	Type    string            // its label in the form of RFC 7468, such as CERTIFICATE

@@ -7,9 +7,10 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"padlock/internal/regular"
 )
 
 // Certificates returns the certificates of a file, at least one, in their order. Private keys and parameters of keys may stand beside
@@ -53,7 +54,7 @@ func Pool(name string, data []byte) (*x509.CertPool, error) {
 
 // LoadPool is Pool for a file that is read.
 func LoadPool(name string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(name)
+	data, err := regular.Named(name, MaxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -252,11 +253,11 @@ func Key(name string, data []byte) (key crypto.Signer, err error) {
 
 // LoadPair is Pair for two files that are read.
 func LoadPair(certName, keyName string) (tls.Certificate, error) {
-	certificate, err := os.ReadFile(certName)
+	certificate, err := regular.Named(certName, MaxFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := os.ReadFile(keyName)
+	key, err := regular.Named(keyName, MaxFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

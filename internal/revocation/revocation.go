@@ -10,12 +10,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 // List is the revocation list of one CA. It never changes.
@@ -34,10 +34,13 @@ type List struct {
 // Lists are those of several files and CAs.
 type Lists []*List
 
+// maxList bounds a file of lists: those of large public CAs have tens of MiB.
+const maxList = 256 << 20
+
 // Read reads a file of lists, in PEM or DER. Each must be signed by one of the CAs, and still be good at the time now: a list that cannot
 // be used is an error, as ignoring it would let in whom it revokes.
 func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.Named(file, maxList)
 	if err != nil {
 		return nil, err
 	}

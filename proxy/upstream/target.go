@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"padlock/config"
 	"padlock/internal/lastgood"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/message"
@@ -107,7 +107,7 @@ func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 	sum := sha256.New()
 	if u.CA != "" {
 		cas, err := lastgood.Get(files, u.CA, "CAs", func() ([]*x509.Certificate, error) {
-			data, err := os.ReadFile(u.CA)
+			data, err := regular.Named(u.CA, pemfile.MaxFile)
 			if err != nil {
 				return nil, err
 			}

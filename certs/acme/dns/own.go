@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-acme/lego/v5/challenge/dns01"
+
+	"padlock/internal/regular"
 )
 
 // manual tells a person which record to make, and waits until it is there.
@@ -34,13 +36,15 @@ func (m manual) CleanUp(_ context.Context, domain, _, keyAuth string) error {
 
 func (manual) Timeout() (timeout, interval time.Duration) { return time.Hour, 5 * time.Second }
 
+const maxSetting = 64 << 10 // bytes of a file
+
 // setting reads a variable, or the file that NAME_FILE names, as lego does.
 func setting(name string) (string, error) {
 	if value := os.Getenv(name); value != "" {
 		return value, nil
 	}
 	if file := os.Getenv(name + "_FILE"); file != "" {
-		data, err := os.ReadFile(file)
+		data, err := regular.Named(file, maxSetting)
 		return strings.TrimSpace(string(data)), err
 	}
 	return "", fmt.Errorf("the environment variable %s is not set", name)

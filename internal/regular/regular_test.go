@@ -1,0 +1,103 @@
+//go:build linux
+
+package regular
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"padlock/internal/servicetest"
+)
+
+// What is no regular file is an error at once, with its name and what to do, and so is what is too large.
+func TestOnlyRegularFilesOfABoundedSizeAreRead(t *testing.T) {
+	dir := t.TempDir()
+	fifo, large, sound, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "large"), filepath.Join(dir, "sound"), filepath.Join(dir, "link")
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.WriteFile(large, make([]byte, 101), 0o600), os.WriteFile(sound, make([]byte, 100), 0o600), os.Symlink(sound, link)); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	for name, want := range map[string]error{
+		fifo: ErrIrregular, "/dev/zero": ErrIrregular, "/dev/fd": nil, dir: nil, large: ErrTooLarge, filepath.Join(dir, "none"): os.ErrNotExist,
+	} {
+		for reader, read := range map[string]func(string, int64) ([]byte, error){"Read": Read, "Named": Named} {
+			data, err := read(name, 100)
+			if err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s %s: %d bytes, %v", reader, name, len(data), err)
+			}
+		}
+	}
+	for _, name := range []string{fifo, "/dev/zero", dir} {
+		if err := Check(name); err == nil || !strings.Contains(err.Error(), "name a file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{sound, link} {
+		if data, err := Named(name, 100); err != nil || len(data) != 100 {
+			t.Errorf("%s: %d bytes, %v", name, len(data), err)
+		}
+	}
+	if took := time.Since(begun); took > Patience/2 {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// A pipe that the process was started with is read, as a shell's <(command) is one.
+func TestAPipeOfTheProcessItselfIsRead(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		_, _ = w.WriteString("content")
+		w.Close()
+	}()
+	if data, err := Named(fmt.Sprintf("/dev/fd/%d", r.Fd()), 100); err != nil || string(data) != "content" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// A file system that does not answer keeps nobody waiting for longer than the patience, costs no thread for every attempt, and is read again
+// when it answers.
+func TestAFileSystemThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	name, wake := servicetest.DeadMount(t)
+	var s silence
+	var attempts atomic.Int32
+	read := func() error {
+		_, err := within(&s, 200*time.Millisecond, name, func() (struct{}, error) {
+			attempts.Add(1)
+			_, err := os.Stat(name)
+			return struct{}{}, err
+		})
+		return err
+	}
+	begun := time.Now()
+	for range 100 {
+		if err := read(); !errors.Is(err, ErrSilent) || !strings.Contains(err.Error(), name) {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(begun); took > 10*time.Second || attempts.Load() > 8 {
+		t.Errorf("100 reads took %s, with %d attempts", took, attempts.Load())
+	}
+
+	wake()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := read()
+		if err != nil && !errors.Is(err, ErrSilent) { // the connection to its server was aborted
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it answers again, and nobody asks: %v", err)
+		}
+	}
+}

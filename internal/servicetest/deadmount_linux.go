@@ -1,0 +1,38 @@
+package servicetest
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// DeadMount mounts a file system whose server does not answer, as one of NFS whose server is gone: whatever looks into it waits. It returns
+// the name of a file on it, and what lets all those go on, with an error.
+func DeadMount(t testing.TB) (file string, wake func()) {
+	t.Helper()
+	dir := t.TempDir()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Mount("padlock-test", dir, "fuse", unix.MS_NODEV|unix.MS_NOSUID, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+	}
+	if err != nil {
+		missing(t, fmt.Sprintf("the right to mount /dev/fuse (%v)", err))
+	}
+
+	awake := false
+	wake = func() {
+		if !awake {
+			awake = true
+			_ = unix.Close(fd) // which aborts what waits
+		}
+	}
+	t.Cleanup(func() {
+		wake()
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "file.pem"), wake
+}
