@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 type place struct {
 	location string
 	service  *servicetest.Service // nil for a directory
+	leases   bool                 // of a directory
 }
 
 func (p place) open(t *testing.T, key []byte) storage.Store {
@@ -61,17 +62,27 @@ func (p place) open(t *testing.T, key []byte) storage.Store {
 func TestConformance(t *testing.T) {
 	places := map[string]func(*testing.T) place{
 		"directory": func(t *testing.T) place { return place{location: filepath.Join(t.TempDir(), "storage")} },
+		"directory without locks": func(t *testing.T) place {
+			dir := filepath.Join(t.TempDir(), "storage")
+			if err := os.MkdirAll(filepath.Join(dir, "locks"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "locks", "by-lease"), nil, 0o600); err != nil { // as the first padlock has left it
+				t.Fatal(err)
+			}
+			return place{location: dir, leases: true}
+		},
 		"redis": func(t *testing.T) place {
 			s := servicetest.StartRedis(t)
-			return place{s.URL + "/1?prefix=a", s}
+			return place{location: s.URL + "/1?prefix=a", service: s}
 		},
 		"redis-cluster": func(t *testing.T) place {
 			s := startCluster(t)
-			return place{s.URL + "?cluster=true", s}
+			return place{location: s.URL + "?cluster=true", service: s}
 		},
 		"postgres": func(t *testing.T) place {
 			s := servicetest.StartPostgres(t)
-			return place{s.URL, s}
+			return place{location: s.URL, service: s}
 		},
 	}
 	for name, start := range places {
@@ -82,9 +93,13 @@ func TestConformance(t *testing.T) {
 			t.Run("listing", func(t *testing.T) { listing(t, p.open(t, nil)) })
 			t.Run("hostile keys", func(t *testing.T) { hostileKeys(t, p.open(t, nil)) })
 			t.Run("strangers", func(t *testing.T) { strangers(t, p, nil) })
+			t.Run("too large", func(t *testing.T) { tooLarge(t, p) })
 			t.Run("writers at once", func(t *testing.T) { writersAtOnce(t, p) })
 			t.Run("locks", func(t *testing.T) { locks(t, p) })
 			t.Run("a lock ends with its process", func(t *testing.T) { killedHolder(t, p) })
+			if p.leases {
+				t.Run("a lost lock fences", func(t *testing.T) { fencing(t, p) })
+			}
 			if p.service != nil {
 				t.Run("a lost lock fences", func(t *testing.T) { fencing(t, p) })
 				t.Run("a lock is forgotten", func(t *testing.T) { forgottenLock(t, p) })
@@ -106,7 +121,7 @@ func slow(t *testing.T, p place) {
 		t.Fatal(err)
 	}
 	u.Host = servicetest.Delayed(t, u.Host, 300*time.Millisecond)
-	far := place{u.String(), p.service}
+	far := place{location: u.String(), service: p.service}
 	a, b := far.open(t, nil), p.open(t, nil)
 	values(t, far.open(t, nil))
 	ctx := t.Context()
@@ -233,6 +248,29 @@ func hostileKeys(t *testing.T, s storage.Store) {
 		}
 	}
 	if err := s.Unlock(ctx, "hostile"); err != nil {
+		t.Error(err)
+	}
+}
+
+// tooLarge: a value that nobody has stored by padlock takes no memory, and none of the others away; its place can be used.
+func tooLarge(t *testing.T, p place) {
+	ctx, s := t.Context(), p.open(t, nil)
+	if err := errors.Join(s.Store(ctx, "imported/a.pem", []byte("mine")), storage.Raw(s).Store(ctx, "imported/b.pem", make([]byte, 17<<20))); err != nil {
+		t.Fatal(err)
+	}
+	if value, err := s.Load(ctx, "imported/b.pem"); !errors.Is(err, storage.ErrUnusable) && !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%d bytes, %v", len(value), err)
+	}
+	if value, err := s.Load(ctx, "imported/a.pem"); string(value) != "mine" || err != nil {
+		t.Errorf("the other value is %q, %v", value, err)
+	}
+	if err := s.Store(ctx, "imported/b.pem", []byte("new")); err != nil {
+		t.Error(err)
+	}
+	if value, err := s.Load(ctx, "imported/b.pem"); string(value) != "new" || err != nil {
+		t.Errorf("in its place: %q, %v", value, err)
+	}
+	if err := s.Delete(ctx, "imported"); err != nil {
 		t.Error(err)
 	}
 }
@@ -866,7 +904,7 @@ func TestDirectoryRefusesWhatOthersMayWrite(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.DiscardHandler), Lease: lease}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("%v", err)
 	}
 }
@@ -877,7 +915,7 @@ func TestDirectoryFollowsNoLinkOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "storage")
-	d, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler))
+	d, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.DiscardHandler), Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -996,7 +1034,7 @@ func TestPostgresAsksForNoMoreRightsThanItNeeds(t *testing.T) {
 			query.Set("options", options)
 		}
 		u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
-		return place{u.String(), server}
+		return place{location: u.String(), service: server}
 	}
 	run(`REVOKE CREATE ON SCHEMA public FROM PUBLIC`, `CREATE ROLE "the app" LOGIN`, `CREATE ROLE reader LOGIN`)
 
@@ -1009,7 +1047,7 @@ func TestPostgresAsksForNoMoreRightsThanItNeeds(t *testing.T) {
 		t.Errorf("without tables: %v", err)
 	}
 
-	owner := place{server.URL, server}.open(t, nil)
+	owner := place{location: server.URL, service: server}.open(t, nil)
 	if err := owner.Store(ctx, "other/a", []byte("value")); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -29,14 +30,17 @@ type Directory struct {
 
 	shared bool // its files are as the mount of a share, or a volume for padlock's group, has them, which has been said
 
+	byLease atomic.Bool // locks are leases, as the kernel's are not shared
+	leases  *leases
+
 	mu      sync.Mutex
 	locks   map[string]*os.File // held by this process, with the kernel's lock on the file
 	exposed map[string]bool     // files that were told to be readable by others
 }
 
 // OpenDirectory makes the directory if need be. One that others can write to is an error; one that its group can write to, which this
-// process is in, and files in it that others can read, are told to log.
-func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
+// process is in, and files in it that others can read, are told to log. Where the file system has no locks, leases take their place.
+func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err := invoker.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
@@ -47,30 +51,33 @@ func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	shared := access.Modeless(path) || access.Group(info)&access.Write != 0
 	switch mode := info.Mode().Perm(); {
 	case access.Others(info)&access.Write != 0 && access.Modeless(path):
-		log.Warn("everybody on this machine can write to the storage, as the mount of its share says", "directory", path, "mode", mode.String(), "remedy", "mount it with dir_mode=0700,file_mode=0600 and uid= of padlock's user")
+		o.Log.Warn("everybody on this machine can write to the storage, as the mount of its share says", "directory", path, "mode", mode.String(), "remedy", "mount it with dir_mode=0700,file_mode=0600 and uid= of padlock's user")
 	case access.Others(info)&access.Write != 0:
 		return nil, fmt.Errorf("%s can be written to by others (mode %#o): chmod 700 it", path, mode)
 	case access.Group(info)&access.Write != 0:
-		log.Warn("padlock's group can write to the storage, as volumes with an fsGroup have it: let nobody else be in that group", "directory", path, "mode", mode.String())
+		o.Log.Warn("padlock's group can write to the storage, as volumes with an fsGroup have it: let nobody else be in that group", "directory", path, "mode", mode.String())
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Directory{path: path, root: root, log: log, odd: strangers{log: log}, shared: shared, locks: map[string]*os.File{}, exposed: map[string]bool{}}, nil
+	d := &Directory{path: path, root: root, log: o.Log, odd: strangers{log: o.Log}, shared: shared, locks: map[string]*os.File{}, exposed: map[string]bool{}}
+	d.leases = newDirectoryLeases(d, o)
+	return d, nil
 }
 
 func (d *Directory) String() string { return d.path }
 
 // Close lets go of the locks. The kernel would do the same for a process that was killed.
 func (d *Directory) Close() error {
+	released := d.leases.releaseAll()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, f := range d.locks {
 		_ = errors.Join(funlock(f), f.Close())
 		delete(d.locks, name)
 	}
-	return d.root.Close()
+	return errors.Join(released, d.root.Close())
 }
 
 const temporary = ".tmp-" // begins the name of a file that is being written
@@ -152,18 +159,23 @@ func (d *Directory) sync(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// StoreFenced implements Store. The kernel's lock cannot pass to another process while this one lives, so there is nothing to check.
+// StoreFenced implements Store. The kernel's lock cannot pass to another process while this one lives, so there is nothing to check; a lease is
+// looked at before the value is written.
 func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
 	d.mu.Lock()
 	_, held := d.locks[lock]
 	d.mu.Unlock()
+	if token := d.leases.token(lock); !held && token != 0 {
+		var err error
+		if held, err = d.leases.leaser.(*fileLeases).holds(lock, token); err != nil {
+			return fmt.Errorf("storing %s: %w", key, err)
+		}
+	}
 	if !held {
 		return fmt.Errorf("storing %s: %w", key, ErrLockLost)
 	}
 	return d.Store(ctx, key, value)
 }
-
-const maxValue = 16 << 20
 
 // Load implements certmagic.Storage.
 func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
@@ -291,6 +303,9 @@ const (
 // Lock implements certmagic.Storage.
 func (d *Directory) Lock(ctx context.Context, name string) error {
 	for {
+		if d.useLeases() {
+			return errors.Join(d.makeDirectory(lockDirectory), d.leases.Lock(ctx, name)) // which asks less often
+		}
 		if ok, err := d.TryLock(ctx, name); ok || err != nil {
 			return err
 		}
@@ -307,38 +322,55 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 	if err := errors.Join(ctx.Err(), validName(name)); err != nil {
 		return false, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, held := d.locks[name]; held {
-		return false, nil
-	}
 	if err := d.makeDirectory(lockDirectory); err != nil {
 		return false, err
 	}
+	if d.useLeases() {
+		return d.leases.TryLock(ctx, name)
+	}
+	ok, why, err := d.tryFlock(name)
+	if why == "" {
+		return ok, err
+	}
+	if err := d.beginLeases(why); err != nil {
+		return false, fmt.Errorf("locking %s: %w", name, err)
+	}
+	return d.leases.TryLock(ctx, name)
+}
+
+// tryFlock takes the kernel's lock, or says why the file system has none.
+func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
+	if why := localLocks(d.path); why != "" {
+		return false, why, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, held := d.locks[name]; held {
+		return false, "", nil
+	}
 	f, err := d.root.OpenFile(filepath.Join(lockDirectory, certmagic.StorageKeys.Safe(name)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return false, fmt.Errorf("locking %s: %w", name, err)
+		return false, "", fmt.Errorf("locking %s: %w", name, err)
 	}
 	if err := d.give(f, lockDirectory); err != nil {
 		f.Close()
-		return false, err
+		return false, "", err
 	}
-	ok, err := flock(f)
-	if !ok {
+	if ok, err = flock(f); !ok {
 		f.Close()
-		return false, err
+		return false, noFlock(err), err
 	}
 	d.locks[name] = f
-	return true, nil
+	return true, "", nil
 }
 
 // Unlock implements certmagic.Storage. The file stays: to remove it would let two processes lock two files of one name.
-func (d *Directory) Unlock(_ context.Context, name string) error {
+func (d *Directory) Unlock(ctx context.Context, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f, held := d.locks[name]
 	if !held {
-		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)
+		return d.leases.Unlock(ctx, name)
 	}
 	delete(d.locks, name)
 	return errors.Join(funlock(f), f.Close())

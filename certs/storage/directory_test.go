@@ -15,7 +15,7 @@ import (
 // What is stored is for padlock alone: directories 0700, files 0600, whatever was there before; nothing half-written ever has a file's name.
 func TestFilesOfTheStorageAreForPadlockAlone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "storage")
-	d, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler))
+	d, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.DiscardHandler), Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestAnExposedFileOfTheStorageIsTold(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	d, err := storage.OpenDirectory(dir, slog.New(slog.NewTextHandler(&text, nil)))
+	d, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.NewTextHandler(&text, nil)), Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestNoLinkAndNoKeyLeadsOutOfTheStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "storage")
-	d, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler))
+	d, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.DiscardHandler), Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}

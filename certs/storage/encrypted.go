@@ -12,18 +12,20 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"padlock/internal/regular"
 )
 
 // Errors of a storage whose values do not agree with storage_key. None is ever a reason to replace a value.
 var (
 	ErrSealed = errors.New("encrypted with another storage_key, or without one here")
 	ErrPlain  = errors.New("it holds values that are not encrypted, although there is a storage_key")
+	ErrMixed  = errors.New("and others that are") // beside ErrPlain
 	ErrMarker = errors.New("damaged, or not encrypted, and no other value tells whether this is the right storage_key")
 )
 
@@ -113,20 +115,31 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	}
 
 	opened := 0
+	var other error // a value that does not open
 	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
 		if wrong != nil || strings.HasPrefix(key, asideArea+"/") {
 			return nil
 		}
-		if _, err := e.open(key, raw); err != nil {
+		switch _, err := e.open(key, raw); {
+		case err == nil:
+			opened++
+		case errors.Is(err, ErrSealed):
+			other = fmt.Errorf("%s: %w", key, err)
+		case len(raw) > 0: // an empty one is damaged, as nobody has stored it so
 			return fmt.Errorf("%s: %w", key, err)
 		}
-		opened++
 		return nil
 	})
+	if errors.Is(err, ErrPlain) && (opened > 0 || other != nil) {
+		err = fmt.Errorf("%w, %w", err, ErrMixed)
+	}
+	if err == nil && opened == 0 {
+		err = other
+	}
 
 	switch {
 	case missing:
-		return inspection{}, err
+		return inspection{}, err // with one value that opens this is the right key: each that does not is set aside when it is read
 	case err == nil && opened > 0:
 		return inspection{damaged: true, raw: raw}, nil
 	case Sealed(raw) && (err == nil || errors.Is(err, ErrPlain)):
@@ -175,6 +188,15 @@ func (e *encrypted) ensure(ctx context.Context) error {
 		err = e.mark(ctx)
 	}
 	e.ready = err == nil
+	return err
+}
+
+// readable is ensure for whoever reads: of a disk that is full, or cannot be written to, values are taken without the marker.
+func (e *encrypted) readable(ctx context.Context) error {
+	err := e.ensure(ctx)
+	if regular.Unwritable(err) {
+		return nil
+	}
 	return err
 }
 
@@ -244,7 +266,7 @@ func (e *encrypted) Load(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.ensure(ctx); err != nil {
+	if err := e.readable(ctx); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", key, err)
 	}
 	value, err := e.open(key, raw)
@@ -273,7 +295,11 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 		err = e.backend.Delete(ctx, key)
 	}
 	if err != nil {
-		return fmt.Errorf("refusing %s (%s): %w", key, reason, errors.Join(why, err))
+		err = fmt.Errorf("refusing %s (%s): %w", key, reason, errors.Join(why, err))
+		if !errors.Is(err, ErrUnavailable) && ctx.Err() == nil { // it concerns this value alone, which stays where it is
+			err = fmt.Errorf("%w: %w", ErrUnusable, err)
+		}
+		return err
 	}
 	e.log.Error("a value of the storage is refused, and set aside: somebody else has written it, or it is damaged",
 		"key", key, "reason", reason, "set_aside", aside, "remedy", "find out who can write to the storage; what is missing now is made anew")
@@ -436,10 +462,12 @@ func (p *plain) prepare(ctx context.Context, action, key string) error {
 // Sealed reports whether a loaded value is still encrypted, as it is when the store was opened without a key.
 func Sealed(value []byte) bool { return bytes.HasPrefix(value, sealed) }
 
+const maxKeyFile = 4 << 10 // bytes
+
 // ParseKey reads a storage key: 32 bytes in hexadecimal or base64, or file: and the path of a file that holds them so.
 func ParseKey(text string) ([]byte, error) {
 	if path, ok := strings.CutPrefix(text, "file:"); ok {
-		data, err := os.ReadFile(path)
+		data, err := regular.Named(path, maxKeyFile)
 		if err != nil {
 			return nil, err
 		}

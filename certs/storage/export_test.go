@@ -15,6 +15,8 @@ func leasesOf(s Store) *leases {
 		return s.leases
 	case *postgresStore:
 		return s.leases
+	case *Directory:
+		return s.leases
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func TestAVolumeOfPadlocksGroupIsServedFromAndTold(t *testing.T) {
 	must(os.Chmod(dir, 0o770|fs.ModeSetgid))
 
 	var text bytes.Buffer
-	d, err := storage.OpenDirectory(dir, slog.New(slog.NewTextHandler(&text, nil)))
+	d, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.NewTextHandler(&text, nil)), Lease: lease})
 	if err != nil {
 		t.Fatalf("a volume of the own group: %v", err)
 	}
@@ -49,7 +49,7 @@ func TestAVolumeOfPadlocksGroupIsServedFromAndTold(t *testing.T) {
 		t.Errorf("%v\n%s", err, text.String())
 	}
 	must(os.Chmod(dir, 0o777))
-	if _, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.DiscardHandler), Lease: lease}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("everybody can write: %v", err)
 	}
 }
@@ -66,7 +66,7 @@ func TestAnotherGroupsDirectoryIsRefused(t *testing.T) {
 	if err := os.Chmod(dir, 0o770); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storage.OpenDirectory(dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := storage.OpenDirectory(dir, storage.Options{Log: slog.New(slog.DiscardHandler), Lease: lease}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("%v", err)
 	}
 }

@@ -258,9 +258,13 @@ func (s *postgresStore) Load(ctx context.Context, key string) (value []byte, err
 	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
+	size := int64(0)
 	err = s.do(ctx, "loading", key, func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, `SELECT data FROM padlock_values WHERE name = $1`, key).Scan(&value)
+		return s.pool.QueryRow(ctx, `SELECT length(data), CASE WHEN length(data) <= $2 THEN data END FROM padlock_values WHERE name = $1`, key, maxValue).Scan(&size, &value)
 	})
+	if err == nil && size > maxValue {
+		err = tooLarge(key, size)
+	}
 	return value, err
 }
 

@@ -179,18 +179,18 @@ if redis.call("GET", KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call("DEL", KEYS[1])`)
 )
 
-// KEYS: value, index, where the value goes. ARGV: name.
+// KEYS: value, index, where the value goes. ARGV: name, and how many bytes a value has at most.
 var redisSetAsideScript = redis.NewScript(`
 local kind = redis.call("TYPE", KEYS[1]).ok
-if kind == "hash" or kind == "none" then return 0 end
+if kind == "none" or kind == "hash" and redis.call("HSTRLEN", KEYS[1], "data") <= tonumber(ARGV[2]) then return 0 end
 redis.call("RENAME", KEYS[1], KEYS[3])
 redis.call("ZREM", KEYS[2], ARGV[1])
 return 1`)
 
-// setAside implements asider: it renames what is not a hash, and so is nothing that padlock has written.
+// setAside implements asider: it renames what is not a hash, or is too large, and so is nothing that padlock has written.
 func (s *redisStore) setAside(ctx context.Context, key string) (place string, err error) {
 	place = s.prefix + "set-aside:" + time.Now().UTC().Format(asideTime) + ":" + key
-	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key).Int()
+	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key, maxValue).Int()
 	if err != nil || moved == 0 {
 		return "", redisError("setting aside", key, err)
 	}
@@ -234,7 +234,14 @@ func (s *redisStore) Load(ctx context.Context, key string) ([]byte, error) {
 	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
-	value, err := s.client.HGet(ctx, s.value(key), "data").Bytes()
+	size, err := s.client.HStrLen(ctx, s.value(key), "data").Result() // asked first, as an answer is in memory before it can be refused
+	if err == nil && size > maxValue {
+		return nil, tooLarge(key, size)
+	}
+	var value []byte
+	if err == nil {
+		value, err = s.client.HGet(ctx, s.value(key), "data").Bytes()
+	}
 	return value, redisError("loading", key, err)
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"padlock/internal/mask"
+	"padlock/internal/regular"
 )
 
 // Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated names; those
@@ -67,7 +68,10 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	var err error
 	switch scheme, _, remote := strings.Cut(location, "://"); {
 	case !remote:
-		store, err = OpenDirectory(location, o.Log)
+		if store, err = OpenDirectory(location, o); regular.Unwritable(err) {
+			o.Log.Warn("the storage directory cannot be made; padlock tries again when it needs it", "storage", location, "error", err)
+			store, err = &later{path: location, o: o}, nil
+		}
 	case scheme == "redis" || scheme == "rediss":
 		store, err = openRedis(location, o)
 	case scheme == "postgres" || scheme == "postgresql":
@@ -93,6 +97,13 @@ func IsRemote(location string) bool { return strings.Contains(location, "://") }
 
 // Redacted is a location without its secrets.
 func Redacted(location string) string { return mask.URL(location) }
+
+// maxValue bounds a value, which whoever can write to the storage would else fill the memory of every node with. Real ones have some KiB.
+const maxValue = 16 << 20
+
+func tooLarge(key string, size int64) error {
+	return fmt.Errorf("loading %s: %w: it has %d bytes, and a value has %d at most", key, ErrUnusable, size, maxValue)
+}
 
 // maxKey bounds a key, as file names and PostgreSQL's index do.
 const maxKey = 1024
