@@ -246,7 +246,7 @@ func TestImportedCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files.AddImported(t.Context(), store)
+	files.AddImported(t.Context(), store, nil)
 	s := certs.New(certs.Options{Files: files})
 	for name, want := range map[string]bool{"shop.example.com": true, "any.example.org": true, "other.example.com": false} {
 		if got := served(t, s, name) != nil; got != want {

@@ -24,25 +24,82 @@ import (
 // chain, in PEM.
 const imported = "imported"
 
+// MaxImported is how many of them padlock takes, and maxImportedBytes how much: each is read again whenever it looks for changes.
+const (
+	MaxImported      = 10_000
+	maxImportedBytes = 128 << 20
+)
+
 // storeTimeout bounds how long the storage may keep a look at imported certificates waiting.
 const storeTimeout = 10 * time.Second
 
-// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later.
-func (f *Files) AddImported(ctx context.Context, store storage.Store) {
+// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later. One that has
+// lost its values is given back what was imported, as far as it is known here, or to the Files before; those may be nil.
+func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Files) {
+	if before != nil {
+		f.imported.Store(before.imported.Load())
+	}
 	e := &entry{name: "imported into " + store.String(), imported: true}
+	generation := ""
 	e.read = func(log *slog.Logger) (*material, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
+		now, unknown := storage.Generation(ctx, store)
+		if known := f.imported.Load(); known != nil && known.generation != "" && known.generation != now {
+			if unknown != nil {
+				return &material{}, unknown // whether what is missing was lost, or removed, cannot be told
+			}
+			if err := giveBackImported(ctx, store, known.pairs, f.log); err != nil {
+				return &material{}, err
+			}
+		}
+		generation = now
 		return readImported(ctx, store, log)
 	}
+	e.taken = func() { f.imported.Store(&importedPairs{generation, e.pairs}) }
 	var err error
-	if e.pairs, e.seen, err = load(e, f.log); err != nil {
+	if e.pairs, e.seen, err = load(e, f.log); err == nil {
+		e.taken()
+	} else {
 		f.log.Warn("imported certificates cannot be read", "error", err)
 		e.wrong = err
 	}
 	f.entries = append(f.entries, e)
 	f.publish()
 }
+
+// importedPairs are those that were found in a generation of the storage. They never change.
+type importedPairs struct {
+	generation string
+	pairs      []pair
+}
+
+const importedLock = "imported"
+
+// giveBackImported puts certificates into a storage that has come back without them.
+func giveBackImported(ctx context.Context, store storage.Store, pairs []pair, log *slog.Logger) error {
+	if len(pairs) == 0 {
+		return nil
+	}
+	if err := store.Lock(ctx, importedLock); err != nil {
+		return err
+	}
+	defer func() { _ = store.Unlock(context.WithoutCancel(ctx), importedLock) }()
+	for _, pair := range pairs {
+		key, value, err := importedValue(pair.Certificate)
+		if err == nil && !store.Exists(ctx, key) {
+			err = store.StoreFenced(ctx, importedLock, key, value)
+		}
+		if err != nil {
+			return fmt.Errorf("storing an imported certificate again: %w", err)
+		}
+	}
+	log.Warn("the storage has lost its values; the imported certificates that this node serves are stored again", "storage", store.String(), "count", len(pairs),
+		"remedy", "have it keep them: in Redis, appendonly yes; a replica must be complete before it takes over")
+	return nil
+}
+
+const maxBad = 10 // values of which each is told
 
 // readImported leaves out what is damaged: one bad value must not take the others away.
 func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*material, error) {
@@ -51,14 +108,24 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
-	for _, key := range keys {
+	size, bad := 0, 0
+	for i, key := range keys {
+		if i == MaxImported || size > maxImportedBytes {
+			log.Error("more certificates are imported than padlock takes; the others are left out", "storage", store.String(), "taken", i, "left_out", len(keys)-i,
+				"remedy", "padlock certs remove NAME; if nobody here has imported them, find out who can write to the storage")
+			break
+		}
 		data, err := store.Load(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
+		if err == nil && len(data) > maxFile {
+			err = fmt.Errorf("%w: it has %d bytes, and a certificate with its key has %d at most", storage.ErrUnusable, len(data), maxFile)
+		}
 		if err != nil && !errors.Is(err, storage.ErrUnusable) {
 			return m, err // it concerns them all, so that those that were read before stay
 		}
+		size += len(data)
 		m.files[key] = sha256.Sum256(data)
 		switch {
 		case err != nil:
@@ -68,8 +135,13 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 			err = m.pem("", data, log)
 		}
 		if err != nil {
-			log.Warn("an imported certificate cannot be used", "key", key, "error", err)
+			if bad++; bad <= maxBad {
+				log.Warn("an imported certificate cannot be used", "key", key, "error", err)
+			}
 		}
+	}
+	if bad > maxBad {
+		log.Warn("more imported certificates cannot be used", "count", bad-maxBad)
 	}
 	return m, nil
 }
@@ -92,24 +164,33 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 		return nil, errNothingLeft
 	}
 	for _, pair := range pairs {
-		name := firstName(pair.Leaf)
-		if name == "" {
-			return nil, errors.New("the certificate names no host, so that no browser would accept it")
+		key, value, err := importedValue(pair)
+		if err == nil {
+			err = store.Store(ctx, key, value)
 		}
-		der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 		if err != nil {
-			return nil, err
-		}
-		var b bytes.Buffer
-		_ = pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: der}) // a Buffer takes all
-		for _, der := range pair.Certificate {
-			_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
-		}
-		if err := store.Store(ctx, importedKey(name, pair.Leaf), b.Bytes()); err != nil {
 			return nil, err
 		}
 	}
 	return pairs, nil
+}
+
+// importedValue is what is stored of a pair, and where.
+func importedValue(pair *tls.Certificate) (key string, value []byte, err error) {
+	name := firstName(pair.Leaf)
+	if name == "" {
+		return "", nil, errors.New("the certificate names no host, so that no browser would accept it")
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		return "", nil, err
+	}
+	var b bytes.Buffer
+	_ = pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: der}) // a Buffer takes all
+	for _, der := range pair.Certificate {
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}
+	return importedKey(name, pair.Leaf), b.Bytes(), nil
 }
 
 // CheckImported reports why a value is none that Import puts under a key, for archives that hold what it did.

@@ -15,6 +15,11 @@ import (
 // SharedKey is a random key that all nodes of a storage share, and that stays the same after a restart. The first who asks makes it.
 // The purpose is a name such as sticky: keys for different purposes have nothing to do with each other.
 func SharedKey(ctx context.Context, store storage.Store, purpose string) (key [32]byte, err error) {
+	return sharedKey(ctx, store, purpose, nil)
+}
+
+// sharedKey stores a key that is known already, where there is none.
+func sharedKey(ctx context.Context, store storage.Store, purpose string, known *[32]byte) (key [32]byte, err error) {
 	name, lock := "secrets/"+purpose, "secret-"+purpose
 	if key, err = loadShared(ctx, store, name); !errors.Is(err, fs.ErrNotExist) {
 		return key, err
@@ -27,7 +32,11 @@ func SharedKey(ctx context.Context, store storage.Store, purpose string) (key [3
 	if key, err = loadShared(ctx, store, name); !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	_, _ = rand.Read(key[:]) // never fails
+	if known != nil {
+		key = *known
+	} else {
+		_, _ = rand.Read(key[:]) // never fails
+	}
 	return key, store.StoreFenced(ctx, lock, name, key[:])
 }
 
@@ -44,23 +53,34 @@ func loadShared(ctx context.Context, store storage.Store, name string) (key [32]
 	return [32]byte(data), nil
 }
 
-// KeepSharedKey hands over a shared key. While the storage is away it tries again, until ctx ends.
+// KeepSharedKey hands over a shared key, and looks after it until ctx ends: one that the storage has lost is stored again, and one that other
+// nodes have agreed on since is handed over. While the storage is away it tries again.
 func KeepSharedKey(ctx context.Context, store storage.Store, purpose string, apply func([32]byte), log *slog.Logger) {
-	for told := false; ; told = true {
+	var known *[32]byte
+	for told := false; ; {
 		attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
-		key, err := SharedKey(attempt, store, purpose)
+		key, err := sharedKey(attempt, store, purpose, known)
 		cancel()
-		if err == nil {
-			apply(key)
-			return
-		}
-		if !told && ctx.Err() == nil {
-			log.Warn("a key that nodes share cannot be read; until it can, this node uses one of its own", "purpose", purpose, "error", err)
+		wait := sharedLook
+		switch {
+		case err == nil:
+			if known == nil || *known != key {
+				apply(key)
+			}
+			known = &key
+		case known == nil:
+			wait = ticketRetry
+			if !told && ctx.Err() == nil {
+				told = true
+				log.Warn("a key that nodes share cannot be read; until it can, this node uses one of its own", "purpose", purpose, "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(ticketRetry):
+		case <-time.After(wait):
 		}
 	}
 }
+
+const sharedLook = time.Minute // between looks at a key that is known

@@ -3,10 +3,13 @@
 package certs_test
 
 import (
+	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,7 +64,7 @@ func TestStrangersTakeNoImportedCertificateAway(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			files.AddImported(t.Context(), store)
+			files.AddImported(t.Context(), store, nil)
 			if served(t, certs.New(certs.Options{Files: files}), "shop.example.com") == nil {
 				t.Errorf("%s: the other certificate is out of service", location)
 			}
@@ -71,5 +74,37 @@ func TestStrangersTakeNoImportedCertificateAway(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatalf("%s: it waits for a writer", location)
 		}
+	}
+}
+
+// Whoever can write to a storage can put any number of values there: padlock takes a bounded one, says so, and serves those.
+func TestNoMoreImportedCertificatesThanPadlockTakes(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "storage")
+	var told bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&told, nil))
+	store, err := storage.Open(t.Context(), dir, storage.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := certs.Import(t.Context(), store, pair(t, ecKey(t), time.Now().Add(time.Hour), "a.test"), log); err != nil {
+		t.Fatal(err)
+	}
+	for i := range certs.MaxImported + 10 {
+		if err := os.WriteFile(filepath.Join(dir, "imported", fmt.Sprintf("n%d.test-ecdsa.pem", i)), []byte("planted"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := certs.NewFiles(nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files.AddImported(t.Context(), store, nil)
+	if served(t, certs.New(certs.Options{Files: files}), "a.test") == nil {
+		t.Error("the other certificate is out of service")
+	}
+	if said := told.String(); strings.Count(said, "more certificates are imported") != 1 || !strings.Contains(said, "taken=10000 left_out=11") {
+		t.Error(said[max(0, len(said)-1000):])
 	}
 }

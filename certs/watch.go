@@ -27,6 +27,8 @@ type Files struct {
 	index   atomic.Pointer[fileIndex]
 	told    map[string]time.Time // when it was last said that a file cannot be used
 	staples staples
+
+	imported atomic.Pointer[importedPairs] // nil: none were read
 }
 
 // entry is one of the configuration's, or what has been imported into the storage.
@@ -35,7 +37,8 @@ type entry struct {
 	read  func(*slog.Logger) (*material, error)
 	pairs []pair
 	seen  *material
-	wrong error // why a change could not be used
+	wrong error  // why a change could not be used
+	taken func() // is called when what was read is what pairs holds; nil: nobody asks
 
 	imported bool
 }
@@ -68,7 +71,7 @@ func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) 
 
 func newEntry(file config.CertificateFile) *entry {
 	e := &entry{name: file.Cert + file.PKCS12 + file.Directory} // one of them
-	e.read = func(log *slog.Logger) (*material, error) { return read(file, e.seen, log) }
+	e.read = func(log *slog.Logger) (*material, error) { return readNamed(file, e.seen, log) }
 	return e
 }
 
@@ -276,6 +279,9 @@ func (f *Files) again(e *entry) bool {
 	if err == nil && maps.Equal(now.files, e.seen.files) {
 		different := e.wrong != nil
 		e.wrong = nil
+		if e.taken != nil {
+			e.taken()
+		}
 		return different
 	}
 	var pairs []pair
@@ -293,6 +299,9 @@ func (f *Files) again(e *entry) bool {
 		return different
 	}
 	e.pairs, e.seen, e.wrong = pairs, now, nil
+	if e.taken != nil {
+		e.taken()
+	}
 	for _, pair := range pairs {
 		f.log.Info("certificate loaded", "file", cmp.Or(pair.file, e.name), "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
 	}

@@ -119,7 +119,7 @@ var (
 	unusableDesc = describe("trust_file_unusable", "1 while a file of CAs, revocation lists or client certificates cannot be used: what it held before counts, and nobody gets in by a CA whose list has expired.", "file")
 	listEndDesc  = describe("revocation_list_expires_timestamp_seconds", "When the revocation list expires, as Unix time: from then on all clients of its CA are refused.", "file", "issuer")
 
-	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken: handshake records, lines of the access log, events of the console, spans of traces.", "queue")
+	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken, or could not be written: handshake records, lines of the access log, events of the console, spans of traces.", "queue")
 
 	notAfterDesc  = describe("certificate_not_after_timestamp_seconds", "When the certificate expires, as Unix time.", "name", "key_type", "issuer")
 	renewalDesc   = describe("certificate_renewal_timestamp_seconds", "When its renewal is due, as Unix time.", "name", "key_type", "issuer")

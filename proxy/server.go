@@ -72,14 +72,15 @@ type TrustPage interface {
 
 // Dependencies are what the proxy is given. All but Certificates and Log may be nil, which turns them off.
 type Dependencies struct {
-	Certificates CertificateSource
-	Challenges   Challenges
-	Recorder     *handshake.Recorder
-	Page         Page
-	Trust        TrustPage
-	Log          *slog.Logger
-	AccessLog    io.Writer
-	Tracer       *tracing.Tracer
+	Certificates  CertificateSource
+	Challenges    Challenges
+	Recorder      *handshake.Recorder
+	Page          Page
+	Trust         TrustPage
+	Log           *slog.Logger
+	AccessLog     io.Writer
+	AccessLogLost func() uint64 // lines that AccessLog has lost by itself; nil: it loses none
+	Tracer        *tracing.Tracer
 }
 
 // Server is a running configuration. Serve is called once.
@@ -180,7 +181,15 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogLost: s.logLost.Load(), Cuts: s.cuts.counts(), Trust: s.state.Load().trust(time.Now())}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogLost: s.accessLogLost(), Cuts: s.cuts.counts(), Trust: s.state.Load().trust(time.Now())}
+}
+
+func (s *Server) accessLogLost() uint64 {
+	lost := s.logLost.Load()
+	if s.deps.AccessLogLost != nil {
+		lost += s.deps.AccessLogLost()
+	}
+	return lost
 }
 
 // SetTicketKeys sets the keys of session tickets: the first encrypts, all decrypt. It may be called at any time.

@@ -268,7 +268,7 @@ type Counts struct {
 	Targets     []TargetCount
 	Connections int // open, of clients
 	Cuts        [Reasons]uint64
-	LogLost     uint64 // lines of the access log that could not be written in time
+	LogLost     uint64 // lines of the access log that could not be written, or not in time
 	Trust       Trust
 }
 

@@ -65,6 +65,8 @@ type Pair struct {
 	ca      string // directory that issued it
 	ariNext time.Time
 	ocsp    stapling
+
+	generation string // of the storage, when it was found there; "": unknown
 }
 
 // concurrent orders of one process. Each has clients of its own, so that what they log can be told apart.
@@ -79,6 +81,8 @@ type Client struct {
 	slots chan *slot
 	front *certmagic.Config // answers challenges
 	later later
+
+	lineage generation
 }
 
 // slot has all that one order at a time needs.
@@ -271,6 +275,15 @@ func earliest(times ...time.Time) time.Time {
 
 func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
 	pair, err := c.load(ctx, name, kind, have)
+	if errors.Is(err, fs.ErrNotExist) {
+		back, failed := c.giveBack(ctx, name, kind, have)
+		if failed != nil {
+			return have, failed
+		}
+		if back {
+			pair, err = c.load(ctx, name, kind, have)
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = c.order(ctx, name, kind, nil)

@@ -162,12 +162,16 @@ func (v *vault) stage(key string, value []byte) (dir string, complete *bundle) {
 
 // commit writes the journal, with which the certificate has been stored, and then what a reader without padlock would look for.
 func (v *vault) commit(ctx context.Context, dir string, b *bundle) error {
+	return v.put(ctx, lockOf(path.Base(dir)), dir, b)
+}
+
+// put is commit for the holder of a lock.
+func (v *vault) put(ctx context.Context, lock, dir string, b *bundle) error {
 	data, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	name := path.Base(dir)
-	if err := v.StoreFenced(ctx, lockOf(name), v.place(dir)+journal, data); err != nil {
+	if err := v.StoreFenced(ctx, lock, v.place(dir)+journal, data); err != nil {
 		return err
 	}
 	v.spread(ctx, dir, b)
@@ -372,6 +376,7 @@ func certifies(leaf *x509.Certificate, name string) error {
 // load finds the newest certificate of a name from any issuer. What cannot be used is set aside, so that it can be ordered afresh.
 func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
 	v := c.vault(kind)
+	generation, _ := c.generation(ctx, generationAge) // before, as what is found then was not lost with it
 	var newest *Pair
 	for _, issuer := range c.front.Issuers {
 		pair, err := c.loadFrom(ctx, v, issuer.IssuerKey(), name)
@@ -396,6 +401,7 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 		}
 		newest = &kept
 	}
+	newest.generation = generation
 	newest.Renewal = c.renewal(name, newest)
 	return newest, nil
 }

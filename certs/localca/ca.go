@@ -68,6 +68,9 @@ type CA struct {
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
 	looked time.Time // at the file
+
+	storing sync.Mutex
+	asked   atomic.Bool // for a leaf, or to be stored
 }
 
 // authority is a root with its key. It never changes.
@@ -75,6 +78,7 @@ type authority struct {
 	root *x509.Certificate
 	key  *ecdsa.PrivateKey
 	info fs.FileInfo // of the file, as it was read
+	data []byte      // what the file is still to hold; nil: it does
 }
 
 // Open reads the root below dir, or makes it. Several processes that open the same directory at once get the same root.
@@ -124,6 +128,38 @@ func Peek(dir string, o Options) (*CA, error) {
 	return ca, nil
 }
 
+// Unstored reports whether the root is only in memory, as it is after Peek where there was none, and whether it was to be
+// stored, or a leaf was asked for: then somebody may come to trust it.
+func (ca *CA) Unstored() (unstored, asked bool) {
+	return ca.current.Load().data != nil, ca.asked.Load()
+}
+
+// Store writes a root that is only in memory, or takes the one that another process has put in its place.
+func (ca *CA) Store() error {
+	ca.storing.Lock()
+	defer ca.storing.Unlock()
+	ca.asked.Store(true)
+	before := ca.current.Load()
+	if before.data == nil {
+		return nil
+	}
+	if err := invoker.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
+		return fmt.Errorf("making the directory of the local CA: %w", err)
+	}
+	found, err := ca.place(before.data, os.Link)
+	if err != nil {
+		return err
+	}
+
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	if !found.root.Equal(before.root) {
+		clear(ca.leaves)
+	}
+	ca.current.Store(found)
+	return nil
+}
+
 func (ca *CA) unwritten() (*authority, error) {
 	allowed, err := ca.allowed()
 	if err != nil {
@@ -137,7 +173,7 @@ func (ca *CA) unwritten() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authority{root: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey)}, nil
+	return &authority{root: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey), data: data}, nil
 }
 
 // Renew puts a new root in the place of the one below dir, whatever that is, and returns the former one's certificate, nil where none
@@ -217,7 +253,7 @@ func (ca *CA) load() (*authority, error) {
 	if err := bounded(pair.Leaf, allowed); err != nil {
 		return nil, fmt.Errorf("the local CA's file %s: %w", ca.file, err)
 	}
-	return &authority{pair.Leaf, key, info}, nil
+	return &authority{root: pair.Leaf, key: key, info: info}, nil
 }
 
 // Shared reports whether padlock's group can read the root's key, and in which file, as on a volume with an fsGroup.
@@ -297,6 +333,11 @@ func (ca *CA) create(permitted []string, place func(from, to string) error) (*au
 	if err != nil {
 		return nil, fmt.Errorf("making the local CA: %w", err)
 	}
+	return ca.place(data, place)
+}
+
+// place puts the file of a root in place, or finds that another process was faster.
+func (ca *CA) place(data []byte, place func(from, to string) error) (*authority, error) {
 	if err := writeFile(ca.file, data, place); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("storing the local CA: %w", err)
 	}
@@ -406,6 +447,7 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	if !ca.Permits(name) {
 		return nil, fmt.Errorf("the local CA is not for %q; padlock trust --allow %s makes one that is", name, name)
 	}
+	ca.asked.Store(true)
 	ca.mu.Lock()
 	defer ca.mu.Unlock() // signing takes 50 µs, so that waiting here costs less than a second signature
 	ca.look()

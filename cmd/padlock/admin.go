@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"time"
 
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
+	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 	"padlock/proxy"
 	"padlock/tracing"
 )
@@ -85,29 +89,61 @@ const (
 	adminTCPName    = "admin-tcp"
 )
 
-// listenAdmin opens the admin endpoint: a socket, and an address where there is one.
-func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited, k *keeper) (all []*adminListener, err error) {
+// listenAdmin opens the admin endpoint: a socket, and an address where there is one. A socket for which the disk has no room now is opened
+// later, by awaitAdmin.
+func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited, k *keeper) (all []*adminListener, waits bool, err error) {
 	if cfg.Admin.Off() {
-		return nil, nil
+		return nil, false, nil
 	}
 	l, err := adminSocket(cfg, before)
 	switch {
+	case regular.Unwritable(err):
+		log.Warn("the admin endpoint's socket cannot be made; padlock tries again until it can", "error", err, "remedy", "free some space there, or make it writable")
+		waits = true
 	case err != nil && cfg.Admin.Address == "unix:"+cfg.AdminSocket():
-		return nil, err
+		return nil, false, err
 	case err != nil:
 		log.Info("no admin endpoint on the socket", "reason", err)
 	default:
-		all = append(all, &adminListener{Listener: proxy.Listener{Listener: l, Address: adminSocketName}, guard: console.Guard{Network: "unix"}})
+		all = append(all, newAdminSocket(l))
 	}
 	if cfg.Admin.TCP() != "" {
 		l, err := adminTCP(cfg, before, k)
 		if err != nil {
 			closeAdmin(all)
-			return nil, err
+			return nil, false, err
 		}
 		all = append(all, l)
 	}
-	return all, nil
+	return all, waits, nil
+}
+
+func newAdminSocket(l net.Listener) *adminListener {
+	return &adminListener{Listener: proxy.Listener{Listener: l, Address: adminSocketName}, guard: console.Guard{Network: "unix"}}
+}
+
+const adminEvery = 5 * time.Second // between attempts to make the socket
+
+// awaitAdmin opens the socket as soon as the disk lets it. It is nil when ctx ends first, or another padlock has taken the place.
+func awaitAdmin(ctx context.Context, cfg *config.Config, log *slog.Logger) *adminListener {
+	ticker := time.NewTicker(adminEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		l, err := adminSocket(cfg, &inherited{})
+		switch {
+		case err == nil:
+			log.Info("the admin endpoint answers now", "socket", cfg.AdminSocket())
+			return newAdminSocket(l)
+		case !regular.Unwritable(err):
+			log.Warn("no admin endpoint on the socket", "reason", err)
+			return nil
+		}
+	}
 }
 
 func closeAdmin(all []*adminListener) {
@@ -127,12 +163,19 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 		conn.Close()
 		return nil, hinted{fmt.Errorf("another padlock answers on %s", path), "stop it, or give this one another: --admin unix:PATH"}
 	}
-	_ = os.Remove(path) // what a process that was killed has left
+	var unmade error
+	if dir := cfg.StateDirectory(); filepath.Dir(path) == filepath.Clean(dir) {
+		unmade = invoker.MkdirAll(dir, 0o700)
+	}
+	left := os.Remove(path) // what a process that was killed has left
 	l, err := net.Listen("unix", path)
 	if err == nil {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
+		if before := errors.Join(unmade, left); regular.Unwritable(before) {
+			err = before // Listen only says that the address is in use, or that there is no directory
+		}
 		return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"}
 	}
 	return l, nil

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/console"
+	"padlock/internal/regular"
 	"padlock/proxy"
 )
 
@@ -76,14 +78,89 @@ func (k *keeper) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 
 // newKeeper reads what this machine has, and finds what a configuration needs besides. It reaches no network.
 func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
-	local, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
+	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
 		return nil, forOwner(cfg, err)
 	}
 	if file, shared := local.Shared(); shared {
 		log.Warn("padlock's group can read the key of the local CA: let nobody else be in that group", "file", file)
 	}
-	return newKeeperWith(cfg, local, log)
+	return newKeeperStoring(cfg, local, log)
+}
+
+// newKeeperStoring writes the local CA besides, where it is not stored and a site needs it. What cannot be written now is tried again by
+// keepLocal.
+func newKeeperStoring(cfg *config.Config, local *localca.CA, log *slog.Logger) (*keeper, error) {
+	k, err := newKeeperWith(cfg, local, log)
+	if err != nil {
+		return nil, err
+	}
+	if !k.needsLocal() {
+		if err := tryDirectory(cfg.StateDirectory()); !storage.IsRemote(cfg.Storage) && errors.Is(err, fs.ErrPermission) {
+			return nil, forOwner(cfg, fmt.Errorf("the storage cannot be written to: %w", err))
+		}
+		return k, nil
+	}
+	if err := local.Store(); regular.Unwritable(err) {
+		k.tellUnstored(err)
+	} else if err != nil {
+		return nil, forOwner(cfg, err)
+	}
+	return k, nil
+}
+
+// needsLocal reports whether clients get certificates of the local CA, or are asked to trust it.
+func (k *keeper) needsLocal() bool {
+	listed := certs.New(certs.Options{Files: k.files})
+	return k.cfg.TrustPage || slices.ContainsFunc(k.cfg.Sites, func(site config.Site) bool {
+		return !site.Passthrough() && slices.ContainsFunc(site.Hosts, func(host string) bool {
+			return host == "*" || k.local.Permits(host) && !slices.Contains(k.names, host) && !listed.Listed(host)
+		})
+	})
+}
+
+func (k *keeper) tellUnstored(err error) {
+	k.log.Warn("the local CA cannot be stored, and is in memory until it can; a new start would make another", "storage", k.cfg.StateDirectory(), "error", err,
+		"remedy", "free some space there, or make it writable")
+}
+
+const (
+	localEvery  = 5 * time.Second // between attempts to store the local CA
+	localRemind = time.Minute
+)
+
+// keepLocal stores the local CA as soon as somebody has got a certificate of it and the disk lets it.
+func (k *keeper) keepLocal(local *localca.CA) {
+	if unstored, _ := local.Unstored(); !unstored {
+		return
+	}
+	k.running.Go(func() {
+		ticker := time.NewTicker(localEvery)
+		defer ticker.Stop()
+		for told := time.Now(); ; {
+			select {
+			case <-k.ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			unstored, asked := local.Unstored()
+			if !unstored {
+				return
+			}
+			if !asked {
+				continue
+			}
+			err := local.Store()
+			if err == nil {
+				k.log.Info("the local CA is stored now", "fingerprint", local.Fingerprint())
+				return
+			}
+			if time.Since(told) > localRemind {
+				told = time.Now()
+				k.tellUnstored(err)
+			}
+		}
+	})
 }
 
 func newKeeperWith(cfg *config.Config, local *localca.CA, log *slog.Logger) (*keeper, error) {
@@ -126,7 +203,7 @@ func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
 			return err
 		}
 	}
-	k.leaveImported(ctx)
+	k.leaveImported(ctx, nil)
 	if k.manages() {
 		if err := k.openClient(); err != nil {
 			return err
@@ -141,9 +218,9 @@ func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
 func (k *keeper) manages() bool { return len(k.names) > 0 || k.cfg.Certificates.OnDemand != nil }
 
 // leaveImported takes names that have an imported certificate away from those that are managed.
-func (k *keeper) leaveImported(ctx context.Context) {
+func (k *keeper) leaveImported(ctx context.Context, before *certs.Files) {
 	if k.store != nil {
-		k.files.AddImported(ctx, k.store)
+		k.files.AddImported(ctx, k.store, before)
 		listed := certs.New(certs.Options{Files: k.files})
 		k.names = slices.DeleteFunc(k.names, listed.Listed)
 	}
@@ -164,9 +241,17 @@ func (k *keeper) proxy(ctx context.Context, http, https []net.Listener, deps pro
 	return proxy.New(k.cfg, deps)
 }
 
+// next is newKeeper with the local CA that is in memory, if it is nowhere else.
+func (k *keeper) next(cfg *config.Config) (*keeper, error) {
+	if unstored, _ := k.local.Unstored(); unstored {
+		return newKeeperStoring(cfg, k.local, k.log)
+	}
+	return newKeeper(cfg, k.log)
+}
+
 // reload prepares certificates for another configuration, which apply makes those that are served. It waits for no CA.
 func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), err error) {
-	next, err := newKeeper(cfg, k.log)
+	next, err := k.next(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -174,9 +259,12 @@ func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), 
 		return nil, err
 	}
 	next.store = k.store
-	next.leaveImported(ctx)
+	next.leaveImported(ctx, k.files)
 	return func() {
 		next.files.TakeStaples(k.files)
+		if next.local != k.local {
+			k.keepLocal(next.local)
+		}
 		k.cfg, k.local, k.files, k.names = cfg, next.local, next.files, next.names
 		switch {
 		case k.manager != nil:
@@ -226,6 +314,9 @@ func storageError(place string, err error) error {
 		return hinted{fmt.Errorf("the storage %s: %w", storage.Redacted(place), err), remedy}
 	}
 	switch {
+	case errors.Is(err, storage.ErrMixed):
+		return wrap("if an earlier padlock has left that value in the clear, encrypt it once: padlock certs encrypt, with the same --config, or --storage and --storage-key; " +
+			"if not, somebody else has put it there: remove it, and find out who can write to the storage")
 	case errors.Is(err, storage.ErrPlain):
 		return wrap("if you trust what it holds, encrypt it once: padlock certs encrypt, with the same --config, or --storage and --storage-key")
 	case errors.Is(err, storage.ErrMarker):
@@ -289,6 +380,7 @@ type sharedSecrets interface {
 func (k *keeper) start(ctx context.Context, to sharedSecrets) {
 	k.ctx, k.stop = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
 	k.watchFiles()
+	k.keepLocal(k.local)
 	if k.manager != nil {
 		k.running.Go(func() { k.manager.Run(k.ctx) })
 	}
@@ -310,9 +402,9 @@ func (k *keeper) shareSticky(patience time.Duration) {
 	}
 	k.shared = nil
 	first := make(chan struct{})
+	told := sync.OnceFunc(func() { close(first) })
 	k.running.Go(func() {
-		defer close(first)
-		certs.KeepSharedKey(k.ctx, k.store, "sticky", to.SetStickyKey, k.log)
+		certs.KeepSharedKey(k.ctx, k.store, "sticky", func(key [32]byte) { to.SetStickyKey(key); told() }, k.log)
 	})
 	select {
 	case <-first:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,21 +33,30 @@ import (
 func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "look at ports, names, clock, trust stores, storage and a handshake with itself",
-		UsageText: "padlock doctor [NAME...]", OnUsageError: onUsageError,
+		UsageText: "padlock doctor [--config FILE] [NAME...]", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "`FILE` that says where the local CA is kept and what sites there are, as for padlock run", EnvVars: []string{"PADLOCK_CONFIG"}},
 			storageFlag(), organizationFlag(),
 			&cli.BoolFlag{Name: "lan", Usage: "make a handshake on each address that other devices on this network reach, too", EnvVars: []string{"PADLOCK_LAN"}},
 		},
 		Action: func(c *cli.Context) error {
 			d := &doctor{w: p.stdout}
+			cfg, err := p.doctorConfig(c)
+			if err != nil {
+				return err
+			}
+			names := c.Args().Slice()
+			if len(names) == 0 && c.String("config") != "" {
+				names = publicHosts(cfg)
+			}
 			d.clock()
 			d.port("443", "8443")
 			d.port("80", "8080")
 			network := d.network()
-			for _, name := range c.Args().Slice() {
+			for _, name := range names {
 				d.name(c.Context, name)
 			}
-			if ca := d.storage(c); ca != nil {
+			if ca := d.storage(cfg); ca != nil {
 				d.stores(ca)
 				d.handshake(c.Context, ca, "with itself", "127.0.0.1", "localhost")
 				if c.Bool("lan") {
@@ -166,9 +176,36 @@ func (d *doctor) name(ctx context.Context, name string) {
 	}
 }
 
-func (d *doctor) storage(c *cli.Context) *localca.CA {
-	cfg := config.Default()
-	applyStorage(c, cfg)
+// doctorConfig is the file's configuration, or the one that flags make.
+func (p *program) doctorConfig(c *cli.Context) (*config.Config, error) {
+	file := c.String("config")
+	if file == "" {
+		cfg := config.Default()
+		applyStorage(c, cfg)
+		return cfg, nil
+	}
+	for _, flag := range []string{"storage", "organization"} {
+		if slices.Contains(c.LocalFlagNames(), flag) {
+			return nil, usageError{fmt.Errorf("--%s stands in the file that --config names", flag)}
+		}
+	}
+	return p.loadFile(file)
+}
+
+// publicHosts are the first names of a configuration that DNS should know.
+func publicHosts(cfg *config.Config) (names []string) {
+	const most = 10
+	for _, site := range cfg.Sites {
+		for _, host := range site.Hosts {
+			if len(names) < most && !strings.HasPrefix(host, "*") && !config.IsLocal(host) && net.ParseIP(host) == nil {
+				names = append(names, host)
+			}
+		}
+	}
+	return names
+}
+
+func (d *doctor) storage(cfg *config.Config) *localca.CA {
 	ca, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
 		d.say(probe.Bad, "storage", "%v", err)

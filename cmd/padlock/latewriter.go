@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,16 +13,19 @@ const (
 )
 
 // lateWriter writes the lines of a busy log together, at most lateBy after the first: a system call for each would cost
-// more than the line. It is safe for use from many goroutines; Close writes what is left.
+// more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes what is left.
 type lateWriter struct {
 	mu      sync.Mutex
 	w       io.WriteCloser
+	report  func(lost int, err error) // called after each write, with the number of Write calls of which not all was written
 	pending []byte
+	ends    []int // in pending, of what each Write call has brought
 	timer   *time.Timer
-	err     error // of the last write, told to whoever writes next
 }
 
-func newLateWriter(w io.WriteCloser) *lateWriter { return &lateWriter{w: w} }
+func newLateWriter(w io.WriteCloser, report func(lost int, err error)) *lateWriter {
+	return &lateWriter{w: w, report: report}
+}
 
 // Write takes whole lines.
 func (l *lateWriter) Write(p []byte) (int, error) {
@@ -34,12 +38,11 @@ func (l *lateWriter) Write(p []byte) (int, error) {
 			l.timer.Reset(lateBy)
 		}
 	}
-	if l.pending = append(l.pending, p...); len(l.pending) >= lateSize {
+	l.pending = append(l.pending, p...)
+	if l.ends = append(l.ends, len(l.pending)); len(l.pending) >= lateSize {
 		l.flush()
 	}
-	err := l.err
-	l.err = nil
-	return len(p), err
+	return len(p), nil
 }
 
 func (l *lateWriter) late() {
@@ -53,11 +56,16 @@ func (l *lateWriter) flush() {
 	if len(l.pending) == 0 {
 		return
 	}
-	if _, err := l.w.Write(l.pending); err != nil {
-		l.err = err
+	n, err := l.w.Write(l.pending)
+	lost := 0
+	if err != nil {
+		whole, _ := slices.BinarySearch(l.ends, n+1) // those that end at n, or before
+		lost = len(l.ends) - whole
 	}
+	l.report(lost, err)
+	l.ends = l.ends[:0]
 	if l.pending = l.pending[:0]; cap(l.pending) > 4*lateSize {
-		l.pending = nil
+		l.pending, l.ends = nil, nil
 	}
 }
 

@@ -2,28 +2,31 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
 type countedFile struct {
-	mu     sync.Mutex
-	text   bytes.Buffer
-	writes int
-	err    error
-	closed bool
+	mu      sync.Mutex
+	text    bytes.Buffer
+	writes  int
+	limited bool
+	room    int // bytes that it takes of a write, where it is limited
+	closed  bool
 }
 
 func (f *countedFile) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
-	if f.err != nil {
-		return 0, f.err
+	if f.limited && len(p) > f.room {
+		f.text.Write(p[:f.room])
+		return f.room, syscall.ENOSPC
 	}
 	return f.text.Write(p)
 }
@@ -38,7 +41,11 @@ func (f *countedFile) state() (string, int) {
 
 func TestLinesOfABusyLogAreWrittenTogetherAndSoon(t *testing.T) {
 	file := &countedFile{}
-	log := newLateWriter(file)
+	log := newLateWriter(file, func(lost int, err error) {
+		if lost > 0 || err != nil {
+			t.Errorf("%d lost, %v", lost, err)
+		}
+	})
 	var writers sync.WaitGroup
 	for i := range 10 {
 		writers.Go(func() {
@@ -69,12 +76,26 @@ func TestLinesOfABusyLogAreWrittenTogetherAndSoon(t *testing.T) {
 	}
 }
 
-func TestAFullDiskIsToldToTheNextWriter(t *testing.T) {
-	log := newLateWriter(&countedFile{err: errors.New("no space left")})
-	if _, err := log.Write(bytes.Repeat([]byte("x"), lateSize)); err == nil {
-		t.Fatal("a failed write was not told")
+// A disk takes a part, then nothing, then all again: the lines that are not whole are counted, and no writer hears of it.
+func TestLinesThatAFullDiskDoesNotTakeAreCounted(t *testing.T) {
+	file := &countedFile{limited: true}
+	var lost []int
+	log := newLateWriter(file, func(n int, err error) {
+		if (n > 0) != (err != nil) {
+			t.Errorf("%d lost, %v", n, err)
+		}
+		lost = append(lost, n)
+	})
+	line := append(bytes.Repeat([]byte("x"), lateSize/4-1), '\n')
+	for _, room := range []int{4, 2, 0, 4} {
+		file.room = room*len(line) + min(room%4, 1) // and a byte of the third
+		for range 4 {
+			if _, err := log.Write(line); err != nil {
+				t.Error(err)
+			}
+		}
 	}
-	if _, err := log.Write([]byte("y\n")); err != nil {
-		t.Fatal("told twice:", err)
+	if !slices.Equal(lost, []int{0, 2, 4, 0}) {
+		t.Errorf("lost: %v", lost)
 	}
 }

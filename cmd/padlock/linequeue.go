@@ -51,7 +51,10 @@ func (q *lineQueue) work() {
 	defer close(q.done)
 	told := uint64(0)
 	write := func(line []byte) {
-		_, _ = q.w.Write(line) // there is nobody to tell: this is where telling happens
+		if _, err := q.w.Write(line); err != nil { // there is nobody to tell: this is where telling happens
+			q.lost.Add(1)
+			return
+		}
 		if lost := q.lost.Load(); q.said != nil && lost > told {
 			q.said(q.w, lost-told)
 			told = lost
@@ -89,5 +92,5 @@ func (q *lineQueue) close(ctx context.Context) bool {
 
 // sayLost writes a line of the operation log about itself, in the log's style.
 func (p *program) sayLost(w io.Writer, lost uint64) {
-	slog.New(logHandler(w, p.stderr)).Warn("lines of this log are lost: they came faster than they could be written", "count", lost)
+	slog.New(logHandler(w, p.stderr)).Warn("lines of this log are lost: it could not be written, or they came faster than that", "count", lost)
 }

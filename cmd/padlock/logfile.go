@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"padlock/config"
+	"padlock/internal/regular"
 )
 
 // logFile is a log in a file, which is rotated when it is large, so that it cannot fill the disk. Other programs may rotate it, too: a file
@@ -23,9 +25,14 @@ type logFile struct {
 	late *lateWriter
 }
 
-// openLogFile fails where lumberjack would only find out at the first line.
-func openLogFile(name string, rotate config.Rotate) (*logFile, error) {
-	if err := checkLogFile(name); err != nil {
+// openLogFile fails where lumberjack would only find out at the first line. Neither a pipe that nobody reads nor a disk that is full now is an
+// error: what is lost is reported when there is something to write.
+func openLogFile(name string, rotate config.Rotate, report func(lost int, err error)) (*logFile, error) {
+	info, err := regular.Stat(name)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return &logFile{name, newLateWriter(&pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}, report)}, nil
+	}
+	if err := checkLogFile(name); err != nil && !regular.Unwritable(err) {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
 	// Its size is looked at where it is written to, as others may change it.
@@ -33,7 +40,7 @@ func openLogFile(name string, rotate config.Rotate) (*logFile, error) {
 		Logger: &lumberjack.Logger{Filename: name, MaxSize: math.MaxInt32, MaxBackups: rotate.Keep},
 		limit:  int64(rotate.MaxSize) << 20,
 	}
-	return &logFile{name, newLateWriter(file)}, nil
+	return &logFile{name, newLateWriter(file, report)}, nil
 }
 
 // checkLogFile makes the file where it is missing, and keeps it from being read by everybody.
@@ -48,8 +55,10 @@ func checkLogFile(name string) error {
 // reopen writes what is left, and goes on in the file that has the name now. Where that cannot be opened, the one before stays.
 func (f *logFile) reopen() error {
 	return f.late.between(func() error {
-		if err := checkLogFile(f.name); err != nil {
-			return err
+		if _, ok := f.late.w.(*pipe); !ok {
+			if err := checkLogFile(f.name); err != nil {
+				return err
+			}
 		}
 		return f.late.w.Close() // the next line opens it
 	})

@@ -18,7 +18,11 @@ import (
 // openLog opens a log file that a test closes, and what the operation log says of it.
 func openLog(t *testing.T, name string, rotate config.Rotate) (*logFiles, *logFile, func() string) {
 	t.Helper()
-	f, err := openLogFile(name, rotate)
+	f, err := openLogFile(name, rotate, func(lost int, err error) {
+		if lost > 0 || err != nil {
+			t.Errorf("%d lost, %v", lost, err)
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 var version = "dev"
 
 func main() {
+	catchEarly()
 	keepMemory()
 	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -117,7 +117,7 @@ func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer done()
-	_, closeLog, err := p.accessLog(cfg.AccessLog)
+	_, closeLog, err := p.accessLog(cfg.AccessLog, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ type running struct {
 	file, address string // host:port of HTTPS
 	admin         string // http://host:port
 	roots         *x509.CertPool
+	stderr        *guarded
 }
 
 // runFile serves a file, in which the addresses of HTTPS and admin have port 0 and the storage is STORAGE.
@@ -33,6 +34,7 @@ func runFile(t *testing.T, content string) *running {
 	out, in := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	var stderr guarded
+	r.stderr = &stderr
 	ended := make(chan int, 1)
 	go func() {
 		code := run(ctx, []string{"run", "--config", r.file}, strings.NewReader(""), in, &stderr)

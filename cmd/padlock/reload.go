@@ -19,6 +19,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/regular"
 	"padlock/proxy"
 	"padlock/proxy/socket"
 )
@@ -74,6 +75,15 @@ func (r *reloader) catch() {
 	}
 	r.signals = make(chan os.Signal, 1)
 	signal.Notify(r.signals, syscall.SIGHUP)
+	select {
+	case s := <-earlySignals:
+		select {
+		case r.signals <- s:
+		default: // another one has come
+		}
+	default:
+	}
+	signal.Stop(earlySignals)
 }
 
 // start follows file and containers until ctx ends. It returns what reads the file again and answers when it is served, or why it is not;
@@ -109,7 +119,10 @@ func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, ser
 
 func (r *reloader) wait() { r.running.Wait() }
 
-const watchEvery = 500 * time.Millisecond
+const (
+	watchEvery = 500 * time.Millisecond
+	maxWatched = 16 << 20 // bytes, as a configuration has at most
+)
 
 func (r *reloader) run(ctx context.Context, signals <-chan os.Signal, reload func()) {
 	var ticks <-chan time.Time
@@ -118,7 +131,7 @@ func (r *reloader) run(ctx context.Context, signals <-chan os.Signal, reload fun
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
-	seen, _ := os.ReadFile(r.name)
+	seen, _ := regular.Named(r.name, maxWatched)
 	for {
 		select {
 		case <-ctx.Done():
@@ -126,7 +139,7 @@ func (r *reloader) run(ctx context.Context, signals <-chan os.Signal, reload fun
 		case <-signals:
 			reload()
 		case <-ticks:
-			if now, err := os.ReadFile(r.name); err == nil && string(now) != string(seen) {
+			if now, err := regular.Named(r.name, maxWatched); err == nil && string(now) != string(seen) {
 				seen = now
 				reload()
 			}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -17,10 +19,26 @@ import (
 type restarter struct {
 	log      *slog.Logger
 	signals  chan os.Signal
-	admin    []proxy.Listener // none: off
+	unheard  func(do func()) // does something while SIGHUP and SIGUSR2 are ignored, as a process that is started meanwhile then does
 	open     func() []proxy.Listener
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully
+
+	mu    sync.Mutex
+	admin []proxy.Listener // none: off
+}
+
+// add has a listener of the admin endpoint passed on too.
+func (r *restarter) add(l proxy.Listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.admin = append(r.admin, l)
+}
+
+func (r *restarter) adminListeners() []proxy.Listener {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.admin)
 }
 
 // readyVariable names the descriptor to which the new padlock writes when it serves.

@@ -11,3 +11,5 @@ import (
 func restartSignals() chan os.Signal { return nil }
 
 func (r *restarter) watch(context.Context) {}
+
+func (r *reloader) unheard(chan os.Signal) func(do func()) { return nil }

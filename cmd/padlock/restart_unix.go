@@ -25,6 +25,20 @@ func restartSignals() chan os.Signal {
 	return signals
 }
 
+// unheard has a process that is started begin with the signals ignored that would end it before it catches them, such as a SIGHUP that somebody
+// sends to all padlocks at once. One that comes here at that moment is lost: the new padlock has not read the file yet.
+func (r *reloader) unheard(restarts chan os.Signal) func(do func()) {
+	return func(do func()) {
+		signal.Ignore(syscall.SIGUSR2)
+		defer signal.Notify(restarts, syscall.SIGUSR2)
+		if r.signals != nil {
+			signal.Ignore(syscall.SIGHUP)
+			defer signal.Notify(r.signals, syscall.SIGHUP)
+		}
+		do()
+	}
+}
+
 // watch restarts at each signal until ctx ends.
 func (r *restarter) watch(ctx context.Context) {
 	defer signal.Stop(r.signals)
@@ -73,7 +87,10 @@ func (r *restarter) restart(ctx context.Context) (released func(), err error) {
 		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", aloneVariable, firstInherited+len(fds)+1))
 	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), alone.Fd())
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
-	pid, err := syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
+	pid := 0
+	r.unheard(func() {
+		pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
+	})
 	theirs.Close()
 	alone.Close()
 	if err == nil {
@@ -97,7 +114,7 @@ func (r *restarter) passOn() (fds []uintptr, names []string, err error) {
 		}
 		fds, names = append(fds, fd), append(names, name)
 	}
-	for _, l := range append(r.open(), r.admin...) {
+	for _, l := range append(r.open(), r.adminListeners()...) {
 		add(l.Listener, l.Address)
 		if l.Packets != nil {
 			add(l.Packets, packetsPrefix+l.Address)
@@ -125,7 +142,7 @@ func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 	_, err = io.ReadFull(ready, make([]byte, 1))
 	switch {
 	case err == nil:
-		for _, l := range r.admin {
+		for _, l := range r.adminListeners() {
 			if unix, ok := l.Listener.(*net.UnixListener); ok {
 				unix.SetUnlinkOnClose(false) // it is the other's now
 			}

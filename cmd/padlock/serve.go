@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 	"padlock/console"
 	"padlock/handshake"
 	"padlock/internal/mask"
+	"padlock/internal/regular"
 	"padlock/proxy"
 )
 
@@ -84,21 +84,21 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		return forUser(cfg, err)
 	}
 	defer closeOutput()
-	access, closeAccess, err := p.accessLog(cfg.AccessLog)
+	access, closeAccess, err := p.accessLog(cfg.AccessLog, log)
 	if err != nil {
 		return forUser(cfg, err)
 	}
 	defer end.await(accessBy, closeAccess)
 	page := console.NewPage(console.PageOptions{Recent: seen.recent})
 	defer keeper.close()
-	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Trust: trustPage(cfg, keeper, seen, log), Log: log, AccessLog: access, Tracer: tracer})
+	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Trust: trustPage(cfg, keeper, seen, log), Log: log, AccessLog: access.writer(), AccessLogLost: access.Lost, Tracer: tracer})
 	if err != nil {
 		return forUser(cfg, err)
 	}
 	if recorder != nil {
 		recorder.Know(keeper.knowledge())
 	}
-	admin, err := listenAdmin(cfg, log, before, keeper)
+	admin, waits, err := listenAdmin(cfg, log, before, keeper)
 	if err != nil {
 		return forUser(cfg, err)
 	}
@@ -127,9 +127,9 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	outer := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	again := &restarter{log: log, signals: restarts, open: server.Listeners, handOver: server.HandOver, leave: leave}
+	again := &restarter{log: log, signals: restarts, unheard: changes.unheard(restarts), open: server.Listeners, handOver: server.HandOver, leave: leave}
 	for _, l := range admin {
-		again.admin = append(again.admin, l.Listener)
+		again.add(l.Listener)
 	}
 	go again.watch(outer)
 	reload := changes.start(ctx, cfg, keeper, server, log)
@@ -140,10 +140,19 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	logging, closeLogs := context.WithCancel(context.WithoutCancel(ctx)) // requests that are finished are logged as well
 	defer closeLogs()
 	others.Go(func() { p.logs.watch(logging, rotated, log) })
+	answer := func(l *adminListener) {
+		if err := asked.Serve(ctx, l.open(), l.guard); err != nil {
+			log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
+		}
+	}
 	for _, l := range admin {
+		others.Go(func() { answer(l) })
+	}
+	if waits {
 		others.Go(func() {
-			if err := asked.Serve(ctx, l.open(), l.guard); err != nil {
-				log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
+			if l := awaitAdmin(ctx, cfg, log); l != nil {
+				again.add(l.Listener)
+				answer(l)
 			}
 		})
 	}
@@ -246,16 +255,16 @@ func (p *program) recorder(cfg *config.Config, seen *seen, end *farewell, log *s
 	if c.Show == "off" {
 		return nil, func() {}, nil
 	}
-	w, closeFile, err := p.output(c.Output, c.Rotate)
+	out, err := p.output(c.Output, c.Rotate, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	capture, closeCapture, err := p.capture(c, log)
 	if err != nil {
-		closeFile()
+		out.close()
 		return nil, nil, err
 	}
-	lines := newLineQueue(w, nil) // Quiet sums up what is lost
+	lines := newLineQueue(out, nil) // Quiet sums up what is lost
 	var sink handshake.Sink
 	summary := handshake.SummaryText(lines)
 	switch c.Format {
@@ -264,7 +273,7 @@ func (p *program) recorder(cfg *config.Config, seen *seen, end *farewell, log *s
 	case "json":
 		sink, summary = handshake.NewJSON(lines), handshake.SummaryJSON(lines)
 	default:
-		sink = handshake.NewStory(lines, storyOptions(w))
+		sink = handshake.NewStory(lines, storyOptions(out.stream))
 	}
 	if c.Show == "failures" {
 		sink = handshake.Failures(sink)
@@ -274,7 +283,7 @@ func (p *program) recorder(cfg *config.Config, seen *seen, end *farewell, log *s
 		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return recorder.Dropped() },
 	})
 	recorder = handshake.NewRecorder(handshake.Options{
-		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets, Lost: lines.Lost,
+		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets, Lost: func() uint64 { return lines.Lost() + out.Lost() },
 		Privacy: privacy(cfg),
 	})
 	return recorder, func() {
@@ -283,7 +292,7 @@ func (p *program) recorder(cfg *config.Config, seen *seen, end *farewell, log *s
 		before := recorder.Dropped()
 		over := end.await(handshakesBy, func() { recorder.Close(); quiet.Close(); closeCapture() })
 		told := lines.close(last)
-		if !over || !told || !end.await(handshakesBy, closeFile) {
+		if !over || !told || !end.await(handshakesBy, out.close) {
 			log.Warn("handshakes are not told: what reads them takes no more", "output", cmp.Or(c.Output, "stderr"), "count", recorder.Dropped()-before)
 		}
 	}, nil
@@ -297,36 +306,30 @@ func (p *program) capture(c config.Handshakes, log *slog.Logger) (*handshake.Cap
 		return nil, func() {}, nil
 	}
 	f, err := createPrivate(c.Capture)
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening the capture: %w", err)
+	var capture *handshake.Capture
+	if err == nil {
+		if capture, err = handshake.NewCapture(f, captureLimit, log); err != nil {
+			f.Close()
+		}
 	}
-	capture, err := handshake.NewCapture(f, captureLimit, log)
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("writing the capture: %w", err)
+	switch {
+	case regular.Unwritable(err):
+		log.Warn("handshakes are not captured, as the file cannot be written; padlock goes on without", "error", err, "remedy", "free some space there, or make it writable, and start padlock anew")
+		return nil, func() {}, nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("opening the capture: %w", err)
 	}
 	return capture, func() { f.Close() }, nil
 }
 
-func (p *program) accessLog(c config.AccessLog) (io.Writer, func(), error) {
+// accessLog is nil when it is off.
+func (p *program) accessLog(c config.AccessLog, log *slog.Logger) (*logOutput, func(), error) {
 	if c.Format == "off" {
 		return nil, func() {}, nil
 	}
-	return p.output(c.Output, c.Rotate)
-}
-
-// output opens a log. A file is rotated, so that it cannot fill the disk.
-func (p *program) output(name string, rotate config.Rotate) (io.Writer, func(), error) {
-	switch name {
-	case "stderr", "":
-		return p.stderr, func() {}, nil
-	case "stdout":
-		return p.stdout, func() {}, nil
-	}
-	f, err := openLogFile(name, rotate)
+	out, err := p.output(c.Output, c.Rotate, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	p.logs.add(f)
-	return f.late, func() { f.late.Close() }, nil
+	return out, out.close, nil
 }

@@ -23,6 +23,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/regular"
 )
 
 func (p *program) exportCommand() *cli.Command {
@@ -159,7 +160,7 @@ func (p *program) importCommand() *cli.Command {
 				return err
 			}
 			defer k.close()
-			f, err := os.Open(c.Args().First())
+			f, err := regular.Open(c.Args().First())
 			if err != nil {
 				return err
 			}
@@ -197,8 +198,9 @@ func (p *program) importCertificate(c *cli.Context, k *keeper) error {
 
 // Bounds of an archive, which may come from anywhere.
 const (
-	maxArchived = 1 << 20
-	maxEntries  = 2_000_000
+	maxArchived = 1 << 20 // bytes of a value
+	maxEntries  = 500_000 // certificates of more than 100,000 names
+	maxContent  = 4 << 30 // bytes of all values
 )
 
 // importArchive reads the archive twice: nothing is stored of one in which anything does not belong into a storage.
@@ -206,7 +208,7 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return hinted{fmt.Errorf("reading the export: %w", err), "an export is read twice: save it in a file first"}
 	}
-	if err := eachArchived(f, func(string, []byte) error { return nil }); err != nil {
+	if err := eachArchived(c.Context, f, func(string, []byte) error { return nil }); err != nil {
 		return err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -214,7 +216,7 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 	}
 
 	taken, kept := 0, 0
-	err := eachArchived(f, func(key string, value []byte) error {
+	err := eachArchived(c.Context, f, func(key string, value []byte) error {
 		if store.Exists(c.Context, key) && !c.Bool("force") {
 			kept++
 			return nil
@@ -236,13 +238,17 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 }
 
 // eachArchived hands over what an archive holds; what does not belong into a storage is an error.
-func eachArchived(r io.Reader, take func(key string, value []byte) error) error {
+func eachArchived(ctx context.Context, r io.Reader, take func(key string, value []byte) error) error {
 	compressed, err := gzip.NewReader(bufio.NewReader(r))
 	if err != nil {
 		return fmt.Errorf("reading the export: %w", err)
 	}
 	archive := tar.NewReader(compressed)
+	imported, content := 0, int64(0)
 	for range maxEntries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -257,6 +263,12 @@ func eachArchived(r io.Reader, take func(key string, value []byte) error) error 
 			return fmt.Errorf("reading the export: %q does not belong into a storage; nothing of the file is imported", header.Name)
 		}
 
+		if strings.HasPrefix(header.Name, "imported/") {
+			imported++
+		}
+		if content += header.Size; imported > certs.MaxImported || content > maxContent {
+			break
+		}
 		data, err := io.ReadAll(archive)
 		if err == nil {
 			err = take(header.Name, data)
@@ -265,7 +277,10 @@ func eachArchived(r io.Reader, take func(key string, value []byte) error) error 
 			return fmt.Errorf("importing %s: %w", handshake.Escape(header.Name), err)
 		}
 	}
-	return errors.New("the export holds too many values")
+	return hinted{
+		fmt.Errorf("the export holds too much: at most %d values, %d imported certificates and %d GiB are taken; nothing of the file is imported", maxEntries, certs.MaxImported, maxContent>>30),
+		"an export of padlock's own is smaller: find out where this one comes from",
+	}
 }
 
 // archived reports whether a name is one that an export can hold.

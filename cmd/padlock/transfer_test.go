@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"padlock/certs"
 	"padlock/certs/localca"
 )
 
@@ -95,5 +97,21 @@ func TestAnArchiveWritesNothingButWhatAnExportHolds(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(place, filepath.FromSlash(sound.Name))); err != nil || string(data) != "planted" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// An archive with more than a storage has is refused before anything of it is stored, whatever there is too much of.
+func TestAnArchiveOfTooMuchIsRefused(t *testing.T) {
+	many := make([]tar.Header, certs.MaxImported+1)
+	for i := range many {
+		many[i] = tar.Header{Name: fmt.Sprintf("imported/n%d.test-ecdsa.pem", i)}
+	}
+	place := filepath.Join(t.TempDir(), "storage")
+	code, said := certsImport(archiveOf(t, many...), place)
+	if code != 1 || !strings.Contains(said, "holds too much") || !strings.Contains(said, "10000 imported certificates") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	if _, err := os.Stat(filepath.Join(place, "imported")); err == nil {
+		t.Error("something of it was imported")
 	}
 }

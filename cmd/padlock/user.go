@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"padlock/config"
+	"padlock/internal/invoker"
+	"padlock/internal/regular"
 )
 
 // account is a user of this machine, as the kernel knows it.
@@ -64,18 +66,23 @@ func becomeUser(cfg *config.Config) error {
 // usable makes the storage directory, or sees that what is there can be written to.
 func usable(cfg *config.Config) error {
 	dir := cfg.StateDirectory()
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil {
-		var f *os.File
-		if f, err = os.CreateTemp(dir, ".usable-*"); err == nil {
-			_ = f.Close()
-			err = os.Remove(f.Name())
-		}
-	}
-	if err != nil {
+	err := tryDirectory(dir)
+	if err != nil && !regular.Unwritable(err) { // which may be over at any moment
 		return forUser(cfg, fmt.Errorf("user %s cannot use the storage directory %s: %w", cfg.User, dir, err))
 	}
 	return nil
+}
+
+// tryDirectory makes a directory if need be, and a file in it for a moment.
+func tryDirectory(dir string) error {
+	if err := invoker.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".usable-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // forUser adds what to do where the user that padlock has become may not do something.
@@ -96,10 +103,7 @@ func (s service) warnUnreadable(log *slog.Logger) {
 	if s.file == nil {
 		return
 	}
-	f, err := os.Open(s.file.name)
-	if err != nil {
+	if err := regular.Check(s.file.name); err != nil {
 		log.Warn("the configuration cannot be read again, so reload and restart will fail", "error", err, "remedy", "let user "+s.cfg.User+" read it")
-		return
 	}
-	f.Close()
 }
