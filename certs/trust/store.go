@@ -35,6 +35,9 @@ func Stores(root *x509.Certificate) []Store {
 		return stores
 	}
 	user := invoker.Find()
+	if reachesWindows() {
+		stores = append(stores, &windows{root, user})
+	}
 	p, ok := userPlaces(user)
 	if !ok {
 		return stores

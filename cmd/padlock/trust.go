@@ -27,8 +27,8 @@ func (p *program) trustCommand() *cli.Command {
 		Flags: []cli.Flag{
 			storageFlag(), organizationFlag(),
 			&cli.BoolFlag{Name: "print", Usage: "write the root in PEM to standard output instead", EnvVars: []string{"PADLOCK_PRINT"}},
-			&cli.BoolFlag{Name: "env", Usage: "write the variables by which Node.js, Python, curl, git and others trust the root, for eval \"$(padlock trust --env)\", instead", EnvVars: []string{"PADLOCK_ENV"}},
-			&cli.BoolFlag{Name: "java", Usage: "with --env: put the root into a copy of Java's truststore, too", EnvVars: []string{"PADLOCK_JAVA"}},
+			&cli.BoolFlag{Name: "env", Usage: "write the variables by which Node.js, Python, curl, git and others trust the root, for eval \"$(padlock trust --env)\", instead", EnvVars: []string{"PADLOCK_TRUST_ENV"}},
+			&cli.BoolFlag{Name: "java", Usage: "with --env: put the root into a copy of Java's truststore, too", EnvVars: []string{"PADLOCK_TRUST_JAVA"}},
 			&cli.BoolFlag{Name: "renew", Usage: "make a new root in place of the one before, trust that, and take the one before out of the trust stores", EnvVars: []string{"PADLOCK_RENEW"}},
 			&cli.StringSliceFlag{Name: "allow", Usage: "make a root that may also sign for `NAME` and names below it", EnvVars: []string{"PADLOCK_ALLOW"}},
 		},
