@@ -119,7 +119,7 @@ func plan(level, run, dir string) ([]step, error) {
 }
 
 // elsewhere is what has parts of its own for macOS and Windows.
-var elsewhere = []string{"./certs/trust", "./certs/localca", "./certs/storage", "./config", "./internal/invoker", "./internal/servicetest", "./cmd/padlock"}
+var elsewhere = []string{"./certs/trust", "./config", "./internal/invoker", "./internal/servicetest"}
 
 func goTest(args ...string) []string {
 	return append([]string{"go", "test", "-race", "-json"}, args...)
