@@ -314,6 +314,7 @@ type Route struct {
 
 	StripPrefix   bool        `yaml:"strip_prefix"`   // take path off before forwarding
 	ReplacePrefix string      `yaml:"replace_prefix"` // put this in the place of path
+	RewriteURLs   bool        `yaml:"rewrite_urls"`   // the target's own scheme, host and prefix become the client's in Location, Content-Location, Refresh and Set-Cookie, and the client's the target's in Destination and If
 	Host          string      `yaml:"host"`           // keep (the client's) | upstream (the target's) | a name
 	Fields        HeaderRules `yaml:"headers"`
 	Access        Access      `yaml:",inline"`
@@ -434,11 +435,12 @@ type ResponseRules struct {
 	FieldRules `yaml:",inline"`
 }
 
-// FieldRules remove, then set, then add.
+// FieldRules remove, then replace, then set, then add.
 type FieldRules struct {
-	Remove []string    `yaml:"remove" empty:"may"` // names
-	Set    FieldValues `yaml:"set"`                // in place of what is there
-	Add    FieldValues `yaml:"add"`                // beside what is there
+	Remove  []string     `yaml:"remove" empty:"may"` // names
+	Replace Replacements `yaml:"replace"`            // parts of values: from, and what to put in its place; {host} and {scheme} stand in them
+	Set     FieldValues  `yaml:"set"`                // in place of what is there
+	Add     FieldValues  `yaml:"add"`                // beside what is there
 }
 
 // Target is a backend: where to connect and how to speak.

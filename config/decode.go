@@ -29,6 +29,7 @@ func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	fieldsType   = reflect.TypeFor[FieldValues]()
+	replaceType  = reflect.TypeFor[Replacements]()
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
@@ -44,6 +45,8 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		d.scalar(n, v, path)
 	case v.Type() == fieldsType:
 		d.fieldValues(n, v, path)
+	case v.Type() == replaceType:
+		d.replacements(n, v, path)
 	case v.Kind() == reflect.Struct:
 		d.mapping(n, v, path)
 	case v.Kind() == reflect.Map:
@@ -234,6 +237,38 @@ func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 		}
 		for _, value := range values {
 			all = append(all, FieldValue{name, value})
+		}
+	}
+	v.Set(reflect.ValueOf(all))
+}
+
+// fromTo is one replacement as it is written.
+type fromTo struct {
+	From string `yaml:"from"`
+	To   string `yaml:"to"`
+}
+
+// replacements decodes a mapping of names to what is replaced in their values, once or several times.
+func (d *decoder) replacements(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "must be a mapping of field names to {from, to}")
+		return
+	}
+	var all Replacements
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i].Value, n.Content[i+1]
+		at, list := path+"."+name, []fromTo{}
+		switch value.Kind {
+		case yaml.MappingNode:
+			list = make([]fromTo, 1)
+			d.decode(value, reflect.ValueOf(&list[0]).Elem(), at)
+		case yaml.SequenceNode:
+			d.decode(value, reflect.ValueOf(&list).Elem(), at)
+		default:
+			d.fail(value, at, "must be {from: text, to: text}, or a list of these")
+		}
+		for _, one := range list {
+			all = append(all, Replacement{name, one.From, one.To})
 		}
 	}
 	v.Set(reflect.ValueOf(all))

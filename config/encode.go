@@ -142,6 +142,8 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		}
 	case FieldValues:
 		return value.node()
+	case Replacements:
+		return value.node()
 	case encoding.TextMarshaler:
 		b, _ := value.MarshalText() // sizes
 		return text(string(b))
@@ -184,6 +186,24 @@ func (f FieldValues) node() *yaml.Node {
 			continue
 		}
 		n.Content = append(n.Content, text(field.Name), text(field.Value))
+	}
+	return n
+}
+
+// node has a list where something is replaced in a name's value several times.
+func (r Replacements) node() *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for i, one := range r {
+		value := structure(reflect.ValueOf(fromTo{one.From, one.To}), reflect.ValueOf(fromTo{}))
+		if i > 0 && r[i-1].Name == one.Name {
+			last := &n.Content[len(n.Content)-1]
+			if (*last).Kind != yaml.SequenceNode {
+				*last = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{*last}}
+			}
+			(*last).Content = append((*last).Content, value)
+			continue
+		}
+		n.Content = append(n.Content, text(one.Name), value)
 	}
 	return n
 }

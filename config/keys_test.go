@@ -95,6 +95,8 @@ func valueKind(t reflect.Type) (string, reflect.Type) {
 		return "network", nil
 	case reflect.TypeFor[Size]():
 		return "size", nil
+	case replaceType:
+		return "names, each with from and to", nil
 	case reflect.TypeFor[FieldValues]():
 		return "names and values", nil
 	}

@@ -213,6 +213,21 @@ func (v *validator) template(path, text string) {
 	}
 }
 
+// part is for a text that gets into a field whose meaning a target or a client has decided: no client chooses what stands there.
+func (v *validator) part(path, text string) {
+	v.template(path, text)
+	t, err := template.Parse(text)
+	if err != nil {
+		return // which has been said
+	}
+	for literal, variable := range t.Parts {
+		if literal == "" && variable != template.Host && variable != template.Scheme && text != "" {
+			v.fail(path, "%q: only {host} and {scheme} can stand here: a client would choose the others", text)
+			return
+		}
+	}
+}
+
 func validValue(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
 }
@@ -229,6 +244,15 @@ func (v *validator) headers(path string, h *HeaderRules) {
 	}{{path + ".request", &h.Request}, {path + ".response", &h.Response.FieldRules}} {
 		for i, name := range side.rules.Remove {
 			v.fieldName(fmt.Sprintf("%s.remove[%d]", side.path, i), name)
+		}
+		for _, r := range side.rules.Replace {
+			at := side.path + ".replace." + r.Name
+			v.fieldName(at, r.Name)
+			if r.From == "" {
+				v.fail(at+".from", "is missing: what is to be replaced")
+			}
+			v.part(at+".from", r.From)
+			v.part(at+".to", r.To)
 		}
 		for key, values := range map[string]FieldValues{"set": side.rules.Set, "add": side.rules.Add} {
 			for _, field := range values {

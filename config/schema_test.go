@@ -104,7 +104,7 @@ func (s *schema) fields(t reflect.Type, properties map[string]any) {
 			continue
 		}
 		p := s.of(field.Type)
-		switch list := field.Type.Kind() == reflect.Slice && field.Type != fieldsType; {
+		switch list := field.Type.Kind() == reflect.Slice && field.Type != fieldsType && field.Type != replaceType; {
 		case list && field.Tag.Get("empty") != "may":
 			p = map[string]any{"anyOf": []any{map[string]any{"type": "array", "items": s.of(field.Type.Elem()), "minItems": 1}, s.of(field.Type.Elem())}}
 		case field.Tag.Get("empty") == "never":
@@ -133,6 +133,12 @@ func (s *schema) of(t reflect.Type) map[string]any {
 		return map[string]any{"type": "string", "pattern": `^([0-9.]+(ns|us|ms|s|m|h))+$|^off$|\$\{`}
 	case reflect.TypeFor[Target](), reflect.TypeFor[Size](), reflect.TypeFor[Network]():
 		return text
+	case replaceType:
+		one := map[string]any{
+			"type": "object", "additionalProperties": false, "required": []string{"from"},
+			"properties": map[string]any{"from": map[string]any{"type": "string"}, "to": map[string]any{"type": "string"}},
+		}
+		return map[string]any{"type": "object", "additionalProperties": map[string]any{"anyOf": []any{one, map[string]any{"type": "array", "items": one}}}}
 	case reflect.TypeFor[FieldValues]():
 		values := map[string]any{"type": []string{"string", "array"}, "items": map[string]any{"type": "string"}}
 		return map[string]any{"type": "object", "additionalProperties": values}

@@ -118,6 +118,12 @@ type FieldValue struct{ Name, Value string }
 // FieldValues are written as a mapping of names to a value, or to a list of values; their order is kept.
 type FieldValues []FieldValue
 
+// Replacement is a field's name, a text in its value, and what is put in the place of that. Variables may stand in both.
+type Replacement struct{ Name, From, To string }
+
+// Replacements are written as a mapping of names to {from, to}, or to a list of these; their order is kept.
+type Replacements []Replacement
+
 // UnmarshalText takes a target alone.
 func (b *Backend) UnmarshalText(text []byte) error { return b.Target.UnmarshalText(text) }
 

@@ -87,6 +87,7 @@ var keys = []key{
 	setting("methods", ofHTTP, func(p *part) any { return &p.route.Methods }),
 	setting("strip_prefix", ofHTTP, func(p *part) any { return &p.route.StripPrefix }),
 	setting("replace_prefix", ofHTTP, func(p *part) any { return &p.route.ReplacePrefix }),
+	setting("rewrite_urls", ofHTTP, func(p *part) any { return &p.route.RewriteURLs }),
 	setting("host_header", ofHTTP, func(p *part) any { return &p.route.Host }),
 	setting("body_limit", ofHTTP, func(p *part) any { return &p.route.BodyLimit }),
 	setting("buffer.request", ofHTTP, func(p *part) any { return &p.route.Buffer.Request }),

@@ -41,6 +41,7 @@ var meanings = []struct{ labels, site string }{
 	{"sticky=lb", "{hosts: [app.test], routes: [{sticky: lb, to: 10.0.0.2:8080}]}"},
 	{"health.path=/healthz health.host=h.test health.status=200 health.interval=5s health.timeout=1s health.rise=1 health.fall=4 health.slow_start=30s", "{hosts: [app.test], routes: [{health: {path: /healthz, host: h.test, status: 200, interval: 5s, timeout: 1s, rise: 1, fall: 4, slow_start: 30s}, to: 10.0.0.2:8080}]}"},
 	{"upgrades=websocket,SPDY/3.1", "{hosts: [app.test], routes: [{upgrades: [websocket, SPDY/3.1], to: 10.0.0.2:8080}]}"},
+	{"path=/app strip_prefix=true rewrite_urls=true", "{hosts: [app.test], routes: [{path: /app, strip_prefix: true, rewrite_urls: true, to: 10.0.0.2:8080}]}"},
 	{"keepalive=off", "{hosts: [app.test], routes: [{keepalive: 'off', to: 10.0.0.2:8080}]}"},
 	{"keepalive.idle=5s keepalive.connections=2 timeouts.response_header=off", "{hosts: [app.test], routes: [{keepalive: {idle: 5s, connections: 2}, timeouts: {response_header: 'off'}, to: 10.0.0.2:8080}]}"},
 	{"passive=off", "{hosts: [app.test], routes: [{passive: 'off', to: 10.0.0.2:8080}]}"},

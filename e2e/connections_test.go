@@ -3,11 +3,16 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"padlock/internal/servicetest"
 )
@@ -97,6 +102,85 @@ sites: [{hosts: [localhost], routes: [{to: "unix:/var/run/docker.sock", upgrades
 		out, err := command.CombinedOutput()
 		if want := strings.Repeat("some input\n", 10_000) + "the end\n"; err != nil || string(out) != want {
 			t.Errorf("docker %v: %v, %d bytes of %d: %.200s", args, err, len(out), len(want), out)
+		}
+	}
+}
+
+// Debian's nginx moves and copies by WebDAV, and leads to directories: behind padlock only where its URLs are rewritten.
+func TestWebDAVOfNginxThroughPadlock(t *testing.T) {
+	besides(t)
+	program, port := need(t, "nginx"), servicetest.FreePort(t)
+	dir := t.TempDir()
+	configuration := fmt.Sprintf(`
+daemon off; master_process off; pid nginx.pid; error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  server {
+    listen 127.0.0.1:%d;
+    location / { root %s/files; dav_methods PUT DELETE MKCOL COPY MOVE; create_full_put_path on; }
+  }
+}
+`, port, dir)
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "files"), 0o755), os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(configuration), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	nginx := exec.Command(program, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
+	said := &log{more: make(chan struct{})}
+	nginx.Stderr = said
+	if err := nginx.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nginx.Process.Kill(); _ = nginx.Wait() })
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		if c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			c.Close()
+			break
+		} else if time.Since(began) > time.Minute {
+			t.Fatalf("nginx: %v\n%s", err, said.wait(t))
+		}
+	}
+
+	file := fmt.Sprintf(`
+listen: {https: ["127.0.0.1:0"], http: [], http3: false}
+handshakes: {show: "off"}
+access_log: {format: "off"}
+sites:
+  - hosts: [localhost]
+    routes:
+      - {path: /dav, to: "127.0.0.1:%[1]d", strip_prefix: true, rewrite_urls: true}
+      - {path: /as-is, to: "127.0.0.1:%[1]d", strip_prefix: true}
+`, port)
+	if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startFile(t, dir)
+	curl := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(need(t, "curl"), append([]string{"-sS", "--cacert", p.root(t), "-o", filepath.Join(t.TempDir(), "answer"), "-w", "%{http_code} %{redirect_url}"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("curl %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	for _, version := range []string{"--http1.1", "--http2"} {
+		for _, step := range []struct {
+			want string
+			args []string
+		}{
+			{"201 ", []string{"-X", "PUT", "-d", "text", p.url + "/dav/dir/a"}},
+			{"204 ", []string{"-X", "COPY", "-H", "Destination: " + p.url + "/dav/dir/b", p.url + "/dav/dir/a"}},
+			{"204 ", []string{"-X", "MOVE", "-H", "Destination: " + p.url + "/dav/dir/c", p.url + "/dav/dir/b"}},
+			{"200 ", []string{p.url + "/dav/dir/c"}},
+			{"404 ", []string{p.url + "/dav/dir/b"}},
+			{"301 " + p.url + "/dav/dir/", []string{p.url + "/dav/dir"}},
+			{"400 ", []string{"-X", "MOVE", "-H", "Destination: " + p.url + "/as-is/dir/d", p.url + "/as-is/dir/c"}},
+			{"204 ", []string{"-X", "DELETE", p.url + "/dav/dir/"}},
+		} {
+			if got := curl(append(step.args, version)...); got != step.want {
+				t.Errorf("%s %v: %q, not %q", version, step.args, got, step.want)
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -41,25 +42,28 @@ type handler struct {
 
 // exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
 type exchange struct {
-	request *message.Request
-	w       countingWriter
-	start   time.Time
-	id      uint64
-	name    string     // canonical name of the host
-	target  string     // of the request as it came
-	path    paths.Path // what that means, once the site is known
-	user    string     // who has proved to be here
-	addr    netip.Addr // of the client
-	told    told
-	site    *site
-	route   *route
-	attempt upstream.Attempt
-	bytesIn int64 // through a tunnel, and in the end as content
-	took    time.Duration
-	err     string
-	broken  bool            // the target broke off its response
-	trace   tracing.Context // what the target is told; zero: nothing of ours
-	spans   *tracing.Request
+	request           *message.Request
+	w                 countingWriter
+	start             time.Time
+	id                uint64
+	name              string     // canonical name of the host
+	target            string     // of the request as it came
+	path              paths.Path // what that means, once the site is known
+	user              string     // who has proved to be here
+	addr              netip.Addr // of the client
+	told              told
+	site              *site
+	route             *route
+	attempt           upstream.Attempt
+	scheme, authority string       // by which the client has come, before rules for the target's Host
+	destination       *destination // nil: the request moves and copies nothing
+	conditions        string       // If, as the client has sent it
+	bytesIn           int64        // through a tunnel, and in the end as content
+	took              time.Duration
+	err               string
+	broken            bool            // the target broke off its response
+	trace             tracing.Context // what the target is told; zero: nothing of ours
+	spans             *tracing.Request
 
 	allow, challenge string // of a 405 and a 401
 	bare             bool   // the answer gets no fields of the configuration's
@@ -262,6 +266,11 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 		fail(x, 413, "The request's content is too large", "")
 		return
 	}
+	x.scheme, x.authority = strings.ToLower(cmp.Or(x.told.proto, r.Scheme)), cmp.Or(x.told.host, r.Host)
+	if !h.readDestination(x) {
+		return
+	}
+	x.prepareURLs()
 	if route.strip {
 		target, err := route.pattern.Replace(&x.path, route.replace)
 		if err != nil {
@@ -425,6 +434,7 @@ func (x *exchange) gRPC() bool {
 func passOn(x *exchange, response *message.Response) {
 	defer response.Body.Close()
 	response.Fields.RemoveHopByHop()
+	x.rewriteResponse(response.Fields)
 	x.finish(&response.Fields)
 	if x.attempt.Cookie != "" {
 		response.Fields.Add("Set-Cookie", x.attempt.Cookie)

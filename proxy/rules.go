@@ -13,7 +13,7 @@ import (
 	"padlock/proxy/paths"
 )
 
-// fieldRules change fields: first they remove, then set, then add.
+// fieldRules change fields: first they remove, then replace, then set, then add.
 type fieldRules struct {
 	request, response fieldChanges
 	altSvc            bool // a target's Alt-Svc is kept
@@ -21,7 +21,14 @@ type fieldRules struct {
 
 type fieldChanges struct {
 	remove   []fieldName
+	replace  []fieldReplacement
 	set, add []fieldTemplate
+}
+
+// fieldReplacement puts a text into the place of another, wherever that stands in a field's value.
+type fieldReplacement struct {
+	fieldName
+	from, to template.Template
 }
 
 // fieldName is a name, and what backends of CGI's kind make of it.
@@ -60,6 +67,11 @@ func newFieldRules(c *config.HeaderRules) fieldRules {
 		for _, name := range r.Remove {
 			changes.remove = append(changes.remove, newFieldName(name))
 		}
+		for _, v := range r.Replace {
+			from, _ := template.Parse(v.From) // were validated
+			to, _ := template.Parse(v.To)
+			changes.replace = append(changes.replace, fieldReplacement{newFieldName(v.Name), from, to})
+		}
 		return changes
 	}
 	keep := slices.ContainsFunc(c.Response.Keep, func(name string) bool { return message.Is(name, "Alt-Svc") })
@@ -84,6 +96,9 @@ func (c *fieldChanges) apply(x *exchange, f *message.Fields, aliases bool) {
 	for i := range c.remove {
 		c.remove[i].del(f, aliases)
 	}
+	for i := range c.replace {
+		c.replace[i].apply(x, *f, aliases)
+	}
 	for i := range c.set {
 		c.set[i].del(f, aliases) // all of them first: a name may be set to several values
 	}
@@ -101,11 +116,24 @@ func (c *fieldChanges) apply(x *exchange, f *message.Fields, aliases bool) {
 	}
 }
 
+func (r *fieldReplacement) apply(x *exchange, f message.Fields, aliases bool) {
+	for i := range f {
+		if r.is(f[i].Name, aliases) {
+			f[i].Value = strings.ReplaceAll(f[i].Value, x.expand(r.from), x.expand(r.to))
+		}
+	}
+}
+
 // owns reports whether a field is the configuration's: it takes it away, or says what it is. Then no trailer has it either, as some readers
 // make one list of head and trailers.
 func (c *fieldChanges) owns(name string, aliases bool) bool {
 	for i := range c.remove {
 		if c.remove[i].is(name, aliases) {
+			return true
+		}
+	}
+	for i := range c.replace {
+		if c.replace[i].is(name, aliases) {
 			return true
 		}
 	}
@@ -117,7 +145,7 @@ func (c *fieldChanges) owns(name string, aliases bool) bool {
 	return false
 }
 
-func (c *fieldChanges) empty() bool { return len(c.remove)+len(c.set) == 0 }
+func (c *fieldChanges) empty() bool { return len(c.remove)+len(c.replace)+len(c.set) == 0 }
 
 // withoutOurs are fields that come before or behind a response, without those that padlock, the site and the route decide about.
 func (x *exchange) withoutOurs(fields message.Fields) message.Fields {

@@ -42,17 +42,19 @@ type route struct {
 	redirect *redirect
 	respond  *config.Respond
 
-	strip       bool
-	replace     string
-	prefixTaken string // what strip takes off, encoded as it is told to targets; "" where they get something in its place
-	host        string // "": the client's
-	access      access
-	fields      fieldRules
-	upgrades    []string // protocols that clients may upgrade to
-	bodyLimit   int64
-	buffer      config.Buffer
-	forwarded   bool
-	handshake   bool // tell the target of the handshake
+	strip                    bool
+	replace                  string
+	prefixTaken              string // what strip takes off, encoded as it is told to targets; "" where they get something in its place
+	host                     string // "": the client's
+	access                   access
+	fields                   fieldRules
+	rewrite                  bool     // the target's own URLs become the client's
+	outerPrefix, innerPrefix string   // that strip takes off, and puts in its place: encoded, without a slash at the end
+	upgrades                 []string // protocols that clients may upgrade to
+	bodyLimit                int64
+	buffer                   config.Buffer
+	forwarded                bool
+	handshake                bool // tell the target of the handshake
 }
 
 // builder makes the sites of one state.
@@ -100,7 +102,10 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 func (b *builder) route(c *config.Route) (*route, error) {
 	r := &route{
 		prefix: c.Path, exact: c.Exact, methods: c.Methods, respond: c.Respond, strip: c.StripPrefix || c.ReplacePrefix != "", replace: c.ReplacePrefix,
-		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), buffer: c.Buffer, forwarded: c.Forwarded, handshake: c.Handshake, upgrades: c.Upgrades,
+		access: newAccess(&c.Access), fields: newFieldRules(&c.Fields), bodyLimit: int64(c.BodyLimit), buffer: c.Buffer, forwarded: c.Forwarded, handshake: c.Handshake, upgrades: c.Upgrades, rewrite: c.RewriteURLs,
+	}
+	if r.strip {
+		r.outerPrefix, r.innerPrefix = paths.Encode(strings.TrimSuffix(c.Path, "/")), paths.Encode(strings.TrimSuffix(c.ReplacePrefix, "/"))
 	}
 	if c.StripPrefix {
 		r.prefixTaken = paths.Encode(strings.TrimSuffix(c.Path, "/"))

@@ -61,6 +61,10 @@ type Attempt struct {
 	Wait    time.Duration // for a place at a target
 	Answer  time.Duration // from the place to the response's head, or to a connection
 
+	// Chosen is called when a target was chosen, with the scheme that it is spoken to by and the authority of its address, and may change the
+	// request's fields; its Host is what the target gets. Nil: nobody is told.
+	Chosen func(scheme, authority string)
+
 	// Late is told of a target without a response timeout whose answer has taken LateAfter, with what may help or "". It is called from
 	// another goroutine, possibly when the request has ended. Nil: nobody is told.
 	Late      func(target, help string)
@@ -86,6 +90,15 @@ func (a *Attempt) Target() string {
 		return ""
 	}
 	return a.member.target.name
+}
+
+// Place is the scheme by which the request's target was spoken to, and the authority of its address.
+func (a *Attempt) Place() (scheme, authority string) {
+	t := a.member.target
+	if scheme = "http"; t.target.Scheme == "https" {
+		scheme = "https"
+	}
+	return scheme, t.authority
 }
 
 // End gives the target's place back. It may be called more than once.
@@ -126,6 +139,9 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		g.stick(r, a)
 		if g.UpstreamHost {
 			r.Host = m.target.authority
+		}
+		if a.Chosen != nil {
+			a.Chosen(a.Place())
 		}
 		if a.Follower != nil {
 			a.Follower.Trying(&m.target.target)

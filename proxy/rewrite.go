@@ -1,0 +1,336 @@
+package proxy
+
+import (
+	"cmp"
+	"strings"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/proxy/paths"
+)
+
+// urls turns what a target calls its own addresses into what its client calls them, and back. It never changes.
+type urls struct {
+	scheme, authority string // by which the client has come
+	inner             string // scheme that the target is spoken to by
+	sent, target      string // authorities of the target: its Host, and the one of its address
+	taken, given      string // prefixes that the client's paths begin with, and the target's instead: encoded, without a slash at the end
+}
+
+// place is a host and a port, as the URL with this scheme and authority means them.
+func place(scheme, authority string) (host, port string, ok bool) {
+	host, port, ok = cutPort(authority)
+	if !ok || host == "" || port != "" && !validPort(port) {
+		return "", "", false
+	}
+	if host, ok = config.CanonicalHost(host); port == "" {
+		port = portOf("", scheme)
+	}
+	return host, strings.TrimLeft(port, "0"), ok
+}
+
+// own reports whether a URL leads to the target, or to where the client has found it. Targets put the client's name and their own port
+// together, or leave the port out, so any of these does.
+func (u *urls) own(scheme, authority string) bool {
+	host, port, ok := place(scheme, authority)
+	if !ok {
+		return false
+	}
+	if u.outer(scheme, authority) {
+		return true
+	}
+
+	sent, sentPort, _ := place(u.inner, u.sent)
+	target, targetPort, _ := place(u.inner, u.target)
+	if host != sent && host != target {
+		return false
+	}
+	return port == sentPort || port == targetPort || message.Is(scheme, u.inner) && port == portOf("", u.inner)
+}
+
+// outer reports whether a URL leads to where the client has come.
+func (u *urls) outer(scheme, authority string) bool {
+	host, port, ok := place(scheme, authority)
+	outer, outerPort, _ := place(u.scheme, u.authority)
+	return ok && host == outer && port == outerPort
+}
+
+// cutOrigin takes scheme and authority off a URL; a path, and what begins with two slashes, has no scheme, and a path no authority. It is
+// false for what is none of them, and for what readers take for different things.
+func cutOrigin(ref string) (scheme, authority, rest string, ok bool) {
+	lead, after, absolute := strings.Cut(ref, "://")
+	switch {
+	case absolute && (message.Is(lead, "http") || message.Is(lead, "https")):
+		scheme = strings.ToLower(lead)
+	case strings.HasPrefix(ref, "//"):
+		after = ref[2:]
+	default:
+		return "", "", ref, strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, `/\`)
+	}
+	end := strings.IndexAny(after, `/?#\`)
+	if end < 0 {
+		end = len(after)
+	}
+	authority, rest = after[:end], after[end:]
+	return scheme, authority, rest, message.ValidHost(authority) && authority != "" && !strings.HasPrefix(rest, `\`)
+}
+
+// outward is a target's URL as its client reaches it.
+func (u *urls) outward(ref string) string {
+	scheme, authority, rest, ok := cutOrigin(ref)
+	switch {
+	case !ok:
+		return ref
+	case authority == "":
+		return u.outwardPath(rest)
+	case scheme == "" && u.own(u.inner, authority):
+		return "//" + u.authority + u.outwardPath(rest)
+	case scheme != "" && u.own(scheme, authority):
+		return u.scheme + "://" + u.authority + u.outwardPath(rest)
+	}
+	return ref
+}
+
+// outwardPath puts back what was taken off. A path that has it already is by a target that knows of it, from X-Forwarded-Prefix perhaps.
+func (u *urls) outwardPath(rest string) string {
+	if u.taken == u.given {
+		return rest
+	}
+	end := strings.IndexAny(rest, "?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	path, tail := rest[:end], rest[end:]
+	switch {
+	case u.given != "" && within(path, u.given):
+		return u.taken + path[len(u.given):] + tail
+	case u.given != "" || within(path, u.taken):
+		return rest
+	case path == "":
+		path = "/"
+	}
+	return u.taken + path + tail
+}
+
+// inwardPath is outwardPath's other direction.
+func (u *urls) inwardPath(rest string) string {
+	if u.taken == u.given || !within(rest, u.taken) {
+		return rest
+	}
+	if rest = u.given + rest[len(u.taken):]; !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest
+	}
+	return rest
+}
+
+// within reports whether a path begins with a prefix, and a segment ends there.
+func within(path, prefix string) bool {
+	rest, ok := strings.CutPrefix(path, prefix)
+	return ok && (rest == "" || rest[0] == '/' || rest[0] == '?' || rest[0] == '#')
+}
+
+// refresh rewrites the URL of a Refresh: 5; url=…
+func (u *urls) refresh(value string) string {
+	at := strings.IndexAny(value, ";,")
+	if at < 0 {
+		return value
+	}
+	begin := at + 1
+	name, after, ok := strings.Cut(value[begin:], "=")
+	if !ok || !message.Is(strings.Trim(name, " \t"), "url") {
+		return value
+	}
+	begin = len(value) - len(strings.TrimLeft(after, " \t"))
+	end := len(strings.TrimRight(value, " \t"))
+	if begin < end && (value[begin] == '"' || value[begin] == '\'') {
+		quote := strings.IndexByte(value[begin+1:end], value[begin])
+		if quote < 0 {
+			return value
+		}
+		begin, end = begin+1, begin+1+quote
+	}
+	return value[:begin] + u.outward(value[begin:end]) + value[end:]
+}
+
+// cookie rewrites Domain and Path of a Set-Cookie (RFC 6265 section 4.1). A cookie whose name begins with __Host- has the path / or is none.
+func (u *urls) cookie(value string) string {
+	client, _, _ := place(u.scheme, u.authority)
+	sent, _, _ := place(u.inner, u.sent)
+	target, _, _ := place(u.inner, u.target)
+
+	parts := strings.Split(value, ";")
+	for i, part := range parts[1:] {
+		name, text, _ := strings.Cut(part, "=")
+		text = strings.Trim(text, " \t")
+		switch name = strings.Trim(name, " \t"); {
+		case message.Is(name, "Domain"):
+			domain, ok := config.CanonicalHost(strings.TrimPrefix(text, "."))
+			if ok && domain != client && (domain == sent || domain == target) {
+				parts[i+1] = " Domain=" + client
+			}
+		case message.Is(name, "Path") && strings.HasPrefix(text, "/") && !strings.HasPrefix(strings.TrimLeft(value, " \t"), "__Host-"):
+			path := u.outwardPath(text)
+			if text == "/" && u.given == "" && u.taken != "" {
+				path = u.taken // with a slash behind it, the prefix itself would not get the cookie
+			}
+			if path != text {
+				parts[i+1] = " Path=" + path
+			}
+		}
+	}
+	return strings.Join(parts, ";")
+}
+
+// response rewrites the fields of a response that have URLs of the target in them.
+func (u *urls) response(fields message.Fields) {
+	for i := range fields {
+		switch f := &fields[i]; {
+		case message.Is(f.Name, "Location"), message.Is(f.Name, "Content-Location"):
+			f.Value = u.outward(f.Value)
+		case message.Is(f.Name, "Refresh"):
+			f.Value = u.refresh(f.Value)
+		case message.Is(f.Name, "Set-Cookie"):
+			f.Value = u.cookie(f.Value)
+		}
+	}
+}
+
+// conditions rewrites the URLs in a WebDAV If (RFC 4918 section 10.4), which stand in angle brackets as lock tokens do.
+func (u *urls) conditions(value string) string {
+	var b strings.Builder
+	for {
+		before, after, ok := strings.Cut(value, "<")
+		ref, rest, closed := strings.Cut(after, ">")
+		if !ok || !closed {
+			b.WriteString(value)
+			return b.String()
+		}
+		if scheme, authority, path, ok := cutOrigin(ref); ok && scheme != "" && u.outer(scheme, authority) {
+			ref = u.inner + "://" + u.sent + u.inwardPath(path)
+		}
+		b.WriteString(before + "<" + ref + ">")
+		value = rest
+	}
+}
+
+// urls are those of a request and the target that it goes to.
+func (x *exchange) urls(scheme, target string) *urls {
+	return &urls{
+		scheme: x.scheme, authority: x.authority, inner: scheme, sent: x.request.Host, target: target, taken: x.route.outerPrefix, given: x.route.innerPrefix,
+	}
+}
+
+// rewriteResponse rewrites a response's URLs.
+func (x *exchange) rewriteResponse(fields message.Fields) {
+	if x.route.rewrite {
+		x.urls(x.attempt.Place()).response(fields)
+	}
+}
+
+// destination is where a WebDAV request moves or copies to (RFC 4918 section 10.3): a second target, to which the same rules apply.
+type destination struct {
+	ours   bool   // it leads to where the request came
+	target string // path and query, as the target of the route finds them
+}
+
+// readDestination finds out where a request moves or copies to, and reports whether it may: a rule of another route could not be gone around
+// by a request for this one. If not, the client has been told so.
+func (h *handler) readDestination(x *exchange) bool {
+	r := x.request
+	if r.Method != "COPY" && r.Method != "MOVE" {
+		return true
+	}
+	given := 0
+	for _, f := range r.Fields {
+		if message.Is(f.Name, "Destination") {
+			given++
+		}
+	}
+	value := r.Fields.Value("Destination")
+	scheme, authority, rest, ok := cutOrigin(value)
+	switch {
+	case given == 0:
+		return true
+	case given > 1 || !ok || rest != "" && (rest[0] != '/' || !message.ValidTarget(rest)):
+		fail(x, 400, "The Destination is not a URL that leads somewhere", "")
+		return false
+	}
+
+	origin := strings.TrimSuffix(value, rest)
+	if rest == "" {
+		rest = "/"
+	}
+	path, err := paths.Parse(rest, x.site.paths)
+	if err != nil {
+		h.failPath(x, err)
+		return false
+	}
+	for _, method := range [...]string{r.Method, "PUT"} { // it is written to
+		route, _ := x.site.route(method, &path)
+		if route == nil && method != r.Method {
+			continue // by no request, then
+		}
+		if route == nil || route.class != x.route.class {
+			fail(x, 403, "The Destination is under other rules than this address", "")
+			return false
+		}
+		if x.site.ambiguous(method, &path, route) {
+			h.failPath(x, paths.DependsOnReader)
+			return false
+		}
+	}
+	r.Fields.Set("Destination", origin+path.Text) // as it was decided about
+	if !x.route.rewrite {
+		return true
+	}
+
+	u := x.urls("", "")
+	d := &destination{ours: origin == "" || u.outer(cmp.Or(scheme, x.scheme), authority), target: path.Text}
+	if d.ours && x.route.strip {
+		if x.route.pattern.Match(&path) < paths.Ours {
+			fail(x, 403, "The Destination is outside of what this target serves", "")
+			return false
+		}
+		if d.target, err = x.route.pattern.Replace(&path, x.route.replace); err != nil {
+			h.failPath(x, err)
+			return false
+		}
+	}
+	x.destination = d
+	return true
+}
+
+// prepareURLs notes what a client has said in its own words, for aim.
+func (x *exchange) prepareURLs() {
+	if !x.route.rewrite {
+		return
+	}
+	lines := 0
+	for _, f := range x.request.Fields {
+		if message.Is(f.Name, "If") {
+			lines++
+			x.conditions = f.Value
+		}
+	}
+	if lines != 1 {
+		x.conditions = ""
+	}
+	if lines == 1 || x.destination != nil {
+		x.attempt.Chosen = x.aim
+	}
+}
+
+// aim says in the target's own words where a request moves or copies to, and what its conditions are about. It is called for each target that is
+// tried.
+func (x *exchange) aim(scheme, target string) {
+	r := x.request
+	u := x.urls(scheme, target)
+	for i := range r.Fields {
+		switch f := &r.Fields[i]; {
+		case message.Is(f.Name, "Destination") && x.destination != nil && x.destination.ours:
+			f.Value = u.inner + "://" + r.Host + x.destination.target
+		case message.Is(f.Name, "If") && x.conditions != "":
+			f.Value = u.conditions(x.conditions)
+		}
+	}
+}
