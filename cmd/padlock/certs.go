@@ -64,7 +64,7 @@ func (p *program) certsConfig(c *cli.Context, names ...string) (*config.Config, 
 	if len(names) == 0 {
 		names = []string{"localhost"}
 	}
-	cfg.Listen = config.Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}}
+	cfg.Listen.HTTPS, cfg.Listen.HTTP = []string{":443"}, []string{":80"}
 	cfg.Sites = []config.Site{{Hosts: names}}
 	if err := cfg.Validate(); err != nil {
 		err = namingFlags(err)
