@@ -51,7 +51,7 @@ const (
 )
 
 // read reads the files of an entry. Its material holds the files even if they are no use, so that a change is seen. before is what
-// was read last, nil at the start.
+// was read last, nil at the start. It waits for no file system that does not answer; what a slow machine takes to decode is no matter of that.
 func read(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
 	m := &material{files: map[string][sha256.Size]byte{}, directory: f.Directory != ""}
 	if f.Intermediates != "" {
@@ -124,18 +124,9 @@ func (m *material) of(file string) *part {
 	return nil
 }
 
-// readNamed is read that waits for no file system that does not answer.
-func readNamed(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
-	place := f.Cert + f.PKCS12
-	if f.Directory != "" {
-		place = filepath.Join(f.Directory, "*")
-	}
-	return regular.Within(place, func() (*material, error) { return read(f, before, log) })
-}
-
 func (m *material) file(name string) ([]byte, error) {
 	m.folders = append(m.folders, filepath.Dir(name))
-	info, err := os.Stat(name)
+	info, err := regular.Stat(name)
 	switch {
 	case err != nil:
 		return nil, err
@@ -154,7 +145,7 @@ func (m *material) file(name string) ([]byte, error) {
 // leaves the others alone; what it held before counts.
 func (m *material) walk(path string, depth int, before *material, log *slog.Logger) error {
 	m.folders = append(m.folders, path)
-	entries, err := os.ReadDir(path)
+	entries, err := regular.Within(filepath.Join(path, "*"), func() ([]fs.DirEntry, error) { return os.ReadDir(path) })
 	if err != nil {
 		return err
 	}
@@ -163,7 +154,7 @@ func (m *material) walk(path string, depth int, before *material, log *slog.Logg
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
-		info, err := os.Stat(name)
+		info, err := regular.Stat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // a link that is being replaced leads nowhere for a moment

@@ -71,7 +71,7 @@ func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) 
 
 func newEntry(file config.CertificateFile) *entry {
 	e := &entry{name: file.Cert + file.PKCS12 + file.Directory} // one of them
-	e.read = func(log *slog.Logger) (*material, error) { return readNamed(file, e.seen, log) }
+	e.read = func(log *slog.Logger) (*material, error) { return read(file, e.seen, log) }
 	return e
 }
 
