@@ -228,3 +228,28 @@ func TestBytesSentWithTheHandshakeAreForwarded(t *testing.T) {
 		t.Errorf("h1: %q", answer)
 	}
 }
+
+// Where no target is healthy, the 503's details and the access log say why, by every protocol.
+func TestThe503SaysWhyNoTargetIsHealthy(t *testing.T) {
+	t.Parallel()
+	sick := backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    routes: [{to: ["127.0.0.1:1", %q], health: {path: /up, interval: 100ms, timeout: 20s, fall: 1}}]
+`, sick)
+	clients := e.clients(t)
+	clients["h3"] = e.three(t, nil)
+	for name, client := range clients {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			response, body := fetch(t, client, "GET", "https://localhost/", "Accept", "text/plain")
+			if response.StatusCode == 503 && strings.Contains(body, "http://127.0.0.1:1: connection refused") && strings.Contains(body, "it answers /up with status 500") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %s\n%s", name, response.Status, body)
+			}
+		}
+	}
+	soonIn(t, e, `no target is well: http://127.0.0.1:1: connection refused`)
+}
