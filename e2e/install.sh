@@ -52,6 +52,7 @@ need docker-compose docker-compose
 need busybox busybox-static
 need haproxy haproxy
 need setpriv util-linux
+need logrotate logrotate
 [ -d /usr/share/nodejs/express ] || missing+=(node-express)
 [ -e /usr/share/tomcat10/lib/catalina.jar ] || missing+=(tomcat10)
 need nginx nginx-light
