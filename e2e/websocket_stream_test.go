@@ -150,7 +150,7 @@ var wsStreams = map[string]func(*testing.T, *wsSuite){
 			t.Errorf("%+v", got)
 		}
 	},
-	"an extended CONNECT that is malformed is reset": func(t *testing.T, s *wsSuite) {
+	"an extended CONNECT that is malformed is answered, and reset": func(t *testing.T, s *wsSuite) {
 		const scheme, authority, path, protocol = ":scheme https", ":authority localhost", ":path /raw/malformed", ":protocol websocket"
 		for what, pairs := range map[string][]string{
 			"without a path": {":method CONNECT", protocol, scheme, authority}, "without a scheme": {":method CONNECT", protocol, authority, path},
@@ -167,17 +167,17 @@ var wsStreams = map[string]func(*testing.T, *wsSuite){
 				fields = append(fields, name, value)
 			}
 			c.ask(1, false, fields...)
-			c.until(what, func() bool { return c.stream(1).status != "" || c.stream(1).reset })
-			if got := c.stream(1); !got.reset || got.code != http2.ErrCodeProtocol {
+			c.until(what, func() bool { return c.stream(1).reset })
+			if got := c.stream(1); got.status != "400" || got.code != http2.ErrCodeProtocol {
 				t.Errorf("%s: %+v", what, got)
 			}
 		}
 	},
-	"an extended CONNECT that has ended already is reset": func(t *testing.T, s *wsSuite) {
+	"an extended CONNECT that has ended already is answered, and reset": func(t *testing.T, s *wsSuite) {
 		c := s.fronts["h2"].streams(t)
 		c.ask(1, true, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "localhost", ":path", "/raw/ended")
-		c.until("a reset", func() bool { return c.stream(1).status != "" || c.stream(1).reset })
-		if got := c.stream(1); !got.reset {
+		c.until("a reset", func() bool { return c.stream(1).reset })
+		if got := c.stream(1); got.status != "400" {
 			t.Errorf("%+v", got)
 		}
 	},

@@ -82,7 +82,7 @@ func TestAResponseThatCannotBeWrittenIsAnError(t *testing.T) {
 		},
 	} {
 		w := &strict{}
-		x := &exchange{request: &message.Request{Method: "GET", Conn: &message.Conn{}}, site: &site{fields: rules}}
+		x := &exchange{request: &message.Request{Method: "GET", Conn: &message.Conn{}}, site: &site{fields: rules}, route: &route{}}
 		x.w.Writer = w
 		answer(x)
 		if w.status != want || strings.Contains(w.body, "fine") || !strings.HasSuffix(x.err, "cannot be written") || w.fields.Value("X-Site") != "" {

@@ -113,9 +113,25 @@ func (r *reporter) step(ctx context.Context, s step) {
 	if err != nil {
 		verdict = fmt.Sprintf("FAILED (%v)", err)
 		r.broken = append(r.broken, s.name)
+		r.unfinished()
 	}
 	r.line("%s: %s, %.0f s", s.name, verdict, time.Since(began).Seconds())
 }
+
+// unfinished prints what tests have written that have not ended: a panic ends all of them. The caller holds the lock.
+func (r *reporter) unfinished() {
+	for name, output := range r.output {
+		text := output.Bytes()
+		if at := max(bytes.Index(text, []byte("panic: ")), bytes.Index(text, []byte("fatal error: ")), 0); len(text) > most {
+			text = text[min(at, len(text)-most):][:most]
+		}
+		r.line("  unfinished: %s", name)
+		_, _ = r.out.Write(text)
+	}
+}
+
+// most is how many bytes are printed of what an unfinished test has written.
+const most = 20_000
 
 // shown is a command as somebody would type it, cut where it is long.
 func shown(args []string) string {
@@ -148,10 +164,20 @@ func (r *reporter) run(c *exec.Cmd, s step) error {
 		if err := c.Start(); err != nil {
 			return err
 		}
-		return errors.Join(r.follow(to, s), c.Wait())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- c.Wait()
+			time.Sleep(lastWords) // what it has started, and left, may keep its output open
+			_ = to.Process.Kill()
+		}()
+		err = r.follow(to, s)
+		return errors.Join(<-ended, err)
 	}
 	return r.follow(c, s)
 }
+
+// lastWords is how long the output of a test program is read after its end.
+const lastWords = 10 * time.Second
 
 // follow runs a command and reads what it prints.
 func (r *reporter) follow(c *exec.Cmd, s step) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 // runs performs steps, and returns what they print and whether all passed.
@@ -51,6 +52,16 @@ func TestAFailureIsShownWithItsOutput(t *testing.T) {
 	))
 	if err == nil || !strings.Contains(out, "said by A") || !strings.HasSuffix(out, "\n0 passed, 1 failed, 0 skipped\n") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A panic ends the program, and with it tests that nobody hears of again.
+func TestAPanicIsShown(t *testing.T) {
+	program := "echo '=== RUN   TestA'; echo '=== RUN   TestB'; echo 'panic: at the disco'; sleep 60 & exit 2" // and a server that it has started goes on
+	began := time.Now()
+	out, err := runs(t, step{name: "program", args: []string{"sh", "-c", program}, dir: ".", tests: true, plain: true})
+	if err == nil || !strings.Contains(out, "panic: at the disco") || time.Since(began) > 40*time.Second {
+		t.Errorf("%v after %s\n%s", err, time.Since(began), out)
 	}
 }
 
