@@ -345,13 +345,18 @@ func (c *connection) reject(m misfit) error {
 	switch {
 	case m.head:
 		c.respond(m.id, 400, c.block.Method(), malformed(m.what), c.peerWindow)
-	case s != nil && !s.writer.sent:
+	case s != nil && !s.writer.sent && !s.localEnded:
 		c.respond(m.id, 400, s.request.Method, malformed(m.what), s.sendWindow)
 	}
-	c.drop(m.id, http2.ErrCodeProtocol)
+	if m.head && !c.block.end {
+		c.lingerWithout(m.id, http2.ErrCodeProtocol)
+	} else {
+		c.drop(m.id, http2.ErrCodeProtocol)
+	}
 	if s != nil {
 		c.remove(s, m)
 	}
+	c.wake()
 
 	c.awaitRoom()
 	return c.countReset()

@@ -179,7 +179,9 @@ func (c *connection) onData(f *http2.DataFrame) error {
 		return misfit{id: id, what: faultMore}
 	}
 	if s.body.closed {
-		c.giveBack(n)
+		if c.giveBack(n); s.localEnded { // until it is reset
+			s.giveBack(n)
+		}
 	} else {
 		s.body.queue.put(data)
 		padding := n - int64(len(data))

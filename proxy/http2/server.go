@@ -47,6 +47,7 @@ type ServerOptions struct {
 type Server struct {
 	o         ServerOptions
 	parkAfter time.Duration
+	linger    time.Duration
 
 	mu      sync.Mutex
 	conns   map[*connection]struct{}
@@ -64,7 +65,7 @@ type Conn interface {
 func NewServer(o ServerOptions) *Server {
 	o.Fields, o.Streams = cmp.Or(o.Fields, maxFields), cmp.Or(o.Streams, maxStreams)
 	o.Resets, o.Frames = cmp.Or(o.Resets, maxResets), cmp.Or(o.Frames, maxPointless)
-	return &Server{o: o, parkAfter: parkAfter, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+	return &Server{o: o, parkAfter: parkAfter, linger: lingerStream, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.

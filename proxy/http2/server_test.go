@@ -52,7 +52,11 @@ func serve(t *testing.T, h handlerFunc, change func(*ServerOptions)) *running {
 	if change != nil {
 		change(&o)
 	}
-	s := NewServer(o)
+	return serveWith(t, NewServer(o))
+}
+
+func serveWith(t *testing.T, s *Server) *running {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +86,8 @@ type client struct {
 	framer *http2.Framer
 	block  bytes.Buffer
 	coder  *hpack.Encoder
-	silent bool // acknowledges nothing
+	silent bool              // acknowledges nothing
+	room   map[uint32]uint32 // that streams were given
 }
 
 func dial(t *testing.T, s *running, settings ...http2.Setting) *client {
@@ -92,7 +97,7 @@ func dial(t *testing.T, s *running, settings ...http2.Setting) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	c := &client{t: t, conn: conn, framer: http2.NewFramer(conn, conn)}
+	c := &client{t: t, conn: conn, framer: http2.NewFramer(conn, conn), room: map[uint32]uint32{}}
 	c.coder = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.framer.AllowIllegalWrites = true
@@ -143,6 +148,7 @@ func (c *client) next() (http2.Frame, error) {
 			}
 			continue
 		case *http2.WindowUpdateFrame:
+			c.room[f.StreamID] += f.Increment
 			continue
 		}
 		return f, err
@@ -616,6 +622,55 @@ func TestAnEarlyAnswerEndsTheRequest(t *testing.T) {
 	c.request(1, true, "x-trailer: 1")
 	c.request(3, true, get...)
 	if a := c.await(3); a.status != "413" {
+		t.Fatalf("%+v", a)
+	}
+}
+
+// The rest of a content that nobody wants finds room while the client reads the answer, and a client that ends it hears of no reset. Neither do
+// those whose head is refused hear of it at once.
+func TestAnEarlyAnswerLeavesTimeToReadIt(t *testing.T) {
+	server := NewServer(ServerOptions{
+		Handler: handlerFunc(func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(413, nil, 0) }),
+		Header:  time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+	})
+	server.linger = time.Hour
+	c := dial(t, serveWith(t, server))
+	large := "x-large: " + strings.Repeat("x", 65<<10)
+	for i, head := range [][]string{post(), post(large), {":method: POST", ":scheme: https", ":authority: a", ":path: /a b"}} {
+		id := uint32(2*i + 1)
+		block := c.encode(head...)
+		first := block[:min(len(block), 16<<10)]
+		c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndHeaders: len(first) == len(block)}))
+		for rest := block[len(first):]; len(rest) > 0; {
+			next := rest[:min(len(rest), 16<<10)]
+			rest = rest[len(next):]
+			c.must(c.framer.WriteContinuation(id, len(rest) == 0, next))
+		}
+		for range 28 { // most of a window
+			c.must(c.framer.WriteData(id, false, make([]byte, 16<<10)))
+		}
+		if a := c.await(id); a.status != []string{"413", "431", "400"}[i] || a.cut {
+			t.Fatalf("%+v", a)
+		}
+		for c.room[id] <= 28*16<<10-streamWindow/4 { // the rest as it comes to a quarter
+			f, err := c.framer.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch f := f.(type) {
+			case *http2.WindowUpdateFrame:
+				c.room[f.StreamID] += f.Increment
+			case *http2.RSTStreamFrame:
+				t.Fatalf("stream %d was reset with %v after %d bytes of room", id, f.ErrCode, c.room[id])
+			}
+		}
+		c.must(c.framer.WriteData(id, true, make([]byte, 16<<10)))
+	}
+	if f, err := c.next(); err != nil || f.Header().StreamID != 5 || f.Header().Type != http2.FrameRSTStream { // the malformed one's alone
+		t.Fatal(f, err)
+	}
+	c.request(9, true, get...)
+	if a := c.await(9); a.status != "413" {
 		t.Fatalf("%+v", a)
 	}
 }

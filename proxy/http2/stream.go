@@ -43,6 +43,7 @@ type stream struct {
 	sent        int64 // content
 	remoteEnded bool
 	localEnded  bool
+	malformed   bool  // it was answered with 400, and its reset follows
 	err         error // reset, by whomever
 }
 
@@ -92,7 +93,7 @@ func (c *connection) tooLarge(b *block) error {
 	c.tell(traffic.HeadSize)
 	c.respond(b.id, 431, b.Method(), "The request's fields are too large, or too many", c.peerWindow)
 	if !b.end {
-		c.drop(b.id, http2.ErrCodeNo)
+		c.lingerWithout(b.id, http2.ErrCodeNo)
 	}
 	c.wake()
 	c.awaitRoom()
@@ -151,6 +152,9 @@ func (c *connection) endRemote(s *stream) error {
 	}
 	s.remoteEnded = true
 	s.changed.Broadcast()
+	if s.malformed {
+		c.drop(s.id, http2.ErrCodeProtocol)
+	}
 	if s.localEnded {
 		c.remove(s, nil)
 	}
@@ -216,7 +220,21 @@ func (s *stream) handle() (whole, lost bool) {
 		}
 	}()
 	s.c.server.o.Handler.Serve(&s.ctx, &s.request, &s.writer)
+	s.discard()
 	return s.writer.end(), false
+}
+
+// discard drops what is left of the content, now and from now on, so that the client finds room for it while it reads the answer.
+func (s *stream) discard() {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := int64(s.body.queue.drop())
+	s.body.closed = true
+	c.giveBack(n)
+	if s.owed += n; s.owed > 0 && !s.remoteEnded && s.err == nil {
+		s.grantOwed()
+	}
 }
 
 // finish closes a stream whose handler has returned. It is called with the lock held.
@@ -231,9 +249,39 @@ func (s *stream) finish(whole bool) {
 		c.drop(s.id, cmp.Or(s.writer.code, http2.ErrCodeInternal))
 		c.remove(s, errGone)
 	case !s.remoteEnded:
-		c.drop(s.id, http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted
-		c.remove(s, nil)
+		s.linger(http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted
 	}
+}
+
+// lingerStream is how long a client may still send content after the whole of the answer to it.
+const lingerStream = time.Second
+
+// linger resets a stream that has been answered, unless the client ends it meanwhile. What it sends until then is dropped: some clients, curl
+// among them, take a reset that they read together with the answer for a failure, and never look at the answer. It is called with
+// the lock held.
+func (s *stream) linger(code http2.ErrCode) {
+	c := s.c
+	time.AfterFunc(c.server.linger, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.streams[s.id] == s {
+			c.drop(s.id, code)
+			c.remove(s, nil)
+		}
+	})
+}
+
+// lingerWithout is linger for a stream that was answered without a handler. It is called with the lock held.
+func (c *connection) lingerWithout(id uint32, code http2.ErrCode) {
+	if len(c.streams) >= c.server.o.Streams {
+		c.drop(id, code)
+		return
+	}
+	s := &stream{c: c, id: id, recvWindow: streamWindow, announced: -1, localEnded: true}
+	s.changed.L, s.body.s, s.writer.s = &c.mu, s, s
+	s.body.closed, s.malformed = true, code == http2.ErrCodeProtocol
+	c.streams[id] = s
+	s.linger(code)
 }
 
 // wait waits for a change, at most until limit; the zero time is no limit. It reports false when the limit has passed.
@@ -261,9 +309,14 @@ func (s *stream) wait(limit time.Time) bool {
 // giveBack lets the client send n more bytes on this stream. It is called with the lock held.
 func (s *stream) giveBack(n int64) {
 	if s.owed += n; s.owed >= streamWindow/4 && !s.remoteEnded && s.err == nil {
-		s.c.out = appendWindowUpdate(s.c.buffer(), s.id, s.owed)
-		s.recvWindow += s.owed
-		s.owed = 0
-		s.c.wake()
+		s.grantOwed()
 	}
+}
+
+// grantOwed is called with the lock held.
+func (s *stream) grantOwed() {
+	s.c.out = appendWindowUpdate(s.c.buffer(), s.id, s.owed)
+	s.recvWindow += s.owed
+	s.owed = 0
+	s.c.wake()
 }
