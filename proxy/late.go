@@ -10,15 +10,13 @@ import (
 type lateAnswers struct {
 	log   *slog.Logger
 	after time.Duration // that an answer takes
-	every time.Duration // between two lines
 
 	last atomic.Int64 // when the last line was written, in nanoseconds of the clock
 }
 
-// The usual times of lateAnswers.
 const (
 	lateAfter = 30 * time.Second
-	lateEvery = 10 * time.Second
+	lateLines = 3 // at most, in the time after which one is written
 )
 
 // of returns what tells of one request's answer. It holds nothing of the request, which may have ended when it is called.
@@ -27,7 +25,7 @@ func (l *lateAnswers) of(x *exchange) func(target, help string) {
 	return func(target, help string) {
 		now := time.Now().UnixNano()
 		last := l.last.Load()
-		if last != 0 && now-last < int64(l.every) || !l.last.CompareAndSwap(last, now) {
+		if last != 0 && now-last < int64(l.after/lateLines) || !l.last.CompareAndSwap(last, now) {
 			return
 		}
 		facts := []any{"host", host, "method", method, "path", path, "target", target, "waited", l.after, "limit", "none: timeouts.response_header (--response-timeout) sets one"}

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"padlock/certs/localca"
 	"padlock/config"
+	"padlock/proxy"
 )
 
 // soonSaid waits for words in what padlock logs.
@@ -35,17 +37,18 @@ func TestATargetMayTakeAsLongAsItTakes(t *testing.T) {
 	t.Parallel()
 	goOn := make(chan struct{})
 	slow := func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
+		if strings.HasPrefix(r.URL.Path, "/slow/") {
 			<-goOn
 		}
 	}
 	for scheme, target := range map[string]string{"http": backend(t, slow), "h2c": h2cBackend(t, slow)} {
-		e := start(t, target, func(c *config.Config) { c.Timeouts.ResponseHeader = config.Endless })
-		e.server.SetLate(time.Millisecond)
+		e := startWith(t, target, func(c *config.Config) { c.Timeouts.ResponseHeader = config.Endless }, func(_ *localca.CA, deps *proxy.Dependencies) {
+			deps.LateAfter = time.Millisecond
+		})
 		for name, client := range e.everyClient(t) {
 			answered := make(chan int, 1)
 			go func() {
-				response, err := client.Get("https://localhost/slow?secret=" + name)
+				response, err := client.Get("https://localhost/slow/" + name + "?secret")
 				if err != nil {
 					answered <- 0
 					return
@@ -53,7 +56,7 @@ func TestATargetMayTakeAsLongAsItTakes(t *testing.T) {
 				response.Body.Close()
 				answered <- response.StatusCode
 			}()
-			e.soonSaid(t, "an answer takes long", "path=/slow", "--response-timeout")
+			e.soonSaid(t, "an answer takes long", "path=/slow/"+name, "--response-timeout")
 			goOn <- struct{}{}
 			if status := <-answered; status != 200 {
 				t.Errorf("%s: over %s: %d", scheme, name, status)

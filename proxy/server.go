@@ -6,6 +6,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -81,6 +82,7 @@ type Dependencies struct {
 	AccessLog     io.Writer
 	AccessLogLost func() uint64 // lines that AccessLog has lost by itself; nil: it loses none
 	Tracer        *tracing.Tracer
+	LateAfter     time.Duration // that an answer without a limit takes until the log says so; 0: 30s
 }
 
 // Server is a running configuration. Serve is called once.
@@ -136,7 +138,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
 	s.passwords = newPasswords()
-	s.late.log, s.late.after, s.late.every = deps.Log, lateAfter, lateEvery
+	s.late.log, s.late.after = deps.Log, cmp.Or(deps.LateAfter, lateAfter)
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
