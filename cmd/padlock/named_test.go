@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"padlock/certs/storage"
 	"padlock/internal/regular"
 	"padlock/internal/servicetest"
 )
@@ -145,4 +148,53 @@ type silent struct {
 func (s silent) Read([]byte) (int, error) {
 	close(s.read)
 	select {}
+}
+
+// padlock doctor takes the storage and the names from a file.
+func TestDoctorTakesAConfiguration(t *testing.T) {
+	file, dir := yaml(t, "storage: DIR/elsewhere\nsites: [{hosts: [app.localhost], routes: [{to: 3000}]}]\n")
+	_, said := ends(t, "doctor", "--config", file)
+	if !strings.Contains(said, filepath.Join(dir, "elsewhere")+", local CA") {
+		t.Error(said)
+	}
+	if code, said := ends(t, "doctor", "--config", file, "--storage", dir); code != 2 || !strings.Contains(said, "--storage stands in the file that --config names") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+// A storage whose marker is gone, and that holds a value in the clear among encrypted ones, is refused with another hint than one that was never
+// encrypted: somebody may have put it there.
+func TestAPlainValueAmongEncryptedOnesHasAHintOfItsOwn(t *testing.T) {
+	const key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+	file, dir := yaml(t, "storage: DIR/storage\nstorage_key: "+key+"\nsites: [{hosts: [app.localhost], routes: [{to: 3000}]}]\n")
+	place := filepath.Join(dir, "storage")
+	put := func(name string, store storage.Store) {
+		t.Helper()
+		if err := errors.Join(store.Store(t.Context(), "imported/"+name+".pem", []byte("value")), store.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(key []byte) storage.Store {
+		t.Helper()
+		store, err := storage.Open(t.Context(), place, storage.Options{Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	put("plain", open(nil))
+	if code, said := ends(t, "check", "--config", file); code != 1 || !strings.Contains(said, "if you trust what it holds") {
+		t.Errorf("never encrypted: exit code %d: %s", code, said)
+	}
+	if err := os.RemoveAll(place); err != nil {
+		t.Fatal(err)
+	}
+	put("sealed", open(make([]byte, 32)))
+	if err := os.Remove(filepath.Join(place, "encryption.json")); err != nil {
+		t.Fatal(err)
+	}
+	put("plain", open(nil))
+	if code, said := ends(t, "check", "--config", file); code != 1 || !strings.Contains(said, "and others that are") || !strings.Contains(said, "find out who can write to the storage") {
+		t.Errorf("among encrypted ones: exit code %d: %s", code, said)
+	}
 }

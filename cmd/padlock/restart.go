@@ -19,7 +19,7 @@ import (
 type restarter struct {
 	log      *slog.Logger
 	signals  chan os.Signal
-	unheard  func(do func()) // does something while SIGHUP and SIGUSR2 are ignored, as a process that is started meanwhile then does
+	unheard  func(do func()) // does something while signals are ignored that padlock catches, as a process that is started meanwhile does, too
 	open     func() []proxy.Listener
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully

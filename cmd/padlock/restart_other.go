@@ -12,4 +12,4 @@ func restartSignals() chan os.Signal { return nil }
 
 func (r *restarter) watch(context.Context) {}
 
-func (r *reloader) unheard(chan os.Signal) func(do func()) { return nil }
+func (r *reloader) unheard(_, _ chan os.Signal) func(do func()) { return nil }

@@ -27,13 +27,15 @@ func restartSignals() chan os.Signal {
 
 // unheard has a process that is started begin with the signals ignored that would end it before it catches them, such as a SIGHUP that somebody
 // sends to all padlocks at once. One that comes here at that moment is lost: the new padlock has not read the file yet.
-func (r *reloader) unheard(restarts chan os.Signal) func(do func()) {
+func (r *reloader) unheard(restarts, rotated chan os.Signal) func(do func()) {
+	caught := map[syscall.Signal]chan os.Signal{syscall.SIGUSR1: rotated, syscall.SIGUSR2: restarts}
+	if r.signals != nil {
+		caught[syscall.SIGHUP] = r.signals
+	}
 	return func(do func()) {
-		signal.Ignore(syscall.SIGUSR2)
-		defer signal.Notify(restarts, syscall.SIGUSR2)
-		if r.signals != nil {
-			signal.Ignore(syscall.SIGHUP)
-			defer signal.Notify(r.signals, syscall.SIGHUP)
+		for s, c := range caught {
+			signal.Ignore(s)
+			defer signal.Notify(c, s)
 		}
 		do()
 	}
