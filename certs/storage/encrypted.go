@@ -115,7 +115,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	}
 
 	opened := 0
-	var other error // a value that does not open
+	var other, plain error // values that do not open, and that are not encrypted
 	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
 		if wrong != nil || strings.HasPrefix(key, asideArea+"/") {
 			return nil
@@ -125,15 +125,18 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 			opened++
 		case errors.Is(err, ErrSealed):
 			other = fmt.Errorf("%s: %w", key, err)
-		case len(raw) > 0: // an empty one is damaged, as nobody has stored it so
-			return fmt.Errorf("%s: %w", key, err)
+		case len(raw) > 0 && plain == nil: // an empty one is damaged, as nobody has stored it so
+			plain = fmt.Errorf("%s: %w", key, err)
 		}
 		return nil
 	})
-	if errors.Is(err, ErrPlain) && (opened > 0 || other != nil) {
-		err = fmt.Errorf("%w, %w", err, ErrMixed)
-	}
-	if err == nil && opened == 0 {
+	switch {
+	case err != nil:
+	case plain != nil && (opened > 0 || other != nil):
+		err = fmt.Errorf("%w, %w", plain, ErrMixed)
+	case plain != nil:
+		err = plain
+	case opened == 0:
 		err = other
 	}
 
