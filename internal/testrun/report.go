@@ -151,7 +151,7 @@ func toEvents(c *exec.Cmd, s step) (*exec.Cmd, error) {
 	}
 	c.Stderr = c.Stdout
 	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+s.dir)
-	to.Stdin = output
+	to.Stdin, to.WaitDelay = output, time.Second
 	return to, nil
 }
 
@@ -164,23 +164,23 @@ func (r *reporter) run(c *exec.Cmd, s step) error {
 		if err := c.Start(); err != nil {
 			return err
 		}
-		ended := make(chan error, 1)
+		ended, over := make(chan error, 1), make(chan struct{})
 		go func() {
 			ended <- c.Wait()
 			time.Sleep(lastWords) // what it has started, and left, may keep its output open
-			_ = to.Process.Kill()
+			close(over)
 		}()
-		err = r.follow(to, s)
+		err = r.follow(to, s, over)
 		return errors.Join(<-ended, err)
 	}
-	return r.follow(c, s)
+	return r.follow(c, s, nil)
 }
 
 // lastWords is how long the output of a test program is read after its end.
 const lastWords = 10 * time.Second
 
-// follow runs a command and reads what it prints.
-func (r *reporter) follow(c *exec.Cmd, s step) error {
+// follow runs a command and reads what it prints, to its end or until over is closed.
+func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 	pipe, err := c.StdoutPipe()
 	if err != nil {
 		return err
@@ -194,6 +194,16 @@ func (r *reporter) follow(c *exec.Cmd, s step) error {
 		return err
 	}
 
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-over:
+			_ = c.Process.Kill()
+			_ = pipe.Close()
+		case <-done:
+		}
+	}()
 	lines := bufio.NewReader(pipe)
 	for {
 		text, err := lines.ReadBytes('\n')
