@@ -275,7 +275,7 @@ func TestATargetsAltSvcIsDroppedUnlessARuleKeepsIt(t *testing.T) {
 	})
 	for _, quic := range []bool{true, false} {
 		e := startFile(t, `
-listen: {http3: %[2]v}
+listen: {http3: %[2]v, alt_svc: always}
 sites:
   - hosts: [localhost]
     routes:
