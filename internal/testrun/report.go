@@ -142,38 +142,38 @@ func shown(args []string) string {
 	return text
 }
 
-// toEvents turns the output of a test program into the events of go test -json. test2json does not run the program itself: whatever it runs
-// ignores SIGINT, and so would the servers that tests end.
-func toEvents(c *exec.Cmd, s step) (*exec.Cmd, error) {
-	output, err := c.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	c.Stderr = c.Stdout
-	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+s.dir)
-	to.Stdin, to.WaitDelay = output, time.Second
-	return to, nil
-}
-
 func (r *reporter) run(c *exec.Cmd, s step) error {
 	if s.plain {
-		to, err := toEvents(c, s)
-		if err != nil {
-			return err
-		}
-		if err := c.Start(); err != nil {
-			return err
-		}
-		ended, over := make(chan error, 1), make(chan struct{})
-		go func() {
-			ended <- c.Wait()
-			time.Sleep(lastWords) // what it has started, and left, may keep its output open
-			close(over)
-		}()
-		err = r.follow(to, s, over)
-		return errors.Join(<-ended, err)
+		return r.runPlain(c, s)
 	}
 	return r.follow(c, s, nil)
+}
+
+// runPlain runs a test program, whose output it turns into the events of go test -json. test2json does not run the program itself:
+// whatever it runs ignores SIGINT, and so would the servers that tests end.
+func (r *reporter) runPlain(c *exec.Cmd, s step) error {
+	output, input, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	c.Stdout, c.Stderr = input, input
+	err = c.Start()
+	input.Close()
+	if err != nil {
+		return err
+	}
+
+	ended, over := make(chan error, 1), make(chan struct{})
+	go func() {
+		ended <- c.Wait()
+		time.Sleep(lastWords) // what it has started, and left, may keep its output open
+		close(over)
+	}()
+	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+s.dir)
+	to.Stdin, to.WaitDelay = output, time.Second
+	err = r.follow(to, s, over)
+	return errors.Join(<-ended, err)
 }
 
 // lastWords is how long the output of a test program is read after its end.
