@@ -362,7 +362,11 @@ func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
 			t.Errorf("only %d were cut for %s", cuts[reason], reason)
 		}
 	}
-	if len(guests.failed) > 0 || guests.quantile(0.99) > mostLatency*time.Second+5*usual || (most-before)>>10 > mostGrowth {
+	patience := mostLatency * time.Second
+	if !*long {
+		patience *= 5 // other tests keep the processors busy
+	}
+	if len(guests.failed) > 0 || guests.quantile(0.99) > patience+5*usual || (most-before)>>10 > mostGrowth {
 		t.Errorf("%d polite requests failed, of 99 in 100 took %s; memory has grown by %d MiB", len(guests.failed), guests.quantile(0.99), (most-before)>>10)
 	}
 }

@@ -25,7 +25,7 @@ func TestAnInterruptEndsWithinSeconds(t *testing.T) {
 	defer app.Close()
 	p := startBinary(t, plain, strings.TrimPrefix(app.URL, "http://"))
 	for _, protocols := range [][]string{{"http/1.1"}, {"h2"}} {
-		transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: p.roots(t), ServerName: "localhost", NextProtos: protocols}}
+		transport := &http.Transport{ForceAttemptHTTP2: protocols[0] == "h2", TLSClientConfig: &tls.Config{RootCAs: p.roots(t), ServerName: "localhost", NextProtos: protocols}}
 		defer transport.CloseIdleConnections()
 		response, err := (&http.Client{Transport: transport}).Get(p.url)
 		if err != nil {

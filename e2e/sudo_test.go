@@ -67,7 +67,7 @@ mount --bind "$D/ssl" /etc/ssl
 mount --bind "$D/anchors" /usr/local/share/ca-certificates
 mount --bind "$D/hooks" /etc/ca-certificates/update.d
 exec setpriv --reuid alice --regid alice --init-groups env -i P="$P" HOME="$D/home" USER=alice LOGNAME=alice PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1 sh -c "$S"`
-	c := exec.Command("unshare", "--mount", "--net", "sh", "-c", mounts)
+	c := exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "sh", "-c", mounts) // pidof finds its processes alone
 	c.Dir, c.Env = s.dir, append(os.Environ(), "D="+s.dir, "P="+s.program, "S=set -eu\ncd\n"+script)
 	out, err := c.CombinedOutput()
 	if err != nil {

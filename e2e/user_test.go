@@ -24,6 +24,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/sys/unix"
+
+	"padlock/internal/servicetest"
 )
 
 // unprivileged is where padlock runs as a user without privileges: a directory that the user can reach, with the program in it.
@@ -266,10 +268,16 @@ func TestAUserThatCannotBe(t *testing.T) {
 	}
 }
 
-// Who starts padlock as root without naming a user is told.
+// Who runs a configuration as root without naming a user is told; who develops on a machine is not.
 func TestStayingRootIsTold(t *testing.T) {
 	besides(t)
-	start(t).stderr.wait(t, "padlock stays root", "user (--user)")
+	runFile(t, write(t, "padlock.yaml", fmt.Sprintf("listen: {https: [%q], http: []}\nadmin: \"off\"\nstorage: %q\nsites: [{hosts: [localhost]}]\n",
+		local(servicetest.FreePort(t)), t.TempDir()))).stderr.wait(t, "padlock stays root", "user (--user)")
+	p := start(t)
+	p.stop(t)
+	if said := p.stderr.wait(t); strings.Contains(said, "stays root") {
+		t.Errorf("%s", said)
+	}
 }
 
 // No core file can hold a private key: padlock leaves none even where the system would write one, and other processes of its user cannot
