@@ -118,6 +118,7 @@ type Server struct {
 	tunnels    tunnels
 	guards     guards
 	handover   atomic.Pointer[handover] // another process takes over
+	serving    chan struct{}            // closed when Serve has all its listeners
 	ending     chan struct{}            // closed when no more are accepted
 	work       chan *clientConn
 	waiting    atomic.Int32 // goroutines that wait for work
@@ -134,7 +135,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	s := &Server{cfg: cfg, deps: deps, slots: newShares(cfg.Limits.Connections), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
+	s := &Server{cfg: cfg, deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
 	s.passwords = newPasswords()
@@ -220,6 +221,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		return errors.Join(err, closeAll(listeners))
 	}
 	s.Add(listeners...)
+	close(s.serving)
 	watching, watched := context.WithCancel(ctx)
 	defer watched()
 	go s.watchTrust(watching)
@@ -271,6 +273,9 @@ func (s *Server) Add(listeners ...Listener) {
 		}
 	}
 }
+
+// Serving is closed when Serve has all its listeners.
+func (s *Server) Serving() <-chan struct{} { return s.serving }
 
 // Listeners are those that are open, each with its UDP.
 func (s *Server) Listeners() []Listener {

@@ -20,6 +20,7 @@ type restarter struct {
 	log      *slog.Logger
 	signals  chan os.Signal
 	unheard  func(do func()) // does something while signals are ignored that padlock catches, as a process that is started meanwhile does, too
+	serving  <-chan struct{} // closed when open has all listeners: one that is not passed on could not be opened by the other padlock
 	open     func() []proxy.Listener
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully

@@ -44,6 +44,11 @@ func (r *reloader) unheard(restarts, rotated chan os.Signal) func(do func()) {
 // watch restarts at each signal until ctx ends.
 func (r *restarter) watch(ctx context.Context) {
 	defer signal.Stop(r.signals)
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.serving:
+	}
 	for {
 		select {
 		case <-ctx.Done():

@@ -127,7 +127,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	outer := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	again := &restarter{log: log, signals: restarts, unheard: changes.unheard(restarts, rotated), open: server.Listeners, handOver: server.HandOver, leave: leave}
+	again := &restarter{log: log, signals: restarts, unheard: changes.unheard(restarts, rotated), serving: server.Serving(), open: server.Listeners, handOver: server.HandOver, leave: leave}
 	for _, l := range admin {
 		again.add(l.Listener)
 	}
