@@ -47,6 +47,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		lines.close(last)
 	}()
 	log := slog.New(logHandler(lines, p.stderr))
+
 	restarts, rotated := restartSignals(), rotatedSignals()
 	changes := s.file
 	if changes == nil {
@@ -62,6 +63,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	if cfg, err = changes.discover(ctx, cfg, before.padlock, log); err != nil {
 		return err
 	}
+
 	keeper, err := newKeeper(cfg, log)
 	if err != nil {
 		return forUser(cfg, err)
@@ -69,6 +71,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	if err := covered(cfg, keeper); err != nil {
 		return err
 	}
+
 	tracer, closeTraces, err := newTracer(cfg, log)
 	if err != nil {
 		return err
@@ -89,6 +92,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		return forUser(cfg, err)
 	}
 	defer end.await(accessBy, closeAccess)
+
 	page := console.NewPage(console.PageOptions{Recent: seen.recent})
 	defer keeper.close()
 	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Trust: trustPage(cfg, keeper, seen, log), Log: log, AccessLog: access.writer(), AccessLogLost: access.Lost, Tracer: tracer})
@@ -98,6 +102,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	if recorder != nil {
 		recorder.Know(keeper.knowledge())
 	}
+
 	admin, waits, err := listenAdmin(cfg, log, before, keeper)
 	if err != nil {
 		return forUser(cfg, err)
@@ -105,6 +110,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	for _, name := range before.rest() {
 		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
 	}
+
 	warn(cfg, s.file == nil, log)
 	p.announceAdmin(admin)
 	if tracer != nil {
@@ -117,6 +123,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	if s.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
 		sayUnresolved(ctx, log, cfg)
 	}
+
 	keeper.start(ctx, server)
 	defer p.sayFinishing(ctx, end, cfg.Timeouts.Shutdown)()
 	if err := ready(); err != nil {
@@ -124,6 +131,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	}
 	leaving := context.AfterFunc(ctx, sayStopping)
 	defer leaving()
+
 	outer := ctx
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
@@ -132,6 +140,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 		again.add(l.Listener)
 	}
 	go again.watch(outer)
+
 	reload := changes.start(ctx, cfg, keeper, server, log)
 	defer func() { leave(); changes.wait() }()
 	asked := console.NewAdmin(seen.options(server, recorder, keeper, reload, outer))
@@ -140,6 +149,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 	logging, closeLogs := context.WithCancel(context.WithoutCancel(ctx)) // requests that are finished are logged as well
 	defer closeLogs()
 	others.Go(func() { p.logs.watch(logging, rotated, log) })
+
 	answer := func(l *adminListener) {
 		if err := asked.Serve(ctx, l.open(), l.guard); err != nil {
 			log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
@@ -156,6 +166,7 @@ func (p *program) serveUntil(ctx context.Context, s service, end *farewell) erro
 			}
 		})
 	}
+
 	err = server.Serve(ctx, listeners...)
 	end.begin() // another padlock may have taken over, without a signal
 	cancel()
