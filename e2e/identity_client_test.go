@@ -179,8 +179,8 @@ func (c *idOne) pipeline(jobs []*idJob) int {
 	for i, j := range jobs[:last+1] {
 		got := c.read(j)
 		switch {
-		case got.err != nil && got.status == 0 && len(got.interims) == 0 && c.u.h.ending():
-			c.close() // between two requests, or before the first
+		case got.err != nil && got.status == 0 && len(got.interims) == 0 && c.u.h.ending() && (i > 0 || c.used):
+			c.close() // between two requests
 			return i + 1
 		case got.err != nil && got.status == 0 && (i > 0 || c.used && c.unread):
 			c.close()

@@ -355,16 +355,7 @@ func TestAnOpenRequestFinishesDuringShutdown(t *testing.T) {
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- e.stop() }()
-	for deadline := time.Now().Add(10 * time.Second); ; { // until the listener is closed
-		conn, err := net.Dial("tcp", e.address)
-		if err != nil {
-			break
-		}
-		conn.Close()
-		if time.Now().After(deadline) {
-			t.Fatal("new connections are still accepted")
-		}
-	}
+	untilRefused(t, e.address)
 	close(release)
 	if err := <-stopped; err != nil {
 		t.Error(err)

@@ -227,6 +227,14 @@ func (p *packets) serve() {
 	}
 }
 
+// refuse takes no more connections. Those whose handshakes are on their way get a moment, as quic-go ends them with the listener.
+func (p *packets) refuse() {
+	for end := time.Now().Add(beginning); p.early.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	_ = p.listener.Close()
+}
+
 // complete notes what the handshake has come to.
 func (f *flow) complete(conn *quic.Conn) {
 	f.conn.Store(conn)

@@ -131,6 +131,7 @@ type Server struct {
 	failed                 chan error
 
 	reloading sync.Mutex
+	over      bool // no reload any more
 }
 
 // New builds a server; it opens nothing yet.
@@ -153,15 +154,21 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 
 // Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
 // called when nothing can fail any more, and just before the new configuration is there; it may be nil. What is not sites' affair stays
-// as it was. Connections keep their TLS, and requests that are open the targets that they have.
+// as it was. Connections keep their TLS, and requests that are open the targets that they have. The error is ErrEnded once Serve is over.
 func (s *Server) Reload(cfg *config.Config, before func()) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	return s.reload(cfg, before)
 }
 
-// reload is called by one goroutine at a time.
+// ErrEnded is the error of a reload that comes after the last request.
+var ErrEnded = errors.New("proxy: the server has ended")
+
+// reload is called with reloading locked.
 func (s *Server) reload(cfg *config.Config, before func()) error {
+	if s.over {
+		return ErrEnded
+	}
 	older := s.state.Load()
 	built, err := newState(cfg, s.deps, &s.targets, &s.book, older)
 	if err != nil {
@@ -238,7 +245,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	_ = closeAll(open) // a listener that is closed already is as good
 	s.accepting.Wait()
 	for _, p := range packets {
-		_ = p.listener.Close()
+		p.refuse()
 	}
 	if h := s.handover.Load(); h != nil { // UDP cannot be shared: the other process waits for it
 		ctx, cancel := context.WithTimeout(context.Background(), quicHandover)
@@ -419,11 +426,19 @@ func (s *Server) shutdown(serving context.Context) {
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
 	}
-	s.state.Load().close()
+	s.closeState()
 	if lost := s.access.close(); lost > 0 {
 		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
 	}
 	s.cuts.close()
+}
+
+// closeState lets go of the last configuration's targets. A reload that is on its way is waited for, and none follows.
+func (s *Server) closeState() {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.over = true
+	s.state.Load().close()
 }
 
 // accept takes connections. Nothing is waited for here, as those behind would wait too, whoever they are from.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -99,7 +100,9 @@ func (r *reloader) follow(ctx context.Context, k *keeper, server *proxy.Server, 
 			if reflect.DeepEqual(before.Sites, next.Sites) {
 				return
 			}
-			if err := r.apply(ctx, next, k, server); err != nil {
+			if err := r.apply(ctx, next, k, server); errors.Is(err, proxy.ErrEnded) {
+				return
+			} else if err != nil {
 				log.Error("what containers ask for cannot be served; what was before is served on", "error", err)
 				return
 			}

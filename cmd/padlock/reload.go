@@ -104,7 +104,9 @@ func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, ser
 			err = r.apply(ctx, r.containers.merge(base), k, server)
 		}
 		if err != nil {
-			log.Error("the configuration cannot be used; the one before is served on", "file", r.name, "error", err)
+			if !errors.Is(err, proxy.ErrEnded) {
+				log.Error("the configuration cannot be used; the one before is served on", "file", r.name, "error", err)
+			}
 			return err
 		}
 		r.base = base

@@ -55,7 +55,7 @@ type Parker interface {
 type Server struct {
 	o         ServerOptions
 	parkAfter time.Duration
-	closing   atomic.Int32 // serving, draining or shut
+	closing   atomic.Int32 // serving, draining, shut or over
 
 	mu    sync.Mutex
 	conns map[*connection]struct{}
@@ -81,10 +81,10 @@ func NewServer(o ServerOptions) *Server {
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
 // It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
-	c := &connection{server: s, conn: conn}
+	c := &connection{server: s, conn: conn, began: time.Now()}
 	c.limit.Init(conn.SetReadDeadline)
 	s.mu.Lock()
-	ended := s.closing.Load() == shut
+	ended := s.closing.Load() == over
 	if !ended {
 		s.conns[c] = struct{}{}
 	}
@@ -115,10 +115,12 @@ func (s *Server) emptied() {
 }
 
 // States of a server. While it drains, responses close their connections, and no other is closed: a request may be on its way there.
+// Once it is shut, only a new connection is left open for its first request. When the time for all that is over, so is the server.
 const (
 	serving int32 = iota
 	draining
 	shut
+	over
 )
 
 // Drain lets connections end with their next request, or by themselves, until all have ended or ctx has.
@@ -137,28 +139,16 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 }
 
-// Shutdown finishes the requests and tunnels that are open, and closes idle connections; when ctx ends first, it closes all.
+// Shutdown finishes the requests and tunnels that are open, and closes idle connections: one that has had no request yet, when it is five
+// seconds old, as its client may have sent the first. When ctx ends first, Shutdown closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing.Store(shut)
-	if len(s.conns) == 0 {
-		s.emptied()
-	}
-	var parked []*connection
-	for c := range s.conns {
-		if c.retire() {
-			parked = append(parked, c)
-		}
-	}
-	s.mu.Unlock()
-	for _, c := range parked {
-		go c.end()
-	}
+	s.close(shut)
 	select {
 	case <-s.empty:
 		return nil
 	case <-ctx.Done():
 	}
+	s.close(over)
 	s.mu.Lock()
 	for c := range s.conns {
 		c.ctx.Cancel()
@@ -167,6 +157,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	<-s.empty
 	return ctx.Err()
+}
+
+// close ends the connections on which nothing happens, and all that come to rest later.
+func (s *Server) close(state int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing.Store(state)
+	if len(s.conns) == 0 {
+		s.emptied()
+	}
+	for c := range s.conns {
+		if c.retire() {
+			go c.end()
+		}
+	}
 }
 
 const (
@@ -198,8 +203,12 @@ type connection struct {
 	until  time.Time // the write deadline that stands
 	*engine
 
-	mu    sync.Mutex // Server's is taken before it
-	phase int32
+	began time.Time
+
+	mu      sync.Mutex // Server's is taken before it
+	phase   int32
+	used    bool // a request has come
+	leaving bool // a timer ends it if none comes
 }
 
 // engine is what a connection needs while requests come.
@@ -255,6 +264,7 @@ func (c *connection) enter(from, to int32) bool {
 		return false
 	}
 	c.phase = to
+	c.used = c.used || to == busy
 	return true
 }
 
@@ -262,7 +272,7 @@ func (c *connection) enter(from, to int32) bool {
 func (c *connection) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == ending || c.server.closing.Load() == shut { // Shutdown sets it before it takes the lock
+	if c.phase == ending || c.server.closing.Load() >= shut && !c.spared() { // Shutdown sets it before it takes the lock
 		c.phase = ending
 		return false
 	}
@@ -270,19 +280,43 @@ func (c *connection) rest() bool {
 	return true
 }
 
-// retire ends the connection if no request is open. It reports true where the caller has to call end; otherwise somebody else does.
+// retire ends the connection if no request is open, or on its way. It reports true where the caller has to call end; otherwise somebody
+// else does.
 func (c *connection) retire() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch c.phase {
-	case idle:
+	switch {
+	case c.phase != idle && c.phase != parked, c.spared():
+	case c.phase == idle:
 		c.phase = ending
 		c.limit.Kick()
-	case parked:
+	default:
 		c.phase = ending
 		return c.server.o.Park.Unpark(c.conn) // else it is about to wake
 	}
 	return false
+}
+
+// firstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http takes the same.
+const firstRequest = 5 * time.Second
+
+// spared reports whether the first request may be on its way. The connection is then ended later if none has come. A client sends a
+// request again that finds an old connection closed (RFC 9112 section 9.3.1), but takes a new one that is closed for a broken server.
+// It is called with the lock held, once the server is shut.
+func (c *connection) spared() bool {
+	left := firstRequest - time.Since(c.began)
+	if c.used || left <= 0 || c.server.closing.Load() == over {
+		return false
+	}
+	if !c.leaving {
+		c.leaving = true
+		time.AfterFunc(left, func() {
+			if c.retire() {
+				c.end()
+			}
+		})
+	}
+	return true
 }
 
 func (c *connection) end() {

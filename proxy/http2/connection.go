@@ -56,6 +56,7 @@ type connection struct {
 	tableless  bool      // noTable was sent
 	until      time.Time // the write deadline that stands
 	parked     bool
+	greeted    bool // both prefaces are through
 	draining   bool // Shutdown has begun
 	sealed     bool // no further streams
 	resets     quota.Quota
@@ -152,6 +153,7 @@ var (
 func (c *connection) serve() {
 	c.equip()
 	c.mu.Lock()
+	c.greeted = true
 	if c.draining {
 		c.retire()
 	}
@@ -448,9 +450,11 @@ func (c *connection) drain() {
 		return
 	}
 	c.draining = true
-	if !c.parked {
+	switch {
+	case !c.greeted: // serve sees it
+	case !c.parked:
 		c.retire()
-	} else if c.server.o.Park.Unpark(c.conn) {
+	case c.server.o.Park.Unpark(c.conn):
 		c.parked = false
 		go c.serve()
 	} // else it is about to wake

@@ -52,6 +52,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*connection]struct{}
 	closing bool
+	over    bool          // the time to finish has passed
 	empty   chan struct{} // closed when Shutdown has begun and none is left
 }
 
@@ -73,12 +74,13 @@ func NewServer(o ServerOptions) *Server {
 func (s *Server) ServeConn(conn Conn) {
 	c := newConnection(s, conn)
 	s.mu.Lock()
-	closing := s.closing
-	if !closing {
+	c.draining = s.closing // what its client has sent by now is answered
+	over := s.over
+	if !over {
 		s.conns[c] = struct{}{}
 	}
 	s.mu.Unlock()
-	if closing {
+	if over {
 		conn.Close()
 		return
 	}
@@ -141,6 +143,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.Drain(ctx) == nil {
 		return nil
 	}
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	for _, c := range s.open() {
 		c.cut()
 	}

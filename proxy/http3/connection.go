@@ -30,6 +30,7 @@ type connection struct {
 	conn    session
 	facts   *message.Conn
 	first   func()
+	began   time.Time
 	control *quic.SendStream
 	busy    sync.WaitGroup // goroutines
 
@@ -41,6 +42,7 @@ type connection struct {
 	pointless   quota.Quota
 	worthwhile  int // frames that excuse as many pointless ones
 	prioritises bool
+	draining    bool
 	sealed      bool // no more requests are taken
 	over        bool
 	timer       *time.Timer // runs while there is no request
@@ -129,23 +131,46 @@ func cancel(q bidirectional, why code) {
 	q.CancelWrite(quic.StreamErrorCode(why))
 }
 
-// linger is how long the client has to learn that no more requests are taken, before the connection ends.
-const linger = 300 * time.Millisecond
+const (
+	linger       = 300 * time.Millisecond // for the client to learn that no more requests are taken, before the connection ends
+	firstRequest = 5 * time.Second        // the age of a connection whose client has sent its first request, or is not about to
+	noticePeriod = time.Second            // for a first request that is on its way
+	everyStream  = 1<<62 - 4              // RFC 9114 section 5.2
+)
 
-// drain takes no more requests (RFC 9114 section 5.2).
+// drain announces the end, and takes no more requests (RFC 9114 section 5.2): from a client that is new, only once its first had time to come.
 func (c *connection) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sealed {
-		return
+	switch {
+	case c.draining:
+	case c.next > 0 || time.Since(c.began) > firstRequest:
+		c.seal()
+	default:
+		c.goAway(everyStream)
+		time.AfterFunc(noticePeriod, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.seal()
+		})
 	}
+	c.draining = true
+}
+
+// seal is called with the lock held.
+func (c *connection) seal() {
 	c.sealed = true
-	last := quicvarint.Append(nil, uint64(c.next))
-	goAway := append(appendFrame(nil, frameGoAway, len(last)), last...)
-	go func() { _, _ = c.control.Write(goAway) }() // until the connection ends
+	c.goAway(c.next)
 	if len(c.streams) == 0 {
 		c.timer.Reset(linger)
 	}
+}
+
+// goAway says which streams are not taken any more. A client that gives its control stream no room hears of it at the end.
+func (c *connection) goAway(from quic.StreamID) {
+	last := quicvarint.Append(nil, uint64(from))
+	frame := append(appendFrame(nil, frameGoAway, len(last)), last...)
+	go func() { _, _ = c.control.Write(frame) }() // until the connection ends; one write at a time
 }
 
 func (c *connection) close(why code) { _ = c.conn.CloseWithError(quic.ApplicationErrorCode(why), "") }

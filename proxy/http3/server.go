@@ -66,6 +66,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*connection]struct{}
 	closing bool
+	over    bool          // the time to finish has passed
 	empty   chan struct{} // closed when Shutdown has begun and none is left
 }
 
@@ -78,21 +79,24 @@ func NewServer(o ServerOptions) *Server {
 // ServeConn answers requests until the client or Shutdown ends the connection. The connection's configuration has gone through Configure;
 // first is called with each request.
 func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, first func()) {
-	c := &connection{server: s, conn: conn, facts: facts, first: first, streams: map[quic.StreamID]*stream{}}
+	c := &connection{server: s, conn: conn, facts: facts, first: first, streams: map[quic.StreamID]*stream{}, began: time.Now()}
 	if err := c.greet(); err != nil {
 		c.close(codeInternal)
 		return
 	}
 	s.mu.Lock()
-	closing := s.closing
-	if !closing {
+	closing, over := s.closing, s.over
+	if !over {
 		s.conns[c] = struct{}{}
 	}
 	s.mu.Unlock()
-	if closing {
+	switch {
+	case over:
 		c.timer.Stop()
 		c.close(codeNone)
 		return
+	case closing:
+		c.drain()
 	}
 	c.serve()
 	s.mu.Lock()
@@ -138,6 +142,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	for _, c := range s.open() {
 		c.close(codeNone)
 	}
