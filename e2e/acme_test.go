@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -129,6 +131,16 @@ func (ca *theCA) issued(t *testing.T, name string, change func(*tls.Config)) *x5
 		return "", err
 	})
 	return leaf
+}
+
+// validated are the names that certificates were ordered for.
+func (ca *theCA) validated() []string {
+	var names []string
+	for _, m := range regexp.MustCompile(`vaTask\{Identifier:acme\.Identifier\{Type:"dns", Value:"([^"]*)"`).FindAllStringSubmatch(ca.Output(), -1) {
+		names = append(names, m[1])
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // orders counts those that a CA has taken.

@@ -120,8 +120,8 @@ func TestInventedNames(t *testing.T) {
 	flood(first, all)
 	after := resident(t, p.pid)
 	t.Logf("%d MiB after %d invented names, %d MiB after %d; %d questions", warm>>20, first, after>>20, all, ask.questions.Load())
-	if ca.orders() != 1 {
-		t.Errorf("%d orders", ca.orders())
+	if names := ca.validated(); !slices.Equal(names, []string{"good.shop.example"}) { // more than once, perhaps: a busy CA may not reach padlock in time
+		t.Errorf("certificates were ordered for %q", names)
 	}
 	if after > warm+16<<20 {
 		t.Errorf("memory grows from %d to %d MiB", warm>>20, after>>20)

@@ -205,12 +205,7 @@ sites:
 	if traced {
 		fmt.Fprintf(&b, "tracing: {endpoint: %q, sample: 0.1}\n", h.collector.URL)
 	}
-	if err := os.WriteFile(file+".new", []byte(b.String()), 0o600); err != nil {
-		h.t.Fatal(err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		h.t.Fatal(err)
-	}
+	replaceFile(h.t, file, b.String())
 }
 
 func (h *identity) route(c idCombo) string {

@@ -62,6 +62,8 @@ func enter(t *testing.T, lane chan struct{}, resources []*sync.Mutex) {
 	t.Helper()
 	t.Parallel()
 	inAdvance()
+	t.Attr("turn", "waits") // internal/testrun counts the time from "comes" on
+	defer t.Attr("turn", "comes")
 	for _, resource := range resources {
 		resource.Lock()
 		t.Cleanup(resource.Unlock)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,12 +36,7 @@ func TestReloadUnderLoadFailsNoRequest(t *testing.T) {
 	write := func(extra string, to ...string) {
 		t.Helper()
 		text := fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nhandshakes: {show: \"off\"}\naccess_log: {format: \"off\"}\nsites:\n  - hosts: [localhost]\n    routes: [{to: [%s]}]\n%s", strings.Join(to, ", "), extra)
-		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
+		replaceFile(t, file, text)
 	}
 	write("", targets...)
 	p := startFile(t, dir)
@@ -104,4 +100,12 @@ func TestReloadUnderLoadFailsNoRequest(t *testing.T) {
 		t.Errorf("padlock has ended %d connections", n)
 	}
 	t.Logf("%d requests", requests.Load())
+}
+
+// replaceFile writes a file so that nobody reads half of it: a reload that was asked for before may only begin now.
+func replaceFile(t *testing.T, file, text string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(file+".new", []byte(text), 0o600), os.Rename(file+".new", file)); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -216,12 +216,7 @@ sites:
       - {to: [%s], balance: %s}
       - {path: /extra%d, respond: {body: "%d"}}
 `, strings.Join(to, ", "), []string{"round_robin", "least_conn", "random"}[n%3], n, n)
-		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
+		replaceFile(t, file, text)
 	}
 	configure(0)
 	p := startFile(t, dir)
@@ -273,11 +268,7 @@ func TestARestartFailsNoRequest(t *testing.T) {
 	}
 	dir, port := t.TempDir(), servicetest.FreePort(t)
 	file := filepath.Join(dir, "padlock.yaml")
-	configure := func(text string) {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	configure := func(text string) { replaceFile(t, file, text) }
 	good := fmt.Sprintf("listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {format: \"off\"}\nhandshakes: {show: \"off\"}\ntimeouts: {handover: 20s, shutdown: 5s}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]\n", port, echoes(t))
 	configure(good)
 	p := &padlock{home: home, storage: filepath.Join(home, ".local", "share", "padlock")}

@@ -59,9 +59,7 @@ sites:
     routes: [{to: [%q]}, {path: /version-%d, respond: {status: 200}}]
   - {hosts: [tcp.localhost], tcp: {to: %q}}
 `, ca.TLS, ca.HTTP, filepath.Dir(file), ca.URL, ca.Root, ca.DNS, target, n, s.tcp)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replaceFile(t, file, text)
 	}
 	configure(0)
 	path := plain
