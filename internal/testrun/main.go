@@ -102,10 +102,7 @@ func plan(level, run, dir string) ([]step, error) {
 			install,
 			{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
 			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
-			{name: "the program for macOS", args: []string{"go", "build", "-o", os.DevNull, "./cmd/padlock"}, env: append(slices.Clone(plain), "GOOS=darwin")},
-			{name: "the program for Windows", args: []string{"go", "build", "-o", os.DevNull, "./cmd/padlock"}, env: append(slices.Clone(plain), "GOOS=windows")},
-			{name: "trust on macOS", args: append([]string{"go", "vet"}, elsewhere...), env: append(slices.Clone(plain), "GOOS=darwin")},
-			{name: "trust on Windows", args: append([]string{"go", "vet"}, elsewhere...), env: append(slices.Clone(plain), "GOOS=windows")},
+			{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: plain},
 			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: plain},
 			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
 			{name: "packages", args: goTest("-p", "4", "./..."), tests: true}, // some wait most of the time
@@ -117,9 +114,6 @@ func plan(level, run, dir string) ([]step, error) {
 	}
 	return nil, fmt.Errorf("level %q: test or long", level)
 }
-
-// elsewhere is what has parts of its own for macOS and Windows.
-var elsewhere = []string{"./certs/trust", "./config", "./internal/invoker", "./internal/servicetest"}
 
 func goTest(args ...string) []string {
 	return append([]string{"go", "test", "-race", "-json"}, args...)

@@ -27,6 +27,7 @@ type reporter struct {
 	said    time.Time // when the last line was printed
 	doing   string    // the step
 	running map[string]time.Time
+	turns   map[string]time.Time     // when tests began that have waited for it
 	output  map[string]*bytes.Buffer // of tests and packages that have not ended
 	results []result
 	broken  []string // steps that failed
@@ -97,7 +98,7 @@ func (r *reporter) line(format string, args ...any) {
 func (r *reporter) step(ctx context.Context, s step) {
 	began := time.Now()
 	r.mu.Lock()
-	r.doing, r.running, r.output = s.name, map[string]time.Time{}, map[string]*bytes.Buffer{}
+	r.doing, r.running, r.turns, r.output = s.name, map[string]time.Time{}, map[string]time.Time{}, map[string]*bytes.Buffer{}
 	r.line("%s: %s", s.name, shown(s.args))
 	r.mu.Unlock()
 
@@ -231,7 +232,16 @@ type event struct {
 	Test    string
 	Elapsed float64 // seconds
 	Output  string
+
+	Key, Value string // of an attribute
 }
+
+// A test that waits until others make room says so by this attribute, with one of these values. It takes no time until it has begun.
+const (
+	turn  = "turn"
+	waits = "waits"
+	comes = "comes"
+)
 
 func (r *reporter) read(s step, text []byte) {
 	r.mu.Lock()
@@ -255,6 +265,13 @@ func (r *reporter) read(s step, text []byte) {
 		}
 	case "pause":
 		delete(r.running, name)
+	case "attr":
+		switch {
+		case e.Key == turn && e.Value == waits:
+			delete(r.running, name)
+		case e.Key == turn && e.Value == comes:
+			r.running[name], r.turns[name] = time.Now(), time.Now()
+		}
 	case "output", "build-output":
 		if r.output[name] == nil {
 			r.output[name] = &bytes.Buffer{}
@@ -271,6 +288,9 @@ func (r *reporter) ended(s step, name string, e event) {
 	output := r.output[name]
 	delete(r.output, name)
 	took := time.Duration(e.Elapsed * float64(time.Second))
+	if at, ok := r.turns[name]; ok {
+		took = time.Since(at)
+	}
 
 	sub := strings.Contains(e.Test, "/")
 	if e.Test != "" {
@@ -282,9 +302,9 @@ func (r *reporter) ended(s step, name string, e event) {
 	switch {
 	case e.Test == "" && e.Action == "skip": // a package without tests
 	case e.Action == "fail":
-		r.line("  FAIL  %s  %.1f s", name, e.Elapsed)
+		r.line("  FAIL  %s  %.1f s", name, took.Seconds())
 	case e.Test == "" || s.each && !sub:
-		r.line("  %s  %s  %.1f s", e.Action, name, e.Elapsed)
+		r.line("  %s  %s  %.1f s", e.Action, name, took.Seconds())
 	}
 }
 

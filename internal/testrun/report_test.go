@@ -55,6 +55,19 @@ func TestAFailureIsShownWithItsOutput(t *testing.T) {
 	}
 }
 
+// Waiting until others make room is not a test's time.
+func TestWaitingForATurnTakesNoTime(t *testing.T) {
+	out, err := runs(t, events("0",
+		`{"Action":"cont","Package":"padlock/x","Test":"TestA"}`,
+		`{"Action":"attr","Package":"padlock/x","Test":"TestA","Key":"turn","Value":"waits"}`,
+		`{"Action":"attr","Package":"padlock/x","Test":"TestA","Key":"turn","Value":"comes"}`,
+		`{"Action":"pass","Package":"padlock/x","Test":"TestA","Elapsed":200}`,
+	))
+	if err != nil || !strings.Contains(out, "pass  x TestA  0.") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // A panic ends the program, and with it tests that nobody hears of again.
 func TestAPanicIsShown(t *testing.T) {
 	program := "echo '=== RUN   TestA'; echo '=== RUN   TestB'; echo 'panic: at the disco'; sleep 60 & exit 2" // and a server that it has started goes on
