@@ -1,5 +1,7 @@
 package proxy_test
 
+//lint:file-ignore SA1019 a client speaks x/net/http2.
+
 import (
 	"context"
 	"crypto/tls"
