@@ -73,6 +73,17 @@ func (a *wsTarget) expect(t *testing.T, path string, run func(*wsPeer)) *wsScrip
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.scripts[path] = s
+	t.Cleanup(func() { // what it says to t must come before the end of t
+		a.mu.Lock()
+		unasked := a.scripts[path] == s
+		if unasked {
+			delete(a.scripts, path)
+		}
+		a.mu.Unlock()
+		if !unasked {
+			<-s.done
+		}
+	})
 	return s
 }
 

@@ -21,6 +21,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -54,9 +55,22 @@ func start(ctx context.Context, stdout io.Writer, level, run string, slowest int
 
 	r := newReporter(stdout)
 	defer r.close()
+	return perform(ctx, r, steps, slowest)
+}
+
+// perform runs steps, and returns an error if any of them fails.
+func perform(ctx context.Context, r *reporter, steps []step, slowest int) error {
+	var aside sync.WaitGroup
+	defer aside.Wait()
 	for _, s := range steps {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case s.aside:
+			aside.Go(func() { r.step(ctx, s) })
+			continue
+		case s.tests:
+			aside.Wait()
 		}
 		r.step(ctx, s)
 	}
@@ -69,6 +83,7 @@ type step struct {
 	args  []string
 	dir   string // where it runs; "" is the module's root
 	env   []string
+	aside bool // it runs beside the steps that follow, until there are tests; what it prints is shown if it fails
 	tests bool // it prints the events of go test -json
 	plain bool // it is a test program, whose output has to be turned into events
 	each  bool // every test of it has a line of its own, not only every package
@@ -98,6 +113,7 @@ func plan(level, run, dir string) ([]step, error) {
 		}
 		// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the program has.
 		staticcheck, clients := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test")
+		install.aside = true
 		return []step{
 			install,
 			{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
@@ -105,7 +121,7 @@ func plan(level, run, dir string) ([]step, error) {
 			{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: plain},
 			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: plain},
 			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
-			{name: "packages", args: goTest("-p", "4", "./..."), tests: true}, // some wait most of the time
+			{name: "packages", args: goTest("-p", "4", "./proxy", "./..."), tests: true}, // some wait most of the time, and proxy's for longest
 			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
 			{name: "program", args: []string{clients, "-test.v=test2json", "-test.timeout=40m"}, dir: "e2e", tests: true, plain: true, each: true},
 		}, nil

@@ -98,7 +98,9 @@ func (r *reporter) line(format string, args ...any) {
 func (r *reporter) step(ctx context.Context, s step) {
 	began := time.Now()
 	r.mu.Lock()
-	r.doing, r.running, r.turns, r.output = s.name, map[string]time.Time{}, map[string]time.Time{}, map[string]*bytes.Buffer{}
+	if !s.aside {
+		r.doing, r.running, r.turns, r.output = s.name, map[string]time.Time{}, map[string]time.Time{}, map[string]*bytes.Buffer{}
+	}
 	r.line("%s: %s", s.name, shown(s.args))
 	r.mu.Unlock()
 
@@ -114,7 +116,9 @@ func (r *reporter) step(ctx context.Context, s step) {
 	if err != nil {
 		verdict = fmt.Sprintf("FAILED (%v)", err)
 		r.broken = append(r.broken, s.name)
-		r.unfinished()
+		if !s.aside {
+			r.unfinished()
+		}
 	}
 	r.line("%s: %s, %.0f s", s.name, verdict, time.Since(began).Seconds())
 }
@@ -144,10 +148,24 @@ func shown(args []string) string {
 }
 
 func (r *reporter) run(c *exec.Cmd, s step) error {
-	if s.plain {
+	switch {
+	case s.plain:
 		return r.runPlain(c, s)
+	case s.aside:
+		return r.runAside(c)
 	}
 	return r.follow(c, s, nil)
+}
+
+// runAside runs a command whose output would stand among that of others. It is printed if the command fails.
+func (r *reporter) runAside(c *exec.Cmd) error {
+	output, err := c.CombinedOutput()
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		_, _ = r.out.Write(output)
+	}
+	return err
 }
 
 // runPlain runs a test program, whose output it turns into the events of go test -json. test2json does not run the program itself:

@@ -68,6 +68,25 @@ func TestWaitingForATurnTakesNoTime(t *testing.T) {
 	}
 }
 
+// What runs beside the others is waited for before the first test, shown only if it fails, and fails the run then.
+func TestAStepAside(t *testing.T) {
+	dir := t.TempDir()
+	aside := func(script string) step {
+		return step{name: "install", args: []string{"sh", "-c", script}, dir: dir, aside: true}
+	}
+	test := events("0", `{"Action":"pass","Package":"padlock/x","Test":"TestA","Elapsed":2}`)
+	test.args[2], test.dir = "test -e there && "+test.args[2], dir
+	for script, fails := range map[string]bool{"sleep 0.3; touch there; echo said $((1+1))": false, "touch there; echo said $((1+1)); exit 1": true} {
+		var out bytes.Buffer
+		r := newReporter(&out)
+		err := perform(t.Context(), r, []step{aside(script), {name: "lint", args: []string{"true"}}, test}, 0)
+		r.close()
+		if (err != nil) != fails || strings.Contains(out.String(), "said 2\n") != fails || !strings.Contains(out.String(), "pass  x TestA") {
+			t.Errorf("%s: %v\n%s", script, err, out.String())
+		}
+	}
+}
+
 // A panic ends the program, and with it tests that nobody hears of again.
 func TestAPanicIsShown(t *testing.T) {
 	program := "echo '=== RUN   TestA'; echo '=== RUN   TestB'; echo 'panic: at the disco'; sleep 60 & exit 2" // and a server that it has started goes on
