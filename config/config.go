@@ -175,15 +175,16 @@ type Timeouts struct {
 
 // Limits bound what a peer may send. In a file they are above zero.
 type Limits struct {
-	Connections int `yaml:"connections"`             // 20,000 open client connections
-	PerAddress  int `yaml:"connections_per_address"` // of one client's address, or IPv6 network of 64 bits; 0: any number
-	Handshakes  int `yaml:"handshakes"`              // 1,024 connections whose handshake has not ended, and as many of plain HTTP
-	Head        int `yaml:"head"`                    // 65,536 bytes of request head
-	Fields      int `yaml:"fields"`                  // 200 fields of a request
-	BodyRate    int `yaml:"body_rate"`               // 240 bytes a second that a request's content must bring on average, after timeouts.stall
-	Streams     int `yaml:"streams"`                 // 100 requests at once on a connection of HTTP/2 or HTTP/3
-	Resets      int `yaml:"resets"`                  // 1,000 streams of a connection in 10 s that its client resets, or has padlock reset
-	Frames      int `yaml:"frames"`                  // 10,000 frames of HTTP/2 in 10 s that nothing comes of
+	Connections int  `yaml:"connections"`             // 20,000 open client connections
+	PerAddress  int  `yaml:"connections_per_address"` // of one client's address, or IPv6 network of 64 bits; 0: any number
+	Handshakes  int  `yaml:"handshakes"`              // 1,024 connections whose handshake has not ended, and as many of plain HTTP
+	Head        int  `yaml:"head"`                    // 65,536 bytes of request head
+	Fields      int  `yaml:"fields"`                  // 200 fields of a request
+	BodyRate    int  `yaml:"body_rate"`               // 240 bytes a second that a request's content must bring on average, after timeouts.stall
+	Streams     int  `yaml:"streams"`                 // 100 requests at once on a connection of HTTP/2 or HTTP/3
+	Resets      int  `yaml:"resets"`                  // 1,000 streams of a connection in 10 s that its client resets, or has padlock reset
+	Frames      int  `yaml:"frames"`                  // 10,000 frames of HTTP/2 in 10 s that nothing comes of
+	Buffers     Size `yaml:"buffers"`                 // 256MiB of what routes buffer, of all clients at once; of one of them all of half of it, and an eighth of it beyond
 }
 
 // Site is a set of names with one policy.

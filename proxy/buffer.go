@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 
-	"padlock/internal/pool"
 	"padlock/proxy/message"
 )
 
@@ -37,63 +36,39 @@ func (b *bufferedBody) Buffered() int {
 	return len(b.data) - b.at + b.Body.Buffered()
 }
 
-// bufferRequest reads a request's content, up to a limit, so that a slow client does not keep a target waiting. It returns what kept it
-// from being read.
-func (x *exchange) bufferRequest(limit int64) error {
+// bufferRequest reads a request's content, up to a limit and as much as there is memory for, so that a slow client does not keep a target
+// waiting. It returns what kept it from being read.
+func (h *handler) bufferRequest(x *exchange, limit int64) error {
 	r := x.request
 	if r.Body == nil || r.Upgrade != "" {
 		return nil
 	}
-	data, err := io.ReadAll(io.LimitReader(r.Body, limit))
-	body := &bufferedBody{Body: r.Body, data: data}
+	// What a client announces may never come, so memory is taken as content does.
+	data, err := h.rooms.fill(r.Body, x.addr, &x.held, 0, limit)
 	switch {
-	case err != nil:
+	case err == nil:
+	case !errors.Is(err, io.EOF):
 		return &message.BodyError{Err: err}
-	case int64(len(data)) < limit:
-		body.err = io.EOF
-		if len(r.Declared) == 0 { // trailers need chunks
-			r.ContentLength = int64(len(data))
-		}
+	case len(r.Declared) == 0: // trailers need chunks
+		r.ContentLength = int64(len(data))
 	}
-	r.Body = body
+	r.Body = &bufferedBody{Body: r.Body, data: data, err: err}
 	return nil
 }
 
-// responseBuffers grow as responses need.
-var responseBuffers = pool.Of(func(b *[]byte) []byte { return (*b)[:cap(*b)] })
-
-const maxKept = 1 << 20 // of a buffer that is used again
-
-// bufferResponse reads a response, up to a limit, so that a slow client does not keep a target's connection. What is returned is called
-// when nothing more is read of it.
-func bufferResponse(response *message.Response, limit int64) (release func()) {
+// bufferResponse reads a response, up to a limit and as much as there is memory for, so that a slow client does not keep a target's
+// connection.
+func (h *handler) bufferResponse(x *exchange, response *message.Response, limit int64) {
 	if response.ContentLength > limit {
-		return func() {}
+		return
 	}
-	room := responseBuffers.Get()
-	data := (*room)[:0]
 	body := response.Body
-	var err error
-	for int64(len(data)) < limit && err == nil {
-		if len(data) == cap(data) {
-			data = append(data, 0)[:len(data)]
-		}
-		var n int
-		n, err = body.Read(data[len(data):min(cap(data), int(limit))])
-		data = data[:len(data)+n]
-	}
+	data, err := h.rooms.fill(body, x.addr, &x.held, response.ContentLength+1, limit) // one more finds the end
 	whole := &bufferedBody{Body: body, data: data, err: err}
 	response.Body = whole
 	if errors.Is(err, io.EOF) {
 		_ = body.Close() // the target's connection serves others from now on
 		response.Body = &keptBody{whole, body.Trailers()}
-	}
-	return func() {
-		whole.data = nil
-		if cap(data) <= maxKept {
-			*room = data
-			responseBuffers.Put(room)
-		}
 	}
 }
 

@@ -38,6 +38,7 @@ type handler struct {
 	challenges Challenges
 
 	passwords *passwords
+	rooms     *rooms
 }
 
 // exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
@@ -68,6 +69,7 @@ type exchange struct {
 	allow, challenge string // of a 405 and a 401
 	bare             bool   // the answer gets no fields of the configuration's
 	limited          limitedBody
+	held             int64 // of the memory for what is buffered
 }
 
 // ids of requests begin anywhere, so that they differ between nodes and starts.
@@ -81,6 +83,9 @@ func (h *handler) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	x := &exchange{request: r, target: r.Target, w: countingWriter{Writer: w}, start: time.Now(), id: ids.Add(1)}
 	h.serve(ctx, x)
 	x.attempt.End()
+	if x.held > 0 {
+		h.rooms.leave(x.addr, x.held)
+	}
 	x.took = time.Since(x.start)
 	if r.Body != nil {
 		x.bytesIn += r.Body.Received()
@@ -293,7 +298,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 	case r.Upgrade != "" && r.Body != nil:
 		whole, err = x.readWhole()
 	case route.buffer.Request > 0:
-		err = x.bufferRequest(int64(route.buffer.Request))
+		err = h.bufferRequest(x, int64(route.buffer.Request))
 	}
 	if !whole && err == nil {
 		fail(x, 413, "The content of a request for another protocol is too large", "")
@@ -327,7 +332,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 			x.err = "NTLM authenticates a connection, and this one is of trusted_proxies, which carry several clients: it cannot work through them"
 		}
 		if route.buffer.Response > 0 {
-			defer bufferResponse(response, int64(route.buffer.Response))()
+			h.bufferResponse(x, response, int64(route.buffer.Response))
 		}
 		passOn(x, response)
 	}

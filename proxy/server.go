@@ -341,7 +341,7 @@ func (s *Server) start() error {
 	go func() { <-s.ending; ended() }()
 	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
 	s.pauses = newPauses(s.cfg.Limits.Connections, s.cfg.Timeouts.Stall, s.cfg.Timeouts.Send)
-	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges}
+	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges, rooms: newRooms(int64(s.cfg.Limits.Buffers), s.deps.Log)}
 	t := s.cfg.Timeouts
 	l := s.cfg.Limits
 	one := http1.ServerOptions{
