@@ -7,6 +7,7 @@ package servicetest
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"os"
@@ -28,6 +29,7 @@ type Service struct {
 	t       testing.TB
 	command func() *exec.Cmd
 	alive   func() bool
+	end     syscall.Signal // asks it to end; 0: SIGTERM
 	running *exec.Cmd
 	output  *output
 }
@@ -69,7 +71,7 @@ func (s *Service) Start() {
 }
 
 // Stop ends the server in order.
-func (s *Service) Stop() { s.signal(syscall.SIGINT) } // for PostgreSQL the fast shutdown, which does not wait for clients
+func (s *Service) Stop() { s.signal(cmp.Or(s.end, syscall.SIGTERM)) }
 
 // stopWithin is how long a service may take to end.
 const stopWithin = 30 * time.Second
@@ -165,7 +167,7 @@ func StartPostgres(t testing.TB) *Service {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	address := strconv.Itoa(port)
-	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable"}
+	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable", end: syscall.SIGINT} // which does not wait for clients
 	s.alive = func() bool { return as("pg_isready", "-q", "-h", "127.0.0.1", "-p", address).Run() == nil }
 	s.command = func() *exec.Cmd {
 		return as("postgres", "-D", data, "-h", "127.0.0.1", "-p", address, "-k", dir, "-c", "fsync=off")
