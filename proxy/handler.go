@@ -434,16 +434,21 @@ func (x *exchange) gRPC() bool {
 	return ok && (more == "" || more[0] == '+' || more[0] == ';') && traffic.OfProto(x.request.Proto) != traffic.HTTP1
 }
 
-// passOn passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
-// the reader of an event stream wants every byte, and of a slow download as well.
-func passOn(x *exchange, response *message.Response) {
-	defer response.Body.Close()
+// dress makes of a target's head the one that the client gets.
+func (x *exchange) dress(response *message.Response) {
 	response.Fields.RemoveHopByHop()
 	x.rewriteResponse(response.Fields)
 	x.finish(&response.Fields)
 	if x.attempt.Cookie != "" {
 		response.Fields.Add("Set-Cookie", x.attempt.Cookie)
 	}
+}
+
+// passOn passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
+// the reader of an event stream wants every byte, and of a slow download as well.
+func passOn(x *exchange, response *message.Response) {
+	defer response.Body.Close()
+	x.dress(response)
 	if err := x.w.Head(response.Status, response.Fields, response.ContentLength); err != nil {
 		x.unwritable(502, "The application's answer cannot be passed on", err)
 		return

@@ -82,7 +82,10 @@ func (u *urls) outward(ref string) string {
 	case !ok:
 		return ref
 	case authority == "":
-		return u.outwardPath(rest)
+		if path := u.outwardPath(rest); !namesHost(path) {
+			return path
+		}
+		return u.scheme + "://" + u.authority + u.outwardPath(rest)
 	case scheme == "" && u.own(u.inner, authority):
 		return "//" + u.authority + u.outwardPath(rest)
 	case scheme != "" && u.own(scheme, authority):
@@ -103,13 +106,23 @@ func (u *urls) outwardPath(rest string) string {
 	path, tail := rest[:end], rest[end:]
 	switch {
 	case u.given != "" && within(path, u.given):
-		return u.taken + path[len(u.given):] + tail
+		if path = u.taken + path[len(u.given):]; path == "" {
+			path = "/"
+		}
+		return path + tail
 	case u.given != "" || within(path, u.taken):
 		return rest
 	case path == "":
 		path = "/"
 	}
 	return u.taken + path + tail
+}
+
+// namesHost reports whether a reader takes the beginning of a path for a host, as it would be behind two slashes: browsers leave tabs out, and
+// take backslashes for slashes.
+func namesHost(path string) bool {
+	path = strings.ReplaceAll(path, "\t", "")
+	return len(path) > 1 && path[0] == '/' && (path[1] == '/' || path[1] == '\\')
 }
 
 // inwardPath is outwardPath's other direction.

@@ -13,6 +13,7 @@ func TestURLsOfATargetBecomeTheClients(t *testing.T) {
 	port := urls{scheme: "https", authority: "app.localhost:8443", inner: "http", sent: "app.localhost:8443", target: "localhost:3000"}
 	prefix := urls{scheme: "https", authority: "example.com", inner: "http", sent: "app.internal:8080", target: "app.internal:8080", taken: "/app"}
 	replaced := urls{scheme: "https", authority: "example.com", inner: "https", sent: "app.internal", target: "app.internal", taken: "/v1", given: "/v2"}
+	below := urls{scheme: "https", authority: "example.com:8443", inner: "http", sent: "example.com:8443", target: "10.0.0.5:8080", given: "/app"}
 	for _, c := range []struct {
 		u             urls
 		from, outward string
@@ -54,6 +55,15 @@ func TestURLsOfATargetBecomeTheClients(t *testing.T) {
 		{replaced, "https://app.internal/v2/x", "https://example.com/v1/x"},
 		{replaced, "https://app.internal:443/v2/x", "https://example.com/v1/x"},
 		{replaced, "http://app.internal/v2/x", "http://app.internal/v2/x"},
+		{replaced, "/v2//evil.example/", "/v1//evil.example/"},
+
+		{below, "/app/x?y", "/x?y"}, {below, "/app/", "/"}, {below, "/app", "/"}, {below, "/app?x", "/?x"}, {below, "/x", "/x"}, {below, "//app/x", "//app/x"},
+		{below, "http://10.0.0.5:8080/app", "https://example.com:8443/"},
+		{below, "http://10.0.0.5:8080/app//evil.example/", "https://example.com:8443//evil.example/"},
+		{below, "/app//evil.example/", "https://example.com:8443//evil.example/"},
+		{below, `/app/\evil.example/`, `https://example.com:8443/\evil.example/`},
+		{below, "/app/\t/evil.example/", "https://example.com:8443/\t/evil.example/"},
+		{below, "/app/\t\\evil.example/", "https://example.com:8443/\t\\evil.example/"},
 	} {
 		if got := c.u.outward(c.from); got != c.outward {
 			t.Errorf("%q → %q, not %q", c.from, got, c.outward)
@@ -90,6 +100,11 @@ func TestURLsOfATargetBecomeTheClients(t *testing.T) {
 			t.Errorf("Set-Cookie: %q → %q, not %q", from, got, want)
 		}
 	}
+	for from, want := range map[string]string{"id=1; Path=/app": "id=1; Path=/", "id=1; Path=/app/x": "id=1; Path=/x", "id=1; Path=/": "id=1; Path=/"} {
+		if got := below.cookie(from); got != want {
+			t.Errorf("Set-Cookie: %q → %q, not %q", from, got, want)
+		}
+	}
 	if got := kept.cookie("id=1; Domain=app.example.com; Path=/"); got != "id=1; Domain=app.example.com; Path=/" {
 		t.Errorf("Set-Cookie for the client's own host: %q", got)
 	}
@@ -112,6 +127,9 @@ func FuzzURLs(f *testing.F) {
 		f.Add(seed)
 	}
 	u := urls{scheme: "https", authority: "app.example.com", inner: "http", sent: "10.0.0.5:8080", target: "10.0.0.5:8080", taken: "/app"}
+	below := u
+	below.taken, below.given = "", "/app"
+	f.Add("/app//evil.example/")
 	f.Fuzz(func(t *testing.T, value string) {
 		if !message.FieldValue(value) {
 			return
@@ -123,6 +141,9 @@ func FuzzURLs(f *testing.F) {
 		}
 		if got := u.outward(value); got != value && strings.Contains(value, "://") && !strings.Contains(strings.ToLower(value), "10.0.0.5") && !strings.Contains(strings.ToLower(value), "app.example.com") && !strings.HasPrefix(value, "/") {
 			t.Errorf("%q → %q", value, got)
+		}
+		if got := below.outward(value); strings.HasPrefix(value, "/") && !namesHost(value) && namesHost(got) {
+			t.Errorf("a path becomes another host's: %q → %q", value, got)
 		}
 	})
 }

@@ -183,8 +183,7 @@ func payloadLength(head []byte) (uint64, bool) {
 // tunnel joins the client and the target after an upgrade, until both have ended or either has failed.
 func (h *handler) tunnel(x *exchange, response *message.Response) {
 	defer response.Tunnel.Close()
-	response.Fields.RemoveHopByHop()
-	x.finish(&response.Fields)
+	x.dress(response)
 	raw, err := x.w.Tunnel(response.Fields)
 	switch {
 	case errors.Is(err, message.ErrAccept):

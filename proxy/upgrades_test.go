@@ -164,3 +164,29 @@ func TestNoGoodbyeGetsIntoAnUnknownProtocol(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The answer that opens a tunnel is dressed as any other: URLs and cookies of the target become the client's, and a client gets the cookie that
+// keeps it at its target.
+func TestTheAnswerOfATunnelIsDressedAsOthers(t *testing.T) {
+	t.Parallel()
+	target := serveTCP(t, func(c *net.TCPConn) {
+		in := bufio.NewReader(c)
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nSet-Cookie: id=1; Path=/\r\n\r\n", r.Header.Get("Upgrade"))
+		_, _ = io.Copy(io.Discard, in)
+	})
+	e := startFile(t, "sites: [{hosts: [localhost], routes: [{path: /app, to: %q, sticky: at, strip_prefix: true, rewrite_urls: true, upgrades: [tcp]}]}]", target)
+	conn := e.raw(t)
+	_, _ = io.WriteString(conn, "GET /app/x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookies := response.Header["Set-Cookie"]
+	if response.StatusCode != 101 || len(cookies) != 2 || cookies[0] != "id=1; Path=/app" || !strings.HasPrefix(cookies[1], "at=") {
+		t.Errorf("%s %q", response.Status, cookies)
+	}
+}
