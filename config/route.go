@@ -195,8 +195,8 @@ func (v *validator) respond(path string, r *Respond) {
 	}
 	if r.Status < 200 || r.Status > 599 {
 		v.fail(path+".status", "%d is not a status from 200 to 599", r.Status)
-	} else if r.Body != "" && (r.Status == 204 || r.Status == 304) {
-		v.fail(path+".body", "a response of %d has none (RFC 9110 section 6.4.1)", r.Status)
+	} else if r.Body != "" && (r.Status == 204 || r.Status == 205 || r.Status == 304) {
+		v.fail(path+".body", "a response of %d has none (RFC 9110 section 15)", r.Status)
 	}
 	if r.ContentType == "" {
 		r.ContentType = "text/plain; charset=utf-8"
