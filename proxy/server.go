@@ -332,9 +332,7 @@ func (s *Server) Remove(addresses ...string) {
 
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
-	s.slots.exempt = func(from netip.Prefix) bool {
-		return contains(s.cfg.Trusted, from.Addr()) || contains(s.cfg.Listen.ProxyProtocol.From, from.Addr())
-	}
+	s.slots.exempt = exempt(s.cfg)
 	s.slots.full = func(from netip.Prefix) { s.cuts.cut(traffic.Connections, from.Addr()) }
 	var ended context.CancelFunc
 	s.slots.ending, ended = context.WithCancel(context.Background())
@@ -364,6 +362,13 @@ func (s *Server) start() error {
 		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.about, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
 	})
 	return nil
+}
+
+// exempt tells which connections come from proxies, for many clients.
+func exempt(cfg *config.Config) func(netip.Prefix) bool {
+	return func(from netip.Prefix) bool {
+		return contains(cfg.Trusted, from.Addr()) || contains(cfg.Listen.ProxyProtocol.From, from.Addr())
+	}
 }
 
 type handover struct {

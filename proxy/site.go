@@ -78,7 +78,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
 		b.groups = append(b.groups, group)
-		built.tcp = newService(c.TCP, group)
+		built.tcp = newService(c.TCP, group, exempt(b.cfg))
 		return built, nil
 	}
 	for i := range c.Routes {

@@ -5,14 +5,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"padlock/config"
+	"padlock/internal/fair"
 	"padlock/proxy/message"
 	"padlock/proxy/relay"
 	"padlock/proxy/upstream"
@@ -26,38 +29,43 @@ type service struct {
 	proxyProtocol string
 	startTLS      bool
 	passthrough   bool
-	slots         chan struct{} // one per open connection; nil: any number
+	slots         *shares // of open connections; nil: any number
 }
 
-func newService(c *config.TCP, group *upstream.Group) *service {
+// newService also gets told whose connections come for many clients.
+func newService(c *config.TCP, group *upstream.Group, exempt func(netip.Prefix) bool) *service {
 	s := &service{group: group, idle: c.Idle, proxyProtocol: c.ProxyProtocol, startTLS: c.StartTLS != "", passthrough: c.Passthrough}
 	if c.Connections > 0 {
-		s.slots = make(chan struct{}, c.Connections)
+		s.slots = newShares(c.Connections)
+		s.slots.exempt = exempt
 	}
 	return s
 }
 
 var (
 	errFull    = errors.New("the site has as many connections as it may")
+	errEvicted = errors.New("the site has as many connections as it may: this one made room for a client with fewer")
 	errAddress = errors.New("the site is not open to this address")
 )
 
-// enter takes a place.
-func (s *service) enter() bool {
+// roomTime is how long a connection waits for the end of another that makes room for it.
+const roomTime = 5 * time.Second
+
+// enter takes a place. Where there is none, one of the client with the most makes room for one of a client with fewer.
+func (s *service) enter(c *stream) bool {
 	if s.slots == nil {
 		return true
 	}
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	default:
-		return false
+	from := fair.Source(c.facts.Addr)
+	if c.slot = s.slots.try(from, c); c.slot == nil && s.slots.makeRoom(from) {
+		c.slot = s.slots.take(from, c, roomTime)
 	}
+	return c.slot != nil
 }
 
-func (s *service) leave() {
+func (s *service) leave(c *stream) {
 	if s.slots != nil {
-		<-s.slots
+		s.slots.leave(c.slot)
 	}
 }
 
@@ -67,12 +75,25 @@ type stream struct {
 	facts  *message.Conn
 	name   string // that the client asked for
 	site   *service
+	raw    *clientConn
+	slot   *slot
 	ctx    message.Context
 	start  time.Time
 
 	attempt upstream.Attempt
 	in, out int64
 	err     error
+	evicted atomic.Bool
+}
+
+// evict implements evictable: no connection of a service is ever parked.
+func (c *stream) evict(active bool) bool {
+	if active {
+		c.evicted.Store(true)
+		c.ctx.Cancel()
+		c.raw.interrupt()
+	}
+	return active
 }
 
 // stream forwards what comes out of TLS.
@@ -100,8 +121,11 @@ func (s *Server) pass(raw *clientConn, asked *site, name string) {
 }
 
 func (s *Server) forward(c *stream, raw *clientConn) {
-	c.start = time.Now()
+	c.start, c.raw = time.Now(), raw
 	defer func() {
+		if c.evicted.Load() {
+			c.err = errEvicted
+		}
 		raw.asked.counts.Request(traffic.TCP, 0, time.Since(c.start), c.in, c.out)
 		s.access.recordStream(c)
 	}()
@@ -110,11 +134,11 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		c.refuse(errAddress, "allow it in the site's access rules (sites[].access)")
 		return
 	}
-	if !c.site.enter() {
+	if !c.site.enter(c) {
 		c.refuse(errFull, "raise tcp.connections of the site")
 		return
 	}
-	defer c.site.leave()
+	defer c.site.leave(c)
 	if !s.streams.add(c) {
 		return
 	}

@@ -137,6 +137,59 @@ sites: [{hosts: [tcp.localhost], tcp: {to: %q, idle: 1s, connections: 2}}]
 	soonIn(t, e, "as many connections as it may")
 }
 
+// One client that takes every connection that a service may have, and keeps them open, does not keep others out; what others have, it does
+// not push out, nor more of its own.
+func TestOneClientDoesNotTakeEveryConnectionOfAService(t *testing.T) {
+	t.Parallel()
+	echo := serveTCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	e := startFile(t, `
+sites: [{hosts: [tcp.localhost], tcp: {to: %q, connections: 4}}]
+`, echo)
+	open := func(address string) *tls.Conn {
+		c := tls.Client(from(t, address, e.address), &tls.Config{RootCAs: e.roots, ServerName: "tcp.localhost"})
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		return c
+	}
+	echoes := func(c *tls.Conn) error {
+		if _, err := io.WriteString(c, "x"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+
+	var held []*tls.Conn
+	for range 4 {
+		c := open("127.0.0.2")
+		if err := echoes(c); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	if err := echoes(open("127.0.0.2")); err == nil {
+		t.Error("more connections than there may be")
+	}
+	first, second := open("127.0.0.3"), open("127.0.0.4")
+	for _, c := range []*tls.Conn{first, second} {
+		if err := echoes(c); err != nil {
+			t.Fatalf("one client has all: %v", err)
+		}
+	}
+	soonIn(t, e, "made room for a client with fewer")
+	if err := echoes(open("127.0.0.2")); err == nil {
+		t.Error("a client with many gets one of another's")
+	}
+	left := 0
+	for _, c := range append(held, first, second) {
+		if echoes(c) == nil {
+			left++
+		}
+	}
+	if left != 4 || echoes(first) != nil || echoes(second) != nil {
+		t.Errorf("%d are open, of 4", left)
+	}
+}
+
 // Of two targets the dead one costs no client its connection; balance and health are those of HTTP.
 func TestAServiceGoesToATargetThatAnswers(t *testing.T) {
 	answer := func(name string) func(*net.TCPConn) {
