@@ -13,7 +13,7 @@ import (
 var wsPadlock = map[string]func(*testing.T, string){
 	"padlock's own end is told between two frames": func(t *testing.T, version string) {
 		half, target := down(fin|opText, "a whole frame"), startTarget(t)
-		p := startSockets(t, target.address, target.address)
+		p := startSockets(t, target.address, target.address, time.Minute)
 		leaving := make(chan struct{})
 		script := target.expect(t, "/raw/end", func(p *wsPeer) {
 			p.accept()
@@ -36,13 +36,13 @@ var wsPadlock = map[string]func(*testing.T, string){
 		v.close()
 		script.wait()
 		began := time.Now()
-		if err := <-ended; err != nil || time.Since(began) > 4*time.Second {
+		if err := <-ended; err != nil || time.Since(began) > 30*time.Second {
 			t.Errorf("the end took %s after the last WebSocket's: %v", time.Since(began), err)
 		}
 	},
 	"padlock's own end waits for a client that does not go no longer than it may": func(t *testing.T, version string) {
 		target := startTarget(t)
-		p := startSockets(t, target.address, target.address)
+		p := startSockets(t, target.address, target.address, 5*time.Second)
 		script := target.expect(t, "/raw/end", func(p *wsPeer) { p.accept(); p.say(down(fin|opText, "stay")); p.gone() })
 		v := p.front(t, version).open(t, wsRequest{path: "/raw/end"})
 		v.hear(down(fin|opText, "stay"))
@@ -52,13 +52,13 @@ var wsPadlock = map[string]func(*testing.T, string){
 		v.hear(down(fin|opClose, status(1001, "")))
 		v.ended()
 		script.wait()
-		if err := <-ended; err != nil || time.Since(began) > 12*time.Second {
+		if err := <-ended; err != nil || time.Since(began) > soon { // timeouts.idle does not hold for a WebSocket
 			t.Errorf("the end took %s: %v", time.Since(began), err)
 		}
 	},
 	"a reload closes nothing": func(t *testing.T, version string) {
 		target := startTarget(t)
-		p := startSockets(t, target.address, target.address)
+		p := startSockets(t, target.address, target.address, 5*time.Second)
 		script := target.expect(t, "/raw/reload", func(p *wsPeer) {
 			p.accept()
 			p.hear(up(fin|opText, "still there?"))

@@ -108,7 +108,7 @@ func startSuite(t *testing.T) *wsSuite {
 	s := &wsSuite{target: startTarget(t), fronts: map[string]wsFront{}, slots: make(chan struct{}, 16)}
 	library := httptest.NewServer(http.HandlerFunc(echoing))
 	t.Cleanup(library.Close)
-	p := startSockets(t, s.target.address, strings.TrimPrefix(library.URL, "http://"))
+	p := startSockets(t, s.target.address, strings.TrimPrefix(library.URL, "http://"), 5*time.Second)
 	for _, version := range wsVersions {
 		s.fronts[version] = p.front(t, version)
 	}
@@ -116,7 +116,7 @@ func startSuite(t *testing.T) *wsSuite {
 }
 
 // startSockets runs padlock before two targets, with less wsPatience than it has by default.
-func startSockets(t *testing.T, raw, library string) *padlock {
+func startSockets(t *testing.T, raw, library string, shutdown time.Duration) *padlock {
 	t.Helper()
 	p := &padlock{home: t.TempDir()}
 	p.storage = p.home + "/.local/share/padlock"
@@ -124,7 +124,7 @@ func startSockets(t *testing.T, raw, library string) *padlock {
 listen: {https: ["127.0.0.1:0"], http: []}
 handshakes: {show: failures}
 access_log: {format: "off"}
-timeouts: {header: 4s, idle: 4s, stall: 4s, send: 4s, shutdown: 5s}
+timeouts: {header: 4s, idle: 4s, stall: 4s, send: 4s, shutdown: %[3]s}
 sites:
   - hosts: [localhost, 127.0.0.1]
     routes:
@@ -134,7 +134,7 @@ sites:
       - {path: /secret/, to: %[1]q, basic_auth: {users: {alice: "$2a$04$yrlHXFT9ytoZ1Fb5V9LHIuLQLQF4hSWncALCbbUcs.SdphJ392.6G"}}}
       - {path: /fixed, respond: {status: 200, body: "hello\n", content_type: text/plain}}
       - {path: /posts/, methods: [POST], to: %[1]q}
-`, raw, library))))
+`, raw, library, shutdown))))
 	return p
 }
 
