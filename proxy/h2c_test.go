@@ -170,3 +170,66 @@ func body(t *testing.T, client *http.Client, url string) string {
 	}
 	return string(text)
 }
+
+// A client that does not read leaves a little of its answer with padlock, and the connection to the target to others: its window has room for
+// thousands of such streams.
+func TestAStalledStreamHoldsLittleOfItsTargetsConnection(t *testing.T) {
+	t.Parallel()
+	const most, streams = 256 << 10, 8000
+	begun, done := make(chan struct{}), make(chan int, 1)
+	target := serveTCP(t, func(c *net.TCPConn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(c, c)
+		_ = f.WriteSettings()
+		window, all, taken, stalled := 65535, 65535, 0, uint32(0)
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch frame := frame.(type) {
+			case *http2.SettingsFrame:
+				if value, ok := frame.Value(http2.SettingInitialWindowSize); ok {
+					window = int(value)
+				}
+				if !frame.IsAck() {
+					_ = f.WriteSettingsAck()
+				}
+			case *http2.WindowUpdateFrame:
+				switch frame.StreamID {
+				case 0:
+					all += int(frame.Increment)
+				case stalled:
+					taken += int(frame.Increment)
+				}
+			case *http2.HeadersFrame:
+				first := stalled == 0
+				_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.StreamID, BlockFragment: fields(":status=200"), EndStream: !first, EndHeaders: true})
+				if !first {
+					done <- taken
+					continue
+				}
+				if stalled = frame.StreamID; window > most || all < streams*window {
+					t.Errorf("a stream has a window of %d bytes, and all have %d", window, all)
+				}
+				for left := window; left > 0; left -= 1 << 14 {
+					_ = f.WriteData(stalled, false, make([]byte, min(left, 1<<14)))
+				}
+				close(begun)
+			}
+		}
+	})
+	e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: %q}]}]", "h2c://"+target)
+	client := e.two(t)
+	_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+	client.post(1, true)
+	<-begun
+	for range 3 {
+		fetch(t, e.clients(t)["h2"], "GET", "https://localhost/")
+		if taken := <-done; taken > 64<<10 {
+			t.Errorf("%d bytes were taken for a client that reads nothing", taken)
+		}
+	}
+}

@@ -91,6 +91,9 @@ const (
 	idleTime        = 90 * time.Second
 	endless         = 10 * 365 * 24 * time.Hour
 	pingAfter       = 30 * time.Second // of silence on a connection with open streams
+
+	unread  = 256 << 10           // of a response that its client does not read yet
+	windows = (1<<31 - 1) - 65535 // of all that share a connection: so many that those who do not read leave enough to others
 )
 
 // NewTransport dials nothing yet.
@@ -100,23 +103,32 @@ func NewTransport(o TransportOptions) *Transport {
 	if o.ResponseHeader == 0 {
 		t.o.ResponseHeader = endless
 	}
-	t.h2 = &http2.Transport{
-		AllowHTTP:          true,
-		DisableCompression: true,
-		MaxHeaderListSize:  maxResponseHead,
-		IdleConnTimeout:    cmp.Or(o.Idle, idleTime),
-		ReadIdleTimeout:    pingAfter,
-		WriteByteTimeout:   o.ResponseHeader,
-		DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-			t.other.Store(false)
-			conn, err := dialer.Dial(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return &firstRead{Conn: conn, other: &t.other, said: make(chan struct{})}, nil
-		},
+	t.h2 = newClient()
+	t.h2.AllowHTTP, t.h2.DisableCompression = true, true
+	t.h2.MaxHeaderListSize = maxResponseHead
+	t.h2.IdleConnTimeout, t.h2.ReadIdleTimeout, t.h2.WriteByteTimeout = cmp.Or(o.Idle, idleTime), pingAfter, o.ResponseHeader
+	t.h2.DialTLSContext = func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+		t.other.Store(false)
+		conn, err := dialer.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &firstRead{Conn: conn, other: &t.other, said: make(chan struct{})}, nil
 	}
 	return t
+}
+
+// newClient is x/net's client with windows of our own. Its own are 4 MiB for a stream and 1 GiB for all: streams whose clients do not read held
+// that much memory each, and 256 of them held up all others. It takes windows only from a transport of net/http, which is used for nothing else.
+func newClient() *http2.Transport {
+	h2, err := http2.ConfigureTransports(&http.Transport{
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: unread, MaxReceiveBufferPerConnection: windows},
+	})
+	if err != nil {
+		panic(err) // of a transport that has HTTP/2 already
+	}
+	h2.ConnPool = nil // it dials by itself
+	return h2
 }
 
 // Close gives idle connections back. Open requests finish.
