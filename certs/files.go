@@ -251,7 +251,10 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 		return fmt.Errorf("%s: the password is wrong", name)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: not PKCS#12: %w", name, err)
+		if readable := strings.TrimPrefix(err.Error(), "pkcs12: "); !strings.Contains(readable, "asn1: ") {
+			return fmt.Errorf("%s: not PKCS#12: %s", name, readable)
+		}
+		return fmt.Errorf("%s: not PKCS#12, as .p12 and .pfx files are: its bytes are no DER", name)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

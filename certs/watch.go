@@ -54,13 +54,17 @@ type fileIndex struct {
 // NewFiles reads the files. What cannot be used is an error.
 func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) {
 	f := &Files{log: log}
-	for _, file := range files {
+	var wrong config.Errors
+	for i, file := range files {
 		e := newEntry(file)
 		var err error
 		if e.pairs, e.seen, err = load(e, log); err != nil {
-			return nil, err
+			wrong = append(wrong, config.Error{Path: fmt.Sprintf("certificates.files[%d]", i), Message: err.Error()})
 		}
 		f.entries = append(f.entries, e)
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
 	}
 	f.publish()
 	f.warnInvalid(f.entries)
@@ -163,6 +167,14 @@ func namesOf(pair *tls.Certificate) (names []string) {
 		names = append(names, ip.String())
 	}
 	return names
+}
+
+// Entry is what one entry of the configuration holds now.
+func (f *Files) Entry(i int) (all []*tls.Certificate) {
+	for _, pair := range f.entries[i].pairs {
+		all = append(all, pair.Certificate)
+	}
+	return all
 }
 
 // Pairs are all that the files hold now.

@@ -11,12 +11,12 @@ import (
 // Admin is the endpoint with console, metrics and health. padlock always has one on a socket in its storage directory, where only its
 // own user gets in, unless another place for the socket is given; an address is for browsers and Prometheus.
 type Admin struct {
-	Address  string   `yaml:"address"`                          // "off", host:port, or unix:PATH instead of the socket in the storage directory
-	Token    string   `yaml:"token" secret:"yes" empty:"never"` // what clients have to show: needed where the address is not a loopback one, unless client_ca is given
-	ClientCA string   `yaml:"client_ca" empty:"never"`          // PEM bundle: clients need a certificate of one of these CAs
-	Cert     string   `yaml:"cert"`                             // PEM, for addresses that are not loopback ones; without it certificates are found as for sites
-	Key      string   `yaml:"key"`                              // of cert
-	Hosts    []string `yaml:"hosts" empty:"may"`                // names that it is asked by; addresses and localhost need none
+	Address  string   `yaml:"address" path:"unix:"`               // "off", host:port, or unix:PATH instead of the socket in the storage directory
+	Token    string   `yaml:"token" secret:"yes" empty:"never"`   // what clients have to show: needed where the address is not a loopback one, unless client_ca is given
+	ClientCA string   `yaml:"client_ca" empty:"never" path:"yes"` // PEM bundle: clients need a certificate of one of these CAs
+	Cert     string   `yaml:"cert" path:"yes"`                    // PEM, for addresses that are not loopback ones; without it certificates are found as for sites
+	Key      string   `yaml:"key" path:"yes"`                     // of cert
+	Hosts    []string `yaml:"hosts" empty:"may"`                  // names that it is asked by; addresses and localhost need none
 }
 
 // UnmarshalText takes the address alone.

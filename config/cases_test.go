@@ -13,15 +13,16 @@ import (
 const caseSeparator = "\n=== "
 
 // A case is a file in testdata/cases: a configuration, and behind "=== json" what is made of it, without what goes without saying, or
-// behind "=== errors" exactly what is wrong with it. UPDATE_CASES=1 writes the second parts anew; read them before they are kept.
+// behind "=== errors" exactly what is wrong with it. Those named slip are what people type who know YAML, or another proxy, only a little. UPDATE_CASES=1 writes the second parts anew; read them before they are kept.
 func TestConfigurationsAreReadAsTheirCasesSay(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", "/data")
 	t.Setenv("PORT", "3000")
 	t.Setenv("EMPTY", "")
 	t.Chdir("testdata/cases")
 	files, err := filepath.Glob("*.case")
-	if err != nil || len(files) < 120 {
-		t.Fatalf("%d cases, %v", len(files), err)
+	slips, _ := filepath.Glob("slip-*.case")
+	if err != nil || len(files) < 120 || len(slips) < 60 {
+		t.Fatalf("%d cases, %d of them slips, %v", len(files), len(slips), err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(file, ".case"), func(t *testing.T) {
@@ -73,4 +74,37 @@ func outcome(t *testing.T, input string) string {
 		t.Fatal(err)
 	}
 	return "json\n" + string(text) + "\n"
+}
+
+// Whatever is cut off a configuration, what is wrong with the rest is told with a line that it has.
+func TestErrorsHaveALineOfTheFile(t *testing.T) {
+	t.Chdir("testdata/cases")
+	files, _ := filepath.Glob("*.case")
+	if len(files) == 0 {
+		t.Fatal("no cases")
+	}
+	const step = 5
+	told := 0
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		input, _, _ := strings.Cut(string(content), caseSeparator)
+		for end := 0; end < len(input); end += step {
+			_, err := Parse("padlock.yaml", []byte(input[:end]))
+			var wrong Errors
+			if errors.As(err, &wrong) {
+				told++
+			}
+			for _, e := range wrong {
+				if e.Line < 1 || e.Line > strings.Count(input[:end], "\n")+1 || e.Column < 1 || e.Message == "" {
+					t.Errorf("%s: %+v of\n%s", file, e, input[:end])
+				}
+			}
+		}
+	}
+	if told == 0 {
+		t.Error("nothing was wrong")
+	}
 }

@@ -214,7 +214,7 @@ func (v *validator) managedNames(c *Config) {
 			continue
 		}
 		for j, host := range site.Hosts {
-			if certificates.Managed(host) && len(certificates.Files) == 0 { // a file may have it; that is known once it is read
+			if _, ok := CanonicalPattern(host); ok && certificates.Managed(host) && len(certificates.Files) == 0 { // a file may have it; that is known once it is read
 				if reason := certificates.Unobtainable(host); reason != "" {
 					v.fail(fmt.Sprintf("sites[%d].hosts[%d]", i, j), "%s", reason)
 				}

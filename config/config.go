@@ -17,11 +17,11 @@ import (
 type Config struct {
 	Listen       Listen       `yaml:"listen"`
 	Admin        Admin        `yaml:"admin"`
-	TrustPage    bool         `yaml:"trust_page"`                             // plain HTTP, asked for at this machine's private addresses, serves a page that gets devices to trust the local CA
-	Storage      string       `yaml:"storage" secret:"yes"`                   // directory, redis:// or postgres:// URL for certificates and what nodes share
-	StorageKey   string       `yaml:"storage_key" secret:"yes" empty:"never"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts all that is in the storage
-	User         string       `yaml:"user" empty:"never"`                     // that padlock becomes when its listeners are open, where root starts it
-	Organization string       `yaml:"organization"`                           // subject organization of the local CA and its leaves
+	TrustPage    bool         `yaml:"trust_page"`                                          // plain HTTP, asked for at this machine's private addresses, serves a page that gets devices to trust the local CA
+	Storage      string       `yaml:"storage" secret:"yes" path:"or"`                      // directory, redis:// or postgres:// URL for certificates and what nodes share
+	StorageKey   string       `yaml:"storage_key" secret:"yes" empty:"never" path:"file:"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts all that is in the storage
+	User         string       `yaml:"user" empty:"never"`                                  // that padlock becomes when its listeners are open, where root starts it
+	Organization string       `yaml:"organization"`                                        // subject organization of the local CA and its leaves
 	Certificates Certificates `yaml:"certificates"`
 	TLS          TLS          `yaml:"tls"`
 	Handshakes   Handshakes   `yaml:"handshakes"`
@@ -79,22 +79,22 @@ type Certificates struct {
 // CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory of either.
 // They are read again when they change.
 type CertificateFile struct {
-	Cert          string `yaml:"cert"`                  // PEM, the leaf first and then its chain
-	Key           string `yaml:"key"`                   // "": the key stands in Cert
-	PKCS12        string `yaml:"pkcs12"`                // file with certificate, chain and key
-	Password      string `yaml:"password" secret:"yes"` // of PKCS12, or file:PATH
-	Directory     string `yaml:"directory"`             // whose PEM and PKCS#12 files are all read
-	Intermediates string `yaml:"intermediates"`         // PEM file that completes the chain
+	Cert          string `yaml:"cert" path:"yes"`                    // PEM, the leaf first and then its chain
+	Key           string `yaml:"key" path:"yes"`                     // "": the key stands in Cert
+	PKCS12        string `yaml:"pkcs12" path:"yes"`                  // file with certificate, chain and key
+	Password      string `yaml:"password" secret:"yes" path:"file:"` // of PKCS12, or file:PATH
+	Directory     string `yaml:"directory" path:"yes"`               // whose PEM and PKCS#12 files are all read
+	Intermediates string `yaml:"intermediates" path:"yes"`           // PEM file that completes the chain
 }
 
 // Issuer is a CA with ACME: a known one by its name, or any by its directory.
 type Issuer struct {
-	Name           string `yaml:"name"`                 // letsencrypt | letsencrypt-staging | zerossl | google
-	Directory      string `yaml:"directory" mask:"url"` // URL, instead of a name
-	Root           string `yaml:"root" empty:"never"`   // PEM bundle that the directory's own certificate is verified against
-	EAB            EAB    `yaml:"eab"`                  // external account binding
-	Profile        string `yaml:"profile"`              // such as shortlived
-	PreferredChain string `yaml:"preferred_chain"`      // common name of the root that the chain should lead to
+	Name           string `yaml:"name"`                          // letsencrypt | letsencrypt-staging | zerossl | google
+	Directory      string `yaml:"directory" mask:"url"`          // URL, instead of a name
+	Root           string `yaml:"root" empty:"never" path:"yes"` // PEM bundle that the directory's own certificate is verified against
+	EAB            EAB    `yaml:"eab"`                           // external account binding
+	Profile        string `yaml:"profile"`                       // such as shortlived
+	PreferredChain string `yaml:"preferred_chain"`               // common name of the root that the chain should lead to
 }
 
 // EAB binds the account to one that the CA knows already (RFC 8555 section 7.3.4).
@@ -126,15 +126,15 @@ type TLS struct {
 
 // Handshakes says which handshakes are told, how and where.
 type Handshakes struct {
-	Show   string `yaml:"show"`   // all | failures | off
-	Format string `yaml:"format"` // story | line | json
-	Output string `yaml:"output"` // stderr, stdout, or a file's path
-	Sample int    `yaml:"sample"` // of complete handshakes one in this many is told
+	Show   string `yaml:"show"`             // all | failures | off
+	Format string `yaml:"format"`           // story | line | json
+	Output string `yaml:"output" path:"or"` // stderr, stdout, or a file's path
+	Sample int    `yaml:"sample"`           // of complete handshakes one in this many is told
 
 	Rotate  Rotate           `yaml:"rotate"`
 	Privacy HandshakePrivacy `yaml:"privacy"`
 
-	Capture               string `yaml:"capture"`                 // pcapng file; needs InsecureExportSecrets
+	Capture               string `yaml:"capture" path:"yes"`      // pcapng file; needs InsecureExportSecrets
 	InsecureExportSecrets bool   `yaml:"insecure_export_secrets"` // handshake traffic secrets may be written out
 }
 
@@ -152,8 +152,8 @@ type HandshakePrivacy struct {
 
 // AccessLog says how requests are logged.
 type AccessLog struct {
-	Format  string   `yaml:"format"` // json | combined | off
-	Output  string   `yaml:"output"` // stderr, stdout, or a file's path
+	Format  string   `yaml:"format"`           // json | combined | off
+	Output  string   `yaml:"output" path:"or"` // stderr, stdout, or a file's path
 	Rotate  Rotate   `yaml:"rotate"`
 	Headers []string `yaml:"headers" empty:"may"` // fields of requests that are logged too, with json
 	Redact  []string `yaml:"redact" empty:"may"`  // parameters of queries, and fields, whose values are not written
@@ -275,9 +275,9 @@ func (a *Access) rules() bool { return len(a.Allow)+len(a.Deny) > 0 || a.BasicAu
 
 // BasicAuth asks for a name and a password (RFC 7617).
 type BasicAuth struct {
-	Realm     string            `yaml:"realm"`                    // "padlock"
-	Users     map[string]string `yaml:"users"`                    // name to bcrypt hash
-	UsersFile string            `yaml:"users_file" empty:"never"` // lines of name:hash, as htpasswd -B writes them
+	Realm     string            `yaml:"realm"`                               // "padlock"
+	Users     map[string]string `yaml:"users"`                               // name to bcrypt hash
+	UsersFile string            `yaml:"users_file" empty:"never" path:"yes"` // lines of name:hash, as htpasswd -B writes them
 }
 
 // SiteTLS is the part of the TLS policy that a site decides.
@@ -288,9 +288,9 @@ type SiteTLS struct {
 
 // ClientAuth asks clients for a certificate.
 type ClientAuth struct {
-	Mode    string       `yaml:"mode"`             // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
-	CA      string       `yaml:"ca" empty:"never"` // PEM bundle of the accepted CAs
-	CRL     []string     `yaml:"crl"`              // lists of revoked certificates, in PEM or DER, each signed by one of the CAs
+	Mode    string       `yaml:"mode"`                        // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
+	CA      string       `yaml:"ca" empty:"never" path:"yes"` // PEM bundle of the accepted CAs
+	CRL     []string     `yaml:"crl" path:"yes"`              // lists of revoked certificates, in PEM or DER, each signed by one of the CAs
 	Allow   *ClientNames `yaml:"allow"`
 	Forward bool         `yaml:"forward_certificate"` // also send Client-Cert (RFC 9440)
 }
@@ -301,8 +301,7 @@ type ClientNames struct {
 	Organizations []string `yaml:"organizations"` // of the subject
 }
 
-// Route is what happens to the requests that it matches: they are forwarded, redirected or answered; without any of these they get
-// the built-in page. Of the routes of a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named
+// Route is what happens to the requests that it matches: they are forwarded, redirected or answered. Of the routes of a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named
 // methods before any, and then the first.
 type Route struct {
 	Path    string   `yaml:"path"`                // prefix that ends at a slash or the path's end: /api matches /api and /api/x; "" matches all
@@ -348,11 +347,11 @@ type Upstream struct {
 	KeepAlive KeepAlive        `yaml:"keepalive"`
 	Resolve   string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
 
-	CA         string `yaml:"ca" empty:"never"`     // PEM bundle that https targets are verified against
-	ClientCert string `yaml:"client_cert"`          // PEM, for https targets that ask for one
-	ClientKey  string `yaml:"client_key"`           // of client_cert
-	ServerName string `yaml:"server_name"`          // asked for and verified, instead of the target's host
-	Insecure   bool   `yaml:"insecure_skip_verify"` // https targets are not verified: whoever is in between can read along
+	CA         string `yaml:"ca" empty:"never" path:"yes"` // PEM bundle that https targets are verified against
+	ClientCert string `yaml:"client_cert" path:"yes"`      // PEM, for https targets that ask for one
+	ClientKey  string `yaml:"client_key" path:"yes"`       // of client_cert
+	ServerName string `yaml:"server_name"`                 // asked for and verified, instead of the target's host
+	Insecure   bool   `yaml:"insecure_skip_verify"`        // https targets are not verified: whoever is in between can read along
 }
 
 // Backend is a target with its share.

@@ -165,7 +165,7 @@ func TestSitesAreAddedWithoutTouchingThoseThatAreServed(t *testing.T) {
 	}
 	for host, want := range map[string]string{
 		"www.a.test": "sites[1].hosts[0]: www.a.test already stands at sites[0].hosts[1]",
-		"a b":        `sites[1].hosts[0]: "a b" is not a host name`,
+		"a b":        `sites[1].hosts[0]: "a b": each host is an item`,
 	} {
 		if next, err := c.With(Site{Hosts: []string{host}}); next != nil || err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v", host, err)

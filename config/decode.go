@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -20,10 +21,11 @@ type decoder struct {
 	getenv func(string) (string, bool)
 	errs   Errors
 	places map[string]*yaml.Node // where each path stands, for validation
+	meant  []string              // paths that another key seems to have been meant for
 }
 
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
-	d.errs = append(d.errs, Error{d.file, n.Line, n.Column, path, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, Error{File: d.file, Line: n.Line, Column: n.Column, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
 var (
@@ -64,33 +66,37 @@ func mappable(t reflect.Type) bool {
 }
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
-	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of keys to values")
-		return
-	}
 	fields := map[string]reflect.Value{}
 	known := keys(v, fields)
-	seen := map[string]bool{}
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "%s", mappingWanted(n, known, path))
+		return
+	}
+	seen := map[string]int{} // to the line
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		at := strings.TrimPrefix(path+"."+key.Value, ".")
 		field, ok := fields[key.Value]
 		if base, secret := strings.CutSuffix(key.Value, "_file"); !ok && secret {
 			if ok = secretField(v, base); ok {
-				d.secretFile(value, fields[base], at, seen[base])
-				seen[base] = true
+				d.secretFile(value, fields[base], at, seen[base] > 0)
+				seen[base] = key.Line
 				continue
 			}
 		}
 		switch {
 		case !ok:
-			d.fail(key, at, "unknown key%s", suggestion(key.Value, known))
-		case seen[key.Value]:
-			d.fail(key, at, "is given twice")
+			message, meant := unknown(key.Value, known, at)
+			d.fail(key, at, "%s", message)
+			if meant != "" {
+				d.meant = append(d.meant, strings.TrimPrefix(path+"."+meant, "."))
+			}
+		case seen[key.Value] > 0:
+			d.fail(key, at, "is given twice, on line %d already: keep one", seen[key.Value])
 		case value.Tag == "!!null" && field.Kind() != reflect.Slice:
-			d.fail(value, at, "has no value")
+			d.fail(value, at, "has no value: if what follows belongs to it, indent that by two spaces more; or take the key away")
 		default:
-			seen[key.Value] = true
+			seen[key.Value] = key.Line
 			before := len(d.errs)
 			d.decode(value, field, at)
 			if len(d.errs) == before && !mayBeEmpty(v.Type(), key.Value) {
@@ -155,7 +161,7 @@ func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, giv
 		d.fail(n, path, "%s is given too: one of them", strings.TrimSuffix(path, "_file"))
 		return
 	}
-	content, err := regular.Named(name, maxSecret)
+	content, err := regular.Named(fileIn(filepath.Dir(d.file), name), maxSecret)
 	text := strings.TrimRight(string(content), "\r\n")
 	switch {
 	case err != nil:
@@ -283,7 +289,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 	case n.Kind == yaml.ScalarNode && v.Type().Elem().Kind() != reflect.Struct || n.Kind == yaml.ScalarNode && reflect.PointerTo(v.Type().Elem()).Implements(textType):
 		items = []*yaml.Node{n}
 	case n.Kind != yaml.SequenceNode:
-		d.fail(n, path, "must be a list")
+		d.fail(n, path, "%s", listWanted(n))
 		return
 	}
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
@@ -295,7 +301,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode {
-		d.fail(n, path, "must be a single value")
+		d.fail(n, path, "%s", valueWanted(n))
 		return
 	}
 	text, err := d.expand(n.Value)
@@ -333,7 +339,7 @@ func setScalar(v reflect.Value, text string) error {
 	case v.Type() == durationType:
 		duration, err := time.ParseDuration(text)
 		if err != nil || duration <= 0 {
-			return fmt.Errorf("%q is not a duration such as 10s or 2m", text)
+			return durationWanted(text)
 		}
 		v.SetInt(int64(duration))
 	case v.Kind() == reflect.String:
@@ -341,13 +347,13 @@ func setScalar(v reflect.Value, text string) error {
 	case v.Kind() == reflect.Bool:
 		value, err := strconv.ParseBool(text)
 		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
+			return boolWanted(text)
 		}
 		v.SetBool(value)
 	case v.Kind() == reflect.Int:
 		value, err := strconv.Atoi(text)
 		if err != nil || value <= 0 {
-			return fmt.Errorf("%q is not a whole number above 0", text)
+			return countWanted(text)
 		}
 		v.SetInt(int64(value))
 	case v.Kind() == reflect.Float64:
@@ -384,24 +390,10 @@ func (d *decoder) expand(text string) (string, error) {
 		case hasFallback:
 			b.WriteString(fallback)
 		default:
-			return "", fmt.Errorf("the environment variable %s is not set; ${%s:-default} gives it a default", name, name)
+			return "", fmt.Errorf("the environment variable %s is not set: set it, or give it a default with ${%s:-default}", name, name)
 		}
 		text = after
 	}
-}
-
-// suggestion names the known key that is nearest, if one is near enough to be meant.
-func suggestion(key string, known []string) string {
-	best, distance := "", 3
-	for _, k := range known {
-		if n := editDistance(key, k); n < distance {
-			best, distance = k, n
-		}
-	}
-	if best == "" {
-		return "; known here: " + strings.Join(known, ", ")
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
 }
 
 // Near reports whether a is b but for a slip or two of the keyboard.

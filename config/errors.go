@@ -11,6 +11,8 @@ type Error struct {
 	Line, Column int
 	Path         string // sites[0].hosts[1]
 	Message      string
+
+	other string // path of what it contradicts; "": nothing
 }
 
 func (e Error) Error() string {

@@ -9,9 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +20,8 @@ import (
 )
 
 const maxFile = 16 << 20
+
+const emptyFile = "the file is empty: it needs sites, such as sites: [{hosts: [app.test], routes: [{to: 3000}]}]"
 
 // Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
 func Load(path string, stdin io.Reader) (*Config, error) {
@@ -52,18 +52,29 @@ func Parse(name string, data []byte) (*Config, error) {
 	err := decoder.Decode(&document)
 	switch {
 	case errors.Is(err, io.EOF):
-		return nil, Errors{{File: name, Line: 1, Column: 1, Message: "the file is empty: it needs at least sites"}}
+		return nil, Errors{{File: name, Line: 1, Column: 1, Message: emptyFile}}
 	case err != nil:
-		return nil, Errors{syntaxError(name, err)}
+		return nil, Errors{syntaxError(name, data, err)}
 	}
-	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, Errors{{File: name, Line: 1, Column: 1, Message: "the file must hold exactly one document"}}
+	var second yaml.Node
+	if err := decoder.Decode(&second); err == nil {
+		return nil, Errors{{File: name, Line: second.Line, Column: second.Column, Message: "a second document begins here, and the file must hold exactly one: take away the line --- before it"}}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, Errors{syntaxError(name, data, err)}
 	}
 	d.decode(document.Content[0], reflect.ValueOf(cfg).Elem(), "")
-	undecoded := d.errs
+	relativeTo(filepath.Dir(name), reflect.ValueOf(cfg).Elem())
+	undecoded := d.meant
+	for _, e := range d.errs {
+		undecoded = append(undecoded, e.Path)
+	}
 	for _, e := range validate(cfg) {
-		if !slices.ContainsFunc(undecoded, func(u Error) bool { return follows(e.Path, u.Path) }) {
-			d.errs = append(d.errs, d.place(e))
+		if !slices.ContainsFunc(undecoded, func(path string) bool { return follows(e.Path, path) }) {
+			e = d.place(e)
+			if n, ok := d.places[e.other]; ok && e.other != "" {
+				e.Message = strings.Replace(e.Message, e.other, fmt.Sprintf("%s (line %d)", e.other, n.Line), 1)
+			}
+			d.errs = append(d.errs, e)
 		}
 	}
 	if len(d.errs) > 0 {
@@ -71,6 +82,23 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, d.errs
 	}
 	return cfg, nil
+}
+
+// Locate gives what was found wrong after a file was read the lines where its paths stand in it. What is not wrong because of the file, or
+// cannot be found there any more, stays as it is.
+func Locate(file string, errs Errors) {
+	data, err := regular.Named(file, maxFile)
+	var document yaml.Node
+	if err != nil || yaml.Unmarshal(data, &document) != nil || len(document.Content) == 0 {
+		return
+	}
+	d := &decoder{file: file, getenv: lookupEnv, places: map[string]*yaml.Node{}}
+	d.decode(document.Content[0], reflect.ValueOf(Default()).Elem(), "")
+	for i, e := range errs {
+		if e.Path != "" && e.Line == 0 {
+			errs[i] = d.place(e)
+		}
+	}
 }
 
 // follows reports whether what is wrong at a path may only be because another, in it or around it, could not be decoded.
@@ -98,16 +126,6 @@ func parent(path string) string {
 		}
 	}
 	return ""
-}
-
-var yamlLine = regexp.MustCompile(`line (\d+): `)
-
-func syntaxError(name string, err error) Error {
-	e := Error{File: name, Line: 1, Column: 1, Message: "not YAML: " + err.Error()}
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		e.Line, _ = strconv.Atoi(m[1])
-	}
-	return e
 }
 
 // Default is the configuration that a file or the flags change.

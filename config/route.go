@@ -25,7 +25,11 @@ func (v *validator) route(path string, r *Route) {
 			actions++
 		}
 	}
-	if actions > 1 {
+	switch actions {
+	case 0:
+		v.fail(path, "does not say what happens to requests: add to: 3000 (the target), redirect or respond; a site without routes shows the built-in page")
+	case 1:
+	default:
 		v.fail(path, "takes one of to, redirect and respond")
 	}
 	if (r.StripPrefix || r.ReplacePrefix != "") && r.Path == "" {
@@ -95,8 +99,8 @@ func (v *validator) match(path string, r *Route) {
 		v.fail(path, "takes path or exact, not both")
 	}
 	for _, p := range []struct{ key, value string }{{"path", r.Path}, {"exact", r.Exact}} {
-		if p.value != "" && !validPath(p.value) {
-			v.fail(path+"."+p.key, "%q is not a path such as /api: it begins with a slash, has no query, no dot segments and no empty ones, and is not percent-encoded", p.value)
+		if p.value != "" && (!validPath(p.value) || strings.Contains(p.value, "*")) {
+			v.fail(path+"."+p.key, "%s", pathWanted(p.key, p.value))
 		}
 	}
 	for i, method := range r.Methods {
@@ -301,7 +305,7 @@ func (v *validator) access(path string, a *Access) {
 	if b.UsersFile != "" {
 		users, err := readUsers(b.UsersFile)
 		if err != nil {
-			v.fail(path+".users_file", "%v", err)
+			v.fail(path+".users_file", "%v", inDirectory(b.UsersFile, err))
 		}
 		if b.Users == nil {
 			b.Users = map[string]string{}

@@ -47,7 +47,8 @@ func parseURL(s string) (Target, error) {
 	case u.User != nil:
 		return Target{}, errors.New("a target takes no user name or password") // not repeated: it holds a secret
 	case (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
-		return Target{}, fmt.Errorf("%q: a target takes no path and no query; requests keep their own", s)
+		scheme, rest, _ := strings.Cut(s, "://")
+		return Target{}, pathInTarget(s, scheme+"://"+u.Host, strings.TrimPrefix(rest, u.Host))
 	}
 	if srv {
 		name, ok := WrittenHost(u.Host)
@@ -66,9 +67,12 @@ func hostPort(s, defaultPort string) (string, error) {
 		host, port, err = strings.Trim(s, "[]"), defaultPort, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("%q is not a target: %s", s, targetForms)
+		return "", targetWanted(s)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		if port == "" || strings.Contains(port, "/") {
+			return "", targetWanted(s)
+		}
 		return "", fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
 	}
 	if host == "" {

@@ -13,11 +13,11 @@ import (
 
 // Tracing sends requests and handshakes as spans of OpenTelemetry to a collector. Without an endpoint there are none.
 type Tracing struct {
-	Endpoint string            `yaml:"endpoint" mask:"url"`  // URL of a collector that takes OTLP over HTTP: http://collector:4318
-	Headers  map[string]string `yaml:"headers" secret:"yes"` // fields that the collector asks for; in a file a line each
-	CA       string            `yaml:"ca" empty:"never"`     // PEM bundle that an https collector is verified against
-	Service  string            `yaml:"service"`              // service.name; OTEL_SERVICE_NAME's or padlock
-	Sample   float64           `yaml:"sample"`               // from 0 to 1, of requests and of handshakes; failures are always told
+	Endpoint string            `yaml:"endpoint" mask:"url"`         // URL of a collector that takes OTLP over HTTP: http://collector:4318
+	Headers  map[string]string `yaml:"headers" secret:"yes"`        // fields that the collector asks for; in a file a line each
+	CA       string            `yaml:"ca" empty:"never" path:"yes"` // PEM bundle that an https collector is verified against
+	Service  string            `yaml:"service"`                     // service.name; OTEL_SERVICE_NAME's or padlock
+	Sample   float64           `yaml:"sample"`                      // from 0 to 1, of requests and of handshakes; failures are always told
 }
 
 func (v *validator) tracing(t *Tracing) {

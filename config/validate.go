@@ -2,8 +2,11 @@ package config
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +31,11 @@ type validator struct{ errs Errors }
 
 func (v *validator) fail(path, format string, args ...any) {
 	v.errs = append(v.errs, Error{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// beside is fail for what is wrong because of something else in the file.
+func (v *validator) beside(path, other, format string, args ...any) {
+	v.errs = append(v.errs, Error{Path: path, Message: fmt.Sprintf(format, args...), other: other})
 }
 
 func (v *validator) oneOf(path, value string, allowed ...string) {
@@ -68,7 +76,7 @@ func validate(c *Config) Errors {
 	if c.Docker != nil {
 		v.docker("docker", c.Docker)
 	} else if len(c.Sites) == 0 {
-		v.fail("sites", "at least one site is needed")
+		v.fail("sites", "at least one site is needed: sites: [{hosts: [app.test], routes: [{to: 3000}]}]")
 	}
 	v.sites(c, 0)
 	v.overrides(c)
@@ -144,7 +152,7 @@ func reachable(a string) bool {
 func (v *validator) address(path, a string) {
 	host, port, err := net.SplitHostPort(a)
 	if err != nil {
-		v.fail(path, "%q is not an address such as :443 or 127.0.0.1:8443", a)
+		v.fail(path, "%s", addressWanted(path, a))
 		return
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
@@ -161,15 +169,23 @@ func (v *validator) file(path, name string) {
 		return
 	}
 	if err := regular.Check(name); err != nil {
-		v.fail(path, "%v", err)
+		v.fail(path, "%v", inDirectory(name, err))
 	}
+}
+
+// inDirectory says of a file that is not there where it was looked for.
+func inDirectory(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(name) {
+		return fmt.Errorf("%w; relative paths begin in the directory of the configuration file", err)
+	}
+	return err
 }
 
 func (v *validator) directory(path, name string) {
 	info, err := regular.Stat(name)
 	switch {
 	case err != nil:
-		v.fail(path, "%v", err)
+		v.fail(path, "%v", inDirectory(name, err))
 	case !info.IsDir():
 		v.fail(path, "%s is no directory: name one, or the file with cert", name)
 	}
@@ -177,17 +193,17 @@ func (v *validator) directory(path, name string) {
 
 func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if len(s.Hosts) == 0 {
-		v.fail(path+".hosts", "at least one host is needed")
+		v.fail(path+".hosts", "%s", noHosts(path, s))
 	}
 	for i, host := range s.Hosts {
 		at := fmt.Sprintf("%s.hosts[%d]", path, i)
 		name, ok := CanonicalPattern(host)
 		if !ok {
-			v.fail(at, "%q is not a host name, an address, *.name or *", host)
+			v.fail(at, "%s", hostWanted(host, "a host name, an address, *.name or *"))
 			continue
 		}
 		if other, taken := seen[name]; taken {
-			v.fail(at, "%s already stands at %s", name, other)
+			v.beside(at, other, "%s already stands at %s: keep one of them, and put the routes together", name, other)
 		}
 		seen[name] = at
 		s.Hosts[i] = name
@@ -213,10 +229,18 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 		v.route(at, &s.Routes[i])
 		for j := range i {
 			if sameMatch(&s.Routes[j], &s.Routes[i], s.NoCase) {
-				v.fail(at, "is never reached: %s.routes[%d] matches the same requests", path, j)
+				v.beside(at, fmt.Sprintf("%s.routes[%d]", path, j), "is never reached: %s.routes[%d] matches the same requests; several targets of one route are a list: to: [3000, 3001]", path, j)
 			}
 		}
 	}
+}
+
+// noHosts is for a site without any.
+func noHosts(path string, s *Site) string {
+	if path != "sites[0]" && (len(s.Routes) > 0 || s.TCP != nil) {
+		return "at least one host is needed: hosts: [app.example.com]; if this belongs to the site above, take away its -"
+	}
+	return "at least one host is needed: hosts: [app.example.com]"
 }
 
 // www adds the names that redirect, so that there are certificates for them.
@@ -236,7 +260,7 @@ func (v *validator) www(path string, s *Site, seen map[string]string) {
 			seen[other] = path + ".www"
 			s.Hosts = append(s.Hosts, other)
 		} else if !slices.Contains(s.Hosts, other) {
-			v.fail(path+".www", "%s already stands at %s", other, seen[other])
+			v.beside(path+".www", seen[other], "%s already stands at %s", other, seen[other])
 		}
 	}
 }
@@ -300,7 +324,7 @@ func (v *validator) bundle(path, name string) []*x509.Certificate {
 			return cas
 		}
 	}
-	v.fail(path, "%v", err)
+	v.fail(path, "%v", inDirectory(name, err))
 	return nil
 }
 

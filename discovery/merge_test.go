@@ -134,7 +134,7 @@ func TestTCPAndHTTPDoNotShareAName(t *testing.T) {
 func TestWhatCannotBeServedIsLeftOutAndNothingElse(t *testing.T) {
 	sites, told := merge(t, "docker: on", nil, "host=www.app.test", "host=app.test www=add", "host=other.test")
 	if len(sites) != 2 || sites[0].Hosts[0] != "other.test" || sites[1].Hosts[0] != "www.app.test" ||
-		told != "b padlock.host: cannot be served beside the others: another site: www.app.test already stands at another site" {
+		told != "b padlock.host: cannot be served beside the others: another site: www.app.test already stands at another site: keep one of them, and put the routes together" {
 		t.Errorf("%s\n%+v", told, sites)
 	}
 	accept := func(cfg *config.Config) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -167,7 +168,10 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	if dir := cfg.StateDirectory(); filepath.Dir(path) == filepath.Clean(dir) {
 		unmade = invoker.MkdirAll(dir, 0o700)
 	}
-	left := os.Remove(path) // what a process that was killed has left
+	var left error
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
+		left = os.Remove(path) // a process that was killed has left it; anything else is somebody's file
+	}
 	l, err := net.Listen("unix", path)
 	if err == nil {
 		err = os.Chmod(path, 0o600)
@@ -176,7 +180,11 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 		if before := errors.Join(unmade, left); regular.Unwritable(before) {
 			err = before // Listen only says that the address is in use, or that there is no directory
 		}
-		return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"}
+		hint := "choose another --admin address, or off"
+		if info, failed := os.Lstat(path); failed == nil && info.Mode()&fs.ModeSocket == 0 {
+			hint = fmt.Sprintf("%s is no socket: remove it, or choose another --admin address, or off", path)
+		}
+		return nil, hinted{fmt.Errorf("opening the admin endpoint: %w", err), hint}
 	}
 	return l, nil
 }

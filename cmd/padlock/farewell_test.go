@@ -44,7 +44,7 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 		"nothing of it hangs": {"handshakes: {format: line}\n", true, []string{"localhost"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file, _ := yaml(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: \"off\"\nstorage: DIR\ntimeouts: {shutdown: %s}\n%ssites: [{hosts: [localhost], routes: [{path: /}]}]\n", patience, test.keys))
+			file, _ := yaml(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: \"off\"\nstorage: DIR\ntimeouts: {shutdown: %s}\n%ssites: [{hosts: [localhost], routes: []}]\n", patience, test.keys))
 			stdout, out := io.Pipe()
 			unread, in := io.Pipe()
 			defer stdout.Close()

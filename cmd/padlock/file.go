@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
-	"padlock/certs/acme/dns"
-	"padlock/certs/localca"
-	"padlock/certs/storage"
 	"padlock/config"
 )
 
@@ -38,81 +32,9 @@ func (p *program) runCommand() *cli.Command {
 			if name := c.String("config"); name != "-" {
 				s.file = &reloader{name: name, load: p.loadFile, watch: c.Bool("watch")}
 			}
-			return p.serve(c.Context, s)
+			return located(c.String("config"), p.serve(c.Context, s))
 		},
 	}
-}
-
-func (p *program) checkCommand() *cli.Command {
-	return &cli.Command{
-		Name: "check", Usage: "validate a configuration file and say all that is wrong", OnUsageError: onUsageError,
-		Flags: []cli.Flag{configFlag()},
-		Action: func(c *cli.Context) error {
-			cfg, err := p.load(c)
-			if err != nil {
-				return err
-			}
-			if err := preflight(c.Context, cfg); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(p.stdout, "%s is valid\n", c.String("config"))
-			return err
-		},
-	}
-}
-
-// preflight finds what padlock run would refuse beyond the file itself: certificates, the local CA, the settings of a DNS provider, a
-// storage in a directory. It changes nothing and reaches no service.
-func preflight(ctx context.Context, cfg *config.Config) error {
-	quiet := slog.New(slog.DiscardHandler)
-	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
-	if errors.Is(err, fs.ErrPermission) {
-		local, err = localca.Peek("", localca.Options{}) // another user's, who runs it
-	}
-	if err != nil {
-		return err
-	}
-	k, err := newKeeperWith(cfg, local, quiet)
-	if err != nil {
-		return err
-	}
-	if err := unusableFiles(k); err != nil {
-		return err
-	}
-	if cfg.Docker == nil { // containers may bring more
-		if err := covered(cfg, k); err != nil {
-			return err
-		}
-	}
-
-	if d := cfg.Certificates.DNS; d.Provider != "" && k.manages() {
-		if _, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: quiet}); err != nil {
-			return dnsHint(err)
-		}
-	}
-	return preflightStorage(ctx, cfg, k)
-}
-
-// unusableFiles is an error where a directory has files that cannot be used, though padlock run serves the others.
-func unusableFiles(k *keeper) error {
-	var errs []error
-	for _, u := range k.files.Unusable() {
-		errs = append(errs, u.Reason)
-	}
-	if len(errs) == 0 {
-		return nil
-	}
-	return hinted{fmt.Errorf("loading certificates: %w", errors.Join(errs...)), "correct these files, or remove them: padlock run serves the rest of their directory, and warns"}
-}
-
-func preflightStorage(ctx context.Context, cfg *config.Config, k *keeper) error {
-	if _, err := os.ReadDir(cfg.Storage); storage.IsRemote(cfg.Storage) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil
-	}
-	if err := k.openStore(ctx); err != nil {
-		return err
-	}
-	return errors.Join(k.checkStore(ctx), k.store.Close())
 }
 
 func (p *program) load(c *cli.Context) (*config.Config, error) {
@@ -145,9 +67,24 @@ func (p *program) loadFile(file string) (*config.Config, error) {
 	var wrong config.Errors
 	switch {
 	case errors.As(err, &wrong):
-		return nil, hinted{fmt.Errorf("the configuration has %d error(s)\n%w", len(wrong), err), "docs/configuration.md describes every key"}
+		return nil, hinted{fmt.Errorf("the configuration has %s\n%w", plural(len(wrong), "error"), err), "docs/configuration.md describes every key"}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hinted{err, "name the file with --config FILE, or start without one: padlock TARGET"}
 	}
 	return cfg, err
+}
+
+// located adds the lines of a file to what was found wrong after it was read. Without a file (""), the paths of keys say nothing.
+func located(file string, err error) error {
+	var wrong config.Errors
+	switch {
+	case !errors.As(err, &wrong) || file == "-":
+	case file != "":
+		config.Locate(file, wrong)
+	default:
+		for i := range wrong {
+			wrong[i].Path = ""
+		}
+	}
+	return err
 }

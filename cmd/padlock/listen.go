@@ -145,7 +145,7 @@ func listenError(cfg *config.Config, err error) error {
 	case errors.Is(err, syscall.EACCES) && cfg.User != "":
 		return hinted{fmt.Errorf("%w: user %s may not open ports below 1024", err, cfg.User), "start padlock anew, as root"}
 	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted{err, "stop what listens there, or choose another address: --listen 127.0.0.1:9443"}
+		return hinted{err, "stop what listens there, or choose another address: --listen 127.0.0.1:9443 (listen.https and listen.http in a file)"}
 	case errors.Is(err, syscall.EACCES):
 		return hinted{err, "ports below 1024 need a privilege, which --sysctl net.ipv4.ip_unprivileged_port_start=0 gives a container; or choose a higher one: --listen 127.0.0.1:8443"}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):

@@ -59,6 +59,7 @@ func TestNoNamedFileKeepsPadlockWaiting(t *testing.T) {
 				if !strings.Contains(keys, "sites:") {
 					keys += "\nsites: [{hosts: [a.test], routes: [{to: 3000}]}]"
 				}
+				keys += "\nlisten: {https: [\"127.0.0.1:0\"], http: []}"
 				if !strings.Contains(keys, "storage: ") {
 					keys += "\nstorage: DIR"
 				}
@@ -80,7 +81,7 @@ func TestNoNamedFileKeepsPadlockWaiting(t *testing.T) {
 func TestAConfigurationThatCannotBeReadAgain(t *testing.T) {
 	for _, watch := range []bool{false, true} {
 		t.Run(fmt.Sprintf("watch %t", watch), func(t *testing.T) {
-			file, _ := yaml(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: unix:DIR/admin.sock\nstorage: DIR/storage\nsites: [{hosts: [localhost], routes: [{path: /}]}]\n")
+			file, _ := yaml(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: unix:DIR/admin.sock\nstorage: DIR/storage\nsites: [{hosts: [localhost], routes: []}]\n")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var out guarded

@@ -12,20 +12,14 @@ import (
 // another one, as somebody may have it open; a link is not followed, and what belongs to another user is refused. A named pipe or a device
 // is opened as it is.
 func createPrivate(name string) (*os.File, error) {
-	info, err := os.Lstat(name)
+	info, err := creatable(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	case err != nil:
 		return nil, err
-	case info.Mode()&fs.ModeSymlink != 0:
-		return nil, fmt.Errorf("%s is a link: name the file itself, so that nobody else chooses which one it is", name)
-	case info.IsDir():
-		return nil, fmt.Errorf("%s is a directory", name)
+	case info == nil:
+		return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	case !info.Mode().IsRegular():
-		return openPipe(name, info)
-	case !ours(info):
-		return nil, fmt.Errorf("%s belongs to another user: remove it, or name another file", name)
+		return openPipe(name)
 	}
 
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // 0600
@@ -39,11 +33,28 @@ func createPrivate(name string) (*os.File, error) {
 	return f, nil
 }
 
-// openPipe takes a pipe that another user can neither read nor write to. Devices such as /dev/null are everybody's.
-func openPipe(name string, info fs.FileInfo) (*os.File, error) {
-	if info.Mode()&fs.ModeNamedPipe != 0 && (!ours(info) || info.Mode().Perm()&0o077 != 0) {
+// creatable is what stands in the place of a file that createPrivate makes; nil: nothing. It is an error if that stays.
+func creatable(name string) (fs.FileInfo, error) {
+	info, err := os.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, fmt.Errorf("%s is a link: name the file itself, so that nobody else chooses which one it is", name)
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a directory", name)
+	case info.Mode()&fs.ModeNamedPipe != 0 && (!ours(info) || info.Mode().Perm()&0o077 != 0):
 		return nil, fmt.Errorf("others can read the pipe %s (mode %v): chmod 600 it", name, info.Mode())
+	case info.Mode().IsRegular() && !ours(info):
+		return nil, fmt.Errorf("%s belongs to another user: remove it, or name another file", name)
 	}
+	return info, nil
+}
+
+// openPipe takes a pipe that another user can neither read nor write to, which creatable has seen. Devices such as /dev/null are everybody's.
+func openPipe(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|noFollow, 0)
 }
 

@@ -71,7 +71,7 @@ func (p *program) quick(c *cli.Context) error {
 // serveOrPrint runs what the flags ask for, or prints the file that asks for the same.
 func (p *program) serveOrPrint(c *cli.Context, cfg *config.Config) error {
 	if !c.Bool("print-config") {
-		return p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")})
+		return located("", p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")}))
 	}
 	file, err := cfg.YAML()
 	if err == nil {
@@ -145,7 +145,11 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg.AccessLog.Format = c.String("access-log")
 	applyDocker(c, cfg)
 	for _, s := range sites {
-		cfg.Sites = append(cfg.Sites, config.Site{Hosts: s.hosts, Routes: []config.Route{{Upstream: config.Upstream{To: s.to}}}})
+		site := config.Site{Hosts: s.hosts}
+		if len(s.to) > 0 {
+			site.Routes = []config.Route{{Upstream: config.Upstream{To: s.to}}}
+		}
+		cfg.Sites = append(cfg.Sites, site)
 	}
 	if err := applyTargets(c, cfg); err != nil {
 		return nil, err

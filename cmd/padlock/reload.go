@@ -103,7 +103,7 @@ func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, ser
 		if err == nil {
 			err = r.apply(ctx, r.containers.merge(base), k, server)
 		}
-		if err != nil {
+		if err = located(r.name, err); err != nil {
 			if !errors.Is(err, proxy.ErrEnded) {
 				log.Error("the configuration cannot be used; the one before is served on", "file", r.name, "error", err)
 			}

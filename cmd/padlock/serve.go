@@ -244,20 +244,27 @@ func warn(cfg *config.Config, development bool, log *slog.Logger) {
 
 // covered refuses names for which there is no certificate.
 func covered(cfg *config.Config, k *keeper) error {
-	for _, site := range cfg.Sites {
+	var wrong config.Errors
+	first := ""
+	for i, site := range cfg.Sites {
 		if site.Passthrough() {
 			continue
 		}
-		for _, host := range site.Hosts {
-			if host != "*" && !k.covers(host) {
-				return hinted{
-					fmt.Errorf("there is no certificate for %s, and the local CA is not for such a name", host),
-					"give one (--cert and --key, or certificates.files), use a name such as app.localhost or app.test, or let the local CA sign for it: padlock trust --allow " + strings.TrimPrefix(host, "*."),
-				}
+		for j, host := range site.Hosts {
+			if host == "*" || k.covers(host) {
+				continue
 			}
+			first = cmp.Or(first, strings.TrimPrefix(host, "*."))
+			wrong = append(wrong, config.Error{
+				Path:    fmt.Sprintf("sites[%d].hosts[%d]", i, j),
+				Message: fmt.Sprintf("there is no certificate for %s, and the local CA is not for such a name", host),
+			})
 		}
 	}
-	return nil
+	if len(wrong) == 0 {
+		return nil
+	}
+	return hinted{wrong, "give one (--cert and --key, or certificates.files), use a name such as app.localhost or app.test, or let the local CA sign for it: padlock trust --allow " + first}
 }
 
 // recorder is nil when handshakes are off.

@@ -43,9 +43,16 @@ func findAccount(name string) (*account, error) {
 	return a, nil
 }
 
-// becomeUser gives root up, for good, and sees that the user can work in the storage directory. A padlock that takes another's place is
-// that user already.
+// becomeUser gives root up, for good, and sees that the user can work in the storage directory.
 func becomeUser(cfg *config.Config) error {
+	if err := becomeAccount(cfg); err != nil {
+		return err
+	}
+	return usable(cfg)
+}
+
+// becomeAccount gives root up, for good. A padlock that takes another's place is that user already.
+func becomeAccount(cfg *config.Config) error {
 	a, err := findAccount(cfg.User)
 	if err != nil {
 		return err
@@ -60,7 +67,7 @@ func becomeUser(cfg *config.Config) error {
 			return fmt.Errorf("user: becoming %s: %w", a.name, err)
 		}
 	}
-	return usable(cfg)
+	return nil
 }
 
 // usable makes the storage directory, or sees that what is there can be written to.
