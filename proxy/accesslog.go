@@ -1,19 +1,17 @@
 package proxy
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"padlock/config"
+	"padlock/internal/jsonline"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
 )
@@ -21,19 +19,31 @@ import (
 // accessLog writes a line for each request, and for each connection that is not HTTP. A writer that cannot keep up loses lines, which
 // are counted and told; no request waits for it.
 type accessLog struct {
-	log      *slog.Logger
 	combined bool
 	headers  []string
 	redact   *message.Names
 
-	lines   chan []byte
+	mu     sync.Mutex
+	queued []byte // whole lines
+	lines  int    // in queued
+	spare  []byte // takes its place while that is written
+
+	wake    chan struct{}  // there are lines; at most one is in it
 	stop    chan struct{}  // closed to end the writer
 	done    chan struct{}  // closed when it has ended
+	writing atomic.Int64   // lines that it has taken and not written yet
 	dropped atomic.Uint64  // not told yet
 	all     *atomic.Uint64 // that were dropped
 }
 
-const accessLogQueue = 4096
+const (
+	accessLogQueue = 4096      // lines
+	accessLogRoom  = 2 << 20   // bytes; a line may be long
+	accessLogKept  = 256 << 10 // bytes, of memory that is used again
+
+	// gather is how long the writer lets lines come together: to wake it for each would cost more than the line.
+	gather = 5 * time.Millisecond
+)
 
 // secretFields are never written as they are.
 var secretFields = []string{"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Auth-Token", "X-Csrf-Token"}
@@ -45,7 +55,7 @@ func newAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *access
 	}
 	a := &accessLog{
 		all: lost, combined: c.Format == "combined", headers: c.Headers,
-		lines: make(chan []byte, accessLogQueue), stop: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	names := secretFields
 	for _, name := range c.Redact {
@@ -54,25 +64,44 @@ func newAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *access
 		}
 	}
 	a.redact = message.NewNames(names...)
-	a.log = slog.New(slog.NewJSONHandler(a, nil))
 	go a.write(w)
 	return a
 }
 
 func (a *accessLog) write(w io.Writer) {
 	defer close(a.done)
-	for {
+	for stopped := false; !stopped; {
 		select {
-		case line := <-a.lines:
-			_, _ = w.Write(line)
-			a.confess(w)
-		case <-a.stop:
-			for len(a.lines) > 0 {
-				_, _ = w.Write(<-a.lines)
+		case <-a.wake:
+			select {
+			case <-time.After(gather):
+			case <-a.stop:
+				stopped = true
 			}
-			a.confess(w)
-			return
+		case <-a.stop:
+			stopped = true
 		}
+		a.flush(w)
+	}
+}
+
+// flush writes what is queued, a line at a time: whoever writes further may count what is lost.
+func (a *accessLog) flush(w io.Writer) {
+	a.mu.Lock()
+	batch := a.queued
+	a.writing.Store(int64(a.lines))
+	a.queued, a.lines, a.spare = a.spare[:0], 0, nil
+	a.mu.Unlock()
+
+	for line := range bytes.Lines(batch) {
+		_, _ = w.Write(line)
+		a.writing.Add(-1)
+	}
+	a.confess(w)
+	if cap(batch) <= accessLogKept {
+		a.mu.Lock()
+		a.spare = batch
+		a.mu.Unlock()
 	}
 }
 
@@ -89,37 +118,27 @@ func (a *accessLog) confess(w io.Writer) {
 	slog.New(slog.NewJSONHandler(w, nil)).Warn("lines lost", "count", lost)
 }
 
-// Write queues one line; slog calls it once a record.
-func (a *accessLog) Write(line []byte) (int, error) {
-	select {
-	case a.lines <- appendHarmless(nil, line):
-	default:
+// add queues one line, of which it keeps nothing.
+func (a *accessLog) add(line []byte) {
+	a.mu.Lock()
+	full := a.lines >= accessLogQueue || len(a.queued)+len(line) > accessLogRoom
+	if !full {
+		a.queued = append(a.queued, line...)
+		a.lines++
+	}
+	first := a.lines == 1
+	a.mu.Unlock()
+
+	switch {
+	case full:
 		a.dropped.Add(1)
 		a.all.Add(1)
-	}
-	return len(line), nil
-}
-
-// appendHarmless appends a line of JSON in which nothing acts on a terminal. JSON itself, and so slog, would leave DEL, the C1 controls and
-// what turns writing round as they are.
-func appendHarmless(b, line []byte) []byte {
-	if !slices.ContainsFunc(line, func(c byte) bool { return c >= 0x7f }) {
-		return append(b, line...)
-	}
-	for len(line) > 0 {
-		r, size := utf8.DecodeRune(line)
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			b = append(b, line[:size]...)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+	case first:
+		select {
+		case a.wake <- struct{}{}:
 		default:
-			b = fmt.Appendf(b, `\u%04x`, r)
 		}
-		line = line[size:]
 	}
-	return b
 }
 
 // lastLines is how long the writer may take for what is queued at the end.
@@ -135,62 +154,73 @@ func (a *accessLog) close() (lost uint64) {
 	select {
 	case <-a.done:
 	case <-time.After(lastLines):
-		lost = uint64(len(a.lines)) + 1 // with the one that is being written
+		a.mu.Lock()
+		lost = uint64(a.lines) + uint64(a.writing.Load())
+		a.mu.Unlock()
 		a.all.Add(lost)
 	}
 	return lost
 }
 
 func (a *accessLog) record(x *exchange) {
-	if a == nil {
-		return
+	switch {
+	case a == nil:
+	case a.combined:
+		a.add(a.line(x))
+	default:
+		var room [1 << 10]byte
+		a.add(a.object(room[:0], x))
 	}
-	if a.combined {
-		_, _ = a.Write(a.line(x))
-		return
-	}
-	r, target := x.request, x.attempt.Target()
-	attrs := append(make([]slog.Attr, 0, 24),
-		slog.String("request_id", string(appendID(nil, x.id))),
-		slog.String("host", r.Host), slog.String("method", r.Method), slog.String("target", a.redacted(x.target)), slog.String("proto", r.Proto),
-		slog.Int("status", x.w.status), slog.Int64("bytes_in", x.bytesIn), slog.Int64("bytes_out", x.w.bytes),
-		slog.Float64("duration_ms", milliseconds(x.took)),
-		slog.String("remote", r.Conn.Remote), slog.Uint64("handshake", r.Conn.Handshake),
-	)
-	if x.trace.Valid() {
-		attrs = append(attrs, slog.String("trace_id", x.trace.Trace.String()))
-	}
-	if target != "" {
-		attrs = append(attrs, slog.String("upstream", target), slog.Float64("wait_ms", milliseconds(x.attempt.Wait)),
-			slog.Float64("connect_ms", milliseconds(r.Connecting)), slog.Float64("first_byte_ms", milliseconds(x.attempt.Answer)))
-	}
-	client := r.Client
-	if client == r.Conn.Client {
-		client = ""
-	}
-	for _, optional := range [...]struct{ key, value string }{
-		{"client", client}, {"user", x.user}, {"user_agent", r.Fields.Value("User-Agent")}, {"error", x.err},
-	} {
-		if optional.value != "" {
-			attrs = append(attrs, slog.String(optional.key, optional.value))
-		}
-	}
-	if x.attempt.Retries > 0 {
-		attrs = append(attrs, slog.Int("retries", x.attempt.Retries))
-	}
-	if x.w.aborted {
-		attrs = append(attrs, slog.Bool("aborted", true))
-	}
-	if len(a.headers) > 0 {
-		attrs = append(attrs, a.fields(r.Fields))
-	}
-	a.log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+// object appends a request as a line of JSON.
+func (a *accessLog) object(b []byte, x *exchange) []byte {
+	r := x.request
+	b = jsonline.Begin(b, time.Now(), "request")
+	b = jsonline.Text(b, "request_id", string(appendID(nil, x.id)))
+	b = jsonline.Text(b, "host", r.Host)
+	b = jsonline.Text(b, "method", r.Method)
+	b = jsonline.Text(b, "target", a.redacted(x.target))
+	b = jsonline.Text(b, "proto", r.Proto)
+	b = jsonline.Int(b, "status", int64(x.w.status))
+	b = jsonline.Int(b, "bytes_in", x.bytesIn)
+	b = jsonline.Int(b, "bytes_out", x.w.bytes)
+	b = jsonline.Milliseconds(b, "duration_ms", x.took)
+	b = jsonline.Text(b, "remote", r.Conn.Remote)
+	b = jsonline.Uint(b, "handshake", r.Conn.Handshake)
 
-func (a *accessLog) fields(f message.Fields) slog.Attr {
-	var values []any
+	if x.trace.Valid() {
+		b = jsonline.Text(b, "trace_id", x.trace.Trace.String())
+	}
+	if target := x.attempt.Target(); target != "" {
+		b = jsonline.Text(b, "upstream", target)
+		b = jsonline.Milliseconds(b, "wait_ms", x.attempt.Wait)
+		b = jsonline.Milliseconds(b, "connect_ms", r.Connecting)
+		b = jsonline.Milliseconds(b, "first_byte_ms", x.attempt.Answer)
+	}
+	if r.Client != r.Conn.Client {
+		b = jsonline.TextIfAny(b, "client", r.Client)
+	}
+	b = jsonline.TextIfAny(b, "user", x.user)
+	b = jsonline.TextIfAny(b, "user_agent", r.Fields.Value("User-Agent"))
+	b = jsonline.TextIfAny(b, "error", x.err)
+	if x.attempt.Retries > 0 {
+		b = jsonline.Int(b, "retries", int64(x.attempt.Retries))
+	}
+	if x.w.aborted {
+		b = jsonline.Bool(b, "aborted", true)
+	}
+	if len(a.headers) > 0 {
+		b = a.fields(b, r.Fields)
+	}
+	return jsonline.End(b)
+}
+
+// fields appends those that the configuration names, as an object of their own.
+func (a *accessLog) fields(b []byte, f message.Fields) []byte {
+	start := len(b)
+	b = jsonline.Open(b, "headers")
+	empty := len(b)
 	for _, name := range a.headers {
 		value, ok := f.Get(name)
 		switch {
@@ -201,9 +231,12 @@ func (a *accessLog) fields(f message.Fields) slog.Attr {
 		case message.Is(name, "Referer"):
 			value = a.redacted(value)
 		}
-		values = append(values, slog.String(strings.ToLower(name), value))
+		b = jsonline.Text(b, strings.ToLower(name), value)
 	}
-	return slog.Group("headers", values...)
+	if len(b) == empty {
+		return b[:start]
+	}
+	return jsonline.Close(b)
 }
 
 const redaction = "REDACTED"
@@ -272,21 +305,24 @@ func (a *accessLog) recordStream(c *stream) {
 		why = c.err.Error()
 	}
 	if a.combined {
-		_, _ = a.Write(fmt.Appendf(nil, "%s - - [%s] \"CONNECTION %s TCP\" %s %d \"-\" \"-\"\n", c.facts.Client, c.start.Format("02/Jan/2006:15:04:05 -0700"), escaped(c.name), "-", c.out))
+		a.add(fmt.Appendf(nil, "%s - - [%s] \"CONNECTION %s TCP\" %s %d \"-\" \"-\"\n", c.facts.Client, c.start.Format("02/Jan/2006:15:04:05 -0700"), escaped(c.name), "-", c.out))
 		return
 	}
-	attrs := []slog.Attr{
-		slog.String("server_name", c.name), slog.Int64("bytes_in", c.in), slog.Int64("bytes_out", c.out), slog.Float64("duration_ms", milliseconds(took)),
-		slog.String("remote", c.facts.Remote), slog.Uint64("handshake", c.facts.Handshake),
-	}
+	b := jsonline.Begin(nil, time.Now(), "connection")
+	b = jsonline.Text(b, "server_name", c.name)
+	b = jsonline.Int(b, "bytes_in", c.in)
+	b = jsonline.Int(b, "bytes_out", c.out)
+	b = jsonline.Milliseconds(b, "duration_ms", took)
+	b = jsonline.Text(b, "remote", c.facts.Remote)
+	b = jsonline.Uint(b, "handshake", c.facts.Handshake)
 	if target := c.attempt.Target(); target != "" {
-		attrs = append(attrs, slog.String("upstream", target), slog.Float64("wait_ms", milliseconds(c.attempt.Wait)), slog.Float64("connect_ms", milliseconds(c.attempt.Answer)))
+		b = jsonline.Text(b, "upstream", target)
+		b = jsonline.Milliseconds(b, "wait_ms", c.attempt.Wait)
+		b = jsonline.Milliseconds(b, "connect_ms", c.attempt.Answer)
 	}
 	if c.attempt.Retries > 0 {
-		attrs = append(attrs, slog.Int("retries", c.attempt.Retries))
+		b = jsonline.Int(b, "retries", int64(c.attempt.Retries))
 	}
-	if why != "" {
-		attrs = append(attrs, slog.String("error", why))
-	}
-	a.log.LogAttrs(context.Background(), slog.LevelInfo, "connection", attrs...)
+	b = jsonline.TextIfAny(b, "error", why)
+	a.add(jsonline.End(b))
 }

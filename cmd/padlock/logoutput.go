@@ -54,6 +54,20 @@ func (p *program) output(name string, rotate config.Rotate, log *slog.Logger) (*
 	return o, nil
 }
 
+// gather has lines that come shortly after each other written together, unless somebody looks on.
+func (o *logOutput) gather() {
+	if f, ok := o.stream.(*os.File); ok && !isTerminal(f) {
+		late := newLateWriter(kept{f}, o.report)
+		o.w, o.close = late, func() { late.Close() }
+	}
+}
+
+// kept is a file that others go on to use.
+type kept struct{ io.Writer }
+
+// Close implements io.Closer.
+func (kept) Close() error { return nil }
+
 // Write takes whole lines.
 func (o *logOutput) Write(p []byte) (int, error) { return o.w.Write(p) }
 

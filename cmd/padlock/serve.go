@@ -349,5 +349,6 @@ func (p *program) accessLog(c config.AccessLog, log *slog.Logger) (*logOutput, f
 	if err != nil {
 		return nil, nil, err
 	}
+	out.gather()
 	return out, out.close, nil
 }
