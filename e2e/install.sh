@@ -51,6 +51,7 @@ need docker docker.io
 need docker-compose docker-compose
 need busybox busybox-static
 need haproxy haproxy
+need caddy caddy
 need setpriv util-linux
 need logrotate logrotate
 [ -d /usr/share/nodejs/express ] || missing+=(node-express)
