@@ -2,9 +2,11 @@ package docs_test
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -52,25 +54,58 @@ func threats(text, heading string) (rows [][]string) {
 	return nil
 }
 
-// No promise stands in docs/security.md without a test that proves it, and no test is named that is not there.
+// No promise stands in these documents without a test that proves it, and no test is named that is not there.
 func TestEveryPromiseHasItsTest(t *testing.T) {
-	content, err := os.ReadFile("security.md")
+	tests := testsOfTheTree(t)
+	for _, table := range []struct {
+		file, heading string
+		rows          int
+	}{{"security.md", "Threats and promises", 25}, {"reliability.md", "Real backends, clients and operations", 30}} {
+		content, err := os.ReadFile(table.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := threats(string(content), table.heading)
+		if len(rows) < table.rows {
+			t.Errorf("%s: the table has %d rows", table.file, len(rows))
+		}
+		for _, cells := range rows {
+			if len(cells) != 3 || cells[0] == "" || cells[1] == "" || !testName.MatchString(cells[2]) {
+				t.Errorf("%s: no situation with its promise and its test: %q", table.file, cells)
+			}
+		}
+		for _, m := range testName.FindAllStringSubmatch(string(content), -1) {
+			if !tests[m[1]] {
+				t.Errorf("%s: there is no test %s", table.file, m[1])
+			}
+		}
+	}
+}
+
+// runOf is the pattern of a command that a table names.
+var runOf = regexp.MustCompile("-run '?([A-Za-z0-9$\\\\|]+)")
+
+// Every fault of docs/reliability.md names a command that runs a test.
+func TestEveryFaultHasItsCommand(t *testing.T) {
+	content, err := os.ReadFile("reliability.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := testsOfTheTree(t)
-	rows := threats(string(content), "Threats and promises")
-	if len(rows) < 25 {
-		t.Fatalf("the table has %d rows", len(rows))
-	}
-	for _, cells := range rows {
-		if len(cells) != 3 || cells[0] == "" || cells[1] == "" || !testName.MatchString(cells[2]) {
-			t.Errorf("no threat with its promise and its test: %q", cells)
+	found := 0
+	for _, m := range runOf.FindAllStringSubmatch(string(content), -1) {
+		for pattern := range strings.SplitSeq(strings.ReplaceAll(m[1], `\`, ""), "|") {
+			run, err := regexp.Compile(pattern)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found++
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(tests)), run.MatchString) {
+				t.Errorf("no test is run by %s", pattern)
+			}
 		}
 	}
-	for _, m := range testName.FindAllStringSubmatch(string(content), -1) {
-		if !tests[m[1]] {
-			t.Errorf("there is no test %s", m[1])
-		}
+	if found < 30 {
+		t.Errorf("only %d commands are named", found)
 	}
 }
