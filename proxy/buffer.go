@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"strings"
 
 	"padlock/proxy/message"
 )
@@ -36,11 +37,18 @@ func (b *bufferedBody) Buffered() int {
 	return len(b.data) - b.at + b.Body.Buffered()
 }
 
+// isStream reports whether a message is a stream: its end may never come, or wait for what the other side makes of its beginning. A response says so
+// with X-Accel-Buffering too, which many frameworks send for nginx.
+func isStream(fields message.Fields) bool {
+	kind, _, _ := strings.Cut(fields.Value("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") || fields.GRPC() || strings.EqualFold(fields.Value("X-Accel-Buffering"), "no")
+}
+
 // bufferRequest reads a request's content, up to a limit and as much as there is memory for, so that a slow client does not keep a target
 // waiting. It returns what kept it from being read.
 func (h *handler) bufferRequest(x *exchange, limit int64) error {
 	r := x.request
-	if r.Body == nil || r.Upgrade != "" {
+	if r.Body == nil || r.Upgrade != "" || isStream(r.Fields) {
 		return nil
 	}
 	// What a client announces may never come, so memory is taken as content does.
@@ -59,7 +67,7 @@ func (h *handler) bufferRequest(x *exchange, limit int64) error {
 // bufferResponse reads a response, up to a limit and as much as there is memory for, so that a slow client does not keep a target's
 // connection.
 func (h *handler) bufferResponse(x *exchange, response *message.Response, limit int64) {
-	if response.ContentLength > limit {
+	if response.ContentLength > limit || isStream(response.Fields) {
 		return
 	}
 	body := response.Body

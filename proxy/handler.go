@@ -429,9 +429,7 @@ func (h *handler) failUpstream(x *exchange, err error) {
 
 // gRPC reports whether the client speaks gRPC, which reads a reset, such as that of a server whose deadline has passed, and no page.
 func (x *exchange) gRPC() bool {
-	kind := strings.ToLower(x.request.Fields.Value("Content-Type"))
-	more, ok := strings.CutPrefix(kind, "application/grpc")
-	return ok && (more == "" || more[0] == '+' || more[0] == ';') && traffic.OfProto(x.request.Proto) != traffic.HTTP1
+	return x.request.Fields.GRPC() && traffic.OfProto(x.request.Proto) != traffic.HTTP1
 }
 
 // dress makes of a target's head the one that the client gets.
@@ -449,7 +447,11 @@ func (x *exchange) dress(response *message.Response) {
 func passOn(x *exchange, response *message.Response) {
 	defer response.Body.Close()
 	x.dress(response)
-	if err := x.w.Head(response.Status, response.Fields, response.ContentLength); err != nil {
+	length := response.ContentLength
+	if response.Trailing && x.request.Proto == "HTTP/1.1" {
+		length = -1 // only chunks carry trailers
+	}
+	if err := x.w.Head(response.Status, response.Fields, length); err != nil {
 		x.unwritable(502, "The application's answer cannot be passed on", err)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"padlock/proxy/message"
@@ -143,13 +144,16 @@ func frameChunk(buffer []byte, start, n int) (from, to int) {
 func appendRequest(b []byte, r *message.Request, last bool) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = appendField(b, "Host", r.Host)
-	te := false
+	put, te := appendField, false
+	if !strings.HasPrefix(r.Proto, "HTTP/1.") {
+		put = appendCustomary
+	}
 	for _, f := range r.Fields {
 		if message.Is(f.Name, "Content-Length") || message.Is(f.Name, "Transfer-Encoding") {
 			continue
 		}
 		te = te || message.Is(f.Name, "TE")
-		b = appendField(b, f.Name, f.Value)
+		b = put(b, f.Name, f.Value)
 	}
 	switch {
 	case r.Body != nil && r.ContentLength < 0:

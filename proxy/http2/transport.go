@@ -182,7 +182,8 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	if r.Method == "HEAD" || response.StatusCode == http.StatusNotModified {
 		length = -1 // if it is known, a field tells
 	}
-	return &message.Response{Status: response.StatusCode, Fields: fromHeader(response.Header), ContentLength: length, Body: x}, nil
+	fields := fromHeader(response.Header)
+	return &message.Response{Status: response.StatusCode, Fields: fields, ContentLength: length, Trailing: len(response.Trailer) > 0 || fields.GRPC(), Body: x}, nil
 }
 
 func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange) *http.Request {

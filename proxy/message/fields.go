@@ -106,3 +106,9 @@ func ForbiddenTrailer(name string) bool {
 
 var forbiddenTrailers = NewNames("Content-Length", "Host", "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie", "Cookie", "Expect",
 	"Cache-Control", "Location", "Range", "Max-Forwards", "Vary", "Date", "Age", "Expires", "WWW-Authenticate", "Retry-After", "Pragma", "Alt-Svc", "Strict-Transport-Security", "Traceparent", "Tracestate")
+
+// GRPC reports whether a message is one of gRPC, whose result stands in trailers.
+func (f Fields) GRPC() bool {
+	more, ok := strings.CutPrefix(strings.ToLower(f.Value("Content-Type")), "application/grpc")
+	return ok && (more == "" || more[0] == '+' || more[0] == ';')
+}

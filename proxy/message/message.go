@@ -67,6 +67,7 @@ type Response struct {
 	Status        int
 	Fields        Fields
 	ContentLength int64  // -1: unknown
+	Trailing      bool   // trailers are sure to follow the content, whose length may be known
 	Body          Body   // never nil but with Tunnel; whoever reads it closes it
 	Tunnel        Tunnel // set on a 101: the bytes that follow in both directions; whoever uses it closes it
 }
