@@ -104,6 +104,10 @@ func (c *clientConn) readProxyHeader() error {
 		if _, err := io.ReadFull(c.Conn, addresses); err != nil {
 			return err
 		}
+		if rest[0] == 0x21 && rest[1]>>4 == 0 { // no family, which says as much as UNKNOWN does
+			c.unnamed = true
+			return nil
+		}
 		head = append(append(head, rest...), addresses...)
 	case bytes.HasPrefix(head, proxyV1):
 		for head[len(head)-1] != '\n' {

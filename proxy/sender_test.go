@@ -100,12 +100,14 @@ sites: [{hosts: [localhost], allow: [127.0.0.1], routes: [{respond: {status: 200
 	socket := &net.UnixAddr{Net: "unix", Name: "/socket"}
 	const v2 = "\r\n\r\n\x00\r\nQUIT\n"
 	for what, c := range map[string]struct{ header, status string }{ // no status: the connection is closed
-		"version 1, unknown":           {"PROXY UNKNOWN\r\n", "403"},
-		"version 1, unknown with more": {"PROXY UNKNOWN 127.0.0.1 127.0.0.1 1 2\r\n", "403"},
-		"version 2, no family":         {v2 + "\x21\x00\x00\x00", ""},
-		"version 2, a Unix socket":     {format(socket, socket), "403"},
-		"version 2, UDP":               {format(udp, udp), "403"},
-		"version 2, local":             {v2 + "\x20\x00\x00\x00", "200"},
+		"version 1, unknown":            {"PROXY UNKNOWN\r\n", "403"},
+		"version 1, unknown with more":  {"PROXY UNKNOWN 127.0.0.1 127.0.0.1 1 2\r\n", "403"},
+		"version 2, no family":          {v2 + "\x21\x00\x00\x00", "403"},
+		"version 2, no family but more": {v2 + "\x21\x00\x00\x03\xea\x00\x00", "403"},
+		"version 2, no such command":    {v2 + "\x22\x00\x00\x00", ""},
+		"version 2, a Unix socket":      {format(socket, socket), "403"},
+		"version 2, UDP":                {format(udp, udp), "403"},
+		"version 2, local":              {v2 + "\x20\x00\x00\x00", "200"},
 	} {
 		raw, err := net.Dial("tcp", e.address)
 		if err != nil {
