@@ -257,6 +257,8 @@ func (c *Certificates) Unobtainable(host string) string {
 		return "a wildcard certificate needs dns-01: name the provider in certificates.dns, or list the names, or use certificates.on_demand"
 	case address && c.Client == "autocert":
 		return "client autocert cannot get certificates for addresses: use client certmagic"
+	case c.Client == "autocert" && len(host) > 64: // its requests have the name as common name too (RFC 5280 appendix A.1)
+		return "client autocert cannot get certificates for names of more than 64 characters: use client certmagic"
 	case address && c.DNS.Provider != "":
 		return "dns-01 is not for addresses (RFC 8738): leave certificates.dns out"
 	case !wildcard && !address && !strings.Contains(host, ".") && (c.Client == "autocert" || !c.ownIssuer()):

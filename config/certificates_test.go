@@ -10,6 +10,7 @@ func TestWhatTheChosenWayCannotDoIsRefused(t *testing.T) {
 	for _, c := range []struct{ certificates, host, want string }{
 		{"client: autocert", `"*.example.com"`, "client autocert cannot get wildcard certificates: use client certmagic"},
 		{"client: autocert", "203.0.113.7", "client autocert cannot get certificates for addresses"},
+		{"client: autocert", strings.Repeat("a", 60) + ".example.com", "client autocert cannot get certificates for names of more than 64 characters"},
 		{"{client: autocert, dns: {provider: cloudflare}}", "a.example.com", "client autocert cannot: dns-01; client certmagic can"},
 		{"{client: autocert, issuers: [{name: letsencrypt, profile: shortlived}]}", "a.example.com", "profiles; client certmagic can"},
 		{"{client: autocert, key_types: [rsa2048]}", "a.example.com", "key types other than p256"},

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -41,7 +42,8 @@ func (p *program) checkCommand() *cli.Command {
 				return err
 			}
 			name := c.String("config")
-			k, err := preflight(c.Context, cfg, c.Bool("file-only"))
+			warn := slog.New(warnings{&terminalLog{mu: &sync.Mutex{}, w: p.stderr}})
+			k, err := preflight(c.Context, cfg, c.Bool("file-only"), warn)
 			if err != nil {
 				return located(name, err)
 			}
@@ -58,14 +60,14 @@ func (p *program) checkCommand() *cli.Command {
 
 // preflight finds what padlock run would refuse beyond the file itself, in the order in which it would: listeners, the user, the local CA and
 // certificates, logs, the storage, the admin endpoint. It changes nothing. With fileOnly it looks at nothing that is another machine's, or
-// another user's.
-func preflight(ctx context.Context, cfg *config.Config, fileOnly bool) (*keeper, error) {
+// another user's. What would be served with a warning goes to the log.
+func preflight(ctx context.Context, cfg *config.Config, fileOnly bool, log *slog.Logger) (*keeper, error) {
 	if fileOnly {
-		return preflightCertificates(cfg, fileOnly)
+		return preflightCertificates(cfg, fileOnly, log)
 	}
 	runs := answers(ctx, cfg)
 	found := []error{preflightListeners(cfg, runs), preflightUser(cfg)}
-	k, err := preflightCertificates(cfg, fileOnly)
+	k, err := preflightCertificates(cfg, fileOnly, log)
 	found = append(found, err, preflightLogs(cfg))
 	if k != nil {
 		found = append(found, preflightStorage(ctx, cfg, k))
@@ -73,6 +75,22 @@ func preflight(ctx context.Context, cfg *config.Config, fileOnly bool) (*keeper,
 	found = append(found, preflightAdmin(cfg, runs))
 	return k, all(found)
 }
+
+// warnings keeps all below a warning from a handler.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
 
 // all joins errors, and keeps one as it is, with its hint.
 func all(found []error) error {
@@ -129,8 +147,7 @@ func preflightUser(cfg *config.Config) error {
 }
 
 // preflightCertificates finds what is wrong with the local CA, files of certificates, names and the settings of a DNS provider.
-func preflightCertificates(cfg *config.Config, fileOnly bool) (*keeper, error) {
-	quiet := slog.New(slog.DiscardHandler)
+func preflightCertificates(cfg *config.Config, fileOnly bool, log *slog.Logger) (*keeper, error) {
 	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if fileOnly && errors.Is(err, fs.ErrPermission) {
 		local, err = localca.Peek("", localca.Options{}) // another user's, who runs it
@@ -138,7 +155,7 @@ func preflightCertificates(cfg *config.Config, fileOnly bool) (*keeper, error) {
 	if err != nil {
 		return nil, forOwner(cfg, err)
 	}
-	k, err := newKeeperWith(cfg, local, quiet)
+	k, err := newKeeperWith(cfg, local, log)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +164,7 @@ func preflightCertificates(cfg *config.Config, fileOnly bool) (*keeper, error) {
 		found = append(found, covered(cfg, k))
 	}
 	if d := cfg.Certificates.DNS; d.Provider != "" && k.manages() {
-		_, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: quiet})
+		_, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: log})
 		found = append(found, dnsHint(err))
 	}
 	return k, all(found)

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -121,7 +120,13 @@ func newKey(kind string) (crypto.Signer, error) {
 }
 
 func signingRequest(c *cli.Context, names []string, key crypto.Signer) ([]byte, error) {
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: names[0]}}
+	template := &x509.CertificateRequest{}
+	for _, name := range names { // the names that count are below; CAs refuse a longer common name (RFC 5280 appendix A.1)
+		if len(name) <= 64 {
+			template.Subject.CommonName = name
+			break
+		}
+	}
 	for flag, field := range map[string]*[]string{
 		"organization": &template.Subject.Organization, "country": &template.Subject.Country,
 		"province": &template.Subject.Province, "locality": &template.Subject.Locality,

@@ -3,11 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -207,5 +215,55 @@ func TestAnUnusableFileOfADirectoryStopsCheckAlone(t *testing.T) {
 	defer pair.Close()
 	if name := pair.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "pebble" {
 		t.Errorf("the certificate of %q is served", name)
+	}
+}
+
+// A request for a name that is longer than a common name may be has a shorter one of its names as that, or none: CAs refuse it otherwise.
+func TestALongNameIsNoCommonName(t *testing.T) {
+	long := strings.Repeat("a", 60) + ".example.com"
+	for _, c := range []struct {
+		names []string
+		want  string
+	}{{[]string{"a.example.com", long}, "a.example.com"}, {[]string{long, "b.example.com"}, "b.example.com"}, {[]string{long}, ""}} {
+		file := filepath.Join(t.TempDir(), "request.csr")
+		code, said := ends(t, append([]string{"certs", "csr", "--out", file, "--key", file + ".key"}, c.names...)...)
+		content, err := os.ReadFile(file)
+		if code != 0 || err != nil {
+			t.Errorf("%v: exit code %d, %v: %s", c.names, code, err, said)
+			continue
+		}
+		block, _ := pem.Decode(content)
+		request, err := x509.ParseCertificateRequest(block.Bytes)
+		if err != nil || request.Subject.CommonName != c.want || !slices.Equal(request.DNSNames, c.names) {
+			t.Errorf("%v: common name %q, names %v, %v", c.names, request.Subject.CommonName, request.DNSNames, err)
+		}
+	}
+}
+
+// What padlock run serves with a warning is valid, and the check warns of it too.
+func TestTheCheckWarnsAsTheStartDoes(t *testing.T) {
+	file, dir := yaml(t, "storage: DIR/storage\nadmin: off\ncertificates: {files: [{cert: DIR/cert.pem, key: DIR/key.pem}]}\nsites: [{hosts: [app.test], routes: [{to: 3000}]}]\n")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "app.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	code, said := ends(t, "check", "--config", file)
+	if code != 0 || !strings.Contains(said, "certificate names no host; browsers will refuse it") || !strings.Contains(said, "is valid") || strings.Contains(said, "INFO") {
+		t.Errorf("exit code %d: %s", code, said)
 	}
 }
