@@ -108,7 +108,7 @@ var rules = []rule{
 	{Server, 45, clientEarly, clientValidity, "the client's certificate is not valid yet, or our clock is wrong", say("check both clocks; wait until it is valid, or issue it anew"), "likely"},
 	{Server, 45, nil, clientValidity, "the client's certificate has expired", say("issue a new one for the client; if it has not expired, check the clock of padlock's machine"), "certain"},
 	{Server, 42, said("revoked by its CA"), clientIssuer, "the client's certificate has been revoked", say("issue a new one for the client"), "certain"},
-	{Server, 42, said("revocation list of"), goDetail, "the revocation list of the client's CA is too old or missing, so nothing is known of its certificates", say("put the CA's current list into the file of tls.client_auth.crl"), "certain"},
+	{Server, 42, said("revocation list of"), goDetail, "the revocation list of the client's CA is too old or missing, so nothing is known of its certificates", say("put the CA's current list into the file of tls.client_auth.crl, and the CA itself, where it stands below another, into that of tls.client_auth.ca"), "certain"},
 	{Server, 42, said("that this site allows"), clientIssuer, "the client's certificate is good, but not among those that this site allows", say("add its name or organization to tls.client_auth.allow, or use another certificate"), "certain"},
 	{Server, 42, said("incompatible key usage"), clientIssuer, "the client's certificate is not for clients", say("issue it with clientAuth in its extended key usage"), "certain"},
 	{Server, 42, said("key larger than"), clientIssuer, "the client's certificate has a larger key than padlock takes", say("issue it with an RSA key of 2048 to 8192 bits, or ECDSA"), "certain"},

@@ -73,7 +73,7 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 		case len(list.signers) == 0 && refusal != nil:
 			return fail("the revocation list of %q is not signed by the CA of that name among the accepted CAs: %v", list.Issuer, refusal)
 		case len(list.signers) == 0:
-			return fail("the revocation list of %q is of none of the accepted CAs, which are: %s", list.Issuer, subjects(cas))
+			return fail("the revocation list of %q is of none of the accepted CAs, which are: %s; if it is of an intermediate below one of them, add that to client_auth.ca", list.Issuer, subjects(cas))
 		case list.Expired(now):
 			return fail("the revocation list of %q has expired at %s: get the CA's current one", list.Issuer, list.Next.UTC().Format(time.RFC3339))
 		case p.ThisUpdate.After(now.Add(skew)):

@@ -139,7 +139,14 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 	}
 	defer response.Body.Close()
 	if response.Status < c.low || response.Status > c.high {
-		return verdict(fmt.Sprintf("it answers %s with status %d, and health.status is %s", c.o.Path, response.Status, c.o.Status))
+		reason := fmt.Sprintf("it answers %s with status %d, and health.status is %s", c.o.Path, response.Status, c.o.Status)
+		switch response.Status {
+		case 400, 403, 404, 421:
+			if c.o.Host == "" { // Django, Rails and virtual hosts answer names that they know
+				reason += fmt.Sprintf("; if it answers its own hosts alone, name one in health.host: it was asked as %s", c.host)
+			}
+		}
+		return verdict(reason)
 	}
 	_, err = io.CopyN(io.Discard, response.Body, 64<<10) // the connection can be used again if that was all
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -138,11 +138,19 @@ func TestWhyATargetIsUnhealthyIsTold(t *testing.T) {
 	demanding.StartTLS()
 	t.Cleanup(demanding.Close)
 
+	choosy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "app.test" {
+			w.WriteHeader(400)
+		}
+	}))
+	t.Cleanup(choosy.Close)
+
 	for name, c := range map[string]struct {
 		target string
 		u      config.Upstream
 		want   string
 	}{
+		"choosy":       {choosy.URL, config.Upstream{}, "with status 400, and health.status is 200-399; if it answers its own hosts alone, name one in health.host: it was asked as 127.0.0.1:"},
 		"refused":      {"http://" + refused, config.Upstream{}, "connection refused: nothing listens there"},
 		"tcp":          {"tcp://" + refused, config.Upstream{}, "connection refused: nothing listens there"},
 		"h2c":          {"h2c://" + refused, config.Upstream{}, "connection refused: nothing listens there"},
