@@ -83,7 +83,7 @@ func TestEveryPromiseHasItsTest(t *testing.T) {
 }
 
 // runOf is the pattern of a command that a table names.
-var runOf = regexp.MustCompile("-run '?([A-Za-z0-9$\\\\|]+)")
+var runOf = regexp.MustCompile(`-run '?([A-Za-z0-9$\\|]+)`)
 
 // Every fault of docs/reliability.md names a command that runs a test.
 func TestEveryFaultHasItsCommand(t *testing.T) {

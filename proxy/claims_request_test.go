@@ -134,7 +134,7 @@ sites:
 	}
 
 	r := record(t)
-	for routes, kept := range map[string]bool{"{to: %q}": true, "{to: %q}, {path: /w, methods: [DELETE], deny: [127.0.0.1]}": false} {
+	for routes, kept := range map[string]bool{"{to: %[1]q}": true, "{to: %[1]q}, {path: /w, methods: [DELETE], deny: [127.0.0.1], to: %[1]q}": false} {
 		e := startFile(t, "sites: [{hosts: [localhost], routes: ["+routes+"]}]", r.url())
 		for front, client := range e.everyClient(t) {
 			for _, name := range namesOfOtherMethods {
