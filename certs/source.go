@@ -107,7 +107,7 @@ func (s *Source) Status() (all []Status) {
 	}
 	all = append(all, s.o.Files.Status()...)
 	if s.o.Local != nil {
-		all = append(all, LocalStatus(s.o.Local))
+		all = append(all, LocalStatus(s.o.Local)...)
 	}
 	return all
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"time"
 
 	"padlock/certs/acme"
@@ -112,11 +113,18 @@ func (f *Files) Status() []Status {
 	return sortStatus(all)
 }
 
-// LocalStatus is the local CA's own root.
-func LocalStatus(ca *localca.CA) Status {
+// LocalStatus is the local CA's own root, and below it the certificates that it has signed and that are in memory.
+func LocalStatus(ca *localca.CA) []Status {
 	root := ca.Root()
-	return Status{
+	var leaves []Status
+	for _, leaf := range ca.Leaves() {
+		d := handshake.DescribeCertificate(leaf.Certificate, "", time.Now())
+		s := Status{Name: cmp.Or(strings.Join(names(leaf.Leaf), ", "), d.Subject), Issuer: d.Issuer, KeyType: d.KeyType, Source: "local"}
+		s.describe(leaf)
+		leaves = append(leaves, s)
+	}
+	return append([]Status{{
 		Name: root.Subject.CommonName, Issuer: root.Issuer.CommonName, KeyType: "ECDSA P-256", NotBefore: &root.NotBefore, NotAfter: &root.NotAfter,
 		Source: "local", Names: root.PermittedDNSDomains,
-	}
+	}}, sortStatus(leaves)...)
 }

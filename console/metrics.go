@@ -183,6 +183,7 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 	var told []Certificate
 	for _, c := range v.a.o.Certificates() {
 		switch {
+		case c.Source == "local" && len(c.DER) > 0: // the local CA makes its leaves by itself; their names are clients' to choose
 		case !c.OnDemand:
 			told = append(told, c)
 		case c.Expiring:

@@ -47,11 +47,32 @@ func newPages() *pages {
 		"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"kind":     kind, "mark": mark, "what": what, "ended": ended, "facts": agreed, "timings": timings, "chart": newChart,
 		"remarks": (*handshake.Event).Remarks,
-		"state":   func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+		"state":   func(s string) string { return states[s] },
+		"took":    took,
+		"reason":  reason,
 	} {
 		functions[name] = f
 	}
 	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "ladder.html"))}
+}
+
+// states are those of targets, in words.
+var states = map[string]string{"well": "healthy", "unwell": "unhealthy", "left_out": "left out"}
+
+// took is a latency in milliseconds; where nothing has been measured there is none.
+func took(ms float64) string {
+	if ms == 0 {
+		return "–"
+	}
+	return strconv.FormatFloat(ms, 'g', -1, 64) + " ms"
+}
+
+// reason says why a target is not healthy.
+func reason(t TargetStatus) string {
+	if t.State == "well" {
+		return ""
+	}
+	return cmp.Or(t.Reason, "no reason is known yet")
 }
 
 func (p *pages) asset(kind, content string) http.HandlerFunc {
@@ -113,7 +134,7 @@ func (a *Admin) handshakePage(w http.ResponseWriter, r *http.Request) {
 		Recorded  bool
 		Filter    filter
 		Events    []*handshake.Event
-		Attention []trouble
+		Attention needs
 		Trend     trend
 	}{head: a.head("Handshakes", "/"), Recorded: a.o.Recent != nil, Filter: f}
 	if a.o.Recent != nil {
@@ -251,6 +272,9 @@ func newKey(c *Certificate) key {
 		k.From, k.Next = "a file, issued by "+c.Issuer, "when the file changes"
 	case "local":
 		k.From, k.Next = "the local CA on this machine", "–"
+		if c.KeyType != "" && len(c.DER) > 0 { // a leaf
+			k.Next = "by itself, when it is needed"
+		}
 	}
 	if c.NotAfter != nil {
 		k.Expires = c.NotAfter.UTC().Format(time.DateTime)
@@ -343,16 +367,38 @@ func agreed(e *handshake.Event) (facts []handshake.Fact) {
 
 // trouble is failures that are alike.
 type trouble struct {
-	Last  *handshake.Event
-	Count int
-	From  string // whom: one client, or how many
+	Last     *handshake.Event
+	Count    int
+	From     string // whom: one client, or how many
+	severity int
+}
+
+// needs are the troubles that stand above the list, the gravest first, and how many more there are.
+type needs struct {
+	Shown []trouble
+	More  int
 }
 
 // attentionShown bounds what stands above the list.
-const attentionShown = 6
+const attentionShown = 3
 
-// troubles groups failures, newest first, by cause and name.
-func troubles(failures []*handshake.Event) (all []trouble) {
+// severity is 2 where padlock's own certificate is at fault, or padlock itself failed, which is so for every client; 0 where somebody asks for
+// what no site has, or does not speak TLS; else 1.
+func severity(e *handshake.Event) int {
+	const internalError, unrecognizedName = 80, 112
+	f := e.Failure
+	switch {
+	case e.Certificate != nil && len(e.Certificate.Problems) > 0, f.By == handshake.Server && f.Alert == internalError:
+		return 2
+	case f.By == handshake.Server && f.Alert == unrecognizedName, e.Outcome == handshake.NotTLS:
+		return 0
+	}
+	return 1
+}
+
+// troubles groups failures, which come newest first, by cause and name.
+func troubles(failures []*handshake.Event) needs {
+	var all []trouble
 	at, clients := map[string]int{}, map[string]map[string]bool{}
 	for _, e := range failures {
 		if e.Failure == nil {
@@ -371,12 +417,14 @@ func troubles(failures []*handshake.Event) (all []trouble) {
 		if !known {
 			i = len(all)
 			at[alike] = i
-			all = append(all, trouble{Last: e, From: host})
+			all = append(all, trouble{Last: e, From: host, severity: severity(e)})
 		}
 		all[i].Count++
 		if n := len(clients[alike]); n > 1 {
 			all[i].From = strconv.Itoa(n) + " addresses"
 		}
 	}
-	return all[:min(len(all), attentionShown)]
+	slices.SortStableFunc(all, func(a, b trouble) int { return b.severity - a.severity })
+	shown := min(len(all), attentionShown)
+	return needs{all[:shown], len(all) - shown}
 }

@@ -72,7 +72,7 @@ func TestChromiumReportsTheConnectionAsSecure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if heading != "This connection is secure." {
+	if heading != "This connection is encrypted." {
 		t.Errorf("the page says %q", heading)
 	}
 	for state := security.State(""); state != security.StateSecure; {

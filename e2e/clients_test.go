@@ -16,7 +16,7 @@ func TestCurlAndOpenSSLSeeThePageAndTheTerminalTellsEveryStage(t *testing.T) {
 	root := p.root(t)
 	for _, version := range []string{"--http1.1", "--http2"} {
 		out, err := exec.Command(need(t, "curl"), "-sS", "--fail", version, "--cacert", root, p.url).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "This connection is secure") || !strings.Contains(string(out), "CertificateVerify") {
+		if err != nil || !strings.Contains(string(out), "This connection is encrypted") || !strings.Contains(string(out), "CertificateVerify") {
 			t.Fatalf("curl %s: %v\n%s", version, err, out)
 		}
 	}

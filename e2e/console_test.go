@@ -57,6 +57,9 @@ func picture(t *testing.T, ctx context.Context, name string, width, height int64
 	if err == nil {
 		err = chromedp.Do(ctx, chromedp.EmulateViewport(width, height))
 	}
+	if err == nil {
+		_, err = chromedp.Run(ctx, chromedp.Evaluate[bool]("(scrollTo(0, 0), true)"))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +75,51 @@ func picture(t *testing.T, ctx context.Context, name string, width, height int64
 		if err := os.WriteFile(filepath.Join("..", "docs", name), shot, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// uncut fails where something stands beyond the screen, or is cut off by what it stands in.
+func uncut(t *testing.T, ctx context.Context, what string) {
+	t.Helper()
+	const script = `(() => {
+		const cut = [];
+		for (const e of document.querySelectorAll("body *")) {
+			const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+			if (!box.width || e.closest(".hide, .skip, svg, option") || style.visibility == "hidden") continue;
+			if (box.right > innerWidth + 1 || box.left < -1) cut.push("beyond the screen: " + e.outerHTML.slice(0, 80));
+			if (style.overflowX != "visible" && e.scrollWidth > e.clientWidth + 1 && !/^(INPUT|SELECT)$/.test(e.tagName)) {
+				const beyond = [...e.querySelectorAll("*")].filter(c => c.firstChild && !c.closest(".hide") && (() => { const r = document.createRange(); r.selectNodeContents(c); return r.getBoundingClientRect().right > box.right; })()).pop();
+				cut.push("cut off: " + e.outerHTML.slice(0, 80) + ", " + e.scrollWidth + " pixels in " + e.clientWidth + ", by " + (beyond || e).outerHTML.slice(0, 120));
+			}
+		}
+		return cut.join("\n");
+	})()`
+	if cut, err := chromedp.Run(ctx, chromedp.Evaluate[string](script)); err != nil || cut != "" {
+		t.Errorf("%s: %v\n%s", what, err, cut)
+	}
+}
+
+// readable fails where a text, or the placeholder of an input, has a contrast of less than 4.5 to 1 (WCAG 2.2, 1.4.3).
+func readable(t *testing.T, ctx context.Context, dark bool) {
+	t.Helper()
+	picture(t, ctx, "", 1280, 900, dark)
+	const script = `(() => {
+		const channels = (colour) => colour.match(/[\d.]+/g).map(Number);
+		const light = (c) => c.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+		const behind = (e) => { for (; e; e = e.parentElement) { const c = channels(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] == 1) return c; } return [255, 255, 255]; };
+		const faint = [];
+		const judge = (e, style, what) => {
+			const [a, b] = [light(channels(style.color)), light(behind(e))], ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) * (what && style.opacity < 1 ? style.opacity : 1);
+			if (ratio < 4.5) faint.push(ratio.toFixed(2) + " " + (what || e.outerHTML.slice(0, 80)));
+		};
+		for (const e of document.querySelectorAll("body *")) {
+			if (e.tagName == "INPUT") judge(e, getComputedStyle(e, "::placeholder"), "placeholder of " + e.name);
+			else if ([...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()) && !e.closest(".fresh, svg, option, style, script")) judge(e, getComputedStyle(e));
+		}
+		return faint.join("\n");
+	})()`
+	if faint, err := chromedp.Run(ctx, chromedp.Evaluate[string](script)); err != nil || faint != "" {
+		t.Errorf("dark %t: %v\n%s", dark, err, faint)
 	}
 }
 
@@ -103,7 +151,18 @@ func TestTheConsoleShowsHandshakesAsTheyHappen(t *testing.T) {
 	until(t, ctx, `document.querySelector("#pulse").innerText == "live"`)
 	curl(false, "--connect-to", "nobody.example:443:"+strings.TrimPrefix(p.url, "https://"), "https://nobody.example/")
 	until(t, ctx, `document.querySelector("#rows li").innerText.includes("nobody.example")`)
-	until(t, ctx, `document.querySelector("#attention li").innerText.includes("nobody.example")`)
+	until(t, ctx, `document.querySelector("#attention").innerText.includes("nobody.example")`)
+	until(t, ctx, `document.querySelector("#attention li").innerText.includes("does not trust the CA")`) // older, and graver than a name that nobody has
+	for i, heading := range []string{"No.", "Time", "Name", "Client", "Outcome", "Took"} {
+		until(t, ctx, fmt.Sprintf(`(() => { // each stands above its column
+			const head = document.querySelectorAll(".heads span")[%d], cell = document.querySelector("#rows li > a").children[%d];
+			const a = head.getBoundingClientRect(), b = cell.getBoundingClientRect();
+			return head.innerText == %q && Math.abs(a.left - b.left) < 3 && Math.abs(a.right - b.right) < 3 && a.bottom <= b.top;
+		})()`, i+1, i+1, heading))
+	}
+	for _, dark := range []bool{false, true} {
+		readable(t, ctx, dark)
+	}
 
 	// It opens in place, by the keyboard too.
 	if err := chromedp.Do(ctx, chromedp.Focus("#rows li.complete > a"), chromedp.KeyEvent("\r")); err != nil {
@@ -112,7 +171,8 @@ func TestTheConsoleShowsHandshakesAsTheyHappen(t *testing.T) {
 	until(t, ctx, `document.querySelectorAll("#rows .complete .ladder > li").length > 7`)
 	until(t, ctx, `document.querySelector("#rows .complete > a").getAttribute("aria-expanded") == "true"`)
 	picture(t, ctx, "console.png", 1280, 1000, false)
-	picture(t, ctx, "console-phone.png", 412, 915, true)
+	picture(t, ctx, "console-phone.png", 390, 844, true)
+	uncut(t, ctx, "the console")
 	until(t, ctx, `(document.querySelector("#rows .complete > a").click(), !document.querySelector("#rows .ladder"))`)
 
 	// Paused, nothing moves; then nothing is lost.
@@ -137,6 +197,8 @@ func TestTheConsoleShowsHandshakesAsTheyHappen(t *testing.T) {
 	}
 	until(t, ctx, `document.querySelector("h1").innerText.includes("localhost") && document.querySelectorAll(".ladder > li").length > 7`)
 	until(t, ctx, `document.querySelector(".ladder details").open = true`)
+	picture(t, ctx, "", 390, 844, false)
+	uncut(t, ctx, "a handshake")
 	picture(t, ctx, "handshake.png", 1280, 1300, false)
 	file := filepath.Join(t.TempDir(), "one.pcapng")
 	curl(true, "-o", file, p.admin+"/handshakes/1.pcapng")
@@ -150,6 +212,11 @@ func TestTheConsoleShowsHandshakesAsTheyHappen(t *testing.T) {
 		}
 		until(t, ctx, `document.querySelector("table").innerText.length > 40`)
 		picture(t, ctx, "", 1280, 500, at == "/keys")
+		if at == "/keys" {
+			until(t, ctx, `[...document.querySelectorAll("tbody tr")].some(row => row.querySelector("th").innerText.startsWith("localhost") && row.innerText.includes("in order"))`)
+		}
+		picture(t, ctx, "", 390, 844, at == "/keys")
+		uncut(t, ctx, at)
 	}
 }
 

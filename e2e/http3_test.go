@@ -32,7 +32,7 @@ func TestChromiumSpeaksHTTP3(t *testing.T) {
 		t.Fatalf("%v\n%s", err, p.stderr.wait(t))
 	}
 	heading, err := chromedp.Run(ctx, chromedp.Text("h1"))
-	if err != nil || heading != "This connection is secure." {
+	if err != nil || heading != "This connection is encrypted." {
 		t.Errorf("the page says %q, %v", heading, err)
 	}
 	p.stderr.wait(t, "· h3 ·", "we will talk h3", "inferred")
@@ -59,7 +59,7 @@ func TestHandshakesInsideQUICAreDiagnosed(t *testing.T) {
 		body, err := io.ReadAll(response.Body)
 		return string(body), err
 	}
-	if body, err := get(&tls.Config{RootCAs: roots}); err != nil || !strings.Contains(body, "This connection is secure.") || !strings.Contains(body, "h3") {
+	if body, err := get(&tls.Config{RootCAs: roots}); err != nil || !strings.Contains(body, "This connection is encrypted.") || !strings.Contains(body, "h3") {
 		t.Errorf("%v\n%s", err, body)
 	}
 	if _, err := get(&tls.Config{RootCAs: x509.NewCertPool()}); err == nil {

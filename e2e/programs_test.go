@@ -25,12 +25,12 @@ func TestProgramsTrustTheLocalCAByTheirVariables(t *testing.T) {
 		command  []string
 		want     string
 	}{
-		"Node.js":           {"NODE_EXTRA_CA_CERTS", []string{"node", "-e", `fetch(process.argv[1]).then(r => r.text()).then(console.log).catch(e => { console.error(e); process.exit(1) })`, p.url}, "This connection is secure"},
-		"Python":            {"SSL_CERT_FILE", []string{"/usr/bin/python3", "-c", python + `import urllib.request; print(urllib.request.urlopen(sys.argv[1]).read())`, p.url}, "This connection is secure"},
-		"Python's requests": {"REQUESTS_CA_BUNDLE", []string{"/usr/bin/python3", "-c", python + `import requests; print(requests.get(sys.argv[1]).text)`, p.url}, "This connection is secure"},
-		"curl":              {"CURL_CA_BUNDLE", []string{"curl", "-sS", "--fail", p.url}, "This connection is secure"},
+		"Node.js":           {"NODE_EXTRA_CA_CERTS", []string{"node", "-e", `fetch(process.argv[1]).then(r => r.text()).then(console.log).catch(e => { console.error(e); process.exit(1) })`, p.url}, "This connection is encrypted"},
+		"Python":            {"SSL_CERT_FILE", []string{"/usr/bin/python3", "-c", python + `import urllib.request; print(urllib.request.urlopen(sys.argv[1]).read())`, p.url}, "This connection is encrypted"},
+		"Python's requests": {"REQUESTS_CA_BUNDLE", []string{"/usr/bin/python3", "-c", python + `import requests; print(requests.get(sys.argv[1]).text)`, p.url}, "This connection is encrypted"},
+		"curl":              {"CURL_CA_BUNDLE", []string{"curl", "-sS", "--fail", p.url}, "This connection is encrypted"},
 		"git":               {"GIT_SSL_CAINFO", []string{"git", "ls-remote", p.url + "/repository"}, "not found"},
-		"Java":              {"JAVA_TOOL_OPTIONS", []string{"java", java, p.url}, "This connection is secure"},
+		"Java":              {"JAVA_TOOL_OPTIONS", []string{"java", java, p.url}, "This connection is encrypted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			need(t, test.command[0])

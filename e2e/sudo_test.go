@@ -93,7 +93,7 @@ $P trust --print >user.pem; sudo $P trust --print >root.pem; cmp user.pem root.p
 sudo $P --listen 127.0.0.1:443 --http off >served 2>&1 &
 for i in $(seq 300); do if curl -sS --fail https://localhost/ >page 2>error; then break; fi; sleep 0.1; done
 cat error served
-grep -o 'This connection is secure' page
+grep -o 'This connection is encrypted' page
 echo ==== foreign; find . ! -user alice; echo ====
 sudo sh -c 'kill $(pidof padlock)'; wait
 echo ==== foreign; find . ! -user alice ! -type s; echo ====
@@ -102,7 +102,7 @@ test -z "$(ls /usr/local/share/ca-certificates)"
 `)
 			for _, want := range []string{
 				"system: trusts it", "NSS " + s.home + "/.pki/nssdb: trusts it", "NSS " + s.home + "/.config/mozilla/firefox/a.b: trusts it",
-				"started by alice with sudo, so the storage is " + s.home + "/.local/share/padlock", "This connection is secure", "system: does not trust it",
+				"started by alice with sudo, so the storage is " + s.home + "/.local/share/padlock", "This connection is encrypted", "system: does not trust it",
 			} {
 				if !strings.Contains(out, want) {
 					t.Errorf("%q is missing in\n%s", want, out)

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -490,6 +491,13 @@ func (ca *CA) look() {
 		}
 		ca.current.Store(found)
 	}
+}
+
+// Leaves are the certificates that have been signed and are in memory, in no order.
+func (ca *CA) Leaves() []*tls.Certificate {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	return slices.Collect(maps.Values(ca.leaves))
 }
 
 // Forget has the next leaf for a name made anew. Browsers remember for a while what they thought of the one before.

@@ -66,6 +66,14 @@ func (p *program) status(c *cli.Context) error {
 	return err
 }
 
+// latency is "–" where nothing has been measured.
+func latency(ms float64) string {
+	if ms == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%g ms", ms)
+}
+
 func printStatus(out io.Writer, s *console.Status) error {
 	state := "serves"
 	if !s.Ready {
@@ -78,14 +86,14 @@ func printStatus(out io.Writer, s *console.Status) error {
 		fmt.Fprintln(w, "\nSITE\tREQUESTS\t5XX\tMEDIAN\t99 %")
 	}
 	for _, x := range s.Sites {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%g ms\t%g ms\n", x.Name, x.Requests, x.Failed, x.Median, x.P99)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", x.Name, x.Requests, x.Failed, latency(x.Median), latency(x.P99))
 	}
 	_ = w.Flush()
 	if len(s.Targets) > 0 {
 		fmt.Fprintln(w, "\nTARGET\tSTATE\tOPEN\tREQUESTS\tUNANSWERED\tMEDIAN\t99 %")
 	}
 	for _, x := range s.Targets {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%g ms\t%g ms\n", x.Name, x.State, x.Open, x.Requests, x.Failed, x.Median, x.P99)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\t%s\n", x.Name, x.State, x.Open, x.Requests, x.Failed, latency(x.Median), latency(x.P99))
 	}
 	if err := w.Flush(); err != nil {
 		return err
