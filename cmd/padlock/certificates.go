@@ -385,14 +385,27 @@ func (k *keeper) start(ctx context.Context, to sharedSecrets) {
 		k.running.Go(func() { k.manager.Run(k.ctx) })
 	}
 	if k.store != nil {
-		k.running.Go(func() { certs.NewTickets(k.store, to.SetTicketKeys, k.log).Run(k.ctx) })
+		k.await(sharedPatience, func(told func()) {
+			certs.NewTickets(k.store, func(keys [][32]byte) { to.SetTicketKeys(keys); told() }, k.log).Run(k.ctx)
+		})
 		k.shared = to
-		k.shareSticky(stickyPatience)
+		k.shareSticky(sharedPatience)
 	}
 }
 
-// stickyPatience is how long the start waits for the key of sticky cookies, with which clients find their targets again.
-const stickyPatience = time.Second
+// sharedPatience is how long the start waits for each kind of key that nodes share: without those of tickets, the first clients make full
+// handshakes, and the tickets that they get are good for nothing; without that of sticky cookies they do not find their targets again.
+const sharedPatience = time.Second
+
+// await runs a function in the background, and returns when that has called told, or after some time.
+func (k *keeper) await(patience time.Duration, run func(told func())) {
+	first := make(chan struct{})
+	k.running.Go(func() { run(sync.OnceFunc(func() { close(first) })) })
+	select {
+	case <-first:
+	case <-time.After(patience):
+	}
+}
 
 // shareSticky begins when the first site needs it.
 func (k *keeper) shareSticky(patience time.Duration) {
@@ -401,15 +414,9 @@ func (k *keeper) shareSticky(patience time.Duration) {
 		return
 	}
 	k.shared = nil
-	first := make(chan struct{})
-	told := sync.OnceFunc(func() { close(first) })
-	k.running.Go(func() {
+	k.await(patience, func(told func()) {
 		certs.KeepSharedKey(k.ctx, k.store, "sticky", func(key [32]byte) { to.SetStickyKey(key); told() }, k.log)
 	})
-	select {
-	case <-first:
-	case <-time.After(patience):
-	}
 }
 
 func usesSticky(site config.Site) bool {
