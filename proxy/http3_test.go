@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -315,5 +316,71 @@ sites:
 				}
 			}
 		}
+	}
+}
+
+// What a client may send before it is read is bounded over HTTP/3 as it is over HTTP/2, however fast its content was read before.
+func TestAConnectionOfHTTP3HoldsLittleThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	hold, held := make(chan struct{}), make(chan struct{})
+	target := serveTCP(t, func(c *net.TCPConn) {
+		in := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			if r.URL.Path == "/hold" {
+				close(held)
+				<-hold
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: %q, circuit: {requests: 1, pending: 100, wait: 1m}}]}]", target)
+	t.Cleanup(func() { close(hold) }) // before the others, which wait for the target
+	conn := e.dialHTTP3(t)
+	post := func(path string) *quic.Stream {
+		stream, err := conn.OpenStreamSync(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.SetWriteDeadline(time.Now().Add(time.Minute))
+		if path == "/wait" {
+			_ = stream.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		}
+		_, _ = stream.Write(frameHTTP3(nil, frameHeaders, fieldSection([]string{":method", "POST", ":scheme", "https", ":authority", "localhost", ":path", path})))
+		return stream
+	}
+	content := frameHTTP3(nil, frameData, make([]byte, 64<<10))
+
+	fast := post("/fast")
+	for range 512 {
+		if _, err := fast.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = fast.Close()
+	if _, err := io.ReadAll(fast); err != nil {
+		t.Fatal(err)
+	}
+
+	_ = post("/hold").Close()
+	<-held
+	sent := 0
+	for range 8 {
+		stream := post("/wait") // in line, so that nobody reads it
+		for {
+			n, err := stream.Write(content)
+			if sent += n; err != nil {
+				break
+			}
+		}
+	}
+	t.Logf("%d KiB were taken of 8 streams that nobody reads", sent>>10)
+	if sent > 1<<20 {
+		t.Errorf("%d bytes were taken", sent)
 	}
 }

@@ -54,7 +54,14 @@ const Protocol = "h3"
 // may open another only when the handler of one has returned.
 func Configure(c *quic.Config, streams int) {
 	c.MaxIncomingStreams, c.MaxIncomingUniStreams, c.RequireStreamCreditRelease = int64(streams), maxUni, true
+	c.MaxStreamReceiveWindow, c.MaxConnectionReceiveWindow = streamWindow, connWindow
 }
+
+// What a client may send before it is read: on a stream, and on all together. quic-go lets them grow to 6 and 15 MiB by default.
+const (
+	streamWindow = 512 << 10
+	connWindow   = 1 << 20
+)
 
 // maxUni streams that are not for requests may be open at once: three that HTTP/3 has (RFC 9114 section 6.2), and some that it ignores.
 const maxUni = 10
