@@ -153,7 +153,7 @@ func TestReadinessAndHealthAreTold(t *testing.T) {
 	url := admin(t, console.Options{Version: "1.2.3", Leaving: leaving.Load, Certificates: func() []console.Certificate { return certificates }, Traffic: func() traffic.Counts {
 		return traffic.Counts{Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1"}, {Name: "http://127.0.0.1:2", Well: true}}}
 	}}, local)
-	want := "ok\nwarning: the certificate of a.test has expired or expires soon, and could not be renewed\nwarning: the target http://127.0.0.1:1 is not well\n"
+	want := "ok\nwarning: the certificate of a.test has expired or expires soon, and could not be renewed\nwarning: the target http://127.0.0.1:1 is unhealthy\n"
 	if got := body(t, ask(t, "GET", url+"/healthz", nil)); got != want {
 		t.Errorf("%q", got)
 	}

@@ -87,7 +87,7 @@ func (a *Admin) warnings() (all []string) {
 	if a.o.Traffic != nil {
 		for _, t := range a.o.Traffic().Targets {
 			if !t.Well {
-				all = append(all, strings.TrimSuffix("the target "+t.Name+" is not well: "+t.Reason, ": "))
+				all = append(all, strings.TrimSuffix("the target "+t.Name+" is unhealthy: "+t.Reason, ": "))
 			}
 		}
 	}

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 )
 
 // gallery is an app whose page needs many files, so that a browser opens as many connections as it likes to.
@@ -54,11 +56,23 @@ func TestAFirstVisitShowsCompleteHandshakesAlone(t *testing.T) {
 				}
 				p := start(t, args...)
 				b := visit(t, p, title)
-				if name := os.Getenv("SHOTS"); name != "" {
-					b.shoot(t, filepath.Join(name, strings.ReplaceAll(t.Name(), "/", "-")+".png"))
+				shots, file := os.Getenv("SHOTS"), strings.ReplaceAll(t.Name(), "/", "-")
+				if shots != "" {
+					b.shoot(t, filepath.Join(shots, file+".png"))
 				}
 				b.leave(t)
 				onlyComplete(t, p)
+				if shots != "" {
+					ctx := chromium(t, p)
+					if err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(p.admin)); err != nil {
+						t.Fatal(err)
+					}
+					until(t, ctx, `document.querySelectorAll("#rows .complete").length > 0`)
+					shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+					if err := errors.Join(err, os.WriteFile(filepath.Join(shots, file+"-console.png"), shot, 0o600)); err != nil {
+						t.Fatal(err)
+					}
+				}
 			})
 		}
 	}

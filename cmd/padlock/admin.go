@@ -104,7 +104,9 @@ func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited, k *kee
 	case err != nil && cfg.Admin.Address == "unix:"+cfg.AdminSocket():
 		return nil, false, err
 	case err != nil:
-		log.Info("no admin endpoint on the socket", "reason", err)
+		h := hinted{}
+		errors.As(err, &h)
+		log.Info("no admin endpoint on the socket", "reason", err, "remedy", h.hint)
 	default:
 		all = append(all, newAdminSocket(l))
 	}

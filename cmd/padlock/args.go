@@ -89,6 +89,9 @@ func meant(app *cli.App, args []string) string {
 					return path + " " + c.Name
 				}
 			}
+			if config.Near(args[i], "help") && len(args[i]) > 2 {
+				return path + " --help"
+			}
 			break
 		}
 		path, flags, commands = path+" "+args[i], commands[at].Flags, commands[at].Subcommands

@@ -154,8 +154,26 @@ func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []
 	if err != nil {
 		return fmt.Errorf("writing the hosts file: %w", err)
 	}
-	fmt.Fprintf(p.stdout, "%s: %d lines before, %d now\n", file, bytes.Count(before, []byte("\n")), bytes.Count(after, []byte("\n")))
+	for _, line := range changedLines(before, after) {
+		fmt.Fprintf(p.stdout, "%s: %s\n", file, line)
+	}
 	return nil
+}
+
+// changedLines are those that came, behind a +, and those that went, behind a -.
+func changedLines(before, after []byte) (changed []string) {
+	old, now := strings.Split(string(before), "\n"), strings.Split(string(after), "\n")
+	for _, line := range old {
+		if !slices.Contains(now, line) {
+			changed = append(changed, "- "+line)
+		}
+	}
+	for _, line := range now {
+		if !slices.Contains(old, line) {
+			changed = append(changed, "+ "+line)
+		}
+	}
+	return changed
 }
 
 // replaceHosts writes a file whose old content stays whole until the new one is. A file that is mounted by itself, as in a container,

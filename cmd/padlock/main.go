@@ -93,7 +93,11 @@ func init() {
 	cli.HelpPrinter = func(w io.Writer, template string, data any) {
 		var b bytes.Buffer
 		cli.HelpPrinterCustom(&b, template, data, nil)
-		_, _ = io.WriteString(w, fitted(b.String(), terminalWidth(w)))
+		width := terminalWidth(w)
+		if width == 0 { // it goes to a pager, more often than not
+			width = terminalWidth(os.Stderr)
+		}
+		_, _ = io.WriteString(w, fitted(b.String(), width))
 	}
 }
 

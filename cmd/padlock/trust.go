@@ -171,7 +171,7 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 		return err
 	}
 	if wrong+left > 0 {
-		return hinted{fmt.Errorf("%d trust store(s) could not be changed", wrong+left), "each store above says what is missing; browsers need a restart afterwards"}
+		return hinted{fmt.Errorf("%s could not be changed", plural(wrong+left, "trust store")), "each store above says what is missing; browsers need a restart afterwards"}
 	}
 	return nil
 }
