@@ -229,6 +229,8 @@ func TestWhatIsNotUnderstoodIsNamed(t *testing.T) {
 		"another end":               {certificates, strings.Replace(text, "END CERTIFICATE", "END X509 CRL", 1), "END X509 CRL ends the CERTIFICATE that begins at line 1"},
 		"commented out":             {certificates, text + "# " + text, "\"# -----BEGIN CERTIFICATE-----\" is a damaged BEGIN or END line"},
 		"no DER":                    {certificates, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "f.pem:1: the CERTIFICATE that begins here is damaged: x509: "},
+		"a curve of Bitcoin's":      {certificates, given(t, "secp256k1.pem"), "f.pem:1: the CERTIFICATE that begins here has a key of a curve that TLS does not use"},
+		"a curve written out":       {certificates, given(t, "explicit.pem"), "or whose parameters are written out: make one with openssl ecparam -genkey -name prime256v1: x509: "},
 		"an empty block":            {certificates, "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "f.pem:1: the CERTIFICATE that begins here is empty"},
 		"UTF-16":                    {certificates, "\xff\xfe-\x00-\x00", "f.pem:1: is text in UTF-16"},
 		"DER":                       {certificates, string(one.cert.Raw), "f.pem:1: is DER, and PEM is expected: openssl x509 -inform der"},
@@ -333,4 +335,14 @@ func TestNothingElseReadsPEM(t *testing.T) {
 	if err != nil || seen < 100 {
 		t.Fatalf("%d files, %v", seen, err)
 	}
+}
+
+// given is a file that OpenSSL has made: crypto/x509 makes none of these.
+func given(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }

@@ -332,5 +332,11 @@ func (b *Block) Misplaced(name, wanted string) error {
 }
 
 func (b *Block) damaged(name string, err error) error {
+	for _, curve := range [...]string{"invalid ECDSA parameters", "unsupported elliptic curve"} { // crypto/x509 has no errors of its own for them
+		if strings.HasSuffix(err.Error(), curve) {
+			return &Error{File: name, Line: b.Line, Err: err, Reason: "the " + b.Type + " that begins here has a key of a curve that TLS does not use, or whose parameters are " +
+				"written out: make one with openssl ecparam -genkey -name prime256v1"}
+		}
+	}
 	return &Error{File: name, Line: b.Line, Reason: "the " + b.Type + " that begins here is damaged", Err: err}
 }
