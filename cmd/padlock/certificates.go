@@ -192,6 +192,9 @@ func newKeeperWith(cfg *config.Config, local *localca.CA, log *slog.Logger) (*ke
 // open opens the storage and makes the client, for a proxy that listens on these addresses.
 func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
 	k.addresses = [2]string{address(http), address(https)}
+	if _, err := k.storageKey(); err != nil { // whoever gives one wants the storage, and nothing beside it
+		return err
+	}
 	if err := k.openStore(ctx); err != nil {
 		if k.manages() || storage.IsRemote(k.cfg.Storage) {
 			return err
@@ -284,12 +287,22 @@ func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), 
 	}, nil
 }
 
+// storageKey is nil where there is none.
+func (k *keeper) storageKey() ([]byte, error) {
+	if k.cfg.StorageKey == "" {
+		return nil, nil
+	}
+	key, err := storage.ParseKey(k.cfg.StorageKey)
+	if err != nil {
+		return nil, hinted{fmt.Errorf("storage_key: %w", err), "openssl rand -base64 32 makes one"}
+	}
+	return key, nil
+}
+
 func (k *keeper) openStore(ctx context.Context) (err error) {
 	o := storage.Options{Log: k.log}
-	if k.cfg.StorageKey != "" {
-		if o.Key, err = storage.ParseKey(k.cfg.StorageKey); err != nil {
-			return hinted{fmt.Errorf("storage_key: %w", err), "openssl rand -base64 32 makes one"}
-		}
+	if o.Key, err = k.storageKey(); err != nil {
+		return err
 	}
 	store, err := storage.Open(ctx, k.cfg.Storage, o)
 	if err != nil {

@@ -160,6 +160,9 @@ func preflightCertificates(cfg *config.Config, fileOnly bool, log *slog.Logger) 
 		return nil, err
 	}
 	found := []error{unusableFiles(k)}
+	if _, err := k.storageKey(); err != nil && !(fileOnly && errors.Is(err, fs.ErrPermission)) {
+		found = append(found, err)
+	}
 	if cfg.Docker == nil { // containers may bring more
 		found = append(found, covered(cfg, k))
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -265,5 +266,23 @@ func TestTheCheckWarnsAsTheStartDoes(t *testing.T) {
 	code, said := ends(t, "check", "--config", file)
 	if code != 0 || !strings.Contains(said, "certificate names no host; browsers will refuse it") || !strings.Contains(said, "is valid") || strings.Contains(said, "INFO") {
 		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+// A storage key that is none is an error of check and start, also where every name is local and the storage is hardly needed: what is in it is not
+// passed over.
+func TestAStorageKeyThatIsNoneIsAnError(t *testing.T) {
+	for key, want := range map[string]string{
+		"short": "must be 32 bytes", strings.Repeat("00", 31): "must be 32 bytes", "file:DIR/none": "no such file", "file:DIR/cut": "must be 32 bytes",
+	} {
+		file, dir := yaml(t, "storage: DIR/storage\nstorage_key: "+strconv.Quote(key)+"\nadmin: off\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [localhost], routes: [{to: 3000}]}]\n")
+		if err := os.WriteFile(filepath.Join(dir, "cut"), []byte(strings.Repeat("ab", 20)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{"check", "run"} {
+			if code, said := ends(t, command, "--config", file); code != 1 || !strings.Contains(said, "storage_key") || !strings.Contains(said, want) {
+				t.Errorf("%s with %s: exit code %d: %s", command, key, code, said)
+			}
+		}
 	}
 }
