@@ -74,10 +74,17 @@ func (h *handler) bufferResponse(x *exchange, response *message.Response, limit 
 	data, err := h.rooms.fill(body, x.addr, &x.held, response.ContentLength+1, limit) // one more finds the end
 	whole := &bufferedBody{Body: body, data: data, err: err}
 	response.Body = whole
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) && x.contentCame() {
 		_ = body.Close() // the target's connection serves others from now on
 		response.Body = &keptBody{whole, body.Trailers()}
 	}
+}
+
+// contentCame reports whether nothing of the request's content is left to come, as far as is known: an early answer is not to wait for the
+// rest of it, for which its client may wait for the answer.
+func (x *exchange) contentCame() bool {
+	r := x.request
+	return r.Body == nil || r.ContentLength >= 0 && r.Body.Received() >= r.ContentLength
 }
 
 // keptBody is a response's content that was read to its end; the target has nothing to do with it any more.

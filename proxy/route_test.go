@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -285,6 +287,35 @@ sites: [{hosts: [localhost], routes: [{to: %q, buffer: {request: 100KiB, respons
 				t.Errorf("%s, %d bytes: the target was asked before the content was there", name, size)
 			}
 			<-freed
+		}
+	}
+}
+
+// An answer that comes before the request's content does not wait for it where answers are buffered: its client may wait for the answer.
+func TestAnEarlyAnswerIsNotBufferedUntilTheContentHasCome(t *testing.T) {
+	t.Parallel()
+	ended := make(chan time.Time, 1)
+	target := serveTCP(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, c)
+		ended <- time.Now()
+	})
+	e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: %q, buffer: {response: 100KiB}}]}]", target)
+	for _, framing := range []string{"Content-Length: 100000\r\n\r\nthe beginning", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
+		conn := e.raw(t)
+		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\n"+framing)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(response.Body)
+		answered := time.Now()
+		if response.StatusCode != 401 || string(content) != "no" || err != nil {
+			t.Errorf("%s %q %v", response.Status, content, err)
+		}
+		if end := <-ended; end.Before(answered) {
+			t.Errorf("%q: the answer came %s after the target was given up", framing, answered.Sub(end))
 		}
 	}
 }
