@@ -40,7 +40,8 @@ func (x *exchange) unwanted(name string) bool {
 	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):
 		return alias || !x.told.trusted
 	case message.ClaimsMethod(plain):
-		return len(x.site.methods) > 0
+		_, moves := x.request.Fields.Get("Destination") // whose rules depend on the method: see readDestination
+		return len(x.site.methods) > 0 || moves
 	}
 	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
 }

@@ -115,3 +115,24 @@ sites:
 		}
 	}
 }
+
+// No field makes a MOVE of a POST whose Destination nobody has looked at; what has no Destination keeps its override.
+func TestADestinationComesWithNoOtherMethod(t *testing.T) {
+	t.Parallel()
+	target := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Other", r.Header.Get("X-HTTP-Method-Override")+r.Header.Get("X_HTTP_Method_Override"))
+	})
+	e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: %q}, {path: /private, to: %[1]q, deny: [0.0.0.0/0]}]}]", target)
+	for name, client := range e.everyClient(t) {
+		for _, field := range []string{"X-HTTP-Method-Override", "X_HTTP_Method_Override"} {
+			response, _ := fetch(t, client, "POST", "https://localhost/a", "Destination", "https://localhost/private/b", field, "MOVE")
+			if other := response.Header.Get("X-Other"); response.StatusCode != 200 || other != "" {
+				t.Errorf("%s: %s, and %s is %q", name, response.Status, field, other)
+			}
+		}
+		response, _ := fetch(t, client, "POST", "https://localhost/a", "X-HTTP-Method-Override", "PATCH")
+		if other := response.Header.Get("X-Other"); other != "PATCH" {
+			t.Errorf("%s: without a Destination the field is %q", name, other)
+		}
+	}
+}
