@@ -215,7 +215,7 @@ func underSystemd(t *testing.T, deb string) {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
 	m.run(t, "systemd-analyze", "security", "--offline=true", "--threshold=20", "/usr/lib/systemd/system/padlock.service")
-	m.run(t, "padlock", "check", "--config", "/etc/padlock/padlock.yaml")
+	m.run(t, "padlock", "check", "--file-only", "--config", "/etc/padlock/padlock.yaml")
 	m.run(t, "man", "--where", "padlock")
 	if out, _ := m.try("systemctl", "is-active", "padlock"); out != "inactive" {
 		t.Errorf("after the installation it is %s", out)

@@ -66,13 +66,13 @@ func preflight(ctx context.Context, cfg *config.Config, fileOnly bool, log *slog
 		return preflightCertificates(cfg, fileOnly, log)
 	}
 	runs := answers(ctx, cfg)
-	found := []error{preflightListeners(cfg, runs), preflightUser(cfg)}
+	found := []error{ofMachine(preflightListeners(cfg, runs)), ofMachine(preflightUser(cfg))}
 	k, err := preflightCertificates(cfg, fileOnly, log)
-	found = append(found, err, preflightLogs(cfg))
+	found = append(found, err, ofMachine(preflightLogs(cfg)))
 	if k != nil {
-		found = append(found, preflightStorage(ctx, cfg, k))
+		found = append(found, ofMachine(preflightStorage(ctx, cfg, k)))
 	}
-	found = append(found, preflightAdmin(cfg, runs))
+	found = append(found, ofMachine(preflightAdmin(cfg, runs)))
 	return k, all(found)
 }
 
@@ -91,6 +91,18 @@ func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup implements slog.Handler.
 func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
+// ofMachine adds to the hint what to do where the file is for another machine, or another user.
+func ofMachine(err error) error {
+	if err == nil {
+		return nil
+	}
+	const elsewhere = "for a padlock that another user, or a service, or another machine runs: padlock check --file-only"
+	if h := (hinted{}); errors.As(err, &h) {
+		return hinted{err, h.hint + "; " + elsewhere}
+	}
+	return hinted{err, elsewhere}
+}
 
 // all joins errors, and keeps one as it is, with its hint.
 func all(found []error) error {
