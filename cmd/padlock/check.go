@@ -219,7 +219,7 @@ func unusedFiles(cfg *config.Config, k *keeper) (unused config.Errors) {
 				return slices.ContainsFunc(s.Hosts, func(host string) bool { _, rest, _ := strings.Cut(host, "."); return rest == parent })
 			})
 		}
-		if !used {
+		if !used && len(names) > 0 { // without names, loading it has warned
 			unused = append(unused, config.Error{
 				Path:    fmt.Sprintf("certificates.files[%d]", i),
 				Message: fmt.Sprintf("no site shows this certificate, which is for %s: add the name to hosts of a site, or leave the entry out", summary(names)),
