@@ -314,7 +314,7 @@ func TestWrongLabelsStopNobodyElse(t *testing.T) {
 		"host=bad.test port=web":                    `label=padlock.port reason="\"web\" is not a number from 1 to 65535"`,
 		"host=a..b":                                 `label=padlock.host reason="\"a..b\" is not a host name`,
 		"host=localhost":                            `label=padlock.host reason="localhost is a site of padlock's own configuration, which goes first"`,
-		"host=www.good.test www=remove":             `label=padlock.host reason="cannot be served beside the others: another site: good.test already stands at another site: keep one of them, and put the routes together"`,
+		"host=www.good.test www=remove":             `label=padlock.host reason="cannot be served beside the others: another site: good.test already stands at another site"`,
 		"host=*.example.com":                        `label=padlock.host reason="a wildcard certificate needs dns-01`,
 		"host=bad.test network=nowhere":             `label=padlock.network reason="is not in the network nowhere, but in: ` + f.network,
 		"host=good.test tcp=true":                   `label=padlock.host reason="container ` + good.name + ` forwards HTTP under the same name"`,
