@@ -273,6 +273,9 @@ func TestSignalsOfAContainer(t *testing.T) {
 		address, ports := published(t)
 		c := runContainer(t, slices.Concat(hardened, ports, []string{"-v", dir + ":/etc/padlock:ro", image, "run"})...)
 		c.log.wait(t, "padlock: https://localhost →")
+		if out, err := dockerTry("exec", c.name, "/padlock", "trust"); err == nil || !strings.Contains(out, "on the host, run: docker exec ") || !strings.Contains(out, " /padlock trust --print") {
+			t.Errorf("padlock trust in a container: %v, %s", err, out)
+		}
 		client := fronts(t, address, c.root(t))["h1"].client
 		get := func() string {
 			request, _ := http.NewRequest("GET", "https://"+address, nil)

@@ -87,12 +87,22 @@ func container() string {
 	switch {
 	case os.Getenv("KUBERNETES_SERVICE_HOST") != "":
 		return "kubernetes"
-	case podman == nil && os.Getpid() == 1:
+	case podman == nil && isFirstProcess():
 		return "podman"
-	case docker == nil && os.Getpid() == 1:
+	case docker == nil && isFirstProcess():
 		return "docker"
 	}
 	return ""
+}
+
+// isFirstProcess reports whether process 1 is this program: this process, or the one that it is run beside, as by docker exec.
+func isFirstProcess() bool {
+	if os.Getpid() == 1 {
+		return true
+	}
+	first, err := os.ReadFile("/proc/1/comm")
+	own, failed := os.ReadFile("/proc/self/comm")
+	return err == nil && failed == nil && string(first) == string(own)
 }
 
 // siteURL is what a client asks for.

@@ -44,6 +44,12 @@ func (p *program) trustCommand() *cli.Command {
 			if c.Bool("env") || c.Bool("java") {
 				return p.printVariables(c, ca)
 			}
+			if engine := container(); engine != "" {
+				return hinted{
+					errors.New("this container has no browsers: those that shall trust the local CA are outside"),
+					"on the host, run: " + printInside(engine) + " > padlock-ca.pem, and install that file there",
+				}
+			}
 			p.sayInvoker(storageOf(c))
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
 			if more := beyondLocal(ca); len(more) > 0 {
