@@ -134,6 +134,68 @@ func TestRemediesFitWhereTheCertificateComesFrom(t *testing.T) {
 	}
 }
 
+// A key of another type is advised only where the client offers signatures of such a key.
+func TestAnotherKeyIsAdvisedOnlyWhereItHelps(t *testing.T) {
+	pss, pkcs1, sha1 := uint16(tls.PSSWithSHA256), uint16(tls.PKCS1WithSHA256), []uint16{uint16(tls.PKCS1WithSHA1), uint16(tls.ECDSAWithSHA1)}
+	p256, p384 := uint16(tls.ECDSAWithP256AndSHA256), uint16(tls.ECDSAWithP384AndSHA384)
+	for _, c := range []struct {
+		ours    string
+		version uint16
+		offers  []uint16
+		want    string
+	}{
+		{"ECDSA P-256", tls.VersionTLS13, []uint16{pss}, "add an RSA certificate"},
+		{"ECDSA P-256", tls.VersionTLS12, []uint16{pkcs1}, "add an RSA certificate"},
+		{"ECDSA P-256", tls.VersionTLS13, []uint16{pkcs1}, "no other key helps"},
+		{"ECDSA P-256", tls.VersionTLS12, sha1, "no other key helps"},
+		{"ECDSA P-256", tls.VersionTLS12, nil, "add an RSA certificate"},
+		{"ECDSA P-256", tls.VersionTLS13, []uint16{p384}, "a key on P-384"},
+		{"ECDSA P-521", tls.VersionTLS13, []uint16{p256}, "a key on P-256"},
+		{"Ed25519", tls.VersionTLS13, []uint16{p256}, "a key on P-256"},
+		{"RSA 2048", tls.VersionTLS13, []uint16{pkcs1}, "no other key helps"},
+		{"RSA 2048", tls.VersionTLS13, []uint16{p256, pkcs1}, "add an ECDSA certificate"},
+	} {
+		hello := &wire.ClientHello{LegacyVersion: tls.VersionTLS12, Versions: []uint16{c.version}, SignatureAlgorithms: c.offers}
+		d := &dissector{trace: &trace{}, event: &Event{Certificate: &Certificate{KeyType: c.ours}}, hello: hello}
+		if got := twinRemedy(d); !strings.Contains(got, c.want) {
+			t.Errorf("%s, offers %v: %s", c.ours, c.offers, got)
+		}
+	}
+}
+
+// Suites are called what they are made of, also those that crypto/tls has no name for.
+func TestSuitesAreCalledWhatTheyAreMadeOf(t *testing.T) {
+	for want, suites := range map[string][]uint16{
+		"pre-shared keys only":     {0xa8, 0xc037},
+		"passwords only (SRP)":     {0xc01d, 0xc020, 0xc022, 0xff},
+		"broken cipher suites":     {0xa7, 0x6d, 0xc018, 0xc006, 0x3b},
+		"kinds only that padlock":  {0xc060, 0xc072},
+		"it offers none at all":    {0xff},
+		"Diffie-Hellman only (DHE": {0x9e, 0x9f},
+	} {
+		hello := &wire.ClientHello{LegacyVersion: tls.VersionTLS12, Versions: []uint16{tls.VersionTLS12}, CipherSuites: suites}
+		d := &dissector{trace: &trace{}, event: &Event{Certificate: &Certificate{KeyType: "ECDSA P-256"}}, hello: hello}
+		if got := suiteDetail(d); !strings.Contains(got, want) {
+			t.Errorf("%x: %s", suites, got)
+		}
+	}
+}
+
+// A chain that lacks an intermediate does not hide that the certificate has expired, too.
+func TestAnIncompleteChainHidesNoOtherFault(t *testing.T) {
+	c := &Certificate{Issuer: "Middle", alone: true, faults: []fault{{faultExpired, everybody, "it expired on 2025-11-01"}}}
+	d := &dissector{trace: &trace{}, event: &Event{Certificate: c}}
+	for _, r := range rules {
+		if r.by == Client && r.alert == 48 && (r.when == nil || r.when(d)) {
+			if got := r.detail(d); !strings.Contains(got, "it expired on 2025-11-01") {
+				t.Errorf("%s: %s", r.cause, got)
+			}
+			return
+		}
+	}
+	t.Error("no rule")
+}
+
 // "certain" is said only of what our own code has decided, or of an alert that means one thing.
 func TestCertainIsRare(t *testing.T) {
 	for _, r := range rules {

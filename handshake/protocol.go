@@ -39,6 +39,7 @@ var protocols = []protocol{
 	{"http_proxy", "plain HTTP, as to a forward proxy,", remedyForward, matching(`^[A-Z]{3,16} (?i:https?|ftp)://`)},
 	{"sip", "SIP", remedyTCP, matching(`^(?:[A-Z]+ sips?:|SIP/2\.0 )`)},
 	{"rtsp", "RTSP", remedyTCP, matching(`^[A-Z_]+ (?:rtsps?://|\S+ RTSP/)`)},
+	{"dict", "DICT", remedyTCP, dict},
 	{"http", "plain HTTP", "", plainHTTP},
 	{"smtp", "SMTP", remedyMail, matching(`^(?i:EHLO|HELO|LHLO|MAIL FROM|RCPT TO)(?:[ :]|\r?\n)`)},
 	{"imap", "IMAP", remedyMail,
@@ -46,6 +47,7 @@ var protocols = []protocol{
 	{"pop3", "POP3", remedyMail, matching(`^(?i:CAPA|STLS|APOP .*|STAT|UIDL)\r?\n`)},
 	{"ftp", "FTP", remedyMail, matching(`^(?i:AUTH (?:TLS|SSL)|FEAT|SYST|PASV|EPSV)\r?\n`)},
 	{"ftp", "FTP or POP3", remedyMail, matching(`^(?i:USER) [^\r\n]*\r?\n`)},
+	{"starttls", "a protocol that begins in plaintext, and asked for TLS (STARTTLS),", remedyMail, matching(`^(?i:STARTTLS)\r?\n`)},
 	{"redis", "Redis's protocol", remedyTCP + "; redis-cli: --tls", redis},
 	{"memcached", "memcached's protocol", remedyTCP,
 		matching(`^(?:(?:get|gets|delete|touch|incr|decr|set|add|replace) \S|(?:stats|version|flush_all|verbosity)(?: [^\r\n]*)?\r?\n)`)},
@@ -163,7 +165,7 @@ func (d *dissector) notTLS(f *Failure) {
 		f.Confidence = "likely"
 	case "tls_data", "tls_heartbeat":
 		f.Cause, f.Confidence = "the client began with "+p.name, "likely"
-	case "ftp", "redis", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "fastcgi", "json", "sslv2":
+	case "ftp", "redis", "dict", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "fastcgi", "json", "sslv2":
 		f.Confidence = "likely" // a few bytes, which others may send too
 	case "unknown":
 		f.Kind = f.Cause
@@ -240,13 +242,20 @@ func proxied(b []byte) bool {
 // sslv2 is a length of two bytes with its highest bit set, then CLIENT-HELLO.
 func sslv2(b []byte) bool { return len(b) >= 3 && b[0]&0x80 != 0 && b[2] == 1 }
 
+// dict is a command of RFC 2229. Redis has a CLIENT too, with words of its own behind it.
+func dict(b []byte) bool {
+	return dictCommand.Match(b) && !redis(b) && !bytes.Contains(b, []byte(" HTTP/"))
+}
+
+var dictCommand = regexp.MustCompile(`^(?i:CLIENT [^\r\n]+|DEFINE \S+ [^\r\n]+|MATCH \S+ \S+ [^\r\n]+|SHOW (?:DB|DATABASES|STRAT|STRATEGIES|SERVER|INFO \S+))\r?\n`)
+
 func redis(b []byte) bool {
 	return redisArray.Match(b) || redisInline.Match(b)
 }
 
 var (
 	redisArray  = regexp.MustCompile(`^\*[0-9]{1,4}\r\n`)
-	redisInline = regexp.MustCompile(`^(?i:PING|AUTH [^\r\n]+|INFO|HELLO [23]|SELECT [0-9]+|CLIENT [A-Z]+)[^\r\n]*\r?\n`)
+	redisInline = regexp.MustCompile(`^(?i:PING|AUTH [^\r\n]+|INFO|HELLO [23]|SELECT [0-9]+|CLIENT (?:SETINFO|SETNAME|GETNAME|ID|INFO|LIST|KILL|REPLY|TRACKING|CACHING|NO-EVICT|NO-TOUCH|PAUSE|UNPAUSE|UNBLOCK|TRACKINGINFO|GETREDIR|HELP)\b)[^\r\n]*\r?\n`)
 )
 
 // memcachedBinary is a request's magic byte, a low opcode, a length of a key and the data type, which is 0.

@@ -143,18 +143,43 @@ func clientLog(*dissector) string {
 	return "see the client's own error message, and ask for it: padlock explain \"TEXT\""
 }
 
-// twinRemedy is for a client that cannot use the type of our key.
+// twinRemedy is for a client that cannot use the type of our key: another one helps only if the client offers its signatures.
 func twinRemedy(d *dissector) string {
 	c := d.event.Certificate
-	switch {
-	case c == nil:
+	if c == nil {
 		return "add a certificate with another key type"
-	case c.local():
-		return "update the client; or use a certificate with an RSA key: certificates.files, or certificates.key_types: [p256, rsa2048] for a public name"
-	case strings.HasPrefix(c.KeyType, "RSA"):
-		return "update the client; or add an ECDSA certificate: certificates.files, or certificates.key_types: [rsa2048, p256]"
 	}
-	return "update the client; or add an RSA certificate: certificates.files, or certificates.key_types: [p256, rsa2048]"
+	rsa := strings.HasPrefix(c.KeyType, "RSA")
+	p256, p384 := !strings.HasSuffix(c.KeyType, "P-256") && d.signs(tls.ECDSAWithP256AndSHA256), !strings.HasSuffix(c.KeyType, "P-384") && d.signs(tls.ECDSAWithP384AndSHA384)
+	switch {
+	case !rsa && d.signsRSA() && c.local():
+		return "update the client; or use a certificate with an RSA key: certificates.files, or certificates.key_types: [p256, rsa2048] for a public name"
+	case !rsa && d.signsRSA():
+		return "update the client; or add an RSA certificate: certificates.files, or certificates.key_types: [p256, rsa2048]"
+	case p256 && rsa:
+		return "update the client; or add an ECDSA certificate: certificates.files, or certificates.key_types: [rsa2048, p256]"
+	case p256:
+		return "update the client; or add a certificate with a key on P-256: certificates.files, or certificates.key_types: [p256]"
+	case p384:
+		return "update the client; or add a certificate with a key on P-384: certificates.files, or certificates.key_types: [p256, p384]"
+	case rsa:
+		return "update the client, or let it offer rsa_pss_rsae_sha256 (openssl: -sigalgs), as every library does by itself: no other key helps"
+	}
+	return "update the client, or let it offer ecdsa_secp256r1_sha256 (openssl: -sigalgs), as every library does by itself: no other key helps"
+}
+
+// signs reports whether a client offers one of these signatures. One that says nothing of them is not known to lack any.
+func (d *dissector) signs(any ...tls.SignatureScheme) bool {
+	if d.hello == nil || len(d.hello.SignatureAlgorithms) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(d.hello.SignatureAlgorithms, func(offered uint16) bool { return slices.Contains(any, tls.SignatureScheme(offered)) })
+}
+
+// signsRSA reports whether a client takes signatures that crypto/tls makes with an RSA key.
+func (d *dissector) signsRSA() bool {
+	return d.signs(tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512) ||
+		!d.both13() && d.signs(tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512)
 }
 
 func versionRemedy(d *dissector) string {
@@ -259,6 +284,8 @@ func oddNameDetail(d *dissector) string {
 		what = "it has letters beyond ASCII, which TLS sends as punycode (xn--…)"
 	case strings.HasPrefix(name, "*"):
 		what = "it is a wildcard"
+	case strings.Contains(name, "@"):
+		what = "it has a user"
 	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		what = "it has white space or control characters"
 	case strings.HasSuffix(name, "."), strings.HasPrefix(name, "."), strings.Contains(name, ".."):
@@ -351,6 +378,7 @@ const (
 	offersNone          // none that mean encryption
 	offersRare13        // TLS 1.3, with suites that few know
 	offersPSK           // keys that both sides know beforehand
+	offersSRP           // passwords that both sides know
 	offersDSS           // DSA certificates
 	offersCurious       // Camellia, ARIA, CCM, GOST and others that padlock does not have
 )
@@ -379,8 +407,10 @@ func (d *dissector) offer() offer {
 		return offersOnly13
 	case all(having("RC4", "3DES", "EXPORT", "NULL", "_anon_", "_DES_", "IDEA", "_MD5")):
 		return offersOld
-	case all(having("_PSK_", "_SRP_")):
+	case all(having("_PSK_")):
 		return offersPSK
+	case all(having("_SRP_")):
+		return offersSRP
 	case all(having("_DSS_")):
 		return offersDSS
 	}
@@ -420,6 +450,8 @@ func suiteKind(id uint16) string {
 	}{
 		{0x2c, 0x2e, "_PSK_"}, {0x8a, 0x95, "_PSK_"}, {0xa8, 0xb9, "_PSK_"}, {0xc033, 0xc03b, "_PSK_"}, {0xc064, 0xc071, "_PSK_"}, {0xc08e, 0xc09b, "_PSK_"},
 		{0xccab, 0xccae, "_PSK_"}, {0xd001, 0xd005, "_PSK_"}, {0xc01a, 0xc022, "_SRP_"}, {0x41, 0x46, "CAMELLIA"}, {0x84, 0x89, "CAMELLIA"}, {0xba, 0xc5, "CAMELLIA"},
+		{0x3b, 0x3b, "NULL"}, {0x6c, 0x6d, "_anon_"}, {0xa6, 0xa7, "_anon_"}, {0x18, 0x1b, "_anon_"}, {0x34, 0x34, "_anon_"}, {0x3a, 0x3a, "_anon_"},
+		{0xc015, 0xc019, "_anon_"}, {0xc001, 0xc001, "NULL"}, {0xc006, 0xc006, "NULL"}, {0xc00b, 0xc00b, "NULL"}, {0xc010, 0xc010, "NULL"}, {0x01, 0x02, "NULL"},
 		{0xc072, 0xc08d, "CAMELLIA"}, {0xc03c, 0xc063, "ARIA"}, {0xc09c, 0xc0af, "CCM"}, {0x96, 0x9b, "SEED"}, {0x80, 0x83, "GOST"}, {0xc100, 0xc106, "GOST"},
 	} {
 		if id >= family.from && id <= family.to {
@@ -449,6 +481,8 @@ func suiteDetail(d *dissector) string {
 		text = "it offers broken cipher suites only: "
 	case offersPSK:
 		text = "it offers pre-shared keys only, which padlock does not have: "
+	case offersSRP:
+		text = "it offers passwords only (SRP), which padlock does not have: "
 	case offersDSS:
 		text = "it can use DSA certificates only, which nobody issues: "
 	case offersNone:

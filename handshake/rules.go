@@ -33,7 +33,7 @@ var rules = []rule{
 
 	{Client, 48, has(faultChain), problem, "the client cannot build a chain from our certificate to a CA that it trusts", certificateRemedy, "likely"},
 	{Client, 48, selfSigned, issuer, "the client does not trust our certificate, which is self-signed", trustRemedy, "likely"},
-	{Client, 48, alone, issuer, "the client cannot build a chain from our certificate to a CA that it trusts: our chain may be incomplete, as no intermediate certificate is sent, or the client does not trust the CA", trustRemedy, "likely"},
+	{Client, 48, alone, issuerAndFault, "the client cannot build a chain from our certificate to a CA that it trusts: our chain may be incomplete, as no intermediate certificate is sent, or the client does not trust the CA", trustRemedy, "likely"},
 	{Client, 48, faulty, issuerAndProblem, "the client does not trust the CA that issued our certificate, which has another fault besides", trustRemedy, "likely"},
 	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate (or, rarely, has no revocation list of it, or allows no chain of this length)", trustOrElse, "likely"},
 
@@ -72,7 +72,7 @@ var rules = []rule{
 	{Client, 20, nil, nil, "the client could not decrypt our record: it was corrupted on its way, or something between changed it", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
 	{Client, 22, nil, nil, "the client finds our record too large: something between changed it, or the client has a small limit", say("try without what stands between; see the client's log"), "possible"},
 	{Client, 50, nil, nil, "the client could not parse our message: something between changed it, or the client is faulty", say("try without what stands between (proxy, antivirus, firewall); update the client"), "possible"},
-	{Client, 80, nil, nil, "the client failed internally, or its own check of our certificate failed", clientLog, "possible"},
+	{Client, 80, nil, nil, "the client failed internally, or its own check of our certificate failed, as with a truststore that is empty (Java)", clientLog, "possible"},
 	{Client, 90, nil, nil, "a person or the program cancelled at the client", say("nothing, unless it repeats; then see the client's log"), "likely"},
 	{Client, 100, nil, nil, "the client refuses to renegotiate", clientLog, "possible"},
 	{Client, 109, nil, nil, "the client misses an extension in our answer: the client is faulty", say("update the client"), "possible"},
@@ -240,6 +240,14 @@ func issuer(d *dissector) string {
 		return "issued by " + c.Issuer
 	}
 	return ""
+}
+
+// issuerAndFault adds what everybody would mind next.
+func issuerAndFault(d *dissector) string {
+	if faulty(d) {
+		return issuer(d) + "; besides, " + problem(d)
+	}
+	return issuer(d)
 }
 
 func issuerAndProblem(d *dissector) string { return issuer(d) + "; " + problem(d) }
