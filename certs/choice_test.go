@@ -282,6 +282,39 @@ func TestAnUnusableFileLeavesTheRestOfItsDirectoryAlone(t *testing.T) {
 	until(t, "what is gone is served no longer", log, func() bool { return served(t, s, "second.example.com") == nil })
 }
 
+// A disk that is full leaves files without content. They take nothing out of service, and are told at the start as well; the empty ca.crt that
+// cert-manager writes is no mistake.
+func TestAnEmptyFileIsUnusable(t *testing.T) {
+	dir, log, ca := t.TempDir(), &pages{}, newRoot(t, "Root")
+	key := ecKey(t)
+	leaf := ca.sign(&x509.Certificate{DNSNames: []string{"app.example.com"}}, key.Public())
+	put(t, dir, "tls.crt", pemOf(t, leaf))
+	put(t, dir, "tls.key", pemOf(t, key))
+	put(t, dir, "ca.crt", nil)
+	entry := []config.CertificateFile{{Directory: dir}}
+	files, err := certs.NewFiles(entry, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil || len(files.Unusable()) != 0 {
+		t.Fatal(err, files.Unusable())
+	}
+
+	s := watched(t, files)
+	put(t, dir, "tls.crt", nil)
+	put(t, dir, "tls.key", []byte("\n"))
+	until(t, "both are told", log, func() bool { return len(files.Unusable()) == 2 })
+	if got := served(t, s, "app.example.com"); got == nil || !got.Equal(leaf) {
+		t.Error("the pair before is not served")
+	}
+
+	again, err := certs.NewFiles(entry, slog.New(slog.DiscardHandler))
+	if err != nil || len(again.Unusable()) != 2 {
+		t.Errorf("at the start %v is told, %v", again.Unusable(), err)
+	}
+	entry = []config.CertificateFile{{Cert: put(t, dir, "all.pem", pemOf(t, leaf, key)), Intermediates: put(t, dir, "none.pem", nil)}}
+	if _, err := certs.NewFiles(entry, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "none.pem holds no certificate") {
+		t.Errorf("intermediates without a certificate: %v", err)
+	}
+}
+
 // Who renews writes key and certificate one after the other. Until both are there, the pair before is served.
 func TestBetweenKeyAndCertificateThePairBeforeIsServed(t *testing.T) {
 	for _, keyFirst := range []bool{true, false} {

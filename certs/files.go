@@ -60,6 +60,9 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 		if err == nil {
 			err = extra.pem(f.Intermediates, data, log)
 		}
+		if err == nil && len(extra.certificates()) == 0 {
+			err = fmt.Errorf("%s holds no certificate in PEM", f.Intermediates)
+		}
 		if m.folders = extra.folders; err != nil {
 			return m, fmt.Errorf("the intermediates: %w", err)
 		}
@@ -187,7 +190,16 @@ func (m *material) one(name string, log *slog.Logger) error {
 	if ext := strings.ToLower(filepath.Ext(name)); ext == ".p12" || ext == ".pfx" {
 		return m.pkcs12(name, data, "")
 	}
+	if blocks, err := pemfile.Parse(name, data); err == nil && len(blocks) == 0 && !emptyByHabit(name, data) {
+		return fmt.Errorf("%s holds nothing in PEM: it is empty, or was not written to its end", name)
+	}
 	return m.pem(name, data, log)
+}
+
+// emptyByHabit reports whether an empty file says nothing of a write that failed: cert-manager has written an empty ca.crt beside the
+// certificates of CAs that everybody knows.
+func emptyByHabit(name string, data []byte) bool {
+	return len(data) == 0 && filepath.Base(name) == "ca.crt"
 }
 
 // keep notes a file, or a folder, that cannot be used, and goes on with what was in it before.

@@ -19,7 +19,7 @@ type Config struct {
 	Admin        Admin        `yaml:"admin"`
 	TrustPage    bool         `yaml:"trust_page"`                                          // plain HTTP, asked for at this machine's private addresses, serves a page that gets devices to trust the local CA
 	Storage      string       `yaml:"storage" secret:"yes" path:"or"`                      // directory, redis:// or postgres:// URL for certificates and what nodes share
-	StorageKey   string       `yaml:"storage_key" secret:"yes" empty:"never" path:"file:"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts all that is in the storage
+	StorageKey   string       `yaml:"storage_key" secret:"yes" empty:"never" path:"file:"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts what the storage holds, but for the local CA
 	User         string       `yaml:"user" empty:"never"`                                  // that padlock becomes when its listeners are open, where root starts it
 	Organization string       `yaml:"organization"`                                        // subject organization of the local CA and its leaves
 	Certificates Certificates `yaml:"certificates"`

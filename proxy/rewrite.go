@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"net/netip"
 	"strings"
 
 	"padlock/config"
@@ -42,10 +43,22 @@ func (u *urls) own(scheme, authority string) bool {
 
 	sent, sentPort, _ := place(u.inner, u.sent)
 	target, targetPort, _ := place(u.inner, u.target)
-	if host != sent && host != target {
+	if host != sent && !meansTarget(host, target) {
 		return false
 	}
 	return port == sentPort || port == targetPort || message.Is(scheme, u.inner) && port == portOf("", u.inner)
+}
+
+// meansTarget reports whether a target's own URLs may call it by this host. The unspecified address, which servers listen on, leads no client
+// anywhere; and what is reached by loopback may call itself by any name of it, as localhost is 127.0.0.1 to one server and ::1 to the next.
+func meansTarget(host, target string) bool {
+	addr, _ := netip.ParseAddr(host)
+	return host == target || addr.IsUnspecified() || isLoopback(host) && isLoopback(target)
+}
+
+func isLoopback(host string) bool {
+	addr, _ := netip.ParseAddr(host)
+	return host == "localhost" || addr.IsLoopback()
 }
 
 // outer reports whether a URL leads to where the client has come.
@@ -178,7 +191,7 @@ func (u *urls) cookie(value string) string {
 		switch name = strings.Trim(name, " \t"); {
 		case message.Is(name, "Domain"):
 			domain, ok := config.CanonicalHost(strings.TrimPrefix(text, "."))
-			if ok && domain != client && (domain == sent || domain == target) {
+			if ok && domain != client && (domain == sent || meansTarget(domain, target)) {
 				parts[i+1] = " Domain=" + client
 			}
 		case message.Is(name, "Path") && strings.HasPrefix(text, "/") && !strings.HasPrefix(strings.TrimLeft(value, " \t"), "__Host-"):

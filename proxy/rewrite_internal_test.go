@@ -42,6 +42,16 @@ func TestURLsOfATargetBecomeTheClients(t *testing.T) {
 		{port, "http://app.localhost:3000/x", "https://app.localhost:8443/x"},
 		{port, "http://localhost:3000/x", "https://app.localhost:8443/x"},
 		{port, "https://app.localhost/x", "https://app.localhost/x"},
+		{port, "http://127.0.0.1:3000/x", "https://app.localhost:8443/x"},
+		{port, "http://[::1]:3000/x", "https://app.localhost:8443/x"},
+		{port, "http://127.0.0.1:3001/x", "http://127.0.0.1:3001/x"},
+		{port, "http://127.0.0.1.evil.example:3000/", "http://127.0.0.1.evil.example:3000/"},
+		{port, "http://0.0.0.0:3000/x", "https://app.localhost:8443/x"},
+		{kept, "http://0.0.0.0:8080/x", "https://app.example.com/x"},
+		{kept, "http://[::]:8080/x", "https://app.example.com/x"},
+		{kept, "http://0.0.0.0:9090/x", "http://0.0.0.0:9090/x"},
+		{kept, "http://127.0.0.1:8080/x", "http://127.0.0.1:8080/x"},
+		{kept, "http://localhost:8080/x", "http://localhost:8080/x"},
 
 		{prefix, "/login?x=/app", "/app/login?x=/app"}, {prefix, "/", "/app/"}, {prefix, "/app/login", "/app/login"}, {prefix, "/app", "/app"}, {prefix, "/apple", "/app/apple"},
 		{prefix, "http://app.internal:8080/login", "https://example.com/app/login"},
@@ -102,6 +112,11 @@ func TestURLsOfATargetBecomeTheClients(t *testing.T) {
 	}
 	for from, want := range map[string]string{"id=1; Path=/app": "id=1; Path=/", "id=1; Path=/app/x": "id=1; Path=/x", "id=1; Path=/": "id=1; Path=/"} {
 		if got := below.cookie(from); got != want {
+			t.Errorf("Set-Cookie: %q → %q, not %q", from, got, want)
+		}
+	}
+	for from, want := range map[string]string{"id=1; Domain=127.0.0.1": "id=1; Domain=app.localhost", "id=1; Domain=127.0.0.10.example": "id=1; Domain=127.0.0.10.example"} {
+		if got := port.cookie(from); got != want {
 			t.Errorf("Set-Cookie: %q → %q, not %q", from, got, want)
 		}
 	}
