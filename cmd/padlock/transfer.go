@@ -251,7 +251,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 		}
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return checkSum(compressed)
 		}
 		if err != nil {
 			return fmt.Errorf("reading the export: %w", err)
@@ -281,6 +281,18 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 		fmt.Errorf("the export holds too much: at most %d values, %d imported certificates and %d GiB are taken; nothing of the file is imported", maxEntries, certs.MaxImported, maxContent>>30),
 		"an export of padlock's own is smaller: find out where this one comes from",
 	}
+}
+
+// checkSum reads the rest of a compressed archive, where its checksum stands: without that, damage would go into the storage unseen.
+func checkSum(compressed io.Reader) error {
+	rest, err := io.Copy(io.Discard, io.LimitReader(compressed, maxArchived+1))
+	switch {
+	case err != nil:
+		return hinted{fmt.Errorf("reading the export: the file is damaged, or is not whole; nothing of it is imported: %w", err), "copy the file again, or export again: padlock certs export"}
+	case rest > maxArchived:
+		return errors.New("reading the export: more follows behind its end; nothing of the file is imported")
+	}
+	return nil
 }
 
 // archived reports whether a name is one that an export can hold.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +98,32 @@ func TestAnArchiveWritesNothingButWhatAnExportHolds(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(place, filepath.FromSlash(sound.Name))); err != nil || string(data) != "planted" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// The checksum at an archive's end decides before anything is stored: values that were damaged on their way, or an end that is missing.
+func TestADamagedArchiveIsRefused(t *testing.T) {
+	whole, err := os.ReadFile(archiveOf(t, tar.Header{Name: "acme/ca.example-directory/users/default/default.json"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := filepath.Join(t.TempDir(), "storage")
+	damaged := slices.Clone(whole)
+	damaged[len(damaged)-8] ^= 1 // of the checksum: what it is of does not matter
+	for what, content := range map[string][]byte{
+		"damaged": damaged, "without its end": whole[:len(whole)-1], "without its checksum": whole[:len(whole)-8], "half": whole[:len(whole)/2],
+		"with something behind it": append(slices.Clone(whole), "more"...),
+	} {
+		file := filepath.Join(t.TempDir(), "all.tar.gz")
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, said := certsImport(file, place); code != 1 {
+			t.Errorf("%s: exit code %d: %s", what, code, said)
+		}
+		if _, err := os.Stat(filepath.Join(place, "acme")); err == nil {
+			t.Fatalf("%s: something of it was imported", what)
+		}
 	}
 }
 
