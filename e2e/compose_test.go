@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
+	"padlock/internal/servicetest"
 )
 
 // project is an example that Compose runs, from its unchanged files, under a name and on ports of its own.
@@ -135,7 +136,7 @@ func TestExampleComposeLocal(t *testing.T) {
 	if err != nil || string(out) != "https://app.localhost:"+https+"/x" {
 		t.Errorf("plain HTTP leads to %s: %v", out, err)
 	}
-	three := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots(t), ServerName: "app.localhost"}}
+	three := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots(t), ServerName: "app.localhost"}, QUICConfig: servicetest.Patient(nil)}
 	defer three.Close()
 	request, _ := http.NewRequest("GET", "https://127.0.0.1:"+https, nil)
 	request.Host = "app.localhost"

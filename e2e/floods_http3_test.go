@@ -16,6 +16,7 @@ import (
 	"github.com/quic-go/qpack"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
+	"padlock/internal/servicetest"
 )
 
 // Frames of HTTP/3 (RFC 9114 section 7.2, RFC 9218 section 7.1), and one that means nothing.
@@ -47,7 +48,7 @@ func threeAsking(method, path string, more ...string) []byte {
 func byQUIC(do func(ctx context.Context, conn *quic.Conn)) func(context.Context, *besieged) {
 	return func(ctx context.Context, b *besieged) {
 		within, cancel := context.WithTimeout(ctx, 5*time.Second)
-		conn, err := quic.DialAddr(within, b.address, b.tls("h3"), nil)
+		conn, err := quic.DialAddr(within, b.address, b.tls("h3"), servicetest.Patient(nil))
 		cancel()
 		if err != nil {
 			return

@@ -228,7 +228,7 @@ func (b *besieged) visit(ctx context.Context, from string, three bool) *polite {
 		go func() {
 			for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 				fresh := &http3.Transport{TLSClientConfig: b.tls("h3"), Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
-					return quic.DialAddr(ctx, b.address, c, q)
+					return quic.DialAddr(ctx, b.address, c, servicetest.Patient(q))
 				}}
 				ask(&http.Client{Timeout: floodTimeout, Transport: fresh})
 				_ = fresh.Close()

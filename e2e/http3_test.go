@@ -16,6 +16,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/quic-go/quic-go/http3"
+	"padlock/internal/servicetest"
 )
 
 // Chromium loads a page by HTTP/3, and the handshake inside QUIC is told with what can be inferred of it.
@@ -48,7 +49,7 @@ func TestHandshakesInsideQUICAreDiagnosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	get := func(c *tls.Config) (string, error) {
-		transport := &http3.Transport{TLSClientConfig: c}
+		transport := &http3.Transport{TLSClientConfig: c, QUICConfig: servicetest.Patient(nil)}
 		defer transport.Close()
 		client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
 		response, err := client.Get(p.url)

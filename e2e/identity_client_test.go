@@ -26,6 +26,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
+	"padlock/internal/servicetest"
 )
 
 // idUser is a client with a name, connections and, mostly, a certificate of its own.
@@ -360,9 +361,9 @@ func (u *idUser) byItself(before int64, err error) bool {
 }
 
 func (u *idUser) three() *idMany {
-	transport := &http3.Transport{TLSClientConfig: u.tls(http3.NextProtoH3)}
+	transport := &http3.Transport{TLSClientConfig: u.tls(http3.NextProtoH3), QUICConfig: servicetest.Patient(nil)}
 	transport.Dial = func(_ context.Context, _ string, t *tls.Config, q *quic.Config) (*quic.Conn, error) {
-		return quic.DialAddr(context.Background(), u.h.address, t, q)
+		return quic.DialAddr(context.Background(), u.h.address, t, servicetest.Patient(q))
 	}
 	m := &idMany{u: u, front: front3, RoundTripper: transport}
 	var sockets idSockets
@@ -409,7 +410,7 @@ func (s *idSockets) open(ctx context.Context, u *idUser) (*http3.RequestStream, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil || s.conn.Context().Err() != nil {
-		conn, err := quic.DialAddr(context.Background(), u.h.address, u.tls(http3.NextProtoH3), &quic.Config{})
+		conn, err := quic.DialAddr(context.Background(), u.h.address, u.tls(http3.NextProtoH3), servicetest.Patient(nil))
 		if err != nil {
 			return nil, err
 		}

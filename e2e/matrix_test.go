@@ -37,6 +37,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"padlock/internal/servicetest"
 )
 
 // kinds is an application that does everything that is forwarded: uploads, events, WebSockets.
@@ -181,7 +182,7 @@ func fronts(t *testing.T, address string, roots *x509.CertPool) map[string]front
 	}
 	one := &http.Transport{TLSClientConfig: config("http/1.1")}
 	two := &http2.Transport{TLSClientConfig: config("h2")}
-	three := &http3.Transport{TLSClientConfig: config(http3.NextProtoH3)}
+	three := &http3.Transport{TLSClientConfig: config(http3.NextProtoH3), QUICConfig: servicetest.Patient(nil)}
 	t.Cleanup(func() { one.CloseIdleConnections(); two.CloseIdleConnections(); three.Close() })
 	client := func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: rt, Timeout: 2 * time.Minute} }
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -220,7 +221,7 @@ func fronts(t *testing.T, address string, roots *x509.CertPool) map[string]front
 		"h3": {client(three), func(t *testing.T, path string) (io.ReadWriteCloser, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
-			conn, err := quic.DialAddr(ctx, address, config(http3.NextProtoH3), &quic.Config{})
+			conn, err := quic.DialAddr(ctx, address, config(http3.NextProtoH3), servicetest.Patient(nil))
 			if err != nil {
 				return nil, err
 			}

@@ -33,6 +33,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/table"
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 	"github.com/quic-go/quic-go/http3"
+	"padlock/internal/servicetest"
 )
 
 const prometheusExample = "prometheus"
@@ -154,7 +155,7 @@ func visitsOfEveryKind(t *testing.T, p *padlock) func() {
 		for _, two := range []bool{false, true} {
 			transports = append(transports, &http.Transport{TLSClientConfig: good.Clone(), ForceAttemptHTTP2: two, DisableKeepAlives: true})
 		}
-		three := &http3.Transport{TLSClientConfig: good.Clone()}
+		three := &http3.Transport{TLSClientConfig: good.Clone(), QUICConfig: servicetest.Patient(nil)}
 		defer three.Close()
 		for _, transport := range append(transports, three) {
 			for _, path := range []string{"/", "/fail"} {

@@ -285,7 +285,7 @@ func TestStayingRootIsTold(t *testing.T) {
 func TestNoCoreFile(t *testing.T) {
 	besides(t)
 	u := asNobody(t)
-	u.configure(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nstorage: .\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n")
+	u.configure(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nstorage: storage\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n")
 	crash := func(c *exec.Cmd, until func(pid int)) syscall.WaitStatus {
 		t.Helper()
 		c.Dir, c.Env = u.storage, append(os.Environ(), "HOME="+u.dir, "XDG_DATA_HOME=", "NO_COLOR=1", "GOTRACEBACK=crash") // where it may write a core file

@@ -20,6 +20,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
+	"padlock/internal/servicetest"
 )
 
 // wsFront opens WebSockets at an address, by one version of HTTP.
@@ -180,7 +181,7 @@ func (f wsFront) two(t *testing.T, r wsRequest) (*wsClient, error) {
 func (f wsFront) three(t *testing.T, r wsRequest) (*wsClient, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wsPatience)
 	defer cancel()
-	conn, err := quic.DialAddr(ctx, f.address, f.tls(http3.NextProtoH3), &quic.Config{})
+	conn, err := quic.DialAddr(ctx, f.address, f.tls(http3.NextProtoH3), servicetest.Patient(nil))
 	if err != nil {
 		return nil, err
 	}

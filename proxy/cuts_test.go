@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"padlock/config"
+	"padlock/internal/servicetest"
 	"padlock/traffic"
 )
 
@@ -293,7 +294,7 @@ func (e *edge) quic(t *testing.T) caller {
 	t.Helper()
 	c := e.tls()
 	c.NextProtos = []string{"h3"}
-	conn, err := quic.DialAddr(t.Context(), e.address, c, nil)
+	conn, err := quic.DialAddr(t.Context(), e.address, c, servicetest.Patient(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"padlock/config"
+	"padlock/internal/servicetest"
 	"padlock/proxy"
 )
 
@@ -42,7 +43,7 @@ func TestNewConnectionsAreAnsweredAtTheEnd(t *testing.T) {
 	// Closing the listener of QUIC ends handshakes that are not complete.
 	config := e.tls()
 	config.NextProtos = []string{"h3"}
-	three, err := quic.DialAddr(t.Context(), e.address, config, nil)
+	three, err := quic.DialAddr(t.Context(), e.address, config, servicetest.Patient(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

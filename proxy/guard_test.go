@@ -21,6 +21,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"padlock/config"
+	"padlock/internal/servicetest"
 )
 
 // held is something that a client keeps open.
@@ -86,7 +87,7 @@ func hold(t *testing.T, e *edge, certificates []tls.Certificate, sites ...string
 			"h1": &http.Transport{DialContext: e.dial, TLSClientConfig: with(site)},
 			"h2": &http.Transport{DialContext: e.dial, TLSClientConfig: with(site), ForceAttemptHTTP2: true},
 			"h3": &http3.Transport{TLSClientConfig: with(site), Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
-				return quic.DialAddr(ctx, e.address, c, q)
+				return quic.DialAddr(ctx, e.address, c, servicetest.Patient(q))
 			}},
 		} {
 			request, _ := http.NewRequest("GET", "https://"+site+"/events", nil)

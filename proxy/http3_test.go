@@ -28,6 +28,7 @@ import (
 	"padlock/certs"
 	"padlock/certs/localca"
 	"padlock/config"
+	"padlock/internal/servicetest"
 	"padlock/proxy"
 )
 
@@ -38,7 +39,7 @@ func (e *edge) three(t *testing.T, change func(*tls.Config)) *http.Client {
 		change(c)
 	}
 	transport := &http3.Transport{TLSClientConfig: c, Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
-		return quic.DialAddr(ctx, e.address, c, q)
+		return quic.DialAddr(ctx, e.address, c, servicetest.Patient(q))
 	}}
 	t.Cleanup(func() { transport.Close() })
 	return &http.Client{Transport: transport, Timeout: 30 * time.Second}

@@ -16,6 +16,7 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"padlock/internal/servicetest"
 )
 
 // forged is a request by HTTP/2 or 3 as a client may make it by hand.
@@ -129,7 +130,7 @@ func (e *edge) dialHTTP3(t *testing.T) *quic.Conn {
 	defer cancel()
 	config := e.tls()
 	config.NextProtos = []string{"h3"}
-	conn, err := quic.DialAddr(ctx, e.address, config, &quic.Config{})
+	conn, err := quic.DialAddr(ctx, e.address, config, servicetest.Patient(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

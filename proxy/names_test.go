@@ -17,6 +17,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"padlock/config"
+	"padlock/internal/servicetest"
 	"padlock/proxy"
 )
 
@@ -293,13 +294,13 @@ sites:
 		}
 	}
 	for _, offers := range [][]string{{"http/1.1"}, {"h2"}, {"hq-interop"}, {"mqtt"}} {
-		_, err := quic.DialAddr(t.Context(), e.address, &tls.Config{ServerName: "www.test", NextProtos: offers, InsecureSkipVerify: true}, nil)
+		_, err := quic.DialAddr(t.Context(), e.address, &tls.Config{ServerName: "www.test", NextProtos: offers, InsecureSkipVerify: true}, servicetest.Patient(nil))
 		var refused *quic.TransportError
 		if !errors.As(err, &refused) || refused.ErrorCode != 0x100+120 {
 			t.Errorf("QUIC by %q: %v", offers, err)
 		}
 	}
-	if _, err := quic.DialAddr(t.Context(), e.address, &tls.Config{ServerName: "mqtt.test", NextProtos: []string{"h3"}, InsecureSkipVerify: true}, nil); err == nil {
+	if _, err := quic.DialAddr(t.Context(), e.address, &tls.Config{ServerName: "mqtt.test", NextProtos: []string{"h3"}, InsecureSkipVerify: true}, servicetest.Patient(nil)); err == nil {
 		t.Error("QUIC for a service of TCP")
 	}
 	// A service is reached under its own name only: what a browser says to the web site never gets to it.

@@ -14,6 +14,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"padlock/config"
+	"padlock/internal/servicetest"
 )
 
 // tally is a socket that counts what passes, and may keep answers from whoever reads.
@@ -192,7 +193,7 @@ func TestEarlyDataIsNeverTaken(t *testing.T) {
 	for i := range 3 {
 		c := e.tls()
 		c.NextProtos, c.ClientSessionCache = []string{"h3"}, sessions
-		conn, err := quic.DialAddrEarly(t.Context(), e.address, c, &quic.Config{})
+		conn, err := quic.DialAddrEarly(t.Context(), e.address, c, servicetest.Patient(nil))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+	"padlock/internal/servicetest"
 )
 
 // once makes a connection, asks for a host, and tells the status (0 where there was none) and whether TLS was resumed.
@@ -23,7 +24,7 @@ func (e *edge) once(t *testing.T, front string, c *tls.Config, host string) (sta
 	var err error
 	if front == "h3" {
 		transport := &http3.Transport{TLSClientConfig: c, Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
-			return quic.DialAddr(ctx, e.address, c, q)
+			return quic.DialAddr(ctx, e.address, c, servicetest.Patient(q))
 		}}
 		defer transport.Close()
 		response, err = transport.RoundTrip(request)

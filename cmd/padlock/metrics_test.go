@@ -198,7 +198,7 @@ func (r *running) client(two bool, change func(*tls.Config)) *http.Client {
 func (r *running) three(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http3.Transport{TLSClientConfig: r.tls(), Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
-		return quic.DialAddr(ctx, r.address, c, q)
+		return quic.DialAddr(ctx, r.address, c, servicetest.Patient(q))
 	}}
 	t.Cleanup(func() { transport.Close() })
 	return &http.Client{Transport: transport}

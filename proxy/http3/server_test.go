@@ -20,6 +20,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	"padlock/internal/servicetest"
 	"padlock/proxy/message"
 	"padlock/traffic"
 )
@@ -92,7 +93,7 @@ func run(t *testing.T, h message.Handler, change func(*ServerOptions)) *running 
 // dial makes a connection, on which nothing has been said.
 func (r *running) dial(t *testing.T) *quic.Conn {
 	t.Helper()
-	conn, err := quic.DialAddr(t.Context(), r.address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{Protocol}}, nil)
+	conn, err := quic.DialAddr(t.Context(), r.address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{Protocol}}, servicetest.Patient(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
