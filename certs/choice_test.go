@@ -2,20 +2,24 @@ package certs_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"padlock/certs"
+	"padlock/certs/storage"
 	"padlock/config"
 )
 
@@ -280,6 +284,91 @@ func TestAnUnusableFileLeavesTheRestOfItsDirectoryAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "what is gone is served no longer", log, func() bool { return served(t, s, "second.example.com") == nil })
+}
+
+// A reload, as for a log that has been moved away, takes nothing out of service that is served although it cannot be read any more: neither
+// a file of a directory nor what was imported, while the storage is away or full.
+func TestAReloadServesOnWhatCannotBeRead(t *testing.T) {
+	dir, ca, quiet := t.TempDir(), newRoot(t, "Root"), slog.New(slog.DiscardHandler)
+	sign := func(name string) []byte {
+		key := ecKey(t)
+		return pemOf(t, ca.sign(&x509.Certificate{DNSNames: []string{name}}, key.Public()), key)
+	}
+	put(t, dir, "a.pem", sign("a.example.com"))
+	put(t, dir, "b.pem", sign("b.example.com"))
+	entry := []config.CertificateFile{{Directory: dir}}
+	sound, err := storage.Open(t.Context(), t.TempDir(), storage.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sound.Close()
+	if _, err := certs.Import(t.Context(), sound, config.CertificateFile{Cert: put(t, t.TempDir(), "c.pem", sign("c.example.com"))}, quiet); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, store := range []storage.Store{unwritable{sound}, &leaving{stored: sound}} { // the first has no generation yet
+		what := fmt.Sprintf("%T", store)
+		first, err := certs.NewFiles(entry, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.AddImported(t.Context(), store, nil)
+		b, err := os.ReadFile(filepath.Join(dir, "b.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, dir, "b.pem", b[:len(b)/2])
+		if away, ok := store.(*leaving); ok {
+			away.gone = true
+		}
+
+		before := first
+		for range 2 {
+			after, err := certs.NewFilesAfter(before, entry, quiet)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after.AddImported(t.Context(), store, before)
+			s := certs.New(certs.Options{Files: after})
+			for _, name := range []string{"a.example.com", "b.example.com", "c.example.com"} {
+				if served(t, s, name) == nil {
+					t.Errorf("%s: %s is served no longer", what, name)
+				}
+			}
+			if all := after.Unusable(); len(all) == 0 || all[0].File != filepath.Join(dir, "b.pem") {
+				t.Errorf("%s: %v is told", what, all)
+			}
+			before = after
+		}
+		put(t, dir, "b.pem", b)
+	}
+}
+
+type stored = storage.Store // embedded under another name than that of its method
+
+// unwritable is a storage on a full disk.
+type unwritable struct{ stored }
+
+func (unwritable) StoreFenced(context.Context, string, string, []byte) error { return syscall.ENOSPC }
+
+// leaving is a storage that cannot be reached any more.
+type leaving struct {
+	stored
+	gone bool
+}
+
+func (l *leaving) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
+	if l.gone {
+		return nil, syscall.ECONNREFUSED
+	}
+	return l.stored.List(ctx, prefix, recursive)
+}
+
+func (l *leaving) Load(ctx context.Context, key string) ([]byte, error) {
+	if l.gone {
+		return nil, syscall.ECONNREFUSED
+	}
+	return l.stored.Load(ctx, key)
 }
 
 // A disk that is full leaves files without content. They take nothing out of service, and are told at the start as well; the empty ca.crt that

@@ -33,7 +33,8 @@ const (
 // storeTimeout bounds how long the storage may keep a look at imported certificates waiting.
 const storeTimeout = 10 * time.Second
 
-// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later. One that has
+// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later; until then
+// what the Files before had of it is served. One that has
 // lost its values is given back what was imported, as far as it is known here, or to the Files before; those may be nil.
 func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Files) {
 	if before != nil {
@@ -63,6 +64,9 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 	} else {
 		f.log.Warn("imported certificates cannot be read", "error", err)
 		e.wrong = err
+		if known := f.imported.Load(); known != nil {
+			e.pairs = known.pairs // those of the Files before are served on
+		}
 	}
 	f.entries = append(f.entries, e)
 	f.publish()

@@ -34,6 +34,7 @@ type Files struct {
 // entry is one of the configuration's, or what has been imported into the storage.
 type entry struct {
 	name  string
+	file  config.CertificateFile // none for what has been imported
 	read  func(*slog.Logger) (*material, error)
 	pairs []pair
 	seen  *material
@@ -49,14 +50,32 @@ type fileIndex struct {
 	fallback candidates                    // for clients that send no name: the first certificate, and others for its name
 	unusable []Unusable
 	from     map[*tls.Certificate]Place
+
+	directories map[config.CertificateFile]contents // for the Files after these
 }
 
-// NewFiles reads the files. What cannot be used is an error.
+// contents are what a directory had when it was read last. They never change.
+type contents struct {
+	pairs []pair
+	seen  *material
+}
+
+// NewFiles reads the files. What cannot be used is an error; of a directory, it is left out.
 func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) {
+	return NewFilesAfter(nil, files, log)
+}
+
+// NewFilesAfter is NewFiles for another configuration than that of the Files before, which may be nil: what cannot be used of a directory that
+// both have stays as it was there.
+func NewFilesAfter(before *Files, files []config.CertificateFile, log *slog.Logger) (*Files, error) {
 	f := &Files{log: log}
 	var wrong config.Errors
 	for i, file := range files {
 		e := newEntry(file)
+		if before != nil && file.Directory != "" {
+			last := before.index.Load().directories[file]
+			e.pairs, e.seen = last.pairs, last.seen
+		}
 		var err error
 		if e.pairs, e.seen, err = load(e, log); err != nil {
 			wrong = append(wrong, config.Error{Path: fmt.Sprintf("certificates.files[%d]", i), Message: err.Error()})
@@ -74,13 +93,13 @@ func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) 
 }
 
 func newEntry(file config.CertificateFile) *entry {
-	e := &entry{name: file.Cert + file.PKCS12 + file.Directory} // one of them
+	e := &entry{name: file.Cert + file.PKCS12 + file.Directory, file: file} // one of them
 	e.read = func(log *slog.Logger) (*material, error) { return read(file, e.seen, log) }
 	return e
 }
 
 func (f *Files) publish() {
-	x := &fileIndex{byName: map[string][]*tls.Certificate{}, from: map[*tls.Certificate]Place{}}
+	x := &fileIndex{byName: map[string][]*tls.Certificate{}, from: map[*tls.Certificate]Place{}, directories: map[config.CertificateFile]contents{}}
 	var first *tls.Certificate
 	for i, e := range f.entries {
 		for _, pair := range e.pairs {
@@ -90,6 +109,9 @@ func (f *Files) publish() {
 			for _, name := range namesOf(shown) {
 				x.byName[name] = append(x.byName[name], shown)
 			}
+		}
+		if e.file.Directory != "" {
+			x.directories[e.file] = contents{e.pairs, e.seen}
 		}
 		if e.seen != nil {
 			x.unusable = append(append(x.unusable, e.seen.unusable...), e.seen.orphans...)

@@ -30,7 +30,10 @@ func Generation(ctx context.Context, store Store) (string, error) {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	fresh := hex.EncodeToString(b[:])
-	return fresh, store.StoreFenced(ctx, generationLock, generationKey, []byte(fresh))
+	if err := store.StoreFenced(ctx, generationLock, generationKey, []byte(fresh)); err != nil {
+		return "", err // the next who asks would get another one
+	}
+	return fresh, nil
 }
 
 // loadGeneration returns "" where there is none, or a damaged one.

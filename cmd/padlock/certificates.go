@@ -78,6 +78,11 @@ func (k *keeper) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 
 // newKeeper reads what this machine has, and finds what a configuration needs besides. It reaches no network.
 func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
+	return newKeeperAfter(nil, cfg, log)
+}
+
+// newKeeperAfter is newKeeper where the files before may be served on.
+func newKeeperAfter(before *certs.Files, cfg *config.Config, log *slog.Logger) (*keeper, error) {
 	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
 		return nil, forOwner(cfg, err)
@@ -85,13 +90,13 @@ func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
 	if file, shared := local.Shared(); shared {
 		log.Warn("padlock's group can read the key of the local CA: let nobody else be in that group", "file", file)
 	}
-	return newKeeperStoring(cfg, local, log)
+	return newKeeperStoring(cfg, local, before, log)
 }
 
 // newKeeperStoring writes the local CA besides, where it is not stored and a site needs it. What cannot be written now is tried again by
 // keepLocal.
-func newKeeperStoring(cfg *config.Config, local *localca.CA, log *slog.Logger) (*keeper, error) {
-	k, err := newKeeperWith(cfg, local, log)
+func newKeeperStoring(cfg *config.Config, local *localca.CA, before *certs.Files, log *slog.Logger) (*keeper, error) {
+	k, err := newKeeperWith(cfg, local, before, log)
 	if err != nil {
 		return nil, err
 	}
@@ -163,10 +168,10 @@ func (k *keeper) keepLocal(local *localca.CA) {
 	})
 }
 
-func newKeeperWith(cfg *config.Config, local *localca.CA, log *slog.Logger) (*keeper, error) {
+func newKeeperWith(cfg *config.Config, local *localca.CA, before *certs.Files, log *slog.Logger) (*keeper, error) {
 	k := &keeper{cfg: cfg, log: log, local: local}
 	var err error
-	if k.files, err = certs.NewFiles(cfg.Certificates.Files, log); err != nil {
+	if k.files, err = certs.NewFilesAfter(before, cfg.Certificates.Files, log); err != nil {
 		return nil, hinted{err, "correct the files, or leave them out: padlock gets certificates by itself"}
 	}
 	listed := certs.New(certs.Options{Files: k.files})
@@ -247,9 +252,9 @@ func (k *keeper) proxy(ctx context.Context, http, https []net.Listener, deps pro
 // next is newKeeper with the local CA that is in memory, if it is nowhere else.
 func (k *keeper) next(cfg *config.Config) (*keeper, error) {
 	if unstored, _ := k.local.Unstored(); unstored {
-		return newKeeperStoring(cfg, k.local, k.log)
+		return newKeeperStoring(cfg, k.local, k.files, k.log)
 	}
-	return newKeeper(cfg, k.log)
+	return newKeeperAfter(k.files, cfg, k.log)
 }
 
 // reload prepares certificates for another configuration, which apply makes those that are served. It waits for no CA.

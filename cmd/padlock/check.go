@@ -167,7 +167,7 @@ func preflightCertificates(cfg *config.Config, fileOnly bool, log *slog.Logger) 
 	if err != nil {
 		return nil, forOwner(cfg, err)
 	}
-	k, err := newKeeperWith(cfg, local, log)
+	k, err := newKeeperWith(cfg, local, nil, log)
 	if err != nil {
 		return nil, err
 	}
