@@ -295,9 +295,7 @@ func TestLabelsSayWhatARouteDoes(t *testing.T) {
 	f.stderr.wait(t, "container="+late.name+` reason="its health check says starting"`)
 	f.gone(t, "https://late.test/")
 	address := docker(t, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", late.name)
-	if body, err := ask(http.DefaultClient, "POST", "http://"+address+":8080/well"); err != nil {
-		t.Fatalf("%v %s", err, body)
-	}
+	eventually(t, func() (string, error) { return ask(http.DefaultClient, "POST", "http://"+address+":8080/well") }) // once it listens
 	f.answers(t, "https://late.test/", late)
 }
 
