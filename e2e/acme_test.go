@@ -203,6 +203,7 @@ func TestAutocertByHTTP(t *testing.T) {
 
 // A CDN in front begins to send everybody to HTTPS, the CA too: the answer to http-01 is given there, and the certificate is renewed.
 func TestACAThatACDNSendsToHTTPS(t *testing.T) {
+	t.Parallel()
 	for client, more := range map[string]string{"certmagic": "challenges: [http-01]", "autocert": "client: autocert"} { // which turns to http-01 where tls-alpn-01 arrives nowhere
 		t.Run(client, func(t *testing.T) {
 			besides(t)

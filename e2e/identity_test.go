@@ -79,7 +79,7 @@ type identity struct {
 // and spans. Every front meets every kind of target, with everything that a route can do, while clients leave at any moment, the
 // configuration is read again, another padlock takes over, and padlock ends in the middle of all that.
 func TestIdentity(t *testing.T) {
-	lasts(t)
+	works(t)
 	h := newIdentity(t)
 	file := filepath.Join(t.TempDir(), "padlock.yaml")
 	home := t.TempDir()

@@ -14,10 +14,9 @@ var long = flag.Bool("long", false, "more of everything, for a longer time")
 
 // The lanes say how much runs at once. A test that says nothing has the machine to itself: its promise is a time, or a processor's share.
 var (
-	waiting  = make(chan struct{}, 6*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
+	waiting  = make(chan struct{}, 4*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
 	working  = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	flooding = make(chan struct{}, 1) // floods, which take whatever the others leave
-	lasting  = make(chan struct{}, 1) // what takes longest, and would otherwise be what the end waits for
 
 	// labels is held by tests whose padlock serves every container with a label, and by those that label containers.
 	labels sync.Mutex
@@ -43,12 +42,6 @@ func besides(t *testing.T, resources ...*sync.Mutex) {
 func works(t *testing.T, resources ...*sync.Mutex) {
 	t.Helper()
 	enter(t, working, resources)
-}
-
-// lasts lets one of the longest tests run beside all others, from the beginning.
-func lasts(t *testing.T) {
-	t.Helper()
-	enter(t, lasting, nil)
 }
 
 // floods lets a test that floods padlock run beside others.
