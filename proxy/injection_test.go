@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,11 @@ func (e *edge) byHTTP2(t *testing.T, f forged) (o outcome) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	return overHTTP2(conn, f)
+}
+
+// overHTTP2 sends a request on a new connection, and reads what comes back.
+func overHTTP2(conn net.Conn, f forged) (o outcome) {
 	_, _ = io.WriteString(conn, http2.ClientPreface)
 	framer := http2.NewFramer(conn, conn)
 	framer.AllowIllegalWrites = true
@@ -94,8 +100,10 @@ func (e *edge) byHTTP2(t *testing.T, f forged) (o outcome) {
 			o.reset = o.reset || frame.ErrCode != http2.ErrCodeNo
 			return o
 		case *http2.GoAwayFrame:
-			o.reset = true
-			return o
+			if frame.ErrCode != http2.ErrCodeNo || frame.LastStreamID == 0 {
+				o.reset = true
+				return o
+			}
 		case *http2.HeadersFrame:
 			_, _ = decoder.Write(frame.HeaderBlockFragment())
 			if frame.StreamEnded() {
@@ -170,6 +178,11 @@ func (e *edge) byStream(t *testing.T, frames []byte) (o outcome) {
 	t.Helper()
 	conn := e.dialHTTP3(t)
 	defer func() { _ = conn.CloseWithError(0, "") }()
+	return overHTTP3(t, conn, frames)
+}
+
+func overHTTP3(t *testing.T, conn *quic.Conn, frames []byte) (o outcome) {
+	t.Helper()
 	stream, err := conn.OpenStream()
 	if err != nil {
 		t.Fatal(err)
