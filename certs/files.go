@@ -68,6 +68,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 		}
 		m.intermediates = extra.certificates()
 	}
+
 	switch {
 	case f.Directory != "":
 		return m, m.walk(f.Directory, maxDepth, before, log)
@@ -79,6 +80,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 		warnMode(f.PKCS12, log)
 		return m, err
 	}
+
 	names := []string{f.Cert}
 	if f.Key != "" {
 		names = append(names, f.Key)
@@ -92,6 +94,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 			return m, err
 		}
 	}
+
 	switch {
 	case len(m.certificates()) == 0:
 		return m, fmt.Errorf("%s holds no certificate in PEM", f.Cert)

@@ -144,6 +144,7 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
+
 	for _, l := range v.a.lost() {
 		counter(lostDesc, l.Count, l.Queue)
 	}
@@ -171,11 +172,13 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 			out <- histogram(targetTime, &target.Answer, target.Name)
 		}
 	}
+
 	if v.a.o.UnusableFiles != nil {
 		for _, file := range v.a.o.UnusableFiles() {
 			gauge(unusableFile, 1, file)
 		}
 	}
+
 	if v.a.o.Certificates == nil {
 		return
 	}
@@ -193,6 +196,7 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 			onDemand++ // by number only: their names are clients' to choose
 		}
 	}
+
 	for _, c := range latest(told) {
 		labels := []string{c.Name, c.KeyType, c.Issuer}
 		if c.NotAfter != nil {

@@ -271,11 +271,13 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 		fail(x, 413, "The request's content is too large", "")
 		return
 	}
+
 	x.scheme, x.authority = strings.ToLower(cmp.Or(x.told.proto, r.Scheme)), cmp.Or(x.told.host, r.Host)
 	if !h.readDestination(x) {
 		return
 	}
 	x.prepareURLs()
+
 	if route.strip {
 		target, err := route.pattern.Replace(&x.path, route.replace)
 		if err != nil {
@@ -287,10 +289,12 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 	if route.host != "" {
 		r.Host = route.host
 	}
+
 	if x.shares() && r.Fields.NeedsOneConnection() {
 		x.fallBack()
 		return
 	}
+
 	var response *message.Response
 	var err error
 	whole := true
@@ -304,12 +308,14 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 		fail(x, 413, "The content of a request for another protocol is too large", "")
 		return
 	}
+
 	if route.group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = h.late.of(x), h.late.after
 	}
 	if err == nil {
 		response, err = route.group.RoundTrip(ctx, r, x, &x.attempt)
 	}
+
 	var unread *message.BodyError
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -90,6 +90,7 @@ func (c *clientConn) readProxyHeader() error {
 		c.replay = head[:n]
 		return err
 	}
+
 	switch {
 	case bytes.Equal(head, proxyV2):
 		rest := make([]byte, 4)
@@ -123,6 +124,7 @@ func (c *clientConn) readProxyHeader() error {
 		c.replay = head
 		return errNone
 	}
+
 	header, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(head)))
 	if err != nil {
 		return err

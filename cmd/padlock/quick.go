@@ -111,6 +111,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg := config.Default()
 	cfg.ErrorDetails = true
 	applyACME(c, cfg)
+
 	cfg.Listen = config.Listen{HTTPS: c.StringSlice("listen"), HTTP3: c.Bool("http3"), AltSvc: cfg.Listen.AltSvc}
 	if plain := c.String("http"); plain != "" && plain != "off" {
 		cfg.Listen.HTTP = []string{plain}
@@ -127,6 +128,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 			cfg.Listen.HTTP = addresses("80")
 		}
 	}
+
 	applyStorage(c, cfg)
 	if c.IsSet("cert") != c.IsSet("key") {
 		return nil, usageError{fmt.Errorf("--cert and --key go together")}
@@ -134,6 +136,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	if c.IsSet("cert") {
 		cfg.Certificates.Files = []config.CertificateFile{{Cert: c.String("cert"), Key: c.String("key")}}
 	}
+
 	cfg.Handshakes.Show, cfg.Handshakes.Format = c.String("handshakes"), c.String("handshake-format")
 	cfg.Handshakes.Output, cfg.Handshakes.Capture = c.String("handshake-output"), c.String("capture")
 	cfg.Handshakes.InsecureExportSecrets = c.Bool("insecure-export-secrets")
@@ -143,6 +146,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 		cfg.Tracing.Sample = 1 // one person's requests are not too many
 	}
 	cfg.AccessLog.Format = c.String("access-log")
+
 	applyDocker(c, cfg)
 	for _, s := range sites {
 		site := config.Site{Hosts: s.hosts}
@@ -151,6 +155,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 		}
 		cfg.Sites = append(cfg.Sites, site)
 	}
+
 	if err := applyTargets(c, cfg); err != nil {
 		return nil, err
 	}
@@ -158,6 +163,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	if err := applyLAN(c, cfg); err != nil {
 		return nil, err
 	}
+
 	if err := cfg.Validate(); err != nil {
 		return nil, usageError{namingFlags(namingArguments(err, sites))}
 	}

@@ -152,12 +152,14 @@ func (c *connection) onData(f *http2.DataFrame) error {
 		return http2.ConnectionError(http2.ErrCodeFlowControl)
 	}
 	c.recvWindow -= n
+
 	data := f.Data()
 	if len(data) == 0 {
 		if err := c.countPointless(); err != nil {
 			return err
 		}
 	}
+
 	s := c.streams[id]
 	switch {
 	case s == nil && c.wasDropped(id):
@@ -170,6 +172,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 		c.giveBack(n)
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeFlowControl}
 	}
+
 	if len(data) > 0 {
 		c.excuse()
 	}
@@ -178,6 +181,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 		c.giveBack(n)
 		return misfit{id: id, what: faultMore}
 	}
+
 	if s.body.closed {
 		if c.giveBack(n); s.localEnded { // until it is reset
 			s.giveBack(n)
@@ -188,6 +192,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 		c.giveBack(padding)
 		s.giveBack(padding)
 	}
+
 	if f.StreamEnded() {
 		return c.endRemote(s)
 	}

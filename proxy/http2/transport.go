@@ -145,6 +145,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	if err := r.Writable(); err != nil {
 		return nil, err
 	}
+
 	inner, cancel := context.WithCancelCause(context.Background())
 	if !ctx.Hold(message.Closer(func() { cancel(context.Canceled) })) {
 		cancel(nil)
@@ -152,6 +153,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	}
 	x := &exchange{ctx: ctx, cancel: cancel, hints: hints{to: interim, cancel: cancel}}
 	x.limit = time.AfterFunc(t.o.ResponseHeader, func() { cancel(os.ErrDeadlineExceeded) })
+
 	response, err := t.h2.RoundTrip(t.request(httptrace.WithClientTrace(inner, x.trace()), r, x))
 	x.limit.Stop()
 	x.hints.end(err == nil)
@@ -173,11 +175,13 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		}
 		return nil, err
 	}
+
 	x.response = response
 	if err := x.check(); err != nil {
 		_ = x.Close()
 		return nil, err
 	}
+
 	length := response.ContentLength
 	if r.Method == "HEAD" || response.StatusCode == http.StatusNotModified {
 		length = -1 // if it is known, a field tells

@@ -326,6 +326,7 @@ func (c *connection) readControl(r *reader) error {
 	if err := checkSettings(content); err != nil {
 		return err
 	}
+
 	pushes := uint64(0)
 	for {
 		kind, err := r.frame()
@@ -338,6 +339,7 @@ func (c *connection) readControl(r *reader) error {
 			}
 			continue
 		}
+
 		c.notePointless()
 		if content, err = r.whole(maxControlFrame); err != nil {
 			return err
