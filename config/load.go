@@ -101,6 +101,22 @@ func Locate(file string, errs Errors) {
 	}
 }
 
+// Located is an error that was found after a file was read, with the lines where what is wrong stands in the file. Without a file (""), the
+// paths of keys say nothing, and are left out; "-" is standard input, which cannot be read again.
+func Located(file string, err error) error {
+	var wrong Errors
+	switch {
+	case !errors.As(err, &wrong) || file == "-":
+	case file != "":
+		Locate(file, wrong)
+	default:
+		for i := range wrong {
+			wrong[i].Path = ""
+		}
+	}
+	return err
+}
+
 // follows reports whether what is wrong at a path may only be because another, in it or around it, could not be decoded.
 func follows(path, undecoded string) bool {
 	return strings.HasPrefix(undecoded, path) || strings.HasPrefix(path, undecoded)

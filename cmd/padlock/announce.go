@@ -9,13 +9,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"padlock/certs/localca"
 	"padlock/certs/storage"
 	"padlock/certs/trust"
 	"padlock/config"
+	"padlock/daemon"
 	"padlock/discovery"
 	"padlock/internal/mask"
+	"padlock/internal/text"
 	"padlock/proxy"
 	"padlock/proxy/outbound"
 )
@@ -23,8 +26,39 @@ import (
 // announced is how many sites are named at the start; more would push what else is said off the screen.
 const announced = 10
 
+// options of a daemon that is this command's: it says what a person must know where they look.
+func (p *program) options(otherPorts bool, file *daemon.File) daemon.Options {
+	return daemon.Options{Stdout: p.stdout, Stderr: p.stderr, Version: version, OtherPorts: otherPorts, File: file, Reporter: p}
+}
+
+// NoPlainPort implements daemon.Reporter.
+func (p *program) NoPlainPort(ports []int) {
+	fmt.Fprintf(p.stderr, "padlock: no port for plain HTTP (80 and %d to %d are taken), so http:// is not redirected\n", ports[0], ports[len(ports)-1])
+}
+
+// Started implements daemon.Reporter.
+func (p *program) Started(s daemon.Started) {
+	if s.Console != "" {
+		fmt.Fprintf(p.stdout, "padlock: console at %s\n", s.Console)
+	}
+	if endpoint := s.Config.Tracing.Endpoint; endpoint != "" {
+		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", mask.URL(endpoint))
+	}
+	p.announce(&s)
+	if s.Config.TrustPage {
+		p.announceLAN(&s)
+	}
+}
+
+// Stopping implements daemon.Reporter.
+func (p *program) Stopping(limit time.Duration) {
+	fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", limit)
+}
+
 // announce prints where the sites are, and what else a person must know before using them.
-func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener) {
+func (p *program) announce(s *daemon.Started) {
+	cfg := s.Config
+	https := slices.DeleteFunc(slices.Clone(s.Listeners), func(l proxy.Listener) bool { return l.Plain })
 	p.sayInvoker(cfg.StateDirectory())
 	sites := cfg.Sites[:min(len(cfg.Sites), announced)]
 	lines := make([]string, len(sites))
@@ -43,16 +77,29 @@ func (p *program) announce(cfg *config.Config, k *keeper, https []proxy.Listener
 		fmt.Fprintf(p.stdout, "padlock: containers with the label %shost become sites (%s)\n", discovery.Prefix, mask.URL(cfg.Docker.Endpoint))
 	}
 	switch {
-	case len(k.names) > 0:
-		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), summary(k.names), storage.Redacted(cfg.Storage))
+	case len(s.Managed) > 0:
+		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), text.Summary(s.Managed), storage.Redacted(cfg.Storage))
 	case cfg.Certificates.OnDemand != nil:
 		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
 	case len(cfg.Certificates.Files) == 0:
-		p.hintTrust(k.local)
-		if k.local.HintOnce() {
+		p.hintTrust(s.LocalCA)
+		if s.LocalCA.HintOnce() {
 			fmt.Fprintf(p.stdout, "padlock: %s (this is said once)\n", outdatedRoot)
 		}
 	}
+}
+
+// issuers names them in the order in which they are tried.
+func issuers(cfg *config.Config) string {
+	var names []string
+	for _, issuer := range cfg.Certificates.Issuers {
+		name := issuer.String()
+		if cfg.Certificates.Staging && issuer.Directory == "" {
+			name += " (test CA: browsers do not trust it)"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", then ")
 }
 
 // hintTrust says how browsers come to trust the local CA, where they do not yet. A container has no browsers: those of its host need the root.

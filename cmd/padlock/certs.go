@@ -20,7 +20,9 @@ import (
 	"padlock/certs/acme"
 	"padlock/certs/storage"
 	"padlock/config"
+	"padlock/daemon"
 	"padlock/handshake"
+	"padlock/internal/hint"
 )
 
 func (p *program) certsCommand() *cli.Command {
@@ -33,7 +35,7 @@ func (p *program) certsCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return hinted{usageError{fmt.Errorf("certs has no command %q", c.Args().First())}, "padlock certs --help shows them"}
+				return hint.Add(usageError{fmt.Errorf("certs has no command %q", c.Args().First())}, "padlock certs --help shows them")
 			}
 			return cli.ShowSubcommandHelp(c)
 		},
@@ -73,21 +75,34 @@ func (p *program) certsConfig(c *cli.Context, names ...string) (*config.Config, 
 	return cfg, nil
 }
 
+// opened is the storage that a command works on.
+type opened struct {
+	cfg   *config.Config
+	store storage.Store
+	log   *slog.Logger
+}
+
 // openStorage opens the storage of a command; the caller closes it.
-func (p *program) openStorage(c *cli.Context, names ...string) (*keeper, error) {
+func (p *program) openStorage(c *cli.Context, names ...string) (*opened, error) {
 	cfg, err := p.certsConfig(c, names...)
 	if err != nil {
 		return nil, err
 	}
-	k := &keeper{cfg: cfg, log: slog.New(newProgress(p.stderr))}
-	if err := k.openStore(c.Context); err != nil {
+	o := &opened{cfg: cfg, log: slog.New(newProgress(p.stderr))}
+	if o.store, err = daemon.OpenStore(c.Context, cfg, o.log); err != nil {
 		return nil, err
 	}
-	if err := k.checkStore(c.Context); err != nil && c.Command.Name != encryptName {
-		k.close()
+	if err := daemon.CheckStore(c.Context, cfg, o.store); err != nil && c.Command.Name != encryptName {
+		o.close()
 		return nil, err
 	}
-	return k, nil
+	return o, nil
+}
+
+func (o *opened) close() {
+	if err := o.store.Close(); err != nil {
+		o.log.Warn("closing the storage", "error", err)
+	}
 }
 
 // canonicalNames are a command's arguments.
@@ -146,7 +161,7 @@ func (p *program) listCommand() *cli.Command {
 				}
 			}
 			if err == nil && bad > 0 {
-				err = hinted{fmt.Errorf("%d certificate(s) have expired or cannot be used", bad), "padlock certs renew --force NAME orders one anew, and shows what stands in the way"}
+				err = hint.Add(fmt.Errorf("%d certificate(s) have expired or cannot be used", bad), "padlock certs renew --force NAME orders one anew, and shows what stands in the way")
 			}
 			return err
 		},
@@ -170,7 +185,7 @@ type row struct {
 func (r *row) unusable() bool { return r.NotAfter == nil || time.Now().After(*r.NotAfter) }
 
 // rows are what the storage and the files hold, with what a running padlock knows besides.
-func (k *keeper) rows(ctx context.Context) ([]row, error) {
+func (k *opened) rows(ctx context.Context) ([]row, error) {
 	stored, err := acme.List(ctx, k.store, "", k.cfg.Certificates.RenewRatio)
 	if err != nil {
 		return nil, err
@@ -229,7 +244,7 @@ func (r *row) certificate(chain [][]byte) {
 }
 
 // told adds what a padlock knows that runs on this storage: errors, dates that its CA has moved, names without a certificate.
-func (k *keeper) told(ctx context.Context, rows []row) []row {
+func (k *opened) told(ctx context.Context, rows []row) []row {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	response, err := adminGet(ctx, k.cfg, "/certificates")
@@ -371,7 +386,7 @@ func (p *program) remove(ctx context.Context, store storage.Store, name string) 
 		}
 	}
 	if found == 0 {
-		return hinted{fmt.Errorf("%s has no certificate in %s", name, store), "padlock certs list shows those that are there"}
+		return hint.Add(fmt.Errorf("%s has no certificate in %s", name, store), "padlock certs list shows those that are there")
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s: %d certificate(s) removed from %s\n", name, found, store)
 	return err

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/hint"
 )
 
 func (p *program) consoleCommand() *cli.Command {
@@ -51,7 +52,7 @@ func (p *program) console(c *cli.Context) error {
 	response.Body.Close()
 	l, err := net.Listen("tcp", at.Address)
 	if err != nil {
-		return hinted{err, "choose another --listen"}
+		return hint.Add(err, "choose another --listen")
 	}
 	host, key := consoleHost(l.Addr()), rand.Text()
 	server := &http.Server{Handler: keyed(host, key, relayTo(cfg)), ReadHeaderTimeout: 10 * time.Second}

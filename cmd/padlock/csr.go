@@ -19,6 +19,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/hint"
 	"padlock/internal/pemfile"
 	"padlock/internal/regular"
 )
@@ -85,7 +86,7 @@ func keyOf(file, kind string) (key crypto.Signer, made bool, err error) {
 	data, err := regular.Named(file, pemfile.MaxFile)
 	if err == nil {
 		if key, err = pemfile.Key(file, data); err != nil {
-			return nil, false, hinted{err, "openssl pkey -in FILE -out NEW converts a key; or leave the file away, and padlock makes one"}
+			return nil, false, hint.Add(err, "openssl pkey -in FILE -out NEW converts a key; or leave the file away, and padlock makes one")
 		}
 		return key, false, nil
 	}

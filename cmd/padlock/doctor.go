@@ -26,6 +26,7 @@ import (
 	"padlock/handshake"
 	"padlock/handshake/probe"
 	"padlock/internal/access"
+	"padlock/internal/hint"
 	"padlock/internal/mask"
 	"padlock/proxy"
 )
@@ -66,7 +67,7 @@ func (p *program) doctorCommand() *cli.Command {
 				}
 			}
 			if d.bad > 0 {
-				return hinted{fmt.Errorf("%d thing(s) need attention", d.bad), "the lines marked ✗ say what"}
+				return hint.Add(fmt.Errorf("%d thing(s) need attention", d.bad), "the lines marked ✗ say what")
 			}
 			return nil
 		},

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"padlock/internal/servicetest"
 )
 
 // Whoever reads logs and traces, and stops, keeps neither visitors waiting nor padlock from ending within timeouts.shutdown and a second.
@@ -49,7 +51,7 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 			unread, in := io.Pipe()
 			defer stdout.Close()
 			defer unread.Close()
-			var stderr guarded
+			var stderr servicetest.Buffer
 			writer := io.Writer(in)
 			if test.stderr {
 				writer = &stderr

@@ -1,13 +1,23 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
+	"net/http"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/console"
+	"padlock/daemon"
+	"padlock/internal/hint"
+	"padlock/internal/terminal"
 )
 
 func configFlag() cli.Flag {
@@ -28,11 +38,11 @@ func (p *program) runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			s := service{cfg: cfg}
+			var file *daemon.File
 			if name := c.String("config"); name != "-" {
-				s.file = &reloader{name: name, load: p.loadFile, watch: c.Bool("watch")}
+				file = &daemon.File{Name: name, Load: p.loadFile, Watch: c.Bool("watch")}
 			}
-			return located(c.String("config"), p.serve(c.Context, s))
+			return config.Located(c.String("config"), daemon.Run(c.Context, cfg, p.options(false, file)))
 		},
 	}
 }
@@ -67,24 +77,98 @@ func (p *program) loadFile(file string) (*config.Config, error) {
 	var wrong config.Errors
 	switch {
 	case errors.As(err, &wrong):
-		return nil, hinted{fmt.Errorf("the configuration has %s\n%w", plural(len(wrong), "error"), err), "docs/configuration.md describes every key"}
+		return nil, hint.Add(fmt.Errorf("the configuration has %s\n%w", plural(len(wrong), "error"), err), "docs/configuration.md describes every key")
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, hinted{err, "name the file with --config FILE, or start without one: padlock TARGET"}
+		return nil, hint.Add(err, "name the file with --config FILE, or start without one: padlock TARGET")
 	}
 	return cfg, err
 }
 
-// located adds the lines of a file to what was found wrong after it was read. Without a file (""), the paths of keys say nothing.
-func located(file string, err error) error {
-	var wrong config.Errors
-	switch {
-	case !errors.As(err, &wrong) || file == "-":
-	case file != "":
-		config.Locate(file, wrong)
-	default:
-		for i := range wrong {
-			wrong[i].Path = ""
-		}
+func (p *program) checkCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "validate a configuration file and say all that is wrong", OnUsageError: onUsageError,
+		Description: "It finds all for which padlock run would not start, as this user and on this machine, and changes nothing. Ports that the running padlock\n" +
+			"has are no error. With --file-only it judges the file and what it names, for a padlock that runs as another user or elsewhere.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "file-only", Usage: "do not look whether ports are free, and whether the storage and log files can be written to"},
+		},
+		Action: func(c *cli.Context) error {
+			cfg, err := p.load(c)
+			if err != nil {
+				return err
+			}
+			name := c.String("config")
+			o := daemon.PreflightOptions{FileOnly: c.Bool("file-only"), Log: slog.New(warnings{terminal.NewSentences(p.stderr)})}
+			o.Runs = !o.FileOnly && answers(c.Context, cfg)
+			unused, err := daemon.Preflight(c.Context, cfg, o)
+			if err != nil {
+				return config.Located(name, err)
+			}
+			_ = config.Located(name, unused)
+			for _, e := range unused {
+				fmt.Fprintln(p.stderr, "padlock: warning:", e)
+			}
+			_, err = fmt.Fprintf(p.stdout, "%s is valid\n", name)
+			return err
+		},
 	}
-	return err
+}
+
+// answers reports whether a padlock with the same admin endpoint runs.
+func answers(ctx context.Context, cfg *config.Config) bool {
+	if cfg.Admin.Off() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	response, err := adminGet(ctx, cfg, "/status")
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	var s console.Status
+	return json.NewDecoder(io.LimitReader(response.Body, 64<<20)).Decode(&s) == nil && s.Version != ""
+}
+
+// warnings keeps all below a warning from a handler.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
+
+func (p *program) reloadCommand() *cli.Command {
+	return &cli.Command{
+		Name: "reload", Usage: "have the running padlock read its configuration file again", OnUsageError: onUsageError,
+		Flags: []cli.Flag{storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)")},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
+			}
+			cfg := config.Default()
+			applyStorage(c, cfg)
+			cfg.Admin.Address = c.String("admin")
+			response, err := adminAsk(c.Context, cfg, http.MethodPost, "/reload")
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+				return hint.Add(errors.New(strings.TrimSpace(string(text))), "padlock goes on with the configuration before; padlock check finds what is wrong with a file")
+			}
+			_, err = fmt.Fprintln(p.stdout, "padlock has read its configuration again")
+			return err
+		},
+	}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -13,11 +11,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/hint"
+	"padlock/internal/terminal"
 )
 
 func (p *program) hostsCommand() *cli.Command {
@@ -80,7 +79,7 @@ func hostNames(args []string) (names []string, err error) {
 		case !ok || net.ParseIP(name) != nil:
 			return nil, usageError{fmt.Errorf("%q is not a host name", arg)}
 		case strings.Contains(name, "*"):
-			return nil, hinted{usageError{fmt.Errorf("%s: the hosts file has no wildcards", arg)}, "give each name, or use names below localhost, which need no line"}
+			return nil, hint.Add(usageError{fmt.Errorf("%s: the hosts file has no wildcards", arg)}, "give each name, or use names below localhost, which need no line")
 		}
 		names = append(names, name)
 	}
@@ -217,9 +216,9 @@ func (p *program) asRoot(c *cli.Context, file string, args []string) error {
 		self = "padlock"
 	}
 	command := append([]string{self}, args...)
-	refused := hinted{fmt.Errorf("writing %s needs root", file), "run sudo " + strings.Join(command, " ")}
+	refused := hint.Add(fmt.Errorf("writing %s needs root", file), "run sudo "+strings.Join(command, " "))
 	sudo, err := exec.LookPath("sudo")
-	if err != nil || os.Geteuid() == 0 || !isTerminal(p.stdin) {
+	if err != nil || os.Geteuid() == 0 || !terminal.Is(p.stdin) {
 		return refused
 	}
 	fmt.Fprintf(p.stdout, "padlock: writing %s needs root: sudo %s\n", file, strings.Join(command, " "))
@@ -232,30 +231,3 @@ func (p *program) asRoot(c *cli.Context, file string, args []string) error {
 }
 
 // resolveWithin is how long the start waits for names to be looked up, in the background.
-const resolveWithin = 5 * time.Second
-
-// sayUnresolved says which local names lead nowhere, and what makes them lead here. It looks them up in the background.
-func sayUnresolved(ctx context.Context, log *slog.Logger, cfg *config.Config) {
-	var names []string
-	for _, site := range cfg.Sites {
-		for _, host := range site.Hosts {
-			if config.IsLocal(host) && !config.IsLoopback(host) && net.ParseIP(host) == nil && !strings.Contains(host, "*") {
-				names = append(names, host)
-			}
-		}
-	}
-	if len(names) == 0 {
-		return
-	}
-	go func() {
-		ctx, cancel := context.WithTimeout(ctx, resolveWithin)
-		defer cancel()
-		names = slices.DeleteFunc(names, func(name string) bool {
-			_, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-			return err == nil
-		})
-		if len(names) > 0 && ctx.Err() == nil {
-			log.Warn("this machine finds no address for "+summary(names), "remedy", "padlock hosts add "+strings.Join(names, " "))
-		}
-	}()
-}

@@ -29,6 +29,7 @@ import (
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/internal/hint"
 	"padlock/internal/pemfile"
 	"padlock/internal/regular"
 )
@@ -70,7 +71,7 @@ func (p *program) inspectCommand() *cli.Command {
 				}
 			}
 			if !good {
-				return hinted{errors.New("a browser would not show its padlock"), "the line marked ✗ says why; --ca FILE trusts a CA that this machine does not know"}
+				return hint.Add(errors.New("a browser would not show its padlock"), "the line marked ✗ says why; --ca FILE trusts a CA that this machine does not know")
 			}
 			return nil
 		},
@@ -101,7 +102,7 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 		}
 	}
 	if strings.ContainsAny(what, "/*") || !ok && !strings.Contains(what, ":") {
-		return nil, hinted{fmt.Errorf("%q is neither a file, nor a name in the storage, nor HOST:PORT", what), "padlock certs list shows what the storage has"}
+		return nil, hint.Add(fmt.Errorf("%q is neither a file, nor a name in the storage, nor HOST:PORT", what), "padlock certs list shows what the storage has")
 	}
 	return findServed(c.Context, what, c.String("name"), c.Duration("timeout"))
 }
@@ -124,7 +125,7 @@ func findFile(file, name, password string) ([]found, error) {
 		}
 		_, leaf, chain, err := pkcs12.DecodeChain(data, password)
 		if err != nil {
-			return nil, hinted{fmt.Errorf("%s: %w", file, err), "give its password: --password TEXT, or file:PATH"}
+			return nil, hint.Add(fmt.Errorf("%s: %w", file, err), "give its password: --password TEXT, or file:PATH")
 		}
 		out.chain = append([]*x509.Certificate{leaf}, chain...)
 		return []found{out}, nil
@@ -172,7 +173,7 @@ func (p *program) findStored(c *cli.Context, name string) ([]found, error) {
 	var all []found
 	for _, s := range stored {
 		if s.Err != nil {
-			return nil, hinted{fmt.Errorf("%s in %s: %w", name, k.store, s.Err), "a running padlock sets it aside and orders another"}
+			return nil, hint.Add(fmt.Errorf("%s in %s: %w", name, k.store, s.Err), "a running padlock sets it aside and orders another")
 		}
 		all = append(all, found{source: k.store.String(), name: askable(name), chain: parsed(s.Pair.Certificate.Certificate)})
 	}
@@ -211,7 +212,7 @@ func findServed(ctx context.Context, address, name string, timeout time.Duration
 	dialer := &tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, hinted{err, "padlock probe " + address + " shows each stage of the handshake"}
+		return nil, hint.Add(err, "padlock probe "+address+" shows each stage of the handshake")
 	}
 	defer conn.Close()
 	return []found{{source: address, name: name, chain: conn.(*tls.Conn).ConnectionState().PeerCertificates}}, nil

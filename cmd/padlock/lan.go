@@ -3,17 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
-	"padlock/console"
+	"padlock/daemon"
 	"padlock/facts"
+	"padlock/internal/hint"
 	"padlock/proxy"
 )
 
@@ -31,7 +30,7 @@ func applyLAN(c *cli.Context, cfg *config.Config) error {
 		return err
 	}
 	if len(network.Addresses) == 0 {
-		return hinted{errors.New("--lan: this machine has no private address that other devices could reach it by"), "connect it to a network, or serve a public name: padlock proxy --from NAME --to TARGET"}
+		return hint.Add(errors.New("--lan: this machine has no private address that other devices could reach it by"), "connect it to a network, or serve a public name: padlock proxy --from NAME --to TARGET")
 	}
 	cfg.TrustPage = true
 	addHosts(cfg, network.Hosts()...)
@@ -51,36 +50,10 @@ func addHosts(cfg *config.Config, hosts ...string) {
 	}
 }
 
-// trustPage is nil where none is asked for. It has the keeper show fresh certificates to those who wait on the page.
-func trustPage(cfg *config.Config, k *keeper, seen *seen, log *slog.Logger) proxy.TrustPage {
-	if !cfg.TrustPage {
-		return nil
-	}
-	o := console.TrustOptions{Root: facts.NewRoot(k.local.Root()), Network: facts.ReadNetwork, Hosts: nearbyAddresses(cfg), Log: log}
-	if cfg.Handshakes.Show != "off" && cfg.Handshakes.Privacy.Addresses == "full" {
-		o.Recent = seen.recent
-	}
-	page := console.NewTrust(o)
-	k.waits = page.Waits
-	return page
-}
-
-// nearbyAddresses are those of sites. In a container they are others than the machine knows of itself.
-func nearbyAddresses(cfg *config.Config) (addresses []string) {
-	for _, site := range cfg.Sites {
-		for _, host := range site.Hosts {
-			if _, err := netip.ParseAddr(host); err == nil && config.IsLocal(host) && !config.IsLoopback(host) {
-				addresses = append(addresses, host)
-			}
-		}
-	}
-	return addresses
-}
-
 // announceLAN says loudly that other devices get in, and how they come to trust what they see.
-func (p *program) announceLAN(cfg *config.Config, k *keeper, listeners []proxy.Listener) {
+func (p *program) announceLAN(s *daemon.Started) {
 	network, err := facts.ReadNetwork()
-	hosts := nearbyAddresses(cfg)
+	hosts := daemon.NearbyAddresses(s.Config)
 	if err == nil && len(network.Addresses) > 0 {
 		hosts = slices.DeleteFunc(network.Hosts(), func(host string) bool { return host == network.Name && !network.Answers })
 	}
@@ -88,11 +61,11 @@ func (p *program) announceLAN(cfg *config.Config, k *keeper, listeners []proxy.L
 		hosts = []string{"ADDRESS"} // of this machine, which is not connected yet
 	}
 	urls := func(scheme string, plain bool, usual string) (all []string) {
-		at := slices.IndexFunc(listeners, func(l proxy.Listener) bool { return l.Plain == plain })
+		at := slices.IndexFunc(s.Listeners, func(l proxy.Listener) bool { return l.Plain == plain })
 		if at < 0 {
 			return nil
 		}
-		_, port, _ := net.SplitHostPort(listeners[at].Addr().String())
+		_, port, _ := net.SplitHostPort(s.Listeners[at].Addr().String())
 		for _, host := range hosts {
 			all = append(all, scheme+"://"+hostPort(host, port, usual))
 		}
@@ -110,7 +83,7 @@ func (p *program) announceLAN(cfg *config.Config, k *keeper, listeners []proxy.L
 	fmt.Fprintf(p.stdout, "padlock: other devices on this network get in, too: %s%s\n", apps[0], also)
 	fmt.Fprintf(p.stdout, "padlock: on each of them, open first: %s\n", pages[0])
 	fmt.Fprintf(p.stdout, "padlock: it gets them to trust the local CA; compare what they show with its fingerprint (SHA-256)\n")
-	for _, line := range facts.NewRoot(k.local.Root()).Lines() {
+	for _, line := range facts.NewRoot(s.LocalCA.Root()).Lines() {
 		fmt.Fprintf(p.stdout, "padlock:   %s\n", line)
 	}
 	if drawsBlocks(p.stdout) && len(network.Addresses) > 0 {

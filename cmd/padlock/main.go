@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,14 +17,17 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"padlock/daemon"
+	"padlock/internal/hint"
 	"padlock/internal/mask"
+	"padlock/internal/terminal"
 )
 
 // version is set by the release build.
 var version = "dev"
 
 func main() {
-	catchEarly()
+	daemon.CatchEarly()
 	keepMemory()
 	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -33,13 +37,8 @@ type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
-// hinted is an error with the step that mends it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
+// reportGrace is how long after a signal the program waits for whoever reads the error that ends it.
+const reportGrace = 150 * time.Millisecond
 
 // run is the program: 0 after success, 1 after a failure, 2 after a call that cannot be understood.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -53,19 +52,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	go func() {
 		defer close(said)
 		fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(mask.Text(err.Error())))
-		h := hinted{hint: "padlock --help shows every command and flag"}
-		errors.As(err, &h)
+		remedy := cmp.Or(hint.Of(err), "padlock --help shows every command and flag")
 		if meant := meant(app, args); meant != "" && errors.As(err, new(usageError)) {
-			h.hint = "did you mean " + meant + "?"
+			remedy = "did you mean " + meant + "?"
 		}
-		fmt.Fprintln(stderr, "padlock: hint:", h.hint)
+		fmt.Fprintln(stderr, "padlock: hint:", remedy)
 	}()
 	select {
 	case <-said:
 	case <-ctx.Done(): // after a signal, nobody waits for whoever reads this
 		select {
 		case <-said:
-		case <-time.After(saidBy):
+		case <-time.After(reportGrace):
 		}
 	}
 	if usage := (usageError{}); errors.As(err, &usage) {
@@ -93,9 +91,9 @@ func init() {
 	cli.HelpPrinter = func(w io.Writer, template string, data any) {
 		var b bytes.Buffer
 		cli.HelpPrinterCustom(&b, template, data, nil)
-		width := terminalWidth(w)
+		width := terminal.Width(w)
 		if width == 0 { // it goes to a pager, more often than not
-			width = terminalWidth(os.Stderr)
+			width = terminal.Width(os.Stderr)
 		}
 		_, _ = io.WriteString(w, fitted(b.String(), width))
 	}
@@ -142,7 +140,6 @@ A SESSION THAT WORKS:
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	logs           logFiles
 }
 
 func (p *program) versionCommand() *cli.Command {

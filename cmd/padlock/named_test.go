@@ -84,7 +84,7 @@ func TestAConfigurationThatCannotBeReadAgain(t *testing.T) {
 			file, _ := yaml(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: unix:DIR/admin.sock\nstorage: DIR/storage\nsites: [{hosts: [localhost], routes: []}]\n")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			var out guarded
+			var out servicetest.Buffer
 			ended := make(chan int, 1)
 			args := []string{"run", "--config", file}
 			if watch {
@@ -127,7 +127,7 @@ func TestSIGTERMEndsThePadlockThatReadsStandardInput(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	read := make(chan struct{})
 	ended := make(chan int, 1)
-	var out guarded
+	var out servicetest.Buffer
 	go func() { ended <- run(ctx, []string{"run", "--config", "-"}, silent{read}, &out, &out) }()
 	<-read
 	cancel()

@@ -16,7 +16,9 @@ import (
 
 	"padlock/certs/acme"
 	"padlock/config"
+	"padlock/daemon"
 	"padlock/handshake"
+	"padlock/internal/hint"
 	"padlock/internal/mask"
 )
 
@@ -76,7 +78,7 @@ func (p *program) renewCommand() *cli.Command {
 				held, err := client.Load(ctx, name)
 				switch {
 				case errors.Is(err, fs.ErrNotExist):
-					return hinted{fmt.Errorf("%s has no certificate to renew", name), "padlock certs obtain " + name}
+					return hint.Add(fmt.Errorf("%s has no certificate to renew", name), "padlock certs obtain "+name)
 				case err != nil:
 					return err
 				case !force && time.Now().Before(held.Pairs[0].Renewal):
@@ -114,7 +116,7 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 	}
 	defer k.close()
 	if k.cfg.Certificates.Client == "autocert" {
-		return hinted{usageError{errors.New("client autocert orders, renews and forgets by itself, and only while padlock runs")}, "use client certmagic, whose certificates this command looks after"}
+		return hint.Add(usageError{errors.New("client autocert orders, renews and forgets by itself, and only while padlock runs")}, "use client certmagic, whose certificates this command looks after")
 	}
 	for _, name := range names {
 		if reason := k.cfg.Certificates.Unobtainable(name); reason != "" {
@@ -126,18 +128,21 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 			return err
 		}
 	}
-	k.addresses = [2]string{first(k.cfg.Listen.HTTP), first(k.cfg.Listen.HTTPS)}
-	if err := k.openClient(); err != nil {
+	client, err := daemon.NewACME(acme.Options{
+		Config: k.cfg.Certificates, Store: k.store, Log: k.log, HTTP: first(k.cfg.Listen.HTTP), HTTPS: first(k.cfg.Listen.HTTPS),
+	})
+	if err != nil {
 		return err
 	}
+	defer client.Close()
 	failed := p.each(c.Context, names, func(ctx context.Context, name string) error {
-		return job(ctx, k.client.(*acme.Client), name)
+		return job(ctx, client, name)
 	})
 	if c.Context.Err() != nil {
 		return errors.New("interrupted")
 	}
 	if failed > 0 {
-		return hinted{fmt.Errorf("%d of %d name(s) failed", failed, len(names)), "the lines above say why; padlock doctor NAME looks at ports and DNS"}
+		return hint.Add(fmt.Errorf("%d of %d name(s) failed", failed, len(names)), "the lines above say why; padlock doctor NAME looks at ports and DNS")
 	}
 	return nil
 }
@@ -170,7 +175,7 @@ func first(addresses []string) string {
 }
 
 // issued are the names that certmagic has certificates for.
-func (k *keeper) issued(ctx context.Context) ([]string, error) {
+func (k *opened) issued(ctx context.Context) ([]string, error) {
 	stored, err := acme.List(ctx, k.store, "", k.cfg.Certificates.RenewRatio)
 	var names []string
 	for _, s := range stored {

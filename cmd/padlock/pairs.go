@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/hint"
 )
 
 // served is what arguments ask for: names, and the targets behind them; without targets, the built-in page.
@@ -58,7 +59,7 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 		}
 		name, target, _ := strings.Cut(argument, "=")
 		if strings.Contains(name, "/") {
-			return nil, hinted{usageError{fmt.Errorf("%s: %q has a path, and NAME takes none", argument, name)}, "targets by path go into a file: padlock run --config padlock.yaml"}
+			return nil, hint.Add(usageError{fmt.Errorf("%s: %q has a path, and NAME takes none", argument, name)}, "targets by path go into a file: padlock run --config padlock.yaml")
 		}
 		to, err := backend(c, target)
 		if err != nil {

@@ -11,7 +11,9 @@ import (
 
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/internal/hint"
 	"padlock/internal/pemfile"
+	"padlock/internal/terminal"
 )
 
 func (p *program) probeCommand() *cli.Command {
@@ -48,7 +50,7 @@ func (p *program) probe(c *cli.Context) error {
 		err = p.reportText(report)
 	}
 	if err == nil && !report.OK() {
-		err = hinted{fmt.Errorf("a browser would not show its padlock for %s", report.Name), "the lines marked ✗ say why; padlock explain \"TEXT\" explains an error text"}
+		err = hint.Add(fmt.Errorf("a browser would not show its padlock for %s", report.Name), "the lines marked ✗ say why; padlock explain \"TEXT\" explains an error text")
 	}
 	return err
 }
@@ -67,7 +69,7 @@ func probeRoots(c *cli.Context) (*x509.CertPool, error) {
 
 func (p *program) reportText(r *probe.Report) error {
 	if r.Handshake != nil {
-		handshake.NewStory(p.stdout, storyOptions(p.stdout)).Handshake(r.Handshake)
+		handshake.NewStory(p.stdout, terminal.Story(p.stdout)).Handshake(r.Handshake)
 	}
 	for _, check := range r.Checks {
 		if _, err := fmt.Fprintf(p.stdout, "%s %-13s %s\n", mark(check.Grade), check.Name, check.Detail); err != nil {
@@ -121,7 +123,7 @@ func (p *program) explainCommand() *cli.Command {
 			}
 			e, ok := handshake.Explain(text)
 			if !ok {
-				return hinted{fmt.Errorf("no known error is in that text, so padlock does not know what it means"), "padlock's own story of the handshake says more: padlock watch --outcome failures, or padlock probe HOST"}
+				return hint.Add(fmt.Errorf("no known error is in that text, so padlock does not know what it means"), "padlock's own story of the handshake says more: padlock watch --outcome failures, or padlock probe HOST")
 			}
 			_, err := fmt.Fprintf(p.stdout, "%s\n\n%s\n\nWhat to do: %s\n", e.Title, e.Meaning, e.Remedy)
 			return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,9 +13,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"padlock/internal/servicetest"
 )
 
 // running is padlock run with a file, in this process.
@@ -24,7 +24,7 @@ type running struct {
 	file, address string // host:port of HTTPS
 	admin         string // http://host:port
 	roots         *x509.CertPool
-	stderr        *guarded
+	stderr        *servicetest.Buffer
 }
 
 // runFile serves a file, in which the addresses of HTTPS and admin have port 0 and the storage is STORAGE.
@@ -35,7 +35,7 @@ func runFile(t *testing.T, content string) *running {
 	r.write(t, content)
 	out, in := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
-	var stderr guarded
+	var stderr servicetest.Buffer
 	r.stderr = &stderr
 	ended := make(chan int, 1)
 	go func() {
@@ -96,24 +96,6 @@ func (r *running) reload(t *testing.T) {
 }
 
 func (r *running) tls() *tls.Config { return &tls.Config{RootCAs: r.roots, ServerName: "localhost"} }
-
-// guarded is a log that is read while it is written.
-type guarded struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (g *guarded) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.text.Write(p)
-}
-
-func (g *guarded) String() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.text.String()
-}
 
 // until asks again until there is no error; what is asked for is on its way.
 func until(t *testing.T, ask func() error) {

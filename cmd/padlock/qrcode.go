@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"rsc.io/qr"
+
+	"padlock/internal/terminal"
 )
 
 // qrQuiet is the margin that readers need (ISO/IEC 18004 section 9.1), in modules.
@@ -34,8 +36,8 @@ var halves = map[bool]map[bool]string{false: {false: " ", true: "▄"}, true: {f
 func drawsBlocks(w any) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} { // the first that is set counts (POSIX, section 8.2)
 		if locale := strings.ToLower(os.Getenv(name)); locale != "" {
-			return terminal(w) && (strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8"))
+			return terminal.Colour(w) && (strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8"))
 		}
 	}
-	return terminal(w)
+	return terminal.Colour(w)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/daemon"
 )
 
 func quickFlags() []cli.Flag {
@@ -71,7 +72,7 @@ func (p *program) quick(c *cli.Context) error {
 // serveOrPrint runs what the flags ask for, or prints the file that asks for the same.
 func (p *program) serveOrPrint(c *cli.Context, cfg *config.Config) error {
 	if !c.Bool("print-config") {
-		return located("", p.serve(c.Context, service{cfg: cfg, otherPorts: !c.IsSet("listen")}))
+		return config.Located("", daemon.Run(c.Context, cfg, p.options(!c.IsSet("listen"), nil)))
 	}
 	file, err := cfg.YAML()
 	if err == nil {
@@ -273,5 +274,19 @@ func addListenHosts(cfg *config.Config) {
 		if name, ok := config.CanonicalHost(host); ok {
 			addHosts(cfg, name)
 		}
+	}
+}
+
+func dockerFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "docker", Usage: "also serve containers that have the label padlock.host, on all addresses of this machine unless --listen names some", EnvVars: []string{"PADLOCK_DOCKER"}},
+		&cli.StringFlag{Name: "docker-endpoint", Usage: "`ADDR` of the container engine: unix:PATH or tcp://host:port (default: unix:///var/run/docker.sock)", EnvVars: []string{"PADLOCK_DOCKER_ENDPOINT", "DOCKER_HOST"}},
+		&cli.StringFlag{Name: "docker-network", Usage: "`NETWORK` by which containers are reached (default: one that padlock is in, too)", EnvVars: []string{"PADLOCK_DOCKER_NETWORK"}},
+	}
+}
+
+func applyDocker(c *cli.Context, cfg *config.Config) {
+	if c.Bool("docker") {
+		cfg.Docker = &config.Docker{Endpoint: c.String("docker-endpoint"), Network: c.String("docker-network")}
 	}
 }

@@ -32,7 +32,7 @@ func ends(t *testing.T, args ...string) (code int, said string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	var out guarded
+	var out servicetest.Buffer
 	code = run(ctx, args, strings.NewReader(""), &out, &out)
 	if ctx.Err() != nil {
 		t.Errorf("%q does not end by itself: %s", args, &out)
@@ -176,7 +176,7 @@ func TestNoSecretOfAURLIsPrinted(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			for _, args := range [][]string{{"check", "--config", file}, {"run", "--config", file, "--print-config"}, {"certs", "list", "--config", file}} {
-				var out guarded
+				var out servicetest.Buffer
 				run(ctx, args, strings.NewReader(""), &out, &out)
 				if strings.Contains(out.String(), secret) || out.String() == "" {
 					t.Errorf("%q: %s", args, &out)

@@ -10,16 +10,6 @@ import (
 	"padlock/proxy"
 )
 
-// earlySignals are those that come to a padlock that another one has started, before it reads its file.
-var earlySignals = make(chan os.Signal, 1)
-
-// catchEarly comes first: until then SIGHUP is ignored, as whoever starts it has seen to that.
-func catchEarly() {
-	if os.Getenv(readyVariable) != "" {
-		signal.Notify(earlySignals, syscall.SIGHUP)
-	}
-}
-
 // interruptedWithin is how long open requests get after SIGINT, which is somebody at a terminal who waits. SIGTERM is a service manager's.
 const interruptedWithin = 2 * time.Second
 

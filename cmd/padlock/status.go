@@ -14,6 +14,7 @@ import (
 
 	"padlock/config"
 	"padlock/console"
+	"padlock/internal/hint"
 )
 
 func (p *program) statusCommand() *cli.Command {
@@ -61,7 +62,7 @@ func (p *program) status(c *cli.Context) error {
 		err = printStatus(p.stdout, &s)
 	}
 	if err == nil && !s.Ready {
-		err = hinted{errors.New("padlock is leaving: it takes no new connections"), "start it again, or wait for the one that takes its place"}
+		err = hint.Add(errors.New("padlock is leaving: it takes no new connections"), "start it again, or wait for the one that takes its place")
 	}
 	return err
 }

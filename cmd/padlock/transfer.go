@@ -23,6 +23,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/hint"
 	"padlock/internal/regular"
 )
 
@@ -47,7 +48,7 @@ func (p *program) exportCommand() *cli.Command {
 			}
 			f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			if errors.Is(err, fs.ErrExist) {
-				return hinted{err, "name another file: this one is not overwritten"}
+				return hint.Add(err, "name another file: this one is not overwritten")
 			}
 			if err != nil {
 				return err
@@ -94,7 +95,7 @@ func writeArchive(ctx context.Context, store storage.Store, w io.Writer) (count 
 				continue
 			}
 			if err == nil && storage.Sealed(data) {
-				err = hinted{fmt.Errorf("%s: %w", key, storage.ErrSealed), "give the --storage-key"}
+				err = hint.Add(fmt.Errorf("%s: %w", key, storage.ErrSealed), "give the --storage-key")
 			}
 			if err == nil {
 				err = archive.WriteHeader(&tar.Header{Name: key, Mode: 0o600, Size: int64(len(data)), ModTime: time.Now(), Typeflag: tar.TypeReg})
@@ -129,7 +130,7 @@ func (p *program) encryptCommand() *cli.Command {
 			}
 			defer k.close()
 			if k.cfg.StorageKey == "" {
-				return hinted{usageError{errors.New("encrypt needs the storage_key (--storage-key)")}, "openssl rand -base64 32 makes one"}
+				return hint.Add(usageError{errors.New("encrypt needs the storage_key (--storage-key)")}, "openssl rand -base64 32 makes one")
 			}
 			changed, all, err := storage.Encrypt(c.Context, k.store)
 			if err != nil {
@@ -174,7 +175,7 @@ func (p *program) importCommand() *cli.Command {
 	}
 }
 
-func (p *program) importCertificate(c *cli.Context, k *keeper) error {
+func (p *program) importCertificate(c *cli.Context, k *opened) error {
 	name := c.Args().First()
 	file := config.CertificateFile{Intermediates: c.String("intermediates")}
 	if ext := strings.ToLower(filepath.Ext(name)); ext == ".p12" || ext == ".pfx" {
@@ -184,7 +185,7 @@ func (p *program) importCertificate(c *cli.Context, k *keeper) error {
 	}
 	pairs, err := certs.Import(c.Context, k.store, file, k.log)
 	if err != nil {
-		return hinted{err, "padlock certs import CERTIFICATE --key KEY, or FILE.p12 --password file:PATH; padlock certs inspect shows what a file holds"}
+		return hint.Add(err, "padlock certs import CERTIFICATE --key KEY, or FILE.p12 --password file:PATH; padlock certs inspect shows what a file holds")
 	}
 	for _, pair := range pairs {
 		d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
@@ -206,7 +207,7 @@ const (
 // importArchive reads the archive twice: nothing is stored of one in which anything does not belong into a storage.
 func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSeeker) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return hinted{fmt.Errorf("reading the export: %w", err), "an export is read twice: save it in a file first"}
+		return hint.Add(fmt.Errorf("reading the export: %w", err), "an export is read twice: save it in a file first")
 	}
 	if err := eachArchived(c.Context, f, func(string, []byte) error { return nil }); err != nil {
 		return err
@@ -277,10 +278,10 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 			return fmt.Errorf("importing %s: %w", handshake.Escape(header.Name), err)
 		}
 	}
-	return hinted{
+	return hint.Add(
 		fmt.Errorf("the export holds too much: at most %d values, %d imported certificates and %d GiB are taken; nothing of the file is imported", maxEntries, certs.MaxImported, maxContent>>30),
-		"an export of padlock's own is smaller: find out where this one comes from",
-	}
+		"an export of padlock's own is smaller: find out where this one comes from")
+
 }
 
 // checkSum reads the rest of a compressed archive, where its checksum stands: without that, damage would go into the storage unseen.
@@ -288,7 +289,7 @@ func checkSum(compressed io.Reader) error {
 	rest, err := io.Copy(io.Discard, io.LimitReader(compressed, maxArchived+1))
 	switch {
 	case err != nil:
-		return hinted{fmt.Errorf("reading the export: the file is damaged, or is not whole; nothing of it is imported: %w", err), "copy the file again, or export again: padlock certs export"}
+		return hint.Add(fmt.Errorf("reading the export: the file is damaged, or is not whole; nothing of it is imported: %w", err), "copy the file again, or export again: padlock certs export")
 	case rest > maxArchived:
 		return errors.New("reading the export: more follows behind its end; nothing of the file is imported")
 	}

@@ -18,6 +18,7 @@ import (
 	"padlock/certs/trust"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/hint"
 	"padlock/internal/invoker"
 )
 
@@ -45,10 +46,10 @@ func (p *program) trustCommand() *cli.Command {
 				return p.printVariables(c, ca)
 			}
 			if engine := container(); engine != "" {
-				return hinted{
+				return hint.Add(
 					errors.New("this container has no browsers: those that shall trust the local CA are outside"),
-					"on the host, run: " + printInside(engine) + " > padlock-ca.pem, and install that file there",
-				}
+					"on the host, run: "+printInside(engine)+" > padlock-ca.pem, and install that file there")
+
 			}
 			p.sayInvoker(storageOf(c))
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
@@ -77,7 +78,7 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 	if c.Bool("java") {
 		java, err := trust.Java(ca.Root(), dir)
 		if err != nil {
-			return hinted{err, "install a JDK, or set JAVA_HOME to the one that your programs use"}
+			return hint.Add(err, "install a JDK, or set JAVA_HOME to the one that your programs use")
 		}
 		variables = append(variables, java)
 	}
@@ -177,7 +178,7 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 		return err
 	}
 	if wrong+left > 0 {
-		return hinted{fmt.Errorf("%s could not be changed", plural(wrong+left, "trust store")), "each store above says what is missing; browsers need a restart afterwards"}
+		return hint.Add(fmt.Errorf("%s could not be changed", plural(wrong+left, "trust store")), "each store above says what is missing; browsers need a restart afterwards")
 	}
 	return nil
 }
@@ -252,8 +253,8 @@ func (p *program) explain(failed error, asRoot string) {
 	if failed != nil {
 		fmt.Fprintf(p.stdout, "  %v\n", failed)
 	}
-	if hint := trust.Hint(failed, asRoot); hint != "" {
-		fmt.Fprintf(p.stdout, "  %s\n", hint)
+	if remedy := trust.Hint(failed, asRoot); remedy != "" {
+		fmt.Fprintf(p.stdout, "  %s\n", remedy)
 	}
 }
 

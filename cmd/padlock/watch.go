@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/internal/hint"
+	"padlock/internal/terminal"
 )
 
 func (p *program) watchCommand() *cli.Command {
@@ -39,9 +41,9 @@ func (p *program) watch(c *cli.Context) error {
 	if !c.Bool("past") {
 		query.Set("follow", "1")
 	}
-	if terminal(p.stdout) {
+	if terminal.Colour(p.stdout) {
 		query.Set("colour", "1")
-		query.Set("width", strconv.Itoa(terminalWidth(p.stdout)))
+		query.Set("width", strconv.Itoa(terminal.Width(p.stdout)))
 	}
 	cfg := config.Default()
 	applyStorage(c, cfg)
@@ -80,7 +82,19 @@ func adminAsk(ctx context.Context, cfg *config.Config, method, path string) (*ht
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, hinted{fmt.Errorf("no padlock answers on %s", cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket())), "start one; if it runs with another --storage or --admin, give the same here"}
+		return nil, hint.Add(fmt.Errorf("no padlock answers on %s", cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket())), "start one; if it runs with another --storage or --admin, give the same here")
 	}
 	return response, nil
+}
+
+// adminDial connects to the running padlock: to the socket, or to a loopback address where one is given.
+func adminDial(ctx context.Context, cfg *config.Config) (net.Conn, error) {
+	var d net.Dialer
+	if address := cfg.Admin.TCP(); address != "" {
+		return d.DialContext(ctx, "tcp", address)
+	}
+	if cfg.Admin.Off() {
+		return nil, errors.New("the admin endpoint is off")
+	}
+	return d.DialContext(ctx, "unix", cfg.AdminSocket())
 }

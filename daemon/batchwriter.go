@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	lateBy   = 100 * time.Millisecond
+	lateSize = 32 << 10
+)
+
+// lateWriter writes the lines of a busy log together, at most lateBy after the first: a system call for each would cost
+// more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes what is left.
+type lateWriter struct {
+	mu      sync.Mutex
+	w       io.WriteCloser
+	report  func(lost int, err error) // called after each write, with the number of Write calls of which not all was written
+	pending []byte
+	ends    []int // in pending, of what each Write call has brought
+	timer   *time.Timer
+}
+
+func newLateWriter(w io.WriteCloser, report func(lost int, err error)) *lateWriter {
+	return &lateWriter{w: w, report: report}
+}
+
+// Write takes whole lines.
+func (l *lateWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) == 0 {
+		if l.timer == nil {
+			l.timer = time.AfterFunc(lateBy, l.late)
+		} else {
+			l.timer.Reset(lateBy)
+		}
+	}
+	l.pending = append(l.pending, p...)
+	if l.ends = append(l.ends, len(l.pending)); len(l.pending) >= lateSize {
+		l.flush()
+	}
+	return len(p), nil
+}
+
+func (l *lateWriter) late() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flush()
+}
+
+// flush is called with the lock held.
+func (l *lateWriter) flush() {
+	if len(l.pending) == 0 {
+		return
+	}
+	n, err := l.w.Write(l.pending)
+	lost := 0
+	if err != nil {
+		whole, _ := slices.BinarySearch(l.ends, n+1) // those that end at n, or before
+		lost = len(l.ends) - whole
+	}
+	l.report(lost, err)
+	l.ends = l.ends[:0]
+	if l.pending = l.pending[:0]; cap(l.pending) > 4*lateSize {
+		l.pending, l.ends = nil, nil
+	}
+}
+
+// between writes what is left, and does something before more is written.
+func (l *lateWriter) between(do func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flush()
+	return do()
+}
+
+func (l *lateWriter) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.flush()
+	return l.w.Close()
+}

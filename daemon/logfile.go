@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"sync"
+	"time"
+
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"padlock/config"
+	"padlock/internal/regular"
+)
+
+// logFile is a log in a file, which is rotated when it is large, so that it cannot fill the disk. Other programs may rotate it, too: a file
+// that was moved away is written to until reopen is called, and one that was truncated goes on at its new end. It is safe for use from
+// many goroutines.
+type logFile struct {
+	name string
+	late *lateWriter
+}
+
+// openLogFile fails where lumberjack would only find out at the first line. Neither a pipe that nobody reads nor a disk that is full now is an
+// error: what is lost is reported when there is something to write.
+func openLogFile(name string, rotate config.Rotate, report func(lost int, err error)) (*logFile, error) {
+	info, err := regular.Stat(name)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return &logFile{name, newLateWriter(&pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}, report)}, nil
+	}
+	if err := checkLogFile(name); err != nil && !regular.Unwritable(err) {
+		return nil, fmt.Errorf("opening the log: %w", err)
+	}
+	// Its size is looked at where it is written to, as others may change it.
+	file := &rotatingFile{
+		Logger: &lumberjack.Logger{Filename: name, MaxSize: math.MaxInt32, MaxBackups: rotate.Keep},
+		limit:  int64(rotate.MaxSize) << 20,
+	}
+	return &logFile{name, newLateWriter(file, report)}, nil
+}
+
+// checkLogFile makes the file where it is missing, and keeps it from being read by everybody.
+func checkLogFile(name string) error {
+	f, err := appendPrivate(name)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// reopen writes what is left, and goes on in the file that has the name now. Where that cannot be opened, the one before stays.
+func (f *logFile) reopen() error {
+	return f.late.between(func() error {
+		if _, ok := f.late.w.(*pipe); !ok {
+			if err := checkLogFile(f.name); err != nil {
+				return err
+			}
+		}
+		return f.late.w.Close() // the next line opens it
+	})
+}
+
+// rotatingFile opens its file to append only, so that a program that truncates it in place (copytruncate of logrotate) leaves no hole
+// in front of the next line.
+type rotatingFile struct {
+	*lumberjack.Logger
+	limit int64
+}
+
+// Write implements io.Writer.
+func (f *rotatingFile) Write(p []byte) (int, error) {
+	info, err := os.Stat(f.Filename)
+	if err == nil && info.Mode().IsRegular() && info.Size() > 0 && info.Size()+int64(len(p)) > f.limit {
+		// lumberjack opens the new file without O_APPEND, and an existing one with it.
+		if err := errors.Join(f.Rotate(), f.Close()); err != nil {
+			return 0, err
+		}
+	}
+	return f.Logger.Write(p)
+}
+
+// logFiles are all logs that are written to files. The zero value is ready; it is safe for use from many goroutines.
+type logFiles struct {
+	mu  sync.Mutex
+	all []*logFile
+}
+
+func (l *logFiles) add(f *logFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, f)
+}
+
+// reopenWithin is how long whoever asks for it waits: a disk may not answer.
+const reopenWithin = 2 * time.Second
+
+// reopen has every log go on in the file that has its name now.
+func (l *logFiles) reopen(log *slog.Logger) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.all {
+		done := make(chan error, 1)
+		go func() { done <- f.reopen() }()
+		var err error
+		select {
+		case err = <-done:
+		case <-time.After(reopenWithin):
+			err = errors.New("the disk does not answer")
+		}
+		if err != nil {
+			log.Error("a log file cannot be reopened; lines go to the file that was open before", "file", f.name, "error", err)
+		} else {
+			log.Info("log file reopened", "file", f.name)
+		}
+	}
+}
+
+// watch reopens the files at each signal, until ctx ends.
+func (l *logFiles) watch(ctx context.Context, signals <-chan os.Signal, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			l.reopen(log)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package daemon
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"padlock/config"
+	"padlock/internal/regular"
+	"padlock/internal/terminal"
+)
+
+// logOutput is where the access log or the handshakes go. What cannot be written, as on a full disk, is lost and counted, and the operation
+// log says so: at once, once a minute for as long as it lasts, and when it is over. It never fails, and is safe for use from many goroutines.
+type logOutput struct {
+	name   string
+	log    *slog.Logger
+	w      io.Writer
+	close  func()
+	stream any // stdout or stderr; nil: it goes to a file
+
+	lost atomic.Uint64 // writes
+
+	mu     sync.Mutex
+	told   time.Time // zero: the last write was whole
+	missed uint64    // since then
+}
+
+const outputRemind = time.Minute
+
+// output opens a log. A file is rotated, so that it cannot fill the disk.
+func (d *daemon) output(name string, rotate config.Rotate, log *slog.Logger) (*logOutput, error) {
+	o := &logOutput{name: name, log: log, close: func() {}}
+	switch name {
+	case "stderr", "":
+		o.name, o.w, o.stream = "stderr", reporting{d.Stderr, o.report}, d.Stderr
+		return o, nil
+	case "stdout":
+		o.w, o.stream = reporting{d.Stdout, o.report}, d.Stdout
+		return o, nil
+	}
+
+	f, err := openLogFile(name, rotate, o.report)
+	if err != nil {
+		return nil, err
+	}
+	d.logs.add(f)
+	o.w, o.close = f.late, func() { f.late.Close() }
+	return o, nil
+}
+
+// gather has lines that come shortly after each other written together, unless somebody looks on.
+func (o *logOutput) gather() {
+	if f, ok := o.stream.(*os.File); ok && !terminal.Is(f) {
+		late := newLateWriter(kept{f}, o.report)
+		o.w, o.close = late, func() { late.Close() }
+	}
+}
+
+// kept is a file that others go on to use.
+type kept struct{ io.Writer }
+
+// Close implements io.Closer.
+func (kept) Close() error { return nil }
+
+// Write takes whole lines.
+func (o *logOutput) Write(p []byte) (int, error) { return o.w.Write(p) }
+
+// writer is nil for what is off.
+func (o *logOutput) writer() io.Writer {
+	if o == nil {
+		return nil
+	}
+	return o
+}
+
+// Lost counts the writes that were lost.
+func (o *logOutput) Lost() uint64 {
+	if o == nil {
+		return 0
+	}
+	return o.lost.Load()
+}
+
+// report hears of the end of every write.
+func (o *logOutput) report(lost int, err error) {
+	o.lost.Add(uint64(lost))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch now := time.Now(); {
+	case err != nil:
+		o.missed += uint64(lost)
+		if now.Sub(o.told) < outputRemind {
+			return
+		}
+		o.told = now
+		o.log.Warn("a log cannot be written, and what it should hold is lost", "output", o.name, "error", err, "lost", o.missed, "remedy", remedyOf(err))
+	case !o.told.IsZero():
+		o.log.Info("a log can be written again", "output", o.name, "lost", o.missed)
+		o.told, o.missed = time.Time{}, 0
+	}
+}
+
+func remedyOf(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space there"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return "make it writable"
+	case errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EPIPE):
+		return "start what reads it"
+	}
+	return "name another output"
+}
+
+// reporting reports how each write has ended.
+type reporting struct {
+	w      io.Writer
+	report func(lost int, err error)
+}
+
+func (r reporting) Write(p []byte) (int, error) {
+	_, err := r.w.Write(p)
+	lost := 0
+	if err != nil {
+		lost = 1
+	}
+	r.report(lost, err)
+	return len(p), nil
+}
+
+// pipe is a log that is no regular file: a named pipe, /dev/stdout, /dev/full. It is never renamed, as rotation would do. It is opened when
+// there is something to write, and anew after an error, such as that of a pipe whose reader has ended.
+type pipe struct {
+	name string
+	fifo bool
+
+	mu sync.Mutex
+	f  *os.File
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.f == nil {
+		flags := os.O_WRONLY | os.O_APPEND
+		if p.fifo {
+			flags |= regular.Flags // or opening waits for a reader
+		}
+		f, err := os.OpenFile(p.name, flags, 0)
+		if err != nil {
+			return 0, err
+		}
+		p.f = f
+	}
+	n, err := p.f.Write(b)
+	if err != nil {
+		_ = p.f.Close()
+		p.f = nil
+	}
+	return n, err
+}
+
+func (p *pipe) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.f == nil {
+		return nil
+	}
+	err := p.f.Close()
+	p.f = nil
+	return err
+}

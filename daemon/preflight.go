@@ -1,0 +1,351 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"padlock/certs/acme/dns"
+	"padlock/certs/localca"
+	"padlock/certs/storage"
+	"padlock/config"
+	"padlock/internal/hint"
+	"padlock/internal/regular"
+	"padlock/internal/text"
+	"padlock/proxy/socket"
+)
+
+// PreflightOptions of Preflight.
+type PreflightOptions struct {
+	FileOnly bool // nothing is looked at that is another machine's, or another user's
+	Runs     bool // a padlock with the same admin endpoint runs, and has its ports
+	Log      *slog.Logger
+}
+
+// Preflight finds what Run would refuse beyond the file itself, in the order in which it would: listeners, the user, the local CA and
+// certificates, logs, the storage, the admin endpoint. It changes nothing. What would be served with a warning goes to the log; unused are
+// certificates of files that no site can show.
+func Preflight(ctx context.Context, cfg *config.Config, o PreflightOptions) (unused config.Errors, err error) {
+	k, err := preflightAll(ctx, cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	return unusedFiles(cfg, k), nil
+}
+
+func preflightAll(ctx context.Context, cfg *config.Config, o PreflightOptions) (*keeper, error) {
+	if o.FileOnly {
+		return preflightCertificates(cfg, o)
+	}
+	found := []error{ofMachine(preflightListeners(cfg, o.Runs)), ofMachine(preflightUser(cfg))}
+	k, err := preflightCertificates(cfg, o)
+	found = append(found, err, ofMachine(preflightLogs(cfg)))
+	if k != nil {
+		found = append(found, ofMachine(preflightStorage(ctx, cfg, o, k)))
+	}
+	found = append(found, ofMachine(preflightAdmin(cfg, o.Runs)))
+	return k, all(found)
+}
+
+// ofMachine adds to the hint what to do where the file is for another machine, or another user.
+func ofMachine(err error) error {
+	if err == nil {
+		return nil
+	}
+	const elsewhere = "for a padlock that another user, or a service, or another machine runs: padlock check --file-only"
+	if remedy := hint.Of(err); remedy != "" {
+		return hint.Add(err, remedy+"; "+elsewhere)
+	}
+	return hint.Add(err, elsewhere)
+}
+
+// all joins errors, and keeps one as it is, with its hint.
+func all(found []error) error {
+	found = slices.DeleteFunc(found, func(err error) bool { return err == nil })
+	if len(found) == 1 {
+		return found[0]
+	}
+	return errors.Join(found...)
+}
+
+// preflightListeners opens every listener, all at once, as they may be in each other's way, and closes them again.
+func preflightListeners(cfg *config.Config, runs bool) error {
+	var found []error
+	var open []net.Listener
+	for _, w := range wantedListeners(cfg) {
+		l, err := socket.Listen(w.address)
+		switch {
+		case err == nil:
+			open = append(open, l)
+		case errors.Is(err, syscall.EADDRINUSE) && runs: // by that padlock
+		case errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0: // a machine without IPv6
+		default:
+			found = append(found, listenError(cfg, err))
+		}
+	}
+	for _, l := range open {
+		l.Close()
+	}
+	return all(found)
+}
+
+// preflightUser becomes the user that the configuration names, as padlock run does: what follows is found as that user.
+func preflightUser(cfg *config.Config) error {
+	if cfg.User == "" {
+		return nil
+	}
+	return becomeAccount(cfg)
+}
+
+// preflightCertificates finds what is wrong with the local CA, files of certificates, names and the settings of a DNS provider.
+func preflightCertificates(cfg *config.Config, o PreflightOptions) (*keeper, error) {
+	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
+	if o.FileOnly && errors.Is(err, fs.ErrPermission) {
+		local, err = localca.Peek("", localca.Options{}) // another user's, who runs it
+	}
+	if err != nil {
+		return nil, forOwner(cfg, err)
+	}
+	k, err := newKeeperWith(cfg, local, nil, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	found := []error{unusableFiles(k)}
+	if _, err := storageKey(cfg); err != nil && !(o.FileOnly && errors.Is(err, fs.ErrPermission)) {
+		found = append(found, err)
+	}
+	if cfg.Docker == nil { // containers may bring more
+		found = append(found, covered(cfg, k))
+	}
+	if d := cfg.Certificates.DNS; d.Provider != "" && k.manages() {
+		_, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: o.Log})
+		found = append(found, dnsHint(err))
+	}
+	return k, all(found)
+}
+
+// unusableFiles is an error where a directory has files that cannot be used, though padlock run serves the others.
+func unusableFiles(k *keeper) error {
+	var errs []error
+	for _, u := range k.files.Unusable() {
+		errs = append(errs, u.Reason)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return hint.Add(fmt.Errorf("loading certificates: %w", errors.Join(errs...)), "correct these files, or remove them: padlock run serves the rest of their directory, and warns")
+}
+
+// unusedFiles are certificates of files that no site can show, which is a slip more often than not.
+func unusedFiles(cfg *config.Config, k *keeper) (unused config.Errors) {
+	serves := serves(cfg)
+	for i, f := range cfg.Certificates.Files {
+		if f.Directory != "" || cfg.Docker != nil || cfg.Certificates.OnDemand != nil {
+			continue // it may hold others'
+		}
+		var names []string
+		used := false
+		for _, pair := range k.files.Entry(i) {
+			names = append(names, pair.Leaf.DNSNames...)
+			for _, ip := range pair.Leaf.IPAddresses {
+				names = append(names, ip.String())
+			}
+		}
+		for _, name := range names {
+			name = strings.ToLower(name)
+			parent, wildcard := strings.CutPrefix(name, "*.")
+			used = used || serves(name) || wildcard && slices.ContainsFunc(cfg.Sites, func(s config.Site) bool {
+				return slices.ContainsFunc(s.Hosts, func(host string) bool { _, rest, _ := strings.Cut(host, "."); return rest == parent })
+			})
+		}
+		if !used && len(names) > 0 { // without names, loading it has warned
+			unused = append(unused, config.Error{
+				Path:    fmt.Sprintf("certificates.files[%d]", i),
+				Message: fmt.Sprintf("no site shows this certificate, which is for %s: add the name to hosts of a site, or leave the entry out", text.Summary(names)),
+			})
+		}
+	}
+	return unused
+}
+
+// preflightLogs finds logs and captures that cannot be opened.
+func preflightLogs(cfg *config.Config) error {
+	var found []error
+	h := cfg.Handshakes
+	if h.Show != "off" {
+		found = append(found, forUser(cfg, preflightLog(h.Output)))
+		if h.Capture != "" {
+			found = append(found, forUser(cfg, preflightCapture(h.Capture)))
+		}
+	}
+	if cfg.AccessLog.Format != "off" {
+		found = append(found, forUser(cfg, preflightLog(cfg.AccessLog.Output)))
+	}
+	return all(found)
+}
+
+func preflightLog(name string) error {
+	if name == "" || name == "stderr" || name == "stdout" {
+		return nil
+	}
+	info, err := regular.Stat(name)
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		failed.Op = "open"
+	}
+	switch {
+	case err == nil && !info.Mode().IsRegular() && !info.IsDir():
+		return nil
+	case err == nil:
+		var f *os.File
+		if f, err = os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+			f.Close()
+			if info.Mode().Perm()&0o027 != 0 && !ours(info) && os.Geteuid() != 0 {
+				err = fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it", name)
+			}
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		err = enterable(filepath.Dir(name), name)
+	}
+	if err == nil || regular.Unwritable(err) {
+		return nil
+	}
+	return fmt.Errorf("opening the log: %w", err)
+}
+
+func preflightCapture(name string) error {
+	info, err := creatable(name)
+	if err == nil && info == nil {
+		err = enterable(filepath.Dir(name), name)
+	}
+	if err == nil || regular.Unwritable(err) {
+		return nil
+	}
+	return fmt.Errorf("opening the capture: %w", err)
+}
+
+// enterable is the error of making a file in a directory.
+func enterable(dir, name string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
+	if err == nil {
+		err = mayWrite(dir)
+	}
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		failed.Op, failed.Path = "open", name
+	}
+	return err
+}
+
+// creatableDirectory is the error of making a directory with all that it lies in, or a file in one that is there.
+func creatableDirectory(dir string) error {
+	missing := ""
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			missing = at
+			continue
+		case err == nil && !info.IsDir():
+			err = &fs.PathError{Op: "mkdir", Path: at, Err: syscall.ENOTDIR}
+		case err == nil:
+			err = mayWrite(at)
+		}
+		var failed *fs.PathError
+		if errors.As(err, &failed) && missing != "" {
+			failed.Op, failed.Path = "mkdir", missing
+		}
+		return err
+	}
+}
+
+// preflightStorage finds a storage that cannot be used, or that does not agree with storage_key. A directory that is not there is not made.
+func preflightStorage(ctx context.Context, cfg *config.Config, o PreflightOptions, k *keeper) error {
+	if err := preflightDirectory(cfg, k); err != nil {
+		return err
+	}
+	if _, err := os.ReadDir(cfg.Storage); !storage.IsRemote(cfg.Storage) && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	store, err := OpenStore(ctx, cfg, o.Log)
+	if err != nil {
+		return forUser(cfg, err)
+	}
+	return all([]error{CheckStore(ctx, cfg, store), store.Close()})
+}
+
+// preflightDirectory finds a directory for the local CA, or for what else belongs to this machine, that cannot be written to.
+func preflightDirectory(cfg *config.Config, k *keeper) error {
+	dir := cfg.StateDirectory()
+	if cfg.User != "" {
+		if err := creatableDirectory(dir); err != nil && !regular.Unwritable(err) {
+			return forUser(cfg, fmt.Errorf("user %s cannot use the storage directory %s: %w", cfg.User, dir, err))
+		}
+	}
+	switch unstored, _ := k.local.Unstored(); {
+	case k.needsLocal() && unstored:
+		if err := creatableDirectory(filepath.Join(dir, "localca")); err != nil && !regular.Unwritable(err) {
+			return forUser(cfg, forOwner(cfg, fmt.Errorf("making the directory of the local CA: %w", err)))
+		}
+	case !k.needsLocal() && !storage.IsRemote(cfg.Storage):
+		if err := creatableDirectory(dir); errors.Is(err, fs.ErrPermission) {
+			return forUser(cfg, forOwner(cfg, fmt.Errorf("the storage cannot be written to: %w", err)))
+		}
+	}
+	return nil
+}
+
+// preflightAdmin finds an admin endpoint that cannot be opened.
+func preflightAdmin(cfg *config.Config, runs bool) error {
+	if cfg.Admin.Off() || runs {
+		return nil
+	}
+	var found []error
+	if socket := cfg.AdminSocket(); cfg.Admin.Address == "unix:"+socket {
+		found = append(found, preflightSocket(cfg, socket))
+	}
+	if address := cfg.Admin.TCP(); address != "" {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			l.Close()
+		} else {
+			found = append(found, hint.Add(fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"))
+		}
+	}
+	return all(found)
+}
+
+// preflightSocket is the error of opening a socket that was named. What cannot be written now is tried again by padlock run.
+func preflightSocket(cfg *config.Config, path string) error {
+	dir := filepath.Dir(path)
+	why := enterable(dir, path)
+	if errors.Is(why, fs.ErrNotExist) && dir == filepath.Clean(cfg.StateDirectory()) {
+		why = nil // it is made
+	}
+	if info, err := os.Lstat(path); err == nil && (why != nil || info.Mode()&fs.ModeSocket == 0) { // what was left is not removed
+		why = syscall.EADDRINUSE
+	}
+	if len(path) >= maxSocketPath {
+		why = syscall.EINVAL
+	}
+	var number syscall.Errno
+	if !errors.As(why, &number) || regular.Unwritable(why) {
+		return nil
+	}
+	failed := &net.OpError{Op: "listen", Net: "unix", Addr: &net.UnixAddr{Name: path, Net: "unix"}, Err: os.NewSyscallError("bind", number)}
+	return hint.Add(fmt.Errorf("opening the admin endpoint: %w", failed), "choose another --admin address, or off")
+}
+
+// maxSocketPath is the size of sun_path, which holds a zero byte besides (unix(7)).
+const maxSocketPath = 108

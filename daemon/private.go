@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// createPrivate opens an empty file that its owner alone can read, for what holds secrets. A file that is there already is replaced by
+// another one, as somebody may have it open; a link is not followed, and what belongs to another user is refused. A named pipe or a device
+// is opened as it is.
+func createPrivate(name string) (*os.File, error) {
+	info, err := creatable(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case info == nil:
+		return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	case !info.Mode().IsRegular():
+		return openPipe(name)
+	}
+
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // 0600
+	if err != nil {
+		return emptied(name)
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		_ = errors.Join(f.Close(), os.Remove(f.Name()))
+		return emptied(name)
+	}
+	return f, nil
+}
+
+// creatable is what stands in the place of a file that createPrivate makes; nil: nothing. It is an error if that stays.
+func creatable(name string) (fs.FileInfo, error) {
+	info, err := os.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return nil, fmt.Errorf("%s is a link: name the file itself, so that nobody else chooses which one it is", name)
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a directory", name)
+	case info.Mode()&fs.ModeNamedPipe != 0 && (!ours(info) || info.Mode().Perm()&0o077 != 0):
+		return nil, fmt.Errorf("others can read the pipe %s (mode %v): chmod 600 it", name, info.Mode())
+	case info.Mode().IsRegular() && !ours(info):
+		return nil, fmt.Errorf("%s belongs to another user: remove it, or name another file", name)
+	}
+	return info, nil
+}
+
+// openPipe takes a pipe that another user can neither read nor write to, which creatable has seen. Devices such as /dev/null are everybody's.
+func openPipe(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_WRONLY|noFollow, 0)
+}
+
+// emptied is for a file in a directory where padlock may make no other, or that is mounted by itself.
+func emptied(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|noFollow, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || !ours(info)) {
+		err = fmt.Errorf("%s belongs to another user: remove it, or name another file", name)
+	}
+	if err == nil {
+		err = errors.Join(f.Chmod(0o600), f.Truncate(0))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// appendPrivate opens a log, which holds addresses and names of clients. One that everybody can read is so no longer; its group keeps
+// what it may read, as those who collect logs do.
+func appendPrivate(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o027 != 0 {
+		if err = f.Chmod(info.Mode().Perm() &^ 0o027); err != nil {
+			err = fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it (%w)", name, err)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}

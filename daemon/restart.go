@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"padlock/proxy"
+)
+
+// restarter puts another padlock in the place of this one: SIGUSR2 starts the program anew with the same arguments, hands it the
+// listeners, and once it serves, this one takes no more connections and finishes those that are open. If the new one cannot serve, this
+// one goes on. No connection is refused in between, as the kernel queues them at listeners that are never closed.
+type restarter struct {
+	log      *slog.Logger
+	signals  chan os.Signal
+	unheard  func(do func()) // does something while signals are ignored that padlock catches, as a process that is started meanwhile does, too
+	serving  <-chan struct{} // closed when open has all listeners: one that is not passed on could not be opened by the other padlock
+	open     func() []proxy.Listener
+	handOver func(ctx context.Context, released func()) // makes its end one without hurry
+	leave    context.CancelFunc                         // ends Serve gracefully
+
+	mu    sync.Mutex
+	admin []proxy.Listener // none: off
+}
+
+// add has a listener of the admin endpoint passed on too.
+func (r *restarter) add(l proxy.Listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.admin = append(r.admin, l)
+}
+
+func (r *restarter) adminListeners() []proxy.Listener {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.admin)
+}
+
+// readyVariable names the descriptor to which the new padlock writes when it serves.
+const readyVariable = "PADLOCK_READY_FD"
+
+// aloneVariable names the descriptor that ends when the padlock before reads UDP no more.
+const aloneVariable = "PADLOCK_ALONE_FD"
+
+// sayStopping tells systemd that the end has begun.
+func sayStopping() { _, _ = systemd.SdNotify(false, systemd.SdNotifyStopping) }
+
+// ready tells whoever has started this process that it serves: the padlock before it, and systemd (sd_notify(3)).
+func ready() error {
+	fd := os.Getenv(readyVariable)
+	os.Unsetenv(readyVariable)
+	message := systemd.SdNotifyReady
+	if fd != "" {
+		message = fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), message)
+		var number int
+		if _, err := fmt.Sscan(fd, &number); err != nil {
+			return fmt.Errorf("%s: %w", readyVariable, err)
+		}
+		f := os.NewFile(uintptr(number), "ready")
+		if _, err := f.Write([]byte{1}); err != nil {
+			return err
+		}
+		f.Close()
+	}
+	_, err := systemd.SdNotify(false, message)
+	return err
+}

@@ -1,0 +1,186 @@
+//go:build unix
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const restartTimeout = time.Minute // for the new padlock to serve
+
+// restartSignals are caught from the beginning: nobody has to wait until padlock is ready to be signalled.
+func restartSignals() chan os.Signal {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR2)
+	return signals
+}
+
+// unheard has a process that is started begin with the signals ignored that would end it before it catches them, such as a SIGHUP that somebody
+// sends to all padlocks at once. One that comes here at that moment is lost: the new padlock has not read the file yet.
+func (r *reloader) unheard(restarts, rotated chan os.Signal) func(do func()) {
+	caught := map[syscall.Signal]chan os.Signal{syscall.SIGUSR1: rotated, syscall.SIGUSR2: restarts}
+	if r.signals != nil {
+		caught[syscall.SIGHUP] = r.signals
+	}
+	return func(do func()) {
+		for s, c := range caught {
+			signal.Ignore(s)
+			defer signal.Notify(c, s)
+		}
+		do()
+	}
+}
+
+// watch restarts at each signal until ctx ends.
+func (r *restarter) watch(ctx context.Context) {
+	defer signal.Stop(r.signals)
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.serving:
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.signals:
+		}
+		released, err := r.restart(ctx)
+		if err != nil {
+			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
+			continue
+		}
+		r.handOver(ctx, released)
+		r.leave()
+		return
+	}
+}
+
+// restart returns when the new padlock serves, with what tells it that it is alone with UDP.
+func (r *restarter) restart(ctx context.Context) (released func(), err error) {
+	if os.Getpid() == 1 {
+		return nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
+	}
+	program, err := exec.LookPath(os.Args[0]) // not os.Executable: the new file stands in the old one's place
+	if err != nil {
+		return nil, err
+	}
+	fds, names, err := r.passOn()
+	defer closeAll(fds)
+	if err != nil {
+		return nil, err
+	}
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer ready.Close()
+	alone, ours, err := os.Pipe()
+	if err != nil {
+		theirs.Close()
+		return nil, err
+	}
+	environment := append(os.Environ(), inheritVariable+"="+strings.Join(names, " "),
+		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", aloneVariable, firstInherited+len(fds)+1))
+	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), alone.Fd())
+	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
+	pid := 0
+	r.unheard(func() {
+		pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
+	})
+	theirs.Close()
+	alone.Close()
+	if err == nil {
+		r.log.Info("another padlock takes over", "pid", pid)
+		err = r.await(ctx, pid, ready)
+	}
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return func() { ours.Close() }, nil
+}
+
+// passOn duplicates every listener for another process, and its UDP, with their names.
+func (r *restarter) passOn() (fds []uintptr, names []string, err error) {
+	add := func(socket any, name string) {
+		fd, failed := duplicate(socket)
+		if failed != nil {
+			err = fmt.Errorf("passing on the listener %s: %w", name, failed)
+			return
+		}
+		fds, names = append(fds, fd), append(names, name)
+	}
+	for _, l := range append(r.open(), r.adminListeners()...) {
+		add(l.Listener, l.Address)
+		if l.Packets != nil {
+			add(l.Packets, packetsPrefix+l.Address)
+		}
+	}
+	return fds, names, err
+}
+
+func closeAll(fds []uintptr) {
+	for _, fd := range fds {
+		_ = syscall.Close(int(fd))
+	}
+}
+
+// await returns when the new padlock has said that it serves, or with the reason why it does not.
+func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	go func() { _, _ = process.Wait() }() // where it is a child of this one, it is not to stay as a zombie
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
+	defer stop()
+	_ = ready.SetReadDeadline(time.Now().Add(restartTimeout))
+	_, err = io.ReadFull(ready, make([]byte, 1))
+	switch {
+	case err == nil:
+		for _, l := range r.adminListeners() {
+			if unix, ok := l.Listener.(*net.UnixListener); ok {
+				unix.SetUnlinkOnClose(false) // it is the other's now
+			}
+		}
+		return nil
+	case errors.Is(err, io.EOF):
+		return errors.New("it ended before it served; what it wrote tells why")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		_ = process.Kill()
+		return errors.New("it was not ready in time")
+	}
+	return err
+}
+
+// duplicate is a descriptor of a socket for another process.
+func duplicate(socket any) (uintptr, error) {
+	owner, ok := socket.(syscall.Conn)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	raw, err := owner.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	copied, failed := 0, error(nil)
+	err = raw.Control(func(fd uintptr) {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+		if copied, failed = syscall.Dup(int(fd)); failed == nil {
+			syscall.CloseOnExec(copied)
+		}
+	})
+	return uintptr(copied), errors.Join(err, failed)
+}

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package daemon
+
+import "errors"
+
+func (a *account) become() error { return errors.ErrUnsupported }
