@@ -4,9 +4,13 @@ package e2e
 
 import (
 	"flag"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // long asks for the long form of each test that has one: make test-long.
@@ -14,7 +18,7 @@ var long = flag.Bool("long", false, "more of everything, for a longer time")
 
 // The lanes say how much runs at once. A test that says nothing has the machine to itself: its promise is a time, or a processor's share.
 var (
-	waiting  = make(chan struct{}, 4*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
+	waiting  = make(chan struct{}, 6*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
 	working  = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	flooding = make(chan struct{}, 1) // floods, which take whatever the others leave
 
@@ -70,4 +74,48 @@ func enter(t *testing.T, lane chan struct{}, resources []*sync.Mutex) {
 	}
 	lane <- struct{}{}
 	t.Cleanup(func() { <-lane })
+
+	awaitProcessors()
+}
+
+// entrance is held by the test that enters, so that each sees what the one before it keeps busy.
+var entrance sync.Mutex
+
+const (
+	settled      = 300 * time.Millisecond // what a test begins with shows by then
+	mostPatience = 30 * time.Second       // others may keep the machine busy for as long as they like
+)
+
+// awaitProcessors returns when no more than two threads for each processor want to run. A slow machine thus runs fewer tests at once,
+// which all have the time that they measure.
+func awaitProcessors() {
+	entrance.Lock()
+	defer entrance.Unlock()
+
+	for end := time.Now().Add(mostPatience); time.Now().Before(end); {
+		if runnable(settled) <= 2*float64(runtime.GOMAXPROCS(0)) {
+			return
+		}
+	}
+}
+
+// runnable is how many threads of this machine ran or waited for a processor, on the average over some time; 0 where that cannot be known.
+func runnable(over time.Duration) float64 {
+	const looks = 10
+	total := 0
+	for range looks {
+		time.Sleep(over / looks)
+		text, _ := os.ReadFile("/proc/loadavg") // proc_loadavg(5): the fourth field is runnable/existing
+		fields := strings.Fields(string(text))
+		if len(fields) < 4 {
+			return 0
+		}
+		count, _, _ := strings.Cut(fields[3], "/")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			return 0
+		}
+		total += n - 1 // without the one that asks
+	}
+	return float64(total) / looks
 }
