@@ -381,7 +381,7 @@ func TestAConnectionOfHTTP3HoldsLittleThatIsNotRead(t *testing.T) {
 		}
 	}
 	t.Logf("%d KiB were taken of 8 streams that nobody reads", sent>>10)
-	if sent > 1<<20 {
+	if sent > 1<<20+8<<10 { // a connection's window goes on by the heads that were read
 		t.Errorf("%d bytes were taken", sent)
 	}
 }
