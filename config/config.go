@@ -381,7 +381,7 @@ type Passive struct {
 
 // Circuit bounds what a target is burdened with.
 type Circuit struct {
-	Requests int           `yaml:"requests"` // at once, for each target; 0: any number
+	Requests int           `yaml:"requests"` // at once, for each target, of one client three quarters at most; 0: any number
 	Pending  int           `yaml:"pending"`  // that may wait for one of the targets; 0: none
 	Wait     time.Duration `yaml:"wait"`     // 5s at most
 }

@@ -17,9 +17,11 @@ func SourceOf(remote net.Addr) netip.Prefix {
 	return Source(pair.Addr())
 }
 
-// site is the network that a provider hands to one customer, who then has many a source: the /48 of IPv6 (RFC 6177). An IPv4 address is
-// its own.
-func site(source netip.Prefix) netip.Prefix { return within(source.Addr(), 48) }
+// Network is what a provider hands to one customer, who then has many a source: the /48 of an IPv6 address (RFC 6177). An IPv4 address
+// is its own.
+func Network(client netip.Addr) netip.Prefix { return within(client, 48) }
+
+func site(source netip.Prefix) netip.Prefix { return Network(source.Addr()) }
 
 func within(client netip.Addr, bits int) netip.Prefix {
 	client = client.Unmap().WithZone("")

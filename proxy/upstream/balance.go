@@ -3,6 +3,7 @@ package upstream
 import (
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type balance interface {
 type filter struct {
 	tried   [maxAttempts]*member // in vain; nil behind the last
 	limit   int64                // requests at once; 0: any number
+	from    netip.Prefix         // whose request it is; only where there is a limit
 	lenient bool                 // targets that failed of late may be used too
 	except  *member
 }
@@ -40,7 +42,7 @@ func (f *filter) candidate(m *member) bool {
 }
 
 func (f *filter) fit(m *member) bool {
-	return f.candidate(m) && (f.limit == 0 || m.target.open.Load() < f.limit)
+	return f.candidate(m) && m.target.hasPlace(f)
 }
 
 // roundRobin follows a schedule in which each target stands as often as its weight says, evenly spread.

@@ -17,7 +17,7 @@ import (
 // those of RoundTrip. The connection's Close does not end the attempt.
 func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.Conn, error) {
 	g.budget.request(g.o.Retry.Budget)
-	f := filter{limit: int64(g.o.Circuit.Requests)}
+	f := g.filter(r)
 	start := time.Now()
 	for {
 		m, err := g.acquire(ctx, r, f)
@@ -26,7 +26,7 @@ func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.
 		if err != nil {
 			return nil, err
 		}
-		a.member, a.group = m, g
+		a.hold(g, m, &f)
 		conn, err := m.target.dialer.dial(ctx)
 		start = time.Now()
 		a.Answer = start.Sub(placed)

@@ -12,12 +12,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"padlock/config"
-	"padlock/internal/fair"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/message"
@@ -57,6 +57,7 @@ type member struct {
 type Attempt struct {
 	member  *member
 	group   *Group
+	from    netip.Prefix  // that the place counts for
 	Retries int           // targets that were tried in vain
 	Wait    time.Duration // for a place at a target
 	Answer  time.Duration // from the place to the response's head, or to a connection
@@ -101,13 +102,16 @@ func (a *Attempt) Place() (scheme, authority string) {
 	return scheme, t.authority
 }
 
+func (a *Attempt) hold(g *Group, m *member, f *filter) { a.group, a.member, a.from = g, m, f.from }
+
 // End gives the target's place back. It may be called more than once.
 func (a *Attempt) End() {
-	if a.group == nil {
+	g := a.group
+	if g == nil {
 		return
 	}
-	a.member.target.open.Add(-1)
-	a.group.queue.wake()
+	a.member.target.leave(&filter{limit: int64(g.o.Circuit.Requests), from: a.from})
+	g.targets.queues.wake()
 	a.group = nil
 }
 
@@ -126,7 +130,7 @@ const maxAttempts = 8
 // ErrUnwell, ErrFull, or the context's.
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (*message.Response, error) {
 	g.budget.request(g.o.Retry.Budget)
-	f := filter{limit: int64(g.o.Circuit.Requests)}
+	f := g.filter(r)
 	start := time.Now()
 	for {
 		m, err := g.acquire(ctx, r, f)
@@ -135,7 +139,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if err != nil {
 			return nil, err
 		}
-		a.member, a.group = m, g
+		a.hold(g, m, &f)
 		g.stick(r, a)
 		if g.UpstreamHost {
 			r.Host = m.target.authority
@@ -223,6 +227,14 @@ func safe(r *message.Request, failure *Error) bool {
 	return false
 }
 
+// filter is where a request may go, to begin with.
+func (g *Group) filter(r *message.Request) (f filter) {
+	if f.limit = int64(g.o.Circuit.Requests); f.limit > 0 {
+		f.from = client(r.Client)
+	}
+	return f
+}
+
 // acquire chooses a target and takes a place there, for which the request may have to wait.
 func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*member, error) {
 	if m := g.choose(r, f); m != nil {
@@ -250,7 +262,7 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 func (g *Group) choose(r *message.Request, f filter) *member {
 	s := g.current.Load()
 	if len(s.members) == 1 { // nothing to choose
-		if m := &s.members[0]; m.target.well() && m.enter(f.limit) {
+		if m := &s.members[0]; m.target.well() && m.target.enter(&f) {
 			return m
 		}
 		return nil
@@ -258,10 +270,10 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 	if len(s.members) == 0 {
 		return nil
 	}
-	if m := s.owner(r.Conn); m != nil && f.fit(m) && m.enter(f.limit) {
+	if m := s.owner(r.Conn); m != nil && f.fit(m) && m.target.enter(&f) {
 		return m
 	}
-	if m := g.stuck(s, r); m != nil && f.fit(m) && m.enter(f.limit) {
+	if m := g.stuck(s, r); m != nil && f.fit(m) && m.target.enter(&f) {
 		return m
 	}
 	for _, f.lenient = range [...]bool{false, true} {
@@ -270,7 +282,7 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 			if m == nil {
 				break
 			}
-			if m.enter(f.limit) {
+			if m.target.enter(&f) {
 				return m
 			}
 		}
@@ -289,15 +301,6 @@ func (s *set) owner(c *message.Conn) *member {
 		}
 	}
 	return nil
-}
-
-// enter takes a place.
-func (m *member) enter(limit int64) bool {
-	if m.target.open.Add(1) <= limit || limit == 0 {
-		return true
-	}
-	m.target.open.Add(-1)
-	return false
 }
 
 // Close lets go of the targets; open requests finish.
@@ -340,17 +343,21 @@ func (b *budget) retry() bool {
 // wait stands in line for a place.
 func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*member, error) {
 	q, o := &g.queue, &g.o.Circuit
-	addr, _ := netip.ParseAddr(r.Client)
-	w := q.join(fair.Source(addr), o.Pending)
+	w := q.join(f.from, o.Pending, func() bool {
+		return slices.ContainsFunc(g.current.Load().members, func(m member) bool { return f.fit(&m) })
+	})
 	if w == nil {
 		return nil, ErrFull
 	}
+	g.targets.queues.add(q, 1)
+	defer g.targets.queues.add(q, -1)
 	timer := time.NewTimer(o.Wait)
 	defer timer.Stop()
 	for {
 		turn := q.stand(w)
 		if m := g.choose(r, f); m != nil { // a place may have come free before we stood in line
 			q.leave(w)
+			g.targets.queues.wake() // the end of one request may be what more than one client has waited for
 			return m, nil
 		}
 		select {

@@ -244,22 +244,21 @@ func TestACircuitHoldsBackWhatIsTooMuch(t *testing.T) {
 	g := newGroup(t, &Targets{}, config.Upstream{Circuit: config.Circuit{Requests: 2, Pending: 3, Wait: 5 * time.Second}}, a.address)
 	results := make(chan string, 16)
 	var all sync.WaitGroup
-	hold := func() {
+	hold := func(client string) {
 		all.Go(func() {
 			var at Attempt
 			defer at.End()
-			r := request("192.0.2.1")
+			r := request(client)
 			r.Target = "/hold"
 			name, err := g.ask(r, &at)
 			results <- fmt.Sprint(name, err)
 		})
 	}
-	for range 2 {
-		hold()
-	}
+	hold("192.0.2.1")
+	hold("192.0.2.2")
 	soon(t, "two are there", func() string { return fmt.Sprint(a.asked.Load()) }, "2")
 	for range 3 {
-		hold()
+		hold("192.0.2.1")
 	}
 	soon(t, "three wait", func() string { return fmt.Sprint(g.queue.count.Load()) }, "3")
 	if got := g.get(t); got != ErrFull.Error() {
@@ -277,7 +276,7 @@ func TestACircuitHoldsBackWhatIsTooMuch(t *testing.T) {
 		}
 	}
 	g = newGroup(t, &Targets{}, config.Upstream{Circuit: config.Circuit{Requests: 1, Pending: 1, Wait: 100 * time.Millisecond}}, serve(t, "b").address)
-	m, err := g.acquire(new(message.Context), request("192.0.2.1"), filter{limit: 1})
+	m, err := g.acquire(new(message.Context), request("192.0.2.1"), g.filter(request("192.0.2.1")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +284,7 @@ func TestACircuitHoldsBackWhatIsTooMuch(t *testing.T) {
 	if got := g.get(t); got != ErrFull.Error() || time.Since(began) < 100*time.Millisecond || time.Since(began) > 3*time.Second {
 		t.Errorf("%s after %v", got, time.Since(began))
 	}
-	m.target.open.Add(-1)
+	m.target.leave(&filter{})
 }
 
 // Retries stay a part of the requests: when everything fails, what is left is not flooded.
@@ -371,7 +370,7 @@ func TestChoosingAllocatesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.target.open.Add(-1)
+			m.target.leave(&filter{})
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", balance, n)
 		}
@@ -395,7 +394,7 @@ func BenchmarkChoosing(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				m, _ := g.acquire(nil, r, filter{})
-				m.target.open.Add(-1)
+				m.target.leave(&filter{})
 			}
 		})
 	}

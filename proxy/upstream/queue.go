@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ type queue struct {
 // all goes on (start-time fair queueing).
 type waiting struct {
 	from   netip.Prefix
+	fits   func() bool // whether there is a place for it
 	number uint64
 	turn   chan struct{} // closed when it may look for a place, or is refused
 	inLine bool
@@ -36,7 +38,7 @@ type clientLine struct {
 }
 
 // join takes a number. It returns nil where the queue is full.
-func (q *queue) join(from netip.Prefix, limit int) *waiting {
+func (q *queue) join(from netip.Prefix, limit int, fits func() bool) *waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.lines == nil {
@@ -54,7 +56,7 @@ func (q *queue) join(from netip.Prefix, limit int) *waiting {
 	own.last = max(own.last, q.virtual) + 1
 	q.total++
 	q.count.Add(1)
-	return &waiting{from: from, number: own.last}
+	return &waiting{from: from, fits: fits, number: own.last}
 }
 
 // giveWay refuses the newest request of the client with the most, if that has more than another that has some.
@@ -92,7 +94,7 @@ func (q *queue) refused(w *waiting) bool {
 	return w.out
 }
 
-// wake lets the next request go on.
+// wake lets the next request go on for which there is a place.
 func (q *queue) wake() {
 	if q.count.Load() == 0 {
 		return
@@ -103,13 +105,14 @@ func (q *queue) wake() {
 }
 
 func (q *queue) next() {
-	if len(q.line) == 0 {
-		return
+	for _, w := range q.line {
+		if w.fits() {
+			q.remove(w)
+			q.virtual = max(q.virtual, w.number)
+			close(w.turn)
+			return
+		}
 	}
-	w := q.line[0]
-	q.remove(w)
-	q.virtual = max(q.virtual, w.number)
-	close(w.turn)
 }
 
 // leave ends the wait, and passes a turn on that came in the meantime.
@@ -140,5 +143,39 @@ func (q *queue) drop(w *waiting) {
 	own := q.lines[w.from]
 	if own.requests--; own.requests == 0 {
 		delete(q.lines, w.from)
+	}
+}
+
+// queues are those in which somebody waits: a place that comes free may be at a target that several groups share, as those of before and
+// after a reload do.
+type queues struct {
+	some atomic.Int32 // who wait in any
+	mu   sync.Mutex
+	of   map[*queue]int
+}
+
+// add notes how many more wait, or fewer.
+func (s *queues) add(q *queue, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == nil {
+		s.of = map[*queue]int{}
+	}
+	if s.of[q] += n; s.of[q] == 0 {
+		delete(s.of, q)
+	}
+	s.some.Add(int32(n))
+}
+
+// wake lets the next of each go on.
+func (s *queues) wake() {
+	if s.some.Load() == 0 {
+		return
+	}
+	s.mu.Lock()
+	all := slices.Collect(maps.Keys(s.of))
+	s.mu.Unlock()
+	for _, q := range all {
+		q.wake()
 	}
 }

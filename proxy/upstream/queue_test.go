@@ -2,12 +2,77 @@ package upstream
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"padlock/config"
 )
+
+// One client that takes every place it can get, with requests that last, leaves places to others: by any number of addresses of its
+// network, and with any number of requests that wait.
+func TestOneClientDoesNotTakeEveryPlaceOfATarget(t *testing.T) {
+	for many, other := range map[string]string{"192.0.2.1": "198.51.100.1", "2001:db8:1:*::1": "2001:db8:2::1"} {
+		a := serve(t, "a")
+		g := newGroup(t, &Targets{}, config.Upstream{Circuit: config.Circuit{Requests: 8, Pending: 20, Wait: 20 * time.Second}}, a.address)
+		var all sync.WaitGroup
+		for i := range 20 {
+			client := strings.Replace(many, "*", fmt.Sprint(i), 1)
+			all.Go(func() {
+				var at Attempt
+				defer at.End()
+				r := request(client)
+				r.Target = "/hold"
+				if name, err := g.ask(r, &at); err != nil {
+					t.Error(client, name, err)
+				}
+			})
+		}
+		soon(t, "it has what it gets", func() string { return fmt.Sprint(a.asked.Load(), g.queue.count.Load()) }, "6 14")
+		for range 3 {
+			var at Attempt
+			if name, err := g.ask(request(other), &at); name != "a" || at.Wait > time.Second {
+				t.Errorf("the other client: %s %v after %s", name, err, at.Wait)
+			}
+			at.End()
+		}
+
+		close(a.held)
+		all.Wait()
+		if left := &g.current.Load().members[0].target.places; len(left.held) != 0 || g.queue.total != 0 || len(g.targets.queues.of) != 0 {
+			t.Errorf("left behind: %v %+v", left.held, &g.queue)
+		}
+	}
+}
+
+// A place that comes free is found by those who wait in the queue of another group too, as after a reload.
+func TestAPlaceThatAnotherGroupLeavesIsFound(t *testing.T) {
+	a := serve(t, "a")
+	var targets Targets
+	circuit := config.Upstream{Circuit: config.Circuit{Requests: 1, Pending: 1, Wait: time.Minute}}
+	before, after := newGroup(t, &targets, circuit, a.address), newGroup(t, &targets, circuit, a.address)
+	var first, second Attempt
+	if _, err := before.ask(request("192.0.2.1"), &first); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan string, 1)
+	go func() {
+		name, err := after.ask(request("192.0.2.2"), &second)
+		second.End()
+		served <- fmt.Sprint(name, err)
+	}()
+	soon(t, "one waits", func() string { return fmt.Sprint(after.queue.count.Load()) }, "1")
+	first.End()
+	select {
+	case got := <-served:
+		if got != "a<nil>" {
+			t.Error(got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the place is not found")
+	}
+}
 
 // One client that fills the queue of a target that is full does not keep others out of it, nor waiting behind all of its requests.
 func TestOneClientDoesNotFillTheQueueOfATarget(t *testing.T) {

@@ -34,6 +34,7 @@ type Target struct {
 	authority string // what it is called in requests that do not carry the client's Host
 
 	open    atomic.Int64 // requests
+	places  places       // of those that a circuit limits
 	asked   atomic.Uint64
 	missed  atomic.Uint64 // requests without an answer
 	answers traffic.Histogram

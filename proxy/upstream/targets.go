@@ -25,6 +25,8 @@ type Targets struct {
 	mu    sync.Mutex
 	used  map[string]*use
 	found map[string]answer // names that groups have watched
+
+	queues queues
 }
 
 type use struct {
