@@ -228,7 +228,7 @@ func TestANewRootIsServedByWhoeverRuns(t *testing.T) {
 	if err != nil || replaced == nil || !replaced.Equal(before) {
 		t.Fatalf("%v, %v", replaced, err)
 	}
-	running.looked = time.Time{}
+	running.looked.Store(0)
 	fresh, err := running.Leaf("app.test")
 	if err != nil || fresh == old || !running.Root().Equal(renewed.Root()) || fresh.Leaf.CheckSignatureFrom(renewed.Root()) != nil {
 		t.Errorf("the former root signs on: %v", err)
@@ -241,7 +241,7 @@ func TestANewRootIsServedByWhoeverRuns(t *testing.T) {
 	}
 	// A root that nobody here has made changes nothing for those who run.
 	plant(t, dir, func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"com"} })
-	running.looked = time.Time{}
+	running.looked.Store(0)
 	if again, err := running.Leaf("app.test"); err != nil || again != fresh {
 		t.Errorf("a planted root is taken: %v", err)
 	}

@@ -43,7 +43,8 @@ const (
 	leafLifetime = 397 * 24 * time.Hour // the longest that browsers accept (CA/Browser Forum, since 2020)
 	backdate     = time.Hour            // for clients whose clocks are slow
 	maxLeaves    = 1000
-	lookEvery    = time.Second // for another root in the file
+	lookEvery    = time.Second            // for another root in the file
+	lookPatience = 100 * time.Millisecond // of the handshake that looks
 	bundleFile   = "root.pem"
 	maxFile      = 1 << 20 // bytes of any file here
 
@@ -68,7 +69,9 @@ type CA struct {
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
-	looked time.Time // at the file
+
+	looked  atomic.Int64 // at the file, in Unix nanoseconds
+	looking atomic.Bool
 
 	storing sync.Mutex
 	asked   atomic.Bool // for a leaf, or to be stored
@@ -449,9 +452,9 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("the local CA is not for %q; padlock trust --allow %s makes one that is", name, name)
 	}
 	ca.asked.Store(true)
+	ca.look()
 	ca.mu.Lock()
 	defer ca.mu.Unlock() // signing takes 50 µs, so that waiting here costs less than a second signature
-	ca.look()
 	now := ca.options.Clock()
 
 	if leaf, ok := ca.leaves[name]; ok && now.Before(leaf.Leaf.NotAfter.Add(-leafLifetime/3)) && !now.Before(leaf.Leaf.NotBefore) {
@@ -473,23 +476,43 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	return leaf, nil
 }
 
-// look takes another root from the file once one is there. What cannot be used changes nothing; mu is held.
+// look takes another root from the file once one is there. What cannot be used changes nothing. One handshake waits for it, and not for
+// long: the file may be on a server that does not answer, and then comes when it does.
 func (ca *CA) look() {
-	if time.Since(ca.looked) < lookEvery {
+	last := ca.looked.Load()
+	if time.Since(time.Unix(0, last)) < lookEvery || !ca.looking.CompareAndSwap(false, true) {
 		return
 	}
-	ca.looked = time.Now()
+	ca.looked.Store(time.Now().UnixNano())
 
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer ca.looking.Store(false)
+		ca.follow()
+	}()
+	timer := time.NewTimer(lookPatience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+func (ca *CA) follow() {
 	before := ca.current.Load()
 	info, err := os.Stat(ca.file)
 	if err != nil || before.info != nil && os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) {
 		return
 	}
-	if found, err := ca.load(); err == nil {
-		if !found.root.Equal(before.root) {
-			clear(ca.leaves)
-		}
-		ca.current.Store(found)
+	found, err := ca.load()
+	if err != nil {
+		return
+	}
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	if ca.current.CompareAndSwap(before, found) && !found.root.Equal(before.root) {
+		clear(ca.leaves)
 	}
 }
 

@@ -28,6 +28,8 @@ type Directory struct {
 	log  *slog.Logger
 	odd  strangers
 
+	readers chan struct{} // has one for each that the kernel works for
+
 	shared bool // its files are as the mount of a share, or a volume for padlock's group, has them, which has been said
 
 	byLease atomic.Bool // locks are leases, as the kernel's are not shared
@@ -61,7 +63,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{path: path, root: root, log: o.Log, odd: strangers{log: o.Log}, shared: shared, locks: map[string]*os.File{}, exposed: map[string]bool{}}
+	d := &Directory{path: path, root: root, log: o.Log, odd: strangers{log: o.Log}, shared: shared, readers: make(chan struct{}, maxReaders), locks: map[string]*os.File{}, exposed: map[string]bool{}}
 	d.leases = newDirectoryLeases(d, o)
 	return d, nil
 }
@@ -177,11 +179,52 @@ func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []b
 	return d.Store(ctx, key, value)
 }
 
+// maxReaders are at work for reads at once: each that a file system does not answer keeps a thread of the operating system.
+const maxReaders = 64
+
+// reading does something that changes nothing, and ends with its context, or after regular.Patience, although the kernel gives no system
+// call back: on a server that does not answer, such as NFS that is mounted hard, it goes on by itself. Who waits then waits for a reader,
+// and not in the kernel, so that names that somebody invents cost no further threads.
+func reading[T any](ctx context.Context, d *Directory, do func() (T, error)) (T, error) {
+	var none T
+	ctx, cancel := context.WithTimeoutCause(ctx, regular.Patience, fmt.Errorf("%w: %s %w", ErrUnavailable, d.path, regular.ErrSilent))
+	defer cancel()
+	if ctx.Err() != nil {
+		return none, ctx.Err()
+	}
+	select {
+	case d.readers <- struct{}{}:
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-d.readers }()
+		value, err := do()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+}
+
 // Load implements certmagic.Storage.
 func (d *Directory) Load(ctx context.Context, key string) ([]byte, error) {
-	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
+	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
+	return reading(ctx, d, func() ([]byte, error) { return d.load(key) })
+}
+
+func (d *Directory) load(key string) ([]byte, error) {
 	f, err := d.root.OpenFile(filepath.FromSlash(key), regular.Flags, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -232,10 +275,10 @@ func (d *Directory) Exists(ctx context.Context, key string) bool {
 
 // Stat implements certmagic.Storage.
 func (d *Directory) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
-	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
+	if err := ValidKey(key); err != nil {
 		return certmagic.KeyInfo{}, err
 	}
-	info, err := d.root.Stat(filepath.FromSlash(key))
+	info, err := reading(ctx, d, func() (fs.FileInfo, error) { return d.root.Stat(filepath.FromSlash(key)) })
 	if err != nil {
 		return certmagic.KeyInfo{}, err
 	}
@@ -263,8 +306,11 @@ func (d *Directory) List(ctx context.Context, prefix string, recursive bool) ([]
 		}
 		start = prefix
 	}
-	var keys []string
-	err := fs.WalkDir(d.root.FS(), start, func(key string, entry fs.DirEntry, err error) error {
+	return reading(ctx, d, func() ([]string, error) { return d.list(ctx, start, recursive) })
+}
+
+func (d *Directory) list(ctx context.Context, start string, recursive bool) (keys []string, err error) {
+	err = fs.WalkDir(d.root.FS(), start, func(key string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil && key != start && errors.Is(err, fs.ErrNotExist): // deleted meanwhile
 			return nil

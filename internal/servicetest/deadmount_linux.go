@@ -13,6 +13,12 @@ import (
 func DeadMount(t testing.TB) (file string, wake func()) {
 	t.Helper()
 	dir := t.TempDir()
+	return filepath.Join(dir, "file.pem"), DeadMountOn(t, dir)
+}
+
+// DeadMountOn is DeadMount on a directory that is there.
+func DeadMountOn(t testing.TB, dir string) (wake func()) {
+	t.Helper()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Mount("padlock-test", dir, "fuse", unix.MS_NODEV|unix.MS_NOSUID, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
@@ -34,5 +40,5 @@ func DeadMount(t testing.TB) (file string, wake func()) {
 			t.Error(err)
 		}
 	})
-	return filepath.Join(dir, "file.pem"), wake
+	return wake
 }
