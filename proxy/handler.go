@@ -44,13 +44,14 @@ type handler struct {
 // exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
 type exchange struct {
 	request           *message.Request
+	state             *state // that it was let in by
 	w                 countingWriter
 	start             time.Time
 	id                uint64
 	name              string     // canonical name of the host
 	target            string     // of the request as it came
 	path              paths.Path // what that means, once the site is known
-	user              string     // who has proved to be here
+	user, hash        string     // who has proved to be here, and the hash of what proved it
 	addr              netip.Addr // of the client
 	told              told
 	site              *site
@@ -106,6 +107,7 @@ func (x *exchange) Interim(status int, fields message.Fields) error {
 
 func (h *handler) serve(ctx *message.Context, x *exchange) {
 	r, state := x.request, h.state()
+	x.state = state
 	x.identify(state.trusted)
 	if h.tracer != nil {
 		x.beginTrace(h.tracer, contains(state.trusted, r.Conn.Addr))
@@ -191,15 +193,13 @@ func (h *handler) admit(ctx *message.Context, x *exchange) bool {
 		fail(x, 403, "This is not open to your address", "")
 		return false
 	}
-	basic := x.route.access.basic
-	if basic == nil {
-		basic = x.site.access.basic
-	}
+	basic := x.route.basic(x.site)
 	if basic == nil {
 		return true
 	}
 	var err error
 	x.user, err = h.passwords.user(ctx, basic, x.addr, r.Fields)
+	x.hash = basic.users[x.user]
 	switch {
 	case errors.Is(err, fair.ErrSource):
 		fail(x, 429, "Too many passwords from your address wait to be checked", "")
@@ -340,7 +340,7 @@ func (h *handler) forward(ctx *message.Context, x *exchange) {
 		if route.buffer.Response > 0 {
 			h.bufferResponse(x, response, int64(route.buffer.Response))
 		}
-		passOn(x, response)
+		h.passOn(x, response)
 	}
 }
 
@@ -450,7 +450,7 @@ func (x *exchange) dress(response *message.Response) {
 
 // passOn passes a response on as it comes. What was read is sent at once, unless more is sure to follow without waiting:
 // the reader of an event stream wants every byte, and of a slow download as well.
-func passOn(x *exchange, response *message.Response) {
+func (h *handler) passOn(x *exchange, response *message.Response) {
 	defer response.Body.Close()
 	x.dress(response)
 	length := response.ContentLength
@@ -467,6 +467,14 @@ func passOn(x *exchange, response *message.Response) {
 	for {
 		room := x.w.Room()
 		n, err := response.Body.Read(room)
+		if now := h.state(); now != x.state { // this may be an event stream, which has no end
+			if x.again(now) == refused {
+				x.err = errRules.Error()
+				x.w.Abort()
+				return
+			}
+			x.state = now
+		}
 		if n > 0 {
 			if _, werr := x.w.Write(room[:n]); werr != nil {
 				x.err = "client: " + werr.Error()

@@ -179,6 +179,9 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	}
 	s.state.Store(built)
 	s.logEnded(s.guards.follow(older, built))
+	if ended := s.tunnels.follow(built) + s.streams.follow(built); ended > 0 {
+		s.deps.Log.Info("tunnels were closed, as the configuration lets their clients in no more", "tunnels", ended)
+	}
 	older.close()
 	s.passwords.keep(cfg)
 	names := map[string]bool{}

@@ -83,17 +83,22 @@ type stream struct {
 	attempt upstream.Attempt
 	in, out int64
 	err     error
-	evicted atomic.Bool
+	why     atomic.Pointer[error] // we end it
 }
 
 // evict implements evictable: no connection of a service is ever parked.
 func (c *stream) evict(active bool) bool {
 	if active {
-		c.evicted.Store(true)
-		c.ctx.Cancel()
-		c.raw.interrupt()
+		c.interrupt(errEvicted)
 	}
 	return active
+}
+
+// interrupt ends the connection from any goroutine, and waits for nothing.
+func (c *stream) interrupt(why error) {
+	c.why.Store(&why)
+	c.ctx.Cancel()
+	c.raw.interrupt()
 }
 
 // stream forwards what comes out of TLS.
@@ -123,8 +128,8 @@ func (s *Server) pass(raw *clientConn, asked *site, name string) {
 func (s *Server) forward(c *stream, raw *clientConn) {
 	c.start, c.raw = time.Now(), raw
 	defer func() {
-		if c.evicted.Load() {
-			c.err = errEvicted
+		if why := c.why.Load(); why != nil {
+			c.err = *why
 		}
 		raw.asked.counts.Request(traffic.TCP, 0, time.Since(c.start), c.in, c.out)
 		s.access.recordStream(c)
@@ -143,6 +148,10 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 	defer s.streams.remove(c)
+	if c.again(s.state.Load()) != stays { // a reload came before it was added
+		c.refuse(errRules, "look at what the configuration says of the site now")
+		return
+	}
 	if standing := c.facts.Standing; standing != nil {
 		defer context.AfterFunc(standing, c.end)()
 	}

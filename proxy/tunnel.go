@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padlock/proxy/message"
@@ -55,8 +56,11 @@ func (t *tunnels) tell() {
 // it knows no words.
 type voice struct {
 	message.Tunnel
-	mute     bool           // the protocol is another
-	speaking sync.WaitGroup // goodbyes
+	mute      bool              // the protocol is another
+	again     func(*state) fate // of another configuration
+	end       func()            // both sides
+	dismissed atomic.Bool       // another configuration does not let it in
+	speaking  sync.WaitGroup    // goodbyes, and what ends it
 
 	mu      sync.Mutex
 	head    [maxFrameHead]byte
@@ -196,10 +200,15 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	case x.extended():
 		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
 	}
-	client := &voice{Tunnel: raw, mute: x.request.Upgrade != webSocket}
+	client := &voice{Tunnel: raw, mute: x.request.Upgrade != webSocket, again: x.again}
+	end := func() { client.Close(); response.Tunnel.Close() }
+	client.end = end
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
-	end := func() { client.Close(); response.Tunnel.Close() }
+	if now := h.state(); now != x.state && x.again(now) != stays { // a reload came before it was added
+		x.err = errRules.Error()
+		return
+	}
 	idle := relay.NewIdle(h.idle, func() {
 		x.err = relay.ErrIdle.Error()
 		h.cuts.cut(traffic.IdleTunnel, x.request.Conn.Addr)
@@ -236,6 +245,9 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	x.bytesIn = <-up
 	if standing := x.request.Conn.Standing; standing != nil && standing.Err() != nil {
 		x.err = context.Cause(standing).Error()
+	}
+	if client.dismissed.Load() {
+		x.err = errRules.Error()
 	}
 }
 

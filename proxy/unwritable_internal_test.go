@@ -74,7 +74,7 @@ func TestAResponseThatCannotBeWrittenIsAnError(t *testing.T) {
 	rules := newFieldRules(&config.HeaderRules{Response: config.ResponseRules{FieldRules: config.FieldRules{Set: config.FieldValues{{Name: "X-Site", Value: "{path}"}}}}})
 	for want, answer := range map[int]func(*exchange){
 		502: func(x *exchange) {
-			passOn(x, &message.Response{Status: 200, Fields: message.Fields{{Name: "X", Value: "a\r\nY: b"}}, Body: noContent{}})
+			(&handler{state: func() *state { return nil }}).passOn(x, &message.Response{Status: 200, Fields: message.Fields{{Name: "X", Value: "a\r\nY: b"}}, Body: noContent{}})
 		},
 		500: func(x *exchange) {
 			x.path = paths.Path{Raw: "/a\r\nY: b"}
