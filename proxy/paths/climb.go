@@ -7,8 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxDecodings are as many as a path is decoded in a row: nobody means one that still changes.
-const maxDecodings = 8
+// maxDecodings are as many as a path is decoded in a row: nobody means one that still changes. A long one is decoded maxLong times.
+const (
+	maxDecodings = 8
+	maxLong      = 3
+	longDecoded  = 4 << 10
+)
 
 // climbsAnyhow reports whether some reader finds "..", or with above, whether one is led above the beginning:
 // however often it decodes, whichever encoding it takes, and whatever it leaves out.
@@ -18,7 +22,7 @@ func climbsAnyhow(path string, above bool) bool {
 	}
 	stages := 0
 	for stage := range decodings(path) {
-		if stages++; stages > maxDecodings || loosestClimb(stage, above) {
+		if stages++; stages > maxDecodings || stages > maxLong && len(stage) > longDecoded || loosestClimb(stage, above) {
 			return true
 		}
 	}
@@ -45,10 +49,21 @@ func decodings(path string) iter.Seq[string] {
 // loosestClimb reads a decoded path. Where readers divide it differently, it counts what leads up by all of them
 // and what leads down by the least.
 func loosestClimb(path string, above bool) bool {
+	if !strings.Contains(path, ".") && ascii(path) {
+		return false
+	}
 	depth := 0
 	for part := range strings.SplitSeq(path, "/") {
+		if isName(part) {
+			depth++
+			continue
+		}
+		look := reduced(part)
+		if !above && !strings.Contains(look, ".") {
+			continue
+		}
 		up, down := 0, 0
-		for segment := range strings.FieldsFuncSeq(compatible(part), func(r rune) bool { return r == '/' || r == '\\' }) {
+		for segment := range strings.FieldsFuncSeq(look, func(r rune) bool { return r == '/' || r == '\\' }) {
 			if end := strings.IndexAny(segment, "?#\x00"); end >= 0 {
 				segment = segment[:end]
 			}
@@ -75,6 +90,19 @@ func loosestClimb(path string, above bool) bool {
 	return false
 }
 
+// isName reports whether every reader takes a part of a path for the name of something below.
+func isName(part string) bool {
+	if part == "" || part[0] == '.' {
+		return false
+	}
+	for i := range len(part) {
+		if c := part[i]; !plainBytes[c] || c == ':' {
+			return false
+		}
+	}
+	return true
+}
+
 // withoutBlanks makes a space of each, which bare takes off.
 func withoutBlanks(r rune) rune {
 	if isBlank(r) {
@@ -88,12 +116,15 @@ func isBlank(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // decodeLoosely decodes as the most generous reader does: JavaScript's %u002e and overlong UTF-8, too.
 func decodeLoosely(s string) string {
-	if !strings.Contains(s, "%") && strings.IndexFunc(s, func(r rune) bool { return r == utf8.RuneError }) < 0 {
+	if !strings.Contains(s, "%") && utf8.ValidString(s) {
 		return s
 	}
 	var b strings.Builder
+	b.Grow(len(s))
 	for i := 0; i < len(s); i++ {
-		if decoded, ok := escaped(s[i:]); ok {
+		if s[i] != '%' && s[i] < utf8.RuneSelf {
+			b.WriteByte(s[i])
+		} else if decoded, ok := escaped(s[i:]); ok {
 			b.WriteByte(decoded)
 			i += 2
 		} else if r, ok := escapedRune(s[i:]); ok {

@@ -11,10 +11,7 @@ package paths
 
 import (
 	"strings"
-	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 // Mode says what is done with a target that readers may understand differently.
@@ -47,8 +44,8 @@ type Path struct {
 
 	mode     Mode
 	hasQuery bool
-	loose    string   // the path as the loosest reader has it: see loosen
-	others   []string // and as the loosest of other kinds have it
+	lower    string // Normal in lower case, once somebody asks
+	loose    loose
 }
 
 // Ambiguous is why a target has more than one meaning.
@@ -75,7 +72,7 @@ func Parse(target string, mode Mode) (Path, error) {
 	p := Path{Text: target, mode: mode}
 	p.Raw, p.Query, p.hasQuery = strings.Cut(target, "?")
 	if target == "*" {
-		p.Normal, p.loose = target, target
+		p.Normal, p.lower, p.loose = target, target, loose{whole: true, forms: []string{target}}
 		return p, nil
 	}
 	if !strings.HasPrefix(target, "/") {
@@ -83,7 +80,7 @@ func Parse(target string, mode Mode) (Path, error) {
 	}
 	if plain(p.Raw) {
 		p.Normal = p.Raw
-		return p, p.loosen()
+		return p, nil
 	}
 
 	switch mode {
@@ -108,7 +105,10 @@ func Parse(target string, mode Mode) (Path, error) {
 		}
 	}
 	p.Normal = clean(Decode(p.Raw))
-	return p, p.loosen()
+	if mode != Raw && tooManyHosts(p.Raw) {
+		return p, DependsOnReader
+	}
+	return p, nil
 }
 
 // setRaw changes what is forwarded.
@@ -144,24 +144,73 @@ func plain(path string) bool {
 	return true
 }
 
+// Properties of a segment's bytes, once they are decoded.
+const (
+	hasDot   = 1 << iota
+	hasSlash // or a backslash, which was encoded
+	hasBackslash
+	hasControl
+	hasPercent
+	hasHigh // a byte beyond ASCII
+)
+
+var properties = func() (table [256]byte) {
+	for c := range table {
+		switch {
+		case c < ' ' || c == 0x7f:
+			table[c] = hasControl
+		case c >= utf8.RuneSelf:
+			table[c] = hasHigh
+		}
+	}
+	table['.'], table['/'], table['\\'], table['%'] = hasDot, hasSlash, hasSlash, hasPercent
+	return table
+}()
+
 // doubts is what no reading settles, wherever it stands.
 func doubts(path string) error {
-	for segment := range strings.SplitSeq(path, "/") {
-		decoded := Decode(segment)
-		switch {
-		case strings.Contains(segment, `\`):
-			return backslash
-		case strings.ContainsAny(decoded, `/\`):
-			return encodedSlash
-		case strings.IndexFunc(decoded, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0:
-			return control
-		case isDots(decoded), hasDots(compatible(decoded)):
-			return dotSegments
-		case encoded(decoded):
-			return encodedTwice
-		case isOverlong(decoded):
-			return overlong
+	var room [256]byte
+	decoded, seen := room[:0], byte(0)
+	for i := 0; i <= len(path); i++ {
+		if i == len(path) || path[i] == '/' {
+			if seen != 0 {
+				if err := doubt(string(decoded), seen); err != nil {
+					return err
+				}
+			}
+			decoded, seen = decoded[:0], 0
+			continue
 		}
+		c := path[i]
+		if c == '%' {
+			if one, ok := escaped(path[i:]); ok {
+				c = one
+				i += 2
+			}
+		} else if c == '\\' {
+			seen |= hasBackslash
+		}
+		seen |= properties[c]
+		decoded = append(decoded, c)
+	}
+	return nil
+}
+
+// doubt is that of one decoded segment, which has some of the properties.
+func doubt(segment string, seen byte) error {
+	switch {
+	case seen&hasBackslash != 0:
+		return backslash
+	case seen&hasSlash != 0:
+		return encodedSlash
+	case seen&hasControl != 0:
+		return control
+	case seen&hasDot != 0 && isDots(segment), seen&hasHigh != 0 && hasDots(reduced(segment)):
+		return dotSegments
+	case seen&hasPercent != 0 && encoded(segment):
+		return encodedTwice
+	case seen&hasHigh != 0 && isOverlong(segment):
+		return overlong
 	}
 	return nil
 }
@@ -205,48 +254,6 @@ func hasDots(s string) bool {
 		}
 	}
 	return false
-}
-
-// compatible is a text as those have it who take letters that look alike for the same, as Windows does with ／
-// and ．, and file systems with letters that carry their accents apart (Unicode's form NFKC), and who do not look
-// at what cannot be seen, as HFS+ does.
-func compatible(s string) string {
-	ascii := true
-	for i := range len(s) {
-		ascii = ascii && s[i] < utf8.RuneSelf
-	}
-	if ascii {
-		return s
-	}
-
-	if strings.IndexFunc(s, ignorable) >= 0 {
-		s = withoutIgnorables(s)
-	}
-	if len(s) > 1024 { // no system has such a name, and some letters become eighteen
-		return lookalikes.Replace(s)
-	}
-	return norm.NFKC.String(s)
-}
-
-// lookalikes are the letters whose form NFKC has a dot segment's characters.
-var lookalikes = strings.NewReplacer("．", ".", "﹒", ".", "․", ".", "‥", "..", "…", "...", "／", "/", "＼", `\`, "﹨", `\`)
-
-// withoutIgnorables leaves what is not UTF-8 as it is.
-func withoutIgnorables(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		if !ignorable(r) {
-			b.WriteString(s[:size])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
-
-// ignorable is Unicode's property Default_Ignorable_Code_Point, and all other format characters.
-func ignorable(r rune) bool {
-	return r >= 0xad && unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // encoded reports whether a decoded text can be decoded again, in the way of URIs or in that of JavaScript's

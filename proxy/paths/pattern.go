@@ -52,7 +52,10 @@ const (
 func (p *Pattern) Match(path *Path) Match {
 	normal := path.Normal
 	if p.ignoreCase {
-		normal = strings.ToLower(normal)
+		if path.lower == "" {
+			path.lower = strings.ToLower(normal)
+		}
+		normal = path.lower
 	}
 	ours := p.holds(normal)
 	if path.mode == Raw {
@@ -103,61 +106,204 @@ func (p *Pattern) literal(raw string) bool {
 
 // looselyHolds asks the loosest readers.
 func (p *Pattern) looselyHolds(path *Path) bool {
-	holds := func(loose string) bool {
-		if p.exact {
-			return loose == p.loose
-		}
-		return within(loose, p.loose)
+	path.loosen(len(p.loose) + 1)
+	if path.loose.unclear {
+		return true
 	}
-	return holds(path.loose) || slices.ContainsFunc(path.others, holds)
+	return slices.ContainsFunc(path.loose.forms, func(form string) bool {
+		if p.exact {
+			return form == p.loose
+		}
+		return within(form, p.loose)
+	})
 }
 
-// loosen finds what loose readers have. It is an error if those are too many: nobody means such a path.
-func (p *Path) loosen() error {
-	if p.mode == Raw {
-		return nil
+// loose is a path as loose readers have it.
+type loose struct {
+	need    int  // so many bytes of each form are right
+	whole   bool // all are
+	unclear bool // nobody can say: it may be anything
+	forms   []string
+}
+
+// maxHosts in a row, as in //a//b//c, are looked behind.
+const maxHosts = 3
+
+// maxNothings are as many segments as may have something in them and be nothing to some reader, such as %20. Nobody means more.
+const maxNothings = 64
+
+// loosen finds what loose readers have, as far as it takes to tell the first bytes. What a path costs is bounded by that, and not by what
+// somebody has made its letters of.
+func (p *Path) loosen(need int) {
+	if p.loose.whole || p.loose.need >= need {
+		return
 	}
+	p.loose = loose{need: max(2*need, 32)}
 	if loosePath(p.Raw) {
-		p.loose = strings.TrimSuffix(p.Raw, "/")
-		return nil
+		p.loose.whole, p.loose.forms = true, []string{strings.TrimSuffix(p.Raw, "/")}
+		return
 	}
 
-	plain := Decode(p.Raw)
-	changes := []func(string) string{func(s string) string { return s }}
-	if strings.IndexFunc(plain, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
-		changes = append(changes, letters, func(s string) string { return letters(withoutParameters(s)) })
-	}
+	has := marks(p.Raw)
+	kinds := has.kinds()
 	ends := []string{""}
-	if strings.ContainsAny(plain, "?#") || len(changes) > 1 {
+	if has.query || has.high {
 		ends = append(ends, "?#")
 	}
-	if strings.Contains(plain, ";") {
+	if has.parameters {
 		ends = append(ends, ";?#")
 	}
 
-	found := false
-	for _, change := range changes {
-		segments, hosted := decoded(p.Raw, change), true
-		for hosts := 0; hosted; hosts++ {
-			if hosts > maxHosts {
-				return DependsOnReader
-			}
+	for _, kind := range kinds {
+		segments, hosted := p.segments(kind), true
+		for hosts := 0; hosted && hosts <= maxHosts; hosts++ {
 			for _, end := range ends {
-				switch loose := joinLoose(segments, end); {
-				case !found:
-					p.loose, found = loose, true
-				case loose != p.loose && !slices.Contains(p.others, loose):
-					p.others = append(p.others, loose)
+				if form := joinLoose(segments, end); !slices.Contains(p.loose.forms, form) {
+					p.loose.forms = append(p.loose.forms, form)
 				}
 			}
 			segments, hosted = afterHost(segments)
 		}
 	}
-	return nil
 }
 
-// maxHosts in a row, as in //a//b//c, are looked behind.
-const maxHosts = 3
+// marked is what a decoded path has in it.
+type marked struct {
+	high       bool // something beyond ASCII
+	query      bool // what begins one, or a fragment
+	parameters bool // what begins them
+	streams    bool // perhaps
+}
+
+func marks(raw string) (has marked) {
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		if c == '%' {
+			if one, ok := escaped(raw[i:]); ok {
+				c = one
+				i += 2
+			}
+		}
+		switch {
+		case c >= utf8.RuneSelf:
+			has.high = true
+		case c == '?' || c == '#':
+			has.query = true
+		case c == ';':
+			has.parameters = true
+		case c == '$':
+			has.streams = true
+		}
+	}
+	return has
+}
+
+// kinds are those that may differ from each other.
+func (has marked) kinds() []kind {
+	switch {
+	case !has.high:
+		return []kind{asItIs}
+	case !has.parameters && !has.streams:
+		return []kind{asItIs, alike}
+	}
+	return []kind{asItIs, alike, alikeCut}
+}
+
+// kind is what is done to a path's segments.
+type kind uint8
+
+const (
+	asItIs   kind = iota
+	alike         // letters that look alike are one
+	alikeCut      // the same, after parameters are gone
+)
+
+// of is a decoded segment of that kind, folded, as far as it takes to tell so many bytes of it.
+func (k kind) of(segment string, need int) string {
+	switch k {
+	case alikeCut:
+		segment = letters(head(withoutParameters(segment), need, true))
+	case alike:
+		segment = letters(head(segment, need, true))
+	default:
+		segment = head(segment, need, false)
+	}
+	return fold(segment)
+}
+
+// segments are as many as it takes to tell the first bytes, behind any number of hosts too.
+func (p *Path) segments(kind kind) (segments []string) {
+	solid, size, nothings := 0, 0, 0
+	for raw := range strings.SplitSeq(strings.TrimPrefix(p.Raw, "/"), "/") {
+		if raw == "" && len(segments) > 0 && segments[len(segments)-1] == "" {
+			continue
+		}
+		segment := kind.of(Decode(raw), p.loose.need)
+		segments = append(segments, segment)
+
+		least := segment
+		if end := strings.IndexAny(segment, ";?#"); end >= 0 {
+			least = segment[:end]
+		}
+		switch least = trimmed(least); {
+		case least != "":
+			if solid++; solid > maxHosts {
+				size += 1 + len(least)
+			}
+		case raw != "":
+			if nothings++; nothings > maxNothings {
+				p.loose.unclear = true
+				return segments
+			}
+		}
+		if size >= p.loose.need {
+			return segments
+		}
+	}
+	return segments
+}
+
+// tooManyHosts reports whether a path begins with more hosts in a row than are looked behind.
+func tooManyHosts(raw string) bool {
+	if len(raw) > 1 && unreserved(raw[1]) && raw[1] != '.' {
+		return false // by every reader, it begins with a name
+	}
+	return slices.ContainsFunc(marks(raw).kinds(), func(k kind) bool { return k.tooManyHosts(raw) })
+}
+
+func (k kind) tooManyHosts(raw string) bool {
+	hosts, nothings, nothing := 0, 0, false
+	for segment := range strings.SplitSeq(strings.TrimPrefix(raw, "/"), "/") {
+		switch {
+		case segment == "":
+			nothing = true
+		case k.isNothing(Decode(segment)):
+			nothing = true
+			if nothings++; nothings > maxNothings {
+				return true
+			}
+		case !nothing:
+			return false
+		default:
+			nothing = false
+			if hosts++; hosts > maxHosts {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isNothing reports whether readers of that kind leave nothing of a decoded segment.
+func (k kind) isNothing(segment string) bool {
+	switch k {
+	case alikeCut:
+		segment = reduced(withoutParameters(segment))
+	case alike:
+		segment = reduced(segment)
+	}
+	return trimmed(segment) == ""
+}
 
 // decoded are a path's segments, after something was done to each.
 func decoded(raw string, change func(string) string) (segments []string) {
@@ -183,7 +329,7 @@ var noSlashes = strings.NewReplacer("/", "\ufffd", `\`, "\ufffd")
 // empties.
 func afterHost(segments []string) (rest []string, ok bool) {
 	for i, segment := range segments {
-		if looseSegment(segment) != "" {
+		if trimmed(segment) != "" {
 			return segments[i+1:], i > 0
 		}
 	}
@@ -191,9 +337,11 @@ func afterHost(segments []string) (rest []string, ok bool) {
 }
 
 // loosePattern is what paths as loose readers have them are compared with.
-func loosePattern(path string) string { return joinLoose(decoded(Encode(path), letters), "") }
+func loosePattern(path string) string {
+	return joinLoose(decoded(Encode(path), func(s string) string { return fold(letters(s)) }), "")
+}
 
-// joinLoose is a path as all readers together might have it: in one case, without empty segments and a slash at
+// joinLoose is a path as all readers together might have it, of segments in one case: without empty segments and a slash at
 // the end, without parameters, without blanks around segments and dots behind them, and cut where one that
 // splits after decoding finds a query: after parameters are gone, or first, where one of the given characters
 // ends all. A reader that does only some of this to a path and to its own routes finds nothing that the loosest
@@ -211,7 +359,7 @@ func joinLoose(segments []string, ends string) string {
 		if end >= 0 {
 			segment = segment[:end]
 		}
-		if segment = looseSegment(segment); segment != "" {
+		if segment = trimmed(segment); segment != "" {
 			b.WriteByte('/')
 			b.WriteString(segment)
 		}
@@ -243,9 +391,11 @@ func withoutParameters(segment string) string {
 	return segment
 }
 
-func looseSegment(segment string) string {
-	segment = withoutParameters(segment)
-	return fold(strings.TrimLeft(strings.TrimRight(segment, ". "), " "))
+func looseSegment(segment string) string { return fold(trimmed(segment)) }
+
+// trimmed is a segment without parameters, and without what is taken off at its ends.
+func trimmed(segment string) string {
+	return strings.TrimLeft(strings.TrimRight(withoutParameters(segment), ". "), " ")
 }
 
 // fold makes all cases of a letter one. What some systems take for a letter of ASCII becomes that one.
@@ -325,7 +475,7 @@ func (p *Pattern) Replace(path *Path, replacement string) (string, error) {
 func withoutHost(rest string) string {
 	for {
 		segment, after, more := strings.Cut(rest, "/")
-		if first := strings.TrimFunc(bare(compatible(Decode(segment))), isBlank); !more || first != "" && first != "." {
+		if first := strings.TrimFunc(bare(reduced(Decode(segment))), isBlank); !more || first != "" && first != "." {
 			return rest
 		}
 		rest = after
@@ -335,8 +485,8 @@ func withoutHost(rest string) string {
 // beginsHost reports whether some reader finds another slash behind the one that goes before.
 func beginsHost(rest string) bool {
 	for stage := range decodings(rest) {
-		stage = strings.TrimLeftFunc(compatible(stage), isBlank)
-		if end := strings.IndexAny(stage, `/\`); end >= 0 && looseSegment(stage[:end]) == "" {
+		stage = strings.TrimLeftFunc(reduced(stage), isBlank)
+		if end := strings.IndexAny(stage, `/\`); end >= 0 && trimmed(stage[:end]) == "" {
 			return true
 		}
 	}
