@@ -11,12 +11,20 @@ import (
 // Admin is the endpoint with console, metrics and health. padlock always has one on a socket in its storage directory, where only its
 // own user gets in, unless another place for the socket is given; an address is for browsers and Prometheus.
 type Admin struct {
-	Address  string   `yaml:"address" path:"unix:"`               // "off", host:port, or unix:PATH instead of the socket in the storage directory
-	Token    string   `yaml:"token" secret:"yes" empty:"never"`   // what clients have to show: needed where the address is not a loopback one, unless client_ca is given
-	ClientCA string   `yaml:"client_ca" empty:"never" path:"yes"` // PEM bundle: clients need a certificate of one of these CAs
-	Cert     string   `yaml:"cert" path:"yes"`                    // PEM, for addresses that are not loopback ones; without it certificates are found as for sites
-	Key      string   `yaml:"key" path:"yes"`                     // of cert
-	Hosts    []string `yaml:"hosts" empty:"may"`                  // names that it is asked by; addresses and localhost need none
+	// An address in addition to the socket, or `unix:PATH` to move the socket, or `"off"`. Other addresses than
+	// loopback ones use HTTPS and need `token` or `client_ca`.
+	Address string `yaml:"address" path:"unix:"` // host:port, `unix:PATH` or `"off"`
+	// Token that clients must present, as the password of any user or as `Authorization: Bearer TOKEN`. At least 16
+	// characters.
+	Token string `yaml:"token" secret:"yes" empty:"never"`
+	// CAs that issue client certificates. Clients must present one.
+	ClientCA string `yaml:"client_ca" empty:"never" path:"yes"` // PEM file
+	// Certificate of an address that is not a loopback one. By default padlock selects one as for sites.
+	Cert string `yaml:"cert" path:"yes"` // PEM file
+	// The private key of `cert`.
+	Key string `yaml:"key" path:"yes"` // PEM file
+	// Names by which clients can request the endpoint. Addresses and `localhost` are always allowed.
+	Hosts []string `yaml:"hosts" empty:"may"`
 }
 
 // UnmarshalText takes the address alone.

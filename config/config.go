@@ -15,191 +15,330 @@ import (
 // Config is everything that padlock does. A Config that Validate has accepted is never changed afterwards;
 // it may be read from any goroutine.
 type Config struct {
-	Listen       Listen       `yaml:"listen"`
-	Admin        Admin        `yaml:"admin"`
-	TrustPage    bool         `yaml:"trust_page"`                                          // plain HTTP, asked for at this machine's private addresses, serves a page that gets devices to trust the local CA
-	Storage      string       `yaml:"storage" secret:"yes" path:"or"`                      // directory, redis:// or postgres:// URL for certificates and what nodes share
-	StorageKey   string       `yaml:"storage_key" secret:"yes" empty:"never" path:"file:"` // 32 bytes in base64 or hexadecimal, or file:PATH: encrypts what the storage holds, but for the local CA
-	User         string       `yaml:"user" empty:"never"`                                  // that padlock becomes when its listeners are open, where root starts it
-	Organization string       `yaml:"organization"`                                        // subject organization of the local CA and its leaves
+	// Addresses and protocols for incoming connections.
+	Listen Listen `yaml:"listen"`
+	// The admin endpoint: console, metrics, health checks, and the interface that `padlock status` and `padlock
+	// reload` use. By default a Unix socket in the storage directory that only padlock's user can open; set an address
+	// for browsers and Prometheus. The address alone is enough: `admin: 127.0.0.1:2020`.
+	Admin Admin `yaml:"admin"`
+	// Serve a page over plain HTTP at this machine's private addresses that helps other devices install the local CA.
+	// Enable it to test with phones and other computers.
+	TrustPage bool `yaml:"trust_page"`
+	// Where padlock keeps certificates, keys and the data that nodes share. By default `padlock` in the user's data
+	// directory. Use a shared directory, Redis or PostgreSQL when several nodes serve the same names.
+	Storage string `yaml:"storage" secret:"yes" path:"or"` // directory, `redis://` or `postgres://` URL
+	// Encrypts everything in the storage except the local CA. Set it when others can read the storage or its backups.
+	StorageKey string `yaml:"storage_key" secret:"yes" empty:"never" path:"file:"` // 32 bytes in base64 or hexadecimal, or `file:PATH`
+	// The user that padlock switches to after it opens its listeners. Set it when root starts padlock.
+	User string `yaml:"user" empty:"never"` // user name
+	// Organization in the subject of the local CA and the certificates that it signs.
+	Organization string `yaml:"organization"`
+	// Where certificates come from, apart from the local CA.
 	Certificates Certificates `yaml:"certificates"`
-	TLS          TLS          `yaml:"tls"`
-	Handshakes   Handshakes   `yaml:"handshakes"`
-	AccessLog    AccessLog    `yaml:"access_log"`
-	Tracing      Tracing      `yaml:"tracing"`
-	Timeouts     Timeouts     `yaml:"timeouts"`
-	Limits       Limits       `yaml:"limits"`
-	Trusted      []Network    `yaml:"trusted_proxies" empty:"may"` // whose X-Forwarded-* and Forwarded are believed
-	DropAliases  string       `yaml:"drop_aliases"`                // known | all | none: fields such as X_Real_IP, which some backends take for X-Real-IP
-	Resolvers    []string     `yaml:"resolvers" empty:"may"`       // host:port of DNS servers for targets' names; none: the system's
-	ErrorDetails bool         `yaml:"error_details"`               // error pages name the target and what went wrong; for development
-	Docker       *Docker      `yaml:"docker"`                      // nil: containers bring no sites
-	Sites        []Site       `yaml:"sites" empty:"may"`
+	// TLS settings of all listeners.
+	TLS TLS `yaml:"tls"`
+	// Which TLS handshakes are logged, in what format and where.
+	Handshakes Handshakes `yaml:"handshakes"`
+	// The access log: one line for each request and each TCP connection.
+	AccessLog AccessLog `yaml:"access_log"`
+	// Exports requests and handshakes to a collector as OpenTelemetry spans. Off unless `endpoint` is set.
+	Tracing Tracing `yaml:"tracing"`
+	// How long padlock waits for clients and targets.
+	Timeouts Timeouts `yaml:"timeouts"`
+	// Limits on what clients can use. Every value is above zero.
+	Limits Limits `yaml:"limits"`
+	// Networks of the proxies in front of padlock. padlock takes the client's address, protocol and host from their
+	// X-Forwarded-* and Forwarded headers; those of everybody else are dropped.
+	Trusted []Network `yaml:"trusted_proxies" empty:"may"`
+	// Which headers with ambiguous names to drop from requests. CGI and some frameworks read `X_Real_IP` as
+	// `X-Real-IP`. `known` drops such spellings of the headers that padlock sets, removes or frames messages by; `all`
+	// drops every header whose name contains anything but letters, digits and hyphens; `none` drops nothing.
+	DropAliases string `yaml:"drop_aliases"` // known | all | none
+	// DNS servers for the names of targets. By default the system's resolver.
+	Resolvers []string `yaml:"resolvers" empty:"may"` // list of host:port
+	// Show the target and the reason of the failure on error pages. For development only.
+	ErrorDetails bool `yaml:"error_details"`
+	// Creates sites from the labels of containers. `docker: on` uses the defaults. Off unless set.
+	Docker *Docker `yaml:"docker"`
+	// The sites that padlock serves: host names and what happens to their requests.
+	Sites []Site `yaml:"sites" empty:"may"`
 }
 
 // Listen holds the addresses to accept on, as host:port.
 type Listen struct {
-	HTTPS []string `yaml:"https" empty:"may"` // addresses that speak HTTPS
-	HTTP  []string `yaml:"http" empty:"may"`  // redirects to https://; empty: off
-	HTTP3 bool     `yaml:"http3"`             // also HTTP/3, by UDP on the ports of HTTPS
+	// Addresses that accept HTTPS.
+	HTTPS []string `yaml:"https" empty:"may"` // list of host:port
+	// Addresses that accept plain HTTP and redirect it to https://. `[]` turns plain HTTP off.
+	HTTP []string `yaml:"http" empty:"may"` // list of host:port
+	// Also accept HTTP/3, on the UDP ports with the same numbers as `https`.
+	HTTP3 bool `yaml:"http3"`
 
-	AltSvc string `yaml:"alt_svc"` // auto | always | never: whether responses announce HTTP/3; auto: not where the local CA has signed, as browsers take HTTP/3 from public CAs alone
+	// Whether responses announce HTTP/3 with Alt-Svc. `auto` omits it when the local CA signed the certificate,
+	// because Chromium and Firefox accept HTTP/3 from public CAs only.
+	AltSvc string `yaml:"alt_svc"` // auto | always | never
 
+	// Reads the client's address from a PROXY protocol header (version 1 or 2) at the start of a connection. Set it
+	// behind a TCP load balancer.
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 }
 
 // ProxyProtocol says who puts a PROXY header, of version 1 or 2, in front of each connection. Nobody else's is read.
 type ProxyProtocol struct {
-	From []Network `yaml:"from"` // networks; nobody else's header is read
+	// Networks of the load balancers. Their connections must begin with a PROXY header; padlock does not read headers
+	// from other addresses.
+	From []Network `yaml:"from"`
 }
 
 // Docker finds sites in the labels of containers.
 type Docker struct {
-	Endpoint string   `yaml:"endpoint" mask:"url"`  // of the engine: unix:PATH or tcp://host:port; by default DOCKER_HOST, or unix:/var/run/docker.sock
-	Network  string   `yaml:"network"`              // by which targets are reached; "": one that padlock is in, too
-	Labels   []string `yaml:"labels"`               // name or name=value: containers without all of them are not looked at
-	Domains  []string `yaml:"domains"`              // that containers' hosts are in, or below; none: any
-	Override []string `yaml:"override" empty:"may"` // wildcards of the file's own sites, such as *.example.com, of which containers may take names
+	// The engine's API. By default the value of DOCKER_HOST, or `unix:///var/run/docker.sock`.
+	Endpoint string `yaml:"endpoint" mask:"url"` // `unix:PATH` or `tcp://host:port`
+	// The network in which padlock reaches containers. By default one that padlock is also in.
+	Network string `yaml:"network"`
+	// Labels that a container must have; containers without all of them are ignored. By default no label is required.
+	Labels []string `yaml:"labels"` // list of `name` or `name=value`
+	// Domains that containers may use for their hosts, including all names below them. By default any.
+	Domains []string `yaml:"domains"`
+	// Wildcard hosts of the file's own sites, such as `*.example.com`, below which containers may take names.
+	Override []string `yaml:"override" empty:"may"` // list of wildcards
 }
 
 // Certificates says where certificates come from, besides the local CA.
 type Certificates struct {
-	Files      []CertificateFile `yaml:"files" empty:"may"`
-	Email      string            `yaml:"email"`               // that a CA may write to; optional
-	Issuers    []Issuer          `yaml:"issuers" empty:"may"` // CAs with ACME (RFC 8555), tried in order
-	Client     string            `yaml:"client"`              // certmagic | autocert
-	Staging    bool              `yaml:"staging"`             // known issuers' test CAs, which browsers do not trust
-	Challenges []string          `yaml:"challenges"`          // http-01 | tls-alpn-01; not used where DNS is
-	DNS        DNS               `yaml:"dns"`                 // dns-01, which wildcards need
-	KeyTypes   []string          `yaml:"key_types"`           // p256 | p384 | rsa2048 | rsa4096; one certificate for each
-	RenewRatio float64           `yaml:"renew_ratio"`         // of a certificate's lifetime that is left when it is renewed
-	OnDemand   *OnDemand         `yaml:"on_demand"`           // nil: only the names of sites
+	// Certificates from files, for names whose certificate something else issues and renews. padlock reloads the files
+	// when they change.
+	Files []CertificateFile `yaml:"files" empty:"may"`
+	// Contact address of the ACME account. Optional; a CA may use it for notices.
+	Email string `yaml:"email"`
+	// ACME CAs (RFC 8555), tried in order. An entry can be just a name or a directory URL.
+	Issuers []Issuer `yaml:"issuers" empty:"may"`
+	// The ACME client. `autocert` is smaller and has no wildcards, DNS-01, profiles or second issuer.
+	Client string `yaml:"client"` // certmagic | autocert
+	// Use the test CAs of the known issuers, whose limits are generous and which browsers do not trust. Enable it
+	// while you try a setup.
+	Staging bool `yaml:"staging"`
+	// ACME challenges that padlock may use. Remove one when its port (80 for http-01, 443 for tls-alpn-01) is not
+	// reachable. Not used when `dns` is set.
+	Challenges []string `yaml:"challenges"` // http-01 | tls-alpn-01
+	// DNS-01 challenges. Required for wildcard certificates, and for machines that the internet cannot reach.
+	DNS DNS `yaml:"dns"`
+	// Key types; padlock obtains one certificate for each. Add an RSA type for clients without ECDSA support.
+	KeyTypes []string `yaml:"key_types"` // p256 | p384 | rsa2048 | rsa4096
+	// Fraction of the lifetime that is left when padlock renews a certificate, 0.02 to 0.9, unless the CA names a time
+	// (ARI).
+	RenewRatio float64 `yaml:"renew_ratio"`
+	// Obtains a certificate during the first handshake for a name. For names that are not known in advance, such as
+	// customers' domains. Off unless set; certificates are then limited to the hosts of sites.
+	OnDemand *OnDemand `yaml:"on_demand"`
 }
 
 // CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory of either.
 // They are read again when they change.
 type CertificateFile struct {
-	Cert          string `yaml:"cert" path:"yes"`                    // PEM, the leaf first and then its chain
-	Key           string `yaml:"key" path:"yes"`                     // "": the key stands in Cert
-	PKCS12        string `yaml:"pkcs12" path:"yes"`                  // file with certificate, chain and key
-	Password      string `yaml:"password" secret:"yes" path:"file:"` // of PKCS12, or file:PATH
-	Directory     string `yaml:"directory" path:"yes"`               // whose PEM and PKCS#12 files are all read
-	Intermediates string `yaml:"intermediates" path:"yes"`           // PEM file that completes the chain
+	// The certificate, followed by its chain.
+	Cert string `yaml:"cert" path:"yes"` // PEM file
+	// The private key of `cert`. By default `cert` contains it.
+	Key string `yaml:"key" path:"yes"` // PEM file
+	// A certificate with its chain and private key, instead of `cert` and `key`.
+	PKCS12 string `yaml:"pkcs12" path:"yes"` // PKCS#12 file
+	// The password of the `pkcs12` file.
+	Password string `yaml:"password" secret:"yes" path:"file:"` // string or `file:PATH`
+	// Reads all PEM and PKCS#12 files in the directory, instead of `cert` or `pkcs12`.
+	Directory string `yaml:"directory" path:"yes"` // directory
+	// Intermediate certificates that complete the chain, if the files lack them.
+	Intermediates string `yaml:"intermediates" path:"yes"` // PEM file
 }
 
 // Issuer is a CA with ACME: a known one by its name, or any by its directory.
 type Issuer struct {
-	Name           string `yaml:"name"`                          // letsencrypt | letsencrypt-staging | zerossl | google
-	Directory      string `yaml:"directory" mask:"url"`          // URL, instead of a name
-	Root           string `yaml:"root" empty:"never" path:"yes"` // PEM bundle that the directory's own certificate is verified against
-	EAB            EAB    `yaml:"eab"`                           // external account binding
-	Profile        string `yaml:"profile"`                       // such as shortlived
-	PreferredChain string `yaml:"preferred_chain"`               // common name of the root that the chain should lead to
+	// A known CA.
+	Name string `yaml:"name"` // letsencrypt | letsencrypt-staging | zerossl | google
+	// The ACME directory of any other CA, instead of `name`.
+	Directory string `yaml:"directory" mask:"url"` // URL
+	// Root certificates for the TLS connection to `directory`. Set it for a private CA.
+	Root string `yaml:"root" empty:"never" path:"yes"` // PEM file
+	// External account binding: credentials of an existing account at the CA. ZeroSSL and Google require them.
+	EAB EAB `yaml:"eab"`
+	// Certificate profile to request, for example `shortlived` at Let's Encrypt.
+	Profile string `yaml:"profile"`
+	// Common name of the root to prefer when the CA offers several chains.
+	PreferredChain string `yaml:"preferred_chain"`
 }
 
 // EAB binds the account to one that the CA knows already (RFC 8555 section 7.3.4).
 type EAB struct {
-	KID     string `yaml:"kid"`                   // the account's name at the CA
+	// Key identifier from the CA.
+	KID string `yaml:"kid"`
+	// HMAC key from the CA.
 	HMACKey string `yaml:"hmac_key" secret:"yes"` // base64url
 }
 
 // DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego documents them.
 type DNS struct {
-	Provider  string        `yaml:"provider"`              // lego's name for it, such as cloudflare
-	Resolvers []string      `yaml:"resolvers" empty:"may"` // host:port that are asked whether the record is there; "": the system's
-	Timeout   time.Duration `yaml:"timeout"`               // for the record to be seen; 0: the provider's
+	// The DNS provider, by its name in lego, for example `cloudflare`. Credentials are environment variables.
+	Provider string `yaml:"provider"`
+	// DNS servers that padlock queries to check that the record is visible. By default the system's resolver.
+	Resolvers []string `yaml:"resolvers" empty:"may"` // list of host:port
+	// How long to wait until the record is visible. By default the provider's own value.
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // OnDemand orders certificates at a name's first handshake, for names that Ask or Allow agree to.
 type OnDemand struct {
-	Ask       string   `yaml:"ask" mask:"url"` // URL that is asked with ?domain=NAME, and agrees with a status of 2xx
-	Allow     []string `yaml:"allow"`          // names and *.name, instead of asking
-	PerSource int      `yaml:"per_source"`     // new names that one client address may bring in a minute, whether they are agreed to or not
-	PerMinute int      `yaml:"per_minute"`     // names in a minute that are agreed to, and ordered, in total
-	Cache     int      `yaml:"cache"`          // certificates kept in memory
+	// padlock requests this URL with `?domain=NAME`; a 2xx status permits the name. Either `ask` or `allow` is
+	// required.
+	Ask string `yaml:"ask" mask:"url"` // URL
+	// Permitted names, instead of `ask`.
+	Allow []string `yaml:"allow"` // list of names or `*.name`
+	// New names that one client address can request per minute, whether permitted or not.
+	PerSource int `yaml:"per_source"`
+	// Permitted names for which padlock orders certificates per minute, in total.
+	PerMinute int `yaml:"per_minute"`
+	// Number of certificates that padlock keeps in memory.
+	Cache int `yaml:"cache"`
 }
 
 // TLS is the policy of every listener.
 type TLS struct {
-	MinVersion string `yaml:"min_version"` // "1.2" or "1.3"
+	// The lowest TLS version that padlock accepts. Raise it when all clients support TLS 1.3.
+	MinVersion string `yaml:"min_version"` // "1.2" | "1.3"
 }
 
 // Handshakes says which handshakes are told, how and where.
 type Handshakes struct {
-	Show   string `yaml:"show"`             // all | failures | off
-	Format string `yaml:"format"`           // story | line | json
-	Output string `yaml:"output" path:"or"` // stderr, stdout, or a file's path
-	Sample int    `yaml:"sample"`           // of complete handshakes one in this many is told
+	// Which handshakes to log.
+	Show string `yaml:"show"` // all | failures | off
+	// `story` is a description of every stage, `line` a single line, `json` a JSON object per line.
+	Format string `yaml:"format"` // story | line | json
+	// Where to write handshakes.
+	Output string `yaml:"output" path:"or"` // `stderr`, `stdout` or a file
+	// Log one in this many completed handshakes. Failures are always logged. Raise it under heavy load.
+	Sample int `yaml:"sample"`
 
-	Rotate  Rotate           `yaml:"rotate"`
+	// Rotation of the file in `output`.
+	Rotate Rotate `yaml:"rotate"`
+	// Reduces personal data in handshake records, logs and traces.
 	Privacy HandshakePrivacy `yaml:"privacy"`
 
-	Capture               string `yaml:"capture" path:"yes"`      // pcapng file; needs InsecureExportSecrets
-	InsecureExportSecrets bool   `yaml:"insecure_export_secrets"` // handshake traffic secrets may be written out
+	// Write handshakes to a pcapng file for Wireshark, with the secrets that decrypt them. For debugging; requires
+	// `insecure_export_secrets`.
+	Capture string `yaml:"capture" path:"yes"` // file
+	// Allow padlock to write handshake traffic secrets to captures.
+	InsecureExportSecrets bool `yaml:"insecure_export_secrets"`
 }
 
 // Rotate bounds what a log file takes on the disk.
 type Rotate struct {
-	MaxSize int `yaml:"max_size_mib"` // of one file, in MiB
-	Keep    int `yaml:"keep"`         // older files
+	// Size at which padlock starts a new file.
+	MaxSize int `yaml:"max_size_mib"` // MiB
+	// Number of older files to keep.
+	Keep int `yaml:"keep"`
 }
 
 // HandshakePrivacy says how much of what identifies a person is kept.
 type HandshakePrivacy struct {
+	// `truncated` keeps 24 bits of IPv4 addresses and 48 bits of IPv6 addresses.
 	Addresses string `yaml:"addresses"` // full | truncated
-	Names     string `yaml:"names"`     // full | hashed
+	// `hashed` replaces server names with a keyed hash.
+	Names string `yaml:"names"` // full | hashed
 }
 
 // AccessLog says how requests are logged.
 type AccessLog struct {
-	Format  string   `yaml:"format"`           // json | combined | off
-	Output  string   `yaml:"output" path:"or"` // stderr, stdout, or a file's path
-	Rotate  Rotate   `yaml:"rotate"`
-	Headers []string `yaml:"headers" empty:"may"` // fields of requests that are logged too, with json
-	Redact  []string `yaml:"redact" empty:"may"`  // parameters of queries, and fields, whose values are not written
+	// `combined` is Apache's combined log format.
+	Format string `yaml:"format"` // json | combined | off
+	// Where to write the access log.
+	Output string `yaml:"output" path:"or"` // `stderr`, `stdout` or a file
+	// Rotation of the file in `output`.
+	Rotate Rotate `yaml:"rotate"`
+	// Request headers to include, with the format `json`.
+	Headers []string `yaml:"headers" empty:"may"`
+	// Query parameters and headers whose values are replaced with `REDACTED`. Cookies and Authorization are never
+	// logged.
+	Redact []string `yaml:"redact" empty:"may"`
 }
 
 // Timeouts bound how long a peer may keep padlock waiting. Zero means the default, never unbounded.
 type Timeouts struct {
-	Handshake      time.Duration `yaml:"handshake"`       // 10s: TCP accept to TLS Finished
-	Header         time.Duration `yaml:"header"`          // 10s: first byte of a request to the end of its head
-	Idle           time.Duration `yaml:"idle"`            // 2m: between requests
-	Stall          time.Duration `yaml:"stall"`           // 20s: no progress in a body, in either direction, with the client at fault
-	Send           time.Duration `yaml:"send"`            // 10m: no progress in a response, for as many clients as limits.connections/10; others have stall
-	Tunnel         time.Duration `yaml:"tunnel"`          // 1h: without a byte through a WebSocket
-	Connect        time.Duration `yaml:"connect"`         // 5s: to a target
-	ResponseHeader Patience      `yaml:"response_header"` // 1m: request sent to the target's response head; off: however long it takes
-	Shutdown       time.Duration `yaml:"shutdown"`        // 30s: for open requests, and WebSockets' goodbyes, after SIGTERM
-	Handover       time.Duration `yaml:"handover"`        // 10m: for connections after another padlock has taken over
+	// From the accepted TCP connection to the end of the TLS handshake.
+	Handshake time.Duration `yaml:"handshake"`
+	// From the first byte of a request to the end of its header.
+	Header time.Duration `yaml:"header"`
+	// How long a client's connection stays open between requests.
+	Idle time.Duration `yaml:"idle"`
+	// How long a request or response body may make no progress because of the client.
+	Stall time.Duration `yaml:"stall"`
+	// How long a response may make no progress while the client pauses, for example a stopped video player. At most a
+	// tenth of `limits.connections` get this time; others get `stall`.
+	Send time.Duration `yaml:"send"`
+	// How long a WebSocket or another upgraded connection may carry no data.
+	Tunnel time.Duration `yaml:"tunnel"`
+	// How long to wait for a connection to a target.
+	Connect time.Duration `yaml:"connect"`
+	// From the request to the header of the target's response. Raise it, or set `off`, for targets that take longer.
+	ResponseHeader Patience `yaml:"response_header"`
+	// How long open requests and WebSockets may take to finish after SIGTERM.
+	Shutdown time.Duration `yaml:"shutdown"`
+	// How long connections may stay with the old process after a restart with SIGUSR2.
+	Handover time.Duration `yaml:"handover"`
 }
 
 // Limits bound what a peer may send. In a file they are above zero.
 type Limits struct {
-	Connections int  `yaml:"connections"`             // 20,000 open client connections
-	PerAddress  int  `yaml:"connections_per_address"` // of one client's address, or IPv6 network of 64 bits; 0: any number
-	Handshakes  int  `yaml:"handshakes"`              // 1,024 connections whose handshake has not ended, and as many of plain HTTP
-	Head        int  `yaml:"head"`                    // 65,536 bytes of request head
-	Fields      int  `yaml:"fields"`                  // 200 fields of a request
-	BodyRate    int  `yaml:"body_rate"`               // 240 bytes a second that a request's content must bring on average, after timeouts.stall
-	Streams     int  `yaml:"streams"`                 // 100 requests at once on a connection of HTTP/2 or HTTP/3
-	Resets      int  `yaml:"resets"`                  // 1,000 streams of a connection in 10 s that its client resets, or has padlock reset
-	Frames      int  `yaml:"frames"`                  // 10,000 frames of HTTP/2 in 10 s that nothing comes of
-	Buffers     Size `yaml:"buffers"`                 // 256MiB of what routes buffer, of all clients at once; of one of them all of half of it, and an eighth of it beyond
+	// Open client connections. Above this the connection that has been idle the longest is closed, or new ones wait.
+	Connections int `yaml:"connections"`
+	// Open connections of one client address, or of one IPv6 /64 network. Above this, new ones are closed. Unlimited
+	// by default; set it only if clients connect to padlock directly, because a proxy in front makes them share its
+	// address.
+	PerAddress int `yaml:"connections_per_address"`
+	// Connections with an unfinished TLS handshake, and the same number of plain HTTP connections.
+	Handshakes int `yaml:"handshakes"`
+	// Size of a request header.
+	Head int `yaml:"head"` // bytes
+	// Number of header fields in a request.
+	Fields int `yaml:"fields"`
+	// Average rate that a request body must reach once it has taken longer than `timeouts.stall`.
+	BodyRate int `yaml:"body_rate"` // bytes per second
+	// Concurrent requests on one HTTP/2 or HTTP/3 connection.
+	Streams int `yaml:"streams"`
+	// Streams that can be reset on one connection within 10 seconds, by the client or because of its errors.
+	Resets int `yaml:"resets"`
+	// HTTP/2 frames without effect, such as PING, that one connection can send within 10 seconds.
+	Frames int `yaml:"frames"`
+	// Memory for the `buffer` of all routes. One client can use half of it, and an eighth of what is beyond that.
+	Buffers Size `yaml:"buffers"`
 }
 
 // Site is a set of names with one policy.
 type Site struct {
-	Hosts  []string    `yaml:"hosts"` // canonical: lower case, no trailing dot; "*.example.com" and "*" (any name) allowed
-	TLS    SiteTLS     `yaml:"tls"`
-	WWW    string      `yaml:"www"`  // add | remove: each host is also served with or without www., and redirects there
-	HSTS   HSTS        `yaml:"hsts"` // Strict-Transport-Security (RFC 6797)
-	Access Access      `yaml:",inline"`
-	Paths  string      `yaml:"paths"`       // strict | normalize | raw: paths that targets may read in another way than padlock are refused, forwarded in their normal form, or forwarded as they are; by default strict where anybody is kept out, else raw, but for what leads a target out of the paths that are routed to it
-	NoCase bool        `yaml:"ignore_case"` // routes match paths in any case, for targets that do
-	Fields HeaderRules `yaml:"headers"`     // before those of the route
-	Routes []Route     `yaml:"routes" empty:"may"`
-	Listen []string    `yaml:"listen"` // addresses of this site's own, instead of listen.https
-	TCP    *TCP        `yaml:"tcp"`    // bytes are forwarded, whatever they mean; nil: HTTP
+	// Host names, addresses, wildcards such as `*.example.com` (one label), or `*` for any name. The most specific
+	// site answers.
+	Hosts []string `yaml:"hosts"` // list of names
+	// TLS settings of the site.
+	TLS SiteTLS `yaml:"tls"`
+	// Also serve the other form of each host, and redirect: `add` to the name with `www.`, `remove` to the name
+	// without it. Off by default.
+	WWW string `yaml:"www"` // add | remove
+	// Strict-Transport-Security (RFC 6797): tells browsers to use HTTPS only. A header from the target takes
+	// precedence. `hsts: off` sends none.
+	HSTS   HSTS   `yaml:"hsts"`
+	Access Access `yaml:",inline"`
+	// What happens to a path that a target may read differently from padlock: reject it with 400, forward its normal
+	// form, or forward it unchanged. By default `strict` when a rule restricts access; otherwise `raw`, except for
+	// paths that would leave the ones routed to the target.
+	Paths string `yaml:"paths"` // strict | normalize | raw
+	// Routes match paths in upper and lower case. Set it if the target ignores case.
+	NoCase bool `yaml:"ignore_case"`
+	// Header rules. They apply before those of the route.
+	Fields HeaderRules `yaml:"headers"`
+	// What happens to the requests of the site. Of the routes that match, an exact path takes precedence over a
+	// prefix, a longer prefix over a shorter one, and a route with `methods` over one without; then the first wins. A
+	// site without routes serves the built-in page.
+	Routes []Route `yaml:"routes" empty:"may"`
+	// Addresses of this site, instead of `listen.https`.
+	Listen []string `yaml:"listen"` // list of host:port
+	// Forwards the decrypted bytes to a TCP service, instead of HTTP requests.
+	TCP *TCP `yaml:"tcp"`
 }
 
 // PathMode is Paths, or what it is by default: strict where a rule keeps anybody out, so that nobody may go around it; agreed where a
@@ -247,26 +386,39 @@ func (s *Site) Passthrough() bool { return s.TCP != nil && s.TCP.Passthrough }
 type TCP struct {
 	Upstream `yaml:",inline"`
 
-	Idle          time.Duration `yaml:"idle"`           // 1h: without a byte either way
-	Connections   int           `yaml:"connections"`    // open at once; 0: any number
-	ProxyProtocol string        `yaml:"proxy_protocol"` // v1 | v2: tell the target of the client; "": no
-	StartTLS      string        `yaml:"starttls"`       // postgres: also after an SSLRequest
-	ALPN          []string      `yaml:"alpn"`           // protocols that clients may choose among; none: not negotiated
-	Passthrough   bool          `yaml:"passthrough"`    // TLS is the target's affair; only the server name is read
+	// How long a connection may carry no data in either direction.
+	Idle time.Duration `yaml:"idle"`
+	// Open connections of the site. Unlimited by default.
+	Connections int `yaml:"connections"`
+	// Send the target a PROXY protocol header with the client's address. Off by default.
+	ProxyProtocol string `yaml:"proxy_protocol"` // v1 | v2
+	// Also start TLS after an SSLRequest, as PostgreSQL clients do.
+	StartTLS string `yaml:"starttls"` // `postgres`
+	// Protocols that clients can negotiate. By default none; `postgresql` with `starttls: postgres`.
+	ALPN []string `yaml:"alpn"`
+	// Forward the encrypted connection. The target terminates TLS; padlock only reads the server name.
+	Passthrough bool `yaml:"passthrough"`
 }
 
 // HSTS tells browsers to come by HTTPS only. A target's own field stands.
 type HSTS struct {
-	MaxAge            time.Duration `yaml:"max_age"`            // 0: off for local names, a year for others
-	IncludeSubdomains bool          `yaml:"include_subdomains"` // for all names below too
-	Preload           bool          `yaml:"preload"`            // browsers may know it beforehand
-	Off               bool          `yaml:"off"`                // no field is sent
+	// How long browsers remember the rule. By default a year; off for local names.
+	MaxAge time.Duration `yaml:"max_age"`
+	// Apply the rule to all names below the host.
+	IncludeSubdomains bool `yaml:"include_subdomains"`
+	// Consent to inclusion in the browsers' preload lists.
+	Preload bool `yaml:"preload"`
+	// Send no header.
+	Off bool `yaml:"off"`
 }
 
 // Access says who may come.
 type Access struct {
-	Allow     []Network  `yaml:"allow"` // client addresses; none: all
-	Deny      []Network  `yaml:"deny"`  // client addresses; stronger than allow
+	// Client addresses that are allowed. By default all.
+	Allow []Network `yaml:"allow"`
+	// Client addresses that are refused. Takes precedence over `allow`.
+	Deny []Network `yaml:"deny"`
+	// Requires a user name and password (RFC 7617).
 	BasicAuth *BasicAuth `yaml:"basic_auth"`
 }
 
@@ -275,140 +427,223 @@ func (a *Access) rules() bool { return len(a.Allow)+len(a.Deny) > 0 || a.BasicAu
 
 // BasicAuth asks for a name and a password (RFC 7617).
 type BasicAuth struct {
-	Realm     string            `yaml:"realm"`                               // "padlock"
-	Users     map[string]string `yaml:"users"`                               // name to bcrypt hash
-	UsersFile string            `yaml:"users_file" empty:"never" path:"yes"` // lines of name:hash, as htpasswd -B writes them
+	// The realm that browsers show. By default `padlock`.
+	Realm string `yaml:"realm"`
+	// Users and their password hashes, as `htpasswd -nB NAME` prints them.
+	Users map[string]string `yaml:"users"` // names and bcrypt hashes
+	// A file with a `name:hash` line per user, as `htpasswd -B` writes it.
+	UsersFile string `yaml:"users_file" empty:"never" path:"yes"` // file
 }
 
 // SiteTLS is the part of the TLS policy that a site decides.
 type SiteTLS struct {
+	// Requests a client certificate.
 	ClientAuth *ClientAuth `yaml:"client_auth"`
-	LegacyRSA  bool        `yaml:"legacy_rsa_key_exchange"` // TLS 1.2 without forward secrecy, for clients that know nothing better
+	// Also accept TLS 1.2 with RSA key exchange, which has no forward secrecy. Only for clients that support nothing
+	// better.
+	LegacyRSA bool `yaml:"legacy_rsa_key_exchange"`
 }
 
 // ClientAuth asks clients for a certificate.
 type ClientAuth struct {
-	Mode    string       `yaml:"mode"`                        // require | optional-verify (verified if given) | request (whatever is given is told, and not refused)
-	CA      string       `yaml:"ca" empty:"never" path:"yes"` // PEM bundle of the accepted CAs
-	CRL     []string     `yaml:"crl" path:"yes"`              // lists of revoked certificates, in PEM or DER, each signed by one of the CAs
-	Allow   *ClientNames `yaml:"allow"`
-	Forward bool         `yaml:"forward_certificate"` // also send Client-Cert (RFC 9440)
+	// `require` refuses clients without a valid certificate, `optional-verify` refuses invalid certificates only, and
+	// `request` refuses nobody and reports the result.
+	Mode string `yaml:"mode"` // require | optional-verify | request
+	// The CAs that issue client certificates.
+	CA string `yaml:"ca" empty:"never" path:"yes"` // PEM file
+	// Certificate revocation lists in PEM or DER, each signed by one of the CAs.
+	CRL []string `yaml:"crl" path:"yes"` // list of files
+	// Restricts access to certificates with one of these names or organizations.
+	Allow *ClientNames `yaml:"allow"`
+	// Also send the certificate to targets, in Client-Cert (RFC 9440).
+	Forward bool `yaml:"forward_certificate"`
 }
 
 // ClientNames are what a verified certificate must have one of.
 type ClientNames struct {
-	Names         []string `yaml:"names"`         // subject alternative names: app.example.com, *.example.com (one label), email:a@example.com, uri:spiffe://example.com/app, ip:10.0.0.1
-	Organizations []string `yaml:"organizations"` // of the subject
+	// Subject alternative names: `app.example.com`, `*.example.com` (one label), `email:a@example.com`,
+	// `uri:spiffe://example.com/app` or `ip:10.0.0.1`.
+	Names []string `yaml:"names"`
+	// Organizations in the certificate's subject.
+	Organizations []string `yaml:"organizations"`
 }
 
 // Route is what happens to the requests that it matches: they are forwarded, redirected or answered. Of the routes of a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named
 // methods before any, and then the first.
 type Route struct {
-	Path    string   `yaml:"path"`                // prefix that ends at a slash or the path's end: /api matches /api and /api/x; "" matches all
-	Exact   string   `yaml:"exact" empty:"never"` // whole path, instead of path
-	Methods []string `yaml:"methods"`             // none: all
+	// Prefix of the paths that the route matches, up to a slash or the end of the path: `/api` matches `/api` and
+	// `/api/x`. By default all paths.
+	Path string `yaml:"path"` // path
+	// The one path that the route matches, instead of `path`.
+	Exact string `yaml:"exact" empty:"never"` // path
+	// HTTP methods that the route matches. By default all.
+	Methods []string `yaml:"methods"`
 
 	Upstream `yaml:",inline"`
+	// Answers with a redirect.
 	Redirect *Redirect `yaml:"redirect"`
-	Respond  *Respond  `yaml:"respond"`
+	// Answers with a fixed response.
+	Respond *Respond `yaml:"respond"`
 
-	StripPrefix   bool        `yaml:"strip_prefix"`   // take path off before forwarding
-	ReplacePrefix string      `yaml:"replace_prefix"` // put this in the place of path
-	RewriteURLs   bool        `yaml:"rewrite_urls"`   // the target's own scheme, host and prefix become the client's in Location, Content-Location, Refresh and Set-Cookie, and the client's the target's in Destination and If
-	Host          string      `yaml:"host"`           // keep (the client's) | upstream (the target's) | a name
-	Fields        HeaderRules `yaml:"headers"`
-	Access        Access      `yaml:",inline"`
-	BodyLimit     Size        `yaml:"body_limit"` // of a request's content; 0: none
-	Buffer        Buffer      `yaml:"buffer"`
+	// Remove `path` from the request before forwarding it. Targets see it in X-Forwarded-Prefix.
+	StripPrefix bool `yaml:"strip_prefix"`
+	// Replace `path` with this before forwarding the request.
+	ReplacePrefix string `yaml:"replace_prefix"` // path
+	// Replace the target's own scheme, host and prefix with the client's in Location, Content-Location, Refresh and
+	// Set-Cookie, and the reverse in Destination and If. Set it for targets that do not read X-Forwarded-*.
+	RewriteURLs bool `yaml:"rewrite_urls"`
+	// The Host header that targets receive: the client's, the target's or a fixed one.
+	Host string `yaml:"host"` // `keep`, `upstream` or a name
+	// Header rules of the route.
+	Fields HeaderRules `yaml:"headers"`
+	Access Access      `yaml:",inline"`
+	// Largest request body; larger ones are rejected with 413. Unlimited by default.
+	BodyLimit Size `yaml:"body_limit"`
+	// Buffers bodies, so that a slow client does not occupy a target. A larger body is streamed from there.
+	Buffer Buffer `yaml:"buffer"`
 
-	Upgrades []string `yaml:"upgrades" empty:"may"` // protocols that clients may go over to from HTTP/1.1: websocket; also such as tcp, SPDY/3.1 or h2c, of which padlock reads nothing
+	// Protocols that clients can switch to with Upgrade over HTTP/1.1. `[]` allows none. Once switched, padlock
+	// forwards any protocol but WebSocket unread.
+	Upgrades []string `yaml:"upgrades" empty:"may"`
 
-	Forwarded bool `yaml:"forwarded"`        // also send Forwarded (RFC 7239)
-	Handshake bool `yaml:"handshake_header"` // also send Padlock-Handshake: id, version, fingerprint and client certificate
+	// Also send Forwarded (RFC 7239).
+	Forwarded bool `yaml:"forwarded"`
+	// Also send Padlock-Handshake, which describes the client's handshake: ID, TLS version, fingerprint and client
+	// certificate.
+	Handshake bool `yaml:"handshake_header"`
 }
 
 // Buffer holds content back, so that slow clients do not keep targets waiting. What is larger is streamed on from there.
 type Buffer struct {
-	Request  Size `yaml:"request"`  // 0: a target gets the content as it comes
-	Response Size `yaml:"response"` // 0: a client does
+	// How much of a request body to read before the target receives it. Off by default.
+	Request Size `yaml:"request"`
+	// How much of a response body to read before the client receives it. Off by default.
+	Response Size `yaml:"response"`
 }
 
 // Upstream is a set of targets, and how one is chosen and reached.
 type Upstream struct {
-	To        []Backend        `yaml:"to"`
-	Balance   string           `yaml:"balance"` // round_robin | least_conn | random | hash
-	HashBy    string           `yaml:"hash_by"` // address | cookie:NAME | header:NAME
-	Sticky    string           `yaml:"sticky"`  // name of a cookie that keeps a client at its target
-	Health    *Health          `yaml:"health"`
-	Passive   Passive          `yaml:"passive"`
-	Circuit   Circuit          `yaml:"circuit"`
-	Retry     Retry            `yaml:"retry"`
-	Timeouts  UpstreamTimeouts `yaml:"timeouts"`
-	KeepAlive KeepAlive        `yaml:"keepalive"`
-	Resolve   string           `yaml:"resolve"` // any: a target's name is one target | each: every address of it
+	// The targets, which share the requests. An entry can be just the target.
+	To []Backend `yaml:"to"`
+	// How to choose a target. `random` takes the less loaded of two; `hash` keeps a client at one target by `hash_by`.
+	Balance string `yaml:"balance"` // round_robin | least_conn | random | hash
+	// What `balance: hash` uses. By default `address`, which is the only choice for `tcp`.
+	HashBy string `yaml:"hash_by"` // `address`, `cookie:NAME` or `header:NAME`
+	// Keep each client at its target with this cookie. HTTP only.
+	Sticky string `yaml:"sticky"` // cookie name
+	// Checks the targets in regular intervals. Targets of `tcp` are checked by connecting.
+	Health *Health `yaml:"health"`
+	// Ejects a target after failed requests. `passive: off` ejects none.
+	Passive Passive `yaml:"passive"`
+	// Limits the concurrent requests to a target.
+	Circuit Circuit `yaml:"circuit"`
+	// Sends a request to another target, if the first cannot have acted on it.
+	Retry Retry `yaml:"retry"`
+	// Timeouts of this route; they replace the general `timeouts`.
+	Timeouts UpstreamTimeouts `yaml:"timeouts"`
+	// Idle connections to targets that padlock keeps for further requests. A duration alone is `idle`; `keepalive:
+	// off` keeps none. HTTP only.
+	KeepAlive KeepAlive `yaml:"keepalive"`
+	// What a target's name means. `any` treats it as one target and looks it up for each connection; `each` treats
+	// every address of it as a target.
+	Resolve string `yaml:"resolve"` // any | each
 
-	CA         string `yaml:"ca" empty:"never" path:"yes"` // PEM bundle that https targets are verified against
-	ClientCert string `yaml:"client_cert" path:"yes"`      // PEM, for https targets that ask for one
-	ClientKey  string `yaml:"client_key" path:"yes"`       // of client_cert
-	ServerName string `yaml:"server_name"`                 // asked for and verified, instead of the target's host
-	Insecure   bool   `yaml:"insecure_skip_verify"`        // https targets are not verified: whoever is in between can read along
+	// Root certificates for https targets. By default the system's.
+	CA string `yaml:"ca" empty:"never" path:"yes"` // PEM file
+	// Client certificate for https targets that request one.
+	ClientCert string `yaml:"client_cert" path:"yes"` // PEM file
+	// The private key of `client_cert`.
+	ClientKey string `yaml:"client_key" path:"yes"` // PEM file
+	// Server name to request from https targets and to verify. By default the target's host.
+	ServerName string `yaml:"server_name"`
+	// Do not verify the certificates of https targets. Anyone on the network path can then read and change the
+	// traffic.
+	Insecure bool `yaml:"insecure_skip_verify"`
 }
 
 // Backend is a target with its share.
 type Backend struct {
-	Target Target `yaml:"target"` // host:port, a URL, unix:PATH, or srv+http://NAME
-	Weight int    `yaml:"weight"` // 1 to 1,000; 0: 1
+	// A port, host:port, http://, https:// or h2c:// URL, `unix:PATH`, or `srv+http://NAME`; for `tcp` host:port,
+	// `tls://host:port` or `unix:PATH`.
+	Target Target `yaml:"target"`
+	// Share of the requests, relative to other targets. By default 1.
+	Weight int `yaml:"weight"` // 1 to 1000
 }
 
 // Health asks targets whether they are well.
 type Health struct {
-	Path      string        `yaml:"path"`       // that is asked for
-	Host      string        `yaml:"host"`       // "": the target's
-	Status    string        `yaml:"status"`     // 200-399; a status or a range of them
-	Interval  time.Duration `yaml:"interval"`   // 10s
-	Timeout   time.Duration `yaml:"timeout"`    // 2s
-	Rise      int           `yaml:"rise"`       // 2 good answers in a row make it well
-	Fall      int           `yaml:"fall"`       // 3 bad ones unwell
-	SlowStart time.Duration `yaml:"slow_start"` // over which a target that is well again gets its whole share; 0: at once
+	// Path to request. Required in routes, rejected in `tcp`.
+	Path string `yaml:"path"` // path
+	// Host header of the check. By default the target's. HTTP only.
+	Host string `yaml:"host"`
+	// Statuses that count as success. HTTP only.
+	Status string `yaml:"status"` // status or range
+	// Time between checks.
+	Interval time.Duration `yaml:"interval"`
+	// How long a check may take.
+	Timeout time.Duration `yaml:"timeout"`
+	// Successful checks in a row until a target is healthy.
+	Rise int `yaml:"rise"`
+	// Failed checks in a row until a target is unhealthy.
+	Fall int `yaml:"fall"`
+	// How long a target that has recovered takes to reach its full share. By default it gets it at once.
+	SlowStart time.Duration `yaml:"slow_start"`
 }
 
 // Passive leaves out a target that fails requests.
 type Passive struct {
-	Failures int           `yaml:"failures"` // 3 in a row
-	Cooldown time.Duration `yaml:"cooldown"` // 10s without requests
-	Off      bool          `yaml:"off"`      // failures leave nothing out
+	// Failed requests in a row until a target is ejected.
+	Failures int `yaml:"failures"`
+	// How long an ejected target gets no requests.
+	Cooldown time.Duration `yaml:"cooldown"`
+	// Never eject a target.
+	Off bool `yaml:"off"`
 }
 
 // Circuit bounds what a target is burdened with.
 type Circuit struct {
-	Requests int           `yaml:"requests"` // at once, for each target, of one client three quarters at most; 0: any number
-	Pending  int           `yaml:"pending"`  // that may wait for one of the targets; 0: none
-	Wait     time.Duration `yaml:"wait"`     // 5s at most
+	// Concurrent requests to each target, of which one client can use three quarters. Unlimited by default.
+	Requests int `yaml:"requests"`
+	// Requests that can wait for a free target; others get 503. By default none waits.
+	Pending int `yaml:"pending"`
+	// How long a request can wait.
+	Wait time.Duration `yaml:"wait"`
 }
 
 // Retry sends a request to another target, where the first has surely not acted on it.
 type Retry struct {
-	Attempts int     `yaml:"attempts"` // in all; 3, and never more than there are targets
-	Budget   float64 `yaml:"budget"`   // retries as a part of requests; 0.2
+	// Attempts in total, and never more than there are targets.
+	Attempts int `yaml:"attempts"`
+	// Retries as a fraction of the requests.
+	Budget float64 `yaml:"budget"` // 0 to 1
 }
 
 // UpstreamTimeouts are those of one route; zero means the general ones.
 type UpstreamTimeouts struct {
-	Connect        time.Duration `yaml:"connect"`         // to a target
-	ResponseHeader Patience      `yaml:"response_header"` // request sent to the response's head; off: however long it takes
+	// How long to wait for a connection to a target.
+	Connect time.Duration `yaml:"connect"`
+	// From the request to the header of the target's response. HTTP only.
+	ResponseHeader Patience `yaml:"response_header"`
 }
 
 // KeepAlive says how long connections to targets are kept for further requests.
 type KeepAlive struct {
-	Idle        time.Duration `yaml:"idle"`        // 90s without a request; a second less than what a target says itself (Keep-Alive: timeout), where that is shorter
-	Connections int           `yaml:"connections"` // 256 that are idle, to each target; with h2c as many as there are
-	Off         bool          `yaml:"off"`         // each request has a connection of its own, for targets that serve one at a time
+	// How long padlock keeps an idle connection. If a target announces a shorter time with `Keep-Alive: timeout`,
+	// padlock uses that, less a second.
+	Idle time.Duration `yaml:"idle"`
+	// Idle connections to keep for each target. HTTP/2 connections (h2c) are not limited.
+	Connections int `yaml:"connections"`
+	// Use a new connection for each request. For targets that serve one connection at a time.
+	Off bool `yaml:"off"`
 }
 
 // Redirect answers with another address. {host}, {path}, {query}, {uri} and the other variables of field values stand in it.
 type Redirect struct {
-	To     string `yaml:"to"`     // an address, with variables
-	Status int    `yaml:"status"` // 308; or 301, 302, 303, 307
+	// The address to redirect to: a path or URL. Variables such as `{host}`, `{path}`, `{query}` and `{uri}` are
+	// replaced.
+	To string `yaml:"to"`
+	// Status of the redirect.
+	Status int `yaml:"status"` // 301, 302, 303, 307 or 308
 }
 
 // Refuses reports whether nobody gets anything from a route, however it is reached.
@@ -418,29 +653,39 @@ func (r *Route) Refuses() bool {
 
 // Respond answers without a target.
 type Respond struct {
-	Status      int    `yaml:"status"`       // 200
-	Body        string `yaml:"body"`         // content, with no variables
-	ContentType string `yaml:"content_type"` // text/plain; charset=utf-8
+	// Status of the response.
+	Status int `yaml:"status"`
+	// Body of the response, without variables.
+	Body string `yaml:"body"`
+	// Content-Type of the response.
+	ContentType string `yaml:"content_type"`
 }
 
 // HeaderRules change the fields of requests and responses.
 type HeaderRules struct {
-	Request  FieldRules    `yaml:"request"`
+	// Rules for request headers. They apply in the order `remove`, `replace`, `set`, `add`.
+	Request FieldRules `yaml:"request"`
+	// Rules for response headers. They apply in the order `remove`, `replace`, `set`, `add`.
 	Response ResponseRules `yaml:"response"`
 }
 
 // ResponseRules are rules for what a target answers.
 type ResponseRules struct {
-	Keep       []string `yaml:"keep"` // Alt-Svc of targets, which is dropped otherwise
+	// Headers of targets to pass on that padlock drops by default. The only one is Alt-Svc.
+	Keep       []string `yaml:"keep"`
 	FieldRules `yaml:",inline"`
 }
 
 // FieldRules remove, then replace, then set, then add.
 type FieldRules struct {
-	Remove  []string     `yaml:"remove" empty:"may"` // names
-	Replace Replacements `yaml:"replace"`            // parts of values: from, and what to put in its place; {host} and {scheme} stand in them
-	Set     FieldValues  `yaml:"set"`                // in place of what is there
-	Add     FieldValues  `yaml:"add"`                // beside what is there
+	// Headers to remove.
+	Remove []string `yaml:"remove" empty:"may"`
+	// Text to replace in header values. Only the variables `{host}` and `{scheme}` are allowed.
+	Replace Replacements `yaml:"replace"` // names, each with `from` and `to`
+	// Headers to set; they replace existing values. Variables such as `{client_ip}` are allowed.
+	Set FieldValues `yaml:"set"`
+	// Headers to add to existing values. Variables such as `{client_ip}` are allowed.
+	Add FieldValues `yaml:"add"`
 }
 
 // Target is a backend: where to connect and how to speak.

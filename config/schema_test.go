@@ -44,44 +44,44 @@ func TestTheSchemaIsThatOfTheStructures(t *testing.T) {
 }
 
 type schema struct {
-	comments    map[string]string // of Type.Field
+	comments    map[string]fieldComment
 	definitions map[string]any
 }
 
-// fieldComments reads what stands behind the fields, and before the types.
-func fieldComments(t *testing.T) map[string]string {
+// fieldComment is what stands before a field, which is its description, and behind it, which is the form of its value.
+type fieldComment struct{ text, form string }
+
+// fieldComments reads the comments of all structures' fields, by Type.Field.
+func fieldComments(t *testing.T) map[string]fieldComment {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	comments := map[string]string{}
+	comments := map[string]fieldComment{}
 	for _, name := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, declaration := range file.Decls {
-			if types, ok := declaration.(*ast.GenDecl); ok && types.Tok == token.TYPE {
-				typeComments(types, comments)
+		ast.Inspect(file, func(node ast.Node) bool {
+			if spec, ok := node.(*ast.TypeSpec); ok {
+				commentsOf(spec, comments)
 			}
-		}
+			return true
+		})
 	}
 	return comments
 }
 
-func typeComments(types *ast.GenDecl, comments map[string]string) {
-	for _, s := range types.Specs {
-		spec := s.(*ast.TypeSpec)
-		structure, ok := spec.Type.(*ast.StructType)
-		if !ok {
-			continue
-		}
-		comments[spec.Name.Name] = strings.Join(strings.Fields(strings.TrimPrefix(types.Doc.Text(), spec.Name.Name+" ")), " ")
-		for _, field := range structure.Fields.List {
-			for _, name := range field.Names {
-				comments[spec.Name.Name+"."+name.Name] = strings.TrimSpace(field.Comment.Text())
-			}
+func commentsOf(spec *ast.TypeSpec, comments map[string]fieldComment) {
+	structure, ok := spec.Type.(*ast.StructType)
+	if !ok {
+		return
+	}
+	for _, field := range structure.Fields.List {
+		for _, name := range field.Names {
+			comments[spec.Name.Name+"."+name.Name] = fieldComment{strings.Join(strings.Fields(field.Doc.Text()), " "), strings.TrimSpace(field.Comment.Text())}
 		}
 	}
 }
@@ -92,8 +92,8 @@ func (s *schema) structure(t reflect.Type) map[string]any {
 	return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
 }
 
-// choices finds the words that a comment allows: json | off.
-var choices = regexp.MustCompile(`^[a-z0-9_-]+(?: \| [a-z0-9_-]+)+`)
+// choices are the words that a form allows: json | off.
+var choices = regexp.MustCompile(`^[a-z0-9_-]+(?: \| [a-z0-9_-]+)+$`)
 
 func (s *schema) fields(t reflect.Type, properties map[string]any) {
 	for i := range t.NumField() {
@@ -111,15 +111,15 @@ func (s *schema) fields(t reflect.Type, properties map[string]any) {
 			p["minLength"] = 1
 		}
 		comment := s.comments[t.Name()+"."+field.Name]
-		if comment != "" {
-			p["description"] = comment
+		if comment.text != "" {
+			p["description"] = comment.text
 		}
-		if words := choices.FindString(comment); words != "" && field.Type.Kind() == reflect.String {
+		if words := choices.FindString(comment.form); words != "" && field.Type.Kind() == reflect.String {
 			p["enum"] = strings.Split(words, " | ")
 		}
 		properties[key] = p
 		if field.Tag.Get("secret") != "" {
-			properties[key+"_file"] = map[string]any{"type": "string", "description": "a file with the value of " + key}
+			properties[key+"_file"] = map[string]any{"type": "string", "description": "A file that contains the value of " + key + "."}
 		}
 	}
 }

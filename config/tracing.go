@@ -13,11 +13,16 @@ import (
 
 // Tracing sends requests and handshakes as spans of OpenTelemetry to a collector. Without an endpoint there are none.
 type Tracing struct {
-	Endpoint string            `yaml:"endpoint" mask:"url"`         // URL of a collector that takes OTLP over HTTP: http://collector:4318
-	Headers  map[string]string `yaml:"headers" secret:"yes"`        // fields that the collector asks for; in a file a line each
-	CA       string            `yaml:"ca" empty:"never" path:"yes"` // PEM bundle that an https collector is verified against
-	Service  string            `yaml:"service"`                     // service.name; OTEL_SERVICE_NAME's or padlock
-	Sample   float64           `yaml:"sample"`                      // from 0 to 1, of requests and of handshakes; failures are always told
+	// The collector's address for OTLP over HTTP, for example `http://collector:4318`.
+	Endpoint string `yaml:"endpoint" mask:"url"` // URL
+	// Headers to send to the collector, for example for authentication. A file has one header per line.
+	Headers map[string]string `yaml:"headers" secret:"yes"`
+	// Root certificates for an https collector. By default the system's.
+	CA string `yaml:"ca" empty:"never" path:"yes"` // PEM file
+	// The `service.name` attribute. By default OTEL_SERVICE_NAME, or `padlock`.
+	Service string `yaml:"service"`
+	// Fraction of requests and handshakes to record. Failed handshakes are always recorded.
+	Sample float64 `yaml:"sample"` // 0 to 1
 }
 
 func (v *validator) tracing(t *Tracing) {

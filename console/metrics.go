@@ -33,23 +33,23 @@ func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "padlock_handshakes_total", Help: "TLS handshakes that have ended, by how, and what was agreed.",
+			Name: "padlock_handshakes_total", Help: "Finished TLS handshakes, by outcome and negotiated parameters.",
 		}, []string{"outcome", "version", "group", "resumed", "transport"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "padlock_handshake_failures_total", Help: "TLS handshakes that were not complete, by who ended them, after which stage, with which alert, and why.",
+			Name: "padlock_handshake_failures_total", Help: "Failed TLS handshakes, by who ended them, last stage, alert and cause.",
 		}, []string{"by", "stage", "alert", "cause"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "padlock_handshake_duration_seconds", Help: "Complete handshakes, from the accepted connection to Finished both ways.", Buckets: handshakeBounds,
+			Name: "padlock_handshake_duration_seconds", Help: "Duration of complete handshakes, from the accepted connection to Finished in both directions.", Buckets: handshakeBounds,
 		}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "padlock_handshake_stage_seconds", Help: "What parts of complete handshakes took.", Buckets: handshakeBounds,
+			Name: "padlock_handshake_stage_seconds", Help: "Duration of the parts of complete handshakes.", Buckets: handshakeBounds,
 		}, []string{"stage"}),
 		noise: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "padlock_handshake_noise_total", Help: "Connections that made no handshake: scans, health checks, other protocols.",
+			Name: "padlock_handshake_noise_total", Help: "Connections without a TLS handshake: scans, health checks, other protocols.",
 		}, []string{"kind"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "padlock_build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
+		Name: "padlock_build_info", Help: "Always 1; the labels are the versions.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
 	build.Set(1)
 	m.registry.MustRegister(m.handshakes, m.failures, m.duration, m.stages, m.noise, build,
@@ -102,32 +102,32 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	requestsDesc    = describe("requests_total", "Requests that have ended, and connections of TCP sites; status 0 is none, or one of too many kinds.", "site", "protocol", "status")
-	requestTime     = describe("request_duration_seconds", "Requests, from the head of the request to the end of the answer.", "site")
-	bytesInDesc     = describe("request_bytes_total", "Content that clients sent.", "site")
-	bytesOutDesc    = describe("response_bytes_total", "Content that clients got.", "site")
-	connectionsDesc = describe("connections_open", "Open connections of clients.")
+	requestsDesc    = describe("requests_total", "Finished requests, and finished connections of TCP sites. Status 0 means none, or one of too many kinds.", "site", "protocol", "status")
+	requestTime     = describe("request_duration_seconds", "Duration of requests, from the request header to the end of the response.", "site")
+	bytesInDesc     = describe("request_bytes_total", "Bytes of request bodies.", "site")
+	bytesOutDesc    = describe("response_bytes_total", "Bytes of response bodies.", "site")
+	connectionsDesc = describe("connections_open", "Open client connections.")
 
-	cutsDesc = describe("cuts_total", "Clients that were cut, refused or kept waiting for what they did, by why.", "reason")
+	cutsDesc = describe("cuts_total", "Clients that were disconnected, refused or delayed because of their behavior, by reason.", "reason")
 
-	targetUp       = describe("upstream_up", "1 while the target answers when it is asked for its health, or is not asked.", "target")
-	targetLeftOut  = describe("upstream_left_out", "1 while the target gets no requests because it has failed some.", "target")
-	targetOpen     = describe("upstream_open_requests", "Requests that are open at the target.", "target")
-	targetRequests = describe("upstream_requests_total", "Requests that went to the target: answered, or not.", "target", "result")
-	targetTime     = describe("upstream_answer_seconds", "From sending a request to the head of its answer.", "target")
+	targetUp       = describe("upstream_up", "1 while the target is healthy, or has no health checks.", "target")
+	targetLeftOut  = describe("upstream_left_out", "1 while the target is ejected because of failed requests.", "target")
+	targetOpen     = describe("upstream_open_requests", "Open requests to the target.", "target")
+	targetRequests = describe("upstream_requests_total", "Requests sent to the target, by result.", "target", "result")
+	targetTime     = describe("upstream_answer_seconds", "Time from sending a request to the header of the response.", "target")
 
-	unusableDesc = describe("trust_file_unusable", "1 while a file of CAs, revocation lists or client certificates cannot be used: what it held before counts, and nobody gets in by a CA whose list has expired.", "file")
-	listEndDesc  = describe("revocation_list_expires_timestamp_seconds", "When the revocation list expires, as Unix time: from then on all clients of its CA are refused.", "file", "issuer")
+	unusableDesc = describe("trust_file_unusable", "1 while a file with CAs, revocation lists or client certificates is unusable. Its previous content stays in effect; clients of a CA whose list has expired are refused.", "file")
+	listEndDesc  = describe("revocation_list_expires_timestamp_seconds", "Expiry of the revocation list, as Unix time. After that all clients of its CA are refused.", "file", "issuer")
 
-	lostDesc = describe("lost_total", "What was dropped because it came faster than it could be taken, or could not be written: handshake records, lines of the access log, events of the console, spans of traces.", "queue")
+	lostDesc = describe("lost_total", "Dropped handshake records, access log lines, console events and trace spans: they arrived faster than they could be written, or could not be written.", "queue")
 
-	notAfterDesc  = describe("certificate_not_after_timestamp_seconds", "When the certificate expires, as Unix time.", "name", "key_type", "issuer")
-	renewalDesc   = describe("certificate_renewal_timestamp_seconds", "When its renewal is due, as Unix time.", "name", "key_type", "issuer")
-	failingDesc   = describe("certificate_failing", "1 while the last look at the certificate ended in an error.", "name", "key_type", "issuer")
-	expiringDesc  = describe("certificate_expiring", "1 when it has expired, or is in its last third and cannot be renewed.", "name", "key_type", "issuer")
-	unusableFile  = describe("certificate_file_unusable", "1 while a file of certificates cannot be used: the one before, and every other file, is served on.", "file")
-	onDemandCount = describe("certificates_on_demand", "Names on demand in memory.")
-	onDemandBad   = describe("certificates_on_demand_expiring", "Those of them whose certificate has expired, could not be had, or is in its last third and cannot be renewed.")
+	notAfterDesc  = describe("certificate_not_after_timestamp_seconds", "Expiry of the certificate, as Unix time.", "name", "key_type", "issuer")
+	renewalDesc   = describe("certificate_renewal_timestamp_seconds", "Time of the next renewal, as Unix time.", "name", "key_type", "issuer")
+	failingDesc   = describe("certificate_failing", "1 if the last check or renewal of the certificate failed.", "name", "key_type", "issuer")
+	expiringDesc  = describe("certificate_expiring", "1 if the certificate has expired, or is in the last third of its lifetime and cannot be renewed.", "name", "key_type", "issuer")
+	unusableFile  = describe("certificate_file_unusable", "1 while a certificate file is unusable. padlock keeps serving its previous content and all other files.", "file")
+	onDemandCount = describe("certificates_on_demand", "On-demand names in memory.")
+	onDemandBad   = describe("certificates_on_demand_expiring", "On-demand names whose certificate has expired, could not be obtained, or is in the last third of its lifetime and cannot be renewed.")
 )
 
 // view collects what is counted elsewhere.

@@ -25,6 +25,8 @@ import (
 var documented = map[string]howRun{
 	"go run ./cmd/padlock":                      by("TestTheCommandLine"), // make test and this are what .ci and every contributor run first
 	"make test":                                 by("TestEveryDocumentedCommandIsRun"),
+	"go install ./cmd/padlock":                  by("TestPadlockIsInstalledFromACheckout"),
+	"padlock version":                           answers(0, "padlock "),
 	"padlock 3000":                              serves("https://localhost → http://localhost:3000"),
 	"padlock --listen 127.0.0.1:9443":           serves("https://localhost:9443"),
 	"padlock --listen 127.0.0.1:8443":           serves("https://localhost:8443"),
@@ -33,6 +35,7 @@ var documented = map[string]howRun{
 	"padlock 3000 --otlp http://127.0.0.1:4318": serves("traces go to http://127.0.0.1:4318"),
 	"curl --unix-socket ~/.local/share/padlock/admin.sock http://localhost/metrics": by("TestACollectorThatIsAwayCostsSpansOnly"),
 	"padlock 3000 --capture handshakes.pcapng --insecure-export-secrets":            serves("https://localhost"),
+	"padlock proxy --from shop.localhost --to 3000":                                 serves("https://shop.localhost → http://localhost:3000"),
 	"padlock proxy --from shop.test --to 3000":                                      serves("https://shop.test → http://localhost:3000"),
 	"padlock proxy --from app.example.com --to app:3000 --email ops@example.com":    serves("certificates from 127.0.0.1:14000 for app.example.com"),
 	"padlock run --config padlock.yaml":                                             serves("https://app.localhost → http://localhost:3000"),
@@ -303,6 +306,27 @@ func TestTheFirstCommandOfTheREADME(t *testing.T) {
 	_ = syscall.Kill(-c.Process.Pid, syscall.SIGINT)
 	_ = c.Wait() // go run ends with 1 after an interrupt, whatever its program did
 	out.wait(t, "finishing open requests")
+}
+
+// go install puts the program where its user's shell finds it, and it runs.
+func TestPadlockIsInstalledFromACheckout(t *testing.T) {
+	besides(t)
+	cache, err := servicetest.BuildCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	c := exec.Command("go", "install", "./cmd/padlock")
+	c.Dir = ".."
+	c.Env = append(os.Environ(), "GOBIN="+bin, "GOCACHE="+cache, "GOFLAGS=-trimpath -buildvcs=false", "CGO_ENABLED=0") // as for other tests, which have compiled it
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	out, err := exec.Command(filepath.Join(bin, "padlock"), "version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "padlock ") {
+		t.Errorf("%v: %q", err, out)
+	}
 }
 
 // network is a network namespace of the test's own, with nothing but loopback.
