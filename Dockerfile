@@ -14,7 +14,7 @@ FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="padlock" \
-      org.opencontainers.image.description="HTTPS in front of your app, with every TLS handshake told stage by stage" \
+      org.opencontainers.image.description="HTTPS in front of your app, with every TLS handshake shown stage by stage" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

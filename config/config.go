@@ -492,7 +492,7 @@ type Route struct {
 	// Replace the target's own scheme, host and prefix with the client's in Location, Content-Location, Refresh and
 	// Set-Cookie, and the reverse in Destination and If. Set it for targets that do not read X-Forwarded-*.
 	RewriteURLs bool `yaml:"rewrite_urls"`
-	// The Host header that targets receive: the client's, the target's or a fixed one.
+	// The Host header that targets receive: the client's (`keep`, the default), the target's (`upstream`) or a fixed one.
 	Host string `yaml:"host"` // `keep`, `upstream` or a name
 	// Header rules of the route.
 	Fields HeaderRules `yaml:"headers"`

@@ -63,7 +63,7 @@ func (s glimpse) told(name string) string {
 		}
 	}
 	if len(values) == 0 {
-		return "not told"
+		return "not sent"
 	}
 	return "`" + strings.Join(values, "`, `") + "`"
 }
@@ -74,7 +74,7 @@ func (s glimpse) target() string {
 	if line == "" {
 		return s.String()
 	}
-	return s.String() + ", asked `" + strings.Fields(line)[1] + "`"
+	return s.String() + ", forwarded as `" + strings.Fields(line)[1] + "`"
 }
 
 // besideRows are the inputs, in the order of the table.
@@ -92,25 +92,25 @@ func besideRows() []besideRow {
 		{"request: a control character in the query, over HTTP/2", "400, RST_STREAM PROTOCOL_ERROR", false,
 			func(t *testing.T, p *peer) string { return p.two(t, "/?q=a\x01b").String() }},
 		{"request: a space in the query", "400", false, one(get("/?q=a b"))},
-		{"request: raw UTF-8 in the query", "200, asked `/?q=größe`", true, func(t *testing.T, p *peer) string { return p.one(t, get("/?q=größe")).target() }},
-		{"request: raw UTF-8 in the query, over HTTP/2", "200, asked `/?q=größe`", true,
+		{"request: raw UTF-8 in the query", "200, forwarded as `/?q=größe`", true, func(t *testing.T, p *peer) string { return p.one(t, get("/?q=größe")).target() }},
+		{"request: raw UTF-8 in the query, over HTTP/2", "200, forwarded as `/?q=größe`", true,
 			func(t *testing.T, p *peer) string { return p.two(t, "/?q=größe").target() }},
-		{"request: a size of a chunk is padded", "400", false, one("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2  \r\nhi\r\n0\r\n\r\n")},
-		{"request: the same Content-Length twice", "400", false, one("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")},
-		{"request: Content-Length beside Transfer-Encoding", "400", false, one("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nhi\r\n0\r\n\r\n")},
-		{"request: lines end in a bare LF", "400", false, one("GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n")},
-		{"request: a line is folded", "400", false, one("GET / HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n c\r\nConnection: close\r\n\r\n")},
-		{"response: a size of a chunk is padded", "200", true, one(get("/padded"))},
-		{"response: the same Content-Length twice", "200", true, one(get("/twice"))},
-		{"response: two different Content-Length", "502", false, one(get("/contrary"))},
-		{"response: Content-Length beside Transfer-Encoding", "200", true, one(get("/both"))},
+		{"request: white space after a chunk size", "400", false, one("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2  \r\nhi\r\n0\r\n\r\n")},
+		{"request: a repeated Content-Length", "400", false, one("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")},
+		{"request: Content-Length with Transfer-Encoding", "400", false, one("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nhi\r\n0\r\n\r\n")},
+		{"request: lines that end with a bare LF", "400", false, one("GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n")},
+		{"request: a folded header line", "400", false, one("GET / HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n c\r\nConnection: close\r\n\r\n")},
+		{"response: white space after a chunk size", "200", true, one(get("/padded"))},
+		{"response: a repeated Content-Length", "200", true, one(get("/twice"))},
+		{"response: two different Content-Length values", "502", false, one(get("/contrary"))},
+		{"response: Content-Length with Transfer-Encoding", "200", true, one(get("/both"))},
 		{"response: status line `HTTP/2.0 404`", "404", true, one(get("/two"))},
 		{"response: status 600", "600", true, one(get("/600"))},
 		{"response: status 999", "999", true, one(get("/999"))},
-		{"response: lines end in a bare LF", "200, one", true, one(get("/lf"))},
-		{"response: a line is folded", "200, one two", true, one(get("/folded"))},
-		{"response: NUL in a field", "502", false, one(get("/nul"))},
-		{"response: the connection ends before the content does", "200, cut", false, one(get("/cut"))},
+		{"response: lines that end with a bare LF", "200, one", true, one(get("/lf"))},
+		{"response: a folded header line", "200, one two", true, one(get("/folded"))},
+		{"response: NUL in a header", "502", false, one(get("/nul"))},
+		{"response: the connection closes before the end of the body", "200, cut", false, one(get("/cut"))},
 		{"response: the target's Alt-Svc", "dropped", false, func(t *testing.T, p *peer) string {
 			if strings.Contains(strings.Join(p.one(t, get("/alt-svc")).fields["Alt-Svc"], ""), ":4430") {
 				return "passed"
@@ -119,21 +119,21 @@ func besideRows() []besideRow {
 		}},
 		{"response: Location with the target's own address", "`https://localhost:PORT/login`", true,
 			func(t *testing.T, p *peer) string { return "`" + p.one(t, get("/moved")).fields.Get("Location") + "`" }},
-		{"the target learns: Destination of a MOVE", "`http://localhost:PORT/b`", false, func(t *testing.T, p *peer) string {
+		{"sent to the target: Destination of a MOVE", "`http://localhost:PORT/b`", false, func(t *testing.T, p *peer) string {
 			return p.one(t, "MOVE /a HTTP/1.1\r\nHost: localhost:PORT\r\nDestination: https://localhost:PORT/b\r\nConnection: close\r\n\r\n").told("Destination")
 		}},
-		{"the target learns: X-Forwarded-Port", "`PORT`", false, func(t *testing.T, p *peer) string { return p.one(t, get("/")).told("X-Forwarded-Port") }},
-		{"the target learns: X-Forwarded-Prefix, of `/app/x` that it is asked for as `/x`", "`/app`", false,
+		{"sent to the target: X-Forwarded-Port", "`PORT`", false, func(t *testing.T, p *peer) string { return p.one(t, get("/")).told("X-Forwarded-Port") }},
+		{"sent to the target: X-Forwarded-Prefix, for `/app/x` forwarded as `/x`", "`/app`", false,
 			func(t *testing.T, p *peer) string { return p.one(t, get("/app/x")).told("X-Forwarded-Prefix") }},
-		{"the target learns: X-Forwarded-User that any client has sent", "not told", false,
+		{"sent to the target: X-Forwarded-User of an untrusted client", "not sent", false,
 			func(t *testing.T, p *peer) string {
 				return p.one(t, get("/", "X-Forwarded-User: root")).told("X-Forwarded-User")
 			}},
-		{"the target learns: Cookie, in two fields over HTTP/2", "`a=1; b=2`", true,
+		{"sent to the target: Cookie, in two fields over HTTP/2", "`a=1; b=2`", true,
 			func(t *testing.T, p *peer) string { return p.two(t, "/", "cookie=a=1", "cookie=b=2").told("Cookie") }},
-		{"curl sends 3 MiB where 1,000 bytes are allowed", "413", true, curlSends("--http1.1", "/limit")},
+		{"curl sends 3 MiB; the limit is 1,000 bytes", "413", true, curlSends("--http1.1", "/limit")},
 		{"the same, over HTTP/2", "413", true, curlSends("--http2", "/limit")},
-		{"curl sends 3 MiB to what the proxy answers with 404, over HTTP/2", "404", true, curlSends("--http2", "/none")},
+		{"curl sends 3 MiB to a path that the proxy answers with 404, over HTTP/2", "404", true, curlSends("--http2", "/none")},
 	}
 }
 
@@ -195,9 +195,10 @@ func TestTheSameInputsThroughOtherProxies(t *testing.T) {
 	besideDocument(t, table.Bytes(), rows)
 }
 
-const besideHead = "# The same inputs through other proxies\n\nWhat each makes of a message, with the same target behind it, set up as its documentation says for a proxy in front of " +
-	"an application;\n`TestTheSameInputsThroughOtherProxies` sends them, and writes this table. A cell begins with the status that the client gets. padlock refuses every request that " +
-	"two\nreaders could understand differently, and puts in order what harms nobody in responses: [architecture](architecture.md#http11-what-is-refused).\n\n"
+const besideHead = "# The same inputs through other proxies\n\nThis table shows how nginx, HAProxy, Caddy and padlock handle the same messages, with the same target, each set up as its documentation " +
+	"recommends\nfor a proxy in front of an application. `TestTheSameInputsThroughOtherProxies` sends the messages and writes this table. A cell begins with the status that the " +
+	"client receives.\n\npadlock rejects every request that two readers could understand differently, and corrects harmless errors in responses: " +
+	"[architecture](architecture.md#http11-what-is-refused).\n\n"
 
 // besideDocument writes the document, or finds padlock's column in it.
 func besideDocument(t *testing.T, table []byte, rows []besideRow) {

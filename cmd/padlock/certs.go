@@ -27,8 +27,8 @@ import (
 
 func (p *program) certsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "certs", Usage: "the certificates: list, inspect, obtain, renew, revoke, csr, import, export, encrypt, remove", OnUsageError: onUsageError, HideHelpCommand: true,
-		Description: "All of them look at the storage that --config names, or --storage; a running padlock of the same storage notices what they change.",
+		Name: "certs", Usage: "manage certificates: list, inspect, obtain, renew, revoke, csr, import, export, encrypt, remove", OnUsageError: onUsageError, HideHelpCommand: true,
+		Description: "These commands use the storage of --config or --storage. A running padlock with the same storage notices changes.",
 		Subcommands: []*cli.Command{
 			p.listCommand(), p.inspectCommand(), p.obtainCommand(), p.renewCommand(), p.revokeCommand(),
 			p.csrCommand(), p.importCommand(), p.exportCommand(), p.encryptCommand(), p.removeCommand(),
@@ -45,7 +45,7 @@ func (p *program) certsCommand() *cli.Command {
 // storeFlags say which storage a command works on.
 func storeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "config", Usage: "`FILE` that says where certificates are kept and come from, as for padlock run", EnvVars: []string{"PADLOCK_CONFIG"}},
+		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` that names the storage and the CAs, as for padlock run", EnvVars: []string{"PADLOCK_CONFIG"}},
 		storageFlag(), storageKeyFlag(),
 	}
 }
@@ -122,12 +122,12 @@ func canonicalNames(c *cli.Context) ([]string, error) {
 }
 
 func jsonFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "json", Usage: "write JSON", EnvVars: []string{"PADLOCK_JSON"}}
+	return &cli.BoolFlag{Name: "json", Usage: "print JSON", EnvVars: []string{"PADLOCK_JSON"}}
 }
 
 func (p *program) listCommand() *cli.Command {
 	return &cli.Command{
-		Name: "list", Usage: "every certificate: names, issuer, expiry, next renewal, last error", UsageText: "padlock certs list [--json] [NAME...]\n\nExit code 1: one has expired, or cannot be used.", OnUsageError: onUsageError,
+		Name: "list", Usage: "list certificates: names, issuer, expiry, next renewal, last error", UsageText: "padlock certs list [--json] [NAME...]\n\nThe exit code is 1 if a certificate has expired or is unusable.\n\nExamples:\n  padlock certs list\n  padlock certs list --config padlock.yaml app.example.com", OnUsageError: onUsageError,
 		Flags: append(storeFlags(), jsonFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint, which knows of errors (default: the socket in the storage directory)")),
 		Action: func(c *cli.Context) error {
 			names, err := canonicalNames(c)
@@ -340,7 +340,7 @@ func span(d time.Duration) string {
 
 func (p *program) removeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "remove", Usage: "delete a name's certificates from the storage, imported ones too", UsageText: "padlock certs remove NAME...", OnUsageError: onUsageError,
+		Name: "remove", Usage: "remove the certificates of a name from the storage, including imported ones", UsageText: "padlock certs remove NAME...\n\nExamples:\n  padlock certs remove app.example.com", OnUsageError: onUsageError,
 		Flags: storeFlags(),
 		Action: func(c *cli.Context) error {
 			names, err := canonicalNames(c)

@@ -15,7 +15,7 @@ var completions embed.FS
 
 func (p *program) completionCommand() *cli.Command {
 	return &cli.Command{
-		Name: "completion", Usage: "print what teaches a shell to complete padlock's commands, flags and values", OnUsageError: onUsageError,
+		Name: "completion", Usage: "print a completion script for a shell", OnUsageError: onUsageError,
 		ArgsUsage: "bash|zsh|fish",
 		UsageText: "source <(padlock completion bash)\nsource <(padlock completion zsh)\npadlock completion fish | source",
 		Action: func(c *cli.Context) error {

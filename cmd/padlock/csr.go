@@ -26,15 +26,15 @@ import (
 
 func (p *program) csrCommand() *cli.Command {
 	return &cli.Command{
-		Name: "csr", Usage: "make a key and a certificate signing request, for a CA that vets organizations",
-		UsageText: "padlock certs csr --organization \"Example Ltd\" --country GB --locality London NAME...\n\nThe CA's answer goes to: padlock certs import CERTIFICATE --key KEY", OnUsageError: onUsageError,
+		Name: "csr", Usage: "create a key and a certificate signing request, for a CA that validates organizations",
+		UsageText: "padlock certs csr [flags] NAME...\n\nImport the certificate that the CA sends back with padlock certs import.\n\nExamples:\n  padlock certs csr --organization \"Example Ltd\" --country GB --locality London shop.example.com", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
 			organizationFlag(),
 			&cli.StringFlag{Name: "country", Usage: "two-letter `CODE` of the organization's country", EnvVars: []string{"PADLOCK_COUNTRY"}},
 			&cli.StringFlag{Name: "province", Usage: "`NAME` of the state or province", EnvVars: []string{"PADLOCK_PROVINCE"}},
 			&cli.StringFlag{Name: "locality", Usage: "`NAME` of the city", EnvVars: []string{"PADLOCK_LOCALITY"}},
-			choice("key-type", "p256", "`KIND` of a new key", config.KeyTypes...),
-			&cli.StringFlag{Name: "key", Usage: "`FILE` of the key; one that exists is used (default: NAME.key)", EnvVars: []string{"PADLOCK_KEY"}},
+			choice("key-type", "p256", "`TYPE` of a new key", config.KeyTypes...),
+			&cli.StringFlag{Name: "key", Usage: "`FILE` of the key; an existing key is used (default: NAME.key)", EnvVars: []string{"PADLOCK_KEY"}},
 			&cli.StringFlag{Name: "out", Usage: "`FILE` for the request (default: NAME.csr)", EnvVars: []string{"PADLOCK_OUT"}},
 		},
 		Action: p.csr,

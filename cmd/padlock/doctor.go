@@ -33,12 +33,12 @@ import (
 
 func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
-		Name: "doctor", Usage: "look at ports, names, clock, trust stores, storage and a handshake with itself",
-		UsageText: "padlock doctor [--config FILE] [NAME...]", OnUsageError: onUsageError,
+		Name: "doctor", Usage: "check ports, names, clock, trust stores, storage and a handshake with itself",
+		UsageText: "padlock doctor [--config FILE] [NAME...]\n\nExamples:\n  padlock doctor\n  padlock doctor app.example.com", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Usage: "`FILE` that says where the local CA is kept and what sites there are, as for padlock run", EnvVars: []string{"PADLOCK_CONFIG"}},
+			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` that names the storage and the sites, as for padlock run", EnvVars: []string{"PADLOCK_CONFIG"}},
 			storageFlag(), organizationFlag(),
-			&cli.BoolFlag{Name: "lan", Usage: "make a handshake on each address that other devices on this network reach, too", EnvVars: []string{"PADLOCK_LAN"}},
+			&cli.BoolFlag{Name: "lan", Usage: "also make a handshake on each address that other devices on this network can reach", EnvVars: []string{"PADLOCK_LAN"}},
 		},
 		Action: func(c *cli.Context) error {
 			d := &doctor{w: p.stdout}

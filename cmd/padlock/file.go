@@ -21,17 +21,17 @@ import (
 )
 
 func configFlag() cli.Flag {
-	return &cli.StringFlag{Name: "config", Value: "padlock.yaml", Usage: "`FILE` to read, - for standard input", EnvVars: []string{"PADLOCK_CONFIG"}}
+	return &cli.StringFlag{Name: "config", Value: "padlock.yaml", Usage: "configuration `FILE`, or - for standard input", EnvVars: []string{"PADLOCK_CONFIG"}}
 }
 
 func (p *program) runCommand() *cli.Command {
 	return &cli.Command{
-		Name: "run", Usage: "everything that a configuration file asks for", OnUsageError: onUsageError,
-		Description: "SIGHUP and padlock reload have the file read again, without a request lost, and log files reopened. SIGUSR2 starts the program anew and hands it\n" +
-			"the listeners, without a connection refused. SIGTERM ends it when open requests have. Every key: docs/padlock.reference.yaml",
+		Name: "run", Usage: "serve the sites of a configuration file", UsageText: "padlock run [flags]\n\nExamples:\n  padlock run --config padlock.yaml\n  padlock run --config padlock.yaml --watch", OnUsageError: onUsageError,
+		Description: "SIGHUP and padlock reload apply a change of the file without dropping a request, and reopen log files. SIGUSR2 restarts the program without\n" +
+			"refusing a connection. SIGTERM stops it after open requests have finished. All keys: docs/padlock.reference.yaml",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "watch", Usage: "read the file again when it changes; without it, SIGHUP and padlock reload do", EnvVars: []string{"PADLOCK_WATCH"}},
+			&cli.BoolFlag{Name: "watch", Usage: "reload the file when it changes, in addition to SIGHUP and padlock reload", EnvVars: []string{"PADLOCK_WATCH"}},
 		},
 		Action: func(c *cli.Context) error {
 			cfg, err := p.load(c)
@@ -86,12 +86,12 @@ func (p *program) loadFile(file string) (*config.Config, error) {
 
 func (p *program) checkCommand() *cli.Command {
 	return &cli.Command{
-		Name: "check", Usage: "validate a configuration file and say all that is wrong", OnUsageError: onUsageError,
-		Description: "It finds all for which padlock run would not start, as this user and on this machine, and changes nothing. Ports that the running padlock\n" +
-			"has are no error. With --file-only it judges the file and what it names, for a padlock that runs as another user or elsewhere.",
+		Name: "check", Usage: "check a configuration file and report every error", UsageText: "padlock check [flags]\n\nExamples:\n  padlock check --config padlock.yaml\n  padlock check --config padlock.yaml --file-only", OnUsageError: onUsageError,
+		Description: "This command finds every reason for which padlock run would not start, as this user on this machine, and changes nothing. A port that the running\n" +
+			"padlock uses is not an error. With --file-only it checks the file and the files that it names, for example in CI.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "file-only", Usage: "do not look whether ports are free, and whether the storage and log files can be written to"},
+			&cli.BoolFlag{Name: "file-only", Usage: "do not check ports, the storage and log files of this machine"},
 		},
 		Action: func(c *cli.Context) error {
 			cfg, err := p.load(c)
@@ -149,7 +149,7 @@ func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handle
 
 func (p *program) reloadCommand() *cli.Command {
 	return &cli.Command{
-		Name: "reload", Usage: "have the running padlock read its configuration file again", OnUsageError: onUsageError,
+		Name: "reload", Usage: "reload the configuration file of the running padlock", UsageText: "padlock reload [flags]\n\nExamples:\n  padlock reload\n  padlock reload --admin unix:/run/padlock/admin.sock", OnUsageError: onUsageError,
 		Flags: []cli.Flag{storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)")},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {

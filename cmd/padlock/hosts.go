@@ -21,15 +21,15 @@ import (
 
 func (p *program) hostsCommand() *cli.Command {
 	file := func() *cli.StringFlag {
-		return &cli.StringFlag{Name: "file", Value: hostsFile(), Usage: "`FILE` in which the machine looks names up", EnvVars: []string{"PADLOCK_HOSTS_FILE"}}
+		return &cli.StringFlag{Name: "file", Value: hostsFile(), Usage: "hosts `FILE` of this machine", EnvVars: []string{"PADLOCK_HOSTS_FILE"}}
 	}
 	return &cli.Command{
-		Name: "hosts", Usage: "have names such as shop.test lead to this machine", OnUsageError: onUsageError, HideHelpCommand: true,
-		Description: "Names below localhost lead to this machine by themselves. For others, add writes lines into the hosts file, and remove takes out\n" +
-			"those that add has written. Writing needs root: sudo is run, and asks for the password.",
+		Name: "hosts", Usage: "point names such as shop.test at this machine", OnUsageError: onUsageError, HideHelpCommand: true,
+		Description: "Names below localhost need no entry. For other names, add writes lines to the hosts file, and remove removes the lines that add has written.\n" +
+			"Only root can write the file: padlock runs sudo, which asks for your password.",
 		Subcommands: []*cli.Command{
 			{
-				Name: "add", Usage: "add lines for each name", ArgsUsage: "NAME...", OnUsageError: onUsageError, Flags: []cli.Flag{file()},
+				Name: "add", Usage: "add a line for each name", UsageText: "padlock hosts add NAME...\n\nExamples:\n  padlock hosts add shop.test", OnUsageError: onUsageError, Flags: []cli.Flag{file()},
 				Action: func(c *cli.Context) error {
 					names, err := hostNames(c.Args().Slice())
 					if err != nil {
@@ -39,7 +39,7 @@ func (p *program) hostsCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "remove", Usage: "remove the lines that add has written, for each name or for all of them", ArgsUsage: "[NAME...]", OnUsageError: onUsageError, Flags: []cli.Flag{file()},
+				Name: "remove", Usage: "remove the lines that add has written, for the given names or for all", UsageText: "padlock hosts remove [NAME...]\n\nExamples:\n  padlock hosts remove shop.test\n  padlock hosts remove", OnUsageError: onUsageError, Flags: []cli.Flag{file()},
 				Action: func(c *cli.Context) error {
 					var names []string
 					if c.NArg() > 0 {

@@ -36,13 +36,13 @@ import (
 
 func (p *program) inspectCommand() *cli.Command {
 	return &cli.Command{
-		Name: "inspect", Usage: "all that is to be known of a certificate, its chain, and whether a browser would show its padlock",
-		UsageText: "padlock certs inspect FILE|NAME|HOST[:PORT]\n\nFILE holds PEM, DER or PKCS#12, or a signing request. NAME has a certificate in the storage. HOST:PORT is connected to.\nExit code 0: a browser would show its padlock. 1: it would not.", OnUsageError: onUsageError,
+		Name: "inspect", Usage: "show a certificate and its chain, and check what a browser would check",
+		UsageText: "padlock certs inspect FILE|NAME|HOST[:PORT]\n\nFILE is PEM, DER, PKCS#12 or a signing request. NAME is the name of a certificate in the storage. HOST:PORT is a server to connect to.\nThe exit code is 0 if a browser would accept the certificate, 1 if not.\n\nExamples:\n  padlock certs inspect app.example.com\n  padlock certs inspect server.pem --ca root.pem", OnUsageError: onUsageError,
 		Flags: append(storeFlags(), jsonFlag(),
-			&cli.StringFlag{Name: "ca", Usage: "`FILE` with CAs to trust, in PEM, instead of the system's", EnvVars: []string{"PADLOCK_CA"}},
-			&cli.StringFlag{Name: "name", Usage: "`NAME` that a browser would ask for", EnvVars: []string{"PADLOCK_NAME"}},
-			&cli.StringFlag{Name: "password", Usage: "`TEXT` that opens PKCS#12, or file:PATH", EnvVars: []string{"PADLOCK_PASSWORD"}},
-			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "for the connection", EnvVars: []string{"PADLOCK_TIMEOUT"}},
+			&cli.StringFlag{Name: "ca", Usage: "PEM `FILE` with the CAs to trust, instead of the system's", EnvVars: []string{"PADLOCK_CA"}},
+			&cli.StringFlag{Name: "name", Usage: "`NAME` that a browser would request", EnvVars: []string{"PADLOCK_NAME"}},
+			&cli.StringFlag{Name: "password", Usage: "`PASSWORD` of the PKCS#12 file, or file:PATH", EnvVars: []string{"PADLOCK_PASSWORD"}},
+			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "timeout of the connection", EnvVars: []string{"PADLOCK_TIMEOUT"}},
 		),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {

@@ -103,7 +103,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
 	return &cli.App{
 		Name:                  "padlock",
-		Usage:                 "HTTPS in front of your app, with every TLS handshake told stage by stage",
+		Usage:                 "HTTPS in front of your app, with every TLS handshake shown stage by stage",
 		UsageText:             "padlock [flags] [TARGET]\npadlock [flags] NAME=TARGET...\npadlock COMMAND [flags]",
 		Description:           description,
 		Version:               version,
@@ -122,15 +122,15 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	}
 }
 
-const description = `TARGET is where your app listens: a port (3000), host:port, http://host[:port], https://host[:port],
-h2c://host[:port] (HTTP/2 without TLS, for gRPC) or unix:PATH. Without one, padlock serves a page that shows your own handshake.
-NAME is what clients ask for, or several names with commas between them; a name that is given again has several targets.
-Flags go before or after TARGET; each can be set by the variable that stands behind it.`
+const description = `TARGET is the address of your app: a port (3000), host:port, http://host[:port], https://host[:port],
+h2c://host[:port] (HTTP/2 without TLS, for gRPC) or unix:PATH. Without a target, padlock serves a page that shows your own handshake.
+NAME is the host name that clients use, or several separated by commas. Repeat a name to give it several targets.
+Flags can come before or after TARGET. Each can also be set with the environment variable shown after it.`
 
 // session ends the help, so that it is what a reader sees last.
 const session = `
-A SESSION THAT WORKS:
-   $ padlock trust                 # once: browsers believe the local CA
+EXAMPLES:
+   $ padlock trust                 # once: browsers trust the local CA
    $ python3 -m http.server 3000 &
    $ padlock 3000                  # open the URL that it prints
    $ padlock proxy --from shop.localhost --to 3000

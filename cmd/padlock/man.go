@@ -58,19 +58,19 @@ func manual(app *cli.App, date time.Time) []byte {
 	m.section("COMMANDS")
 	m.commands(app.Name, app.Commands)
 	m.section("EXIT STATUS")
-	m.fill("0 after success, 1 after a failure, 2 after a call that cannot be understood.")
+	m.fill("0 for success, 1 for a failure, 2 for wrong usage.")
 	m.section("SIGNALS")
 	m.terms([][2]string{
-		{"SIGTERM", "No more connections are taken, and open requests finish within timeouts.shutdown. A second one ends at once."},
-		{"SIGINT", "As SIGTERM, but open requests get two seconds at most."},
-		{"SIGHUP", "Read the configuration file again, and reopen log files."},
-		{"SIGUSR1", "Reopen log files, which another program has moved away."},
-		{"SIGUSR2", "Start the program anew and hand it the listeners, without a connection refused."},
+		{"SIGTERM", "Accept no more connections and finish open requests within timeouts.shutdown. A second signal stops padlock at once."},
+		{"SIGINT", "Like SIGTERM, but open requests have two seconds at most."},
+		{"SIGHUP", "Reload the configuration file and reopen log files."},
+		{"SIGUSR1", "Reopen log files after another program has moved them."},
+		{"SIGUSR2", "Restart the program without refusing a connection."},
 	})
 	m.section("EXAMPLES")
-	m.lines(strings.TrimPrefix(session, "\nA SESSION THAT WORKS:\n"))
+	m.lines(strings.TrimPrefix(session, "\nEXAMPLES:\n"))
 	m.section("SEE ALSO")
-	m.fill("Keys of the configuration file: padlock.reference.yaml and docs/configuration.md, which come with padlock.")
+	m.fill("Keys of the configuration file: padlock.reference.yaml and docs/configuration.md in the distribution of padlock.")
 	return []byte(m.String())
 }
 
@@ -85,15 +85,21 @@ func (m *page) commands(path string, commands []*cli.Command) {
 		fmt.Fprintf(m, ".SS %s\n", roff(name))
 		m.fill(sentence(c.Usage))
 		synopsis, more, _ := strings.Cut(c.UsageText, "\n\n")
+		more, examples, _ := strings.Cut("\n\n"+more, "\n\nExamples:\n")
 		if synopsis != "" {
 			m.WriteString(".PP\n")
 			m.lines(synopsis)
 		}
-		for _, text := range []string{more, c.Description} {
+
+		for _, text := range []string{strings.TrimSpace(more), c.Description} {
 			if text != "" {
 				m.WriteString(".PP\n")
 				m.fill(text)
 			}
+		}
+		if examples != "" {
+			m.WriteString(".PP\nExamples:\n.PP\n")
+			m.lines(examples)
 		}
 		m.flags(c.VisibleFlags())
 		m.commands(name, c.Subcommands)

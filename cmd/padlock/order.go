@@ -25,19 +25,19 @@ import (
 // acmeFlags say which CA is asked, and how.
 func acmeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "email", Usage: "`ADDRESS` that the CA may write to about certificates of public names", EnvVars: []string{"PADLOCK_EMAIL"}},
-		&cli.BoolFlag{Name: "staging", Usage: "use the CA's test CA: browsers do not trust it, and its limits are generous", EnvVars: []string{"PADLOCK_STAGING"}},
+		&cli.StringFlag{Name: "email", Usage: "e-mail `ADDRESS` for notices of the CA about certificates of public names", EnvVars: []string{"PADLOCK_EMAIL"}},
+		&cli.BoolFlag{Name: "staging", Usage: "use the CA's test CA, whose rate limits are generous and which browsers do not trust", EnvVars: []string{"PADLOCK_STAGING"}},
 		&cli.StringFlag{Name: "acme", Usage: "`URL` of another CA's ACME directory (default: Let's Encrypt)", EnvVars: []string{"PADLOCK_ACME"}},
-		&cli.StringFlag{Name: "acme-root", Usage: "`FILE` with the root in PEM that the directory's own certificate is verified against", EnvVars: []string{"PADLOCK_ACME_ROOT"}},
+		&cli.StringFlag{Name: "acme-root", Usage: "PEM `FILE` with the root certificate of the ACME server itself", EnvVars: []string{"PADLOCK_ACME_ROOT"}},
 		choice("acme-client", "certmagic", "ACME client", "certmagic", "autocert"),
-		choiceFlag{&cli.StringFlag{Name: "dns", Usage: "DNS `PROVIDER` for dns-01, which wildcards need; its settings are the variables that lego documents", EnvVars: []string{"PADLOCK_DNS"}}, config.DNSProviders},
+		choiceFlag{&cli.StringFlag{Name: "dns", Usage: "DNS `PROVIDER` for DNS-01, which wildcards require; its settings are environment variables, as lego documents them", EnvVars: []string{"PADLOCK_DNS"}}, config.DNSProviders},
 	}
 }
 
 func (p *program) obtainCommand() *cli.Command {
 	return &cli.Command{
-		Name: "obtain", Usage: "order certificates now, and show each stage of the order",
-		UsageText: "padlock certs obtain NAME...\n\nThe CA's challenges are answered by the padlock that runs on the same storage, or on ports 80 and 443 while the order lasts.\nExit code 0: every name has a certificate. 1: one has none, and the reason is shown.", OnUsageError: onUsageError,
+		Name: "obtain", Usage: "order certificates now and show each stage of the order",
+		UsageText: "padlock certs obtain NAME...\n\nThe running padlock with the same storage answers the challenges of the CA. If none runs, this command answers them on ports 80 and 443.\nThe exit code is 0 if every name has a certificate, 1 if not; the reason is printed.\n\nExamples:\n  padlock certs obtain app.example.com --email ops@example.com\n  padlock certs obtain --config padlock.yaml app.example.com", OnUsageError: onUsageError,
 		Flags: slices.Concat(storeFlags(), acmeFlags()),
 		Action: func(c *cli.Context) error {
 			names, err := canonicalNames(c)
@@ -61,9 +61,9 @@ func (p *program) obtainCommand() *cli.Command {
 
 func (p *program) renewCommand() *cli.Command {
 	return &cli.Command{
-		Name: "renew", Usage: "renew what is due, or with --force whatever is named", UsageText: "padlock certs renew [--force] [NAME...]\n\nWithout a NAME: every certificate in the storage that came from a CA.\nExit code 0: all of them are fresh. 1: one could not be renewed, and the reason is shown.", OnUsageError: onUsageError,
+		Name: "renew", Usage: "renew certificates that are due, or with --force the given ones", UsageText: "padlock certs renew [--force] [NAME...]\n\nWithout NAME, this command checks every certificate from a CA in the storage.\nThe exit code is 0 if no certificate is due any more, 1 if a renewal failed; the reason is printed.\n\nExamples:\n  padlock certs renew\n  padlock certs renew --force app.example.com", OnUsageError: onUsageError,
 		Flags: slices.Concat(storeFlags(), acmeFlags(), []cli.Flag{
-			&cli.BoolFlag{Name: "force", Usage: "replace certificates that are not due too; CAs limit how often", EnvVars: []string{"PADLOCK_FORCE"}},
+			&cli.BoolFlag{Name: "force", Usage: "also replace certificates that are not due; CAs limit how often", EnvVars: []string{"PADLOCK_FORCE"}},
 		}),
 		Action: func(c *cli.Context) error {
 			names, err := canonicalNames(c)
@@ -191,7 +191,7 @@ func (p *program) revokeCommand() *cli.Command {
 	reasons := []string{"key-compromise", "superseded", "cessation-of-operation", "affiliation-changed", "unspecified"}
 	listed := strings.Join(reasons, ", ")
 	return &cli.Command{
-		Name: "revoke", Usage: "ask the CA to revoke certificates, and set them aside; a running padlock orders others", UsageText: "padlock certs revoke --reason REASON NAME...\n\nREASON is one of: " + listed + ".", OnUsageError: onUsageError,
+		Name: "revoke", Usage: "have the CA revoke certificates and stop using them; a running padlock orders new ones", UsageText: "padlock certs revoke --reason REASON NAME...\n\nREASON is one of: " + listed + ".\n\nExamples:\n  padlock certs revoke --reason key-compromise app.example.com", OnUsageError: onUsageError,
 		Flags: slices.Concat(storeFlags(), acmeFlags(), []cli.Flag{
 			choice("reason", "", "`REASON`", reasons...),
 		}),

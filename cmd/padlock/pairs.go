@@ -20,7 +20,7 @@ type served struct {
 }
 
 func sitesFlag() cli.Flag {
-	return &cli.StringFlag{Name: "sites", Usage: "`ARGUMENTS`, separated by spaces, for when there are none: \"app.example.com=app:3000 api.example.com=api:9000\"", EnvVars: []string{"PADLOCK_SITES"}}
+	return &cli.StringFlag{Name: "sites", Usage: "`ARGUMENTS` to use if there are none, separated by spaces: \"app.example.com=app:3000 api.example.com=api:9000\"", EnvVars: []string{"PADLOCK_SITES"}}
 }
 
 // quickSites reads the arguments of padlock: none, TARGET, or NAME=TARGET...

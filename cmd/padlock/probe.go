@@ -18,13 +18,13 @@ import (
 
 func (p *program) probeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "probe", Usage: "be the client: tell a server's handshake, and whether a browser would show its padlock",
-		UsageText: "padlock probe HOST[:PORT]\n\nExit code 0: a browser would show its padlock. 1: it would not.", OnUsageError: onUsageError,
+		Name: "probe", Usage: "connect to a server, show the handshake, and check what a browser would check",
+		UsageText: "padlock probe HOST[:PORT]\n\nThe exit code is 0 if a browser would accept the certificate, 1 if not.\n\nExamples:\n  padlock probe example.com\n  padlock probe 127.0.0.1:8443 --name shop.test --ca root.pem", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "name", Usage: "`NAME` to ask for (SNI), instead of HOST", EnvVars: []string{"PADLOCK_NAME"}},
-			&cli.StringFlag{Name: "ca", Usage: "`FILE` with CAs to trust, in PEM, instead of the system's", EnvVars: []string{"PADLOCK_CA"}},
-			&cli.BoolFlag{Name: "json", Usage: "write the report as JSON", EnvVars: []string{"PADLOCK_JSON"}},
-			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "for each of the connections", EnvVars: []string{"PADLOCK_TIMEOUT"}},
+			&cli.StringFlag{Name: "name", Usage: "server `NAME` to request (SNI), instead of HOST", EnvVars: []string{"PADLOCK_NAME"}},
+			&cli.StringFlag{Name: "ca", Usage: "PEM `FILE` with the CAs to trust, instead of the system's", EnvVars: []string{"PADLOCK_CA"}},
+			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON", EnvVars: []string{"PADLOCK_JSON"}},
+			&cli.DurationFlag{Name: "timeout", Value: 10 * time.Second, Usage: "timeout of each connection", EnvVars: []string{"PADLOCK_TIMEOUT"}},
 		},
 		Action: p.probe,
 	}
@@ -114,8 +114,8 @@ func (p *program) reportJSON(r *probe.Report) error {
 
 func (p *program) explainCommand() *cli.Command {
 	return &cli.Command{
-		Name: "explain", Usage: "what an error text or alert means, and what to do",
-		UsageText: "padlock explain \"TEXT\"\n\nTEXT is what curl, wget, git, OpenSSL, GnuTLS, Go, Node.js, Java, Android, Python, .NET, Windows, Apple's systems, Chrome or Firefox printed,\nor an alert's name or number.", OnUsageError: onUsageError,
+		Name: "explain", Usage: "explain a TLS error message or alert, and what to do",
+		UsageText: "padlock explain \"TEXT\"\n\nTEXT is an error message of curl, wget, git, OpenSSL, GnuTLS, Go, Node.js, Java, Android, Python, .NET, Windows, Apple's systems, Chrome or Firefox,\nor the name or number of an alert.\n\nExamples:\n  padlock explain \"SEC_ERROR_UNKNOWN_ISSUER\"\n  padlock explain 48", OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			text := strings.Join(c.Args().Slice(), " ")
 			if text == "" {

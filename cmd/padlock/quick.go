@@ -15,28 +15,28 @@ import (
 
 func quickFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` to accept HTTPS on (default: port 443, or 8443 where that is taken or not allowed)", EnvVars: []string{"PADLOCK_LISTEN"}},
-		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
-		&cli.BoolFlag{Name: "http3", Value: true, Usage: "HTTP/3 too, by UDP on the port of HTTPS; --http3=false for none", EnvVars: []string{"PADLOCK_HTTP3"}},
-		&cli.BoolFlag{Name: "lan", Usage: "let other devices on this network in, too: listen on all addresses, and serve a page by plain HTTP that gets them to trust the local CA", EnvVars: []string{"PADLOCK_LAN"}},
+		&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` that accepts HTTPS (default: port 443, or 8443 if that is in use or not permitted)", EnvVars: []string{"PADLOCK_LISTEN"}},
+		&cli.StringFlag{Name: "http", Usage: "`ADDR` that redirects plain HTTP to HTTPS, or off (default: port 80 or 8080; off with --listen)", EnvVars: []string{"PADLOCK_HTTP"}},
+		&cli.BoolFlag{Name: "http3", Value: true, Usage: "also accept HTTP/3, on the UDP port of HTTPS; --http3=false turns it off", EnvVars: []string{"PADLOCK_HTTP3"}},
+		&cli.BoolFlag{Name: "lan", Usage: "also serve other devices on this network: listen on all addresses, and serve a page over plain HTTP that helps them install the local CA", EnvVars: []string{"PADLOCK_LAN"}},
 		storageFlag(),
 		storageKeyFlag(),
 		organizationFlag(),
-		&cli.StringFlag{Name: "user", Usage: "`NAME` of the user to become when the ports are open, where root starts padlock", EnvVars: []string{"PADLOCK_USER"}},
-		&cli.StringFlag{Name: "cert", Usage: "`FILE` with a certificate and its chain in PEM, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
-		&cli.StringFlag{Name: "key", Usage: "`FILE` with the certificate's private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
-		choice("handshakes", "all", "which handshakes to tell", "all", "failures", "off"),
-		choice("handshake-format", "story", "how to tell them", "story", "line", "json"),
-		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "where to: stderr, stdout or a `FILE`, which is rotated", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
-		&cli.StringFlag{Name: "capture", Usage: "`FILE` (pcapng) for the handshakes and the secrets that open them in Wireshark; needs --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
-		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow secrets of handshakes to be written out", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
-		&cli.StringFlag{Name: "response-timeout", Usage: "`DURATION` that a target has to begin its answer, or off (default: off for local names, 1m for others)", EnvVars: []string{"PADLOCK_RESPONSE_TIMEOUT"}},
-		&cli.StringFlag{Name: "keepalive", Usage: "`DURATION` for which idle connections to targets are kept, or off for targets that serve one connection at a time (default: 90s)", EnvVars: []string{"PADLOCK_KEEPALIVE"}},
-		adminFlag("`ADDR` where browsers and Prometheus find console and metrics, such as 127.0.0.1:2020; or unix:PATH or off (default: a socket in the storage directory; padlock console opens it)"),
-		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint asks for; needed where other machines reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
-		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that does the same, and end"},
-		&cli.StringFlag{Name: "otlp", Usage: "`URL` of a collector that requests and handshakes are sent to as traces, such as http://127.0.0.1:4318", EnvVars: []string{"PADLOCK_OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT"}},
-		choice("access-log", "off", "requests on standard output", "json", "combined", "off"),
+		&cli.StringFlag{Name: "user", Usage: "`NAME` of the user to switch to once the ports are open, if root starts padlock", EnvVars: []string{"PADLOCK_USER"}},
+		&cli.StringFlag{Name: "cert", Usage: "PEM `FILE` with a certificate and its chain, instead of the local CA", EnvVars: []string{"PADLOCK_CERT"}},
+		&cli.StringFlag{Name: "key", Usage: "PEM `FILE` with the private key of --cert", EnvVars: []string{"PADLOCK_KEY"}},
+		choice("handshakes", "all", "handshakes to show", "all", "failures", "off"),
+		choice("handshake-format", "story", "format of handshakes", "story", "line", "json"),
+		&cli.StringFlag{Name: "handshake-output", Value: "stderr", Usage: "output of handshakes: stderr, stdout or a `FILE`, which padlock rotates", EnvVars: []string{"PADLOCK_HANDSHAKE_OUTPUT"}},
+		&cli.StringFlag{Name: "capture", Usage: "pcapng `FILE` for handshakes and the secrets that decrypt them in Wireshark; requires --insecure-export-secrets", EnvVars: []string{"PADLOCK_CAPTURE"}},
+		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow padlock to write secrets of handshakes to files", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
+		&cli.StringFlag{Name: "response-timeout", Usage: "`DURATION` to wait for a target's response, or off (default: off for local names, 1m for others)", EnvVars: []string{"PADLOCK_RESPONSE_TIMEOUT"}},
+		&cli.StringFlag{Name: "keepalive", Usage: "`DURATION` to keep idle connections to targets, or off for targets that serve one connection at a time (default: 90s)", EnvVars: []string{"PADLOCK_KEEPALIVE"}},
+		adminFlag("`ADDR` of console and metrics for browsers and Prometheus, such as 127.0.0.1:2020; or unix:PATH or off (default: a socket in the storage directory, which padlock console opens)"),
+		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint requires; necessary if other machines can reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
+		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that corresponds to the flags, and exit"},
+		&cli.StringFlag{Name: "otlp", Usage: "`URL` of an OpenTelemetry collector that receives requests and handshakes as traces, such as http://127.0.0.1:4318", EnvVars: []string{"PADLOCK_OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT"}},
+		choice("access-log", "off", "access log on standard output", "json", "combined", "off"),
 	}, slices.Concat(dockerFlags(), acmeFlags())...)
 }
 
@@ -45,11 +45,11 @@ func adminFlag(usage string) cli.Flag {
 }
 
 func storageFlag() cli.Flag {
-	return &cli.StringFlag{Name: "storage", Usage: "`PLACE` of certificates and the local CA: a directory, redis://… or postgres://… (default: padlock in the user's data directory)", EnvVars: []string{"PADLOCK_STORAGE"}}
+	return &cli.StringFlag{Name: "storage", Usage: "`PLACE` for certificates and the local CA: a directory, redis://… or postgres://… (default: padlock in the user's data directory)", EnvVars: []string{"PADLOCK_STORAGE"}}
 }
 
 func storageKeyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "storage-key", Usage: "`KEY` that private keys in the storage are encrypted with: 32 bytes in base64, or file:PATH", EnvVars: []string{"PADLOCK_STORAGE_KEY"}}
+	return &cli.StringFlag{Name: "storage-key", Usage: "`KEY` that encrypts the storage: 32 bytes in base64, or file:PATH", EnvVars: []string{"PADLOCK_STORAGE_KEY"}}
 }
 
 func organizationFlag() cli.Flag {
@@ -83,11 +83,11 @@ func (p *program) serveOrPrint(c *cli.Context, cfg *config.Config) error {
 
 func (p *program) proxyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "proxy", Usage: "HTTPS in front of a target, under names of its own",
-		UsageText:    "padlock proxy --from NAME --to TARGET",
+		Name: "proxy", Usage: "serve a target under its own host names",
+		UsageText:    "padlock proxy --from NAME --to TARGET\n\nExamples:\n  padlock proxy --from shop.localhost --to 3000\n  padlock proxy --from app.example.com --to app:3000 --email ops@example.com",
 		OnUsageError: onUsageError,
 		Flags: append([]cli.Flag{
-			&cli.StringSliceFlag{Name: "from", Usage: "`NAME` to serve; repeat for more", EnvVars: []string{"PADLOCK_FROM"}},
+			&cli.StringSliceFlag{Name: "from", Usage: "`NAME` to serve; repeat the flag for more names", EnvVars: []string{"PADLOCK_FROM"}},
 			&cli.StringFlag{Name: "to", Usage: "`TARGET` to forward to", EnvVars: []string{"PADLOCK_TO"}},
 		}, quickFlags()...),
 		Action: func(c *cli.Context) error {
@@ -279,9 +279,9 @@ func addListenHosts(cfg *config.Config) {
 
 func dockerFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "docker", Usage: "also serve containers that have the label padlock.host, on all addresses of this machine unless --listen names some", EnvVars: []string{"PADLOCK_DOCKER"}},
+		&cli.BoolFlag{Name: "docker", Usage: "also serve containers with the label padlock.host, on all addresses of this machine unless --listen is set", EnvVars: []string{"PADLOCK_DOCKER"}},
 		&cli.StringFlag{Name: "docker-endpoint", Usage: "`ADDR` of the container engine: unix:PATH or tcp://host:port (default: unix:///var/run/docker.sock)", EnvVars: []string{"PADLOCK_DOCKER_ENDPOINT", "DOCKER_HOST"}},
-		&cli.StringFlag{Name: "docker-network", Usage: "`NETWORK` by which containers are reached (default: one that padlock is in, too)", EnvVars: []string{"PADLOCK_DOCKER_NETWORK"}},
+		&cli.StringFlag{Name: "docker-network", Usage: "`NETWORK` in which padlock reaches containers (default: one that padlock is also in)", EnvVars: []string{"PADLOCK_DOCKER_NETWORK"}},
 	}
 }
 

@@ -19,11 +19,11 @@ import (
 
 func (p *program) statusCommand() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "how the running padlock is: sites, targets, what needs attention", OnUsageError: onUsageError,
-		Description: "Exit code 0: it takes connections. 1: it does not, or none runs. --quiet says nothing else, for health checks.",
+		Name: "status", Usage: "show the state of the running padlock: sites, targets, warnings", UsageText: "padlock status [flags]\n\nExamples:\n  padlock status\n  padlock status --quiet", OnUsageError: onUsageError,
+		Description: "The exit code is 0 if padlock accepts connections, 1 if not or if none runs. For health checks use --quiet.",
 		Flags: []cli.Flag{
 			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
-			&cli.BoolFlag{Name: "quiet", Usage: "only the exit code", EnvVars: []string{"PADLOCK_QUIET"}},
+			&cli.BoolFlag{Name: "quiet", Usage: "print nothing; only set the exit code", EnvVars: []string{"PADLOCK_QUIET"}},
 			jsonFlag(),
 		},
 		Action: p.status,

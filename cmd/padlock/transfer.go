@@ -29,8 +29,8 @@ import (
 
 func (p *program) exportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "export", Usage: "write everything in a storage to a file, private keys included",
-		UsageText: "padlock certs export FILE\n\nFILE is a .tar.gz that only you can read; - is standard output.\npadlock certs import FILE --storage PLACE puts it into another storage.", OnUsageError: onUsageError,
+		Name: "export", Usage: "write everything in a storage, including private keys, to a file",
+		UsageText: "padlock certs export FILE\n\nFILE is a .tar.gz archive that only you can read; - is standard output.\n\nExamples:\n  padlock certs export all.tar.gz\n  padlock certs import all.tar.gz --storage redis://localhost:6379/0", OnUsageError: onUsageError,
 		Flags: storeFlags(),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
@@ -116,9 +116,9 @@ const encryptName = "encrypt"
 
 func (p *program) encryptCommand() *cli.Command {
 	return &cli.Command{
-		Name: encryptName, Usage: "encrypt a storage that was used without a storage_key before", OnUsageError: onUsageError,
-		UsageText: "padlock certs encrypt --storage PLACE --storage-key KEY\n\nWith a storage_key, padlock takes nothing from a storage that is not encrypted. This encrypts what is there, once, and takes it for\n" +
-			"genuine: look at padlock certs list before, without the key. End every padlock of the storage first, and start them with the key.",
+		Name: encryptName, Usage: "encrypt a storage that was used without a storage key", OnUsageError: onUsageError,
+		UsageText: "padlock certs encrypt --storage PLACE --storage-key KEY\n\nWith a storage key, padlock rejects unencrypted values. This command encrypts the existing values, once, and accepts them as genuine:\n" +
+			"check padlock certs list first, without the key. Stop every padlock of the storage before, and start them with the key afterwards.\n\nExamples:\n  padlock certs encrypt --config padlock.yaml",
 		Flags: storeFlags(),
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -144,13 +144,13 @@ func (p *program) encryptCommand() *cli.Command {
 
 func (p *program) importCommand() *cli.Command {
 	return &cli.Command{
-		Name: "import", Usage: "put a certificate with its key into the storage, or all of an exported one",
-		UsageText: "padlock certs import CERTIFICATE --key KEY\npadlock certs import FILE.p12 [--password TEXT|file:PATH]\npadlock certs import EXPORT.tar.gz\n\nA certificate is served by every padlock of the storage within moments. What an export holds replaces nothing, except with --force.", OnUsageError: onUsageError,
+		Name: "import", Usage: "import a certificate with its key, or an exported storage",
+		UsageText: "padlock certs import CERTIFICATE --key KEY\npadlock certs import FILE.p12 [--password TEXT|file:PATH]\npadlock certs import EXPORT.tar.gz\n\nEvery padlock with the same storage serves the certificate within 15 seconds. An exported storage does not replace existing values, except with --force.\n\nExamples:\n  padlock certs import shop.example.com.crt --key shop.example.com.key --intermediates ca.pem", OnUsageError: onUsageError,
 		Flags: append(storeFlags(),
-			&cli.StringFlag{Name: "key", Usage: "`FILE` with the private key in PEM", EnvVars: []string{"PADLOCK_KEY"}},
-			&cli.StringFlag{Name: "intermediates", Usage: "`FILE` with the CA's intermediate certificates in PEM", EnvVars: []string{"PADLOCK_INTERMEDIATES"}},
-			&cli.StringFlag{Name: "password", Usage: "`TEXT` that opens PKCS#12, or file:PATH", EnvVars: []string{"PADLOCK_PASSWORD"}},
-			&cli.BoolFlag{Name: "force", Usage: "let the values of an export replace those that are there", EnvVars: []string{"PADLOCK_FORCE"}},
+			&cli.StringFlag{Name: "key", Usage: "PEM `FILE` with the private key", EnvVars: []string{"PADLOCK_KEY"}},
+			&cli.StringFlag{Name: "intermediates", Usage: "PEM `FILE` with the CA's intermediate certificates", EnvVars: []string{"PADLOCK_INTERMEDIATES"}},
+			&cli.StringFlag{Name: "password", Usage: "`PASSWORD` of the PKCS#12 file, or file:PATH", EnvVars: []string{"PADLOCK_PASSWORD"}},
+			&cli.BoolFlag{Name: "force", Usage: "replace existing values with those of the exported storage", EnvVars: []string{"PADLOCK_FORCE"}},
 		),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {

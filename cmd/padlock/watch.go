@@ -20,14 +20,14 @@ import (
 
 func (p *program) watchCommand() *cli.Command {
 	return &cli.Command{
-		Name: "watch", Usage: "the running padlock's handshakes, live", OnUsageError: onUsageError,
+		Name: "watch", Usage: "show the handshakes of the running padlock live", UsageText: "padlock watch [flags]\n\nExamples:\n  padlock watch --outcome failures\n  padlock watch --format json --sni example.com", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
 			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
-			choice("format", "story", "how to tell them", "story", "line", "json"),
-			choice("outcome", "", "only these, failures being all but complete and unused", "complete", "silent", "unused", "failed", "not_tls", "failures"),
+			choice("format", "story", "output format", "story", "line", "json"),
+			choice("outcome", "", "only handshakes with this outcome; failures are all but complete and unused", "complete", "silent", "unused", "failed", "not_tls", "failures"),
 			&cli.StringFlag{Name: "sni", Usage: "only names that contain `TEXT`", EnvVars: []string{"PADLOCK_SNI"}},
 			&cli.StringFlag{Name: "remote", Usage: "only client addresses that contain `TEXT`", EnvVars: []string{"PADLOCK_REMOTE"}},
-			&cli.BoolFlag{Name: "past", Usage: "what is remembered, instead of what comes", EnvVars: []string{"PADLOCK_PAST"}},
+			&cli.BoolFlag{Name: "past", Usage: "print recorded handshakes, instead of new ones", EnvVars: []string{"PADLOCK_PAST"}},
 		},
 		Action: p.watch,
 	}
