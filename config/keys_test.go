@@ -71,17 +71,24 @@ func (k *keyTables) structure(v reflect.Value, path string) {
 		field, value := v.Type().Field(i), v.Field(i)
 		key := field.Tag.Get("yaml")
 		switch {
-		case key == ",inline" && k.seen[field.Type] != "":
-			fmt.Fprintf(k, "| `%s.…` | | | The keys of [%s](#%s) from `to` to `insecure_skip_verify`, except those marked HTTP only. |\n", path, heading(k.seen[field.Type]), anchor(k.seen[field.Type]))
+		case field.Type == reflect.TypeFor[Upstream]():
+			k.upstream(value, path)
 		case key == ",inline":
-			if field.Type == reflect.TypeFor[Upstream]() {
-				k.seen[field.Type] = path
-			}
 			k.structure(value, path)
 		default:
 			k.key(v.Type().Name()+"."+field.Name, field, value, strings.TrimPrefix(path+"."+key, "."))
 		}
 	}
+}
+
+// upstream has the keys of targets once: of routes, and of TCP a row that refers to them.
+func (k *keyTables) upstream(v reflect.Value, path string) {
+	if routes := k.seen[v.Type()]; routes != "" {
+		fmt.Fprintf(k, "| `%s.…` | | | The keys of [%s](#%s) from `to` to `insecure_skip_verify`, except those marked HTTP only. |\n", path, heading(routes), anchor(routes))
+		return
+	}
+	k.seen[v.Type()] = path
+	k.structure(v, path)
 }
 
 func (k *keyTables) key(name string, field reflect.StructField, value reflect.Value, at string) {
