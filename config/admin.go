@@ -27,9 +27,14 @@ type Admin struct {
 	Hosts []string `yaml:"hosts" empty:"may"`
 }
 
-// UnmarshalText takes the address alone.
+// UnmarshalText takes the address alone, or off.
 func (a *Admin) UnmarshalText(text []byte) error {
-	a.Address = string(text)
+	switch a.Address = string(text); a.Address {
+	case "false":
+		a.Address = "off"
+	case "true", "on", "yes":
+		return fmt.Errorf("%q must be off, an address or unix:PATH: padlock always has an admin endpoint, on a socket in its storage directory, so leave the key out; for browsers and Prometheus, write admin: 127.0.0.1:2020", text)
+	}
 	return nil
 }
 

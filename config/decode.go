@@ -210,7 +210,7 @@ func keys(v reflect.Value, fields map[string]reflect.Value) (known []string) {
 // texts decodes a mapping of free keys to texts.
 func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of keys to values")
+		d.fail(n, path, "%s", textsWanted(n, "names to texts", path))
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
@@ -229,7 +229,7 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 // fieldValues decodes a mapping of names to values, which may be lists.
 func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of field names to values")
+		d.fail(n, path, "%s", textsWanted(n, "field names to values", path))
 		return
 	}
 	var all FieldValues
@@ -257,7 +257,7 @@ type fromTo struct {
 // replacements decodes a mapping of names to what is replaced in their values, once or several times.
 func (d *decoder) replacements(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of field names to {from, to}")
+		d.fail(n, path, "%s", textsWanted(n, "field names to {from, to}", path))
 		return
 	}
 	var all Replacements
@@ -271,7 +271,7 @@ func (d *decoder) replacements(n *yaml.Node, v reflect.Value, path string) {
 		case yaml.SequenceNode:
 			d.decode(value, reflect.ValueOf(&list).Elem(), at)
 		default:
-			d.fail(value, at, "must be {from: text, to: text}, or a list of these")
+			d.fail(value, at, "%s", textsWanted(value, "from and to, or a list of these", path))
 		}
 		for _, one := range list {
 			all = append(all, Replacement{name, one.From, one.To})
@@ -289,7 +289,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 	case n.Kind == yaml.ScalarNode && v.Type().Elem().Kind() != reflect.Struct || n.Kind == yaml.ScalarNode && reflect.PointerTo(v.Type().Elem()).Implements(textType):
 		items = []*yaml.Node{n}
 	case n.Kind != yaml.SequenceNode:
-		d.fail(n, path, "%s", listWanted(n))
+		d.fail(n, path, "%s", listWanted(n, v.Type().Elem(), path))
 		return
 	}
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
@@ -301,7 +301,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode {
-		d.fail(n, path, "%s", valueWanted(n))
+		d.fail(n, path, "%s", valueWanted(n, v.Type(), path))
 		return
 	}
 	text, err := d.expand(n.Value)
@@ -359,7 +359,7 @@ func setScalar(v reflect.Value, text string) error {
 	case v.Kind() == reflect.Float64:
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			return fmt.Errorf("%q is not a number", text)
+			return fmt.Errorf("%q is not a number, such as 0.2", text)
 		}
 		v.SetFloat(value)
 	default:

@@ -15,7 +15,11 @@ const defaultEngine = "unix:///var/run/docker.sock"
 
 // UnmarshalText takes on, or the endpoint alone.
 func (d *Docker) UnmarshalText(text []byte) error {
-	if s := string(text); s != "on" && s != "true" {
+	switch s := string(text); s {
+	case "on", "true":
+	case "off", "false", "no":
+		return fmt.Errorf("%q must be on, the engine's endpoint, or a mapping of keys to values: to look for no containers, leave docker out", s)
+	default:
 		d.Endpoint = s
 	}
 	return nil

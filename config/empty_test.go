@@ -68,8 +68,6 @@ func every(t reflect.Type, path string, visit func(path string, t reflect.Type))
 	}
 }
 
-func hasKeys(t reflect.Type) bool { return t.NumField() > 0 && t.Field(0).Tag.Get("yaml") != "" }
-
 // nested is a file in which a key, below sites and routes too, has a value.
 func nested(keys []string, value string) string {
 	before, after := "", ""

@@ -17,20 +17,27 @@ import (
 
 // What stands in the place of something else is told with what would be right there.
 
-// otherNames are what other programs call keys of ours.
-var otherNames = map[string]string{
-	"target": "to", "targets": "to", "upstream": "to", "upstreams": "to", "backend": "to", "backends": "to", "proxy_pass": "to", "proxy": "to",
-	"reverse_proxy": "to", "forward": "to", "url": "to", "server": "to", "service": "to", "destination": "to", "dest": "to",
-	"host": "hosts", "domain": "hosts", "domains": "hosts", "hostname": "hosts", "name": "hosts", "names": "hosts", "server_name": "hosts", "server_names": "hosts",
-	"location": "path", "prefix": "path", "match": "path", "path_prefix": "path", "uri": "path",
-	"ssl_certificate": "cert", "certificate": "cert", "crt": "cert", "ssl_certificate_key": "key", "private_key": "key",
-	"certs": "certificates", "ssl": "tls", "acme": "certificates", "letsencrypt": "certificates", "logging": "handshakes", "log": "access_log", "ports": "listen", "port": "listen",
-	"return": "respond", "response": "respond", "timeout": "timeouts", "status": "respond",
+// otherNames are what other programs call keys of ours, each with those that may be meant.
+var otherNames = map[string][]string{
+	"target": {"to"}, "targets": {"to"}, "upstream": {"to"}, "upstreams": {"to"}, "backend": {"to"}, "backends": {"to"}, "proxy_pass": {"to"}, "proxy": {"to"},
+	"reverse_proxy": {"to"}, "forward": {"to"}, "url": {"to"}, "server": {"to"}, "service": {"to"}, "destination": {"to"}, "dest": {"to"},
+	"host": {"hosts", "address"}, "domain": {"hosts"}, "domains": {"hosts"}, "hostname": {"hosts"}, "name": {"hosts"}, "names": {"hosts"}, "server_name": {"hosts"}, "server_names": {"hosts"},
+	"location": {"path"}, "prefix": {"path"}, "match": {"path"}, "path_prefix": {"path"}, "uri": {"path"},
+	"ssl_certificate": {"cert"}, "certificate": {"cert"}, "crt": {"cert"}, "ssl_certificate_key": {"key"}, "private_key": {"key"},
+	"certs": {"certificates"}, "ssl": {"tls"}, "acme": {"certificates"}, "letsencrypt": {"certificates"}, "logging": {"handshakes"}, "log": {"access_log"}, "ports": {"listen"}, "port": {"listen", "address"},
+	"return": {"respond"}, "response": {"respond"}, "timeout": {"timeouts"}, "status": {"respond"},
+	"listen": {"address"}, "addr": {"address", "listen"}, "bind": {"address", "listen"}, "socket": {"address"},
 }
 
 // unknown says what may be meant by a key that a mapping does not have, and which of its keys that is; "": none.
 func unknown(key string, known []string, at string) (message, meant string) {
-	other := otherNames[strings.ToLower(key)]
+	others := otherNames[strings.ToLower(key)]
+	other := ""
+	if i := slices.IndexFunc(others, func(name string) bool { return slices.Contains(known, name) }); i >= 0 {
+		other = others[i]
+	} else if len(others) > 0 {
+		other = others[0]
+	}
 	switch near := Nearest(key, known); {
 	case strings.HasPrefix(key, "-"):
 		return fmt.Sprintf("unknown key; the - of an item is followed by a blank: write - %s", key[1:]), ""
@@ -118,7 +125,6 @@ var indexes = regexp.MustCompile(`\[\d+\]`)
 
 // mappingWanted says that something else stands where keys and values are wanted.
 func mappingWanted(n *yaml.Node, known []string, path string) string {
-	some := strings.Join(known[:min(len(known), 3)], ", ")
 	switch {
 	case path == "" && n.Tag == "!!null":
 		return emptyFile
@@ -126,26 +132,25 @@ func mappingWanted(n *yaml.Node, known []string, path string) string {
 		return "the file begins with a list: put sites: above it, if it lists sites"
 	case path == "":
 		return "this is no configuration of padlock, which begins with keys such as sites: and listen:"
-	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode:
-		return fmt.Sprintf("must be a mapping of keys to values, and is a list: take away the - before %s", first(n.Content[0]))
-	case n.Kind == yaml.SequenceNode:
-		return fmt.Sprintf("must be a mapping of keys to values (%s, …), and is a list", some)
-	case n.Tag == "!!null":
-		return fmt.Sprintf("must be a mapping of keys to values (%s, …), and is empty", some)
 	}
+	wanted := fmt.Sprintf("must be a mapping of keys to values (%s, …)%s, and is %s", strings.Join(known[:min(len(known), 3)], ", "), suchAs(path), of(n))
+	if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode {
+		return fmt.Sprintf("%s: take away the - before %s", wanted, first(n.Content[0]))
+	}
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		return wanted
+	}
+
 	if key, rest, ok := strings.Cut(n.Value, ":"); ok && slices.Contains(known, key) {
 		return fmt.Sprintf("%q has no blank behind its colon: write %s: %s", n.Value, key, rest)
 	}
 	if key, rest, ok := strings.Cut(n.Value, " "); ok && slices.Contains(known, key) {
 		return fmt.Sprintf("%q has no colon: write %s: %s", n.Value, key, strings.TrimSpace(rest))
 	}
-	main := known[0]
-	for _, key := range []string{"to", "body"} {
-		if slices.Contains(known, key) {
-			main = key
-		}
+	if guess := meant(n.Value, known, path); guess != "" {
+		return fmt.Sprintf("%s: is %s meant?", wanted, guess)
 	}
-	return fmt.Sprintf("must be a mapping of keys to values (%s, …), and is %q: is {%s: %s} meant?", some, n.Value, main, n.Value)
+	return wanted
 }
 
 func first(mapping *yaml.Node) string {
@@ -155,25 +160,41 @@ func first(mapping *yaml.Node) string {
 	return mapping.Content[0].Value
 }
 
-// listWanted says that something else stands where a list is wanted.
-func listWanted(n *yaml.Node) string {
-	if n.Kind == yaml.MappingNode {
-		return fmt.Sprintf("must be a list, and is a mapping: put - before its first key (- %s: …)", first(n))
+// listWanted says that something else stands where a list of some type is wanted.
+func listWanted(n *yaml.Node, item reflect.Type, path string) string {
+	ofMappings := item.Kind() == reflect.Struct && hasKeys(item)
+	switch {
+	case ofMappings && n.Kind == yaml.MappingNode:
+		return fmt.Sprintf("must be a list%s, and is a mapping: put - before its first key (- %s: …)", suchAs(path), first(n))
+	case ofMappings:
+		return fmt.Sprintf("must be a list of mappings, each with - before its first key%s, and is %s", suchAs(path), of(n))
 	}
-	return fmt.Sprintf("must be a list of mappings, each with - before its first key, and is %q", n.Value)
+	return fmt.Sprintf("must be a list%s, and is %s%s", suchAs(path), of(n), quotedBrace(n))
+}
+
+// textsWanted says that something else stands where a mapping of free keys is wanted.
+func textsWanted(n *yaml.Node, what, path string) string {
+	return fmt.Sprintf("must be a mapping of %s%s, and is %s", what, suchAs(path), of(n))
 }
 
 // valueWanted says that something else stands where a single value is wanted.
-func valueWanted(n *yaml.Node) string {
+func valueWanted(n *yaml.Node, t reflect.Type, path string) string {
+	wanted := fmt.Sprintf("must be %s%s, and is %s", single(t), suchAs(path), of(n))
 	switch {
 	case n.Kind == yaml.SequenceNode && len(n.Content) == 1 && n.Content[0].Kind == yaml.ScalarNode:
-		return fmt.Sprintf("must be a single value, and is a list: write %s without [ ] and -", n.Content[0].Value)
-	case n.Kind == yaml.SequenceNode:
-		return "must be a single value, and is a list: keep one"
-	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Style&yaml.FlowStyle != 0 && n.Content[1].Tag == "!!null":
-		return fmt.Sprintf("must be a single value, and is a mapping: quote it, as { begins a mapping in YAML: \"{%s}\"", n.Content[0].Value)
+		return fmt.Sprintf("%s: write %s without [ ] and -", wanted, n.Content[0].Value)
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 1:
+		return wanted + ": keep one"
 	}
-	return "must be a single value, and is a mapping of keys to values"
+	return wanted + quotedBrace(n)
+}
+
+// quotedBrace is for a {name} that is a mapping in YAML, and was meant as a text.
+func quotedBrace(n *yaml.Node) string {
+	if n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Style&yaml.FlowStyle != 0 && n.Content[1].Tag == "!!null" {
+		return fmt.Sprintf(": quote it, as { begins a mapping in YAML: \"{%s}\"", n.Content[0].Value)
+	}
+	return ""
 }
 
 var number = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
@@ -201,7 +222,7 @@ func boolWanted(text string) error {
 	case "no", "off", "n":
 		return fmt.Errorf("%q is neither true nor false: write false", text)
 	}
-	return fmt.Errorf("%q is neither true nor false", text)
+	return fmt.Errorf("%q is neither true nor false: write one of them", text)
 }
 
 func countWanted(text string) error {
@@ -209,7 +230,7 @@ func countWanted(text string) error {
 	if size.UnmarshalText([]byte(text)) == nil && strings.Trim(text, "0123456789") != "" {
 		return fmt.Errorf("%q is not a whole number above 0: write the bytes as a number, %d", text, int64(size))
 	}
-	return fmt.Errorf("%q is not a whole number above 0", text)
+	return fmt.Errorf("%q is not a whole number above 0, such as 10", text)
 }
 
 // hostWanted says why a text cannot be a host, and what may be meant.

@@ -45,12 +45,14 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	if u.Passive.Off && (u.Passive.Failures != 0 || u.Passive.Cooldown != 0) {
 		v.fail(path+".passive", "off goes with nothing else")
 	}
-	standard(&u.Passive.Failures, 3)
-	standard(&u.Passive.Cooldown, 10*time.Second)
+	if !u.Passive.Off { // a configuration that has been validated is valid
+		standard(&u.Passive.Failures, 3)
+		standard(&u.Passive.Cooldown, 10*time.Second)
+	}
 	if u.KeepAlive.Off && (u.KeepAlive.Idle != 0 || u.KeepAlive.Connections != 0) {
 		v.fail(path+".keepalive", "off goes with nothing else")
 	}
-	if !u.KeepAlive.Off && schemes[0] == "http" { // a configuration that has been validated is valid
+	if !u.KeepAlive.Off && schemes[0] == "http" {
 		standard(&u.KeepAlive.Idle, 90*time.Second)
 		standard(&u.KeepAlive.Connections, 256)
 	}
