@@ -33,17 +33,19 @@ func oddResponses() (all []string) {
 	}
 	for _, line := range []string{
 		" HTTP/1.1 200 OK", "HTTP/1.1\t200 OK", "HTTP/1.1 200\tOK", "HTTP/1.1 0200 OK", "HTTP/1.1 -200 OK", "HTTP/1.1 +20 OK", "HTTP/1.1 2x0 OK", "HTTP/1.1 2 OK", "HTTP/1.1  OK", "HTTP/1.1", "http/1.1 200 OK", "HTTP/1.2 200 OK", "HTTP/0.9 200 OK",
-		"HTTP/11 200 OK", "HTTPS/1.1 200 OK", "HTTP/1.1 099 OK", "HTTP/1.1 000 OK", "HTTP/2 200 OK", "HTTP/2.1 200 OK", "HTTP/4.0 200 OK", "HTTP/1.1 200OK", "HTTP/1.1 200 O\rK", "HTTP/1.1 200 O\x1bK", "HTTP/1.1 200 O\x7fK", "HTTP/1.1 200 OK\r", "\x00HTTP/1.1 200 OK", "200 OK", "SIP/2.0 200 OK", "GET / HTTP/1.1",
+		"HTTP/11 200 OK", "HTTPS/1.1 200 OK", "HTTP/1.1 099 OK", "HTTP/1.1 000 OK", "HTTP/1 200 OK", "HTTP/2  200 OK", "HTTP/2\t200 OK", "HTTP/2. 200 OK", "HTTP/20 200 OK", "HTTP/2.1 200 OK", "HTTP/4 200 OK", "HTTP/4.0 200 OK", "HTTP/1.1 200OK", "HTTP/1.1 200 O\rK", "HTTP/1.1 200 O\x1bK", "HTTP/1.1 200 O\x7fK", "HTTP/1.1 200 OK\r", "\x00HTTP/1.1 200 OK", "200 OK", "SIP/2.0 200 OK", "GET / HTTP/1.1",
 	} {
 		head("%s\r\nContent-Length: 0", line)
 	}
 	for _, length := range []string{"", " ", "+0", "-0", "0x0", "0, 1", "0,,0", "0,", ",0", "0;", "0 0", "0.0", "1e0", "٠", "\x0b0", "0\x0c", "00000000000000000000", "18446744073709551616", "null", "=0", "'0'"} {
 		head("HTTP/1.1 200 OK\r\nContent-Length: %s", length)
 	}
-	for _, coding := range []string{"", "gzip", "identity", "chunked, chunked", "gzip, chunked", "chunked, gzip", "chunked;q=1", "\"chunked\"", "xchunked", "chunkedx", "\x0bchunked", "chunked\x0c", "chunked,", ",chunked", "c hunked", "chunked x", "chunked\xa0"} {
+	for _, coding := range []string{"", "gzip", "identity", "chunked, identity", "chunked, , chunked", "gzip, chunked", "chunked, gzip", "chunked;q=1", "\"chunked\"", "xchunked", "chunkedx", "\x0bchunked", "chunked\x0c", "chunked,", ",chunked", "c hunked", "chunked x", "chunked\xa0"} {
 		head("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s", coding)
 		head("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: %s", coding)
 	}
+	head("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip")
+	head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked, chunked")
 	head("HTTP/1.1 200 OK\r\nContent-Length: x\r\nTransfer-Encoding: chunked")
 	head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0")
 	for _, field := range []string{
@@ -84,6 +86,11 @@ var goodResponses = []string{
 	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2000\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
 	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2  \r\ngo\r\n2\t;evil=x\r\nod\r\n0 \r\n\r\n" + evilResponse,
 	"HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/2 200 OK\r\nContent-Length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/2 200\r\nContent-Length: 4\r\n\r\ngood" + evilResponse,
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, Chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
 	"HTTP/3.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evilResponse,
 	"HTTP/1.1 200 OK\nContent-Length: 4\n\ngood" + evilResponse,
 	"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 4\n\r\ngood" + evilResponse,

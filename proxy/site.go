@@ -213,6 +213,22 @@ func (r *route) upgradesTo(protocol string) bool {
 	return slices.ContainsFunc(r.upgrades, func(name string) bool { return message.Is(name, protocol) })
 }
 
+// upgradeAmong is the first protocol of a client's list that the route names; "" where it names none, and the list is ignored, as RFC 9110
+// section 7.8 allows.
+func (r *route) upgradeAmong(list string) string {
+	for protocol := range strings.SplitSeq(list, ",") {
+		protocol = strings.Trim(protocol, " \t")
+		switch {
+		case protocol == "" || !r.upgradesTo(protocol):
+		case message.Is(protocol, webSocket):
+			return webSocket
+		default:
+			return protocol
+		}
+	}
+	return ""
+}
+
 func (r *route) takes(method string) bool {
 	return len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET")
 }

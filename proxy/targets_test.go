@@ -126,7 +126,8 @@ func TestNoRequestChoosesItsTarget(t *testing.T) {
 	}
 }
 
-// An upgrade is to websocket, by GET, without content, or it is none: the request is refused, or goes on without it.
+// An upgrade is to websocket, by GET, without content, or it is none: the request is refused, or goes on without it. Of several protocols that a
+// client offers, the target hears of websocket alone.
 func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
 	t.Parallel()
 	r := record(t)
@@ -135,8 +136,8 @@ func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
 		return e.say(t, method+" / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\n"+upgrade+"\r\n"+more)
 	}
 	for _, upgrade := range []string{
-		"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", "Upgrade: h2c, websocket\r\n", "Upgrade: websocket, h2c\r\n", "Upgrade: websocket/13\r\n", "Upgrade: TLS/1.0\r\n", "Upgrade: HTTP/2.0\r\n", "Upgrade: h2\r\n", "Upgrade: connect-udp\r\n", "Upgrade: \r\n", "Upgrade: xwebsocket\r\n", "Upgrade: \"websocket\"\r\n",
-		"Upgrade: h2c\r\nUpgrade: websocket\r\n", "Upgrade: SPDY/3.1\r\n", "Upgrade: websocket \x80\r\n", "HTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+		"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", "Upgrade: h2c, websocket/13\r\n", "Upgrade: websocket/13\r\n", "Upgrade: TLS/1.0\r\n", "Upgrade: HTTP/2.0\r\n", "Upgrade: h2\r\n", "Upgrade: connect-udp\r\n", "Upgrade: \r\n", "Upgrade: xwebsocket\r\n", "Upgrade: \"websocket\"\r\n",
+		"Upgrade: h2c\r\nUpgrade: h2\r\n", "Upgrade: SPDY/3.1\r\n", "Upgrade: websocket \x80\r\n", "HTTP2-Settings: AAMAAABkAAQAAP__\r\n",
 	} {
 		for _, method := range []string{"GET", "POST", "OPTIONS"} {
 			length, content := "", ""
@@ -146,6 +147,22 @@ func TestOnlyWebSocketsAreUpgraded(t *testing.T) {
 			answer := ask(method, upgrade+length, content)
 			got := r.take()
 			if !strings.HasPrefix(answer, "HTTP/1.1 200 ") || strings.Contains(got, "Upgrade") || strings.Contains(got, "HTTP2-Settings") {
+				t.Errorf("%s with %q: answered %.100q, and the target saw %q", method, upgrade, answer, got)
+			}
+		}
+	}
+	for _, upgrade := range []string{"Upgrade: h2c, websocket\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", "Upgrade: websocket, h2c\r\n", "Upgrade: h2c\r\nUpgrade: websocket\r\n"} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			length, content, want := "", "", 0
+			switch method {
+			case "GET":
+				want = 1
+			case "POST":
+				length, content = "Content-Length: 5\r\n", "hello"
+			}
+			answer := ask(method, upgrade+length, content)
+			got := r.take()
+			if !strings.HasPrefix(answer, "HTTP/1.1 200 ") || strings.Count(got, "Upgrade: websocket\r\n") != want || strings.Contains(got, "h2c") || strings.Contains(got, "HTTP2-Settings") {
 				t.Errorf("%s with %q: answered %.100q, and the target saw %q", method, upgrade, answer, got)
 			}
 		}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"strings"
 
 	"padlock/proxy/message"
 )
@@ -16,19 +17,26 @@ const webSocket = "websocket"
 // docker exec is a few dozen bytes.
 const maxUpgradeContent = 64 << 10
 
-// upgrade refuses every upgrade that the route does not name, and reports whether the request may be forwarded. A WebSocket's is by GET without
-// content (RFC 6455 section 4.1); what others are is between the client and the target. By HTTP/2 and 3, an upgrade can be a WebSocket's only.
+// upgrade chooses what the client goes over to, refuses every upgrade that the route does not name, and reports whether the request may be
+// forwarded. A WebSocket's is by GET without content (RFC 6455 section 4.1); what others are is between the client and the target. By HTTP/2
+// and 3, an upgrade can be a WebSocket's only.
 func upgrade(x *exchange) bool {
 	r := x.request
-	switch {
-	case r.Upgrade == "":
-	case x.extended() && (r.Upgrade != webSocket || !x.route.upgradesTo(webSocket)):
+	if r.Upgrade == "" {
+		return true
+	}
+	if x.extended() && (r.Upgrade != webSocket || !x.route.upgradesTo(webSocket)) {
 		fail(x, 501, "This protocol is not forwarded here", "") // RFC 9220 section 3
 		return false
-	case !x.route.upgradesTo(r.Upgrade):
-		r.Upgrade = "" // ignored, as RFC 9110 section 7.8 allows
-	case r.Upgrade != webSocket:
-	case r.Method != "GET" || r.Body != nil:
+	}
+
+	offered := r.Upgrade
+	r.Upgrade = x.route.upgradeAmong(offered)
+	if r.Upgrade == webSocket && (r.Method != "GET" || r.Body != nil) {
+		if strings.Contains(offered, ",") { // it is one offer of several, and no handshake
+			r.Upgrade = ""
+			return true
+		}
 		fail(x, 400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body", "")
 		return false
 	}

@@ -69,6 +69,9 @@ sites:
 		{"POST /attach HTTP/1.1\r\nUpgrade: tcp\r\n", "", `POST tcp with ""`},
 		{"POST /chunks HTTP/1.1\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n", "4\r\nabcd\r\n2\r\nef\r\n0\r\n\r\n", `POST tcp with "abcdef"`},
 		{"POST /expects HTTP/1.1\r\nUpgrade: tcp\r\nExpect: 100-continue\r\nContent-Length: 2\r\n", "ab", `POST tcp with "ab"`},
+		{"GET /list HTTP/1.1\r\nUpgrade: tcp, h2c\r\n", "", `GET tcp with ""`},
+		{"GET /list HTTP/1.1\r\nUpgrade: h2c,,SPDY/3.1 , tcp\r\n", "", `GET SPDY/3.1 with ""`},
+		{"GET /lists HTTP/1.1\r\nUpgrade: h2c\r\nUpgrade: foo/1, tcp\r\n", "", `GET tcp with ""`},
 		{"GET /exec?command=id HTTP/1.1\r\nUpgrade: SPDY/3.1\r\n", "", `GET SPDY/3.1 with ""`},
 		{"PUT /large HTTP/1.1\r\nUpgrade: tcp\r\nContent-Length: 60000\r\n", strings.Repeat("x", 60_000), `PUT tcp with "` + strings.Repeat("x", 60_000) + `"`},
 	} {
@@ -103,7 +106,9 @@ sites:
 	}
 	ordinary("GET / HTTP/1.1\r\nUpgrade: h2c\r\n")
 	ordinary("GET / HTTP/1.1\r\nUpgrade: SPDY/3\r\n")
-	ordinary("GET / HTTP/1.1\r\nUpgrade: tcp, h2c\r\n")
+	ordinary("GET / HTTP/1.1\r\nUpgrade: h2c, foo/1\r\n")
+	ordinary("GET / HTTP/1.1\r\nUpgrade: h2c\r\nUpgrade: xwebsocket, websocket/2\r\n")
+	ordinary("GET /usual HTTP/1.1\r\nUpgrade: tcp, h2c\r\n")
 	ordinary("GET /usual HTTP/1.1\r\nUpgrade: tcp\r\n")
 	ordinary("GET /none HTTP/1.1\r\nUpgrade: websocket\r\n")
 
@@ -117,6 +122,37 @@ sites:
 			if o.status != "501" {
 				t.Errorf("%s: %s at %s: %+v", name, protocol, path, o)
 			}
+		}
+	}
+}
+
+// A client may offer several protocols: a WebSocket is opened where it is among them, whatever stands before it, and the target hears of it alone.
+func TestAWebSocketIsFoundInAListOfProtocols(t *testing.T) {
+	t.Parallel()
+	heard := make(chan string, 1)
+	target := serveTCP(t, func(c *net.TCPConn) {
+		in := bufio.NewReader(c)
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		heard <- strings.Join(r.Header["Upgrade"], "; ")
+		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+		_, _ = io.Copy(io.Discard, in)
+	})
+	e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: %q}]}]", target)
+	for _, lines := range []string{
+		"Upgrade: foo, websocket", "Upgrade: foo/2, WebSocket", "Upgrade: h2c\r\nUpgrade: websocket", "Upgrade: ,websocket", "Upgrade: websocket, foo",
+	} {
+		conn := e.raw(t)
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n"+lines+"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || response.StatusCode != 101 || response.Header.Get("Upgrade") != "websocket" {
+			t.Errorf("%q: %v, %v", lines, response, err)
+			continue
+		}
+		if got := <-heard; got != "websocket" {
+			t.Errorf("%q: the target heard %q", lines, got)
 		}
 	}
 }

@@ -186,9 +186,7 @@ func (h *head) interpret() error {
 	}
 	h.fields = kept
 	if h.upgrade != "" { // Connection asked for it
-		if h.upgrade = h.fields.Value("Upgrade"); message.Is(h.upgrade, "websocket") {
-			h.upgrade = "websocket"
-		}
+		h.upgrade = h.protocols()
 	}
 	if hosts > 1 || hosts == 0 && h.minor == 1 || !message.ValidHost(host) && hosts == 1 {
 		return errHost
@@ -200,6 +198,20 @@ func (h *head) interpret() error {
 		return errHost
 	}
 	return h.framing(lengths, length, encodings, encoding)
+}
+
+// protocols are those that the client may go over to, in the order of its preference (RFC 9110 section 7.8).
+func (h *head) protocols() (list string) {
+	for _, f := range h.fields {
+		switch {
+		case !message.Is(f.Name, "Upgrade") || f.Value == "":
+		case list == "":
+			list = f.Value
+		default:
+			list += ", " + f.Value
+		}
+	}
+	return list
 }
 
 // declare notes the names of trailers.

@@ -31,7 +31,7 @@ func TestHeadsAreRead(t *testing.T) {
 		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n":                                                      {method: "OPTIONS", target: "*", host: "a", minor: 1, keepAlive: true},
 		"GET / HTTP/1.0\r\n\r\n":                                                                     {method: "GET", target: "/"},
 		"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n":                                           {method: "GET", target: "/", keepAlive: true},
-		"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n": {method: "GET", target: "/", host: "a", minor: 1, keepAlive: true, upgrade: "websocket"},
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n": {method: "GET", target: "/", host: "a", minor: 1, keepAlive: true, upgrade: "WebSocket"},
 	} {
 		h, err := parsed(t, text)
 		if err != nil {

@@ -60,33 +60,36 @@ func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade stri
 	return h.interpret(method, upgrade)
 }
 
-// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is. Some programs write HTTP/2.0, and
+// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is. Some programs write HTTP/2.0 or HTTP/2, and
 // mean HTTP/1.1: no other of its connections is spoken here. A status may be any number of three digits, as in RFC 9110 section 15.
 func (h *responseHead) statusLine(line string) bool {
-	const least = len("HTTP/1.1 200")
-	if len(line) < least || line[8] != ' ' {
-		return false
-	}
-	switch line[:8] {
+	version, rest, _ := strings.Cut(line, " ")
+	switch version {
 	case "HTTP/1.1":
 		h.minor = 1
 	case "HTTP/1.0":
-	case "HTTP/2.0", "HTTP/3.0":
+	case "HTTP/2.0", "HTTP/3.0", "HTTP/2", "HTTP/3":
 		h.minor, h.mistaken = 1, true
 	default:
 		return false
 	}
-	for _, c := range []byte(line[9:12]) {
+
+	const digits = 3
+	if len(rest) < digits {
+		return false
+	}
+	for _, c := range []byte(rest[:digits]) {
 		if c < '0' || c > '9' {
 			return false
 		}
 		h.status = h.status*10 + int(c-'0')
 	}
-	if h.status < 100 || len(line) > least && line[least] != ' ' {
+	if h.status < 100 || len(rest) > digits && rest[digits] != ' ' {
 		return false
 	}
-	for i := least; i < len(line); i++ {
-		if c := line[i]; c < ' ' && c != '\t' || c == 0x7f {
+
+	for _, c := range []byte(rest[digits:]) {
+		if c < ' ' && c != '\t' || c == 0x7f {
 			return false
 		}
 	}
@@ -95,8 +98,7 @@ func (h *responseHead) statusLine(line string) bool {
 
 func (h *responseHead) interpret(method, upgrade string) error {
 	lengths, encodings := 0, 0
-	n, same := int64(-1), true
-	encoding := ""
+	n, same, chunked := int64(-1), true, true
 	h.keepAlive = h.minor == 1 && !h.mistaken
 	for _, f := range h.fields {
 		switch {
@@ -104,8 +106,10 @@ func (h *responseHead) interpret(method, upgrade string) error {
 			lengths++
 			same = same && sameLengths(f.Value, &n)
 		case message.Is(f.Name, "Transfer-Encoding"):
-			encodings++
-			encoding = f.Value
+			for coding := range strings.SplitSeq(f.Value, ",") {
+				encodings++
+				chunked = chunked && message.Is(strings.Trim(coding, " \t"), "chunked")
+			}
 		case message.Is(f.Name, "Keep-Alive"):
 			h.idle = keepAliveTime(f.Value)
 		case message.Is(f.Name, "Connection"):
@@ -124,8 +128,10 @@ func (h *responseHead) interpret(method, upgrade string) error {
 	switch {
 	case !same:
 		return errLengths
-	case encodings > 1 || encodings == 1 && (h.minor == 0 || !message.Is(encoding, "chunked")):
+	case encodings > 0 && (h.minor == 0 || !chunked):
 		return errCoding
+	case encodings > 1: // by the program and by the server that it runs in: the content is chunked once
+		h.keepAlive = false
 	}
 
 	switch {
