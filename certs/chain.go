@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -10,7 +11,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -20,20 +23,55 @@ const maxChain = 10
 
 // chain returns what is sent with a leaf: the leaf, and the certificates that lead up from it. Its own file counts: certificates of
 // other files are used only where the file lacks an issuer, and only those that are valid. A root is left out, as clients have their own.
-func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Time) []*x509.Certificate {
-	out := []*x509.Certificate{leaf}
+// A certificate of its own file that has the issuer's name is sent even if it cannot be verified that it is the issuer, which doubt is about:
+// clients may know better, and tell better what is wrong with it.
+func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Time) (out []*x509.Certificate, doubt error) {
+	out = []*x509.Certificate{leaf}
 	for len(out) < maxChain {
 		last := out[len(out)-1]
 		next := firstIssuer(last, own)
 		if next == nil {
 			next = bestIssuer(last, others, now)
 		}
+		if next == nil {
+			if next = namedIssuer(last, own); next != nil && doubt == nil {
+				doubt = unverified(next, last)
+			}
+		}
 		if next == nil || selfIssued(next) || slices.ContainsFunc(out, next.Equal) {
 			break
 		}
 		out = append(out, next)
 	}
-	return out
+	return out, doubt
+}
+
+// namedIssuer is the first in a file that has the name of the issuer, whether it is the issuer or not. Of a certificate that has signed itself
+// there is none.
+func namedIssuer(child *x509.Certificate, own []*x509.Certificate) (found *x509.Certificate) {
+	if selfIssued(child) {
+		return nil
+	}
+	for _, c := range own {
+		if (found == nil || selfIssued(found) && !selfIssued(c)) && !c.Equal(child) && sameName(c.RawSubject, child.RawIssuer) {
+			found = c
+		}
+	}
+	return found
+}
+
+// unverified says why a certificate with the issuer's name does not prove to be the issuer.
+func unverified(parent, child *x509.Certificate) error {
+	who := func(c *x509.Certificate) string {
+		return strconv.Quote(cmp.Or(c.Subject.CommonName, c.Subject.String()))
+	}
+	switch err := child.CheckSignatureFrom(parent); {
+	case !parent.IsCA:
+		return fmt.Errorf("%s is no certificate of a CA, and stands as the issuer of %s", who(parent), who(child))
+	case err != nil:
+		return fmt.Errorf("%s has the name of the issuer of %s, and has not signed it: %w", who(parent), who(child), err)
+	}
+	return fmt.Errorf("%s has the name of the issuer of %s, and another key identifier", who(parent), who(child))
 }
 
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }

@@ -211,6 +211,59 @@ func TestEveryFileKeepsItsOwnChain(t *testing.T) {
 	}
 }
 
+// Of a chain that cannot be verified, clients are sent what the operator has put into the file, as far as names lead: they may be able to verify
+// it, and say what is wrong with it else. The log says so once for each file, and names what is not sent.
+func TestAChainThatCannotBeVerifiedIsSentAndWarnedOf(t *testing.T) {
+	root := newRoot(t, "Root")
+	middle := root.below(ecKey(t), caTemplate(pkix.Name{CommonName: "Middle"}))
+	upper := newRoot(t, "Upper").below(root.key, caTemplate(pkix.Name{CommonName: "Root"}))
+	namesake := root.below(ecKey(t), caTemplate(pkix.Name{CommonName: "Middle"}))
+	stranger := root.below(ecKey(t), caTemplate(pkix.Name{CommonName: "Stranger"}))
+	first := root.below(middle.key, &x509.Certificate{Subject: pkix.Name{CommonName: "Middle"}}) // says nothing of being a CA, as those of version 1
+	key := ecKey(t)
+	leaf := middle.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "app"}, DNSNames: []string{"app.example.com"}}, key.Public())
+
+	for what, c := range map[string]struct {
+		own, beside []any
+		want        []*x509.Certificate
+		said        string
+	}{
+		"sound":                         {[]any{leaf, middle.cert}, nil, []*x509.Certificate{middle.cert}, ""},
+		"of another key":                {[]any{leaf, namesake.cert}, nil, []*x509.Certificate{namesake.cert}, `\"Middle\" has the name of the issuer of \"app\", and`},
+		"of another key, and its upper": {[]any{leaf, namesake.cert, upper.cert}, nil, []*x509.Certificate{namesake.cert, upper.cert}, `has the name of the issuer`},
+		"no CA by what it says":         {[]any{leaf, first.cert}, nil, []*x509.Certificate{first.cert}, `\"Middle\" is no certificate of a CA`},
+		"the right one is beside it":    {[]any{leaf, namesake.cert}, []any{middle.cert}, []*x509.Certificate{middle.cert}, "is not sent"},
+		"the right one behind it":       {[]any{leaf, namesake.cert, middle.cert}, nil, []*x509.Certificate{middle.cert}, "is not sent"},
+		"a stranger":                    {[]any{leaf, stranger.cert}, nil, nil, "is not sent: no chain of its file leads to it"},
+		"a stranger behind a sound one": {[]any{leaf, middle.cert, stranger.cert}, nil, []*x509.Certificate{middle.cert}, "subject=\"CN=Stranger\""},
+		"with its root":                 {[]any{leaf, middle.cert, root.cert}, nil, []*x509.Certificate{middle.cert}, ""},
+	} {
+		dir, log := t.TempDir(), &bytes.Buffer{}
+		file := config.CertificateFile{Cert: put(t, dir, "leaf.pem", append(pemOf(t, c.own...), pemOf(t, key)...))}
+		if c.beside != nil {
+			file.Intermediates = put(t, dir, "ca.pem", pemOf(t, c.beside...))
+		}
+		files, err := certs.NewFiles([]config.CertificateFile{file}, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := files.Pairs()[0].Certificate
+		if len(got) != 1+len(c.want) {
+			t.Errorf("%s: %d certificates are sent", what, len(got))
+			continue
+		}
+		for i, link := range c.want {
+			if !bytes.Equal(got[i+1], link.Raw) {
+				t.Errorf("%s: certificate %d of the chain is another", what, i+1)
+			}
+		}
+		said := strings.ReplaceAll(log.String(), `\"`, `"`)
+		if want := strings.ReplaceAll(c.said, `\"`, `"`); !strings.Contains(said, want) || c.said == "" && log.Len() > 0 || c.said != "" && !strings.Contains(said, "leaf.pem") {
+			t.Errorf("%s: the log says\n%s", what, log)
+		}
+	}
+}
+
 // An issuer whose name is written with another type of string, or that has signed with SHA-1, completes a chain too.
 func TestChainsOfOldCAsAreCompleted(t *testing.T) {
 	root := newRoot(t, "Root")

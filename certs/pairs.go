@@ -1,6 +1,8 @@
 package certs
 
 import (
+	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,6 +18,7 @@ type pair struct {
 	*tls.Certificate
 	file   string
 	issuer *x509.Certificate // nil: it stands in no file
+	doubt  error             // what is wrong with its chain
 }
 
 type publicKey interface{ Equal(crypto.PublicKey) bool }
@@ -47,14 +50,15 @@ func (m *material) matches(now time.Time) (all []pair) {
 				continue
 			}
 			c := &tls.Certificate{PrivateKey: keys[k], Leaf: leaf}
-			for _, link := range chain(leaf, p.certificates, others, now) {
+			links, doubt := chain(leaf, p.certificates, others, now)
+			for _, link := range links {
 				c.Certificate = append(c.Certificate, link.Raw)
 			}
 			issuer := firstIssuer(leaf, p.certificates)
 			if issuer == nil {
 				issuer = bestIssuer(leaf, others, now)
 			}
-			all = append(all, pair{c, p.file, issuer})
+			all = append(all, pair{c, p.file, issuer, doubt})
 		}
 	}
 	return all
@@ -134,6 +138,29 @@ func load(e *entry, log *slog.Logger) ([]pair, *material, error) {
 		if len(pair.Leaf.DNSNames)+len(pair.Leaf.IPAddresses) == 0 {
 			log.Warn("certificate names no host; browsers will refuse it", "file", name)
 		}
+		if pair.doubt != nil {
+			log.Warn("the chain of a certificate cannot be verified; it is sent as it stands in the file, and clients may refuse it",
+				"file", cmp.Or(pair.file, name), "reason", pair.doubt, "remedy", "put the CA's intermediate certificates behind the certificate")
+		}
 	}
+	m.warnUnused(pairs, log)
 	return pairs, m, nil
+}
+
+// warnUnused names certificates of CAs that stand beside a certificate, and lead from it to nowhere. A directory may hold anything.
+func (m *material) warnUnused(pairs []pair, log *slog.Logger) {
+	if m.directory {
+		return
+	}
+	for _, p := range m.parts {
+		for _, c := range p.certificates {
+			sent := slices.ContainsFunc(pairs, func(pair pair) bool {
+				return slices.ContainsFunc(pair.Certificate.Certificate, func(raw []byte) bool { return bytes.Equal(raw, c.Raw) })
+			})
+			if c.IsCA && !selfIssued(c) && !sent {
+				log.Warn("a certificate of a CA is not sent: no chain of its file leads to it", "file", p.file, "subject", c.Subject.String(),
+					"remedy", "put the intermediate certificates there that the CA has given out with the certificate")
+			}
+		}
+	}
 }

@@ -20,6 +20,7 @@ type Options struct {
 	Manager *Manager
 	Local   *localca.CA
 	Serves  func(name string) bool // whether a site has a canonical name; nil: any. Others get no certificate on demand
+	Names   func(host string) bool // whether a canonical name or address stands among a site's hosts, by itself; nil: none does
 }
 
 // Source chooses certificates. It is safe for use from many goroutines.
@@ -74,7 +75,7 @@ func (s *Source) Private(name string, to net.Addr) bool {
 	canonical, ok := config.CanonicalHost(name)
 	if name == "" {
 		host, _, _ := net.SplitHostPort(to.String())
-		if canonical, ok = config.CanonicalHost(host); !s.o.Files.index.Load().fallback.none() {
+		if canonical, ok = config.CanonicalHost(host); !s.names(canonical) && !s.o.Files.index.Load().fallback.none() {
 			return false
 		}
 	}
@@ -123,7 +124,11 @@ func (s *Source) Covers(pattern string) bool {
 // Listed reports whether a file has a certificate for a canonical name, address or *.name.
 func (s *Source) Listed(pattern string) bool { return !s.o.Files.index.Load().named(pattern).none() }
 
-// unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3).
+// names reports whether a site has an address among its hosts.
+func (s *Source) names(address string) bool { return s.o.Names != nil && s.o.Names(address) }
+
+// unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3): with a certificate for the
+// address where there is one or a site names it, else with that of the first file.
 func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.o.Files.index.Load()
 	if address := localAddress(hello); address != "" {
@@ -135,7 +140,7 @@ func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 				return pair, nil
 			}
 		}
-		if files.fallback.none() && s.o.Local != nil && s.o.Local.Permits(address) {
+		if (files.fallback.none() || s.names(address)) && s.o.Local != nil && s.o.Local.Permits(address) {
 			return s.o.Local.Leaf(address)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"log/slog"
 	"math/big"
@@ -27,7 +28,19 @@ import (
 // pair writes a self-signed certificate and its key.
 func pair(t *testing.T, key crypto.Signer, until time.Time, names ...string) config.CertificateFile {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: until}
+	return selfSigned(t, key, &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: until})
+}
+
+// fileFor is a pair for an address.
+func fileFor(t *testing.T, address net.IP) config.CertificateFile {
+	t.Helper()
+	return selfSigned(t, ecKey(t), &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "of a file"}, IPAddresses: []net.IP{address}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	})
+}
+
+func selfSigned(t *testing.T, key crypto.Signer, template *x509.Certificate) config.CertificateFile {
+	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +78,13 @@ func rsaKey(t *testing.T) crypto.Signer {
 // shown makes a handshake and returns what the client is shown.
 func shown(t *testing.T, source *certs.Source, client *tls.Config) (*x509.Certificate, error) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return shownAt(t, source, "127.0.0.1", client)
+}
+
+// shownAt is shown to a client that connects to an address.
+func shownAt(t *testing.T, source *certs.Source, address string, client *tls.Config) (*x509.Certificate, error) {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,5 +176,45 @@ func TestFilesThatCannotBeUsedAreErrorsAndDoubtfulOnesWarnings(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, log.String())
 		}
+	}
+}
+
+// A client that names no host gets the certificate of the address that it has come to where a site names that address, whatever files there
+// are; else that of the first file.
+func TestASiteOfAnAddressGoesBeforeTheFirstFile(t *testing.T) {
+	ca, err := localca.Open(t.TempDir(), localca.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := pair(t, ecKey(t), time.Now().Add(time.Hour), "app.example.com")
+	files, err := certs.NewFiles([]config.CertificateFile{file}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		for host, own := range map[string]bool{address: true, "192.0.2.1": false, "*": false, "app.example.com": false} {
+			source := certs.New(certs.Options{Local: ca, Files: files, Names: func(name string) bool { return name == host }})
+			leaf, err := shownAt(t, source, address, &tls.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := leaf.VerifyHostname(address) == nil; got != own {
+				t.Errorf("a site of %s, a client at %s: a certificate for the address is shown: %v", host, address, got)
+			}
+			to := &net.TCPAddr{IP: net.ParseIP(address), Port: 443}
+			if got := source.Private("", to); got != own {
+				t.Errorf("a site of %s, a client at %s: the certificate is the local CA's: %v", host, address, got)
+			}
+		}
+	}
+
+	listed := fileFor(t, net.ParseIP("127.0.0.1"))
+	files, err = certs.NewFiles([]config.CertificateFile{file, listed}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := certs.New(certs.Options{Local: ca, Files: files, Names: func(name string) bool { return name == "127.0.0.1" }})
+	if leaf, err := shown(t, source, &tls.Config{}); err != nil || leaf.Subject.CommonName != "of a file" {
+		t.Errorf("a file has a certificate for the address: %v, %v", leaf, err)
 	}
 }

@@ -236,7 +236,10 @@ func (k *keeper) leaveImported(ctx context.Context, before *certs.Files) {
 }
 
 func (k *keeper) publish() {
-	source := certs.New(certs.Options{Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg)})
+	hosts := ownHosts(k.cfg)
+	source := certs.New(certs.Options{
+		Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg), Names: func(host string) bool { return hosts[host] },
+	})
 	k.known.Store(&known{k.cfg, source, k.local.Root()})
 	k.source.Store(source)
 }
@@ -414,6 +417,15 @@ func (k *keeper) covers(pattern string) bool {
 
 // serves reports whether a site has a canonical name.
 func serves(cfg *config.Config) func(string) bool {
+	hosts := ownHosts(cfg)
+	return func(name string) bool {
+		_, parent, _ := strings.Cut(name, ".")
+		return hosts["*"] || hosts[name] || hosts["*."+parent]
+	}
+}
+
+// ownHosts are the hosts and patterns of sites whose TLS is padlock's.
+func ownHosts(cfg *config.Config) map[string]bool {
 	hosts := map[string]bool{}
 	for _, site := range cfg.Sites {
 		if site.Passthrough() {
@@ -423,10 +435,7 @@ func serves(cfg *config.Config) func(string) bool {
 			hosts[host] = true
 		}
 	}
-	return func(name string) bool {
-		_, parent, _ := strings.Cut(name, ".")
-		return hosts["*"] || hosts[name] || hosts["*."+parent]
-	}
+	return hosts
 }
 
 // warnEphemeral warns of a storage that every new container would begin without, and so run into the CA's limits.
