@@ -99,6 +99,9 @@ var more = []protocol{
 // Recognise names what a client speaks by its first bytes, of which there may be few; "unknown" if none fits.
 func Recognise(head []byte) string { return protocolOf(head).kind }
 
+// Spoken is what a client speaks whose first bytes these are, in words.
+func Spoken(head []byte) string { return strings.TrimSuffix(protocolOf(head).name, ",") }
+
 func protocolOf(head []byte) *protocol {
 	for i := range protocols {
 		if protocols[i].found(head) {

@@ -420,3 +420,62 @@ func TestOneAddressHasOnlySoManyConnections(t *testing.T) {
 		}
 	}
 }
+
+// What comes to the port of plain HTTP and is no HTTP is counted and told, whether it was answered, ended by itself, or never came whole; requests
+// and connections without a byte are not.
+func TestWhatIsNoHTTPOnThePlainPortIsTold(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		text string
+		end  bool // the client ends
+		why  traffic.Reason
+		said string
+	}{
+		"garbage":                 {"garbage\r\n\r\n", false, traffic.Malformed, "speaks an unknown protocol"},
+		"bytes without a line":    {"\x00\x01\x02\xff", true, traffic.Malformed, "speaks an unknown protocol"},
+		"SSH":                     {"SSH-2.0-OpenSSH_9\r\n", true, traffic.Malformed, "speaks SSH"},
+		"HTTP with an odd host":   {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", false, traffic.Malformed, "speaks plain HTTP"},
+		"a head that is large":    {"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", false, traffic.HeadSize, "speaks plain HTTP"},
+		"a head that never ends":  {"GET / HTTP/1.1\r\nHost: a\r\n", false, traffic.SlowHead, "on the port of plain HTTP"},
+		"bytes that are no words": {"\x00\x01", false, traffic.SlowHead, "on the port of plain HTTP"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			e := start(t, "http://127.0.0.1:1", func(c *config.Config) { c.Timeouts.Header, c.Timeouts.Stall = time.Second, 2*time.Second })
+			for _, quiet := range []string{"", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n"} {
+				conn, err := net.Dial("tcp", e.plain)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.WriteString(conn, quiet)
+				if quiet != "" {
+					gone(t, conn)
+				}
+				conn.Close()
+			}
+			if cuts := e.server.Traffic().Cuts; cuts != [traffic.Reasons]uint64{} {
+				t.Fatalf("requests are cuts: %v", cuts)
+			}
+
+			conn, err := net.Dial("tcp", e.plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, c.text)
+			if c.end {
+				conn.Close()
+			} else {
+				gone(t, conn)
+			}
+			e.cut(t, c.why)
+			all := uint64(0)
+			for _, n := range e.server.Traffic().Cuts {
+				all += n
+			}
+			if all != 1 || !strings.Contains(e.log.String(), c.said) {
+				t.Errorf("%d are counted, and the log says\n%s", all, e.log.String())
+			}
+		})
+	}
+}

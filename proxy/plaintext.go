@@ -3,17 +3,24 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/proxy/paths"
+	"padlock/traffic"
 )
 
 // answerPlaintext says what was spoken on the TLS port, and sends plain HTTP to https://.
@@ -88,7 +95,11 @@ func (s *Server) redirectServer() *http.Server {
 		IdleTimeout:       t.Idle,
 		MaxHeaderBytes:    s.cfg.Limits.Head,
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, plainKey{}, c) },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c, ok := r.Context().Value(plainKey{}).(*plainConn); ok {
+				c.understood.Store(true)
+			}
 			w.Header().Set("Connection", "close")
 			if s.deps.Challenges != nil && s.validates(w, r) {
 				return
@@ -130,42 +141,105 @@ func hostOnly(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// tellingListener tells the recorder of clients that speak TLS on a listener of plain HTTP, which gets them an answer in plain text.
-type tellingListener struct {
+// plainKey has the connection in the context of a request of plain HTTP.
+type plainKey struct{}
+
+// plainListener has what comes on a listener of plain HTTP, and is none, counted as it is on those of TLS: net/http answers some of it without a
+// word to anybody else, and the rest not at all.
+type plainListener struct {
 	net.Listener
 	server *Server
 }
 
-func (s *Server) telling(l net.Listener) net.Listener {
-	if s.deps.Recorder == nil {
-		return l
-	}
-	return tellingListener{l, s}
-}
-
 // Accept implements net.Listener.
-func (l tellingListener) Accept() (net.Conn, error) {
+func (l plainListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &tellingConn{Conn: c, server: l.server}, nil
+	return &plainConn{Conn: c, server: l.server}, nil
 }
 
-type tellingConn struct {
+type plainConn struct {
 	net.Conn
-	server *Server
-	seen   bool
+	server     *Server
+	understood atomic.Bool // a request has come whole
+
+	mu   sync.Mutex
+	head []byte // what came first, enough of it to recognise a protocol
+	told bool
 }
+
+const plainHead = 64
 
 // Read implements net.Conn. It is called by one goroutine at a time.
-func (c *tellingConn) Read(p []byte) (int, error) {
+func (c *plainConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && !c.seen {
-		c.seen = true
-		if p[0] == recordTypeHandshake {
-			c.server.deps.Recorder.TLSOnPlain(c, p[:n], c.server.httpsPort())
-		}
+	if n > 0 && c.begun(p[:n]) && p[0] == recordTypeHandshake && c.server.deps.Recorder != nil && c.tells() {
+		c.server.deps.Recorder.TLSOnPlain(c, p[:n], c.server.httpsPort()) // which gets an answer in plain text
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.understood.Load() && !c.silent() && c.tells() {
+		c.server.cuts.about(traffic.SlowHead, c.client(), "on the port of plain HTTP")
 	}
 	return n, err
+}
+
+// Write implements net.Conn. What is written before there is a request is net/http's refusal.
+func (c *plainConn) Write(p []byte) (int, error) {
+	if !c.understood.Load() && c.tells() {
+		status, _, _ := bytes.Cut(p, []byte("\r\n"))
+		c.refused(bytes.Contains(status, []byte(" 431 ")))
+	}
+	return c.Conn.Write(p)
+}
+
+// Close implements net.Conn. A client that does not speak HTTP may have ended before anything was found wrong.
+func (c *plainConn) Close() error {
+	if !c.understood.Load() && !c.silent() && !strings.HasPrefix(c.spoken(), "http") && c.tells() {
+		c.refused(false)
+	}
+	return c.Conn.Close()
+}
+
+func (c *plainConn) refused(large bool) {
+	reason := traffic.Malformed
+	if large {
+		reason = traffic.HeadSize
+	}
+	c.server.cuts.about(reason, c.client(), "on the port of plain HTTP, from a client that speaks "+handshake.Spoken(c.first()))
+}
+
+// begun keeps the first bytes, and reports whether these are they.
+func (c *plainConn) begun(p []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.head != nil {
+		return false
+	}
+	c.head = bytes.Clone(p[:min(len(p), plainHead)])
+	return true
+}
+
+func (c *plainConn) first() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head
+}
+
+func (c *plainConn) silent() bool { return len(c.first()) == 0 }
+
+func (c *plainConn) spoken() string { return handshake.Recognise(c.first()) }
+
+// tells reports whether nothing was told of the connection yet, and notes that it is now.
+func (c *plainConn) tells() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.told
+	c.told = true
+	return !before
+}
+
+func (c *plainConn) client() netip.Addr {
+	_, addr := clientAddr(c.RemoteAddr().String())
+	return addr
 }

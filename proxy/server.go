@@ -276,7 +276,9 @@ func (s *Server) Add(listeners ...Listener) {
 		s.addQUIC(l)
 		if l.Plain {
 			s.redirecting.Go(func() {
-				s.listen(func() error { return s.redirect.Serve(s.telling(s.withoutHeader(crowdListener{l.Listener, s.asking}))) })
+				s.listen(func() error {
+					return s.redirect.Serve(plainListener{s.withoutHeader(crowdListener{l.Listener, s.asking}), s})
+				})
 			})
 		} else {
 			s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })

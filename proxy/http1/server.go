@@ -297,14 +297,11 @@ func (c *connection) retire() bool {
 	return false
 }
 
-// firstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http takes the same.
-const firstRequest = 5 * time.Second
-
 // spared reports whether the first request may be on its way. The connection is then ended later if none has come. A client sends a
 // request again that finds an old connection closed (RFC 9112 section 9.3.1), but takes a new one that is closed for a broken server.
 // It is called with the lock held, once the server is shut.
 func (c *connection) spared() bool {
-	left := firstRequest - time.Since(c.began)
+	left := message.FirstRequest - time.Since(c.began)
 	if c.used || left <= 0 || c.server.closing.Load() == over {
 		return false
 	}

@@ -133,7 +133,6 @@ func cancel(q bidirectional, why code) {
 
 const (
 	linger       = 300 * time.Millisecond // for the client to learn that no more requests are taken, before the connection ends
-	firstRequest = 5 * time.Second        // the age of a connection whose client has sent its first request, or is not about to
 	noticePeriod = time.Second            // for a first request that is on its way
 	everyStream  = 1<<62 - 4              // RFC 9114 section 5.2
 )
@@ -144,7 +143,7 @@ func (c *connection) drain() {
 	defer c.mu.Unlock()
 	switch {
 	case c.draining:
-	case c.next > 0 || time.Since(c.began) > firstRequest:
+	case c.next > 0 || time.Since(c.began) > message.FirstRequest:
 		c.seal()
 	default:
 		c.goAway(everyStream)

@@ -36,6 +36,9 @@ type Conn struct {
 	bound bindings
 }
 
+// FirstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http takes the same.
+const FirstRequest = 5 * time.Second
+
 // First reports whether no request has asked before: true once.
 func (c *Conn) First() bool { return !c.used.Load() && c.used.CompareAndSwap(false, true) }
 
@@ -52,7 +55,7 @@ type Request struct {
 	Body          Body     // nil: none
 	Declared      []string // names of the trailers that the head announces
 	Expect        bool     // the client waits for 100 (Continue), which the first Read of Body sends (RFC 9110 section 10.1.1)
-	Upgrade       string   // the protocol that the client asks to go over to: "websocket" (RFC 6455 section 4.1, RFC 8441) or another; else empty
+	Upgrade       string   // the protocol that the client asks to go over to, such as "websocket" (RFC 6455 section 4.1, RFC 8441); of HTTP/1.1 a list (RFC 9110 section 7.8) until one is chosen; else empty
 
 	Conn   *Conn
 	Client string // the client's address: the connection's, or the one that trusted proxies tell
