@@ -341,21 +341,15 @@ func (d *daemon) capture(c config.Handshakes, log *slog.Logger) (*handshake.Capt
 	if c.Capture == "" {
 		return nil, func() {}, nil
 	}
-	f, err := createPrivate(c.Capture)
-	var capture *handshake.Capture
-	if err == nil {
-		if capture, err = handshake.NewCapture(f, captureLimit, log); err != nil {
-			f.Close()
-		}
-	}
-	switch {
+	f := &captureFile{name: c.Capture, to: handshake.NewCapture(captureLimit, log)}
+	switch err := f.reopen(); {
 	case regular.Unwritable(err):
-		log.Warn("handshakes are not captured, as the file cannot be written; padlock goes on without", "error", err, "remedy", "free some space there, or make it writable, and start padlock anew")
-		return nil, func() {}, nil
+		log.Warn("handshakes are not captured, as the file cannot be written; padlock goes on without", "error", err, "remedy", "free some space there, or make it writable, and send SIGUSR1")
 	case err != nil:
 		return nil, nil, fmt.Errorf("opening the capture: %w", err)
 	}
-	return capture, func() { f.Close() }, nil
+	d.logs.add(f)
+	return f.to, f.close, nil
 }
 
 // accessLog is nil when it is off.

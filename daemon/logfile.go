@@ -83,13 +83,22 @@ func (f *rotatingFile) Write(p []byte) (int, error) {
 	return f.Logger.Write(p)
 }
 
-// logFiles are all logs that are written to files. The zero value is ready; it is safe for use from many goroutines.
+// called is the file's name.
+func (f *logFile) called() string { return f.name }
+
+// logFiles are all files that are written to while padlock runs, and that others may move away: logs and captures. The zero value is ready; it is
+// safe for use from many goroutines.
 type logFiles struct {
 	mu  sync.Mutex
-	all []*logFile
+	all []reopened
 }
 
-func (l *logFiles) add(f *logFile) {
+type reopened interface {
+	called() string
+	reopen() error
+}
+
+func (l *logFiles) add(f reopened) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, f)
@@ -112,9 +121,9 @@ func (l *logFiles) reopen(log *slog.Logger) {
 			err = errors.New("the disk does not answer")
 		}
 		if err != nil {
-			log.Error("a log file cannot be reopened; lines go to the file that was open before", "file", f.name, "error", err)
+			log.Error("a log file cannot be reopened; lines go to the file that was open before", "file", f.called(), "error", err)
 		} else {
-			log.Info("log file reopened", "file", f.name)
+			log.Info("log file reopened", "file", f.called())
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"padlock/config"
 )
 
 // A file that is to hold secrets is for its owner alone, whatever was there before under its name.
@@ -123,5 +126,52 @@ func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm()&0o007 != 0 || name == names[0] && info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
 		}
+	}
+}
+
+// A capture that was moved away is whole, and the one that follows it begins anew, as private as the first; one that was not stays as it is. Where
+// none could be made at the start, it begins when it can.
+func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "capture.pcapng")
+	d := &daemon{Options: Options{Stdout: io.Discard, Stderr: io.Discard}}
+	quiet := slog.New(slog.DiscardHandler)
+	_, done, err := d.capture(config.Handshakes{Capture: name}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.logs.reopen(quiet)
+	if same, err := os.Stat(name); err != nil || !os.SameFile(first, same) {
+		t.Errorf("a capture that nobody has moved is another one: %v", err)
+	}
+
+	for i, leave := range []func() error{
+		func() error { return os.Rename(name, name+".1") },
+		func() error { return errors.Join(os.Rename(name, name+".2"), os.WriteFile(name, nil, 0o644)) }, // create of logrotate
+		func() error { return os.Remove(name) },
+	} {
+		if err := leave(); err != nil {
+			t.Fatal(err)
+		}
+		d.logs.reopen(quiet)
+		info, err := os.Stat(name)
+		if err != nil || info.Size() != first.Size() || info.Mode().Perm() != 0o600 {
+			t.Errorf("%d: %v, %v", i, info, err)
+		}
+	}
+	if before, err := os.Stat(name + ".1"); err != nil || !os.SameFile(first, before) || before.Size() != first.Size() {
+		t.Errorf("the capture that was moved away: %v, %v", before, err)
+	}
+	done()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	d.logs.reopen(quiet)
+	if _, err := os.Stat(name); err == nil {
+		t.Error("a capture is begun after the end")
 	}
 }

@@ -15,20 +15,27 @@ import (
 // It holds the handshake traffic secrets only: what was sent after the handshake stays closed. The packets are made from what was
 // read and written; their sequence numbers and headers are padlock's own. It is safe for use from many goroutines.
 type Capture struct {
-	mu      sync.Mutex
-	w       io.Writer
-	log     *slog.Logger
-	left    int64 // bytes until the limit
-	stopped bool
-	buffer  []byte
+	log   *slog.Logger
+	limit int64
+
+	mu     sync.Mutex
+	w      io.Writer // nil: nothing is captured
+	left   int64     // bytes until the limit
+	buffer []byte
 }
 
-// NewCapture writes the file's head. It stops, and says so, after limit bytes or when w fails.
-func NewCapture(w io.Writer, limit int64, log *slog.Logger) (*Capture, error) {
-	c := &Capture{w: w, log: log, left: limit}
-	c.buffer = appendSectionHeader(nil)
-	_, err := w.Write(c.buffer)
-	return c, err
+// NewCapture captures nothing before Begin. It stops, and says so, after limit bytes or when what it writes to fails.
+func NewCapture(limit int64, log *slog.Logger) *Capture { return &Capture{log: log, limit: limit} }
+
+// Begin writes a file's head to w, and goes on there. If that fails, it stays where it was.
+func (c *Capture) Begin(w io.Writer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := w.Write(appendSectionHeader(nil)); err != nil {
+		return err
+	}
+	c.w, c.left = w, c.limit
+	return nil
 }
 
 // appendHandshake appends one handshake: the secrets first, because readers need them before the packets.
@@ -51,7 +58,7 @@ func appendHandshake(b []byte, t *trace, e *Event) []byte {
 func (c *Capture) add(t *trace, e *Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped || t.count == 0 {
+	if c.w == nil || t.count == 0 {
 		return
 	}
 	b := appendHandshake(c.buffer[:0], t, e)
@@ -67,7 +74,7 @@ func (c *Capture) add(t *trace, e *Event) {
 }
 
 func (c *Capture) stop(why string) {
-	c.stopped = true
+	c.w = nil
 	c.log.Warn("handshakes are no longer captured", "reason", why)
 }
 

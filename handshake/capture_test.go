@@ -35,8 +35,8 @@ func FuzzCapture(f *testing.F) {
 			return
 		}
 		var file bytes.Buffer
-		c, err := NewCapture(&file, 1<<30, slog.New(slog.DiscardHandler))
-		if err != nil {
+		c := NewCapture(1<<30, slog.New(slog.DiscardHandler))
+		if err := c.Begin(&file); err != nil {
 			t.Fatal(err)
 		}
 		tr := &trace{traceData: traceData{side: Server, start: time.Now()}}
@@ -53,17 +53,30 @@ func FuzzCapture(f *testing.F) {
 // A capture stops at its limit and says so; the file stays whole.
 func TestACaptureStopsAtItsLimit(t *testing.T) {
 	var file, log bytes.Buffer
-	c, err := NewCapture(&file, 1000, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
+	c := NewCapture(1000, slog.New(slog.NewTextHandler(&log, nil)))
+	if err := c.Begin(&file); err != nil {
 		t.Fatal(err)
 	}
-	for range 10 {
+	add := func() {
 		tr := &trace{traceData: traceData{side: Server, start: time.Now()}}
 		tr.append(0, false, bytes.Repeat([]byte("x"), 100))
 		c.add(tr, &Event{Remote: "192.0.2.1:1", Local: "192.0.2.2:443"})
+	}
+	for range 10 {
+		add()
 	}
 	if file.Len() > 1100 || strings.Count(log.String(), "no longer captured") != 1 {
 		t.Errorf("%d bytes, %s", file.Len(), log.String())
 	}
 	blocks(t, file.Bytes())
+
+	var next bytes.Buffer
+	if err := c.Begin(&next); err != nil {
+		t.Fatal(err)
+	}
+	before := file.Len()
+	add()
+	if kinds := blocks(t, next.Bytes()); kinds[0] != blockSection || len(kinds) < 5 || file.Len() != before {
+		t.Errorf("the file that another one followed: %d bytes, the other: %v", file.Len(), kinds)
+	}
 }

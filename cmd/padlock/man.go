@@ -63,8 +63,8 @@ func manual(app *cli.App, date time.Time) []byte {
 	m.terms([][2]string{
 		{"SIGTERM", "Accept no more connections and finish open requests within timeouts.shutdown. A second signal stops padlock at once."},
 		{"SIGINT", "Like SIGTERM, but open requests have two seconds at most."},
-		{"SIGHUP", "Reload the configuration file and reopen log files."},
-		{"SIGUSR1", "Reopen log files after another program has moved them."},
+		{"SIGHUP", "Reload the configuration file and reopen log files and captures."},
+		{"SIGUSR1", "Reopen log files and captures after another program has moved them."},
 		{"SIGUSR2", "Restart the program without refusing a connection."},
 	})
 	m.section("EXAMPLES")
