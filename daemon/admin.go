@@ -189,7 +189,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", path)
 	if err == nil {
-		err = os.Chmod(path, 0o600)
+		err = errors.Join(os.Chmod(path, 0o600), invoker.GiveSocket(path))
 	}
 	if err != nil {
 		if before := errors.Join(unmade, left); regular.Unwritable(before) {

@@ -17,5 +17,8 @@ func MkdirAll(dir string, mode fs.FileMode) error { return os.MkdirAll(dir, mode
 // Give does nothing.
 func Give(*os.File, fs.FileInfo) error { return nil }
 
+// GiveSocket does nothing.
+func GiveSocket(string) error { return nil }
+
 // GiveIn does nothing.
 func GiveIn(*os.File) error { return nil }
