@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -156,29 +157,91 @@ func (p *program) importCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return usageError{errors.New("import needs one FILE")}
 			}
-			k, err := p.openStorage(c)
-			if err != nil {
-				return err
-			}
-			defer k.close()
 			f, err := regular.Open(c.Args().First())
 			if err != nil {
 				return err
 			}
 			defer f.Close()
-			magic := make([]byte, 2)
-			if _, err := io.ReadFull(f, magic); err == nil && string(magic) == "\x1f\x8b" {
+			kind := kindOf(f, c.Args().First())
+			if err := unusedFlag(c, kind); err != nil {
+				return err
+			}
+
+			k, err := p.openStorage(c)
+			if err != nil {
+				return err
+			}
+			defer k.close()
+			if kind == kindExport {
 				return p.importArchive(c, k.store, f)
 			}
-			return p.importCertificate(c, k)
+			return p.importCertificate(c, k, kind)
 		},
 	}
 }
 
-func (p *program) importCertificate(c *cli.Context, k *opened) error {
+// importedKind is what a file for import holds, in words.
+type importedKind string
+
+const (
+	kindExport importedKind = "an export"
+	kindPKCS12 importedKind = "PKCS#12"
+	kindPEM    importedKind = "PEM"
+)
+
+// kindOf looks at the first bytes of a file.
+func kindOf(f io.Reader, name string) importedKind {
+	magic := make([]byte, 16)
+	n, _ := io.ReadFull(f, magic) // what cannot be read is told by who reads all of it
+	ext := strings.ToLower(filepath.Ext(name))
+	switch {
+	case bytes.HasPrefix(magic[:n], []byte("\x1f\x8b")):
+		return kindExport
+	case ext == ".p12" || ext == ".pfx" || beginsPKCS12(magic[:n]):
+		return kindPKCS12
+	}
+	return kindPEM
+}
+
+// beginsPKCS12 finds a sequence, whatever form its length has, that begins with the version, 3 (RFC 7292 section 4).
+func beginsPKCS12(b []byte) bool {
+	if len(b) < 2 || b[0] != 0x30 {
+		return false
+	}
+	head := 2
+	if b[1] > 0x80 {
+		head += int(b[1] & 0x7f)
+	}
+	return head < len(b) && bytes.HasPrefix(b[head:], []byte{2, 1, 3})
+}
+
+// importFlags are those that have a meaning with some files alone. What the environment says may be meant for other commands.
+var importFlags = []struct {
+	name, environment string
+	with              []importedKind
+	remedy            string
+}{
+	{"password", "PADLOCK_PASSWORD", []importedKind{kindPKCS12}, "leave --password out; if the private key is encrypted, decrypt it first: openssl pkey -in KEY.pem -out PLAIN.pem"},
+	{"key", "PADLOCK_KEY", []importedKind{kindPEM}, "leave --key out: the file has its key in it"},
+	{"intermediates", "PADLOCK_INTERMEDIATES", []importedKind{kindPEM, kindPKCS12}, "leave --intermediates out: an export has the chains in it"},
+	{"force", "PADLOCK_FORCE", []importedKind{kindExport}, "leave --force out: a certificate that is imported stands beside those that are there"},
+}
+
+// unusedFlag refuses a flag that would be ignored.
+func unusedFlag(c *cli.Context, kind importedKind) error {
+	for _, flag := range importFlags {
+		_, elsewhere := os.LookupEnv(flag.environment)
+		if c.IsSet(flag.name) && !elsewhere && !slices.Contains(flag.with, kind) {
+			return hint.Add(usageError{fmt.Errorf("--%s has no meaning here: %s is %s", flag.name, c.Args().First(), kind)}, flag.remedy)
+		}
+	}
+	return nil
+}
+
+func (p *program) importCertificate(c *cli.Context, k *opened, kind importedKind) error {
 	name := c.Args().First()
 	file := config.CertificateFile{Intermediates: c.String("intermediates")}
-	if ext := strings.ToLower(filepath.Ext(name)); ext == ".p12" || ext == ".pfx" {
+	if kind == kindPKCS12 {
 		file.PKCS12, file.Password = name, c.String("password")
 	} else {
 		file.Cert, file.Key = name, c.String("key")

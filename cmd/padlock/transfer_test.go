@@ -142,3 +142,48 @@ func TestAnArchiveOfTooMuchIsRefused(t *testing.T) {
 		t.Error("something of it was imported")
 	}
 }
+
+// A flag that would be ignored beside a file is refused, with what to do instead; PKCS#12 is recognised whatever its name.
+func TestImportRefusesFlagsWithoutAMeaning(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	text := at("app.pem", "-----BEGIN CERTIFICATE-----\n")
+	pfx, der := at("bundle", "\x30\x82\x01\x00\x02\x01\x03\x30"), at("app.der", "\x30\x82\x01\x00\x30\x82\x01\x00")
+	export := at("export", "\x1f\x8b\x08")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{text, "--password", "secret"}, 2, "--password has no meaning here: " + text + " is PEM"},
+		{[]string{text, "--password", "secret"}, 2, "openssl pkey -in KEY.pem"},
+		{[]string{der, "--password", "secret"}, 2, "is PEM"},
+		{[]string{text, "--force"}, 2, "--force has no meaning here"},
+		{[]string{pfx, "--key", text}, 2, "--key has no meaning here: " + pfx + " is PKCS#12"},
+		{[]string{export, "--key", text}, 2, "--key has no meaning here: " + export + " is an export"},
+		{[]string{export, "--intermediates", text}, 2, "--intermediates has no meaning here"},
+		{[]string{export, "--password", "secret"}, 2, "--password has no meaning here"},
+		{[]string{pfx, "--password", "secret"}, 1, "not PKCS#12"}, // it is none, and was taken for one
+	} {
+		var out bytes.Buffer
+		code := run(context.Background(), append(append([]string{"certs", "import"}, c.args...), "--storage", filepath.Join(dir, "storage")), strings.NewReader(""), &out, &out)
+		if code != c.code || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%q: %d\n%s", c.args, code, &out)
+		}
+		if strings.Contains(out.String(), "secret") {
+			t.Errorf("%q: the password is repeated\n%s", c.args, &out)
+		}
+	}
+
+	t.Setenv("PADLOCK_PASSWORD", "of another command")
+	var out bytes.Buffer
+	if run(context.Background(), []string{"certs", "import", text, "--storage", filepath.Join(dir, "storage")}, strings.NewReader(""), &out, &out); strings.Contains(out.String(), "has no meaning") {
+		t.Errorf("a variable of the environment is refused:\n%s", &out)
+	}
+}
