@@ -94,9 +94,10 @@ sudo $P --listen 127.0.0.1:443 --http off >served 2>&1 &
 for i in $(seq 300); do if curl -sS --fail https://localhost/ >page 2>error; then break; fi; sleep 0.1; done
 cat error served
 grep -o 'This connection is encrypted' page
+$P status
 echo ==== foreign; find . ! -user alice; echo ====
 sudo sh -c 'kill $(pidof padlock)'; wait
-echo ==== foreign; find . ! -user alice ! -type s; echo ====
+echo ==== foreign; find . ! -user alice; echo ====
 sudo $P untrust
 test -z "$(ls /usr/local/share/ca-certificates)"
 `)
@@ -110,7 +111,7 @@ test -z "$(ls /usr/local/share/ca-certificates)"
 			}
 			parts := strings.Split(out, "====")
 			for i, part := range parts {
-				if files, ok := strings.CutPrefix(part, " foreign\n"); ok && strings.Trim(files, " \n") != "" && strings.Trim(files, " \n") != "./.local/share/padlock/admin.sock" {
+				if files, ok := strings.CutPrefix(part, " foreign\n"); ok && strings.Trim(files, " \n") != "" {
 					t.Errorf("part %d, not the user's:\n%s", i, files)
 				}
 			}
@@ -118,6 +119,69 @@ test -z "$(ls /usr/local/share/ca-certificates)"
 				t.Errorf("the second time:\n%s", out)
 			}
 		})
+	}
+}
+
+// A Firefox that was never started is said, and all that exists is done: a script can rely on the exit code. A Firefox whose certificates have a
+// primary password is told in plain words.
+func TestWhatIsLeftToDoForFirefoxIsSaid(t *testing.T) {
+	besides(t)
+	for name, c := range map[string]struct {
+		before    string
+		want, not []string
+	}{
+		"never started": {
+			"",
+			[]string{"Firefox: has no profile yet", "start Firefox once", "system: trusts it", ".pki/nssdb: trusts it", "exit 0"}, []string{"could not be changed"},
+		},
+		"with a primary password": {
+			`mkdir -p .config/mozilla/firefox/a.b; echo secret >password; certutil -N -f password -d sql:.config/mozilla/firefox/a.b
+`,
+			[]string{"a.b: does not trust it", "a primary password protects", "import the file", "exit 1", "1 trust store could not be changed"}, []string{"SEC_ERROR", "exit status"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSudoer(t)
+			out := s.sh(t, `mkdir bin; ln -s /bin/true bin/firefox; PATH=$HOME/bin:$PATH
+`+c.before+`status=0; $P trust </dev/null || status=$?; echo "exit $status"
+`)
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is missing in\n%s", want, out)
+				}
+			}
+			for _, not := range c.not {
+				if strings.Contains(out, not) {
+					t.Errorf("%q stands in\n%s", not, out)
+				}
+			}
+		})
+	}
+}
+
+// Debian's Java has a copy of the system's roots. padlock trust says what it trusts, and padlock untrust takes the root out of it, whether the
+// system's own hook has put it there or not.
+func TestJavaOfTheSystemTrustsAndForgets(t *testing.T) {
+	besides(t)
+	need(t, "keytool")
+	const cacerts = "/etc/ssl/certs/java/cacerts"
+	if _, err := os.Stat(cacerts); err != nil {
+		t.Skip(err)
+	}
+	s := newSudoer(t)
+	out := s.sh(t, firefoxProfile+`has() { keytool -list -rfc -keystore `+cacerts+` -storepass changeit 2>/dev/null | grep -q "$(sed -n 2p root.pem)"; }
+$P trust --print >root.pem
+has && echo before; $P trust; has && echo trusted
+sudo keytool -importcert -noprompt -alias debian:padlock.pem -file root.pem -keystore `+cacerts+` -storepass changeit
+$P untrust; has || echo forgotten
+`)
+	for _, want := range []string{"Java " + cacerts + ": trusts it", "\ntrusted\n", "Java " + cacerts + ": does not trust it", "\nforgotten\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "\nbefore\n") {
+		t.Errorf("the root was there before\n%s", out)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestDatabasesAreFoundWhereverBrowsersKeepThem(t *testing.T) {
 	}
 }
 
-// A Firefox that was never started has no place to install a root in: that is said, and counts as not done.
+// A Firefox that was never started has no place to install a root in: that is said, with what to do.
 func TestAFirefoxWithoutAProfileIsSaid(t *testing.T) {
 	p := at(t, "firefox")
 	t.Setenv("HOME", p.home)

@@ -37,6 +37,9 @@ func (n *nss) Install() error {
 	}
 	encoded := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
 	_, err := n.certutil(encoded, "-A", "-n", n.nickname(), "-t", "C,,")
+	if errors.Is(err, ErrPassword) {
+		_, _ = n.certutil(nil, "-D", "-n", n.nickname()) // it was put in, and nothing trusts it
+	}
 	return err
 }
 
@@ -80,14 +83,20 @@ func (n *nss) certutil(stdin []byte, args ...string) ([]byte, error) {
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	out, err := command.Output()
+	if err != nil && strings.Contains(stderr.String(), "SEC_ERROR_BAD_PASSWORD") {
+		return out, ErrPassword
+	}
 	if err != nil && stderr.Len() > 0 {
 		err = fmt.Errorf("certutil in %s: %s (%w)", n.dir, strings.TrimSpace(stderr.String()), err)
 	}
 	return out, err
 }
 
-// ErrNoProfile is the error of a Firefox that was never started.
-var ErrNoProfile = errors.New("there is a Firefox without any profile, so there is no place yet to install the root in")
+// ErrNoProfile is the error of a Firefox that was never started: it has no store yet, which is nothing that went wrong.
+var ErrNoProfile = errors.New("has no profile yet, so there is no place to install the root in")
+
+// ErrPassword is the error of a database that only its owner can change. certutil asks on the terminal, where there is one.
+var ErrPassword = errors.New("a primary password protects these certificates, and it was not given, or was wrong")
 
 // unstarted is a Firefox without a profile.
 type unstarted struct{}

@@ -64,12 +64,9 @@ func systemRoots() ([]byte, error) {
 
 // Java puts the root into a copy of the truststore of the Java that is installed, and returns the variable that every Java heeds.
 func Java(root *x509.Certificate, dir string) (Variable, error) {
-	keytool, err := exec.LookPath("keytool")
-	if home := os.Getenv("JAVA_HOME"); home != "" {
-		keytool, err = filepath.Join(home, "bin", "keytool"), nil
-	}
-	if err != nil {
-		return Variable{}, fmt.Errorf("changing the truststore of Java: %w", err)
+	keytool := keytool()
+	if keytool == "" {
+		return Variable{}, ErrNoKeytool
 	}
 	theirs, err := javaRoots(keytool)
 	if err != nil {
@@ -84,8 +81,7 @@ func Java(root *x509.Certificate, dir string) (Variable, error) {
 	}
 	defer os.Remove(aside)
 
-	const password = "changeit" // of every Java's truststore: it keeps nothing secret
-	command := exec.Command(keytool, "-importcert", "-noprompt", "-trustcacerts", "-alias", "padlock-local-ca", "-file", certificate, "-keystore", aside, "-storepass", password)
+	command := exec.Command(keytool, "-importcert", "-noprompt", "-trustcacerts", "-alias", "padlock-local-ca", "-file", certificate, "-keystore", aside, "-storepass", storePassword)
 	if out, err := command.CombinedOutput(); err != nil {
 		return Variable{}, fmt.Errorf("%s: %s (%w)", keytool, strings.TrimSpace(string(out)), err)
 	}
@@ -93,7 +89,7 @@ func Java(root *x509.Certificate, dir string) (Variable, error) {
 	if err == nil {
 		err = write(copied, changed)
 	}
-	return Variable{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=" + copied + " -Djavax.net.ssl.trustStorePassword=" + password, "Java"}, err
+	return Variable{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=" + copied + " -Djavax.net.ssl.trustStorePassword=" + storePassword, "Java"}, err
 }
 
 // javaRoots finds the truststore beside the keytool, wherever links lead.

@@ -31,6 +31,9 @@ type Store interface {
 // Stores finds those of the system and of the user's browsers: with sudo, of the user who ran it.
 func Stores(root *x509.Certificate) []Store {
 	stores := []Store{&system{root}}
+	if exists(debianJava) {
+		stores = append(stores, &java{root, debianJava})
+	}
 	if !hasDatabases {
 		return stores
 	}
@@ -85,6 +88,10 @@ func Hint(err error, asRoot string) string {
 	switch {
 	case errors.Is(err, ErrNoProfile):
 		return "start Firefox once and close it, then run padlock trust again"
+	case errors.Is(err, ErrPassword):
+		return "run it again in a terminal, where certutil asks for the primary password; or do it in Firefox, under Settings, Privacy & Security, View Certificates, Authorities: import the file that padlock trust --print > padlock-ca.pem writes, or delete it there"
+	case errors.Is(err, ErrNoKeytool):
+		return "install a Java runtime, which has keytool, or set JAVA_HOME to one"
 	case errors.Is(err, exec.ErrNotFound):
 		return "install certutil (Debian: apt-get install libnss3-tools), then run padlock trust again"
 	case errors.Is(err, os.ErrPermission):
@@ -99,14 +106,14 @@ type system struct{ root *x509.Certificate }
 func (s *system) Name() string { return "system" }
 
 func (s *system) Install() error {
-	return privileged("writing", func() error { return truststore.Install(s.root) })
+	return privileged("writing the system's trust store", func() error { return truststore.Install(s.root) })
 }
 
 func (s *system) Remove() error {
 	if trusted, err := s.Trusted(); err == nil && !trusted {
 		return nil
 	}
-	return privileged("changing", func() error { return truststore.Uninstall(s.root) })
+	return privileged("changing the system's trust store", func() error { return truststore.Uninstall(s.root) })
 }
 
 // privileged does what needs root, and nothing else does: the library asks for it by sudo, which asks for the password on the terminal.
@@ -114,19 +121,22 @@ func (s *system) Remove() error {
 func privileged(what string, act func() error) error {
 	root := os.Geteuid() == 0 || runtime.GOOS == "windows"
 	if !root && !installed([]string{"sudo"}) {
-		return fmt.Errorf("%s the system's trust store: %w", what, os.ErrPermission)
+		return fmt.Errorf("%s: %w", what, os.ErrPermission)
 	}
 	err := act()
 	if err != nil && !root {
-		return fmt.Errorf("%s the system's trust store by sudo: %w (%w)", what, os.ErrPermission, err)
+		return fmt.Errorf("%s by sudo: %w (%w)", what, os.ErrPermission, err)
 	}
 	return err
 }
 
 // NeedsSudo reports whether Install and Remove of a store ask for the user's password.
 func NeedsSudo(store Store) bool {
-	_, is := store.(*system)
-	return is && os.Geteuid() > 0 && installed([]string{"sudo"})
+	switch store.(type) {
+	case *system, *java:
+		return os.Geteuid() > 0 && installed([]string{"sudo"})
+	}
+	return false
 }
 
 // bundles are where Linux distributions gather the certificates that are trusted.

@@ -25,6 +25,7 @@ import (
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
 		Name: "trust", Usage: "make the system and the browsers trust the local CA, and verify that they do", OnUsageError: onUsageError,
+		UsageText: "padlock trust\neval \"$(padlock trust --env)\"\n\nExit code 0: every store that exists trusts the local CA. 1: one does not, and was named. A Firefox that was never started\nhas no store yet; that is said, and padlock trust is run again once it has one.",
 		Flags: []cli.Flag{
 			storageFlag(), organizationFlag(),
 			&cli.BoolFlag{Name: "print", Usage: "write the root in PEM to standard output instead", EnvVars: []string{"PADLOCK_PRINT"}},
@@ -161,6 +162,10 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 		trusted, err := store.Trusted()
 		if failed == nil {
 			failed = err
+		}
+		if install && errors.Is(failed, trust.ErrNoProfile) { // nothing is wrong with a store that does not exist, and nothing is done either
+			fmt.Fprintf(p.stdout, "%s: %v\n  %s\n", store.Name(), failed, trust.Hint(failed, asRoot))
+			continue
 		}
 		state := "does not trust it"
 		if trusted {
