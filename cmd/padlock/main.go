@@ -95,9 +95,12 @@ func init() {
 		if width == 0 { // it goes to a pager, more often than not
 			width = terminal.Width(os.Stderr)
 		}
-		_, _ = io.WriteString(w, fitted(b.String(), width))
+		_, _ = io.WriteString(w, fitted(b.String(), cmp.Or(width, usualWidth)))
 	}
 }
+
+// usualWidth is that of a terminal of which nothing is known.
+const usualWidth = 80
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}

@@ -25,6 +25,11 @@ func TestTheHelpFitsTheTerminal(t *testing.T) {
 		if code := run(t.Context(), append(command, "--help"), nil, &out, &stderr); code != 0 {
 			t.Fatalf("%v: %d\n%s", command, code, &stderr)
 		}
+		for line := range strings.Lines(out.String()) { // it goes to no terminal
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > usualWidth && len(strings.Fields(line)) > 1 {
+				t.Errorf("%v: %d columns: %s", command, n, line)
+			}
+		}
 		for _, width := range []int{60, 80, 120} {
 			text := fitted(out.String(), width)
 			if got, want := strings.Fields(text), strings.Fields(out.String()); strings.Join(got, " ") != strings.Join(want, " ") {
