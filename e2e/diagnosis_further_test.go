@@ -50,7 +50,8 @@ func (k workbench) further(t *testing.T) []scenario {
 	all = append(all, k.protocols(t)...)
 	all = append(all, k.records()...)
 	all = append(all, k.overlap()...)
-	return append(all, k.ends(t)...)
+	all = append(all, k.ends(t)...)
+	return append(all, k.reasons(t)...)
 }
 
 // site is a certificate's template for one host.
@@ -197,15 +198,10 @@ const s = require("tls").connect({host: "127.0.0.1", port: %s, servername: %q, %
 // boundedAuthority may sign for b.example only.
 func boundedAuthority(t *testing.T, by *authority) *authority {
 	t.Helper()
-	der, key := sign(t, &x509.Certificate{
+	return authorityOf(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "Bounded"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 		PermittedDNSDomains: []string{"b.example"}, PermittedDNSDomainsCritical: true,
-	}, by, nil)
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{cert, key.(*ecdsa.PrivateKey)}
+	}, by)
 }
 
 // clients are programs with ways of their own.

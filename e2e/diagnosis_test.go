@@ -176,7 +176,11 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string, parent *authority) *authority {
 	t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+	return authorityOf(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, parent)
+}
+
+func authorityOf(t *testing.T, template *x509.Certificate, parent *authority) *authority {
+	t.Helper()
 	der, key := sign(t, template, parent, nil)
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -33,6 +33,8 @@ need wget wget
 need git git
 need php php-cli
 need tstclnt libnss3-tools
+need gnutls-cli gnutls-bin
+need ldapsearch ldap-utils
 need tmux tmux
 need zsh zsh
 need fish fish

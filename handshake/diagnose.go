@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,17 +180,21 @@ func (d *dissector) afterwards(f *Failure) bool {
 			return f.told(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
 		}
 	}
-	if d.weClosed() {
-		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, or its own end)", "",
-			"nothing: clients connect in advance; if a program waits for the server to speak first, give its port a TCP site (sites[].tcp)")
+	if d.weClosed() && !d.unread() {
+		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, its own end, or that of a TCP site's target)", d.listens(),
+			"nothing: clients connect in advance; "+remedyListens)
 	}
 	d.silent(f)
 	return true
 }
 
-// weClosed reports whether it was not the client that ended a connection on which nothing came.
+// weClosed reports whether it was not the client that ended a connection on which nothing came: a client's end is read, and leaves an error.
+// A connection that is parked is closed without having been read from. QUIC says itself who has closed.
 func (d *dissector) weClosed() bool {
-	return !d.ended() && !d.reset() && (errors.Is(d.readErr, os.ErrDeadlineExceeded) || errors.Is(d.readErr, net.ErrClosed))
+	if d.ended() || d.reset() || d.event.QUIC {
+		return false
+	}
+	return d.readErr == nil || errors.Is(d.readErr, os.ErrDeadlineExceeded) || errors.Is(d.readErr, net.ErrClosed)
 }
 
 // spare reports whether a browser has trusted our certificate, be it on another connection or in the session that it resumed, and so has
@@ -198,21 +203,74 @@ func (d *dissector) spare() bool {
 	return d.trusted || d.event.Certificate == nil && d.event.Resumed && browser(d.hello)
 }
 
-// silent is a client that has closed after a complete handshake, without a byte of data.
+// silent is a client that has closed after a complete handshake, without a byte of data that was read.
 func (d *dissector) silent(f *Failure) {
 	const closed = "the client closed after a complete handshake, before it sent anything"
 	c := d.event.Certificate
 	switch {
+	case d.unread():
+		f.told(Client, "likely", "the client accepted our certificate and sent data, and the connection ended before padlock had read it: it gave up, or one side was stopped", "", clientLog(d))
 	case d.spare():
 		f.told(Client, "likely", closed+": a connection in advance that it did not need, as it has used others like this one", "", "nothing")
 	case c == nil: // resumed: the certificate was accepted an earlier time
 		f.told(Client, "possible", closed+", on a session that it resumed: it connected in advance, only probed, or gave up", "", "nothing, unless the client reports an error: padlock explain \"TEXT\"")
-	case unbrowsable(d):
-		f.told(Client, "likely", closed+", because it rejected our certificate", problem(d), certificateRemedy(d))
+	case faulty(d), missesStaple(d):
+		f.told(Client, "likely", closed+", because it rejected our certificate (less likely: it only probed, or was stopped)", problem(d), certificateRemedy(d))
+	case externalPSK(d):
+		f.told(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or it does not trust the CA, or only probed", doubt(d),
+			"turn the pre-shared key off at the client; see its own error (padlock explain \"TEXT\"); if it is about trust: "+trustRemedy(d))
+	case d.waited() && d.speaksHTTP():
+		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, or only probed", doubt(d),
+			"nothing, unless the client reports an error: padlock explain \"TEXT\"")
+	case d.waited():
+		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it waits for the server to speak first (IMAP, POP3, SMTP, FTP and others), connected in advance, asked a person about our certificate, or only probed", d.listens(),
+			"nothing for a probe; "+remedyListens+"; if the client reports an error: padlock explain \"TEXT\"")
 	default:
-		why := ": it does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a revocation status, has a wrong clock, or only probed or connected in advance"
-		f.told(Client, "possible", closed+why, issuer(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; if it is about trust: "+trustRemedy(d))
+		why := ": it does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, gave up or was stopped, or only probed or connected in advance"
+		if d.reset() {
+			why = ": it gave up or was stopped (its reset takes along what it had just sent), does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, or only probed"
+		}
+		f.told(Client, "possible", closed+why, doubt(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; if it is about trust: "+trustRemedy(d))
 	}
+}
+
+const remedyListens = "if a program waits for the server to speak first, use its server's port, or give this one a TCP site (sites[].tcp)"
+
+// listens says what makes it likely that a client waits for the server's greeting; "" if nothing does.
+func (d *dissector) listens() string {
+	if name := d.greeting(); name != "" {
+		return "this is the port of " + name
+	}
+	if d.hello != nil && len(d.hello.ALPN) == 0 {
+		return "it names no protocol (ALPN), as mail programs do, and browsers do not"
+	}
+	return ""
+}
+
+// unread reports whether a client has sent data after a complete handshake for which nobody has asked crypto/tls: it would have come before
+// any error.
+func (d *dissector) unread() bool { return d.clientData && d.readErr == nil }
+
+// speaksHTTP reports whether a client offers a protocol in which it is the first to speak.
+func (d *dissector) speaksHTTP() bool {
+	return d.hello != nil && slices.ContainsFunc(d.hello.ALPN, func(p string) bool { return p == "h2" || p == "http/1.1" || p == "h3" })
+}
+
+// patience is how long a program takes at most to reject a certificate, but for the network; who takes longer waits for something.
+const patience = time.Second
+
+// waited reports whether a client has let time pass between our last word and its end.
+func (d *dissector) waited() bool {
+	since, end := d.done, d.trace.end
+	if d.err != nil { // the end of the handshake, which was not complete
+		since, end = 0, d.done
+		for _, s := range d.segments[:d.count] {
+			if s.fromServer {
+				since = s.at
+			}
+		}
+	}
+	return since > 0 && end-since > patience+2*d.event.Timings.RoundTrip
 }
 
 // timedOut reports whether it was our own deadline that ended the handshake.
@@ -260,12 +318,17 @@ func (d *dissector) withoutAlert(f *Failure) {
 
 // mute is a client that has closed without a byte.
 func (d *dissector) mute(f *Failure) {
-	const remedy = "nothing; let the health check speak TLS if you want it quiet"
-	if name := d.greeting(); name != "" && d.trace.end > time.Second {
-		f.told(Client, "likely", "connected and left without a byte: a client that waits for the server's greeting, a health check or a port scan", "this is the port of "+name, "use the client's TLS mode (SSL/TLS, not STARTTLS); else nothing")
+	if d.trace.end > patience {
+		detail := ""
+		if name := d.greeting(); name != "" {
+			detail = "this is the port of " + name
+		}
+		f.told(Client, "likely", "connected, waited, and left without a byte: a client that waits for the server's greeting (SMTP, IMAP, POP3, FTP and MySQL without TLS), a connection in advance, a health check or a port scan", detail,
+			"use the client's TLS mode (SSL/TLS, not STARTTLS); else nothing")
 		return
 	}
-	f.told(Client, "likely", "connected and left without a byte: a health check or a port scan", "", remedy)
+	f.told(Client, "likely", "connected and left without a byte: a health check or a port scan (rarely a client that cannot use its own settings for TLS, as a file of CAs or keys)", "",
+		"nothing; let the health check speak TLS if you want it quiet; if a client reports an error: padlock explain \"TEXT\"")
 }
 
 // slow is a client that has sent no whole hello until our deadline.
@@ -333,16 +396,24 @@ func (d *dissector) rejected(f *Failure) {
 	}
 	const silently = " after our answer without saying why"
 	switch {
+	case d.clientData:
+		f.told(Client, "likely", "the client accepted our certificate and sent data, and then "+how+" before padlock had read it: it gave up, or was stopped", "", clientLog(d))
 	case d.event.Certificate == nil:
 		f.told(Client, "possible", "the client "+how+silently+": it gave up, or something between cut it", "", clientLog(d))
-	case unbrowsable(d):
+	case faulty(d):
 		f.told(Client, "likely", "the client "+how+silently+"; it rejected our certificate", problem(d), certificateRemedy(d))
 	case d.requested && d.event.ClientCertificate == nil:
-		f.told(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, it does not trust the CA, or something between cut it", issuer(d), clientCertificateRemedy(d))
+		f.told(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, it does not trust the CA, or something between cut it", doubt(d), clientCertificateRemedy(d))
+	case d.waited():
+		f.told(Client, "possible", "the client "+how+" some time after our answer, without saying why: it gave up (its own timeout), asked a person about our certificate, does not trust the CA, or packets are lost", doubt(d),
+			"see the client's own error (padlock explain \"TEXT\"); check the path's MTU; if it is about trust: "+trustRemedy(d))
+	case slices.Contains(d.hello.ALPN, "h2"): // as curl, which has an alert for a CA that it does not trust
+		f.told(Client, "possible", "the client "+how+silently+": it gave up (its own timeout) or was stopped, could not read a file of CAs or of revocation lists (curl tries only then), does not trust the CA (Node.js, .NET and others say nothing), or something between cut it", doubt(d),
+			"see the client's own error (padlock explain \"TEXT\"); if it is about trust: "+trustRemedy(d))
 	case d.reset():
-		f.told(Client, "possible", "the client "+how+silently+": it does not trust the CA (Node.js and others say nothing), or a firewall cut it", issuer(d), trustRemedy(d))
+		f.told(Client, "possible", "the client "+how+silently+": it does not trust the CA (Node.js and others say nothing), gave up or was stopped, or a firewall cut it", doubt(d), trustOrElse(d))
 	default:
-		f.told(Client, "likely", "the client "+how+silently+", as Node.js and others do that do not trust the CA (less likely: a wrong clock, another name, or a pin)", issuer(d), trustRemedy(d))
+		f.told(Client, "likely", "the client "+how+silently+", as Node.js and others do that do not trust the CA (less likely: a wrong clock, another name, a pin, a file of CAs that it cannot read, or it gave up or was stopped)", doubt(d), trustOrElse(d))
 	}
 }
 
@@ -383,7 +454,7 @@ func notes(d *dissector) (out []string) {
 	}
 	if d.side == Server && (e.Outcome == Complete || e.Outcome == Silent) {
 		if e.Offered && !e.Resumed {
-			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, or the nodes behind this name do not share their ticket keys")
+			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, another server issued it, or the nodes behind this name do not share their ticket keys")
 		}
 		if e.Outcome == Complete && !e.Resumed && unbrowsable(d) {
 			out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
@@ -391,6 +462,9 @@ func notes(d *dissector) (out []string) {
 	}
 	if e.Unused {
 		out = append(out, unusedNote(e))
+	}
+	if d.side == Server && externalPSK(d) {
+		out = append(out, "the client offered a pre-shared key that is no ticket (PSK), or a ticket of another kind of server; padlock takes none, so the certificate counts")
 	}
 	if e.Retried && d.hello != nil {
 		out = append(out, "one more round trip was needed, because the client guessed another group than ours")

@@ -16,7 +16,7 @@ var serverRules = []rule{
 	{Server, 45, nil, nil, "the server takes our client certificate for expired", say("renew it; check both clocks"), "likely"},
 	{Server, 48, nil, nil, "the server does not trust the CA of our client certificate", say("give one from a CA that it accepts, with its intermediates"), "likely"},
 	{Server, 120, nil, nil, "the server speaks none of the application protocols that we offer", say("offer another by ALPN"), "certain"},
-	{Server, 80, nil, nil, "the server failed internally", say("see the server's log"), "certain"},
+	{Server, 80, nil, nil, "the server failed internally, or has no certificate for this name", say("see the server's log; check the name"), "likely"},
 }
 
 // diagnoseServer is diagnose for a connection on which padlock is the client.
@@ -29,12 +29,15 @@ func (d *dissector) diagnoseServer(f *Failure) {
 	f.By, f.Confidence = Client, "certain"
 	switch {
 	case d.wireAlertFrom(f, Server):
-	case unbrowsable(d) && errors.As(d.err, &invalid):
+	case errors.As(d.err, &unknown) && has(faultChain)(d), faulty(d) && errors.As(d.err, &invalid) && !errors.As(d.err, &unknown):
 		f.Kind = "we reject the server's certificate"
-		f.Cause, f.Remedy = f.Kind+": "+list(d.event.Certificate.Problems), "get the server a certificate without this fault"
+		f.Cause, f.Remedy = f.Kind+": "+problem(d), "get the server a certificate without this fault"
+	case errors.As(d.err, &unknown) && alone(d):
+		f.Kind, f.Confidence = "we cannot build a chain from the server's certificate to a CA that we trust: it sends no intermediate certificate, or we do not trust the CA", "likely"
+		f.Cause, f.Remedy = f.Kind+": "+issuerAndFault(d), "send the full chain; or install the CA here: padlock trust, for padlock's own"
 	case errors.As(d.err, &unknown):
 		f.Kind = "we do not trust the CA that issued the server's certificate"
-		f.Cause, f.Remedy = f.Kind+": "+issuer(d), "send the full chain; or install the CA here: padlock trust, for padlock's own"
+		f.Cause, f.Remedy = f.Kind+": "+issuerAndFault(d), "send the full chain; or install the CA here: padlock trust, for padlock's own"
 	case errors.As(d.err, &invalid):
 		f.Cause, f.Remedy = "we reject the server's certificate", "read the error"
 	case errors.As(d.err, &header):

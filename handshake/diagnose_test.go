@@ -2,6 +2,8 @@ package handshake
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -78,18 +80,45 @@ func TestWhoClosedAfterTheHandshakeIsNotGuessed(t *testing.T) {
 		cause      string
 		confidence string
 	}{
-		"the client, silently":      {func(d *dissector) { d.readErr, d.netErr = io.EOF, io.EOF }, Client, "it does not trust the CA", "possible"},
-		"the client, by reset":      {func(d *dissector) { d.readErr, d.netErr = syscall.ECONNRESET, syscall.ECONNRESET }, Client, "it does not trust the CA", "possible"},
-		"reset while we wrote":      {func(d *dissector) { d.netErr = syscall.EPIPE }, Client, "it does not trust the CA", "possible"},
-		"the client, with an alert": {func(d *dissector) { d.readErr = errors.New("remote error: tls: unknown certificate authority") }, Client, "does not trust the CA", "likely"},
-		"our deadline":              {func(d *dissector) { d.readErr = os.ErrDeadlineExceeded }, Server, "padlock closed the connection", "certain"},
-		"our end":                   {func(d *dissector) { d.readErr = net.ErrClosed }, Server, "padlock closed the connection", "certain"},
-		"our alert":                 {func(d *dissector) { d.readErr = local("bad record MAC") }, Server, "could not be decrypted", "possible"},
+		"the client, silently":                     {func(d *dissector) { d.readErr, d.netErr = io.EOF, io.EOF }, Client, "it does not trust the CA", "possible"},
+		"the client, by reset":                     {func(d *dissector) { d.readErr, d.netErr = syscall.ECONNRESET, syscall.ECONNRESET }, Client, "does not trust the CA", "possible"},
+		"reset while we wrote":                     {func(d *dissector) { d.netErr = syscall.EPIPE }, Client, "does not trust the CA", "possible"},
+		"the client, with an alert":                {func(d *dissector) { d.readErr = errors.New("remote error: tls: unknown certificate authority") }, Client, "does not trust the CA", "likely"},
+		"our deadline":                             {func(d *dissector) { d.readErr = os.ErrDeadlineExceeded }, Server, "padlock closed the connection", "certain"},
+		"our end, of a connection that was parked": {func(*dissector) {}, Server, "padlock closed the connection", "certain"},
+		"our end":   {func(d *dissector) { d.readErr = net.ErrClosed }, Server, "padlock closed the connection", "certain"},
+		"our alert": {func(d *dissector) { d.readErr = local("bad record MAC") }, Server, "could not be decrypted", "possible"},
 		"renegotiation": {func(d *dissector) {
 			d.readErr = errors.New("tls: received unexpected handshake message of type *tls.clientHelloMsg when waiting for *tls.helloRequestMsg")
 		}, Server, "renegotiate", "certain"},
-		"our own reason":       {func(d *dissector) { d.refused, d.refusedRemedy, d.readErr = "the target is away", "start it", io.EOF }, Server, "the target is away", "certain"},
-		"a spare connection":   {func(d *dissector) { d.trusted, d.readErr, d.netErr = true, io.EOF, io.EOF }, Client, "a connection in advance", "likely"},
+		"our own reason":     {func(d *dissector) { d.refused, d.refusedRemedy, d.readErr = "the target is away", "start it", io.EOF }, Server, "the target is away", "certain"},
+		"a spare connection": {func(d *dissector) { d.trusted, d.readErr, d.netErr = true, io.EOF, io.EOF }, Client, "a connection in advance", "likely"},
+		"the client, with data that was not read": {func(d *dissector) {
+			d.clientData, d.netErr = true, syscall.ECONNRESET
+		}, Client, "the client accepted our certificate and sent data", "likely"},
+		"our end, with data that was not read":      {func(d *dissector) { d.clientData = true }, Client, "the client accepted our certificate and sent data", "likely"},
+		"the client, with a goodbye that is padded": {func(d *dissector) { d.clientData, d.readErr = true, io.EOF }, Client, "it does not trust the CA", "possible"},
+		"the client, after a while": {func(d *dissector) {
+			d.readErr, d.netErr, d.trace.end = io.EOF, io.EOF, 5*time.Second
+		}, Client, "it waits for the server to speak first", "possible"},
+		"the client, with a key of its own": {func(d *dissector) {
+			d.hello, d.readErr, d.netErr = &wire.ClientHello{PSK: true, ExternalPSK: true}, io.EOF, io.EOF
+		}, Client, "it offered a pre-shared key", "possible"},
+		"the client, which asked for a status": {func(d *dissector) {
+			d.event.Certificate.faults = []fault{{faultStaple, browsers, "it demands a stapled OCSP response (must-staple), and none is sent"}}
+			d.hello, d.readErr, d.netErr = &wire.ClientHello{Extensions: []uint16{statusRequest}}, syscall.ECONNRESET, syscall.ECONNRESET
+		}, Client, "because it rejected our certificate", "likely"},
+		"the client, though only browsers mind": {func(d *dissector) {
+			d.event.Certificate.faults = []fault{{faultLifetime, browsers, "it is valid for 1000 days"}}
+			d.event.Certificate.Problems = texts(d.event.Certificate.faults, browsers)
+			d.readErr, d.netErr = io.EOF, io.EOF
+		}, Client, "issued by Root; it is valid for 1000 days", "possible"},
+		"a hello of a second handshake, by TLS 1.3": {func(d *dissector) {
+			d.readErr = errors.New("tls: received unexpected handshake message of type *tls.clientHelloMsg")
+		}, Server, "renegotiate", "certain"},
+		"another message of a second handshake": {func(d *dissector) {
+			d.readErr = errors.New("tls: received unexpected handshake message of type *tls.finishedMsg when waiting for *tls.helloRequestMsg")
+		}, Server, "a message out of turn", "likely"},
 		"an unused resumption": {func(d *dissector) { d.event.Certificate, d.readErr, d.netErr = nil, io.EOF, io.EOF }, Client, "on a session that it resumed", "possible"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,6 +127,112 @@ func TestWhoClosedAfterTheHandshakeIsNotGuessed(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		})
+	}
+}
+
+// A client that has sent data in its handshake's end has accepted our certificate, however the connection ends.
+func TestAClientThatSentDataIsNotSaidToDistrust(t *testing.T) {
+	for _, end := range []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE} {
+		d := &dissector{
+			trace: &trace{traceData: traceData{side: Server, err: end, netErr: end, done: time.Millisecond}, in: []byte("hello"), out: []byte("flight")}, recorder: &Recorder{},
+			event: &Event{Outcome: Failed, Certificate: &Certificate{Issuer: "Root"}}, hello: &wire.ClientHello{}, clientDone: true,
+		}
+		if f := diagnose(d); !strings.Contains(f.Cause, "the CA") {
+			t.Errorf("%v, without data: %+v", end, f)
+		}
+		d.clientData = true
+		if f := diagnose(d); strings.Contains(f.Cause, "the CA") || !strings.Contains(f.Cause, "accepted our certificate") || f.Confidence != "likely" {
+			t.Errorf("%v: %+v", end, f)
+		}
+	}
+}
+
+// Of a client's chain, what crypto/tls refuses may be above the client's own certificate, and is not blamed on it.
+func TestWhatIsWrongAboveAClientsCertificateIsNotItsOwnFault(t *testing.T) {
+	m := &maker{t: t}
+	past := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	}
+	client := func(by *made, change func(*x509.Certificate)) *x509.Certificate {
+		c := &x509.Certificate{Subject: pkix.Name{CommonName: "alice"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+		if change != nil {
+			change(c)
+		}
+		return m.make(c, nil, by).Certificate
+	}
+	root, namesake := m.ca("Root", nil, nil), m.ca("Root", nil, nil)
+	stale := m.ca("Stale", nil, past)
+	staleMiddle := m.ca("Stale Middle", root, past)
+	servers := m.ca("Servers", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	noCA := m.make(&x509.Certificate{Subject: pkix.Name{CommonName: "No CA"}, BasicConstraintsValid: true}, nil, nil)
+	sha1 := func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA1 }
+
+	for name, c := range map[string]struct {
+		accepted   *made
+		sent       []*x509.Certificate
+		want       string
+		confidence string
+	}{
+		"its own dates":             {root, []*x509.Certificate{client(root, past)}, "the client's certificate has expired", "certain"},
+		"the CA's dates":            {stale, []*x509.Certificate{client(stale, nil)}, "a CA certificate above the client's has expired", "likely"},
+		"an intermediate's dates":   {root, []*x509.Certificate{client(staleMiddle, nil), staleMiddle.Certificate}, "a CA certificate above the client's has expired", "likely"},
+		"its own purpose":           {root, []*x509.Certificate{client(root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })}, "is not for clients", "certain"},
+		"an intermediate's purpose": {root, []*x509.Certificate{client(servers, nil), servers.Certificate}, "may not sign for clients", "likely"},
+		"an algorithm of old":       {root, []*x509.Certificate{client(root, sha1)}, "an algorithm that nobody accepts any more", "likely"},
+		"a CA that is none":         {noCA, []*x509.Certificate{client(noCA, nil)}, "is not that of a CA", "likely"},
+		"a CA that was replaced":    {root, []*x509.Certificate{client(namesake, nil)}, "is not signed by its key", "certain"},
+		"another's intermediate":    {root, []*x509.Certificate{client(stale, nil), servers.Certificate}, "do not lead there", "likely"},
+		"without its intermediate":  {root, []*x509.Certificate{client(servers, nil)}, "its intermediate certificate was not sent", "likely"},
+		"from nobody but itself":    {root, []*x509.Certificate{client(nil, nil)}, "is self-signed", "certain"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+			o.Roots.AddCert(c.accepted.Certificate)
+			var chain [][]byte
+			for i, sent := range c.sent {
+				chain = append(chain, sent.Raw)
+				if i > 0 {
+					o.Intermediates.AddCert(sent)
+				}
+			}
+			_, err := c.sent[0].Verify(o)
+			d := &dissector{
+				trace: &trace{traceData: traceData{side: Server, err: &tls.CertificateVerificationError{Err: err}, done: 1}}, recorder: &Recorder{}, verdictClock: time.Now(),
+				event: &Event{Outcome: Failed, ClientCertificate: describeClient(chain)}, authorities: [][]byte{c.accepted.RawSubject},
+			}
+			if f := diagnose(d); f.By != Server || !strings.Contains(f.Cause, c.want) || f.Confidence != c.confidence {
+				t.Errorf("%v: %+v", err, f)
+			}
+		})
+	}
+}
+
+// OpenSSL has an alert for each kind of reason, and sends it in plaintext: one about names and keys is none about trust.
+func TestOpenSSLsAlertsSayWhatItIsNot(t *testing.T) {
+	for _, c := range []struct {
+		alert     byte
+		encrypted bool
+		faults    []fault
+		want      string
+		never     string
+	}{
+		{42, false, nil, "its security level demands a stronger key", "so it does not trust the CA"},
+		{42, true, nil, "so it does not trust the CA", "OpenSSL would say"},
+		{46, false, nil, "by a rule of its own", "so it does not trust the CA"},
+		{46, false, []fault{{faultForm, strict, "it has no authority key identifier"}}, "Python 3.13 and later set) mind something: it has no authority key identifier", "does not trust"},
+		{46, true, []fault{{faultForm, strict, "it has no authority key identifier"}}, "so it does not trust the CA", "authority key identifier"},
+		{43, false, nil, "for another purpose", "key type"},
+		{42, false, []fault{{faultExpired, everybody, "it expired"}}, "it expired", "security level"},
+	} {
+		d := &dissector{
+			trace: &trace{traceData: traceData{side: Server, err: errors.New("local error: tls: bad record MAC")}}, recorder: &Recorder{},
+			event: &Event{Outcome: Failed, Certificate: &Certificate{Issuer: "Root", Names: []string{"a.example"}, KeyType: "ECDSA P-256", faults: c.faults}},
+			hello: &wire.ClientHello{ServerName: "a.example"}, chosen: &wire.ServerHello{}, tls13: true,
+			alerts: []seenAlert{{Client, wire.Alert{Level: 2, Description: c.alert}, c.encrypted}},
+		}
+		if f := diagnose(d); !strings.Contains(f.Cause, c.want) || strings.Contains(f.Cause, c.never) || f.Confidence != "likely" {
+			t.Errorf("alert %d, encrypted: %v: %+v", c.alert, c.encrypted, f)
+		}
 	}
 }
 

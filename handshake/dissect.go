@@ -27,6 +27,7 @@ type dissector struct {
 	tls13        bool
 	requested    bool // the server asked for a client certificate
 	clientDone   bool // a Finished was seen, or its ciphertext
+	clientData   bool // more than an alert was seen behind it: the client went on, and so has accepted our certificate
 	serverDone   bool
 	alerts       []seenAlert
 	authorities  [][]byte // distinguished names of the CAs that clients' certificates may be from
@@ -196,6 +197,7 @@ func (w *walker) record(r wire.Record, at time.Duration) bool {
 		if d.tls13 {
 			return w.ciphertext(r, at)
 		}
+		d.clientData = d.clientData || w.from == Client && d.clientDone
 	}
 	return true
 }
@@ -212,6 +214,7 @@ func (w *walker) plaintext(content []byte, r wire.Record, at time.Duration, labe
 func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	d := w.d
 	if d.finished(w.from) {
+		d.clientData = d.clientData || w.from == Client && len(r.Fragment) != encryptedAlert
 		if w.from == Server && !w.given && (d.done == 0 || at <= d.done) {
 			w.given = true
 			d.stage(Stage{Name: "new_session_ticket", From: Server, At: at, Size: len(r.Fragment), Label: Inferred, Text: "a ticket to resume this session with next time"})
@@ -243,6 +246,9 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	}
 	return true
 }
+
+// encryptedAlert is the size of an alert under TLS 1.3's keys: level, description, type and tag (RFC 8446 section 5.2).
+const encryptedAlert = 2 + 1 + 16
 
 func (d *dissector) finished(from Side) bool {
 	if from == Client {

@@ -206,7 +206,8 @@ func (h *helloFields) json(o *object) {
 		o.string(Escape(protocol))
 	}
 	o.b = append(o.b, ']')
-	o.boolean("resumption_offered", h.PSK || h.Ticket)
+	o.boolean("resumption_offered", offersTicket(h.ClientHello))
+	o.flag("external_psk", h.ExternalPSK)
 	o.boolean("early_data", h.EarlyData)
 	o.boolean("ech", h.ECH)
 	o.boolean("grease", grease(h.ClientHello))

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ const (
 	everybody refusers = iota // that verifies at all
 	browsers
 	someone // few clients: worth a thought, and no more
+	strict  // OpenSSL's strict checks alone
 )
 
 // extras are what is known beside a chain.
@@ -60,7 +62,7 @@ func (c *Certificate) judge(leaf *x509.Certificate, rest [][]byte, beside extras
 	c.leaf = leaf
 	c.selfSigned = bytes.Equal(leaf.RawIssuer, leaf.RawSubject) && signed(leaf, leaf)
 	c.alone = len(rest) == 0 && !c.selfSigned
-	c.faults = slices.Concat(nameFaults(leaf), usageFaults(leaf), keyFaults(leaf, c.selfSigned), publicFaults(leaf, beside), c.chainFaults(leaf, rest, beside.root))
+	c.faults = slices.Concat(nameFaults(leaf), usageFaults(leaf), keyFaults(leaf, c.selfSigned), publicFaults(leaf, beside), c.chainFaults(leaf, rest, beside.root), c.strictFaults(leaf, rest, beside.root))
 	c.Problems = texts(c.faults, browsers)
 }
 
@@ -173,9 +175,10 @@ const (
 
 // Object identifiers of extensions and policies.
 var (
-	oidTimestamps = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2} // RFC 6962 section 3.3
-	oidFeatures   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}       // RFC 7633
-	oidPublic     = asn1.ObjectIdentifier{2, 23, 140, 1}                    // policies of the CA/Browser Forum
+	oidTimestamps  = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2} // RFC 6962 section 3.3
+	oidFeatures    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}       // RFC 7633
+	oidConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}                     // RFC 5280 section 4.2.1.9
+	oidPublic      = asn1.ObjectIdentifier{2, 23, 140, 1}                    // policies of the CA/Browser Forum
 )
 
 // fromPublicCA reports whether a certificate says itself that it was issued by the rules of public CAs.
@@ -230,6 +233,47 @@ func extension(c *x509.Certificate, id asn1.ObjectIdentifier, holds func([]byte)
 		}
 	}
 	return false
+}
+
+// strictFaults are what OpenSSL minds where X509_STRICT is set (RFC 5280 section 4.2.1), of what is sent and of the local CA's root.
+func (c *Certificate) strictFaults(leaf *x509.Certificate, rest [][]byte, root *x509.Certificate) (out []fault) {
+	if c.selfSigned {
+		return nil
+	}
+	add := func(text string) { out = append(out, fault{faultForm, strict, text}) }
+	if len(leaf.AuthorityKeyId) == 0 {
+		add("it has no authority key identifier")
+	}
+	if !leaf.IsCA && leaf.KeyUsage&x509.KeyUsageCertSign != 0 {
+		add("its key usage has keyCertSign, and it is no CA")
+	}
+
+	chain := []*x509.Certificate{}
+	for _, der := range rest {
+		if ca, err := x509.ParseCertificate(der); err == nil {
+			chain = append(chain, ca)
+		}
+	}
+	if root != nil && c.local() {
+		chain = append(chain, root)
+	}
+	for _, ca := range chain {
+		name := Escape(ca.Subject.CommonName)
+		if len(ca.SubjectKeyId) == 0 {
+			add("the certificate of " + name + " has no subject key identifier")
+		}
+		if ca.KeyUsage == 0 {
+			add("the certificate of " + name + " has no key usage")
+		}
+		if ca.IsCA && !critical(ca, oidConstraints) {
+			add("the basic constraints of " + name + " are not critical")
+		}
+	}
+	return out
+}
+
+func critical(c *x509.Certificate, id asn1.ObjectIdentifier) bool {
+	return slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(id) && e.Critical })
 }
 
 // signed reports whether parent's key has signed a certificate, by whatever algorithm.

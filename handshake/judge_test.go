@@ -94,6 +94,9 @@ func TestAServersCertificateIsJudgedCompletely(t *testing.T) {
 	unsigning := m.ca("Unsigning", root, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
 	noCA := m.make(&x509.Certificate{Subject: pkix.Name{CommonName: "No CA"}, BasicConstraintsValid: true}, nil, root)
 	namesake := m.ca("Middle", root, nil) // the same name, another key
+	vague := m.ca("Vague", root, func(c *x509.Certificate) { c.KeyUsage = 0 })
+	bare := m.ca("Bare", root, nil)
+	bare.SubjectKeyId = nil // what it signs says nothing of its key
 	issued := func(by *made, key any, change func(*x509.Certificate)) *x509.Certificate {
 		return m.make(server(change), key, by).Certificate
 	}
@@ -149,6 +152,9 @@ func TestAServersCertificateIsJudgedCompletely(t *testing.T) {
 		"too many CAs":            {[]*x509.Certificate{issued(below, nil, nil), below.Certificate, short.Certificate, root.Certificate}, "a.example", extras{}, "path length", everybody},
 		"an expired intermediate": {[]*x509.Certificate{issued(stale, nil, nil), stale.Certificate}, "a.example", extras{}, "intermediate certificate Stale expired", everybody},
 		"our CA's older key":      {[]*x509.Certificate{leaf.Certificate}, "a.example", extras{root: namesake.Certificate}, "the CA's key was replaced", everybody},
+		"no authority key":        {[]*x509.Certificate{issued(bare, nil, nil)}, "a.example", extras{}, "it has no authority key identifier", strict},
+		"a CA without key usage":  {[]*x509.Certificate{issued(vague, nil, nil), vague.Certificate}, "a.example", extras{}, "the certificate of Vague has no key usage", strict},
+		"a leaf that may sign":    {[]*x509.Certificate{issued(root, nil, func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign })}, "a.example", extras{}, "keyCertSign, and it is no CA", strict},
 		"our CA's bounds":         {[]*x509.Certificate{issued(bounded, nil, nil)}, "a.example", extras{root: bounded.Certificate}, "name constraints", everybody},
 	} {
 		t.Run(name, func(t *testing.T) {

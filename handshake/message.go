@@ -92,7 +92,7 @@ func (d *dissector) helloStage(s *Stage, h *wire.ClientHello, fragments int, tra
 	if e.SNI == "" {
 		e.SNI = name
 	}
-	e.Offered = e.Offered || h.PSK || h.Ticket
+	e.Offered = e.Offered || offersTicket(h)
 	wants := "I name no host"
 	if h.ServerName != "" {
 		wants = "I want " + name
@@ -108,11 +108,17 @@ func (d *dissector) helloStage(s *Stage, h *wire.ClientHello, fragments int, tra
 		s.Text = "I speak TLS " + list(versions) + ", " + strconv.Itoa(suites) + " cipher suites; " + wants
 		e.JA3, e.JA4 = h.JA3(), h.JA4(transport)
 	}
-	if h.PSK || h.Ticket {
+	if offersTicket(h) {
 		s.Text += "; I hold a ticket"
+	}
+	if h.ExternalPSK {
+		s.Text += "; I hold a key that we agreed on before (PSK)"
 	}
 	s.hello = &helloFields{h, name, fragments}
 }
+
+// offersTicket reports whether a client wants to resume a session.
+func offersTicket(h *wire.ClientHello) bool { return h.PSK && !h.ExternalPSK || h.Ticket }
 
 // list reads "1.3, 1.2 and 1.1".
 func list(words []string) string {

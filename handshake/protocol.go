@@ -44,9 +44,10 @@ var protocols = []protocol{
 	{"smtp", "SMTP", remedyMail, matching(`^(?i:EHLO|HELO|LHLO|MAIL FROM|RCPT TO)(?:[ :]|\r?\n)`)},
 	{"imap", "IMAP", remedyMail,
 		matching(`^[A-Za-z0-9.+-]{1,16} (?i:CAPABILITY|LOGIN|STARTTLS|AUTHENTICATE|NOOP|LOGOUT|SELECT|ID|NAMESPACE)(?:[ ]|\r?\n)`)},
-	{"pop3", "POP3", remedyMail, matching(`^(?i:CAPA|STLS|APOP .*|STAT|UIDL)\r?\n`)},
+	{"pop3", "POP3", remedyMail, matching(`^(?i:CAPA|STLS|APOP .*|UIDL)\r?\n`)},
 	{"ftp", "FTP", remedyMail, matching(`^(?i:AUTH (?:TLS|SSL)|FEAT|SYST|PASV|EPSV)\r?\n`)},
-	{"ftp", "FTP or POP3", remedyMail, matching(`^(?i:USER) [^\r\n]*\r?\n`)},
+	{"ftp", "FTP or POP3", remedyMail, matching(`^(?i:USER [^\r\n]*|STAT)\r?\n`)},
+	{"nntp", "NNTP", remedyMail, matching(`^(?i:MODE READER|CAPABILITIES|AUTHINFO USER [^\r\n]*)\r?\n`)},
 	{"starttls", "a protocol that begins in plaintext, and asked for TLS (STARTTLS),", remedyMail, matching(`^(?i:STARTTLS)\r?\n`)},
 	{"redis", "Redis's protocol", remedyTCP + "; redis-cli: --tls", redis},
 	{"memcached", "memcached's protocol", remedyTCP,
@@ -168,7 +169,7 @@ func (d *dissector) notTLS(f *Failure) {
 		f.Confidence = "likely"
 	case "tls_data", "tls_heartbeat":
 		f.Cause, f.Confidence = "the client began with "+p.name, "likely"
-	case "ftp", "redis", "dict", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "fastcgi", "json", "sslv2":
+	case "ftp", "nntp", "redis", "dict", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "fastcgi", "json", "sslv2":
 		f.Confidence = "likely" // a few bytes, which others may send too
 	case "unknown":
 		f.Kind = f.Cause

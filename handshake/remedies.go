@@ -44,6 +44,24 @@ func trustOrClock(d *dissector) string {
 	return trustRemedy(d) + "; else check the client's clock, and the name that it expects"
 }
 
+// verifyRemedy is for a client that trusts the CA, and rejects the certificate nevertheless.
+func verifyRemedy(*dissector) string {
+	return "compare the name that the client expects, its clock and its security level (OpenSSL: SECLEVEL) with the certificate; the client's own error says which: padlock explain \"TEXT\""
+}
+
+func purposeRemedy(*dissector) string {
+	return "let the client check for a server's certificate, as programs do by themselves (openssl: -purpose sslserver)"
+}
+
+func purposeOrTwin(d *dissector) string {
+	return "see the client's own error; if it is the purpose: " + purposeRemedy(d) + "; if it is the key: " + twinRemedy(d)
+}
+
+// strictRemedy is for a client that minds what others let pass.
+func strictRemedy(d *dissector) string {
+	return "issue the certificate and its CA anew with what is missing; else turn strict checks off at the client (Python: context.verify_flags &= ~ssl.VERIFY_X509_STRICT)"
+}
+
 func namesAndTrust(d *dissector) string {
 	return "compare the name in its URL with the certificate's names; " + trustRemedy(d)
 }
@@ -152,6 +170,10 @@ func twinRemedy(d *dissector) string {
 	rsa := strings.HasPrefix(c.KeyType, "RSA")
 	p256, p384 := !strings.HasSuffix(c.KeyType, "P-256") && d.signs(tls.ECDSAWithP256AndSHA256), !strings.HasSuffix(c.KeyType, "P-384") && d.signs(tls.ECDSAWithP384AndSHA384)
 	switch {
+	case d.demanding() && p384:
+		return "lower the client's security level (OpenSSL: SECLEVEL, GnuTLS: --priority); or add a certificate with a key on P-384: certificates.files, or certificates.key_types: [p256, p384]"
+	case d.demanding():
+		return "lower the client's security level (OpenSSL: SECLEVEL, GnuTLS: --priority), which no usual certificate satisfies"
 	case !rsa && d.signsRSA() && c.local():
 		return "update the client; or use a certificate with an RSA key: certificates.files, or certificates.key_types: [p256, rsa2048] for a public name"
 	case !rsa && d.signsRSA():
@@ -175,6 +197,17 @@ func (d *dissector) signs(any ...tls.SignatureScheme) bool {
 	}
 	return slices.ContainsFunc(d.hello.SignatureAlgorithms, func(offered uint16) bool { return slices.Contains(any, tls.SignatureScheme(offered)) })
 }
+
+// demanding reports whether a client takes signatures, and none with SHA-256, as at a security level of 192 bits and more.
+func (d *dissector) demanding() bool {
+	if d.hello == nil || len(d.hello.SignatureAlgorithms) == 0 {
+		return false
+	}
+	small := []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.PSSWithSHA256, tls.PKCS1WithSHA256, tls.Ed25519, tls.ECDSAWithSHA1, tls.PKCS1WithSHA1, pssPSS256}
+	return !d.signs(small...)
+}
+
+const pssPSS256 = 0x0809 // rsa_pss_pss_sha256 (RFC 8446 section 4.2.3)
 
 // signsRSA reports whether a client takes signatures that crypto/tls makes with an RSA key.
 func (d *dissector) signsRSA() bool {
@@ -550,10 +583,23 @@ func clientAlone(d *dissector) bool {
 	return d.event.ClientCertificate != nil && d.event.ClientCertificate.alone
 }
 
-// clientNamesake reports whether a client's certificate names an accepted CA as its issuer.
+// clientNamesake reports whether a client's certificate names an accepted CA as its issuer, and is not signed by its key.
 func clientNamesake(d *dissector) bool {
 	c := d.event.ClientCertificate
-	return c != nil && c.ChainLength == 1 && c.leaf != nil && slices.ContainsFunc(d.authorities, func(der []byte) bool { return string(der) == string(c.leaf.RawIssuer) })
+	unsigned := said("verification")(d) || said("public key of type")(d)
+	return unsigned && c != nil && c.leaf != nil && slices.ContainsFunc(d.authorities, func(der []byte) bool { return string(der) == string(c.leaf.RawIssuer) })
+}
+
+// clientValid reports whether the client's own certificate is valid today.
+func clientValid(d *dissector) bool {
+	c := d.event.ClientCertificate
+	return c != nil && !d.verdictClock.Before(c.NotBefore) && !d.verdictClock.After(c.NotAfter)
+}
+
+// clientUsable reports whether the client's own certificate is for clients, and one above it is not.
+func clientUsable(d *dissector) bool {
+	c := d.event.ClientCertificate
+	return said("incompatible key usage")(d) && c != nil && !slices.ContainsFunc(c.faults, func(f fault) bool { return f.kind == faultUsage })
 }
 
 func clientEarly(d *dissector) bool {

@@ -24,6 +24,9 @@ type rule struct {
 
 const noAlert = -1
 
+// lessLikely are the reasons of clients that say nothing of theirs.
+const lessLikely = " (less likely: its clock is wrong, it expects another name or key, demands a stronger key, or wants a revocation status)"
+
 // rules are for connections on which padlock is the server; "we" is padlock. Where the client rejects something, padlock knows the alert,
 // and what is wrong with its own certificate; which of several reasons the client had is only certain where the alert names one.
 var rules = []rule{
@@ -38,23 +41,28 @@ var rules = []rule{
 	{Client, 48, nil, issuer, "the client does not trust the CA that issued our certificate (or, rarely, has no revocation list of it, or allows no chain of this length)", trustOrElse, "likely"},
 
 	{Client, 46, faulty, problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 46, strictly, strictProblem, "the client rejected our certificate, though it trusts the CA: its strict checks (OpenSSL's X509_STRICT, which Python 3.13 and later set) mind something", strictRemedy, "likely"},
+	{Client, 46, openSSL, shown, "the client rejected our certificate by a rule of its own, as strict checks, a policy or Suite B; if it did not trust the CA, OpenSSL would say unknown_ca", clientLog, "likely"},
+	{Client, 46, perhapsStrict, issuerAndStrict, "the client rejected our certificate: it does not trust the CA, or its strict checks (OpenSSL's X509_STRICT, which Python 3.13 and later set) mind something", trustOrElse, "possible"},
 	{Client, 46, selfSigned, issuer, "the client rejected our certificate, which is self-signed: it does not trust it", trustRemedy, "likely"},
-	{Client, 46, addressed, served, "the client rejected our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
+	{Client, 46, addressed, served, "the client rejected our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA" + lessLikely, trustRemedy, "likely"},
 	{Client, 46, unnamed, served, "the client rejected our certificate; it sent no name, so it does not trust the CA, or expects another name than we chose by its address", namesAndTrust, "possible"},
-	{Client, 46, alone, issuer, "the client rejected our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA (less likely: its clock is wrong, or it expects another name or key)", trustOrClock, "likely"},
+	{Client, 46, alone, issuer, "the client rejected our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA" + lessLikely, trustOrClock, "likely"},
 	{Client, 46, doubtful, issuerAndProblem, "the client rejected our certificate: it does not trust the CA, or minds something that not all clients mind", trustRemedy, "possible"},
-	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA (less likely: its clock is wrong, or it has a pin or a rule against this certificate)", trustRemedy, "likely"},
+	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA" + lessLikely, trustRemedy, "likely"},
 
 	{Client, 42, faulty, problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 42, openSSL, shown, "the client could not verify our certificate: it expects another name or key, its clock is wrong, or its security level demands a stronger key; if it did not trust the CA, OpenSSL would say unknown_ca", verifyRemedy, "likely"},
 	{Client, 42, selfSigned, issuer, "the client could not verify our certificate, which is self-signed: it does not trust it", trustRemedy, "likely"},
-	{Client, 42, addressed, served, "the client could not verify our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA", trustRemedy, "likely"},
+	{Client, 42, addressed, served, "the client could not verify our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA" + lessLikely, trustRemedy, "likely"},
 	{Client, 42, unnamed, served, "the client could not verify our certificate; it sent no name, so it does not trust the CA, or expects another name than we chose by its address", namesAndTrust, "possible"},
-	{Client, 42, alone, issuer, "the client could not verify our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA (less likely: its clock is wrong, or it expects another name or key)", trustOrClock, "likely"},
+	{Client, 42, alone, issuer, "the client could not verify our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA" + lessLikely, trustOrClock, "likely"},
 	{Client, 42, doubtful, issuerAndProblem, "the client could not verify our certificate: it does not trust the CA, or minds something that not all clients mind", trustRemedy, "possible"},
-	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, its clock is wrong, or it expects another name or key (a pin)", trustOrClock, "likely"},
+	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, its clock is wrong, it expects another name or key (a pin), its security level demands a stronger key, or it wants a revocation status", trustOrClock, "likely"},
 
 	{Client, 43, has(faultUsage, faultKey, faultSignature), problem, "the client cannot use our certificate", certificateRemedy, "likely"},
-	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this kind: of its key type, or issued for another purpose", twinRemedy, "possible"},
+	{Client, 43, openSSL, shown, "the client checks our certificate for another purpose than that of a server, by its own setting (openssl: -purpose)", purposeRemedy, "likely"},
+	{Client, 43, nil, keyDetail, "the client cannot use a certificate of this kind: it is for another purpose than the client checks, or the client does not support its key type", purposeOrTwin, "possible"},
 	{Client, 44, nil, issuer, "the client says that our certificate is revoked", revokedRemedy, "certain"},
 	{Client, 49, nil, issuer, "the client's rules forbid our certificate: it or its CA was distrusted there", say("see the client's own log; take the certificate or its CA out of what the client distrusts"), "likely"},
 	{Client, 113, has(faultStaple), problem, "the client rejected our certificate", certificateRemedy, "likely"},
@@ -65,7 +73,7 @@ var rules = []rule{
 	{Client, 71, has(faultKey, faultSignature), problem, "the client finds our certificate too weak", certificateRemedy, "likely"},
 	{Client, 71, nil, keyDetail, "the client finds our encryption or our certificate's key too weak", say("use a certificate with an ECDSA P-256 or RSA 2048 key or better; lower the client's security level"), "likely"},
 	{Client, 40, faulty, problem, "the client refuses our answer; our certificate has a fault", certificateRemedy, "possible"},
-	{Client, 40, nil, nil, "the client found nothing acceptable in our answer: its own rules forbid the version, the cipher suite, the key or the certificate", clientLog, "possible"},
+	{Client, 40, nil, nil, "the client found nothing acceptable in our answer: its own rules forbid the version, the cipher suite, the key or the certificate, or want proof of certificate transparency", clientLog, "possible"},
 	{Client, 47, has(faultUsage, faultKey), problem, "the client refuses how our certificate's key is used", certificateRemedy, "likely"},
 	{Client, 47, nil, nil, "the client says that we sent something illegal: the client, or a box between, is faulty", say("update the client, try without what stands between, and report it with a capture (--capture)"), "possible"},
 	{Client, 10, nil, nil, "the client did not expect our message: something between changed the handshake, or the client speaks another protocol first", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
@@ -102,31 +110,36 @@ var rules = []rule{
 	{Server, 116, nil, askedFor, "the client showed no certificate, and this site requires one", clientCertificateRemedy, "certain"},
 	{Server, 42, said("didn't provide a certificate"), askedFor, "the client showed no certificate, and this site requires one", clientCertificateRemedy, "certain"},
 	{Server, 48, clientSelfSigned, clientIssuer, "the client's certificate is self-signed, and so from no CA that this site accepts", acceptedRemedy, "certain"},
+	{Server, 48, said("insecure algorithm"), clientIssuer, "the client's certificate, or a CA's above it, is signed by an algorithm that nobody accepts any more", say("issue it anew, signed with SHA-256"), "likely"},
+	{Server, 48, said("cannot sign this kind"), clientIssuer, "a certificate above the client's is not that of a CA, or its key may not sign certificates", say("issue it anew with CA:TRUE in its basic constraints and keyCertSign in its key usage, and put it into the file of tls.client_auth.ca"), "likely"},
 	{Server, 48, clientNamesake, clientIssuer, "the client's certificate names a CA that this site accepts, but is not signed by its key: the CA was replaced, or the certificate is forged", say("put the CA's current certificate into the file of tls.client_auth.ca, or issue the client's anew"), "certain"},
 	{Server, 48, clientAlone, clientIssuer, "the client's certificate is from a CA that this site does not accept, or its intermediate certificate was not sent", acceptedRemedy, "likely"},
-	{Server, 48, nil, clientIssuer, "the client's certificate is from a CA that this site does not accept", acceptedRemedy, "certain"},
+	{Server, 48, nil, clientIssuer, "the client's certificate is from a CA that this site does not accept, or the certificates that it sent do not lead there", acceptedRemedy, "likely"},
 	{Server, 45, clientEarly, clientValidity, "the client's certificate is not valid yet, or our clock is wrong", say("check both clocks; wait until it is valid, or issue it anew"), "likely"},
+	{Server, 45, clientValid, clientIssuer, "a CA certificate above the client's has expired, or is not valid yet: in the file of tls.client_auth.ca, or among those that the client sent", say("look at their dates (openssl x509 -noout -dates -in FILE); put the CA's current certificate into the file of tls.client_auth.ca; if they are right, check the clock of padlock's machine"), "likely"},
 	{Server, 45, nil, clientValidity, "the client's certificate has expired", say("issue a new one for the client; if it has not expired, check the clock of padlock's machine"), "certain"},
 	{Server, 42, said("revoked by its CA"), clientIssuer, "the client's certificate has been revoked", say("issue a new one for the client"), "certain"},
 	{Server, 42, said("revocation list of"), goDetail, "the revocation list of the client's CA is too old or missing, so nothing is known of its certificates", say("put the CA's current list into the file of tls.client_auth.crl, and the CA itself, where it stands below another, into that of tls.client_auth.ca"), "certain"},
 	{Server, 42, said("that this site allows"), clientIssuer, "the client's certificate is good, but not among those that this site allows", say("add its name or organization to tls.client_auth.allow, or use another certificate"), "certain"},
+	{Server, 42, clientUsable, clientIssuer, "a CA above the client's certificate may not sign for clients", say("issue the CA's certificate with clientAuth in its extended key usage, or without one"), "likely"},
 	{Server, 42, said("incompatible key usage"), clientIssuer, "the client's certificate is not for clients", say("issue it with clientAuth in its extended key usage"), "certain"},
 	{Server, 42, said("key larger than"), clientIssuer, "the client's certificate has a larger key than padlock takes", say("issue it with an RSA key of 2048 to 8192 bits, or ECDSA"), "certain"},
 	{Server, 42, nil, goDetail, "the client's certificate could not be verified", say("check its dates, its chain and its extended key usage (clientAuth)"), "likely"},
 	{Server, 43, nil, clientIssuer, "the client's certificate has a key that cannot be used", say("issue it with an ECDSA key, or RSA of at least 2048 bits"), "certain"},
 	{Server, 86, nil, fallbackDetail, "the client tried again with a lower TLS version after a failure, which we refuse as a downgrade", say("find out why its first attempt failed: see the handshakes before this one"), "certain"},
-	{Server, 110, said("early data"), nil, "the client sent early data by an early-data ticket of another server, as padlock issues none", say("let the client try again, without its old session; turn early data off at the other server, or wait until its tickets expire"), "certain"},
+	{Server, 110, earlyKey, nil, "the client sent early data under a pre-shared key of its own, and padlock takes neither", say("turn early data and the pre-shared key off at the client (openssl: -early_data, -psk)"), "likely"},
+	{Server, 110, said("early data"), nil, "the client sent early data by an early-data ticket of another server, as padlock issues none", say("let the client try again, without its old session; turn early data off at the other server, or wait until its tickets expire"), "likely"},
 	{Server, 110, nil, goDetail, "the client sent an extension that does not belong there", say("update the client"), "likely"},
 	{Server, 20, nil, nil, "a record of the client could not be decrypted: it was corrupted on its way, something between changed it, or the client is faulty", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
 	{Server, 22, said("oversized record"), goDetail, "the client sent a record that is larger than TLS allows: it is not TLS, or something between changed it", say("check what the client speaks on this port; try without what stands between"), "likely"},
 	{Server, 22, nil, nil, "what came is not TLS, or was corrupted on its way", say("check what the client speaks on this port"), "likely"},
-	{Server, 51, said("client certificate"), clientIssuer, "the client's signature is not by its certificate's key: certificate and key do not belong together", say("give the client the key of its certificate"), "certain"},
+	{Server, 51, said("client certificate"), clientIssuer, "the client's signature is not by its certificate's key: certificate and key do not belong together (or, rarely, the client signs wrongly)", say("give the client the key of its certificate"), "likely"},
 	{Server, 51, nil, goDetail, "a signature, ticket or checksum of the client is wrong", say("clear the client's sessions and try again; try without what stands between"), "likely"},
 	{Server, 50, dotted, nameDetail, "the client's server name ends with a dot, which TLS does not allow (RFC 6066)", say("leave the dot at the end of the name out of the client's settings or URL"), "certain"},
 	{Server, 50, nil, goDetail, "the client sent a message that does not parse", say("update the client, or find what changes its messages on the way"), "likely"},
 	{Server, 47, nil, goDetail, "the client sent something that the protocol forbids", say("update the client"), "likely"},
 	{Server, 10, renegotiates, nil, "the client asked to renegotiate, which padlock refuses", say("turn renegotiation off at the client; padlock asks for client certificates in the first handshake (tls.client_auth)"), "certain"},
-	{Server, 10, said("clientHelloMsg"), goDetail, "the client began with another message than a hello: it is a server, or faulty", say("check what connects to this port"), "likely"},
+	{Server, 10, said("waiting for *tls.clientHelloMsg"), goDetail, "the client began with another message than a hello: it is a server, or faulty", say("check what connects to this port"), "likely"},
 	{Server, 10, nil, goDetail, "the client sent a message out of turn", say("update the client, or find what changes its messages on the way"), "likely"},
 	{Server, 109, nil, goDetail, "the client left out an extension that TLS requires", say("update the client"), "likely"},
 	{Server, 80, validation, nameDetail, "a CA validates the name (tls-alpn-01), and padlock has no order open for it", say("nothing, unless padlock orders this name: then see padlock certs list"), "likely"},
@@ -148,8 +161,26 @@ func said(text string) func(*dissector) bool {
 func recordVersion(d *dissector) bool { return said("received record with version")(d) }
 
 func renegotiates(d *dissector) bool {
-	return d.done != 0 && d.err == nil && (said("helloRequestMsg")(d) || said("renegotiation")(d))
+	return d.done != 0 && d.err == nil && (said("message of type *tls.clientHelloMsg")(d) || said("renegotiation")(d))
 }
+
+// openSSL reports whether the client's alert has passed in plaintext where TLS 1.3 encrypts it, as OpenSSL's do that reject a certificate.
+// It has an alert for each kind of reason: one for an unknown CA, and others for a wrong name, the dates or a purpose.
+func openSSL(d *dissector) bool {
+	return d.tls13 && d.chosen != nil && slices.ContainsFunc(d.alerts, func(a seenAlert) bool { return a.from == Client && !a.encrypted && a.alert.Description != closeNotify })
+}
+
+// strictly reports whether only OpenSSL's strict checks mind something about our certificate.
+func strictly(d *dissector) bool { return openSSL(d) && strictProblem(d) != "" && !doubtful(d) }
+
+// perhapsStrict is for TLS 1.2, in which every client's alert passes in plaintext.
+func perhapsStrict(d *dissector) bool {
+	return d.chosen != nil && !d.tls13 && strictProblem(d) != "" && !doubtful(d)
+}
+
+func earlyKey(d *dissector) bool { return externalPSK(d) && said("early data")(d) }
+
+func externalPSK(d *dissector) bool { return d.hello != nil && d.hello.ExternalPSK }
 
 func validation(d *dissector) bool {
 	return d.hello != nil && len(d.hello.ALPN) == 1 && d.hello.ALPN[0] == acmeProtocol
@@ -181,6 +212,14 @@ func faulty(d *dissector) bool {
 	})
 }
 
+// missesStaple reports whether a program has asked for the revocation status that our certificate promises, and that is not sent. Browsers
+// always ask, and few of them insist.
+func missesStaple(d *dissector) bool {
+	return has(faultStaple)(d) && d.hello != nil && slices.Contains(d.hello.Extensions, statusRequest) && !browser(d.hello)
+}
+
+const statusRequest = 5 // RFC 6066 section 8
+
 // refused reports whether all browsers mind a kind of fault that other clients do not.
 func (c *Certificate) refused(kind faultKind) bool {
 	switch kind {
@@ -199,7 +238,7 @@ func unbrowsable(d *dissector) bool {
 
 // doubtful reports whether some clients mind something about our certificate.
 func doubtful(d *dissector) bool {
-	return d.event.Certificate != nil && len(d.event.Certificate.faults) > 0
+	return d.event.Certificate != nil && len(texts(d.event.Certificate.faults, someone)) > 0
 }
 
 func selfSigned(d *dissector) bool {
@@ -252,6 +291,39 @@ func issuerAndFault(d *dissector) string {
 
 func issuerAndProblem(d *dissector) string { return issuer(d) + "; " + problem(d) }
 
+// doubt is the issuer, and what some clients mind.
+func doubt(d *dissector) string {
+	if doubtful(d) {
+		return issuerAndProblem(d)
+	}
+	return issuer(d)
+}
+
+// shown is our certificate as a client compares it with what it expects.
+func shown(d *dissector) string {
+	c := d.event.Certificate
+	if c == nil {
+		return ""
+	}
+	return fmt.Sprintf("for %s, with a key of %s, %s, %s", list(c.Names), c.KeyType, validity(d), doubt(d))
+}
+
+// strictProblem is what only strict checks mind.
+func strictProblem(d *dissector) string {
+	if d.event.Certificate == nil {
+		return ""
+	}
+	var found []string
+	for _, f := range d.event.Certificate.faults {
+		if f.by == strict {
+			found = append(found, f.text)
+		}
+	}
+	return list(found)
+}
+
+func issuerAndStrict(d *dissector) string { return issuer(d) + "; " + strictProblem(d) }
+
 func served(d *dissector) string {
 	if c := d.event.Certificate; c != nil {
 		return "for " + list(c.Names) + ", issued by " + c.Issuer
@@ -274,6 +346,9 @@ func keyDetail(d *dissector) string {
 	text := fmt.Sprintf("ours is %s; the client offers %s", c.KeyType, list(names(d.hello.SignatureAlgorithms, wire.SchemeName)))
 	if len(d.hello.SignatureAlgorithms) == 0 {
 		text = fmt.Sprintf("ours is %s; the client offers no signature algorithms", c.KeyType)
+	}
+	if d.demanding() {
+		text += "; none with SHA-256, as at a high security level"
 	}
 	return text
 }

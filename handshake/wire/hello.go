@@ -40,7 +40,8 @@ type ClientHello struct {
 	SignatureAlgorithms []uint16
 	PointFormats        []byte
 	ALPN                []string
-	PSK                 bool // a TLS 1.3 ticket is offered
+	PSK                 bool // a pre-shared key of TLS 1.3 is offered: a ticket, unless ExternalPSK
+	ExternalPSK         bool // all pre-shared keys that are offered were agreed on elsewhere, and none is a ticket
 	Ticket              bool // a TLS 1.2 ticket is offered
 	EarlyData           bool
 	ECH                 bool // encrypted_client_hello is there: real, or GREASE, which cannot be told apart (RFC 9849)
@@ -118,11 +119,28 @@ func (h *ClientHello) extension(id uint16, data cryptobyte.String) (ok bool) {
 	case extSessionTicket:
 		h.Ticket = len(data) > 0
 	case extPreSharedKey:
-		h.PSK = true
+		h.PSK, h.ExternalPSK = true, externalPSK(data)
 	case extEarlyData:
 		h.EarlyData = true
 	case extECH:
 		h.ECH = true
+	}
+	return true
+}
+
+// externalPSK reports whether none of the identities is a ticket's: keys that were agreed on elsewhere have an age of 0, and that of a ticket
+// is hidden by a random number (RFC 8446 section 4.2.11).
+func externalPSK(data cryptobyte.String) bool {
+	var identities cryptobyte.String
+	if !data.ReadUint16LengthPrefixed(&identities) || identities.Empty() {
+		return false
+	}
+	for !identities.Empty() {
+		var identity cryptobyte.String
+		var age uint32
+		if !identities.ReadUint16LengthPrefixed(&identity) || !identities.ReadUint32(&age) || age != 0 {
+			return false
+		}
 	}
 	return true
 }
