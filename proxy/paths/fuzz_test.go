@@ -44,6 +44,7 @@ var readers = []func(string) string{
 	func(s string) string {
 		return norm.NFKC.String(strings.NewReplacer("／", "\ufffd", "＼", "\ufffd").Replace(Decode(s)))
 	},
+	func(s string) string { return norm.NFKC.String(Decode(s)) }, // as Windows does before a path is divided
 	func(s string) string { s, _, _ = strings.Cut(s, ";"); return s },
 	func(s string) string {
 		return perSegment(s, func(s string) string {

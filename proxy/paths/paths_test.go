@@ -101,7 +101,8 @@ func TestRoutesAreFoundAsEveryReaderWould(t *testing.T) {
 		"/a%3Db":            {"/a=b": Ours},
 		"/cafe%CC%81/x":     {"/café": Some},
 		"/%EF%BD%81dmin":    {"/admin": Some},
-		"/x%EF%BC%8Fadmin":  {"/x": None, "/x/admin": None, "/admin": None},
+		"/x%EF%BC%8Fadmin":  {"/x": Some, "/x/admin": Some, "/admin": None},
+		"/%C2%A5admin":      {"/admin": Some, "/x": None},
 		"/files//x":         {"/admin": None, "/files": All},
 		"/a%2Bb/c?d=/admin": {"/admin": None},
 	} {

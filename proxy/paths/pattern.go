@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"unicode"
@@ -173,6 +174,7 @@ type marked struct {
 	query      bool // what begins one, or a fragment
 	parameters bool // what begins them
 	streams    bool // perhaps
+	slashes    bool // what only looks like one
 }
 
 func marks(raw string) (has marked) {
@@ -195,18 +197,23 @@ func marks(raw string) (has marked) {
 			has.streams = true
 		}
 	}
+	has.slashes = has.high && strings.ContainsAny(Decode(raw), slashes)
 	return has
 }
 
 // kinds are those that may differ from each other.
 func (has marked) kinds() []kind {
-	switch {
-	case !has.high:
-		return []kind{asItIs}
-	case !has.parameters && !has.streams:
-		return []kind{asItIs, alike}
+	kinds := []kind{asItIs}
+	if has.high {
+		kinds = append(kinds, alike)
 	}
-	return []kind{asItIs, alike, alikeCut}
+	if has.high && (has.parameters || has.streams) {
+		kinds = append(kinds, alikeCut)
+	}
+	if has.slashes {
+		kinds = append(kinds, divided)
+	}
+	return kinds
 }
 
 // kind is what is done to a path's segments.
@@ -216,6 +223,7 @@ const (
 	asItIs   kind = iota
 	alike         // letters that look alike are one
 	alikeCut      // the same, after parameters are gone
+	divided       // what only looks like a slash ends a segment, too
 )
 
 // of is a decoded segment of that kind, folded, as far as it takes to tell so many bytes of it.
@@ -225,20 +233,47 @@ func (k kind) of(segment string, need int) string {
 		segment = letters(head(withoutParameters(segment), need, true))
 	case alike:
 		segment = letters(head(segment, need, true))
+	case divided:
+		segment = compatible(head(segment, need, true))
 	default:
 		segment = head(segment, need, false)
 	}
 	return fold(segment)
 }
 
+// split divides a path into decoded segments.
+func (k kind) split(raw string) iter.Seq[string] {
+	if k == divided {
+		return strings.SplitSeq(strings.TrimPrefix(lookalikeSlashes.Replace(Decode(raw)), "/"), "/")
+	}
+	return func(yield func(string) bool) {
+		for segment := range strings.SplitSeq(strings.TrimPrefix(raw, "/"), "/") {
+			if !yield(Decode(segment)) {
+				return
+			}
+		}
+	}
+}
+
+// slashes are the characters that look like one, or like a backslash.
+const slashes = "／＼﹨⁄∕∖¥₩"
+
+var lookalikeSlashes = func() *strings.Replacer {
+	var pairs []string
+	for _, slash := range slashes {
+		pairs = append(pairs, string(slash), "/")
+	}
+	return strings.NewReplacer(pairs...)
+}()
+
 // segments are as many as it takes to tell the first bytes, behind any number of hosts too.
 func (p *Path) segments(kind kind) (segments []string) {
 	solid, size, nothings := 0, 0, 0
-	for raw := range strings.SplitSeq(strings.TrimPrefix(p.Raw, "/"), "/") {
-		if raw == "" && len(segments) > 0 && segments[len(segments)-1] == "" {
+	for decoded := range kind.split(p.Raw) {
+		if decoded == "" && len(segments) > 0 && segments[len(segments)-1] == "" {
 			continue
 		}
-		segment := kind.of(Decode(raw), p.loose.need)
+		segment := kind.of(decoded, p.loose.need)
 		segments = append(segments, segment)
 
 		least := segment
@@ -250,7 +285,7 @@ func (p *Path) segments(kind kind) (segments []string) {
 			if solid++; solid > maxHosts {
 				size += 1 + len(least)
 			}
-		case raw != "":
+		case decoded != "":
 			if nothings++; nothings > maxNothings {
 				p.loose.unclear = true
 				return segments
@@ -273,11 +308,11 @@ func tooManyHosts(raw string) bool {
 
 func (k kind) tooManyHosts(raw string) bool {
 	hosts, nothings, nothing := 0, 0, false
-	for segment := range strings.SplitSeq(strings.TrimPrefix(raw, "/"), "/") {
+	for segment := range k.split(raw) {
 		switch {
 		case segment == "":
 			nothing = true
-		case k.isNothing(Decode(segment)):
+		case k.isNothing(segment):
 			nothing = true
 			if nothings++; nothings > maxNothings {
 				return true
@@ -299,7 +334,7 @@ func (k kind) isNothing(segment string) bool {
 	switch k {
 	case alikeCut:
 		segment = reduced(withoutParameters(segment))
-	case alike:
+	case alike, divided:
 		segment = reduced(segment)
 	}
 	return trimmed(segment) == ""
@@ -314,7 +349,7 @@ func decoded(raw string, change func(string) string) (segments []string) {
 }
 
 // letters are those of a segment, where those that look alike are one. What only looks like a slash ends no
-// segment.
+// segment; see divided.
 func letters(segment string) string {
 	segment = compatible(segment)
 	if strings.ContainsAny(segment, `/\`) {

@@ -1,8 +1,10 @@
 package paths
 
-// looks are in order. TestLooksAreThoseOfUnicode holds them against Unicode.
+// looks are in order. TestLooksAreThoseOfUnicode holds them against Unicode; those of fractions, divisions, yen and won are what Windows
+// writes for them in some code pages.
 var looks = [...]look{
 	{0xa0, 0xa0, " "},
+	{0xa5, 0xa5, "\\"},
 	{0xa8, 0xa8, " x"},
 	{0xad, 0xad, ""},
 	{0xaf, 0xaf, " x"},
@@ -37,13 +39,17 @@ var looks = [...]look{
 	{0x202a, 0x202e, ""},
 	{0x202f, 0x202f, " "},
 	{0x203e, 0x203e, " x"},
+	{0x2044, 0x2044, "/"},
 	{0x2047, 0x2047, "??"},
 	{0x2048, 0x2048, "?x"},
 	{0x2049, 0x2049, "x?"},
 	{0x205f, 0x205f, " "},
 	{0x2060, 0x206f, ""},
+	{0x20a9, 0x20a9, "\\"},
 	{0x2100, 0x2101, "x/x"},
 	{0x2105, 0x2106, "x/x"},
+	{0x2215, 0x2215, "/"},
+	{0x2216, 0x2216, "\\"},
 	{0x2488, 0x249b, "x."},
 	{0x2a74, 0x2a74, "::x"},
 	{0x3000, 0x3000, " "},
