@@ -20,6 +20,8 @@ var whatOnlyAProxyTells = []string{
 	"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X-Forwarded-Anything", "Forwarded-For", "X-Original-Forwarded-For", "X-Original-Host",
 	"X-Real-Ip", "True-Client-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-Ip", "X-Remote-Addr", "Proxy-Client-Ip", "Wl-Proxy-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Azure-Clientip", "X-Envoy-External-Address",
 	"X-Ssl-Cert", "X-Ssl-Client-Cert", "X-Ssl-Client-Verify", "X-Ssl-Client-Subject", "X-Ssl-Client-San", "X-Ssl-Client-S-Dn", "Ssl-Client-Cert", "Ssl-Client-Verify", "X-Client-Cert", "X-Client-Verify", "Client-Cert", "Client-Cert-Chain",
+	"X-Remote-User", "X-Remote-Group", "Remote-Groups", "X-Webauth-User", "X-Auth-Request-Email", "X-Authentik-Username", "X-Remote-Extra-Scopes", "X-Ms-Client-Principal-Name", "Tailscale-User-Login", "Cf-Access-Authenticated-User-Email",
+	"X-Scheme", "X-Originating-Ip", "Client-Ip",
 	"X-Arr-Clientcert", "Front-End-Https", "X-Url-Scheme", "Padlock-Handshake", "Proxy", "X-Original-Url", "X-Original-Uri", "X-Rewrite-Url",
 }
 

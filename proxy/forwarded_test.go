@@ -104,6 +104,8 @@ sites:
 				{[]string{"X-Forwarded-Email", "ada@example.com"}, "/", "X-Forwarded-Email: ada@example.com", ""},
 				{[]string{"X-Forwarded-Groups", "staff"}, "/", "X-Forwarded-Groups: staff", ""},
 				{[]string{"X-Forwarded-Preferred-Username", "ada"}, "/", "X-Forwarded-Preferred-Username: ada", ""},
+				{[]string{"X-Auth-Request-User", "ada"}, "/", "X-Auth-Request-User: ada", ""},
+				{[]string{"X-Webauth-User", "ada"}, "/", "X-Webauth-User: ada", ""},
 				{[]string{"X-Forwarded-Client-Cert", "Hash=abc"}, "/", "X-Forwarded-Client-Cert: Hash=abc", ""},
 				{[]string{"X_Forwarded_User", "ada"}, "/", "X-Forwarded-Port: 443", "ada"},
 				{[]string{"Forwarded", "for=192.0.2.1;proto=http;host=shop.example"}, "/", "X-Forwarded-Proto: http", ""},

@@ -3,14 +3,14 @@ package message
 import "strings"
 
 // claims are fields by which a backend learns about the client from the proxy in front of it. A client's own are a claim, not a fact.
-var claims = NewNames("Forwarded", "X-Forwarded", "Forwarded-For", "X-Original-Forwarded-For", "X-Original-Host", "Front-End-Https", "X-Url-Scheme", "X-Client-Cert", "X-Client-Verify",
+var claims = NewNames("Forwarded", "X-Forwarded", "Forwarded-For", "X-Original-Forwarded-For", "X-Original-Host", "Front-End-Https", "X-Url-Scheme", "X-Scheme", "X-Client-Cert", "X-Client-Verify",
 	"Client-Cert", "Client-Cert-Chain", "X-ARR-ClientCert", "Padlock-Handshake",
 	"Proxy") // which CGI makes HTTP_PROXY of, by which some programs choose their own proxy
 
 var claimFamilies = [...]string{"X-Forwarded-", "X-SSL-", "SSL-Client-", "Client-Cert-"}
 
 // addresses are claims that name one client address, which a proxy that is trusted may have put there.
-var addresses = NewNames("X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Remote-IP", "X-Remote-Addr", "X-ProxyUser-Ip", "Proxy-Client-IP", "WL-Proxy-Client-IP",
+var addresses = NewNames("X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Remote-IP", "X-Remote-Addr", "X-ProxyUser-Ip", "X-Originating-IP", "Client-IP", "Proxy-Client-IP", "WL-Proxy-Client-IP",
 	"CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-Appengine-User-IP")
 
 // otherRequests are claims that another target or host was asked for, which a proxy that rewrites it tells and some frameworks believe.
@@ -40,11 +40,12 @@ func ClaimsMethod(name string) bool { return otherMethods.Has(name) }
 
 // Claims reports whether a field tells a backend what only the proxy in front of it may tell.
 func Claims(name string) bool {
-	if claims.Has(name) {
-		return true
-	}
-	for _, family := range claimFamilies {
-		if len(name) > len(family) && strings.EqualFold(name[:len(family)], family) {
+	return claims.Has(name) || begins(name, claimFamilies[:])
+}
+
+func begins(name string, families []string) bool {
+	for _, family := range families {
+		if len(name) >= len(family) && strings.EqualFold(name[:len(family)], family) {
 			return true
 		}
 	}
@@ -52,10 +53,18 @@ func Claims(name string) bool {
 }
 
 // identities are claims that tell who a client has proved to be, which a proxy that asks for logins or certificates may have put there.
-var identities = NewNames("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Client-Cert")
+// Those that begin with other words than X-Forwarded are what applications believe of the gateways that they are most used with: of
+// oauth2-proxy, Authelia, Authentik, Kubernetes, Cloudflare, Google, Microsoft and Tailscale, and Grafana of any.
+var identities = NewNames("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Client-Cert",
+	"X-Remote-User", "X-Remote-Group", "X-Remote-Email", "X-Remote-Name", "Remote-Groups", "Remote-Group", "Remote-Email", "Remote-Name", "X-Authenticated-User")
+
+var identityFamilies = [...]string{"X-Auth-Request-", "X-WEBAUTH-", "X-Authentik-", "X-Remote-Extra-", "X-MS-Client-Principal", "Tailscale-User-",
+	"Cf-Access-Authenticated-User-", "X-Goog-Authenticated-User-"}
 
 // ClaimsIdentity reports whether a field tells who the client has proved to be.
-func ClaimsIdentity(name string) bool { return identities.Has(name) }
+func ClaimsIdentity(name string) bool {
+	return identities.Has(name) || begins(name, identityFamilies[:])
+}
 
 // ClaimsAddress reports whether a field tells the client's address and nothing else.
 func ClaimsAddress(name string) bool { return addresses.Has(name) }

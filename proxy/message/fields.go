@@ -101,7 +101,7 @@ func (f *Fields) RemoveHopByHop() {
 // head may not: some backends make one list of both.
 func ForbiddenTrailer(name string) bool {
 	plain, _ := Alias(name)
-	return forbiddenTrailers.Has(plain) || hopByHop.Has(plain) || Claims(plain) || ClaimsAddress(plain) || ClaimsRequest(plain) || Variable(plain)
+	return forbiddenTrailers.Has(plain) || hopByHop.Has(plain) || Claims(plain) || ClaimsIdentity(plain) || ClaimsAddress(plain) || ClaimsRequest(plain) || Variable(plain)
 }
 
 var forbiddenTrailers = NewNames("Content-Length", "Host", "Content-Encoding", "Content-Type", "Content-Range", "Authorization", "Set-Cookie", "Cookie", "Expect",
