@@ -113,7 +113,7 @@ func TestOneContainerDoesNotStopTheOthers(t *testing.T) {
 			e := &crowdOf{count: 4}
 			e.set(1, bad, "")
 			w := New(answering(t, e), slog.New(slog.DiscardHandler))
-			w.pace.inspect, w.pace.retry, w.pace.rest = 300*time.Millisecond, time.Millisecond, time.Millisecond
+			w.pace.inspect, w.pace.retry, w.pace.rest = time.Second, time.Millisecond, time.Millisecond // a busy machine takes a while for what has no end
 			look := func(what string, problem string, want ...string) {
 				t.Helper()
 				time.Sleep(2 * time.Millisecond) // until it is asked again
