@@ -220,10 +220,10 @@ func (d *dissector) silent(f *Failure) {
 		f.told(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or it does not trust the CA, or only probed", doubt(d),
 			"turn the pre-shared key off at the client; see its own error (padlock explain \"TEXT\"); if it is about trust: "+trustRemedy(d))
 	case d.waited() && d.speaksHTTP():
-		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, or only probed", doubt(d),
+		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, only probed, or was stopped", doubt(d),
 			"nothing, unless the client reports an error: padlock explain \"TEXT\"")
 	case d.waited():
-		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it waits for the server to speak first (IMAP, POP3, SMTP, FTP and others), connected in advance, asked a person about our certificate, or only probed", d.listens(),
+		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it waits for the server to speak first (IMAP, POP3, SMTP, FTP and others), connected in advance, asked a person about our certificate, only probed, or was stopped", d.listens(),
 			"nothing for a probe; "+remedyListens+"; if the client reports an error: padlock explain \"TEXT\"")
 	default:
 		why := ": it does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, gave up or was stopped, or only probed or connected in advance"
