@@ -170,14 +170,14 @@ func (d *daemon) run(ctx context.Context, cfg *config.Config, end *farewell) err
 	}
 	defer func() { leave(); changes.wait() }()
 	asked := console.NewAdmin(seen.options(d.Version, server, recorder, keeper, reload, outer))
-	ctx, cancel := context.WithCancel(ctx)
+	serving, cancel := context.WithCancel(ctx) // another variable: what runs already reads ctx
 	var others sync.WaitGroup
-	logging, closeLogs := context.WithCancel(context.WithoutCancel(ctx)) // requests that are finished are logged as well
+	logging, closeLogs := context.WithCancel(context.WithoutCancel(serving)) // requests that are finished are logged as well
 	defer closeLogs()
 	others.Go(func() { d.logs.watch(logging, rotated, log) })
 
 	answer := func(l *adminListener) {
-		if err := asked.Serve(ctx, l.open(), l.guard); err != nil {
+		if err := asked.Serve(serving, l.open(), l.guard); err != nil {
 			log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
 		}
 	}
@@ -186,14 +186,14 @@ func (d *daemon) run(ctx context.Context, cfg *config.Config, end *farewell) err
 	}
 	if waits {
 		others.Go(func() {
-			if l := awaitAdmin(ctx, cfg, log); l != nil {
+			if l := awaitAdmin(serving, cfg, log); l != nil {
 				again.add(l.Listener)
 				answer(l)
 			}
 		})
 	}
 
-	err = server.Serve(ctx, listeners...)
+	err = server.Serve(serving, listeners...)
 	end.begin() // another padlock may have taken over, without a signal
 	cancel()
 	closeLogs()

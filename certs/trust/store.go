@@ -54,9 +54,13 @@ func Stores(root *x509.Certificate) []Store {
 	return stores
 }
 
-// Everywhere reports whether every store trusts a root: nothing is left to do for this machine. Stores that cannot be read do not.
+// Everywhere reports whether every store trusts a root, but for Java's: nothing is left to do for the browsers of this machine. Stores that cannot
+// be read do not.
 func Everywhere(root *x509.Certificate) bool {
 	for _, store := range Stores(root) {
+		if _, is := store.(*java); is {
+			continue
+		}
 		if trusted, err := store.Trusted(); !trusted && !errors.Is(err, ErrNoProfile) {
 			return false
 		}

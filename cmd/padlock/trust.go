@@ -25,7 +25,8 @@ import (
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
 		Name: "trust", Usage: "make the system and the browsers trust the local CA, and verify that they do", OnUsageError: onUsageError,
-		UsageText: "padlock trust\neval \"$(padlock trust --env)\"\n\nExit code 0: every store that exists trusts the local CA. 1: one does not, and was named. A Firefox that was never started\nhas no store yet; that is said, and padlock trust is run again once it has one.",
+		UsageText: "padlock trust [flags]\n\nThe exit code is 0 if every store that exists trusts the local CA, 1 if one does not. A Firefox that was never started has no store yet:\n" +
+			"start it once, then run padlock trust again.\n\nExamples:\n  padlock trust\n  padlock trust --print > root.pem\n  eval \"$(padlock trust --env)\"",
 		Flags: []cli.Flag{
 			storageFlag(), organizationFlag(),
 			&cli.BoolFlag{Name: "print", Usage: "write the root in PEM to standard output instead", EnvVars: []string{"PADLOCK_PRINT"}},
