@@ -23,8 +23,8 @@ import (
 	"padlock/tracing"
 )
 
-// seen is where handshakes go besides the log: what the console shows, and metrics count.
-type seen struct {
+// observers are where handshakes go besides the log: what the console shows, and metrics count.
+type observers struct {
 	recent  *handshake.Recent
 	trends  *console.Trends
 	metrics *console.Metrics
@@ -37,38 +37,27 @@ const (
 	rememberedPackets = 16 << 20 // bytes
 )
 
-func newSeen(cfg *config.Config, version string, tracer *tracing.Tracer) *seen {
-	s := &seen{recent: handshake.NewRecent(remembered), trends: console.NewTrends(), metrics: console.NewMetrics(version), tracer: tracer}
+func newObservers(cfg *config.Config, version string, tracer *tracing.Tracer) *observers {
+	o := &observers{recent: handshake.NewRecent(remembered), trends: console.NewTrends(), metrics: console.NewMetrics(version), tracer: tracer}
 	if cfg.Handshakes.InsecureExportSecrets {
-		s.packets = handshake.NewPackets(rememberedPackets)
+		o.packets = handshake.NewPackets(rememberedPackets)
 	}
-	return s
+	return o
 }
 
-func (s *seen) sinks() []handshake.Sink {
-	sinks := []handshake.Sink{s.recent, s.trends, s.metrics}
-	if s.tracer != nil {
-		sinks = append(sinks, s.tracer)
+func (o *observers) sinks() []handshake.Sink {
+	sinks := []handshake.Sink{o.recent, o.trends, o.metrics}
+	if o.tracer != nil {
+		sinks = append(sinks, o.tracer)
 	}
 	return sinks
 }
 
-// options are what the admin endpoint tells of.
-func (s *seen) options(version string, server *proxy.Server, recorder *handshake.Recorder, k *keeper, reload func() error, ctx context.Context) console.Options {
-	o := console.Options{
-		Version: version, Trends: s.trends, Metrics: s.metrics, Traffic: server.Traffic, Certificates: k.status, Reload: reload,
-		UnusableFiles: k.unusable, Leaving: func() bool { return ctx.Err() != nil },
-	}
-	if recorder != nil {
-		o.Recent, o.Lost = s.recent, recorder.Dropped
-	}
-	if s.tracer != nil {
-		o.TracesLost = s.tracer.Lost
-	}
-	if s.packets != nil {
-		o.Packets = s.packets.Of
-	}
-	return o
+// adminEndpoint is where the console, metrics, status and reload answer: on a socket, and on an address where there is one.
+type adminEndpoint struct {
+	listeners []*adminListener
+	waits     bool // there is no room for the socket now; awaitSocket opens it later
+	tasks     *tasks
 }
 
 // adminListener is one place where the admin endpoint answers.
@@ -86,8 +75,8 @@ func (l *adminListener) open() net.Listener {
 }
 
 // consoleURL is where a browser finds the console; "": only on the socket.
-func consoleURL(all []*adminListener) string {
-	for _, l := range all {
+func (a *adminEndpoint) consoleURL() string {
+	for _, l := range a.listeners {
 		switch {
 		case l.Address != adminTCPName:
 		case l.tls != nil:
@@ -105,33 +94,89 @@ const (
 	adminTCPName    = "admin-tcp"
 )
 
-// listenAdmin opens the admin endpoint: a socket, and an address where there is one. A socket for which the disk has no room now is opened
-// later, by awaitAdmin.
-func listenAdmin(cfg *config.Config, log *slog.Logger, before *inherited, k *keeper) (all []*adminListener, waits bool, err error) {
-	if cfg.Admin.Off() {
-		return nil, false, nil
+// listenAdmin opens the listeners of the admin endpoint.
+func (d *daemon) listenAdmin() (*adminEndpoint, error) {
+	a := &adminEndpoint{}
+	if d.cfg.Admin.Off() {
+		return a, nil
 	}
-	l, err := adminSocket(cfg, before)
+
+	l, err := adminSocket(d.cfg, d.inherited)
 	switch {
 	case regular.Unwritable(err):
-		log.Warn("the admin endpoint's socket cannot be made; padlock tries again until it can", "error", err, "remedy", "free some space there, or make it writable")
-		waits = true
-	case err != nil && cfg.Admin.Address == "unix:"+cfg.AdminSocket():
-		return nil, false, err
+		d.log.Warn("the admin endpoint's socket cannot be made; padlock tries again until it can", "error", err, "remedy", "free some space there, or make it writable")
+		a.waits = true
+	case err != nil && d.cfg.Admin.Address == "unix:"+d.cfg.AdminSocket():
+		return nil, err
 	case err != nil:
-		log.Info("no admin endpoint on the socket", "reason", err, "remedy", hint.Of(err))
+		d.log.Info("no admin endpoint on the socket", "reason", err, "remedy", hint.Of(err))
 	default:
-		all = append(all, newAdminSocket(l))
+		a.listeners = append(a.listeners, newAdminSocket(l))
 	}
-	if cfg.Admin.TCP() != "" {
-		l, err := adminTCP(cfg, before, k)
+
+	if d.cfg.Admin.TCP() != "" {
+		l, err := adminTCP(d.cfg, d.inherited, d.certificates)
 		if err != nil {
-			closeAdmin(all)
-			return nil, false, err
+			a.closeListeners()
+			return nil, err
 		}
-		all = append(all, l)
+		a.listeners = append(a.listeners, l)
 	}
-	return all, waits, nil
+	return a, nil
+}
+
+func (a *adminEndpoint) closeListeners() {
+	for _, l := range a.listeners {
+		l.Close()
+	}
+}
+
+// serveAdmin answers until stopAdmin, or until the end begins.
+func (d *daemon) serveAdmin(ctx context.Context) error {
+	pages := console.NewAdmin(d.adminOptions(ctx))
+	tasks := newTasks(d.serving)
+	d.admin.tasks = tasks
+
+	answer := func(l *adminListener) {
+		if err := pages.Serve(tasks.ctx, l.open(), l.guard); err != nil {
+			d.log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
+		}
+	}
+	for _, l := range d.admin.listeners {
+		tasks.Go(func() { answer(l) })
+	}
+	if d.admin.waits {
+		tasks.Go(func() {
+			if l := awaitSocket(tasks.ctx, d.cfg, d.log); l != nil {
+				d.restarter.add(l.Listener)
+				answer(l)
+			}
+		})
+	}
+	return nil
+}
+
+func (d *daemon) stopAdmin() { d.admin.tasks.close() }
+
+// adminOptions are what the admin endpoint shows. It is not ready any more when ctx has ended.
+func (d *daemon) adminOptions(ctx context.Context) console.Options {
+	o := console.Options{
+		Version: d.Version, Trends: d.observers.trends, Metrics: d.observers.metrics, Traffic: d.server.Traffic, Certificates: d.certificates.status,
+		UnusableFiles: d.certificates.unusable, Leaving: func() bool { return ctx.Err() != nil },
+	}
+	if d.File != nil {
+		o.Reload = d.reloader.reload
+	}
+	if d.recorder != nil {
+		o.Recent, o.Lost = d.observers.recent, d.recorder.Dropped
+	}
+	if d.tracer != nil {
+		o.TracesLost = d.tracer.Lost
+	}
+	if d.observers.packets != nil {
+		o.Packets = d.observers.packets.Of
+	}
+	return o
 }
 
 func newAdminSocket(l net.Listener) *adminListener {
@@ -140,8 +185,8 @@ func newAdminSocket(l net.Listener) *adminListener {
 
 const adminEvery = 5 * time.Second // between attempts to make the socket
 
-// awaitAdmin opens the socket as soon as the disk lets it. It is nil when ctx ends first, or another padlock has taken the place.
-func awaitAdmin(ctx context.Context, cfg *config.Config, log *slog.Logger) *adminListener {
+// awaitSocket opens the socket as soon as the disk lets it. It is nil when ctx ends first, or another padlock has taken the place.
+func awaitSocket(ctx context.Context, cfg *config.Config, log *slog.Logger) *adminListener {
 	ticker := time.NewTicker(adminEvery)
 	defer ticker.Stop()
 	for {
@@ -159,12 +204,6 @@ func awaitAdmin(ctx context.Context, cfg *config.Config, log *slog.Logger) *admi
 			log.Warn("no admin endpoint on the socket", "reason", err)
 			return nil
 		}
-	}
-}
-
-func closeAdmin(all []*adminListener) {
-	for _, l := range all {
-		l.Close()
 	}
 }
 
@@ -204,7 +243,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	return l, nil
 }
 
-func adminTCP(cfg *config.Config, before *inherited, k *keeper) (*adminListener, error) {
+func adminTCP(cfg *config.Config, before *inherited, c *certificateService) (*adminListener, error) {
 	a := &cfg.Admin
 	l, ok := before.named[adminTCPName]
 	delete(before.named, adminTCPName)
@@ -222,7 +261,7 @@ func adminTCP(cfg *config.Config, before *inherited, k *keeper) (*adminListener,
 		return listener, nil
 	}
 	var err error
-	if listener.tls, err = adminTLS(a, k); err != nil {
+	if listener.tls, err = adminTLS(a, c); err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -230,8 +269,8 @@ func adminTCP(cfg *config.Config, before *inherited, k *keeper) (*adminListener,
 }
 
 // adminTLS is for clients on other machines.
-func adminTLS(a *config.Admin, k *keeper) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.GetCertificate}
+func adminTLS(a *config.Admin, certificates *certificateService) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificates.GetCertificate}
 	if a.Cert != "" {
 		pair, err := pemfile.LoadPair(a.Cert, a.Key)
 		if err != nil {

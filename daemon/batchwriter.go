@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	lateBy   = 100 * time.Millisecond
-	lateSize = 32 << 10
+	batchDelay = 100 * time.Millisecond
+	batchSize  = 32 << 10
 )
 
-// lateWriter writes the lines of a busy log together, at most lateBy after the first: a system call for each would cost
+// batchWriter writes the lines of a busy log together, at most batchDelay after the first: a system call for each would cost
 // more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes what is left.
-type lateWriter struct {
+type batchWriter struct {
 	mu      sync.Mutex
 	w       io.WriteCloser
 	report  func(lost int, err error) // called after each write, with the number of Write calls of which not all was written
@@ -23,36 +23,36 @@ type lateWriter struct {
 	timer   *time.Timer
 }
 
-func newLateWriter(w io.WriteCloser, report func(lost int, err error)) *lateWriter {
-	return &lateWriter{w: w, report: report}
+func newBatchWriter(w io.WriteCloser, report func(lost int, err error)) *batchWriter {
+	return &batchWriter{w: w, report: report}
 }
 
 // Write takes whole lines.
-func (l *lateWriter) Write(p []byte) (int, error) {
+func (l *batchWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.pending) == 0 {
 		if l.timer == nil {
-			l.timer = time.AfterFunc(lateBy, l.late)
+			l.timer = time.AfterFunc(batchDelay, l.flushLate)
 		} else {
-			l.timer.Reset(lateBy)
+			l.timer.Reset(batchDelay)
 		}
 	}
 	l.pending = append(l.pending, p...)
-	if l.ends = append(l.ends, len(l.pending)); len(l.pending) >= lateSize {
+	if l.ends = append(l.ends, len(l.pending)); len(l.pending) >= batchSize {
 		l.flush()
 	}
 	return len(p), nil
 }
 
-func (l *lateWriter) late() {
+func (l *batchWriter) flushLate() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flush()
 }
 
 // flush is called with the lock held.
-func (l *lateWriter) flush() {
+func (l *batchWriter) flush() {
 	if len(l.pending) == 0 {
 		return
 	}
@@ -64,20 +64,20 @@ func (l *lateWriter) flush() {
 	}
 	l.report(lost, err)
 	l.ends = l.ends[:0]
-	if l.pending = l.pending[:0]; cap(l.pending) > 4*lateSize {
+	if l.pending = l.pending[:0]; cap(l.pending) > 4*batchSize {
 		l.pending, l.ends = nil, nil
 	}
 }
 
 // between writes what is left, and does something before more is written.
-func (l *lateWriter) between(do func() error) error {
+func (l *batchWriter) between(do func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flush()
 	return do()
 }
 
-func (l *lateWriter) Close() error {
+func (l *batchWriter) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.timer != nil {

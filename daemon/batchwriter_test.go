@@ -41,7 +41,7 @@ func (f *countedFile) state() (string, int) {
 
 func TestLinesOfABusyLogAreWrittenTogetherAndSoon(t *testing.T) {
 	file := &countedFile{}
-	log := newLateWriter(file, func(lost int, err error) {
+	log := newBatchWriter(file, func(lost int, err error) {
 		if lost > 0 || err != nil {
 			t.Errorf("%d lost, %v", lost, err)
 		}
@@ -80,13 +80,13 @@ func TestLinesOfABusyLogAreWrittenTogetherAndSoon(t *testing.T) {
 func TestLinesThatAFullDiskDoesNotTakeAreCounted(t *testing.T) {
 	file := &countedFile{limited: true}
 	var lost []int
-	log := newLateWriter(file, func(n int, err error) {
+	log := newBatchWriter(file, func(n int, err error) {
 		if (n > 0) != (err != nil) {
 			t.Errorf("%d lost, %v", n, err)
 		}
 		lost = append(lost, n)
 	})
-	line := append(bytes.Repeat([]byte("x"), lateSize/4-1), '\n')
+	line := append(bytes.Repeat([]byte("x"), batchSize/4-1), '\n')
 	for _, room := range []int{4, 2, 0, 4} {
 		file.room = room*len(line) + min(room%4, 1) // and a byte of the third
 		for range 4 {

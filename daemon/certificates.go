@@ -3,9 +3,6 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,295 +14,125 @@ import (
 
 	"padlock/certs"
 	"padlock/certs/acme"
-	"padlock/certs/localca"
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/console"
-	"padlock/internal/hint"
-	"padlock/internal/regular"
-	"padlock/proxy"
 )
 
-// keeper is all that has certificates, and what keeps them fresh. Start runs it, and Close ends it.
-type keeper struct {
-	cfg       *config.Config
-	log       *slog.Logger
-	local     *localca.CA
-	files     *certs.Files
-	names     []string // managed
-	store     storage.Store
-	client    certs.Client // nil when nothing has been managed yet
-	answering atomic.Pointer[certs.Client]
-	manager   *certs.Manager
-	source    atomic.Pointer[certs.Source]
-	known     atomic.Pointer[known] // of the same
-	addresses [2]string             // HTTP and HTTPS, as the client was told
-	waits     func(net.Addr) bool   // whether a client should be shown another certificate of the local CA than before; nil: none
+// certificateService has the certificates that are served, and keeps them fresh: those of CAs, those of files and those of the local CA.
+// open, run, stop and close are called in this order, each once at most; prepare only between run and stop.
+type certificateService struct {
+	log        *slog.Logger
+	current    atomic.Pointer[snapshot]
+	store      storage.Store                // nil: it cannot be used, and the local CA does without
+	client     certs.Client                 // nil: nothing has been managed yet
+	challenges atomic.Pointer[certs.Client] // the same, for handshakes and requests of a CA
+	manager    *certs.Manager               // nil with client
+	addresses  [2]string                    // of HTTP and HTTPS, where the CA comes to
+	renewLeaf  func(net.Addr) bool          // whether a client should be shown another certificate of the local CA than before; nil: none
 
-	shared sharedSecrets // to whom the key of sticky cookies is still to be given; nil: nobody
+	sticky sharedSecrets // which the key of sticky cookies is still to be given to; nil: none
 
-	running  sync.WaitGroup
-	ctx      context.Context // of what runs
-	stop     context.CancelFunc
-	stopFile context.CancelFunc // ends the watch of files
+	running      sync.WaitGroup
+	ctx          context.Context // of what runs
+	cancel       context.CancelFunc
+	unwatchFiles context.CancelFunc
+}
+
+// sharedSecrets take what nodes share besides certificates.
+type sharedSecrets interface {
+	SetTicketKeys(keys [][32]byte) // of session tickets
+	SetStickyKey(key [32]byte)     // of sticky cookies
+}
+
+// newCertificateService serves nothing before it is opened.
+func newCertificateService(first *snapshot, log *slog.Logger) *certificateService {
+	c := &certificateService{log: log}
+	c.current.Store(first)
+	return c
 }
 
 // GetCertificate implements proxy.CertificateSource.
-func (k *keeper) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	source := k.source.Load()
-	if k.waits != nil && k.waits(hello.Conn.RemoteAddr()) {
+func (c *certificateService) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	source := c.current.Load().source
+	if c.renewLeaf != nil && c.renewLeaf(hello.Conn.RemoteAddr()) {
 		source.Forget(hello)
 	}
 	return source.GetCertificate(hello)
 }
 
 // Private implements proxy.PrivateSource.
-func (k *keeper) Private(name string, to net.Addr) bool { return k.source.Load().Private(name, to) }
+func (c *certificateService) Private(name string, to net.Addr) bool {
+	return c.current.Load().source.Private(name, to)
+}
 
 // AnswerHTTP implements proxy.Challenges.
-func (k *keeper) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
-	client := k.answering.Load()
+func (c *certificateService) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
+	client := c.challenges.Load()
 	return client != nil && (*client).AnswerHTTP(w, r)
 }
 
 // ChallengeCertificate implements proxy.Challenges.
-func (k *keeper) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if client := k.answering.Load(); client != nil {
+func (c *certificateService) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if client := c.challenges.Load(); client != nil {
 		return (*client).ChallengeCertificate(hello)
 	}
 	return nil, nil
 }
 
-// newKeeper reads what this machine has, and finds what a configuration needs besides. It reaches no network.
-func newKeeper(cfg *config.Config, log *slog.Logger) (*keeper, error) {
-	return newKeeperAfter(nil, cfg, log)
-}
-
-// newKeeperAfter is newKeeper where the files before may be served on.
-func newKeeperAfter(before *certs.Files, cfg *config.Config, log *slog.Logger) (*keeper, error) {
-	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
-	if err != nil {
-		return nil, forOwner(cfg, err)
-	}
-	if file, shared := local.Shared(); shared {
-		log.Warn("padlock's group can read the key of the local CA: let nobody else be in that group", "file", file)
-	}
-	return newKeeperStoring(cfg, local, before, log)
-}
-
-// newKeeperStoring writes the local CA besides, where it is not stored and a site needs it. What cannot be written now is tried again by
-// keepLocal.
-func newKeeperStoring(cfg *config.Config, local *localca.CA, before *certs.Files, log *slog.Logger) (*keeper, error) {
-	k, err := newKeeperWith(cfg, local, before, log)
-	if err != nil {
-		return nil, err
-	}
-	if !k.needsLocal() {
-		if err := tryDirectory(cfg.StateDirectory()); !storage.IsRemote(cfg.Storage) && errors.Is(err, fs.ErrPermission) {
-			return nil, forOwner(cfg, fmt.Errorf("the storage cannot be written to: %w", err))
-		}
-		return k, nil
-	}
-	if err := local.Store(); regular.Unwritable(err) {
-		k.tellUnstored(err)
-	} else if err != nil {
-		return nil, forOwner(cfg, err)
-	}
-	return k, nil
-}
-
-// needsLocal reports whether clients get certificates of the local CA, or are asked to trust it.
-func (k *keeper) needsLocal() bool {
-	listed := certs.New(certs.Options{Files: k.files})
-	return k.cfg.TrustPage || slices.ContainsFunc(k.cfg.Sites, func(site config.Site) bool {
-		return !site.Passthrough() && slices.ContainsFunc(site.Hosts, func(host string) bool {
-			return host == "*" || k.local.Permits(host) && !slices.Contains(k.names, host) && !listed.Listed(host)
-		})
-	})
-}
-
-func (k *keeper) tellUnstored(err error) {
-	k.log.Warn("the local CA cannot be stored, and is in memory until it can; a new start would make another", "storage", k.cfg.StateDirectory(), "error", err,
-		"remedy", "free some space there, or make it writable")
-}
-
-const (
-	localEvery  = 5 * time.Second // between attempts to store the local CA
-	localRemind = time.Minute
-)
-
-// keepLocal stores the local CA as soon as somebody has got a certificate of it and the disk lets it.
-func (k *keeper) keepLocal(local *localca.CA) {
-	if unstored, _ := local.Unstored(); !unstored {
-		return
-	}
-	k.running.Go(func() {
-		ticker := time.NewTicker(localEvery)
-		defer ticker.Stop()
-		for told := time.Now(); ; {
-			select {
-			case <-k.ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			unstored, asked := local.Unstored()
-			if !unstored {
-				return
-			}
-			if !asked {
-				continue
-			}
-			err := local.Store()
-			if err == nil {
-				k.log.Info("the local CA is stored now", "fingerprint", local.Fingerprint())
-				return
-			}
-			if time.Since(told) > localRemind {
-				told = time.Now()
-				k.tellUnstored(err)
-			}
-		}
-	})
-}
-
-func newKeeperWith(cfg *config.Config, local *localca.CA, before *certs.Files, log *slog.Logger) (*keeper, error) {
-	k := &keeper{cfg: cfg, log: log, local: local}
-	var err error
-	if k.files, err = certs.NewFilesAfter(before, cfg.Certificates.Files, log); err != nil {
-		return nil, hint.Add(err, "correct the files, or leave them out: padlock gets certificates by itself")
-	}
-	listed := certs.New(certs.Options{Files: k.files})
-	for i, site := range cfg.Sites {
-		if site.Passthrough() {
-			continue
-		}
-		for j, host := range site.Hosts {
-			if !cfg.Certificates.Managed(host) || listed.Listed(host) || !config.IsLocal(host) && k.local.Permits(host) {
-				continue // padlock trust --allow chose the local CA for it
-			}
-			if reason := cfg.Certificates.Unobtainable(host); reason != "" {
-				return nil, config.Errors{{Path: fmt.Sprintf("sites[%d].hosts[%d]", i, j), Message: reason}}
-			}
-			if cfg.Certificates.OnDemand == nil || !strings.HasPrefix(host, "*.") || cfg.Certificates.DNS.Provider != "" {
-				k.names = append(k.names, host)
-			}
-		}
-	}
-	return k, nil
-}
-
-// open opens the storage and makes the client, for a proxy that listens on these addresses.
-func (k *keeper) open(ctx context.Context, http, https []net.Listener) error {
-	k.addresses = [2]string{address(http), address(https)}
-	if _, err := storageKey(k.cfg); err != nil { // whoever gives one wants the storage, and nothing beside it
+// open opens the storage and makes the client, for a proxy that listens on these addresses. What it has opened is closed by close, also
+// after an error.
+func (c *certificateService) open(ctx context.Context, http, https []net.Listener) error {
+	s := c.current.Load()
+	c.addresses = [2]string{address(http), address(https)}
+	if _, err := storageKey(s.cfg); err != nil { // with a key, the storage has to be used as it says
 		return err
 	}
+
 	var err error
-	if k.store, err = OpenStore(ctx, k.cfg, k.log); err != nil {
-		if k.manages() || storage.IsRemote(k.cfg.Storage) {
+	if c.store, err = OpenStore(ctx, s.cfg, c.log); err != nil {
+		if s.manages() || storage.IsRemote(s.cfg.Storage) {
 			return err
 		}
-		k.log.Warn("the storage cannot be used; the local CA does without", "error", err)
+		c.log.Warn("the storage cannot be used; the local CA does without", "error", err)
 	}
-	if k.store != nil {
-		if err := CheckStore(ctx, k.cfg, k.store); err != nil {
+	if c.store != nil {
+		if err := CheckStore(ctx, s.cfg, c.store); err != nil {
 			return err
 		}
 	}
-	k.leaveImported(ctx, nil)
-	if k.manages() {
-		if err := k.openClient(); err != nil {
+
+	s.addImported(ctx, c.store, nil)
+	if s.manages() {
+		if err := c.openClient(s); err != nil {
 			return err
 		}
-		k.warnEphemeral()
 	}
-	k.publish()
+	c.current.Store(s.published(c.manager))
 	return nil
 }
 
-// manages reports whether certificates of CAs are asked for.
-func (k *keeper) manages() bool { return len(k.names) > 0 || k.cfg.Certificates.OnDemand != nil }
-
-// leaveImported takes names that have an imported certificate away from those that are managed.
-func (k *keeper) leaveImported(ctx context.Context, before *certs.Files) {
-	if k.store != nil {
-		k.files.AddImported(ctx, k.store, before)
-		listed := certs.New(certs.Options{Files: k.files})
-		k.names = slices.DeleteFunc(k.names, listed.Listed)
-	}
-}
-
-func (k *keeper) publish() {
-	hosts := ownHosts(k.cfg)
-	source := certs.New(certs.Options{
-		Files: k.files, Manager: k.manager, Local: k.local, Serves: serves(k.cfg), Names: func(host string) bool { return hosts[host] },
-	})
-	k.known.Store(&known{k.cfg, source, k.local.Root()})
-	k.source.Store(source)
-}
-
-// proxy is a server with these certificates.
-func (k *keeper) proxy(ctx context.Context, http, https []net.Listener, deps proxy.Dependencies) (*proxy.Server, error) {
-	if err := k.open(ctx, http, https); err != nil {
-		return nil, err
-	}
-	deps.Certificates, deps.Challenges = k, k
-	return proxy.New(k.cfg, deps)
-}
-
-// next is newKeeper with the local CA that is in memory, if it is nowhere else.
-func (k *keeper) next(cfg *config.Config) (*keeper, error) {
-	if unstored, _ := k.local.Unstored(); unstored {
-		return newKeeperStoring(cfg, k.local, k.files, k.log)
-	}
-	return newKeeperAfter(k.files, cfg, k.log)
-}
-
-// reload prepares certificates for another configuration, which apply makes those that are served. It waits for no CA.
-func (k *keeper) reload(ctx context.Context, cfg *config.Config) (apply func(), err error) {
-	next, err := k.next(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := covered(cfg, next); err != nil {
-		return nil, err
-	}
-	next.store = k.store
-	next.leaveImported(ctx, k.files)
-	return func() {
-		next.files.TakeStaples(k.files)
-		if next.local != k.local {
-			k.keepLocal(next.local)
-		}
-		k.cfg, k.local, k.files, k.names = cfg, next.local, next.files, next.names
-		switch {
-		case k.manager != nil:
-			k.manager.SetNames(k.names)
-		case k.manages() && k.store != nil:
-			if err := k.openClient(); err != nil {
-				k.log.Error("no certificates can be got from CAs", "error", err)
-				break
-			}
-			k.warnEphemeral()
-			k.running.Go(func() { k.manager.Run(k.ctx) })
-		}
-		k.publish()
-		k.shareSticky(0)
-		k.stopFile()
-		k.watchFiles()
-	}, nil
-}
-
-func (k *keeper) openClient() (err error) {
-	c := k.cfg.Certificates
-	o := acme.Options{Config: c, Store: k.store, Log: k.log, HTTP: k.addresses[0], HTTPS: k.addresses[1]}
-	if k.client, err = newClient(o); err != nil {
+// openClient makes the client and the manager, which does not run yet.
+func (c *certificateService) openClient(s *snapshot) (err error) {
+	cfg := s.cfg.Certificates
+	o := acme.Options{Config: cfg, Store: c.store, Log: c.log, HTTP: c.addresses[0], HTTPS: c.addresses[1]}
+	if c.client, err = newClient(o); err != nil {
 		return err
 	}
-	k.answering.Store(&k.client)
-	adviser := acme.NewAdviser(c, k.addresses[0], k.addresses[1])
-	k.manager = certs.NewManager(k.client, certs.ManagerOptions{Names: k.names, OnDemand: c.OnDemand, Advise: adviser.Advise, Log: k.log})
+	c.challenges.Store(&c.client)
+
+	adviser := acme.NewAdviser(cfg, c.addresses[0], c.addresses[1])
+	c.manager = certs.NewManager(c.client, certs.ManagerOptions{Names: s.managed, OnDemand: cfg.OnDemand, Advise: adviser.Advise, Log: c.log})
+	c.warnEphemeral(s.cfg)
 	return nil
+}
+
+// warnEphemeral warns of a storage that every new container would begin without, and so run into the CA's limits.
+func (c *certificateService) warnEphemeral(cfg *config.Config) {
+	if !storage.IsRemote(cfg.Storage) && ephemeral(cfg.Storage) {
+		c.log.Warn("the storage ends with this container: every new one would order its certificates again, which CAs limit",
+			"storage", cfg.Storage, "remedy", "mount a volume there, or use Redis or PostgreSQL (storage)")
+	}
 }
 
 func address(listeners []net.Listener) string {
@@ -315,37 +142,136 @@ func address(listeners []net.Listener) string {
 	return listeners[0].Addr().String()
 }
 
-// sharedSecrets take what nodes share besides certificates.
-type sharedSecrets interface {
-	SetTicketKeys(keys [][32]byte) // of session tickets
-	SetStickyKey(key [32]byte)     // of sticky cookies
+// run keeps everything fresh until stop.
+func (c *certificateService) run(ctx context.Context, to sharedSecrets) {
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
+	s := c.current.Load()
+	c.watchFiles(s.files)
+	c.storeLocalCA(s)
+	if c.manager != nil {
+		c.running.Go(func() { c.manager.Run(c.ctx) })
+	}
+
+	if c.store == nil {
+		return
+	}
+	c.awaitFirst(sharedPatience, func(done func()) {
+		certs.NewTickets(c.store, func(keys [][32]byte) { to.SetTicketKeys(keys); done() }, c.log).Run(c.ctx)
+	})
+	c.sticky = to
+	c.shareSticky(s, sharedPatience)
 }
 
-// start keeps everything fresh until Close.
-func (k *keeper) start(ctx context.Context, to sharedSecrets) {
-	k.ctx, k.stop = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
-	k.watchFiles()
-	k.keepLocal(k.local)
-	if k.manager != nil {
-		k.running.Go(func() { k.manager.Run(k.ctx) })
+// stop returns when nothing runs any more. Certificates are served on.
+func (c *certificateService) stop() {
+	c.cancel()
+	c.running.Wait()
+}
+
+func (c *certificateService) close() {
+	if c.client != nil {
+		c.client.Close()
 	}
-	if k.store != nil {
-		k.await(sharedPatience, func(told func()) {
-			certs.NewTickets(k.store, func(keys [][32]byte) { to.SetTicketKeys(keys); told() }, k.log).Run(k.ctx)
-		})
-		k.shared = to
-		k.shareSticky(sharedPatience)
+	if c.store != nil {
+		if err := c.store.Close(); err != nil {
+			c.log.Warn("closing the storage", "error", err)
+		}
 	}
+}
+
+// prepare makes certificates for another configuration, which publish makes those that are served. It waits for no CA.
+func (c *certificateService) prepare(ctx context.Context, cfg *config.Config) (publish func(), err error) {
+	before := c.current.Load()
+	next, err := c.next(before, cfg)
+	if err == nil {
+		err = next.checkCoverage()
+	}
+	if err != nil {
+		return nil, err
+	}
+	next.addImported(ctx, c.store, before.files)
+	return func() { c.publish(before, next) }, nil
+}
+
+// next is for the local CA that is in memory, if it is nowhere else.
+func (c *certificateService) next(before *snapshot, cfg *config.Config) (*snapshot, error) {
+	if unstored, _ := before.local.Unstored(); unstored {
+		return storedSnapshot(cfg, before.local, before.files, c.log)
+	}
+	return loadSnapshot(cfg, before.files, c.log)
+}
+
+func (c *certificateService) publish(before, next *snapshot) {
+	next.files.TakeStaples(before.files)
+	if next.local != before.local {
+		c.storeLocalCA(next)
+	}
+
+	switch {
+	case c.manager != nil:
+		c.manager.SetNames(next.managed)
+	case next.manages() && c.store != nil:
+		if err := c.openClient(next); err != nil {
+			c.log.Error("no certificates can be got from CAs", "error", err)
+			break
+		}
+		c.running.Go(func() { c.manager.Run(c.ctx) })
+	}
+
+	c.current.Store(next.published(c.manager))
+	c.shareSticky(next, 0)
+	c.unwatchFiles()
+	c.watchFiles(next.files)
+}
+
+const (
+	storeLocalEvery = 5 * time.Second // between attempts to store the local CA
+	storeLocalWarn  = time.Minute
+)
+
+// storeLocalCA stores the local CA as soon as somebody has got a certificate of it and the disk lets it.
+func (c *certificateService) storeLocalCA(s *snapshot) {
+	if unstored, _ := s.local.Unstored(); !unstored {
+		return
+	}
+	c.running.Go(func() {
+		ticker := time.NewTicker(storeLocalEvery)
+		defer ticker.Stop()
+		for warned := time.Now(); ; {
+			select {
+			case <-c.ctx.Done():
+				return
+			case <-ticker.C:
+			}
+
+			unstored, used := s.local.Unstored()
+			if !unstored {
+				return
+			}
+			if !used {
+				continue
+			}
+			err := s.local.Store()
+			if err == nil {
+				c.log.Info("the local CA is stored now", "fingerprint", s.local.Fingerprint())
+				return
+			}
+			if time.Since(warned) > storeLocalWarn {
+				warned = time.Now()
+				s.warnUnstored(c.log, err)
+			}
+		}
+	})
 }
 
 // sharedPatience is how long the start waits for each kind of key that nodes share: without those of tickets, the first clients make full
 // handshakes, and the tickets that they get are good for nothing; without that of sticky cookies they do not find their targets again.
 const sharedPatience = time.Second
 
-// await runs a function in the background, and returns when that has called told, or after some time.
-func (k *keeper) await(patience time.Duration, run func(told func())) {
+// awaitFirst runs a function in the background, and returns when that has called done, or after some time.
+func (c *certificateService) awaitFirst(patience time.Duration, run func(done func())) {
 	first := make(chan struct{})
-	k.running.Go(func() { run(sync.OnceFunc(func() { close(first) })) })
+	c.running.Go(func() { run(sync.OnceFunc(func() { close(first) })) })
 	select {
 	case <-first:
 	case <-time.After(patience):
@@ -353,14 +279,14 @@ func (k *keeper) await(patience time.Duration, run func(told func())) {
 }
 
 // shareSticky begins when the first site needs it.
-func (k *keeper) shareSticky(patience time.Duration) {
-	to := k.shared
-	if to == nil || !slices.ContainsFunc(k.cfg.Sites, usesSticky) {
+func (c *certificateService) shareSticky(s *snapshot, patience time.Duration) {
+	to := c.sticky
+	if to == nil || !slices.ContainsFunc(s.cfg.Sites, usesSticky) {
 		return
 	}
-	k.shared = nil
-	k.await(patience, func(told func()) {
-		certs.KeepSharedKey(k.ctx, k.store, "sticky", func(key [32]byte) { to.SetStickyKey(key); told() }, k.log)
+	c.sticky = nil
+	c.awaitFirst(patience, func(done func()) {
+		certs.KeepSharedKey(c.ctx, c.store, "sticky", func(key [32]byte) { to.SetStickyKey(key); done() }, c.log)
 	})
 }
 
@@ -368,80 +294,29 @@ func usesSticky(site config.Site) bool {
 	return slices.ContainsFunc(site.Routes, func(r config.Route) bool { return r.Upstream.Sticky != "" })
 }
 
-func (k *keeper) watchFiles() {
-	ctx, stop := context.WithCancel(k.ctx)
-	files := k.files
-	k.stopFile = stop
-	k.running.Go(func() { files.Watch(ctx) })
+func (c *certificateService) watchFiles(files *certs.Files) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.unwatchFiles = cancel
+	c.running.Go(func() { files.Watch(ctx) })
 }
 
+// config is what is served.
+func (c *certificateService) config() *config.Config { return c.current.Load().cfg }
+
 // status lists what is known of every certificate: those of CAs, those of files, and the local CA where it is used.
-func (k *keeper) status() (all []console.Certificate) {
-	in := k.source.Load().Status()
-	for _, s := range in {
+func (c *certificateService) status() (all []console.Certificate) {
+	for _, s := range c.current.Load().source.Status() {
 		all = append(all, console.Certificate(s))
 	}
 	return all
 }
 
 // unusable are files of certificates that cannot be used as they are now, each once.
-func (k *keeper) unusable() (names []string) {
-	for _, u := range k.source.Load().Unusable() {
+func (c *certificateService) unusable() (names []string) {
+	for _, u := range c.current.Load().source.Unusable() {
 		if name := strings.ToValidUTF8(u.File, "\uFFFD"); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	return names
-}
-
-func (k *keeper) close() {
-	if k.stop != nil {
-		k.stop()
-	}
-	k.running.Wait()
-	if k.client != nil {
-		k.client.Close()
-	}
-	if k.store != nil {
-		if err := k.store.Close(); err != nil {
-			k.log.Warn("closing the storage", "error", err)
-		}
-	}
-}
-
-// covers reports whether there is, or will be, a certificate for a canonical name, address or *.name.
-func (k *keeper) covers(pattern string) bool {
-	return k.local.Permits(pattern) || slices.Contains(k.names, pattern) || certs.New(certs.Options{Files: k.files}).Listed(pattern) ||
-		k.cfg.Certificates.OnDemand != nil
-}
-
-// serves reports whether a site has a canonical name.
-func serves(cfg *config.Config) func(string) bool {
-	hosts := ownHosts(cfg)
-	return func(name string) bool {
-		_, parent, _ := strings.Cut(name, ".")
-		return hosts["*"] || hosts[name] || hosts["*."+parent]
-	}
-}
-
-// ownHosts are the hosts and patterns of sites whose TLS is padlock's.
-func ownHosts(cfg *config.Config) map[string]bool {
-	hosts := map[string]bool{}
-	for _, site := range cfg.Sites {
-		if site.Passthrough() {
-			continue
-		}
-		for _, host := range site.Hosts {
-			hosts[host] = true
-		}
-	}
-	return hosts
-}
-
-// warnEphemeral warns of a storage that every new container would begin without, and so run into the CA's limits.
-func (k *keeper) warnEphemeral() {
-	if !storage.IsRemote(k.cfg.Storage) && ephemeral(k.cfg.Storage) {
-		k.log.Warn("the storage ends with this container: every new one would order its certificates again, which CAs limit",
-			"storage", k.cfg.Storage, "remedy", "mount a volume there, or use Redis or PostgreSQL (storage)")
-	}
 }

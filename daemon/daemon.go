@@ -6,29 +6,22 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"padlock/certs/localca"
 	"padlock/config"
 	"padlock/console"
 	"padlock/handshake"
-	"padlock/internal/hint"
-	"padlock/internal/regular"
 	"padlock/internal/terminal"
 	"padlock/proxy"
+	"padlock/tracing"
 )
-
-// floor counts as heap and takes no memory, as nobody writes to it. Without it the heap is so small that a busy padlock
-// would collect it every few milliseconds.
-var floor = make([]byte, 16<<20)
 
 // Options are what a daemon is given besides its configuration.
 type Options struct {
@@ -39,7 +32,7 @@ type Options struct {
 	Reporter       Reporter
 }
 
-// Reporter tells the person who starts padlock how it goes.
+// Reporter shows the person who starts padlock how it goes.
 type Reporter interface {
 	// NoPlainPort is called first, if at all: each of these ports is taken, and http:// is not redirected.
 	NoPlainPort(ports []int)
@@ -49,7 +42,7 @@ type Reporter interface {
 	Stopping(limit time.Duration)
 }
 
-// Started is what a Reporter is told of.
+// Started is what serves when padlock has started.
 type Started struct {
 	Config    *config.Config
 	Listeners []proxy.Listener
@@ -58,309 +51,293 @@ type Started struct {
 	Console   string   // URL; "": only the socket
 }
 
-// daemon is what Run runs.
+// floor counts as heap and takes no memory, as nobody writes to it. Without it the heap is so small that a busy padlock
+// would collect it every few milliseconds.
+var floor = make([]byte, 16<<20)
+
+// daemon holds what its parts hand to each other. Each field is set by the start of one part, and only read after that.
 type daemon struct {
 	Options
-	logs logFiles
+	cfg      *config.Config // of the start; certificates.config() is what a reload has brought since
+	ending   *deadline
+	serving  context.Context // of Serve: it ends with Run's, or when another padlock has taken over
+	leave    context.CancelFunc
+	lines    *lineQueue
+	log      *slog.Logger
+	signals  signals
+	logFiles logFiles
+
+	inherited    *inherited
+	listeners    []proxy.Listener
+	certificates *certificateService
+	tracer       *tracing.Tracer // nil: none
+	observers    *observers
+	handshakes   *handshakeLog
+	recorder     *handshake.Recorder // nil: handshakes are off
+	access       *logOutput          // nil: off
+	server       *proxy.Server
+	admin        *adminEndpoint
+
+	reloader  *reloader
+	restarter *restarter
+	notices   *notices
+	rotation  *tasks
 }
 
 // Run serves a configuration until ctx ends, and then for timeouts.shutdown (2 s after SIGINT) and a second at most, whatever hangs.
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
-	d := &daemon{Options: o}
-	end := newFarewell(ctx, cfg.Timeouts.Shutdown)
-	return end.run(ctx, func() error { return d.run(ctx, cfg, end) })
+	d := &daemon{Options: o, cfg: cfg, ending: newDeadline(ctx, cfg.Timeouts.Shutdown)}
+	return d.ending.run(ctx, func() error { return d.run(ctx) })
 }
 
 // run is Run without its deadline.
-func (d *daemon) run(ctx context.Context, cfg *config.Config, end *farewell) error {
-	lines := newLineQueue(d.Stderr, d.sayLost)
-	defer func() {
-		last, cancel := end.within(linesBy)
-		defer cancel()
-		lines.close(last)
-	}()
-	log := slog.New(terminal.LogHandler(lines, d.Stderr))
+func (d *daemon) run(ctx context.Context) error {
+	defer runtime.KeepAlive(floor)
+	d.serving, d.leave = context.WithCancel(ctx)
+	defer d.leave()
 
-	restarts, rotated := restartSignals(), rotatedSignals()
-	changes := &reloader{}
-	if f := d.File; f != nil {
-		changes.name, changes.load, changes.watch = f.Name, f.Load, f.Watch
+	started, err := start(ctx, d.parts())
+	if err == nil {
+		err = d.server.Serve(d.serving, d.listeners...)
 	}
-	changes.catch()
-	changes.reopen = func() { d.logs.reopen(log) }
-	listeners, before, err := d.bind(cfg, log)
-	if err != nil {
-		return err
-	}
-	defer closeListeners(listeners) // those that are closed already are as good
-	if cfg, err = changes.discover(ctx, cfg, before.padlock, log); err != nil {
-		return err
-	}
-
-	keeper, err := newKeeper(cfg, log)
-	if err != nil {
-		return forUser(cfg, err)
-	}
-	if err := covered(cfg, keeper); err != nil {
-		return err
-	}
-
-	tracer, closeTraces, err := newTracer(cfg, d.Version, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		last, cancel := end.within(spansBy)
-		defer cancel()
-		closeTraces(last)
-	}()
-	seen := newSeen(cfg, d.Version, tracer)
-	recorder, closeOutput, err := d.recorder(cfg, seen, end, log)
-	if err != nil {
-		return forUser(cfg, err)
-	}
-	defer closeOutput()
-	access, closeAccess, err := d.accessLog(cfg.AccessLog, log)
-	if err != nil {
-		return forUser(cfg, err)
-	}
-	defer end.await(accessBy, closeAccess)
-
-	page := console.NewPage(console.PageOptions{Recent: seen.recent})
-	defer keeper.close()
-	server, err := keeper.proxy(ctx, ofKind(listeners, true), ofKind(listeners, false), proxy.Dependencies{Recorder: recorder, Page: page, Trust: trustPage(cfg, keeper, seen, log), Log: log, AccessLog: access.writer(), AccessLogLost: access.Lost, Tracer: tracer})
-	if err != nil {
-		return forUser(cfg, err)
-	}
-	if recorder != nil {
-		recorder.Know(keeper.knowledge())
-	}
-
-	admin, waits, err := listenAdmin(cfg, log, before, keeper)
-	if err != nil {
-		return forUser(cfg, err)
-	}
-	for _, name := range before.rest() {
-		log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
-	}
-
-	warn(cfg, d.File == nil, log)
-	d.Reporter.Started(Started{Config: cfg, Listeners: listeners, LocalCA: keeper.local, Managed: keeper.names, Console: consoleURL(admin)})
-
-	keeper.start(ctx, server)
-	defer d.sayFinishing(ctx, end, cfg.Timeouts.Shutdown)()
-	if err := ready(); err != nil {
-		log.Warn("whoever started padlock could not be told that it serves", "error", err)
-	}
-	leaving := context.AfterFunc(ctx, sayStopping)
-	defer leaving()
-
-	outer := ctx
-	ctx, leave := context.WithCancel(ctx)
-	defer leave()
-	again := &restarter{log: log, signals: restarts, unheard: changes.unheard(restarts, rotated), serving: server.Serving(), open: server.Listeners, handOver: server.HandOver, leave: leave}
-	for _, l := range admin {
-		again.add(l.Listener)
-	}
-	go again.watch(outer)
-
-	reload := changes.start(ctx, cfg, keeper, server, log)
-	if d.File == nil && os.Getpid() != 1 { // for a container, names are found outside of it
-		changes.running.Go(func() { warnUnresolved(ctx, log, cfg) })
-	}
-	defer func() { leave(); changes.wait() }()
-	asked := console.NewAdmin(seen.options(d.Version, server, recorder, keeper, reload, outer))
-	serving, cancel := context.WithCancel(ctx) // another variable: what runs already reads ctx
-	var others sync.WaitGroup
-	logging, closeLogs := context.WithCancel(context.WithoutCancel(serving)) // requests that are finished are logged as well
-	defer closeLogs()
-	others.Go(func() { d.logs.watch(logging, rotated, log) })
-
-	answer := func(l *adminListener) {
-		if err := asked.Serve(serving, l.open(), l.guard); err != nil {
-			log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
-		}
-	}
-	for _, l := range admin {
-		others.Go(func() { answer(l) })
-	}
-	if waits {
-		others.Go(func() {
-			if l := awaitAdmin(serving, cfg, log); l != nil {
-				again.add(l.Listener)
-				answer(l)
-			}
-		})
-	}
-
-	err = server.Serve(serving, listeners...)
-	end.begin() // another padlock may have taken over, without a signal
-	cancel()
-	closeLogs()
-	others.Wait()
-	runtime.KeepAlive(floor)
+	d.ending.begin() // another padlock may have taken over, without a signal
+	started.close()
 	return err
 }
 
-// sayFinishing says at the end of ctx what is waited for. The function that it returns waits until that is said, as the end may be faster.
-func (d *daemon) sayFinishing(ctx context.Context, end *farewell, limit time.Duration) (stop func()) {
-	told := make(chan struct{})
-	pending := context.AfterFunc(ctx, func() {
-		defer close(told)
-		d.Reporter.Stopping(proxy.ShutdownLimit(ctx, limit))
-	})
-	return func() {
-		if !pending() {
-			end.await(accessBy, func() { <-told })
+// part is one of the things that a running padlock consists of. Start opens it; a Start that fails closes what it has opened. Close ends
+// it, and returns when it has ended, or when its time is over (deadline). Each may be nil.
+type part struct {
+	name  string
+	Start func(ctx context.Context) error
+	Close func()
+}
+
+// parts start in this order, and are closed in the opposite one, after the last request. Everything before the proxy can refuse a
+// configuration; everything behind the report works in the background.
+func (d *daemon) parts() []part {
+	return []part{
+		{"operation log", d.openLog, d.closeLog},
+		{"signals", d.catchSignals, nil},
+		{"listeners", d.openListeners, d.closeListeners},
+		{"privilege drop", d.dropPrivileges, nil},
+		{"discovery", d.discover, nil},
+		{"certificates", d.loadCertificates, nil},
+		{"tracing", d.openTracer, d.closeTracer},
+		{"recorder", d.openRecorder, d.closeRecorder},
+		{"access log", d.openAccessLog, d.closeAccessLog},
+		{"storage", d.openStorage, d.closeStorage},
+		{"proxy", d.openProxy, d.closeProxy},
+		{"admin endpoint", d.openAdmin, nil},
+		{"report", d.report, nil},
+		{"renewal", d.startRenewal, d.stopRenewal},
+		{"notices", d.startNotices, d.stopNotices},
+		{"restart", d.startRestarter, d.stopRestarter},
+		{"reload", d.startReloader, d.stopReloader},
+		{"log rotation", d.startRotation, d.stopRotation},
+		{"admin", d.serveAdmin, d.stopAdmin},
+	}
+}
+
+// parts that have started.
+type parts []part
+
+// start opens parts in their order. After an error it returns those that are open.
+func start(ctx context.Context, all []part) (started parts, err error) {
+	for _, p := range all {
+		if err := p.Start(ctx); err != nil {
+			return started, err
+		}
+		started = append(started, p)
+	}
+	return started, nil
+}
+
+// close ends parts in the opposite order.
+func (all parts) close() {
+	for _, p := range slices.Backward(all) {
+		if p.Close != nil {
+			p.Close()
 		}
 	}
 }
 
-// bind opens the listeners, or takes over those that are open, and then becomes the user that the configuration names. All else is
-// done as that user.
-func (d *daemon) bind(cfg *config.Config, log *slog.Logger) ([]proxy.Listener, *inherited, error) {
-	before, err := inherit()
-	if err != nil {
-		return nil, nil, err
-	}
-	listeners, err := d.listen(cfg, d.OtherPorts, before)
-	if err != nil {
-		return nil, nil, err
-	}
-	if cfg.User != "" {
-		openPackets(cfg, listeners)
-		if err := becomeUser(cfg); err != nil {
-			closeListeners(listeners)
-			return nil, nil, err
-		}
-		d.warnUnreadable(cfg, log)
-	}
-	return listeners, before, nil
+func (d *daemon) openLog(context.Context) error {
+	d.lines = newLineQueue(d.Stderr, d.reportLost)
+	d.log = slog.New(terminal.LogHandler(d.lines, d.Stderr))
+	return nil
 }
 
-// warn says loudly what weakens security. A command without a file is for a machine where somebody develops.
-func warn(cfg *config.Config, development bool, log *slog.Logger) {
-	if !development && os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
-		log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
-	}
-	for _, site := range cfg.Sites {
-		if site.TLS.LegacyRSA {
-			log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")
-		}
-	}
-	for _, site := range cfg.Sites {
-		for _, route := range site.Routes {
-			if slices.ContainsFunc(route.Upgrades, func(protocol string) bool { return strings.EqualFold(protocol, "h2c") }) {
-				log.Warn("clients may go over to h2c: their requests reach the target without padlock's rules for paths, methods and fields", "site", site.Hosts[0], "route", cmp.Or(route.Path, route.Exact, "/"), "key", "upgrades")
-			}
-		}
-	}
-	if cfg.Handshakes.Capture != "" {
-		log.Warn("handshakes are captured with their secrets", "file", cfg.Handshakes.Capture)
-	}
+func (d *daemon) closeLog() {
+	ctx, cancel := d.ending.within(operationLogGrace)
+	defer cancel()
+	d.lines.close(ctx)
 }
 
-// covered refuses names for which there is no certificate.
-func covered(cfg *config.Config, k *keeper) error {
-	var wrong config.Errors
-	first := ""
-	for i, site := range cfg.Sites {
-		if site.Passthrough() {
-			continue
-		}
-		for j, host := range site.Hosts {
-			if host == "*" || k.covers(host) {
-				continue
-			}
-			first = cmp.Or(first, strings.TrimPrefix(host, "*."))
-			wrong = append(wrong, config.Error{
-				Path:    fmt.Sprintf("sites[%d].hosts[%d]", i, j),
-				Message: fmt.Sprintf("there is no certificate for %s, and the local CA is not for such a name", host),
-			})
-		}
+// catchSignals comes early: nobody has to wait until padlock is ready to be signalled.
+func (d *daemon) catchSignals(context.Context) error {
+	d.signals = catchSignals(d.File != nil)
+	return nil
+}
+
+// openListeners opens the listeners, or takes over those that are open.
+func (d *daemon) openListeners(context.Context) (err error) {
+	if d.inherited, err = inherit(); err != nil {
+		return err
 	}
-	if len(wrong) == 0 {
+	d.listeners, err = d.listen()
+	return err
+}
+
+// closeListeners closes those, too, that no proxy has taken. One that is closed already is as good.
+func (d *daemon) closeListeners() { closeListeners(d.listeners) }
+
+// dropPrivileges becomes the user that the configuration names. All that follows is done as that user.
+func (d *daemon) dropPrivileges(context.Context) error {
+	if d.cfg.User == "" {
 		return nil
 	}
-	return hint.Add(wrong, "give one (--cert and --key, or certificates.files), use a name such as app.localhost or app.test, or let the local CA sign for it: padlock trust --allow "+first)
+	openPackets(d.cfg, d.listeners)
+	if err := becomeUser(d.cfg); err != nil {
+		return err
+	}
+	d.warnUnreadable()
+	return nil
 }
 
-// recorder is nil when handshakes are off.
-func (d *daemon) recorder(cfg *config.Config, seen *seen, end *farewell, log *slog.Logger) (*handshake.Recorder, func(), error) {
-	c := cfg.Handshakes
-	if c.Show == "off" {
-		return nil, func() {}, nil
-	}
-	out, err := d.output(c.Output, c.Rotate, log)
+// discover adds what containers ask for now.
+func (d *daemon) discover(ctx context.Context) (err error) {
+	d.reloader = &reloader{file: d.File, signals: d.signals.reload, log: d.log, reopenLogs: func() { d.logFiles.reopen(d.log) }}
+	d.cfg, err = d.reloader.discover(ctx, d.cfg, d.inherited.takeover)
+	return err
+}
+
+// loadCertificates reads what this machine has. It reaches no network, and changes nothing but the local CA.
+func (d *daemon) loadCertificates(context.Context) error {
+	s, err := loadSnapshot(d.cfg, nil, d.log)
 	if err != nil {
-		return nil, nil, err
+		return forUser(d.cfg, err)
 	}
-	capture, closeCapture, err := d.capture(c, log)
+	d.certificates = newCertificateService(s, d.log)
+	return s.checkCoverage()
+}
+
+func (d *daemon) openTracer(context.Context) (err error) {
+	d.tracer, err = newTracer(d.cfg, d.Version, d.log)
+	return err
+}
+
+func (d *daemon) closeTracer() {
+	if d.tracer == nil {
+		return
+	}
+	ctx, cancel := d.ending.within(tracesGrace)
+	defer cancel()
+	d.tracer.Close(ctx)
+}
+
+func (d *daemon) openRecorder(context.Context) (err error) {
+	d.observers = newObservers(d.cfg, d.Version, d.tracer)
+	d.handshakes, err = d.newHandshakeLog(d.cfg)
 	if err != nil {
-		out.close()
-		return nil, nil, err
+		return forUser(d.cfg, err)
 	}
-	lines := newLineQueue(out, nil) // Quiet sums up what is lost
-	var sink handshake.Sink
-	summary := handshake.SummaryText(lines)
-	switch c.Format {
-	case "line":
-		sink = handshake.NewLine(lines)
-	case "json":
-		sink, summary = handshake.NewJSON(lines), handshake.SummaryJSON(lines)
-	default:
-		sink = handshake.NewStory(lines, terminal.Story(out.stream))
+	if d.handshakes != nil {
+		d.recorder = d.handshakes.recorder
 	}
-	if c.Show == "failures" {
-		sink = handshake.Failures(sink)
+	return nil
+}
+
+func (d *daemon) closeRecorder() {
+	if d.handshakes != nil {
+		d.handshakes.close(d)
 	}
-	var recorder *handshake.Recorder
-	quiet := handshake.NewQuiet(sink, handshake.QuietOptions{
-		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return recorder.Dropped() },
+}
+
+func (d *daemon) openAccessLog(context.Context) (err error) {
+	d.access, err = d.newAccessLog(d.cfg.AccessLog)
+	return forUser(d.cfg, err)
+}
+
+func (d *daemon) closeAccessLog() {
+	if d.access != nil {
+		d.ending.await(accessLogGrace, d.access.close)
+	}
+}
+
+// openStorage opens what nodes share, and the client that asks CAs.
+func (d *daemon) openStorage(ctx context.Context) error {
+	err := d.certificates.open(ctx, ofKind(d.listeners, true), ofKind(d.listeners, false))
+	if err != nil {
+		d.certificates.close()
+	}
+	return forUser(d.cfg, err)
+}
+
+func (d *daemon) closeStorage() { d.certificates.close() }
+
+func (d *daemon) openProxy(context.Context) (err error) {
+	d.server, err = proxy.New(d.cfg, proxy.Dependencies{
+		Certificates: d.certificates, Challenges: d.certificates,
+		Recorder: d.recorder, Tracer: d.tracer,
+		Page: console.NewPage(console.PageOptions{Recent: d.observers.recent}), Trust: d.trustPage(),
+		Log: d.log, AccessLog: d.access.writer(), AccessLogLost: d.access.Lost,
 	})
-	recorder = handshake.NewRecorder(handshake.Options{
-		Log: log, Sinks: append(seen.sinks(), quiet), Capture: capture, Packets: seen.packets, Lost: func() uint64 { return lines.Lost() + out.Lost() },
-		Privacy: privacy(cfg),
-	})
-	return recorder, func() {
-		last, cancel := end.within(handshakesBy)
-		defer cancel()
-		before := recorder.Dropped()
-		over := end.await(handshakesBy, func() { recorder.Close(); quiet.Close(); closeCapture() })
-		told := lines.close(last)
-		if !over || !told || !end.await(handshakesBy, out.close) {
-			log.Warn("handshakes are not told: what reads them takes no more", "output", cmp.Or(c.Output, "stderr"), "count", recorder.Dropped()-before)
+	if err != nil {
+		return forUser(d.cfg, err)
+	}
+	if d.recorder != nil {
+		d.recorder.Know(d.certificates.knowledge())
+	}
+	return nil
+}
+
+// closeProxy is for one that has not served. After Serve it does nothing.
+func (d *daemon) closeProxy() { d.server.Close() }
+
+// openAdmin opens the listeners of the admin endpoint. From then on they are serveAdmin's, which cannot fail to start.
+func (d *daemon) openAdmin(context.Context) (err error) {
+	d.admin, err = d.listenAdmin()
+	return forUser(d.cfg, err)
+}
+
+// report shows what a person must know before the first connection is taken.
+func (d *daemon) report(context.Context) error {
+	for _, name := range d.inherited.closeRest() {
+		d.log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
+	}
+	d.warnWeaknesses()
+
+	s := d.certificates.current.Load()
+	d.Reporter.Started(Started{Config: s.cfg, Listeners: d.listeners, LocalCA: s.local, Managed: s.managed, Console: d.admin.consoleURL()})
+	return nil
+}
+
+// warnWeaknesses says loudly what weakens security. A command without a file is for a machine where somebody develops.
+func (d *daemon) warnWeaknesses() {
+	if d.File != nil && os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
+		d.log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
+	}
+	for _, site := range d.cfg.Sites {
+		if site.TLS.LegacyRSA {
+			d.log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")
 		}
-	}, nil
+	}
+	for _, site := range d.cfg.Sites {
+		for _, route := range site.Routes {
+			if slices.ContainsFunc(route.Upgrades, func(protocol string) bool { return strings.EqualFold(protocol, "h2c") }) {
+				d.log.Warn("clients may go over to h2c: their requests reach the target without padlock's rules for paths, methods and fields", "site", site.Hosts[0], "route", cmp.Or(route.Path, route.Exact, "/"), "key", "upgrades")
+			}
+		}
+	}
+	if d.cfg.Handshakes.Capture != "" {
+		d.log.Warn("handshakes are captured with their secrets", "file", d.cfg.Handshakes.Capture)
+	}
 }
 
-const captureLimit = 256 << 20
-
-// capture is nil unless it was asked for.
-func (d *daemon) capture(c config.Handshakes, log *slog.Logger) (*handshake.Capture, func(), error) {
-	if c.Capture == "" {
-		return nil, func() {}, nil
-	}
-	f := &captureFile{name: c.Capture, to: handshake.NewCapture(captureLimit, log)}
-	switch err := f.reopen(); {
-	case regular.Unwritable(err):
-		log.Warn("handshakes are not captured, as the file cannot be written; padlock goes on without", "error", err, "remedy", "free some space there, or make it writable, and send SIGUSR1")
-	case err != nil:
-		return nil, nil, fmt.Errorf("opening the capture: %w", err)
-	}
-	d.logs.add(f)
-	return f.to, f.close, nil
+func (d *daemon) startRenewal(ctx context.Context) error {
+	d.certificates.run(ctx, d.server)
+	return nil
 }
 
-// accessLog is nil when it is off.
-func (d *daemon) accessLog(c config.AccessLog, log *slog.Logger) (*logOutput, func(), error) {
-	if c.Format == "off" {
-		return nil, func() {}, nil
-	}
-	out, err := d.output(c.Output, c.Rotate, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	out.gather()
-	return out, out.close, nil
-}
+func (d *daemon) stopRenewal() { d.certificates.stop() }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -37,11 +36,11 @@ func (c *containers) merge(base *config.Config) *config.Config {
 
 // certifiable refuses names for which there can be no certificate.
 func certifiable(cfg *config.Config) error {
-	k, err := newKeeper(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s, err := loadSnapshot(cfg, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	return covered(cfg, k)
+	return s.checkCoverage()
 }
 
 // firstLook bounds how long the start waits for the engine.
@@ -49,12 +48,13 @@ const firstLook = 5 * time.Second
 
 // discover adds to a configuration what containers ask for now. An engine that is away hinders no start, but when this padlock would take
 // the place of one that knows the containers.
-func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool, log *slog.Logger) (*config.Config, error) {
+func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool) (*config.Config, error) {
 	r.base = base
 	if base.Docker == nil {
 		return base, nil
 	}
-	r.containers.watcher = discovery.New(base.Docker, log)
+
+	r.containers.watcher = discovery.New(base.Docker, r.log)
 	ctx, cancel := context.WithTimeout(ctx, firstLook)
 	defer cancel()
 	found, err := r.containers.watcher.Look(ctx)
@@ -65,35 +65,30 @@ func (r *reloader) discover(ctx context.Context, base *config.Config, takeover b
 		return nil, hint.Add(
 			fmt.Errorf("asking the container engine %s: %w", mask.URL(base.Docker.Endpoint), err),
 			"restart padlock when the engine answers: the one that runs knows its containers")
-
 	default:
 		r.containers.watcher.Away(err)
 	}
 	return r.containers.merge(base), nil
 }
 
-// follow serves what containers ask for, whenever that changes, until ctx ends.
-func (r *reloader) follow(ctx context.Context, k *keeper, server *proxy.Server, log *slog.Logger) {
-	if r.containers.watcher == nil {
-		return
-	}
-	r.running.Go(func() {
-		r.containers.watcher.Run(ctx, func(found *discovery.Found) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.containers.found = found
-			before, next := r.current, r.containers.merge(r.base)
-			if reflect.DeepEqual(before.Sites, next.Sites) {
-				return
-			}
-			if err := r.apply(ctx, next, k, server); errors.Is(err, proxy.ErrEnded) {
-				return
-			} else if err != nil {
-				log.Error("what containers ask for cannot be served; what was before is served on", "error", err)
-				return
-			}
-			logChange(log, before, next)
-		})
+// followContainers serves what containers ask for, whenever that changes.
+func (r *reloader) followContainers() {
+	r.containers.watcher.Run(r.tasks.ctx, func(found *discovery.Found) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.containers.found = found
+		before, next := r.certificates.config(), r.containers.merge(r.base)
+		if reflect.DeepEqual(before.Sites, next.Sites) {
+			return
+		}
+
+		switch err := r.apply(next); {
+		case errors.Is(err, proxy.ErrEnded):
+		case err != nil:
+			r.log.Error("what containers ask for cannot be served; what was before is served on", "error", err)
+		default:
+			logChange(r.log, before, next)
+		}
 	})
 }
 

@@ -15,28 +15,21 @@ import (
 	"padlock/internal/text"
 )
 
-// known is what the diagnosis of handshakes asks: a configuration with its certificates. It never changes.
-type known struct {
-	cfg    *config.Config
-	source *certs.Source
-	root   *x509.Certificate // of the local CA
-}
-
-// knowledge tells the recorder what the wire does not.
-func (k *keeper) knowledge() handshake.Knowledge {
+// knowledge is what the recorder's diagnosis needs to know beyond the wire.
+func (c *certificateService) knowledge() handshake.Knowledge {
 	return handshake.Knowledge{
-		Origin: func(c *tls.Certificate) handshake.Origin { return k.known.Load().origin(c) },
-		Root:   func() *x509.Certificate { return k.known.Load().root },
+		Origin: func(pair *tls.Certificate) handshake.Origin { return c.current.Load().origin(pair) },
+		Root:   func() *x509.Certificate { return c.current.Load().local.Root() },
 		Unserved: func(name, local string) (why, remedy string) {
-			return k.known.Load().unserved(name, local)
+			return c.current.Load().unserved(name, local)
 		},
 	}
 }
 
-func (k *known) origin(c *tls.Certificate) handshake.Origin {
-	place := k.source.Find(c)
+func (s *snapshot) origin(pair *tls.Certificate) handshake.Origin {
+	place := s.source.Find(pair)
 	o := handshake.Origin{
-		Kind: place.Kind, File: place.File, Rooted: place.Rooted, Test: place.Kind == certs.FromCA && k.cfg.Certificates.Staging,
+		Kind: place.Kind, File: place.File, Rooted: place.Rooted, Test: place.Kind == certs.FromCA && s.cfg.Certificates.Staging,
 	}
 	if place.Kind == certs.FromFile {
 		o.Key = fmt.Sprintf("certificates.files[%d]", place.Index)
@@ -45,14 +38,14 @@ func (k *known) origin(c *tls.Certificate) handshake.Origin {
 }
 
 // unserved says why a name gets no certificate on a listener.
-func (k *known) unserved(name, local string) (why, remedy string) {
+func (s *snapshot) unserved(name, local string) (why, remedy string) {
 	canonical, ok := config.CanonicalHost(name)
 	if !ok {
 		return "", ""
 	}
 	_, port, _ := net.SplitHostPort(local)
 	elsewhere := ""
-	for _, site := range k.cfg.Sites {
+	for _, site := range s.cfg.Sites {
 		host, covers := covering(&site, canonical)
 		if !covers {
 			continue
@@ -61,12 +54,12 @@ func (k *known) unserved(name, local string) (why, remedy string) {
 			elsewhere = ports[0]
 			continue
 		}
-		return k.uncovered(host, canonical)
+		return s.uncovered(host, canonical)
 	}
 	if elsewhere != "" {
 		return "its site is served on port " + elsewhere + " only", "use port " + elsewhere + " in the client, or add this port to the site's listen"
 	}
-	return k.stranger(canonical)
+	return s.unknown(canonical)
 }
 
 // covering is the host of a site that covers a canonical name.
@@ -90,8 +83,8 @@ func portsOf(addresses []string) (ports []string) {
 }
 
 // uncovered says why a name that has a site has no certificate.
-func (k *known) uncovered(host, name string) (why, remedy string) {
-	pending, ok := k.source.Pending(name)
+func (s *snapshot) uncovered(host, name string) (why, remedy string) {
+	pending, ok := s.source.Pending(name)
 	if !ok {
 		if host == "*" {
 			return "the site for all other names has no certificate for it", "list the name in sites[].hosts, add a certificate for it, or let the local CA sign for it: padlock trust --allow " + name
@@ -119,10 +112,10 @@ func (k *known) uncovered(host, name string) (why, remedy string) {
 	return why, remedy
 }
 
-// stranger says which name was probably meant, and which there are.
-func (k *known) stranger(name string) (why, remedy string) {
+// unknown says which name was probably meant, and which there are.
+func (s *snapshot) unknown(name string) (why, remedy string) {
 	var hosts []string
-	for _, site := range k.cfg.Sites {
+	for _, site := range s.cfg.Sites {
 		hosts = append(hosts, site.Hosts...)
 	}
 	if len(hosts) == 0 {

@@ -15,7 +15,7 @@ import (
 	"padlock/config"
 )
 
-func knows(t *testing.T, file string, files ...config.CertificateFile) *known {
+func snapshotOf(t *testing.T, file string, files ...config.CertificateFile) *snapshot {
 	t.Helper()
 	cfg := parsed(t, t.TempDir(), file)
 	ca, err := localca.Open(t.TempDir(), localca.Options{})
@@ -26,12 +26,12 @@ func knows(t *testing.T, file string, files ...config.CertificateFile) *known {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &known{cfg, certs.New(certs.Options{Files: listed, Local: ca}), ca.Root()}
+	return &snapshot{cfg: cfg, local: ca, files: listed, source: certs.New(certs.Options{Files: listed, Local: ca})}
 }
 
 // A name that gets no certificate is told why, and what was probably meant.
 func TestANameWithoutACertificateIsExplained(t *testing.T) {
-	k := knows(t, `
+	s := snapshotOf(t, `
 sites:
   - hosts: [shop.localhost, "*.wild.localhost"]
   - {hosts: [admin.localhost], listen: ["127.0.0.1:9443"]}
@@ -45,7 +45,7 @@ sites:
 		"shop.localhost":      {"no certificate that the client can be shown", "certificates.files"},
 		"not a name at all !": {"", ""},
 	} {
-		if why, remedy := k.unserved(name, "127.0.0.1:443"); !strings.Contains(why, want[0]) || !strings.Contains(remedy, want[1]) {
+		if why, remedy := s.unserved(name, "127.0.0.1:443"); !strings.Contains(why, want[0]) || !strings.Contains(remedy, want[1]) {
 			t.Errorf("%s: %q, %q", name, why, remedy)
 		}
 	}
@@ -63,21 +63,21 @@ func TestACertificatesOriginIsKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	cert, key := pairFiles(t, dir, leaf)
-	k := knows(t, "sites: [{hosts: [shop.localhost, app.localhost]}]", config.CertificateFile{Cert: cert, Key: key})
+	s := snapshotOf(t, "sites: [{hosts: [shop.localhost, app.localhost]}]", config.CertificateFile{Cert: cert, Key: key})
 	hello := func(name string) *tls.Certificate {
-		c, err := k.source.GetCertificate(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}})
+		c, err := s.source.GetCertificate(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}})
 		if err != nil || c == nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		return c
 	}
-	if o := k.origin(hello("shop.localhost")); o.Kind != "file" || o.File != cert || o.Key != "certificates.files[0]" {
+	if o := s.origin(hello("shop.localhost")); o.Kind != "file" || o.File != cert || o.Key != "certificates.files[0]" {
 		t.Errorf("%+v", o)
 	}
-	if o := k.origin(hello("app.localhost")); o.Kind != "local" {
+	if o := s.origin(hello("app.localhost")); o.Kind != "local" {
 		t.Errorf("%+v", o)
 	}
-	if o := k.origin(leaf); o.Kind != "" {
+	if o := s.origin(leaf); o.Kind != "" {
 		t.Errorf("%+v", o)
 	}
 }

@@ -12,20 +12,20 @@ import (
 
 const lineQueueSize = 1024
 
-// lineQueue hands lines to a goroutine that writes them, so that nobody who has something to tell waits for whoever reads it. Lines that
+// lineQueue hands lines to a goroutine that writes them, so that nobody who writes waits for whoever reads. Lines that
 // come faster than they are written are lost, and counted. It is safe for use from many goroutines.
 type lineQueue struct {
-	w     io.Writer
-	lines chan []byte
-	stop  chan struct{} // closed to end the writer
-	done  chan struct{} // closed when it has ended
-	once  sync.Once
-	lost  atomic.Uint64
-	said  func(w io.Writer, lost uint64) // tells in the log itself what was lost since it last did; nil: somebody else does
+	w      io.Writer
+	lines  chan []byte
+	stop   chan struct{} // closed to end the writer
+	done   chan struct{} // closed when it has ended
+	once   sync.Once
+	lost   atomic.Uint64
+	report func(w io.Writer, lost uint64) // writes into the log itself what was lost since the last report; nil: somebody else does
 }
 
-func newLineQueue(w io.Writer, said func(io.Writer, uint64)) *lineQueue {
-	q := &lineQueue{w: w, said: said, lines: make(chan []byte, lineQueueSize), stop: make(chan struct{}), done: make(chan struct{})}
+func newLineQueue(w io.Writer, report func(io.Writer, uint64)) *lineQueue {
+	q := &lineQueue{w: w, report: report, lines: make(chan []byte, lineQueueSize), stop: make(chan struct{}), done: make(chan struct{})}
 	go q.work()
 	return q
 }
@@ -51,15 +51,15 @@ func (q *lineQueue) Lost() uint64 { return q.lost.Load() }
 
 func (q *lineQueue) work() {
 	defer close(q.done)
-	told := uint64(0)
+	reported := uint64(0)
 	write := func(line []byte) {
-		if _, err := q.w.Write(line); err != nil { // there is nobody to tell: this is where telling happens
+		if _, err := q.w.Write(line); err != nil { // this is where errors go
 			q.lost.Add(1)
 			return
 		}
-		if lost := q.lost.Load(); q.said != nil && lost > told {
-			q.said(q.w, lost-told)
-			told = lost
+		if lost := q.lost.Load(); q.report != nil && lost > reported {
+			q.report(q.w, lost-reported)
+			reported = lost
 		}
 	}
 	for {
@@ -92,7 +92,7 @@ func (q *lineQueue) close(ctx context.Context) bool {
 	return false
 }
 
-// sayLost writes a line of the operation log about itself, in the log's style.
-func (d *daemon) sayLost(w io.Writer, lost uint64) {
+// reportLost writes a line of the operation log about itself, in the log's style.
+func (d *daemon) reportLost(w io.Writer, lost uint64) {
 	slog.New(terminal.LogHandler(w, d.Stderr)).Warn("lines of this log are lost: it could not be written, or they came faster than that", "count", lost)
 }

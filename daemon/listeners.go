@@ -19,16 +19,16 @@ import (
 	"padlock/proxy/socket"
 )
 
-// wanted is a listener that a configuration asks for.
-type wanted struct {
+// listenerSpec is a listener that a configuration asks for.
+type listenerSpec struct {
 	address string
 	plain   bool
 }
 
-func wantedListeners(cfg *config.Config) (all []wanted) {
+func listenerSpecs(cfg *config.Config) (all []listenerSpec) {
 	add := func(plain bool, addresses ...string) {
 		for _, address := range addresses {
-			if w := (wanted{address, plain}); !slices.Contains(all, w) {
+			if w := (listenerSpec{address, plain}); !slices.Contains(all, w) {
 				all = append(all, w)
 			}
 		}
@@ -42,29 +42,29 @@ func wantedListeners(cfg *config.Config) (all []wanted) {
 }
 
 // listen opens every listener or none. Ports that were not asked for by name give way to others.
-func (d *daemon) listen(cfg *config.Config, otherPorts bool, from *inherited) (open []proxy.Listener, err error) {
+func (d *daemon) listen() (open []proxy.Listener, err error) {
 	for _, plain := range []bool{false, true} {
-		group := slices.DeleteFunc(wantedListeners(cfg), func(w wanted) bool { return w.plain != plain })
+		group := slices.DeleteFunc(listenerSpecs(d.cfg), func(w listenerSpec) bool { return w.plain != plain })
 		ports := []int{0}
-		if otherPorts {
-			ports = append(ports, otherThan[plain]...)
+		if d.OtherPorts {
+			ports = append(ports, fallbackPorts[plain]...)
 		}
-		listeners, err := from.listenOn(group, ports)
-		if err != nil && otherPorts && plain && givesWay(err) {
+		listeners, err := d.inherited.listenOn(group, ports)
+		if err != nil && d.OtherPorts && plain && portUnavailable(err) {
 			d.Reporter.NoPlainPort(ports[1:])
 			continue
 		}
 		if err != nil {
 			closeListeners(open)
-			return nil, listenError(cfg, err)
+			return nil, listenError(d.cfg, err)
 		}
 		open = append(open, listeners...)
 	}
 	return open, nil
 }
 
-// otherThan are the ports that 443, and for plain HTTP 80, give way to.
-var otherThan = map[bool][]int{false: ports(8443, 10), true: ports(8080, 10)}
+// fallbackPorts are the ports that 443, and for plain HTTP 80, give way to.
+var fallbackPorts = map[bool][]int{false: ports(8443, 10), true: ports(8080, 10)}
 
 func ports(first, n int) (all []int) {
 	for i := range n {
@@ -74,17 +74,17 @@ func ports(first, n int) (all []int) {
 }
 
 // listenOn opens a group of listeners on the first of some ports where all of them can be; 0 is the port that each was asked for with.
-func (i *inherited) listenOn(group []wanted, ports []int) (open []proxy.Listener, err error) {
+func (i *inherited) listenOn(group []listenerSpec, ports []int) (open []proxy.Listener, err error) {
 	for _, port := range ports {
 		open, err = i.listenAll(group, port)
-		if err == nil || !givesWay(err) {
+		if err == nil || !portUnavailable(err) {
 			return open, err
 		}
 	}
 	return nil, err
 }
 
-func (i *inherited) listenAll(group []wanted, port int) (open []proxy.Listener, err error) {
+func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.Listener, err error) {
 	for _, w := range group {
 		address := w.address
 		if port != 0 {
@@ -132,7 +132,7 @@ func ofKind(listeners []proxy.Listener, plain bool) (some []net.Listener) {
 	return some
 }
 
-func givesWay(err error) bool {
+func portUnavailable(err error) bool {
 	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES)
 }
 
@@ -158,12 +158,12 @@ func listenError(cfg *config.Config, err error) error {
 // inherited are listeners that were open before this process was: systemd's (sd_listen_fds(3)), or those of the padlock that this one
 // takes the place of.
 type inherited struct {
-	padlock bool                    // that goes on until this one serves
-	named   map[string]net.Listener // by the address that the configuration had, from a padlock
-	udp     map[string]net.PacketConn
-	alone   chan struct{} // is closed when the padlock before reads UDP no more
-	systemd []net.Listener
-	packet  []net.PacketConn // systemd's
+	takeover bool                    // from a padlock that goes on until this one serves
+	named    map[string]net.Listener // by the address that the configuration had, from a padlock
+	udp      map[string]net.PacketConn
+	released chan struct{} // is closed when the padlock before reads UDP no more
+	systemd  []net.Listener
+	packet   []net.PacketConn // systemd's
 }
 
 // inheritVariable lists the addresses of the descriptors from the third on, which a restart passes.
@@ -183,7 +183,7 @@ func inherit() (*inherited, error) {
 }
 
 func fromPadlock(names []string) (*inherited, error) {
-	i := &inherited{padlock: true, named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, alone: make(chan struct{})}
+	i := &inherited{takeover: true, named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, released: make(chan struct{})}
 	for at, name := range names {
 		f := os.NewFile(uintptr(firstInherited+at), name)
 		address, udp := strings.CutPrefix(name, packetsPrefix)
@@ -198,16 +198,16 @@ func fromPadlock(names []string) (*inherited, error) {
 			return nil, fmt.Errorf("taking over the listener %s: %w", name, err)
 		}
 	}
-	fd, err := strconv.Atoi(os.Getenv(aloneVariable))
-	os.Unsetenv(aloneVariable)
+	fd, err := strconv.Atoi(os.Getenv(releasedVariable))
+	os.Unsetenv(releasedVariable)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", aloneVariable, err)
+		return nil, fmt.Errorf("%s: %w", releasedVariable, err)
 	}
 	go func() {
-		f := os.NewFile(uintptr(fd), "alone")
+		f := os.NewFile(uintptr(fd), "released")
 		_, _ = f.Read(make([]byte, 1)) // its end is what is waited for
 		f.Close()
-		close(i.alone)
+		close(i.released)
 	}()
 	return i, nil
 }
@@ -234,11 +234,11 @@ func (i *inherited) packets(l proxy.Listener) proxy.Listener {
 	}
 	if p, ok := i.udp[l.Address]; ok {
 		delete(i.udp, l.Address)
-		l.Packets, l.Free = p, i.alone
+		l.Packets, l.Free = p, i.released
 		return l
 	}
 	for at, p := range i.packet {
-		if means(l.Address, p.LocalAddr()) {
+		if matches(l.Address, p.LocalAddr()) {
 			i.packet = slices.Delete(i.packet, at, at+1)
 			l.Packets = p
 			return l
@@ -257,7 +257,7 @@ func (i *inherited) listen(address string) (net.Listener, error) {
 		return l, nil
 	}
 	for at, l := range i.systemd {
-		if means(address, l.Addr()) {
+		if matches(address, l.Addr()) {
 			i.systemd = slices.Delete(i.systemd, at, at+1)
 			return l, nil
 		}
@@ -265,8 +265,8 @@ func (i *inherited) listen(address string) (net.Listener, error) {
 	return socket.Listen(address)
 }
 
-// means reports whether an address of the configuration is that of an open listener.
-func means(address string, open net.Addr) bool {
+// matches reports whether an address of the configuration is that of an open listener.
+func matches(address string, open net.Addr) bool {
 	actual, err := netip.ParseAddrPort(open.String())
 	host, port, split := net.SplitHostPort(address)
 	if err != nil || split != nil || port != strconv.Itoa(int(actual.Port())) {
@@ -279,8 +279,8 @@ func means(address string, open net.Addr) bool {
 	return err == nil && want.Unmap() == actual.Addr().Unmap() || host == "localhost" && actual.Addr().IsLoopback()
 }
 
-// rest closes what nobody wanted, and names it.
-func (i *inherited) rest() (names []string) {
+// closeRest closes what nobody has asked for, and names it.
+func (i *inherited) closeRest() (names []string) {
 	for name, l := range i.named {
 		names = append(names, name)
 		l.Close()

@@ -18,9 +18,9 @@ func TestAPortIsFreeOnEveryAddressOrNotTaken(t *testing.T) {
 		}
 		defer l.Close()
 	}
-	var group []wanted
+	var group []listenerSpec
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		group = append(group, wanted{address: net.JoinHostPort(host, strconv.Itoa(asked))})
+		group = append(group, listenerSpec{address: net.JoinHostPort(host, strconv.Itoa(asked))})
 	}
 
 	open, err := (*inherited)(nil).listenOn(group, []int{0, half, free})
@@ -36,7 +36,7 @@ func TestAPortIsFreeOnEveryAddressOrNotTaken(t *testing.T) {
 	if len(open) != 2 {
 		t.Errorf("%d listeners", len(open))
 	}
-	if again, err := (*inherited)(nil).listenOn(group, []int{0, half, free}); err == nil || !givesWay(err) {
+	if again, err := (*inherited)(nil).listenOn(group, []int{0, half, free}); err == nil || !portUnavailable(err) {
 		closeListeners(again)
 		t.Errorf("with every port taken: %v", err)
 	}

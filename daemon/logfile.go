@@ -22,7 +22,7 @@ import (
 // many goroutines.
 type logFile struct {
 	name string
-	late *lateWriter
+	out  *batchWriter
 }
 
 // openLogFile fails where lumberjack would only find out at the first line. Neither a pipe that nobody reads nor a disk that is full now is an
@@ -30,7 +30,7 @@ type logFile struct {
 func openLogFile(name string, rotate config.Rotate, report func(lost int, err error)) (*logFile, error) {
 	info, err := regular.Stat(name)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		return &logFile{name, newLateWriter(&pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}, report)}, nil
+		return &logFile{name, newBatchWriter(&pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}, report)}, nil
 	}
 	if err := checkLogFile(name); err != nil && !regular.Unwritable(err) {
 		return nil, fmt.Errorf("opening the log: %w", err)
@@ -40,7 +40,7 @@ func openLogFile(name string, rotate config.Rotate, report func(lost int, err er
 		Logger: &lumberjack.Logger{Filename: name, MaxSize: math.MaxInt32, MaxBackups: rotate.Keep},
 		limit:  int64(rotate.MaxSize) << 20,
 	}
-	return &logFile{name, newLateWriter(file, report)}, nil
+	return &logFile{name, newBatchWriter(file, report)}, nil
 }
 
 // checkLogFile makes the file where it is missing, and keeps it from being read by everybody.
@@ -54,13 +54,13 @@ func checkLogFile(name string) error {
 
 // reopen writes what is left, and goes on in the file that has the name now. Where that cannot be opened, the one before stays.
 func (f *logFile) reopen() error {
-	return f.late.between(func() error {
-		if _, ok := f.late.w.(*pipe); !ok {
+	return f.out.between(func() error {
+		if _, ok := f.out.w.(*pipe); !ok {
 			if err := checkLogFile(f.name); err != nil {
 				return err
 			}
 		}
-		return f.late.w.Close() // the next line opens it
+		return f.out.w.Close() // the next line opens it
 	})
 }
 
@@ -104,7 +104,7 @@ func (l *logFiles) add(f reopened) {
 	l.all = append(l.all, f)
 }
 
-// reopenWithin is how long whoever asks for it waits: a disk may not answer.
+// reopenWithin is how long a reload waits for it: a disk may not answer.
 const reopenWithin = 2 * time.Second
 
 // reopen has every log go on in the file that has its name now.
@@ -139,3 +139,12 @@ func (l *logFiles) watch(ctx context.Context, signals <-chan os.Signal, log *slo
 		}
 	}
 }
+
+// startRotation reopens the files at each signal until stopRotation: requests that are finished are logged, too.
+func (d *daemon) startRotation(ctx context.Context) error {
+	d.rotation = newTasks(context.WithoutCancel(ctx))
+	d.rotation.Go(func() { d.logFiles.watch(d.rotation.ctx, d.signals.rotated, d.log) })
+	return nil
+}
+
+func (d *daemon) stopRotation() { d.rotation.close() }

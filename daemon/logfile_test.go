@@ -26,7 +26,7 @@ func openLog(t *testing.T, name string, rotate config.Rotate) (*logFiles, *logFi
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.late.Close() })
+	t.Cleanup(func() { f.out.Close() })
 	var files logFiles
 	files.add(f)
 	var said bytes.Buffer
@@ -51,12 +51,12 @@ func content(t *testing.T, name string) string {
 func TestAReopenedLogGoesOnInTheFileThatHasTheName(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "access.log")
 	_, f, reopen := openLog(t, name, config.Rotate{MaxSize: 100, Keep: 5})
-	fmt.Fprintln(f.late, "first")
-	_ = f.late.between(func() error { return nil }) // it is written
+	fmt.Fprintln(f.out, "first")
+	_ = f.out.between(func() error { return nil }) // it is written
 	if err := os.Rename(name, name+".1"); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintln(f.late, "second")
+	fmt.Fprintln(f.out, "second")
 	if err := os.WriteFile(name, nil, 0o666); err != nil { // create of logrotate, with the umask of whoever runs it
 		t.Fatal(err)
 	}
@@ -66,8 +66,8 @@ func TestAReopenedLogGoesOnInTheFileThatHasTheName(t *testing.T) {
 	if got := content(t, name+".1"); got != "first\nsecond\n" {
 		t.Errorf("the file that was moved away has %q", got)
 	}
-	fmt.Fprintln(f.late, "third")
-	f.late.Close()
+	fmt.Fprintln(f.out, "third")
+	f.out.Close()
 	if got := content(t, name); got != "third\n" {
 		t.Errorf("the new file has %q", got)
 	}
@@ -80,8 +80,8 @@ func TestAReopenedLogGoesOnInTheFileThatHasTheName(t *testing.T) {
 func TestALogThatCannotBeReopenedKeepsItsFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "access.log")
 	_, f, reopen := openLog(t, name, config.Rotate{MaxSize: 100, Keep: 5})
-	fmt.Fprintln(f.late, "first")
-	_ = f.late.between(func() error { return nil }) // it is written
+	fmt.Fprintln(f.out, "first")
+	_ = f.out.between(func() error { return nil }) // it is written
 	if err := os.Rename(name, name+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +91,8 @@ func TestALogThatCannotBeReopenedKeepsItsFile(t *testing.T) {
 	if said := reopen(); !strings.Contains(said, "cannot be reopened") || !strings.Contains(said, name) {
 		t.Errorf("said %q", said)
 	}
-	fmt.Fprintln(f.late, "second")
-	f.late.Close()
+	fmt.Fprintln(f.out, "second")
+	f.out.Close()
 	if got := content(t, name+".1"); got != "first\nsecond\n" {
 		t.Errorf("the file that was moved away has %q", got)
 	}
@@ -104,8 +104,8 @@ func TestATruncatedLogGoesOnAtItsNewEnd(t *testing.T) {
 	_, f, _ := openLog(t, name, config.Rotate{MaxSize: 1, Keep: 2})
 	long := strings.Repeat("x", 300<<10)
 	for range 5 { // beyond a MiB
-		fmt.Fprintln(f.late, long)
-		_ = f.late.between(func() error { return nil })
+		fmt.Fprintln(f.out, long)
+		_ = f.out.between(func() error { return nil })
 	}
 	if older, err := filepath.Glob(filepath.Join(filepath.Dir(name), "access-*.log")); err != nil || len(older) != 1 {
 		t.Fatalf("rotated to %v, %v", older, err)
@@ -113,8 +113,8 @@ func TestATruncatedLogGoesOnAtItsNewEnd(t *testing.T) {
 	if err := os.Truncate(name, 0); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintln(f.late, "after")
-	f.late.Close()
+	fmt.Fprintln(f.out, "after")
+	f.out.Close()
 	if got := content(t, name); got != "after\n" {
 		t.Errorf("%d bytes, beginning with %.20q", len(got), got)
 	}
@@ -128,9 +128,9 @@ func TestADeviceIsNotRotated(t *testing.T) {
 	}
 	_, f, _ := openLog(t, name, config.Rotate{MaxSize: 1, Keep: 2})
 	for range 3 {
-		fmt.Fprintln(f.late, strings.Repeat("x", 900<<10))
+		fmt.Fprintln(f.out, strings.Repeat("x", 900<<10))
 	}
-	f.late.Close()
+	f.out.Close()
 	if info, err := os.Lstat(name); err != nil || info.Mode()&fs.ModeSymlink == 0 {
 		t.Errorf("%v %v", info, err)
 	}

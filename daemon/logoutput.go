@@ -28,15 +28,15 @@ type logOutput struct {
 	lost atomic.Uint64 // writes
 
 	mu     sync.Mutex
-	told   time.Time // zero: the last write was whole
+	warned time.Time // zero: the last write was whole
 	missed uint64    // since then
 }
 
 const outputRemind = time.Minute
 
-// output opens a log. A file is rotated, so that it cannot fill the disk.
-func (d *daemon) output(name string, rotate config.Rotate, log *slog.Logger) (*logOutput, error) {
-	o := &logOutput{name: name, log: log, close: func() {}}
+// newOutput opens a log. A file is rotated, so that it cannot fill the disk.
+func (d *daemon) newOutput(name string, rotate config.Rotate) (*logOutput, error) {
+	o := &logOutput{name: name, log: d.log, close: func() {}}
 	switch name {
 	case "stderr", "":
 		o.name, o.w, o.stream = "stderr", reporting{d.Stderr, o.report}, d.Stderr
@@ -50,24 +50,36 @@ func (d *daemon) output(name string, rotate config.Rotate, log *slog.Logger) (*l
 	if err != nil {
 		return nil, err
 	}
-	d.logs.add(f)
-	o.w, o.close = f.late, func() { f.late.Close() }
+	d.logFiles.add(f)
+	o.w, o.close = f.out, func() { f.out.Close() }
 	return o, nil
+}
+
+// newAccessLog is nil when it is off.
+func (d *daemon) newAccessLog(c config.AccessLog) (*logOutput, error) {
+	if c.Format == "off" {
+		return nil, nil
+	}
+	o, err := d.newOutput(c.Output, c.Rotate)
+	if err == nil {
+		o.gather()
+	}
+	return o, err
 }
 
 // gather has lines that come shortly after each other written together, unless somebody looks on.
 func (o *logOutput) gather() {
 	if f, ok := o.stream.(*os.File); ok && !terminal.Is(f) {
-		late := newLateWriter(kept{f}, o.report)
-		o.w, o.close = late, func() { late.Close() }
+		batches := newBatchWriter(nopCloser{f}, o.report)
+		o.w, o.close = batches, func() { batches.Close() }
 	}
 }
 
-// kept is a file that others go on to use.
-type kept struct{ io.Writer }
+// nopCloser is a file that others go on to use.
+type nopCloser struct{ io.Writer }
 
 // Close implements io.Closer.
-func (kept) Close() error { return nil }
+func (nopCloser) Close() error { return nil }
 
 // Write takes whole lines.
 func (o *logOutput) Write(p []byte) (int, error) { return o.w.Write(p) }
@@ -88,7 +100,7 @@ func (o *logOutput) Lost() uint64 {
 	return o.lost.Load()
 }
 
-// report hears of the end of every write.
+// report is called after every write.
 func (o *logOutput) report(lost int, err error) {
 	o.lost.Add(uint64(lost))
 	o.mu.Lock()
@@ -96,14 +108,14 @@ func (o *logOutput) report(lost int, err error) {
 	switch now := time.Now(); {
 	case err != nil:
 		o.missed += uint64(lost)
-		if now.Sub(o.told) < outputRemind {
+		if now.Sub(o.warned) < outputRemind {
 			return
 		}
-		o.told = now
+		o.warned = now
 		o.log.Warn("a log cannot be written, and what it should hold is lost", "output", o.name, "error", err, "lost", o.missed, "remedy", remedyOf(err))
-	case !o.told.IsZero():
+	case !o.warned.IsZero():
 		o.log.Info("a log can be written again", "output", o.name, "lost", o.missed)
-		o.told, o.missed = time.Time{}, 0
+		o.warned, o.missed = time.Time{}, 0
 	}
 }
 

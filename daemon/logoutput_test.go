@@ -4,16 +4,65 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"padlock/config"
 	"padlock/internal/servicetest"
 )
+
+// Logs that cannot be written, as on a full disk or by a pipe that nobody reads, keep nobody waiting: the operation log says so once, and the
+// counter knows how much is lost. A device is not renamed when it has had as much as a file may have.
+func TestALogThatCannotBeWrittenIsToldAndCounted(t *testing.T) {
+	unread := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(unread, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, place := range map[string]string{"full": "/dev/full", "pipe that nobody reads": unread} {
+		t.Run(name, func(t *testing.T) {
+			r := runFile(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: 127.0.0.1:0\nstorage: STORAGE\n"+
+				"access_log: {output: %[1]q}\nhandshakes: {output: %[1]q, format: line}\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n", place))
+			const visits = 5
+			for range visits {
+				client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: r.tls()}}
+				request, _ := http.NewRequest("GET", "https://"+r.address, nil)
+				request.Host = "localhost"
+				response, err := client.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(response.Body)
+				response.Body.Close()
+				if string(body) != "hello" {
+					t.Errorf("%q", body)
+				}
+			}
+			servicetest.Until(t, func() error {
+				m, _ := r.scrape(t)
+				for _, queue := range []string{"access_log", "handshakes"} {
+					if n := m.value("padlock_lost_total", "queue", queue); n != visits {
+						return fmt.Errorf("%s: %v lost", queue, n)
+					}
+				}
+				return nil
+			})
+			if said := r.stderr.String(); strings.Count(said, "a log cannot be written") != 2 || strings.Count(said, "output="+place) != 2 {
+				t.Error(said)
+			}
+		})
+	}
+	if info, err := os.Stat("/dev/full"); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
 
 // What is told of a log: the first failure, no others within a minute, and the end of them with all that was lost.
 func TestALogThatCanBeWrittenAgainSaysWhatItLacks(t *testing.T) {
@@ -48,9 +97,9 @@ func TestAPipeIsOpenedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.late.Close()
+	defer log.out.Close()
 	write := func(line string) error {
-		if _, err := log.late.Write([]byte(line)); err != nil {
+		if _, err := log.out.Write([]byte(line)); err != nil {
 			t.Error(err)
 		}
 		if err := log.reopen(); err != nil { // which writes what waits, and keeps nobody waiting without a reader

@@ -34,25 +34,25 @@ type PreflightOptions struct {
 // certificates, logs, the storage, the admin endpoint. It changes nothing. What would be served with a warning goes to the log; unused are
 // certificates of files that no site can show.
 func Preflight(ctx context.Context, cfg *config.Config, o PreflightOptions) (unused config.Errors, err error) {
-	k, err := preflightAll(ctx, cfg, o)
+	s, err := preflightAll(ctx, cfg, o)
 	if err != nil {
 		return nil, err
 	}
-	return unusedFiles(cfg, k), nil
+	return s.unusedFiles(), nil
 }
 
-func preflightAll(ctx context.Context, cfg *config.Config, o PreflightOptions) (*keeper, error) {
+func preflightAll(ctx context.Context, cfg *config.Config, o PreflightOptions) (*snapshot, error) {
 	if o.FileOnly {
 		return preflightCertificates(cfg, o)
 	}
 	found := []error{ofMachine(preflightListeners(cfg, o.Runs)), ofMachine(preflightUser(cfg))}
-	k, err := preflightCertificates(cfg, o)
+	s, err := preflightCertificates(cfg, o)
 	found = append(found, err, ofMachine(preflightLogs(cfg)))
-	if k != nil {
-		found = append(found, ofMachine(preflightStorage(ctx, cfg, o, k)))
+	if s != nil {
+		found = append(found, ofMachine(preflightStorage(ctx, s, o.Log)))
 	}
 	found = append(found, ofMachine(preflightAdmin(cfg, o.Runs)))
-	return k, all(found)
+	return s, all(found)
 }
 
 // ofMachine adds to the hint what to do where the file is for another machine, or another user.
@@ -80,7 +80,7 @@ func all(found []error) error {
 func preflightListeners(cfg *config.Config, runs bool) error {
 	var found []error
 	var open []net.Listener
-	for _, w := range wantedListeners(cfg) {
+	for _, w := range listenerSpecs(cfg) {
 		l, err := socket.Listen(w.address)
 		switch {
 		case err == nil:
@@ -106,7 +106,7 @@ func preflightUser(cfg *config.Config) error {
 }
 
 // preflightCertificates finds what is wrong with the local CA, files of certificates, names and the settings of a DNS provider.
-func preflightCertificates(cfg *config.Config, o PreflightOptions) (*keeper, error) {
+func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, error) {
 	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if o.FileOnly && errors.Is(err, fs.ErrPermission) {
 		local, err = localca.Peek("", localca.Options{}) // another user's, who runs it
@@ -114,28 +114,29 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*keeper, err
 	if err != nil {
 		return nil, forOwner(cfg, err)
 	}
-	k, err := newKeeperWith(cfg, local, nil, o.Log)
+	s, err := newSnapshot(cfg, local, nil, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	found := []error{unusableFiles(k)}
+
+	found := []error{s.unusableFiles()}
 	if _, err := storageKey(cfg); err != nil && !(o.FileOnly && errors.Is(err, fs.ErrPermission)) {
 		found = append(found, err)
 	}
 	if cfg.Docker == nil { // containers may bring more
-		found = append(found, covered(cfg, k))
+		found = append(found, s.checkCoverage())
 	}
-	if d := cfg.Certificates.DNS; d.Provider != "" && k.manages() {
+	if d := cfg.Certificates.DNS; d.Provider != "" && s.manages() {
 		_, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: o.Log})
 		found = append(found, dnsHint(err))
 	}
-	return k, all(found)
+	return s, all(found)
 }
 
 // unusableFiles is an error where a directory has files that cannot be used, though padlock run serves the others.
-func unusableFiles(k *keeper) error {
+func (s *snapshot) unusableFiles() error {
 	var errs []error
-	for _, u := range k.files.Unusable() {
+	for _, u := range s.files.Unusable() {
 		errs = append(errs, u.Reason)
 	}
 	if len(errs) == 0 {
@@ -145,15 +146,15 @@ func unusableFiles(k *keeper) error {
 }
 
 // unusedFiles are certificates of files that no site can show, which is a slip more often than not.
-func unusedFiles(cfg *config.Config, k *keeper) (unused config.Errors) {
-	serves := serves(cfg)
+func (s *snapshot) unusedFiles() (unused config.Errors) {
+	cfg, serves := s.cfg, serves(s.cfg)
 	for i, f := range cfg.Certificates.Files {
 		if f.Directory != "" || cfg.Docker != nil || cfg.Certificates.OnDemand != nil {
 			continue // it may hold others'
 		}
 		var names []string
 		used := false
-		for _, pair := range k.files.Entry(i) {
+		for _, pair := range s.files.Entry(i) {
 			names = append(names, pair.Leaf.DNSNames...)
 			for _, ip := range pair.Leaf.IPAddresses {
 				names = append(names, ip.String())
@@ -162,8 +163,8 @@ func unusedFiles(cfg *config.Config, k *keeper) (unused config.Errors) {
 		for _, name := range names {
 			name = strings.ToLower(name)
 			parent, wildcard := strings.CutPrefix(name, "*.")
-			used = used || serves(name) || wildcard && slices.ContainsFunc(cfg.Sites, func(s config.Site) bool {
-				return slices.ContainsFunc(s.Hosts, func(host string) bool { _, rest, _ := strings.Cut(host, "."); return rest == parent })
+			used = used || serves(name) || wildcard && slices.ContainsFunc(cfg.Sites, func(site config.Site) bool {
+				return slices.ContainsFunc(site.Hosts, func(host string) bool { _, rest, _ := strings.Cut(host, "."); return rest == parent })
 			})
 		}
 		if !used && len(names) > 0 { // without names, loading it has warned
@@ -271,14 +272,15 @@ func creatableDirectory(dir string) error {
 }
 
 // preflightStorage finds a storage that cannot be used, or that does not agree with storage_key. A directory that is not there is not made.
-func preflightStorage(ctx context.Context, cfg *config.Config, o PreflightOptions, k *keeper) error {
-	if err := preflightDirectory(cfg, k); err != nil {
+func preflightStorage(ctx context.Context, s *snapshot, log *slog.Logger) error {
+	cfg := s.cfg
+	if err := s.preflightDirectory(); err != nil {
 		return err
 	}
 	if _, err := os.ReadDir(cfg.Storage); !storage.IsRemote(cfg.Storage) && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	store, err := OpenStore(ctx, cfg, o.Log)
+	store, err := OpenStore(ctx, cfg, log)
 	if err != nil {
 		return forUser(cfg, err)
 	}
@@ -286,19 +288,20 @@ func preflightStorage(ctx context.Context, cfg *config.Config, o PreflightOption
 }
 
 // preflightDirectory finds a directory for the local CA, or for what else belongs to this machine, that cannot be written to.
-func preflightDirectory(cfg *config.Config, k *keeper) error {
+func (s *snapshot) preflightDirectory() error {
+	cfg := s.cfg
 	dir := cfg.StateDirectory()
 	if cfg.User != "" {
 		if err := creatableDirectory(dir); err != nil && !regular.Unwritable(err) {
 			return forUser(cfg, fmt.Errorf("user %s cannot use the storage directory %s: %w", cfg.User, dir, err))
 		}
 	}
-	switch unstored, _ := k.local.Unstored(); {
-	case k.needsLocal() && unstored:
+	switch unstored, _ := s.local.Unstored(); {
+	case s.needsLocal() && unstored:
 		if err := creatableDirectory(filepath.Join(dir, "localca")); err != nil && !regular.Unwritable(err) {
 			return forUser(cfg, forOwner(cfg, fmt.Errorf("making the directory of the local CA: %w", err)))
 		}
-	case !k.needsLocal() && !storage.IsRemote(cfg.Storage):
+	case !s.needsLocal() && !storage.IsRemote(cfg.Storage):
 		if err := creatableDirectory(dir); errors.Is(err, fs.ErrPermission) {
 			return forUser(cfg, forOwner(cfg, fmt.Errorf("the storage cannot be written to: %w", err)))
 		}

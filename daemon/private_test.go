@@ -111,17 +111,15 @@ func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d := &daemon{Options: Options{Stdout: io.Discard, Stderr: io.Discard}}
-	_, done, err := d.recorder(cfg, newSeen(cfg, "test", nil), newFarewell(t.Context(), time.Minute), slog.New(slog.DiscardHandler))
-	if err != nil {
+	d := &daemon{cfg: cfg, ending: newDeadline(t.Context(), time.Minute), log: slog.New(slog.DiscardHandler)}
+	if err := d.openRecorder(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer done()
-	_, closeLog, err := d.accessLog(cfg.AccessLog, slog.New(slog.DiscardHandler))
-	if err != nil {
+	defer d.closeRecorder()
+	if err := d.openAccessLog(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer closeLog()
+	defer d.closeAccessLog()
 	for _, name := range names {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm()&0o007 != 0 || name == names[0] && info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
@@ -134,9 +132,9 @@ func TestCaptureOntoAnExistingFileIsPrivate(t *testing.T) {
 func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "capture.pcapng")
-	d := &daemon{Options: Options{Stdout: io.Discard, Stderr: io.Discard}}
 	quiet := slog.New(slog.DiscardHandler)
-	_, done, err := d.capture(config.Handshakes{Capture: name}, quiet)
+	d := &daemon{log: quiet}
+	_, done, err := d.openCapture(config.Handshakes{Capture: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +142,7 @@ func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.logs.reopen(quiet)
+	d.logFiles.reopen(quiet)
 	if same, err := os.Stat(name); err != nil || !os.SameFile(first, same) {
 		t.Errorf("a capture that nobody has moved is another one: %v", err)
 	}
@@ -157,7 +155,7 @@ func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
 		if err := leave(); err != nil {
 			t.Fatal(err)
 		}
-		d.logs.reopen(quiet)
+		d.logFiles.reopen(quiet)
 		info, err := os.Stat(name)
 		if err != nil || info.Size() != first.Size() || info.Mode().Perm() != 0o600 {
 			t.Errorf("%d: %v, %v", i, info, err)
@@ -170,7 +168,7 @@ func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
 	if err := os.Remove(name); err != nil {
 		t.Fatal(err)
 	}
-	d.logs.reopen(quiet)
+	d.logFiles.reopen(quiet)
 	if _, err := os.Stat(name); err == nil {
 		t.Error("a capture is begun after the end")
 	}

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"padlock/config"
@@ -27,143 +25,121 @@ type File struct {
 	Watch bool // it is read again when it changes, too
 }
 
-// reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with watch when the file changes; and
+// reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with Watch when the file changes; and
 // what containers add to it.
 type reloader struct {
-	name   string // of the file; "": there is none
-	load   func(name string) (*config.Config, error)
-	watch  bool
-	reopen func() // goes on in the log files that have the names now; set before start
+	file       *File          // nil: there is none
+	signals    chan os.Signal // nil with file
+	log        *slog.Logger
+	reopenLogs func() // goes on in the log files that have the names now
 
-	signals chan os.Signal
-	mu      sync.Mutex     // one reload at a time
-	base    *config.Config // without what containers add
-	current *config.Config
-	running sync.WaitGroup
-	log     *slog.Logger
+	server       *proxy.Server // set by startReloader, as is what follows
+	certificates *certificateService
+	tasks        *tasks
 
+	mu         sync.Mutex     // one reload at a time
+	base       *config.Config // without what containers add; what is served is certificates.config()
 	containers containers
 }
 
-// earlySignals are those that come to a padlock that another one has started, before it reads its file.
-var earlySignals = make(chan os.Signal, 1)
-
-// CatchEarly comes first in a program: until then SIGHUP is ignored, as whoever starts it has seen to that.
-func CatchEarly() {
-	if os.Getenv(readyVariable) != "" {
-		signal.Notify(earlySignals, syscall.SIGHUP)
+// startReloader follows file and containers until stopReloader, or until the end begins.
+func (d *daemon) startReloader(context.Context) error {
+	r := d.reloader
+	r.server, r.certificates, r.tasks = d.server, d.certificates, newTasks(d.serving)
+	r.tasks.Go(func() { r.checkNames(d.cfg, nil) })
+	if r.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
+		r.tasks.Go(func() { warnUnresolved(r.tasks.ctx, d.cfg, r.log) })
 	}
+	if r.containers.watcher != nil {
+		r.tasks.Go(r.followContainers)
+	}
+	if r.file != nil {
+		r.tasks.Go(r.followFile)
+	}
+	return nil
 }
 
-// catch takes signals from the beginning, also before there is something to reload.
-func (r *reloader) catch() {
-	if r.name == "" {
-		return
-	}
-	r.signals = make(chan os.Signal, 1)
-	signal.Notify(r.signals, syscall.SIGHUP)
-	select {
-	case s := <-earlySignals:
-		select {
-		case r.signals <- s:
-		default: // another one has come
-		}
-	default:
-	}
-	signal.Stop(earlySignals)
-}
+func (d *daemon) stopReloader() { d.reloader.tasks.close() }
 
-// start follows file and containers until ctx ends. It returns what reads the file again and answers when it is served, or why it is not;
-// nil if there is no file.
-func (r *reloader) start(ctx context.Context, cfg *config.Config, k *keeper, server *proxy.Server, log *slog.Logger) func() error {
-	r.current, r.log = cfg, log
-	r.running.Go(func() { r.checkNames(ctx, cfg, nil, log) })
-	r.follow(ctx, k, server, log)
-	if r.name == "" {
-		return nil
-	}
-	reload := func() error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.reopen() // whatever the file says: those who rotate logs send SIGHUP
-		base, err := r.load(r.name)
-		if err == nil {
-			err = r.apply(ctx, r.containers.merge(base), k, server)
-		}
-		if err = config.Located(r.name, err); err != nil {
-			if !errors.Is(err, proxy.ErrEnded) {
-				log.Error("the configuration cannot be used; the one before is served on", "file", r.name, "error", err)
-			}
-			return err
-		}
-		r.base = base
-		log.Info("configuration reloaded", "file", r.name, "sites", len(r.current.Sites))
-		return nil
-	}
-	r.running.Go(func() {
-		r.run(ctx, r.signals, func() { _ = reload() }) // it has been logged
-	})
-	return reload
-}
+// reload reads the file again. It returns when it is served, or why it is not.
+func (r *reloader) reload() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reopenLogs() // whatever the file says: those who rotate logs send SIGHUP
 
-func (r *reloader) wait() { r.running.Wait() }
+	base, err := r.file.Load(r.file.Name)
+	if err == nil {
+		err = r.apply(r.containers.merge(base))
+	}
+	if err = config.Located(r.file.Name, err); err != nil {
+		if !errors.Is(err, proxy.ErrEnded) {
+			r.log.Error("the configuration cannot be used; the one before is served on", "file", r.file.Name, "error", err)
+		}
+		return err
+	}
+	r.base = base
+	r.log.Info("configuration reloaded", "file", r.file.Name, "sites", len(r.certificates.config().Sites))
+	return nil
+}
 
 const (
 	watchEvery = 500 * time.Millisecond
 	maxWatched = 16 << 20 // bytes, as a configuration has at most
 )
 
-func (r *reloader) run(ctx context.Context, signals <-chan os.Signal, reload func()) {
+// followFile reads the file again at each signal, and with Watch at each change.
+func (r *reloader) followFile() {
 	var ticks <-chan time.Time
-	if r.watch {
+	if r.file.Watch {
 		ticker := time.NewTicker(watchEvery)
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
-	seen, _ := regular.Named(r.name, maxWatched)
+	before, _ := regular.Named(r.file.Name, maxWatched)
 	for {
 		select {
-		case <-ctx.Done():
+		case <-r.tasks.ctx.Done():
 			return
-		case <-signals:
-			reload()
+		case <-r.signals:
+			_ = r.reload() // it has been logged
 		case <-ticks:
-			if now, err := regular.Named(r.name, maxWatched); err == nil && string(now) != string(seen) {
-				seen = now
-				reload()
+			if now, err := regular.Named(r.file.Name, maxWatched); err == nil && string(now) != string(before) {
+				before = now
+				_ = r.reload()
 			}
 		}
 	}
 }
 
-// apply serves another configuration, or leaves all as it is.
-func (r *reloader) apply(ctx context.Context, next *config.Config, k *keeper, server *proxy.Server) error {
-	if keys := restartKeys(r.current, next); len(keys) > 0 {
+// apply serves another configuration, or leaves all as it is. It is called with mu locked.
+func (r *reloader) apply(next *config.Config) error {
+	before := r.certificates.config()
+	if keys := restartKeys(before, next); len(keys) > 0 {
 		return fmt.Errorf("%s: takes effect only with a new start; nothing has been changed", strings.Join(keys, ", "))
 	}
-	added, gone, err := changedListeners(r.current, next)
+
+	added, gone, err := changedListeners(before, next)
 	if err != nil {
 		return err
 	}
-	publish, err := k.reload(ctx, next)
+	publish, err := r.certificates.prepare(r.tasks.ctx, next)
 	if err == nil {
-		err = server.Reload(next, publish)
+		err = r.server.Reload(next, publish)
 	}
 	if err != nil {
 		closeListeners(added)
 		return err
 	}
-	server.Add(added...)
-	server.Remove(gone...)
-	before := r.current
-	r.running.Go(func() { r.checkNames(ctx, next, before, r.log) })
-	r.current = next
+
+	r.server.Add(added...)
+	r.server.Remove(gone...)
+	r.tasks.Go(func() { r.checkNames(next, before) })
 	return nil
 }
 
-// changedListeners opens what only the next configuration has, and tells what only the one before had.
+// changedListeners opens what only the next configuration has, and returns the addresses that only the one before had.
 func changedListeners(before, next *config.Config) (added []proxy.Listener, gone []string, err error) {
-	old, wants := wantedListeners(before), wantedListeners(next)
+	old, wants := listenerSpecs(before), listenerSpecs(next)
 	for _, w := range wants {
 		if slices.Contains(old, w) {
 			continue

@@ -18,12 +18,12 @@ import (
 // one goes on. No connection is refused in between, as the kernel queues them at listeners that are never closed.
 type restarter struct {
 	log      *slog.Logger
-	signals  chan os.Signal
-	unheard  func(do func()) // does something while signals are ignored that padlock catches, as a process that is started meanwhile does, too
+	signals  signals
 	serving  <-chan struct{} // closed when open has all listeners: one that is not passed on could not be opened by the other padlock
 	open     func() []proxy.Listener
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully
+	tasks    *tasks
 
 	mu    sync.Mutex
 	admin []proxy.Listener // none: off
@@ -45,14 +45,14 @@ func (r *restarter) adminListeners() []proxy.Listener {
 // readyVariable names the descriptor to which the new padlock writes when it serves.
 const readyVariable = "PADLOCK_READY_FD"
 
-// aloneVariable names the descriptor that ends when the padlock before reads UDP no more.
-const aloneVariable = "PADLOCK_ALONE_FD"
+// releasedVariable names the descriptor that ends when the padlock before reads UDP no more.
+const releasedVariable = "PADLOCK_ALONE_FD"
 
-// sayStopping tells systemd that the end has begun.
-func sayStopping() { _, _ = systemd.SdNotify(false, systemd.SdNotifyStopping) }
+// notifyStopping reports to systemd that the end has begun.
+func notifyStopping() { _, _ = systemd.SdNotify(false, systemd.SdNotifyStopping) }
 
-// ready tells whoever has started this process that it serves: the padlock before it, and systemd (sd_notify(3)).
-func ready() error {
+// notifyReady reports that this process serves: to the padlock that has started it, and to systemd (sd_notify(3)).
+func notifyReady() error {
 	fd := os.Getenv(readyVariable)
 	os.Unsetenv(readyVariable)
 	message := systemd.SdNotifyReady
@@ -71,3 +71,16 @@ func ready() error {
 	_, err := systemd.SdNotify(false, message)
 	return err
 }
+
+// startRestarter waits for the signal to restart.
+func (d *daemon) startRestarter(ctx context.Context) error {
+	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave}
+	for _, l := range d.admin.listeners {
+		d.restarter.add(l.Listener)
+	}
+	d.restarter.tasks = newTasks(ctx)
+	d.restarter.tasks.Go(func() { d.restarter.watch(ctx) })
+	return nil
+}
+
+func (d *daemon) stopRestarter() { d.restarter.tasks.close() }

@@ -18,55 +18,34 @@ import (
 
 const restartTimeout = time.Minute // for the new padlock to serve
 
-// restartSignals are caught from the beginning: nobody has to wait until padlock is ready to be signalled.
-func restartSignals() chan os.Signal {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR2)
-	return signals
-}
-
-// unheard has a process that is started begin with the signals ignored that would end it before it catches them, such as a SIGHUP that somebody
-// sends to all padlocks at once. One that comes here at that moment is lost: the new padlock has not read the file yet.
-func (r *reloader) unheard(restarts, rotated chan os.Signal) func(do func()) {
-	caught := map[syscall.Signal]chan os.Signal{syscall.SIGUSR1: rotated, syscall.SIGUSR2: restarts}
-	if r.signals != nil {
-		caught[syscall.SIGHUP] = r.signals
-	}
-	return func(do func()) {
-		for s, c := range caught {
-			signal.Ignore(s)
-			defer signal.Notify(c, s)
-		}
-		do()
-	}
-}
-
-// watch restarts at each signal until ctx ends.
-func (r *restarter) watch(ctx context.Context) {
-	defer signal.Stop(r.signals)
+// watch restarts at each signal until its tasks end. Where another padlock takes over, patience ends when the end is to be hurried.
+func (r *restarter) watch(patience context.Context) {
+	defer signal.Stop(r.signals.restart)
+	ctx := r.tasks.ctx
 	select {
 	case <-ctx.Done():
 		return
 	case <-r.serving:
 	}
+
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.signals:
+		case <-r.signals.restart:
 		}
 		released, err := r.restart(ctx)
 		if err != nil {
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}
-		r.handOver(ctx, released)
+		r.handOver(patience, released)
 		r.leave()
 		return
 	}
 }
 
-// restart returns when the new padlock serves, with what tells it that it is alone with UDP.
+// restart returns when the new padlock serves, with the function to call when this one reads UDP no more.
 func (r *restarter) restart(ctx context.Context) (released func(), err error) {
 	if os.Getpid() == 1 {
 		return nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
@@ -75,31 +54,36 @@ func (r *restarter) restart(ctx context.Context) (released func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	fds, names, err := r.passOn()
 	defer closeAll(fds)
 	if err != nil {
 		return nil, err
 	}
+
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer ready.Close()
-	alone, ours, err := os.Pipe()
+	udp, ours, err := os.Pipe()
 	if err != nil {
 		theirs.Close()
 		return nil, err
 	}
+
 	environment := append(os.Environ(), inheritVariable+"="+strings.Join(names, " "),
-		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", aloneVariable, firstInherited+len(fds)+1))
-	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), alone.Fd())
+		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", releasedVariable, firstInherited+len(fds)+1))
+	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), udp.Fd())
+
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
 	pid := 0
-	r.unheard(func() {
+	r.signals.ignoring(func() {
 		pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
 	})
 	theirs.Close()
-	alone.Close()
+	udp.Close()
+
 	if err == nil {
 		r.log.Info("another padlock takes over", "pid", pid)
 		err = r.await(ctx, pid, ready)

@@ -10,21 +10,21 @@ import (
 	"padlock/proxy"
 )
 
-// How long after timeouts.shutdown each part of the end may last, in their order: what hangs leaves time to those behind it.
+// How long after timeouts.shutdown the close of each part may last, in their order: what hangs leaves time to those behind it.
 const (
-	accessBy     = 150 * time.Millisecond // the access log is closed
-	handshakesBy = 300 * time.Millisecond // handshakes are told
-	spansBy      = 500 * time.Millisecond // the collector of traces has what waits
-	linesBy      = 700 * time.Millisecond // the operation log is written
-	allBy        = 800 * time.Millisecond // nothing is waited for any longer
+	accessLogGrace    = 150 * time.Millisecond // the access log is closed
+	handshakesGrace   = 300 * time.Millisecond // handshakes are written
+	tracesGrace       = 500 * time.Millisecond // the collector of traces has what waits
+	operationLogGrace = 700 * time.Millisecond // the operation log is written
+	totalGrace        = 800 * time.Millisecond // nothing is waited for any longer
 )
 
-var errNotOver = hint.Add(
+var errNotEnded = hint.Add(
 	errors.New("padlock could not end within timeouts.shutdown: something that it waits for does not answer; it ends now"),
 	"look at what reads its output, and at the storage")
 
-// farewell is the end of padlock, which has one deadline, whatever hangs. It is safe for use from many goroutines.
-type farewell struct {
+// deadline is that of the end of padlock, whatever hangs. It is safe for use from many goroutines.
+type deadline struct {
 	ctx   context.Context
 	limit time.Duration // timeouts.shutdown, or what the cause of ctx's end leaves of it
 	once  sync.Once
@@ -32,27 +32,27 @@ type farewell struct {
 	at    time.Time // when it began; set with limit, before begun is closed
 }
 
-func newFarewell(ctx context.Context, limit time.Duration) *farewell {
-	return &farewell{ctx: ctx, limit: limit, begun: make(chan struct{})}
+func newDeadline(ctx context.Context, limit time.Duration) *deadline {
+	return &deadline{ctx: ctx, limit: limit, begun: make(chan struct{})}
 }
 
 // begin starts the clock, unless it runs.
-func (f *farewell) begin() {
-	f.once.Do(func() {
-		f.at, f.limit = time.Now(), proxy.ShutdownLimit(f.ctx, f.limit)
-		close(f.begun)
+func (d *deadline) begin() {
+	d.once.Do(func() {
+		d.at, d.limit = time.Now(), proxy.ShutdownLimit(d.ctx, d.limit)
+		close(d.begun)
 	})
 }
 
-// within begins the farewell, and ends a given time after timeouts.shutdown.
-func (f *farewell) within(late time.Duration) (context.Context, context.CancelFunc) {
-	f.begin()
-	return context.WithDeadline(context.Background(), f.at.Add(f.limit+late))
+// within begins the deadline, and ends a given time after timeouts.shutdown.
+func (d *deadline) within(late time.Duration) (context.Context, context.CancelFunc) {
+	d.begin()
+	return context.WithDeadline(context.Background(), d.at.Add(d.limit+late))
 }
 
 // await does something and waits for its end, or until a given time after timeouts.shutdown: then it reports false, and leaves it behind.
-func (f *farewell) await(late time.Duration, do func()) bool {
-	ctx, cancel := f.within(late)
+func (d *deadline) await(late time.Duration, do func()) bool {
+	ctx, cancel := d.within(late)
 	defer cancel()
 	done := make(chan struct{})
 	go func() { defer close(done); do() }()
@@ -65,22 +65,57 @@ func (f *farewell) await(late time.Duration, do func()) bool {
 }
 
 // run does something that the end of ctx ends, or the deadline.
-func (f *farewell) run(ctx context.Context, do func() error) error {
-	stop := context.AfterFunc(ctx, f.begin)
+func (d *deadline) run(ctx context.Context, do func() error) error {
+	stop := context.AfterFunc(ctx, d.begin)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- do() }()
 	select {
 	case err := <-done:
 		return err
-	case <-f.begun:
+	case <-d.begun:
 	}
-	last, cancel := f.within(allBy)
+	last, cancel := d.within(totalGrace)
 	defer cancel()
 	select {
 	case err := <-done:
 		return err
 	case <-last.Done():
-		return errNotOver
+		return errNotEnded
+	}
+}
+
+// notices are what others hear of the start and of the end.
+type notices struct {
+	stopSystemd  func() bool
+	stopReporter func()
+}
+
+// startNotices says that padlock serves: the listeners queue connections from now on.
+func (d *daemon) startNotices(ctx context.Context) error {
+	d.notices = &notices{stopReporter: d.announceEnd(ctx)}
+	if err := notifyReady(); err != nil {
+		d.log.Warn("whoever started padlock could not be told that it serves", "error", err)
+	}
+	d.notices.stopSystemd = context.AfterFunc(ctx, notifyStopping)
+	return nil
+}
+
+func (d *daemon) stopNotices() {
+	d.notices.stopSystemd()
+	d.notices.stopReporter()
+}
+
+// announceEnd has the end of ctx reported. The function that it returns waits for the report, as the end may be faster.
+func (d *daemon) announceEnd(ctx context.Context) (stop func()) {
+	reported := make(chan struct{})
+	pending := context.AfterFunc(ctx, func() {
+		defer close(reported)
+		d.Reporter.Stopping(proxy.ShutdownLimit(ctx, d.cfg.Timeouts.Shutdown))
+	})
+	return func() {
+		if !pending() {
+			d.ending.await(accessLogGrace, func() { <-reported })
+		}
 	}
 }

@@ -25,8 +25,8 @@ const (
 )
 
 // checkNames looks up the names of targets, and logs those that do not exist: misspelt ones, services that are not there, containers in other
-// networks. Names that the configuration before had are not looked up again. It returns when ctx ends, or all have been looked up.
-func (r *reloader) checkNames(ctx context.Context, cfg, before *config.Config, log *slog.Logger) {
+// networks. Names that the configuration before had are not looked up again. It returns when the tasks end, or all have been looked up.
+func (r *reloader) checkNames(cfg, before *config.Config) {
 	known := targetNames(before)
 	names := slices.DeleteFunc(targetNames(cfg), func(n targetName) bool { return slices.Contains(known, n) })
 	var looking sync.WaitGroup
@@ -35,20 +35,20 @@ func (r *reloader) checkNames(ctx context.Context, cfg, before *config.Config, l
 		turns <- struct{}{}
 		looking.Go(func() {
 			defer func() { <-turns }()
-			r.checkName(ctx, n, cfg.Resolvers, log)
+			r.checkName(r.tasks.ctx, n, cfg.Resolvers)
 		})
 	}
 	looking.Wait()
 }
 
-func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []string, log *slog.Logger) {
+func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []string) {
 	err := n.lookUp(ctx, resolvers)
 	var lookup *net.DNSError
 	if !errors.As(err, &lookup) || ctx.Err() != nil {
 		return
 	}
 	if !lookup.IsNotFound {
-		log.Warn("the name of a target cannot be looked up", "name", n.name, "site", n.site, "error", err, "remedy", "see to DNS; padlock tries again with each request")
+		r.log.Warn("the name of a target cannot be looked up", "name", n.name, "site", n.site, "error", err, "remedy", "see to DNS; padlock tries again with each request")
 		return
 	}
 	remedy := ""
@@ -60,7 +60,7 @@ func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []stri
 	if remedy == "" && inContainer() {
 		remedy = "correct it, or start what has the name; a container's name is known in networks that both are on (docker network connect)"
 	}
-	log.Error("the name of a target does not exist: its requests get 502", "name", n.name, "site", n.site, "remedy", cmp.Or(remedy, "correct it, or see to DNS"))
+	r.log.Error("the name of a target does not exist: its requests get 502", "name", n.name, "site", n.site, "remedy", cmp.Or(remedy, "correct it, or see to DNS"))
 }
 
 // targetName is a name that has to be looked up for a target.
@@ -130,7 +130,7 @@ func containerEngine() string {
 const resolveWithin = 5 * time.Second
 
 // warnUnresolved says which local names lead nowhere, and what makes them lead here.
-func warnUnresolved(ctx context.Context, log *slog.Logger, cfg *config.Config) {
+func warnUnresolved(ctx context.Context, cfg *config.Config, log *slog.Logger) {
 	var names []string
 	for _, site := range cfg.Sites {
 		for _, host := range site.Hosts {

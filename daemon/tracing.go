@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"log/slog"
 
 	"padlock/config"
@@ -9,19 +8,15 @@ import (
 	"padlock/tracing"
 )
 
-// newTracer is nil, with nothing to close, where no collector is named.
-func newTracer(cfg *config.Config, version string, log *slog.Logger) (*tracing.Tracer, func(context.Context), error) {
+// newTracer is nil where no collector is named.
+func newTracer(cfg *config.Config, version string, log *slog.Logger) (*tracing.Tracer, error) {
 	c := &cfg.Tracing
 	if c.Endpoint == "" {
-		return nil, func(context.Context) {}, nil
+		return nil, nil
 	}
-	tracer, err := tracing.New(tracing.Options{
+	return tracing.New(tracing.Options{
 		Endpoint: c.Endpoint, Headers: c.Headers, CA: c.CA, Service: c.Service, Version: version, Sample: c.Sample, Privacy: privacy(cfg), Log: log,
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return tracer, tracer.Close, nil
 }
 
 func privacy(cfg *config.Config) handshake.Privacy {

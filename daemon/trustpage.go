@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"log/slog"
 	"net/netip"
 
 	"padlock/config"
@@ -10,17 +9,18 @@ import (
 	"padlock/proxy"
 )
 
-// trustPage is nil where none is asked for. It has the keeper show fresh certificates to those who wait on the page.
-func trustPage(cfg *config.Config, k *keeper, seen *seen, log *slog.Logger) proxy.TrustPage {
-	if !cfg.TrustPage {
+// trustPage is nil where none is asked for. It has fresh certificates shown to those who wait on the page.
+func (d *daemon) trustPage() proxy.TrustPage {
+	if !d.cfg.TrustPage {
 		return nil
 	}
-	o := console.TrustOptions{Root: facts.NewRoot(k.local.Root()), Network: facts.ReadNetwork, Hosts: NearbyAddresses(cfg), Log: log}
-	if cfg.Handshakes.Show != "off" && cfg.Handshakes.Privacy.Addresses == "full" {
-		o.Recent = seen.recent
+	root := facts.NewRoot(d.certificates.current.Load().local.Root())
+	o := console.TrustOptions{Root: root, Network: facts.ReadNetwork, Hosts: NearbyAddresses(d.cfg), Log: d.log}
+	if d.cfg.Handshakes.Show != "off" && d.cfg.Handshakes.Privacy.Addresses == "full" {
+		o.Recent = d.observers.recent
 	}
 	page := console.NewTrust(o)
-	k.waits = page.Waits
+	d.certificates.renewLeaf = page.Waits
 	return page
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/user"
 	"strconv"
@@ -106,12 +105,12 @@ func forUser(cfg *config.Config, err error) error {
 	return hint.Add(err, remedy)
 }
 
-// warnUnreadable tells that the file cannot be read again.
-func (d *daemon) warnUnreadable(cfg *config.Config, log *slog.Logger) {
+// warnUnreadable warns of a file that this user cannot read again.
+func (d *daemon) warnUnreadable() {
 	if d.File == nil {
 		return
 	}
 	if err := regular.Check(d.File.Name); err != nil {
-		log.Warn("the configuration cannot be read again, so reload and restart will fail", "error", err, "remedy", "let user "+cfg.User+" read it")
+		d.log.Warn("the configuration cannot be read again, so reload and restart will fail", "error", err, "remedy", "let user "+d.cfg.User+" read it")
 	}
 }

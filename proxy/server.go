@@ -436,17 +436,21 @@ func (s *Server) shutdown(serving context.Context) {
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
 	}
-	s.closeState()
+	s.Close()
 	if lost := s.access.close(); lost > 0 {
 		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
 	}
 	s.cuts.close()
 }
 
-// closeState lets go of the last configuration's targets. A reload that is on its way is waited for, and none follows.
-func (s *Server) closeState() {
+// Close lets go of the targets, for a server that is not going to serve. Serve does so at its end, and after that Close does nothing. A
+// reload that is on its way is waited for, and none follows.
+func (s *Server) Close() {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	if s.over {
+		return
+	}
 	s.over = true
 	s.state.Load().close()
 }

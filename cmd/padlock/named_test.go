@@ -92,7 +92,7 @@ func TestAConfigurationThatCannotBeReadAgain(t *testing.T) {
 			}
 			go func() { ended <- run(ctx, args, strings.NewReader(""), &out, &out) }()
 			admin := "unix:" + filepath.Join(filepath.Dir(file), "admin.sock")
-			until(t, func() error {
+			servicetest.Until(t, func() error {
 				if !strings.Contains(out.String(), "https://localhost") {
 					return fmt.Errorf("it does not serve: %s", &out)
 				}

@@ -6,7 +6,6 @@
 package servicetest
 
 import (
-	"bytes"
 	"cmp"
 	"io"
 	"net"
@@ -16,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,31 +29,13 @@ type Service struct {
 	alive   func() bool
 	end     syscall.Signal // asks it to end; 0: SIGTERM
 	running *exec.Cmd
-	output  *output
-}
-
-// output is what a service writes while others read it.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	output  *Buffer
 }
 
 // Start starts the server and waits until it answers.
 func (s *Service) Start() {
 	s.t.Helper()
-	s.output = &output{}
+	s.output = &Buffer{}
 	s.running = s.command()
 	s.running.Stdout, s.running.Stderr = s.output, s.output
 	if err := s.running.Start(); err != nil {

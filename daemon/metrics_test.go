@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bytes"
@@ -19,9 +19,8 @@ import (
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/quic-go/quic-go"
@@ -243,7 +242,7 @@ func TestMetricsTellWhatHasHappened(t *testing.T) {
 		labels []string
 	}
 	var wrong error
-	until(t, func() error {
+	servicetest.Until(t, func() error {
 		m, _ := r.scrape(t)
 		wrong = nil
 		for _, s := range []sample{
@@ -312,7 +311,7 @@ func renewals(t *testing.T) metrics {
 	t.Helper()
 	due := time.Now()
 	admin := console.NewAdmin(console.Options{
-		Metrics: console.NewMetrics(version), Certificates: func() []console.Certificate { return []console.Certificate{{Renewal: &due}} },
+		Metrics: console.NewMetrics(testVersion), Certificates: func() []console.Certificate { return []console.Certificate{{Renewal: &due}} },
 		UnusableFiles: func() []string { return []string{"broken.pem"} },
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -328,7 +327,7 @@ func renewals(t *testing.T) metrics {
 	return metrics{renewal: m[renewal], file: m[file]}
 }
 
-const metricsDocs = "../../docs/metrics.md"
+const metricsDocs = "../docs/metrics.md"
 
 // tellsAll holds the table in the documentation to what a scrape brings. UPDATE_DOCS=1 writes it.
 func tellsAll(t *testing.T, m metrics) {
@@ -350,7 +349,7 @@ func tellsAll(t *testing.T, m metrics) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- made by go test ./cmd/padlock -->\n", "<!-- until here -->"
+	const begin, end = "<!-- made by go test ./daemon -->\n", "<!-- until here -->"
 	before, rest, ok := strings.Cut(string(file), begin)
 	old, after, ok2 := strings.Cut(rest, end)
 	switch {
@@ -362,7 +361,7 @@ func tellsAll(t *testing.T, m metrics) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s is not up to date: UPDATE_DOCS=1 go test ./cmd/padlock", metricsDocs)
+		t.Errorf("%s is not up to date: UPDATE_DOCS=1 go test ./daemon", metricsDocs)
 	}
 }
 
@@ -390,7 +389,7 @@ func TestCountersSurviveAReload(t *testing.T) {
 		return nil
 	}
 	visit()
-	until(t, told)
+	servicetest.Until(t, told)
 	for _, body := range []string{"two", "six"} {
 		r.write(t, fmt.Sprintf(file, body))
 		r.reload(t)
@@ -398,6 +397,6 @@ func TestCountersSurviveAReload(t *testing.T) {
 			t.Errorf("after a reload %v", err)
 		}
 		visit()
-		until(t, told)
+		servicetest.Until(t, told)
 	}
 }

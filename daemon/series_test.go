@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"padlock/handshake/wire"
+	"padlock/internal/servicetest"
 )
 
 // A client that makes everything up cannot make padlock's metrics grow: names, suites, versions, groups, alerts, types of messages and
@@ -99,7 +100,7 @@ func registered(alert string) bool {
 func settled(t *testing.T, r *running, bad float64) (m metrics, series int) {
 	t.Helper()
 	var text []byte
-	until(t, func() error {
+	servicetest.Until(t, func() error {
 		m, text = r.scrape(t)
 		if n := m.value("padlock_handshake_failures_total") + m.value("padlock_lost_total", "queue", "handshakes"); n < bad {
 			return fmt.Errorf("%v of %v handshakes are counted", n, bad)

@@ -1,11 +1,11 @@
 //go:build unix
 
-package main
+package daemon
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -46,35 +46,22 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 		"nothing of it hangs": {"handshakes: {format: line}\n", true, []string{"localhost"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file, _ := yaml(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: \"off\"\nstorage: DIR\ntimeouts: {shutdown: %s}\n%ssites: [{hosts: [localhost], routes: []}]\n", patience, test.keys))
+			r := &running{file: filepath.Join(t.TempDir(), "padlock.yaml"), stderr: &servicetest.Buffer{}, roots: x509.NewCertPool()}
+			r.write(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: \"off\"\nstorage: STORAGE\ntimeouts: {shutdown: %s}\n%ssites: [{hosts: [localhost], routes: []}]\n", patience, test.keys))
 			stdout, out := io.Pipe()
 			unread, in := io.Pipe()
 			defer stdout.Close()
 			defer unread.Close()
-			var stderr servicetest.Buffer
-			writer := io.Writer(in)
+			stderr := io.Writer(in)
 			if test.stderr {
-				writer = &stderr
+				stderr = r.stderr
 			}
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			ended := make(chan int, 1)
-			go func() { ended <- run(ctx, []string{"run", "--config", file}, strings.NewReader(""), out, writer) }()
-
-			address, served := make(chan string, 1), make(chan struct{})
+			served := make(chan struct{})
 			go func() {
 				lines := bufio.NewReader(stdout)
 				for {
-					line, err := lines.ReadString('\n')
-					if err != nil {
+					if _, err := lines.ReadString('\n'); err != nil {
 						return
-					}
-					if _, rest, ok := strings.Cut(line, "https://"); ok {
-						first, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-						select {
-						case address <- "127.0.0.1" + first[strings.LastIndexByte(first, ':'):]:
-						default:
-						}
 					}
 					select {
 					case <-served:
@@ -83,18 +70,11 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 					}
 				}
 			}()
-			var at string
-			select {
-			case at = <-address:
-			case code := <-ended:
-				t.Fatalf("exit code %d: %s", code, &stderr)
-			case <-time.After(20 * time.Second):
-				t.Fatalf("it does not serve: %s", &stderr)
-			}
+			r.start(t, out, stderr)
 
 			visit := func() {
 				client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}}}
-				request, _ := http.NewRequest("GET", "https://"+at, nil)
+				request, _ := http.NewRequest("GET", "https://"+r.address, nil)
 				request.Host = "localhost"
 				response, err := client.Do(request)
 				if err != nil {
@@ -113,17 +93,11 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 			}
 
 			began = time.Now()
-			cancel()
-			select {
-			case code := <-ended:
-				if took := time.Since(began); code != 0 || took > patience+time.Second+500*time.Millisecond {
-					t.Errorf("it ended with %d after %s: %s", code, took, &stderr)
-				}
-			case <-time.After(20 * time.Second):
-				t.Fatalf("it does not end: %s", &stderr)
+			if err, took := r.end(t), time.Since(began); err != nil || took > patience+time.Second+500*time.Millisecond {
+				t.Errorf("it ended with %v after %s: %s", err, took, r.stderr)
 			}
 			for _, text := range test.told {
-				if said := stderr.String(); !strings.Contains(said, text) {
+				if said := r.stderr.String(); !strings.Contains(said, text) {
 					t.Errorf("without %q: %s", text, said)
 				}
 			}
