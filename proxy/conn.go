@@ -118,7 +118,7 @@ const farewell = 5 * time.Second
 
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
-	limit := time.Now().Add(s.cfg.Timeouts.Handshake)
+	limit := time.Now().Add(s.config().Timeouts.Handshake)
 	if raw.begun = s.begun.enter(raw); raw.begun == nil {
 		raw.Close()
 		return

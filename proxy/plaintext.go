@@ -34,8 +34,8 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 	default:
 		return
 	}
-	_ = c.SetDeadline(time.Now().Add(s.cfg.Timeouts.Header))
-	rest := io.LimitReader(c, int64(s.cfg.Limits.Head))
+	_ = c.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
+	rest := io.LimitReader(c, int64(s.config().Limits.Head))
 	request, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), rest)))
 	location, status := "", 400
 	if err == nil {
@@ -87,13 +87,13 @@ func (s *Server) httpsPort() string {
 
 // redirectServer answers on the plain HTTP port with the https:// URL of the same thing.
 func (s *Server) redirectServer() *http.Server {
-	t := s.cfg.Timeouts
+	t := s.config().Timeouts
 	return &http.Server{
 		ReadHeaderTimeout: t.Header,
 		ReadTimeout:       t.Stall,
 		WriteTimeout:      t.Stall,
 		IdleTimeout:       t.Idle,
-		MaxHeaderBytes:    s.cfg.Limits.Head,
+		MaxHeaderBytes:    s.config().Limits.Head,
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, plainKey{}, c) },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

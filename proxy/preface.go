@@ -64,7 +64,7 @@ func (s *Server) tooSlow(raw *clientConn, limit time.Time) {
 
 // proxied reports whether a PROXY header must come first.
 func (s *Server) proxied(raw *clientConn) bool {
-	from := s.cfg.Listen.ProxyProtocol.From
+	from := s.config().Listen.ProxyProtocol.From
 	if len(from) == 0 {
 		return false
 	}
@@ -145,7 +145,7 @@ func (c *clientConn) readProxyHeader() error {
 
 // withoutHeader takes PROXY headers off the connections of a plain listener.
 func (s *Server) withoutHeader(l net.Listener) net.Listener {
-	if len(s.cfg.Listen.ProxyProtocol.From) == 0 {
+	if len(s.config().Listen.ProxyProtocol.From) == 0 {
 		return l
 	}
 	return headerListener{l, s}

@@ -88,18 +88,18 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 		return nil, err
 	}
 	p := &packets{server: s, address: l.Address, socket: socket, handshakes: map[netip.Prefix]int{}}
-	counted := s.cfg.Limits.PerAddress > 0 || s.cfg.Certificates.OnDemand != nil // by address: nobody may use up another's share
+	counted := s.config().Limits.PerAddress > 0 || s.config().Certificates.OnDemand != nil // by address: nobody may use up another's share
 	p.transport = &quic.Transport{
 		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return counted || p.early.Load() > maxEarly },
 	}
 	if s.deps.Recorder != nil {
 		p.transport.Tracer = versions{s.deps.Recorder, socket.LocalAddr()}
 	}
-	t := s.cfg.Timeouts
+	t := s.config().Timeouts
 	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
 	// After that http3's own timeout ends it; this one ends those whose clients are gone.
 	settings := &quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2}
-	http3.Configure(settings, s.cfg.Limits.Streams)
+	http3.Configure(settings, s.config().Limits.Streams)
 	p.listener, err = p.transport.Listen(
 		&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{http3.Protocol}, GetConfigForClient: p.configForClient},
 		settings,
@@ -139,7 +139,7 @@ func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
 	from = source(client, false)
 	why := traffic.Connections
 	if f.slot = p.server.slots.try(from, f); f.slot == nil {
-		f.slot = p.server.slots.swap(from, f, p.server.cfg.Timeouts.Handshake)
+		f.slot = p.server.slots.swap(from, f, p.server.config().Timeouts.Handshake)
 	}
 	if f.slot != nil {
 		switch {
@@ -163,7 +163,7 @@ func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
 func (p *packets) begins(from netip.Prefix) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	limit, all := p.server.cfg.Limits.Handshakes, int(p.early.Load())
+	limit, all := p.server.config().Limits.Handshakes, int(p.early.Load())
 	if all >= limit || 2*all >= limit && 8*p.handshakes[from] >= limit {
 		return false
 	}
@@ -346,7 +346,7 @@ func (s *Server) announced(listener, name string, to net.Addr) string {
 		return ""
 	}
 
-	switch s.state.Load().cfg.Listen.AltSvc {
+	switch s.config().Listen.AltSvc {
 	case "never":
 		return ""
 	case "always":
@@ -409,7 +409,7 @@ func (l Listener) closePackets() {
 
 // tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of listeners held.
 func (s *Server) tryQUIC(l Listener, again bool) bool {
-	if !s.cfg.Listen.HTTP3 || l.Plain || s.state.Load().own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
+	if !s.config().Listen.HTTP3 || l.Plain || s.state.Load().own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
 		l.closePackets()
 		return true
 	}

@@ -87,7 +87,6 @@ type Dependencies struct {
 
 // Server is a running configuration. Serve is called once.
 type Server struct {
-	cfg      *config.Config
 	deps     Dependencies
 	state    atomic.Pointer[state]
 	targets  upstream.Targets
@@ -136,7 +135,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	s := &Server{cfg: cfg, deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
+	s := &Server{deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
 	s.passwords = newPasswords()
@@ -153,8 +152,8 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 }
 
 // Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
-// called when nothing can fail any more, and just before the new configuration is there; it may be nil. What is not sites' affair stays
-// as it was. Connections keep their TLS, and requests that are open the targets that they have. The error is ErrEnded once Serve is over.
+// called when nothing can fail any more, and just before the new configuration is there; it may be nil. Limits and timeouts that the fronts
+// were built with stay as they were. Connections keep their TLS, and requests that are open the targets that they have. The error is ErrEnded once Serve is over.
 func (s *Server) Reload(cfg *config.Config, before func()) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -191,6 +190,9 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	s.book.Keep(names)
 	return nil
 }
+
+// config is what is served: the only configuration that a server knows. A handler's is that of the state that it has taken.
+func (s *Server) config() *config.Config { return s.state.Load().cfg }
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
@@ -337,16 +339,16 @@ func (s *Server) Remove(addresses ...string) {
 
 func (s *Server) start() error {
 	s.redirect = s.redirectServer()
-	s.slots.exempt = exempt(s.cfg)
+	s.slots.exempt = func(from netip.Prefix) bool { return exempt(s.config())(from) } // a reload may bring other proxies
 	s.slots.full = func(from netip.Prefix) { s.cuts.cut(traffic.Connections, from.Addr()) }
 	var ended context.CancelFunc
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
-	s.access = newAccessLog(&s.cfg.AccessLog, s.deps.AccessLog, &s.logLost)
-	s.pauses = newPauses(s.cfg.Limits.Connections, s.cfg.Timeouts.Stall, s.cfg.Timeouts.Send)
-	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.cfg.ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.cfg.Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges, rooms: newRooms(int64(s.cfg.Limits.Buffers), s.deps.Log)}
-	t := s.cfg.Timeouts
-	l := s.cfg.Limits
+	s.access = newAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logLost)
+	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.Stall, s.config().Timeouts.Send)
+	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.config().ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.config().Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges, rooms: newRooms(int64(s.config().Limits.Buffers), s.deps.Log)}
+	t := s.config().Timeouts
+	l := s.config().Limits
 	one := http1.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Cut: s.cuts.about, Log: s.deps.Log,
 	}
@@ -396,7 +398,7 @@ func (s *Server) drain(ctx context.Context) {
 	case <-time.After(beginning):
 	case <-ctx.Done():
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeouts.Handover)
+	ctx, cancel := context.WithTimeout(ctx, s.config().Timeouts.Handover)
 	defer cancel()
 	var fronts sync.WaitGroup
 	for _, leave := range []func(context.Context) error{s.http1.Drain, s.http2.Drain, s.streams.drain} {
@@ -424,7 +426,7 @@ func (s *Server) shutdown(serving context.Context) {
 		s.drain(h.patience)
 	}
 	s.tunnels.tell()
-	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.cfg.Timeouts.Shutdown))
+	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.config().Timeouts.Shutdown))
 	defer cancel()
 	var fronts sync.WaitGroup
 	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, s.early.shutdown} {
@@ -480,7 +482,7 @@ func (s *Server) accept(l Listener) error {
 			continue
 		}
 		go func() {
-			if next.slot = s.slots.take(from, next, s.cfg.Timeouts.Handshake); next.slot == nil {
+			if next.slot = s.slots.take(from, next, s.config().Timeouts.Handshake); next.slot == nil {
 				next.Conn.Close()
 				s.early.remove(next)
 				return

@@ -43,7 +43,7 @@ const (
 func (s *Server) watchTrust(ctx context.Context) {
 	ticker := time.NewTicker(trustEvery)
 	defer ticker.Stop()
-	cfg := s.state.Load().cfg
+	cfg := s.config()
 	seen, read := marks(trustFiles(cfg)), time.Now()
 	reminder := reminder{log: s.deps.Log, every: trustRemind}
 
@@ -76,7 +76,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 func (s *Server) refresh(cfg *config.Config) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	if s.state.Load().cfg != cfg {
+	if s.config() != cfg {
 		return nil
 	}
 	return s.reload(cfg, nil)

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/netip"
+	"testing"
+
+	"padlock/config"
+)
+
+// A server has one configuration: who comes for many clients is decided by the one that is served, as whose word on the client is taken.
+func TestAReloadBringsOtherTrustedProxies(t *testing.T) {
+	at := func(trusted string) *config.Config {
+		cfg, err := config.Parse("padlock.yaml", []byte("trusted_proxies: ["+trusted+"]\nsites: [{hosts: [localhost], routes: [{respond: {body: x}}]}]\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	s, err := New(at("192.0.2.0/24"), Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	defer close(s.ending)
+	if s.lot != nil {
+		defer s.lot.Close()
+	}
+
+	former, next := netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("198.51.100.7/32")
+	if !s.slots.exempt(former) || s.slots.exempt(next) {
+		t.Error("the first configuration is not followed")
+	}
+	if err := s.Reload(at("198.51.100.0/24"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if s.slots.exempt(former) || !s.slots.exempt(next) {
+		t.Error("the reloaded configuration is not followed")
+	}
+}
