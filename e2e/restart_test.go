@@ -300,6 +300,14 @@ func TestARestartFailsNoRequest(t *testing.T) {
 		others = append(others, next)
 		t.Cleanup(func() { end(t, next) })
 		current = next
+		eventually(t, func() (string, error) { // it says so when the one before reads UDP no more; until it serves, a signal is lost
+			p.stderr.mu.Lock()
+			defer p.stderr.mu.Unlock()
+			if served := strings.Count(p.stderr.text.String(), "HTTP/3 is served"); served <= n {
+				return "", fmt.Errorf("%d of %d restarts serve HTTP/3", served, n+1)
+			}
+			return "", nil
+		})
 		first.busy(t) // with the new one, before the next takes over
 	}
 	if out, err := command(home, "reload").CombinedOutput(); err != nil {
