@@ -167,7 +167,7 @@ func TestDoctorTakesAConfiguration(t *testing.T) {
 // encrypted: somebody may have put it there.
 func TestAPlainValueAmongEncryptedOnesHasAHintOfItsOwn(t *testing.T) {
 	const key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-	file, dir := yaml(t, "storage: DIR/storage\nstorage_key: "+key+"\nsites: [{hosts: [app.localhost], routes: [{to: 3000}]}]\n")
+	file, dir := yaml(t, "storage: DIR/storage\nstorage_key: "+key+"\nlisten: {https: [127.0.0.1:0], http: []}\nsites: [{hosts: [app.localhost], routes: [{to: 3000}]}]\n")
 	place := filepath.Join(dir, "storage")
 	put := func(name string, store storage.Store) {
 		t.Helper()
