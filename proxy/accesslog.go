@@ -14,6 +14,7 @@ import (
 	"padlock/internal/jsonline"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
+	"padlock/proxy/upstream"
 )
 
 // accessLog writes a line for each request, and for each connection that is not HTTP. A writer that cannot keep up loses lines, which
@@ -294,12 +295,21 @@ func escaped(s string) string {
 	return string(b)
 }
 
+// connectionRecord is what a connection that is not HTTP has come to.
+type connectionRecord struct {
+	facts   *message.Conn
+	name    string // that the client asked for
+	start   time.Time
+	attempt upstream.Attempt
+	in, out int64
+	err     error
+}
+
 // recordStream is for a connection that is not HTTP, when it has ended.
-func (a *accessLog) recordStream(c *stream) {
+func (a *accessLog) recordStream(c *connectionRecord) {
 	if a == nil {
 		return
 	}
-	took := time.Since(c.start)
 	why := ""
 	if c.err != nil {
 		why = c.err.Error()
@@ -312,7 +322,7 @@ func (a *accessLog) recordStream(c *stream) {
 	b = jsonline.Text(b, "server_name", c.name)
 	b = jsonline.Int(b, "bytes_in", c.in)
 	b = jsonline.Int(b, "bytes_out", c.out)
-	b = jsonline.Milliseconds(b, "duration_ms", took)
+	b = jsonline.Milliseconds(b, "duration_ms", time.Since(c.start))
 	b = jsonline.Text(b, "remote", c.facts.Remote)
 	b = jsonline.Uint(b, "handshake", c.facts.Handshake)
 	if target := c.attempt.Target(); target != "" {

@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"errors"
-	"time"
 
-	"padlock/proxy/message"
 	"padlock/proxy/paths"
 )
 
@@ -20,8 +18,8 @@ const (
 	refused      // its address, certificate, password or path is refused
 )
 
-// again judges a request by another state, as admit has judged it by its own. A password is not compared anew: its hash must be the same.
-func (x *exchange) again(now *state) fate {
+// again judges a request by another snapshot, as admit has judged it by its own. A password is not compared anew: its hash must be the same.
+func (x *exchange) again(now *routing) fate {
 	found := now.table(x.request.Conn.Listener).named(x.name)
 	if found == nil || found.tcp != nil {
 		return gone
@@ -43,65 +41,31 @@ func (x *exchange) again(now *state) fate {
 	case !found.access.admits(x.addr) || !route.access.admits(x.addr):
 		return refused
 	}
-	basic := route.basic(found)
+	basic := route.basicAuth(found)
 	if basic != nil && (x.user == "" || basic.users[x.user] != x.hash) {
 		return refused
 	}
 	return stays
 }
 
-// basic is whose passwords a route of a site asks for, nil where nobody's.
-func (r *route) basic(of *site) *basicAuth {
-	if r.access.basic != nil {
-		return r.access.basic
+// dismisses reports whether the configuration has changed and refuses a request whose response may be an event stream, which has no end.
+func (h *handler) dismisses(x *exchange) bool {
+	now := h.state()
+	if now == x.state {
+		return false
 	}
-	return of.access.basic
+	x.state = now
+	return x.again(now) == refused
 }
 
-// still reports whether a connection that was made under another policy would have been let in by this one.
-func (p *tlsPolicy) still(facts *message.Conn) bool {
-	if p == facts.Policy || p.auth == nil || facts.TLS == nil {
-		return true
-	}
-	one := &guard{facts: facts, policies: []*tlsPolicy{p}, verified: !facts.Until.IsZero()}
-	_, passes := one.judge(time.Now())
-	return passes
-}
-
-// again judges a connection of a service by another state.
-func (c *stream) again(now *state) fate {
-	table := now.table(c.facts.Listener)
-	found := table.asked(c.name, c.facts.Local)
-	switch {
-	case found == nil || found.tcp == nil:
-		return gone
-	case found.tcp.passthrough != c.site.passthrough, !found.policy.still(c.facts), !found.access.admits(c.facts.Addr):
-		return refused
-	}
-	return stays
-}
-
-// follow ends the tunnels that a new state does not let in, and returns how many.
-func (t *tunnels) follow(now *state) (ended int) {
+// follow ends the tunnels that a new snapshot does not let in, and returns how many.
+func (t *tunnels) follow(now *routing) (ended int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for v := range t.open {
 		if v.again(now) != stays {
 			v.dismissed.Store(true)
 			v.speaking.Go(v.end) // a client that does not read keeps it waiting
-			ended++
-		}
-	}
-	return ended
-}
-
-// follow is that of tunnels, for services.
-func (s *streams) follow(now *state) (ended int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		if c.again(now) != stays {
-			c.interrupt(errRules)
 			ended++
 		}
 	}

@@ -45,9 +45,9 @@ func isStream(fields message.Fields) bool {
 }
 
 // bufferRequest reads a request's content, up to a limit and as much as there is memory for, so that a slow client does not keep a target
-// waiting. It returns what kept it from being read.
-func (h *handler) bufferRequest(x *exchange, limit int64) error {
-	r := x.request
+// waiting.
+func (h *handler) bufferRequest(ctx *message.Context, x *exchange) error {
+	r, limit := x.request, int64(x.route.buffer.Request)
 	if r.Body == nil || r.Upgrade != "" || isStream(r.Fields) {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (h *handler) bufferRequest(x *exchange, limit int64) error {
 	switch {
 	case err == nil:
 	case !errors.Is(err, io.EOF):
-		return &message.BodyError{Err: err}
+		return h.failed(ctx, x, &message.BodyError{Err: err})
 	case len(r.Declared) == 0: // trailers need chunks
 		r.ContentLength = int64(len(data))
 	}
@@ -64,9 +64,19 @@ func (h *handler) bufferRequest(x *exchange, limit int64) error {
 	return nil
 }
 
-// bufferResponse reads a response, up to a limit and as much as there is memory for, so that a slow client does not keep a target's
-// connection.
-func (h *handler) bufferResponse(x *exchange, response *message.Response, limit int64) {
+// bufferResponse reads a response before it is sent, so that a slow client does not keep a target's connection.
+func (h *handler) bufferResponse(next Action) Action {
+	return ActionFunc(func(ctx *message.Context, x *exchange) (*message.Response, error) {
+		response, err := next.Answer(ctx, x)
+		if err == nil && response.Tunnel == nil {
+			h.keep(x, response, int64(x.route.buffer.Response))
+		}
+		return response, err
+	})
+}
+
+// keep reads a response, up to a limit and as much as there is memory for.
+func (h *handler) keep(x *exchange, response *message.Response, limit int64) {
 	if response.ContentLength > limit || isStream(response.Fields) {
 		return
 	}

@@ -1,10 +1,7 @@
 package proxy
 
 import (
-	"bytes"
-	"context"
-	"net/http"
-	"net/url"
+	"errors"
 	"strings"
 	"time"
 
@@ -16,42 +13,41 @@ const (
 	challengePatience = 3 * time.Second                // for a storage that is away; then the site answers, as if there were no order
 )
 
-// serveChallenge answers a CA whose request of http-01 came by HTTPS, as behind a CDN that sends everybody there, and reports whether it was
-// one. Tokens that no node of this storage has offered are the site's own affair.
-func (h *handler) serveChallenge(x *exchange) bool {
-	r := x.request
-	path, _, _ := strings.Cut(r.Target, "?")
-	if h.challenges == nil || r.Method != "GET" || !strings.HasPrefix(path, challengePath) || path == challengePath {
-		return false
+// challenge answers a CA whose request of http-01 came by HTTPS, as behind a CDN that sends everybody there. Tokens that no node of this storage
+// has offered are the site's own affair.
+func (h *handler) challenge(next Action) Action {
+	if h.challenges == nil {
+		return next
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), challengePatience)
-	defer cancel()
-	question := (&http.Request{
-		Method: r.Method, URL: &url.URL{Path: path}, Host: r.Host, RequestURI: r.Target, RemoteAddr: r.Conn.Remote, Header: http.Header{},
-	}).WithContext(ctx)
-	answer := &answer{status: 200, header: http.Header{}}
-	if !h.challenges.AnswerHTTP(answer, question) {
-		return false
-	}
-	x.respond(answer.status, message.Fields{
-		{Name: "Content-Type", Value: answer.header.Get("Content-Type")},
-		{Name: "Cache-Control", Value: "no-store"},
-	}, answer.body.Bytes())
-	return true
+	answer := message.TryHTTP(h.challenges)
+	return ActionFunc(func(ctx *message.Context, x *exchange) (*message.Response, error) {
+		if !x.asksForChallenge() {
+			return next.Answer(ctx, x)
+		}
+		patience := new(message.Context)
+		time.AfterFunc(challengePatience, patience.Cancel)
+		response, err := try(patience, x, answer)
+		if response == nil && err == nil {
+			return next.Answer(ctx, x)
+		}
+		if response != nil {
+			response.Fields.Set("Cache-Control", "no-store")
+		}
+		return response, err
+	})
 }
 
-// answer collects a short response.
-type answer struct {
-	status int
-	header http.Header
-	body   bytes.Buffer
+// asksForChallenge reports whether a request is as a CA's.
+func (x *exchange) asksForChallenge() bool {
+	path, _, _ := strings.Cut(x.request.Target, "?")
+	return x.request.Method == "GET" && strings.HasPrefix(path, challengePath) && path != challengePath
 }
 
-// Header implements http.ResponseWriter.
-func (a *answer) Header() http.Header { return a.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (a *answer) WriteHeader(status int) { a.status = status }
-
-// Write implements http.ResponseWriter.
-func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+// try asks what message.TryHTTP has made. Without a response and without an error, the request is left to others.
+func try(ctx *message.Context, x *exchange, answer message.RoundTripper) (*message.Response, error) {
+	response, err := answer.RoundTrip(ctx, x.request, x)
+	if errors.Is(err, message.ErrDeclined) || errors.Is(err, message.ErrTarget) {
+		return nil, nil
+	}
+	return response, err
+}

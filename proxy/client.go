@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"iter"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -19,6 +18,12 @@ type told struct {
 	port      string
 	prefix    string // path that they have taken off, encoded, without a slash at its end
 	forwarded string // Forwarded (RFC 7239) up to them
+}
+
+// identify notes who the client of a request is.
+func (h *handler) identify(_ *message.Context, x *exchange) error {
+	x.identify(x.state.trusted)
+	return nil
 }
 
 // identify finds out who the client of a request is: the connection's other end, unless it is a trusted proxy. Then it is the last of the
@@ -56,14 +61,11 @@ func (x *exchange) identify(trusted []config.Network) {
 	} else {
 		return // the proxy speaks for itself
 	}
-	x.addr, r.Client = addr, unknownClient
+	x.addr, r.Client = addr, message.UnknownClient
 	if addr.IsValid() {
 		r.Client = addr.String()
 	}
 }
-
-// unknownClient stands for the address of a client that has none or whose proxy does not name it (RFC 7239 section 6.2).
-const unknownClient = "unknown"
 
 // read takes from the element of Forwarded that tells of the client what no field of its own says. The proxy that wrote it was the client's
 // own peer; where there is an X-Forwarded-For, Forwarded may be the client's.
@@ -248,18 +250,4 @@ func cutValue(text string) (value, rest string, ok bool) {
 		}
 	}
 	return "", "", false
-}
-
-// clientAddr is the address of a host:port, without a zone.
-func clientAddr(remote string) (string, netip.Addr) {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return unknownClient, netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return host, netip.Addr{}
-	}
-	addr = addr.Unmap().WithZone("")
-	return addr.String(), addr
 }

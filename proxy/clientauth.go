@@ -185,3 +185,16 @@ func (a *clientAuth) verify(given []*x509.Certificate) (until time.Time, err err
 }
 
 var noRoots = x509.NewCertPool()
+
+// printable keeps what is not a client's to choose freely out of fields: a field's value holds no control characters.
+func printable(s string) string {
+	if message.FieldValue(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -118,9 +118,12 @@ const farewell = 5 * time.Second
 
 // serve takes a connection from its first byte to the front that its ALPN names.
 func (s *Server) serve(raw *clientConn) {
+	if raw.plain {
+		s.servePlain(raw)
+		return
+	}
 	limit := time.Now().Add(s.config().Timeouts.Handshake)
-	if raw.begun = s.begun.enter(raw); raw.begun == nil {
-		raw.Close()
+	if !raw.join(s.begun) {
 		return
 	}
 	if !s.preface(raw, limit) || !s.enter(raw) {
@@ -143,7 +146,7 @@ func (s *Server) serve(raw *clientConn) {
 		s.cuts.cut(traffic.SlowHandshake, c.facts.Addr)
 	}
 	cancel()
-	raw.begun.leave()
+	raw.begun.Load().leave()
 	state := c.ConnectionState()
 	if c.trace != nil {
 		if s.state.Load().tells && err == nil {
@@ -168,7 +171,7 @@ func (s *Server) serve(raw *clientConn) {
 	switch {
 	case state.NegotiatedProtocol == acmeALPN: // the CA has seen what it came for
 		c.Close()
-	case raw.asked != nil && raw.asked.tcp != nil:
+	case raw.service != nil:
 		s.stream(c, raw)
 	case raw.startTLS: // HTTP has no business behind an SSLRequest
 		c.refuseStartTLS()
@@ -190,7 +193,7 @@ func (s *Server) enter(raw *clientConn) bool {
 	if s.addresses.limit == 0 {
 		return true
 	}
-	_, client := clientAddr(raw.RemoteAddr().String())
+	_, client := message.ClientAddr(raw.RemoteAddr().String())
 	from := source(client, false)
 	if !s.addresses.enter(from) {
 		s.cuts.cut(traffic.PerAddress, client)
@@ -219,6 +222,7 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	}
 	found := current.table(raw.listener)
 	raw.asked = found.asked(hello.ServerName, raw.LocalAddr().String())
+	raw.service = current.services[raw.asked]
 	raw.policy = found.policy(raw.asked)
 	chosen := raw.policy.config
 	switch {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"padlock/internal/fair"
@@ -165,48 +164,16 @@ func (m *member) leave() {
 	}
 }
 
-// crowdListener lets connections of plain HTTP be a crowd: each has one answer. A place is waited for by the first read, so that nobody
-// is waited for here.
-type crowdListener struct {
-	net.Listener
-	crowd *crowd
-}
-
-// Accept implements net.Listener.
-func (l crowdListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+// join takes a place for a connection, which is left when its client has said what it wants, and by Close. It reports false where there is none,
+// and the connection is closed.
+func (c *clientConn) join(pending *crowd) bool {
+	place := pending.enter(c)
+	if place == nil {
+		c.Close()
+		return false
 	}
-	return &crowdConn{Conn: c, crowd: l.crowd}, nil
-}
-
-type crowdConn struct {
-	net.Conn
-	crowd *crowd
-	enter sync.Once
-	place atomic.Pointer[member]
-
-	closed atomic.Bool
-}
-
-// Read implements net.Conn.
-func (c *crowdConn) Read(p []byte) (int, error) {
-	c.enter.Do(func() { c.place.Store(c.crowd.enter(c.Conn)) })
-	if c.place.Load() == nil {
-		return 0, net.ErrClosed
-	}
-	if c.closed.Load() {
-		c.place.Load().leave() // Close has not seen it
-	}
-	return c.Conn.Read(p)
-}
-
-// Close implements net.Conn.
-func (c *crowdConn) Close() error {
-	c.closed.Store(true)
-	c.place.Load().leave()
-	return c.Conn.Close()
+	c.begun.Store(place)
+	return true
 }
 
 // addresses counts open connections by client, where a limit is set.

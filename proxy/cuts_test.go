@@ -437,7 +437,7 @@ func TestWhatIsNoHTTPOnThePlainPortIsTold(t *testing.T) {
 		"HTTP with an odd host":   {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", false, traffic.Malformed, "speaks plain HTTP"},
 		"a head that is large":    {"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", false, traffic.HeadSize, "speaks plain HTTP"},
 		"a head that never ends":  {"GET / HTTP/1.1\r\nHost: a\r\n", false, traffic.SlowHead, "on the port of plain HTTP"},
-		"bytes that are no words": {"\x00\x01", false, traffic.SlowHead, "on the port of plain HTTP"},
+		"bytes that are no words": {"\x00\x01", false, traffic.Malformed, "speaks an unknown protocol"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

@@ -25,30 +25,16 @@ h1{font-size:1.5rem;margin:0}p{margin:.8rem 0}small{opacity:.7}code{font-size:.9
 </html>
 `))
 
-// fail answers with an error page of our own. The detail is for the person who runs padlock, not for the world.
-func fail(x *exchange, status int, text, detail string) {
-	if x.err == "" {
-		x.err = text
-	}
+// response is the error's page.
+func (e *StatusError) response(x *exchange) *message.Response {
+	page := failure{Status: e.Status, Name: http.StatusText(e.Status), Text: e.Text, Detail: e.Detail, Request: string(appendID(nil, x.id))}
+	body, kind := page.render(x.request.Fields)
 	fields := message.Fields{
-		{Name: "Content-Type", Value: ""},
+		{Name: "Content-Type", Value: kind},
 		{Name: "Cache-Control", Value: "no-store"},
 		{Name: "X-Content-Type-Options", Value: "nosniff"},
 	}
-	page := failure{Status: status, Name: http.StatusText(status), Text: text, Detail: detail, Request: string(appendID(nil, x.id))}
-	body, kind := page.render(x.request.Fields)
-	fields[0].Value = kind
-	switch {
-	case x.allow != "":
-		fields.Add("Allow", x.allow)
-	case status == 405:
-		fields.Add("Allow", "GET, HEAD")
-	case x.challenge != "":
-		fields.Add("WWW-Authenticate", x.challenge)
-	case status == 503, status == 429:
-		fields.Add("Retry-After", "5")
-	}
-	x.respond(status, fields, body)
+	return x.whole(e.Status, append(fields, e.Fields...), body)
 }
 
 // failure is what an error page says.

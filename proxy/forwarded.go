@@ -70,7 +70,7 @@ func (b *trailed) unwanted(name string) bool {
 }
 
 // prepare turns a client's request into the one for the backend.
-func prepare(x *exchange) {
+func prepare(_ *message.Context, x *exchange) error {
 	r := x.request
 	teTrailers := r.Fields.HasToken("TE", "trailers")
 	r.Fields.RemoveHopByHop()
@@ -106,18 +106,7 @@ func prepare(x *exchange) {
 	aliases := x.site.aliases != "none"
 	x.site.fields.request.apply(x, &r.Fields, aliases)
 	x.route.fields.request.apply(x, &r.Fields, aliases)
-}
-
-// portOf is the port that a client has asked for: the one that the host names, or the scheme's own.
-func portOf(host, scheme string) string {
-	_, port, _ := cutPort(host)
-	switch {
-	case port != "" && validPort(port): // an error would be an allocation
-		return port
-	case message.Is(scheme, "http"):
-		return "80"
-	}
-	return "443"
+	return nil
 }
 
 // appended is a list with one item more.

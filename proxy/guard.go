@@ -99,7 +99,7 @@ func (g *guards) expire(now time.Time) (ended int) {
 // follow judges the connections by the state that comes after an older one, ends those that do not pass, and returns how many. It is called
 // by one goroutine at a time.
 func (g *guards) follow(older, built *state) (ended int) {
-	successors := older.successors(built)
+	successors := older.successors(built.snapshot)
 	g.mu.Lock()
 	all := slices.Collect(maps.Keys(g.open))
 	g.mu.Unlock()
@@ -145,36 +145,7 @@ func (c *guard) after(successors map[*tlsPolicy][]*tlsPolicy, built *state) (nex
 
 // judge reports whether the connection passes all its policies, and until when. Without any, all that it was made for is gone.
 func (c *guard) judge(now time.Time) (until time.Time, passes bool) {
-	given := c.facts.TLS.PeerCertificates
-	for _, policy := range c.policies {
-		auth := policy.auth
-		switch {
-		case auth == nil, auth.mode == "request" && !c.verified: // nobody is refused, and targets were told of nothing good
-			continue
-		case len(given) == 0 && auth.mode == "require":
-			return until, false
-		case len(given) == 0:
-			continue
-		}
-
-		holds, err := auth.again(c.facts)
-		if err != nil || now.After(holds) {
-			return until, false
-		}
-		if until.IsZero() || holds.Before(until) {
-			until = holds
-		}
-	}
-	return until, len(c.policies) > 0
-}
-
-// again judges a certificate that another policy has let in. Where both trust the same CAs, its chains are known.
-func (a *clientAuth) again(facts *message.Conn) (until time.Time, err error) {
-	made, _ := facts.Policy.(*tlsPolicy)
-	if chains := facts.TLS.VerifiedChains; len(chains) > 0 && a.roots != nil && made.auth.roots.Equal(a.roots) {
-		return a.judge(chains)
-	}
-	return a.verify(facts.TLS.PeerCertificates)
+	return judge(c.facts, c.verified, c.policies, now)
 }
 
 // over ends the connection, and what is open on it.
@@ -188,41 +159,4 @@ func (s *Server) logEnded(ended int) {
 	if ended > 0 {
 		s.deps.Log.Info("connections were closed, as their clients' certificates are no longer good", "connections", ended)
 	}
-}
-
-// has reports whether a policy is in force.
-func (s *state) has(policy *tlsPolicy) bool {
-	for _, p := range s.policies {
-		if p == policy {
-			return true
-		}
-	}
-	return false
-}
-
-// successors are, for each policy, those that its hosts have in another state; none of hosts that are gone.
-func (s *state) successors(built *state) map[*tlsPolicy][]*tlsPolicy {
-	all := map[*tlsPolicy][]*tlsPolicy{}
-	for listener, t := range s.tables {
-		after := built.table(listener)
-		add := func(old, now *site) {
-			if old == nil || old.policy.auth == nil {
-				return
-			}
-			list := all[old.policy]
-			if now != nil && !slices.Contains(list, now.policy) {
-				list = append(list, now.policy)
-			}
-			all[old.policy] = list
-		}
-		for name, old := range t.exact {
-			add(old, after.named(name))
-		}
-		for suffix, old := range t.wildcard {
-			add(old, after.named("*."+suffix))
-		}
-		add(t.fallback, after.fallback)
-		add(t.unnamed, after.asked("", ""))
-	}
-	return all
 }

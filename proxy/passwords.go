@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 
@@ -22,17 +21,32 @@ import (
 	"padlock/proxy/message"
 )
 
-// basicAuth knows the names and bcrypt hashes of one realm.
-type basicAuth struct {
-	challenge string
-	users     map[string]string
-	hashes    []string // of users, sorted
+// admit refuses clients that the site's lists or the route's do not let in.
+func admit(_ *message.Context, x *exchange) error {
+	if !x.site.access.admits(x.addr) || !x.route.access.admits(x.addr) {
+		return errClosed
+	}
+	return nil
 }
 
-func newBasicAuth(c *config.BasicAuth) *basicAuth {
-	return &basicAuth{
-		challenge: `Basic realm="` + c.Realm + `", charset="UTF-8"`, users: c.Users, hashes: slices.Sorted(maps.Values(c.Users)),
+var errClosed = status(403, "This is not open to your address")
+
+// authenticate finds out who a client is, and refuses whoever does not prove to be somebody.
+func (h *handler) authenticate(ctx *message.Context, x *exchange) (err error) {
+	basic := x.route.basicAuth(x.site)
+	x.user, err = h.passwords.user(ctx, basic, x.addr, x.request.Fields)
+	x.hash = basic.users[x.user]
+	switch {
+	case errors.Is(err, fair.ErrSource):
+		return busy(429, "Too many passwords from your address wait to be checked")
+	case errors.Is(err, fair.ErrAll):
+		return busy(503, "Too many passwords wait to be checked")
+	case err != nil:
+		return errGone
+	case x.user == "":
+		return &StatusError{Status: 401, Text: "A name and a password are needed", Fields: message.Fields{{Name: "WWW-Authenticate", Value: basic.challenge}}}
 	}
+	return nil
 }
 
 // passwords checks names and passwords of all sites. A check is slow on purpose, so sources take turns, and only some of the processor is

@@ -3,23 +3,20 @@ package proxy
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/proxy/message"
 	"padlock/proxy/paths"
+	"padlock/proxy/socket"
 	"padlock/traffic"
 )
 
@@ -85,161 +82,131 @@ func (s *Server) httpsPort() string {
 	return ""
 }
 
-// redirectServer answers on the plain HTTP port with the https:// URL of the same thing.
-func (s *Server) redirectServer() *http.Server {
-	t := s.config().Timeouts
-	return &http.Server{
-		ReadHeaderTimeout: t.Header,
-		ReadTimeout:       t.Stall,
-		WriteTimeout:      t.Stall,
-		IdleTimeout:       t.Idle,
-		MaxHeaderBytes:    s.config().Limits.Head,
-		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, plainKey{}, c) },
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if c, ok := r.Context().Value(plainKey{}).(*plainConn); ok {
-				c.understood.Store(true)
-			}
-			w.Header().Set("Connection", "close")
-			if s.deps.Challenges != nil && s.validates(w, r) {
-				return
-			}
-			if s.deps.Trust != nil && s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) {
-				return
-			}
-			url, ok := s.httpsURL(r.Host, r.RequestURI, s.httpsPort())
-			if !ok {
-				http.Error(w, "padlock does not serve this host.", http.StatusNotFound)
-				return
-			}
-			w.Header().Set("Location", url)
-			w.WriteHeader(http.StatusPermanentRedirect)
-		}),
-	}
-}
-
-// validates answers a CA's request of http-01, and reports whether it was one.
-func (s *Server) validates(w http.ResponseWriter, r *http.Request) bool {
-	start := time.Now()
-	if !s.deps.Challenges.AnswerHTTP(w, r) {
-		return false
+// plainHandler answers on ports of plain HTTP.
+func (s *Server) plainHandler() message.Handler {
+	o := plainOptions{log: s.deps.Log, location: func(host, target string) (string, bool) { return s.httpsURL(host, target, s.httpsPort()) }}
+	if s.deps.Challenges != nil {
+		o.challenges = s.deps.Challenges.AnswerHTTP
 	}
 	if s.deps.Recorder != nil {
-		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		name, ok := config.CanonicalHost(hostOnly(r.Host))
-		if local != nil && ok {
-			s.deps.Recorder.Validation(r.RemoteAddr, local.String(), name, start)
+		o.validated = s.recordValidation
+	}
+	if s.deps.Trust != nil {
+		o.trust = func(w http.ResponseWriter, r *http.Request) bool { return s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) }
+	}
+	return newPlain(o)
+}
+
+// recordValidation tells of a CA that has got its answer.
+func (s *Server) recordValidation(r *message.Request, began time.Time) {
+	if name, ok := config.CanonicalHost(hostOnly(r.Host)); ok {
+		s.deps.Recorder.Validation(r.Conn.Remote, r.Conn.Local, name, began)
+	}
+}
+
+// servePlain takes a connection of plain HTTP to the HTTP/1.1 server.
+func (s *Server) servePlain(raw *clientConn) {
+	if !raw.join(s.asking) {
+		return
+	}
+	if s.proxied(raw) {
+		_ = raw.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
+		if err := raw.readProxyHeader(); err != nil {
+			s.deps.Log.Debug("connection refused", "remote", raw.Conn.RemoteAddr(), "error", err)
+			raw.Close()
+			return
 		}
+		_ = raw.SetDeadline(time.Time{})
 	}
-	return true
-}
-
-func hostOnly(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
+	if !s.enter(raw) {
+		return
 	}
-	return strings.Trim(host, "[]")
+	raw.started = true // nothing of it is kept for a handshake that fails
+	c := &plainConn{clientConn: raw, facts: message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}}
+	c.facts.Client, c.facts.Addr = raw.client()
+	c.socket, _ = raw.Conn.(*socket.Conn)
+	s.plain.ServeConn(c)
 }
 
-// plainKey has the connection in the context of a request of plain HTTP.
-type plainKey struct{}
-
-// plainListener has what comes on a listener of plain HTTP, and is none, counted as it is on those of TLS: net/http answers some of it without a
-// word to anybody else, and the rest not at all.
-type plainListener struct {
-	net.Listener
-	server *Server
-}
-
-// Accept implements net.Listener.
-func (l plainListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &plainConn{Conn: c, server: l.server}, nil
-}
-
+// plainConn is a connection of plain HTTP, as the HTTP/1.1 server sees it.
 type plainConn struct {
-	net.Conn
-	server     *Server
-	understood atomic.Bool // a request has come whole
+	*clientConn
+	socket *socket.Conn // nil where there is none
+	facts  message.Conn
 
-	mu   sync.Mutex
-	head []byte // what came first, enough of it to recognise a protocol
-	told bool
+	first    atomic.Pointer[[]byte] // what came first, enough of it to recognise a protocol; nil: nothing has
+	answered atomic.Bool
+	told     atomic.Bool // what is wrong with it
 }
 
+// plainHead is how much of what came first is kept.
 const plainHead = 64
 
-// Read implements net.Conn. It is called by one goroutine at a time.
+// Facts implements http1.Conn.
+func (c *plainConn) Facts() *message.Conn { return &c.facts }
+
+// Read tells the recorder of a client that speaks TLS here, which gets an answer in plain text. It is called by one goroutine at a time.
 func (c *plainConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 && c.begun(p[:n]) && p[0] == recordTypeHandshake && c.server.deps.Recorder != nil && c.tells() {
-		c.server.deps.Recorder.TLSOnPlain(c, p[:n], c.server.httpsPort()) // which gets an answer in plain text
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) && !c.understood.Load() && !c.silent() && c.tells() {
-		c.server.cuts.about(traffic.SlowHead, c.client(), "on the port of plain HTTP")
+	n, err := c.clientConn.Read(p)
+	if n > 0 && c.first.Load() == nil {
+		head := bytes.Clone(p[:min(n, plainHead)])
+		c.first.Store(&head)
+		if recorder := c.server.deps.Recorder; recorder != nil && p[0] == recordTypeHandshake && c.tells() {
+			recorder.TLSOnPlain(c.clientConn, p[:n], c.server.httpsPort())
+		}
 	}
 	return n, err
 }
 
-// Write implements net.Conn. What is written before there is a request is net/http's refusal.
+// Write gives the place among those that have said nothing yet back: who is answered has said what it wants.
 func (c *plainConn) Write(p []byte) (int, error) {
-	if !c.understood.Load() && c.tells() {
-		status, _, _ := bytes.Cut(p, []byte("\r\n"))
-		c.refused(bytes.Contains(status, []byte(" 431 ")))
-	}
-	return c.Conn.Write(p)
+	c.answered.Store(true)
+	c.begun.Load().leave()
+	return c.clientConn.Write(p)
 }
 
-// Close implements net.Conn. A client that does not speak HTTP may have ended before anything was found wrong.
+// Close tells of a client that does not speak HTTP, and has ended before anything was found wrong.
 func (c *plainConn) Close() error {
-	if !c.understood.Load() && !c.silent() && !strings.HasPrefix(c.spoken(), "http") && c.tells() {
-		c.refused(false)
+	if first := c.first.Load(); first != nil && !c.answered.Load() && !strings.HasPrefix(handshake.Recognise(*first), "http") {
+		c.Rejected(traffic.Malformed, "")
 	}
-	return c.Conn.Close()
+	return c.clientConn.Close()
 }
 
-func (c *plainConn) refused(large bool) {
-	reason := traffic.Malformed
-	if large {
-		reason = traffic.HeadSize
+// Rejected implements http1.Rejecter.
+func (c *plainConn) Rejected(why traffic.Reason, what string) {
+	if !c.tells() {
+		return
 	}
-	c.server.cuts.about(reason, c.client(), "on the port of plain HTTP, from a client that speaks "+handshake.Spoken(c.first()))
-}
-
-// begun keeps the first bytes, and reports whether these are they.
-func (c *plainConn) begun(p []byte) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.head != nil {
-		return false
+	where := "on the port of plain HTTP"
+	if first := c.first.Load(); first != nil && why != traffic.SlowHead {
+		where += ", from a client that speaks " + handshake.Spoken(*first)
 	}
-	c.head = bytes.Clone(p[:min(len(p), plainHead)])
-	return true
+	if what != "" {
+		where += ": " + what
+	}
+	c.server.cuts.about(why, c.facts.Addr, where)
 }
-
-func (c *plainConn) first() []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.head
-}
-
-func (c *plainConn) silent() bool { return len(c.first()) == 0 }
-
-func (c *plainConn) spoken() string { return handshake.Recognise(c.first()) }
 
 // tells reports whether nothing was told of the connection yet, and notes that it is now.
-func (c *plainConn) tells() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before := c.told
-	c.told = true
-	return !before
+func (c *plainConn) tells() bool { return c.told.CompareAndSwap(false, true) }
+
+// Cork implements http1.Conn.
+func (c *plainConn) Cork() {
+	if c.socket != nil {
+		c.socket.Cork()
+	}
 }
 
-func (c *plainConn) client() netip.Addr {
-	_, addr := clientAddr(c.RemoteAddr().String())
-	return addr
+// Uncork implements http1.Conn.
+func (c *plainConn) Uncork() error {
+	if c.socket == nil {
+		return nil
+	}
+	return c.socket.Uncork()
+}
+
+// CloseWrite says that nothing follows.
+func (c *plainConn) CloseWrite() error {
+	return errors.Join(c.Uncork(), c.clientConn.CloseWrite())
 }

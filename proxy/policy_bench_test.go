@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"testing"
 
 	"padlock/config"
@@ -13,12 +12,8 @@ import (
 	"padlock/traffic"
 )
 
-type noCertificates struct{}
-
-func (noCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
-
 // sitesOf is a state with as many sites as asked for, each with rules and three targets.
-func sitesOf(t testing.TB, n int) *state {
+func sitesOf(t testing.TB, n int) *routing {
 	t.Helper()
 	file := "listen: {http: []}\ntrusted_proxies: [10.0.0.0/8]\nsites:\n"
 	for i := range n {
@@ -35,18 +30,18 @@ func sitesOf(t testing.TB, n int) *state {
 	return stateOf(t, file)
 }
 
-func stateOf(t testing.TB, file string) *state {
+func stateOf(t testing.TB, file string) *routing {
 	t.Helper()
 	cfg, err := config.Parse("padlock.yaml", []byte(file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newState(cfg, Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)}, &upstream.Targets{}, new(traffic.Book), nil)
+	s, err := newSnapshot(cfg, snapshotOptions{tls: &tls.Config{}, targets: &upstream.Targets{}, book: new(traffic.Book)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.close)
-	return s
+	return new(handler).compile(s)
 }
 
 // arrived is a request as a browser sends it.
@@ -56,13 +51,13 @@ func arrived(name string) (*message.Request, message.Fields) {
 		{Name: "Accept-Language", Value: "en"}, {Name: "Accept-Encoding", Value: "gzip, br"}, {Name: "Cookie", Value: "session=0123456789abcdef"},
 		{Name: "X-Forwarded-For", Value: "6.6.6.6"},
 	}
-	client, addr := clientAddr("203.0.113.9:4711")
+	client, addr := message.ClientAddr("203.0.113.9:4711")
 	conn := &message.Conn{Remote: "203.0.113.9:4711", Client: client, Addr: addr, TLS: &tls.ConnectionState{Version: tls.VersionTLS13}}
 	return &message.Request{Method: "GET", Scheme: "https", Host: name, Target: "/api/orders/17?full=1", Proto: "HTTP/1.1", Conn: conn}, fields
 }
 
 // decide is all that padlock decides about a request and its response, but for the choice of a target, which package upstream measures.
-func decide(s *state, x *exchange, room message.Fields, fields message.Fields) bool {
+func decide(s *routing, x *exchange, room message.Fields, fields message.Fields) bool {
 	r := x.request
 	r.Fields = append(room[:0], fields...)
 	x.identify(s.trusted)
@@ -78,13 +73,13 @@ func decide(s *state, x *exchange, room message.Fields, fields message.Fields) b
 		return false
 	}
 	x.route = route
-	prepare(x)
+	_ = prepare(nil, x)
 	response := append(room[len(room):], message.Field{Name: "Server", Value: "app"}, message.Field{Name: "Content-Type", Value: "text/html"})
 	x.finish(&response)
 	return len(response) == 3
 }
 
-func rig(s *state, name string) (run func() bool) {
+func rig(s *routing, name string) (run func() bool) {
 	r, fields := arrived(name)
 	x := new(exchange)
 	room := make(message.Fields, 32, 64)

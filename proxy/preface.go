@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"github.com/pires/go-proxyproto"
 
 	"padlock/handshake/wire"
+	"padlock/proxy/message"
 	"padlock/traffic"
 )
 
@@ -44,7 +44,8 @@ func (s *Server) preface(raw *clientConn, limit time.Time) bool {
 		if name, ok := raw.peekName(); ok {
 			if asked := found.asked(name, raw.LocalAddr().String()); asked != nil && asked.tcp != nil && asked.tcp.passthrough {
 				_ = raw.SetDeadline(time.Time{})
-				s.pass(raw, asked, name)
+				raw.asked, raw.service = asked, current.services[asked]
+				s.pass(raw, name)
 				return false
 			}
 		}
@@ -68,7 +69,7 @@ func (s *Server) proxied(raw *clientConn) bool {
 	if len(from) == 0 {
 		return false
 	}
-	_, addr := clientAddr(raw.Conn.RemoteAddr().String())
+	_, addr := message.ClientAddr(raw.Conn.RemoteAddr().String())
 	return contains(from, addr)
 }
 
@@ -134,57 +135,13 @@ func (c *clientConn) readProxyHeader() error {
 	case header.Version == 2 && header.Command.IsLocal(): // the proxy's own connection, as for its health checks
 	case ok:
 		c.remote, c.local = source, destination
-		if c.begun != nil {
-			c.begun.comesFrom(source)
+		if begun := c.begun.Load(); begun != nil {
+			begun.comesFrom(source)
 		}
 	default: // UNKNOWN, a Unix socket, datagrams: some client's, but nobody says whose
 		c.unnamed = true
 	}
 	return nil
-}
-
-// withoutHeader takes PROXY headers off the connections of a plain listener.
-func (s *Server) withoutHeader(l net.Listener) net.Listener {
-	if len(s.config().Listen.ProxyProtocol.From) == 0 {
-		return l
-	}
-	return headerListener{l, s}
-}
-
-type headerListener struct {
-	net.Listener
-	server *Server
-}
-
-// Accept implements net.Listener. The header is read with the first byte, so that nobody is waited for here.
-func (l headerListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	raw := &clientConn{Conn: c}
-	if !l.server.proxied(raw) {
-		return c, nil
-	}
-	return &headedConn{Conn: c, raw: raw}, nil
-}
-
-// headedConn begins with a PROXY header.
-type headedConn struct {
-	net.Conn
-	raw  *clientConn
-	read bool
-}
-
-// Read implements net.Conn. It is called by one goroutine at a time.
-func (c *headedConn) Read(p []byte) (int, error) {
-	if !c.read {
-		c.read = true
-		if err := c.raw.readProxyHeader(); err != nil {
-			return 0, err
-		}
-	}
-	return c.Conn.Read(p)
 }
 
 // refuseProxied closes a connection from a proxy that did not say whom it speaks for. Those that are closed without a byte are a load

@@ -135,7 +135,7 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 
 // enter takes a place for a connection, which counts for the client that is returned.
 func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
-	_, client := clientAddr(f.remote.String())
+	_, client := message.ClientAddr(f.remote.String())
 	from = source(client, false)
 	why := traffic.Connections
 	if f.slot = p.server.slots.try(from, f); f.slot == nil {
@@ -246,7 +246,7 @@ func (f *flow) complete(conn *quic.Conn) {
 	facts := &message.Conn{
 		Remote: f.remote.String(), Local: f.local.String(), Listener: f.owner.address, TLS: &f.state, Policy: f.policy,
 	}
-	facts.Client, facts.Addr = clientAddr(facts.Remote)
+	facts.Client, facts.Addr = message.ClientAddr(facts.Remote)
 	if auth := f.policy.auth; auth != nil {
 		facts.Identity, facts.Until = auth.identity(&f.state)
 		server := f.owner.server

@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"testing"
 
 	"padlock/config"
 )
+
+type noCertificates struct{}
+
+func (noCertificates) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
 
 // A server has one configuration: who comes for many clients is decided by the one that is served, as whose word on the client is taken.
 func TestAReloadBringsOtherTrustedProxies(t *testing.T) {

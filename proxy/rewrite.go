@@ -259,13 +259,23 @@ type destination struct {
 	target string // path and query, as the target of the route finds them
 }
 
-// readDestination finds out where a request moves or copies to, and reports whether it may: a rule of another route could not be gone around
-// by a request for this one. If not, the client has been told so.
-func (h *handler) readDestination(x *exchange) bool {
+// readDestination notes by what address the client has come, and finds out where a request moves or copies to, and whether it may: no rule of
+// another route can be gone around by a request for this one.
+func readDestination(_ *message.Context, x *exchange) error {
 	r := x.request
-	if r.Method != "COPY" && r.Method != "MOVE" {
-		return true
+	x.scheme, x.authority = strings.ToLower(cmp.Or(x.told.proto, r.Scheme)), cmp.Or(x.told.host, r.Host)
+	if r.Method == "COPY" || r.Method == "MOVE" {
+		if err := x.checkDestination(); err != nil {
+			return err
+		}
 	}
+	x.prepareURLs()
+	return nil
+}
+
+// checkDestination is for requests that copy or move.
+func (x *exchange) checkDestination() error {
+	r := x.request
 	given := 0
 	for _, f := range r.Fields {
 		if message.Is(f.Name, "Destination") {
@@ -276,10 +286,9 @@ func (h *handler) readDestination(x *exchange) bool {
 	scheme, authority, rest, ok := cutOrigin(value)
 	switch {
 	case given == 0:
-		return true
+		return nil
 	case given > 1 || !ok || rest != "" && (rest[0] != '/' || !message.ValidTarget(rest)):
-		fail(x, 400, "The Destination is not a URL that leads somewhere", "")
-		return false
+		return status(400, "The Destination is not a URL that leads somewhere")
 	}
 
 	origin := strings.TrimSuffix(value, rest)
@@ -288,8 +297,7 @@ func (h *handler) readDestination(x *exchange) bool {
 	}
 	path, err := paths.Parse(rest, x.site.paths)
 	if err != nil {
-		h.failPath(x, err)
-		return false
+		return ambiguous(err)
 	}
 	for _, method := range [...]string{r.Method, "PUT"} { // it is written to
 		route, _ := x.site.route(method, &path)
@@ -297,33 +305,29 @@ func (h *handler) readDestination(x *exchange) bool {
 			continue // by no request, then
 		}
 		if route == nil || route.class != x.route.class {
-			fail(x, 403, "The Destination is under other rules than this address", "")
-			return false
+			return status(403, "The Destination is under other rules than this address")
 		}
 		if x.site.ambiguous(method, &path, route) {
-			h.failPath(x, paths.DependsOnReader)
-			return false
+			return errDependsOnReader
 		}
 	}
 	r.Fields.Set("Destination", origin+path.Text) // as it was decided about
 	if !x.route.rewrite {
-		return true
+		return nil
 	}
 
 	u := x.urls("", "")
 	d := &destination{ours: origin == "" || u.outer(cmp.Or(scheme, x.scheme), authority), target: path.Text}
 	if d.ours && x.route.strip {
 		if x.route.pattern.Match(&path) < paths.Ours {
-			fail(x, 403, "The Destination is outside of what this target serves", "")
-			return false
+			return status(403, "The Destination is outside of what this target serves")
 		}
 		if d.target, err = x.route.pattern.Replace(&path, x.route.replace); err != nil {
-			h.failPath(x, err)
-			return false
+			return ambiguous(err)
 		}
 	}
 	x.destination = d
-	return true
+	return nil
 }
 
 // prepareURLs notes what a client has said in its own words, for aim.

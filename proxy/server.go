@@ -6,7 +6,6 @@ package proxy
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,6 +26,7 @@ import (
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/http3"
+	"padlock/proxy/message"
 	"padlock/proxy/park"
 	"padlock/proxy/socket"
 	"padlock/proxy/upstream"
@@ -54,21 +54,11 @@ type Challenges interface {
 	ChallengeCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
-// Page is what a site without a target shows: the visitor's own handshake.
-type Page interface {
-	HTML(ctx context.Context, handshakeID uint64, host string) []byte
-	ContentSecurityPolicy() string
-}
-
 // TrustPage gets devices nearby to trust the local CA. It is called from many goroutines.
 type TrustPage interface {
 	// AnswerHTTP answers a request on the plain HTTP port, and reports whether it was for the page. port is that of HTTPS.
 	AnswerHTTP(w http.ResponseWriter, r *http.Request, port string) bool
-	// Path is where a device asks by HTTPS, to find out whether its handshake comes through. No target ever sees such a request.
-	Path() string
-	// Arrived is what it gets there; nil for hosts that are none of this machine's.
-	Arrived(client netip.Addr, handshakeID uint64, host string) []byte
-	ContentSecurityPolicy() string
+	Arrival
 }
 
 // Dependencies are what the proxy is given. All but Certificates and Log may be nil, which turns them off.
@@ -96,8 +86,7 @@ type Server struct {
 	logLost  atomic.Uint64
 	cuts     *cuts
 
-	passwords *passwords
-	late      lateAnswers
+	gateway *handler
 
 	http1  *http1.Server
 	lot    *park.Lot // nil where connections cannot be parked
@@ -106,15 +95,14 @@ type Server struct {
 	altSvc sync.Map // address of a listener to what tells of HTTP/3 beside it
 
 	ticketKeys atomic.Pointer[[][32]byte]
-	redirect   *http.Server // on plain listeners
-	slots      *shares      // one per open connection
+	plain      *http1.Server // on listeners of plain HTTP
+	slots      *shares       // one per open connection
 	pauses     *pauses
 	begun      *crowd // connections whose handshake has not ended
 	asking     *crowd // connections of plain HTTP
 	addresses  addresses
 	early      early   // connections before their front has them
 	streams    streams // connections that are not HTTP
-	tunnels    tunnels
 	guards     guards
 	handover   atomic.Pointer[handover] // another process takes over
 	serving    chan struct{}            // closed when Serve has all its listeners
@@ -122,12 +110,12 @@ type Server struct {
 	work       chan *clientConn
 	waiting    atomic.Int32 // goroutines that wait for work
 
-	listening              sync.Mutex
-	open                   []Listener
-	packets                []*packets // of HTTP/3
-	ended                  bool
-	accepting, redirecting sync.WaitGroup
-	failed                 chan error
+	listening sync.Mutex
+	open      []Listener
+	packets   []*packets // of HTTP/3
+	ended     bool
+	accepting sync.WaitGroup
+	failed    chan error
 
 	reloading sync.Mutex
 	over      bool // no reload any more
@@ -138,17 +126,31 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
 	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
-	s.passwords = newPasswords()
-	s.late.log, s.late.after = deps.Log, cmp.Or(deps.LateAfter, lateAfter)
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
-	built, err := newState(cfg, deps, &s.targets, &s.book, nil)
+	s.gateway = s.newGateway(cfg)
+	built, err := newState(cfg, deps, &s.targets, &s.book, s.gateway, nil)
 	if err != nil {
 		return nil, err
 	}
 	s.state.Store(built)
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil
+}
+
+// newGateway answers the requests of HTTPS.
+func (s *Server) newGateway(cfg *config.Config) *handler {
+	o := options{
+		state: func() *routing { return s.state.Load().routing }, page: s.deps.Page, cut: s.cuts.about, tracer: s.deps.Tracer, log: s.deps.Log,
+		details: cfg.ErrorDetails, idle: cfg.Timeouts.Tunnel, lateAfter: s.deps.LateAfter, buffers: int64(cfg.Limits.Buffers),
+	}
+	if s.deps.Trust != nil {
+		o.arrival = s.deps.Trust
+	}
+	if s.deps.Challenges != nil {
+		o.challenges = s.deps.Challenges.AnswerHTTP
+	}
+	return newGateway(o)
 }
 
 // Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
@@ -169,7 +171,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 		return ErrEnded
 	}
 	older := s.state.Load()
-	built, err := newState(cfg, s.deps, &s.targets, &s.book, older)
+	built, err := newState(cfg, s.deps, &s.targets, &s.book, s.gateway, older)
 	if err != nil {
 		return err
 	}
@@ -178,11 +180,10 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	}
 	s.state.Store(built)
 	s.logEnded(s.guards.follow(older, built))
-	if ended := s.tunnels.follow(built) + s.streams.follow(built); ended > 0 {
+	if ended := s.gateway.reloaded(built.routing) + s.streams.follow(built); ended > 0 {
 		s.deps.Log.Info("tunnels were closed, as the configuration lets their clients in no more", "tunnels", ended)
 	}
 	older.close()
-	s.passwords.keep(cfg)
 	names := map[string]bool{}
 	for _, site := range cfg.Sites {
 		names[site.Hosts[0]] = true
@@ -261,7 +262,6 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	}
 	s.shutdown(ctx)
 	closePackets(packets)
-	s.redirecting.Wait()
 	return err
 }
 
@@ -276,15 +276,7 @@ func (s *Server) Add(listeners ...Listener) {
 		}
 		s.open = append(s.open, l)
 		s.addQUIC(l)
-		if l.Plain {
-			s.redirecting.Go(func() {
-				s.listen(func() error {
-					return s.redirect.Serve(plainListener{s.withoutHeader(crowdListener{l.Listener, s.asking}), s})
-				})
-			})
-		} else {
-			s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })
-		}
+		s.accepting.Go(func() { s.listen(func() error { return s.accept(l) }) })
 	}
 }
 
@@ -308,7 +300,7 @@ func (s *Server) Listeners() []Listener {
 
 // listen tells Serve of a listener that failed.
 func (s *Server) listen(serve func() error) {
-	if err := serve(); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(); !errors.Is(err, net.ErrClosed) {
 		select {
 		case s.failed <- err:
 		default: // one is enough
@@ -338,7 +330,6 @@ func (s *Server) Remove(addresses ...string) {
 }
 
 func (s *Server) start() error {
-	s.redirect = s.redirectServer()
 	s.slots.exempt = func(from netip.Prefix) bool { return exempt(s.config())(from) } // a reload may bring other proxies
 	s.slots.full = func(from netip.Prefix) { s.cuts.cut(traffic.Connections, from.Addr()) }
 	var ended context.CancelFunc
@@ -346,12 +337,17 @@ func (s *Server) start() error {
 	go func() { <-s.ending; ended() }()
 	s.access = newAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logLost)
 	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.Stall, s.config().Timeouts.Send)
-	h := &handler{state: s.state.Load, page: s.deps.Page, trust: s.deps.Trust, access: s.access, details: s.config().ErrorDetails, tunnels: &s.tunnels, cuts: s.cuts, idle: s.config().Timeouts.Tunnel, tracer: s.deps.Tracer, passwords: s.passwords, late: &s.late, challenges: s.deps.Challenges, rooms: newRooms(int64(s.config().Limits.Buffers), s.deps.Log)}
+	h := s.gateway
+	h.logTo(s.access)
 	t := s.config().Timeouts
 	l := s.config().Limits
 	one := http1.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Cut: s.cuts.about, Log: s.deps.Log,
 	}
+	plain := one
+	plain.Handler, plain.Scheme, plain.Once = s.plainHandler(), "http", true
+	plain.Idle = t.Header // until the only request
+	s.plain = http1.NewServer(plain)
 	var err error
 	if s.lot, err = park.New(); err == nil {
 		one.Park = s.lot
@@ -425,15 +421,14 @@ func (s *Server) shutdown(serving context.Context) {
 	if h := s.handover.Load(); h != nil {
 		s.drain(h.patience)
 	}
-	s.tunnels.tell()
+	s.gateway.leave()
 	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.config().Timeouts.Shutdown))
 	defer cancel()
 	var fronts sync.WaitGroup
-	for _, end := range []func(context.Context) error{s.redirect.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, s.early.shutdown} {
+	for _, end := range []func(context.Context) error{s.plain.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, s.early.shutdown} {
 		fronts.Go(func() { _ = end(ctx) })
 	}
 	fronts.Wait()
-	_ = s.redirect.Close()
 	close(s.work)
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
@@ -474,7 +469,7 @@ func (s *Server) accept(l Listener) error {
 		if faster, ok := socket.New(c); ok {
 			c = faster
 		}
-		next := &clientConn{Conn: c, server: s, listener: l.Address}
+		next := &clientConn{Conn: c, server: s, listener: l.Address, plain: l.Plain}
 		s.early.add(next)
 		from := fair.SourceOf(c.RemoteAddr())
 		if next.slot = s.slots.try(from, next); next.slot != nil {
@@ -521,13 +516,15 @@ func (s *Server) serveAll(c *clientConn) {
 type clientConn struct {
 	net.Conn
 	server    *Server
-	begun     *member // until the handshake has ended
+	plain     bool
+	begun     atomic.Pointer[member] // until the handshake has ended, or a request of plain HTTP is answered
 	guard     atomic.Pointer[guard]
 	slot      *slot
 	once      sync.Once
 	source    netip.Prefix // that it counts for
 	listener  string       // address of the listener, as the configuration has it
 	asked     *site        // that the hello named; nil: none
+	service   *service     // of that, where its bytes are forwarded; else nil
 	policy    *tlsPolicy
 	pausable  atomic.Bool // the limit of writes is that of a client that takes nothing
 	remote    net.Addr    // that a PROXY header tells; nil: the connection's
@@ -552,9 +549,9 @@ func (c *clientConn) RemoteAddr() net.Addr {
 // client is the address that rules go by; the zero Addr where a proxy does not name it.
 func (c *clientConn) client() (string, netip.Addr) {
 	if c.unnamed {
-		return unknownClient, netip.Addr{}
+		return message.UnknownClient, netip.Addr{}
 	}
-	return clientAddr(c.RemoteAddr().String())
+	return message.ClientAddr(c.RemoteAddr().String())
 }
 
 // LocalAddr implements net.Conn.
@@ -617,7 +614,7 @@ func (c *clientConn) SetDeadline(at time.Time) error {
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
-		c.begun.leave()
+		c.begun.Load().leave()
 		c.server.addresses.leave(c.source)
 		c.server.slots.leave(c.slot)
 	})

@@ -27,12 +27,13 @@ type site struct {
 	paths     paths.Mode
 	routes    []*route // the most specific first
 	methods   []string // that routes name
-	tcp       *service // nil: HTTP
+	tcp       *tcpSite // nil: HTTP
 	counts    *traffic.Site
 }
 
 // route is what happens to the requests that it matches.
 type route struct {
+	index         int // in its state
 	pattern       *paths.Pattern
 	prefix, exact string
 	methods       []string
@@ -57,6 +58,22 @@ type route struct {
 	handshake                bool // tell the target of the handshake
 }
 
+// tcpSite is a site whose bytes are forwarded, whatever they mean.
+type tcpSite struct {
+	group         *upstream.Group
+	idle          time.Duration
+	proxyProtocol string
+	startTLS      bool
+	passthrough   bool
+	connections   int // at once; 0: any number
+}
+
+func newTCPSite(c *config.TCP, group *upstream.Group) *tcpSite {
+	return &tcpSite{
+		group: group, idle: c.Idle, proxyProtocol: c.ProxyProtocol, startTLS: c.StartTLS != "", passthrough: c.Passthrough, connections: c.Connections,
+	}
+}
+
 // builder makes the sites of one state.
 type builder struct {
 	cfg     *config.Config
@@ -78,7 +95,7 @@ func (b *builder) site(c *config.Site, policy *tlsPolicy) (*site, error) {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
 		b.groups = append(b.groups, group)
-		built.tcp = newService(c.TCP, group, exempt(b.cfg))
+		built.tcp = newTCPSite(c.TCP, group)
 		return built, nil
 	}
 	for i := range c.Routes {
@@ -212,6 +229,8 @@ func (s *site) route(method string, path *paths.Path) (found *route, allowed []s
 func (r *route) upgradesTo(protocol string) bool {
 	return slices.ContainsFunc(r.upgrades, func(name string) bool { return message.Is(name, protocol) })
 }
+
+const webSocket = "websocket"
 
 // upgradeAmong is the first protocol of a client's list that the route names; "" where it names none, and the list is ignored, as RFC 9110
 // section 7.8 allows.

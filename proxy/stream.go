@@ -14,29 +14,23 @@ import (
 	"github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
 
-	"padlock/config"
 	"padlock/internal/fair"
 	"padlock/proxy/message"
 	"padlock/proxy/relay"
-	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
 
 // service is a site whose bytes are forwarded, whatever they mean.
 type service struct {
-	group         *upstream.Group
-	idle          time.Duration
-	proxyProtocol string
-	startTLS      bool
-	passthrough   bool
-	slots         *shares // of open connections; nil: any number
+	*tcpSite
+	slots *shares // of open connections; nil: any number
 }
 
 // newService also gets told whose connections come for many clients.
-func newService(c *config.TCP, group *upstream.Group, exempt func(netip.Prefix) bool) *service {
-	s := &service{group: group, idle: c.Idle, proxyProtocol: c.ProxyProtocol, startTLS: c.StartTLS != "", passthrough: c.Passthrough}
-	if c.Connections > 0 {
-		s.slots = newShares(c.Connections)
+func newService(site *tcpSite, exempt func(netip.Prefix) bool) *service {
+	s := &service{tcpSite: site}
+	if site.connections > 0 {
+		s.slots = newShares(site.connections)
 		s.slots.exempt = exempt
 	}
 	return s
@@ -45,6 +39,7 @@ func newService(c *config.TCP, group *upstream.Group, exempt func(netip.Prefix) 
 var (
 	errFull    = errors.New("the site has as many connections as it may")
 	errEvicted = errors.New("the site has as many connections as it may: this one made room for a client with fewer")
+	errChanged = errors.New("the configuration has changed, and lets this client in no more")
 	errAddress = errors.New("the site is not open to this address")
 )
 
@@ -71,19 +66,14 @@ func (s *service) leave(c *stream) {
 
 // stream is a connection of a service.
 type stream struct {
+	connectionRecord
 	client net.Conn
-	facts  *message.Conn
-	name   string // that the client asked for
 	site   *service
 	raw    *clientConn
 	slot   *slot
 	ctx    message.Context
-	start  time.Time
 
-	attempt upstream.Attempt
-	in, out int64
-	err     error
-	why     atomic.Pointer[error] // we end it
+	why atomic.Pointer[error] // we end it
 }
 
 // evict implements evictable: no connection of a service is ever parked.
@@ -101,28 +91,34 @@ func (c *stream) interrupt(why error) {
 	c.raw.interrupt()
 }
 
+// stays judges a connection of a service by another snapshot.
+func (c *stream) stays(now *state) bool {
+	table := now.table(c.facts.Listener)
+	found := table.asked(c.name, c.facts.Local)
+	return found != nil && found.tcp != nil && found.tcp.passthrough == c.site.passthrough && found.policy.still(c.facts) && found.access.admits(c.facts.Addr)
+}
+
 // stream forwards what comes out of TLS.
 func (s *Server) stream(c *conn, raw *clientConn) {
-	service := raw.asked.tcp
+	service := raw.service
 	if raw.startTLS && !service.startTLS {
 		c.refuseStartTLS()
 		c.Close()
 		return
 	}
 	c.either = true
-	s.forward(&stream{client: c, facts: &c.facts, name: c.facts.TLS.ServerName, site: service}, raw)
+	s.forward(&stream{client: c, connectionRecord: connectionRecord{facts: &c.facts, name: c.facts.TLS.ServerName}, site: service}, raw)
 }
 
 // pass forwards TLS itself.
-func (s *Server) pass(raw *clientConn, asked *site, name string) {
-	raw.begun.leave()
+func (s *Server) pass(raw *clientConn, name string) {
+	raw.begun.Load().leave()
 	if !s.enter(raw) {
 		return
 	}
-	raw.asked = asked
 	facts := &message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}
 	facts.Client, facts.Addr = raw.client()
-	s.forward(&stream{client: raw, facts: facts, name: name, site: asked.tcp}, raw)
+	s.forward(&stream{client: raw, connectionRecord: connectionRecord{facts: facts, name: name}, site: raw.service}, raw)
 }
 
 func (s *Server) forward(c *stream, raw *clientConn) {
@@ -132,7 +128,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 			c.err = *why
 		}
 		raw.asked.counts.Request(traffic.TCP, 0, time.Since(c.start), c.in, c.out)
-		s.access.recordStream(c)
+		s.access.recordStream(&c.connectionRecord)
 	}()
 	defer c.client.Close()
 	if !raw.asked.access.admits(c.facts.Addr) {
@@ -148,8 +144,8 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 	defer s.streams.remove(c)
-	if c.again(s.state.Load()) != stays { // a reload came before it was added
-		c.refuse(errRules, "look at what the configuration says of the site now")
+	if !c.stays(s.state.Load()) { // a reload came before it was added
+		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
 	}
 	if standing := c.facts.Standing; standing != nil {
@@ -219,6 +215,19 @@ func (s *streams) remove(c *stream) {
 	if s.ending && len(s.conns) == 0 {
 		close(s.empty)
 	}
+}
+
+// follow ends the connections that a new snapshot does not let in, and returns how many.
+func (s *streams) follow(now *state) (ended int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if !c.stays(now) {
+			c.interrupt(errChanged)
+			ended++
+		}
+	}
+	return ended
 }
 
 // drain lets connections end, until ctx does.

@@ -14,6 +14,14 @@ import (
 
 const traceparent, tracestate = "traceparent", "tracestate" // W3C Trace Context section 3
 
+// trace begins a request's trace.
+func (h *handler) trace(_ *message.Context, x *exchange) error {
+	if h.tracer != nil {
+		x.beginTrace(h.tracer, contains(x.state.trusted, x.request.Conn.Addr))
+	}
+	return nil
+}
+
 // beginTrace goes on with the client's trace, or begins one. Its id is taken from anybody, so that both ends can be found by it; whether
 // the request is told is only for proxies that are trusted to say.
 func (x *exchange) beginTrace(t *tracing.Tracer, trusted bool) {

@@ -29,7 +29,7 @@ func tracedRig(tb testing.TB, t *tracing.Tracer, more ...message.Field) (run fun
 		}
 		found, name := s.table("").site(r.Host)
 		x.site, x.name, x.target, x.route = found, name, r.Target, found.routes[0]
-		prepare(x)
+		_ = prepare(nil, x)
 		if x.attempt.Follower != nil {
 			x.attempt.Follower.Trying(target)
 			x.attempt.Follower.Answered(200)

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 
 	"padlock/config"
 	"padlock/internal/regular"
-	"padlock/internal/revocation"
 	"padlock/traffic"
 )
 
@@ -94,43 +92,6 @@ func marks(names []string) string {
 		}
 	}
 	return b.String()
-}
-
-// trust returns the files that cannot be used now, and all revocation lists that are in force.
-func (s *state) trust(now time.Time) (t traffic.Trust) {
-	for _, kept := range s.files.Kept() {
-		t.Unusable = append(t.Unusable, traffic.TrustFile{File: kept.File, Reason: kept.Err.Error()})
-	}
-
-	seen := map[*revocation.List]bool{}
-	for _, policy := range s.policies {
-		if policy.auth == nil {
-			continue
-		}
-		if missing := policy.auth.missing; missing != nil {
-			file := traffic.TrustFile{File: policy.auth.ca, Reason: missing.Error()}
-			if !slices.Contains(t.Unusable, file) {
-				t.Unusable = append(t.Unusable, file)
-			}
-		}
-		for _, list := range policy.auth.lists {
-			if seen[list] {
-				continue
-			}
-			seen[list] = true
-			t.Lists = append(t.Lists, traffic.RevocationList{File: list.File, Issuer: list.Issuer, Expires: list.Next})
-			if list.Expired(now) {
-				t.Unusable = append(t.Unusable, traffic.TrustFile{
-					File: list.File, Reason: fmt.Sprintf("the revocation list of %q has expired at %s: all clients of this CA are refused", list.Issuer, list.Next.UTC().Format(time.RFC3339)),
-				})
-			}
-		}
-	}
-	slices.SortStableFunc(t.Unusable, func(a, b traffic.TrustFile) int { return cmp.Compare(a.File, b.File) })
-	slices.SortFunc(t.Lists, func(a, b traffic.RevocationList) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Issuer, b.Issuer), a.Expires.Compare(b.Expires))
-	})
-	return t
 }
 
 // reminder logs files that cannot be used: at once, again as long as they cannot, and when they can be used again.

@@ -56,11 +56,11 @@ func (t *tunnels) tell() {
 // it knows no words.
 type voice struct {
 	message.Tunnel
-	mute      bool              // the protocol is another
-	again     func(*state) fate // of another configuration
-	end       func()            // both sides
-	dismissed atomic.Bool       // another configuration does not let it in
-	speaking  sync.WaitGroup    // goodbyes, and what ends it
+	mute      bool                // the protocol is another
+	again     func(*routing) fate // of another configuration
+	end       func()              // both sides
+	dismissed atomic.Bool         // another configuration does not let it in
+	speaking  sync.WaitGroup      // goodbyes, and what ends it
 
 	mu      sync.Mutex
 	head    [maxFrameHead]byte
@@ -184,19 +184,21 @@ func payloadLength(head []byte) (uint64, bool) {
 	return length, true
 }
 
-// tunnel joins the client and the target after an upgrade, until both have ended or either has failed.
-func (h *handler) tunnel(x *exchange, response *message.Response) {
+// tunnel joins the client and the target after an upgrade, until both have ended or either has failed. It returns an error where nothing has been
+// sent to the client.
+func (h *handler) tunnel(x *exchange, response *message.Response) error {
 	defer response.Tunnel.Close()
 	x.dress(response)
 	raw, err := x.w.Tunnel(response.Fields)
 	switch {
 	case errors.Is(err, message.ErrAccept):
-		failTunnel(x, err)
-		return
+		return notOpen(err)
 	case err != nil:
+		if page := x.unwritable(err); page != nil {
+			return page
+		}
 		x.err = "client: " + err.Error()
-		x.unwritable(502, "The application's answer cannot be passed on", err)
-		return
+		return nil
 	case x.extended():
 		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
 	}
@@ -207,11 +209,11 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	defer h.tunnels.remove(client)
 	if now := h.state(); now != x.state && x.again(now) != stays { // a reload came before it was added
 		x.err = errRules.Error()
-		return
+		return nil
 	}
 	idle := relay.NewIdle(h.idle, func() {
 		x.err = relay.ErrIdle.Error()
-		h.cuts.cut(traffic.IdleTunnel, x.request.Conn.Addr)
+		h.cut(traffic.IdleTunnel, x.request.Conn.Addr, "")
 		client.goodbye()
 		end()
 	})
@@ -249,6 +251,7 @@ func (h *handler) tunnel(x *exchange, response *message.Response) {
 	if client.dismissed.Load() {
 		x.err = errRules.Error()
 	}
+	return nil
 }
 
 const tunnelLinger = 10 * time.Second

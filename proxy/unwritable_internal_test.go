@@ -65,26 +65,27 @@ func (w *strict) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-type noContent struct{ message.Body }
-
-func (noContent) Close() error { return nil }
+func (w *strict) Room() []byte            { return make([]byte, 4<<10) }
+func (w *strict) Flush() error            { return nil }
+func (w *strict) Trailers(message.Fields) {}
 
 // A response that cannot be written is answered with an error page, without the field that was at fault; the log says which.
 func TestAResponseThatCannotBeWrittenIsAnError(t *testing.T) {
 	rules := newFieldRules(&config.HeaderRules{Response: config.ResponseRules{FieldRules: config.FieldRules{Set: config.FieldValues{{Name: "X-Site", Value: "{path}"}}}}})
-	for want, answer := range map[int]func(*exchange){
-		502: func(x *exchange) {
-			(&handler{state: func() *state { return nil }}).passOn(x, &message.Response{Status: 200, Fields: message.Fields{{Name: "X", Value: "a\r\nY: b"}}, Body: noContent{}})
+	for want, answer := range map[int]func(*exchange) *message.Response{
+		502: func(x *exchange) *message.Response {
+			x.fromTarget = true
+			return &message.Response{Status: 200, Fields: message.Fields{{Name: "X", Value: "a\r\nY: b"}}, Body: &content{}}
 		},
-		500: func(x *exchange) {
+		500: func(x *exchange) *message.Response {
 			x.path = paths.Path{Raw: "/a\r\nY: b"}
-			x.respond(200, nil, []byte("fine"))
+			return x.whole(200, nil, []byte("fine"))
 		},
 	} {
 		w := &strict{}
 		x := &exchange{request: &message.Request{Method: "GET", Conn: &message.Conn{}}, site: &site{fields: rules}, route: &route{}}
 		x.w.Writer = w
-		answer(x)
+		new(handler).write(x, answer(x), nil)
 		if w.status != want || strings.Contains(w.body, "fine") || !strings.HasSuffix(x.err, "cannot be written") || w.fields.Value("X-Site") != "" {
 			t.Errorf("%d %v %q, logged as %q", w.status, w.fields, w.body, x.err)
 		}

@@ -9,6 +9,7 @@ package http1
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type ServerOptions struct {
 	Cut     func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 	Log     *slog.Logger
 	Park    Parker // nil: idle connections keep their goroutine and buffer
+	Scheme  string // of requests; "": https
+	Once    bool   // a connection has one response, and ends with it
 }
 
 // Parker waits for connections on which nothing happens.
@@ -70,11 +73,17 @@ type Conn interface {
 	Uncork() error // sends what was held back
 }
 
+// Rejecter is a Conn that is told itself why its client is cut, in the place of ServerOptions.Cut.
+type Rejecter interface {
+	Rejected(why traffic.Reason, what string)
+}
+
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
 	if o.Fields == 0 {
 		o.Fields = maxFields
 	}
+	o.Scheme = cmp.Or(o.Scheme, "https")
 	return &Server{o: o, parkAfter: parkAfter, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 
@@ -404,6 +413,10 @@ func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
 
 // tellOf says it with what was wrong in particular.
 func (c *connection) tellOf(why traffic.Reason, what string) {
+	if own, ok := c.conn.(Rejecter); ok {
+		own.Rejected(why, what)
+		return
+	}
 	if cut := c.server.o.Cut; cut != nil {
 		cut(why, c.conn.Facts().Addr, what)
 	}
@@ -478,7 +491,10 @@ func (c *connection) readHead() ([]byte, error) {
 				return nil, err
 			}
 		}
-		if r.buf[r.at] != '\r' || r.buf[r.at+1] != '\n' {
+		switch first := r.buf[r.at]; {
+		case !message.TokenByte(first) && first != '\r':
+			return nil, errLine // it may be TLS, whose client waits for an answer before it sends more
+		case first != '\r' || r.buf[r.at+1] != '\n':
 			return r.head(c.server.o.Head)
 		}
 		r.at += 2
@@ -494,7 +510,7 @@ func (x *exchange) prepare() {
 		proto = "HTTP/1.0"
 	}
 	x.request = message.Request{
-		Method: h.method, Scheme: "https", Host: h.host, Target: h.target, Proto: proto, Fields: h.fields,
+		Method: h.method, Scheme: c.server.o.Scheme, Host: h.host, Target: h.target, Proto: proto, Fields: h.fields,
 		ContentLength: h.length, Declared: h.declared, Upgrade: h.upgrade, Conn: c.conn.Facts(),
 	}
 	if x.content = h.length != 0; !x.content {
