@@ -149,7 +149,7 @@ func (s *Server) serve(raw *clientConn) {
 	raw.begun.Load().leave()
 	state := c.ConnectionState()
 	if c.trace != nil {
-		if s.state.Load().tells && err == nil {
+		if s.state.Load().NeedsFingerprint && err == nil {
 			c.facts.JA4 = c.trace.JA4()
 		}
 		c.trace.Done(state, err)
@@ -163,8 +163,8 @@ func (s *Server) serve(raw *clientConn) {
 	}
 	c.facts.TLS, c.facts.Policy = &state, raw.policy
 	c.facts.AltSvc = s.announced(raw.listener, state.ServerName, raw.LocalAddr())
-	if auth := raw.policy.auth; auth != nil {
-		c.facts.Identity, c.facts.Until = auth.identity(&state)
+	if auth := raw.policy.Auth; auth != nil {
+		c.facts.Identity, c.facts.Until = auth.Identity(&state)
 		guarded := s.guards.add(s, &c.facts, func() { raw.evict(true) })
 		raw.guard.Store(guarded)
 	}
@@ -220,11 +220,11 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	if !ok {
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
 	}
-	found := current.table(raw.listener)
-	raw.asked = found.asked(hello.ServerName, raw.LocalAddr().String())
+	found := current.Hosts(raw.listener)
+	raw.asked = found.Asked(hello.ServerName, raw.LocalAddr().String())
 	raw.service = current.services[raw.asked]
-	raw.policy = found.policy(raw.asked)
-	chosen := raw.policy.config
+	raw.policy = found.Policy(raw.asked)
+	chosen := raw.policy.Config
 	switch {
 	case s.deps.Challenges != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPN:
 		chosen = current.challenge

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padlock/proxy/message"
+	"padlock/proxy/sites"
 )
 
 // guards are the open connections of sites that ask for client certificates. A connection lasts for longer than what its handshake has found:
@@ -23,9 +24,9 @@ type guards struct {
 // guard is one connection.
 type guard struct {
 	facts    *message.Conn
-	policies []*tlsPolicy // whose every judgement it must pass: of all hosts that it may have been made for
-	verified bool         // the client has shown a good certificate
-	until    time.Time    // zero: nothing ends
+	policies []*sites.Policy // whose every judgement it must pass: of all hosts that it may have been made for
+	verified bool            // the client has shown a good certificate
+	until    time.Time       // zero: nothing ends
 	end      context.CancelCauseFunc
 	close    func()
 }
@@ -35,8 +36,8 @@ var errOver = errors.New("the client's certificate is no longer good for this si
 
 // add notes a connection whose handshake has ended, and gives it its Standing. closing must not block.
 func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
-	made, _ := facts.Policy.(*tlsPolicy)
-	c := &guard{facts: facts, policies: []*tlsPolicy{made}, until: facts.Until, verified: !facts.Until.IsZero(), close: closing}
+	made, _ := facts.Policy.(*sites.Policy)
+	c := &guard{facts: facts, policies: []*sites.Policy{made}, until: facts.Until, verified: !facts.Until.IsZero(), close: closing}
 	facts.Standing, c.end = context.WithCancelCause(context.Background())
 
 	g.mu.Lock()
@@ -46,10 +47,10 @@ func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
 	}
 	g.open[c] = struct{}{}
 	current := s.state.Load()
-	if !current.has(made) { // a reload came during the handshake, and does not know of it
+	if !current.Has(made) { // a reload came during the handshake, and does not know of it
 		c.policies = nil
-		if asked := current.table(facts.Listener).asked(facts.TLS.ServerName, facts.Local); asked != nil {
-			c.policies = []*tlsPolicy{asked.policy}
+		if asked := current.Hosts(facts.Listener).Asked(facts.TLS.ServerName, facts.Local); asked != nil {
+			c.policies = []*sites.Policy{asked.Policy}
 		}
 		until, passes := c.judge(time.Now())
 		if c.until = until; !passes {
@@ -96,10 +97,10 @@ func (g *guards) expire(now time.Time) (ended int) {
 	return ended
 }
 
-// follow judges the connections by the state that comes after an older one, ends those that do not pass, and returns how many. It is called
+// follow judges the connections by the snapshot that comes after an older one, ends those that do not pass, and returns how many. It is called
 // by one goroutine at a time.
-func (g *guards) follow(older, built *state) (ended int) {
-	successors := older.successors(built.snapshot)
+func (g *guards) follow(older, built *snapshot) (ended int) {
+	successors := older.Successors(built.Snapshot)
 	g.mu.Lock()
 	all := slices.Collect(maps.Keys(g.open))
 	g.mu.Unlock()
@@ -127,12 +128,12 @@ func (g *guards) follow(older, built *state) (ended int) {
 	return ended
 }
 
-// after are the policies of the hosts that the connection may have been made for, in a new state.
-func (c *guard) after(successors map[*tlsPolicy][]*tlsPolicy, built *state) (next []*tlsPolicy) {
+// after are the policies of the hosts that the connection may have been made for, in a new snapshot.
+func (c *guard) after(successors map[*sites.Policy][]*sites.Policy, built *snapshot) (next []*sites.Policy) {
 	for _, policy := range c.policies {
 		now, known := successors[policy]
-		if !known && built.has(policy) { // no host had it before: the connection was made under the new state
-			now = []*tlsPolicy{policy}
+		if !known && built.Has(policy) { // no host had it before: the connection was made under the new snapshot
+			now = []*sites.Policy{policy}
 		}
 		for _, p := range now {
 			if !slices.Contains(next, p) {
@@ -145,7 +146,7 @@ func (c *guard) after(successors map[*tlsPolicy][]*tlsPolicy, built *state) (nex
 
 // judge reports whether the connection passes all its policies, and until when. Without any, all that it was made for is gone.
 func (c *guard) judge(now time.Time) (until time.Time, passes bool) {
-	return judge(c.facts, c.verified, c.policies, now)
+	return sites.Judge(c.facts, c.verified, c.policies, now)
 }
 
 // over ends the connection, and what is open on it.

@@ -14,8 +14,10 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/proxy/gateway"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
+	"padlock/proxy/sites"
 	"padlock/proxy/socket"
 	"padlock/traffic"
 )
@@ -48,7 +50,7 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 // httpsURL is where a plain request should have gone. An empty port keeps the one that the client named.
 // Only names that padlock serves are redirected to, so that it cannot be used to send people elsewhere.
 func (s *Server) httpsURL(host, target, port string) (string, bool) {
-	if found, _ := s.state.Load().table("").site(host); found == nil || !strings.HasPrefix(target, "/") {
+	if found, _ := s.state.Load().Hosts("").Site(host); found == nil || !strings.HasPrefix(target, "/") {
 		return "", false
 	}
 	name, own, err := net.SplitHostPort(host)
@@ -74,7 +76,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 // httpsPort is that of the first listener that sites share; a reload may change it.
 func (s *Server) httpsPort() string {
 	for _, l := range s.Listeners() {
-		if !l.Plain && !s.state.Load().own(l.Address) {
+		if !l.Plain && !s.state.Load().Own(l.Address) {
 			_, port, _ := net.SplitHostPort(l.Addr().String())
 			return port
 		}
@@ -84,22 +86,22 @@ func (s *Server) httpsPort() string {
 
 // plainHandler answers on ports of plain HTTP.
 func (s *Server) plainHandler() message.Handler {
-	o := plainOptions{log: s.deps.Log, location: func(host, target string) (string, bool) { return s.httpsURL(host, target, s.httpsPort()) }}
+	o := gateway.PlainOptions{Log: s.deps.Log, Location: func(host, target string) (string, bool) { return s.httpsURL(host, target, s.httpsPort()) }}
 	if s.deps.Challenges != nil {
-		o.challenges = s.deps.Challenges.AnswerHTTP
+		o.Challenges = s.deps.Challenges.AnswerHTTP
 	}
 	if s.deps.Recorder != nil {
-		o.validated = s.recordValidation
+		o.Validated = s.recordValidation
 	}
 	if s.deps.Trust != nil {
-		o.trust = func(w http.ResponseWriter, r *http.Request) bool { return s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) }
+		o.Trust = func(w http.ResponseWriter, r *http.Request) bool { return s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) }
 	}
-	return newPlain(o)
+	return gateway.NewPlain(o)
 }
 
 // recordValidation tells of a CA that has got its answer.
 func (s *Server) recordValidation(r *message.Request, began time.Time) {
-	if name, ok := config.CanonicalHost(hostOnly(r.Host)); ok {
+	if name, ok := config.CanonicalHost(sites.HostOnly(r.Host)); ok {
 		s.deps.Recorder.Validation(r.Conn.Remote, r.Conn.Local, name, began)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"padlock/handshake/wire"
 	"padlock/proxy/message"
+	"padlock/proxy/sites"
 	"padlock/traffic"
 )
 
@@ -21,9 +22,9 @@ import (
 // hello. It reports false where the connection is served or closed. Nothing is read beyond the end of what it looks for, nor after the limit.
 func (s *Server) preface(raw *clientConn, limit time.Time) bool {
 	current := s.state.Load()
-	found := current.table(raw.listener)
+	found := current.Hosts(raw.listener)
 	proxied := s.proxied(raw)
-	if !proxied && !found.startTLS && !found.passes {
+	if !proxied && !found.StartTLS && !found.Passes {
 		return true
 	}
 	_ = raw.SetDeadline(limit)
@@ -34,15 +35,15 @@ func (s *Server) preface(raw *clientConn, limit time.Time) bool {
 			return false
 		}
 	}
-	if found.startTLS && !raw.answerSSLRequest() {
+	if found.StartTLS && !raw.answerSSLRequest() {
 		s.tooSlow(raw, limit)
 		s.tellUnspoken(raw)
 		raw.Close()
 		return false
 	}
-	if found.passes && !raw.startTLS {
+	if found.Passes && !raw.startTLS {
 		if name, ok := raw.peekName(); ok {
-			if asked := found.asked(name, raw.LocalAddr().String()); asked != nil && asked.tcp != nil && asked.tcp.passthrough {
+			if asked := found.Asked(name, raw.LocalAddr().String()); asked != nil && asked.TCP != nil && asked.TCP.Passthrough {
 				_ = raw.SetDeadline(time.Time{})
 				raw.asked, raw.service = asked, current.services[asked]
 				s.pass(raw, name)
@@ -70,7 +71,7 @@ func (s *Server) proxied(raw *clientConn) bool {
 		return false
 	}
 	_, addr := message.ClientAddr(raw.Conn.RemoteAddr().String())
-	return contains(from, addr)
+	return sites.Contains(from, addr)
 }
 
 var (

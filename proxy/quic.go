@@ -22,6 +22,7 @@ import (
 	"padlock/handshake"
 	"padlock/proxy/http3"
 	"padlock/proxy/message"
+	"padlock/proxy/sites"
 	"padlock/traffic"
 )
 
@@ -61,7 +62,7 @@ func (versions) Close() error { return nil }
 // flow is one connection of QUIC.
 type flow struct {
 	owner  *packets
-	policy *tlsPolicy
+	policy *sites.Policy
 	trace  *handshake.QUIC // nil when handshakes are off
 	local  net.Addr
 	remote net.Addr
@@ -190,13 +191,13 @@ func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, erro
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
 	}
 	current := p.server.state.Load()
-	found := current.table(p.address)
-	asked := found.asked(hello.ServerName, hello.Conn.LocalAddr().String())
-	if asked != nil && asked.tcp != nil {
+	found := current.Hosts(p.address)
+	asked := found.Asked(hello.ServerName, hello.Conn.LocalAddr().String())
+	if asked != nil && asked.TCP != nil {
 		return nil, fmt.Errorf("the site %s is not for HTTP", hello.ServerName)
 	}
-	f.policy = found.policy(asked)
-	chosen := f.policy.config.Clone()
+	f.policy = found.Policy(asked)
+	chosen := f.policy.Config.Clone()
 	if asked == nil && hello.ServerName != "" {
 		chosen = current.stranger.Clone()
 	}
@@ -247,8 +248,8 @@ func (f *flow) complete(conn *quic.Conn) {
 		Remote: f.remote.String(), Local: f.local.String(), Listener: f.owner.address, TLS: &f.state, Policy: f.policy,
 	}
 	facts.Client, facts.Addr = message.ClientAddr(facts.Remote)
-	if auth := f.policy.auth; auth != nil {
-		facts.Identity, facts.Until = auth.identity(&f.state)
+	if auth := f.policy.Auth; auth != nil {
+		facts.Identity, facts.Until = auth.Identity(&f.state)
 		server := f.owner.server
 		guarded := server.guards.add(server, facts, func() {
 			go func() { _ = conn.CloseWithError(0x100, "") }() // H3_NO_ERROR (RFC 9114 section 8.1); it waits for the end
@@ -257,7 +258,7 @@ func (f *flow) complete(conn *quic.Conn) {
 	}
 	if f.trace != nil {
 		facts.Handshake = f.trace.ID()
-		if f.owner.server.state.Load().tells {
+		if f.owner.server.state.Load().NeedsFingerprint {
 			facts.JA4 = f.trace.JA4()
 		}
 		f.trace.Done(f.state)
@@ -409,7 +410,7 @@ func (l Listener) closePackets() {
 
 // tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of listeners held.
 func (s *Server) tryQUIC(l Listener, again bool) bool {
-	if !s.config().Listen.HTTP3 || l.Plain || s.state.Load().own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
+	if !s.config().Listen.HTTP3 || l.Plain || s.state.Load().Own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
 		l.closePackets()
 		return true
 	}

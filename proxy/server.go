@@ -23,11 +23,13 @@ import (
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/internal/fair"
+	"padlock/proxy/gateway"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
 	"padlock/proxy/http3"
 	"padlock/proxy/message"
 	"padlock/proxy/park"
+	"padlock/proxy/sites"
 	"padlock/proxy/socket"
 	"padlock/proxy/upstream"
 	"padlock/tracing"
@@ -58,7 +60,7 @@ type Challenges interface {
 type TrustPage interface {
 	// AnswerHTTP answers a request on the plain HTTP port, and reports whether it was for the page. port is that of HTTPS.
 	AnswerHTTP(w http.ResponseWriter, r *http.Request, port string) bool
-	Arrival
+	gateway.Arrival
 }
 
 // Dependencies are what the proxy is given. All but Certificates and Log may be nil, which turns them off.
@@ -66,7 +68,7 @@ type Dependencies struct {
 	Certificates  CertificateSource
 	Challenges    Challenges
 	Recorder      *handshake.Recorder
-	Page          Page
+	Page          gateway.Page
 	Trust         TrustPage
 	Log           *slog.Logger
 	AccessLog     io.Writer
@@ -78,15 +80,15 @@ type Dependencies struct {
 // Server is a running configuration. Serve is called once.
 type Server struct {
 	deps     Dependencies
-	state    atomic.Pointer[state]
+	state    atomic.Pointer[snapshot]
 	targets  upstream.Targets
 	book     traffic.Book
 	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
-	access   *accessLog
+	access   *gateway.AccessLog
 	logLost  atomic.Uint64
 	cuts     *cuts
 
-	gateway *handler
+	gateway *gateway.Gateway
 
 	http1  *http1.Server
 	lot    *park.Lot // nil where connections cannot be parked
@@ -129,7 +131,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	s.gateway = s.newGateway(cfg)
-	built, err := newState(cfg, deps, &s.targets, &s.book, s.gateway, nil)
+	built, err := newSnapshot(cfg, deps, &s.targets, &s.book, s.gateway, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -139,18 +141,18 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 }
 
 // newGateway answers the requests of HTTPS.
-func (s *Server) newGateway(cfg *config.Config) *handler {
-	o := options{
-		state: func() *routing { return s.state.Load().routing }, page: s.deps.Page, cut: s.cuts.about, tracer: s.deps.Tracer, log: s.deps.Log,
-		details: cfg.ErrorDetails, idle: cfg.Timeouts.Tunnel, lateAfter: s.deps.LateAfter, buffers: int64(cfg.Limits.Buffers),
+func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
+	o := gateway.Options{
+		Routes: func() *gateway.Routes { return s.state.Load().Routes }, Page: s.deps.Page, Rejected: s.cuts.about, Tracer: s.deps.Tracer, Log: s.deps.Log,
+		Details: cfg.ErrorDetails, Idle: cfg.Timeouts.Tunnel, LateAfter: s.deps.LateAfter, Buffers: int64(cfg.Limits.Buffers),
 	}
 	if s.deps.Trust != nil {
-		o.arrival = s.deps.Trust
+		o.Arrival = s.deps.Trust
 	}
 	if s.deps.Challenges != nil {
-		o.challenges = s.deps.Challenges.AnswerHTTP
+		o.Challenges = s.deps.Challenges.AnswerHTTP
 	}
-	return newGateway(o)
+	return gateway.New(o)
 }
 
 // Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
@@ -171,7 +173,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 		return ErrEnded
 	}
 	older := s.state.Load()
-	built, err := newState(cfg, s.deps, &s.targets, &s.book, s.gateway, older)
+	built, err := newSnapshot(cfg, s.deps, &s.targets, &s.book, s.gateway, older)
 	if err != nil {
 		return err
 	}
@@ -180,10 +182,10 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	}
 	s.state.Store(built)
 	s.logEnded(s.guards.follow(older, built))
-	if ended := s.gateway.reloaded(built.routing) + s.streams.follow(built); ended > 0 {
+	if ended := s.gateway.Reloaded(built.Routes) + s.streams.follow(built); ended > 0 {
 		s.deps.Log.Info("tunnels were closed, as the configuration lets their clients in no more", "tunnels", ended)
 	}
-	older.close()
+	older.Close()
 	names := map[string]bool{}
 	for _, site := range cfg.Sites {
 		names[site.Hosts[0]] = true
@@ -192,12 +194,12 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	return nil
 }
 
-// config is what is served: the only configuration that a server knows. A handler's is that of the state that it has taken.
-func (s *Server) config() *config.Config { return s.state.Load().cfg }
+// config is what is served: the only configuration that a server knows. The gateway's is that of the snapshot that it has taken.
+func (s *Server) config() *config.Config { return s.state.Load().Config }
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogLost: s.accessLogLost(), Cuts: s.cuts.counts(), Trust: s.state.Load().trust(time.Now())}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogLost: s.accessLogLost(), Cuts: s.cuts.counts(), Trust: s.state.Load().Trust(time.Now())}
 }
 
 func (s *Server) accessLogLost() uint64 {
@@ -335,10 +337,10 @@ func (s *Server) start() error {
 	var ended context.CancelFunc
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
-	s.access = newAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logLost)
+	s.access = gateway.NewAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logLost)
 	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.Stall, s.config().Timeouts.Send)
 	h := s.gateway
-	h.logTo(s.access)
+	h.LogTo(s.access)
 	t := s.config().Timeouts
 	l := s.config().Limits
 	one := http1.ServerOptions{
@@ -370,7 +372,7 @@ func (s *Server) start() error {
 // exempt tells which connections come from proxies, for many clients.
 func exempt(cfg *config.Config) func(netip.Prefix) bool {
 	return func(from netip.Prefix) bool {
-		return contains(cfg.Trusted, from.Addr()) || contains(cfg.Listen.ProxyProtocol.From, from.Addr())
+		return sites.Contains(cfg.Trusted, from.Addr()) || sites.Contains(cfg.Listen.ProxyProtocol.From, from.Addr())
 	}
 }
 
@@ -421,7 +423,7 @@ func (s *Server) shutdown(serving context.Context) {
 	if h := s.handover.Load(); h != nil {
 		s.drain(h.patience)
 	}
-	s.gateway.leave()
+	s.gateway.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.config().Timeouts.Shutdown))
 	defer cancel()
 	var fronts sync.WaitGroup
@@ -434,7 +436,7 @@ func (s *Server) shutdown(serving context.Context) {
 		_ = s.lot.Close() // nothing is parked any more
 	}
 	s.Close()
-	if lost := s.access.close(); lost > 0 {
+	if lost := s.access.Close(); lost > 0 {
 		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
 	}
 	s.cuts.close()
@@ -449,7 +451,7 @@ func (s *Server) Close() {
 		return
 	}
 	s.over = true
-	s.state.Load().close()
+	s.state.Load().Close()
 }
 
 // accept takes connections. Nothing is waited for here, as those behind would wait too, whoever they are from.
@@ -523,9 +525,9 @@ type clientConn struct {
 	once      sync.Once
 	source    netip.Prefix // that it counts for
 	listener  string       // address of the listener, as the configuration has it
-	asked     *site        // that the hello named; nil: none
+	asked     *sites.Site  // that the hello named; nil: none
 	service   *service     // of that, where its bytes are forwarded; else nil
-	policy    *tlsPolicy
+	policy    *sites.Policy
 	pausable  atomic.Bool // the limit of writes is that of a client that takes nothing
 	remote    net.Addr    // that a PROXY header tells; nil: the connection's
 	local     net.Addr

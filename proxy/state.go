@@ -5,34 +5,36 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/proxy/gateway"
+	"padlock/proxy/sites"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
 
-// state is what a configuration comes to. Published behind one pointer, it never changes.
-type state struct {
-	*routing
-	services map[*site]*service // those whose bytes are forwarded
+// snapshot is what a configuration comes to. Published behind one pointer, it never changes.
+type snapshot struct {
+	*gateway.Routes
+	services map[*sites.Site]*service // those whose bytes are forwarded
 
 	challenge *tls.Config // of a CA's validation
 	stranger  *tls.Config // of clients that name a host that is not here: no certificate
 }
 
-// newState builds a state. What an older one has, and stays as it is, is used again: TLS policies and targets.
-func newState(cfg *config.Config, deps Dependencies, targets *upstream.Targets, book *traffic.Book, g *handler, older *state) (*state, error) {
-	o := snapshotOptions{tls: baseTLS(cfg, deps.Certificates.GetCertificate, deps.Recorder), targets: targets, book: book}
+// newSnapshot builds a snapshot. What an older one has, and stays as it is, is used again: TLS policies and targets.
+func newSnapshot(cfg *config.Config, deps Dependencies, targets *upstream.Targets, book *traffic.Book, g *gateway.Gateway, older *snapshot) (*snapshot, error) {
+	o := sites.Options{TLS: baseTLS(cfg, deps.Certificates.GetCertificate, deps.Recorder), Targets: targets, Book: book}
 	if older != nil {
-		o.older = older.snapshot
+		o.Older = older.Snapshot
 	}
-	decides, err := newSnapshot(cfg, o)
+	decides, err := sites.New(cfg, o)
 	if err != nil {
 		return nil, err
 	}
 
-	s := &state{routing: g.compile(decides), services: map[*site]*service{}}
-	for _, site := range s.sites {
-		if site.tcp != nil {
-			s.services[site] = newService(site.tcp, exempt(cfg))
+	s := &snapshot{Routes: g.Compile(decides), services: map[*sites.Site]*service{}}
+	for _, site := range s.Sites {
+		if site.TCP != nil {
+			s.services[site] = newService(site.TCP, exempt(cfg))
 		}
 	}
 	if deps.Challenges != nil {

@@ -15,22 +15,24 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"padlock/internal/fair"
+	"padlock/proxy/gateway"
 	"padlock/proxy/message"
 	"padlock/proxy/relay"
+	"padlock/proxy/sites"
 	"padlock/traffic"
 )
 
 // service is a site whose bytes are forwarded, whatever they mean.
 type service struct {
-	*tcpSite
+	*sites.TCP
 	slots *shares // of open connections; nil: any number
 }
 
 // newService also gets told whose connections come for many clients.
-func newService(site *tcpSite, exempt func(netip.Prefix) bool) *service {
-	s := &service{tcpSite: site}
-	if site.connections > 0 {
-		s.slots = newShares(site.connections)
+func newService(site *sites.TCP, exempt func(netip.Prefix) bool) *service {
+	s := &service{TCP: site}
+	if site.Connections > 0 {
+		s.slots = newShares(site.Connections)
 		s.slots.exempt = exempt
 	}
 	return s
@@ -51,7 +53,7 @@ func (s *service) enter(c *stream) bool {
 	if s.slots == nil {
 		return true
 	}
-	from := fair.Source(c.facts.Addr)
+	from := fair.Source(c.Facts.Addr)
 	if c.slot = s.slots.try(from, c); c.slot == nil && s.slots.makeRoom(from) {
 		c.slot = s.slots.take(from, c, roomTime)
 	}
@@ -66,7 +68,7 @@ func (s *service) leave(c *stream) {
 
 // stream is a connection of a service.
 type stream struct {
-	connectionRecord
+	gateway.ConnectionRecord
 	client net.Conn
 	site   *service
 	raw    *clientConn
@@ -92,22 +94,22 @@ func (c *stream) interrupt(why error) {
 }
 
 // stays judges a connection of a service by another snapshot.
-func (c *stream) stays(now *state) bool {
-	table := now.table(c.facts.Listener)
-	found := table.asked(c.name, c.facts.Local)
-	return found != nil && found.tcp != nil && found.tcp.passthrough == c.site.passthrough && found.policy.still(c.facts) && found.access.admits(c.facts.Addr)
+func (c *stream) stays(now *snapshot) bool {
+	table := now.Hosts(c.Facts.Listener)
+	found := table.Asked(c.Name, c.Facts.Local)
+	return found != nil && found.TCP != nil && found.TCP.Passthrough == c.site.Passthrough && found.Policy.Still(c.Facts) && found.Access.Admits(c.Facts.Addr)
 }
 
 // stream forwards what comes out of TLS.
 func (s *Server) stream(c *conn, raw *clientConn) {
 	service := raw.service
-	if raw.startTLS && !service.startTLS {
+	if raw.startTLS && !service.StartTLS {
 		c.refuseStartTLS()
 		c.Close()
 		return
 	}
 	c.either = true
-	s.forward(&stream{client: c, connectionRecord: connectionRecord{facts: &c.facts, name: c.facts.TLS.ServerName}, site: service}, raw)
+	s.forward(&stream{client: c, ConnectionRecord: gateway.ConnectionRecord{Facts: &c.facts, Name: c.facts.TLS.ServerName}, site: service}, raw)
 }
 
 // pass forwards TLS itself.
@@ -118,20 +120,20 @@ func (s *Server) pass(raw *clientConn, name string) {
 	}
 	facts := &message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}
 	facts.Client, facts.Addr = raw.client()
-	s.forward(&stream{client: raw, connectionRecord: connectionRecord{facts: facts, name: name}, site: raw.service}, raw)
+	s.forward(&stream{client: raw, ConnectionRecord: gateway.ConnectionRecord{Facts: facts, Name: name}, site: raw.service}, raw)
 }
 
 func (s *Server) forward(c *stream, raw *clientConn) {
-	c.start, c.raw = time.Now(), raw
+	c.Start, c.raw = time.Now(), raw
 	defer func() {
 		if why := c.why.Load(); why != nil {
-			c.err = *why
+			c.Err = *why
 		}
-		raw.asked.counts.Request(traffic.TCP, 0, time.Since(c.start), c.in, c.out)
-		s.access.recordStream(&c.connectionRecord)
+		raw.asked.Counts.Request(traffic.TCP, 0, time.Since(c.Start), c.In, c.Out)
+		s.access.RecordStream(&c.ConnectionRecord)
 	}()
 	defer c.client.Close()
-	if !raw.asked.access.admits(c.facts.Addr) {
+	if !raw.asked.Access.Admits(c.Facts.Addr) {
 		c.refuse(errAddress, "allow it in the site's access rules (sites[].access)")
 		return
 	}
@@ -148,36 +150,36 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
 	}
-	if standing := c.facts.Standing; standing != nil {
+	if standing := c.Facts.Standing; standing != nil {
 		defer context.AfterFunc(standing, c.end)()
 	}
-	defer c.attempt.End()
-	target, err := c.site.group.Dial(&c.ctx, &message.Request{Conn: c.facts, Client: c.facts.Client}, &c.attempt)
+	defer c.Attempt.End()
+	target, err := c.site.Group.Dial(&c.ctx, &message.Request{Conn: c.Facts, Client: c.Facts.Client}, &c.Attempt)
 	if err != nil {
 		c.refuse(err, "see whether the site's target runs, and its address: sites[].tcp")
 		return
 	}
-	if c.site.proxyProtocol != "" {
+	if c.site.ProxyProtocol != "" {
 		var header []byte
-		header, err = proxyHeader(c.site.proxyProtocol, c.facts, c.name, raw)
+		header, err = proxyHeader(c.site.ProxyProtocol, c.Facts, c.Name, raw)
 		if err == nil {
 			_, err = target.Write(header)
 		}
 	}
 	if err == nil && c.ctx.Hold(target) { // its Close ends all
-		c.in, c.out, err = relay.Join(c.client, target, c.site.idle)
+		c.In, c.Out, err = relay.Join(c.client, target, c.site.Idle)
 		c.ctx.Release()
 	}
 	target.Close()
-	c.err = err
-	if standing := c.facts.Standing; standing != nil && standing.Err() != nil {
-		c.err = context.Cause(standing)
+	c.Err = err
+	if standing := c.Facts.Standing; standing != nil && standing.Err() != nil {
+		c.Err = context.Cause(standing)
 	}
 }
 
 // refuse notes why nothing was forwarded.
 func (c *stream) refuse(err error, remedy string) {
-	c.err = err
+	c.Err = err
 	if client, ok := c.client.(*conn); ok {
 		client.refused("padlock closed the connection after a complete handshake, before it was forwarded", err.Error(), remedy)
 	}
@@ -218,7 +220,7 @@ func (s *streams) remove(c *stream) {
 }
 
 // follow ends the connections that a new snapshot does not let in, and returns how many.
-func (s *streams) follow(now *state) (ended int) {
+func (s *streams) follow(now *snapshot) (ended int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {

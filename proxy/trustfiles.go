@@ -53,11 +53,11 @@ func (s *Server) watchTrust(ctx context.Context) {
 		}
 		s.logEnded(s.guards.expire(time.Now()))
 		current := s.state.Load()
-		now := marks(trustFiles(current.cfg))
+		now := marks(trustFiles(current.Config))
 		switch {
-		case current.cfg != cfg: // it was reloaded, and read the files
-			cfg, seen, read = current.cfg, now, time.Now()
-		case now != seen, len(current.files.Kept()) > 0 && time.Since(read) >= trustRetry:
+		case current.Config != cfg: // it was reloaded, and read the files
+			cfg, seen, read = current.Config, now, time.Now()
+		case now != seen, len(current.Files.Kept()) > 0 && time.Since(read) >= trustRetry:
 			changed := now != seen
 			seen, read = now, time.Now()
 			if err := s.refresh(cfg); err != nil {
@@ -66,7 +66,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 				s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
 			}
 		}
-		reminder.remind(s.state.Load().trust(time.Now()), time.Now())
+		reminder.remind(s.state.Load().Trust(time.Now()), time.Now())
 	}
 }
 

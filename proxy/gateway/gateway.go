@@ -1,0 +1,259 @@
+// Package gateway answers requests: it finds what a route does with one, an Action behind Filters, and writes what that comes to.
+//
+//	g := gateway.New(gateway.Options{Routes: current.Load, Rejected: count, Log: log})
+//	current.Store(g.Compile(snapshot))
+//	server := http1.NewServer(http1.ServerOptions{Handler: g})
+//
+// The order of filters stands in chains.go, and write.go alone writes to clients.
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"padlock/proxy/message"
+	"padlock/proxy/paths"
+	"padlock/proxy/sites"
+	"padlock/proxy/upstream"
+	"padlock/tracing"
+	"padlock/traffic"
+)
+
+// Page is what a site without a target shows: the visitor's own handshake.
+type Page interface {
+	HTML(ctx context.Context, handshakeID uint64, host string) []byte
+	ContentSecurityPolicy() string
+}
+
+// Arrival answers devices that find out by HTTPS whether their handshake comes through. It is called from many goroutines.
+type Arrival interface {
+	// Path is where a device asks. No target ever sees such a request.
+	Path() string
+	// Arrived is what it gets there; nil for hosts that are none of this machine's.
+	Arrived(client netip.Addr, handshakeID uint64, host string) []byte
+	ContentSecurityPolicy() string
+}
+
+// Options of a gateway. All but Routes, Rejected and Log may be nil, which turns them off.
+type Options struct {
+	Routes     func() *Routes // that is in force
+	Page       Page
+	Arrival    Arrival
+	Challenges func(http.ResponseWriter, *http.Request) bool            // answers a CA's request of http-01, and reports whether it was one
+	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut
+	Tracer     *tracing.Tracer
+	Log        *slog.Logger
+	Details    bool          // error pages say what was tried
+	Idle       time.Duration // without a byte through a tunnel
+	LateAfter  time.Duration // that an answer without a limit takes until the log says so; 0: 30s
+	Buffers    int64         // bytes that all routes together may buffer
+}
+
+// Gateway answers every request of every front: it finds the site and the route, writes what the route's action comes to, and logs.
+type Gateway struct {
+	Options
+	first     Action // of every request
+	access    *AccessLog
+	tunnels   tunnels
+	late      lateAnswers
+	passwords *passwords
+	rooms     *rooms
+}
+
+func New(o Options) *Gateway {
+	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log)}
+	h.late.log, h.late.after = o.Log, cmp.Or(o.LateAfter, lateAfter)
+	h.first = h.entry()
+	return h
+}
+
+// LogTo has requests logged. It is called before the first.
+func (h *Gateway) LogTo(a *AccessLog) { h.access = a }
+
+// Reloaded ends the tunnels whose clients another configuration does not let in, returns how many, and forgets the passwords that it does not have.
+func (h *Gateway) Reloaded(now *Routes) (ended int) {
+	h.passwords.keep(now.Config)
+	return h.tunnels.follow(now)
+}
+
+// Leave says goodbye to all tunnels, now and from now on.
+func (h *Gateway) Leave() { h.tunnels.tell() }
+
+// Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
+type Exchange struct {
+	request           *message.Request
+	routes            *Routes // that it was let in by
+	w                 countingWriter
+	start             time.Time
+	id                uint64
+	name              string     // canonical name of the host
+	target            string     // of the request as it came
+	path              paths.Path // what that means, once the site is known
+	user, hash        string     // who has proved to be here, and the hash of what proved it
+	addr              netip.Addr // of the client
+	forwarded         forwardedFields
+	site              *sites.Site
+	route             *sites.Route
+	attempt           upstream.Attempt
+	scheme, authority string       // by which the client has come, before rules for the target's Host
+	destination       *destination // nil: the request moves and copies nothing
+	conditions        string       // If, as the client has sent it
+	bytesIn           int64        // through a tunnel, and in the end as content
+	took              time.Duration
+	err               string
+	broken            bool            // the target broke off its response
+	trace             tracing.Context // what the target is told; zero: nothing of ours
+	spans             *tracing.Request
+
+	fromTarget bool   // the response is a target's
+	sticky     string // Set-Cookie that makes the client stick to the target, or ""
+	bare       bool   // the response gets no fields of the configuration's
+	limited    limitedBody
+	held       int64 // of the memory for what is buffered
+}
+
+// ids of requests begin anywhere, so that they differ between nodes and starts.
+var ids = func() *atomic.Uint64 {
+	last := new(atomic.Uint64)
+	last.Store(rand.Uint64())
+	return last
+}()
+
+// Serve implements message.Handler.
+func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
+	x := &Exchange{request: r, routes: h.Routes(), target: r.Target, w: countingWriter{Writer: w}, start: time.Now(), id: ids.Add(1)}
+	response, err := h.first.Answer(ctx, x)
+	h.write(x, response, err)
+
+	x.attempt.End()
+	if x.held > 0 {
+		h.rooms.leave(x.addr, x.held)
+	}
+	x.took = time.Since(x.start)
+	if r.Body != nil {
+		x.bytesIn += r.Body.Received()
+	}
+	if x.site != nil {
+		x.site.Counts.Request(traffic.OfProto(r.Proto), x.w.status, x.took, x.bytesIn, x.w.bytes)
+	}
+	x.endTrace()
+	h.access.record(x)
+}
+
+// Interim implements message.Interim.
+func (x *Exchange) Interim(status int, fields message.Fields) error {
+	fields.RemoveHopByHop()
+	fields.Del("Content-Length") // RFC 9110 section 8.6: nothing follows, and somebody may think otherwise
+	return x.w.Interim(status, x.withoutOurs(fields))
+}
+
+// noConnect refuses to connect clients with others.
+func noConnect(_ *message.Context, x *Exchange) error {
+	if x.request.Method == "CONNECT" {
+		return notAllowed("CONNECT is not for a reverse proxy", readOnly)
+	}
+	return nil
+}
+
+// dispatch has the route of a request answer it.
+func (h *Gateway) dispatch(ctx *message.Context, x *Exchange) (*message.Response, error) {
+	if err := x.findSite(); err != nil {
+		return nil, err
+	}
+	if other, ok := x.site.Redirects[x.name]; ok && strings.HasPrefix(x.request.Target, "/") {
+		return x.toOtherName(other)
+	}
+	if err := x.findRoute(); err != nil {
+		return nil, err
+	}
+	return x.routes.actions[x.route.Index].Answer(ctx, x)
+}
+
+// findSite finds the site of a request, and reads the target as the site does.
+func (x *Exchange) findSite() error {
+	r := x.request
+	found, name := x.routes.Hosts(r.Conn.Listener).Site(r.Host)
+	over := !r.Conn.Until.IsZero() && x.start.After(r.Conn.Until)
+	if found == nil || found.Policy != r.Conn.Policy || found.TCP != nil || over {
+		return errMisdirected
+	}
+	x.site, x.name, r.Host = found, name, sites.TidyHost(r.Host)
+	if found.Misspelt(r.Method) {
+		return errMisspelt
+	}
+
+	var err error
+	if x.path, err = paths.Parse(r.Target, found.Paths); err != nil {
+		return ambiguous(err)
+	}
+	r.Target = x.path.Text
+	return nil
+}
+
+var (
+	// RFC 9110 section 15.5.20: the connection was not made for that host.
+	errMisdirected = status(421, "This connection does not serve the host asked for")
+	errMisspelt    = status(501, "Methods are written in capital letters")
+)
+
+// findRoute finds the route of a request.
+func (x *Exchange) findRoute() error {
+	method := x.request.Method
+	route, allowed := x.site.Route(method, &x.path)
+	switch {
+	case route == nil && len(allowed) > 0:
+		return notAllowed("This method is not for this address", strings.Join(allowed, ", "))
+	case route == nil:
+		return errNothing
+	}
+	x.route = route
+	if x.site.Ambiguous(method, &x.path, route) {
+		return errDependsOnReader
+	}
+	return nil
+}
+
+type countingWriter struct {
+	message.Writer
+	status  int
+	bytes   int64
+	aborted bool
+}
+
+func (w *countingWriter) Head(status int, fields message.Fields, length int64) error {
+	w.status = status
+	return w.Writer.Head(status, fields, length)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *countingWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
+	w.status = 101
+	return w.Writer.Tunnel(fields)
+}
+
+func (w *countingWriter) Fallback() {
+	w.aborted = true
+	w.Writer.Fallback()
+}
+
+func (w *countingWriter) Abort() {
+	w.aborted = true
+	w.Writer.Abort()
+}
+
+func (w *countingWriter) Reset(code uint32) {
+	w.aborted = true
+	w.Writer.Reset(code)
+}

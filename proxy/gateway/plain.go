@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"padlock/proxy/message"
+)
+
+// PlainOptions of a gateway for plain HTTP. All but Location and Log may be nil.
+type PlainOptions struct {
+	Location   func(host, target string) (url string, ok bool) // the same thing by https://; not ok where it is not served
+	Challenges func(http.ResponseWriter, *http.Request) bool   // answers a CA's request of http-01, and reports whether it was one
+	Validated  func(r *message.Request, began time.Time)       // is told that it was
+	Trust      func(http.ResponseWriter, *http.Request) bool   // the trust page
+	Log        *slog.Logger
+}
+
+// NewPlain answers on ports of plain HTTP: with answers for CAs, the trust page, and for all else with where it is by https://.
+func NewPlain(o PlainOptions) *Gateway {
+	h := &Gateway{Options: Options{Routes: func() *Routes { return nil }, Log: o.Log}}
+	h.first = chain(ActionFunc(o.toHTTPS), []Filter{
+		o.validation, // a CA follows redirects, but a token for a name that is no site's is answered too
+		o.trustPage,  // at this machine's own addresses, which may be sites as well
+	})
+	return h
+}
+
+func (o *PlainOptions) toHTTPS(_ *message.Context, x *Exchange) (*message.Response, error) {
+	location, ok := o.Location(x.request.Host, x.request.Target)
+	if !ok {
+		return nil, errNotServed
+	}
+	return x.redirected(308, location, ok)
+}
+
+var errNotServed = status(404, "padlock does not serve this host")
+
+func (o *PlainOptions) validation(next Action) Action {
+	if o.Challenges == nil {
+		return next
+	}
+	answer := message.TryHTTP(o.Challenges)
+	return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
+		if !x.asksForChallenge() {
+			return next.Answer(ctx, x)
+		}
+		response, err := try(ctx, x, answer)
+		if response == nil && err == nil {
+			return next.Answer(ctx, x)
+		}
+		if err == nil && o.Validated != nil {
+			o.Validated(x.request, x.start)
+		}
+		return response, err
+	})
+}
+
+func (o *PlainOptions) trustPage(next Action) Action {
+	if o.Trust == nil {
+		return next
+	}
+	answer := message.TryHTTP(o.Trust)
+	return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
+		response, err := try(ctx, x, answer)
+		if response == nil && err == nil {
+			return next.Answer(ctx, x)
+		}
+		return response, err
+	})
+}

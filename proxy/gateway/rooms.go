@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"cmp"
+	"io"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"padlock/internal/fair"
+)
+
+// rooms is the memory for what routes buffer, of all clients together. A client that sends content without its end, or reads none of its
+// answers, holds what it has got, so each gets a part only; who gets none is served without a buffer. It is safe for use from many
+// goroutines.
+type rooms struct {
+	total int64
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	held    int64
+	sources map[netip.Prefix]int64
+	told    time.Time // that there was too little
+}
+
+const (
+	roomShare = 8           // a client gets this part at most, once half of the memory is in use
+	roomTells = time.Minute // between two lines in the log
+)
+
+func newRooms(total int64, log *slog.Logger) *rooms {
+	return &rooms{total: total, log: log, sources: map[netip.Prefix]int64{}}
+}
+
+// take counts n bytes more for a client. It reports false, and counts nothing, where that is too much.
+func (r *rooms) take(client netip.Addr, n int64) bool {
+	from := fair.Source(client)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	own := r.sources[from] + n
+	if all := r.held + n; all > r.total || all > r.total/2 && own > r.total/roomShare {
+		r.tell()
+		return false
+	}
+	r.held += n
+	r.sources[from] = own
+	return true
+}
+
+// leave gives n bytes back.
+func (r *rooms) leave(client netip.Addr, n int64) {
+	from := fair.Source(client)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held -= n
+	if r.sources[from] -= n; r.sources[from] == 0 {
+		delete(r.sources, from)
+	}
+}
+
+// tell is called with the lock held.
+func (r *rooms) tell() {
+	if now := time.Now(); now.Sub(r.told) >= roomTells {
+		r.told = now
+		r.log.Warn("content is passed on as it comes, although its route buffers it: the memory for that is in use", "limit", r.total, "key", "limits.buffers", "clients", len(r.sources))
+	}
+}
+
+// firstRoom is what most contents that come in pieces fit into.
+const firstRoom = 16 << 10
+
+// fill reads content into memory for a client, up to limit bytes, of which want are taken at once where there are as many. It returns what it
+// has read when that is all there is room for, or a Read fails, and adds what it has taken to held, for leave.
+func (r *rooms) fill(content io.Reader, client netip.Addr, held *int64, want, limit int64) (data []byte, err error) {
+	for err == nil {
+		if len(data) == cap(data) {
+			size := min(cmp.Or(max(want, 2*int64(cap(data))), firstRoom), limit)
+			more := size - int64(cap(data))
+			if more <= 0 || !r.take(client, more) {
+				return data, nil
+			}
+			*held += more
+			data = append(make([]byte, 0, size), data...)
+		}
+		var n int
+		n, err = content.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+	}
+	return data, err
+}

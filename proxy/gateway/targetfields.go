@@ -1,0 +1,170 @@
+package gateway
+
+import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+
+	"padlock/proxy/message"
+	"padlock/proxy/sites"
+)
+
+// Aliases of fields that are dropped.
+const (
+	aliasesKnown = "known" // of the fields that padlock speaks of
+	aliasesAll   = "all"
+)
+
+// unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a field that does.
+func (x *Exchange) unwanted(name string) bool {
+	plain, alias := message.Alias(name)
+	if message.Variable(plain) { // whatever is done about aliases: this is the variable's own name
+		return alias || !x.forwarded.trusted
+	}
+	switch x.site.Aliases {
+	case aliasesAll:
+		if alias {
+			return true
+		}
+	case aliasesKnown:
+	default:
+		plain, alias = name, false
+	}
+
+	switch {
+	case message.ClaimsIdentity(plain): // not beside a name that padlock has checked itself
+		return alias || !x.forwarded.trusted || x.user != ""
+	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
+		return true
+	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):
+		return alias || !x.forwarded.trusted
+	case message.ClaimsMethod(plain):
+		_, moves := x.request.Fields.Get("Destination") // whose rules depend on the method: see readDestination
+		return len(x.site.Methods) > 0 || moves
+	}
+	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
+}
+
+// trailed is a request's content without the trailers that would not get to the target as fields of the head either.
+type trailed struct {
+	message.Body
+	site  *sites.Site
+	route *sites.Route
+}
+
+// Trailers implements message.Body.
+func (b *trailed) Trailers() message.Fields {
+	fields := b.Body.Trailers()
+	fields.DelFunc(b.unwanted)
+	return fields
+}
+
+func (b *trailed) unwanted(name string) bool {
+	plain, alias := message.Alias(name)
+	if alias && b.site.Aliases == aliasesAll || len(b.site.Methods) > 0 && message.ClaimsMethod(plain) {
+		return true
+	}
+	aliases := b.site.Aliases != "none"
+	return b.site.Fields.Request.Owns(name, aliases) || b.route.Fields.Request.Owns(name, aliases)
+}
+
+// prepare turns a client's request into the one for the backend.
+func prepare(_ *message.Context, x *Exchange) error {
+	r := x.request
+	teTrailers := r.Fields.HasToken("TE", "trailers")
+	r.Fields.RemoveHopByHop()
+	r.Fields.DelFunc(x.unwanted)
+	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
+	if r.Body != nil && (x.site.Aliases == aliasesAll || len(x.site.Methods) > 0 || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
+		body := &trailed{r.Body, x.site, x.route}
+		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
+	}
+	if teTrailers {
+		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
+	}
+	peer, t := r.Conn.Client, &x.forwarded
+	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
+	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
+	r.Fields.Add("X-Forwarded-Host", cmp.Or(t.host, r.Host))
+	r.Fields.Add("X-Forwarded-Port", cmp.Or(t.port, sites.PortOf(cmp.Or(t.host, r.Host), cmp.Or(t.proto, r.Scheme))))
+	if prefix := t.prefix + x.route.PrefixTaken; prefix != "" {
+		r.Fields.Add("X-Forwarded-Prefix", prefix)
+	}
+	if x.route.Handshake {
+		r.Fields.Add("Padlock-Handshake", handshakeField(r.Conn))
+	}
+	if x.route.Forwarded {
+		r.Fields.Add("Forwarded", appended(t.forwarded, forwardedElement(peer, r.Host, r.Scheme)))
+	}
+	r.Fields = append(r.Fields, r.Conn.Identity...)
+	x.tellTrace()
+	if x.user != "" {
+		r.Fields.Del("Authorization") // it was for us
+		r.Fields.Add("X-Forwarded-User", x.user)
+	}
+	aliases := x.site.Aliases != "none"
+	x.site.Fields.Request.Apply(x, &r.Fields, aliases)
+	x.route.Fields.Request.Apply(x, &r.Fields, aliases)
+	return nil
+}
+
+// appended is a list with one item more.
+func appended(list, item string) string {
+	if list == "" {
+		return item
+	}
+	return list + ", " + item
+}
+
+// forwardedElement is RFC 7239 section 4: an IPv6 address goes in brackets and quotes.
+func forwardedElement(client, host, proto string) string {
+	if strings.Contains(client, ":") {
+		client = `"[` + client + `]"`
+	}
+	return "for=" + client + `;host="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(host) + `";proto=` + proto
+}
+
+// handshakeField tells a target of the handshake that the request came by, as a dictionary (RFC 9651 section 3.2).
+func handshakeField(c *message.Conn) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "id=%d", c.Handshake)
+	if c.TLS == nil {
+		return b.String()
+	}
+	text := func(key, value string) {
+		if value != "" {
+			b.WriteString(", " + key + "=" + fieldString(value))
+		}
+	}
+	text("version", tls.VersionName(c.TLS.Version))
+	text("cipher", tls.CipherSuiteName(c.TLS.CipherSuite))
+	if c.TLS.CurveID != 0 {
+		text("group", c.TLS.CurveID.String())
+	}
+	text("ja4", c.JA4)
+	if c.TLS.DidResume {
+		b.WriteString(", resumed")
+	}
+	if len(c.TLS.PeerCertificates) > 0 {
+		text("client", c.TLS.PeerCertificates[0].Subject.String())
+	}
+	return b.String()
+}
+
+// fieldString is a structured field's string (RFC 9651 section 3.3.3), which holds ASCII only: the rest, and %, is percent-encoded.
+func fieldString(s string) string {
+	b := []byte{'"'}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c > '~' || c == '%':
+			b = fmt.Appendf(b, "%%%02X", c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(append(b, '"'))
+}

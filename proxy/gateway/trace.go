@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"net"
+	"strings"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/proxy/sites"
+	"padlock/proxy/upstream"
+	"padlock/tracing"
+)
+
+const traceparent, tracestate = "traceparent", "tracestate" // W3C Trace Context section 3
+
+// trace begins a request's trace.
+func (h *Gateway) trace(_ *message.Context, x *Exchange) error {
+	if h.Tracer != nil {
+		x.beginTrace(h.Tracer, sites.Contains(x.routes.Trusted, x.request.Conn.Addr))
+	}
+	return nil
+}
+
+// beginTrace goes on with the client's trace, or begins one. Its id is taken from anybody, so that both ends can be found by it; whether
+// the request is told is only for proxies that are trusted to say.
+func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
+	r := x.request
+	in := tracing.Incoming{Trusted: trusted, Handshake: r.Conn.Handshake, First: r.Conn.First(), At: x.start}
+	came := 0
+	for _, field := range r.Fields {
+		if message.Is(field.Name, traceparent) {
+			in.Parent, _ = tracing.ParseParent(field.Value)
+			came++
+		}
+	}
+	if came > 1 {
+		in.Parent = tracing.Context{}
+	}
+	keeps := in.Parent.Valid()
+	if state := x.joined(tracestate); state != "" && keeps {
+		var err error
+		in.State, err = trace.ParseTraceState(state)
+		keeps = err == nil
+	}
+	x.trace, x.spans = t.Begin(in)
+	if !keeps {
+		r.Fields.Del(tracestate)
+	}
+	if x.trace != in.Parent {
+		r.Fields.Del(traceparent)
+	}
+	if x.spans != nil {
+		x.attempt.Follower = x
+	}
+}
+
+// tellTrace adds the field for the target, where the client's own has not stayed.
+func (x *Exchange) tellTrace() {
+	if !x.trace.Valid() {
+		return
+	}
+	if _, stays := x.request.Fields.Get(traceparent); !stays {
+		x.request.Fields.Add(traceparent, x.parentText())
+	}
+}
+
+// parentText is the field's value.
+func (x *Exchange) parentText() string {
+	var room [64]byte
+	return string(x.trace.Append(room[:0]))
+}
+
+// Trying implements upstream.Follower: each try is a span of its own, and what the target does is below that.
+func (x *Exchange) Trying(target *config.Target) {
+	r := x.request
+	path, _, _ := strings.Cut(r.Target, "?")
+	before := x.trace
+	x.trace = x.spans.Trying(tracing.Try{Method: r.Method, Scheme: target.Scheme, Address: target.Address, Socket: target.Network == "unix", Path: path})
+	for i := range r.Fields {
+		if message.Is(r.Fields[i].Name, traceparent) {
+			if is, ok := tracing.ParseParent(r.Fields[i].Value); ok && is == before { // and not one that the configuration sets
+				r.Fields[i].Value = x.parentText()
+			}
+		}
+	}
+}
+
+// Answered implements upstream.Follower.
+func (x *Exchange) Answered(status int) { x.spans.Answered(status) }
+
+// Missed implements upstream.Follower.
+func (x *Exchange) Missed(err *upstream.Error) { x.spans.Missed(err.Reason(), err.Error()) }
+
+// endTrace tells what the request has come to.
+func (x *Exchange) endTrace() {
+	if x.spans == nil {
+		return
+	}
+	r := x.request
+	path, _, _ := strings.Cut(x.target, "?")
+	o := tracing.Outcome{
+		Method: r.Method, Scheme: r.Scheme, Path: path, Host: x.name, Version: httpVersion(r.Proto), Peer: r.Conn.Addr, Client: x.addr,
+		UserAgent: r.Fields.Value("User-Agent"), Status: x.w.status, Received: x.bytesIn, Sent: x.w.bytes, RequestID: string(appendID(nil, x.id)),
+		Handshake: r.Conn.Handshake, Error: x.err, Cut: x.w.aborted, TargetsFault: x.broken, End: x.start.Add(x.took),
+	}
+	if x.route != nil {
+		o.Route = x.route.Exact + x.route.Prefix // one of them is empty
+	}
+	_, o.Port, _ = net.SplitHostPort(r.Conn.Local)
+	x.spans.End(&o)
+}
+
+// httpVersion is as OpenTelemetry's conventions have it: 1.1, 2, 3.
+func httpVersion(proto string) string {
+	version := strings.TrimPrefix(proto, "HTTP/")
+	if version == "2.0" || version == "3.0" {
+		return version[:1]
+	}
+	return version
+}

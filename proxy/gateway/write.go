@@ -1,0 +1,195 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"padlock/proxy/message"
+)
+
+// write sends what an action has come to. Nothing else writes to a client, so that framing, rules for fields, and logs hold for all.
+func (h *Gateway) write(x *Exchange, response *message.Response, err error) {
+	if err == nil && response.Tunnel != nil {
+		err = h.tunnel(x, response)
+	} else if err == nil {
+		err = h.send(x, response)
+	}
+	if err != nil {
+		h.writeError(x, err)
+	}
+}
+
+// writeError sends what an error says.
+func (h *Gateway) writeError(x *Exchange, err error) {
+	var page *StatusError
+	var again *fallback
+	var broken *reset
+	var cut *abort
+	switch {
+	case errors.As(err, &page):
+	case errors.As(err, &again):
+		x.note(again.why)
+		x.w.Fallback()
+		return
+	case errors.As(err, &broken):
+		x.note(broken.why)
+		x.w.Reset(broken.code)
+		return
+	case errors.As(err, &cut):
+		x.note(cut.why)
+		x.w.Abort()
+		return
+	case errors.Is(err, http.ErrAbortHandler):
+		x.note(err.Error())
+		x.w.Abort()
+		return
+	default:
+		h.logPanic(err)
+		page = &StatusError{Status: 500, Text: "padlock could not answer this", Cause: err.Error()}
+	}
+
+	x.note(page.Error())
+	x.fromTarget, x.sticky = false, ""
+	if err := h.send(x, page.response(x)); err != nil {
+		x.err = err.Error()
+		h.writeError(x, err) // once, as nothing that the configuration adds is in it
+	}
+}
+
+// logPanic logs what only a mistake in the program brings about.
+func (h *Gateway) logPanic(err error) {
+	var panicked *message.PanicError
+	if errors.As(err, &panicked) {
+		h.Log.Error("request lost", "panic", panicked.Error(), "stack", string(panicked.Stack))
+	}
+}
+
+// note keeps the first reason that something went wrong for.
+func (x *Exchange) note(why string) {
+	if x.err == "" {
+		x.err = why
+	}
+}
+
+// dress makes of an action's head the one that the client gets.
+func (x *Exchange) dress(response *message.Response) {
+	x.finish(&response.Fields)
+	if x.sticky != "" {
+		response.Fields.Add("Set-Cookie", x.sticky) // behind the rules, which know nothing of it
+	}
+}
+
+// send sends a response, its content as it comes. What was read is sent at once, unless more is sure to follow without waiting: the reader of an
+// event stream wants every byte, and of a slow download as well. It returns an error where nothing has been sent.
+func (h *Gateway) send(x *Exchange, response *message.Response) error {
+	defer response.Body.Close()
+	x.dress(response)
+	length := response.ContentLength
+	if response.Trailing && x.request.Proto == "HTTP/1.1" {
+		length = -1 // only chunks carry trailers
+	}
+	if err := x.w.Head(response.Status, response.Fields, length); err != nil {
+		return x.unwritable(err)
+	}
+
+	if response.ContentLength != 0 && response.Body.Buffered() == 0 {
+		_ = x.w.Flush() // the content may be long in coming
+	}
+	for {
+		room := x.w.Room()
+		n, err := response.Body.Read(room)
+		if x.fromTarget && h.dismisses(x) {
+			x.err = errRules.Error()
+			x.w.Abort()
+			return nil
+		}
+		if n > 0 {
+			if _, werr := x.w.Write(room[:n]); werr != nil {
+				x.err = "client: " + werr.Error()
+				x.w.Abort()
+				return nil
+			}
+			if err == nil && n < len(room) && response.Body.Buffered() == 0 {
+				_ = x.w.Flush()
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			x.sendTrailers(response.Body.Trailers())
+			return nil
+		default:
+			h.cutShort(x, err)
+			return nil
+		}
+	}
+}
+
+// sendTrailers ends a response.
+func (x *Exchange) sendTrailers(trailers message.Fields) {
+	trailers = x.withoutOurs(trailers)
+	if err := trailers.Writable(); err != nil {
+		x.err = "target's trailers: " + err.Error()
+	}
+	x.w.Trailers(trailers) // which are cut off if they are not
+	if x.request.Body != nil {
+		_ = x.w.Flush() // before Close waits for the rest of it: the client may be waiting for us
+	}
+}
+
+// cutShort ends a response that was not finished, as the target has ended it.
+func (h *Gateway) cutShort(x *Exchange, err error) {
+	if x.fromTarget {
+		x.err, x.broken = "target broke off its response: "+err.Error(), true
+	} else {
+		x.err = "the response: " + err.Error()
+		h.logPanic(err)
+	}
+	var reset *message.ResetError
+	if errors.As(err, &reset) {
+		x.w.Reset(reset.Code)
+		return
+	}
+	x.w.Abort()
+}
+
+// unwritable is what is answered in the place of a response that a writer has refused, without what the configuration adds. It is nil where
+// the client has gone.
+func (x *Exchange) unwritable(err error) error {
+	var refused *message.Unwritable
+	if !errors.As(err, &refused) || x.bare {
+		return nil
+	}
+	x.bare = true
+	if x.fromTarget {
+		return &StatusError{Status: 502, Text: "The application's answer cannot be passed on", Cause: "the response: " + err.Error()}
+	}
+	return &StatusError{Status: 500, Text: "The answer to this cannot be written", Cause: "the response: " + err.Error()}
+}
+
+// finish changes the fields of a response as the site and the route say.
+func (x *Exchange) finish(f *message.Fields) {
+	if x.site == nil || x.bare {
+		return
+	}
+	if x.site.HSTS != "" {
+		if _, ok := f.Get("Strict-Transport-Security"); !ok {
+			f.Add("Strict-Transport-Security", x.site.HSTS)
+		}
+	}
+	if !x.keepsAltSvc() {
+		f.Del("Alt-Svc")
+	}
+	if other := x.request.Conn.AltSvc; other != "" {
+		if x.request.Conn.Bound() || f.AuthenticatesConnection() {
+			f.Set("Alt-Svc", "clear") // what authenticates a connection needs HTTP/1.1 (RFC 7838 section 3)
+		} else if _, kept := f.Get("Alt-Svc"); !kept {
+			f.Add("Alt-Svc", other)
+		}
+	}
+	x.site.Fields.Response.Apply(x, f, false)
+	if x.route != nil {
+		x.route.Fields.Response.Apply(x, f, false)
+	}
+}

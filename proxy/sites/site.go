@@ -1,0 +1,291 @@
+package sites
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"padlock/config"
+	"padlock/internal/lastgood"
+	"padlock/proxy/message"
+	"padlock/proxy/paths"
+	"padlock/proxy/upstream"
+	"padlock/traffic"
+)
+
+// Site is a set of names with one policy.
+type Site struct {
+	Policy    *Policy
+	Redirects map[string]string // names that lead to another, with or without www
+	HSTS      string            // Strict-Transport-Security, or ""
+	Aliases   string            // that are dropped
+	Access    Access
+	Fields    HeaderRules
+	Paths     paths.Mode
+	Routes    []*Route // the most specific first
+	Methods   []string // that routes name
+	TCP       *TCP     // nil: HTTP
+	Counts    *traffic.Site
+}
+
+// Route is what happens to the requests that it matches.
+type Route struct {
+	Index         int // in its snapshot
+	Pattern       *paths.Pattern
+	Prefix, Exact string
+	methods       []string
+	Class         int // routes that let the same clients in have one class
+
+	Group    *upstream.Group // nil: redirect, respond, or the built-in page
+	Redirect *Redirect
+	Respond  *config.Respond
+
+	Strip                    bool
+	Replace                  string
+	PrefixTaken              string // what strip takes off, encoded as it is told to targets; "" where they get something in its place
+	Host                     string // "": the client's
+	Access                   Access
+	Fields                   HeaderRules
+	Rewrite                  bool     // the target's own URLs become the client's
+	OuterPrefix, InnerPrefix string   // that strip takes off, and puts in its place: encoded, without a slash at the end
+	Upgrades                 []string // protocols that clients may upgrade to
+	BodyLimit                int64
+	Buffer                   config.Buffer
+	Forwarded                bool
+	Handshake                bool // tell the target of the handshake
+}
+
+// TCP is a site whose bytes are forwarded, whatever they mean.
+type TCP struct {
+	Group         *upstream.Group
+	Idle          time.Duration
+	ProxyProtocol string
+	StartTLS      bool
+	Passthrough   bool
+	Connections   int // at once; 0: any number
+}
+
+func newTCP(c *config.TCP, group *upstream.Group) *TCP {
+	return &TCP{
+		Group: group, Idle: c.Idle, ProxyProtocol: c.ProxyProtocol, StartTLS: c.StartTLS != "", Passthrough: c.Passthrough, Connections: c.Connections,
+	}
+}
+
+// builder makes the sites of one snapshot.
+type builder struct {
+	cfg     *config.Config
+	targets *upstream.Targets
+	book    *traffic.Book
+	files   *lastgood.Values
+	groups  []*upstream.Group // that were made
+}
+
+func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
+	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.DropAliases, Access: newAccess(&c.Access), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
+	built.Paths, _ = paths.ParseMode(c.PathMode())
+	if c.WWW != "" {
+		built.Redirects = wwwRedirects(c)
+	}
+	if c.TCP != nil {
+		group, err := b.targets.GroupOf(&c.TCP.Upstream, b.cfg.Timeouts, b.files)
+		if err != nil {
+			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
+		}
+		b.groups = append(b.groups, group)
+		built.TCP = newTCP(c.TCP, group)
+		return built, nil
+	}
+	for i := range c.Routes {
+		r, err := b.route(&c.Routes[i])
+		if err == nil {
+			r.Pattern, r.Class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i, built.Paths == paths.Agreed)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
+		}
+		built.Routes = append(built.Routes, r)
+		built.Methods = append(built.Methods, r.methods...)
+	}
+	if len(c.Routes) == 0 {
+		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false)}}
+	}
+	slices.SortStableFunc(built.Routes, moreSpecific)
+	return built, nil
+}
+
+func (b *builder) route(c *config.Route) (*Route, error) {
+	r := &Route{
+		Prefix: c.Path, Exact: c.Exact, methods: c.Methods, Respond: c.Respond, Strip: c.StripPrefix || c.ReplacePrefix != "", Replace: c.ReplacePrefix,
+		Access: newAccess(&c.Access), Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
+	}
+	if r.Strip {
+		r.OuterPrefix, r.InnerPrefix = paths.Encode(strings.TrimSuffix(c.Path, "/")), paths.Encode(strings.TrimSuffix(c.ReplacePrefix, "/"))
+	}
+	if c.StripPrefix {
+		r.PrefixTaken = paths.Encode(strings.TrimSuffix(c.Path, "/"))
+	}
+	if c.Redirect != nil {
+		r.Redirect = newRedirect(c.Redirect)
+	}
+	if len(c.To) == 0 {
+		return r, nil
+	}
+	group, err := b.targets.GroupOf(&c.Upstream, b.cfg.Timeouts, b.files)
+	if err != nil {
+		return nil, err
+	}
+	b.groups = append(b.groups, group)
+	r.Group = group
+	switch c.Host {
+	case "", "keep":
+	case "upstream":
+		group.UpstreamHost = true
+	default:
+		r.Host = c.Host
+	}
+	return r, nil
+}
+
+// moreSpecific orders routes as config.Route says.
+func moreSpecific(a, b *Route) int {
+	exactness := func(r *Route) int {
+		if r.Exact != "" {
+			return 0
+		}
+		return 1
+	}
+	any := func(r *Route) int {
+		if len(r.methods) > 0 {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(exactness(a), exactness(b)), cmp.Compare(len(b.Prefix), len(a.Prefix)), cmp.Compare(any(a), any(b)))
+}
+
+const hstsAge = 365 * 24 * time.Hour
+
+// hsts is what a site's browsers are told; names that no public CA signs for are not asked to come by HTTPS for ever.
+func hsts(c *config.Site) string {
+	h, age := &c.HSTS, c.HSTS.MaxAge
+	if age == 0 && (h.IncludeSubdomains || h.Preload || !slices.ContainsFunc(c.Hosts, func(host string) bool { return host == "*" || config.IsLocal(host) })) {
+		age = hstsAge
+	}
+	if h.Off || age == 0 {
+		return ""
+	}
+	value := fmt.Sprintf("max-age=%d", int64(age.Seconds()))
+	if h.IncludeSubdomains {
+		value += "; includeSubDomains"
+	}
+	if h.Preload {
+		value += "; preload"
+	}
+	return value
+}
+
+func wwwRedirects(c *config.Site) map[string]string {
+	redirects := map[string]string{}
+	for _, host := range c.Hosts {
+		switch bare, has := strings.CutPrefix(host, "www."); {
+		case has && c.WWW == "remove":
+			redirects[host] = bare
+		case !has && c.WWW == "add":
+			redirects[host] = "www." + host
+		}
+	}
+	return redirects
+}
+
+// class is the first of the routes that lets the same clients in as this one does, and to the same targets if they count.
+func class(routes []config.Route, i int, targets bool) int {
+	for j := range i {
+		a, b := &routes[j], &routes[i]
+		if a.Refuses() == b.Refuses() && reflect.DeepEqual(a.Access, b.Access) && (!targets || reflect.DeepEqual(a.To, b.To)) {
+			return j
+		}
+	}
+	return i
+}
+
+// Route finds the route of a request; allowed are the methods of those that match its path and not its method.
+func (s *Site) Route(method string, path *paths.Path) (found *Route, allowed []string) {
+	for _, r := range s.Routes {
+		switch {
+		case r.Pattern.Match(path) < paths.Ours:
+		case r.takes(method):
+			return r, nil
+		default:
+			allowed = append(allowed, r.methods...)
+		}
+	}
+	return nil, allowed
+}
+
+// UpgradesTo reports whether clients may go over to a protocol.
+func (r *Route) UpgradesTo(protocol string) bool {
+	return slices.ContainsFunc(r.Upgrades, func(name string) bool { return message.Is(name, protocol) })
+}
+
+const WebSocket = "websocket"
+
+// UpgradeAmong is the first protocol of a client's list that the route names; "" where it names none, and the list is ignored, as RFC 9110
+// section 7.8 allows.
+func (r *Route) UpgradeAmong(list string) string {
+	for protocol := range strings.SplitSeq(list, ",") {
+		protocol = strings.Trim(protocol, " \t")
+		switch {
+		case protocol == "" || !r.UpgradesTo(protocol):
+		case message.Is(protocol, WebSocket):
+			return WebSocket
+		default:
+			return protocol
+		}
+	}
+	return ""
+}
+
+func (r *Route) takes(method string) bool {
+	return len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET")
+}
+
+// registered are the methods that are registered (RFC 9110 section 16.1.1), and QUERY.
+var registered = message.NewNames(
+	"ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK", "LOCK", "MERGE",
+	"MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS", "ORDERPATCH", "PATCH", "POST", "PRI", "PROPFIND",
+	"PROPPATCH", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE",
+	"UPDATEREDIRECTREF", "VERSION-CONTROL",
+)
+
+// Misspelt reports whether a method is a registered one, or one that a route names, but for the case of its letters. Methods are
+// case-sensitive (RFC 9110 section 9.1): to padlock it is another, and to many a framework the same.
+func (s *Site) Misspelt(method string) bool {
+	upper := strings.ToUpper(method)
+	return upper != method && (registered.Has(upper) || slices.Contains(s.Methods, upper))
+}
+
+// Ambiguous reports whether a target may read a path so that another route with other rules would have been the one for it, or, where there
+// are no rules, so that no route leads there. What is not forwarded is read by nobody else.
+func (s *Site) Ambiguous(method string, path *paths.Path, found *Route) bool {
+	if s.Paths == paths.Raw || found.Group == nil {
+		return false
+	}
+	for _, r := range s.Routes {
+		if !r.takes(method) {
+			continue
+		}
+		match := r.Pattern.Match(path)
+		switch {
+		case match == paths.None:
+		case s.Paths == paths.Agreed && match == paths.Some: // what leads elsewhere is not kept from this target
+		case r.Class != found.Class:
+			return true
+		case match == paths.All:
+			return false
+		}
+	}
+	return true // some would have been told that there is nothing
+}
