@@ -72,7 +72,7 @@ func Parse(target string, mode Mode) (Path, error) {
 	p := Path{Text: target, mode: mode}
 	p.Raw, p.Query, p.hasQuery = strings.Cut(target, "?")
 	if target == "*" {
-		p.Normal, p.lower, p.loose = target, target, loose{whole: true, forms: []string{target}}
+		p.Normal, p.lower, p.loose = target, target, loose{whole: true, only: target}
 		return p, nil
 	}
 	if !strings.HasPrefix(target, "/") {

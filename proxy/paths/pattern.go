@@ -111,20 +111,25 @@ func (p *Pattern) looselyHolds(path *Path) bool {
 	if path.loose.unclear {
 		return true
 	}
-	return slices.ContainsFunc(path.loose.forms, func(form string) bool {
+	holds := func(form string) bool {
 		if p.exact {
 			return form == p.loose
 		}
 		return within(form, p.loose)
-	})
+	}
+	if path.loose.whole {
+		return holds(path.loose.only)
+	}
+	return slices.ContainsFunc(path.loose.forms, holds)
 }
 
 // loose is a path as loose readers have it.
 type loose struct {
-	need    int  // so many bytes of each form are right
-	whole   bool // all are
-	unclear bool // nobody can say: it may be anything
-	forms   []string
+	need    int      // so many bytes of each form are right
+	whole   bool     // all are
+	unclear bool     // nobody can say: it may be anything
+	only    string   // what all have, where it is whole
+	forms   []string // what some have, otherwise
 }
 
 // maxHosts in a row, as in //a//b//c, are looked behind.
@@ -141,7 +146,7 @@ func (p *Path) loosen(need int) {
 	}
 	p.loose = loose{need: max(2*need, 32)}
 	if loosePath(p.Raw) {
-		p.loose.whole, p.loose.forms = true, []string{strings.TrimSuffix(p.Raw, "/")}
+		p.loose.whole, p.loose.only = true, strings.TrimSuffix(p.Raw, "/")
 		return
 	}
 
