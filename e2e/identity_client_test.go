@@ -115,7 +115,7 @@ func (c *idOne) run(rng *rand.Rand) {
 				break
 			}
 			jobs = append(jobs, j)
-			if j.combo.leaves() || j.combo.does(doesSocket) || j.combo.does(doesExpect) || j.up > 1<<10 {
+			if j.combo.leaves() || j.combo.does(doesSocket) || j.combo.waits() || j.up > 1<<10 {
 				break
 			}
 		}
@@ -166,7 +166,7 @@ func (c *idOne) pipeline(jobs []*idJob) int {
 	var text bytes.Buffer
 	for _, j := range jobs[:last+1] {
 		j.writeHead(&text)
-		if !j.combo.does(doesExpect) {
+		if !j.combo.waits() {
 			j.writeContent(&text)
 		}
 	}
@@ -187,9 +187,10 @@ func (c *idOne) pipeline(jobs []*idJob) int {
 			c.close()
 			return i // it was never answered, so it is sent again
 		}
-		c.used, c.unread = true, j.up > 0 && (j.combo.does(doesEarly) || got.status >= 400)
+		c.used, c.unread = true, j.up > 0 && (j.combo.does(doesEarly) || j.combo.does(doesUnread) || got.status >= 400)
 		c.u.h.done(j, got)
-		if got.err != nil || got.fields.Get("Connection") == "close" {
+		unsent := j.combo.does(doesUnread) && j.up > 0
+		if got.err != nil || unsent || got.fields.Get("Connection") == "close" {
 			c.close()
 			return i + 1
 		}
@@ -205,7 +206,7 @@ func (c *idOne) read(j *idJob) (got idGot) {
 			got.err = err
 			return got
 		}
-		if response.StatusCode == 100 && j.combo.does(doesExpect) && len(got.interims) == 0 {
+		if response.StatusCode == 100 && j.combo.waits() && len(got.interims) == 0 {
 			var text bytes.Buffer
 			j.writeContent(&text)
 			_, _ = c.conn.Write(text.Bytes())
@@ -238,7 +239,7 @@ func (j *idJob) writeHead(b *bytes.Buffer) {
 	if j.combo.does(doesTrailers) {
 		b.WriteString("Trailer: X-Trailer\r\n")
 	}
-	if j.combo.does(doesExpect) {
+	if j.combo.waits() {
 		b.WriteString("Expect: 100-continue\r\n")
 	}
 	switch {
@@ -481,7 +482,7 @@ func (m *idMany) ask(ctx context.Context, j *idJob) (got idGot) {
 	var body io.Reader
 	if j.method == "POST" {
 		body = bytes.NewReader(stamped(j.marker, j.up))
-		if j.combo.does(doesExpect) {
+		if j.combo.waits() {
 			body = &waits{Reader: body, proceed: proceed, over: make(chan struct{})}
 		}
 	}
@@ -549,10 +550,10 @@ func (j *idJob) request(ctx context.Context, body io.Reader) *http.Request {
 	if j.chunked() {
 		r.ContentLength = -1
 	}
-	if !j.combo.does(doesExpect) && !j.combo.does(doesSocket) {
+	if !j.combo.waits() && !j.combo.does(doesSocket) {
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(stamped(j.marker, j.up))), nil }
 	}
-	if j.combo.does(doesExpect) {
+	if j.combo.waits() {
 		r.Header.Set("Expect", "100-continue")
 	}
 	if j.combo.does(doesTrailers) {

@@ -147,6 +147,21 @@ func (j *idJob) path() string {
 	return j.target
 }
 
+// location is what a target calls the request's URL, or with outer what its client does.
+func (j *idJob) location(outer bool) string {
+	if outer {
+		return "https://" + j.host + j.target
+	}
+	scheme, host := "http://", j.host
+	if idMembers[idTarget][j.combo[idTarget]] == "https" {
+		scheme = "https://"
+	}
+	if j.combo[idTells] == tellsHost {
+		host = "inner.test"
+	}
+	return scheme + host + j.path()
+}
+
 func idPrefix(c idCombo) string { return fmt.Sprintf("/r%04x", c.route()) }
 
 // name is what basic_auth knows a user by: few, as each costs a comparison with bcrypt after every reload.
@@ -167,7 +182,10 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 	j.target = fmt.Sprintf("%s/%s/page-%d?q=%s&n=%d", idPrefix(c), m, number%7, m, number)
 
 	size := func() int {
-		if c.large() {
+		switch {
+		case c.beyond(): // of streams and connections
+			return 600<<10 + rng.IntN(600<<10)
+		case c.large():
 			return 17<<10 + rng.IntN(12<<10)
 		}
 		return rng.IntN(1500)
@@ -180,7 +198,7 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 		j.method = "GET"
 	case c.does(doesHead):
 		j.method = "HEAD"
-	case c.does(doesEarly):
+	case c.does(doesEarly) && rng.IntN(3) > 0: // more than a buffer holds
 		j.up += 30 << 10
 	}
 	if j.method != "POST" {

@@ -24,6 +24,7 @@ const (
 	idDoes
 	idSize
 	idStays
+	idRoom // of a life, and not of a request
 	idFactors
 )
 
@@ -35,10 +36,11 @@ var idMembers = [idFactors][]string{
 	idRules:   {"no rules", "rules"},
 	idBuffer:  {"streamed", "request buffer", "response buffer", "both buffers"},
 	idAuth:    {"open", "basic_auth"},
-	idTells:   {"tells nothing", "handshake_header", "forwarded", "host"},
-	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc"},
-	idSize:    {"small", "large"},
+	idTells:   {"tells nothing", "handshake_header", "forwarded", "host", "rewrite_urls"},
+	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc", "unread expect"},
+	idSize:    {"small", "large", "beyond windows"},
 	idStays:   {"stays", "leaves"},
+	idRoom:    {"room for buffers", "little room"},
 }
 
 // The members that the harness asks for.
@@ -49,6 +51,11 @@ const (
 
 	doesGet, doesHead, doesPost, doesTrailers, doesExpect = 0, 1, 2, 3, 4
 	doesEarly, does103, does100, doesSocket, doesGRPC     = 5, 6, 7, 8, 9
+	doesUnread                                            = 10
+
+	tellsHandshake, tellsForwarded, tellsHost, tellsURLs = 1, 2, 3, 4
+
+	sizeBeyond = 2
 )
 
 type idCombo [idFactors]uint8
@@ -68,6 +75,8 @@ func (c idCombo) rules() bool            { return c[idRules] == 1 }
 func (c idCombo) auth() bool             { return c[idAuth] == 1 }
 func (c idCombo) leaves() bool           { return c[idStays] == 1 }
 func (c idCombo) large() bool            { return c[idSize] == 1 }
+func (c idCombo) beyond() bool           { return c[idSize] == sizeBeyond }
+func (c idCombo) waits() bool            { return c.does(doesExpect) || c.does(doesUnread) }
 
 // route numbers the configuration of a route that the combo needs.
 func (c idCombo) route() int {
@@ -124,11 +133,20 @@ func (p *idProduct) random(rng *rand.Rand) (c idCombo) {
 		c[f] = members[rng.IntN(len(members))]
 		switch {
 		case len(members) == 1:
-		case f == int(idStays) && rng.IntN(10) > 0, f == int(idAuth) && rng.IntN(3) > 0, f == int(idSize) && rng.IntN(3) > 0:
+		case f == int(idSize) && c[f] == sizeBeyond && rng.IntN(60) > 0, f == int(idStays) && rng.IntN(10) > 0, f == int(idAuth) && rng.IntN(3) > 0, f == int(idSize) && rng.IntN(3) > 0:
 			c[f] = members[0]
 		}
 	}
 	return c
+}
+
+// whole is the part of which every combo is asked for where that is wanted. What is left out is a matter of a life, or takes the most time.
+func (p idProduct) whole() *idProduct {
+	p.members[idRoom] = p.members[idRoom][:1]
+	if len(p.members[idSize]) > 1 {
+		p.members[idSize] = slices.DeleteFunc(slices.Clone(p.members[idSize]), func(size uint8) bool { return size == sizeBeyond })
+	}
+	return &p
 }
 
 // size is how many combos there are.

@@ -57,7 +57,7 @@ func (h *identity) checkLine(line []byte) {
 		return
 	}
 	host := j.host
-	if j.combo[idTells] == 3 && !quoted(line, "host", host) {
+	if j.combo[idTells] == tellsHost && !quoted(line, "host", host) {
 		host = "inner.test" // it has been forwarded
 	}
 	expected := [][2]string{{"target", j.target}, {"host", host}}

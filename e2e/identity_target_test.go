@@ -7,6 +7,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -65,11 +67,52 @@ func (h *identity) serveApp(t *testing.T, l net.Listener, app *idApp) {
 		return
 	}
 	server := &http.Server{Handler: app, ErrorLog: stdlog.New(io.Discard, "", 0)}
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, heardKey{}, c) }
 	if app.scheme == "https" {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"http/1.1"}})
 	}
-	go func() { _ = server.Serve(l) }()
+	go func() { _ = server.Serve(hearing{l}) }()
 	t.Cleanup(func() { server.Close() })
+}
+
+// hearing keeps of each connection the bytes that came last: net/http writes names of fields in one way, however they came.
+type hearing struct{ net.Listener }
+
+func (l hearing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &idHeard{Conn: c}, err
+}
+
+type heardKey struct{}
+
+type idHeard struct {
+	net.Conn
+	mu   sync.Mutex
+	last []byte
+}
+
+func (c *idHeard) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const enough = 64 << 10
+	if c.last = append(c.last, p[:n]...); len(c.last) > 2*enough {
+		c.last = append(c.last[:0], c.last[len(c.last)-enough:]...)
+	}
+	return n, err
+}
+
+// head is that of a request, as it came.
+func (c *idHeard) head(r *http.Request) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	text := string(c.last)
+	at := strings.LastIndex(text, r.Method+" "+r.RequestURI+" HTTP/1.1\r\n")
+	if at < 0 {
+		return ""
+	}
+	head, _, _ := strings.Cut(text[at:], "\r\n\r\n")
+	return head
 }
 
 // serveH2C is HTTP/2 with prior knowledge. A handler finds its connection, to cut it.
@@ -124,7 +167,7 @@ func (a *idApp) serve(w http.ResponseWriter, r *http.Request, cut func()) {
 	case j.combo.does(doesSocket):
 		a.socket(w, r, j)
 		return
-	case !j.combo.does(doesEarly) && !a.content(r, j):
+	case !j.combo.does(doesEarly) && !j.combo.does(doesUnread) && !a.content(r, j):
 		return // its client has gone
 	}
 	a.answer(w, r, j, dies, try)
@@ -144,7 +187,11 @@ func (a *idApp) admit(r *http.Request) *idJob {
 			return j
 		}
 	}
-	if what := a.check(r, j); what != "" {
+	what := a.check(r, j)
+	if what == "" {
+		what = a.spelled(r, j)
+	}
+	if what != "" {
 		a.h.mixed(j, a.name, "the target sees what was not sent: "+what, m, dump(r))
 	}
 	return j
@@ -169,7 +216,7 @@ func headTexts(r *http.Request) func(func(string, string) bool) {
 // check holds a request against what was sent.
 func (a *idApp) check(r *http.Request, j *idJob) string {
 	host := j.host
-	if j.combo[idTells] == 3 {
+	if j.combo[idTells] == tellsHost {
 		host = "inner.test"
 	}
 	if r.RequestURI != j.path() || r.Host != host || r.Method != j.method {
@@ -200,13 +247,46 @@ func (a *idApp) check(r *http.Request, j *idJob) string {
 	if user := r.Header.Get("X-Forwarded-User"); j.combo.auth() && (user != j.user.account() || j.rebuffed) {
 		return fmt.Sprintf("X-Forwarded-User: %q, not %q (of a wrong password: %v)", user, j.user.account(), j.rebuffed)
 	}
-	if told := r.Header.Get("Padlock-Handshake"); j.combo[idTells] == 1 && !strings.HasPrefix(told, "id=") {
+	if told := r.Header.Get("Padlock-Handshake"); j.combo[idTells] == tellsHandshake && !strings.HasPrefix(told, "id=") {
 		return fmt.Sprintf("Padlock-Handshake: %q", told)
 	}
-	if told := r.Header.Get("Forwarded"); j.combo[idTells] == 2 && !strings.Contains(told, `host="`+j.host+`"`) {
+	if told := r.Header.Get("Forwarded"); j.combo[idTells] == tellsForwarded && !strings.Contains(told, `host="`+j.host+`"`) {
 		return fmt.Sprintf("Forwarded: %q", told)
 	}
 	return j.checkVaried("Request", r.Header)
+}
+
+// spelled holds the names of fields, as they came, against how the front's are written, and Expect against what the client has said.
+func (a *idApp) spelled(r *http.Request, j *idJob) string {
+	heard, ok := r.Context().Value(heardKey{}).(*idHeard)
+	if !ok {
+		return "" // by HTTP/2, names have no capitals
+	}
+	head := heard.head(r)
+	if head == "" {
+		return "its head is not among the bytes that came"
+	}
+	for line := range strings.SplitSeq(head, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		for _, f := range j.fields {
+			want := f[0]
+			switch {
+			case want == "te" || want == "traceparent" || want == "tracestate" || want == "baggage" || !strings.EqualFold(name, want):
+				continue
+			case j.combo[idFront] != front1:
+				want = http.CanonicalHeaderKey(want)
+			}
+			if name != want {
+				return fmt.Sprintf("the field %q is called %q", want, name)
+			}
+		}
+	}
+	if expects := r.Header.Get("Expect"); expects != "" && (expects != "100-continue" || !j.combo.waits()) {
+		return fmt.Sprintf("Expect: %q", expects)
+	} else if expects == "" && j.combo.waits() && j.up > 0 && j.combo[idBuffer]&1 == 0 && !j.combo.leaves() {
+		return "no Expect"
+	}
+	return ""
 }
 
 // content reads a request's content and trailers, and reports whether all has come.
@@ -301,6 +381,7 @@ func (a *idApp) fields(head http.Header, r *http.Request, j *idJob) {
 	head.Set("X-Target", a.name)
 	head.Set("X-Saw-Id", r.Header.Get(varied("Request", "request_id")))
 	head.Set("X-Removed", m)
+	head.Set("Content-Location", j.location(false))
 	head.Set("Content-Type", "text/"+m)
 }
 

@@ -42,7 +42,8 @@ type identity struct {
 	t         *testing.T
 	seed      uint64
 	product   idProduct
-	rows      [3][]idCombo // that make all pairs, by front
+	rows      [3][2][]idCombo // that make all pairs, by front and room
+	room      uint8           // of this life
 	routes    []int
 	users     []*idUser
 	lives     int
@@ -57,7 +58,7 @@ type identity struct {
 
 	jobs                []atomic.Pointer[idJob]
 	numbers             atomic.Int64
-	turns               [3]atomic.Int64 // of rows, by front
+	turns               [3][2]atomic.Int64 // of rows, by front and room
 	checked, departures atomic.Int64
 	quota               atomic.Int64 // of numbers, for this life
 	end                 atomic.Bool  // the life ends: clients are cut
@@ -70,7 +71,8 @@ type identity struct {
 
 	mu     sync.Mutex
 	pairs  map[pair]bool // that have met
-	combos map[idCombo]bool
+	seen   map[idCombo]bool
+	combos map[idCombo]bool // of the whole product
 	count  map[string]int
 }
 
@@ -100,16 +102,16 @@ func TestIdentity(t *testing.T) {
 		}
 	}
 	if *idWhole {
-		t.Logf("%d of %d combos", len(h.combos), h.product.size())
+		t.Logf("%d of %d combos", len(h.combos), h.product.whole().size())
 	}
-	if *idRequests >= 1_000_000 && *idWhole && len(h.combos) < h.product.size() {
+	if *idRequests >= 1_000_000 && *idWhole && len(h.combos) < h.product.whole().size() {
 		t.Error("that is not the whole product")
 	}
 }
 
 func newIdentity(t *testing.T) *identity {
 	h := &identity{
-		t: t, seed: *idSeed, pairs: map[pair]bool{}, combos: map[idCombo]bool{}, count: map[string]int{}, collector: otlptest.Start(t), lives: *idLives,
+		t: t, seed: *idSeed, pairs: map[pair]bool{}, seen: map[idCombo]bool{}, combos: map[idCombo]bool{}, count: map[string]int{}, collector: otlptest.Start(t), lives: *idLives,
 	}
 	if h.lives == 0 {
 		h.lives = max(2, *idRequests/10_000)
@@ -135,12 +137,14 @@ func newIdentity(t *testing.T) *identity {
 func (h *identity) plan(rng *rand.Rand) {
 	used := map[int]bool{}
 	for _, row := range h.product.cover(rng) {
-		h.rows[row[idFront]] = append(h.rows[row[idFront]], row)
+		rows := &h.rows[row[idFront]][row[idRoom]]
+		*rows = append(*rows, row)
 		used[row.route()] = true
 	}
 	if *idWhole {
-		for n := range h.product.size() {
-			used[h.product.at(n).route()] = true
+		whole := h.product.whole()
+		for n := range whole.size() {
+			used[whole.at(n).route()] = true
 		}
 	}
 	for n := range used {
@@ -190,6 +194,7 @@ listen: {https: [%q], http: []}
 handshakes: {show: "off"}
 access_log: {format: json, output: %q, headers: [X-Marker, X-Key, X-Long, Referer, Baggage, Cookie], rotate: {max_size_mib: 4096, keep: 2}}
 timeouts: {handover: 20s, shutdown: 5s}
+limits: {buffers: %s}
 sites:
   - hosts: ["*.localhost"]
     tls: {client_auth: {mode: optional-verify, ca: %q}}
@@ -197,7 +202,7 @@ sites:
       request: {remove: [X-Taken-Away], set: {X-Site-Request: of the site}}
       response: {remove: [X-Removed], set: {X-Site-Response: "{method} {uri}", X-Version: "%d"}}
     routes:
-`, h.address, log, h.clients, version)
+`, h.address, log, []string{"256MiB", "64KiB"}[h.room], h.clients, version)
 	fmt.Fprintf(&b, "      - {path: /version-%d, respond: {status: 200}}\n", version)
 	for _, n := range h.routes {
 		fmt.Fprintf(&b, "      - {%s}\n", h.route(routeOf(n)))
@@ -219,7 +224,7 @@ func (h *identity) route(c idCombo) string {
 		"path: " + idPrefix(c), "to: [" + strings.Join(to, ", ") + "]",
 		[]string{"", "strip_prefix: true", "replace_prefix: /put/in/its/place"}[c[idRewrite]],
 		[]string{"", "buffer: {request: 16KiB}", "buffer: {response: 16KiB}", "buffer: {request: 16KiB, response: 16KiB}"}[c[idBuffer]],
-		[]string{"", "handshake_header: true", "forwarded: true", "host: inner.test"}[c[idTells]],
+		[]string{"", "handshake_header: true", "forwarded: true", "host: inner.test", "rewrite_urls: true"}[c[idTells]],
 	}
 	if c.sticky() {
 		parts = append(parts, "sticky: stick")
@@ -250,6 +255,7 @@ func (h *identity) route(c idCombo) string {
 func (h *identity) live(file, home string, life int) {
 	t := h.t
 	traced := life%3 != 0
+	h.room = h.product.members[idRoom][life%len(h.product.members[idRoom])]
 	log := filepath.Join(t.TempDir(), "access.log")
 	h.configure(file, log, traced, 0)
 	p := &padlock{home: home, storage: filepath.Join(home, ".local", "share", "padlock")}
@@ -427,15 +433,16 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 	for h.numbers.Load() >= h.quota.Load() && !h.ending() && !h.over() {
 		time.Sleep(time.Millisecond) // until SIGTERM has been sent
 	}
-	rows := h.rows[front]
+	rows := h.rows[front][h.room]
 	var c idCombo
-	turn := int(h.turns[front].Add(1)) - 1
-	size := h.product.size() / len(h.product.members[idFront])
+	turn := int(h.turns[front][h.room].Add(1)) - 1
+	whole := h.product.whole()
+	size := whole.size() / len(whole.members[idFront])
 	switch {
 	case turn < len(rows):
 		c = rows[turn]
 	case *idWhole && turn < size+len(rows):
-		c = h.product.at(scattered(turn-len(rows), size))
+		c = whole.at(scattered(turn-len(rows), size))
 		c[idFront] = front
 	case rng.IntN(8) == 0:
 		c = rows[rng.IntN(len(rows))]
@@ -444,6 +451,7 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 		route := routeOf(h.routes[rng.IntN(len(h.routes))])
 		copy(c[idTarget:idTells+1], route[idTarget:idTells+1])
 		c[idFront] = front
+		c[idRoom] = h.room
 		if front == front1 && rng.IntN(3) > 0 { // each of these takes a connection
 			c[idStays] = h.product.members[idStays][0]
 			if c.does(doesSocket) {
@@ -481,11 +489,17 @@ func (h *identity) met(j *idJob) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count[idMembers[idFront][j.combo[idFront]]]++
-	if h.combos[j.combo] {
+	c := j.combo
+	c[idRoom] = h.room
+	if h.seen[c] {
 		return
 	}
-	h.combos[j.combo] = true
-	for one := range j.combo.pairs {
+	h.seen[c] = true
+	if c[idRoom] = h.product.members[idRoom][0]; !c.beyond() {
+		h.combos[c] = true
+	}
+	c[idRoom] = h.room
+	for one := range c.pairs {
 		h.pairs[one] = true
 	}
 }
@@ -610,8 +624,15 @@ func (j *idJob) checkEcho(got idGot) string {
 			return fmt.Sprintf("%s: %q, not %q", name, value, want)
 		}
 	}
+	if location := got.fields.Get("Content-Location"); location != j.location(j.combo[idTells] == tellsURLs) {
+		return fmt.Sprintf("Content-Location: %q, not %q", location, j.location(j.combo[idTells] == tellsURLs))
+	}
+	path := "/"
+	if j.combo[idTells] == tellsURLs && j.combo[idRewrite] == 1 {
+		path = idPrefix(j.combo)
+	}
 	cookies := slices.DeleteFunc(slices.Clone(got.fields["Set-Cookie"]), func(c string) bool { return strings.HasPrefix(c, "stick=") })
-	if !slices.Equal(cookies, []string{"id=" + m + "; Path=/", "other=" + m + "; HttpOnly"}) {
+	if !slices.Equal(cookies, []string{"id=" + m + "; Path=" + path, "other=" + m + "; HttpOnly"}) {
 		return fmt.Sprintf("the cookies %q", cookies)
 	}
 	if id := got.fields.Get(varied("Response", "request_id")); id != got.fields.Get("X-Saw-Id") {
