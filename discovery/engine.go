@@ -44,12 +44,14 @@ const (
 type engine struct {
 	client *http.Client
 	base   string // "", or "/v1.41" once it is known
+
+	maxList, maxInspect int64 // bytes
 }
 
 func newEngine(d *config.Docker) *engine {
 	network, address := d.Dial()
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
-	return &engine{client: &http.Client{
+	return &engine{maxList: maxList, maxInspect: maxInspect, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, network, address)
@@ -206,7 +208,7 @@ func (e *engine) running(ctx context.Context, labels []string) (all []listed, er
 	if len(labels) > 0 {
 		wanted["label"] = labels
 	}
-	if err := e.ask(ctx, "/containers/json"+filters(wanted), maxList, &all); err != nil {
+	if err := e.ask(ctx, "/containers/json"+filters(wanted), e.maxList, &all); err != nil {
 		return nil, err
 	}
 	for _, c := range all {
@@ -253,7 +255,7 @@ type attachment struct {
 // inspect returns nil for a container that is there no more.
 func (e *engine) inspect(ctx context.Context, id string) (*inspected, error) {
 	c := new(inspected)
-	err := e.ask(ctx, "/containers/"+url.PathEscape(id)+"/json", maxInspect, c)
+	err := e.ask(ctx, "/containers/"+url.PathEscape(id)+"/json", e.maxInspect, c)
 	if gone := (statusError{}); errors.As(err, &gone) && gone.status == http.StatusNotFound {
 		return nil, nil
 	}

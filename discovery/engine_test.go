@@ -61,7 +61,7 @@ func TestAnEngineThatMisbehavesIsNotBelieved(t *testing.T) {
 		"no JSON":          {answers{"/_ping": "OK", "/containers/json": "<html>"}, "GET /containers/json: what answers is no container engine"},
 		"another shape":    {answers{"/_ping": "OK", "/containers/json": `{"a":1}`}, "what answers is no container engine"},
 		"a path for an id": {answers{"/_ping": "OK", "/containers/json": `[{"Id":"../../images"}]`}, `"../../images" is not the identifier of a container`},
-		"no end":           {answers{"/_ping": "OK", "/containers/json": strings.Repeat(" ", maxList+1)}, "the engine answers with more than"},
+		"no end":           {answers{"/_ping": "OK", "/containers/json": strings.Repeat(" ", 1<<20+1)}, "the engine answers with more than"},
 		"silence":          {silent(one), "context deadline exceeded"},
 		"an old version":   {versioned("1.23"), "the engine speaks version 1.23 of its interface, and padlock 1.24 and later"},
 		"an odd version":   {versioned("2.x"), `the engine speaks version "2.x"`},
@@ -73,7 +73,7 @@ func TestAnEngineThatMisbehavesIsNotBelieved(t *testing.T) {
 		}), "GET /containers/json: 403 Forbidden: no"},
 	} {
 		w := New(answering(t, c.engine), slog.New(slog.DiscardHandler))
-		w.pace.inspect = 200 * time.Millisecond
+		w.pace.inspect, w.engine.maxList = 200*time.Millisecond, 1<<20
 		_, err := w.Look(t.Context())
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 5000 {
 			t.Errorf("%s: %.300v", name, err)

@@ -53,7 +53,7 @@ func (w *Watcher) Explain(ctx context.Context, name string) string {
 		return ""
 	}
 	var containers []called
-	if err := w.engine.ask(ctx, "/containers/json?all=1", maxList, &containers); err != nil {
+	if err := w.engine.ask(ctx, "/containers/json?all=1", w.engine.maxList, &containers); err != nil {
 		return ""
 	}
 	at, err := w.engine.place(ctx)

@@ -222,26 +222,23 @@ var wsHeads = map[string]func(*testing.T, *wsSuite){
 	"an upgrade to h2c is no upgrade": func(t *testing.T, s *wsSuite) {
 		s.plainRequest(t, "/raw/h2c", "HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n")
 	},
-	"an upgrade to one of several protocols is no upgrade": func(t *testing.T, s *wsSuite) {
-		s.plainRequest(t, "/raw/several", "HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n")
+	"an upgrade to several other protocols is no upgrade": func(t *testing.T, s *wsSuite) {
+		s.plainRequest(t, "/raw/several", "HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: foo/2, h2c\r\n")
 	},
-	"two fields of Upgrade are no upgrade": func(t *testing.T, s *wsSuite) {
-		s.plainRequest(t, "/raw/twice", "HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n")
+	"two fields of Upgrade with other protocols are no upgrade": func(t *testing.T, s *wsSuite) {
+		s.plainRequest(t, "/raw/twice", "HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: foo\r\n")
+	},
+	"a WebSocket among several protocols is opened": func(t *testing.T, s *wsSuite) {
+		s.opens(t, "/raw/among", "host: localhost\r\nconnection: Upgrade\r\nupgrade: h2c, websocket\r\n")
+	},
+	"a WebSocket in the second field of Upgrade is opened": func(t *testing.T, s *wsSuite) {
+		s.opens(t, "/raw/second", "host: localhost\r\nconnection: Upgrade\r\nupgrade: h2c\r\nupgrade: websocket\r\n")
 	},
 	"HTTP/1.0 knows no upgrade": func(t *testing.T, s *wsSuite) {
 		s.plainRequest(t, "/raw/old", "HTTP/1.0\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
 	},
 	"the case of letters does not matter": func(t *testing.T, s *wsSuite) {
-		conn := s.fronts["h1"].raw(t)
-		script := s.target.expect(t, "/raw/case", func(p *wsPeer) { p.accept(); p.hear(up(fin|opText, "x")); p.say(down(fin|opText, "y")) })
-		_, _ = io.WriteString(conn, "GET /raw/case HTTP/1.1\r\nhost: LOCALHOST\r\nconnection: keep-alive , uPGRADE\r\nupgrade: WebSocket\r\nsec-websocket-key: "+wsKey+"\r\n\r\n")
-		r := bufio.NewReader(conn)
-		if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 101 {
-			t.Fatalf("%v, %v", response, err)
-		}
-		_, _ = conn.Write(up(fin|opText, "x"))
-		hears(t, "the client", r, down(fin|opText, "y"))
-		script.wait()
+		s.opens(t, "/raw/case", "host: LOCALHOST\r\nconnection: keep-alive , uPGRADE\r\nupgrade: WebSocket\r\n")
 	},
 	// Who believes that a WebSocket is open where it is not would send anything past the edge's rules: "upgrade smuggling".
 	"what follows a handshake that was refused is judged as any request": func(t *testing.T, s *wsSuite) {
@@ -288,6 +285,27 @@ func (f wsFront) raw(t *testing.T) *tls.Conn {
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(wsPatience))
 	return conn
+}
+
+// opens opens a WebSocket with these fields, of which the target hears alone, and has a message go each way.
+func (s *wsSuite) opens(t *testing.T, path, fields string) {
+	conn := s.fronts["h1"].raw(t)
+	script := s.target.expect(t, path, func(p *wsPeer) {
+		if got := p.request.Header.Values("Upgrade"); len(got) != 1 || !strings.EqualFold(got[0], "websocket") {
+			p.t.Errorf("the target saw Upgrade: %q", got)
+		}
+		p.accept()
+		p.hear(up(fin|opText, "x"))
+		p.say(down(fin|opText, "y"))
+	})
+	_, _ = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\n"+fields+"sec-websocket-key: "+wsKey+"\r\n\r\n")
+	r := bufio.NewReader(conn)
+	if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 101 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	_, _ = conn.Write(up(fin|opText, "x"))
+	hears(t, "the client", r, down(fin|opText, "y"))
+	script.wait()
 }
 
 // refusesHead sends what no target may see.

@@ -172,7 +172,7 @@ func TestResponsesAreFramedByPadlock(t *testing.T) {
 	e := start(t, "http://"+s.Addr().String(), nil)
 	for _, method := range []string{"GET", "HEAD"} {
 		for i, text := range s.texts {
-			answer := e.say(t, fmt.Sprintf("%s /%d HTTP/1.1\r\nHost: localhost\r\n\r\nGET /proper HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", method, i))
+			answer := e.sayWithin(t, 20*time.Second, fmt.Sprintf("%s /%d HTTP/1.1\r\nHost: localhost\r\n\r\nGET /proper HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", method, i))
 			r := bufio.NewReader(strings.NewReader(answer))
 			var bodies []string
 			for m := method; ; {

@@ -28,6 +28,8 @@ type Directory struct {
 	log  *slog.Logger
 	odd  strangers
 
+	maxValue int64 // bytes
+
 	readers chan struct{} // has one for each that the kernel works for
 
 	shared bool // its files are as the mount of a share, or a volume for padlock's group, has them, which has been said
@@ -63,7 +65,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{path: path, root: root, log: o.Log, odd: strangers{log: o.Log}, shared: shared, readers: make(chan struct{}, maxReaders), locks: map[string]*os.File{}, exposed: map[string]bool{}}
+	d := &Directory{path: path, root: root, log: o.Log, odd: strangers{log: o.Log}, shared: shared, maxValue: o.maxValue(), readers: make(chan struct{}, maxReaders), locks: map[string]*os.File{}, exposed: map[string]bool{}}
 	d.leases = newDirectoryLeases(d, o)
 	return d, nil
 }
@@ -239,7 +241,7 @@ func (d *Directory) load(key string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "load", Path: key, Err: fs.ErrNotExist}
 	}
 	d.inspect(key, info)
-	value, err := regular.All(f, filepath.Join(d.path, filepath.FromSlash(key)), maxValue)
+	value, err := regular.All(f, filepath.Join(d.path, filepath.FromSlash(key)), d.maxValue)
 	if errors.Is(err, regular.ErrIrregular) || errors.Is(err, regular.ErrTooLarge) {
 		err = fmt.Errorf("loading %s: %w: %w", key, ErrUnusable, err)
 	}

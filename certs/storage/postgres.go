@@ -27,6 +27,8 @@ type postgresStore struct {
 	role string
 	odd  strangers
 
+	maxValue int64 // bytes
+
 	mu       sync.Mutex
 	migrated bool
 }
@@ -65,7 +67,7 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	if err != nil {
 		return nil, err
 	}
-	s := &postgresStore{pool: pool, name: Redacted(location), role: cfg.ConnConfig.User, odd: strangers{log: o.Log}}
+	s := &postgresStore{pool: pool, name: Redacted(location), role: cfg.ConnConfig.User, odd: strangers{log: o.Log}, maxValue: o.maxValue()}
 	s.leases = newLeases(s, o)
 	return s, nil
 }
@@ -260,10 +262,10 @@ func (s *postgresStore) Load(ctx context.Context, key string) (value []byte, err
 	}
 	size := int64(0)
 	err = s.do(ctx, "loading", key, func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, `SELECT length(data), CASE WHEN length(data) <= $2 THEN data END FROM padlock_values WHERE name = $1`, key, maxValue).Scan(&size, &value)
+		return s.pool.QueryRow(ctx, `SELECT length(data), CASE WHEN length(data) <= $2 THEN data END FROM padlock_values WHERE name = $1`, key, s.maxValue).Scan(&size, &value)
 	})
-	if err == nil && size > maxValue {
-		err = tooLarge(key, size)
+	if err == nil && size > s.maxValue {
+		err = tooLarge(key, size, s.maxValue)
 	}
 	return value, err
 }

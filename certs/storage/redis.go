@@ -28,6 +28,8 @@ type redisStore struct {
 	name   string
 	log    *slog.Logger
 	odd    strangers
+
+	maxValue int64 // bytes
 }
 
 const (
@@ -44,7 +46,7 @@ func openRedis(location string, o Options) (*redisStore, error) {
 		return nil, err
 	}
 	logging.Disable() // failures are returned; the package would print them besides
-	s := &redisStore{client: redis.NewUniversalClient(options), prefix: redisTag + prefix, name: Redacted(location), log: o.Log, odd: strangers{log: o.Log}}
+	s := &redisStore{client: redis.NewUniversalClient(options), prefix: redisTag + prefix, name: Redacted(location), log: o.Log, odd: strangers{log: o.Log}, maxValue: o.maxValue()}
 	s.leases = newLeases(s, o)
 	return s, nil
 }
@@ -190,7 +192,7 @@ return 1`)
 // setAside implements asider: it renames what is not a hash, or is too large, and so is nothing that padlock has written.
 func (s *redisStore) setAside(ctx context.Context, key string) (place string, err error) {
 	place = s.prefix + "set-aside:" + time.Now().UTC().Format(asideTime) + ":" + key
-	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key, maxValue).Int()
+	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key, s.maxValue).Int()
 	if err != nil || moved == 0 {
 		return "", redisError("setting aside", key, err)
 	}
@@ -235,8 +237,8 @@ func (s *redisStore) Load(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	size, err := s.client.HStrLen(ctx, s.value(key), "data").Result() // asked first, as an answer is in memory before it can be refused
-	if err == nil && size > maxValue {
-		return nil, tooLarge(key, size)
+	if err == nil && size > s.maxValue {
+		return nil, tooLarge(key, size, s.maxValue)
 	}
 	var value []byte
 	if err == nil {

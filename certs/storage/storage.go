@@ -8,6 +8,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,10 @@ type Options struct {
 	Key   []byte        // 32 bytes that every value is encrypted and authenticated with (AES-256-GCM); nil: values are stored as they are
 	Lease time.Duration // of a lock in a service: it passes to the next when its holder has not renewed it for so long; 15 s
 	Log   *slog.Logger
+
+	// MaxValue bounds what is loaded, in bytes; 16 MiB. Whoever can write to the storage would else fill the memory of every node. Values
+	// that padlock stores have some KiB.
+	MaxValue int64
 }
 
 // Open opens a directory, a redis:// or rediss:// URL, or a postgres:// URL.
@@ -98,11 +103,10 @@ func IsRemote(location string) bool { return strings.Contains(location, "://") }
 // Redacted is a location without its secrets.
 func Redacted(location string) string { return mask.URL(location) }
 
-// maxValue bounds a value, which whoever can write to the storage would else fill the memory of every node with. Real ones have some KiB.
-const maxValue = 16 << 20
+func (o *Options) maxValue() int64 { return cmp.Or(o.MaxValue, 16<<20) }
 
-func tooLarge(key string, size int64) error {
-	return fmt.Errorf("loading %s: %w: it has %d bytes, and a value has %d at most", key, ErrUnusable, size, maxValue)
+func tooLarge(key string, size, limit int64) error {
+	return fmt.Errorf("loading %s: %w: it has %d bytes, and a value has %d at most", key, ErrUnusable, size, limit)
 }
 
 // maxKey bounds a key, as file names and PostgreSQL's index do.
