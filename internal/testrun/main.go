@@ -124,7 +124,7 @@ func plan(level, run, dir string) ([]step, error) {
 			{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}}, // compilers beside tests would take their time
 			{name: "packages", args: goTest("-p", "4", "./proxy", "./..."), tests: true},            // some wait most of the time, and proxy's for longest
 			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
-			{name: "program", args: []string{clients, "-test.v=test2json", "-test.timeout=40m"}, dir: "e2e", tests: true, plain: true, each: true},
+			{name: "program", args: []string{clients, "-test.v=test2json", "-test.timeout=75m"}, dir: "e2e", tests: true, plain: true, each: true},
 		}, nil
 	case "long":
 		return long(install)
