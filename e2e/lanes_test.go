@@ -18,7 +18,7 @@ var long = flag.Bool("long", false, "more of everything, for a longer time")
 
 // The lanes say how much runs at once. A test that says nothing has the machine to itself: its promise is a time, or a processor's share.
 var (
-	waiting  = make(chan struct{}, 6*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
+	waiting  = make(chan struct{}, 4*runtime.GOMAXPROCS(0)) // tests that wait for a server, a clock or a browser most of the time
 	working  = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	flooding = make(chan struct{}, 1) // floods, which take whatever the others leave
 

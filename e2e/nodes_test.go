@@ -158,7 +158,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 // renewal, and both serve the same.
 func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 	besides(t)
-	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: 90 * time.Second}), servicetest.StartRedis(t)
+	ca, store := startCA(t, servicetest.PebbleOptions{Lifetime: 2 * time.Minute}), servicetest.StartRedis(t)
 	slow := strings.Replace(store.URL, hostOf(t, store.URL), servicetest.Delayed(t, hostOf(t, store.URL), 200*time.Millisecond), 1)
 	addresses := []string{ca.address(), local(servicetest.FreePort(t))}
 	a := runFile(t, nodeFile(t, ca, slow, addresses[0], local(ca.HTTP), "", "both.example.com"))
@@ -176,7 +176,7 @@ func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 		}
 		return n
 	}
-	for end := time.Now().Add(2 * time.Minute); onBoth() < 2 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); onBoth() < 2 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		for _, address := range addresses {
 			state, err := see(address, "both.example.com", trusting)
 			if err != nil {
