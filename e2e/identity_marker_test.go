@@ -169,6 +169,9 @@ func (u *idUser) account() string { return fmt.Sprintf("account-%d", u.number%id
 
 const idAccounts = 4
 
+// unreadMost is as much content as net/http's server reads when its handler has not, before it resets the connection, answer and all.
+const unreadMost = 200 << 10
+
 func (h *identity) job(u *idUser, c idCombo) *idJob {
 	number := int(h.numbers.Add(1)) - 1
 	if number >= len(h.jobs) {
@@ -203,6 +206,9 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 	}
 	if j.method != "POST" {
 		j.up = 0
+	}
+	if c.does(doesEarly) || c.does(doesUnread) {
+		j.up = min(j.up, unreadMost)
 	}
 
 	j.rebuffed = c.auth() && rng.IntN(200) == 0
