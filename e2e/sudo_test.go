@@ -166,6 +166,9 @@ func TestJavaOfTheSystemTrustsAndForgets(t *testing.T) {
 	need(t, "keytool")
 	const cacerts = "/etc/ssl/certs/java/cacerts"
 	if _, err := os.Stat(cacerts); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	s := newSudoer(t)
