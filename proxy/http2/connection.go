@@ -227,10 +227,11 @@ func (c *connection) await() error {
 			switch {
 			case idle && sealed:
 				return errDrained
-			case idle:
+			case idle && c.limit.Expired():
 				return errIdle
 			}
-			quiet = true // streams are open on which nothing happens, WebSockets perhaps
+			// Streams are open on which nothing happens, WebSockets perhaps; or the last has ended just when that was noticed.
+			quiet = !idle
 		}
 	}
 	switch {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -624,6 +625,34 @@ func TestAnEarlyAnswerEndsTheRequest(t *testing.T) {
 	if a := c.await(3); a.status != "413" {
 		t.Fatalf("%+v", a)
 	}
+}
+
+// The last stream may end at the very moment when the connection notices that it is quiet: that is not the end of its idle time.
+func TestAQuietConnectionIsIdleFromTheEndOfItsLastStream(t *testing.T) {
+	server := NewServer(ServerOptions{
+		Handler: handlerFunc(func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(413, nil, 0) }),
+		Header:  time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+	})
+	server.parkAfter, server.linger = 5*time.Millisecond, 5*time.Millisecond
+	s := serveWith(t, server)
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			c := dial(t, s)
+			for i := range 20 {
+				id := uint32(2*i + 1)
+				c.request(id, false, post()...)
+				if a := c.await(id); a.status != "413" {
+					t.Errorf("%+v", a)
+				}
+				if f, err := c.next(); err != nil || f.Header().Type != http2.FrameRSTStream {
+					t.Error(f, err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
 }
 
 // The rest of a content that nobody wants finds room while the client reads the answer, and a client that ends it hears of no reset. Neither do
