@@ -50,10 +50,10 @@ type Config struct {
 	// Networks of the proxies in front of padlock. padlock takes the client's address, protocol and host from their
 	// X-Forwarded-* and Forwarded headers; those of everybody else are dropped.
 	Trusted []Network `yaml:"trusted_proxies" empty:"may"`
-	// Which headers with ambiguous names to drop from requests. CGI and some frameworks read `X_Real_IP` as
-	// `X-Real-IP`. `known` drops such spellings of the headers that padlock sets, removes or frames messages by; `all`
-	// drops every header whose name contains anything but letters, digits and hyphens; `none` drops nothing.
-	DropAliases string `yaml:"drop_aliases"` // known | all | none
+	// What happens to request headers whose names contain underscores or dots. CGI and some frameworks read `X_Real_IP`
+	// as `X-Real-IP`. `drop_known` drops such spellings of the headers that padlock sets, removes or frames messages by;
+	// `drop` drops every header whose name contains anything but letters, digits and hyphens; `keep` drops none.
+	UnderscoresInHeaders string `yaml:"underscores_in_headers"` // drop_known | drop | keep
 	// DNS servers for the names of targets. By default the system's resolver.
 	Resolvers []string `yaml:"resolvers" empty:"may"` // list of host:port
 	// Show the target and the reason of the failure on error pages. For development only.
@@ -267,9 +267,9 @@ type Timeouts struct {
 	// How long a client's connection stays open between requests.
 	Idle time.Duration `yaml:"idle"`
 	// How long a request or response body may make no progress because of the client.
-	Stall time.Duration `yaml:"stall"`
+	BodyIdle time.Duration `yaml:"body_idle"`
 	// How long a response may make no progress while the client pauses, for example a stopped video player. At most a
-	// tenth of `limits.connections` get this time; others get `stall`.
+	// tenth of `limits.connections` get this time; others get `body_idle`.
 	Send time.Duration `yaml:"send"`
 	// How long a WebSocket or another upgraded connection may carry no data.
 	Tunnel time.Duration `yaml:"tunnel"`
@@ -294,17 +294,17 @@ type Limits struct {
 	// Connections with an unfinished TLS handshake, and the same number of plain HTTP connections.
 	Handshakes int `yaml:"handshakes"`
 	// Size of a request header.
-	Head int `yaml:"head"` // bytes
+	HeaderSize int `yaml:"header_size"` // bytes
 	// Number of header fields in a request.
-	Fields int `yaml:"fields"`
-	// Average rate that a request body must reach once it has taken longer than `timeouts.stall`.
+	HeaderFields int `yaml:"header_fields"`
+	// Average rate that a request body must reach once it has taken longer than `timeouts.body_idle`.
 	BodyRate int `yaml:"body_rate"` // bytes per second
 	// Concurrent requests on one HTTP/2 or HTTP/3 connection.
 	Streams int `yaml:"streams"`
 	// Streams that can be reset on one connection within 10 seconds, by the client or because of its errors.
 	Resets int `yaml:"resets"`
 	// HTTP/2 frames without effect, such as PING, that one connection can send within 10 seconds.
-	Frames int `yaml:"frames"`
+	NoopFrames int `yaml:"noop_frames"`
 	// Memory for the `buffer` of all routes. One client can use half of it, and an eighth of what is beyond that.
 	Buffers Size `yaml:"buffers"`
 }
@@ -533,8 +533,8 @@ type Upstream struct {
 	Sticky string `yaml:"sticky"` // cookie name
 	// Checks the targets in regular intervals. Targets of `tcp` are checked by connecting.
 	Health *Health `yaml:"health"`
-	// Ejects a target after failed requests. `passive: off` ejects none.
-	Passive Passive `yaml:"passive"`
+	// Ejects a target after failed requests. `passive_health: off` ejects none.
+	PassiveHealth PassiveHealth `yaml:"passive_health"`
 	// Limits the concurrent requests to a target.
 	Circuit Circuit `yaml:"circuit"`
 	// Sends a request to another target, if the first cannot have acted on it.
@@ -590,8 +590,8 @@ type Health struct {
 	SlowStart time.Duration `yaml:"slow_start"`
 }
 
-// Passive leaves out a target that fails requests.
-type Passive struct {
+// PassiveHealth ejects a target that fails requests.
+type PassiveHealth struct {
 	// Failed requests in a row until a target is ejected.
 	Failures int `yaml:"failures"`
 	// How long an ejected target gets no requests.

@@ -51,8 +51,8 @@ func TestAFileBecomesAConfigWithDefaultsAndVariables(t *testing.T) {
 }
 
 func TestLimitsAreAboveZero(t *testing.T) {
-	_, err := Parse("padlock.yaml", []byte("sites: [{hosts: [a.test]}]\nlimits: {head: -1, fields: 0}\ntimeouts: {stall: -1s}\n"))
-	for _, want := range []string{"2:16: limits.head: \"-1\"", "2:28: limits.fields: \"0\"", "3:19: timeouts.stall: \"-1s\""} {
+	_, err := Parse("padlock.yaml", []byte("sites: [{hosts: [a.test]}]\nlimits: {header_size: -1, header_fields: 0}\ntimeouts: {body_idle: -1s}\n"))
+	for _, want := range []string{"2:23: limits.header_size: \"-1\"", "2:42: limits.header_fields: \"0\"", "3:23: timeouts.body_idle: \"-1s\""} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %q in\n%v", want, err)
 		}
@@ -124,8 +124,8 @@ handshakes:
   {show: failures, format: json, output: handshakes.log, sample: 10, rotate: {max_size_mib: 5, keep: 2},
    privacy: {addresses: truncated, names: hashed}, capture: h.pcapng, insecure_export_secrets: true}
 access_log: {format: json, output: access.log, rotate: {max_size_mib: 5, keep: 2}}
-timeouts: {handshake: 1s, header: 2s, idle: 3s, stall: 4s, connect: 5s, response_header: 6s, shutdown: 7s}
-limits: {connections: 100, head: 8192}
+timeouts: {handshake: 1s, header: 2s, idle: 3s, body_idle: 4s, connect: 5s, response_header: 6s, shutdown: 7s}
+limits: {connections: 100, header_size: 8192}
 error_details: true
 sites:
   - hosts: [app.test]

@@ -22,6 +22,7 @@ type decoder struct {
 	errs   Errors
 	places map[string]*yaml.Node // where each path stands, for validation
 	meant  []string              // paths that another key seems to have been meant for
+	old    []Error               // keys that are given under a name that they had before
 }
 
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
@@ -68,42 +69,68 @@ func mappable(t reflect.Type) bool {
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	fields := map[string]reflect.Value{}
 	known := keys(v, fields)
+	old := renamedIn(v.Type())
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, path, "%s", mappingWanted(n, known, path))
 		return
 	}
-	seen := map[string]int{} // to the line
+	seen := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		at := strings.TrimPrefix(path+"."+key.Value, ".")
-		field, ok := fields[key.Value]
-		if base, secret := strings.CutSuffix(key.Value, "_file"); !ok && secret {
+		key := n.Content[i]
+		name, value := d.present(key, n.Content[i+1], old, path)
+		at := strings.TrimPrefix(path+"."+name, ".")
+
+		field, ok := fields[name]
+		if base, secret := strings.CutSuffix(name, "_file"); !ok && secret {
 			if ok = secretField(v, base); ok {
-				d.secretFile(value, fields[base], at, seen[base] > 0)
-				seen[base] = key.Line
+				d.secretFile(value, fields[base], at, seen[base] != nil)
+				seen[base] = key
 				continue
 			}
 		}
 		switch {
 		case !ok:
-			message, meant := unknown(key.Value, known, at)
+			message, meant := unknown(name, known, at)
 			d.fail(key, at, "%s", message)
 			if meant != "" {
 				d.meant = append(d.meant, strings.TrimPrefix(path+"."+meant, "."))
 			}
-		case seen[key.Value] > 0:
-			d.fail(key, at, "is given twice, on line %d already: keep one", seen[key.Value])
+		case seen[name] != nil:
+			d.fail(key, at, "%s", givenTwice(seen[name], key, name))
 		case value.Tag == "!!null" && field.Kind() != reflect.Slice:
 			d.fail(value, at, "has no value: if what follows belongs to it, indent that by two spaces more; or take the key away")
 		default:
-			seen[key.Value] = key.Line
+			seen[name] = key
 			before := len(d.errs)
 			d.decode(value, field, at)
-			if len(d.errs) == before && !mayBeEmpty(v.Type(), key.Value) {
+			if len(d.errs) == before && !mayBeEmpty(v.Type(), name) {
 				d.filled(value, field, at)
 			}
 		}
 	}
+}
+
+// present is the name that a key has now, and its value. A name that it had before is a warning.
+func (d *decoder) present(key, value *yaml.Node, old map[string]renaming, path string) (string, *yaml.Node) {
+	now, was := old[key.Value]
+	if !was {
+		return key.Value, value
+	}
+
+	at := strings.TrimPrefix(path+"."+key.Value, ".")
+	d.old = append(d.old, Error{File: d.file, Line: key.Line, Column: key.Column, Path: at, Message: now.warning(value)})
+	return now.key, now.current(value)
+}
+
+// givenTwice says of a key that has been given before, which may have been under another name, which of both to remove.
+func givenTwice(before, again *yaml.Node, name string) string {
+	switch {
+	case again.Value != name:
+		return fmt.Sprintf("is given twice, on line %d already: remove %s, its old name", before.Line, again.Value)
+	case before.Value != name:
+		return fmt.Sprintf("is given twice, on line %d already as %s, its old name: remove that", before.Line, before.Value)
+	}
+	return fmt.Sprintf("is given twice, on line %d already: keep one", before.Line)
 }
 
 // filled makes sure that something stands in a list or a text, and in all of a list's texts.

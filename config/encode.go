@@ -132,7 +132,7 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		if value.Off {
 			return text("off")
 		}
-	case Passive:
+	case PassiveHealth:
 		if value.Off {
 			return text("off")
 		}

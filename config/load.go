@@ -23,14 +23,15 @@ const maxFile = 16 << 20
 
 const emptyFile = "the file is empty: it needs sites, such as sites: [{hosts: [app.test], routes: [{to: 3000}]}]"
 
-// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
-func Load(path string, stdin io.Reader) (*Config, error) {
+// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors. warn is called for what
+// works but should be written otherwise: keys under names that they had before.
+func Load(path string, stdin io.Reader, warn func(Error)) (*Config, error) {
 	if path != "-" {
 		data, err := regular.Named(path, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading the configuration: %w", err)
 		}
-		return Parse(path, data)
+		return parse(path, data, warn)
 	}
 	const name = "standard input"
 	data, err := io.ReadAll(io.LimitReader(stdin, maxFile+1))
@@ -40,11 +41,13 @@ func Load(path string, stdin io.Reader) (*Config, error) {
 	case len(data) > maxFile:
 		return nil, fmt.Errorf("reading the configuration %q: larger than %d bytes", name, maxFile)
 	}
-	return Parse(name, data)
+	return parse(name, data, warn)
 }
 
-// Parse decodes and validates a file's content; name is what errors call it.
-func Parse(name string, data []byte) (*Config, error) {
+// Parse decodes and validates a file's content without warnings; name is what errors call it.
+func Parse(name string, data []byte) (*Config, error) { return parse(name, data, func(Error) {}) }
+
+func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	cfg := Default()
 	d := &decoder{file: name, getenv: lookupEnv, places: map[string]*yaml.Node{}}
 	var document yaml.Node
@@ -64,6 +67,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	}
 	d.decode(document.Content[0], reflect.ValueOf(cfg).Elem(), "")
 	relativeTo(filepath.Dir(name), reflect.ValueOf(cfg).Elem())
+
 	undecoded := d.meant
 	for _, e := range d.errs {
 		undecoded = append(undecoded, e.Path)
@@ -80,6 +84,10 @@ func Parse(name string, data []byte) (*Config, error) {
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, func(a, b Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 		return nil, d.errs
+	}
+
+	for _, e := range d.old {
+		warn(e)
 	}
 	return cfg, nil
 }
@@ -147,12 +155,12 @@ func parent(path string) string {
 // Default is the configuration that a file or the flags change.
 func Default() *Config {
 	return &Config{
-		Listen:       Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}, HTTP3: true, AltSvc: "auto"},
-		Storage:      defaultStorage(),
-		Organization: "padlock local development",
-		DropAliases:  "known",
-		Certificates: Certificates{Client: "certmagic", Challenges: []string{"http-01", "tls-alpn-01"}, KeyTypes: []string{"p256"}, RenewRatio: 1.0 / 3},
-		TLS:          TLS{MinVersion: "1.2"},
+		Listen:               Listen{HTTPS: []string{":443"}, HTTP: []string{":80"}, HTTP3: true, AltSvc: "auto"},
+		Storage:              defaultStorage(),
+		Organization:         "padlock local development",
+		UnderscoresInHeaders: "drop_known",
+		Certificates:         Certificates{Client: "certmagic", Challenges: []string{"http-01", "tls-alpn-01"}, KeyTypes: []string{"p256"}, RenewRatio: 1.0 / 3},
+		TLS:                  TLS{MinVersion: "1.2"},
 		Handshakes: Handshakes{
 			Show: "all", Format: "story", Output: "stderr", Sample: 1,
 			Rotate: Rotate{MaxSize: 100, Keep: 5}, Privacy: HandshakePrivacy{Addresses: "full", Names: "full"},
@@ -166,10 +174,10 @@ func Default() *Config {
 		},
 		Tracing: Tracing{Sample: 0.1},
 		Timeouts: Timeouts{
-			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, Stall: 20 * time.Second, Send: 10 * time.Minute, Tunnel: time.Hour,
+			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, BodyIdle: 20 * time.Second, Send: 10 * time.Minute, Tunnel: time.Hour,
 			Connect: 5 * time.Second, ResponseHeader: Patience(time.Minute), Shutdown: 30 * time.Second, Handover: 10 * time.Minute,
 		},
-		Limits: Limits{Connections: 20_000, Handshakes: 1024, Head: 64 << 10, Fields: 200, BodyRate: 240, Streams: 100, Resets: 1000, Frames: 10_000, Buffers: 256 << 20},
+		Limits: Limits{Connections: 20_000, Handshakes: 1024, HeaderSize: 64 << 10, HeaderFields: 200, BodyRate: 240, Streams: 100, Resets: 1000, NoopFrames: 10_000, Buffers: 256 << 20},
 	}
 }
 

@@ -41,7 +41,7 @@ sites:
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	c, err := Load(file, nil)
+	c, err := Load(file, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

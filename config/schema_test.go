@@ -118,6 +118,9 @@ func (s *schema) fields(t reflect.Type, properties map[string]any) {
 			p["enum"] = strings.Split(words, " | ")
 		}
 		properties[key] = p
+		for _, old := range oldNames(t, key) {
+			properties[old] = map[string]any{"deprecated": true, "description": "Now " + key + "."}
+		}
 		if field.Tag.Get("secret") != "" {
 			properties[key+"_file"] = map[string]any{"type": "string", "description": "A file that contains the value of " + key + "."}
 		}

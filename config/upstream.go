@@ -42,12 +42,12 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	if u.Health != nil {
 		v.health(path+".health", u.Health, schemes[0] == "http")
 	}
-	if u.Passive.Off && (u.Passive.Failures != 0 || u.Passive.Cooldown != 0) {
-		v.fail(path+".passive", "off goes with nothing else")
+	if u.PassiveHealth.Off && (u.PassiveHealth.Failures != 0 || u.PassiveHealth.Cooldown != 0) {
+		v.fail(path+".passive_health", "off goes with nothing else")
 	}
-	if !u.Passive.Off { // a configuration that has been validated is valid
-		standard(&u.Passive.Failures, 3)
-		standard(&u.Passive.Cooldown, 10*time.Second)
+	if !u.PassiveHealth.Off { // a configuration that has been validated is valid
+		standard(&u.PassiveHealth.Failures, 3)
+		standard(&u.PassiveHealth.Cooldown, 10*time.Second)
 	}
 	if u.KeepAlive.Off && (u.KeepAlive.Idle != 0 || u.KeepAlive.Connections != 0) {
 		v.fail(path+".keepalive", "off goes with nothing else")

@@ -61,7 +61,7 @@ func validate(c *Config) Errors {
 	if c.AccessLog.Output == "off" {
 		v.fail("access_log.output", "off is not a place; to log nothing: format: off")
 	}
-	v.oneOf("drop_aliases", c.DropAliases, "known", "all", "none")
+	v.oneOf("underscores_in_headers", c.UnderscoresInHeaders, "drop_known", "drop", "keep")
 	v.tracing(&c.Tracing)
 	if c.Storage == "" {
 		v.fail("storage", "no directory is given, and there is no home directory to put it in")

@@ -131,7 +131,7 @@ func (b *Backend) UnmarshalText(text []byte) error { return b.Target.UnmarshalTe
 func (h *HSTS) UnmarshalText(text []byte) error { return switchedOff(text, &h.Off) }
 
 // UnmarshalText takes off.
-func (p *Passive) UnmarshalText(text []byte) error { return switchedOff(text, &p.Off) }
+func (p *PassiveHealth) UnmarshalText(text []byte) error { return switchedOff(text, &p.Off) }
 
 // UnmarshalText takes off, or how long connections may be idle.
 func (k *KeepAlive) UnmarshalText(text []byte) error {

@@ -79,8 +79,10 @@ func runFile(t *testing.T, content string) *running {
 // start returns when the daemon serves.
 func (r *running) start(t *testing.T, stdout, stderr io.Writer) {
 	t.Helper()
-	load := func(name string) (*config.Config, error) { return config.Load(name, strings.NewReader("")) }
-	cfg, err := load(r.file)
+	load := func(name string, warn func(config.Error)) (*config.Config, error) {
+		return config.Load(name, strings.NewReader(""), warn)
+	}
+	cfg, err := load(r.file, func(config.Error) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +294,7 @@ func TestAStartThatFailsClosesWhatItHasOpened(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cfg, err := config.Load(file, strings.NewReader(""))
+			cfg, err := config.Load(file, strings.NewReader(""), func(config.Error) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -320,6 +322,17 @@ func TestAStartThatFailsClosesWhatItHasOpened(t *testing.T) {
 			}
 			noneLeft(t)
 		})
+	}
+}
+
+// A key under a name that it had before is told in the log by each reload, and works.
+func TestAReloadWarnsOfRenamedKeys(t *testing.T) {
+	file := strings.NewReplacer("BODY", "one", "COLLECTOR", "http://127.0.0.1:1").Replace(everything)
+	r := runFile(t, file)
+	r.write(t, strings.Replace(file, "shutdown: 1s", "shutdown: 1s, stall: 20s", 1))
+	r.reload(t)
+	if said := r.stderr.String(); !strings.Contains(said, "timeouts.stall: is now body_idle") {
+		t.Error(said)
 	}
 }
 

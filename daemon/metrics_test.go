@@ -101,7 +101,7 @@ sites:
   - hosts: [localhost]
     routes:
       - {path: /, to: %q}
-      - {path: /dead, to: "http://127.0.0.1:1", passive: {cooldown: 10m}}
+      - {path: /dead, to: "http://127.0.0.1:1", passive_health: {cooldown: 10m}}
   - hosts: [tcp.localhost]
     tcp: {to: [%q]}
   - hosts: [tls13.localhost]

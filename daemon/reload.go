@@ -21,7 +21,7 @@ import (
 // File is a configuration's file, which is read again at SIGHUP and when the admin endpoint is asked to.
 type File struct {
 	Name  string
-	Load  func(name string) (*config.Config, error)
+	Load  func(name string, warn func(config.Error)) (*config.Config, error)
 	Watch bool // it is read again when it changes, too
 }
 
@@ -67,7 +67,7 @@ func (r *reloader) reload() error {
 	defer r.mu.Unlock()
 	r.reopenLogs() // whatever the file says: those who rotate logs send SIGHUP
 
-	base, err := r.file.Load(r.file.Name)
+	base, err := r.file.Load(r.file.Name, func(e config.Error) { r.log.Warn("the configuration has a key under an old name", "reason", e.Error()) })
 	if err == nil {
 		err = r.apply(r.containers.merge(base))
 	}
@@ -166,7 +166,7 @@ func restartKeys(a, b *config.Config) (keys []string) {
 		key := before.Type().Field(i).Tag.Get("yaml")
 		x, y := before.Field(i).Interface(), after.Field(i).Interface()
 		switch key {
-		case "sites", "trusted_proxies", "drop_aliases":
+		case "sites", "trusted_proxies", "underscores_in_headers":
 			continue
 		case "listen":
 			one, other := a.Listen, b.Listen

@@ -232,7 +232,7 @@ func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
 			problems = append(problems, of(err, c.name, p.prefix, "port"))
 		}
 	}
-	found.problems = append(found.problems, problems...)
+	found.problems = append(append(found.problems, c.notices...), problems...)
 	if len(problems) == 0 {
 		c.parts = parts
 		found.containers = append(found.containers, c)

@@ -126,9 +126,9 @@ var keys = []key{
 	setting("health.rise", ofRoute, func(p *part) any { return &p.health().Rise }),
 	setting("health.fall", ofRoute, func(p *part) any { return &p.health().Fall }),
 	setting("health.slow_start", ofRoute, func(p *part) any { return &p.health().SlowStart }),
-	setting("passive", ofRoute, func(p *part) any { return &p.route.Passive }),
-	setting("passive.failures", ofRoute, func(p *part) any { return &p.route.Passive.Failures }),
-	setting("passive.cooldown", ofRoute, func(p *part) any { return &p.route.Passive.Cooldown }),
+	setting("passive_health", ofRoute, func(p *part) any { return &p.route.PassiveHealth }),
+	setting("passive_health.failures", ofRoute, func(p *part) any { return &p.route.PassiveHealth.Failures }),
+	setting("passive_health.cooldown", ofRoute, func(p *part) any { return &p.route.PassiveHealth.Cooldown }),
 	setting("circuit.requests", ofRoute, func(p *part) any { return &p.route.Circuit.Requests }),
 	setting("circuit.pending", ofRoute, func(p *part) any { return &p.route.Circuit.Pending }),
 	setting("circuit.wait", ofRoute, func(p *part) any { return &p.route.Circuit.Wait }),
@@ -242,6 +242,16 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 			byPrefix[prefix] = p
 			parts = append(parts, p)
 		}
+
+		if now, was := config.RenamedOfRoute(name); was {
+			notice := renamed(c.name, label, prefix+now, labels)
+			if !notice.Works {
+				problems = append(problems, notice)
+				continue
+			}
+			c.notices = append(c.notices, notice)
+			name = now
+		}
 		if err := p.label(name, labels[label]); err != nil {
 			problems = append(problems, of(err, c.name, prefix, name))
 		}
@@ -257,6 +267,15 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 		problems = append(problems, p.check()...)
 	}
 	return parts, problems
+}
+
+// renamed says of a label how it is called now. It is not used if the label with that name is there too.
+func renamed(container, label, now string, labels map[string]string) Problem {
+	p := Problem{Container: container, Label: label, Message: "is now " + now, Remedy: "rename the label: the next release does not read the old name", Works: true}
+	if _, both := labels[now]; both {
+		p.Message, p.Remedy, p.Works = "is the old name of "+now+", which is there too", "remove "+label, false
+	}
+	return p
 }
 
 // label reads one.
@@ -333,4 +352,5 @@ type container struct {
 	created  time.Time
 	leaving  bool // it has been told to stop
 	parts    []*part
+	notices  []Problem // of labels that are used all the same
 }

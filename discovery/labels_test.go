@@ -44,8 +44,8 @@ var meanings = []struct{ labels, site string }{
 	{"path=/app strip_prefix=true rewrite_urls=true", "{hosts: [app.test], routes: [{path: /app, strip_prefix: true, rewrite_urls: true, to: 10.0.0.2:8080}]}"},
 	{"keepalive=off", "{hosts: [app.test], routes: [{keepalive: 'off', to: 10.0.0.2:8080}]}"},
 	{"keepalive.idle=5s keepalive.connections=2 timeouts.response_header=off", "{hosts: [app.test], routes: [{keepalive: {idle: 5s, connections: 2}, timeouts: {response_header: 'off'}, to: 10.0.0.2:8080}]}"},
-	{"passive=off", "{hosts: [app.test], routes: [{passive: 'off', to: 10.0.0.2:8080}]}"},
-	{"passive.failures=5 passive.cooldown=1m", "{hosts: [app.test], routes: [{passive: {failures: 5, cooldown: 1m}, to: 10.0.0.2:8080}]}"},
+	{"passive_health=off", "{hosts: [app.test], routes: [{passive_health: 'off', to: 10.0.0.2:8080}]}"},
+	{"passive_health.failures=5 passive_health.cooldown=1m", "{hosts: [app.test], routes: [{passive_health: {failures: 5, cooldown: 1m}, to: 10.0.0.2:8080}]}"},
 	{"circuit.requests=10 circuit.pending=20 circuit.wait=1s retry.attempts=2 retry.budget=0.5", "{hosts: [app.test], routes: [{circuit: {requests: 10, pending: 20, wait: 1s}, retry: {attempts: 2, budget: 0.5}, to: 10.0.0.2:8080}]}"},
 	{"timeouts.connect=1s timeouts.response_header=5m", "{hosts: [app.test], routes: [{timeouts: {connect: 1s, response_header: 5m}, to: 10.0.0.2:8080}]}"},
 	{"tcp=true port=5432 tcp.idle=2h tcp.connections=50 tcp.proxy_protocol=v2 tcp.starttls=postgres allow=10.0.0.0/8 health.interval=3s", "{hosts: [app.test], allow: 10.0.0.0/8, tcp: {to: 10.0.0.2:5432, idle: 2h, connections: 50, proxy_protocol: v2, starttls: postgres, health: {interval: 3s}}}"},
@@ -109,6 +109,24 @@ func TestEachLabelDoesWhatItsKeyDoes(t *testing.T) {
 		if !covered[k.name] {
 			t.Errorf("no case for %s", k.name)
 		}
+	}
+}
+
+// A label under a name that its key had before means the same, and is told; under both names it is refused.
+func TestRenamedLabelsWorkAndWarn(t *testing.T) {
+	plain := base(t, "docker: on")
+	want, _ := looked(labelled("host=app.test passive_health.failures=5")).Merge(plain, nil)
+	got, problems := looked(labelled("host=app.test passive.failures=5")).Merge(plain, nil)
+	if len(got.Sites) != 1 || !reflect.DeepEqual(got.Sites, want.Sites) {
+		t.Errorf("%+v\nwant\n%+v", got.Sites, want.Sites)
+	}
+	if len(problems) != 1 || !problems[0].Works || problems[0].Label != "padlock.passive.failures" || problems[0].Message != "is now padlock.passive_health.failures" {
+		t.Errorf("%+v", problems)
+	}
+
+	got, problems = looked(labelled("host=app.test passive.failures=5 passive_health.failures=5")).Merge(plain, nil)
+	if len(got.Sites) != 0 || len(problems) != 1 || problems[0].Works || problems[0].Remedy != "remove padlock.passive.failures" {
+		t.Errorf("%d sites: %+v", len(got.Sites), problems)
 	}
 }
 

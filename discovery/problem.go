@@ -12,6 +12,7 @@ type Problem struct {
 	Message   string
 	Remedy    string
 	Waiting   bool // nothing is wrong: the container is not ready yet
+	Works     bool // nothing is wrong yet: the label is used
 }
 
 func (p Problem) Error() string {
@@ -60,9 +61,12 @@ func (j *journal) tell(problems []Problem) {
 				attributes = append(attributes, a.key, a.value)
 			}
 		}
-		if p.Waiting {
+		switch {
+		case p.Waiting:
 			j.log.Info("a container is not served yet", attributes...)
-		} else {
+		case p.Works:
+			j.log.Warn("a label of a container has another name now", attributes...)
+		default:
 			j.log.Warn("labels of a container cannot be used", attributes...)
 		}
 	}

@@ -83,7 +83,7 @@ func TestBackendsThatFail(t *testing.T) {
 	}
 	var routes strings.Builder
 	for _, f := range faults {
-		options := "passive: off, timeouts: {connect: 500ms, response_header: 1s}"
+		options := "passive_health: off, timeouts: {connect: 500ms, response_header: 1s}"
 		if f.name == "unresolved" {
 			options += ", resolve: each"
 		}
@@ -197,7 +197,7 @@ func TestOneOfThreeBackendsIsKilled(t *testing.T) {
 		}
 	}()
 	dir := t.TempDir()
-	text := fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nhandshakes: {show: failures}\naccess_log: {format: \"off\"}\nsites: [{hosts: [localhost], routes: [{to: [%s], passive: {cooldown: 1s}}]}]\n", strings.Join(addresses, ", "))
+	text := fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nhandshakes: {show: failures}\naccess_log: {format: \"off\"}\nsites: [{hosts: [localhost], routes: [{to: [%s], passive_health: {cooldown: 1s}}]}]\n", strings.Join(addresses, ", "))
 	if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

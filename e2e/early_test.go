@@ -25,7 +25,7 @@ func TestCurlReadsAnswersToWhatItIsStillSending(t *testing.T) {
 	nobody := local(servicetest.FreePort(t))
 	p := startFile(t, filepath.Dir(write(t, "padlock.yaml", fmt.Sprintf(`
 listen: {https: ["127.0.0.1:0"], http: []}
-limits: {head: 16384}
+limits: {header_size: 16384}
 sites:
   - hosts: [localhost]
     routes:

@@ -195,7 +195,7 @@ func TestFloodsOfHTTP3(t *testing.T) {
 				_, err = q.Write(updates)
 			}
 		})},
-		{name: "streams that mean nothing", three: true, reason: "frames", config: "limits: {frames: 100}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
+		{name: "streams that mean nothing", three: true, reason: "frames", config: "limits: {noop_frames: 100}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			for {
 				q, err := conn.OpenUniStreamSync(ctx)
 				if err != nil {
@@ -205,7 +205,7 @@ func TestFloodsOfHTTP3(t *testing.T) {
 				_ = q.Close()
 			}
 		})},
-		{name: "requests whose answers are not read", three: true, reason: "slow_reader", config: "timeouts: {stall: 500ms}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
+		{name: "requests whose answers are not read", three: true, reason: "slow_reader", config: "timeouts: {body_idle: 500ms}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			for range 100 {
 				q, err := conn.OpenStreamSync(ctx)
 				if err != nil {

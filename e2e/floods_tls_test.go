@@ -210,7 +210,7 @@ func TestFloodsOfTLS(t *testing.T) {
 // long passed.
 func TestKeysAreChangedAfterAPause(t *testing.T) {
 	besides(t)
-	b := besiege(t, "timeouts: {stall: 300ms, header: 300ms}")
+	b := besiege(t, "timeouts: {body_idle: 300ms, header: 300ms}")
 	ask := map[string]func(i uint32) []byte{
 		"http/1.1": func(uint32) []byte { return []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") },
 		"h2": func(i uint32) []byte {

@@ -230,7 +230,7 @@ func (h *identity) route(c idCombo) string {
 		parts = append(parts, "sticky: stick")
 	}
 	if c.dying() {
-		parts = append(parts, `passive: "off"`, "retry: {attempts: 4, budget: 1}")
+		parts = append(parts, `passive_health: "off"`, "retry: {attempts: 4, budget: 1}")
 	}
 	if scheme == "https" {
 		parts = append(parts, fmt.Sprintf("ca: %q, server_name: target.test", h.ca))

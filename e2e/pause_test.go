@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// curl that is stopped for longer than timeouts.stall, as behind a pipe whose reader waits, gets the whole answer when it goes on.
+// curl that is stopped for longer than timeouts.body_idle, as behind a pipe whose reader waits, gets the whole answer when it goes on.
 func TestCurlThatIsStoppedGetsTheRest(t *testing.T) {
 	besides(t)
 	curl := need(t, "curl")
@@ -27,7 +27,7 @@ func TestCurlThatIsStoppedGetsTheRest(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }))
 	defer app.Close()
 	dir := t.TempDir()
-	text := fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nhandshakes: {show: \"off\"}\naccess_log: {format: \"off\"}\ntimeouts: {stall: 500ms}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]\n", app.URL)
+	text := fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nhandshakes: {show: \"off\"}\naccess_log: {format: \"off\"}\ntimeouts: {body_idle: 500ms}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]\n", app.URL)
 	if err := os.WriteFile(filepath.Join(dir, "padlock.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestCurlThatIsStoppedGetsTheRest(t *testing.T) {
 		if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(4 * time.Second) // eight times timeouts.stall, and longer where the machine is busy
+		<-time.After(4 * time.Second) // eight times timeouts.body_idle, and longer where the machine is busy
 		if err := c.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}

@@ -124,7 +124,7 @@ func startSockets(t *testing.T, raw, library string, shutdown time.Duration) *pa
 listen: {https: ["127.0.0.1:0"], http: []}
 handshakes: {show: failures}
 access_log: {format: "off"}
-timeouts: {header: 4s, idle: 4s, stall: 4s, send: 4s, shutdown: %[3]s}
+timeouts: {header: 4s, idle: 4s, body_idle: 4s, send: 4s, shutdown: %[3]s}
 sites:
   - hosts: [localhost, 127.0.0.1]
     routes:

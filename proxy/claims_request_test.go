@@ -65,12 +65,12 @@ func forge(t *testing.T, client *http.Client, url string, head, behind []string)
 func TestNoFieldOfAClientNamesAnotherRequest(t *testing.T) {
 	t.Parallel()
 	r := record(t)
-	for _, drop := range []string{"known", "none", "all"} {
-		e := startFile(t, "drop_aliases: %s\nsites: [{hosts: [localhost], routes: [{to: %q, headers: {request: {set: {Path_Info: OURS}}}}]}]", drop, r.url())
+	for _, drop := range []string{"drop_known", "keep", "drop"} {
+		e := startFile(t, "underscores_in_headers: %s\nsites: [{hosts: [localhost], routes: [{to: %q, headers: {request: {set: {Path_Info: OURS}}}}]}]", drop, r.url())
 		for front, client := range e.everyClient(t) {
 			for i, name := range slices.Concat(namesOfVariables, namesOfOtherRequests) {
 				head, behind := spellings(name), spellings(name)
-				if drop == "none" && i >= len(namesOfVariables) { // aliases are kept, and variables are none
+				if drop == "keep" && i >= len(namesOfVariables) { // aliases are kept, and variables are none
 					head = head[:1]
 				}
 				status := forge(t, client, "https://localhost/", head, behind)

@@ -91,7 +91,7 @@ func TestAliasesOfFieldsAreDroppedAsConfigured(t *testing.T) {
 	for _, test := range []struct {
 		drop                 string
 		oursKept, othersKept bool
-	}{{"", false, true}, {"drop_aliases: known", false, true}, {"drop_aliases: all", false, false}, {"drop_aliases: none", true, true}} {
+	}{{"", false, true}, {"underscores_in_headers: drop_known", false, true}, {"underscores_in_headers: drop", false, false}, {"underscores_in_headers: keep", true, true}} {
 		e := startFile(t, test.drop+`
 sites:
   - hosts: [localhost]
@@ -111,7 +111,7 @@ sites:
 			}
 		}
 	}
-	if _, err := config.Parse("padlock.yaml", []byte("drop_aliases: some\nsites: [{hosts: [localhost]}]\n")); err == nil || !strings.Contains(err.Error(), "drop_aliases") {
+	if _, err := config.Parse("padlock.yaml", []byte("underscores_in_headers: some\nsites: [{hosts: [localhost]}]\n")); err == nil || !strings.Contains(err.Error(), "underscores_in_headers") {
 		t.Errorf("an unknown word: %v", err)
 	}
 }
@@ -169,9 +169,9 @@ func TestRulesForFieldsHoldForTrailersToo(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 	})
 	for backend, to := range map[string]string{"HTTP/1.1": backend(t, answer), "h2c": h2cBackend(t, answer)} {
-		for _, drop := range []string{"known", "all"} {
+		for _, drop := range []string{"drop_known", "drop"} {
 			e := startFile(t, `
-drop_aliases: %s
+underscores_in_headers: %s
 sites:
   - hosts: [localhost]
     headers: {request: {remove: [X-Debug]}, response: {remove: [X-Powered-By]}}
@@ -197,7 +197,7 @@ sites:
 				got := <-seen
 				custom := got["X_custom"]
 				delete(got, "X_custom")
-				if want := (http.Header{"X-Sum": {"7"}}); !reflect.DeepEqual(got, want) || (custom == nil) != (drop == "all") {
+				if want := (http.Header{"X-Sum": {"7"}}); !reflect.DeepEqual(got, want) || (custom == nil) != (drop == "drop") {
 					t.Errorf("%s to %s, %s: the target got %v, %v behind the content", front, backend, drop, got, custom)
 				}
 				if got := response.Trailer; got.Get("X-Sum") != "8" || got.Get("X-Powered-By") != "" || got.Get("X-Frame-Options") != "" {

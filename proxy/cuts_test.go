@@ -270,8 +270,8 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 			t.Parallel()
 			e := start(t, target, func(c *config.Config) {
 				h := &c.Timeouts
-				h.Handshake, h.Header, h.Stall, h.Send, h.Tunnel, h.Shutdown = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, time.Second
-				c.Limits.Resets, c.Limits.Frames = 50, 100
+				h.Handshake, h.Header, h.BodyIdle, h.Send, h.Tunnel, h.Shutdown = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, time.Second
+				c.Limits.Resets, c.Limits.NoopFrames = 50, 100
 			})
 			c.do(t, e)
 			e.cut(t, c.why)
@@ -441,7 +441,7 @@ func TestWhatIsNoHTTPOnThePlainPortIsTold(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			e := start(t, "http://127.0.0.1:1", func(c *config.Config) { c.Timeouts.Header, c.Timeouts.Stall = time.Second, 2*time.Second })
+			e := start(t, "http://127.0.0.1:1", func(c *config.Config) { c.Timeouts.Header, c.Timeouts.BodyIdle = time.Second, 2*time.Second })
 			for _, quiet := range []string{"", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n"} {
 				conn, err := net.Dial("tcp", e.plain)
 				if err != nil {

@@ -280,7 +280,7 @@ func TestOnlyIdempotentRequestsAreRepeated(t *testing.T) {
 // A fault of the client is never called one of the target.
 func TestClientFaultsAreNotTheTargets(t *testing.T) {
 	e := start(t, backend(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }), func(c *config.Config) {
-		c.Timeouts.Stall = 300 * time.Millisecond
+		c.Timeouts.BodyIdle = 300 * time.Millisecond
 	})
 	for text, want := range map[string]string{
 		"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nz\r\n": "HTTP/1.1 400 ",

@@ -199,8 +199,8 @@ func halfOpen(t *testing.T) string {
 // no more is wanted.
 func TestTheEndOfAnH2CTargetIsHeardAtOnce(t *testing.T) {
 	t.Parallel()
-	e := start(t, halfOpen(t), func(c *config.Config) { c.Timeouts.Stall = 2 * time.Minute }) // not by a timer
-	codes := map[string][2]uint64{                                                            // over HTTP/2, and 3
+	e := start(t, halfOpen(t), func(c *config.Config) { c.Timeouts.BodyIdle = 2 * time.Minute }) // not by a timer
+	codes := map[string][2]uint64{                                                               // over HTTP/2, and 3
 		"/head-reset": {uint64(http2.ErrCodeCancel), 0x10c}, "/head-broken": {uint64(http2.ErrCodeInternal), 0x102}, "/head-dies": {uint64(http2.ErrCodeInternal), 0x102},
 	}
 	for name, ask := range e.silent(t) {
@@ -243,7 +243,7 @@ func TestACompleteAnswerEndsThoughContentIsOpen(t *testing.T) {
 		w.Header().Set("Trailer", "X-Sum")
 		_, _ = io.WriteString(w, "good")
 		w.Header().Set("X-Sum", "4")
-	}), func(c *config.Config) { c.Timeouts.Stall = 2 * time.Minute })
+	}), func(c *config.Config) { c.Timeouts.BodyIdle = 2 * time.Minute })
 	for name, ask := range e.silent(t) {
 		proto := name[:2]
 		h := ask("/")

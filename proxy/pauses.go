@@ -7,12 +7,12 @@ import (
 	"padlock/internal/fair"
 )
 
-// pauses are the clients that take nothing of what is sent to them for longer than timeouts.stall: a pipe behind curl, a player that is paused.
+// pauses are the clients that take nothing of what is sent to them for longer than timeouts.body_idle: a pipe behind curl, a player that is paused.
 // Nothing is buffered for them, but each holds a connection to a target. So as many as there may be are waited for until timeouts.send, and
 // the others are cut, as a flood of readers that do not read would be. It is safe for use from many goroutines.
 type pauses struct {
 	turns *fair.Turns
-	more  time.Duration // beyond timeouts.stall
+	more  time.Duration // beyond timeouts.body_idle
 }
 
 // newPauses lets a tenth of the connections wait, and of one client an eighth of them.

@@ -59,7 +59,7 @@ func (e *edge) ownClient(t *testing.T, front, from string) *http.Client {
 	return &http.Client{Transport: three}
 }
 
-// A client that takes nothing for longer than timeouts.stall gets the rest when it reads again, and nothing is buffered for it: the target waits
+// A client that takes nothing for longer than timeouts.body_idle gets the rest when it reads again, and nothing is buffered for it: the target waits
 // as well. As many may pause as their address has a share of, whatever they speak; those beyond it are cut as slow readers are, and take nothing
 // from other addresses.
 func TestAClientMayPauseWithinItsShare(t *testing.T) {
@@ -77,7 +77,7 @@ func TestAClientMayPauseWithinItsShare(t *testing.T) {
 			})
 			// 8 of an address may pause, and 16 in all.
 			e := startFile(t, `
-timeouts: {stall: 500ms, send: 5m}
+timeouts: {body_idle: 500ms, send: 5m}
 limits: {connections: 100}
 sites: [{hosts: [localhost], routes: [{to: %q}]}]
 `, app)

@@ -34,7 +34,7 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
-	rest := io.LimitReader(c, int64(s.config().Limits.Head))
+	rest := io.LimitReader(c, int64(s.config().Limits.HeaderSize))
 	request, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), rest)))
 	location, status := "", 400
 	if err == nil {

@@ -22,8 +22,8 @@ func TestContentGoesToAnotherTargetWholeOrToNone(t *testing.T) {
 sites:
   - hosts: [localhost]
     routes:
-      - {path: /dead, to: [%q, %q], passive: {failures: 1000}, retry: {attempts: 2, budget: 1}}
-      - {path: /dying, to: [%q, %q], passive: {failures: 1000}, retry: {attempts: 2, budget: 1}}
+      - {path: /dead, to: [%q, %q], passive_health: {failures: 1000}, retry: {attempts: 2, budget: 1}}
+      - {path: /dying, to: [%q, %q], passive_health: {failures: 1000}, retry: {attempts: 2, budget: 1}}
 `, scheme+"://"+dead.Addr().String(), live, scheme+"://"+dying[0], scheme+"://"+dying[1])
 
 		for name, client := range e.everyClient(t) {

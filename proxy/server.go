@@ -338,13 +338,13 @@ func (s *Server) start() error {
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
 	s.access = gateway.NewAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logLost)
-	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.Stall, s.config().Timeouts.Send)
+	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.BodyIdle, s.config().Timeouts.Send)
 	h := s.gateway
 	h.LogTo(s.access)
 	t := s.config().Timeouts
 	l := s.config().Limits
 	one := http1.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields, Cut: s.cuts.about, Log: s.deps.Log,
+		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields, Cut: s.cuts.about, Log: s.deps.Log,
 	}
 	plain := one
 	plain.Handler, plain.Scheme, plain.Once = s.plainHandler(), "http", true
@@ -359,12 +359,12 @@ func (s *Server) start() error {
 	s.slots.lot = s.lot
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Streams: l.Streams, Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.about, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
+		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
+		Streams: l.Streams, Resets: l.Resets, NoopFrames: l.NoopFrames, Cut: s.cuts.about, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, Stall: t.Stall, Rate: l.BodyRate, Head: l.Head, Fields: l.Fields,
-		Resets: l.Resets, Frames: l.Frames, Cut: s.cuts.about, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
+		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
+		Resets: l.Resets, NoopFrames: l.NoopFrames, Cut: s.cuts.about, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
 	})
 	return nil
 }

@@ -94,7 +94,7 @@ const smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 func TestSmuggledRequestsNeverReachABackend(t *testing.T) {
 	t.Parallel()
 	r := record(t)
-	e := start(t, r.url(), func(c *config.Config) { c.Limits.Head = 16 << 10 })
+	e := start(t, r.url(), func(c *config.Config) { c.Limits.HeaderSize = 16 << 10 })
 	post := func(fields ...string) string {
 		return "POST / HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(fields, "\r\n") + "\r\n\r\n"
 	}

@@ -259,7 +259,7 @@ func TestAFailedHandshakeIsAlwaysASpan(t *testing.T) {
 func TestRetriesAreSpansOfTheirOwn(t *testing.T) {
 	dead := listen(t)
 	dead.Close()
-	e, c, came := traced(t, "tracing: {endpoint: %q, sample: 1}\nsites: [{hosts: [localhost], routes: [{to: [%q, %q], passive: {failures: 1000}}]}]", dead.Addr().String())
+	e, c, came := traced(t, "tracing: {endpoint: %q, sample: 1}\nsites: [{hosts: [localhost], routes: [{to: [%q, %q], passive_health: {failures: 1000}}]}]", dead.Addr().String())
 	client := e.clients(t)["h1"]
 	for range 2 { // one of them begins with the target that is not there
 		if _, err := get(client, "https://localhost/"); err != nil {

@@ -40,7 +40,7 @@ func (p *program) runCommand() *cli.Command {
 			}
 			var file *daemon.File
 			if name := c.String("config"); name != "-" {
-				file = &daemon.File{Name: name, Load: p.loadFile, Watch: c.Bool("watch")}
+				file = &daemon.File{Name: name, Load: p.readFile, Watch: c.Bool("watch")}
 			}
 			return config.Located(c.String("config"), daemon.Run(c.Context, cfg, p.options(false, file)))
 		},
@@ -72,8 +72,12 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 	}
 }
 
-func (p *program) loadFile(file string) (*config.Config, error) {
-	cfg, err := config.Load(file, p.stdin)
+func (p *program) loadFile(file string) (*config.Config, error) { return p.readFile(file, p.warn) }
+
+func (p *program) warn(e config.Error) { fmt.Fprintln(p.stderr, "padlock: warning:", e) }
+
+func (p *program) readFile(file string, warn func(config.Error)) (*config.Config, error) {
+	cfg, err := config.Load(file, p.stdin, warn)
 	var wrong config.Errors
 	switch {
 	case errors.As(err, &wrong):
@@ -107,7 +111,7 @@ func (p *program) checkCommand() *cli.Command {
 			}
 			_ = config.Located(name, unused)
 			for _, e := range unused {
-				fmt.Fprintln(p.stderr, "padlock: warning:", e)
+				p.warn(e)
 			}
 			_, err = fmt.Fprintf(p.stdout, "%s is valid\n", name)
 			return err

@@ -70,8 +70,8 @@ func serving(t *testing.T, answerer http.HandlerFunc) (*journal, map[string]*htt
 	})
 
 	const patience = 10 * time.Second
-	one := http1.NewServer(http1.ServerOptions{Handler: h, Header: patience, Idle: patience, Stall: patience, Head: 64 << 10, Log: h.Log, Scheme: "http"})
-	two := padlock2.NewServer(padlock2.ServerOptions{Handler: h, Header: patience, Idle: patience, Stall: patience, Head: 64 << 10, Log: h.Log})
+	one := http1.NewServer(http1.ServerOptions{Handler: h, Header: patience, Idle: patience, BodyIdle: patience, Head: 64 << 10, Log: h.Log, Scheme: "http"})
+	two := padlock2.NewServer(padlock2.ServerOptions{Handler: h, Header: patience, Idle: patience, BodyIdle: patience, Head: 64 << 10, Log: h.Log})
 	addresses := map[string]string{
 		"HTTP/1.1": accepting(t, func(c *unencrypted) { one.ServeConn(c) }), "HTTP/2": accepting(t, func(c *unencrypted) { two.ServeConn(c) }),
 	}

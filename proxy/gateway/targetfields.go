@@ -11,10 +11,11 @@ import (
 	"padlock/proxy/sites"
 )
 
-// Aliases of fields that are dropped.
+// What underscores_in_headers says of fields whose names pass for others.
 const (
-	aliasesKnown = "known" // of the fields that padlock speaks of
-	aliasesAll   = "all"
+	dropKnown = "drop_known" // those of the fields that padlock sets, removes or frames messages by
+	dropAll   = "drop"
+	dropNone  = "keep"
 )
 
 // unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a field that does.
@@ -24,11 +25,11 @@ func (x *Exchange) unwanted(name string) bool {
 		return alias || !x.forwarded.trusted
 	}
 	switch x.site.Aliases {
-	case aliasesAll:
+	case dropAll:
 		if alias {
 			return true
 		}
-	case aliasesKnown:
+	case dropKnown:
 	default:
 		plain, alias = name, false
 	}
@@ -63,10 +64,10 @@ func (b *trailed) Trailers() message.Fields {
 
 func (b *trailed) unwanted(name string) bool {
 	plain, alias := message.Alias(name)
-	if alias && b.site.Aliases == aliasesAll || len(b.site.Methods) > 0 && message.ClaimsMethod(plain) {
+	if alias && b.site.Aliases == dropAll || len(b.site.Methods) > 0 && message.ClaimsMethod(plain) {
 		return true
 	}
-	aliases := b.site.Aliases != "none"
+	aliases := b.site.Aliases != dropNone
 	return b.site.Fields.Request.Owns(name, aliases) || b.route.Fields.Request.Owns(name, aliases)
 }
 
@@ -77,7 +78,7 @@ func prepare(_ *message.Context, x *Exchange) error {
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
 	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
-	if r.Body != nil && (x.site.Aliases == aliasesAll || len(x.site.Methods) > 0 || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
+	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
 		body := &trailed{r.Body, x.site, x.route}
 		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
 	}
@@ -104,7 +105,7 @@ func prepare(_ *message.Context, x *Exchange) error {
 		r.Fields.Del("Authorization") // it was for us
 		r.Fields.Add("X-Forwarded-User", x.user)
 	}
-	aliases := x.site.Aliases != "none"
+	aliases := x.site.Aliases != dropNone
 	x.site.Fields.Request.Apply(x, &r.Fields, aliases)
 	x.route.Fields.Request.Apply(x, &r.Fields, aliases)
 	return nil

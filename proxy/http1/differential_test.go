@@ -78,7 +78,7 @@ func (s *script) Uncork() error                    { return nil }
 // ours is what our server's handler sees of a connection's bytes, as far as it could be read whole.
 func ours(text []byte) (all []seen) {
 	s := NewServer(ServerOptions{
-		Header: time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+		Header: time.Minute, Idle: time.Minute, BodyIdle: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
 		Handler: handler(func(_ *message.Context, r *message.Request, w message.Writer) {
 			one := seen{line: strings.Clone(r.Method + " " + r.Target + " " + r.Host + " " + r.Proto)}
 			fields := append(message.Fields(nil), r.Fields...)

@@ -21,7 +21,7 @@ func TestIdleConnectionsAreParked(t *testing.T) {
 	}
 	defer lot.Close()
 	s := NewServer(ServerOptions{
-		Handler: handler(echo), Header: 5 * time.Second, Idle: 4 * time.Second, Stall: 5 * time.Second, Head: 8 << 10, Log: slog.New(slog.DiscardHandler), Park: lot,
+		Handler: handler(echo), Header: 5 * time.Second, Idle: 4 * time.Second, BodyIdle: 5 * time.Second, Head: 8 << 10, Log: slog.New(slog.DiscardHandler), Park: lot,
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -31,18 +31,18 @@ import (
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
-	Handler message.Handler
-	Header  time.Duration                                            // first byte of a head to its end
-	Idle    time.Duration                                            // between requests
-	Stall   time.Duration                                            // no progress in a body
-	Rate    int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int                                                      // bytes of a head
-	Fields  int                                                      // in a head; 0: 200
-	Cut     func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
-	Log     *slog.Logger
-	Park    Parker // nil: idle connections keep their goroutine and buffer
-	Scheme  string // of requests; "": https
-	Once    bool   // a connection has one response, and ends with it
+	Handler  message.Handler
+	Header   time.Duration                                            // first byte of a head to its end
+	Idle     time.Duration                                            // between requests
+	BodyIdle time.Duration                                            // no progress in a body
+	Rate     int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head     int                                                      // bytes of a head
+	Fields   int                                                      // in a head; 0: 200
+	Cut      func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Log      *slog.Logger
+	Park     Parker // nil: idle connections keep their goroutine and buffer
+	Scheme   string // of requests; "": https
+	Once     bool   // a connection has one response, and ends with it
 }
 
 // Parker waits for connections on which nothing happens.
@@ -396,7 +396,7 @@ func (c *connection) wake(expired bool) {
 
 // write bounds how long a client may take nothing: not exactly, so that not every write sets a timer.
 func (c *connection) write(p []byte) error {
-	stall := c.server.o.Stall
+	stall := c.server.o.BodyIdle
 	if now := time.Now(); c.until.Sub(now) < stall {
 		c.until = now.Add(stall + stall/4)
 		_ = c.conn.SetWriteDeadline(c.until)
@@ -518,7 +518,7 @@ func (x *exchange) prepare() {
 	}
 	c.limit.Until(time.Time{})
 	x.body.content = content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head}
-	x.body.stall, x.body.rate, x.body.answered = c.server.o.Stall, c.server.o.Rate, &x.writer.sent
+	x.body.stall, x.body.rate, x.body.answered = c.server.o.BodyIdle, c.server.o.Rate, &x.writer.sent
 	if h.expect {
 		x.request.Expect = true
 		x.body.ask = x.writer.proceed

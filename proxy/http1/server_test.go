@@ -64,7 +64,7 @@ func echo(_ *message.Context, r *message.Request, w message.Writer) {
 // serve runs a server and returns its address.
 func serve(t *testing.T, h handler, change func(*ServerOptions)) string {
 	t.Helper()
-	o := ServerOptions{Handler: h, Header: 5 * time.Second, Idle: 5 * time.Second, Stall: 5 * time.Second, Head: 8 << 10, Log: slog.New(slog.DiscardHandler)}
+	o := ServerOptions{Handler: h, Header: 5 * time.Second, Idle: 5 * time.Second, BodyIdle: 5 * time.Second, Head: 8 << 10, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&o)
 	}
@@ -392,7 +392,7 @@ func TestSlowContentAndSlowReadersAreCut(t *testing.T) {
 		}
 		ended <- err
 		w.Abort()
-	}, func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1000 })
+	}, func(o *ServerOptions) { o.BodyIdle, o.Rate = 300*time.Millisecond, 1000 })
 	c, _ := dial(t, address)
 	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 	stop := time.After(10 * time.Second)
@@ -423,7 +423,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 	s := NewServer(ServerOptions{Handler: handler(func(_ *message.Context, _ *message.Request, w message.Writer) {
 		_ = w.Head(200, nil, 5)
 		_, _ = w.Write([]byte("hello"))
-	}), Header: time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler)})
+	}), Header: time.Minute, Idle: time.Minute, BodyIdle: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler)})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)

@@ -80,7 +80,7 @@ func TestARoundTripAllocatesLittle(t *testing.T) {
 func TestServingAllocatesLittle(t *testing.T) {
 	server, client := net.Pipe()
 	s := NewServer(ServerOptions{
-		Header: time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
+		Header: time.Minute, Idle: time.Minute, BodyIdle: time.Minute, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
 		Handler: handler(func(_ *message.Context, _ *message.Request, w message.Writer) {
 			_ = w.Head(200, nil, 5)
 			copy(w.Room(), "hello")

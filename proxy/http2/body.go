@@ -67,7 +67,7 @@ func (b *body) patiently() bool {
 	}
 	o := &s.c.server.o
 	began := time.Now()
-	patience := deadline.Patience(o.Stall, o.Rate, b.received, b.waited)
+	patience := deadline.Patience(o.BodyIdle, o.Rate, b.received, b.waited)
 	if patience <= 0 {
 		return false
 	}

@@ -237,7 +237,7 @@ func (c *connection) await() error {
 	switch {
 	case c.source.whole():
 	case c.source.data():
-		c.limit.Until(time.Now().Add(c.server.o.Stall))
+		c.limit.Until(time.Now().Add(c.server.o.BodyIdle))
 	default:
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}

@@ -62,7 +62,7 @@ func FuzzFrames(f *testing.F) {
 	}))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s := NewServer(ServerOptions{
-			Handler: handlerFunc(echo), Header: time.Minute, Idle: time.Minute, Stall: 10 * time.Millisecond, Rate: 240, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
+			Handler: handlerFunc(echo), Header: time.Minute, Idle: time.Minute, BodyIdle: 10 * time.Millisecond, Rate: 240, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
 		})
 		preface := append([]byte(http2.ClientPreface), frames(func(f *http2.Framer) { _ = f.WriteSettings() })...)
 		s.ServeConn(&script{text: bytes.NewReader(append(preface, text...))})

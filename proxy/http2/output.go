@@ -39,7 +39,7 @@ func (c *connection) flush() {
 	for len(c.out) > 0 && c.err == nil {
 		out := c.out
 		c.out = nil
-		stall := c.server.o.Stall
+		stall := c.server.o.BodyIdle
 		if now := time.Now(); c.until.Sub(now) < stall {
 			c.until = now.Add(stall + stall/4) // not exactly, so that not every write sets a timer
 			_ = c.conn.SetWriteDeadline(c.until)

@@ -58,11 +58,11 @@ func (c *connection) countPointless() error {
 	switch {
 	case c.worthwhile > 0:
 		c.worthwhile--
-	case !c.pointless.Spend(c.server.o.Frames):
+	case !c.pointless.Spend(c.server.o.NoopFrames):
 		return excess(traffic.Frames)
 	}
 	return nil
 }
 
 // excuse lets some pointless frames pass, for one that had a purpose. It is called with the lock held.
-func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, c.server.o.Frames) }
+func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, c.server.o.NoopFrames) }

@@ -23,20 +23,20 @@ import (
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
-	Handler message.Handler
-	Header  time.Duration                                            // first byte of a request's fields to their end, or of any other frame but DATA
-	Idle    time.Duration                                            // without an open stream
-	Stall   time.Duration                                            // no progress in a body; first byte of a DATA frame to its end
-	Send    time.Duration                                            // no progress in a response, where Pause lets the client
-	Rate    int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int                                                      // bytes of a request's fields, decoded
-	Fields  int                                                      // in a request; 0: 200
-	Streams int                                                      // at once; 0: 100
-	Resets  int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
-	Frames  int                                                      // in 10 s that nothing comes of; 0: 10,000
-	Cut     func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Handler    message.Handler
+	Header     time.Duration                                            // first byte of a request's fields to their end, or of any other frame but DATA
+	Idle       time.Duration                                            // without an open stream
+	BodyIdle   time.Duration                                            // no progress in a body; first byte of a DATA frame to its end
+	Send       time.Duration                                            // no progress in a response, where Pause lets the client
+	Rate       int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head       int                                                      // bytes of a request's fields, decoded
+	Fields     int                                                      // in a request; 0: 200
+	Streams    int                                                      // at once; 0: 100
+	Resets     int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
+	NoopFrames int                                                      // in 10 s that nothing comes of; 0: 10,000
+	Cut        func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 
-	// Pause lets a client take nothing of a response for longer than Stall, until resume is called; nil: none may.
+	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
 
 	Log  *slog.Logger
@@ -65,7 +65,7 @@ type Conn interface {
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
 	o.Fields, o.Streams = cmp.Or(o.Fields, maxFields), cmp.Or(o.Streams, maxStreams)
-	o.Resets, o.Frames = cmp.Or(o.Resets, maxResets), cmp.Or(o.Frames, maxPointless)
+	o.Resets, o.NoopFrames = cmp.Or(o.Resets, maxResets), cmp.Or(o.NoopFrames, maxPointless)
 	return &Server{o: o, parkAfter: parkAfter, linger: lingerStream, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 

@@ -48,7 +48,7 @@ type running struct {
 func serve(t *testing.T, h handlerFunc, change func(*ServerOptions)) *running {
 	t.Helper()
 	o := ServerOptions{
-		Handler: h, Header: 5 * time.Second, Idle: time.Minute, Stall: 5 * time.Second, Rate: 240, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+		Handler: h, Header: 5 * time.Second, Idle: time.Minute, BodyIdle: 5 * time.Second, Rate: 240, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
@@ -506,7 +506,7 @@ func TestStalledStreamsEnd(t *testing.T) {
 		}
 		ended <- err
 		w.Abort()
-	}, func(o *ServerOptions) { o.Stall = 100 * time.Millisecond })
+	}, func(o *ServerOptions) { o.BodyIdle = 100 * time.Millisecond })
 	c := dial(t, s)
 	c.request(1, false, post()...)
 	if err := <-ended; err == nil {
@@ -523,7 +523,7 @@ func TestSlowReadersAreCut(t *testing.T) {
 	s := serve(t, func(_ *message.Context, _ *message.Request, w message.Writer) {
 		_ = w.Head(200, nil, 100_000)
 		_, _ = w.Write(make([]byte, 100_000))
-	}, func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1000 })
+	}, func(o *ServerOptions) { o.BodyIdle, o.Rate = 300*time.Millisecond, 1000 })
 	c := dial(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	c.request(1, true, get...)
 	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
@@ -542,7 +542,7 @@ func TestSlowContentIsCut(t *testing.T) {
 		_, err := io.Copy(io.Discard, r.Body)
 		ended <- err
 		_ = w.Head(408, nil, 0)
-	}, func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1000 })
+	}, func(o *ServerOptions) { o.BodyIdle, o.Rate = 300*time.Millisecond, 1000 })
 	c := dial(t, s)
 	c.request(1, false, post()...)
 	stop := time.After(10 * time.Second)
@@ -631,7 +631,7 @@ func TestAnEarlyAnswerEndsTheRequest(t *testing.T) {
 func TestAQuietConnectionIsIdleFromTheEndOfItsLastStream(t *testing.T) {
 	server := NewServer(ServerOptions{
 		Handler: handlerFunc(func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(413, nil, 0) }),
-		Header:  time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+		Header:  time.Minute, Idle: time.Minute, BodyIdle: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
 	})
 	server.parkAfter, server.linger = 5*time.Millisecond, 5*time.Millisecond
 	s := serveWith(t, server)
@@ -660,7 +660,7 @@ func TestAQuietConnectionIsIdleFromTheEndOfItsLastStream(t *testing.T) {
 func TestAnEarlyAnswerLeavesTimeToReadIt(t *testing.T) {
 	server := NewServer(ServerOptions{
 		Handler: handlerFunc(func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(413, nil, 0) }),
-		Header:  time.Minute, Idle: time.Minute, Stall: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
+		Header:  time.Minute, Idle: time.Minute, BodyIdle: time.Minute, Head: 64 << 10, Log: slog.New(slog.DiscardHandler),
 	})
 	server.linger = time.Hour
 	c := dial(t, serveWith(t, server))
@@ -871,7 +871,7 @@ func TestFloodsAreCutOff(t *testing.T) {
 
 // A client that asks for answers and does not read them is not read any further.
 func TestAClientThatDoesNotReadIsHeldBack(t *testing.T) {
-	s := serve(t, hello, func(o *ServerOptions) { o.Stall = 500 * time.Millisecond })
+	s := serve(t, hello, func(o *ServerOptions) { o.BodyIdle = 500 * time.Millisecond })
 	c := dial(t, s)
 	_ = c.conn.(*net.TCPConn).SetReadBuffer(1 << 10)
 	c.must(c.conn.SetWriteDeadline(time.Now().Add(20 * time.Second)))

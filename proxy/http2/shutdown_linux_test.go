@@ -35,7 +35,7 @@ func shutDownAtRandom(t *testing.T) {
 	}
 	defer lot.Close()
 	s := NewServer(ServerOptions{
-		Handler: handlerFunc(hello), Header: 5 * time.Second, Idle: 10 * time.Minute, Stall: 5 * time.Second, Head: 8 << 10,
+		Handler: handlerFunc(hello), Header: 5 * time.Second, Idle: 10 * time.Minute, BodyIdle: 5 * time.Second, Head: 8 << 10,
 		Log: slog.New(slog.DiscardHandler), Park: lot,
 	})
 	s.parkAfter = 2 * time.Millisecond

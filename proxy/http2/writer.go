@@ -280,7 +280,7 @@ func (s *stream) grant(wanted int) (int, error) {
 func (s *stream) awaitWindow() error {
 	c, began := s.c, time.Now()
 	o, paused := &c.server.o, false
-	patience := deadline.Patience(o.Stall, o.Rate, s.sent, s.starvedFor)
+	patience := deadline.Patience(o.BodyIdle, o.Rate, s.sent, s.starvedFor)
 	for limit := began.Add(patience); s.sendWindow <= 0 || c.sendWindow <= 0; {
 		s.starved = true
 		inTime := s.wait(limit)

@@ -34,7 +34,7 @@ func (b *body) Read(p []byte) (int, error) {
 	s := b.s
 	began := time.Now()
 	o := &s.c.server.o
-	if !s.limit(began.Add(deadline.Patience(o.Stall, o.Rate, b.received.Load(), b.waited))) {
+	if !s.limit(began.Add(deadline.Patience(o.BodyIdle, o.Rate, b.received.Load(), b.waited))) {
 		return 0, errBodyClosed
 	}
 	n, err := s.read(p)

@@ -218,7 +218,7 @@ func (c *connection) countPointless() {
 	switch {
 	case c.worthwhile > 0:
 		c.worthwhile--
-	case !c.pointless.Spend(c.server.o.Frames):
+	case !c.pointless.Spend(c.server.o.NoopFrames):
 		c.excess(traffic.Frames)
 	}
 }
@@ -230,7 +230,7 @@ func (c *connection) notePointless() {
 }
 
 // excuse lets some pointless frames pass, for one that had a purpose. It is called with the lock held.
-func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, c.server.o.Frames) }
+func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, c.server.o.NoopFrames) }
 
 func (c *connection) noteWorthwhile() {
 	c.mu.Lock()

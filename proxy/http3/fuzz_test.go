@@ -83,7 +83,7 @@ func hear(source io.Reader, uni bool) string {
 		_ = w.Head(200, message.Fields{{Name: "Date", Value: "now"}}, 0)
 	})
 	l := &line{}
-	server := NewServer(ServerOptions{Handler: h, Head: 4 << 10, Idle: time.Hour, Header: time.Hour, Stall: time.Hour, Frames: 1 << 30})
+	server := NewServer(ServerOptions{Handler: h, Head: 4 << 10, Idle: time.Hour, Header: time.Hour, BodyIdle: time.Hour, NoopFrames: 1 << 30})
 	c := &connection{server: server, conn: l, facts: &message.Conn{}, first: func() {}, streams: map[quic.StreamID]*stream{}, timer: time.NewTimer(time.Hour)}
 	if uni {
 		r := &reader{source: source, buf: make([]byte, 128)}

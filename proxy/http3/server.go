@@ -22,19 +22,19 @@ import (
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
-	Handler message.Handler
-	Idle    time.Duration                                            // without a request
-	Header  time.Duration                                            // a stream's beginning to the end of its head, and to what tells whether there is content
-	Stall   time.Duration                                            // no progress in a body
-	Send    time.Duration                                            // no progress in a response, where Pause lets the client
-	Rate    int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head    int                                                      // bytes of a request's fields, decoded
-	Fields  int                                                      // in a request; 0: 200
-	Resets  int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
-	Frames  int                                                      // in 10 s that nothing comes of; 0: 10,000
-	Cut     func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Handler    message.Handler
+	Idle       time.Duration                                            // without a request
+	Header     time.Duration                                            // a stream's beginning to the end of its head, and to what tells whether there is content
+	BodyIdle   time.Duration                                            // no progress in a body
+	Send       time.Duration                                            // no progress in a response, where Pause lets the client
+	Rate       int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
+	Head       int                                                      // bytes of a request's fields, decoded
+	Fields     int                                                      // in a request; 0: 200
+	Resets     int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
+	NoopFrames int                                                      // in 10 s that nothing comes of; 0: 10,000
+	Cut        func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 
-	// Pause lets a client take nothing of a response for longer than Stall, until resume is called; nil: none may.
+	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
 
 	Log *slog.Logger
@@ -79,7 +79,7 @@ type Server struct {
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
-	o.Fields, o.Resets, o.Frames = cmp.Or(o.Fields, maxFields), cmp.Or(o.Resets, maxResets), cmp.Or(o.Frames, maxPointless)
+	o.Fields, o.Resets, o.NoopFrames = cmp.Or(o.Fields, maxFields), cmp.Or(o.Resets, maxResets), cmp.Or(o.NoopFrames, maxPointless)
 	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
 }
 

@@ -72,7 +72,7 @@ func run(t *testing.T, h message.Handler, change func(*ServerOptions)) *running 
 	t.Cleanup(func() { listener.Close() })
 	r := &running{address: listener.Addr().String()}
 	o := ServerOptions{
-		Handler: h, Idle: time.Minute, Header: 10 * time.Second, Stall: 10 * time.Second, Head: 16 << 10, Cut: r.cut, Log: slog.New(slog.DiscardHandler),
+		Handler: h, Idle: time.Minute, Header: 10 * time.Second, BodyIdle: 10 * time.Second, Head: 16 << 10, Cut: r.cut, Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
@@ -495,7 +495,7 @@ func TestFloodsAreCutOff(t *testing.T) {
 	flood := func(name string, why traffic.Reason, do func(t *testing.T, conn *quic.Conn)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := run(t, handlerFunc(echo), func(o *ServerOptions) { o.Frames, o.Resets = 100, 50 })
+			r := run(t, handlerFunc(echo), func(o *ServerOptions) { o.NoopFrames, o.Resets = 100, 50 })
 			conn := r.dial(t)
 			do(t, conn)
 			if got := ended(t, conn); got != codeExcessiveLoad {
@@ -670,7 +670,7 @@ func TestSlowReadersAreCut(t *testing.T) {
 			_, err = w.Write(make([]byte, 10_000))
 		}
 		ended <- err
-	}), func(o *ServerOptions) { o.Stall, o.Rate = 300*time.Millisecond, 1<<30 })
+	}), func(o *ServerOptions) { o.BodyIdle, o.Rate = 300*time.Millisecond, 1<<30 })
 	for _, every := range []time.Duration{time.Hour, 10 * time.Millisecond} {
 		q := say(t, r.dial(t), asking("GET"))
 		stop := make(chan struct{})

@@ -284,7 +284,7 @@ func (w *writer) write(p []byte) error {
 	o := &s.c.server.o
 	for len(p) > 0 && w.err == nil {
 		began := time.Now()
-		_ = s.q.SetWriteDeadline(began.Add(deadline.Patience(o.Stall, o.Rate, w.sent, w.waited)))
+		_ = s.q.SetWriteDeadline(began.Add(deadline.Patience(o.BodyIdle, o.Rate, w.sent, w.waited)))
 		n, err := s.q.Write(p)
 		if n == 0 && deadline.Exceeded(err) && o.Pause != nil {
 			n, err = w.pause(p, began, err)

@@ -21,7 +21,7 @@ type Site struct {
 	Policy    *Policy
 	Redirects map[string]string // names that lead to another, with or without www
 	HSTS      string            // Strict-Transport-Security, or ""
-	Aliases   string            // that are dropped
+	Aliases   string            // underscores_in_headers: which are dropped
 	Access    Access
 	Fields    HeaderRules
 	Paths     paths.Mode
@@ -84,7 +84,7 @@ type builder struct {
 }
 
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
-	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.DropAliases, Access: newAccess(&c.Access), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
+	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
 	built.Paths, _ = paths.ParseMode(c.PathMode())
 	if c.WWW != "" {
 		built.Redirects = wwwRedirects(c)

@@ -245,7 +245,7 @@ func TestFailingRequestsAreTold(t *testing.T) {
 	}))
 	defer server.Close()
 	target, _ := config.ParseTarget(server.URL)
-	u := config.Upstream{To: []config.Backend{{Target: target}}, Passive: config.Passive{Failures: 3, Cooldown: time.Minute}, Retry: config.Retry{Attempts: 1}}
+	u := config.Upstream{To: []config.Backend{{Target: target}}, PassiveHealth: config.PassiveHealth{Failures: 3, Cooldown: time.Minute}, Retry: config.Retry{Attempts: 1}}
 	targets := &Targets{Log: slog.New(slog.NewTextHandler(log, nil))}
 	g, err := targets.Group(&u, config.Timeouts{Connect: 20 * time.Second, ResponseHeader: config.Patience(20 * time.Second)})
 	if err != nil {

@@ -109,7 +109,7 @@ func newGroup(t *testing.T, targets *Targets, u config.Upstream, to ...string) *
 		}
 		u.To = append(u.To, config.Backend{Target: target, Weight: 1})
 	}
-	u.Retry, u.Passive = config.Retry{Attempts: 3, Budget: 0.2}, config.Passive{Failures: 3, Cooldown: time.Second}
+	u.Retry, u.PassiveHealth = config.Retry{Attempts: 3, Budget: 0.2}, config.PassiveHealth{Failures: 3, Cooldown: time.Second}
 	g, err := targets.Group(&u, config.Timeouts{Connect: 5 * time.Second, ResponseHeader: config.Patience(5 * time.Second)})
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ type Target struct {
 	asked   atomic.Uint64
 	missed  atomic.Uint64 // requests without an answer
 	answers traffic.Histogram
-	passive config.Passive
+	passive config.PassiveHealth
 	failed  atomic.Int64           // requests in a row
 	out     atomic.Int64           // left out until then, in nanoseconds of the clock; 0: not
 	why     atomic.Pointer[string] // it was left out last
@@ -64,7 +64,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	if u.Timeouts.ResponseHeader != 0 {
 		timeouts.ResponseHeader = u.Timeouts.ResponseHeader
 	}
-	t := &Target{target: target, name: target.String(), passive: u.Passive, log: log, patient: timeouts.ResponseHeader == config.Endless}
+	t := &Target{target: target, name: target.String(), passive: u.PassiveHealth, log: log, patient: timeouts.ResponseHeader == config.Endless}
 	patience := time.Duration(max(timeouts.ResponseHeader, 0))
 	address := target.Address
 	if at != "" {

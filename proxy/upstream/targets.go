@@ -106,7 +106,7 @@ func (g *Group) become(places []place) error {
 // take finds the target that is reached in the same way, or makes it.
 func (t *Targets) take(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, trust trust) (*Target, error) {
 	key, err := json.Marshal([]any{
-		target, at, u.Health, u.Passive, u.Timeouts, u.KeepAlive, timeouts.Connect, timeouts.ResponseHeader, trust.digest, u.ServerName, u.Insecure,
+		target, at, u.Health, u.PassiveHealth, u.Timeouts, u.KeepAlive, timeouts.Connect, timeouts.ResponseHeader, trust.digest, u.ServerName, u.Insecure,
 	})
 	if err != nil {
 		return nil, err
