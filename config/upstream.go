@@ -111,7 +111,7 @@ func (v *validator) hashBy(path string, u *Upstream) {
 func (v *validator) health(path string, h *Health, http bool) {
 	if !http {
 		if h.Path != "" || h.Status != "" || h.Host != "" {
-			v.fail(path, "path, host and status are for HTTP; a TCP target is well if it accepts connections")
+			v.fail(path, "path, host and status are for HTTP; a TCP target is healthy if it accepts connections")
 		}
 	} else if !strings.HasPrefix(h.Path, "/") || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		v.fail(path+".path", "%q is not a path such as /healthz", h.Path)

@@ -23,8 +23,8 @@ type Options struct {
 	Trends        *Trends
 	Metrics       *Metrics
 	Traffic       func() traffic.Counts
-	Lost          func() uint64          // handshake records that were dropped
-	TracesLost    func() uint64          // spans that did not reach the collector; nil where none are sent
+	Dropped       func() uint64          // handshake records that were dropped
+	TracesDropped func() uint64          // spans that did not reach the collector; nil where none are sent
 	Certificates  func() []Certificate   // nil: nothing is known of any
 	UnusableFiles func() []string        // files of certificates that cannot be used as they are now, each once
 	Packets       func(id uint64) []byte // a handshake as pcapng, with its secrets; nil: secrets are not given away

@@ -151,7 +151,7 @@ func TestReadinessAndHealthAreTold(t *testing.T) {
 	var leaving atomic.Bool
 	certificates := []console.Certificate{{Name: "a.test", Expiring: true}, {Name: "a.test", KeyType: "rsa2048", Expiring: true}, {Name: "b.test"}}
 	url := admin(t, console.Options{Version: "1.2.3", Leaving: leaving.Load, Certificates: func() []console.Certificate { return certificates }, Traffic: func() traffic.Counts {
-		return traffic.Counts{Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1"}, {Name: "http://127.0.0.1:2", Well: true}}}
+		return traffic.Counts{Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1"}, {Name: "http://127.0.0.1:2", Healthy: true}}}
 	}}, local)
 	want := "ok\nwarning: the certificate of a.test has expired or expires soon, and could not be renewed\nwarning: the target http://127.0.0.1:1 is unhealthy\n"
 	if got := body(t, ask(t, "GET", url+"/healthz", nil)); got != want {
@@ -161,7 +161,7 @@ func TestReadinessAndHealthAreTold(t *testing.T) {
 		t.Error(code)
 	}
 	var status console.Status
-	if err := json.Unmarshal([]byte(body(t, ask(t, "GET", url+"/status", nil))), &status); err != nil || !status.Ready || status.Version != "1.2.3" || len(status.Targets) != 2 || status.Targets[0].State != "unwell" {
+	if err := json.Unmarshal([]byte(body(t, ask(t, "GET", url+"/status", nil))), &status); err != nil || !status.Ready || status.Version != "1.2.3" || len(status.Targets) != 2 || status.Targets[0].State != "unhealthy" {
 		t.Errorf("%+v, %v", status, err)
 	}
 	leaving.Store(true)

@@ -114,7 +114,7 @@ func TestAFloodOfHandshakesDoesNotBecomeAFloodOfRows(t *testing.T) {
 	if code := ask(t, "GET", url+"/handshakes/1?fragment=1", nil).StatusCode; code != 404 {
 		t.Errorf("what is forgotten: %d", code)
 	}
-	if metrics := body(t, ask(t, "GET", url+"/metrics", nil)); !strings.Contains(metrics, `padlock_lost_total{queue="console"} `) || strings.Contains(metrics, `padlock_lost_total{queue="console"} 0`) {
+	if metrics := body(t, ask(t, "GET", url+"/metrics", nil)); !strings.Contains(metrics, `padlock_dropped_total{queue="console"} `) || strings.Contains(metrics, `padlock_dropped_total{queue="console"} 0`) {
 		t.Error("what the watcher did not get is not counted")
 	}
 }

@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -108,18 +109,18 @@ var (
 	bytesOutDesc    = describe("response_bytes_total", "Bytes of response bodies.", "site")
 	connectionsDesc = describe("connections_open", "Open client connections.")
 
-	cutsDesc = describe("cuts_total", "Clients that were disconnected, refused or delayed because of their behavior, by reason.", "reason")
+	rejectedDesc = describe("clients_rejected_total", "Clients that were disconnected, refused or delayed because of their behavior, by reason.", "reason")
 
 	targetUp       = describe("upstream_up", "1 while the target is healthy, or has no health checks.", "target")
-	targetLeftOut  = describe("upstream_left_out", "1 while the target is ejected because of failed requests.", "target")
+	targetEjected  = describe("upstream_ejected", "1 while the target is ejected because of failed requests.", "target")
 	targetOpen     = describe("upstream_open_requests", "Open requests to the target.", "target")
 	targetRequests = describe("upstream_requests_total", "Requests sent to the target, by result.", "target", "result")
-	targetTime     = describe("upstream_answer_seconds", "Time from sending a request to the header of the response.", "target")
+	targetTime     = describe("upstream_response_header_seconds", "Time from sending a request to the header of the response.", "target")
 
 	unusableDesc = describe("trust_file_unusable", "1 while a file with CAs, revocation lists or client certificates is unusable. Its previous content stays in effect; clients of a CA whose list has expired are refused.", "file")
 	listEndDesc  = describe("revocation_list_expires_timestamp_seconds", "Expiry of the revocation list, as Unix time. After that all clients of its CA are refused.", "file", "issuer")
 
-	lostDesc = describe("lost_total", "Dropped handshake records, access log lines, console events and trace spans: they arrived faster than they could be written, or could not be written.", "queue")
+	droppedDesc = describe("dropped_total", "Dropped handshake records, access log lines, console events and trace spans: they arrived faster than they could be written, or could not be written.", "queue")
 
 	notAfterDesc  = describe("certificate_not_after_timestamp_seconds", "Expiry of the certificate, as Unix time.", "name", "key_type", "issuer")
 	renewalDesc   = describe("certificate_renewal_timestamp_seconds", "Time of the next renewal, as Unix time.", "name", "key_type", "issuer")
@@ -130,6 +131,59 @@ var (
 	onDemandBad   = describe("certificates_on_demand_expiring", "On-demand names whose certificate has expired, could not be obtained, or is in the last third of its lifetime and cannot be renewed.")
 )
 
+// formerly are names that metrics had in the release before. They are exported beside the present ones for one release.
+var formerly = map[*prometheus.Desc]*prometheus.Desc{
+	rejectedDesc:  describe("cuts_total", "Now padlock_clients_rejected_total.", "reason"),
+	droppedDesc:   describe("lost_total", "Now padlock_dropped_total.", "queue"),
+	targetEjected: describe("upstream_left_out", "Now padlock_upstream_ejected.", "target"),
+	targetTime:    describe("upstream_answer_seconds", "Now padlock_upstream_response_header_seconds.", "target"),
+}
+
+// formerLabels are values that labels of these metrics had.
+var formerLabels = map[string]string{
+	traffic.SlowHeader.String(): "slow_head", traffic.NoopFrames.String(): "frames", traffic.HeaderSize.String(): "head_size",
+}
+
+// exporter sends metrics, each under the name that it had before too.
+type exporter chan<- prometheus.Metric
+
+func (out exporter) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	out.send(d, labels, func(d *prometheus.Desc, labels []string) prometheus.Metric {
+		return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	})
+}
+
+func (out exporter) counter(d *prometheus.Desc, value uint64, labels ...string) {
+	out.send(d, labels, func(d *prometheus.Desc, labels []string) prometheus.Metric {
+		return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	})
+}
+
+func (out exporter) histogram(d *prometheus.Desc, from *traffic.Distribution, labels ...string) {
+	buckets, sum := map[float64]uint64{}, uint64(0)
+	for i, bound := range traffic.Bounds {
+		sum += from.Buckets[i]
+		buckets[bound] = sum
+	}
+	out.send(d, labels, func(d *prometheus.Desc, labels []string) prometheus.Metric {
+		return prometheus.MustNewConstHistogram(d, from.Count, from.Sum.Seconds(), buckets, labels...)
+	})
+}
+
+func (out exporter) send(d *prometheus.Desc, labels []string, metric func(*prometheus.Desc, []string) prometheus.Metric) {
+	out <- metric(d, labels)
+	was, renamed := formerly[d]
+	if !renamed {
+		return
+	}
+
+	labels = slices.Clone(labels)
+	for i, label := range labels {
+		labels[i] = cmp.Or(formerLabels[label], label)
+	}
+	out <- metric(was, labels)
+}
+
 // view collects what is counted elsewhere.
 type view struct{ a *Admin }
 
@@ -137,45 +191,39 @@ type view struct{ a *Admin }
 func (v view) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
-func (v view) Collect(out chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
-	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
-	}
-
-	for _, l := range v.a.lost() {
-		counter(lostDesc, l.Count, l.Queue)
+func (v view) Collect(metrics chan<- prometheus.Metric) {
+	out := exporter(metrics)
+	for _, l := range v.a.dropped() {
+		out.counter(droppedDesc, l.Count, l.Queue)
 	}
 	if v.a.o.Traffic != nil {
 		t := v.a.o.Traffic()
-		gauge(connectionsDesc, float64(t.Connections))
-		for reason, n := range t.Cuts {
-			counter(cutsDesc, n, traffic.Reason(reason).String())
+		out.gauge(connectionsDesc, float64(t.Connections))
+		for reason, n := range t.Rejected {
+			out.counter(rejectedDesc, n, traffic.Reason(reason).String())
 		}
-		judges(t.Trust, gauge)
+		judges(t.Trust, out)
 		for _, s := range t.Sites {
 			for _, a := range s.Answers {
-				counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))
+				out.counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))
 			}
-			out <- histogram(requestTime, &s.Took, s.Name)
-			counter(bytesInDesc, s.BytesIn, s.Name)
-			counter(bytesOutDesc, s.BytesOut, s.Name)
+			out.histogram(requestTime, &s.Took, s.Name)
+			out.counter(bytesInDesc, s.BytesIn, s.Name)
+			out.counter(bytesOutDesc, s.BytesOut, s.Name)
 		}
 		for _, target := range t.Targets {
-			gauge(targetUp, one(target.Well), target.Name)
-			gauge(targetLeftOut, one(target.LeftOut), target.Name)
-			gauge(targetOpen, float64(target.Open), target.Name)
-			counter(targetRequests, target.Requests-target.Failed, target.Name, "answered")
-			counter(targetRequests, target.Failed, target.Name, "failed")
-			out <- histogram(targetTime, &target.Answer, target.Name)
+			out.gauge(targetUp, one(target.Healthy), target.Name)
+			out.gauge(targetEjected, one(target.Ejected), target.Name)
+			out.gauge(targetOpen, float64(target.Open), target.Name)
+			out.counter(targetRequests, target.Requests-target.Failed, target.Name, "answered")
+			out.counter(targetRequests, target.Failed, target.Name, "failed")
+			out.histogram(targetTime, &target.ResponseHeader, target.Name)
 		}
 	}
 
 	if v.a.o.UnusableFiles != nil {
 		for _, file := range v.a.o.UnusableFiles() {
-			gauge(unusableFile, 1, file)
+			out.gauge(unusableFile, 1, file)
 		}
 	}
 
@@ -200,24 +248,24 @@ func (v view) Collect(out chan<- prometheus.Metric) {
 	for _, c := range latest(told) {
 		labels := []string{c.Name, c.KeyType, c.Issuer}
 		if c.NotAfter != nil {
-			gauge(notAfterDesc, float64(c.NotAfter.Unix()), labels...)
+			out.gauge(notAfterDesc, float64(c.NotAfter.Unix()), labels...)
 		}
 		if c.Renewal != nil {
-			gauge(renewalDesc, float64(c.Renewal.Unix()), labels...)
+			out.gauge(renewalDesc, float64(c.Renewal.Unix()), labels...)
 		}
-		gauge(failingDesc, one(c.Error != ""), labels...)
-		gauge(expiringDesc, one(c.Expiring), labels...)
+		out.gauge(failingDesc, one(c.Error != ""), labels...)
+		out.gauge(expiringDesc, one(c.Expiring), labels...)
 	}
-	gauge(onDemandCount, float64(onDemand))
-	gauge(onDemandBad, float64(bad))
+	out.gauge(onDemandCount, float64(onDemand))
+	out.gauge(onDemandBad, float64(bad))
 }
 
-// judges tells of files; those with several lists, or several reasons, are one.
-func judges(t traffic.Trust, gauge func(*prometheus.Desc, float64, ...string)) {
+// judges exports files that clients and targets are judged by; those with several lists, or several reasons, are one.
+func judges(t traffic.Trust, out exporter) {
 	unusable := map[string]bool{}
 	for _, f := range t.Unusable {
 		if !unusable[f.File] {
-			gauge(unusableDesc, 1, f.File)
+			out.gauge(unusableDesc, 1, f.File)
 		}
 		unusable[f.File] = true
 	}
@@ -229,12 +277,12 @@ func judges(t traffic.Trust, gauge func(*prometheus.Desc, float64, ...string)) {
 			ends[name] = l.Expires
 		}
 		if !unusable[l.File] {
-			gauge(unusableDesc, 0, l.File)
+			out.gauge(unusableDesc, 0, l.File)
 			unusable[l.File] = true
 		}
 	}
 	for name, end := range ends {
-		gauge(listEndDesc, float64(end.Unix()), name.file, name.issuer)
+		out.gauge(listEndDesc, float64(end.Unix()), name.file, name.issuer)
 	}
 }
 
@@ -263,13 +311,4 @@ func one(b bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-func histogram(d *prometheus.Desc, from *traffic.Distribution, labels ...string) prometheus.Metric {
-	buckets, sum := map[float64]uint64{}, uint64(0)
-	for i, bound := range traffic.Bounds {
-		sum += from.Buckets[i]
-		buckets[bound] = sum
-	}
-	return prometheus.MustNewConstHistogram(d, from.Count, from.Sum.Seconds(), buckets, labels...)
 }

@@ -47,7 +47,6 @@ func newPages() *pages {
 		"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"kind":     kind, "mark": mark, "what": what, "ended": ended, "facts": agreed, "timings": timings, "chart": newChart,
 		"remarks": (*handshake.Event).Remarks,
-		"state":   func(s string) string { return states[s] },
 		"took":    took,
 		"reason":  reason,
 	} {
@@ -55,9 +54,6 @@ func newPages() *pages {
 	}
 	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "ladder.html"))}
 }
-
-// states are those of targets, in words.
-var states = map[string]string{"well": "healthy", "unwell": "unhealthy", "left_out": "left out"}
 
 // took is a latency in milliseconds; where nothing has been measured there is none.
 func took(ms float64) string {
@@ -69,7 +65,7 @@ func took(ms float64) string {
 
 // reason says why a target is not healthy.
 func reason(t TargetStatus) string {
-	if t.State == "well" {
+	if t.State == "healthy" {
 		return ""
 	}
 	return cmp.Or(t.Reason, "no reason is known yet")

@@ -150,10 +150,10 @@ func TestTrafficIsShownBySiteAndTarget(t *testing.T) {
 		book.Site("a.test").Request(traffic.HTTP2, 502, 20*time.Millisecond, 1, 2)
 	}
 	url := admin(t, console.Options{Traffic: func() traffic.Counts {
-		return traffic.Counts{Sites: book.Sites(), Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1", Requests: 3, Failed: 3, LeftOut: true, Well: true}}, Connections: 7, LogLost: 5}
+		return traffic.Counts{Sites: book.Sites(), Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1", Requests: 3, Failed: 3, Ejected: true, Healthy: true}}, Connections: 7, LogDropped: 5}
 	}}, local)
 	page := body(t, ask(t, "GET", url+"/traffic", nil))
-	for _, want := range []string{"7 open connections", "a.test", "25 ms", "left out", "5 lost by the queue of access_log"} {
+	for _, want := range []string{"7 open connections", "a.test", "25 ms", "ejected", "5 dropped by the queue of access_log"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("%q is not on the page", want)
 		}

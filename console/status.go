@@ -36,8 +36,8 @@ type Status struct {
 	Connections int            `json:"connections"`
 	Sites       []SiteStatus   `json:"sites"`
 	Targets     []TargetStatus `json:"targets"`
-	Cuts        []Cut          `json:"cuts,omitempty"`
-	Lost        []Lost         `json:"lost"`
+	Rejected    []Rejected     `json:"rejected,omitempty"`
+	Dropped     []Dropped      `json:"dropped"`
 	Warnings    []string       `json:"warnings,omitempty"`
 }
 
@@ -50,11 +50,11 @@ type SiteStatus struct {
 	P99      float64 `json:"p99_ms"`
 }
 
-// TargetStatus is how a target fares.
+// TargetStatus is a target's health, and what it has done.
 type TargetStatus struct {
 	Name     string  `json:"name"`
-	State    string  `json:"state"`            // well | unwell | left_out
-	Reason   string  `json:"reason,omitempty"` // why it is not well
+	State    string  `json:"state"`            // healthy | unhealthy | ejected
+	Reason   string  `json:"reason,omitempty"` // why it is not healthy
 	Open     int64   `json:"open"`
 	Requests uint64  `json:"requests"`
 	Failed   uint64  `json:"failed"`
@@ -62,14 +62,14 @@ type TargetStatus struct {
 	P99      float64 `json:"p99_ms"`
 }
 
-// Cut is how many clients were cut, refused or kept waiting for what they did.
-type Cut struct {
+// Rejected is how many clients were disconnected, refused or delayed for one reason.
+type Rejected struct {
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
 }
 
-// Lost is how much was dropped of what waits in a queue.
-type Lost struct {
+// Dropped is how much was dropped of what waits in a queue.
+type Dropped struct {
 	Queue string `json:"queue"`
 	Count uint64 `json:"count"`
 }
@@ -86,7 +86,7 @@ func (a *Admin) warnings() (all []string) {
 	}
 	if a.o.Traffic != nil {
 		for _, t := range a.o.Traffic().Targets {
-			if !t.Well {
+			if !t.Healthy {
 				all = append(all, strings.TrimSuffix("the target "+t.Name+" is unhealthy: "+t.Reason, ": "))
 			}
 		}
@@ -94,30 +94,30 @@ func (a *Admin) warnings() (all []string) {
 	return all
 }
 
-func (a *Admin) lost() []Lost {
-	lost := []Lost{{"console", a.missed.Load()}}
-	if a.o.Lost != nil {
-		lost = append(lost, Lost{"handshakes", a.o.Lost()})
+func (a *Admin) dropped() []Dropped {
+	dropped := []Dropped{{"console", a.missed.Load()}}
+	if a.o.Dropped != nil {
+		dropped = append(dropped, Dropped{"handshakes", a.o.Dropped()})
 	}
 	if a.o.Traffic != nil {
-		lost = append(lost, Lost{"access_log", a.o.Traffic().LogLost})
+		dropped = append(dropped, Dropped{"access_log", a.o.Traffic().LogDropped})
 	}
-	if a.o.TracesLost != nil {
-		lost = append(lost, Lost{"traces", a.o.TracesLost()})
+	if a.o.TracesDropped != nil {
+		dropped = append(dropped, Dropped{"traces", a.o.TracesDropped()})
 	}
-	return lost
+	return dropped
 }
 
 func (a *Admin) status() *Status {
-	s := &Status{Version: a.o.Version, Ready: a.ready(), Started: a.started.UTC(), Uptime: time.Since(a.started).Seconds(), Lost: a.lost(), Warnings: a.warnings()}
+	s := &Status{Version: a.o.Version, Ready: a.ready(), Started: a.started.UTC(), Uptime: time.Since(a.started).Seconds(), Dropped: a.dropped(), Warnings: a.warnings()}
 	if a.o.Traffic == nil {
 		return s
 	}
 	t := a.o.Traffic()
 	s.Connections = t.Connections
-	for reason, n := range t.Cuts {
+	for reason, n := range t.Rejected {
 		if n > 0 {
-			s.Cuts = append(s.Cuts, Cut{traffic.Reason(reason).String(), n})
+			s.Rejected = append(s.Rejected, Rejected{traffic.Reason(reason).String(), n})
 		}
 	}
 	for _, site := range t.Sites {
@@ -125,14 +125,17 @@ func (a *Admin) status() *Status {
 		s.Sites = append(s.Sites, SiteStatus{site.Name, all, failed, quantile(&site.Took, 0.5), quantile(&site.Took, 0.99)})
 	}
 	for _, target := range t.Targets {
-		state := "well"
+		state := "healthy"
 		switch {
-		case !target.Well:
-			state = "unwell"
-		case target.LeftOut:
-			state = "left_out"
+		case !target.Healthy:
+			state = "unhealthy"
+		case target.Ejected:
+			state = "ejected"
 		}
-		s.Targets = append(s.Targets, TargetStatus{target.Name, state, target.Reason, target.Open, target.Requests, target.Failed, quantile(&target.Answer, 0.5), quantile(&target.Answer, 0.99)})
+		s.Targets = append(s.Targets, TargetStatus{
+			Name: target.Name, State: state, Reason: target.Reason, Open: target.Open, Requests: target.Requests, Failed: target.Failed,
+			Median: quantile(&target.ResponseHeader, 0.5), P99: quantile(&target.ResponseHeader, 0.99),
+		})
 	}
 	return s
 }

@@ -35,13 +35,13 @@ func TestTheGravestTroublesStandFirst(t *testing.T) {
 func TestTheTrafficPageSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
 	status := &Status{
 		Sites:   []SiteStatus{{Name: "a.test"}, {Name: "b.test", Requests: 1, Median: 0.5, P99: 12}},
-		Targets: []TargetStatus{{Name: "down:1", State: "unwell", Reason: "connection refused"}, {Name: "out:1", State: "left_out"}, {Name: "up:1", State: "well"}},
+		Targets: []TargetStatus{{Name: "down:1", State: "unhealthy", Reason: "connection refused"}, {Name: "out:1", State: "ejected"}, {Name: "up:1", State: "healthy"}},
 	}
 	html, err := newPages().render("traffic-tables", status)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for word, count := range map[string]int{"0 ms": 0, "0.5 ms": 1, "12 ms": 1, ">–": 8, ">unhealthy<": 1, "connection refused": 1, ">left out<": 1, "no reason is known yet": 1, ">healthy<": 1} {
+	for word, count := range map[string]int{"0 ms": 0, "0.5 ms": 1, "12 ms": 1, ">–": 8, ">unhealthy<": 1, "connection refused": 1, ">ejected<": 1, "no reason is known yet": 1, ">healthy<": 1} {
 		if n := strings.Count(string(html), word); n != count {
 			t.Errorf("%q stands there %d times and not %d:\n%s", word, n, count, html)
 		}

@@ -168,10 +168,10 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 		o.Reload = d.reloader.reload
 	}
 	if d.recorder != nil {
-		o.Recent, o.Lost = d.observers.recent, d.recorder.Dropped
+		o.Recent, o.Dropped = d.observers.recent, d.recorder.Dropped
 	}
 	if d.tracer != nil {
-		o.TracesLost = d.tracer.Lost
+		o.TracesDropped = d.tracer.Dropped
 	}
 	if d.observers.packets != nil {
 		o.Packets = d.observers.packets.Of

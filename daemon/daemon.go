@@ -281,7 +281,7 @@ func (d *daemon) openProxy(context.Context) (err error) {
 		Certificates: d.certificates, Challenges: d.certificates,
 		Recorder: d.recorder, Tracer: d.tracer,
 		Page: console.NewPage(console.PageOptions{Recent: d.observers.recent}), Trust: d.trustPage(),
-		Log: d.log, AccessLog: d.access.writer(), AccessLogLost: d.access.Lost,
+		Log: d.log, AccessLog: d.access.writer(), AccessLogDropped: d.access.Dropped,
 	})
 	if err != nil {
 		return forUser(d.cfg, err)

@@ -47,7 +47,7 @@ func (q *lineQueue) Write(p []byte) (int, error) {
 }
 
 // Lost counts the writes whose lines were lost.
-func (q *lineQueue) Lost() uint64 { return q.lost.Load() }
+func (q *lineQueue) Dropped() uint64 { return q.lost.Load() }
 
 func (q *lineQueue) work() {
 	defer close(q.done)

@@ -93,7 +93,7 @@ func (o *logOutput) writer() io.Writer {
 }
 
 // Lost counts the writes that were lost.
-func (o *logOutput) Lost() uint64 {
+func (o *logOutput) Dropped() uint64 {
 	if o == nil {
 		return 0
 	}

@@ -48,7 +48,7 @@ func TestALogThatCannotBeWrittenIsToldAndCounted(t *testing.T) {
 			servicetest.Until(t, func() error {
 				m, _ := r.scrape(t)
 				for _, queue := range []string{"access_log", "handshakes"} {
-					if n := m.value("padlock_lost_total", "queue", queue); n != visits {
+					if n := m.value("padlock_dropped_total", "queue", queue); n != visits {
 						return fmt.Errorf("%s: %v lost", queue, n)
 					}
 				}
@@ -76,8 +76,8 @@ func TestALogThatCanBeWrittenAgainSaysWhatItLacks(t *testing.T) {
 	o.report(1, errors.New("gone"))
 	lines := strings.Split(strings.TrimSpace(told.String()), "\n")
 	want := []string{"free some space", `msg="a log can be written again" output=access.log lost=6`, "error=gone lost=1"}
-	if len(lines) != len(want) || o.Lost() != 7 {
-		t.Fatalf("%d lost:\n%s", o.Lost(), &told)
+	if len(lines) != len(want) || o.Dropped() != 7 {
+		t.Fatalf("%d lost:\n%s", o.Dropped(), &told)
 	}
 	for i, text := range want {
 		if !strings.Contains(lines[i], text) {

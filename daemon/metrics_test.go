@@ -274,9 +274,9 @@ func TestMetricsTellWhatHasHappened(t *testing.T) {
 			{"padlock_request_bytes_total", 7 * 6, []string{"site", "localhost"}},
 			{"padlock_upstream_requests_total", 3, []string{"target", "http://127.0.0.1:1", "result", "failed"}},
 			{"padlock_upstream_up", 1, []string{"target", "http://127.0.0.1:1"}},
-			{"padlock_upstream_left_out", 1, []string{"target", "http://127.0.0.1:1"}},
+			{"padlock_upstream_ejected", 1, []string{"target", "http://127.0.0.1:1"}},
 			{"padlock_upstream_open_requests", 0, nil},
-			{"padlock_lost_total", 0, nil},
+			{"padlock_dropped_total", 0, nil},
 			{"padlock_certificate_expiring", 0, nil},
 			{"padlock_build_info", 1, nil},
 		} {
@@ -287,7 +287,7 @@ func TestMetricsTellWhatHasHappened(t *testing.T) {
 		return wrong
 	})
 	m, text := r.scrape(t)
-	if got := m.values("padlock_lost_total", "queue"); !slices.Equal(got, []string{"access_log", "console", "handshakes", "traces"}) {
+	if got := m.values("padlock_dropped_total", "queue"); !slices.Equal(got, []string{"access_log", "console", "handshakes", "traces"}) {
 		t.Errorf("queues %q", got)
 	}
 	if m.value("padlock_certificate_not_after_timestamp_seconds") < 1.7e9 {

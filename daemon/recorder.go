@@ -44,7 +44,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 	})
 	h.recorder = handshake.NewRecorder(handshake.Options{
 		Log: d.log, Sinks: append(d.observers.sinks(), h.sink), Capture: capture, Packets: d.observers.packets,
-		Lost: func() uint64 { return h.lines.Lost() + output.Lost() }, Privacy: privacy(cfg),
+		Dropped: func() uint64 { return h.lines.Dropped() + output.Dropped() }, Privacy: privacy(cfg),
 	})
 	return h, nil
 }

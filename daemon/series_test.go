@@ -102,7 +102,7 @@ func settled(t *testing.T, r *running, bad float64) (m metrics, series int) {
 	var text []byte
 	servicetest.Until(t, func() error {
 		m, text = r.scrape(t)
-		if n := m.value("padlock_handshake_failures_total") + m.value("padlock_lost_total", "queue", "handshakes"); n < bad {
+		if n := m.value("padlock_handshake_failures_total") + m.value("padlock_dropped_total", "queue", "handshakes"); n < bad {
 			return fmt.Errorf("%v of %v handshakes are counted", n, bad)
 		}
 		return nil

@@ -133,10 +133,10 @@ func TestFloodsOfHTTP2(t *testing.T) {
 			return frame(b, http2.FrameHeaders, whole, stream(i))
 		})},
 		{name: "streams beyond the limit", reason: "resets", run: frames(false, nil, func(b []byte, i uint32) []byte { return open(b, stream(i)) })},
-		{name: "CONTINUATION without end", reason: "head_size", run: frames(false, one(asking("GET", "/"), endStream), func(b []byte, i uint32) []byte {
+		{name: "CONTINUATION without end", reason: "header_size", run: frames(false, one(asking("GET", "/"), endStream), func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameContinuation, 0, 1, block("x=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy")...)
 		})},
-		{name: "empty CONTINUATION", reason: "head_size", run: frames(false, one(asking("GET", "/"), endStream), func(b []byte, i uint32) []byte {
+		{name: "empty CONTINUATION", reason: "header_size", run: frames(false, one(asking("GET", "/"), endStream), func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameContinuation, 0, 1)
 		})},
 		{name: "CONTINUATION by the byte, with an end", reason: "resets", run: frames(false, nil, func(b []byte, i uint32) []byte {
@@ -151,25 +151,25 @@ func TestFloodsOfHTTP2(t *testing.T) {
 			}
 			return b
 		})},
-		{name: "SETTINGS", reason: "frames", run: frames(false, nil, func(b []byte, i uint32) []byte {
+		{name: "SETTINGS", reason: "noop_frames", run: frames(false, nil, func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameSettings, 0, 0, append([]byte{0, byte(http2.SettingInitialWindowSize)}, number(i%1000)...)...)
 		})},
-		{name: "SETTINGS, answers not read", reason: "frames", run: frames(true, nil, func(b []byte, i uint32) []byte { return frame(b, http2.FrameSettings, 0, 0) })},
-		{name: "PING", reason: "frames", run: frames(false, nil, func(b []byte, i uint32) []byte { return frame(b, http2.FramePing, 0, 0, make([]byte, 8)...) })},
-		{name: "PING, answers not read", reason: "frames", run: frames(true, nil, func(b []byte, i uint32) []byte { return frame(b, http2.FramePing, 0, 0, make([]byte, 8)...) })},
-		{name: "PRIORITY", reason: "frames", run: frames(false, nil, func(b []byte, i uint32) []byte {
+		{name: "SETTINGS, answers not read", reason: "noop_frames", run: frames(true, nil, func(b []byte, i uint32) []byte { return frame(b, http2.FrameSettings, 0, 0) })},
+		{name: "PING", reason: "noop_frames", run: frames(false, nil, func(b []byte, i uint32) []byte { return frame(b, http2.FramePing, 0, 0, make([]byte, 8)...) })},
+		{name: "PING, answers not read", reason: "noop_frames", run: frames(true, nil, func(b []byte, i uint32) []byte { return frame(b, http2.FramePing, 0, 0, make([]byte, 8)...) })},
+		{name: "PRIORITY", reason: "noop_frames", run: frames(false, nil, func(b []byte, i uint32) []byte {
 			return frame(b, http2.FramePriority, 0, stream(i), append(number(0), 1)...)
 		})},
-		{name: "WINDOW_UPDATE", reason: "frames", run: frames(false, one(hang, whole), func(b []byte, i uint32) []byte {
+		{name: "WINDOW_UPDATE", reason: "noop_frames", run: frames(false, one(hang, whole), func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameWindowUpdate, 0, 1, number(1)...)
 		})},
-		{name: "empty DATA", reason: "frames", run: frames(false, one(upload, endHeaders), func(b []byte, i uint32) []byte { return frame(b, http2.FrameData, 0, 1) })},
-		{name: "padding instead of DATA", reason: "frames", run: frames(false, one(upload, endHeaders), func(b []byte, i uint32) []byte {
+		{name: "empty DATA", reason: "noop_frames", run: frames(false, one(upload, endHeaders), func(b []byte, i uint32) []byte { return frame(b, http2.FrameData, 0, 1) })},
+		{name: "padding instead of DATA", reason: "noop_frames", run: frames(false, one(upload, endHeaders), func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameData, http2.FlagDataPadded, 1, 0)
 		})},
 		{name: "DATA by the byte", run: frames(false, one(asking("POST", "/"), endHeaders), func(b []byte, i uint32) []byte { return frame(b, http2.FrameData, 0, 1, 'x') })},
-		{name: "unknown frames", reason: "frames", run: frames(false, nil, func(b []byte, i uint32) []byte { return frame(b, 0xfa, 0, 0, make([]byte, 1000)...) })},
-		{name: "HPACK bomb", reason: "head_size", run: frames(false, nil, func(b []byte, i uint32) []byte {
+		{name: "unknown frames", reason: "noop_frames", run: frames(false, nil, func(b []byte, i uint32) []byte { return frame(b, 0xfa, 0, 0, make([]byte, 1000)...) })},
+		{name: "HPACK bomb", reason: "header_size", run: frames(false, nil, func(b []byte, i uint32) []byte {
 			b = frame(b, http2.FrameHeaders, endStream, stream(i), bomb[:16000]...)
 			return frame(b, http2.FrameContinuation, http2.FlagContinuationEndHeaders, stream(i), bomb[16000:]...)
 		})},
@@ -177,12 +177,12 @@ func TestFloodsOfHTTP2(t *testing.T) {
 			flips := bytes.Repeat([]byte{0x3f, 0xe1, 0x1f, 0x20}, 2000) // 4096, 0
 			return frame(b, http2.FrameHeaders, whole, stream(i), append(flips, asking("GET", "/")...)...)
 		})},
-		{name: "HPACK literals beyond the limit", reason: "head_size", run: frames(false, func() []byte {
+		{name: "HPACK literals beyond the limit", reason: "header_size", run: frames(false, func() []byte {
 			return frame(nil, http2.FrameHeaders, endStream, 1, 0x40, 1, 'x', 0x7f, 0xff, 0xff, 0x06) // a value of 100 KB
 		}, func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameContinuation, 0, 1, make([]byte, 16<<10)...)
 		})},
-		{name: "cookies in crumbs", reason: "head_size", run: frames(false, nil, func(b []byte, i uint32) []byte {
+		{name: "cookies in crumbs", reason: "header_size", run: frames(false, nil, func(b []byte, i uint32) []byte {
 			return frame(b, http2.FrameHeaders, whole, stream(i), append(asking("GET", "/"), bytes.Repeat([]byte{0x0f, 0x11, 1, 'a'}, 3000)...)...)
 		})},
 		{name: "requests whose answers are not read", reason: "resets", run: frames(true, nil, func(b []byte, i uint32) []byte {

@@ -172,8 +172,8 @@ func TestFloodsOfHTTP3(t *testing.T) {
 		{name: "streams that are reset", three: true, reason: "resets", config: few, run: threeStreams(true, hang[:5])},
 		{name: "malformed requests", three: true, reason: "resets", config: few, run: threeStreams(false, threeAsking("GET", "/", "connection=close"))},
 		{name: "heads that are too large", three: true, reason: "resets", config: "limits: {resets: 20}", run: threeStreams(false, threeAsking("GET", "/", "x="+strings.Repeat("y", 70<<10)))},
-		{name: "QPACK bomb", three: true, reason: "head_size", run: threeStreams(false, bomb)},
-		{name: "heads that do not come", three: true, reason: "slow_head", config: "timeouts: {header: 300ms}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
+		{name: "QPACK bomb", three: true, reason: "header_size", run: threeStreams(false, bomb)},
+		{name: "heads that do not come", three: true, reason: "slow_header", config: "timeouts: {header: 300ms}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			for {
 				q, err := conn.OpenStreamSync(ctx)
 				if err != nil {
@@ -182,10 +182,10 @@ func TestFloodsOfHTTP3(t *testing.T) {
 				_, _ = q.Write(append(quicvarint.Append([]byte{threeHeaders}, 60<<10), garbage...))
 			}
 		})},
-		{name: "frames that mean nothing", three: true, reason: "frames", run: onStream(nil, threeFrame(nil, threeNothing))},
-		{name: "empty DATA", three: true, reason: "frames", run: onStream(upload, threeFrame(nil, threeData))},
+		{name: "frames that mean nothing", three: true, reason: "noop_frames", run: onStream(nil, threeFrame(nil, threeNothing))},
+		{name: "empty DATA", three: true, reason: "noop_frames", run: onStream(upload, threeFrame(nil, threeData))},
 		{name: "DATA by the byte", three: true, run: onStream(threeAsking("POST", "/"), threeFrame(nil, threeData, 'x'))},
-		{name: "priorities", three: true, reason: "frames", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
+		{name: "priorities", three: true, reason: "noop_frames", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			q, err := conn.OpenUniStreamSync(ctx)
 			if err != nil {
 				return
@@ -195,7 +195,7 @@ func TestFloodsOfHTTP3(t *testing.T) {
 				_, err = q.Write(updates)
 			}
 		})},
-		{name: "streams that mean nothing", three: true, reason: "frames", config: "limits: {noop_frames: 100}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
+		{name: "streams that mean nothing", three: true, reason: "noop_frames", config: "limits: {noop_frames: 100}", run: byQUIC(func(ctx context.Context, conn *quic.Conn) {
 			for {
 				q, err := conn.OpenUniStreamSync(ctx)
 				if err != nil {

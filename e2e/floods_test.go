@@ -139,7 +139,7 @@ func (b *besieged) cuts(t *testing.T) map[string]int {
 	defer response.Body.Close()
 	cuts := map[string]int{}
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), `padlock_cuts_total{reason="`); ok {
+		if rest, ok := strings.CutPrefix(lines.Text(), `padlock_clients_rejected_total{reason="`); ok {
 			reason, value, _ := strings.Cut(rest, `"} `)
 			if n, _ := strconv.ParseFloat(value, 64); n > 0 {
 				cuts[reason] = int(n)

@@ -196,7 +196,7 @@ func TestFloodsOfTLS(t *testing.T) {
 			return hello(60 << 10)[i : i+1]
 		})},
 		{name: "KeyUpdate", reason: "tls_rules", run: records(many(50, func(w *recordWriter, b []byte) []byte { return w.update(b) }))},
-		{name: "KeyUpdate between bytes", reason: "slow_head", config: "timeouts: {header: 2s}", run: records(many(20, func(w *recordWriter, b []byte) []byte {
+		{name: "KeyUpdate between bytes", reason: "slow_header", config: "timeouts: {header: 2s}", run: records(many(20, func(w *recordWriter, b []byte) []byte {
 			return w.seal(w.update(b), 23, []byte("GET / HTTP/1.1\r\nHost: localhost\r\nX: x")[min(int(w.sequence), 36)])
 		}))},
 		{name: "empty records", reason: "tls_rules", run: records(many(50, func(w *recordWriter, b []byte) []byte { return w.seal(b, 23) }))},
@@ -256,8 +256,8 @@ func TestFloodsOfHTTP1(t *testing.T) {
 	fields := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: y\r\n", 1000))
 	measureAll(t, []flood{
 		{name: "pipelined requests", run: requests(func(int) []byte { return bytes.Repeat(get, 50) })},
-		{name: "many fields", reason: "head_size", run: requests(func(int) []byte { return fields })},
-		{name: "a head without end", reason: "head_size", run: requests(func(i int) []byte {
+		{name: "many fields", reason: "header_size", run: requests(func(int) []byte { return fields })},
+		{name: "a head without end", reason: "header_size", run: requests(func(i int) []byte {
 			if i == 0 {
 				return get[:len(get)-2]
 			}
@@ -357,7 +357,7 @@ func TestSlowClientsAreGoneWithinHalfAMinute(t *testing.T) {
 	_, most := b.memory(t)
 	t.Logf("| slow clients | 400 connections, cut: %v | %.0f ms, %.0f ms | %d MiB |", cuts,
 		float64(guests.quantile(0.5).Microseconds())/1000, float64(guests.quantile(0.99).Microseconds())/1000, (most-before)>>10)
-	for _, reason := range []string{"slow_handshake", "slow_head", "slow_body", "slow_reader"} {
+	for _, reason := range []string{"slow_handshake", "slow_header", "slow_body", "slow_reader"} {
 		if cuts[reason] < 80 {
 			t.Errorf("only %d were cut for %s", cuts[reason], reason)
 		}

@@ -99,7 +99,7 @@ func TestACollectorThatIsAwayCostsSpansOnly(t *testing.T) {
 	}
 	eventually(t, func() (string, error) {
 		out, err := exec.Command("curl", "-sS", "--unix-socket", filepath.Join(dir, "admin.sock"), "http://localhost/metrics").CombinedOutput()
-		if err == nil && !strings.Contains(string(out), `padlock_lost_total{queue="traces"} 10`) {
+		if err == nil && !strings.Contains(string(out), `padlock_dropped_total{queue="traces"} 10`) {
 			err = fmt.Errorf("not all spans are counted")
 		}
 		return string(out), err

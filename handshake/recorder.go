@@ -29,7 +29,7 @@ type Options struct {
 	Capture *Capture // exports handshakes with their secrets; nil: nothing is exported
 	Packets *Packets // remembers them so; nil: nothing is
 
-	Lost func() uint64 // records that sinks could not tell; nil: none
+	Dropped func() uint64 // records that sinks could not tell; nil: none
 }
 
 // Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
@@ -65,12 +65,12 @@ func NewRecorder(o Options) *Recorder {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Lost == nil {
-		o.Lost = func() uint64 { return 0 }
+	if o.Dropped == nil {
+		o.Dropped = func() uint64 { return 0 }
 	}
 	r := &Recorder{
 		log: o.Log, sinks: o.Sinks, privacy: o.Privacy.prepare(), capture: o.Capture, packets: o.Packets, queue: make(chan *trace, o.Queue),
-		keys: keyLogs{open: map[[32]byte]keyLogEntry{}}, lost: o.Lost,
+		keys: keyLogs{open: map[[32]byte]keyLogEntry{}}, lost: o.Dropped,
 	}
 	for range o.Workers {
 		r.workers.Go(r.work)

@@ -21,7 +21,7 @@ type conn struct {
 	trace  *handshake.Conn // nil when handshakes are off
 	below  *clientConn
 	facts  message.Conn
-	cuts   *cuts
+	abuse  *abuseLog
 	seen   bool // the first application byte was read; Read is called by one goroutine at a time
 	broken bool // the client has broken the rules of TLS
 	either bool // the first application byte may be the server's
@@ -45,7 +45,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if err != nil && !c.broken && refusedByTLS(err) {
 		c.broken = true
-		c.cuts.cut(traffic.TLSRules, c.facts.Addr)
+		c.abuse.add(traffic.TLSRules, c.facts.Addr)
 	}
 	return n, err
 }
@@ -130,7 +130,7 @@ func (s *Server) serve(raw *clientConn) {
 		return
 	}
 	remote := raw.RemoteAddr().String()
-	c := &conn{cuts: s.cuts, below: raw, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
+	c := &conn{abuse: s.abuse, below: raw, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = raw.client()
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
@@ -143,7 +143,7 @@ func (s *Server) serve(raw *clientConn) {
 	ctx, cancel := context.WithDeadline(context.Background(), limit)
 	err := c.HandshakeContext(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		s.cuts.cut(traffic.SlowHandshake, c.facts.Addr)
+		s.abuse.add(traffic.SlowHandshake, c.facts.Addr)
 	}
 	cancel()
 	raw.begun.Load().leave()
@@ -196,7 +196,7 @@ func (s *Server) enter(raw *clientConn) bool {
 	_, client := message.ClientAddr(raw.RemoteAddr().String())
 	from := source(client, false)
 	if !s.addresses.enter(from) {
-		s.cuts.cut(traffic.PerAddress, client)
+		s.abuse.add(traffic.PerAddress, client)
 		raw.Close()
 		return false
 	}

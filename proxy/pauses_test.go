@@ -81,7 +81,7 @@ timeouts: {body_idle: 500ms, send: 5m}
 limits: {connections: 100}
 sites: [{hosts: [localhost], routes: [{to: %q}]}]
 `, app)
-			slow := func() uint64 { return e.server.Traffic().Cuts[traffic.SlowReader] }
+			slow := func() uint64 { return e.server.Traffic().Rejected[traffic.SlowReader] }
 			open := func(n int, from string) (all []*http.Response) {
 				t.Helper()
 				for range n {
@@ -130,7 +130,7 @@ sites: [{hosts: [localhost], routes: [{to: %q}]}]
 				t.Error("another address does not get its answer")
 			}
 			if n, last := whole(paused), whole(more); n+last != 8 || slow() != 4 {
-				t.Errorf("%d of 12 answers are whole, and %d clients were cut", n+last, slow())
+				t.Errorf("%d of 12 answers are whole, and %d clients were rejected", n+last, slow())
 			}
 		})
 	}

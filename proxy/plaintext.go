@@ -181,13 +181,13 @@ func (c *plainConn) Rejected(why traffic.Reason, what string) {
 		return
 	}
 	where := "on the port of plain HTTP"
-	if first := c.first.Load(); first != nil && why != traffic.SlowHead {
+	if first := c.first.Load(); first != nil && why != traffic.SlowHeader {
 		where += ", from a client that speaks " + handshake.Spoken(*first)
 	}
 	if what != "" {
 		where += ": " + what
 	}
-	c.server.cuts.about(why, c.facts.Addr, where)
+	c.server.abuse.addDetail(why, c.facts.Addr, where)
 }
 
 // tells reports whether nothing was told of the connection yet, and notes that it is now.

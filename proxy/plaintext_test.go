@@ -83,7 +83,7 @@ func TestPlainHTTPWaitsForNoClientForLong(t *testing.T) {
 			t.Errorf("%q: after %s", text, took)
 		}
 	}
-	e.cut(t, traffic.SlowHead)
+	e.cut(t, traffic.SlowHeader)
 }
 
 // Connections of plain HTTP are among those that there may be, of one address too.

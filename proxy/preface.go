@@ -61,7 +61,7 @@ func (s *Server) tooSlow(raw *clientConn, limit time.Time) {
 		return
 	}
 	_, client := raw.client()
-	s.cuts.cut(traffic.SlowHandshake, client)
+	s.abuse.add(traffic.SlowHandshake, client)
 }
 
 // proxied reports whether a PROXY header must come first.

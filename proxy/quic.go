@@ -155,7 +155,7 @@ func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
 		p.server.slots.leave(f.slot)
 	}
 	if why != traffic.Connections {
-		p.server.cuts.cut(why, client)
+		p.server.abuse.add(why, client)
 	}
 	return from, errBusy
 }

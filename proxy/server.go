@@ -65,28 +65,28 @@ type TrustPage interface {
 
 // Dependencies are what the proxy is given. All but Certificates and Log may be nil, which turns them off.
 type Dependencies struct {
-	Certificates  CertificateSource
-	Challenges    Challenges
-	Recorder      *handshake.Recorder
-	Page          gateway.Page
-	Trust         TrustPage
-	Log           *slog.Logger
-	AccessLog     io.Writer
-	AccessLogLost func() uint64 // lines that AccessLog has lost by itself; nil: it loses none
-	Tracer        *tracing.Tracer
-	LateAfter     time.Duration // that an answer without a limit takes until the log says so; 0: 30s
+	Certificates     CertificateSource
+	Challenges       Challenges
+	Recorder         *handshake.Recorder
+	Page             gateway.Page
+	Trust            TrustPage
+	Log              *slog.Logger
+	AccessLog        io.Writer
+	AccessLogDropped func() uint64 // lines that AccessLog has lost by itself; nil: it loses none
+	Tracer           *tracing.Tracer
+	LateAfter        time.Duration // that an answer without a limit takes until the log says so; 0: 30s
 }
 
 // Server is a running configuration. Serve is called once.
 type Server struct {
-	deps     Dependencies
-	state    atomic.Pointer[snapshot]
-	targets  upstream.Targets
-	book     traffic.Book
-	listener *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
-	access   *gateway.AccessLog
-	logLost  atomic.Uint64
-	cuts     *cuts
+	deps       Dependencies
+	state      atomic.Pointer[snapshot]
+	targets    upstream.Targets
+	book       traffic.Book
+	listener   *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
+	access     *gateway.AccessLog
+	logDropped atomic.Uint64
+	abuse      *abuseLog
 
 	gateway *gateway.Gateway
 
@@ -100,8 +100,8 @@ type Server struct {
 	plain      *http1.Server // on listeners of plain HTTP
 	slots      *shares       // one per open connection
 	pauses     *pauses
-	begun      *crowd // connections whose handshake has not ended
-	asking     *crowd // connections of plain HTTP
+	begun      *pendingConns // connections whose handshake has not ended
+	asking     *pendingConns // connections of plain HTTP
 	addresses  addresses
 	early      early   // connections before their front has them
 	streams    streams // connections that are not HTTP
@@ -126,8 +126,8 @@ type Server struct {
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
-	s.cuts = newCuts(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
-	s.begun, s.asking = newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending), newCrowd(cfg.Limits.Handshakes, s.cuts, s.ending)
+	s.abuse = newAbuseLog(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
+	s.begun, s.asking = newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending), newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending)
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	s.gateway = s.newGateway(cfg)
@@ -143,7 +143,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 // newGateway answers the requests of HTTPS.
 func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	o := gateway.Options{
-		Routes: func() *gateway.Routes { return s.state.Load().Routes }, Page: s.deps.Page, Rejected: s.cuts.about, Tracer: s.deps.Tracer, Log: s.deps.Log,
+		Routes: func() *gateway.Routes { return s.state.Load().Routes }, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
 		Details: cfg.ErrorDetails, Idle: cfg.Timeouts.Tunnel, LateAfter: s.deps.LateAfter, Buffers: int64(cfg.Limits.Buffers),
 	}
 	if s.deps.Trust != nil {
@@ -199,13 +199,13 @@ func (s *Server) config() *config.Config { return s.state.Load().Config }
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogLost: s.accessLogLost(), Cuts: s.cuts.counts(), Trust: s.state.Load().Trust(time.Now())}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogDropped: s.accessLogDropped(), Rejected: s.abuse.counts(), Trust: s.state.Load().Trust(time.Now())}
 }
 
-func (s *Server) accessLogLost() uint64 {
-	lost := s.logLost.Load()
-	if s.deps.AccessLogLost != nil {
-		lost += s.deps.AccessLogLost()
+func (s *Server) accessLogDropped() uint64 {
+	lost := s.logDropped.Load()
+	if s.deps.AccessLogDropped != nil {
+		lost += s.deps.AccessLogDropped()
 	}
 	return lost
 }
@@ -333,18 +333,18 @@ func (s *Server) Remove(addresses ...string) {
 
 func (s *Server) start() error {
 	s.slots.exempt = func(from netip.Prefix) bool { return exempt(s.config())(from) } // a reload may bring other proxies
-	s.slots.full = func(from netip.Prefix) { s.cuts.cut(traffic.Connections, from.Addr()) }
+	s.slots.full = func(from netip.Prefix) { s.abuse.add(traffic.Connections, from.Addr()) }
 	var ended context.CancelFunc
 	s.slots.ending, ended = context.WithCancel(context.Background())
 	go func() { <-s.ending; ended() }()
-	s.access = gateway.NewAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logLost)
+	s.access = gateway.NewAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logDropped)
 	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.BodyIdle, s.config().Timeouts.Send)
 	h := s.gateway
 	h.LogTo(s.access)
 	t := s.config().Timeouts
 	l := s.config().Limits
 	one := http1.ServerOptions{
-		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields, Cut: s.cuts.about, Log: s.deps.Log,
+		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields, Rejected: s.abuse.addDetail, Log: s.deps.Log,
 	}
 	plain := one
 	plain.Handler, plain.Scheme, plain.Once = s.plainHandler(), "http", true
@@ -360,11 +360,11 @@ func (s *Server) start() error {
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
-		Streams: l.Streams, Resets: l.Resets, NoopFrames: l.NoopFrames, Cut: s.cuts.about, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
+		Streams: l.Streams, Resets: l.Resets, NoopFrames: l.NoopFrames, Rejected: s.abuse.addDetail, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
-		Resets: l.Resets, NoopFrames: l.NoopFrames, Cut: s.cuts.about, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
+		Resets: l.Resets, NoopFrames: l.NoopFrames, Rejected: s.abuse.addDetail, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
 	})
 	return nil
 }
@@ -439,7 +439,7 @@ func (s *Server) shutdown(serving context.Context) {
 	if lost := s.access.Close(); lost > 0 {
 		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
 	}
-	s.cuts.close()
+	s.abuse.close()
 }
 
 // Close lets go of the targets, for a server that is not going to serve. Serve does so at its end, and after that Close does nothing. A
@@ -463,7 +463,7 @@ func (s *Server) accept(l Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			s.cuts.cut(traffic.Descriptors, netip.Addr{})
+			s.abuse.add(traffic.Descriptors, netip.Addr{})
 			backoff.wait(err)
 			continue
 		}
@@ -519,7 +519,7 @@ type clientConn struct {
 	net.Conn
 	server    *Server
 	plain     bool
-	begun     atomic.Pointer[member] // until the handshake has ended, or a request of plain HTTP is answered
+	begun     atomic.Pointer[pendingConn] // until the handshake has ended, or a request of plain HTTP is answered
 	guard     atomic.Pointer[guard]
 	slot      *slot
 	once      sync.Once

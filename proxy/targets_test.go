@@ -268,5 +268,5 @@ sites:
 			}
 		}
 	}
-	soonIn(t, e, `no target is well: http://127.0.0.1:1: connection refused`)
+	soonIn(t, e, `no target is healthy: http://127.0.0.1:1: connection refused`)
 }

@@ -72,8 +72,8 @@ func TestWhatTheCollectorRefusesIsCountedAndSaidOnce(t *testing.T) {
 		request(tracer)
 	}
 	end()
-	if tracer.Lost() != 11 || len(log) != 0 {
-		t.Errorf("%d lost, and %d more lines", tracer.Lost(), len(log))
+	if tracer.Dropped() != 11 || len(log) != 0 {
+		t.Errorf("%d lost, and %d more lines", tracer.Dropped(), len(log))
 	}
 }
 
@@ -104,7 +104,7 @@ func TestNobodyWaitsForACollectorThatHangs(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("%d requests took %s", all, took)
 	}
-	if lost := tracer.Lost(); lost != all-room {
+	if lost := tracer.Dropped(); lost != all-room {
 		t.Errorf("%d lost while the collector hangs, not %d", lost, all-room)
 	}
 	close(hang)
@@ -131,8 +131,8 @@ func TestACollectorThatComesLateGetsWhatWaits(t *testing.T) {
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	spans := c.Wait(t, func(spans []otlptest.Span) bool { return len(spans) == 1 })
-	if tracer.Lost() != 0 || len(log) != 0 {
-		t.Errorf("%d lost, %d lines", tracer.Lost(), len(log))
+	if tracer.Dropped() != 0 || len(log) != 0 {
+		t.Errorf("%d lost, %d lines", tracer.Dropped(), len(log))
 	}
 	if from := spans[0].Resource; from["service.name"] != "edge" || from["service.version"] != "1.2.3" {
 		t.Errorf("%v", from)
@@ -186,8 +186,8 @@ func TestHostileTextArrives(t *testing.T) {
 	spans.End(&tracing.Outcome{Method: bad, Path: bad, Host: bad, Port: bad, UserAgent: bad, Error: bad, Route: "/" + bad, Cut: true, End: time.Now()})
 	end()
 	all := c.Spans()
-	if len(all) != 2 || tracer.Lost() != 0 {
-		t.Fatalf("%d spans, %d lost", len(all), tracer.Lost())
+	if len(all) != 2 || tracer.Dropped() != 0 {
+		t.Fatalf("%d spans, %d lost", len(all), tracer.Dropped())
 	}
 	for _, s := range all {
 		if text := fmt.Sprint(s); strings.ContainsAny(text, "\x00\x1b") || len(text) > 8<<10 {

@@ -117,7 +117,7 @@ func httpClient(ca string) (*http.Client, error) {
 }
 
 // Lost counts the spans that did not reach the collector.
-func (t *Tracer) Lost() uint64 { return t.delivery.lost.Load() }
+func (t *Tracer) Dropped() uint64 { return t.delivery.lost.Load() }
 
 const farewell = 2 * time.Second // at most, for what waits at the end
 

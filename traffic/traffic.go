@@ -240,26 +240,26 @@ func (d *Distribution) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// TargetCount is how a target fares.
+// TargetCount is what a target has done, and its health.
 type TargetCount struct {
 	Name             string
-	Well             bool   // answers when it is asked for its health, or is not asked
-	LeftOut          bool   // has failed requests of late
-	Reason           string // why it is not well, or left out; "": it is neither
+	Healthy          bool   // passes its health checks, or has none
+	Ejected          bool   // has failed requests of late
+	Reason           string // why it is unhealthy or ejected; "": it is neither
 	Open             int64
 	Requests, Failed uint64
-	Answer           Distribution // from sending a request to its answer's head
+	ResponseHeader   Distribution // from sending a request to the header of its response
 }
 
-// Add joins what another target of the same name has counted. Both are well only together.
+// Add joins what another target of the same name has counted. Both are healthy only together.
 func (c *TargetCount) Add(other *TargetCount) {
-	c.Well, c.LeftOut = c.Well && other.Well, c.LeftOut || other.LeftOut
+	c.Healthy, c.Ejected = c.Healthy && other.Healthy, c.Ejected || other.Ejected
 	c.Reason = cmp.Or(c.Reason, other.Reason)
 	c.Open, c.Requests, c.Failed = c.Open+other.Open, c.Requests+other.Requests, c.Failed+other.Failed
-	for i, n := range other.Answer.Buckets {
-		c.Answer.Buckets[i] += n
+	for i, n := range other.ResponseHeader.Buckets {
+		c.ResponseHeader.Buckets[i] += n
 	}
-	c.Answer.Count, c.Answer.Sum = c.Answer.Count+other.Answer.Count, c.Answer.Sum+other.Answer.Sum
+	c.ResponseHeader.Count, c.ResponseHeader.Sum = c.ResponseHeader.Count+other.ResponseHeader.Count, c.ResponseHeader.Sum+other.ResponseHeader.Sum
 }
 
 // Counts are all that the proxy has counted, as it stands.
@@ -267,8 +267,8 @@ type Counts struct {
 	Sites       []SiteCount
 	Targets     []TargetCount
 	Connections int // open, of clients
-	Cuts        [Reasons]uint64
-	LogLost     uint64 // lines of the access log that could not be written, or not in time
+	Rejected    [Reasons]uint64
+	LogDropped  uint64 // lines of the access log that could not be written, or not in time
 	Trust       Trust
 }
 

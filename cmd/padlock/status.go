@@ -100,16 +100,16 @@ func printStatus(out io.Writer, s *console.Status) error {
 		return err
 	}
 	for _, x := range s.Targets {
-		if x.State == "left_out" && x.Reason != "" { // of those that are unwell, a warning tells
+		if x.State == "ejected" && x.Reason != "" { // unhealthy ones have a warning
 			fmt.Fprintf(out, "requests to %s fail: %s\n", x.Name, x.Reason)
 		}
 	}
-	for _, cut := range s.Cuts {
-		fmt.Fprintf(out, "clients cut for %s: %d\n", cut.Reason, cut.Count)
+	for _, r := range s.Rejected {
+		fmt.Fprintf(out, "clients rejected for %s: %d\n", r.Reason, r.Count)
 	}
-	for _, l := range s.Lost {
-		if l.Count > 0 {
-			fmt.Fprintf(out, "lost by the queue of %s: %d\n", l.Queue, l.Count)
+	for _, d := range s.Dropped {
+		if d.Count > 0 {
+			fmt.Fprintf(out, "dropped by the queue of %s: %d\n", d.Queue, d.Count)
 		}
 	}
 	for _, warning := range s.Warnings {

@@ -153,7 +153,7 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 	page := status(502, "The application behind this address did not answer")
 	page.Cause = err.Error()
 	var failure *upstream.Error
-	var unwell *upstream.UnwellError
+	var unhealthy *upstream.UnhealthyError
 	var unwritable *message.Unwritable
 	var ended *message.ResetError
 	switch {
@@ -161,11 +161,11 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 		return &reset{ended.Code, err.Error()}
 	case errors.As(err, &unwritable):
 		page.Status, page.Text, page.Cause = 500, "The request cannot be passed on", "the request for the target: "+err.Error()
-	case errors.Is(err, upstream.ErrUnwell):
+	case errors.Is(err, upstream.ErrUnhealthy):
 		page = busy(503, "The application behind this address is not well")
 		page.Cause = err.Error()
-		if h.Details && errors.As(err, &unwell) && len(unwell.Reasons) > 0 {
-			page.Detail = "padlock checks its health. " + strings.Join(unwell.Reasons, "; ") + "."
+		if h.Details && errors.As(err, &unhealthy) && len(unhealthy.Reasons) > 0 {
+			page.Detail = "padlock checks its health. " + strings.Join(unhealthy.Reasons, "; ") + "."
 		}
 	case errors.Is(err, upstream.ErrUnresolved):
 		page.Text = "The application behind this address cannot be found"

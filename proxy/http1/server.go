@@ -38,7 +38,7 @@ type ServerOptions struct {
 	Rate     int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
 	Head     int                                                      // bytes of a head
 	Fields   int                                                      // in a head; 0: 200
-	Cut      func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Rejected func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 	Log      *slog.Logger
 	Park     Parker // nil: idle connections keep their goroutine and buffer
 	Scheme   string // of requests; "": https
@@ -73,7 +73,7 @@ type Conn interface {
 	Uncork() error // sends what was held back
 }
 
-// Rejecter is a Conn that is told itself why its client is cut, in the place of ServerOptions.Cut.
+// Rejecter is a Conn that is told itself why its client is cut, in the place of ServerOptions.Rejected.
 type Rejecter interface {
 	Rejected(why traffic.Reason, what string)
 }
@@ -417,7 +417,7 @@ func (c *connection) tellOf(why traffic.Reason, what string) {
 		own.Rejected(why, what)
 		return
 	}
-	if cut := c.server.o.Cut; cut != nil {
+	if cut := c.server.o.Rejected; cut != nil {
 		cut(why, c.conn.Facts().Addr, what)
 	}
 }
@@ -435,7 +435,7 @@ func (c *connection) serveOne() bool {
 		case errors.As(err, &no):
 			c.refuse(no)
 		case deadline.Exceeded(err):
-			c.tell(traffic.SlowHead)
+			c.tell(traffic.SlowHeader)
 		}
 		return false
 	}
@@ -537,7 +537,7 @@ func (c *connection) compact() {
 func (c *connection) refuse(no *refusal) {
 	why := traffic.Malformed
 	if no.status == http.StatusRequestHeaderFieldsTooLarge {
-		why = traffic.HeadSize
+		why = traffic.HeaderSize
 	}
 	c.tellOf(why, no.text)
 	text := no.text + "\n"

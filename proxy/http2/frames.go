@@ -103,7 +103,7 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 	b.open = !last
 	b.fragments++
 	if b.sent += len(fragment); b.sent > maxBlock(b.Limit) || b.fragments > maxFragments {
-		return excess(traffic.HeadSize)
+		return excess(traffic.HeaderSize)
 	}
 	if _, err := c.decoder.Write(fragment); err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)

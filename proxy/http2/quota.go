@@ -26,7 +26,7 @@ func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
 
 // tellOf says it with what was wrong in particular.
 func (c *connection) tellOf(why traffic.Reason, what string) {
-	if cut := c.server.o.Cut; cut != nil {
+	if cut := c.server.o.Rejected; cut != nil {
 		cut(why, c.conn.Facts().Addr, what)
 	}
 }
@@ -41,7 +41,7 @@ func (c *connection) blame(cause error) {
 	case errors.As(cause, &broken), errors.Is(cause, http2.ErrFrameTooLarge):
 		c.tell(traffic.Malformed)
 	case deadline.Exceeded(cause):
-		c.tell(traffic.SlowHead)
+		c.tell(traffic.SlowHeader)
 	}
 }
 
@@ -59,7 +59,7 @@ func (c *connection) countPointless() error {
 	case c.worthwhile > 0:
 		c.worthwhile--
 	case !c.pointless.Spend(c.server.o.NoopFrames):
-		return excess(traffic.Frames)
+		return excess(traffic.NoopFrames)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type ServerOptions struct {
 	Streams    int                                                      // at once; 0: 100
 	Resets     int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
 	NoopFrames int                                                      // in 10 s that nothing comes of; 0: 10,000
-	Cut        func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
 
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)

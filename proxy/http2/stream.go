@@ -90,7 +90,7 @@ func (c *connection) open() error {
 
 // tooLarge answers 431 without a handler. It is called with the lock held.
 func (c *connection) tooLarge(b *block) error {
-	c.tell(traffic.HeadSize)
+	c.tell(traffic.HeaderSize)
 	c.respond(b.id, 431, b.Method(), "The request's fields are too large, or too many", c.peerWindow)
 	if !b.end {
 		c.lingerWithout(b.id, http2.ErrCodeNo)

@@ -179,8 +179,8 @@ func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
 
 // tellOf says it with what was wrong in particular.
 func (c *connection) tellOf(why traffic.Reason, what string) {
-	if c.server.o.Cut != nil {
-		c.server.o.Cut(why, c.facts.Addr, what)
+	if c.server.o.Rejected != nil {
+		c.server.o.Rejected(why, c.facts.Addr, what)
 	}
 }
 
@@ -219,7 +219,7 @@ func (c *connection) countPointless() {
 	case c.worthwhile > 0:
 		c.worthwhile--
 	case !c.pointless.Spend(c.server.o.NoopFrames):
-		c.excess(traffic.Frames)
+		c.excess(traffic.NoopFrames)
 	}
 }
 

@@ -72,7 +72,7 @@ func run(t *testing.T, h message.Handler, change func(*ServerOptions)) *running 
 	t.Cleanup(func() { listener.Close() })
 	r := &running{address: listener.Addr().String()}
 	o := ServerOptions{
-		Handler: h, Idle: time.Minute, Header: 10 * time.Second, BodyIdle: 10 * time.Second, Head: 16 << 10, Cut: r.cut, Log: slog.New(slog.DiscardHandler),
+		Handler: h, Idle: time.Minute, Header: 10 * time.Second, BodyIdle: 10 * time.Second, Head: 16 << 10, Rejected: r.cut, Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
@@ -485,7 +485,7 @@ func TestSlowHeadsAreCut(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.cuts) != 50 || r.cuts[0] != traffic.SlowHead {
+	if len(r.cuts) != 50 || r.cuts[0] != traffic.SlowHeader {
 		t.Errorf("cut for %v", r.cuts)
 	}
 }
@@ -522,11 +522,11 @@ func TestFloodsAreCutOff(t *testing.T) {
 			}
 		}
 	}
-	flood("empty content", traffic.Frames, requests(asking("POST"), frame(frameData)))
-	flood("frames that mean nothing", traffic.Frames, requests(nil, frame(0x21)))
-	flood("frames that mean nothing behind a head", traffic.Frames, requests(asking("POST"), frame(0x21, 'x')))
-	flood("a frame without end", traffic.Frames, requests(appendFrame(nil, 0x21, 1<<29), make([]byte, 4<<10)))
-	flood("priorities", traffic.Frames, func(t *testing.T, conn *quic.Conn) {
+	flood("empty content", traffic.NoopFrames, requests(asking("POST"), frame(frameData)))
+	flood("frames that mean nothing", traffic.NoopFrames, requests(nil, frame(0x21)))
+	flood("frames that mean nothing behind a head", traffic.NoopFrames, requests(asking("POST"), frame(0x21, 'x')))
+	flood("a frame without end", traffic.NoopFrames, requests(appendFrame(nil, 0x21, 1<<29), make([]byte, 4<<10)))
+	flood("priorities", traffic.NoopFrames, func(t *testing.T, conn *quic.Conn) {
 		q, err := conn.OpenUniStreamSync(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -538,7 +538,7 @@ func TestFloodsAreCutOff(t *testing.T) {
 			}
 		}
 	})
-	flood("streams that mean nothing", traffic.Frames, func(t *testing.T, conn *quic.Conn) {
+	flood("streams that mean nothing", traffic.NoopFrames, func(t *testing.T, conn *quic.Conn) {
 		for range 1000 {
 			q, err := conn.OpenUniStreamSync(t.Context())
 			if err != nil {

@@ -148,7 +148,7 @@ func (s *stream) refuse(err error) {
 	switch {
 	case s.c.fail(err):
 	case errors.Is(err, errTooLarge):
-		s.c.tell(traffic.HeadSize)
+		s.c.tell(traffic.HeaderSize)
 		s.respond(431, cmp.Or(s.request.Method, s.block.Method()), "The request's fields are too large, or too many", codeNone)
 	case errors.As(err, &odd) && odd.code == codeIncomplete:
 		s.c.tellOf(traffic.Malformed, odd.what)
@@ -157,7 +157,7 @@ func (s *stream) refuse(err error) {
 		s.c.tellOf(traffic.Malformed, odd.what)
 		s.respond(400, cmp.Or(s.request.Method, s.block.Method()), malformed(odd.what), odd.code)
 	case deadline.Exceeded(err):
-		s.c.tell(traffic.SlowHead)
+		s.c.tell(traffic.SlowHeader)
 		cancel(s.q, codeIncomplete)
 	default: // the client's end, or the connection's
 		cancel(s.q, codeIncomplete)

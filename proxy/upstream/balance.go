@@ -25,9 +25,9 @@ type filter struct {
 	except  *member
 }
 
-// candidate reports whether a target that is well could take the request, now or later.
+// candidate reports whether a healthy target could take the request, now or later.
 func (f *filter) candidate(m *member) bool {
-	if !m.target.well() || m == f.except || !f.lenient && m.target.leftOut() {
+	if !m.target.healthy() || m == f.except || !f.lenient && m.target.ejected() {
 		return false
 	}
 	for _, t := range f.tried {

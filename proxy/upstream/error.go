@@ -33,26 +33,26 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err)
 }
 
-// UnwellError is given where no target is well, and says why. It is ErrUnwell.
-type UnwellError struct {
-	Reasons []string // a target and why it is not well, each; some of them where there are many
+// UnhealthyError is given where no target is healthy, and says why. It is ErrUnhealthy.
+type UnhealthyError struct {
+	Reasons []string // a target and why it is unhealthy, each; some of them where there are many
 }
 
 // Is implements the interface of errors.Is.
-func (e *UnwellError) Is(target error) bool { return target == ErrUnwell }
+func (e *UnhealthyError) Is(target error) bool { return target == ErrUnhealthy }
 
-func (e *UnwellError) Error() string {
+func (e *UnhealthyError) Error() string {
 	if len(e.Reasons) == 0 {
-		return ErrUnwell.Error()
+		return ErrUnhealthy.Error()
 	}
-	return ErrUnwell.Error() + ": " + strings.Join(e.Reasons, "; ")
+	return ErrUnhealthy.Error() + ": " + strings.Join(e.Reasons, "; ")
 }
 
 // maxReasons are enough to see what is wrong.
 const maxReasons = 3
 
-func unwell(members []member) *UnwellError {
-	e := &UnwellError{}
+func unhealthy(members []member) *UnhealthyError {
+	e := &UnhealthyError{}
 	for _, m := range members {
 		if why := m.target.reason(); why != "" && len(e.Reasons) < maxReasons {
 			e.Reasons = append(e.Reasons, m.target.name+": "+why)

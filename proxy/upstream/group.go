@@ -116,8 +116,8 @@ func (a *Attempt) End() {
 }
 
 var (
-	// ErrUnwell is given where no target is well.
-	ErrUnwell = errors.New("no target is well")
+	// ErrUnhealthy is given where no target is healthy.
+	ErrUnhealthy = errors.New("no target is healthy")
 	// ErrFull is given where all targets have as many requests as they may, and none has ended in time.
 	ErrFull = errors.New("all targets are busy")
 	// ErrUnresolved is given where the names of targets lead to no address.
@@ -127,7 +127,7 @@ var (
 const maxAttempts = 8
 
 // RoundTrip sends a request to a target of the group, and to another where the first has surely not acted on it. Its errors are *Error,
-// ErrUnwell, ErrFull, or the context's.
+// ErrUnhealthy, ErrFull, or the context's.
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (*message.Response, error) {
 	g.budget.request(g.o.Retry.Budget)
 	f := g.filter(r)
@@ -255,14 +255,14 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 			return g.wait(ctx, r, f)
 		}
 	}
-	return nil, unwell(members)
+	return nil, unhealthy(members)
 }
 
-// choose takes a place at a target that is well and has one. Those that failed requests of late come last.
+// choose takes a place at a healthy target and has one. Those that failed requests of late come last.
 func (g *Group) choose(r *message.Request, f filter) *member {
 	s := g.current.Load()
 	if len(s.members) == 1 { // nothing to choose
-		if m := &s.members[0]; m.target.well() && m.target.enter(&f) {
+		if m := &s.members[0]; m.target.healthy() && m.target.enter(&f) {
 			return m
 		}
 		return nil

@@ -207,7 +207,7 @@ func TestHealthLeavesOutAndSlowlyTakesBack(t *testing.T) {
 	late.sick.Store(true)
 	other := newGroup(t, &Targets{}, config.Upstream{Health: health}, late.address)
 	soon(t, "asked", func() string { return fmt.Sprint(a.asked.Load() > 1 && b.asked.Load() > 1) }, "true")
-	soon(t, "late", func() string { return other.get(t) }, ErrUnwell.Error())
+	soon(t, "late", func() string { return other.get(t) }, ErrUnhealthy.Error())
 	late.sick.Store(false)
 	soon(t, "late, well", func() string { return other.get(t) }, "late")
 	if share := other.current.Load().members[0].target.share(); share != 1 {
@@ -216,7 +216,7 @@ func TestHealthLeavesOutAndSlowlyTakesBack(t *testing.T) {
 	a.sick.Store(true)
 	soon(t, "sick", func() string { return g.spread(t, 8) }, "map[b:8]")
 	b.sick.Store(true)
-	soon(t, "both sick", func() string { return g.get(t) }, ErrUnwell.Error())
+	soon(t, "both sick", func() string { return g.get(t) }, ErrUnhealthy.Error())
 	b.sick.Store(false)
 	soon(t, "one well again", func() string { return g.spread(t, 8) }, "map[b:8]")
 	time.Sleep(2 * time.Second) // it has its whole share

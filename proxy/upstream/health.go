@@ -23,21 +23,21 @@ type checker struct {
 	host      string
 	low, high int
 
-	well      atomic.Bool
-	why       atomic.Pointer[string] // it is not well; nil: it has always been
-	recovered atomic.Int64           // when it last became well, in nanoseconds of the clock; 0: it has always been
+	healthy   atomic.Bool
+	why       atomic.Pointer[string] // it is unhealthy; nil: it has always been
+	recovered atomic.Int64           // when it last became healthy, in nanoseconds of the clock; 0: it has always been
 	end       context.CancelFunc
 	done      sync.WaitGroup
 }
 
-// startChecker takes a target for well until it is known not to be.
+// startChecker takes a target for healthy until it is known not to be.
 func startChecker(t *Target, o config.Health) *checker {
 	c := &checker{target: t, o: o, host: o.Host}
 	c.low, c.high, _ = config.ParseStatuses(o.Status) // was validated
 	if c.host == "" {
 		c.host = t.authority
 	}
-	c.well.Store(true)
+	c.healthy.Store(true)
 	var ctx context.Context
 	ctx, c.end = context.WithCancel(context.Background())
 	c.done.Go(func() { c.run(ctx) })
@@ -72,11 +72,11 @@ func (c *checker) run(ctx context.Context) {
 		case bad >= c.o.Fall:
 			why := c.reason(err)
 			c.why.Store(&why)
-			if c.well.Swap(false) {
+			if c.healthy.Swap(false) {
 				down = time.Now()
 				c.target.log.Warn("target is unhealthy: it gets no requests", "target", c.target.name, "reason", why, "checks", bad)
 			}
-		case c.well.Load():
+		case c.healthy.Load():
 		case good > 0 && !met: // it was not there yet; there is nothing to recover from
 			c.rise(down)
 		case good >= c.o.Rise:
@@ -88,13 +88,13 @@ func (c *checker) run(ctx context.Context) {
 	}
 }
 
-// rise takes the target for well again.
+// rise takes the target for healthy again.
 func (c *checker) rise(down time.Time) {
-	c.well.Store(true)
+	c.healthy.Store(true)
 	c.target.log.Info("target is healthy again", "target", c.target.name, "unhealthy_for", time.Since(down).Round(time.Millisecond))
 }
 
-// verdict is an answer that does not make a target well.
+// verdict is an answer that does not make a target healthy.
 type verdict string
 
 func (v verdict) Error() string { return string(v) }

@@ -186,7 +186,7 @@ func TestWhyATargetIsUnhealthyIsTold(t *testing.T) {
 			}
 			defer g.Close()
 			log.wait(t, "target is unhealthy", target.String(), c.want)
-			if counts := targets.Counts(); counts[0].Well || !strings.Contains(counts[0].Reason, c.want) {
+			if counts := targets.Counts(); counts[0].Healthy || !strings.Contains(counts[0].Reason, c.want) {
 				t.Errorf("%+v", counts)
 			}
 			var a Attempt
@@ -195,7 +195,7 @@ func TestWhyATargetIsUnhealthyIsTold(t *testing.T) {
 			} else {
 				_, err = g.ask(request("192.0.2.1"), &a)
 			}
-			if !errors.Is(err, ErrUnwell) || !strings.Contains(err.Error(), c.want) {
+			if !errors.Is(err, ErrUnhealthy) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("the request's error is %v", err)
 			}
 		})
@@ -224,7 +224,7 @@ func TestATargetThatRecoversIsToldOnce(t *testing.T) {
 	if n := log.count("unhealthy:"); n != 1 {
 		t.Errorf("it was told %d times", n)
 	}
-	if counts := targets.Counts(); !counts[0].Well || counts[0].Reason != "" {
+	if counts := targets.Counts(); !counts[0].Healthy || counts[0].Reason != "" {
 		t.Errorf("%+v", counts)
 	}
 }
@@ -261,7 +261,7 @@ func TestFailingRequestsAreTold(t *testing.T) {
 		ask()
 	}
 	log.wait(t, "requests to the target fail", target.String(), "it closed the connection without an answer", "failures=3")
-	if counts := targets.Counts(); !counts[0].LeftOut || counts[0].Reason != "it closed the connection without an answer" {
+	if counts := targets.Counts(); !counts[0].Ejected || counts[0].Reason != "it closed the connection without an answer" {
 		t.Errorf("%+v", counts)
 	}
 	broken.Store(false)

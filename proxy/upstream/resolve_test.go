@@ -83,8 +83,8 @@ func (g *Group) get(t *testing.T) string {
 	conn := &message.Conn{Client: "192.0.2.1"}
 	r := &message.Request{Method: "GET", Scheme: "http", Host: "h", Target: "/", Proto: "HTTP/1.1", Conn: conn, Client: conn.Client}
 	response, err := g.RoundTrip(new(message.Context), r, ignored{}, &a)
-	if errors.Is(err, ErrUnwell) {
-		return ErrUnwell.Error() // why, TestWhyATargetIsUnhealthyIsTold looks at
+	if errors.Is(err, ErrUnhealthy) {
+		return ErrUnhealthy.Error() // why, TestWhyATargetIsUnhealthyIsTold looks at
 	}
 	if err != nil {
 		return err.Error()

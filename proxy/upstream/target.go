@@ -152,22 +152,22 @@ func clientTLS(u *config.Upstream, target config.Target, trust trust) *tls.Confi
 	return c
 }
 
-// well reports whether the target answers when it is asked for its health.
-func (t *Target) well() bool { return t.health == nil || t.health.well.Load() }
+// healthy reports whether the target passes its health checks.
+func (t *Target) healthy() bool { return t.health == nil || t.health.healthy.Load() }
 
-// leftOut reports whether requests have failed of late. It is looked at before the clock is.
-func (t *Target) leftOut() bool {
+// ejected reports whether requests have failed of late. It is looked at before the clock is.
+func (t *Target) ejected() bool {
 	until := t.out.Load()
 	return until != 0 && time.Now().UnixNano() < until
 }
 
-// reason says why the target is not well, or left out; "": it is neither.
+// reason says why the target is unhealthy, or ejected; "": it is neither.
 func (t *Target) reason() string {
 	var why *string
 	switch {
-	case !t.well():
+	case !t.healthy():
 		why = t.health.why.Load()
-	case t.leftOut():
+	case t.ejected():
 		why = t.why.Load()
 	}
 	if why == nil {
@@ -179,8 +179,8 @@ func (t *Target) reason() string {
 // count is how the target fares.
 func (t *Target) count() traffic.TargetCount {
 	return traffic.TargetCount{
-		Name: t.name, Well: t.well(), LeftOut: t.leftOut(), Reason: t.reason(),
-		Open: t.open.Load(), Requests: t.asked.Load(), Failed: t.missed.Load(), Answer: t.answers.Distribution(),
+		Name: t.name, Healthy: t.healthy(), Ejected: t.ejected(), Reason: t.reason(),
+		Open: t.open.Load(), Requests: t.asked.Load(), Failed: t.missed.Load(), ResponseHeader: t.answers.Distribution(),
 	}
 }
 

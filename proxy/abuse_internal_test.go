@@ -33,13 +33,13 @@ func (l *lines) take() []string {
 	return strings.FieldsFunc(l.text.String(), func(r rune) bool { return r == '\n' })
 }
 
-func TestCutsAreToldAtOnceAndThenOnceAMinute(t *testing.T) {
+func TestRejectedClientsAreLoggedAtOnceAndThenOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text lines
-		c := newCuts(slog.New(slog.NewTextHandler(&text, nil)), false)
+		c := newAbuseLog(slog.New(slog.NewTextHandler(&text, nil)), false)
 		cut := func(n int, reason traffic.Reason, from string) {
 			for range n {
-				c.cut(reason, netip.MustParseAddr(from))
+				c.add(reason, netip.MustParseAddr(from))
 			}
 		}
 		said := func(want ...string) {
@@ -56,19 +56,19 @@ func TestCutsAreToldAtOnceAndThenOnceAMinute(t *testing.T) {
 			}
 		}
 		cut(1, traffic.Resets, "203.0.113.9")
-		said(`msg="clients were cut" reason=resets count=1 total=1 why="too many streams`)
+		said(`msg="clients were rejected" reason=resets count=1 total=1 why="too many streams`)
 		cut(2, traffic.Resets, "2001:db8::1")
 		cut(3, traffic.Resets, "2001:db8::2:1")
 		cut(4, traffic.Resets, "203.0.113.9")
 		cut(1, traffic.Malformed, "::ffff:203.0.113.7")
 		said(`reason=malformed count=1`)
 		time.Sleep(time.Minute)
-		said(`reason=resets count=9 total=10 why="too many streams were reset, by the client or through its fault" limit=limits.resets from="2001:db8::/64 (5), 203.0.113.9 (4)"`)
+		said(`reason=resets count=9 total=10 why="too many streams were reset, by the client or because of its errors" limit=limits.resets from="2001:db8::/64 (5), 203.0.113.9 (4)"`)
 		time.Sleep(time.Hour)
 		said()
 		cut(1, traffic.Resets, "203.0.113.9")
 		said(`reason=resets count=1 total=11`)
-		c.cut(traffic.Resets, netip.Addr{})
+		c.add(traffic.Resets, netip.Addr{})
 		c.close()
 		said(`reason=resets count=1 total=12`)
 		if counts := c.counts(); counts[traffic.Resets] != 12 || counts[traffic.Malformed] != 1 {
@@ -81,19 +81,19 @@ func TestCutsAreToldAtOnceAndThenOnceAMinute(t *testing.T) {
 func TestTheMostFrequentClientsAreNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text lines
-		c := newCuts(slog.New(slog.NewTextHandler(&text, nil)), true)
-		c.cut(traffic.Frames, netip.Addr{})
+		c := newAbuseLog(slog.New(slog.NewTextHandler(&text, nil)), true)
+		c.add(traffic.NoopFrames, netip.Addr{})
 		synctest.Wait()
 		text.take()
 		var all sync.WaitGroup
 		for i := range 1000 {
 			all.Go(func() {
-				c.cut(traffic.Frames, netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)))
-				c.cut(traffic.Frames, netip.MustParseAddr("203.0.113.9"))
+				c.add(traffic.NoopFrames, netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)))
+				c.add(traffic.NoopFrames, netip.MustParseAddr("203.0.113.9"))
 			})
 		}
 		all.Wait()
-		if n := len(c.tallies[traffic.Frames].from); n > maxSources {
+		if n := len(c.tallies[traffic.NoopFrames].from); n > maxSources {
 			t.Errorf("%d addresses are kept", n)
 		}
 		time.Sleep(time.Minute)
@@ -115,10 +115,10 @@ func TestEveryReasonHasAName(t *testing.T) {
 }
 
 func BenchmarkCut(b *testing.B) {
-	c := newCuts(slog.New(slog.DiscardHandler), false)
+	c := newAbuseLog(slog.New(slog.DiscardHandler), false)
 	client := netip.MustParseAddr("203.0.113.9")
 	b.ReportAllocs()
 	for b.Loop() {
-		c.cut(traffic.Resets, client)
+		c.add(traffic.Resets, client)
 	}
 }

@@ -29,9 +29,9 @@ import (
 func (e *edge) cut(t *testing.T, why traffic.Reason) {
 	t.Helper()
 	said := "reason=" + why.String() + " "
-	for deadline := time.Now().Add(20 * time.Second); e.server.Traffic().Cuts[why] == 0 || !strings.Contains(e.log.String(), said); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); e.server.Traffic().Rejected[why] == 0 || !strings.Contains(e.log.String(), said); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("nobody was cut for %s: %v\n%s", why, e.server.Traffic().Cuts, e.log.String())
+			t.Fatalf("nobody was cut for %s: %v\n%s", why, e.server.Traffic().Rejected, e.log.String())
 		}
 	}
 }
@@ -137,13 +137,13 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 			_, _ = c.Write([]byte{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3})
 			gone(t, c)
 		}},
-		"h1: half a head":         {traffic.SlowHead, func(t *testing.T, e *edge) { gone(t, e.one(t, "GET / HT")) }},
+		"h1: half a head":         {traffic.SlowHeader, func(t *testing.T, e *edge) { gone(t, e.one(t, "GET / HT")) }},
 		"h1: half a body":         {traffic.SlowBody, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"Content-Length: 10\r\n\r\nhalf")) }},
 		"h1: a malformed request": {traffic.Malformed, func(t *testing.T, e *edge) { gone(t, e.one(t, "GET / HTTP/1.1\nHost: localhost\n\n")) }},
 		"h1: empty lines":         {traffic.Malformed, func(t *testing.T, e *edge) { gone(t, e.one(t, strings.Repeat("\r\n", 10))) }},
 		"h1: a malformed body":    {traffic.Malformed, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"Transfer-Encoding: chunked\r\n\r\nzz\r\n")) }},
-		"h1: a large head":        {traffic.HeadSize, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"X: "+large)) }},
-		"h1: many fields":         {traffic.HeadSize, func(t *testing.T, e *edge) { gone(t, e.one(t, head+strings.Repeat("X: y\r\n", 201)+"\r\n")) }},
+		"h1: a large head":        {traffic.HeaderSize, func(t *testing.T, e *edge) { gone(t, e.one(t, head+"X: "+large)) }},
+		"h1: many fields":         {traffic.HeaderSize, func(t *testing.T, e *edge) { gone(t, e.one(t, head+strings.Repeat("X: y\r\n", 201)+"\r\n")) }},
 		"h1: answers are not read": {traffic.SlowReader, func(t *testing.T, e *edge) {
 			e.one(t, "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			e.cut(t, traffic.SlowReader)
@@ -151,7 +151,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 		"h1: a silent WebSocket": {traffic.IdleTunnel, func(t *testing.T, e *edge) {
 			gone(t, e.one(t, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n"))
 		}},
-		"h2: half a preface": {traffic.SlowHead, func(t *testing.T, e *edge) {
+		"h2: half a preface": {traffic.SlowHeader, func(t *testing.T, e *edge) {
 			c := e.tls()
 			c.NextProtos = []string{"h2"}
 			conn, err := tls.Dial("tcp", e.address, c)
@@ -161,7 +161,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 			_, _ = io.WriteString(conn, http2.ClientPreface[:5])
 			gone(t, conn)
 		}},
-		"h2: half a head": {traffic.SlowHead, func(t *testing.T, e *edge) {
+		"h2: half a head": {traffic.SlowHeader, func(t *testing.T, e *edge) {
 			f := e.two(t)
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields(request...)})
 			gone(t, f)
@@ -186,10 +186,10 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 		}},
 		"h2: a malformed request": {traffic.Malformed, func(t *testing.T, e *edge) { e.two(t).post(1, true, "connection=close") }},
 		"h2: a malformed frame":   {traffic.Malformed, func(t *testing.T, e *edge) { _ = e.two(t).WriteRawFrame(http2.FramePing, 0, 0, make([]byte, 7)) }},
-		"h2: many fields": {traffic.HeadSize, func(t *testing.T, e *edge) {
+		"h2: many fields": {traffic.HeaderSize, func(t *testing.T, e *edge) {
 			e.two(t).post(1, true, strings.Split(strings.Repeat("x=y\n", 201), "\n")[:201]...)
 		}},
-		"h2: fields without end": {traffic.HeadSize, func(t *testing.T, e *edge) {
+		"h2: fields without end": {traffic.HeaderSize, func(t *testing.T, e *edge) {
 			f := e.two(t)
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields(request...)})
 			for range 200 {
@@ -205,7 +205,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 			}
 			gone(t, f)
 		}},
-		"h2: frames": {traffic.Frames, func(t *testing.T, e *edge) {
+		"h2: frames": {traffic.NoopFrames, func(t *testing.T, e *edge) {
 			f := e.two(t)
 			for range 200 {
 				_ = f.WritePing(false, [8]byte{})
@@ -220,7 +220,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 				t.Error(response, err)
 			}
 		}},
-		"h3: many fields": {traffic.HeadSize, func(t *testing.T, e *edge) {
+		"h3: many fields": {traffic.HeaderSize, func(t *testing.T, e *edge) {
 			r, _ := http.NewRequest("GET", "https://localhost/", nil)
 			for i := range 201 {
 				r.Header.Set(fmt.Sprintf("X-%d", i), "y")
@@ -278,7 +278,7 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 			if text := e.log.String(); !strings.Contains(text, `from="127.0.0.1 (`) {
 				t.Errorf("it is not said from where:\n%s", text)
 			}
-			for why, n := range e.server.Traffic().Cuts {
+			for why, n := range e.server.Traffic().Rejected {
 				if n > 0 && traffic.Reason(why) != c.why {
 					t.Errorf("also cut for %s", traffic.Reason(why))
 				}
@@ -435,8 +435,8 @@ func TestWhatIsNoHTTPOnThePlainPortIsTold(t *testing.T) {
 		"bytes without a line":    {"\x00\x01\x02\xff", true, traffic.Malformed, "speaks an unknown protocol"},
 		"SSH":                     {"SSH-2.0-OpenSSH_9\r\n", true, traffic.Malformed, "speaks SSH"},
 		"HTTP with an odd host":   {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", false, traffic.Malformed, "speaks plain HTTP"},
-		"a head that is large":    {"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", false, traffic.HeadSize, "speaks plain HTTP"},
-		"a head that never ends":  {"GET / HTTP/1.1\r\nHost: a\r\n", false, traffic.SlowHead, "on the port of plain HTTP"},
+		"a head that is large":    {"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", false, traffic.HeaderSize, "speaks plain HTTP"},
+		"a head that never ends":  {"GET / HTTP/1.1\r\nHost: a\r\n", false, traffic.SlowHeader, "on the port of plain HTTP"},
 		"bytes that are no words": {"\x00\x01", false, traffic.Malformed, "speaks an unknown protocol"},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -453,8 +453,8 @@ func TestWhatIsNoHTTPOnThePlainPortIsTold(t *testing.T) {
 				}
 				conn.Close()
 			}
-			if cuts := e.server.Traffic().Cuts; cuts != [traffic.Reasons]uint64{} {
-				t.Fatalf("requests are cuts: %v", cuts)
+			if cuts := e.server.Traffic().Rejected; cuts != [traffic.Reasons]uint64{} {
+				t.Fatalf("requests are abuse: %v", cuts)
 			}
 
 			conn, err := net.Dial("tcp", e.plain)
@@ -470,7 +470,7 @@ func TestWhatIsNoHTTPOnThePlainPortIsTold(t *testing.T) {
 			}
 			e.cut(t, c.why)
 			all := uint64(0)
-			for _, n := range e.server.Traffic().Cuts {
+			for _, n := range e.server.Traffic().Rejected {
 				all += n
 			}
 			if all != 1 || !strings.Contains(e.log.String(), c.said) {

@@ -11,28 +11,28 @@ import (
 	"padlock/traffic"
 )
 
-// crowd is a number of connections that have yet to say what they want. Where there are as many as there may be, one of the source with
+// pendingConns are connections whose handshake, or first request, has not ended. Where there are as many as there may be, one of the source with
 // the most makes room: at once for a source with fewer, and for its own if it is slow; else the newest waits. It is safe for use from many
 // goroutines.
-type crowd struct {
+type pendingConns struct {
 	limit  int
-	cuts   *cuts
+	abuse  *abuseLog
 	ending <-chan struct{}
 
 	mu      sync.Mutex
-	members list.List            // of *member, the oldest first
-	sources map[netip.Prefix]int // of members
+	conns   list.List            // of *pendingConn, the oldest first
+	sources map[netip.Prefix]int // of conns
 	waiting int
 	room    chan struct{} // has something when one has left
 }
 
-// member is a connection of a crowd.
-type member struct {
-	crowd *crowd
+// pendingConn is one of pendingConns.
+type pendingConn struct {
+	all   *pendingConns
 	conn  net.Conn
 	since time.Time
 
-	// Guarded by the crowd's lock:
+	// Guarded by the lock of all:
 	from  netip.Prefix
 	place *list.Element // nil: it has left
 }
@@ -41,12 +41,12 @@ type member struct {
 // out before any is done.
 const slow = time.Second
 
-func newCrowd(limit int, cuts *cuts, ending <-chan struct{}) *crowd {
-	return &crowd{limit: limit, cuts: cuts, ending: ending, sources: map[netip.Prefix]int{}, room: make(chan struct{}, 1)}
+func newPendingConns(limit int, abuse *abuseLog, ending <-chan struct{}) *pendingConns {
+	return &pendingConns{limit: limit, abuse: abuse, ending: ending, sources: map[netip.Prefix]int{}, room: make(chan struct{}, 1)}
 }
 
 // enter waits for a place, which is left by leave. It returns nil where as many wait as may, and at the end of the server.
-func (c *crowd) enter(conn net.Conn) *member {
+func (c *pendingConns) enter(conn net.Conn) *pendingConn {
 	from := fair.SourceOf(conn.RemoteAddr())
 	for {
 		m, out, wait := c.try(conn, from)
@@ -54,11 +54,11 @@ func (c *crowd) enter(conn net.Conn) *member {
 		case m != nil:
 			return m
 		case out != nil:
-			c.cuts.cut(traffic.Handshakes, out.from.Addr())
+			c.abuse.add(traffic.Handshakes, out.from.Addr())
 			out.conn.Close()
 			continue
 		}
-		c.cuts.cut(traffic.Handshakes, from.Addr())
+		c.abuse.add(traffic.Handshakes, from.Addr())
 		if !c.await(wait) {
 			return nil
 		}
@@ -66,7 +66,7 @@ func (c *crowd) enter(conn net.Conn) *member {
 }
 
 // await waits until there may be room. It reports false where there is no hope.
-func (c *crowd) await(wait time.Duration) bool {
+func (c *pendingConns) await(wait time.Duration) bool {
 	c.mu.Lock()
 	hopeless := c.waiting >= max(c.limit, knocking)
 	if !hopeless {
@@ -94,13 +94,13 @@ func (c *crowd) await(wait time.Duration) bool {
 }
 
 // try enters, or takes one out that has to make room, or tells how long that one has its place for sure.
-func (c *crowd) try(conn net.Conn, from netip.Prefix) (m, out *member, wait time.Duration) {
+func (c *pendingConns) try(conn net.Conn, from netip.Prefix) (m, out *pendingConn, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if c.members.Len() < c.limit {
-		m = &member{crowd: c, conn: conn, since: now, from: from}
-		m.place = c.members.PushBack(m)
+	if c.conns.Len() < c.limit {
+		m = &pendingConn{all: c, conn: conn, since: now, from: from}
+		m.place = c.conns.PushBack(m)
 		c.sources[from]++
 		return m, nil, 0
 	}
@@ -109,11 +109,11 @@ func (c *crowd) try(conn net.Conn, from netip.Prefix) (m, out *member, wait time
 	for _, n := range c.sources {
 		most = max(most, n)
 	}
-	oldest := c.members.Front()
-	for c.sources[oldest.Value.(*member).from] < most {
+	oldest := c.conns.Front()
+	for c.sources[oldest.Value.(*pendingConn).from] < most {
 		oldest = oldest.Next()
 	}
-	out = oldest.Value.(*member)
+	out = oldest.Value.(*pendingConn)
 	if wait = slow - now.Sub(out.since); wait > 0 && most < mine+2 {
 		return nil, nil, wait
 	}
@@ -122,9 +122,9 @@ func (c *crowd) try(conn net.Conn, from netip.Prefix) (m, out *member, wait time
 }
 
 // remove is called with the lock held.
-func (m *member) remove() {
-	c := m.crowd
-	c.members.Remove(m.place)
+func (m *pendingConn) remove() {
+	c := m.all
+	c.conns.Remove(m.place)
 	m.place = nil
 	if c.sources[m.from]--; c.sources[m.from] == 0 {
 		delete(c.sources, m.from)
@@ -132,8 +132,8 @@ func (m *member) remove() {
 }
 
 // comesFrom tells of a client for which a proxy speaks.
-func (m *member) comesFrom(remote net.Addr) {
-	c, from := m.crowd, fair.SourceOf(remote)
+func (m *pendingConn) comesFrom(remote net.Addr) {
+	c, from := m.all, fair.SourceOf(remote)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.place == nil {
@@ -147,11 +147,11 @@ func (m *member) comesFrom(remote net.Addr) {
 }
 
 // leave gives the place back. It may be called more than once, and for nil.
-func (m *member) leave() {
+func (m *pendingConn) leave() {
 	if m == nil {
 		return
 	}
-	c := m.crowd
+	c := m.all
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.place == nil {
@@ -166,7 +166,7 @@ func (m *member) leave() {
 
 // join takes a place for a connection, which is left when its client has said what it wants, and by Close. It reports false where there is none,
 // and the connection is closed.
-func (c *clientConn) join(pending *crowd) bool {
+func (c *clientConn) join(pending *pendingConns) bool {
 	place := pending.enter(c)
 	if place == nil {
 		c.Close()

@@ -15,11 +15,12 @@ import (
 	"padlock/traffic"
 )
 
-// cuts counts the clients that were cut for what they did, and tells of them: the first of a reason at once, what follows once a minute.
+// abuseLog counts the clients that were disconnected, refused or delayed because of their behavior, and logs them: the first of a reason at
+// once, further ones once a minute.
 // It is safe for use from many goroutines.
-type cuts struct {
+type abuseLog struct {
 	log      *slog.Logger
-	truncate bool // addresses are told as networks
+	truncate bool // addresses are logged as networks
 	every    time.Duration
 	tallies  [traffic.Reasons]tally
 }
@@ -28,24 +29,24 @@ type cuts struct {
 type tally struct {
 	count atomic.Uint64
 
-	mu     sync.Mutex
-	untold uint64
-	from   map[netip.Prefix]uint64 // untold, by client
-	what   string                  // was wrong in particular with the last of the untold; "": not known
-	told   time.Time
-	timer  *time.Timer // nil: there is nothing to tell
-	closed bool
+	mu       sync.Mutex
+	unlogged uint64
+	from     map[netip.Prefix]uint64 // unlogged, by client
+	what     string                  // was wrong in particular with the last of the unlogged; "": not known
+	logged   time.Time
+	timer    *time.Timer // nil: there is nothing to log
+	closed   bool
 }
 
-func newCuts(log *slog.Logger, truncate bool) *cuts {
-	return &cuts{log: log, truncate: truncate, every: time.Minute}
+func newAbuseLog(log *slog.Logger, truncate bool) *abuseLog {
+	return &abuseLog{log: log, truncate: truncate, every: time.Minute}
 }
 
-// cut counts one. client may be the zero address.
-func (c *cuts) cut(reason traffic.Reason, client netip.Addr) { c.about(reason, client, "") }
+// add counts one. client may be the zero address.
+func (c *abuseLog) add(reason traffic.Reason, client netip.Addr) { c.addDetail(reason, client, "") }
 
-// about counts one, and tells what was wrong in particular; the text is padlock's own.
-func (c *cuts) about(reason traffic.Reason, client netip.Addr, what string) {
+// addDetail counts one, and logs what was wrong in particular; the text is padlock's own.
+func (c *abuseLog) addDetail(reason traffic.Reason, client netip.Addr, what string) {
 	t := &c.tallies[reason]
 	t.count.Add(1)
 	t.mu.Lock()
@@ -53,13 +54,13 @@ func (c *cuts) about(reason traffic.Reason, client netip.Addr, what string) {
 	if t.closed {
 		return
 	}
-	t.untold++
+	t.unlogged++
 	if what != "" {
 		t.what = what
 	}
 	t.add(source(client, c.truncate))
 	if t.timer == nil {
-		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.told)), func() { c.tell(reason) }) // nobody here waits for the log
+		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.logged)), func() { c.write(reason) }) // nobody here waits for the log
 	}
 }
 
@@ -98,12 +99,12 @@ func source(client netip.Addr, truncate bool) netip.Prefix {
 	return prefix
 }
 
-// tell writes a line.
-func (c *cuts) tell(reason traffic.Reason) {
+// write logs what has come since the line before.
+func (c *abuseLog) write(reason traffic.Reason) {
 	t := &c.tallies[reason]
 	t.mu.Lock()
-	n, from, what := t.untold, t.from, t.what
-	t.untold, t.from, t.what, t.told, t.timer = 0, nil, "", time.Now(), nil
+	n, from, what := t.unlogged, t.from, t.what
+	t.unlogged, t.from, t.what, t.logged, t.timer = 0, nil, "", time.Now(), nil
 	t.mu.Unlock()
 	attrs := []any{"reason", reason.String(), "count", n, "total", t.count.Load(), "why", reason.Why()}
 	if key := reason.Key(); key != "" {
@@ -115,7 +116,7 @@ func (c *cuts) tell(reason traffic.Reason) {
 	if len(from) > 0 {
 		attrs = append(attrs, "from", often(from))
 	}
-	c.log.Warn("clients were cut", attrs...)
+	c.log.Warn("clients were rejected", attrs...)
 }
 
 const maxTold = 5
@@ -143,23 +144,23 @@ func often(from map[netip.Prefix]uint64) string {
 }
 
 // counts are all, by reason.
-func (c *cuts) counts() (counts [traffic.Reasons]uint64) {
+func (c *abuseLog) counts() (counts [traffic.Reasons]uint64) {
 	for i := range c.tallies {
 		counts[i] = c.tallies[i].count.Load()
 	}
 	return counts
 }
 
-// close tells what is untold.
-func (c *cuts) close() {
+// close tells what is unlogged.
+func (c *abuseLog) close() {
 	for i := range c.tallies {
 		t := &c.tallies[i]
 		t.mu.Lock()
 		t.closed = true
-		untold := t.timer != nil && t.timer.Stop()
+		unlogged := t.timer != nil && t.timer.Stop()
 		t.mu.Unlock()
-		if untold {
-			c.tell(traffic.Reason(i))
+		if unlogged {
+			c.write(traffic.Reason(i))
 		}
 	}
 }
