@@ -100,7 +100,7 @@ type wanted struct {
 	over bool                  // it has its certificate, or will not have one
 
 	load, ask, order *once
-	held             *acme.Held // that a step has brought
+	held             *acme.Bundle // that a step has brought
 }
 
 func newWanted() *wanted {
@@ -202,17 +202,17 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 // agree is nil where a name may have a certificate.
 func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip.Prefix) error {
 	if d.Ask == "" && !d.allows(name) {
-		return &refusal{"the name is not in certificates.on_demand.allow", denyNo}
+		return &denial{"the name is not in certificates.on_demand.allow", denyNo}
 	}
 	if !d.fresh.Spend(source) {
 		return &notNow{"the client has brought its limit of new names in a minute"}
 	}
 	return w.ask.take(ctx, d.asks, source, func() error {
-		if err := d.ask(ctx, name); err != nil {
+		if err := d.authorize(ctx, name); err != nil {
 			return err
 		}
 		if !d.agreed.Spend(netip.Prefix{}) {
-			return &refusal{"the limit of new names in a minute is reached", denyLimit}
+			return &denial{"the limit of new names in a minute is reached", denyLimit}
 		}
 		return nil
 	})
@@ -223,7 +223,7 @@ func (d *demand) allows(name string) bool {
 }
 
 // settle ends the look at a new name.
-func (m *Manager) settle(n *managed, held *acme.Held, source netip.Prefix, err error) {
+func (m *Manager) settle(n *managed, held *acme.Bundle, source netip.Prefix, err error) {
 	defer n.done()
 	if err == nil {
 		n.held.Store(held)
@@ -237,7 +237,7 @@ func (m *Manager) settle(n *managed, held *acme.Held, source netip.Prefix, err e
 		return
 	}
 	m.forget(n)
-	var no *refusal
+	var no *denial
 	var own *notNow
 	switch {
 	case errors.As(err, &own):
@@ -257,13 +257,13 @@ type notNow struct{ reason string }
 
 func (n *notNow) Error() string { return n.reason }
 
-// refusal is a no that is not the CA's.
-type refusal struct {
+// denial is a no that is not the CA's.
+type denial struct {
 	reason string
 	pause  time.Duration
 }
 
-func (r *refusal) Error() string { return r.reason }
+func (r *denial) Error() string { return r.reason }
 
 func (d *demand) isDenied(name string) bool {
 	d.mu.Lock()
@@ -288,37 +288,37 @@ func (d *demand) deny(name string, pause time.Duration) {
 	d.denied[name] = time.Now().Add(pause)
 }
 
-// ask agrees, or says why not.
-func (d *demand) ask(ctx context.Context, name string) error {
+// authorize agrees, or says why not.
+func (d *demand) authorize(ctx context.Context, name string) error {
 	if d.allows(name) {
 		return nil
 	}
 	if d.Ask == "" {
-		return &refusal{"the name is not in certificates.on_demand.allow", denyNo}
+		return &denial{"the name is not in certificates.on_demand.allow", denyNo}
 	}
 	u, err := url.Parse(d.Ask)
 	if err != nil {
-		return &refusal{"certificates.on_demand.ask is not a URL", denyNo}
+		return &denial{"certificates.on_demand.ask is not a URL", denyNo}
 	}
 	query := u.Query()
 	query.Set("domain", name)
 	u.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return &refusal{err.Error(), denyNo}
+		return &denial{err.Error(), denyNo}
 	}
 	response, err := d.client.Do(request)
 	if err != nil {
-		return &refusal{"certificates.on_demand.ask cannot be asked: " + mask.Text(err.Error()), denyTrouble}
+		return &denial{"certificates.on_demand.ask cannot be asked: " + mask.Text(err.Error()), denyTrouble}
 	}
 	response.Body.Close()
 	switch {
 	case response.StatusCode/100 == 2:
 		return nil
 	case response.StatusCode >= 500:
-		return &refusal{fmt.Sprintf("certificates.on_demand.ask answers with status %d", response.StatusCode), denyTrouble}
+		return &denial{fmt.Sprintf("certificates.on_demand.ask answers with status %d", response.StatusCode), denyTrouble}
 	}
-	return &refusal{fmt.Sprintf("certificates.on_demand.ask says no (%d)", response.StatusCode), denyNo}
+	return &denial{fmt.Sprintf("certificates.on_demand.ask says no (%d)", response.StatusCode), denyNo}
 }
 
 // matches compares as certificates do: a wildcard stands for one label.
@@ -339,8 +339,8 @@ func (d *demand) still(ctx context.Context, n *managed) bool {
 	if time.Since(time.Unix(n.used.Load(), 0)) > stillAgreed {
 		return false
 	}
-	var no *refusal
-	err := d.ask(ctx, n.name)
+	var no *denial
+	err := d.authorize(ctx, n.name)
 	return !errors.As(err, &no) || no.pause != denyNo
 }
 

@@ -50,9 +50,9 @@ func newOrderer(t *testing.T) *orderer {
 	return &orderer{pair: pair, places: make(chan struct{}, 8), slow: func(context.Context, string) {}}
 }
 
-func (o *orderer) Load(context.Context, string) (*acme.Held, error) { return nil, fs.ErrNotExist }
+func (o *orderer) Load(context.Context, string) (*acme.Bundle, error) { return nil, fs.ErrNotExist }
 
-func (o *orderer) Ensure(ctx context.Context, name string, _ *acme.Held) (*acme.Held, error) {
+func (o *orderer) Ensure(ctx context.Context, name string, _ *acme.Bundle) (*acme.Bundle, error) {
 	select {
 	case o.places <- struct{}{}:
 	case <-ctx.Done():
@@ -61,7 +61,7 @@ func (o *orderer) Ensure(ctx context.Context, name string, _ *acme.Held) (*acme.
 	defer func() { <-o.places }()
 	o.slow(ctx, name)
 	o.orders.Add(1)
-	return &acme.Held{Pairs: []*acme.Pair{o.pair}, Due: time.Now().Add(time.Hour)}, nil
+	return &acme.Bundle{Pairs: []*acme.Pair{o.pair}, Due: time.Now().Add(time.Hour)}, nil
 }
 
 // from is a connection of a client with an address.

@@ -133,8 +133,8 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 		m.files[key] = sha256.Sum256(data)
 		switch {
 		case err != nil:
-		case storage.Sealed(data):
-			err = storage.ErrSealed
+		case storage.Encrypted(data):
+			err = storage.ErrEncrypted
 		default:
 			err = m.pem("", data, log)
 		}
@@ -246,8 +246,8 @@ func ListImported(ctx context.Context, store storage.Store) ([]Imported, error) 
 	var errs []error
 	for _, key := range keys {
 		data, err := store.Load(ctx, key)
-		if err == nil && storage.Sealed(data) {
-			err = storage.ErrSealed
+		if err == nil && storage.Encrypted(data) {
+			err = storage.ErrEncrypted
 		}
 		var pair tls.Certificate
 		if err == nil {

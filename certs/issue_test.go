@@ -97,11 +97,11 @@ func siteOn(t *testing.T, ca *servicetest.CA, store storage.Store, change func(*
 func http01(c *config.Certificates) { c.Challenges = []string{"http-01"} }
 
 // ensure asks until there is an answer without an error: Pebble refuses a nonce now and then.
-func (s *site) ensure(t *testing.T, name string, held *acme.Held) *acme.Held {
+func (s *site) ensure(t *testing.T, name string, held *acme.Bundle) *acme.Bundle {
 	t.Helper()
 	var err error
 	for range 5 {
-		var next *acme.Held
+		var next *acme.Bundle
 		if next, err = s.client.Ensure(t.Context(), name, held); err == nil {
 			return next
 		}

@@ -20,9 +20,9 @@ import (
 // Client gets certificates from CAs: acme.Client or acme.Autocert.
 type Client interface {
 	// Ensure returns what to serve for a name from now on, and when to call again. After an error it returns what it has.
-	Ensure(ctx context.Context, name string, held *acme.Held) (*acme.Held, error)
+	Ensure(ctx context.Context, name string, held *acme.Bundle) (*acme.Bundle, error)
 	// Load returns what the storage has, without ordering.
-	Load(ctx context.Context, name string) (*acme.Held, error)
+	Load(ctx context.Context, name string) (*acme.Bundle, error)
 	Renew(ctx context.Context, name string) error
 	AnswerHTTP(w http.ResponseWriter, r *http.Request) bool
 	ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -44,7 +44,7 @@ type Manager struct {
 type managed struct {
 	name     string
 	onDemand bool
-	held     atomic.Pointer[acme.Held]
+	held     atomic.Pointer[acme.Bundle]
 	used     atomic.Int64           // Unix time of the last handshake
 	touched  atomic.Bool            // since the last search for a name to forget
 	wanted   atomic.Pointer[wanted] // nil: the name is listed, or has its certificate
@@ -161,7 +161,7 @@ func (m *Manager) preload(ctx context.Context) {
 }
 
 // serve begins with what the storage has. An expired certificate is left for later: handshakes wait for the next, for a while.
-func (n *managed) serve(held *acme.Held) {
+func (n *managed) serve(held *acme.Bundle) {
 	if time.Now().Before(held.Pairs[0].Leaf.NotAfter) {
 		n.held.Store(held)
 		n.answered()
@@ -233,7 +233,7 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 
 // stored looks for what was not there at the start. Where that is still nothing, it tells what is likely to go wrong, beside an order that
 // is not kept waiting for it.
-func (m *Manager) stored(ctx context.Context, n *managed) *acme.Held {
+func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 	held, err := m.client.Load(ctx, n.name)
 	if err == nil {
 		n.serve(held)
@@ -283,7 +283,7 @@ func pause(failed int, err error) time.Duration {
 }
 
 // tell logs a failed look. A certificate in its last third is warned about at every try until it is renewed.
-func (m *Manager) tell(n *managed, held *acme.Held) {
+func (m *Manager) tell(n *managed, held *acme.Bundle) {
 	attrs := []any{"name", n.name, "error", n.err, "tries", n.failed, "next_try", n.due.UTC().Format(time.RFC3339)}
 	if held == nil {
 		m.log.Error("there is no certificate", attrs...)
@@ -375,7 +375,7 @@ func (m *Manager) valid(hello *tls.ClientHelloInfo, name string) *tls.Certificat
 }
 
 // choose prefers the first key type that the client can use, and of those one that is valid now.
-func choose(held *acme.Held, hello *tls.ClientHelloInfo) *tls.Certificate {
+func choose(held *acme.Bundle, hello *tls.ClientHelloInfo) *tls.Certificate {
 	best := held.Pairs[0].Certificate
 	if len(held.Pairs) == 1 {
 		return best
@@ -391,7 +391,7 @@ func choose(held *acme.Held, hello *tls.ClientHelloInfo) *tls.Certificate {
 }
 
 // await waits for the look that is under way, or the first that is to come, unless it has taken too long already.
-func (n *managed) await(ctx context.Context) *acme.Held {
+func (n *managed) await(ctx context.Context) *acme.Bundle {
 	n.mu.Lock()
 	answer, late := n.answer, time.Since(n.begin) > 4*patience
 	n.mu.Unlock()

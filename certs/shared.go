@@ -45,8 +45,8 @@ func loadShared(ctx context.Context, store storage.Store, name string) (key [32]
 	switch {
 	case err != nil:
 		return key, err
-	case storage.Sealed(data):
-		return key, storage.ErrSealed
+	case storage.Encrypted(data):
+		return key, storage.ErrEncrypted
 	case len(data) != len(key):
 		return key, fmt.Errorf("%s has %d bytes instead of %d, and is made anew: %w", name, len(data), len(key), fs.ErrNotExist)
 	}

@@ -26,7 +26,7 @@ type Tickets struct {
 	now   func() time.Time
 	last  string // what was last said of a failure
 
-	known  []sealer             // in use here
+	known  []storedTicketKey    // in use here
 	pause  int                  // looks until missing keys are put back again
 	strays bool                 // it has been said that keys are dated in the future
 	found  map[string]time.Time // since when stored keys were not usable by this node's clock; zero: they were
@@ -46,8 +46,8 @@ const (
 	maxStored   = 12 // keys
 )
 
-// sealer is one key as it is stored.
-type sealer struct {
+// storedTicketKey is one key as it is stored.
+type storedTicketKey struct {
 	From time.Time `json:"from"` // when it is the first to encrypt
 	Key  []byte    `json:"key"`
 }
@@ -88,7 +88,7 @@ func (t *Tickets) Run(ctx context.Context) {
 }
 
 // keys are those that this node knows or finds; the first who finds that a new one is due adds it.
-func (t *Tickets) keys(ctx context.Context) ([]sealer, error) {
+func (t *Tickets) keys(ctx context.Context) ([]storedTicketKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 
@@ -108,7 +108,7 @@ func (t *Tickets) keys(ctx context.Context) ([]sealer, error) {
 }
 
 // write puts what this node knows beside what is stored, with a new key if one is due.
-func (t *Tickets) write(ctx context.Context) ([]sealer, error) {
+func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	if err := t.store.Lock(ctx, ticketLock); err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (t *Tickets) write(ctx context.Context) ([]sealer, error) {
 			"key", ticketKey, "missing", lost, "clock", t.now().UTC().Format(time.RFC3339))
 	}
 	if due {
-		next := sealer{From: t.now(), Key: make([]byte, 32)}
+		next := storedTicketKey{From: t.now(), Key: make([]byte, 32)}
 		if len(keys) > 0 {
 			next.From = next.From.Add(ticketLead)
 		}
@@ -148,7 +148,7 @@ func (t *Tickets) write(ctx context.Context) ([]sealer, error) {
 
 // keep are the keys to store: this node's, and those that another one's clock may justify. Of those that have expired, the ones that this
 // node has used are dropped at once, and others a day later, as it may be this node's clock that is wrong.
-func (t *Tickets) keep(keys, stored []sealer) []sealer {
+func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 	all, found := slices.Clone(keys), map[string]time.Time{}
 	for _, k := range keys {
 		found[string(k.Key)] = time.Time{}
@@ -172,7 +172,7 @@ func (t *Tickets) keep(keys, stored []sealer) []sealer {
 }
 
 // merge adds what this node knows to what is stored, and counts what was not there. Only keys that are in use by this node's clock are left.
-func (t *Tickets) merge(stored []sealer) (keys []sealer, lost int) {
+func (t *Tickets) merge(stored []storedTicketKey) (keys []storedTicketKey, lost int) {
 	ahead := false
 	for _, k := range stored {
 		if t.usable(k) {
@@ -192,21 +192,21 @@ func (t *Tickets) merge(stored []sealer) (keys []sealer, lost int) {
 			lost++
 		}
 	}
-	slices.SortStableFunc(keys, func(a, b sealer) int { return a.From.Compare(b.From) })
+	slices.SortStableFunc(keys, func(a, b storedTicketKey) int { return a.From.Compare(b.From) })
 	return keys[max(0, len(keys)-maxStored):], lost
 }
 
 // usable reports whether a key is one of the last two days, or about to be used.
-func (t *Tickets) usable(k sealer) bool {
+func (t *Tickets) usable(k storedTicketKey) bool {
 	age := t.now().Sub(k.From)
 	return age >= -(ticketLead+ticketSkew) && age <= 2*ticketLife
 }
 
-func contains(keys []sealer, k sealer) bool {
-	return slices.ContainsFunc(keys, func(other sealer) bool { return bytes.Equal(other.Key, k.Key) && other.From.Equal(k.From) })
+func contains(keys []storedTicketKey, k storedTicketKey) bool {
+	return slices.ContainsFunc(keys, func(other storedTicketKey) bool { return bytes.Equal(other.Key, k.Key) && other.From.Equal(k.From) })
 }
 
-func (t *Tickets) load(ctx context.Context) ([]sealer, error) {
+func (t *Tickets) load(ctx context.Context) ([]storedTicketKey, error) {
 	data, err := t.store.Load(ctx, ticketKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -214,11 +214,11 @@ func (t *Tickets) load(ctx context.Context) ([]sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if storage.Sealed(data) {
-		return nil, storage.ErrSealed
+	if storage.Encrypted(data) {
+		return nil, storage.ErrEncrypted
 	}
-	var keys []sealer
-	sound := json.Unmarshal(data, &keys) == nil && !slices.ContainsFunc(keys, func(k sealer) bool { return len(k.Key) != 32 })
+	var keys []storedTicketKey
+	sound := json.Unmarshal(data, &keys) == nil && !slices.ContainsFunc(keys, func(k storedTicketKey) bool { return len(k.Key) != 32 })
 	if !sound {
 		t.log.Warn("the stored keys of session tickets are damaged, and are made anew", "key", ticketKey)
 		return nil, nil
@@ -227,20 +227,20 @@ func (t *Tickets) load(ctx context.Context) ([]sealer, error) {
 }
 
 // due reports whether the newest key has had its day, but for the time in which the next one becomes known.
-func (t *Tickets) due(keys []sealer) bool {
-	return !slices.ContainsFunc(keys, func(k sealer) bool { return t.now().Sub(k.From) < ticketLife-ticketLead })
+func (t *Tickets) due(keys []storedTicketKey) bool {
+	return !slices.ContainsFunc(keys, func(k storedTicketKey) bool { return t.now().Sub(k.From) < ticketLife-ticketLead })
 }
 
 // order puts the newest key that is in use first; crypto/tls encrypts with that, and decrypts with all.
-func (t *Tickets) order(keys []sealer) [][32]byte {
+func (t *Tickets) order(keys []storedTicketKey) [][32]byte {
 	keys = slices.Clone(keys)
-	rank := func(k sealer) time.Time {
+	rank := func(k storedTicketKey) time.Time {
 		if k.From.After(t.now()) {
 			return time.Time{} // not yet
 		}
 		return k.From
 	}
-	slices.SortStableFunc(keys, func(a, b sealer) int { return rank(b).Compare(rank(a)) })
+	slices.SortStableFunc(keys, func(a, b storedTicketKey) int { return rank(b).Compare(rank(a)) })
 
 	var out [][32]byte
 	for _, k := range keys {

@@ -171,11 +171,11 @@ func TestTicketKeysChosenByOthersAreRefused(t *testing.T) {
 	first := n.look(t)
 	file := filepath.Join(dir, "tickets", "keys.json")
 	older, err := os.ReadFile(file)
-	if err != nil || !storage.Sealed(older) {
+	if err != nil || !storage.Encrypted(older) {
 		t.Fatalf("%q, %v", older, err)
 	}
 	mine := bytes.Repeat([]byte{42}, 32)
-	planted, err := json.Marshal([]sealer{{From: n.clock, Key: mine}})
+	planted, err := json.Marshal([]storedTicketKey{{From: n.clock, Key: mine}})
 	if err != nil {
 		t.Fatal(err)
 	}

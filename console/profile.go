@@ -9,7 +9,7 @@ import (
 	"strings"
 	"text/template"
 
-	"padlock/facts"
+	"padlock/hostinfo"
 )
 
 // profileText is a configuration profile with a root certificate (Apple Platform Deployment, "Certificates payload settings"), not signed.
@@ -59,7 +59,7 @@ const profileText = `<?xml version="1.0" encoding="UTF-8"?>
 var profileTemplate = template.Must(template.New("profile").Funcs(template.FuncMap{"xml": escapeXML}).Parse(profileText))
 
 // newProfile has the same identifiers each time, so that a device that gets it again replaces what it has.
-func newProfile(root *facts.Root) []byte {
+func newProfile(root *hostinfo.Root) []byte {
 	var b bytes.Buffer
 	_ = profileTemplate.Execute(&b, map[string]any{ // to memory, by constants
 		"Root": root, "DER": base64.StdEncoding.EncodeToString(root.Certificate.Raw),
@@ -70,7 +70,7 @@ func newProfile(root *facts.Root) []byte {
 }
 
 // stableUUID is derived from the fingerprint (version 8, RFC 9562 section 5.8).
-func stableUUID(root *facts.Root, of string) string {
+func stableUUID(root *hostinfo.Root, of string) string {
 	sum := sha256.Sum256([]byte("padlock " + of + " " + root.Fingerprint))
 	id := sum[:16]
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80

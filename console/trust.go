@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"padlock/config"
-	"padlock/facts"
 	"padlock/handshake"
+	"padlock/hostinfo"
 )
 
 //go:embed trust.html
@@ -37,10 +37,10 @@ var trustStyle = pageStyle + trustOnly
 
 // TrustOptions of NewTrust.
 type TrustOptions struct {
-	Root    *facts.Root
-	Network func() (facts.Network, error) // asked again every few seconds, as addresses come and go
-	Hosts   []string                      // further addresses that devices come by, as behind a port that is forwarded
-	Recent  *handshake.Recent             // nil: handshakes are not recorded, or without the clients' whole addresses
+	Root    *hostinfo.Root
+	Network func() (hostinfo.Network, error) // asked again every few seconds, as addresses come and go
+	Hosts   []string                         // further addresses that devices come by, as behind a port that is forwarded
+	Recent  *handshake.Recent                // nil: handshakes are not recorded, or without the clients' whole addresses
 	Log     *slog.Logger
 }
 
@@ -53,7 +53,7 @@ type Trust struct {
 	visitors visitors
 
 	mu      sync.Mutex
-	network facts.Network
+	network hostinfo.Network
 	read    time.Time
 }
 
@@ -132,7 +132,7 @@ func (t *Trust) own(host string) (string, bool) {
 // networkAge is how long what was read of the network stands.
 const networkAge = 5 * time.Second
 
-func (t *Trust) machine() facts.Network {
+func (t *Trust) machine() hostinfo.Network {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if time.Since(t.read) > networkAge {

@@ -20,12 +20,12 @@ import (
 	"testing"
 	"time"
 
-	"padlock/facts"
 	"padlock/handshake"
+	"padlock/hostinfo"
 )
 
 // testRoot is a local CA's certificate, as padlock made it once.
-func testRoot(t *testing.T) *facts.Root {
+func testRoot(t *testing.T) *hostinfo.Root {
 	t.Helper()
 	data, err := os.ReadFile("testdata/root.pem")
 	if err != nil {
@@ -36,14 +36,14 @@ func testRoot(t *testing.T) *facts.Root {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return facts.NewRoot(certificate)
+	return hostinfo.NewRoot(certificate)
 }
 
 func newTestTrust(t *testing.T, recent *handshake.Recent) *Trust {
 	t.Helper()
-	network := facts.Network{Addresses: []facts.Address{{Addr: netip.MustParseAddr("192.168.1.7"), Interface: "wlan0"}}, Name: "desk.local"}
+	network := hostinfo.Network{Addresses: []hostinfo.Address{{Addr: netip.MustParseAddr("192.168.1.7"), Interface: "wlan0"}}, Name: "desk.local"}
 	return NewTrust(TrustOptions{
-		Root: testRoot(t), Network: func() (facts.Network, error) { return network, nil }, Hosts: []string{"10.1.1.1"}, Recent: recent,
+		Root: testRoot(t), Network: func() (hostinfo.Network, error) { return network, nil }, Hosts: []string{"10.1.1.1"}, Recent: recent,
 		Log: slog.New(slog.DiscardHandler),
 	})
 }

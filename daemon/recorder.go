@@ -13,8 +13,8 @@ import (
 // handshakeLog is what records handshakes, and where they are written.
 type handshakeLog struct {
 	recorder *handshake.Recorder
-	sink     *handshake.Quiet // writes to lines
-	lines    *lineQueue       // writes to output
+	sink     *handshake.NoiseFilter // writes to lines
+	lines    *lineQueue             // writes to output
 	output   *logOutput
 
 	closeCapture func()
@@ -39,7 +39,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 
 	h := &handshakeLog{lines: newLineQueue(output, nil), output: output, closeCapture: closeCapture} // the sink sums up what the lines lose
 	sink, summary := h.format(c)
-	h.sink = handshake.NewQuiet(sink, handshake.QuietOptions{
+	h.sink = handshake.NewNoiseFilter(sink, handshake.NoiseOptions{
 		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return h.recorder.Dropped() },
 	})
 	h.recorder = handshake.NewRecorder(handshake.Options{

@@ -62,7 +62,7 @@ func storageError(place string, err error) error {
 		return wrap("if you trust what it holds, encrypt it once: padlock certs encrypt, with the same --config, or --storage and --storage-key")
 	case errors.Is(err, storage.ErrMarker):
 		return wrap("if this is the right storage_key, write it again: padlock certs encrypt, with the same --config, or --storage and --storage-key")
-	case errors.Is(err, storage.ErrSealed):
+	case errors.Is(err, storage.ErrEncrypted):
 		return wrap("give the storage_key (--storage-key) that it was encrypted with")
 	}
 	return nil

@@ -5,7 +5,7 @@ import (
 
 	"padlock/config"
 	"padlock/console"
-	"padlock/facts"
+	"padlock/hostinfo"
 	"padlock/proxy"
 )
 
@@ -14,8 +14,8 @@ func (d *daemon) trustPage() proxy.TrustPage {
 	if !d.cfg.TrustPage {
 		return nil
 	}
-	root := facts.NewRoot(d.certificates.current.Load().local.Root())
-	o := console.TrustOptions{Root: root, Network: facts.ReadNetwork, Hosts: NearbyAddresses(d.cfg), Log: d.log}
+	root := hostinfo.NewRoot(d.certificates.current.Load().local.Root())
+	o := console.TrustOptions{Root: root, Network: hostinfo.ReadNetwork, Hosts: NearbyAddresses(d.cfg), Log: d.log}
 	if d.cfg.Handshakes.Show != "off" && d.cfg.Handshakes.Privacy.Addresses == "full" {
 		o.Recent = d.observers.recent
 	}

@@ -126,7 +126,7 @@ func (s *Server) serve(raw *clientConn) {
 	if !raw.join(s.begun) {
 		return
 	}
-	if !s.preface(raw, limit) || !s.enter(raw) {
+	if !s.preTLS(raw, limit) || !s.enter(raw) {
 		return
 	}
 	remote := raw.RemoteAddr().String()
@@ -149,7 +149,7 @@ func (s *Server) serve(raw *clientConn) {
 	raw.begun.Load().leave()
 	state := c.ConnectionState()
 	if c.trace != nil {
-		if s.state.Load().NeedsFingerprint && err == nil {
+		if s.current.Load().NeedsFingerprint && err == nil {
 			c.facts.JA4 = c.trace.JA4()
 		}
 		c.trace.Done(state, err)
@@ -211,7 +211,7 @@ const acmeALPN = "acme-tls/1"
 // connection was made under. Policies have no session-ticket keys of their own, so crypto/tls goes on with those of the listener's
 // config.
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	below, current := hello.Conn, s.state.Load()
+	below, current := hello.Conn, s.current.Load()
 	trace, traced := handshake.FromHello(hello)
 	if traced {
 		below = trace.NetConn()

@@ -46,7 +46,7 @@ func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
 		g.open = map[*guard]struct{}{}
 	}
 	g.open[c] = struct{}{}
-	current := s.state.Load()
+	current := s.current.Load()
 	if !current.Has(made) { // a reload came during the handshake, and does not know of it
 		c.policies = nil
 		if asked := current.Hosts(facts.Listener).Asked(facts.TLS.ServerName, facts.Local); asked != nil {

@@ -50,7 +50,7 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 // httpsURL is where a plain request should have gone. An empty port keeps the one that the client named.
 // Only names that padlock serves are redirected to, so that it cannot be used to send people elsewhere.
 func (s *Server) httpsURL(host, target, port string) (string, bool) {
-	if found, _ := s.state.Load().Hosts("").Site(host); found == nil || !strings.HasPrefix(target, "/") {
+	if found, _ := s.current.Load().Hosts("").Site(host); found == nil || !strings.HasPrefix(target, "/") {
 		return "", false
 	}
 	name, own, err := net.SplitHostPort(host)
@@ -76,7 +76,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 // httpsPort is that of the first listener that sites share; a reload may change it.
 func (s *Server) httpsPort() string {
 	for _, l := range s.Listeners() {
-		if !l.Plain && !s.state.Load().Own(l.Address) {
+		if !l.Plain && !s.current.Load().Own(l.Address) {
 			_, port, _ := net.SplitHostPort(l.Addr().String())
 			return port
 		}

@@ -190,7 +190,7 @@ func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	if !ok {
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
 	}
-	current := p.server.state.Load()
+	current := p.server.current.Load()
 	found := current.Hosts(p.address)
 	asked := found.Asked(hello.ServerName, hello.Conn.LocalAddr().String())
 	if asked != nil && asked.TCP != nil {
@@ -258,7 +258,7 @@ func (f *flow) complete(conn *quic.Conn) {
 	}
 	if f.trace != nil {
 		facts.Handshake = f.trace.ID()
-		if f.owner.server.state.Load().NeedsFingerprint {
+		if f.owner.server.current.Load().NeedsFingerprint {
 			facts.JA4 = f.trace.JA4()
 		}
 		f.trace.Done(f.state)
@@ -410,7 +410,7 @@ func (l Listener) closePackets() {
 
 // tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of listeners held.
 func (s *Server) tryQUIC(l Listener, again bool) bool {
-	if !s.config().Listen.HTTP3 || l.Plain || s.state.Load().Own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
+	if !s.config().Listen.HTTP3 || l.Plain || s.current.Load().Own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
 		l.closePackets()
 		return true
 	}

@@ -80,7 +80,7 @@ type Dependencies struct {
 // Server is a running configuration. Serve is called once.
 type Server struct {
 	deps       Dependencies
-	state      atomic.Pointer[snapshot]
+	current    atomic.Pointer[snapshot]
 	targets    upstream.Targets
 	book       traffic.Book
 	listener   *tls.Config // what crypto/tls is handed; it owns the session-ticket keys
@@ -135,7 +135,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.state.Store(built)
+	s.current.Store(built)
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil
 }
@@ -143,7 +143,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 // newGateway answers the requests of HTTPS.
 func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	o := gateway.Options{
-		Routes: func() *gateway.Routes { return s.state.Load().Routes }, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
+		Routes: func() *gateway.Routes { return s.current.Load().Routes }, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
 		Details: cfg.ErrorDetails, Idle: cfg.Timeouts.Tunnel, LateAfter: s.deps.LateAfter, Buffers: int64(cfg.Limits.Buffers),
 	}
 	if s.deps.Trust != nil {
@@ -172,7 +172,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	if s.over {
 		return ErrEnded
 	}
-	older := s.state.Load()
+	older := s.current.Load()
 	built, err := newSnapshot(cfg, s.deps, &s.targets, &s.book, s.gateway, older)
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	if before != nil {
 		before()
 	}
-	s.state.Store(built)
+	s.current.Store(built)
 	s.logEnded(s.guards.follow(older, built))
 	if ended := s.gateway.Reloaded(built.Routes) + s.streams.follow(built); ended > 0 {
 		s.deps.Log.Info("tunnels were closed, as the configuration lets their clients in no more", "tunnels", ended)
@@ -195,11 +195,11 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 }
 
 // config is what is served: the only configuration that a server knows. The gateway's is that of the snapshot that it has taken.
-func (s *Server) config() *config.Config { return s.state.Load().Config }
+func (s *Server) config() *config.Config { return s.current.Load().Config }
 
 // Traffic is what has been counted. It may be called at any time.
 func (s *Server) Traffic() traffic.Counts {
-	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogDropped: s.accessLogDropped(), Rejected: s.abuse.counts(), Trust: s.state.Load().Trust(time.Now())}
+	return traffic.Counts{Sites: s.book.Sites(), Targets: s.targets.Counts(), Connections: s.slots.count(), LogDropped: s.accessLogDropped(), Rejected: s.abuse.counts(), Trust: s.current.Load().Trust(time.Now())}
 }
 
 func (s *Server) accessLogDropped() uint64 {
@@ -451,7 +451,7 @@ func (s *Server) Close() {
 		return
 	}
 	s.over = true
-	s.state.Load().Close()
+	s.current.Load().Close()
 }
 
 // accept takes connections. Nothing is waited for here, as those behind would wait too, whoever they are from.

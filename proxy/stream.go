@@ -146,7 +146,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 	defer s.streams.remove(c)
-	if !c.stays(s.state.Load()) { // a reload came before it was added
+	if !c.stays(s.current.Load()) { // a reload came before it was added
 		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
 	}

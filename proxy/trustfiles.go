@@ -52,7 +52,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 		case <-ticker.C:
 		}
 		s.logEnded(s.guards.expire(time.Now()))
-		current := s.state.Load()
+		current := s.current.Load()
 		now := marks(trustFiles(current.Config))
 		switch {
 		case current.Config != cfg: // it was reloaded, and read the files
@@ -66,7 +66,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 				s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
 			}
 		}
-		reminder.remind(s.state.Load().Trust(time.Now()), time.Now())
+		reminder.remind(s.current.Load().Trust(time.Now()), time.Now())
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"padlock/certs/localca"
 	"padlock/config"
 	"padlock/console"
-	"padlock/facts"
+	"padlock/hostinfo"
 	"padlock/proxy"
 )
 
@@ -41,7 +41,7 @@ const padlockTrust = "/.well-known/padlock-trust"
 // trustPage is the real one, for a machine whose address is that of the test's listeners.
 func trustPage(ca *localca.CA, deps *proxy.Dependencies) {
 	deps.Trust = console.NewTrust(console.TrustOptions{
-		Root: facts.NewRoot(ca.Root()), Network: func() (facts.Network, error) { return facts.Network{}, nil }, Hosts: []string{"127.0.0.1"},
+		Root: hostinfo.NewRoot(ca.Root()), Network: func() (hostinfo.Network, error) { return hostinfo.Network{}, nil }, Hosts: []string{"127.0.0.1"},
 		Log: slog.New(slog.DiscardHandler),
 	})
 }

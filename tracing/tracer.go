@@ -51,7 +51,7 @@ type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 	delivery *delivery
-	failures *handshake.Quiet
+	failures *handshake.NoiseFilter
 }
 
 const tracesPath = "/v1/traces"
@@ -79,7 +79,7 @@ func New(o Options) (*Tracer, error) {
 	t := &Tracer{ratio: o.Sample, privacy: o.Privacy, ids: newIDs(), delivery: newDelivery(exporter, o)}
 	t.provider = sdk.NewTracerProvider(sdk.WithSampler(sdk.AlwaysSample()), sdk.WithIDGenerator(&t.ids), sdk.WithResource(from), sdk.WithSpanProcessor(t.delivery))
 	t.tracer = t.provider.Tracer("padlock", trace.WithInstrumentationVersion(o.Version), trace.WithSchemaURL(semconv.SchemaURL))
-	t.failures = handshake.NewQuiet(teller{t}, handshake.QuietOptions{})
+	t.failures = handshake.NewNoiseFilter(teller{t}, handshake.NoiseOptions{})
 	return t, nil
 }
 

@@ -26,7 +26,7 @@ func isAccount(key string) bool {
 
 // forget is asked to delete an account that the CA has forgotten. certmagic would register another then, go on with the one that it
 // has in hand, and delete the other too, so this attempt ends here. An account that another order or node has registered meanwhile stays.
-func (s *slot) forget(ctx context.Context, v *vault, key string) error {
+func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	o := s.order
 	if o == nil || o.account == "" {
 		return v.backend.Delete(ctx, key)

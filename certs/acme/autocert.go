@@ -93,7 +93,7 @@ func place(directory string) string {
 func (a *Autocert) Close() {}
 
 // Ensure implements what Client.Ensure does.
-func (a *Autocert) Ensure(_ context.Context, name string, held *Held) (*Held, error) {
+func (a *Autocert) Ensure(_ context.Context, name string, held *Bundle) (*Bundle, error) {
 	current := a.current.Load()
 	pair, err := a.certificate(current, name)
 	if p, ok := findProblem(err); ok && p.kind == "accountDoesNotExist" {
@@ -123,7 +123,7 @@ func (a *Autocert) certificate(from *managing, name string) (*tls.Certificate, e
 }
 
 // Load implements what Client.Load does.
-func (a *Autocert) Load(ctx context.Context, name string) (*Held, error) {
+func (a *Autocert) Load(ctx context.Context, name string) (*Bundle, error) {
 	data, _, err := a.cache.load(ctx, name)
 	if err != nil {
 		return nil, err
@@ -138,13 +138,13 @@ func (a *Autocert) Load(ctx context.Context, name string) (*Held, error) {
 	return a.hold(&pair), nil
 }
 
-func (a *Autocert) hold(pair *tls.Certificate) *Held {
+func (a *Autocert) hold(pair *tls.Certificate) *Bundle {
 	p := &Pair{Certificate: pair, Kind: "p256", Issuer: place(a.o.Config.Issuers[0].URL(a.o.Config.Staging)), Renewal: autocertRenewal(pair.Leaf)}
 	due := time.Now().Add(lookAgain)
 	if lifetime := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); lifetime < time.Hour {
 		due = time.Now().Add(lifetime / 30)
 	}
-	return &Held{Pairs: []*Pair{p}, Due: due}
+	return &Bundle{Pairs: []*Pair{p}, Due: due}
 }
 
 const autocertArea = "autocert/"

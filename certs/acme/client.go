@@ -47,8 +47,8 @@ type Options struct {
 	OCSPSoonest time.Duration
 }
 
-// Held are the certificates of one name, one for each key type. It is never changed once returned.
-type Held struct {
+// Bundle is the certificates of one name, one for each key type. It is never changed once returned.
+type Bundle struct {
 	Pairs []*Pair
 	Due   time.Time // when Ensure should look at them again
 }
@@ -151,7 +151,7 @@ func (c *Client) newSlot() *slot {
 }
 
 func (c *Client) newConfig(s *slot, v variant) *certmagic.Config {
-	storage := c.vault(v.kind)
+	storage := c.atomicStore(v.kind)
 	storage.forget = s.forget
 	cfg := certmagic.New(c.cache, certmagic.Config{
 		Storage:            storage,
@@ -204,8 +204,8 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 
 // Ensure returns what should be served for a name: what is held, or what the storage has meanwhile, or what a CA has issued.
 // After an error, what it returns besides is still to be served, if it is not nil.
-func (c *Client) Ensure(ctx context.Context, name string, held *Held) (*Held, error) {
-	next := &Held{Due: time.Now().Add(lookAgain)}
+func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle, error) {
+	next := &Bundle{Due: time.Now().Add(lookAgain)}
 	var errs []error
 	for i, kind := range c.o.Config.KeyTypes {
 		var have *Pair
@@ -232,8 +232,8 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Held) (*Held, er
 }
 
 // Load returns what the storage has for a name, fs.ErrNotExist if that is nothing. It orders nothing.
-func (c *Client) Load(ctx context.Context, name string) (*Held, error) {
-	held := &Held{Due: time.Now().Add(lookAgain)}
+func (c *Client) Load(ctx context.Context, name string) (*Bundle, error) {
+	held := &Bundle{Due: time.Now().Add(lookAgain)}
 	for _, kind := range c.o.Config.KeyTypes {
 		pair, err := c.load(ctx, name, kind, nil)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -254,7 +254,7 @@ func (c *Client) Load(ctx context.Context, name string) (*Held, error) {
 // lookAgain bounds how long a certificate that another node has renewed goes unnoticed.
 const lookAgain = time.Minute
 
-func (h *Held) pair(kind string) *Pair {
+func (h *Bundle) pair(kind string) *Pair {
 	for _, p := range h.Pairs {
 		if p.Kind == kind {
 			return p
@@ -369,7 +369,7 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) er
 
 // try asks the issuers once.
 func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *Pair, replaces bool) error {
-	s.order = &order{log: c.log, name: name, begin: time.Now(), replace: replace, vault: c.vault(kind), later: &c.later}
+	s.order = &order{log: c.log, name: name, begin: time.Now(), replace: replace, store: c.atomicStore(kind), later: &c.later}
 	cfg, err := c.prepare(s, variant{kind, certmagic.SubjectIsIP(name)}, replaces)
 	if err != nil {
 		return err
@@ -382,7 +382,7 @@ func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *P
 	} else {
 		err = cfg.RenewCertSync(ctx, name, true) // whether it is time has been decided; event sees to it that nobody was faster
 	}
-	if refused := cfg.Storage.(*vault).refusal(); refused != nil {
+	if refused := cfg.Storage.(*atomicStore).whyRefused(); refused != nil {
 		err = refused // certmagic only repeats its text
 	}
 	if errors.Is(err, errAlreadyReplaced) {
@@ -437,7 +437,7 @@ func (c *Client) Renew(ctx context.Context, name string) error {
 func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 	found := false
 	for _, kind := range c.o.Config.KeyTypes {
-		v := c.vault(kind)
+		v := c.atomicStore(kind)
 		cfg := c.newConfig(&slot{client: c}, variant{kind, certmagic.SubjectIsIP(name)})
 		for _, issuer := range cfg.Issuers {
 			resource, err := v.resource(ctx, issuer.IssuerKey(), name)
@@ -455,7 +455,7 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 			if err != nil {
 				return fmt.Errorf("revoking the certificate of %s: %s", name, handshake.Escape(err.Error()))
 			}
-			if err := v.setAside(ctx, issuer.IssuerKey(), name, "revoked"); err != nil {
+			if err := v.quarantine(ctx, issuer.IssuerKey(), name, "revoked"); err != nil {
 				return err
 			}
 		}

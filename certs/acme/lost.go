@@ -62,7 +62,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	}
 	c.tellLost(now)
 
-	v := c.vault(kind)
+	v := c.atomicStore(kind)
 	if err := v.Lock(ctx, lockOf(name)); err != nil {
 		return false, fmt.Errorf("certificate for %s: %w", name, err)
 	}
@@ -70,7 +70,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	if _, err := c.load(ctx, name, kind, nil); !errors.Is(err, fs.ErrNotExist) {
 		return err == nil, err // another node was faster
 	}
-	b, err := have.bundle(name)
+	b, err := have.storedCert(name)
 	if err == nil {
 		err = v.put(ctx, lockOf(name), certmagic.StorageKeys.CertsSitePrefix(have.Issuer, name), b)
 	}
@@ -90,8 +90,8 @@ func (c *Client) tellLost(generation string) {
 	}
 }
 
-// bundle is what is stored of a pair.
-func (p *Pair) bundle(name string) (*bundle, error) {
+// storedCert is what is stored of a pair.
+func (p *Pair) storedCert(name string) (*storedCert, error) {
 	signer, ok := p.PrivateKey.(crypto.Signer)
 	if !ok {
 		return nil, errUnusable
@@ -117,5 +117,5 @@ func (p *Pair) bundle(name string) (*bundle, error) {
 	for _, der := range p.Certificate.Certificate {
 		_ = pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a Builder takes all
 	}
-	return &bundle{Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), Certificate: chain.String(), Metadata: metadata}, nil
+	return &storedCert{Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), Certificate: chain.String(), Metadata: metadata}, nil
 }

@@ -21,7 +21,7 @@ type order struct {
 	name    string
 	begin   time.Time
 	replace *Pair
-	vault   *vault
+	store   *atomicStore
 	later   *later
 	abandon context.CancelFunc
 
@@ -114,7 +114,7 @@ func (s *slot) event(ctx context.Context, event string, data map[string]any) err
 	switch event {
 	case "cert_obtaining":
 		if forced, _ := data["forced"].(bool); forced && o.replace != nil {
-			b, err := o.vault.bundle(ctx, o.replace.Issuer, o.name)
+			b, err := o.store.storedCert(ctx, o.replace.Issuer, o.name)
 			if err != nil {
 				return err
 			}

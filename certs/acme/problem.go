@@ -225,7 +225,7 @@ func unreached(err error) (cause, remedy string) {
 		return "the CA is busy (" + busy.Error() + ")", "padlock waits"
 	case errors.As(err, &record):
 		return text, "check the settings of " + record.Provider + " (docs/certificates.md), and this machine's way out to its API; padlock tries again"
-	case errors.Is(err, storage.ErrSealed):
+	case errors.Is(err, storage.ErrEncrypted):
 		return text, "give the storage_key that the storage was written with"
 	case errors.Is(err, storage.ErrPlain), errors.Is(err, storage.ErrMarker):
 		return text, "if you trust what it holds: padlock certs encrypt encrypts it once"

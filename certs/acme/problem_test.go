@@ -43,7 +43,7 @@ func TestProblemsAreTranslated(t *testing.T) {
 		{&url.Error{Op: "Get", URL: "https://ca/dir", Err: syscall.ECONNREFUSED}, []string{"the CA cannot be reached"}, false, time.Time{}},
 		{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, []string{"the storage is full", "free some space"}, false, time.Time{}},
 		{fmt.Errorf("failed storage check: %v", &fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}), []string{"cannot be written to"}, false, time.Time{}},
-		{storage.ErrSealed, []string{"give the storage_key"}, false, time.Time{}},
+		{storage.ErrEncrypted, []string{"give the storage_key"}, false, time.Time{}},
 		{fmt.Errorf("redis: %w", storage.ErrUnavailable), []string{"goes on with what it has"}, false, time.Time{}},
 		{errors.New("x509: certificate signed by unknown authority"), []string{"root", "clock"}, false, time.Time{}},
 	} {

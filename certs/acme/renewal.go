@@ -97,12 +97,12 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 
 // keepRenewalInfo stores it where certmagic looks before it renews, and other nodes before they ask.
 func (c *Client) keepRenewalInfo(ctx context.Context, name string, p *Pair) error {
-	v := c.vault(p.Kind)
+	v := c.atomicStore(p.Kind)
 	if ok, err := v.TryLock(ctx, lockOf(name)); !ok || err != nil {
 		return err // who has the lock replaces the certificate
 	}
 	defer func() { _ = v.Unlock(context.WithoutCancel(ctx), lockOf(name)) }()
-	b, err := v.bundle(ctx, p.Issuer, name)
+	b, err := v.storedCert(ctx, p.Issuer, name)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func areaOf(kind string) string {
 func List(ctx context.Context, store storage.Store, name string, ratio float64) ([]Stored, error) {
 	var all []Stored
 	for _, kind := range config.KeyTypes {
-		v := newVault(store, kind)
+		v := newAtomicStore(store, kind)
 		issuers, err := folders(ctx, store, strings.TrimSuffix(v.area, "/"))
 		if err != nil {
 			return nil, err
@@ -83,10 +83,10 @@ func folders(ctx context.Context, store storage.Store, prefix string) ([]string,
 	return keys, err
 }
 
-func (v *vault) stored(ctx context.Context, issuer, site, kind string, ratio float64) (Stored, error) {
+func (v *atomicStore) stored(ctx context.Context, issuer, site, kind string, ratio float64) (Stored, error) {
 	name := strings.Replace(site, "wildcard_", "*", 1)
 	s := Stored{Name: name, keys: []string{v.area + issuer + "/" + site}}
-	b, err := v.bundle(ctx, issuer, name)
+	b, err := v.storedCert(ctx, issuer, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil:
 		return s, err
@@ -109,7 +109,7 @@ func (v *vault) stored(ctx context.Context, issuer, site, kind string, ratio flo
 }
 
 // leaf is nil if it does not parse.
-func (b *bundle) leaf() *x509.Certificate {
+func (b *storedCert) leaf() *x509.Certificate {
 	chain, err := pemfile.Certificates("", []byte(b.Certificate))
 	if err != nil {
 		return nil

@@ -31,7 +31,7 @@ import (
 	"time"
 
 	"padlock/config"
-	"padlock/facts"
+	"padlock/hostinfo"
 	"padlock/internal/access"
 	"padlock/internal/invoker"
 	"padlock/internal/pemfile"
@@ -434,7 +434,7 @@ func (ca *CA) RootPEM() []byte {
 }
 
 // Fingerprint is the SHA-256 of the root, as browsers show it.
-func (ca *CA) Fingerprint() string { return facts.Fingerprint(ca.Root()) }
+func (ca *CA) Fingerprint() string { return hostinfo.Fingerprint(ca.Root()) }
 
 // Permits reports whether the root may sign a leaf for a canonical name or address.
 func (ca *CA) Permits(name string) bool { return permits(ca.Root(), name) }

@@ -349,7 +349,7 @@ func encrypted(t *testing.T, p place) {
 		t.Errorf("encrypted %d of %d again: %v", changed, all, err)
 	}
 	for name, value := range before {
-		if got, err := raw.Load(ctx, name); err != nil || bytes.Contains(got, []byte(value)) && len(value) > 2 || !storage.Sealed(got) {
+		if got, err := raw.Load(ctx, name); err != nil || bytes.Contains(got, []byte(value)) && len(value) > 2 || !storage.Encrypted(got) {
 			t.Errorf("%s stands there as %q, %v", name, got, err)
 		}
 		if got, err := with.Load(ctx, name); err != nil || string(got) != value {
@@ -363,7 +363,7 @@ func encrypted(t *testing.T, p place) {
 		if err := with.Store(ctx, name, []byte(value)); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := raw.Load(ctx, name); err != nil || bytes.Contains(got, []byte(value)) || !storage.Sealed(got) {
+		if got, err := raw.Load(ctx, name); err != nil || bytes.Contains(got, []byte(value)) || !storage.Encrypted(got) {
 			t.Errorf("%s stands there as %q, %v", name, got, err)
 		}
 		if got, err := p.open(t, key).Load(ctx, name); err != nil || string(got) != value {
@@ -373,10 +373,10 @@ func encrypted(t *testing.T, p place) {
 			t.Errorf("%s has %d bytes, %v", name, info.Size, err)
 		}
 		for who, s := range map[string]storage.Store{"another key": wrong, "no key": without} {
-			if _, err := s.Load(ctx, name); !errors.Is(err, storage.ErrSealed) {
+			if _, err := s.Load(ctx, name); !errors.Is(err, storage.ErrEncrypted) {
 				t.Errorf("%s with %s: %v", name, who, err)
 			}
-			if err := s.Store(ctx, name, nil); !errors.Is(err, storage.ErrSealed) {
+			if err := s.Store(ctx, name, nil); !errors.Is(err, storage.ErrEncrypted) {
 				t.Errorf("%s written with %s: %v", name, who, err)
 			}
 		}
@@ -387,7 +387,7 @@ func encrypted(t *testing.T, p place) {
 	if err := with.StoreFenced(ctx, "encrypted", "a.key", []byte("under the lock")); err != nil {
 		t.Error(err)
 	}
-	if got, err := raw.Load(ctx, "a.key"); err != nil || !storage.Sealed(got) {
+	if got, err := raw.Load(ctx, "a.key"); err != nil || !storage.Encrypted(got) {
 		t.Errorf("stored under a lock it stands there as %q, %v", got, err)
 	}
 	if err := with.Unlock(ctx, "encrypted"); err != nil {
@@ -468,8 +468,8 @@ func damagedMarker(t *testing.T, p place, key []byte, raw storage.Store) {
 			t.Fatal(err)
 		}
 		wrong := storage.ErrMarker
-		if storage.Sealed(damaged) {
-			wrong = storage.ErrSealed
+		if storage.Encrypted(damaged) {
+			wrong = storage.ErrEncrypted
 		}
 		if _, err := p.open(t, key).Load(ctx, "encryption.json"); !errors.Is(err, wrong) {
 			t.Errorf("%s, and nothing else: %v", name, err)
@@ -483,7 +483,7 @@ func damagedMarker(t *testing.T, p place, key []byte, raw storage.Store) {
 		if err := errors.Join(s.Store(ctx, "imported/f.pem", []byte("mine")), raw.Store(ctx, "encryption.json", damaged)); err != nil {
 			t.Fatal(err)
 		}
-		if err := storage.Check(ctx, p.open(t, other)); !errors.Is(err, storage.ErrSealed) {
+		if err := storage.Check(ctx, p.open(t, other)); !errors.Is(err, storage.ErrEncrypted) {
 			t.Errorf("%s, another key: %v", name, err)
 		}
 		again := p.open(t, key)
@@ -496,7 +496,7 @@ func damagedMarker(t *testing.T, p place, key []byte, raw storage.Store) {
 		if value, err := again.Load(ctx, "imported/f.pem"); string(value) != "mine" {
 			t.Errorf("%s: %q, %v", name, value, err)
 		}
-		if now, err := raw.Load(ctx, "encryption.json"); !storage.Sealed(now) || bytes.Equal(now, damaged) {
+		if now, err := raw.Load(ctx, "encryption.json"); !storage.Encrypted(now) || bytes.Equal(now, damaged) {
 			t.Errorf("%s: the marker is %q, %v", name, now, err)
 		}
 		if kept, err := again.List(ctx, "set-aside", true); len(kept) != 1 || !strings.HasSuffix(kept[0], "-refused/encryption.json") {

@@ -23,15 +23,15 @@ import (
 
 // Errors of a storage whose values do not agree with storage_key. None is ever a reason to replace a value.
 var (
-	ErrSealed = errors.New("encrypted with another storage_key, or without one here")
-	ErrPlain  = errors.New("it holds values that are not encrypted, although there is a storage_key")
-	ErrMixed  = errors.New("and others that are") // beside ErrPlain
-	ErrMarker = errors.New("damaged, or not encrypted, and no other value tells whether this is the right storage_key")
+	ErrEncrypted = errors.New("encrypted with another storage_key, or without one here")
+	ErrPlain     = errors.New("it holds values that are not encrypted, although there is a storage_key")
+	ErrMixed     = errors.New("and others that are") // beside ErrPlain
+	ErrMarker    = errors.New("damaged, or not encrypted, and no other value tells whether this is the right storage_key")
 )
 
-// sealed begins an encrypted value: this text, a nonce of 12 bytes, the ciphertext with its tag (AES-256-GCM, NIST SP 800-38D).
+// encryptedPrefix begins an encrypted value: this text, a nonce of 12 bytes, the ciphertext with its tag (AES-256-GCM, NIST SP 800-38D).
 // The value's key is authenticated with it, so that values cannot be exchanged.
-var sealed = []byte("padlock sealed 1\n")
+var encryptedPrefix = []byte("padlock sealed 1\n")
 
 // marker is the value that says that all others are encrypted: from then on, one that is not was written by somebody else. It is
 // encrypted itself, and so tells a wrong storage_key at once.
@@ -45,7 +45,7 @@ var areas = []string{
 // asideArea holds what was found and could not be used.
 const asideArea = "set-aside"
 
-// encrypted seals every value before it reaches a Store, and takes only what it has sealed under the same key. Anything else that
+// encrypted encrypts every value before it reaches a Store, and takes only what it has encrypted under the same key. Anything else that
 // appears is set aside and told, and is as if it were not there.
 type encrypted struct {
 	backend
@@ -67,28 +67,28 @@ func encrypt(inner Store, key []byte, log *slog.Logger) (*encrypted, error) {
 	return &encrypted{backend: inner, aead: aead, log: log}, err
 }
 
-func (e *encrypted) seal(key string, value []byte) ([]byte, error) {
+func (e *encrypted) encrypt(key string, value []byte) ([]byte, error) {
 	nonce := make([]byte, e.aead.NonceSize())
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, err
 	}
-	out := append(bytes.Clone(sealed), nonce...)
+	out := append(bytes.Clone(encryptedPrefix), nonce...)
 	return e.aead.Seal(out, nonce, value, []byte(key)), nil
 }
 
-// open is what seal was given, or an error: ErrPlain or ErrSealed.
+// open is what encrypt was given, or an error: ErrPlain or ErrEncrypted.
 func (e *encrypted) open(key string, value []byte) ([]byte, error) {
-	if !Sealed(value) {
+	if !Encrypted(value) {
 		return nil, ErrPlain
 	}
-	value = value[len(sealed):]
+	value = value[len(encryptedPrefix):]
 	if len(value) < e.aead.NonceSize() {
-		return nil, ErrSealed
+		return nil, ErrEncrypted
 	}
 	nonce, text := value[:e.aead.NonceSize()], value[e.aead.NonceSize():]
 	plain, err := e.aead.Open(nil, nonce, text, []byte(key))
 	if err != nil {
-		return nil, ErrSealed
+		return nil, ErrEncrypted
 	}
 	return plain, nil
 }
@@ -123,7 +123,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 		switch _, err := e.open(key, raw); {
 		case err == nil:
 			opened++
-		case errors.Is(err, ErrSealed):
+		case errors.Is(err, ErrEncrypted):
 			other = fmt.Errorf("%s: %w", key, err)
 		case len(raw) > 0 && plain == nil: // an empty one is damaged, as nobody has stored it so
 			plain = fmt.Errorf("%s: %w", key, err)
@@ -145,8 +145,8 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 		return inspection{}, err // with one value that opens this is the right key: each that does not is set aside when it is read
 	case err == nil && opened > 0:
 		return inspection{damaged: true, raw: raw}, nil
-	case Sealed(raw) && (err == nil || errors.Is(err, ErrPlain)):
-		return inspection{}, fmt.Errorf("%s: %w", marker, ErrSealed)
+	case Encrypted(raw) && (err == nil || errors.Is(err, ErrPlain)):
+		return inspection{}, fmt.Errorf("%s: %w", marker, ErrEncrypted)
 	case err == nil:
 		return inspection{}, fmt.Errorf("%s: %w", marker, ErrMarker)
 	}
@@ -206,7 +206,7 @@ func (e *encrypted) readable(ctx context.Context) error {
 // setMarkerAside keeps what was found in the marker's place, before mark replaces it.
 func (e *encrypted) setMarkerAside(ctx context.Context, raw []byte) error {
 	aside := asideKey(marker)
-	value, err := e.seal(aside, raw)
+	value, err := e.encrypt(aside, raw)
 	if err == nil {
 		err = e.backend.Store(ctx, aside, value)
 	}
@@ -224,7 +224,7 @@ func asideKey(key string) string {
 }
 
 func (e *encrypted) mark(ctx context.Context) error {
-	value, err := e.seal(marker, []byte("{}"))
+	value, err := e.encrypt(marker, []byte("{}"))
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (e *encrypted) prepare(ctx context.Context, key string, value []byte) ([]by
 		err = e.ensure(ctx)
 	}
 	if err == nil {
-		value, err = e.seal(key, value)
+		value, err = e.encrypt(key, value)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("storing %s: %w", key, err)
@@ -282,7 +282,7 @@ func (e *encrypted) Load(ctx context.Context, key string) ([]byte, error) {
 // refuse sets a value aside that no padlock with this key has written under this name.
 func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why error) error {
 	reason := "it is not encrypted"
-	if errors.Is(why, ErrSealed) {
+	if errors.Is(why, ErrEncrypted) {
 		reason = "it is damaged, or was written under another name or with another key"
 	}
 	aside := asideKey(key)
@@ -348,7 +348,7 @@ func fetch(ctx context.Context, store Store, key string, log *slog.Logger) ([]by
 func (e *encrypted) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
 	info, err := e.backend.Stat(ctx, key)
 	if info.IsTerminal {
-		info.Size = max(0, info.Size-int64(len(sealed)+e.aead.NonceSize()+e.aead.Overhead()))
+		info.Size = max(0, info.Size-int64(len(encryptedPrefix)+e.aead.NonceSize()+e.aead.Overhead()))
 	}
 	return info, err
 }
@@ -372,7 +372,7 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 		switch {
 		case errors.Is(err, ErrPlain):
 			changed++
-			value, err := e.seal(key, raw)
+			value, err := e.encrypt(key, raw)
 			if err != nil {
 				return err
 			}
@@ -388,7 +388,7 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 	return changed, all, err
 }
 
-// Check reports why a storage would refuse to be read: ErrPlain or ErrSealed. It changes nothing.
+// Check reports why a storage would refuse to be read: ErrPlain or ErrEncrypted. It changes nothing.
 func Check(ctx context.Context, store Store) error {
 	switch s := store.(type) {
 	case *encrypted:
@@ -421,7 +421,7 @@ func (p *plain) ensure(ctx context.Context) error {
 		p.ready = true
 		return nil
 	case err == nil:
-		return fmt.Errorf("%s: %w", marker, ErrSealed)
+		return fmt.Errorf("%s: %w", marker, ErrEncrypted)
 	}
 	return err
 }
@@ -462,8 +462,8 @@ func (p *plain) prepare(ctx context.Context, action, key string) error {
 	return nil
 }
 
-// Sealed reports whether a loaded value is still encrypted, as it is when the store was opened without a key.
-func Sealed(value []byte) bool { return bytes.HasPrefix(value, sealed) }
+// Encrypted reports whether a loaded value is still encrypted, as it is when the store was opened without a key.
+func Encrypted(value []byte) bool { return bytes.HasPrefix(value, encryptedPrefix) }
 
 const maxKeyFile = 4 << 10 // bytes
 

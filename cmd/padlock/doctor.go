@@ -22,9 +22,9 @@ import (
 	"padlock/certs/localca"
 	"padlock/certs/trust"
 	"padlock/config"
-	"padlock/facts"
 	"padlock/handshake"
 	"padlock/handshake/probe"
+	"padlock/hostinfo"
 	"padlock/internal/access"
 	"padlock/internal/hint"
 	"padlock/internal/mask"
@@ -88,7 +88,7 @@ func (d *doctor) say(grade probe.Grade, name, format string, args ...any) {
 }
 
 func (d *doctor) clock() {
-	switch clock := facts.ReadClock(); {
+	switch clock := hostinfo.ReadClock(); {
 	case clock.Past():
 		d.say(probe.Bad, "clock", "%s is in the past: certificates would not be valid yet", clock.Now.Format(time.DateTime))
 	case clock.Known && !clock.Synchronised:
@@ -99,7 +99,7 @@ func (d *doctor) clock() {
 }
 
 func (d *doctor) port(number, instead string) {
-	switch p := facts.ReadPort(number, instead); {
+	switch p := hostinfo.ReadPort(number, instead); {
 	case p.Denied:
 		d.say(probe.Note, "port "+number, "needs a privilege; padlock takes %s instead. To let this program have it: %s", instead, bindCommand())
 		d.say(probe.Note, "port "+number, "or let systemd open it: sudo systemctl enable --now padlock.socket (as the package installs it)")
@@ -121,8 +121,8 @@ func bindCommand() string {
 }
 
 // network tells where devices nearby find this machine, if it is told to let them (--lan).
-func (d *doctor) network() facts.Network {
-	n, err := facts.ReadNetwork()
+func (d *doctor) network() hostinfo.Network {
+	n, err := hostinfo.ReadNetwork()
 	if err != nil {
 		d.say(probe.Note, "network", "%v", err)
 	}
@@ -148,7 +148,7 @@ func (d *doctor) name(ctx context.Context, name string) {
 	if canonical, ok := config.WrittenHost(name); ok && !config.IsLocal(canonical) {
 		certificates := config.Default().Certificates
 		certificates.Issuers = []config.Issuer{{Name: "letsencrypt"}}
-		for _, advice := range acme.NewAdviser(certificates, ":80", ":443").Advise(ctx, canonical) {
+		for _, advice := range acme.NewPreflight(certificates, ":80", ":443").Check(ctx, canonical) {
 			d.say(probe.Note, "CA", "%s: %s", name, advice)
 		}
 	}
@@ -216,7 +216,7 @@ func (d *doctor) storage(cfg *config.Config) *localca.CA {
 		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", mask.URL(cfg.Storage), info.Mode().Perm())
 		return ca
 	}
-	root := facts.NewRoot(ca.Root())
+	root := hostinfo.NewRoot(ca.Root())
 	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", mask.URL(cfg.Storage), root.Name, root.Until.Format(time.DateOnly))
 	d.say(probe.Good, "local CA", "signs for %s and what is below, and for %s; nothing else", strings.Join(root.Domains, ", "), strings.Join(root.Networks, ", "))
 	d.say(probe.Good, "local CA", "fingerprint (SHA-256) %s", root.Fingerprint)

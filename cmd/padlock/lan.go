@@ -11,7 +11,7 @@ import (
 
 	"padlock/config"
 	"padlock/daemon"
-	"padlock/facts"
+	"padlock/hostinfo"
 	"padlock/internal/hint"
 	"padlock/proxy"
 )
@@ -25,7 +25,7 @@ func applyLAN(c *cli.Context, cfg *config.Config) error {
 	if c.IsSet("cert") {
 		return usageError{errors.New("--lan has devices trust the local CA, which --cert does without; to let them in with a certificate of your own: --listen :443")}
 	}
-	network, err := facts.ReadNetwork()
+	network, err := hostinfo.ReadNetwork()
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func addHosts(cfg *config.Config, hosts ...string) {
 
 // announceLAN says loudly that other devices get in, and how they come to trust what they see.
 func (p *program) announceLAN(s *daemon.Started) {
-	network, err := facts.ReadNetwork()
+	network, err := hostinfo.ReadNetwork()
 	hosts := daemon.NearbyAddresses(s.Config)
 	if err == nil && len(network.Addresses) > 0 {
 		hosts = slices.DeleteFunc(network.Hosts(), func(host string) bool { return host == network.Name && !network.Answers })
@@ -83,7 +83,7 @@ func (p *program) announceLAN(s *daemon.Started) {
 	fmt.Fprintf(p.stdout, "padlock: other devices on this network get in, too: %s%s\n", apps[0], also)
 	fmt.Fprintf(p.stdout, "padlock: on each of them, open first: %s\n", pages[0])
 	fmt.Fprintf(p.stdout, "padlock: it gets them to trust the local CA; compare what they show with its fingerprint (SHA-256)\n")
-	for _, line := range facts.NewRoot(s.LocalCA.Root()).Lines() {
+	for _, line := range hostinfo.NewRoot(s.LocalCA.Root()).Lines() {
 		fmt.Fprintf(p.stdout, "padlock:   %s\n", line)
 	}
 	if drawsBlocks(p.stdout) && len(network.Addresses) > 0 {

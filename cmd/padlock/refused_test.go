@@ -118,7 +118,7 @@ func TestAStorageOfBeforeTheKeyIsEncryptedByOneCommand(t *testing.T) {
 	if code, said := ends(t, "certs", "encrypt", "--storage", filepath.Join(dir, "storage")); code != 2 {
 		t.Errorf("without a key: exit code %d: %s", code, said)
 	}
-	if code, said := ends(t, "certs", "encrypt", "--config", file); code != 0 || !strings.Contains(said, "1 of 1 values") || !storage.Sealed(raw()) {
+	if code, said := ends(t, "certs", "encrypt", "--config", file); code != 0 || !strings.Contains(said, "1 of 1 values") || !storage.Encrypted(raw()) {
 		t.Errorf("exit code %d: %s: %q", code, said, raw())
 	}
 	if code, said := ends(t, "check", "--config", file); code != 0 {

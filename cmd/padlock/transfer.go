@@ -95,8 +95,8 @@ func writeArchive(ctx context.Context, store storage.Store, w io.Writer) (count 
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
-			if err == nil && storage.Sealed(data) {
-				err = hint.Add(fmt.Errorf("%s: %w", key, storage.ErrSealed), "give the --storage-key")
+			if err == nil && storage.Encrypted(data) {
+				err = hint.Add(fmt.Errorf("%s: %w", key, storage.ErrEncrypted), "give the --storage-key")
 			}
 			if err == nil {
 				err = archive.WriteHeader(&tar.Header{Name: key, Mode: 0o600, Size: int64(len(data)), ModTime: time.Now(), Typeflag: tar.TypeReg})

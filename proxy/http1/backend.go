@@ -203,7 +203,7 @@ func (b *backend) cause(err error) error {
 }
 
 func isMalformed(err error) bool {
-	var no *refusal
+	var no *statusError
 	return errors.As(err, &no) || errors.Is(err, errStatusLine)
 }
 

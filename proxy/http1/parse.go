@@ -7,28 +7,28 @@ import (
 	"padlock/proxy/paths"
 )
 
-// refusal is a request that is answered with a status of ours and nothing else. What framed it cannot be trusted, so the connection ends.
-type refusal struct {
+// statusError is a request that is answered with a status of ours and nothing else. What framed it cannot be trusted, so the connection ends.
+type statusError struct {
 	status int
 	text   string
 }
 
-func (r *refusal) Error() string { return r.text }
+func (r *statusError) Error() string { return r.text }
 
 // What is refused. RFC 9112 lets a server repair some of it; a proxy that repairs a message may read it otherwise than its backend does.
 var (
-	errLine        = &refusal{400, "the request line is malformed"}
-	errSpaces      = &refusal{400, "the request line has more than two spaces in it: one in the request target is sent as %20"}
-	errTarget      = &refusal{400, "the request target is malformed"}
-	errVersion     = &refusal{505, "only HTTP/1.0 and HTTP/1.1 are spoken here"}
-	errField       = &refusal{400, "a field line is malformed"}
-	errFields      = &refusal{431, "there are too many fields"}
-	errHead        = &refusal{431, "the head is too large"}
-	errHost        = &refusal{400, "Host is missing, repeated or malformed"}
-	errLength      = &refusal{400, "Content-Length is repeated or malformed"}
-	errEncoding    = &refusal{501, "only the transfer coding chunked is understood"}
-	errBothLengths = &refusal{400, "Content-Length and Transfer-Encoding exclude each other"}
-	errExpectation = &refusal{417, "only 100-continue can be expected"}
+	errLine        = &statusError{400, "the request line is malformed"}
+	errSpaces      = &statusError{400, "the request line has more than two spaces in it: one in the request target is sent as %20"}
+	errTarget      = &statusError{400, "the request target is malformed"}
+	errVersion     = &statusError{505, "only HTTP/1.0 and HTTP/1.1 are spoken here"}
+	errField       = &statusError{400, "a field line is malformed"}
+	errFields      = &statusError{431, "there are too many fields"}
+	errHead        = &statusError{431, "the head is too large"}
+	errHost        = &statusError{400, "Host is missing, repeated or malformed"}
+	errLength      = &statusError{400, "Content-Length is repeated or malformed"}
+	errEncoding    = &statusError{501, "only the transfer coding chunked is understood"}
+	errBothLengths = &statusError{400, "Content-Length and Transfer-Encoding exclude each other"}
+	errExpectation = &statusError{417, "only 100-continue can be expected"}
 )
 
 const maxFields = 200 // in responses and trailers; of requests, where nothing else is said
@@ -99,7 +99,7 @@ func (h *head) requestLine(line string) error {
 // setTarget knows the four forms of RFC 9112 section 3.2. An absolute one is reduced to its origin form, and names the host.
 func (h *head) setTarget(target string) error {
 	if fault := message.TargetFault(target); fault != "" {
-		return &refusal{400, fault}
+		return &statusError{400, fault}
 	}
 	if h.method == "CONNECT" {
 		h.target = target // refused further up; the form does not matter

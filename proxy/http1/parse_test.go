@@ -105,7 +105,7 @@ func TestAmbiguousHeadsAreRefused(t *testing.T) {
 		lines(append([]string{"Host: a"}, strings.Fields(strings.Repeat("X:y ", 300))...)...): 431,
 	} {
 		_, err := parsed(t, text)
-		no, ok := err.(*refusal)
+		no, ok := err.(*statusError)
 		if !ok || no.status != status {
 			t.Errorf("%.60q: %v, not %d", text, err, status)
 		}

@@ -251,8 +251,8 @@ func (c *connection) serve() {
 			c.end()
 		}
 	}()
-	c.equip()
-	for c.rest() {
+	c.acquireBuffers()
+	for c.idle() {
 		if err := c.await(); err != nil {
 			if deadline.Exceeded(err) {
 				away = c.park()
@@ -278,7 +278,7 @@ func (c *connection) enter(from, to int32) bool {
 }
 
 // rest makes the connection idle. It reports false when it has to end instead.
-func (c *connection) rest() bool {
+func (c *connection) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase == ending || c.server.closing.Load() >= shut && !c.spared() { // Shutdown sets it before it takes the lock
@@ -329,19 +329,19 @@ func (c *connection) end() {
 	c.ctx.Cancel()
 	c.conn.Close()
 	c.conn.Facts().End()
-	c.strip()
+	c.releaseBuffers()
 	c.server.forget(c)
 }
 
-func (c *connection) equip() {
+func (c *connection) acquireBuffers() {
 	if c.engine == nil {
 		c.engine = &engine{room: readBuffers.Get()}
 		c.reader = reader{source: c.conn, limit: &c.limit, buf: c.room[:]}
 	}
 }
 
-// strip gives back what only requests need.
-func (c *connection) strip() {
+// releaseBuffers gives back what only requests need.
+func (c *connection) releaseBuffers() {
 	if c.engine == nil {
 		return
 	}
@@ -376,7 +376,7 @@ func (c *connection) park() bool {
 	if c.phase != idle {
 		return false
 	}
-	c.strip()
+	c.releaseBuffers()
 	c.limit.Clear()
 	if !c.server.o.Park.Park(c.conn, wait, c.wake) {
 		return false
@@ -430,7 +430,7 @@ func (c *connection) serveOne() bool {
 		err = x.head.parse(text, x.room[:0], c.server.o.Fields)
 	}
 	if err != nil {
-		var no *refusal
+		var no *statusError
 		switch {
 		case errors.As(err, &no):
 			c.refuse(no)
@@ -534,7 +534,7 @@ func (c *connection) compact() {
 	}
 }
 
-func (c *connection) refuse(no *refusal) {
+func (c *connection) refuse(no *statusError) {
 	why := traffic.Malformed
 	if no.status == http.StatusRequestHeaderFieldsTooLarge {
 		why = traffic.HeaderSize

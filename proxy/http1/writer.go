@@ -237,7 +237,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	}
 	early := bytes.Clone(c.reader.buffered())
 	w.release() // a tunnel may be idle for long
-	c.strip()
+	c.releaseBuffers()
 	return &tunnel{c, early}, nil
 }
 

@@ -93,7 +93,7 @@ func newConnection(s *Server, conn Conn) *connection {
 	return c
 }
 
-func (c *connection) equip() {
+func (c *connection) acquireBuffers() {
 	if c.engine == nil {
 		c.engine = newEngine()
 		c.source = reader{source: c.conn, limit: &c.limit, buf: c.room[:]}
@@ -103,8 +103,8 @@ func (c *connection) equip() {
 	}
 }
 
-// strip gives back what only frames need.
-func (c *connection) strip() {
+// releaseBuffers gives back what only frames need.
+func (c *connection) releaseBuffers() {
 	if c.engine != nil {
 		readRooms.Put(c.room)
 		c.engine = nil
@@ -113,7 +113,7 @@ func (c *connection) strip() {
 
 // greet exchanges prefaces (RFC 9113 section 3.4).
 func (c *connection) greet() error {
-	c.equip()
+	c.acquireBuffers()
 	c.mu.Lock()
 	c.out = appendSettings(c.buffer(),
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.server.o.Streams)},
@@ -151,7 +151,7 @@ var (
 
 // serve takes frames until the connection ends or is parked.
 func (c *connection) serve() {
-	c.equip()
+	c.acquireBuffers()
 	c.mu.Lock()
 	c.greeted = true
 	if c.draining {
@@ -160,7 +160,7 @@ func (c *connection) serve() {
 	c.mu.Unlock()
 	for {
 		err := c.serveFrame()
-		var odd misfit
+		var odd streamError
 		var one http2.StreamError
 		if errors.As(err, &odd) {
 			err = c.reject(odd)
@@ -246,10 +246,10 @@ func (c *connection) await() error {
 
 // fillQuietly waits for the next frame without what is only needed when frames come.
 func (c *connection) fillQuietly() error {
-	c.strip()
+	c.releaseBuffers()
 	first := make([]byte, 64)
 	n, err := c.limit.Read(c.conn, first)
-	c.equip()
+	c.acquireBuffers()
 	c.source.end = copy(c.room[:], first[:n])
 	return err
 }
@@ -285,7 +285,7 @@ func (c *connection) park() bool {
 		return false
 	}
 	c.streams = nil
-	c.strip()
+	c.releaseBuffers()
 	c.limit.Clear()
 	c.parked = c.server.o.Park.Park(c.conn, idle, c.unpark)
 	return c.parked
@@ -320,14 +320,14 @@ func (c *connection) refuse(one http2.StreamError) error {
 	return c.countReset()
 }
 
-// misfit is a request that is malformed (RFC 9113 section 8.1.1).
-type misfit struct {
+// streamError is a request that is malformed (RFC 9113 section 8.1.1).
+type streamError struct {
 	id   uint32
 	what string
 	head bool // no handler has heard of it
 }
 
-func (m misfit) Error() string { return m.what }
+func (m streamError) Error() string { return m.what }
 
 // What is wrong with a request beyond its head.
 const (
@@ -339,7 +339,7 @@ const (
 
 // reject answers a malformed request with 400 where the answer has not begun, and resets its stream: a client that sees the reset alone
 // may take it for a fault of the connection, and send the request again and again.
-func (c *connection) reject(m misfit) error {
+func (c *connection) reject(m streamError) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tellOf(traffic.Malformed, m.what)
@@ -382,7 +382,7 @@ func (c *connection) drop(id uint32, code http2.ErrCode) {
 func (c *connection) end(cause error) {
 	code, tell := http2.ErrCodeNo, true
 	var own http2.ConnectionError
-	var far excess
+	var far floodError
 	switch {
 	case errors.As(cause, &far):
 		code = http2.ErrCodeEnhanceYourCalm
@@ -423,7 +423,7 @@ func (c *connection) end(cause error) {
 		c.changed.Wait()
 	}
 	c.mu.Unlock()
-	c.strip()
+	c.releaseBuffers()
 	c.server.forget(c)
 }
 

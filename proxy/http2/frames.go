@@ -103,7 +103,7 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 	b.open = !last
 	b.fragments++
 	if b.sent += len(fragment); b.sent > maxBlock(b.Limit) || b.fragments > maxFragments {
-		return excess(traffic.HeaderSize)
+		return floodError(traffic.HeaderSize)
 	}
 	if _, err := c.decoder.Write(fragment); err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)
@@ -179,7 +179,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	s.recvWindow -= n
 	if s.came += int64(len(data)); s.announced >= 0 && s.came > s.announced {
 		c.giveBack(n)
-		return misfit{id: id, what: faultMore}
+		return streamError{id: id, what: faultMore}
 	}
 
 	if s.body.closed {

@@ -16,10 +16,10 @@ const (
 	maxPointless = 10_000 // frames that nothing comes of
 )
 
-// excess ends a connection whose client goes too far.
-type excess traffic.Reason
+// floodError ends a connection whose client goes too far.
+type floodError traffic.Reason
 
-func (e excess) Error() string { return traffic.Reason(e).Why() }
+func (e floodError) Error() string { return traffic.Reason(e).Why() }
 
 // tell says why the client is cut.
 func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
@@ -33,7 +33,7 @@ func (c *connection) tellOf(why traffic.Reason, what string) {
 
 // blame tells of a connection that its client's fault has ended.
 func (c *connection) blame(cause error) {
-	var far excess
+	var far floodError
 	var broken http2.ConnectionError
 	switch {
 	case errors.As(cause, &far):
@@ -48,7 +48,7 @@ func (c *connection) blame(cause error) {
 // countReset is called with the lock held.
 func (c *connection) countReset() error {
 	if !c.resets.Spend(c.server.o.Resets) {
-		return excess(traffic.Resets)
+		return floodError(traffic.Resets)
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func (c *connection) countPointless() error {
 	case c.worthwhile > 0:
 		c.worthwhile--
 	case !c.pointless.Spend(c.server.o.NoopFrames):
-		return excess(traffic.NoopFrames)
+		return floodError(traffic.NoopFrames)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (c *connection) open() error {
 	announced, ok := b.Request(&s.request, "HTTP/2.0", b.end)
 	switch {
 	case !ok:
-		return misfit{b.id, b.Fault, true}
+		return streamError{b.id, b.Fault, true}
 	case len(c.streams) >= c.server.o.Streams || c.running >= c.server.o.Streams && len(c.waiting) >= c.server.o.Streams:
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
 	}
@@ -137,9 +137,9 @@ func (c *connection) trail(s *stream) error {
 	fields, ok := c.block.Trailers()
 	switch {
 	case !c.block.end:
-		return misfit{id: s.id, what: faultSecondHead}
+		return streamError{id: s.id, what: faultSecondHead}
 	case !ok:
-		return misfit{id: s.id, what: cmp.Or(c.block.Fault, faultTrailers)}
+		return streamError{id: s.id, what: cmp.Or(c.block.Fault, faultTrailers)}
 	}
 	s.body.trailers = fields
 	return c.endRemote(s)
@@ -148,7 +148,7 @@ func (c *connection) trail(s *stream) error {
 // endRemote notes that the client has said everything. It is called with the lock held.
 func (c *connection) endRemote(s *stream) error {
 	if s.announced >= 0 && s.came != s.announced {
-		return misfit{id: s.id, what: faultLess}
+		return streamError{id: s.id, what: faultLess}
 	}
 	s.remoteEnded = true
 	s.changed.Broadcast()

@@ -83,7 +83,7 @@ func (s *stream) read(p []byte) (int, error) {
 
 // broken acts on what has ended the content, and says what it means to whoever reads it.
 func (s *stream) broken(err error) error {
-	var odd misfit
+	var odd streamError
 	var reset *quic.StreamError
 	switch {
 	case errors.Is(err, io.EOF):
@@ -99,7 +99,7 @@ func (s *stream) broken(err error) error {
 }
 
 // reject ends a request whose content or trailers are malformed: with 400, where the response has not begun.
-func (s *stream) reject(odd misfit) {
+func (s *stream) reject(odd streamError) {
 	s.mu.Lock() // whoever would begin the response waits, and then finds the stream at its end
 	defer s.mu.Unlock()
 	if s.final {

@@ -111,7 +111,7 @@ func (c *connection) leave(s *stream, lost bool) {
 		c.timer.Reset(linger)
 	}
 	if lost && c.conn.Context().Err() == nil && !c.resets.Spend(c.server.o.Resets) {
-		c.excess(traffic.Resets)
+		c.flood(traffic.Resets)
 	}
 }
 
@@ -204,8 +204,8 @@ func (c *connection) fail(err error) bool {
 	return true
 }
 
-// excess ends the connection of a client that goes too far. It is called with the lock held.
-func (c *connection) excess(why traffic.Reason) {
+// flood ends the connection of a client that goes too far. It is called with the lock held.
+func (c *connection) flood(why traffic.Reason) {
 	if !c.over {
 		c.over = true
 		c.tell(why)
@@ -219,7 +219,7 @@ func (c *connection) countPointless() {
 	case c.worthwhile > 0:
 		c.worthwhile--
 	case !c.pointless.Spend(c.server.o.NoopFrames):
-		c.excess(traffic.NoopFrames)
+		c.flood(traffic.NoopFrames)
 	}
 }
 

@@ -78,13 +78,13 @@ func newStream(c *connection, q bidirectional) *stream {
 	return s
 }
 
-// misfit is a request that is ended with its stream alone.
-type misfit struct {
+// streamError is a request that is ended with its stream alone.
+type streamError struct {
 	code code
 	what string
 }
 
-func (m misfit) Error() string { return m.what }
+func (m streamError) Error() string { return m.what }
 
 // What is wrong with a request beyond its fields.
 const (
@@ -144,7 +144,7 @@ func (s *stream) shrink() {
 
 // refuse ends a stream of which no request came.
 func (s *stream) refuse(err error) {
-	var odd misfit
+	var odd streamError
 	switch {
 	case s.c.fail(err):
 	case errors.Is(err, errTooLarge):
@@ -222,7 +222,7 @@ func (s *stream) head() error {
 		kind, err := s.in.frame()
 		switch {
 		case errors.Is(err, io.EOF):
-			return misfit{codeIncomplete, faultNothing}
+			return streamError{codeIncomplete, faultNothing}
 		case err != nil:
 			return err
 		case kind == frameHeaders:
@@ -249,7 +249,7 @@ func (s *stream) fields() error {
 	s.c.first()
 	ok := false
 	if s.announced, ok = s.block.Request(r, "HTTP/3.0", false); !ok {
-		return misfit{codeMessage, s.block.Fault}
+		return streamError{codeMessage, s.block.Fault}
 	}
 	if r.Fields = s.block.Fields; r.Upgrade != "" {
 		s.announced = -1
@@ -322,14 +322,14 @@ func (s *stream) next() error {
 		switch {
 		case errors.Is(err, io.EOF):
 			if s.announced >= 0 && s.came != s.announced {
-				return misfit{codeMessage, faultLess}
+				return streamError{codeMessage, faultLess}
 			}
 			return err
 		case err != nil:
 			return err
 		case kind == frameData && !s.trailed:
 			if s.announced >= 0 && s.in.left > uint64(s.announced-s.came) {
-				return misfit{codeMessage, faultMore}
+				return streamError{codeMessage, faultMore}
 			}
 			if s.in.left > 0 {
 				s.c.noteWorthwhile()
@@ -356,13 +356,13 @@ func (s *stream) trailers() error {
 	s.block.Fields = nil
 	if err := s.decode(); err != nil {
 		if errors.Is(err, errTooLarge) {
-			return misfit{codeExcessiveLoad, faultTrailers}
+			return streamError{codeExcessiveLoad, faultTrailers}
 		}
 		return err
 	}
 	fields, ok := s.block.Trailers()
 	if !ok {
-		return misfit{codeMessage, cmp.Or(s.block.Fault, faultTrailers)}
+		return streamError{codeMessage, cmp.Or(s.block.Fault, faultTrailers)}
 	}
 	s.body.trailers = fields
 	return nil

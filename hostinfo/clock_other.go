@@ -1,6 +1,6 @@
 //go:build !linux
 
-package facts
+package hostinfo
 
 // clockSynchronised is known on Linux only.
 func clockSynchronised() (synchronised, known bool) { return false, false }

@@ -18,10 +18,10 @@ import (
 	"padlock/traffic"
 )
 
-// preface reads what may come before TLS: a PROXY header, PostgreSQL's request for TLS, and, where a site leaves TLS to its target, the
+// preTLS reads what may come before TLS: a PROXY header, PostgreSQL's request for TLS, and, where a site leaves TLS to its target, the
 // hello. It reports false where the connection is served or closed. Nothing is read beyond the end of what it looks for, nor after the limit.
-func (s *Server) preface(raw *clientConn, limit time.Time) bool {
-	current := s.state.Load()
+func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
+	current := s.current.Load()
 	found := current.Hosts(raw.listener)
 	proxied := s.proxied(raw)
 	if !proxied && !found.StartTLS && !found.Passes {

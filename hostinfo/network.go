@@ -1,9 +1,9 @@
-// Package facts is what decides whether devices reach padlock on this machine, and trust it: addresses and names, ports, the clock, the
+// Package hostinfo is what decides whether devices reach padlock on this machine, and trust it: addresses and names, ports, the clock, the
 // local CA, and the stores that trust it. padlock doctor and the trust page tell the same.
 //
 //	network, err := facts.ReadNetwork()
 //	root := facts.NewRoot(ca.Root())
-package facts
+package hostinfo
 
 import (
 	"cmp"

@@ -21,25 +21,25 @@ import (
 	"padlock/internal/pemfile"
 )
 
-// vault is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as three values, its key
+// atomicStore is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as three values, its key
 // first; if it is stopped between them, key and certificate do not match, and on a full disk it deletes what was there before.
-// So the vault collects the three, writes them as one value (the journal) under the lock of the name, and only then puts each in
+// So the atomic store collects the three, writes them as one value (the journal) under the lock of the name, and only then puts each in
 // its place. Who reads takes the journal, if there is one, for what counts.
-type vault struct {
+type atomicStore struct {
 	backend
 	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
 
-	forget func(ctx context.Context, v *vault, key string) error // decides about an account that certmagic deletes; nil: it goes
+	forget func(ctx context.Context, v *atomicStore, key string) error // decides about an account that certmagic deletes; nil: it goes
 
 	mu      sync.Mutex
-	staged  map[string]*bundle // by directory
-	refused error              // why what the CA sent last was not stored
+	staged  map[string]*storedCert // by directory
+	refused error                  // why what the CA sent last was not stored
 }
 
 type backend = storage.Store // as a field named Store cannot stand beside the method
 
-// bundle is a certificate with all that belongs to it.
-type bundle struct {
+// storedCert is a certificate with all that belongs to it.
+type storedCert struct {
 	Key         string
 	Certificate string
 	Metadata    json.RawMessage
@@ -51,14 +51,14 @@ const (
 	asideFolder = "set-aside/"
 )
 
-func (c *Client) vault(kind string) *vault { return newVault(c.o.Store, kind) }
+func (c *Client) atomicStore(kind string) *atomicStore { return newAtomicStore(c.o.Store, kind) }
 
-func newVault(store storage.Store, kind string) *vault {
-	return &vault{backend: store, area: areaOf(kind), staged: map[string]*bundle{}}
+func newAtomicStore(store storage.Store, kind string) *atomicStore {
+	return &atomicStore{backend: store, area: areaOf(kind), staged: map[string]*storedCert{}}
 }
 
 // place is a key's own in the store.
-func (v *vault) place(key string) string {
+func (v *atomicStore) place(key string) string {
 	if rest, ok := strings.CutPrefix(key, area); ok {
 		return v.area + rest
 	}
@@ -73,7 +73,7 @@ func part(key string) (dir, extension string, ok bool) {
 }
 
 // Store implements certmagic.Storage.
-func (v *vault) Store(ctx context.Context, key string, value []byte) error {
+func (v *atomicStore) Store(ctx context.Context, key string, value []byte) error {
 	if _, _, ok := part(key); !ok {
 		return v.backend.Store(ctx, v.place(key), value)
 	}
@@ -98,7 +98,7 @@ func (v *vault) Store(ctx context.Context, key string, value []byte) error {
 }
 
 // accept refuses a new certificate that is of no use, so that it does not take the place of one that is.
-func (v *vault) accept(ctx context.Context, issuer string, b *bundle) error {
+func (v *atomicStore) accept(ctx context.Context, issuer string, b *storedCert) error {
 	var resource certmagic.CertificateResource
 	if err := json.Unmarshal(b.Metadata, &resource); err != nil || len(resource.SANs) == 0 {
 		return fmt.Errorf("the metadata of a certificate: %w", errors.Join(err, errMetadata))
@@ -117,7 +117,7 @@ func (v *vault) accept(ctx context.Context, issuer string, b *bundle) error {
 	if time.Now().Before(fresh.Leaf.NotAfter) {
 		return nil
 	}
-	old, err := v.bundle(ctx, issuer, name)
+	old, err := v.storedCert(ctx, issuer, name)
 	if err != nil {
 		return nil // nothing is there that could be lost
 	}
@@ -127,8 +127,8 @@ func (v *vault) accept(ctx context.Context, issuer string, b *bundle) error {
 	return nil
 }
 
-// refusal is why what the CA sent last was not stored.
-func (v *vault) refusal() error {
+// whyRefused says why what the CA sent last was not stored.
+func (v *atomicStore) whyRefused() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	err := v.refused
@@ -137,13 +137,13 @@ func (v *vault) refusal() error {
 }
 
 // stage keeps a value, and returns all three when they are together.
-func (v *vault) stage(key string, value []byte) (dir string, complete *bundle) {
+func (v *atomicStore) stage(key string, value []byte) (dir string, complete *storedCert) {
 	dir, extension, _ := part(key)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	b := v.staged[dir]
 	if b == nil {
-		b = &bundle{}
+		b = &storedCert{}
 		v.staged[dir] = b
 	}
 	switch extension {
@@ -161,12 +161,12 @@ func (v *vault) stage(key string, value []byte) (dir string, complete *bundle) {
 }
 
 // commit writes the journal, with which the certificate has been stored, and then what a reader without padlock would look for.
-func (v *vault) commit(ctx context.Context, dir string, b *bundle) error {
+func (v *atomicStore) commit(ctx context.Context, dir string, b *storedCert) error {
 	return v.put(ctx, lockOf(path.Base(dir)), dir, b)
 }
 
 // put is commit for the holder of a lock.
-func (v *vault) put(ctx context.Context, lock, dir string, b *bundle) error {
+func (v *atomicStore) put(ctx context.Context, lock, dir string, b *storedCert) error {
 	data, err := json.Marshal(b)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func lockOf(name string) string {
 }
 
 // spread ends a journal, under the lock of the name. What fails is left: the journal counts until the next is written.
-func (v *vault) spread(ctx context.Context, dir string, b *bundle) {
+func (v *atomicStore) spread(ctx context.Context, dir string, b *storedCert) {
 	base := v.place(dir) + "/" + path.Base(dir)
 	err := errors.Join(v.backend.Store(ctx, base+".key", []byte(b.Key)), v.backend.Store(ctx, base+".crt", []byte(b.Certificate)), v.backend.Store(ctx, base+".json", b.Metadata))
 	if err == nil {
@@ -193,8 +193,8 @@ func (v *vault) spread(ctx context.Context, dir string, b *bundle) {
 }
 
 // Delete implements certmagic.Storage. certmagic deletes single values of a certificate only to undo what it has just stored,
-// which never left the vault.
-func (v *vault) Delete(ctx context.Context, key string) error {
+// which never left it.
+func (v *atomicStore) Delete(ctx context.Context, key string) error {
 	if dir, _, ok := part(key); ok {
 		v.mu.Lock()
 		delete(v.staged, dir)
@@ -208,7 +208,7 @@ func (v *vault) Delete(ctx context.Context, key string) error {
 }
 
 // Load implements certmagic.Storage.
-func (v *vault) Load(ctx context.Context, key string) ([]byte, error) {
+func (v *atomicStore) Load(ctx context.Context, key string) ([]byte, error) {
 	dir, extension, ok := part(key)
 	if !ok {
 		return v.backend.Load(ctx, v.place(key))
@@ -224,14 +224,14 @@ func (v *vault) Load(ctx context.Context, key string) ([]byte, error) {
 }
 
 // journal is nil where there is none, which is the rule.
-func (v *vault) journal(ctx context.Context, dir string) (*bundle, error) {
+func (v *atomicStore) journal(ctx context.Context, dir string) (*storedCert, error) {
 	data, err := v.backend.Load(ctx, v.place(dir)+journal)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	b := &bundle{}
-	if err == nil && storage.Sealed(data) {
-		return nil, fmt.Errorf("reading %s: %w", v.place(dir)+journal, storage.ErrSealed)
+	b := &storedCert{}
+	if err == nil && storage.Encrypted(data) {
+		return nil, fmt.Errorf("reading %s: %w", v.place(dir)+journal, storage.ErrEncrypted)
 	}
 	if err == nil && json.Unmarshal(data, b) != nil {
 		return nil, v.backend.Delete(ctx, v.place(dir)+journal) // never written by us: what is in place still counts
@@ -243,7 +243,7 @@ func (v *vault) journal(ctx context.Context, dir string) (*bundle, error) {
 }
 
 // Exists implements certmagic.Storage.
-func (v *vault) Exists(ctx context.Context, key string) bool {
+func (v *atomicStore) Exists(ctx context.Context, key string) bool {
 	if dir, _, ok := part(key); ok && v.backend.Exists(ctx, v.place(dir)+journal) {
 		return true
 	}
@@ -251,12 +251,12 @@ func (v *vault) Exists(ctx context.Context, key string) bool {
 }
 
 // Stat implements certmagic.Storage.
-func (v *vault) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
+func (v *atomicStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, error) {
 	return v.backend.Stat(ctx, v.place(key))
 }
 
 // List implements certmagic.Storage.
-func (v *vault) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
+func (v *atomicStore) List(ctx context.Context, prefix string, recursive bool) ([]string, error) {
 	keys, err := v.backend.List(ctx, v.place(prefix), recursive)
 	for i, key := range keys {
 		if rest, ok := strings.CutPrefix(key, v.area); ok {
@@ -266,8 +266,8 @@ func (v *vault) List(ctx context.Context, prefix string, recursive bool) ([]stri
 	return keys, err
 }
 
-// bundle reads a certificate whole; fs.ErrNotExist means that nothing of it is there.
-func (v *vault) bundle(ctx context.Context, issuer, name string) (*bundle, error) {
+// storedCert reads a certificate whole; fs.ErrNotExist means that nothing of it is there.
+func (v *atomicStore) storedCert(ctx context.Context, issuer, name string) (*storedCert, error) {
 	dir := certmagic.StorageKeys.CertsSitePrefix(issuer, name)
 	b, err := v.journal(ctx, dir)
 	if err != nil {
@@ -276,7 +276,7 @@ func (v *vault) bundle(ctx context.Context, issuer, name string) (*bundle, error
 	if b != nil {
 		return b, nil
 	}
-	b, missing := &bundle{}, 0
+	b, missing := &storedCert{}, 0
 	for key, take := range map[string]func([]byte){
 		certmagic.StorageKeys.SitePrivateKey(issuer, name): func(d []byte) { b.Key = string(d) },
 		certmagic.StorageKeys.SiteCert(issuer, name):       func(d []byte) { b.Certificate = string(d) },
@@ -288,8 +288,8 @@ func (v *vault) bundle(ctx context.Context, issuer, name string) (*bundle, error
 			missing++
 		case err != nil:
 			return nil, err
-		case storage.Sealed(data):
-			return nil, fmt.Errorf("reading %s: %w", key, storage.ErrSealed)
+		case storage.Encrypted(data):
+			return nil, fmt.Errorf("reading %s: %w", key, storage.ErrEncrypted)
 		default:
 			take(data)
 		}
@@ -300,17 +300,17 @@ func (v *vault) bundle(ctx context.Context, issuer, name string) (*bundle, error
 	return b, nil
 }
 
-// resource is a bundle in certmagic's form.
-func (v *vault) resource(ctx context.Context, issuer, name string) (certmagic.CertificateResource, error) {
-	b, err := v.bundle(ctx, issuer, name)
+// resource is a storedCert in certmagic's form.
+func (v *atomicStore) resource(ctx context.Context, issuer, name string) (certmagic.CertificateResource, error) {
+	b, err := v.storedCert(ctx, issuer, name)
 	if err != nil {
 		return certmagic.CertificateResource{}, err
 	}
 	return certmagic.CertificateResource{SANs: []string{name}, CertificatePEM: []byte(b.Certificate), PrivateKeyPEM: []byte(b.Key)}, nil
 }
 
-// setAside moves what cannot be used out of the way, and keeps it for whoever wants to know why.
-func (v *vault) setAside(ctx context.Context, issuer, name, why string) error {
+// quarantine moves what cannot be used out of the way, and keeps it for whoever wants to know why.
+func (v *atomicStore) quarantine(ctx context.Context, issuer, name, why string) error {
 	dir := v.place(certmagic.StorageKeys.CertsSitePrefix(issuer, name))
 	keys, err := v.backend.List(ctx, dir, true)
 	if err != nil {
@@ -332,8 +332,8 @@ func (v *vault) setAside(ctx context.Context, issuer, name, why string) error {
 // errUnusable is a stored certificate that cannot be served.
 var errUnusable = errors.New("cannot be used")
 
-// open makes a pair of a bundle, if it is one for this name.
-func (b *bundle) open(name string) (*Pair, error) {
+// open makes a pair of a storedCert, if it is one for this name.
+func (b *storedCert) open(name string) (*Pair, error) {
 	pair, err := pemfile.Pair("the certificate", []byte(b.Certificate), "the key", []byte(b.Key))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnusable, err)
@@ -375,7 +375,7 @@ func certifies(leaf *x509.Certificate, name string) error {
 
 // load finds the newest certificate of a name from any issuer. What cannot be used is set aside, so that it can be ordered afresh.
 func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
-	v := c.vault(kind)
+	v := c.atomicStore(kind)
 	generation, _ := c.generation(ctx, generationAge) // before, as what is found then was not lost with it
 	var newest *Pair
 	for _, issuer := range c.front.Issuers {
@@ -406,11 +406,11 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 	return newest, nil
 }
 
-func (c *Client) loadFrom(ctx context.Context, v *vault, issuer, name string) (*Pair, error) {
+func (c *Client) loadFrom(ctx context.Context, v *atomicStore, issuer, name string) (*Pair, error) {
 	var err error
 	for range 3 { // another node may be between two of its values
-		var b *bundle
-		if b, err = v.bundle(ctx, issuer, name); err != nil {
+		var b *storedCert
+		if b, err = v.storedCert(ctx, issuer, name); err != nil {
 			return nil, err
 		}
 		var pair *Pair
@@ -431,14 +431,14 @@ func (c *Client) loadFrom(ctx context.Context, v *vault, issuer, name string) (*
 		}
 	}
 	c.log.Warn("a stored certificate cannot be used, and is set aside; another is ordered", "name", name, "issuer", issuer, "storage", v.String(), "error", err)
-	if err := v.setAside(ctx, issuer, name, "unusable"); err != nil {
+	if err := v.quarantine(ctx, issuer, name, "unusable"); err != nil {
 		return nil, err
 	}
 	return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
 }
 
 // mendMetadata writes what certmagic needs to renew.
-func (c *Client) mendMetadata(ctx context.Context, v *vault, issuer, name string) error {
+func (c *Client) mendMetadata(ctx context.Context, v *atomicStore, issuer, name string) error {
 	c.log.Warn("a stored certificate's metadata is damaged, and is written anew", "name", name, "issuer", issuer)
 	data, err := json.Marshal(certmagic.CertificateResource{SANs: []string{name}, IssuerData: json.RawMessage("{}")})
 	if err != nil {
@@ -471,8 +471,8 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 			if sound || err != nil {
 				continue
 			}
-			if storage.Sealed(data) {
-				return fmt.Errorf("reading %s: %w", key, storage.ErrSealed)
+			if storage.Encrypted(data) {
+				return fmt.Errorf("reading %s: %w", key, storage.ErrEncrypted)
 			}
 			c.log.Warn("a stored ACME account cannot be used, and is set aside; another is registered", "key", key)
 			aside := fmt.Sprintf("%s%s-account/", asideFolder, time.Now().UTC().Format("20060102T150405.000"))

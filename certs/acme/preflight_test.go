@@ -39,14 +39,14 @@ func TestAdviceBeforeTheFirstOrder(t *testing.T) {
 	} {
 		certificates := config.Default().Certificates
 		certificates.Issuers, certificates.DNS = c.issuers, config.DNS{Provider: c.provider, Resolvers: []string{ca.DNS}}
-		got := strings.Join(NewAdviser(certificates, c.http, "").Advise(t.Context(), c.name), "\n")
+		got := strings.Join(NewPreflight(certificates, c.http, "").Check(t.Context(), c.name), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q instead of %q", c.name, got, c.want)
 		}
 	}
 	certificates := config.Default().Certificates
 	certificates.Issuers, certificates.DNS.Resolvers = own, []string{"127.0.0.1:1"}
-	if got := NewAdviser(certificates, "", "").Advise(t.Context(), "here.example.com"); len(got) != 1 || !strings.Contains(got[0], "cannot be looked up") {
+	if got := NewPreflight(certificates, "", "").Check(t.Context(), "here.example.com"); len(got) != 1 || !strings.Contains(got[0], "cannot be looked up") {
 		t.Errorf("without a resolver: %q", got)
 	}
 }

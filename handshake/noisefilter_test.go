@@ -16,7 +16,7 @@ func TestNoiseIsCountedBySourceAndFailuresAreLimited(t *testing.T) {
 	var next counting
 	var text bytes.Buffer
 	now := time.Unix(0, 0)
-	q := NewQuiet(&next, QuietOptions{
+	q := NewNoiseFilter(&next, NoiseOptions{
 		Every: time.Hour, PerSource: 2, Total: 3, Sample: 10, Clock: func() time.Time { return now },
 		Dropped: func() uint64 { return 7 }, Summary: SummaryText(&text),
 	})
@@ -54,7 +54,7 @@ func TestNoiseIsCountedBySourceAndFailuresAreLimited(t *testing.T) {
 // Any number of sources takes a bounded amount of memory and of lines.
 func TestManySourcesAreSummedUpTogether(t *testing.T) {
 	var text bytes.Buffer
-	q := NewQuiet(&counting{}, QuietOptions{Every: time.Hour, Summary: SummaryText(&text)})
+	q := NewNoiseFilter(&counting{}, NoiseOptions{Every: time.Hour, Summary: SummaryText(&text)})
 	for i := range 100_000 {
 		q.Handshake(&Event{Remote: fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), Noise: "scan", Outcome: Failed})
 	}

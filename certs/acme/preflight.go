@@ -17,17 +17,17 @@ import (
 	"padlock/handshake"
 )
 
-// Adviser looks beforehand at what a CA will look at. Its advice may be wrong behind NAT or a load balancer, so it stops nothing.
+// Preflight checks beforehand what a CA will check. Its result may be wrong behind NAT or a load balancer, so it stops nothing.
 // It is safe for use from many goroutines.
-type Adviser struct {
+type Preflight struct {
 	certificates config.Certificates
 	http, https  string
 	resolvers    []string // host:port
 }
 
-// NewAdviser is for a padlock that listens on these addresses, as host:port; an empty one means nothing does.
-func NewAdviser(c config.Certificates, http, https string) *Adviser {
-	a := &Adviser{certificates: c, http: http, https: https, resolvers: c.DNS.Resolvers}
+// NewPreflight is for a padlock that listens on these addresses, as host:port; an empty one means nothing does.
+func NewPreflight(c config.Certificates, http, https string) *Preflight {
+	a := &Preflight{certificates: c, http: http, https: https, resolvers: c.DNS.Resolvers}
 	if len(a.resolvers) == 0 {
 		if system, err := dns.ClientConfigFromFile("/etc/resolv.conf"); err == nil {
 			for _, server := range system.Servers {
@@ -43,8 +43,8 @@ const (
 	dialTimeout   = 2 * time.Second
 )
 
-// Advise says what would keep a CA from validating a canonical name; nothing when nothing is amiss.
-func (a *Adviser) Advise(ctx context.Context, name string) (advice []string) {
+// Check says what would keep a CA from validating a canonical name; nothing when nothing is amiss.
+func (a *Preflight) Check(ctx context.Context, name string) (advice []string) {
 	ctx, cancel := context.WithTimeout(ctx, adviceTimeout)
 	defer cancel()
 	address := net.ParseIP(name) != nil
@@ -70,11 +70,11 @@ func (a *Adviser) Advise(ctx context.Context, name string) (advice []string) {
 }
 
 // publicIssuer reports whether a CA of the internet is asked, which knows ports 80 and 443 and public addresses only.
-func (a *Adviser) publicIssuer() bool {
+func (a *Preflight) publicIssuer() bool {
 	return slices.ContainsFunc(a.certificates.Issuers, func(i config.Issuer) bool { return i.Directory == "" })
 }
 
-func (a *Adviser) ports(ctx context.Context, name string, addresses []string) (advice []string) {
+func (a *Preflight) ports(ctx context.Context, name string, addresses []string) (advice []string) {
 	if a.publicIssuer() && !slices.ContainsFunc(addresses, func(addr string) bool { return !config.IsLocal(addr) }) {
 		return []string{fmt.Sprintf("%s leads to %s, where no public CA can come: use dns-01 (certificates.dns)", name, strings.Join(addresses, ", "))}
 	}
@@ -125,7 +125,7 @@ func knock(ctx context.Context, addresses []string, port string) string {
 var identities = map[string]string{"letsencrypt": "letsencrypt.org", "letsencrypt-staging": "letsencrypt.org", "zerossl": "sectigo.com", "google": "pki.goog"}
 
 // caa finds records that allow other CAs only: those of the name, else of the nearest domain above it that has some (RFC 8659 section 3).
-func (a *Adviser) caa(ctx context.Context, name string) string {
+func (a *Preflight) caa(ctx context.Context, name string) string {
 	var allowed []string
 	for _, issuer := range a.certificates.Issuers {
 		identity, known := identities[issuer.Name]
@@ -179,7 +179,7 @@ func records(answers []dns.RR) (issue, wild []string) {
 }
 
 // lookup finds addresses in the DNS alone: a CA does not know this machine's hosts file.
-func (a *Adviser) lookup(ctx context.Context, name string) (addresses []string, err error) {
+func (a *Preflight) lookup(ctx context.Context, name string) (addresses []string, err error) {
 	for _, kind := range []uint16{dns.TypeAAAA, dns.TypeA} { // CAs prefer IPv6
 		answers, err := a.ask(ctx, name, kind)
 		if err != nil {
@@ -202,7 +202,7 @@ func (a *Adviser) lookup(ctx context.Context, name string) (addresses []string, 
 }
 
 // ask puts one question to the resolvers, one after another. That a name does not exist is an answer.
-func (a *Adviser) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
+func (a *Preflight) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind)
 	question.SetEdns0(1232, false)
 	err := errors.New("no resolver is known")

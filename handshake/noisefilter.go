@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// QuietOptions of NewQuiet. Zero numbers mean the defaults.
-type QuietOptions struct {
+// NoiseOptions of NewNoiseFilter. Zero numbers mean the defaults.
+type NoiseOptions struct {
 	Every     time.Duration    // how often what was held back is summed up; a minute
 	PerSource int              // failures of one address that are told in that time; 60
 	Total     int              // failures that are told in that time; 600
@@ -30,12 +30,12 @@ type HeldBack struct {
 	Over   time.Duration
 }
 
-// Quiet passes on what a person should look at. Noise is counted and summed up by source, once a minute: of health checks, port scans and
+// NoiseFilter passes on what a person should look at. Noise is counted and summed up by source, once a minute: of health checks, port scans and
 // browsers' spare connections nothing else is told, of other noise the first from each source. Failures beyond a rate are counted likewise,
 // so that nobody can fill a disk with them.
-type Quiet struct {
+type NoiseFilter struct {
 	next Sink
-	o    QuietOptions
+	o    NoiseOptions
 	stop chan struct{}
 	done sync.WaitGroup
 
@@ -53,14 +53,14 @@ type heldKey struct{ source, kind string }
 
 const maxSources = 1024
 
-// NewQuiet starts summing up; Close ends it.
-func NewQuiet(next Sink, o QuietOptions) *Quiet {
+// NewNoiseFilter starts summing up; Close ends it.
+func NewNoiseFilter(next Sink, o NoiseOptions) *NoiseFilter {
 	o.Every = cmp.Or(o.Every, time.Minute)
 	o.PerSource, o.Total, o.Sample = cmp.Or(o.PerSource, 60), cmp.Or(o.Total, 600), cmp.Or(o.Sample, 1)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	q := &Quiet{next: next, o: o, stop: make(chan struct{}), shown: map[heldKey]bool{}}
+	q := &NoiseFilter{next: next, o: o, stop: make(chan struct{}), shown: map[heldKey]bool{}}
 	q.reset()
 	q.done.Go(func() {
 		ticker := time.NewTicker(o.Every)
@@ -78,20 +78,20 @@ func NewQuiet(next Sink, o QuietOptions) *Quiet {
 }
 
 // Close sums up what is left. It is called once, after the last event.
-func (q *Quiet) Close() {
+func (q *NoiseFilter) Close() {
 	close(q.stop)
 	q.done.Wait()
 	q.sumUp()
 }
 
 // Handshake implements Sink.
-func (q *Quiet) Handshake(e *Event) {
+func (q *NoiseFilter) Handshake(e *Event) {
 	if q.tells(e) {
 		q.next.Handshake(e)
 	}
 }
 
-func (q *Quiet) tells(e *Event) bool {
+func (q *NoiseFilter) tells(e *Event) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	source, _, err := net.SplitHostPort(e.Remote)
@@ -120,14 +120,14 @@ func (q *Quiet) tells(e *Event) bool {
 	return true
 }
 
-func (q *Quiet) hold(key heldKey) {
+func (q *NoiseFilter) hold(key heldKey) {
 	if _, known := q.held[key]; !known && len(q.held) >= maxSources {
 		key.source = ""
 	}
 	q.held[key]++
 }
 
-func (q *Quiet) reset() {
+func (q *NoiseFilter) reset() {
 	q.held, q.told, q.all, q.since = map[heldKey]uint64{}, map[string]int{}, 0, q.o.Clock()
 	if len(q.shown) >= maxSources {
 		clear(q.shown)
@@ -137,7 +137,7 @@ func (q *Quiet) reset() {
 const maxSummary = 20
 
 // sumUp tells the largest sources, and the rest together.
-func (q *Quiet) sumUp() {
+func (q *NoiseFilter) sumUp() {
 	q.mu.Lock()
 	held, over := q.held, q.o.Clock().Sub(q.since)
 	q.reset()
