@@ -17,8 +17,8 @@ import (
 	"padlock/config"
 )
 
-// What is open when a reload changes who may come is judged by the new rules: tunnels are closed that would be refused now, and an event
-// stream before its next event. What would still be let in stays.
+// What is open when a reload changes who may come is judged by the new rules: tunnels and event streams are closed that would be refused now.
+// What would still be let in stays.
 func TestWhatIsOpenIsJudgedByTheNewRules(t *testing.T) {
 	t.Parallel()
 	hash := func(password string) string {
@@ -145,6 +145,101 @@ sites:
 				}
 			}
 		})
+	}
+}
+
+// A request is judged as well while nothing comes or goes: an event stream without an event, an answer that is long in coming, and content that
+// the client still sends, before its answer and beside it. It ends on both sides, over every protocol. Content that padlock collects first
+// never reaches the target.
+func TestRequestsThatWaitAreJudgedByTheNewRules(t *testing.T) {
+	t.Parallel()
+	paths := []string{"/events", "/late", "/upload", "/both"}
+	begun, ended := make(chan string, 100), make(chan string, 100)
+	app := func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		_ = control.EnableFullDuplex()
+		begun <- r.URL.Path
+		if r.URL.Path == "/events" || r.URL.Path == "/both" {
+			_, _ = io.WriteString(w, "x")
+			_ = control.Flush()
+		}
+		if r.Method == "POST" {
+			_, _ = io.Copy(io.Discard, r.Body)
+		} else {
+			<-r.Context().Done()
+		}
+		ended <- r.URL.Path
+	}
+	for name, target := range map[string]string{"http": backend(t, app), "h2c": h2cBackend(t, app)} {
+		text := func(rule string) string {
+			return fmt.Sprintf("sites: [{hosts: [localhost], %s routes: [{to: %q}, {path: /kept, to: %[2]q, buffer: {request: 64KiB}}]}]", rule, target)
+		}
+		e := startFile(t, "%s", text(""))
+		clients := e.clients(t)
+		clients["h3"] = e.three(t, nil)
+		answered := make(chan string, 100)
+		var contents []io.Closer
+		for front, client := range clients {
+			for _, path := range append(paths, "/kept") {
+				request, _ := http.NewRequestWithContext(t.Context(), "GET", "https://localhost"+path, nil)
+				if path != "/events" && path != "/late" {
+					r, w := io.Pipe()
+					contents = append(contents, w)
+					request, _ = http.NewRequestWithContext(t.Context(), "POST", "https://localhost"+path, r)
+					go func() { _, _ = io.WriteString(w, "x") }()
+				}
+				go func() {
+					defer func() { answered <- path }()
+					response, err := client.Do(request)
+					if err != nil {
+						return
+					}
+					defer response.Body.Close()
+					if content, err := io.ReadAll(response.Body); err == nil {
+						t.Errorf("%s to %s: %s is answered: %s %s", front, name, path, response.Status, content)
+					}
+				}()
+			}
+		}
+		each(t, "the target has not got all requests", begun, len(clients), paths)
+
+		parsed, err := config.Parse("padlock.yaml", []byte(text("deny: [127.0.0.1],")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := *e.config
+		changed.Sites = parsed.Sites
+		if err := e.server.Reload(&changed, nil); err != nil {
+			t.Fatal(err)
+		}
+
+		each(t, "the target has not heard of the end of all", ended, len(clients), paths)
+		for _, w := range contents { // Go's client of HTTP/1.1 waits for the end of what it sends before it reports an error
+			w.Close()
+		}
+		each(t, "clients have not heard of the end of all", answered, len(clients), append(paths, "/kept"))
+		if len(begun) > 0 {
+			t.Errorf("%s: the target has got %s", name, <-begun)
+		}
+		soonIn(t, e, "lets this client in no more")
+	}
+}
+
+// each waits until every path has come a number of times.
+func each(t *testing.T, otherwise string, came <-chan string, times int, paths []string) {
+	t.Helper()
+	missing := map[string]int{}
+	for _, path := range paths {
+		missing[path] = times
+	}
+	late := time.After(20 * time.Second)
+	for range times * len(paths) {
+		select {
+		case path := <-came:
+			missing[path]--
+		case <-late:
+			t.Fatalf("%s: these are missing: %v", otherwise, missing)
+		}
 	}
 }
 

@@ -183,7 +183,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	s.current.Store(built)
 	s.logEnded(s.guards.follow(older, built))
 	if ended := s.gateway.Reloaded(built.Routes) + s.streams.follow(built); ended > 0 {
-		s.deps.Log.Info("tunnels were closed, as the configuration lets their clients in no more", "tunnels", ended)
+		s.deps.Log.Info("requests and tunnels were ended, as the configuration lets their clients in no more", "ended", ended)
 	}
 	older.Close()
 	names := map[string]bool{}

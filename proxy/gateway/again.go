@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"errors"
+	"slices"
+	"sync"
 
+	"padlock/proxy/message"
 	"padlock/proxy/paths"
 )
 
@@ -48,14 +51,64 @@ func (x *Exchange) again(now *Routes) fate {
 	return stays
 }
 
-// dismisses reports whether the configuration has changed and refuses a request whose response may be an event stream, which has no end.
-func (h *Gateway) dismisses(x *Exchange) bool {
-	now := h.Routes()
-	if now == x.routes {
+// underway are the requests that are being forwarded, until their responses have been sent. Each ends when a new snapshot refuses it, wherever it
+// waits: for its client's content, for its target, or for the next event of a stream.
+type underway struct {
+	mu   sync.Mutex
+	open []*Exchange // each knows its place
+}
+
+// add notes a request that ctx ends. It reports false where another snapshot has come since the request was let in, and refuses it.
+func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes) bool {
+	u.mu.Lock()
+	u.open = append(u.open, x)
+	x.ctx, x.content, x.place = ctx, x.request.Body, len(u.open)-1
+	u.mu.Unlock()
+
+	now := routes() // a snapshot that comes later is followed
+	return now == x.routes || x.again(now) != refused
+}
+
+// remove forgets a request, if it is there. Its context is not ended from then on: it may be another request's.
+func (u *underway) remove(x *Exchange) {
+	if x.ctx == nil { // which the same goroutine has set, or has not
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	end := len(u.open) - 1
+	last := u.open[end]
+	last.place, u.open[x.place], u.open[end] = x.place, last, nil
+	u.open, x.ctx = u.open[:end], nil
+}
+
+// follow ends the requests that a new snapshot refuses, and returns how many. Those whose site or route is gone are finished.
+func (u *underway) follow(now *Routes) (ended int) {
+	u.mu.Lock()
+	all := slices.Clone(u.open)
+	u.mu.Unlock()
+
+	for _, x := range all { // without the lock, which requests would wait for
+		if x.again(now) == refused && u.dismiss(x) {
+			ended++
+		}
+	}
+	return ended
+}
+
+// dismiss ends a request, unless it has ended.
+func (u *underway) dismiss(x *Exchange) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if x.ctx == nil {
 		return false
 	}
-	x.routes = now
-	return x.again(now) == refused
+	x.dismissed.Store(true)
+	x.ctx.Cancel()
+	if x.content != nil {
+		_ = x.content.Close() // x/net's client sees no end of a context while it waits for content
+	}
+	return true
 }
 
 // follow ends the tunnels that a new snapshot does not let in, and returns how many.

@@ -21,6 +21,9 @@ type forwarding struct {
 
 // Answer implements Action.
 func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Response, error) {
+	if !f.h.underway.add(ctx, x, f.h.Routes) {
+		return nil, errDismissed
+	}
 	group := f.route.Group
 	if group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = f.h.late.of(x), f.h.late.after
@@ -121,6 +124,8 @@ const tooLarge = "The request's content is too large"
 func (h *Gateway) failed(ctx *message.Context, x *Exchange, err error) error {
 	var unread *message.BodyError
 	switch {
+	case x.dismissed.Load():
+		return errDismissed
 	case ctx.Err() != nil:
 		return errGone
 	case errors.As(err, &unread):
@@ -129,7 +134,10 @@ func (h *Gateway) failed(ctx *message.Context, x *Exchange, err error) error {
 	return h.unanswered(x, err)
 }
 
-var errGone = &abort{"client went away"}
+var (
+	errGone      = &abort{"client went away"}
+	errDismissed = &abort{errRules.Error()}
+)
 
 // unread is for a request whose content did not come as it was announced.
 func (h *Gateway) unread(x *Exchange, err *message.BodyError) error {

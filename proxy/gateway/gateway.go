@@ -62,6 +62,7 @@ type Gateway struct {
 	first     Action // of every request
 	access    *AccessLog
 	tunnels   tunnels
+	underway  underway
 	late      lateAnswers
 	passwords *passwords
 	rooms     *rooms
@@ -77,10 +78,11 @@ func New(o Options) *Gateway {
 // LogTo has requests logged. It is called before the first.
 func (h *Gateway) LogTo(a *AccessLog) { h.access = a }
 
-// Reloaded ends the tunnels whose clients another configuration does not let in, returns how many, and forgets the passwords that it does not have.
+// Reloaded ends the requests and tunnels whose clients another configuration does not let in, returns how many, and forgets the passwords that it
+// does not have.
 func (h *Gateway) Reloaded(now *Routes) (ended int) {
 	h.passwords.keep(now.Config)
-	return h.tunnels.follow(now)
+	return h.underway.follow(now) + h.tunnels.follow(now)
 }
 
 // Leave says goodbye to all tunnels, now and from now on.
@@ -117,6 +119,11 @@ type Exchange struct {
 	bare       bool   // the response gets no fields of the configuration's
 	limited    limitedBody
 	held       int64 // of the memory for what is buffered
+
+	ctx       *message.Context // while the request is under way; nil: it is not
+	content   message.Body     // of the request then; nil: none
+	place     int              // there; guarded by its lock
+	dismissed atomic.Bool      // a snapshot that came meanwhile refuses it
 }
 
 // ids of requests begin anywhere, so that they differ between nodes and starts.
@@ -129,6 +136,7 @@ var ids = func() *atomic.Uint64 {
 // Serve implements message.Handler.
 func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
 	x := &Exchange{request: r, routes: h.Routes(), target: r.Target, w: countingWriter{Writer: w}, start: time.Now(), id: ids.Add(1)}
+	defer h.underway.remove(x)
 	response, err := h.first.Answer(ctx, x)
 	h.write(x, response, err)
 

@@ -208,6 +208,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	client.end = end
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
+	h.underway.remove(x)
 	if now := h.Routes(); now != x.routes && x.again(now) != stays { // a reload came before it was added
 		x.err = errRules.Error()
 		return nil

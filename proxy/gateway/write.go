@@ -99,7 +99,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 	for {
 		room := x.w.Room()
 		n, err := response.Body.Read(room)
-		if x.fromTarget && h.dismisses(x) {
+		if x.dismissed.Load() {
 			x.err = errRules.Error()
 			x.w.Abort()
 			return nil
