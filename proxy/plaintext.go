@@ -111,7 +111,7 @@ func (s *Server) servePlain(raw *clientConn) {
 	if !raw.join(s.asking) {
 		return
 	}
-	if s.proxied(raw) {
+	if s.proxied(raw.Conn.RemoteAddr()) {
 		_ = raw.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
 		if err := raw.readProxyHeader(); err != nil {
 			s.deps.Log.Debug("connection refused", "remote", raw.Conn.RemoteAddr(), "error", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -23,7 +24,7 @@ import (
 func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 	current := s.current.Load()
 	found := current.Hosts(raw.listener)
-	proxied := s.proxied(raw)
+	proxied := s.proxied(raw.Conn.RemoteAddr())
 	if !proxied && !found.StartTLS && !found.Passes {
 		return true
 	}
@@ -64,13 +65,13 @@ func (s *Server) tooSlow(raw *clientConn, limit time.Time) {
 	s.abuse.add(traffic.SlowHandshake, client)
 }
 
-// proxied reports whether a PROXY header must come first.
-func (s *Server) proxied(raw *clientConn) bool {
+// proxied reports whether a PROXY header must come first on connections from an address.
+func (s *Server) proxied(remote net.Addr) bool {
 	from := s.config().Listen.ProxyProtocol.From
 	if len(from) == 0 {
 		return false
 	}
-	_, addr := message.ClientAddr(raw.Conn.RemoteAddr().String())
+	_, addr := message.ClientAddr(remote.String())
 	return sites.Contains(from, addr)
 }
 

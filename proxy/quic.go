@@ -72,8 +72,15 @@ type flow struct {
 
 	once  sync.Once
 	facts *message.Conn
+	last  atomic.Pointer[whereabouts] // of the client; set when the handshake is complete
 	state tls.ConnectionState
 	done  atomic.Bool
+}
+
+// whereabouts is where the client of a connection is, and what is known of the connection then.
+type whereabouts struct {
+	remote net.Addr
+	facts  *message.Conn
 }
 
 type flowKey struct{}
@@ -116,6 +123,10 @@ var errBusy = errors.New("as many connections as there may be")
 
 // begin is called for each connection, before its handshake.
 func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	if p.server.proxied(info.RemoteAddr) { // QUIC has no PROXY header that could say whom the proxy speaks for
+		p.server.deps.Log.Debug("connection refused", "remote", info.RemoteAddr, "error", errNone)
+		return nil, errNone
+	}
 	f := &flow{owner: p, local: p.socket.LocalAddr(), remote: info.RemoteAddr}
 	from, err := p.enter(f)
 	if err != nil {
@@ -224,7 +235,7 @@ func (p *packets) serve() {
 			continue
 		}
 		f.complete(conn)
-		go p.server.http3.ServeConn(conn, f.facts, f.first)
+		go p.server.http3.ServeConn(conn, f.facts, f.request)
 	}
 }
 
@@ -264,6 +275,7 @@ func (f *flow) complete(conn *quic.Conn) {
 		f.trace.Done(f.state)
 	}
 	f.facts = facts
+	f.last.Store(&whereabouts{f.remote, facts})
 }
 
 // evict implements evictable.
@@ -276,11 +288,23 @@ func (f *flow) evict(active bool) bool {
 	return true
 }
 
-// first is called with each request.
-func (f *flow) first() {
+// request is called with each request, and returns what is known of the connection. Who may come is decided by the address that the client has
+// now: it may have left the network from which it may.
+func (f *flow) request() *message.Conn {
 	if f.trace != nil {
 		f.once.Do(f.trace.FirstByte)
 	}
+	last, remote := f.last.Load(), f.conn.Load().RemoteAddr()
+	if last.remote == remote || last.remote.String() == remote.String() {
+		return last.facts
+	}
+	known := remote.String()
+	if f.owner.server.proxied(remote) {
+		known = "" // a client's that the proxy cannot name
+	}
+	last = &whereabouts{remote, f.facts.From(known)}
+	f.last.Store(last)
+	return last.facts
 }
 
 // cryptoError is where QUIC's error codes that carry a TLS alert begin (RFC 9001 section 4.8).

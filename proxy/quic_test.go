@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 
 	"padlock/config"
 	"padlock/internal/servicetest"
@@ -238,4 +242,95 @@ func (c *behind) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(append(append([]byte(nil), p...), c.more...))
 	c.more = nil
 	return min(n, len(p)), err
+}
+
+// dialFrom makes a connection from an address.
+func (e *edge) dialFrom(t *testing.T, address string) (*quic.Conn, error) {
+	t.Helper()
+	target, err := net.ResolveUDPAddr("udp", e.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := e.tls()
+	c.NextProtos = []string{"h3"}
+	return transportFrom(t, address).Dial(t.Context(), target, c, servicetest.Patient(nil))
+}
+
+func transportFrom(t *testing.T, address string) *quic.Transport {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", address+":0")
+	if err != nil {
+		t.Skip(err) // only Linux has all of 127.0.0.0/8
+	}
+	transport := &quic.Transport{Conn: socket}
+	t.Cleanup(func() { transport.Close(); socket.Close() })
+	return transport
+}
+
+// Who may come is decided by where a client is: one that moves its connection to another address, as QUIC's clients may, is judged there, and
+// is no better known than the proxy through which it comes from then on.
+func TestAClientThatMovesIsJudgedWhereItIs(t *testing.T) {
+	t.Parallel()
+	target := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("X-Forwarded-For"))
+	})
+	for what, c := range map[string]struct{ text, want string }{
+		"nothing is refused":         {"sites: [{hosts: [localhost], routes: [{to: %q}]}]", "200 127.0.0.2"},
+		"its new address is denied":  {"sites: [{hosts: [localhost], deny: [127.0.0.2], routes: [{to: %q}]}]", "403"},
+		"it comes through the proxy": {"listen: {proxy_protocol: {from: [127.0.0.2]}}\nsites: [{hosts: [localhost], allow: [127.0.0.0/8], routes: [{to: %q}]}]", "403"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			e := startFile(t, c.text, target)
+			conn, err := e.dialFrom(t, "127.0.0.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := (&http3.Transport{}).NewClientConn(conn)
+			get := func() string {
+				request, _ := http.NewRequestWithContext(t.Context(), "GET", "https://localhost/", nil)
+				response, err := client.RoundTrip(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer response.Body.Close()
+				content, _ := io.ReadAll(response.Body)
+				return fmt.Sprint(response.StatusCode, " ", string(content))
+			}
+			if got := get(); got != "200 127.0.0.1" {
+				t.Fatalf("before it moves: %s", got)
+			}
+
+			path, err := conn.AddPath(transportFrom(t, "127.0.0.2"))
+			if err == nil {
+				err = path.Probe(t.Context())
+			}
+			if err == nil {
+				err = path.Switch()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The first packet from there takes the connection along, which may be the one that brings a request.
+			_ = get()
+			if got := get(); !strings.HasPrefix(got, c.want) {
+				t.Errorf("where it has moved: %s, not %s", got, c.want)
+			}
+		})
+	}
+}
+
+// QUIC has no PROXY header: whoever comes from where one has to come is not taken for the proxy.
+func TestAProxysConnectionsOfQUICAreRefused(t *testing.T) {
+	t.Parallel()
+	e := startFile(t, "listen: {proxy_protocol: {from: [127.0.0.2]}}\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]")
+	if conn, err := e.dialFrom(t, "127.0.0.1"); err != nil {
+		t.Error("another address:", err)
+	} else {
+		_ = conn.CloseWithError(0, "")
+	}
+	var refused *quic.TransportError
+	if _, err := e.dialFrom(t, "127.0.0.2"); !errors.As(err, &refused) || refused.ErrorCode != quic.ConnectionRefused {
+		t.Errorf("the proxy's address: %v", err)
+	}
 }

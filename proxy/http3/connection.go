@@ -28,8 +28,8 @@ type session interface {
 type connection struct {
 	server  *Server
 	conn    session
-	facts   *message.Conn
-	first   func()
+	facts   *message.Conn // at its beginning
+	each    func() *message.Conn
 	began   time.Time
 	control *quic.SendStream
 	busy    sync.WaitGroup // goroutines

@@ -1,7 +1,7 @@
 // Package http3 is the HTTP/3 front (RFC 9114): frames, fields and limits of our own on quic-go's streams.
 //
 //	server := http3.NewServer(http3.ServerOptions{Handler: h})
-//	server.ServeConn(conn, facts, first)   // until the client or Shutdown ends it
+//	server.ServeConn(conn, facts, each)   // until the client or Shutdown ends it
 //
 // A connection has a goroutine that accepts streams, one for each request, and one for each stream that is not for requests.
 package http3
@@ -84,9 +84,9 @@ func NewServer(o ServerOptions) *Server {
 }
 
 // ServeConn answers requests until the client or Shutdown ends the connection. The connection's configuration has gone through Configure;
-// first is called with each request.
-func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, first func()) {
-	c := &connection{server: s, conn: conn, facts: facts, first: first, streams: map[quic.StreamID]*stream{}, began: time.Now()}
+// each is called with each request, and returns what is known of the connection then: its client may have moved to another address.
+func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, each func() *message.Conn) {
+	c := &connection{server: s, conn: conn, facts: facts, each: each, streams: map[quic.StreamID]*stream{}, began: time.Now()}
 	if err := c.greet(); err != nil {
 		c.close(codeInternal)
 		return

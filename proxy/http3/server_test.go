@@ -84,7 +84,8 @@ func run(t *testing.T, h message.Handler, change func(*ServerOptions)) *running 
 			if err != nil {
 				return
 			}
-			go r.server.ServeConn(conn, &message.Conn{}, func() {})
+			facts := &message.Conn{}
+			go r.server.ServeConn(conn, facts, func() *message.Conn { return facts })
 		}
 	}()
 	return r

@@ -245,8 +245,7 @@ func (s *stream) fields() error {
 		return errTooLarge
 	}
 	r := &s.request
-	r.Conn = s.c.facts
-	s.c.first()
+	r.Conn = s.c.each()
 	ok := false
 	if s.announced, ok = s.block.Request(r, "HTTP/3.0", false); !ok {
 		return streamError{codeMessage, s.block.Fault}

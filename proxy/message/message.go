@@ -36,6 +36,16 @@ type Conn struct {
 	bound bindings
 }
 
+// From is the same connection of a client that has moved to another address, as QUIC's may (RFC 9000 section 9); "" where nobody knows to which.
+func (c *Conn) From(remote string) *Conn {
+	moved := &Conn{
+		Remote: remote, Local: c.Local, TLS: c.TLS, Handshake: c.Handshake, JA4: c.JA4, AltSvc: c.AltSvc, Listener: c.Listener,
+		Policy: c.Policy, Identity: c.Identity, Until: c.Until, Standing: c.Standing,
+	}
+	moved.Client, moved.Addr = ClientAddr(remote)
+	return moved
+}
+
 // FirstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http takes the same.
 const FirstRequest = 5 * time.Second
 
