@@ -72,9 +72,9 @@ func (v *validator) overrides(c *Config) {
 }
 
 // Covering returns what of the hosts, in canonical form, a name or pattern belongs to: the same one, or the wildcard that stands for it; "" for none.
-func Covering(hosts map[string]bool, name string) string {
+func Covering[V any](hosts map[string]V, name string) string {
 	for _, pattern := range []string{name, "*." + afterLabel(name), "*"} {
-		if hosts[pattern] {
+		if _, has := hosts[pattern]; has {
 			return pattern
 		}
 	}

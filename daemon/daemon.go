@@ -17,6 +17,7 @@ import (
 	"padlock/certs/localca"
 	"padlock/config"
 	"padlock/console"
+	"padlock/discovery"
 	"padlock/handshake"
 	"padlock/internal/terminal"
 	"padlock/proxy"
@@ -30,6 +31,7 @@ type Options struct {
 	OtherPorts     bool  // ports were not chosen by the user: others may take their place
 	File           *File // nil: there is no file to read again
 	Reporter       Reporter
+	Sources        []discovery.Source // of sites, beside those of the configuration; the first goes first
 }
 
 // Reporter shows the person who starts padlock how it goes.
@@ -205,9 +207,12 @@ func (d *daemon) dropPrivileges(context.Context) error {
 	return nil
 }
 
-// discover adds what containers ask for now.
+// discover adds the sites that sources find now.
 func (d *daemon) discover(ctx context.Context) (err error) {
-	d.reloader = &reloader{file: d.File, signals: d.signals.reload, log: d.log, reopenLogs: func() { d.logFiles.reopen(d.log) }}
+	d.reloader = &reloader{
+		file: d.File, signals: d.signals.reload, log: d.log, reopenLogs: func() { d.logFiles.reopen(d.log) },
+		discovered: sourcesOf(d.cfg, d.Sources, d.log),
+	}
 	d.cfg, err = d.reloader.discover(ctx, d.cfg, d.inherited.takeover)
 	return err
 }

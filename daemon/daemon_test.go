@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/discovery"
 	"padlock/internal/servicetest"
 )
 
@@ -42,6 +43,7 @@ type running struct {
 	admin         string // http://host:port
 	roots         *x509.CertPool
 	stderr        *servicetest.Buffer
+	sources       []discovery.Source
 
 	cancel context.CancelFunc
 	ended  chan error
@@ -92,7 +94,7 @@ func (r *running) start(t *testing.T, stdout, stderr io.Writer) {
 	t.Cleanup(r.cancel)
 	r.ended = make(chan error, 1)
 	go func() {
-		r.ended <- Run(ctx, cfg, Options{Stdout: stdout, Stderr: stderr, Version: testVersion, File: &File{Name: r.file, Load: load}, Reporter: told})
+		r.ended <- Run(ctx, cfg, Options{Stdout: stdout, Stderr: stderr, Version: testVersion, File: &File{Name: r.file, Load: load}, Reporter: told, Sources: r.sources})
 	}()
 
 	select {

@@ -13,24 +13,34 @@ import (
 	"padlock/config"
 	"padlock/discovery"
 	"padlock/internal/hint"
-	"padlock/internal/mask"
 	"padlock/internal/text"
 	"padlock/proxy"
 )
 
-// containers are what a container engine adds to the configuration.
-type containers struct {
-	watcher *discovery.Watcher // nil: nothing is asked for
-	found   *discovery.Found   // when the engine answered last
+// discovered is what sources add to the configuration. Of several that have a site for one name, the first in the list serves it.
+type discovered struct {
+	sources []discovery.Source
+	found   []*discovery.Found // of each source, when it answered last; nil: not yet
 }
 
-// merge is a configuration with the containers' sites.
-func (c *containers) merge(base *config.Config) *config.Config {
-	if c.found == nil {
-		return base
+// sourcesOf are those that a configuration asks for, and then further ones.
+func sourcesOf(cfg *config.Config, further []discovery.Source, log *slog.Logger) discovered {
+	var sources []discovery.Source
+	if cfg.Docker != nil {
+		sources = append(sources, discovery.New(cfg.Docker, log))
 	}
-	merged, problems := c.found.Merge(base, certifiable)
-	c.watcher.Tell(problems)
+	sources = append(sources, further...)
+	return discovered{sources, make([]*discovery.Found, len(sources))}
+}
+
+// merge is a configuration with the sites that were found.
+func (d *discovered) merge(base *config.Config) *config.Config {
+	merged, problems := discovery.Merge(base, d.sources, d.found, certifiable)
+	for i, source := range d.sources {
+		if d.found[i] != nil {
+			source.Report(problems[i])
+		}
+	}
 	return merged
 }
 
@@ -43,41 +53,41 @@ func certifiable(cfg *config.Config) error {
 	return s.checkCoverage()
 }
 
-// firstLook bounds how long the start waits for the engine.
+// firstLook bounds how long the start waits for each source.
 const firstLook = 5 * time.Second
 
-// discover adds to a configuration what containers ask for now. An engine that is away hinders no start, but when this padlock would take
-// the place of one that knows the containers.
+// discover adds to a configuration what sources find now. One that does not answer hinders no start, unless this padlock would take the
+// place of one that knows what it has.
 func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool) (*config.Config, error) {
 	r.base = base
-	if base.Docker == nil {
-		return base, nil
+	for i, source := range r.discovered.sources {
+		found, err := look(ctx, source)
+		switch {
+		case err == nil:
+			r.discovered.found[i] = found
+		case takeover:
+			return nil, hint.Add(fmt.Errorf("asking %s: %w", source, err), "restart padlock when it answers: the padlock that runs knows the sites")
+		default:
+			source.Away(err)
+		}
 	}
-
-	r.containers.watcher = discovery.New(base.Docker, r.log)
-	ctx, cancel := context.WithTimeout(ctx, firstLook)
-	defer cancel()
-	found, err := r.containers.watcher.Look(ctx)
-	switch {
-	case err == nil:
-		r.containers.found = found
-	case takeover:
-		return nil, hint.Add(
-			fmt.Errorf("asking the container engine %s: %w", mask.URL(base.Docker.Endpoint), err),
-			"restart padlock when the engine answers: the one that runs knows its containers")
-	default:
-		r.containers.watcher.Away(err)
-	}
-	return r.containers.merge(base), nil
+	return r.discovered.merge(base), nil
 }
 
-// followContainers serves what containers ask for, whenever that changes.
-func (r *reloader) followContainers() {
-	r.containers.watcher.Run(r.tasks.ctx, func(found *discovery.Found) {
+func look(ctx context.Context, source discovery.Source) (*discovery.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, firstLook)
+	defer cancel()
+	return source.Look(ctx)
+}
+
+// follow serves what a source finds, whenever that changes.
+func (r *reloader) follow(i int) {
+	source := r.discovered.sources[i]
+	source.Run(r.tasks.ctx, func(found *discovery.Found) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.containers.found = found
-		before, next := r.certificates.config(), r.containers.merge(r.base)
+		r.discovered.found[i] = found
+		before, next := r.certificates.config(), r.discovered.merge(r.base)
 		if reflect.DeepEqual(before.Sites, next.Sites) {
 			return
 		}
@@ -85,9 +95,9 @@ func (r *reloader) followContainers() {
 		switch err := r.apply(next); {
 		case errors.Is(err, proxy.ErrEnded):
 		case err != nil:
-			r.log.Error("what containers ask for cannot be served; what was before is served on", "error", err)
+			r.log.Error("the sites of a source cannot be served; padlock continues with those before", "source", source.String(), "error", err)
 		default:
-			logChange(r.log, before, next)
+			logChange(r.log.With("source", source.String()), before, next)
 		}
 	})
 }
@@ -117,7 +127,7 @@ func logChange(log *slog.Logger, before, next *config.Config) {
 			attributes = append(attributes, a.key, text.Summary(a.hosts))
 		}
 	}
-	log.Info("containers have changed what is served", attributes...)
+	log.Info("discovered sites have changed", attributes...)
 }
 
 func byHost(cfg *config.Config) map[string]*config.Site {

@@ -26,7 +26,7 @@ type File struct {
 }
 
 // reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with Watch when the file changes; and
-// what containers add to it.
+// what sources add to it.
 type reloader struct {
 	file       *File          // nil: there is none
 	signals    chan os.Signal // nil with file
@@ -38,11 +38,11 @@ type reloader struct {
 	tasks        *tasks
 
 	mu         sync.Mutex     // one reload at a time
-	base       *config.Config // without what containers add; what is served is certificates.config()
-	containers containers
+	base       *config.Config // without what sources add; what is served is certificates.config()
+	discovered discovered
 }
 
-// startReloader follows file and containers until stopReloader, or until the end begins.
+// startReloader follows file and sources until stopReloader, or until the end begins.
 func (d *daemon) startReloader(context.Context) error {
 	r := d.reloader
 	r.server, r.certificates, r.tasks = d.server, d.certificates, newTasks(d.serving)
@@ -50,8 +50,8 @@ func (d *daemon) startReloader(context.Context) error {
 	if r.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
 		r.tasks.Go(func() { warnUnresolved(r.tasks.ctx, d.cfg, r.log) })
 	}
-	if r.containers.watcher != nil {
-		r.tasks.Go(r.followContainers)
+	for i := range r.discovered.sources {
+		r.tasks.Go(func() { r.follow(i) })
 	}
 	if r.file != nil {
 		r.tasks.Go(r.followFile)
@@ -69,7 +69,7 @@ func (r *reloader) reload() error {
 
 	base, err := r.file.Load(r.file.Name, func(e config.Error) { r.log.Warn("the configuration has a key under an old name", "reason", e.Error()) })
 	if err == nil {
-		err = r.apply(r.containers.merge(base))
+		err = r.apply(r.discovered.merge(base))
 	}
 	if err = config.Located(r.file.Name, err); err != nil {
 		if !errors.Is(err, proxy.ErrEnded) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/discovery"
 	"padlock/internal/text"
 	"padlock/proxy/outbound"
 )
@@ -52,10 +53,12 @@ func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []stri
 		return
 	}
 	remedy := ""
-	if w := r.containers.watcher; w != nil {
-		asking, cancel := context.WithTimeout(ctx, lookupTimeout)
-		remedy = w.Explain(asking, n.name)
-		cancel()
+	for _, source := range r.discovered.sources {
+		if explainer, ok := source.(discovery.Explainer); ok && remedy == "" {
+			asking, cancel := context.WithTimeout(ctx, lookupTimeout)
+			remedy = explainer.Explain(asking, n.name)
+			cancel()
+		}
 	}
 	if remedy == "" && inContainer() {
 		remedy = "correct it, or start what has the name; a container's name is known in networks that both are on (docker network connect)"

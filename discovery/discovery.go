@@ -1,9 +1,10 @@
-// Package discovery finds sites in the labels of containers, through the socket of a container engine.
+// Package discovery finds sites beside those of the configuration. A Source finds them; Merge puts them behind the configuration's own.
+// Watcher is the source that reads the labels of containers, through the socket of a container engine.
 //
 //	w := discovery.New(cfg.Docker, log)
 //	found, err := w.Look(ctx)                      // once
 //	merged, problems := found.Merge(cfg, nil)      // a configuration with the containers' sites behind its own
-//	w.Tell(problems)
+//	w.Report(problems)
 //	w.Run(ctx, func(found *discovery.Found) { … }) // again whenever they may be others
 //
 // It only ever asks the engine, and bounds what it reads. While the engine is away, what it told last stands; so it does for a single container of
@@ -24,16 +25,17 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/mask"
 )
 
-// Watcher looks at the containers of one engine.
+// Watcher is the Source that looks at the containers of one engine.
 type Watcher struct {
 	docker  *config.Docker
 	log     *slog.Logger
 	pace    pace
 	asking  sync.Mutex      // one look at a time
 	engine  *engine         // behind asking
-	journal journal         // of problems; Tell's caller keeps it to itself
+	journal journal         // of problems; Report's caller keeps it to itself
 	away    bool            // the engine does not answer, which has been said
 	at      *place          // behind asking: where padlock was found last
 	told    map[string]told // behind asking: by container
@@ -64,8 +66,11 @@ func New(docker *config.Docker, log *slog.Logger) *Watcher {
 	}
 }
 
-// Tell logs problems that it has not been told of before. It is not to be called by two goroutines at a time.
-func (w *Watcher) Tell(problems []Problem) { w.journal.tell(problems) }
+// Report implements Source.
+func (w *Watcher) Report(problems []Problem) { w.journal.report(problems) }
+
+// String implements Source.
+func (w *Watcher) String() string { return "the container engine " + mask.URL(w.docker.Endpoint) }
 
 // Look asks for all containers, and returns those that want a site. What the engine does not tell of one container is a problem of that container
 // alone. An error means that the engine tells nothing.
@@ -99,7 +104,7 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	if err := w.inspectAll(ctx, found, all); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(found.containers, func(a, b *container) int { return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(found.owners, func(a, b *owner) int { return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id)) })
 	return found, nil
 }
 
@@ -110,7 +115,7 @@ func tooMany(all []listed) Problem {
 		name += fmt.Sprintf(" and %d newer", more)
 	}
 	return Problem{
-		Container: name, Message: fmt.Sprintf("%d containers have labels for padlock, and %d is the most that it serves: the newest are left out", len(all), maxContainers),
+		Owner: name, Message: fmt.Sprintf("%d containers have labels for padlock, and %d is the most that it serves: the newest are left out", len(all), maxContainers),
 		Remedy: "choose among them with docker.labels",
 	}
 }
@@ -183,7 +188,7 @@ func unanswered(err error) bool {
 
 // untold is the problem of a container of which the engine does not tell.
 func untold(name string, answer told) Problem {
-	p := Problem{Container: name, Message: "the engine does not tell of it: " + answer.err.Error(), Remedy: "docker inspect " + name + " shows whether the engine answers; restart the container, or the engine"}
+	p := Problem{Owner: name, Message: "the engine does not tell of it: " + answer.err.Error(), Remedy: "docker inspect " + name + " shows whether the engine answers; restart the container, or the engine"}
 	if answer.about != nil {
 		p.Message += "; what it told before counts"
 	}
@@ -221,9 +226,9 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 // add puts a container among those that are found, or what keeps it out among the problems. The container where has the network, which another
 // may lend.
 func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
-	c := &container{id: about.ID, name: about.name(), created: about.Created, leaving: w.isLeaving(about.ID)}
+	c := &owner{kind: "container", id: about.ID, name: about.name(), created: about.Created, leaving: w.isLeaving(about.ID)}
 	if health := about.State.Health; health != nil && (health.Status == "starting" || health.Status == "unhealthy") {
-		found.problems = append(found.problems, Problem{Container: c.name, Waiting: true, Message: "its health check says " + health.Status})
+		found.problems = append(found.problems, Problem{Owner: c.name, Waiting: true, Message: "its health check says " + health.Status})
 		return
 	}
 	parts, problems := read(c, about.Config.Labels)
@@ -235,7 +240,7 @@ func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
 	found.problems = append(append(found.problems, c.notices...), problems...)
 	if len(problems) == 0 {
 		c.parts = parts
-		found.containers = append(found.containers, c)
+		found.owners = append(found.owners, c)
 	}
 }
 

@@ -112,7 +112,7 @@ func TestTheVersionIsOneThatBothSidesKnow(t *testing.T) {
 
 func TestAContainerThatGoesWhileItIsLookedAtIsPassedOver(t *testing.T) {
 	found, err := New(answering(t, answers{"/_ping": "OK", "/containers/json": `[{"Id":"` + strings.Repeat("ab", 32) + `","Labels":{"padlock.host":"a.test"}}]`}), nil).Look(t.Context())
-	if err != nil || len(found.containers)+len(found.problems) != 0 {
+	if err != nil || len(found.owners)+len(found.problems) != 0 {
 		t.Errorf("%+v, %v", found, err)
 	}
 }
@@ -245,7 +245,7 @@ func following(t *testing.T, e *engineOf, change func(*pace)) (wait func(hosts .
 	running.Go(func() {
 		w.Run(ctx, func(f *Found) {
 			var hosts []string
-			for _, c := range f.containers {
+			for _, c := range f.owners {
 				hosts = append(hosts, c.parts[0].hosts...)
 			}
 			states <- strings.Join(hosts, " ")

@@ -97,7 +97,7 @@ var misbehaviours = map[string]func(http.ResponseWriter, *http.Request){
 }
 
 func (f *Found) hosts() (all []string) {
-	for _, c := range f.containers {
+	for _, c := range f.owners {
 		all = append(all, c.parts[0].hosts...)
 	}
 	return all
@@ -125,7 +125,7 @@ func TestOneContainerDoesNotStopTheOthers(t *testing.T) {
 				if got := found.hosts(); !slices.Equal(got, want) {
 					t.Errorf("%s: %v, not %v", what, got, want)
 				}
-				if told := fmt.Sprint(found.problems); (problem == "") != (len(found.problems) == 0) || !strings.Contains(told, problem) || problem != "" && (found.problems[0].Container != "c1" || found.again.IsZero()) {
+				if told := fmt.Sprint(found.problems); (problem == "") != (len(found.problems) == 0) || !strings.Contains(told, problem) || problem != "" && (found.problems[0].Owner != "c1" || found.again.IsZero()) {
 					t.Errorf("%s: %v", what, told)
 				}
 			}
@@ -150,7 +150,7 @@ func TestAContainerThatHangsIsAskedAboutLessAndLess(t *testing.T) {
 	w := New(answering(t, e), slog.New(slog.DiscardHandler))
 	w.pace.inspect, w.pace.retry, w.pace.rest = 50*time.Millisecond, time.Hour, time.Hour
 	for range 5 {
-		if found, err := w.Look(t.Context()); err != nil || len(found.problems) != 1 || len(found.containers) != 1 {
+		if found, err := w.Look(t.Context()); err != nil || len(found.problems) != 1 || len(found.owners) != 1 {
 			t.Fatalf("%+v, %v", found, err)
 		}
 	}
@@ -171,22 +171,22 @@ func TestThousandsOfContainersAreFoundWithinSeconds(t *testing.T) {
 	start := time.Now()
 	found, err := w.Look(t.Context())
 	took := time.Since(start)
-	if err != nil || len(found.containers) != maxContainers-1 || took > 30*time.Second {
-		t.Fatalf("%s, %+v, %v", took, len(found.containers), err)
+	if err != nil || len(found.owners) != maxContainers-1 || took > 30*time.Second {
+		t.Fatalf("%s, %+v, %v", took, len(found.owners), err)
 	}
-	t.Logf("%d containers in %s", len(found.containers), took)
+	t.Logf("%d containers in %s", len(found.owners), took)
 	hosts := found.hosts()
 	if hosts[0] != "0.test" || hosts[len(hosts)-1] != fmt.Sprintf("%d.test", maxContainers-1) {
 		t.Errorf("from %s to %s", hosts[0], hosts[len(hosts)-1])
 	}
-	if len(found.problems) != 2 || found.problems[0].Container != fmt.Sprintf("c%d and 1 newer", maxContainers) || !strings.Contains(found.problems[0].Message, "2002 containers have labels for padlock, and 2000 is the most") ||
-		found.problems[1].Container != "c7" {
+	if len(found.problems) != 2 || found.problems[0].Owner != fmt.Sprintf("c%d and 1 newer", maxContainers) || !strings.Contains(found.problems[0].Message, "2002 containers have labels for padlock, and 2000 is the most") ||
+		found.problems[1].Owner != "c7" {
 		t.Errorf("%+v", found.problems)
 	}
 
 	start = time.Now()
-	found.containers[100].parts[0].www = "add" // which collides with the next
-	found.containers[101].parts[0].hosts = []string{"www." + found.containers[100].parts[0].hosts[0]}
+	found.owners[100].parts[0].www = "add" // which collides with the next
+	found.owners[101].parts[0].hosts = []string{"www." + found.owners[100].parts[0].hosts[0]}
 	merged, problems := found.Merge(base(t, "docker: on"), nil)
 	if took := time.Since(start); len(merged.Sites) != maxContainers-2 || len(problems) != 3 || took > 30*time.Second {
 		t.Errorf("merged within %s: %d sites, %v", took, len(merged.Sites), problems)

@@ -17,11 +17,12 @@ const (
 	routes = "routes."
 )
 
-// part is what labels say of one route: all those of a container without a name, or those of padlock.routes.NAME.
+// part is what an owner says of one route. In labels these are all those of a container without a name, or those of padlock.routes.NAME.
 type part struct {
-	container *container
-	prefix    string // of its labels
-	hosts     []string
+	owner  *owner
+	prefix string // of its labels
+	whole  bool   // it is of a whole site, and not of labels
+	hosts  []string
 
 	port, scheme, network string
 	weight                int
@@ -212,7 +213,7 @@ const (
 )
 
 // read makes parts of a container's labels, in the order of their names, or says what is wrong with each label.
-func read(c *container, labels map[string]string) (parts []*part, problems []Problem) {
+func read(c *owner, labels map[string]string) (parts []*part, problems []Problem) {
 	byPrefix := map[string]*part{}
 	count := 0
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
@@ -221,14 +222,14 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 			continue
 		}
 		if count++; count > maxLabels {
-			return nil, []Problem{{Container: c.name, Message: fmt.Sprintf("has more than %d labels for padlock", maxLabels), Remedy: "spread its sites over several containers, or write them into the configuration file"}}
+			return nil, []Problem{{Owner: c.name, Message: fmt.Sprintf("has more than %d labels for padlock", maxLabels), Remedy: "spread its sites over several containers, or write them into the configuration file"}}
 		}
 		if len(label) > maxName {
-			problems = append(problems, Problem{Container: c.name, Label: label[:maxName/4] + "…", Message: fmt.Sprintf("the label's name is longer than %d bytes", maxName)})
+			problems = append(problems, Problem{Owner: c.name, Label: label[:maxName/4] + "…", Message: fmt.Sprintf("the label's name is longer than %d bytes", maxName)})
 			continue
 		}
 		if !strings.HasPrefix(label, Prefix) {
-			problems = append(problems, Problem{Container: c.name, Label: label, Message: "labels of padlock begin with " + Prefix + " in lower case", Remedy: "write " + Prefix + name})
+			problems = append(problems, Problem{Owner: c.name, Label: label, Message: "labels of padlock begin with " + Prefix + " in lower case", Remedy: "write " + Prefix + name})
 			continue
 		}
 		prefix := Prefix
@@ -238,7 +239,7 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 		}
 		p := byPrefix[prefix]
 		if p == nil {
-			p = &part{container: c, prefix: prefix}
+			p = &part{owner: c, prefix: prefix}
 			byPrefix[prefix] = p
 			parts = append(parts, p)
 		}
@@ -271,7 +272,7 @@ func read(c *container, labels map[string]string) (parts []*part, problems []Pro
 
 // renamed says of a label how it is called now. It is not used if the label with that name is there too.
 func renamed(container, label, now string, labels map[string]string) Problem {
-	p := Problem{Container: container, Label: label, Message: "is now " + now, Remedy: "rename the label: the next release does not read the old name", Works: true}
+	p := Problem{Owner: container, Label: label, Message: "is now " + now, Remedy: "rename the label: the next release does not read the old name", Works: true}
 	if _, both := labels[now]; both {
 		p.Message, p.Remedy, p.Works = "is the old name of "+now+", which is there too", "remove "+label, false
 	}
@@ -309,7 +310,7 @@ func suggest(name string) string {
 // check finds what the configuration's own validation would not.
 func (p *part) check() (problems []Problem) {
 	fail := func(label, message, remedy string) {
-		problems = append(problems, of(trouble(label, message, remedy), p.container.name, p.prefix, label))
+		problems = append(problems, of(trouble(label, message, remedy), p.owner.name, p.prefix, label))
 	}
 	switch {
 	case len(p.hosts) == 0:
@@ -346,11 +347,14 @@ func validPort(s string) bool {
 	return err == nil && n >= 1 && n <= 65535 && strconv.Itoa(n) == s
 }
 
-// container is a running one whose labels can be used.
-type container struct {
+// owner is a running container whose labels can be used, or what else has sites that stand or fall together.
+type owner struct {
+	kind     string // in messages
 	id, name string
 	created  time.Time
 	leaving  bool // it has been told to stop
 	parts    []*part
 	notices  []Problem // of labels that are used all the same
 }
+
+func (c *owner) String() string { return c.kind + " " + c.name }

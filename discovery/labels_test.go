@@ -179,8 +179,8 @@ func TestWrongLabelsAreNamedWithTheirRemedy(t *testing.T) {
 		}
 		var all strings.Builder
 		for _, p := range problems {
-			if all.WriteString(p.Error() + "\n"); p.Container != "a" {
-				t.Errorf("%.40s: the container is %q", line, p.Container)
+			if all.WriteString(p.Error() + "\n"); p.Owner != "a" {
+				t.Errorf("%.40s: the container is %q", line, p.Owner)
 			}
 		}
 		if !strings.Contains(all.String(), want) {
@@ -293,7 +293,7 @@ func FuzzLabels(f *testing.F) {
 			}
 		}
 		for _, p := range problems {
-			if p.Container == "" || p.Message == "" {
+			if p.Owner == "" || p.Message == "" {
 				t.Errorf("%+v", p)
 			}
 		}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -11,26 +12,25 @@ import (
 	"padlock/config"
 )
 
-// Found is what the engine's containers ask for. It never changes, and may be read from any goroutine.
+// Found is what a source has found. It never changes, and may be read from any goroutine.
 type Found struct {
-	containers []*container // in the order in which they were made
-	problems   []Problem
-	again      time.Time // when what the engine did not tell is asked for again; zero: it has told all
+	owners   []*owner // in the order in which they were made
+	problems []Problem
+	again    time.Time // when what the source did not tell is asked for again; zero: it has told all
 }
 
-// Merge is a configuration with the sites of containers behind its own, which go first where both cover a name. accept, unless it is nil,
-// may refuse a configuration that is valid in itself. A container that cannot be served is left out, and takes nothing else with it; what is
+// Merge is a configuration with the sites that were found behind its own, which go first where both cover a name. accept, unless it is nil,
+// may refuse a configuration that is valid in itself. An owner that cannot be served is left out, and takes nothing else with it; what is
 // wrong with it is among the problems. base stays as it is, and is what comes back where nothing can be added.
 func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (merged *config.Config, problems []Problem) {
+	return f.merge(base, hostsOf(base.Sites, own, map[string]string{}), accept)
+}
+
+// merge is Merge where others may have found sites of base: taken says who has its hosts.
+func (f *Found) merge(base *config.Config, taken map[string]string, accept func(*config.Config) error) (merged *config.Config, problems []Problem) {
 	problems = slices.Clone(f.problems)
-	taken := map[string]bool{}
-	for _, site := range base.Sites {
-		for _, host := range site.Hosts {
-			taken[host] = true
-		}
-	}
-	var good []*container
-	for _, c := range f.containers {
+	var good []*owner
+	for _, c := range f.owners {
 		alone, wrong := c.within(base, taken)
 		problems = append(problems, wrong...)
 		if len(alone.parts) > 0 {
@@ -39,8 +39,8 @@ func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (m
 	}
 	good, wrong := disagreeing(good)
 	problems = append(problems, wrong...)
-	try := func(containers []*container) (*config.Config, []Problem, error) {
-		sites, differing := assemble(containers)
+	try := func(owners []*owner) (*config.Config, []Problem, error) {
+		sites, differing := assemble(owners)
 		cfg, err := base.With(sites...)
 		if err == nil && accept != nil {
 			err = accept(cfg)
@@ -57,16 +57,16 @@ func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (m
 
 	// Halves are tried until those that do not fit are found: one after the other would take minutes with thousands.
 	merged, differing = base, nil
-	var in []*container
-	var fit func([]*container)
-	fit = func(more []*container) {
+	var in []*owner
+	var fit func([]*owner)
+	fit = func(more []*owner) {
 		with, differs, err := try(slices.Concat(in, more))
 		switch {
 		case err == nil:
 			in, merged, differing = slices.Concat(in, more), with, differs
 		case len(more) == 1:
 			problems = append(problems, Problem{
-				Container: more[0].name, Label: more[0].parts[0].prefix + "host",
+				Owner: more[0].name, Label: more[0].parts[0].prefix + "host",
 				Message: "cannot be served beside the others: " + plain(err), Remedy: "change the labels, or the configuration that they collide with",
 			})
 		default:
@@ -79,7 +79,7 @@ func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (m
 }
 
 // within is the container with the parts that may stand beside base, or without any if one of them is wrong in itself.
-func (c *container) within(base *config.Config, taken map[string]bool) (fitting *container, problems []Problem) {
+func (c *owner) within(base *config.Config, taken map[string]string) (fitting *owner, problems []Problem) {
 	globals := *base
 	globals.Sites = nil
 	copied := *c
@@ -99,11 +99,11 @@ func (c *container) within(base *config.Config, taken map[string]bool) (fitting 
 	}
 
 	for _, p := range c.parts {
-		hosts, wrong := p.allowed(base.Docker, taken, extra[p])
+		hosts, wrong := p.allowed(p.limits(base), taken, extra[p])
 		problems = append(problems, wrong...)
 		if len(hosts) > 0 {
 			own := *p
-			own.container, own.hosts = fitting, hosts
+			own.owner, own.hosts = fitting, hosts
 			fitting.parts = append(fitting.parts, &own)
 		}
 	}
@@ -112,9 +112,9 @@ func (c *container) within(base *config.Config, taken map[string]bool) (fitting 
 
 // allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that no site of the configuration
 // covers. With one that www adds all are refused. all are those that it asks for, and those that www adds.
-func (p *part) allowed(docker *config.Docker, taken map[string]bool, all []string) (hosts []string, problems []Problem) {
+func (p *part) allowed(docker *config.Docker, taken map[string]string, all []string) (hosts []string, problems []Problem) {
 	fail := func(label, message, remedy string) {
-		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + label, Message: message, Remedy: remedy})
+		problems = append(problems, Problem{Owner: p.owner.name, Label: p.prefix + label, Message: message, Remedy: remedy})
 	}
 	var asked []string
 	for _, host := range p.hosts {
@@ -134,9 +134,11 @@ func (p *part) allowed(docker *config.Docker, taken map[string]bool, all []strin
 		case docker != nil && len(docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), docker.Domains):
 			fail(label, fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")
 		case pattern == name:
-			fail(label, name+" is a site of padlock's own configuration, which goes first", "take the name out of one of them")
+			fail(label, fmt.Sprintf("%s is a site of %s, which goes first", name, taken[pattern]), "take the name out of one of them")
+		case pattern != "" && (p.whole || taken[pattern] != own):
+			fail(label, fmt.Sprintf("%s is covered by %s, a site of %s, which goes first", name, pattern, taken[pattern]), "choose another name")
 		case pattern != "" && (docker == nil || !slices.Contains(docker.Override, pattern)):
-			fail(label, fmt.Sprintf("%s is covered by %s, a site of padlock's own configuration, which goes first", name, pattern),
+			fail(label, fmt.Sprintf("%s is covered by %s, a site of %s, which goes first", name, pattern, own),
 				fmt.Sprintf("choose another name, or let containers take names of that wildcard: docker.override: [%q]", pattern))
 		case label == "host":
 			hosts = append(hosts, name)
@@ -156,17 +158,28 @@ var inSite = regexp.MustCompile(`^sites\[\d+\](\.routes\[0\]|\.tcp)?\.?`)
 func (p *part) translate(err error) (problems []Problem) {
 	var wrong config.Errors
 	if !errors.As(err, &wrong) {
-		return []Problem{of(err, p.container.name, p.prefix, "host")}
+		return []Problem{of(err, p.owner.name, p.prefix, "host")}
 	}
 	for _, e := range wrong {
-		problems = append(problems, Problem{Container: p.container.name, Label: p.prefix + p.labelOf(e.Path), Message: e.Message})
+		problems = append(problems, Problem{Owner: p.owner.name, Label: p.prefix + p.labelOf(e.Path), Message: e.Message})
 	}
 	return problems
 }
 
-// labelOf is the label for a path of the configuration.
+// limits are those of labels; whole sites have none.
+func (p *part) limits(base *config.Config) *config.Docker {
+	if p.whole {
+		return nil
+	}
+	return base.Docker
+}
+
+// labelOf is the label for a path of the configuration, or the key where there are no labels.
 func (p *part) labelOf(path string) string {
 	at := inSite.FindString(path)
+	if p.whole {
+		return cmp.Or(path[len(at):], "host")
+	}
 	name, rest, _ := strings.Cut(path[len(at):], "[")
 	switch {
 	case name == "to" && strings.HasSuffix(rest, ".weight"):

@@ -29,7 +29,7 @@ func merge(t *testing.T, file string, accept func(*config.Config) error, lines .
 	}
 	var all []string
 	for _, p := range problems {
-		all = append(all, p.Container+" "+p.Error())
+		all = append(all, p.Owner+" "+p.Error())
 	}
 	return merged.Sites[len(before.Sites):], strings.Join(all, "\n")
 }
@@ -159,7 +159,7 @@ func TestAContainerThatWasToldToStopGetsNothingNewWhileThereIsAnother(t *testing
 	targets := func(leaving ...int) (to []string) {
 		found := looked(labelled("path=/"), labelled("path=/"))
 		for _, i := range leaving {
-			found.containers[i].leaving = true
+			found.owners[i].leaving = true
 		}
 		merged, _ := found.Merge(base(t, "docker: on"), nil)
 		for _, b := range merged.Sites[0].Routes[0].To {
@@ -197,7 +197,7 @@ func TestContainersThatAreNotHealthyWait(t *testing.T) {
 		about.NetworkSettings.Networks = map[string]*attachment{"front": {NetworkID: "id", IPAddress: "10.0.0.2"}}
 		found := &Found{}
 		New(&config.Docker{}, nil).add(found, &place{}, about, about)
-		if (len(found.containers) == 1) != served || !served && (len(found.problems) != 1 || !found.problems[0].Waiting || !strings.Contains(found.problems[0].Message, status)) {
+		if (len(found.owners) == 1) != served || !served && (len(found.problems) != 1 || !found.problems[0].Waiting || !strings.Contains(found.problems[0].Message, status)) {
 			t.Errorf("%s: %+v", status, found)
 		}
 	}

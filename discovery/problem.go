@@ -5,14 +5,14 @@ import (
 	"log/slog"
 )
 
-// Problem is why something of a container is not served, or not as its labels say.
+// Problem is why something of an owner is not served, or not as it says.
 type Problem struct {
-	Container string
-	Label     string // "": no label in particular
-	Message   string
-	Remedy    string
-	Waiting   bool // nothing is wrong: the container is not ready yet
-	Works     bool // nothing is wrong yet: the label is used
+	Owner   string // a container's name, or an app's
+	Label   string // "": no label in particular
+	Message string
+	Remedy  string
+	Waiting bool // nothing is wrong: the container is not ready yet
+	Works   bool // nothing is wrong yet: the label is used
 }
 
 func (p Problem) Error() string {
@@ -32,7 +32,7 @@ func trouble(label, message, remedy string) error {
 func of(err error, container, prefix, key string) Problem {
 	p := Problem{Message: err.Error()}
 	errors.As(err, &p)
-	p.Container = container
+	p.Owner = container
 	if p.Label == "" {
 		p.Label = key
 	}
@@ -40,22 +40,22 @@ func of(err error, container, prefix, key string) Problem {
 	return p
 }
 
-// journal tells of problems once, as long as they are the same.
+// journal logs problems once, as long as they are the same.
 type journal struct {
-	log  *slog.Logger
-	told map[Problem]bool
+	log    *slog.Logger
+	logged map[Problem]bool
 }
 
-func (j *journal) tell(problems []Problem) {
+func (j *journal) report(problems []Problem) {
 	now := map[Problem]bool{}
 	for _, p := range problems {
-		if now[p] = true; j.told[p] {
+		if now[p] = true; j.logged[p] {
 			continue
 		}
 		if p.Remedy == "" && !p.Waiting {
 			p.Remedy = "correct the label or take it off; docs/discovery.md has a table of all labels"
 		}
-		attributes := []any{"container", p.Container}
+		attributes := []any{"container", p.Owner}
 		for _, a := range []struct{ key, value string }{{"label", p.Label}, {"reason", p.Message}, {"remedy", p.Remedy}} {
 			if a.value != "" {
 				attributes = append(attributes, a.key, a.value)
@@ -70,5 +70,5 @@ func (j *journal) tell(problems []Problem) {
 			j.log.Warn("labels of a container cannot be used", attributes...)
 		}
 	}
-	j.told = now
+	j.logged = now
 }

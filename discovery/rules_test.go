@@ -58,11 +58,11 @@ func TestALabelInAnotherCaseIsNotPassedOver(t *testing.T) {
 	for _, label := range []string{"Padlock.allow", "PADLOCK.deny", "padLock.routes.x.allow"} {
 		labels := labelled("port=8080")
 		labels[label] = "10.9.9.9"
-		if _, problems := read(&container{name: "a"}, labels); len(problems) != 1 || problems[0].Label != label || !strings.Contains(problems[0].Remedy, "write padlock.") {
+		if _, problems := read(&owner{name: "a"}, labels); len(problems) != 1 || problems[0].Label != label || !strings.Contains(problems[0].Remedy, "write padlock.") {
 			t.Errorf("%s: %+v", label, problems)
 		}
-		if found := looked(labels); len(found.containers) != 0 || len(found.problems) != 1 {
-			t.Errorf("%s: served: %+v, %+v", label, found.containers, found.problems)
+		if found := looked(labels); len(found.owners) != 0 || len(found.problems) != 1 {
+			t.Errorf("%s: served: %+v, %+v", label, found.owners, found.problems)
 		}
 	}
 	if !wants(map[string]string{"Padlock.host": "a.test"}) {

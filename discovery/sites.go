@@ -9,7 +9,7 @@ import (
 	"padlock/config"
 )
 
-// backend is the part's container as a target.
+// backend is what the part points to.
 func (p *part) backend() config.Backend { return config.Backend{Target: p.target, Weight: p.weight} }
 
 // rule is the route that the part asks for. What it points to is a copy, as validation writes defaults into it.
@@ -36,10 +36,11 @@ func (p *part) bytes(hosts []string, to ...config.Backend) config.Site {
 
 // alone is the site that the part makes without any other.
 func (p *part) alone() config.Site {
+	to := targets([]*part{p})
 	if p.isTCP {
-		return p.bytes(slices.Clone(p.hosts), p.backend())
+		return p.bytes(slices.Clone(p.hosts), to...)
 	}
-	return config.Site{Hosts: slices.Clone(p.hosts), WWW: p.www, HSTS: p.hsts, Paths: p.paths, NoCase: p.noCase, Routes: []config.Route{p.rule(p.backend())}}
+	return config.Site{Hosts: slices.Clone(p.hosts), WWW: p.www, HSTS: p.hsts, Paths: p.paths, NoCase: p.noCase, Routes: []config.Route{p.rule(to...)}}
 }
 
 // sameRoute reports whether two parts match the same requests of a host.
@@ -47,12 +48,12 @@ func sameRoute(a, b *part) bool {
 	return a.isTCP == b.isTCP && a.route.Path == b.route.Path && a.route.Exact == b.route.Exact && slices.Equal(a.route.Methods, b.route.Methods)
 }
 
-// assemble makes sites of containers, which come in the order in which they were made. Hosts that the same parts ask for are one site;
-// parts that match the same requests there are one route, with a target each. What containers must agree on, the newest says.
-func assemble(containers []*container) (sites []config.Site, problems []Problem) {
+// assemble makes sites of owners, which come in the order in which they were made. Hosts that the same parts ask for are one site;
+// parts that match the same requests there are one route, with a target each. What owners must agree on, the newest says.
+func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 	asking := map[string][]*part{}
 	var hosts []string
-	for _, c := range containers {
+	for _, c := range owners {
 		for _, p := range c.parts {
 			for _, host := range p.hosts {
 				if asking[host] == nil {
@@ -131,8 +132,8 @@ func mixed(parts []*part, first *part) (problems []Problem) {
 	for _, p := range parts {
 		if p.isTCP != first.isTCP {
 			problems = append(problems, Problem{
-				Container: p.container.name, Label: p.prefix + "host",
-				Message: fmt.Sprintf("container %s forwards %s under the same name", first.container.name, map[bool]string{true: "TCP", false: "HTTP"}[first.isTCP]),
+				Owner: p.owner.name, Label: p.prefix + "host",
+				Message: fmt.Sprintf("%s forwards %s under the same name", first.owner, map[bool]string{true: "TCP", false: "HTTP"}[first.isTCP]),
 				Remedy:  "give one of them another name",
 			})
 		}
@@ -154,21 +155,21 @@ func (p *part) rules() string {
 	return rules.String()
 }
 
-// disagreeing takes the containers out that say otherwise than an older one of who may come to the same requests: none of them may open
-// what another has closed. Containers come, and stay, in the order in which they were made.
-func disagreeing(containers []*container) (agreeing []*container, problems []Problem) {
+// disagreeing takes the owners out that say otherwise than an older one of who may come to the same requests: none of them may open
+// what another has closed. Owners come, and stay, in the order in which they were made.
+func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 	first := map[string]*part{} // by what the part matches
-	for _, c := range containers {
+	for _, c := range owners {
 		var wrong []Problem
 		for _, p := range c.parts {
 			for _, host := range p.hosts {
 				older := first[p.matches(host)]
-				if older == nil || older.container == c || older.rules() == p.rules() {
+				if older == nil || older.owner == c || older.rules() == p.rules() {
 					continue
 				}
 				wrong = append(wrong, Problem{
-					Container: c.name, Label: p.prefix + differingRule(p, older),
-					Message: "container " + older.container.name + ", which serves the same requests and is older, says otherwise of who may come; this one is not served",
+					Owner: c.name, Label: p.prefix + differingRule(p, older),
+					Message: older.owner.String() + ", which serves the same requests and is older, says otherwise of who may come; this one is not served",
 					Remedy:  "give containers of one route the same labels; to change who may come, replace all of them",
 				})
 				break
@@ -207,8 +208,8 @@ func speak(parts []*part) (speaker *part, problems []Problem) {
 	for _, p := range parts {
 		if p.shared != speaker.shared {
 			problems = append(problems, Problem{
-				Container: p.container.name, Label: p.prefix + differing(p, speaker),
-				Message: "container " + speaker.container.name + ", which serves the same requests and is newer, says otherwise; that counts for both",
+				Owner: p.owner.name, Label: p.prefix + differing(p, speaker),
+				Message: speaker.owner.String() + ", which serves the same requests and is newer, says otherwise; that counts for both",
 				Remedy:  "give containers of one route the same labels",
 			})
 		}
@@ -232,10 +233,13 @@ func differing(a, b *part) string {
 
 // targets are those of parts, each once; of containers that are about to stop none, unless there is no other.
 func targets(parts []*part) (to []config.Backend) {
-	staying := slices.ContainsFunc(parts, func(p *part) bool { return !p.container.leaving })
+	staying := slices.ContainsFunc(parts, func(p *part) bool { return !p.owner.leaving })
 	for _, p := range parts {
+		if p.target == (config.Target{}) {
+			continue // a redirect, or a fixed answer
+		}
 		known := slices.ContainsFunc(to, func(b config.Backend) bool { return b.Target == p.target })
-		if !known && !(staying && p.container.leaving) {
+		if !known && !(staying && p.owner.leaving) {
 			to = append(to, p.backend())
 		}
 	}
