@@ -50,7 +50,7 @@ func (s *snapshot) unserved(name, local string) (why, remedy string) {
 		if !covers {
 			continue
 		}
-		if ports := portsOf(site.Listen); len(ports) > 0 && !slices.Contains(ports, port) {
+		if ports := s.ports(&site, port); !slices.Contains(ports, port) {
 			elsewhere = ports[0]
 			continue
 		}
@@ -71,6 +71,20 @@ func covering(site *config.Site, name string) (host string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// ports are those that a site is served on. Of the general ones, which may have been chosen by the system or opened by somebody else, it is
+// only known that none is a port that other sites have to themselves.
+func (s *snapshot) ports(site *config.Site, port string) []string {
+	if ports := portsOf(site.Listen); len(ports) > 0 {
+		return ports
+	}
+	general := portsOf(s.cfg.Listen.HTTPS)
+	own := slices.ContainsFunc(s.cfg.Sites, func(other config.Site) bool { return slices.Contains(portsOf(other.Listen), port) })
+	if own && len(general) > 0 && !slices.Contains(general, "0") {
+		return general
+	}
+	return []string{port}
 }
 
 func portsOf(addresses []string) (ports []string) {

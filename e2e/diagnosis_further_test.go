@@ -51,7 +51,8 @@ func (k workbench) further(t *testing.T) []scenario {
 	all = append(all, k.records()...)
 	all = append(all, k.overlap()...)
 	all = append(all, k.ends(t)...)
-	return append(all, k.reasons(t)...)
+	all = append(all, k.reasons(t)...)
+	return append(all, k.kinds(t)...)
 }
 
 // site is a certificate's template for one host.

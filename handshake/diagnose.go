@@ -101,6 +101,7 @@ var alertTexts = []struct {
 	{"received unexpected handshake message", 10},
 	{"bad record MAC", 20},
 	{"oversized record received", 22},
+	{"received record with version", 70},
 }
 
 // alertOf is the alert that an error of crypto/tls stands for, and who sent it.
@@ -180,6 +181,9 @@ func (d *dissector) afterwards(f *Failure) bool {
 			return f.told(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
 		}
 	}
+	if d.partial() {
+		return f.told(Client, "likely", "the client's first data after the handshake did not come whole: it gave up or was stopped, or something between cut the connection", "", clientLog(d)+"; "+remedyBetween)
+	}
 	if d.weClosed() && !d.unread() {
 		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, its own end, or that of a TCP site's target)", d.listens(),
 			"nothing: clients connect in advance; "+remedyListens)
@@ -217,8 +221,8 @@ func (d *dissector) silent(f *Failure) {
 	case faulty(d), missesStaple(d):
 		f.told(Client, "likely", closed+", because it rejected our certificate (less likely: it only probed, or was stopped)", problem(d), certificateRemedy(d))
 	case externalPSK(d):
-		f.told(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or it does not trust the CA, or only probed", doubt(d),
-			"turn the pre-shared key off at the client; see its own error (padlock explain \"TEXT\"); if it is about trust: "+trustRemedy(d))
+		f.told(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or "+distrust(d)+", or only probed", doubt(d),
+			"turn the pre-shared key off at the client; see its own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
 	case d.waited() && d.speaksHTTP():
 		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, only probed, or was stopped", doubt(d),
 			"nothing, unless the client reports an error: padlock explain \"TEXT\"")
@@ -226,13 +230,15 @@ func (d *dissector) silent(f *Failure) {
 		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it waits for the server to speak first (IMAP, POP3, SMTP, FTP and others), connected in advance, asked a person about our certificate, only probed, or was stopped", d.listens(),
 			"nothing for a probe; "+remedyListens+"; if the client reports an error: padlock explain \"TEXT\"")
 	default:
-		why := ": it does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, gave up or was stopped, or only probed or connected in advance"
+		why := ": " + distrust(d) + " (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, gave up or was stopped, or only probed or connected in advance"
 		if d.reset() {
-			why = ": it gave up or was stopped (its reset takes along what it had just sent), does not trust the CA (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, or only probed"
+			why = ": it gave up or was stopped (its reset takes along what it had just sent); " + distrust(d) + " (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, or only probed"
 		}
-		f.told(Client, "possible", closed+why, doubt(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; if it is about trust: "+trustRemedy(d))
+		f.told(Client, "possible", closed+why, doubt(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; "+distrustRemedy(d))
 	}
 }
+
+const remedyBetween = "try without what stands between (proxy, antivirus, firewall)"
 
 const remedyListens = "if a program waits for the server to speak first, use its server's port, or give this one a TCP site (sites[].tcp)"
 
@@ -250,6 +256,16 @@ func (d *dissector) listens() string {
 // unread reports whether a client has sent data after a complete handshake for which nobody has asked crypto/tls: it would have come before
 // any error.
 func (d *dissector) unread() bool { return d.clientData && d.readErr == nil }
+
+// partial reports whether what the client has sent ends in the middle of a record.
+func (d *dissector) partial() bool {
+	records, ok := wire.Records(nil, d.in)
+	whole := 0
+	if len(records) > 0 {
+		whole = records[len(records)-1].End()
+	}
+	return ok && !d.truncated && whole > 0 && len(d.in) > whole
+}
 
 // speaksHTTP reports whether a client offers a protocol in which it is the first to speak.
 func (d *dissector) speaksHTTP() bool {
@@ -382,7 +398,7 @@ func (d *dissector) unanswered(f *Failure) {
 	if d.requested {
 		cause = "the client did not answer within the handshake timeout: a person was asked for a client certificate, packets are lost, or the path drops large ones"
 	}
-	if d.clientDone {
+	if d.clientDone || d.partial() {
 		cause = "the client answered in part within the handshake timeout: packets are lost, or the client hangs"
 	}
 	f.told(Server, "likely", cause, "", fmt.Sprintf("check the path's MTU (we sent %d bytes) and whether the client still runs; raise timeouts.handshake for people who are asked", len(d.out)))
@@ -396,6 +412,8 @@ func (d *dissector) rejected(f *Failure) {
 	}
 	const silently = " after our answer without saying why"
 	switch {
+	case d.partial():
+		f.told(Client, "possible", "the client "+how+" in the middle of its answer: it gave up or was stopped, or something between cut it", "", clientLog(d)+"; "+remedyBetween)
 	case d.clientData:
 		f.told(Client, "likely", "the client accepted our certificate and sent data, and then "+how+" before padlock had read it: it gave up, or was stopped", "", clientLog(d))
 	case d.event.Certificate == nil:
@@ -403,17 +421,17 @@ func (d *dissector) rejected(f *Failure) {
 	case faulty(d):
 		f.told(Client, "likely", "the client "+how+silently+"; it rejected our certificate", problem(d), certificateRemedy(d))
 	case d.requested && d.event.ClientCertificate == nil:
-		f.told(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, it does not trust the CA, or something between cut it", doubt(d), clientCertificateRemedy(d))
+		f.told(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, "+distrust(d)+", or something between cut it", doubt(d), clientCertificateRemedy(d))
 	case d.waited():
-		f.told(Client, "possible", "the client "+how+" some time after our answer, without saying why: it gave up (its own timeout), asked a person about our certificate, does not trust the CA, or packets are lost", doubt(d),
-			"see the client's own error (padlock explain \"TEXT\"); check the path's MTU; if it is about trust: "+trustRemedy(d))
+		f.told(Client, "possible", "the client "+how+" some time after our answer, without saying why: it gave up (its own timeout), asked a person about our certificate, or packets are lost; or "+distrust(d), doubt(d),
+			"see the client's own error (padlock explain \"TEXT\"); check the path's MTU; "+distrustRemedy(d))
 	case slices.Contains(d.hello.ALPN, "h2"): // as curl, which has an alert for a CA that it does not trust
-		f.told(Client, "possible", "the client "+how+silently+": it gave up (its own timeout) or was stopped, could not read a file of CAs or of revocation lists (curl tries only then), does not trust the CA (Node.js, .NET and others say nothing), or something between cut it", doubt(d),
-			"see the client's own error (padlock explain \"TEXT\"); if it is about trust: "+trustRemedy(d))
+		f.told(Client, "possible", "the client "+how+silently+": it gave up (its own timeout) or was stopped, could not read a file of CAs or of revocation lists (curl tries only then), "+distrust(d)+" (Node.js, .NET and others say nothing), or something between cut it", doubt(d),
+			"see the client's own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
 	case d.reset():
-		f.told(Client, "possible", "the client "+how+silently+": it does not trust the CA (Node.js and others say nothing), gave up or was stopped, or a firewall cut it", doubt(d), trustOrElse(d))
+		f.told(Client, "possible", "the client "+how+silently+": "+distrust(d)+" (Node.js and others say nothing), gave up or was stopped, or a firewall cut it", doubt(d), distrustOrElse(d))
 	default:
-		f.told(Client, "likely", "the client "+how+silently+", as Node.js and others do that do not trust the CA (less likely: a wrong clock, another name, a pin, a file of CAs that it cannot read, or it gave up or was stopped)", doubt(d), trustOrElse(d))
+		f.told(Client, "likely", "the client "+how+silently+", as Node.js and others do: "+distrust(d)+" (less likely: a wrong clock, another name, a pin, a file of CAs that it cannot read, or it gave up or was stopped)", doubt(d), distrustOrElse(d))
 	}
 }
 
@@ -438,6 +456,8 @@ func noise(d *dissector) string {
 		return d.spoken().kind
 	case d.event.Outcome == Silent && d.spare():
 		return spareNoise
+	case len(d.in) == 0 && !d.timedOut() && d.trace.end > patience:
+		return "waiting"
 	case len(d.in) == 0 && !d.timedOut():
 		return "scan"
 	case len(d.out) == 0 && d.timedOut():

@@ -29,7 +29,7 @@ func (d *dissector) diagnoseServer(f *Failure) {
 	f.By, f.Confidence = Client, "certain"
 	switch {
 	case d.wireAlertFrom(f, Server):
-	case errors.As(d.err, &unknown) && has(faultChain)(d), faulty(d) && errors.As(d.err, &invalid) && !errors.As(d.err, &unknown):
+	case errors.As(d.err, &unknown) && has(faultChain, faultIssuer)(d), faulty(d) && errors.As(d.err, &invalid) && !errors.As(d.err, &unknown):
 		f.Kind = "we reject the server's certificate"
 		f.Cause, f.Remedy = f.Kind+": "+problem(d), "get the server a certificate without this fault"
 	case errors.As(d.err, &unknown) && alone(d):

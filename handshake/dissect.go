@@ -392,7 +392,7 @@ func (d *dissector) verdict() {
 				name = d.state.ServerName
 			}
 		}
-		if host, _, err := net.SplitHostPort(d.event.Local); name == "" && err == nil {
+		if host, _, err := net.SplitHostPort(d.event.Local); name == "" && err == nil && !c.dotless() {
 			name = host // clients that connect to an address send no name, and expect it in the certificate
 		}
 		d.event.Certificate = c.against(name, d.verdictClock)

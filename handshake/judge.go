@@ -29,8 +29,9 @@ const (
 	faultExpired faultKind = iota
 	faultEarly
 	faultName
-	faultChain // no path can be built from what is sent
-	faultUsage // it, or a CA above it, may not be used so
+	faultChain  // no path can be built from what is sent
+	faultIssuer // a CA in its chain may not issue it, or has another key now
+	faultUsage  // it, or a CA above it, may not be used so
 	faultKey
 	faultSignature
 	faultLifetime
@@ -45,8 +46,9 @@ type refusers int
 const (
 	everybody refusers = iota // that verifies at all
 	browsers
-	someone // few clients: worth a thought, and no more
-	strict  // OpenSSL's strict checks alone
+	programs // many, and no browser
+	someone  // few clients: worth a thought, and no more
+	strict   // OpenSSL's strict checks alone
 )
 
 // extras are what is known beside a chain.
@@ -104,7 +106,11 @@ func usageFaults(leaf *x509.Certificate) (out []fault) {
 		out = append(out, fault{faultUsage, everybody, "it is not for servers (no serverAuth in its extended key usage)"})
 	}
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		out = append(out, fault{faultUsage, browsers, "its key may not sign (no digitalSignature in its key usage)"})
+		by := browsers // and Java and GnuTLS
+		if leaf.KeyUsage&(x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement) == 0 {
+			by = everybody // OpenSSL takes any of these three
+		}
+		out = append(out, fault{faultUsage, by, "its key may not sign (no digitalSignature in its key usage)"})
 	}
 	if leaf.IsCA {
 		out = append(out, fault{faultUsage, someone, "it is a CA's own certificate, which Firefox and others do not accept from a server"})
@@ -123,7 +129,7 @@ func keyFaults(leaf *x509.Certificate, selfSigned bool) (out []fault) {
 	case *rsa.PublicKey:
 		switch bits := key.N.BitLen(); {
 		case bits < leastRSA:
-			add(faultKey, everybody, fmt.Sprintf("its RSA key has only %d bits, and %d are the least", bits, leastRSA))
+			add(faultKey, shortKey(bits), fmt.Sprintf("its RSA key has only %d bits, and many programs want %d", bits, leastRSA))
 		case bits > mostRSA:
 			add(faultKey, someone, fmt.Sprintf("its RSA key has %d bits, more than many clients accept", bits))
 		}
@@ -147,6 +153,15 @@ func keyFaults(leaf *x509.Certificate, selfSigned bool) (out []fault) {
 		add(faultSignature, by, "it is signed with "+leaf.SignatureAlgorithm.String()+", which clients refuse")
 	}
 	return out
+}
+
+// shortKey is who minds an RSA key of less than 2048 bits: OpenSSL at the security level of most systems, and Apple's; browsers, Java and
+// GnuTLS take 1024.
+func shortKey(bits int) refusers {
+	if bits < 1024 {
+		return everybody
+	}
+	return programs
 }
 
 func outdated(a x509.SignatureAlgorithm) bool {
@@ -202,7 +217,11 @@ func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 	}
 	switch days := int(leaf.NotAfter.Sub(leaf.NotBefore) / (24 * time.Hour)); {
 	case days > most:
-		add(faultLifetime, browsers, fmt.Sprintf("it is valid for %d days, and browsers accept %d at most", days, most))
+		who := "browsers accept"
+		if most == privateDays {
+			who = "Apple's systems accept"
+		}
+		add(faultLifetime, browsers, fmt.Sprintf("it is valid for %d days, and %s %d at most", days, who, most))
 	case days > publicDays:
 		add(faultLifetime, someone, fmt.Sprintf("it is valid for %d days, and from public CAs browsers accept %d at most", days, publicDays))
 	}
@@ -311,7 +330,7 @@ func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x
 	if last := chain[len(chain)-1]; root != nil && bytes.Equal(last.RawIssuer, root.RawSubject) && !bytes.Equal(last.Raw, root.Raw) {
 		c.alone = false
 		if !signed(last, root) {
-			add(faultChain, "it is from an older local CA of the same name: the CA's key was replaced")
+			add(faultIssuer, "it is from an older local CA of the same name: the CA's key was replaced")
 			return out
 		}
 		chain = append(chain, root)
@@ -329,6 +348,9 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 	broken := func(format string, args ...any) *fault {
 		return &fault{faultChain, everybody, fmt.Sprintf(format, args...)}
 	}
+	unable := func(format string, args ...any) *fault {
+		return &fault{faultIssuer, everybody, fmt.Sprintf(format, args...)}
+	}
 	switch {
 	case bytes.Equal(last.Raw, next.Raw):
 		return &fault{faultChain, someone, fmt.Sprintf("its chain has certificate %d twice", before+1)}
@@ -340,11 +362,11 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 		}
 		return broken("its chain is incomplete: the certificate of %s, which issued certificate %d, is missing", Escape(last.Issuer.CommonName), before+1)
 	case !next.IsCA:
-		return broken("its chain leads through %s, which is no CA (basic constraints)", name)
+		return unable("its chain leads through %s, which is no CA (basic constraints)", name)
 	case next.KeyUsage != 0 && next.KeyUsage&x509.KeyUsageCertSign == 0:
-		return broken("its chain leads through %s, whose key may not sign certificates (key usage)", name)
+		return unable("its chain leads through %s, whose key may not sign certificates (key usage)", name)
 	case !signed(last, next):
-		return broken("its chain does not fit: the signature is not by the key of %s, which may have been replaced", name)
+		return unable("its chain does not fit: the signature is not by the key of %s, which may have been replaced", name)
 	}
 	if c.firstUntil.IsZero() || next.NotAfter.Before(c.firstUntil) {
 		c.firstUntil, c.firstName = next.NotAfter, name
@@ -359,7 +381,7 @@ func issuerFaults(ca *x509.Certificate) (out []fault) {
 	}
 	name := Escape(ca.Subject.CommonName)
 	if key, ok := ca.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastRSA {
-		out = append(out, fault{faultKey, everybody, fmt.Sprintf("its intermediate certificate %s has an RSA key of only %d bits", name, key.N.BitLen())})
+		out = append(out, fault{faultKey, shortKey(key.N.BitLen()), fmt.Sprintf("its intermediate certificate %s has an RSA key of only %d bits", name, key.N.BitLen())})
 	}
 	if outdated(ca.SignatureAlgorithm) {
 		out = append(out, fault{faultSignature, everybody, "its intermediate certificate " + name + " is signed with " + ca.SignatureAlgorithm.String() + ", which clients refuse"})
@@ -392,7 +414,7 @@ func boundFaults(chain []*x509.Certificate) []fault {
 	case x509.CANotAuthorizedForThisName, x509.NameConstraintsWithoutSANs, x509.UnconstrainedName:
 		return []fault{{faultUsage, everybody, "a CA above it may not sign for its names (name constraints): " + Escape(invalid.Detail)}}
 	case x509.TooManyIntermediates:
-		return []fault{{faultChain, everybody, "its chain has more CAs than one of them allows below itself (path length)"}}
+		return []fault{{faultIssuer, everybody, "its chain has more CAs than one of them allows below itself (path length)"}}
 	case x509.CANotAuthorizedForExtKeyUsage:
 		return []fault{{faultUsage, everybody, "a CA above it may not sign for servers (extended key usage)"}}
 	}
@@ -459,6 +481,11 @@ func (c *Certificate) covers(name string) bool {
 		return slices.ContainsFunc(c.leaf.IPAddresses, address.Equal)
 	}
 	return slices.ContainsFunc(c.Names, func(pattern string) bool { return matches(pattern, name) })
+}
+
+// dotless reports whether a certificate has a name without a dot, as localhost, which some clients (Java) do not send though they expect it.
+func (c *Certificate) dotless() bool {
+	return slices.ContainsFunc(c.Names, func(name string) bool { return !strings.ContainsAny(name, ".:") })
 }
 
 // matches compares an escaped name of a certificate with a server name.

@@ -31,8 +31,8 @@ type HeldBack struct {
 }
 
 // NoiseFilter passes on what a person should look at. Noise is counted and summed up by source, once a minute: of health checks, port scans and
-// browsers' spare connections nothing else is told, of other noise the first from each source. Failures beyond a rate are counted likewise,
-// so that nobody can fill a disk with them.
+// browsers' spare connections nothing else is told, of other noise the first from each source, and the next after a while of
+// silence. Failures beyond a rate are counted likewise, so that nobody can fill a disk with them.
 type NoiseFilter struct {
 	next Sink
 	o    NoiseOptions
@@ -41,10 +41,10 @@ type NoiseFilter struct {
 
 	mu      sync.Mutex
 	held    map[heldKey]uint64
-	shown   map[heldKey]bool // noise of which the first was told
-	told    map[string]int   // failures by source
-	all     int              // failures
-	seen    uint64           // complete handshakes
+	shown   map[heldKey]time.Time // noise of which the first was told, and when it last came
+	told    map[string]int        // failures by source
+	all     int                   // failures
+	seen    uint64                // complete handshakes
 	since   time.Time
 	dropped uint64
 }
@@ -60,7 +60,7 @@ func NewNoiseFilter(next Sink, o NoiseOptions) *NoiseFilter {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	q := &NoiseFilter{next: next, o: o, stop: make(chan struct{}), shown: map[heldKey]bool{}}
+	q := &NoiseFilter{next: next, o: o, stop: make(chan struct{}), shown: map[heldKey]time.Time{}}
 	q.reset()
 	q.done.Go(func() {
 		ticker := time.NewTicker(o.Every)
@@ -101,8 +101,7 @@ func (q *NoiseFilter) tells(e *Event) bool {
 	switch {
 	case e.Noise != "":
 		key := heldKey{source, e.Noise}
-		if e.Noise != "scan" && e.Noise != spareNoise && !q.shown[key] && len(q.shown) < maxSources {
-			q.shown[key] = true
+		if e.Noise != "scan" && e.Noise != spareNoise && q.fresh(key) {
 			return true
 		}
 		q.hold(key)
@@ -118,6 +117,17 @@ func (q *NoiseFilter) tells(e *Event) bool {
 	q.told[source]++
 	q.all++
 	return true
+}
+
+// fresh reports whether noise of this kind has not come from this source for a while: somebody who tries again sees that it fails again.
+func (q *NoiseFilter) fresh(key heldKey) bool {
+	now := q.o.Clock()
+	last, known := q.shown[key]
+	if !known && len(q.shown) >= maxSources {
+		return false
+	}
+	q.shown[key] = now
+	return !known || now.Sub(last) >= q.o.Every
 }
 
 func (q *NoiseFilter) hold(key heldKey) {
@@ -198,6 +208,8 @@ func heldText(kind string) string {
 	switch kind {
 	case "scan":
 		return "connected and left without a byte (health check or port scan)"
+	case "waiting":
+		return "connected, waited, and left without a byte (as clients that wait for a greeting do)"
 	case spareNoise:
 		return "connected in advance, and were not needed"
 	case privateNoise:

@@ -51,6 +51,21 @@ func TestNoiseIsCountedBySourceAndFailuresAreLimited(t *testing.T) {
 	}
 }
 
+// Somebody who tries again after a while sees that it fails again; who goes on without a pause is summed up.
+func TestNoiseIsToldAgainAfterSilence(t *testing.T) {
+	var next counting
+	now := time.Unix(0, 0)
+	q := NewNoiseFilter(&next, NoiseOptions{Clock: func() time.Time { return now }})
+	defer q.Close()
+	for _, pause := range []time.Duration{0, time.Second, 59 * time.Second, 61 * time.Second, time.Second} {
+		now = now.Add(pause)
+		q.Handshake(&Event{Remote: "192.0.2.1:1", Outcome: NotTLS, Noise: "http"})
+	}
+	if len(next.told) != 2 {
+		t.Errorf("told %d times, not at the first and at the fourth", len(next.told))
+	}
+}
+
 // Any number of sources takes a bounded amount of memory and of lines.
 func TestManySourcesAreSummedUpTogether(t *testing.T) {
 	var text bytes.Buffer

@@ -48,6 +48,7 @@ var protocols = []protocol{
 	{"ftp", "FTP", remedyMail, matching(`^(?i:AUTH (?:TLS|SSL)|FEAT|SYST|PASV|EPSV)\r?\n`)},
 	{"ftp", "FTP or POP3", remedyMail, matching(`^(?i:USER [^\r\n]*|STAT)\r?\n`)},
 	{"nntp", "NNTP", remedyMail, matching(`^(?i:MODE READER|CAPABILITIES|AUTHINFO USER [^\r\n]*)\r?\n`)},
+	{"greeting", "a protocol in which the server greets first (SMTP, FTP, POP3 or NNTP), waited in vain, and took its leave", remedyMail, matching(`^(?i:QUIT)\r?\n`)},
 	{"starttls", "a protocol that begins in plaintext, and asked for TLS (STARTTLS),", remedyMail, matching(`^(?i:STARTTLS)\r?\n`)},
 	{"redis", "Redis's protocol", remedyTCP + "; redis-cli: --tls", redis},
 	{"memcached", "memcached's protocol", remedyTCP,
@@ -78,6 +79,11 @@ var protocols = []protocol{
 	{"git", "the git protocol", "use https:// instead of git://", matching(`^[0-9a-f]{4}git-(?:upload|receive)-pack `)},
 	{"rsync", "rsync", remedyTCP, prefix("@RSYNCD:")},
 	{"telnet", "Telnet", remedyUnknown, telnet},
+	{"oracle", "Oracle's protocol (TNS)", "use TCPS in the client, and forward the port as a TCP site: sites[].tcp", oracle},
+	{"cassandra", "Cassandra's protocol", remedyTCP, cassandra},
+	{"rtmp", "RTMP", "use rtmps:// in the client, and forward the port as a TCP site: sites[].tcp", rtmp},
+	{"x11", "X11", remedyUnknown, prefix("l\x00\x0b\x00\x00\x00")},
+	{"openvpn", "OpenVPN", "send it to OpenVPN's own port: padlock does not forward it here", openVPN},
 	{"fastcgi", "FastCGI", remedyUnknown, prefix("\x01\x01\x00\x01\x00\x08")},
 	{"json", "JSON without HTTP", remedyUnknown, matching(`^\s*\{\s*"`)},
 	{"tls_alert", "a TLS alert and no hello", remedyMidway, record(wire.TypeAlert)},
@@ -147,11 +153,7 @@ func (d *dissector) notTLS(f *Failure) {
 			f.Remedy += " (padlock has answered with a redirect there)"
 		}
 	case "no_proxy":
-		f.Cause = "the client came " + p.name
-		if len(d.in) > 0 {
-			f.Kind = f.Cause
-			f.Cause += "; it began with " + excerpt(d.in)
-		}
+		d.noProxy(f, p)
 	case "tls_on_plain":
 		f.Cause = "the client spoke TLS on the port of plain HTTP"
 		f.Remedy = "use https:// with the port of HTTPS, or http:// for this one"
@@ -169,11 +171,27 @@ func (d *dissector) notTLS(f *Failure) {
 		f.Confidence = "likely"
 	case "tls_data", "tls_heartbeat":
 		f.Cause, f.Confidence = "the client began with "+p.name, "likely"
-	case "ftp", "nntp", "redis", "dict", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "fastcgi", "json", "sslv2":
+	case "ftp", "nntp", "redis", "dict", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "greeting", "oracle", "cassandra", "rtmp", "x11", "openvpn", "fastcgi", "json", "sslv2":
 		f.Confidence = "likely" // a few bytes, which others may send too
 	case "unknown":
 		f.Kind = f.Cause
 		f.Cause += ", which begins with " + excerpt(d.in)
+	}
+}
+
+// noProxy is a connection from a proxy that did not say whom it speaks for.
+func (d *dissector) noProxy(f *Failure, p *protocol) {
+	f.Cause = "the client came " + p.name
+	switch {
+	case proxied(d.in):
+		f.Cause = "the PROXY header of the client is malformed, or not whole"
+		f.Remedy = "correct the PROXY header at the load balancer: version 1 or 2, with the client's address and port (listen.proxy_protocol)"
+	case len(d.in) == 0 && d.timedOut():
+		f.Cause = "the client sent nothing until the handshake timeout, and padlock expects a PROXY header of its address (listen.proxy_protocol)"
+	}
+	if len(d.in) > 0 {
+		f.Kind = f.Cause
+		f.Cause += "; it began with " + excerpt(d.in)
 	}
 }
 
@@ -372,6 +390,26 @@ func mongodb(b []byte) bool {
 	}
 	length, code := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[12:])
 	return (code == 2013 || code == 2004) && length >= 16 && length < 48<<20
+}
+
+// oracle is TNS's length, no checksum, CONNECT, and a version from 300 on.
+func oracle(b []byte) bool {
+	return len(b) >= 10 && b[2] == 0 && b[3] == 0 && b[4] == 1 && b[5] == 0 && b[8] == 1 && b[9] >= 0x2c
+}
+
+// cassandra is a version of CQL's protocol, and STARTUP or OPTIONS on the first stream.
+func cassandra(b []byte) bool {
+	return len(b) >= 9 && b[0] >= 3 && b[0] <= 5 && b[2] == 0 && (b[4] == 1 || b[4] == 5) && b[5] == 0 && b[6] == 0
+}
+
+// rtmp is a version, a time, and zeros (RTMP 1.0 section 5.2.3).
+func rtmp(b []byte) bool {
+	return len(b) >= 9 && b[0] == 3 && bytes.Equal(b[5:9], make([]byte, 4))
+}
+
+// openVPN is a length and a client's hard reset (P_CONTROL_HARD_RESET_CLIENT_V2, or V3) with the first key.
+func openVPN(b []byte) bool {
+	return len(b) >= 3 && b[0] == 0 && b[1] >= 14 && (b[2] == 7<<3 || b[2] == 10<<3)
 }
 
 func telnet(b []byte) bool { return len(b) >= 3 && b[0] == 0xff && b[1] >= 0xfb && b[1] <= 0xfe }

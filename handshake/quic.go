@@ -2,7 +2,6 @@ package handshake
 
 import (
 	"crypto/tls"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -223,8 +222,13 @@ func (d *dissector) quicFailure(end QUICEnd) *Failure {
 		f.Cause, f.Remedy = "the client sent no whole hello within the handshake timeout", "nothing; many of these from one address are an attack: limit it"
 	case end.Timeout:
 		f.Cause, f.Remedy = "the client did not answer within the handshake timeout: packets are lost, or a firewall lets UDP through in one direction only", "check that UDP passes both ways; clients fall back to TCP"
+	case end.By == Client && d.event.Certificate != nil:
+		f.told(Client, "possible", "the client closed the connection during the handshake, without an alert: it gave up or was stopped, or "+distrust(d), doubt(d),
+			"see the client's own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
+	case end.By == Client:
+		f.told(Client, "possible", "the client closed the connection during the handshake, without an alert: it gave up or was stopped", "", clientLog(d))
 	default:
-		f.Cause, f.Remedy, f.Confidence = fmt.Sprintf("the %s closed the connection during the handshake", end.By), "read the error", "possible"
+		f.told(Server, "possible", "padlock closed the connection during the handshake", f.GoError, "read the error; clients fall back to TCP")
 	}
 	return f
 }

@@ -40,6 +40,34 @@ func trustOrElse(d *dissector) string {
 	return trustRemedy(d) + "; if the client trusts it already, see its own error (padlock explain \"TEXT\")"
 }
 
+// distrustRemedy is for a client that does not say why it rejects our certificate.
+func distrustRemedy(d *dissector) string {
+	if minded(d) {
+		return faultOrTrust(d)
+	}
+	return "if it is about trust: " + trustRemedy(d)
+}
+
+// distrustOrElse is distrustRemedy where the reason is probably trust.
+func distrustOrElse(d *dissector) string {
+	if minded(d) {
+		return faultOrTrust(d)
+	}
+	return trustOrElse(d)
+}
+
+// faultOrTrust is for a client that minds a fault of our certificate, or does not trust its CA.
+func faultOrTrust(d *dissector) string {
+	return certificateRemedy(d) + "; if it is about trust: " + trustRemedy(d)
+}
+
+// trustOrFault is faultOrTrust for a fault that few mind.
+func trustOrFault(d *dissector) string {
+	return trustRemedy(d) + "; if it is about the fault: " + certificateRemedy(d)
+}
+
+func betweenOrSignature(d *dissector) string { return remedyBetween + "; " + signatureRemedy(d) }
+
 func trustOrClock(d *dissector) string {
 	return trustRemedy(d) + "; else check the client's clock, and the name that it expects"
 }
@@ -108,6 +136,11 @@ func certificateRemedy(d *dissector) string {
 			return "restart padlock, which makes the certificate anew; install the CA again: padlock trust"
 		}
 		return "put the whole chain into " + file + ": the certificate first, then the intermediates in order; or name them with intermediates"
+	case faultIssuer:
+		if c.local() {
+			return "restart padlock, which makes the certificate anew; install the CA again: padlock trust"
+		}
+		return "get a certificate from a CA that may issue it, and put it into " + file + ", with the current certificates of the CAs above it behind it"
 	case faultStaple:
 		return "let padlock's machine reach the CA's OCSP service, or get a certificate without must-staple"
 	case faultLogs:
@@ -235,7 +268,11 @@ func alpnRemedy(d *dissector) string {
 			return fmt.Sprintf("write %s instead of %s in the client's ALPN setting", want, Escape(offered))
 		}
 	}
-	return "let the client offer " + strings.Join(d.policy.NextProtos, " or ") + " by ALPN, or none; other protocols can have a TCP site with tcp.alpn"
+	offer := "let the client offer " + strings.Join(d.policy.NextProtos, " or ") + " by ALPN, or none; "
+	if !slices.ContainsFunc(d.policy.NextProtos, func(p string) bool { return strings.HasPrefix(p, "h") }) {
+		return offer + "or add what it offers to the site's tcp.alpn"
+	}
+	return offer + "other protocols can have a TCP site with tcp.alpn"
 }
 
 func unnamedRemedy(*dissector) string {
@@ -315,6 +352,8 @@ func oddNameDetail(d *dissector) string {
 		what = "it has a port"
 	case strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }):
 		what = "it has letters beyond ASCII, which TLS sends as punycode (xn--…)"
+	case strings.HasPrefix(name, "["):
+		what = "it is an address, which TLS does not send as a name"
 	case strings.HasPrefix(name, "*"):
 		what = "it is a wildcard"
 	case strings.Contains(name, "@"):

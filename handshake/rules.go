@@ -34,7 +34,7 @@ var rules = []rule{
 	{Client, 45, has(faultEarly), problem, "our certificate is not valid yet", certificateRemedy, "likely"},
 	{Client, 45, nil, validity, "the client takes our certificate for expired, though it is not: the client's clock is wrong, or a CA certificate or revocation list that it holds has expired", clockRemedy, "likely"},
 
-	{Client, 48, has(faultChain), problem, "the client cannot build a chain from our certificate to a CA that it trusts", certificateRemedy, "likely"},
+	{Client, 48, has(faultChain, faultIssuer), problem, "the client cannot build a chain from our certificate to a CA that it trusts", certificateRemedy, "likely"},
 	{Client, 48, selfSigned, issuer, "the client does not trust our certificate, which is self-signed", trustRemedy, "likely"},
 	{Client, 48, alone, issuerAndFault, "the client cannot build a chain from our certificate to a CA that it trusts: our chain may be incomplete, as no intermediate certificate is sent, or the client does not trust the CA", trustRemedy, "likely"},
 	{Client, 48, faulty, issuerAndProblem, "the client does not trust the CA that issued our certificate, which has another fault besides", trustRemedy, "likely"},
@@ -42,22 +42,29 @@ var rules = []rule{
 
 	{Client, 46, faulty, problem, "the client rejected our certificate", certificateRemedy, "likely"},
 	{Client, 46, strictly, strictProblem, "the client rejected our certificate, though it trusts the CA: its strict checks (OpenSSL's X509_STRICT, which Python 3.13 and later set) mind something", strictRemedy, "likely"},
+	{Client, 46, both(openSSL, minded), problem, "the client rejected our certificate", certificateRemedy, "likely"},
 	{Client, 46, openSSL, shown, "the client rejected our certificate by a rule of its own, as strict checks, a policy or Suite B; if it did not trust the CA, OpenSSL would say unknown_ca", clientLog, "likely"},
 	{Client, 46, perhapsStrict, issuerAndStrict, "the client rejected our certificate: it does not trust the CA, or its strict checks (OpenSSL's X509_STRICT, which Python 3.13 and later set) mind something", trustOrElse, "possible"},
 	{Client, 46, selfSigned, issuer, "the client rejected our certificate, which is self-signed: it does not trust it", trustRemedy, "likely"},
+	{Client, 46, minded, problemAndIssuer, "the client rejected our certificate, which has a fault that many programs mind; if this one does not, it does not trust the CA", faultOrTrust, "likely"},
 	{Client, 46, addressed, served, "the client rejected our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA" + lessLikely, trustRemedy, "likely"},
+	{Client, 46, both(unnamed, alone), served, "the client rejected our certificate; it sent no name: our chain is incomplete, as no intermediate certificate is sent, or it does not trust the CA, or expects another name than we chose by its address", trustOrClock, "likely"},
 	{Client, 46, unnamed, served, "the client rejected our certificate; it sent no name, so it does not trust the CA, or expects another name than we chose by its address", namesAndTrust, "possible"},
 	{Client, 46, alone, issuer, "the client rejected our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA" + lessLikely, trustOrClock, "likely"},
-	{Client, 46, doubtful, issuerAndProblem, "the client rejected our certificate: it does not trust the CA, or minds something that not all clients mind", trustRemedy, "possible"},
+	{Client, 46, doubtful, issuerAndProblem, "the client rejected our certificate: it does not trust the CA, or minds something that not all clients mind", trustOrFault, "possible"},
 	{Client, 46, nil, issuer, "the client rejected our certificate; its name and dates are right, so it does not trust the CA" + lessLikely, trustRemedy, "likely"},
 
 	{Client, 42, faulty, problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 42, both(openSSL, minded), problem, "the client rejected our certificate", certificateRemedy, "likely"},
 	{Client, 42, openSSL, shown, "the client could not verify our certificate: it expects another name or key, its clock is wrong, or its security level demands a stronger key; if it did not trust the CA, OpenSSL would say unknown_ca", verifyRemedy, "likely"},
 	{Client, 42, selfSigned, issuer, "the client could not verify our certificate, which is self-signed: it does not trust it", trustRemedy, "likely"},
+	{Client, 42, both(browsing, has(faultStaple)), problem, "the client rejected our certificate", certificateRemedy, "likely"},
+	{Client, 42, minded, problemAndIssuer, "the client rejected our certificate, which has a fault that many programs mind; if this one does not, it does not trust the CA", faultOrTrust, "likely"},
 	{Client, 42, addressed, served, "the client could not verify our certificate; it sent no name, and this is the certificate of the address that it came to, so it does not trust the CA" + lessLikely, trustRemedy, "likely"},
+	{Client, 42, both(unnamed, alone), served, "the client could not verify our certificate; it sent no name: our chain is incomplete, as no intermediate certificate is sent, or it does not trust the CA, or expects another name than we chose by its address", trustOrClock, "likely"},
 	{Client, 42, unnamed, served, "the client could not verify our certificate; it sent no name, so it does not trust the CA, or expects another name than we chose by its address", namesAndTrust, "possible"},
 	{Client, 42, alone, issuer, "the client could not verify our certificate; its name and dates are right, so its chain is incomplete, as no intermediate certificate is sent, or the client does not trust the CA" + lessLikely, trustOrClock, "likely"},
-	{Client, 42, doubtful, issuerAndProblem, "the client could not verify our certificate: it does not trust the CA, or minds something that not all clients mind", trustRemedy, "possible"},
+	{Client, 42, doubtful, issuerAndProblem, "the client could not verify our certificate: it does not trust the CA, or minds something that not all clients mind", trustOrFault, "possible"},
 	{Client, 42, nil, issuer, "the client could not verify our certificate; its name and dates are right, so it does not trust the CA, its clock is wrong, it expects another name or key (a pin), its security level demands a stronger key, or it wants a revocation status", trustOrClock, "likely"},
 
 	{Client, 43, has(faultUsage, faultKey, faultSignature), problem, "the client cannot use our certificate", certificateRemedy, "likely"},
@@ -67,6 +74,7 @@ var rules = []rule{
 	{Client, 49, nil, issuer, "the client's rules forbid our certificate: it or its CA was distrusted there", say("see the client's own log; take the certificate or its CA out of what the client distrusts"), "likely"},
 	{Client, 113, has(faultStaple), problem, "the client rejected our certificate", certificateRemedy, "likely"},
 	{Client, 113, nil, nil, "the client did not accept the revocation status of our certificate (OCSP): it is missing, or too old, or the client's clock is wrong", say("restart padlock to fetch a new status; check the client's clock"), "likely"},
+	{Client, 51, older, issuer, "the client could not verify a signature: something between changed our answer, it holds an older CA of the same name, or certificate and key do not belong together", betweenOrSignature, "possible"},
 	{Client, 51, nil, issuer, "the client could not verify a signature: it holds an older CA of the same name, or certificate and key do not belong together", signatureRemedy, "possible"},
 
 	{Client, 70, nil, versionDetail, "the client refuses the TLS version that we chose", say("allow TLS 1.2 and 1.3 at the client, or update it"), "likely"},
@@ -76,10 +84,11 @@ var rules = []rule{
 	{Client, 40, nil, nil, "the client found nothing acceptable in our answer: its own rules forbid the version, the cipher suite, the key or the certificate, or want proof of certificate transparency", clientLog, "possible"},
 	{Client, 47, has(faultUsage, faultKey), problem, "the client refuses how our certificate's key is used", certificateRemedy, "likely"},
 	{Client, 47, nil, nil, "the client says that we sent something illegal: the client, or a box between, is faulty", say("update the client, try without what stands between, and report it with a capture (--capture)"), "possible"},
-	{Client, 10, nil, nil, "the client did not expect our message: something between changed the handshake, or the client speaks another protocol first", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
-	{Client, 20, nil, nil, "the client could not decrypt our record: it was corrupted on its way, or something between changed it", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
+	{Client, 10, nil, nil, "the client did not expect our message: something between changed the handshake, or the client speaks another protocol first", say(remedyBetween), "possible"},
+	{Client, 20, nil, nil, "the client could not decrypt our record: it was corrupted on its way, or something between changed it", say(remedyBetween), "possible"},
 	{Client, 22, nil, nil, "the client finds our record too large: something between changed it, or the client has a small limit", say("try without what stands between; see the client's log"), "possible"},
 	{Client, 50, nil, nil, "the client could not parse our message: something between changed it, or the client is faulty", say("try without what stands between (proxy, antivirus, firewall); update the client"), "possible"},
+	{Client, 80, minded, problem, "the client cannot use our certificate", certificateRemedy, "likely"},
 	{Client, 80, nil, nil, "the client failed internally, or its own check of our certificate failed, as with a truststore that is empty (Java)", clientLog, "possible"},
 	{Client, 90, nil, nil, "a person or the program cancelled at the client", say("nothing, unless it repeats; then see the client's log"), "likely"},
 	{Client, 100, nil, nil, "the client refuses to renegotiate", clientLog, "possible"},
@@ -89,9 +98,12 @@ var rules = []rule{
 	{Client, 120, nil, alpnDetail, "the client does not accept the application protocol that we chose (ALPN)", say("let the client offer h2 or http/1.1 by ALPN, or none"), "likely"},
 	{Client, 121, nil, nil, "the client insists on an encrypted hello (ECH), which padlock does not serve", say("take ech out of the name's HTTPS record in DNS, or turn ECH off at the client"), "likely"},
 	{Client, 0, faulty, problem, "the client closed politely instead of accepting our certificate", certificateRemedy, "likely"},
+	{Client, 0, minded, problemAndIssuer, "the client closed politely instead of accepting our certificate, which has a fault that many programs mind; if this one does not, it does not trust the CA", faultOrTrust, "likely"},
+	{Client, 0, selfSigned, issuer, "the client closed politely before the handshake was over: it does not trust our certificate, which is self-signed, or somebody cancelled", trustRemedy, "possible"},
+	{Client, 0, alone, issuer, "the client closed politely before the handshake was over: it lacks the intermediate certificate, which is not sent, or does not trust the CA, or somebody cancelled", trustRemedy, "possible"},
 	{Client, 0, nil, issuer, "the client closed politely before the handshake was over: it does not trust the CA, or somebody cancelled", trustRemedy, "possible"},
 
-	{Server, 70, recordVersion, goDetail, "the client changed the TLS version in the middle of the handshake", say("update the client, or find what changes its messages on the way"), "likely"},
+	{Server, 70, recordVersion, goDetail, "the client sent a record of another TLS version in the middle of the handshake, as when its hello comes twice: something between changes its messages, or it is faulty", say(remedyBetween + "; update the client"), "likely"},
 	{Server, 70, nil, versionDetail, "the client offers only TLS versions that we do not accept", versionRemedy, "certain"},
 	{Server, 120, validation, nil, "a CA validates the name (tls-alpn-01), and padlock has no order open for it", say("nothing, unless padlock orders this name: then see padlock certs list"), "likely"},
 	{Server, 120, nil, alpnDetail, "no application protocol in common (ALPN)", alpnRemedy, "certain"},
@@ -130,7 +142,7 @@ var rules = []rule{
 	{Server, 110, earlyKey, nil, "the client sent early data under a pre-shared key of its own, and padlock takes neither", say("turn early data and the pre-shared key off at the client (openssl: -early_data, -psk)"), "likely"},
 	{Server, 110, said("early data"), nil, "the client sent early data by an early-data ticket of another server, as padlock issues none", say("let the client try again, without its old session; turn early data off at the other server, or wait until its tickets expire"), "likely"},
 	{Server, 110, nil, goDetail, "the client sent an extension that does not belong there", say("update the client"), "likely"},
-	{Server, 20, nil, nil, "a record of the client could not be decrypted: it was corrupted on its way, something between changed it, or the client is faulty", say("try without what stands between (proxy, antivirus, firewall)"), "possible"},
+	{Server, 20, nil, nil, "a record of the client could not be decrypted: it was corrupted on its way, something between changed it, or the client is faulty", say(remedyBetween), "possible"},
 	{Server, 22, said("oversized record"), goDetail, "the client sent a record that is larger than TLS allows: it is not TLS, or something between changed it", say("check what the client speaks on this port; try without what stands between"), "likely"},
 	{Server, 22, nil, nil, "what came is not TLS, or was corrupted on its way", say("check what the client speaks on this port"), "likely"},
 	{Server, 51, said("client certificate"), clientIssuer, "the client's signature is not by its certificate's key: certificate and key do not belong together (or, rarely, the client signs wrongly)", say("give the client the key of its certificate"), "likely"},
@@ -196,11 +208,11 @@ func addressed(d *dissector) bool {
 	return err == nil && unnamed(d) && d.event.Certificate != nil && d.event.Certificate.covers(host)
 }
 
-// has reports whether our certificate has a fault of these kinds that everybody minds, or browsers.
+// has reports whether our certificate has a fault of these kinds that everybody minds, or browsers, or many programs.
 func has(kinds ...faultKind) func(*dissector) bool {
 	return func(d *dissector) bool {
 		c := d.event.Certificate
-		return c != nil && slices.ContainsFunc(c.faults, func(f fault) bool { return f.by <= browsers && slices.Contains(kinds, f.kind) })
+		return c != nil && slices.ContainsFunc(c.faults, func(f fault) bool { return f.by <= programs && slices.Contains(kinds, f.kind) })
 	}
 }
 
@@ -231,6 +243,25 @@ func (c *Certificate) refused(kind faultKind) bool {
 	return false
 }
 
+// minded reports whether our certificate has a fault that many programs mind, as browsers do.
+func minded(d *dissector) bool { return has(faultUsage, faultKey, faultSignature, faultForm)(d) }
+
+// older reports whether the handshake is one of TLS 1.2, in which who stands between can change our certificate unnoticed.
+func older(d *dissector) bool { return d.chosen != nil && !d.tls13 }
+
+// distrust is the likeliest reason of a client that does not say why it rejects our certificate.
+func distrust(d *dissector) string {
+	switch {
+	case minded(d):
+		return "it minds a fault of our certificate, or does not trust the CA"
+	case selfSigned(d):
+		return "it does not trust our certificate, which is self-signed"
+	case alone(d):
+		return "it lacks the intermediate certificate, which is not sent, or does not trust the CA"
+	}
+	return "it does not trust the CA"
+}
+
 // unbrowsable reports whether a browser would refuse our certificate.
 func unbrowsable(d *dissector) bool {
 	return d.event.Certificate != nil && len(d.event.Certificate.Problems) > 0
@@ -258,6 +289,12 @@ func (c *Certificate) local() bool {
 	return c.origin.Kind == "local" || c.origin.Kind == "" && strings.HasPrefix(c.Issuer, localName)
 }
 
+func both(a, b func(*dissector) bool) func(*dissector) bool {
+	return func(d *dissector) bool { return a(d) && b(d) }
+}
+
+func browsing(d *dissector) bool { return browser(d.hello) }
+
 // Details.
 
 // problem is everything that is wrong with our certificate: what everybody minds if there is any, else what some do.
@@ -266,7 +303,7 @@ func problem(d *dissector) string {
 	if c == nil {
 		return ""
 	}
-	for _, by := range [...]refusers{everybody, browsers, someone} {
+	for _, by := range [...]refusers{everybody, browsers, programs, someone} {
 		if found := texts(c.faults, by); len(found) > 0 {
 			return list(found)
 		}
@@ -288,6 +325,8 @@ func issuerAndFault(d *dissector) string {
 	}
 	return issuer(d)
 }
+
+func problemAndIssuer(d *dissector) string { return problem(d) + "; " + issuer(d) }
 
 func issuerAndProblem(d *dissector) string { return issuer(d) + "; " + problem(d) }
 

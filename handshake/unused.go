@@ -18,14 +18,14 @@ const (
 // judgeUnused recognizes connections that a browser opens in advance and closes unused: nothing has failed. Browsers verify a certificate
 // before they send Finished, and reject one with an alert; a browser that closes without an alert had no use for the connection.
 func (d *dissector) judgeUnused() {
-	if d.side != Server || d.kind != "" || !browser(d.hello) || unbrowsable(d) || !d.withoutObjection() {
+	if d.side != Server || d.kind != "" || !browser(d.hello) || !d.withoutObjection() {
 		return
 	}
 	e := d.event
 	switch {
 	case e.Outcome == Silent:
 		e.Outcome, e.Unused = Complete, true
-	case e.Outcome == Failed && d.gone():
+	case e.Outcome == Failed && d.gone() && !unbrowsable(d):
 		e.Outcome, e.Unused, e.Noise = Unused, true, spareNoise
 	}
 }

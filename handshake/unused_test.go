@@ -47,7 +47,8 @@ func TestSpareConnectionsOfBrowsersAreNoFailures(t *testing.T) {
 		"Chromium, alert":                         {hello: chromium, outcome: Failed, err: errors.New("remote error: tls: unknown certificate authority"), alerts: []seenAlert{rejected}, want: Failed},
 		"Chromium, alert after Finished":          {hello: chromium, outcome: Silent, read: errors.New("remote error: tls: unknown certificate"), want: Silent},
 		"Chromium, an alert of ours":              {hello: chromium, outcome: Failed, err: io.EOF, alerts: []seenAlert{ours}, want: Failed},
-		"Chromium, our certificate has a fault":   {hello: chromium, outcome: Silent, read: io.EOF, faults: []string{"it has expired"}, want: Silent},
+		"Chromium, complete, with a fault":        {hello: chromium, outcome: Silent, read: io.EOF, faults: []string{"it has expired"}, want: Complete},
+		"Chromium, in the middle, with a fault":   {hello: chromium, outcome: Failed, err: io.EOF, faults: []string{"it has expired"}, want: Failed},
 		"Chromium, and we gave up waiting for it": {hello: chromium, outcome: Failed, err: os.ErrDeadlineExceeded, want: Failed},
 		"no hello": {outcome: Failed, err: io.EOF, want: Failed},
 	} {

@@ -87,10 +87,15 @@ const (
 )
 
 // readProxyHeader reads a PROXY header of version 1 or 2, and nothing more.
-func (c *clientConn) readProxyHeader() error {
+func (c *clientConn) readProxyHeader() (err error) {
 	head := make([]byte, len(proxyV2), maxProxyV1)
+	defer func() {
+		if err != nil {
+			c.replay = head // the recorder tells how it began
+		}
+	}()
 	if n, err := io.ReadFull(c.Conn, head); err != nil {
-		c.replay = head[:n]
+		head = head[:n]
 		return err
 	}
 
@@ -124,7 +129,6 @@ func (c *clientConn) readProxyHeader() error {
 			head = head[:len(head)+1]
 		}
 	default:
-		c.replay = head
 		return errNone
 	}
 
