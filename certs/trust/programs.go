@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"padlock/internal/invoker"
@@ -42,6 +43,24 @@ func Programs(root *x509.Certificate, dir string) (variables []Variable, err err
 		Variable{"SSL_CERT_FILE", both, "OpenSSL, Python, Ruby, Go, PHP"}, Variable{"REQUESTS_CA_BUNDLE", both, "Python's requests"},
 		Variable{"CURL_CA_BUNDLE", both, "curl"}, Variable{"GIT_SSL_CAINFO", both, "git"}, Variable{"AWS_CA_BUNDLE", both, "the AWS command line"},
 	), nil
+}
+
+// Beside has variables that are set already keep what they name: such a variable leads to a file of its own that holds both.
+func Beside(variables []Variable, getenv func(string) string, root *x509.Certificate, dir string) ([]Variable, error) {
+	combined := slices.Clone(variables)
+	for i, v := range combined {
+		before, err := os.ReadFile(getenv(v.Name))
+		if err != nil { // it is not set, or leads nowhere
+			continue
+		}
+		both := filepath.Join(dir, strings.ToLower(v.Name)+".pem")
+		own := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: root.Raw})
+		if err := write(both, append(append(bytes.TrimRight(before, "\n"), '\n'), own...)); err != nil {
+			return nil, err
+		}
+		combined[i].Value = both
+	}
+	return combined, nil
 }
 
 // ErrNoSystemRoots is the error where the system's roots are in no file.

@@ -10,19 +10,23 @@ import (
 )
 
 // flagsFirst moves the command to the front and flags before arguments, because cli looks for the command first,
-// and for flags only until the first argument. What follows -- stays where it is.
+// and for flags only until the first argument. What follows --, or the command of padlock dev, stays where it is.
 func flagsFirst(app *cli.App, args []string) []string {
-	command, flags, commands := []string{}, app.Flags, app.Commands
+	command, flags, commands, foreign := []string{}, app.Flags, app.Commands, false
 	for {
 		i := firstArgument(flags, args)
 		if i == len(args) {
 			break
 		}
 		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
+		if at < 0 && foreign { // what follows is another program's
+			return slices.Concat(command, args)
+		}
 		if at < 0 {
 			break
 		}
 		command, flags = append(command, args[i]), commands[at].Flags
+		foreign = args[i] == "dev"
 		args, commands = append(args[:i:i], args[i+1:]...), commands[at].Subcommands
 	}
 	var front, rest []string

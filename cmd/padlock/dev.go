@@ -1,0 +1,374 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/certs/localca"
+	"padlock/certs/trust"
+	"padlock/config"
+	"padlock/dev"
+	"padlock/dev/launch"
+	"padlock/internal/hint"
+	"padlock/internal/terminal"
+	"padlock/proxy"
+)
+
+const devUsage = `padlock dev [flags] COMMAND [ARGUMENT...]
+padlock dev [flags] PORT
+padlock dev [flags] DIRECTORY
+padlock dev [flags]
+
+Examples:
+  padlock dev npm run dev           # https://shop.localhost
+  padlock dev --name api go run .   # https://api.localhost
+  padlock dev 8080                  # an app that listens already
+  padlock dev ./dist                # a folder of files
+  padlock dev                       # the apps of padlock.dev.yaml or a Procfile,
+                                    # or the script dev of package.json`
+
+const devDescription = `One proxy in the background serves all apps of a user. The first command starts it, and it ends after the last one.
+The app gets a free port in PORT (and the flag for it, if its framework ignores PORT; {port} in the command stands for it, too). If the app
+listens elsewhere all the same, padlock finds where. PADLOCK_URL is the app's own URL, PADLOCK_URL_NAME that of another app, and the variables
+of padlock trust --env let the app's own requests trust the local CA. PADLOCK_DEV=0 runs the command without padlock.`
+
+func (p *program) devCommand() *cli.Command {
+	return &cli.Command{
+		Name: "dev", Usage: "serve the app that a command starts at https://NAME.localhost", UsageText: devUsage, Description: devDescription,
+		OnUsageError: onUsageError, HideHelpCommand: true,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "name", Usage: "`NAME` of the app, which is served at NAME.localhost (default: from package.json, go.mod and others, else the directory's)", EnvVars: []string{"PADLOCK_DEV_NAME"}},
+			&cli.StringSliceFlag{Name: "domain", Usage: "another `HOST` for the app, such as shop.test; see padlock hosts", EnvVars: []string{"PADLOCK_DEV_DOMAIN"}},
+			&cli.BoolFlag{Name: "wildcard", Usage: "also serve all names below the app's", EnvVars: []string{"PADLOCK_DEV_WILDCARD"}},
+			&cli.IntFlag{Name: "port", Usage: "`PORT` for the app (default: a free one from 4000 to 4999)", EnvVars: []string{"PADLOCK_DEV_PORT"}},
+			&cli.StringFlag{Name: "host-header", Usage: "Host header that the app receives: keep, upstream or a `NAME`", Value: "keep", EnvVars: []string{"PADLOCK_DEV_HOST_HEADER"}},
+			&cli.BoolFlag{Name: "restart", Usage: "start the app again whenever it ends", EnvVars: []string{"PADLOCK_DEV_RESTART"}},
+			&cli.BoolFlag{Name: "spa", Usage: "with DIRECTORY: answer paths of no file with index.html", EnvVars: []string{"PADLOCK_DEV_SPA"}},
+		}, devStorage()...),
+		Subcommands: []*cli.Command{
+			p.devListCommand(), p.devStopCommand(), p.devLogsCommand(), p.devURLCommand(), p.devOpenCommand(), p.devServeCommand(),
+		},
+		Action: p.dev,
+	}
+}
+
+func devStorage() []cli.Flag { return []cli.Flag{storageFlag(), organizationFlag()} }
+
+// devPlace is where this user's proxy is.
+func devPlace(c *cli.Context) (cfg *config.Config, dir string) {
+	cfg = config.Default()
+	applyStorage(c, cfg)
+	return cfg, dev.Directory(cfg.StateDirectory())
+}
+
+// exitCode ends padlock as the program ended that it has run.
+type exitCode int
+
+func (e exitCode) Error() string { return "exit code " + strconv.Itoa(int(e)) }
+
+// dev serves one app, or those of a file.
+func (p *program) dev(c *cli.Context) error {
+	args := c.Args().Slice()
+	if len(args) == 0 {
+		found, err := launch.Project(".")
+		if err != nil {
+			return usageError{err}
+		}
+		if len(found) == 0 {
+			return hint.Add(usageError{errors.New("no command is given, and this directory has no padlock.dev.yaml, Procfile or package.json with a script dev")}, "padlock dev COMMAND, such as padlock dev npm run dev")
+		}
+		return p.devAll(c, found)
+	}
+	return p.devAll(c, []launch.App{{Name: c.String("name"), Dir: ".", Args: args, Wildcard: c.Bool("wildcard"), Domains: c.StringSlice("domain"), Port: c.Int("port"), HostHeader: c.String("host-header"), Restart: c.Bool("restart")}})
+}
+
+// devAll serves apps until all have ended, or ctx does. One that ends takes the others with it, as in a container.
+func (p *program) devAll(c *cli.Context, apps []launch.App) error {
+	if os.Getenv("PADLOCK_DEV") == "0" {
+		return p.bare(c.Context, apps)
+	}
+	cfg, dir := devPlace(c)
+	ca, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
+	if err != nil {
+		return err
+	}
+	programs := filepath.Join(cfg.StateDirectory(), "localca", "programs")
+	variables, err := trust.Programs(ca.Root(), programs)
+	if err != nil && !errors.Is(err, trust.ErrNoSystemRoots) {
+		return err
+	}
+	if variables, err = trust.Beside(variables, os.Getenv, ca.Root(), programs); err != nil {
+		return err
+	}
+	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1}
+	ctx, cancel := context.WithCancelCause(c.Context)
+	defer cancel(nil)
+
+	codes, errs := make([]int, len(apps)), make([]error, len(apps))
+	var running sync.WaitGroup
+	for i := range apps {
+		running.Go(func() {
+			defer cancel(nil)
+			codes[i], errs[i] = d.serve(ctx, &apps[i])
+		})
+	}
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, code := range codes {
+		if code != 0 && c.Context.Err() == nil {
+			return exitCode(code)
+		}
+	}
+	return nil
+}
+
+// bare runs an app as if padlock were not there.
+func (p *program) bare(ctx context.Context, apps []launch.App) error {
+	if len(apps) != 1 {
+		return usageError{errors.New("PADLOCK_DEV=0 runs one command")}
+	}
+	cmd := exec.CommandContext(ctx, apps[0].Args[0], apps[0].Args[1:]...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = apps[0].Dir, p.stdin, p.stdout, p.stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(interruptOf(ctx)) }
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exitCode(max(exit.ExitCode(), 1))
+	}
+	return err
+}
+
+// interruptOf is the signal that has ended a context of untilSignalled.
+func interruptOf(ctx context.Context) os.Signal {
+	if errors.As(context.Cause(ctx), new(proxy.Soon)) {
+		return os.Interrupt
+	}
+	return syscall.SIGTERM
+}
+
+// developing is what the apps of one command share.
+type developing struct {
+	*program
+	c         *cli.Context
+	cfg       *config.Config
+	dir       string
+	ca        *localca.CA
+	variables []trust.Variable
+	several   bool
+
+	lines sync.Mutex // of standard output
+	once  sync.Once  // the hints
+}
+
+func (d *developing) say(format string, values ...any) {
+	d.lines.Lock()
+	defer d.lines.Unlock()
+	line := fmt.Sprintf("padlock: "+format, values...)
+	if terminal.Is(d.stdout) {
+		line += "\r" // the terminal may be the app's, whose lines end so
+	}
+	fmt.Fprintln(d.stdout, line)
+}
+
+// serve serves one app until it ends.
+func (d *developing) serve(ctx context.Context, a *launch.App) (code int, err error) {
+	work, err := filepath.Abs(a.Dir)
+	if err != nil {
+		return 0, err
+	}
+	name := a.Name
+	if name == "" {
+		name = launch.Name(work)
+	}
+	if !launch.ValidName(name) {
+		return 0, usageError{fmt.Errorf("--name %q: a name has letters, digits and hyphens, and dots between parts, such as api.shop", name)}
+	}
+	app := dev.App{Name: name, Hosts: append([]string{name + ".localhost"}, a.Domains...), Dir: work, Command: a.Command(), PID: os.Getpid()}
+	if a.HostHeader != "keep" {
+		app.HostHeader = a.HostHeader
+	}
+	if a.Wildcard {
+		for _, host := range app.Hosts {
+			app.Hosts = append(app.Hosts, "*."+host)
+		}
+	}
+
+	s := &dev.Session{App: app, Join: d.join, Restart: a.Restart, Interrupt: func() os.Signal { return interruptOf(ctx) }, Report: &devReport{developing: d, app: a}}
+	if port, err := strconv.Atoi(a.Args[0]); err == nil && len(a.Args) == 1 {
+		if port < 1 || port > 65535 {
+			return 0, usageError{fmt.Errorf("%d is not a port", port)}
+		}
+		s.Port, s.App.Waiting = port, fmt.Sprintf("port %d", port)
+		return d.run(ctx, s)
+	}
+	if info, err := os.Stat(a.Args[0]); err == nil && info.IsDir() && len(a.Args) == 1 {
+		return d.serveFolder(ctx, s, a.Args[0])
+	}
+	return d.serveCommand(ctx, s, a)
+}
+
+func (d *developing) run(ctx context.Context, s *dev.Session) (int, error) {
+	code, err := s.Run(ctx)
+	var taken *dev.Taken
+	if errors.As(err, &taken) {
+		return 0, hint.Add(err, fmt.Sprintf("choose another name: padlock dev --name %s …; or end that app: padlock dev stop %s", s.App.Name+"-2", taken.By.Name))
+	}
+	if errors.Is(err, launch.ErrNotFound) {
+		return 0, hint.Add(err, "install it, or correct the command; a line for a shell goes as: padlock dev sh -c '…'")
+	}
+	return code, err
+}
+
+// serveFolder serves the files below a directory.
+func (d *developing) serveFolder(ctx context.Context, s *dev.Session, dir string) (int, error) {
+	folder, err := launch.ServeFolder(dir, d.c.Bool("spa"))
+	if err != nil {
+		return 0, err
+	}
+	defer folder.Close()
+	if d.c.String("name") == "" {
+		if absolute, err := filepath.Abs(dir); err == nil {
+			s.App.Name = launch.Name(absolute)
+			s.App.Hosts[0] = s.App.Name + ".localhost"
+		}
+	}
+	s.Port, s.App.Waiting = folder.Port(), "the folder"
+	return d.run(ctx, s)
+}
+
+// serveCommand starts the app, and serves it.
+func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch.App) (int, error) {
+	port := a.Port
+	if port == 0 {
+		var err error
+		if port, err = launch.FreePort(nil); err != nil {
+			return 0, err
+		}
+	}
+	log, err := d.openLog(s.App.Name)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	s.Port, s.App.Log = port, log.Name()
+	s.App.Waiting = fmt.Sprintf("port %d, or whichever the command opens", port)
+
+	s.Command = func(app dev.App, others []dev.App) (launch.Command, error) {
+		command := launch.Command{
+			Args: launch.WithPort(a.Args, s.App.Dir, "127.0.0.1", port, app.URL), Dir: s.App.Dir, Port: port,
+			Env: launch.Environment(os.Environ(), d.environment(app, others, port)...),
+		}
+		d.connect(&command, log, a.Name)
+		return command, nil
+	}
+	return d.run(ctx, s)
+}
+
+// connect says where what the app prints goes, and whether it has a terminal.
+func (d *developing) connect(command *launch.Command, log *launch.Log, name string) {
+	in, _ := d.stdin.(*os.File)
+	if !d.several && in != nil && terminal.Is(in) && terminal.Is(d.stdout) && runtime.GOOS != "windows" {
+		command.Terminal, command.Stdout = in, launch.Tee(d.stdout, log)
+		return
+	}
+	command.Stdin = in
+	command.Stdout, command.Stderr = launch.Tee(d.stdout, log), launch.Tee(d.stderr, log)
+	if d.several {
+		command.Stdin = nil
+		prefix := name + " | "
+		command.Stdout = launch.Tee(launch.Prefixed(d.stdout, prefix, &d.lines), log)
+		command.Stderr = launch.Tee(launch.Prefixed(d.stderr, prefix, &d.lines), log)
+	}
+}
+
+// environment is what the app is told: its port, its URL and those of others, and how its own requests trust the local CA.
+func (d *developing) environment(app dev.App, others []dev.App, port int) []string {
+	env := []string{"PORT=" + strconv.Itoa(port), "HOST=127.0.0.1", "PADLOCK_URL=" + app.URL}
+	for _, other := range others {
+		env = append(env, "PADLOCK_URL_"+variableName(other.Name)+"="+other.URL)
+	}
+	for _, v := range d.variables {
+		env = append(env, v.Name+"="+v.Value)
+	}
+	return env
+}
+
+func variableName(name string) string {
+	return strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
+}
+
+func (d *developing) logDirectory() string { return filepath.Join(d.cfg.StateDirectory(), "dev") }
+
+func (d *developing) openLog(name string) (*launch.Log, error) {
+	if err := os.MkdirAll(d.logDirectory(), 0o700); err != nil {
+		return nil, err
+	}
+	return launch.OpenLog(filepath.Join(d.logDirectory(), name+".log"))
+}
+
+// join connects to the proxy, and starts this program as one if none runs.
+func (d *developing) join(ctx context.Context) (*dev.Client, error) {
+	client, err := dev.Join(ctx, d.dir, func() (<-chan struct{}, error) { return startDevProxy(d.c, d.dir) })
+	if err != nil && ctx.Err() == nil {
+		if text, failed := os.ReadFile(devProxyLog(d.dir)); failed == nil && len(text) > 0 {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(text[max(0, len(text)-2000):])))
+		}
+	}
+	return client, err
+}
+
+// devReport tells how one app goes.
+type devReport struct {
+	*developing
+	app *launch.App
+}
+
+// Registered implements dev.Reporter.
+func (r *devReport) Registered(app dev.App) {
+	r.say("%s → %s", app.URL, app.Command)
+	for _, host := range app.Hosts[1:] {
+		r.say("also %s", host)
+	}
+	r.once.Do(func() {
+		if !trust.Everywhere(r.ca.Root()) {
+			r.say("browsers do not trust the local CA yet; run once: padlock trust")
+		}
+	})
+}
+
+// Listening implements dev.Reporter.
+func (r *devReport) Listening(app dev.App, at netip.AddrPort) {
+	r.say("%s listens on %s", app.Name, at)
+}
+
+// ProxyLost implements dev.Reporter.
+func (r *devReport) ProxyLost(err error) {
+	if err == nil {
+		r.say("the proxy runs again")
+		return
+	}
+	r.say("%v", err)
+}
+
+// Ended implements dev.Reporter.
+func (r *devReport) Ended(app dev.App, code int, again bool) {
+	if again {
+		r.say("%s ended with exit code %d; it is started again", app.Name, code)
+	} else if code != 0 || r.several {
+		r.say("%s ended with exit code %d", app.Name, code)
+	}
+}

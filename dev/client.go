@@ -1,0 +1,207 @@
+package dev
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Client is a command's connection to the proxy. It is safe for use from many goroutines.
+type Client struct {
+	Ports Ports
+
+	conn    net.Conn
+	lines   *bufio.Scanner
+	replies chan reply
+	stop    chan struct{} // closed when the proxy asks the command to end
+	ended   chan struct{} // closed when the connection has ended
+
+	asking sync.Mutex // one question at a time
+}
+
+// ErrNoProxy is the error where no proxy runs.
+var ErrNoProxy = errors.New("no app runs")
+
+// helloTimeout is how long a proxy may take to greet.
+const helloTimeout = 5 * time.Second
+
+// Connect joins the proxy that runs.
+func Connect(ctx context.Context, dir string) (*Client, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, socketName))
+	if err != nil {
+		return nil, ErrNoProxy
+	}
+	c := &Client{conn: conn, lines: bufio.NewScanner(conn), replies: make(chan reply, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	c.lines.Buffer(make([]byte, 0, 4<<10), 16<<20)
+	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	hello, err := c.next()
+	if err != nil || hello.Ports == nil {
+		conn.Close()
+		return nil, ErrNoProxy // it is ending
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	c.Ports = *hello.Ports
+	go c.read()
+	return c, nil
+}
+
+func (c *Client) next() (r reply, err error) {
+	if !c.lines.Scan() {
+		return r, errors.Join(c.lines.Err(), errors.New("the proxy has ended"))
+	}
+	return r, json.Unmarshal(c.lines.Bytes(), &r)
+}
+
+func (c *Client) read() {
+	defer close(c.ended)
+	stopped := false
+	for {
+		r, err := c.next()
+		if err != nil {
+			return
+		}
+		if r.Stop {
+			if !stopped {
+				close(c.stop)
+			}
+			stopped = true
+			continue
+		}
+		select {
+		case c.replies <- r:
+		default: // nobody has asked
+		}
+	}
+}
+
+// Close ends the registration.
+func (c *Client) Close() {
+	c.conn.Close()
+	<-c.ended
+}
+
+// Stop is closed when the command is asked to end.
+func (c *Client) Stop() <-chan struct{} { return c.stop }
+
+// Ended is closed when the proxy is gone.
+func (c *Client) Ended() <-chan struct{} { return c.ended }
+
+// ask sends a request, and waits for its reply.
+func (c *Client) ask(ctx context.Context, r request) (reply, error) {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	select {
+	case <-c.replies: // of a request that was given up
+	default:
+	}
+	if err := c.tell(r); err != nil {
+		return reply{}, err
+	}
+	select {
+	case got := <-c.replies:
+		switch {
+		case got.Taken != nil:
+			return got, &Taken{*got.Taken}
+		case got.Error != "":
+			return got, errors.New(got.Error)
+		}
+		return got, nil
+	case <-c.ended:
+		return reply{}, errors.New("the proxy has ended")
+	case <-ctx.Done():
+		return reply{}, ctx.Err()
+	}
+}
+
+func (c *Client) tell(r request) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if _, err = c.conn.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("the proxy does not answer: %w", err)
+	}
+	return nil
+}
+
+// Register serves an app until Close. It returns the app as it is served, and the others that are.
+func (c *Client) Register(ctx context.Context, a App) (served App, others []App, err error) {
+	r, err := c.ask(ctx, request{Register: &a})
+	if err != nil {
+		return App{}, nil, err
+	}
+	if len(r.Apps) == 0 {
+		return App{}, nil, errors.New("the proxy has answered something else")
+	}
+	return r.Apps[0], r.Apps[1:], nil
+}
+
+// Move says where the registered app listens now; "" if it does not listen.
+func (c *Client) Move(target string) error { return c.tell(request{Target: &target}) }
+
+// Started says which process group is the app's, for the proxy to end it if this command is killed; 0: it has ended.
+func (c *Client) Started(group int) error { return c.tell(request{Group: &group}) }
+
+// List returns the apps that are registered.
+func (c *Client) List(ctx context.Context) ([]App, error) {
+	r, err := c.ask(ctx, request{List: true})
+	return r.Apps, err
+}
+
+// StopApp asks the command of an app to end, and returns the app.
+func (c *Client) StopApp(ctx context.Context, name string) (App, error) {
+	r, err := c.ask(ctx, request{Stop: name})
+	if err != nil || len(r.Apps) == 0 {
+		return App{}, err
+	}
+	return r.Apps[0], nil
+}
+
+// startWait is how long a proxy may take to start.
+const startWait = 20 * time.Second
+
+// Join connects to the proxy that runs, or has start begin one. start returns what is closed when the proxy that it has begun ends early. Of
+// several commands at once, one starts the proxy.
+func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, err error)) (*Client, error) {
+	if c, err := Connect(ctx, dir); err == nil {
+		return c, nil
+	}
+	if err := prepare(dir); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	lock, err := lockFile(ctx, filepath.Join(dir, startName))
+	if err != nil {
+		return nil, fmt.Errorf("waiting for another command that starts the proxy: %w", err)
+	}
+	defer lock.Close()
+	if c, err := Connect(ctx, dir); err == nil {
+		return c, nil
+	}
+	ended, err := start()
+	if err != nil {
+		return nil, err
+	}
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ended:
+			return nil, errors.New("the proxy did not start")
+		case <-ctx.Done():
+			return nil, errors.New("the proxy did not start in time")
+		}
+		if c, err := Connect(ctx, dir); err == nil {
+			return c, nil
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package launch
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// socketOf is a TCP socket that listens.
+type socketOf struct {
+	inode   string
+	address netip.AddrPort
+}
+
+// listeningSockets reads the kernel's tables of TCP sockets.
+func listeningSockets() (all []socketOf) {
+	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if err != nil {
+			continue
+		}
+		lines := bufio.NewScanner(bytes.NewReader(text))
+		for lines.Scan() {
+			fields := strings.Fields(lines.Text())
+			if len(fields) < 10 || fields[3] != "0A" { // TCP_LISTEN
+				continue
+			}
+			if address, ok := hexAddress(fields[1]); ok {
+				all = append(all, socketOf{fields[9], address})
+			}
+		}
+	}
+	return all
+}
+
+// hexAddress reads 0100007F:0BB8, whose words of 32 bits are in the machine's order.
+func hexAddress(text string) (netip.AddrPort, bool) {
+	host, port, ok := strings.Cut(text, ":")
+	raw, err := hex.DecodeString(host)
+	number, failed := strconv.ParseUint(port, 16, 16)
+	if !ok || err != nil || failed != nil || len(raw)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for i := 0; i < len(raw); i += 4 {
+		binary.BigEndian.PutUint32(raw[i:], binary.NativeEndian.Uint32(raw[i:]))
+	}
+	address, ok := netip.AddrFromSlice(raw)
+	return netip.AddrPortFrom(address.Unmap(), uint16(number)), ok
+}
+
+// descendants are a process and all that it has started, and those of the session that it leads: what a shell leaves behind is the app too.
+func descendants(pid int) []int {
+	parents, sessions := map[int][]int{}, []int{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		child, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		if err != nil {
+			continue
+		}
+		// The name of the program, in parentheses, may hold anything.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 4 {
+			continue
+		}
+		parent, _ := strconv.Atoi(fields[1])
+		parents[parent] = append(parents[parent], child)
+		if fields[2] == strconv.Itoa(pid) || fields[3] == strconv.Itoa(pid) { // its group, its session
+			sessions = append(sessions, child)
+		}
+	}
+	found := []int{pid}
+	for i := 0; i < len(found); i++ {
+		for _, child := range parents[found[i]] {
+			if !slices.Contains(found, child) {
+				found = append(found, child)
+			}
+		}
+	}
+	for _, p := range sessions {
+		if !slices.Contains(found, p) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// socketsOf are where a process and its descendants listen.
+func socketsOf(pid int) []netip.AddrPort {
+	listening := map[string]netip.AddrPort{}
+	for _, s := range listeningSockets() {
+		listening[s.inode] = s.address
+	}
+	var all []netip.AddrPort
+	for _, p := range descendants(pid) {
+		dir := filepath.Join("/proc", strconv.Itoa(p), "fd")
+		entries, _ := os.ReadDir(dir) // it may have ended
+		for _, e := range entries {
+			to, err := os.Readlink(filepath.Join(dir, e.Name()))
+			if err != nil {
+				continue
+			}
+			inode, ok := strings.CutPrefix(to, "socket:[")
+			if address, known := listening[strings.TrimSuffix(inode, "]")]; ok && known && !slices.Contains(all, address) {
+				all = append(all, address)
+			}
+		}
+	}
+	return all
+}
+
+// onPort is where anybody listens on a port of this machine.
+func onPort(port int) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, s := range listeningSockets() {
+		if int(s.address.Port()) == port {
+			all = append(all, s.address)
+		}
+	}
+	return all
+}

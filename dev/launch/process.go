@@ -1,0 +1,207 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Command is what Start runs.
+type Command struct {
+	Args []string
+	Dir  string
+	Env  []string // all of it
+	Port int      // that the app is given
+
+	Stdin    *os.File  // nil: nothing
+	Stdout   io.Writer // what the app prints; with a Terminal, all of it
+	Stderr   io.Writer
+	Terminal *os.File // nil: the app has no terminal; else one of its own that stands for this one
+}
+
+// Process is an app that runs. Its methods are safe for use from many goroutines.
+type Process struct {
+	cmd     *exec.Cmd
+	port    int
+	release func() // gives back what the terminal needs
+
+	done chan struct{}
+	err  error // after done
+}
+
+// ErrNotFound is the error where the command's program does not exist.
+var ErrNotFound = exec.ErrNotFound
+
+// Start runs a command as a process group of its own.
+func Start(c Command) (*Process, error) {
+	cmd := exec.Command(c.Args[0], c.Args[1:]...)
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	p := &Process{cmd: cmd, port: c.Port, release: func() {}, done: make(chan struct{})}
+
+	var err error
+	var copied func()
+	if c.Terminal != nil {
+		p.release, copied, err = startInTerminal(cmd, &c)
+	} else {
+		if c.Stdin != nil {
+			cmd.Stdin = c.Stdin
+		}
+		cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+		copied, err = startInGroup(cmd)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", c.Args[0], err)
+	}
+	go func() {
+		p.err = cmd.Wait()
+		copied()
+		p.release()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// PID is the process that was started.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait waits for the end, and returns the exit code: 128 and the signal's number where a signal has ended it.
+func (p *Process) Wait() int {
+	<-p.done
+	var exit *exec.ExitError
+	switch {
+	case p.err == nil, errors.Is(p.err, exec.ErrWaitDelay):
+		return p.cmd.ProcessState.ExitCode()
+	case errors.As(p.err, &exit):
+		return exitCode(exit)
+	}
+	return 1
+}
+
+// stopGrace is how long a process may take to end after it is asked to.
+const stopGrace = 10 * time.Second
+
+// Stop asks the whole process group to end, and ends it if it has not done so within ten seconds, or when ctx ends.
+func (p *Process) Stop(ctx context.Context, signal os.Signal) {
+	signalGroup(p.cmd.Process, signal)
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	killGroup(p.cmd.Process) // whoever is left
+}
+
+// debuggers are ports on which tools listen for a debugger, and not for browsers.
+var debuggers = []uint16{9229, 9230, 5678, 35729}
+
+// Listening is where the app listens: on its port, else wherever one of its processes does. It is false while it does not listen.
+func (p *Process) Listening() (netip.AddrPort, bool) {
+	return choose(p.port, socketsOf(p.PID()), func() []netip.AddrPort { return onPort(p.port) })
+}
+
+// choose prefers the port that the app was given, by one of its processes or by anybody's, as that of a container is the engine's.
+func choose(port int, own []netip.AddrPort, anybody func() []netip.AddrPort) (netip.AddrPort, bool) {
+	given := func(a netip.AddrPort) bool { return int(a.Port()) == port }
+	if at := slices.IndexFunc(own, given); at >= 0 {
+		return reachable(own[at]), true
+	}
+	if len(own) == 0 {
+		return best(anybody())
+	}
+	return best(slices.DeleteFunc(slices.Clone(own), func(a netip.AddrPort) bool { return slices.Contains(debuggers, a.Port()) }))
+}
+
+// best prefers loopback to all addresses, and IPv4.
+func best(all []netip.AddrPort) (netip.AddrPort, bool) {
+	if len(all) == 0 {
+		return netip.AddrPort{}, false
+	}
+	rank := func(a netip.AddrPort) int {
+		switch {
+		case a.Addr().IsLoopback() && a.Addr().Is4():
+			return 0
+		case a.Addr().IsLoopback(), a.Addr().IsUnspecified():
+			return 1
+		}
+		return 2
+	}
+	return reachable(slices.MinFunc(all, func(a, b netip.AddrPort) int { return rank(a) - rank(b) })), true
+}
+
+// reachable is where a socket that listens on all addresses is reached from this machine.
+func reachable(a netip.AddrPort) netip.AddrPort {
+	if !a.Addr().IsUnspecified() {
+		return a
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()) // sockets for all of IPv6 take IPv4, unless they refuse it
+}
+
+// OnPort is where anybody on this machine listens on a port.
+func OnPort(port int) (netip.AddrPort, bool) { return best(onPort(port)) }
+
+// prefixed writes lines behind a prefix, so that several apps share a terminal.
+type prefixed struct {
+	w      io.Writer
+	prefix string
+	lines  *sync.Mutex // of all that write to w
+	rest   []byte
+}
+
+// Prefixed is a writer of whole lines, each behind a prefix. All that share w share lines.
+func Prefixed(w io.Writer, prefix string, lines *sync.Mutex) io.WriteCloser {
+	return &prefixed{w: w, prefix: prefix, lines: lines}
+}
+
+// maxLine is how much of a line is kept back until its end comes, in bytes.
+const maxLine = 8 << 10
+
+func (p *prefixed) Write(text []byte) (int, error) {
+	p.lines.Lock()
+	defer p.lines.Unlock()
+	p.rest = append(p.rest, text...)
+	for len(p.rest) > 0 {
+		end := slices.Index(p.rest, '\n')
+		if end < 0 && len(p.rest) < maxLine {
+			break
+		}
+		if end < 0 {
+			end = len(p.rest) - 1
+		}
+		if _, err := fmt.Fprintf(p.w, "%s%s\n", p.prefix, trimmed(p.rest[:end+1])); err != nil {
+			return 0, err
+		}
+		p.rest = p.rest[end+1:]
+	}
+	return len(text), nil
+}
+
+// Close writes what is left of a line without an end.
+func (p *prefixed) Close() error {
+	p.lines.Lock()
+	defer p.lines.Unlock()
+	if len(p.rest) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(p.w, "%s%s\n", p.prefix, trimmed(p.rest))
+	p.rest = nil
+	return err
+}
+
+func trimmed(line []byte) []byte {
+	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
+		line = line[:len(line)-1]
+	}
+	return line
+}

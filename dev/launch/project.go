@@ -1,0 +1,195 @@
+package launch
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// App is an app as somebody has described it.
+type App struct {
+	Name       string // "": by Name
+	Dir        string
+	Args       []string
+	Shown      string // the command as it was written; "": the words of Args
+	Domains    []string
+	Wildcard   bool
+	Port       int    // 0: a free one
+	HostHeader string // "": keep
+	Restart    bool
+}
+
+// Command is the app's command for people.
+func (a *App) Command() string {
+	if a.Shown != "" {
+		return a.Shown
+	}
+	return strings.Join(a.Args, " ")
+}
+
+// FileName is the file that describes the apps of a directory.
+const FileName = "padlock.dev.yaml"
+
+// Project finds the apps of a directory: in padlock.dev.yaml, else in a Procfile, else the script dev of package.json. There may be none.
+func Project(dir string) ([]App, error) {
+	for _, source := range []struct {
+		file string
+		read func(dir string, text []byte) ([]App, error)
+	}{{FileName, readFile}, {"Procfile", readProcfile}, {"package.json", readScript}} {
+		text, err := readSmall(filepath.Join(dir, source.file))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", source.file, err)
+		}
+		apps, err := source.read(dir, text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", source.file, err)
+		}
+		if len(apps) > 0 {
+			return apps, nil
+		}
+	}
+	return nil, nil
+}
+
+// fileApp is an app in padlock.dev.yaml.
+type fileApp struct {
+	Command    string   `yaml:"command"`
+	Directory  string   `yaml:"directory"`
+	Name       string   `yaml:"name"`
+	Domains    []string `yaml:"domains"`
+	Wildcard   bool     `yaml:"wildcard"`
+	Port       int      `yaml:"port"`
+	HostHeader string   `yaml:"host_header"`
+	Restart    bool     `yaml:"restart"`
+}
+
+func readFile(dir string, text []byte) ([]App, error) {
+	var file struct {
+		Apps map[string]fileApp `yaml:"apps"`
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(file.Apps) == 0 {
+		return nil, errors.New("no apps: write apps:, and below it a name with its command: for each")
+	}
+	var apps []App
+	for _, key := range slices.Sorted(maps.Keys(file.Apps)) {
+		a := file.Apps[key]
+		if strings.TrimSpace(a.Command) == "" {
+			return nil, fmt.Errorf("apps.%s: command is missing", key)
+		}
+		name := a.Name
+		if name == "" {
+			name = key
+		}
+		if !validName(name) {
+			return nil, fmt.Errorf("apps.%s: %q is not a name of letters, digits and hyphens", key, name)
+		}
+		directory := a.Directory
+		if !filepath.IsAbs(directory) {
+			directory = filepath.Join(dir, directory)
+		}
+		apps = append(apps, App{
+			Name: name, Dir: directory, Args: shell(a.Command), Shown: a.Command,
+			Domains: a.Domains, Wildcard: a.Wildcard, Port: a.Port, HostHeader: a.HostHeader, Restart: a.Restart,
+		})
+	}
+	return apps, nil
+}
+
+// validName accepts labels, several with dots between them.
+func validName(name string) bool {
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || label != Label(label) {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidName reports whether a name can stand before .localhost.
+func ValidName(name string) bool { return validName(name) }
+
+var procfileLine = regexp.MustCompile(`^([A-Za-z0-9_-]+):\s*(.+)$`)
+
+// readProcfile reads a process on each line. The one called web has the project's name, and others stand before it: api.shop.
+func readProcfile(dir string, text []byte) ([]App, error) {
+	project := Name(dir)
+	var apps []App
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for number := 1; lines.Scan(); number++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		parts := procfileLine.FindStringSubmatch(line)
+		if parts == nil {
+			return nil, fmt.Errorf("line %d: %q is not a process such as web: npm start", number, line)
+		}
+		name := project
+		if parts[1] != "web" {
+			name = Label(parts[1]) + "." + project
+		}
+		apps = append(apps, App{Name: name, Dir: dir, Args: shell(parts[2]), Shown: parts[2]})
+	}
+	return apps, lines.Err()
+}
+
+// readScript runs the script dev with the package manager whose lock file is there.
+func readScript(dir string, _ []byte) ([]App, error) {
+	if scripts(dir)["dev"] == "" {
+		return nil, nil
+	}
+	manager := "npm"
+	for _, m := range []struct{ lock, name string }{{"pnpm-lock.yaml", "pnpm"}, {"yarn.lock", "yarn"}, {"bun.lock", "bun"}, {"bun.lockb", "bun"}} {
+		if _, err := os.Stat(filepath.Join(dir, m.lock)); err == nil {
+			manager = m.name
+			break
+		}
+	}
+	return []App{{Dir: dir, Args: []string{manager, "run", "dev"}}}, nil
+}
+
+// shell runs a line as a shell reads it. exec leaves the shell out of the way of signals where it can.
+func shell(line string) []string {
+	if runtime.GOOS == "windows" {
+		return []string{"cmd", "/c", line}
+	}
+	return []string{"sh", "-c", line}
+}
+
+// Environment is an environment with other values. Of a variable that is given twice, the later value counts.
+func Environment(env []string, more ...string) []string {
+	values := map[string]int{}
+	var all []string
+	for _, pair := range slices.Concat(env, more) {
+		name, _, _ := strings.Cut(pair, "=")
+		if at, known := values[name]; known {
+			all[at] = pair
+			continue
+		}
+		values[name] = len(all)
+		all = append(all, pair)
+	}
+	return all
+}
+
+// Tee writes to several writers, the first of which may fail.
+func Tee(first, second io.Writer) io.Writer { return io.MultiWriter(first, second) }

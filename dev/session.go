@@ -1,0 +1,226 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"padlock/dev/launch"
+)
+
+// Session is one app from its start to its end.
+type Session struct {
+	App App
+
+	// Join connects to the proxy, and starts it if none runs.
+	Join func(ctx context.Context) (*Client, error)
+	// Command returns what to run for an app that is registered, beside others; nil: the app runs already, on Port.
+	Command func(app App, others []App) (launch.Command, error)
+	// Port that the app is given, or on which it listens already.
+	Port int
+	// Restart an app that ends by itself.
+	Restart bool
+	// Interrupt is the signal by which the app is asked to end when ctx does.
+	Interrupt func() os.Signal
+
+	Report Reporter
+}
+
+// Reporter shows the person who starts an app how it goes. Its methods are called from one goroutine at a time.
+type Reporter interface {
+	Registered(app App)                   // it is served; the first time, before it is started
+	Listening(app App, at netip.AddrPort) // and whenever it listens somewhere else
+	ProxyLost(err error)                  // nil: another proxy is there
+	Ended(app App, code int, again bool)  // by itself
+}
+
+const (
+	lookOften   = 100 * time.Millisecond // while the app does not listen
+	lookSeldom  = time.Second
+	rejoinPause = 500 * time.Millisecond
+	againPause  = time.Second
+)
+
+// Run serves the app until it ends or ctx does, and returns its exit code.
+func (s *Session) Run(ctx context.Context) (code int, err error) {
+	client, app, others, err := s.join(ctx)
+	if err != nil {
+		return 0, err
+	}
+	r := &running{Session: s, client: client, app: app}
+	defer func() { r.client.Close() }()
+	s.Report.Registered(app)
+	for {
+		if s.Command != nil {
+			command, err := s.Command(app, others)
+			if err != nil {
+				return 0, err
+			}
+			if r.process, err = launch.Start(command); err != nil {
+				return 0, err
+			}
+			_ = r.client.Started(r.process.PID()) // a proxy that is lost is found again
+		}
+		code, again := r.follow(ctx)
+		if !again {
+			return code, nil
+		}
+		select {
+		case <-time.After(againPause):
+		case <-ctx.Done():
+			return code, nil
+		}
+	}
+}
+
+func (s *Session) join(ctx context.Context) (*Client, App, []App, error) {
+	client, err := s.Join(ctx)
+	if err != nil {
+		return nil, App{}, nil, err
+	}
+	app, others, err := client.Register(ctx, s.App)
+	if err != nil {
+		client.Close()
+		return nil, App{}, nil, err
+	}
+	return client, app, others, nil
+}
+
+// running is an app of a session that is registered.
+type running struct {
+	*Session
+	client  *Client
+	app     App
+	process *launch.Process // nil: somebody else's
+	at      netip.AddrPort  // zero: it does not listen
+}
+
+// follow tells the proxy where the app listens, until the app has ended. It reports whether it is to be started again.
+func (r *running) follow(ctx context.Context) (code int, again bool) {
+	var ended <-chan struct{}
+	if r.process != nil {
+		ended = r.process.Done()
+	}
+	look := time.NewTimer(0)
+	defer look.Stop()
+	lost := r.client.Ended()
+	for {
+		select {
+		case <-ctx.Done():
+			return r.end(ctx)
+		case <-r.client.Stop():
+			return r.end(context.Background())
+		case <-ended:
+			code, again := r.ended(r.Restart)
+			r.Report.Ended(r.app, code, again)
+			return code, again
+		case <-lost:
+			if !r.rejoin(ctx) {
+				return r.end(ctx)
+			}
+			lost = r.client.Ended()
+		case <-look.C:
+			r.look()
+			look.Reset(r.pause())
+		}
+	}
+}
+
+func (r *running) pause() time.Duration {
+	if r.at.IsValid() {
+		return lookSeldom
+	}
+	return lookOften
+}
+
+// look finds where the app listens, and tells the proxy if that is somewhere else.
+func (r *running) look() {
+	at, ok := netip.AddrPort{}, false
+	if r.process != nil {
+		at, ok = r.process.Listening()
+	} else {
+		at, ok = launch.OnPort(r.Port)
+	}
+	if !ok {
+		at = netip.AddrPort{}
+	}
+	if at == r.at {
+		return
+	}
+	r.at = at
+	_ = r.client.Move(target(at)) // a proxy that is lost is found again
+	if ok {
+		r.Report.Listening(r.app, at)
+	}
+}
+
+func target(at netip.AddrPort) string {
+	if !at.IsValid() {
+		return ""
+	}
+	return net.JoinHostPort(at.Addr().String(), strconv.Itoa(int(at.Port())))
+}
+
+// rejoin registers the app again after the proxy has gone. It reports false when ctx ends, or somebody else has taken the name.
+func (r *running) rejoin(ctx context.Context) bool {
+	r.Report.ProxyLost(errors.New("the proxy has ended"))
+	r.client.Close()
+	for ctx.Err() == nil {
+		r.App.Target = target(r.at)
+		client, app, _, err := r.join(ctx)
+		if err == nil {
+			r.client, r.app = client, app
+			if r.process != nil {
+				_ = client.Started(r.process.PID())
+			}
+			r.Report.ProxyLost(nil)
+			return true
+		}
+		var taken *Taken
+		if errors.As(err, &taken) && taken.By.PID != os.Getpid() {
+			r.Report.ProxyLost(fmt.Errorf("its name is gone: %w", err))
+			return false
+		}
+		select {
+		case <-ctx.Done():
+		case <-r.ending():
+			return true // which is noticed next
+		case <-time.After(rejoinPause):
+		}
+	}
+	return false
+}
+
+// ending is closed when the app has ended; nil: it is somebody else's.
+func (r *running) ending() <-chan struct{} {
+	if r.process == nil {
+		return nil
+	}
+	return r.process.Done()
+}
+
+// end asks the app to end.
+func (r *running) end(ctx context.Context) (code int, again bool) {
+	if r.process == nil {
+		return 0, false
+	}
+	signal := os.Signal(os.Interrupt)
+	if r.Interrupt != nil {
+		signal = r.Interrupt()
+	}
+	r.process.Stop(context.WithoutCancel(ctx), signal)
+	return r.ended(false)
+}
+
+func (r *running) ended(again bool) (int, bool) {
+	code := r.process.Wait()
+	_ = r.client.Started(0)
+	r.at = netip.AddrPort{}
+	_ = r.client.Move("")
+	return code, again
+}
