@@ -92,7 +92,7 @@ var frameworks = []framework{
 var runners = [][]string{
 	{"npx"}, {"bunx"}, {"pnpm", "exec"}, {"pnpm", "dlx"}, {"pnpm"}, {"yarn", "exec"}, {"yarn"}, {"bun", "x"}, {"bun"}, {"npm", "exec", "--"},
 	{"bundle", "exec"}, {"python3", "-m"}, {"python", "-m"}, {"python3"}, {"python"}, {"ruby"}, {"php"}, {"poetry", "run"}, {"uv", "run"},
-	{"pipenv", "run"}, {"node"}, {"mvn"}, {"gradle"}, {"dotenv"}, {"env"},
+	{"pipenv", "run"}, {"node"}, {"mvn"}, {"gradle"}, {"mvnw"}, {"gradlew"}, {"dotenv"}, {"env"},
 }
 
 // scripted are what runs a script of package.json, and what comes between it and the flags for the script's command.

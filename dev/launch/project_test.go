@@ -1,0 +1,56 @@
+package launch
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTheAppsOfADirectory(t *testing.T) {
+	for what, c := range map[string]struct {
+		files map[string]string
+		want  string // name dir command, of each
+		wrong string
+	}{
+		"nothing": {files: map[string]string{"x": ""}},
+		"a file": {
+			files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {command: npm run dev, directory: web, name: shop, wildcard: true}\n  api: {command: go run .}\n", "Procfile": "web: no\n"},
+			want:  "api . sh -c go run .\nshop web sh -c npm run dev\n",
+		},
+		"an unknown key":        {files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {comand: x}\n"}, wrong: "comand"},
+		"no command":            {files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {directory: x}\n"}, wrong: "apps.web: command is missing"},
+		"a name that is none":   {files: map[string]string{"padlock.dev.yaml": "apps:\n  Web_1: {command: x}\n"}, wrong: `"Web_1" is not a name`},
+		"an empty file":         {files: map[string]string{"padlock.dev.yaml": ""}, wrong: "no apps"},
+		"a Procfile":            {files: map[string]string{"Procfile": "# comment\nweb: npm start\nassets_x: make -w\n", "package.json": `{"name":"shop"}`}, want: "shop . sh -c npm start\nassets-x.shop . sh -c make -w\n"},
+		"a line that is none":   {files: map[string]string{"Procfile": "web: x\nwhat is this\n"}, wrong: "line 2"},
+		"a script":              {files: map[string]string{"package.json": `{"scripts":{"dev":"x"}}`}, want: " . npm run dev\n"},
+		"a script, by pnpm":     {files: map[string]string{"package.json": `{"scripts":{"dev":"x"}}`, "pnpm-lock.yaml": ""}, want: " . pnpm run dev\n"},
+		"a script that is none": {files: map[string]string{"package.json": `{"scripts":{"build":"x"}}`}},
+	} {
+		dir := t.TempDir()
+		write(t, dir, c.files)
+		apps, err := Project(dir)
+		if c.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%s: %v", what, err)
+			}
+			continue
+		}
+		got := ""
+		for _, a := range apps {
+			from, _ := filepath.Rel(dir, a.Dir)
+			got += fmt.Sprintln(a.Name, from, strings.Join(a.Args, " "))
+		}
+		if err != nil || got != c.want {
+			t.Errorf("%s: %v\n%s", what, err, got)
+		}
+	}
+}
+
+func TestALaterVariableCounts(t *testing.T) {
+	env := Environment([]string{"A=1", "PORT=80", "B=2"}, "PORT=4000", "C=3", "C=4")
+	if got := strings.Join(env, " "); got != "A=1 PORT=4000 B=2 C=4" {
+		t.Error(got)
+	}
+}
