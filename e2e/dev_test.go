@@ -1,0 +1,462 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// developer is a user of padlock dev.
+type developer struct {
+	*padlock
+	run string // XDG_RUNTIME_DIR
+}
+
+func newDeveloper(t *testing.T) *developer {
+	t.Helper()
+	run, err := os.MkdirTemp("", "run") // the path of a socket is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &padlock{home: t.TempDir()}
+	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
+	d := &developer{p, run}
+	t.Cleanup(func() {
+		if pid := d.proxy(); pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+			d.await(t, "the proxy's end", func() bool { return syscall.Kill(pid, 0) != nil })
+		}
+		said.collect(p.home, p.storage, "")
+		os.RemoveAll(run)
+	})
+	return d
+}
+
+func (d *developer) command(dir string, args ...string) *exec.Cmd {
+	c := command(d.home, append([]string{"dev"}, args...)...)
+	c.Dir = dir
+	c.Env = append(c.Env, "XDG_RUNTIME_DIR="+d.run, "PADLOCK_LISTEN=127.0.0.1:0")
+	return c
+}
+
+// ask runs a command that ends by itself.
+func (d *developer) ask(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := d.command("", args...).Output()
+	if err != nil {
+		t.Fatalf("padlock dev %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (d *developer) await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for range 900 {
+		if done() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(filepath.Join(d.run, "padlock-dev", "proxy.log"))
+	t.Fatalf("in vain: %s\n%s", what, text)
+}
+
+// registered is an app as padlock dev list --json prints it.
+type registered struct {
+	Name, URL, Target, Dir, Command string
+	PID                             int
+}
+
+func (d *developer) apps(t *testing.T) (apps []registered) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(d.ask(t, "list", "--json")), &apps); err != nil {
+		t.Fatal(err)
+	}
+	return apps
+}
+
+// proxy is the process in the background; 0: there is none.
+func (d *developer) proxy() int {
+	conn, err := net.Dial("unix", filepath.Join(d.run, "padlock-dev", "dev.sock"))
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	var hello struct{ Ports struct{ PID int } }
+	line, _ := bufio.NewReader(conn).ReadBytes('\n')
+	_ = json.Unmarshal(line, &hello)
+	return hello.Ports.PID
+}
+
+// developed is a padlock dev that runs.
+type developed struct {
+	cmd   *exec.Cmd
+	out   *log
+	ended chan struct{}
+}
+
+func (d *developer) start(t *testing.T, dir string, args ...string) *developed {
+	t.Helper()
+	c := d.command(dir, args...)
+	a := &developed{cmd: c, out: &log{more: make(chan struct{})}, ended: make(chan struct{})}
+	c.Stdout, c.Stderr = io.MultiWriter(a.out, said), io.MultiWriter(a.out, said)
+	c.WaitDelay = time.Second
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(a.ended)
+		_ = c.Wait()
+	}()
+	t.Cleanup(func() { a.end(syscall.SIGTERM) })
+	return a
+}
+
+func (a *developed) end(s syscall.Signal) int {
+	_ = a.cmd.Process.Signal(s)
+	<-a.ended
+	return a.cmd.ProcessState.ExitCode()
+}
+
+// get asks an app as a browser of this machine does. It returns "" and the status where the answer is not 200.
+func (d *developer) get(t *testing.T, url string) (body string, status int) {
+	t.Helper()
+	out, err := exec.Command("curl", "-sS", "--max-time", "30", "--cacert", d.root(t), "-w", "\n%{http_code}", url).CombinedOutput()
+	at := strings.LastIndexByte(string(out), '\n')
+	if err != nil || at < 0 {
+		t.Fatalf("%s: %v\n%s", url, err, out)
+	}
+	status, _ = strconv.Atoi(string(out[at+1:]))
+	return string(out[:at]), status
+}
+
+func writeFiles(t *testing.T, dir string, files map[string]string) string {
+	t.Helper()
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// nodeShop is an app of Node.js that takes PORT, and asks another app by its URL.
+var nodeShop = map[string]string{
+	"package.json": `{"name": "@acme/shop", "scripts": {"dev": "node server.js"}}`,
+	"server.js": `
+const http = require('http'), https = require('https')
+const here = (name, options, done) => options.all ? done(null, [{address: '127.0.0.1', family: 4}]) : done(null, '127.0.0.1', 4)
+http.createServer((request, response) => {
+  if (request.url === '/other') {
+    https.get(process.env.PADLOCK_URL_API + '/hello', {lookup: here}, r => r.pipe(response)).on('error', e => { response.statusCode = 500; response.end(String(e)) })
+    return
+  }
+  response.end('shop at ' + request.headers.host + ' by ' + request.headers['x-forwarded-proto'] + ', ' + process.env.PADLOCK_URL)
+}).listen(process.env.PORT, process.env.HOST)
+`,
+}
+
+// flaskAPI is an app of Flask, which ignores PORT.
+var flaskAPI = map[string]string{
+	"pyproject.toml": "[project]\nname = \"api\"\n",
+	"hello.py": `
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get('/hello')
+def hello():
+    return 'hello from ' + request.host
+`,
+}
+
+// Three apps in three directories, each by one command: Node.js with PORT, Flask by its flag, and PHP on a port of its own choice. One asks
+// another over HTTPS and trusts it without any setting.
+func TestAppsAreServedByTheirNames(t *testing.T) {
+	besides(t)
+	need(t, "node")
+	need(t, "php")
+	d := newDeveloper(t)
+	flask := d.start(t, writeFiles(t, t.TempDir(), flaskAPI), "/usr/bin/python3", "-m", "flask", "--app", "hello", "run")
+	flask.out.wait(t, "api listens on")
+	shop := d.start(t, writeFiles(t, t.TempDir(), nodeShop), "node", "server.js")
+	shop.out.wait(t, "shop listens on")
+	own := freePort(t)
+	pages := d.start(t, writeFiles(t, filepath.Join(t.TempDir(), "pages"), map[string]string{"index.php": `<?php echo "php at ", $_SERVER["HTTP_HOST"];`}), "php", "-S", "127.0.0.1:"+own)
+	pages.out.wait(t, "pages listens on 127.0.0.1:"+own)
+
+	apps := d.apps(t)
+	if len(apps) != 3 {
+		t.Fatalf("%+v", apps)
+	}
+	for i, name := range []string{"api", "pages", "shop"} {
+		if a := apps[i]; a.Name != name || !strings.HasPrefix(a.URL, "https://"+name+".localhost:") || a.Target == "" {
+			t.Errorf("%+v", a)
+		}
+	}
+	host := strings.TrimPrefix(apps[2].URL, "https://")
+	if body, status := d.get(t, apps[2].URL); body != "shop at "+host+" by https, "+apps[2].URL {
+		t.Errorf("%d %s", status, body)
+	}
+	if body, _ := d.get(t, apps[1].URL); !strings.HasPrefix(body, "php at pages.localhost:") {
+		t.Error(body)
+	}
+	if body, status := d.get(t, apps[2].URL+"/other"); !strings.HasPrefix(body, "hello from api.localhost:") {
+		t.Errorf("one app asks another: %d %s", status, body)
+	}
+	list, status := d.get(t, strings.Replace(apps[2].URL, "shop.", "", 1))
+	if status != 200 || !strings.Contains(list, apps[0].URL) {
+		t.Errorf("the list: %d %s", status, list)
+	}
+
+	if out := d.ask(t, "stop", "shop"); out != "" {
+		t.Error(out)
+	}
+	<-shop.ended
+	if _, status := d.get(t, apps[2].URL); status != 404 {
+		t.Errorf("an app that was stopped: %d", status)
+	}
+	if code := flask.end(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends with %d:\n%s", code, flask.out.wait(t))
+	}
+}
+
+// Whichever part is killed, nothing is left behind, and what is left works on.
+func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	dir := writeFiles(t, t.TempDir(), nodeShop)
+	shop := d.start(t, dir, "npm-as-a-shell-does", "x")
+	<-shop.ended
+	if text := shop.out.wait(t); shop.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(text, "npm-as-a-shell-does") || !strings.Contains(text, "hint:") {
+		t.Errorf("a program that does not exist: %d\n%s", shop.cmd.ProcessState.ExitCode(), text)
+	}
+
+	shop = d.start(t, dir, "sh", "-c", "node server.js; :")
+	shop.out.wait(t, "shop listens on")
+	url := d.ask(t, "url", "shop", "--wait", "60s")
+	proxy := d.proxy()
+	if err := syscall.Kill(proxy, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	shop.out.wait(t, "the proxy runs again")
+	if now := d.proxy(); now == proxy || now == 0 {
+		t.Errorf("process %d after %d", now, proxy)
+	}
+	if url = d.ask(t, "url", "shop", "--wait", "60s"); url == "" {
+		t.Error("no URL after the proxy was killed")
+	}
+
+	node := d.apps(t)[0].Target
+	if code := shop.end(syscall.SIGKILL); code != -1 {
+		t.Error(code)
+	}
+	d.await(t, "the app goes with the command that was killed", func() bool { return len(d.apps(t)) == 0 })
+	d.await(t, "what the app has started ends", func() bool {
+		conn, err := net.Dial("tcp", node)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	d.await(t, "the proxy ends after the last app", func() bool { return d.proxy() == 0 })
+}
+
+// While an app is not up, a browser is shown what padlock waits for, and loads the app by itself; its WebSocket works.
+func TestABrowserWaitsForAnApp(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	dir := writeFiles(t, t.TempDir(), map[string]string{"app.py": `
+import os, sys, time
+print('compiling <b>everything</b>', flush=True)
+while not os.path.exists('go'): time.sleep(0.05)
+from aiohttp import web
+async def page(request):
+    return web.Response(content_type='text/html', text='''<h1>loading</h1><script>
+      const socket = new WebSocket('wss://' + location.host + '/socket')
+      socket.onopen = () => socket.send('hot reload')
+      socket.onmessage = m => { document.querySelector('h1').textContent = m.data }
+    </script>''')
+async def socket(request):
+    ws = web.WebSocketResponse()
+    await ws.prepare(request)
+    async for m in ws: await ws.send_str('echo of ' + m.data)
+    return ws
+app = web.Application()
+app.add_routes([web.get('/', page), web.get('/socket', socket)])
+web.run_app(app, host='127.0.0.1', port=int(os.environ['PORT']))
+`})
+	a := d.start(t, dir, "--name", "slow", "/usr/bin/python3", "app.py")
+	a.out.wait(t, "compiling")
+	url := d.ask(t, "url", "slow")
+	d.trust(t, filepath.Join(d.home, ".pki", "nssdb"))
+	ctx := chromium(t, d.padlock)
+	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
+		t.Fatal(err)
+	}
+	shows := func(selector string, words ...string) {
+		t.Helper()
+		for text := ""; ; {
+			if ctx.Err() != nil {
+				t.Fatalf("the page shows %q", text)
+			}
+			text, _ = chromedp.Run(ctx, chromedp.Text(selector)) // it may be loading
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) }) {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	shows("body", "slow does not listen yet", "app.py", "compiling <b>everything</b>")
+	request, err := exec.Command("curl", "-sS", "-i", "--cacert", d.root(t), url).CombinedOutput()
+	if text := strings.ToLower(string(request)); err != nil || !strings.Contains(text, " 503") || !strings.Contains(text, "retry-after:") || !strings.Contains(text, `"name":"slow"`) {
+		t.Errorf("%v\n%s", err, request)
+	}
+	writeFiles(t, dir, map[string]string{"go": ""})
+	shows("h1", "echo of hot reload")
+
+	if out := d.ask(t, "logs", "slow"); !strings.Contains(out, "compiling <b>everything</b>") {
+		t.Error(out)
+	}
+}
+
+// What a command asks for is done, and what cannot be is said with a remedy.
+func TestTheCommandsOfPadlockDev(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	refused := func(code int, dir string, words []string, args ...string) {
+		t.Helper()
+		out, err := d.command(dir, args...).CombinedOutput()
+		exit, _ := err.(*exec.ExitError)
+		if exit == nil || exit.ExitCode() != code {
+			t.Errorf("padlock dev %v: %v\n%s", args, err, out)
+		}
+		for _, w := range words {
+			if !strings.Contains(string(out), w) {
+				t.Errorf("padlock dev %v does not say %q:\n%s", args, w, out)
+			}
+		}
+	}
+	empty := t.TempDir()
+	refused(2, empty, []string{"padlock.dev.yaml", "Procfile", "padlock dev npm run dev"})
+	refused(2, empty, []string{"a name has letters"}, "--name", "a_b", "true")
+	refused(1, empty, []string{"example.com is not a local name"}, "--domain", "example.com", "--name", "x", "sleep", "60")
+	refused(1, empty, []string{"no app is called nobody"}, "stop", "nobody")
+	refused(1, empty, []string{"no app is called nobody"}, "url", "nobody")
+	refused(1, empty, []string{"nobody has no log"}, "logs", "nobody")
+	refused(7, empty, []string{"x ended with exit code 7"}, "--name", "x", "sh", "-c", "exit 7")
+
+	bare := d.command(empty, "--name", "x", "sh", "-c", `echo "PORT is ${PORT-unset}"; exit 5`)
+	bare.Env = append(bare.Env, "PADLOCK_DEV=0", "PORT=")
+	if out, err := bare.CombinedOutput(); bare.ProcessState.ExitCode() != 5 || string(out) != "PORT is \n" {
+		t.Errorf("PADLOCK_DEV=0: %v\n%s", err, out)
+	}
+
+	// The flags behind the command are the command's, not padlock's.
+	said := d.start(t, empty, "--name", "flags", "echo", "--name", "other", "-h", "--", "x")
+	<-said.ended
+	if text := said.out.wait(t); !strings.Contains(text, "\n--name other -h -- x\n") {
+		t.Error(text)
+	}
+
+	// A folder, an app that listens already, several apps of one file, and names in use.
+	dist := writeFiles(t, filepath.Join(t.TempDir(), "dist"), map[string]string{"index.html": "a folder"})
+	d.start(t, filepath.Dir(dist), "./dist").out.wait(t, "dist listens on")
+	if body, _ := d.get(t, d.ask(t, "url", "dist")); body != "a folder" {
+		t.Error(body)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "a port") })}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	d.start(t, empty, "--name", "port", strconv.Itoa(l.Addr().(*net.TCPAddr).Port)).out.wait(t, "port listens on")
+	if body, _ := d.get(t, d.ask(t, "url", "port")); body != "a port" {
+		t.Error(body)
+	}
+	refused(1, empty, []string{"port.localhost is taken", empty, "padlock dev --name port-2", "padlock dev stop port"}, "--name", "port", "true")
+
+	several := writeFiles(t, t.TempDir(), map[string]string{
+		"padlock.dev.yaml": "apps:\n  one: {command: 'echo one starts; php -S 127.0.0.1:$PORT -t web'}\n  two: {command: php -S 127.0.0.1:$PORT, directory: web, wildcard: true, domains: [two.test]}\n",
+		"web/index.php":    `<?php echo $_SERVER["HTTP_HOST"];`,
+	})
+	all := d.start(t, several)
+	all.out.wait(t, "one | one starts", "one listens on", "two listens on", "also *.two.localhost", "also two.test")
+	for _, name := range []string{"one", "two"} {
+		url := d.ask(t, "url", name)
+		if body, _ := d.get(t, url); "https://"+body != url {
+			t.Errorf("%s: %s", url, body)
+		}
+	}
+	if body, _ := d.get(t, strings.Replace(d.ask(t, "url", "two"), "two.", "below.two.", 1)); !strings.HasPrefix(body, "below.two.localhost") {
+		t.Error(body)
+	}
+	d.ask(t, "stop", "one") // one that ends takes the others of its file along
+	<-all.ended
+	if n := len(d.apps(t)); n != 2 {
+		t.Errorf("%d apps are left", n)
+	}
+	if out := d.ask(t, "list"); !strings.Contains(out, "dist") || !strings.Contains(out, "TARGET") {
+		t.Error(out)
+	}
+}
+
+// In a terminal the app has one too: its size, its colours and its Ctrl-C.
+func TestAnAppHasATerminal(t *testing.T) {
+	besides(t)
+	need(t, "tmux")
+	d := newDeveloper(t)
+	session := filepath.Join(d.run, "tmux")
+	tmux := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("tmux", append([]string{"-S", session}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("tmux %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	script := filepath.Join(d.run, "app.sh")
+	if err := os.WriteFile(script, []byte("trap 'echo interrupted; exit 9' INT\ntest -t 0 && test -t 1 && echo a terminal of $(stty size)\nread line\necho read $line\nwhile :; do sleep 0.1; done\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := d.command(d.run, "--name", "shell", "bash", "app.sh")
+	line := "cd " + d.run + "; " + strings.Join(c.Args, " ") + "; echo exit $?; sleep 600"
+	start := exec.Command("tmux", "-S", session, "new-session", "-d", "-x", "91", "-y", "33", line)
+	start.Env = c.Env
+	if out, err := start.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	defer tmux("kill-server")
+	shows := func(words string) {
+		t.Helper()
+		d.await(t, words+" on the screen", func() bool { return strings.Contains(tmux("capture-pane", "-p"), words) })
+	}
+	shows("a terminal of 33 91")
+	tmux("send-keys", "words", "Enter")
+	shows("read words")
+	tmux("send-keys", "C-c")
+	shows("interrupted")
+	shows("exit 9")
+}
