@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/discovery"
 )
 
 // proxy is a hub whose sites are served at once, by nobody.
@@ -38,17 +39,13 @@ func open(t *testing.T, dir string) *proxy {
 	}
 	p := &proxy{Hub: h, dir: dir}
 	var serving sync.WaitGroup
+	base := config.Default()
 	serving.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-h.Changed():
-				sites, version := h.Sites()
-				p.served.Store(&sites)
-				h.Served(version)
-			}
-		}
+		h.Run(ctx, func(found *discovery.Found) {
+			merged, problems := discovery.Merge(base, []discovery.Source{h}, []*discovery.Found{found}, nil)
+			h.Report(problems[0])
+			p.served.Store(&merged.Sites)
+		})
 	})
 	p.end = sync.OnceFunc(func() { h.Close(); cancel(); serving.Wait() })
 	t.Cleanup(p.end)

@@ -199,8 +199,16 @@ func TestAppsAreServedByTheirNames(t *testing.T) {
 	d := newDeveloper(t)
 	flask := d.start(t, writeFiles(t, t.TempDir(), flaskAPI), "/usr/bin/python3", "-m", "flask", "--app", "hello", "run")
 	flask.out.wait(t, "api listens on")
-	shop := d.start(t, writeFiles(t, t.TempDir(), nodeShop), "node", "server.js")
+	npm := filepath.Join(t.TempDir(), "npm") // which does what npm does with the script of this package
+	writeFiles(t, filepath.Dir(npm), map[string]string{"npm": "#!/bin/sh\ntest \"$*\" = 'run dev' && exec node server.js\n"})
+	if err := os.Chmod(npm, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	shop := d.start(t, writeFiles(t, t.TempDir(), nodeShop), npm, "run", "dev")
 	shop.out.wait(t, "shop listens on")
+	if url := d.ask(t, "url", "shop"); !strings.HasPrefix(url, "https://shop.localhost:") {
+		t.Error(url)
+	}
 	own := freePort(t)
 	pages := d.start(t, writeFiles(t, filepath.Join(t.TempDir(), "pages"), map[string]string{"index.php": `<?php echo "php at ", $_SERVER["HTTP_HOST"];`}), "php", "-S", "127.0.0.1:"+own)
 	pages.out.wait(t, "pages listens on 127.0.0.1:"+own)
@@ -418,6 +426,20 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	if n := len(d.apps(t)); n != 2 {
 		t.Errorf("%d apps are left", n)
 	}
+	opener := t.TempDir()
+	writeFiles(t, opener, map[string]string{"xdg-open": "#!/bin/sh\necho \"$1\" > opened\n"})
+	if err := os.Chmod(filepath.Join(opener, "xdg-open"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	browser := d.command(opener, "open", "dist")
+	browser.Env = append(browser.Env, "PATH="+opener+":"+os.Getenv("PATH"))
+	if out, err := browser.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	d.await(t, "the browser is opened", func() bool {
+		url, err := os.ReadFile(filepath.Join(opener, "opened"))
+		return err == nil && strings.TrimSpace(string(url)) == d.ask(t, "url", "dist")
+	})
 	if out := d.ask(t, "list"); !strings.Contains(out, "dist") || !strings.Contains(out, "TARGET") {
 		t.Error(out)
 	}
