@@ -30,7 +30,9 @@ func TestSystemdReadsTheUnit(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(analyze, "verify", "--user", file).CombinedOutput(); err != nil || len(out) > 0 {
+	verify := exec.Command(analyze, "verify", "--user", file)
+	verify.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
+	if out, err := verify.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
