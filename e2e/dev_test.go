@@ -262,7 +262,6 @@ func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
 
 	shop = d.start(t, dir, "sh", "-c", "node server.js; :")
 	shop.out.wait(t, "shop listens on")
-	url := d.ask(t, "url", "shop", "--wait", "60s")
 	proxy := d.proxy()
 	if err := syscall.Kill(proxy, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -271,8 +270,8 @@ func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
 	if now := d.proxy(); now == proxy || now == 0 {
 		t.Errorf("process %d after %d", now, proxy)
 	}
-	if url = d.ask(t, "url", "shop", "--wait", "60s"); url == "" {
-		t.Error("no URL after the proxy was killed")
+	if body, status := d.get(t, d.ask(t, "url", "shop", "--wait", "60s")); status != 200 {
+		t.Errorf("after the proxy was killed: %d %s", status, body)
 	}
 
 	node := d.apps(t)[0].Target
