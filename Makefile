@@ -22,6 +22,7 @@ lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt -w the files above"; exit 1; }
 	go vet -tags e2e ./...
 	go tool staticcheck -tags e2e ./...
+	@go run ./internal/shape
 
 # Every parser of bytes from outside, each for FUZZTIME.
 FUZZTIME ?= 60s

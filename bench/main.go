@@ -2,8 +2,8 @@
 //
 //	bash bench/install.sh && go run ./bench
 //
-// The proxy has one core, everything else another. What counts is the proxy's CPU time per request: unlike wall time it does not
-// depend on what else the machine is doing. Runs are interleaved, and medians are compared.
+// The proxy has one core, everything else another. What counts is the proxy's CPU time per request: unlike wall time
+// it does not depend on what else the machine is doing. Runs are interleaved, and medians are compared.
 package main
 
 import (
@@ -37,6 +37,7 @@ func main() {
 	if flag.NArg() > 0 {
 		fail(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	b := &bench{rounds: *rounds, length: time.Duration(*seconds) * time.Second, binary: *binary, dir: *dir}
@@ -77,6 +78,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 		defer os.RemoveAll(dir)
 		b.dir = dir
 	}
+
 	if err := b.prepare(); err != nil {
 		return "", err
 	}
@@ -92,6 +94,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 			p.stop()
 		}
 	}()
+
 	for _, name := range names {
 		p, err := b.start(name)
 		if err != nil {
@@ -99,6 +102,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 		}
 		running[name] = p
 	}
+
 	for _, w := range allWorkloads {
 		if only != "" && !slices.Contains(strings.Split(only, ","), w.name) {
 			continue
@@ -141,10 +145,12 @@ func versions() string {
 		if c[0] == "caddy" {
 			line = "Caddy " + line
 		}
+
 		if line, _, ok := strings.Cut(line, " - https"); ok || line != "" {
 			lines = append(lines, line)
 		}
 	}
+
 	model := "unknown processor"
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {

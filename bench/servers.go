@@ -48,6 +48,7 @@ func (b *bench) prepare() error {
 			return fmt.Errorf("building padlock: %w\n%s", err, out)
 		}
 	}
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -56,6 +57,7 @@ func (b *bench) prepare() error {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return err
@@ -64,6 +66,7 @@ func (b *bench) prepare() error {
 	if err != nil {
 		return err
 	}
+
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 	b.pair = &pair{filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem"), filepath.Join(b.dir, "both.pem"), x509.NewCertPool()}
@@ -160,6 +163,7 @@ func (b *bench) spawn(name, core, address string, args ...string) (*process, err
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
+
 	p := &process{name: name, address: address, command: command}
 	for range 500 {
 		if c, err := net.Dial("tcp", address); err == nil {
@@ -193,16 +197,19 @@ func (b *bench) startOrigin() (*process, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
 	}
+
 	for dir := root; dir != "/" && dir != "."; dir = filepath.Dir(dir) { // nginx's worker may be somebody else
 		if info, err := os.Stat(dir); err == nil && strings.HasPrefix(dir, b.dir) {
 			_ = os.Chmod(dir, info.Mode()|0o055)
 		}
 	}
+
 	for name, size := range map[string]int{"1k": 1 << 10, "16k": 16 << 10, "1m": 1 << 20} {
 		if err := os.WriteFile(filepath.Join(root, name), bytes.Repeat([]byte("padlock\n"), size/8), 0o644); err != nil {
 			return nil, err
 		}
 	}
+
 	config := fmt.Sprintf(`daemon off; pid %[1]s/origin.pid; error_log stderr; worker_processes 1;
 events { worker_connections 8192; }
 http {
@@ -293,6 +300,7 @@ https://localhost:%s {
 		if name == "padlock-quiet" {
 			show = `"off"`
 		}
+
 		if name == "padlock-logs" {
 			access = "output: " + filepath.Join(b.dir, "access.log")
 		}
@@ -338,7 +346,8 @@ func reverseProxy(args []string) error {
 	return server.ListenAndServeTLS(args[1], args[2])
 }
 
-// policySites is a typical configuration: 20 sites with field rules, and for the one that is measured least connections.
+// policySites is a typical configuration: 20 sites with field rules, and for the one that is measured least
+// connections.
 func policySites(origin string) string {
 	_, port, _ := net.SplitHostPort(origin)
 	sites := ""

@@ -11,7 +11,8 @@ type row struct {
 	values map[string][]float64
 }
 
-// table is what is printed: the ratio to the first server in the same round, its median over the rounds, and the medians in units.
+// table is what is printed: the ratio to the first server in the same round, its median over the rounds, and the
+// medians in units.
 type table struct {
 	servers []string
 	rows    []row
@@ -38,6 +39,7 @@ func (t *table) markdown(versions string) string {
 		}
 		return fmt.Sprintf("%.2f", median(ratios))
 	})
+
 	b.WriteString("\nThe medians themselves, CPU time where the unit is µs but for latencies:\n\n")
 	t.write(&b, func(r row, server string) string {
 		return fmt.Sprintf("%.1f %s", median(r.values[server]), r.unit)

@@ -50,6 +50,7 @@ func per(p *process, work func() (int, error)) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	after, err := p.cpu()
 	if err != nil {
 		return 0, err
@@ -76,6 +77,7 @@ func wrk(path string, connections int, script string) func(*bench, *process) (fl
 			}
 			args = append(args, "-s", file)
 		}
+
 		return per(p, func() (int, error) {
 			out, err := exec.Command("taskset", append(args, "https://localhost:"+port(p.address)+path)...).CombinedOutput()
 			if err != nil {
@@ -126,6 +128,7 @@ func get(c net.Conn, r *bufio.Reader, path, extra string) error {
 	if err != nil {
 		return err
 	}
+
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
 		return err
 	}
@@ -205,12 +208,14 @@ func holdIdle(b *bench, p *process) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	var held []net.Conn
 	defer func() {
 		for _, c := range held {
 			c.Close()
 		}
 	}()
+
 	for range idleConnections {
 		c, err := tls.Dial("tcp", p.address, b.tls())
 		if err != nil {
@@ -221,11 +226,13 @@ func holdIdle(b *bench, p *process) (float64, error) {
 			return 0, err
 		}
 	}
+
 	time.Sleep(13 * time.Second)
 	after, err := p.memory()
 	if err != nil {
 		return 0, err
 	}
+
 	for _, c := range held[:10] { // they are alive
 		if err := get(c, bufio.NewReaderSize(c, 512), "/1k", ""); err != nil {
 			return 0, fmt.Errorf("an idle connection has died: %w", err)
@@ -251,7 +258,8 @@ func timeStart(b *bench, p *process) (float64, error) {
 	return 0, err
 }
 
-// latency asks at a fixed rate from 32 connections. A request that has to wait for its turn has waited: its time counts from when it was due.
+// latency asks at a fixed rate from 32 connections. A request that has to wait for its turn has waited: its time
+// counts from when it was due.
 func latency(quantile float64) func(*bench, *process) (float64, error) {
 	return func(b *bench, p *process) (float64, error) {
 		const clients, rate = 32, 2000

@@ -21,10 +21,11 @@ import (
 // maxChain bounds how many certificates are sent with a leaf.
 const maxChain = 10
 
-// chain returns what is sent with a leaf: the leaf, and the certificates that lead up from it. Its own file counts: certificates of
-// other files are used only where the file lacks an issuer, and only those that are valid. A root is left out, as clients have their own.
-// A certificate of its own file that has the issuer's name is sent even if it cannot be verified that it is the issuer, which doubt is about:
-// clients may know better, and tell better what is wrong with it.
+// chain returns what is sent with a leaf: the leaf, and the certificates that lead up from it. Its own file counts:
+// certificates of other files are used only where the file lacks an issuer, and only those that are valid. A root is
+// left out, as clients have their own. A certificate of its own file that has the issuer's name is sent even if it
+// cannot be verified that it is the issuer, which doubt is about: clients may know better, and tell better what is
+// wrong with it.
 func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Time) (out []*x509.Certificate, doubt error) {
 	out = []*x509.Certificate{leaf}
 	for len(out) < maxChain {
@@ -46,8 +47,8 @@ func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Tim
 	return out, doubt
 }
 
-// namedIssuer is the first in a file that has the name of the issuer, whether it is the issuer or not. Of a certificate that has signed itself
-// there is none.
+// namedIssuer is the first in a file that has the name of the issuer, whether it is the issuer or not. Of a
+// certificate that has signed itself there is none.
 func namedIssuer(child *x509.Certificate, own []*x509.Certificate) (found *x509.Certificate) {
 	if selfIssued(child) {
 		return nil
@@ -76,8 +77,8 @@ func unverified(parent, child *x509.Certificate) error {
 
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
 
-// firstIssuer is the first in a file. One that another CA has signed goes before a root of the same key: whoever put both there
-// has clients that know the other CA alone.
+// firstIssuer is the first in a file. One that another CA has signed goes before a root of the same key: whoever put
+// both there has clients that know the other CA alone.
 func firstIssuer(child *x509.Certificate, own []*x509.Certificate) (found *x509.Certificate) {
 	for _, c := range own {
 		if (found == nil || selfIssued(found) && !selfIssued(c)) && issues(c, child) {
@@ -87,7 +88,8 @@ func firstIssuer(child *x509.Certificate, own []*x509.Certificate) (found *x509.
 	return found
 }
 
-// bestIssuer is a valid one: with the name exactly as the child has it if there is one, and then the one that is valid for longest.
+// bestIssuer is a valid one: with the name exactly as the child has it if there is one, and then the one that is
+// valid for longest.
 func bestIssuer(child *x509.Certificate, others []*x509.Certificate, now time.Time) (best *x509.Certificate) {
 	exact := func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, child.RawIssuer) }
 	for _, c := range others {
@@ -104,7 +106,8 @@ func validAt(c *x509.Certificate, now time.Time) bool {
 	return !now.Before(c.NotBefore) && !now.After(c.NotAfter)
 }
 
-// issues reports whether a CA has signed a certificate. Key identifiers tell CAs of the same name apart (RFC 5280 section 4.2.1.1).
+// issues reports whether a CA has signed a certificate. Key identifiers tell CAs of the same name apart (RFC 5280
+// section 4.2.1.1).
 func issues(parent, child *x509.Certificate) bool {
 	identified := len(parent.SubjectKeyId) > 0 && len(child.AuthorityKeyId) > 0
 	if !parent.IsCA || parent.Equal(child) || identified && !bytes.Equal(parent.SubjectKeyId, child.AuthorityKeyId) ||
@@ -121,7 +124,8 @@ func issues(parent, child *x509.Certificate) bool {
 	return err == nil
 }
 
-// signedWithSHA1 verifies what crypto/x509 does not verify any more. It decides which certificates are sent, and nothing else.
+// signedWithSHA1 verifies what crypto/x509 does not verify any more. It decides which certificates are sent, and
+// nothing else.
 func signedWithSHA1(parent, child *x509.Certificate) bool {
 	hash := sha1.Sum(child.RawTBSCertificate)
 	switch key := parent.PublicKey.(type) {
@@ -133,7 +137,8 @@ func signedWithSHA1(parent, child *x509.Certificate) bool {
 	return false
 }
 
-// sameName compares names as RFC 5280 section 7.1 does: the type of a string, its case and repeated spaces do not matter.
+// sameName compares names as RFC 5280 section 7.1 does: the type of a string, its case and repeated spaces do not
+// matter.
 func sameName(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true

@@ -11,8 +11,9 @@ type candidates struct{ exact, wildcard []*tls.Certificate }
 
 func (c candidates) none() bool { return len(c.exact)+len(c.wildcard) == 0 }
 
-// choose returns the certificate to show: one that the client can use before one that it cannot, then one that is valid now, then the
-// exact name before the wildcard, then the key type that comes first, then the one that is valid for longest. Nil where there is none.
+// choose returns the certificate to show: one that the client can use before one that it cannot, then one that is
+// valid now, then the exact name before the wildcard, then the key type that comes first, then the one that is valid
+// for longest. Nil where there is none.
 func (c candidates) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
 	switch {
 	case c.none():

@@ -21,8 +21,9 @@ import (
 	"padlock/internal/mask"
 )
 
-// demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent names, and what a
-// client's names cost until somebody has agreed to them is its own: turns and budgets are by source.
+// demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent
+// names, and what a client's names cost until somebody has agreed to them is its own: turns and budgets are by
+// source.
 type demand struct {
 	config.OnDemand
 	client *http.Client
@@ -60,8 +61,9 @@ func newDemand(c config.OnDemand) *demand {
 	}
 }
 
-// onDemand finds or orders the certificate of a name that nobody has listed. Handshakes of one name share one look, which goes on as
-// long as one of their sources has a turn to come: what a source may not do is no answer for the others.
+// onDemand finds or orders the certificate of a name that nobody has listed. Handshakes of one name share one look,
+// which goes on as long as one of their sources has a turn to come: what a source may not do is no answer for the
+// others.
 func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 	if !strings.Contains(name, ".") || net.ParseIP(name) != nil {
 		return nil
@@ -75,6 +77,7 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 		if other, loaded := m.names.LoadOrStore(name, n); loaded {
 			n = other.(*managed)
 		}
+
 		w := n.wanted.Load()
 		if w == nil {
 			return n
@@ -83,6 +86,7 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 		if begins {
 			m.looking.Go(func() { m.first(n, w, source) })
 		}
+
 		if !over || n.await(hello.Context()) != nil {
 			return n
 		}
@@ -207,6 +211,7 @@ func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip
 	if !d.fresh.Spend(source) {
 		return &notNow{"the client has brought its limit of new names in a minute"}
 	}
+
 	return w.ask.take(ctx, d.asks, source, func() error {
 		if err := d.authorize(ctx, name); err != nil {
 			return err
@@ -236,6 +241,7 @@ func (m *Manager) settle(n *managed, held *acme.Bundle, source netip.Prefix, err
 		}
 		return
 	}
+
 	m.forget(n)
 	var no *denial
 	var own *notNow
@@ -296,6 +302,7 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 	if d.Ask == "" {
 		return &denial{"the name is not in certificates.on_demand.allow", denyNo}
 	}
+
 	u, err := url.Parse(d.Ask)
 	if err != nil {
 		return &denial{"certificates.on_demand.ask is not a URL", denyNo}
@@ -307,6 +314,7 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 	if err != nil {
 		return &denial{err.Error(), denyNo}
 	}
+
 	response, err := d.client.Do(request)
 	if err != nil {
 		return &denial{"certificates.on_demand.ask cannot be asked: " + mask.Text(err.Error()), denyTrouble}
@@ -330,7 +338,8 @@ func matches(pattern, name string) bool {
 	return pattern == name
 }
 
-// still asks again before a name is renewed that somebody has used. What nobody uses is forgotten, and stays in the storage.
+// still asks again before a name is renewed that somebody has used. What nobody uses is forgotten, and stays in the
+// storage.
 func (d *demand) still(ctx context.Context, n *managed) bool {
 	held := n.held.Load()
 	if held == nil || time.Now().Before(held.Pairs[0].Renewal) {
@@ -344,8 +353,8 @@ func (d *demand) still(ctx context.Context, n *managed) bool {
 	return !errors.As(err, &no) || no.pause != denyNo
 }
 
-// keep gives a name its place among those in memory. When all are taken it returns the name that loses its own: the next that has not
-// been used since the last time round (CLOCK).
+// keep gives a name its place among those in memory. When all are taken it returns the name that loses its own: the
+// next that has not been used since the last time round (CLOCK).
 func (d *demand) keep(n *managed) (loser *managed) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -50,8 +50,9 @@ const (
 	maxDepth = 3 // of folders below a directory, such as certbot's live/NAME
 )
 
-// read reads the files of an entry. Its material holds the files even if they are no use, so that a change is seen. before is what
-// was read last, nil at the start. It waits for no file system that does not answer; what a slow machine takes to decode is no matter of that.
+// read reads the files of an entry. Its material holds the files even if they are no use, so that a change is seen.
+// before is what was read last, nil at the start. It waits for no file system that does not answer; what a slow
+// machine takes to decode is no matter of that.
 func read(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
 	m := &material{files: map[string][sha256.Size]byte{}, directory: f.Directory != ""}
 	if f.Intermediates != "" {
@@ -63,6 +64,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 		if err == nil && len(extra.certificates()) == 0 {
 			err = fmt.Errorf("%s holds no certificate in PEM", f.Intermediates)
 		}
+
 		if m.folders = extra.folders; err != nil {
 			return m, fmt.Errorf("the intermediates: %w", err)
 		}
@@ -146,15 +148,16 @@ func (m *material) file(name string) ([]byte, error) {
 	return data, err
 }
 
-// walk reads every file that may hold certificates or keys. Names do not matter: which key belongs to which certificate is seen
-// by the key. Hidden entries are left out, as Kubernetes keeps its generations there and links to them. A file that cannot be used
-// leaves the others alone; what it held before counts.
+// walk reads every file that may hold certificates or keys. Names do not matter: which key belongs to which
+// certificate is seen by the key. Hidden entries are left out, as Kubernetes keeps its generations there and links to
+// them. A file that cannot be used leaves the others alone; what it held before counts.
 func (m *material) walk(path string, depth int, before *material, log *slog.Logger) error {
 	m.folders = append(m.folders, path)
 	entries, err := regular.Within(filepath.Join(path, "*"), func() ([]fs.DirEntry, error) { return os.ReadDir(path) })
 	if err != nil {
 		return err
 	}
+
 	for _, entry := range entries {
 		name := filepath.Join(path, entry.Name())
 		if strings.HasPrefix(entry.Name(), ".") {
@@ -199,8 +202,8 @@ func (m *material) one(name string, log *slog.Logger) error {
 	return m.pem(name, data, log)
 }
 
-// emptyByHabit reports whether an empty file says nothing of a write that failed: cert-manager has written an empty ca.crt beside the
-// certificates of CAs that everybody knows.
+// emptyByHabit reports whether an empty file says nothing of a write that failed: cert-manager has written an empty
+// ca.crt beside the certificates of CAs that everybody knows.
 func emptyByHabit(name string, data []byte) bool {
 	return len(data) == 0 && filepath.Base(name) == "ca.crt"
 }
@@ -261,6 +264,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 		}
 		password = strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n")
 	}
+
 	key, leaf, chain, err := openPKCS12(data, password)
 	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
 		return fmt.Errorf("%s: the password is wrong", name)
@@ -271,6 +275,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 		}
 		return fmt.Errorf("%s: not PKCS#12, as .p12 and .pfx files are: its bytes are no DER", name)
 	}
+
 	signer, ok := key.(crypto.Signer)
 	if !ok {
 		return fmt.Errorf("%s: its key is of a kind that TLS does not use", name)

@@ -20,11 +20,12 @@ import (
 	"padlock/internal/pemfile"
 )
 
-// imported begins the keys of certificates that were put into the storage by hand, for every node: each value is a key with its
-// chain, in PEM.
+// imported begins the keys of certificates that were put into the storage by hand, for every node: each value is a
+// key with its chain, in PEM.
 const imported = "imported"
 
-// MaxImported is how many of them padlock takes, and maxImportedBytes how much: each is read again whenever it looks for changes.
+// MaxImported is how many of them padlock takes, and maxImportedBytes how much: each is read again whenever it looks
+// for changes.
 const (
 	MaxImported      = 10_000
 	maxImportedBytes = 128 << 20
@@ -33,9 +34,9 @@ const (
 // storeTimeout bounds how long the storage may keep a look at imported certificates waiting.
 const storeTimeout = 10 * time.Second
 
-// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at again later; until then
-// what the Files before had of it is served. One that has
-// lost its values is given back what was imported, as far as it is known here, or to the Files before; those may be nil.
+// AddImported serves what has been imported into a storage besides the files. A storage that is away is looked at
+// again later; until then what the Files before had of it is served. One that has lost its values is given back what
+// was imported, as far as it is known here, or to the Files before; those may be nil.
 func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Files) {
 	if before != nil {
 		f.imported.Store(before.imported.Load())
@@ -57,6 +58,7 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 		generation = now
 		return readImported(ctx, store, log)
 	}
+
 	e.taken = func() { f.imported.Store(&importedPairs{generation, e.pairs}) }
 	var err error
 	if e.pairs, e.seen, err = load(e, f.log); err == nil {
@@ -98,6 +100,7 @@ func giveBackImported(ctx context.Context, store storage.Store, pairs []pair, lo
 			return fmt.Errorf("storing an imported certificate again: %w", err)
 		}
 	}
+
 	log.Warn("the storage has lost its values; the imported certificates that this node serves are stored again", "storage", store.String(), "count", len(pairs),
 		"remedy", "have it keep them: in Redis, appendonly yes; a replica must be complete before it takes over")
 	return nil
@@ -112,6 +115,7 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
+
 	size, bad := 0, 0
 	for i, key := range keys {
 		if i == MaxImported || size > maxImportedBytes {
@@ -119,6 +123,7 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 				"remedy", "padlock certs remove NAME; if nobody here has imported them, find out who can write to the storage")
 			break
 		}
+
 		data, err := store.Load(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
@@ -129,6 +134,7 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 		if err != nil && !errors.Is(err, storage.ErrUnusable) {
 			return m, err // it concerns them all, so that those that were read before stay
 		}
+
 		size += len(data)
 		m.files[key] = sha256.Sum256(data)
 		switch {
@@ -144,14 +150,15 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 			}
 		}
 	}
+
 	if bad > maxBad {
 		log.Warn("more imported certificates cannot be used", "count", bad-maxBad)
 	}
 	return m, nil
 }
 
-// Import puts the pairs of a file into a storage, from where every node serves them within moments. The first name of each is where
-// it is kept, beside pairs of other key types; a pair that was there is replaced.
+// Import puts the pairs of a file into a storage, from where every node serves them within moments. The first name of
+// each is where it is kept, beside pairs of other key types; a pair that was there is replaced.
 func Import(ctx context.Context, store storage.Store, file config.CertificateFile, log *slog.Logger) ([]*tls.Certificate, error) {
 	found, m, err := load(newEntry(file), log)
 	if err != nil {
@@ -160,6 +167,7 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 	if len(m.unusable) > 0 {
 		return nil, m.unusable[0].Reason
 	}
+
 	var pairs []*tls.Certificate
 	for _, pair := range found {
 		pairs = append(pairs, pair.Certificate)
@@ -167,6 +175,7 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 	if len(pairs) == 0 {
 		return nil, errNothingLeft
 	}
+
 	for _, pair := range pairs {
 		key, value, err := importedValue(pair)
 		if err == nil {
@@ -189,6 +198,7 @@ func importedValue(pair *tls.Certificate) (key string, value []byte, err error) 
 	if err != nil {
 		return "", nil, err
 	}
+
 	var b bytes.Buffer
 	_ = pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: der}) // a Buffer takes all
 	for _, der := range pair.Certificate {
@@ -242,6 +252,7 @@ func ListImported(ctx context.Context, store storage.Store) ([]Imported, error) 
 	if err != nil {
 		return nil, err
 	}
+
 	var all []Imported
 	var errs []error
 	for _, key := range keys {

@@ -28,6 +28,7 @@ func (m *Manager) Pending(name string) (p Pending, ok bool) {
 	if !n.busy {
 		p.Next = n.due
 	}
+
 	var reason *acme.Error
 	switch {
 	case errors.As(n.err, &reason):

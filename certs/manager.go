@@ -121,12 +121,14 @@ func (m *Manager) Run(ctx context.Context) {
 			if !ok {
 				return true
 			}
+
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
 				done()
 				return false
 			}
+
 			wg.Go(func() {
 				defer func() { <-slots }()
 				defer done()
@@ -134,6 +136,7 @@ func (m *Manager) Run(ctx context.Context) {
 			})
 			return true
 		})
+
 		select {
 		case <-ctx.Done():
 			return
@@ -160,7 +163,8 @@ func (m *Manager) preload(ctx context.Context) {
 	wg.Wait()
 }
 
-// serve begins with what the storage has. An expired certificate is left for later: handshakes wait for the next, for a while.
+// serve begins with what the storage has. An expired certificate is left for later: handshakes wait for the next, for
+// a while.
 func (n *managed) serve(held *acme.Bundle) {
 	if time.Now().Before(held.Pairs[0].Leaf.NotAfter) {
 		n.held.Store(held)
@@ -210,6 +214,7 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 	if before == nil {
 		before = m.stored(ctx, n)
 	}
+
 	held, err := m.client.Ensure(ctx, n.name, before)
 	if ctx.Err() != nil {
 		return
@@ -226,13 +231,14 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 		n.failed, n.err, n.due = 0, nil, held.Due
 		return
 	}
+
 	n.failed, n.err = n.failed+1, err
 	n.due = time.Now().Add(pause(n.failed, err))
 	m.tell(n, held)
 }
 
-// stored looks for what was not there at the start. Where that is still nothing, it tells what is likely to go wrong, beside an order that
-// is not kept waiting for it.
+// stored looks for what was not there at the start. Where that is still nothing, it tells what is likely to go wrong,
+// beside an order that is not kept waiting for it.
 func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 	held, err := m.client.Load(ctx, n.name)
 	if err == nil {
@@ -254,8 +260,8 @@ func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 	return nil
 }
 
-// Pauses between tries. What is wrong here or on the way may be mended at any moment, and costs nobody anything; what the CA has
-// refused counts against its limits.
+// Pauses between tries. What is wrong here or on the way may be mended at any moment, and costs nobody anything; what
+// the CA has refused counts against its limits.
 const (
 	pauseFirst   = 3 * time.Second
 	pauseLongest = 40 * time.Second
@@ -275,6 +281,7 @@ func pause(failed int, err error) time.Duration {
 			return min(wait, waitMost) + rand.N(refusedFirst)
 		}
 	}
+
 	wait := longest
 	if shift := failed - 1; shift < 10 {
 		wait = min(longest, first<<shift)
@@ -289,6 +296,7 @@ func (m *Manager) tell(n *managed, held *acme.Bundle) {
 		m.log.Error("there is no certificate", attrs...)
 		return
 	}
+
 	leaf := held.Pairs[0].Leaf
 	left := time.Until(leaf.NotAfter)
 	attrs = append(attrs, "not_after", leaf.NotAfter, "left", left.Round(time.Second))
@@ -342,12 +350,14 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 		n.used.Store(time.Now().Unix())
 		n.touched.Store(true)
 	}
+
 	held := n.held.Load()
 	if held == nil {
 		if held = n.await(hello.Context()); held == nil {
 			return nil
 		}
 	}
+
 	chosen := choose(held, hello)
 	if !validAt(chosen.Leaf, time.Now()) {
 		if pair := m.valid(hello, name); pair != nil {
@@ -357,7 +367,8 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 	return chosen
 }
 
-// valid is what is in memory for a canonical name and valid now: of the name itself, or of the wildcard above it. Nil where nothing is.
+// valid is what is in memory for a canonical name and valid now: of the name itself, or of the wildcard above it. Nil
+// where nothing is.
 func (m *Manager) valid(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
 	_, parent, _ := strings.Cut(name, ".")
 	for _, name := range []string{name, "*." + parent} {
@@ -398,6 +409,7 @@ func (n *managed) await(ctx context.Context) *acme.Bundle {
 	if answer == nil || late {
 		return n.held.Load()
 	}
+
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {

@@ -23,9 +23,9 @@ type pair struct {
 
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// pairs puts each certificate together with the key that it is made for, and with its chain. Those that another one makes useless are
-// left out. Of a directory, a file whose certificate has lost its key, as between two writes of who renews it, keeps its pair from
-// before, and is noted.
+// pairs puts each certificate together with the key that it is made for, and with its chain. Those that another one
+// makes useless are left out. Of a directory, a file whose certificate has lost its key, as between two writes of who
+// renews it, keeps its pair from before, and is noted.
 func (m *material) pairs(before []pair) ([]pair, error) {
 	now := time.Now()
 	all := m.matches(now)
@@ -49,11 +49,13 @@ func (m *material) matches(now time.Time) (all []pair) {
 			if k < 0 {
 				continue
 			}
+
 			c := &tls.Certificate{PrivateKey: keys[k], Leaf: leaf}
 			links, doubt := chain(leaf, p.certificates, others, now)
 			for _, link := range links {
 				c.Certificate = append(c.Certificate, link.Raw)
 			}
+
 			issuer := firstIssuer(leaf, p.certificates)
 			if issuer == nil {
 				issuer = bestIssuer(leaf, others, now)
@@ -90,8 +92,8 @@ func (m *material) orphaned(now, before []pair) (kept []pair) {
 	return kept
 }
 
-// useful leaves out what another pair of the same key and names makes useless: one that is valid already, and for as long. What is not
-// valid yet stays beside what is. Of the same certificate in two files, the longer chain counts.
+// useful leaves out what another pair of the same key and names makes useless: one that is valid already, and for as
+// long. What is not valid yet stays beside what is. Of the same certificate in two files, the longer chain counts.
 func useful(all []pair, now time.Time) (kept []pair) {
 	for i, p := range all {
 		useless := slices.IndexFunc(all, func(other pair) bool {
@@ -127,6 +129,7 @@ func load(e *entry, log *slog.Logger) ([]pair, *material, error) {
 	if err != nil {
 		return nil, m, fmt.Errorf("loading the certificate %s: %w", name, err)
 	}
+
 	pairs, err := m.pairs(e.pairs)
 	if err != nil {
 		return nil, m, fmt.Errorf("loading the certificate %s: %w", name, err)
@@ -134,6 +137,7 @@ func load(e *entry, log *slog.Logger) ([]pair, *material, error) {
 	if len(pairs) == 0 && len(m.folders) > 0 {
 		log.Warn("no certificate with its key was found", "directory", name)
 	}
+
 	for _, pair := range pairs {
 		if len(pair.Leaf.DNSNames)+len(pair.Leaf.IPAddresses) == 0 {
 			log.Warn("certificate names no host; browsers will refuse it", "file", name)
@@ -147,7 +151,8 @@ func load(e *entry, log *slog.Logger) ([]pair, *material, error) {
 	return pairs, m, nil
 }
 
-// warnUnused names certificates of CAs that stand beside a certificate, and lead from it to nowhere. A directory may hold anything.
+// warnUnused names certificates of CAs that stand beside a certificate, and lead from it to nowhere. A directory may
+// hold anything.
 func (m *material) warnUnused(pairs []pair, log *slog.Logger) {
 	if m.directory {
 		return

@@ -28,6 +28,7 @@ func openPKCS12(data []byte, password string) (key any, leaf *x509.Certificate, 
 	if inner == nil || errors.Is(inner, pkcs12.ErrIncorrectPassword) { // the password has been checked, whatever else is wrong
 		return key, leaf, chain, inner
 	}
+
 	whole, bad := withoutBER(outside, password)
 	if bad != nil {
 		return nil, nil, nil, err
@@ -83,8 +84,8 @@ var (
 	oidHMACSHA256 = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
 )
 
-// withoutBER makes DER of what is inside a file that is DER outside. The file's MAC is over the bytes as they were, and has been verified;
-// another one, over what they have become, takes its place.
+// withoutBER makes DER of what is inside a file that is DER outside. The file's MAC is over the bytes as they were,
+// and has been verified; another one, over what they have become, takes its place.
 func withoutBER(outside []byte, password string) ([]byte, error) {
 	var file pfx
 	if err := unmarshal(outside, &file); err != nil {
@@ -94,6 +95,7 @@ func withoutBER(outside []byte, password string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if safe, err = ber.DER(safe); err != nil {
 		return nil, err
 	}
@@ -101,11 +103,13 @@ func withoutBER(outside []byte, password string) ([]byte, error) {
 	if err := unmarshal(safe, &contents); err != nil {
 		return nil, err
 	}
+
 	for i := range contents {
 		if contents[i].Content, err = explicit(contents[i]); err != nil {
 			return nil, err
 		}
 	}
+
 	if safe, err = asn1.Marshal(contents); err != nil {
 		return nil, err
 	}
@@ -181,7 +185,8 @@ func unmarshal(der []byte, into any) error {
 	return err
 }
 
-// newMAC is a PBMAC1 (RFC 9579). It protects nothing: the file has been read already, and this one never leaves the process.
+// newMAC is a PBMAC1 (RFC 9579). It protects nothing: the file has been read already, and this one never leaves the
+// process.
 func newMAC(safe []byte, password string) macData {
 	var m macData
 	salt := make([]byte, 8)

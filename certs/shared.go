@@ -12,8 +12,9 @@ import (
 	"padlock/certs/storage"
 )
 
-// SharedKey is a random key that all nodes of a storage share, and that stays the same after a restart. The first who asks makes it.
-// The purpose is a name such as sticky: keys for different purposes have nothing to do with each other.
+// SharedKey is a random key that all nodes of a storage share, and that stays the same after a restart. The first who
+// asks makes it. The purpose is a name such as sticky: keys for different purposes have nothing to do with each
+// other.
 func SharedKey(ctx context.Context, store storage.Store, purpose string) (key [32]byte, err error) {
 	return sharedKey(ctx, store, purpose, nil)
 }
@@ -32,6 +33,7 @@ func sharedKey(ctx context.Context, store storage.Store, purpose string, known *
 	if key, err = loadShared(ctx, store, name); !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
+
 	if known != nil {
 		key = *known
 	} else {
@@ -53,8 +55,8 @@ func loadShared(ctx context.Context, store storage.Store, name string) (key [32]
 	return [32]byte(data), nil
 }
 
-// KeepSharedKey hands over a shared key, and looks after it until ctx ends: one that the storage has lost is stored again, and one that other
-// nodes have agreed on since is handed over. While the storage is away it tries again.
+// KeepSharedKey hands over a shared key, and looks after it until ctx ends: one that the storage has lost is stored
+// again, and one that other nodes have agreed on since is handed over. While the storage is away it tries again.
 func KeepSharedKey(ctx context.Context, store storage.Store, purpose string, apply func([32]byte), log *slog.Logger) {
 	var known *[32]byte
 	for told := false; ; {
@@ -75,6 +77,7 @@ func KeepSharedKey(ctx context.Context, store storage.Store, purpose string, app
 				log.Warn("a key that nodes share cannot be read; until it can, this node uses one of its own", "purpose", purpose, "error", err)
 			}
 		}
+
 		select {
 		case <-ctx.Done():
 			return

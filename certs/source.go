@@ -37,7 +37,8 @@ func New(o Options) *Source {
 
 var errNothingLeft = errors.New("no certificate with its key is left")
 
-// GetCertificate is for tls.Config. (nil, nil) refuses the name, which crypto/tls tells the client as unrecognized_name.
+// GetCertificate is for tls.Config. (nil, nil) refuses the name, which crypto/tls tells the client as
+// unrecognized_name.
 func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if hello.ServerName == "" {
 		return s.unnamed(hello)
@@ -46,6 +47,7 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	if !ok {
 		return nil, nil
 	}
+
 	listed := s.o.Files.index.Load().named(name).choose(hello)
 	if listed != nil {
 		if s.o.Manager != nil && !validAt(listed.Leaf, time.Now()) {
@@ -55,19 +57,21 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 		}
 		return listed, nil
 	}
+
 	if s.o.Manager != nil && (s.o.Serves == nil || s.o.Serves(name)) {
 		if pair := s.o.Manager.certificate(hello, name); pair != nil {
 			return pair, nil
 		}
 	}
+
 	if s.o.Local != nil && s.o.Local.Permits(name) {
 		return s.o.Local.Leaf(name)
 	}
 	return nil, nil
 }
 
-// Private reports whether a client that asks for a name, or for none and comes to an address, is shown a certificate of the local CA, which
-// is nothing to a client that accepts public CAs alone.
+// Private reports whether a client that asks for a name, or for none and comes to an address, is shown a certificate
+// of the local CA, which is nothing to a client that accepts public CAs alone.
 func (s *Source) Private(name string, to net.Addr) bool {
 	if s.o.Local == nil {
 		return false
@@ -127,8 +131,8 @@ func (s *Source) Listed(pattern string) bool { return !s.o.Files.index.Load().na
 // names reports whether a site has an address among its hosts.
 func (s *Source) names(address string) bool { return s.o.Names != nil && s.o.Names(address) }
 
-// unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3): with a certificate for the
-// address where there is one or a site names it, else with that of the first file.
+// unnamed serves clients that connect to an address, for which TLS has no server name (RFC 6066 section 3): with a
+// certificate for the address where there is one or a site names it, else with that of the first file.
 func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	files := s.o.Files.index.Load()
 	if address := localAddress(hello); address != "" {
@@ -140,6 +144,7 @@ func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 				return pair, nil
 			}
 		}
+
 		if (files.fallback.none() || s.names(address)) && s.o.Local != nil && s.o.Local.Permits(address) {
 			return s.o.Local.Leaf(address)
 		}

@@ -17,7 +17,8 @@ import (
 	"padlock/certs/acme"
 )
 
-// staples are what OCSP responders have said of certificates of files (RFC 6960). It is safe for use from many goroutines.
+// staples are what OCSP responders have said of certificates of files (RFC 6960). It is safe for use from many
+// goroutines.
 type staples struct {
 	mu  sync.Mutex
 	all map[string]staple // by the certificate itself
@@ -134,6 +135,7 @@ func (f *Files) learn(answers []answer, now time.Time) {
 			s.response, s.revoked = nil, true
 			s.next = now.Add(ocspLatest)
 		}
+
 		if now.Sub(s.told) >= remindEvery && f.warnStaple(a, s, now) {
 			s.told = now
 		}

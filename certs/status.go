@@ -60,6 +60,7 @@ func (n *managed) status() []Status {
 		base.Expiring = base.Error != ""
 		return []Status{base}
 	}
+
 	var all []Status
 	for _, p := range held.Pairs {
 		all = append(all, base.with(p))

@@ -14,11 +14,11 @@ import (
 	"padlock/certs/storage"
 )
 
-// Tickets shares the keys of session tickets (RFC 8446 section 4.6.1) through a storage, so that a session resumes on any node, and after
-// a restart. A key encrypts tickets for a day, and decrypts them for another.
+// Tickets shares the keys of session tickets (RFC 8446 section 4.6.1) through a storage, so that a session resumes on
+// any node, and after a restart. A key encrypts tickets for a day, and decrypts them for another.
 //
-// Each node judges the dates of keys by its own clock, and goes by what it knows besides what is stored: a node whose clock is wrong, or
-// somebody who puts older keys back, takes no key away from the others and gives them none to use.
+// Each node judges the dates of keys by its own clock, and goes by what it knows besides what is stored: a node whose
+// clock is wrong, or somebody who puts older keys back, takes no key away from the others and gives them none to use.
 type Tickets struct {
 	store storage.Store
 	apply func([][32]byte)
@@ -41,7 +41,8 @@ const (
 	ticketLook  = time.Minute
 	ticketRetry = 5 * time.Second
 
-	// Nodes whose clocks disagree each want their own keys in the storage; they put them back once an hour, and do not fill it.
+	// Nodes whose clocks disagree each want their own keys in the storage; they put them back once an hour, and do not
+	// fill it.
 	ticketPause = 60 // looks
 	maxStored   = 12 // keys
 )
@@ -79,6 +80,7 @@ func (t *Tickets) Run(ctx context.Context) {
 				applied = order
 			}
 		}
+
 		select {
 		case <-ctx.Done():
 			return
@@ -97,6 +99,7 @@ func (t *Tickets) keys(ctx context.Context) ([]storedTicketKey, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	keys, lost := t.merge(stored)
 	if t.due(keys) || lost > 0 && t.pause == 0 {
 		if keys, err = t.write(ctx); err != nil {
@@ -123,11 +126,13 @@ func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	if !due && (lost == 0 || t.pause > 0) {
 		return keys, nil // another node was faster
 	}
+
 	if lost > 0 {
 		t.pause = ticketPause
 		t.log.Warn("keys of session tickets that this node uses are gone from the storage, and are put back: older ones were put there, or a node's clock is wrong",
 			"key", ticketKey, "missing", lost, "clock", t.now().UTC().Format(time.RFC3339))
 	}
+
 	if due {
 		next := storedTicketKey{From: t.now(), Key: make([]byte, 32)}
 		if len(keys) > 0 {
@@ -146,8 +151,9 @@ func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	return keys, t.store.StoreFenced(ctx, ticketLock, ticketKey, data)
 }
 
-// keep are the keys to store: this node's, and those that another one's clock may justify. Of those that have expired, the ones that this
-// node has used are dropped at once, and others a day later, as it may be this node's clock that is wrong.
+// keep are the keys to store: this node's, and those that another one's clock may justify. Of those that have
+// expired, the ones that this node has used are dropped at once, and others a day later, as it may be this node's
+// clock that is wrong.
 func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 	all, found := slices.Clone(keys), map[string]time.Time{}
 	for _, k := range keys {
@@ -161,6 +167,7 @@ func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 		if !again {
 			since = t.now()
 		}
+
 		expired := t.now().After(k.From) && t.now().Sub(since) > ticketLife
 		if !expired && len(all) < maxStored {
 			found[string(k.Key)] = since
@@ -171,7 +178,8 @@ func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 	return all
 }
 
-// merge adds what this node knows to what is stored, and counts what was not there. Only keys that are in use by this node's clock are left.
+// merge adds what this node knows to what is stored, and counts what was not there. Only keys that are in use by this
+// node's clock are left.
 func (t *Tickets) merge(stored []storedTicketKey) (keys []storedTicketKey, lost int) {
 	ahead := false
 	for _, k := range stored {
@@ -184,6 +192,7 @@ func (t *Tickets) merge(stored []storedTicketKey) (keys []storedTicketKey, lost 
 	if ahead && !t.strays {
 		t.log.Warn("a key of session tickets is dated in the future, and is not used: the clock of a node is wrong", "key", ticketKey, "clock", t.now().UTC().Format(time.RFC3339))
 	}
+
 	t.strays = ahead
 
 	for _, k := range t.known {
@@ -214,6 +223,7 @@ func (t *Tickets) load(ctx context.Context) ([]storedTicketKey, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if storage.Encrypted(data) {
 		return nil, storage.ErrEncrypted
 	}
@@ -240,6 +250,7 @@ func (t *Tickets) order(keys []storedTicketKey) [][32]byte {
 		}
 		return k.From
 	}
+
 	slices.SortStableFunc(keys, func(a, b storedTicketKey) int { return rank(b).Compare(rank(a)) })
 
 	var out [][32]byte

@@ -19,8 +19,8 @@ import (
 	"padlock/config"
 )
 
-// Files are the certificates of listed files. They are read again when a file changes; one that cannot be used then leaves the
-// certificate that was there before. A Files is safe for use from many goroutines.
+// Files are the certificates of listed files. They are read again when a file changes; one that cannot be used then
+// leaves the certificate that was there before. A Files is safe for use from many goroutines.
 type Files struct {
 	log     *slog.Logger
 	entries []*entry // used by one goroutine: New's, then Watch's
@@ -65,8 +65,8 @@ func NewFiles(files []config.CertificateFile, log *slog.Logger) (*Files, error) 
 	return NewFilesAfter(nil, files, log)
 }
 
-// NewFilesAfter is NewFiles for another configuration than that of the Files before, which may be nil: what cannot be used of a directory that
-// both have stays as it was there.
+// NewFilesAfter is NewFiles for another configuration than that of the Files before, which may be nil: what cannot be
+// used of a directory that both have stays as it was there.
 func NewFilesAfter(before *Files, files []config.CertificateFile, log *slog.Logger) (*Files, error) {
 	f := &Files{log: log}
 	var wrong config.Errors
@@ -76,6 +76,7 @@ func NewFilesAfter(before *Files, files []config.CertificateFile, log *slog.Logg
 			last := before.index.Load().directories[file]
 			e.pairs, e.seen = last.pairs, last.seen
 		}
+
 		var err error
 		if e.pairs, e.seen, err = load(e, log); err != nil {
 			wrong = append(wrong, config.Error{Path: fmt.Sprintf("certificates.files[%d]", i), Message: err.Error()})
@@ -110,12 +111,14 @@ func (f *Files) publish() {
 				x.byName[name] = append(x.byName[name], shown)
 			}
 		}
+
 		if e.file.Directory != "" {
 			x.directories[e.file] = contents{e.pairs, e.seen}
 		}
 		if e.seen != nil {
 			x.unusable = append(append(x.unusable, e.seen.unusable...), e.seen.orphans...)
 		}
+
 		if e.wrong != nil {
 			x.unusable = append(x.unusable, Unusable{e.name, e.wrong})
 		}
@@ -145,6 +148,7 @@ func (f *Files) warnInvalid(entries []*entry) {
 		c := x.named(name)
 		return slices.ContainsFunc(slices.Concat(c.exact, c.wildcard), func(pair *tls.Certificate) bool { return validAt(pair.Leaf, now) })
 	}
+
 	for _, e := range entries {
 		for _, pair := range e.pairs {
 			leaf, names := pair.Leaf, namesOf(pair.Certificate)
@@ -178,7 +182,8 @@ func (f *Files) remind(now time.Time) {
 	f.told = still
 }
 
-// Unusable are files that cannot be used as they are now: those of directories, and those that have changed for the worse.
+// Unusable are files that cannot be used as they are now: those of directories, and those that have changed for the
+// worse.
 func (f *Files) Unusable() []Unusable { return f.index.Load().unusable }
 
 func namesOf(pair *tls.Certificate) (names []string) {
@@ -214,8 +219,8 @@ const (
 	poll   = 15 * time.Second       // where the kernel tells nothing, as on network file systems
 )
 
-// Watch reads files again when they change, until ctx ends. It watches folders, not files, so that renames and the links that
-// Kubernetes exchanges are seen, and looks by itself besides.
+// Watch reads files again when they change, until ctx ends. It watches folders, not files, so that renames and the
+// links that Kubernetes exchanges are seen, and looks by itself besides.
 func (f *Files) Watch(ctx context.Context) {
 	if len(f.entries) == 0 {
 		return
@@ -227,6 +232,7 @@ func (f *Files) Watch(ctx context.Context) {
 	} else {
 		defer watcher.Close()
 	}
+
 	watched := map[string]bool{}
 	f.follow(watcher, err == nil, watched)
 	ticker := time.NewTicker(poll)
@@ -301,6 +307,7 @@ func (f *Files) reread() {
 		f.warnInvalid(changed)
 		f.warnMustStaple(changed)
 	}
+
 	f.remind(time.Now())
 	if left := len(f.Unusable()); left == 0 && said > 0 {
 		f.log.Info("every file of certificates can be used again")
@@ -318,6 +325,7 @@ func (f *Files) again(e *entry) bool {
 		}
 		return different
 	}
+
 	var pairs []pair
 	if err == nil {
 		pairs, now, err = load(e, f.log)
@@ -332,6 +340,7 @@ func (f *Files) again(e *entry) bool {
 		e.wrong = err
 		return different
 	}
+
 	e.pairs, e.seen, e.wrong = pairs, now, nil
 	if e.taken != nil {
 		e.taken()

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Admin is the endpoint with console, metrics and health. padlock always has one on a socket in its storage directory, where only its
-// own user gets in, unless another place for the socket is given; an address is for browsers and Prometheus.
+// Admin is the endpoint with console, metrics and health. padlock always has one on a socket in its storage
+// directory, where only its own user gets in, unless another place for the socket is given; an address is for
+// browsers and Prometheus.
 type Admin struct {
 	// An address in addition to the socket, or `unix:PATH` to move the socket, or `"off"`. Other addresses than
 	// loopback ones use HTTPS and need `token` or `client_ca`.
@@ -76,23 +77,27 @@ func (v *validator) admin(a *Admin) {
 		}
 		return
 	}
+
 	if address, before := a.TCP(), len(v.errs); address != "" {
 		if v.address("admin", address); len(v.errs) > before {
 			return
 		}
 	}
+
 	if a.Token != "" && len(a.Token) < minToken {
 		v.fail("admin.token", "is shorter than %d characters: openssl rand -hex 16 makes a good one", minToken)
 	}
 	if a.Guarded() && a.Token == "" && a.ClientCA == "" {
 		v.fail("admin", "%q can be reached from other machines: it needs a token or a client_ca; off, unix:PATH and loopback addresses such as 127.0.0.1:2020 need none", a.Address)
 	}
+
 	if !a.Guarded() && (a.ClientCA != "" || a.Cert != "" || a.Key != "") {
 		v.fail("admin", "client_ca, cert and key go with an address that other machines can reach; %q is served without TLS", a.Address)
 	}
 	if a.ClientCA != "" {
 		v.bundle("admin.client_ca", a.ClientCA)
 	}
+
 	if a.Cert != "" || a.Key != "" {
 		v.pair("admin.cert", a.Cert, "admin.key", a.Key)
 	}

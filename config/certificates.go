@@ -61,8 +61,9 @@ func (i *Issuer) String() string {
 	return i.Directory
 }
 
-// Managed reports whether a site's host, in canonical form, gets its certificate from an ACME CA unless a file has one.
-// Local names do not, as no public CA knows them; with an issuer of one's own they do, but for this machine's own names.
+// Managed reports whether a site's host, in canonical form, gets its certificate from an ACME CA unless a file has
+// one. Local names do not, as no public CA knows them; with an issuer of one's own they do, but for this machine's
+// own names.
 func (c *Certificates) Managed(host string) bool {
 	switch {
 	case host == "*":
@@ -87,6 +88,7 @@ func (v *validator) certificates(c *Config) {
 	if len(c.Certificates.Issuers) == 0 {
 		c.Certificates.Issuers = []Issuer{{Name: "letsencrypt"}}
 	}
+
 	for i := range c.Certificates.Issuers {
 		v.issuer(fmt.Sprintf("certificates.issuers[%d]", i), &c.Certificates.Issuers[i], c.Certificates.Staging)
 	}
@@ -94,24 +96,28 @@ func (v *validator) certificates(c *Config) {
 	if len(c.Certificates.Challenges) == 0 {
 		v.fail("certificates.challenges", "at least one of http-01 and tls-alpn-01 is needed")
 	}
+
 	for i, challenge := range c.Certificates.Challenges {
 		v.oneOf(fmt.Sprintf("certificates.challenges[%d]", i), challenge, "http-01", "tls-alpn-01")
 	}
 	if provider := c.Certificates.DNS.Provider; provider != "" {
 		v.oneOf("certificates.dns.provider", provider, DNSProviders...)
 	}
+
 	for i, resolver := range c.Certificates.DNS.Resolvers {
 		v.address(fmt.Sprintf("certificates.dns.resolvers[%d]", i), resolver)
 	}
 	if len(c.Certificates.KeyTypes) == 0 {
 		v.fail("certificates.key_types", "at least one is needed")
 	}
+
 	for i, kind := range c.Certificates.KeyTypes {
 		v.oneOf(fmt.Sprintf("certificates.key_types[%d]", i), kind, KeyTypes...)
 	}
 	if r := c.Certificates.RenewRatio; r < 0.02 || r > 0.9 {
 		v.fail("certificates.renew_ratio", "%v must be a part of the lifetime between 0.02 and 0.9", r)
 	}
+
 	if o := c.Certificates.OnDemand; o != nil {
 		v.onDemand("certificates.on_demand", o)
 	}
@@ -142,6 +148,7 @@ func (v *validator) certificateFile(path string, f CertificateFile) {
 	default:
 		v.directory(path+".directory", f.Directory)
 	}
+
 	if f.Password != "" && f.PKCS12 == "" {
 		v.fail(path+".password", "goes with pkcs12 only")
 	}
@@ -170,6 +177,7 @@ func (v *validator) issuer(path string, i *Issuer, staging bool) {
 			v.fail(path+".directory", "takes no user name or password")
 		}
 	}
+
 	if i.Root != "" {
 		v.bundle(path+".root", i.Root)
 	}
@@ -189,6 +197,7 @@ func (v *validator) onDemand(path string, o *OnDemand) {
 			v.fail(path+".ask", "is not an http:// or https:// URL")
 		}
 	}
+
 	for i, pattern := range o.Allow {
 		name, ok := CanonicalPattern(pattern)
 		if !ok || name == "*" {
@@ -196,6 +205,7 @@ func (v *validator) onDemand(path string, o *OnDemand) {
 		}
 		o.Allow[i] = name
 	}
+
 	for _, n := range []struct {
 		value    *int
 		standard int
@@ -221,6 +231,7 @@ func (v *validator) managedNames(c *Config) {
 			}
 		}
 	}
+
 	if certificates.Client != "autocert" {
 		return
 	}
@@ -228,17 +239,20 @@ func (v *validator) managedNames(c *Config) {
 	if certificates.DNS.Provider != "" {
 		refuse("certificates.dns", "dns-01")
 	}
+
 	if !slices.Contains(certificates.Challenges, "tls-alpn-01") {
 		refuse("certificates.challenges", "leave tls-alpn-01 out")
 	}
 	if len(certificates.Issuers) > 1 {
 		refuse("certificates.issuers", "several issuers in order")
 	}
+
 	if i := certificates.Issuers[0]; i.Profile != "" {
 		refuse("certificates.issuers[0].profile", "profiles")
 	} else if i.PreferredChain != "" {
 		refuse("certificates.issuers[0].preferred_chain", "the choice of a chain")
 	}
+
 	if !slices.Equal(certificates.KeyTypes, []string{"p256"}) {
 		refuse("certificates.key_types", "key types other than p256, and RSA for clients that know nothing else")
 	}

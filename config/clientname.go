@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// ClientName is a name that a client's certificate must have among its subject alternative names (RFC 5280 section 4.2.1.6). It matches names of
-// its own kind only.
+// ClientName is a name that a client's certificate must have among its subject alternative names (RFC 5280 section
+// 4.2.1.6). It matches names of its own kind only.
 type ClientName struct {
 	Kind  string // dns | email | uri | ip
 	Value string // in the form of CanonicalClientName
 }
 
-// ParseClientName reads kind:value, as in email:alice@example.com; without a kind the form says which: an address, a URI, an e-mail address,
-// else a DNS name. A DNS name may begin with *., which stands for one label.
+// ParseClientName reads kind:value, as in email:alice@example.com; without a kind the form says which: an address, a
+// URI, an e-mail address, else a DNS name. A DNS name may begin with *., which stands for one label.
 func ParseClientName(text string) (ClientName, error) {
 	kind, value, found := strings.Cut(text, ":")
 	switch {
@@ -39,6 +39,7 @@ func ParseClientName(text string) (ClientName, error) {
 		what := map[string]string{"dns": "a DNS name", "email": "an e-mail address", "uri": "a URI", "ip": "an address"}[kind]
 		return ClientName{}, fmt.Errorf("%q is not %s", text, what)
 	}
+
 	if wildcard {
 		canonical = "*." + canonical
 	}
@@ -50,8 +51,9 @@ func isAddress(text string) bool {
 	return err == nil
 }
 
-// CanonicalClientName is the form of a name of a kind that can be compared byte by byte: DNS names and the hosts of the others are in lower case
-// (RFC 5280 sections 7.2, 7.4 and 7.5), the rest of them is kept. ok is false for what is no name of that kind.
+// CanonicalClientName is the form of a name of a kind that can be compared byte by byte: DNS names and the hosts of
+// the others are in lower case (RFC 5280 sections 7.2, 7.4 and 7.5), the rest of them is kept. ok is false for what
+// is no name of that kind.
 func CanonicalClientName(kind, name string) (canonical string, ok bool) {
 	switch kind {
 	case "dns":

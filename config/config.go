@@ -2,7 +2,8 @@
 //
 //	cfg, err := config.Load("padlock.yaml")   // every error at once, each with file:line:column
 //
-// It reads no network and changes nothing. The quick commands build the same Config, so there is one way through the program.
+// It reads no network and changes nothing. The quick commands build the same Config, so there is one way through the
+// program.
 package config
 
 import (
@@ -132,8 +133,8 @@ type Certificates struct {
 	OnDemand *OnDemand `yaml:"on_demand"`
 }
 
-// CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory of either.
-// They are read again when they change.
+// CertificateFile is a PEM pair, where Cert holds the leaf first and then its chain; a PKCS#12 file; or a directory
+// of either. They are read again when they change.
 type CertificateFile struct {
 	// The certificate, followed by its chain.
 	Cert string `yaml:"cert" path:"yes"` // PEM file
@@ -173,7 +174,8 @@ type EAB struct {
 	HMACKey string `yaml:"hmac_key" secret:"yes"` // base64url
 }
 
-// DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego documents them.
+// DNS says where challenges of dns-01 are published. The provider's own settings are environment variables, as lego
+// documents them.
 type DNS struct {
 	// The DNS provider, by its name in lego, for example `cloudflare`. Credentials are environment variables.
 	Provider string `yaml:"provider"`
@@ -341,8 +343,8 @@ type Site struct {
 	TCP *TCP `yaml:"tcp"`
 }
 
-// PathMode is Paths, or what it is by default: strict where a rule keeps anybody out, so that nobody may go around it; agreed where a
-// target gets some paths only, so that it gets no others; else raw.
+// PathMode is Paths, or what it is by default: strict where a rule keeps anybody out, so that nobody may go around
+// it; agreed where a target gets some paths only, so that it gets no others; else raw.
 func (s *Site) PathMode() string {
 	ruled := s.Access.rules() || s.TLS.ClientAuth != nil
 	for i := range s.Routes {
@@ -354,6 +356,7 @@ func (s *Site) PathMode() string {
 	case ruled:
 		return "strict"
 	}
+
 	for i := range s.Routes {
 		if len(s.Routes[i].To) > 0 && !s.opens(s.Routes[i].To) {
 			return "agreed"
@@ -468,8 +471,9 @@ type ClientNames struct {
 	Organizations []string `yaml:"organizations"`
 }
 
-// Route is what happens to the requests that it matches: they are forwarded, redirected or answered. Of the routes of a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named
-// methods before any, and then the first.
+// Route is what happens to the requests that it matches: they are forwarded, redirected or answered. Of the routes of
+// a site that match, an exact path goes before a prefix, a longer prefix before a shorter one, named methods before
+// any, and then the first.
 type Route struct {
 	// Prefix of the paths that the route matches, up to a slash or the end of the path: `/api` matches `/api` and
 	// `/api/x`. By default all paths.
@@ -513,7 +517,8 @@ type Route struct {
 	Handshake bool `yaml:"handshake_header"`
 }
 
-// Buffer holds content back, so that slow clients do not keep targets waiting. What is larger is streamed on from there.
+// Buffer holds content back, so that slow clients do not keep targets waiting. What is larger is streamed on from
+// there.
 type Buffer struct {
 	// How much of a request body to read before the target receives it. Off by default.
 	Request Size `yaml:"request"`
@@ -637,7 +642,8 @@ type KeepAlive struct {
 	Off bool `yaml:"off"`
 }
 
-// Redirect answers with another address. {host}, {path}, {query}, {uri} and the other variables of field values stand in it.
+// Redirect answers with another address. {host}, {path}, {query}, {uri} and the other variables of field values stand
+// in it.
 type Redirect struct {
 	// The address to redirect to: a path or URL. Variables such as `{host}`, `{path}`, `{query}` and `{uri}` are
 	// replaced.

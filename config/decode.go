@@ -15,7 +15,8 @@ import (
 	"padlock/internal/regular"
 )
 
-// decoder fills structures from YAML nodes by their yaml tags. It is strict, and goes on after an error to find them all.
+// decoder fills structures from YAML nodes by their yaml tags. It is strict, and goes on after an error to find them
+// all.
 type decoder struct {
 	file   string
 	getenv func(string) (string, bool)
@@ -74,6 +75,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, path, "%s", mappingWanted(n, known, path))
 		return
 	}
+
 	seen := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
@@ -184,6 +186,7 @@ func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, giv
 	if len(d.errs) > before {
 		return
 	}
+
 	if given {
 		d.fail(n, path, "%s is given too: one of them", strings.TrimSuffix(path, "_file"))
 		return
@@ -211,6 +214,7 @@ func (d *decoder) secretLines(n *yaml.Node, field reflect.Value, path, text stri
 			d.fail(n, path, "line %d of the file is not name: value", i+1)
 			return
 		}
+
 		if _, twice := all[strings.TrimSpace(name)]; twice {
 			d.fail(n, path, "line %d of the file names %s again", i+1, strings.TrimSpace(name))
 			return
@@ -268,6 +272,7 @@ func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 		if len(values) == 0 && len(d.errs) == before {
 			d.fail(n.Content[i+1], at, "has no value: a field is taken away by remove")
 		}
+
 		for _, value := range values {
 			all = append(all, FieldValue{name, value})
 		}
@@ -300,6 +305,7 @@ func (d *decoder) replacements(n *yaml.Node, v reflect.Value, path string) {
 		default:
 			d.fail(value, at, "%s", textsWanted(value, "from and to, or a list of these", path))
 		}
+
 		for _, one := range list {
 			all = append(all, Replacement{name, one.From, one.To})
 		}
@@ -319,6 +325,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, path, "%s", listWanted(n, v.Type().Elem(), path))
 		return
 	}
+
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
 		d.decode(item, list.Index(i), fmt.Sprintf("%s[%d]", path, i))
@@ -340,8 +347,8 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-// Read puts a text into a setting, to which into points, as the file's decoder does: into a list, what stands between commas. It expands no
-// variables of the environment, for texts that are not the administrator's.
+// Read puts a text into a setting, to which into points, as the file's decoder does: into a list, what stands between
+// commas. It expands no variables of the environment, for texts that are not the administrator's.
 func Read(text string, into any) error {
 	v := reflect.ValueOf(into).Elem()
 	if v.Kind() != reflect.Slice {
@@ -405,6 +412,7 @@ func (d *decoder) expand(text string) (string, error) {
 		if !found {
 			return b.String(), nil
 		}
+
 		expression, after, closed := strings.Cut(rest, "}")
 		if !closed {
 			return "", fmt.Errorf("%q has no closing }", "${"+rest)

@@ -42,6 +42,7 @@ func (v *validator) docker(path string, d *Docker) {
 			v.fail(fmt.Sprintf("%s.labels[%d]", path, i), "%q is not a label such as com.example.edge or com.example.edge=public", label)
 		}
 	}
+
 	for i, domain := range d.Domains {
 		name, ok := WrittenHost(domain)
 		if !ok {
@@ -71,7 +72,8 @@ func (v *validator) overrides(c *Config) {
 	}
 }
 
-// Covering returns what of the hosts, in canonical form, a name or pattern belongs to: the same one, or the wildcard that stands for it; "" for none.
+// Covering returns what of the hosts, in canonical form, a name or pattern belongs to: the same one, or the wildcard
+// that stands for it; "" for none.
 func Covering[V any](hosts map[string]V, name string) string {
 	for _, pattern := range []string{name, "*." + afterLabel(name), "*"} {
 		if _, has := hosts[pattern]; has {

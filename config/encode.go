@@ -14,8 +14,8 @@ import (
 	"padlock/internal/mask"
 )
 
-// YAML is the file that gives this configuration. What is as it would be without being said is left out, and so are secrets: their keys
-// have the value REDACTED.
+// YAML is the file that gives this configuration. What is as it would be without being said is left out, and so are
+// secrets: their keys have the value REDACTED.
 func (c *Config) YAML() ([]byte, error) {
 	return yaml.Marshal(c.node())
 }
@@ -63,6 +63,7 @@ func structure(v, standard reflect.Value) *yaml.Node {
 			n.Content = append(n.Content, structure(field, standard.Field(i)).Content...)
 			continue
 		}
+
 		if reflect.DeepEqual(field.Interface(), standard.Field(i).Interface()) {
 			continue
 		}
@@ -148,6 +149,7 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		b, _ := value.MarshalText() // sizes
 		return text(string(b))
 	}
+
 	switch v.Kind() {
 	case reflect.Pointer:
 		return encode(v.Elem(), unsaid(v.Type().Elem()))

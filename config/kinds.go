@@ -66,6 +66,7 @@ func exampleOfType(t reflect.Type) string {
 	case reflect.TypeFor[Target]():
 		return "3000"
 	}
+
 	switch t.Kind() {
 	case reflect.Pointer:
 		return exampleOfType(t.Elem())
@@ -87,7 +88,8 @@ func exampleOfType(t reflect.Type) string {
 	return ""
 }
 
-// described is what the schema says of a path: the key, an example of its value, and the type of what stands there, which may be an item of the value.
+// described is what the schema says of a path: the key, an example of its value, and the type of what stands there,
+// which may be an item of the value.
 type described struct {
 	key, example string
 	t            reflect.Type
@@ -116,6 +118,7 @@ func schemaAt(path string) (found described, ok bool) {
 		if end < 0 {
 			end = len(path)
 		}
+
 		key := path[:end]
 		path = path[end:]
 		in, field, known := fieldOf(t, key)
@@ -128,6 +131,7 @@ func schemaAt(path string) (found described, ok bool) {
 		found = described{key, exampleOf(in, field), field.Type}
 		t = field.Type
 	}
+
 	for found.t = t; found.t.Kind() == reflect.Pointer; {
 		found.t = found.t.Elem()
 	}
@@ -186,6 +190,7 @@ func single(t reflect.Type) string {
 	case reflect.TypeFor[KeepAlive]():
 		return "off, a duration, or a mapping of keys to values"
 	}
+
 	switch t.Kind() {
 	case reflect.Struct:
 		return "off, or a mapping of keys to values"
@@ -215,8 +220,8 @@ func of(n *yaml.Node) string {
 
 var numeric = regexp.MustCompile(`^[0-9.]+$`)
 
-// meant is the mapping that a single value may stand for, "" where none suggests itself: what a respond or a route is mainly about, or a value of
-// the form that the first key's has.
+// meant is the mapping that a single value may stand for, "" where none suggests itself: what a respond or a route is
+// mainly about, or a value of the form that the first key's has.
 func meant(value string, known []string, path string) string {
 	key := known[0]
 	for _, main := range []string{"to", "body"} {
@@ -224,6 +229,7 @@ func meant(value string, known []string, path string) string {
 			key = main
 		}
 	}
+
 	if slices.Contains(known, "status") && len(value) == 3 && numeric.MatchString(value) {
 		return "{status: " + value + "}"
 	}
@@ -237,6 +243,7 @@ func meant(value string, known []string, path string) string {
 	if _, err := time.ParseDuration(value); err == nil && example == exampleOfType(durationType) {
 		alike = true
 	}
+
 	switch strings.ToLower(value) {
 	case "true", "false", "on", "off", "yes", "no":
 		return ""

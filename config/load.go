@@ -23,8 +23,8 @@ const maxFile = 16 << 20
 
 const emptyFile = "the file is empty: it needs sites, such as sites: [{hosts: [app.test], routes: [{to: 3000}]}]"
 
-// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors. warn is called for what
-// works but should be written otherwise: keys under names that they had before.
+// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
+// warn is called for what works but should be written otherwise: keys under names that they had before.
 func Load(path string, stdin io.Reader, warn func(Error)) (*Config, error) {
 	if path != "-" {
 		data, err := regular.Named(path, maxFile)
@@ -33,6 +33,7 @@ func Load(path string, stdin io.Reader, warn func(Error)) (*Config, error) {
 		}
 		return parse(path, data, warn)
 	}
+
 	const name = "standard input"
 	data, err := io.ReadAll(io.LimitReader(stdin, maxFile+1))
 	switch {
@@ -59,12 +60,14 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	case err != nil:
 		return nil, Errors{syntaxError(name, data, err)}
 	}
+
 	var second yaml.Node
 	if err := decoder.Decode(&second); err == nil {
 		return nil, Errors{{File: name, Line: second.Line, Column: second.Column, Message: "a second document begins here, and the file must hold exactly one: take away the line --- before it"}}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, Errors{syntaxError(name, data, err)}
 	}
+
 	d.decode(document.Content[0], reflect.ValueOf(cfg).Elem(), "")
 	relativeTo(filepath.Dir(name), reflect.ValueOf(cfg).Elem())
 
@@ -81,6 +84,7 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 			d.errs = append(d.errs, e)
 		}
 	}
+
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, func(a, b Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 		return nil, d.errs
@@ -92,8 +96,8 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	return cfg, nil
 }
 
-// Locate gives what was found wrong after a file was read the lines where its paths stand in it. What is not wrong because of the file, or
-// cannot be found there any more, stays as it is.
+// Locate gives what was found wrong after a file was read the lines where its paths stand in it. What is not wrong
+// because of the file, or cannot be found there any more, stays as it is.
 func Locate(file string, errs Errors) {
 	data, err := regular.Named(file, maxFile)
 	var document yaml.Node
@@ -109,8 +113,9 @@ func Locate(file string, errs Errors) {
 	}
 }
 
-// Located is an error that was found after a file was read, with the lines where what is wrong stands in the file. Without a file (""), the
-// paths of keys say nothing, and are left out; "-" is standard input, which cannot be read again.
+// Located is an error that was found after a file was read, with the lines where what is wrong stands in the file.
+// Without a file (""), the paths of keys say nothing, and are left out; "-" is standard input, which cannot be read
+// again.
 func Located(file string, err error) error {
 	var wrong Errors
 	switch {
@@ -125,7 +130,8 @@ func Located(file string, err error) error {
 	return err
 }
 
-// follows reports whether what is wrong at a path may only be because another, in it or around it, could not be decoded.
+// follows reports whether what is wrong at a path may only be because another, in it or around it, could not be
+// decoded.
 func follows(path, undecoded string) bool {
 	return strings.HasPrefix(undecoded, path) || strings.HasPrefix(path, undecoded)
 }
@@ -181,8 +187,8 @@ func Default() *Config {
 	}
 }
 
-// defaultStorage is the user's data directory (XDG Base Directory Specification); with sudo, that of the user who ran it, so that
-// sudo padlock serves the CA that padlock trust has installed.
+// defaultStorage is the user's data directory (XDG Base Directory Specification); with sudo, that of the user who ran
+// it, so that sudo padlock serves the CA that padlock trust has installed.
 func defaultStorage() string {
 	if base := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
 		return filepath.Join(base, "padlock")

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// CanonicalHost is the one form of a host name that TLS, routing and policy compare: lower case, without the trailing dot,
-// an IPv6 address without brackets. It holds no port. ok is false for what is neither an address nor a name
-// of letters, digits, hyphens and underscores (RFC 1123 section 2.1, RFC 5891 section 4.4).
+// CanonicalHost is the one form of a host name that TLS, routing and policy compare: lower case, without the trailing
+// dot, an IPv6 address without brackets. It holds no port. ok is false for what is neither an address nor a name of
+// letters, digits, hyphens and underscores (RFC 1123 section 2.1, RFC 5891 section 4.4).
 func CanonicalHost(host string) (name string, ok bool) {
 	if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
 		inner, bracketed = strings.CutSuffix(inner, "]")
@@ -19,11 +19,13 @@ func CanonicalHost(host string) (name string, ok bool) {
 		}
 		return addr.String(), true
 	}
+
 	if strings.IndexByte(host, ':') >= 0 || host != "" && '0' <= host[0] && host[0] <= '9' { // to look costs an allocation
 		if addr, err := netip.ParseAddr(host); err == nil {
 			return addr.Unmap().String(), addr.Zone() == ""
 		}
 	}
+
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if host == "" || len(host) > 253 {
 		return "", false
@@ -48,8 +50,9 @@ func validLabel(label string) bool {
 	return true
 }
 
-// WrittenHost is CanonicalHost for what a person writes: a name in other letters than ASCII is the name that browsers and DNS make of it
-// (RFC 5890 section 2.3.2.1, UTS #46): bücher.example is xn--bcher-kva.example. What comes over the network is in ASCII.
+// WrittenHost is CanonicalHost for what a person writes: a name in other letters than ASCII is the name that browsers
+// and DNS make of it (RFC 5890 section 2.3.2.1, UTS #46): bücher.example is xn--bcher-kva.example. What comes over
+// the network is in ASCII.
 func WrittenHost(host string) (name string, ok bool) {
 	if ascii(host) {
 		return CanonicalHost(host)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// relativeTo has every path in a configuration that is not absolute begin in a directory, that of the file: what a file names is found
-// wherever padlock is started. Fields with paths have the tag path.
+// relativeTo has every path in a configuration that is not absolute begin in a directory, that of the file: what a
+// file names is found wherever padlock is started. Fields with paths have the tag path.
 func relativeTo(dir string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -25,6 +25,7 @@ func relativeTo(dir string, v reflect.Value) {
 			}
 			return
 		}
+
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
 			if !field.IsExported() {
@@ -39,8 +40,8 @@ func relativeTo(dir string, v reflect.Value) {
 	}
 }
 
-// pathsIn resolves one field: a path ("yes"), a path behind a prefix ("unix:", "file:"), or a path unless it is a URL or one of the names of
-// streams ("or").
+// pathsIn resolves one field: a path ("yes"), a path behind a prefix ("unix:", "file:"), or a path unless it is a URL
+// or one of the names of streams ("or").
 func pathsIn(dir string, v reflect.Value, kind string) {
 	if v.Kind() == reflect.Slice {
 		for i := range v.Len() {
@@ -48,6 +49,7 @@ func pathsIn(dir string, v reflect.Value, kind string) {
 		}
 		return
 	}
+
 	text := v.String()
 	switch kind {
 	case "yes":

@@ -16,8 +16,9 @@ type renaming struct {
 	values map[string]string // values that have other names too; nil: all values are as they were
 }
 
-// renamed are keys that had another name in the release before, by the structure that has them. They still work, with a warning that names
-// the new one: in files, in labels of containers and in the schema. An entry is removed with the release after that.
+// renamed are keys that had another name in the release before, by the structure that has them. They still work, with
+// a warning that names the new one: in files, in labels of containers and in the schema. An entry is removed with the
+// release after that.
 var renamed = map[reflect.Type]map[string]renaming{
 	reflect.TypeFor[Config](): {
 		"drop_aliases": {"underscores_in_headers", map[string]string{"known": "drop_known", "all": "drop", "none": "keep"}},
@@ -44,7 +45,8 @@ func renamedIn(t reflect.Type) map[string]renaming {
 	return all
 }
 
-// RenamedOfRoute is the present name of a route's key that is given under its old one, as labels give it: passive.failures.
+// RenamedOfRoute is the present name of a route's key that is given under its old one, as labels give it:
+// passive.failures.
 func RenamedOfRoute(name string) (now string, ok bool) {
 	key, rest, _ := strings.Cut(name, ".")
 	r, ok := renamedIn(reflect.TypeFor[Route]())[key]

@@ -25,6 +25,7 @@ func (v *validator) route(path string, r *Route) {
 			actions++
 		}
 	}
+
 	switch actions {
 	case 0:
 		v.fail(path, "does not say what happens to requests: add to: 3000 (the target), redirect or respond; a site without routes shows the built-in page")
@@ -32,12 +33,14 @@ func (v *validator) route(path string, r *Route) {
 	default:
 		v.fail(path, "takes one of to, redirect and respond")
 	}
+
 	if (r.StripPrefix || r.ReplacePrefix != "") && r.Path == "" {
 		v.fail(path, "strip_prefix and replace_prefix need the path that they take off")
 	}
 	if r.StripPrefix && r.ReplacePrefix != "" {
 		v.fail(path, "takes strip_prefix or replace_prefix, not both")
 	}
+
 	if r.ReplacePrefix != "" && !validPath(r.ReplacePrefix) {
 		v.fail(path+".replace_prefix", "%q is not a path such as /v2", r.ReplacePrefix)
 	}
@@ -50,11 +53,13 @@ func (v *validator) route(path string, r *Route) {
 			r.Host = name + portOf(r.Host)
 		}
 	}
+
 	v.upstream(path, &r.Upstream, []string{"http", "https", "h2c"})
 	v.upgrades(path+".upgrades", r)
 	if r.Redirect != nil {
 		v.redirect(path+".redirect", r.Redirect)
 	}
+
 	if r.Respond != nil {
 		v.respond(path+".respond", r.Respond)
 	}
@@ -120,6 +125,7 @@ func validPath(path string) bool {
 			return false
 		}
 	}
+
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
 			return false
@@ -150,6 +156,7 @@ func (v *validator) destination(path, to string) {
 		v.fail(path, "%q: %v", to, err)
 		return
 	}
+
 	start, rest := sample(origin), sample(reference)
 	if strings.HasPrefix(to, "//") {
 		v.fail(path, "%q would lead to another host: write https://", to)
@@ -217,7 +224,8 @@ func (v *validator) template(path, text string) {
 	}
 }
 
-// part is for a text that gets into a field whose meaning a target or a client has decided: no client chooses what stands there.
+// part is for a text that gets into a field whose meaning a target or a client has decided: no client chooses what
+// stands there.
 func (v *validator) part(path, text string) {
 	v.template(path, text)
 	t, err := template.Parse(text)
@@ -242,6 +250,7 @@ func (v *validator) headers(path string, h *HeaderRules) {
 			v.fail(fmt.Sprintf("%s.response.keep[%d]", path, i), "%q must be Alt-Svc, the only field of a target's response that padlock drops", name)
 		}
 	}
+
 	for _, side := range []struct {
 		path  string
 		rules *FieldRules
@@ -258,6 +267,7 @@ func (v *validator) headers(path string, h *HeaderRules) {
 			v.part(at+".from", r.From)
 			v.part(at+".to", r.To)
 		}
+
 		for key, values := range map[string]FieldValues{"set": side.rules.Set, "add": side.rules.Add} {
 			for _, field := range values {
 				at := side.path + "." + key + "." + field.Name
@@ -302,6 +312,7 @@ func (v *validator) access(path string, a *Access) {
 	} else if !validValue(b.Realm) || strings.ContainsAny(b.Realm, `"\`) {
 		v.fail(path+".realm", "%q holds a quote or control characters", b.Realm)
 	}
+
 	if b.UsersFile != "" {
 		users, err := readUsers(b.UsersFile)
 		if err != nil {
@@ -310,6 +321,7 @@ func (v *validator) access(path string, a *Access) {
 		if b.Users == nil {
 			b.Users = map[string]string{}
 		}
+
 		for name, hash := range users {
 			if other, twice := b.Users[name]; twice && other != hash {
 				v.fail(path+".users_file", "%s:%s stands in users too, with another password: keep one", b.UsersFile, name)
@@ -319,6 +331,7 @@ func (v *validator) access(path string, a *Access) {
 	} else if len(b.Users) == 0 {
 		v.fail(path, "needs users or users_file: nobody could come in")
 	}
+
 	for name, hash := range b.Users {
 		if name == "" || strings.ContainsRune(name, ':') {
 			v.fail(path+".users."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
@@ -344,6 +357,7 @@ func readUsers(name string) (map[string]string, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
+
 		user, hash, ok := strings.Cut(line, ":")
 		if !ok {
 			return nil, fmt.Errorf("%s:%d: must be name:hash", name, number)
@@ -353,6 +367,7 @@ func readUsers(name string) (map[string]string, error) {
 		}
 		users[user] = hash
 	}
+
 	if len(users) == 0 {
 		return nil, fmt.Errorf("%s names nobody", name)
 	}

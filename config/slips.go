@@ -38,6 +38,7 @@ func unknown(key string, known []string, at string) (message, meant string) {
 	} else if len(others) > 0 {
 		other = others[0]
 	}
+
 	switch near := Nearest(key, known); {
 	case strings.HasPrefix(key, "-"):
 		return fmt.Sprintf("unknown key; the - of an item is followed by a blank: write - %s", key[1:]), ""
@@ -46,11 +47,13 @@ func unknown(key string, known []string, at string) (message, meant string) {
 	case near != "":
 		return fmt.Sprintf("unknown key; did you mean %s?", near), near
 	}
+
 	for _, separator := range []string{"-", " "} {
 		if joined := strings.ReplaceAll(strings.ToLower(key), separator, "_"); slices.Contains(known, joined) {
 			return fmt.Sprintf("unknown key; did you mean %s?", joined), joined
 		}
 	}
+
 	if places, below := placesOf(key, at); len(places) > 0 {
 		remedy := ""
 		if below {
@@ -58,13 +61,15 @@ func unknown(key string, known []string, at string) (message, meant string) {
 		}
 		return fmt.Sprintf("unknown key here; it belongs to %s%s", strings.Join(places, ", or to "), remedy), ""
 	}
+
 	if places, _ := placesOf(other, at); other != "" && len(places) > 0 {
 		return fmt.Sprintf("unknown key; did you mean %s of %s?", other, strings.Join(places, ", or of ")), ""
 	}
 	return "unknown key; known here: " + strings.Join(known, ", "), ""
 }
 
-// placesOf are the mappings, as paths, that have a key, three at most: those that lie below where it stands, or if there are none, others.
+// placesOf are the mappings, as paths, that have a key, three at most: those that lie below where it stands, or if
+// there are none, others.
 func placesOf(key, at string) (places []string, below bool) {
 	var visit func(t reflect.Type, path string)
 	visit = func(t reflect.Type, path string) {
@@ -77,6 +82,7 @@ func placesOf(key, at string) (places []string, below bool) {
 		if t.Kind() != reflect.Struct {
 			return
 		}
+
 		for i := range t.NumField() {
 			field := t.Field(i)
 			name := field.Tag.Get("yaml")
@@ -94,6 +100,7 @@ func placesOf(key, at string) (places []string, below bool) {
 			visit(field.Type, strings.TrimPrefix(path+"."+name, "."))
 		}
 	}
+
 	visit(reflect.TypeFor[Config](), "")
 
 	around := indexes.ReplaceAllString(parent(at), "[]")
@@ -103,6 +110,7 @@ func placesOf(key, at string) (places []string, below bool) {
 		}
 		return n
 	}
+
 	slices.SortStableFunc(places, func(a, b string) int {
 		return cmp.Or(shared(b)-shared(a), strings.Count(a, ".")-strings.Count(b, "."))
 	})
@@ -133,6 +141,7 @@ func mappingWanted(n *yaml.Node, known []string, path string) string {
 	case path == "":
 		return "this is no configuration of padlock, which begins with keys such as sites: and listen:"
 	}
+
 	wanted := fmt.Sprintf("must be a mapping of keys to values (%s, …)%s, and is %s", strings.Join(known[:min(len(known), 3)], ", "), suchAs(path), of(n))
 	if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode {
 		return fmt.Sprintf("%s: take away the - before %s", wanted, first(n.Content[0]))
@@ -147,6 +156,7 @@ func mappingWanted(n *yaml.Node, known []string, path string) string {
 	if key, rest, ok := strings.Cut(n.Value, " "); ok && slices.Contains(known, key) {
 		return fmt.Sprintf("%q has no colon: write %s: %s", n.Value, key, strings.TrimSpace(rest))
 	}
+
 	if guess := meant(n.Value, known, path); guess != "" {
 		return fmt.Sprintf("%s: is %s meant?", wanted, guess)
 	}
@@ -261,12 +271,14 @@ func hostWanted(text, forms string) string {
 		}
 		return fmt.Sprintf("%q: each host is an item of its own in the list: [%s]", text, strings.Join(parts, ", "))
 	}
+
 	if name, _, err := net.SplitHostPort(text); err == nil && name != "" {
 		return fmt.Sprintf("%q: a host has no port: write %s; ports stand in listen.https, or in listen of the site", text, host(name))
 	}
 	if strings.HasPrefix(text, ".") {
 		return fmt.Sprintf("%q: for all names below it, write %s", text, host("*"+text))
 	}
+
 	if strings.Contains(text, "*") {
 		return fmt.Sprintf("%q: a * stands for the whole first label and nothing else: *.example.com, or * alone for any name", text)
 	}
@@ -287,6 +299,7 @@ func labelWanted(text string) string {
 		case label[0] == '-' || label[len(label)-1] == '-':
 			return fmt.Sprintf("%s begins or ends with a hyphen", label)
 		}
+
 		for _, r := range label {
 			if r < 0x80 && !validLabel(string(r)) && r != '-' {
 				return fmt.Sprintf("%q cannot stand in a name", r)
@@ -307,12 +320,14 @@ func addressWanted(path, text string) string {
 	case strings.HasPrefix(path, "listen.http["):
 		port = "80"
 	}
+
 	if n, err := strconv.Atoi(text); err == nil && n >= 0 && n <= 65535 {
 		if path == "admin" {
 			return fmt.Sprintf("%q is a port: write 127.0.0.1:%s", text, text)
 		}
 		return fmt.Sprintf("%q is a port: write \":%s\" for all addresses of this machine, or \"127.0.0.1:%s\" for this machine alone", text, text, text)
 	}
+
 	if _, rest, ok := strings.Cut(text, "://"); ok {
 		return fmt.Sprintf("%q: an address has no scheme: write %s", text, strings.TrimRight(rest, "/"))
 	}
@@ -329,6 +344,7 @@ func targetWanted(text string) error {
 			return pathInTarget(text, bare, "/"+path)
 		}
 	}
+
 	if strings.HasPrefix(text, "$") {
 		return fmt.Errorf("%q: a variable of the environment is written ${%s}", text, strings.TrimLeft(text, "$"))
 	}

@@ -13,8 +13,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// syntaxError says what is wrong with a text that is not YAML, and where. The parser's own errors name the line where the mapping, the list or
-// the text began in which it gave up, or one beside it; so the line is found by where the text before it still is YAML.
+// syntaxError says what is wrong with a text that is not YAML, and where. The parser's own errors name the line where
+// the mapping, the list or the text began in which it gave up, or one beside it; so the line is found by where the
+// text before it still is YAML.
 func syntaxError(name string, data []byte, err error) Error {
 	place := func(line, column int, format string, args ...any) Error {
 		return Error{File: name, Line: line, Column: column, Message: fmt.Sprintf(format, args...)}
@@ -95,6 +96,7 @@ func troubled(lines []string) (line, stop int) {
 	for _, l := range lines[:stop-1] {
 		size += len(l)
 	}
+
 	tried := 0
 	for good := stop - 1; good > 0; good-- {
 		if tried += size; tried > maxTried {
@@ -175,6 +177,7 @@ func (s *slip) bracket() (line, column int, message string) {
 	case openBracket(strings.Join(s.lines[s.line-1:], "")) >= 0:
 		return s.line, open + 1, fmt.Sprintf("the %c of this line is never closed", s.text()[open])
 	}
+
 	var wrong *json.SyntaxError
 	if text := strings.Join(s.lines, ""); errors.As(json.Unmarshal([]byte(text), new(any)), &wrong) && strings.HasPrefix(strings.TrimSpace(text), "{") {
 		before := text[:max(wrong.Offset-1, 0)]
@@ -218,7 +221,8 @@ var withoutBlank = regexp.MustCompile(`^ *-([A-Za-z_]+:.*)$`)
 
 var withoutColon = regexp.MustCompile(`^([a-z0-9_]+)[ =]+(\S.*)$`)
 
-// colon finds a key on the line before that has no colon, or an item without a blank behind its -, with which this line seems to go on.
+// colon finds a key on the line before that has no colon, or an item without a blank behind its -, with which this
+// line seems to go on.
 func (s *slip) colon() (line, column int, message string) {
 	before := s.before()
 	if before == 0 {
@@ -261,6 +265,7 @@ func (s *slip) indentation() (line, column int, message string) {
 		for len(columns) > 0 && columns[len(columns)-1] > at {
 			columns = columns[:len(columns)-1]
 		}
+
 		for {
 			if len(columns) == 0 || columns[len(columns)-1] < at {
 				columns = append(columns, at)
@@ -278,6 +283,7 @@ func (s *slip) indentation() (line, column int, message string) {
 	if indent > deepest && !strings.HasSuffix(above, ":") && above != "-" {
 		return s.line, indent + 1, fmt.Sprintf("indented by %s, deeper than line %d, which has a value already: %s would stand beside it", spaces(indent), before, spaces(deepest))
 	}
+
 	for i, c := range columns {
 		if c == indent {
 			break

@@ -25,6 +25,7 @@ func ParseTarget(s string) (Target, error) {
 	case strings.Contains(s, "://"):
 		return parseURL(s)
 	}
+
 	if strings.Trim(s, "0123456789") == "" {
 		s = ":" + s
 	}
@@ -50,6 +51,7 @@ func parseURL(s string) (Target, error) {
 		scheme, rest, _ := strings.Cut(s, "://")
 		return Target{}, pathInTarget(s, scheme+"://"+u.Host, strings.TrimPrefix(rest, u.Host))
 	}
+
 	if srv {
 		name, ok := WrittenHost(u.Host)
 		if !ok || !strings.HasPrefix(name, "_") {
@@ -69,12 +71,14 @@ func hostPort(s, defaultPort string) (string, error) {
 	if err != nil {
 		return "", targetWanted(s)
 	}
+
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		if port == "" || strings.Contains(port, "/") {
 			return "", targetWanted(s)
 		}
 		return "", fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
 	}
+
 	if host == "" {
 		host = "localhost"
 	}

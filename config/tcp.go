@@ -12,12 +12,14 @@ func (v *validator) tcp(path string, s *Site) {
 	if len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil || s.Paths != "" || s.NoCase || !s.Fields.empty() {
 		v.fail(path, "routes, www, hsts, headers, basic_auth, paths and ignore_case are for HTTP, and this site forwards TCP")
 	}
+
 	if len(t.To) == 0 {
 		v.fail(at+".to", "at least one target is needed")
 	}
 	if t.KeepAlive != (KeepAlive{}) {
 		v.fail(at+".keepalive", "is for HTTP: each connection of a client has one to the target")
 	}
+
 	v.upstream(at, &t.Upstream, []string{"tcp", "tls"})
 	if t.Sticky != "" || t.HashBy != "" && t.HashBy != "address" {
 		v.fail(at, "cookies and headers are HTTP's: use balance: hash, which goes by the client's address")
@@ -25,6 +27,7 @@ func (v *validator) tcp(path string, s *Site) {
 	if t.Timeouts.ResponseHeader != 0 {
 		v.fail(at+".timeouts.response_header", "is for HTTP; idle bounds how long nothing may pass")
 	}
+
 	standard(&t.Idle, time.Hour)
 	if t.ProxyProtocol != "" {
 		v.oneOf(at+".proxy_protocol", t.ProxyProtocol, "v1", "v2")
@@ -35,11 +38,13 @@ func (v *validator) tcp(path string, s *Site) {
 			t.ALPN = []string{"postgresql"} // which clients with sslnegotiation=direct insist on
 		}
 	}
+
 	for i, protocol := range t.ALPN {
 		if protocol == "" || len(protocol) > 255 || protocol == "acme-tls/1" {
 			v.fail(fmt.Sprintf("%s.alpn[%d]", at, i), "%q is not a protocol's name of 1 to 255 bytes", protocol)
 		}
 	}
+
 	if t.Passthrough {
 		if s.TLS.ClientAuth != nil || s.TLS.LegacyRSA || t.StartTLS != "" || len(t.ALPN) > 0 {
 			v.fail(at+".passthrough", "leaves TLS to the target, so tls, starttls and alpn have no meaning here")
@@ -64,6 +69,7 @@ func (v *validator) listeners(c *Config) {
 	for i, a := range c.Listen.HTTP {
 		v.onlyUse(uses, a, fmt.Sprintf("listen.http[%d]", i))
 	}
+
 	sets := map[string]string{} // of addresses to the site that has brought them
 	for i, s := range c.Sites {
 		set := fmt.Sprint(s.Listen)

@@ -34,12 +34,14 @@ func (v *validator) tracing(t *Tracing) {
 			v.fail("tracing.headers", "%q is not a field's name, or its value holds control characters", name) // the value is a secret
 		}
 	}
+
 	if t.Endpoint == "" {
 		if len(t.Headers) > 0 || t.CA != "" || t.Service != "" {
 			v.fail("tracing.endpoint", "is missing: without it there are no traces")
 		}
 		return
 	}
+
 	if err := collectorURL(t.Endpoint); err != nil {
 		v.fail("tracing.endpoint", "%v", err)
 	} else if t.CA != "" {

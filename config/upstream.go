@@ -9,6 +9,25 @@ import (
 )
 
 func (v *validator) upstream(path string, u *Upstream, schemes []string) {
+	v.targets(path, u, schemes)
+	standard(&u.Balance, "round_robin")
+	standard(&u.Resolve, "any")
+	v.oneOf(path+".resolve", u.Resolve, "any", "each")
+	v.oneOf(path+".balance", u.Balance, "round_robin", "least_conn", "random", "hash")
+	v.hashBy(path, u)
+	if u.Sticky != "" {
+		v.fieldName(path+".sticky", u.Sticky)
+	}
+
+	if u.Health != nil {
+		v.health(path+".health", u.Health, schemes[0] == "http")
+	}
+	v.failures(path, u)
+	v.keepAlive(path, u, schemes[0] == "http")
+	v.targetTLS(path, u)
+}
+
+func (v *validator) targets(path string, u *Upstream, schemes []string) {
 	for i := range u.To {
 		at := fmt.Sprintf("%s.to[%d]", path, i)
 		b := &u.To[i]
@@ -17,9 +36,8 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 		} else if b.Weight > 1000 {
 			v.fail(at+".weight", "%d must be from 1 to 1000", b.Weight)
 		}
-		if b.Target.Scheme == "" {
-			b.Target.Scheme = schemes[0]
-		}
+
+		standard(&b.Target.Scheme, schemes[0])
 		switch {
 		case b.Target.Address == "":
 			v.fail(at, "needs a target")
@@ -29,42 +47,42 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 			v.fail(at, "%s is given twice: weight gives it a larger share", b.Target)
 		}
 	}
-	if u.Balance == "" {
-		u.Balance = "round_robin"
-	}
-	standard(&u.Resolve, "any")
-	v.oneOf(path+".resolve", u.Resolve, "any", "each")
-	v.oneOf(path+".balance", u.Balance, "round_robin", "least_conn", "random", "hash")
-	v.hashBy(path, u)
-	if u.Sticky != "" {
-		v.fieldName(path+".sticky", u.Sticky)
-	}
-	if u.Health != nil {
-		v.health(path+".health", u.Health, schemes[0] == "http")
-	}
-	if u.PassiveHealth.Off && (u.PassiveHealth.Failures != 0 || u.PassiveHealth.Cooldown != 0) {
+}
+
+// failures checks what is done about targets that fail, or that have too much to do.
+func (v *validator) failures(path string, u *Upstream) {
+	passive := &u.PassiveHealth
+	if passive.Off && (passive.Failures != 0 || passive.Cooldown != 0) {
 		v.fail(path+".passive_health", "off goes with nothing else")
 	}
-	if !u.PassiveHealth.Off { // a configuration that has been validated is valid
-		standard(&u.PassiveHealth.Failures, 3)
-		standard(&u.PassiveHealth.Cooldown, 10*time.Second)
+	if !passive.Off { // a configuration that has been validated is valid
+		standard(&passive.Failures, 3)
+		standard(&passive.Cooldown, 10*time.Second)
 	}
-	if u.KeepAlive.Off && (u.KeepAlive.Idle != 0 || u.KeepAlive.Connections != 0) {
-		v.fail(path+".keepalive", "off goes with nothing else")
-	}
-	if !u.KeepAlive.Off && schemes[0] == "http" {
-		standard(&u.KeepAlive.Idle, 90*time.Second)
-		standard(&u.KeepAlive.Connections, 256)
-	}
+
 	if u.Circuit.Pending > 0 && u.Circuit.Requests == 0 {
 		v.fail(path+".circuit.pending", "needs circuit.requests: without a limit nothing waits")
 	}
 	standard(&u.Circuit.Wait, 5*time.Second)
+
 	standard(&u.Retry.Attempts, 3)
 	standard(&u.Retry.Budget, 0.2)
 	if u.Retry.Budget < 0 || u.Retry.Budget > 1 {
 		v.fail(path+".retry.budget", "%v must be a part of the requests, from 0 to 1", u.Retry.Budget)
 	}
+}
+
+func (v *validator) keepAlive(path string, u *Upstream, http bool) {
+	if u.KeepAlive.Off && (u.KeepAlive.Idle != 0 || u.KeepAlive.Connections != 0) {
+		v.fail(path+".keepalive", "off goes with nothing else")
+	}
+	if !u.KeepAlive.Off && http {
+		standard(&u.KeepAlive.Idle, 90*time.Second)
+		standard(&u.KeepAlive.Connections, 256)
+	}
+}
+
+func (v *validator) targetTLS(path string, u *Upstream) {
 	if u.CA != "" {
 		v.bundle(path+".ca", u.CA)
 	}
@@ -73,6 +91,7 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	} else if u.ClientCert != "" {
 		v.pair(path+".client_cert", u.ClientCert, path+".client_key", u.ClientKey)
 	}
+
 	if u.ServerName != "" {
 		if name, ok := WrittenHost(u.ServerName); !ok {
 			v.fail(path+".server_name", "%q is not a host name", u.ServerName)
@@ -97,6 +116,7 @@ func (v *validator) hashBy(path string, u *Upstream) {
 		}
 		return
 	}
+
 	standard(&u.HashBy, "address")
 	kind, name, named := strings.Cut(u.HashBy, ":")
 	switch {
@@ -116,6 +136,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 	} else if !strings.HasPrefix(h.Path, "/") || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
 		v.fail(path+".path", "%q is not a path such as /healthz", h.Path)
 	}
+
 	if _, _, err := ParseStatuses(h.Status); h.Status != "" && err != nil {
 		v.fail(path+".status", "%v", err)
 	}
@@ -126,6 +147,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 			h.Host = name
 		}
 	}
+
 	if http {
 		standard(&h.Status, "200-399")
 	}

@@ -58,6 +58,7 @@ func validate(c *Config) Errors {
 			v.fail(fmt.Sprintf("access_log.headers[%d]", i), "%q is not the name of a field (RFC 9110 section 5.1)", name)
 		}
 	}
+
 	if c.AccessLog.Output == "off" {
 		v.fail("access_log.output", "off is not a place; to log nothing: format: off")
 	}
@@ -66,18 +67,21 @@ func validate(c *Config) Errors {
 	if c.Storage == "" {
 		v.fail("storage", "no directory is given, and there is no home directory to put it in")
 	}
+
 	for i, a := range c.Resolvers {
 		v.address(fmt.Sprintf("resolvers[%d]", i), a)
 	}
 	if c.User == "root" {
 		v.fail("user", "root is what padlock is to be no longer; name a user without privileges, or leave it out")
 	}
+
 	v.certificates(c)
 	if c.Docker != nil {
 		v.docker("docker", c.Docker)
 	} else if len(c.Sites) == 0 {
 		v.fail("sites", "at least one site is needed: sites: [{hosts: [app.test], routes: [{to: 3000}]}]")
 	}
+
 	v.sites(c, 0)
 	v.overrides(c)
 	return v.errs
@@ -95,6 +99,7 @@ func (v *validator) sites(c *Config, from int) {
 			v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen[at])
 			continue
 		}
+
 		for j, host := range c.Sites[i].Hosts {
 			seen[at][host] = fmt.Sprintf("sites[%d].hosts[%d]", i, j)
 		}
@@ -103,8 +108,8 @@ func (v *validator) sites(c *Config, from int) {
 	v.managedNames(c)
 }
 
-// With is a valid configuration with more sites, which are checked as Validate does, and put into canonical form. c stays as it is, and
-// its own sites are not looked at again. The error is an Errors.
+// With is a valid configuration with more sites, which are checked as Validate does, and put into canonical form. c
+// stays as it is, and its own sites are not looked at again. The error is an Errors.
 func (c *Config) With(more ...Site) (*Config, error) {
 	next := *c
 	next.Sites = slices.Concat(c.Sites, more)
@@ -202,12 +207,14 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 			v.fail(at, "%s", hostWanted(host, "a host name, an address, *.name or *"))
 			continue
 		}
+
 		if other, taken := seen[name]; taken {
 			v.beside(at, other, "%s already stands at %s: keep one of them, and put the routes together", name, other)
 		}
 		seen[name] = at
 		s.Hosts[i] = name
 	}
+
 	if s.TLS.ClientAuth != nil {
 		v.clientAuth(path+".tls.client_auth", s.TLS.ClientAuth)
 	}
@@ -218,12 +225,14 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if s.Paths != "" {
 		v.oneOf(path+".paths", s.Paths, "strict", "normalize", "raw")
 	}
+
 	for i, a := range s.Listen {
 		v.address(fmt.Sprintf("%s.listen[%d]", path, i), a)
 	}
 	if s.TCP != nil {
 		v.tcp(path, s)
 	}
+
 	for i := range s.Routes {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
 		v.route(at, &s.Routes[i])
@@ -303,6 +312,7 @@ func (v *validator) revocations(path string, files []string, cas []*x509.Certifi
 		}
 		all = append(all, lists...)
 	}
+
 	if len(v.errs) > before {
 		return // the list that is missing may be there
 	}

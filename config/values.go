@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Network is a range of addresses, or one: 10.0.0.0/8, ::1. IPv4 networks are never in their IPv6-mapped form (RFC 4291 section 2.5.5.2), in which
-// no address is compared.
+// Network is a range of addresses, or one: 10.0.0.0/8, ::1. IPv4 networks are never in their IPv6-mapped form (RFC
+// 4291 section 2.5.5.2), in which no address is compared.
 type Network struct{ netip.Prefix }
 
 // mappedBits is the length of what is before an IPv4 address that is mapped to IPv6.
@@ -25,6 +25,7 @@ func (n *Network) UnmarshalText(text []byte) error {
 		n.Prefix = netip.PrefixFrom(addr, addr.BitLen())
 		return nil
 	}
+
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil {
 		return fmt.Errorf("%q is not an address or a network such as 10.0.0.0/8", s)
@@ -43,7 +44,8 @@ func (n *Network) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Contains reports whether an address is in the network, in whatever form it is written: mapped to IPv6, or with a zone.
+// Contains reports whether an address is in the network, in whatever form it is written: mapped to IPv6, or with a
+// zone.
 func (n Network) Contains(addr netip.Addr) bool { return n.Prefix.Contains(addr.Unmap().WithZone("")) }
 
 // Patience is how long somebody waits: a duration, or off, which is Endless. Zero stands for the default.
@@ -118,7 +120,8 @@ type FieldValue struct{ Name, Value string }
 // FieldValues are written as a mapping of names to a value, or to a list of values; their order is kept.
 type FieldValues []FieldValue
 
-// Replacement is a field's name, a text in its value, and what is put in the place of that. Variables may stand in both.
+// Replacement is a field's name, a text in its value, and what is put in the place of that. Variables may stand in
+// both.
 type Replacement struct{ Name, From, To string }
 
 // Replacements are written as a mapping of names to {from, to}, or to a list of these; their order is kept.

@@ -32,7 +32,8 @@ type Options struct {
 	Leaving       func() bool            // padlock takes no new connections
 }
 
-// Admin answers on the admin addresses: the console, metrics, health, and what padlock's own commands ask. It is safe for use from many goroutines.
+// Admin answers on the admin addresses: the console, metrics, health, and what padlock's own commands ask. It is safe
+// for use from many goroutines.
 type Admin struct {
 	o       Options
 	started time.Time
@@ -52,6 +53,7 @@ func NewAdmin(o Options) *Admin {
 		own.MustRegister(view{a})
 		a.mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{o.Metrics.registry, own}, promhttp.HandlerOpts{}))
 	}
+
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET /healthz": a.health, "GET /readyz": a.readiness, "GET /status": a.serveStatus, "GET /certificates": a.serveCertificates,
 		"GET /handshakes": a.handshakes, "POST /reload": a.reload,

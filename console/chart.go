@@ -55,6 +55,7 @@ func newChart(title string, shares []Share) chart {
 			highest = max(highest, sums[i])
 		}
 	}
+
 	var words []string
 	var base [trendMinutes]float64
 	for series, s := range shares {
@@ -67,6 +68,7 @@ func newChart(title string, shares []Share) chart {
 			base[i] += height
 			c.Bars = append(c.Bars, bar{Series: series, X: float64(i) * 4, Y: max(0, 39.5-base[i]), Height: height})
 		}
+
 		part := fmt.Sprintf("%.0f %%", 100*float64(s.Count)/float64(total))
 		if s.Count*200 < total {
 			part = fmt.Sprintf("%.2g %%", 100*float64(s.Count)/float64(total))
@@ -113,6 +115,7 @@ func timings(e *handshake.Event) *chart {
 	if total <= 0 {
 		return nil
 	}
+
 	x := 0.0
 	add := func(series int, name string, took time.Duration) {
 		if took <= 0 {
@@ -125,6 +128,7 @@ func timings(e *handshake.Event) *chart {
 		c.Words += name + " " + part + ", "
 		x += width
 	}
+
 	t := e.Timings
 	for i, p := range []struct {
 		name string
@@ -134,6 +138,7 @@ func timings(e *handshake.Event) *chart {
 		left -= took
 		add(i, p.name, took)
 	}
+
 	if len(c.Bars) == 0 {
 		return nil
 	}

@@ -70,7 +70,8 @@ func (g Guard) named(host string) bool {
 	return ok && (name == "localhost" || slices.Contains(g.Hosts, name))
 }
 
-// foreign reports whether a page of another origin asks. A link that somebody follows to a page of ours is no such thing.
+// foreign reports whether a page of another origin asks. A link that somebody follows to a page of ours is no such
+// thing.
 func foreign(r *http.Request) bool {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		u, err := url.Parse(origin)

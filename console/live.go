@@ -17,8 +17,8 @@ const (
 	liveSilent = 15 * time.Second       // after which a comment keeps the connection
 )
 
-// live sends the handshakes that the filter lets through as they happen, as server-sent events: rows and attention in HTML, pulse in
-// words. A watcher costs the same whatever happens: of many handshakes at once it gets the last.
+// live sends the handshakes that the filter lets through as they happen, as server-sent events: rows and attention in
+// HTML, pulse in words. A watcher costs the same whatever happens: of many handshakes at once it gets the last.
 func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 	if a.o.Recent == nil {
 		http.Error(w, notRecorded, http.StatusNotFound)
@@ -30,6 +30,7 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil && last <= seen {
 		seen = last // a watcher that was cut off comes back
 	}
+
 	watch := &watcher{admin: a, filter: f, w: w, seen: seen, written: time.Now()}
 	controller := http.NewResponseController(w)
 	ticker := time.NewTicker(liveEvery)
@@ -66,6 +67,7 @@ func (t *watcher) tick() error {
 	if came == 0 {
 		return t.quiet()
 	}
+
 	var chosen []*handshake.Event
 	failed := false
 	for i := len(events) - 1; i >= 0; i-- { // the newest stands first
@@ -80,6 +82,7 @@ func (t *watcher) tick() error {
 			return err
 		}
 	}
+
 	if len(chosen) > 0 {
 		var rows bytes.Buffer
 		for _, e := range chosen[:min(len(chosen), liveRows)] {
@@ -92,6 +95,7 @@ func (t *watcher) tick() error {
 				t.admin.shown.Handshake(e)
 			}
 		}
+
 		if err := t.event("rows", rows.Bytes()); err != nil {
 			return err
 		}

@@ -16,8 +16,8 @@ import (
 	"padlock/traffic"
 )
 
-// Metrics is what padlock counts, as Prometheus reads it. It is a handshake.Sink. Every label has few values: names of clients are in
-// none, and names of sites, targets and certificates are those of the configuration.
+// Metrics is what padlock counts, as Prometheus reads it. It is a handshake.Sink. Every label has few values: names
+// of clients are in none, and names of sites, targets and certificates are those of the configuration.
 type Metrics struct {
 	registry   *prometheus.Registry
 	handshakes *prometheus.CounterVec
@@ -49,6 +49,7 @@ func NewMetrics(version string) *Metrics {
 			Name: "padlock_handshake_noise_total", Help: "Connections without a TLS handshake: scans, health checks, other protocols.",
 		}, []string{"kind"}),
 	}
+
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "padlock_build_info", Help: "Always 1; the labels are the versions.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
@@ -71,12 +72,14 @@ func (m *Metrics) Handshake(e *handshake.Event) {
 	if e.Noise != "" {
 		m.noise.WithLabelValues(e.Noise).Inc()
 	}
+
 	if f := e.Failure; f != nil && e.Noise != "spare" {
 		m.failures.WithLabelValues(string(f.By), known(f.Stage, "message_"), known(cmp.Or(f.AlertName, "none"), "alert_"), f.Kind).Inc()
 	}
 	if e.Outcome != handshake.Complete || e.Validation {
 		return
 	}
+
 	m.duration.Observe(e.Duration.Seconds())
 	for _, part := range [...]struct {
 		name string
@@ -202,6 +205,7 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 		for reason, n := range t.Rejected {
 			out.counter(rejectedDesc, n, traffic.Reason(reason).String())
 		}
+
 		judges(t.Trust, out)
 		for _, s := range t.Sites {
 			for _, a := range s.Answers {
@@ -211,6 +215,7 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 			out.counter(bytesInDesc, s.BytesIn, s.Name)
 			out.counter(bytesOutDesc, s.BytesOut, s.Name)
 		}
+
 		for _, target := range t.Targets {
 			out.gauge(targetUp, one(target.Healthy), target.Name)
 			out.gauge(targetEjected, one(target.Ejected), target.Name)
@@ -269,6 +274,7 @@ func judges(t traffic.Trust, out exporter) {
 		}
 		unusable[f.File] = true
 	}
+
 	type list struct{ file, issuer string }
 	ends := map[list]time.Time{}
 	for _, l := range t.Lists {
@@ -281,13 +287,14 @@ func judges(t traffic.Trust, out exporter) {
 			unusable[l.File] = true
 		}
 	}
+
 	for name, end := range ends {
 		out.gauge(listEndDesc, float64(end.Unix()), name.file, name.issuer)
 	}
 }
 
-// latest leaves of certificates with the same labels the one that expires last: two files may have a certificate each for one name, and
-// series that are there twice would leave nothing of the others.
+// latest leaves of certificates with the same labels the one that expires last: two files may have a certificate each
+// for one name, and series that are there twice would leave nothing of the others.
 func latest(all []Certificate) []Certificate {
 	type labels struct{ name, keyType, issuer string }
 	places := map[labels]int{}

@@ -133,6 +133,7 @@ func (a *Admin) handshakePage(w http.ResponseWriter, r *http.Request) {
 		Attention needs
 		Trend     trend
 	}{head: a.head("Handshakes", "/"), Recorded: a.o.Recent != nil, Filter: f}
+
 	if a.o.Recent != nil {
 		data.Attention = troubles(a.o.Recent.Failures())
 		for _, e := range a.o.Recent.Events() {
@@ -140,6 +141,7 @@ func (a *Admin) handshakePage(w http.ResponseWriter, r *http.Request) {
 				data.Events = append(data.Events, e)
 			}
 		}
+
 		if a.o.Trends != nil {
 			data.Trend = a.o.Trends.hour()
 		}
@@ -165,6 +167,7 @@ func (a *Admin) handshake(w http.ResponseWriter, r *http.Request) {
 			e = a.shown.Find(id)
 		}
 	}
+
 	fragment := r.URL.Query().Get("fragment") != ""
 	switch {
 	case e == nil && fragment:
@@ -235,6 +238,7 @@ func (a *Admin) certificatePage(w http.ResponseWriter, r *http.Request) {
 		Certificates []key
 		More         int
 	}{head: a.head("Certificates", "/keys")}
+
 	if a.o.Certificates != nil {
 		all := a.o.Certificates()
 		slices.SortStableFunc(all, func(a, b Certificate) int { return cmp.Compare(rank(&a), rank(&b)) })
@@ -243,6 +247,7 @@ func (a *Admin) certificatePage(w http.ResponseWriter, r *http.Request) {
 		}
 		data.More = len(all) - len(data.Certificates)
 	}
+
 	name := "keys"
 	if r.URL.Query().Get("fragment") != "" {
 		name = "key-list"
@@ -272,12 +277,14 @@ func newKey(c *Certificate) key {
 			k.Next = "by itself, when it is needed"
 		}
 	}
+
 	if c.NotAfter != nil {
 		k.Expires = c.NotAfter.UTC().Format(time.DateTime)
 	}
 	if c.Renewal != nil {
 		k.Next = c.Renewal.UTC().Format(time.DateTime)
 	}
+
 	if c.NextTry != nil {
 		k.Again = c.NextTry.UTC().Format(time.TimeOnly)
 	}
@@ -294,6 +301,7 @@ func what(e *handshake.Event) string {
 		}
 		return text
 	}
+
 	parts := []string{}
 	if e.Version != 0 {
 		parts = append(parts, "TLS "+wire.VersionName(e.Version))
@@ -303,6 +311,7 @@ func what(e *handshake.Event) string {
 			parts = append(parts, part)
 		}
 	}
+
 	for word, is := range map[string]bool{"resumed": e.Resumed, "HTTP/3": e.QUIC, "the CA validates": e.Validation} {
 		if is {
 			parts = append(parts, word)
@@ -349,6 +358,7 @@ func agreed(e *handshake.Event) (facts []handshake.Fact) {
 	if e.Outcome != handshake.Complete {
 		took = "from the first contact to the end"
 	}
+
 	for _, f := range []handshake.Fact{
 		{Name: "protocol", Value: version}, {Name: "key agreement", Value: e.Group}, {Name: "cipher suite", Value: e.CipherSuite},
 		{Name: "application protocol", Value: e.ALPN}, {Name: took, Value: fmt.Sprintf("%.1f ms", float64(e.Duration.Microseconds())/1000)},
@@ -378,8 +388,8 @@ type needs struct {
 // attentionShown bounds what stands above the list.
 const attentionShown = 3
 
-// severity is 2 where padlock's own certificate is at fault, or padlock itself failed, which is so for every client; 0 where somebody asks for
-// what no site has, or does not speak TLS; else 1.
+// severity is 2 where padlock's own certificate is at fault, or padlock itself failed, which is so for every client;
+// 0 where somebody asks for what no site has, or does not speak TLS; else 1.
 func severity(e *handshake.Event) int {
 	const internalError, unrecognizedName = 80, 112
 	f := e.Failure
@@ -404,6 +414,7 @@ func troubles(failures []*handshake.Event) needs {
 		if clients[alike] == nil {
 			clients[alike] = map[string]bool{}
 		}
+
 		host := e.Remote
 		if i := strings.LastIndexByte(host, ':'); i > 0 {
 			host = host[:i]
@@ -415,11 +426,13 @@ func troubles(failures []*handshake.Event) needs {
 			at[alike] = i
 			all = append(all, trouble{Last: e, From: host, severity: severity(e)})
 		}
+
 		all[i].Count++
 		if n := len(clients[alike]); n > 1 {
 			all[i].From = strconv.Itoa(n) + " addresses"
 		}
 	}
+
 	slices.SortStableFunc(all, func(a, b trouble) int { return b.severity - a.severity })
 	shown := min(len(all), attentionShown)
 	return needs{all[:shown], len(all) - shown}

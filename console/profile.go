@@ -12,7 +12,8 @@ import (
 	"padlock/hostinfo"
 )
 
-// profileText is a configuration profile with a root certificate (Apple Platform Deployment, "Certificates payload settings"), not signed.
+// profileText is a configuration profile with a root certificate (Apple Platform Deployment, "Certificates payload
+// settings"), not signed.
 const profileText = `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">

@@ -84,6 +84,7 @@ func (a *Admin) warnings() (all []string) {
 			}
 		}
 	}
+
 	if a.o.Traffic != nil {
 		for _, t := range a.o.Traffic().Targets {
 			if !t.Healthy {
@@ -120,6 +121,7 @@ func (a *Admin) status() *Status {
 			s.Rejected = append(s.Rejected, Rejected{traffic.Reason(reason).String(), n})
 		}
 	}
+
 	for _, site := range t.Sites {
 		all, failed := site.Requests()
 		s.Sites = append(s.Sites, SiteStatus{site.Name, all, failed, quantile(&site.Took, 0.5), quantile(&site.Took, 0.99)})
@@ -132,6 +134,7 @@ func (a *Admin) status() *Status {
 		case target.Ejected:
 			state = "ejected"
 		}
+
 		s.Targets = append(s.Targets, TargetStatus{
 			Name: target.Name, State: state, Reason: target.Reason, Open: target.Open, Requests: target.Requests, Failed: target.Failed,
 			Median: quantile(&target.ResponseHeader, 0.5), P99: quantile(&target.ResponseHeader, 0.99),

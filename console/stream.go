@@ -12,8 +12,8 @@ import (
 
 const notRecorded = "Handshakes are not recorded: start padlock with --handshakes all."
 
-// handshakes streams what the filter lets through: what is remembered, then with follow what comes. The format is story, line or json;
-// colour and width, in columns, are for terminals.
+// handshakes streams what the filter lets through: what is remembered, then with follow what comes. The format is
+// story, line or json; colour and width, in columns, are for terminals.
 func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 	if a.o.Recent == nil {
 		http.Error(w, notRecorded, http.StatusNotFound)
@@ -25,6 +25,7 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "format must be story, line or json", http.StatusBadRequest)
 		return
 	}
+
 	w.Header().Set("Content-Type", kind)
 	chosen := newFilter(query)
 	tell := func(e *handshake.Event) error {
@@ -33,6 +34,7 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 		}
 		return write(w, e, query)
 	}
+
 	if query.Get("follow") == "" {
 		events := a.o.Recent.Events()
 		for i := len(events) - 1; i >= 0; i-- {
@@ -42,6 +44,7 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+
 	controller := http.NewResponseController(w)
 	_ = controller.Flush() // the watcher sees that it is connected
 	_ = a.o.Recent.Follow(r.Context(), func(e *handshake.Event) error {

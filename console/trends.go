@@ -10,7 +10,8 @@ import (
 	"padlock/handshake/wire"
 )
 
-// Trends counts, minute by minute, what clients agreed on in the last hour. It is a handshake.Sink, and safe for use from many goroutines.
+// Trends counts, minute by minute, what clients agreed on in the last hour. It is a handshake.Sink, and safe for use
+// from many goroutines.
 type Trends struct {
 	mu      sync.Mutex
 	minutes [trendMinutes]minute

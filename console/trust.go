@@ -44,8 +44,8 @@ type TrustOptions struct {
 	Log     *slog.Logger
 }
 
-// Trust is the page that gets a device nearby to trust the local CA: it has the certificate, says what to do with it, and turns green
-// when a handshake of that device has come through. It is safe for use from many goroutines.
+// Trust is the page that gets a device nearby to trust the local CA: it has the certificate, says what to do with it,
+// and turns green when a handshake of that device has come through. It is safe for use from many goroutines.
 type Trust struct {
 	o        TrustOptions
 	template *template.Template
@@ -77,14 +77,16 @@ const (
 // Path is where a device finds out by HTTPS that its handshake comes through.
 func (t *Trust) Path() string { return probePath }
 
-// AnswerHTTP answers what is asked of the page on a plain HTTP port, and reports whether anything was: only by this machine's own
-// addresses and name, so that no page elsewhere that rebinds its name reads anything. port is that of HTTPS.
+// AnswerHTTP answers what is asked of the page on a plain HTTP port, and reports whether anything was: only by this
+// machine's own addresses and name, so that no page elsewhere that rebinds its name reads anything. port is that of
+// HTTPS.
 func (t *Trust) AnswerHTTP(w http.ResponseWriter, r *http.Request, port string) bool {
 	host, ok := t.own(r.Host)
 	known := slices.Contains([]string{"/", "/trust", trustDER, trustPEM, trustProfile, trustStatus}, r.URL.Path)
 	if !ok || !known || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
 	}
+
 	client := remote(r.RemoteAddr)
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -97,6 +99,7 @@ func (t *Trust) AnswerHTTP(w http.ResponseWriter, r *http.Request, port string) 
 		http.Error(w, "Too many requests from this address.", http.StatusTooManyRequests)
 		return true
 	}
+
 	switch r.URL.Path {
 	case trustDER:
 		t.download(w, "application/x-x509-ca-cert", t.o.Root.Certificate.Raw)
@@ -167,6 +170,7 @@ func (t *Trust) show(w http.ResponseWriter, r *http.Request, host, port string, 
 		"App": "https://" + authority(host, port) + "/", "Check": "https://" + authority(host, port) + probePath, "Path": probePath,
 		"DER": trustDER, "PEM": trustPEM, "Profile": trustProfile, "Again": "/trust?since=" + strconv.FormatInt(opened.UnixMilli(), 10),
 	}
+
 	probe := ""
 	if !strings.Contains(host, ":") { // a policy cannot name an IPv6 address (CSP Level 3 section 2.3.1), so there the link has to do
 		probe = "https://" + authority(host, port)
@@ -177,6 +181,7 @@ func (t *Trust) show(w http.ResponseWriter, r *http.Request, host, port string, 
 		http.Error(w, "This page could not be rendered.", http.StatusInternalServerError)
 		return
 	}
+
 	if t.visitors.greet(client, now) {
 		t.o.Log.Info("the trust page was opened", "client", client.String())
 	}
@@ -235,6 +240,7 @@ func (t *Trust) Arrived(client netip.Addr, id uint64, host string) []byte {
 	if t.visitors.arrive(client, id, time.Now()) {
 		t.o.Log.Info("a device that opened the trust page trusts the local CA", "client", client.String(), "handshake", id)
 	}
+
 	var b bytes.Buffer
 	u := url.URL{Scheme: "https", Host: host, Path: "/"}
 	if err := t.template.ExecuteTemplate(&b, "arrived", map[string]any{"Host": name, "ID": id, "App": u.String()}); err != nil {
@@ -243,8 +249,9 @@ func (t *Trust) Arrived(client netip.Addr, id uint64, host string) []byte {
 	return b.Bytes()
 }
 
-// Waits reports whether a client has the page open and has not come through. It should be shown another certificate each time, as browsers
-// remember for half an hour what they thought of one, though their user has meanwhile come to trust its CA.
+// Waits reports whether a client has the page open and has not come through. It should be shown another certificate
+// each time, as browsers remember for half an hour what they thought of one, though their user has meanwhile come to
+// trust its CA.
 func (t *Trust) Waits(client net.Addr) bool {
 	return t.visitors.waits(remote(client.String()), time.Now())
 }

@@ -43,6 +43,7 @@ func (v *visitors) find(addr netip.Addr, now time.Time) *visitor {
 	if v.byAddr == nil {
 		v.byAddr = map[netip.Addr]*visitor{}
 	}
+
 	if len(v.byAddr) >= maxVisitors {
 		var oldest netip.Addr
 		for a, other := range v.byAddr {
@@ -52,6 +53,7 @@ func (v *visitors) find(addr netip.Addr, now time.Time) *visitor {
 		}
 		delete(v.byAddr, oldest)
 	}
+
 	one = &visitor{tokens: visitorBurst, seen: now}
 	v.byAddr[addr] = one
 	return one
@@ -81,7 +83,8 @@ func (v *visitors) greet(addr netip.Addr, now time.Time) bool {
 	return first
 }
 
-// arrive notes that a request of a client came through TLS, and reports whether that is news of one who has seen the page.
+// arrive notes that a request of a client came through TLS, and reports whether that is news of one who has seen the
+// page.
 func (v *visitors) arrive(addr netip.Addr, id uint64, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

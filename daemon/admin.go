@@ -53,7 +53,8 @@ func (o *observers) sinks() []handshake.Sink {
 	return sinks
 }
 
-// adminEndpoint is where the console, metrics, status and reload answer: on a socket, and on an address where there is one.
+// adminEndpoint is where the console, metrics, status and reload answer: on a socket, and on an address where there
+// is one.
 type adminEndpoint struct {
 	listeners []*adminListener
 	waits     bool // there is no room for the socket now; awaitSocket opens it later
@@ -142,6 +143,7 @@ func (d *daemon) serveAdmin(ctx context.Context) error {
 			d.log.Error("the admin endpoint has ended", "address", l.Addr().String(), "error", err)
 		}
 	}
+
 	for _, l := range d.admin.listeners {
 		tasks.Go(func() { answer(l) })
 	}
@@ -167,12 +169,14 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 	if d.File != nil {
 		o.Reload = d.reloader.reload
 	}
+
 	if d.recorder != nil {
 		o.Recent, o.Dropped = d.observers.recent, d.recorder.Dropped
 	}
 	if d.tracer != nil {
 		o.TracesDropped = d.tracer.Dropped
 	}
+
 	if d.observers.packets != nil {
 		o.Packets = d.observers.packets.Of
 	}
@@ -185,7 +189,8 @@ func newAdminSocket(l net.Listener) *adminListener {
 
 const adminEvery = 5 * time.Second // between attempts to make the socket
 
-// awaitSocket opens the socket as soon as the disk lets it. It is nil when ctx ends first, or another padlock has taken the place.
+// awaitSocket opens the socket as soon as the disk lets it. It is nil when ctx ends first, or another padlock has
+// taken the place.
 func awaitSocket(ctx context.Context, cfg *config.Config, log *slog.Logger) *adminListener {
 	ticker := time.NewTicker(adminEvery)
 	defer ticker.Stop()
@@ -195,6 +200,7 @@ func awaitSocket(ctx context.Context, cfg *config.Config, log *slog.Logger) *adm
 			return nil
 		case <-ticker.C:
 		}
+
 		l, err := adminSocket(cfg, &inherited{})
 		switch {
 		case err == nil:
@@ -218,6 +224,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 		conn.Close()
 		return nil, hint.Add(fmt.Errorf("another padlock answers on %s", path), "stop it, or give this one another: --admin unix:PATH")
 	}
+
 	var unmade error
 	if dir := cfg.StateDirectory(); filepath.Dir(path) == filepath.Clean(dir) {
 		unmade = invoker.MkdirAll(dir, 0o700)
@@ -226,6 +233,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		left = os.Remove(path) // a process that was killed has left it; anything else is somebody's file
 	}
+
 	l, err := net.Listen("unix", path)
 	if err == nil {
 		err = errors.Join(os.Chmod(path, 0o600), invoker.GiveSocket(path))
@@ -253,6 +261,7 @@ func adminTCP(cfg *config.Config, before *inherited, c *certificateService) (*ad
 			return nil, hint.Add(fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off")
 		}
 	}
+
 	listener := &adminListener{
 		Listener: proxy.Listener{Listener: l, Address: adminTCPName},
 		guard:    console.Guard{Network: "tcp", Hosts: a.Hosts, Remote: a.Guarded(), Token: a.Token},
@@ -260,6 +269,7 @@ func adminTCP(cfg *config.Config, before *inherited, c *certificateService) (*ad
 	if !a.Guarded() {
 		return listener, nil
 	}
+
 	var err error
 	if listener.tls, err = adminTLS(a, c); err != nil {
 		l.Close()
@@ -278,6 +288,7 @@ func adminTLS(a *config.Admin, certificates *certificateService) (*tls.Config, e
 		}
 		c.GetCertificate, c.Certificates = nil, []tls.Certificate{pair}
 	}
+
 	if a.ClientCA == "" {
 		return c, nil
 	}
@@ -285,6 +296,7 @@ func adminTLS(a *config.Admin, certificates *certificateService) (*tls.Config, e
 	if err != nil {
 		return nil, fmt.Errorf("admin.client_ca: %w", err)
 	}
+
 	c.ClientCAs, c.ClientAuth = roots, tls.RequireAndVerifyClientCert
 	c.SessionTicketsDisabled = true // a ticket must not stand in for a certificate
 	return c, nil

@@ -12,8 +12,9 @@ const (
 	batchSize  = 32 << 10
 )
 
-// batchWriter writes the lines of a busy log together, at most batchDelay after the first: a system call for each would cost
-// more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes what is left.
+// batchWriter writes the lines of a busy log together, at most batchDelay after the first: a system call for each
+// would cost more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes
+// what is left.
 type batchWriter struct {
 	mu      sync.Mutex
 	w       io.WriteCloser
@@ -38,6 +39,7 @@ func (l *batchWriter) Write(p []byte) (int, error) {
 			l.timer.Reset(batchDelay)
 		}
 	}
+
 	l.pending = append(l.pending, p...)
 	if l.ends = append(l.ends, len(l.pending)); len(l.pending) >= batchSize {
 		l.flush()
@@ -62,6 +64,7 @@ func (l *batchWriter) flush() {
 		whole, _ := slices.BinarySearch(l.ends, n+1) // those that end at n, or before
 		lost = len(l.ends) - whole
 	}
+
 	l.report(lost, err)
 	l.ends = l.ends[:0]
 	if l.pending = l.pending[:0]; cap(l.pending) > 4*batchSize {

@@ -20,13 +20,15 @@ type captureFile struct {
 
 func (c *captureFile) called() string { return c.name }
 
-// reopen goes on in a new file where the one before was moved away, or could not be made. The capture that still has its name stays as it is.
+// reopen goes on in a new file where the one before was moved away, or could not be made. The capture that still has
+// its name stays as it is.
 func (c *captureFile) reopen() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || c.inPlace() {
 		return nil
 	}
+
 	f, err := createPrivate(c.name)
 	if err != nil {
 		return err

@@ -19,8 +19,9 @@ import (
 	"padlock/console"
 )
 
-// certificateService has the certificates that are served, and keeps them fresh: those of CAs, those of files and those of the local CA.
-// open, run, stop and close are called in this order, each once at most; prepare only between run and stop.
+// certificateService has the certificates that are served, and keeps them fresh: those of CAs, those of files and
+// those of the local CA. open, run, stop and close are called in this order, each once at most; prepare only between
+// run and stop.
 type certificateService struct {
 	log        *slog.Logger
 	current    atomic.Pointer[snapshot]
@@ -80,8 +81,8 @@ func (c *certificateService) ChallengeCertificate(hello *tls.ClientHelloInfo) (*
 	return nil, nil
 }
 
-// open opens the storage and makes the client, for a proxy that listens on these addresses. What it has opened is closed by close, also
-// after an error.
+// open opens the storage and makes the client, for a proxy that listens on these addresses. What it has opened is
+// closed by close, also after an error.
 func (c *certificateService) open(ctx context.Context, http, https []net.Listener) error {
 	s := c.current.Load()
 	c.addresses = [2]string{address(http), address(https)}
@@ -96,6 +97,7 @@ func (c *certificateService) open(ctx context.Context, http, https []net.Listene
 		}
 		c.log.Warn("the storage cannot be used; the local CA does without", "error", err)
 	}
+
 	if c.store != nil {
 		if err := CheckStore(ctx, s.cfg, c.store); err != nil {
 			return err
@@ -251,11 +253,13 @@ func (c *certificateService) storeLocalCA(s *snapshot) {
 			if !used {
 				continue
 			}
+
 			err := s.local.Store()
 			if err == nil {
 				c.log.Info("the local CA is stored now", "fingerprint", s.local.Fingerprint())
 				return
 			}
+
 			if time.Since(warned) > storeLocalWarn {
 				warned = time.Now()
 				s.warnUnstored(c.log, err)
@@ -264,8 +268,9 @@ func (c *certificateService) storeLocalCA(s *snapshot) {
 	})
 }
 
-// sharedPatience is how long the start waits for each kind of key that nodes share: without those of tickets, the first clients make full
-// handshakes, and the tickets that they get are good for nothing; without that of sticky cookies they do not find their targets again.
+// sharedPatience is how long the start waits for each kind of key that nodes share: without those of tickets, the
+// first clients make full handshakes, and the tickets that they get are good for nothing; without that of sticky
+// cookies they do not find their targets again.
 const sharedPatience = time.Second
 
 // awaitFirst runs a function in the background, and returns when that has called done, or after some time.

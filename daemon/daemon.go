@@ -1,4 +1,5 @@
-// Package daemon runs padlock: it opens and wires all that serves, brings reloads and restarts into it, and ends it in time.
+// Package daemon runs padlock: it opens and wires all that serves, brings reloads and restarts into it, and ends it
+// in time.
 //
 //	err := daemon.Run(ctx, cfg, daemon.Options{Stdout: os.Stdout, Stderr: os.Stderr, Reporter: reporter})
 package daemon
@@ -86,7 +87,8 @@ type daemon struct {
 	rotation  *tasks
 }
 
-// Run serves a configuration until ctx ends, and then for timeouts.shutdown (2 s after SIGINT) and a second at most, whatever hangs.
+// Run serves a configuration until ctx ends, and then for timeouts.shutdown (2 s after SIGINT) and a second at most,
+// whatever hangs.
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	d := &daemon{Options: o, cfg: cfg, ending: newDeadline(ctx, cfg.Timeouts.Shutdown)}
 	return d.ending.run(ctx, func() error { return d.run(ctx) })
@@ -107,16 +109,16 @@ func (d *daemon) run(ctx context.Context) error {
 	return err
 }
 
-// part is one of the things that a running padlock consists of. Start opens it; a Start that fails closes what it has opened. Close ends
-// it, and returns when it has ended, or when its time is over (deadline). Each may be nil.
+// part is one of the things that a running padlock consists of. Start opens it; a Start that fails closes what it has
+// opened. Close ends it, and returns when it has ended, or when its time is over (deadline). Each may be nil.
 type part struct {
 	name  string
 	Start func(ctx context.Context) error
 	Close func()
 }
 
-// parts start in this order, and are closed in the opposite one, after the last request. Everything before the proxy can refuse a
-// configuration; everything behind the report works in the background.
+// parts start in this order, and are closed in the opposite one, after the last request. Everything before the proxy
+// can refuse a configuration; everything behind the report works in the background.
 func (d *daemon) parts() []part {
 	return []part{
 		{"operation log", d.openLog, d.closeLog},
@@ -328,6 +330,7 @@ func (d *daemon) warnWeaknesses() {
 			d.log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")
 		}
 	}
+
 	for _, site := range d.cfg.Sites {
 		for _, route := range site.Routes {
 			if slices.ContainsFunc(route.Upgrades, func(protocol string) bool { return strings.EqualFold(protocol, "h2c") }) {
@@ -335,6 +338,7 @@ func (d *daemon) warnWeaknesses() {
 			}
 		}
 	}
+
 	if d.cfg.Handshakes.Capture != "" {
 		d.log.Warn("handshakes are captured with their secrets", "file", d.cfg.Handshakes.Capture)
 	}

@@ -17,7 +17,8 @@ import (
 	"padlock/proxy"
 )
 
-// discovered is what sources add to the configuration. Of several that have a site for one name, the first in the list serves it.
+// discovered is what sources add to the configuration. Of several that have a site for one name, the first in the
+// list serves it.
 type discovered struct {
 	sources []discovery.Source
 	found   []*discovery.Found // of each source, when it answered last; nil: not yet
@@ -56,8 +57,8 @@ func certifiable(cfg *config.Config) error {
 // firstLook bounds how long the start waits for each source.
 const firstLook = 5 * time.Second
 
-// discover adds to a configuration what sources find now. One that does not answer hinders no start, unless this padlock would take the
-// place of one that knows what it has.
+// discover adds to a configuration what sources find now. One that does not answer hinders no start, unless this
+// padlock would take the place of one that knows what it has.
 func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool) (*config.Config, error) {
 	r.base = base
 	for i, source := range r.discovered.sources {
@@ -113,11 +114,13 @@ func logChange(log *slog.Logger, before, next *config.Config) {
 			others = append(others, host)
 		}
 	}
+
 	for _, host := range slices.Sorted(maps.Keys(old)) {
 		if now[host] == nil {
 			gone = append(gone, host)
 		}
 	}
+
 	attributes := []any{"sites", len(next.Sites)}
 	for _, a := range []struct {
 		key   string

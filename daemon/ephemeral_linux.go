@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ephemeral reports whether a directory of a container ends with the container: it lies in the container's own layer, or in memory.
+// ephemeral reports whether a directory of a container ends with the container: it lies in the container's own layer,
+// or in memory.
 func ephemeral(dir string) bool {
 	inside := false
 	for _, mark := range []string{"/.dockerenv", "/run/.containerenv"} {
@@ -17,6 +18,7 @@ func ephemeral(dir string) bool {
 	if !inside && os.Getenv("KUBERNETES_SERVICE_HOST") == "" && os.Getenv("container") == "" {
 		return false
 	}
+
 	var fs unix.Statfs_t
 	if unix.Statfs(dir, &fs) != nil {
 		return false

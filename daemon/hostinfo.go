@@ -119,6 +119,7 @@ func (s *snapshot) uncovered(host, name string) (why, remedy string) {
 	case !pending.Next.IsZero():
 		why += ", next at " + pending.Next.UTC().Format(time.TimeOnly) + " UTC"
 	}
+
 	remedy = handshake.Escape(pending.Remedy)
 	if remedy == "" {
 		remedy = "wait for the CA's answer; padlock certs list shows how far it is"
@@ -135,6 +136,7 @@ func (s *snapshot) unknown(name string) (why, remedy string) {
 	if len(hosts) == 0 {
 		return "", ""
 	}
+
 	const add = "if the name is right, add it to a site: sites[].hosts"
 	why = "padlock serves " + handshake.Escape(text.Summary(hosts))
 	for _, host := range hosts {
@@ -143,6 +145,7 @@ func (s *snapshot) unknown(name string) (why, remedy string) {
 			return why + "; " + host + " stands for one label only", "use a name with one label before " + suffix + ", or add this one to a site: sites[].hosts"
 		}
 	}
+
 	for _, host := range hosts {
 		if similar(name, host) {
 			return why, "use " + host + " if that was meant; " + add

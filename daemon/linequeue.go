@@ -62,6 +62,7 @@ func (q *lineQueue) work() {
 			reported = lost
 		}
 	}
+
 	for {
 		select {
 		case line := <-q.lines:

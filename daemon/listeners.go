@@ -49,6 +49,7 @@ func (d *daemon) listen() (open []proxy.Listener, err error) {
 		if d.OtherPorts {
 			ports = append(ports, fallbackPorts[plain]...)
 		}
+
 		listeners, err := d.inherited.listenOn(group, ports)
 		if err != nil && d.OtherPorts && plain && portUnavailable(err) {
 			d.Reporter.NoPlainPort(ports[1:])
@@ -73,7 +74,8 @@ func ports(first, n int) (all []int) {
 	return all
 }
 
-// listenOn opens a group of listeners on the first of some ports where all of them can be; 0 is the port that each was asked for with.
+// listenOn opens a group of listeners on the first of some ports where all of them can be; 0 is the port that each
+// was asked for with.
 func (i *inherited) listenOn(group []listenerSpec, ports []int) (open []proxy.Listener, err error) {
 	for _, port := range ports {
 		open, err = i.listenAll(group, port)
@@ -103,8 +105,8 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 	return open, nil
 }
 
-// openPackets opens UDP beside the listeners of listen.https, for when that may not be done later. Where it cannot be opened, the
-// proxy will try, and tell why.
+// openPackets opens UDP beside the listeners of listen.https, for when that may not be done later. Where it cannot be
+// opened, the proxy will try, and tell why.
 func openPackets(cfg *config.Config, listeners []proxy.Listener) {
 	for i, l := range listeners {
 		if cfg.Listen.HTTP3 && l.Packets == nil && slices.Contains(cfg.Listen.HTTPS, l.Address) {
@@ -155,8 +157,8 @@ func listenError(cfg *config.Config, err error) error {
 	return err
 }
 
-// inherited are listeners that were open before this process was: systemd's (sd_listen_fds(3)), or those of the padlock that this one
-// takes the place of.
+// inherited are listeners that were open before this process was: systemd's (sd_listen_fds(3)), or those of the
+// padlock that this one takes the place of.
 type inherited struct {
 	takeover bool                    // from a padlock that goes on until this one serves
 	named    map[string]net.Listener // by the address that the configuration had, from a padlock
@@ -198,11 +200,13 @@ func fromPadlock(names []string) (*inherited, error) {
 			return nil, fmt.Errorf("taking over the listener %s: %w", name, err)
 		}
 	}
+
 	fd, err := strconv.Atoi(os.Getenv(releasedVariable))
 	os.Unsetenv(releasedVariable)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", releasedVariable, err)
 	}
+
 	go func() {
 		f := os.NewFile(uintptr(fd), "released")
 		_, _ = f.Read(make([]byte, 1)) // its end is what is waited for
@@ -237,6 +241,7 @@ func (i *inherited) packets(l proxy.Listener) proxy.Listener {
 		l.Packets, l.Free = p, i.released
 		return l
 	}
+
 	for at, p := range i.packet {
 		if matches(l.Address, p.LocalAddr()) {
 			i.packet = slices.Delete(i.packet, at, at+1)
@@ -256,6 +261,7 @@ func (i *inherited) listen(address string) (net.Listener, error) {
 		delete(i.named, address)
 		return l, nil
 	}
+
 	for at, l := range i.systemd {
 		if matches(address, l.Addr()) {
 			i.systemd = slices.Delete(i.systemd, at, at+1)
@@ -289,6 +295,7 @@ func (i *inherited) closeRest() (names []string) {
 		names = append(names, l.Addr().String())
 		l.Close()
 	}
+
 	for address, p := range i.udp {
 		names = append(names, packetsPrefix+address)
 		p.Close()

@@ -17,16 +17,16 @@ import (
 	"padlock/internal/regular"
 )
 
-// logFile is a log in a file, which is rotated when it is large, so that it cannot fill the disk. Other programs may rotate it, too: a file
-// that was moved away is written to until reopen is called, and one that was truncated goes on at its new end. It is safe for use from
-// many goroutines.
+// logFile is a log in a file, which is rotated when it is large, so that it cannot fill the disk. Other programs may
+// rotate it, too: a file that was moved away is written to until reopen is called, and one that was truncated goes on
+// at its new end. It is safe for use from many goroutines.
 type logFile struct {
 	name string
 	out  *batchWriter
 }
 
-// openLogFile fails where lumberjack would only find out at the first line. Neither a pipe that nobody reads nor a disk that is full now is an
-// error: what is lost is reported when there is something to write.
+// openLogFile fails where lumberjack would only find out at the first line. Neither a pipe that nobody reads nor a
+// disk that is full now is an error: what is lost is reported when there is something to write.
 func openLogFile(name string, rotate config.Rotate, report func(lost int, err error)) (*logFile, error) {
 	info, err := regular.Stat(name)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
@@ -52,7 +52,8 @@ func checkLogFile(name string) error {
 	return f.Close()
 }
 
-// reopen writes what is left, and goes on in the file that has the name now. Where that cannot be opened, the one before stays.
+// reopen writes what is left, and goes on in the file that has the name now. Where that cannot be opened, the one
+// before stays.
 func (f *logFile) reopen() error {
 	return f.out.between(func() error {
 		if _, ok := f.out.w.(*pipe); !ok {
@@ -64,8 +65,8 @@ func (f *logFile) reopen() error {
 	})
 }
 
-// rotatingFile opens its file to append only, so that a program that truncates it in place (copytruncate of logrotate) leaves no hole
-// in front of the next line.
+// rotatingFile opens its file to append only, so that a program that truncates it in place (copytruncate of
+// logrotate) leaves no hole in front of the next line.
 type rotatingFile struct {
 	*lumberjack.Logger
 	limit int64
@@ -86,8 +87,8 @@ func (f *rotatingFile) Write(p []byte) (int, error) {
 // called is the file's name.
 func (f *logFile) called() string { return f.name }
 
-// logFiles are all files that are written to while padlock runs, and that others may move away: logs and captures. The zero value is ready; it is
-// safe for use from many goroutines.
+// logFiles are all files that are written to while padlock runs, and that others may move away: logs and captures.
+// The zero value is ready; it is safe for use from many goroutines.
 type logFiles struct {
 	mu  sync.Mutex
 	all []reopened

@@ -16,8 +16,9 @@ import (
 	"padlock/internal/terminal"
 )
 
-// logOutput is where the access log or the handshakes go. What cannot be written, as on a full disk, is lost and counted, and the operation
-// log says so: at once, once a minute for as long as it lasts, and when it is over. It never fails, and is safe for use from many goroutines.
+// logOutput is where the access log or the handshakes go. What cannot be written, as on a full disk, is lost and
+// counted, and the operation log says so: at once, once a minute for as long as it lasts, and when it is over. It
+// never fails, and is safe for use from many goroutines.
 type logOutput struct {
 	name   string
 	log    *slog.Logger
@@ -147,8 +148,9 @@ func (r reporting) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pipe is a log that is no regular file: a named pipe, /dev/stdout, /dev/full. It is never renamed, as rotation would do. It is opened when
-// there is something to write, and anew after an error, such as that of a pipe whose reader has ended.
+// pipe is a log that is no regular file: a named pipe, /dev/stdout, /dev/full. It is never renamed, as rotation would
+// do. It is opened when there is something to write, and anew after an error, such as that of a pipe whose reader has
+// ended.
 type pipe struct {
 	name string
 	fifo bool
@@ -171,6 +173,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 		}
 		p.f = f
 	}
+
 	n, err := p.f.Write(b)
 	if err != nil {
 		_ = p.f.Close()

@@ -30,9 +30,9 @@ type PreflightOptions struct {
 	Log      *slog.Logger
 }
 
-// Preflight finds what Run would refuse beyond the file itself, in the order in which it would: listeners, the user, the local CA and
-// certificates, logs, the storage, the admin endpoint. It changes nothing. What would be served with a warning goes to the log; unused are
-// certificates of files that no site can show.
+// Preflight finds what Run would refuse beyond the file itself, in the order in which it would: listeners, the user,
+// the local CA and certificates, logs, the storage, the admin endpoint. It changes nothing. What would be served with
+// a warning goes to the log; unused are certificates of files that no site can show.
 func Preflight(ctx context.Context, cfg *config.Config, o PreflightOptions) (unused config.Errors, err error) {
 	s, err := preflightAll(ctx, cfg, o)
 	if err != nil {
@@ -91,6 +91,7 @@ func preflightListeners(cfg *config.Config, runs bool) error {
 			found = append(found, listenError(cfg, err))
 		}
 	}
+
 	for _, l := range open {
 		l.Close()
 	}
@@ -105,7 +106,8 @@ func preflightUser(cfg *config.Config) error {
 	return becomeAccount(cfg)
 }
 
-// preflightCertificates finds what is wrong with the local CA, files of certificates, names and the settings of a DNS provider.
+// preflightCertificates finds what is wrong with the local CA, files of certificates, names and the settings of a DNS
+// provider.
 func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, error) {
 	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if o.FileOnly && errors.Is(err, fs.ErrPermission) {
@@ -114,6 +116,7 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 	if err != nil {
 		return nil, forOwner(cfg, err)
 	}
+
 	s, err := newSnapshot(cfg, local, nil, o.Log)
 	if err != nil {
 		return nil, err
@@ -126,6 +129,7 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 	if cfg.Docker == nil { // containers may bring more
 		found = append(found, s.checkCoverage())
 	}
+
 	if d := cfg.Certificates.DNS; d.Provider != "" && s.manages() {
 		_, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: o.Log})
 		found = append(found, dnsHint(err))
@@ -160,6 +164,7 @@ func (s *snapshot) unusedFiles() (unused config.Errors) {
 				names = append(names, ip.String())
 			}
 		}
+
 		for _, name := range names {
 			name = strings.ToLower(name)
 			parent, wildcard := strings.CutPrefix(name, "*.")
@@ -263,6 +268,7 @@ func creatableDirectory(dir string) error {
 		case err == nil:
 			err = mayWrite(at)
 		}
+
 		var failed *fs.PathError
 		if errors.As(err, &failed) && missing != "" {
 			failed.Op, failed.Path = "mkdir", missing
@@ -271,7 +277,8 @@ func creatableDirectory(dir string) error {
 	}
 }
 
-// preflightStorage finds a storage that cannot be used, or that does not agree with storage_key. A directory that is not there is not made.
+// preflightStorage finds a storage that cannot be used, or that does not agree with storage_key. A directory that is
+// not there is not made.
 func preflightStorage(ctx context.Context, s *snapshot, log *slog.Logger) error {
 	cfg := s.cfg
 	if err := s.preflightDirectory(); err != nil {
@@ -287,7 +294,8 @@ func preflightStorage(ctx context.Context, s *snapshot, log *slog.Logger) error 
 	return all([]error{CheckStore(ctx, cfg, store), store.Close()})
 }
 
-// preflightDirectory finds a directory for the local CA, or for what else belongs to this machine, that cannot be written to.
+// preflightDirectory finds a directory for the local CA, or for what else belongs to this machine, that cannot be
+// written to.
 func (s *snapshot) preflightDirectory() error {
 	cfg := s.cfg
 	dir := cfg.StateDirectory()
@@ -296,6 +304,7 @@ func (s *snapshot) preflightDirectory() error {
 			return forUser(cfg, fmt.Errorf("user %s cannot use the storage directory %s: %w", cfg.User, dir, err))
 		}
 	}
+
 	switch unstored, _ := s.local.Unstored(); {
 	case s.needsLocal() && unstored:
 		if err := creatableDirectory(filepath.Join(dir, "localca")); err != nil && !regular.Unwritable(err) {
@@ -318,6 +327,7 @@ func preflightAdmin(cfg *config.Config, runs bool) error {
 	if socket := cfg.AdminSocket(); cfg.Admin.Address == "unix:"+socket {
 		found = append(found, preflightSocket(cfg, socket))
 	}
+
 	if address := cfg.Admin.TCP(); address != "" {
 		l, err := net.Listen("tcp", address)
 		if err == nil {
@@ -329,19 +339,22 @@ func preflightAdmin(cfg *config.Config, runs bool) error {
 	return all(found)
 }
 
-// preflightSocket is the error of opening a socket that was named. What cannot be written now is tried again by padlock run.
+// preflightSocket is the error of opening a socket that was named. What cannot be written now is tried again by
+// padlock run.
 func preflightSocket(cfg *config.Config, path string) error {
 	dir := filepath.Dir(path)
 	why := enterable(dir, path)
 	if errors.Is(why, fs.ErrNotExist) && dir == filepath.Clean(cfg.StateDirectory()) {
 		why = nil // it is made
 	}
+
 	if info, err := os.Lstat(path); err == nil && (why != nil || info.Mode()&fs.ModeSocket == 0) { // what was left is not removed
 		why = syscall.EADDRINUSE
 	}
 	if len(path) >= maxSocketPath {
 		why = syscall.EINVAL
 	}
+
 	var number syscall.Errno
 	if !errors.As(why, &number) || regular.Unwritable(why) {
 		return nil

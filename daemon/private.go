@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// createPrivate opens an empty file that its owner alone can read, for what holds secrets. A file that is there already is replaced by
-// another one, as somebody may have it open; a link is not followed, and what belongs to another user is refused. A named pipe or a device
-// is opened as it is.
+// createPrivate opens an empty file that its owner alone can read, for what holds secrets. A file that is there
+// already is replaced by another one, as somebody may have it open; a link is not followed, and what belongs to
+// another user is refused. A named pipe or a device is opened as it is.
 func createPrivate(name string) (*os.File, error) {
 	info, err := creatable(name)
 	switch {
@@ -53,7 +53,8 @@ func creatable(name string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// openPipe takes a pipe that another user can neither read nor write to, which creatable has seen. Devices such as /dev/null are everybody's.
+// openPipe takes a pipe that another user can neither read nor write to, which creatable has seen. Devices such as
+// /dev/null are everybody's.
 func openPipe(name string) (*os.File, error) {
 	return os.OpenFile(name, os.O_WRONLY|noFollow, 0)
 }
@@ -77,8 +78,8 @@ func emptied(name string) (*os.File, error) {
 	return f, nil
 }
 
-// appendPrivate opens a log, which holds addresses and names of clients. One that everybody can read is so no longer; its group keeps
-// what it may read, as those who collect logs do.
+// appendPrivate opens a log, which holds addresses and names of clients. One that everybody can read is so no longer;
+// its group keeps what it may read, as those who collect logs do.
 func appendPrivate(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {

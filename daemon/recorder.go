@@ -42,6 +42,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 	h.sink = handshake.NewNoiseFilter(sink, handshake.NoiseOptions{
 		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return h.recorder.Dropped() },
 	})
+
 	h.recorder = handshake.NewRecorder(handshake.Options{
 		Log: d.log, Sinks: append(d.observers.sinks(), h.sink), Capture: capture, Packets: d.observers.packets,
 		Dropped: func() uint64 { return h.lines.Dropped() + output.Dropped() }, Privacy: privacy(cfg),

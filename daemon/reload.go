@@ -25,8 +25,8 @@ type File struct {
 	Watch bool // it is read again when it changes, too
 }
 
-// reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with Watch when the file changes; and
-// what sources add to it.
+// reloader brings other configurations into service: a file's, at SIGHUP, when it is asked to, and with Watch when
+// the file changes; and what sources add to it.
 type reloader struct {
 	file       *File          // nil: there is none
 	signals    chan os.Signal // nil with file
@@ -77,6 +77,7 @@ func (r *reloader) reload() error {
 		}
 		return err
 	}
+
 	r.base = base
 	r.log.Info("configuration reloaded", "file", r.file.Name, "sites", len(r.certificates.config().Sites))
 	return nil
@@ -95,6 +96,7 @@ func (r *reloader) followFile() {
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
+
 	before, _ := regular.Named(r.file.Name, maxWatched)
 	for {
 		select {
@@ -151,6 +153,7 @@ func changedListeners(before, next *config.Config) (added []proxy.Listener, gone
 		}
 		added = append(added, proxy.Listener{Listener: l, Address: w.address, Plain: w.plain})
 	}
+
 	for _, w := range old {
 		if !slices.Contains(wants, w) {
 			gone = append(gone, w.address)

@@ -13,9 +13,10 @@ import (
 	"padlock/proxy"
 )
 
-// restarter puts another padlock in the place of this one: SIGUSR2 starts the program anew with the same arguments, hands it the
-// listeners, and once it serves, this one takes no more connections and finishes those that are open. If the new one cannot serve, this
-// one goes on. No connection is refused in between, as the kernel queues them at listeners that are never closed.
+// restarter puts another padlock in the place of this one: SIGUSR2 starts the program anew with the same arguments,
+// hands it the listeners, and once it serves, this one takes no more connections and finishes those that are open. If
+// the new one cannot serve, this one goes on. No connection is refused in between, as the kernel queues them at
+// listeners that are never closed.
 type restarter struct {
 	log      *slog.Logger
 	signals  signals
@@ -62,6 +63,7 @@ func notifyReady() error {
 		if _, err := fmt.Sscan(fd, &number); err != nil {
 			return fmt.Errorf("%s: %w", readyVariable, err)
 		}
+
 		f := os.NewFile(uintptr(number), "ready")
 		if _, err := f.Write([]byte{1}); err != nil {
 			return err

@@ -18,7 +18,8 @@ import (
 
 const restartTimeout = time.Minute // for the new padlock to serve
 
-// watch restarts at each signal until its tasks end. Where another padlock takes over, patience ends when the end is to be hurried.
+// watch restarts at each signal until its tasks end. Where another padlock takes over, patience ends when the end is
+// to be hurried.
 func (r *restarter) watch(patience context.Context) {
 	defer signal.Stop(r.signals.restart)
 	ctx := r.tasks.ctx
@@ -34,11 +35,13 @@ func (r *restarter) watch(patience context.Context) {
 			return
 		case <-r.signals.restart:
 		}
+
 		released, err := r.restart(ctx)
 		if err != nil {
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}
+
 		r.handOver(patience, released)
 		r.leave()
 		return
@@ -105,6 +108,7 @@ func (r *restarter) passOn() (fds []uintptr, names []string, err error) {
 		}
 		fds, names = append(fds, fd), append(names, name)
 	}
+
 	for _, l := range append(r.open(), r.adminListeners()...) {
 		add(l.Listener, l.Address)
 		if l.Packets != nil {
@@ -158,6 +162,7 @@ func duplicate(socket any) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	copied, failed := 0, error(nil)
 	err = raw.Control(func(fd uintptr) {
 		syscall.ForkLock.RLock()

@@ -10,7 +10,8 @@ import (
 	"padlock/proxy"
 )
 
-// How long after timeouts.shutdown the close of each part may last, in their order: what hangs leaves time to those behind it.
+// How long after timeouts.shutdown the close of each part may last, in their order: what hangs leaves time to those
+// behind it.
 const (
 	accessLogGrace    = 150 * time.Millisecond // the access log is closed
 	handshakesGrace   = 300 * time.Millisecond // handshakes are written
@@ -50,7 +51,8 @@ func (d *deadline) within(late time.Duration) (context.Context, context.CancelFu
 	return context.WithDeadline(context.Background(), d.at.Add(d.limit+late))
 }
 
-// await does something and waits for its end, or until a given time after timeouts.shutdown: then it reports false, and leaves it behind.
+// await does something and waits for its end, or until a given time after timeouts.shutdown: then it reports false,
+// and leaves it behind.
 func (d *deadline) await(late time.Duration, do func()) bool {
 	ctx, cancel := d.within(late)
 	defer cancel()
@@ -75,6 +77,7 @@ func (d *deadline) run(ctx context.Context, do func() error) error {
 		return err
 	case <-d.begun:
 	}
+
 	last, cancel := d.within(totalGrace)
 	defer cancel()
 	select {

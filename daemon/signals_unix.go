@@ -18,8 +18,9 @@ func notified(s os.Signal) chan os.Signal {
 	return c
 }
 
-// ignoring has a process that is started meanwhile begin with the signals ignored that would end it before it catches them, such as a SIGHUP
-// that somebody sends to all padlocks at once. One that comes here at that moment is lost: the new padlock has not read the file yet.
+// ignoring has a process that is started meanwhile begin with the signals ignored that would end it before it catches
+// them, such as a SIGHUP that somebody sends to all padlocks at once. One that comes here at that moment is lost: the
+// new padlock has not read the file yet.
 func (s *signals) ignoring(do func()) {
 	caught := map[syscall.Signal]chan os.Signal{syscall.SIGUSR1: s.rotated, syscall.SIGUSR2: s.restart}
 	if s.reload != nil {

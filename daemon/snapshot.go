@@ -18,8 +18,8 @@ import (
 	"padlock/internal/regular"
 )
 
-// snapshot is a configuration with its certificates. It is built, checked and then published behind one pointer, and does not change after
-// that: this is the only place that says what is served.
+// snapshot is a configuration with its certificates. It is built, checked and then published behind one pointer, and
+// does not change after that: this is the only place that says what is served.
 type snapshot struct {
 	cfg     *config.Config
 	local   *localca.CA
@@ -28,8 +28,8 @@ type snapshot struct {
 	source  *certs.Source // of all of these; nil before it is published
 }
 
-// loadSnapshot reads what this machine has, and finds what a configuration needs besides. It reaches no network. The files before may be
-// served on; nil: there are none.
+// loadSnapshot reads what this machine has, and finds what a configuration needs besides. It reaches no network. The
+// files before may be served on; nil: there are none.
 func loadSnapshot(cfg *config.Config, before *certs.Files, log *slog.Logger) (*snapshot, error) {
 	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
@@ -42,8 +42,8 @@ func loadSnapshot(cfg *config.Config, before *certs.Files, log *slog.Logger) (*s
 	return storedSnapshot(cfg, local, before, log)
 }
 
-// storedSnapshot writes the local CA besides, where it is not stored and a site needs it. What cannot be written now is tried again by
-// storeLocalCA.
+// storedSnapshot writes the local CA besides, where it is not stored and a site needs it. What cannot be written now
+// is tried again by storeLocalCA.
 func storedSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log *slog.Logger) (*snapshot, error) {
 	s, err := newSnapshot(cfg, local, before, log)
 	if err != nil {
@@ -85,6 +85,7 @@ func newSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log
 			if reason := cfg.Certificates.Unobtainable(host); reason != "" {
 				return nil, config.Errors{{Path: fmt.Sprintf("sites[%d].hosts[%d]", i, j), Message: reason}}
 			}
+
 			if cfg.Certificates.OnDemand == nil || !strings.HasPrefix(host, "*.") || cfg.Certificates.DNS.Provider != "" {
 				s.managed = append(s.managed, host)
 			}
@@ -93,7 +94,8 @@ func newSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log
 	return s, nil
 }
 
-// addImported takes names that have an imported certificate away from those that are managed. It is called before the snapshot is published.
+// addImported takes names that have an imported certificate away from those that are managed. It is called before the
+// snapshot is published.
 func (s *snapshot) addImported(ctx context.Context, store storage.Store, before *certs.Files) {
 	if store != nil {
 		s.files.AddImported(ctx, store, before)

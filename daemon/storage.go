@@ -40,7 +40,8 @@ func OpenStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (stora
 	return store, nil
 }
 
-// CheckStore refuses a storage that does not agree with storage_key. One that is away is looked at again when it is used.
+// CheckStore refuses a storage that does not agree with storage_key. One that is away is looked at again when it is
+// used.
 func CheckStore(ctx context.Context, cfg *config.Config, store storage.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

@@ -25,8 +25,9 @@ const (
 	maxLookups    = 1000 // at a start, or a reload
 )
 
-// checkNames looks up the names of targets, and logs those that do not exist: misspelt ones, services that are not there, containers in other
-// networks. Names that the configuration before had are not looked up again. It returns when the tasks end, or all have been looked up.
+// checkNames looks up the names of targets, and logs those that do not exist: misspelt ones, services that are not
+// there, containers in other networks. Names that the configuration before had are not looked up again. It returns
+// when the tasks end, or all have been looked up.
 func (r *reloader) checkNames(cfg, before *config.Config) {
 	known := targetNames(before)
 	names := slices.DeleteFunc(targetNames(cfg), func(n targetName) bool { return slices.Contains(known, n) })
@@ -48,6 +49,7 @@ func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []stri
 	if !errors.As(err, &lookup) || ctx.Err() != nil {
 		return
 	}
+
 	if !lookup.IsNotFound {
 		r.log.Warn("the name of a target cannot be looked up", "name", n.name, "site", n.site, "error", err, "remedy", "see to DNS; padlock tries again with each request")
 		return
@@ -91,6 +93,7 @@ func targetNames(cfg *config.Config) (all []targetName) {
 			all = append(all, targetName{name, site.Hosts[0], b.Target.SRV})
 		}
 	}
+
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
 		if site.TCP != nil {
@@ -145,6 +148,7 @@ func warnUnresolved(ctx context.Context, cfg *config.Config, log *slog.Logger) {
 	if len(names) == 0 {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, resolveWithin)
 	defer cancel()
 	names = slices.DeleteFunc(names, func(name string) bool {

@@ -31,6 +31,7 @@ func findAccount(name string) (*account, error) {
 	if err != nil {
 		return nil, fmt.Errorf("user: finding the groups of %s: %w", name, err)
 	}
+
 	a := &account{name: name}
 	for _, id := range append([]string{u.Uid, u.Gid}, ids...) {
 		n, err := strconv.Atoi(id)

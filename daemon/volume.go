@@ -15,8 +15,8 @@ import (
 	"padlock/internal/hint"
 )
 
-// forOwner is an error with the command that gives the data directory to the user that padlock is, where the error says that this user may not
-// use it.
+// forOwner is an error with the command that gives the data directory to the user that padlock is, where the error
+// says that this user may not use it.
 func forOwner(cfg *config.Config, err error) error {
 	path, dir := deniedPath(err), cfg.StateDirectory()
 	if path == "" || os.Getuid() <= 0 || !below(path, dir) && !below(dir, path) {
@@ -27,6 +27,7 @@ func forOwner(cfg *config.Config, err error) error {
 		dir: dir, owner: fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()), gid: os.Getgid(),
 		engine: containerEngine(), kubernetes: os.Getenv("KUBERNETES_SERVICE_HOST") != "",
 	}
+
 	_, missing := os.Stat(dir)
 	h.missing = errors.Is(missing, fs.ErrNotExist)
 	h.mount, h.source = mountOf(string(mounts), dir)
@@ -92,8 +93,8 @@ func (o *ownership) hint() string {
 
 var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
-// mountOf finds in a mountinfo (proc(5)) where the file system that a directory lies in is mounted, and from where it comes; "" where that
-// is the root.
+// mountOf finds in a mountinfo (proc(5)) where the file system that a directory lies in is mounted, and from where it
+// comes; "" where that is the root.
 func mountOf(mountinfo, dir string) (mount, source string) {
 	for line := range strings.Lines(mountinfo) {
 		fields := strings.Fields(line)

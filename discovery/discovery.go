@@ -1,5 +1,6 @@
-// Package discovery finds sites beside those of the configuration. A Source finds them; Merge puts them behind the configuration's own.
-// Watcher is the source that reads the labels of containers, through the socket of a container engine.
+// Package discovery finds sites beside those of the configuration. A Source finds them; Merge puts them behind the
+// configuration's own. Watcher is the source that reads the labels of containers, through the socket of a container
+// engine.
 //
 //	w := discovery.New(cfg.Docker, log)
 //	found, err := w.Look(ctx)                      // once
@@ -7,8 +8,8 @@
 //	w.Report(problems)
 //	w.Run(ctx, func(found *discovery.Found) { … }) // again whenever they may be others
 //
-// It only ever asks the engine, and bounds what it reads. While the engine is away, what it told last stands; so it does for a single container of
-// which the engine does not tell.
+// It only ever asks the engine, and bounds what it reads. While the engine is away, what it told last stands; so it
+// does for a single container of which the engine does not tell.
 package discovery
 
 import (
@@ -72,14 +73,15 @@ func (w *Watcher) Report(problems []Problem) { w.journal.report(problems) }
 // String implements Source.
 func (w *Watcher) String() string { return "the container engine " + mask.URL(w.docker.Endpoint) }
 
-// Look asks for all containers, and returns those that want a site. What the engine does not tell of one container is a problem of that container
-// alone. An error means that the engine tells nothing.
+// Look asks for all containers, and returns those that want a site. What the engine does not tell of one container is
+// a problem of that container alone. An error means that the engine tells nothing.
 func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	w.asking.Lock()
 	defer w.asking.Unlock()
 	if err := w.engine.negotiate(ctx); err != nil {
 		return nil, err
 	}
+
 	all, err := w.engine.running(ctx, w.docker.Labels)
 	if err != nil {
 		return nil, err
@@ -101,6 +103,7 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 		found.problems = append(found.problems, tooMany(all))
 		all = all[:maxContainers]
 	}
+
 	if err := w.inspectAll(ctx, found, all); err != nil {
 		return nil, err
 	}
@@ -108,7 +111,8 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	return found, nil
 }
 
-// tooMany is the problem of the newest of too many containers, which are left out: whoever starts containers must not push out others.
+// tooMany is the problem of the newest of too many containers, which are left out: whoever starts containers must not
+// push out others.
 func tooMany(all []listed) Problem {
 	name := all[maxContainers].name()
 	if more := len(all) - maxContainers - 1; more > 0 {
@@ -130,8 +134,9 @@ type told struct {
 	pause        time.Duration // before the next attempt but one
 }
 
-// inspectAll asks for containers, several at a time, and puts each among those that are found. Of one that the engine does not tell about, what it
-// told before counts. The error is the engine's, where it tells of none for want of an answer.
+// inspectAll asks for containers, several at a time, and puts each among those that are found. Of one that the engine
+// does not tell about, what it told before counts. The error is the engine's, where it tells of none for want of an
+// answer.
 func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) error {
 	answers := make([]told, len(all))
 	turns := make(chan struct{}, inspections)
@@ -144,6 +149,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 		if time.Now().Before(answers[i].again) {
 			continue
 		}
+
 		turns <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-turns }()
@@ -166,6 +172,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 				silent++
 			}
 		}
+
 		if answer.gone || answer.about == nil {
 			continue
 		}
@@ -173,6 +180,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 			w.add(found, w.at, answer.about, answer.where)
 		}
 	}
+
 	w.told = next
 	if silent > 0 && silent == len(all) {
 		return answers[0].err
@@ -180,7 +188,8 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 	return nil
 }
 
-// unanswered reports whether an error is one of the connection, or of the time that an answer takes, rather than an answer that is no use.
+// unanswered reports whether an error is one of the connection, or of the time that an answer takes, rather than an
+// answer that is no use.
 func unanswered(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -223,20 +232,22 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 	return told{about: about, where: where, reached: c.reached}
 }
 
-// add puts a container among those that are found, or what keeps it out among the problems. The container where has the network, which another
-// may lend.
+// add puts a container among those that are found, or what keeps it out among the problems. The container where has
+// the network, which another may lend.
 func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
 	c := &owner{kind: "container", id: about.ID, name: about.name(), created: about.Created, leaving: w.isLeaving(about.ID)}
 	if health := about.State.Health; health != nil && (health.Status == "starting" || health.Status == "unhealthy") {
 		found.problems = append(found.problems, Problem{Owner: c.name, Waiting: true, Message: "its health check says " + health.Status})
 		return
 	}
+
 	parts, problems := read(c, about.Config.Labels)
 	for _, p := range parts {
 		if err := p.locate(at, about, where, cmp.Or(p.network, w.docker.Network)); err != nil {
 			problems = append(problems, of(err, c.name, p.prefix, "port"))
 		}
 	}
+
 	found.problems = append(append(found.problems, c.notices...), problems...)
 	if len(problems) == 0 {
 		c.parts = parts
@@ -265,6 +276,7 @@ func (c *inspected) onlyPort() (string, error) {
 			ports = append(ports, port)
 		}
 	}
+
 	slices.Sort(ports)
 	switch len(ports) {
 	case 1:

@@ -20,7 +20,8 @@ import (
 	"padlock/config"
 )
 
-// What the engine may send at most. A container's inspection holds its whole environment, a list all labels of all containers.
+// What the engine may send at most. A container's inspection holds its whole environment, a list all labels of all
+// containers.
 const (
 	maxList    = 64 << 20
 	maxInspect = 8 << 20
@@ -28,7 +29,8 @@ const (
 	maxAnswer  = 4 << 10 // of what is told of a failure
 )
 
-// newestAPI is the newest version of the engine's interface that padlock asks for; oldestAPI the oldest that it understands.
+// newestAPI is the newest version of the engine's interface that padlock asks for; oldestAPI the oldest that it
+// understands.
 const (
 	newestAPI = 51 // 1.51
 	oldestAPI = 24
@@ -78,8 +80,8 @@ func (e statusError) Error() string {
 	return fmt.Sprintf("GET %s: %d %s: %s", e.path, e.status, http.StatusText(e.status), e.text)
 }
 
-// negotiate finds the version that both sides speak. Where a proxy before the engine keeps that to itself, requests name none, which
-// means the engine's own.
+// negotiate finds the version that both sides speak. Where a proxy before the engine keeps that to itself, requests
+// name none, which means the engine's own.
 func (e *engine) negotiate(ctx context.Context) error {
 	e.base = ""
 	response, err := e.get(ctx, "/_ping")
@@ -117,6 +119,7 @@ func (e *engine) get(ctx context.Context, path string) (*http.Response, error) {
 		}
 		return nil, err
 	}
+
 	if response.StatusCode != http.StatusOK {
 		defer response.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -143,6 +146,7 @@ func (e *engine) ask(ctx context.Context, path string, limit int64, into any) er
 	case int64(len(body)) > limit:
 		return fmt.Errorf("GET %s: the engine answers with more than %d bytes", name, limit)
 	}
+
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("GET %s: what answers is no container engine: %w", name, err)
 	}
@@ -280,7 +284,8 @@ var watched = map[string][]string{
 	"event": {"start", "restart", "kill", "die", "stop", "pause", "unpause", "rename", "destroy", "health_status", "connect", "disconnect"},
 }
 
-// events calls each until the stream ends, which is an error, or ctx does. It calls opened once nothing is missed any more.
+// events calls each until the stream ends, which is an error, or ctx does. It calls opened once nothing is missed any
+// more.
 func (e *engine) events(ctx context.Context, opened func(), each func(event)) error {
 	response, err := e.get(ctx, "/events"+filters(watched))
 	if err != nil {
@@ -297,6 +302,7 @@ func (e *engine) events(ctx context.Context, opened func(), each func(event)) er
 		}
 		each(next)
 	}
+
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("GET /events: %w", err)
 	}

@@ -17,7 +17,8 @@ const (
 	routes = "routes."
 )
 
-// part is what an owner says of one route. In labels these are all those of a container without a name, or those of padlock.routes.NAME.
+// part is what an owner says of one route. In labels these are all those of a container without a name, or those of
+// padlock.routes.NAME.
 type part struct {
 	owner  *owner
 	prefix string // of its labels
@@ -74,8 +75,8 @@ func (p *part) basicAuth() *config.BasicAuth {
 	return p.route.Access.BasicAuth
 }
 
-// keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment: whoever may label
-// a container need not be allowed to see those.
+// keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment:
+// whoever may label a container need not be allowed to see those.
 var keys = []key{
 	setting("host", ofTarget, func(p *part) any { return &p.hosts }),
 	setting("port", ofTarget, func(p *part) any { return &p.port }),
@@ -197,7 +198,8 @@ func wants(labels map[string]string) bool {
 	return false
 }
 
-// cutPrefix takes the prefix off, in whatever case it is written: what only looks like a label of padlock's is refused, never passed over.
+// cutPrefix takes the prefix off, in whatever case it is written: what only looks like a label of padlock's is
+// refused, never passed over.
 func cutPrefix(label string) (name string, ours bool) {
 	if len(label) < len(Prefix) || !strings.EqualFold(label[:len(Prefix)], Prefix) {
 		return "", false
@@ -224,6 +226,7 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 		if count++; count > maxLabels {
 			return nil, []Problem{{Owner: c.name, Message: fmt.Sprintf("has more than %d labels for padlock", maxLabels), Remedy: "spread its sites over several containers, or write them into the configuration file"}}
 		}
+
 		if len(label) > maxName {
 			problems = append(problems, Problem{Owner: c.name, Label: label[:maxName/4] + "…", Message: fmt.Sprintf("the label's name is longer than %d bytes", maxName)})
 			continue
@@ -232,11 +235,13 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 			problems = append(problems, Problem{Owner: c.name, Label: label, Message: "labels of padlock begin with " + Prefix + " in lower case", Remedy: "write " + Prefix + name})
 			continue
 		}
+
 		prefix := Prefix
 		if strings.HasPrefix(name, routes) {
 			route, rest, _ := strings.Cut(name[len(routes):], ".")
 			prefix, name = Prefix+routes+route+".", rest
 		}
+
 		p := byPrefix[prefix]
 		if p == nil {
 			p = &part{owner: c, prefix: prefix}
@@ -253,10 +258,12 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 			c.notices = append(c.notices, notice)
 			name = now
 		}
+
 		if err := p.label(name, labels[label]); err != nil {
 			problems = append(problems, of(err, c.name, prefix, name))
 		}
 	}
+
 	first := byPrefix[Prefix]
 	if first != nil && len(first.hosts) == 0 { // labels that only the named routes would take their hosts from
 		parts = slices.DeleteFunc(parts, func(p *part) bool { return p == first })
@@ -288,6 +295,7 @@ func (p *part) label(name, text string) error {
 	case len(text) > maxValue:
 		return trouble("", fmt.Sprintf("is longer than %d bytes", maxValue), "shorten it, or write the site into the configuration file")
 	}
+
 	if err := k.read(p, rest, text); err != nil {
 		return err
 	}
@@ -318,6 +326,7 @@ func (p *part) check() (problems []Problem) {
 	case len(p.hosts) > maxHosts:
 		fail("host", fmt.Sprintf("has more than %d names", maxHosts), "use a wildcard, or several routes")
 	}
+
 	if p.port != "" && !validPort(p.port) {
 		fail("port", fmt.Sprintf("%.40q is not a number from 1 to 65535", p.port), "give the port on which the container itself listens")
 	}
@@ -325,11 +334,13 @@ func (p *part) check() (problems []Problem) {
 	if p.isTCP {
 		schemes = []string{"tcp", "tls"}
 	}
+
 	if p.scheme == "" {
 		p.scheme = schemes[0]
 	} else if !slices.Contains(schemes, p.scheme) {
 		fail("scheme", fmt.Sprintf("%.40q must be one of: %s", p.scheme, strings.Join(schemes, ", ")), "")
 	}
+
 	for line := range strings.Lines(p.shared) {
 		name, _, _ := strings.Cut(line, "=")
 		switch k, _, _ := find(name); {

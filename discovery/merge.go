@@ -19,9 +19,10 @@ type Found struct {
 	again    time.Time // when what the source did not tell is asked for again; zero: it has told all
 }
 
-// Merge is a configuration with the sites that were found behind its own, which go first where both cover a name. accept, unless it is nil,
-// may refuse a configuration that is valid in itself. An owner that cannot be served is left out, and takes nothing else with it; what is
-// wrong with it is among the problems. base stays as it is, and is what comes back where nothing can be added.
+// Merge is a configuration with the sites that were found behind its own, which go first where both cover a name.
+// accept, unless it is nil, may refuse a configuration that is valid in itself. An owner that cannot be served is
+// left out, and takes nothing else with it; what is wrong with it is among the problems. base stays as it is, and is
+// what comes back where nothing can be added.
 func (f *Found) Merge(base *config.Config, accept func(*config.Config) error) (merged *config.Config, problems []Problem) {
 	return f.merge(base, hostsOf(base.Sites, own, map[string]string{}), accept)
 }
@@ -37,6 +38,7 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 			good = append(good, alone)
 		}
 	}
+
 	good, wrong := disagreeing(good)
 	problems = append(problems, wrong...)
 	try := func(owners []*owner) (*config.Config, []Problem, error) {
@@ -47,6 +49,7 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 		}
 		return cfg, differing, err
 	}
+
 	cfg, differing, err := try(good)
 	if err == nil {
 		return cfg, append(problems, differing...)
@@ -110,8 +113,9 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 	return fitting, problems
 }
 
-// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that no site of the configuration
-// covers. With one that www adds all are refused. all are those that it asks for, and those that www adds.
+// allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that no site
+// of the configuration covers. With one that www adds all are refused. all are those that it asks for, and those that
+// www adds.
 func (p *part) allowed(docker *config.Docker, taken map[string]string, all []string) (hosts []string, problems []Problem) {
 	fail := func(label, message, remedy string) {
 		problems = append(problems, Problem{Owner: p.owner.name, Label: p.prefix + label, Message: message, Remedy: remedy})
@@ -191,6 +195,7 @@ func (p *part) labelOf(path string) string {
 	case strings.HasPrefix(name, "basic_auth"):
 		return "basic_auth.users"
 	}
+
 	for _, candidate := range []string{"tcp." + name, name} {
 		if k, _, ok := find(candidate); ok && (k.kind == ofTCP) == strings.HasPrefix(candidate, "tcp.") {
 			return candidate

@@ -33,6 +33,7 @@ func (c *called) all() (names []string) {
 			names = append(names, name)
 		}
 	}
+
 	if service := c.Labels[composeService]; service != "" {
 		names = append(names, service)
 	}
@@ -44,14 +45,15 @@ func (c *called) all() (names []string) {
 	return names
 }
 
-// Explain says what stands between padlock and a name that does not resolve: a container has it and is not reached by it, or one has a
-// name like it. It is "" where the engine knows nothing of the kind, or does not answer.
+// Explain says what stands between padlock and a name that does not resolve: a container has it and is not reached by
+// it, or one has a name like it. It is "" where the engine knows nothing of the kind, or does not answer.
 func (w *Watcher) Explain(ctx context.Context, name string) string {
 	w.asking.Lock()
 	defer w.asking.Unlock()
 	if err := w.engine.negotiate(ctx); err != nil {
 		return ""
 	}
+
 	var containers []called
 	if err := w.engine.ask(ctx, "/containers/json?all=1", w.engine.maxList, &containers); err != nil {
 		return ""
@@ -69,6 +71,7 @@ func (w *Watcher) Explain(ctx context.Context, name string) string {
 		}
 		known = append(known, names...)
 	}
+
 	near := config.Nearest(name, slices.DeleteFunc(known, func(other string) bool { return len(other) < 3 }))
 	if near == "" {
 		return ""
@@ -90,6 +93,7 @@ func (p *place) unreached(c *called, container, name string) string {
 			shared = shared || joined
 		}
 	}
+
 	slices.Sort(networks)
 	list := strings.Join(networks, ", ")
 	switch {

@@ -29,6 +29,7 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 		if own == nil || !own.State.Running || own.HostConfig.NetworkMode == "host" {
 			continue
 		}
+
 		p := &place{name: own.name(), networks: map[string]string{}}
 		for name, at := range own.NetworkSettings.Networks {
 			if at != nil {
@@ -37,6 +38,7 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 		}
 		return p, nil
 	}
+
 	p := &place{}
 	addresses, _ := net.InterfaceAddrs() // without them, no address looks reachable
 	for _, a := range addresses {
@@ -69,7 +71,8 @@ func (c *inspected) name() string {
 	return c.ID[:min(len(c.ID), 12)]
 }
 
-// address is where padlock reaches a port of the container. network is the one that a label or the configuration names, or "".
+// address is where padlock reaches a port of the container. network is the one that a label or the configuration
+// names, or "".
 func (p *place) address(c *inspected, network, port string) (string, error) {
 	if c.HostConfig.NetworkMode == "host" {
 		if p.name != "" {
@@ -78,6 +81,7 @@ func (p *place) address(c *inspected, network, port string) (string, error) {
 		}
 		return net.JoinHostPort("127.0.0.1", port), nil
 	}
+
 	joined := c.joined()
 	switch {
 	case network != "":
@@ -99,7 +103,8 @@ func (p *place) address(c *inspected, network, port string) (string, error) {
 	return p.fromOutside(c, joined, port)
 }
 
-// fromOutside prefers an address that lies in a network of this machine, as bridges do, then a published port, and then any address.
+// fromOutside prefers an address that lies in a network of this machine, as bridges do, then a published port, and
+// then any address.
 func (p *place) fromOutside(c *inspected, joined []network, port string) (string, error) {
 	for _, n := range joined {
 		address := netip.MustParseAddr(n.address)
@@ -107,6 +112,7 @@ func (p *place) fromOutside(c *inspected, joined []network, port string) (string
 			return net.JoinHostPort(n.address, port), nil
 		}
 	}
+
 	for _, b := range c.NetworkSettings.Ports[port+"/tcp"] {
 		host, err := netip.ParseAddr(b.HostIP)
 		if err != nil || host.IsUnspecified() {
@@ -116,6 +122,7 @@ func (p *place) fromOutside(c *inspected, joined []network, port string) (string
 			return net.JoinHostPort(host.String(), b.HostPort), nil
 		}
 	}
+
 	if len(joined) > 0 {
 		return net.JoinHostPort(joined[0].address, port), nil
 	}

@@ -55,6 +55,7 @@ func (j *journal) report(problems []Problem) {
 		if p.Remedy == "" && !p.Waiting {
 			p.Remedy = "correct the label or take it off; docs/discovery.md has a table of all labels"
 		}
+
 		attributes := []any{"container", p.Owner}
 		for _, a := range []struct{ key, value string }{{"label", p.Label}, {"reason", p.Message}, {"remedy", p.Remedy}} {
 			if a.value != "" {

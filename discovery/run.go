@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Run calls changed, never twice at a time, with what is found at first, and whenever that may have changed, until ctx ends. After the engine
-// was away it is asked for everything again.
+// Run calls changed, never twice at a time, with what is found at first, and whenever that may have changed, until
+// ctx ends. After the engine was away it is asked for everything again.
 func (w *Watcher) Run(ctx context.Context, changed func(*Found)) {
 	wait := w.pace.retry
 	for ctx.Err() == nil {
@@ -20,12 +20,14 @@ func (w *Watcher) Run(ctx context.Context, changed func(*Found)) {
 			wait, w.away = w.pace.retry, false
 			changed(found)
 		})
+
 		if ctx.Err() != nil {
 			return
 		}
 		if wait > w.pace.retry && !w.away { // a stream that only ended, as proxies let it, comes back at once
 			w.Away(err)
 		}
+
 		select {
 		case <-ctx.Done():
 			return
@@ -45,8 +47,8 @@ func (w *Watcher) Away(err error) {
 	w.log.Warn("the container engine does not answer; the sites that it told of last stay", "endpoint", w.docker.Endpoint, "error", err, "remedy", remedy)
 }
 
-// follow looks once the stream of events is open, so that nothing is missed in between, and then as events ask for it. It returns when the
-// stream ends, or the engine does not answer.
+// follow looks once the stream of events is open, so that nothing is missed in between, and then as events ask for
+// it. It returns when the stream ends, or the engine does not answer.
 func (w *Watcher) follow(ctx context.Context, changed func(*Found)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	opened, happened, ended := make(chan struct{}), make(chan struct{}, 1), make(chan error, 1)
@@ -62,11 +64,13 @@ func (w *Watcher) follow(ctx context.Context, changed func(*Found)) error {
 			}
 		})
 	}()
+
 	select {
 	case err := <-ended:
 		return err
 	case <-opened:
 	}
+
 	resync := time.NewTicker(w.pace.resync)
 	defer resync.Stop()
 	for {
@@ -79,6 +83,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(*Found)) error {
 		if !found.again.IsZero() {
 			again = time.After(time.Until(found.again))
 		}
+
 		select {
 		case err := <-ended:
 			return err

@@ -48,8 +48,9 @@ func sameRoute(a, b *part) bool {
 	return a.isTCP == b.isTCP && a.route.Path == b.route.Path && a.route.Exact == b.route.Exact && slices.Equal(a.route.Methods, b.route.Methods)
 }
 
-// assemble makes sites of owners, which come in the order in which they were made. Hosts that the same parts ask for are one site;
-// parts that match the same requests there are one route, with a target each. What owners must agree on, the newest says.
+// assemble makes sites of owners, which come in the order in which they were made. Hosts that the same parts ask for
+// are one site; parts that match the same requests there are one route, with a target each. What owners must agree
+// on, the newest says.
 func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 	asking := map[string][]*part{}
 	var hosts []string
@@ -65,6 +66,7 @@ func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 			}
 		}
 	}
+
 	for len(hosts) > 0 {
 		parts := asking[hosts[0]]
 		var together, others []string
@@ -90,17 +92,20 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 		speaker, differing := speak(tcp)
 		return speaker.bytes(hosts, targets(tcp)...), append(mixed(parts, first), differing...)
 	}
+
 	problems = mixed(parts, parts[0])
 	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return p.isTCP })
 	if len(parts) > 0 {
 		site.Paths = parts[0].paths
 	}
+
 	for _, p := range parts {
 		site.WWW = cmp.Or(p.www, site.WWW)
 		site.HSTS = cmp.Or(p.hsts, site.HSTS)
 		site.Paths = stricter(site.Paths, p.paths)
 		site.NoCase = site.NoCase || p.noCase
 	}
+
 	for len(parts) > 0 {
 		var same, others []*part
 		for _, p := range parts {
@@ -110,18 +115,20 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 				others = append(others, p)
 			}
 		}
+
 		speaker, differing := speak(same)
 		site.Routes = append(site.Routes, speaker.rule(targets(same)...))
 		problems, parts = append(problems, differing...), others
 	}
+
 	slices.SortStableFunc(site.Routes, func(a, b config.Route) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Exact, b.Exact), cmp.Compare(strings.Join(a.Methods, " "), strings.Join(b.Methods, " ")))
 	})
 	return site, problems
 }
 
-// stricter is the more careful of two readings of paths: no container makes another's rules weaker. One that says nothing leaves it to the
-// rules of all, which raw would not.
+// stricter is the more careful of two readings of paths: no container makes another's rules weaker. One that says
+// nothing leaves it to the rules of all, which raw would not.
 func stricter(a, b string) string {
 	order := []string{"raw", "", "normalize", "strict"}
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
@@ -155,8 +162,8 @@ func (p *part) rules() string {
 	return rules.String()
 }
 
-// disagreeing takes the owners out that say otherwise than an older one of who may come to the same requests: none of them may open
-// what another has closed. Owners come, and stay, in the order in which they were made.
+// disagreeing takes the owners out that say otherwise than an older one of who may come to the same requests: none of
+// them may open what another has closed. Owners come, and stay, in the order in which they were made.
 func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 	first := map[string]*part{} // by what the part matches
 	for _, c := range owners {
@@ -179,6 +186,7 @@ func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 			problems = append(problems, wrong...)
 			continue
 		}
+
 		for _, p := range c.parts {
 			for _, host := range p.hosts {
 				if key := p.matches(host); first[key] == nil {

@@ -15,13 +15,16 @@ import (
 type Source interface {
 	// String is what logs call the source.
 	String() string
-	// Look finds what is there now; the start waits for it, as long as ctx allows. An error means that the source does not answer.
+	// Look finds what is there now; the start waits for it, as long as ctx allows. An error means that the source does
+	// not answer.
 	Look(ctx context.Context) (*Found, error)
 	// Away is called, before Run, with an error of Look that the start does not wait for any longer.
 	Away(err error)
-	// Run calls publish, never twice at a time, with what is there at first, and whenever that may have changed. It returns when ctx ends.
+	// Run calls publish, never twice at a time, with what is there at first, and whenever that may have changed. It
+	// returns when ctx ends.
 	Run(ctx context.Context, publish func(*Found))
-	// Report logs the problems of what the source has published last, each once. It is not called by two goroutines at a time.
+	// Report logs the problems of what the source has published last, each once. It is not called by two goroutines at a
+	// time.
 	Report(problems []Problem)
 }
 
@@ -38,8 +41,9 @@ type Owner struct {
 	Sites   []config.Site
 }
 
-// Find is what a source finds that has whole sites. Owners that have a route in common share its requests. What holds for all routes of a site,
-// such as client certificates or its own listeners, would hold for those of other owners too: a site that has it is a problem.
+// Find is what a source finds that has whole sites. Owners that have a route in common share its requests. What holds
+// for all routes of a site, such as client certificates or its own listeners, would hold for those of other owners
+// too: a site that has it is a problem.
 func Find(owners ...Owner) *Found {
 	found := &Found{}
 	for _, o := range owners {
@@ -53,6 +57,7 @@ func Find(owners ...Owner) *Found {
 			found.owners = append(found.owners, c)
 			continue
 		}
+
 		found.problems = append(found.problems, Problem{
 			Owner: o.Name, Message: "a site has tls, headers, listen or rules of access of its own", Remedy: "give the rules to its routes",
 		})
@@ -78,6 +83,7 @@ func partsOf(c *owner, site config.Site) (parts []*part) {
 		whole.isTCP, whole.tcp = true, *site.TCP
 		routes = []config.Route{{Upstream: site.TCP.Upstream, Access: site.Access}}
 	}
+
 	for _, route := range routes {
 		to := route.To
 		if len(to) == 0 { // a redirect, or a fixed answer
@@ -103,9 +109,9 @@ func settings(r *config.Route) string {
 // own is who has the sites of a configuration that no source has found.
 const own = "padlock's own configuration"
 
-// Merge adds to a configuration what sources have found. Where several have a site for one name, the configuration's own goes first, and then
-// the sources in their order. accept is that of Found.Merge. The problems are those of each source; found may be nil where a source has not
-// answered yet.
+// Merge adds to a configuration what sources have found. Where several have a site for one name, the configuration's
+// own goes first, and then the sources in their order. accept is that of Found.Merge. The problems are those of each
+// source; found may be nil where a source has not answered yet.
 func Merge(base *config.Config, sources []Source, found []*Found, accept func(*config.Config) error) (*config.Config, [][]Problem) {
 	merged, problems := base, make([][]Problem, len(sources))
 	taken := hostsOf(base.Sites, own, map[string]string{})

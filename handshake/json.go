@@ -32,12 +32,14 @@ func AppendJSON(b []byte, e *Event) []byte {
 	o.text("local", e.Local)
 	o.ms("duration_ms", e.Duration)
 	o.text("sni", e.SNI)
+
 	o.optional("version", version(e.Version))
 	o.optional("cipher_suite", e.CipherSuite)
 	o.optional("group", e.Group)
 	o.optional("alpn", e.ALPN)
 	o.optional("ja3", e.JA3)
 	o.optional("ja4", e.JA4)
+
 	o.boolean("resumed", e.Resumed)
 	o.boolean("resumption_offered", e.Offered)
 	o.boolean("retried", e.Retried)
@@ -45,6 +47,7 @@ func AppendJSON(b []byte, e *Event) []byte {
 	o.flag("quic", e.QUIC)
 	o.flag("unused", e.Unused)
 	o.flag("acme_validation", e.Validation)
+
 	o.number("bytes_in", int64(e.BytesIn))
 	o.number("bytes_out", int64(e.BytesOut))
 	o.flag("truncated", e.Truncated)
@@ -53,18 +56,21 @@ func AppendJSON(b []byte, e *Event) []byte {
 	if e.Certificate != nil {
 		o.nested("certificate", func() { e.Certificate.json(&o) })
 	}
+
 	if e.ClientCertificate != nil {
 		o.nested("client_certificate", func() { e.ClientCertificate.json(&o) })
 	}
 	if e.Failure != nil {
 		o.nested("failure", func() { e.Failure.json(&o) })
 	}
+
 	if e.After != nil {
 		o.nested("after", func() { o.number("id", int64(e.After.ID)); o.ms("ago_ms", e.After.Ago) })
 	}
 	if len(e.Notes) > 0 {
 		o.list("notes", e.Notes)
 	}
+
 	o.key("stages")
 	o.b = append(o.b, '[')
 	for i := range e.Stages {
@@ -134,11 +140,13 @@ func (s *Stage) json(o *object) {
 	if s.Size > 0 {
 		o.b = strconv.AppendInt(append(o.b, `,"size":`...), int64(s.Size), 10)
 	}
+
 	o.b = append(append(append(o.b, `,"label":"`...), s.Label...), `","text":`...)
 	o.string(s.Text)
 	if s.hello != nil {
 		s.hello.json(o)
 	}
+
 	for i := range s.fields {
 		o.field(s.fields[i])
 	}
@@ -153,6 +161,7 @@ func (s *Stage) Facts() (facts []Fact) {
 	for i := range s.fields {
 		o.field(s.fields[i])
 	}
+
 	d := json.NewDecoder(bytes.NewReader(append(o.b, '}')))
 	_, _ = d.Token()
 	for d.More() {
@@ -205,6 +214,7 @@ func (h *helloFields) json(o *object) {
 		}
 		o.string(Escape(protocol))
 	}
+
 	o.b = append(o.b, ']')
 	o.boolean("resumption_offered", offersTicket(h.ClientHello))
 	o.flag("external_psk", h.ExternalPSK)
@@ -239,6 +249,7 @@ func (o *object) string(s string) {
 				continue
 			}
 		}
+
 		o.b = append(o.b, s[start:i]...)
 		switch {
 		case c == '"' || c == '\\':

@@ -1,5 +1,5 @@
-// Package hostinfo is what decides whether devices reach padlock on this machine, and trust it: addresses and names, ports, the clock, the
-// local CA, and the stores that trust it. padlock doctor and the trust page tell the same.
+// Package hostinfo is what decides whether devices reach padlock on this machine, and trust it: addresses and names,
+// ports, the clock, the local CA, and the stores that trust it. padlock doctor and the trust page tell the same.
 //
 //	network, err := facts.ReadNetwork()
 //	root := facts.NewRoot(ca.Root())
@@ -46,12 +46,14 @@ func ReadNetwork() (Network, error) {
 		if err != nil {
 			return Network{}, fmt.Errorf("reading the addresses of %s: %w", i.Name, err)
 		}
+
 		for _, a := range addresses {
 			if prefix, err := netip.ParsePrefix(a.String()); err == nil && nearby(prefix.Addr()) {
 				n.Addresses = append(n.Addresses, Address{prefix.Addr().Unmap(), i.Name})
 			}
 		}
 	}
+
 	likeliest(n.Addresses, outward())
 	if host, err := os.Hostname(); err == nil {
 		n.Name = multicastName(host)
@@ -60,15 +62,15 @@ func ReadNetwork() (Network, error) {
 	return n, nil
 }
 
-// nearby reports whether the local CA may sign for an address that devices on the same network can be given. One that needs a zone is
-// of no use in a URL.
+// nearby reports whether the local CA may sign for an address that devices on the same network can be given. One that
+// needs a zone is of no use in a URL.
 func nearby(a netip.Addr) bool {
 	a = a.Unmap()
 	return !a.IsLoopback() && config.IsLocal(a.String()) && (a.Is4() || !a.IsLinkLocalUnicast())
 }
 
-// outward is the address that packets to elsewhere leave from, which is that of the network that people mean. Connecting a UDP socket
-// chooses a route and sends nothing.
+// outward is the address that packets to elsewhere leave from, which is that of the network that people mean.
+// Connecting a UDP socket chooses a route and sends nothing.
 func outward() netip.Addr {
 	conn, err := net.Dial("udp", "192.0.2.1:9") // RFC 5737: nobody's
 	if err != nil {
@@ -113,7 +115,8 @@ func multicastName(host string) string {
 	return first + ".local"
 }
 
-// answersMulticast reports whether the operating system answers for its name: macOS and Windows do by themselves, Linux with Avahi.
+// answersMulticast reports whether the operating system answers for its name: macOS and Windows do by themselves,
+// Linux with Avahi.
 func answersMulticast() bool {
 	switch runtime.GOOS {
 	case "darwin", "windows":

@@ -126,9 +126,11 @@ func (s *Server) serve(raw *clientConn) {
 	if !raw.join(s.begun) {
 		return
 	}
+
 	if !s.preTLS(raw, limit) || !s.enter(raw) {
 		return
 	}
+
 	remote := raw.RemoteAddr().String()
 	c := &conn{abuse: s.abuse, below: raw, facts: message.Conn{Remote: remote, Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = raw.client()
@@ -139,6 +141,7 @@ func (s *Server) serve(raw *clientConn) {
 		c.facts.Handshake = c.trace.ID()
 		below = c.trace
 	}
+
 	c.Conn = tls.Server(below, s.listener)
 	ctx, cancel := context.WithDeadline(context.Background(), limit)
 	err := c.HandshakeContext(ctx)
@@ -147,6 +150,7 @@ func (s *Server) serve(raw *clientConn) {
 	}
 	cancel()
 	raw.begun.Load().leave()
+
 	state := c.ConnectionState()
 	if c.trace != nil {
 		if s.current.Load().NeedsFingerprint && err == nil {
@@ -158,6 +162,7 @@ func (s *Server) serve(raw *clientConn) {
 		s.refuse(below, c.trace, raw.plaintext)
 		return
 	}
+
 	if c.socket != nil {
 		c.socket.Staller = &pausing{clientConn: raw}
 	}
@@ -216,6 +221,7 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	if traced {
 		below = trace.NetConn()
 	}
+
 	raw, ok := below.(*clientConn)
 	if !ok {
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
@@ -231,6 +237,7 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	case raw.asked == nil && hello.ServerName != "":
 		chosen = current.stranger
 	}
+
 	if traced {
 		return trace.Hello(chosen), nil
 	}

@@ -137,6 +137,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		c.refuse(errAddress, "allow it in the site's access rules (sites[].access)")
 		return
 	}
+
 	if !c.site.enter(c) {
 		c.refuse(errFull, "raise tcp.connections of the site")
 		return
@@ -150,6 +151,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
 	}
+
 	if standing := c.Facts.Standing; standing != nil {
 		defer context.AfterFunc(standing, c.end)()
 	}
@@ -159,6 +161,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		c.refuse(err, "see whether the site's target runs, and its address: sites[].tcp")
 		return
 	}
+
 	if c.site.ProxyProtocol != "" {
 		var header []byte
 		header, err = proxyHeader(c.site.ProxyProtocol, c.Facts, c.Name, raw)
@@ -272,6 +275,7 @@ func proxyHeader(version string, facts *message.Conn, name string, raw *clientCo
 	if version == "v1" {
 		return proxyproto.HeaderProxyFromAddrs(1, remote, local).Format()
 	}
+
 	h := proxyproto.HeaderProxyFromAddrs(2, remote, local)
 	h.Command = proxyproto.PROXY
 	var tlvs []proxyproto.TLV
@@ -280,6 +284,7 @@ func proxyHeader(version string, facts *message.Conn, name string, raw *clientCo
 			*list = append(*list, proxyproto.TLV{Type: kind, Value: []byte(value)})
 		}
 	}
+
 	add(&tlvs, proxyproto.PP2_TYPE_AUTHORITY, name)
 	if state := facts.TLS; state != nil {
 		add(&tlvs, proxyproto.PP2_TYPE_ALPN, state.NegotiatedProtocol)
@@ -293,12 +298,14 @@ func proxyHeader(version string, facts *message.Conn, name string, raw *clientCo
 				ssl.Verify = 0
 			}
 		}
+
 		tlv, err := ssl.Marshal()
 		if err != nil {
 			return nil, err
 		}
 		tlvs = append(tlvs, tlv)
 	}
+
 	if err := h.SetTLVs(tlvs); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Context is what one hop tells the next of a trace: the field traceparent (W3C Trace Context section 3.2). The zero Context is none.
+// Context is what one hop tells the next of a trace: the field traceparent (W3C Trace Context section 3.2). The zero
+// Context is none.
 type Context struct {
 	Trace trace.TraceID
 	Span  trace.SpanID
@@ -19,8 +20,8 @@ const (
 	randomFlag   = 2 // the trace's id is random (level 2 of the specification)
 )
 
-// ParseParent reads a traceparent; false means that what came is to be replaced. A version that is not known yet is read as far as it is
-// what version 00 is (section 4.3).
+// ParseParent reads a traceparent; false means that what came is to be replaced. A version that is not known yet is
+// read as far as it is what version 00 is (section 4.3).
 func ParseParent(value string) (c Context, ok bool) {
 	if len(value) < parentLength || value[2] != '-' || value[35] != '-' || value[52] != '-' {
 		return Context{}, false
@@ -29,6 +30,7 @@ func ParseParent(value string) (c Context, ok bool) {
 	if !digits(version[:], value[:2]) || !digits(c.Trace[:], value[3:35]) || !digits(c.Span[:], value[36:52]) || !digits(flags[:], value[53:55]) {
 		return Context{}, false
 	}
+
 	c.Flags = trace.TraceFlags(flags[0]) & knownFlags
 	switch {
 	case !c.Trace.IsValid() || !c.Span.IsValid(), version[0] == 0xff:

@@ -13,8 +13,8 @@ import (
 	"padlock/internal/mask"
 )
 
-// delivery stands before the SDK's batches and bounds what waits; arrivals, behind them, learns what the collector has taken. The SDK's
-// own bound counts nothing that could be told.
+// delivery stands before the SDK's batches and bounds what waits; arrivals, behind them, learns what the collector
+// has taken. The SDK's own bound counts nothing that could be told.
 type delivery struct {
 	sdk.SpanProcessor
 	limit   int64
@@ -76,7 +76,8 @@ func (a *arrivals) confess(err error) {
 	a.told, a.said = lost, time.Now()
 }
 
-// patient makes the exporter try again, as it does after other errors that may pass, when the collector cannot be reached.
+// patient makes the exporter try again, as it does after other errors that may pass, when the collector cannot be
+// reached.
 type patient struct{ http.RoundTripper }
 
 func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -15,8 +15,8 @@ import (
 	"padlock/handshake/wire"
 )
 
-// Handshake implements handshake.Sink. What somebody has to look at is always told, though not more of it in a minute than a person
-// could read; of all else the sample is.
+// Handshake implements handshake.Sink. What somebody has to look at is always told, though not more of it in a minute
+// than a person could read; of all else the sample is.
 func (t *Tracer) Handshake(e *handshake.Event) {
 	if e.Outcome != handshake.Complete && e.Noise == "" {
 		t.failures.Handshake(e)
@@ -40,6 +40,7 @@ func (t *Tracer) tell(e *handshake.Event) {
 			took = max(took, e.Stages[i].At)
 		}
 	}
+
 	at := time.Duration(0)
 	for i := range e.Stages {
 		s := &e.Stages[i]
@@ -50,6 +51,7 @@ func (t *Tracer) tell(e *handshake.Event) {
 		at = max(at, s.At) // what left together has one time
 		span.AddEvent(s.Name, trace.WithTimestamp(e.Start.Add(at)), trace.WithAttributes(stageAttributes(s)...))
 	}
+
 	if f := e.Failure; f != nil {
 		span.SetStatus(codes.Error, f.Cause)
 	}
@@ -78,6 +80,7 @@ func attributesOf(e *handshake.Event) []attribute.KeyValue {
 			all = append(all, key.String(value))
 		}
 	}
+
 	if e.Version != 0 {
 		text(semconv.TLSProtocolNameKey, "tls")
 		text(semconv.TLSProtocolVersionKey, wire.VersionName(e.Version))
@@ -96,16 +99,19 @@ func attributesOf(e *handshake.Event) []attribute.KeyValue {
 			all = append(all, semconv.NetworkPeerPort(n))
 		}
 	}
+
 	if c := e.Certificate; c != nil {
 		text(semconv.TLSServerSubjectKey, c.Subject)
 		text(semconv.TLSServerIssuerKey, c.Issuer)
 		text(semconv.TLSServerNotAfterKey, c.NotAfter.UTC().Format(time.RFC3339))
 	}
+
 	if c := e.ClientCertificate; c != nil {
 		text(semconv.TLSClientSubjectKey, c.Subject)
 		text(semconv.TLSClientIssuerKey, c.Issuer)
 		text(semconv.TLSClientNotAfterKey, c.NotAfter.UTC().Format(time.RFC3339))
 	}
+
 	text("padlock.handshake.noise", e.Noise)
 	for _, part := range [...]struct {
 		name string
@@ -118,6 +124,7 @@ func attributesOf(e *handshake.Event) []attribute.KeyValue {
 			all = append(all, attribute.Float64("padlock.handshake.seconds."+part.name, part.took.Seconds()))
 		}
 	}
+
 	if len(e.Notes) > 0 {
 		all = append(all, attribute.StringSlice("padlock.handshake.notes", e.Notes))
 	}

@@ -25,8 +25,9 @@ type Incoming struct {
 	At        time.Time
 }
 
-// Begin decides whether a request is told. It returns the context that the next hop gets: another than the parent where that is not to be
-// passed on as it is. The Request is nil for what is not told; Begin then costs no more than random numbers.
+// Begin decides whether a request is told. It returns the context that the next hop gets: another than the parent
+// where that is not to be passed on as it is. The Request is nil for what is not told; Begin then costs no more than
+// random numbers.
 func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	if !t.chosen(&in) {
 		return in.Parent.unsampled(), nil
@@ -35,6 +36,7 @@ func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	if in.Parent.Valid() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, in.Parent.remote(in.State))
 	}
+
 	options := append(make([]trace.SpanStartOption, 0, 3), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(in.At))
 	if in.Handshake != 0 {
 		if by, told := t.ids.handshake(in.Handshake, t.ratio); told {
@@ -43,12 +45,14 @@ func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 			}))
 		}
 	}
+
 	r := &Request{tracer: t}
 	r.ctx, r.span = t.tracer.Start(ctx, "request", options...)
 	return contextOf(r.span), r
 }
 
-// chosen takes a trusted parent's word. The first request of a connection is told if its handshake is, so that both can be seen together.
+// chosen takes a trusted parent's word. The first request of a connection is told if its handshake is, so that both
+// can be seen together.
 func (t *Tracer) chosen(in *Incoming) bool {
 	switch {
 	case in.Trusted && in.Parent.Valid():
@@ -60,8 +64,8 @@ func (t *Tracer) chosen(in *Incoming) bool {
 	return chance(t.ratio)
 }
 
-// unsampled is what follows the context where no span of ours does. The sampled flag of a client that is not trusted would have targets
-// record whatever it likes; with another flag goes another span (W3C Trace Context section 3.4).
+// unsampled is what follows the context where no span of ours does. The sampled flag of a client that is not trusted
+// would have targets record whatever it likes; with another flag goes another span (W3C Trace Context section 3.4).
 func (c Context) unsampled() Context {
 	switch {
 	case !c.Valid():
@@ -77,7 +81,8 @@ func contextOf(s trace.Span) Context {
 	return Context{c.TraceID(), c.SpanID(), c.TraceFlags()}
 }
 
-// Request makes the spans of one request: the server's, and one of a client for each target that is tried. It belongs to one goroutine.
+// Request makes the spans of one request: the server's, and one of a client for each target that is tried. It belongs
+// to one goroutine.
 type Request struct {
 	tracer *Tracer
 	ctx    context.Context
@@ -102,6 +107,7 @@ func (r *Request) Trying(t Try) Context {
 	if scheme == "h2c" {
 		scheme = "http"
 	}
+
 	attributes := append(make([]attribute.KeyValue, 0, 8), method, semconv.URLScheme(kept(scheme)), semconv.URLPath(path))
 	if t.Socket {
 		attributes = append(attributes, semconv.ServerAddress(address), semconv.NetworkTransportUnix)
@@ -109,12 +115,14 @@ func (r *Request) Trying(t Try) Context {
 		attributes = append(attributes, semconv.URLFull(scheme+"://"+address+path))
 		attributes = append(attributes, server(address)...)
 	}
+
 	if original != "" {
 		attributes = append(attributes, semconv.HTTPRequestMethodOriginal(original))
 	}
 	if r.tries > 0 {
 		attributes = append(attributes, semconv.HTTPRequestResendCount(r.tries))
 	}
+
 	r.tries++
 	_, r.try = r.tracer.tracer.Start(r.ctx, method.Value.AsString(), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
 	return contextOf(r.try)
@@ -162,11 +170,13 @@ func (r *Request) End(o *Outcome) {
 		}
 		r.try.End(trace.WithTimestamp(o.End))
 	}
+
 	method, original := methodOf(o.Method)
 	name := method.Value.AsString()
 	if method.Value.AsString() == "_OTHER" {
 		name = "HTTP"
 	}
+
 	if o.Route != "" {
 		name += " " + o.Route
 	}
@@ -196,6 +206,7 @@ func (t *Tracer) outcome(o *Outcome) []attribute.KeyValue {
 			all = append(all, of(kept(value)))
 		}
 	}
+
 	text(semconv.HTTPRoute, o.Route)
 	text(semconv.UserAgentOriginal, o.UserAgent)
 	text(semconv.ClientAddress, t.address(o.Client))
@@ -207,6 +218,7 @@ func (t *Tracer) outcome(o *Outcome) []attribute.KeyValue {
 			all = append(all, semconv.ServerPort(port))
 		}
 	}
+
 	if o.Status != 0 {
 		all = append(all, semconv.HTTPResponseStatusCode(o.Status))
 	}
@@ -229,10 +241,12 @@ func failed(s trace.Span, kind, text string) {
 	s.SetAttributes(semconv.ErrorTypeKey.String(kind))
 }
 
-// kept makes a text of a request safe to show, and a copy: the request's own aliases a buffer that soon holds another's.
+// kept makes a text of a request safe to show, and a copy: the request's own aliases a buffer that soon holds
+// another's.
 func kept(s string) string { return strings.Clone(handshake.Escape(s)) }
 
-// methodOf keeps a client from making up names of spans: methods that few use are one (HTTP conventions of OpenTelemetry).
+// methodOf keeps a client from making up names of spans: methods that few use are one (HTTP conventions of
+// OpenTelemetry).
 func methodOf(method string) (known attribute.KeyValue, original string) {
 	switch method {
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT", "QUERY":

@@ -63,6 +63,7 @@ func New(o Options) (*Tracer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	url := strings.TrimRight(o.Endpoint, "/")
 	if !strings.HasSuffix(url, tracesPath) {
 		url += tracesPath
@@ -72,6 +73,7 @@ func New(o Options) (*Tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing to send traces to %s: %w", o.Endpoint, err)
 	}
+
 	from, err := describeSelf(o)
 	if err != nil {
 		return nil, fmt.Errorf("describing this process for traces: %w", err)
@@ -121,7 +123,8 @@ func (t *Tracer) Dropped() uint64 { return t.delivery.lost.Load() }
 
 const farewell = 2 * time.Second // at most, for what waits at the end
 
-// Close sends what waits, if the collector takes it at once and before ctx ends. It is called once, after the last event.
+// Close sends what waits, if the collector takes it at once and before ctx ends. It is called once, after the last
+// event.
 func (t *Tracer) Close(ctx context.Context) {
 	t.failures.Close()
 	ctx, cancel := context.WithTimeout(ctx, farewell)

@@ -1,4 +1,5 @@
-// Package traffic counts what passes through padlock. The proxy counts on its way, without a lock; whoever shows it takes a snapshot.
+// Package traffic counts what passes through padlock. The proxy counts on its way, without a lock; whoever shows it
+// takes a snapshot.
 //
 //	site := book.Site("app.example.com")   // the same counters after a reload
 //	site.Request(traffic.HTTP2, 200, took)
@@ -83,7 +84,8 @@ func (b *Book) Sites() []SiteCount {
 	return out
 }
 
-// maxAnswers bounds the pairs of protocol and status that a site counts one by one, as a target may answer with any status.
+// maxAnswers bounds the pairs of protocol and status that a site counts one by one, as a target may answer with any
+// status.
 const maxAnswers = 64
 
 // Site counts the requests of one site. It is safe for use from many goroutines.
@@ -102,7 +104,8 @@ type answer struct {
 	count    atomic.Uint64
 }
 
-// Request counts a request, or a connection of TCP, that has ended. A status that is no number of three digits counts as 0.
+// Request counts a request, or a connection of TCP, that has ended. A status that is no number of three digits counts
+// as 0.
 func (s *Site) Request(protocol Protocol, status int, took time.Duration, in, out int64) {
 	if status < 100 || status > 999 {
 		status = 0
@@ -123,6 +126,7 @@ func (s *Site) answer(protocol Protocol, status int) *answer {
 	if a := find(known, protocol, status); a != nil {
 		return a
 	}
+
 	var next []*answer
 	if known != nil {
 		next = slices.Clone(*known)
@@ -133,6 +137,7 @@ func (s *Site) answer(protocol Protocol, status int) *answer {
 		}
 		status = 0
 	}
+
 	a := &answer{protocol: protocol, status: status}
 	next = append(next, a)
 	s.answers.Store(&next)

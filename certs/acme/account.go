@@ -24,8 +24,9 @@ func isAccount(key string) bool {
 	return strings.HasPrefix(key, "acme/") && strings.Contains(key, "/users/")
 }
 
-// forget is asked to delete an account that the CA has forgotten. certmagic would register another then, go on with the one that it
-// has in hand, and delete the other too, so this attempt ends here. An account that another order or node has registered meanwhile stays.
+// forget is asked to delete an account that the CA has forgotten. certmagic would register another then, go on with
+// the one that it has in hand, and delete the other too, so this attempt ends here. An account that another order or
+// node has registered meanwhile stays.
 func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	o := s.order
 	if o == nil || o.account == "" {
@@ -45,6 +46,7 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	if err != nil {
 		return err
 	}
+
 	values, same := map[string][]byte{}, false
 	for _, key := range keys {
 		data, err := v.backend.Load(ctx, key)
@@ -54,6 +56,7 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 		if err != nil {
 			return err
 		}
+
 		var account acme.Account
 		same = same || path.Ext(key) == ".json" && json.Unmarshal(data, &account) == nil && account.Location == o.account
 		values[key] = data
@@ -61,6 +64,7 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	if !same {
 		return errForgotten
 	}
+
 	o.log.Warn("the CA does not know the account any more; it is set aside, and another is registered", "name", o.name, "account", o.account)
 	aside := fmt.Sprintf("%s%s-account/", asideFolder, time.Now().UTC().Format("20060102T150405.000"))
 	for key, data := range values {
@@ -68,6 +72,7 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 			return err
 		}
 	}
+
 	if err := v.backend.Delete(ctx, folder); err != nil {
 		return err
 	}

@@ -21,10 +21,11 @@ import (
 	"padlock/internal/pemfile"
 )
 
-// atomicStore is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as three values, its key
-// first; if it is stopped between them, key and certificate do not match, and on a full disk it deletes what was there before.
-// So the atomic store collects the three, writes them as one value (the journal) under the lock of the name, and only then puts each in
-// its place. Who reads takes the journal, if there is one, for what counts.
+// atomicStore is the storage as certmagic sees it for certificates of one key type. certmagic keeps a certificate as
+// three values, its key first; if it is stopped between them, key and certificate do not match, and on a full disk it
+// deletes what was there before. So the atomic store collects the three, writes them as one value (the journal) under
+// the lock of the name, and only then puts each in its place. Who reads takes the journal, if there is one, for what
+// counts.
 type atomicStore struct {
 	backend
 	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
@@ -81,6 +82,7 @@ func (v *atomicStore) Store(ctx context.Context, key string, value []byte) error
 	if complete == nil {
 		return nil
 	}
+
 	err := v.accept(ctx, path.Base(path.Dir(dir)), complete)
 	v.mu.Lock()
 	v.refused = err
@@ -110,6 +112,7 @@ func (v *atomicStore) accept(ctx context.Context, issuer string, b *storedCert) 
 			Remedy: "ask the CA, or choose another (certificates.issuers); what was there before is served on",
 		}
 	}
+
 	fresh, err := b.open(name)
 	if err != nil && !errors.Is(err, errMetadata) {
 		return refuse(err.Error())
@@ -117,6 +120,7 @@ func (v *atomicStore) accept(ctx context.Context, issuer string, b *storedCert) 
 	if time.Now().Before(fresh.Leaf.NotAfter) {
 		return nil
 	}
+
 	old, err := v.storedCert(ctx, issuer, name)
 	if err != nil {
 		return nil // nothing is there that could be lost
@@ -146,6 +150,7 @@ func (v *atomicStore) stage(key string, value []byte) (dir string, complete *sto
 		b = &storedCert{}
 		v.staged[dir] = b
 	}
+
 	switch extension {
 	case ".key":
 		b.Key = string(value)
@@ -154,13 +159,15 @@ func (v *atomicStore) stage(key string, value []byte) (dir string, complete *sto
 	case ".json":
 		b.Metadata = value
 	}
+
 	if b.Key == "" || b.Certificate == "" || b.Metadata == nil {
 		return dir, nil
 	}
 	return dir, b
 }
 
-// commit writes the journal, with which the certificate has been stored, and then what a reader without padlock would look for.
+// commit writes the journal, with which the certificate has been stored, and then what a reader without padlock would
+// look for.
 func (v *atomicStore) commit(ctx context.Context, dir string, b *storedCert) error {
 	return v.put(ctx, lockOf(path.Base(dir)), dir, b)
 }
@@ -192,8 +199,8 @@ func (v *atomicStore) spread(ctx context.Context, dir string, b *storedCert) {
 	}
 }
 
-// Delete implements certmagic.Storage. certmagic deletes single values of a certificate only to undo what it has just stored,
-// which never left it.
+// Delete implements certmagic.Storage. certmagic deletes single values of a certificate only to undo what it has just
+// stored, which never left it.
 func (v *atomicStore) Delete(ctx context.Context, key string) error {
 	if dir, _, ok := part(key); ok {
 		v.mu.Lock()
@@ -273,6 +280,7 @@ func (v *atomicStore) storedCert(ctx context.Context, issuer, name string) (*sto
 	if err != nil {
 		return nil, err
 	}
+
 	if b != nil {
 		return b, nil
 	}
@@ -294,6 +302,7 @@ func (v *atomicStore) storedCert(ctx context.Context, issuer, name string) (*sto
 			take(data)
 		}
 	}
+
 	if missing == 3 {
 		return nil, &fs.PathError{Op: "loading", Path: v.place(dir), Err: fs.ErrNotExist}
 	}
@@ -316,6 +325,7 @@ func (v *atomicStore) quarantine(ctx context.Context, issuer, name, why string) 
 	if err != nil {
 		return err
 	}
+
 	aside := fmt.Sprintf("%s%s-%s/", asideFolder, time.Now().UTC().Format("20060102T150405.000"), why)
 	for _, key := range keys {
 		data, err := v.backend.Load(ctx, key)
@@ -341,6 +351,7 @@ func (b *storedCert) open(name string) (*Pair, error) {
 	if err := certifies(pair.Leaf, name); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnusable, err)
 	}
+
 	p := &Pair{Certificate: &pair}
 	var metadata struct {
 		IssuerData acme.Certificate `json:"issuer_data"`
@@ -348,6 +359,7 @@ func (b *storedCert) open(name string) (*Pair, error) {
 	if err := json.Unmarshal(b.Metadata, &metadata); err != nil {
 		return p, errMetadata
 	}
+
 	p.ca = metadata.IssuerData.CA
 	if ari := metadata.IssuerData.RenewalInfo; ari != nil {
 		p.ari = *ari
@@ -373,7 +385,8 @@ func certifies(leaf *x509.Certificate, name string) error {
 	return leaf.VerifyHostname(name)
 }
 
-// load finds the newest certificate of a name from any issuer. What cannot be used is set aside, so that it can be ordered afresh.
+// load finds the newest certificate of a name from any issuer. What cannot be used is set aside, so that it can be
+// ordered afresh.
 func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
 	v := c.atomicStore(kind)
 	generation, _ := c.generation(ctx, generationAge) // before, as what is found then was not lost with it
@@ -386,6 +399,7 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 		if err != nil {
 			return nil, err
 		}
+
 		if newest == nil || pair.Leaf.NotBefore.After(newest.Leaf.NotBefore) {
 			newest = pair
 		}
@@ -393,6 +407,7 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 	if newest == nil {
 		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
 	}
+
 	newest.Kind = kind
 	if have != nil && have.Leaf.Equal(newest.Leaf) { // with what was learned of it
 		kept := *have
@@ -401,6 +416,7 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 		}
 		newest = &kept
 	}
+
 	newest.generation = generation
 	newest.Renewal = c.renewal(name, newest)
 	return newest, nil
@@ -424,12 +440,14 @@ func (c *Client) loadFrom(ctx context.Context, v *atomicStore, issuer, name stri
 		if err == nil {
 			return pair, nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+
 	c.log.Warn("a stored certificate cannot be used, and is set aside; another is ordered", "name", name, "issuer", issuer, "storage", v.String(), "error", err)
 	if err := v.quarantine(ctx, issuer, name, "unusable"); err != nil {
 		return nil, err
@@ -447,7 +465,8 @@ func (c *Client) mendMetadata(ctx context.Context, v *atomicStore, issuer, name 
 	return v.backend.Store(ctx, v.place(certmagic.StorageKeys.SiteMeta(issuer, name)), data)
 }
 
-// mendAccounts sets aside accounts that cannot be read, which certmagic would stumble over for good. It registers another.
+// mendAccounts sets aside accounts that cannot be read, which certmagic would stumble over for good. It registers
+// another.
 func (c *Client) mendAccounts(ctx context.Context) error {
 	for _, issuer := range c.front.Issuers {
 		prefix := "acme/" + certmagic.StorageKeys.Safe(issuer.IssuerKey()) + "/users"
@@ -458,6 +477,7 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		for _, key := range keys {
 			data, err := c.o.Store.Load(ctx, key)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -471,6 +491,7 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 			if sound || err != nil {
 				continue
 			}
+
 			if storage.Encrypted(data) {
 				return fmt.Errorf("reading %s: %w", key, storage.ErrEncrypted)
 			}

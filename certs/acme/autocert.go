@@ -53,12 +53,14 @@ func NewAutocert(o Options) (*Autocert, error) {
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 		outgoing = &http.Client{Transport: transport}
 	}
+
 	a := &Autocert{
 		o: o, cache: &autocertCache{store: o.Store, prefix: autocertArea + place(directory) + "/", held: map[string]*time.Timer{}},
 		client: func() *xacme.Client {
 			return &xacme.Client{DirectoryURL: directory, UserAgent: "padlock", HTTPClient: outgoing}
 		},
 	}
+
 	if issuer.EAB.KID != "" {
 		key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(issuer.EAB.HMACKey, "="))
 		if err != nil {
@@ -106,6 +108,7 @@ func (a *Autocert) Ensure(_ context.Context, name string, held *Bundle) (*Bundle
 	if err != nil {
 		return held, Translate(name, err)
 	}
+
 	if held != nil && held.Pairs[0].Leaf.Equal(pair.Leaf) {
 		pair = held.Pairs[0].Certificate
 	} else {
@@ -185,8 +188,9 @@ func (a *Autocert) ChallengeCertificate(hello *tls.ClientHelloInfo) (*tls.Certif
 	return certificate, err
 }
 
-// autocertCache is the storage as autocert's Cache. Who asks for a certificate that is missing or due gets the lock of its name with
-// the answer, and gives it back with what it puts there: so of several nodes one orders, and the others wait for what it gets.
+// autocertCache is the storage as autocert's Cache. Who asks for a certificate that is missing or due gets the lock
+// of its name with the answer, and gives it back with what it puts there: so of several nodes one orders, and the
+// others wait for what it gets.
 type autocertCache struct {
 	store  storage.Store
 	prefix string
@@ -207,6 +211,7 @@ func (c *autocertCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := c.lock(ctx, key); err != nil {
 		return nil, err
 	}
+
 	data, fresh, err = c.load(ctx, key)
 	if fresh {
 		c.release(key)
@@ -246,6 +251,7 @@ func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fres
 	if err != nil || !isName(key) {
 		return data, false, err
 	}
+
 	pair, bad := pemfile.Pair("", data, "", data)
 	if bad != nil {
 		return nil, false, nil

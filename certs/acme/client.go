@@ -1,4 +1,5 @@
-// Package acme gets certificates from CAs (RFC 8555), with certmagic or with autocert as the client, and keeps them in a storage.
+// Package acme gets certificates from CAs (RFC 8555), with certmagic or with autocert as the client, and keeps them
+// in a storage.
 //
 //	client, err := acme.New(acme.Options{Config: cfg.Certificates, Store: store, Log: log})
 //	held, err := client.Ensure(ctx, "app.example.com", nil)   // loads it, or orders it
@@ -113,6 +114,7 @@ func New(o Options) (*Client, error) {
 		}
 		c.roots[issuer.URL(o.Config.Staging)] = pool
 	}
+
 	if o.Config.DNS.Provider != "" && o.Solver == nil {
 		solver, err := newDNSSolver(o.Config.DNS, o.Store, o.Log)
 		if err != nil {
@@ -120,11 +122,13 @@ func New(o Options) (*Client, error) {
 		}
 		c.o.Solver = solver
 	}
+
 	c.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return c.front, nil },
 		RenewCheckInterval: time.Second, // counts as the time between two looks at a certificate, which bounds how short it may live
 		Logger:             zap.NewNop(),
 	})
+
 	for range concurrent {
 		c.slots <- c.newSlot()
 	}
@@ -162,6 +166,7 @@ func (c *Client) newConfig(s *slot, v variant) *certmagic.Config {
 		Issuers:            []certmagic.Issuer{}, // not certmagic's own
 		Logger:             zap.New(core{s}),
 	})
+
 	for _, issuer := range c.o.Config.Issuers {
 		cfg.Issuers = append(cfg.Issuers, c.newIssuer(cfg, issuer, v))
 	}
@@ -186,12 +191,14 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 	if template.Email == "" {
 		template.Email = noEmail
 	}
+
 	if v.address && issuer.Profile == "" && (issuer.Name == "letsencrypt" || issuer.Name == "letsencrypt-staging") {
 		template.Profile = "shortlived" // the only one in which Let's Encrypt signs for addresses
 	}
 	if issuer.EAB.KID != "" {
 		template.ExternalAccount = &acme.EAB{KeyID: issuer.EAB.KID, MACKey: issuer.EAB.HMACKey}
 	}
+
 	if issuer.PreferredChain != "" {
 		template.PreferredChains.RootCommonName = []string{issuer.PreferredChain}
 	}
@@ -202,8 +209,8 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 	return certmagic.NewACMEIssuer(cfg, template)
 }
 
-// Ensure returns what should be served for a name: what is held, or what the storage has meanwhile, or what a CA has issued.
-// After an error, what it returns besides is still to be served, if it is not nil.
+// Ensure returns what should be served for a name: what is held, or what the storage has meanwhile, or what a CA has
+// issued. After an error, what it returns besides is still to be served, if it is not nil.
 func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle, error) {
 	next := &Bundle{Due: time.Now().Add(lookAgain)}
 	var errs []error
@@ -216,6 +223,7 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle
 		if err != nil {
 			errs = append(errs, err)
 		}
+
 		if pair == nil {
 			if i == 0 && len(errs) == 0 {
 				errs = append(errs, fmt.Errorf("certificate for %s: %w", name, fs.ErrNotExist))
@@ -225,6 +233,7 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle
 		next.Pairs = append(next.Pairs, pair)
 		next.Due = earliest(next.Due, pair.Renewal, pair.ariNext, pair.ocsp.next)
 	}
+
 	if len(next.Pairs) == 0 {
 		next = nil
 	}
@@ -245,6 +254,7 @@ func (c *Client) Load(ctx context.Context, name string) (*Bundle, error) {
 		held.Pairs = append(held.Pairs, pair)
 		held.Due = earliest(held.Due, pair.Renewal)
 	}
+
 	if len(held.Pairs) == 0 {
 		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
 	}
@@ -302,6 +312,7 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 		}
 		return pair, err
 	}
+
 	fresh, err := c.load(ctx, name, kind, pair)
 	if err != nil {
 		return pair, err
@@ -322,12 +333,14 @@ func (c *Client) current(name string, p *Pair) error {
 			Remedy: "ask the CA, or choose another (certificates.issuers); the certificate is served meanwhile",
 		}
 	}
+
 	if selected := p.ari.SelectedTime; now.After(p.Renewal) && !selected.IsZero() && now.After(selected) {
 		return &Error{
 			Name: name, Refused: true, Cause: "the CA wants a certificate that it has just issued to be renewed at once (ARI)",
 			Remedy: "ask the CA, or choose another (certificates.issuers); the certificate is served meanwhile",
 		}
 	}
+
 	if now.Before(p.Renewal) && !p.Leaf.NotBefore.After(now.Add(skew)) {
 		return nil
 	}
@@ -339,8 +352,8 @@ func (c *Client) current(name string, p *Pair) error {
 	}
 }
 
-// order gets a certificate from the first issuer that gives one, under the lock of its name: of several nodes one orders,
-// and the others find what it got.
+// order gets a certificate from the first issuer that gives one, under the lock of its name: of several nodes one
+// orders, and the others find what it got.
 func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) error {
 	var s *slot
 	select {
@@ -352,6 +365,7 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) er
 	if err := c.mendAccounts(ctx); err != nil {
 		return fmt.Errorf("certificate for %s: %w", name, err)
 	}
+
 	replaces := replace != nil
 	for attempt := 0; ; attempt++ {
 		err := c.try(ctx, s, name, kind, replace, replaces)
@@ -374,6 +388,7 @@ func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *P
 	if err != nil {
 		return err
 	}
+
 	ctx, s.order.abandon = context.WithCancel(ctx)
 	defer s.order.abandon()
 
@@ -382,6 +397,7 @@ func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *P
 	} else {
 		err = cfg.RenewCertSync(ctx, name, true) // whether it is time has been decided; event sees to it that nobody was faster
 	}
+
 	if refused := cfg.Storage.(*atomicStore).whyRefused(); refused != nil {
 		err = refused // certmagic only repeats its text
 	}
@@ -403,8 +419,9 @@ func (c *Client) prepare(s *slot, v variant, replaces bool) (*certmagic.Config, 
 			}
 			continue
 		}
-		// certmagic sends no replaces (RFC 9773 section 5) to what it takes for a test CA. Another CA than the one that has issued the
-		// certificate would refuse it.
+
+		// certmagic sends no replaces (RFC 9773 section 5) to what it takes for a test CA. Another CA than the one that has
+		// issued the certificate would refuse it.
 		one := issuer.(*certmagic.ACMEIssuer)
 		one.TestCA = one.CA
 		if replaces && one.IssuerKey() == o.replace.Issuer {
@@ -413,6 +430,7 @@ func (c *Client) prepare(s *slot, v variant, replaces bool) (*certmagic.Config, 
 		cfg.Issuers = append(cfg.Issuers, issuer)
 		o.issuers = append(o.issuers, asked{issuer.IssuerKey(), c.o.Config.Issuers[i].String()})
 	}
+
 	if len(cfg.Issuers) == 0 {
 		return nil, &Error{Name: o.name, Refused: true, Wait: soonest, Cause: "the CA has asked to be left alone (Retry-After)", Remedy: "padlock waits"}
 	}
@@ -433,7 +451,8 @@ func (c *Client) Renew(ctx context.Context, name string) error {
 	return nil
 }
 
-// Revoke asks the CAs to revoke what the storage holds for a name, for one of the reasons of RFC 5280 section 5.3.1, and sets it aside.
+// Revoke asks the CAs to revoke what the storage holds for a name, for one of the reasons of RFC 5280 section 5.3.1,
+// and sets it aside.
 func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 	found := false
 	for _, kind := range c.o.Config.KeyTypes {
@@ -447,6 +466,7 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 			if err != nil {
 				return err
 			}
+
 			found = true
 			err = issuer.(certmagic.PreChecker).PreCheck(ctx, []string{name}, false) // which settles the account that is used
 			if err == nil {
@@ -455,6 +475,7 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 			if err != nil {
 				return fmt.Errorf("revoking the certificate of %s: %s", name, handshake.Escape(err.Error()))
 			}
+
 			if err := v.quarantine(ctx, issuer.IssuerKey(), name, "revoked"); err != nil {
 				return err
 			}

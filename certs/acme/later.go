@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// later is what CAs have asked for with Retry-After (RFC 8555 section 6.6, RFC 9110 section 10.2.3): one name, or whoever comes, shall come
-// again at a later time. It is safe for use from many goroutines.
+// later is what CAs have asked for with Retry-After (RFC 8555 section 6.6, RFC 9110 section 10.2.3): one name, or
+// whoever comes, shall come again at a later time. It is safe for use from many goroutines.
 type later struct {
 	mu    sync.Mutex
 	until map[string]time.Time
@@ -106,6 +106,7 @@ func (s *slot) responded(fields []zapcore.Field) {
 	if place == nil || status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		return
 	}
+
 	at := retryAfter(header)
 	if at.IsZero() {
 		return
@@ -114,6 +115,7 @@ func (s *slot) responded(fields []zapcore.Field) {
 		limit := time.Now().Add(busyMost)
 		s.client.later.note(place.Host, earliest(at, limit))
 	}
+
 	if o := s.order; o != nil {
 		o.mu.Lock()
 		o.wait = at

@@ -47,8 +47,9 @@ func (c *Client) generation(ctx context.Context, age time.Duration) (string, err
 	return g.value, g.err
 }
 
-// giveBack stores what is served of a name, if the storage has lost it with everything else: of many nodes each would order it anew, and run
-// into the CA's limits. It reports whether there is something to load now. What somebody has removed stays so.
+// giveBack stores what is served of a name, if the storage has lost it with everything else: of many nodes each would
+// order it anew, and run into the CA's limits. It reports whether there is something to load now. What somebody has
+// removed stays so.
 func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (bool, error) {
 	if have == nil || have.generation == "" || have.Revoked || time.Now().After(have.Leaf.NotAfter) {
 		return false, nil
@@ -57,6 +58,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	if err != nil {
 		return false, fmt.Errorf("certificate for %s: %w", name, err)
 	}
+
 	if now == have.generation {
 		return false, nil
 	}
@@ -70,6 +72,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	if _, err := c.load(ctx, name, kind, nil); !errors.Is(err, fs.ErrNotExist) {
 		return err == nil, err // another node was faster
 	}
+
 	b, err := have.storedCert(name)
 	if err == nil {
 		err = v.put(ctx, lockOf(name), certmagic.StorageKeys.CertsSitePrefix(have.Issuer, name), b)
@@ -100,6 +103,7 @@ func (p *Pair) storedCert(name string) (*storedCert, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	issued := acme.Certificate{CA: p.ca}
 	if p.ari.HasWindow() {
 		issued.RenewalInfo = &p.ari
@@ -108,6 +112,7 @@ func (p *Pair) storedCert(name string) (*storedCert, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	metadata, err := json.Marshal(certmagic.CertificateResource{SANs: []string{name}, IssuerData: data})
 	if err != nil {
 		return nil, err

@@ -90,13 +90,15 @@ func (o *order) translate(err error) error {
 	if o.wait.After(problem.Wait) {
 		problem.Wait = o.wait
 	}
+
 	if !problem.Wait.IsZero() {
 		o.later.note(left(o.issuers[0].key, o.name), earliest(problem.Wait, time.Now().Add(waitMost)))
 	}
 	return err
 }
 
-// refusesReplacing reports whether a CA may have refused an order because of the certificate that it is said to replace.
+// refusesReplacing reports whether a CA may have refused an order because of the certificate that it is said to
+// replace.
 func refusesReplacing(err error) bool {
 	p, ok := findProblem(err)
 	return ok && p.status != http.StatusTooManyRequests && p.status != http.StatusServiceUnavailable && p.kind != "rateLimited"
@@ -128,7 +130,8 @@ func (s *slot) event(ctx context.Context, event string, data map[string]any) err
 	return nil
 }
 
-// core is a zapcore.Core that hears the stages of a slot's order. All else that certmagic says is left out: its errors are returned.
+// core is a zapcore.Core that hears the stages of a slot's order. All else that certmagic says is left out: its
+// errors are returned.
 type core struct{ slot *slot }
 
 func (core) Enabled(zapcore.Level) bool { return true }
@@ -150,6 +153,7 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	if o == nil {
 		return nil
 	}
+
 	encoder := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {
 		f.AddTo(encoder)
@@ -195,6 +199,7 @@ func (o *order) failed(fields []zapcore.Field, text string) {
 		o.abandon() // and try it again, before another issuer is asked
 		return
 	}
+
 	if len(o.issuers) == 1 {
 		return
 	}

@@ -17,8 +17,8 @@ import (
 	"padlock/handshake"
 )
 
-// Preflight checks beforehand what a CA will check. Its result may be wrong behind NAT or a load balancer, so it stops nothing.
-// It is safe for use from many goroutines.
+// Preflight checks beforehand what a CA will check. Its result may be wrong behind NAT or a load balancer, so it
+// stops nothing. It is safe for use from many goroutines.
 type Preflight struct {
 	certificates config.Certificates
 	http, https  string
@@ -53,6 +53,7 @@ func (a *Preflight) Check(ctx context.Context, name string) (advice []string) {
 			advice = append(advice, text)
 		}
 	}
+
 	if a.certificates.DNS.Provider != "" || strings.HasPrefix(name, "*.") {
 		return advice // dns-01: nothing needs to lead here
 	}
@@ -87,12 +88,14 @@ func (a *Preflight) ports(ctx context.Context, name string, addresses []string) 
 		if err != nil {
 			continue
 		}
+
 		if a.publicIssuer() {
 			if port != c.port {
 				advice = append(advice, fmt.Sprintf("the CA comes to port %s for %s, and padlock listens on %s: forward the one to the other", c.port, c.challenge, port))
 			}
 			port = c.port
 		}
+
 		text := knock(ctx, addresses, port)
 		if text == "" {
 			reached = true
@@ -124,7 +127,8 @@ func knock(ctx context.Context, addresses []string, port string) string {
 // identities are what CAA records call the known issuers (RFC 8659 section 4.2).
 var identities = map[string]string{"letsencrypt": "letsencrypt.org", "letsencrypt-staging": "letsencrypt.org", "zerossl": "sectigo.com", "google": "pki.goog"}
 
-// caa finds records that allow other CAs only: those of the name, else of the nearest domain above it that has some (RFC 8659 section 3).
+// caa finds records that allow other CAs only: those of the name, else of the nearest domain above it that has some
+// (RFC 8659 section 3).
 func (a *Preflight) caa(ctx context.Context, name string) string {
 	var allowed []string
 	for _, issuer := range a.certificates.Issuers {
@@ -134,6 +138,7 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 		}
 		allowed = append(allowed, identity)
 	}
+
 	wildcard := strings.HasPrefix(name, "*.")
 	for domain := strings.TrimPrefix(name, "*."); strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 		answers, err := a.ask(ctx, domain, dns.TypeCAA)
@@ -147,6 +152,7 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 		if len(issue) == 0 {
 			continue
 		}
+
 		if slices.ContainsFunc(issue, func(v string) bool { return slices.Contains(allowed, v) }) {
 			return ""
 		}
@@ -168,6 +174,7 @@ func records(answers []dns.RR) (issue, wild []string) {
 		if value == "" {
 			value = "no CA"
 		}
+
 		switch strings.ToLower(caa.Tag) {
 		case "issue":
 			issue = append(issue, value)
@@ -193,6 +200,7 @@ func (a *Preflight) lookup(ctx context.Context, name string) (addresses []string
 			case *dns.AAAA:
 				ip = rr.AAAA
 			}
+
 			if addr, ok := netip.AddrFromSlice(ip); ok {
 				addresses = append(addresses, addr.Unmap().String())
 			}

@@ -68,6 +68,7 @@ func findProblem(err error) (problem, bool) {
 		p.record = aboutRecord(a)
 		return p, true
 	}
+
 	var authorization *xacme.AuthorizationError
 	if errors.As(err, &authorization) && len(authorization.Errors) > 0 {
 		err = errors.Join(authorization.Errors...)
@@ -113,6 +114,7 @@ func Translate(name string, err error) error {
 		}
 		return e
 	}
+
 	p.detail = handshake.Escape(strings.TrimSuffix(p.detail, "."))
 	e.Refused = p.status < 500 && p.kind != "badNonce" && p.kind != "serverInternal"
 	e.Wait = p.wait
@@ -149,12 +151,14 @@ func (p problem) explain(name string) (cause, remedy string) {
 	} else if m := addressIn.FindString(p.detail); m != "" {
 		at = m
 	}
+
 	said := fmt.Sprintf(" (the CA says: %s)", p.detail)
 	if p.record && slices.Contains([]string{"dns", "connection", "unauthorized", "incorrectResponse"}, p.kind) {
 		record := "_acme-challenge." + strings.TrimPrefix(name, "*.")
 		return "the CA did not find the answer in the TXT record " + record + said,
 			"check that certificates.dns.provider changes the zone that the internet sees (dig TXT " + record + ", a CNAME included), or wait for longer (certificates.dns.timeout)"
 	}
+
 	switch p.kind {
 	case "connection":
 		return fmt.Sprintf("the CA could not reach %s%s%s", portOf(p.detail), at, reasonOf(p.detail)) + said,

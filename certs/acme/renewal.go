@@ -16,9 +16,9 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// renewal is when a certificate should be replaced: at the time that the CA suggested (ARI, RFC 9773), else when the configured part of
-// its lifetime is left, and by then in any case when a twentieth is left. Names are spread a little, so that what was issued
-// together is not renewed together.
+// renewal is when a certificate should be replaced: at the time that the CA suggested (ARI, RFC 9773), else when the
+// configured part of its lifetime is left, and by then in any case when a twentieth is left. Names are spread a
+// little, so that what was issued together is not renewed together.
 func (c *Client) renewal(name string, p *Pair) time.Time {
 	return renewal(name, p, c.o.Config.RenewRatio)
 }
@@ -36,7 +36,8 @@ func renewal(name string, p *Pair, ratio float64) time.Time {
 	return earliest(latest, p.Leaf.NotAfter.Add(spread-window))
 }
 
-// refresh asks for what CAs say of a certificate after they have issued it. What cannot be had now is asked for again later.
+// refresh asks for what CAs say of a certificate after they have issued it. What cannot be had now is asked for again
+// later.
 func (c *Client) refresh(ctx context.Context, name string, p *Pair) *Pair {
 	next := *p
 	now := time.Now()
@@ -63,6 +64,7 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 	if issuer == nil || p.Leaf.NotAfter.Sub(p.Leaf.NotBefore) < ariShortest {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	ari, err := issuer.GetRenewalInfo(ctx, certmagic.Certificate{Certificate: *p.Certificate})
@@ -79,17 +81,20 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 		c.log.Debug("no renewal information", "name", name, "error", err)
 		return
 	}
+
 	if ari.RetryAfter != nil {
 		p.ariNext = time.Now().Add(min(max(time.Until(*ari.RetryAfter), ariSoonest), ariLatest))
 	}
 	if ari.SameWindow(p.ari) {
 		return // with the time that was chosen in it
 	}
+
 	moved := p.ari.HasWindow()
 	p.ari = ari
 	if moved {
 		c.log.Info("the CA has moved a renewal", "name", name, "renewal", ari.SelectedTime, "explanation", ari.ExplanationURL)
 	}
+
 	if err := c.keepRenewalInfo(ctx, name, p); err != nil {
 		c.log.Warn("renewal information could not be stored", "name", name, "error", err)
 	}
@@ -106,17 +111,20 @@ func (c *Client) keepRenewalInfo(ctx context.Context, name string, p *Pair) erro
 	if err != nil {
 		return err
 	}
+
 	if dir := certmagic.StorageKeys.CertsSitePrefix(p.Issuer, name); v.backend.Exists(ctx, v.place(dir)+journal) {
 		v.spread(ctx, dir, b)
 	}
 	if current, err := b.open(name); err != nil || !current.Leaf.Equal(p.Leaf) {
 		return err
 	}
+
 	var resource certmagic.CertificateResource
 	var issued acme.Certificate
 	if err := errors.Join(json.Unmarshal(b.Metadata, &resource), json.Unmarshal(resource.IssuerData, &issued)); err != nil {
 		return err
 	}
+
 	issued.RenewalInfo = &p.ari
 	if resource.IssuerData, err = json.Marshal(issued); err != nil {
 		return err
@@ -158,6 +166,7 @@ func (c *Client) askOCSP(ctx context.Context, name string, p *Pair) {
 		c.log.Debug("no OCSP response", "name", name, "error", err)
 		return
 	}
+
 	p.ocsp.next = time.Now().Add(min(ocspLatest, max(time.Until(response.NextUpdate)/2, c.o.OCSPSoonest)))
 	switch response.Status {
 	case ocsp.Good:
@@ -181,7 +190,8 @@ func fetchOCSP(ctx context.Context, p *Pair) ([]byte, *ocsp.Response, error) {
 	return OCSP(ctx, p.Leaf, issuer)
 }
 
-// OCSP asks the responder that a certificate names (RFC 6960), and returns the response as it is stapled. One that is not current is an error.
+// OCSP asks the responder that a certificate names (RFC 6960), and returns the response as it is stapled. One that is
+// not current is an error.
 func OCSP(ctx context.Context, leaf, issuer *x509.Certificate) ([]byte, *ocsp.Response, error) {
 	question, err := ocsp.CreateRequest(leaf, issuer, nil)
 	if err != nil {
@@ -193,6 +203,7 @@ func OCSP(ctx context.Context, leaf, issuer *x509.Certificate) ([]byte, *ocsp.Re
 	if err != nil {
 		return nil, nil, err
 	}
+
 	request.Header.Set("Content-Type", "application/ocsp-request")
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -203,6 +214,7 @@ func OCSP(ctx context.Context, leaf, issuer *x509.Certificate) ([]byte, *ocsp.Re
 	if err != nil {
 		return nil, nil, err
 	}
+
 	response, err := ocsp.ParseResponseForCert(raw, leaf, issuer)
 	if err == nil && (time.Now().After(response.NextUpdate) && !response.NextUpdate.IsZero() || time.Now().Add(5*time.Minute).Before(response.ThisUpdate)) {
 		err = errors.New("the response is not current")

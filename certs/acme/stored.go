@@ -43,6 +43,7 @@ func List(ctx context.Context, store storage.Store, name string, ratio float64) 
 		if err != nil {
 			return nil, err
 		}
+
 		for _, issuer := range issuers {
 			sites := []string{v.area + issuer + "/" + certmagic.StorageKeys.Safe(name)}
 			if name == "" {
@@ -50,6 +51,7 @@ func List(ctx context.Context, store storage.Store, name string, ratio float64) 
 					return nil, err
 				}
 			}
+
 			for _, site := range sites {
 				found, err := v.stored(ctx, issuer, path.Base(site), kind, ratio)
 				if errors.Is(err, fs.ErrNotExist) {
@@ -62,6 +64,7 @@ func List(ctx context.Context, store storage.Store, name string, ratio float64) 
 			}
 		}
 	}
+
 	more, err := listAutocert(ctx, store, name)
 	if err != nil {
 		return nil, err
@@ -94,6 +97,7 @@ func (v *atomicStore) stored(ctx context.Context, issuer, site, kind string, rat
 		s.Err = err
 		return s, nil
 	}
+
 	if leaf := b.leaf(); leaf != nil && len(leaf.IPAddresses) > 0 && len(leaf.DNSNames) == 0 {
 		s.Name = leaf.IPAddresses[0].String() // the storage has no colons
 	}
@@ -102,6 +106,7 @@ func (v *atomicStore) stored(ctx context.Context, issuer, site, kind string, rat
 		s.Err = err
 		return s, nil
 	}
+
 	pair.Kind, pair.Issuer = kind, issuer
 	pair.Renewal = renewal(s.Name, pair, ratio)
 	s.Pair = pair
@@ -123,6 +128,7 @@ func listAutocert(ctx context.Context, store storage.Store, name string) ([]Stor
 	if err != nil {
 		return nil, err
 	}
+
 	for _, place := range places {
 		keys, err := store.List(ctx, autocertArea+place, false)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -136,6 +142,7 @@ func listAutocert(ctx context.Context, store storage.Store, name string) ([]Stor
 			if err != nil {
 				continue // removed meanwhile
 			}
+
 			s := Stored{Name: path.Base(key), keys: []string{key}}
 			pair, err := pemfile.Pair("", data, "", data)
 			if s.Err = err; err == nil {

@@ -3,8 +3,9 @@
 //	ca, err := localca.Open(dir, localca.Options{Organization: "Example"})
 //	leaf, err := ca.Leaf("localhost")
 //
-// The root is constrained to local names and private addresses (RFC 5280 section 4.2.1.10) and to TLS servers (section 4.2.1.12),
-// so that a stolen key cannot impersonate anybody else's site, nor sign e-mail, code or a client's certificate.
+// The root is constrained to local names and private addresses (RFC 5280 section 4.2.1.10) and to TLS servers
+// (section 4.2.1.12), so that a stolen key cannot impersonate anybody else's site, nor sign e-mail, code or a
+// client's certificate.
 package localca
 
 import (
@@ -48,8 +49,8 @@ const (
 	bundleFile   = "root.pem"
 	maxFile      = 1 << 20 // bytes of any file here
 
-	// nobody is the only host whose e-mail addresses and URIs a root permits: a permitted name that nobody can have (RFC 6761 section 6.4)
-	// forbids all others, and OpenSSL, unlike others, knows no excluded name that matches every one.
+	// nobody is the only host whose e-mail addresses and URIs a root permits: a permitted name that nobody can have (RFC
+	// 6761 section 6.4) forbids all others, and OpenSSL, unlike others, knows no excluded name that matches every one.
 	nobody = "padlock.invalid"
 )
 
@@ -60,7 +61,8 @@ type Options struct {
 	Clock        func() time.Time // time.Now
 }
 
-// CA signs leaves. It is safe for use from many goroutines. When another root takes the place of the one in the file, as padlock trust
+// CA signs leaves. It is safe for use from many goroutines. When another root takes the place of the one in the file,
+// as padlock trust
 // --renew puts one there, the next leaves are signed by that.
 type CA struct {
 	options Options
@@ -85,10 +87,10 @@ type authority struct {
 	data []byte      // what the file is still to hold; nil: it does
 }
 
-// Open reads the root below dir, or makes it. Several processes that open the same directory at once get the same root.
-// A file that cannot be used is an error that names it; it is never replaced by itself. So is a root that permits more than local names,
-// private addresses, and the names that this Options.Allow or one before has named.
-// A root that does not permit a name of Options.Allow is replaced by one that does, which must be trusted anew.
+// Open reads the root below dir, or makes it. Several processes that open the same directory at once get the same
+// root. A file that cannot be used is an error that names it; it is never replaced by itself. So is a root that
+// permits more than local names, private addresses, and the names that this Options.Allow or one before has named. A
+// root that does not permit a name of Options.Allow is replaced by one that does, which must be trusted anew.
 func Open(dir string, o Options) (*CA, error) {
 	ca, err := prepare(dir, o)
 	if err != nil {
@@ -132,8 +134,8 @@ func Peek(dir string, o Options) (*CA, error) {
 	return ca, nil
 }
 
-// Unstored reports whether the root is only in memory, as it is after Peek where there was none, and whether it was to be
-// stored, or a leaf was asked for: then somebody may come to trust it.
+// Unstored reports whether the root is only in memory, as it is after Peek where there was none, and whether it was
+// to be stored, or a leaf was asked for: then somebody may come to trust it.
 func (ca *CA) Unstored() (unstored, asked bool) {
 	return ca.current.Load().data != nil, ca.asked.Load()
 }
@@ -147,6 +149,7 @@ func (ca *CA) Store() error {
 	if before.data == nil {
 		return nil
 	}
+
 	if err := invoker.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
 		return fmt.Errorf("making the directory of the local CA: %w", err)
 	}
@@ -180,8 +183,8 @@ func (ca *CA) unwritten() (*authority, error) {
 	return &authority{root: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey), data: data}, nil
 }
 
-// Renew puts a new root in the place of the one below dir, whatever that is, and returns the former one's certificate, nil where none
-// can be read. The new one permits local names and those of every Options.Allow so far.
+// Renew puts a new root in the place of the one below dir, whatever that is, and returns the former one's
+// certificate, nil where none can be read. The new one permits local names and those of every Options.Allow so far.
 func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) {
 	if ca, err = prepare(dir, o); err != nil {
 		return nil, nil, err
@@ -233,6 +236,7 @@ func (ca *CA) load() (*authority, error) {
 	if access.Others(info) != 0 && !access.Modeless(ca.file) {
 		return nil, fmt.Errorf("the local CA's file %s can be read by others (mode %#o): chmod 600 it; padlock trust --renew makes a new root", ca.file, info.Mode().Perm())
 	}
+
 	data, err := regular.Read(ca.file, maxFile)
 	if err != nil {
 		return nil, err
@@ -246,6 +250,7 @@ func (ca *CA) load() (*authority, error) {
 	if !ok || !pair.Leaf.IsCA {
 		return nil, fmt.Errorf("the local CA's file %s does not hold a local CA: padlock trust --renew makes a new root", ca.file)
 	}
+
 	if !ca.options.Clock().Before(pair.Leaf.NotAfter) {
 		return nil, fmt.Errorf("the local CA in %s has expired: padlock trust --renew makes a new root", ca.file)
 	}
@@ -266,8 +271,8 @@ func (ca *CA) Shared() (file string, shared bool) {
 	return ca.file, err == nil && access.Group(info)&access.Read != 0
 }
 
-// bounded refuses a root whose key could sign for more than padlock's own names. Roots of before, which say nothing of e-mail, URIs
-// and the use of a key, are taken: see Outdated.
+// bounded refuses a root whose key could sign for more than padlock's own names. Roots of before, which say nothing
+// of e-mail, URIs and the use of a key, are taken: see Outdated.
 func bounded(root *x509.Certificate, allowed []string) error {
 	const renew = "padlock trust --renew makes a new root"
 	if !root.PermittedDNSDomainsCritical || len(root.PermittedDNSDomains) == 0 || len(root.PermittedIPRanges) == 0 || len(root.UnhandledCriticalExtensions) > 0 {
@@ -281,11 +286,13 @@ func bounded(root *x509.Certificate, allowed []string) error {
 			strange = append(strange, name)
 		}
 	}
+
 	for _, network := range root.PermittedIPRanges {
 		if !private(network) {
 			more = append(more, network.String())
 		}
 	}
+
 	for _, name := range slices.Concat(root.PermittedEmailAddresses, root.PermittedURIDomains) {
 		if name != nobody {
 			more = append(more, name)
@@ -314,8 +321,8 @@ func private(network *net.IPNet) bool {
 	})
 }
 
-// Outdated reports whether the root was made before roots said that they are for TLS servers alone: its stolen key could sign e-mail, code
-// and clients' certificates. Renew makes one that cannot.
+// Outdated reports whether the root was made before roots said that they are for TLS servers alone: its stolen key
+// could sign e-mail, code and clients' certificates. Renew makes one that cannot.
 func (ca *CA) Outdated() bool {
 	root := ca.Root()
 	return len(root.ExtKeyUsage) == 0 || len(root.PermittedEmailAddresses) == 0 || len(root.PermittedURIDomains) == 0
@@ -373,6 +380,7 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject: pkix.Name{
@@ -392,6 +400,7 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 		PermittedEmailAddresses:     []string{nobody},
 		PermittedURIDomains:         []string{nobody},
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, err
@@ -400,6 +409,7 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var b bytes.Buffer
 	err = errors.Join(pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
 	return b.Bytes(), err
@@ -476,8 +486,8 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	return leaf, nil
 }
 
-// look takes another root from the file once one is there. What cannot be used changes nothing. One handshake waits for it, and not for
-// long: the file may be on a server that does not answer, and then comes when it does.
+// look takes another root from the file once one is there. What cannot be used changes nothing. One handshake waits
+// for it, and not for long: the file may be on a server that does not answer, and then comes when it does.
 func (ca *CA) look() {
 	last := ca.looked.Load()
 	if time.Since(time.Unix(0, last)) < lookEvery || !ca.looking.CompareAndSwap(false, true) {
@@ -491,6 +501,7 @@ func (ca *CA) look() {
 		defer ca.looking.Store(false)
 		ca.follow()
 	}()
+
 	timer := time.NewTimer(lookPatience)
 	defer timer.Stop()
 	select {
@@ -505,6 +516,7 @@ func (ca *CA) follow() {
 	if err != nil || before.info != nil && os.SameFile(info, before.info) && info.ModTime().Equal(before.info.ModTime()) {
 		return
 	}
+
 	found, err := ca.load()
 	if err != nil {
 		return
@@ -539,11 +551,13 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	by := ca.current.Load()
 	until := now.Add(leafLifetime - backdate)
 	if until.After(by.root.NotAfter) {
 		until = by.root.NotAfter
 	}
+
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{Organization: []string{ca.options.Organization}},
@@ -551,6 +565,7 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
+
 	if len(name) <= 64 { // the bound of a common name (RFC 5280 appendix A.1); the names that count are below
 		template.Subject.CommonName = name
 	}
@@ -562,6 +577,7 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	} else {
 		template.DNSNames = []string{name}
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, by.root, key.Public(), by.key)
 	if err != nil {
 		return nil, err

@@ -28,8 +28,8 @@ const (
 
 func (ca *CA) beside(name string) string { return filepath.Join(filepath.Dir(ca.file), name) }
 
-// allowed are the names beyond local ones that the user has let the root sign for. They stand beside the root, as whoever only
-// puts a root of his own there must not decide what it may do. Those of the options are among them.
+// allowed are the names beyond local ones that the user has let the root sign for. They stand beside the root, as
+// whoever only puts a root of his own there must not decide what it may do. Those of the options are among them.
 func (ca *CA) allowed() ([]string, error) {
 	noted, err := ca.noted()
 	return mergeNames(noted, ca.options.Allow), err
@@ -44,6 +44,7 @@ func (ca *CA) noted() ([]string, error) {
 	if err == nil && (!info.Mode().IsRegular() || access.Others(info)&access.Write != 0 && !access.Modeless(file)) {
 		return nil, fmt.Errorf("%s says which names the local CA may sign for, and can be written by others (mode %v): check it, and chmod 600 it", file, info.Mode())
 	}
+
 	data, err := regular.Read(file, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading which names the local CA may sign for: %w", err)

@@ -20,8 +20,8 @@ import (
 	"padlock/internal/regular"
 )
 
-// Directory is a Store in a directory of this machine. Files are 0600 and directories 0700; a file is written aside, synced
-// and renamed, so that a crash leaves the old or the new one. Symbolic links are not followed out of it.
+// Directory is a Store in a directory of this machine. Files are 0600 and directories 0700; a file is written aside,
+// synced and renamed, so that a crash leaves the old or the new one. Symbolic links are not followed out of it.
 type Directory struct {
 	path string
 	root *os.Root
@@ -42,8 +42,9 @@ type Directory struct {
 	exposed map[string]bool     // files that were told to be readable by others
 }
 
-// OpenDirectory makes the directory if need be. One that others can write to is an error; one that its group can write to, which this
-// process is in, and files in it that others can read, are told to log. Where the file system has no locks, leases take their place.
+// OpenDirectory makes the directory if need be. One that others can write to is an error; one that its group can
+// write to, which this process is in, and files in it that others can read, are told to log. Where the file system
+// has no locks, leases take their place.
 func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err := invoker.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -52,6 +53,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	shared := access.Modeless(path) || access.Group(info)&access.Write != 0
 	switch mode := info.Mode().Perm(); {
 	case access.Others(info)&access.Write != 0 && access.Modeless(path):
@@ -61,6 +63,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	case access.Group(info)&access.Write != 0:
 		o.Log.Warn("padlock's group can write to the storage, as volumes with an fsGroup have it: let nobody else be in that group", "directory", path, "mode", mode.String())
 	}
+
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
@@ -96,6 +99,7 @@ func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
 	if err := d.makeDirectory(dir); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)
 	}
+
 	aside := filepath.Join(dir, fmt.Sprintf("%s%d-%d", temporary, os.Getpid(), time.Now().UnixNano()))
 	err := d.write(aside, value)
 	if err == nil {
@@ -130,12 +134,14 @@ func (d *Directory) makeDirectory(dir string) error {
 			return err
 		}
 	}
+
 	if err := d.root.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
 		return err
 	}
+
 	made, err := d.root.Open(dir)
 	if err != nil {
 		return err
@@ -143,7 +149,8 @@ func (d *Directory) makeDirectory(dir string) error {
 	return errors.Join(d.give(made, filepath.Dir(dir)), made.Close())
 }
 
-// give makes what root has made the user's whose storage it is: with sudo, padlock works in the storage of whoever ran it.
+// give makes what root has made the user's whose storage it is: with sudo, padlock works in the storage of whoever
+// ran it.
 func (d *Directory) give(f *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -163,8 +170,8 @@ func (d *Directory) sync(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// StoreFenced implements Store. The kernel's lock cannot pass to another process while this one lives, so there is nothing to check; a lease is
-// looked at before the value is written.
+// StoreFenced implements Store. The kernel's lock cannot pass to another process while this one lives, so there is
+// nothing to check; a lease is looked at before the value is written.
 func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []byte) error {
 	d.mu.Lock()
 	_, held := d.locks[lock]
@@ -181,12 +188,14 @@ func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []b
 	return d.Store(ctx, key, value)
 }
 
-// maxReaders are at work for reads at once: each that a file system does not answer keeps a thread of the operating system.
+// maxReaders are at work for reads at once: each that a file system does not answer keeps a thread of the operating
+// system.
 const maxReaders = 64
 
-// reading does something that changes nothing, and ends with its context, or after regular.Patience, although the kernel gives no system
-// call back: on a server that does not answer, such as NFS that is mounted hard, it goes on by itself. Who waits then waits for a reader,
-// and not in the kernel, so that names that somebody invents cost no further threads.
+// reading does something that changes nothing, and ends with its context, or after regular.Patience, although the
+// kernel gives no system call back: on a server that does not answer, such as NFS that is mounted hard, it goes on by
+// itself. Who waits then waits for a reader, and not in the kernel, so that names that somebody invents cost no
+// further threads.
 func reading[T any](ctx context.Context, d *Directory, do func() (T, error)) (T, error) {
 	var none T
 	ctx, cancel := context.WithTimeoutCause(ctx, regular.Patience, fmt.Errorf("%w: %s %w", ErrUnavailable, d.path, regular.ErrSilent))
@@ -194,6 +203,7 @@ func reading[T any](ctx context.Context, d *Directory, do func() (T, error)) (T,
 	if ctx.Err() != nil {
 		return none, ctx.Err()
 	}
+
 	select {
 	case d.readers <- struct{}{}:
 	case <-ctx.Done():
@@ -210,6 +220,7 @@ func reading[T any](ctx context.Context, d *Directory, do func() (T, error)) (T,
 		value, err := do()
 		done <- result{value, err}
 	}()
+
 	select {
 	case r := <-done:
 		return r.value, r.err
@@ -287,7 +298,8 @@ func (d *Directory) Stat(ctx context.Context, key string) (certmagic.KeyInfo, er
 	return certmagic.KeyInfo{Key: key, Modified: info.ModTime(), Size: info.Size(), IsTerminal: !info.IsDir()}, nil
 }
 
-// irregular reports why an entry of the directory is no value, nor holds any: a FIFO, a socket, a link that leads out or nowhere.
+// irregular reports why an entry of the directory is no value, nor holds any: a FIFO, a socket, a link that leads out
+// or nowhere.
 func (d *Directory) irregular(key string, entry fs.DirEntry) error {
 	if entry.IsDir() || entry.Type().IsRegular() {
 		return nil
@@ -333,6 +345,7 @@ func (d *Directory) list(ctx context.Context, start string, recursive bool) (key
 		case entry.IsDir() && recursive:
 			return ctx.Err()
 		}
+
 		keys = append(keys, key)
 		if entry.IsDir() {
 			return fs.SkipDir
@@ -373,6 +386,7 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 	if err := d.makeDirectory(lockDirectory); err != nil {
 		return false, err
 	}
+
 	if d.useLeases() {
 		return d.leases.TryLock(ctx, name)
 	}
@@ -380,6 +394,7 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 	if why == "" {
 		return ok, err
 	}
+
 	if err := d.beginLeases(why); err != nil {
 		return false, fmt.Errorf("locking %s: %w", name, err)
 	}
@@ -396,6 +411,7 @@ func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
 	if _, held := d.locks[name]; held {
 		return false, "", nil
 	}
+
 	f, err := d.root.OpenFile(filepath.Join(lockDirectory, certmagic.StorageKeys.Safe(name)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return false, "", fmt.Errorf("locking %s: %w", name, err)
@@ -404,6 +420,7 @@ func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
 		f.Close()
 		return false, "", err
 	}
+
 	if ok, err = flock(f); !ok {
 		f.Close()
 		return false, noFlock(err), err

@@ -29,12 +29,12 @@ var (
 	ErrMarker    = errors.New("damaged, or not encrypted, and no other value tells whether this is the right storage_key")
 )
 
-// encryptedPrefix begins an encrypted value: this text, a nonce of 12 bytes, the ciphertext with its tag (AES-256-GCM, NIST SP 800-38D).
-// The value's key is authenticated with it, so that values cannot be exchanged.
+// encryptedPrefix begins an encrypted value: this text, a nonce of 12 bytes, the ciphertext with its tag
+// (AES-256-GCM, NIST SP 800-38D). The value's key is authenticated with it, so that values cannot be exchanged.
 var encryptedPrefix = []byte("padlock sealed 1\n")
 
-// marker is the value that says that all others are encrypted: from then on, one that is not was written by somebody else. It is
-// encrypted itself, and so tells a wrong storage_key at once.
+// marker is the value that says that all others are encrypted: from then on, one that is not was written by somebody
+// else. It is encrypted itself, and so tells a wrong storage_key at once.
 const marker = "encryption.json"
 
 // areas are the places in which there are values, as a directory may hold files of other programs beside them.
@@ -45,8 +45,8 @@ var areas = []string{
 // asideArea holds what was found and could not be used.
 const asideArea = "set-aside"
 
-// encrypted encrypts every value before it reaches a Store, and takes only what it has encrypted under the same key. Anything else that
-// appears is set aside and told, and is as if it were not there.
+// encrypted encrypts every value before it reaches a Store, and takes only what it has encrypted under the same key.
+// Anything else that appears is set aside and told, and is as if it were not there.
 type encrypted struct {
 	backend
 	aead cipher.AEAD
@@ -100,8 +100,9 @@ type inspection struct {
 	raw     []byte // of a damaged one, if it can be read
 }
 
-// inspect looks for the marker. If it is missing or damaged, everything else must be encrypted with this key all the same, as it is where
-// a service has lost some of its data; what was never encrypted needs Encrypt. It changes nothing.
+// inspect looks for the marker. If it is missing or damaged, everything else must be encrypted with this key all the
+// same, as it is where a service has lost some of its data; what was never encrypted needs Encrypt. It changes
+// nothing.
 func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	raw, err := e.backend.Load(ctx, marker)
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -183,6 +184,7 @@ func (e *encrypted) ensure(ctx context.Context) error {
 	if e.ready {
 		return nil
 	}
+
 	found, err := e.inspect(ctx)
 	if err == nil && found.damaged {
 		err = e.setMarkerAside(ctx, found.raw)
@@ -194,7 +196,8 @@ func (e *encrypted) ensure(ctx context.Context) error {
 	return err
 }
 
-// readable is ensure for whoever reads: of a disk that is full, or cannot be written to, values are taken without the marker.
+// readable is ensure for whoever reads: of a disk that is full, or cannot be written to, values are taken without the
+// marker.
 func (e *encrypted) readable(ctx context.Context) error {
 	err := e.ensure(ctx)
 	if regular.Unwritable(err) {
@@ -304,6 +307,7 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 		}
 		return err
 	}
+
 	e.log.Error("a value of the storage is refused, and set aside: somebody else has written it, or it is damaged",
 		"key", key, "reason", reason, "set_aside", aside, "remedy", "find out who can write to the storage; what is missing now is made anew")
 	return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
@@ -311,13 +315,16 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 
 const asideTime = "20060102T150405.000000" // in the names of what was set aside, so fine that two of one name do not meet
 
-// asider is a Store in which something can stand in a value's place that cannot even be read, and that can move it away.
+// asider is a Store in which something can stand in a value's place that cannot even be read, and that can move it
+// away.
 type asider interface {
-	// setAside moves away what is at a key, if it is no value at all, and says to where: nowhere, if it is a value after all.
+	// setAside moves away what is at a key, if it is no value at all, and says to where: nowhere, if it is a value after
+	// all.
 	setAside(ctx context.Context, key string) (place string, err error)
 }
 
-// setAside reports whether what stood in a value's place, and could not be read for the reason given, is out of the way.
+// setAside reports whether what stood in a value's place, and could not be read for the reason given, is out of the
+// way.
 func setAside(ctx context.Context, store Store, key string, why error, log *slog.Logger) bool {
 	s, ok := store.(asider)
 	if !ok {
@@ -353,8 +360,9 @@ func (e *encrypted) Stat(ctx context.Context, key string) (certmagic.KeyInfo, er
 	return info, err
 }
 
-// Encrypt encrypts what a storage holds that was used without a storage_key before, or with one by a version that left some values in
-// the clear. It takes those for genuine, so only a person may ask for it. It counts the values that it has changed, and all.
+// Encrypt encrypts what a storage holds that was used without a storage_key before, or with one by a version that
+// left some values in the clear. It takes those for genuine, so only a person may ask for it. It counts the values
+// that it has changed, and all.
 func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 	e, ok := store.(*encrypted)
 	if !ok {
@@ -367,6 +375,7 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 			}
 			return wrong
 		}
+
 		all++
 		_, err := e.open(key, raw)
 		switch {
@@ -415,6 +424,7 @@ func (p *plain) ensure(ctx context.Context) error {
 	if p.ready {
 		return nil
 	}
+
 	_, err := p.backend.Load(ctx, marker)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -476,6 +486,7 @@ func ParseKey(text string) ([]byte, error) {
 		}
 		text = string(data)
 	}
+
 	text = strings.TrimSpace(text)
 	if key, err := hex.DecodeString(text); err == nil && len(key) == 32 {
 		return key, nil

@@ -15,12 +15,14 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// fileLeases are leases in files, for directories on which the kernel locks nothing (flock(2)), as NFS without its lock service.
+// fileLeases are leases in files, for directories on which the kernel locks nothing (flock(2)), as NFS without its
+// lock service.
 //
-// A lease has a directory, in which each holder makes the file with the next number; to make a file that must not be there yet is what every
-// file system does in one step, NFS since version 3 too. The highest number counts, so that whoever takes a lease over need not remove
-// what its holder has. The file holds the holder's token and a number that every renewal changes. Whoever waits takes the lease over when
-// it has seen the same content for its duration, by its own clock alone; a holder that could not renew for so long gives up by its own.
+// A lease has a directory, in which each holder makes the file with the next number; to make a file that must not be
+// there yet is what every file system does in one step, NFS since version 3 too. The highest number counts, so that
+// whoever takes a lease over need not remove what its holder has. The file holds the holder's token and a number that
+// every renewal changes. Whoever waits takes the lease over when it has seen the same content for its duration, by
+// its own clock alone; a holder that could not renew for so long gives up by its own.
 type fileLeases struct {
 	d        *Directory
 	root     *os.Root
@@ -74,6 +76,7 @@ func (l *fileLeases) newest(name string) (number int, content string, err error)
 	if err != nil || number == 0 {
 		return number, "", err
 	}
+
 	data, err := l.root.ReadFile(leaseFile(name, number))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // somebody was faster meanwhile: its content tells nothing, and whoever acquires finds out
@@ -88,6 +91,7 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 	if err := l.d.makeDirectory(leaseDirectory(name)); err != nil {
 		return false, err
 	}
+
 	number, content, err := l.newest(name)
 	if err != nil {
 		return false, err
@@ -105,6 +109,7 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 		_, err = f.WriteString(mine.content())
 		err = errors.Join(err, l.d.give(f, leaseDirectory(name)), f.Sync(), f.Close())
 	}
+
 	now := 0
 	if err == nil {
 		now, _, err = l.newest(name)

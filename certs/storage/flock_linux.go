@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// localLocks says why the kernel's locks on a directory are this machine's alone; "" where they are not, or nobody knows. NFS that is mounted
-// with nolock or local_lock gives every machine each lock.
+// localLocks says why the kernel's locks on a directory are this machine's alone; "" where they are not, or nobody
+// knows. NFS that is mounted with nolock or local_lock gives every machine each lock.
 func localLocks(path string) string {
 	var file unix.Stat_t
 	if unix.Stat(path, &file) != nil {
@@ -35,6 +35,7 @@ func localLocksOf(mounts io.Reader, device string) string {
 		if !ok || len(fields) < 3 || fields[2] != device || len(of) < 3 || of[0] != "nfs" && of[0] != "nfs4" {
 			continue
 		}
+
 		for _, option := range strings.Split(of[2], ",") {
 			if slices.Contains([]string{"nolock", "local_lock=all", "local_lock=flock"}, option) {
 				return "NFS is mounted with " + option

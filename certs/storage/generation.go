@@ -13,8 +13,9 @@ const (
 	generationLock = "generation"
 )
 
-// Generation is a random text that a storage has for as long as it keeps its values. One that comes back empty, such as Redis without
-// persistence after a restart, has another: what is missing there was lost, and not removed by anybody. The first who asks makes it.
+// Generation is a random text that a storage has for as long as it keeps its values. One that comes back empty, such
+// as Redis without persistence after a restart, has another: what is missing there was lost, and not removed by
+// anybody. The first who asks makes it.
 func Generation(ctx context.Context, store Store) (string, error) {
 	if now, err := loadGeneration(ctx, store); err != nil || now != "" {
 		return now, err
@@ -27,6 +28,7 @@ func Generation(ctx context.Context, store Store) (string, error) {
 	if now, err := loadGeneration(ctx, store); err != nil || now != "" {
 		return now, err // another node was faster
 	}
+
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	fresh := hex.EncodeToString(b[:])

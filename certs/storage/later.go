@@ -8,8 +8,8 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// later is a Directory that cannot be made yet, as the disk is full or cannot be written to. Every call tries again; until one succeeds, it is
-// as a service that is away.
+// later is a Directory that cannot be made yet, as the disk is full or cannot be written to. Every call tries again;
+// until one succeeds, it is as a service that is away.
 type later struct {
 	path string
 	o    Options

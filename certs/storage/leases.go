@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// leaser is what a service does for leases. A token tells one lease from every other, for ever: it is compared for equality with that of
-// the present holder, and none is made by the service, which may lose or restore its data and count from the beginning.
+// leaser is what a service does for leases. A token tells one lease from every other, for ever: it is compared for
+// equality with that of the present holder, and none is made by the service, which may lose or restore its data and
+// count from the beginning.
 type leaser interface {
 	// acquire takes the lease if nobody has it, and reports whether it did.
 	acquire(ctx context.Context, name string, token int64) (bool, error)
@@ -22,8 +23,8 @@ type leaser interface {
 	release(ctx context.Context, name string, token int64) (bool, error)
 }
 
-// leases are the locks of one process in a service. A lease passes to the next when its holder has not renewed it for its duration,
-// as it is dead, frozen or cut off.
+// leases are the locks of one process in a service. A lease passes to the next when its holder has not renewed it for
+// its duration, as it is dead, frozen or cut off.
 type leases struct {
 	leaser
 	duration time.Duration
@@ -67,6 +68,7 @@ func (l *leases) TryLock(ctx context.Context, name string) (bool, error) {
 		}
 		return false, err
 	}
+
 	renewing, stop := context.WithCancel(context.Background())
 	held := &lease{token: token, stop: stop, done: make(chan struct{})}
 	l.mu.Lock()
@@ -76,14 +78,16 @@ func (l *leases) TryLock(ctx context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-// newToken is 62 random bits below a set one: no two leases get the same, and none that of a version which counted from 1.
+// newToken is 62 random bits below a set one: no two leases get the same, and none that of a version which counted
+// from 1.
 func newToken() int64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return int64(binary.BigEndian.Uint64(b[:])>>2 | 1<<62)
 }
 
-// keep renews until the lease is released, or lost. A service that cannot be reached is asked again until the lease has ended there.
+// keep renews until the lease is released, or lost. A service that cannot be reached is asked again until the lease
+// has ended there.
 func (l *leases) keep(ctx context.Context, name string, held *lease) {
 	defer close(held.done)
 	ticker := time.NewTicker(l.duration / 3)
@@ -94,6 +98,7 @@ func (l *leases) keep(ctx context.Context, name string, held *lease) {
 			return
 		case <-ticker.C:
 		}
+
 		attempt, cancel := context.WithTimeout(ctx, l.duration/3)
 		ours, err := l.renew(attempt, name, held.token)
 		cancel()
@@ -121,6 +126,7 @@ func (l *leases) Unlock(ctx context.Context, name string) error {
 	if held.token == 0 {
 		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)
 	}
+
 	ours, err := l.release(ctx, name, held.token)
 	if err == nil && !ours {
 		err = ErrLockLost

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// postgresStore is a Store in PostgreSQL, in two tables that it makes. Locks are rows with an end, not advisory locks, which
-// would need a connection each and are lost behind a pooler.
+// postgresStore is a Store in PostgreSQL, in two tables that it makes. Locks are rows with an end, not advisory
+// locks, which would need a connection each and are lost behind a pooler.
 type postgresStore struct {
 	*leases
 	pool *pgxpool.Pool
@@ -38,8 +38,8 @@ const (
 	postgresVersion = 1
 )
 
-// Each element brings the tables from the version of its index to the next. Names are compared byte by byte (COLLATE "C"), so
-// that a directory is a range of them.
+// Each element brings the tables from the version of its index to the next. Names are compared byte by byte (COLLATE
+// "C"), so that a directory is a range of them.
 var postgresMigrations = [postgresVersion]string{`
 CREATE TABLE padlock_values (
 	name text COLLATE "C" PRIMARY KEY,
@@ -59,6 +59,7 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	if err != nil {
 		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full") // pgx's error may repeat parts of it
 	}
+
 	cfg.MaxConns = 8
 	cfg.ConnConfig.ConnectTimeout = postgresTimeout
 	cfg.ConnConfig.RuntimeParams["application_name"] = "padlock"
@@ -67,12 +68,14 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	if err != nil {
 		return nil, err
 	}
+
 	s := &postgresStore{pool: pool, name: Redacted(location), role: cfg.ConnConfig.User, odd: strangers{log: o.Log}, maxValue: o.maxValue()}
 	s.leases = newLeases(s, o)
 	return s, nil
 }
 
-// postgresTrust checks the files of CAs and certificates that the location names, of which pgx would pass over what it cannot read.
+// postgresTrust checks the files of CAs and certificates that the location names, of which pgx would pass over what
+// it cannot read.
 func postgresTrust(location string) error {
 	u, err := url.Parse(location)
 	if err != nil {
@@ -84,6 +87,7 @@ func postgresTrust(location string) error {
 			return fmt.Errorf("sslrootcert: %w", err)
 		}
 	}
+
 	if cert, key := query.Get("sslcert"), query.Get("sslkey"); cert != "" && key != "" && query.Get("sslpassword") == "" {
 		if _, err := pemfile.LoadPair(cert, key); err != nil {
 			return fmt.Errorf("sslcert: %w", err)
@@ -92,14 +96,16 @@ func postgresTrust(location string) error {
 	return nil
 }
 
-// ready looks for the tables when the server is first reached, which may be after the start, and makes those that are missing. Where none is, it
-// needs no more than the right to read: to make what is there fails without the right to make it, even with IF NOT EXISTS.
+// ready looks for the tables when the server is first reached, which may be after the start, and makes those that are
+// missing. Where none is, it needs no more than the right to read: to make what is there fails without the right to
+// make it, even with IF NOT EXISTS.
 func (s *postgresStore) ready(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.migrated {
 		return nil
 	}
+
 	version, err := postgresVersionOf(ctx, s.pool)
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) && answer.Code == undefinedTable {
@@ -135,6 +141,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS padlock_version (version int NOT NULL)`); err != nil {
 			return err
 		}
+
 		version, err := postgresVersionOf(ctx, tx)
 		if err != nil {
 			return err
@@ -149,6 +156,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 		}
 		return nil
 	})
+
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) && answer.Code == insufficientPrivilege {
 		return fmt.Errorf("its tables are still to be made (%w): start padlock once as a role that may, or let this one: GRANT CREATE ON SCHEMA public TO %s",
@@ -197,6 +205,7 @@ func (s *postgresStore) do(ctx context.Context, action, key string, query func(c
 	if err == nil {
 		err = query(bounded)
 	}
+
 	var answer *pgconn.PgError
 	switch {
 	case err == nil:
@@ -302,6 +311,7 @@ func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.Ke
 			WHERE name = $1 OR name >= $2 AND name < $3 ORDER BY name LIMIT 1`, key, from, to)
 		return row.Scan(&info.IsTerminal, &info.Modified, &info.Size)
 	})
+
 	info.Key = key
 	if !info.IsTerminal {
 		info.Modified, info.Size = time.Time{}, 0
@@ -318,6 +328,7 @@ func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool)
 		}
 		from, to = below(prefix)
 	}
+
 	err = s.do(ctx, "listing", prefix, func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, `SELECT name FROM padlock_values WHERE name >= $1 AND name < $2 ORDER BY name`, from, to)
 		if err != nil {

@@ -19,8 +19,9 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 )
 
-// redisStore is a Store in Redis. All of its keys share one hash tag, so that a Cluster keeps them on one node and a script may touch
-// several of them. A value is a hash of its data and its time; an ordered set of all names at one score makes listing a range.
+// redisStore is a Store in Redis. All of its keys share one hash tag, so that a Cluster keeps them on one node and a
+// script may touch several of them. A value is a hash of its data and its time; an ordered set of all names at one
+// score makes listing a range.
 type redisStore struct {
 	*leases
 	client redis.UniversalClient
@@ -37,9 +38,9 @@ const (
 	redisTag     = "{padlock}:"
 )
 
-// openRedis takes redis://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT…][/DB]. rediss:// is with TLS; ?master=NAME asks Sentinels,
-// ?cluster=true is for a Cluster; ?prefix= separates several padlocks in one database; ?sentinel_password= is the Sentinels' own;
-// ?ca=FILE holds the CAs that the servers are verified against, in PEM.
+// openRedis takes redis://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT…][/DB]. rediss:// is with TLS; ?master=NAME asks
+// Sentinels, ?cluster=true is for a Cluster; ?prefix= separates several padlocks in one database; ?sentinel_password=
+// is the Sentinels' own; ?ca=FILE holds the CAs that the servers are verified against, in PEM.
 func openRedis(location string, o Options) (*redisStore, error) {
 	options, prefix, err := redisOptions(location)
 	if err != nil {
@@ -57,18 +58,21 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	if err != nil {
 		return nil, "", errors.New("not a URL such as redis://host:6379/0") // url's error would repeat the password
 	}
+
 	query := u.Query()
 	take := func(name string) string {
 		value := query.Get(name)
 		query.Del(name)
 		return value
 	}
+
 	master, cluster, prefix, sentinel, ca := take("master"), take("cluster"), take("prefix"), take("sentinel_password"), take("ca")
 	u.RawQuery = query.Encode()
 	parsed, err := redis.ParseURL(u.String())
 	if err != nil {
 		return nil, "", errors.New(mask.Text(err.Error()))
 	}
+
 	if ca != "" {
 		if parsed.TLSConfig == nil {
 			return nil, "", errors.New("ca= is for rediss://, which is with TLS")
@@ -77,6 +81,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 			return nil, "", err
 		}
 	}
+
 	isCluster, err := strconv.ParseBool(cluster)
 	if err != nil && cluster != "" {
 		return nil, "", errors.New("cluster= must be true or false")
@@ -87,12 +92,14 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 		DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout, ContextTimeoutEnabled: true, MaxRetries: 2,
 		DisableIdentity: true,
 	}
+
 	if len(hosts) == 1 && !isCluster && master == "" {
 		o.Addrs = []string{parsed.Addr}
 	}
 	if len(hosts) > 1 && !isCluster && master == "" {
 		return nil, "", errors.New("several hosts need ?master=NAME (Sentinel) or ?cluster=true")
 	}
+
 	if o.TLSConfig != nil && len(hosts) > 1 {
 		o.TLSConfig.ServerName = "" // each host's own
 	}
@@ -106,6 +113,7 @@ func redisHosts(location string) (hosts []string, first string) {
 	if end < 0 {
 		end = len(rest)
 	}
+
 	user, list := "", rest[:end]
 	if at := strings.LastIndexByte(list, '@'); at >= 0 {
 		user, list = list[:at+1], list[at+1:]
@@ -189,7 +197,8 @@ redis.call("RENAME", KEYS[1], KEYS[3])
 redis.call("ZREM", KEYS[2], ARGV[1])
 return 1`)
 
-// setAside implements asider: it renames what is not a hash, or is too large, and so is nothing that padlock has written.
+// setAside implements asider: it renames what is not a hash, or is too large, and so is nothing that padlock has
+// written.
 func (s *redisStore) setAside(ctx context.Context, key string) (place string, err error) {
 	place = s.prefix + "set-aside:" + time.Now().UTC().Format(asideTime) + ":" + key
 	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key, s.maxValue).Int()
@@ -221,6 +230,7 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 	run := func() (int, error) {
 		return redisStoreScript.Run(ctx, s.client, keys, value, time.Now().UnixMilli(), key, token).Int()
 	}
+
 	done, err := run()
 	if wrongType(err) && setAside(ctx, s, key, err, s.log) {
 		done, err = run()
@@ -274,6 +284,7 @@ func (s *redisStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, e
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return certmagic.KeyInfo{}, redisError("looking for", key, err)
 	}
+
 	if ms, err := modified.Int64(); err == nil {
 		return certmagic.KeyInfo{Key: key, Modified: time.UnixMilli(ms), Size: size.Val(), IsTerminal: true}, nil
 	}

@@ -27,10 +27,11 @@ import (
 	"padlock/internal/regular"
 )
 
-// Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated names; those
-// with "..", ".", an empty name, a backslash or a control character in them are refused, and so are places that are not for values
-// (localca/, locks/). What is missing is fs.ErrNotExist; a store that cannot be reached is an error that wraps ErrUnavailable. Calls end with their context.
-// A Store is safe for use from many goroutines and, by its locks, from many processes.
+// Store is a certmagic.Storage that knows whether its locks are still its own. Keys are paths of slash-separated
+// names; those with "..", ".", an empty name, a backslash or a control character in them are refused, and so are
+// places that are not for values (localca/, locks/). What is missing is fs.ErrNotExist; a store that cannot be
+// reached is an error that wraps ErrUnavailable. Calls end with their context. A Store is safe for use from many
+// goroutines and, by its locks, from many processes.
 type Store interface {
 	certmagic.Storage
 	certmagic.TryLocker
@@ -56,8 +57,8 @@ type Options struct {
 	Lease time.Duration // of a lock in a service: it passes to the next when its holder has not renewed it for so long; 15 s
 	Log   *slog.Logger
 
-	// MaxValue bounds what is loaded, in bytes; 16 MiB. Whoever can write to the storage would else fill the memory of every node. Values
-	// that padlock stores have some KiB.
+	// MaxValue bounds what is loaded, in bytes; 16 MiB. Whoever can write to the storage would else fill the memory of
+	// every node. Values that padlock stores have some KiB.
 	MaxValue int64
 }
 
@@ -69,6 +70,7 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	if o.Lease == 0 {
 		o.Lease = 15 * time.Second
 	}
+
 	var store Store
 	var err error
 	switch scheme, _, remote := strings.Cut(location, "://"); {
@@ -87,6 +89,7 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the storage %s: %w", Redacted(location), err)
 	}
+
 	if o.Key == nil {
 		return &plain{backend: store, log: o.Log}, nil
 	}
@@ -112,12 +115,14 @@ func tooLarge(key string, size, limit int64) error {
 // maxKey bounds a key, as file names and PostgreSQL's index do.
 const maxKey = 1024
 
-// ours are the first names of what padlock keeps beside the values in a directory of this machine: the local CA, the locks, the
-// admin endpoint's socket. No value has such a name, in any kind of store, so that none can be carried there.
+// ours are the first names of what padlock keeps beside the values in a directory of this machine: the local CA, the
+// locks, the admin endpoint's socket. No value has such a name, in any kind of store, so that none can be carried
+// there.
 var ours = []string{"localca", lockDirectory, "admin.sock"}
 
-// ValidKey is what every Store asks of a key before it does anything with it. It refuses keys that could mean another place than they say, or one that is not for values. A key is what fs.ValidPath takes
-// but ".", without backslashes, which separate elsewhere, and without control characters.
+// ValidKey is what every Store asks of a key before it does anything with it. It refuses keys that could mean another
+// place than they say, or one that is not for values. A key is what fs.ValidPath takes but ".", without backslashes,
+// which separate elsewhere, and without control characters.
 func ValidKey(key string) error {
 	first, _, _ := strings.Cut(key, "/")
 	if slices.ContainsFunc(ours, func(name string) bool { return strings.EqualFold(name, first) }) { // some file systems ignore case
@@ -140,8 +145,8 @@ func validName(name string) error {
 	return fmt.Errorf("storage: %q is not a key", name)
 }
 
-// strangers tells of names in a storage that no value has, or that stand for something else than a value. Somebody else has put them
-// there: listings leave them out, as one of them must not take the others away.
+// strangers tells of names in a storage that no value has, or that stand for something else than a value. Somebody
+// else has put them there: listings leave them out, as one of them must not take the others away.
 type strangers struct {
 	log *slog.Logger
 

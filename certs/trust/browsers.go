@@ -29,8 +29,9 @@ func (p places) databases() []string {
 	return dirs
 }
 
-// chromium names the databases of Chromium and its relatives. The newer place is read only where the older one does not exist: making the
-// older one would hide what the newer one holds. Where there is neither, the older one is named, as every version reads that.
+// chromium names the databases of Chromium and its relatives. The newer place is read only where the older one does
+// not exist: making the older one would hide what the newer one holds. Where there is neither, the older one is
+// named, as every version reads that.
 func (p places) chromium() []string {
 	dirs := databasesIn(p.home, p.data)
 	if len(dirs) == 0 && (installed(chromiumPrograms) || installed([]string{"certutil"})) {
@@ -77,8 +78,8 @@ var chromiumApps = []string{
 	"io.github.ungoogled_software.ungoogled_chromium",
 }
 
-// firefoxRoots are directories with profiles.ini: Firefox until 146, and from 147 on if ~/.mozilla does not exist; then those of the snap,
-// which has its home in common, of the flatpak, and of LibreWolf.
+// firefoxRoots are directories with profiles.ini: Firefox until 146, and from 147 on if ~/.mozilla does not exist;
+// then those of the snap, which has its home in common, of the flatpak, and of LibreWolf.
 func (p places) firefoxRoots() []string {
 	roots := []string{
 		filepath.Join(p.home, ".mozilla", "firefox"), filepath.Join(p.config, "mozilla", "firefox"),
@@ -94,7 +95,8 @@ func (p places) firefoxRoots() []string {
 	return roots
 }
 
-// firefox lists profiles: those that profiles.ini names, wherever they are and even before they have a database, and those that have one.
+// firefox lists profiles: those that profiles.ini names, wherever they are and even before they have a database, and
+// those that have one.
 func (p places) firefox() (profiles []string) {
 	seen := map[string]bool{}
 	add := func(dir string) {
@@ -104,6 +106,7 @@ func (p places) firefox() (profiles []string) {
 			profiles = append(profiles, dir)
 		}
 	}
+
 	for _, root := range p.firefoxRoots() {
 		for _, dir := range namedProfiles(root) {
 			add(dir)
@@ -142,6 +145,7 @@ func namedProfiles(root string) (dirs []string) {
 			end()
 			profile = strings.HasPrefix(line, "[Profile")
 		}
+
 		key, value, _ := strings.Cut(line, "=")
 		switch {
 		case !profile:
@@ -175,5 +179,6 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// hasDatabases reports whether browsers keep certificates of their own here. On macOS and Windows they read the system's: Firefox since 120.
+// hasDatabases reports whether browsers keep certificates of their own here. On macOS and Windows they read the
+// system's: Firefox since 120.
 const hasDatabases = runtime.GOOS != "darwin" && runtime.GOOS != "windows"

@@ -15,8 +15,8 @@ import (
 	"padlock/internal/regular"
 )
 
-// debianJava is the truststore of Debian's Java, into which a hook puts the system's roots. The hook takes out none of those that an
-// administrator has added.
+// debianJava is the truststore of Debian's Java, into which a hook puts the system's roots. The hook takes out none
+// of those that an administrator has added.
 const debianJava = "/etc/ssl/certs/java/cacerts"
 
 // storePassword is that of every Java's truststore: it keeps nothing secret.
@@ -106,6 +106,7 @@ func (j *java) keytool(sudo bool, args ...string) ([]byte, error) {
 	if sudo {
 		line = append([]string{"sudo", "--"}, line...)
 	}
+
 	command := exec.Command(line[0], line[1:]...)
 	out, err := command.Output()
 	if err != nil {

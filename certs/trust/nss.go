@@ -35,6 +35,7 @@ func (n *nss) Install() error {
 			return err
 		}
 	}
+
 	encoded := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
 	_, err := n.certutil(encoded, "-A", "-n", n.nickname(), "-t", "C,,")
 	if errors.Is(err, ErrPassword) {
@@ -59,6 +60,7 @@ func (n *nss) Trusted() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	flagged := false
 	for line := range strings.Lines(string(list)) {
 		if rest, ok := strings.CutPrefix(line, n.nickname()); ok {
@@ -68,6 +70,7 @@ func (n *nss) Trusted() (bool, error) {
 	if !flagged {
 		return false, nil
 	}
+
 	stored, err := n.certutil(nil, "-L", "-n", n.nickname(), "-a")
 	if err != nil {
 		return false, err
@@ -95,7 +98,8 @@ func (n *nss) certutil(stdin []byte, args ...string) ([]byte, error) {
 // ErrNoProfile is the error of a Firefox that was never started: it has no store yet, which is nothing that went wrong.
 var ErrNoProfile = errors.New("has no profile yet, so there is no place to install the root in")
 
-// ErrPassword is the error of a database that only its owner can change. certutil asks on the terminal, where there is one.
+// ErrPassword is the error of a database that only its owner can change. certutil asks on the terminal, where there
+// is one.
 var ErrPassword = errors.New("a primary password protects these certificates, and it was not given, or was wrong")
 
 // unstarted is a Firefox without a profile.

@@ -19,8 +19,9 @@ import (
 // Variable is one of the environment, by which a program with a store of its own takes a root.
 type Variable struct{ Name, Value, For string }
 
-// Programs writes what programs with stores of their own need into a directory, and returns the variables that name it. Some of them take the
-// place of the system's roots, so their file holds those as well. Where the system's are not found, those variables are left out, and err says so.
+// Programs writes what programs with stores of their own need into a directory, and returns the variables that name
+// it. Some of them take the place of the system's roots, so their file holds those as well. Where the system's are
+// not found, those variables are left out, and err says so.
 func Programs(root *x509.Certificate, dir string) (variables []Variable, err error) {
 	if err := invoker.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -30,6 +31,7 @@ func Programs(root *x509.Certificate, dir string) (variables []Variable, err err
 	if err := write(alone, own); err != nil {
 		return nil, err
 	}
+
 	variables = []Variable{{"NODE_EXTRA_CA_CERTS", alone, "Node.js"}, {"DENO_CERT", alone, "Deno"}}
 
 	system, err := systemRoots()
@@ -39,6 +41,7 @@ func Programs(root *x509.Certificate, dir string) (variables []Variable, err err
 	if err := write(both, append(append(bytes.TrimRight(system, "\n"), '\n'), own...)); err != nil {
 		return nil, err
 	}
+
 	return append(variables,
 		Variable{"SSL_CERT_FILE", both, "OpenSSL, Python, Ruby, Go, PHP"}, Variable{"REQUESTS_CA_BUNDLE", both, "Python's requests"},
 		Variable{"CURL_CA_BUNDLE", both, "curl"}, Variable{"GIT_SSL_CAINFO", both, "git"}, Variable{"AWS_CA_BUNDLE", both, "the AWS command line"},
@@ -81,7 +84,8 @@ func systemRoots() ([]byte, error) {
 	return nil, ErrNoSystemRoots
 }
 
-// Java puts the root into a copy of the truststore of the Java that is installed, and returns the variable that every Java heeds.
+// Java puts the root into a copy of the truststore of the Java that is installed, and returns the variable that every
+// Java heeds.
 func Java(root *x509.Certificate, dir string) (Variable, error) {
 	keytool := keytool()
 	if keytool == "" {
@@ -91,6 +95,7 @@ func Java(root *x509.Certificate, dir string) (Variable, error) {
 	if err != nil {
 		return Variable{}, err
 	}
+
 	if err := invoker.MkdirAll(dir, 0o700); err != nil {
 		return Variable{}, err
 	}

@@ -1,4 +1,5 @@
-// Package trust puts the local CA's root into trust stores, takes it out, and verifies by fingerprint what each store holds.
+// Package trust puts the local CA's root into trust stores, takes it out, and verifies by fingerprint what each store
+// holds.
 //
 //	for _, store := range trust.Stores(root) { err := store.Install(); trusted, err := store.Trusted() }
 package trust
@@ -37,6 +38,7 @@ func Stores(root *x509.Certificate) []Store {
 	if !hasDatabases {
 		return stores
 	}
+
 	user := invoker.Find()
 	if reachesWindows() {
 		stores = append(stores, &windows{root, user})
@@ -45,6 +47,7 @@ func Stores(root *x509.Certificate) []Store {
 	if !ok {
 		return stores
 	}
+
 	for _, dir := range p.databases() {
 		stores = append(stores, &nss{root, dir, user})
 	}
@@ -54,8 +57,8 @@ func Stores(root *x509.Certificate) []Store {
 	return stores
 }
 
-// Everywhere reports whether every store trusts a root, but for Java's: nothing is left to do for the browsers of this machine. Stores that cannot
-// be read do not.
+// Everywhere reports whether every store trusts a root, but for Java's: nothing is left to do for the browsers of
+// this machine. Stores that cannot be read do not.
 func Everywhere(root *x509.Certificate) bool {
 	for _, store := range Stores(root) {
 		if _, is := store.(*java); is {
@@ -77,6 +80,7 @@ func userPlaces(user *invoker.User) (places, bool) {
 	if err != nil {
 		return places{}, false
 	}
+
 	p := places{home, filepath.Join(home, ".config"), filepath.Join(home, ".local", "share")}
 	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
 		p.config = dir
@@ -120,8 +124,8 @@ func (s *system) Remove() error {
 	return privileged("changing the system's trust store", func() error { return truststore.Uninstall(s.root) })
 }
 
-// privileged does what needs root, and nothing else does: the library asks for it by sudo, which asks for the password on the terminal.
-// Windows asks the user by itself.
+// privileged does what needs root, and nothing else does: the library asks for it by sudo, which asks for the
+// password on the terminal. Windows asks the user by itself.
 func privileged(what string, act func() error) error {
 	root := os.Geteuid() == 0 || runtime.GOOS == "windows"
 	if !root && !installed([]string{"sudo"}) {
@@ -156,7 +160,8 @@ func (s *system) Trusted() (bool, error) {
 	return err == nil, nil
 }
 
-// holds looks for root among PEM blocks. Damage in front of it is an error, as a program that reads the file may stop there.
+// holds looks for root among PEM blocks. Damage in front of it is an error, as a program that reads the file may stop
+// there.
 func holds(name string, data []byte, root *x509.Certificate) (bool, error) {
 	blocks, err := pemfile.Parse(name, data)
 	for _, b := range blocks {

@@ -12,7 +12,8 @@ import (
 	"padlock/internal/invoker"
 )
 
-// windows is the root store of the Windows user that WSL runs for, by Windows' own certutil.exe, which asks the user in a window.
+// windows is the root store of the Windows user that WSL runs for, by Windows' own certutil.exe, which asks the user
+// in a window.
 type windows struct {
 	root *x509.Certificate
 	user *invoker.User
@@ -40,6 +41,7 @@ func (w *windows) Install() error {
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
+
 	path, err := exec.Command("wslpath", "-w", f.Name()).Output()
 	if err != nil {
 		return fmt.Errorf("naming %s for Windows by wslpath: %w", f.Name(), err)

@@ -52,6 +52,7 @@ func (p *program) inspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			found, err := p.find(c, c.Args().First())
 			if err != nil {
 				return err
@@ -65,11 +66,13 @@ func (p *program) inspectCommand() *cli.Command {
 					i.write(p.stdout)
 				}
 			}
+
 			if c.Bool("json") {
 				if err := json.NewEncoder(p.stdout).Encode(all); err != nil {
 					return err
 				}
 			}
+
 			if !good {
 				return hint.Add(errors.New("a browser would not show its padlock"), "the line marked ✗ says why; --ca FILE trusts a CA that this machine does not know")
 			}
@@ -95,12 +98,14 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 	if ok && strings.HasPrefix(what, "*.") {
 		name = "*." + name
 	}
+
 	if ok {
 		stored, err := p.findStored(c, name)
 		if err != nil || len(stored) > 0 {
 			return stored, err
 		}
 	}
+
 	if strings.ContainsAny(what, "/*") || !ok && !strings.Contains(what, ":") {
 		return nil, hint.Add(fmt.Errorf("%q is neither a file, nor a name in the storage, nor HOST:PORT", what), "padlock certs list shows what the storage has")
 	}
@@ -123,6 +128,7 @@ func findFile(file, name, password string) ([]found, error) {
 			}
 			password = strings.TrimRight(string(text), "\r\n")
 		}
+
 		_, leaf, chain, err := pkcs12.DecodeChain(data, password)
 		if err != nil {
 			return nil, hint.Add(fmt.Errorf("%s: %w", file, err), "give its password: --password TEXT, or file:PATH")
@@ -130,6 +136,7 @@ func findFile(file, name, password string) ([]found, error) {
 		out.chain = append([]*x509.Certificate{leaf}, chain...)
 		return []found{out}, nil
 	}
+
 	if certificate, err := x509.ParseCertificate(data); err == nil {
 		out.chain = []*x509.Certificate{certificate}
 		return []found{out}, nil
@@ -138,6 +145,7 @@ func findFile(file, name, password string) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, block := range blocks {
 		switch {
 		case block.Type == "CERTIFICATE":
@@ -154,6 +162,7 @@ func findFile(file, name, password string) ([]found, error) {
 			return nil, block.Misplaced(file, "certificates or a request for one")
 		}
 	}
+
 	if len(out.chain) == 0 && out.request == nil {
 		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
@@ -170,6 +179,7 @@ func (p *program) findStored(c *cli.Context, name string) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var all []found
 	for _, s := range stored {
 		if s.Err != nil {
@@ -177,6 +187,7 @@ func (p *program) findStored(c *cli.Context, name string) ([]found, error) {
 		}
 		all = append(all, found{source: k.store.String(), name: askable(name), chain: parsed(s.Pair.Certificate.Certificate)})
 	}
+
 	imported, err := certs.ListImported(c.Context, k.store)
 	for _, i := range imported {
 		if d := handshake.DescribeCertificate(i.Pair.Certificate, "", time.Now()); d != nil && slices.Contains(d.Names, name) {
@@ -204,6 +215,7 @@ func findServed(ctx context.Context, address, name string, timeout time.Duration
 		host = strings.Trim(address, "[]")
 		address = net.JoinHostPort(host, "443")
 	}
+
 	if name == "" {
 		name = host
 	}
@@ -259,6 +271,7 @@ func inspect(f found, roots *x509.CertPool) inspected {
 	for i, c := range f.chain {
 		raw[i] = c.Raw
 	}
+
 	d := handshake.DescribeCertificate(raw, f.name, time.Now())
 	pin := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	i := inspected{
@@ -271,6 +284,7 @@ func inspect(f found, roots *x509.CertPool) inspected {
 	if i.Problems == nil {
 		i.Problems = []string{}
 	}
+
 	if i.CA = leaf.IsCA; i.CA {
 		i.Problems = []string{}
 		if now := time.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
@@ -292,6 +306,7 @@ func (i *inspected) verify(f found, roots *x509.CertPool) {
 	for _, c := range f.chain[1:] {
 		options.Intermediates.AddCert(c)
 	}
+
 	chains, err := f.chain[0].Verify(options)
 	var unknown x509.UnknownAuthorityError
 	switch {
@@ -330,6 +345,7 @@ func inspectRequest(f found) inspected {
 		Key: newLink(&x509.Certificate{PublicKey: r.PublicKey, PublicKeyAlgorithm: r.PublicKeyAlgorithm}, false).Key, PublicKeyPin: base64.StdEncoding.EncodeToString(pin[:]),
 		Names: escaped(r.DNSNames),
 	}
+
 	for _, ip := range r.IPAddresses {
 		i.Names = append(i.Names, ip.String())
 	}
@@ -353,6 +369,7 @@ func (i *inspected) write(w io.Writer) {
 			fmt.Fprintf(w, "  %-13s %s\n", name, text)
 		}
 	}
+
 	fmt.Fprintf(w, "%s\n", handshake.Escape(i.Source))
 	line("names", strings.Join(i.Names, ", "))
 	line("subject", i.Subject)
@@ -364,6 +381,7 @@ func (i *inspected) write(w io.Writer) {
 		verdict(w, i.Problems, "the request is in order")
 		return
 	}
+
 	line("issuer", i.Issuer)
 	line("validation", i.Validation)
 	line("valid", fmt.Sprintf("%s until %s, %s", i.NotBefore.UTC().Format(time.DateTime), i.NotAfter.UTC().Format(time.DateTime), left(i.NotBefore, i.NotAfter)))
@@ -379,6 +397,7 @@ func (i *inspected) write(w io.Writer) {
 	if i.MustStaple {
 		line("must staple", "yes: a client refuses it without an OCSP response")
 	}
+
 	for depth, l := range i.Chain {
 		name, branch := "", strings.Repeat("   ", max(depth-1, 0))+"└─ "
 		if depth == 0 {
@@ -390,6 +409,7 @@ func (i *inspected) write(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %-13s %s%s (%s, until %s%s)\n", name, branch, l.Subject, l.Key, l.NotAfter.UTC().Format(time.DateOnly), note)
 	}
+
 	if i.CA {
 		line("kind", "a CA's own certificate, which clients trust; servers show one that it has signed")
 		verdict(w, i.Problems, "it is in order")
@@ -447,6 +467,7 @@ func usages(c *x509.Certificate) (out []string) {
 			out = append(out, u.name)
 		}
 	}
+
 	for _, u := range c.ExtKeyUsage {
 		switch u {
 		case x509.ExtKeyUsageServerAuth:
@@ -471,6 +492,7 @@ func timestamps(c *x509.Certificate) (count int) {
 		if rest, err := asn1.Unmarshal(extension.Value, &list); err != nil || len(rest) > 0 || len(list) < 2 {
 			return 0
 		}
+
 		for list = list[2:]; len(list) >= 2; count++ {
 			size := int(list[0])<<8 | int(list[1])
 			if size == 0 || size > len(list)-2 {

@@ -3,7 +3,8 @@
 //	t, err := template.Parse("https://www.{host}{uri}")
 //	for text, variable := range t.Parts { … }
 //
-// It knows names only; what they stand for is the caller's affair. A template never changes, and may be used from many goroutines.
+// It knows names only; what they stand for is the caller's affair. A template never changes, and may be used from
+// many goroutines.
 package template
 
 import (
@@ -66,6 +67,7 @@ func Parse(text string) (Template, error) {
 			if !ok {
 				return t, fmt.Errorf("%q: {%s} is not a variable; there are: %s", text, rest[1:end], strings.Join(names[1:], ", "))
 			}
+
 			if literal.Len() > 0 {
 				t.parts = append(t.parts, part{text: literal.String()})
 				literal.Reset()
@@ -76,6 +78,7 @@ func Parse(text string) (Template, error) {
 			literal.WriteByte(text[i])
 		}
 	}
+
 	if literal.Len() > 0 || len(t.parts) == 0 {
 		t.parts = append(t.parts, part{text: literal.String()})
 	}

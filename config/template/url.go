@@ -16,6 +16,7 @@ func (t Template) URL() (origin, reference Template, err error) {
 	if !absolute {
 		return Template{}, t, nil
 	}
+
 	for i, p := range t.parts {
 		switch {
 		case p.variable == URI || p.variable == Path: // begins with a slash
@@ -25,6 +26,7 @@ func (t Template) URL() (origin, reference Template, err error) {
 		case p.variable != none:
 			return origin, reference, fmt.Errorf("{%s} cannot stand in the name of a host: a client would choose it", names[p.variable])
 		}
+
 		text, skip := p.text, 0
 		if i == 0 {
 			skip = strings.Index(text, "://") + len("://")

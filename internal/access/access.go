@@ -11,8 +11,9 @@ const (
 	Write fs.FileMode = 2
 )
 
-// Others returns what people beyond this process's user and groups may do with a file: everybody, and its group unless the process is
-// in it. Volumes of Kubernetes belong to a group of the process's own (fsGroup), which may read and write.
+// Others returns what people beyond this process's user and groups may do with a file: everybody, and its group
+// unless the process is in it. Volumes of Kubernetes belong to a group of the process's own (fsGroup), which may read
+// and write.
 func Others(info fs.FileInfo) fs.FileMode {
 	mode := info.Mode().Perm()
 	others := mode & 7

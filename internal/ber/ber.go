@@ -1,5 +1,5 @@
-// Package ber makes DER of BER (X.690), for what Go's encoding/asn1 shall read: NSS, Bouncy Castle and others write lengths that are
-// not known beforehand, and strings in pieces.
+// Package ber makes DER of BER (X.690), for what Go's encoding/asn1 shall read: NSS, Bouncy Castle and others write
+// lengths that are not known beforehand, and strings in pieces.
 //
 //	der, err := ber.DER(data)
 package ber
@@ -24,8 +24,8 @@ const (
 	constructedOctet = octetString | constructed
 )
 
-// DER returns one value with definite lengths in the shortest form and octet strings in one piece. What follows the value is an error. Order
-// in sets and the form of other values are left as they are.
+// DER returns one value with definite lengths in the shortest form and octet strings in one piece. What follows the
+// value is an error. Order in sets and the form of other values are left as they are.
 func DER(data []byte) ([]byte, error) {
 	value, rest, err := convert(data, 0)
 	if err == nil && len(rest) > 0 {
@@ -42,12 +42,14 @@ func convert(data []byte, depth int) (der, rest []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+
 	if identifier[0]&constructed == 0 {
 		if length < 0 {
 			return nil, nil, errDamaged
 		}
 		return encode(identifier, content[:length]), content[length:], nil
 	}
+
 	inside := content
 	if length >= 0 {
 		inside, rest = content[:length], content[length:]
@@ -62,12 +64,14 @@ func convert(data []byte, depth int) (der, rest []byte, err error) {
 			rest = inside[2:]
 			break
 		}
+
 		var part []byte
 		if part, inside, err = convert(inside, depth+1); err != nil {
 			return nil, nil, err
 		}
 		parts = append(parts, part)
 	}
+
 	if identifier[0] == constructedOctet {
 		der, err = Join(parts)
 		return der, rest, err
@@ -104,6 +108,7 @@ func header(data []byte) (identifier []byte, length int, content []byte, err err
 		}
 		n++
 	}
+
 	if n >= len(data) || n > 6 {
 		return nil, 0, nil, errDamaged
 	}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Budget is what each source may spend in a span of time, all at once or bit by bit; a network of several sources (the /48 of IPv6) may
-// spend several times as much. What it remembers is bounded: where there are too many sources, those are forgotten that have spent
-// nothing for the longest. It is safe for use from many goroutines.
+// Budget is what each source may spend in a span of time, all at once or bit by bit; a network of several sources
+// (the /48 of IPv6) may spend several times as much. What it remembers is bounded: where there are too many sources,
+// those are forgotten that have spent nothing for the longest. It is safe for use from many goroutines.
 type Budget struct {
 	limit int
 	span  time.Duration
@@ -43,11 +43,13 @@ func (b *Budget) Spend(from netip.Prefix) bool {
 	if !ok {
 		return false
 	}
+
 	network := site(from)
 	if network == from || !network.IsValid() {
 		b.note(from, own, now)
 		return true
 	}
+
 	shared, ok := b.after(network, networkShare*b.limit, now)
 	if !ok {
 		return false

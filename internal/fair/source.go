@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// Source is what counts as one client: an IPv4 address, or the /64 of an IPv6 address. It is the zero prefix for the zero address.
+// Source is what counts as one client: an IPv4 address, or the /64 of an IPv6 address. It is the zero prefix for the
+// zero address.
 func Source(client netip.Addr) netip.Prefix { return within(client, 64) }
 
 // SourceOf is the Source of a connection's other end; connections without an IP address are one source.
@@ -17,8 +18,8 @@ func SourceOf(remote net.Addr) netip.Prefix {
 	return Source(pair.Addr())
 }
 
-// Network is what a provider hands to one customer, who then has many a source: the /48 of an IPv6 address (RFC 6177). An IPv4 address
-// is its own.
+// Network is what a provider hands to one customer, who then has many a source: the /48 of an IPv6 address (RFC
+// 6177). An IPv4 address is its own.
 func Network(client netip.Addr) netip.Prefix { return within(client, 48) }
 
 func site(source netip.Prefix) netip.Prefix { return Network(source.Addr()) }

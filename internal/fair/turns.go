@@ -28,8 +28,9 @@ var (
 	ErrAll    = errors.New("as many clients wait as may")
 )
 
-// Turns lets a few work at once, and the others wait. The source with the fewest turns is the next, and sources that have as many take
-// turns; so do the IPv6 networks of 48 bits that they are in. Within a source, who came first goes first. It is safe for use from many goroutines.
+// Turns lets a few work at once, and the others wait. The source with the fewest turns is the next, and sources that
+// have as many take turns; so do the IPv6 networks of 48 bits that they are in. Within a source, who came first goes
+// first. It is safe for use from many goroutines.
 type Turns struct {
 	limits Limits
 
@@ -70,8 +71,8 @@ func NewTurns(limits Limits) *Turns {
 	return &Turns{limits: limits, sources: map[netip.Prefix]*source{}, sites: map[netip.Prefix]*network{}}
 }
 
-// Take waits for a turn, which ends with done; done is called once. It waits until ctx ends, and not at all where too many do: then the
-// error is ErrSource or, if it is not this source that has most of those who wait, ErrAll.
+// Take waits for a turn, which ends with done; done is called once. It waits until ctx ends, and not at all where too
+// many do: then the error is ErrSource or, if it is not this source that has most of those who wait, ErrAll.
 func (t *Turns) Take(ctx context.Context, from netip.Prefix) (done func(), err error) {
 	w := t.join(from)
 	select {
@@ -143,6 +144,7 @@ func (t *Turns) dispatch() {
 		if s.place != nil {
 			s.network.ring.MoveToBack(s.place)
 		}
+
 		if s.network.place != nil {
 			t.ring.MoveToBack(s.network.place)
 		}
@@ -150,8 +152,8 @@ func (t *Turns) dispatch() {
 	}
 }
 
-// next is the source whose turn it is, nil if there is none that may have one: of those with the fewest turns, in the networks with the
-// fewest, the one that has waited longest.
+// next is the source whose turn it is, nil if there is none that may have one: of those with the fewest turns, in the
+// networks with the fewest, the one that has waited longest.
 func (t *Turns) next() (next *source) {
 	for e := t.ring.Front(); e != nil; e = e.Next() {
 		n := e.Value.(*network)
@@ -174,7 +176,8 @@ func (n *network) next(each int) (next *source) {
 	return next
 }
 
-// last is who has to go where too many wait: the newest of the source with the most in the network with the most, which may be w.
+// last is who has to go where too many wait: the newest of the source with the most in the network with the most,
+// which may be w.
 func (t *Turns) last(w *waiter) *waiter {
 	largest := w.source.network
 	for e := t.ring.Front(); e != nil; e = e.Next() {
@@ -182,6 +185,7 @@ func (t *Turns) last(w *waiter) *waiter {
 			largest = n
 		}
 	}
+
 	longest := w.source
 	if largest != longest.network {
 		longest = largest.ring.Front().Value.(*source)
@@ -211,6 +215,7 @@ func (t *Turns) source(from netip.Prefix) *source {
 		n = &network{prefix: prefix}
 		t.sites[prefix] = n
 	}
+
 	n.sources++
 	s = &source{prefix: from, network: n}
 	t.sources[from] = s
@@ -242,6 +247,7 @@ func (t *Turns) remove(w *waiter) {
 		n.ring.Remove(s.place)
 		s.place = nil
 	}
+
 	if n.waiting == 0 {
 		t.ring.Remove(n.place)
 		n.place = nil

@@ -1,4 +1,5 @@
-// Package invoker is about the user who runs padlock as root by sudo: whose home counts, and whose files are to stay theirs.
+// Package invoker is about the user who runs padlock as root by sudo: whose home counts, and whose files are to stay
+// theirs.
 //
 //	if u := invoker.Find(); u != nil { storage = filepath.Join(u.Home, ".local", "share", "padlock") }
 package invoker
@@ -39,6 +40,7 @@ func lookup(name string) *User {
 	if failed != nil || err != nil || uid == 0 || found.HomeDir == "" {
 		return nil
 	}
+
 	u := &User{Name: found.Username, Home: found.HomeDir, UID: uid, GID: gid}
 	ids, _ := found.GroupIds() // without them, less is allowed
 	for _, id := range ids {

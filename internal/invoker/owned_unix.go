@@ -29,8 +29,8 @@ func (u *User) Runs(c *exec.Cmd) {
 	c.Env = append(c.Env, "HOME="+u.Home)
 }
 
-// MkdirAll is os.MkdirAll, but a directory that root makes in another user's directory is that user's. A directory that was put in the
-// place of the new one meanwhile is left as it is, unless it is root's as well.
+// MkdirAll is os.MkdirAll, but a directory that root makes in another user's directory is that user's. A directory
+// that was put in the place of the new one meanwhile is left as it is, unless it is root's as well.
 func MkdirAll(dir string, mode fs.FileMode) error {
 	if os.Geteuid() != 0 {
 		return os.MkdirAll(dir, mode)
@@ -41,12 +41,14 @@ func MkdirAll(dir string, mode fs.FileMode) error {
 		}
 		return nil
 	}
+
 	above := filepath.Dir(dir)
 	if above != dir {
 		if err := MkdirAll(above, mode); err != nil {
 			return err
 		}
 	}
+
 	parent, err := os.Open(above)
 	if err != nil {
 		return err
@@ -56,6 +58,7 @@ func MkdirAll(dir string, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
+
 	if err := unix.Mkdirat(int(parent.Fd()), filepath.Base(dir), uint32(mode.Perm())); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return nil
@@ -76,8 +79,8 @@ func giveDirectory(parent *os.File, name string, above fs.FileInfo) error {
 	return give(made, above)
 }
 
-// Give makes a file that this process has just created its directory's owner's, where root works in another user's directory. The
-// directory is that of which info tells.
+// Give makes a file that this process has just created its directory's owner's, where root works in another user's
+// directory. The directory is that of which info tells.
 func Give(f *os.File, directory fs.FileInfo) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -94,6 +97,7 @@ func give(f *os.File, directory fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
+
 	if now, ok := info.Sys().(*syscall.Stat_t); !ok || now.Uid != 0 || !info.IsDir() && now.Nlink != 1 { // a hard link may be to anything
 		return nil
 	}
@@ -115,8 +119,8 @@ func GiveIn(f *os.File) error {
 	return give(f, info)
 }
 
-// GiveSocket is Give for a Unix socket, whose file is not what the listener has open. Whoever owns the directory may exchange what stands there
-// meanwhile, so nothing but a socket of root's is given away, and no link is followed.
+// GiveSocket is Give for a Unix socket, whose file is not what the listener has open. Whoever owns the directory may
+// exchange what stands there meanwhile, so nothing but a socket of root's is given away, and no link is followed.
 func GiveSocket(path string) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -18,6 +18,7 @@ func giveSocket(path string, uid, gid int) error {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
+
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK || stat.Uid != 0 || stat.Nlink != 1 {
 		return nil
 	}

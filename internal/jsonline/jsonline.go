@@ -79,11 +79,13 @@ func quoted(b []byte, s string) []byte {
 			i++
 			continue
 		}
+
 		r, size := utf8.DecodeRuneInString(s[i:])
 		if (r != utf8.RuneError || size > 1) && r >= 0x7f && unicode.IsPrint(r) {
 			i += size
 			continue
 		}
+
 		b = append(b, s[plain:i]...)
 		b = escaped(b, r)
 		i += size
@@ -105,6 +107,7 @@ func escaped(b []byte, r rune) []byte {
 	case '\t':
 		return append(b, '\\', 't')
 	}
+
 	if r > 0xffff {
 		high, low := utf16.EncodeRune(r)
 		return escaped(escaped(b, high), low)

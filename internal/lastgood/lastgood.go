@@ -34,8 +34,9 @@ func After(before *Values) *Values {
 	return v
 }
 
-// Get returns what a file holds as one of the things that it may be used as, such as "CAs"; T depends on that alone. load is called once.
-// Where it fails, the value from before is kept, and only if there is none the error is returned.
+// Get returns what a file holds as one of the things that it may be used as, such as "CAs"; T depends on that alone.
+// load is called once. Where it fails, the value from before is kept, and only if there is none the error is
+// returned.
 func Get[T any](v *Values, file, as string, load func() (T, error)) (T, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -43,6 +44,7 @@ func Get[T any](v *Values, file, as string, load func() (T, error)) (T, error) {
 	if value, known := v.now[name]; known {
 		return value.(T), nil
 	}
+
 	value, err := load()
 	if err != nil {
 		before, known := v.before[name]

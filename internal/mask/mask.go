@@ -1,5 +1,5 @@
-// Package mask takes secrets out of URLs before they are printed, logged or shown. There is one function that decides what of a URL is
-// harmless; whatever it does not know is masked.
+// Package mask takes secrets out of URLs before they are printed, logged or shown. There is one function that decides
+// what of a URL is harmless; whatever it does not know is masked.
 //
 //	log.Info("stored", "place", mask.URL("redis://app:hunter2@cache/0?sentinel_password=x"))  // redis://xxxxx@cache/0?sentinel_password=xxxxx
 //	return mask.Error(err)                                                                    // masks the URLs in its text
@@ -15,15 +15,16 @@ import (
 // Masked stands for what is not shown.
 const Masked = "xxxxx"
 
-// harmless are the parameters of queries whose values are no secrets: those of storages, and of a CA's or an ask endpoint's question.
+// harmless are the parameters of queries whose values are no secrets: those of storages, and of a CA's or an ask
+// endpoint's question.
 var harmless = []string{
 	"application_name", "ca", "cluster", "connect_timeout", "db", "domain", "domains", "master", "prefix", "sslcert", "sslkey", "sslmode", "sslrootcert",
 	"target_session_attrs",
 }
 
-// URL is a URL with its scheme, hosts and path, and those parameters of its query that are known to be harmless. User information,
-// a fragment and the values of all other parameters are masked; of what cannot be read, all but the scheme is. Text without "://" comes
-// back as it is.
+// URL is a URL with its scheme, hosts and path, and those parameters of its query that are known to be harmless. User
+// information, a fragment and the values of all other parameters are masked; of what cannot be read, all but the
+// scheme is. Text without "://" comes back as it is.
 func URL(text string) string {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
@@ -39,6 +40,7 @@ func URL(text string) string {
 	if at >= 0 {
 		b.WriteString(Masked + "@")
 	}
+
 	host := authority[at+1:]
 	if strings.ContainsAny(host, " \t\r\n\"%") || strings.Contains(path, "@") { // a user information that holds what it should encode
 		return scheme + "://…"
@@ -47,6 +49,7 @@ func URL(text string) string {
 	if slash {
 		b.WriteString("/" + path)
 	}
+
 	if asks {
 		b.WriteString("?" + parameters(query))
 	}

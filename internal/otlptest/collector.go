@@ -1,4 +1,5 @@
-// Package otlptest is a collector of traces for tests: it takes OTLP over HTTP as OpenTelemetry's own does, and hands out what has come.
+// Package otlptest is a collector of traces for tests: it takes OTLP over HTTP as OpenTelemetry's own does, and hands
+// out what has come.
 package otlptest
 
 import (
@@ -103,6 +104,7 @@ func (c *Collector) Wait(t *testing.T, enough func([]Span) bool) []Span {
 		if enough(spans) {
 			return spans
 		}
+
 		select {
 		case <-more:
 		case <-timeout:
@@ -135,6 +137,7 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+
 	for _, from := range request.ResourceSpans {
 		for _, scope := range from.ScopeSpans {
 			for _, s := range scope.Spans {
@@ -142,6 +145,7 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+
 	close(c.more)
 	c.more = make(chan struct{})
 	w.Header().Set("Content-Type", "application/x-protobuf")

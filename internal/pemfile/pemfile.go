@@ -1,10 +1,12 @@
-// Package pemfile reads PEM (RFC 7468) and passes nothing over: every block of a file is understood, or the file is an error.
+// Package pemfile reads PEM (RFC 7468) and passes nothing over: every block of a file is understood, or the file is
+// an error.
 //
 //	cas, err := pemfile.Certificates("clients.pem", data)
 //	lists, err := pemfile.RevocationLists("revoked.crl", data)
 //	pair, err := pemfile.LoadPair("app.pem", "app-key.pem")
 //
-// encoding/pem, and with it x509.CertPool and tls.X509KeyPair, skips what it cannot read: a damaged revocation list then revokes nobody.
+// encoding/pem, and with it x509.CertPool and tls.X509KeyPair, skips what it cannot read: a damaged revocation list
+// then revokes nobody.
 package pemfile
 
 import (
@@ -16,7 +18,8 @@ import (
 	"strings"
 )
 
-// MaxFile is how many bytes a file of certificates or keys has at most; a bundle of all public CAs has a quarter of a MiB.
+// MaxFile is how many bytes a file of certificates or keys has at most; a bundle of all public CAs has a quarter of a
+// MiB.
 const MaxFile = 16 << 20
 
 // Block is one block of a file.
@@ -67,9 +70,9 @@ var canonical = map[string]string{
 	"X509 CERTIFICATE": "CERTIFICATE", "X.509 CERTIFICATE": "CERTIFICATE", "CRL": "X509 CRL", "NEW CERTIFICATE REQUEST": "CERTIFICATE REQUEST",
 }
 
-// Parse returns the blocks of a text, which may be none. Between blocks there may be text, as OpenSSL and others write it; line ends
-// may be of any kind, and may be missing between two blocks and at the end. name is what errors call the text. Where there is an error, the
-// blocks before it are returned, too. The error is an *Error.
+// Parse returns the blocks of a text, which may be none. Between blocks there may be text, as OpenSSL and others
+// write it; line ends may be of any kind, and may be missing between two blocks and at the end. name is what errors
+// call the text. Where there is an error, the blocks before it are returned, too. The error is an *Error.
 func Parse(name string, data []byte) (blocks []Block, err error) {
 	p := &parser{name: name, line: 1}
 	if p.rest, err = p.plain(data); err != nil {
@@ -86,6 +89,7 @@ func Parse(name string, data []byte) (blocks []Block, err error) {
 			blocks = append(blocks, block)
 			continue
 		}
+
 		at := p.line
 		if err := p.between(at, p.nextLine()); err != nil {
 			return blocks, err
@@ -104,7 +108,8 @@ func (p *parser) fail(line int, format string, args ...any) error {
 	return &Error{File: p.name, Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
-// plain takes byte order marks off, of which joined files have several, and makes LF of every line end. What is no text is an error.
+// plain takes byte order marks off, of which joined files have several, and makes LF of every line end. What is no
+// text is an error.
 func (p *parser) plain(data []byte) ([]byte, error) {
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
 		return nil, p.fail(1, "is text in UTF-16: write it in UTF-8 or ASCII (iconv -f UTF-16 -t UTF-8)")
@@ -112,6 +117,7 @@ func (p *parser) plain(data []byte) ([]byte, error) {
 	if isDER(data) {
 		return nil, p.fail(1, "is DER, and PEM is expected: openssl x509 -inform der -in FILE -out PEM converts a certificate")
 	}
+
 	text := bytes.TrimPrefix(data, []byte(mark))
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	text = bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
@@ -136,7 +142,8 @@ func (p *parser) nextLine() string {
 // remains are left of a boundary that is damaged elsewhere.
 var remains = regexp.MustCompile(`BEGIN |END |-BEGIN|-END`)
 
-// between judges a line outside of blocks: anything that may be left of a damaged block is an error. Rulers and comments are not.
+// between judges a line outside of blocks: anything that may be left of a damaged block is an error. Rulers and
+// comments are not.
 func (p *parser) between(at int, text string) error {
 	text = strings.TrimSpace(text)
 	words := strings.Trim(text, "-")
@@ -175,6 +182,7 @@ func (p *parser) block() (b Block, err error) {
 	if !found {
 		return b, p.fail(b.Line, "the %s that begins here has no END line: the file is cut short", label)
 	}
+
 	contentLine := p.line
 	p.rest = p.rest[len(body):]
 	p.line += bytes.Count(body, []byte("\n"))
@@ -182,6 +190,7 @@ func (p *parser) block() (b Block, err error) {
 	if !bytes.HasPrefix(p.rest, []byte(end)) {
 		return b, p.fail(endLine, "%q stands where the END line of the %s of line %d is expected", short(firstLine(p.rest)), label, b.Line)
 	}
+
 	ended, err := p.boundary(end)
 	switch {
 	case err != nil:
@@ -189,6 +198,7 @@ func (p *parser) block() (b Block, err error) {
 	case ended != label:
 		return b, p.fail(endLine, "END %s ends the %s that begins at line %d", ended, label, b.Line)
 	}
+
 	if err := p.behind(); err != nil {
 		return b, err
 	}
@@ -203,6 +213,7 @@ func (p *parser) block() (b Block, err error) {
 	case len(b.Bytes) == 0:
 		return b, p.fail(b.Line, "the %s that begins here is empty", label)
 	}
+
 	b.Type = label
 	if is, older := canonical[label]; older {
 		b.Type = is

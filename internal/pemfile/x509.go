@@ -13,8 +13,8 @@ import (
 	"padlock/internal/regular"
 )
 
-// Certificates returns the certificates of a file, at least one, in their order. Private keys and parameters of keys may stand beside
-// them; anything else is an error.
+// Certificates returns the certificates of a file, at least one, in their order. Private keys and parameters of keys
+// may stand beside them; anything else is an error.
 func Certificates(name string, data []byte) ([]*x509.Certificate, error) {
 	blocks, err := Parse(name, data)
 	if err != nil {
@@ -68,7 +68,8 @@ type RevocationList struct {
 	Scope Scope
 }
 
-// Scope is what a list is about: of its CA's certificates not all, where its issuing distribution point says so (RFC 5280 section 5.2.5).
+// Scope is what a list is about: of its CA's certificates not all, where its issuing distribution point says so (RFC
+// 5280 section 5.2.5).
 type Scope struct {
 	UsersOnly bool     // certificates of CAs are in another list
 	CAsOnly   bool     // all others are
@@ -149,7 +150,8 @@ func parseList(der []byte) (list *x509.RevocationList, scope Scope, err error) {
 	return list, scope, nil
 }
 
-// parseScope reads an issuing distribution point (RFC 5280 section 5.2.5), and refuses one that leaves open who is not revoked.
+// parseScope reads an issuing distribution point (RFC 5280 section 5.2.5), and refuses one that leaves open who is
+// not revoked.
 func parseScope(der []byte) (scope Scope, err error) {
 	var point struct {
 		Name           asn1.RawValue  `asn1:"optional,tag:0"`
@@ -159,6 +161,7 @@ func parseScope(der []byte) (scope Scope, err error) {
 		Indirect       bool           `asn1:"optional,tag:4"`
 		AttributeCerts bool           `asn1:"optional,tag:5"`
 	}
+
 	if rest, err := asn1.Unmarshal(der, &point); err != nil || len(rest) > 0 {
 		return scope, errors.New("its issuing distribution point is malformed")
 	}
@@ -201,8 +204,8 @@ func uris(name []byte) (all []string, err error) {
 	return all, nil
 }
 
-// Pair makes a certificate with its key out of two texts, which may be the same. The first certificate is the leaf; what follows it is
-// its chain.
+// Pair makes a certificate with its key out of two texts, which may be the same. The first certificate is the leaf;
+// what follows it is its chain.
 func Pair(certName string, certificate []byte, keyName string, key []byte) (tls.Certificate, error) {
 	chain, err := Certificates(certName, certificate)
 	if err != nil {
@@ -300,11 +303,13 @@ func (b *Block) PrivateKey(name string) (crypto.Signer, error) {
 	if b.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED") {
 		return fail("the private key is encrypted with a password: openssl pkey -in FILE -out PLAIN takes it off, or use pkcs12 with password")
 	}
+
 	if key, err := x509.ParsePKCS8PrivateKey(b.Bytes); err == nil {
 		if signer, ok := key.(crypto.Signer); ok {
 			return signer, nil
 		}
 	}
+
 	if key, err := x509.ParseECPrivateKey(b.Bytes); err == nil {
 		return key, nil
 	}

@@ -1,13 +1,14 @@
-// Package pool lends buffers of bytes, and nothing else: what is lent never leaves its borrower, who gives it back when nobody reads or
-// writes it any more.
+// Package pool lends buffers of bytes, and nothing else: what is lent never leaves its borrower, who gives it back
+// when nobody reads or writes it any more.
 //
 //	var rooms = pool.Of(func(r *[4 << 10]byte) []byte { return r[:] })
 //	room := rooms.Get()
 //	defer rooms.Put(room)
 //
-// Objects that a callback, a timer or another goroutine may still hold are not pooled anywhere. In builds with the race detector, and with
-// the build tag poison, a buffer is overwritten when it is given back, and looked at before it is lent again: whoever still reads it sees
-// nothing of anybody else's, and whoever still writes to it, or gives it back twice, is found.
+// Objects that a callback, a timer or another goroutine may still hold are not pooled anywhere. In builds with the
+// race detector, and with the build tag poison, a buffer is overwritten when it is given back, and looked at before
+// it is lent again: whoever still reads it sees nothing of anybody else's, and whoever still writes to it, or gives
+// it back twice, is found.
 package pool
 
 import (

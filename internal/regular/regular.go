@@ -1,6 +1,6 @@
-// Package regular reads files that must be regular ones. A FIFO that somebody has put in the place of a file makes os.ReadFile wait for a
-// writer for ever, a device may never end, and a file on a server that does not answer, such as NFS that is mounted hard, comes back when
-// that does; here all of them are errors, the last after Patience.
+// Package regular reads files that must be regular ones. A FIFO that somebody has put in the place of a file makes
+// os.ReadFile wait for a writer for ever, a device may never end, and a file on a server that does not answer, such
+// as NFS that is mounted hard, comes back when that does; here all of them are errors, the last after Patience.
 //
 //	data, err := regular.Read("state/root.pem", 1<<20)   // of padlock's own
 //	data, err := regular.Named(cfg.CA, 1<<20)            // of the user's
@@ -24,7 +24,8 @@ var (
 	ErrSilent    = errors.New("does not answer: look at the file system that it is on")
 )
 
-// Unwritable reports whether an error says that a disk is full, or cannot be written to at all: either may be over at any moment.
+// Unwritable reports whether an error says that a disk is full, or cannot be written to at all: either may be over at
+// any moment.
 func Unwritable(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
 }
@@ -60,8 +61,8 @@ func All(f *os.File, name string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// Named is Read for a file that the user has named. A pipe that the process was started with, such as a shell makes for <(command), is
-// read too.
+// Named is Read for a file that the user has named. A pipe that the process was started with, such as a shell makes
+// for <(command), is read too.
 func Named(name string, limit int64) ([]byte, error) {
 	return Within(name, func() ([]byte, error) {
 		f, err := open(name)

@@ -10,11 +10,12 @@ import (
 // Patience is how long a file may keep its reader waiting.
 const Patience = 10 * time.Second
 
-// Within does something to a file, and returns an error that wraps ErrSilent if that takes longer than Patience. What was begun goes on
-// then by itself, as nobody can take a system call back from the kernel, and its result is dropped; do must not touch what others use.
+// Within does something to a file, and returns an error that wraps ErrSilent if that takes longer than Patience. What
+// was begun goes on then by itself, as nobody can take a system call back from the kernel, and its result is dropped;
+// do must not touch what others use.
 //
-// A directory with a file that keeps somebody waiting is not asked again at once: each attempt would cost another of the operating
-// system's threads. The pauses between attempts grow with the time that it has been silent.
+// A directory with a file that keeps somebody waiting is not asked again at once: each attempt would cost another of
+// the operating system's threads. The pauses between attempts grow with the time that it has been silent.
 func Within[T any](name string, do func() (T, error)) (T, error) {
 	return within(&silences, Patience, name, do)
 }
@@ -35,6 +36,7 @@ func within[T any](s *silence, patience time.Duration, name string, do func() (T
 		value, err := do()
 		done <- result{value, err}
 	}()
+
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -53,7 +55,8 @@ func within[T any](s *silence, patience time.Duration, name string, do func() (T
 	return none, fmt.Errorf("%s %w", name, ErrSilent)
 }
 
-// silence knows the directories that do not answer. There is one for the process, as its threads are what is to be saved.
+// silence knows the directories that do not answer. There is one for the process, as its threads are what is to be
+// saved.
 type silence struct {
 	mu          sync.Mutex
 	directories map[string]*pauses

@@ -37,8 +37,8 @@ type Lists []*List
 // maxList bounds a file of lists: those of large public CAs have tens of MiB.
 const maxList = 256 << 20
 
-// Read reads a file of lists, in PEM or DER. Each must be signed by one of the CAs, and still be good at the time now: a list that cannot
-// be used is an error, as ignoring it would let in whom it revokes.
+// Read reads a file of lists, in PEM or DER. Each must be signed by one of the CAs, and still be good at the time
+// now: a list that cannot be used is an error, as ignoring it would let in whom it revokes.
 func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 	data, err := regular.Named(file, maxList)
 	if err != nil {
@@ -58,6 +58,7 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 			File: file, Issuer: p.Issuer.String(), Next: p.NextUpdate, issuer: p.RawIssuer, revoked: map[string]struct{}{}, raw: p.Raw,
 			scope: p.Scope,
 		}
+
 		var refusal error
 		for _, ca := range cas {
 			if !bytes.Equal(ca.RawSubject, p.RawIssuer) {
@@ -80,6 +81,7 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 			return fail("the revocation list of %q begins at %s, which is to come: get the CA's current one, and look at this machine's clock",
 				list.Issuer, p.ThisUpdate.UTC().Format(time.RFC3339))
 		}
+
 		for _, entry := range p.RevokedCertificateEntries {
 			list.revoked[string(entry.SerialNumber.Bytes())] = struct{}{}
 		}
@@ -91,8 +93,8 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 // skew is how far the clock of a CA may be ahead.
 const skew = 5 * time.Minute
 
-// Complete reports, as an error, the CAs without a list: of whose certificates nothing is known. A CA with the name of another and a key of its
-// own needs its own list, as after a change of keys. Without any list all may be missing.
+// Complete reports, as an error, the CAs without a list: of whose certificates nothing is known. A CA with the name
+// of another and a key of its own needs its own list, as after a change of keys. Without any list all may be missing.
 func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
 	if len(all) == 0 {
 		return nil
@@ -146,10 +148,11 @@ func (l *List) Expired(now time.Time) bool { return !l.Next.IsZero() && now.Afte
 // ErrRevoked is what Check returns for a certificate that stands in a list.
 var ErrRevoked = errors.New("revoked by its CA")
 
-// Check looks up every certificate of a verified chain, its leaf first, in the lists of its issuer, and returns until when that holds, as long as
-// the lists stay: the first end of a certificate or a list. A certificate of which no list tells is an error, as is a list that has
-// expired: what was revoked is not known. The chain's last certificate is trusted by itself; where it is no root and there is a list of
-// its issuer, it counts too. Without any list nothing is looked up.
+// Check looks up every certificate of a verified chain, its leaf first, in the lists of its issuer, and returns until
+// when that holds, as long as the lists stay: the first end of a certificate or a list. A certificate of which no
+// list tells is an error, as is a list that has expired: what was revoked is not known. The chain's last certificate
+// is trusted by itself; where it is no root and there is a list of its issuer, it counts too. Without any list
+// nothing is looked up.
 func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	for i, certificate := range chain {
 		if until.IsZero() || certificate.NotAfter.Before(until) {
@@ -170,6 +173,7 @@ func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Tim
 			if list.Expired(now) {
 				return time.Time{}, fmt.Errorf("the revocation list of %s has expired", list.Issuer)
 			}
+
 			if _, revoked := list.revoked[string(certificate.SerialNumber.Bytes())]; revoked {
 				return time.Time{}, ErrRevoked
 			}
@@ -185,8 +189,8 @@ func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Tim
 	return until, nil
 }
 
-// covers reports whether the certificate was issued by the list's CA, by name and key, as another CA may have the same name; and is of
-// those that the list is about.
+// covers reports whether the certificate was issued by the list's CA, by name and key, as another CA may have the
+// same name; and is of those that the list is about.
 func (l *List) covers(certificate, issuer *x509.Certificate) bool {
 	if !bytes.Equal(l.issuer, certificate.RawIssuer) || !l.scope.Covers(certificate) {
 		return false

@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 )
 
-// BuildCache is the build cache of programs that are built as releases are. The stand-in for the image that the Dockerfile builds in
-// starts with a copy of it, so that one run of the tests compiles everything twice only: with the race detector, and without.
+// BuildCache is the build cache of programs that are built as releases are. The stand-in for the image that the
+// Dockerfile builds in starts with a copy of it, so that one run of the tests compiles everything twice only: with
+// the race detector, and without.
 func BuildCache() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {

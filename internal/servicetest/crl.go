@@ -19,6 +19,7 @@ func ClientCA(t testing.TB) (ca, list []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -27,6 +28,7 @@ func ClientCA(t testing.TB) (ca, list []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	issuer, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)

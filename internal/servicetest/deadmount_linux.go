@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DeadMount mounts a file system whose server does not answer, as one of NFS whose server is gone: whatever looks into it waits. It returns
-// the name of a file on it, and what lets all those go on, with an error.
+// DeadMount mounts a file system whose server does not answer, as one of NFS whose server is gone: whatever looks
+// into it waits. It returns the name of a file on it, and what lets all those go on, with an error.
 func DeadMount(t testing.TB) (file string, wake func()) {
 	t.Helper()
 	dir := t.TempDir()
@@ -34,6 +34,7 @@ func DeadMountOn(t testing.TB, dir string) (wake func()) {
 			_ = unix.Close(fd) // which aborts what waits
 		}
 	}
+
 	t.Cleanup(func() {
 		wake()
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {

@@ -14,8 +14,8 @@ import (
 	"unicode/utf16"
 )
 
-// NTLM is a server that authenticates connections, as IIS does with NTLM: a client proves who it is in two requests, and what follows on the
-// connection is the user's. It believes everybody, and answers with the user's name.
+// NTLM is a server that authenticates connections, as IIS does with NTLM: a client proves who it is in two requests,
+// and what follows on the connection is the user's. It believes everybody, and answers with the user's name.
 type NTLM struct {
 	URL string
 
@@ -39,6 +39,7 @@ func StartNTLM(t testing.TB, scheme string) *NTLM {
 		c, _ := r.Context().Value(ntlmKey{}).(*ntlmConn)
 		c.answer(w, r, scheme)
 	}))
+
 	server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		c := &ntlmConn{}
 		n.mu.Lock()
@@ -46,6 +47,7 @@ func StartNTLM(t testing.TB, scheme string) *NTLM {
 		n.mu.Unlock()
 		return context.WithValue(ctx, ntlmKey{}, c)
 	}
+
 	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
 		if state == http.StateClosed || state == http.StateHijacked {
 			n.mu.Lock()

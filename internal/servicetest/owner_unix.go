@@ -20,6 +20,7 @@ func postgresUser(t testing.TB, dir string) *syscall.SysProcAttr {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	uid, _ := strconv.Atoi(u.Uid)
 	gid, _ := strconv.Atoi(u.Gid)
 	if err := os.Chown(dir, uid, gid); err != nil {

@@ -24,8 +24,8 @@ import (
 	"time"
 )
 
-// CA is Pebble, Let's Encrypt's test CA, with its DNS server in which every name leads to 127.0.0.1. Its nonces are bad at times, and
-// its validations late, unless the environment says otherwise.
+// CA is Pebble, Let's Encrypt's test CA, with its DNS server in which every name leads to 127.0.0.1. Its nonces are
+// bad at times, and its validations late, unless the environment says otherwise.
 type CA struct {
 	*Service        // URL is the directory's
 	Root     string // PEM file that the directory's certificate is verified against
@@ -69,6 +69,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	dir := t.TempDir()
 	ca := &CA{HTTP: FreePort(t), TLS: FreePort(t), DNS: local(FreePort(t)), management: local(FreePort(t)), names: local(FreePort(t))}
 	listen := local(FreePort(t))
@@ -85,6 +86,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	if o.RSA {
 		algorithm = "rsa"
 	}
+
 	profiles := map[string]any{"default": map[string]any{"description": "as asked for", "validityPeriod": int(o.Lifetime.Seconds())}}
 	if o.Profile != "" { // without one in the order, Pebble takes any
 		profiles[o.Profile] = map[string]any{"description": "six days", "validityPeriod": 518400}
@@ -96,6 +98,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 		"externalAccountBindingRequired": o.EAB != nil, "externalAccountMACKeys": o.EAB,
 		"domainBlocklist": []string{"blocked.example"}, "retryAfter": map[string]int{"authz": 1, "order": 1},
 	}})
+
 	file := filepath.Join(dir, "pebble.json")
 	if err := os.WriteFile(file, settings, 0o600); err != nil {
 		t.Fatal(err)
@@ -137,6 +140,7 @@ func (ca *CA) Manage(path string, body any) {
 	if path == "/set-renewal-info/" {
 		url = "https://" + ca.management + path
 	}
+
 	response, err := ca.client.Post(url, "application/json", bytes.NewReader(data))
 	if err != nil {
 		ca.t.Fatal(err)
@@ -180,18 +184,21 @@ func open(address string) func() bool {
 	}
 }
 
-// Certificate makes cert.pem and key.pem for 127.0.0.1, self-signed so that it is its own root, and returns the first's path.
+// Certificate makes cert.pem and key.pem for 127.0.0.1, self-signed so that it is its own root, and returns the
+// first's path.
 func Certificate(t testing.TB, dir string) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pebble"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-10 * 24 * time.Hour), NotAfter: time.Now().Add(10 * 24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The range that ports are taken from is below the one that kernels choose from for whoever asks for any port (Linux: from 32768, others:
-// from 49152), so that nobody gets a reserved one by chance.
+// The range that ports are taken from is below the one that kernels choose from for whoever asks for any port (Linux:
+// from 32768, others: from 49152), so that nobody gets a reserved one by chance.
 const firstPort, lastPort = 10_000, 32_000
 
 var (
@@ -17,8 +17,9 @@ var (
 	reserved     = map[int]net.Listener{}
 )
 
-// FreePort reserves a port of 127.0.0.1 that nobody listens on, by TCP or UDP, for as long as the process lives. It returns each port
-// once, and other processes that call it do not get it either. It may be called from several goroutines.
+// FreePort reserves a port of 127.0.0.1 that nobody listens on, by TCP or UDP, for as long as the process lives. It
+// returns each port once, and other processes that call it do not get it either. It may be called from several
+// goroutines.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	reservations.Lock()

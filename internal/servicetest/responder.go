@@ -65,6 +65,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if r.revoked != nil && r.revoked.Cmp(question.SerialNumber) == 0 {
 		answer.Status, answer.RevokedAt = ocsp.Revoked, time.Now()
 	}
+
 	der, err := ocsp.CreateResponse(issuer, issuer, answer, signer)
 	if err != nil {
 		r.t.Error(err)

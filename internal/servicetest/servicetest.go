@@ -1,4 +1,5 @@
-// Package servicetest runs the services that tests need, for real: Redis and PostgreSQL, each in a directory of its own.
+// Package servicetest runs the services that tests need, for real: Redis and PostgreSQL, each in a directory of its
+// own.
 //
 //	redis := servicetest.StartRedis(t)
 //	store, err := storage.Open(ctx, redis.URL, storage.Options{})
@@ -41,6 +42,7 @@ func (s *Service) Start() {
 	if err := s.running.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+
 	for deadline := time.Now().Add(20 * time.Second); !s.alive(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			path := s.running.Path
@@ -81,7 +83,8 @@ func (s *Service) signal(signal os.Signal) {
 	s.running = nil
 }
 
-// Need returns the path of a program. A test whose program is not installed is skipped, and says so; with CI=true it fails.
+// Need returns the path of a program. A test whose program is not installed is skipped, and says so; with CI=true it
+// fails.
 func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -129,12 +132,14 @@ func StartPostgres(t testing.TB) *Service {
 	if len(found) == 0 {
 		missing(t, "postgresql")
 	}
+
 	slices.Sort(found)
 	bin, port := filepath.Dir(found[len(found)-1]), FreePort(t)
 	dir, err := os.MkdirTemp("", "padlock-postgres-")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	attributes := postgresUser(t, dir)
 	as := func(name string, arguments ...string) *exec.Cmd {
@@ -142,6 +147,7 @@ func StartPostgres(t testing.TB) *Service {
 		c.Dir, c.SysProcAttr = dir, attributes
 		return c
 	}
+
 	data := filepath.Join(dir, "data")
 	if out, err := as("initdb", "-D", data, "-U", "padlock", "-A", "trust", "--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
@@ -187,6 +193,7 @@ func Delayed(t testing.TB, to string, pause time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -199,6 +206,7 @@ func Delayed(t testing.TB, to string, pause time.Duration) string {
 				client.Close()
 				continue
 			}
+
 			go func() { _, _ = io.Copy(server, client); server.Close() }()
 			go func() {
 				defer client.Close()

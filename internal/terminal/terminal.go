@@ -46,7 +46,8 @@ func Story(w any) handshake.StoryOptions {
 	return handshake.StoryOptions{Colour: Colour(w), Width: func() int { return Width(w) }}
 }
 
-// LogHandler writes the operation log to lines: in padlock's own style where w, to which they lead, is a terminal, and else for programs.
+// LogHandler writes the operation log to lines: in padlock's own style where w, to which they lead, is a terminal,
+// and else for programs.
 func LogHandler(lines io.Writer, w any) slog.Handler {
 	if Is(w) {
 		return NewSentences(lines)
@@ -91,12 +92,14 @@ func (h *sentences) Handle(_ context.Context, r slog.Record) error {
 	case r.Level >= slog.LevelWarn:
 		b.WriteString("warning: ")
 	}
+
 	b.WriteString(handshake.Escape(r.Message))
 	add := func(a slog.Attr) {
 		if value := masked(nil, a).Value.Resolve(); value.String() != "" {
 			b.WriteString(" · " + handshake.Escape(a.Key+": "+value.String()))
 		}
 	}
+
 	for _, a := range h.attrs {
 		add(a)
 	}
@@ -105,6 +108,7 @@ func (h *sentences) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 		return true
 	})
+
 	b.WriteString("\n")
 
 	h.mu.Lock()

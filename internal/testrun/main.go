@@ -1,5 +1,5 @@
-// Command testrun runs padlock's tests and shows what it does: a line for each package and for each end-to-end test with its time,
-// a heartbeat while nothing ends, the output of what fails, and one summary line.
+// Command testrun runs padlock's tests and shows what it does: a line for each package and for each end-to-end test
+// with its time, a heartbeat while nothing ends, the output of what fails, and one summary line.
 //
 //	go run ./internal/testrun                every promise: lint, the packages, the program
 //	go run ./internal/testrun -level long    what takes an hour: run it before a release
@@ -89,7 +89,8 @@ type step struct {
 	each  bool // every test of it has a line of its own, not only every package
 }
 
-// asReleased has a command compile as releases are, with the build cache of servicetest.BuildPlain: what one has compiled, others find.
+// asReleased has a command compile as releases are, with the build cache of servicetest.BuildPlain: what one has
+// compiled, others find.
 func asReleased() ([]string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -111,7 +112,8 @@ func plan(level, run, dir string) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the program has.
+		// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the
+		// program has.
 		staticcheck, clients := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test")
 		install.aside = true
 		return []step{
@@ -171,6 +173,7 @@ func one(install step, run string) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	tests, err := functions(`^func (Test\w+)\(`)
 	if err != nil {
 		return nil, err
@@ -214,6 +217,7 @@ func functions(pattern string) ([]function, error) {
 		} else if err != nil {
 			return nil, err
 		}
+
 		for _, m := range line.FindAllStringSubmatch(string(text), -1) {
 			found = append(found, function{m[1], "./" + filepath.ToSlash(filepath.Dir(file))})
 		}

@@ -101,6 +101,7 @@ func (r *reporter) step(ctx context.Context, s step) {
 	if !s.aside {
 		r.doing, r.running, r.turns, r.output = s.name, map[string]time.Time{}, map[string]time.Time{}, map[string]*bytes.Buffer{}
 	}
+
 	r.line("%s: %s", s.name, shown(s.args))
 	r.mu.Unlock()
 
@@ -168,8 +169,8 @@ func (r *reporter) runAside(c *exec.Cmd) error {
 	return err
 }
 
-// runPlain runs a test program, whose output it turns into the events of go test -json. test2json does not run the program itself:
-// whatever it runs ignores SIGINT, and so would the servers that tests end.
+// runPlain runs a test program, whose output it turns into the events of go test -json. test2json does not run the
+// program itself: whatever it runs ignores SIGINT, and so would the servers that tests end.
 func (r *reporter) runPlain(c *exec.Cmd, s step) error {
 	output, input, err := os.Pipe()
 	if err != nil {
@@ -189,6 +190,7 @@ func (r *reporter) runPlain(c *exec.Cmd, s step) error {
 		time.Sleep(lastWords) // what it has started, and left, may keep its output open
 		close(over)
 	}()
+
 	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+s.dir)
 	to.Stdin, to.WaitDelay = output, time.Second
 	err = r.follow(to, s, over)
@@ -209,6 +211,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 	if !s.tests {
 		c.Stderr = c.Stdout
 	}
+
 	if err := c.Start(); err != nil {
 		return err
 	}
@@ -223,6 +226,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 		case <-done:
 		}
 	}()
+
 	lines := bufio.NewReader(pipe)
 	for {
 		text, err := lines.ReadBytes('\n')
@@ -254,7 +258,8 @@ type event struct {
 	Key, Value string // of an attribute
 }
 
-// A test that waits until others make room says so by this attribute, with one of these values. It takes no time until it has begun.
+// A test that waits until others make room says so by this attribute, with one of these values. It takes no time
+// until it has begun.
 const (
 	turn  = "turn"
 	waits = "waits"
@@ -338,6 +343,7 @@ func (r *reporter) summary(slowest int) error {
 			r.line("failed: %s", x.name)
 		}
 	}
+
 	for _, name := range r.broken {
 		r.line("step failed: %s", name)
 	}

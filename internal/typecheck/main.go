@@ -2,8 +2,8 @@
 //
 //	go run ./internal/typecheck darwin windows
 //
-// It reads everything from source, the standard library and all modules too, and generates no code: seconds, where compiling for a system
-// for the first time takes minutes. What only the linker finds is left to the release.
+// It reads everything from source, the standard library and all modules too, and generates no code: seconds, where
+// compiling for a system for the first time takes minutes. What only the linker finds is left to the release.
 //
 // The exit code is 1 where a package has errors, which are printed with their places.
 package main
@@ -29,6 +29,7 @@ func main() {
 			fmt.Fprintf(os.Stderr, "typecheck: %s: %v\n", system, err)
 			os.Exit(1)
 		}
+
 		for _, problem := range found {
 			failed = true
 			fmt.Fprintf(os.Stderr, "%s: %s\n", system, problem)
@@ -39,7 +40,8 @@ func main() {
 	}
 }
 
-// check returns what is wrong with the packages of the module in a directory, with the place of each. Modules that it uses count as right.
+// check returns what is wrong with the packages of the module in a directory, with the place of each. Modules that it
+// uses count as right.
 func check(dir, system string) (found []string, err error) {
 	root, err := filepath.Abs(dir)
 	if err != nil {
@@ -61,6 +63,7 @@ func check(dir, system string) (found []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if len(all) == 0 {
 		return nil, errors.New("there are no packages")
 	}

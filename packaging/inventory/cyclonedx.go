@@ -46,7 +46,8 @@ type (
 	}
 )
 
-// cycloneDX is the bill of materials. It has the time of a reproducible build, and no serial number, so that the same binary has the same.
+// cycloneDX is the bill of materials. It has the time of a reproducible build, and no serial number, so that the same
+// binary has the same.
 func (b *binary) cycloneDX(epoch string) ([]byte, error) {
 	program := component{
 		Type: "application", Ref: b.name, Name: b.name, Version: b.version,
@@ -60,6 +61,7 @@ func (b *binary) cycloneDX(epoch string) ([]byte, error) {
 		}
 		all.Metadata.Timestamp = time.Unix(seconds, 0).UTC().Format(time.RFC3339)
 	}
+
 	on := dependency{Ref: program.Ref}
 	for _, m := range b.modules {
 		c := component{Type: "library", Name: m.Path, Version: m.Version, PURL: purl(m), Licences: licences(m.ids)}
@@ -67,6 +69,7 @@ func (b *binary) cycloneDX(epoch string) ([]byte, error) {
 		all.Components = append(all.Components, c)
 		on.On = append(on.On, c.Ref)
 	}
+
 	all.Dependencies = []dependency{on}
 	data, err := json.MarshalIndent(all, "", "  ")
 	return append(data, '\n'), err

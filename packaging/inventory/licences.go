@@ -15,8 +15,9 @@ import (
 // permissive are the licences that ask for no more than their notice.
 var permissive = []string{"MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Apache-2.0", "CC0-1.0", "0BSD", "Unlicense", "Zlib"}
 
-// unchanged are modules under the MPL 2.0, which asks that whoever gets the program can get the source of these files too (section 3.2).
-// They are linked unchanged, and THIRD-PARTY says where from. Another module of this kind has to be looked at by a person first.
+// unchanged are modules under the MPL 2.0, which asks that whoever gets the program can get the source of these files
+// too (section 3.2). They are linked unchanged, and THIRD-PARTY says where from. Another module of this kind has to
+// be looked at by a person first.
 var unchanged = []string{
 	"github.com/hashicorp/errwrap",
 	"github.com/hashicorp/go-multierror",
@@ -58,6 +59,7 @@ func (m *module) findLicences() error {
 		m.files = append(m.files, file{e.Name(), text})
 		m.recognise(text)
 	}
+
 	if len(m.ids) == 0 {
 		return fmt.Errorf("there is no licence that is known in %s: look for one, and do without the module if there is none", m.Dir)
 	}

@@ -1,5 +1,5 @@
-// Command inventory tells what a binary is linked of, from what the linker has noted in it: a bill of materials, and the licences with
-// their texts. It fails where a licence is not known to be permissive.
+// Command inventory tells what a binary is linked of, from what the linker has noted in it: a bill of materials, and
+// the licences with their texts. It fails where a licence is not known to be permissive.
 //
 //	go run ./packaging/inventory -version 1.2.3 -sbom padlock.cdx.json -licences THIRD-PARTY.txt padlock
 package main
@@ -28,6 +28,7 @@ func run(args []string, stdout io.Writer, epoch string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+
 	if flags.NArg() != 1 {
 		return errors.New("one binary is needed")
 	}
@@ -35,6 +36,7 @@ func run(args []string, stdout io.Writer, epoch string) error {
 	if err != nil {
 		return err
 	}
+
 	b.version = *version
 	if err := b.findLicences(); err != nil {
 		return err
@@ -48,6 +50,7 @@ func run(args []string, stdout io.Writer, epoch string) error {
 			return err
 		}
 	}
+
 	if *texts != "" {
 		return os.WriteFile(*texts, b.thirdParty(), 0o644) // for everybody
 	}

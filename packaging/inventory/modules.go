@@ -46,6 +46,7 @@ func read(name string) (*binary, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what %s is linked of: %w", name, err)
 	}
+
 	known, err := downloaded()
 	if err != nil {
 		return nil, err
@@ -54,6 +55,7 @@ func read(name string) (*binary, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	b := &binary{name: filepath.Base(info.Path), sum: sha256.Sum256(content)}
 	b.modules = []*module{{Path: standardLibrary, Version: strings.TrimPrefix(info.GoVersion, "go"), Dir: strings.TrimSpace(string(root))}}
 	for _, dep := range info.Deps {

@@ -54,6 +54,7 @@ func (h *head) parse(b []byte, room message.Fields, most int) error {
 	if !ok {
 		return errLine
 	}
+
 	if err := h.requestLine(line); err != nil {
 		return err
 	}
@@ -83,6 +84,7 @@ func (h *head) requestLine(line string) error {
 	if !ok || !ok2 || !message.Token(method) {
 		return errLine
 	}
+
 	if len(version) != len("HTTP/1.1") || version[:7] != "HTTP/1." || version[7] != '0' && version[7] != '1' {
 		if strings.HasPrefix(version, "HTTP/") && !strings.Contains(version, " ") {
 			return errVersion
@@ -124,6 +126,7 @@ func parseFields(text string, fields message.Fields, most int) (message.Fields, 
 		case len(fields) == most:
 			return fields, errFields
 		}
+
 		field, ok := parseField(text[:end-1])
 		if !ok {
 			return fields, errField
@@ -141,6 +144,7 @@ func parseField(line string) (message.Field, bool) {
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
 		return message.Field{}, false
 	}
+
 	value := line[colon+1:]
 	for value != "" && (value[0] == ' ' || value[0] == '\t') {
 		value = value[1:]
@@ -184,6 +188,7 @@ func (h *head) interpret() error {
 		}
 		kept = append(kept, f)
 	}
+
 	h.fields = kept
 	if h.upgrade != "" { // Connection asked for it
 		h.upgrade = h.protocols()

@@ -139,17 +139,20 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if err != nil {
 			return nil, err
 		}
+
 		a.hold(g, m, &f)
 		g.stick(r, a)
 		if g.UpstreamHost {
 			r.Host = m.target.authority
 		}
+
 		if a.Chosen != nil {
 			a.Chosen(a.Place())
 		}
 		if a.Follower != nil {
 			a.Follower.Trying(&m.target.target)
 		}
+
 		settled := a.watch(m.target)
 		response, err := m.target.back.RoundTrip(ctx, r, interim)
 		settled()
@@ -170,6 +173,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		if ctx.Err() != nil || isClients(err) {
 			return nil, failure
 		}
+
 		m.target.report(failure, a.Answer)
 		f.tried[a.Retries] = m
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
@@ -217,6 +221,7 @@ func safe(r *message.Request, failure *Error) bool {
 	if errors.As(failure.Err, &dial) && dial.Op == "dial" {
 		return true
 	}
+
 	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) {
 		return false
 	}
@@ -248,6 +253,7 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 			return m, nil
 		}
 	}
+
 	f.lenient = true
 	members := g.current.Load().members
 	for i := range members {
@@ -267,12 +273,14 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 		}
 		return nil
 	}
+
 	if len(s.members) == 0 {
 		return nil
 	}
 	if m := s.owner(r.Conn); m != nil && f.fit(m) && m.target.enter(&f) {
 		return m
 	}
+
 	if m := g.stuck(s, r); m != nil && f.fit(m) && m.target.enter(&f) {
 		return m
 	}
@@ -349,6 +357,7 @@ func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*membe
 	if w == nil {
 		return nil, ErrFull
 	}
+
 	g.targets.queues.add(q, 1)
 	defer g.targets.queues.add(q, -1)
 	timer := time.NewTimer(o.Wait)
@@ -360,6 +369,7 @@ func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*membe
 			g.targets.queues.wake() // the end of one request may be what more than one client has waited for
 			return m, nil
 		}
+
 		select {
 		case <-turn:
 			if q.refused(w) {

@@ -57,7 +57,8 @@ func optional(name, fallback string) string {
 	return fallback
 }
 
-// exchange sends a request with a JSON body, and decodes a JSON answer. Its errors hold the status and what the service said.
+// exchange sends a request with a JSON body, and decodes a JSON answer. Its errors hold the status and what the
+// service said.
 func exchange(ctx context.Context, method, url, authorization string, body, answer any) error {
 	var reader io.Reader
 	if body != nil {
@@ -67,6 +68,7 @@ func exchange(ctx context.Context, method, url, authorization string, body, answ
 		}
 		reader = bytes.NewReader(data)
 	}
+
 	request, err := http.NewRequestWithContext(ctx, method, url, reader)
 	if err != nil {
 		return err
@@ -225,6 +227,7 @@ func (a azure) change(ctx context.Context, domain, keyAuth string, change func(v
 		name = strings.TrimSuffix(name+"."+zone, "."+a.zone)
 		zone = a.zone
 	}
+
 	authorization, err := a.authorization(ctx)
 	if err != nil {
 		return err
@@ -236,6 +239,7 @@ func (a azure) change(ctx context.Context, domain, keyAuth string, change func(v
 	if err != nil && !errors.Is(err, errNotFound) {
 		return err
 	}
+
 	var values []string
 	for _, r := range set.Properties.Records {
 		values = append(values, strings.Join(r.Value, ""))
@@ -244,6 +248,7 @@ func (a azure) change(ctx context.Context, domain, keyAuth string, change func(v
 	if len(values) == 0 {
 		return exchange(ctx, http.MethodDelete, address, authorization, nil, nil)
 	}
+
 	set = azureSet{}
 	set.Properties.TTL = 60
 	for _, v := range values {

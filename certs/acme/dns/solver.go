@@ -1,5 +1,5 @@
-// Package dns answers challenges of dns-01 (RFC 8555 section 8.4) through the providers of lego, whose settings are environment
-// variables as lego documents them, and a few of its own where lego's cannot be used.
+// Package dns answers challenges of dns-01 (RFC 8555 section 8.4) through the providers of lego, whose settings are
+// environment variables as lego documents them, and a few of its own where lego's cannot be used.
 //
 //	solver, err := dns.New(dns.Options{Provider: "cloudflare", Log: log})   // CLOUDFLARE_DNS_API_TOKEN is set
 package dns
@@ -141,7 +141,8 @@ func (s *Solver) CleanUp(ctx context.Context, c acme.Challenge) error {
 
 func challenge(c acme.Challenge) string { return c.DNS01TXTRecordName() + " " + c.KeyAuthorization }
 
-// place is where a challenge's record lies, which is where a CNAME leads. A provider that takes one at a time has one place.
+// place is where a challenge's record lies, which is where a CNAME leads. A provider that takes one at a time has one
+// place.
 func (s *Solver) place(ctx context.Context, c acme.Challenge) string {
 	if s.single {
 		return s.o.Provider
@@ -165,6 +166,7 @@ func (s *Solver) enter(ctx context.Context, c acme.Challenge) error {
 		if !taken {
 			return s.lock(ctx, c, place)
 		}
+
 		select {
 		case <-other:
 		case <-ctx.Done():
@@ -225,8 +227,8 @@ func (s *Solver) free(c acme.Challenge) {
 	}
 }
 
-// Wait implements acmez.Waiter: it returns when the record is seen. One that is not seen in time may still be seen by the CA, whose
-// word counts.
+// Wait implements acmez.Waiter: it returns when the record is seen. One that is not seen in time may still be seen by
+// the CA, whose word counts.
 func (s *Solver) Wait(ctx context.Context, c acme.Challenge) error {
 	name, value := c.DNS01TXTRecordName(), c.DNS01KeyAuthorization()
 	deadline := time.Now().Add(s.timeout)
@@ -256,6 +258,7 @@ func (s *Solver) sees(ctx context.Context, name, value string) bool {
 			return d.DialContext(ctx, network, address)
 		}})
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for _, r := range resolvers {
