@@ -16,6 +16,14 @@ type captureFile struct {
 	mu     sync.Mutex
 	open   *os.File // nil: none could be made yet
 	closed bool
+	ceded  bool // another padlock takes over, and has begun its own under this name
+}
+
+// cede has the capture go on in the file that is open, whatever has its name, or no longer.
+func (c *captureFile) cede(ceded bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ceded = ceded
 }
 
 func (c *captureFile) called() string { return c.name }
@@ -25,7 +33,7 @@ func (c *captureFile) called() string { return c.name }
 func (c *captureFile) reopen() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.inPlace() {
+	if c.closed || c.ceded || c.inPlace() {
 		return nil
 	}
 

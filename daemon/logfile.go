@@ -105,6 +105,17 @@ func (l *logFiles) add(f reopened) {
 	l.all = append(l.all, f)
 }
 
+// cede tells captures whether another padlock has their names, or is about to.
+func (l *logFiles) cede(ceded bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.all {
+		if c, ok := f.(*captureFile); ok {
+			c.cede(ceded)
+		}
+	}
+}
+
 // reopenWithin is how long a reload waits for it: a disk may not answer.
 const reopenWithin = 2 * time.Second
 

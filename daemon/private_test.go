@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -163,6 +164,22 @@ func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
 	}
 	if before, err := os.Stat(name + ".1"); err != nil || !os.SameFile(first, before) || before.Size() != first.Size() {
 		t.Errorf("the capture that was moved away: %v, %v", before, err)
+	}
+
+	// A padlock that takes over has begun its own: the one before leaves it alone, until the other has failed.
+	theirs := []byte("another padlock's")
+	if err := errors.Join(os.Remove(name), os.WriteFile(name, theirs, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	d.logFiles.cede(true)
+	d.logFiles.reopen(quiet)
+	if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, theirs) {
+		t.Errorf("the other's capture: %q, %v", got, err)
+	}
+	d.logFiles.cede(false)
+	d.logFiles.reopen(quiet)
+	if got, err := os.ReadFile(name); err != nil || bytes.Equal(got, theirs) {
+		t.Errorf("the capture after the other has failed: %q, %v", got, err)
 	}
 	done()
 	if err := os.Remove(name); err != nil {

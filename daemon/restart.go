@@ -24,6 +24,7 @@ type restarter struct {
 	open     func() []proxy.Listener
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully
+	cede     func(bool)                                 // files that are begun anew are the other padlock's, or no longer
 	tasks    *tasks
 
 	mu    sync.Mutex
@@ -76,7 +77,7 @@ func notifyReady() error {
 
 // startRestarter waits for the signal to restart.
 func (d *daemon) startRestarter(ctx context.Context) error {
-	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave}
+	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave, cede: d.logFiles.cede}
 	for _, l := range d.admin.listeners {
 		d.restarter.add(l.Listener)
 	}

@@ -36,8 +36,10 @@ func (r *restarter) watch(patience context.Context) {
 		case <-r.signals.restart:
 		}
 
+		r.cede(true)
 		released, err := r.restart(ctx)
 		if err != nil {
+			r.cede(false)
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}

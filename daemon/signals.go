@@ -13,33 +13,36 @@ type signals struct {
 	rotated chan os.Signal // SIGUSR1: log files were moved away
 }
 
-// earlySignals are those that come to a padlock that another one has started, before it reads its file.
-var earlySignals = make(chan os.Signal, 1)
+// early has what CatchEarly catches, until a daemon takes it over.
+var early signals
 
-// CatchEarly comes first in a program: until then SIGHUP is ignored, as whoever starts it has seen to that.
+// CatchEarly comes first in a program. What comes before padlock can act on it waits, and ends nothing: SIGUSR1 of whoever rotates logs, SIGUSR2,
+// and SIGHUP to a padlock that another one has started, which has seen to it that they are ignored until then.
 func CatchEarly() {
+	early = signals{restart: restartSignals(), rotated: rotatedSignals()}
 	if os.Getenv(readyVariable) != "" {
-		signal.Notify(earlySignals, syscall.SIGHUP)
+		early.reload = hangups()
 	}
 }
 
 // catchSignals has the system end the process no longer.
 func catchSignals(reloads bool) signals {
-	s := signals{restart: restartSignals(), rotated: rotatedSignals()}
-	if !reloads {
-		return s
+	s := early
+	if s.restart == nil {
+		s.restart, s.rotated = restartSignals(), rotatedSignals()
 	}
-
-	s.reload = make(chan os.Signal, 1)
-	signal.Notify(s.reload, syscall.SIGHUP)
-	select {
-	case early := <-earlySignals:
-		select {
-		case s.reload <- early:
-		default: // another one has come
-		}
-	default:
+	switch {
+	case reloads && s.reload == nil:
+		s.reload = hangups()
+	case !reloads && s.reload != nil:
+		signal.Stop(s.reload)
+		s.reload = nil
 	}
-	signal.Stop(earlySignals)
 	return s
+}
+
+func hangups() chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c
 }

@@ -309,3 +309,37 @@ func TestSignalsWaitForThePadlockThatIsBeingStarted(t *testing.T) {
 		t.Errorf("it has ended:\n%s", p.stderr.wait(t))
 	}
 }
+
+// Signals that come before padlock has read its file wait too, and end nothing: whoever rotates logs, or replaces the program, does not know how far
+// padlock has come.
+func TestSignalsBeforeTheStartEndNothing(t *testing.T) {
+	works(t)
+	c := command(t.TempDir(), "run", "--config", "-")
+	stderr := &log{more: make(chan struct{})}
+	c.Stdout, c.Stderr = said, io.MultiWriter(stderr, said)
+	file, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+
+	if _, err := io.WriteString(file, strings.Repeat("#\n", 256<<10)); err != nil { // more than a pipe holds: it has begun to read
+		t.Fatal(err)
+	}
+	for _, s := range []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
+		if err := c.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Fprintf(file, "listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {output: %q}\n", servicetest.FreePort(t), filepath.Join(t.TempDir(), "access.log"))
+	fmt.Fprint(file, "sites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n")
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stderr.wait(t, "log file reopened")
+	stderr.wait(t, "another padlock takes over")
+	stderr.wait(t, "this one goes on") // there is no file any more on the standard input
+}
