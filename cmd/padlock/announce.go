@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"padlock/daemon"
 	"padlock/discovery"
 	"padlock/internal/mask"
+	"padlock/internal/terminal"
 	"padlock/internal/text"
 	"padlock/proxy"
 	"padlock/proxy/outbound"
@@ -33,16 +33,16 @@ func (p *program) options(otherPorts bool, file *daemon.File) daemon.Options {
 
 // NoPlainPort implements daemon.Reporter.
 func (p *program) NoPlainPort(ports []int) {
-	fmt.Fprintf(p.stderr, "padlock: no port for plain HTTP (80 and %d to %d are taken), so http:// is not redirected\n", ports[0], ports[len(ports)-1])
+	terminal.Say(p.stderr, "no port for plain HTTP (80 and %d to %d are taken), so http:// is not redirected", ports[0], ports[len(ports)-1])
 }
 
 // Started implements daemon.Reporter.
 func (p *program) Started(s daemon.Started) {
 	if s.Console != "" {
-		fmt.Fprintf(p.stdout, "padlock: console at %s\n", s.Console)
+		terminal.Say(p.stdout, "console at %s", s.Console)
 	}
 	if endpoint := s.Config.Tracing.Endpoint; endpoint != "" {
-		fmt.Fprintf(p.stdout, "padlock: traces go to %s\n", mask.URL(endpoint))
+		terminal.Say(p.stdout, "traces go to %s", mask.URL(endpoint))
 	}
 	p.announce(&s)
 	if s.Config.TrustPage {
@@ -52,7 +52,7 @@ func (p *program) Started(s daemon.Started) {
 
 // Stopping implements daemon.Reporter.
 func (p *program) Stopping(limit time.Duration) {
-	fmt.Fprintf(p.stderr, "padlock: finishing open requests, for %s at most; interrupt again to end at once\n", limit)
+	terminal.Say(p.stderr, "finishing open requests, for %s at most; interrupt again to end at once", limit)
 }
 
 // announce prints where the sites are, and what else a person must know before using them.
@@ -68,23 +68,23 @@ func (p *program) announce(s *daemon.Started) {
 	}
 	asking.Wait()
 	for _, line := range lines {
-		fmt.Fprintf(p.stdout, "padlock: %s\n", line)
+		terminal.Say(p.stdout, "%s", line)
 	}
 	if more := len(cfg.Sites) - len(sites); more > 0 {
-		fmt.Fprintf(p.stdout, "padlock: and %d more sites\n", more)
+		terminal.Say(p.stdout, "and %d more sites", more)
 	}
 	if cfg.Docker != nil {
-		fmt.Fprintf(p.stdout, "padlock: containers with the label %shost become sites (%s)\n", discovery.Prefix, mask.URL(cfg.Docker.Endpoint))
+		terminal.Say(p.stdout, "containers with the label %shost become sites (%s)", discovery.Prefix, mask.URL(cfg.Docker.Endpoint))
 	}
 	switch {
 	case len(s.Managed) > 0:
-		fmt.Fprintf(p.stdout, "padlock: certificates from %s for %s; kept in %s\n", issuers(cfg), text.Summary(s.Managed), storage.Redacted(cfg.Storage))
+		terminal.Say(p.stdout, "certificates from %s for %s; kept in %s", issuers(cfg), text.Summary(s.Managed), storage.Redacted(cfg.Storage))
 	case cfg.Certificates.OnDemand != nil:
-		fmt.Fprintf(p.stdout, "padlock: certificates from %s on demand; kept in %s\n", issuers(cfg), storage.Redacted(cfg.Storage))
+		terminal.Say(p.stdout, "certificates from %s on demand; kept in %s", issuers(cfg), storage.Redacted(cfg.Storage))
 	case len(cfg.Certificates.Files) == 0:
 		p.hintTrust(s.LocalCA)
 		if s.LocalCA.HintOnce() {
-			fmt.Fprintf(p.stdout, "padlock: %s (this is said once)\n", outdatedRoot)
+			terminal.Say(p.stdout, "%s (this is said once)", outdatedRoot)
 		}
 	}
 }
@@ -106,11 +106,11 @@ func issuers(cfg *config.Config) string {
 func (p *program) hintTrust(local *localca.CA) {
 	short := local.Fingerprint()[:23] + "…"
 	if engine := container(); engine != "" {
-		fmt.Fprintf(p.stdout, "padlock: for browsers outside this container, run once on the host, and install what it writes: %s > padlock-ca.pem (local CA %s)\n", printInside(engine), short)
+		terminal.Say(p.stdout, "for browsers outside this container, run once on the host, and install what it writes: %s (local CA %s)", terminal.Unbroken(printInside(engine)+" > padlock-ca.pem"), short)
 		return
 	}
 	if !trust.Everywhere(local.Root()) {
-		fmt.Fprintf(p.stdout, "padlock: browsers do not trust the local CA yet; run once: padlock trust (local CA %s)\n", short)
+		terminal.Say(p.stdout, "browsers do not trust the local CA yet; run once: %s (local CA %s)", terminal.Unbroken("padlock trust"), short)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/hint"
+	"padlock/internal/terminal"
 )
 
 func (p *program) consoleCommand() *cli.Command {
@@ -58,7 +59,7 @@ func (p *program) console(c *cli.Context) error {
 	server := &http.Server{Handler: keyed(host, key, relayTo(cfg)), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(c.Context, func() { _ = server.Close() })
 	defer stop()
-	fmt.Fprintf(p.stdout, "padlock: console at http://%s/?key=%s (interrupt to end)\n", host, key)
+	terminal.Say(p.stdout, "console at http://%s/?key=%s (interrupt to end)", host, key)
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

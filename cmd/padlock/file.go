@@ -74,7 +74,7 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 
 func (p *program) loadFile(file string) (*config.Config, error) { return p.readFile(file, p.warn) }
 
-func (p *program) warn(e config.Error) { fmt.Fprintln(p.stderr, "padlock: warning:", e) }
+func (p *program) warn(e config.Error) { terminal.Say(p.stderr, "warning: %v", e) }
 
 func (p *program) readFile(file string, warn func(config.Error)) (*config.Config, error) {
 	cfg, err := config.Load(file, p.stdin, warn)

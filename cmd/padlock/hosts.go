@@ -221,7 +221,7 @@ func (p *program) asRoot(c *cli.Context, file string, args []string) error {
 	if err != nil || os.Geteuid() == 0 || !terminal.Is(p.stdin) {
 		return refused
 	}
-	fmt.Fprintf(p.stdout, "padlock: writing %s needs root: sudo %s\n", file, strings.Join(command, " "))
+	terminal.Say(p.stdout, "writing %s needs root: %s", file, terminal.Unbroken("sudo "+strings.Join(command, " ")))
 	run := exec.CommandContext(c.Context, sudo, command...)
 	run.Stdin, run.Stdout, run.Stderr = p.stdin, p.stdout, p.stderr
 	if run.Run() != nil {

@@ -13,6 +13,7 @@ import (
 	"padlock/daemon"
 	"padlock/hostinfo"
 	"padlock/internal/hint"
+	"padlock/internal/terminal"
 	"padlock/proxy"
 )
 
@@ -73,18 +74,18 @@ func (p *program) announceLAN(s *daemon.Started) {
 	}
 	apps, pages := urls("https", false, "443"), urls("http", true, "80")
 	if len(apps) == 0 || len(pages) == 0 {
-		fmt.Fprintln(p.stderr, "padlock: no port for plain HTTP, so there is no page that gets other devices to trust this padlock")
+		terminal.Say(p.stderr, "no port for plain HTTP, so there is no page that gets other devices to trust this padlock")
 		return
 	}
 	also := ""
 	if len(apps) > 1 {
 		also = " (also " + strings.Join(apps[1:], ", ") + ")"
 	}
-	fmt.Fprintf(p.stdout, "padlock: other devices on this network get in, too: %s%s\n", apps[0], also)
-	fmt.Fprintf(p.stdout, "padlock: on each of them, open first: %s\n", pages[0])
-	fmt.Fprintf(p.stdout, "padlock: it gets them to trust the local CA; compare what they show with its fingerprint (SHA-256)\n")
+	terminal.Say(p.stdout, "other devices on this network get in, too: %s%s", apps[0], also)
+	terminal.Say(p.stdout, "on each of them, open first: %s", pages[0])
+	terminal.Say(p.stdout, "it gets them to trust the local CA; compare what they show with its fingerprint (SHA-256)")
 	for _, line := range hostinfo.NewRoot(s.LocalCA.Root()).Lines() {
-		fmt.Fprintf(p.stdout, "padlock:   %s\n", line)
+		terminal.Say(p.stdout, "  %s", line)
 	}
 	if drawsBlocks(p.stdout) && len(network.Addresses) > 0 {
 		if code, err := qrCode(pages[0] + "/"); err == nil {

@@ -54,12 +54,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
-		fmt.Fprintln(stderr, "padlock: error:", strings.TrimSpace(mask.Text(err.Error())))
+		first, more, _ := strings.Cut(strings.TrimSpace(mask.Text(err.Error())), "\n")
+		terminal.Say(stderr, "error: %s", first)
+		if more != "" {
+			fmt.Fprintln(stderr, more)
+		}
 		remedy := cmp.Or(hint.Of(err), "padlock --help shows every command and flag")
 		if meant := meant(app, args); meant != "" && errors.As(err, new(usageError)) {
 			remedy = "did you mean " + meant + "?"
 		}
-		fmt.Fprintln(stderr, "padlock: hint:", remedy)
+		fmt.Fprintln(stderr, "padlock: hint:", remedy) // in one line, as it may end with a command to paste
 	}()
 	select {
 	case <-said:

@@ -20,6 +20,7 @@ import (
 	"padlock/handshake"
 	"padlock/internal/hint"
 	"padlock/internal/invoker"
+	"padlock/internal/terminal"
 )
 
 func (p *program) trustCommand() *cli.Command {
@@ -71,7 +72,7 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 	dir := filepath.Join(storageOf(c), "localca", "programs")
 	variables, err := trust.Programs(ca.Root(), dir)
 	if errors.Is(err, trust.ErrNoSystemRoots) {
-		fmt.Fprintf(p.stderr, "padlock: %v\n", err)
+		terminal.Say(p.stderr, "%v", err)
 		err = nil
 	}
 	if err != nil {
@@ -145,7 +146,7 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 	}
 	for _, name := range former.PermittedDNSDomains {
 		if !ca.Permits(name) {
-			fmt.Fprintf(c.App.ErrWriter, "padlock: the new root does not sign for %s, for which the one before did; if it should: padlock trust --allow %s\n", handshake.Escape(name), handshake.Escape(name))
+			terminal.Say(c.App.ErrWriter, "the new root does not sign for %s, for which the one before did; if it should: %s", handshake.Escape(name), terminal.Unbroken("padlock trust --allow "+handshake.Escape(name)))
 		}
 	}
 	return ca, nil
@@ -244,14 +245,14 @@ func (p *program) sayInvoker(storage string) {
 	if user == nil || storage != config.Default().StateDirectory() {
 		return
 	}
-	fmt.Fprintf(p.stdout, "padlock: started by %s with sudo, so the storage is %s\n", user.Name, storage)
+	terminal.Say(p.stdout, "started by %s with sudo, so the storage is %s", user.Name, storage)
 	own := invoker.RootsHome()
 	if own == "" {
 		return
 	}
 	own = filepath.Join(own, ".local", "share", "padlock")
 	if _, err := os.Stat(filepath.Join(own, "localca")); err == nil && own != storage {
-		fmt.Fprintf(p.stdout, "padlock: root has a storage too, with another local CA, which is not used; --storage %s does\n", shellQuoted(own))
+		terminal.Say(p.stdout, "root has a storage too, with another local CA, which is not used; %s does", terminal.Unbroken("--storage "+shellQuoted(own)))
 	}
 }
 

@@ -50,18 +50,21 @@ func Story(w any) handshake.StoryOptions {
 // and else for programs.
 func LogHandler(lines io.Writer, w any) slog.Handler {
 	if Is(w) {
-		return NewSentences(lines)
+		return &sentences{mu: &sync.Mutex{}, w: lines, width: func() int { return Width(w) }}
 	}
 	return slog.NewTextHandler(lines, &slog.HandlerOptions{ReplaceAttr: masked})
 }
 
 // NewSentences writes each record as a sentence and what belongs to it.
-func NewSentences(w io.Writer) slog.Handler { return &sentences{mu: &sync.Mutex{}, w: w} }
+func NewSentences(w io.Writer) slog.Handler {
+	return &sentences{mu: &sync.Mutex{}, w: w, width: func() int { return Width(w) }}
+}
 
 // sentences is safe for use from many goroutines.
 type sentences struct {
 	mu    *sync.Mutex
 	w     io.Writer
+	width func() int // of the terminal that is looked at; 0: none
 	attrs []slog.Attr
 	group string
 }
@@ -76,16 +79,15 @@ func (h *sentences) WithAttrs(attrs []slog.Attr) slog.Handler {
 		a.Key = h.group + a.Key
 		all = append(all, a)
 	}
-	return &sentences{h.mu, h.w, all, h.group}
+	return &sentences{h.mu, h.w, h.width, all, h.group}
 }
 
 func (h *sentences) WithGroup(name string) slog.Handler {
-	return &sentences{h.mu, h.w, h.attrs, h.group + name + "."}
+	return &sentences{h.mu, h.w, h.width, h.attrs, h.group + name + "."}
 }
 
 func (h *sentences) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	b.WriteString("padlock: ")
 	switch {
 	case r.Level >= slog.LevelError:
 		b.WriteString("error: ")
@@ -109,11 +111,9 @@ func (h *sentences) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 
-	b.WriteString("\n")
-
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := io.WriteString(h.w, b.String())
+	_, err := io.WriteString(h.w, said(b.String(), h.width()))
 	return err
 }
 

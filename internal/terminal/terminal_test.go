@@ -8,6 +8,22 @@ import (
 	"testing"
 )
 
+// What is said goes on below its own text, whatever the width; a command stays whole.
+func TestWhatIsSaidFitsTheTerminal(t *testing.T) {
+	text := "for browsers outside, run once on the host: " + Unbroken("docker exec 0123456789ab padlock trust --print") + " (local CA 01:23)"
+	for width, want := range map[int]string{
+		0: "padlock: for browsers outside, run once on the host: docker exec 0123456789ab padlock trust --print (local CA 01:23)\n",
+		60: "padlock: for browsers outside, run once on the host:\n" +
+			"         docker exec 0123456789ab padlock trust --print\n" +
+			"         (local CA 01:23)\n",
+		30: "padlock: for browsers outside,\n         run once on the host:\n         docker exec 0123456789ab padlock trust --print\n         (local CA 01:23)\n",
+	} {
+		if got := said(text, width); got != want {
+			t.Errorf("%d columns:\n%s", width, got)
+		}
+	}
+}
+
 // The log is for programs, and for a person where one reads it: then without control characters or secrets.
 func TestTheLogOnATerminalIsInSentences(t *testing.T) {
 	var out bytes.Buffer
