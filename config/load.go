@@ -23,7 +23,8 @@ const maxFile = 16 << 20
 
 const emptyFile = "the file is empty: it needs sites, such as sites: [{hosts: [app.test], routes: [{to: 3000}]}]"
 
-// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors.
+// Load reads, decodes and validates a file, or standard input for "-". What is wrong with its content is an Errors;
+// the configuration beside them is what was understood of it, to look for further errors.
 // warn is called for what works but should be written otherwise: keys under names that they had before.
 func Load(path string, stdin io.Reader, warn func(Error)) (*Config, error) {
 	if path != "-" {
@@ -87,7 +88,7 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, func(a, b Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
-		return nil, d.errs
+		return cfg, d.errs
 	}
 
 	for _, e := range d.old {

@@ -64,6 +64,14 @@ func WrittenHost(host string) (name string, ok bool) {
 	return CanonicalHost(name)
 }
 
+// SpelledHost is a canonical name, and behind it the letters that people write for it, where it has others than ASCII.
+func SpelledHost(name string) string {
+	if written, err := idna.ToUnicode(name); err == nil && written != name {
+		return name + " (" + written + ")"
+	}
+	return name
+}
+
 // CanonicalPattern accepts what WrittenHost does, and *.name, and * for any name.
 func CanonicalPattern(pattern string) (string, bool) {
 	if pattern == "*" {

@@ -209,7 +209,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 		}
 
 		if other, taken := seen[name]; taken {
-			v.beside(at, other, "%s already stands at %s: keep one of them, and put the routes together", name, other)
+			v.beside(at, other, "%s already stands at %s: keep one of them, and put the routes together", SpelledHost(name), other)
 		}
 		seen[name] = at
 		s.Hosts[i] = name
@@ -269,7 +269,7 @@ func (v *validator) www(path string, s *Site, seen map[string]string) {
 			seen[other] = path + ".www"
 			s.Hosts = append(s.Hosts, other)
 		} else if !slices.Contains(s.Hosts, other) {
-			v.beside(path+".www", seen[other], "%s already stands at %s", other, seen[other])
+			v.beside(path+".www", seen[other], "%s already stands at %s", SpelledHost(other), seen[other])
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"padlock/certs"
 	"padlock/certs/acme/dns"
 	"padlock/certs/localca"
 	"padlock/certs/storage"
@@ -135,6 +136,19 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 		found = append(found, dnsHint(err))
 	}
 	return s, all(found)
+}
+
+// FurtherErrors are those of files of certificates, beside what is wrong with a configuration itself, so that all is told at once. The
+// configuration is nil where nothing of it was understood.
+func FurtherErrors(cfg *config.Config, wrong config.Errors) (further config.Errors) {
+	if cfg == nil {
+		return nil
+	}
+	_, err := certs.NewFiles(cfg.Certificates.Files, slog.New(slog.DiscardHandler))
+	_ = errors.As(err, &further)
+	return slices.DeleteFunc(further, func(e config.Error) bool {
+		return slices.ContainsFunc(wrong, func(known config.Error) bool { return strings.HasPrefix(known.Path, e.Path) })
+	})
 }
 
 // unusableFiles is an error where a directory has files that cannot be used, though padlock run serves the others.

@@ -74,6 +74,7 @@ func newSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log
 
 	s := &snapshot{cfg: cfg, local: local, files: files}
 	listed := certs.New(certs.Options{Files: files})
+	var wrong config.Errors
 	for i, site := range cfg.Sites {
 		if site.Passthrough() {
 			continue
@@ -83,13 +84,16 @@ func newSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log
 				continue // padlock trust --allow chose the local CA for it
 			}
 			if reason := cfg.Certificates.Unobtainable(host); reason != "" {
-				return nil, config.Errors{{Path: fmt.Sprintf("sites[%d].hosts[%d]", i, j), Message: reason}}
+				wrong = append(wrong, config.Error{Path: fmt.Sprintf("sites[%d].hosts[%d]", i, j), Message: reason})
 			}
 
 			if cfg.Certificates.OnDemand == nil || !strings.HasPrefix(host, "*.") || cfg.Certificates.DNS.Provider != "" {
 				s.managed = append(s.managed, host)
 			}
 		}
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
 	}
 	return s, nil
 }

@@ -59,7 +59,7 @@ func TestARejectionAndTheSuccessAfterItAreRelated(t *testing.T) {
 	if out, err := exec.Command(curl, "-sS", "-k", p.url).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	p.stderr.wait(t, "the same client rejected us in #1", "clicked through a warning or installed the CA")
+	p.stderr.wait(t, "the same client rejected us in #1", "clicked through a warning, installed the CA")
 }
 
 // The story of RSA key exchange: the secret goes encrypted to the server, and both Finished prove that it arrived.

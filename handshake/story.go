@@ -221,7 +221,7 @@ func costs(e *Event) string {
 func (e *Event) Remarks() []string {
 	out := e.Notes
 	if e.After != nil {
-		out = append(out[:len(out):len(out)], fmt.Sprintf("the same client rejected us in #%d, %.0f s before: somebody clicked through a warning or installed the CA", e.After.ID, e.After.Ago.Seconds()))
+		out = append(out[:len(out):len(out)], fmt.Sprintf("the same client rejected us in #%d, %.0f s before: somebody clicked through a warning, installed the CA, or turned verification off", e.After.ID, e.After.Ago.Seconds()))
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -81,6 +83,12 @@ func (p *program) readFile(file string, warn func(config.Error)) (*config.Config
 	var wrong config.Errors
 	switch {
 	case errors.As(err, &wrong):
+		if further := daemon.FurtherErrors(cfg, wrong); len(further) > 0 {
+			_ = config.Located(file, further)
+			wrong = append(wrong, further...)
+			slices.SortStableFunc(wrong, func(a, b config.Error) int { return cmp.Compare(a.Line, b.Line) })
+			err = wrong
+		}
 		return nil, hint.Add(fmt.Errorf("the configuration has %s\n%w", plural(len(wrong), "error"), err), "docs/configuration.md describes every key")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hint.Add(err, "name the file with --config FILE, or start without one: padlock TARGET")
@@ -113,9 +121,21 @@ func (p *program) checkCommand() *cli.Command {
 			for _, e := range unused {
 				p.warn(e)
 			}
+			p.spell(cfg)
 			_, err = fmt.Fprintf(p.stdout, "%s is valid\n", name)
 			return err
 		},
+	}
+}
+
+// spell says what names in other letters than ASCII are called in certificates, DNS and logs.
+func (p *program) spell(cfg *config.Config) {
+	for i, site := range cfg.Sites {
+		for _, host := range site.Hosts {
+			if spelled := config.SpelledHost(host); spelled != host {
+				terminal.Say(p.stdout, "sites[%d].hosts: %s: the first spelling (punycode) is the one in DNS, certificates and logs", i, spelled)
+			}
+		}
 	}
 }
 
