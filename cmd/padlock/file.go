@@ -29,7 +29,7 @@ func configFlag() cli.Flag {
 func (p *program) runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "serve the sites of a configuration file", UsageText: "padlock run [flags]\n\nExamples:\n  padlock run --config padlock.yaml\n  padlock run --config padlock.yaml --watch", OnUsageError: onUsageError,
-		Description: "SIGHUP and padlock reload apply a change of the file without dropping a request, and reopen log files. SIGUSR2 restarts the program without\n" +
+		Description: "SIGHUP and padlock reload apply a change of the file without dropping a request, and reopen log files. SIGUSR2 restarts the program without " +
 			"refusing a connection. SIGTERM stops it after open requests have finished. All keys: docs/padlock.reference.yaml",
 		Flags: []cli.Flag{
 			configFlag(),
@@ -99,7 +99,7 @@ func (p *program) readFile(file string, warn func(config.Error)) (*config.Config
 func (p *program) checkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "check a configuration file and report every error", UsageText: "padlock check [flags]\n\nExamples:\n  padlock check --config padlock.yaml\n  padlock check --config padlock.yaml --file-only", OnUsageError: onUsageError,
-		Description: "This command finds every reason for which padlock run would not start, as this user on this machine, and changes nothing. A port that the running\n" +
+		Description: "This command finds every reason for which padlock run would not start, as this user on this machine, and changes nothing. A port that the running " +
 			"padlock uses is not an error. With --file-only it checks the file and the files that it names, for example in CI.",
 		Flags: []cli.Flag{
 			configFlag(),

@@ -36,7 +36,7 @@ func (p *program) serviceCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "service", Usage: "start the proxy of padlock dev when you log in", OnUsageError: onUsageError, HideHelpCommand: true,
-		Description: "Without the service, the first padlock dev starts the proxy, and it ends after the last app. The service keeps it running: by a systemd user\n" +
+		Description: "Without the service, the first padlock dev starts the proxy, and it ends after the last app. The service keeps it running: by a systemd user " +
 			"unit, by launchd on macOS, or by a scheduled task on Windows.",
 		Subcommands: []*cli.Command{
 			command("install", "install the service, and start it now", (*service).install),

@@ -25,16 +25,22 @@ import (
 
 func (p *program) trustCommand() *cli.Command {
 	return &cli.Command{
-		Name: "trust", Usage: "make the system and the browsers trust the local CA, and verify that they do", OnUsageError: onUsageError,
-		UsageText: "padlock trust [flags]\n\nThe exit code is 0 if every store that exists trusts the local CA, 1 if one does not. A Firefox that was never started has no store yet:\n" +
-			"start it once, then run padlock trust again.\n\nExamples:\n  padlock trust\n  padlock trust --print > root.pem\n  eval \"$(padlock trust --env)\"",
+		Name: "trust", Usage: "install the local CA in the trust stores of the system and the browsers", OnUsageError: onUsageError,
+		UsageText: "padlock trust [flags]\n\nExamples:\n  padlock trust\n  padlock trust --print > root.pem\n" +
+			"  eval \"$(padlock trust --env)\"",
+		Description: "This command installs the root certificate of the local CA in the system's store and in the stores of Chromium, Firefox and Java, and reads each " +
+			"store back. For the system's store, it runs sudo, which asks for your password. Restart open browsers afterwards. Run it as yourself: " +
+			"with sudo, it uses the storage and the browsers of the user who ran sudo.\n\n" +
+			"The local CA can sign only for local names and private addresses. padlock untrust removes it again.\n\n" +
+			"The exit code is 0 if every store trusts the root, and 1 if one does not; the output says which, and what to do. " +
+			"A Firefox that was never started has no store: start it once, then run padlock trust again.",
 		Flags: []cli.Flag{
 			storageFlag(), organizationFlag(),
-			&cli.BoolFlag{Name: "print", Usage: "write the root in PEM to standard output instead", EnvVars: []string{"PADLOCK_PRINT"}},
-			&cli.BoolFlag{Name: "env", Usage: "write the variables by which Node.js, Python, curl, git and others trust the root, for eval \"$(padlock trust --env)\", instead", EnvVars: []string{"PADLOCK_TRUST_ENV"}},
-			&cli.BoolFlag{Name: "java", Usage: "with --env: put the root into a copy of Java's truststore, too", EnvVars: []string{"PADLOCK_TRUST_JAVA"}},
-			&cli.BoolFlag{Name: "renew", Usage: "make a new root in place of the one before, trust that, and take the one before out of the trust stores", EnvVars: []string{"PADLOCK_RENEW"}},
-			&cli.StringSliceFlag{Name: "allow", Usage: "make a root that may also sign for `NAME` and names below it", EnvVars: []string{"PADLOCK_ALLOW"}},
+			&cli.BoolFlag{Name: "print", Usage: "install nothing; print the root in PEM", EnvVars: []string{"PADLOCK_PRINT"}},
+			&cli.BoolFlag{Name: "env", Usage: "install nothing; print shell variables with which Node.js, Python, curl, git and other programs trust the root", EnvVars: []string{"PADLOCK_TRUST_ENV"}},
+			&cli.BoolFlag{Name: "java", Usage: "like --env, and also for Java: makes a copy of its truststore that has the root", EnvVars: []string{"PADLOCK_TRUST_JAVA"}},
+			&cli.BoolFlag{Name: "renew", Usage: "replace the root with a new one, and remove the old one from the trust stores", EnvVars: []string{"PADLOCK_RENEW"}},
+			&cli.StringSliceFlag{Name: "allow", Usage: "replace the root with one that can also sign for `NAME` and all names below it", EnvVars: []string{"PADLOCK_ALLOW"}},
 		},
 		Action: func(c *cli.Context) error {
 			ca, err := openCA(c)
@@ -97,7 +103,12 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 
 func (p *program) untrustCommand() *cli.Command {
 	return &cli.Command{
-		Name: "untrust", Usage: "take the local CA out of the trust stores again", OnUsageError: onUsageError,
+		Name: "untrust", Usage: "remove the local CA from the trust stores", OnUsageError: onUsageError,
+		UsageText: "padlock untrust [flags]\n\nExamples:\n  padlock untrust\n  padlock untrust --storage /var/lib/padlock",
+		Description: "This command removes the root certificate that padlock trust has installed from the stores of the system, Chromium, Firefox and Java, and checks " +
+			"that it is gone. It keeps the CA itself: padlock trust installs the same root again. Files that you copied to other devices, and variables " +
+			"of padlock trust --env, are yours to remove.\n\n" +
+			"The exit code is 0 if no store has the root any more, and 1 if one does.",
 		Flags: []cli.Flag{storageFlag(), organizationFlag()},
 		Action: func(c *cli.Context) error {
 			ca, err := openCA(c)
