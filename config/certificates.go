@@ -146,7 +146,7 @@ func (v *validator) certificateFile(path string, f CertificateFile) {
 	case f.PKCS12 != "":
 		v.file(path+".pkcs12", f.PKCS12)
 	default:
-		v.directory(path+".directory", f.Directory)
+		v.directory(path+".directory", f.Directory, "name one, or the file with cert")
 	}
 
 	if f.Password != "" && f.PKCS12 == "" {

@@ -488,6 +488,8 @@ type Route struct {
 	Redirect *Redirect `yaml:"redirect"`
 	// Answers with a fixed response.
 	Respond *Respond `yaml:"respond"`
+	// Answers with the files below a directory.
+	Files *Files `yaml:"files"`
 
 	// Remove `path` from the request before forwarding it. Targets see it in X-Forwarded-Prefix.
 	StripPrefix bool `yaml:"strip_prefix"`
@@ -665,6 +667,27 @@ type Respond struct {
 	Body string `yaml:"body"`
 	// Content-Type of the response.
 	ContentType string `yaml:"content_type"`
+}
+
+// Files answers with files. A request's path, without what `strip_prefix` removes, is the path of the file.
+type Files struct {
+	// Directory of the files. Links that lead out of it are not followed.
+	Root string `yaml:"root" empty:"never" path:"yes"` // directory
+	// File to serve for a directory. By default `index.html`.
+	Index string `yaml:"index"`
+	// Serve the index of `root` for paths without a file, for apps that have their routes in the browser. Paths with
+	// a file extension still get 404.
+	SPA bool `yaml:"spa"`
+	// List directories that have no index.
+	Listing bool `yaml:"listing"`
+	// Codings of compressed files to look for beside each file (`app.js.br`), in the order of preference. By default
+	// all; `[]` looks for none.
+	Precompressed []string `yaml:"precompressed" empty:"may"` // zstd | br | gzip
+	// Names of files and directories that are not served, with `*` and `?`. Names that begin with a dot never are,
+	// except `.well-known`.
+	Hide []string `yaml:"hide"` // list of patterns
+	// Cache-Control of files. By default none: browsers decide by the time of the last change.
+	CacheControl string `yaml:"cache_control"`
 }
 
 // HeaderRules change the fields of requests and responses.

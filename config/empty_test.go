@@ -15,10 +15,10 @@ func TestNoKeyThatHoldsSomebodyBackMayBeEmpty(t *testing.T) {
 	t.Setenv("NOTHING", "")
 	harmless := []string{
 		"trusted_proxies", "resolvers", "sites", "listen.https", "listen.http", "docker.override", "admin.hosts", "certificates.files", "certificates.issuers",
-		"certificates.dns.resolvers", "access_log.headers", "access_log.redact", "sites.routes", "sites.routes.upgrades",
+		"certificates.dns.resolvers", "access_log.headers", "access_log.redact", "sites.routes", "sites.routes.upgrades", "sites.routes.files.precompressed",
 	}
 	texts := []string{
-		"sites.routes.exact", "sites.routes.ca", "sites.tcp.ca", "sites.basic_auth.users_file", "sites.routes.basic_auth.users_file", "sites.tls.client_auth.ca",
+		"sites.routes.exact", "sites.routes.files.root", "sites.routes.ca", "sites.tcp.ca", "sites.basic_auth.users_file", "sites.routes.basic_auth.users_file", "sites.tls.client_auth.ca",
 		"admin.token", "admin.client_ca", "user", "storage_key", "certificates.issuers.root", "tracing.ca",
 	}
 	lists := 0
@@ -76,12 +76,17 @@ func nested(keys []string, value string) string {
 			return before + key + ": " + value + after
 		}
 		open, end := "{", "}"
-		if slices.Contains([]string{"sites", "routes", "files", "issuers", "to"}, key) {
+		if isList(keys, i) {
 			open, end = "[{", "}]"
 		}
 		before, after = before+key+": "+open, end+after
 	}
 	return ""
+}
+
+// isList reports whether one of a path's keys takes a list of structures. A route's files are one alone.
+func isList(keys []string, i int) bool {
+	return slices.Contains([]string{"sites", "routes", "issuers", "to"}, keys[i]) || keys[i] == "files" && i == 1
 }
 
 func withoutIndexes(path string) string {

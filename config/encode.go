@@ -42,6 +42,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.redirect("", x)
 	case *Respond:
 		check.respond("", x)
+	case *Files:
+		check.files("", x)
 	case *OnDemand:
 		check.onDemand("", x)
 	case *Docker:

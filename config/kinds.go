@@ -22,7 +22,8 @@ var examples = map[string]string{
 	"Handshakes.format": "story", "Handshakes.output": "/var/log/padlock/handshakes.log", "Health.path": "/healthz", "Health.host": "app.example.com",
 	"Health.status": "200-299", "Issuer.directory": "https://ca.example.com/acme/directory", "Issuer.name": "letsencrypt", "Listen.http": `[":80"]`,
 	"Listen.proxy_protocol": "{from: [10.0.0.0/8]}", "OnDemand.allow": `["*.example.com"]`, "Redirect.status": "308", "Redirect.to": "https://www.example.com{uri}",
-	"Respond.status": "404", "TCP.proxy_protocol": "v2", "Tracing.endpoint": "http://collector:4318", "Tracing.headers": "{Authorization: Bearer TOKEN}",
+	"Files.root": "public", "Files.index": "index.html", "Files.hide": "[drafts, \"*.bak\"]", "Files.cache_control": "max-age=3600", "Files.precompressed": "[br, gzip]",
+	"Route.files": "{root: public}", "Respond.status": "404", "TCP.proxy_protocol": "v2", "Tracing.endpoint": "http://collector:4318", "Tracing.headers": "{Authorization: Bearer TOKEN}",
 	"Upstream.health": "{path: /healthz}", "Site.tls": "{client_auth: {mode: require, ca: clients.pem}}", "PassiveHealth.failures": "3",
 	"FieldRules.remove": "[X-Powered-By]", "FieldRules.replace": "{Location: {from: http://, to: https://}}",
 
@@ -224,7 +225,7 @@ var numeric = regexp.MustCompile(`^[0-9.]+$`)
 // mainly about, or a value of the form that the first key's has.
 func meant(value string, known []string, path string) string {
 	key := known[0]
-	for _, main := range []string{"to", "body"} {
+	for _, main := range []string{"to", "body", "root"} {
 		if slices.Contains(known, main) {
 			key = main
 		}
@@ -248,7 +249,7 @@ func meant(value string, known []string, path string) string {
 	case "true", "false", "on", "off", "yes", "no":
 		return ""
 	}
-	if !alike && key != "to" && key != "body" {
+	if !alike && key != "to" && key != "body" && key != "root" {
 		return ""
 	}
 	return "{" + key + ": " + value + "}"

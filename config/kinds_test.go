@@ -109,7 +109,7 @@ func pathIn(keys []string) string {
 	path := ""
 	for i, key := range keys {
 		path = strings.TrimPrefix(path+"."+key, ".")
-		if i < len(keys)-1 && slices.Contains([]string{"sites", "routes", "files", "issuers", "to"}, key) {
+		if i < len(keys)-1 && isList(keys, i) {
 			path += "[0]"
 		}
 	}
@@ -135,6 +135,7 @@ func TestItemsSayWhatTheirListTakes(t *testing.T) {
 		{"docker: off", `1:9: docker: "off" must be on, the engine's endpoint, or a mapping of keys to values: to look for no containers, leave docker out`},
 		{"tls: true", "1:6: tls: must be a mapping of keys to values (min_version, …), such as tls: {min_version: \"1.2\"}, and is \"true\""},
 		{"sites: [{routes: [{respond: 404}]}]", "is {status: 404} meant?"},
+		{"sites: [{routes: [{files: ./public}]}]", "is {root: ./public} meant?"},
 		{"sites: [{routes: [{to: 3000, health: true}]}]", `such as health: {path: /healthz}, and is "true"`},
 		{"sites: [{routes: [{to: 3000, health: /up}]}]", `and is "/up": is {path: /up} meant?`},
 	} {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/url"
+	gopath "path"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"padlock/config/template"
+	"padlock/internal/files"
 	"padlock/internal/regular"
 )
 
@@ -20,7 +22,7 @@ var reservedFields = []string{"connection", "content-length", "host", "keep-aliv
 func (v *validator) route(path string, r *Route) {
 	v.match(path, r)
 	actions := 0
-	for _, given := range []bool{len(r.To) > 0, r.Redirect != nil, r.Respond != nil} {
+	for _, given := range []bool{len(r.To) > 0, r.Redirect != nil, r.Respond != nil, r.Files != nil} {
 		if given {
 			actions++
 		}
@@ -28,10 +30,10 @@ func (v *validator) route(path string, r *Route) {
 
 	switch actions {
 	case 0:
-		v.fail(path, "does not say what happens to requests: add to: 3000 (the target), redirect or respond; a site without routes shows the built-in page")
+		v.fail(path, "does not say what happens to requests: add to: 3000 (the target), files, redirect or respond; a site without routes shows the built-in page")
 	case 1:
 	default:
-		v.fail(path, "takes one of to, redirect and respond")
+		v.fail(path, "takes one of to, files, redirect and respond")
 	}
 
 	if (r.StripPrefix || r.ReplacePrefix != "") && r.Path == "" {
@@ -62,6 +64,12 @@ func (v *validator) route(path string, r *Route) {
 
 	if r.Respond != nil {
 		v.respond(path+".respond", r.Respond)
+	}
+	if r.Files != nil {
+		v.files(path+".files", r.Files)
+		if r.ReplacePrefix != "" {
+			v.fail(path+".replace_prefix", "is for targets: files takes strip_prefix, and another root")
+		}
 	}
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
@@ -213,6 +221,31 @@ func (v *validator) respond(path string, r *Respond) {
 		r.ContentType = "text/plain; charset=utf-8"
 	} else if !validValue(r.ContentType) {
 		v.fail(path+".content_type", "%q holds control characters", r.ContentType)
+	}
+}
+
+func (v *validator) files(path string, f *Files) {
+	if f.Root == "" {
+		v.fail(path+".root", "is missing: the directory with the files")
+	} else {
+		v.directory(path+".root", f.Root, "name the directory of the files")
+	}
+	if standard(&f.Index, "index.html"); strings.ContainsAny(f.Index, "/\\") {
+		v.fail(path+".index", "%q is not the name of a file", f.Index)
+	}
+	if f.Precompressed == nil {
+		f.Precompressed = files.Codings()
+	}
+	for i, coding := range f.Precompressed {
+		v.oneOf(fmt.Sprintf("%s.precompressed[%d]", path, i), coding, files.Codings()...)
+	}
+	for i, pattern := range f.Hide {
+		if _, err := gopath.Match(pattern, ""); err != nil || pattern == "" || strings.Contains(pattern, "/") {
+			v.fail(fmt.Sprintf("%s.hide[%d]", path, i), "%q is not a name, or one with * and ?", pattern)
+		}
+	}
+	if !validValue(f.CacheControl) {
+		v.fail(path+".cache_control", "%q holds control characters", f.CacheControl)
 	}
 }
 

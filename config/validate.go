@@ -186,13 +186,13 @@ func inDirectory(name string, err error) error {
 	return err
 }
 
-func (v *validator) directory(path, name string) {
+func (v *validator) directory(path, name, remedy string) {
 	info, err := regular.Stat(name)
 	switch {
 	case err != nil:
 		v.fail(path, "%v", inDirectory(name, err))
 	case !info.IsDir():
-		v.fail(path, "%s is no directory: name one, or the file with cert", name)
+		v.fail(path, "%s is no directory: %s", name, remedy)
 	}
 }
 

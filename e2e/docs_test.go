@@ -28,6 +28,7 @@ var documented = map[string]howRun{
 	"go install ./cmd/padlock":                  by("TestPadlockIsInstalledFromACheckout"),
 	"padlock version":                           answers(0, "padlock "),
 	"padlock 3000":                              serves("https://localhost → http://localhost:3000"),
+	"padlock ./public":                          serves("https://localhost → files in ./public"),
 	"padlock --listen 127.0.0.1:9443":           serves("https://localhost:9443"),
 	"padlock --listen 127.0.0.1:8443":           serves("https://localhost:8443"),
 	"padlock 3000 --admin 127.0.0.1:2020":       serves("console at http://127.0.0.1:2020"),
@@ -228,6 +229,9 @@ func TestDocumentedCommandsDoWhatIsSaidOfThem(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "public"), 0o700); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)

@@ -181,6 +181,9 @@ func destination(cfg *config.Config, site *config.Site) string {
 		upstream = &site.TCP.Upstream
 	case len(site.Routes) > 0:
 		upstream = &site.Routes[0].Upstream
+		if folder := site.Routes[0].Files; folder != nil {
+			return "files in " + folder.Root
+		}
 		if site.Routes[0].Redirect != nil || site.Routes[0].Respond != nil {
 			return "an answer of padlock's own"
 		}

@@ -133,7 +133,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 }
 
 const description = `TARGET is the address of your app: a port (3000), host:port, http://host[:port], https://host[:port],
-h2c://host[:port] (HTTP/2 without TLS, for gRPC) or unix:PATH. Without a target, padlock serves a page that shows your own handshake.
+h2c://host[:port] (HTTP/2 without TLS, for gRPC), unix:PATH, or a folder of files (./public). Without a target, padlock serves a page that shows your own handshake.
 NAME is the host name that clients use, or several separated by commas. Repeat a name to give it several targets.
 Flags can come before or after TARGET. Each can also be set with the environment variable shown after it.`
 

@@ -17,6 +17,7 @@ type served struct {
 	argument string // that asked for it, as it was given
 	hosts    []string
 	to       []config.Backend
+	files    *config.Files // nil: to, or the built-in page
 }
 
 func sitesFlag() cli.Flag {
@@ -36,6 +37,9 @@ func quickSites(c *cli.Context) ([]served, error) {
 	case len(arguments) > 1:
 		return nil, usageError{fmt.Errorf("one target, not %d: %s; under names of their own: NAME=TARGET NAME=TARGET", len(arguments), strings.Join(arguments, " "))}
 	case len(arguments) == 1:
+		if folder := folderOf(c, arguments[0]); folder != nil {
+			return []served{{argument: arguments[0], hosts: local, files: folder}}, nil
+		}
 		to, err := backend(c, arguments[0])
 		return []served{{argument: arguments[0], hosts: local, to: to}}, err
 	}
@@ -61,12 +65,20 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 		if strings.Contains(name, "/") {
 			return nil, hint.Add(usageError{fmt.Errorf("%s: %q has a path, and NAME takes none", argument, name)}, "targets by path go into a file: padlock run --config padlock.yaml")
 		}
-		to, err := backend(c, target)
+		folder := folderOf(c, target)
+		var to []config.Backend
+		var err error
+		if folder == nil {
+			to, err = backend(c, target)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", argument, err)
 		}
 		hosts := canonicalHosts(name)
 		if at := slices.IndexFunc(sites, func(s served) bool { return slices.Equal(s.hosts, hosts) }); at >= 0 {
+			if folder != nil || sites[at].files != nil {
+				return nil, usageError{fmt.Errorf("%s: %s already stands in %s, and a folder has no second target", argument, name, sites[at].argument)}
+			}
 			sites[at].to = append(sites[at].to, to...)
 			continue
 		}
@@ -75,7 +87,7 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 				return nil, usageError{fmt.Errorf("%s: %s already stands in %s", argument, host, sites[at].argument)}
 			}
 		}
-		sites = append(sites, served{argument: argument, hosts: hosts, to: to})
+		sites = append(sites, served{argument: argument, hosts: hosts, to: to, files: folder})
 	}
 	return sites, nil
 }
@@ -89,6 +101,14 @@ func canonicalHosts(names string) []string {
 		}
 	}
 	return hosts
+}
+
+// folderOf is a target that is a path, as ./public is; nil: it is none. That there is such a directory is checked with the rest.
+func folderOf(c *cli.Context, target string) *config.Files {
+	if target != "." && target != ".." && !strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "./") && !strings.HasPrefix(target, "../") {
+		return nil
+	}
+	return &config.Files{Root: target, SPA: c.Bool("spa"), Listing: true}
 }
 
 // backend parses a target.

@@ -67,6 +67,8 @@ func (h *Gateway) own(r *sites.Route) Action {
 	switch {
 	case r.Redirect != nil:
 		return redirecting{r.Redirect}
+	case r.Files != nil:
+		return newFiles(r, r.Files)
 	case r.Respond != nil:
 		return fixed{r.Respond}
 	case h.Page != nil:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/files"
 	"padlock/internal/lastgood"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
@@ -39,7 +40,8 @@ type Route struct {
 	methods       []string
 	Class         int // routes that let the same clients in have one class
 
-	Group    *upstream.Group // nil: redirect, respond, or the built-in page
+	Group    *upstream.Group // nil: files, redirect, respond, or the built-in page
+	Files    *files.Files    // nil: none of these
 	Redirect *Redirect
 	Respond  *config.Respond
 
@@ -129,6 +131,11 @@ func (b *builder) route(c *config.Route) (*Route, error) {
 	}
 	if c.Redirect != nil {
 		r.Redirect = newRedirect(c.Redirect)
+	}
+	if f := c.Files; f != nil {
+		r.Files = &files.Files{
+			Root: f.Root, Index: f.Index, SPA: f.SPA, Listing: f.Listing, Precompressed: f.Precompressed, Hide: f.Hide, CacheControl: f.CacheControl,
+		}
 	}
 	if len(c.To) == 0 {
 		return r, nil

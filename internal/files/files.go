@@ -1,0 +1,223 @@
+// Package files answers requests with the files below a directory.
+//
+//	f := &files.Files{Root: "public", Index: "index.html"}
+//	if !f.Serve(w, r) { … } // there is no such file, and nothing has been written
+//
+// No link leads out of the directory (os.Root), and what is hidden is not there: names that begin with a dot, except .well-known (RFC 8615).
+package files
+
+import (
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Files says which files are served, and how. It is safe for use from many goroutines.
+type Files struct {
+	Root          string   // directory; it is opened for each request, so that another may take its place
+	Index         string   // file that is served for a directory; "": none
+	SPA           bool     // the index of the root answers for paths without a file, unless they have an extension
+	Listing       bool     // a directory without an index is listed
+	Precompressed []string // codings whose files may stand beside a file, in the order of preference: zstd, br, gzip
+	Hide          []string // patterns of names that are not served, as path.Match reads them
+	CacheControl  string   // field of responses with a file; "": none
+}
+
+// suffixes of files that hold another in a coding (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
+var suffixes = map[string]string{"zstd": ".zst", "br": ".br", "gzip": ".gz"}
+
+// Codings are those that Precompressed takes.
+func Codings() []string { return []string{"zstd", "br", "gzip"} }
+
+// Serve answers a GET or HEAD whose decoded path names a file, with conditions and ranges (RFC 9110 sections 13 and 14). It reports false,
+// and has written nothing, where there is none.
+func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
+	root, err := os.OpenRoot(f.Root)
+	if err != nil {
+		http.Error(w, "The directory with the files cannot be read", http.StatusInternalServerError)
+		return true
+	}
+	defer root.Close()
+
+	asked := path.Clean("/" + r.URL.Path)
+	if f.hidden(asked) {
+		return false
+	}
+	name := strings.TrimPrefix(asked, "/")
+	if name == "" {
+		name = "."
+	}
+	a := &answer{Files: f, root: root, w: w, r: r}
+	directory := strings.HasSuffix(r.URL.Path, "/")
+	info, err := root.Stat(name)
+	switch {
+	case err == nil && info.IsDir() && !directory && name != ".":
+		return a.redirect(path.Base(name) + "/")
+	case err == nil && info.IsDir():
+		return a.index(name)
+	case err == nil && info.Mode().IsRegular() && !directory:
+		return a.file(name, info)
+	case errors.Is(err, fs.ErrNotExist) && f.SPA && path.Ext(name) == "":
+		return a.index(".")
+	}
+	return false // a FIFO, a device, a link that leads out, or nothing
+}
+
+// hidden reports whether any part of a path is not served.
+func (f *Files) hidden(asked string) bool {
+	for part := range strings.SplitSeq(asked, "/") {
+		if strings.HasPrefix(part, ".") && part != ".well-known" {
+			return true
+		}
+		if slices.ContainsFunc(f.Hide, func(pattern string) bool { match, _ := path.Match(pattern, part); return match }) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer is one request's.
+type answer struct {
+	*Files
+	root *os.Root
+	w    http.ResponseWriter
+	r    *http.Request
+}
+
+// redirect leads to the name of a directory with its slash. It is relative, so that a prefix that was taken off does not matter.
+func (a *answer) redirect(to string) bool {
+	location := "./" + (&url.URL{Path: to}).EscapedPath()
+	if a.r.URL.RawQuery != "" {
+		location += "?" + a.r.URL.RawQuery
+	}
+	a.w.Header().Set("Location", location)
+	a.w.WriteHeader(http.StatusMovedPermanently)
+	return true
+}
+
+func (a *answer) index(directory string) bool {
+	if a.Index != "" {
+		name := path.Join(directory, a.Index)
+		if info, err := a.root.Stat(name); err == nil && info.Mode().IsRegular() {
+			return a.file(name, info)
+		}
+	}
+	return a.Listing && a.list(directory)
+}
+
+// file sends a file, or the form of it in a coding that the client takes.
+func (a *answer) file(name string, info fs.FileInfo) bool {
+	if len(a.Precompressed) > 0 {
+		a.w.Header().Add("Vary", "Accept-Encoding")
+	}
+	for _, coding := range a.Precompressed {
+		if !accepts(a.r.Header.Values("Accept-Encoding"), coding) {
+			continue
+		}
+		encoded := name + suffixes[coding]
+		if about, err := a.root.Stat(encoded); err == nil && about.Mode().IsRegular() && a.send(name, encoded, coding, about) {
+			return true
+		}
+	}
+	return a.send(name, name, "", info)
+}
+
+func (a *answer) send(name, stored, coding string, info fs.FileInfo) bool {
+	file, err := a.root.Open(stored)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	h := a.w.Header()
+	if kind := mime.TypeByExtension(path.Ext(name)); kind != "" {
+		h.Set("Content-Type", kind)
+	} else if coding != "" {
+		h.Set("Content-Type", "application/octet-stream") // what is sniffed would be the coding's
+	}
+	if coding != "" {
+		h.Set("Content-Encoding", coding)
+	}
+	if a.CacheControl != "" {
+		h.Set("Cache-Control", a.CacheControl)
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
+	http.ServeContent(a.w, a.r, name, info.ModTime(), file)
+	return true
+}
+
+// accepts reports whether Accept-Encoding permits a coding (RFC 9110 section 12.5.3).
+func accepts(fields []string, coding string) bool {
+	any := false
+	for part := range strings.SplitSeq(strings.Join(fields, ","), ",") {
+		name, parameters, _ := strings.Cut(strings.TrimSpace(part), ";")
+		weight := strings.ToLower(strings.ReplaceAll(parameters, " ", ""))
+		permitted := !strings.HasPrefix(weight, "q=0") || strings.Trim(weight, "q=0.") != ""
+		switch name = strings.TrimSpace(name); {
+		case strings.EqualFold(name, coding):
+			return permitted
+		case name == "*":
+			any = permitted
+		}
+	}
+	return any
+}
+
+var listing = template.Must(template.New("listing").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{.Path}}</title>
+<style>body { font: 16px/1.6 system-ui, sans-serif; margin: 2rem; overflow-wrap: anywhere } td { padding-right: 2rem }</style>
+<h1>{{.Path}}</h1>
+<table>
+{{if ne .Path "/"}}<tr><td><a href="../">../</a></td><td></td><td></td></tr>
+{{end}}{{range .Entries}}<tr><td><a href="./{{.Link}}">{{.Name}}</a></td><td>{{.Size}}</td><td>{{.Time}}</td></tr>
+{{end}}</table>
+</html>
+`))
+
+// maxListed bounds a listing.
+const maxListed = 10_000
+
+func (a *answer) list(directory string) bool {
+	opened, err := a.root.Open(directory)
+	if err != nil {
+		return false
+	}
+	defer opened.Close()
+	found, err := opened.ReadDir(maxListed)
+	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: it is empty
+		return false
+	}
+	slices.SortFunc(found, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+
+	type entry struct{ Name, Link, Size, Time string }
+	var entries []entry
+	for _, e := range found {
+		info, err := a.root.Stat(path.Join(directory, e.Name()))
+		if err != nil || a.hidden(e.Name()) || !info.IsDir() && !info.Mode().IsRegular() {
+			continue
+		}
+		one := entry{Name: e.Name(), Size: fmt.Sprint(info.Size()), Time: info.ModTime().UTC().Format("2006-01-02 15:04")}
+		if info.IsDir() {
+			one.Name, one.Size = one.Name+"/", ""
+		}
+		one.Link = (&url.URL{Path: one.Name}).EscapedPath()
+		entries = append(entries, one)
+	}
+	a.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	a.w.Header().Set("Cache-Control", "no-cache")
+	_ = listing.Execute(a.w, map[string]any{"Path": a.r.URL.Path, "Entries": entries})
+	return true
+}
