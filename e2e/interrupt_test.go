@@ -44,5 +44,5 @@ func TestAnInterruptEndsWithinSeconds(t *testing.T) {
 	if took := time.Since(begun); took > 8*time.Second { // on a busy machine; timeouts.shutdown is 30 s
 		t.Errorf("the end took %s", took)
 	}
-	p.stderr.wait(t, "finishing open requests, for 2s at most")
+	p.stderr.wait(t, "finishing open requests, for 1s at most")
 }

@@ -10,8 +10,9 @@ import (
 	"padlock/proxy"
 )
 
-// interruptedWithin is how long open requests get after SIGINT, which is somebody at a terminal who waits. SIGTERM is a service manager's.
-const interruptedWithin = 2 * time.Second
+// interruptedWithin is how long open requests get after SIGINT, which is somebody at a terminal who waits: with all that is
+// closed behind them, the end takes less than two seconds. SIGTERM is a service manager's.
+const interruptedWithin = time.Second
 
 // untilSignalled ends with SIGINT, whose cause is proxy.Soon, or with SIGTERM. A second one ends the program at once.
 func untilSignalled() context.Context {
