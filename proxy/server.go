@@ -23,6 +23,7 @@ import (
 	"padlock/config"
 	"padlock/handshake"
 	"padlock/internal/fair"
+	"padlock/proxy/conns"
 	"padlock/proxy/gateway"
 	"padlock/proxy/http1"
 	"padlock/proxy/http2"
@@ -103,8 +104,8 @@ type Server struct {
 	begun      *pendingConns // connections whose handshake has not ended
 	asking     *pendingConns // connections of plain HTTP
 	addresses  addresses
-	early      early   // connections before their front has them
-	streams    streams // connections that are not HTTP
+	early      *conns.Set[*clientConn] // those that no front has yet, or that a front has not parked
+	streams    streams                 // connections that are not HTTP
 	guards     guards
 	handover   atomic.Pointer[handover] // another process takes over
 	serving    chan struct{}            // closed when Serve has all its listeners
@@ -125,7 +126,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	s := &Server{deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: newEarly(), failed: make(chan error, 1), streams: newStreams()}
+	s := &Server{deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: conns.New[*clientConn](), failed: make(chan error, 1), streams: streams{conns.New[*stream]()}}
 	s.abuse = newAbuseLog(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending), newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending)
 	s.addresses.limit = cfg.Limits.PerAddress
@@ -427,7 +428,10 @@ func (s *Server) shutdown(serving context.Context) {
 	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.config().Timeouts.Shutdown))
 	defer cancel()
 	var fronts sync.WaitGroup
-	for _, end := range []func(context.Context) error{s.plain.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, s.early.shutdown} {
+	early := func(ctx context.Context) error { return s.early.Shutdown(ctx, nil, (*clientConn).interrupt) }
+	for _, end := range []func(context.Context) error{
+		s.plain.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, early,
+	} {
 		fronts.Go(func() { _ = end(ctx) })
 	}
 	fronts.Wait()
@@ -472,7 +476,7 @@ func (s *Server) accept(l Listener) error {
 			c = faster
 		}
 		next := &clientConn{Conn: c, server: s, listener: l.Address, plain: l.Plain}
-		s.early.add(next)
+		s.early.Add(next, nil)
 		from := fair.SourceOf(c.RemoteAddr())
 		if next.slot = s.slots.try(from, next); next.slot != nil {
 			s.begin(next)
@@ -481,7 +485,7 @@ func (s *Server) accept(l Listener) error {
 		go func() {
 			if next.slot = s.slots.take(from, next, s.config().Timeouts.Handshake); next.slot == nil {
 				next.Conn.Close()
-				s.early.remove(next)
+				s.early.Remove(next)
 				return
 			}
 			s.begin(next)
@@ -503,7 +507,7 @@ const maxWaiting = 64
 func (s *Server) serveAll(c *clientConn) {
 	for ok := true; ok; {
 		s.serve(c)
-		s.early.remove(c)
+		s.early.Remove(c)
 		if s.waiting.Add(1) <= maxWaiting {
 			c, ok = <-s.work
 		} else {

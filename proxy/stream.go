@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"padlock/internal/fair"
+	"padlock/proxy/conns"
 	"padlock/proxy/gateway"
 	"padlock/proxy/message"
 	"padlock/proxy/relay"
@@ -143,10 +143,10 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 	defer c.site.leave(c)
-	if !s.streams.add(c) {
+	if !s.streams.AddServing(c) {
 		return
 	}
-	defer s.streams.remove(c)
+	defer s.streams.Remove(c)
 	if !c.stays(s.current.Load()) { // a reload came before it was added
 		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
@@ -195,38 +195,11 @@ func (c *stream) end() {
 }
 
 // streams are the open connections that are not HTTP.
-type streams struct {
-	mu     sync.Mutex
-	conns  map[*stream]struct{}
-	empty  chan struct{} // closed when shutdown has begun and none is left
-	ending bool
-}
-
-func newStreams() streams { return streams{conns: map[*stream]struct{}{}, empty: make(chan struct{})} }
-
-func (s *streams) add(c *stream) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ending {
-		s.conns[c] = struct{}{}
-	}
-	return !s.ending
-}
-
-func (s *streams) remove(c *stream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if s.ending && len(s.conns) == 0 {
-		close(s.empty)
-	}
-}
+type streams struct{ *conns.Set[*stream] }
 
 // follow ends the connections that a new snapshot does not let in, and returns how many.
-func (s *streams) follow(now *snapshot) (ended int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
+func (s streams) follow(now *snapshot) (ended int) {
+	for _, c := range s.All() {
 		if !c.stays(now) {
 			c.interrupt(errChanged)
 			ended++
@@ -236,35 +209,10 @@ func (s *streams) follow(now *snapshot) (ended int) {
 }
 
 // drain lets connections end, until ctx does.
-func (s *streams) drain(ctx context.Context) error {
-	s.mu.Lock()
-	s.ending = true
-	if len(s.conns) == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	s.mu.Unlock()
-	select {
-	case <-s.empty:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (s streams) drain(ctx context.Context) error { return s.Drain(ctx, nil) }
 
 // shutdown lets connections end, and closes them when ctx ends.
-func (s *streams) shutdown(ctx context.Context) error {
-	if s.drain(ctx) == nil {
-		return nil
-	}
-	s.mu.Lock()
-	for c := range s.conns {
-		c.end()
-	}
-	s.mu.Unlock()
-	<-s.empty
-	return ctx.Err()
-}
+func (s streams) shutdown(ctx context.Context) error { return s.Shutdown(ctx, nil, (*stream).end) }
 
 // proxyHeader tells a target of the client, as the PROXY protocol has it; with version 2 also of its TLS.
 func proxyHeader(version string, facts *message.Conn, name string, raw *clientConn) ([]byte, error) {

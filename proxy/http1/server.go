@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"padlock/internal/pool"
+	"padlock/proxy/conns"
 	"padlock/proxy/deadline"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
@@ -60,9 +61,7 @@ type Server struct {
 	parkAfter time.Duration
 	closing   atomic.Int32 // serving, draining, shut or over
 
-	mu    sync.Mutex
-	conns map[*connection]struct{}
-	empty chan struct{} // closed when Shutdown has begun and none is left
+	open *conns.Set[*connection]
 }
 
 // Conn is a connection with what its requests need to know of it.
@@ -84,7 +83,7 @@ func NewServer(o ServerOptions) *Server {
 		o.Fields = maxFields
 	}
 	o.Scheme = cmp.Or(o.Scheme, "https")
-	return &Server{o: o, parkAfter: parkAfter, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+	return &Server{o: o, parkAfter: parkAfter, open: conns.New[*connection]()}
 }
 
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
@@ -92,35 +91,11 @@ func NewServer(o ServerOptions) *Server {
 func (s *Server) ServeConn(conn Conn) {
 	c := &connection{server: s, conn: conn, began: time.Now()}
 	c.limit.Init(conn.SetReadDeadline)
-	s.mu.Lock()
-	ended := s.closing.Load() == over
-	if !ended {
-		s.conns[c] = struct{}{}
-	}
-	s.mu.Unlock()
-	if ended {
+	if s.open.Add(c, nil) == conns.Over {
 		conn.Close()
 		return
 	}
 	c.serve()
-}
-
-func (s *Server) forget(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if s.closing.Load() != serving && len(s.conns) == 0 {
-		s.emptied()
-	}
-}
-
-// emptied is called with the lock held, possibly more than once.
-func (s *Server) emptied() {
-	select {
-	case <-s.empty:
-	default:
-		close(s.empty)
-	}
 }
 
 // States of a server. While it drains, responses close their connections, and no other is closed: a request may be on its way there.
@@ -134,52 +109,32 @@ const (
 
 // Drain lets connections end with their next request, or by themselves, until all have ended or ctx has.
 func (s *Server) Drain(ctx context.Context) error {
-	s.mu.Lock()
 	s.closing.Store(draining)
-	if len(s.conns) == 0 {
-		s.emptied()
-	}
-	s.mu.Unlock()
-	select {
-	case <-s.empty:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.open.Drain(ctx, nil)
 }
 
 // Shutdown finishes the requests and tunnels that are open, and closes idle connections: one that has had no request yet, when it is five
 // seconds old, as its client may have sent the first. When ctx ends first, Shutdown closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.close(shut)
-	select {
-	case <-s.empty:
+	s.closing.Store(shut) // before any connection is looked at: those that come to rest later end by themselves
+	err := s.open.Drain(ctx, (*connection).leave)
+	if err == nil {
 		return nil
-	case <-ctx.Done():
 	}
-	s.close(over)
-	s.mu.Lock()
-	for c := range s.conns {
+
+	s.closing.Store(over)
+	s.open.Close(func(c *connection) {
+		c.leave()
 		c.ctx.Cancel()
 		c.cut() // TLS would wait for a client that reads nothing
-	}
-	s.mu.Unlock()
-	<-s.empty
-	return ctx.Err()
+	})
+	return err
 }
 
-// close ends the connections on which nothing happens, and all that come to rest later.
-func (s *Server) close(state int32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closing.Store(state)
-	if len(s.conns) == 0 {
-		s.emptied()
-	}
-	for c := range s.conns {
-		if c.retire() {
-			go c.end()
-		}
+// leave ends the connection if nothing happens on it.
+func (c *connection) leave() {
+	if c.retire() {
+		go c.end()
 	}
 }
 
@@ -214,7 +169,7 @@ type connection struct {
 
 	began time.Time
 
-	mu      sync.Mutex // Server's is taken before it
+	mu      sync.Mutex
 	phase   int32
 	used    bool // a request has come
 	leaving bool // a timer ends it if none comes
@@ -330,7 +285,7 @@ func (c *connection) end() {
 	c.conn.Close()
 	c.conn.Facts().End()
 	c.releaseBuffers()
-	c.server.forget(c)
+	c.server.open.Remove(c)
 }
 
 func (c *connection) acquireBuffers() {

@@ -424,7 +424,7 @@ func (c *connection) end(cause error) {
 	}
 	c.mu.Unlock()
 	c.releaseBuffers()
-	c.server.forget(c)
+	c.server.open.Remove(c)
 }
 
 const (

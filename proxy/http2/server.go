@@ -13,9 +13,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
+	"padlock/proxy/conns"
 	"padlock/proxy/message"
 	"padlock/proxy/park"
 	"padlock/traffic"
@@ -49,11 +49,7 @@ type Server struct {
 	parkAfter time.Duration
 	linger    time.Duration
 
-	mu      sync.Mutex
-	conns   map[*connection]struct{}
-	closing bool
-	over    bool          // the time to finish has passed
-	empty   chan struct{} // closed when Shutdown has begun and none is left
+	open *conns.Set[*connection]
 }
 
 // Conn is a connection with what its requests need to know of it.
@@ -66,21 +62,15 @@ type Conn interface {
 func NewServer(o ServerOptions) *Server {
 	o.Fields, o.Streams = cmp.Or(o.Fields, maxFields), cmp.Or(o.Streams, maxStreams)
 	o.Resets, o.NoopFrames = cmp.Or(o.Resets, maxResets), cmp.Or(o.NoopFrames, maxPointless)
-	return &Server{o: o, parkAfter: parkAfter, linger: lingerStream, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+	return &Server{o: o, parkAfter: parkAfter, linger: lingerStream, open: conns.New[*connection]()}
 }
 
 // ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
 // It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
 	c := newConnection(s, conn)
-	s.mu.Lock()
-	c.draining = s.closing // what its client has sent by now is answered
-	over := s.over
-	if !over {
-		s.conns[c] = struct{}{}
-	}
-	s.mu.Unlock()
-	if over {
+	begin := func(p conns.Phase) { c.draining = p == conns.Draining } // what its client has sent by now is answered
+	if s.open.Add(c, begin) == conns.Over {
 		conn.Close()
 		return
 	}
@@ -91,64 +81,10 @@ func (s *Server) ServeConn(conn Conn) {
 	c.serve()
 }
 
-func (s *Server) forget(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if s.closing && len(s.conns) == 0 {
-		s.emptied()
-	}
-}
-
-// emptied is called with the lock held, possibly more than once.
-func (s *Server) emptied() {
-	select {
-	case <-s.empty:
-	default:
-		close(s.empty)
-	}
-}
-
-func (s *Server) open() []*connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*connection, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
-	return all
-}
-
 // Drain tells clients to go, and finishes the streams and tunnels that are open, until all have ended or ctx has.
-func (s *Server) Drain(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing = true
-	if len(s.conns) == 0 {
-		s.emptied()
-	}
-	s.mu.Unlock()
-	for _, c := range s.open() {
-		c.drain()
-	}
-	select {
-	case <-s.empty:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (s *Server) Drain(ctx context.Context) error { return s.open.Drain(ctx, (*connection).drain) }
 
 // Shutdown is Drain; when ctx ends first, it closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if s.Drain(ctx) == nil {
-		return nil
-	}
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	for _, c := range s.open() {
-		c.cut()
-	}
-	<-s.empty
-	return ctx.Err()
+	return s.open.Shutdown(ctx, (*connection).drain, (*connection).cut)
 }

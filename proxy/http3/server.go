@@ -11,11 +11,11 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"padlock/proxy/conns"
 	"padlock/proxy/message"
 	"padlock/traffic"
 )
@@ -68,19 +68,14 @@ const maxUni = 10
 
 // Server speaks HTTP/3 on connections of QUIC. It is safe for use from many goroutines.
 type Server struct {
-	o ServerOptions
-
-	mu      sync.Mutex
-	conns   map[*connection]struct{}
-	closing bool
-	over    bool          // the time to finish has passed
-	empty   chan struct{} // closed when Shutdown has begun and none is left
+	o    ServerOptions
+	open *conns.Set[*connection]
 }
 
 // NewServer returns a server; Shutdown ends it.
 func NewServer(o ServerOptions) *Server {
 	o.Fields, o.Resets, o.NoopFrames = cmp.Or(o.Fields, maxFields), cmp.Or(o.Resets, maxResets), cmp.Or(o.NoopFrames, maxPointless)
-	return &Server{o: o, conns: map[*connection]struct{}{}, empty: make(chan struct{})}
+	return &Server{o: o, open: conns.New[*connection]()}
 }
 
 // ServeConn answers requests until the client or Shutdown ends the connection. The connection's configuration has gone through Configure;
@@ -91,70 +86,20 @@ func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, each func() *me
 		c.close(codeInternal)
 		return
 	}
-	s.mu.Lock()
-	closing, over := s.closing, s.over
-	if !over {
-		s.conns[c] = struct{}{}
-	}
-	s.mu.Unlock()
-	switch {
-	case over:
+	switch s.open.Add(c, nil) {
+	case conns.Over:
 		c.timer.Stop()
 		c.close(codeNone)
 		return
-	case closing:
+	case conns.Draining:
 		c.drain()
 	}
+
+	defer s.open.Remove(c)
 	c.serve()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if s.closing && len(s.conns) == 0 {
-		s.emptied()
-	}
-}
-
-// emptied is called with the lock held, possibly more than once.
-func (s *Server) emptied() {
-	select {
-	case <-s.empty:
-	default:
-		close(s.empty)
-	}
-}
-
-func (s *Server) open() []*connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*connection, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
-	return all
 }
 
 // Shutdown tells clients to go, and finishes the requests that are open; when ctx ends first, it closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing = true
-	if len(s.conns) == 0 {
-		s.emptied()
-	}
-	s.mu.Unlock()
-	for _, c := range s.open() {
-		c.drain()
-	}
-	select {
-	case <-s.empty:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	for _, c := range s.open() {
-		c.close(codeNone)
-	}
-	<-s.empty
-	return ctx.Err()
+	return s.open.Shutdown(ctx, (*connection).drain, func(c *connection) { c.close(codeNone) })
 }
