@@ -15,37 +15,16 @@ import (
 
 // Dial connects to a target of the group for a request of which only the client counts, and to another where that fails. Its errors are
 // those of RoundTrip. The connection's Close does not end the attempt.
-func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (net.Conn, error) {
-	g.budget.request(g.o.Retry.Budget)
-	f := g.filter(r)
-	start := time.Now()
-	for {
-		m, err := g.acquire(ctx, r, f)
-		placed := time.Now()
-		a.Wait += placed.Sub(start)
-		if err != nil {
-			return nil, err
-		}
-		a.hold(g, m, &f)
-		conn, err := m.target.dialer.dial(ctx)
-		start = time.Now()
-		a.Answer = start.Sub(placed)
-		if err == nil {
-			m.target.report(nil, a.Answer)
-			return conn, nil
-		}
-		a.End()
-		failure := &Error{Target: m.target.target, Err: err}
-		if ctx.Err() != nil {
-			return nil, failure
-		}
-		m.target.report(failure, a.Answer)
-		f.tried[a.Retries] = m
-		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !g.budget.retry() {
-			return nil, failure
-		}
-		a.Retries++
+func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (conn net.Conn, err error) {
+	always := func(*Error) bool { return true }
+	err = g.try(ctx, r, a, always, func(m *member) (err error) {
+		conn, err = m.target.dialer.dial(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return conn, nil
 }
 
 // dialer connects to one target that is not spoken to by HTTP.

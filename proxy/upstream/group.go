@@ -128,24 +128,13 @@ const maxAttempts = 8
 
 // RoundTrip sends a request to a target of the group, and to another where the first has surely not acted on it. Its errors are *Error,
 // ErrUnhealthy, ErrFull, or the context's.
-func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (*message.Response, error) {
-	g.budget.request(g.o.Retry.Budget)
-	f := g.filter(r)
-	start := time.Now()
-	for {
-		m, err := g.acquire(ctx, r, f)
-		placed := time.Now()
-		a.Wait += placed.Sub(start)
-		if err != nil {
-			return nil, err
-		}
-
-		a.hold(g, m, &f)
+func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (response *message.Response, err error) {
+	again := func(failure *Error) bool { return safe(r, failure) }
+	err = g.try(ctx, r, a, again, func(m *member) (err error) {
 		g.stick(r, a)
 		if g.UpstreamHost {
 			r.Host = m.target.authority
 		}
-
 		if a.Chosen != nil {
 			a.Chosen(a.Place())
 		}
@@ -154,30 +143,56 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 		}
 
 		settled := a.watch(m.target)
-		response, err := m.target.back.RoundTrip(ctx, r, interim)
+		response, err = m.target.transport.RoundTrip(ctx, r, interim)
 		settled()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	if a.Follower != nil {
+		a.Follower.Answered(response.Status)
+	}
+	return response, nil
+}
+
+// try calls once with a target of the group and, where that fails, with another for which the request may be repeated: again says so of a
+// failure, and the route's number of attempts and its budget must allow it.
+func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again func(*Error) bool, once func(*member) error) error {
+	g.budget.request(g.o.Retry.Budget)
+	f := g.filter(r)
+	start := time.Now()
+	for {
+		m, err := g.acquire(ctx, r, f)
+		placed := time.Now()
+		a.Wait += placed.Sub(start)
+		if err != nil {
+			return err
+		}
+
+		a.hold(g, m, &f)
+		err = once(m)
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
 			m.target.report(nil, a.Answer)
-			if a.Follower != nil {
-				a.Follower.Answered(response.Status)
-			}
-			return response, nil
+			return nil
 		}
+
 		a.End()
 		failure := &Error{Target: m.target.target, Err: err}
 		if a.Follower != nil {
 			a.Follower.Missed(failure)
 		}
 		if ctx.Err() != nil || isClients(err) {
-			return nil, failure
+			return failure
 		}
 
 		m.target.report(failure, a.Answer)
 		f.tried[a.Retries] = m
-		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !safe(r, failure) || !g.budget.retry() {
-			return nil, failure
+		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !again(failure) || !g.budget.retry() {
+			return failure
 		}
 		a.Retries++
 	}
@@ -196,7 +211,7 @@ func (a *Attempt) watch(t *Target) (settled func()) {
 	late := a.Late
 	timer := time.AfterFunc(a.LateAfter, func() {
 		help := ""
-		if pool, ok := t.back.(*http1.Transport); ok && pool.Idle() > 0 {
+		if pool, ok := t.transport.(*http1.Transport); ok && pool.Idle() > 0 {
 			help = oneAtATime
 		}
 		late(t.name, help)
@@ -304,7 +319,7 @@ func (s *set) owner(c *message.Conn) *member {
 		return nil
 	}
 	for i := range s.members {
-		if t, ok := s.members[i].target.back.(*http1.Transport); ok && t.Owns(c) {
+		if t, ok := s.members[i].target.transport.(*http1.Transport); ok && t.Owns(c) {
 			return &s.members[i]
 		}
 	}

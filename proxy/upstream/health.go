@@ -129,7 +129,7 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 	request := &message.Request{
 		Method: "GET", Scheme: "http", Host: c.host, Target: c.o.Path, Proto: "HTTP/1.1", Fields: message.Fields{{Name: "User-Agent", Value: "padlock-health"}},
 	}
-	response, err := c.target.back.RoundTrip(mine, request, ignored{})
+	response, err := c.target.transport.RoundTrip(mine, request, ignored{})
 	if err != nil {
 		return err
 	}

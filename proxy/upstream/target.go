@@ -23,13 +23,13 @@ import (
 // Target is one backend: its pool of connections, and how it fares. Groups that agree on how to reach it share it, before a reload and
 // after. It is safe for use from many goroutines.
 type Target struct {
-	target config.Target
-	name   string
-	at     string  // the address that the name was resolved to; "": whatever it means
-	key    string  // by which Targets knows it
-	hash   uint64  // of the name, for consistent hashing
-	back   back    // nil: not HTTP
-	dialer *dialer // nil: HTTP
+	target    config.Target
+	name      string
+	at        string  // the address that the name was resolved to; "": whatever it means
+	key       string  // by which Targets knows it
+	hash      uint64  // of the name, for consistent hashing
+	transport back    // nil: not HTTP
+	dialer    *dialer // nil: HTTP
 
 	authority string // what it is called in requests that do not carry the client's Host
 
@@ -77,7 +77,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	case "tcp", "tls":
 		t.dialer = newDialer(u, target, address, timeouts.Connect, trust, resolver)
 	case "h2c":
-		t.back = http2.NewTransport(http2.TransportOptions{
+		t.transport = http2.NewTransport(http2.TransportOptions{
 			Address: address, Connect: timeouts.Connect, ResponseHeader: patience, Resolver: resolver, Idle: u.KeepAlive.Idle, Single: u.KeepAlive.Off,
 		})
 	default:
@@ -88,7 +88,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 		if target.Scheme == "https" {
 			options.TLS = clientTLS(u, target, trust)
 		}
-		t.back = http1.NewTransport(options)
+		t.transport = http1.NewTransport(options)
 	}
 	if u.Health != nil {
 		t.health = startChecker(t, *u.Health)
@@ -233,7 +233,7 @@ func (t *Target) close() {
 	if t.health != nil {
 		t.health.stop()
 	}
-	if t.back != nil {
-		t.back.Close()
+	if t.transport != nil {
+		t.transport.Close()
 	}
 }
