@@ -20,8 +20,8 @@ type pendingConns struct {
 	ending <-chan struct{}
 
 	mu      sync.Mutex
-	conns   list.List            // of *pendingConn, the oldest first
-	sources map[netip.Prefix]int // of conns
+	conns   list.List  // of *pendingConn, the oldest first
+	sources fair.Tally // of conns
 	waiting int
 	room    chan struct{} // has something when one has left
 }
@@ -42,7 +42,7 @@ type pendingConn struct {
 const slow = time.Second
 
 func newPendingConns(limit int, abuse *abuseLog, ending <-chan struct{}) *pendingConns {
-	return &pendingConns{limit: limit, abuse: abuse, ending: ending, sources: map[netip.Prefix]int{}, room: make(chan struct{}, 1)}
+	return &pendingConns{limit: limit, abuse: abuse, ending: ending, room: make(chan struct{}, 1)}
 }
 
 // enter waits for a place, which is left by leave. It returns nil where as many wait as may, and at the end of the server.
@@ -101,20 +101,17 @@ func (c *pendingConns) try(conn net.Conn, from netip.Prefix) (m, out *pendingCon
 	if c.conns.Len() < c.limit {
 		m = &pendingConn{all: c, conn: conn, since: now, from: from}
 		m.place = c.conns.PushBack(m)
-		c.sources[from]++
+		c.sources.Add(from, 1)
 		return m, nil, 0
 	}
 
-	most, mine := 0, c.sources[from]
-	for _, n := range c.sources {
-		most = max(most, n)
-	}
+	most := c.sources.Most(fair.Nobody)
 	oldest := c.conns.Front()
-	for c.sources[oldest.Value.(*pendingConn).from] < most {
+	for c.sources.Less(oldest.Value.(*pendingConn).from, most) {
 		oldest = oldest.Next()
 	}
 	out = oldest.Value.(*pendingConn)
-	if wait = slow - now.Sub(out.since); wait > 0 && most < mine+2 {
+	if wait = slow - now.Sub(out.since); wait > 0 && !c.sources.Exceeds(most, from) {
 		return nil, nil, wait
 	}
 	out.remove()
@@ -126,9 +123,7 @@ func (m *pendingConn) remove() {
 	c := m.all
 	c.conns.Remove(m.place)
 	m.place = nil
-	if c.sources[m.from]--; c.sources[m.from] == 0 {
-		delete(c.sources, m.from)
-	}
+	c.sources.Add(m.from, -1)
 }
 
 // comesFrom tells of a client for which a proxy speaks.
@@ -139,11 +134,9 @@ func (m *pendingConn) comesFrom(remote net.Addr) {
 	if m.place == nil {
 		return
 	}
-	if c.sources[m.from]--; c.sources[m.from] == 0 {
-		delete(c.sources, m.from)
-	}
+	c.sources.Add(m.from, -1)
 	m.from = from
-	c.sources[from]++
+	c.sources.Add(from, 1)
 }
 
 // leave gives the place back. It may be called more than once, and for nil.
@@ -181,7 +174,7 @@ type addresses struct {
 	limit int // 0: none
 
 	mu   sync.Mutex
-	open map[netip.Prefix]int
+	open fair.Tally
 }
 
 // enter takes a place, which is given back by leave. It reports false where there is none.
@@ -191,13 +184,10 @@ func (a *addresses) enter(client netip.Prefix) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open[client] >= a.limit {
+	if a.open.With(client, 1) > int64(a.limit) {
 		return false
 	}
-	if a.open == nil {
-		a.open = map[netip.Prefix]int{}
-	}
-	a.open[client]++
+	a.open.Add(client, 1)
 	return true
 }
 
@@ -207,7 +197,5 @@ func (a *addresses) leave(client netip.Prefix) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open[client]--; a.open[client] == 0 {
-		delete(a.open, client)
-	}
+	a.open.Add(client, -1)
 }

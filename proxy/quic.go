@@ -20,6 +20,7 @@ import (
 	"github.com/quic-go/quic-go/qlogwriter"
 
 	"padlock/handshake"
+	"padlock/internal/fair"
 	"padlock/proxy/http3"
 	"padlock/proxy/message"
 	"padlock/proxy/sites"
@@ -36,7 +37,7 @@ type packets struct {
 	early     atomic.Int32 // handshakes that are not complete
 
 	mu         sync.Mutex
-	handshakes map[netip.Prefix]int // those, by source
+	handshakes fair.Tally // those, by source
 }
 
 // maxEarly handshakes may be on their way before clients have to prove their address, at the price of a round trip (RFC 9000
@@ -75,6 +76,8 @@ type flow struct {
 	last  atomic.Pointer[whereabouts] // of the client; set when the handshake is complete
 	state tls.ConnectionState
 	done  atomic.Bool
+
+	unread atomic.Int64 // of the memory for what nobody has read
 }
 
 // whereabouts is where the client of a connection is, and what is known of the connection then.
@@ -95,7 +98,7 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &packets{server: s, address: l.Address, socket: socket, handshakes: map[netip.Prefix]int{}}
+	p := &packets{server: s, address: l.Address, socket: socket}
 	counted := s.config().Limits.PerAddress > 0 || s.config().Certificates.OnDemand != nil // by address: nobody may use up another's share
 	p.transport = &quic.Transport{
 		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return counted || p.early.Load() > maxEarly },
@@ -107,7 +110,7 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
 	// After that http3's own timeout ends it; this one ends those whose clients are gone.
 	settings := &quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2}
-	http3.Configure(settings, s.config().Limits.Streams)
+	http3.Configure(settings, s.config().Limits.Streams, s.widen)
 	p.listener, err = p.transport.Listen(
 		&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{http3.Protocol}, GetConfigForClient: p.configForClient},
 		settings,
@@ -140,9 +143,32 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 	context.AfterFunc(ctx, func() {
 		p.server.slots.leave(f.slot)
 		p.server.addresses.leave(from)
+		f.narrow()
 		f.end(context.Cause(ctx))
 	})
 	return ctx, nil
+}
+
+// widen takes memory for what a client may send before it is read. It is called with QUIC's locks held.
+func (s *Server) widen(conn *quic.Conn, more uint64) bool {
+	f, ok := conn.Context().Value(flowKey{}).(*flow)
+	if !ok || !s.unread.Take(f.client(), int64(more)) {
+		return false
+	}
+	f.unread.Add(int64(more))
+	if conn.Context().Err() != nil { // what the connection has taken may have been given back already
+		f.narrow()
+	}
+	return true
+}
+
+// narrow gives the memory back.
+func (f *flow) narrow() { f.owner.server.unread.Leave(f.client(), f.unread.Swap(0)) }
+
+// client is the address that a connection counts for, wherever its client moves.
+func (f *flow) client() netip.Addr {
+	_, client := message.ClientAddr(f.remote.String())
+	return client
 }
 
 // enter takes a place for a connection, which counts for the client that is returned.
@@ -176,10 +202,10 @@ func (p *packets) begins(from netip.Prefix) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	limit, all := p.server.config().Limits.Handshakes, int(p.early.Load())
-	if all >= limit || 2*all >= limit && 8*p.handshakes[from] >= limit {
+	if all >= limit || 2*all >= limit && 8*p.handshakes.Load(from) >= int64(limit) {
 		return false
 	}
-	p.handshakes[from]++
+	p.handshakes.Add(from, 1)
 	p.early.Add(1)
 	return true
 }
@@ -189,9 +215,7 @@ func (p *packets) done(from netip.Prefix) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.early.Add(-1)
-	if p.handshakes[from]--; p.handshakes[from] == 0 {
-		delete(p.handshakes, from)
-	}
+	p.handshakes.Add(from, -1)
 }
 
 // configForClient is that of TCP, with QUIC's protocol and the keys of session tickets, which quic-go's copy of a listener's

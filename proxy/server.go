@@ -104,6 +104,7 @@ type Server struct {
 	begun      *pendingConns // connections whose handshake has not ended
 	asking     *pendingConns // connections of plain HTTP
 	addresses  addresses
+	unread     *fair.Memory            // of what comes over HTTP/2 and 3
 	early      *conns.Set[*clientConn] // those that no front has yet, or that a front has not parked
 	streams    streams                 // connections that are not HTTP
 	guards     guards
@@ -130,6 +131,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.abuse = newAbuseLog(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending), newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending)
 	s.addresses.limit = cfg.Limits.PerAddress
+	s.unread = fair.NewMemory(int64(cfg.Limits.Buffers))
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	s.gateway = s.newGateway(cfg)
 	built, err := newSnapshot(cfg, deps, &s.targets, &s.book, s.gateway, nil)
@@ -362,6 +364,7 @@ func (s *Server) start() error {
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
 		Streams: l.Streams, Resets: l.Resets, NoopFrames: l.NoopFrames, Rejected: s.abuse.addDetail, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
+		Memory: s.unread,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,

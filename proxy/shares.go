@@ -23,13 +23,15 @@ type shares struct {
 
 	mu      sync.Mutex
 	sources map[netip.Prefix]*share
+	loads   fair.Tally // of slots, but those of proxies
 	open    int
 }
 
 // share is what one source has.
 type share struct {
-	from netip.Prefix
-	held []*slot
+	from    netip.Prefix
+	held    []*slot
+	counted int // of held, in loads
 }
 
 // slot is a connection's.
@@ -54,7 +56,7 @@ const (
 
 func newShares(limit int) *shares {
 	return &shares{
-		limit: limit, sources: map[netip.Prefix]*share{}, exempt: func(netip.Prefix) bool { return false },
+		limit: limit, sources: map[netip.Prefix]*share{}, exempt: fair.Nobody,
 		turns: fair.NewTurns(fair.Limits{AtOnce: limit, Each: limit, PerSource: knocking, Waiting: knocking}),
 		full:  func(netip.Prefix) {}, ending: context.Background(),
 	}
@@ -112,6 +114,10 @@ func (s *shares) note(from netip.Prefix, conn evictable, done func()) *slot {
 	}
 	taken := &slot{share: own, place: len(own.held), done: done, conn: conn}
 	own.held = append(own.held, taken)
+	if !s.exempt(from) {
+		own.counted++
+		s.loads.Add(from, 1)
+	}
 	s.open++
 	return taken
 }
@@ -129,6 +135,10 @@ func (s *shares) leave(taken *slot) {
 	own.held[last] = nil
 	if own.held = own.held[:last]; last == 0 {
 		delete(s.sources, own.from)
+	}
+	if own.counted > 0 { // a reload may have made a proxy of the source, or none
+		own.counted--
+		s.loads.Add(own.from, -1)
 	}
 	s.open--
 	s.mu.Unlock()
@@ -164,18 +174,15 @@ func (s *shares) swap(from netip.Prefix, conn evictable, patience time.Duration)
 // that is idle; its own, where it has more than its share. It reports whether one of another source will end.
 func (s *shares) makeRoom(from netip.Prefix) bool {
 	s.mu.Lock()
-	var most *share
-	for prefix, other := range s.sources {
-		if (most == nil || len(other.held) > len(most.held)) && !s.exempt(prefix) {
-			most = other
-		}
+	most, own := s.sources[s.loads.Most(s.exempt)], s.sources[from]
+	above, heavier := false, most != nil && most.from != from
+	switch {
+	case s.exempt(from) && own != nil:
+		heavier = heavier && s.loads.Load(most.from) >= int64(len(own.held))+2
+	case !s.exempt(from):
+		heavier = heavier && s.loads.Exceeds(most.from, from)
+		above = own != nil && s.loads.Load(from)*int64(len(s.sources)) > int64(s.limit)
 	}
-	own, mine := s.sources[from], 0
-	if own != nil {
-		mine = len(own.held)
-	}
-	above := mine*len(s.sources) > s.limit && !s.exempt(from)
-	heavier := most != nil && most.from != from && len(most.held) >= mine+2
 	if !heavier {
 		most = own
 	}

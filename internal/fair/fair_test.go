@@ -249,3 +249,68 @@ func TestManySourcesAreForgottenAndNotRefused(t *testing.T) {
 		t.Errorf("%d remembered, %d in the list", len(b.spent), b.recent.Len())
 	}
 }
+
+// Up to half of the memory is whoever's wants it. Beyond that a source has an eighth, the sources of a network (/48) half, and others still get theirs.
+func TestMemoryIsShared(t *testing.T) {
+	m := NewMemory(80)
+	at := netip.MustParseAddr
+	take := func(from string, n int64, want bool) {
+		t.Helper()
+		if got := m.Take(at(from), n); got != want {
+			t.Errorf("%d for %s: %v", n, from, got)
+		}
+	}
+	take("192.0.2.1", 40, true)
+	take("192.0.2.1", 1, false)
+	take("192.0.2.2", 10, true)
+	take("192.0.2.2", 1, false)
+	m.Leave(at("192.0.2.1"), 40)
+	for i := range 4 {
+		take(fmt.Sprintf("2001:db8:0:%d::1", i), 10, true)
+	}
+	take("2001:db8:0:5::1", 1, false)
+	take("2001:db8:1::1", 10, true)
+	take("::ffff:192.0.2.3", 10, true)
+	take("192.0.2.3", 1, false)
+	take("192.0.2.4", 10, true)
+	take("192.0.2.5", 1, false)
+	for i := range 4 {
+		m.Leave(at(fmt.Sprintf("2001:db8:0:%d::9", i)), 10)
+	}
+	m.Leave(at("2001:db8:1::1"), 10)
+	for _, of := range []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"} {
+		m.Leave(at(of), 10)
+	}
+	if m.Sources() != 0 || m.all != 0 || len(m.held.networks) != 0 {
+		t.Errorf("what was given back is held: %+v", m)
+	}
+}
+
+// What the sources of a network (/48) have counts for each of them: four have as much as one would be allowed, whoever they are.
+func TestATallyCountsNetworksToo(t *testing.T) {
+	var tally Tally
+	for i := range 9 {
+		tally.Add(from(fmt.Sprintf("2001:db8:0:%d::1", i)), 1)
+	}
+	tally.Add(from("192.0.2.1"), 2)
+	for source, want := range map[string]int64{"2001:db8:0:1::9": 3, "2001:db8:0:99::1": 3, "2001:db8:1::1": 0, "192.0.2.1": 2, "192.0.2.2": 0} {
+		if got := tally.Load(from(source)); got != want {
+			t.Errorf("%s has %d, not %d", source, got, want)
+		}
+	}
+	tally.Add(from("2001:db8:0:4::1"), 1)
+	if most := tally.Most(Nobody); most != from("2001:db8:0:4::1") || tally.Sources() != 10 || tally.With(from("2001:db8:0:1::9"), 4) != 5 {
+		t.Errorf("%s, %+v", most, tally)
+	}
+	for _, pair := range []struct {
+		one, other string
+		want       bool
+	}{
+		{"2001:db8:0:1::1", "192.0.2.1", false}, {"2001:db8:0:1::1", "192.0.2.2", true}, {"2001:db8:0:1::1", "2001:db8:0:99::1", false},
+		{"2001:db8:0:4::1", "2001:db8:0:99::1", true}, {"192.0.2.1", "2001:db8:0:1::1", false}, {"192.0.2.1", "192.0.2.2", true},
+	} {
+		if got := tally.Exceeds(from(pair.one), from(pair.other)); got != pair.want {
+			t.Errorf("%s exceeds %s: %v", pair.one, pair.other, got)
+		}
+	}
+}

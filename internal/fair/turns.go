@@ -17,7 +17,7 @@ import (
 // Limits of Turns. None may be 0.
 type Limits struct {
 	AtOnce    int // turns that are taken at the same time
-	Each      int // of them by one source
+	Each      int // of them by one source; a network of several sources may have four times as many
 	PerSource int // of one source that wait
 	Waiting   int // of all sources that wait
 }
@@ -157,7 +157,7 @@ func (t *Turns) dispatch() {
 func (t *Turns) next() (next *source) {
 	for e := t.ring.Front(); e != nil; e = e.Next() {
 		n := e.Value.(*network)
-		if next != nil && n.taken >= next.network.taken {
+		if next != nil && n.taken >= next.network.taken || n.taken >= networkShare*t.limits.Each {
 			continue
 		}
 		if s := n.next(t.limits.Each); s != nil {

@@ -15,55 +15,37 @@ import (
 // answers, holds what it has got, so each gets a part only; who gets none is served without a buffer. It is safe for use from many
 // goroutines.
 type rooms struct {
-	total int64
-	log   *slog.Logger
+	memory *fair.Memory
+	log    *slog.Logger
 
-	mu      sync.Mutex
-	held    int64
-	sources map[netip.Prefix]int64
-	told    time.Time // that there was too little
+	mu   sync.Mutex
+	told time.Time // that there was too little
 }
 
-const (
-	roomShare = 8           // a client gets this part at most, once half of the memory is in use
-	roomTells = time.Minute // between two lines in the log
-)
+const roomTells = time.Minute // between two lines in the log
 
 func newRooms(total int64, log *slog.Logger) *rooms {
-	return &rooms{total: total, log: log, sources: map[netip.Prefix]int64{}}
+	return &rooms{memory: fair.NewMemory(total), log: log}
 }
 
 // take counts n bytes more for a client. It reports false, and counts nothing, where that is too much.
 func (r *rooms) take(client netip.Addr, n int64) bool {
-	from := fair.Source(client)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	own := r.sources[from] + n
-	if all := r.held + n; all > r.total || all > r.total/2 && own > r.total/roomShare {
-		r.tell()
-		return false
+	if r.memory.Take(client, n) {
+		return true
 	}
-	r.held += n
-	r.sources[from] = own
-	return true
+	r.tell()
+	return false
 }
 
 // leave gives n bytes back.
-func (r *rooms) leave(client netip.Addr, n int64) {
-	from := fair.Source(client)
+func (r *rooms) leave(client netip.Addr, n int64) { r.memory.Leave(client, n) }
+
+func (r *rooms) tell() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held -= n
-	if r.sources[from] -= n; r.sources[from] == 0 {
-		delete(r.sources, from)
-	}
-}
-
-// tell is called with the lock held.
-func (r *rooms) tell() {
 	if now := time.Now(); now.Sub(r.told) >= roomTells {
 		r.told = now
-		r.log.Warn("content is passed on as it comes, although its route buffers it: the memory for that is in use", "limit", r.total, "key", "limits.buffers", "clients", len(r.sources))
+		r.log.Warn("content is passed on as it comes, although its route buffers it: the memory for that is in use", "limit", r.memory.Total(), "key", "limits.buffers", "clients", r.memory.Sources())
 	}
 }
 

@@ -22,7 +22,8 @@ import (
 const (
 	maxStreams    = 100       // where nothing else is said
 	streamWindow  = 512 << 10 // bytes that a client may send on a stream before its handler has read them
-	connWindow    = 1 << 20   // and on all streams together
+	baseWindow    = 128 << 10 // and on all streams together, at first
+	connWindow    = 1 << 20   // at most, where there is memory for it
 	initialWindow = 65535     // RFC 9113 section 6.9.2
 	headerTable   = 4096      // RFC 9113 section 6.5.2
 	parkAfter     = time.Second
@@ -51,6 +52,8 @@ type connection struct {
 	sendWindow int64 // what we may send
 	recvWindow int64 // what the client may send
 	owed       int64 // what was read of it and not yet given back
+	window     int64 // what may be unread, or on its way
+	used       int64 // of that, since it is as large, or since nothing was open
 	out        []byte
 	flushing   bool
 	tableless  bool      // noTable was sent
@@ -121,8 +124,8 @@ func (c *connection) greet() error {
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.server.o.Head)},
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
 	)
-	c.out = appendWindowUpdate(c.out, 0, connWindow-initialWindow)
-	c.recvWindow = connWindow
+	c.out = appendWindowUpdate(c.out, 0, baseWindow-initialWindow)
+	c.recvWindow, c.window = baseWindow, baseWindow
 	c.wake()
 	c.mu.Unlock()
 	c.limit.Until(time.Now().Add(c.server.o.Header))
@@ -422,7 +425,12 @@ func (c *connection) end(cause error) {
 	for c.running > 0 {
 		c.changed.Wait()
 	}
+	more := c.window - baseWindow // nothing is unread any more
+	c.window = baseWindow
 	c.mu.Unlock()
+	if memory := c.server.o.Memory; memory != nil && more > 0 {
+		memory.Leave(c.conn.Facts().Addr, more)
+	}
 	c.releaseBuffers()
 	c.server.open.Remove(c)
 }

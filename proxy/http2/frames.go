@@ -152,6 +152,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 		return http2.ConnectionError(http2.ErrCodeFlowControl)
 	}
 	c.recvWindow -= n
+	c.widen(n)
 
 	data := f.Data()
 	if len(data) == 0 {
@@ -200,9 +201,26 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	return nil
 }
 
+// widen doubles the window of a client that sends much, as long as there is memory for what it may send: whether or not a handler reads, as one
+// stream that nobody reads is not to hold up the others. It is called with the lock held.
+func (c *connection) widen(n int64) {
+	if c.used += n; c.used < c.window/2 || c.window == connWindow || c.err != nil {
+		return
+	}
+	c.used = 0
+	more := min(c.window, connWindow-c.window)
+	if memory := c.server.o.Memory; memory != nil && !memory.Take(c.conn.Facts().Addr, more) {
+		return
+	}
+	c.out = appendWindowUpdate(c.buffer(), 0, more)
+	c.recvWindow += more
+	c.window += more
+	c.wake()
+}
+
 // giveBack lets the client send n more bytes. It is called with the lock held.
 func (c *connection) giveBack(n int64) {
-	if c.owed += n; c.owed >= connWindow/4 && c.err == nil {
+	if c.owed += n; c.owed >= c.window/4 && c.err == nil {
 		c.out = appendWindowUpdate(c.buffer(), 0, c.owed)
 		c.recvWindow += c.owed
 		c.owed = 0

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"time"
 
+	"padlock/internal/fair"
 	"padlock/proxy/conns"
 	"padlock/proxy/message"
 	"padlock/proxy/park"
@@ -38,6 +39,9 @@ type ServerOptions struct {
 
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
+
+	// Memory is for what connections may hold of content that no handler has read, beyond what each always may; nil: all may.
+	Memory *fair.Memory
 
 	Log  *slog.Logger
 	Park *park.Lot // nil: idle connections keep their goroutine and buffers

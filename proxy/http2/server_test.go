@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"padlock/internal/fair"
 	"padlock/proxy/message"
 )
 
@@ -68,7 +69,9 @@ func serveWith(t *testing.T, s *Server) *running {
 			if err != nil {
 				return
 			}
-			go s.ServeConn(&plain{Conn: c})
+			p := &plain{Conn: c}
+			p.facts.Client, p.facts.Addr = message.ClientAddr(c.RemoteAddr().String())
+			go s.ServeConn(p)
 		}
 	}()
 	t.Cleanup(func() {
@@ -93,7 +96,12 @@ type client struct {
 
 func dial(t *testing.T, s *running, settings ...http2.Setting) *client {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.address)
+	return dialFrom(t, s, "127.0.0.1", settings...)
+}
+
+func dialFrom(t *testing.T, s *running, address string, settings ...http2.Setting) *client {
+	t.Helper()
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,7 +423,7 @@ func TestFlowControl(t *testing.T) {
 			}
 			c.request(1, false, post()...)
 			upload := make(chan error, 1)
-			grants := make(chan uint32, 1<<12)
+			grants := make(chan http2.WindowUpdateFrame, 1<<12)
 			go func() { upload <- sendWithin(c, 1, content, grants) }()
 			var got []byte
 			for ended := false; !ended; {
@@ -423,9 +431,7 @@ func TestFlowControl(t *testing.T) {
 				c.must(err)
 				switch f := f.(type) {
 				case *http2.WindowUpdateFrame:
-					if f.StreamID == 1 {
-						grants <- f.Increment
-					}
+					grants <- *f
 				case *http2.DataFrame:
 					got = append(got, f.Data()...)
 					if ended = f.StreamEnded(); !ended {
@@ -445,21 +451,100 @@ func TestFlowControl(t *testing.T) {
 	}
 }
 
-// sendWithin keeps to the server's window of the stream, which is the tighter one.
-func sendWithin(c *client, id uint32, content []byte, grants <-chan uint32) error {
+// sendWithin keeps to the server's windows, of the stream and of the connection.
+func sendWithin(c *client, id uint32, content []byte, grants <-chan http2.WindowUpdateFrame) error {
 	conn := http2.NewFramer(c.conn, nil)
-	window := uint32(streamWindow)
+	stream, all := uint32(streamWindow), uint32(initialWindow)
 	for len(content) > 0 {
-		for window == 0 {
-			window += <-grants
+		for stream == 0 || all == 0 {
+			if f := <-grants; f.StreamID == 0 {
+				all += f.Increment
+			} else {
+				stream += f.Increment
+			}
 		}
-		n := min(uint32(len(content)), window, 16<<10)
+		n := min(uint32(len(content)), stream, all, 16<<10)
 		if err := conn.WriteData(id, int(n) == len(content), content[:n]); err != nil {
 			return err
 		}
-		content, window = content[n:], window-n
+		content, stream, all = content[n:], stream-n, all-n
 	}
 	return nil
+}
+
+// fill sends content on streams until there is no window for more, whatever the server does with it, and returns how much that was.
+func (c *client) fill(ids ...uint32) (sent int) {
+	c.t.Helper()
+	windows := map[uint32]uint32{0: initialWindow}
+	for _, id := range ids {
+		windows[id] = streamWindow
+	}
+	for {
+		c.must(c.framer.WritePing(false, [8]byte{})) // what it grants has come when this is answered
+		for answered := false; !answered; {
+			f, err := c.framer.ReadFrame()
+			c.must(err)
+			switch f := f.(type) {
+			case *http2.WindowUpdateFrame:
+				windows[f.StreamID] += f.Increment
+			case *http2.PingFrame:
+				answered = f.IsAck()
+			}
+		}
+		before := sent
+		for _, id := range ids {
+			if n := min(windows[id], windows[0], 16<<10); n > 0 {
+				c.must(c.framer.WriteData(id, false, make([]byte, n)))
+				windows[id], windows[0], sent = windows[id]-n, windows[0]-n, sent+int(n)
+			}
+		}
+		if sent == before {
+			return sent
+		}
+	}
+}
+
+// What connections hold of content that nobody reads is bounded, however many there are: each has a little for sure, and more only where there
+// is memory for it, of which a client gets a part. When a connection has ended, what it held is there for others.
+func TestConnectionsTogetherHoldLittleThatIsNotRead(t *testing.T) {
+	const total = 4 << 20
+	memory := fair.NewMemory(total)
+	s := serve(t, func(ctx *message.Context, _ *message.Request, _ message.Writer) { <-ctx.Done() }, func(o *ServerOptions) {
+		o.Memory, o.BodyIdle = memory, time.Minute
+	})
+	sent, conns := 0, []*client{}
+	for range 24 {
+		c := dial(t, s)
+		c.request(1, false, post()...)
+		n := c.fill(1)
+		if sent += n; n < baseWindow {
+			t.Errorf("a connection may hold %d bytes", n)
+		}
+		conns = append(conns, c)
+	}
+	if most := 24*baseWindow + total/2; sent > most || sent < most/2 {
+		t.Errorf("24 connections of one client hold %d bytes, at most %d were expected", sent, most)
+	}
+	other := dialFrom(t, s, "127.0.0.2")
+	other.request(1, false, post()...)
+	if n := other.fill(1); n != total/8 {
+		t.Errorf("the connection of another client may hold %d bytes", n)
+	}
+
+	for _, c := range conns {
+		c.conn.Close()
+	}
+	for late := time.Now().Add(20 * time.Second); memory.Sources() > 1; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatal("what the connections held is not given back")
+		}
+	}
+	last := dial(t, s)
+	last.request(1, false, post()...)
+	last.request(3, false, post()...)
+	if n := last.fill(1, 3); n != connWindow {
+		t.Errorf("a connection may hold %d bytes when there is memory", n)
+	}
 }
 
 // Fields that somebody behind the client could take for others are not written; trailers of that kind end the stream, so that nobody takes

@@ -183,6 +183,7 @@ func (c *connection) settled() {
 	if !c.idle() {
 		return
 	}
+	c.used = 0 // what comes little by little needs no more
 	if c.sealed {
 		c.limit.Kick()
 	}

@@ -51,14 +51,18 @@ const (
 const Protocol = "h3"
 
 // Configure has QUIC keep to what this package counts on: streams requests at most are answered at once on a connection, as its client
-// may open another only when the handler of one has returned.
-func Configure(c *quic.Config, streams int) {
+// may open another only when the handler of one has returned. Whether a connection may hold more than baseWindow of what nobody has read, widen
+// decides.
+func Configure(c *quic.Config, streams int, widen func(conn *quic.Conn, more uint64) bool) {
 	c.MaxIncomingStreams, c.MaxIncomingUniStreams, c.RequireStreamCreditRelease = int64(streams), maxUni, true
-	c.MaxStreamReceiveWindow, c.MaxConnectionReceiveWindow = streamWindow, connWindow
+	c.InitialStreamReceiveWindow, c.MaxStreamReceiveWindow = baseWindow/2, streamWindow // one that nobody reads does not hold up the others
+	c.InitialConnectionReceiveWindow, c.MaxConnectionReceiveWindow = baseWindow, connWindow
+	c.AllowConnectionWindowIncrease = widen
 }
 
-// What a client may send before it is read: on a stream, and on all together. quic-go lets them grow to 6 and 15 MiB by default.
+// What a client may send before it is read: on a stream, and on all together. Both begin with little, and grow as what comes is read.
 const (
+	baseWindow   = 128 << 10
 	streamWindow = 512 << 10
 	connWindow   = 1 << 20
 )

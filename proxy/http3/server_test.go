@@ -64,7 +64,7 @@ func run(t *testing.T, h message.Handler, change func(*ServerOptions)) *running 
 	secure := httptest.NewTLSServer(nil) // for its certificate
 	secure.Close()
 	settings := &quic.Config{}
-	Configure(settings, 100)
+	Configure(settings, 100, nil)
 	listener, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: secure.TLS.Certificates, NextProtos: []string{Protocol}}, settings)
 	if err != nil {
 		t.Fatal(err)
