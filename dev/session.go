@@ -23,7 +23,7 @@ type Session struct {
 	Command func(app App, others []App) (launch.Command, error)
 	// Port that the app is given, or on which it listens already.
 	Port int
-	// Restart an app that ends by itself.
+	// Restart an app that ends by itself, and not by Ctrl-C.
 	Restart bool
 	// Interrupt is the signal by which the app is asked to end when ctx does.
 	Interrupt func() os.Signal
@@ -116,7 +116,7 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 		case <-r.client.Stop():
 			return r.end(context.Background())
 		case <-ended:
-			code, again := r.ended(r.Restart)
+			code, again := r.ended(r.Restart && !r.process.Interrupted())
 			r.Report.Ended(r.app, code, again)
 			return code, again
 		case <-lost:

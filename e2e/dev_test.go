@@ -444,40 +444,113 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	}
 }
 
-// In a terminal the app has one too: its size, its colours and its Ctrl-C.
-func TestAnAppHasATerminal(t *testing.T) {
-	besides(t)
+// onScreen runs a shell in a terminal of 91 columns and 33 lines. There, $padlock is the program.
+func (d *developer) onScreen(t *testing.T) screen {
+	t.Helper()
 	need(t, "tmux")
-	d := newDeveloper(t)
-	session := filepath.Join(d.run, "tmux")
-	tmux := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("tmux", append([]string{"-S", session}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("tmux %v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	script := filepath.Join(d.run, "app.sh")
-	if err := os.WriteFile(script, []byte("trap 'echo interrupted; exit 9' INT\ntest -t 0 && test -t 1 && echo a terminal of $(stty size)\nread line\necho read $line\nwhile :; do sleep 0.1; done\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := d.command(d.run, "--name", "shell", "bash", "app.sh")
-	line := "cd " + d.run + "; " + strings.Join(c.Args, " ") + "; echo exit $?; sleep 600"
-	start := exec.Command("tmux", "-S", session, "new-session", "-d", "-x", "91", "-y", "33", line)
-	start.Env = c.Env
+	s := screen{filepath.Join(d.run, "tmux")}
+	c := d.command(d.run)
+	start := exec.Command("tmux", "-S", s.socket, "new-session", "-d", "-x", "91", "-y", "33", "env PS1='$ ' bash --norc --noprofile -i")
+	start.Dir, start.Env = d.run, append(c.Env, "padlock="+c.Path)
 	if out, err := start.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	defer tmux("kill-server")
-	shows := func(words string) {
-		t.Helper()
-		d.await(t, words+" on the screen", func() bool { return strings.Contains(tmux("capture-pane", "-p"), words) })
+	t.Cleanup(func() { _ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() }) // a test may have closed it
+	return s
+}
+
+// types presses keys.
+func (s screen) types(t *testing.T, keys ...string) {
+	t.Helper()
+	s.tmux(t, append([]string{"send-keys"}, keys...)...)
+}
+
+// In a terminal the app has one too: its size, its colours and its Ctrl-C.
+func TestAnAppHasATerminal(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	writeFiles(t, d.run, map[string]string{"app.sh": "trap 'echo interrupted; exit 9' INT\ntrap 'echo now $(stty size)' WINCH\n" +
+		"test -t 0 && test -t 1 && test -t 2 && echo a terminal of $(stty size)\nread line\necho read $line\nwhile :; do sleep 0.1; done\n"})
+	s := d.onScreen(t)
+	s.types(t, "$padlock dev --name shell bash app.sh; echo exit $?", "Enter")
+	s.shows(t, "a terminal of 33 91")
+	s.types(t, "words", "Enter")
+	s.shows(t, "read words")
+	s.tmux(t, "resize-window", "-x", "70", "-y", "20")
+	s.shows(t, "now 20 70")
+	s.types(t, "C-c")
+	s.shows(t, "interrupted")
+	s.shows(t, "exit 9")
+}
+
+// A shell's job control works: Ctrl-Z stops the app with padlock, bg and fg continue both, and what was started with & runs. The terminal is
+// the shell's meanwhile. Ctrl-C ends an app also where it would be started again, and no key is lost while it is. What is printed to a pipe
+// is no terminal's.
+func TestAShellControlsTheJob(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	writeFiles(t, d.run, map[string]string{
+		"count.sh": "echo begun; while :; do echo $((n++)) > count; sleep 0.1; done\n",
+		"line.sh":  "test -t 1 || echo no terminal; echo ready; read line; echo got $line; exit 3\n",
+	})
+	s := d.onScreen(t)
+	counts := func() bool {
+		before, _ := os.ReadFile(filepath.Join(d.run, "count"))
+		time.Sleep(time.Second)
+		after, _ := os.ReadFile(filepath.Join(d.run, "count"))
+		return string(before) != string(after)
 	}
-	shows("a terminal of 33 91")
-	tmux("send-keys", "words", "Enter")
-	shows("read words")
-	tmux("send-keys", "C-c")
-	shows("interrupted")
-	shows("exit 9")
+
+	s.types(t, "$padlock dev --name job bash count.sh", "Enter")
+	s.shows(t, "begun")
+	s.types(t, "C-z")
+	s.shows(t, "Stopped")
+	s.types(t, "stty -a | grep -o '.icanon'; echo asked", "Enter")
+	s.shows(t, "asked\n")
+	if text := s.tmux(t, "capture-pane", "-p"); strings.Contains(text, "-icanon") {
+		t.Errorf("the shell's terminal is raw:\n%s", text)
+	}
+	if counts() {
+		t.Error("the app runs although it is stopped")
+	}
+	s.types(t, "bg", "Enter")
+	d.await(t, "the app goes on in the background", counts)
+	s.types(t, "clear; jobs; fg", "Enter")
+	s.shows(t, "Running")
+	time.Sleep(time.Second) // a shell does not say when it has done so
+	s.types(t, "C-c")
+	s.shows(t, "exit code 130")
+
+	s.types(t, "clear; $padlock dev --name job bash count.sh &", "Enter")
+	s.shows(t, "begun")
+	s.types(t, "jobs", "Enter")
+	s.shows(t, "Running")
+	s.types(t, "kill %1; wait; clear; echo done", "Enter")
+	s.shows(t, "done\n")
+
+	s.types(t, "clear; $padlock dev --name line --restart bash line.sh | cat", "Enter")
+	s.shows(t, "no terminal\nready")
+	s.types(t, "one", "Enter")
+	s.shows(t, "got one")
+	s.shows(t, "started again")
+	s.types(t, "two", "Enter") // while it is started again
+	s.shows(t, "got two")
+	s.types(t, "clear", "Enter", "C-c")
+	d.await(t, "the end of the app", func() bool { return len(d.apps(t)) == 0 })
+}
+
+// Closing the terminal ends the app, its route and padlock dev.
+func TestTheTerminalIsClosed(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	s := d.onScreen(t)
+	s.types(t, "$padlock dev --name closed bash -c 'echo $$ > pid; while :; do sleep 0.1; done'", "Enter")
+	pid := 0
+	d.await(t, "the app", func() bool {
+		text, _ := os.ReadFile(filepath.Join(d.run, "pid"))
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		return pid > 0
+	})
+	s.tmux(t, "kill-server")
+	d.await(t, "the end of the app", func() bool { return syscall.Kill(pid, 0) != nil && len(d.apps(t)) == 0 })
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,6 +112,12 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 		return err
 	}
 	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1}
+	if in, ok := p.stdin.(*os.File); ok && terminal.Is(in) && !d.several {
+		d.terminal = launch.OpenTerminal(in)
+	}
+	if d.terminal != nil {
+		defer d.terminal.Close()
+	}
 	ctx, cancel := context.WithCancelCause(c.Context)
 	defer cancel(nil)
 
@@ -169,6 +174,7 @@ type developing struct {
 	ca        *localca.CA
 	variables []trust.Variable
 	several   bool
+	terminal  *launch.Terminal // nil: there is none, or the app has it itself
 
 	lines sync.Mutex // of standard output
 	once  sync.Once  // the hints
@@ -280,19 +286,15 @@ func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch
 
 // connect says where what the app prints goes, and whether it has a terminal.
 func (d *developing) connect(command *launch.Command, log *launch.Log, name string) {
-	in, _ := d.stdin.(*os.File)
-	if !d.several && in != nil && terminal.Is(in) && terminal.Is(d.stdout) && runtime.GOOS != "windows" {
-		command.Terminal, command.Stdout = in, launch.Tee(d.stdout, log)
-		return
-	}
-	command.Stdin = in
-	command.Stdout, command.Stderr = launch.Tee(d.stdout, log), launch.Tee(d.stderr, log)
 	if d.several {
-		command.Stdin = nil
 		prefix := name + " | "
 		command.Stdout = launch.Tee(launch.Prefixed(d.stdout, prefix, &d.lines), log)
 		command.Stderr = launch.Tee(launch.Prefixed(d.stderr, prefix, &d.lines), log)
+		return
 	}
+	command.Stdin, _ = d.stdin.(*os.File)
+	command.Stdout, command.Stderr = launch.Tee(d.stdout, log), launch.Tee(d.stderr, log)
+	command.Terminal, command.StdoutTerminal, command.StderrTerminal = d.terminal, terminal.Is(d.stdout), terminal.Is(d.stderr)
 }
 
 // environment is what the app is told: its port, its URL and those of others, and how its own requests trust the local CA.

@@ -57,31 +57,16 @@ func hexAddress(text string) (netip.AddrPort, bool) {
 
 // descendants are a process and all that it has started, and those of the session that it leads: what a shell leaves behind is the app too.
 func descendants(pid int) []int {
-	parents, sessions := map[int][]int{}, []int{}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		child, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
-		if err != nil {
-			continue
-		}
-		// The name of the program, in parentheses, may hold anything.
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		if len(fields) < 4 {
-			continue
-		}
-		parent, _ := strconv.Atoi(fields[1])
-		parents[parent] = append(parents[parent], child)
-		if fields[2] == strconv.Itoa(pid) || fields[3] == strconv.Itoa(pid) { // its group, its session
-			sessions = append(sessions, child)
+	children, sessions := map[int][]int{}, []int{}
+	for _, p := range processes() {
+		children[p.parent] = append(children[p.parent], p.pid)
+		if p.group == pid || p.session == pid {
+			sessions = append(sessions, p.pid)
 		}
 	}
 	found := []int{pid}
 	for i := 0; i < len(found); i++ {
-		for _, child := range parents[found[i]] {
+		for _, child := range children[found[i]] {
 			if !slices.Contains(found, child) {
 				found = append(found, child)
 			}

@@ -20,20 +20,29 @@ type Command struct {
 	Env  []string // all of it
 	Port int      // that the app is given
 
-	Stdin    *os.File  // nil: nothing
-	Stdout   io.Writer // what the app prints; with a Terminal, all of it
-	Stderr   io.Writer
-	Terminal *os.File // nil: the app has no terminal; else one of its own that stands for this one
+	Stdin  *os.File // nil: nothing
+	Stdout io.Writer
+	Stderr io.Writer
+
+	Terminal       *Terminal // nil: the app has none; else its standard input is a terminal of its own that stands for this one
+	StdoutTerminal bool      // and so is its standard output
+	StderrTerminal bool      // and so is its standard error; what it prints there goes to Stdout, if that is a terminal
 }
 
 // Process is an app that runs. Its methods are safe for use from many goroutines.
 type Process struct {
 	cmd     *exec.Cmd
 	port    int
-	release func() // gives back what the terminal needs
+	started *started
 
 	done chan struct{}
 	err  error // after done
+}
+
+// started is what depends on whether a process has a terminal.
+type started struct {
+	interrupted func() bool // whether somebody has typed Ctrl-C
+	ended       func()      // is called after the process has ended
 }
 
 // ErrNotFound is the error where the command's program does not exist.
@@ -43,26 +52,26 @@ var ErrNotFound = exec.ErrNotFound
 func Start(c Command) (*Process, error) {
 	cmd := exec.Command(c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Env = c.Dir, c.Env
-	p := &Process{cmd: cmd, port: c.Port, release: func() {}, done: make(chan struct{})}
+	p := &Process{cmd: cmd, port: c.Port, done: make(chan struct{})}
 
 	var err error
-	var copied func()
 	if c.Terminal != nil {
-		p.release, copied, err = startInTerminal(cmd, &c)
+		p.started, err = startInTerminal(cmd, &c)
 	} else {
 		if c.Stdin != nil {
 			cmd.Stdin = c.Stdin
 		}
 		cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
-		copied, err = startInGroup(cmd)
+		p.started = &started{interrupted: func() bool { return false }, ended: func() {}}
+		err = startInGroup(cmd)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.Args[0], err)
 	}
 	go func() {
 		p.err = cmd.Wait()
-		copied()
-		p.release()
+		endRest(cmd.Process.Pid)
+		p.started.ended()
 		close(p.done)
 	}()
 	return p, nil
@@ -71,7 +80,10 @@ func Start(c Command) (*Process, error) {
 // PID is the process that was started.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended.
+// Interrupted reports whether somebody has typed Ctrl-C for the app.
+func (p *Process) Interrupted() bool { return p.started.interrupted() }
+
+// Done is closed when the process has ended, and what it has left in its group.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Wait waits for the end, and returns the exit code: 128 and the signal's number where a signal has ended it.

@@ -242,3 +242,28 @@ func (b *safeBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// What an app leaves in its process group when it ends goes with it.
+func TestAnAppsGroupEndsWithIt(t *testing.T) {
+	dir := t.TempDir()
+	p, err := Start(Command{Args: []string{"sh", "-c", "sleep 1000 & echo $! > left; exit 3"}, Dir: dir, Env: os.Environ()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := p.Wait(); code != 3 {
+		t.Errorf("exit code %d", code)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "left"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range processes() {
+		if left.pid == pid && !left.ended {
+			t.Errorf("process %d is left", pid)
+		}
+	}
+}
