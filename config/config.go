@@ -424,10 +424,29 @@ type Access struct {
 	Deny []Network `yaml:"deny"`
 	// Requires a user name and password (RFC 7617).
 	BasicAuth *BasicAuth `yaml:"basic_auth"`
+	// Limits how many requests each client can send. Further ones get 429. The limits of a site and of its route both
+	// apply. Each padlock counts for itself.
+	RateLimit *RateLimit `yaml:"rate_limit"`
 }
 
 // rules reports whether anybody is kept out.
-func (a *Access) rules() bool { return len(a.Allow)+len(a.Deny) > 0 || a.BasicAuth != nil }
+func (a *Access) rules() bool {
+	return len(a.Allow)+len(a.Deny) > 0 || a.BasicAuth != nil || a.RateLimit != nil
+}
+
+// RateLimit says how many requests each client may send.
+type RateLimit struct {
+	// Number of requests in each span of `per`.
+	Requests int `yaml:"requests"`
+	// The span of time.
+	Per time.Duration `yaml:"per"`
+	// Requests that a client can send at once after a pause. By default `requests`.
+	Burst int `yaml:"burst"`
+	// What counts as one client: its address (an IPv6 /64 network), the user of `basic_auth`, or the value of a header
+	// or cookie. Clients without that value count by address. Choose a header or cookie only if clients cannot invent
+	// its value.
+	By string `yaml:"by"` // address | user | header:NAME | cookie:NAME
+}
 
 // BasicAuth asks for a name and a password (RFC 7617).
 type BasicAuth struct {

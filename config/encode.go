@@ -42,6 +42,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.redirect("", x)
 	case *Respond:
 		check.respond("", x)
+	case *RateLimit:
+		check.rateLimit("", x)
 	case *Files:
 		check.files("", x)
 	case *OnDemand:

@@ -334,7 +334,35 @@ func isToken(name string) bool {
 	return name != "" && len(name) < 128
 }
 
+func (v *validator) rateLimit(path string, l *RateLimit) {
+	standard(&l.Per, time.Minute)
+	standard(&l.Burst, l.Requests)
+	standard(&l.By, "address")
+	switch {
+	case l.Requests < 1 || l.Requests > maxRate:
+		v.fail(path+".requests", "%d must be from 1 to %d", l.Requests, maxRate)
+	case l.Burst < 1 || l.Burst > maxRate:
+		v.fail(path+".burst", "%d must be from 1 to %d", l.Burst, maxRate)
+	case l.Per < time.Millisecond || l.Per > 30*24*time.Hour:
+		v.fail(path+".per", "%v must be from 1ms to 720h", l.Per)
+	}
+	kind, name, named := strings.Cut(l.By, ":")
+	switch {
+	case l.By == "address", l.By == "user":
+	case named && (kind == "cookie" || kind == "header"):
+		v.fieldName(path+".by", name)
+	default:
+		v.fail(path+".by", "%q must be address, user, header:NAME or cookie:NAME", l.By)
+	}
+}
+
+// maxRate is more than one padlock answers, whatever the span.
+const maxRate = 1_000_000
+
 func (v *validator) access(path string, a *Access) {
+	if a.RateLimit != nil {
+		v.rateLimit(path+".rate_limit", a.RateLimit)
+	}
 	b := a.BasicAuth
 	if b == nil {
 		return

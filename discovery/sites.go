@@ -24,6 +24,14 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		auth := *r.Access.BasicAuth
 		r.Access.BasicAuth = &auth
 	}
+	if r.Access.RateLimit != nil {
+		limit := *r.Access.RateLimit
+		r.Access.RateLimit = &limit
+	}
+	if r.Files != nil {
+		files := *r.Files
+		r.Files = &files
+	}
 	return r
 }
 

@@ -103,7 +103,8 @@ func partsOf(c *owner, site config.Site) (parts []*part) {
 func settings(r *config.Route) string {
 	all, _ := json.Marshal(r) // texts, numbers, lists and maps
 	users, _ := json.Marshal(r.Access.BasicAuth)
-	return fmt.Sprintf("allow=%v\ndeny=%v\nbasic_auth.users=%s\nroute=%s\n", r.Access.Allow, r.Access.Deny, users, all)
+	rate, _ := json.Marshal(r.Access.RateLimit)
+	return fmt.Sprintf("allow=%v\ndeny=%v\nbasic_auth.users=%s\nrate_limit=%s\nroute=%s\n", r.Access.Allow, r.Access.Deny, users, rate, all)
 }
 
 // own is who has the sites of a configuration that no source has found.

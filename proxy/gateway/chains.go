@@ -44,7 +44,16 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 
 	// Who may not come costs no more than that, and is told nothing of what is here.
 	add(s.Access.Lists() || r.Access.Lists(), before(admit))
+	rate := func(user bool) {
+		for _, a := range []*sites.Access{&s.Access, &r.Access} {
+			if l := a.RateLimit(); l != nil && (l.By == "user") == user {
+				add(true, limited(h.rates.of(l), l))
+			}
+		}
+	}
+	rate(false) // before passwords: guesses count too
 	add(r.BasicAuth(s) != nil, before(h.authenticate))
+	rate(true) // who the user is has just been found out
 	if !forwards {
 		add(r.Redirect == nil, before(noTunnel))
 		return chain(h.own(r), filters)

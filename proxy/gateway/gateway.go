@@ -65,6 +65,7 @@ type Gateway struct {
 	underway  underway
 	late      lateAnswers
 	passwords *passwords
+	rates     rates
 	rooms     *rooms
 }
 
@@ -82,6 +83,7 @@ func (h *Gateway) LogTo(a *AccessLog) { h.access = a }
 // does not have.
 func (h *Gateway) Reloaded(now *Routes) (ended int) {
 	h.passwords.keep(now.Config)
+	h.rates.keep(now.Snapshot)
 	return h.underway.follow(now) + h.tunnels.follow(now)
 }
 

@@ -24,6 +24,21 @@ func (f Fields) Value(name string) string {
 	return value
 }
 
+// Cookie returns a request's cookie (RFC 6265 section 4.2.1).
+func (f Fields) Cookie(name string) (value string, ok bool) {
+	for i := range f {
+		if !Is(f[i].Name, "Cookie") {
+			continue
+		}
+		for pair := range strings.SplitSeq(f[i].Value, ";") {
+			if n, value, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && n == name {
+				return value, true
+			}
+		}
+	}
+	return "", false
+}
+
 // Add appends a field line.
 func (f *Fields) Add(name, value string) { *f = append(*f, Field{name, value}) }
 

@@ -12,15 +12,28 @@ import (
 type Access struct {
 	allow, deny []config.Network
 	basic       *BasicAuth // nil: nobody is asked
+	rate        *RateLimit // nil: none
 }
 
-func newAccess(c *config.Access) Access {
+// RateLimit is how many requests each client may send.
+type RateLimit struct {
+	*config.RateLimit
+	Whose string // the site or route that has it: what stands in the configuration under the same name after a reload is the same
+}
+
+func newAccess(c *config.Access, whose string) Access {
 	a := Access{allow: c.Allow, deny: c.Deny}
+	if c.RateLimit != nil {
+		a.rate = &RateLimit{c.RateLimit, whose}
+	}
 	if c.BasicAuth != nil {
 		a.basic = NewBasicAuth(c.BasicAuth)
 	}
 	return a
 }
+
+// RateLimit returns how many requests each client may send; nil: any number.
+func (a *Access) RateLimit() *RateLimit { return a.rate }
 
 // Lists reports whether an address is asked for.
 func (a *Access) Lists() bool { return len(a.allow)+len(a.deny) > 0 }

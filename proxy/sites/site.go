@@ -86,7 +86,7 @@ type builder struct {
 }
 
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
-	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
+	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access, c.Hosts[0]), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
 	built.Paths, _ = paths.ParseMode(c.PathMode())
 	if c.WWW != "" {
 		built.Redirects = wwwRedirects(c)
@@ -101,7 +101,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		return built, nil
 	}
 	for i := range c.Routes {
-		r, err := b.route(&c.Routes[i])
+		r, err := b.route(&c.Routes[i], c.Hosts[0])
 		if err == nil {
 			r.Pattern, r.Class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i, built.Paths == paths.Agreed)
 		}
@@ -118,10 +118,10 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	return built, nil
 }
 
-func (b *builder) route(c *config.Route) (*Route, error) {
+func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	r := &Route{
 		Prefix: c.Path, Exact: c.Exact, methods: c.Methods, Respond: c.Respond, Strip: c.StripPrefix || c.ReplacePrefix != "", Replace: c.ReplacePrefix,
-		Access: newAccess(&c.Access), Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
+		Access: newAccess(&c.Access, fmt.Sprintf("%s %q %q %q", site, c.Path, c.Exact, c.Methods)), Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
 	}
 	if r.Strip {
 		r.OuterPrefix, r.InnerPrefix = paths.Encode(strings.TrimSuffix(c.Path, "/")), paths.Encode(strings.TrimSuffix(c.ReplacePrefix, "/"))

@@ -190,26 +190,11 @@ func (b consistent) key(r *message.Request) string {
 			return value
 		}
 	case "cookie":
-		if value, ok := cookie(r.Fields, b.name); ok {
+		if value, ok := r.Fields.Cookie(b.name); ok {
 			return value
 		}
 	}
 	return r.Client
-}
-
-// cookie finds a cookie's value (RFC 6265 section 4.2.1).
-func cookie(fields message.Fields, name string) (string, bool) {
-	for i := range fields {
-		if !message.Is(fields[i].Name, "Cookie") {
-			continue
-		}
-		for pair := range strings.SplitSeq(fields[i].Value, ";") {
-			if n, value, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && n == name {
-				return value, true
-			}
-		}
-	}
-	return "", false
 }
 
 // hash is FNV-1a, the same on every node and after every start.

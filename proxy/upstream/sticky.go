@@ -56,7 +56,7 @@ func (g *Group) stuck(s *set, r *message.Request) *member {
 	if g.o.Sticky == "" {
 		return nil
 	}
-	value, ok := cookie(r.Fields, g.o.Sticky)
+	value, ok := r.Fields.Cookie(g.o.Sticky)
 	if !ok || len(value) != stickyLength {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (g *Group) stick(r *message.Request, a *Attempt) {
 		return
 	}
 	token := a.member.target.token(g.targets.sticky.get())
-	if value, _ := cookie(r.Fields, g.o.Sticky); value != token {
+	if value, _ := r.Fields.Cookie(g.o.Sticky); value != token {
 		a.Cookie = g.o.Sticky + "=" + token + "; Path=/; Secure; HttpOnly; SameSite=Lax"
 	}
 }

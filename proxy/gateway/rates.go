@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"padlock/internal/fair"
+	"padlock/proxy/message"
+	"padlock/proxy/quota"
+	"padlock/proxy/sites"
+)
+
+// rates count the requests of the limits of all sites and routes. One that a reload leaves as it is goes on counting. They are safe for use
+// from many goroutines.
+type rates struct {
+	mu  sync.Mutex
+	all map[string]*quota.Rate // by whose limit it is, and what that says
+}
+
+// of finds what counts for a limit, or begins to count.
+func (r *rates) of(l *sites.RateLimit) *quota.Rate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = map[string]*quota.Rate{}
+	}
+	key := rateKey(l)
+	if r.all[key] == nil {
+		r.all[key] = quota.NewRate(l.Requests, l.Per, l.Burst)
+	}
+	return r.all[key]
+}
+
+func rateKey(l *sites.RateLimit) string { return fmt.Sprintf("%s\n%+v", l.Whose, *l.RateLimit) }
+
+// keep forgets what counts for limits that a snapshot does not have.
+func (r *rates) keep(s *sites.Snapshot) {
+	kept := map[string]bool{}
+	keep := func(a *sites.Access) {
+		if l := a.RateLimit(); l != nil {
+			kept[rateKey(l)] = true
+		}
+	}
+	for _, site := range s.Sites {
+		keep(&site.Access)
+		for _, route := range site.Routes {
+			keep(&route.Access)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.all, func(key string, _ *quota.Rate) bool { return !kept[key] })
+}
+
+// limited refuses requests of clients that send too many, and tells the others how many they may send.
+func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
+	policy := fmt.Sprintf(`"default";q=%d;w=%d`, c.Requests, int(max(c.Per, time.Second)/time.Second))
+	return func(next Action) Action {
+		return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
+			left, wait, ok := rate.Take(x.counted(c.By))
+			if !ok {
+				again := strconv.Itoa(int((wait + time.Second - 1) / time.Second))
+				return nil, &StatusError{Status: 429, Text: "Too many requests", Fields: message.Fields{
+					{Name: "Retry-After", Value: again}, {Name: "RateLimit-Policy", Value: policy}, {Name: "RateLimit", Value: `"default";r=0;t=` + again},
+				}}
+			}
+
+			response, err := next.Answer(ctx, x)
+			if err == nil && response.Fields.Value("RateLimit") == "" { // a target's own is about more
+				response.Fields.Set("RateLimit-Policy", policy)
+				response.Fields.Set("RateLimit", `"default";r=`+strconv.Itoa(left))
+			}
+			return response, err
+		})
+	}
+}
+
+// counted is what a client counts as.
+func (x *Exchange) counted(by string) string {
+	kind, name, _ := strings.Cut(by, ":")
+	switch kind {
+	case "user":
+		if x.user != "" {
+			return "user " + x.user
+		}
+	case "header":
+		if value, ok := x.request.Fields.Get(name); ok && value != "" {
+			return "header " + value
+		}
+	case "cookie":
+		if value, ok := x.request.Fields.Cookie(name); ok && value != "" {
+			return "cookie " + value
+		}
+	}
+	return "address " + fair.Source(x.addr).String()
+}

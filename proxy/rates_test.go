@@ -1,0 +1,139 @@
+package proxy_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"padlock/config"
+)
+
+// A client has one budget, by whichever protocol it comes and however it writes the path; what it may still do is in the response.
+func TestAClientHasOneBudgetForEveryProtocolAndSpelling(t *testing.T) {
+	t.Parallel()
+	target := backend(t, func(w http.ResponseWriter, _ *http.Request) {})
+	text := func(requests int) string {
+		return strings.NewReplacer("TARGET", target, "N", map[int]string{10: "10", 100: "100"}[requests]).Replace(`
+sites:
+  - hosts: [localhost]
+    routes:
+      - {path: /login, to: "TARGET", rate_limit: {requests: N, per: 1h}}
+      - {to: "TARGET"}
+`)
+	}
+	e := startFile(t, "%s", text(10))
+	reload := func(requests int) {
+		t.Helper()
+		parsed, err := config.Parse("padlock.yaml", []byte(text(requests)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := *e.config
+		changed.Sites = parsed.Sites
+		if err := e.server.Reload(&changed, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clients := e.everyClient(t)
+	var names []string
+	for name := range clients {
+		names = append(names, name)
+	}
+	spellings := []string{"/login", "/login/x", "/%6cogin", "/login?a=b", "/login/"}
+	get := func(i int, path string) *http.Response {
+		t.Helper()
+		response, _ := fetch(t, clients[names[i%len(names)]], "GET", "https://localhost"+path)
+		return response
+	}
+	for i := range 10 {
+		response := get(i, spellings[i%len(spellings)])
+		if response.StatusCode != 200 || response.Header.Get("RateLimit-Policy") != `"default";q=10;w=3600` || !strings.HasPrefix(response.Header.Get("RateLimit"), `"default";r=`) {
+			t.Fatalf("%d: %s %v", i, response.Status, response.Header)
+		}
+		if i == 5 {
+			reload(10) // which changes nothing
+		}
+	}
+	for i := range 10 {
+		response := get(i, spellings[i%len(spellings)])
+		if h := response.Header; response.StatusCode != 429 || h.Get("Retry-After") != "360" && h.Get("Retry-After") != "359" || h.Get("RateLimit") != `"default";r=0;t=`+h.Get("Retry-After") {
+			t.Errorf("%d: %s %v", i, response.Status, h)
+		}
+	}
+	if response := get(0, "/other"); response.StatusCode != 200 || response.Header.Get("RateLimit") != "" {
+		t.Errorf("another route: %s %v", response.Status, response.Header)
+	}
+	reload(100)
+	if response := get(0, "/login"); response.StatusCode != 200 {
+		t.Errorf("another limit begins anew: %s", response.Status)
+	}
+}
+
+// Guesses of passwords count before they are checked; users, headers and cookies have budgets of their own, and who has none of these counts by
+// address.
+func TestWhatCountsAsAClient(t *testing.T) {
+	t.Parallel()
+	target := backend(t, func(w http.ResponseWriter, _ *http.Request) {})
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    rate_limit: {requests: 1000, per: 1h}
+    routes:
+      - {path: /guess, to: %q, basic_auth: {users: {ada: %q}}, rate_limit: {requests: 3, per: 1h}}
+      - {path: /user, to: %[1]q, basic_auth: {users: {ada: %[2]q, bob: %[2]q}}, rate_limit: {requests: 2, per: 1h, by: user}}
+      - {path: /key, to: %[1]q, rate_limit: {requests: 2, per: 1h, by: "header:X-API-Key"}}
+      - {path: /session, to: %[1]q, rate_limit: {requests: 2, per: 1h, by: "cookie:session"}}
+      - {path: /burst, to: %[1]q, rate_limit: {requests: 60, per: 1h, burst: 1}}
+      - {path: /answer, respond: {status: 204}, rate_limit: {requests: 1, per: 1h}}
+`, target, hash)
+	client := e.everyClient(t)["h2"]
+	if client == nil {
+		for _, client = range e.everyClient(t) {
+			break
+		}
+	}
+	expect := func(path string, want []int, fields ...string) {
+		t.Helper()
+		for i, status := range want {
+			request, err := http.NewRequest("GET", "https://localhost"+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j := 0; j < len(fields); j += 2 {
+				if fields[j] == "user" {
+					name, password, _ := strings.Cut(fields[j+1], ":")
+					request.SetBasicAuth(name, password)
+				} else {
+					request.Header.Set(fields[j], fields[j+1])
+				}
+			}
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != status {
+				t.Errorf("%s %v, request %d: %s, not %d", path, fields, i, response.Status, status)
+			}
+		}
+	}
+	expect("/guess", []int{401, 401, 401, 429}, "user", "ada:wrong")
+	expect("/guess", []int{429}, "user", "ada:right")
+	expect("/user", []int{200, 200, 429}, "user", "ada:right")
+	expect("/user", []int{200, 200, 429}, "user", "bob:right")
+	expect("/user", []int{401, 401, 401}, "user", "bob:wrong")
+	expect("/key", []int{200, 200, 429}, "X-API-Key", "one")
+	expect("/key", []int{200, 200, 429}, "X-API-Key", "two")
+	expect("/key", []int{200, 200, 429})
+	expect("/session", []int{200, 200, 429}, "Cookie", "a=b; session=one")
+	expect("/session", []int{200, 200, 429}, "Cookie", "session=two; x=y")
+	expect("/session", []int{200, 200, 429}, "Cookie", "a=b")
+	expect("/burst", []int{200, 429})
+	expect("/answer", []int{204, 429})
+}
