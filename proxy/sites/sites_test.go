@@ -149,7 +149,7 @@ func TestAddressesAreAdmittedByTheLists(t *testing.T) {
 		{[]string{"10.0.0.0/8"}, []string{"10.0.0.1"}, "10.0.0.1", false}, {[]string{"10.0.0.0/8"}, []string{"10.0.0.1"}, "10.0.0.2", true},
 		{[]string{"2001:db8::/32"}, nil, "2001:db8::1", true}, {[]string{"10.0.0.0/8"}, nil, "::ffff:10.0.0.1", true},
 	} {
-		a := newAccess(&config.Access{Allow: networks(test.allow...), Deny: networks(test.deny...)})
+		a := newAccess(&config.Access{Allow: networks(test.allow...), Deny: networks(test.deny...)}, "")
 		client, _ := netip.ParseAddr(test.client)
 		if got := a.Admits(client.Unmap()); got != test.admitted {
 			t.Errorf("%q with allow %v and deny %v: %t", test.client, test.allow, test.deny, got)
