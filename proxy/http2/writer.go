@@ -22,8 +22,7 @@ type writer struct {
 	room  *writeRoom
 	n     int // content in room that was not yet sent
 
-	left     int64 // of the announced content; -1: any
-	bodiless bool  // nothing may follow the head
+	outgoing message.Outgoing
 	headed   bool
 	aborted  bool
 	trailed  bool // nothing follows what is in block and room: it ends the stream
@@ -79,12 +78,9 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if _, dated := fields.Get("Date"); !dated {
 		w.block = appendField(w.block, "date", message.Date())
 	}
-	length, w.bodiless = message.ResponseLength(w.s.request.Method, status, fields, length)
+	length = w.outgoing.Begin(w.s.request.Method, status, fields, length)
 	if length >= 0 {
 		w.block = appendField(w.block, "content-length", strconv.FormatInt(length, 10))
-	}
-	if w.left = length; w.bodiless {
-		w.left = 0
 	}
 	return w.err
 }
@@ -110,30 +106,17 @@ func (w *writer) Room() []byte {
 }
 
 // Write implements io.Writer. Content beyond the announced length is an error, and never reaches the client.
-func (w *writer) Write(p []byte) (int, error) {
-	switch {
-	case w.err != nil:
-		return 0, w.err
-	case w.bodiless || len(p) == 0:
-		return len(p), nil
-	case w.left >= 0:
-		if int64(len(p)) > w.left {
-			w.err = http.ErrContentLength
-			return 0, w.err
-		}
-		w.left -= int64(len(p))
+func (w *writer) Write(p []byte) (n int, _ error) {
+	if w.err == nil {
+		n, w.err = w.outgoing.Write(p, w)
 	}
-	total := 0
-	for len(p) > 0 && w.err == nil {
-		room := w.Room()
-		n := len(p)
-		if &p[0] != &room[0] {
-			n = copy(room, p)
-		}
-		w.n += n
-		total, p = total+n, p[n:]
-	}
-	return total, w.err
+	return n, w.err
+}
+
+// Filled implements message.Rooms.
+func (w *writer) Filled(n int) error {
+	w.n += n
+	return w.err
 }
 
 // Flush implements message.Writer. Trailers end the stream.
@@ -142,8 +125,8 @@ func (w *writer) Flush() error { return w.send(w.trailed) }
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
 	switch {
-	case w.left > 0: // it is not complete, and is cut
-	case len(fields) == 0 || w.bodiless:
+	case !w.outgoing.Whole(): // it is cut
+	case len(fields) == 0 || w.outgoing.Bodiless():
 		w.trailed = true
 	case fields.Writable() != nil:
 		w.aborted = true
@@ -172,7 +155,7 @@ func (w *writer) end() bool {
 	if w.tunnelled {
 		return w.s.ended()
 	}
-	if w.aborted || w.err != nil || !w.headed || w.left > 0 {
+	if w.aborted || w.err != nil || !w.headed || !w.outgoing.Whole() {
 		return false
 	}
 	return w.send(true) == nil

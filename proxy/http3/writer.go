@@ -23,8 +23,7 @@ type writer struct {
 	room   *writeRoom
 	n      int // content in room that was not yet sent
 
-	left      int64 // of the announced content; -1: any
-	bodiless  bool  // nothing may follow the head
+	outgoing  message.Outgoing
 	headed    bool
 	aborted   bool
 	tunnelled bool
@@ -131,14 +130,11 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if _, dated := fields.Get("Date"); !dated {
 		w.field("date", message.Date())
 	}
-	length, w.bodiless = message.ResponseLength(w.s.request.Method, status, fields, length)
+	length = w.outgoing.Begin(w.s.request.Method, status, fields, length)
 	if length >= 0 {
 		w.field("content-length", strconv.FormatInt(length, 10))
 	}
 	w.close()
-	if w.left = length; w.bodiless {
-		w.left = 0
-	}
 	return w.err
 }
 
@@ -164,30 +160,17 @@ func (w *writer) Room() []byte {
 }
 
 // Write implements io.Writer. Content beyond the announced length is an error, and never reaches the client.
-func (w *writer) Write(p []byte) (int, error) {
-	switch {
-	case w.err != nil:
-		return 0, w.err
-	case w.bodiless || len(p) == 0:
-		return len(p), nil
-	case w.left >= 0:
-		if int64(len(p)) > w.left {
-			w.err = http.ErrContentLength
-			return 0, w.err
-		}
-		w.left -= int64(len(p))
+func (w *writer) Write(p []byte) (n int, _ error) {
+	if w.err == nil {
+		n, w.err = w.outgoing.Write(p, w)
 	}
-	total := 0
-	for len(p) > 0 && w.err == nil {
-		room := w.Room()
-		n := len(p)
-		if &p[0] != &room[0] {
-			n = copy(room, p)
-		}
-		w.n += n
-		total, p = total+n, p[n:]
-	}
-	return total, w.err
+	return n, w.err
+}
+
+// Filled implements message.Rooms.
+func (w *writer) Filled(n int) error {
+	w.n += n
+	return w.err
 }
 
 // Flush implements message.Writer. A response that is complete ends, whatever the client still has to say (RFC 9114 section 4.1).
@@ -203,11 +186,11 @@ func (w *writer) Flush() error {
 
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
-	if w.left > 0 || w.send() != nil {
+	if !w.outgoing.Whole() || w.send() != nil {
 		return // it is not complete, and is cut
 	}
 	w.complete = true
-	if w.bodiless || len(fields) == 0 {
+	if w.outgoing.Bodiless() || len(fields) == 0 {
 		return
 	}
 	if fields.Writable() != nil {
@@ -251,7 +234,7 @@ func (w *writer) end() bool {
 	if w.tunnelled {
 		return w.err == nil
 	}
-	if w.aborted || w.err != nil || !w.headed || w.left > 0 {
+	if w.aborted || w.err != nil || !w.headed || !w.outgoing.Whole() {
 		return false
 	}
 	return w.send() == nil
@@ -326,7 +309,8 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 		return nil, err
 	}
 	w.begin()
-	w.headed, w.tunnelled, w.left = true, true, -1
+	w.headed, w.tunnelled = true, true
+	w.outgoing.Any()
 	w.status(http.StatusOK)
 	for name, value := range fields.SentExtended {
 		w.field(name, value)
