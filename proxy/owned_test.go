@@ -4,9 +4,11 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -231,6 +233,133 @@ func TestTheGoodbyeTouchesNoTunnelThatIsOver(t *testing.T) {
 		left.Wait()
 		if log := e.log.String(); strings.Contains(log, "panic") {
 			t.Errorf("the log has %.3000s", log)
+		}
+	}
+}
+
+// WebSockets over HTTP/2 come and go, among requests, on connections that are parked, woken and closed, while the server ends at any moment: the goodbye
+// to one that is just over ends nothing, and is in no answer to somebody else.
+func TestTheServerEndsWhileWebSocketsComeAndGo(t *testing.T) {
+	t.Parallel()
+	target := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ws" {
+			socketEcho(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, r.URL.Path)
+	})
+	for round := range 4 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			e := start(t, target, func(c *config.Config) { c.Timeouts.Shutdown = 5 * time.Second })
+			var clients sync.WaitGroup
+			var requests atomic.Int32
+			for range 24 {
+				c := &visitor{framed: e.two(t), t: t, came: map[uint32][]byte{}, asked: map[uint32]string{}}
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
+				clients.Go(func() {
+					defer c.Close()
+					for id := uint32(1); c.visit(id); id += 4 {
+						requests.Add(1)
+					}
+					c.check()
+				})
+			}
+
+			time.Sleep(time.Duration(rand.N(2_000)) * time.Millisecond)
+			if err := e.stop(); err != nil {
+				t.Error(err)
+			}
+			clients.Wait()
+			t.Logf("%d visits", requests.Load())
+			if log := e.log.String(); strings.Contains(log, "panic") {
+				t.Errorf("the log has %.3000s", log)
+			}
+		})
+	}
+}
+
+// visitor is a client that opens a WebSocket and asks for something beside it, again and again.
+type visitor struct {
+	framed
+	t     *testing.T
+	came  map[uint32][]byte // on each stream
+	asked map[uint32]string // where that is no WebSocket
+	left  bool              // it is told to go
+}
+
+// visit reports whether another visit may follow.
+func (v *visitor) visit(id uint32) bool {
+	v.open(id)
+	if !v.await(id, func(f http2.Frame) bool { return f.Header().Type == http2.FrameHeaders }) {
+		return false
+	}
+	if rand.N(2) == 0 {
+		_ = v.WriteData(id, false, []byte(socketFrame))
+	}
+	if rand.N(20) == 0 {
+		time.Sleep(time.Duration(1_000+rand.N(300)) * time.Millisecond) // it is parked meanwhile
+	}
+	path := fmt.Sprintf("/%p/%d", v, id)
+	v.asked[id+2] = path
+	_ = v.WriteHeaders(http2.HeadersFrameParam{StreamID: id + 2, EndHeaders: true, EndStream: true, BlockFragment: fields(
+		":method=GET", ":scheme=https", ":authority=localhost", ":path="+path)})
+	switch rand.N(4) {
+	case 0:
+		_ = v.WriteRSTStream(id, http2.ErrCodeCancel)
+	case 1:
+		_ = v.WriteData(id, true, nil)
+	case 2:
+		if rand.N(8) == 0 {
+			return false
+		}
+	}
+	return v.await(id+2, func(f http2.Frame) bool {
+		data, ok := f.(*http2.DataFrame)
+		return ok && data.StreamEnded()
+	}) && id < 150
+}
+
+// await reads until a stream has what is waited for. It reports false where that will not come.
+func (v *visitor) await(id uint32, enough func(http2.Frame) bool) bool {
+	for !v.left {
+		f, err := v.ReadFrame()
+		if err != nil {
+			return false
+		}
+		of := f.Header().StreamID
+		switch f := f.(type) {
+		case *http2.GoAwayFrame:
+			v.left = true
+		case *http2.RSTStreamFrame:
+			if of == id {
+				return false
+			}
+		case *http2.DataFrame:
+			v.came[of] = append(v.came[of], f.Data()...)
+		}
+		if of == id && enough(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// socketFrame is a message of one byte. The target sends it back as it is.
+const socketFrame = "\x82\x01x"
+
+// check finds what is in no place of its own: a WebSocket has messages and one Close, anything else what was asked for.
+func (v *visitor) check() {
+	for id, content := range v.came {
+		want := v.asked[id]
+		if want == "" {
+			want = socketFrame + "\x88\x02\x03\xe9"
+			if !bytes.HasPrefix(content, []byte(socketFrame)) {
+				want = want[len(socketFrame):]
+			}
+		}
+		if !strings.HasPrefix(want, string(content)) {
+			v.t.Errorf("stream %d has %q, not %q", id, content, want)
 		}
 	}
 }
