@@ -30,6 +30,7 @@ func main() {
 		rounds    = flag.Int("rounds", 3, "runs of each, interleaved")
 		seconds   = flag.Int("seconds", 4, "length of a run")
 		binary    = flag.String("padlock", "", "padlock's binary; empty: build it")
+		base      = flag.String("base", "", "binary of another padlock, for the servers padlock-base and padlock-base-quiet: -servers padlock-base-quiet,padlock-quiet compares a change")
 		write     = flag.String("write", "", "also write the table between the markers of this file")
 		dir       = flag.String("dir", "", "keep the configurations and logs in this directory")
 	)
@@ -40,7 +41,7 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	b := &bench{rounds: *rounds, length: time.Duration(*seconds) * time.Second, binary: *binary, dir: *dir}
+	b := &bench{rounds: *rounds, length: time.Duration(*seconds) * time.Second, binary: *binary, base: *base, dir: *dir}
 	report, err := b.run(ctx, strings.Split(*servers, ","), *workloads)
 	fail(err)
 	fmt.Println(report)
@@ -61,6 +62,7 @@ type bench struct {
 	rounds int
 	length time.Duration
 	binary string
+	base   string // another padlock's binary; "": none
 	dir    string
 	pair   *pair
 	origin string // address of the backend

@@ -291,13 +291,19 @@ https://localhost:%s {
 			return nil, err
 		}
 		return b.spawn(name, proxyCore, address, self, "reverse-proxy", address, b.pair.cert, b.pair.key, b.origin)
-	case "padlock", "padlock-quiet", "padlock-logs", "padlock-policy":
+	case "padlock", "padlock-quiet", "padlock-logs", "padlock-policy", "padlock-base", "padlock-base-quiet":
+		binary := b.binary
+		if strings.HasPrefix(name, "padlock-base") {
+			if binary = b.base; binary == "" {
+				return nil, fmt.Errorf("%s needs -base BINARY", name)
+			}
+		}
 		sites := fmt.Sprintf(`[{hosts: [localhost], routes: [{to: ["%s"]}]}]`, b.origin)
 		if name == "padlock-policy" {
 			sites = policySites(b.origin)
 		}
 		show, access := "all", `format: "off"`
-		if name == "padlock-quiet" {
+		if strings.HasSuffix(name, "-quiet") {
 			show = `"off"`
 		}
 
@@ -313,7 +319,7 @@ access_log: {%s}
 timeouts: {idle: 10m}
 sites: %s
 `, address, filepath.Join(b.dir, name+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
-			b.binary, "run", "--config", file)
+			binary, "run", "--config", file)
 	}
 	return nil, fmt.Errorf("unknown server %q", name)
 }
