@@ -19,6 +19,7 @@ import (
 	"padlock/config"
 	"padlock/internal/fair"
 	"padlock/internal/mask"
+	"padlock/internal/netname"
 )
 
 // demand decides which unknown names may have certificates. All that it remembers is bounded, as anybody can invent
@@ -224,7 +225,7 @@ func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip
 }
 
 func (d *demand) allows(name string) bool {
-	return slices.ContainsFunc(d.Allow, func(pattern string) bool { return matches(pattern, name) })
+	return slices.ContainsFunc(d.Allow, func(pattern string) bool { return netname.Match(pattern, name) })
 }
 
 // settle ends the look at a new name.
@@ -327,15 +328,6 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 		return &denial{fmt.Sprintf("certificates.on_demand.ask answers with status %d", response.StatusCode), denyTrouble}
 	}
 	return &denial{fmt.Sprintf("certificates.on_demand.ask says no (%d)", response.StatusCode), denyNo}
-}
-
-// matches compares as certificates do: a wildcard stands for one label.
-func matches(pattern, name string) bool {
-	if suffix, wildcard := strings.CutPrefix(pattern, "*."); wildcard {
-		_, parent, _ := strings.Cut(name, ".")
-		return parent == suffix
-	}
-	return pattern == name
 }
 
 // still asks again before a name is renewed that somebody has used. What nobody uses is forgotten, and stays in the

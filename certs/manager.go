@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"padlock/certs/acme"
 	"padlock/config"
+	"padlock/internal/netname"
 )
 
 // Client gets certificates from CAs: acme.Client or acme.Autocert.
@@ -321,10 +321,8 @@ func (m *Manager) find(name string) *managed {
 	if n, ok := m.names.Load(name); ok {
 		return n.(*managed)
 	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		if n, ok := m.names.Load("*." + parent); ok {
-			return n.(*managed)
-		}
+	if n, ok := m.names.Load(netname.Wildcard(name)); ok {
+		return n.(*managed)
 	}
 	return nil
 }
@@ -370,8 +368,7 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 // valid is what is in memory for a canonical name and valid now: of the name itself, or of the wildcard above it. Nil
 // where nothing is.
 func (m *Manager) valid(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
-	_, parent, _ := strings.Cut(name, ".")
-	for _, name := range []string{name, "*." + parent} {
+	for _, name := range [...]string{name, netname.Wildcard(name)} {
 		found, ok := m.names.Load(name)
 		if !ok {
 			continue

@@ -17,6 +17,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"padlock/config"
+	"padlock/internal/netname"
 )
 
 // Files are the certificates of listed files. They are read again when a file changes; one that cannot be used then
@@ -353,9 +354,5 @@ func (f *Files) again(e *entry) bool {
 
 // named is what the files hold for a name: under the name itself, and under the wildcard above it.
 func (x *fileIndex) named(name string) candidates {
-	c := candidates{exact: x.byName[name]}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		c.wildcard = x.byName["*."+parent]
-	}
-	return c
+	return candidates{exact: x.byName[name], wildcard: x.byName[netname.Wildcard(name)]}
 }

@@ -72,22 +72,6 @@ func (v *validator) overrides(c *Config) {
 	}
 }
 
-// Covering returns what of the hosts, in canonical form, a name or pattern belongs to: the same one, or the wildcard
-// that stands for it; "" for none.
-func Covering[V any](hosts map[string]V, name string) string {
-	for _, pattern := range []string{name, "*." + afterLabel(name), "*"} {
-		if _, has := hosts[pattern]; has {
-			return pattern
-		}
-	}
-	return ""
-}
-
-func afterLabel(name string) string {
-	_, parent, _ := strings.Cut(name, ".")
-	return parent
-}
-
 func (v *validator) engine(path string, d *Docker) {
 	const forms = "unix:///var/run/docker.sock or tcp://socket-proxy:2375"
 	network, address := d.Dial()

@@ -12,6 +12,7 @@ import (
 	"padlock/certs"
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/netname"
 	"padlock/internal/text"
 )
 
@@ -64,9 +65,8 @@ func (s *snapshot) unserved(name, local string) (why, remedy string) {
 
 // covering is the host of a site that covers a canonical name.
 func covering(site *config.Site, name string) (host string, ok bool) {
-	_, parent, _ := strings.Cut(name, ".")
 	for _, host := range site.Hosts {
-		if host == name || host == "*" || host == "*."+parent {
+		if host == "*" || netname.Match(host, name) {
 			return host, true
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/internal/hint"
+	"padlock/internal/netname"
 	"padlock/internal/regular"
 	"padlock/internal/text"
 	"padlock/proxy/socket"
@@ -181,9 +182,8 @@ func (s *snapshot) unusedFiles() (unused config.Errors) {
 
 		for _, name := range names {
 			name = strings.ToLower(name)
-			parent, wildcard := strings.CutPrefix(name, "*.")
-			used = used || serves(name) || wildcard && slices.ContainsFunc(cfg.Sites, func(site config.Site) bool {
-				return slices.ContainsFunc(site.Hosts, func(host string) bool { _, rest, _ := strings.Cut(host, "."); return rest == parent })
+			used = used || serves(name) || slices.ContainsFunc(cfg.Sites, func(site config.Site) bool {
+				return slices.ContainsFunc(site.Hosts, func(host string) bool { return netname.Match(name, host) })
 			})
 		}
 		if !used && len(names) > 0 { // without names, loading it has warned

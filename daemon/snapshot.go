@@ -15,6 +15,7 @@ import (
 	"padlock/certs/storage"
 	"padlock/config"
 	"padlock/internal/hint"
+	"padlock/internal/netname"
 	"padlock/internal/regular"
 )
 
@@ -173,10 +174,7 @@ func (s *snapshot) warnUnstored(log *slog.Logger, err error) {
 // serves reports whether a site has a canonical name.
 func serves(cfg *config.Config) func(string) bool {
 	hosts := ownHosts(cfg)
-	return func(name string) bool {
-		_, parent, _ := strings.Cut(name, ".")
-		return hosts["*"] || hosts[name] || hosts["*."+parent]
-	}
+	return func(name string) bool { return netname.Covering(hosts, name) != "" }
 }
 
 // ownHosts are the hosts and patterns of sites whose TLS is padlock's.

@@ -17,6 +17,7 @@ import (
 
 	"padlock/config"
 	"padlock/dev/launch"
+	"padlock/internal/netname"
 )
 
 //go:embed waiting.html
@@ -131,7 +132,7 @@ func (h *Hub) of(host string) *App {
 	name, _ := config.CanonicalHost(host)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, pattern := range []string{name, wildcardOf(name)} {
+	for _, pattern := range []string{name, netname.Wildcard(name)} {
 		for _, c := range h.apps {
 			if slices.Contains(c.app.Hosts, pattern) {
 				return c.app
@@ -139,11 +140,6 @@ func (h *Hub) of(host string) *App {
 		}
 	}
 	return nil
-}
-
-func wildcardOf(name string) string {
-	_, parent, _ := strings.Cut(name, ".")
-	return "*." + parent
 }
 
 // control is what a terminal obeys and a page does not show (ECMA-48).

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/netname"
 )
 
 // Found is what a source has found. It never changes, and may be read from any goroutine.
@@ -133,7 +134,7 @@ func (p *part) allowed(docker *config.Docker, taken map[string]string, all []str
 			label = "www"
 		}
 		before := len(problems)
-		switch pattern := config.Covering(taken, name); {
+		switch pattern := netname.Covering(taken, name); {
 		case slices.Contains(hosts, name):
 		case docker != nil && len(docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), docker.Domains):
 			fail(label, fmt.Sprintf("%s is not in docker.domains: %s", name, strings.Join(docker.Domains, ", ")), "choose a name there, or add its domain to the configuration")

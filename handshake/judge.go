@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"padlock/internal/netname"
 )
 
 // fault is something about a certificate for which clients refuse it, whatever CAs they trust.
@@ -480,19 +482,10 @@ func (c *Certificate) covers(name string) bool {
 	if address := net.ParseIP(name); address != nil && c.leaf != nil {
 		return slices.ContainsFunc(c.leaf.IPAddresses, address.Equal)
 	}
-	return slices.ContainsFunc(c.Names, func(pattern string) bool { return matches(pattern, name) })
+	return slices.ContainsFunc(c.Names, func(pattern string) bool { return netname.Match(pattern, name) })
 }
 
 // dotless reports whether a certificate has a name without a dot, as localhost, which some clients (Java) do not send though they expect it.
 func (c *Certificate) dotless() bool {
 	return slices.ContainsFunc(c.Names, func(name string) bool { return !strings.ContainsAny(name, ".:") })
-}
-
-// matches compares an escaped name of a certificate with a server name.
-func matches(pattern, name string) bool {
-	if suffix, ok := strings.CutPrefix(pattern, "*."); ok {
-		_, parent, found := strings.Cut(name, ".")
-		return found && strings.EqualFold(parent, suffix)
-	}
-	return strings.EqualFold(pattern, name)
 }

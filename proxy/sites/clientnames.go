@@ -3,9 +3,9 @@ package sites
 import (
 	"crypto/x509"
 	"slices"
-	"strings"
 
 	"padlock/config"
+	"padlock/internal/netname"
 )
 
 // clientNames are those of which a client's certificate must have one. They never change.
@@ -38,12 +38,8 @@ func (n *clientNames) match(c *x509.Certificate) bool {
 		if !ok {
 			return false
 		}
-		wildcard := ""
-		if _, parent, below := strings.Cut(canonical, "."); kind == "dns" && below {
-			wildcard = "*." + parent
-		}
 		return slices.ContainsFunc(n.names, func(want config.ClientName) bool {
-			return want.Kind == kind && (want.Value == canonical || wildcard != "" && want.Value == wildcard)
+			return want.Kind == kind && (want.Value == canonical || kind == "dns" && netname.Match(want.Value, canonical))
 		})
 	}
 
