@@ -149,11 +149,11 @@ func TestNoPageOfTheConsoleNeedsAnythingFromElsewhere(t *testing.T) {
 
 func TestReadinessAndHealthAreTold(t *testing.T) {
 	var leaving atomic.Bool
-	certificates := []console.Certificate{{Name: "a.test", Expiring: true}, {Name: "a.test", KeyType: "rsa2048", Expiring: true}, {Name: "b.test"}}
+	certificates := []console.Certificate{{Name: "a.test", Expiring: true}, {Name: "a.test", KeyType: "rsa2048", Expiring: true}, {Name: "b.test"}, {Name: "c.test", Source: "file", NotAfter: &time.Time{}, Expiring: true}}
 	url := admin(t, console.Options{Version: "1.2.3", Leaving: leaving.Load, Certificates: func() []console.Certificate { return certificates }, Traffic: func() traffic.Counts {
 		return traffic.Counts{Targets: []traffic.TargetCount{{Name: "http://127.0.0.1:1"}, {Name: "http://127.0.0.1:2", Healthy: true}}}
 	}}, local)
-	want := "ok\nwarning: the certificate of a.test has expired or expires soon, and could not be renewed\nwarning: the target http://127.0.0.1:1 is unhealthy\n"
+	want := "ok\nwarning: the certificate of a.test has expired or expires soon, and could not be renewed\nwarning: the certificate of c.test expired on 0001-01-01: replace its file\nwarning: the target http://127.0.0.1:1 is unhealthy\n"
 	if got := body(t, ask(t, "GET", url+"/healthz", nil)); got != want {
 		t.Errorf("%q", got)
 	}

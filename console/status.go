@@ -78,7 +78,7 @@ type Dropped struct {
 func (a *Admin) warnings() (all []string) {
 	if a.o.Certificates != nil {
 		for _, c := range a.o.Certificates() {
-			warning := "the certificate of " + c.Name + " has expired or expires soon, and could not be renewed"
+			warning := c.warning()
 			if c.Expiring && !slices.Contains(all, warning) {
 				all = append(all, warning)
 			}
@@ -93,6 +93,18 @@ func (a *Admin) warnings() (all []string) {
 		}
 	}
 	return all
+}
+
+// warning is for one that is Expiring. Only those of CAs are padlock's to renew.
+func (c *Certificate) warning() string {
+	text := "the certificate of " + c.Name
+	switch {
+	case c.Source == "acme" || c.Source == "":
+		return text + " has expired or expires soon, and could not be renewed"
+	case c.NotAfter != nil:
+		return text + " expired on " + c.NotAfter.UTC().Format(time.DateOnly) + ": replace its file"
+	}
+	return text + " has expired: replace its file"
 }
 
 func (a *Admin) dropped() []Dropped {
