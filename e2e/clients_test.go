@@ -45,7 +45,7 @@ func TestTrustIsVerifiedStoreByStore(t *testing.T) {
 	need(t, "certutil")
 	home := t.TempDir()
 	out, _ := command(home, "trust").CombinedOutput()
-	if want := "NSS " + filepath.Join(home, ".pki", "nssdb") + ": trusts it"; !strings.Contains(string(out), want) {
+	if want := "Chromium and Chrome " + filepath.Join(home, ".pki", "nssdb") + ": trusts it"; !strings.Contains(string(out), want) {
 		t.Errorf("%q is missing in\n%s", want, out)
 	}
 	out, _ = command(home, "untrust").CombinedOutput()

@@ -102,7 +102,7 @@ sudo $P untrust
 test -z "$(ls /usr/local/share/ca-certificates)"
 `)
 			for _, want := range []string{
-				"system: trusts it", "NSS " + s.home + "/.pki/nssdb: trusts it", "NSS " + s.home + "/.config/mozilla/firefox/a.b: trusts it",
+				"system: trusts it", "Chromium and Chrome " + s.home + "/.pki/nssdb: trusts it", "Firefox " + s.home + "/.config/mozilla/firefox/a.b: trusts it",
 				"started by alice with sudo, so the storage is " + s.home + "/.local/share/padlock", "This connection is encrypted", "system: does not trust it",
 			} {
 				if !strings.Contains(out, want) {

@@ -22,7 +22,16 @@ type nss struct {
 	user *invoker.User // whose it is; nil: of whoever runs padlock
 }
 
-func (n *nss) Name() string { return "NSS " + n.dir }
+// Name begins with the browsers that use the database, by which people know it.
+func (n *nss) Name() string {
+	switch {
+	case filepath.Base(n.dir) == "nssdb":
+		return "Chromium and Chrome " + n.dir
+	case strings.Contains(n.dir, "librewolf"):
+		return "LibreWolf " + n.dir
+	}
+	return "Firefox " + n.dir
+}
 
 func (n *nss) nickname() string { return fmt.Sprintf("padlock local CA %x", sha256.Sum256(n.root.Raw)) }
 

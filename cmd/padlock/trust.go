@@ -198,6 +198,9 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 	if wrong+left > 0 {
 		return hint.Add(fmt.Errorf("%s could not be changed", plural(wrong+left, "trust store")), "each store above says what is missing; browsers need a restart afterwards")
 	}
+	if install {
+		terminal.Say(p.stdout, "restart open browsers")
+	}
 	return nil
 }
 
