@@ -334,6 +334,9 @@ type Site struct {
 	NoCase bool `yaml:"ignore_case"`
 	// Header rules. They apply before those of the route.
 	Fields HeaderRules `yaml:"headers"`
+	// HTML pages of your own for padlock's error responses, by status (`404`) or class of statuses (`5xx`). Clients that
+	// ask for JSON or plain text get that. Error responses of targets are not replaced.
+	Errors map[string]string `yaml:"errors" path:"yes"` // statuses and files
 	// What happens to the requests of the site. Of the routes that match, an exact path takes precedence over a
 	// prefix, a longer prefix over a shorter one, and a route with `methods` over one without; then the first wins. A
 	// site without routes serves the built-in page.

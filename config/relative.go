@@ -49,6 +49,15 @@ func pathsIn(dir string, v reflect.Value, kind string) {
 		}
 		return
 	}
+	if v.Kind() == reflect.Map {
+		for _, key := range v.MapKeys() {
+			path := reflect.New(v.Type().Elem()).Elem()
+			path.Set(v.MapIndex(key))
+			pathsIn(dir, path, kind)
+			v.SetMapIndex(key, path)
+		}
+		return
+	}
 
 	text := v.String()
 	switch kind {

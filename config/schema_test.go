@@ -203,7 +203,7 @@ func TestTheReferenceIsValidAndHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	ca, list := servicetest.ClientCA(t)
-	for name, data := range map[string][]byte{"clients.pem": ca, "revoked.crl": list} {
+	for name, data := range map[string][]byte{"clients.pem": ca, "revoked.crl": list, "missing.html": nil, "failed.html": nil} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,6 +224,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	v.hsts(path+".hsts", &s.HSTS)
 	v.headers(path+".headers", &s.Fields)
 	v.access(path, &s.Access)
+	v.errorPages(path+".errors", s.Errors)
 	if s.Paths != "" {
 		v.oneOf(path+".paths", s.Paths, "strict", "normalize", "raw")
 	}
@@ -240,6 +243,25 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 			if sameMatch(&s.Routes[j], &s.Routes[i], s.NoCase) {
 				v.beside(at, fmt.Sprintf("%s.routes[%d]", path, j), "is never reached: %s.routes[%d] matches the same requests; several targets of one route are a list: to: [3000, 3001]", path, j)
 			}
+		}
+	}
+}
+
+// MaxErrorPage is the size of an error page, in bytes: it is kept in memory.
+const MaxErrorPage = 1 << 20
+
+var errorStatus = regexp.MustCompile(`^[45]([0-9][0-9]|xx)$`)
+
+func (v *validator) errorPages(path string, pages map[string]string) {
+	for _, status := range slices.Sorted(maps.Keys(pages)) {
+		at, name := path+"."+status, pages[status]
+		if !errorStatus.MatchString(status) {
+			v.fail(at, "is no status of an error: write one such as 404, or 4xx or 5xx for all others")
+		}
+		if name == "" {
+			v.fail(at, "needs the file with the page")
+		} else if _, err := regular.Named(name, MaxErrorPage); err != nil {
+			v.fail(at, "%v", inDirectory(name, err))
 		}
 	}
 }

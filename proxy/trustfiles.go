@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,11 +14,12 @@ import (
 	"padlock/traffic"
 )
 
-// trustFiles are those by which clients and targets are judged. They are read again when they change.
+// trustFiles are those by which clients and targets are judged, and error pages. They are read again when they change.
 func trustFiles(cfg *config.Config) (names []string) {
 	add := func(u *config.Upstream) { names = append(names, u.CA, u.ClientCert, u.ClientKey) }
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
+		names = slices.AppendSeq(names, maps.Values(site.Errors))
 		if auth := site.TLS.ClientAuth; auth != nil {
 			names = append(append(names, auth.CA), auth.CRL...)
 		}
@@ -106,7 +108,7 @@ func (r *reminder) remind(t traffic.Trust, now time.Time) {
 	for _, f := range t.Unusable {
 		told, known := r.told[f]
 		if !known || now.Sub(told) >= r.every {
-			r.log.Error("a file of CAs, revocations or client certificates cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
+			r.log.Error("a file of CAs, revocations, client certificates or error pages cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
 			told = now
 		}
 		still[f] = told

@@ -26,9 +26,10 @@ type Site struct {
 	Access    Access
 	Fields    HeaderRules
 	Paths     paths.Mode
-	Routes    []*Route // the most specific first
-	Methods   []string // that routes name
-	TCP       *TCP     // nil: HTTP
+	Routes    []*Route              // the most specific first
+	Methods   []string              // that routes name
+	TCP       *TCP                  // nil: HTTP
+	errors    map[string]*ErrorPage // by status, or class of statuses
 	Counts    *traffic.Site
 }
 
@@ -88,6 +89,10 @@ type builder struct {
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access, c.Hosts[0]), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
 	built.Paths, _ = paths.ParseMode(c.PathMode())
+	var err error
+	if built.errors, err = errorPages(c, b.files); err != nil {
+		return nil, err
+	}
 	if c.WWW != "" {
 		built.Redirects = wwwRedirects(c)
 	}
