@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"sync"
@@ -16,6 +17,7 @@ import (
 type Client struct {
 	Ports Ports
 
+	dir     string
 	conn    net.Conn
 	lines   *bufio.Scanner
 	replies chan reply
@@ -28,27 +30,64 @@ type Client struct {
 // ErrNoProxy is the error where no proxy runs.
 var ErrNoProxy = errors.New("no app runs")
 
-// helloTimeout is how long a proxy may take to greet.
-const helloTimeout = 5 * time.Second
+// ErrNoApp is the error of a name that no app has.
+var ErrNoApp = errors.New("no app has this name")
 
-// Connect joins the proxy that runs.
-func Connect(ctx context.Context, dir string) (*Client, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, socketName))
-	if err != nil {
-		return nil, ErrNoProxy
+// ErrNotStarted is the error of a proxy that ends as it starts. Its log says why.
+var ErrNotStarted = errors.New("the proxy did not start")
+
+// Silent is the error of a proxy that runs and does not answer, such as one that is stopped.
+type Silent struct{ PID int } // 0: not known
+
+func (s *Silent) Error() string {
+	if s.PID == 0 {
+		return "padlock dev's proxy does not answer"
 	}
-	c := &Client{conn: conn, lines: bufio.NewScanner(conn), replies: make(chan reply, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	return fmt.Sprintf("padlock dev's proxy, process %d, does not answer", s.PID)
+}
+
+// helloTimeout is how long a proxy may take to greet, and answerTimeout to answer: longer than it waits for a registration to be served.
+const (
+	helloTimeout  = 5 * time.Second
+	answerTimeout = serveWait + 5*time.Second
+)
+
+// Connect joins the proxy that runs. The directory has to be this user's own: whoever owns it is the proxy.
+func Connect(ctx context.Context, dir string) (*Client, error) {
+	switch err := private(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrNoProxy
+	case err != nil:
+		return nil, err
+	}
+	conn, err := (&net.Dialer{Timeout: helloTimeout}).DialContext(ctx, "unix", filepath.Join(dir, socketName))
+	if err != nil {
+		return nil, unconnected(err, dir)
+	}
+	c := &Client{dir: dir, conn: conn, lines: bufio.NewScanner(conn), replies: make(chan reply, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	c.lines.Buffer(make([]byte, 0, 4<<10), 16<<20)
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	hello, err := c.next()
 	if err != nil || hello.Ports == nil {
 		conn.Close()
-		return nil, ErrNoProxy // it is ending
+		return nil, unconnected(err, dir)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	c.Ports = *hello.Ports
 	go c.read()
 	return c, nil
+}
+
+// unconnected tells a proxy that does not answer from one that has ended or is about to.
+func unconnected(err error, dir string) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return &Silent{runningIn(dir)}
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return ErrNoProxy
 }
 
 func (c *Client) next() (r reply, err error) {
@@ -103,17 +142,23 @@ func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	if err := c.tell(r); err != nil {
 		return reply{}, err
 	}
+	timeout := time.NewTimer(answerTimeout)
+	defer timeout.Stop()
 	select {
 	case got := <-c.replies:
 		switch {
 		case got.Taken != nil:
 			return got, &Taken{*got.Taken}
+		case got.Unknown:
+			return got, ErrNoApp
 		case got.Error != "":
 			return got, errors.New(got.Error)
 		}
 		return got, nil
 	case <-c.ended:
 		return reply{}, errors.New("the proxy has ended")
+	case <-timeout.C:
+		return reply{}, &Silent{c.Ports.PID}
 	case <-ctx.Done():
 		return reply{}, ctx.Err()
 	}
@@ -170,8 +215,8 @@ const startWait = 20 * time.Second
 // Join connects to the proxy that runs, or has start begin one. start returns what is closed when the proxy that it has begun ends early. Of
 // several commands at once, one starts the proxy.
 func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, err error)) (*Client, error) {
-	if c, err := Connect(ctx, dir); err == nil {
-		return c, nil
+	if c, err := Connect(ctx, dir); !errors.Is(err, ErrNoProxy) {
+		return c, err
 	}
 	if err := prepare(dir); err != nil {
 		return nil, err
@@ -183,8 +228,8 @@ func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, 
 		return nil, fmt.Errorf("waiting for another command that starts the proxy: %w", err)
 	}
 	defer lock.Close()
-	if c, err := Connect(ctx, dir); err == nil {
-		return c, nil
+	if c, err := Connect(ctx, dir); !errors.Is(err, ErrNoProxy) {
+		return c, err
 	}
 	ended, err := start()
 	if err != nil {
@@ -196,12 +241,12 @@ func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, 
 		select {
 		case <-ticker.C:
 		case <-ended:
-			return nil, errors.New("the proxy did not start")
+			return nil, ErrNotStarted
 		case <-ctx.Done():
 			return nil, errors.New("the proxy did not start in time")
 		}
-		if c, err := Connect(ctx, dir); err == nil {
-			return c, nil
+		if c, err := Connect(ctx, dir); !errors.Is(err, ErrNoProxy) {
+			return c, err
 		}
 	}
 }

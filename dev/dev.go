@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"padlock/config"
@@ -53,11 +54,12 @@ type request struct {
 
 // reply is a message of the proxy.
 type reply struct {
-	Error string `json:"error,omitempty"`
-	Taken *App   `json:"taken,omitempty"`
-	Apps  []App  `json:"apps,omitempty"`  // all that are registered, the new one first after a registration
-	Stop  bool   `json:"stop,omitempty"`  // the command is asked to end
-	Ports *Ports `json:"ports,omitempty"` // comes first
+	Error   string `json:"error,omitempty"`
+	Taken   *App   `json:"taken,omitempty"`
+	Unknown bool   `json:"unknown,omitempty"` // no app has this name
+	Apps    []App  `json:"apps,omitempty"`    // all that are registered, the new one first after a registration
+	Stop    bool   `json:"stop,omitempty"`    // the command is asked to end
+	Ports   *Ports `json:"ports,omitempty"`   // comes first
 }
 
 // Ports are where the proxy listens.
@@ -141,7 +143,35 @@ func (a *App) site(pages string) config.Site {
 	return config.Site{Hosts: a.Hosts, Routes: []config.Route{{Upstream: config.Upstream{To: []config.Backend{{Target: target}}}, Host: host}}}
 }
 
-// checkTarget accepts addresses of this machine alone.
+// noteRunning writes this process into the file that it has locked, for those who get no answer from it.
+func noteRunning(lock *os.File) {
+	if lock.Truncate(0) == nil {
+		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0) // a full disk hides a number
+	}
+}
+
+// runningIn is the process that noteRunning has written; 0: nobody knows.
+func runningIn(dir string) int {
+	text, err := os.ReadFile(filepath.Join(dir, lockName))
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(string(text))
+	return pid
+}
+
+// checkHostHeader accepts what a route's host may be. Nobody would hear of a mistake later, when the app listens.
+func checkHostHeader(host string) error {
+	app := App{Hosts: []string{"localhost"}, Target: "127.0.0.1:1", HostHeader: host}
+	cfg := config.Default()
+	cfg.Sites = []config.Site{app.site("")}
+	if cfg.Validate() != nil {
+		return fmt.Errorf("the Host header is keep, upstream or a host name, and not %q", host)
+	}
+	return nil
+}
+
+// checkTarget accepts an address and a port.
 func checkTarget(target string) error {
 	host, port, err := net.SplitHostPort(target)
 	if ip := net.ParseIP(host); target != "" && (err != nil || ip == nil || port == "") {

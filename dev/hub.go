@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -63,6 +62,7 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
+	noteRunning(lock)
 	return &Hub{
 		dir: dir, log: log, lock: lock, changed: make(chan struct{}, 1), serves: make(chan struct{}),
 		conns: map[net.Conn]struct{}{}, emptied: time.Now(),
@@ -303,10 +303,7 @@ const serveWait = 10 * time.Second
 
 func (c *command) register(a *App) reply {
 	hosts, err := canonical(a.Hosts)
-	if err == nil {
-		err = checkTarget(a.Target)
-	}
-	if err != nil {
+	if err = errors.Join(err, checkTarget(a.Target), checkHostHeader(a.HostHeader)); err != nil {
 		return reply{Error: err.Error()}
 	}
 	a.Hosts = hosts
@@ -402,7 +399,7 @@ func (h *Hub) stop(name string) reply {
 	at := slices.IndexFunc(h.apps, func(c *command) bool { return c.app.Name == name || slices.Contains(c.app.Hosts, name) })
 	if at < 0 {
 		h.mu.Unlock()
-		return reply{Error: fmt.Sprintf("no app is called %s: padlock dev list shows those that run", name)}
+		return reply{Unknown: true}
 	}
 	c := h.apps[at]
 	app := *c.app

@@ -268,6 +268,42 @@ func TestTheDirectoryIsItsUsersAlone(t *testing.T) {
 	if err := prepare(link); err == nil {
 		t.Error("a link is taken for a directory of one's own")
 	}
+	if _, err := Connect(t.Context(), link); err == nil || errors.Is(err, ErrNoProxy) {
+		t.Errorf("a command joins whoever answers behind a link: %v", err)
+	}
+}
+
+// A proxy that is stopped accepts connections all the same. It is not taken for one that does not run, and its process is named.
+func TestAProxyThatDoesNotAnswerIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	h, err := Open(t.Context(), dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	l, err := net.Listen("unix", filepath.Join(dir, socketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = Join(t.Context(), dir, func() (<-chan struct{}, error) { t.Error("another is started"); return nil, io.EOF })
+	if silent := new(Silent); !errors.As(err, &silent) || silent.PID != os.Getpid() {
+		t.Error(err)
+	}
+}
+
+func TestAHostHeaderIsCheckedAtOnce(t *testing.T) {
+	p := open(t, t.TempDir())
+	for host, valid := range map[string]bool{"": true, "keep": true, "upstream": true, "shop.test": true, "localhost:3000": true, "a b": false, "a\nb": false, "shop.test:x": false} {
+		c := connect(t, p.dir)
+		a := app("shop")
+		a.HostHeader = host
+		if _, _, err := c.Register(t.Context(), a); (err == nil) != valid {
+			t.Errorf("%q: %v", host, err)
+		}
+		c.Close()
+		waitGone(t, p)
+	}
 }
 
 // Whatever comes, the others are served on.
@@ -330,4 +366,16 @@ func TestThePageTellsWhatIsWaitedFor(t *testing.T) {
 			t.Errorf("%s: %d %s", host, w.Code, w.Body)
 		}
 	}
+}
+
+// waitGone waits until no app is registered.
+func waitGone(t *testing.T, p *proxy) {
+	t.Helper()
+	for range 1000 {
+		if len(p.list()) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("an app stays")
 }

@@ -148,13 +148,16 @@ var control = regexp.MustCompile("\x1b(\\[[0-?]*[ -/]*[@-~]|\\][^\a\x1b]*(\a|\x1
 // output is the end of a log, without what a terminal would obey.
 func output(name string) []string {
 	if name == "" {
-		return nil
+		return []string{}
 	}
 	text, err := launch.ReadLog(name, shownBytes)
 	if err != nil {
-		return nil
+		return []string{}
 	}
 	plain := control.ReplaceAllString(strings.ToValidUTF8(string(text), "�"), "")
-	lines := strings.Split(strings.TrimRight(plain, "\n"), "\n")
+	if plain = strings.TrimRight(plain, "\n"); plain == "" {
+		return []string{}
+	}
+	lines := strings.Split(plain, "\n")
 	return lines[max(0, len(lines)-shownLines):]
 }

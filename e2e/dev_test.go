@@ -373,6 +373,13 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	refused(1, empty, []string{"nobody has no log"}, "logs", "nobody")
 	refused(7, empty, []string{"x ended with exit code 7"}, "--name", "x", "sh", "-c", "exit 7")
 
+	refused(2, empty, []string{"99999 is not a port"}, "--port", "99999", "true")
+	refused(1, empty, []string{"keep, upstream or a host name"}, "--host-header", "a b", "--name", "x", "sleep", "60")
+	pair := writeFiles(t, t.TempDir(), map[string]string{"padlock.dev.yaml": "apps:\n  one: {command: sleep 60}\n  two: {command: sleep 1; exit 6}\n"})
+	refused(2, pair, []string{"--name is for one app"}, "--name", "x")
+	refused(6, pair, []string{"two ended with exit code 6"}) // and not with that of the one which ends because of it
+	refused(6, writeFiles(t, t.TempDir(), map[string]string{"padlock.dev.yaml": "apps:\n  one: {command: exit 6}\n"}), []string{"https://three.localhost"}, "--name", "Three.localhost")
+
 	bare := d.command(empty, "--name", "x", "sh", "-c", `echo "PORT is ${PORT-unset}"; exit 5`)
 	bare.Env = append(bare.Env, "PADLOCK_DEV=0", "PORT=")
 	if out, err := bare.CombinedOutput(); bare.ProcessState.ExitCode() != 5 || string(out) != "PORT is \n" {
@@ -537,6 +544,28 @@ func TestAShellControlsTheJob(t *testing.T) {
 	s.shows(t, "got two")
 	s.types(t, "clear", "Enter", "C-c")
 	d.await(t, "the end of the app", func() bool { return len(d.apps(t)) == 0 })
+}
+
+// A proxy that is stopped is named by all commands, with what to do; padlock dev ends all the same when it is asked to, with the app's code.
+func TestAStoppedProxyIsNamed(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	app := d.start(t, t.TempDir(), "--name", "shop", "sh", "-c", "trap 'exit 8' TERM; echo begun; while :; do sleep 0.1; done")
+	app.out.wait(t, "begun")
+	pid := d.proxy()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
+	for _, args := range [][]string{{"list"}, {"stop", "shop"}, {"url", "shop"}, {"--name", "other", "true"}} {
+		out, err := d.command("", args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), fmt.Sprintf("kill -9 %d", pid)) {
+			t.Errorf("padlock dev %v: %v\n%s", args, err, out)
+		}
+	}
+	if code := app.end(syscall.SIGTERM); code != 8 {
+		t.Errorf("exit code %d", code)
+	}
 }
 
 // Closing the terminal ends the app, its route and padlock dev.

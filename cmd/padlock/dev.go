@@ -85,12 +85,47 @@ func (p *program) dev(c *cli.Context) error {
 		if err != nil {
 			return usageError{err}
 		}
+		if len(found) == 1 {
+			found[0] = flagged(c, found[0])
+		} else if name := firstSet(c, appFlags...); name != "" && len(found) > 1 {
+			return usageError{fmt.Errorf("--%s is for one app, and this directory has %d: write it into %s", name, len(found), launch.FileName)}
+		}
 		if len(found) == 0 {
 			return hint.Add(usageError{errors.New("no command is given, and this directory has no padlock.dev.yaml, Procfile or package.json with a script dev")}, "padlock dev COMMAND, such as padlock dev npm run dev")
 		}
 		return p.devAll(c, found)
 	}
-	return p.devAll(c, []launch.App{{Name: c.String("name"), Dir: ".", Args: args, Wildcard: c.Bool("wildcard"), Domains: c.StringSlice("domain"), Port: c.Int("port"), HostHeader: c.String("host-header"), Restart: c.Bool("restart")}})
+	return p.devAll(c, []launch.App{flagged(c, launch.App{Dir: ".", Args: args})})
+}
+
+// appFlags describe an app.
+var appFlags = []string{"name", "domain", "wildcard", "port", "host-header", "restart"}
+
+// flagged is an app with what the flags say about it.
+func flagged(c *cli.Context, a launch.App) launch.App {
+	if c.IsSet("name") {
+		a.Name = c.String("name")
+	}
+	if c.IsSet("port") {
+		a.Port = c.Int("port")
+	}
+	if c.IsSet("host-header") {
+		a.HostHeader = c.String("host-header")
+	}
+	a.Domains = append(a.Domains, c.StringSlice("domain")...)
+	a.Wildcard = a.Wildcard || c.Bool("wildcard")
+	a.Restart = a.Restart || c.Bool("restart")
+	return a
+}
+
+// firstSet is the first of these flags that is given; "": none is.
+func firstSet(c *cli.Context, names ...string) string {
+	for _, name := range names {
+		if c.IsSet(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // devAll serves apps until all have ended, or ctx does. One that ends takes the others with it, as in a container.
@@ -121,30 +156,28 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	ctx, cancel := context.WithCancelCause(c.Context)
 	defer cancel(nil)
 
-	codes, errs := make([]int, len(apps)), make([]error, len(apps))
-	var running sync.WaitGroup
+	ends := make(chan error, len(apps))
 	for i := range apps {
-		running.Go(func() {
-			defer cancel(nil)
-			codes[i], errs[i] = d.serve(ctx, &apps[i])
-		})
+		go func() { ends <- d.serve(ctx, &apps[i]) }()
 	}
-	running.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	first := <-ends // which decides: the others end because of it
+	cancel(nil)
+	for range apps[1:] {
+		<-ends
 	}
-	for _, code := range codes {
-		if code != 0 && c.Context.Err() == nil {
-			return exitCode(code)
-		}
+	if c.Context.Err() != nil && (d.several || errors.Is(first, context.Canceled)) {
+		return nil
 	}
-	return nil
+	return first
 }
 
 // bare runs an app as if padlock were not there.
 func (p *program) bare(ctx context.Context, apps []launch.App) error {
 	if len(apps) != 1 {
 		return usageError{errors.New("PADLOCK_DEV=0 runs one command")}
+	}
+	if apps[0].Served() {
+		return usageError{errors.New("PADLOCK_DEV=0 runs a command, and there is none: a port or a folder needs padlock dev")}
 	}
 	cmd := exec.CommandContext(ctx, apps[0].Args[0], apps[0].Args[1:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = apps[0].Dir, p.stdin, p.stdout, p.stderr
@@ -177,31 +210,48 @@ type developing struct {
 	terminal  *launch.Terminal // nil: there is none, or the app has it itself
 
 	lines sync.Mutex // of standard output
-	once  sync.Once  // the hints
+	once  sync.Once  // the hint about trust
+	older sync.Once  // the hint about another version
 }
 
 func (d *developing) say(format string, values ...any) {
 	d.lines.Lock()
 	defer d.lines.Unlock()
 	line := fmt.Sprintf("padlock: "+format, values...)
-	if terminal.Is(d.stdout) {
+	if terminal.Is(d.stderr) {
 		line += "\r" // the terminal may be the app's, whose lines end so
 	}
-	fmt.Fprintln(d.stdout, line)
+	fmt.Fprintln(d.stderr, line) // standard output is the app's
 }
 
-// serve serves one app until it ends.
-func (d *developing) serve(ctx context.Context, a *launch.App) (code int, err error) {
+// serve serves one app until it ends, with exitCode if that is not 0.
+func (d *developing) serve(ctx context.Context, a *launch.App) error {
+	code, err := d.serveApp(ctx, a)
+	if err == nil && code != 0 {
+		err = exitCode(code)
+	}
+	return err
+}
+
+func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err error) {
 	work, err := filepath.Abs(a.Dir)
 	if err != nil {
 		return 0, err
 	}
-	name := a.Name
+	if info, err := os.Stat(work); err != nil {
+		return 0, err
+	} else if !info.IsDir() {
+		return 0, usageError{fmt.Errorf("%s is not a directory", work)}
+	}
+	if a.Port < 0 || a.Port > 65535 {
+		return 0, usageError{fmt.Errorf("%d is not a port", a.Port)}
+	}
+	name := strings.TrimSuffix(strings.ToLower(a.Name), ".localhost")
 	if name == "" {
 		name = launch.Name(work)
 	}
 	if !launch.ValidName(name) {
-		return 0, usageError{fmt.Errorf("--name %q: a name has letters, digits and hyphens, and dots between parts, such as api.shop", name)}
+		return 0, usageError{fmt.Errorf("--name %q: a name has letters, digits and hyphens, and dots between parts, such as api.shop", a.Name)}
 	}
 	app := dev.App{Name: name, Hosts: append([]string{name + ".localhost"}, a.Domains...), Dir: work, Command: a.Command(), PID: os.Getpid()}
 	if a.HostHeader != "keep" {
@@ -214,14 +264,14 @@ func (d *developing) serve(ctx context.Context, a *launch.App) (code int, err er
 	}
 
 	s := &dev.Session{App: app, Join: d.join, Restart: a.Restart, Interrupt: func() os.Signal { return interruptOf(ctx) }, Report: &devReport{developing: d, app: a}}
-	if port, err := strconv.Atoi(a.Args[0]); err == nil && len(a.Args) == 1 {
+	if port, ok := a.OnPort(); ok {
 		if port < 1 || port > 65535 {
 			return 0, usageError{fmt.Errorf("%d is not a port", port)}
 		}
 		s.Port, s.App.Waiting = port, fmt.Sprintf("port %d", port)
 		return d.run(ctx, s)
 	}
-	if info, err := os.Stat(a.Args[0]); err == nil && info.IsDir() && len(a.Args) == 1 {
+	if a.IsFolder() {
 		return d.serveFolder(ctx, s, a.Args[0])
 	}
 	return d.serveCommand(ctx, s, a)
@@ -325,12 +375,39 @@ func (d *developing) openLog(name string) (*launch.Log, error) {
 // join connects to the proxy, and starts this program as one if none runs.
 func (d *developing) join(ctx context.Context) (*dev.Client, error) {
 	client, err := dev.Join(ctx, d.dir, func() (<-chan struct{}, error) { return startDevProxy(d.c, d.dir) })
-	if err != nil && ctx.Err() == nil {
-		if text, failed := os.ReadFile(devProxyLog(d.dir)); failed == nil && len(text) > 0 {
-			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(text[max(0, len(text)-2000):])))
-		}
+	if errors.Is(err, dev.ErrNotStarted) {
+		text, _ := os.ReadFile(devProxyLog(d.dir)) // without a log, there is no reason
+		return nil, notStarted(string(text))
 	}
-	return client, err
+	if err == nil && client.Ports.Version != version {
+		d.older.Do(func() {
+			d.say("the proxy is padlock %s, and this is %s; it is replaced after the last app has ended", client.Ports.Version, version)
+		})
+	}
+	return client, toEnd(err)
+}
+
+// notStarted is why a proxy did not start, from what it has printed.
+func notStarted(log string) error {
+	err := dev.ErrNotStarted
+	_, said, _ := strings.Cut(log, "padlock: error: ")
+	message, rest, _ := strings.Cut(said, "\n")
+	if message != "" {
+		err = fmt.Errorf("%w: %s", err, message)
+	}
+	if remedy, found := strings.CutPrefix(rest, "padlock: hint: "); found {
+		remedy, _, _ = strings.Cut(remedy, "\n")
+		err = hint.Add(err, remedy)
+	}
+	return err
+}
+
+// toEnd says what to do about a proxy that does not answer.
+func toEnd(err error) error {
+	if s := new(dev.Silent); errors.As(err, &s) && s.PID > 0 {
+		return hint.Add(err, fmt.Sprintf("end it, and it is started again: kill -9 %d", s.PID))
+	}
+	return err
 }
 
 // devReport tells how one app goes.

@@ -66,14 +66,14 @@ func devApps(c *cli.Context) ([]dev.App, error) {
 		return []dev.App{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, toEnd(err)
 	}
 	defer client.Close()
 	apps, err := client.List(c.Context)
 	if apps == nil {
 		apps = []dev.App{}
 	}
-	return apps, err
+	return apps, toEnd(err)
 }
 
 // theApp is the one that an argument names; without an argument the one of this directory.
@@ -102,13 +102,19 @@ func (p *program) devStopCommand() *cli.Command {
 			}
 			_, dir := devPlace(c)
 			client, err := dev.Connect(c.Context, dir)
-			if err != nil {
+			if errors.Is(err, dev.ErrNoProxy) {
 				return noApp(name)
+			}
+			if err != nil {
+				return toEnd(err)
 			}
 			defer client.Close()
 			app, err := client.StopApp(c.Context, name)
-			if err != nil {
+			if errors.Is(err, dev.ErrNoApp) {
 				return noApp(name)
+			}
+			if err != nil {
+				return toEnd(err)
 			}
 			return awaitGone(c.Context, client, app.Name)
 		},

@@ -193,9 +193,12 @@ func (s *service) status(c *cli.Context) error {
 	fmt.Fprintf(s.stdout, "service: %s\n", installed)
 	_, dir := devPlace(c)
 	client, err := dev.Connect(c.Context, dir)
-	if err != nil {
+	if errors.Is(err, dev.ErrNoProxy) {
 		fmt.Fprintln(s.stdout, "proxy: does not run")
 		return exitCode(1)
+	}
+	if err != nil {
+		return toEnd(err)
 	}
 	defer client.Close()
 	apps, err := client.List(c.Context)

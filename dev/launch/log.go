@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// MaxLog is how much of an app's output is kept, in bytes: between a half of it and all.
+// MaxLog is how much of an app's output is kept at least, in bytes, and read at most. The files hold up to twice as much.
 const MaxLog = 10 << 20
 
 // Log keeps the last of an app's output in a file, and what came before it in another, whose name ends in .1. It is safe for use from many
@@ -46,7 +46,7 @@ func (l *Log) Name() string { return l.name }
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file != nil && l.size+int64(len(p)) > MaxLog/2 {
+	if l.file != nil && l.size+int64(len(p)) > MaxLog {
 		l.file.Close()
 		l.file = nil
 		if os.Rename(l.name, l.name+".1") == nil {

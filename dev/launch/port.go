@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -47,8 +48,7 @@ func free(port int) bool {
 // A framework that does not take its port from PORT gets it by flags.
 type framework struct {
 	words []string // with which the command begins, after runners such as npx
-	flags []string // {port} and {host} stand for what the app is given
-
+	flags []string // {port} and {host} stand for what the app is given, {url} and {url_port} for where it is served
 }
 
 // frameworks are searched in their order; the first whose words a command begins with decides.
@@ -77,8 +77,8 @@ var frameworks = []framework{
 	{words: []string{"fastapi"}, flags: []string{"--port", "{port}", "--host", "{host}"}},
 	{words: []string{"gunicorn"}, flags: []string{"--bind", "{host}:{port}"}},
 	{words: []string{"http.server"}, flags: []string{"{port}", "--bind", "{host}"}},
-	{words: []string{"hugo", "server"}, flags: []string{"--port", "{port}", "--bind", "{host}", "--appendPort=false", "--baseURL", "{url}"}},
-	{words: []string{"hugo", "serve"}, flags: []string{"--port", "{port}", "--bind", "{host}", "--appendPort=false", "--baseURL", "{url}"}},
+	{words: []string{"hugo", "server"}, flags: []string{"--port", "{port}", "--bind", "{host}", "--appendPort=false", "--baseURL", "{url}", "--liveReloadPort", "{url_port}"}},
+	{words: []string{"hugo", "serve"}, flags: []string{"--port", "{port}", "--bind", "{host}", "--appendPort=false", "--baseURL", "{url}", "--liveReloadPort", "{url_port}"}},
 	{words: []string{"jekyll", "serve"}, flags: []string{"--port", "{port}", "--host", "{host}"}},
 	{words: []string{"jekyll", "server"}, flags: []string{"--port", "{port}", "--host", "{host}"}},
 	{words: []string{"mkdocs", "serve"}, flags: []string{"--dev-addr", "{host}:{port}"}},
@@ -101,10 +101,10 @@ var scripted = []struct{ words, separator []string }{
 	{[]string{"pnpm", "run"}, nil}, {[]string{"pnpm"}, nil}, {[]string{"yarn", "run"}, nil}, {[]string{"yarn"}, nil}, {[]string{"bun", "run"}, nil},
 }
 
-// WithPort is the command as it is run: {port}, {host} and {url} are replaced wherever they stand, and a framework that ignores PORT gets
+// WithPort is the command as it is run: {port}, {host}, {url} and {url_port} are replaced wherever they stand, and a framework that ignores PORT gets
 // its flags, unless the command says the port itself. dir is where package.json is, for commands that run one of its scripts.
-func WithPort(args []string, dir, host string, port int, url string) []string {
-	values := strings.NewReplacer("{port}", strconv.Itoa(port), "{host}", host, "{url}", url)
+func WithPort(args []string, dir, host string, port int, address string) []string {
+	values := strings.NewReplacer("{port}", strconv.Itoa(port), "{host}", host, "{url}", address, "{url_port}", portOf(address))
 	replaced := make([]string, len(args))
 	said := false
 	for i, arg := range args {
@@ -130,6 +130,14 @@ func WithPort(args []string, dir, host string, port int, url string) []string {
 		replaced = append(replaced, values.Replace(flag))
 	}
 	return replaced
+}
+
+// portOf is the port in a URL.
+func portOf(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Port() != "" {
+		return u.Port()
+	}
+	return "443"
 }
 
 // ofScript is the command of the script of package.json that args run, if it is one that flags can be added to.

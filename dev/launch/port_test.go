@@ -42,7 +42,7 @@ func TestFrameworksThatIgnorePORTGetTheirFlags(t *testing.T) {
 		{"uvicorn main:app --reload", "uvicorn main:app --reload --port 4321 --host 127.0.0.1"},
 		{"python3 -m http.server", "python3 -m http.server 4321 --bind 127.0.0.1"},
 		{"python3 -m http.server 8000", "python3 -m http.server 8000"},
-		{"hugo server", "hugo server --port 4321 --bind 127.0.0.1 --appendPort=false --baseURL https://shop.localhost"},
+		{"hugo server", "hugo server --port 4321 --bind 127.0.0.1 --appendPort=false --baseURL https://shop.localhost --liveReloadPort 443"},
 		{"php artisan serve", "php artisan serve --port 4321 --host 127.0.0.1"},
 		{"php -S 127.0.0.1:{port}", "php -S 127.0.0.1:4321"},
 		{"./gradlew bootRun", "./gradlew bootRun --args=--server.port=4321"},

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -38,6 +39,24 @@ func (a *App) Command() string {
 	return strings.Join(a.Args, " ")
 }
 
+// OnPort is the port on which the app listens already; false: there is a command or a folder.
+func (a *App) OnPort() (port int, ok bool) {
+	port, err := strconv.Atoi(a.Args[0])
+	return port, err == nil && len(a.Args) == 1
+}
+
+// IsFolder reports whether the app is a folder of files.
+func (a *App) IsFolder() bool {
+	info, err := os.Stat(a.Args[0])
+	return err == nil && info.IsDir() && len(a.Args) == 1
+}
+
+// Served reports whether no command is to be run.
+func (a *App) Served() bool {
+	_, listens := a.OnPort()
+	return listens || a.IsFolder()
+}
+
 // FileName is the file that describes the apps of a directory.
 const FileName = "padlock.dev.yaml"
 
@@ -58,11 +77,26 @@ func Project(dir string) ([]App, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", source.file, err)
 		}
+		if err := distinct(apps); err != nil {
+			return nil, fmt.Errorf("%s: %w", source.file, err)
+		}
 		if len(apps) > 0 {
 			return apps, nil
 		}
 	}
 	return nil, nil
+}
+
+// distinct refuses a name that two apps have.
+func distinct(apps []App) error {
+	for i := range apps {
+		for j := range i {
+			if apps[i].Name == apps[j].Name {
+				return fmt.Errorf("two apps are called %s: %s, and %s", apps[i].Name, apps[j].Command(), apps[i].Command())
+			}
+		}
+	}
+	return nil
 }
 
 // fileApp is an app in padlock.dev.yaml.
@@ -102,9 +136,15 @@ func readFile(dir string, text []byte) ([]App, error) {
 		if !validName(name) {
 			return nil, fmt.Errorf("apps.%s: %q is not a name of letters, digits and hyphens", key, name)
 		}
+		if a.Port < 0 || a.Port > 65535 {
+			return nil, fmt.Errorf("apps.%s: %d is not a port", key, a.Port)
+		}
 		directory := a.Directory
 		if !filepath.IsAbs(directory) {
 			directory = filepath.Join(dir, directory)
+		}
+		if info, err := os.Stat(directory); err != nil || !info.IsDir() {
+			return nil, fmt.Errorf("apps.%s: %s is not a directory", key, directory)
 		}
 		apps = append(apps, App{
 			Name: name, Dir: directory, Args: shell(a.Command), Shown: a.Command,

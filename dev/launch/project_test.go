@@ -15,11 +15,15 @@ func TestTheAppsOfADirectory(t *testing.T) {
 	}{
 		"nothing": {files: map[string]string{"x": ""}},
 		"a file": {
-			files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {command: npm run dev, directory: web, name: shop, wildcard: true}\n  api: {command: go run .}\n", "Procfile": "web: no\n"},
+			files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {command: npm run dev, directory: web, name: shop, wildcard: true}\n  api: {command: go run .}\n", "Procfile": "web: no\n", "web/index.html": ""},
 			want:  "api . sh -c go run .\nshop web sh -c npm run dev\n",
 		},
 		"an unknown key":        {files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {comand: x}\n"}, wrong: "comand"},
 		"no command":            {files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {directory: x}\n"}, wrong: "apps.web: command is missing"},
+		"no directory":          {files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {command: x, directory: none}\n"}, wrong: "none is not a directory"},
+		"a port that is none":   {files: map[string]string{"padlock.dev.yaml": "apps:\n  web: {command: x, port: 70000}\n"}, wrong: "70000 is not a port"},
+		"one name for two":      {files: map[string]string{"padlock.dev.yaml": "apps:\n  api: {command: x, name: web}\n  web: {command: y}\n"}, wrong: "two apps are called web: x, and y"},
+		"two lines for one":     {files: map[string]string{"Procfile": "web: x\nweb: y\n"}, wrong: "two apps are called"},
 		"a name that is none":   {files: map[string]string{"padlock.dev.yaml": "apps:\n  Web_1: {command: x}\n"}, wrong: `"Web_1" is not a name`},
 		"an empty file":         {files: map[string]string{"padlock.dev.yaml": ""}, wrong: "no apps"},
 		"a Procfile":            {files: map[string]string{"Procfile": "# comment\nweb: npm start\nassets_x: make -w\n", "package.json": `{"name":"shop"}`}, want: "shop . sh -c npm start\nassets-x.shop . sh -c make -w\n"},
