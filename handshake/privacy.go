@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"net"
 	"net/netip"
+
+	"padlock/internal/fair"
 )
 
 // Privacy says how much of what identifies a person is kept. It applies to every sink. The zero value keeps all.
@@ -29,12 +31,7 @@ func (p Privacy) Address(addr netip.Addr) netip.Addr {
 	if !p.TruncateAddresses {
 		return addr
 	}
-	bits := 48
-	if addr = addr.Unmap().WithZone(""); addr.Is4() {
-		bits = 24
-	}
-	prefix, _ := addr.Prefix(bits) // the bits are in range
-	return prefix.Addr()
+	return fair.Truncated(addr).Addr()
 }
 
 // address takes a host:port.

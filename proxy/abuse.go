@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"padlock/internal/fair"
 	"padlock/traffic"
 )
 
@@ -58,7 +59,7 @@ func (c *abuseLog) addDetail(reason traffic.Reason, client netip.Addr, what stri
 	if what != "" {
 		t.what = what
 	}
-	t.add(source(client, c.truncate))
+	t.add(c.source(client))
 	if t.timer == nil {
 		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.logged)), func() { c.write(reason) }) // nobody here waits for the log
 	}
@@ -83,20 +84,12 @@ func (t *tally) add(client netip.Prefix) {
 	t.from[client]++
 }
 
-// source is what counts as one client: an IPv4 address, or the /64 of an IPv6 address.
-func source(client netip.Addr, truncate bool) netip.Prefix {
-	client = client.Unmap().WithZone("")
-	bits := 32
-	switch {
-	case client.Is4() && truncate:
-		bits = 24
-	case client.Is6() && truncate:
-		bits = 48
-	case client.Is6():
-		bits = 64
+// source is what counts as one client, or what may be kept of it.
+func (c *abuseLog) source(client netip.Addr) netip.Prefix {
+	if c.truncate {
+		return fair.Truncated(client)
 	}
-	prefix, _ := client.Prefix(bits) // not valid for the zero address
-	return prefix
+	return fair.Source(client)
 }
 
 // write logs what has come since the line before.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padlock/handshake"
+	"padlock/internal/fair"
 	"padlock/proxy/message"
 	"padlock/proxy/socket"
 	"padlock/traffic"
@@ -199,7 +200,7 @@ func (s *Server) enter(raw *clientConn) bool {
 		return true
 	}
 	_, client := message.ClientAddr(raw.RemoteAddr().String())
-	from := source(client, false)
+	from := fair.Source(client)
 	if !s.addresses.enter(from) {
 		s.abuse.add(traffic.PerAddress, client)
 		raw.Close()

@@ -26,7 +26,7 @@ func (p *pauses) begin(client netip.Addr) (resume func(), ok bool) {
 	if p.more <= 0 {
 		return nil, false
 	}
-	resume, err := p.turns.Take(now, source(client, false))
+	resume, err := p.turns.Take(now, fair.Source(client))
 	return resume, err == nil
 }
 

@@ -174,7 +174,7 @@ func (f *flow) client() netip.Addr {
 // enter takes a place for a connection, which counts for the client that is returned.
 func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
 	_, client := message.ClientAddr(f.remote.String())
-	from = source(client, false)
+	from = fair.Source(client)
 	why := traffic.Connections
 	if f.slot = p.server.slots.try(from, f); f.slot == nil {
 		f.slot = p.server.slots.swap(from, f, p.server.config().Timeouts.Handshake)

@@ -15,6 +15,7 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/internal/dnsquery"
 )
 
 // Preflight checks beforehand what a CA will check. Its result may be wrong behind NAT or a load balancer, so it
@@ -141,7 +142,7 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 
 	wildcard := strings.HasPrefix(name, "*.")
 	for domain := strings.TrimPrefix(name, "*."); strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
-		answers, err := a.ask(ctx, domain, dns.TypeCAA)
+		answers, err := dnsquery.Ask(ctx, a.resolvers, domain, dns.TypeCAA)
 		if err != nil {
 			return "" // the address records will show it
 		}
@@ -188,7 +189,7 @@ func records(answers []dns.RR) (issue, wild []string) {
 // lookup finds addresses in the DNS alone: a CA does not know this machine's hosts file.
 func (a *Preflight) lookup(ctx context.Context, name string) (addresses []string, err error) {
 	for _, kind := range []uint16{dns.TypeAAAA, dns.TypeA} { // CAs prefer IPv6
-		answers, err := a.ask(ctx, name, kind)
+		answers, err := dnsquery.Ask(ctx, a.resolvers, name, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -207,27 +208,4 @@ func (a *Preflight) lookup(ctx context.Context, name string) (addresses []string
 		}
 	}
 	return addresses, nil
-}
-
-// ask puts one question to the resolvers, one after another. That a name does not exist is an answer.
-func (a *Preflight) ask(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
-	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind)
-	question.SetEdns0(1232, false)
-	err := errors.New("no resolver is known")
-	for _, server := range a.resolvers {
-		client := &dns.Client{Timeout: dialTimeout}
-		var answer *dns.Msg
-		if answer, _, err = client.ExchangeContext(ctx, question, server); err == nil && answer.Truncated {
-			client.Net = "tcp"
-			answer, _, err = client.ExchangeContext(ctx, question, server)
-		}
-		switch {
-		case err != nil:
-			continue
-		case answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError:
-			return answer.Answer, nil
-		}
-		err = fmt.Errorf("%s answers with %s", server, dns.RcodeToString[answer.Rcode])
-	}
-	return nil, err
 }

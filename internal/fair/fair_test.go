@@ -57,6 +57,20 @@ func order(t *testing.T, limits Limits, sources ...netip.Prefix) (served []netip
 	return served
 }
 
+// What is kept of an address names a network, and nothing of nobody's.
+func TestATruncatedAddressIsANetwork(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.7": "192.0.2.0/24", "::ffff:192.0.2.7": "192.0.2.0/24", "2001:db8:1:2::7": "2001:db8:1::/48", "fe80::1%eth0": "fe80::/48",
+	} {
+		if got := Truncated(netip.MustParseAddr(address)); got.String() != want {
+			t.Errorf("%s is %s", address, got)
+		}
+	}
+	if Truncated(netip.Addr{}).IsValid() {
+		t.Error("nobody has a network")
+	}
+}
+
 // Who comes behind a hundred of another source is the second to get a turn; a network of many sources counts as one.
 func TestSourcesTakeTurns(t *testing.T) {
 	limits := Limits{AtOnce: 1, Each: 1, PerSource: 1000, Waiting: 10_000}

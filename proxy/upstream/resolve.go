@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"padlock/config"
+	"padlock/internal/dnsquery"
 	"padlock/proxy/message"
 )
 
@@ -205,7 +206,7 @@ func (t *Targets) addresses(ctx context.Context, name, port string, weight int) 
 	} else {
 		ttl = longestTTL
 		for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			records, err := t.query(ctx, name, kind)
+			records, err := dnsquery.Ask(ctx, t.Resolvers, name, kind)
 			if err != nil {
 				return answer{}, err
 			}
@@ -241,7 +242,7 @@ func (t *Targets) services(ctx context.Context, name string) (found []*net.SRV, 
 	} else {
 		var records []dns.RR
 		ttl = longestTTL
-		records, err = t.query(ctx, name, dns.TypeSRV)
+		records, err = dnsquery.Ask(ctx, t.Resolvers, name, dns.TypeSRV)
 		for _, r := range records {
 			if srv, ok := r.(*dns.SRV); ok {
 				found = append(found, &net.SRV{Target: srv.Target, Port: srv.Port, Priority: srv.Priority, Weight: srv.Weight})
@@ -253,28 +254,4 @@ func (t *Targets) services(ctx context.Context, name string) (found []*net.SRV, 
 		err = fmt.Errorf("%s: %w", name, errNoAddress)
 	}
 	return found, ttl, err
-}
-
-// query asks the configured servers, one after the other; a long answer is fetched by TCP.
-func (t *Targets) query(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
-	question := new(dns.Msg)
-	question.SetQuestion(dns.Fqdn(name), kind)
-	var last error
-	for _, server := range t.Resolvers {
-		for _, network := range []string{"udp", "tcp"} {
-			response, _, err := (&dns.Client{Net: network, Timeout: 2 * time.Second}).ExchangeContext(ctx, question, server)
-			switch {
-			case err != nil:
-				last = err
-			case response.Truncated:
-				continue
-			case response.Rcode == dns.RcodeSuccess, response.Rcode == dns.RcodeNameError:
-				return response.Answer, nil
-			default:
-				last = fmt.Errorf("%s: the DNS server %s answers %s", name, server, dns.RcodeToString[response.Rcode])
-			}
-			break
-		}
-	}
-	return nil, last
 }
