@@ -11,25 +11,12 @@ import (
 	"padlock/certs/acme"
 	"padlock/certs/localca"
 	"padlock/handshake"
+	"padlock/internal/certstatus"
 	"padlock/internal/mask"
 )
 
 // Status is what is known of a certificate, or of a name that should have one.
-type Status struct {
-	Name      string     `json:"name"`
-	Issuer    string     `json:"issuer,omitempty"`
-	KeyType   string     `json:"key_type,omitempty"`
-	NotBefore *time.Time `json:"not_before,omitempty"`
-	NotAfter  *time.Time `json:"not_after,omitempty"`
-	Renewal   *time.Time `json:"renewal,omitempty"` // when it is due
-	Error     string     `json:"error,omitempty"`   // of the last look
-	NextTry   *time.Time `json:"next_try,omitempty"`
-	OnDemand  bool       `json:"on_demand,omitempty"`
-	Expiring  bool       `json:"expiring,omitempty"` // it has expired, or is in its last third and renewals fail
-	Source    string     `json:"source,omitempty"`   // acme | file | local
-	Names     []string   `json:"names,omitempty"`
-	DER       [][]byte   `json:"-"` // the chain as it is sent, the leaf first
-}
+type Status = certstatus.Status
 
 func sortStatus(all []Status) []Status {
 	slices.SortFunc(all, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.KeyType, b.KeyType)) })
@@ -63,20 +50,20 @@ func (n *managed) status() []Status {
 
 	var all []Status
 	for _, p := range held.Pairs {
-		all = append(all, base.with(p))
+		all = append(all, withPair(base, p))
 	}
 	return all
 }
 
-func (s Status) with(p *acme.Pair) Status {
+func withPair(s Status, p *acme.Pair) Status {
 	s.Issuer, s.KeyType, s.Renewal = p.Issuer, p.Kind, &p.Renewal
-	s.describe(p.Certificate)
+	describe(&s, p.Certificate)
 	left := time.Until(p.Leaf.NotAfter)
 	s.Expiring = left <= 0 || s.Error != "" && left < p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)/3
 	return s
 }
 
-func (s *Status) describe(c *tls.Certificate) {
+func describe(s *Status, c *tls.Certificate) {
 	s.NotBefore, s.NotAfter = &c.Leaf.NotBefore, &c.Leaf.NotAfter
 	s.Names, s.DER = names(c.Leaf), c.Certificate
 }
@@ -104,7 +91,7 @@ func (f *Files) Status() []Status {
 			seen[pair] = true
 			d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
 			s := Status{Name: d.Subject, Issuer: d.Issuer, KeyType: d.KeyType, Source: "file", Expiring: time.Now().After(pair.Leaf.NotAfter)}
-			s.describe(pair)
+			describe(&s, pair)
 			if f.staples.of(pair.Leaf).revoked {
 				s.Error = "the CA has revoked it"
 			}
@@ -121,7 +108,7 @@ func LocalStatus(ca *localca.CA) []Status {
 	for _, leaf := range ca.Leaves() {
 		d := handshake.DescribeCertificate(leaf.Certificate, "", time.Now())
 		s := Status{Name: cmp.Or(strings.Join(names(leaf.Leaf), ", "), d.Subject), Issuer: d.Issuer, KeyType: d.KeyType, Source: "local"}
-		s.describe(leaf)
+		describe(&s, leaf)
 		leaves = append(leaves, s)
 	}
 	return append([]Status{{

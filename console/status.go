@@ -7,25 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"padlock/internal/certstatus"
 	"padlock/traffic"
 )
 
 // Certificate says how one certificate is.
-type Certificate struct {
-	Name      string     `json:"name"`
-	Issuer    string     `json:"issuer,omitempty"`
-	KeyType   string     `json:"key_type,omitempty"`
-	NotBefore *time.Time `json:"not_before,omitempty"`
-	NotAfter  *time.Time `json:"not_after,omitempty"`
-	Renewal   *time.Time `json:"renewal,omitempty"` // when it is due
-	Error     string     `json:"error,omitempty"`   // of the last look
-	NextTry   *time.Time `json:"next_try,omitempty"`
-	OnDemand  bool       `json:"on_demand,omitempty"`
-	Expiring  bool       `json:"expiring,omitempty"` // it has expired, or is in its last third and renewals fail
-	Source    string     `json:"source,omitempty"`   // acme | file | local
-	Names     []string   `json:"names,omitempty"`
-	DER       [][]byte   `json:"-"` // the chain as it is sent, the leaf first
-}
+type Certificate = certstatus.Status
 
 // Status is how the running padlock is, in short.
 type Status struct {
@@ -78,7 +65,7 @@ type Dropped struct {
 func (a *Admin) warnings() (all []string) {
 	if a.o.Certificates != nil {
 		for _, c := range a.o.Certificates() {
-			warning := c.warning()
+			warning := expiryWarning(&c)
 			if c.Expiring && !slices.Contains(all, warning) {
 				all = append(all, warning)
 			}
@@ -95,8 +82,8 @@ func (a *Admin) warnings() (all []string) {
 	return all
 }
 
-// warning is for one that is Expiring. Only those of CAs are padlock's to renew.
-func (c *Certificate) warning() string {
+// expiryWarning is for one that is Expiring. Only those of CAs are padlock's to renew.
+func expiryWarning(c *Certificate) string {
 	text := "the certificate of " + c.Name
 	switch {
 	case c.Source == "acme" || c.Source == "":

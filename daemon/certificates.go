@@ -309,12 +309,7 @@ func (c *certificateService) watchFiles(files *certs.Files) {
 func (c *certificateService) config() *config.Config { return c.current.Load().cfg }
 
 // status lists what is known of every certificate: those of CAs, those of files, and the local CA where it is used.
-func (c *certificateService) status() (all []console.Certificate) {
-	for _, s := range c.current.Load().source.Status() {
-		all = append(all, console.Certificate(s))
-	}
-	return all
-}
+func (c *certificateService) status() []console.Certificate { return c.current.Load().source.Status() }
 
 // unusable are files of certificates that cannot be used as they are now, each once.
 func (c *certificateService) unusable() (names []string) {
