@@ -164,6 +164,7 @@ type inherited struct {
 	named    map[string]net.Listener // by the address that the configuration had, from a padlock
 	udp      map[string]net.PacketConn
 	released chan struct{} // is closed when the padlock before reads UDP no more
+	reloads  *os.File      // tells the padlock before of reloads; nil: there is none, or it does not listen
 	systemd  []net.Listener
 	packet   []net.PacketConn // systemd's
 }
@@ -185,7 +186,9 @@ func inherit() (*inherited, error) {
 }
 
 func fromPadlock(names []string) (*inherited, error) {
-	i := &inherited{takeover: true, named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, released: make(chan struct{})}
+	i := &inherited{
+		takeover: true, named: map[string]net.Listener{}, udp: map[string]net.PacketConn{}, released: make(chan struct{}), reloads: passedOn(reloadsVariable),
+	}
 	for at, name := range names {
 		f := os.NewFile(uintptr(firstInherited+at), name)
 		address, udp := strings.CutPrefix(name, packetsPrefix)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padlock/config"
@@ -33,6 +34,9 @@ type reloader struct {
 	log        *slog.Logger
 	reopenLogs func() // goes on in the log files that have the names now
 
+	before     *os.File    // is told of each reload: the padlock that this one has replaced; nil: there is none
+	handedOver atomic.Bool // another padlock has the listeners: what is open here is judged, and nothing else
+
 	server       *proxy.Server // set by startReloader, as is what follows
 	certificates *certificateService
 	tasks        *tasks
@@ -42,10 +46,11 @@ type reloader struct {
 	discovered discovered
 }
 
-// startReloader follows file and sources until stopReloader, or until the end begins.
-func (d *daemon) startReloader(context.Context) error {
+// startReloader follows file and sources until stopReloader, or until the end begins: where another padlock takes over, until that of the last
+// connection.
+func (d *daemon) startReloader(ctx context.Context) error {
 	r := d.reloader
-	r.server, r.certificates, r.tasks = d.server, d.certificates, newTasks(d.serving)
+	r.server, r.certificates, r.tasks, r.before = d.server, d.certificates, newTasks(ctx), d.inherited.reloads
 	r.tasks.Go(func() { r.checkNames(d.cfg, nil) })
 	if r.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
 		r.tasks.Go(func() { warnUnresolved(r.tasks.ctx, d.cfg, r.log) })
@@ -79,8 +84,26 @@ func (r *reloader) reload() error {
 	}
 
 	r.base = base
+	if r.before != nil {
+		_, _ = r.before.Write([]byte{1}) // it may have ended
+	}
+	if r.handedOver.Load() {
+		return nil
+	}
 	r.log.Info("configuration reloaded", "file", r.file.Name, "sites", len(r.certificates.config().Sites))
 	return nil
+}
+
+// reloadAfter is reload once another padlock has taken over, or has reloaded since.
+func (r *reloader) reloadAfter() error {
+	r.handedOver.Store(true)
+	if r.file == nil {
+		return nil
+	}
+	if err := r.reload(); !errors.Is(err, proxy.ErrEnded) {
+		return err
+	}
+	return nil // nothing is open any more
 }
 
 const (
@@ -116,6 +139,9 @@ func (r *reloader) followFile() {
 // apply serves another configuration, or leaves all as it is. It is called with mu locked.
 func (r *reloader) apply(next *config.Config) error {
 	before := r.certificates.config()
+	if r.handedOver.Load() {
+		return r.judge(before, next)
+	}
 	if keys := restartKeys(before, next); len(keys) > 0 {
 		return fmt.Errorf("%s: takes effect only with a new start; nothing has been changed", strings.Join(keys, ", "))
 	}
@@ -137,6 +163,17 @@ func (r *reloader) apply(next *config.Config) error {
 	r.server.Remove(gone...)
 	r.tasks.Go(func() { r.checkNames(next, before) })
 	return nil
+}
+
+// judge has what is open judged by another configuration. Nothing else of it matters any more, such as what takes effect only with a new start.
+func (r *reloader) judge(before, next *config.Config) error {
+	rules := *before
+	rules.Sites, rules.Trusted, rules.UnderscoresInHeaders, rules.Certificates.Files = next.Sites, next.Trusted, next.UnderscoresInHeaders, next.Certificates.Files
+	publish, err := r.certificates.prepare(r.tasks.ctx, &rules)
+	if err != nil {
+		return err
+	}
+	return r.server.Reload(&rules, publish)
 }
 
 // changedListeners opens what only the next configuration has, and returns the addresses that only the one before had.

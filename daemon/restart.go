@@ -25,6 +25,7 @@ type restarter struct {
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully
 	cede     func(bool)                                 // files that are begun anew are the other padlock's, or no longer
+	reload   func() error                               // as the other padlock has done
 	tasks    *tasks
 
 	mu    sync.Mutex
@@ -49,6 +50,10 @@ const readyVariable = "PADLOCK_READY_FD"
 
 // releasedVariable names the descriptor that ends when the padlock before reads UDP no more.
 const releasedVariable = "PADLOCK_ALONE_FD"
+
+// reloadsVariable names the descriptor to which the new padlock writes a byte for each reload: connections of the padlock before are judged by the
+// same rules as long as they last.
+const reloadsVariable = "PADLOCK_RELOADS_FD"
 
 // notifyStopping reports to systemd that the end has begun.
 func notifyStopping() { _, _ = systemd.SdNotify(false, systemd.SdNotifyStopping) }
@@ -77,7 +82,7 @@ func notifyReady() error {
 
 // startRestarter waits for the signal to restart.
 func (d *daemon) startRestarter(ctx context.Context) error {
-	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave, cede: d.logFiles.cede}
+	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave, cede: d.logFiles.cede, reload: d.reloader.reloadAfter}
 	for _, l := range d.admin.listeners {
 		d.restarter.add(l.Listener)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,67 +38,96 @@ func (r *restarter) watch(patience context.Context) {
 		}
 
 		r.cede(true)
-		released, err := r.restart(ctx)
+		released, reloads, err := r.restart(ctx)
 		if err != nil {
 			r.cede(false)
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}
 
+		patience, hurry := context.WithCancel(patience)
+		defer hurry()
 		r.handOver(patience, released)
 		r.leave()
+		r.follow(ctx, reloads, hurry)
 		return
 	}
 }
 
-// restart returns when the new padlock serves, with the function to call when this one reads UDP no more.
-func (r *restarter) restart(ctx context.Context) (released func(), err error) {
+// follow judges what is open by the configuration of the other padlock, and by each that it reads, until that ends, or all is done. What cannot be
+// judged ends.
+func (r *restarter) follow(ctx context.Context, reloads *os.File, hurry func()) {
+	defer reloads.Close()
+	stop := context.AfterFunc(ctx, func() { _ = reloads.SetReadDeadline(time.Now()) })
+	defer stop()
+	for err := error(nil); err == nil; _, err = reloads.Read(make([]byte, 1)) {
+		if err := r.reload(); err != nil {
+			r.log.Warn("this padlock cannot use the configuration of the one that has taken over: it ends what is still open", "error", err)
+			hurry()
+		}
+	}
+	<-ctx.Done() // the end of patience would hurry
+}
+
+// restart returns when the new padlock serves, with the function to call when this one reads UDP no more, and with what tells of the reloads of
+// the other.
+func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.File, err error) {
 	if os.Getpid() == 1 {
-		return nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
+		return nil, nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
 	}
 	program, err := exec.LookPath(os.Args[0]) // not os.Executable: the new file stands in the old one's place
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 
 	fds, names, err := r.passOn()
 	defer closeAll(fds)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 
 	ready, theirs, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer ready.Close()
 	udp, ours, err := os.Pipe()
 	if err != nil {
 		theirs.Close()
-		return nil, err
+		return nil, nil, err
+	}
+	reloads, told, err := os.Pipe()
+	if err != nil {
+		closeFiles(theirs, udp, ours)
+		return nil, nil, err
 	}
 
 	environment := append(os.Environ(), inheritVariable+"="+strings.Join(names, " "),
-		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", releasedVariable, firstInherited+len(fds)+1))
-	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), udp.Fd())
+		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", releasedVariable, firstInherited+len(fds)+1), fmt.Sprintf("%s=%d", reloadsVariable, firstInherited+len(fds)+2))
+	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), udp.Fd(), told.Fd())
 
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
 	pid := 0
 	r.signals.ignoring(func() {
 		pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
 	})
-	theirs.Close()
-	udp.Close()
+	closeFiles(theirs, udp, told)
 
 	if err == nil {
 		r.log.Info("another padlock takes over", "pid", pid)
 		err = r.await(ctx, pid, ready)
 	}
 	if err != nil {
-		ours.Close()
-		return nil, err
+		closeFiles(ours, reloads)
+		return nil, nil, err
 	}
-	return func() { ours.Close() }, nil
+	return func() { ours.Close() }, reloads, nil
+}
+
+func closeFiles(all ...*os.File) {
+	for _, f := range all {
+		f.Close()
+	}
 }
 
 // passOn duplicates every listener for another process, and its UDP, with their names.
@@ -174,4 +204,15 @@ func duplicate(socket any) (uintptr, error) {
 		}
 	})
 	return uintptr(copied), errors.Join(err, failed)
+}
+
+// passedOn is a descriptor that the padlock before has passed on under the name of a variable, and that no other process gets; nil: it has passed none.
+func passedOn(variable string) *os.File {
+	number, err := strconv.Atoi(os.Getenv(variable))
+	os.Unsetenv(variable)
+	if err != nil {
+		return nil
+	}
+	syscall.CloseOnExec(number)
+	return os.NewFile(uintptr(number), variable)
 }

@@ -381,3 +381,48 @@ func end(t *testing.T, pid int) {
 		}
 	}
 }
+
+// What is open in the padlock before is judged as what is open in the one that has taken over: a reload there closes a WebSocket that the new rules do
+// not let in, and leaves the others.
+func TestAReloadAfterARestartJudgesWhatIsOpenBefore(t *testing.T) {
+	works(t)
+	dir, port, app := t.TempDir(), servicetest.FreePort(t), echoes(t)
+	configure := func(rule string) {
+		replaceFile(t, filepath.Join(dir, "padlock.yaml"), fmt.Sprintf("listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {format: \"off\"}\nhandshakes: {show: \"off\"}\ntimeouts: {handover: 1m, shutdown: 5s}\n"+
+			"sites: [{hosts: [localhost], %s routes: [{to: %q}]}, {hosts: [127.0.0.1], routes: [{to: %[3]q}]}]\n", port, rule, app))
+	}
+	configure("")
+	p := startFile(t, dir)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots(t)}}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	open := func(host string) *websocket.Conn {
+		c, _, err := websocket.Dial(ctx, fmt.Sprintf("wss://%s:%d/chat", host, port), &websocket.DialOptions{HTTPClient: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.CloseNow() })
+		return c
+	}
+	refused, kept := open("localhost"), open("127.0.0.1")
+
+	if err := syscall.Kill(p.pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	next := child(t, p, -1)
+	t.Cleanup(func() { end(t, next) })
+	configure("deny: [127.0.0.1],")
+	if err := syscall.Kill(next, syscall.SIGHUP); err != nil { // it waits until the new one serves
+		t.Fatal(err)
+	}
+	if _, _, err := refused.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the WebSocket that is refused now: %v", err)
+	}
+	err := kept.Write(ctx, websocket.MessageText, []byte("hello"))
+	if err == nil {
+		_, _, err = kept.Read(ctx)
+	}
+	if err != nil || !running(p.pid) {
+		t.Errorf("the other one: %v, the padlock before runs: %v", err, running(p.pid))
+	}
+}

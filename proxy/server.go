@@ -240,7 +240,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	}
 	s.Add(listeners...)
 	close(s.serving)
-	watching, watched := context.WithCancel(ctx)
+	watching, watched := context.WithCancel(context.WithoutCancel(ctx)) // until the last connection has ended
 	defer watched()
 	go s.watchTrust(watching)
 	var err error

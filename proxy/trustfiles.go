@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -62,7 +63,9 @@ func (s *Server) watchTrust(ctx context.Context) {
 		case now != seen, len(current.Files.Kept()) > 0 && time.Since(read) >= trustRetry:
 			changed := now != seen
 			seen, read = now, time.Now()
-			if err := s.refresh(cfg); err != nil {
+			if err := s.refresh(cfg); errors.Is(err, ErrEnded) {
+				return
+			} else if err != nil {
 				s.deps.Log.Error("files of CAs, revocations or client certificates cannot be read again; what was read before holds", "error", err)
 			} else if changed {
 				s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
