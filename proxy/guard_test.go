@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -266,6 +268,57 @@ func TestWhatAClientHasOpenEndsWithItsRight(t *testing.T) {
 			stay("bob", his, staysHis)
 			stay("somebody", theirs, staysTheirs)
 		})
+	}
+}
+
+// While another padlock takes over, what is open here is judged on: a revocation ends it, as long as others keep theirs.
+func TestARightEndsWhileAnotherPadlockTakesOver(t *testing.T) {
+	t.Parallel()
+	ca, lists := newAuthority(t), filepath.Join(t.TempDir(), "revoked.crl")
+	ca.crl(t, lists, time.Now().Add(time.Hour))
+	e := startFile(t, "sites: [{hosts: [localhost], tls: {client_auth: {ca: %s, crl: %s, mode: require}}, routes: [{to: %q}]}]", ca.file, lists, socketTarget(t, ""))
+	open := func(serial int64) (*tls.Conn, *bufio.Reader) {
+		c := e.tls()
+		c.NextProtos = []string{"http/1.1"}
+		c.Certificates = []tls.Certificate{ca.sign(t, &x509.Certificate{
+			SerialNumber: big.NewInt(serial), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, NotAfter: time.Now().Add(time.Hour),
+		})}
+		conn, err := tls.Dial("tcp", e.address, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		_, _ = io.WriteString(conn, upgradeHead)
+		r := bufio.NewReader(conn)
+		if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 101 {
+			t.Fatalf("%+v, %v", response, err)
+		}
+		return conn, r
+	}
+	hers, hears := open(10)
+	his, hearing := open(11)
+
+	e.server.HandOver(t.Context(), func() {})
+	go func() { _ = e.stop() }()
+	for late := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("tcp", e.address); err != nil {
+			break
+		} else if c.Close(); time.Now().After(late) {
+			t.Fatal("connections are still taken")
+		}
+	}
+	ca.crl(t, lists, time.Now().Add(time.Hour), 10)
+	if n, err := io.Copy(io.Discard, hears); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("what was revoked is still open, %d bytes, %v", n, hers.RemoteAddr())
+	}
+	_, _ = io.WriteString(his, "x")
+	if _, err := hearing.ReadByte(); err != nil {
+		t.Errorf("the other: %v", err)
+	}
+	his.Close()
+	if err := e.stop(); err != nil {
+		t.Error(err)
 	}
 }
 
