@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"padlock/dev/launch"
@@ -36,7 +37,9 @@ type Reporter interface {
 	Registered(app App)                   // it is served; the first time, before it is started
 	Listening(app App, at netip.AddrPort) // and whenever it listens somewhere else
 	ProxyLost(err error)                  // nil: another proxy is there
+	HostRefused(app App, r Refusal)       // by the app, which listens
 	Ended(app App, code int, again bool)  // by itself
+	Stopped(app App, code int)            // because it was asked to
 }
 
 const (
@@ -52,8 +55,12 @@ func (s *Session) Run(ctx context.Context) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	r := &running{Session: s, client: client, app: app}
+	r := &running{Session: s, client: client, app: app, refused: make(chan *Refusal)}
 	defer func() { r.client.Close() }()
+	probing, cancel := context.WithCancel(ctx)
+	r.probing = probing
+	defer r.probes.Wait()
+	defer cancel()
 	s.Report.Registered(app)
 	for {
 		if s.Command != nil {
@@ -98,6 +105,11 @@ type running struct {
 	app     App
 	process *launch.Process // nil: somebody else's
 	at      netip.AddrPort  // zero: it does not listen
+
+	probing context.Context // ends with Run
+	probes  sync.WaitGroup
+	refused chan *Refusal
+	probed  netip.AddrPort
 }
 
 // follow tells the proxy where the app listens, until the app has ended. It reports whether it is to be started again.
@@ -124,6 +136,8 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 				return r.end(ctx)
 			}
 			lost = r.client.Ended()
+		case refusal := <-r.refused:
+			r.Report.HostRefused(r.app, *refusal)
 		case <-look.C:
 			r.look()
 			look.Reset(r.pause())
@@ -156,7 +170,27 @@ func (r *running) look() {
 	_ = r.client.Move(target(at)) // a proxy that is lost is found again
 	if ok {
 		r.Report.Listening(r.app, at)
+		r.probe()
 	}
+}
+
+// probe asks the app once, where it listens, whether it accepts its names in the Host header, if it receives them.
+func (r *running) probe() {
+	if r.at == r.probed || r.app.HostHeader != "" && r.app.HostHeader != "keep" {
+		return
+	}
+	r.probed = r.at
+	app, at := r.app, r.at
+	r.probes.Go(func() {
+		found := refusal(r.probing, app, at)
+		if found == nil {
+			return
+		}
+		select {
+		case r.refused <- found:
+		case <-r.probing.Done():
+		}
+	})
 }
 
 func target(at netip.AddrPort) string {
@@ -214,7 +248,9 @@ func (r *running) end(ctx context.Context) (code int, again bool) {
 		signal = r.Interrupt()
 	}
 	r.process.Stop(context.WithoutCancel(ctx), signal)
-	return r.ended(false)
+	code, again = r.ended(false)
+	r.Report.Stopped(r.app, code)
+	return code, again
 }
 
 func (r *running) ended(again bool) (int, bool) {

@@ -568,6 +568,93 @@ func TestAStoppedProxyIsNamed(t *testing.T) {
 	}
 }
 
+// With --json, padlock's own lines are events, and standard output is the app's. An app that refuses the Host header is named, unless it
+// receives its own address there.
+func TestEventsOfAnApp(t *testing.T) {
+	besides(t)
+	need(t, "php")
+	d := newDeveloper(t)
+	dir := writeFiles(t, t.TempDir(), map[string]string{
+		"index.php": `<?php if (str_starts_with($_SERVER["HTTP_HOST"], "shop")) { http_response_code(403); echo 'Blocked request. This host ("shop.localhost") is not allowed.'; }`,
+	})
+	events := func(args ...string) (names []string) {
+		c := d.command(dir, append(args, "--name", "shop", "--json", "sh", "-c", "echo the app; exec php -S 127.0.0.1:$PORT 2>log")...)
+		var out strings.Builder
+		c.Stdout = &out
+		text, err := c.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := json.NewDecoder(text)
+		for {
+			var event struct {
+				Event, Name, URL, Address, Server string
+				Code                              *int
+			}
+			if err := lines.Decode(&event); err != nil {
+				break
+			}
+			names = append(names, event.Event)
+			last := "host_refused"
+			if len(args) > 0 {
+				last = "listening"
+			}
+			switch event.Event {
+			case "registered":
+				if event.URL == "" || event.Name != "shop" {
+					t.Errorf("%+v", event)
+				}
+			case "host_refused":
+				if event.Server != "Vite" {
+					t.Errorf("%+v", event)
+				}
+			case "ended":
+				if event.Code == nil || *event.Code != 143 {
+					t.Errorf("%+v", event)
+				}
+			}
+			if event.Event == last {
+				_ = c.Process.Signal(syscall.SIGTERM)
+			}
+		}
+		_ = c.Wait() // the code is in an event
+		if out.String() != "the app\n" {
+			t.Errorf("standard output: %q", out.String())
+		}
+		return names
+	}
+	if got := events(); !slices.Equal(got, []string{"registered", "listening", "host_refused", "ended"}) {
+		t.Error(got)
+	}
+	if got := events("--host-header", "upstream"); !slices.Equal(got, []string{"registered", "listening", "ended"}) {
+		t.Error(got)
+	}
+	d.start(t, dir, "--name", "shop", "php", "-S", "127.0.0.1:{port}").out.wait(t, "(Vite) refuses the Host header shop.localhost")
+}
+
+// padlock PORT mentions padlock dev at a terminal, once.
+func TestPadlockDevIsMentionedOnce(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	s := d.onScreen(t)
+	s.tmux(t, "resize-window", "-x", "200") // lines are not broken
+	for _, mentioned := range []bool{true, false} {
+		s.types(t, "clear; $padlock --listen 127.0.0.1:0 3999", "Enter")
+		s.shows(t, "https://localhost")
+		if mentioned {
+			s.shows(t, "padlock dev npm run dev")
+		}
+		s.types(t, "C-c", "echo ended $?", "Enter")
+		s.shows(t, "ended 0")
+		if text := s.tmux(t, "capture-pane", "-p"); strings.Contains(text, "padlock dev npm run dev") != mentioned {
+			t.Errorf("mentioned is not %v:\n%s", mentioned, text)
+		}
+	}
+}
+
 // Closing the terminal ends the app, its route and padlock dev.
 func TestTheTerminalIsClosed(t *testing.T) {
 	besides(t)

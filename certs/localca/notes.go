@@ -24,6 +24,8 @@ const (
 	allowedFile = "allowed"    // names that the user has allowed, one a line
 	formerFile  = "former.pem" // certificates of roots that were replaced, and may be trusted still; their keys are gone
 	hintedFile  = "hinted"     // it has been said that the root is outdated
+
+	mentionedFile = "mentioned-dev" // padlock dev has been mentioned
 )
 
 func (ca *CA) beside(name string) string { return filepath.Join(filepath.Dir(ca.file), name) }
@@ -116,10 +118,15 @@ func (ca *CA) SetFormer(roots []*x509.Certificate) error {
 
 // HintOnce reports, once for a directory, that the root is outdated.
 func (ca *CA) HintOnce() bool {
-	if !ca.Outdated() {
-		return false
-	}
-	f, err := os.OpenFile(ca.beside(hintedFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return ca.Outdated() && ca.once(hintedFile)
+}
+
+// MentionDevOnce reports, once for a directory, that padlock dev is to be mentioned.
+func (ca *CA) MentionDevOnce() bool { return ca.once(mentionedFile) }
+
+// once reports whether a file is not there yet, and makes it.
+func (ca *CA) once(file string) bool {
+	f, err := os.OpenFile(ca.beside(file), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return false
 	}

@@ -86,6 +86,9 @@ func (p *program) announce(s *daemon.Started) {
 		if s.LocalCA.HintOnce() {
 			terminal.Say(p.stdout, "%s (this is said once)", outdatedRoot)
 		}
+		if terminal.Is(p.stdout) && s.LocalCA.MentionDevOnce() {
+			terminal.Say(p.stdout, "to serve an app by its name, put padlock dev in front of the command that starts it: padlock dev npm run dev (this is said once)")
+		}
 	}
 }
 

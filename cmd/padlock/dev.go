@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +54,7 @@ func (p *program) devCommand() *cli.Command {
 			&cli.StringFlag{Name: "host-header", Usage: "Host header that the app receives: keep, upstream or a `NAME`", Value: "keep", EnvVars: []string{"PADLOCK_DEV_HOST_HEADER"}},
 			&cli.BoolFlag{Name: "restart", Usage: "start the app again whenever it ends", EnvVars: []string{"PADLOCK_DEV_RESTART"}},
 			&cli.BoolFlag{Name: "spa", Usage: "with DIRECTORY: answer paths of no file with index.html", EnvVars: []string{"PADLOCK_DEV_SPA"}},
+			&cli.BoolFlag{Name: "json", Usage: "print events as JSON, a line for each, on standard error"},
 		}, devStorage()...),
 		Subcommands: []*cli.Command{
 			p.devListCommand(), p.devStopCommand(), p.devLogsCommand(), p.devURLCommand(), p.devOpenCommand(), p.devServeCommand(),
@@ -146,7 +146,7 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	if variables, err = trust.Beside(variables, os.Getenv, ca.Root(), programs); err != nil {
 		return err
 	}
-	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1}
+	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1, json: c.Bool("json")}
 	if in, ok := p.stdin.(*os.File); ok && terminal.Is(in) && !d.several {
 		d.terminal = launch.OpenTerminal(in)
 	}
@@ -207,6 +207,7 @@ type developing struct {
 	ca        *localca.CA
 	variables []trust.Variable
 	several   bool
+	json      bool             // events instead of lines
 	terminal  *launch.Terminal // nil: there is none, or the app has it itself
 
 	lines sync.Mutex // of standard output
@@ -214,7 +215,17 @@ type developing struct {
 	older sync.Once  // the hint about another version
 }
 
+func (d *developing) reporter() dev.Reporter {
+	if d.json {
+		return &devEvents{d}
+	}
+	return &devReport{d}
+}
+
 func (d *developing) say(format string, values ...any) {
+	if d.json {
+		return
+	}
 	d.lines.Lock()
 	defer d.lines.Unlock()
 	line := fmt.Sprintf("padlock: "+format, values...)
@@ -263,7 +274,7 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 		}
 	}
 
-	s := &dev.Session{App: app, Join: d.join, Restart: a.Restart, Interrupt: func() os.Signal { return interruptOf(ctx) }, Report: &devReport{developing: d, app: a}}
+	s := &dev.Session{App: app, Join: d.join, Restart: a.Restart, Interrupt: func() os.Signal { return interruptOf(ctx) }, Report: d.reporter()}
 	if port, ok := a.OnPort(); ok {
 		if port < 1 || port > 65535 {
 			return 0, usageError{fmt.Errorf("%d is not a port", port)}
@@ -408,46 +419,4 @@ func toEnd(err error) error {
 		return hint.Add(err, fmt.Sprintf("end it, and it is started again: kill -9 %d", s.PID))
 	}
 	return err
-}
-
-// devReport tells how one app goes.
-type devReport struct {
-	*developing
-	app *launch.App
-}
-
-// Registered implements dev.Reporter.
-func (r *devReport) Registered(app dev.App) {
-	r.say("%s → %s", app.URL, app.Command)
-	for _, host := range app.Hosts[1:] {
-		r.say("also %s", host)
-	}
-	r.once.Do(func() {
-		if !trust.Everywhere(r.ca.Root()) {
-			r.say("browsers do not trust the local CA yet; run once: padlock trust")
-		}
-	})
-}
-
-// Listening implements dev.Reporter.
-func (r *devReport) Listening(app dev.App, at netip.AddrPort) {
-	r.say("%s listens on %s", app.Name, at)
-}
-
-// ProxyLost implements dev.Reporter.
-func (r *devReport) ProxyLost(err error) {
-	if err == nil {
-		r.say("the proxy runs again")
-		return
-	}
-	r.say("%v", err)
-}
-
-// Ended implements dev.Reporter.
-func (r *devReport) Ended(app dev.App, code int, again bool) {
-	if again {
-		r.say("%s ended with exit code %d; it is started again", app.Name, code)
-	} else if code != 0 || r.several {
-		r.say("%s ended with exit code %d", app.Name, code)
-	}
 }

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"net/netip"
+
+	"padlock/certs/trust"
+	"padlock/dev"
+)
+
+// devReport tells a person how one app goes.
+type devReport struct{ *developing }
+
+// Registered implements dev.Reporter.
+func (r *devReport) Registered(app dev.App) {
+	r.say("%s → %s", app.URL, app.Command)
+	for _, host := range app.Hosts[1:] {
+		r.say("also %s", host)
+	}
+	r.once.Do(func() {
+		if !trust.Everywhere(r.ca.Root()) {
+			r.say("browsers do not trust the local CA yet; run once: padlock trust")
+		}
+	})
+}
+
+// Listening implements dev.Reporter.
+func (r *devReport) Listening(app dev.App, at netip.AddrPort) {
+	r.say("%s listens on %s", app.Name, at)
+}
+
+// HostRefused implements dev.Reporter.
+func (r *devReport) HostRefused(app dev.App, refused dev.Refusal) {
+	r.say("%s (%s) refuses the Host header %s: allow that host in its configuration, or start it with padlock dev --host-header upstream", app.Name, refused.Server, refused.Host)
+}
+
+// ProxyLost implements dev.Reporter.
+func (r *devReport) ProxyLost(err error) {
+	if err == nil {
+		r.say("the proxy runs again")
+		return
+	}
+	r.say("%v", err)
+}
+
+// Ended implements dev.Reporter.
+func (r *devReport) Ended(app dev.App, code int, again bool) {
+	if again {
+		r.say("%s ended with exit code %d; it is started again", app.Name, code)
+	} else if code != 0 || r.several {
+		r.say("%s ended with exit code %d", app.Name, code)
+	}
+}
+
+// Stopped implements dev.Reporter: whoever has asked for it knows.
+func (r *devReport) Stopped(dev.App, int) {}
+
+// devEvents tells a program how one app goes: each event is a line of JSON.
+type devEvents struct{ *developing }
+
+// devEvent is an event of an app. Fields that an event does not have are left out.
+type devEvent struct {
+	Event     string   `json:"event"` // registered, listening, host_refused, proxy_lost, proxy_found or ended
+	Name      string   `json:"name,omitempty"`
+	URL       string   `json:"url,omitempty"`
+	Hosts     []string `json:"hosts,omitempty"`
+	Directory string   `json:"directory,omitempty"`
+	Command   string   `json:"command,omitempty"`
+	PID       int      `json:"pid,omitempty"`
+	Address   string   `json:"address,omitempty"`
+	Host      string   `json:"host,omitempty"`
+	Server    string   `json:"server,omitempty"`
+	Code      *int     `json:"code,omitempty"`
+	Again     bool     `json:"again,omitempty"`
+	Error     string   `json:"error,omitempty"`
+}
+
+func (r *devEvents) print(e devEvent) {
+	r.lines.Lock()
+	defer r.lines.Unlock()
+	_ = json.NewEncoder(r.stderr).Encode(e) // an app does not end because nobody reads
+}
+
+// Registered implements dev.Reporter.
+func (r *devEvents) Registered(app dev.App) {
+	r.print(devEvent{Event: "registered", Name: app.Name, URL: app.URL, Hosts: app.Hosts, Directory: app.Dir, Command: app.Command, PID: app.PID})
+}
+
+// Listening implements dev.Reporter.
+func (r *devEvents) Listening(app dev.App, at netip.AddrPort) {
+	r.print(devEvent{Event: "listening", Name: app.Name, URL: app.URL, Address: at.String()})
+}
+
+// HostRefused implements dev.Reporter.
+func (r *devEvents) HostRefused(app dev.App, refused dev.Refusal) {
+	r.print(devEvent{Event: "host_refused", Name: app.Name, Host: refused.Host, Server: refused.Server})
+}
+
+// ProxyLost implements dev.Reporter.
+func (r *devEvents) ProxyLost(err error) {
+	if err == nil {
+		r.print(devEvent{Event: "proxy_found"})
+		return
+	}
+	r.print(devEvent{Event: "proxy_lost", Error: err.Error()})
+}
+
+// Ended implements dev.Reporter.
+func (r *devEvents) Ended(app dev.App, code int, again bool) {
+	r.print(devEvent{Event: "ended", Name: app.Name, Code: &code, Again: again})
+}
+
+// Stopped implements dev.Reporter.
+func (r *devEvents) Stopped(app dev.App, code int) { r.Ended(app, code, false) }
