@@ -457,7 +457,7 @@ func (d *developer) onScreen(t *testing.T) screen {
 	need(t, "tmux")
 	s := screen{filepath.Join(d.run, "tmux")}
 	c := d.command(d.run)
-	start := exec.Command("tmux", "-S", s.socket, "new-session", "-d", "-x", "91", "-y", "33", "env PS1='$ ' bash --norc --noprofile -i")
+	start := exec.Command("tmux", "-S", s.socket, "new-session", "-d", "-x", "91", "-y", "33", "env HISTFILE= PS1='$ ' bash --norc --noprofile -i")
 	start.Dir, start.Env = d.run, append(c.Env, "padlock="+c.Path)
 	if out, err := start.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -642,12 +642,12 @@ func TestPadlockDevIsMentionedOnce(t *testing.T) {
 	s := d.onScreen(t)
 	s.tmux(t, "resize-window", "-x", "200") // lines are not broken
 	for _, mentioned := range []bool{true, false} {
-		s.types(t, "clear; $padlock --listen 127.0.0.1:0 3999", "Enter")
+		s.types(t, "clear; $padlock --listen 127.0.0.1:0 3999; echo ended $?", "Enter")
 		s.shows(t, "https://localhost")
 		if mentioned {
 			s.shows(t, "padlock dev npm run dev")
 		}
-		s.types(t, "C-c", "echo ended $?", "Enter")
+		s.types(t, "C-c")
 		s.shows(t, "ended 0")
 		if text := s.tmux(t, "capture-pane", "-p"); strings.Contains(text, "padlock dev npm run dev") != mentioned {
 			t.Errorf("mentioned is not %v:\n%s", mentioned, text)
