@@ -316,6 +316,7 @@ func TestARightEndsWhileAnotherPadlockTakesOver(t *testing.T) {
 	if _, err := hearing.ReadByte(); err != nil {
 		t.Errorf("the other: %v", err)
 	}
+	hers.Close()
 	his.Close()
 	if err := e.stop(); err != nil {
 		t.Error(err)
