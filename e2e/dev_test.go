@@ -411,6 +411,9 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 		t.Error(body)
 	}
 	refused(1, empty, []string{"port.localhost is taken", empty, "padlock dev --name port-2", "padlock dev stop port"}, "--name", "port", "true")
+	d.start(t, empty, "--name", "port-2", "sleep", "60").out.wait(t, "port-2.localhost")
+	refused(1, empty, []string{"padlock dev --name port-3"}, "--name", "port", "true")
+	d.ask(t, "stop", "port-2")
 
 	several := writeFiles(t, t.TempDir(), map[string]string{
 		"padlock.dev.yaml": "apps:\n  one: {command: 'echo one starts; php -S 127.0.0.1:$PORT -t web'}\n  two: {command: php -S 127.0.0.1:$PORT, directory: web, wildcard: true, domains: [two.test]}\n",

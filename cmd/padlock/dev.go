@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -292,12 +293,23 @@ func (d *developing) run(ctx context.Context, s *dev.Session) (int, error) {
 	code, err := s.Run(ctx)
 	var taken *dev.Taken
 	if errors.As(err, &taken) {
-		return 0, hint.Add(err, fmt.Sprintf("choose another name: padlock dev --name %s …; or end that app: padlock dev stop %s", s.App.Name+"-2", taken.By.Name))
+		return 0, hint.Add(err, fmt.Sprintf("choose another name: padlock dev --name %s …; or end that app: padlock dev stop %s", d.freeName(s.App.Name), taken.By.Name))
 	}
 	if errors.Is(err, launch.ErrNotFound) {
 		return 0, hint.Add(err, "install it, or correct the command; a line for a shell goes as: padlock dev sh -c '…'")
 	}
 	return code, err
+}
+
+// freeName is the next name that no app has.
+func (d *developing) freeName(name string) string {
+	apps, _ := devApps(d.c) // if nobody answers, any name is as good
+	for number := 2; ; number++ {
+		next := fmt.Sprintf("%s-%d", name, number)
+		if !slices.ContainsFunc(apps, func(a dev.App) bool { return a.Name == next }) {
+			return next
+		}
+	}
 }
 
 // serveFolder serves the files below a directory.
