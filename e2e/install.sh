@@ -61,6 +61,7 @@ need logrotate logrotate
 need nginx nginx-light
 need php php-cli
 /usr/bin/python3 -c "import flask" >/dev/null 2>&1 || missing+=(python3-flask)
+/usr/bin/python3 -c "import aiohttp" >/dev/null 2>&1 || missing+=(python3-aiohttp)
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
