@@ -34,7 +34,7 @@ type Session struct {
 
 // Reporter shows the person who starts an app how it goes. Its methods are called from one goroutine at a time.
 type Reporter interface {
-	Registered(app App)                   // it is served; the first time, before it is started
+	Registered(app App)                   // it is served; the first time, before it is started, and then whenever its URL is another
 	Listening(app App, at netip.AddrPort) // and whenever it listens somewhere else
 	ProxyLost(err error)                  // nil: another proxy is there
 	HostRefused(app App, r Refusal)       // by the app, which listens
@@ -208,11 +208,15 @@ func (r *running) rejoin(ctx context.Context) bool {
 		r.App.Target = target(r.at)
 		client, app, _, err := r.join(ctx)
 		if err == nil {
+			moved := app.URL != r.app.URL
 			r.client, r.app = client, app
 			if r.process != nil {
 				_ = client.Started(r.process.PID())
 			}
 			r.Report.ProxyLost(nil)
+			if moved {
+				r.Report.Registered(app)
+			}
 			return true
 		}
 		var taken *Taken

@@ -273,6 +273,7 @@ func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
 	if body, status := d.get(t, d.ask(t, "url", "shop", "--wait", "60s")); status != 200 {
 		t.Errorf("after the proxy was killed: %d %s", status, body)
 	}
+	shop.out.wait(t, d.ask(t, "url", "shop")+" →") // the port is another
 
 	node := d.apps(t)[0].Target
 	if code := shop.end(syscall.SIGKILL); code != -1 {
