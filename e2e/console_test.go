@@ -304,7 +304,7 @@ func TestStatusTellsHowTheRunningPadlockIs(t *testing.T) {
 		return string(out), c.ProcessState.ExitCode()
 	}
 	out, code := status()
-	for _, want := range []string{"serves", "SITE", "localhost", "TARGET", target, "well"} {
+	for _, want := range []string{"serves", "SITE", "localhost", "TARGET", target, "healthy"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
