@@ -646,7 +646,9 @@ func TestPadlockDevIsMentionedOnce(t *testing.T) {
 	s := d.onScreen(t)
 	s.tmux(t, "resize-window", "-x", "200") // lines are not broken
 	for _, mentioned := range []bool{true, false} {
-		s.types(t, "clear; $padlock --listen 127.0.0.1:0 3999; echo ended $?", "Enter")
+		s.types(t, "clear", "Enter")
+		d.await(t, "an empty screen", func() bool { return !strings.Contains(s.tmux(t, "capture-pane", "-p"), "localhost") })
+		s.types(t, "$padlock --listen 127.0.0.1:0 3999; echo ended $?", "Enter")
 		s.shows(t, "https://localhost")
 		if mentioned {
 			s.shows(t, "padlock dev npm run dev")

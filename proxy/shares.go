@@ -80,6 +80,12 @@ func (s *shares) try(from netip.Prefix, conn evictable) *slot {
 
 // take waits for a slot for as long as the patience lasts, and has others make room for it. It returns nil where there is none.
 func (s *shares) take(from netip.Prefix, conn evictable, patience time.Duration) *slot {
+	s.makeRoom(from)
+	return s.await(from, conn, patience)
+}
+
+// await is take after makeRoom. Another connection is asked only when the first has had time to go: one that is going still counts.
+func (s *shares) await(from netip.Prefix, conn evictable, patience time.Duration) *slot {
 	ctx, cancel := context.WithTimeout(s.ending, patience)
 	defer cancel()
 	s.full(from)
@@ -95,11 +101,12 @@ func (s *shares) take(from netip.Prefix, conn evictable, patience time.Duration)
 func (s *shares) press(ctx context.Context, from netip.Prefix) {
 	again := time.NewTicker(retryEvery)
 	defer again.Stop()
-	for ctx.Err() == nil {
-		s.makeRoom(from)
+	for {
 		select {
 		case <-again.C:
+			s.makeRoom(from)
 		case <-ctx.Done():
+			return
 		}
 	}
 }

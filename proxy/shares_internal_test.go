@@ -3,9 +3,12 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 
 	"padlock/internal/fair"
+	"padlock/proxy/gateway"
+	"padlock/proxy/message"
 )
 
 // leaving is a connection that can be asked to end, as one that a client uses.
@@ -85,4 +88,39 @@ func TestANetworkOfManySourcesIsNotManyClients(t *testing.T) {
 			t.Error("what was given back cannot be had")
 		}
 	})
+}
+
+// going is a connection that ends as soon as it is asked to, in a goroutine of its own.
+type going struct {
+	shares *shares
+	slot   *slot
+	asked  *atomic.Int32
+}
+
+func (g *going) evict(active bool) bool {
+	if active && g.asked.Add(1) > 0 {
+		go g.shares.leave(g.slot)
+	}
+	return active
+}
+
+// A client that needs one place takes one from another, however fast that is given back.
+func TestOnePlaceCostsOneConnection(t *testing.T) {
+	t.Parallel()
+	many := netip.MustParsePrefix("192.0.2.1/32")
+	for range 2000 {
+		s := newShares(8)
+		var asked atomic.Int32
+		for range 8 {
+			g := &going{shares: s, asked: &asked}
+			g.slot = s.try(many, g)
+		}
+		few := &stream{ConnectionRecord: gateway.ConnectionRecord{Facts: &message.Conn{Addr: netip.MustParseAddr("192.0.2.2")}}}
+		if !(&service{slots: s}).enter(few) {
+			t.Fatal("there is no place")
+		}
+		if n := asked.Load(); n != 1 {
+			t.Fatalf("%d connections have made room for one", n)
+		}
+	}
 }

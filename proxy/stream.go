@@ -55,7 +55,7 @@ func (s *service) enter(c *stream) bool {
 	}
 	from := fair.Source(c.Facts.Addr)
 	if c.slot = s.slots.try(from, c); c.slot == nil && s.slots.makeRoom(from) {
-		c.slot = s.slots.take(from, c, roomTime)
+		c.slot = s.slots.await(from, c, roomTime)
 	}
 	return c.slot != nil
 }
