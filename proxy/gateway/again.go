@@ -75,11 +75,12 @@ func (u *underway) remove(x *Exchange) {
 		return
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	end := len(u.open) - 1
 	last := u.open[end]
 	last.place, u.open[x.place], u.open[end] = x.place, last, nil
 	u.open, x.ctx = u.open[:end], nil
+	u.mu.Unlock()
+	x.closing.Wait() // the content is the connection's again from then on
 }
 
 // follow ends the requests that a new snapshot refuses, and returns how many. Those whose site or route is gone are finished.
@@ -99,14 +100,17 @@ func (u *underway) follow(now *Routes) (ended int) {
 // dismiss ends a request, unless it has ended.
 func (u *underway) dismiss(x *Exchange) bool {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	if x.ctx == nil {
+		u.mu.Unlock()
 		return false
 	}
 	x.dismissed.Store(true)
 	x.ctx.Cancel()
+	x.closing.Add(1)
+	defer x.closing.Done()
+	u.mu.Unlock()
 	if x.content != nil {
-		_ = x.content.Close() // x/net's client sees no end of a context while it waits for content
+		_ = x.content.Close() // x/net's client sees no end of a context while it waits for content; it may wait for a Read, and other requests do not
 	}
 	return true
 }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -126,6 +127,7 @@ type Exchange struct {
 	content   message.Body     // of the request then; nil: none
 	place     int              // there; guarded by its lock
 	dismissed atomic.Bool      // a snapshot that came meanwhile refuses it
+	closing   sync.WaitGroup   // whoever ends it closes its content
 }
 
 // ids of requests begin anywhere, so that they differ between nodes and starts.
