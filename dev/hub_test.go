@@ -77,7 +77,7 @@ func await(t *testing.T, what string, done func() bool) {
 }
 
 func app(name string) App {
-	return App{Name: name, Hosts: []string{name + ".localhost"}, Dir: "/work/" + name, Command: "run " + name, PID: os.Getpid()}
+	return App{Name: name, Hosts: []string{name + ".localhost"}, Dir: "/projects/" + name, Command: "run " + name, PID: os.Getpid()}
 }
 
 // target is where the proxy sends the requests for a host; "": nobody has it.
@@ -141,7 +141,7 @@ func TestNamesThatAreTakenAndNamesThatCannotBe(t *testing.T) {
 		second := connect(t, p.dir)
 		_, _, err := second.Register(t.Context(), App{Name: "x", Hosts: hosts})
 		var taken *Taken
-		if !errors.As(err, &taken) || taken.By.Dir != "/work/shop" {
+		if !errors.As(err, &taken) || taken.By.Dir != "/projects/shop" {
 			t.Errorf("%v: %v", hosts, err)
 		}
 	}

@@ -9,17 +9,27 @@ import (
 	"github.com/miekg/dns"
 )
 
+// samePort opens a port for UDP that is free for TCP, too.
+func samePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
+			return udp, tcp
+		}
+		udp.Close()
+	}
+	t.Fatal("no port is free for both")
+	return nil, nil
+}
+
 // server answers over UDP and TCP, as its handler says.
 func server(t *testing.T, answer func(overTCP bool, reply *dns.Msg)) string {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-	if err != nil {
-		t.Skip("the port of TCP is taken:", err)
-	}
+	udp, tcp := samePort(t)
 	for _, s := range []*dns.Server{{PacketConn: udp}, {Listener: tcp}} {
 		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 			reply := new(dns.Msg).SetReply(r)
