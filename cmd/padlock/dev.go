@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -361,12 +362,12 @@ func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch
 func (d *developing) connect(command *launch.Command, log *launch.Log, name string) {
 	if d.several {
 		prefix := name + " | "
-		command.Stdout = launch.Tee(launch.Prefixed(d.stdout, prefix, &d.lines), log)
-		command.Stderr = launch.Tee(launch.Prefixed(d.stderr, prefix, &d.lines), log)
+		command.Stdout = io.MultiWriter(launch.Prefixed(d.stdout, prefix, &d.lines), log)
+		command.Stderr = io.MultiWriter(launch.Prefixed(d.stderr, prefix, &d.lines), log)
 		return
 	}
 	command.Stdin, _ = d.stdin.(*os.File)
-	command.Stdout, command.Stderr = launch.Tee(d.stdout, log), launch.Tee(d.stderr, log)
+	command.Stdout, command.Stderr = io.MultiWriter(d.stdout, log), io.MultiWriter(d.stderr, log)
 	command.Terminal, command.StdoutTerminal, command.StderrTerminal = d.terminal, terminal.Is(d.stdout), terminal.Is(d.stderr)
 }
 

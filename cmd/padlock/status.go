@@ -82,6 +82,7 @@ func printStatus(out io.Writer, s *console.Status) error {
 	}
 	up := (time.Duration(s.Uptime) * time.Second).String()
 	fmt.Fprintf(out, "padlock %s %s, since %s; %d open connections\n", s.Version, state, up, s.Connections)
+
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if len(s.Sites) > 0 {
 		fmt.Fprintln(w, "\nSITE\tREQUESTS\t5XX\tMEDIAN\t99 %")
@@ -90,6 +91,7 @@ func printStatus(out io.Writer, s *console.Status) error {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", x.Name, x.Requests, x.Failed, latency(x.Median), latency(x.P99))
 	}
 	_ = w.Flush()
+
 	if len(s.Targets) > 0 {
 		fmt.Fprintln(w, "\nTARGET\tSTATE\tOPEN\tREQUESTS\tUNANSWERED\tMEDIAN\t99 %")
 	}
@@ -99,6 +101,7 @@ func printStatus(out io.Writer, s *console.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+
 	for _, x := range s.Targets {
 		if x.State == "ejected" && x.Reason != "" { // unhealthy ones have a warning
 			fmt.Fprintf(out, "requests to %s fail: %s\n", x.Name, x.Reason)

@@ -3,6 +3,7 @@ package launch
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -125,37 +126,42 @@ func readFile(dir string, text []byte) ([]App, error) {
 	}
 	var apps []App
 	for _, key := range slices.Sorted(maps.Keys(file.Apps)) {
-		a := file.Apps[key]
-		if strings.TrimSpace(a.Command) == "" {
-			return nil, fmt.Errorf("apps.%s: command is missing", key)
+		app, err := file.Apps[key].app(key, dir)
+		if err != nil {
+			return nil, fmt.Errorf("apps.%s: %w", key, err)
 		}
-		name := a.Name
-		if name == "" {
-			name = key
-		}
-		if !validName(name) {
-			return nil, fmt.Errorf("apps.%s: %q is not a name of letters, digits and hyphens", key, name)
-		}
-		if a.Port < 0 || a.Port > 65535 {
-			return nil, fmt.Errorf("apps.%s: %d is not a port", key, a.Port)
-		}
-		directory := a.Directory
-		if !filepath.IsAbs(directory) {
-			directory = filepath.Join(dir, directory)
-		}
-		if info, err := os.Stat(directory); err != nil || !info.IsDir() {
-			return nil, fmt.Errorf("apps.%s: %s is not a directory", key, directory)
-		}
-		apps = append(apps, App{
-			Name: name, Dir: directory, Args: shell(a.Command), Shown: a.Command,
-			Domains: a.Domains, Wildcard: a.Wildcard, Port: a.Port, HostHeader: a.HostHeader, Restart: a.Restart,
-		})
+		apps = append(apps, app)
 	}
 	return apps, nil
 }
 
-// validName accepts labels, several with dots between them.
-func validName(name string) bool {
+// app is what the file says of the app with a key, in the directory of the file.
+func (a fileApp) app(key, dir string) (App, error) {
+	name := cmp.Or(a.Name, key)
+	directory := a.Directory
+	if !filepath.IsAbs(directory) {
+		directory = filepath.Join(dir, directory)
+	}
+
+	info, err := os.Stat(directory)
+	switch {
+	case strings.TrimSpace(a.Command) == "":
+		return App{}, errors.New("command is missing")
+	case !ValidName(name):
+		return App{}, fmt.Errorf("%q is not a name of letters, digits and hyphens", name)
+	case a.Port < 0 || a.Port > 65535:
+		return App{}, fmt.Errorf("%d is not a port", a.Port)
+	case err != nil || !info.IsDir():
+		return App{}, fmt.Errorf("%s is not a directory", directory)
+	}
+	return App{
+		Name: name, Dir: directory, Args: shell(a.Command), Shown: a.Command,
+		Domains: a.Domains, Wildcard: a.Wildcard, Port: a.Port, HostHeader: a.HostHeader, Restart: a.Restart,
+	}, nil
+}
+
+// ValidName reports whether a name can stand before .localhost: labels, several with dots between them.
+func ValidName(name string) bool {
 	for label := range strings.SplitSeq(name, ".") {
 		if label == "" || label != Label(label) {
 			return false
@@ -163,9 +169,6 @@ func validName(name string) bool {
 	}
 	return true
 }
-
-// ValidName reports whether a name can stand before .localhost.
-func ValidName(name string) bool { return validName(name) }
 
 var procfileLine = regexp.MustCompile(`^([A-Za-z0-9_-]+):\s*(.+)$`)
 
@@ -230,6 +233,3 @@ func Environment(env []string, more ...string) []string {
 	}
 	return all
 }
-
-// Tee writes to several writers, the first of which may fail.
-func Tee(first, second io.Writer) io.Writer { return io.MultiWriter(first, second) }
