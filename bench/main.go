@@ -24,6 +24,7 @@ func main() {
 		fail(reverseProxy(os.Args[2:]))
 		return
 	}
+
 	var (
 		servers   = flag.String("servers", "nginx,haproxy,net/http,caddy,padlock,padlock-quiet,padlock-logs", "what to measure, the first is 1")
 		workloads = flag.String("workloads", "", "names of workloads; empty: all")
@@ -72,6 +73,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 	if runtime.NumCPU() < 2 {
 		return "", fmt.Errorf("two cores are needed, one for the proxy and one for the rest")
 	}
+
 	if b.dir == "" {
 		dir, err := os.MkdirTemp("", "padlock-bench")
 		if err != nil {
@@ -84,6 +86,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 	if err := b.prepare(); err != nil {
 		return "", err
 	}
+
 	origin, err := b.startOrigin()
 	if err != nil {
 		return "", err
@@ -115,6 +118,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 		}
 		t.rows = append(t.rows, row)
 	}
+
 	return t.markdown(versions()), nil
 }
 
@@ -126,6 +130,7 @@ func (b *bench) measure(ctx context.Context, w workload, names []string, running
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
+
 			value, err := w.run(b, running[name])
 			if err != nil {
 				return r, fmt.Errorf("%s: %w", name, err)
@@ -162,5 +167,6 @@ func versions() string {
 			}
 		}
 	}
+
 	return fmt.Sprintf("%s, %s, on %d cores of %s, %s.", runtime.Version(), strings.Join(lines, ", "), runtime.NumCPU(), model, time.Now().UTC().Format(time.DateOnly))
 }

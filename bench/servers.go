@@ -53,6 +53,7 @@ func (b *bench) prepare() error {
 	if err != nil {
 		return err
 	}
+
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
@@ -62,6 +63,7 @@ func (b *bench) prepare() error {
 	if err != nil {
 		return err
 	}
+
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -76,6 +78,7 @@ func (b *bench) prepare() error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -172,6 +175,7 @@ func (b *bench) spawn(name, core, address string, args ...string) (*process, err
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+
 	p.stop()
 	text, _ := os.ReadFile(output.Name())
 	return nil, fmt.Errorf("%s does not listen on %s:\n%s", name, address, text)
@@ -234,6 +238,7 @@ func (b *bench) start(name string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	file := filepath.Join(b.dir, strings.ReplaceAll(name, "/", "-")+".conf")
 	switch name {
 	case "nginx":
@@ -298,10 +303,12 @@ https://localhost:%s {
 				return nil, fmt.Errorf("%s needs -base BINARY", name)
 			}
 		}
+
 		sites := fmt.Sprintf(`[{hosts: [localhost], routes: [{to: ["%s"]}]}]`, b.origin)
 		if name == "padlock-policy" {
 			sites = policySites(b.origin)
 		}
+
 		show, access := "all", `format: "off"`
 		if strings.HasSuffix(name, "-quiet") {
 			show = `"off"`
@@ -310,6 +317,7 @@ https://localhost:%s {
 		if name == "padlock-logs" {
 			access = "output: " + filepath.Join(b.dir, "access.log")
 		}
+
 		return b.configured(name, address, file, fmt.Sprintf(`listen: {https: ["%s"], http: []}
 admin: "off"
 storage: %s
@@ -321,6 +329,7 @@ sites: %s
 `, address, filepath.Join(b.dir, name+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
 			binary, "run", "--config", file)
 	}
+
 	return nil, fmt.Errorf("unknown server %q", name)
 }
 
@@ -369,5 +378,6 @@ func policySites(origin string) string {
       - {path: /api/, to: ["%s"], strip_prefix: true}
       - {to: ["%s", "localhost:%s"], balance: least_conn, forwarded: true, headers: {request: {set: {X-Request-Id: "{request_id}"}}}}`, host, origin, origin, port)
 	}
+
 	return sites
 }

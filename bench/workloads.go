@@ -46,6 +46,7 @@ func per(p *process, work func() (int, error)) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	n, err := work()
 	if err != nil {
 		return 0, err
@@ -58,6 +59,7 @@ func per(p *process, work func() (int, error)) (float64, error) {
 	if n == 0 {
 		return 0, errors.New("nothing was answered")
 	}
+
 	return float64((after - before).Microseconds()) / float64(n), nil
 }
 
@@ -124,6 +126,7 @@ func get(c net.Conn, r *bufio.Reader, path, extra string) error {
 	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n"+extra+"\r\n"); err != nil {
 		return err
 	}
+
 	response, err := http.ReadResponse(r, nil)
 	if err != nil {
 		return err
@@ -135,6 +138,7 @@ func get(c net.Conn, r *bufio.Reader, path, extra string) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %d", response.StatusCode)
 	}
+
 	return nil
 }
 
@@ -152,6 +156,7 @@ func handshakes(resumed bool) func(*bench, *process) (float64, error) {
 					if resumed {
 						config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 					}
+
 					for first := true; time.Now().Before(until); first = false {
 						if err := connectOnce(p.address, config, resumed && !first); err != nil {
 							failed <- err
@@ -161,7 +166,9 @@ func handshakes(resumed bool) func(*bench, *process) (float64, error) {
 					}
 				})
 			}
+
 			clients.Wait()
+
 			select {
 			case err := <-failed:
 				return 0, err
@@ -203,6 +210,7 @@ func holdIdle(b *bench, p *process) (float64, error) {
 	if err := connectOnce(p.address, b.tls(), false); err != nil {
 		return 0, err
 	}
+
 	time.Sleep(2 * time.Second)
 	before, err := p.memory()
 	if err != nil {
@@ -238,6 +246,7 @@ func holdIdle(b *bench, p *process) (float64, error) {
 			return 0, fmt.Errorf("an idle connection has died: %w", err)
 		}
 	}
+
 	return float64(after-before) / idleConnections / 1024, nil
 }
 
@@ -249,12 +258,14 @@ func timeStart(b *bench, p *process) (float64, error) {
 		return 0, err
 	}
 	defer own.stop()
+
 	for range 1000 {
 		if err = connectOnce(own.address, b.tls(), false); err == nil {
 			return float64(time.Since(began).Microseconds()) / 1000, nil
 		}
 		time.Sleep(time.Millisecond)
 	}
+
 	return 0, err
 }
 
@@ -287,17 +298,21 @@ func latency(quantile float64) func(*bench, *process) (float64, error) {
 					}
 					mine = append(mine, time.Since(due))
 				}
+
 				mu.Lock()
 				defer mu.Unlock()
 				all = append(all, mine...)
 			})
 		}
+
 		running.Wait()
+
 		select {
 		case err := <-failed:
 			return 0, err
 		default:
 		}
+
 		slices.Sort(all)
 		return float64(all[int(float64(len(all)-1)*quantile)].Microseconds()), nil
 	}

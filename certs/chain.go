@@ -34,14 +34,17 @@ func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Tim
 		if next == nil {
 			next = bestIssuer(last, others, now)
 		}
+
 		if next == nil {
 			if next = namedIssuer(last, own); next != nil && doubt == nil {
 				doubt = unverified(next, last)
 			}
 		}
+
 		if next == nil || selfIssued(next) || slices.ContainsFunc(out, next.Equal) {
 			break
 		}
+
 		out = append(out, next)
 	}
 	return out, doubt
@@ -114,6 +117,7 @@ func issues(parent, child *x509.Certificate) bool {
 		!sameName(parent.RawSubject, child.RawIssuer) {
 		return false
 	}
+
 	err := child.CheckSignatureFrom(parent)
 	switch {
 	case errors.As(err, new(x509.InsecureAlgorithmError)):
@@ -121,6 +125,7 @@ func issues(parent, child *x509.Certificate) bool {
 	case errors.Is(err, x509.ErrUnsupportedAlgorithm):
 		return identified // the client judges the signature; the identifiers tell that they belong together
 	}
+
 	return err == nil
 }
 

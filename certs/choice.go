@@ -35,6 +35,7 @@ func (c candidates) choose(hello *tls.ClientHelloInfo) *tls.Certificate {
 			}
 		}
 	}
+
 	return best
 }
 

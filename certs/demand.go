@@ -95,6 +95,7 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 			return nil
 		}
 	}
+
 	return nil
 }
 
@@ -240,6 +241,7 @@ func (m *Manager) settle(n *managed, held *acme.Bundle, source netip.Prefix, err
 		if old := m.demand.keep(n); old != nil {
 			m.forget(old)
 		}
+
 		return
 	}
 
@@ -327,6 +329,7 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 	case response.StatusCode >= 500:
 		return &denial{fmt.Sprintf("certificates.on_demand.ask answers with status %d", response.StatusCode), denyTrouble}
 	}
+
 	return &denial{fmt.Sprintf("certificates.on_demand.ask says no (%d)", response.StatusCode), denyNo}
 }
 

@@ -68,6 +68,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 		if m.folders = extra.folders; err != nil {
 			return m, fmt.Errorf("the intermediates: %w", err)
 		}
+
 		m.intermediates = extra.certificates()
 	}
 
@@ -87,6 +88,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 	if f.Key != "" {
 		names = append(names, f.Key)
 	}
+
 	for _, name := range names {
 		data, err := m.file(name)
 		if err == nil {
@@ -105,6 +107,7 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 	case len(m.keys()) == 0:
 		return m, fmt.Errorf("%s holds no private key: name its file with key", f.Cert)
 	}
+
 	return m, nil
 }
 
@@ -143,6 +146,7 @@ func (m *material) file(name string) ([]byte, error) {
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
 	}
+
 	data, err := regular.Named(name, maxFile)
 	m.files[name] = sha256.Sum256(data)
 	return data, err
@@ -174,10 +178,12 @@ func (m *material) walk(path string, depth int, before *material, log *slog.Logg
 		case err == nil:
 			err = m.one(name, log)
 		}
+
 		if err != nil {
 			m.keep(name, err, before)
 		}
 	}
+
 	return nil
 }
 
@@ -243,6 +249,7 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 				warnMode(name, log)
 				warned = true
 			}
+
 			key, err := block.PrivateKey(name)
 			if err != nil {
 				return err
@@ -252,6 +259,7 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 			return block.Misplaced(name, "certificates and private keys")
 		}
 	}
+
 	m.parts = append(m.parts, p)
 	return nil
 }
@@ -269,6 +277,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
 		return fmt.Errorf("%s: the password is wrong", name)
 	}
+
 	if err != nil {
 		if readable := strings.TrimPrefix(err.Error(), "pkcs12: "); !strings.Contains(readable, "asn1: ") {
 			return fmt.Errorf("%s: not PKCS#12: %s", name, readable)

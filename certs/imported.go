@@ -41,6 +41,7 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 	if before != nil {
 		f.imported.Store(before.imported.Load())
 	}
+
 	e := &entry{name: "imported into " + store.String(), imported: true}
 	generation := ""
 	e.read = func(log *slog.Logger) (*material, error) {
@@ -55,6 +56,7 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 				return &material{}, err
 			}
 		}
+
 		generation = now
 		return readImported(ctx, store, log)
 	}
@@ -70,6 +72,7 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 			e.pairs = known.pairs // those of the Files before are served on
 		}
 	}
+
 	f.entries = append(f.entries, e)
 	f.publish()
 }
@@ -91,6 +94,7 @@ func giveBackImported(ctx context.Context, store storage.Store, pairs []pair, lo
 		return err
 	}
 	defer func() { _ = store.Unlock(context.WithoutCancel(ctx), importedLock) }()
+
 	for _, pair := range pairs {
 		key, value, err := importedValue(pair.Certificate)
 		if err == nil && !store.Exists(ctx, key) {
@@ -144,6 +148,7 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 		default:
 			err = m.pem("", data, log)
 		}
+
 		if err != nil {
 			if bad++; bad <= maxBad {
 				log.Warn("an imported certificate cannot be used", "key", key, "error", err)
@@ -154,6 +159,7 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 	if bad > maxBad {
 		log.Warn("more imported certificates cannot be used", "count", bad-maxBad)
 	}
+
 	return m, nil
 }
 
@@ -172,6 +178,7 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 	for _, pair := range found {
 		pairs = append(pairs, pair.Certificate)
 	}
+
 	if len(pairs) == 0 {
 		return nil, errNothingLeft
 	}
@@ -185,6 +192,7 @@ func Import(ctx context.Context, store storage.Store, file config.CertificateFil
 			return nil, err
 		}
 	}
+
 	return pairs, nil
 }
 
@@ -194,6 +202,7 @@ func importedValue(pair *tls.Certificate) (key string, value []byte, err error) 
 	if name == "" {
 		return "", nil, errors.New("the certificate names no host, so that no browser would accept it")
 	}
+
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
 		return "", nil, err
@@ -204,6 +213,7 @@ func importedValue(pair *tls.Certificate) (key string, value []byte, err error) 
 	for _, der := range pair.Certificate {
 		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 	}
+
 	return importedKey(name, pair.Leaf), b.Bytes(), nil
 }
 
@@ -260,15 +270,19 @@ func ListImported(ctx context.Context, store storage.Store) ([]Imported, error) 
 		if err == nil && storage.Encrypted(data) {
 			err = storage.ErrEncrypted
 		}
+
 		var pair tls.Certificate
 		if err == nil {
 			pair, err = pemfile.Pair("", data, "", data)
 		}
+
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))
 			continue
 		}
+
 		all = append(all, Imported{key, &pair})
 	}
+
 	return all, errors.Join(errs...)
 }

@@ -36,6 +36,7 @@ func (m *Manager) Pending(name string) (p Pending, ok bool) {
 	case n.err != nil:
 		p.Cause = n.err.Error()
 	}
+
 	return p, true
 }
 

@@ -113,6 +113,7 @@ func (m *Manager) Run(ctx context.Context) {
 	slots := make(chan struct{}, looks)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+
 	for {
 		now := time.Now()
 		m.names.Range(func(_, value any) bool {
@@ -210,6 +211,7 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 		m.forget(n)
 		return
 	}
+
 	before := n.held.Load()
 	if before == nil {
 		before = m.stored(ctx, n)
@@ -222,8 +224,10 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 	if held != nil {
 		n.held.Store(held)
 	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if err == nil {
 		if n.err != nil {
 			m.log.Info("the certificate is in order again", "name", n.name, "not_after", held.Pairs[0].Leaf.NotAfter)
@@ -245,6 +249,7 @@ func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 		n.serve(held)
 		return held
 	}
+
 	n.mu.Lock()
 	first := n.failed == 0
 	n.mu.Unlock()
@@ -257,6 +262,7 @@ func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 			}
 		})
 	}
+
 	return nil
 }
 
@@ -286,6 +292,7 @@ func pause(failed int, err error) time.Duration {
 	if shift := failed - 1; shift < 10 {
 		wait = min(longest, first<<shift)
 	}
+
 	return wait + rand.N(wait/4) // so that many names, and many nodes, do not come together
 }
 
@@ -344,6 +351,7 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 			return nil
 		}
 	}
+
 	if n.onDemand {
 		n.used.Store(time.Now().Unix())
 		n.touched.Store(true)
@@ -362,6 +370,7 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 			return pair
 		}
 	}
+
 	return chosen
 }
 
@@ -409,11 +418,13 @@ func (n *managed) await(ctx context.Context) *acme.Bundle {
 
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+
 	select {
 	case <-answer:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+
 	return n.held.Load()
 }
 

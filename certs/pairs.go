@@ -60,6 +60,7 @@ func (m *material) matches(now time.Time) (all []pair) {
 			if issuer == nil {
 				issuer = bestIssuer(leaf, others, now)
 			}
+
 			all = append(all, pair{c, p.file, issuer, doubt})
 		}
 	}
@@ -147,6 +148,7 @@ func load(e *entry, log *slog.Logger) ([]pair, *material, error) {
 				"file", cmp.Or(pair.file, name), "reason", pair.doubt, "remedy", "put the CA's intermediate certificates behind the certificate")
 		}
 	}
+
 	m.warnUnused(pairs, log)
 	return pairs, m, nil
 }

@@ -33,6 +33,7 @@ func openPKCS12(data []byte, password string) (key any, leaf *x509.Certificate, 
 	if bad != nil {
 		return nil, nil, nil, err
 	}
+
 	return pkcs12.DecodeChain(whole, password)
 }
 
@@ -99,6 +100,7 @@ func withoutBER(outside []byte, password string) ([]byte, error) {
 	if safe, err = ber.DER(safe); err != nil {
 		return nil, err
 	}
+
 	var contents []contentInfo
 	if err := unmarshal(safe, &contents); err != nil {
 		return nil, err
@@ -118,6 +120,7 @@ func withoutBER(outside []byte, password string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	content, err := asn1.Marshal(safe)
 	if err != nil {
 		return nil, err
@@ -137,6 +140,7 @@ func explicit(c contentInfo) (asn1.RawValue, error) {
 		if der, err := ber.DER(inside); err == nil {
 			inside = der
 		}
+
 		content, err := asn1.Marshal(inside)
 		return tagged(content), err
 	case c.Type.Equal(oidEncrypted):
@@ -144,6 +148,7 @@ func explicit(c contentInfo) (asn1.RawValue, error) {
 		if err := unmarshal(c.Content.Bytes, &data); err != nil {
 			return asn1.RawValue{}, err
 		}
+
 		if data.Info.Content.IsCompound { // an implicit tag hides that it is an octet string in pieces
 			whole, err := joined(data.Info.Content.Bytes)
 			if err != nil {
@@ -151,6 +156,7 @@ func explicit(c contentInfo) (asn1.RawValue, error) {
 			}
 			data.Info.Content = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, Bytes: whole}
 		}
+
 		content, err := asn1.Marshal(data)
 		return tagged(content), err
 	}

@@ -39,6 +39,7 @@ func sharedKey(ctx context.Context, store storage.Store, purpose string, known *
 	} else {
 		_, _ = rand.Read(key[:]) // never fails
 	}
+
 	return key, store.StoreFenced(ctx, lock, name, key[:])
 }
 

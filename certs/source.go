@@ -43,6 +43,7 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	if hello.ServerName == "" {
 		return s.unnamed(hello)
 	}
+
 	name, ok := config.CanonicalHost(hello.ServerName)
 	if !ok {
 		return nil, nil
@@ -67,6 +68,7 @@ func (s *Source) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	if s.o.Local != nil && s.o.Local.Permits(name) {
 		return s.o.Local.Leaf(name)
 	}
+
 	return nil, nil
 }
 
@@ -139,6 +141,7 @@ func (s *Source) unnamed(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if pair := files.named(address).choose(hello); pair != nil {
 			return pair, nil
 		}
+
 		if s.o.Manager != nil && s.o.Manager.Manages(address) {
 			if pair := s.o.Manager.certificate(hello, address); pair != nil {
 				return pair, nil

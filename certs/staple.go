@@ -110,6 +110,7 @@ func ask(ctx context.Context, all []pair) []answer {
 			}
 		})
 	}
+
 	wg.Wait()
 	return out
 }

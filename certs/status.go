@@ -41,6 +41,7 @@ func (n *managed) status() []Status {
 		due := n.due
 		base.NextTry = &due
 	}
+
 	n.mu.Unlock()
 	held := n.held.Load()
 	if held == nil {
@@ -52,6 +53,7 @@ func (n *managed) status() []Status {
 	for _, p := range held.Pairs {
 		all = append(all, withPair(base, p))
 	}
+
 	return all
 }
 
@@ -88,6 +90,7 @@ func (f *Files) Status() []Status {
 			if seen[pair] {
 				continue
 			}
+
 			seen[pair] = true
 			d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
 			s := Status{Name: d.Subject, Issuer: d.Issuer, KeyType: d.KeyType, Source: "file", Expiring: time.Now().After(pair.Leaf.NotAfter)}
@@ -95,9 +98,11 @@ func (f *Files) Status() []Status {
 			if f.staples.of(pair.Leaf).revoked {
 				s.Error = "the CA has revoked it"
 			}
+
 			all = append(all, s)
 		}
 	}
+
 	return sortStatus(all)
 }
 

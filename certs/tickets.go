@@ -148,6 +148,7 @@ func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return keys, t.store.StoreFenced(ctx, ticketLock, ticketKey, data)
 }
 
@@ -159,10 +160,12 @@ func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 	for _, k := range keys {
 		found[string(k.Key)] = time.Time{}
 	}
+
 	for _, k := range stored {
 		if t.usable(k) {
 			continue // among keys
 		}
+
 		since, again := t.found[string(k.Key)]
 		if !again {
 			since = t.now()
@@ -174,6 +177,7 @@ func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 			all = append(all, k)
 		}
 	}
+
 	t.found = found
 	return all
 }
@@ -189,6 +193,7 @@ func (t *Tickets) merge(stored []storedTicketKey) (keys []storedTicketKey, lost 
 			ahead = true
 		}
 	}
+
 	if ahead && !t.strays {
 		t.log.Warn("a key of session tickets is dated in the future, and is not used: the clock of a node is wrong", "key", ticketKey, "clock", t.now().UTC().Format(time.RFC3339))
 	}
@@ -201,6 +206,7 @@ func (t *Tickets) merge(stored []storedTicketKey) (keys []storedTicketKey, lost 
 			lost++
 		}
 	}
+
 	slices.SortStableFunc(keys, func(a, b storedTicketKey) int { return a.From.Compare(b.From) })
 	return keys[max(0, len(keys)-maxStored):], lost
 }
@@ -227,12 +233,14 @@ func (t *Tickets) load(ctx context.Context) ([]storedTicketKey, error) {
 	if storage.Encrypted(data) {
 		return nil, storage.ErrEncrypted
 	}
+
 	var keys []storedTicketKey
 	sound := json.Unmarshal(data, &keys) == nil && !slices.ContainsFunc(keys, func(k storedTicketKey) bool { return len(k.Key) != 32 })
 	if !sound {
 		t.log.Warn("the stored keys of session tickets are damaged, and are made anew", "key", ticketKey)
 		return nil, nil
 	}
+
 	return keys, nil
 }
 
@@ -257,5 +265,6 @@ func (t *Tickets) order(keys []storedTicketKey) [][32]byte {
 	for _, k := range keys {
 		out = append(out, [32]byte(k.Key))
 	}
+
 	return out
 }

@@ -84,9 +84,11 @@ func NewFilesAfter(before *Files, files []config.CertificateFile, log *slog.Logg
 		}
 		f.entries = append(f.entries, e)
 	}
+
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
+
 	f.publish()
 	f.warnInvalid(f.entries)
 	f.warnMustStaple(f.entries)
@@ -124,12 +126,14 @@ func (f *Files) publish() {
 			x.unusable = append(x.unusable, Unusable{e.name, e.wrong})
 		}
 	}
+
 	if first != nil {
 		x.fallback.exact = []*tls.Certificate{first}
 		if names := namesOf(first); len(names) > 0 {
 			x.fallback = x.named(names[0])
 		}
 	}
+
 	f.index.Store(x)
 }
 
@@ -156,6 +160,7 @@ func (f *Files) warnInvalid(entries []*entry) {
 			if validAt(leaf, now) || len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return !better(name) }) {
 				continue
 			}
+
 			if now.After(leaf.NotAfter) {
 				f.log.Warn("certificate has expired", "file", cmp.Or(pair.file, e.name), "not_after", leaf.NotAfter, "remedy", "put a new one in its place: it is taken at once")
 			} else {
@@ -226,6 +231,7 @@ func (f *Files) Watch(ctx context.Context) {
 	if len(f.entries) == 0 {
 		return
 	}
+
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		f.log.Warn("files are not watched, but looked at from time to time", "every", poll, "error", err)
@@ -241,11 +247,13 @@ func (f *Files) Watch(ctx context.Context) {
 	answers, asking := make(chan []answer, 1), false
 	var responders sync.WaitGroup
 	defer responders.Wait()
+
 	for {
 		if due := f.due(time.Now()); len(due) > 0 && !asking {
 			asking = true
 			responders.Go(func() { answers <- ask(ctx, due) })
 		}
+
 		select {
 		case <-ctx.Done():
 			return
@@ -260,6 +268,7 @@ func (f *Files) Watch(ctx context.Context) {
 			}
 			continue
 		}
+
 		f.reread()
 		f.follow(watcher, err == nil, watched)
 	}
@@ -298,11 +307,13 @@ func (f *Files) follow(watcher *fsnotify.Watcher, works bool, watched map[string
 func (f *Files) reread() {
 	var changed []*entry
 	said := len(f.Unusable())
+
 	for _, e := range f.entries {
 		if f.again(e) {
 			changed = append(changed, e)
 		}
 	}
+
 	if len(changed) > 0 {
 		f.publish()
 		f.warnInvalid(changed)
@@ -333,9 +344,11 @@ func (f *Files) again(e *entry) bool {
 	} else {
 		err = fmt.Errorf("loading the certificate %s: %w", e.name, err)
 	}
+
 	if err == nil && len(pairs) == 0 && len(e.pairs) > 0 && len(now.folders) > 0 {
 		err = errNothingLeft
 	}
+
 	if err != nil {
 		different := e.wrong == nil || e.wrong.Error() != err.Error()
 		e.wrong = err
@@ -346,9 +359,11 @@ func (f *Files) again(e *entry) bool {
 	if e.taken != nil {
 		e.taken()
 	}
+
 	for _, pair := range pairs {
 		f.log.Info("certificate loaded", "file", cmp.Or(pair.file, e.name), "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
 	}
+
 	return true
 }
 

@@ -101,6 +101,7 @@ func (v *validator) admin(a *Admin) {
 	if a.Cert != "" || a.Key != "" {
 		v.pair("admin.cert", a.Cert, "admin.key", a.Key)
 	}
+
 	for i, host := range a.Hosts {
 		name, ok := CanonicalHost(host)
 		if !ok {

@@ -85,6 +85,7 @@ func (v *validator) certificates(c *Config) {
 	for i, f := range c.Certificates.Files {
 		v.certificateFile(fmt.Sprintf("certificates.files[%d]", i), f)
 	}
+
 	if len(c.Certificates.Issuers) == 0 {
 		c.Certificates.Issuers = []Issuer{{Name: "letsencrypt"}}
 	}
@@ -92,6 +93,7 @@ func (v *validator) certificates(c *Config) {
 	for i := range c.Certificates.Issuers {
 		v.issuer(fmt.Sprintf("certificates.issuers[%d]", i), &c.Certificates.Issuers[i], c.Certificates.Staging)
 	}
+
 	v.oneOf("certificates.client", c.Certificates.Client, "certmagic", "autocert")
 	if len(c.Certificates.Challenges) == 0 {
 		v.fail("certificates.challenges", "at least one of http-01 and tls-alpn-01 is needed")
@@ -100,6 +102,7 @@ func (v *validator) certificates(c *Config) {
 	for i, challenge := range c.Certificates.Challenges {
 		v.oneOf(fmt.Sprintf("certificates.challenges[%d]", i), challenge, "http-01", "tls-alpn-01")
 	}
+
 	if provider := c.Certificates.DNS.Provider; provider != "" {
 		v.oneOf("certificates.dns.provider", provider, DNSProviders...)
 	}
@@ -107,6 +110,7 @@ func (v *validator) certificates(c *Config) {
 	for i, resolver := range c.Certificates.DNS.Resolvers {
 		v.address(fmt.Sprintf("certificates.dns.resolvers[%d]", i), resolver)
 	}
+
 	if len(c.Certificates.KeyTypes) == 0 {
 		v.fail("certificates.key_types", "at least one is needed")
 	}
@@ -114,6 +118,7 @@ func (v *validator) certificates(c *Config) {
 	for i, kind := range c.Certificates.KeyTypes {
 		v.oneOf(fmt.Sprintf("certificates.key_types[%d]", i), kind, KeyTypes...)
 	}
+
 	if r := c.Certificates.RenewRatio; r < 0.02 || r > 0.9 {
 		v.fail("certificates.renew_ratio", "%v must be a part of the lifetime between 0.02 and 0.9", r)
 	}
@@ -133,6 +138,7 @@ func (v *validator) certificateFile(path string, f CertificateFile) {
 			given++
 		}
 	}
+
 	switch {
 	case given != 1:
 		v.fail(path, "needs one of cert (with key), pkcs12 and directory")
@@ -181,6 +187,7 @@ func (v *validator) issuer(path string, i *Issuer, staging bool) {
 	if i.Root != "" {
 		v.bundle(path+".root", i.Root)
 	}
+
 	if (i.EAB.KID == "") != (i.EAB.HMACKey == "") {
 		v.fail(path+".eab", "kid and hmac_key go together")
 	} else if _, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(i.EAB.HMACKey, "=")); err != nil {
@@ -192,6 +199,7 @@ func (v *validator) onDemand(path string, o *OnDemand) {
 	if o.Ask == "" && len(o.Allow) == 0 {
 		v.fail(path, "needs ask (a URL) or allow (names): without one, anybody could order certificates for invented names")
 	}
+
 	if o.Ask != "" {
 		if u, err := url.Parse(o.Ask); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			v.fail(path+".ask", "is not an http:// or https:// URL")
@@ -235,6 +243,7 @@ func (v *validator) managedNames(c *Config) {
 	if certificates.Client != "autocert" {
 		return
 	}
+
 	refuse := func(path, what string) { v.fail(path, "client autocert cannot: %s; client certmagic can", what) }
 	if certificates.DNS.Provider != "" {
 		refuse("certificates.dns", "dns-01")
@@ -278,5 +287,6 @@ func (c *Certificates) Unobtainable(host string) string {
 	case !wildcard && !address && !strings.Contains(host, ".") && (c.Client == "autocert" || !c.ownIssuer()):
 		return fmt.Sprintf("%s is no name that a public CA knows: use its full name, or one such as %s.localhost", host, host)
 	}
+
 	return ""
 }

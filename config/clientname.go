@@ -29,6 +29,7 @@ func ParseClientName(text string) (ClientName, error) {
 	default:
 		kind, value = "dns", text
 	}
+
 	if strings.Contains(value, "*") && (kind != "dns" || strings.LastIndexByte(value, '*') > 0 || !strings.HasPrefix(value, "*.")) {
 		return ClientName{}, fmt.Errorf("%q: a * stands for the first label of a DNS name and for nothing else, as in *.staff.example.com", text)
 	}
@@ -43,6 +44,7 @@ func ParseClientName(text string) (ClientName, error) {
 	if wildcard {
 		canonical = "*." + canonical
 	}
+
 	return ClientName{kind, canonical}, nil
 }
 

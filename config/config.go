@@ -354,6 +354,7 @@ func (s *Site) PathMode() string {
 	for i := range s.Routes {
 		ruled = ruled || s.Routes[i].Access.rules() || s.Routes[i].Refuses()
 	}
+
 	switch {
 	case s.Paths != "":
 		return s.Paths
@@ -366,6 +367,7 @@ func (s *Site) PathMode() string {
 			return "agreed"
 		}
 	}
+
 	return "raw"
 }
 

@@ -71,6 +71,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	fields := map[string]reflect.Value{}
 	known := keys(v, fields)
 	old := renamedIn(v.Type())
+
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, path, "%s", mappingWanted(n, known, path))
 		return
@@ -90,6 +91,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 				continue
 			}
 		}
+
 		switch {
 		case !ok:
 			message, meant := unknown(name, known, at)
@@ -191,6 +193,7 @@ func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, giv
 		d.fail(n, path, "%s is given too: one of them", strings.TrimSuffix(path, "_file"))
 		return
 	}
+
 	content, err := regular.Named(fileIn(filepath.Dir(d.file), name), maxSecret)
 	text := strings.TrimRight(string(content), "\r\n")
 	switch {
@@ -219,6 +222,7 @@ func (d *decoder) secretLines(n *yaml.Node, field reflect.Value, path, text stri
 			d.fail(n, path, "line %d of the file names %s again", i+1, strings.TrimSpace(name))
 			return
 		}
+
 		all[strings.TrimSpace(name)] = strings.TrimSpace(value)
 	}
 	field.Set(reflect.ValueOf(all))
@@ -251,6 +255,7 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 			d.fail(key, at, "is given twice")
 			continue
 		}
+
 		text := reflect.New(v.Type().Elem()).Elem()
 		d.decode(n.Content[i+1], text, at)
 		v.SetMapIndex(reflect.ValueOf(key.Value), text)
@@ -263,6 +268,7 @@ func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, path, "%s", textsWanted(n, "field names to values", path))
 		return
 	}
+
 	var all FieldValues
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, at := n.Content[i].Value, path+"."+n.Content[i].Value
@@ -277,6 +283,7 @@ func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 			all = append(all, FieldValue{name, value})
 		}
 	}
+
 	v.Set(reflect.ValueOf(all))
 }
 
@@ -292,6 +299,7 @@ func (d *decoder) replacements(n *yaml.Node, v reflect.Value, path string) {
 		d.fail(n, path, "%s", textsWanted(n, "field names to {from, to}", path))
 		return
 	}
+
 	var all Replacements
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i].Value, n.Content[i+1]
@@ -310,6 +318,7 @@ func (d *decoder) replacements(n *yaml.Node, v reflect.Value, path string) {
 			all = append(all, Replacement{name, one.From, one.To})
 		}
 	}
+
 	v.Set(reflect.ValueOf(all))
 }
 
@@ -354,6 +363,7 @@ func Read(text string, into any) error {
 	if v.Kind() != reflect.Slice {
 		return setScalar(v, text)
 	}
+
 	items := strings.Split(text, ",")
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
@@ -361,6 +371,7 @@ func Read(text string, into any) error {
 			return err
 		}
 	}
+
 	v.Set(list)
 	return nil
 }
@@ -369,6 +380,7 @@ func setScalar(v reflect.Value, text string) error {
 	if unmarshaler, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return unmarshaler.UnmarshalText([]byte(text))
 	}
+
 	switch {
 	case v.Type() == durationType:
 		duration, err := time.ParseDuration(text)
@@ -427,6 +439,7 @@ func (d *decoder) expand(text string) (string, error) {
 		default:
 			return "", fmt.Errorf("the environment variable %s is not set: set it, or give it a default with ${%s:-default}", name, name)
 		}
+
 		text = after
 	}
 }
@@ -451,6 +464,7 @@ func editDistance(a, b string) int {
 	for j := range row {
 		row[j] = j
 	}
+
 	for i := range len(a) {
 		diagonal := row[0]
 		row[0] = i + 1
@@ -463,6 +477,7 @@ func editDistance(a, b string) int {
 			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
 		}
 	}
+
 	return row[len(b)]
 }
 

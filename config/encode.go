@@ -52,6 +52,7 @@ func unsaid(t reflect.Type) reflect.Value {
 		x.Endpoint = defaultEngine // what DOCKER_HOST says is printed
 		check.docker("", x)
 	}
+
 	return v.Elem()
 }
 
@@ -71,12 +72,14 @@ func structure(v, standard reflect.Value) *yaml.Node {
 		if reflect.DeepEqual(field.Interface(), standard.Field(i).Interface()) {
 			continue
 		}
+
 		value := encode(field, standard.Field(i))
 		if tag.Get("secret") != "" {
 			value = redacted(field)
 		} else if tag.Get("mask") == "url" && field.Kind() == reflect.String {
 			value = text(mask.URL(field.String()))
 		}
+
 		n.Content = append(n.Content, text(key), value)
 	}
 	return n

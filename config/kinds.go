@@ -105,11 +105,13 @@ func schemaAt(path string) (found described, ok bool) {
 		for t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
+
 		if strings.HasPrefix(path, "[") && t.Kind() == reflect.Slice {
 			_, path, _ = strings.Cut(path, "]")
 			t = t.Elem()
 			continue
 		}
+
 		if t.Kind() != reflect.Struct || !hasKeys(t) {
 			found.t = text
 			return found, found.key != ""
@@ -130,6 +132,7 @@ func schemaAt(path string) (found described, ok bool) {
 			}
 			return described{}, false
 		}
+
 		found = described{key, exampleOf(in, field), field.Type}
 		t = field.Type
 	}
@@ -250,8 +253,10 @@ func meant(value string, known []string, path string) string {
 	case "true", "false", "on", "off", "yes", "no":
 		return ""
 	}
+
 	if !alike && key != "to" && key != "body" && key != "root" {
 		return ""
 	}
+
 	return "{" + key + ": " + value + "}"
 }

@@ -43,6 +43,7 @@ func Load(path string, stdin io.Reader, warn func(Error)) (*Config, error) {
 	case len(data) > maxFile:
 		return nil, fmt.Errorf("reading the configuration %q: larger than %d bytes", name, maxFile)
 	}
+
 	return parse(name, data, warn)
 }
 
@@ -76,6 +77,7 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	for _, e := range d.errs {
 		undecoded = append(undecoded, e.Path)
 	}
+
 	for _, e := range validate(cfg) {
 		if !slices.ContainsFunc(undecoded, func(path string) bool { return follows(e.Path, path) }) {
 			e = d.place(e)
@@ -94,6 +96,7 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	for _, e := range d.old {
 		warn(e)
 	}
+
 	return cfg, nil
 }
 

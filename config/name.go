@@ -30,11 +30,13 @@ func CanonicalHost(host string) (name string, ok bool) {
 	if host == "" || len(host) > 253 {
 		return "", false
 	}
+
 	for label := range strings.SplitSeq(host, ".") {
 		if !validLabel(label) {
 			return "", false
 		}
 	}
+
 	return host, true
 }
 

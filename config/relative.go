@@ -31,6 +31,7 @@ func relativeTo(dir string, v reflect.Value) {
 			if !field.IsExported() {
 				continue
 			}
+
 			if kind := field.Tag.Get("path"); kind != "" {
 				pathsIn(dir, v.Field(i), kind)
 			} else {
@@ -49,6 +50,7 @@ func pathsIn(dir string, v reflect.Value, kind string) {
 		}
 		return
 	}
+
 	if v.Kind() == reflect.Map {
 		for _, key := range v.MapKeys() {
 			path := reflect.New(v.Type().Elem()).Elem()

@@ -46,6 +46,7 @@ func (v *validator) route(path string, r *Route) {
 	if r.ReplacePrefix != "" && !validPath(r.ReplacePrefix) {
 		v.fail(path+".replace_prefix", "%q is not a path such as /v2", r.ReplacePrefix)
 	}
+
 	if r.Host != "" && r.Host != "keep" && r.Host != "upstream" {
 		if name, ok := WrittenHost(strings.TrimSuffix(r.Host, portOf(r.Host))); !ok {
 			v.fail(path+".host", "%q must be keep, upstream or a host name", r.Host)
@@ -65,12 +66,14 @@ func (v *validator) route(path string, r *Route) {
 	if r.Respond != nil {
 		v.respond(path+".respond", r.Respond)
 	}
+
 	if r.Files != nil {
 		v.files(path+".files", r.Files)
 		if r.ReplacePrefix != "" {
 			v.fail(path+".replace_prefix", "is for targets: files takes strip_prefix, and another root")
 		}
 	}
+
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
 }
@@ -111,11 +114,13 @@ func (v *validator) match(path string, r *Route) {
 	if r.Path != "" && r.Exact != "" {
 		v.fail(path, "takes path or exact, not both")
 	}
+
 	for _, p := range []struct{ key, value string }{{"path", r.Path}, {"exact", r.Exact}} {
 		if p.value != "" && (!validPath(p.value) || strings.Contains(p.value, "*")) {
 			v.fail(path+"."+p.key, "%s", pathWanted(p.key, p.value))
 		}
 	}
+
 	for i, method := range r.Methods {
 		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" {
 			v.fail(fmt.Sprintf("%s.methods[%d]", path, i), "%q is not a method such as GET", method)
@@ -128,6 +133,7 @@ func validPath(path string) bool {
 	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%\\") || strings.Contains(path, "//") {
 		return false
 	}
+
 	for i := range len(path) {
 		if path[i] <= ' ' || path[i] == 0x7f {
 			return false
@@ -139,6 +145,7 @@ func validPath(path string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -212,11 +219,13 @@ func (v *validator) respond(path string, r *Respond) {
 	if r.Status == 0 {
 		r.Status = 200
 	}
+
 	if r.Status < 200 || r.Status > 599 {
 		v.fail(path+".status", "%d is not a status from 200 to 599", r.Status)
 	} else if r.Body != "" && (r.Status == 204 || r.Status == 205 || r.Status == 304) {
 		v.fail(path+".body", "a response of %d has none (RFC 9110 section 15)", r.Status)
 	}
+
 	if r.ContentType == "" {
 		r.ContentType = "text/plain; charset=utf-8"
 	} else if !validValue(r.ContentType) {
@@ -230,20 +239,24 @@ func (v *validator) files(path string, f *Files) {
 	} else {
 		v.directory(path+".root", f.Root, "name the directory of the files")
 	}
+
 	if standard(&f.Index, "index.html"); strings.ContainsAny(f.Index, "/\\") {
 		v.fail(path+".index", "%q is not the name of a file", f.Index)
 	}
 	if f.Precompressed == nil {
 		f.Precompressed = files.Codings()
 	}
+
 	for i, coding := range f.Precompressed {
 		v.oneOf(fmt.Sprintf("%s.precompressed[%d]", path, i), coding, files.Codings()...)
 	}
+
 	for i, pattern := range f.Hide {
 		if _, err := gopath.Match(pattern, ""); err != nil || pattern == "" || strings.Contains(pattern, "/") {
 			v.fail(fmt.Sprintf("%s.hide[%d]", path, i), "%q is not a name, or one with * and ?", pattern)
 		}
 	}
+
 	if !validValue(f.CacheControl) {
 		v.fail(path+".cache_control", "%q holds control characters", f.CacheControl)
 	}
@@ -291,6 +304,7 @@ func (v *validator) headers(path string, h *HeaderRules) {
 		for i, name := range side.rules.Remove {
 			v.fieldName(fmt.Sprintf("%s.remove[%d]", side.path, i), name)
 		}
+
 		for _, r := range side.rules.Replace {
 			at := side.path + ".replace." + r.Name
 			v.fieldName(at, r.Name)
@@ -346,6 +360,7 @@ func (v *validator) rateLimit(path string, l *RateLimit) {
 	case l.Per < time.Millisecond || l.Per > 30*24*time.Hour:
 		v.fail(path+".per", "%v must be from 1ms to 720h", l.Per)
 	}
+
 	kind, name, named := strings.Cut(l.By, ":")
 	switch {
 	case l.By == "address", l.By == "user":
@@ -363,10 +378,12 @@ func (v *validator) access(path string, a *Access) {
 	if a.RateLimit != nil {
 		v.rateLimit(path+".rate_limit", a.RateLimit)
 	}
+
 	b := a.BasicAuth
 	if b == nil {
 		return
 	}
+
 	path += ".basic_auth"
 	if b.Realm == "" {
 		b.Realm = "padlock"
@@ -410,6 +427,7 @@ func readUsers(name string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	users := map[string]string{}
 	number := 0
 	for line := range strings.Lines(string(data)) {
@@ -426,12 +444,14 @@ func readUsers(name string) (map[string]string, error) {
 		if _, twice := users[user]; twice {
 			return nil, fmt.Errorf("%s:%d: %s is named a second time: keep the line whose password holds", name, number, user)
 		}
+
 		users[user] = hash
 	}
 
 	if len(users) == 0 {
 		return nil, fmt.Errorf("%s names nobody", name)
 	}
+
 	return users, nil
 }
 

@@ -65,6 +65,7 @@ func unknown(key string, known []string, at string) (message, meant string) {
 	if places, _ := placesOf(other, at); other != "" && len(places) > 0 {
 		return fmt.Sprintf("unknown key; did you mean %s of %s?", other, strings.Join(places, ", or of ")), ""
 	}
+
 	return "unknown key; known here: " + strings.Join(known, ", "), ""
 }
 
@@ -79,6 +80,7 @@ func placesOf(key, at string) (places []string, below bool) {
 			}
 			t = t.Elem()
 		}
+
 		if t.Kind() != reflect.Struct {
 			return
 		}
@@ -97,6 +99,7 @@ func placesOf(key, at string) (places []string, below bool) {
 					places = append(places, path)
 				}
 			}
+
 			visit(field.Type, strings.TrimPrefix(path+"."+name, "."))
 		}
 	}
@@ -123,9 +126,11 @@ func placesOf(key, at string) (places []string, below bool) {
 			all = append(all, p)
 		}
 	}
+
 	if len(near) > 0 {
 		return near[:min(len(near), 3)], true
 	}
+
 	return all[:min(len(all), 3)], false
 }
 
@@ -160,6 +165,7 @@ func mappingWanted(n *yaml.Node, known []string, path string) string {
 	if guess := meant(n.Value, known, path); guess != "" {
 		return fmt.Sprintf("%s: is %s meant?", wanted, guess)
 	}
+
 	return wanted
 }
 
@@ -282,6 +288,7 @@ func hostWanted(text, forms string) string {
 	if strings.Contains(text, "*") {
 		return fmt.Sprintf("%q: a * stands for the whole first label and nothing else: *.example.com, or * alone for any name", text)
 	}
+
 	return fmt.Sprintf("%q is not %s: %s", text, forms, labelWanted(text))
 }
 
@@ -290,6 +297,7 @@ func labelWanted(text string) string {
 	if len(text) > 253 {
 		return "a name has 253 characters at most"
 	}
+
 	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
 		switch {
 		case label == "":
@@ -334,6 +342,7 @@ func addressWanted(path, text string) string {
 	if _, ok := WrittenHost(text); ok {
 		return fmt.Sprintf("%q has no port: write %s", text, net.JoinHostPort(strings.Trim(text, "[]"), port))
 	}
+
 	return fmt.Sprintf("%q is not %s", text, forms)
 }
 
@@ -348,11 +357,13 @@ func targetWanted(text string) error {
 	if strings.HasPrefix(text, "$") {
 		return fmt.Errorf("%q: a variable of the environment is written ${%s}", text, strings.TrimLeft(text, "$"))
 	}
+
 	if bare := strings.TrimSuffix(text, ":"); bare != "" && strings.Trim(bare, "0123456789") != "" {
 		if name, ok := WrittenHost(bare); ok {
 			return fmt.Errorf("%q has no port: write %s, or http://%s where it serves HTTP on port 80", text, net.JoinHostPort(name, "3000"), bare)
 		}
 	}
+
 	return fmt.Errorf("%q is not a target: %s", text, targetForms)
 }
 
@@ -387,5 +398,6 @@ func pathWanted(key, text string) string {
 	case strings.Contains(text, "://"):
 		return fmt.Sprintf("%q is a URL: the host stands in hosts, and here the path alone, such as /api", text)
 	}
+
 	return fmt.Sprintf("%q is not a path such as /api: it begins with a slash, has no query, no dot segments and no empty ones, and is not percent-encoded", text)
 }

@@ -20,6 +20,7 @@ func syntaxError(name string, data []byte, err error) Error {
 	place := func(line, column int, format string, args ...any) Error {
 		return Error{File: name, Line: line, Column: column, Message: fmt.Sprintf(format, args...)}
 	}
+
 	if e, ok := undecodable(data, place); ok {
 		return e
 	}
@@ -33,6 +34,7 @@ func syntaxError(name string, data []byte, err error) Error {
 			return place(line, column, "%s", message)
 		}
 	}
+
 	return place(line, 1+indentOf(s.text()), "not YAML: %s", s.reason)
 }
 
@@ -56,6 +58,7 @@ func undecodable(data []byte, place func(line, column int, format string, args .
 		}
 		i, column = i+size, column+1
 	}
+
 	return Error{}, false
 }
 
@@ -107,6 +110,7 @@ func troubled(lines []string) (line, stop int) {
 		}
 		size -= len(lines[good-1])
 	}
+
 	return 1, stop
 }
 
@@ -170,6 +174,7 @@ func (s *slip) bracket() (line, column int, message string) {
 	if strings.Contains(s.reason, "',' or") && openBracket(s.text()) < 0 {
 		return s.line, 1 + indentOf(s.text()), "something in the brackets of this line needs a comma before it, or quotes around it"
 	}
+
 	open := openBracket(s.text())
 	switch {
 	case open < 0:
@@ -183,6 +188,7 @@ func (s *slip) bracket() (line, column int, message string) {
 		before := text[:max(wrong.Offset-1, 0)]
 		return 1 + strings.Count(before, "\n"), len(before) - strings.LastIndexByte(before, '\n'), "not JSON: " + wrong.Error()
 	}
+
 	at := s.lines[s.stop-1]
 	return s.stop, 1 + indentOf(at), fmt.Sprintf("inside the %c of line %d, something here needs a comma before it, or quotes around it", s.text()[open], s.line)
 }
@@ -211,9 +217,11 @@ func openBracket(text string) int {
 			open = open[:len(open)-1]
 		}
 	}
+
 	if len(open) == 0 {
 		return -1
 	}
+
 	return open[len(open)-1]
 }
 
@@ -236,6 +244,7 @@ func (s *slip) colon() (line, column int, message string) {
 	if m := withoutColon.FindStringSubmatch(rest); m != nil && !strings.Contains(rest, ": ") && !strings.HasSuffix(rest, ":") {
 		return before, len(text) - len(rest) + 1, fmt.Sprintf("%s has no colon: write %s: %s", m[1], m[1], m[2])
 	}
+
 	return
 }
 
@@ -255,12 +264,14 @@ func (s *slip) indentation() (line, column int, message string) {
 	if before == 0 {
 		return
 	}
+
 	var columns []int // of what is open, the outermost first
 	for _, l := range s.lines[:before] {
 		rest := strings.TrimLeft(l, " ")
 		if trimmed := strings.TrimSpace(rest); trimmed == "" || trimmed[0] == '#' {
 			continue
 		}
+
 		at := indentOf(l)
 		for len(columns) > 0 && columns[len(columns)-1] > at {
 			columns = columns[:len(columns)-1]
@@ -292,6 +303,7 @@ func (s *slip) indentation() (line, column int, message string) {
 			return s.line, indent + 1, fmt.Sprintf("indented by %s, which fits nothing above: %d or %s would", spaces(indent), columns[i-1], spaces(c))
 		}
 	}
+
 	return
 }
 

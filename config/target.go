@@ -59,6 +59,7 @@ func parseURL(s string) (Target, error) {
 		}
 		return Target{Scheme: u.Scheme, Network: "tcp", Address: name, SRV: true}, nil
 	}
+
 	address, err := hostPort(u.Host, port)
 	return Target{Scheme: u.Scheme, Network: "tcp", Address: address}, err
 }
@@ -82,10 +83,12 @@ func hostPort(s, defaultPort string) (string, error) {
 	if host == "" {
 		host = "localhost"
 	}
+
 	name, ok := WrittenHost(host)
 	if !ok {
 		return "", fmt.Errorf("%q: %q is not a host name or address", s, host)
 	}
+
 	return net.JoinHostPort(name, port), nil
 }
 

@@ -32,6 +32,7 @@ func (v *validator) tcp(path string, s *Site) {
 	if t.ProxyProtocol != "" {
 		v.oneOf(at+".proxy_protocol", t.ProxyProtocol, "v1", "v2")
 	}
+
 	if t.StartTLS != "" {
 		v.oneOf(at+".starttls", t.StartTLS, "postgres")
 		if len(t.ALPN) == 0 {
@@ -66,6 +67,7 @@ func (v *validator) listeners(c *Config) {
 	for i, a := range c.Listen.HTTPS {
 		uses[a] = fmt.Sprintf("listen.https[%d]", i)
 	}
+
 	for i, a := range c.Listen.HTTP {
 		v.onlyUse(uses, a, fmt.Sprintf("listen.http[%d]", i))
 	}

@@ -29,6 +29,7 @@ func (v *validator) tracing(t *Tracing) {
 	if t.Sample < 0 || t.Sample > 1 {
 		v.fail("tracing.sample", "%v is not from 0 to 1", t.Sample)
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(t.Headers)) {
 		if !isToken(name) || !validValue(t.Headers[name]) {
 			v.fail("tracing.headers", "%q is not a field's name, or its value holds control characters", name) // the value is a secret

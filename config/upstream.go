@@ -22,6 +22,7 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	if u.Health != nil {
 		v.health(path+".health", u.Health, schemes[0] == "http")
 	}
+
 	v.failures(path, u)
 	v.keepAlive(path, u, schemes[0] == "http")
 	v.targetTLS(path, u)
@@ -55,6 +56,7 @@ func (v *validator) failures(path string, u *Upstream) {
 	if passive.Off && (passive.Failures != 0 || passive.Cooldown != 0) {
 		v.fail(path+".passive_health", "off goes with nothing else")
 	}
+
 	if !passive.Off { // a configuration that has been validated is valid
 		standard(&passive.Failures, 3)
 		standard(&passive.Cooldown, 10*time.Second)
@@ -63,6 +65,7 @@ func (v *validator) failures(path string, u *Upstream) {
 	if u.Circuit.Pending > 0 && u.Circuit.Requests == 0 {
 		v.fail(path+".circuit.pending", "needs circuit.requests: without a limit nothing waits")
 	}
+
 	standard(&u.Circuit.Wait, 5*time.Second)
 
 	standard(&u.Retry.Attempts, 3)
@@ -86,6 +89,7 @@ func (v *validator) targetTLS(path string, u *Upstream) {
 	if u.CA != "" {
 		v.bundle(path+".ca", u.CA)
 	}
+
 	if (u.ClientCert == "") != (u.ClientKey == "") {
 		v.fail(path, "client_cert and client_key go together")
 	} else if u.ClientCert != "" {
@@ -140,6 +144,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 	if _, _, err := ParseStatuses(h.Status); h.Status != "" && err != nil {
 		v.fail(path+".status", "%v", err)
 	}
+
 	if h.Host != "" {
 		if name, ok := WrittenHost(h.Host); !ok {
 			v.fail(path+".host", "%q is not a host name", h.Host)
@@ -151,6 +156,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 	if http {
 		standard(&h.Status, "200-399")
 	}
+
 	standard(&h.Interval, 10*time.Second)
 	standard(&h.Timeout, 2*time.Second)
 	standard(&h.Rise, 2)

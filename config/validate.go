@@ -64,6 +64,7 @@ func validate(c *Config) Errors {
 	if c.AccessLog.Output == "off" {
 		v.fail("access_log.output", "off is not a place; to log nothing: format: off")
 	}
+
 	v.oneOf("underscores_in_headers", c.UnderscoresInHeaders, "drop_known", "drop", "keep")
 	v.tracing(&c.Tracing)
 	if c.Storage == "" {
@@ -73,6 +74,7 @@ func validate(c *Config) Errors {
 	for i, a := range c.Resolvers {
 		v.address(fmt.Sprintf("resolvers[%d]", i), a)
 	}
+
 	if c.User == "root" {
 		v.fail("user", "root is what padlock is to be no longer; name a user without privileges, or leave it out")
 	}
@@ -97,6 +99,7 @@ func (v *validator) sites(c *Config, from int) {
 		if seen[at] == nil {
 			seen[at] = map[string]string{}
 		}
+
 		if i >= from {
 			v.site(fmt.Sprintf("sites[%d]", i), &c.Sites[i], seen[at])
 			continue
@@ -106,6 +109,7 @@ func (v *validator) sites(c *Config, from int) {
 			seen[at][host] = fmt.Sprintf("sites[%d].hosts[%d]", i, j)
 		}
 	}
+
 	v.listeners(c)
 	v.managedNames(c)
 }
@@ -137,12 +141,15 @@ func (v *validator) listen(c *Config) {
 	if len(c.Listen.HTTPS) == 0 && slices.ContainsFunc(c.Sites, func(s Site) bool { return len(s.Listen) == 0 }) {
 		v.fail("listen.https", "at least one address is needed")
 	}
+
 	for i, a := range c.Listen.HTTPS {
 		v.address(fmt.Sprintf("listen.https[%d]", i), a)
 	}
+
 	for i, a := range c.Listen.HTTP {
 		v.address(fmt.Sprintf("listen.http[%d]", i), a)
 	}
+
 	if c.TrustPage && !slices.ContainsFunc(c.Listen.HTTP, reachable) {
 		v.fail("trust_page", "needs a plain HTTP listener that other devices reach: listen.http (--http), such as :80")
 	}
@@ -202,6 +209,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if len(s.Hosts) == 0 {
 		v.fail(path+".hosts", "%s", noHosts(path, s))
 	}
+
 	for i, host := range s.Hosts {
 		at := fmt.Sprintf("%s.hosts[%d]", path, i)
 		name, ok := CanonicalPattern(host)
@@ -213,6 +221,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 		if other, taken := seen[name]; taken {
 			v.beside(at, other, "%s already stands at %s: keep one of them, and put the routes together", SpelledHost(name), other)
 		}
+
 		seen[name] = at
 		s.Hosts[i] = name
 	}
@@ -220,6 +229,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if s.TLS.ClientAuth != nil {
 		v.clientAuth(path+".tls.client_auth", s.TLS.ClientAuth)
 	}
+
 	v.www(path, s, seen)
 	v.hsts(path+".hsts", &s.HSTS)
 	v.headers(path+".headers", &s.Fields)
@@ -232,6 +242,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	for i, a := range s.Listen {
 		v.address(fmt.Sprintf("%s.listen[%d]", path, i), a)
 	}
+
 	if s.TCP != nil {
 		v.tcp(path, s)
 	}
@@ -285,6 +296,7 @@ func (v *validator) www(path string, s *Site, seen map[string]string) {
 		if !without {
 			other = "www." + host
 		}
+
 		if strings.HasPrefix(host, "*") || net.ParseIP(host) != nil {
 			v.fail(path+".www", "%s has no other name with or without www", host)
 		} else if _, taken := seen[other]; !taken {
@@ -309,9 +321,11 @@ func (v *validator) clientAuth(path string, auth *ClientAuth) {
 	} else if len(auth.CRL) > 0 {
 		v.fail(path+".crl", "goes with ca: each list must be signed by one of the accepted CAs")
 	}
+
 	if cas != nil { // else the lists cannot be judged
 		v.revocations(path+".crl", auth.CRL, cas)
 	}
+
 	switch {
 	case auth.Allow == nil:
 	case auth.Mode == "request":
@@ -327,6 +341,7 @@ func (v *validator) clientAuth(path string, auth *ClientAuth) {
 func (v *validator) revocations(path string, files []string, cas []*x509.Certificate) {
 	var all revocation.Lists
 	before := len(v.errs)
+
 	for i, name := range files {
 		lists, err := revocation.Read(name, cas, time.Now())
 		if err != nil {
@@ -349,6 +364,7 @@ func (v *validator) bundle(path, name string) []*x509.Certificate {
 		v.fail(path, "is missing: a PEM file with the accepted CAs")
 		return nil
 	}
+
 	data, err := regular.Named(name, pemfile.MaxFile)
 	if err == nil {
 		var cas []*x509.Certificate
@@ -356,6 +372,7 @@ func (v *validator) bundle(path, name string) []*x509.Certificate {
 			return cas
 		}
 	}
+
 	v.fail(path, "%v", inDirectory(name, err))
 	return nil
 }

@@ -37,9 +37,11 @@ func (n *Network) UnmarshalText(text []byte) error {
 	case prefix.Bits() > 0 && prefix.Bits() < mappedBits && prefix.Contains(mapped.Addr()), prefix.Addr().Is4In6():
 		return fmt.Errorf("%q has IPv4 addresses in their form for IPv6 (%s) among others: write the networks of IPv4 and those of IPv6", s, mapped)
 	}
+
 	if prefix != prefix.Masked() {
 		return fmt.Errorf("%q has bits set behind its length: %s is meant, or %s", s, prefix.Masked(), prefix.Addr())
 	}
+
 	n.Prefix = prefix
 	return nil
 }
@@ -99,6 +101,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 			*s = Size(n * unit.bytes)
 			return nil
 		}
+
 		break
 	}
 	return fmt.Errorf("%q is not a size such as 512KiB or 10MiB", text)

@@ -63,6 +63,7 @@ func NewAdmin(o Options) *Admin {
 	} {
 		a.mux.HandleFunc(pattern, serve)
 	}
+
 	return a
 }
 

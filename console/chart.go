@@ -76,9 +76,11 @@ func newChart(title string, shares []Share) chart {
 		if title == "Handshakes" {
 			part = fmt.Sprint(s.Count)
 		}
+
 		c.Legend = append(c.Legend, legend{series, s.Name, part})
 		words = append(words, s.Name+" "+part)
 	}
+
 	c.Words = cmp.Or(strings.Join(words, ", "), "nothing yet")
 	return c
 }
@@ -121,6 +123,7 @@ func timings(e *handshake.Event) *chart {
 		if took <= 0 {
 			return
 		}
+
 		width := 600 * float64(took) / float64(total)
 		part := fmt.Sprintf("%.2f ms", float64(took.Microseconds())/1000)
 		c.Bars = append(c.Bars, bar{Series: series, X: x, Width: width})
@@ -142,6 +145,7 @@ func timings(e *handshake.Event) *chart {
 	if len(c.Bars) == 0 {
 		return nil
 	}
+
 	add(8, "waiting for the hello, and the rest", left)
 	c.Words = strings.TrimSuffix(c.Words, ", ")
 	return c

@@ -24,6 +24,7 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, notRecorded, http.StatusNotFound)
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/event-stream")
 	f := newFilter(r.URL.Query())
 	_, seen := a.o.Recent.Since(0)
@@ -36,6 +37,7 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 	ticker := time.NewTicker(liveEvery)
 	defer ticker.Stop()
 	_, _ = io.WriteString(w, "retry: 1000\n\n")
+
 	for controller.Flush() == nil {
 		select {
 		case <-r.Context().Done():
@@ -77,6 +79,7 @@ func (t *watcher) tick() error {
 			chosen = append(chosen, e)
 		}
 	}
+
 	if failed {
 		if err := t.send("attention", "attention", troubles(t.admin.o.Recent.Failures())); err != nil {
 			return err
@@ -100,6 +103,7 @@ func (t *watcher) tick() error {
 			return err
 		}
 	}
+
 	return t.event("pulse", t.pulse(len(chosen)))
 }
 

@@ -68,6 +68,7 @@ func (m *Metrics) Handshake(e *handshake.Event) {
 	if e.QUIC {
 		transport = "quic"
 	}
+
 	m.handshakes.WithLabelValues(string(e.Outcome), version, cmp.Or(e.Group, "none"), strconv.FormatBool(e.Resumed), transport).Inc()
 	if e.Noise != "" {
 		m.noise.WithLabelValues(e.Noise).Inc()
@@ -199,6 +200,7 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 	for _, l := range v.a.dropped() {
 		out.counter(droppedDesc, l.Count, l.Queue)
 	}
+
 	if v.a.o.Traffic != nil {
 		t := v.a.o.Traffic()
 		out.gauge(connectionsDesc, float64(t.Connections))
@@ -235,6 +237,7 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 	if v.a.o.Certificates == nil {
 		return
 	}
+
 	onDemand, bad := 0, 0
 	var told []Certificate
 	for _, c := range v.a.o.Certificates() {
@@ -258,9 +261,11 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 		if c.Renewal != nil {
 			out.gauge(renewalDesc, float64(c.Renewal.Unix()), labels...)
 		}
+
 		out.gauge(failingDesc, one(c.Error != ""), labels...)
 		out.gauge(expiringDesc, one(c.Expiring), labels...)
 	}
+
 	out.gauge(onDemandCount, float64(onDemand))
 	out.gauge(onDemandBad, float64(bad))
 }
@@ -282,6 +287,7 @@ func judges(t traffic.Trust, out exporter) {
 		if end, known := ends[name]; !l.Expires.IsZero() && (!known || l.Expires.Before(end)) {
 			ends[name] = l.Expires
 		}
+
 		if !unusable[l.File] {
 			out.gauge(unusableDesc, 0, l.File)
 			unusable[l.File] = true
@@ -310,6 +316,7 @@ func latest(all []Certificate) []Certificate {
 			kept[at] = c
 		}
 	}
+
 	return kept
 }
 

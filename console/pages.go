@@ -146,6 +146,7 @@ func (a *Admin) handshakePage(w http.ResponseWriter, r *http.Request) {
 			data.Trend = a.o.Trends.hour()
 		}
 	}
+
 	a.pages.show(w, http.StatusOK, "handshakes", data)
 }
 
@@ -288,6 +289,7 @@ func newKey(c *Certificate) key {
 	if c.NextTry != nil {
 		k.Again = c.NextTry.UTC().Format(time.TimeOnly)
 	}
+
 	k.Chain = handshake.ChainNames(c.DER)
 	return k
 }
@@ -306,6 +308,7 @@ func what(e *handshake.Event) string {
 	if e.Version != 0 {
 		parts = append(parts, "TLS "+wire.VersionName(e.Version))
 	}
+
 	for _, part := range []string{e.Group, e.ALPN} {
 		if part != "" {
 			parts = append(parts, part)
@@ -317,6 +320,7 @@ func what(e *handshake.Event) string {
 			parts = append(parts, word)
 		}
 	}
+
 	slices.Sort(parts[min(len(parts), 3):])
 	return strings.Join(parts, " · ")
 }
@@ -354,6 +358,7 @@ func agreed(e *handshake.Event) (facts []handshake.Fact) {
 	if e.Version != 0 {
 		version = "TLS " + wire.VersionName(e.Version)
 	}
+
 	took := "from the first contact to Finished both ways"
 	if e.Outcome != handshake.Complete {
 		took = "from the first contact to the end"
@@ -368,6 +373,7 @@ func agreed(e *handshake.Event) (facts []handshake.Fact) {
 			facts = append(facts, f)
 		}
 	}
+
 	return facts
 }
 
@@ -410,6 +416,7 @@ func troubles(failures []*handshake.Event) needs {
 		if e.Failure == nil {
 			continue
 		}
+
 		alike := e.Failure.Cause + "\x00" + e.SNI
 		if clients[alike] == nil {
 			clients[alike] = map[string]bool{}

@@ -113,6 +113,7 @@ func (a *Admin) status() *Status {
 	if a.o.Traffic == nil {
 		return s
 	}
+
 	t := a.o.Traffic()
 	s.Connections = t.Connections
 	for reason, n := range t.Rejected {
@@ -125,6 +126,7 @@ func (a *Admin) status() *Status {
 		all, failed := site.Requests()
 		s.Sites = append(s.Sites, SiteStatus{site.Name, all, failed, quantile(&site.Took, 0.5), quantile(&site.Took, 0.99)})
 	}
+
 	for _, target := range t.Targets {
 		state := "healthy"
 		switch {
@@ -139,6 +141,7 @@ func (a *Admin) status() *Status {
 			Median: quantile(&target.ResponseHeader, 0.5), P99: quantile(&target.ResponseHeader, 0.99),
 		})
 	}
+
 	return s
 }
 

@@ -19,6 +19,7 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, notRecorded, http.StatusNotFound)
 		return
 	}
+
 	query := r.URL.Query()
 	kind := map[string]string{"": "application/x-ndjson", "json": "application/x-ndjson", "line": "text/plain; charset=utf-8", "story": "text/plain; charset=utf-8"}[query.Get("format")]
 	if kind == "" {

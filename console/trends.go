@@ -44,6 +44,7 @@ func (t *Trends) Handshake(e *handshake.Event) {
 	if m.at != at {
 		*m = minute{at: at, versions: map[string]int{}, groups: map[string]int{}}
 	}
+
 	switch {
 	case attention(e):
 		m.trouble++
@@ -90,6 +91,7 @@ func (t *Trends) hour() (h trend) {
 		addShares(versions, m.versions, i)
 		addShares(groups, m.groups, i)
 	}
+
 	h.Versions, h.Groups = sorted(versions), sorted(groups)
 	return h
 }

@@ -114,6 +114,7 @@ func (t *Trust) AnswerHTTP(w http.ResponseWriter, r *http.Request, port string) 
 	default:
 		t.show(w, r, host, port, client)
 	}
+
 	return true
 }
 
@@ -185,6 +186,7 @@ func (t *Trust) show(w http.ResponseWriter, r *http.Request, host, port string, 
 	if t.visitors.greet(client, now) {
 		t.o.Log.Info("the trust page was opened", "client", client.String())
 	}
+
 	w.Header().Set("Content-Security-Policy", trustPolicy(probe))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(b.Bytes())
@@ -236,6 +238,7 @@ func (t *Trust) Arrived(client netip.Addr, id uint64, host string) []byte {
 	if !ok {
 		return nil
 	}
+
 	client = client.Unmap().WithZone("")
 	if t.visitors.arrive(client, id, time.Now()) {
 		t.o.Log.Info("a device that opened the trust page trusts the local CA", "client", client.String(), "handshake", id)
@@ -246,6 +249,7 @@ func (t *Trust) Arrived(client netip.Addr, id uint64, host string) []byte {
 	if err := t.template.ExecuteTemplate(&b, "arrived", map[string]any{"Host": name, "ID": id, "App": u.String()}); err != nil {
 		return []byte("<!doctype html><title>padlock</title><p>This page could not be rendered.")
 	}
+
 	return b.Bytes()
 }
 

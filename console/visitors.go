@@ -127,6 +127,7 @@ func (t *Trust) state(client netip.Addr, since time.Time) trustState {
 	if at, id := t.visitors.last(client); at.After(since) {
 		return trusted(id)
 	}
+
 	var refused *handshake.Failure
 	if t.o.Recent != nil {
 		for _, e := range t.o.Recent.Events() {
@@ -141,6 +142,7 @@ func (t *Trust) state(client netip.Addr, since time.Time) trustState {
 			}
 		}
 	}
+
 	if refused != nil {
 		return trustState{"refused", "Not yet trusted", sentence(cmp.Or(refused.Cause, "the client hung up"))}
 	}

@@ -123,6 +123,7 @@ func (d *daemon) listenAdmin() (*adminEndpoint, error) {
 		}
 		a.listeners = append(a.listeners, l)
 	}
+
 	return a, nil
 }
 
@@ -147,6 +148,7 @@ func (d *daemon) serveAdmin(ctx context.Context) error {
 	for _, l := range d.admin.listeners {
 		tasks.Go(func() { answer(l) })
 	}
+
 	if d.admin.waits {
 		tasks.Go(func() {
 			if l := awaitSocket(tasks.ctx, d.cfg, d.log); l != nil {
@@ -155,6 +157,7 @@ func (d *daemon) serveAdmin(ctx context.Context) error {
 			}
 		})
 	}
+
 	return nil
 }
 
@@ -180,6 +183,7 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 	if d.observers.packets != nil {
 		o.Packets = d.observers.packets.Of
 	}
+
 	return o
 }
 
@@ -194,6 +198,7 @@ const adminEvery = 5 * time.Second // between attempts to make the socket
 func awaitSocket(ctx context.Context, cfg *config.Config, log *slog.Logger) *adminListener {
 	ticker := time.NewTicker(adminEvery)
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -219,6 +224,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 		delete(before.named, adminSocketName)
 		return l, nil
 	}
+
 	path := cfg.AdminSocket()
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
@@ -229,6 +235,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	if dir := cfg.StateDirectory(); filepath.Dir(path) == filepath.Clean(dir) {
 		unmade = invoker.MkdirAll(dir, 0o700)
 	}
+
 	var left error
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		left = os.Remove(path) // a process that was killed has left it; anything else is somebody's file
@@ -238,6 +245,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	if err == nil {
 		err = errors.Join(os.Chmod(path, 0o600), invoker.GiveSocket(path))
 	}
+
 	if err != nil {
 		if before := errors.Join(unmade, left); regular.Unwritable(before) {
 			err = before // Listen only says that the address is in use, or that there is no directory
@@ -248,6 +256,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 		}
 		return nil, hint.Add(fmt.Errorf("opening the admin endpoint: %w", err), remedy)
 	}
+
 	return l, nil
 }
 
@@ -255,6 +264,7 @@ func adminTCP(cfg *config.Config, before *inherited, c *certificateService) (*ad
 	a := &cfg.Admin
 	l, ok := before.named[adminTCPName]
 	delete(before.named, adminTCPName)
+
 	if !ok {
 		var err error
 		if l, err = net.Listen("tcp", a.TCP()); err != nil {
@@ -275,6 +285,7 @@ func adminTCP(cfg *config.Config, before *inherited, c *certificateService) (*ad
 		l.Close()
 		return nil, err
 	}
+
 	return listener, nil
 }
 
@@ -292,6 +303,7 @@ func adminTLS(a *config.Admin, certificates *certificateService) (*tls.Config, e
 	if a.ClientCA == "" {
 		return c, nil
 	}
+
 	roots, err := pemfile.LoadPool(a.ClientCA)
 	if err != nil {
 		return nil, fmt.Errorf("admin.client_ca: %w", err)

@@ -32,6 +32,7 @@ func newBatchWriter(w io.WriteCloser, report func(lost int, err error)) *batchWr
 func (l *batchWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if len(l.pending) == 0 {
 		if l.timer == nil {
 			l.timer = time.AfterFunc(batchDelay, l.flushLate)
@@ -44,6 +45,7 @@ func (l *batchWriter) Write(p []byte) (int, error) {
 	if l.ends = append(l.ends, len(l.pending)); len(l.pending) >= batchSize {
 		l.flush()
 	}
+
 	return len(p), nil
 }
 
@@ -58,6 +60,7 @@ func (l *batchWriter) flush() {
 	if len(l.pending) == 0 {
 		return
 	}
+
 	n, err := l.w.Write(l.pending)
 	lost := 0
 	if err != nil {

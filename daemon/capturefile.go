@@ -48,6 +48,7 @@ func (c *captureFile) reopen() error {
 	if c.open != nil {
 		_ = c.open.Close() // what was written there is whole
 	}
+
 	c.open = f
 	return nil
 }

@@ -157,6 +157,7 @@ func (c *certificateService) run(ctx context.Context, to sharedSecrets) {
 	if c.store == nil {
 		return
 	}
+
 	c.awaitFirst(sharedPatience, func(done func()) {
 		certs.NewTickets(c.store, func(keys [][32]byte) { to.SetTicketKeys(keys); done() }, c.log).Run(c.ctx)
 	})
@@ -239,6 +240,7 @@ func (c *certificateService) storeLocalCA(s *snapshot) {
 	c.running.Go(func() {
 		ticker := time.NewTicker(storeLocalEvery)
 		defer ticker.Stop()
+
 		for warned := time.Now(); ; {
 			select {
 			case <-c.ctx.Done():

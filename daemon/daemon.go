@@ -325,6 +325,7 @@ func (d *daemon) warnWeaknesses() {
 	if d.File != nil && os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
 		d.log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
 	}
+
 	for _, site := range d.cfg.Sites {
 		if site.TLS.LegacyRSA {
 			d.log.Warn("RSA key exchange is on: who ever gets the certificate's key can read recorded connections", "site", site.Hosts[0], "key", "tls.legacy_rsa_key_exchange")

@@ -130,6 +130,7 @@ func logChange(log *slog.Logger, before, next *config.Config) {
 			attributes = append(attributes, a.key, text.Summary(a.hosts))
 		}
 	}
+
 	log.Info("discovered sites have changed", attributes...)
 }
 

@@ -15,6 +15,7 @@ func ephemeral(dir string) bool {
 			inside = true
 		}
 	}
+
 	if !inside && os.Getenv("KUBERNETES_SERVICE_HOST") == "" && os.Getenv("container") == "" {
 		return false
 	}
@@ -23,5 +24,6 @@ func ephemeral(dir string) bool {
 	if unix.Statfs(dir, &fs) != nil {
 		return false
 	}
+
 	return fs.Type == unix.OVERLAYFS_SUPER_MAGIC || fs.Type == unix.TMPFS_MAGIC
 }

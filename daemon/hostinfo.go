@@ -44,6 +44,7 @@ func (s *snapshot) unserved(name, local string) (why, remedy string) {
 	if !ok {
 		return "", ""
 	}
+
 	_, port, _ := net.SplitHostPort(local)
 	elsewhere := ""
 	for _, site := range s.cfg.Sites {
@@ -51,15 +52,19 @@ func (s *snapshot) unserved(name, local string) (why, remedy string) {
 		if !covers {
 			continue
 		}
+
 		if ports := s.ports(&site, port); !slices.Contains(ports, port) {
 			elsewhere = ports[0]
 			continue
 		}
+
 		return s.uncovered(host, canonical)
 	}
+
 	if elsewhere != "" {
 		return "its site is served on port " + elsewhere + " only", "use port " + elsewhere + " in the client, or add this port to the site's listen"
 	}
+
 	return s.unknown(canonical)
 }
 
@@ -113,6 +118,7 @@ func (s *snapshot) uncovered(host, name string) (why, remedy string) {
 	if pending.Tries > 0 {
 		why += fmt.Sprintf(", after %d tries", pending.Tries)
 	}
+
 	switch {
 	case pending.Next.IsZero():
 		why += ", another is under way"
@@ -124,6 +130,7 @@ func (s *snapshot) uncovered(host, name string) (why, remedy string) {
 	if remedy == "" {
 		remedy = "wait for the CA's answer; padlock certs list shows how far it is"
 	}
+
 	return why, remedy
 }
 
@@ -133,6 +140,7 @@ func (s *snapshot) unknown(name string) (why, remedy string) {
 	for _, site := range s.cfg.Sites {
 		hosts = append(hosts, site.Hosts...)
 	}
+
 	if len(hosts) == 0 {
 		return "", ""
 	}
@@ -151,6 +159,7 @@ func (s *snapshot) unknown(name string) (why, remedy string) {
 			return why, "use " + host + " if that was meant; " + add
 		}
 	}
+
 	return why, add
 }
 

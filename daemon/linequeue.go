@@ -84,11 +84,13 @@ func (q *lineQueue) close(ctx context.Context) bool {
 		return true
 	case <-ctx.Done():
 	}
+
 	select {
 	case <-q.done:
 		return true
 	default:
 	}
+
 	q.lost.Add(uint64(len(q.lines)) + 1) // with the one that is being written
 	return false
 }

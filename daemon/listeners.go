@@ -33,6 +33,7 @@ func listenerSpecs(cfg *config.Config) (all []listenerSpec) {
 			}
 		}
 	}
+
 	add(false, cfg.Listen.HTTPS...)
 	add(true, cfg.Listen.HTTP...)
 	for _, site := range cfg.Sites {
@@ -55,10 +56,12 @@ func (d *daemon) listen() (open []proxy.Listener, err error) {
 			d.Reporter.NoPlainPort(ports[1:])
 			continue
 		}
+
 		if err != nil {
 			closeListeners(open)
 			return nil, listenError(d.cfg, err)
 		}
+
 		open = append(open, listeners...)
 	}
 	return open, nil
@@ -96,10 +99,12 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0 {
 			continue // a machine without IPv6
 		}
+
 		if err != nil {
 			closeListeners(open)
 			return nil, err
 		}
+
 		open = append(open, i.packets(proxy.Listener{Listener: l, Address: w.address, Plain: w.plain}))
 	}
 	return open, nil
@@ -198,6 +203,7 @@ func fromPadlock(names []string) (*inherited, error) {
 		} else {
 			i.named[address], err = net.FileListener(f)
 		}
+
 		f.Close()
 		if err != nil {
 			return nil, fmt.Errorf("taking over the listener %s: %w", name, err)
@@ -216,6 +222,7 @@ func fromPadlock(names []string) (*inherited, error) {
 		f.Close()
 		close(i.released)
 	}()
+
 	return i, nil
 }
 
@@ -239,6 +246,7 @@ func (i *inherited) packets(l proxy.Listener) proxy.Listener {
 	if i == nil || l.Plain {
 		return l
 	}
+
 	if p, ok := i.udp[l.Address]; ok {
 		delete(i.udp, l.Address)
 		l.Packets, l.Free = p, i.released
@@ -252,6 +260,7 @@ func (i *inherited) packets(l proxy.Listener) proxy.Listener {
 			return l
 		}
 	}
+
 	return l
 }
 
@@ -260,6 +269,7 @@ func (i *inherited) listen(address string) (net.Listener, error) {
 	if i == nil {
 		return socket.Listen(address)
 	}
+
 	if l, ok := i.named[address]; ok {
 		delete(i.named, address)
 		return l, nil
@@ -271,6 +281,7 @@ func (i *inherited) listen(address string) (net.Listener, error) {
 			return l, nil
 		}
 	}
+
 	return socket.Listen(address)
 }
 
@@ -294,6 +305,7 @@ func (i *inherited) closeRest() (names []string) {
 		names = append(names, name)
 		l.Close()
 	}
+
 	for _, l := range i.systemd {
 		names = append(names, l.Addr().String())
 		l.Close()
@@ -303,9 +315,11 @@ func (i *inherited) closeRest() (names []string) {
 		names = append(names, packetsPrefix+address)
 		p.Close()
 	}
+
 	for _, p := range i.packet {
 		names = append(names, packetsPrefix+p.LocalAddr().String())
 		p.Close()
 	}
+
 	return names
 }

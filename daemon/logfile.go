@@ -35,6 +35,7 @@ func openLogFile(name string, rotate config.Rotate, report func(lost int, err er
 	if err := checkLogFile(name); err != nil && !regular.Unwritable(err) {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
+
 	// Its size is looked at where it is written to, as others may change it.
 	file := &rotatingFile{
 		Logger: &lumberjack.Logger{Filename: name, MaxSize: math.MaxInt32, MaxBackups: rotate.Keep},
@@ -123,6 +124,7 @@ const reopenWithin = 2 * time.Second
 func (l *logFiles) reopen(log *slog.Logger) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for _, f := range l.all {
 		done := make(chan error, 1)
 		go func() { done <- f.reopen() }()
@@ -132,6 +134,7 @@ func (l *logFiles) reopen(log *slog.Logger) {
 		case <-time.After(reopenWithin):
 			err = errors.New("the disk does not answer")
 		}
+
 		if err != nil {
 			log.Error("a log file cannot be reopened; lines go to the file that was open before", "file", f.called(), "error", err)
 		} else {

@@ -106,6 +106,7 @@ func (o *logOutput) report(lost int, err error) {
 	o.lost.Add(uint64(lost))
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	switch now := time.Now(); {
 	case err != nil:
 		o.missed += uint64(lost)
@@ -162,6 +163,7 @@ type pipe struct {
 func (p *pipe) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.f == nil {
 		flags := os.O_WRONLY | os.O_APPEND
 		if p.fifo {
@@ -179,6 +181,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 		_ = p.f.Close()
 		p.f = nil
 	}
+
 	return n, err
 }
 

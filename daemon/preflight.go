@@ -136,6 +136,7 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 		_, err := dns.New(dns.Options{Provider: d.Provider, Resolvers: d.Resolvers, Timeout: d.Timeout, Log: o.Log})
 		found = append(found, dnsHint(err))
 	}
+
 	return s, all(found)
 }
 
@@ -171,8 +172,10 @@ func (s *snapshot) unusedFiles() (unused config.Errors) {
 		if f.Directory != "" || cfg.Docker != nil || cfg.Certificates.OnDemand != nil {
 			continue // it may hold others'
 		}
+
 		var names []string
 		used := false
+
 		for _, pair := range s.files.Entry(i) {
 			names = append(names, pair.Leaf.DNSNames...)
 			for _, ip := range pair.Leaf.IPAddresses {
@@ -186,6 +189,7 @@ func (s *snapshot) unusedFiles() (unused config.Errors) {
 				return slices.ContainsFunc(site.Hosts, func(host string) bool { return netname.Match(name, host) })
 			})
 		}
+
 		if !used && len(names) > 0 { // without names, loading it has warned
 			unused = append(unused, config.Error{
 				Path:    fmt.Sprintf("certificates.files[%d]", i),
@@ -216,11 +220,13 @@ func preflightLog(name string) error {
 	if name == "" || name == "stderr" || name == "stdout" {
 		return nil
 	}
+
 	info, err := regular.Stat(name)
 	var failed *fs.PathError
 	if errors.As(err, &failed) {
 		failed.Op = "open"
 	}
+
 	switch {
 	case err == nil && !info.Mode().IsRegular() && !info.IsDir():
 		return nil
@@ -235,9 +241,11 @@ func preflightLog(name string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		err = enterable(filepath.Dir(name), name)
 	}
+
 	if err == nil || regular.Unwritable(err) {
 		return nil
 	}
+
 	return fmt.Errorf("opening the log: %w", err)
 }
 
@@ -329,6 +337,7 @@ func (s *snapshot) preflightDirectory() error {
 			return forUser(cfg, forOwner(cfg, fmt.Errorf("the storage cannot be written to: %w", err)))
 		}
 	}
+
 	return nil
 }
 
@@ -337,6 +346,7 @@ func preflightAdmin(cfg *config.Config, runs bool) error {
 	if cfg.Admin.Off() || runs {
 		return nil
 	}
+
 	var found []error
 	if socket := cfg.AdminSocket(); cfg.Admin.Address == "unix:"+socket {
 		found = append(found, preflightSocket(cfg, socket))
@@ -350,6 +360,7 @@ func preflightAdmin(cfg *config.Config, runs bool) error {
 			found = append(found, hint.Add(fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off"))
 		}
 	}
+
 	return all(found)
 }
 

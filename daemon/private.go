@@ -26,10 +26,12 @@ func createPrivate(name string) (*os.File, error) {
 	if err != nil {
 		return emptied(name)
 	}
+
 	if err := os.Rename(f.Name(), name); err != nil {
 		_ = errors.Join(f.Close(), os.Remove(f.Name()))
 		return emptied(name)
 	}
+
 	return f, nil
 }
 
@@ -75,6 +77,7 @@ func emptied(name string) (*os.File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+
 	return f, nil
 }
 
@@ -91,8 +94,10 @@ func appendPrivate(name string) (*os.File, error) {
 			err = fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it (%w)", name, err)
 		}
 	}
+
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+
 	return f, nil
 }

@@ -31,6 +31,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	capture, closeCapture, err := d.openCapture(c)
 	if err != nil {
 		output.close()
@@ -61,6 +62,7 @@ func (h *handshakeLog) format(c config.Handshakes) (sink handshake.Sink, summary
 	default:
 		sink = handshake.NewStory(h.lines, terminal.Story(h.output.stream))
 	}
+
 	if c.Show == "failures" {
 		sink = handshake.Failures(sink)
 	}

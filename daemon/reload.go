@@ -55,12 +55,15 @@ func (d *daemon) startReloader(ctx context.Context) error {
 	if r.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
 		r.tasks.Go(func() { warnUnresolved(r.tasks.ctx, d.cfg, r.log) })
 	}
+
 	for i := range r.discovered.sources {
 		r.tasks.Go(func() { r.follow(i) })
 	}
+
 	if r.file != nil {
 		r.tasks.Go(r.followFile)
 	}
+
 	return nil
 }
 
@@ -76,6 +79,7 @@ func (r *reloader) reload() error {
 	if err == nil {
 		err = r.apply(r.discovered.merge(base))
 	}
+
 	if err = config.Located(r.file.Name, err); err != nil {
 		if !errors.Is(err, proxy.ErrEnded) {
 			r.log.Error("the configuration cannot be used; the one before is served on", "file", r.file.Name, "error", err)
@@ -90,6 +94,7 @@ func (r *reloader) reload() error {
 	if r.handedOver.Load() {
 		return nil
 	}
+
 	r.log.Info("configuration reloaded", "file", r.file.Name, "sites", len(r.certificates.config().Sites))
 	return nil
 }
@@ -150,10 +155,12 @@ func (r *reloader) apply(next *config.Config) error {
 	if err != nil {
 		return err
 	}
+
 	publish, err := r.certificates.prepare(r.tasks.ctx, next)
 	if err == nil {
 		err = r.server.Reload(next, publish)
 	}
+
 	if err != nil {
 		closeListeners(added)
 		return err
@@ -188,6 +195,7 @@ func changedListeners(before, next *config.Config) (added []proxy.Listener, gone
 			closeListeners(added)
 			return nil, nil, listenError(next, err)
 		}
+
 		added = append(added, proxy.Listener{Listener: l, Address: w.address, Plain: w.plain})
 	}
 
@@ -196,6 +204,7 @@ func changedListeners(before, next *config.Config) (added []proxy.Listener, gone
 			gone = append(gone, w.address)
 		}
 	}
+
 	return added, gone, nil
 }
 
@@ -218,6 +227,7 @@ func restartKeys(a, b *config.Config) (keys []string) {
 			one.Files, other.Files = nil, nil
 			x, y = one, other
 		}
+
 		if !reflect.DeepEqual(x, y) {
 			keys = append(keys, key)
 		}

@@ -74,8 +74,10 @@ func notifyReady() error {
 		if _, err := f.Write([]byte{1}); err != nil {
 			return err
 		}
+
 		f.Close()
 	}
+
 	_, err := systemd.SdNotify(false, message)
 	return err
 }

@@ -75,6 +75,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 	if os.Getpid() == 1 {
 		return nil, nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
 	}
+
 	program, err := exec.LookPath(os.Args[0]) // not os.Executable: the new file stands in the old one's place
 	if err != nil {
 		return nil, nil, err
@@ -96,6 +97,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		theirs.Close()
 		return nil, nil, err
 	}
+
 	reloads, told, err := os.Pipe()
 	if err != nil {
 		closeFiles(theirs, udp, ours)
@@ -117,10 +119,12 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		r.log.Info("another padlock takes over", "pid", pid)
 		err = r.await(ctx, pid, ready)
 	}
+
 	if err != nil {
 		closeFiles(ours, reloads)
 		return nil, nil, err
 	}
+
 	return func() { ours.Close() }, reloads, nil
 }
 
@@ -181,6 +185,7 @@ func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 		_ = process.Kill()
 		return errors.New("it was not ready in time")
 	}
+
 	return err
 }
 

@@ -72,6 +72,7 @@ func (d *deadline) run(ctx context.Context, do func() error) error {
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- do() }()
+
 	select {
 	case err := <-done:
 		return err
@@ -80,6 +81,7 @@ func (d *deadline) run(ctx context.Context, do func() error) error {
 
 	last, cancel := d.within(totalGrace)
 	defer cancel()
+
 	select {
 	case err := <-done:
 		return err

@@ -63,6 +63,7 @@ func storedSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, 
 	} else if err != nil {
 		return nil, forOwner(cfg, err)
 	}
+
 	return s, nil
 }
 
@@ -93,9 +94,11 @@ func newSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log
 			}
 		}
 	}
+
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
+
 	return s, nil
 }
 
@@ -160,6 +163,7 @@ func (s *snapshot) checkCoverage() error {
 			})
 		}
 	}
+
 	if len(wrong) == 0 {
 		return nil
 	}

@@ -55,6 +55,7 @@ func storageError(place string, err error) error {
 	wrap := func(remedy string) error {
 		return hint.Add(fmt.Errorf("the storage %s: %w", storage.Redacted(place), err), remedy)
 	}
+
 	switch {
 	case errors.Is(err, storage.ErrMixed):
 		return wrap("if an earlier padlock has left that value in the clear, encrypt it once: padlock certs encrypt, with the same --config, or --storage and --storage-key; " +

@@ -54,6 +54,7 @@ func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []stri
 		r.log.Warn("the name of a target cannot be looked up", "name", n.name, "site", n.site, "error", err, "remedy", "see to DNS; padlock tries again with each request")
 		return
 	}
+
 	remedy := ""
 	for _, source := range r.discovered.sources {
 		if explainer, ok := source.(discovery.Explainer); ok && remedy == "" {
@@ -62,9 +63,11 @@ func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []stri
 			cancel()
 		}
 	}
+
 	if remedy == "" && inContainer() {
 		remedy = "correct it, or start what has the name; a container's name is known in networks that both are on (docker network connect)"
 	}
+
 	r.log.Error("the name of a target does not exist: its requests get 502", "name", n.name, "site", n.site, "remedy", cmp.Or(remedy, "correct it, or see to DNS"))
 }
 
@@ -79,6 +82,7 @@ func targetNames(cfg *config.Config) (all []targetName) {
 	if cfg == nil {
 		return nil
 	}
+
 	seen := map[string]bool{}
 	add := func(site *config.Site, u *config.Upstream) {
 		for _, b := range u.To {
@@ -89,6 +93,7 @@ func targetNames(cfg *config.Config) (all []targetName) {
 			if _, err := netip.ParseAddr(name); err == nil || b.Target.Network != "tcp" || config.IsLoopback(name) || seen[name] {
 				continue
 			}
+
 			seen[name] = true
 			all = append(all, targetName{name, site.Hosts[0], b.Target.SRV})
 		}
@@ -99,10 +104,12 @@ func targetNames(cfg *config.Config) (all []targetName) {
 		if site.TCP != nil {
 			add(site, &site.TCP.Upstream)
 		}
+
 		for j := range site.Routes {
 			add(site, &site.Routes[j].Upstream)
 		}
 	}
+
 	return all
 }
 
@@ -145,6 +152,7 @@ func warnUnresolved(ctx context.Context, cfg *config.Config, log *slog.Logger) {
 			}
 		}
 	}
+
 	if len(names) == 0 {
 		return
 	}

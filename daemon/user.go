@@ -40,6 +40,7 @@ func findAccount(name string) (*account, error) {
 		}
 		a.groups = append(a.groups, n)
 	}
+
 	a.uid, a.gid, a.groups = a.groups[0], a.groups[1], a.groups[2:]
 	return a, nil
 }
@@ -58,6 +59,7 @@ func becomeAccount(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+
 	switch now := os.Geteuid(); {
 	case a.uid == 0:
 		return hint.Add(fmt.Errorf("user: %s is root by another name", a.name), "name a user without privileges")
@@ -68,6 +70,7 @@ func becomeAccount(cfg *config.Config) error {
 			return fmt.Errorf("user: becoming %s: %w", a.name, err)
 		}
 	}
+
 	return nil
 }
 

@@ -22,6 +22,7 @@ func forOwner(cfg *config.Config, err error) error {
 	if path == "" || os.Getuid() <= 0 || !below(path, dir) && !below(dir, path) {
 		return err
 	}
+
 	mounts, _ := os.ReadFile("/proc/self/mountinfo") // only Linux has it, and only there are containers
 	h := ownership{
 		dir: dir, owner: fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()), gid: os.Getgid(),
@@ -34,6 +35,7 @@ func forOwner(cfg *config.Config, err error) error {
 	if own := discovery.OwnContainer(); len(own) > 0 {
 		h.container = own[0][:12]
 	}
+
 	return hint.Add(err, h.hint())
 }
 
@@ -88,6 +90,7 @@ func (o *ownership) hint() string {
 	case o.missing:
 		return fmt.Sprintf("sudo install -d -m 700 -o %[1]s -g %[2]d %[3]s; or choose another place: --storage", strings.Split(o.owner, ":")[0], o.gid, o.dir)
 	}
+
 	return fmt.Sprintf("sudo chown -R %s %s; or choose another place: --storage", o.owner, o.dir)
 }
 

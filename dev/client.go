@@ -60,6 +60,7 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 	case err != nil:
 		return nil, err
 	}
+
 	conn, err := (&net.Dialer{Timeout: helloTimeout}).DialContext(ctx, "unix", filepath.Join(dir, socketName))
 	if err != nil {
 		return nil, unconnected(err, dir)
@@ -72,6 +73,7 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 		conn.Close()
 		return nil, unconnected(err, dir)
 	}
+
 	_ = conn.SetReadDeadline(time.Time{})
 	c.Ports = *hello.Ports
 	go c.read()
@@ -105,6 +107,7 @@ func (c *Client) read() {
 		if err != nil {
 			return
 		}
+
 		if r.Stop {
 			if !stopped {
 				close(c.stop)
@@ -112,6 +115,7 @@ func (c *Client) read() {
 			stopped = true
 			continue
 		}
+
 		select {
 		case c.replies <- r:
 		default: // nobody has asked
@@ -135,15 +139,19 @@ func (c *Client) Ended() <-chan struct{} { return c.ended }
 func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	c.asking.Lock()
 	defer c.asking.Unlock()
+
 	select {
 	case <-c.replies: // of a request that was given up
 	default:
 	}
+
 	if err := c.tell(r); err != nil {
 		return reply{}, err
 	}
+
 	timeout := time.NewTimer(answerTimeout)
 	defer timeout.Stop()
+
 	select {
 	case got := <-c.replies:
 		switch {
@@ -221,6 +229,7 @@ func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, 
 	if err := prepare(dir); err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	lock, err := lockFile(ctx, filepath.Join(dir, startName))
@@ -231,12 +240,15 @@ func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, 
 	if c, err := Connect(ctx, dir); !errors.Is(err, ErrNoProxy) {
 		return c, err
 	}
+
 	ended, err := start()
 	if err != nil {
 		return nil, err
 	}
+
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-ticker.C:

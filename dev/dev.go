@@ -130,6 +130,7 @@ func canonical(hosts []string) ([]string, error) {
 		}
 		names[i] = name
 	}
+
 	return names, nil
 }
 

@@ -52,6 +52,7 @@ func refusal(ctx context.Context, app App, at netip.AddrPort) *Refusal {
 			return &Refusal{host, server}
 		}
 	}
+
 	return nil
 }
 
@@ -73,12 +74,14 @@ func refuses(ctx context.Context, client *http.Client, at netip.AddrPort, host s
 	if response.StatusCode < http.StatusBadRequest && response.ContentLength != int64(len(oldWebpack)) {
 		return ""
 	}
+
 	body, _ := io.ReadAll(io.LimitReader(response.Body, probeBytes)) // what has come is enough
 	for _, r := range refusals {
 		if strings.Contains(string(body), r.words) {
 			return r.server
 		}
 	}
+
 	return ""
 }
 

@@ -53,6 +53,7 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (*Hub, error) {
 	if err := prepare(dir); err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	lock, err := lockFile(ctx, filepath.Join(dir, lockName))
@@ -62,6 +63,7 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	noteRunning(lock)
 	return &Hub{
 		dir: dir, log: log, lock: lock, changed: make(chan struct{}, 1), serves: make(chan struct{}),
@@ -79,6 +81,7 @@ func (h *Hub) Listen(ports Ports) error {
 	if err != nil {
 		return err
 	}
+
 	h.mu.Lock()
 	h.ports, h.listener = ports, l
 	h.mu.Unlock()
@@ -113,17 +116,20 @@ func (h *Hub) Close() {
 func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 	ticker := time.NewTicker(min(rest, time.Second))
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+
 		h.mu.Lock()
 		idle := !h.emptied.IsZero() && time.Since(h.emptied) >= rest
 		if idle {
 			h.closed = true // whoever comes from now on starts another
 		}
+
 		h.mu.Unlock()
 		if idle {
 			return
@@ -206,6 +212,7 @@ func (h *Hub) awaitServed(version int, name string) error {
 		if served {
 			return nil
 		}
+
 		select {
 		case <-next:
 		case <-limit:
@@ -235,6 +242,7 @@ func (h *Hub) serve(conn net.Conn) {
 		h.mu.Unlock()
 		return
 	}
+
 	h.conns[conn] = struct{}{}
 	ports := h.ports
 	h.mu.Unlock()
@@ -314,11 +322,13 @@ func (c *command) register(a *App) reply {
 		h.mu.Unlock()
 		return reply{Error: "a connection registers one app"}
 	}
+
 	if other := h.holder(hosts); other != nil {
 		taken := *other
 		h.mu.Unlock()
 		return reply{Error: (&Taken{taken}).Error(), Taken: &taken}
 	}
+
 	a.URL = h.ports.URL(hosts[0])
 	all := append([]App{*a}, h.sorted()...)
 	c.app = a

@@ -17,15 +17,18 @@ func lockFile(ctx context.Context, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return f, nil
 		}
+
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			f.Close()
 			return nil, err
 		}
+
 		select {
 		case <-ctx.Done():
 			f.Close()

@@ -15,15 +15,18 @@ func lockFile(ctx context.Context, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, new(windows.Overlapped))
 		if err == nil {
 			return f, nil
 		}
+
 		if !errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
 			f.Close()
 			return nil, err
 		}
+
 		select {
 		case <-ctx.Done():
 			f.Close()

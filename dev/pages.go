@@ -51,12 +51,14 @@ func (h *Hub) ServePages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	server := &http.Server{Handler: http.HandlerFunc(h.page), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+
 	return nil
 }
 
@@ -86,6 +88,7 @@ func (h *Hub) page(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(about)
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(http.StatusServiceUnavailable)
 	_ = waiting.Execute(w, about)
@@ -98,6 +101,7 @@ func (h *Hub) answerList(w http.ResponseWriter, r *http.Request) {
 	if host != "localhost" {
 		status = http.StatusNotFound
 	}
+
 	apps := h.list()
 	if !wantsPage(r) {
 		w.Header().Set("Content-Type", "application/json")
@@ -105,6 +109,7 @@ func (h *Hub) answerList(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"apps": apps})
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_ = list.Execute(w, map[string]any{"Host": host, "Known": host == "localhost", "Apps": apps})
@@ -129,9 +134,11 @@ func (h *Hub) of(host string) *App {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
+
 	name, _ := config.CanonicalHost(host)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	for _, pattern := range []string{name, netname.Wildcard(name)} {
 		for _, c := range h.apps {
 			if slices.Contains(c.app.Hosts, pattern) {
@@ -139,6 +146,7 @@ func (h *Hub) of(host string) *App {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -150,6 +158,7 @@ func output(name string) []string {
 	if name == "" {
 		return []string{}
 	}
+
 	text, err := launch.ReadLog(name, shownBytes)
 	if err != nil {
 		return []string{}

@@ -73,10 +73,12 @@ func (s *Session) Run(ctx context.Context) (code int, err error) {
 			}
 			_ = r.client.Started(r.process.PID()) // a proxy that is lost is found again
 		}
+
 		code, again := r.follow(ctx)
 		if !again {
 			return code, nil
 		}
+
 		select {
 		case <-time.After(againPause):
 		case <-ctx.Done():
@@ -118,6 +120,7 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 	if r.process != nil {
 		ended = r.process.Done()
 	}
+
 	look := time.NewTimer(0)
 	defer look.Stop()
 	lost := r.client.Ended()
@@ -160,14 +163,17 @@ func (r *running) look() {
 	} else {
 		at, ok = launch.OnPort(r.Port)
 	}
+
 	if !ok {
 		at = netip.AddrPort{}
 	}
 	if at == r.at {
 		return
 	}
+
 	r.at = at
 	_ = r.client.Move(target(at)) // a proxy that is lost is found again
+
 	if ok {
 		r.Report.Listening(r.app, at)
 		r.probe()
@@ -186,6 +192,7 @@ func (r *running) probe() {
 		if found == nil {
 			return
 		}
+
 		select {
 		case r.refused <- found:
 		case <-r.probing.Done():
@@ -217,13 +224,16 @@ func (r *running) rejoin(ctx context.Context) bool {
 			if moved {
 				r.Report.Registered(app)
 			}
+
 			return true
 		}
+
 		var taken *Taken
 		if errors.As(err, &taken) && taken.By.PID != os.Getpid() {
 			r.Report.ProxyLost(fmt.Errorf("its name is gone: %w", err))
 			return false
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-r.ending():
@@ -231,6 +241,7 @@ func (r *running) rejoin(ctx context.Context) bool {
 		case <-time.After(rejoinPause):
 		}
 	}
+
 	return false
 }
 

@@ -86,9 +86,11 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	looking, looked := context.WithTimeout(ctx, w.pace.inspect)
 	at, err := w.engine.place(looking)
 	looked()
+
 	switch {
 	case err == nil:
 		w.at = at
@@ -107,6 +109,7 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	if err := w.inspectAll(ctx, found, all); err != nil {
 		return nil, err
 	}
+
 	slices.SortFunc(found.owners, func(a, b *owner) int { return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id)) })
 	return found, nil
 }
@@ -156,6 +159,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 			answers[i] = w.ask(ctx, &all[i], answers[i])
 		})
 	}
+
 	asking.Wait()
 
 	silent := 0
@@ -185,6 +189,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 	if silent > 0 && silent == len(all) {
 		return answers[0].err
 	}
+
 	return nil
 }
 
@@ -229,6 +234,7 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 	case about == nil: // it has gone meanwhile
 		return told{gone: true}
 	}
+
 	return told{about: about, where: where, reached: c.reached}
 }
 
@@ -284,6 +290,7 @@ func (c *inspected) onlyPort() (string, error) {
 	case 0:
 		return "", trouble("port", "is missing, and the image exposes no TCP port", "add the label with the port on which the container listens")
 	}
+
 	return "", trouble("port", "is missing, and the image exposes several: "+strings.Join(ports[:min(len(ports), 10)], ", "), "add the label with one of them")
 }
 
@@ -298,11 +305,13 @@ func (w *Watcher) isLeaving(id string) bool {
 func (w *Watcher) note(e event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for id, until := range w.leaving {
 		if time.Now().After(until) {
 			delete(w.leaving, id)
 		}
 	}
+
 	switch {
 	case e.Type != "container":
 	case e.Action == "kill" && (e.Actor.Attributes["signal"] == "15" || e.Actor.Attributes["signal"] == "9") && len(w.leaving) < maxContainers:

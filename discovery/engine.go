@@ -91,6 +91,7 @@ func (e *engine) negotiate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	response.Body.Close()
 	major, minor, found := strings.Cut(response.Header.Get("Api-Version"), ".")
 	n, err := strconv.Atoi(minor)
@@ -102,6 +103,7 @@ func (e *engine) negotiate(ctx context.Context) error {
 	case n < oldestAPI:
 		return fmt.Errorf("the engine speaks version 1.%d of its interface, and padlock 1.%d and later: a newer engine is needed", n, oldestAPI)
 	}
+
 	e.base = fmt.Sprintf("/v1.%d", min(n, newestAPI))
 	return nil
 }
@@ -126,6 +128,7 @@ func (e *engine) get(ctx context.Context, path string) (*http.Response, error) {
 		name, _, _ := strings.Cut(path, "?")
 		return nil, statusError{name, response.StatusCode, strings.TrimSpace(string(text))}
 	}
+
 	return response, nil
 }
 
@@ -150,6 +153,7 @@ func (e *engine) ask(ctx context.Context, path string, limit int64, into any) er
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("GET %s: what answers is no container engine: %w", name, err)
 	}
+
 	return nil
 }
 
@@ -215,11 +219,13 @@ func (e *engine) running(ctx context.Context, labels []string) (all []listed, er
 	if err := e.ask(ctx, "/containers/json"+filters(wanted), e.maxList, &all); err != nil {
 		return nil, err
 	}
+
 	for _, c := range all {
 		if !containerID.MatchString(c.ID) {
 			return nil, fmt.Errorf("GET /containers/json: %.80q is not the identifier of a container", c.ID)
 		}
 	}
+
 	return all, nil
 }
 
@@ -306,5 +312,6 @@ func (e *engine) events(ctx context.Context, opened func(), each func(event)) er
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("GET /events: %w", err)
 	}
+
 	return errors.New("GET /events: the engine has ended the stream")
 }

@@ -231,6 +231,7 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 			problems = append(problems, Problem{Owner: c.name, Label: label[:maxName/4] + "…", Message: fmt.Sprintf("the label's name is longer than %d bytes", maxName)})
 			continue
 		}
+
 		if !strings.HasPrefix(label, Prefix) {
 			problems = append(problems, Problem{Owner: c.name, Label: label, Message: "labels of padlock begin with " + Prefix + " in lower case", Remedy: "write " + Prefix + name})
 			continue
@@ -255,6 +256,7 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 				problems = append(problems, notice)
 				continue
 			}
+
 			c.notices = append(c.notices, notice)
 			name = now
 		}
@@ -268,12 +270,14 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 	if first != nil && len(first.hosts) == 0 { // labels that only the named routes would take their hosts from
 		parts = slices.DeleteFunc(parts, func(p *part) bool { return p == first })
 	}
+
 	for _, p := range parts {
 		if len(p.hosts) == 0 && first != nil {
 			p.hosts = slices.Clone(first.hosts)
 		}
 		problems = append(problems, p.check()...)
 	}
+
 	return parts, problems
 }
 
@@ -320,6 +324,7 @@ func (p *part) check() (problems []Problem) {
 	fail := func(label, message, remedy string) {
 		problems = append(problems, of(trouble(label, message, remedy), p.owner.name, p.prefix, label))
 	}
+
 	switch {
 	case len(p.hosts) == 0:
 		fail("host", "is missing, and there is no "+Prefix+"host", "add it, such as app.example.com")
@@ -330,6 +335,7 @@ func (p *part) check() (problems []Problem) {
 	if p.port != "" && !validPort(p.port) {
 		fail("port", fmt.Sprintf("%.40q is not a number from 1 to 65535", p.port), "give the port on which the container itself listens")
 	}
+
 	schemes := []string{"http", "https", "h2c"}
 	if p.isTCP {
 		schemes = []string{"tcp", "tls"}
@@ -350,6 +356,7 @@ func (p *part) check() (problems []Problem) {
 			fail(name, "goes with "+p.prefix+"tcp: \"true\" only", "add that label, or take this one off")
 		}
 	}
+
 	return problems
 }
 

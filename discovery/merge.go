@@ -42,6 +42,7 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 
 	good, wrong := disagreeing(good)
 	problems = append(problems, wrong...)
+
 	try := func(owners []*owner) (*config.Config, []Problem, error) {
 		sites, differing := assemble(owners)
 		cfg, err := base.With(sites...)
@@ -78,6 +79,7 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 			fit(more[len(more)/2:])
 		}
 	}
+
 	fit(good)
 	return merged, append(problems, differing...)
 }
@@ -98,6 +100,7 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 		}
 		extra[p] = cfg.Sites[0].Hosts
 	}
+
 	if len(problems) > 0 {
 		return fitting, problems
 	}
@@ -105,12 +108,14 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 	for _, p := range c.parts {
 		hosts, wrong := p.allowed(p.limits(base), taken, extra[p])
 		problems = append(problems, wrong...)
+
 		if len(hosts) > 0 {
 			own := *p
 			own.owner, own.hosts = fitting, hosts
 			fitting.parts = append(fitting.parts, &own)
 		}
 	}
+
 	return fitting, problems
 }
 
@@ -121,6 +126,7 @@ func (p *part) allowed(docker *config.Docker, taken map[string]string, all []str
 	fail := func(label, message, remedy string) {
 		problems = append(problems, Problem{Owner: p.owner.name, Label: p.prefix + label, Message: message, Remedy: remedy})
 	}
+
 	var asked []string
 	for _, host := range p.hosts {
 		name, _ := config.CanonicalPattern(host) // which has been checked
@@ -133,7 +139,9 @@ func (p *part) allowed(docker *config.Docker, taken map[string]string, all []str
 		if !slices.Contains(asked, name) {
 			label = "www"
 		}
+
 		before := len(problems)
+
 		switch pattern := netname.Covering(taken, name); {
 		case slices.Contains(hosts, name):
 		case docker != nil && len(docker.Domains) > 0 && !config.Within(strings.TrimPrefix(name, "*."), docker.Domains):
@@ -148,11 +156,14 @@ func (p *part) allowed(docker *config.Docker, taken map[string]string, all []str
 		case label == "host":
 			hosts = append(hosts, name)
 		}
+
 		added = added || label == "www" && len(problems) > before
 	}
+
 	if added {
 		return nil, problems
 	}
+
 	return hosts, problems
 }
 
@@ -202,6 +213,7 @@ func (p *part) labelOf(path string) string {
 			return candidate
 		}
 	}
+
 	return "host"
 }
 

@@ -37,11 +37,13 @@ func (c *called) all() (names []string) {
 	if service := c.Labels[composeService]; service != "" {
 		names = append(names, service)
 	}
+
 	for _, network := range slices.Sorted(maps.Keys(c.NetworkSettings.Networks)) {
 		if at := c.NetworkSettings.Networks[network]; at != nil {
 			names = append(append(names, at.Aliases...), at.DNSNames...)
 		}
 	}
+
 	return names
 }
 
@@ -58,6 +60,7 @@ func (w *Watcher) Explain(ctx context.Context, name string) string {
 	if err := w.engine.ask(ctx, "/containers/json?all=1", w.engine.maxList, &containers); err != nil {
 		return ""
 	}
+
 	at, err := w.engine.place(ctx)
 	if err != nil {
 		return ""
@@ -76,6 +79,7 @@ func (w *Watcher) Explain(ctx context.Context, name string) string {
 	if near == "" {
 		return ""
 	}
+
 	return fmt.Sprintf("did you mean %s? That is the name of a container", near)
 }
 
@@ -84,6 +88,7 @@ func (p *place) unreached(c *called, container, name string) string {
 	if c.State != "running" {
 		return fmt.Sprintf("the container %s does not run: docker start %s", container, container)
 	}
+
 	var networks []string
 	shared := false
 	for network, at := range c.NetworkSettings.Networks {
@@ -104,5 +109,6 @@ func (p *place) unreached(c *called, container, name string) string {
 	case slices.Contains(networks, "bridge"):
 		return fmt.Sprintf("Docker's default network knows no names: docker network create web, and docker network connect web with %s and %s", container, p.name)
 	}
+
 	return ""
 }

@@ -36,6 +36,7 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 				p.networks[at.NetworkID] = name
 			}
 		}
+
 		return p, nil
 	}
 
@@ -46,6 +47,7 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 			p.local = append(p.local, prefix.Masked())
 		}
 	}
+
 	return p, nil
 }
 
@@ -100,6 +102,7 @@ func (p *place) address(c *inspected, network, port string) (string, error) {
 		return "", trouble("network", fmt.Sprintf("shares no network with padlock: it is in %s, padlock in %s", list(joined), names(p.networks)),
 			fmt.Sprintf("docker network connect NETWORK %s, or list one network for both services in the compose file", p.name))
 	}
+
 	return p.fromOutside(c, joined, port)
 }
 
@@ -139,6 +142,7 @@ func (c *inspected) joined() (all []network) {
 		if at == nil {
 			continue
 		}
+
 		for _, text := range []string{at.IPAddress, at.GlobalIPv6Address} {
 			if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
 				all = append(all, network{name, at.NetworkID, address.Unmap().String()})

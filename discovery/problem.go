@@ -62,6 +62,7 @@ func (j *journal) report(problems []Problem) {
 				attributes = append(attributes, a.key, a.value)
 			}
 		}
+
 		switch {
 		case p.Waiting:
 			j.log.Info("a container is not served yet", attributes...)

@@ -33,6 +33,7 @@ func (w *Watcher) Run(ctx context.Context, changed func(*Found)) {
 			return
 		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
+
 		wait = min(2*wait, w.pace.rest)
 	}
 }
@@ -54,6 +55,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(*Found)) error {
 	opened, happened, ended := make(chan struct{}), make(chan struct{}, 1), make(chan error, 1)
 	stopped := make(chan struct{})
 	defer func() { cancel(); <-stopped }()
+
 	go func() {
 		defer close(stopped)
 		ended <- w.engineEvents(ctx, func() { close(opened) }, func(e event) {
@@ -73,6 +75,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(*Found)) error {
 
 	resync := time.NewTicker(w.pace.resync)
 	defer resync.Stop()
+
 	for {
 		found, err := w.look(ctx)
 		if err != nil {

@@ -20,18 +20,22 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		health := *r.Health
 		r.Health = &health
 	}
+
 	if r.Access.BasicAuth != nil {
 		auth := *r.Access.BasicAuth
 		r.Access.BasicAuth = &auth
 	}
+
 	if r.Access.RateLimit != nil {
 		limit := *r.Access.RateLimit
 		r.Access.RateLimit = &limit
 	}
+
 	if r.Files != nil {
 		files := *r.Files
 		r.Files = &files
 	}
+
 	return r
 }
 
@@ -85,9 +89,11 @@ func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 				others = append(others, host)
 			}
 		}
+
 		site, differing := join(together, parts)
 		sites, problems, hosts = append(sites, site), append(problems, differing...), others
 	}
+
 	slices.SortFunc(sites, func(a, b config.Site) int { return cmp.Compare(a.Hosts[0], b.Hosts[0]) })
 	return sites, problems
 }
@@ -190,6 +196,7 @@ func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 				break
 			}
 		}
+
 		if len(wrong) > 0 {
 			problems = append(problems, wrong...)
 			continue
@@ -202,6 +209,7 @@ func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 				}
 			}
 		}
+
 		agreeing = append(agreeing, c)
 	}
 	return agreeing, problems

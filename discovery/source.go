@@ -53,6 +53,7 @@ func Find(owners ...Owner) *Found {
 			c.parts = append(c.parts, partsOf(c, site)...)
 			shares = shares && sharable(site)
 		}
+
 		if shares {
 			found.owners = append(found.owners, c)
 			continue
@@ -62,6 +63,7 @@ func Find(owners ...Owner) *Found {
 			Owner: o.Name, Message: "a site has tls, headers, listen or rules of access of its own", Remedy: "give the rules to its routes",
 		})
 	}
+
 	slices.SortStableFunc(found.owners, func(a, b *owner) int { return a.created.Compare(b.created) })
 	return found
 }
@@ -96,6 +98,7 @@ func partsOf(c *owner, site config.Site) (parts []*part) {
 			parts = append(parts, &p)
 		}
 	}
+
 	return parts
 }
 

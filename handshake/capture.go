@@ -43,6 +43,7 @@ func appendHandshake(b []byte, t *trace, e *Event) []byte {
 	if random, ok := t.clientRandom(); ok {
 		b = appendSecrets(b, random[:], &t.secrets)
 	}
+
 	s := newStream(e.Remote, e.Local, t.start)
 	b = s.open(b)
 	for _, segment := range t.segments[:t.count] {
@@ -52,6 +53,7 @@ func appendHandshake(b []byte, t *trace, e *Event) []byte {
 		}
 		b = s.data(b, segment.at, segment.fromServer, bytes[segment.offset:segment.offset+segment.length])
 	}
+
 	return b
 }
 
@@ -61,6 +63,7 @@ func (c *Capture) add(t *trace, e *Event) {
 	if c.w == nil || t.count == 0 {
 		return
 	}
+
 	b := appendHandshake(c.buffer[:0], t, e)
 	c.buffer = b
 	c.left -= int64(len(b))
@@ -68,6 +71,7 @@ func (c *Capture) add(t *trace, e *Event) {
 		c.stop("the capture has reached its size limit")
 		return
 	}
+
 	if _, err := c.w.Write(b); err != nil {
 		c.stop(err.Error())
 	}
@@ -188,15 +192,18 @@ func (s *stream) packet(b []byte, at time.Duration, fromServer bool, flags byte,
 	if fromServer {
 		from, to = to, from
 	}
+
 	b, end := beginBlock(b, blockPacket)
 	when := uint64(s.start.Add(at).UnixMicro())
 	header := 20 + tcpHeader
 	if from.Addr().Is6() {
 		header = 40 + tcpHeader
 	}
+
 	for _, v := range [...]uint32{0, uint32(when >> 32), uint32(when), uint32(header + len(data)), uint32(header + len(data))} {
 		b = binary.LittleEndian.AppendUint32(b, v)
 	}
+
 	b = appendIP(b, from.Addr(), to.Addr(), tcpHeader+len(data))
 	b = binary.BigEndian.AppendUint16(b, from.Port())
 	b = binary.BigEndian.AppendUint16(b, to.Port())
@@ -214,6 +221,7 @@ func appendIP(b []byte, from, to netip.Addr, length int) []byte {
 		b = append(b, 0x60, 0, 0, 0, byte(length>>8), byte(length), tcp, ttl)
 		return append(append(b, from.AsSlice()...), to.AsSlice()...)
 	}
+
 	start := len(b)
 	total := 20 + length
 	b = append(b, 0x45, 0, byte(total>>8), byte(total), 0, 0, 0x40, 0, ttl, tcp, 0, 0)

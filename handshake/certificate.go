@@ -26,14 +26,17 @@ func (d *describer) describe(c *tls.Certificate, k *knowledge) *Certificate {
 	if known, ok := d.known[c]; ok {
 		return known
 	}
+
 	described := describe(c.Certificate, extras{staple: len(c.OCSPStaple) > 0, timestamps: len(c.SignedCertificateTimestamps) > 0, root: k.root()})
 	if described != nil {
 		described.origin = k.origin(c)
 		described.alone = described.alone && !described.origin.Rooted
 	}
+
 	if d.known == nil || len(d.known) >= maxDescribed {
 		d.known = map[*tls.Certificate]*Certificate{}
 	}
+
 	d.known[c] = described
 	return described
 }
@@ -72,6 +75,7 @@ func describeChain(chain [][]byte) (*Certificate, *x509.Certificate) {
 	if len(chain) == 0 {
 		return nil, nil
 	}
+
 	leaf, err := x509.ParseCertificate(chain[0])
 	if err != nil {
 		return nil, nil
@@ -100,6 +104,7 @@ func ChainNames(chain [][]byte) (names []string) {
 		d := describeLeaf(c)
 		names, issuer = append(names, cmp.Or(d.Subject, d.Organization)), d.Issuer
 	}
+
 	if len(names) > 0 && issuer != names[len(names)-1] {
 		names = append(names, issuer)
 	}
@@ -114,18 +119,22 @@ func describeLeaf(leaf *x509.Certificate) *Certificate {
 	if len(leaf.Subject.Organization) > 0 {
 		c.Organization = Escape(leaf.Subject.Organization[0])
 	}
+
 	for _, name := range leaf.DNSNames {
 		c.Names = append(c.Names, Escape(name))
 	}
+
 	for _, ip := range leaf.IPAddresses {
 		c.Names = append(c.Names, ip.String())
 	}
+
 	if c.Issuer == "" && len(leaf.Issuer.Organization) > 0 {
 		c.Issuer = Escape(leaf.Issuer.Organization[0])
 	}
 	if c.Subject == "" && len(c.Names) > 0 {
 		c.Subject = c.Names[0]
 	}
+
 	return c
 }
 

@@ -82,6 +82,7 @@ func (c *Conn) Close() error {
 			t.rtt, t.closed = rtt, true
 		})
 	}
+
 	err := c.Conn.Close()
 	if ripe {
 		c.freeze(false)
@@ -120,6 +121,7 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 		t.marks.hello = time.Since(t.start)
 		t.policy = config
 		random, ok := t.clientRandom()
+
 		// Under ECH the key log names the inner hello's random, which is not the one on the wire.
 		ok = ok && len(config.EncryptedClientHelloKeys) == 0 && c.recorder.keys.add(random, t, c.id)
 		t.random, t.registered, own = random, ok, !ok
@@ -351,6 +353,7 @@ func (t *trace) keyLog(id uint64, line []byte) {
 	if t.id != id || t.frozen {
 		return
 	}
+
 	s := &t.secrets
 	if n, ok := secretOf(line, "CLIENT_HANDSHAKE_TRAFFIC_SECRET ", s.client[:]); ok {
 		s.clientLength = n

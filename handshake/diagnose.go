@@ -19,15 +19,18 @@ func diagnose(d *dissector) *Failure {
 	if d.event.Outcome == Complete || d.event.Outcome == Unused {
 		return nil
 	}
+
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert}
 	defer f.classify()
 	if d.err != nil {
 		f.GoError = Escape(d.err.Error())
 	}
+
 	if d.side == Client {
 		d.diagnoseServer(f)
 		return f
 	}
+
 	switch {
 	case d.kind != "":
 		d.notTLS(f)
@@ -35,6 +38,7 @@ func diagnose(d *dissector) *Failure {
 	default:
 		d.withoutAlert(f)
 	}
+
 	return f
 }
 
@@ -131,15 +135,18 @@ func alertOf(err error) (by Side, alert int, ok bool) {
 				by, alert, ok, longest = sender.side, number, true, len(name)
 			}
 		}
+
 		if ok {
 			return by, alert, true
 		}
 	}
+
 	for _, known := range alertTexts {
 		if strings.Contains(text, known.text) {
 			return Server, known.alert, true
 		}
 	}
+
 	return "", 0, false
 }
 
@@ -150,6 +157,7 @@ func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 		if r.by != by || r.alert != alert || r.when != nil && !r.when(d) {
 			continue
 		}
+
 		detail := ""
 		if r.detail != nil {
 			detail = r.detail(d)
@@ -166,6 +174,7 @@ func (d *dissector) afterwards(f *Failure) bool {
 	if d.event.Outcome != Silent {
 		return false
 	}
+
 	if d.readErr != nil {
 		text := Escape(d.readErr.Error())
 		if by, alert, ok := alertOf(d.readErr); ok {
@@ -176,18 +185,22 @@ func (d *dissector) afterwards(f *Failure) bool {
 			f.Encrypted, f.GoError = true, text
 			return true
 		}
+
 		if strings.HasPrefix(d.readErr.Error(), "tls: ") {
 			f.GoError = text
 			return f.told(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
 		}
 	}
+
 	if d.partial() {
 		return f.told(Client, "likely", "the client's first data after the handshake did not come whole: it gave up or was stopped, or something between cut the connection", "", clientLog(d)+"; "+remedyBetween)
 	}
+
 	if d.weClosed() && !d.unread() {
 		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, its own end, or that of a TCP site's target)", d.listens(),
 			"nothing: clients connect in advance; "+remedyListens)
 	}
+
 	d.silent(f)
 	return true
 }
@@ -357,11 +370,13 @@ func (d *dissector) slow(f *Failure) {
 		f.told(Server, "likely", "the client sent something that is not TLS, and then nothing until the handshake timeout", "it began with "+excerpt(d.in), remedyUnknown)
 		return
 	}
+
 	if len(d.in) > 0 {
 		f.told(Server, "likely", "the client sent no whole hello until the handshake timeout: the path drops large packets, or it is slow on purpose (an attack)",
 			fmt.Sprintf("the client sent %s and then nothing", d.portion()), "check the path's MTU, as hellos with post-quantum keys need two packets; many of these from one address are an attack: limit it")
 		return
 	}
+
 	detail := "the client sent 0 bytes and then nothing"
 	if name := d.greeting(); name != "" {
 		detail += "; this is the port of " + name
@@ -472,6 +487,7 @@ func notes(d *dissector) (out []string) {
 	if e.Validation {
 		return []string{"this was the CA, validating that we control the name (TLS-ALPN-01)"}
 	}
+
 	if d.side == Server && (e.Outcome == Complete || e.Outcome == Silent) {
 		if e.Offered && !e.Resumed {
 			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, another server issued it, or the nodes behind this name do not share their ticket keys")
@@ -480,6 +496,7 @@ func notes(d *dissector) (out []string) {
 			out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
 		}
 	}
+
 	if e.Unused {
 		out = append(out, unusedNote(e))
 	}
@@ -495,5 +512,6 @@ func notes(d *dissector) (out []string) {
 	if d.hello != nil && d.hello.EarlyData && d.side == Server {
 		out = append(out, "the client offered early data, which we never take")
 	}
+
 	return out
 }

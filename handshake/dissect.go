@@ -66,6 +66,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 		d.records(Server, server, t.secrets.server[:t.secrets.serverLength])
 		d.records(Client, client[hellos:], t.secrets.client[:t.secrets.clientLength])
 	}
+
 	d.judgeUnused()
 	d.end()
 	slices.SortStableFunc(d.event.Stages, func(a, b Stage) int { return cmp.Compare(a.At, b.At) })
@@ -105,6 +106,7 @@ func (d *dissector) summary() {
 	if d.done == 0 {
 		e.Duration = d.trace.end
 	}
+
 	switch {
 	case d.kind != "":
 		e.Outcome = NotTLS
@@ -115,23 +117,27 @@ func (d *dissector) summary() {
 	default:
 		e.Outcome = Silent
 	}
+
 	if e.Outcome == Complete || e.Outcome == Silent {
 		e.Version, e.CipherSuite = s.Version, wire.SuiteName(s.CipherSuite)
 		if s.CurveID != 0 {
 			e.Group = wire.GroupName(uint16(s.CurveID))
 		}
 	}
+
 	e.Validation = s.NegotiatedProtocol == acmeProtocol
 	d.tls13 = s.Version == tls.VersionTLS13
 	if d.certificate != nil && !s.DidResume {
 		e.Certificate = d.recorder.certificates.describe(d.certificate, &d.recorder.knowledge)
 	}
+
 	if peers := s.PeerCertificates; len(peers) > 0 {
 		c := describeLeaf(peers[0])
 		c.ChainLength = len(peers)
 		for _, p := range peers {
 			c.ChainBytes += len(p.Raw)
 		}
+
 		if d.side == Server {
 			e.ClientCertificate = c
 		}
@@ -221,6 +227,7 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 		}
 		return true
 	}
+
 	if w.opener == nil {
 		var err error
 		if len(w.secret) == 0 || d.chosen == nil {
@@ -230,10 +237,12 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 			return false
 		}
 	}
+
 	kind, content, ok := w.opener.Open(d.plaintext[len(d.plaintext):], r)
 	if len(d.plaintext)+len(content) <= cap(d.plaintext) {
 		d.plaintext = d.plaintext[:len(d.plaintext)+len(content)] // the next one goes behind it: messages may alias it
 	}
+
 	switch {
 	case !ok:
 		d.undecrypted = true
@@ -244,6 +253,7 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	case kind == wire.TypeHandshake:
 		return w.plaintext(content, r, at, Decrypted)
 	}
+
 	return true
 }
 
@@ -356,12 +366,14 @@ func (d *dissector) timings() {
 	if t.RoundTrip == 0 {
 		t.RoundTrip = roundTrip(d.conn)
 	}
+
 	between := func(from, to time.Duration) time.Duration {
 		if from == 0 || to <= from {
 			return 0
 		}
 		return to - from
 	}
+
 	var flight, answer time.Duration
 	for _, s := range d.event.Stages {
 		switch {
@@ -371,6 +383,7 @@ func (d *dissector) timings() {
 			answer = s.At
 		}
 	}
+
 	t.KeyExchange = between(m.hello, m.certificate)
 	t.KeySchedule = between(m.certificate, m.keys)
 	t.Signing = between(m.keys, m.signed)
@@ -392,6 +405,7 @@ func (d *dissector) verdict() {
 				name = d.state.ServerName
 			}
 		}
+
 		if host, _, err := net.SplitHostPort(d.event.Local); name == "" && err == nil && !c.dotless() {
 			name = host // clients that connect to an address send no name, and expect it in the certificate
 		}

@@ -18,6 +18,7 @@ func Escape(s string) string {
 	if clean(s) {
 		return s
 	}
+
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
@@ -33,6 +34,7 @@ func Escape(s string) string {
 		}
 		i += size
 	}
+
 	return b.String()
 }
 

@@ -77,6 +77,7 @@ func Explain(text string) (Explanation, bool) {
 			}
 		}
 	}
+
 	return best, best.Matched != ""
 }
 

@@ -81,6 +81,7 @@ func AppendJSON(b []byte, e *Event) []byte {
 		e.Stages[i].json(&o)
 		o.b = append(o.b, '}')
 	}
+
 	return append(o.b, "]}\n"...)
 }
 
@@ -158,6 +159,7 @@ func (s *Stage) Facts() (facts []Fact) {
 	if s.hello != nil {
 		s.hello.json(&o)
 	}
+
 	for i := range s.fields {
 		o.field(s.fields[i])
 	}
@@ -170,9 +172,11 @@ func (s *Stage) Facts() (facts []Fact) {
 		if err != nil || d.Decode(&value) != nil {
 			return facts
 		}
+
 		name, _ := key.(string)
 		facts = append(facts, Fact{name, factText(value)})
 	}
+
 	return facts
 }
 
@@ -243,6 +247,7 @@ func (o *object) string(s string) {
 		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
 			continue
 		}
+
 		if c >= utf8.RuneSelf {
 			if r, size := utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
 				i += size - 1
@@ -259,8 +264,10 @@ func (o *object) string(s string) {
 		default:
 			o.b = utf8.AppendRune(o.b, utf8.RuneError)
 		}
+
 		start = i + 1
 	}
+
 	o.b = append(append(o.b, s[start:]...), '"')
 }
 

@@ -88,11 +88,13 @@ func nameFaults(leaf *x509.Certificate) (out []fault) {
 		}
 		out = append(out, fault{faultName, everybody, text})
 	}
+
 	for _, name := range leaf.DNSNames {
 		if net.ParseIP(name) != nil {
 			out = append(out, fault{faultName, someone, "it has the address " + name + " as a DNS name, and clients look for an IP address"})
 		}
 	}
+
 	if len(leaf.UnhandledCriticalExtensions) > 0 {
 		out = append(out, fault{faultForm, everybody, "it has a critical extension that clients do not know: " + leaf.UnhandledCriticalExtensions[0].String()})
 	}
@@ -107,6 +109,7 @@ func usageFaults(leaf *x509.Certificate) (out []fault) {
 	if limited && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		out = append(out, fault{faultUsage, everybody, "it is not for servers (no serverAuth in its extended key usage)"})
 	}
+
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		by := browsers // and Java and GnuTLS
 		if leaf.KeyUsage&(x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement) == 0 {
@@ -114,6 +117,7 @@ func usageFaults(leaf *x509.Certificate) (out []fault) {
 		}
 		out = append(out, fault{faultUsage, by, "its key may not sign (no digitalSignature in its key usage)"})
 	}
+
 	if leaf.IsCA {
 		out = append(out, fault{faultUsage, someone, "it is a CA's own certificate, which Firefox and others do not accept from a server"})
 	}
@@ -154,6 +158,7 @@ func keyFaults(leaf *x509.Certificate, selfSigned bool) (out []fault) {
 		}
 		add(faultSignature, by, "it is signed with "+leaf.SignatureAlgorithm.String()+", which clients refuse")
 	}
+
 	return out
 }
 
@@ -209,6 +214,7 @@ func fromPublicCA(leaf *x509.Certificate) bool {
 func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 	add := func(kind faultKind, by refusers, text string) { out = append(out, fault{kind, by, text}) }
 	public, most := fromPublicCA(leaf), privateDays
+
 	// A leaf of a public CA says where its issuer's certificate can be had; those of companies' own CAs may, too.
 	if likely := public || len(leaf.IssuingCertificateURL) > 0; likely {
 		for _, l := range slices.Backward(lifetimes) {
@@ -217,6 +223,7 @@ func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 			}
 		}
 	}
+
 	switch days := int(leaf.NotAfter.Sub(leaf.NotBefore) / (24 * time.Hour)); {
 	case days > most:
 		who := "browsers accept"
@@ -227,6 +234,7 @@ func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 	case days > publicDays:
 		add(faultLifetime, someone, fmt.Sprintf("it is valid for %d days, and from public CAs browsers accept %d at most", days, publicDays))
 	}
+
 	if beside.unknown {
 		return out
 	}
@@ -237,6 +245,7 @@ func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 	if !beside.staple && extension(leaf, oidFeatures, mustStaple) {
 		add(faultStaple, browsers, "it demands a stapled OCSP response (must-staple), and none is sent")
 	}
+
 	return out
 }
 
@@ -261,6 +270,7 @@ func (c *Certificate) strictFaults(leaf *x509.Certificate, rest [][]byte, root *
 	if c.selfSigned {
 		return nil
 	}
+
 	add := func(text string) { out = append(out, fault{faultForm, strict, text}) }
 	if len(leaf.AuthorityKeyId) == 0 {
 		add("it has no authority key identifier")
@@ -275,9 +285,11 @@ func (c *Certificate) strictFaults(leaf *x509.Certificate, rest [][]byte, root *
 			chain = append(chain, ca)
 		}
 	}
+
 	if root != nil && c.local() {
 		chain = append(chain, root)
 	}
+
 	for _, ca := range chain {
 		name := Escape(ca.Subject.CommonName)
 		if len(ca.SubjectKeyId) == 0 {
@@ -290,6 +302,7 @@ func (c *Certificate) strictFaults(leaf *x509.Certificate, rest [][]byte, root *
 			add("the basic constraints of " + name + " are not critical")
 		}
 	}
+
 	return out
 }
 
@@ -316,6 +329,7 @@ func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x
 		}
 		chain = append(chain, next)
 	}
+
 	c.top = Escape(chain[len(chain)-1].Issuer.CommonName)
 	for i, next := range chain[1:] {
 		broken := c.linkFault(chain, i, next)
@@ -329,6 +343,7 @@ func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x
 	if len(rest) == 0 && len(leaf.IssuingCertificateURL) > 0 && !c.selfSigned {
 		add(faultChain, "its chain is incomplete: the intermediate certificate is missing")
 	}
+
 	if last := chain[len(chain)-1]; root != nil && bytes.Equal(last.RawIssuer, root.RawSubject) && !bytes.Equal(last.Raw, root.Raw) {
 		c.alone = false
 		if !signed(last, root) {
@@ -337,10 +352,12 @@ func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x
 		}
 		chain = append(chain, root)
 	}
+
 	const long = 6
 	if len(rest) >= long {
 		out = append(out, fault{faultChain, someone, fmt.Sprintf("its chain has %d certificates, more than some clients follow", len(chain))})
 	}
+
 	return append(out, boundFaults(chain)...)
 }
 
@@ -350,9 +367,11 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 	broken := func(format string, args ...any) *fault {
 		return &fault{faultChain, everybody, fmt.Sprintf(format, args...)}
 	}
+
 	unable := func(format string, args ...any) *fault {
 		return &fault{faultIssuer, everybody, fmt.Sprintf(format, args...)}
 	}
+
 	switch {
 	case bytes.Equal(last.Raw, next.Raw):
 		return &fault{faultChain, someone, fmt.Sprintf("its chain has certificate %d twice", before+1)}
@@ -370,9 +389,11 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 	case !signed(last, next):
 		return unable("its chain does not fit: the signature is not by the key of %s, which may have been replaced", name)
 	}
+
 	if c.firstUntil.IsZero() || next.NotAfter.Before(c.firstUntil) {
 		c.firstUntil, c.firstName = next.NotAfter, name
 	}
+
 	return nil
 }
 
@@ -396,6 +417,7 @@ func boundFaults(chain []*x509.Certificate) []fault {
 	if len(chain) < 2 {
 		return nil
 	}
+
 	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	top := chain[len(chain)-1]
 	o.Roots.AddCert(top)
@@ -412,6 +434,7 @@ func boundFaults(chain []*x509.Certificate) []fault {
 	if !errors.As(err, &invalid) {
 		return nil
 	}
+
 	switch invalid.Reason {
 	case x509.CANotAuthorizedForThisName, x509.NameConstraintsWithoutSANs, x509.UnconstrainedName:
 		return []fault{{faultUsage, everybody, "a CA above it may not sign for its names (name constraints): " + Escape(invalid.Detail)}}
@@ -420,6 +443,7 @@ func boundFaults(chain []*x509.Certificate) []fault {
 	case x509.CANotAuthorizedForExtKeyUsage:
 		return []fault{{faultUsage, everybody, "a CA above it may not sign for servers (extended key usage)"}}
 	}
+
 	return nil
 }
 
@@ -438,6 +462,7 @@ func (c *Certificate) judgeClient(leaf *x509.Certificate) {
 	if key, ok := leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < 1024 {
 		c.faults = append(c.faults, fault{faultKey, everybody, fmt.Sprintf("its RSA key has only %d bits", key.N.BitLen())})
 	}
+
 	c.Problems = texts(c.faults, browsers)
 }
 
@@ -452,12 +477,14 @@ func (c *Certificate) against(name string, now time.Time) *Certificate {
 	case !c.firstUntil.IsZero() && now.After(c.firstUntil):
 		more = append(more, fault{faultExpired, everybody, "its intermediate certificate " + c.firstName + " expired on " + c.firstUntil.UTC().Format(time.DateOnly)})
 	}
+
 	if name != "" && len(c.Names) > 0 && !c.covers(name) {
 		more = append(more, fault{faultName, everybody, c.misnamed(name)})
 	}
 	if len(more) == 0 {
 		return c
 	}
+
 	judged := *c
 	judged.faults = append(slices.Clip(c.faults), more...)
 	judged.Problems = texts(judged.faults, browsers)

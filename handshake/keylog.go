@@ -83,6 +83,7 @@ func secretOf(line []byte, label string, slot []byte) (int, bool) {
 	if len(digits) > 2*len(slot) {
 		return 0, false
 	}
+
 	n, err := hex.Decode(slot, digits)
 	return n, err == nil
 }

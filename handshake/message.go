@@ -60,6 +60,7 @@ func (d *dissector) afterthoughts() {
 	if rsa {
 		finished[0] = "we have both made the master key from the pre-master secret; check that ours are the same"
 	}
+
 	for i := range d.event.Stages {
 		switch s := &d.event.Stages[i]; {
 		case s.Name == "finished" && len(finished) > 0:
@@ -92,11 +93,13 @@ func (d *dissector) helloStage(s *Stage, h *wire.ClientHello, fragments int, tra
 	if e.SNI == "" {
 		e.SNI = name
 	}
+
 	e.Offered = e.Offered || offersTicket(h)
 	wants := "I name no host"
 	if h.ServerName != "" {
 		wants = "I want " + name
 	}
+
 	versions := names(clientVersions(h), wire.VersionName)
 	suites := count(h.CipherSuites)
 	switch {
@@ -108,12 +111,14 @@ func (d *dissector) helloStage(s *Stage, h *wire.ClientHello, fragments int, tra
 		s.Text = "I speak TLS " + list(versions) + ", " + strconv.Itoa(suites) + " cipher suites; " + wants
 		e.JA3, e.JA4 = h.JA3(), h.JA4(transport)
 	}
+
 	if offersTicket(h) {
 		s.Text += "; I hold a ticket"
 	}
 	if h.ExternalPSK {
 		s.Text += "; I hold a key that we agreed on before (PSK)"
 	}
+
 	s.hello = &helloFields{h, name, fragments}
 }
 
@@ -152,6 +157,7 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 		s.Text = "a hello that does not parse"
 		return
 	}
+
 	suite := wire.SuiteName(h.CipherSuite)
 	s.fields = append(make([]slog.Attr, 0, 5),
 		slog.String("version", wire.VersionName(h.Version)), slog.String("cipher_suite", suite), slog.Bool("resumed", h.PSK),
@@ -159,11 +165,13 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 	if h.Group != 0 {
 		s.fields = append(s.fields, slog.String("group", wire.GroupName(h.Group)))
 	}
+
 	if h.Retry {
 		d.event.Retried = true
 		s.Name, s.Text = "hello_retry_request", "hello again, please: with a key share for "+wire.GroupName(h.Group)
 		return
 	}
+
 	d.chosen = h
 	d.tls13 = h.Version >= 0x0304
 	d.event.Version, d.event.CipherSuite = h.Version, suite
@@ -172,9 +180,11 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 		d.event.Group = wire.GroupName(h.Group)
 		s.Text += "; keys agreed by " + d.event.Group
 	}
+
 	if h.PSK || !d.tls13 && d.state.DidResume {
 		s.Text += "; your ticket is good, so no certificate is needed"
 	}
+
 	if h.ALPN != "" {
 		d.event.ALPN = Escape(h.ALPN)
 		s.Text += "; we will talk " + d.event.ALPN
@@ -207,12 +217,14 @@ func (d *dissector) certificateRequest(s *Stage, m wire.Message) {
 	for _, der := range r.Authorities {
 		authorities = append(authorities, distinguishedName(der))
 	}
+
 	if len(authorities) > 0 {
 		s.Text += ", issued by " + strings.Join(authorities[:min(2, len(authorities))], " or ")
 		if more := len(authorities) - 2; more > 0 {
 			s.Text += fmt.Sprintf(" or %d more", more)
 		}
 	}
+
 	s.fields = []slog.Attr{slog.Any("authorities", authorities), slog.Any("signature_algorithms", registered{r.SignatureAlgorithms, wire.SchemeName})}
 }
 
@@ -236,11 +248,13 @@ func (d *dissector) compressedCertificate(s *Stage, m wire.Message) {
 		s.Text = "a compressed certificate that does not parse"
 		return
 	}
+
 	if body, err := c.Decompress(); err == nil {
 		d.certificateMessage(s, body)
 	} else {
 		s.Text = "a certificate"
 	}
+
 	s.Name = "compressed_certificate"
 	s.Text += fmt.Sprintf(" (compressed by %s from %d bytes)", c.Name(), c.UncompressedSize)
 	s.fields = append(s.fields, slog.String("compression", c.Name()), slog.Int("uncompressed_bytes", c.UncompressedSize))
@@ -253,6 +267,7 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 		s.Text = "a certificate that does not parse"
 		return
 	}
+
 	var c *Certificate
 	if s.From == Server && d.event.Certificate != nil {
 		c = d.event.Certificate // what we chose is what we sent
@@ -261,6 +276,7 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 	} else {
 		c = describe(parsed.Chain, extras{staple: parsed.StapleSize > 0, timestamps: parsed.SCTs > 0})
 	}
+
 	switch {
 	case len(parsed.Chain) == 0:
 		s.Text = "I have no certificate"
@@ -269,6 +285,7 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 		s.Text = "a certificate that does not parse"
 		return
 	}
+
 	s.Text = c.text
 	s.fields = append(c.fields[:len(c.fields):len(c.fields)], slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs))
 	if s.From == Client {

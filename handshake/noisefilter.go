@@ -65,6 +65,7 @@ func NewNoiseFilter(next Sink, o NoiseOptions) *NoiseFilter {
 	q.done.Go(func() {
 		ticker := time.NewTicker(o.Every)
 		defer ticker.Stop()
+
 		for {
 			select {
 			case <-ticker.C:
@@ -98,6 +99,7 @@ func (q *NoiseFilter) tells(e *Event) bool {
 	if err != nil {
 		source = e.Remote
 	}
+
 	switch {
 	case e.Noise != "":
 		key := heldKey{source, e.Noise}
@@ -110,10 +112,12 @@ func (q *NoiseFilter) tells(e *Event) bool {
 		q.seen++
 		return (q.seen-1)%uint64(q.o.Sample) == 0
 	}
+
 	if q.told[source] >= q.o.PerSource || q.all >= q.o.Total {
 		q.hold(heldKey{source, "failure"})
 		return false
 	}
+
 	q.told[source]++
 	q.all++
 	return true
@@ -170,9 +174,11 @@ func (q *NoiseFilter) sumUp() {
 			rest[key.kind] += held[key]
 		}
 	}
+
 	for _, kind := range slices.Sorted(maps.Keys(rest)) {
 		out = append(out, HeldBack{"", kind, rest[kind], over})
 	}
+
 	if len(out) > 0 && q.o.Summary != nil {
 		q.o.Summary(out)
 	}

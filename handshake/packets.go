@@ -26,6 +26,7 @@ func (p *Packets) add(t *trace, e *Event) {
 	if t.count == 0 {
 		return
 	}
+
 	file := appendHandshake(appendSectionHeader(nil), t, e)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -327,6 +327,7 @@ func ldap(b []byte) bool {
 	if len(b) < 7 || b[0] != 0x30 {
 		return false
 	}
+
 	rest := b[2:]
 	if long := int(b[1] & 0x7f); b[1]&0x80 != 0 {
 		if long > 4 || len(rest) < long {
@@ -334,9 +335,11 @@ func ldap(b []byte) bool {
 		}
 		rest = rest[long:]
 	}
+
 	if len(rest) < 3 || rest[0] != 2 || rest[1] < 1 || rest[1] > 4 || len(rest) < 3+int(rest[1]) {
 		return false
 	}
+
 	request := rest[2+rest[1]]
 	return request&0xc0 == 0x40 // an application's own tag
 }

@@ -55,9 +55,11 @@ func (q *QUIC) Hello(info *tls.ClientHelloInfo, policy *tls.Config) {
 	for _, group := range info.SupportedCurves {
 		h.Groups = append(h.Groups, uint16(group))
 	}
+
 	for _, scheme := range info.SignatureSchemes {
 		h.SignatureAlgorithms = append(h.SignatureAlgorithms, uint16(scheme))
 	}
+
 	h.PSK, h.ECH = slices.Contains(h.Extensions, preSharedKey), slices.Contains(h.Extensions, encryptedHello)
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,6 +107,7 @@ func (q *QUIC) tell(firstByte bool, end QUICEnd) {
 	if q.told {
 		return
 	}
+
 	q.told = true
 	q.trace.frozen, q.trace.firstByte, q.trace.end = true, firstByte, time.Since(q.trace.start)
 	if q.trace.done == 0 {
@@ -136,6 +139,7 @@ func (q *QUIC) event(end QUICEnd) *Event {
 	default:
 		d.stage(Stage{Name: "close", From: end.By, At: t.end, Label: Inferred, Text: "closed the connection"})
 	}
+
 	d.afterthoughts()
 	d.timings()
 	d.verdict()
@@ -143,12 +147,14 @@ func (q *QUIC) event(end QUICEnd) *Event {
 	if e.Outcome != Complete && e.Outcome != Unused {
 		e.Failure = d.quicFailure(end)
 	}
+
 	switch {
 	case e.Outcome == Silent && d.spare():
 		e.Noise = spareNoise
 	case e.Outcome == Failed && d.browsersOnly(end) && browser(d.hello):
 		e.Noise = privateNoise
 	}
+
 	e.Notes = notes(d)
 	e.After = q.recorder.rejections.relate(e)
 	return e
@@ -159,10 +165,12 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 	if hello == nil {
 		return
 	}
+
 	add := func(name string, from Side, at time.Duration, text string) *Stage {
 		d.stage(Stage{Name: name, From: from, At: at, Label: Inferred, Text: text})
 		return &d.event.Stages[len(d.event.Stages)-1]
 	}
+
 	d.helloStage(add("client_hello", Client, d.marks.hello, ""), hello, 1, 'q')
 	e, answered := d.event, max(d.marks.certificate, d.marks.hello)
 	if d.done == 0 {
@@ -171,6 +179,7 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 		}
 		return
 	}
+
 	text := "TLS " + wire.VersionName(e.Version) + " with " + e.CipherSuite
 	if e.Group != "" {
 		text += "; keys agreed by " + e.Group
@@ -178,6 +187,7 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 	if e.Resumed {
 		text += "; your ticket is good, so no certificate is needed"
 	}
+
 	add("server_hello", Server, answered, text)
 	add("encrypted_extensions", Server, answered, "we will talk "+e.ALPN)
 	if c := e.Certificate; c != nil {
@@ -185,10 +195,12 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 		s.fields = c.fields
 		add("certificate_verify", Server, answered, "here is the proof that I hold its private key")
 	}
+
 	add("finished", Server, answered, "")
 	if c := e.ClientCertificate; c != nil {
 		add("certificate", Client, d.done, certificateText(c))
 	}
+
 	add("finished", Client, d.done, "")
 }
 
@@ -206,6 +218,7 @@ func (d *dissector) quicFailure(end QUICEnd) *Failure {
 	if end.Err != nil {
 		f.GoError = Escape(end.Err.Error())
 	}
+
 	switch {
 	case d.browsersOnly(end):
 		d.apply(f, rules, end.By, end.Alert)
@@ -230,5 +243,6 @@ func (d *dissector) quicFailure(end QUICEnd) *Failure {
 	default:
 		f.told(Server, "possible", "padlock closed the connection during the handshake", f.GoError, "read the error; clients fall back to TCP")
 	}
+
 	return f
 }

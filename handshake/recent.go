@@ -64,6 +64,7 @@ func (r *Recent) Wait(ctx context.Context, id uint64) (*Event, error) {
 		if e != nil {
 			return e, nil
 		}
+
 		select {
 		case <-arrived:
 		case <-ctx.Done():
@@ -132,14 +133,17 @@ func (r *Recent) Follow(ctx context.Context, f func(*Event) error) error {
 		arrived, events := r.arrived, r.all.since(seen)
 		seen = r.all.count
 		r.mu.Unlock()
+
 		for _, e := range events {
 			if err := f(e); err != nil {
 				return err
 			}
 		}
+
 		if len(events) > 0 {
 			continue
 		}
+
 		select {
 		case <-arrived:
 		case <-ctx.Done():

@@ -68,6 +68,7 @@ func NewRecorder(o Options) *Recorder {
 	if o.Dropped == nil {
 		o.Dropped = func() uint64 { return 0 }
 	}
+
 	r := &Recorder{
 		log: o.Log, sinks: o.Sinks, privacy: o.Privacy.prepare(), capture: o.Capture, packets: o.Packets, queue: make(chan *trace, o.Queue),
 		keys: keyLogs{open: map[[32]byte]keyLogEntry{}}, lost: o.Dropped,
@@ -75,6 +76,7 @@ func NewRecorder(o Options) *Recorder {
 	for range o.Workers {
 		r.workers.Go(r.work)
 	}
+
 	return r
 }
 
@@ -182,6 +184,7 @@ func (r *Recorder) tell(t *trace) {
 			t.release()
 		}
 	}()
+
 	event := r.dissect(t)
 	if r.capture != nil {
 		r.capture.add(t, event)
@@ -189,6 +192,7 @@ func (r *Recorder) tell(t *trace) {
 	if r.packets != nil {
 		r.packets.add(t, event)
 	}
+
 	t.release()
 	released = true
 	for _, sink := range r.sinks {

@@ -39,8 +39,10 @@ func (r *rejections) relate(e *Event) *Earlier {
 	if !ok || e.Outcome == NotTLS {
 		return nil
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if e.Outcome == Failed && e.Failure != nil && e.Failure.By == Client && e.Certificate != nil {
 		if r.last == nil || len(r.last) >= maxRejections {
 			r.last = map[client]rejection{}
@@ -49,22 +51,26 @@ func (r *rejections) relate(e *Event) *Earlier {
 		delete(r.accepted, key)
 		return nil
 	}
+
 	if e.Outcome != Complete {
 		return nil
 	}
 	if r.accepted == nil || len(r.accepted) >= maxRejections {
 		r.accepted = map[client]time.Time{}
 	}
+
 	r.accepted[key] = e.Start
 	before, ok := r.last[key]
 	if !ok || e.Resumed {
 		return nil
 	}
+
 	delete(r.last, key)
 	ago := e.Start.Sub(before.at)
 	if ago < 0 || ago > rejectionMemory {
 		return nil
 	}
+
 	return &Earlier{before.id, ago}
 }
 

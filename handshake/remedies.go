@@ -20,6 +20,7 @@ func trustRemedy(d *dissector) string {
 	if c == nil {
 		return "check which CAs the client trusts; see the client's own log"
 	}
+
 	switch {
 	case c.local():
 		return localTrust
@@ -32,6 +33,7 @@ func trustRemedy(d *dissector) string {
 	case c.leaf != nil && (fromPublicCA(c.leaf) || c.origin.Kind == "acme"):
 		return "update the client's CA certificates (Debian: apt install --reinstall ca-certificates); in a company network, add its proxy's CA"
 	}
+
 	return "install the root " + cmp.Or(c.top, c.Issuer) + " on the client (curl --cacert FILE, NODE_EXTRA_CA_CERTS=FILE)"
 }
 
@@ -146,6 +148,7 @@ func certificateRemedy(d *dissector) string {
 	case faultLogs:
 		return "get a certificate from a CA that logs what it issues, as all with ACME do: " + c.another()
 	}
+
 	return "get a certificate without this fault: " + c.another()
 }
 
@@ -220,6 +223,7 @@ func twinRemedy(d *dissector) string {
 	case rsa:
 		return "update the client, or let it offer rsa_pss_rsae_sha256 (openssl: -sigalgs), as every library does by itself: no other key helps"
 	}
+
 	return "update the client, or let it offer ecdsa_secp256r1_sha256 (openssl: -sigalgs), as every library does by itself: no other key helps"
 }
 
@@ -260,6 +264,7 @@ func alpnRemedy(d *dissector) string {
 	if d.hello == nil || d.policy == nil {
 		return "let the client offer h2 or http/1.1 by ALPN, or none"
 	}
+
 	meant := map[string]string{"http/1": "http/1.1", "http1.1": "http/1.1", "http/1.0": "http/1.1", "http": "http/1.1", "http/2": "h2", "http2": "h2", "h2c": "h2", "h2-14": "h2", "h2-16": "h2", "http/2.0": "h2", "spdy/3.1": "h2"}
 	for _, offered := range d.hello.ALPN {
 		lower := strings.ToLower(strings.TrimSpace(offered))
@@ -268,10 +273,12 @@ func alpnRemedy(d *dissector) string {
 			return fmt.Sprintf("write %s instead of %s in the client's ALPN setting", want, Escape(offered))
 		}
 	}
+
 	offer := "let the client offer " + strings.Join(d.policy.NextProtos, " or ") + " by ALPN, or none; "
 	if !slices.ContainsFunc(d.policy.NextProtos, func(p string) bool { return strings.HasPrefix(p, "h") }) {
 		return offer + "or add what it offers to the site's tcp.alpn"
 	}
+
 	return offer + "other protocols can have a TCP site with tcp.alpn"
 }
 
@@ -367,6 +374,7 @@ func oddNameDetail(d *dissector) string {
 	default:
 		return ""
 	}
+
 	return nameDetail(d) + ": " + what
 }
 
@@ -459,17 +467,21 @@ func (d *dissector) offer() offer {
 	if d.hello == nil {
 		return offersOther
 	}
+
 	suites := slices.DeleteFunc(names(d.hello.CipherSuites, suiteKind), func(name string) bool { return strings.HasSuffix(name, "_SCSV") })
 	all := func(match func(string) bool) bool {
 		return !slices.ContainsFunc(suites, func(name string) bool { return !match(name) })
 	}
+
 	having := func(parts ...string) func(string) bool {
 		return func(name string) bool {
 			return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(name, part) })
 		}
 	}
+
 	only13 := func(name string) bool { return !strings.Contains(name, "_WITH_") && strings.HasPrefix(name, "TLS_") }
 	c := d.event.Certificate
+
 	switch {
 	case len(suites) == 0:
 		return offersNone
@@ -491,8 +503,10 @@ func (d *dissector) offer() offer {
 	allShared := func(prefix string) bool {
 		return len(shared) > 0 && !slices.ContainsFunc(shared, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 	}
+
 	classic := slices.DeleteFunc(slices.Clone(suites), only13) // TLS 1.3's beside them mean nothing in TLS 1.2
 	suites = classic
+
 	switch {
 	case c != nil && strings.HasPrefix(c.KeyType, "ECDSA") && allShared("TLS_ECDHE_RSA_"):
 		return offersRSA
@@ -507,6 +521,7 @@ func (d *dissector) offer() offer {
 	case all(having("CAMELLIA", "ARIA", "CCM", "GOST", "SEED", "CBC_SHA256", "CBC_SHA384")):
 		return offersCurious
 	}
+
 	return offersOther
 }
 
@@ -516,6 +531,7 @@ func suiteKind(id uint16) string {
 	if !strings.HasPrefix(name, "0x") {
 		return name
 	}
+
 	for _, family := range [...]struct {
 		from, to uint16
 		part     string
@@ -530,6 +546,7 @@ func suiteKind(id uint16) string {
 			return name + "_WITH" + family.part
 		}
 	}
+
 	return name + "_WITH_"
 }
 
@@ -537,6 +554,7 @@ func suiteDetail(d *dissector) string {
 	if d.hello == nil {
 		return ""
 	}
+
 	c, text := d.event.Certificate, ""
 	switch d.offer() {
 	case offersRSA:
@@ -564,6 +582,7 @@ func suiteDetail(d *dissector) string {
 	case offersCurious:
 		text = "it offers kinds only that padlock does not have: "
 	}
+
 	offered := slices.DeleteFunc(names(d.hello.CipherSuites, wire.SuiteName), func(name string) bool { return strings.HasSuffix(name, "_SCSV") })
 	offers := strings.Join(offered[:min(3, len(offered))], ", ")
 	if more := len(offered) - 3; more > 0 {
@@ -572,6 +591,7 @@ func suiteDetail(d *dissector) string {
 	if text == "" {
 		text = "it offers "
 	}
+
 	return text + offers
 }
 

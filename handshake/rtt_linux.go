@@ -17,6 +17,7 @@ func roundTrip(c net.Conn) (rtt time.Duration) {
 		}
 		break
 	}
+
 	s, ok := c.(syscall.Conn)
 	if !ok {
 		return 0

@@ -396,6 +396,7 @@ func versionDetail(d *dissector) string {
 	if d.hello == nil {
 		return ""
 	}
+
 	offers := list(names(clientVersions(d.hello), wire.VersionName))
 	if !strings.HasPrefix(offers, "SSL") {
 		offers = "TLS " + offers
@@ -403,10 +404,12 @@ func versionDetail(d *dissector) string {
 	if len(d.hello.Versions) == 0 {
 		offers += " at most"
 	}
+
 	detail := "it offers " + offers
 	if d.policy != nil {
 		detail += ", we require " + wire.VersionName(d.lowest()) + " or newer"
 	}
+
 	return detail
 }
 

@@ -93,11 +93,13 @@ func story(e *Event, p palette, width int) string {
 		if s.At != last {
 			at = "+" + ms(s.At)
 		}
+
 		last = s.At
 		arrow := "client →"
 		if s.From == Server {
 			arrow = "server ←"
 		}
+
 		said := s.Text
 		if width > 0 {
 			said = cut(said, columns.text)
@@ -110,17 +112,21 @@ func story(e *Event, p palette, width int) string {
 			}
 			text += fmt.Sprintf(" %7s  ", size)
 		}
+
 		switch {
 		case (s.Name == "alert" || s.Name == "close") && !e.Unused:
 			text = p.red(text)
 		case s.Name == "first_byte":
 			text = p.green(text)
 		}
+
 		if columns.size {
 			text += p.dim(string(s.Label))
 		}
+
 		b.WriteString(text + "\n")
 	}
+
 	if e.Truncated {
 		b.WriteString("  (more was sent than is recorded)\n")
 	}
@@ -130,9 +136,11 @@ func story(e *Event, p palette, width int) string {
 	if text := costs(e); text != "" {
 		b.WriteString(p.dim(strings.TrimSuffix(wrapped("  "+text, "  ", " · ", 0, width), "\n")) + "\n")
 	}
+
 	for _, n := range e.Remarks() {
 		b.WriteString(wrapped("  note: "+n, "        ", " ", 0, width))
 	}
+
 	return b.String()
 }
 
@@ -174,6 +182,7 @@ func wrapped(text, indent, separator string, column, width int) string {
 	if width <= 0 || column+utf8.RuneCountInString(text) <= width {
 		return text + "\n"
 	}
+
 	var b strings.Builder
 	start := len(text) - len(strings.TrimLeft(text, " "))
 	b.WriteString(text[:start])
@@ -190,10 +199,12 @@ func wrapped(text, indent, separator string, column, width int) string {
 			b.WriteString("\n" + indent)
 			column = len(indent)
 		}
+
 		b.WriteString(part)
 		column += n
 		first = false
 	}
+
 	return b.String() + "\n"
 }
 
@@ -211,6 +222,7 @@ func costs(e *Event) string {
 			parts = append(parts, fmt.Sprintf("%s %.2f ms", part.name, float64(part.took.Microseconds())/1000))
 		}
 	}
+
 	if e.JA4 != "" {
 		parts = append(parts, "ja4 "+e.JA4)
 	}
@@ -280,11 +292,13 @@ func facts(e *Event) []string {
 	if e.Version != 0 {
 		out = append(out, "TLS "+wire.VersionName(e.Version))
 	}
+
 	for _, fact := range []string{e.Group, e.CipherSuite, e.ALPN} {
 		if fact != "" {
 			out = append(out, fact)
 		}
 	}
+
 	if e.Resumed {
 		out = append(out, "resumed")
 	}
@@ -307,11 +321,13 @@ func StageTitle(name string) string {
 	case "http_request", "http_response":
 		return strings.Replace(name, "http_", "HTTP ", 1)
 	}
+
 	var b strings.Builder
 	for word := range strings.SplitSeq(name, "_") {
 		if word != "" {
 			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
 		}
 	}
+
 	return b.String()
 }

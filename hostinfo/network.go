@@ -37,6 +37,7 @@ func ReadNetwork() (Network, error) {
 	if err != nil {
 		return Network{}, fmt.Errorf("reading this machine's network interfaces: %w", err)
 	}
+
 	var n Network
 	for _, i := range interfaces {
 		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {

@@ -27,5 +27,6 @@ func ReadPort(number, instead string) Port {
 	default:
 		p.Err = err
 	}
+
 	return p
 }

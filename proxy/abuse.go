@@ -55,6 +55,7 @@ func (c *abuseLog) addDetail(reason traffic.Reason, client netip.Addr, what stri
 	if t.closed {
 		return
 	}
+
 	t.unlogged++
 	if what != "" {
 		t.what = what
@@ -109,6 +110,7 @@ func (c *abuseLog) write(reason traffic.Reason) {
 	if len(from) > 0 {
 		attrs = append(attrs, "from", often(from))
 	}
+
 	c.log.Warn("clients were rejected", attrs...)
 }
 
@@ -130,6 +132,7 @@ func often(from map[netip.Prefix]uint64) string {
 		}
 		fmt.Fprintf(&text, "%s (%d)", name, from[client])
 	}
+
 	if more := len(clients) - maxTold; more > 0 {
 		fmt.Fprintf(&text, " and %d more", more)
 	}

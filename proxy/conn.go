@@ -44,10 +44,12 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.trace.ReadError(err)
 		}
 	}
+
 	if err != nil && !c.broken && refusedByTLS(err) {
 		c.broken = true
 		c.abuse.add(traffic.TLSRules, c.facts.Addr)
 	}
+
 	return n, err
 }
 
@@ -123,6 +125,7 @@ func (s *Server) serve(raw *clientConn) {
 		s.servePlain(raw)
 		return
 	}
+
 	limit := time.Now().Add(s.config().Timeouts.Handshake)
 	if !raw.join(s.begun) {
 		return
@@ -149,6 +152,7 @@ func (s *Server) serve(raw *clientConn) {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		s.abuse.add(traffic.SlowHandshake, c.facts.Addr)
 	}
+
 	cancel()
 	raw.begun.Load().leave()
 
@@ -159,6 +163,7 @@ func (s *Server) serve(raw *clientConn) {
 		}
 		c.trace.Done(state, err)
 	}
+
 	if err != nil {
 		s.refuse(below, c.trace, raw.plaintext)
 		return
@@ -167,6 +172,7 @@ func (s *Server) serve(raw *clientConn) {
 	if c.socket != nil {
 		c.socket.Staller = &pausing{clientConn: raw}
 	}
+
 	c.facts.TLS, c.facts.Policy = &state, raw.policy
 	c.facts.AltSvc = s.announced(raw.listener, state.ServerName, raw.LocalAddr())
 	if auth := raw.policy.Auth; auth != nil {
@@ -174,6 +180,7 @@ func (s *Server) serve(raw *clientConn) {
 		guarded := s.guards.add(s, &c.facts, func() { raw.evict(true) })
 		raw.guard.Store(guarded)
 	}
+
 	switch {
 	case state.NegotiatedProtocol == acmeALPN: // the CA has seen what it came for
 		c.Close()
@@ -242,6 +249,7 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	if traced {
 		return trace.Hello(chosen), nil
 	}
+
 	return chosen, nil
 }
 

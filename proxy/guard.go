@@ -45,6 +45,7 @@ func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
 	if g.open == nil {
 		g.open = map[*guard]struct{}{}
 	}
+
 	g.open[c] = struct{}{}
 	current := s.current.Load()
 	if !current.Has(made) { // a reload came during the handshake, and does not know of it
@@ -58,6 +59,7 @@ func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
 			delete(g.open, c)
 		}
 	}
+
 	g.note(c.until)
 	return c
 }
@@ -84,6 +86,7 @@ func (g *guards) expire(now time.Time) (ended int) {
 	if g.first.IsZero() || !now.After(g.first) {
 		return 0
 	}
+
 	g.first = time.Time{}
 	for c := range g.open {
 		if !c.until.IsZero() && now.After(c.until) {
@@ -94,6 +97,7 @@ func (g *guards) expire(now time.Time) (ended int) {
 			g.note(c.until)
 		}
 	}
+
 	return ended
 }
 
@@ -119,12 +123,15 @@ func (g *guards) follow(older, built *snapshot) (ended int) {
 		} else {
 			delete(g.open, c)
 		}
+
 		g.mu.Unlock()
+
 		if !passes {
 			c.over()
 			ended++
 		}
 	}
+
 	return ended
 }
 

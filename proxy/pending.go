@@ -58,6 +58,7 @@ func (c *pendingConns) enter(conn net.Conn) *pendingConn {
 			out.conn.Close()
 			continue
 		}
+
 		c.abuse.add(traffic.Handshakes, from.Addr())
 		if !c.await(wait) {
 			return nil
@@ -72,6 +73,7 @@ func (c *pendingConns) await(wait time.Duration) bool {
 	if !hopeless {
 		c.waiting++
 	}
+
 	c.mu.Unlock()
 	if hopeless {
 		return false
@@ -84,12 +86,14 @@ func (c *pendingConns) await(wait time.Duration) bool {
 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+
 	select {
 	case <-c.room:
 	case <-timer.C:
 	case <-c.ending:
 		return false
 	}
+
 	return true
 }
 
@@ -144,13 +148,16 @@ func (m *pendingConn) leave() {
 	if m == nil {
 		return
 	}
+
 	c := m.all
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m.place == nil {
 		return
 	}
+
 	m.remove()
+
 	select {
 	case c.room <- struct{}{}:
 	default:

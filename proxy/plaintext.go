@@ -28,11 +28,13 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 	if trace != nil {
 		trace.NotTLS(kind)
 	}
+
 	switch kind {
 	case "http", "http_connect", "http_proxy":
 	default:
 		return
 	}
+
 	_ = c.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
 	rest := io.LimitReader(c, int64(s.config().Limits.HeaderSize))
 	request, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), rest)))
@@ -42,6 +44,7 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 			location, status = "Location: "+url+"\r\n", 308
 		}
 	}
+
 	text := "This port speaks HTTPS. Use https:// instead of http://.\n"
 	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), location, len(text), text)
@@ -53,6 +56,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 	if found, _ := s.current.Load().Hosts("").Site(host); found == nil || !strings.HasPrefix(target, "/") {
 		return "", false
 	}
+
 	name, own, err := net.SplitHostPort(host)
 	if err != nil {
 		name, own = strings.Trim(host, "[]"), ""
@@ -60,6 +64,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 	if port == "" {
 		port = own
 	}
+
 	canonical, ok := config.CanonicalHost(name)
 	if !ok {
 		return "", false
@@ -70,6 +75,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 	} else if strings.Contains(canonical, ":") {
 		authority = "[" + canonical + "]"
 	}
+
 	return paths.Location("https://"+authority, target)
 }
 
@@ -111,6 +117,7 @@ func (s *Server) servePlain(raw *clientConn) {
 	if !raw.join(s.asking) {
 		return
 	}
+
 	if s.proxied(raw.Conn.RemoteAddr()) {
 		_ = raw.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
 		if err := raw.readProxyHeader(); err != nil {
@@ -120,9 +127,11 @@ func (s *Server) servePlain(raw *clientConn) {
 		}
 		_ = raw.SetDeadline(time.Time{})
 	}
+
 	if !s.enter(raw) {
 		return
 	}
+
 	raw.started = true // nothing of it is kept for a handshake that fails
 	c := &plainConn{clientConn: raw, facts: message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = raw.client()

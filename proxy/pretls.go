@@ -28,7 +28,9 @@ func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 	if !proxied && !found.StartTLS && !found.Passes {
 		return true
 	}
+
 	_ = raw.SetDeadline(limit)
+
 	if proxied {
 		if err := raw.readProxyHeader(); err != nil {
 			s.tooSlow(raw, limit)
@@ -36,12 +38,14 @@ func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 			return false
 		}
 	}
+
 	if found.StartTLS && !raw.answerSSLRequest() {
 		s.tooSlow(raw, limit)
 		s.tellUnspoken(raw)
 		raw.Close()
 		return false
 	}
+
 	if found.Passes && !raw.startTLS {
 		if name, ok := raw.peekName(); ok {
 			if asked := found.Asked(name, raw.LocalAddr().String()); asked != nil && asked.TCP != nil && asked.TCP.Passthrough {
@@ -52,6 +56,7 @@ func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 			}
 		}
 	}
+
 	_ = raw.SetDeadline(time.Time{})
 	return true
 }
@@ -94,6 +99,7 @@ func (c *clientConn) readProxyHeader() (err error) {
 			c.replay = head // the recorder tells how it began
 		}
 	}()
+
 	if n, err := io.ReadFull(c.Conn, head); err != nil {
 		head = head[:n]
 		return err
@@ -113,10 +119,12 @@ func (c *clientConn) readProxyHeader() (err error) {
 		if _, err := io.ReadFull(c.Conn, addresses); err != nil {
 			return err
 		}
+
 		if rest[0] == 0x21 && rest[1]>>4 == 0 { // no family, which says as much as UNKNOWN does
 			c.unnamed = true
 			return nil
 		}
+
 		head = append(append(head, rest...), addresses...)
 	case bytes.HasPrefix(head, proxyV1):
 		for head[len(head)-1] != '\n' {
@@ -147,6 +155,7 @@ func (c *clientConn) readProxyHeader() (err error) {
 	default: // UNKNOWN, a Unix socket, datagrams: some client's, but nobody says whose
 		c.unnamed = true
 	}
+
 	return nil
 }
 
@@ -158,6 +167,7 @@ func (s *Server) refuseProxied(raw *clientConn, err error) {
 		s.tellUnspoken(raw)
 		return
 	}
+
 	s.deps.Log.Debug("connection refused", "remote", raw.Conn.RemoteAddr(), "error", err)
 	if s.deps.Recorder == nil {
 		return
@@ -204,6 +214,7 @@ func (c *clientConn) answerSSLRequest() bool {
 			c.replay = head[:n] // TLS at once, or something else; the handshake will tell
 			return n > 0
 		}
+
 		if _, err := io.WriteString(c.Conn, answer); err != nil {
 			return false
 		}
@@ -223,11 +234,13 @@ const (
 func (c *clientConn) peekName() (name string, ok bool) {
 	data := c.replay
 	defer func() { c.replay = data }()
+
 	take := func(want int) bool {
 		for len(data) < want {
 			if want > maxHello {
 				return false
 			}
+
 			from := len(data)
 			data = append(data, make([]byte, want-from)...)
 			n, err := io.ReadFull(c.Conn, data[from:])
@@ -238,11 +251,13 @@ func (c *clientConn) peekName() (name string, ok bool) {
 		}
 		return true
 	}
+
 	var messages wire.Assembler
 	for at := 0; take(at + recordHead); {
 		if data[at] != recordTypeHandshake {
 			return "", false
 		}
+
 		end := at + recordHead + int(binary.BigEndian.Uint16(data[at+3:]))
 		if !take(end) {
 			return "", false
@@ -255,7 +270,9 @@ func (c *clientConn) peekName() (name string, ok bool) {
 			}
 			return hello.ServerName, true
 		}
+
 		at = end
 	}
+
 	return "", false
 }

@@ -98,6 +98,7 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &packets{server: s, address: l.Address, socket: socket}
 	counted := s.config().Limits.PerAddress > 0 || s.config().Certificates.OnDemand != nil // by address: nobody may use up another's share
 	p.transport = &quic.Transport{
@@ -106,7 +107,9 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	if s.deps.Recorder != nil {
 		p.transport.Tracer = versions{s.deps.Recorder, socket.LocalAddr()}
 	}
+
 	t := s.config().Timeouts
+
 	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
 	// After that http3's own timeout ends it; this one ends those whose clients are gone.
 	settings := &quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2}
@@ -119,6 +122,7 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 		socket.Close()
 		return nil, err
 	}
+
 	return p, nil
 }
 
@@ -130,6 +134,7 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 		p.server.deps.Log.Debug("connection refused", "remote", info.RemoteAddr, "error", errNone)
 		return nil, errNone
 	}
+
 	f := &flow{owner: p, local: p.socket.LocalAddr(), remote: info.RemoteAddr}
 	from, err := p.enter(f)
 	if err != nil {
@@ -138,6 +143,7 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 	if p.server.deps.Recorder != nil {
 		f.trace = p.server.deps.Recorder.QUIC(info.RemoteAddr, f.local)
 	}
+
 	f.from = from
 	ctx = context.WithValue(ctx, flowKey{}, f)
 	context.AfterFunc(ctx, func() {
@@ -179,6 +185,7 @@ func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
 	if f.slot = p.server.slots.try(from, f); f.slot == nil {
 		f.slot = p.server.slots.swap(from, f, p.server.config().Timeouts.Handshake)
 	}
+
 	if f.slot != nil {
 		switch {
 		case !p.begins(from):
@@ -191,9 +198,11 @@ func (p *packets) enter(f *flow) (from netip.Prefix, err error) {
 		}
 		p.server.slots.leave(f.slot)
 	}
+
 	if why != traffic.Connections {
 		p.server.abuse.add(why, client)
 	}
+
 	return from, errBusy
 }
 
@@ -225,6 +234,7 @@ func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	if !ok {
 		return nil, errors.New("proxy: a hello on a connection that was not accepted here")
 	}
+
 	current := p.server.current.Load()
 	found := current.Hosts(p.address)
 	asked := found.Asked(hello.ServerName, hello.Conn.LocalAddr().String())
@@ -243,6 +253,7 @@ func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	if f.trace != nil {
 		f.trace.Hello(hello, chosen)
 	}
+
 	return chosen, nil
 }
 
@@ -258,6 +269,7 @@ func (p *packets) serve() {
 			_ = conn.CloseWithError(0, "")
 			continue
 		}
+
 		f.complete(conn)
 		go p.server.http3.ServeConn(conn, f.facts, f.request)
 	}
@@ -291,6 +303,7 @@ func (f *flow) complete(conn *quic.Conn) {
 		})
 		context.AfterFunc(conn.Context(), func() { server.guards.remove(guarded) })
 	}
+
 	if f.trace != nil {
 		facts.Handshake = f.trace.ID()
 		if f.owner.server.current.Load().NeedsFingerprint {
@@ -298,6 +311,7 @@ func (f *flow) complete(conn *quic.Conn) {
 		}
 		f.trace.Done(f.state)
 	}
+
 	f.facts = facts
 	f.last.Store(&whereabouts{f.remote, facts})
 }
@@ -318,6 +332,7 @@ func (f *flow) request() *message.Conn {
 	if f.trace != nil {
 		f.once.Do(f.trace.FirstByte)
 	}
+
 	last, remote := f.last.Load(), f.conn.Load().RemoteAddr()
 	if last.remote == remote || last.remote.String() == remote.String() {
 		return last.facts
@@ -342,6 +357,7 @@ func (f *flow) end(err error) {
 	if f.trace == nil {
 		return
 	}
+
 	end := handshake.QUICEnd{Err: err, By: handshake.Client, Alert: -1}
 	var transport *quic.TransportError
 	var idle *quic.IdleTimeoutError
@@ -357,6 +373,7 @@ func (f *flow) end(err error) {
 	case errors.As(err, &idle), errors.As(err, &slow):
 		end.By, end.Timeout = handshake.Server, true
 	}
+
 	f.trace.End(end)
 }
 
@@ -404,6 +421,7 @@ func (s *Server) announced(listener, name string, to net.Addr) string {
 			return ""
 		}
 	}
+
 	return other.(string)
 }
 
@@ -429,6 +447,7 @@ func (s *Server) awaitQUIC(l Listener) {
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
+
 	for {
 		select {
 		case <-s.ending:
@@ -437,6 +456,7 @@ func (s *Server) awaitQUIC(l Listener) {
 		case <-free:
 		case <-ticks:
 		}
+
 		s.listening.Lock()
 		open := slices.ContainsFunc(s.open, func(o Listener) bool { return o.Listener == l.Listener })
 		if s.ended || !open {
@@ -462,6 +482,7 @@ func (s *Server) tryQUIC(l Listener, again bool) bool {
 		l.closePackets()
 		return true
 	}
+
 	p, err := s.openQUIC(l)
 	switch {
 	case err == nil && again:
@@ -477,6 +498,7 @@ func (s *Server) tryQUIC(l Listener, again bool) bool {
 		s.deps.Log.Warn("no HTTP/3 here; HTTPS goes on without", "address", l.Addr(), "error", err, "remedy", "let UDP be opened, or turn it off: listen.http3: false")
 		return true
 	}
+
 	s.packets = append(s.packets, p)
 	s.altSvc.Store(l.Address, altSvc(l))
 	go p.serve()

@@ -175,6 +175,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	if s.over {
 		return ErrEnded
 	}
+
 	older := s.current.Load()
 	built, err := newSnapshot(cfg, s.deps, &s.targets, &s.book, s.gateway, older)
 	if err != nil {
@@ -183,6 +184,7 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	if before != nil {
 		before()
 	}
+
 	s.current.Store(built)
 	s.logEnded(s.guards.follow(older, built))
 	if ended := s.gateway.Reloaded(built.Routes) + s.streams.follow(built); ended > 0 {
@@ -238,6 +240,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	if err := s.start(); err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
+
 	s.Add(listeners...)
 	close(s.serving)
 	watching, watched := context.WithCancel(context.WithoutCancel(ctx)) // until the last connection has ended
@@ -248,6 +251,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	case <-ctx.Done():
 	case err = <-s.failed:
 	}
+
 	s.listening.Lock()
 	s.ended = true
 	open, packets := s.open, s.packets
@@ -258,6 +262,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	for _, p := range packets {
 		p.refuse()
 	}
+
 	if h := s.handover.Load(); h != nil { // UDP cannot be shared: the other process waits for it
 		ctx, cancel := context.WithTimeout(context.Background(), quicHandover)
 		_ = s.http3.Shutdown(ctx)
@@ -265,6 +270,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		closePackets(packets)
 		h.released()
 	}
+
 	s.shutdown(ctx)
 	closePackets(packets)
 	return err
@@ -359,6 +365,7 @@ func (s *Server) start() error {
 	} else if !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("preparing to wait for idle connections: %w", err)
 	}
+
 	s.slots.lot = s.lot
 	s.http1 = http1.NewServer(one)
 	s.http2 = http2.NewServer(http2.ServerOptions{
@@ -427,6 +434,7 @@ func (s *Server) shutdown(serving context.Context) {
 	if h := s.handover.Load(); h != nil {
 		s.drain(h.patience)
 	}
+
 	s.gateway.Leave()
 	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.config().Timeouts.Shutdown))
 	defer cancel()
@@ -437,6 +445,7 @@ func (s *Server) shutdown(serving context.Context) {
 	} {
 		fronts.Go(func() { _ = end(ctx) })
 	}
+
 	fronts.Wait()
 	close(s.work)
 	if s.lot != nil {
@@ -446,6 +455,7 @@ func (s *Server) shutdown(serving context.Context) {
 	if lost := s.access.Close(); lost > 0 {
 		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
 	}
+
 	s.abuse.close()
 }
 
@@ -474,10 +484,12 @@ func (s *Server) accept(l Listener) error {
 			backoff.wait(err)
 			continue
 		}
+
 		backoff.reset()
 		if faster, ok := socket.New(c); ok {
 			c = faster
 		}
+
 		next := &clientConn{Conn: c, server: s, listener: l.Address, plain: l.Plain}
 		s.early.Add(next, nil)
 		from := fair.SourceOf(c.RemoteAddr())
@@ -485,6 +497,7 @@ func (s *Server) accept(l Listener) error {
 			s.begin(next)
 			continue
 		}
+
 		go func() {
 			if next.slot = s.slots.take(from, next, s.config().Timeouts.Handshake); next.slot == nil {
 				next.Conn.Close()

@@ -119,12 +119,14 @@ func (s *shares) note(from netip.Prefix, conn evictable, done func()) *slot {
 		own = &share{from: from}
 		s.sources[from] = own
 	}
+
 	taken := &slot{share: own, place: len(own.held), done: done, conn: conn}
 	own.held = append(own.held, taken)
 	if !s.exempt(from) {
 		own.counted++
 		s.loads.Add(from, 1)
 	}
+
 	s.open++
 	return taken
 }
@@ -134,6 +136,7 @@ func (s *shares) leave(taken *slot) {
 	if taken == nil {
 		return
 	}
+
 	s.mu.Lock()
 	own := taken.share
 	last := len(own.held) - 1
@@ -143,10 +146,12 @@ func (s *shares) leave(taken *slot) {
 	if own.held = own.held[:last]; last == 0 {
 		delete(s.sources, own.from)
 	}
+
 	if own.counted > 0 { // a reload may have made a proxy of the source, or none
 		own.counted--
 		s.loads.Add(own.from, -1)
 	}
+
 	s.open--
 	s.mu.Unlock()
 	taken.done()
@@ -174,6 +179,7 @@ func (s *shares) swap(from netip.Prefix, conn evictable, patience time.Duration)
 		}
 		ended <- done
 	}()
+
 	return s.note(from, conn, func() { cancel(); (<-ended)() })
 }
 
@@ -190,15 +196,18 @@ func (s *shares) makeRoom(from netip.Prefix) bool {
 		heavier = heavier && s.loads.Exceeds(most.from, from)
 		above = own != nil && s.loads.Load(from)*int64(len(s.sources)) > int64(s.limit)
 	}
+
 	if !heavier {
 		most = own
 	}
+
 	var idle, newest []*slot
 	if heavier || above {
 		held := most.held
 		idle = append(idle, held[:min(len(held), lookFor)]...)
 		newest = append(newest, held[len(held)-1])
 	}
+
 	s.mu.Unlock()
 
 	for _, one := range idle {
@@ -206,11 +215,13 @@ func (s *shares) makeRoom(from netip.Prefix) bool {
 			return heavier
 		}
 	}
+
 	switch {
 	case heavier:
 		return newest[0].conn.evict(true)
 	case !above && s.lot != nil:
 		s.lot.Expire(1 + s.limit/200)
 	}
+
 	return false
 }

@@ -37,10 +37,12 @@ func newSnapshot(cfg *config.Config, deps Dependencies, targets *upstream.Target
 			s.services[site] = newService(site.TCP, exempt(cfg))
 		}
 	}
+
 	if deps.Challenges != nil {
 		s.challenge = baseTLS(cfg, deps.Challenges.ChallengeCertificate, deps.Recorder)
 		s.challenge.NextProtos, s.challenge.SessionTicketsDisabled = []string{acmeALPN}, true
 	}
+
 	s.stranger = baseTLS(cfg, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, deps.Recorder)
 	s.stranger.SessionTicketsDisabled = true // a ticket from elsewhere would do without a certificate
 	return s, nil

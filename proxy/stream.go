@@ -133,6 +133,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		s.access.RecordStream(&c.ConnectionRecord)
 	}()
 	defer c.client.Close()
+
 	if !raw.asked.Access.Admits(c.Facts.Addr) {
 		c.refuse(errAddress, "allow it in the site's access rules (sites[].access)")
 		return
@@ -147,6 +148,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 	defer s.streams.Remove(c)
+
 	if !c.stays(s.current.Load()) { // a reload came before it was added
 		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
@@ -169,10 +171,12 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 			_, err = target.Write(header)
 		}
 	}
+
 	if err == nil && c.ctx.Hold(target) { // its Close ends all
 		c.In, c.Out, err = relay.Join(c.client, target, c.site.Idle)
 		c.ctx.Release()
 	}
+
 	target.Close()
 	c.Err = err
 	if standing := c.Facts.Standing; standing != nil && standing.Err() != nil {
@@ -227,6 +231,7 @@ func proxyHeader(version string, facts *message.Conn, name string, raw *clientCo
 	h := proxyproto.HeaderProxyFromAddrs(2, remote, local)
 	h.Command = proxyproto.PROXY
 	var tlvs []proxyproto.TLV
+
 	add := func(list *[]proxyproto.TLV, kind proxyproto.PP2Type, value string) {
 		if value != "" {
 			*list = append(*list, proxyproto.TLV{Type: kind, Value: []byte(value)})
@@ -251,11 +256,13 @@ func proxyHeader(version string, facts *message.Conn, name string, raw *clientCo
 		if err != nil {
 			return nil, err
 		}
+
 		tlvs = append(tlvs, tlv)
 	}
 
 	if err := h.SetTLVs(tlvs); err != nil {
 		return nil, err
 	}
+
 	return h.Format()
 }

@@ -27,6 +27,7 @@ func trustFiles(cfg *config.Config) (names []string) {
 		if site.TCP != nil {
 			add(&site.TCP.Upstream)
 		}
+
 		for j := range site.Routes {
 			add(&site.Routes[j].Upstream)
 		}
@@ -54,6 +55,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+
 		s.logEnded(s.guards.expire(time.Now()))
 		current := s.current.Load()
 		now := marks(trustFiles(current.Config))
@@ -63,6 +65,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 		case now != seen, len(current.Files.Kept()) > 0 && time.Since(read) >= trustRetry:
 			changed := now != seen
 			seen, read = now, time.Now()
+
 			if err := s.refresh(cfg); errors.Is(err, ErrEnded) {
 				return
 			} else if err != nil {
@@ -71,6 +74,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 				s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
 			}
 		}
+
 		reminder.remind(s.current.Load().Trust(time.Now()), time.Now())
 	}
 }
@@ -116,10 +120,12 @@ func (r *reminder) remind(t traffic.Trust, now time.Time) {
 		}
 		still[f] = told
 	}
+
 	for f := range r.told {
 		if !slices.ContainsFunc(t.Unusable, func(u traffic.TrustFile) bool { return u.File == f.File }) {
 			r.log.Info("a file of CAs, revocations or client certificates can be used again", "file", f.File)
 		}
 	}
+
 	r.told = still
 }

@@ -26,6 +26,7 @@ func ParseParent(value string) (c Context, ok bool) {
 	if len(value) < parentLength || value[2] != '-' || value[35] != '-' || value[52] != '-' {
 		return Context{}, false
 	}
+
 	var version, flags [1]byte
 	if !digits(version[:], value[:2]) || !digits(c.Trace[:], value[3:35]) || !digits(c.Span[:], value[36:52]) || !digits(flags[:], value[53:55]) {
 		return Context{}, false
@@ -38,6 +39,7 @@ func ParseParent(value string) (c Context, ok bool) {
 	default:
 		return c, true
 	}
+
 	return Context{}, false
 }
 

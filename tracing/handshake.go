@@ -48,6 +48,7 @@ func (t *Tracer) tell(e *handshake.Event) {
 			span.SetAttributes(attribute.Float64("padlock.handshake."+s.Name+"_after", s.At.Seconds()))
 			continue
 		}
+
 		at = max(at, s.At) // what left together has one time
 		span.AddEvent(s.Name, trace.WithTimestamp(e.Start.Add(at)), trace.WithAttributes(stageAttributes(s)...))
 	}
@@ -55,6 +56,7 @@ func (t *Tracer) tell(e *handshake.Event) {
 	if f := e.Failure; f != nil {
 		span.SetStatus(codes.Error, f.Cause)
 	}
+
 	span.End(trace.WithTimestamp(e.Start.Add(took)))
 }
 
@@ -85,6 +87,7 @@ func attributesOf(e *handshake.Event) []attribute.KeyValue {
 		text(semconv.TLSProtocolNameKey, "tls")
 		text(semconv.TLSProtocolVersionKey, wire.VersionName(e.Version))
 	}
+
 	text(semconv.TLSCipherKey, e.CipherSuite)
 	text(semconv.TLSCurveKey, e.Group)
 	text(semconv.TLSNextProtocolKey, e.ALPN)
@@ -128,6 +131,7 @@ func attributesOf(e *handshake.Event) []attribute.KeyValue {
 	if len(e.Notes) > 0 {
 		all = append(all, attribute.StringSlice("padlock.handshake.notes", e.Notes))
 	}
+
 	if f := e.Failure; f != nil {
 		text(semconv.ErrorTypeKey, cmp.Or(f.AlertName, string(e.Outcome)))
 		text("padlock.handshake.by", string(f.By))
@@ -138,6 +142,7 @@ func attributesOf(e *handshake.Event) []attribute.KeyValue {
 		text("padlock.handshake.confidence", f.Confidence)
 		text("padlock.handshake.error", f.GoError)
 	}
+
 	return all
 }
 

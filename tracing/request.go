@@ -32,6 +32,7 @@ func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	if !t.chosen(&in) {
 		return in.Parent.unsampled(), nil
 	}
+
 	ctx := context.Background()
 	if in.Parent.Valid() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, in.Parent.remote(in.State))
@@ -180,11 +181,13 @@ func (r *Request) End(o *Outcome) {
 	if o.Route != "" {
 		name += " " + o.Route
 	}
+
 	r.span.SetName(kept(name))
 	r.span.SetAttributes(append(r.tracer.outcome(o), method)...)
 	if original != "" {
 		r.span.SetAttributes(semconv.HTTPRequestMethodOriginal(original))
 	}
+
 	switch {
 	case o.Status >= 500:
 		failed(r.span, strconv.Itoa(o.Status), o.Error)
@@ -193,6 +196,7 @@ func (r *Request) End(o *Outcome) {
 	case o.Cut:
 		failed(r.span, "aborted", o.Error)
 	}
+
 	r.span.End(trace.WithTimestamp(o.End))
 }
 
@@ -225,6 +229,7 @@ func (t *Tracer) outcome(o *Outcome) []attribute.KeyValue {
 	if o.Handshake != 0 {
 		all = append(all, attribute.Int64("padlock.handshake.id", int64(o.Handshake)))
 	}
+
 	return all
 }
 

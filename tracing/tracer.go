@@ -78,6 +78,7 @@ func New(o Options) (*Tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describing this process for traces: %w", err)
 	}
+
 	t := &Tracer{ratio: o.Sample, privacy: o.Privacy, ids: newIDs(), delivery: newDelivery(exporter, o)}
 	t.provider = sdk.NewTracerProvider(sdk.WithSampler(sdk.AlwaysSample()), sdk.WithIDGenerator(&t.ids), sdk.WithResource(from), sdk.WithSpanProcessor(t.delivery))
 	t.tracer = t.provider.Tracer("padlock", trace.WithInstrumentationVersion(o.Version), trace.WithSchemaURL(semconv.SchemaURL))

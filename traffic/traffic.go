@@ -120,6 +120,7 @@ func (s *Site) answer(protocol Protocol, status int) *answer {
 	if a := find(s.answers.Load(), protocol, status); a != nil {
 		return a
 	}
+
 	s.adding.Lock()
 	defer s.adding.Unlock()
 	known := s.answers.Load()
@@ -131,6 +132,7 @@ func (s *Site) answer(protocol Protocol, status int) *answer {
 	if known != nil {
 		next = slices.Clone(*known)
 	}
+
 	if len(next) >= maxAnswers {
 		if a := find(known, protocol, 0); a != nil {
 			return a

@@ -61,6 +61,7 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 		same = same || path.Ext(key) == ".json" && json.Unmarshal(data, &account) == nil && account.Location == o.account
 		values[key] = data
 	}
+
 	if !same {
 		return errForgotten
 	}
@@ -76,5 +77,6 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	if err := v.backend.Delete(ctx, folder); err != nil {
 		return err
 	}
+
 	return errForgotten
 }

@@ -78,6 +78,7 @@ func (v *atomicStore) Store(ctx context.Context, key string, value []byte) error
 	if _, _, ok := part(key); !ok {
 		return v.backend.Store(ctx, v.place(key), value)
 	}
+
 	dir, complete := v.stage(key, value)
 	if complete == nil {
 		return nil
@@ -93,6 +94,7 @@ func (v *atomicStore) Store(ctx context.Context, key string, value []byte) error
 	if err != nil {
 		return err // certmagic deletes the other two now, and Delete knows why
 	}
+
 	v.mu.Lock()
 	delete(v.staged, dir)
 	v.mu.Unlock()
@@ -128,6 +130,7 @@ func (v *atomicStore) accept(ctx context.Context, issuer string, b *storedCert) 
 	if before, _ := old.open(name); before != nil && time.Now().Before(before.Leaf.NotAfter) {
 		return refuse("it expired on " + fresh.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+
 	return nil
 }
 
@@ -163,6 +166,7 @@ func (v *atomicStore) stage(key string, value []byte) (dir string, complete *sto
 	if b.Key == "" || b.Certificate == "" || b.Metadata == nil {
 		return dir, nil
 	}
+
 	return dir, b
 }
 
@@ -236,6 +240,7 @@ func (v *atomicStore) journal(ctx context.Context, dir string) (*storedCert, err
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+
 	b := &storedCert{}
 	if err == nil && storage.Encrypted(data) {
 		return nil, fmt.Errorf("reading %s: %w", v.place(dir)+journal, storage.ErrEncrypted)
@@ -246,6 +251,7 @@ func (v *atomicStore) journal(ctx context.Context, dir string) (*storedCert, err
 	if err != nil {
 		return nil, err
 	}
+
 	return b, nil
 }
 
@@ -284,6 +290,7 @@ func (v *atomicStore) storedCert(ctx context.Context, issuer, name string) (*sto
 	if b != nil {
 		return b, nil
 	}
+
 	b, missing := &storedCert{}, 0
 	for key, take := range map[string]func([]byte){
 		certmagic.StorageKeys.SitePrivateKey(issuer, name): func(d []byte) { b.Key = string(d) },
@@ -306,6 +313,7 @@ func (v *atomicStore) storedCert(ctx context.Context, issuer, name string) (*sto
 	if missing == 3 {
 		return nil, &fs.PathError{Op: "loading", Path: v.place(dir), Err: fs.ErrNotExist}
 	}
+
 	return b, nil
 }
 
@@ -336,6 +344,7 @@ func (v *atomicStore) quarantine(ctx context.Context, issuer, name, why string) 
 			return fmt.Errorf("setting aside %s: %w", key, err)
 		}
 	}
+
 	return v.backend.Delete(ctx, dir)
 }
 
@@ -364,6 +373,7 @@ func (b *storedCert) open(name string) (*Pair, error) {
 	if ari := metadata.IssuerData.RenewalInfo; ari != nil {
 		p.ari = *ari
 	}
+
 	return p, nil
 }
 
@@ -404,6 +414,7 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 			newest = pair
 		}
 	}
+
 	if newest == nil {
 		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
 	}
@@ -429,6 +440,7 @@ func (c *Client) loadFrom(ctx context.Context, v *atomicStore, issuer, name stri
 		if b, err = v.storedCert(ctx, issuer, name); err != nil {
 			return nil, err
 		}
+
 		var pair *Pair
 		pair, err = b.open(name)
 		if pair != nil {
@@ -488,6 +500,7 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 				_, bad := pemfile.Key(key, data)
 				sound = bad == nil
 			}
+
 			if sound || err != nil {
 				continue
 			}
@@ -495,6 +508,7 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 			if storage.Encrypted(data) {
 				return fmt.Errorf("reading %s: %w", key, storage.ErrEncrypted)
 			}
+
 			c.log.Warn("a stored ACME account cannot be used, and is set aside; another is registered", "key", key)
 			aside := fmt.Sprintf("%s%s-account/", asideFolder, time.Now().UTC().Format("20060102T150405.000"))
 			if err := errors.Join(c.o.Store.Store(ctx, aside+key, data), c.o.Store.Delete(ctx, path.Dir(key))); err != nil {

@@ -49,6 +49,7 @@ func NewAutocert(o Options) (*Autocert, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the root of %s: %w", &issuer, err)
 		}
+
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 		outgoing = &http.Client{Transport: transport}
@@ -68,6 +69,7 @@ func NewAutocert(o Options) (*Autocert, error) {
 		}
 		a.eab = &xacme.ExternalAccountBinding{KID: issuer.EAB.KID, Key: key}
 	}
+
 	a.current.Store(a.manage())
 	return a, nil
 }
@@ -105,6 +107,7 @@ func (a *Autocert) Ensure(_ context.Context, name string, held *Bundle) (*Bundle
 		}
 		pair, err = a.certificate(a.current.Load(), name)
 	}
+
 	if err != nil {
 		return held, Translate(name, err)
 	}
@@ -114,6 +117,7 @@ func (a *Autocert) Ensure(_ context.Context, name string, held *Bundle) (*Bundle
 	} else {
 		a.o.Log.Info("certificate order", "name", name, "stage", stageCertificate, "issuer", a.o.Config.Issuers[0].String())
 	}
+
 	return a.hold(pair), nil
 }
 
@@ -219,6 +223,7 @@ func (c *autocertCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if err == nil && data == nil {
 		err = autocert.ErrCacheMiss
 	}
+
 	return data, err
 }
 
@@ -233,6 +238,7 @@ func (c *autocertCache) lock(ctx context.Context, key string) error {
 	if err := c.store.Lock(ctx, lockOf(key)); err != nil {
 		return err
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held[key] = time.AfterFunc(longest, func() { c.release(key) })
@@ -248,6 +254,7 @@ func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fres
 		}
 		return nil, false, autocert.ErrCacheMiss
 	}
+
 	if err != nil || !isName(key) {
 		return data, false, err
 	}

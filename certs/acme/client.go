@@ -136,6 +136,7 @@ func New(o Options) (*Client, error) {
 	for _, issuer := range c.front.Issuers { // other nodes may listen on port 80, and the CA be sent here by HTTPS
 		issuer.(*certmagic.ACMEIssuer).DisableHTTPChallenge = !slices.Contains(o.Config.Challenges, "http-01")
 	}
+
 	return c, nil
 }
 
@@ -202,10 +203,12 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 	if issuer.PreferredChain != "" {
 		template.PreferredChains.RootCommonName = []string{issuer.PreferredChain}
 	}
+
 	template.ListenHost, template.AltTLSALPNPort = hostPort(c.o.HTTPS)
 	if _, port := hostPort(c.o.HTTP); port > 0 {
 		template.AltHTTPPort = port
 	}
+
 	return certmagic.NewACMEIssuer(cfg, template)
 }
 
@@ -230,6 +233,7 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle
 			}
 			continue
 		}
+
 		next.Pairs = append(next.Pairs, pair)
 		next.Due = earliest(next.Due, pair.Renewal, pair.ariNext, pair.ocsp.next)
 	}
@@ -251,6 +255,7 @@ func (c *Client) Load(ctx context.Context, name string) (*Bundle, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		held.Pairs = append(held.Pairs, pair)
 		held.Due = earliest(held.Due, pair.Renewal)
 	}
@@ -294,6 +299,7 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 			pair, err = c.load(ctx, name, kind, have)
 		}
 	}
+
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = c.order(ctx, name, kind, nil)
@@ -306,6 +312,7 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 		}
 		err = c.order(ctx, name, kind, pair)
 	}
+
 	if err != nil {
 		if pair == nil {
 			pair = have
@@ -404,6 +411,7 @@ func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *P
 	if errors.Is(err, errAlreadyReplaced) {
 		err = nil
 	}
+
 	return s.order.end(err)
 }
 
@@ -427,6 +435,7 @@ func (c *Client) prepare(s *slot, v variant, replaces bool) (*certmagic.Config, 
 		if replaces && one.IssuerKey() == o.replace.Issuer {
 			one.TestCA, o.replaces = "", one.IssuerKey()
 		}
+
 		cfg.Issuers = append(cfg.Issuers, issuer)
 		o.issuers = append(o.issuers, asked{issuer.IssuerKey(), c.o.Config.Issuers[i].String()})
 	}
@@ -434,6 +443,7 @@ func (c *Client) prepare(s *slot, v variant, replaces bool) (*certmagic.Config, 
 	if len(cfg.Issuers) == 0 {
 		return nil, &Error{Name: o.name, Refused: true, Wait: soonest, Cause: "the CA has asked to be left alone (Retry-After)", Remedy: "padlock waits"}
 	}
+
 	return cfg, nil
 }
 
@@ -481,6 +491,7 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 			}
 		}
 	}
+
 	if !found {
 		return fmt.Errorf("certificate for %s: %w", name, fs.ErrNotExist)
 	}

@@ -33,6 +33,7 @@ func (l *later) note(what string, until time.Time) {
 	if l.until == nil {
 		l.until = map[string]time.Time{}
 	}
+
 	if len(l.until) >= laterMost {
 		for what, until := range l.until {
 			if time.Now().After(until) {
@@ -40,6 +41,7 @@ func (l *later) note(what string, until time.Time) {
 			}
 		}
 	}
+
 	l.until[what] = until
 }
 
@@ -103,6 +105,7 @@ func (s *slot) responded(fields []zapcore.Field) {
 			place, _ = url.Parse(f.String)
 		}
 	}
+
 	if place == nil || status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		return
 	}
@@ -111,6 +114,7 @@ func (s *slot) responded(fields []zapcore.Field) {
 	if at.IsZero() {
 		return
 	}
+
 	if status == http.StatusServiceUnavailable {
 		limit := time.Now().Add(busyMost)
 		s.client.later.note(place.Host, earliest(at, limit))
@@ -122,6 +126,7 @@ func (s *slot) responded(fields []zapcore.Field) {
 		o.mu.Unlock()
 		return
 	}
+
 	s.client.later.note(path.Base(place.Path), at) // renewal information, by the certificate's identifier
 }
 

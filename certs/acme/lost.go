@@ -54,6 +54,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	if have == nil || have.generation == "" || have.Revoked || time.Now().After(have.Leaf.NotAfter) {
 		return false, nil
 	}
+
 	now, err := c.generation(ctx, 0)
 	if err != nil {
 		return false, fmt.Errorf("certificate for %s: %w", name, err)
@@ -62,6 +63,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	if now == have.generation {
 		return false, nil
 	}
+
 	c.tellLost(now)
 
 	v := c.atomicStore(kind)
@@ -80,6 +82,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	if err != nil {
 		return false, fmt.Errorf("certificate for %s: %w", name, err)
 	}
+
 	return true, nil
 }
 
@@ -122,5 +125,6 @@ func (p *Pair) storedCert(name string) (*storedCert, error) {
 	for _, der := range p.Certificate.Certificate {
 		_ = pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a Builder takes all
 	}
+
 	return &storedCert{Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), Certificate: chain.String(), Metadata: metadata}, nil
 }

@@ -85,6 +85,7 @@ func (o *order) translate(err error) error {
 	if !errors.As(err, &problem) {
 		return err
 	}
+
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.wait.After(problem.Wait) {
@@ -94,6 +95,7 @@ func (o *order) translate(err error) error {
 	if !problem.Wait.IsZero() {
 		o.later.note(left(o.issuers[0].key, o.name), earliest(problem.Wait, time.Now().Add(waitMost)))
 	}
+
 	return err
 }
 
@@ -113,6 +115,7 @@ func (s *slot) event(ctx context.Context, event string, data map[string]any) err
 	if o == nil {
 		return nil
 	}
+
 	switch event {
 	case "cert_obtaining":
 		if forced, _ := data["forced"].(bool); forced && o.replace != nil {
@@ -127,6 +130,7 @@ func (s *slot) event(ctx context.Context, event string, data map[string]any) err
 	case "cert_obtained":
 		o.stage(stageCertificate)
 	}
+
 	return nil
 }
 
@@ -149,6 +153,7 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		c.slot.responded(fields)
 		return nil
 	}
+
 	o := c.slot.order
 	if o == nil {
 		return nil
@@ -158,6 +163,7 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range fields {
 		f.AddTo(encoder)
 	}
+
 	field := func(name string) string {
 		value, ok := encoder.Fields[name]
 		if !ok {
@@ -165,6 +171,7 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		}
 		return handshake.Escape(fmt.Sprint(value))
 	}
+
 	switch {
 	case e.Message == "new ACME account registered":
 		o.stage(stageAccount, "detail", "registered")
@@ -188,6 +195,7 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	case e.Message == "could not get certificate from issuer":
 		o.failed(fields, field("error"))
 	}
+
 	return nil
 }
 
@@ -203,10 +211,12 @@ func (o *order) failed(fields []zapcore.Field, text string) {
 	if len(o.issuers) == 1 {
 		return
 	}
+
 	problem := fmt.Errorf("%s", text)
 	if known {
 		problem = o.translate(err)
 	}
+
 	o.mu.Lock()
 	issuer := o.issuers[0].name
 	o.issuers, o.wait, o.accepted = o.issuers[1:], time.Time{}, false

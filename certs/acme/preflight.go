@@ -58,6 +58,7 @@ func (a *Preflight) Check(ctx context.Context, name string) (advice []string) {
 	if a.certificates.DNS.Provider != "" || strings.HasPrefix(name, "*.") {
 		return advice // dns-01: nothing needs to lead here
 	}
+
 	addresses := []string{name}
 	if !address {
 		var err error
@@ -68,6 +69,7 @@ func (a *Preflight) Check(ctx context.Context, name string) (advice []string) {
 			return append(advice, "add an A or AAAA record for "+name+" that leads to this machine: there is none")
 		}
 	}
+
 	return append(advice, a.ports(ctx, name, addresses)...)
 }
 
@@ -80,11 +82,13 @@ func (a *Preflight) ports(ctx context.Context, name string, addresses []string) 
 	if a.publicIssuer() && !slices.ContainsFunc(addresses, func(addr string) bool { return !config.IsLocal(addr) }) {
 		return []string{fmt.Sprintf("%s leads to %s, where no public CA can come: use dns-01 (certificates.dns)", name, strings.Join(addresses, ", "))}
 	}
+
 	var reached bool
 	for _, c := range []struct{ challenge, listen, port string }{{"http-01", a.http, "80"}, {"tls-alpn-01", a.https, "443"}} {
 		if !slices.Contains(a.certificates.Challenges, c.challenge) || c.listen == "" {
 			continue
 		}
+
 		_, port, err := net.SplitHostPort(c.listen)
 		if err != nil {
 			continue
@@ -104,6 +108,7 @@ func (a *Preflight) ports(ctx context.Context, name string, addresses []string) 
 			advice = append(advice, text)
 		}
 	}
+
 	if reached {
 		return nil // one challenge that can be answered is enough
 	}
@@ -157,9 +162,11 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 		if slices.ContainsFunc(issue, func(v string) bool { return slices.Contains(allowed, v) }) {
 			return ""
 		}
+
 		return fmt.Sprintf("the CAA records of %s allow %s only: add one for %s, or choose another CA (certificates.issuers)",
 			handshake.Escape(domain), handshake.Escape(strings.Join(issue, ", ")), strings.Join(allowed, " or "))
 	}
+
 	return ""
 }
 
@@ -193,6 +200,7 @@ func (a *Preflight) lookup(ctx context.Context, name string) (addresses []string
 		if err != nil {
 			return nil, err
 		}
+
 		for _, rr := range answers {
 			var ip net.IP
 			switch rr := rr.(type) {

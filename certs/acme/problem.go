@@ -65,6 +65,7 @@ func findProblem(err error) (problem, bool) {
 				p.kind = kindOf(sub.Type)
 			}
 		}
+
 		p.record = aboutRecord(a)
 		return p, true
 	}
@@ -73,6 +74,7 @@ func findProblem(err error) (problem, bool) {
 	if errors.As(err, &authorization) && len(authorization.Errors) > 0 {
 		err = errors.Join(authorization.Errors...)
 	}
+
 	var x *xacme.Error
 	if errors.As(err, &x) {
 		p := problem{kind: kindOf(x.ProblemType), detail: x.Detail, status: x.StatusCode}
@@ -81,6 +83,7 @@ func findProblem(err error) (problem, bool) {
 		}
 		return p, true
 	}
+
 	return problem{}, false
 }
 
@@ -104,6 +107,7 @@ func Translate(name string, err error) error {
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
+
 	e := &Error{Name: name, Err: err}
 	p, ok := findProblem(err)
 	if !ok {
@@ -122,6 +126,7 @@ func Translate(name string, err error) error {
 	if p.kind == "rateLimited" && e.Wait.IsZero() {
 		e.Wait = retryDate(p.detail)
 	}
+
 	return e
 }
 
@@ -194,6 +199,7 @@ func (p problem) explain(name string) (cause, remedy string) {
 	case "badNonce":
 		return "the CA refused one nonce after another" + said, "padlock tries again"
 	}
+
 	return "the CA refuses" + said, ""
 }
 
@@ -248,5 +254,6 @@ func unreached(err error) (cause, remedy string) {
 	case strings.Contains(text, "profile"):
 		return text, "choose one of the CA's own in the issuer's profile"
 	}
+
 	return text, ""
 }

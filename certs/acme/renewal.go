@@ -129,10 +129,12 @@ func (c *Client) keepRenewalInfo(ctx context.Context, name string, p *Pair) erro
 	if resource.IssuerData, err = json.Marshal(issued); err != nil {
 		return err
 	}
+
 	data, err := json.MarshalIndent(resource, "", "\t")
 	if err != nil {
 		return err
 	}
+
 	return v.StoreFenced(ctx, lockOf(name), v.place(certmagic.StorageKeys.SiteMeta(p.Issuer, name)), data)
 }
 
@@ -197,6 +199,7 @@ func OCSP(ctx context.Context, leaf, issuer *x509.Certificate) ([]byte, *ocsp.Re
 	if err != nil {
 		return nil, nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, ocspTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, leaf.OCSPServer[0], bytes.NewReader(question))
@@ -219,5 +222,6 @@ func OCSP(ctx context.Context, leaf, issuer *x509.Certificate) ([]byte, *ocsp.Re
 	if err == nil && (time.Now().After(response.NextUpdate) && !response.NextUpdate.IsZero() || time.Now().Add(5*time.Minute).Before(response.ThisUpdate)) {
 		err = errors.New("the response is not current")
 	}
+
 	return raw, response, err
 }

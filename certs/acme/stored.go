@@ -101,6 +101,7 @@ func (v *atomicStore) stored(ctx context.Context, issuer, site, kind string, rat
 	if leaf := b.leaf(); leaf != nil && len(leaf.IPAddresses) > 0 && len(leaf.DNSNames) == 0 {
 		s.Name = leaf.IPAddresses[0].String() // the storage has no colons
 	}
+
 	pair, err := b.open(s.Name)
 	if pair == nil {
 		s.Err = err
@@ -134,10 +135,12 @@ func listAutocert(ctx context.Context, store storage.Store, name string) ([]Stor
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
+
 		for _, key := range keys {
 			if base := path.Base(key); !isName(base) || name != "" && name != base {
 				continue
 			}
+
 			data, err := store.Load(ctx, key)
 			if err != nil {
 				continue // removed meanwhile
@@ -149,9 +152,11 @@ func listAutocert(ctx context.Context, store storage.Store, name string) ([]Stor
 				s.Pair = &Pair{Certificate: &pair, Kind: "p256", Issuer: place}
 				s.Pair.Renewal = autocertRenewal(pair.Leaf)
 			}
+
 			all = append(all, s)
 		}
 	}
+
 	return all, nil
 }
 

@@ -101,11 +101,13 @@ func Open(dir string, o Options) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	found, err := ca.load()
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err == nil || missing {
 		err = ca.remember()
 	}
+
 	switch {
 	case err != nil:
 	case missing:
@@ -113,9 +115,11 @@ func Open(dir string, o Options) (*CA, error) {
 	case !permitsAll(found.root, o.Allow):
 		found, err = ca.replace(found.root, mergeNames(found.root.PermittedDNSDomains, o.Allow))
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	ca.current.Store(found)
 	return ca, nil
 }
@@ -153,6 +157,7 @@ func (ca *CA) Store() error {
 	if err := invoker.MkdirAll(filepath.Dir(ca.file), 0o700); err != nil {
 		return fmt.Errorf("making the directory of the local CA: %w", err)
 	}
+
 	found, err := ca.place(before.data, os.Link)
 	if err != nil {
 		return err
@@ -163,6 +168,7 @@ func (ca *CA) Store() error {
 	if !found.root.Equal(before.root) {
 		clear(ca.leaves)
 	}
+
 	ca.current.Store(found)
 	return nil
 }
@@ -180,6 +186,7 @@ func (ca *CA) unwritten() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return &authority{root: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey), data: data}, nil
 }
 
@@ -189,6 +196,7 @@ func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) 
 	if ca, err = prepare(dir, o); err != nil {
 		return nil, nil, err
 	}
+
 	allowed, err := ca.allowed()
 	if err == nil {
 		err = ca.remember()
@@ -200,6 +208,7 @@ func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) 
 	if data, err := regular.Read(ca.file, maxFile); err == nil {
 		former = certificateIn(data)
 	}
+
 	found, err := ca.replace(former, allowed)
 	if err != nil {
 		return nil, nil, err
@@ -262,6 +271,7 @@ func (ca *CA) load() (*authority, error) {
 	if err := bounded(pair.Leaf, allowed); err != nil {
 		return nil, fmt.Errorf("the local CA's file %s: %w", ca.file, err)
 	}
+
 	return &authority{root: pair.Leaf, key: key, info: info}, nil
 }
 
@@ -309,6 +319,7 @@ func bounded(root *x509.Certificate, allowed []string) error {
 		return fmt.Errorf("its key could sign for %s, which nobody has allowed here; if you want that: padlock trust --allow %s; else %s",
 			strings.Join(strange, ", "), strings.Join(strange, " --allow "), renew)
 	}
+
 	return nil
 }
 
@@ -375,6 +386,7 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	now := ca.options.Clock()
 	serial, err := newSerial()
 	if err != nil {
@@ -405,6 +417,7 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	encoded, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
@@ -461,6 +474,7 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	if !ca.Permits(name) {
 		return nil, fmt.Errorf("the local CA is not for %q; padlock trust --allow %s makes one that is", name, name)
 	}
+
 	ca.asked.Store(true)
 	ca.look()
 	ca.mu.Lock()
@@ -482,6 +496,7 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 			break
 		}
 	}
+
 	ca.leaves[name] = leaf
 	return leaf, nil
 }
@@ -493,6 +508,7 @@ func (ca *CA) look() {
 	if time.Since(time.Unix(0, last)) < lookEvery || !ca.looking.CompareAndSwap(false, true) {
 		return
 	}
+
 	ca.looked.Store(time.Now().UnixNano())
 
 	done := make(chan struct{})
@@ -504,6 +520,7 @@ func (ca *CA) look() {
 
 	timer := time.NewTimer(lookPatience)
 	defer timer.Stop()
+
 	select {
 	case <-done:
 	case <-timer.C:
@@ -521,6 +538,7 @@ func (ca *CA) follow() {
 	if err != nil {
 		return
 	}
+
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
 	if ca.current.CompareAndSwap(before, found) && !found.root.Equal(before.root) {
@@ -547,6 +565,7 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -569,6 +588,7 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	if len(name) <= 64 { // the bound of a common name (RFC 5280 appendix A.1); the names that count are below
 		template.Subject.CommonName = name
 	}
+
 	if ip := net.ParseIP(name); ip != nil {
 		template.IPAddresses = []net.IP{ip}
 		if ip.IsLoopback() {

@@ -58,6 +58,7 @@ func (ca *CA) noted() ([]string, error) {
 			return nil, fmt.Errorf("%s: %q is not a host name: correct it, or remove the file", file, name)
 		}
 	}
+
 	return names, nil
 }
 

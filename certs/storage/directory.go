@@ -49,12 +49,14 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err := invoker.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
+
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 
 	shared := access.Modeless(path) || access.Group(info)&access.Write != 0
+
 	switch mode := info.Mode().Perm(); {
 	case access.Others(info)&access.Write != 0 && access.Modeless(path):
 		o.Log.Warn("everybody on this machine can write to the storage, as the mount of its share says", "directory", path, "mode", mode.String(), "remedy", "mount it with dir_mode=0700,file_mode=0600 and uid= of padlock's user")
@@ -94,6 +96,7 @@ func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
 	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return err
 	}
+
 	name := filepath.FromSlash(key)
 	dir := filepath.Dir(name)
 	if err := d.makeDirectory(dir); err != nil {
@@ -108,10 +111,12 @@ func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
 	if err == nil {
 		err = d.sync(dir) // or the rename may be lost with the power
 	}
+
 	if err != nil {
 		_ = d.root.Remove(aside)
 		return fmt.Errorf("storing %s: %w", key, err)
 	}
+
 	return nil
 }
 
@@ -129,6 +134,7 @@ func (d *Directory) makeDirectory(dir string) error {
 	if info, err := d.root.Stat(dir); err == nil && info.IsDir() {
 		return nil
 	}
+
 	if above := filepath.Dir(dir); above != dir {
 		if err := d.makeDirectory(above); err != nil {
 			return err
@@ -146,6 +152,7 @@ func (d *Directory) makeDirectory(dir string) error {
 	if err != nil {
 		return err
 	}
+
 	return errors.Join(d.give(made, filepath.Dir(dir)), made.Close())
 }
 
@@ -182,9 +189,11 @@ func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []b
 			return fmt.Errorf("storing %s: %w", key, err)
 		}
 	}
+
 	if !held {
 		return fmt.Errorf("storing %s: %w", key, ErrLockLost)
 	}
+
 	return d.Store(ctx, key, value)
 }
 
@@ -256,6 +265,7 @@ func (d *Directory) load(key string) ([]byte, error) {
 	if errors.Is(err, regular.ErrIrregular) || errors.Is(err, regular.ErrTooLarge) {
 		err = fmt.Errorf("loading %s: %w: %w", key, ErrUnusable, err)
 	}
+
 	return value, err
 }
 
@@ -370,6 +380,7 @@ func (d *Directory) Lock(ctx context.Context, name string) error {
 		if ok, err := d.TryLock(ctx, name); ok || err != nil {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -390,6 +401,7 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 	if d.useLeases() {
 		return d.leases.TryLock(ctx, name)
 	}
+
 	ok, why, err := d.tryFlock(name)
 	if why == "" {
 		return ok, err
@@ -398,6 +410,7 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 	if err := d.beginLeases(why); err != nil {
 		return false, fmt.Errorf("locking %s: %w", name, err)
 	}
+
 	return d.leases.TryLock(ctx, name)
 }
 
@@ -406,6 +419,7 @@ func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
 	if why := localLocks(d.path); why != "" {
 		return false, why, nil
 	}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, held := d.locks[name]; held {
@@ -416,6 +430,7 @@ func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
 	if err != nil {
 		return false, "", fmt.Errorf("locking %s: %w", name, err)
 	}
+
 	if err := d.give(f, lockDirectory); err != nil {
 		f.Close()
 		return false, "", err
@@ -425,6 +440,7 @@ func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
 		f.Close()
 		return false, noFlock(err), err
 	}
+
 	d.locks[name] = f
 	return true, "", nil
 }

@@ -81,6 +81,7 @@ func (e *encrypted) open(key string, value []byte) ([]byte, error) {
 	if !Encrypted(value) {
 		return nil, ErrPlain
 	}
+
 	value = value[len(encryptedPrefix):]
 	if len(value) < e.aead.NonceSize() {
 		return nil, ErrEncrypted
@@ -90,6 +91,7 @@ func (e *encrypted) open(key string, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, ErrEncrypted
 	}
+
 	return plain, nil
 }
 
@@ -109,6 +111,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	if err != nil && !missing && !errors.Is(err, ErrUnusable) {
 		return inspection{}, err
 	}
+
 	if err == nil {
 		if _, err := e.open(marker, raw); err == nil {
 			return inspection{marked: true}, nil
@@ -121,6 +124,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 		if wrong != nil || strings.HasPrefix(key, asideArea+"/") {
 			return nil
 		}
+
 		switch _, err := e.open(key, raw); {
 		case err == nil:
 			opened++
@@ -151,6 +155,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	case err == nil:
 		return inspection{}, fmt.Errorf("%s: %w", marker, ErrMarker)
 	}
+
 	return inspection{}, err
 }
 
@@ -161,6 +166,7 @@ func (e *encrypted) each(ctx context.Context, do func(key string, raw []byte, wr
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+
 		for _, key := range keys {
 			raw, err := e.backend.Load(ctx, key)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -192,6 +198,7 @@ func (e *encrypted) ensure(ctx context.Context) error {
 	if err == nil && !found.marked {
 		err = e.mark(ctx)
 	}
+
 	e.ready = err == nil
 	return err
 }
@@ -288,6 +295,7 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 	if errors.Is(why, ErrEncrypted) {
 		reason = "it is damaged, or was written under another name or with another key"
 	}
+
 	aside := asideKey(key)
 
 	now, err := e.backend.Load(ctx, key)
@@ -297,9 +305,11 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 	case err == nil:
 		err = e.Store(ctx, aside, raw)
 	}
+
 	if err == nil {
 		err = e.backend.Delete(ctx, key)
 	}
+
 	if err != nil {
 		err = fmt.Errorf("refusing %s (%s): %w", key, reason, errors.Join(why, err))
 		if !errors.Is(err, ErrUnavailable) && ctx.Err() == nil { // it concerns this value alone, which stays where it is
@@ -339,6 +349,7 @@ func setAside(ctx context.Context, store Store, key string, why error, log *slog
 		log.Error("a value of the storage is refused, and set aside: somebody else has written it",
 			"key", key, "reason", why, "set_aside", place, "remedy", "find out who can write to the storage; what is missing now is made anew")
 	}
+
 	return place != ""
 }
 
@@ -389,6 +400,7 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 		case err != nil && !strings.HasPrefix(key, asideArea+"/"):
 			return fmt.Errorf("%s: %w", key, err)
 		}
+
 		return nil
 	})
 	if err == nil {
@@ -433,6 +445,7 @@ func (p *plain) ensure(ctx context.Context) error {
 	case err == nil:
 		return fmt.Errorf("%s: %w", marker, ErrEncrypted)
 	}
+
 	return err
 }
 
@@ -491,10 +504,12 @@ func ParseKey(text string) ([]byte, error) {
 	if key, err := hex.DecodeString(text); err == nil && len(key) == 32 {
 		return key, nil
 	}
+
 	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
 		if key, err := encoding.DecodeString(text); err == nil && len(key) == 32 {
 			return key, nil
 		}
 	}
+
 	return nil, errors.New("must be 32 bytes in base64 or hexadecimal, such as openssl rand -base64 32 prints, or file:PATH")
 }

@@ -68,11 +68,13 @@ func (l *fileLeases) newest(name string) (number int, content string, err error)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, "", nil
 	}
+
 	for _, entry := range entries {
 		if n, odd := strconv.Atoi(entry.Name()); odd == nil && entry.Type().IsRegular() && n > number {
 			number = n
 		}
 	}
+
 	if err != nil || number == 0 {
 		return number, "", err
 	}
@@ -81,6 +83,7 @@ func (l *fileLeases) newest(name string) (number int, content string, err error)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // somebody was faster meanwhile: its content tells nothing, and whoever acquires finds out
 	}
+
 	return number, strings.TrimSpace(string(data)), err
 }
 
@@ -105,6 +108,7 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil // somebody was faster
 	}
+
 	if err == nil {
 		_, err = f.WriteString(mine.content())
 		err = errors.Join(err, l.d.give(f, leaseDirectory(name)), f.Sync(), f.Close())
@@ -121,6 +125,7 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 	for old := number; old > 0 && old > number-2; old-- {
 		_ = l.drop(name, old)
 	}
+
 	delete(l.seen, name)
 	l.held[name] = mine
 	return true, nil
@@ -178,6 +183,7 @@ func (l *fileLeases) renew(_ context.Context, name string, token int64) (bool, e
 	if h == nil {
 		return false, err
 	}
+
 	begun := time.Now()
 	h.beat++
 	if err := l.write(name, h.number, h.content()); err != nil {

@@ -35,6 +35,7 @@ func Generation(ctx context.Context, store Store) (string, error) {
 	if err := store.StoreFenced(ctx, generationLock, generationKey, []byte(fresh)); err != nil {
 		return "", err // the next who asks would get another one
 	}
+
 	return fresh, nil
 }
 

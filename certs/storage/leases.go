@@ -92,6 +92,7 @@ func (l *leases) keep(ctx context.Context, name string, held *lease) {
 	defer close(held.done)
 	ticker := time.NewTicker(l.duration / 3)
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,6 +103,7 @@ func (l *leases) keep(ctx context.Context, name string, held *lease) {
 		attempt, cancel := context.WithTimeout(ctx, l.duration/3)
 		ours, err := l.renew(attempt, name, held.token)
 		cancel()
+
 		if err == nil && !ours {
 			l.log.Warn("a lock was lost: this process was stopped, or cut off from the storage, for longer than its lease, or the storage has lost its data", "lock", name)
 			l.mu.Lock()
@@ -121,6 +123,7 @@ func (l *leases) Unlock(ctx context.Context, name string) error {
 	if !ok {
 		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)
 	}
+
 	held.stop()
 	<-held.done
 	if held.token == 0 {
@@ -134,6 +137,7 @@ func (l *leases) Unlock(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("unlocking %s: %w", name, err)
 	}
+
 	return nil
 }
 
@@ -153,6 +157,7 @@ func (l *leases) releaseAll() error {
 	for name := range l.held {
 		names = append(names, name)
 	}
+
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -160,5 +165,6 @@ func (l *leases) releaseAll() error {
 	for _, name := range names {
 		errs = append(errs, l.Unlock(ctx, name))
 	}
+
 	return errors.Join(errs...)
 }

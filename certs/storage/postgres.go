@@ -55,6 +55,7 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 	if err := postgresTrust(location); err != nil {
 		return nil, err
 	}
+
 	cfg, err := pgxpool.ParseConfig(location)
 	if err != nil {
 		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full") // pgx's error may repeat parts of it
@@ -93,6 +94,7 @@ func postgresTrust(location string) error {
 			return fmt.Errorf("sslcert: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -114,6 +116,7 @@ func (s *postgresStore) ready(ctx context.Context) error {
 	if err == nil && version < postgresVersion {
 		err = s.migrate(ctx)
 	}
+
 	s.migrated = err == nil
 	return err
 }
@@ -146,6 +149,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		for ; version < postgresVersion; version++ {
 			if _, err := tx.Exec(ctx, postgresMigrations[version]); err != nil {
 				return err
@@ -154,6 +158,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 				return err
 			}
 		}
+
 		return nil
 	})
 
@@ -162,6 +167,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 		return fmt.Errorf("its tables are still to be made (%w): start padlock once as a role that may, or let this one: GRANT CREATE ON SCHEMA public TO %s",
 			err, pgx.Identifier{s.role}.Sanitize())
 	}
+
 	return err
 }
 
@@ -178,6 +184,7 @@ func (s *postgresStore) refused(err error) error {
 	if !errors.As(err, &answer) {
 		return err
 	}
+
 	role := pgx.Identifier{s.role}.Sanitize()
 	switch {
 	case strings.Contains(err.Error(), "GRANT"): // it has been said
@@ -186,6 +193,7 @@ func (s *postgresStore) refused(err error) error {
 	case answer.Code == readOnlyTransaction:
 		return fmt.Errorf("%w: the session or its server is read-only; target_session_attrs=read-write in the URL finds the server that is not", err)
 	}
+
 	return err
 }
 
@@ -219,6 +227,7 @@ func (s *postgresStore) do(ctx context.Context, action, key string, query func(c
 	case errors.Is(err, ErrLockLost):
 		return fmt.Errorf("%s %s: %w", action, key, err)
 	}
+
 	return fmt.Errorf("%s %s: %w: %w", action, key, ErrUnavailable, err)
 }
 
@@ -305,6 +314,7 @@ func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.Ke
 	if err := ValidKey(key); err != nil {
 		return info, err
 	}
+
 	from, to := below(key)
 	err = s.do(ctx, "looking for", key, func(ctx context.Context) error {
 		row := s.pool.QueryRow(ctx, `SELECT name = $1, modified, length(data) FROM padlock_values
@@ -316,6 +326,7 @@ func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.Ke
 	if !info.IsTerminal {
 		info.Modified, info.Size = time.Time{}, 0
 	}
+
 	return info, err
 }
 

@@ -103,6 +103,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	if o.TLSConfig != nil && len(hosts) > 1 {
 		o.TLSConfig.ServerName = "" // each host's own
 	}
+
 	return o, prefix, nil
 }
 
@@ -124,6 +125,7 @@ func redisHosts(location string) (hosts []string, first string) {
 			hosts[i] = host + ":6379"
 		}
 	}
+
 	return hosts, scheme + "://" + user + hosts[0] + rest[end:]
 }
 
@@ -226,6 +228,7 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 	if err := ValidKey(key); err != nil {
 		return err
 	}
+
 	keys := []string{s.value(key), s.index(), s.lock(lock)}
 	run := func() (int, error) {
 		return redisStoreScript.Run(ctx, s.client, keys, value, time.Now().UnixMilli(), key, token).Int()
@@ -238,6 +241,7 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 	if err == nil && done == 0 {
 		return fmt.Errorf("storing %s: %w", key, ErrLockLost)
 	}
+
 	return redisError("storing", key, err)
 }
 
@@ -277,6 +281,7 @@ func (s *redisStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, e
 	if err := ValidKey(key); err != nil {
 		return certmagic.KeyInfo{}, err
 	}
+
 	pipe := s.client.Pipeline()
 	modified := pipe.HGet(ctx, s.value(key), "modified")
 	size := pipe.HStrLen(ctx, s.value(key), "data")
@@ -291,6 +296,7 @@ func (s *redisStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, e
 	if len(below.Val()) > 0 {
 		return certmagic.KeyInfo{Key: key}, nil
 	}
+
 	return certmagic.KeyInfo{}, redisError("looking for", key, redis.Nil)
 }
 

@@ -86,6 +86,7 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	default:
 		return nil, fmt.Errorf("storage %q: must be a directory, redis://…, rediss://… or postgres://…", Redacted(location))
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("opening the storage %s: %w", Redacted(location), err)
 	}
@@ -93,10 +94,12 @@ func Open(ctx context.Context, location string, o Options) (Store, error) {
 	if o.Key == nil {
 		return &plain{backend: store, log: o.Log}, nil
 	}
+
 	sealing, err := encrypt(store, o.Key, o.Log)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+
 	return sealing, nil
 }
 
@@ -167,6 +170,7 @@ func (s *strangers) is(key string, why error) bool {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if !s.told[key] && len(s.told) < maxTold {
 		if s.told == nil {
 			s.told = map[string]bool{}
@@ -175,6 +179,7 @@ func (s *strangers) is(key string, why error) bool {
 		s.log.Warn("something in the storage is left out, as it is no value: somebody else has put it there",
 			"name", key, "reason", why, "remedy", "remove it, and find out who can write to the storage")
 	}
+
 	return true
 }
 
@@ -202,5 +207,6 @@ func children(prefix string, keys []string, recursive bool) []string {
 			level = append(level, first)
 		}
 	}
+
 	return level
 }

@@ -52,6 +52,7 @@ func (p places) chromium() []string {
 			dirs = append(dirs, found...)
 		}
 	}
+
 	return dirs
 }
 
@@ -116,6 +117,7 @@ func (p places) firefox() (profiles []string) {
 			add(filepath.Dir(file))
 		}
 	}
+
 	return profiles
 }
 
@@ -126,6 +128,7 @@ func namedProfiles(root string) (dirs []string) {
 	if err != nil {
 		return nil
 	}
+
 	path, relative := "", true
 	end := func() {
 		dir := filepath.FromSlash(path)
@@ -155,6 +158,7 @@ func namedProfiles(root string) (dirs []string) {
 			relative = value != "0"
 		}
 	}
+
 	end()
 	return dirs
 }

@@ -40,6 +40,7 @@ func (j *java) Install() error {
 	if trusted, err := j.Trusted(); err != nil || trusted {
 		return err // the hook has done it
 	}
+
 	f, err := os.CreateTemp("", "padlock-*.pem")
 	if err != nil {
 		return err
@@ -58,15 +59,18 @@ func (j *java) Remove() error {
 	if trusted, err := j.Trusted(); err != nil || !trusted {
 		return err
 	}
+
 	list, err := j.keytool(false, "-list")
 	if err != nil {
 		return err
 	}
+
 	for _, alias := range aliases(list, j.root) {
 		if _, err := j.change("-delete", "-alias", alias); err != nil {
 			return fmt.Errorf("%w; as root: keytool -delete -alias %s -keystore %s -storepass %s", err, alias, j.file, j.password())
 		}
 	}
+
 	return nil
 }
 
@@ -112,6 +116,7 @@ func (j *java) keytool(sudo bool, args ...string) ([]byte, error) {
 	if err != nil {
 		err = fmt.Errorf("keytool %s: %s (%w)", args[0], strings.TrimSpace(string(out)), err) // which says on standard output what is wrong
 	}
+
 	return out, err
 }
 

@@ -65,6 +65,7 @@ func (n *nss) Trusted() (bool, error) {
 	if _, err := os.Stat(filepath.Join(n.dir, database)); errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
+
 	list, err := n.certutil(nil, "-L")
 	if err != nil {
 		return false, err
@@ -76,6 +77,7 @@ func (n *nss) Trusted() (bool, error) {
 			flagged = strings.HasPrefix(strings.TrimSpace(rest), "C")
 		}
 	}
+
 	if !flagged {
 		return false, nil
 	}
@@ -84,6 +86,7 @@ func (n *nss) Trusted() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	return holds("", stored, n.root)
 }
 
@@ -101,6 +104,7 @@ func (n *nss) certutil(stdin []byte, args ...string) ([]byte, error) {
 	if err != nil && stderr.Len() > 0 {
 		err = fmt.Errorf("certutil in %s: %s (%w)", n.dir, strings.TrimSpace(stderr.String()), err)
 	}
+
 	return out, err
 }
 

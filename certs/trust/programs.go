@@ -26,6 +26,7 @@ func Programs(root *x509.Certificate, dir string) (variables []Variable, err err
 	if err := invoker.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+
 	own := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: root.Raw})
 	alone, both := filepath.Join(dir, "root.pem"), filepath.Join(dir, "bundle.pem")
 	if err := write(alone, own); err != nil {
@@ -56,11 +57,13 @@ func Beside(variables []Variable, getenv func(string) string, root *x509.Certifi
 		if err != nil { // it is not set, or leads nowhere
 			continue
 		}
+
 		both := filepath.Join(dir, strings.ToLower(v.Name)+".pem")
 		own := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: root.Raw})
 		if err := write(both, append(append(bytes.TrimRight(before, "\n"), '\n'), own...)); err != nil {
 			return nil, err
 		}
+
 		combined[i].Value = both
 	}
 	return combined, nil
@@ -99,6 +102,7 @@ func Java(root *x509.Certificate, dir string) (Variable, error) {
 	if err := invoker.MkdirAll(dir, 0o700); err != nil {
 		return Variable{}, err
 	}
+
 	certificate, aside, copied := filepath.Join(dir, "root.pem"), filepath.Join(dir, "cacerts.new"), filepath.Join(dir, "cacerts")
 	if err := errors.Join(write(certificate, pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: root.Raw})), write(aside, theirs)); err != nil {
 		return Variable{}, err
@@ -109,10 +113,12 @@ func Java(root *x509.Certificate, dir string) (Variable, error) {
 	if out, err := command.CombinedOutput(); err != nil {
 		return Variable{}, fmt.Errorf("%s: %s (%w)", keytool, strings.TrimSpace(string(out)), err)
 	}
+
 	changed, err := os.ReadFile(aside)
 	if err == nil {
 		err = write(copied, changed)
 	}
+
 	return Variable{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=" + copied + " -Djavax.net.ssl.trustStorePassword=" + storePassword, "Java"}, err
 }
 

@@ -51,9 +51,11 @@ func Stores(root *x509.Certificate) []Store {
 	for _, dir := range p.databases() {
 		stores = append(stores, &nss{root, dir, user})
 	}
+
 	if len(p.firefox()) == 0 && p.firefoxInstalled() {
 		stores = append(stores, unstarted{})
 	}
+
 	return stores
 }
 
@@ -76,6 +78,7 @@ func userPlaces(user *invoker.User) (places, bool) {
 	if user != nil {
 		return places{user.Home, filepath.Join(user.Home, ".config"), filepath.Join(user.Home, ".local", "share")}, true
 	}
+
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return places{}, false
@@ -88,6 +91,7 @@ func userPlaces(user *invoker.User) (places, bool) {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		p.data = dir
 	}
+
 	return p, true
 }
 

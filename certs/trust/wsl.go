@@ -46,6 +46,7 @@ func (w *windows) Install() error {
 	if err != nil {
 		return fmt.Errorf("naming %s for Windows by wslpath: %w", f.Name(), err)
 	}
+
 	return w.certutil("-addstore", "Root", strings.TrimSpace(string(path)))
 }
 

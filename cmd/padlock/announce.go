@@ -70,12 +70,14 @@ func (p *program) announce(s *daemon.Started) {
 	for _, line := range lines {
 		terminal.Say(p.stdout, "%s", line)
 	}
+
 	if more := len(cfg.Sites) - len(sites); more > 0 {
 		terminal.Say(p.stdout, "and %d more sites", more)
 	}
 	if cfg.Docker != nil {
 		terminal.Say(p.stdout, "containers with the label %shost become sites (%s)", discovery.Prefix, mask.URL(cfg.Docker.Endpoint))
 	}
+
 	switch {
 	case len(s.Managed) > 0:
 		terminal.Say(p.stdout, "certificates from %s for %s; kept in %s", issuers(cfg), text.Summary(s.Managed), storage.Redacted(cfg.Storage))
@@ -167,12 +169,14 @@ func siteURL(site *config.Site, https []proxy.Listener) string {
 	if site.TCP != nil {
 		scheme = "tls"
 	}
+
 	at := slices.IndexFunc(https, func(l proxy.Listener) bool { return len(site.Listen) == 0 || l.Address == site.Listen[0] })
 	_, port, _ := net.SplitHostPort(https[max(at, 0)].Addr().String())
 	url := scheme + "://" + host
 	if port != "443" || scheme != "https" {
 		url += ":" + port
 	}
+
 	return url
 }
 
@@ -191,9 +195,11 @@ func destination(cfg *config.Config, site *config.Site) string {
 			return "an answer of padlock's own"
 		}
 	}
+
 	if upstream == nil || len(upstream.To) == 0 {
 		return "a page that shows your own handshake"
 	}
+
 	target := upstream.To[0].Target
 	if target.SRV {
 		return target.String()
@@ -209,6 +215,7 @@ func destination(cfg *config.Config, site *config.Site) string {
 	case err != nil:
 		return target.String() + " (not listening yet; that is fine)"
 	}
+
 	conn.Close()
 	return target.String()
 }

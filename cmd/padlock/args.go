@@ -25,10 +25,12 @@ func flagsFirst(app *cli.App, args []string) []string {
 		if at < 0 {
 			break
 		}
+
 		command, flags = append(command, args[i]), commands[at].Flags
 		foreign = args[i] == "dev"
 		args, commands = append(args[:i:i], args[i+1:]...), commands[at].Subcommands
 	}
+
 	var front, rest []string
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; {
@@ -44,6 +46,7 @@ func flagsFirst(app *cli.App, args []string) []string {
 			rest = append(rest, arg)
 		}
 	}
+
 	return append(append(command, front...), rest...)
 }
 
@@ -93,18 +96,22 @@ func meant(app *cli.App, args []string) string {
 					return path + " " + c.Name
 				}
 			}
+
 			if config.Near(args[i], "help") && len(args[i]) > 2 {
 				return path + " --help"
 			}
 			break
 		}
+
 		path, flags, commands = path+" "+args[i], commands[at].Flags, commands[at].Subcommands
 		args = append(args[:i:i], args[i+1:]...)
 	}
+
 	var names []string
 	for _, f := range flags {
 		names = append(names, f.Names()...)
 	}
+
 	for _, arg := range args {
 		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		if arg == "--" {
@@ -113,11 +120,13 @@ func meant(app *cli.App, args []string) string {
 		if len(arg) < 4 || arg[0] != '-' || slices.Contains(names, name) || name == "help" {
 			continue
 		}
+
 		for _, n := range names {
 			if config.Near(name, n) {
 				return "--" + n
 			}
 		}
 	}
+
 	return ""
 }

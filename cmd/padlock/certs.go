@@ -60,6 +60,7 @@ func (p *program) certsConfig(c *cli.Context, names ...string) (*config.Config, 
 		}
 		return p.loadFile(file)
 	}
+
 	cfg := config.Default()
 	applyStorage(c, cfg)
 	applyACME(c, cfg)
@@ -72,6 +73,7 @@ func (p *program) certsConfig(c *cli.Context, names ...string) (*config.Config, 
 		err = namingFlags(err)
 		return nil, usageError{errors.New(strings.ReplaceAll(err.Error(), flagName("from"), "NAME"))}
 	}
+
 	return cfg, nil
 }
 
@@ -92,10 +94,12 @@ func (p *program) openStorage(c *cli.Context, names ...string) (*opened, error) 
 	if o.store, err = daemon.OpenStore(c.Context, cfg, o.log); err != nil {
 		return nil, err
 	}
+
 	if err := daemon.CheckStore(c.Context, cfg, o.store); err != nil && c.Command.Name != encryptName {
 		o.close()
 		return nil, err
 	}
+
 	return o, nil
 }
 
@@ -134,6 +138,7 @@ func (p *program) listCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			k, err := p.openStorage(c)
 			if err != nil {
 				return err
@@ -142,6 +147,7 @@ func (p *program) listCommand() *cli.Command {
 			if c.IsSet("admin") {
 				k.cfg.Admin.Address = c.String("admin")
 			}
+
 			rows, err := k.rows(c.Context)
 			if err != nil {
 				return err
@@ -149,20 +155,24 @@ func (p *program) listCommand() *cli.Command {
 			if len(names) > 0 {
 				rows = slices.DeleteFunc(rows, func(r row) bool { return !slices.Contains(names, r.Name) })
 			}
+
 			if c.Bool("json") {
 				err = json.NewEncoder(p.stdout).Encode(rows)
 			} else {
 				err = table(p.stdout, rows)
 			}
+
 			bad := 0
 			for _, r := range rows {
 				if r.unusable() {
 					bad++
 				}
 			}
+
 			if err == nil && bad > 0 {
 				err = hint.Add(fmt.Errorf("%d certificate(s) have expired or cannot be used", bad), "padlock certs renew --force NAME orders one anew, and shows what stands in the way")
 			}
+
 			return err
 		},
 	}
@@ -190,6 +200,7 @@ func (k *opened) rows(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	rows := []row{}
 	for _, s := range stored {
 		r := row{Name: s.Name, Source: "acme"}
@@ -201,20 +212,25 @@ func (k *opened) rows(ctx context.Context) ([]row, error) {
 		}
 		rows = append(rows, r)
 	}
+
 	imported, err := certs.ListImported(ctx, k.store)
 	if err != nil {
 		k.log.Warn("an imported certificate cannot be used", "error", err)
 	}
+
 	for _, i := range imported {
 		rows = append(rows, named("imported", i.Pair.Certificate)...)
 	}
+
 	files, err := certs.NewFiles(k.cfg.Certificates.Files, k.log)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, pair := range files.Pairs() {
 		rows = append(rows, named("file", pair.Certificate)...)
 	}
+
 	rows = k.told(ctx, rows)
 	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.KeyType, b.KeyType)) })
 	return rows, nil
@@ -256,10 +272,12 @@ func (k *opened) told(ctx context.Context, rows []row) []row {
 	if response.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(response.Body, 64<<20)).Decode(&known) != nil {
 		return rows
 	}
+
 	for _, s := range known {
 		if s.Source != "acme" {
 			continue
 		}
+
 		i := slices.IndexFunc(rows, func(r row) bool {
 			return r.Name == s.Name && r.Source == "acme" && (r.KeyType == s.KeyType || s.KeyType == "")
 		})
@@ -267,11 +285,13 @@ func (k *opened) told(ctx context.Context, rows []row) []row {
 			rows = append(rows, row{Name: s.Name, Source: "acme"})
 			i = len(rows) - 1
 		}
+
 		rows[i].Error, rows[i].NextTry = cmp.Or(s.Error, rows[i].Error), s.NextTry
 		if s.Renewal != nil {
 			rows[i].Renewal = s.Renewal
 		}
 	}
+
 	return rows
 }
 
@@ -300,6 +320,7 @@ func (r *row) state() string {
 	case r.Renewal != nil && now.After(*r.Renewal):
 		state = "renewal due"
 	}
+
 	if r.Source != "acme" {
 		state += " (" + r.Source + ")"
 	}
@@ -309,6 +330,7 @@ func (r *row) state() string {
 	if r.Error != "" {
 		state += ": " + r.Error
 	}
+
 	return state
 }
 
@@ -350,16 +372,19 @@ func (p *program) removeCommand() *cli.Command {
 			if len(names) == 0 {
 				return usageError{errors.New("remove needs at least one NAME")}
 			}
+
 			k, err := p.openStorage(c)
 			if err != nil {
 				return err
 			}
 			defer k.close()
+
 			for _, name := range names {
 				if err := p.remove(c.Context, k.store, name); err != nil {
 					return err
 				}
 			}
+
 			return nil
 		},
 	}
@@ -371,11 +396,13 @@ func (p *program) remove(ctx context.Context, store storage.Store, name string) 
 		return err
 	}
 	found := len(stored)
+
 	for _, s := range stored {
 		if err := s.Remove(ctx, store); err != nil {
 			return err
 		}
 	}
+
 	imported, _ := certs.ListImported(ctx, store) // what is damaged names nobody
 	for _, i := range imported {
 		if d := handshake.DescribeCertificate(i.Pair.Certificate, "", time.Now()); d != nil && slices.Contains(d.Names, name) {
@@ -385,9 +412,11 @@ func (p *program) remove(ctx context.Context, store storage.Store, name string) 
 			found++
 		}
 	}
+
 	if found == 0 {
 		return hint.Add(fmt.Errorf("%s has no certificate in %s", name, store), "padlock certs list shows those that are there")
 	}
+
 	_, err = fmt.Fprintf(p.stdout, "%s: %d certificate(s) removed from %s\n", name, found, store)
 	return err
 }

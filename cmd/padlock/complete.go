@@ -28,6 +28,7 @@ func complete(app *cli.App, words []string) (found []candidate, more string) {
 	if at.value != nil {
 		return matching(typed, valuesOf(at.value)), filesOf(at.value)
 	}
+
 	if name, value, ok := strings.Cut(typed, "="); ok && strings.HasPrefix(name, "-") {
 		if f := flagNamed(at.flags, name); f != nil {
 			for _, c := range matching(value, valuesOf(f)) {
@@ -37,9 +38,11 @@ func complete(app *cli.App, words []string) (found []candidate, more string) {
 		}
 		return nil, noFiles
 	}
+
 	if strings.HasPrefix(typed, "-") {
 		return matching(typed, flagsOf(at.flags)), noFiles
 	}
+
 	if !at.argued {
 		for _, c := range at.commands {
 			if !c.Hidden {
@@ -50,6 +53,7 @@ func complete(app *cli.App, words []string) (found []candidate, more string) {
 			found = append(found, candidate{word, ""})
 		}
 	}
+
 	return matching(typed, found), at.arguments()
 }
 
@@ -83,6 +87,7 @@ func place(app *cli.App, before []string) position {
 				p.argued = true
 				continue
 			}
+
 			c := p.commands[i]
 			p.flags, p.commands, p.usage = append(c.VisibleFlags(), cli.HelpFlag), c.Subcommands, c.UsageText
 			p.words = strings.FieldsFunc(c.ArgsUsage, func(r rune) bool { return r == '|' })

@@ -38,14 +38,17 @@ func (p *program) completeCommand() *cli.Command {
 			if c.NArg() == 0 {
 				return usageError{fmt.Errorf("__complete is for shells: padlock completion bash|zsh|fish")}
 			}
+
 			found, more := complete(c.App, c.Args().Slice())
 			var b strings.Builder
 			for _, f := range found {
 				fmt.Fprintf(&b, "%s\t%s\n", f.word, f.about)
 			}
+
 			if more != noFiles {
 				b.WriteString(more + "\n")
 			}
+
 			_, err := p.stdout.Write([]byte(b.String()))
 			return err
 		},

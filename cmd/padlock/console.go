@@ -39,6 +39,7 @@ func (p *program) console(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
+
 	cfg := config.Default()
 	applyStorage(c, cfg)
 	cfg.Admin.Address = c.String("admin")
@@ -46,6 +47,7 @@ func (p *program) console(c *cli.Context) error {
 	if at.TCP() == "" || at.Guarded() {
 		return usageError{fmt.Errorf("--listen: %q is not a loopback address such as 127.0.0.1:2021", at.Address)}
 	}
+
 	response, err := adminGet(c.Context, cfg, "/healthz")
 	if err != nil {
 		return err
@@ -63,6 +65,7 @@ func (p *program) console(c *cli.Context) error {
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+
 	return nil
 }
 
@@ -104,15 +107,18 @@ func keyed(host, key string, next http.Handler) http.Handler {
 			http.Error(w, "Open the address that padlock console has printed: the console has no other name.", http.StatusForbidden)
 			return
 		}
+
 		if same(r.URL.Query().Get("key"), key) && r.Method == http.MethodGet {
 			http.SetCookie(w, &http.Cookie{Name: keyCookie, Value: key, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 			return
 		}
+
 		if cookie, err := r.Cookie(keyCookie); err != nil || !same(cookie.Value, key) {
 			http.Error(w, "Open the address that padlock console has printed: it has the key.", http.StatusForbidden)
 			return
 		}
+
 		next.ServeHTTP(w, r)
 	})
 }

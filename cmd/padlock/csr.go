@@ -46,6 +46,7 @@ func (p *program) csr(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+
 	switch country := c.String("country"); {
 	case len(names) == 0:
 		return usageError{errors.New("csr needs at least one NAME")}
@@ -54,6 +55,7 @@ func (p *program) csr(c *cli.Context) error {
 	case country != "" && len(country) != 2:
 		return usageError{errors.New("--country is a code of two letters (ISO 3166-1), such as GB")}
 	}
+
 	base := strings.ReplaceAll(strings.Replace(names[0], "*", "wildcard", 1), ":", "-")
 	keyFile, out := c.String("key"), c.String("out")
 	if keyFile == "" {
@@ -62,6 +64,7 @@ func (p *program) csr(c *cli.Context) error {
 	if out == "" {
 		out = base + ".csr"
 	}
+
 	key, made, err := keyOf(keyFile, c.String("key-type"))
 	if err != nil {
 		return err
@@ -73,6 +76,7 @@ func (p *program) csr(c *cli.Context) error {
 	if err := os.WriteFile(out, request, 0o644); err != nil { // a request is public
 		return err
 	}
+
 	how := "used"
 	if made {
 		how = "made; keep it secret, and keep a copy"
@@ -90,16 +94,19 @@ func keyOf(file, kind string) (key crypto.Signer, made bool, err error) {
 		}
 		return key, false, nil
 	}
+
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
 	if key, err = newKey(kind); err != nil {
 		return nil, false, err
 	}
+
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, false, err
 	}
+
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, false, err
@@ -128,6 +135,7 @@ func signingRequest(c *cli.Context, names []string, key crypto.Signer) ([]byte, 
 			break
 		}
 	}
+
 	for flag, field := range map[string]*[]string{
 		"organization": &template.Subject.Organization, "country": &template.Subject.Country,
 		"province": &template.Subject.Province, "locality": &template.Subject.Locality,
@@ -136,9 +144,11 @@ func signingRequest(c *cli.Context, names []string, key crypto.Signer) ([]byte, 
 			*field = []string{value}
 		}
 	}
+
 	for i := range template.Subject.Country {
 		template.Subject.Country[i] = strings.ToUpper(template.Subject.Country[i])
 	}
+
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
@@ -146,9 +156,11 @@ func signingRequest(c *cli.Context, names []string, key crypto.Signer) ([]byte, 
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
+
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
 		return nil, err
 	}
+
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
 }

@@ -87,11 +87,13 @@ func (p *program) dev(c *cli.Context) error {
 		if err != nil {
 			return usageError{err}
 		}
+
 		if len(found) == 1 {
 			found[0] = flagged(c, found[0])
 		} else if name := firstSet(c, appFlags...); name != "" && len(found) > 1 {
 			return usageError{fmt.Errorf("--%s is for one app, and this directory has %d: write it into %s", name, len(found), launch.FileName)}
 		}
+
 		if len(found) == 0 {
 			return hint.Add(usageError{errors.New("no command is given, and this directory has no padlock.dev.yaml, Procfile or package.json with a script dev")}, "padlock dev COMMAND, such as padlock dev npm run dev")
 		}
@@ -114,6 +116,7 @@ func flagged(c *cli.Context, a launch.App) launch.App {
 	if c.IsSet("host-header") {
 		a.HostHeader = c.String("host-header")
 	}
+
 	a.Domains = append(a.Domains, c.StringSlice("domain")...)
 	a.Wildcard = a.Wildcard || c.Bool("wildcard")
 	a.Restart = a.Restart || c.Bool("restart")
@@ -135,11 +138,13 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	if os.Getenv("PADLOCK_DEV") == "0" {
 		return p.bare(c.Context, apps)
 	}
+
 	cfg, dir := devPlace(c)
 	ca, err := localca.Open(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if err != nil {
 		return err
 	}
+
 	programs := filepath.Join(cfg.StateDirectory(), "localca", "programs")
 	variables, err := trust.Programs(ca.Root(), programs)
 	if err != nil && !errors.Is(err, trust.ErrNoSystemRoots) {
@@ -148,6 +153,7 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	if variables, err = trust.Beside(variables, os.Getenv, ca.Root(), programs); err != nil {
 		return err
 	}
+
 	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1, json: c.Bool("json")}
 	if in, ok := p.stdin.(*os.File); ok && terminal.Is(in) && !d.several {
 		d.terminal = launch.OpenTerminal(in)
@@ -155,6 +161,7 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	if d.terminal != nil {
 		defer d.terminal.Close()
 	}
+
 	ctx, cancel := context.WithCancelCause(c.Context)
 	defer cancel(nil)
 
@@ -167,9 +174,11 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	for range apps[1:] {
 		<-ends
 	}
+
 	if c.Context.Err() != nil && (d.several || errors.Is(first, context.Canceled)) {
 		return nil
 	}
+
 	return first
 }
 
@@ -181,6 +190,7 @@ func (p *program) bare(ctx context.Context, apps []launch.App) error {
 	if apps[0].Served() {
 		return usageError{errors.New("PADLOCK_DEV=0 runs a command, and there is none: a port or a folder needs padlock dev")}
 	}
+
 	cmd := exec.CommandContext(ctx, apps[0].Args[0], apps[0].Args[1:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = apps[0].Dir, p.stdin, p.stdout, p.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(interruptOf(ctx)) }
@@ -189,6 +199,7 @@ func (p *program) bare(ctx context.Context, apps []launch.App) error {
 	if errors.As(err, &exit) {
 		return exitCode(max(exit.ExitCode(), 1))
 	}
+
 	return err
 }
 
@@ -251,14 +262,17 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	if err != nil {
 		return 0, err
 	}
+
 	if info, err := os.Stat(work); err != nil {
 		return 0, err
 	} else if !info.IsDir() {
 		return 0, usageError{fmt.Errorf("%s is not a directory", work)}
 	}
+
 	if a.Port < 0 || a.Port > 65535 {
 		return 0, usageError{fmt.Errorf("%d is not a port", a.Port)}
 	}
+
 	name := strings.TrimSuffix(strings.ToLower(a.Name), ".localhost")
 	if name == "" {
 		name = launch.Name(work)
@@ -266,10 +280,12 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	if !launch.ValidName(name) {
 		return 0, usageError{fmt.Errorf("--name %q: a name has letters, digits and hyphens, and dots between parts, such as api.shop", a.Name)}
 	}
+
 	app := dev.App{Name: name, Hosts: append([]string{name + ".localhost"}, a.Domains...), Dir: work, Command: a.Command(), PID: os.Getpid()}
 	if a.HostHeader != "keep" {
 		app.HostHeader = a.HostHeader
 	}
+
 	if a.Wildcard {
 		for _, host := range app.Hosts {
 			app.Hosts = append(app.Hosts, "*."+host)
@@ -284,9 +300,11 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 		s.Port, s.App.Waiting = port, fmt.Sprintf("port %d", port)
 		return d.run(ctx, s)
 	}
+
 	if a.IsFolder() {
 		return d.serveFolder(ctx, s, a.Args[0])
 	}
+
 	return d.serveCommand(ctx, s, a)
 }
 
@@ -320,12 +338,14 @@ func (d *developing) serveFolder(ctx context.Context, s *dev.Session, dir string
 		return 0, err
 	}
 	defer folder.Close()
+
 	if d.c.String("name") == "" {
 		if absolute, err := filepath.Abs(dir); err == nil {
 			s.App.Name = launch.Name(absolute)
 			s.App.Hosts[0] = s.App.Name + ".localhost"
 		}
 	}
+
 	s.Port, s.App.Waiting = folder.Port(), "the folder"
 	return d.run(ctx, s)
 }
@@ -339,6 +359,7 @@ func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch
 			return 0, err
 		}
 	}
+
 	log, err := d.openLog(s.App.Name)
 	if err != nil {
 		return 0, err
@@ -355,6 +376,7 @@ func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch
 		d.connect(&command, log, a.Name)
 		return command, nil
 	}
+
 	return d.run(ctx, s)
 }
 

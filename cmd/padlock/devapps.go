@@ -33,6 +33,7 @@ func (p *program) devListCommand() *cli.Command {
 			if c.NArg() > 0 {
 				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 			}
+
 			apps, err := devApps(c)
 			if err != nil {
 				return err
@@ -40,10 +41,12 @@ func (p *program) devListCommand() *cli.Command {
 			if c.Bool("json") {
 				return json.NewEncoder(p.stdout).Encode(apps)
 			}
+
 			if len(apps) == 0 {
 				_, err := fmt.Fprintln(p.stdout, "no app runs; start one with padlock dev COMMAND")
 				return err
 			}
+
 			w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tURL\tTARGET\tPID\tDIRECTORY\tCOMMAND")
 			for _, a := range apps {
@@ -53,6 +56,7 @@ func (p *program) devListCommand() *cli.Command {
 				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", a.Name, a.URL, target, a.PID, a.Dir, a.Command)
 			}
+
 			return w.Flush()
 		},
 	}
@@ -73,6 +77,7 @@ func devApps(c *cli.Context) ([]dev.App, error) {
 	if apps == nil {
 		apps = []dev.App{}
 	}
+
 	return apps, toEnd(err)
 }
 
@@ -100,6 +105,7 @@ func (p *program) devStopCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			_, dir := devPlace(c)
 			client, err := dev.Connect(c.Context, dir)
 			if errors.Is(err, dev.ErrNoProxy) {
@@ -116,6 +122,7 @@ func (p *program) devStopCommand() *cli.Command {
 			if err != nil {
 				return toEnd(err)
 			}
+
 			return awaitGone(c.Context, client, app.Name)
 		},
 	}
@@ -127,18 +134,22 @@ const stopWait = 20 * time.Second
 func awaitGone(ctx context.Context, client *dev.Client, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWait)
 	defer cancel()
+
 	for {
 		apps, err := client.List(ctx)
 		if err != nil {
 			return nil // the proxy has gone with the last app
 		}
+
 		gone := true
 		for _, a := range apps {
 			gone = gone && a.Name != name
 		}
+
 		if gone {
 			return nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s has not ended", name)
@@ -157,6 +168,7 @@ func (p *program) devLogsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			cfg, _ := devPlace(c)
 			if !launch.ValidName(name) {
 				return noApp(name)
@@ -172,6 +184,7 @@ func (p *program) devLogsCommand() *cli.Command {
 			if err == nil && c.Bool("follow") {
 				err = launch.FollowLog(c.Context, file, p.stdout)
 			}
+
 			return err
 		},
 	}
@@ -204,12 +217,14 @@ func (p *program) devURL(c *cli.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		var found *dev.App
 		for i := range apps {
 			if apps[i].Name == name {
 				found = &apps[i]
 			}
 		}
+
 		switch {
 		case found != nil && (c.Duration("wait") == 0 || found.Target != "" && appAnswers(c, found.URL)):
 			return found.URL, nil
@@ -218,6 +233,7 @@ func (p *program) devURL(c *cli.Context) (string, error) {
 		case time.Now().After(limit):
 			return "", noApp(name)
 		}
+
 		select {
 		case <-c.Context.Done():
 			return "", c.Context.Err()
@@ -233,6 +249,7 @@ func appAnswers(c *cli.Context, url string) bool {
 	if err != nil {
 		return false
 	}
+
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Root())
 	transport := &http.Transport{
@@ -261,6 +278,7 @@ func (p *program) devOpenCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			opener := map[string][]string{"darwin": {"open"}, "windows": {"rundll32", "url.dll,FileProtocolHandler"}}[runtime.GOOS]
 			if opener == nil {
 				opener = []string{"xdg-open"}
@@ -268,6 +286,7 @@ func (p *program) devOpenCommand() *cli.Command {
 			if err := exec.Command(opener[0], append(opener[1:], url)...).Start(); err != nil {
 				return hint.Add(fmt.Errorf("opening %s: %w", url, err), "open it in a browser: "+strconv.Quote(url))
 			}
+
 			_, err = fmt.Fprintln(p.stdout, url)
 			return err
 		},

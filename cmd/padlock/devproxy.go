@@ -39,6 +39,7 @@ func (p *program) devServe(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
+
 	cfg, dir := devPlace(c)
 	log := slog.New(slog.NewTextHandler(p.stderr, nil))
 	hub, err := dev.Open(c.Context, dir, log)
@@ -54,6 +55,7 @@ func (p *program) devServe(c *cli.Context) error {
 	if err := os.MkdirAll(filepath.Join(cfg.StateDirectory(), "dev"), 0o700); err != nil {
 		return err
 	}
+
 	cfg.ErrorDetails = true
 	cfg.Timeouts.ResponseHeader, cfg.Timeouts.Shutdown = config.Endless, 2*time.Second // an app may be at a breakpoint
 	cfg.Handshakes.Format, cfg.Handshakes.Output = "line", filepath.Join(cfg.StateDirectory(), "dev", "handshakes.log")
@@ -70,6 +72,7 @@ func (p *program) devServe(c *cli.Context) error {
 	if !c.Bool("stay") {
 		go func() { hub.Idle(ctx, devRest); cancel() }()
 	}
+
 	o := p.options(!c.IsSet("listen"), nil)
 	o.Sources, o.Reporter = []discovery.Source{hub}, &devProxyReport{program: p, hub: hub, stop: cancel}
 	err = daemon.Run(ctx, cfg, o)
@@ -77,6 +80,7 @@ func (p *program) devServe(c *cli.Context) error {
 	if failed := <-pages; err == nil {
 		err = failed
 	}
+
 	return err
 }
 
@@ -100,11 +104,13 @@ func (r *devProxyReport) Started(s daemon.Started) {
 			ports.HTTPS = port
 		}
 	}
+
 	if err := r.hub.Listen(ports); err != nil {
 		fmt.Fprintln(r.stderr, "padlock: error: registering apps:", err)
 		r.stop()
 		return
 	}
+
 	fmt.Fprintf(r.stdout, "padlock: apps are listed at %s\n", ports.URL("localhost"))
 }
 
@@ -117,12 +123,14 @@ func startDevProxy(c *cli.Context, dir string) (<-chan struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	args := []string{"dev", "serve"}
 	for _, name := range []string{"storage", "organization"} {
 		if c.IsSet(name) {
 			args = append(args, "--"+name, c.String(name))
 		}
 	}
+
 	log, err := os.OpenFile(devProxyLog(dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
@@ -135,10 +143,12 @@ func startDevProxy(c *cli.Context, dir string) (<-chan struct{}, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the proxy: %w", err)
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
 		close(ended)
 	}()
+
 	return ended, nil
 }

@@ -46,10 +46,12 @@ func (p *program) doctorCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			names := c.Args().Slice()
 			if len(names) == 0 && c.String("config") != "" {
 				names = publicHosts(cfg)
 			}
+
 			d.clock()
 			d.port("443", "8443")
 			d.port("80", "8080")
@@ -57,6 +59,7 @@ func (p *program) doctorCommand() *cli.Command {
 			for _, name := range names {
 				d.name(c.Context, name)
 			}
+
 			if ca := d.storage(cfg); ca != nil {
 				d.stores(ca)
 				d.handshake(c.Context, ca, "with itself", "127.0.0.1", "localhost")
@@ -66,9 +69,11 @@ func (p *program) doctorCommand() *cli.Command {
 					}
 				}
 			}
+
 			if d.bad > 0 {
 				return hint.Add(fmt.Errorf("%d thing(s) need attention", d.bad), "the lines marked ✗ say what")
 			}
+
 			return nil
 		},
 	}
@@ -129,15 +134,18 @@ func (d *doctor) network() hostinfo.Network {
 	if err == nil && len(n.Addresses) == 0 {
 		d.say(probe.Note, "network", "no private address: padlock --lan has none to be reached by")
 	}
+
 	for _, a := range n.Addresses {
 		d.say(probe.Good, "network", "%s on %s", a, a.Interface)
 	}
+
 	switch {
 	case n.Answers:
 		d.say(probe.Good, "network", "%s, by multicast DNS", n.Name)
 	case n.Name != "":
 		d.say(probe.Note, "network", "%s is not announced by multicast DNS: devices use an address", n.Name)
 	}
+
 	return n
 }
 
@@ -145,6 +153,7 @@ func (d *doctor) network() hostinfo.Network {
 func (d *doctor) name(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	if canonical, ok := config.WrittenHost(name); ok && !config.IsLocal(canonical) {
 		certificates := config.Default().Certificates
 		certificates.Issuers = []config.Issuer{{Name: "letsencrypt"}}
@@ -152,6 +161,7 @@ func (d *doctor) name(ctx context.Context, name string) {
 			d.say(probe.Note, "CA", "%s: %s", name, advice)
 		}
 	}
+
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
 		remedy := ""
@@ -161,6 +171,7 @@ func (d *doctor) name(ctx context.Context, name string) {
 		d.say(probe.Note, "name", "%s does not resolve: %v%s", name, err, remedy)
 		return
 	}
+
 	own := map[string]bool{}
 	if interfaces, err := net.InterfaceAddrs(); err == nil {
 		for _, a := range interfaces {
@@ -168,6 +179,7 @@ func (d *doctor) name(ctx context.Context, name string) {
 			own[ip] = true
 		}
 	}
+
 	for _, a := range addresses {
 		where := "another machine, a load balancer or NAT"
 		if a = a.Unmap(); own[a.String()] || a.IsLoopback() {
@@ -212,10 +224,12 @@ func (d *doctor) storage(cfg *config.Config) *localca.CA {
 		d.say(probe.Bad, "storage", "%v", err)
 		return nil
 	}
+
 	if info, err := os.Stat(filepath.Join(cfg.StateDirectory(), "localca")); err == nil && access.Others(info) != 0 && !access.Modeless(cfg.StateDirectory()) {
 		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", mask.URL(cfg.Storage), info.Mode().Perm())
 		return ca
 	}
+
 	root := hostinfo.NewRoot(ca.Root())
 	d.say(probe.Good, "storage", "%s, local CA %s, valid until %s", mask.URL(cfg.Storage), root.Name, root.Until.Format(time.DateOnly))
 	d.say(probe.Good, "local CA", "signs for %s and what is below, and for %s; nothing else", strings.Join(root.Domains, ", "), strings.Join(root.Networks, ", "))
@@ -223,6 +237,7 @@ func (d *doctor) storage(cfg *config.Config) *localca.CA {
 	if ca.Outdated() {
 		d.say(probe.Note, "local CA", "%s", outdatedRoot)
 	}
+
 	return ca
 }
 
@@ -258,10 +273,12 @@ func handshakeWith(ctx context.Context, cfg *config.Config, ca *localca.CA, addr
 	if err != nil {
 		return nil, err
 	}
+
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, proxy.Listener{Listener: l}) }()
@@ -272,10 +289,12 @@ func handshakeWith(ctx context.Context, cfg *config.Config, ca *localca.CA, addr
 	if err = errors.Join(err, <-served); err != nil {
 		return nil, err
 	}
+
 	for _, c := range report.Checks {
 		if c.Grade == probe.Bad {
 			return nil, errors.New(c.Detail)
 		}
 	}
+
 	return report.Handshake, nil
 }

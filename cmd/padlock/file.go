@@ -40,6 +40,7 @@ func (p *program) runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			var file *daemon.File
 			if name := c.String("config"); name != "-" {
 				file = &daemon.File{Name: name, Load: p.readFile, Watch: c.Bool("watch")}
@@ -66,6 +67,7 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 		cfg, err := p.loadFile("-")
 		loaded <- result{cfg, err}
 	}()
+
 	select {
 	case r := <-loaded:
 		return r.cfg, r.err
@@ -93,6 +95,7 @@ func (p *program) readFile(file string, warn func(config.Error)) (*config.Config
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hint.Add(err, "name the file with --config FILE, or start without one: padlock TARGET")
 	}
+
 	return cfg, err
 }
 
@@ -110,6 +113,7 @@ func (p *program) checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			name := c.String("config")
 			o := daemon.PreflightOptions{FileOnly: c.Bool("file-only"), Log: slog.New(warnings{terminal.NewSentences(p.stderr)})}
 			o.Runs = !o.FileOnly && answers(c.Context, cfg)
@@ -121,6 +125,7 @@ func (p *program) checkCommand() *cli.Command {
 			for _, e := range unused {
 				p.warn(e)
 			}
+
 			p.spell(cfg)
 			_, err = fmt.Fprintf(p.stdout, "%s is valid\n", name)
 			return err
@@ -179,6 +184,7 @@ func (p *program) reloadCommand() *cli.Command {
 			if c.NArg() > 0 {
 				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 			}
+
 			cfg := config.Default()
 			applyStorage(c, cfg)
 			cfg.Admin.Address = c.String("admin")
@@ -187,10 +193,12 @@ func (p *program) reloadCommand() *cli.Command {
 				return err
 			}
 			defer response.Body.Close()
+
 			if response.StatusCode != http.StatusOK {
 				text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 				return hint.Add(errors.New(strings.TrimSpace(string(text))), "padlock goes on with the configuration before; padlock check finds what is wrong with a file")
 			}
+
 			_, err = fmt.Fprintln(p.stdout, "padlock has read its configuration again")
 			return err
 		},

@@ -19,6 +19,7 @@ func fitted(text string, width int) string {
 			b.WriteString(line + "\n")
 			continue
 		}
+
 		indent := len(line) - len(strings.TrimLeft(line, " "))
 		if at := strings.Index(line[indent:], "  "); at >= 0 { // two columns
 			column := indent + at + len(line[indent+at:]) - len(strings.TrimLeft(line[indent+at:], " "))
@@ -30,8 +31,10 @@ func fitted(text string, width int) string {
 				indent = column
 			}
 		}
+
 		breakLine(&b, line, indent, width)
 	}
+
 	return b.String()
 }
 
@@ -50,8 +53,10 @@ func breakLine(b *strings.Builder, line string, indent, width int) {
 			b.WriteByte(' ')
 			column++
 		}
+
 		b.WriteString(word)
 		column += n
 	}
+
 	b.WriteByte('\n')
 }

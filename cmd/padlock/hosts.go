@@ -73,6 +73,7 @@ func hostNames(args []string) (names []string, err error) {
 	if len(args) == 0 {
 		return nil, usageError{errors.New("no name is given, such as shop.test")}
 	}
+
 	for _, arg := range args {
 		name, ok := config.CanonicalHost(arg)
 		switch {
@@ -95,6 +96,7 @@ func addHostLines(text []byte, names []string) []byte {
 	if len(out) > 0 && out[len(out)-1] != '\n' {
 		out = append(out, '\n')
 	}
+
 	for _, name := range names {
 		for _, address := range []string{"127.0.0.1", "::1"} {
 			if !hasHostLine(out, address, name) {
@@ -102,6 +104,7 @@ func addHostLines(text []byte, names []string) []byte {
 			}
 		}
 	}
+
 	if len(out) == len(text)+1 { // nothing but the end of the last line
 		return text
 	}
@@ -153,9 +156,11 @@ func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []
 	if err != nil {
 		return fmt.Errorf("writing the hosts file: %w", err)
 	}
+
 	for _, line := range changedLines(before, after) {
 		fmt.Fprintf(p.stdout, "%s: %s\n", file, line)
 	}
+
 	return nil
 }
 
@@ -185,6 +190,7 @@ func replaceHosts(file string, content []byte) error {
 	if err := writable(file); err != nil { // a directory that lets us rename is no permission to write the file
 		return err
 	}
+
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".hosts-")
 	if err != nil {
 		return os.WriteFile(file, content, info.Mode())
@@ -198,6 +204,7 @@ func replaceHosts(file string, content []byte) error {
 	if err := os.Rename(temporary.Name(), file); err != nil {
 		return os.WriteFile(file, content, info.Mode())
 	}
+
 	return nil
 }
 
@@ -221,12 +228,14 @@ func (p *program) asRoot(c *cli.Context, file string, args []string) error {
 	if err != nil || os.Geteuid() == 0 || !terminal.Is(p.stdin) {
 		return refused
 	}
+
 	terminal.Say(p.stdout, "writing %s needs root: %s", file, terminal.Unbroken("sudo "+strings.Join(command, " ")))
 	run := exec.CommandContext(c.Context, sudo, command...)
 	run.Stdin, run.Stdout, run.Stderr = p.stdin, p.stdout, p.stderr
 	if run.Run() != nil {
 		return refused
 	}
+
 	return nil
 }
 

@@ -48,6 +48,7 @@ func (p *program) inspectCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return usageError{errors.New("inspect needs one FILE, NAME or HOST:PORT")}
 			}
+
 			roots, err := probeRoots(c)
 			if err != nil {
 				return err
@@ -57,6 +58,7 @@ func (p *program) inspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			good := true
 			var all []inspected
 			for _, f := range found {
@@ -76,6 +78,7 @@ func (p *program) inspectCommand() *cli.Command {
 			if !good {
 				return hint.Add(errors.New("a browser would not show its padlock"), "the line marked ✗ says why; --ca FILE trusts a CA that this machine does not know")
 			}
+
 			return nil
 		},
 	}
@@ -94,6 +97,7 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 	if info, err := os.Stat(what); err == nil && info.Mode().IsRegular() {
 		return findFile(what, c.String("name"), c.String("password"))
 	}
+
 	name, ok := config.WrittenHost(strings.TrimPrefix(what, "*."))
 	if ok && strings.HasPrefix(what, "*.") {
 		name = "*." + name
@@ -109,6 +113,7 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 	if strings.ContainsAny(what, "/*") || !ok && !strings.Contains(what, ":") {
 		return nil, hint.Add(fmt.Errorf("%q is neither a file, nor a name in the storage, nor HOST:PORT", what), "padlock certs list shows what the storage has")
 	}
+
 	return findServed(c.Context, what, c.String("name"), c.Duration("timeout"))
 }
 
@@ -119,6 +124,7 @@ func findFile(file, name, password string) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	out := found{source: file, name: name}
 	if ext := strings.ToLower(filepath.Ext(file)); ext == ".p12" || ext == ".pfx" {
 		if path, ok := strings.CutPrefix(password, "file:"); ok {
@@ -141,6 +147,7 @@ func findFile(file, name, password string) ([]found, error) {
 		out.chain = []*x509.Certificate{certificate}
 		return []found{out}, nil
 	}
+
 	blocks, err := pemfile.Parse(file, data)
 	if err != nil {
 		return nil, err
@@ -166,6 +173,7 @@ func findFile(file, name, password string) ([]found, error) {
 	if len(out.chain) == 0 && out.request == nil {
 		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
+
 	return []found{out}, nil
 }
 
@@ -194,6 +202,7 @@ func (p *program) findStored(c *cli.Context, name string) ([]found, error) {
 			all = append(all, found{source: "imported into " + k.store.String(), name: askable(name), chain: parsed(i.Pair.Certificate)})
 		}
 	}
+
 	return all, err
 }
 
@@ -219,6 +228,7 @@ func findServed(ctx context.Context, address, name string, timeout time.Duration
 	if name == "" {
 		name = host
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	dialer := &tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}}
@@ -266,6 +276,7 @@ func inspect(f found, roots *x509.CertPool) inspected {
 	if len(f.chain) == 0 {
 		return inspectRequest(f)
 	}
+
 	leaf := f.chain[0]
 	raw := make([][]byte, len(f.chain))
 	for i, c := range f.chain {
@@ -293,6 +304,7 @@ func inspect(f found, roots *x509.CertPool) inspected {
 	} else {
 		i.verify(f, roots)
 	}
+
 	i.OK = len(i.Problems) == 0
 	return i
 }
@@ -302,6 +314,7 @@ func (i *inspected) verify(f found, roots *x509.CertPool) {
 	for _, c := range f.chain {
 		i.Chain = append(i.Chain, newLink(c, true))
 	}
+
 	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
 	for _, c := range f.chain[1:] {
 		options.Intermediates.AddCert(c)
@@ -349,9 +362,11 @@ func inspectRequest(f found) inspected {
 	for _, ip := range r.IPAddresses {
 		i.Names = append(i.Names, ip.String())
 	}
+
 	if err := r.CheckSignature(); err != nil {
 		i.Problems = append(i.Problems, "its signature is not made with its key")
 	}
+
 	i.OK = len(i.Problems) == 0
 	return i
 }
@@ -403,6 +418,7 @@ func (i *inspected) write(w io.Writer) {
 		if depth == 0 {
 			name, branch = "chain", ""
 		}
+
 		note := ""
 		if !l.Sent {
 			note = ", trusted here"
@@ -415,6 +431,7 @@ func (i *inspected) write(w io.Writer) {
 		verdict(w, i.Problems, "it is in order")
 		return
 	}
+
 	verdict(w, i.Problems, "a browser on this machine shows its padlock")
 }
 

@@ -26,6 +26,7 @@ func applyLAN(c *cli.Context, cfg *config.Config) error {
 	if c.IsSet("cert") {
 		return usageError{errors.New("--lan has devices trust the local CA, which --cert does without; to let them in with a certificate of your own: --listen :443")}
 	}
+
 	network, err := hostinfo.ReadNetwork()
 	if err != nil {
 		return err
@@ -33,6 +34,7 @@ func applyLAN(c *cli.Context, cfg *config.Config) error {
 	if len(network.Addresses) == 0 {
 		return hint.Add(errors.New("--lan: this machine has no private address that other devices could reach it by"), "connect it to a network, or serve a public name: padlock proxy --from NAME --to TARGET")
 	}
+
 	cfg.TrustPage = true
 	addHosts(cfg, network.Hosts()...)
 	return nil
@@ -61,6 +63,7 @@ func (p *program) announceLAN(s *daemon.Started) {
 	if len(hosts) == 0 {
 		hosts = []string{"ADDRESS"} // of this machine, which is not connected yet
 	}
+
 	urls := func(scheme string, plain bool, usual string) (all []string) {
 		at := slices.IndexFunc(s.Listeners, func(l proxy.Listener) bool { return l.Plain == plain })
 		if at < 0 {
@@ -72,11 +75,13 @@ func (p *program) announceLAN(s *daemon.Started) {
 		}
 		return all
 	}
+
 	apps, pages := urls("https", false, "443"), urls("http", true, "80")
 	if len(apps) == 0 || len(pages) == 0 {
 		terminal.Say(p.stderr, "no port for plain HTTP, so there is no page that gets other devices to trust this padlock")
 		return
 	}
+
 	also := ""
 	if len(apps) > 1 {
 		also = " (also " + strings.Join(apps[1:], ", ") + ")"
@@ -87,6 +92,7 @@ func (p *program) announceLAN(s *daemon.Started) {
 	for _, line := range hostinfo.NewRoot(s.LocalCA.Root()).Lines() {
 		terminal.Say(p.stdout, "  %s", line)
 	}
+
 	if drawsBlocks(p.stdout) && len(network.Addresses) > 0 {
 		if code, err := qrCode(pages[0] + "/"); err == nil {
 			fmt.Fprint(p.stdout, code)

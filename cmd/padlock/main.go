@@ -51,6 +51,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if code := exitCode(0); errors.As(err, &code) { // whatever it means, it has been said
 		return int(code)
 	}
+
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
@@ -59,12 +60,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		if more != "" {
 			fmt.Fprintln(stderr, more)
 		}
+
 		remedy := cmp.Or(hint.Of(err), "padlock --help shows every command and flag")
 		if meant := meant(app, args); meant != "" && errors.As(err, new(usageError)) {
 			remedy = "did you mean " + meant + "?"
 		}
+
 		fmt.Fprintln(stderr, "padlock: hint:", remedy) // in one line, as it may end with a command to paste
 	}()
+
 	select {
 	case <-said:
 	case <-ctx.Done(): // after a signal, nobody waits for whoever reads this
@@ -73,9 +77,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		case <-time.After(reportGrace):
 		}
 	}
+
 	if usage := (usageError{}); errors.As(err, &usage) {
 		return 2
 	}
+
 	return 1
 }
 

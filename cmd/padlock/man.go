@@ -18,6 +18,7 @@ func (p *program) manCommand() *cli.Command {
 			if c.NArg() > 0 {
 				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 			}
+
 			date, err := manDate(os.Getenv("SOURCE_DATE_EPOCH"))
 			if err != nil {
 				return usageError{err}
@@ -81,11 +82,13 @@ func (m *page) commands(path string, commands []*cli.Command) {
 		if c.Hidden || c.Name == "help" {
 			continue
 		}
+
 		name := path + " " + c.Name
 		fmt.Fprintf(m, ".SS %s\n", roff(name))
 		m.fill(sentence(c.Usage))
 		synopsis, more, _ := strings.Cut(c.UsageText, "\n\n")
 		more, examples, _ := strings.Cut("\n\n"+more, "\n\nExamples:\n")
+
 		if synopsis != "" {
 			m.WriteString(".PP\n")
 			m.lines(synopsis)
@@ -97,10 +100,12 @@ func (m *page) commands(path string, commands []*cli.Command) {
 				m.fill(text)
 			}
 		}
+
 		if examples != "" {
 			m.WriteString(".PP\nExamples:\n.PP\n")
 			m.lines(examples)
 		}
+
 		m.flags(c.VisibleFlags())
 		m.commands(name, c.Subcommands)
 	}
@@ -112,6 +117,7 @@ func (m *page) flags(flags []cli.Flag) {
 		if !ok || f == cli.HelpFlag {
 			continue
 		}
+
 		fmt.Fprintf(m, ".TP\n\\fB\\-\\-%s\\fR", roff(f.Names()[0]))
 		if d.TakesValue() {
 			fmt.Fprintf(m, " \\fI%s\\fR", roff(placeholder(f, d)))
@@ -120,9 +126,11 @@ func (m *page) flags(flags []cli.Flag) {
 		if value := d.GetDefaultText(); value != "" && value != "false" {
 			text += " (default: " + strings.Trim(value, `"`) + ")"
 		}
+
 		for _, name := range d.GetEnvVars() {
 			text += " [$" + name + "]"
 		}
+
 		m.WriteString("\n")
 		m.fill(text)
 	}

@@ -73,6 +73,7 @@ func (p *program) renewCommand() *cli.Command {
 			if len(names) == 0 && c.Bool("force") {
 				return usageError{errors.New("renew --force needs the NAMEs, as CAs limit how many certificates they give")}
 			}
+
 			force := c.Bool("force")
 			return p.order(c, names, func(ctx context.Context, client *acme.Client, name string) error {
 				held, err := client.Load(ctx, name)
@@ -118,16 +119,19 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 	if k.cfg.Certificates.Client == "autocert" {
 		return hint.Add(usageError{errors.New("client autocert orders, renews and forgets by itself, and only while padlock runs")}, "use client certmagic, whose certificates this command looks after")
 	}
+
 	for _, name := range names {
 		if reason := k.cfg.Certificates.Unobtainable(name); reason != "" {
 			return usageError{fmt.Errorf("%s: %s", name, reason)}
 		}
 	}
+
 	if len(names) == 0 {
 		if names, err = k.issued(c.Context); err != nil {
 			return err
 		}
 	}
+
 	client, err := daemon.NewACME(acme.Options{
 		Config: k.cfg.Certificates, Store: k.store, Log: k.log, HTTP: first(k.cfg.Listen.HTTP), HTTPS: first(k.cfg.Listen.HTTPS),
 	})
@@ -144,6 +148,7 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 	if failed > 0 {
 		return hint.Add(fmt.Errorf("%d of %d name(s) failed", failed, len(names)), "the lines above say why; padlock doctor NAME looks at ports and DNS")
 	}
+
 	return nil
 }
 
@@ -163,6 +168,7 @@ func (p *program) each(ctx context.Context, names []string, job func(context.Con
 			}
 		})
 	}
+
 	wg.Wait()
 	return failed
 }
@@ -200,6 +206,7 @@ func (p *program) revokeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			reason, known := revocations[c.String("reason")]
 			if !known || len(names) == 0 {
 				return usageError{errors.New("revoke needs at least one NAME and --reason: " + listed)}
@@ -255,6 +262,7 @@ func (h *progress) Handle(_ context.Context, r slog.Record) error {
 	if name != "" {
 		text = name + ": " + text
 	}
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, err := fmt.Fprintf(h.w, "%s %8s  %s\n", levelMark(r.Level), elapsed, handshake.Escape(text))

@@ -30,6 +30,7 @@ func quickSites(c *cli.Context) ([]served, error) {
 	if len(arguments) == 0 {
 		arguments = strings.Fields(c.String("sites"))
 	}
+
 	local := []string{"localhost", "*.localhost", "127.0.0.1", "::1"}
 	switch pairs := slices.ContainsFunc(arguments, isPair); {
 	case pairs:
@@ -43,9 +44,11 @@ func quickSites(c *cli.Context) ([]served, error) {
 		to, err := backend(c, arguments[0])
 		return []served{{argument: arguments[0], hosts: local, to: to}}, err
 	}
+
 	if c.Bool("docker") { // names below localhost are for containers
 		local = []string{"localhost", "127.0.0.1", "::1"}
 	}
+
 	return []served{{hosts: local}}, nil
 }
 
@@ -61,6 +64,7 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 		if !isPair(argument) {
 			return nil, usageError{fmt.Errorf("%q has no name: beside NAME=TARGET, every argument is one", argument)}
 		}
+
 		name, target, _ := strings.Cut(argument, "=")
 		if strings.Contains(name, "/") {
 			return nil, hint.Add(usageError{fmt.Errorf("%s: %q has a path, and NAME takes none", argument, name)}, "targets by path go into a file: padlock run --config padlock.yaml")
@@ -74,6 +78,7 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", argument, err)
 		}
+
 		hosts := canonicalHosts(name)
 		if at := slices.IndexFunc(sites, func(s served) bool { return slices.Equal(s.hosts, hosts) }); at >= 0 {
 			if folder != nil || sites[at].files != nil {
@@ -82,11 +87,13 @@ func pairsOf(c *cli.Context, arguments []string) (sites []served, err error) {
 			sites[at].to = append(sites[at].to, to...)
 			continue
 		}
+
 		for _, host := range hosts {
 			if at := slices.IndexFunc(sites, func(s served) bool { return slices.Contains(s.hosts, host) }); at >= 0 {
 				return nil, usageError{fmt.Errorf("%s: %s already stands in %s", argument, host, sites[at].argument)}
 			}
 		}
+
 		sites = append(sites, served{argument: argument, hosts: hosts, to: to, files: folder})
 	}
 	return sites, nil

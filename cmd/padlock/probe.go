@@ -34,6 +34,7 @@ func (p *program) probe(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usageError{fmt.Errorf("probe needs one HOST or HOST:PORT")}
 	}
+
 	roots, err := probeRoots(c)
 	if err != nil {
 		return err
@@ -44,14 +45,17 @@ func (p *program) probe(c *cli.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
+
 	if c.Bool("json") {
 		err = p.reportJSON(report)
 	} else {
 		err = p.reportText(report)
 	}
+
 	if err == nil && !report.OK() {
 		err = hint.Add(fmt.Errorf("a browser would not show its padlock for %s", report.Name), "the lines marked ✗ say why; padlock explain \"TEXT\" explains an error text")
 	}
+
 	return err
 }
 
@@ -106,6 +110,7 @@ func (p *program) reportJSON(r *probe.Report) error {
 	for _, c := range r.Checks {
 		report.Checks = append(report.Checks, check{c.Name, string(c.Grade), c.Detail})
 	}
+
 	if r.Handshake != nil {
 		report.Handshake = handshake.AppendJSON(nil, r.Handshake)
 	}

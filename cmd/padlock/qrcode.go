@@ -18,6 +18,7 @@ func qrCode(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	var b strings.Builder
 	for y := -qrQuiet; y < code.Size+qrQuiet; y += 2 {
 		b.WriteString("\x1b[38;5;16;48;5;231m") // black on white, in the part of the palette that themes leave alone
@@ -26,6 +27,7 @@ func qrCode(text string) (string, error) {
 		}
 		b.WriteString("\x1b[0m\n")
 	}
+
 	return b.String(), nil
 }
 

@@ -95,6 +95,7 @@ func (p *program) proxyCommand() *cli.Command {
 			if !c.IsSet("from") || !c.IsSet("to") || c.NArg() > 0 {
 				return usageError{fmt.Errorf("proxy needs --from NAME and --to TARGET, and nothing else")}
 			}
+
 			to, err := backend(c, c.String("to"))
 			if err != nil {
 				return err
@@ -103,6 +104,7 @@ func (p *program) proxyCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			return p.serveOrPrint(c, cfg)
 		},
 	}
@@ -118,6 +120,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	if plain := c.String("http"); plain != "" && plain != "off" {
 		cfg.Listen.HTTP = []string{plain}
 	}
+
 	if len(cfg.Listen.HTTPS) == 0 {
 		addresses := loopback
 		if c.Bool("lan") || c.Bool("docker") { // what names containers will bring, nobody knows
@@ -125,6 +128,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 		} else if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
 			addresses = everywhere
 		}
+
 		cfg.Listen.HTTPS = addresses("443")
 		if c.String("http") == "" {
 			cfg.Listen.HTTP = addresses("80")
@@ -161,6 +165,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	if err := applyTargets(c, cfg); err != nil {
 		return nil, err
 	}
+
 	addListenHosts(cfg)
 	if err := applyLAN(c, cfg); err != nil {
 		return nil, err
@@ -169,6 +174,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, usageError{namingFlags(namingArguments(err, sites))}
 	}
+
 	return cfg, nil
 }
 
@@ -190,6 +196,7 @@ func applyTargets(c *cli.Context, cfg *config.Config) error {
 	foreign := func(s config.Site) bool {
 		return slices.ContainsFunc(s.Hosts, func(host string) bool { return !local(host) })
 	}
+
 	if text := c.String("response-timeout"); text != "" {
 		if err := config.Read(text, &cfg.Timeouts.ResponseHeader); err != nil {
 			return usageError{fmt.Errorf("%s: %w", flagName("response-timeout"), err)}
@@ -204,11 +211,13 @@ func applyTargets(c *cli.Context, cfg *config.Config) error {
 			return usageError{fmt.Errorf("%s: %w", flagName("keepalive"), err)}
 		}
 	}
+
 	for i := range cfg.Sites {
 		for j := range cfg.Sites[i].Routes {
 			cfg.Sites[i].Routes[j].KeepAlive = keep
 		}
 	}
+
 	return nil
 }
 
@@ -246,6 +255,7 @@ func namingFlags(err error) error {
 			named[i].Path = flagName(flag)
 		}
 	}
+
 	return named
 }
 

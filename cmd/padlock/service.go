@@ -75,6 +75,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 			words = append(words, "--"+name, c.String(name))
 		}
 	}
+
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return nil, err
@@ -96,10 +97,12 @@ func newService(p *program, c *cli.Context) (*service, error) {
 			disable: [][]string{{"launchctl", "bootout", domain + "/" + serviceName}},
 		}, nil
 	}
+
 	base := os.Getenv("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(base) {
 		base = filepath.Join(home, ".config")
 	}
+
 	systemctl := func(args ...string) []string { return append([]string{"systemctl", "--user"}, args...) }
 	return &service{
 		program: p, file: filepath.Join(base, "systemd", "user", serviceName+".service"), text: systemdUnit(words),
@@ -153,12 +156,14 @@ func (s *service) install(*cli.Context) error {
 		}
 		fmt.Fprintf(s.stdout, "padlock: wrote %s\n", s.file)
 	}
+
 	if err := runAll(s.enable); err != nil {
 		if s.file != "" && os.Remove(s.file) == nil { // half an installation would start one day
 			fmt.Fprintf(s.stdout, "padlock: removed %s again\n", s.file)
 		}
 		return hint.Add(err, "in a session without systemd, start the proxy yourself: padlock dev serve --stay")
 	}
+
 	fmt.Fprintln(s.stdout, "padlock: the service is installed, and runs")
 	return nil
 }
@@ -171,12 +176,14 @@ func (s *service) uninstall(*cli.Context) error {
 		}
 	}
 	failed := runAll(s.disable)
+
 	if s.file != "" {
 		if err := os.Remove(s.file); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.stdout, "padlock: removed %s\n", s.file)
 	}
+
 	return failed
 }
 
@@ -190,6 +197,7 @@ func (s *service) status(c *cli.Context) error {
 	} else if _, err := os.Stat(s.file); err == nil {
 		installed = "installed: " + s.file
 	}
+
 	fmt.Fprintf(s.stdout, "service: %s\n", installed)
 	_, dir := devPlace(c)
 	client, err := dev.Connect(c.Context, dir)
@@ -197,6 +205,7 @@ func (s *service) status(c *cli.Context) error {
 		fmt.Fprintln(s.stdout, "proxy: does not run")
 		return exitCode(1)
 	}
+
 	if err != nil {
 		return toEnd(err)
 	}

@@ -19,25 +19,30 @@ func untilSignalled() context.Context {
 	ctx, end := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+
 	// The kernel takes no default action for process 1 of a container, and the runtime would exit with 2, which stands for usage.
 	first := os.Getpid() == 1
 	if first {
 		signal.Ignore(syscall.SIGHUP) // until there is a file to read again: no terminal is closed
 	}
+
 	go func() {
 		if s := <-signals; s == os.Interrupt {
 			end(proxy.Soon(interruptedWithin))
 		} else {
 			end(nil)
 		}
+
 		again := make(chan os.Signal, 1)
 		if first {
 			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		}
+
 		signal.Stop(signals)
 		if s, ok := (<-again).(syscall.Signal); ok {
 			os.Exit(128 + int(s))
 		}
 	}()
+
 	return ctx
 }

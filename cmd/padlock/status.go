@@ -37,6 +37,7 @@ func (p *program) status(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
+
 	cfg := config.Default()
 	applyStorage(c, cfg)
 	cfg.Admin.Address = c.String("admin")
@@ -51,19 +52,23 @@ func (p *program) status(c *cli.Context) error {
 	if err != nil || response.StatusCode != http.StatusOK {
 		return errors.Join(fmt.Errorf("padlock answers with %s", response.Status), err)
 	}
+
 	var s console.Status
 	if err := json.Unmarshal(body, &s); err != nil {
 		return fmt.Errorf("what answers is no padlock, or one of another version: %w", err)
 	}
+
 	switch {
 	case c.Bool("json"):
 		_, err = p.stdout.Write(body)
 	case !c.Bool("quiet"):
 		err = printStatus(p.stdout, &s)
 	}
+
 	if err == nil && !s.Ready {
 		err = hint.Add(errors.New("padlock is leaving: it takes no new connections"), "start it again, or wait for the one that takes its place")
 	}
+
 	return err
 }
 
@@ -80,6 +85,7 @@ func printStatus(out io.Writer, s *console.Status) error {
 	if !s.Ready {
 		state = "is leaving"
 	}
+
 	up := (time.Duration(s.Uptime) * time.Second).String()
 	fmt.Fprintf(out, "padlock %s %s, since %s; %d open connections\n", s.Version, state, up, s.Connections)
 
@@ -87,17 +93,21 @@ func printStatus(out io.Writer, s *console.Status) error {
 	if len(s.Sites) > 0 {
 		fmt.Fprintln(w, "\nSITE\tREQUESTS\t5XX\tMEDIAN\t99 %")
 	}
+
 	for _, x := range s.Sites {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", x.Name, x.Requests, x.Failed, latency(x.Median), latency(x.P99))
 	}
+
 	_ = w.Flush()
 
 	if len(s.Targets) > 0 {
 		fmt.Fprintln(w, "\nTARGET\tSTATE\tOPEN\tREQUESTS\tUNANSWERED\tMEDIAN\t99 %")
 	}
+
 	for _, x := range s.Targets {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\t%s\n", x.Name, x.State, x.Open, x.Requests, x.Failed, latency(x.Median), latency(x.P99))
 	}
+
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -107,16 +117,20 @@ func printStatus(out io.Writer, s *console.Status) error {
 			fmt.Fprintf(out, "requests to %s fail: %s\n", x.Name, x.Reason)
 		}
 	}
+
 	for _, r := range s.Rejected {
 		fmt.Fprintf(out, "clients rejected for %s: %d\n", r.Reason, r.Count)
 	}
+
 	for _, d := range s.Dropped {
 		if d.Count > 0 {
 			fmt.Fprintf(out, "dropped by the queue of %s: %d\n", d.Queue, d.Count)
 		}
 	}
+
 	for _, warning := range s.Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}
+
 	return nil
 }

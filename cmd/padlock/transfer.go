@@ -37,6 +37,7 @@ func (p *program) exportCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return usageError{errors.New("export needs one FILE, or - for standard output")}
 			}
+
 			k, err := p.openStorage(c)
 			if err != nil {
 				return err
@@ -47,6 +48,7 @@ func (p *program) exportCommand() *cli.Command {
 				_, err := writeArchive(c.Context, k.store, p.stdout)
 				return err
 			}
+
 			f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			if errors.Is(err, fs.ErrExist) {
 				return hint.Add(err, "name another file: this one is not overwritten")
@@ -54,11 +56,13 @@ func (p *program) exportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			count, err := writeArchive(c.Context, k.store, f)
 			if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 				_ = os.Remove(file)
 				return err
 			}
+
 			_, err = fmt.Fprintf(p.stdout, "%s: %d values of %s. Private keys stand in it as they are: keep it safe\n", file, count, k.store)
 			return err
 		},
@@ -90,6 +94,7 @@ func writeArchive(ctx context.Context, store storage.Store, w io.Writer) (count 
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return count, err
 		}
+
 		for _, key := range keys {
 			data, err := store.Load(ctx, key)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -107,9 +112,11 @@ func writeArchive(ctx context.Context, store storage.Store, w io.Writer) (count 
 			if err != nil {
 				return count, err
 			}
+
 			count++
 		}
 	}
+
 	return count, errors.Join(archive.Close(), compressed.Close())
 }
 
@@ -125,6 +132,7 @@ func (p *program) encryptCommand() *cli.Command {
 			if c.NArg() > 0 {
 				return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 			}
+
 			k, err := p.openStorage(c)
 			if err != nil {
 				return err
@@ -133,6 +141,7 @@ func (p *program) encryptCommand() *cli.Command {
 			if k.cfg.StorageKey == "" {
 				return hint.Add(usageError{errors.New("encrypt needs the storage_key (--storage-key)")}, "openssl rand -base64 32 makes one")
 			}
+
 			changed, all, err := storage.Encrypt(c.Context, k.store)
 			if err != nil {
 				return err
@@ -157,6 +166,7 @@ func (p *program) importCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return usageError{errors.New("import needs one FILE")}
 			}
+
 			f, err := regular.Open(c.Args().First())
 			if err != nil {
 				return err
@@ -175,6 +185,7 @@ func (p *program) importCommand() *cli.Command {
 			if kind == kindExport {
 				return p.importArchive(c, k.store, f)
 			}
+
 			return p.importCertificate(c, k, kind)
 		},
 	}
@@ -246,10 +257,12 @@ func (p *program) importCertificate(c *cli.Context, k *opened, kind importedKind
 	} else {
 		file.Cert, file.Key = name, c.String("key")
 	}
+
 	pairs, err := certs.Import(c.Context, k.store, file, k.log)
 	if err != nil {
 		return hint.Add(err, "padlock certs import CERTIFICATE --key KEY, or FILE.p12 --password file:PATH; padlock certs inspect shows what a file holds")
 	}
+
 	for _, pair := range pairs {
 		d := handshake.DescribeCertificate(pair.Certificate, "", time.Now())
 		fmt.Fprintf(p.stdout, "%s: %s certificate by %s, valid until %s, is in %s\n", strings.Join(d.Names, ", "), d.KeyType, d.Issuer, when(&d.NotAfter), k.store)
@@ -257,6 +270,7 @@ func (p *program) importCertificate(c *cli.Context, k *opened, kind importedKind
 			fmt.Fprintf(p.stdout, "! %s\n", problem)
 		}
 	}
+
 	return nil
 }
 
@@ -285,6 +299,7 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 			kept++
 			return nil
 		}
+
 		if strings.HasPrefix(key, "imported/") {
 			if err := certs.CheckImported(key, value); err != nil {
 				fmt.Fprintf(p.stderr, "! %s is left out: %s\n", handshake.Escape(key), handshake.Escape(err.Error()))
@@ -297,6 +312,7 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 	if err != nil {
 		return err
 	}
+
 	_, err = fmt.Fprintf(p.stdout, "%d values are in %s now; %d were there already\n", taken, store, kept)
 	return err
 }
@@ -313,6 +329,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			return checkSum(compressed)
@@ -333,6 +350,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 		if content += header.Size; imported > certs.MaxImported || content > maxContent {
 			break
 		}
+
 		data, err := io.ReadAll(archive)
 		if err == nil {
 			err = take(header.Name, data)
@@ -341,6 +359,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 			return fmt.Errorf("importing %s: %w", handshake.Escape(header.Name), err)
 		}
 	}
+
 	return hint.Add(
 		fmt.Errorf("the export holds too much: at most %d values, %d imported certificates and %d GiB are taken; nothing of the file is imported", maxEntries, certs.MaxImported, maxContent>>30),
 		"an export of padlock's own is smaller: find out where this one comes from")

@@ -47,19 +47,23 @@ func (p *program) trustCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+
 			if c.Bool("print") {
 				_, err := p.stdout.Write(ca.RootPEM())
 				return err
 			}
+
 			if c.Bool("env") || c.Bool("java") {
 				return p.printVariables(c, ca)
 			}
+
 			if engine := container(); engine != "" {
 				return hint.Add(
 					errors.New("this container has no browsers: those that shall trust the local CA are outside"),
 					"on the host, run: "+printInside(engine)+" > padlock-ca.pem, and install that file there")
 
 			}
+
 			p.sayInvoker(storageOf(c))
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
 			if more := beyondLocal(ca); len(more) > 0 {
@@ -68,6 +72,7 @@ func (p *program) trustCommand() *cli.Command {
 			if ca.Outdated() {
 				fmt.Fprintln(p.stdout, outdatedRoot)
 			}
+
 			return p.eachStore(ca, true, asRoot("trust", storageOf(c)))
 		},
 	}
@@ -81,9 +86,11 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 		terminal.Say(p.stderr, "%v", err)
 		err = nil
 	}
+
 	if err != nil {
 		return fmt.Errorf("writing the files for programs: %w", err)
 	}
+
 	if c.Bool("java") {
 		java, err := trust.Java(ca.Root(), dir)
 		if err != nil {
@@ -91,6 +98,7 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 		}
 		variables = append(variables, java)
 	}
+
 	for _, v := range variables {
 		line := "export " + v.Name + "=" + shellQuoted(v.Value)
 		if runtime.GOOS == "windows" {
@@ -98,6 +106,7 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 		}
 		fmt.Fprintf(p.stdout, "%s # %s\n", line, v.For)
 	}
+
 	return nil
 }
 
@@ -132,6 +141,7 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 	if c.NArg() > 0 {
 		return nil, usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
+
 	cfg := config.Default()
 	applyStorage(c, cfg)
 
@@ -155,11 +165,13 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 	if err != nil || former == nil {
 		return ca, err
 	}
+
 	for _, name := range former.PermittedDNSDomains {
 		if !ca.Permits(name) {
 			terminal.Say(c.App.ErrWriter, "the new root does not sign for %s, for which the one before did; if it should: %s", handshake.Escape(name), terminal.Unbroken("padlock trust --allow "+handshake.Escape(name)))
 		}
 	}
+
 	return ca, nil
 }
 
@@ -176,10 +188,12 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 		if failed == nil {
 			failed = err
 		}
+
 		if install && errors.Is(failed, trust.ErrNoProfile) { // nothing is wrong with a store that does not exist, and nothing is done either
 			fmt.Fprintf(p.stdout, "%s: %v\n  %s\n", store.Name(), failed, trust.Hint(failed, asRoot))
 			continue
 		}
+
 		state := "does not trust it"
 		if trusted {
 			state = "trusts it"
@@ -201,6 +215,7 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 	if install {
 		terminal.Say(p.stdout, "restart open browsers")
 	}
+
 	return nil
 }
 
@@ -298,6 +313,7 @@ func (p *program) removeFormer(ca *localca.CA, asRoot string) (wrong int, err er
 				fmt.Fprintf(p.stdout, "%s: no longer trusts the former %s\n", store.Name(), former.Subject.CommonName)
 			}
 		}
+
 		if still {
 			left = append(left, former)
 		}

@@ -37,14 +37,17 @@ func (p *program) watch(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
+
 	query := url.Values{"format": {c.String("format")}, "outcome": {c.String("outcome")}, "sni": {c.String("sni")}, "remote": {c.String("remote")}}
 	if !c.Bool("past") {
 		query.Set("follow", "1")
 	}
+
 	if terminal.Colour(p.stdout) {
 		query.Set("colour", "1")
 		query.Set("width", strconv.Itoa(terminal.Width(p.stdout)))
 	}
+
 	cfg := config.Default()
 	applyStorage(c, cfg)
 	cfg.Admin.Address = c.String("admin")
@@ -53,10 +56,12 @@ func (p *program) watch(c *cli.Context) error {
 		return err
 	}
 	defer response.Body.Close()
+
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
 		return fmt.Errorf("%s", text)
 	}
+
 	_, err = io.Copy(p.stdout, response.Body)
 	switch {
 	case errors.Is(c.Context.Err(), context.Canceled):
@@ -64,6 +69,7 @@ func (p *program) watch(c *cli.Context) error {
 	case err != nil:
 		return fmt.Errorf("the connection to padlock has ended: %w", err)
 	}
+
 	return nil
 }
 

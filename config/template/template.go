@@ -72,6 +72,7 @@ func Parse(text string) (Template, error) {
 				t.parts = append(t.parts, part{text: literal.String()})
 				literal.Reset()
 			}
+
 			t.parts = append(t.parts, part{variable: v})
 			i += end
 		default:

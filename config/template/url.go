@@ -31,6 +31,7 @@ func (t Template) URL() (origin, reference Template, err error) {
 		if i == 0 {
 			skip = strings.Index(text, "://") + len("://")
 		}
+
 		if end := strings.IndexAny(text[skip:], `/?#\`); end >= 0 {
 			end += skip
 			head := append(append([]part{}, t.parts[:i]...), part{text: text[:end]})
@@ -38,5 +39,6 @@ func (t Template) URL() (origin, reference Template, err error) {
 			return Template{head}, Template{tail}, nil
 		}
 	}
+
 	return t, Template{}, nil
 }

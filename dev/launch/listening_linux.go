@@ -64,6 +64,7 @@ func descendants(pid int) []int {
 			sessions = append(sessions, p.pid)
 		}
 	}
+
 	found := []int{pid}
 	for i := 0; i < len(found); i++ {
 		for _, child := range children[found[i]] {
@@ -72,11 +73,13 @@ func descendants(pid int) []int {
 			}
 		}
 	}
+
 	for _, p := range sessions {
 		if !slices.Contains(found, p) {
 			found = append(found, p)
 		}
 	}
+
 	return found
 }
 
@@ -86,6 +89,7 @@ func socketsOf(pid int) []netip.AddrPort {
 	for _, s := range listeningSockets() {
 		listening[s.inode] = s.address
 	}
+
 	var all []netip.AddrPort
 	for _, p := range descendants(pid) {
 		dir := filepath.Join("/proc", strconv.Itoa(p), "fd")
@@ -101,6 +105,7 @@ func socketsOf(pid int) []netip.AddrPort {
 			}
 		}
 	}
+
 	return all
 }
 

@@ -19,6 +19,7 @@ func socketsOf(pid int) (all []netip.AddrPort) {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
+
 	out, err := exec.Command("lsof", "-a", "-nP", "-iTCP", "-sTCP:LISTEN", "-Fn", "-g", strconv.Itoa(pid)).Output()
 	if err != nil {
 		return nil
@@ -34,6 +35,7 @@ func socketsOf(pid int) (all []netip.AddrPort) {
 			all = append(all, address)
 		}
 	}
+
 	return all
 }
 

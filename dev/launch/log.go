@@ -46,6 +46,7 @@ func (l *Log) Name() string { return l.name }
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if l.file != nil && l.size+int64(len(p)) > MaxLog {
 		l.file.Close()
 		l.file = nil
@@ -53,10 +54,12 @@ func (l *Log) Write(p []byte) (int, error) {
 			_ = l.begin() // without a file nothing is kept
 		}
 	}
+
 	if l.file != nil {
 		n, _ := l.file.Write(p)
 		l.size += int64(n)
 	}
+
 	return len(p), nil
 }
 
@@ -107,20 +110,24 @@ func FollowLog(ctx context.Context, name string, w io.Writer) error {
 	if _, err := f.Seek(0, io.SeekEnd); err != nil {
 		return err
 	}
+
 	for {
 		if _, err := io.Copy(w, f); err != nil {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(100 * time.Millisecond):
 		}
+
 		if next, err := os.Open(name); err == nil {
 			if sameFile(f, next) {
 				next.Close()
 				continue
 			}
+
 			_, err = io.Copy(w, f) // the rest of the one before
 			f.Close()
 			if f = next; err != nil {

@@ -45,6 +45,7 @@ func Name(dir string) string {
 			name = Label(filepath.Base(tree.main))
 		}
 	}
+
 	if name == "" {
 		name = Label(filepath.Base(dir))
 	}
@@ -54,6 +55,7 @@ func Name(dir string) string {
 	if branch := Label(tree.branch); tree.linked && branch != "" {
 		name = branch + "." + name
 	}
+
 	return name
 }
 
@@ -177,6 +179,7 @@ func linkedTree(root, file string) tree {
 	if strings.HasPrefix(t.branch, "ref:") || commit.MatchString(t.branch) {
 		t.branch = filepath.Base(root) // no branch is checked out
 	}
+
 	return t
 }
 

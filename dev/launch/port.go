@@ -111,6 +111,7 @@ func WithPort(args []string, dir, host string, port int, address string) []strin
 		replaced[i] = values.Replace(arg)
 		said = said || replaced[i] != arg
 	}
+
 	if said {
 		return replaced
 	}
@@ -126,9 +127,11 @@ func WithPort(args []string, dir, host string, port int, address string) []strin
 	if between != nil && !slices.Contains(args, "--") {
 		replaced = append(replaced, between...)
 	}
+
 	for _, flag := range f.flags {
 		replaced = append(replaced, values.Replace(flag))
 	}
+
 	return replaced
 }
 
@@ -146,6 +149,7 @@ func ofScript(args []string, dir string) (words, separator []string, ok bool) {
 		if len(args) < len(s.words) || !slices.Equal(args[:len(s.words)], s.words) {
 			continue
 		}
+
 		name := "start"
 		if s.words[len(s.words)-1] != "start" {
 			if len(args) == len(s.words) {
@@ -153,14 +157,17 @@ func ofScript(args []string, dir string) (words, separator []string, ok bool) {
 			}
 			name = args[len(s.words)]
 		}
+
 		script := scripts(dir)[name]
 		if script == "" || strings.ContainsAny(script, "&|;><$`\"'\\") {
 			return nil, nil, false
 		}
+
 		separator = s.separator
 		if separator == nil {
 			separator = []string{}
 		}
+
 		return strings.Fields(script), separator, true
 	}
 	return nil, nil, false
@@ -186,6 +193,7 @@ func frameworkOf(args []string) *framework {
 			return &frameworks[i]
 		}
 	}
+
 	for _, r := range runners {
 		if len(args) > len(r) && slices.Equal(bare(args[:len(r)]), r) {
 			if f := frameworkOf(args[len(r):]); f != nil {
@@ -193,6 +201,7 @@ func frameworkOf(args []string) *framework {
 			}
 		}
 	}
+
 	return nil
 }
 

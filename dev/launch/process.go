@@ -65,15 +65,18 @@ func Start(c Command) (*Process, error) {
 		p.started = &started{interrupted: func() bool { return false }, ended: func() {}}
 		err = startInGroup(cmd)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.Args[0], err)
 	}
+
 	go func() {
 		p.err = cmd.Wait()
 		endRest(cmd.Process.Pid)
 		p.started.ended()
 		close(p.done)
 	}()
+
 	return p, nil
 }
 
@@ -140,6 +143,7 @@ func best(all []netip.AddrPort) (netip.AddrPort, bool) {
 	if len(all) == 0 {
 		return netip.AddrPort{}, false
 	}
+
 	rank := func(a netip.AddrPort) int {
 		switch {
 		case a.Addr().IsLoopback() && a.Addr().Is4():
@@ -196,6 +200,7 @@ func (p *prefixed) Write(text []byte) (int, error) {
 		}
 		p.rest = p.rest[end+1:]
 	}
+
 	return len(text), nil
 }
 

@@ -23,10 +23,12 @@ func processes() (all []process) {
 		if err != nil {
 			continue
 		}
+
 		text, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
 		if err != nil {
 			continue // it has ended
 		}
+
 		// The name of the program, in parentheses, may hold anything.
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) < 4 {

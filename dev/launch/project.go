@@ -74,6 +74,7 @@ func Project(dir string) ([]App, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", source.file, err)
 		}
+
 		apps, err := source.read(dir, text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", source.file, err)
@@ -124,6 +125,7 @@ func readFile(dir string, text []byte) ([]App, error) {
 	if len(file.Apps) == 0 {
 		return nil, errors.New("no apps: write apps:, and below it a name with its command: for each")
 	}
+
 	var apps []App
 	for _, key := range slices.Sorted(maps.Keys(file.Apps)) {
 		app, err := file.Apps[key].app(key, dir)
@@ -132,6 +134,7 @@ func readFile(dir string, text []byte) ([]App, error) {
 		}
 		apps = append(apps, app)
 	}
+
 	return apps, nil
 }
 
@@ -154,6 +157,7 @@ func (a fileApp) app(key, dir string) (App, error) {
 	case err != nil || !info.IsDir():
 		return App{}, fmt.Errorf("%s is not a directory", directory)
 	}
+
 	return App{
 		Name: name, Dir: directory, Args: shell(a.Command), Shown: a.Command,
 		Domains: a.Domains, Wildcard: a.Wildcard, Port: a.Port, HostHeader: a.HostHeader, Restart: a.Restart,
@@ -186,12 +190,15 @@ func readProcfile(dir string, text []byte) ([]App, error) {
 		if parts == nil {
 			return nil, fmt.Errorf("line %d: %q is not a process such as web: npm start", number, line)
 		}
+
 		name := project
 		if parts[1] != "web" {
 			name = Label(parts[1]) + "." + project
 		}
+
 		apps = append(apps, App{Name: name, Dir: dir, Args: shell(parts[2]), Shown: parts[2]})
 	}
+
 	return apps, lines.Err()
 }
 

@@ -116,6 +116,7 @@ func (t *Terminal) read() {
 			time.Sleep(glance)
 			continue
 		}
+
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(t.tty.Fd()), Events: unix.POLLIN}}, int(glance.Milliseconds()))
 		if n == 0 || err != nil || !t.has(app) {
 			continue
@@ -123,6 +124,7 @@ func (t *Terminal) read() {
 		if n, err = t.tty.Read(keys); err != nil {
 			return
 		}
+
 		t.pass(app, keys[:n])
 	}
 }
@@ -134,6 +136,7 @@ func (t *Terminal) awaitForeground() (app *attached, ok bool) {
 	for t.app == nil {
 		t.changed.Wait()
 	}
+
 	ok = t.foreground()
 	switch {
 	case !ok:
@@ -141,6 +144,7 @@ func (t *Terminal) awaitForeground() (app *attached, ok bool) {
 	case t.before == nil:
 		t.makeRaw()
 	}
+
 	return t.app, ok
 }
 
@@ -180,6 +184,7 @@ func (t *Terminal) pass(app *attached, keys []byte) {
 	if known && bytes.IndexByte(keys, interrupt) >= 0 {
 		app.interrupted.Store(true)
 	}
+
 	for known {
 		at := bytes.IndexByte(keys, suspend)
 		if at < 0 || !app.leads() {
@@ -189,6 +194,7 @@ func (t *Terminal) pass(app *attached, keys []byte) {
 		t.suspend(app)
 		keys = keys[at+1:]
 	}
+
 	_, _ = app.outer.Write(keys)
 }
 
@@ -237,6 +243,7 @@ func startInTerminal(cmd *exec.Cmd, c *Command) (*started, error) {
 	if c.StdoutTerminal {
 		cmd.Stdout, shown = inner, c.Stdout
 	}
+
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	cmd.WaitDelay = leftOpen
 	err = startBound(cmd)
@@ -253,6 +260,7 @@ func startInTerminal(cmd *exec.Cmd, c *Command) (*started, error) {
 		defer close(printed)
 		_, _ = io.Copy(shown, outer) // until the last process that has the terminal closes it
 	}()
+
 	return &started{
 		interrupted: app.interrupted.Load,
 		ended: func() {

@@ -70,6 +70,7 @@ func Run(ctx context.Context, address string, o Options) (*Report, error) {
 		host = strings.Trim(address, "[]")
 		address = net.JoinHostPort(host, "443")
 	}
+
 	if host == "" || strings.ContainsAny(host, " /") {
 		return nil, fmt.Errorf("%q is not HOST or HOST:PORT", address)
 	}
@@ -79,6 +80,7 @@ func Run(ctx context.Context, address string, o Options) (*Report, error) {
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second
 	}
+
 	p := &prober{o: o, address: address, events: handshake.NewRecent(1), report: &Report{Address: address, Name: o.ServerName}}
 	p.record = handshake.NewRecorder(handshake.Options{Sinks: []handshake.Sink{p.events}, Workers: 1})
 	defer p.record.Close()
@@ -93,11 +95,13 @@ func (p *prober) run(ctx context.Context) {
 		p.add("reachable", Bad, "%v", err)
 		return
 	}
+
 	p.report.Handshake = event
 	if err != nil {
 		p.add("reachable", Bad, "%s", failure(event, err))
 		return
 	}
+
 	p.add("reachable", Good, "%s, TCP round trip %.2f ms, handshake %.2f ms", event.Local, ms(event.Timings.RoundTrip), ms(event.Duration))
 	p.padlock(first, event)
 	p.version("tls13", tls.VersionTLS13, first.Version == tls.VersionTLS13, ctx)
@@ -153,6 +157,7 @@ func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.Co
 	if waitErr != nil {
 		return &state, nil, errors.Join(err, waitErr)
 	}
+
 	return &state, event, err
 }
 
@@ -163,6 +168,7 @@ func exchange(conn *tls.Conn, c *handshake.Conn, o Options) error {
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
 		hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	}
+
 	_ = conn.SetDeadline(time.Now().Add(min(o.Timeout, 3*time.Second)))
 	if _, err := conn.Write([]byte(hello)); err != nil {
 		return nil
@@ -173,6 +179,7 @@ func exchange(conn *tls.Conn, c *handshake.Conn, o Options) error {
 	} else if strings.Contains(err.Error(), "remote error: tls:") {
 		return err
 	}
+
 	return nil
 }
 
@@ -188,6 +195,7 @@ func (p *prober) padlock(state *tls.ConnectionState, event *handshake.Event) {
 	if event.Certificate != nil {
 		problems = event.Certificate.Problems
 	}
+
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case len(problems) > 0:
@@ -207,6 +215,7 @@ func (p *prober) version(name string, version uint16, seen bool, ctx context.Con
 		p.add(name, Good, "%s", title)
 		return
 	}
+
 	_, event, err := p.connect(ctx, func(c *tls.Config) { c.MinVersion, c.MaxVersion = version, version })
 	switch {
 	case err == nil:

@@ -26,6 +26,7 @@ func ParseCertificate(body []byte, tls13 bool) (*Certificate, error) {
 	if !s.ReadUint24LengthPrefixed(&list) || !s.Empty() {
 		return nil, ErrMalformed
 	}
+
 	c := &Certificate{}
 	for !list.Empty() {
 		var der cryptobyte.String
@@ -37,6 +38,7 @@ func ParseCertificate(body []byte, tls13 bool) (*Certificate, error) {
 			return nil, ErrMalformed
 		}
 	}
+
 	return c, nil
 }
 
@@ -46,12 +48,14 @@ func (c *Certificate) extensions(s *cryptobyte.String, leaf bool) bool {
 	if !s.ReadUint16LengthPrefixed(&list) {
 		return false
 	}
+
 	for !list.Empty() {
 		var id uint16
 		var data cryptobyte.String
 		if !list.ReadUint16(&id) || !list.ReadUint16LengthPrefixed(&data) {
 			return false
 		}
+
 		switch {
 		case leaf && id == extStatusRequest:
 			c.StapleSize = len(data)
@@ -59,6 +63,7 @@ func (c *Certificate) extensions(s *cryptobyte.String, leaf bool) bool {
 			c.SCTs = countSCTs(data)
 		}
 	}
+
 	return true
 }
 
@@ -137,6 +142,7 @@ func ParseCertificateRequest(body []byte, tls13 bool) (*CertificateRequest, erro
 	if !s.ReadUint8LengthPrefixed(&lead) {
 		return nil, ErrMalformed
 	}
+
 	ok := false
 	if !tls13 {
 		var algorithms cryptobyte.String
@@ -159,9 +165,11 @@ func ParseCertificateRequest(body []byte, tls13 bool) (*CertificateRequest, erro
 			return true
 		})
 	}
+
 	if !ok {
 		return nil, ErrMalformed
 	}
+
 	return r, nil
 }
 

@@ -40,6 +40,7 @@ func NewDecrypter(suite uint16, secret []byte) (*Decrypter, error) {
 	default:
 		return nil, ErrMalformed
 	}
+
 	return d, err
 }
 
@@ -101,8 +102,10 @@ func (d *Decrypter) Open(dst []byte, r Record) (kind byte, content []byte, ok bo
 	for len(plain) > 0 && plain[len(plain)-1] == 0 {
 		plain = plain[:len(plain)-1]
 	}
+
 	if len(plain) == 0 {
 		return 0, nil, false
 	}
+
 	return plain[len(plain)-1], plain[:len(plain)-1], true
 }

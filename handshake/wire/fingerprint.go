@@ -22,6 +22,7 @@ func (h *ClientHello) JA3() string {
 		}
 		b = bytes.TrimSuffix(b, []byte{'-'})
 	}
+
 	b = append(b, ',')
 	for _, p := range h.PointFormats {
 		b = append(strconv.AppendUint(b, uint64(p), 10), '-')
@@ -38,6 +39,7 @@ func (h *ClientHello) JA4(transport byte) string {
 	if slices.Contains(h.Extensions, extServerName) {
 		name = 'd'
 	}
+
 	var room [3][64]uint16 // on the stack; longer lists are allocated
 	var text [1024]byte
 	suites, extensions := withoutGREASE(room[0][:0], h.CipherSuites), withoutGREASE(room[1][:0], h.Extensions)
@@ -52,6 +54,7 @@ func (h *ClientHello) JA4(transport byte) string {
 	if algorithms := withoutGREASE(room[2][:0], h.SignatureAlgorithms); len(algorithms) > 0 {
 		rest = appendHexes(append(rest, '_'), algorithms)
 	}
+
 	return string(appendJA4Hash(append(b, '_'), rest))
 }
 

@@ -76,6 +76,7 @@ func ParseClientHello(body []byte) (*ClientHello, error) {
 	if h.CipherSuites, ok = uint16s(suites); !ok {
 		return nil, ErrMalformed
 	}
+
 	h.FallbackSCSV = slices.Contains(h.CipherSuites, 0x5600)
 	if s.Empty() {
 		return h, nil // TLS 1.0 and older need no extensions
@@ -87,6 +88,7 @@ func ParseClientHello(body []byte) (*ClientHello, error) {
 	if !ok {
 		return nil, ErrMalformed
 	}
+
 	return h, nil
 }
 
@@ -150,6 +152,7 @@ func (h *ClientHello) serverName(data cryptobyte.String) bool {
 	if !data.ReadUint16LengthPrefixed(&list) {
 		return false
 	}
+
 	for !list.Empty() {
 		var kind uint8
 		var name cryptobyte.String
@@ -160,6 +163,7 @@ func (h *ClientHello) serverName(data cryptobyte.String) bool {
 			h.ServerName = string(name)
 		}
 	}
+
 	return true
 }
 
@@ -168,6 +172,7 @@ func (h *ClientHello) keyShares(data cryptobyte.String) bool {
 	if !data.ReadUint16LengthPrefixed(&list) {
 		return false
 	}
+
 	for !list.Empty() {
 		var group uint16
 		var key cryptobyte.String
@@ -176,6 +181,7 @@ func (h *ClientHello) keyShares(data cryptobyte.String) bool {
 		}
 		h.KeyShares = append(h.KeyShares, group)
 	}
+
 	return true
 }
 
@@ -204,6 +210,7 @@ func ParseServerHello(body []byte) (*ServerHello, error) {
 		!s.ReadUint16(&h.CipherSuite) || !s.ReadUint8(&compression) {
 		return nil, ErrMalformed
 	}
+
 	h.Retry = string(h.Random) == retryRandom
 	if s.Empty() {
 		return h, nil
@@ -229,6 +236,7 @@ func ParseServerHello(body []byte) (*ServerHello, error) {
 	if !ok {
 		return nil, ErrMalformed
 	}
+
 	return h, nil
 }
 
@@ -290,6 +298,7 @@ func protocolList(s cryptobyte.String) (out []string, ok bool) {
 	if !s.ReadUint16LengthPrefixed(&list) {
 		return nil, false
 	}
+
 	out = make([]string, 0, 2)
 	for !list.Empty() {
 		var name cryptobyte.String
@@ -298,5 +307,6 @@ func protocolList(s cryptobyte.String) (out []string, ok bool) {
 		}
 		out = append(out, string(name))
 	}
+
 	return out, true
 }

@@ -49,6 +49,7 @@ func Records(dst []Record, stream []byte) (records []Record, ok bool) {
 		if len(head) < recordHeader+n {
 			break
 		}
+
 		r := Record{Type: head[0], Version: uint16(head[1])<<8 | uint16(head[2]), Fragment: head[recordHeader : recordHeader+n], Offset: offset}
 		records = append(records, r)
 		offset = r.End()
@@ -107,6 +108,7 @@ func (a *Assembler) Add(fragment []byte, start, end int) ([]Message, error) {
 	} else {
 		a.pending = append(a.pending, fragment...)
 	}
+
 	a.fragments++
 	var out []Message
 	for len(a.pending) >= messageHeader {
@@ -117,10 +119,12 @@ func (a *Assembler) Add(fragment []byte, start, end int) ([]Message, error) {
 		if len(a.pending) < messageHeader+n {
 			break
 		}
+
 		out = append(out, Message{a.pending[0], a.pending[messageHeader : messageHeader+n], a.start, end, a.fragments})
 		a.pending = a.pending[messageHeader+n:]
 		a.start, a.fragments = start, 1
 	}
+
 	return out, nil
 }
 

@@ -38,6 +38,7 @@ func convert(data []byte, depth int) (der, rest []byte, err error) {
 	if depth > maxDepth {
 		return nil, nil, errDamaged
 	}
+
 	identifier, length, content, err := header(data)
 	if err != nil {
 		return nil, nil, err
@@ -60,6 +61,7 @@ func convert(data []byte, depth int) (der, rest []byte, err error) {
 		if length >= 0 && len(inside) == 0 {
 			break
 		}
+
 		if length < 0 && len(inside) >= 2 && inside[0] == end && inside[1] == 0 {
 			rest = inside[2:]
 			break
@@ -76,10 +78,12 @@ func convert(data []byte, depth int) (der, rest []byte, err error) {
 		der, err = Join(parts)
 		return der, rest, err
 	}
+
 	var all []byte
 	for _, part := range parts {
 		all = append(all, part...)
 	}
+
 	return encode(identifier, all), rest, nil
 }
 
@@ -101,6 +105,7 @@ func header(data []byte) (identifier []byte, length int, content []byte, err err
 	if len(data) < 2 {
 		return nil, 0, nil, errDamaged
 	}
+
 	n := 1
 	if data[0]&highTag == highTag {
 		for n < len(data) && data[n]&0x80 != 0 {
@@ -112,6 +117,7 @@ func header(data []byte) (identifier []byte, length int, content []byte, err err
 	if n >= len(data) || n > 6 {
 		return nil, 0, nil, errDamaged
 	}
+
 	identifier, first := data[:n], data[n]
 	content = data[n+1:]
 	switch {
@@ -124,17 +130,21 @@ func header(data []byte) (identifier []byte, length int, content []byte, err err
 		if octets > 8 || octets > len(content) {
 			return nil, 0, nil, errDamaged
 		}
+
 		for _, b := range content[:octets] {
 			if length >= 1<<24 {
 				return nil, 0, nil, errDamaged
 			}
 			length = length<<8 | int(b)
 		}
+
 		content = content[octets:]
 	}
+
 	if length > len(content) {
 		return nil, 0, nil, errDamaged
 	}
+
 	return identifier, length, content, nil
 }
 

@@ -32,7 +32,9 @@ func Ask(ctx context.Context, servers []string, name string, kind uint16) ([]dns
 		case answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError:
 			return answer.Answer, nil
 		}
+
 		err = fmt.Errorf("%s: the DNS server %s answers %s", name, server, dns.RcodeToString[answer.Rcode])
 	}
+
 	return nil, err
 }

@@ -54,6 +54,7 @@ func (b *Budget) Spend(from netip.Prefix) bool {
 	if !ok {
 		return false
 	}
+
 	b.note(from, own, now)
 	b.note(network, shared, now)
 	return true
@@ -75,6 +76,7 @@ func (b *Budget) note(prefix netip.Prefix, free, now time.Time) {
 		b.recent.MoveToFront(e)
 		return
 	}
+
 	for oldest := b.recent.Back(); oldest != nil; oldest = b.recent.Back() {
 		if a := oldest.Value.(*account); b.recent.Len() < maxAccounts && a.free.After(now) {
 			break

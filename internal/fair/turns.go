@@ -83,6 +83,7 @@ func (t *Turns) Take(ctx context.Context, from netip.Prefix) (done func(), err e
 		}
 		err = <-w.turn
 	}
+
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +105,7 @@ func (t *Turns) join(from netip.Prefix) *waiter {
 	case t.waiting > t.limits.Waiting:
 		t.refuse(t.last(w), ErrAll)
 	}
+
 	return w
 }
 
@@ -148,6 +150,7 @@ func (t *Turns) dispatch() {
 		if s.network.place != nil {
 			t.ring.MoveToBack(s.network.place)
 		}
+
 		w.turn <- nil
 	}
 }
@@ -190,11 +193,13 @@ func (t *Turns) last(w *waiter) *waiter {
 	if largest != longest.network {
 		longest = largest.ring.Front().Value.(*source)
 	}
+
 	for e := largest.ring.Front(); e != nil; e = e.Next() {
 		if s := e.Value.(*source); s.queue.Len() > longest.queue.Len() {
 			longest = s
 		}
 	}
+
 	return longest.queue.Back().Value.(*waiter)
 }
 
@@ -209,6 +214,7 @@ func (t *Turns) source(from netip.Prefix) *source {
 	if s != nil {
 		return s
 	}
+
 	prefix := site(from)
 	n := t.sites[prefix]
 	if n == nil {
@@ -243,6 +249,7 @@ func (t *Turns) remove(w *waiter) {
 	w.place = nil
 	n.waiting--
 	t.waiting--
+
 	if s.queue.Len() == 0 {
 		n.ring.Remove(s.place)
 		s.place = nil

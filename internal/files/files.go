@@ -56,6 +56,7 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 	if name == "" {
 		name = "."
 	}
+
 	a := &answer{Files: f, root: root, w: w, r: r}
 	directory := strings.HasSuffix(r.URL.Path, "/")
 	info, err := root.Stat(name)
@@ -69,6 +70,7 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 	case errors.Is(err, fs.ErrNotExist) && f.SPA && path.Ext(name) == "":
 		return a.index(".")
 	}
+
 	return false // a FIFO, a device, a link that leads out, or nothing
 }
 
@@ -119,6 +121,7 @@ func (a *answer) file(name string, info fs.FileInfo) bool {
 	if len(a.Precompressed) > 0 {
 		a.w.Header().Add("Vary", "Accept-Encoding")
 	}
+
 	for _, coding := range a.Precompressed {
 		if !accepts(a.r.Header.Values("Accept-Encoding"), coding) {
 			continue
@@ -143,12 +146,14 @@ func (a *answer) send(name, stored, coding string, info fs.FileInfo) bool {
 	} else if coding != "" {
 		h.Set("Content-Type", "application/octet-stream") // what is sniffed would be the coding's
 	}
+
 	if coding != "" {
 		h.Set("Content-Encoding", coding)
 	}
 	if a.CacheControl != "" {
 		h.Set("Cache-Control", a.CacheControl)
 	}
+
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
 	http.ServeContent(a.w, a.r, name, info.ModTime(), file)
@@ -216,6 +221,7 @@ func (a *answer) list(directory string) bool {
 		one.Link = (&url.URL{Path: one.Name}).EscapedPath()
 		entries = append(entries, one)
 	}
+
 	a.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	a.w.Header().Set("Cache-Control", "no-cache")
 	_ = listing.Execute(a.w, map[string]any{"Path": a.r.URL.Path, "Entries": entries})

@@ -48,6 +48,7 @@ func lookup(name string) *User {
 			u.groups = append(u.groups, uint32(n))
 		}
 	}
+
 	return u
 }
 

@@ -35,6 +35,7 @@ func MkdirAll(dir string, mode fs.FileMode) error {
 	if os.Geteuid() != 0 {
 		return os.MkdirAll(dir, mode)
 	}
+
 	if info, err := os.Stat(dir); err == nil {
 		if !info.IsDir() {
 			return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
@@ -65,6 +66,7 @@ func MkdirAll(dir string, mode fs.FileMode) error {
 		}
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
+
 	return giveDirectory(parent, filepath.Base(dir), info)
 }
 
@@ -93,6 +95,7 @@ func give(f *os.File, directory fs.FileInfo) error {
 	if !ok || owner.Uid == 0 {
 		return nil
 	}
+
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -104,6 +107,7 @@ func give(f *os.File, directory fs.FileInfo) error {
 	if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
 		return fmt.Errorf("giving a file to the owner of its directory: %w", err)
 	}
+
 	return nil
 }
 

@@ -25,5 +25,6 @@ func giveSocket(path string, uid, gid int) error {
 	if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("giving a socket to the owner of its directory: %w", err)
 	}
+
 	return nil
 }

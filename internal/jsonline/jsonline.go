@@ -91,6 +91,7 @@ func quoted(b []byte, s string) []byte {
 		i += size
 		plain = i
 	}
+
 	b = append(b, s[plain:]...)
 	return append(b, '"')
 }
@@ -112,6 +113,7 @@ func escaped(b []byte, r rune) []byte {
 		high, low := utf16.EncodeRune(r)
 		return escaped(escaped(b, high), low)
 	}
+
 	const digits = "0123456789abcdef"
 	return append(b, '\\', 'u', digits[r>>12&15], digits[r>>8&15], digits[r>>4&15], digits[r&15])
 }

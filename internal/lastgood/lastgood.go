@@ -54,6 +54,7 @@ func Get[T any](v *Values, file, as string, load func() (T, error)) (T, error) {
 		value = before.(T)
 		v.kept[name] = err
 	}
+
 	v.now[name] = value
 	return value, nil
 }

@@ -56,6 +56,7 @@ func URL(text string) string {
 	if fragment {
 		b.WriteString("#" + Masked)
 	}
+
 	return b.String()
 }
 

@@ -161,10 +161,12 @@ func decode(r *http.Request) (*collector.ExportTraceServiceRequest, error) {
 			return nil, err
 		}
 	}
+
 	data, err := io.ReadAll(body)
 	if err != nil {
 		return nil, err
 	}
+
 	request := &collector.ExportTraceServiceRequest{}
 	return request, proto.Unmarshal(data, request)
 }

@@ -43,6 +43,7 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
 	}
+
 	switch {
 	case e.File != "" && e.Line > 0:
 		return fmt.Sprintf("%s:%d: %s", e.File, e.Line, text)
@@ -51,6 +52,7 @@ func (e *Error) Error() string {
 	case e.File != "":
 		return e.File + ": " + text
 	}
+
 	return text
 }
 
@@ -95,6 +97,7 @@ func Parse(name string, data []byte) (blocks []Block, err error) {
 			return blocks, err
 		}
 	}
+
 	return blocks, nil
 }
 
@@ -127,6 +130,7 @@ func (p *parser) plain(data []byte) ([]byte, error) {
 	if at := bytes.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\f' || r == 0x7f }); at >= 0 {
 		return nil, p.fail(1+bytes.Count(text[:at], []byte("\n")), "the byte %#02x is not text: the file is damaged, or is not PEM", text[at])
 	}
+
 	return text, nil
 }
 
@@ -159,6 +163,7 @@ func (p *parser) between(at int, text string) error {
 	case len(text) >= minBase64 && strings.Trim(text, "=") != "" && strings.Trim(text, base64Alphabet) == "":
 		return p.fail(at, "base64 outside of a block: the BEGIN line before it is missing or damaged")
 	}
+
 	return nil
 }
 
@@ -206,6 +211,7 @@ func (p *parser) block() (b Block, err error) {
 	if b.Headers, body, err = p.headers(body, contentLine, label); err != nil {
 		return b, err
 	}
+
 	b.Bytes, err = decode(body)
 	switch {
 	case err != nil:
@@ -218,6 +224,7 @@ func (p *parser) block() (b Block, err error) {
 	if is, older := canonical[label]; older {
 		b.Type = is
 	}
+
 	return b, nil
 }
 
@@ -254,6 +261,7 @@ func (p *parser) headers(body []byte, line int, label string) (headers map[strin
 		body = rest
 		line++
 	}
+
 	if !strings.Contains(firstLine(body), ":") {
 		return nil, content, nil
 	}
@@ -269,6 +277,7 @@ func (p *parser) headers(body []byte, line int, label string) (headers map[strin
 		case !found || !validLabel(name):
 			return nil, nil, p.fail(line, "is neither a header of the %s nor the empty line that ends its headers", label)
 		}
+
 		headers[name] = strings.TrimSpace(value)
 	}
 }

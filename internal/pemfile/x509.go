@@ -20,6 +20,7 @@ func Certificates(name string, data []byte) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var all []*x509.Certificate
 	for _, b := range blocks {
 		switch {
@@ -33,9 +34,11 @@ func Certificates(name string, data []byte) ([]*x509.Certificate, error) {
 			return nil, b.Misplaced(name, "certificates")
 		}
 	}
+
 	if len(all) == 0 {
 		return nil, &Error{File: name, Reason: "holds no certificate in PEM"}
 	}
+
 	return all, nil
 }
 
@@ -98,6 +101,7 @@ func RevocationLists(name string, data []byte) ([]RevocationList, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var all []RevocationList
 	for _, b := range blocks {
 		if b.Type != "X509 CRL" {
@@ -109,9 +113,11 @@ func RevocationLists(name string, data []byte) ([]RevocationList, error) {
 		}
 		all = append(all, RevocationList{list, b.Line, scope})
 	}
+
 	if len(all) == 0 {
 		return nil, &Error{File: name, Reason: "holds no revocation list in PEM or DER"}
 	}
+
 	return all, nil
 }
 
@@ -147,6 +153,7 @@ func parseList(der []byte) (list *x509.RevocationList, scope Scope, err error) {
 			return nil, scope, err
 		}
 	}
+
 	return list, scope, nil
 }
 
@@ -165,6 +172,7 @@ func parseScope(der []byte) (scope Scope, err error) {
 	if rest, err := asn1.Unmarshal(der, &point); err != nil || len(rest) > 0 {
 		return scope, errors.New("its issuing distribution point is malformed")
 	}
+
 	switch {
 	case point.Indirect:
 		return scope, errors.New("it is an indirect list (RFC 5280 section 5.2.5), with certificates of other CAs: use each CA's own")
@@ -180,6 +188,7 @@ func parseScope(der []byte) (scope Scope, err error) {
 	if len(point.Name.FullBytes) > 0 {
 		scope.Points, err = uris(point.Name.Bytes)
 	}
+
 	return scope, err
 }
 
@@ -189,6 +198,7 @@ func uris(name []byte) (all []string, err error) {
 	if rest, err := asn1.Unmarshal(name, &full); err != nil || len(rest) > 0 || full.Class != asn1.ClassContextSpecific {
 		return nil, errors.New("the name of its issuing distribution point is malformed")
 	}
+
 	for rest := full.Bytes; full.Tag == 0 && len(rest) > 0; {
 		var general asn1.RawValue
 		if rest, err = asn1.Unmarshal(rest, &general); err != nil {
@@ -198,6 +208,7 @@ func uris(name []byte) (all []string, err error) {
 			all = append(all, string(general.Bytes))
 		}
 	}
+
 	if len(all) == 0 {
 		return nil, errors.New("its issuing distribution point has no URI, so whose certificates it has cannot be told: use the CA's complete list")
 	}
@@ -211,6 +222,7 @@ func Pair(certName string, certificate []byte, keyName string, key []byte) (tls.
 	if err != nil {
 		return tls.Certificate{}, err
 	}
+
 	signer, err := Key(keyName, key)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -220,6 +232,7 @@ func Pair(certName string, certificate []byte, keyName string, key []byte) (tls.
 	for _, c := range chain {
 		pair.Certificate = append(pair.Certificate, c.Raw)
 	}
+
 	if public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(chain[0].PublicKey) {
 		reason := "private key does not match public key: the certificate is made for another key"
 		if keyName != certName {
@@ -227,6 +240,7 @@ func Pair(certName string, certificate []byte, keyName string, key []byte) (tls.
 		}
 		return tls.Certificate{}, &Error{File: certName, Reason: reason}
 	}
+
 	return pair, nil
 }
 
@@ -236,6 +250,7 @@ func Key(name string, data []byte) (key crypto.Signer, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, b := range blocks {
 		switch {
 		case b.IsKey() && key == nil:
@@ -248,6 +263,7 @@ func Key(name string, data []byte) (key crypto.Signer, err error) {
 			return nil, b.Misplaced(name, "a private key")
 		}
 	}
+
 	if key == nil {
 		return nil, &Error{File: name, Reason: "holds no private key in PEM"}
 	}
@@ -300,6 +316,7 @@ func (b *Block) PrivateKey(name string) (crypto.Signer, error) {
 	fail := func(reason string) (crypto.Signer, error) {
 		return nil, &Error{File: name, Line: b.Line, Reason: reason}
 	}
+
 	if b.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED") {
 		return fail("the private key is encrypted with a password: openssl pkey -in FILE -out PLAIN takes it off, or use pkcs12 with password")
 	}
@@ -316,6 +333,7 @@ func (b *Block) PrivateKey(name string) (crypto.Signer, error) {
 	if key, err := x509.ParsePKCS1PrivateKey(b.Bytes); err == nil {
 		return key, nil
 	}
+
 	return fail("the private key is damaged, or of a kind that TLS does not use")
 }
 
@@ -325,6 +343,7 @@ func (b *Block) Misplaced(name, wanted string) error {
 	if strings.HasPrefix(wanted, "a ") {
 		reason = fmt.Sprintf("a block %q begins here, where %s is expected", b.Type, wanted)
 	}
+
 	switch b.Type {
 	case "TRUSTED CERTIFICATE":
 		reason += ": openssl x509 -in FILE -out PLAIN takes OpenSSL's own additions off"
@@ -333,6 +352,7 @@ func (b *Block) Misplaced(name, wanted string) error {
 	case "X509 CRL":
 		reason += ": revocation lists have a key of their own, crl"
 	}
+
 	return &Error{File: name, Line: b.Line, Reason: reason}
 }
 

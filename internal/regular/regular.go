@@ -110,9 +110,11 @@ func open(name string) (*os.File, error) {
 	case !info.Mode().IsRegular() && !(info.Mode()&fs.ModeNamedPipe != 0 && inherited(name)):
 		err = fmt.Errorf("%s is %w (mode %v), and may never end: name a file", name, ErrIrregular, info.Mode())
 	}
+
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+
 	return f, nil
 }
 

@@ -39,6 +39,7 @@ func within[T any](s *silence, patience time.Duration, name string, do func() (T
 
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+
 	select {
 	case r := <-done:
 		s.answered(directory)
@@ -51,6 +52,7 @@ func within[T any](s *silence, patience time.Duration, name string, do func() (T
 		<-done
 		s.answered(directory)
 	}()
+
 	var none T
 	return none, fmt.Errorf("%s %w", name, ErrSilent)
 }

@@ -54,6 +54,7 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 		fail := func(format string, args ...any) (Lists, error) {
 			return nil, &pemfile.Error{File: file, Line: p.Line, Reason: fmt.Sprintf(format, args...)}
 		}
+
 		list := &List{
 			File: file, Issuer: p.Issuer.String(), Next: p.NextUpdate, issuer: p.RawIssuer, revoked: map[string]struct{}{}, raw: p.Raw,
 			scope: p.Scope,
@@ -64,12 +65,14 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 			if !bytes.Equal(ca.RawSubject, p.RawIssuer) {
 				continue
 			}
+
 			if err := p.CheckSignatureFrom(ca); err != nil {
 				refusal = err
 				continue
 			}
 			list.signers = append(list.signers, ca)
 		}
+
 		switch {
 		case len(list.signers) == 0 && refusal != nil:
 			return fail("the revocation list of %q is not signed by the CA of that name among the accepted CAs: %v", list.Issuer, refusal)
@@ -85,8 +88,10 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 		for _, entry := range p.RevokedCertificateEntries {
 			list.revoked[string(entry.SerialNumber.Bytes())] = struct{}{}
 		}
+
 		all = append(all, list)
 	}
+
 	return all, nil
 }
 
@@ -99,6 +104,7 @@ func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
 	if len(all) == 0 {
 		return nil
 	}
+
 	var missing []*x509.Certificate
 	for _, ca := range cas {
 		listed := slices.ContainsFunc(all, func(l *List) bool { return bytes.Equal(l.issuer, ca.RawSubject) && l.signedBy(ca) })
@@ -106,6 +112,7 @@ func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
 			missing = append(missing, ca)
 		}
 	}
+
 	if len(missing) == 0 {
 		return nil
 	}
@@ -117,6 +124,7 @@ func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
 			break
 		}
 	}
+
 	return fmt.Errorf("no revocation list is of %s, so none of its revoked certificates would be refused%s: "+
 		"add the list that it issues, which may be empty, or take the CA out of the bundle", subjects(missing), reason)
 }
@@ -158,6 +166,7 @@ func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Tim
 		if until.IsZero() || certificate.NotAfter.Before(until) {
 			until = certificate.NotAfter
 		}
+
 		var issuer *x509.Certificate // nil: not in the chain
 		if i+1 < len(chain) {
 			issuer = chain[i+1]
@@ -182,6 +191,7 @@ func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Tim
 			}
 			known = true
 		}
+
 		if !known {
 			return time.Time{}, fmt.Errorf("no revocation list of %s has certificates such as %s", certificate.Issuer, certificate.Subject)
 		}

@@ -37,5 +37,6 @@ func ClientCA(t testing.TB) (ca, list []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), list
 }

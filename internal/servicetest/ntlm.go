@@ -55,6 +55,7 @@ func StartNTLM(t testing.TB, scheme string) *NTLM {
 			n.mu.Unlock()
 		}
 	}
+
 	server.Start()
 	t.Cleanup(server.Close)
 	n.URL = server.URL

@@ -16,6 +16,7 @@ func postgresUser(t testing.TB, dir string) *syscall.SysProcAttr {
 	if os.Getuid() != 0 {
 		return nil
 	}
+
 	u, err := user.Lookup("postgres")
 	if err != nil {
 		t.Fatal(err)
@@ -26,5 +27,6 @@ func postgresUser(t testing.TB, dir string) *syscall.SysProcAttr {
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}
+
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }

@@ -82,6 +82,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	if o.Lifetime == 0 {
 		o.Lifetime = 90 * 24 * time.Hour
 	}
+
 	algorithm := "ecdsa"
 	if o.RSA {
 		algorithm = "rsa"
@@ -103,11 +104,13 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	if err := os.WriteFile(file, settings, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	dns := &Service{t: t, alive: open(ca.names)}
 	dns.command = func() *exec.Cmd {
 		return exec.Command(filepath.Join(bin, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
 			"-dnsserver", ca.DNS, "-management", ca.names, "-defaultIPv6", "")
 	}
+
 	dns.Start()
 	t.Cleanup(dns.Stop)
 	ca.Service = &Service{t: t, URL: "https://" + listen + "/dir", alive: open(listen)}
@@ -116,6 +119,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 		c.Env = append(append(os.Environ(), "PEBBLE_VA_SLEEPTIME=1", "PEBBLE_CHAIN_LENGTH=2"), o.Environment...)
 		return c
 	}
+
 	ca.Start()
 	t.Cleanup(ca.Stop)
 	return ca
@@ -146,6 +150,7 @@ func (ca *CA) Manage(path string, body any) {
 		ca.t.Fatal(err)
 	}
 	defer response.Body.Close()
+
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
 		ca.t.Fatalf("%s: %s %s", path, response.Status, text)
@@ -203,12 +208,14 @@ func Certificate(t testing.TB, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	encoded, _ := x509.MarshalPKCS8PrivateKey(key)
 	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: encoded}} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	return filepath.Join(dir, "cert.pem")
 }
 

@@ -30,6 +30,7 @@ func FreePort(t testing.TB) int {
 		if reserved[port] != nil || !unused(port) {
 			continue
 		}
+
 		// An abstract socket goes with the process that has it, however that ends.
 		name, err := net.Listen("unix", "@padlock-test-port-"+strconv.Itoa(port))
 		if err != nil {
@@ -38,6 +39,7 @@ func FreePort(t testing.TB) int {
 		reserved[port] = name
 		return port
 	}
+
 	t.Fatal("no port of 127.0.0.1 is free")
 	return 0
 }

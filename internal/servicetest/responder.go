@@ -58,6 +58,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	issuer, signer := r.issuer()
@@ -70,6 +71,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	if err != nil {
 		r.t.Error(err)
 	}
+
 	_, _ = w.Write(der)
 }
 

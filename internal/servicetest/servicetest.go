@@ -152,6 +152,7 @@ func StartPostgres(t testing.TB) *Service {
 	if out, err := as("initdb", "-D", data, "-U", "padlock", "-A", "trust", "--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
+
 	address := strconv.Itoa(port)
 	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable", end: syscall.SIGINT} // which does not wait for clients
 	s.alive = func() bool { return as("pg_isready", "-q", "-h", "127.0.0.1", "-p", address).Run() == nil }
@@ -201,6 +202,7 @@ func Delayed(t testing.TB, to string, pause time.Duration) string {
 			if err != nil {
 				return
 			}
+
 			server, err := net.Dial("tcp", to)
 			if err != nil {
 				client.Close()
@@ -208,6 +210,7 @@ func Delayed(t testing.TB, to string, pause time.Duration) string {
 			}
 
 			go func() { _, _ = io.Copy(server, client); server.Close() }()
+
 			go func() {
 				defer client.Close()
 				b := make([]byte, 64<<10)
@@ -221,5 +224,6 @@ func Delayed(t testing.TB, to string, pause time.Duration) string {
 			}()
 		}
 	}()
+
 	return l.Addr().String()
 }

@@ -16,6 +16,7 @@ func Until(t testing.TB, ask func() error) {
 		if err == nil {
 			return
 		}
+
 		select {
 		case <-ticker.C:
 		case <-deadline:

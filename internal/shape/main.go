@@ -81,6 +81,7 @@ func (m *measures) file(path string) error {
 	if err != nil {
 		return err
 	}
+
 	set := token.NewFileSet()
 	file, err := parser.ParseFile(set, path, content, parser.ParseComments)
 	if err != nil || ast.IsGenerated(file) {
@@ -94,11 +95,13 @@ func (m *measures) file(path string) error {
 			m.wide++
 		}
 	}
+
 	for _, d := range file.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
 			m.function(set, f, lines)
 		}
 	}
+
 	return nil
 }
 
@@ -122,12 +125,14 @@ func (m *measures) function(set *token.FileSet, f *ast.FuncDecl, lines []string)
 			m.comments++
 		}
 	}
+
 	m.bodies += len(body)
 	m.blank += blank
 	if len(body) >= long {
 		m.statements += statements(f.Body)
 		m.dense += len(body)
 	}
+
 	if len(body) >= paragraphs && blank == 0 {
 		m.solid = append(m.solid, solid{fmt.Sprintf("%s:%d %s", set.Position(f.Pos()).Filename, first, f.Name.Name), len(body)})
 	}

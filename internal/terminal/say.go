@@ -36,9 +36,11 @@ func said(text string, width int) string {
 			b.WriteByte(' ')
 			column++
 		}
+
 		b.WriteString(strings.ReplaceAll(word, joint, " "))
 		column += n
 	}
+
 	b.WriteByte('\n')
 	return b.String()
 }

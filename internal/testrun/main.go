@@ -62,6 +62,7 @@ func start(ctx context.Context, stdout io.Writer, level, run string, slowest int
 func perform(ctx context.Context, r *reporter, steps []step, slowest int) error {
 	var aside sync.WaitGroup
 	defer aside.Wait()
+
 	for _, s := range steps {
 		switch {
 		case ctx.Err() != nil:
@@ -74,6 +75,7 @@ func perform(ctx context.Context, r *reporter, steps []step, slowest int) error 
 		}
 		r.step(ctx, s)
 	}
+
 	return r.summary(slowest)
 }
 
@@ -112,6 +114,7 @@ func plan(level, run, dir string) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the
 		// program has.
 		staticcheck, clients := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test")
@@ -131,6 +134,7 @@ func plan(level, run, dir string) ([]step, error) {
 	case "long":
 		return long(install)
 	}
+
 	return nil, fmt.Errorf("level %q: test or long", level)
 }
 
@@ -151,10 +155,12 @@ func long(install step) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, f := range targets {
 		steps = append(steps, step{name: f.name, args: []string{"go", "test", "-run", "XXX", "-fuzz", "^" + f.name + "$",
 			"-fuzztime", fuzzTime(), "-fuzzminimizetime", "2s", f.dir}})
 	}
+
 	return steps, nil
 }
 
@@ -189,11 +195,14 @@ func one(install step, run string) ([]step, error) {
 			steps = append(steps, install)
 			args = append(args, "-long")
 		}
+
 		steps = append(steps, step{name: f.dir, args: args, tests: true, each: true})
 	}
+
 	if len(steps) == 0 {
 		return nil, fmt.Errorf("no test has a name that matches %q", run)
 	}
+
 	return steps, nil
 }
 
@@ -222,6 +231,7 @@ func functions(pattern string) ([]function, error) {
 			found = append(found, function{m[1], "./" + filepath.ToSlash(filepath.Dir(file))})
 		}
 	}
+
 	slices.SortFunc(found, func(a, b function) int { return strings.Compare(a.name, b.name) })
 	return found, nil
 }

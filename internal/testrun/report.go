@@ -53,6 +53,7 @@ func (r *reporter) close() { close(r.stop) }
 func (r *reporter) beat() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-r.stop:
@@ -84,6 +85,7 @@ func (r *reporter) underWay() string {
 		}
 		fmt.Fprintf(&b, " · %s %.0f s", name, time.Since(r.running[name]).Seconds())
 	}
+
 	return b.String()
 }
 
@@ -121,6 +123,7 @@ func (r *reporter) step(ctx context.Context, s step) {
 			r.unfinished()
 		}
 	}
+
 	r.line("%s: %s, %.0f s", s.name, verdict, time.Since(began).Seconds())
 }
 
@@ -206,6 +209,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
+
 	var complaints bytes.Buffer
 	c.Stderr = &complaints // what go itself says: what does not compile
 	if !s.tests {
@@ -218,6 +222,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 
 	done := make(chan struct{})
 	defer close(done)
+
 	go func() {
 		select {
 		case <-over:
@@ -244,6 +249,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 		fmt.Fprintf(r.out, "%s", complaints.Bytes())
 		r.mu.Unlock()
 	}
+
 	return err
 }
 
@@ -281,6 +287,7 @@ func (r *reporter) read(s step, text []byte) {
 	if e.Test != "" {
 		name += " " + e.Test
 	}
+
 	switch e.Action {
 	case "run", "cont":
 		if !strings.Contains(e.Test, "/") {
@@ -322,6 +329,7 @@ func (r *reporter) ended(s step, name string, e event) {
 	if output != nil && (e.Action == "fail" || e.Action == "skip" && e.Test != "") {
 		_, _ = r.out.Write(output.Bytes())
 	}
+
 	switch {
 	case e.Test == "" && e.Action == "skip": // a package without tests
 	case e.Action == "fail":
@@ -347,12 +355,14 @@ func (r *reporter) summary(slowest int) error {
 	for _, name := range r.broken {
 		r.line("step failed: %s", name)
 	}
+
 	r.slowest(slowest)
 	r.line("in all %s", time.Since(r.began).Round(time.Second))
 	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", counts["pass"], counts["fail"], counts["skip"])
 	if len(r.broken) > 0 || counts["fail"] > 0 {
 		return errors.New("not all passed")
 	}
+
 	return nil
 }
 

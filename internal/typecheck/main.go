@@ -35,6 +35,7 @@ func main() {
 			fmt.Fprintf(os.Stderr, "%s: %s\n", system, problem)
 		}
 	}
+
 	if failed {
 		os.Exit(1)
 	}
@@ -67,6 +68,7 @@ func check(dir, system string) (found []string, err error) {
 	if len(all) == 0 {
 		return nil, errors.New("there are no packages")
 	}
+
 	seen := map[string]bool{}
 	for _, p := range all {
 		if strings.HasSuffix(p.ID, ".test") {
@@ -79,6 +81,7 @@ func check(dir, system string) (found []string, err error) {
 			}
 		}
 	}
+
 	return found, nil
 }
 

@@ -48,10 +48,12 @@ func (m *module) findLicences() error {
 	if err != nil {
 		return err
 	}
+
 	for _, e := range entries {
 		if !licenceFile.MatchString(e.Name()) || !e.Type().IsRegular() {
 			continue
 		}
+
 		text, err := os.ReadFile(filepath.Join(m.Dir, e.Name()))
 		if err != nil {
 			return err
@@ -63,11 +65,13 @@ func (m *module) findLicences() error {
 	if len(m.ids) == 0 {
 		return fmt.Errorf("there is no licence that is known in %s: look for one, and do without the module if there is none", m.Dir)
 	}
+
 	for _, id := range m.ids {
 		if !slices.Contains(permissive, id) && !(id == mozilla && slices.Contains(unchanged, m.Path)) {
 			return fmt.Errorf("the licence %s is not one of those that may be linked: do without the module", id)
 		}
 	}
+
 	return nil
 }
 

@@ -32,6 +32,7 @@ func run(args []string, stdout io.Writer, epoch string) error {
 	if flags.NArg() != 1 {
 		return errors.New("one binary is needed")
 	}
+
 	b, err := read(flags.Arg(0))
 	if err != nil {
 		return err
@@ -41,6 +42,7 @@ func run(args []string, stdout io.Writer, epoch string) error {
 	if err := b.findLicences(); err != nil {
 		return err
 	}
+
 	if *sbom != "" {
 		data, err := b.cycloneDX(epoch)
 		if err == nil {
@@ -54,10 +56,12 @@ func run(args []string, stdout io.Writer, epoch string) error {
 	if *texts != "" {
 		return os.WriteFile(*texts, b.thirdParty(), 0o644) // for everybody
 	}
+
 	if *sbom == "" {
 		for _, m := range b.modules {
 			fmt.Fprintln(stdout, m.Path, m.Version, strings.Join(m.ids, " "))
 		}
 	}
+
 	return nil
 }

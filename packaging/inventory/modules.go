@@ -42,6 +42,7 @@ func read(name string) (*binary, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	info, err := buildinfo.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading what %s is linked of: %w", name, err)
@@ -51,6 +52,7 @@ func read(name string) (*binary, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return nil, err
@@ -68,6 +70,7 @@ func read(name string) (*binary, error) {
 		}
 		b.modules = append(b.modules, m)
 	}
+
 	return b, nil
 }
 

@@ -54,6 +54,7 @@ func NewAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *Access
 	if w == nil {
 		return nil
 	}
+
 	a := &AccessLog{
 		all: lost, combined: c.Format == "combined", headers: c.Headers,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
@@ -64,6 +65,7 @@ func NewAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *Access
 			names = append(names, name)
 		}
 	}
+
 	a.redact = message.NewNames(names...)
 	go a.write(w)
 	return a
@@ -98,6 +100,7 @@ func (a *AccessLog) flush(w io.Writer) {
 		_, _ = w.Write(line)
 		a.writing.Add(-1)
 	}
+
 	a.confess(w)
 	if cap(batch) <= accessLogKept {
 		a.mu.Lock()
@@ -127,6 +130,7 @@ func (a *AccessLog) add(line []byte) {
 		a.queued = append(a.queued, line...)
 		a.lines++
 	}
+
 	first := a.lines == 1
 	a.mu.Unlock()
 
@@ -160,6 +164,7 @@ func (a *AccessLog) Close() (lost uint64) {
 		a.mu.Unlock()
 		a.all.Add(lost)
 	}
+
 	return lost
 }
 
@@ -193,15 +198,18 @@ func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 	if x.trace.Valid() {
 		b = jsonline.Text(b, "trace_id", x.trace.Trace.String())
 	}
+
 	if target := x.attempt.Target(); target != "" {
 		b = jsonline.Text(b, "upstream", target)
 		b = jsonline.Milliseconds(b, "wait_ms", x.attempt.Wait)
 		b = jsonline.Milliseconds(b, "connect_ms", r.Connecting)
 		b = jsonline.Milliseconds(b, "first_byte_ms", x.attempt.Answer)
 	}
+
 	if r.Client != r.Conn.Client {
 		b = jsonline.TextIfAny(b, "client", r.Client)
 	}
+
 	b = jsonline.TextIfAny(b, "user", x.user)
 	b = jsonline.TextIfAny(b, "user_agent", r.Fields.Value("User-Agent"))
 	b = jsonline.TextIfAny(b, "error", x.err)
@@ -214,6 +222,7 @@ func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 	if len(a.headers) > 0 {
 		b = a.fields(b, r.Fields)
 	}
+
 	return jsonline.End(b)
 }
 
@@ -222,6 +231,7 @@ func (a *AccessLog) fields(b []byte, f message.Fields) []byte {
 	start := len(b)
 	b = jsonline.Open(b, "headers")
 	empty := len(b)
+
 	for _, name := range a.headers {
 		value, ok := f.Get(name)
 		switch {
@@ -234,9 +244,11 @@ func (a *AccessLog) fields(b []byte, f message.Fields) []byte {
 		}
 		b = jsonline.Text(b, strings.ToLower(name), value)
 	}
+
 	if len(b) == empty {
 		return b[:start]
 	}
+
 	return jsonline.Close(b)
 }
 
@@ -248,6 +260,7 @@ func (a *AccessLog) redacted(target string) string {
 	if !ok {
 		return target
 	}
+
 	changed := false
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
@@ -255,9 +268,11 @@ func (a *AccessLog) redacted(target string) string {
 			pairs[i], changed = name+"="+redaction, true
 		}
 	}
+
 	if !changed {
 		return target
 	}
+
 	return path + "?" + strings.Join(pairs, "&")
 }
 
@@ -281,9 +296,11 @@ func escaped(s string) string {
 	for i := range len(s) {
 		plain = plain && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\'
 	}
+
 	if plain {
 		return s
 	}
+
 	b := make([]byte, 0, len(s)+8)
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
@@ -292,6 +309,7 @@ func escaped(s string) string {
 			b = append(b, c)
 		}
 	}
+
 	return string(b)
 }
 
@@ -310,14 +328,17 @@ func (a *AccessLog) RecordStream(c *ConnectionRecord) {
 	if a == nil {
 		return
 	}
+
 	why := ""
 	if c.Err != nil {
 		why = c.Err.Error()
 	}
+
 	if a.combined {
 		a.add(fmt.Appendf(nil, "%s - - [%s] \"CONNECTION %s TCP\" %s %d \"-\" \"-\"\n", c.Facts.Client, c.Start.Format("02/Jan/2006:15:04:05 -0700"), escaped(c.Name), "-", c.Out))
 		return
 	}
+
 	b := jsonline.Begin(nil, time.Now(), "connection")
 	b = jsonline.Text(b, "server_name", c.Name)
 	b = jsonline.Int(b, "bytes_in", c.In)
@@ -330,9 +351,11 @@ func (a *AccessLog) RecordStream(c *ConnectionRecord) {
 		b = jsonline.Milliseconds(b, "wait_ms", c.Attempt.Wait)
 		b = jsonline.Milliseconds(b, "connect_ms", c.Attempt.Answer)
 	}
+
 	if c.Attempt.Retries > 0 {
 		b = jsonline.Int(b, "retries", int64(c.Attempt.Retries))
 	}
+
 	b = jsonline.TextIfAny(b, "error", why)
 	a.add(jsonline.End(b))
 }

@@ -44,10 +44,12 @@ func (x *Exchange) again(now *Routes) fate {
 	case !found.Access.Admits(x.addr) || !route.Access.Admits(x.addr):
 		return refused
 	}
+
 	basic := route.BasicAuth(found)
 	if basic != nil && (x.user == "" || basic.Users[x.user] != x.hash) {
 		return refused
 	}
+
 	return stays
 }
 
@@ -104,6 +106,7 @@ func (u *underway) dismiss(x *Exchange) bool {
 		u.mu.Unlock()
 		return false
 	}
+
 	x.dismissed.Store(true)
 	x.ctx.Cancel()
 	x.closing.Add(1)
@@ -112,6 +115,7 @@ func (u *underway) dismiss(x *Exchange) bool {
 	if x.content != nil {
 		_ = x.content.Close() // x/net's client sees no end of a context while it waits for content; it may wait for a Read, and other requests do not
 	}
+
 	return true
 }
 

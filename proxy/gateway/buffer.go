@@ -51,6 +51,7 @@ func (h *Gateway) bufferRequest(ctx *message.Context, x *Exchange) error {
 	if r.Body == nil || r.Upgrade != "" || isStream(r.Fields) {
 		return nil
 	}
+
 	// What a client announces may never come, so memory is taken as content does.
 	data, err := h.rooms.fill(r.Body, x.addr, &x.held, 0, limit)
 	switch {
@@ -60,6 +61,7 @@ func (h *Gateway) bufferRequest(ctx *message.Context, x *Exchange) error {
 	case len(r.Declared) == 0: // trailers need chunks
 		r.ContentLength = int64(len(data))
 	}
+
 	r.Body = &bufferedBody{Body: r.Body, data: data, err: err}
 	return nil
 }

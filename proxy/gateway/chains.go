@@ -40,6 +40,7 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 			filters = append(filters, f)
 		}
 	}
+
 	forwards := r.Group != nil
 
 	// Who may not come costs no more than that, and is told nothing of what is here.
@@ -51,9 +52,11 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 			}
 		}
 	}
+
 	rate(false) // before passwords: guesses count too
 	add(r.BasicAuth(s) != nil, before(h.authenticate))
 	rate(true) // who the user is has just been found out
+
 	if !forwards {
 		add(r.Redirect == nil, before(noTunnel))
 		return chain(h.own(r), filters)

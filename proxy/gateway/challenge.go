@@ -24,6 +24,7 @@ func (h *Gateway) challenge(next Action) Action {
 		if !x.asksForChallenge() {
 			return next.Answer(ctx, x)
 		}
+
 		patience := new(message.Context)
 		time.AfterFunc(challengePatience, patience.Cancel)
 		response, err := try(patience, x, answer)
@@ -33,6 +34,7 @@ func (h *Gateway) challenge(next Action) Action {
 		if response != nil {
 			response.Fields.Set("Cache-Control", "no-store")
 		}
+
 		return response, err
 	})
 }

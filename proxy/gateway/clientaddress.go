@@ -50,6 +50,7 @@ func (x *Exchange) identify(trusted []config.Network) {
 	if port := last(f, "X-Forwarded-Port"); sites.ValidPort(port) {
 		x.forwarded.port = port
 	}
+
 	x.forwarded.prefix = prefixes(x.joined("X-Forwarded-Prefix"))
 
 	var addr netip.Addr
@@ -62,6 +63,7 @@ func (x *Exchange) identify(trusted []config.Network) {
 	} else {
 		return // the proxy speaks for itself
 	}
+
 	x.addr, r.Client = addr, message.UnknownClient
 	if addr.IsValid() {
 		r.Client = addr.String()
@@ -105,14 +107,17 @@ func validPrefix(path string) bool {
 			return false
 		}
 	}
+
 	if path[0] != '/' || strings.Contains(path, "//") {
 		return false
 	}
+
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -140,6 +145,7 @@ func sender(
 			return addr, item
 		}
 	}
+
 	return netip.Addr{}, ""
 }
 
@@ -237,6 +243,7 @@ func cutValue(text string) (value, rest string, ok bool) {
 		value, rest, _ = strings.Cut(text, ";")
 		return strings.Trim(value, " \t"), rest, true
 	}
+
 	var b strings.Builder
 	for i := 1; i < len(text); i++ {
 		switch c := text[i]; {
@@ -250,5 +257,6 @@ func cutValue(text string) (value, rest string, ok bool) {
 			b.WriteByte(c)
 		}
 	}
+
 	return "", "", false
 }

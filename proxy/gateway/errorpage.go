@@ -60,6 +60,7 @@ func (f failure) render(request message.Fields) (body []byte, kind string) {
 			best, form = at, offer.form
 		}
 	}
+
 	switch form {
 	case "json":
 		body, _ = json.Marshal(f) // strings and a number
@@ -67,6 +68,7 @@ func (f failure) render(request message.Fields) (body []byte, kind string) {
 	case "text":
 		return fmt.Appendf(nil, "%d %s: %s. %s(request %s)\n", f.Status, f.Name, f.Text, f.Detail, f.Request), "text/plain; charset=utf-8"
 	}
+
 	var page bytes.Buffer
 	_ = errorPage.Execute(&page, f) // a buffer cannot fail, and the template is fixed
 	return page.Bytes(), "text/html; charset=utf-8"

@@ -24,10 +24,12 @@ func (f filesBelow) Answer(ctx *message.Context, x *Exchange) (*message.Response
 	if x.request.Method != "GET" && x.request.Method != "HEAD" {
 		return nil, notAllowed("Files can only be read", readOnly)
 	}
+
 	target := paths.Encode(x.path.Normal)
 	if x.path.Query != "" {
 		target += "?" + x.path.Query
 	}
+
 	if f.route.Strip {
 		path, err := paths.Parse(target, paths.Raw)
 		if err == nil {
@@ -44,5 +46,6 @@ func (f filesBelow) Answer(ctx *message.Context, x *Exchange) (*message.Response
 	if errors.Is(err, message.ErrDeclined) || errors.Is(err, message.ErrTarget) {
 		return nil, errNothing
 	}
+
 	return response, err
 }

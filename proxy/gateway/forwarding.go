@@ -24,6 +24,7 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 	if !f.h.underway.add(ctx, x, f.h.Routes) {
 		return nil, errDismissed
 	}
+
 	group := f.route.Group
 	if group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = f.h.late.of(x), f.h.late.after
@@ -32,6 +33,7 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 	if err != nil {
 		return nil, f.h.failed(ctx, x, err)
 	}
+
 	if mistaken(x, response) {
 		response.Body.Close()
 		return nil, notOpen(errNotOpen)
@@ -67,6 +69,7 @@ func oneConnection(next Action) Action {
 		if x.shares() && r.Fields.NeedsOneConnection() {
 			return nil, errOneConnection
 		}
+
 		response, err := next.Answer(ctx, x)
 		if err != nil || response.Status != 401 {
 			return response, err
@@ -79,6 +82,7 @@ func oneConnection(next Action) Action {
 		case r.Shared && r.Fields.NeedsOneConnection():
 			x.err = "NTLM authenticates a connection, and this one is of trusted_proxies, which carry several clients: it cannot work through them"
 		}
+
 		return response, nil
 	})
 }
@@ -189,6 +193,7 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 			page.Detail = "padlock tried " + failure.Target.String() + ": " + failure.Reason() + "."
 		}
 	}
+
 	return page
 }
 

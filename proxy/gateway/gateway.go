@@ -155,6 +155,7 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	if x.site != nil {
 		x.site.Counts.Request(traffic.OfProto(r.Proto), x.w.status, x.took, x.bytesIn, x.w.bytes)
 	}
+
 	x.endTrace()
 	h.access.record(x)
 }
@@ -196,6 +197,7 @@ func (x *Exchange) findSite() error {
 	if found == nil || found.Policy != r.Conn.Policy || found.TCP != nil || over {
 		return errMisdirected
 	}
+
 	x.site, x.name, r.Host = found, name, sites.TidyHost(r.Host)
 	if found.Misspelt(r.Method) {
 		return errMisspelt
@@ -205,6 +207,7 @@ func (x *Exchange) findSite() error {
 	if x.path, err = paths.Parse(r.Target, found.Paths); err != nil {
 		return ambiguous(err)
 	}
+
 	r.Target = x.path.Text
 	return nil
 }
@@ -225,10 +228,12 @@ func (x *Exchange) findRoute() error {
 	case route == nil:
 		return errNothing
 	}
+
 	x.route = route
 	if x.site.Ambiguous(method, &x.path, route) {
 		return errDependsOnReader
 	}
+
 	return nil
 }
 

@@ -28,10 +28,12 @@ func (l *lateAnswers) of(x *Exchange) func(target, help string) {
 		if last != 0 && now-last < int64(l.after/lateLines) || !l.last.CompareAndSwap(last, now) {
 			return
 		}
+
 		facts := []any{"host", host, "method", method, "path", path, "target", target, "waited", l.after, "limit", "none: timeouts.response_header (--response-timeout) sets one"}
 		if help != "" {
 			facts = append(facts, "remedy", help)
 		}
+
 		l.log.Warn("an answer takes long; padlock goes on waiting", facts...)
 	}
 }

@@ -47,6 +47,7 @@ func (h *Gateway) authenticate(ctx *message.Context, x *Exchange) (err error) {
 	case x.user == "":
 		return &StatusError{Status: 401, Text: "A name and a password are needed", Fields: message.Fields{{Name: "WWW-Authenticate", Value: basic.Challenge}}}
 	}
+
 	return nil
 }
 
@@ -123,6 +124,7 @@ func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client net
 	if err != nil || !right || !known {
 		return "", err
 	}
+
 	p.remember(who, key)
 	return name, nil
 }
@@ -170,12 +172,14 @@ func (p *passwords) keep(cfg *config.Config) {
 			}
 		}
 	}
+
 	for i := range cfg.Sites {
 		note(&cfg.Sites[i].Access)
 		for j := range cfg.Sites[i].Routes {
 			note(&cfg.Sites[i].Routes[j].Access)
 		}
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.right, func(who account, _ mac) bool { return !current[who] })
@@ -190,6 +194,7 @@ func (p *passwords) check(ctx context.Context, g guess, hash, password string) (
 			v = &verdict{done: make(chan struct{})}
 			p.under[g] = v
 		}
+
 		p.mu.Unlock()
 		if !running {
 			p.decide(ctx, g, v, hash, password)
@@ -201,6 +206,7 @@ func (p *passwords) check(ctx context.Context, g guess, hash, password string) (
 		case <-ctx.Done():
 			return false, ctx.Err()
 		}
+
 		if !errors.Is(v.err, context.Canceled) { // else whoever was to check has left
 			return v.right, v.err
 		}
@@ -214,6 +220,7 @@ func (p *passwords) decide(ctx context.Context, g guess, v *verdict, hash, passw
 		p.mu.Unlock()
 		close(v.done)
 	}()
+
 	done, err := p.turns.Take(ctx, g.source)
 	if err != nil {
 		v.err = err

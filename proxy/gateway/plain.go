@@ -46,6 +46,7 @@ func (o *PlainOptions) validation(next Action) Action {
 		if !x.asksForChallenge() {
 			return next.Answer(ctx, x)
 		}
+
 		response, err := try(ctx, x, answer)
 		if response == nil && err == nil {
 			return next.Answer(ctx, x)

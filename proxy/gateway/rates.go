@@ -45,12 +45,14 @@ func (r *rates) keep(s *sites.Snapshot) {
 			kept[rateKey(l)] = true
 		}
 	}
+
 	for _, site := range s.Sites {
 		keep(&site.Access)
 		for _, route := range site.Routes {
 			keep(&route.Access)
 		}
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.all, func(key string, _ *quota.Rate) bool { return !kept[key] })
@@ -74,6 +76,7 @@ func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
 				response.Fields.Set("RateLimit-Policy", policy)
 				response.Fields.Set("RateLimit", `"default";r=`+strconv.Itoa(left))
 			}
+
 			return response, err
 		})
 	}

@@ -47,6 +47,7 @@ func (u *urls) own(scheme, authority string) bool {
 	if host != sent && !meansTarget(host, target) {
 		return false
 	}
+
 	return port == sentPort || port == targetPort || message.Is(scheme, u.inner) && port == sites.PortOf("", u.inner)
 }
 
@@ -81,6 +82,7 @@ func cutOrigin(ref string) (scheme, authority, rest string, ok bool) {
 	default:
 		return "", "", ref, strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, `/\`)
 	}
+
 	end := strings.IndexAny(after, `/?#\`)
 	if end < 0 {
 		end = len(after)
@@ -113,6 +115,7 @@ func (u *urls) outwardPath(rest string) string {
 	if u.taken == u.given {
 		return rest
 	}
+
 	end := strings.IndexAny(rest, "?#")
 	if end < 0 {
 		end = len(rest)
@@ -129,6 +132,7 @@ func (u *urls) outwardPath(rest string) string {
 	case path == "":
 		path = "/"
 	}
+
 	return u.taken + path + tail
 }
 
@@ -176,6 +180,7 @@ func (u *urls) refresh(value string) string {
 		}
 		begin, end = begin+1, begin+1+quote
 	}
+
 	return value[:begin] + u.outward(value[begin:end]) + value[end:]
 }
 
@@ -205,6 +210,7 @@ func (u *urls) cookie(value string) string {
 			}
 		}
 	}
+
 	return strings.Join(parts, ";")
 }
 
@@ -232,9 +238,11 @@ func (u *urls) conditions(value string) string {
 			b.WriteString(value)
 			return b.String()
 		}
+
 		if scheme, authority, path, ok := cutOrigin(ref); ok && scheme != "" && u.outer(scheme, authority) {
 			ref = u.inner + "://" + u.sent + u.inwardPath(path)
 		}
+
 		b.WriteString(before + "<" + ref + ">")
 		value = rest
 	}
@@ -283,6 +291,7 @@ func (x *Exchange) checkDestination() error {
 			given++
 		}
 	}
+
 	value := r.Fields.Value("Destination")
 	scheme, authority, rest, ok := cutOrigin(value)
 	switch {
@@ -296,10 +305,12 @@ func (x *Exchange) checkDestination() error {
 	if rest == "" {
 		rest = "/"
 	}
+
 	path, err := paths.Parse(rest, x.site.Paths)
 	if err != nil {
 		return ambiguous(err)
 	}
+
 	for _, method := range [...]string{r.Method, "PUT"} { // it is written to
 		route, _ := x.site.Route(method, &path)
 		if route == nil && method != r.Method {
@@ -312,6 +323,7 @@ func (x *Exchange) checkDestination() error {
 			return errDependsOnReader
 		}
 	}
+
 	r.Fields.Set("Destination", origin+path.Text) // as it was decided about
 	if !x.route.Rewrite {
 		return nil
@@ -327,6 +339,7 @@ func (x *Exchange) checkDestination() error {
 			return ambiguous(err)
 		}
 	}
+
 	x.destination = d
 	return nil
 }
@@ -336,6 +349,7 @@ func (x *Exchange) prepareURLs() {
 	if !x.route.Rewrite {
 		return
 	}
+
 	lines := 0
 	for _, f := range x.request.Fields {
 		if message.Is(f.Name, "If") {
@@ -343,6 +357,7 @@ func (x *Exchange) prepareURLs() {
 			x.conditions = f.Value
 		}
 	}
+
 	if lines != 1 {
 		x.conditions = ""
 	}

@@ -65,6 +65,7 @@ func (r *rooms) fill(content io.Reader, client netip.Addr, held *int64, want, li
 			*held += more
 			data = append(make([]byte, 0, size), data...)
 		}
+
 		var n int
 		n, err = content.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]

@@ -24,6 +24,7 @@ func (x *Exchange) unwanted(name string) bool {
 	if message.Variable(plain) { // whatever is done about aliases: this is the variable's own name
 		return alias || !x.forwarded.trusted
 	}
+
 	switch x.site.Aliases {
 	case dropAll:
 		if alias {
@@ -45,6 +46,7 @@ func (x *Exchange) unwanted(name string) bool {
 		_, moves := x.request.Fields.Get("Destination") // whose rules depend on the method: see readDestination
 		return len(x.site.Methods) > 0 || moves
 	}
+
 	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
 }
 
@@ -82,9 +84,11 @@ func prepare(_ *message.Context, x *Exchange) error {
 		body := &trailed{r.Body, x.site, x.route}
 		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
 	}
+
 	if teTrailers {
 		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
 	}
+
 	peer, t := r.Conn.Client, &x.forwarded
 	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
 	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
@@ -99,12 +103,14 @@ func prepare(_ *message.Context, x *Exchange) error {
 	if x.route.Forwarded {
 		r.Fields.Add("Forwarded", appended(t.forwarded, forwardedElement(peer, r.Host, r.Scheme)))
 	}
+
 	r.Fields = append(r.Fields, r.Conn.Identity...)
 	x.tellTrace()
 	if x.user != "" {
 		r.Fields.Del("Authorization") // it was for us
 		r.Fields.Add("X-Forwarded-User", x.user)
 	}
+
 	aliases := x.site.Aliases != dropNone
 	x.site.Fields.Request.Apply(x, &r.Fields, aliases)
 	x.route.Fields.Request.Apply(x, &r.Fields, aliases)
@@ -134,11 +140,13 @@ func handshakeField(c *message.Conn) string {
 	if c.TLS == nil {
 		return b.String()
 	}
+
 	text := func(key, value string) {
 		if value != "" {
 			b.WriteString(", " + key + "=" + fieldString(value))
 		}
 	}
+
 	text("version", tls.VersionName(c.TLS.Version))
 	text("cipher", tls.CipherSuiteName(c.TLS.CipherSuite))
 	if c.TLS.CurveID != 0 {
@@ -151,6 +159,7 @@ func handshakeField(c *message.Conn) string {
 	if len(c.TLS.PeerCertificates) > 0 {
 		text("client", c.TLS.PeerCertificates[0].Subject.String())
 	}
+
 	return b.String()
 }
 

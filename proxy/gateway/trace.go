@@ -35,15 +35,18 @@ func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 			came++
 		}
 	}
+
 	if came > 1 {
 		in.Parent = tracing.Context{}
 	}
+
 	keeps := in.Parent.Valid()
 	if state := x.joined(tracestate); state != "" && keeps {
 		var err error
 		in.State, err = trace.ParseTraceState(state)
 		keeps = err == nil
 	}
+
 	x.trace, x.spans = t.Begin(in)
 	if !keeps {
 		r.Fields.Del(tracestate)
@@ -98,6 +101,7 @@ func (x *Exchange) endTrace() {
 	if x.spans == nil {
 		return
 	}
+
 	r := x.request
 	path, _, _ := strings.Cut(x.target, "?")
 	o := tracing.Outcome{

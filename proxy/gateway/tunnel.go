@@ -110,11 +110,13 @@ func (v *closeInjector) Write(p []byte) (int, error) {
 	if v.mute {
 		return v.Tunnel.Write(p)
 	}
+
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.silent {
 		return len(p), nil
 	}
+
 	end := v.follow(p)
 	if _, err := v.Tunnel.Write(p[:end]); err != nil {
 		return 0, err
@@ -122,6 +124,7 @@ func (v *closeInjector) Write(p []byte) (int, error) {
 	if v.leaving && v.between() {
 		v.bye()
 	}
+
 	return len(p), nil
 }
 
@@ -137,19 +140,23 @@ func (v *closeInjector) follow(p []byte) int {
 			v.head[v.n] = p[at]
 			v.n++
 			at++
+
 			if length, ok := payloadLength(v.head[:v.n]); ok {
 				v.left, v.n = length, 0
 			} else {
 				continue
 			}
 		}
+
 		if v.left > 0 {
 			continue
 		}
+
 		if v.head[0]&15 == closeOpcode {
 			v.silent = true
 			return at
 		}
+
 		if v.leaving {
 			return at
 		}
@@ -162,6 +169,7 @@ func payloadLength(head []byte) (uint64, bool) {
 	if len(head) < 2 {
 		return 0, false
 	}
+
 	size, length := 2, uint64(head[1]&0x7f)
 	switch length {
 	case 126:
@@ -169,6 +177,7 @@ func payloadLength(head []byte) (uint64, bool) {
 	case 127:
 		size += 8
 	}
+
 	masked := head[1]&0x80 != 0
 	if masked {
 		size += 4
@@ -176,12 +185,14 @@ func payloadLength(head []byte) (uint64, bool) {
 	if len(head) < size {
 		return 0, false
 	}
+
 	switch length {
 	case 126:
 		length = uint64(binary.BigEndian.Uint16(head[2:]))
 	case 127:
 		length = binary.BigEndian.Uint64(head[2:])
 	}
+
 	return length, true
 }
 
@@ -203,6 +214,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	case x.extended():
 		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
 	}
+
 	client := &closeInjector{Tunnel: raw, mute: x.request.Upgrade != sites.WebSocket, again: x.again}
 	end := func() { client.Close(); response.Tunnel.Close() }
 	client.end = end
@@ -213,6 +225,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 		x.err = errRules.Error()
 		return nil
 	}
+
 	idle := relay.NewIdle(h.Idle, func() {
 		x.err = relay.ErrIdle.Error()
 		h.Rejected(traffic.IdleTunnel, x.request.Conn.Addr, "")
@@ -223,6 +236,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	if standing := x.request.Conn.Standing; standing != nil {
 		defer context.AfterFunc(standing, end)()
 	}
+
 	up := make(chan int64, 1)
 	go func() {
 		n, err := relay.Copy(response.Tunnel, client, idle)
@@ -233,8 +247,10 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 		case err != nil:
 			end()
 		}
+
 		up <- n
 	}()
+
 	n, err := relay.Copy(client, response.Tunnel, idle)
 	x.w.bytes += n
 	if err != nil && client.over() {
@@ -243,6 +259,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	if err != nil {
 		client.Close()
 	}
+
 	// The target has ended; a client that does not end within this time is cut, so that no half-open tunnel stays.
 	linger := relay.NewIdle(tunnelLinger, end)
 	defer linger.Stop()
@@ -253,6 +270,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	if client.dismissed.Load() {
 		x.err = errRules.Error()
 	}
+
 	return nil
 }
 

@@ -36,6 +36,7 @@ func upgrade(_ *message.Context, x *Exchange) error {
 		}
 		return status(400, "This upgrade cannot be forwarded: only WebSocket, by GET without a body")
 	}
+
 	return nil
 }
 
@@ -60,6 +61,7 @@ func (h *Gateway) wholeContent(ctx *message.Context, x *Exchange) error {
 	if len(data) > maxUpgradeContent {
 		return status(413, "The content of a request for another protocol is too large")
 	}
+
 	r.Body, r.ContentLength = &bufferedBody{Body: r.Body, data: data, err: io.EOF}, int64(len(data))
 	r.Declared, r.Expect = nil, false
 	return nil

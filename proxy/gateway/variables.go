@@ -66,9 +66,11 @@ func (x *Exchange) variable(b []byte, v template.Variable) []byte {
 	case template.Handshake:
 		return strconv.AppendUint(b, r.Conn.Handshake, 10)
 	}
+
 	if r.Conn.TLS == nil {
 		return b
 	}
+
 	switch v {
 	case template.TLSVersion:
 		return append(b, tls.VersionName(r.Conn.TLS.Version)...)
@@ -81,6 +83,7 @@ func (x *Exchange) variable(b []byte, v template.Variable) []byte {
 			return append(b, sites.Printable(r.Conn.TLS.PeerCertificates[0].Subject.String())...)
 		}
 	}
+
 	return b
 }
 

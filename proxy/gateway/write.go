@@ -96,6 +96,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 	if response.ContentLength != 0 && response.Body.Buffered() == 0 {
 		_ = x.w.Flush() // the content may be long in coming
 	}
+
 	for {
 		room := x.w.Room()
 		n, err := response.Body.Read(room)
@@ -104,6 +105,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 			x.w.Abort()
 			return nil
 		}
+
 		if n > 0 {
 			if _, werr := x.w.Write(room[:n]); werr != nil {
 				x.err = "client: " + werr.Error()
@@ -114,6 +116,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 				_ = x.w.Flush()
 			}
 		}
+
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
@@ -173,14 +176,17 @@ func (x *Exchange) finish(f *message.Fields) {
 	if x.site == nil || x.bare {
 		return
 	}
+
 	if x.site.HSTS != "" {
 		if _, ok := f.Get("Strict-Transport-Security"); !ok {
 			f.Add("Strict-Transport-Security", x.site.HSTS)
 		}
 	}
+
 	if !x.keepsAltSvc() {
 		f.Del("Alt-Svc")
 	}
+
 	if other := x.request.Conn.AltSvc; other != "" {
 		if x.request.Conn.Bound() || f.AuthenticatesConnection() {
 			f.Set("Alt-Svc", "clear") // what authenticates a connection needs HTTP/1.1 (RFC 7838 section 3)
@@ -188,6 +194,7 @@ func (x *Exchange) finish(f *message.Fields) {
 			f.Add("Alt-Svc", other)
 		}
 	}
+
 	x.site.Fields.Response.Apply(x, f, false)
 	if x.route != nil {
 		x.route.Fields.Response.Apply(x, f, false)

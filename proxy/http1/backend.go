@@ -120,6 +120,7 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	if !ctx.Hold(b) {
 		return nil, ctx.Err()
 	}
+
 	b.ctx = ctx
 	b.claim(r)
 	b.asked, b.answered, b.consumed, b.headed, b.refused = false, false, false, false, nil
@@ -131,9 +132,11 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	} else {
 		b.out = appendRequest(b.outRoom[:0], r, b.transport.o.Single)
 	}
+
 	if err := b.ask(r); err != nil {
 		return nil, err
 	}
+
 	return b.readResponse(r, interim)
 }
 
@@ -153,6 +156,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 	if waiting {
 		b.limit.Until(time.Now().Add(expectContinue))
 	}
+
 	for range maxInterim + 1 {
 		a := new(reply)
 		text, err := b.reader.responseHead(maxResponseHead)
@@ -162,15 +166,18 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.send(r)
 			text, err = b.reader.responseHead(maxResponseHead)
 		}
+
 		b.answered = b.answered || b.reader.came
 		if err == nil {
 			err = b.head.parse(text, a.room[:0], r.Method, r.Upgrade)
 		} else if !isMalformed(err) {
 			return nil, b.cause(err)
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
+
 		if b.head.status >= 200 || b.head.status == 101 {
 			b.mu.Lock()
 			b.headed = true
@@ -179,6 +186,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.authenticated = b.authenticated || b.head.fields.AuthenticatesConnection()
 			return b.begin(a, r), nil
 		}
+
 		if b.head.status != 100 {
 			if err := interim.Interim(b.head.status, b.head.fields); err != nil {
 				return nil, err
@@ -189,6 +197,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			b.send(r) // whose first read sends our client its 100
 		}
 	}
+
 	return nil, fmt.Errorf("%w: %w", ErrMalformed, errInterimCount)
 }
 
@@ -215,11 +224,13 @@ func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 		if b.sending.Load() { // its content has come, and the other protocol begins behind it
 			b.finishSending()
 		}
+
 		early := bytes.Clone(b.reader.buffered())
 		b.release() // a tunnel may be idle for long
 		a.response.Tunnel = &backendTunnel{b: b, early: early}
 		return &a.response
 	}
+
 	a.body = responseBody{b: b, content: content{
 		r: &b.reader, left: max(h.length, 0), chunked: h.length == lengthChunked, unbounded: h.length == lengthUnbounded,
 		done: h.length == 0, limit: maxResponseHead, padded: true,
@@ -230,6 +241,7 @@ func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 	case r.Method == "HEAD" || h.status == 304:
 		a.response.ContentLength = -1 // if it is known, a field tells
 	}
+
 	a.response.Body = &a.body
 	return &a.response
 }
@@ -280,16 +292,19 @@ func (r *responseBody) Close() error {
 	if r.closed {
 		return nil
 	}
+
 	r.closed = true
 	b := r.b
 	if r.done && b.sending.Load() {
 		b.finishSending()
 	}
+
 	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state that cannot be trusted.
 	clean := r.done && b.head.keepAlive && !b.transport.o.Single && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
 	if b.authenticated && b.owner == nil {
 		clean = false
 	}
+
 	idle := b.transport.o.Idle
 	switch {
 	case b.authenticated:
@@ -297,17 +312,20 @@ func (r *responseBody) Close() error {
 	case b.head.idle > 0:
 		idle = min(idle, b.head.idle)
 	}
+
 	b.until = time.Now().Add(idle)
 	if !clean || !b.ctx.Release() {
 		b.destroy()
 		return nil
 	}
+
 	b.settle()
 	if b.authenticated {
 		b.transport.keep(b)
 	} else {
 		b.transport.put(b)
 	}
+
 	return nil
 }
 
@@ -324,6 +342,7 @@ func (b *backend) finishSending() {
 		b.sender.Wait()
 		close(sent)
 	}()
+
 	silence := time.NewTicker(lateSilence)
 	defer silence.Stop()
 
@@ -337,6 +356,7 @@ func (b *backend) finishSending() {
 				came = more
 				continue
 			}
+
 			b.tcp.Close()
 			_ = b.request.Close()
 			<-sent
@@ -383,6 +403,7 @@ func (b *backend) stale() bool {
 	if b.raw == nil || !b.used {
 		return false
 	}
+
 	ended, spoke := false, false
 	err := b.raw.Control(func(fd uintptr) { ended, spoke = peek(fd) })
 	if err != nil || ended {
@@ -391,10 +412,12 @@ func (b *backend) stale() bool {
 	if !spoke {
 		return false
 	}
+
 	secured, ok := b.conn.(*tls.Conn)
 	if !ok {
 		return true
 	}
+
 	// A session ticket, perhaps: let TLS look. What is there needs no waiting for.
 	b.limit.Until(time.Now().Add(time.Millisecond))
 	defer b.limit.Until(time.Time{})

@@ -32,6 +32,7 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	switch {
 	case b.closed.Load():
 		return 0, errBodyClosed
@@ -42,12 +43,14 @@ func (b *body) Read(p []byte) (int, error) {
 	case len(p) == 0:
 		return 0, nil
 	}
+
 	if b.ask != nil {
 		if err := b.ask(); err != nil {
 			return 0, b.fail(err)
 		}
 		b.ask = nil
 	}
+
 	n, err := b.patiently(p)
 	b.received.Add(int64(n))
 	if err != nil {
@@ -56,6 +59,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.done && n == 0 {
 		return 0, io.EOF
 	}
+
 	return n, nil
 }
 
@@ -64,6 +68,7 @@ func (b *body) patiently(p []byte) (int, error) {
 	if b.answered.Load() || b.buffered() > 0 {
 		return b.read(p)
 	}
+
 	began := time.Now()
 	patience := deadline.Patience(b.stall, b.rate, b.received.Load(), b.waited)
 	if patience <= 0 {
@@ -129,6 +134,7 @@ func (b *body) finish() bool {
 	if b.done || b.err != nil || waiting {
 		return b.done && b.err == nil
 	}
+
 	b.r.limit.Until(time.Now().Add(drainTime))
 	scratch := make([]byte, 4096)
 	for total := 0; !b.done && total < maxDrain; {
@@ -138,6 +144,7 @@ func (b *body) finish() bool {
 		}
 		total += n
 	}
+
 	return b.done
 }
 

@@ -33,9 +33,11 @@ func (c *content) read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+
 	if !c.unbounded {
 		p = p[:min(int64(len(p)), c.left)]
 	}
+
 	n, err := c.take(p)
 	if c.unbounded {
 		if errors.Is(err, io.EOF) {
@@ -43,10 +45,12 @@ func (c *content) read(p []byte) (int, error) {
 		}
 		return n, err
 	}
+
 	c.left -= int64(n)
 	if !c.chunked && c.left == 0 {
 		c.done = true
 	}
+
 	return n, err
 }
 
@@ -90,6 +94,7 @@ func (c *content) nextChunk() error {
 			return errChunk
 		}
 	}
+
 	c.begun = true
 	line, err := c.line(maxChunkLine)
 	if err != nil {
@@ -103,6 +108,7 @@ func (c *content) nextChunk() error {
 	if size == 0 {
 		return c.readTrailers()
 	}
+
 	return nil
 }
 
@@ -119,9 +125,11 @@ func chunkSize(line []byte, padded bool) (size int64, ok bool) {
 		}
 		size = size<<4 | int64(digit)
 	}
+
 	if i == 0 {
 		return 0, false
 	}
+
 	rest := line[i:]
 	if padded {
 		rest = bytes.TrimLeft(rest, " \t")
@@ -129,11 +137,13 @@ func chunkSize(line []byte, padded bool) (size int64, ok bool) {
 	if len(rest) > 0 && rest[0] != ';' { // nor a space in requests: some readers take "5 ;" for a size, others do not
 		return 0, false
 	}
+
 	for _, c := range rest {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			return 0, false
 		}
 	}
+
 	return size, true
 }
 
@@ -165,6 +175,7 @@ func (c *content) line(limit int) ([]byte, error) {
 				return nil, errChunk
 			}
 		}
+
 		if looked = len(data); looked >= limit {
 			return nil, errChunk
 		}
@@ -180,13 +191,16 @@ func (c *content) readTrailers() error {
 		if err != nil {
 			return err
 		}
+
 		if len(line) == 0 {
 			c.done = true
 			return nil
 		}
+
 		if total += len(line); total > c.limit || count == maxFields {
 			return errTrailerSize
 		}
+
 		field, ok := parseField(string(line))
 		if !ok {
 			return errChunk

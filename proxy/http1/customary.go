@@ -7,6 +7,7 @@ func appendCustomary(b []byte, name, value string) []byte {
 	if written := irregular(name); written != "" {
 		return appendField(b, written, value)
 	}
+
 	for i := range len(name) {
 		if 'A' <= name[i] && name[i] <= 'Z' {
 			return appendField(b, name, value) // a rule's, or padlock's own
@@ -22,6 +23,7 @@ func appendCustomary(b []byte, name, value string) []byte {
 		}
 		first = b[i] == '-'
 	}
+
 	return b
 }
 

@@ -58,10 +58,12 @@ func (h *head) parse(b []byte, room message.Fields, most int) error {
 	if err := h.requestLine(line); err != nil {
 		return err
 	}
+
 	var err error
 	if h.fields, err = parseFields(rest, h.fields, most); err != nil {
 		return err
 	}
+
 	return h.interpret()
 }
 
@@ -94,6 +96,7 @@ func (h *head) requestLine(line string) error {
 		}
 		return errLine
 	}
+
 	h.method, h.minor = method, version[7]-'0'
 	return h.setTarget(target)
 }
@@ -141,6 +144,7 @@ func parseField(line string) (message.Field, bool) {
 	for colon < len(line) && message.TokenByte(line[colon]) {
 		colon++
 	}
+
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
 		return message.Field{}, false
 	}
@@ -149,9 +153,11 @@ func parseField(line string) (message.Field, bool) {
 	for value != "" && (value[0] == ' ' || value[0] == '\t') {
 		value = value[1:]
 	}
+
 	for value != "" && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
 		value = value[:len(value)-1]
 	}
+
 	return message.Field{Name: line[:colon], Value: value}, message.FieldValue(value)
 }
 
@@ -196,12 +202,14 @@ func (h *head) interpret() error {
 	if hosts > 1 || hosts == 0 && h.minor == 1 || !message.ValidHost(host) && hosts == 1 {
 		return errHost
 	}
+
 	switch {
 	case h.host == "":
 		h.host = host
 	case !message.ValidHost(h.host), hosts == 1 && !message.Is(host, h.host): // RFC 9112 section 3.2.2 ignores Host; a backend may not
 		return errHost
 	}
+
 	return h.framing(lengths, length, encodings, encoding)
 }
 

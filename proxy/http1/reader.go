@@ -56,6 +56,7 @@ func (r *reader) head(limit int) ([]byte, error) {
 			r.at += end
 			return data[:end], nil
 		}
+
 		if bareLine(data, looked) {
 			return nil, errLine
 		}

@@ -29,6 +29,7 @@ func (b *backend) exchange(r *message.Request) error {
 	}
 	b.phase, b.sent, b.err, b.pending = checking, 0, nil, r
 	defer func() { b.pending = nil }()
+
 	for {
 		err := b.raw.Read(b.step)
 		switch {
@@ -59,16 +60,20 @@ func (b *backend) onReady(fd uintptr) bool {
 			}
 			return true
 		}
+
 		if b.err = b.appendContent(b.pending); b.err != nil {
 			return true
 		}
+
 		b.phase, b.asked = waiting, true
 		b.sent, b.err = socket.Write(fd, b.out)
 		if b.err == syscall.EAGAIN {
 			b.err = nil
 		}
+
 		return b.err != nil || b.sent < len(b.out)
 	}
+
 	n, err := socket.Read(fd, b.room[:])
 	switch {
 	case err == syscall.EAGAIN:
@@ -78,6 +83,7 @@ func (b *backend) onReady(fd uintptr) bool {
 	case n == 0:
 		b.err = io.ErrUnexpectedEOF
 	}
+
 	b.reader.end, b.reader.came = max(n, 0), n > 0
 	return true
 }

@@ -16,22 +16,27 @@ func (b *backend) ask(r *message.Request) error {
 		b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
 		return b.exchange(r)
 	}
+
 	if b.stale() {
 		return errStale
 	}
+
 	b.asked = true
 	b.request = r.Body
 	b.last.Store(false)
+
 	// Content that has begun to come goes out with the head: if it is malformed, the backend never hears of the request.
 	if !r.Expect && r.Body.Buffered() > 0 {
 		b.send(r)
 		return nil
 	}
+
 	_, err := b.conn.Write(b.out)
 	b.out = b.out[:0]
 	if err == nil && !r.Expect {
 		b.send(r)
 	}
+
 	return err
 }
 
@@ -58,6 +63,7 @@ func (b *backend) send(r *message.Request) {
 		if b.stream(r) != nil {
 			wait = brokenSender // the answer may have come in spite of it
 		}
+
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if !b.headed {
@@ -82,16 +88,19 @@ func (b *backend) stream(r *message.Request) error {
 			}
 			head = 0
 		}
+
 		start := head + chunkHead
 		n, err := r.Body.Read(buffer[start : writeBuffer-2])
 		last := errors.Is(err, io.EOF)
 		if err != nil && !last {
 			return b.refuse(err)
 		}
+
 		end := start + n
 		if chunked && n > 0 {
 			start, end = frameChunk(buffer[:], start, n)
 		}
+
 		start -= copy(buffer[start-head:], b.out[:head])
 		b.out = b.out[:0]
 		out := buffer[start:end]
@@ -105,6 +114,7 @@ func (b *backend) stream(r *message.Request) error {
 				out = append(appendFields(append(out, "0\r\n"...), trailers), "\r\n"...)
 			}
 		}
+
 		if err := b.write(out); err != nil {
 			return err
 		}
@@ -148,6 +158,7 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 	if !strings.HasPrefix(r.Proto, "HTTP/1.") {
 		put = appendCustomary
 	}
+
 	for _, f := range r.Fields {
 		if message.Is(f.Name, "Content-Length") || message.Is(f.Name, "Transfer-Encoding") {
 			continue
@@ -155,6 +166,7 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 		te = te || message.Is(f.Name, "TE")
 		b = put(b, f.Name, f.Value)
 	}
+
 	switch {
 	case r.Body != nil && r.ContentLength < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
@@ -166,15 +178,18 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 			}
 			b = append(b, name...)
 		}
+
 		if len(r.Declared) > 0 {
 			b = append(b, "\r\n"...)
 		}
 	case r.Body != nil || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH":
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
 	}
+
 	if r.Expect && r.Body != nil {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
+
 	switch {
 	case r.Upgrade != "":
 		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)
@@ -185,5 +200,6 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 	case last:
 		b = append(b, "Connection: close\r\n"...)
 	}
+
 	return append(b, "\r\n"...)
 }

@@ -57,6 +57,7 @@ func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade stri
 	if h.fields, err = parseFields(rest, h.fields, maxFields); err != nil {
 		return err
 	}
+
 	return h.interpret(method, upgrade)
 }
 
@@ -78,12 +79,14 @@ func (h *responseHead) statusLine(line string) bool {
 	if len(rest) < digits {
 		return false
 	}
+
 	for _, c := range []byte(rest[:digits]) {
 		if c < '0' || c > '9' {
 			return false
 		}
 		h.status = h.status*10 + int(c-'0')
 	}
+
 	if h.status < 100 || len(rest) > digits && rest[digits] != ' ' {
 		return false
 	}
@@ -93,6 +96,7 @@ func (h *responseHead) statusLine(line string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -123,6 +127,7 @@ func (h *responseHead) interpret(method, upgrade string) error {
 			}
 		}
 	}
+
 	h.keepAlive = h.keepAlive && h.idle >= 0
 
 	switch {
@@ -141,6 +146,7 @@ func (h *responseHead) interpret(method, upgrade string) error {
 	case lengths > 0 && h.fields.Value("Content-Length") != strconv.FormatInt(n, 10), lengths > 1:
 		h.fields.Set("Content-Length", strconv.FormatInt(n, 10))
 	}
+
 	return h.frame(method, upgrade, lengths > 0, max(n, 0), encodings > 0)
 }
 

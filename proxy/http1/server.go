@@ -206,6 +206,7 @@ func (c *connection) serve() {
 			c.end()
 		}
 	}()
+
 	c.acquireBuffers()
 	for c.idle() {
 		if err := c.await(); err != nil {
@@ -269,6 +270,7 @@ func (c *connection) spared() bool {
 	if c.used || left <= 0 || c.server.closing.Load() == over {
 		return false
 	}
+
 	if !c.leaving {
 		c.leaving = true
 		time.AfterFunc(left, func() {
@@ -277,6 +279,7 @@ func (c *connection) spared() bool {
 			}
 		})
 	}
+
 	return true
 }
 
@@ -326,11 +329,13 @@ func (c *connection) park() bool {
 	if c.server.o.Park == nil || wait <= 0 {
 		return false
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase != idle {
 		return false
 	}
+
 	c.releaseBuffers()
 	c.limit.Clear()
 	if !c.server.o.Park.Park(c.conn, wait, c.wake) {
@@ -384,6 +389,7 @@ func (c *connection) serveOne() bool {
 	if err == nil {
 		err = x.head.parse(text, x.room[:0], c.server.o.Fields)
 	}
+
 	if err != nil {
 		var no *statusError
 		switch {
@@ -394,6 +400,7 @@ func (c *connection) serveOne() bool {
 		}
 		return false
 	}
+
 	buffer := writeBuffers.Get()
 	x.writer.x, x.writer.room, x.writer.buf = x, buffer, buffer[:0]
 	x.prepare()
@@ -414,6 +421,7 @@ func (x *exchange) settle() bool {
 	if x.writer.close && (!x.content || x.body.whole()) {
 		c.conn.Cork() // the end of the connection goes out with the end of the response
 	}
+
 	whole := x.writer.end()
 	readAll := !x.content || x.body.finish()
 	switch {
@@ -427,6 +435,7 @@ func (x *exchange) settle() bool {
 		socket.Linger(c.conn, lingerTime, lingerBytes)
 		return false
 	}
+
 	c.compact()
 	return true
 }
@@ -440,12 +449,14 @@ func (c *connection) readHead() ([]byte, error) {
 	if !bytes.HasSuffix(r.buffered(), []byte("\r\n\r\n")) { // most heads have come whole
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
+
 	for empty := 0; empty <= maxEmptyLines; empty++ {
 		for r.end-r.at < 2 {
 			if err := r.fill(); err != nil {
 				return nil, err
 			}
 		}
+
 		switch first := r.buf[r.at]; {
 		case !message.TokenByte(first) && first != '\r':
 			return nil, errLine // it may be TLS, whose client waits for an answer before it sends more
@@ -454,6 +465,7 @@ func (c *connection) readHead() ([]byte, error) {
 		}
 		r.at += 2
 	}
+
 	return nil, errLine
 }
 
@@ -471,6 +483,7 @@ func (x *exchange) prepare() {
 	if x.content = h.length != 0; !x.content {
 		return
 	}
+
 	c.limit.Until(time.Time{})
 	x.body.content = content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head}
 	x.body.stall, x.body.rate, x.body.answered = c.server.o.BodyIdle, c.server.o.Rate, &x.writer.sent
@@ -478,6 +491,7 @@ func (x *exchange) prepare() {
 		x.request.Expect = true
 		x.body.ask = x.writer.proceed
 	}
+
 	x.request.Body = &x.body
 }
 

@@ -50,8 +50,10 @@ func tidied(head string) (string, error) {
 		case message.Is(name, "Content-Length"), message.Is(name, "Transfer-Encoding"):
 			return "", errFraming
 		}
+
 		b.WriteString(" " + strings.Trim(line, " \t"))
 	}
+
 	b.WriteString("\r\n")
 	return b.String(), nil
 }
@@ -69,6 +71,7 @@ func (r *reader) responseHead(limit int) ([]byte, error) {
 			r.at += end
 			return data[:end], nil
 		}
+
 		if !bytes.HasPrefix(data, protocol[:min(len(data), len(protocol))]) { // something else is spoken there, and may go on for long
 			return nil, errStatusLine
 		}

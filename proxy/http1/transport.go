@@ -82,10 +82,12 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		if err == nil {
 			return response, nil
 		}
+
 		var sent []byte
 		if b.whole { // else a sender may still be at work on it
 			sent = bytes.Clone(b.out) // its buffer is given back
 		}
+
 		b.destroy()
 		r.Spent = r.Spent || b.consumed
 		switch {
@@ -129,6 +131,7 @@ func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh b
 			return b, nil
 		}
 	}
+
 	start := time.Now()
 	defer func() { r.Connecting += time.Since(start) }()
 	return t.dial(ctx)
@@ -172,6 +175,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	b := &backend{transport: t}
 	if raw, ok := conn.(syscall.Conn); ok {
 		b.raw, _ = raw.SyscallConn()
@@ -179,6 +183,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	if faster, ok := socket.New(conn); ok {
 		conn = faster
 	}
+
 	b.tcp, b.conn = conn, conn
 	if t.o.TLS != nil {
 		secured := tls.Client(conn, t.o.TLS)
@@ -191,6 +196,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 		}
 		b.conn = secured
 	}
+
 	b.limit.Init(conn.SetReadDeadline)
 	b.step = b.onReady
 	return b, nil
@@ -235,6 +241,7 @@ func (t *Transport) keep(b *backend) {
 		}
 		t.owned[b.owner] = b
 	}
+
 	t.mu.Unlock()
 
 	if !kept {
@@ -290,6 +297,7 @@ func (t *Transport) reap() {
 			next = b.until
 		}
 	}
+
 	clear(t.idle[len(kept):])
 	if t.idle = kept; len(kept) > 0 {
 		t.reapBy(next)
@@ -304,9 +312,11 @@ func (t *Transport) Close() {
 	for _, b := range t.idle {
 		b.destroy()
 	}
+
 	for _, b := range t.owned {
 		b.destroy()
 	}
+
 	t.idle, t.owned = nil, nil
 	if t.reaper != nil {
 		t.reaper.Stop()

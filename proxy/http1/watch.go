@@ -43,6 +43,7 @@ func (c *connection) unwatch() {
 	if c.engine == nil { // a tunnel
 		return
 	}
+
 	w := &c.watcher
 	w.mu.Lock()
 	w.watched = nil
@@ -51,6 +52,7 @@ func (c *connection) unwatch() {
 	if reading == nil {
 		return
 	}
+
 	c.limit.Kick()
 	<-reading
 	c.limit.Release()
@@ -76,11 +78,13 @@ func (e *engine) look(c *connection) {
 		w.mu.Unlock()
 		return
 	}
+
 	if wait := patience - time.Since(w.began); wait > 0 || x.content && !x.body.whole() {
 		w.timer.Reset(max(wait, patience/4))
 		w.mu.Unlock()
 		return
 	}
+
 	w.reading, w.running = make(chan struct{}), false
 	w.mu.Unlock()
 
@@ -98,6 +102,7 @@ func (e *engine) look(c *connection) {
 	if err != nil && w.watched != nil {
 		c.ctx.Cancel()
 	}
+
 	close(w.reading)
 	w.reading = nil
 }

@@ -76,6 +76,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if err := fields.Writable(); err != nil {
 		return err
 	}
+
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()
@@ -93,6 +94,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	case !w.close && h.minor == 0:
 		w.buf = append(w.buf, "Connection: keep-alive\r\n"...)
 	}
+
 	w.buf = append(w.buf, "\r\n"...)
 	return w.err
 }
@@ -222,6 +224,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := fields.Writable(); err != nil {
 		return nil, err
 	}
+
 	c := w.x.c
 	c.unwatch()
 	w.mu.Lock()
@@ -235,6 +238,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := w.send(); err != nil {
 		return nil, err
 	}
+
 	early := bytes.Clone(c.reader.buffered())
 	w.release() // a tunnel may be idle for long
 	c.releaseBuffers()

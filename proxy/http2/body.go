@@ -32,9 +32,11 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		b.ask = nil
 	}
+
 	s := b.s
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
+
 	for b.queue.n == 0 {
 		switch {
 		case b.closed:
@@ -49,6 +51,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 	}
+
 	n := b.queue.take(p)
 	b.received += int64(n)
 	s.c.giveBack(int64(n))
@@ -56,6 +59,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.queue.n == 0 && s.remoteEnded {
 		return n, io.EOF
 	}
+
 	return n, nil
 }
 
@@ -71,12 +75,14 @@ func (b *body) patiently() bool {
 	if patience <= 0 {
 		return false
 	}
+
 	come := b.queue.n
 	for limit := began.Add(patience); b.queue.n == come && !b.closed && s.err == nil && !s.remoteEnded && !s.writer.sent; {
 		if !s.wait(limit) {
 			return false
 		}
 	}
+
 	b.waited += time.Since(began)
 	return true
 }

@@ -136,6 +136,7 @@ func (c *connection) greet() error {
 	if string(preface) != http2.ClientPreface {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
+
 	frame, err := c.framer.ReadFrame()
 	if err != nil {
 		return err
@@ -144,6 +145,7 @@ func (c *connection) greet() error {
 	if !ok || settings.IsAck() {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
+
 	return c.onSettings(settings)
 }
 
@@ -170,6 +172,7 @@ func (c *connection) serve() {
 		} else if errors.As(err, &one) {
 			err = c.refuse(one)
 		}
+
 		switch {
 		case err == nil:
 		case errors.Is(err, errIdle) && c.park():
@@ -185,6 +188,7 @@ func (c *connection) serveFrame() error {
 	if err := c.await(); err != nil {
 		return err
 	}
+
 	header, err := c.framer.ReadFrameHeader()
 	if err != nil {
 		return err
@@ -197,6 +201,7 @@ func (c *connection) serveFrame() error {
 	if err != nil {
 		return err
 	}
+
 	return c.take(frame)
 }
 
@@ -208,6 +213,7 @@ func (c *connection) await() error {
 	if c.block.open {
 		return nil // has a limit
 	}
+
 	for quiet := false; len(c.source.buffered()) == 0; {
 		c.mu.Lock()
 		c.limitIdle()
@@ -220,10 +226,12 @@ func (c *connection) await() error {
 		if quiet {
 			fill = c.fillQuietly
 		}
+
 		if err := fill(); err != nil {
 			if !deadline.Exceeded(err) {
 				return err
 			}
+
 			c.mu.Lock()
 			idle, sealed := c.idle(), c.sealed
 			c.mu.Unlock()
@@ -233,10 +241,12 @@ func (c *connection) await() error {
 			case idle && c.limit.Expired():
 				return errIdle
 			}
+
 			// Streams are open on which nothing happens, WebSockets perhaps; or the last has ended just when that was noticed.
 			quiet = !idle
 		}
 	}
+
 	switch {
 	case c.source.whole():
 	case c.source.data():
@@ -244,6 +254,7 @@ func (c *connection) await() error {
 	default:
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
+
 	return nil
 }
 
@@ -279,14 +290,17 @@ func (c *connection) park() bool {
 	if c.server.o.Park == nil || idle <= 0 {
 		return false
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.flushing {
 		c.changed.Wait()
 	}
+
 	if c.draining || c.err != nil {
 		return false
 	}
+
 	c.streams = nil
 	c.releaseBuffers()
 	c.limit.Clear()
@@ -316,10 +330,12 @@ func (c *connection) refuse(one http2.StreamError) error {
 	if one.Code == http2.ErrCodeProtocol || one.Code == http2.ErrCodeFlowControl {
 		c.tell(traffic.Malformed)
 	}
+
 	c.drop(one.StreamID, one.Code)
 	if s := c.streams[one.StreamID]; s != nil {
 		c.remove(s, errReset)
 	}
+
 	return c.countReset()
 }
 
@@ -354,14 +370,17 @@ func (c *connection) reject(m streamError) error {
 	case s != nil && !s.writer.sent && !s.localEnded:
 		c.respond(m.id, 400, s.request.Method, malformed(m.what), s.sendWindow)
 	}
+
 	if m.head && !c.block.end {
 		c.lingerWithout(m.id, http2.ErrCodeProtocol)
 	} else {
 		c.drop(m.id, http2.ErrCodeProtocol)
 	}
+
 	if s != nil {
 		c.remove(s, m)
 	}
+
 	c.wake()
 
 	c.awaitRoom()
@@ -397,23 +416,29 @@ func (c *connection) end(cause error) {
 	default:
 		tell = false
 	}
+
 	c.mu.Lock()
 	if c.err == nil && !c.sealed {
 		c.blame(cause)
 	}
+
 	if c.err == nil && tell {
 		c.out = appendGoAway(c.buffer(), c.lastID, code, "")
 		c.wake()
 	}
+
 	for _, s := range c.streams {
 		c.remove(s, errGone)
 	}
+
 	if !tell {
 		c.fail(cause)
 	}
+
 	for c.flushing {
 		c.changed.Wait()
 	}
+
 	tell = tell && c.err == nil
 	c.fail(cause)
 	c.mu.Unlock()
@@ -458,6 +483,7 @@ func (c *connection) drain() {
 	if c.draining {
 		return
 	}
+
 	c.draining = true
 	switch {
 	case !c.greeted: // serve sees it

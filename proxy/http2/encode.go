@@ -52,6 +52,7 @@ func appendField(b []byte, name, value string) []byte {
 	start := len(b)
 	b = appendInteger(append(b, 0), 0, 7, len(name))
 	text := len(b)
+
 	for i := range len(name) {
 		c := name[i]
 		if 'A' <= c && c <= 'Z' {
@@ -59,9 +60,11 @@ func appendField(b []byte, name, value string) []byte {
 		}
 		b = append(b, c)
 	}
+
 	if index := nameIndex[string(b[text:])]; index != 0 {
 		b = appendInteger(b[:start], 0, 4, int(index))
 	}
+
 	return appendValue(b, value)
 }
 

@@ -22,6 +22,7 @@ func appendHeaders(b []byte, stream uint32, block []byte, end bool) []byte {
 	if end {
 		flags = http2.FlagHeadersEndStream
 	}
+
 	for {
 		fragment := block[:min(len(block), maxFrame)]
 		if block = block[len(fragment):]; len(block) == 0 {

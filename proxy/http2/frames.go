@@ -35,6 +35,7 @@ func (c *connection) take(frame http2.Frame) error {
 			return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeProtocol}
 		}
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.countPointless()
@@ -49,6 +50,7 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	if f.StreamID%2 == 0 {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
+
 	c.block.begin(f.StreamID, f.StreamEnded())
 	c.decoder.SetEmitEnabled(true)
 	if f.HasPriority() && f.Priority.StreamDep == f.StreamID {
@@ -60,6 +62,7 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	if !f.HeadersEnded() {
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
+
 	return c.onFragment(f.HeaderBlockFragment(), f.HeadersEnded())
 }
 
@@ -117,6 +120,7 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 	if err := c.decoder.Close(); err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[b.id]
@@ -128,6 +132,7 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 	case c.wasDropped(b.id):
 		return c.countPointless()
 	}
+
 	return http2.ConnectionError(http2.ErrCodeStreamClosed)
 }
 
@@ -151,6 +156,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	if n > c.recvWindow {
 		return http2.ConnectionError(http2.ErrCodeFlowControl)
 	}
+
 	c.recvWindow -= n
 	c.widen(n)
 
@@ -177,6 +183,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	if len(data) > 0 {
 		c.excuse()
 	}
+
 	s.recvWindow -= n
 	if s.came += int64(len(data)); s.announced >= 0 && s.came > s.announced {
 		c.giveBack(n)
@@ -197,6 +204,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	if f.StreamEnded() {
 		return c.endRemote(s)
 	}
+
 	s.changed.Broadcast()
 	return nil
 }
@@ -234,11 +242,13 @@ func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	if err := c.countPointless(); err != nil {
 		return err
 	}
+
 	n := int64(f.Increment)
 	if f.StreamID == 0 {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
+
 		for _, s := range c.streams {
 			if s.starved {
 				s.changed.Broadcast()
@@ -246,15 +256,18 @@ func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		}
 		return nil
 	}
+
 	if f.StreamID > c.lastID || f.StreamID%2 == 0 {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
+
 	if s := c.streams[f.StreamID]; s != nil {
 		if s.sendWindow += n; s.sendWindow > maxWindow {
 			return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 		}
 		s.changed.Broadcast()
 	}
+
 	return nil
 }
 
@@ -286,6 +299,7 @@ func (c *connection) onSettings(f *http2.SettingsFrame) error {
 	if err != nil {
 		return err
 	}
+
 	change := window - c.peerWindow
 	c.peerWindow = window
 	for _, s := range c.streams {
@@ -294,6 +308,7 @@ func (c *connection) onSettings(f *http2.SettingsFrame) error {
 		}
 		s.changed.Broadcast()
 	}
+
 	c.out = appendSettingsAck(c.buffer())
 	c.wake()
 	c.awaitRoom()

@@ -36,6 +36,7 @@ func (c *connection) flush() {
 	runtime.Gosched() // other streams may be about to say something as well
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for len(c.out) > 0 && c.err == nil {
 		out := c.out
 		c.out = nil
@@ -44,11 +45,13 @@ func (c *connection) flush() {
 			c.until = now.Add(stall + stall/4) // not exactly, so that not every write sets a timer
 			_ = c.conn.SetWriteDeadline(c.until)
 		}
+
 		c.mu.Unlock()
 		_, err := c.conn.Write(out)
 		if cap(out) == outBuffer {
 			outBuffers.Put((*[outBuffer]byte)(out[:outBuffer]))
 		}
+
 		c.mu.Lock()
 		if err != nil {
 			if deadline.Exceeded(err) {
@@ -57,8 +60,10 @@ func (c *connection) flush() {
 			c.fail(fmt.Errorf("writing: %w", err))
 			c.conn.Close() // ends the reading goroutine too
 		}
+
 		c.changed.Broadcast()
 	}
+
 	c.flushing = false
 	c.changed.Broadcast()
 }

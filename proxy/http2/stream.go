@@ -68,6 +68,7 @@ func (c *connection) open() error {
 	case len(c.streams) >= c.server.o.Streams || c.running >= c.server.o.Streams && len(c.waiting) >= c.server.o.Streams:
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
 	}
+
 	c.excuse()
 	s.announced, s.request.Fields = announced, b.Fields
 	if !b.end {
@@ -78,11 +79,13 @@ func (c *connection) open() error {
 			s.body.ask = s.writer.proceed
 		}
 	}
+
 	c.streams[s.id] = s
 	if c.running >= c.server.o.Streams { // handlers of streams that were reset
 		c.waiting = append(c.waiting, s)
 		return nil
 	}
+
 	c.running++
 	go s.run()
 	return nil
@@ -166,6 +169,7 @@ func (c *connection) remove(s *stream, err error) {
 	if c.streams[s.id] == s {
 		delete(c.streams, s.id)
 	}
+
 	if err != nil && s.err == nil {
 		s.err = err
 		s.ctx.Cancel()
@@ -208,6 +212,7 @@ func (s *stream) run() {
 			c.running--
 			c.settled()
 		}
+
 		c.mu.Unlock()
 	}
 }
@@ -292,10 +297,12 @@ func (s *stream) wait(limit time.Time) bool {
 		s.changed.Wait()
 		return true
 	}
+
 	left := time.Until(limit)
 	if left <= 0 {
 		return false
 	}
+
 	c := s.c
 	timer := time.AfterFunc(left, func() {
 		c.mu.Lock() // the wait has begun

@@ -115,6 +115,7 @@ func NewTransport(o TransportOptions) *Transport {
 		}
 		return &firstRead{Conn: conn, other: &t.other, said: make(chan struct{})}, nil
 	}
+
 	return t
 }
 
@@ -151,6 +152,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		cancel(nil)
 		return nil, ctx.Err()
 	}
+
 	x := &exchange{ctx: ctx, cancel: cancel, hints: hints{to: interim, cancel: cancel}}
 	x.limit = time.AfterFunc(t.o.ResponseHeader, func() { cancel(os.ErrDeadlineExceeded) })
 
@@ -161,6 +163,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		cause := context.Cause(inner)
 		x.end()
 		r.Spent = r.Spent || x.request != nil && x.request.begun.Load()
+
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -169,10 +172,12 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		case cause != nil:
 			return nil, cause
 		}
+
 		err = ofReset(err)
 		if errors.Is(err, http2.ErrFrameTooLarge) || t.other.Load() {
 			err = fmt.Errorf("%w: %w", ErrNotSpoken, err)
 		}
+
 		return nil, err
 	}
 
@@ -186,6 +191,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	if r.Method == "HEAD" || response.StatusCode == http.StatusNotModified {
 		length = -1 // if it is known, a field tells
 	}
+
 	fields := fromHeader(response.Header)
 	return &message.Response{Status: response.StatusCode, Fields: fields, ContentLength: length, Trailing: len(response.Trailer) > 0 || fields.GRPC(), Body: x}, nil
 }
@@ -199,13 +205,16 @@ func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange
 	if r.Target == "*" {
 		hr.URL.Opaque, hr.URL.Path = "", "*"
 	}
+
 	for _, f := range r.Fields {
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)
 		hr.Header[name] = append(hr.Header[name], f.Value)
 	}
+
 	if _, ok := hr.Header["User-Agent"]; !ok {
 		hr.Header["User-Agent"] = nil // nothing of our own
 	}
+
 	if r.Body != nil {
 		if len(r.Declared) > 0 {
 			hr.Trailer = http.Header{}
@@ -213,10 +222,12 @@ func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange
 				hr.Trailer[textproto.CanonicalMIMEHeaderKey(name)] = nil
 			}
 		}
+
 		x.limit.Stop() // until the content has been sent
 		x.request = &requestBody{Body: r.Body, x: x, trailer: hr.Trailer, wait: t.o.ResponseHeader}
 		hr.Body = x.request
 	}
+
 	return hr.WithContext(ctx)
 }
 
@@ -241,6 +252,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.over {
 		return 0, net.ErrClosed
 	}
+
 	b.begun.Store(true)
 	n, err := b.Body.Read(p)
 	switch {
@@ -248,18 +260,21 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		if b.err = b.Trailers().Writable(); b.err != nil {
 			return 0, b.err
 		}
+
 		for _, f := range b.Trailers() {
 			name := textproto.CanonicalMIMEHeaderKey(f.Name)
 			if _, declared := b.trailer[name]; declared {
 				b.trailer[name] = append(b.trailer[name], f.Value)
 			}
 		}
+
 		if !b.x.answered.Load() {
 			b.x.limit.Reset(b.wait)
 		}
 	case err != nil && !b.ending.Load():
 		b.err = err
 	}
+
 	return n, err
 }
 
@@ -353,6 +368,7 @@ func (h *hints) add(status int, fields message.Fields) error {
 	if h.to == nil {
 		return nil
 	}
+
 	switch h.came++; {
 	case h.came > maxInterim:
 		return errInterimCount
@@ -361,11 +377,13 @@ func (h *hints) add(status int, fields message.Fields) error {
 	case status == http.StatusContinue:
 		return nil // the client gets its own when its content is read
 	}
+
 	h.queue = append(h.queue, hint{status, fields})
 	if h.passing == nil {
 		h.passing = make(chan struct{})
 		go h.pass(h.to, h.passing)
 	}
+
 	return nil
 }
 
@@ -379,6 +397,7 @@ func (h *hints) pass(to message.Interim, done chan<- struct{}) {
 			h.mu.Unlock()
 			return
 		}
+
 		next := h.queue[0]
 		h.queue = h.queue[1:]
 		h.mu.Unlock()
@@ -456,6 +475,7 @@ func fromHeader(h http.Header) message.Fields {
 	if len(h) == 0 {
 		return nil
 	}
+
 	names := make([]string, 0, len(h))
 	for name := range h {
 		names = append(names, name)
@@ -467,5 +487,6 @@ func fromHeader(h http.Header) message.Fields {
 			fields.Add(name, value)
 		}
 	}
+
 	return fields
 }

@@ -72,6 +72,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if err := fields.Writable(); err != nil {
 		return err
 	}
+
 	w.begin(false)
 	w.headed = true
 	w.block = appendFields(appendStatus(w.block, status), fields)
@@ -82,6 +83,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if length >= 0 {
 		w.block = appendField(w.block, "content-length", strconv.FormatInt(length, 10))
 	}
+
 	return w.err
 }
 
@@ -193,6 +195,7 @@ func (s *stream) send(block, content []byte, end bool) error {
 		return s.err
 	}
 	defer c.wake()
+
 	if len(block) > 0 {
 		if err := s.awaitRoom(); err != nil {
 			return err
@@ -203,6 +206,7 @@ func (s *stream) send(block, content []byte, end bool) error {
 			return nil
 		}
 	}
+
 	for len(content) > 0 {
 		n, err := s.grant(len(content))
 		if err != nil {
@@ -217,10 +221,12 @@ func (s *stream) send(block, content []byte, end bool) error {
 		s.endLocal(last)
 		content = content[n:]
 	}
+
 	if end && !s.localEnded {
 		c.out = appendFrameHeader(c.buffer(), 0, http2.FrameData, http2.FlagDataEndStream, s.id)
 		s.endLocal(true)
 	}
+
 	return nil
 }
 
@@ -251,6 +257,7 @@ func (s *stream) grant(wanted int) (int, error) {
 			return 0, err
 		}
 	}
+
 	n := int(min(int64(wanted), maxFrame, s.sendWindow, c.sendWindow))
 	s.sendWindow -= int64(n)
 	c.sendWindow -= int64(n)
@@ -275,6 +282,7 @@ func (s *stream) awaitWindow() error {
 				limit = began.Add(deadline.Patience(o.Send, o.Rate, s.sent, s.starvedFor))
 			}
 		}
+
 		switch {
 		case s.err != nil:
 			return s.err
@@ -283,6 +291,7 @@ func (s *stream) awaitWindow() error {
 			return os.ErrDeadlineExceeded
 		}
 	}
+
 	s.starvedFor += time.Since(began)
 	return nil
 }
@@ -305,15 +314,18 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := fields.Writable(); err != nil {
 		return nil, err
 	}
+
 	w.begin(true)
 	w.headed = true
 	w.block = appendStatus(w.block, http.StatusOK)
 	for name, value := range fields.SentExtended {
 		w.block = appendField(w.block, name, value)
 	}
+
 	if err := w.send(false); err != nil {
 		return nil, err
 	}
+
 	return (*tunnel)(w.s), nil
 }
 

@@ -31,18 +31,21 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		b.ask = nil
 	}
+
 	s := b.s
 	began := time.Now()
 	o := &s.c.server.o
 	if !s.limit(began.Add(deadline.Patience(o.BodyIdle, o.Rate, b.received.Load(), b.waited))) {
 		return 0, errBodyClosed
 	}
+
 	n, err := s.read(p)
 	b.waited += time.Since(began)
 	b.received.Add(int64(n))
 	if deadline.Exceeded(err) && !s.limit(time.Time{}) {
 		err = errBodyClosed
 	}
+
 	return n, err
 }
 
@@ -66,18 +69,22 @@ func (s *stream) read(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
+
 	n, err := 0, error(nil)
 	if s.in.left == 0 {
 		err = s.next()
 	}
+
 	if err == nil {
 		n, err = s.in.payload(p)
 		s.came += int64(n)
 	}
+
 	if err != nil && !deadline.Exceeded(err) {
 		err = s.broken(err)
 		s.err = err
 	}
+
 	return n, err
 }
 
@@ -95,6 +102,7 @@ func (s *stream) broken(err error) error {
 	case errors.As(err, &reset):
 		return errGone
 	}
+
 	return err
 }
 

@@ -107,6 +107,7 @@ func (c *connection) leave(s *stream, lost bool) {
 			c.timer.Reset(c.server.o.Idle)
 		}
 	}
+
 	if len(c.streams) == 0 && c.sealed {
 		c.timer.Reset(linger)
 	}
@@ -141,6 +142,7 @@ const (
 func (c *connection) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	switch {
 	case c.draining:
 	case c.next > 0 || time.Since(c.began) > message.FirstRequest:
@@ -153,6 +155,7 @@ func (c *connection) drain() {
 			c.seal()
 		})
 	}
+
 	c.draining = true
 }
 
@@ -194,13 +197,16 @@ func (c *connection) fail(err error) bool {
 	default:
 		return false
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if !c.over && c.conn.Context().Err() == nil {
 		c.over = true
 		c.tell(traffic.Malformed)
 		c.close(code(broken))
 	}
+
 	return true
 }
 
@@ -280,6 +286,7 @@ func (c *connection) acceptUni() {
 				c.notePointless()
 				return
 			}
+
 			mu.Lock()
 			again := seen[kind]
 			seen[kind] = true
@@ -300,6 +307,7 @@ func (c *connection) listen(r *reader, kind uint64, again bool) (err error) {
 	default:
 		err = c.readQPACK(r, kind)
 	}
+
 	var reset *quic.StreamError
 	if errors.Is(err, io.EOF) || errors.As(err, &reset) {
 		return fatal(codeClosedCritical)
@@ -318,6 +326,7 @@ func (c *connection) readControl(r *reader) error {
 	if kind != frameSettings {
 		return fatal(codeMissingSettings)
 	}
+
 	content, err := r.whole(maxControlFrame)
 	if err != nil {
 		return err
@@ -332,6 +341,7 @@ func (c *connection) readControl(r *reader) error {
 		if err != nil {
 			return err
 		}
+
 		if !known(kind) {
 			if err := c.skip(r); err != nil {
 				return err
@@ -343,6 +353,7 @@ func (c *connection) readControl(r *reader) error {
 		if content, err = r.whole(maxControlFrame); err != nil {
 			return err
 		}
+
 		number, n, err := quicvarint.Parse(content)
 		switch kind {
 		case framePriorityUpdate:
@@ -362,6 +373,7 @@ func (c *connection) readControl(r *reader) error {
 		default:
 			return fatal(codeFrameUnexpected)
 		}
+
 		if err != nil || n != len(content) {
 			return fatal(codeFrame)
 		}
@@ -377,8 +389,10 @@ func (c *connection) readQPACK(r *reader, kind uint64) error {
 			}
 			c.notePointless()
 		}
+
 		b := r.buf[r.from]
 		r.from++
+
 		switch {
 		case inside: // an integer of several bytes
 			inside = b&0x80 != 0

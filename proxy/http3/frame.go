@@ -96,11 +96,13 @@ func (r *reader) varint() (uint64, error) {
 				return 0, cutShort(err, i > 0)
 			}
 		}
+
 		if number[i] = r.buf[r.from]; i == 0 {
 			size = 1 << (number[0] >> 6)
 		}
 		r.from++
 	}
+
 	n, _, err := quicvarint.Parse(number[:size])
 	return n, err
 }
@@ -127,11 +129,13 @@ func (r *reader) payload(p []byte) (n int, err error) {
 	if p = p[:min(uint64(len(p)), r.left)]; len(p) == 0 {
 		return 0, nil
 	}
+
 	if r.from == r.to && len(p) < len(r.buf) {
 		if err := r.fill(); err != nil {
 			return 0, cutShort(err, true)
 		}
 	}
+
 	if r.from < r.to {
 		n = copy(p, r.buf[r.from:r.to])
 		r.from += n
@@ -142,6 +146,7 @@ func (r *reader) payload(p []byte) (n int, err error) {
 		n, err = r.source.Read(p)
 		err = cutShort(r.note(n, err), true)
 	}
+
 	r.left -= uint64(n)
 	return n, err
 }
@@ -154,11 +159,13 @@ func (r *reader) whole(limit uint64) ([]byte, error) {
 	if r.left > limit {
 		return nil, fatal(codeFrame)
 	}
+
 	if n := int(r.left); n <= r.to-r.from {
 		p := r.buf[r.from : r.from+n]
 		r.from, r.left = r.from+n, 0
 		return p, nil
 	}
+
 	room := make([]byte, 0, min(r.left, 4<<10))
 	for r.left > 0 { // it takes memory only as it comes
 		if len(room) == cap(room) {
@@ -169,6 +176,7 @@ func (r *reader) whole(limit uint64) ([]byte, error) {
 			return nil, err
 		}
 	}
+
 	return room, nil
 }
 
@@ -205,12 +213,14 @@ func checkSettings(b []byte) error {
 		if err != nil {
 			return fatal(codeFrame)
 		}
+
 		switch b = b[n+m:]; {
 		case seen[id], id == 0, 2 <= id && id <= 5: // those of HTTP/2 (RFC 9114 section 11.2.2)
 			return fatal(codeSettings)
 		case id == settingEnableConnectProtocol && value > 1:
 			return fatal(codeSettings)
 		}
+
 		seen[id] = true
 	}
 	return nil

@@ -90,6 +90,7 @@ func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, each func() *me
 		c.close(codeInternal)
 		return
 	}
+
 	switch s.open.Add(c, nil) {
 	case conns.Over:
 		c.timer.Stop()

@@ -105,6 +105,7 @@ func (s *stream) run() {
 		s.c.begun()
 		err = s.content()
 	}
+
 	if err == nil {
 		_ = s.q.SetReadDeadline(time.Time{})
 		s.release = context.AfterFunc(s.q.Context(), s.ctx.Cancel)
@@ -116,9 +117,11 @@ func (s *stream) run() {
 			s.writer.free()
 			s.free()
 		}
+
 		s.c.leave(s, lost)
 		return
 	}
+
 	s.refuse(err)
 	s.free()
 	s.c.leave(s, true)
@@ -185,6 +188,7 @@ func (s *stream) respond(status int, method, text string, why code) {
 		cancel(s.q, why)
 		return
 	}
+
 	_ = s.q.Close()
 	s.q.CancelRead(quic.StreamErrorCode(why))
 }
@@ -230,6 +234,7 @@ func (s *stream) head() error {
 		case known(kind):
 			return fatal(codeFrameUnexpected)
 		}
+
 		if err := s.c.skip(&s.in); err != nil {
 			return err
 		}
@@ -244,6 +249,7 @@ func (s *stream) fields() error {
 	if s.block.TooLarge() {
 		return errTooLarge
 	}
+
 	r := &s.request
 	r.Conn = s.c.each()
 	ok := false
@@ -253,6 +259,7 @@ func (s *stream) fields() error {
 	if r.Fields = s.block.Fields; r.Upgrade != "" {
 		s.announced = -1
 	}
+
 	s.prioritise()
 	return nil
 }
@@ -262,10 +269,12 @@ func (s *stream) decode() error {
 	if s.in.left > maxBlock(s.block.Limit) {
 		return errTooLarge
 	}
+
 	encoded, err := s.in.whole(s.in.left)
 	if err != nil {
 		return err
 	}
+
 	s.block.Begin()
 	for next := decoder.Decode(encoded); !s.block.TooLarge(); {
 		f, err := next()
@@ -277,6 +286,7 @@ func (s *stream) decode() error {
 		}
 		s.block.Add(f.Name, f.Value)
 	}
+
 	return nil
 }
 
@@ -293,11 +303,13 @@ func (s *stream) content() error {
 	if r.Upgrade != "" || r.Method == "CONNECT" {
 		return nil
 	}
+
 	hardly := s.announced == 0 || s.in.ended()
 	switch r.Method {
 	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE":
 		hardly = hardly || s.announced < 0 && !r.Expect
 	}
+
 	if hardly {
 		switch err := s.next(); {
 		case errors.Is(err, io.EOF):
@@ -307,10 +319,12 @@ func (s *stream) content() error {
 			return err
 		}
 	}
+
 	r.Body = &s.body
 	if r.Expect {
 		s.body.ask = s.writer.proceed
 	}
+
 	return nil
 }
 
@@ -330,6 +344,7 @@ func (s *stream) next() error {
 			if s.announced >= 0 && s.in.left > uint64(s.announced-s.came) {
 				return streamError{codeMessage, faultMore}
 			}
+
 			if s.in.left > 0 {
 				s.c.noteWorthwhile()
 				return nil
@@ -359,6 +374,7 @@ func (s *stream) trailers() error {
 		}
 		return err
 	}
+
 	fields, ok := s.block.Trailers()
 	if !ok {
 		return streamError{codeMessage, cmp.Or(s.block.Fault, faultTrailers)}

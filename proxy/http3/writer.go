@@ -123,6 +123,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if err := fields.Writable(); err != nil {
 		return err
 	}
+
 	w.begin()
 	w.headed = true
 	w.status(status)
@@ -134,6 +135,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	if length >= 0 {
 		w.field("content-length", strconv.FormatInt(length, 10))
 	}
+
 	w.close()
 	return w.err
 }
@@ -189,14 +191,17 @@ func (w *writer) Trailers(fields message.Fields) {
 	if !w.outgoing.Whole() || w.send() != nil {
 		return // it is not complete, and is cut
 	}
+
 	w.complete = true
 	if w.outgoing.Bodiless() || len(fields) == 0 {
 		return
 	}
+
 	if fields.Writable() != nil {
 		w.aborted = true
 		return
 	}
+
 	w.add(fields)
 	if w.fields != nil && len(w.fields.encoded) > 0 {
 		w.close()
@@ -272,9 +277,11 @@ func (w *writer) write(p []byte) error {
 		if n == 0 && deadline.Exceeded(err) && o.Pause != nil {
 			n, err = w.pause(p, began, err)
 		}
+
 		w.waited += time.Since(began)
 		w.sent += int64(n)
 		p = p[n:]
+
 		switch {
 		case err == nil || deadline.Exceeded(err) && n > 0:
 		case deadline.Exceeded(err):
@@ -284,6 +291,7 @@ func (w *writer) write(p []byte) error {
 			w.err = err
 		}
 	}
+
 	return w.err
 }
 
@@ -308,6 +316,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := fields.Writable(); err != nil {
 		return nil, err
 	}
+
 	w.begin()
 	w.headed, w.tunnelled = true, true
 	w.outgoing.Any()
@@ -319,6 +328,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err := w.send(); err != nil {
 		return nil, err
 	}
+
 	s.shrink()
 	s.release() // the context of QUIC's stream ends as soon as we have said everything, and the client may have more to say
 	return (*tunnel)(s), nil

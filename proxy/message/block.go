@@ -48,10 +48,12 @@ func (b *Block) Add(name, value string) {
 	if b.size += len(name) + len(value) + fieldOverhead; b.TooLarge() {
 		return
 	}
+
 	if strings.HasPrefix(name, ":") {
 		b.pseudo(name, value)
 		return
 	}
+
 	if fault := fieldFault(name, value); fault != "" {
 		b.blame(fault)
 		return
@@ -60,6 +62,7 @@ func (b *Block) Add(name, value string) {
 	if b.Fields == nil {
 		b.Fields = make(Fields, 0, usualFields)
 	}
+
 	b.Fields = append(b.Fields, Field{Name: name, Value: value})
 	if name == "cookie" {
 		b.crumbs++
@@ -110,10 +113,12 @@ func (b *Block) pseudo(name, value string) {
 	case ":protocol":
 		which, at = 4, &b.protocol
 	}
+
 	if at == nil || b.given[which] || len(b.Fields) > 0 {
 		b.blame(faultPseudo)
 		return
 	}
+
 	b.given[which], *at = true, value
 }
 
@@ -156,6 +161,7 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 	case b.given[2] && !b.validAuthority():
 		b.blame(faultAuthority)
 	}
+
 	if b.Fault != "" {
 		return 0, false
 	}
@@ -191,6 +197,7 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 		}
 		kept = append(kept, f)
 	}
+
 	b.Fields = kept
 	if cookies > 1 {
 		b.joinCookies()
@@ -199,15 +206,18 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 	if b.authority == "" {
 		b.authority = host
 	}
+
 	switch {
 	case hosts > 1 || hosts == 1 && !Is(host, b.authority) || !ValidHost(b.authority):
 		b.blame(faultAuthority)
 	case lengths > 1 || whole && length > 0:
 		b.blame(faultLength)
 	}
+
 	if whole {
 		length = 0
 	}
+
 	r.Method, r.Host, r.Target, r.Scheme, r.Proto, r.ContentLength = b.method, b.authority, b.path, "https", proto, length
 	b.target(r, whole)
 	return length, b.Fault == ""
@@ -258,6 +268,7 @@ func (b *Block) joinCookies() {
 			kept = append(kept, f)
 			continue
 		}
+
 		if first < 0 {
 			first = len(kept)
 			kept = append(kept, f)
@@ -266,6 +277,7 @@ func (b *Block) joinCookies() {
 		}
 		all.WriteString(f.Value)
 	}
+
 	kept[first].Value = all.String()
 	b.Fields = kept
 }
@@ -279,11 +291,13 @@ func (b *Block) Trailers() (Fields, bool) {
 	if b.Fault != "" || b.TooLarge() {
 		return nil, false
 	}
+
 	fields := make(Fields, 0, len(b.Fields))
 	for _, f := range b.Fields {
 		if !ForbiddenTrailer(f.Name) {
 			fields = append(fields, f)
 		}
 	}
+
 	return fields, true
 }

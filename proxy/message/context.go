@@ -51,10 +51,12 @@ func (c *Context) Cancel() {
 	if c.err != nil {
 		return
 	}
+
 	c.err = context.Canceled
 	if c.done != nil {
 		close(c.done)
 	}
+
 	if c.held != nil {
 		_ = c.held.Close() // within the lock, so that nothing is closed after its Release
 		c.held = nil

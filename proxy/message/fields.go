@@ -106,6 +106,7 @@ func (f *Fields) RemoveHopByHop() {
 			}
 		}
 	}
+
 	f.DelFunc(hopByHop.Has)
 	if nominated != nil {
 		f.DelFunc(func(name string) bool { return nominated[strings.ToLower(name)] })

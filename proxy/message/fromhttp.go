@@ -91,6 +91,7 @@ func httpRequest(r *Request) (*http.Request, error) {
 		name := http.CanonicalHeaderKey(f.Name)
 		request.Header[name] = append(request.Header[name], f.Value)
 	}
+
 	if crumbs := request.Header["Cookie"]; len(crumbs) > 1 { // as RFC 9113 section 8.2.3 has it
 		request.Header["Cookie"] = []string{strings.Join(crumbs, "; ")}
 	}
@@ -98,16 +99,19 @@ func httpRequest(r *Request) (*http.Request, error) {
 	if r.Body == nil {
 		return request, nil
 	}
+
 	request.Body = &httpBody{r.Body, request}
 	if r.ContentLength < 0 {
 		request.TransferEncoding = []string{"chunked"}
 	}
+
 	for _, name := range r.Declared {
 		if request.Trailer == nil {
 			request.Trailer = http.Header{}
 		}
 		request.Trailer[http.CanonicalHeaderKey(name)] = nil
 	}
+
 	return request, nil
 }
 
@@ -178,6 +182,7 @@ func (w *httpWriter) run(answer httpAnswerer, request *http.Request) {
 		w.publish()
 		w.trailers = w.trailing()
 	}
+
 	w.changed.Broadcast()
 }
 
@@ -192,6 +197,7 @@ func (w *httpWriter) contain(answer httpAnswerer, request *http.Request) (err er
 			err = &PanicError{cause, debug.Stack()}
 		}
 	}()
+
 	if !answer(w, request) {
 		return ErrDeclined
 	}
@@ -232,10 +238,12 @@ func (w *httpWriter) WriteHeader(status int) {
 		}
 		return
 	}
+
 	w.status, w.fixed = status, w.header.Clone()
 	if w.fixed == nil {
 		w.fixed = http.Header{}
 	}
+
 	if n, ok := Decimal(w.fixed.Get("Content-Length")); ok {
 		w.declared = n
 	} else {
@@ -254,6 +262,7 @@ func writeHTTP[T []byte | string](w *httpWriter, p T) (int, error) {
 	if w.fixed == nil {
 		w.WriteHeader(http.StatusOK)
 	}
+
 	_, bodiless := ResponseLength("GET", w.status, nil, 0)
 	switch {
 	case len(p) == 0:
@@ -263,6 +272,7 @@ func writeHTTP[T []byte | string](w *httpWriter, p T) (int, error) {
 	case w.declared >= 0 && w.written+int64(len(p)) > w.declared:
 		return 0, http.ErrContentLength
 	}
+
 	w.written += int64(len(p))
 	if w.asked.Method == http.MethodHead {
 		return len(p), nil
@@ -270,21 +280,26 @@ func writeHTTP[T []byte | string](w *httpWriter, p T) (int, error) {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for at := 0; at < len(p); {
 		for len(w.pending) >= httpRoom && !w.closed {
 			w.changed.Wait()
 		}
+
 		if w.closed || w.ended {
 			return at, io.ErrClosedPipe
 		}
+
 		n := min(len(p)-at, httpRoom-len(w.pending))
 		w.pending = append(w.pending, p[at:at+n]...)
 		at += n
 		if len(w.pending) > httpHead {
 			w.publish()
 		}
+
 		w.changed.Broadcast()
 	}
+
 	return len(p), nil
 }
 
@@ -314,6 +329,7 @@ func (w *httpWriter) publish() {
 	if w.head != nil {
 		return
 	}
+
 	w.head = &Response{Status: w.status, ContentLength: w.declared, Trailing: len(w.fixed["Trailer"]) > 0, Body: w}
 	_, bodiless := ResponseLength("GET", w.status, nil, 0)
 	switch {
@@ -322,9 +338,11 @@ func (w *httpWriter) publish() {
 	case w.declared < 0 && w.ended && (w.written > 0 || w.asked.Method != http.MethodHead): // of HEAD without content, nothing is known
 		w.head.ContentLength = w.written
 	}
+
 	if _, typed := w.fixed["Content-Type"]; !typed && len(w.pending) > 0 && w.fixed.Get("Content-Encoding") == "" {
 		w.fixed.Set("Content-Type", http.DetectContentType(w.pending))
 	}
+
 	w.head.Fields = httpFields(w.fixed)
 }
 
@@ -355,17 +373,20 @@ func (w *httpWriter) trailing() (fields Fields) {
 			fields.Add(name, strings.Trim(oneLine.Replace(value), " \t"))
 		}
 	}
+
 	for _, line := range w.fixed["Trailer"] {
 		for name := range strings.SplitSeq(line, ",") {
 			name = http.CanonicalHeaderKey(strings.Trim(name, " \t"))
 			add(name, w.header[name])
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(w.header)) {
 		if plain, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
 			add(plain, w.header[name])
 		}
 	}
+
 	return fields
 }
 
@@ -376,9 +397,11 @@ func (w *httpWriter) Read(p []byte) (int, error) {
 	for len(w.pending) == 0 && !w.ended && !w.closed {
 		w.changed.Wait()
 	}
+
 	if w.closed {
 		return 0, io.ErrClosedPipe
 	}
+
 	n := copy(p, w.pending)
 	w.read += int64(n)
 	w.pending = w.pending[:copy(w.pending, w.pending[n:])]
@@ -389,6 +412,7 @@ func (w *httpWriter) Read(p []byte) (int, error) {
 	case w.err != nil:
 		return 0, w.err
 	}
+
 	return n, io.EOF
 }
 

@@ -80,6 +80,7 @@ func TargetFault(target string) string {
 			query = true
 		}
 	}
+
 	if target == "" {
 		return faultEmpty
 	}

@@ -35,6 +35,7 @@ func (r *Request) Writable() error {
 	case r.Upgrade != "" && !Protocol(r.Upgrade):
 		return &Unwritable{"upgrade"}
 	}
+
 	for _, name := range r.Declared {
 		if !Token(name) {
 			return &Unwritable{"list of trailers"}

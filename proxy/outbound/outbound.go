@@ -29,10 +29,12 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	if port, ok := d.own(); ok {
 		return d.dialOwn(ctx, port)
 	}
+
 	last := d.last.Load()
 	if last == nil {
 		return d.dial(ctx, d.Address)
 	}
+
 	first, giveUp := context.WithTimeout(ctx, d.Timeout/2) // so that time is left
 	defer giveUp()
 	conn, err := d.dial(first, d.Address)
@@ -43,6 +45,7 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil && first.Err() != nil && ctx.Err() == nil {
 		return d.dial(ctx, d.Address) // it was not the name that took so long
 	}
+
 	return conn, err
 }
 
@@ -60,6 +63,7 @@ func (d *Dialer) dialOwn(ctx context.Context, port string) (conn net.Conn, err e
 	if d.Resolver == nil {
 		addresses = append([]string{d.Address}, addresses...)
 	}
+
 	for _, address := range addresses {
 		conn, failed := d.dial(ctx, address)
 		if failed == nil {
@@ -72,6 +76,7 @@ func (d *Dialer) dialOwn(ctx context.Context, port string) (conn net.Conn, err e
 			break
 		}
 	}
+
 	return nil, err
 }
 

@@ -53,15 +53,18 @@ func New() (*Lot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
+
 	if err := unix.SetNonblock(fd, true); err != nil { // os.NewFile then registers it with the runtime's poller
 		unix.Close(fd)
 		return nil, fmt.Errorf("setting O_NONBLOCK: %w", err)
 	}
+
 	l := &Lot{epoll: os.NewFile(uintptr(fd), "epoll"), fd: fd, parked: map[int32]*entry{}, done: make(chan struct{})}
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		l.epoll.Close()
 		return nil, err
 	}
+
 	l.mu.Lock()
 	l.timer = time.AfterFunc(sweepEvery, l.sweep)
 	l.mu.Unlock()
@@ -93,12 +96,14 @@ func (l *Lot) Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool
 		if stale := l.parked[int32(fd)]; stale != nil { // it was closed all the same, and its descriptor is c's now
 			l.expire(stale)
 		}
+
 		l.serial++
 		e := &entry{fd: int32(fd), serial: l.serial, expires: time.Now().Add(idle), wake: wake}
 		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: e.fd, Pad: e.serial}
 		if unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event) != nil {
 			return
 		}
+
 		e.place = l.byTime.PushBack(e)
 		l.parked[e.fd] = e
 		l.since++
@@ -201,14 +206,17 @@ func (l *Lot) sweep() {
 	if l.timer == nil {
 		return
 	}
+
 	now := time.Now()
 	for front := l.byTime.Front(); front != nil && !front.Value.(*entry).expires.After(now); front = l.byTime.Front() {
 		l.expire(front.Value.(*entry))
 	}
+
 	if l.since >= collectAfter && now.Sub(l.collected) >= collectEvery {
 		l.since, l.collected = 0, now
 		go debug.FreeOSMemory()
 	}
+
 	l.timer.Reset(sweepEvery)
 }
 
@@ -221,6 +229,7 @@ func withDescriptor(c net.Conn, use func(fd int)) {
 			}
 			return
 		}
+
 		wrapper, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {
 			return

@@ -58,10 +58,12 @@ func loosestClimb(path string, above bool) bool {
 			depth++
 			continue
 		}
+
 		look := reduced(part)
 		if !above && !strings.Contains(look, ".") {
 			continue
 		}
+
 		up, down := 0, 0
 		for segment := range strings.FieldsFuncSeq(look, func(r rune) bool { return r == '/' || r == '\\' }) {
 			if end := strings.IndexAny(segment, "?#\x00"); end >= 0 {
@@ -75,6 +77,7 @@ func loosestClimb(path string, above bool) bool {
 				down = 1
 			}
 		}
+
 		switch {
 		case up > 0 && !above:
 			return true
@@ -83,10 +86,12 @@ func loosestClimb(path string, above bool) bool {
 		default:
 			depth += down
 		}
+
 		if depth < 0 {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -119,6 +124,7 @@ func decodeLoosely(s string) string {
 	if !strings.Contains(s, "%") && utf8.ValidString(s) {
 		return s
 	}
+
 	var b strings.Builder
 	b.Grow(len(s))
 	for i := 0; i < len(s); i++ {
@@ -137,6 +143,7 @@ func decodeLoosely(s string) string {
 			b.WriteByte(s[i])
 		}
 	}
+
 	return b.String()
 }
 
@@ -163,6 +170,7 @@ func overlongByte(s string) (c byte, size int) {
 	case 0xfc:
 		size = 6
 	}
+
 	if size == 0 || len(s) < size {
 		return 0, 0
 	}
@@ -174,8 +182,10 @@ func overlongByte(s string) (c byte, size int) {
 		}
 		value = value<<6 | uint32(next&0x3f)
 	}
+
 	if value >= utf8.RuneSelf {
 		return 0, 0
 	}
+
 	return byte(value), size
 }

@@ -10,6 +10,7 @@ func Form(method, target string) (authority, origin string, ok bool) {
 	case strings.HasPrefix(target, "/"), target == "*" && method == "OPTIONS":
 		return "", target, true
 	}
+
 	scheme, rest, found := strings.Cut(target, "://")
 	if !found || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
 		return "", "", false
@@ -25,6 +26,7 @@ func Form(method, target string) (authority, origin string, ok bool) {
 	if !strings.HasPrefix(origin, "/") {
 		origin = "/" + origin
 	}
+
 	return authority, origin, true
 }
 
@@ -35,6 +37,7 @@ func Location(origin, reference string) (string, bool) {
 	if origin != "" && !validOrigin(origin) {
 		return "", false
 	}
+
 	relative := reference != "" && (reference[0] == '?' || reference[0] == '#')
 	switch {
 	case relative, origin != "" && (reference == "" || reference[0] == '/'):
@@ -52,12 +55,14 @@ func Location(origin, reference string) (string, bool) {
 		if c == '?' || c == '#' {
 			inPath = false
 		}
+
 		if c <= ' ' || c >= 0x7f || c == '\\' && inPath {
 			escape(&b, c)
 		} else {
 			b.WriteByte(c)
 		}
 	}
+
 	return b.String(), true
 }
 

@@ -31,6 +31,7 @@ func looksLike(r rune) string {
 	if !lookBlocks[r>>8] {
 		return other
 	}
+
 	low, high := 0, len(looks)
 	for low < high {
 		if middle := (low + high) / 2; looks[middle].to < r {
@@ -39,6 +40,7 @@ func looksLike(r rune) string {
 			high = middle
 		}
 	}
+
 	if low < len(looks) && looks[low].from <= r {
 		return looks[low].as
 	}
@@ -61,6 +63,7 @@ func reduced(s string) string {
 	if ascii(s) {
 		return s
 	}
+
 	var b strings.Builder
 	b.Grow(len(s))
 	for i := 0; i < len(s); {
@@ -70,10 +73,12 @@ func reduced(s string) string {
 			i++
 			continue
 		}
+
 		r, size := utf8.DecodeRuneInString(s[i:])
 		b.WriteString(looksLike(r))
 		i += size
 	}
+
 	return b.String()
 }
 
@@ -101,6 +106,7 @@ func head(s string, need int, alike bool) string {
 	if len(s) <= need/2 {
 		return s // eighteen letters for each: some hundred bytes
 	}
+
 	enough := shrinks*need + sequence
 	var b strings.Builder
 	size := 0      // of what is kept, after compatible
@@ -120,6 +126,7 @@ func head(s string, need int, alike bool) string {
 			c, n = utf8.DecodeRuneInString(s[i:])
 			as = looksLike(c)
 		}
+
 		text := s[i : i+n]
 		i += n
 
@@ -148,8 +155,10 @@ func head(s string, need int, alike bool) string {
 				}
 			}
 		}
+
 		colon = as[len(as)-1] == ':'
 	}
+
 	return b.String()
 }
 

@@ -75,9 +75,11 @@ func Parse(target string, mode Mode) (Path, error) {
 		p.Normal, p.lower, p.loose = target, target, loose{whole: true, only: target}
 		return p, nil
 	}
+
 	if !strings.HasPrefix(target, "/") {
 		return p, notOrigin
 	}
+
 	if plain(p.Raw) {
 		p.Normal = p.Raw
 		return p, nil
@@ -104,10 +106,12 @@ func Parse(target string, mode Mode) (Path, error) {
 			return p, err
 		}
 	}
+
 	p.Normal = clean(Decode(p.Raw))
 	if mode != Raw && tooManyHosts(p.Raw) {
 		return p, DependsOnReader
 	}
+
 	return p, nil
 }
 
@@ -181,6 +185,7 @@ func doubts(path string) error {
 			decoded, seen = decoded[:0], 0
 			continue
 		}
+
 		c := path[i]
 		if c == '%' {
 			if one, ok := escaped(path[i:]); ok {
@@ -190,9 +195,11 @@ func doubts(path string) error {
 		} else if c == '\\' {
 			seen |= hasBackslash
 		}
+
 		seen |= properties[c]
 		decoded = append(decoded, c)
 	}
+
 	return nil
 }
 
@@ -266,6 +273,7 @@ func encoded(s string) bool {
 		if _, ok := escaped(s[i:]); ok {
 			return true
 		}
+
 		if i+1 < len(s) && s[i+1]|0x20 == 'u' {
 			if _, ok := escaped("%" + s[i+2:]); ok {
 				return true
@@ -295,6 +303,7 @@ func clean(path string) string {
 	if plainSlashes(path) {
 		return path
 	}
+
 	var kept []string
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
@@ -309,6 +318,7 @@ func clean(path string) string {
 			kept = append(kept, "")
 		}
 	}
+
 	return "/" + strings.Join(kept, "/")
 }
 
@@ -334,6 +344,7 @@ func canonical(path string) string {
 			}
 			continue
 		}
+
 		switch {
 		case c == '\\':
 			b.WriteByte('/')
@@ -350,6 +361,7 @@ func canonical(path string) string {
 			segments[i] = bare(decoded)
 		}
 	}
+
 	return clean(strings.Join(segments, "/"))
 }
 
@@ -368,6 +380,7 @@ func unreserve(path string) string {
 		}
 		b.WriteByte(path[i])
 	}
+
 	return b.String()
 }
 
@@ -376,6 +389,7 @@ func Decode(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
+
 	var b strings.Builder
 	b.Grow(len(s))
 	for i := 0; i < len(s); i++ {
@@ -386,6 +400,7 @@ func Decode(s string) string {
 		}
 		b.WriteByte(s[i])
 	}
+
 	return b.String()
 }
 
@@ -395,9 +410,11 @@ func Encode(path string) string {
 	for i := range len(path) {
 		ready = ready && inPath(path[i])
 	}
+
 	if ready {
 		return path
 	}
+
 	var b strings.Builder
 	b.Grow(len(path) + 8)
 	for i := range len(path) {
@@ -407,6 +424,7 @@ func Encode(path string) string {
 			escape(&b, path[i])
 		}
 	}
+
 	return b.String()
 }
 

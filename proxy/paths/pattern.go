@@ -26,15 +26,18 @@ func NewPattern(path string, exact, ignoreCase bool) *Pattern {
 	if ignoreCase {
 		p.text = strings.ToLower(path)
 	}
+
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment != "" {
 			p.segments = append(p.segments, segment)
 		}
 	}
+
 	p.tame = true
 	for _, segment := range p.segments {
 		p.tame = p.tame && looseSegment(letters(segment)) == fold(segment)
 	}
+
 	return p
 }
 
@@ -58,6 +61,7 @@ func (p *Pattern) Match(path *Path) Match {
 		}
 		normal = path.lower
 	}
+
 	ours := p.holds(normal)
 	if path.mode == Raw {
 		if ours {
@@ -65,6 +69,7 @@ func (p *Pattern) Match(path *Path) Match {
 		}
 		return None
 	}
+
 	switch {
 	case ours && p.literal(path.Raw):
 		return All
@@ -73,6 +78,7 @@ func (p *Pattern) Match(path *Path) Match {
 	case p.looselyHolds(path):
 		return Some
 	}
+
 	return None
 }
 
@@ -111,12 +117,14 @@ func (p *Pattern) looselyHolds(path *Path) bool {
 	if path.loose.unclear {
 		return true
 	}
+
 	holds := func(form string) bool {
 		if p.exact {
 			return form == p.loose
 		}
 		return within(form, p.loose)
 	}
+
 	if path.loose.whole {
 		return holds(path.loose.only)
 	}
@@ -144,6 +152,7 @@ func (p *Path) loosen(need int) {
 	if p.loose.whole || p.loose.need >= need {
 		return
 	}
+
 	p.loose = loose{need: max(2*need, 32)}
 	if loosePath(p.Raw) {
 		p.loose.whole, p.loose.only = true, strings.TrimSuffix(p.Raw, "/")
@@ -191,6 +200,7 @@ func marks(raw string) (has marked) {
 				i += 2
 			}
 		}
+
 		switch {
 		case c >= utf8.RuneSelf:
 			has.high = true
@@ -278,6 +288,7 @@ func (p *Path) segments(kind kind) (segments []string) {
 		if decoded == "" && len(segments) > 0 && segments[len(segments)-1] == "" {
 			continue
 		}
+
 		segment := kind.of(decoded, p.loose.need)
 		segments = append(segments, segment)
 
@@ -285,6 +296,7 @@ func (p *Path) segments(kind kind) (segments []string) {
 		if end := strings.IndexAny(segment, ";?#"); end >= 0 {
 			least = segment[:end]
 		}
+
 		switch least = trimmed(least); {
 		case least != "":
 			if solid++; solid > maxHosts {
@@ -296,6 +308,7 @@ func (p *Path) segments(kind kind) (segments []string) {
 				return segments
 			}
 		}
+
 		if size >= p.loose.need {
 			return segments
 		}
@@ -396,13 +409,16 @@ func joinLoose(segments []string, ends string) string {
 			segment = withoutParameters(segment)
 			end = strings.IndexAny(segment, "?#")
 		}
+
 		if end >= 0 {
 			segment = segment[:end]
 		}
+
 		if segment = trimmed(segment); segment != "" {
 			b.WriteByte('/')
 			b.WriteString(segment)
 		}
+
 		if end >= 0 {
 			break
 		}
@@ -444,9 +460,11 @@ func fold(s string) string {
 	for i < len(s) && s[i] < utf8.RuneSelf && (s[i] < 'A' || s[i] > 'Z') {
 		i++
 	}
+
 	if i == len(s) {
 		return s
 	}
+
 	var b strings.Builder
 	b.Grow(len(s))
 	for len(s) > 0 {
@@ -461,6 +479,7 @@ func fold(s string) string {
 		}
 		s = s[size:]
 	}
+
 	return b.String()
 }
 
@@ -472,10 +491,12 @@ func foldRune(r rune) rune {
 		}
 		return r
 	}
+
 	least := r
 	for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
 		least = min(least, other)
 	}
+
 	if least < utf8.RuneSelf {
 		return foldRune(least)
 	}
@@ -493,6 +514,7 @@ func (p *Pattern) Replace(path *Path, replacement string) (string, error) {
 	if climbsAnyhow(rest, true) {
 		return "", dotSegments
 	}
+
 	rest = strings.TrimLeft(rest, "/")
 
 	text := Encode(strings.TrimSuffix(replacement, "/"))
@@ -501,12 +523,14 @@ func (p *Pattern) Replace(path *Path, replacement string) (string, error) {
 			return "", encodedSlash
 		}
 	}
+
 	if rest != "" || text == "" || strings.HasSuffix(replacement, "/") || strings.HasSuffix(path.Raw, "/") {
 		text += "/" + rest
 	}
 	if path.hasQuery {
 		text += "?" + path.Query
 	}
+
 	return text, nil
 }
 
@@ -542,6 +566,7 @@ func (p *Pattern) after(raw string) (rest string, found bool) {
 			if rest == "" {
 				return "", false
 			}
+
 			rest = rest[1:] // the slash
 			end := strings.IndexByte(rest, '/')
 			if end < 0 {
@@ -549,6 +574,7 @@ func (p *Pattern) after(raw string) (rest string, found bool) {
 			}
 			segment, rest = rest[:end], rest[end:]
 		}
+
 		segment = Decode(segment)
 		if segment != want && !(p.ignoreCase && strings.EqualFold(segment, want)) {
 			return "", false

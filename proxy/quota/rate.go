@@ -53,6 +53,7 @@ func (r *Rate) Take(client string) (left int, wait time.Duration, ok bool) {
 	if !known {
 		s.makeRoom(now)
 	}
+
 	s.due[key] = due
 	return int((r.burst - (due - now)) / r.every), 0, true
 }
@@ -65,6 +66,7 @@ func (s *shard) makeRoom(now time.Duration) {
 	if len(s.due) < MaxClients/shards {
 		return
 	}
+
 	if now-s.swept > time.Second { // a sweep looks at all
 		s.swept = now
 		for key, due := range s.due {
@@ -73,6 +75,7 @@ func (s *shard) makeRoom(now time.Duration) {
 			}
 		}
 	}
+
 	for key := range s.due {
 		if len(s.due) < MaxClients/shards {
 			return

@@ -34,6 +34,7 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 		}
 		sent <- err
 	}()
+
 	out, err = Copy(client, newSource(target), j.idle)
 	if err != nil {
 		j.cut()
@@ -44,6 +45,7 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 	if j.expired.Load() {
 		err = ErrIdle
 	}
+
 	return in, out, err
 }
 
@@ -135,6 +137,7 @@ func Copy(dst io.WriteCloser, src Source, idle *Idle) (n int64, err error) {
 			room = borrowed[:]
 			src.Until(time.Now().Add(silence))
 		}
+
 		read, err := src.Read(room)
 		if read > 0 {
 			idle.Touch()

@@ -62,15 +62,18 @@ func newClientAuth(c *config.ClientAuth, files *lastgood.Values) (a *ClientAuth,
 		if err != nil {
 			return nil, "", err
 		}
+
 		for _, list := range lists {
 			digest.Write(list.Raw())
 		}
 		a.lists = append(a.lists, lists...)
 	}
+
 	// A start refuses this. Later it holds up nothing: clients of a CA without a list are refused one by one.
 	if a.ca = c.CA; a.lists != nil {
 		a.missing = a.lists.Complete(cas, time.Now())
 	}
+
 	return a, fmt.Sprintf(" %s %v %q %x", c.Mode, c.Forward, fmt.Sprint(c.Allow), digest.Sum(nil)), nil
 }
 
@@ -88,6 +91,7 @@ func (a *ClientAuth) apply(policy *tls.Config) {
 		policy.ClientAuth = tls.RequestClientCert
 		return
 	}
+
 	policy.VerifyConnection = func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {
 			return nil
@@ -118,6 +122,7 @@ func (a *ClientAuth) judge(chains [][]*x509.Certificate) (until time.Time, err e
 			until = holds
 		}
 	}
+
 	if !until.IsZero() {
 		err = nil
 	}
@@ -141,6 +146,7 @@ func (a *ClientAuth) Identity(state *tls.ConnectionState) (fields message.Fields
 	if len(state.PeerCertificates) == 0 {
 		return message.Fields{{Name: "X-SSL-Client-Verify", Value: "NONE"}}, until
 	}
+
 	c := state.PeerCertificates[0]
 	verdict := "SUCCESS"
 	var err error
@@ -149,9 +155,11 @@ func (a *ClientAuth) Identity(state *tls.ConnectionState) (fields message.Fields
 	} else {
 		until, err = a.judge(state.VerifiedChains)
 	}
+
 	if err != nil {
 		verdict = "FAILED:" + err.Error()
 	}
+
 	print := sha256.Sum256(c.Raw)
 	fields = message.Fields{
 		{Name: "X-SSL-Client-Verify", Value: Printable(verdict)},
@@ -166,6 +174,7 @@ func (a *ClientAuth) Identity(state *tls.ConnectionState) (fields message.Fields
 	if a.forward {
 		fields.Add("Client-Cert", ":"+base64.StdEncoding.EncodeToString(c.Raw)+":")
 	}
+
 	return fields, until
 }
 

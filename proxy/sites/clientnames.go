@@ -33,6 +33,7 @@ func (n *clientNames) match(c *x509.Certificate) bool {
 	if slices.ContainsFunc(c.Subject.Organization, func(o string) bool { return slices.Contains(n.organizations, o) }) {
 		return true
 	}
+
 	has := func(kind, name string) bool {
 		canonical, ok := config.CanonicalClientName(kind, name)
 		if !ok {
@@ -48,20 +49,24 @@ func (n *clientNames) match(c *x509.Certificate) bool {
 			return true
 		}
 	}
+
 	for _, name := range c.EmailAddresses {
 		if has("email", name) {
 			return true
 		}
 	}
+
 	for _, uri := range c.URIs {
 		if has("uri", uri.String()) {
 			return true
 		}
 	}
+
 	for _, ip := range c.IPAddresses {
 		if has("ip", ip.String()) {
 			return true
 		}
 	}
+
 	return false
 }

@@ -63,11 +63,13 @@ func NewHeaderRules(c *config.HeaderRules) HeaderRules {
 		for _, name := range r.Remove {
 			changes.remove = append(changes.remove, newFieldName(name))
 		}
+
 		for _, v := range r.Replace {
 			from, _ := template.Parse(v.From) // were validated
 			to, _ := template.Parse(v.To)
 			changes.replace = append(changes.replace, fieldReplacement{newFieldName(v.Name), from, to})
 		}
+
 		return changes
 	}
 	keep := slices.ContainsFunc(c.Response.Keep, func(name string) bool { return message.Is(name, "Alt-Svc") })
@@ -99,12 +101,15 @@ func (c *FieldChanges) Apply(x Texts, f *message.Fields, aliases bool) {
 	for i := range c.remove {
 		c.remove[i].del(f, aliases)
 	}
+
 	for i := range c.replace {
 		c.replace[i].apply(x, *f, aliases)
 	}
+
 	for i := range c.set {
 		c.set[i].del(f, aliases) // all of them first: a name may be set to several values
 	}
+
 	for _, list := range [...][]fieldTemplate{c.set, c.add} {
 		for i := range list {
 			value := list[i].fixed
@@ -135,16 +140,19 @@ func (c *FieldChanges) Owns(name string, aliases bool) bool {
 			return true
 		}
 	}
+
 	for i := range c.replace {
 		if c.replace[i].is(name, aliases) {
 			return true
 		}
 	}
+
 	for i := range c.set {
 		if c.set[i].is(name, aliases) {
 			return true
 		}
 	}
+
 	return false
 }
 

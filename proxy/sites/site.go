@@ -96,6 +96,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	if c.WWW != "" {
 		built.Redirects = wwwRedirects(c)
 	}
+
 	if c.TCP != nil {
 		group, err := b.targets.GroupOf(&c.TCP.Upstream, b.cfg.Timeouts, b.files)
 		if err != nil {
@@ -105,6 +106,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		built.TCP = newTCP(c.TCP, group)
 		return built, nil
 	}
+
 	for i := range c.Routes {
 		r, err := b.route(&c.Routes[i], c.Hosts[0])
 		if err == nil {
@@ -113,12 +115,15 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
+
 		built.Routes = append(built.Routes, r)
 		built.Methods = append(built.Methods, r.methods...)
 	}
+
 	if len(c.Routes) == 0 {
 		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false)}}
 	}
+
 	slices.SortStableFunc(built.Routes, moreSpecific)
 	return built, nil
 }
@@ -137,14 +142,17 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	if c.Redirect != nil {
 		r.Redirect = newRedirect(c.Redirect)
 	}
+
 	if f := c.Files; f != nil {
 		r.Files = &files.Files{
 			Root: f.Root, Index: f.Index, SPA: f.SPA, Listing: f.Listing, Precompressed: f.Precompressed, Hide: f.Hide, CacheControl: f.CacheControl,
 		}
 	}
+
 	if len(c.To) == 0 {
 		return r, nil
 	}
+
 	group, err := b.targets.GroupOf(&c.Upstream, b.cfg.Timeouts, b.files)
 	if err != nil {
 		return nil, err
@@ -158,6 +166,7 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	default:
 		r.Host = c.Host
 	}
+
 	return r, nil
 }
 
@@ -169,6 +178,7 @@ func moreSpecific(a, b *Route) int {
 		}
 		return 1
 	}
+
 	any := func(r *Route) int {
 		if len(r.methods) > 0 {
 			return 0
@@ -189,6 +199,7 @@ func hsts(c *config.Site) string {
 	if h.Off || age == 0 {
 		return ""
 	}
+
 	value := fmt.Sprintf("max-age=%d", int64(age.Seconds()))
 	if h.IncludeSubdomains {
 		value += "; includeSubDomains"
@@ -196,6 +207,7 @@ func hsts(c *config.Site) string {
 	if h.Preload {
 		value += "; preload"
 	}
+
 	return value
 }
 
@@ -285,6 +297,7 @@ func (s *Site) Ambiguous(method string, path *paths.Path, found *Route) bool {
 	if s.Paths == paths.Raw || found.Group == nil {
 		return false
 	}
+
 	for _, r := range s.Routes {
 		if !r.takes(method) {
 			continue

@@ -77,6 +77,7 @@ func New(cfg *config.Config, o Options) (*Snapshot, error) {
 			return nil, err
 		}
 	}
+
 	s.groups = b.groups
 	return s, nil
 }
@@ -112,10 +113,12 @@ func (s *Snapshot) add(b *builder, c *config.Site, known map[string]*Policy) err
 		r.Index = s.Routes
 		s.Routes++
 	}
+
 	if len(c.Listen) == 0 {
 		s.hosts[""].add(c, built)
 		return nil
 	}
+
 	own, ok := s.hosts[c.Listen[0]]
 	if !ok {
 		own = newVirtualHosts(s.plain)
@@ -123,10 +126,12 @@ func (s *Snapshot) add(b *builder, c *config.Site, known map[string]*Policy) err
 	} else {
 		own.unnamed = nil // which of them could not be told
 	}
+
 	own.add(c, built)
 	for _, address := range c.Listen {
 		s.hosts[address] = own
 	}
+
 	return nil
 }
 
@@ -191,6 +196,7 @@ func (t *VirtualHosts) Asked(sni, local string) *Site {
 			return found
 		}
 	}
+
 	if sni != "" {
 		return t.fallback
 	}
@@ -226,15 +232,18 @@ func sitePolicy(c *config.Site, plain *Policy, files *lastgood.Values) (policy *
 	if c.TLS.ClientAuth == nil && !c.TLS.LegacyRSA && c.TCP == nil {
 		return plain, "", nil
 	}
+
 	policy = &Policy{Config: plain.Config.Clone()}
 	if c.TLS.LegacyRSA {
 		policy.Config.CipherSuites = legacySuites()
 		key = " legacy"
 	}
+
 	if c.TCP != nil {
 		policy.Config.NextProtos = c.TCP.ALPN
 		key += fmt.Sprintf(" tcp %q", c.TCP.ALPN)
 	}
+
 	if c.TLS.ClientAuth != nil {
 		var own string
 		policy.Auth, own, err = newClientAuth(c.TLS.ClientAuth, files)
@@ -244,6 +253,7 @@ func sitePolicy(c *config.Site, plain *Policy, files *lastgood.Values) (policy *
 		policy.Auth.apply(policy.Config)
 		key += own
 	}
+
 	return policy, key, nil
 }
 

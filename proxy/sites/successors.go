@@ -76,12 +76,15 @@ func (s *Snapshot) Successors(built *Snapshot) map[*Policy][]*Policy {
 			}
 			all[old.Policy] = list
 		}
+
 		for name, old := range t.exact {
 			add(old, after.Named(name))
 		}
+
 		for suffix, old := range t.wildcard {
 			add(old, after.Named("*."+suffix))
 		}
+
 		add(t.fallback, after.fallback)
 		add(t.unnamed, after.Asked("", ""))
 	}

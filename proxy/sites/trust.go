@@ -21,12 +21,14 @@ func (s *Snapshot) Trust(now time.Time) (t traffic.Trust) {
 		if policy.Auth == nil {
 			continue
 		}
+
 		if missing := policy.Auth.missing; missing != nil {
 			file := traffic.TrustFile{File: policy.Auth.ca, Reason: missing.Error()}
 			if !slices.Contains(t.Unusable, file) {
 				t.Unusable = append(t.Unusable, file)
 			}
 		}
+
 		for _, list := range policy.Auth.lists {
 			if seen[list] {
 				continue
@@ -40,6 +42,7 @@ func (s *Snapshot) Trust(now time.Time) (t traffic.Trust) {
 			}
 		}
 	}
+
 	slices.SortStableFunc(t.Unusable, func(a, b traffic.TrustFile) int { return cmp.Compare(a.File, b.File) })
 	slices.SortFunc(t.Lists, func(a, b traffic.RevocationList) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Issuer, b.Issuer), a.Expires.Compare(b.Expires))

@@ -57,6 +57,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+
 	d := &c.read
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -64,12 +65,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	c.waited = false
 	err := c.raw.Read(d.step)
 	d.p = nil
+
 	if c.eager++; c.waited {
 		c.eager = 0
 	} else if c.eager >= maxEager {
 		c.eager = 0
 		runtime.Gosched()
 	}
+
 	switch {
 	case err != nil:
 		return 0, err
@@ -78,6 +81,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	case d.n == 0:
 		return 0, io.EOF
 	}
+
 	return d.n, nil
 }
 
@@ -113,6 +117,7 @@ func (c *Conn) send(p []byte) (int, error) {
 		err = c.raw.Write(d.step) // which goes on behind what was taken
 		c.Staller.Resumed()
 	}
+
 	d.p = nil
 	switch {
 	case err == nil && d.err != nil:
@@ -120,6 +125,7 @@ func (c *Conn) send(p []byte) (int, error) {
 	case !d.tried && errors.Is(err, os.ErrDeadlineExceeded):
 		err = &late{err}
 	}
+
 	return d.n, err
 }
 
@@ -138,6 +144,7 @@ func (c *Conn) tryWrite(fd uintptr) bool {
 			return true
 		}
 	}
+
 	return true
 }
 

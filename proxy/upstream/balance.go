@@ -58,11 +58,14 @@ func newRoundRobin(members []member) *roundRobin {
 	for _, m := range members {
 		divisor = gcd(divisor, m.weight)
 	}
+
 	current := make([]int, len(members))
 	for _, m := range members {
 		total += m.weight / divisor
 	}
+
 	b := &roundRobin{}
+
 	if total > longestSchedule { // nearly the same shares will do
 		scaled := slices.Clone(members)
 		for i := range scaled {
@@ -70,6 +73,7 @@ func newRoundRobin(members []member) *roundRobin {
 		}
 		return newRoundRobin(scaled)
 	}
+
 	for range total { // nginx's smooth weighted round robin, run in advance
 		best := 0
 		for i, m := range members {
@@ -78,9 +82,11 @@ func newRoundRobin(members []member) *roundRobin {
 				best = i
 			}
 		}
+
 		current[best] -= total
 		b.schedule = append(b.schedule, int32(best))
 	}
+
 	return b
 }
 
@@ -114,6 +120,7 @@ func weighted(s *set, f filter) *member {
 			chosen = m
 		}
 	}
+
 	return chosen
 }
 

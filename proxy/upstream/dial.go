@@ -59,6 +59,7 @@ func (d *dialer) dial(ctx *message.Context) (net.Conn, error) {
 	if d.tls == nil {
 		return conn, nil
 	}
+
 	secured := tls.Client(conn, d.tls)
 	if err := secured.HandshakeContext(limited); err != nil {
 		conn.Close()
@@ -67,6 +68,7 @@ func (d *dialer) dial(ctx *message.Context) (net.Conn, error) {
 		}
 		return nil, err
 	}
+
 	return secured, nil
 }
 

@@ -194,6 +194,7 @@ func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again 
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !again(failure) || !g.budget.retry() {
 			return failure
 		}
+
 		a.Retries++
 	}
 }
@@ -232,6 +233,7 @@ func safe(r *message.Request, failure *Error) bool {
 	if r.Body != nil && (r.Spent || r.Body.Received() > 0) {
 		return false
 	}
+
 	var dial *net.OpError
 	if errors.As(failure.Err, &dial) && dial.Op == "dial" {
 		return true
@@ -240,10 +242,12 @@ func safe(r *message.Request, failure *Error) bool {
 	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) {
 		return false
 	}
+
 	switch r.Method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
 		return r.Upgrade == ""
 	}
+
 	return false
 }
 
@@ -260,6 +264,7 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 	if m := g.choose(r, f); m != nil {
 		return m, nil
 	}
+
 	if len(g.current.Load().members) == 0 {
 		if !g.resolved(ctx) {
 			return nil, ErrUnresolved
@@ -276,6 +281,7 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 			return g.wait(ctx, r, f)
 		}
 	}
+
 	return nil, unhealthy(members)
 }
 
@@ -299,6 +305,7 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 	if m := g.stuck(s, r); m != nil && f.fit(m) && m.target.enter(&f) {
 		return m
 	}
+
 	for _, f.lenient = range [...]bool{false, true} {
 		for range 3 { // another may have taken the place
 			m := s.balance.choose(s, r, f)
@@ -310,6 +317,7 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -377,6 +385,7 @@ func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*membe
 	defer g.targets.queues.add(q, -1)
 	timer := time.NewTimer(o.Wait)
 	defer timer.Stop()
+
 	for {
 		turn := q.stand(w)
 		if m := g.choose(r, f); m != nil { // a place may have come free before we stood in line

@@ -54,18 +54,21 @@ func (c *checker) run(ctx context.Context) {
 	var down time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
+
 		err := c.ask(ctx)
 		if err == nil {
 			good, bad = good+1, 0
 		} else {
 			good, bad = 0, bad+1
 		}
+
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -83,6 +86,7 @@ func (c *checker) run(ctx context.Context) {
 			c.recovered.Store(time.Now().UnixNano())
 			c.rise(down)
 		}
+
 		met = met || good > 0
 		timer.Reset(c.o.Interval - c.o.Interval/10 + rand.N(c.o.Interval/5)) // so that many nodes do not ask at once
 	}
@@ -126,6 +130,7 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 	if c.target.dialer != nil {
 		return c.target.dialer.probe(mine)
 	}
+
 	request := &message.Request{
 		Method: "GET", Scheme: "http", Host: c.host, Target: c.o.Path, Proto: "HTTP/1.1", Fields: message.Fields{{Name: "User-Agent", Value: "padlock-health"}},
 	}
@@ -133,11 +138,13 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if response.Tunnel != nil {
 		response.Tunnel.Close()
 		return verdict("it answers with another protocol")
 	}
 	defer response.Body.Close()
+
 	if response.Status < c.low || response.Status > c.high {
 		reason := fmt.Sprintf("it answers %s with status %d, and health.status is %s", c.o.Path, response.Status, c.o.Status)
 		switch response.Status {
@@ -148,10 +155,12 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 		}
 		return verdict(reason)
 	}
+
 	_, err = io.CopyN(io.Discard, response.Body, 64<<10) // the connection can be used again if that was all
 	if err != nil && !errors.Is(err, io.EOF) {
 		return verdict("it broke off its answer")
 	}
+
 	return nil
 }
 
@@ -177,16 +186,19 @@ func authority(t config.Target) string {
 	if t.Network == "unix" {
 		return "localhost"
 	}
+
 	host, port, err := net.SplitHostPort(t.Address)
 	standard := "80"
 	if t.Scheme == "https" {
 		standard = "443"
 	}
+
 	switch {
 	case err != nil || port != standard:
 		return t.Address
 	case strings.Contains(host, ":"):
 		return "[" + host + "]"
 	}
+
 	return host
 }

@@ -31,6 +31,7 @@ func (t *Target) enter(f *filter) bool {
 		t.open.Add(1)
 		return true
 	}
+
 	t.places.mu.Lock()
 	defer t.places.mu.Unlock()
 	if !t.mayEnter(f) {
@@ -39,6 +40,7 @@ func (t *Target) enter(f *filter) bool {
 	if t.places.held == nil {
 		t.places.held = map[netip.Prefix]int64{}
 	}
+
 	t.places.held[f.from]++
 	t.open.Add(1)
 	return true

@@ -44,6 +44,7 @@ func (q *queue) join(from netip.Prefix, limit int, fits func() bool) *waiting {
 	if q.lines == nil {
 		q.lines = map[netip.Prefix]*clientLine{}
 	}
+
 	own := q.lines[from]
 	if own == nil {
 		own = &clientLine{}
@@ -51,6 +52,7 @@ func (q *queue) join(from netip.Prefix, limit int, fits func() bool) *waiting {
 	if q.total >= limit && !q.giveWay(own.requests) {
 		return nil
 	}
+
 	q.lines[from] = own
 	own.requests++
 	own.last = max(own.last, q.virtual) + 1
@@ -68,9 +70,11 @@ func (q *queue) giveWay(some int) bool {
 			last, most = w, n
 		}
 	}
+
 	if last == nil {
 		return false
 	}
+
 	q.remove(last)
 	last.out = true
 	q.drop(last)

@@ -62,6 +62,7 @@ func (g *Group) watch() {
 				close(first)
 				first = nil
 			}
+
 			select {
 			case <-ctx.Done():
 				return
@@ -79,28 +80,35 @@ func (g *Group) refresh(ctx context.Context) time.Duration {
 		if !b.Target.SRV && !(g.o.Resolve == "each" && named(b.Target)) {
 			continue
 		}
+
 		asked := time.Now()
 		found, err := g.targets.ask(ctx, b.Target)
 		found.asked = asked
+
 		if err != nil {
 			wait = min(wait, retryResolve)
 			continue
 		}
+
 		wait = min(wait, max(found.ttl, shortestTTL))
 		g.targets.remember(b.Target, found)
 	}
+
 	if ctx.Err() != nil {
 		return wait
 	}
+
 	places := g.targets.remembered(&g.o)
 	for i := range g.o.To {
 		if b := &g.o.To[i]; !b.Target.SRV && !(g.o.Resolve == "each" && named(b.Target)) {
 			places = append(places, place{b.Target, "", max(b.Weight, 1)})
 		}
 	}
+
 	if !g.has(places) {
 		_ = g.become(places) // files were read before; a failure leaves the targets as they are
 	}
+
 	return wait
 }
 
@@ -150,6 +158,7 @@ func (t *Targets) remember(target config.Target, a answer) {
 func (t *Targets) remembered(u *config.Upstream) (places []place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for i := range u.To {
 		b := &u.To[i]
 		for _, h := range t.found[b.Target.String()].hosts {
@@ -160,6 +169,7 @@ func (t *Targets) remembered(u *config.Upstream) (places []place) {
 			places = append(places, place{target, h.at, max(b.Weight, 1) * h.weight})
 		}
 	}
+
 	return places
 }
 
@@ -167,10 +177,12 @@ func (t *Targets) remembered(u *config.Upstream) (places []place) {
 func (t *Targets) ask(ctx context.Context, target config.Target) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+
 	if !target.SRV {
 		name, port, _ := net.SplitHostPort(target.Address)
 		return t.addresses(ctx, name, port, 1)
 	}
+
 	records, ttl, err := t.services(ctx, target.Address)
 	if err != nil {
 		return answer{}, err
@@ -181,6 +193,7 @@ func (t *Targets) ask(ctx context.Context, target config.Target) (answer, error)
 		if r.Priority != best { // the others are for when none of these answers
 			continue
 		}
+
 		found, err := t.addresses(ctx, r.Target, strconv.Itoa(int(r.Port)), max(int(r.Weight), 1))
 		if err != nil {
 			return answer{}, err
@@ -188,6 +201,7 @@ func (t *Targets) ask(ctx context.Context, target config.Target) (answer, error)
 		all.hosts = append(all.hosts, found.hosts...)
 		all.ttl = min(all.ttl, found.ttl)
 	}
+
 	return all, nil
 }
 
@@ -210,6 +224,7 @@ func (t *Targets) addresses(ctx context.Context, name, port string, weight int) 
 			if err != nil {
 				return answer{}, err
 			}
+
 			for _, r := range records {
 				switch r := r.(type) {
 				case *dns.A:
@@ -223,9 +238,11 @@ func (t *Targets) addresses(ctx context.Context, name, port string, weight int) 
 			}
 		}
 	}
+
 	if len(found) == 0 {
 		return answer{}, fmt.Errorf("%s: %w", name, errNoAddress)
 	}
+
 	a := answer{ttl: ttl}
 	for _, addr := range found {
 		a.hosts = append(a.hosts, host{net.JoinHostPort(strings.TrimSuffix(name, "."), port), net.JoinHostPort(addr.Unmap().String(), port), weight})
@@ -250,6 +267,7 @@ func (t *Targets) services(ctx context.Context, name string) (found []*net.SRV, 
 			}
 		}
 	}
+
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("%s: %w", name, errNoAddress)
 	}

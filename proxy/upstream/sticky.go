@@ -56,10 +56,12 @@ func (g *Group) stuck(s *set, r *message.Request) *member {
 	if g.o.Sticky == "" {
 		return nil
 	}
+
 	value, ok := r.Fields.Cookie(g.o.Sticky)
 	if !ok || len(value) != stickyLength {
 		return nil
 	}
+
 	key := g.targets.sticky.get()
 	for i := range s.members {
 		m := &s.members[i]
@@ -67,6 +69,7 @@ func (g *Group) stuck(s *set, r *message.Request) *member {
 			return m
 		}
 	}
+
 	return nil
 }
 

@@ -64,6 +64,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	if u.Timeouts.ResponseHeader != 0 {
 		timeouts.ResponseHeader = u.Timeouts.ResponseHeader
 	}
+
 	t := &Target{target: target, name: target.String(), passive: u.PassiveHealth, log: log, patient: timeouts.ResponseHeader == config.Endless}
 	patience := time.Duration(max(timeouts.ResponseHeader, 0))
 	address := target.Address
@@ -72,6 +73,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 		t.at = at
 		address = at
 	}
+
 	t.hash, t.authority = hash(t.name), authority(target)
 	switch target.Scheme {
 	case "tcp", "tls":
@@ -90,9 +92,11 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 		}
 		t.transport = http1.NewTransport(options)
 	}
+
 	if u.Health != nil {
 		t.health = startChecker(t, *u.Health)
 	}
+
 	return t
 }
 
@@ -123,6 +127,7 @@ func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 			sum.Write(ca.Raw)
 		}
 	}
+
 	if u.ClientCert != "" {
 		pair, err := lastgood.Get(files, u.ClientCert, "certificate for the key "+u.ClientKey, func() (tls.Certificate, error) {
 			return pemfile.LoadPair(u.ClientCert, u.ClientKey)
@@ -135,6 +140,7 @@ func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 			sum.Write(der)
 		}
 	}
+
 	if u.CA+u.ClientCert != "" {
 		t.digest = sum.Sum(nil)
 	}
@@ -201,6 +207,7 @@ func (t *Target) report(failure *Error, took time.Duration) {
 	if t.passive.Off {
 		return
 	}
+
 	if failures := t.failed.Add(1); failures >= int64(t.passive.Failures) {
 		why := failure.Reason()
 		t.why.Store(&why)

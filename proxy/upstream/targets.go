@@ -55,17 +55,20 @@ func (t *Targets) GroupOf(u *config.Upstream, timeouts config.Timeouts, files *l
 			fixed = append(fixed, place{b.Target, "", max(b.Weight, 1)})
 		}
 	}
+
 	if len(g.names) == 0 {
 		close(g.first)
 	} else {
 		fixed = append(fixed, t.remembered(u)...)
 	}
+
 	if err := g.become(fixed); err != nil {
 		return nil, err
 	}
 	if len(g.names) > 0 {
 		g.watch()
 	}
+
 	return g, nil
 }
 
@@ -87,6 +90,7 @@ func (g *Group) become(places []place) error {
 		}
 		next.members = append(next.members, member{target, p.weight})
 	}
+
 	switch {
 	case g.o.Balance == "least_conn":
 		next.balance = &leastConn{}
@@ -97,6 +101,7 @@ func (g *Group) become(places []place) error {
 	case len(next.members) > 0:
 		next.balance = newRoundRobin(next.members)
 	}
+
 	if before := g.current.Swap(next); before != nil {
 		g.releaseAll(before)
 	}
@@ -111,12 +116,15 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 	if err != nil {
 		return nil, err
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if found, ok := t.used[string(key)]; ok {
 		found.groups++
 		return found.target, nil
 	}
+
 	log := t.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

@@ -98,6 +98,7 @@ func do(request *http.Request, answer any) error {
 	case answer == nil || len(data) == 0:
 		return nil
 	}
+
 	return json.Unmarshal(data, answer)
 }
 
@@ -189,6 +190,7 @@ func newAzure() (provider, error) {
 		*s.field, err = setting(s.name)
 		errs = append(errs, err)
 	}
+
 	return a, errors.Join(errs...)
 }
 
@@ -223,6 +225,7 @@ func (a azure) change(ctx context.Context, domain, keyAuth string, change func(v
 	if err != nil {
 		return err
 	}
+
 	if a.zone != "" {
 		name = strings.TrimSuffix(name+"."+zone, "."+a.zone)
 		zone = a.zone
@@ -232,6 +235,7 @@ func (a azure) change(ctx context.Context, domain, keyAuth string, change func(v
 	if err != nil {
 		return err
 	}
+
 	address := fmt.Sprintf("%s/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Network/dnsZones/%s/TXT/%s?api-version=2018-05-01",
 		strings.TrimSuffix(a.management, "/"), url.PathEscape(a.subscription), url.PathEscape(a.resourceGroup), url.PathEscape(zone), url.PathEscape(name))
 	var set azureSet
@@ -256,6 +260,7 @@ func (a azure) change(ctx context.Context, domain, keyAuth string, change func(v
 			Value []string `json:"value"`
 		}{[]string{v}})
 	}
+
 	return exchange(ctx, http.MethodPut, address, authorization, set, nil)
 }
 

@@ -156,12 +156,14 @@ func (s *Solver) enter(ctx context.Context, c acme.Challenge) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // nobody has said where the record lies
 	}
+
 	for {
 		s.mu.Lock()
 		other, taken := s.busy[place]
 		if !taken {
 			s.busy[place], s.at[challenge(c)] = make(chan struct{}), place
 		}
+
 		s.mu.Unlock()
 		if !taken {
 			return s.lock(ctx, c, place)
@@ -203,6 +205,7 @@ func (s *Solver) leave(c acme.Challenge, pause time.Duration) {
 		time.AfterFunc(pause, func() { s.leave(c, 0) })
 		return
 	}
+
 	if s.o.Locker != nil {
 		s.mu.Lock()
 		place := s.at[challenge(c)]
@@ -243,6 +246,7 @@ func (s *Solver) Wait(ctx context.Context, c acme.Challenge) error {
 		case <-time.After(s.interval):
 		}
 	}
+
 	return nil
 }
 
@@ -252,6 +256,7 @@ func (s *Solver) sees(ctx context.Context, name, value string) bool {
 	if len(s.o.Resolvers) > 0 {
 		resolvers = nil
 	}
+
 	for _, address := range s.o.Resolvers {
 		resolvers = append(resolvers, &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -261,11 +266,13 @@ func (s *Solver) sees(ctx context.Context, name, value string) bool {
 
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	for _, r := range resolvers {
 		values, err := r.LookupTXT(ctx, strings.TrimSuffix(name, ".")+".")
 		if err != nil || !slices.Contains(values, value) {
 			return false
 		}
 	}
+
 	return true
 }

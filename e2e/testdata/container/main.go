@@ -23,9 +23,11 @@ func main() {
 		fmt.Println("the end")
 		return
 	}
+
 	if len(os.Args) > 1 {
 		check()
 	}
+
 	go echo()
 	var well atomic.Bool
 	well.Store(os.Getenv("UNWELL") == "")
@@ -50,9 +52,11 @@ func main() {
 		_ = server.Shutdown(context.Background())
 		close(done)
 	}()
+
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
+
 	<-done
 }
 
@@ -69,11 +73,13 @@ func echo() {
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			log.Fatal(err)
 		}
+
 		go func() {
 			_, _ = io.Copy(conn, conn)
 			conn.Close()
