@@ -255,7 +255,8 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 				return err
 			}
 			p.keys = append(p.keys, key)
-		case !block.IsParameters() && block.Type != "CERTIFICATE REQUEST" && block.Type != "PUBLIC KEY": // those lie beside them, and decide nothing
+		// Those lie beside them, and decide nothing.
+		case !block.IsParameters() && block.Type != "CERTIFICATE REQUEST" && block.Type != "PUBLIC KEY":
 			return block.Misplaced(name, "certificates and private keys")
 		}
 	}

@@ -59,7 +59,8 @@ type managed struct {
 }
 
 func newManaged(name string, onDemand bool) *managed {
-	return &managed{name: name, onDemand: onDemand, answer: make(chan struct{}), begin: time.Now()} // handshakes wait for the first look
+	// Handshakes wait for the first look.
+	return &managed{name: name, onDemand: onDemand, answer: make(chan struct{}), begin: time.Now()}
 }
 
 // ManagerOptions of NewManager.

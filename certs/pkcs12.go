@@ -25,7 +25,8 @@ func openPKCS12(data []byte, password string) (key any, leaf *x509.Certificate, 
 		return nil, nil, nil, err
 	}
 	key, leaf, chain, inner := pkcs12.DecodeChain(outside, password)
-	if inner == nil || errors.Is(inner, pkcs12.ErrIncorrectPassword) { // the password has been checked, whatever else is wrong
+	// The password has been checked, whatever else is wrong.
+	if inner == nil || errors.Is(inner, pkcs12.ErrIncorrectPassword) {
 		return key, leaf, chain, inner
 	}
 

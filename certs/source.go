@@ -20,7 +20,8 @@ type Options struct {
 	Manager *Manager
 	Local   *localca.CA
 	Serves  func(name string) bool // whether a site has a canonical name; nil: any. Others get no certificate on demand
-	Names   func(host string) bool // whether a canonical name or address stands among a site's hosts, by itself; nil: none does
+	// Whether a canonical name or address stands among a site's hosts, by itself; nil: none does.
+	Names func(host string) bool
 }
 
 // Source chooses certificates. It is safe for use from many goroutines.

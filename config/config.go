@@ -289,9 +289,9 @@ type Timeouts struct {
 type Limits struct {
 	// Open client connections. Above this the connection that has been idle the longest is closed, or new ones wait.
 	Connections int `yaml:"connections"`
-	// Open connections of one client address, or of one IPv6 /64 network; four times as many of a /48 network. Above this, new ones are closed. Unlimited
-	// by default; set it only if clients connect to padlock directly, because a proxy in front makes them share its
-	// address.
+	// Open connections of one client address, or of one IPv6 /64 network; four times as many of a /48 network. Above
+	// this, new ones are closed. Unlimited by default; set it only if clients connect to padlock directly, because a
+	// proxy in front makes them share its address.
 	PerAddress int `yaml:"connections_per_address"`
 	// Connections with an unfinished TLS handshake, and the same number of plain HTTP connections.
 	Handshakes int `yaml:"handshakes"`
@@ -307,8 +307,8 @@ type Limits struct {
 	Resets int `yaml:"resets"`
 	// HTTP/2 frames without effect, such as PING, that one connection can send within 10 seconds.
 	NoopFrames int `yaml:"noop_frames"`
-	// Memory for the `buffer` of all routes. One client can use half of it, and an eighth of what is beyond that. The same amount is for
-	// request bodies over HTTP/2 and HTTP/3 that no target has read yet.
+	// Memory for the `buffer` of all routes. One client can use half of it, and an eighth of what is beyond that. The
+	// same amount is for request bodies over HTTP/2 and HTTP/3 that no target has read yet.
 	Buffers Size `yaml:"buffers"`
 }
 

@@ -19,7 +19,9 @@ var discard = log.New(io.Discard, "", 0)
 
 // Guard says who may ask. The zero value is for a socket that only padlock's own user can open.
 type Guard struct {
-	Network string   // tcp: the name that is asked for has to be one of this endpoint's, so that no web page that rebinds its name reads anything
+	// Tcp: the name that is asked for has to be one of this endpoint's, so that no web page that rebinds its name reads
+	// anything.
+	Network string
 	Hosts   []string // canonical names it has; addresses and localhost go without saying
 	Remote  bool     // it can be reached from other machines
 	Token   string   // that clients show; "": none is needed

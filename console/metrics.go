@@ -242,7 +242,8 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 	var told []Certificate
 	for _, c := range v.a.o.Certificates() {
 		switch {
-		case c.Source == "local" && len(c.DER) > 0: // the local CA makes its leaves by itself; their names are clients' to choose
+		// The local CA makes its leaves by itself; their names are clients' to choose.
+		case c.Source == "local" && len(c.DER) > 0:
 		case !c.OnDemand:
 			told = append(told, c)
 		case c.Expiring:

@@ -173,7 +173,8 @@ func (t *Trust) show(w http.ResponseWriter, r *http.Request, host, port string, 
 	}
 
 	probe := ""
-	if !strings.Contains(host, ":") { // a policy cannot name an IPv6 address (CSP Level 3 section 2.3.1), so there the link has to do
+	// A policy cannot name an IPv6 address (CSP Level 3 section 2.3.1), so there the link has to do.
+	if !strings.Contains(host, ":") {
 		probe = "https://" + authority(host, port)
 	}
 	data["Probe"] = probe

@@ -16,9 +16,10 @@ const (
 // would cost more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes
 // what is left.
 type batchWriter struct {
-	mu      sync.Mutex
-	w       io.WriteCloser
-	report  func(lost int, err error) // called after each write, with the number of Write calls of which not all was written
+	mu sync.Mutex
+	w  io.WriteCloser
+	// Called after each write, with the number of Write calls of which not all was written.
+	report  func(lost int, err error)
 	pending []byte
 	ends    []int // in pending, of what each Write call has brought
 	timer   *time.Timer

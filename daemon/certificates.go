@@ -30,7 +30,8 @@ type certificateService struct {
 	challenges atomic.Pointer[certs.Client] // the same, for handshakes and requests of a CA
 	manager    *certs.Manager               // nil with client
 	addresses  [2]string                    // of HTTP and HTTPS, where the CA comes to
-	renewLeaf  func(net.Addr) bool          // whether a client should be shown another certificate of the local CA than before; nil: none
+	// Whether a client should be shown another certificate of the local CA than before; nil: none.
+	renewLeaf func(net.Addr) bool
 
 	sticky sharedSecrets // which the key of sticky cookies is still to be given to; nil: none
 

@@ -78,8 +78,8 @@ func covering(site *config.Site, name string) (host string, ok bool) {
 	return "", false
 }
 
-// ports are those that a site is served on. Of the general ones, which may have been chosen by the system or opened by somebody else, it is
-// only known that none is a port that other sites have to themselves.
+// ports are those that a site is served on. Of the general ones, which may have been chosen by the system or opened by
+// somebody else, it is only known that none is a port that other sites have to themselves.
 func (s *snapshot) ports(site *config.Site, port string) []string {
 	if ports := portsOf(site.Listen); len(ports) > 0 {
 		return ports

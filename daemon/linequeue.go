@@ -15,13 +15,14 @@ const lineQueueSize = 1024
 // lineQueue hands lines to a goroutine that writes them, so that nobody who writes waits for whoever reads. Lines that
 // come faster than they are written are lost, and counted. It is safe for use from many goroutines.
 type lineQueue struct {
-	w      io.Writer
-	lines  chan []byte
-	stop   chan struct{} // closed to end the writer
-	done   chan struct{} // closed when it has ended
-	once   sync.Once
-	lost   atomic.Uint64
-	report func(w io.Writer, lost uint64) // writes into the log itself what was lost since the last report; nil: somebody else does
+	w     io.Writer
+	lines chan []byte
+	stop  chan struct{} // closed to end the writer
+	done  chan struct{} // closed when it has ended
+	once  sync.Once
+	lost  atomic.Uint64
+	// Writes into the log itself what was lost since the last report; nil: somebody else does.
+	report func(w io.Writer, lost uint64)
 }
 
 func newLineQueue(w io.Writer, report func(io.Writer, uint64)) *lineQueue {

@@ -88,7 +88,8 @@ func preflightListeners(cfg *config.Config, runs bool) error {
 		case err == nil:
 			open = append(open, l)
 		case errors.Is(err, syscall.EADDRINUSE) && runs: // by that padlock
-		case errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0: // a machine without IPv6
+		// A machine without IPv6.
+		case errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0:
 		default:
 			found = append(found, listenError(cfg, err))
 		}
@@ -140,8 +141,8 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 	return s, all(found)
 }
 
-// FurtherErrors are those of files of certificates, beside what is wrong with a configuration itself, so that all is told at once. The
-// configuration is nil where nothing of it was understood.
+// FurtherErrors are those of files of certificates, beside what is wrong with a configuration itself, so that all is
+// told at once. The configuration is nil where nothing of it was understood.
 func FurtherErrors(cfg *config.Config, wrong config.Errors) (further config.Errors) {
 	if cfg == nil {
 		return nil
@@ -373,7 +374,8 @@ func preflightSocket(cfg *config.Config, path string) error {
 		why = nil // it is made
 	}
 
-	if info, err := os.Lstat(path); err == nil && (why != nil || info.Mode()&fs.ModeSocket == 0) { // what was left is not removed
+	// What was left is not removed.
+	if info, err := os.Lstat(path); err == nil && (why != nil || info.Mode()&fs.ModeSocket == 0) {
 		why = syscall.EADDRINUSE
 	}
 	if len(path) >= maxSocketPath {

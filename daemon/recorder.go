@@ -38,7 +38,8 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 		return nil, err
 	}
 
-	h := &handshakeLog{lines: newLineQueue(output, nil), output: output, closeCapture: closeCapture} // the sink sums up what the lines lose
+	// The sink sums up what the lines lose.
+	h := &handshakeLog{lines: newLineQueue(output, nil), output: output, closeCapture: closeCapture}
 	sink, summary := h.format(c)
 	h.sink = handshake.NewNoiseFilter(sink, handshake.NoiseOptions{
 		Sample: c.Sample, Summary: summary, Dropped: func() uint64 { return h.recorder.Dropped() },

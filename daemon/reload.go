@@ -46,8 +46,8 @@ type reloader struct {
 	discovered discovered
 }
 
-// startReloader follows file and sources until stopReloader, or until the end begins: where another padlock takes over, until that of the last
-// connection.
+// startReloader follows file and sources until stopReloader, or until the end begins: where another padlock takes over,
+// until that of the last connection.
 func (d *daemon) startReloader(ctx context.Context) error {
 	r := d.reloader
 	r.server, r.certificates, r.tasks, r.before = d.server, d.certificates, newTasks(ctx), d.inherited.reloads
@@ -172,7 +172,8 @@ func (r *reloader) apply(next *config.Config) error {
 	return nil
 }
 
-// judge has what is open judged by another configuration. Nothing else of it matters any more, such as what takes effect only with a new start.
+// judge has what is open judged by another configuration. Nothing else of it matters any more, such as what takes
+// effect only with a new start.
 func (r *reloader) judge(before, next *config.Config) error {
 	rules := *before
 	rules.Sites, rules.Trusted, rules.UnderscoresInHeaders, rules.Certificates.Files = next.Sites, next.Trusted, next.UnderscoresInHeaders, next.Certificates.Files

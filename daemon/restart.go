@@ -18,9 +18,10 @@ import (
 // the new one cannot serve, this one goes on. No connection is refused in between, as the kernel queues them at
 // listeners that are never closed.
 type restarter struct {
-	log      *slog.Logger
-	signals  signals
-	serving  <-chan struct{} // closed when open has all listeners: one that is not passed on could not be opened by the other padlock
+	log     *slog.Logger
+	signals signals
+	// Closed when open has all listeners: one that is not passed on could not be opened by the other padlock.
+	serving  <-chan struct{}
 	open     func() []proxy.Listener
 	handOver func(ctx context.Context, released func()) // makes its end one without hurry
 	leave    context.CancelFunc                         // ends Serve gracefully
@@ -51,8 +52,8 @@ const readyVariable = "PADLOCK_READY_FD"
 // releasedVariable names the descriptor that ends when the padlock before reads UDP no more.
 const releasedVariable = "PADLOCK_ALONE_FD"
 
-// reloadsVariable names the descriptor to which the new padlock writes a byte for each reload: connections of the padlock before are judged by the
-// same rules as long as they last.
+// reloadsVariable names the descriptor to which the new padlock writes a byte for each reload: connections of the
+// padlock before are judged by the same rules as long as they last.
 const reloadsVariable = "PADLOCK_RELOADS_FD"
 
 // notifyStopping reports to systemd that the end has begun.

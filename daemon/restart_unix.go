@@ -54,8 +54,8 @@ func (r *restarter) watch(patience context.Context) {
 	}
 }
 
-// follow judges what is open by the configuration of the other padlock, and by each that it reads, until that ends, or all is done. What cannot be
-// judged ends.
+// follow judges what is open by the configuration of the other padlock, and by each that it reads, until that ends, or
+// all is done. What cannot be judged ends.
 func (r *restarter) follow(ctx context.Context, reloads *os.File, hurry func()) {
 	defer reloads.Close()
 	stop := context.AfterFunc(ctx, func() { _ = reloads.SetReadDeadline(time.Now()) })
@@ -69,8 +69,8 @@ func (r *restarter) follow(ctx context.Context, reloads *os.File, hurry func()) 
 	<-ctx.Done() // the end of patience would hurry
 }
 
-// restart returns when the new padlock serves, with the function to call when this one reads UDP no more, and with what tells of the reloads of
-// the other.
+// restart returns when the new padlock serves, with the function to call when this one reads UDP no more, and with what
+// tells of the reloads of the other.
 func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.File, err error) {
 	if os.Getpid() == 1 {
 		return nil, nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
@@ -211,7 +211,8 @@ func duplicate(socket any) (uintptr, error) {
 	return uintptr(copied), errors.Join(err, failed)
 }
 
-// passedOn is a descriptor that the padlock before has passed on under the name of a variable, and that no other process gets; nil: it has passed none.
+// passedOn is a descriptor that the padlock before has passed on under the name of a variable, and that no other
+// process gets; nil: it has passed none.
 func passedOn(variable string) *os.File {
 	number, err := strconv.Atoi(os.Getenv(variable))
 	os.Unsetenv(variable)

@@ -16,8 +16,9 @@ type signals struct {
 // early has what CatchEarly catches, until a daemon takes it over.
 var early signals
 
-// CatchEarly comes first in a program. What comes before padlock can act on it waits, and ends nothing: SIGUSR1 of whoever rotates logs, SIGUSR2,
-// and SIGHUP to a padlock that another one has started, which has seen to it that they are ignored until then.
+// CatchEarly comes first in a program. What comes before padlock can act on it waits, and ends nothing: SIGUSR1 of
+// whoever rotates logs, SIGUSR2, and SIGHUP to a padlock that another one has started, which has seen to it that they
+// are ignored until then.
 func CatchEarly() {
 	early = signals{restart: restartSignals(), rotated: rotatedSignals()}
 	if os.Getenv(readyVariable) != "" {

@@ -61,13 +61,14 @@ func below(path, dir string) bool {
 
 // ownership is what is known of a data directory that another user owns.
 type ownership struct {
-	dir, owner    string
-	gid           int
-	missing       bool   // the directory is not there, and what it would lie in is another user's
-	engine        string // in whose container padlock runs; "": in none
-	container     string // its identifier; "": unknown
-	kubernetes    bool
-	mount, source string // in a container: where a volume is mounted that the directory lies in, and where that comes from on the host
+	dir, owner string
+	gid        int
+	missing    bool   // the directory is not there, and what it would lie in is another user's
+	engine     string // in whose container padlock runs; "": in none
+	container  string // its identifier; "": unknown
+	kubernetes bool
+	// In a container: where a volume is mounted that the directory lies in, and where that comes from on the host.
+	mount, source string
 }
 
 var volumePath = regexp.MustCompile(`/volumes/([^/]+)/_data$`)

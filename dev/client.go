@@ -46,7 +46,8 @@ func (s *Silent) Error() string {
 	return fmt.Sprintf("padlock dev's proxy, process %d, does not answer", s.PID)
 }
 
-// helloTimeout is how long a proxy may take to greet, and answerTimeout to answer: longer than it waits for a registration to be served.
+// helloTimeout is how long a proxy may take to greet, and answerTimeout to answer: longer than it waits for a
+// registration to be served.
 const (
 	helloTimeout  = 5 * time.Second
 	answerTimeout = serveWait + 5*time.Second
@@ -220,8 +221,8 @@ func (c *Client) StopApp(ctx context.Context, name string) (App, error) {
 // startWait is how long a proxy may take to start.
 const startWait = 20 * time.Second
 
-// Join connects to the proxy that runs, or has start begin one. start returns what is closed when the proxy that it has begun ends early. Of
-// several commands at once, one starts the proxy.
+// Join connects to the proxy that runs, or has start begin one. start returns what is closed when the proxy that it has
+// begun ends early. Of several commands at once, one starts the proxy.
 func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, err error)) (*Client, error) {
 	if c, err := Connect(ctx, dir); !errors.Is(err, ErrNoProxy) {
 		return c, err

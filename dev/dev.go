@@ -1,12 +1,12 @@
-// Package dev joins the apps that are developed on a machine into one padlock: a proxy in the background, which ends with the last app, and
-// the commands that start apps and register them there.
+// Package dev joins the apps that are developed on a machine into one padlock: a proxy in the background, which ends
+// with the last app, and the commands that start apps and register them there.
 //
 //	hub, err := dev.Open(dir, log)                 // in the proxy
 //	client, err := dev.Join(ctx, dir, startProxy)  // in a command
 //	err = client.Register(ctx, app)
 //
-// An app is registered for as long as its connection lasts, so a command that is killed leaves nothing behind. Both sides speak JSON, a
-// line for each message, over a Unix socket that only its user can open.
+// An app is registered for as long as its connection lasts, so a command that is killed leaves nothing behind. Both
+// sides speak JSON, a line for each message, over a Unix socket that only its user can open.
 package dev
 
 import (
@@ -78,8 +78,8 @@ func (p Ports) URL(host string) string {
 	return fmt.Sprintf("https://%s:%d", host, p.HTTPS)
 }
 
-// Directory is where the sockets of a user's proxy are: in XDG_RUNTIME_DIR, which nobody else can enter and which is empty after a
-// start of the machine, else in state, padlock's own directory.
+// Directory is where the sockets of a user's proxy are: in XDG_RUNTIME_DIR, which nobody else can enter and which is
+// empty after a start of the machine, else in state, padlock's own directory.
 func Directory(state string) string {
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) {
 		return filepath.Join(base, "padlock-dev")

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// refusals are words with which development servers refuse a Host header that they do not expect, against DNS rebinding.
+// refusals are words with which development servers refuse a Host header that they do not expect, against DNS
+// rebinding.
 var refusals = []struct{ words, server string }{
 	{"Blocked request. This host", "Vite"},
 	{"Blocked hosts: ", "Rails"},
@@ -35,7 +36,8 @@ const (
 	probeBytes   = 64 << 10
 )
 
-// refusal asks an app for its first page once under each of its names, and returns the first that it refuses; nil: none.
+// refusal asks an app for its first page once under each of its names, and returns the first that it refuses; nil:
+// none.
 func refusal(ctx context.Context, app App, at netip.AddrPort) *Refusal {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

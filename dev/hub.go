@@ -48,7 +48,8 @@ const lockWait = 15 * time.Second
 // ErrRunning is the error of a proxy where another runs.
 var ErrRunning = errors.New("padlock dev's proxy runs already")
 
-// Open makes a hub. It is the only one in its directory until Close, by a lock that the kernel takes back from a process that is killed.
+// Open makes a hub. It is the only one in its directory until Close, by a lock that the kernel takes back from a
+// process that is killed.
 func Open(ctx context.Context, dir string, log *slog.Logger) (*Hub, error) {
 	if err := prepare(dir); err != nil {
 		return nil, err
@@ -145,7 +146,8 @@ func (h *Hub) List() config.Site {
 	return (&App{Hosts: listed[:1]}).site(filepath.Join(h.dir, pagesName))
 }
 
-// Look implements discovery.Source: it returns the apps, and the list of them for names below localhost that no app has.
+// Look implements discovery.Source: it returns the apps, and the list of them for names below localhost that no app
+// has.
 func (h *Hub) Look(context.Context) (*discovery.Found, error) {
 	found, _ := h.find()
 	return found, nil
@@ -367,7 +369,8 @@ func (c *command) move(target string) {
 	c.hub.change()
 }
 
-// gone takes the app of a command away that has ended, however it has. Where the command was killed and could not end its app, the proxy does.
+// gone takes the app of a command away that has ended, however it has. Where the command was killed and could not end
+// its app, the proxy does.
 func (c *command) gone() {
 	h := c.hub
 	h.mu.Lock()

@@ -40,8 +40,8 @@ const (
 // WaitingField is a header field in every answer that is given for an app that does not listen.
 const WaitingField = "Padlock-Waiting"
 
-// ServePages answers for apps that do not listen, and lists all at localhost, on a socket to which the proxy forwards. It returns when ctx
-// ends.
+// ServePages answers for apps that do not listen, and lists all at localhost, on a socket to which the proxy forwards.
+// It returns when ctx ends.
 func (h *Hub) ServePages(ctx context.Context) error {
 	path := filepath.Join(h.dir, pagesName)
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {

@@ -34,7 +34,8 @@ type Session struct {
 
 // Reporter shows the person who starts an app how it goes. Its methods are called from one goroutine at a time.
 type Reporter interface {
-	Registered(app App)                   // it is served; the first time, before it is started, and then whenever its URL is another
+	// It is served; the first time, before it is started, and then whenever its URL is another.
+	Registered(app App)
 	Listening(app App, at netip.AddrPort) // and whenever it listens somewhere else
 	ProxyLost(err error)                  // nil: another proxy is there
 	HostRefused(app App, r Refusal)       // by the app, which listens
@@ -207,7 +208,8 @@ func target(at netip.AddrPort) string {
 	return net.JoinHostPort(at.Addr().String(), strconv.Itoa(int(at.Port())))
 }
 
-// rejoin registers the app again after the proxy has gone. It reports false when ctx ends, or somebody else has taken the name.
+// rejoin registers the app again after the proxy has gone. It reports false when ctx ends, or somebody else has taken
+// the name.
 func (r *running) rejoin(ctx context.Context) bool {
 	r.Report.ProxyLost(errors.New("the proxy has ended"))
 	r.client.Close()

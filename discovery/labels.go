@@ -168,7 +168,8 @@ func readUsers(p *part, _, text string) error {
 	for user := range strings.SplitSeq(text, ",") {
 		name, hash, found := strings.Cut(strings.TrimSpace(user), ":")
 		if !found {
-			return fmt.Errorf("needs name:hash, as htpasswd -nB NAME prints it; in a compose file each $ is written twice") // the value may be a password
+			// The value may be a password.
+			return fmt.Errorf("needs name:hash, as htpasswd -nB NAME prints it; in a compose file each $ is written twice")
 		}
 		users[name] = hash
 	}

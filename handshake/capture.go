@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// Capture writes handshakes as pcapng (draft-ietf-opsawg-pcapng) with the secrets that decrypt them, for Wireshark and tshark.
-// It holds the handshake traffic secrets only: what was sent after the handshake stays closed. The packets are made from what was
-// read and written; their sequence numbers and headers are padlock's own. It is safe for use from many goroutines.
+// Capture writes handshakes as pcapng (draft-ietf-opsawg-pcapng) with the secrets that decrypt them, for Wireshark and
+// tshark. It holds the handshake traffic secrets only: what was sent after the handshake stays closed. The packets are
+// made from what was read and written; their sequence numbers and headers are padlock's own. It is safe for use from
+// many goroutines.
 type Capture struct {
 	log   *slog.Logger
 	limit int64
@@ -144,7 +145,8 @@ func newStream(remote, local string, start time.Time) *stream {
 	client, err := netip.ParseAddrPort(remote)
 	server, err2 := netip.ParseAddrPort(local)
 	client, server = unmap(client), unmap(server)
-	if err != nil || err2 != nil || client.Addr().Is4() != server.Addr().Is4() { // a Unix socket, or an address that was left out
+	// A Unix socket, or an address that was left out.
+	if err != nil || err2 != nil || client.Addr().Is4() != server.Addr().Is4() {
 		client, server = netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.2:443")
 	}
 	return &stream{start: start, client: client, server: server}
@@ -209,7 +211,8 @@ func (s *stream) packet(b []byte, at time.Duration, fromServer bool, flags byte,
 	b = binary.BigEndian.AppendUint16(b, to.Port())
 	b = binary.BigEndian.AppendUint32(b, s.sent[side(fromServer)])
 	b = binary.BigEndian.AppendUint32(b, s.sent[side(!fromServer)])
-	b = append(b, tcpHeader/4<<4, flags, 0xff, 0xff, 0, 0, 0, 0) // window; the checksum is left out, as by cards that fill it in themselves
+	// Window; the checksum is left out, as by cards that fill it in themselves.
+	b = append(b, tcpHeader/4<<4, flags, 0xff, 0xff, 0, 0, 0, 0)
 	return end(append(b, data...))
 }
 

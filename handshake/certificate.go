@@ -41,8 +41,8 @@ func (d *describer) describe(c *tls.Certificate, k *knowledge) *Certificate {
 	return described
 }
 
-// DescribeCertificate says what is to be known of a chain, leaf first, and what problems the name and the day make. It is nil when the leaf
-// does not parse. The name may be empty.
+// DescribeCertificate says what is to be known of a chain, leaf first, and what problems the name and the day make. It
+// is nil when the leaf does not parse. The name may be empty.
 func DescribeCertificate(chain [][]byte, name string, now time.Time) *Certificate {
 	c := describe(chain, extras{unknown: true})
 	if c == nil {
@@ -93,7 +93,8 @@ func describeChain(chain [][]byte) (*Certificate, *x509.Certificate) {
 	return c, leaf
 }
 
-// ChainNames are the subjects of a chain as it is sent, the leaf first, and in the end whoever issued its last certificate. Names are escaped.
+// ChainNames are the subjects of a chain as it is sent, the leaf first, and in the end whoever issued its last
+// certificate. Names are escaped.
 func ChainNames(chain [][]byte) (names []string) {
 	var issuer string
 	for _, der := range chain {

@@ -19,8 +19,9 @@ const (
 	maxSegments = 256
 )
 
-// Conn records the handshake that passes through it, on either side of TLS, below it. It captures and parses nothing;
-// a worker dissects later. Once the record is frozen, at the first application byte or at Close, it costs a few nanoseconds a call.
+// Conn records the handshake that passes through it, on either side of TLS, below it. It captures and parses nothing; a
+// worker dissects later. Once the record is frozen, at the first application byte or at Close, it costs a few
+// nanoseconds a call.
 type Conn struct {
 	net.Conn
 	recorder *Recorder
@@ -71,8 +72,8 @@ func (c *Conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Close implements net.Conn. It freezes the record, unless the handshake has not been told to be Done: then crypto/tls closes
-// because its context ended, and Done, which knows why, follows.
+// Close implements net.Conn. It freezes the record, unless the handshake has not been told to be Done: then crypto/tls
+// closes because its context ended, and Done, which knows why, follows.
 func (c *Conn) Close() error {
 	ripe := true
 	if c.trace.Load() != nil {
@@ -114,7 +115,8 @@ func (c *Conn) freeze(firstByte bool) {
 }
 
 // Hello notes that crypto/tls has read the client's hello, and returns the config for this connection: the same one,
-// which must have the Recorder as its KeyLogWriter, or, where a shared key log cannot tell connections apart, a clone with its own.
+// which must have the Recorder as its KeyLogWriter, or, where a shared key log cannot tell connections apart, a clone
+// with its own.
 func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	own := false
 	c.note(func(t *trace) {
@@ -134,7 +136,8 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	return clone
 }
 
-// JA4 parses the hello for the client's fingerprint, for whoever needs it before the record is told; "" if there is none.
+// JA4 parses the hello for the client's fingerprint, for whoever needs it before the record is told; "" if there is
+// none.
 func (c *Conn) JA4() (fingerprint string) {
 	c.note(func(t *trace) {
 		records, _ := wire.Records(nil, t.in)
@@ -176,7 +179,8 @@ func (c *Conn) Certificate(certificate *tls.Certificate) {
 	})
 }
 
-// Done notes the end of the handshake: HandshakeContext's error and the state after it. It is called once, whatever the end was.
+// Done notes the end of the handshake: HandshakeContext's error and the state after it. It is called once, whatever the
+// end was.
 func (c *Conn) Done(state tls.ConnectionState, err error) {
 	closed := false
 	c.note(func(t *trace) {
@@ -193,14 +197,14 @@ func (c *Conn) ReadError(err error) {
 	c.note(func(t *trace) { t.readErr = err })
 }
 
-// NotTLS notes what the first bytes were instead: what Recognise says, no_proxy or tls_on_plain. Of kinds that bytes can tell, those that
-// were captured have the last word, as there may be more of them.
+// NotTLS notes what the first bytes were instead: what Recognise says, no_proxy or tls_on_plain. Of kinds that bytes
+// can tell, those that were captured have the last word, as there may be more of them.
 func (c *Conn) NotTLS(kind string) {
 	c.note(func(t *trace) { t.kind = kind })
 }
 
-// Refused notes that it is our side that closes before the first application byte, why, with what belongs to this connection alone in the
-// detail, and what a person can do about it. The first call counts.
+// Refused notes that it is our side that closes before the first application byte, why, with what belongs to this
+// connection alone in the detail, and what a person can do about it. The first call counts.
 func (c *Conn) Refused(why, detail, remedy string) {
 	c.note(func(t *trace) {
 		if t.refused == "" {
@@ -219,8 +223,8 @@ func (c *Conn) note(f func(*trace)) {
 	}
 }
 
-// trace is the raw material of one record. Reads, writes and Close may come from different goroutines, and hold it for longer than the
-// record is made; only its buffers are used again.
+// trace is the raw material of one record. Reads, writes and Close may come from different goroutines, and hold it for
+// longer than the record is made; only its buffers are used again.
 type trace struct {
 	mu sync.Mutex
 	traceData
@@ -365,7 +369,8 @@ func (t *trace) keyLog(id uint64, line []byte) {
 	}
 }
 
-// release wipes what must not outlive the record, and gives the buffers back. crypto/tls keeps copies of its own, beyond our reach.
+// release wipes what must not outlive the record, and gives the buffers back. crypto/tls keeps copies of its own,
+// beyond our reach.
 func (t *trace) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

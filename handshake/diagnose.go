@@ -168,8 +168,8 @@ func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 	f.told(by, "possible", "the "+string(by)+" sent an alert that is rare", f.AlertName, "see what it means: padlock explain "+f.AlertName)
 }
 
-// afterwards is a handshake that was complete, and then nothing of use: a client that rejects a certificate only then, one that connected
-// in advance, or an end that we have made.
+// afterwards is a handshake that was complete, and then nothing of use: a client that rejects a certificate only then,
+// one that connected in advance, or an end that we have made.
 func (d *dissector) afterwards(f *Failure) bool {
 	if d.event.Outcome != Silent {
 		return false
@@ -205,8 +205,9 @@ func (d *dissector) afterwards(f *Failure) bool {
 	return true
 }
 
-// weClosed reports whether it was not the client that ended a connection on which nothing came: a client's end is read, and leaves an error.
-// A connection that is parked is closed without having been read from. QUIC says itself who has closed.
+// weClosed reports whether it was not the client that ended a connection on which nothing came: a client's end is read,
+// and leaves an error. A connection that is parked is closed without having been read from. QUIC says itself who has
+// closed.
 func (d *dissector) weClosed() bool {
 	if d.ended() || d.reset() || d.event.QUIC {
 		return false
@@ -214,8 +215,8 @@ func (d *dissector) weClosed() bool {
 	return d.readErr == nil || errors.Is(d.readErr, os.ErrDeadlineExceeded) || errors.Is(d.readErr, net.ErrClosed)
 }
 
-// spare reports whether a browser has trusted our certificate, be it on another connection or in the session that it resumed, and so has
-// only had no use for this one.
+// spare reports whether a browser has trusted our certificate, be it on another connection or in the session that it
+// resumed, and so has only had no use for this one.
 func (d *dissector) spare() bool {
 	return d.trusted || d.event.Certificate == nil && d.event.Resumed && browser(d.hello)
 }
@@ -266,8 +267,8 @@ func (d *dissector) listens() string {
 	return ""
 }
 
-// unread reports whether a client has sent data after a complete handshake for which nobody has asked crypto/tls: it would have come before
-// any error.
+// unread reports whether a client has sent data after a complete handshake for which nobody has asked crypto/tls: it
+// would have come before any error.
 func (d *dissector) unread() bool { return d.clientData && d.readErr == nil }
 
 // partial reports whether what the client has sent ends in the middle of a record.
@@ -285,7 +286,8 @@ func (d *dissector) speaksHTTP() bool {
 	return d.hello != nil && slices.ContainsFunc(d.hello.ALPN, func(p string) bool { return p == "h2" || p == "http/1.1" || p == "h3" })
 }
 
-// patience is how long a program takes at most to reject a certificate, but for the network; who takes longer waits for something.
+// patience is how long a program takes at most to reject a certificate, but for the network; who takes longer waits for
+// something.
 const patience = time.Second
 
 // waited reports whether a client has let time pass between our last word and its end.
@@ -311,7 +313,8 @@ func (d *dissector) timedOut() bool {
 	return errors.Is(d.err, os.ErrDeadlineExceeded) || strings.Contains(text, "deadline exceeded") || strings.Contains(text, "i/o timeout")
 }
 
-// cutOff reports whether our side closed the connection while the handshake went on, for another reason than its deadline.
+// cutOff reports whether our side closed the connection while the handshake went on, for another reason than its
+// deadline.
 func (d *dissector) cutOff() bool {
 	return d.err != nil && (errors.Is(d.err, net.ErrClosed) || strings.Contains(d.err.Error(), "closed network connection"))
 }

@@ -37,7 +37,8 @@ type dissector struct {
 	verdictClock time.Time
 }
 
-// plaintexts are room for what one dissection decrypts; what does not fit is allocated. Nothing of an event is a part of it.
+// plaintexts are room for what one dissection decrypts; what does not fit is allocated. Nothing of an event is a part
+// of it.
 var plaintexts = pool.Of(func(b *[16 << 10]byte) []byte { return b[:] })
 
 type seenAlert struct {
@@ -81,7 +82,8 @@ func (r *Recorder) dissect(t *trace) *Event {
 	return d.event
 }
 
-// notRecords sees what crypto/tls has seen: that the first bytes are no record of TLS, though the first of all could be.
+// notRecords sees what crypto/tls has seen: that the first bytes are no record of TLS, though the first of all could
+// be.
 func (d *dissector) notRecords() {
 	var header tls.RecordHeaderError
 	if d.side == Server && d.kind == "" && len(d.out) == 0 && errors.As(d.err, &header) {
@@ -216,7 +218,8 @@ func (w *walker) plaintext(content []byte, r wire.Record, at time.Duration, labe
 	return err == nil
 }
 
-// ciphertext opens a record under the handshake traffic keys, until Finished; what follows is under keys that are never kept.
+// ciphertext opens a record under the handshake traffic keys, until Finished; what follows is under keys that are never
+// kept.
 func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	d := w.d
 	if d.finished(w.from) {

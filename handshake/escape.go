@@ -9,8 +9,9 @@ import (
 
 const maxText = 512
 
-// Escape makes text from the wire safe to show on a terminal, in a log and in a page: control and formatting characters,
-// bidirectional overrides among them, and invalid UTF-8 are spelled out, and what is longer than 512 bytes is cut.
+// Escape makes text from the wire safe to show on a terminal, in a log and in a page: control and formatting
+// characters, bidirectional overrides among them, and invalid UTF-8 are spelled out, and what is longer than 512 bytes
+// is cut.
 func Escape(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText] + "…"

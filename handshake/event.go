@@ -91,7 +91,8 @@ type Earlier struct {
 
 // Stage is one step of the handshake, in wire order.
 type Stage struct {
-	Name  string        // RFC 8446 name in snake case: client_hello, hello_retry_request, server_hello, …, first_byte, alert, close
+	// RFC 8446 name in snake case: client_hello, hello_retry_request, server_hello, …, first_byte, alert, close.
+	Name  string
 	From  Side          //
 	At    time.Duration // since accept
 	Size  int           // bytes of the message, header included; 0 when it has none
@@ -150,7 +151,8 @@ type Failure struct {
 	Confidence string // certain | likely | possible
 }
 
-// Sink receives every finished handshake. Handshake is called from several goroutines and must not keep a caller waiting.
+// Sink receives every finished handshake. Handshake is called from several goroutines and must not keep a caller
+// waiting.
 type Sink interface {
 	Handshake(*Event)
 }

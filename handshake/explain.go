@@ -16,8 +16,9 @@ type Explanation struct {
 	Matched string // the words by which it was recognised
 }
 
-// entry lists texts of one condition. They are compared in lower case, with every run of other characters than letters, digits and
-// the points of numbers as one space, so that SEC_ERROR_UNKNOWN_ISSUER, "unknown issuer" and unknown-issuer are the same.
+// entry lists texts of one condition. They are compared in lower case, with every run of other characters than letters,
+// digits and the points of numbers as one space, so that SEC_ERROR_UNKNOWN_ISSUER, "unknown issuer" and unknown-issuer
+// are the same.
 type entry struct {
 	title, meaning, remedy string
 	texts                  []string
@@ -96,8 +97,8 @@ func alertIn(lower, words string) (byte, bool) {
 	return byte(n), err == nil
 }
 
-// apple puts a code of Apple's into words; "" where there is none. NSURLErrorDomain's only count where the text is Apple's, as other numbers
-// look like them.
+// apple puts a code of Apple's into words; "" where there is none. NSURLErrorDomain's only count where the text is
+// Apple's, as other numbers look like them.
 func apple(lower string) string {
 	m := appleCode.FindStringSubmatch(lower)
 	if m == nil {

@@ -228,8 +228,8 @@ func (h *helloFields) json(o *object) {
 	o.number("fragments", int64(h.fragments))
 }
 
-// object appends the members of JSON objects. Its strings are escaped already (see Event), so that quotes and backslashes are all
-// that is left to escape.
+// object appends the members of JSON objects. Its strings are escaped already (see Event), so that quotes and
+// backslashes are all that is left to escape.
 type object struct{ b []byte }
 
 func (o *object) key(k string) {

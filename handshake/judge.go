@@ -162,8 +162,8 @@ func keyFaults(leaf *x509.Certificate, selfSigned bool) (out []fault) {
 	return out
 }
 
-// shortKey is who minds an RSA key of less than 2048 bits: OpenSSL at the security level of most systems, and Apple's; browsers, Java and
-// GnuTLS take 1024.
+// shortKey is who minds an RSA key of less than 2048 bits: OpenSSL at the security level of most systems, and Apple's;
+// browsers, Java and GnuTLS take 1024.
 func shortKey(bits int) refusers {
 	if bits < 1024 {
 		return everybody
@@ -210,7 +210,8 @@ func fromPublicCA(leaf *x509.Certificate) bool {
 	})
 }
 
-// publicFaults are against the rules that browsers have for public CAs, and against what the certificate promises itself.
+// publicFaults are against the rules that browsers have for public CAs, and against what the certificate promises
+// itself.
 func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 	add := func(kind faultKind, by refusers, text string) { out = append(out, fault{kind, by, text}) }
 	public, most := fromPublicCA(leaf), privateDays
@@ -265,7 +266,8 @@ func extension(c *x509.Certificate, id asn1.ObjectIdentifier, holds func([]byte)
 	return false
 }
 
-// strictFaults are what OpenSSL minds where X509_STRICT is set (RFC 5280 section 4.2.1), of what is sent and of the local CA's root.
+// strictFaults are what OpenSSL minds where X509_STRICT is set (RFC 5280 section 4.2.1), of what is sent and of the
+// local CA's root.
 func (c *Certificate) strictFaults(leaf *x509.Certificate, rest [][]byte, root *x509.Certificate) (out []fault) {
 	if c.selfSigned {
 		return nil
@@ -317,7 +319,8 @@ func signed(c, parent *x509.Certificate) bool {
 	return err == nil || errors.As(err, &insecure)
 }
 
-// chainFaults looks at order, completeness and what the CAs may do. Whether the client has the root cannot be known here.
+// chainFaults looks at order, completeness and what the CAs may do. Whether the client has the root cannot be known
+// here.
 func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x509.Certificate) (out []fault) {
 	add := func(kind faultKind, text string) { out = append(out, fault{kind, everybody, text}) }
 	chain := []*x509.Certificate{leaf}
@@ -504,7 +507,8 @@ func (c *Certificate) misnamed(name string) string {
 	return text + " (but for " + list(shown) + ")"
 }
 
-// covers is RFC 9525 section 6.3: a wildcard stands for exactly one label, and an address is compared with addresses only.
+// covers is RFC 9525 section 6.3: a wildcard stands for exactly one label, and an address is compared with addresses
+// only.
 func (c *Certificate) covers(name string) bool {
 	if address := net.ParseIP(name); address != nil && c.leaf != nil {
 		return slices.ContainsFunc(c.leaf.IPAddresses, address.Equal)
@@ -512,7 +516,8 @@ func (c *Certificate) covers(name string) bool {
 	return slices.ContainsFunc(c.Names, func(pattern string) bool { return netname.Match(pattern, name) })
 }
 
-// dotless reports whether a certificate has a name without a dot, as localhost, which some clients (Java) do not send though they expect it.
+// dotless reports whether a certificate has a name without a dot, as localhost, which some clients (Java) do not send
+// though they expect it.
 func (c *Certificate) dotless() bool {
 	return slices.ContainsFunc(c.Names, func(name string) bool { return !strings.ContainsAny(name, ".:") })
 }

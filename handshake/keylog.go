@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Write receives the key log of every connection whose tls.Config has the Recorder as its KeyLogWriter.
-// Only the two handshake traffic secrets are kept: they open the handshake and cannot derive the keys of application data
-// (RFC 8446 section 7.1). It runs under a mutex that all of crypto/tls shares, so it only decodes into a fixed slot.
+// Write receives the key log of every connection whose tls.Config has the Recorder as its KeyLogWriter. Only the two
+// handshake traffic secrets are kept: they open the handshake and cannot derive the keys of application data (RFC 8446
+// section 7.1). It runs under a mutex that all of crypto/tls shares, so it only decodes into a fixed slot.
 func (r *Recorder) Write(line []byte) (int, error) {
 	if random, ok := randomOf(line); ok {
 		if t, id := r.keys.find(random); t != nil {
@@ -28,7 +28,8 @@ type keyLogEntry struct {
 	id    uint64
 }
 
-// add reports false if another connection has the same random: the first keeps it, so that nobody can take away another's.
+// add reports false if another connection has the same random: the first keeps it, so that nobody can take away
+// another's.
 func (k *keyLogs) add(random [32]byte, t *trace, id uint64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

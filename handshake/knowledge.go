@@ -6,15 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// Knowledge is what the program around a recorder knows beyond the wire. Each may be nil. They are asked off the connections' path, from
-// several goroutines.
+// Knowledge is what the program around a recorder knows beyond the wire. Each may be nil. They are asked off the
+// connections' path, from several goroutines.
 type Knowledge struct {
 	// Origin says where a certificate comes from that was sent.
 	Origin func(*tls.Certificate) Origin
 	// Root is the local CA's certificate.
 	Root func() *x509.Certificate
-	// Unserved says why there is no certificate for a name, as the client wrote it, on the listener with this local address; "" if nothing
-	// more is known than that.
+	// Unserved says why there is no certificate for a name, as the client wrote it, on the listener with this local
+	// address; "" if nothing more is known than that.
 	Unserved func(name, local string) (why, remedy string)
 }
 

@@ -140,10 +140,11 @@ func clientVersions(h *wire.ClientHello) []uint16 {
 	return []uint16{h.LegacyVersion}
 }
 
-// browser reports whether a hello is like those of browsers, which send values that mean nothing, and ECH whether or not there is any.
-// They connect in advance; programs do not.
+// browser reports whether a hello is like those of browsers, which send values that mean nothing, and ECH whether or
+// not there is any. They connect in advance; programs do not.
 func browser(h *wire.ClientHello) bool {
-	return h != nil && (grease(h) || h.ECH || slices.Contains(h.Extensions, encryptedHello)) // inside QUIC only the numbers are known
+	// Inside QUIC only the numbers are known.
+	return h != nil && (grease(h) || h.ECH || slices.Contains(h.Extensions, encryptedHello))
 }
 
 func grease(h *wire.ClientHello) bool {
@@ -325,7 +326,8 @@ func (d *dissector) serverKeyExchange(s *Stage, m wire.Message) {
 	s.fields = []slog.Attr{slog.String("group", d.event.Group), slog.String("signature_algorithm", wire.SchemeName(scheme))}
 }
 
-// rsaKeyExchange reports whether the client chooses the key alone and encrypts it to the certificate (RFC 5246 section 7.4.7.1).
+// rsaKeyExchange reports whether the client chooses the key alone and encrypts it to the certificate (RFC 5246 section
+// 7.4.7.1).
 func (d *dissector) rsaKeyExchange() bool {
 	return d.chosen != nil && !d.tls13 && strings.HasPrefix(d.event.CipherSuite, "TLS_RSA_")
 }

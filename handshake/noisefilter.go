@@ -30,9 +30,10 @@ type HeldBack struct {
 	Over   time.Duration
 }
 
-// NoiseFilter passes on what a person should look at. Noise is counted and summed up by source, once a minute: of health checks, port scans and
-// browsers' spare connections nothing else is told, of other noise the first from each source, and the next after a while of
-// silence. Failures beyond a rate are counted likewise, so that nobody can fill a disk with them.
+// NoiseFilter passes on what a person should look at. Noise is counted and summed up by source, once a minute: of
+// health checks, port scans and browsers' spare connections nothing else is told, of other noise the first from each
+// source, and the next after a while of silence. Failures beyond a rate are counted likewise, so that nobody can fill a
+// disk with them.
 type NoiseFilter struct {
 	next Sink
 	o    NoiseOptions
@@ -123,7 +124,8 @@ func (q *NoiseFilter) tells(e *Event) bool {
 	return true
 }
 
-// fresh reports whether noise of this kind has not come from this source for a while: somebody who tries again sees that it fails again.
+// fresh reports whether noise of this kind has not come from this source for a while: somebody who tries again sees
+// that it fails again.
 func (q *NoiseFilter) fresh(key heldKey) bool {
 	now := q.o.Clock()
 	last, known := q.shown[key]

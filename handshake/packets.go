@@ -2,8 +2,8 @@ package handshake
 
 import "sync"
 
-// Packets remembers the last handshakes as pcapng with the secrets that decrypt them, as a Capture writes them. It is made only where the
-// operator has agreed to give secrets away. It is safe for use from many goroutines.
+// Packets remembers the last handshakes as pcapng with the secrets that decrypt them, as a Capture writes them. It is
+// made only where the operator has agreed to give secrets away. It is safe for use from many goroutines.
 type Packets struct {
 	mu    sync.Mutex
 	order []uint64

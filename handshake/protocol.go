@@ -89,7 +89,8 @@ var protocols = []protocol{
 	{"tls_alert", "a TLS alert and no hello", remedyMidway, record(wire.TypeAlert)},
 	{"tls_data", "encrypted TLS data and no hello, as a connection does that began elsewhere", remedyMidway, record(wire.TypeApplicationData)},
 	{"tls_data", "the end of a TLS handshake and no hello, as a connection does that began elsewhere", remedyMidway, record(wire.TypeChangeCipherSpec)},
-	{"tls_heartbeat", "a TLS heartbeat and no hello, as scanners for Heartbleed do", remedyScanners, record(24)}, // RFC 6520
+	// RFC 6520.
+	{"tls_heartbeat", "a TLS heartbeat and no hello, as scanners for Heartbleed do", remedyScanners, record(24)},
 	{"sslv2", "SSL 2.0", "nothing: an ancient client, or a scanner", sslv2},
 	{"sslv2", "SSL 2.0 or an unknown protocol", "nothing: an ancient client, or a scanner", func(b []byte) bool { return len(b) > 2 && b[0] == 0x80 }},
 }
@@ -230,7 +231,8 @@ func (d *dissector) greeting() string {
 	return greetings[port]
 }
 
-// What follows recognises protocols. Heads may be short: a client that waits for an answer has sent only its first message.
+// What follows recognises protocols. Heads may be short: a client that waits for an answer has sent only its first
+// message.
 
 func prefix(text string) func([]byte) bool {
 	return func(b []byte) bool {

@@ -10,8 +10,9 @@ import (
 	"padlock/handshake/wire"
 )
 
-// QUIC records a handshake that travels inside QUIC (RFC 9001). Its messages never pass padlock in the open, so all that is told is
-// inferred: from crypto/tls's callbacks, and from how QUIC says that the connection ended. It is safe for use from many goroutines.
+// QUIC records a handshake that travels inside QUIC (RFC 9001). Its messages never pass padlock in the open, so all
+// that is told is inferred: from crypto/tls's callbacks, and from how QUIC says that the connection ended. It is safe
+// for use from many goroutines.
 type QUIC struct {
 	recorder *Recorder
 
@@ -204,8 +205,8 @@ func (d *dissector) inferred(hello *wire.ClientHello) {
 	add("finished", Client, d.done, "")
 }
 
-// browsersOnly reports whether a browser has rejected a certificate of a private CA in QUIC, as they do whether they trust it or not.
-// Those of Chrome's family say certificate_unknown for it.
+// browsersOnly reports whether a browser has rejected a certificate of a private CA in QUIC, as they do whether they
+// trust it or not. Those of Chrome's family say certificate_unknown for it.
 func (d *dissector) browsersOnly(end QUICEnd) bool {
 	c := d.event.Certificate
 	rejected := end.Alert == 46 || (end.Alert == 42 || end.Alert == 48) && browser(d.hello)

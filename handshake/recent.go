@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Recent is a Sink that remembers the last events, and beside them the last failures, which a busy server would else push out.
-// It is safe for use from many goroutines.
+// Recent is a Sink that remembers the last events, and beside them the last failures, which a busy server would else
+// push out. It is safe for use from many goroutines.
 type Recent struct {
 	mu      sync.Mutex
 	all     ring
@@ -114,16 +114,16 @@ func (r *Recent) Failures() []*Event {
 	return out
 }
 
-// Since lists what came after the first seen events, oldest first, and how many there have been. Of more than are remembered, the
-// oldest are missing.
+// Since lists what came after the first seen events, oldest first, and how many there have been. Of more than are
+// remembered, the oldest are missing.
 func (r *Recent) Since(seen uint64) (events []*Event, count uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.all.since(seen), r.all.count
 }
 
-// Follow calls f with each event from now on, in the order in which they came, until ctx ends or f fails; it returns that error.
-// A caller that cannot keep up misses events.
+// Follow calls f with each event from now on, in the order in which they came, until ctx ends or f fails; it returns
+// that error. A caller that cannot keep up misses events.
 func (r *Recent) Follow(ctx context.Context, f func(*Event) error) error {
 	r.mu.Lock()
 	seen := r.all.count

@@ -92,7 +92,8 @@ func (r *Recorder) wrap(c net.Conn, side Side) *Conn {
 	return wrapped
 }
 
-// Validation tells that a CA validated our control of a name over plain HTTP (http-01, RFC 8555 section 8.3), which makes no handshake.
+// Validation tells that a CA validated our control of a name over plain HTTP (http-01, RFC 8555 section 8.3), which
+// makes no handshake.
 func (r *Recorder) Validation(remote, local, name string, start time.Time) {
 	took := time.Since(start)
 	event := &Event{
@@ -109,8 +110,8 @@ func (r *Recorder) Validation(remote, local, name string, start time.Time) {
 	}
 }
 
-// TLSOnPlain tells of a client that speaks TLS on a listener of plain HTTP, by its first bytes. httpsPort is where it would be right; "" if
-// that is not known. Nothing is done to the connection.
+// TLSOnPlain tells of a client that speaks TLS on a listener of plain HTTP, by its first bytes. httpsPort is where it
+// would be right; "" if that is not known. Nothing is done to the connection.
 func (r *Recorder) TLSOnPlain(c net.Conn, head []byte, httpsPort string) {
 	wrapped := r.wrap(c, Server)
 	if t := wrapped.trace.Load(); t != nil {
@@ -120,7 +121,8 @@ func (r *Recorder) TLSOnPlain(c net.Conn, head []byte, httpsPort string) {
 	wrapped.freeze(false)
 }
 
-// UnknownQUIC tells of a client that speaks a version of QUIC that the server does not know. Nothing more is known of it.
+// UnknownQUIC tells of a client that speaks a version of QUIC that the server does not know. Nothing more is known of
+// it.
 func (r *Recorder) UnknownQUIC(local net.Addr) {
 	cause := "a client spoke a version of QUIC that padlock does not know; it was told those that padlock does"
 	event := &Event{
@@ -136,7 +138,8 @@ func (r *Recorder) UnknownQUIC(local net.Addr) {
 	}
 }
 
-// Dropped counts the records that were lost because the queue was full, their dissection failed, or a sink could not tell them.
+// Dropped counts the records that were lost because the queue was full, their dissection failed, or a sink could not
+// tell them.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() + r.lost() }
 
 // Close waits until every record that was handed over has reached the sinks. Later records are dropped.

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// rejections remembers for a while who rejected us, so that the next success of the same client can be told as what it is, and who did not,
-// so that a connection that this client leaves unused is none. A client is the same with the same address, name and fingerprint: several
-// programs may come from one address.
+// rejections remembers for a while who rejected us, so that the next success of the same client can be told as what it
+// is, and who did not, so that a connection that this client leaves unused is none. A client is the same with the same
+// address, name and fingerprint: several programs may come from one address.
 type rejections struct {
 	mu       sync.Mutex
 	last     map[client]rejection

@@ -197,7 +197,8 @@ func clientLog(*dissector) string {
 	return "see the client's own error message, and ask for it: padlock explain \"TEXT\""
 }
 
-// twinRemedy is for a client that cannot use the type of our key: another one helps only if the client offers its signatures.
+// twinRemedy is for a client that cannot use the type of our key: another one helps only if the client offers its
+// signatures.
 func twinRemedy(d *dissector) string {
 	c := d.event.Certificate
 	if c == nil {
@@ -227,7 +228,8 @@ func twinRemedy(d *dissector) string {
 	return "update the client, or let it offer ecdsa_secp256r1_sha256 (openssl: -sigalgs), as every library does by itself: no other key helps"
 }
 
-// signs reports whether a client offers one of these signatures. One that says nothing of them is not known to lack any.
+// signs reports whether a client offers one of these signatures. One that says nothing of them is not known to lack
+// any.
 func (d *dissector) signs(any ...tls.SignatureScheme) bool {
 	if d.hello == nil || len(d.hello.SignatureAlgorithms) == 0 {
 		return true
@@ -235,7 +237,8 @@ func (d *dissector) signs(any ...tls.SignatureScheme) bool {
 	return slices.ContainsFunc(d.hello.SignatureAlgorithms, func(offered uint16) bool { return slices.Contains(any, tls.SignatureScheme(offered)) })
 }
 
-// demanding reports whether a client takes signatures, and none with SHA-256, as at a security level of 192 bits and more.
+// demanding reports whether a client takes signatures, and none with SHA-256, as at a security level of 192 bits and
+// more.
 func (d *dissector) demanding() bool {
 	if d.hello == nil || len(d.hello.SignatureAlgorithms) == 0 {
 		return false
@@ -642,7 +645,8 @@ func clientAlone(d *dissector) bool {
 	return d.event.ClientCertificate != nil && d.event.ClientCertificate.alone
 }
 
-// clientNamesake reports whether a client's certificate names an accepted CA as its issuer, and is not signed by its key.
+// clientNamesake reports whether a client's certificate names an accepted CA as its issuer, and is not signed by its
+// key.
 func clientNamesake(d *dissector) bool {
 	c := d.event.ClientCertificate
 	unsigned := said("verification")(d) || said("public key of type")(d)

@@ -27,8 +27,9 @@ const noAlert = -1
 // lessLikely are the reasons of clients that say nothing of theirs.
 const lessLikely = " (less likely: its clock is wrong, it expects another name or key, demands a stronger key, or wants a revocation status)"
 
-// rules are for connections on which padlock is the server; "we" is padlock. Where the client rejects something, padlock knows the alert,
-// and what is wrong with its own certificate; which of several reasons the client had is only certain where the alert names one.
+// rules are for connections on which padlock is the server; "we" is padlock. Where the client rejects something,
+// padlock knows the alert, and what is wrong with its own certificate; which of several reasons the client had is only
+// certain where the alert names one.
 var rules = []rule{
 	{Client, 45, has(faultExpired), problem, "our certificate has expired", certificateRemedy, "certain"},
 	{Client, 45, has(faultEarly), problem, "our certificate is not valid yet", certificateRemedy, "likely"},
@@ -176,8 +177,9 @@ func renegotiates(d *dissector) bool {
 	return d.done != 0 && d.err == nil && (said("message of type *tls.clientHelloMsg")(d) || said("renegotiation")(d))
 }
 
-// openSSL reports whether the client's alert has passed in plaintext where TLS 1.3 encrypts it, as OpenSSL's do that reject a certificate.
-// It has an alert for each kind of reason: one for an unknown CA, and others for a wrong name, the dates or a purpose.
+// openSSL reports whether the client's alert has passed in plaintext where TLS 1.3 encrypts it, as OpenSSL's do that
+// reject a certificate. It has an alert for each kind of reason: one for an unknown CA, and others for a wrong name,
+// the dates or a purpose.
 func openSSL(d *dissector) bool {
 	return d.tls13 && d.chosen != nil && slices.ContainsFunc(d.alerts, func(a seenAlert) bool { return a.from == Client && !a.encrypted && a.alert.Description != closeNotify })
 }
@@ -224,8 +226,8 @@ func faulty(d *dissector) bool {
 	})
 }
 
-// missesStaple reports whether a program has asked for the revocation status that our certificate promises, and that is not sent. Browsers
-// always ask, and few of them insist.
+// missesStaple reports whether a program has asked for the revocation status that our certificate promises, and that is
+// not sent. Browsers always ask, and few of them insist.
 func missesStaple(d *dissector) bool {
 	return has(faultStaple)(d) && d.hello != nil && slices.Contains(d.hello.Extensions, statusRequest) && !browser(d.hello)
 }
@@ -246,7 +248,8 @@ func (c *Certificate) refused(kind faultKind) bool {
 // minded reports whether our certificate has a fault that many programs mind, as browsers do.
 func minded(d *dissector) bool { return has(faultUsage, faultKey, faultSignature, faultForm)(d) }
 
-// older reports whether the handshake is one of TLS 1.2, in which who stands between can change our certificate unnoticed.
+// older reports whether the handshake is one of TLS 1.2, in which who stands between can change our certificate
+// unnoticed.
 func older(d *dissector) bool { return d.chosen != nil && !d.tls13 }
 
 // distrust is the likeliest reason of a client that does not say why it rejects our certificate.

@@ -176,8 +176,8 @@ func cut(text string, width int) string {
 	return strings.TrimRight(string([]rune(text)[:width-1]), " ") + "…"
 }
 
-// wrapped breaks a text at separators, so that no line is longer than width where that can be; 0: one line. The first line begins at a
-// column; further ones begin with an indent.
+// wrapped breaks a text at separators, so that no line is longer than width where that can be; 0: one line. The first
+// line begins at a column; further ones begin with an indent.
 func wrapped(text, indent, separator string, column, width int) string {
 	if width <= 0 || column+utf8.RuneCountInString(text) <= width {
 		return text + "\n"

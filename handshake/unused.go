@@ -11,12 +11,14 @@ import (
 
 // Kinds of noise that browsers make.
 const (
-	spareNoise   = "spare"         // a connection that a browser opened in advance, and closed in the middle of its handshake
+	// A connection that a browser opened in advance, and closed in the middle of its handshake.
+	spareNoise   = "spare"
 	privateNoise = "http3_private" // HTTP/3, which browsers use with public CAs alone
 )
 
-// judgeUnused recognizes connections that a browser opens in advance and closes unused: nothing has failed. Browsers verify a certificate
-// before they send Finished, and reject one with an alert; a browser that closes without an alert had no use for the connection.
+// judgeUnused recognizes connections that a browser opens in advance and closes unused: nothing has failed. Browsers
+// verify a certificate before they send Finished, and reject one with an alert; a browser that closes without an alert
+// had no use for the connection.
 func (d *dissector) judgeUnused() {
 	if d.side != Server || d.kind != "" || !browser(d.hello) || !d.withoutObjection() {
 		return
@@ -53,8 +55,8 @@ func (d *dissector) gone() bool {
 	return errors.Is(d.err, io.EOF) || errors.Is(d.err, io.ErrUnexpectedEOF) || strings.Contains(d.err.Error(), "connection reset")
 }
 
-// judgeUnusedQUIC does the same for QUIC, and recognizes browsers that reject over HTTP/3 what they accept over TCP: if they do not trust
-// the CA at all, the connection by TCP that follows says so.
+// judgeUnusedQUIC does the same for QUIC, and recognizes browsers that reject over HTTP/3 what they accept over TCP: if
+// they do not trust the CA at all, the connection by TCP that follows says so.
 func (d *dissector) judgeUnusedQUIC(hello *wire.ClientHello, end QUICEnd) {
 	if !browser(hello) || unbrowsable(d) {
 		return

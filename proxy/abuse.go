@@ -16,9 +16,8 @@ import (
 	"padlock/traffic"
 )
 
-// abuseLog counts the clients that were disconnected, refused or delayed because of their behavior, and logs them: the first of a reason at
-// once, further ones once a minute.
-// It is safe for use from many goroutines.
+// abuseLog counts the clients that were disconnected, refused or delayed because of their behavior, and logs them: the
+// first of a reason at once, further ones once a minute. It is safe for use from many goroutines.
 type abuseLog struct {
 	log      *slog.Logger
 	truncate bool // addresses are logged as networks
@@ -62,14 +61,15 @@ func (c *abuseLog) addDetail(reason traffic.Reason, client netip.Addr, what stri
 	}
 	t.add(c.source(client))
 	if t.timer == nil {
-		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.logged)), func() { c.write(reason) }) // nobody here waits for the log
+		// Nobody here waits for the log.
+		t.timer = time.AfterFunc(max(0, c.every-time.Since(t.logged)), func() { c.write(reason) })
 	}
 }
 
 const maxSources = 64
 
-// add keeps count of those who come most often: where there are too many, the next takes the place of the rarest, and its count
-// (Metwally, Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams).
+// add keeps count of those who come most often: where there are too many, the next takes the place of the rarest, and
+// its count (Metwally, Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams).
 func (t *tally) add(client netip.Prefix) {
 	if !client.IsValid() {
 		return

@@ -60,7 +60,8 @@ func (c *conn) refused(why, detail, remedy string) {
 	}
 }
 
-// refusedByTLS reports whether crypto/tls has ended a connection with an alert. Not all of its errors say so by their type.
+// refusedByTLS reports whether crypto/tls has ended a connection with an alert. Not all of its errors say so by their
+// type.
 func refusedByTLS(err error) bool {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -99,7 +100,8 @@ func (c *conn) Uncork() error {
 	return c.socket.Uncork()
 }
 
-// SetWriteDeadline is how the fronts limit how long a client may take nothing. Others set limits below, for what a pause is no excuse for.
+// SetWriteDeadline is how the fronts limit how long a client may take nothing. Others set limits below, for what a
+// pause is no excuse for.
 func (c *conn) SetWriteDeadline(at time.Time) error {
 	err := c.Conn.SetWriteDeadline(at)
 	c.below.pausable.Store(true)
@@ -220,9 +222,9 @@ func (s *Server) enter(raw *clientConn) bool {
 // acmeALPN is offered by a CA that validates a name by tls-alpn-01 (RFC 8737 section 3).
 const acmeALPN = "acme-tls/1"
 
-// configForClient chooses the TLS policy by the server name, and notes it: what a reload brings in the meantime is not what the
-// connection was made under. Policies have no session-ticket keys of their own, so crypto/tls goes on with those of the listener's
-// config.
+// configForClient chooses the TLS policy by the server name, and notes it: what a reload brings in the meantime is not
+// what the connection was made under. Policies have no session-ticket keys of their own, so crypto/tls goes on with
+// those of the listener's config.
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	below, current := hello.Conn, s.current.Load()
 	trace, traced := handshake.FromHello(hello)

@@ -12,9 +12,10 @@ import (
 	"padlock/proxy/sites"
 )
 
-// guards are the open connections of sites that ask for client certificates. A connection lasts for longer than what its handshake has found:
-// a certificate or a list expires, and another list revokes. So all of them are judged again when the configuration or a file changes, and
-// closed at the end of what their certificates prove, whatever is open on them. It is safe for use from many goroutines.
+// guards are the open connections of sites that ask for client certificates. A connection lasts for longer than what
+// its handshake has found: a certificate or a list expires, and another list revokes. So all of them are judged again
+// when the configuration or a file changes, and closed at the end of what their certificates prove, whatever is open on
+// them. It is safe for use from many goroutines.
 type guards struct {
 	mu    sync.Mutex
 	open  map[*guard]struct{}
@@ -101,8 +102,8 @@ func (g *guards) expire(now time.Time) (ended int) {
 	return ended
 }
 
-// follow judges the connections by the snapshot that comes after an older one, ends those that do not pass, and returns how many. It is called
-// by one goroutine at a time.
+// follow judges the connections by the snapshot that comes after an older one, ends those that do not pass, and returns
+// how many. It is called by one goroutine at a time.
 func (g *guards) follow(older, built *snapshot) (ended int) {
 	successors := older.Successors(built.Snapshot)
 	g.mu.Lock()
@@ -151,7 +152,8 @@ func (c *guard) after(successors map[*sites.Policy][]*sites.Policy, built *snaps
 	return next
 }
 
-// judge reports whether the connection passes all its policies, and until when. Without any, all that it was made for is gone.
+// judge reports whether the connection passes all its policies, and until when. Without any, all that it was made for
+// is gone.
 func (c *guard) judge(now time.Time) (until time.Time, passes bool) {
 	return sites.Judge(c.facts, c.verified, c.policies, now)
 }

@@ -7,9 +7,10 @@ import (
 	"padlock/internal/fair"
 )
 
-// pauses are the clients that take nothing of what is sent to them for longer than timeouts.body_idle: a pipe behind curl, a player that is paused.
-// Nothing is buffered for them, but each holds a connection to a target. So as many as there may be are waited for until timeouts.send, and
-// the others are cut, as a flood of readers that do not read would be. It is safe for use from many goroutines.
+// pauses are the clients that take nothing of what is sent to them for longer than timeouts.body_idle: a pipe behind
+// curl, a player that is paused. Nothing is buffered for them, but each holds a connection to a target. So as many as
+// there may be are waited for until timeouts.send, and the others are cut, as a flood of readers that do not read would
+// be. It is safe for use from many goroutines.
 type pauses struct {
 	turns *fair.Turns
 	more  time.Duration // beyond timeouts.body_idle
@@ -30,7 +31,8 @@ func (p *pauses) begin(client netip.Addr) (resume func(), ok bool) {
 	return resume, err == nil
 }
 
-// pausing is a connection of TCP whose front has set the limit of a write. It is called by one goroutine at a time: who writes.
+// pausing is a connection of TCP whose front has set the limit of a write. It is called by one goroutine at a time: who
+// writes.
 type pausing struct {
 	*clientConn
 	resume func()

@@ -11,9 +11,9 @@ import (
 	"padlock/traffic"
 )
 
-// pendingConns are connections whose handshake, or first request, has not ended. Where there are as many as there may be, one of the source with
-// the most makes room: at once for a source with fewer, and for its own if it is slow; else the newest waits. It is safe for use from many
-// goroutines.
+// pendingConns are connections whose handshake, or first request, has not ended. Where there are as many as there may
+// be, one of the source with the most makes room: at once for a source with fewer, and for its own if it is slow; else
+// the newest waits. It is safe for use from many goroutines.
 type pendingConns struct {
 	limit  int
 	abuse  *abuseLog
@@ -37,15 +37,16 @@ type pendingConn struct {
 	place *list.Element // nil: it has left
 }
 
-// slow is for how long a connection has its place for sure against those of its own source: fast ones would otherwise push each other
-// out before any is done.
+// slow is for how long a connection has its place for sure against those of its own source: fast ones would otherwise
+// push each other out before any is done.
 const slow = time.Second
 
 func newPendingConns(limit int, abuse *abuseLog, ending <-chan struct{}) *pendingConns {
 	return &pendingConns{limit: limit, abuse: abuse, ending: ending, room: make(chan struct{}, 1)}
 }
 
-// enter waits for a place, which is left by leave. It returns nil where as many wait as may, and at the end of the server.
+// enter waits for a place, which is left by leave. It returns nil where as many wait as may, and at the end of the
+// server.
 func (c *pendingConns) enter(conn net.Conn) *pendingConn {
 	from := fair.SourceOf(conn.RemoteAddr())
 	for {
@@ -164,8 +165,8 @@ func (m *pendingConn) leave() {
 	}
 }
 
-// join takes a place for a connection, which is left when its client has said what it wants, and by Close. It reports false where there is none,
-// and the connection is closed.
+// join takes a place for a connection, which is left when its client has said what it wants, and by Close. It reports
+// false where there is none, and the connection is closed.
 func (c *clientConn) join(pending *pendingConns) bool {
 	place := pending.enter(c)
 	if place == nil {

@@ -156,7 +156,8 @@ const plainHead = 64
 // Facts implements http1.Conn.
 func (c *plainConn) Facts() *message.Conn { return &c.facts }
 
-// Read tells the recorder of a client that speaks TLS here, which gets an answer in plain text. It is called by one goroutine at a time.
+// Read tells the recorder of a client that speaks TLS here, which gets an answer in plain text. It is called by one
+// goroutine at a time.
 func (c *plainConn) Read(p []byte) (int, error) {
 	n, err := c.clientConn.Read(p)
 	if n > 0 && c.first.Load() == nil {

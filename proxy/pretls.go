@@ -19,8 +19,9 @@ import (
 	"padlock/traffic"
 )
 
-// preTLS reads what may come before TLS: a PROXY header, PostgreSQL's request for TLS, and, where a site leaves TLS to its target, the
-// hello. It reports false where the connection is served or closed. Nothing is read beyond the end of what it looks for, nor after the limit.
+// preTLS reads what may come before TLS: a PROXY header, PostgreSQL's request for TLS, and, where a site leaves TLS to
+// its target, the hello. It reports false where the connection is served or closed. Nothing is read beyond the end of
+// what it looks for, nor after the limit.
 func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 	current := s.current.Load()
 	found := current.Hosts(raw.listener)
@@ -159,8 +160,8 @@ func (c *clientConn) readProxyHeader() (err error) {
 	return nil
 }
 
-// refuseProxied closes a connection from a proxy that did not say whom it speaks for. Those that are closed without a byte are a load
-// balancer's looks at whether padlock is there.
+// refuseProxied closes a connection from a proxy that did not say whom it speaks for. Those that are closed without a
+// byte are a load balancer's looks at whether padlock is there.
 func (s *Server) refuseProxied(raw *clientConn, err error) {
 	defer raw.Close()
 	if errors.Is(err, io.EOF) && len(raw.replay) == 0 {
@@ -198,8 +199,8 @@ var (
 	gssEncRequest = []byte{0, 0, 0, 8, 4, 210, 22, 48}
 )
 
-// answerSSLRequest agrees to go on with TLS where a client of PostgreSQL asks; a request for GSSAPI before it is declined. What the
-// client may have sent behind its request is not plaintext to anybody: TLS reads it.
+// answerSSLRequest agrees to go on with TLS where a client of PostgreSQL asks; a request for GSSAPI before it is
+// declined. What the client may have sent behind its request is not plaintext to anybody: TLS reads it.
 func (c *clientConn) answerSSLRequest() bool {
 	for range 2 {
 		head := make([]byte, len(sslRequest))

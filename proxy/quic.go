@@ -27,7 +27,8 @@ import (
 	"padlock/traffic"
 )
 
-// packets is where QUIC comes in: beside each HTTPS listener, UDP on the same address. Sites with listeners of their own have none.
+// packets is where QUIC comes in: beside each HTTPS listener, UDP on the same address. Sites with listeners of their
+// own have none.
 type packets struct {
 	server    *Server
 	address   string // of the listener beside it, as the configuration has it
@@ -40,11 +41,12 @@ type packets struct {
 	handshakes fair.Tally // those, by source
 }
 
-// maxEarly handshakes may be on their way before clients have to prove their address, at the price of a round trip (RFC 9000
-// section 8.1.2).
+// maxEarly handshakes may be on their way before clients have to prove their address, at the price of a round trip (RFC
+// 9000 section 8.1.2).
 const maxEarly = 128
 
-// versions tells of clients that speak a version of QUIC that nobody knows here. They are answered with those that are known.
+// versions tells of clients that speak a version of QUIC that nobody knows here. They are answered with those that are
+// known.
 type versions struct {
 	recorder *handshake.Recorder
 	local    net.Addr
@@ -90,7 +92,8 @@ type flowKey struct{}
 
 // openQUIC opens UDP beside an HTTPS listener.
 func (s *Server) openQUIC(l Listener) (*packets, error) {
-	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") // it would go to standard error; docs/operations.md tells
+	// It would go to standard error; docs/operations.md tells.
+	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	socket, err := l.Packets, error(nil)
 	if socket == nil {
 		socket, err = net.ListenPacket("udp", l.Addr().String())
@@ -100,7 +103,8 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 	}
 
 	p := &packets{server: s, address: l.Address, socket: socket}
-	counted := s.config().Limits.PerAddress > 0 || s.config().Certificates.OnDemand != nil // by address: nobody may use up another's share
+	// By address: nobody may use up another's share.
+	counted := s.config().Limits.PerAddress > 0 || s.config().Certificates.OnDemand != nil
 	p.transport = &quic.Transport{
 		Conn: socket, ConnContext: p.begin, VerifySourceAddress: func(net.Addr) bool { return counted || p.early.Load() > maxEarly },
 	}
@@ -110,8 +114,8 @@ func (s *Server) openQUIC(l Listener) (*packets, error) {
 
 	t := s.config().Timeouts
 
-	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is long in coming.
-	// After that http3's own timeout ends it; this one ends those whose clients are gone.
+	// A connection is kept alive while HTTP has something open on it, however silent: a WebSocket, or an answer that is
+	// long in coming. After that http3's own timeout ends it; this one ends those whose clients are gone.
 	settings := &quic.Config{HandshakeIdleTimeout: t.Handshake / 2, MaxIdleTimeout: t.Idle, KeepAlivePeriod: t.Idle / 2}
 	http3.Configure(settings, s.config().Limits.Streams, s.widen)
 	p.listener, err = p.transport.Listen(
@@ -227,8 +231,8 @@ func (p *packets) done(from netip.Prefix) {
 	p.handshakes.Add(from, -1)
 }
 
-// configForClient is that of TCP, with QUIC's protocol and the keys of session tickets, which quic-go's copy of a listener's
-// configuration would not have.
+// configForClient is that of TCP, with QUIC's protocol and the keys of session tickets, which quic-go's copy of a
+// listener's configuration would not have.
 func (p *packets) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	f, ok := hello.Context().Value(flowKey{}).(*flow)
 	if !ok {
@@ -275,7 +279,8 @@ func (p *packets) serve() {
 	}
 }
 
-// refuse takes no more connections. Those whose handshakes are on their way get a moment, as quic-go ends them with the listener.
+// refuse takes no more connections. Those whose handshakes are on their way get a moment, as quic-go ends them with the
+// listener.
 func (p *packets) refuse() {
 	for end := time.Now().Add(beginning); p.early.Load() > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
@@ -326,8 +331,8 @@ func (f *flow) evict(active bool) bool {
 	return true
 }
 
-// request is called with each request, and returns what is known of the connection. Who may come is decided by the address that the client has
-// now: it may have left the network from which it may.
+// request is called with each request, and returns what is known of the connection. Who may come is decided by the
+// address that the client has now: it may have left the network from which it may.
 func (f *flow) request() *message.Conn {
 	if f.trace != nil {
 		f.once.Do(f.trace.FirstByte)
@@ -404,8 +409,9 @@ func altSvc(l Listener) string {
 	return fmt.Sprintf(`h3=":%s"; ma=%d`, port, int(altSvcAge.Seconds()))
 }
 
-// announced is the Alt-Svc for clients that ask for a name and have come to an address; "" for none. Browsers take HTTP/3 from public CAs
-// alone: shown a certificate of the local CA they would try QUIC, reject it, and come back by TCP.
+// announced is the Alt-Svc for clients that ask for a name and have come to an address; "" for none. Browsers take
+// HTTP/3 from public CAs alone: shown a certificate of the local CA they would try QUIC, reject it, and come back by
+// TCP.
 func (s *Server) announced(listener, name string, to net.Addr) string {
 	other, ok := s.altSvc.Load(listener)
 	if !ok {
@@ -436,8 +442,8 @@ func (s *Server) addQUIC(l Listener) {
 
 const quicEvery = 250 * time.Millisecond
 
-// awaitQUIC waits for UDP, which a padlock that hands over has for a little longer: until it lets go of a socket that was passed on, or
-// until the port is free.
+// awaitQUIC waits for UDP, which a padlock that hands over has for a little longer: until it lets go of a socket that
+// was passed on, or until the port is free.
 func (s *Server) awaitQUIC(l Listener) {
 	free := l.Free
 	l.Free = nil
@@ -476,7 +482,8 @@ func (l Listener) closePackets() {
 	}
 }
 
-// tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of listeners held.
+// tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of
+// listeners held.
 func (s *Server) tryQUIC(l Listener, again bool) bool {
 	if !s.config().Listen.HTTP3 || l.Plain || s.current.Load().Own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
 		l.closePackets()

@@ -45,13 +45,15 @@ type CertificateSource interface {
 
 // PrivateSource is a CertificateSource that knows which of its certificates no public CA has signed.
 type PrivateSource interface {
-	// Private reports whether a client that asks for a name, or for none and comes to an address, is shown one of the local CA.
+	// Private reports whether a client that asks for a name, or for none and comes to an address, is shown one of the
+	// local CA.
 	Private(name string, to net.Addr) bool
 }
 
 // Challenges answers a CA that validates names (RFC 8555 section 8). It is called from many goroutines.
 type Challenges interface {
-	// AnswerHTTP answers a request of http-01, on the plain HTTP port or by HTTPS, and reports whether it was one that a node has offered.
+	// AnswerHTTP answers a request of http-01, on the plain HTTP port or by HTTPS, and reports whether it was one that
+	// a node has offered.
 	AnswerHTTP(w http.ResponseWriter, r *http.Request) bool
 	// ChallengeCertificate is for a handshake that offers acme-tls/1 and nothing else (RFC 8737).
 	ChallengeCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -158,9 +160,10 @@ func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	return gateway.New(o)
 }
 
-// Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS policies. before is
-// called when nothing can fail any more, and just before the new configuration is there; it may be nil. Limits and timeouts that the fronts
-// were built with stay as they were. Connections keep their TLS, and requests that are open the targets that they have. The error is ErrEnded once Serve is over.
+// Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS
+// policies. before is called when nothing can fail any more, and just before the new configuration is there; it may be
+// nil. Limits and timeouts that the fronts were built with stay as they were. Connections keep their TLS, and requests
+// that are open the targets that they have. The error is ErrEnded once Serve is over.
 func (s *Server) Reload(cfg *config.Config, before func()) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -199,7 +202,8 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	return nil
 }
 
-// config is what is served: the only configuration that a server knows. The gateway's is that of the snapshot that it has taken.
+// config is what is served: the only configuration that a server knows. The gateway's is that of the snapshot that it
+// has taken.
 func (s *Server) config() *config.Config { return s.current.Load().Config }
 
 // Traffic is what has been counted. It may be called at any time.
@@ -392,9 +396,9 @@ type handover struct {
 	released func()
 }
 
-// HandOver makes the end of Serve, which is yet to come, one without hurry: another process has taken the listeners over. Connections are
-// left to their clients for timeouts.handover, or until ctx ends, and only then are ended as at any other end. Released is called when
-// UDP is not read any more, a few seconds after that end has begun.
+// HandOver makes the end of Serve, which is yet to come, one without hurry: another process has taken the listeners
+// over. Connections are left to their clients for timeouts.handover, or until ctx ends, and only then are ended as at
+// any other end. Released is called when UDP is not read any more, a few seconds after that end has begun.
 func (s *Server) HandOver(ctx context.Context, released func()) {
 	s.handover.Store(&handover{patience: ctx, released: released})
 }
@@ -459,8 +463,8 @@ func (s *Server) shutdown(serving context.Context) {
 	s.abuse.close()
 }
 
-// Close lets go of the targets, for a server that is not going to serve. Serve does so at its end, and after that Close does nothing. A
-// reload that is on its way is waited for, and none follows.
+// Close lets go of the targets, for a server that is not going to serve. Serve does so at its end, and after that Close
+// does nothing. A reload that is on its way is waited for, and none follows.
 func (s *Server) Close() {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -519,7 +523,8 @@ func (s *Server) begin(next *clientConn) {
 
 const maxWaiting = 64
 
-// serveAll serves a connection, and then others: a handshake needs a stack that a new goroutine would have to grow in four steps.
+// serveAll serves a connection, and then others: a handshake needs a stack that a new goroutine would have to grow in
+// four steps.
 func (s *Server) serveAll(c *clientConn) {
 	for ok := true; ok; {
 		s.serve(c)
@@ -607,9 +612,9 @@ func (c *clientConn) next(p []byte) (int, error) {
 	return n, nil
 }
 
-// NetConn is the connection below, for the recorder, which asks the kernel about it.
-// Write takes no notice of a limit that an earlier write has left behind. The fronts set one before each write; crypto/tls sets none when
-// it answers a KeyUpdate, and what it then cannot write breaks the connection (RFC 8446 section 4.6.3).
+// NetConn is the connection below, for the recorder, which asks the kernel about it. Write takes no notice of a limit
+// that an earlier write has left behind. The fronts set one before each write; crypto/tls sets none when it answers a
+// KeyUpdate, and what it then cannot write breaks the connection (RFC 8446 section 4.6.3).
 func (c *clientConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if socket.Late(err) {
@@ -646,7 +651,8 @@ func (c *clientConn) Close() error {
 	return err
 }
 
-// evict implements evictable. Nobody but its owner closes a connection, which may be on its way to the lot: its socket is ended.
+// evict implements evictable. Nobody but its owner closes a connection, which may be on its way to the lot: its socket
+// is ended.
 func (c *clientConn) evict(active bool) bool {
 	c.evicted.Store(true)
 	if lot := c.server.lot; lot != nil && lot.Wake(c.Conn) {
@@ -680,7 +686,8 @@ func (c *clientConn) CloseWrite() error {
 	return nil
 }
 
-// backoff spaces out accept errors such as a lack of descriptors, which would otherwise spin, and says so once a minute.
+// backoff spaces out accept errors such as a lack of descriptors, which would otherwise spin, and says so once a
+// minute.
 type backoff struct {
 	log   *slog.Logger
 	delay time.Duration

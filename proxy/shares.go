@@ -10,9 +10,9 @@ import (
 	"padlock/proxy/park"
 )
 
-// shares are the slots of open connections, by source. While there are free ones, a source may have any number. Where there are none, a
-// connection of the source with the most makes room for one of a source with fewer, so that nobody keeps others out. It is safe for use
-// from many goroutines.
+// shares are the slots of open connections, by source. While there are free ones, a source may have any number. Where
+// there are none, a connection of the source with the most makes room for one of a source with fewer, so that nobody
+// keeps others out. It is safe for use from many goroutines.
 type shares struct {
 	limit  int
 	turns  *fair.Turns
@@ -78,13 +78,15 @@ func (s *shares) try(from netip.Prefix, conn evictable) *slot {
 	return s.note(from, conn, done)
 }
 
-// take waits for a slot for as long as the patience lasts, and has others make room for it. It returns nil where there is none.
+// take waits for a slot for as long as the patience lasts, and has others make room for it. It returns nil where there
+// is none.
 func (s *shares) take(from netip.Prefix, conn evictable, patience time.Duration) *slot {
 	s.makeRoom(from)
 	return s.await(from, conn, patience)
 }
 
-// await is take after makeRoom. Another connection is asked only when the first has had time to go: one that is going still counts.
+// await is take after makeRoom. Another connection is asked only when the first has had time to go: one that is going
+// still counts.
 func (s *shares) await(from netip.Prefix, conn evictable, patience time.Duration) *slot {
 	ctx, cancel := context.WithTimeout(s.ending, patience)
 	defer cancel()
@@ -163,8 +165,8 @@ func (s *shares) count() int {
 	return s.open
 }
 
-// swap takes the slot of a connection of a source with more, which is asked to end: for who cannot wait until it has. It returns nil where
-// there is none.
+// swap takes the slot of a connection of a source with more, which is asked to end: for who cannot wait until it has.
+// It returns nil where there is none.
 func (s *shares) swap(from netip.Prefix, conn evictable, patience time.Duration) *slot {
 	s.full(from)
 	if !s.makeRoom(from) {
@@ -183,8 +185,9 @@ func (s *shares) swap(from netip.Prefix, conn evictable, patience time.Duration)
 	return s.note(from, conn, func() { cancel(); (<-ended)() })
 }
 
-// makeRoom asks a connection to end, so that one of this source has its slot: one of the source with the most if that has more, else one
-// that is idle; its own, where it has more than its share. It reports whether one of another source will end.
+// makeRoom asks a connection to end, so that one of this source has its slot: one of the source with the most if that
+// has more, else one that is idle; its own, where it has more than its share. It reports whether one of another source
+// will end.
 func (s *shares) makeRoom(from netip.Prefix) bool {
 	s.mu.Lock()
 	most, own := s.sources[s.loads.Most(s.exempt)], s.sources[from]

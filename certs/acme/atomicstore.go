@@ -30,7 +30,8 @@ type atomicStore struct {
 	backend
 	area string // where certificates lie: certificates for P-256, as certmagic has it, else certificates-KIND
 
-	forget func(ctx context.Context, v *atomicStore, key string) error // decides about an account that certmagic deletes; nil: it goes
+	// Decides about an account that certmagic deletes; nil: it goes.
+	forget func(ctx context.Context, v *atomicStore, key string) error
 
 	mu      sync.Mutex
 	staged  map[string]*storedCert // by directory

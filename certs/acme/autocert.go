@@ -264,7 +264,8 @@ func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fres
 		return nil, false, nil
 	}
 	lifetime := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)
-	return data, time.Until(pair.Leaf.NotAfter) > lifetime*11/30, nil // autocert renews at a third, with a tenth of that as jitter
+	// autocert renews at a third, with a tenth of that as jitter.
+	return data, time.Until(pair.Leaf.NotAfter) > lifetime*11/30, nil
 }
 
 // isName tells a certificate's key from those of accounts and tokens.

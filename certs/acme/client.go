@@ -124,8 +124,9 @@ func New(o Options) (*Client, error) {
 	}
 
 	c.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return c.front, nil },
-		RenewCheckInterval: time.Second, // counts as the time between two looks at a certificate, which bounds how short it may live
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return c.front, nil },
+		// Counts as the time between two looks at a certificate, which bounds how short it may live.
+		RenewCheckInterval: time.Second,
 		Logger:             zap.NewNop(),
 	})
 
@@ -402,7 +403,8 @@ func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *P
 	if replace == nil {
 		err = cfg.ObtainCertSync(ctx, name)
 	} else {
-		err = cfg.RenewCertSync(ctx, name, true) // whether it is time has been decided; event sees to it that nobody was faster
+		// Whether it is time has been decided; event sees to it that nobody was faster.
+		err = cfg.RenewCertSync(ctx, name, true)
 	}
 
 	if refused := cfg.Storage.(*atomicStore).whyRefused(); refused != nil {

@@ -404,7 +404,8 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		MaxPathLenZero:        true,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, // of whatever it signs: clients take it for a bound
+		// Of whatever it signs: clients take it for a bound.
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 
 		PermittedDNSDomainsCritical: true,
 		PermittedDNSDomains:         mergeNames(config.LocalDomains, permitted),

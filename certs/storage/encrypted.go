@@ -147,7 +147,8 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 
 	switch {
 	case missing:
-		return inspection{}, err // with one value that opens this is the right key: each that does not is set aside when it is read
+		// With one value that opens this is the right key: each that does not is set aside when it is read.
+		return inspection{}, err
 	case err == nil && opened > 0:
 		return inspection{damaged: true, raw: raw}, nil
 	case Encrypted(raw) && (err == nil || errors.Is(err, ErrPlain)):
@@ -323,7 +324,8 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 	return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
 }
 
-const asideTime = "20060102T150405.000000" // in the names of what was set aside, so fine that two of one name do not meet
+// In the names of what was set aside, so fine that two of one name do not meet.
+const asideTime = "20060102T150405.000000"
 
 // asider is a Store in which something can stand in a value's place that cannot even be read, and that can move it
 // away.

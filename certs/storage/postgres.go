@@ -58,7 +58,8 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 
 	cfg, err := pgxpool.ParseConfig(location)
 	if err != nil {
-		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full") // pgx's error may repeat parts of it
+		// pgx's error may repeat parts of it.
+		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full")
 	}
 
 	cfg.MaxConns = 8

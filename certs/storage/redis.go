@@ -250,7 +250,8 @@ func (s *redisStore) Load(ctx context.Context, key string) ([]byte, error) {
 	if err := ValidKey(key); err != nil {
 		return nil, err
 	}
-	size, err := s.client.HStrLen(ctx, s.value(key), "data").Result() // asked first, as an answer is in memory before it can be refused
+	// Asked first, as an answer is in memory before it can be refused.
+	size, err := s.client.HStrLen(ctx, s.value(key), "data").Result()
 	if err == nil && size > s.maxValue {
 		return nil, tooLarge(key, size, s.maxValue)
 	}

@@ -48,13 +48,16 @@ type Store interface {
 var (
 	ErrUnavailable = errors.New("the storage cannot be reached")
 	ErrLockLost    = errors.New("the lock has passed to another process")
-	ErrUnusable    = errors.New("there is something that is no value of a storage") // in one value's place; the others are not concerned
+	// In one value's place; the others are not concerned.
+	ErrUnusable = errors.New("there is something that is no value of a storage")
 )
 
 // Options of Open.
 type Options struct {
-	Key   []byte        // 32 bytes that every value is encrypted and authenticated with (AES-256-GCM); nil: values are stored as they are
-	Lease time.Duration // of a lock in a service: it passes to the next when its holder has not renewed it for so long; 15 s
+	// 32 bytes that every value is encrypted and authenticated with (AES-256-GCM); nil: values are stored as they are.
+	Key []byte
+	// Of a lock in a service: it passes to the next when its holder has not renewed it for so long; 15 s.
+	Lease time.Duration
 	Log   *slog.Logger
 
 	// MaxValue bounds what is loaded, in bytes; 16 MiB. Whoever can write to the storage would else fill the memory of
@@ -128,7 +131,8 @@ var ours = []string{"localca", lockDirectory, "admin.sock"}
 // which separate elsewhere, and without control characters.
 func ValidKey(key string) error {
 	first, _, _ := strings.Cut(key, "/")
-	if slices.ContainsFunc(ours, func(name string) bool { return strings.EqualFold(name, first) }) { // some file systems ignore case
+	// Some file systems ignore case.
+	if slices.ContainsFunc(ours, func(name string) bool { return strings.EqualFold(name, first) }) {
 		return fmt.Errorf("storage: %q is not for values", key)
 	}
 	return validName(key)

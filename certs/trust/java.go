@@ -114,7 +114,8 @@ func (j *java) keytool(sudo bool, args ...string) ([]byte, error) {
 	command := exec.Command(line[0], line[1:]...)
 	out, err := command.Output()
 	if err != nil {
-		err = fmt.Errorf("keytool %s: %s (%w)", args[0], strings.TrimSpace(string(out)), err) // which says on standard output what is wrong
+		// Which says on standard output what is wrong.
+		err = fmt.Errorf("keytool %s: %s (%w)", args[0], strings.TrimSpace(string(out)), err)
 	}
 
 	return out, err

@@ -49,7 +49,8 @@ func Programs(root *x509.Certificate, dir string) (variables []Variable, err err
 	), nil
 }
 
-// Beside has variables that are set already keep what they name: such a variable leads to a file of its own that holds both.
+// Beside has variables that are set already keep what they name: such a variable leads to a file of its own that holds
+// both.
 func Beside(variables []Variable, getenv func(string) string, root *x509.Certificate, dir string) ([]Variable, error) {
 	combined := slices.Clone(variables)
 	for i, v := range combined {

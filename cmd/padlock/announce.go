@@ -107,7 +107,8 @@ func issuers(cfg *config.Config) string {
 	return strings.Join(names, ", then ")
 }
 
-// hintTrust says how browsers come to trust the local CA, where they do not yet. A container has no browsers: those of its host need the root.
+// hintTrust says how browsers come to trust the local CA, where they do not yet. A container has no browsers: those of
+// its host need the root.
 func (p *program) hintTrust(local *localca.CA) {
 	short := local.Fingerprint()[:23] + "…"
 	if engine := container(); engine != "" {
@@ -132,7 +133,8 @@ func printInside(engine string) string {
 	return engine + " exec " + shellQuoted(name) + " " + program + " trust --print"
 }
 
-// container is docker, podman or kubernetes, where padlock is what a container is for; "" elsewhere, and in one that is somebody's machine.
+// container is docker, podman or kubernetes, where padlock is what a container is for; "" elsewhere, and in one that is
+// somebody's machine.
 func container() string {
 	_, docker := os.Stat("/.dockerenv")
 	_, podman := os.Stat("/run/.containerenv")
@@ -147,7 +149,8 @@ func container() string {
 	return ""
 }
 
-// isFirstProcess reports whether process 1 is this program: this process, or the one that it is run beside, as by docker exec.
+// isFirstProcess reports whether process 1 is this program: this process, or the one that it is run beside, as by
+// docker exec.
 func isFirstProcess() bool {
 	if os.Getpid() == 1 {
 		return true

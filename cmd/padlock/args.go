@@ -50,7 +50,8 @@ func flagsFirst(app *cli.App, args []string) []string {
 	return append(append(command, front...), rest...)
 }
 
-// firstArgument is the index of the first argument that is neither a flag nor a flag's value; len(args) if there is none.
+// firstArgument is the index of the first argument that is neither a flag nor a flag's value; len(args) if there is
+// none.
 func firstArgument(flags []cli.Flag, args []string) int {
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; {

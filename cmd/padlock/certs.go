@@ -255,11 +255,13 @@ func (r *row) certificate(chain [][]byte) {
 	if d == nil {
 		return
 	}
-	kind := strings.ToLower(strings.NewReplacer("ECDSA ", "", "-", "", " ", "").Replace(d.KeyType)) // as certificates.key_types has it
+	// As certificates.key_types has it.
+	kind := strings.ToLower(strings.NewReplacer("ECDSA ", "", "-", "", " ", "").Replace(d.KeyType))
 	r.KeyType, r.Issuer, r.NotBefore, r.NotAfter, r.Fingerprint = kind, d.Issuer, &d.NotBefore, &d.NotAfter, fingerprint(chain[0])
 }
 
-// told adds what a padlock knows that runs on this storage: errors, dates that its CA has moved, names without a certificate.
+// told adds what a padlock knows that runs on this storage: errors, dates that its CA has moved, names without a
+// certificate.
 func (k *opened) told(ctx context.Context, rows []row) []row {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

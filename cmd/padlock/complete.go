@@ -17,7 +17,8 @@ const (
 	directories = ":directories"
 )
 
-// complete finds what the last of the words may become; those before it are whole, and the program's name is not among them.
+// complete finds what the last of the words may become; those before it are whole, and the program's name is not among
+// them.
 func complete(app *cli.App, words []string) (found []candidate, more string) {
 	last := len(words) - 1
 	before, typed := words[:last], words[last]

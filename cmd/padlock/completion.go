@@ -29,8 +29,8 @@ func (p *program) completionCommand() *cli.Command {
 	}
 }
 
-// completeCommand is what the scripts call: with the words before the cursor after --, it prints a candidate a line, with what it
-// is behind a tab, and last :files or :directories where those come into question too.
+// completeCommand is what the scripts call: with the words before the cursor after --, it prints a candidate a line,
+// with what it is behind a tab, and last :files or :directories where those come into question too.
 func (p *program) completeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "__complete", Hidden: true, HideHelp: true, OnUsageError: onUsageError,

@@ -91,15 +91,16 @@ func relayTo(cfg *config.Config) http.Handler {
 
 const keyCookie = "padlock-console"
 
-// consoleHost is a name of the console's own, which browsers take for this machine (RFC 6761 section 6.3). Cookies are for a name and all its
-// ports: under an address, or localhost, every other service of this machine would get the console's. Nobody else knows this name.
+// consoleHost is a name of the console's own, which browsers take for this machine (RFC 6761 section 6.3). Cookies are
+// for a name and all its ports: under an address, or localhost, every other service of this machine would get the
+// console's. Nobody else knows this name.
 func consoleHost(at net.Addr) string {
 	_, port, _ := net.SplitHostPort(at.String())
 	return net.JoinHostPort("console-"+strings.ToLower(rand.Text())+".localhost", port)
 }
 
-// keyed lets in whoever has the key: from the address that was printed, and then as a cookie. It answers to one host and port alone, so that
-// no page that rebinds its name, and none of another service, is taken for the console's.
+// keyed lets in whoever has the key: from the address that was printed, and then as a cookie. It answers to one host
+// and port alone, so that no page that rebinds its name, and none of another service, is taken for the console's.
 func keyed(host, key string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Referrer-Policy", "no-referrer") // the address has the key in it

@@ -256,7 +256,8 @@ func appAnswers(c *cli.Context, url string) bool {
 		TLSClientConfig: &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			_, port, _ := net.SplitHostPort(address)
-			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort("localhost", port)) // not every system knows names below it
+			// Not every system knows names below it.
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort("localhost", port))
 		},
 	}
 	defer transport.CloseIdleConnections()

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// fitted breaks the lines of a help text that are wider than a terminal. What is broken goes on below its own column: that of the text
-// behind a flag or a command.
+// fitted breaks the lines of a help text that are wider than a terminal. What is broken goes on below its own column:
+// that of the text behind a flag or a command.
 func fitted(text string, width int) string {
 	if width <= 0 {
 		return text
@@ -38,7 +38,8 @@ func fitted(text string, width int) string {
 	return b.String()
 }
 
-// breakLine writes a line as several, of which all but the first begin with an indent. The first indent bytes are not broken.
+// breakLine writes a line as several, of which all but the first begin with an indent. The first indent bytes are not
+// broken.
 func breakLine(b *strings.Builder, line string, indent, width int) {
 	b.WriteString(line[:indent])
 	column := utf8.RuneCountInString(line[:indent])

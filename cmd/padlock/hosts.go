@@ -180,8 +180,8 @@ func changedLines(before, after []byte) (changed []string) {
 	return changed
 }
 
-// replaceHosts writes a file whose old content stays whole until the new one is. A file that is mounted by itself, as in a container,
-// cannot be replaced, and is written in place.
+// replaceHosts writes a file whose old content stays whole until the new one is. A file that is mounted by itself, as
+// in a container, cannot be replaced, and is written in place.
 func replaceHosts(file string, content []byte) error {
 	info, err := os.Stat(file)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"padlock/proxy"
 )
 
-// applyLAN is --lan: the first site is served by the names that devices nearby have for this machine too, and plain HTTP serves the trust
-// page.
+// applyLAN is --lan: the first site is served by the names that devices nearby have for this machine too, and plain
+// HTTP serves the trust page.
 func applyLAN(c *cli.Context, cfg *config.Config) error {
 	if !c.Bool("lan") {
 		return nil

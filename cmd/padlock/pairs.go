@@ -110,7 +110,8 @@ func canonicalHosts(names string) []string {
 	return hosts
 }
 
-// folderOf is a target that is a path, as ./public is; nil: it is none. That there is such a directory is checked with the rest.
+// folderOf is a target that is a path, as ./public is; nil: it is none. That there is such a directory is checked with
+// the rest.
 func folderOf(c *cli.Context, target string) *config.Files {
 	if target != "." && target != ".." && !strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "./") && !strings.HasPrefix(target, "../") {
 		return nil

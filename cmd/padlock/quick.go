@@ -189,8 +189,8 @@ func applyACME(c *cli.Context, cfg *config.Config) {
 	cfg.StorageKey = c.String("storage-key")
 }
 
-// applyTargets is the part of the flags that says how targets are treated. One that is being developed may stop at a breakpoint, so local
-// names have no response timeout.
+// applyTargets is the part of the flags that says how targets are treated. One that is being developed may stop at a
+// breakpoint, so local names have no response timeout.
 func applyTargets(c *cli.Context, cfg *config.Config) error {
 	local := func(host string) bool { return config.IsLocal(strings.ToLower(strings.TrimSuffix(host, "."))) }
 	foreign := func(s config.Site) bool {

@@ -10,8 +10,8 @@ import (
 	"padlock/proxy"
 )
 
-// interruptedWithin is how long open requests get after SIGINT, which is somebody at a terminal who waits: with all that is
-// closed behind them, the end takes less than two seconds. SIGTERM is a service manager's.
+// interruptedWithin is how long open requests get after SIGINT, which is somebody at a terminal who waits: with all
+// that is closed behind them, the end takes less than two seconds. SIGTERM is a service manager's.
 const interruptedWithin = time.Second
 
 // untilSignalled ends with SIGINT, whose cause is proxy.Soon, or with SIGTERM. A second one ends the program at once.
@@ -20,7 +20,8 @@ func untilSignalled() context.Context {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 
-	// The kernel takes no default action for process 1 of a container, and the runtime would exit with 2, which stands for usage.
+	// The kernel takes no default action for process 1 of a container, and the runtime would exit with 2, which stands
+	// for usage.
 	first := os.Getpid() == 1
 	if first {
 		signal.Ignore(syscall.SIGHUP) // until there is a file to read again: no terminal is closed

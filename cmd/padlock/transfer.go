@@ -69,8 +69,9 @@ func (p *program) exportCommand() *cli.Command {
 	}
 }
 
-// transferred are the places of a storage that another can go on with, and the forms of the keys in each. The local CA belongs to its
-// machine. The keys of session tickets are made anew: who wrote an archive would know those of old sessions.
+// transferred are the places of a storage that another can go on with, and the forms of the keys in each. The local CA
+// belongs to its machine. The keys of session tickets are made anew: who wrote an archive would know those of old
+// sessions.
 var transferred = map[string][]string{
 	"acme":                 {"*/users/*/*.json", "*/users/*/*.key", "*/challenge_tokens/*.json"},
 	"autocert":             {"*/*"},
@@ -226,7 +227,8 @@ func beginsPKCS12(b []byte) bool {
 	return head < len(b) && bytes.HasPrefix(b[head:], []byte{2, 1, 3})
 }
 
-// importFlags are those that have a meaning with some files alone. What the environment says may be meant for other commands.
+// importFlags are those that have a meaning with some files alone. What the environment says may be meant for other
+// commands.
 var importFlags = []struct {
 	name, environment string
 	with              []importedKind
@@ -366,7 +368,8 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 
 }
 
-// checkSum reads the rest of a compressed archive, where its checksum stands: without that, damage would go into the storage unseen.
+// checkSum reads the rest of a compressed archive, where its checksum stands: without that, damage would go into the
+// storage unseen.
 func checkSum(compressed io.Reader) error {
 	rest, err := io.Copy(io.Discard, io.LimitReader(compressed, maxArchived+1))
 	switch {

@@ -78,7 +78,8 @@ func (p *program) trustCommand() *cli.Command {
 	}
 }
 
-// printVariables writes a line for each program with a store of its own, for a POSIX shell, or on Windows for PowerShell.
+// printVariables writes a line for each program with a store of its own, for a POSIX shell, or on Windows for
+// PowerShell.
 func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 	dir := filepath.Join(storageOf(c), "localca", "programs")
 	variables, err := trust.Programs(ca.Root(), dir)
@@ -175,7 +176,8 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 	return ca, nil
 }
 
-// eachStore installs or removes, then reads every store back: what counts is what it holds afterwards. Roots that were replaced are taken out.
+// eachStore installs or removes, then reads every store back: what counts is what it holds afterwards. Roots that were
+// replaced are taken out.
 func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 	wrong := 0
 	for _, store := range trust.Stores(ca.Root()) {
@@ -189,7 +191,8 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 			failed = err
 		}
 
-		if install && errors.Is(failed, trust.ErrNoProfile) { // nothing is wrong with a store that does not exist, and nothing is done either
+		// Nothing is wrong with a store that does not exist, and nothing is done either.
+		if install && errors.Is(failed, trust.ErrNoProfile) {
 			fmt.Fprintf(p.stdout, "%s: %v\n  %s\n", store.Name(), failed, trust.Hint(failed, asRoot))
 			continue
 		}

@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-// startBound starts a command that ends with this program, however that ends. The kernel binds it to a thread, so one waits for its end.
+// startBound starts a command that ends with this program, however that ends. The kernel binds it to a thread, so one
+// waits for its end.
 func startBound(cmd *exec.Cmd) error {
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	started := make(chan error)

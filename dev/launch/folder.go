@@ -14,7 +14,8 @@ type Folder struct {
 	server   *http.Server
 }
 
-// ServeFolder serves files as package files does. With spa, the directory's index.html answers for paths without a file.
+// ServeFolder serves files as package files does. With spa, the directory's index.html answers for paths without a
+// file.
 func ServeFolder(dir string, spa bool) (*Folder, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -55,7 +55,8 @@ func hexAddress(text string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(address.Unmap(), uint16(number)), ok
 }
 
-// descendants are a process and all that it has started, and those of the session that it leads: what a shell leaves behind is the app too.
+// descendants are a process and all that it has started, and those of the session that it leads: what a shell leaves
+// behind is the app too.
 func descendants(pid int) []int {
 	children, sessions := map[int][]int{}, []int{}
 	for _, p := range processes() {

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// MaxLog is how much of an app's output is kept at least, in bytes, and read at most. The files hold up to twice as much.
+// MaxLog is how much of an app's output is kept at least, in bytes, and read at most. The files hold up to twice as
+// much.
 const MaxLog = 10 << 20
 
-// Log keeps the last of an app's output in a file, and what came before it in another, whose name ends in .1. It is safe for use from many
-// goroutines.
+// Log keeps the last of an app's output in a file, and what came before it in another, whose name ends in .1. It is
+// safe for use from many goroutines.
 type Log struct {
 	name string
 

@@ -1,5 +1,5 @@
-// Package launch starts an app that is being developed: it finds the app's name, gives it a port, follows where it listens, and passes on
-// its output, its signals and its end.
+// Package launch starts an app that is being developed: it finds the app's name, gives it a port, follows where it
+// listens, and passes on its output, its signals and its end.
 //
 //	name := launch.Name(dir)                          // shop, from package.json
 //	p, err := launch.Start(launch.Command{…})         // with PORT in its environment
@@ -31,8 +31,9 @@ var manifests = []struct {
 	{"mix.exs", match(`(?m)\bapp:\s*:(\w+)`)},
 }
 
-// Name is a DNS label for the project in a directory: what its manifest says; else the name of the Git work tree that the directory is the root
-// of or in; else the directory's own. In a linked work tree of Git the branch comes in front: fix-ui.shop.
+// Name is a DNS label for the project in a directory: what its manifest says; else the name of the Git work tree that
+// the directory is the root of or in; else the directory's own. In a linked work tree of Git the branch comes in front:
+// fix-ui.shop.
 func Name(dir string) string {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -156,7 +157,8 @@ func workTree(dir string) tree {
 	}
 }
 
-// linkedTree reads what git worktree add leaves: .git is a file that names a directory of the main work tree's .git. A submodule looks alike.
+// linkedTree reads what git worktree add leaves: .git is a file that names a directory of the main work tree's .git. A
+// submodule looks alike.
 func linkedTree(root, file string) tree {
 	t := tree{root: root, main: root}
 	text, err := readSmall(file)

@@ -18,7 +18,8 @@ const (
 	lastPort  = 4999
 )
 
-// FreePort is a port between 4000 and 4999 on which nobody listens, by IPv4 or by IPv6, and which is none of those in use otherwise.
+// FreePort is a port between 4000 and 4999 on which nobody listens, by IPv4 or by IPv6, and which is none of those in
+// use otherwise.
 func FreePort(used func(port int) bool) (int, error) {
 	const ports = lastPort - firstPort + 1
 	offset := rand.N(ports) // so that two commands that start at once hardly meet
@@ -101,8 +102,9 @@ var scripted = []struct{ words, separator []string }{
 	{[]string{"pnpm", "run"}, nil}, {[]string{"pnpm"}, nil}, {[]string{"yarn", "run"}, nil}, {[]string{"yarn"}, nil}, {[]string{"bun", "run"}, nil},
 }
 
-// WithPort is the command as it is run: {port}, {host}, {url} and {url_port} are replaced wherever they stand, and a framework that ignores PORT gets
-// its flags, unless the command says the port itself. dir is where package.json is, for commands that run one of its scripts.
+// WithPort is the command as it is run: {port}, {host}, {url} and {url_port} are replaced wherever they stand, and a
+// framework that ignores PORT gets its flags, unless the command says the port itself. dir is where package.json is,
+// for commands that run one of its scripts.
 func WithPort(args []string, dir, host string, port int, address string) []string {
 	values := strings.NewReplacer("{port}", strconv.Itoa(port), "{host}", host, "{url}", address, "{url_port}", portOf(address))
 	replaced := make([]string, len(args))

@@ -24,9 +24,10 @@ type Command struct {
 	Stdout io.Writer
 	Stderr io.Writer
 
-	Terminal       *Terminal // nil: the app has none; else its standard input is a terminal of its own that stands for this one
-	StdoutTerminal bool      // and so is its standard output
-	StderrTerminal bool      // and so is its standard error; what it prints there goes to Stdout, if that is a terminal
+	// nil: the app has none; else its standard input is a terminal of its own that stands for this one.
+	Terminal       *Terminal
+	StdoutTerminal bool // and so is its standard output
+	StderrTerminal bool // and so is its standard error; what it prints there goes to Stdout, if that is a terminal
 }
 
 // Process is an app that runs. Its methods are safe for use from many goroutines.
@@ -121,12 +122,14 @@ func (p *Process) Stop(ctx context.Context, signal os.Signal) {
 // debuggers are ports on which tools listen for a debugger, and not for browsers.
 var debuggers = []uint16{9229, 9230, 5678, 35729}
 
-// Listening is where the app listens: on its port, else wherever one of its processes does. It is false while it does not listen.
+// Listening is where the app listens: on its port, else wherever one of its processes does. It is false while it does
+// not listen.
 func (p *Process) Listening() (netip.AddrPort, bool) {
 	return choose(p.port, socketsOf(p.PID()), func() []netip.AddrPort { return onPort(p.port) })
 }
 
-// choose prefers the port that the app was given, by one of its processes or by anybody's, as that of a container is the engine's.
+// choose prefers the port that the app was given, by one of its processes or by anybody's, as that of a container is
+// the engine's.
 func choose(port int, own []netip.AddrPort, anybody func() []netip.AddrPort) (netip.AddrPort, bool) {
 	given := func(a netip.AddrPort) bool { return int(a.Port()) == port }
 	if at := slices.IndexFunc(own, given); at >= 0 {
@@ -161,7 +164,8 @@ func reachable(a netip.AddrPort) netip.AddrPort {
 	if !a.Addr().IsUnspecified() {
 		return a
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()) // sockets for all of IPv6 take IPv4, unless they refuse it
+	// Sockets for all of IPv6 take IPv4, unless they refuse it.
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
 }
 
 // OnPort is where anybody on this machine listens on a port.

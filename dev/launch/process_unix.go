@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// leftOpen is how long what the app printed is waited for after its end, where something that it has started keeps the output open.
+// leftOpen is how long what the app printed is waited for after its end, where something that it has started keeps the
+// output open.
 const leftOpen = 500 * time.Millisecond
 
 func startInGroup(cmd *exec.Cmd) error {

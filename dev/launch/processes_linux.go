@@ -43,7 +43,8 @@ func processes() (all []process) {
 	return all
 }
 
-// groupRuns reports whether a process of a group runs. In a container, nobody may ask for the exit codes of those that have ended.
+// groupRuns reports whether a process of a group runs. In a container, nobody may ask for the exit codes of those that
+// have ended.
 func groupRuns(group int) bool {
 	return slices.ContainsFunc(processes(), func(p process) bool { return p.group == group && !p.ended })
 }

@@ -61,7 +61,8 @@ func (a *App) Served() bool {
 // FileName is the file that describes the apps of a directory.
 const FileName = "padlock.dev.yaml"
 
-// Project finds the apps of a directory: in padlock.dev.yaml, else in a Procfile, else the script dev of package.json. There may be none.
+// Project finds the apps of a directory: in padlock.dev.yaml, else in a Procfile, else the script dev of package.json.
+// There may be none.
 func Project(dir string) ([]App, error) {
 	for _, source := range []struct {
 		file string
@@ -176,7 +177,8 @@ func ValidName(name string) bool {
 
 var procfileLine = regexp.MustCompile(`^([A-Za-z0-9_-]+):\s*(.+)$`)
 
-// readProcfile reads a process on each line. The one called web has the project's name, and others stand before it: api.shop.
+// readProcfile reads a process on each line. The one called web has the project's name, and others stand before it:
+// api.shop.
 func readProcfile(dir string, text []byte) ([]App, error) {
 	project := Name(dir)
 	var apps []App

@@ -18,9 +18,9 @@ import (
 	"golang.org/x/term"
 )
 
-// Terminal is the terminal in which this program runs. An app gets a terminal of its own, with the keys and the size of this one.
-// The keys are read in one place, so that none is lost when an app is started again, and only while this program is in the foreground: what
-// is started with & does not stop because it touches the terminal.
+// Terminal is the terminal in which this program runs. An app gets a terminal of its own, with the keys and the size of
+// this one. The keys are read in one place, so that none is lost when an app is started again, and only while this
+// program is in the foreground: what is started with & does not stop because it touches the terminal.
 type Terminal struct {
 	tty     *os.File
 	signals chan os.Signal
@@ -53,7 +53,8 @@ func OpenTerminal(tty *os.File) *Terminal {
 	return t
 }
 
-// Close leaves the terminal as it was. What reads the keys ends with the program: a read of a terminal cannot be broken off.
+// Close leaves the terminal as it was. What reads the keys ends with the program: a read of a terminal cannot be broken
+// off.
 func (t *Terminal) Close() {
 	signal.Stop(t.signals)
 	close(t.signals)
@@ -90,7 +91,8 @@ func (t *Terminal) resume() {
 	_ = syscall.Kill(-t.app.leader, syscall.SIGCONT)
 }
 
-// restore is called with mu locked. A program in the background would be stopped by it, and its shell has done it already.
+// restore is called with mu locked. A program in the background would be stopped by it, and its shell has done it
+// already.
 func (t *Terminal) restore() {
 	if t.before != nil && t.foreground() {
 		_ = term.Restore(int(t.tty.Fd()), t.before)
@@ -104,10 +106,12 @@ func (t *Terminal) foreground() bool {
 	return err != nil || group == syscall.Getpgrp()
 }
 
-// glance is how often the terminal is looked at: a shell does not say that it brings a program to the foreground which runs already.
+// glance is how often the terminal is looked at: a shell does not say that it brings a program to the foreground which
+// runs already.
 const glance = 200 * time.Millisecond
 
-// read passes the keys on. They are waited for without reading, so that keys which no app gets are left to whoever comes next.
+// read passes the keys on. They are waited for without reading, so that keys which no app gets are left to whoever
+// comes next.
 func (t *Terminal) read() {
 	keys := make([]byte, 4<<10)
 	for {
@@ -177,8 +181,9 @@ func keepLines(tty *os.File) {
 	}
 }
 
-// pass gives keys to an app. What Ctrl-C and its like mean is decided by the app's terminal, with one exception: an app that leads its session
-// cannot be stopped by a key (POSIX.1-2017, Orphaned Process Group), so Ctrl-Z stops it together with this program.
+// pass gives keys to an app. What Ctrl-C and its like mean is decided by the app's terminal, with one exception: an app
+// that leads its session cannot be stopped by a key (POSIX.1-2017, Orphaned Process Group), so Ctrl-Z stops it together
+// with this program.
 func (t *Terminal) pass(app *attached, keys []byte) {
 	interrupt, suspend, known := signalKeys(app.outer)
 	if known && bytes.IndexByte(keys, interrupt) >= 0 {
@@ -198,7 +203,8 @@ func (t *Terminal) pass(app *attached, keys []byte) {
 	_, _ = app.outer.Write(keys)
 }
 
-// leads reports whether the app's own process group is in the foreground of its terminal, and not a job of a shell in it.
+// leads reports whether the app's own process group is in the foreground of its terminal, and not a job of a shell in
+// it.
 func (a *attached) leads() bool {
 	group, err := unix.IoctlGetInt(int(a.outer.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == a.leader
@@ -213,7 +219,8 @@ func signalKeys(outer *os.File) (interrupt, suspend byte, ok bool) {
 	return settings.Cc[unix.VINTR], settings.Cc[unix.VSUSP], true
 }
 
-// ignored is how long a stop may take that the kernel does not ignore, as it does where no shell waits for this program.
+// ignored is how long a stop may take that the kernel does not ignore, as it does where no shell waits for this
+// program.
 const ignored = 100 * time.Millisecond
 
 // suspend stops the app and this program's process group, until a shell continues it.
@@ -228,7 +235,8 @@ func (t *Terminal) suspend(app *attached) {
 	t.resume()
 }
 
-// startInTerminal gives the command a terminal of its own. What this program prints to a file or a pipe, the command does too.
+// startInTerminal gives the command a terminal of its own. What this program prints to a file or a pipe, the command
+// does too.
 func startInTerminal(cmd *exec.Cmd, c *Command) (*started, error) {
 	outer, inner, err := pty.Open()
 	if err != nil {

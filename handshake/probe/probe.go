@@ -35,7 +35,8 @@ type Report struct {
 
 // Check is one question and its answer.
 type Check struct {
-	Name   string // stable: reachable, padlock, tls13, tls12, old_versions, post_quantum, alpn, resumption, wrong_name, no_name
+	// Stable: reachable, padlock, tls13, tls12, old_versions, post_quantum, alpn, resumption, wrong_name, no_name.
+	Name   string
 	Grade  Grade
 	Detail string
 }
@@ -126,8 +127,8 @@ func failure(e *handshake.Event, err error) string {
 	return err.Error()
 }
 
-// connect makes one handshake without judging the certificate, and one exchange after it, which brings tickets and late alerts.
-// The event is nil when there was no connection at all.
+// connect makes one handshake without judging the certificate, and one exchange after it, which brings tickets and late
+// alerts. The event is nil when there was no connection at all.
 func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.ConnectionState, *handshake.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
@@ -161,8 +162,8 @@ func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.Co
 	return &state, event, err
 }
 
-// exchange says hello in the protocol agreed on, and reads the first bytes of the answer. Silence is no error: not every
-// service speaks HTTP.
+// exchange says hello in the protocol agreed on, and reads the first bytes of the answer. Silence is no error: not
+// every service speaks HTTP.
 func exchange(conn *tls.Conn, c *handshake.Conn, o Options) error {
 	hello := "HEAD / HTTP/1.1\r\nHost: " + o.ServerName + "\r\nUser-Agent: padlock-probe\r\nConnection: close\r\n\r\n"
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {

@@ -15,8 +15,8 @@ type Certificate struct {
 	SCTs       int // signed certificate timestamps (RFC 6962) of the leaf
 }
 
-// ParseCertificate reads a Certificate message.
-// TLS 1.3 puts a request context before the list and extensions behind each entry (RFC 8446 section 4.4.2); 1.2 has neither.
+// ParseCertificate reads a Certificate message. TLS 1.3 puts a request context before the list and extensions behind
+// each entry (RFC 8446 section 4.4.2); 1.2 has neither.
 func ParseCertificate(body []byte, tls13 bool) (*Certificate, error) {
 	s := cryptobyte.String(body)
 	var context, list cryptobyte.String

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Decrypter opens the records of one direction under a TLS 1.3 traffic secret (RFC 8446 section 5.2). It counts records itself.
+// Decrypter opens the records of one direction under a TLS 1.3 traffic secret (RFC 8446 section 5.2). It counts records
+// itself.
 type Decrypter struct {
 	aead     cipher.AEAD
 	iv       [12]byte
@@ -52,8 +53,9 @@ func gcm(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// expandLabel256 is HKDF-Expand-Label with an empty context (RFC 8446 section 7.1), for outputs of at most one hash. crypto/hkdf does
-// the same with a dozen allocations, which every record here would pay for four times. The secret is no longer than a hash.
+// expandLabel256 is HKDF-Expand-Label with an empty context (RFC 8446 section 7.1), for outputs of at most one hash.
+// crypto/hkdf does the same with a dozen allocations, which every record here would pay for four times. The secret is
+// no longer than a hash.
 func expandLabel256(secret []byte, label string, out []byte) {
 	var inner, outer [2 * sha256.BlockSize]byte
 	n := pads(secret, inner[:sha256.BlockSize], outer[:sha256.BlockSize], inner[sha256.BlockSize:], label, len(out))
@@ -70,7 +72,8 @@ func expandLabel384(secret []byte, label string, out []byte) {
 	copy(out, sum[:])
 }
 
-// pads fills HMAC's two blocks (RFC 2104) and puts HKDF's info and counter behind the inner one; it returns their length.
+// pads fills HMAC's two blocks (RFC 2104) and puts HKDF's info and counter behind the inner one; it returns their
+// length.
 func pads(secret, inner, outer, info []byte, label string, length int) int {
 	for i := range inner {
 		inner[i], outer[i] = 0x36, 0x5c

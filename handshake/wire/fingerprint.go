@@ -31,9 +31,9 @@ func (h *ClientHello) JA3() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// JA4 is the TLS client fingerprint of that name (github.com/FoxIO-LLC/ja4, the part under the BSD licence):
-// what is offered, then the hashes of the sorted cipher suites and of the sorted extensions with the signature algorithms in order.
-// transport is 't' for TCP and 'q' for QUIC. It changes when a session is resumed.
+// JA4 is the TLS client fingerprint of that name (github.com/FoxIO-LLC/ja4, the part under the BSD licence): what is
+// offered, then the hashes of the sorted cipher suites and of the sorted extensions with the signature algorithms in
+// order. transport is 't' for TCP and 'q' for QUIC. It changes when a session is resumed.
 func (h *ClientHello) JA4(transport byte) string {
 	name := byte('i')
 	if slices.Contains(h.Extensions, extServerName) {
@@ -81,7 +81,8 @@ func ja4Version(v uint16) string {
 	return "00"
 }
 
-// ja4ALPN is the first and last character of the first protocol; of its hexadecimal form where they are not letters or digits.
+// ja4ALPN is the first and last character of the first protocol; of its hexadecimal form where they are not letters or
+// digits.
 func ja4ALPN(protocols []string) string {
 	if len(protocols) == 0 || protocols[0] == "" {
 		return "00"

@@ -130,8 +130,8 @@ func (h *ClientHello) extension(id uint16, data cryptobyte.String) (ok bool) {
 	return true
 }
 
-// externalPSK reports whether none of the identities is a ticket's: keys that were agreed on elsewhere have an age of 0, and that of a ticket
-// is hidden by a random number (RFC 8446 section 4.2.11).
+// externalPSK reports whether none of the identities is a ticket's: keys that were agreed on elsewhere have an age of
+// 0, and that of a ticket is hidden by a random number (RFC 8446 section 4.2.11).
 func externalPSK(data cryptobyte.String) bool {
 	var identities cryptobyte.String
 	if !data.ReadUint16LengthPrefixed(&identities) || identities.Empty() {

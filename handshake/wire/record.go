@@ -1,8 +1,10 @@
-// Package wire reads TLS off the wire: records, handshake messages and alerts, from bytes to structures, without policy.
+// Package wire reads TLS off the wire: records, handshake messages and alerts, from bytes to structures, without
+// policy.
 //
 //	messages := wire.Messages(records)   // whole handshake messages, however they were fragmented
 //
-// Every byte is taken to be hostile: lengths are checked before use, and what does not parse is an error, never a panic.
+// Every byte is taken to be hostile: lengths are checked before use, and what does not parse is an error, never a
+// panic.
 package wire
 
 import (
@@ -37,7 +39,8 @@ type Record struct {
 // End is the offset just past the record.
 func (r Record) End() int { return r.Offset + recordHeader + len(r.Fragment) }
 
-// Records splits one direction of a connection, and appends to dst. It stops at an incomplete record, and reports false at something that is not TLS.
+// Records splits one direction of a connection, and appends to dst. It stops at an incomplete record, and reports false
+// at something that is not TLS.
 func Records(dst []Record, stream []byte) (records []Record, ok bool) {
 	records = dst
 	for offset := 0; len(stream)-offset >= recordHeader; {
@@ -81,7 +84,8 @@ const (
 	maxMessage    = 1 << 18
 )
 
-// Message is one handshake message. Body does not include the header; Offset is the end of the record that completed it.
+// Message is one handshake message. Body does not include the header; Offset is the end of the record that completed
+// it.
 type Message struct {
 	Type      byte
 	Body      []byte

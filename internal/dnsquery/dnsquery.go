@@ -13,8 +13,8 @@ import (
 // Timeout of one server's answer.
 const Timeout = 2 * time.Second
 
-// Ask puts one question to servers, as host:port, one after the other, and returns the records of the first answer. That a name, or a record
-// of it, does not exist is an answer. A long one is fetched over TCP.
+// Ask puts one question to servers, as host:port, one after the other, and returns the records of the first answer.
+// That a name, or a record of it, does not exist is an answer. A long one is fetched over TCP.
 func Ask(ctx context.Context, servers []string, name string, kind uint16) ([]dns.RR, error) {
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind)
 	err := errors.New("no DNS server is known")

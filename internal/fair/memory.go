@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Memory is what all sources together may hold. Once half of it is in use, each gets a part only, as one that gives nothing back would hold what it
-// has got. It is safe for use from many goroutines.
+// Memory is what all sources together may hold. Once half of it is in use, each gets a part only, as one that gives
+// nothing back would hold what it has got. It is safe for use from many goroutines.
 type Memory struct {
 	total int64
 

@@ -24,8 +24,8 @@ func Network(client netip.Addr) netip.Prefix { return within(client, 32, 48) }
 
 func site(source netip.Prefix) netip.Prefix { return Network(source.Addr()) }
 
-// Truncated is what may be kept of an address where it must not tell one person from another: the /24 of an IPv4 address, and the /48 of an
-// IPv6 address.
+// Truncated is what may be kept of an address where it must not tell one person from another: the /24 of an IPv4
+// address, and the /48 of an IPv6 address.
 func Truncated(client netip.Addr) netip.Prefix { return within(client, 24, 48) }
 
 func within(client netip.Addr, four, six int) netip.Prefix {

@@ -2,8 +2,9 @@ package fair
 
 import "net/netip"
 
-// Tally counts what sources have. As a client may have many an IPv6 source, all that are in one network (a /48) count for each of them, too: by the
-// part that would be one source's if four had it all. The zero value is ready. It is not safe for use from many goroutines.
+// Tally counts what sources have. As a client may have many an IPv6 source, all that are in one network (a /48) count
+// for each of them, too: by the part that would be one source's if four had it all. The zero value is ready. It is not
+// safe for use from many goroutines.
 type Tally struct {
 	sources  map[netip.Prefix]int64
 	networks map[netip.Prefix]int64 // of several sources
@@ -53,14 +54,15 @@ func (t *Tally) Most(exempt func(netip.Prefix) bool) (most netip.Prefix) {
 // Nobody is exempt from Most.
 func Nobody(netip.Prefix) bool { return false }
 
-// Less reports whether a source has less than another: by their loads, and by what they have themselves where these are the same.
+// Less reports whether a source has less than another: by their loads, and by what they have themselves where these are
+// the same.
 func (t *Tally) Less(one, other netip.Prefix) bool {
 	a, b := t.Load(one), t.Load(other)
 	return a < b || a == b && t.sources[one] < t.sources[other]
 }
 
-// Exceeds reports whether a source has so much more than another that it still has as much when one of its own has gone to that: within a network by
-// what they have themselves.
+// Exceeds reports whether a source has so much more than another that it still has as much when one of its own has gone
+// to that: within a network by what they have themselves.
 func (t *Tally) Exceeds(one, other netip.Prefix) bool {
 	if site(one) == site(other) {
 		return t.sources[one] >= t.sources[other]+2

@@ -3,7 +3,8 @@
 //	f := &files.Files{Root: "public", Index: "index.html"}
 //	if !f.Serve(w, r) { … } // there is no such file, and nothing has been written
 //
-// No link leads out of the directory (os.Root), and what is hidden is not there: names that begin with a dot, except .well-known (RFC 8615).
+// No link leads out of the directory (os.Root), and what is hidden is not there: names that begin with a dot, except
+// .well-known (RFC 8615).
 package files
 
 import (
@@ -38,8 +39,8 @@ var suffixes = map[string]string{"zstd": ".zst", "br": ".br", "gzip": ".gz"}
 // Codings are those that Precompressed takes.
 func Codings() []string { return []string{"zstd", "br", "gzip"} }
 
-// Serve answers a GET or HEAD whose decoded path names a file, with conditions and ranges (RFC 9110 sections 13 and 14). It reports false,
-// and has written nothing, where there is none.
+// Serve answers a GET or HEAD whose decoded path names a file, with conditions and ranges (RFC 9110 sections 13 and
+// 14). It reports false, and has written nothing, where there is none.
 func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 	root, err := os.OpenRoot(f.Root)
 	if err != nil {
@@ -95,7 +96,8 @@ type answer struct {
 	r    *http.Request
 }
 
-// redirect leads to the name of a directory with its slash. It is relative, so that a prefix that was taken off does not matter.
+// redirect leads to the name of a directory with its slash. It is relative, so that a prefix that was taken off does
+// not matter.
 func (a *answer) redirect(to string) bool {
 	location := "./" + (&url.URL{Path: to}).EscapedPath()
 	if a.r.URL.RawQuery != "" {

@@ -101,7 +101,8 @@ func give(f *os.File, directory fs.FileInfo) error {
 		return err
 	}
 
-	if now, ok := info.Sys().(*syscall.Stat_t); !ok || now.Uid != 0 || !info.IsDir() && now.Nlink != 1 { // a hard link may be to anything
+	// A hard link may be to anything.
+	if now, ok := info.Sys().(*syscall.Stat_t); !ok || now.Uid != 0 || !info.IsDir() && now.Nlink != 1 {
 		return nil
 	}
 	if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {

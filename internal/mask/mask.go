@@ -42,7 +42,8 @@ func URL(text string) string {
 	}
 
 	host := authority[at+1:]
-	if strings.ContainsAny(host, " \t\r\n\"%") || strings.Contains(path, "@") { // a user information that holds what it should encode
+	// A user information that holds what it should encode.
+	if strings.ContainsAny(host, " \t\r\n\"%") || strings.Contains(path, "@") {
 		return scheme + "://…"
 	}
 	b.WriteString(host)

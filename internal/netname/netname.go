@@ -1,5 +1,5 @@
-// Package netname compares host names with wildcards as certificates do: *.example.com stands for names with one label before example.com
-// (RFC 9525 section 6.3). Names are in canonical form, as config.CanonicalHost has them.
+// Package netname compares host names with wildcards as certificates do: *.example.com stands for names with one label
+// before example.com (RFC 9525 section 6.3). Names are in canonical form, as config.CanonicalHost has them.
 package netname
 
 import "strings"

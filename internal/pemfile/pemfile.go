@@ -157,7 +157,8 @@ func (p *parser) between(at int, text string) error {
 	case strings.HasPrefix(text, end):
 		return p.fail(at, "%q ends a block that has not begun: its BEGIN line is missing or damaged", short(text))
 	case marked && remains.MatchString(text),
-		marked && words != "" && text[0] != '#' && len(words) < len(text),                            // what stands between dashes, or at one end of them
+		// What stands between dashes, or at one end of them.
+		marked && words != "" && text[0] != '#' && len(words) < len(text),
 		words == "" && text != "" && len(text) <= len(dashes) && (marked || at == 1 || at == p.line): // cut off in its dashes
 		return p.fail(at, "%q is a damaged BEGIN or END line", short(text))
 	case len(text) >= minBase64 && strings.Trim(text, "=") != "" && strings.Trim(text, base64Alphabet) == "":

@@ -74,9 +74,11 @@ type RevocationList struct {
 // Scope is what a list is about: of its CA's certificates not all, where its issuing distribution point says so (RFC
 // 5280 section 5.2.5).
 type Scope struct {
-	UsersOnly bool     // certificates of CAs are in another list
-	CAsOnly   bool     // all others are
-	Points    []string // URIs: certificates that name none of them as their distribution point are in other lists; nil: all are in this one
+	UsersOnly bool // certificates of CAs are in another list
+	CAsOnly   bool // all others are
+	// URIs: certificates that name none of them as their distribution point are in other lists; nil: all are in this
+	// one.
+	Points []string
 }
 
 // Covers reports whether the list would have the certificate in it, if that is one of its CA's and were revoked.
@@ -357,7 +359,8 @@ func (b *Block) Misplaced(name, wanted string) error {
 }
 
 func (b *Block) damaged(name string, err error) error {
-	for _, curve := range [...]string{"invalid ECDSA parameters", "unsupported elliptic curve"} { // crypto/x509 has no errors of its own for them
+	// crypto/x509 has no errors of its own for them.
+	for _, curve := range [...]string{"invalid ECDSA parameters", "unsupported elliptic curve"} {
 		if strings.HasSuffix(err.Error(), curve) {
 			return &Error{File: name, Line: b.Line, Err: err, Reason: "the " + b.Type + " that begins here has a key of a curve that TLS does not use, or whose parameters are " +
 				"written out: make one with openssl ecparam -genkey -name prime256v1"}

@@ -154,7 +154,8 @@ func StartPostgres(t testing.TB) *Service {
 	}
 
 	address := strconv.Itoa(port)
-	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable", end: syscall.SIGINT} // which does not wait for clients
+	// Which does not wait for clients.
+	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable", end: syscall.SIGINT}
 	s.alive = func() bool { return as("pg_isready", "-q", "-h", "127.0.0.1", "-p", address).Run() == nil }
 	s.command = func() *exec.Cmd {
 		return as("postgres", "-D", data, "-h", "127.0.0.1", "-p", address, "-k", dir, "-c", "fsync=off")

@@ -1,4 +1,5 @@
-// Command shape prints how the lines of padlock's code read, beside the goals. It passes no judgement: the exit code is 0.
+// Command shape prints how the lines of padlock's code read, beside the goals. It passes no judgement: the exit code is
+// 0.
 //
 //	go run ./internal/shape             the measures
 //	go run ./internal/shape -worst 10   and the ten functions that need paragraphs most

@@ -12,7 +12,8 @@ const (
 	joint   = "\u00a0"    // a space at which no line is broken
 )
 
-// Say writes a line to a person. On a terminal, it is broken at spaces where it is too wide, and goes on below its own text.
+// Say writes a line to a person. On a terminal, it is broken at spaces where it is too wide, and goes on below its own
+// text.
 func Say(w io.Writer, format string, args ...any) {
 	_, _ = io.WriteString(w, said(fmt.Sprintf(format, args...), Width(w)))
 }

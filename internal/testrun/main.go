@@ -126,8 +126,10 @@ func plan(level, run, dir string) ([]step, error) {
 			{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: plain},
 			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: plain},
 			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
-			{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}}, // compilers beside tests would take their time
-			{name: "packages", args: goTest("-p", "4", "./proxy", "./..."), tests: true},            // some wait most of the time, and proxy's for longest
+			// Compilers beside tests would take their time.
+			{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}},
+			// Some wait most of the time, and proxy's for longest.
+			{name: "packages", args: goTest("-p", "4", "./proxy", "./..."), tests: true},
 			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
 			{name: "program", args: []string{clients, "-test.v=test2json", "-test.timeout=75m"}, dir: "e2e", tests: true, plain: true, each: true},
 		}, nil

@@ -1,4 +1,5 @@
-// Package conns keeps the open connections of a server, so that it can finish: what is open ends by itself, or is closed when time is up.
+// Package conns keeps the open connections of a server, so that it can finish: what is open ends by itself, or is
+// closed when time is up.
 //
 //	open := conns.New[*connection]()
 //	if open.Add(c, nil) == conns.Over { c.Close() }
@@ -32,8 +33,8 @@ type Set[C comparable] struct {
 // New returns a Set of a server that serves.
 func New[C comparable]() *Set[C] { return &Set[C]{open: map[C]struct{}{}, empty: make(chan struct{})} }
 
-// Add takes a connection in unless the phase, which it returns, is Over. begin, which may be nil, is called with the phase before anybody
-// else sees the connection.
+// Add takes a connection in unless the phase, which it returns, is Over. begin, which may be nil, is called with the
+// phase before anybody else sees the connection.
 func (s *Set[C]) Add(c C, begin func(Phase)) Phase {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,8 +89,8 @@ func (s *Set[C]) All() []C {
 	return all
 }
 
-// Drain calls leave, which may be nil, for each open connection, and waits until none is open, or ctx ends: then it returns ctx's error.
-// leave must not wait.
+// Drain calls leave, which may be nil, for each open connection, and waits until none is open, or ctx ends: then it
+// returns ctx's error. leave must not wait.
 func (s *Set[C]) Drain(ctx context.Context, leave func(C)) error {
 	s.enter(Draining)
 	if leave != nil {

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Deadline limits the reads of one connection. It sets the connection's timer only where the one that stands is too late,
-// and looks again when it fires: a busy connection would otherwise set several timers for every request.
-// It is safe for use from many goroutines.
+// Deadline limits the reads of one connection. It sets the connection's timer only where the one that stands is too
+// late, and looks again when it fires: a busy connection would otherwise set several timers for every request. It is
+// safe for use from many goroutines.
 type Deadline struct {
 	set func(time.Time) error
 
@@ -95,8 +95,9 @@ func (d *Deadline) Read(source io.Reader, p []byte) (int, error) {
 	}
 }
 
-// Patience is how long a peer may make us wait now: stall, and over time no longer than the n bytes that it has brought or taken
-// excuse, at rate bytes a second. waited is for how long it has already made us wait; a rate of 0 asks for nothing.
+// Patience is how long a peer may make us wait now: stall, and over time no longer than the n bytes that it has brought
+// or taken excuse, at rate bytes a second. waited is for how long it has already made us wait; a rate of 0 asks for
+// nothing.
 func Patience(stall time.Duration, rate int, n int64, waited time.Duration) time.Duration {
 	if rate == 0 {
 		return stall

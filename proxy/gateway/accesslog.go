@@ -17,8 +17,8 @@ import (
 	"padlock/proxy/upstream"
 )
 
-// AccessLog writes a line for each request, and for each connection that is not HTTP. A writer that cannot keep up loses lines, which
-// are counted and told; no request waits for it.
+// AccessLog writes a line for each request, and for each connection that is not HTTP. A writer that cannot keep up
+// loses lines, which are counted and told; no request waits for it.
 type AccessLog struct {
 	combined bool
 	headers  []string
@@ -149,8 +149,8 @@ func (a *AccessLog) add(line []byte) {
 // lastLines is how long the writer may take for what is queued at the end.
 const lastLines = 500 * time.Millisecond
 
-// Close waits for the queued lines, unless the writer is stuck. Requests that were cut off, such as tunnels, may still record; their lines are lost.
-// It returns how many were left, which count as lost.
+// Close waits for the queued lines, unless the writer is stuck. Requests that were cut off, such as tunnels, may still
+// record; their lines are lost. It returns how many were left, which count as lost.
 func (a *AccessLog) Close() (lost uint64) {
 	if a == nil {
 		return 0

@@ -2,9 +2,9 @@ package gateway
 
 import "padlock/proxy/message"
 
-// Action is what is done with a request: it is forwarded, redirected, or answered by padlock itself. It sends nothing to the client: its
-// response is written by Gateway.write, and by nothing else. In the place of a response an error says what the client gets: a *StatusError,
-// or one of the outcomes beside it. It is safe for use from many goroutines.
+// Action is what is done with a request: it is forwarded, redirected, or answered by padlock itself. It sends nothing
+// to the client: its response is written by Gateway.write, and by nothing else. In the place of a response an error
+// says what the client gets: a *StatusError, or one of the outcomes beside it. It is safe for use from many goroutines.
 type Action interface {
 	Answer(ctx *message.Context, x *Exchange) (*message.Response, error)
 }
@@ -17,7 +17,8 @@ func (f ActionFunc) Answer(ctx *message.Context, x *Exchange) (*message.Response
 	return f(ctx, x)
 }
 
-// Filter puts something before an action, or behind it: it may change the request, answer in the action's place, and look at the response.
+// Filter puts something before an action, or behind it: it may change the request, answer in the action's place, and
+// look at the response.
 type Filter func(Action) Action
 
 // chain is an action behind filters, the first of which is the outermost.

@@ -21,7 +21,8 @@ const (
 	refused      // its address, certificate, password or path is refused
 )
 
-// again judges a request by another snapshot, as admit has judged it by its own. A password is not compared anew: its hash must be the same.
+// again judges a request by another snapshot, as admit has judged it by its own. A password is not compared anew: its
+// hash must be the same.
 func (x *Exchange) again(now *Routes) fate {
 	found := now.Hosts(x.request.Conn.Listener).Named(x.name)
 	if found == nil || found.TCP != nil {
@@ -53,14 +54,15 @@ func (x *Exchange) again(now *Routes) fate {
 	return stays
 }
 
-// underway are the requests that are being forwarded, until their responses have been sent. Each ends when a new snapshot refuses it, wherever it
-// waits: for its client's content, for its target, or for the next event of a stream.
+// underway are the requests that are being forwarded, until their responses have been sent. Each ends when a new
+// snapshot refuses it, wherever it waits: for its client's content, for its target, or for the next event of a stream.
 type underway struct {
 	mu   sync.Mutex
 	open []*Exchange // each knows its place
 }
 
-// add notes a request that ctx ends. It reports false where another snapshot has come since the request was let in, and refuses it.
+// add notes a request that ctx ends. It reports false where another snapshot has come since the request was let in, and
+// refuses it.
 func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes) bool {
 	u.mu.Lock()
 	u.open = append(u.open, x)
@@ -85,7 +87,8 @@ func (u *underway) remove(x *Exchange) {
 	x.closing.Wait() // the content is the connection's again from then on
 }
 
-// follow ends the requests that a new snapshot refuses, and returns how many. Those whose site or route is gone are finished.
+// follow ends the requests that a new snapshot refuses, and returns how many. Those whose site or route is gone are
+// finished.
 func (u *underway) follow(now *Routes) (ended int) {
 	u.mu.Lock()
 	all := slices.Clone(u.open)
@@ -113,7 +116,9 @@ func (u *underway) dismiss(x *Exchange) bool {
 	defer x.closing.Done()
 	u.mu.Unlock()
 	if x.content != nil {
-		_ = x.content.Close() // x/net's client sees no end of a context while it waits for content; it may wait for a Read, and other requests do not
+		// x/net's client sees no end of a context while it waits for content; it may wait for a Read, and other
+		// requests do not.
+		_ = x.content.Close()
 	}
 
 	return true

@@ -65,7 +65,8 @@ func (to redirecting) Answer(_ *message.Context, x *Exchange) (*message.Response
 	return x.redirected(to.Status, location, ok)
 }
 
-// toOtherName leads to the name that stands for the one that the client has asked for, with or without www. The port stays.
+// toOtherName leads to the name that stands for the one that the client has asked for, with or without www. The port
+// stays.
 func (x *Exchange) toOtherName(other string) (*message.Response, error) {
 	_, port, _ := strings.Cut(x.request.Host, ":") // a name, so no colon but the port's
 	if port != "" {

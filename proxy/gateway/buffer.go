@@ -29,7 +29,8 @@ func (b *bufferedBody) Read(p []byte) (int, error) {
 	return b.Body.Read(p)
 }
 
-// Buffered implements message.Body. A content that is whole is not asked: its connection looks for the next request already.
+// Buffered implements message.Body. A content that is whole is not asked: its connection looks for the next request
+// already.
 func (b *bufferedBody) Buffered() int {
 	if b.err != nil {
 		return len(b.data) - b.at
@@ -37,15 +38,15 @@ func (b *bufferedBody) Buffered() int {
 	return len(b.data) - b.at + b.Body.Buffered()
 }
 
-// isStream reports whether a message is a stream: its end may never come, or wait for what the other side makes of its beginning. A response says so
-// with X-Accel-Buffering too, which many frameworks send for nginx.
+// isStream reports whether a message is a stream: its end may never come, or wait for what the other side makes of its
+// beginning. A response says so with X-Accel-Buffering too, which many frameworks send for nginx.
 func isStream(fields message.Fields) bool {
 	kind, _, _ := strings.Cut(fields.Value("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") || fields.GRPC() || strings.EqualFold(fields.Value("X-Accel-Buffering"), "no")
 }
 
-// bufferRequest reads a request's content, up to a limit and as much as there is memory for, so that a slow client does not keep a target
-// waiting.
+// bufferRequest reads a request's content, up to a limit and as much as there is memory for, so that a slow client does
+// not keep a target waiting.
 func (h *Gateway) bufferRequest(ctx *message.Context, x *Exchange) error {
 	r, limit := x.request, int64(x.route.Buffer.Request)
 	if r.Body == nil || r.Upgrade != "" || isStream(r.Fields) {
@@ -92,8 +93,8 @@ func (h *Gateway) keep(x *Exchange, response *message.Response, limit int64) {
 	}
 }
 
-// contentCame reports whether nothing of the request's content is left to come, as far as is known: an early answer is not to wait for the
-// rest of it, for which its client may wait for the answer.
+// contentCame reports whether nothing of the request's content is left to come, as far as is known: an early answer is
+// not to wait for the rest of it, for which its client may wait for the answer.
 func (x *Exchange) contentCame() bool {
 	r := x.request
 	return r.Body == nil || r.ContentLength >= 0 && r.Body.Received() >= r.ContentLength

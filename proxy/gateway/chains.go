@@ -62,11 +62,13 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 		return chain(h.own(r), filters)
 	}
 
-	add(true, before(upgrade))                       // before fields that speak of the connection are gone
-	add(true, before(prepare))                       // what the target is told, and rules for it: those behind go by what the target gets
-	add(r.BodyLimit > 0, before(limitBody))          // before anything is read
-	add(true, before(readDestination))               // after rules, which may set a Destination
-	add(r.Strip || r.Host != "", before(retarget))   // after the Destination was compared with what the client has asked for
+	add(true, before(upgrade)) // before fields that speak of the connection are gone
+	// What the target is told, and rules for it: those behind go by what the target gets.
+	add(true, before(prepare))
+	add(r.BodyLimit > 0, before(limitBody)) // before anything is read
+	add(true, before(readDestination))      // after rules, which may set a Destination
+	// After the Destination was compared with what the client has asked for.
+	add(r.Strip || r.Host != "", before(retarget))
 	add(true, oneConnection)                         // before content is read: the client may have to come again
 	add(len(r.Upgrades) > 0, before(h.wholeContent)) // the bytes that follow are of another protocol
 	add(r.Buffer.Request > 0, before(h.bufferRequest))

@@ -9,12 +9,13 @@ import (
 )
 
 const (
-	challengePath     = "/.well-known/acme-challenge/" // RFC 8555 section 8.3
-	challengePatience = 3 * time.Second                // for a storage that is away; then the site answers, as if there were no order
+	challengePath = "/.well-known/acme-challenge/" // RFC 8555 section 8.3
+	// For a storage that is away; then the site answers, as if there were no order.
+	challengePatience = 3 * time.Second
 )
 
-// challenge answers a CA whose request of http-01 came by HTTPS, as behind a CDN that sends everybody there. Tokens that no node of this storage
-// has offered are the site's own affair.
+// challenge answers a CA whose request of http-01 came by HTTPS, as behind a CDN that sends everybody there. Tokens
+// that no node of this storage has offered are the site's own affair.
 func (h *Gateway) challenge(next Action) Action {
 	if h.Challenges == nil {
 		return next

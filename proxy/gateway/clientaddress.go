@@ -27,9 +27,10 @@ func (h *Gateway) identify(_ *message.Context, x *Exchange) error {
 	return nil
 }
 
-// identify finds out who the client of a request is: the connection's other end, unless it is a trusted proxy. Then it is the last of the
-// addresses in X-Forwarded-For, or in Forwarded where there is no such field, that is not a trusted proxy's. What stands further left is a
-// claim. Where the list names no such address, the client is unknown, and never the proxy that would be let in.
+// identify finds out who the client of a request is: the connection's other end, unless it is a trusted proxy. Then it
+// is the last of the addresses in X-Forwarded-For, or in Forwarded where there is no such field, that is not a trusted
+// proxy's. What stands further left is a claim. Where the list names no such address, the client is unknown, and never
+// the proxy that would be let in.
 func (x *Exchange) identify(trusted []config.Network) {
 	r := x.request
 	r.Client, x.addr = r.Conn.Client, r.Conn.Addr
@@ -70,8 +71,8 @@ func (x *Exchange) identify(trusted []config.Network) {
 	}
 }
 
-// read takes from the element of Forwarded that tells of the client what no field of its own says. The proxy that wrote it was the client's
-// own peer; where there is an X-Forwarded-For, Forwarded may be the client's.
+// read takes from the element of Forwarded that tells of the client what no field of its own says. The proxy that wrote
+// it was the client's own peer; where there is an X-Forwarded-For, Forwarded may be the client's.
 func (t *forwardedFields) read(element string) {
 	for name, value := range forwardedPairs(element) {
 		switch {
@@ -83,8 +84,8 @@ func (t *forwardedFields) read(element string) {
 	}
 }
 
-// prefixes joins the paths that proxies have taken off, the outermost first. What could lead elsewhere when a target puts it before a path of
-// its own is not taken.
+// prefixes joins the paths that proxies have taken off, the outermost first. What could lead elsewhere when a target
+// puts it before a path of its own is not taken.
 func prefixes(list string) string {
 	all := ""
 	for item := range strings.SplitSeq(list, ",") {
@@ -100,7 +101,8 @@ func prefixes(list string) string {
 	return all
 }
 
-// validPrefix is for absolute paths without anything that a browser or a target could take for another host or directory.
+// validPrefix is for absolute paths without anything that a browser or a target could take for another host or
+// directory.
 func validPrefix(path string) bool {
 	for i := range len(path) {
 		if c := path[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("/-._~%!$&'()*+;=:@", c) >= 0) {
@@ -121,8 +123,9 @@ func validPrefix(path string) bool {
 	return true
 }
 
-// sender reads a list of addresses from its end: the first that is not a trusted proxy's, or the first of the list if all are, with its item.
-// It returns the zero Addr, which no rule admits, where an item is not an address or the list is longer than what is read.
+// sender reads a list of addresses from its end: the first that is not a trusted proxy's, or the first of the list if
+// all are, with its item. It returns the zero Addr, which no rule admits, where an item is not an address or the list
+// is longer than what is read.
 func sender(
 	list string, trusted []config.Network, cut func(string) (before, item string), parse func(string) (netip.Addr, bool),
 ) (netip.Addr, string) {
@@ -149,7 +152,8 @@ func sender(
 	return netip.Addr{}, ""
 }
 
-// maxProxies in a row are believed, and the last maxList bytes of a list are read: a client can make it as long as a head may be.
+// maxProxies in a row are believed, and the last maxList bytes of a list are read: a client can make it as long as a
+// head may be.
 const (
 	maxProxies = 32
 	maxList    = 8 << 10
@@ -219,8 +223,8 @@ func forwardedNode(element string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// forwardedPairs yields the pairs of an element of Forwarded (RFC 7239 section 4), up to what is none. What stands in quotes, as a host that a
-// client has chosen may, divides nothing.
+// forwardedPairs yields the pairs of an element of Forwarded (RFC 7239 section 4), up to what is none. What stands in
+// quotes, as a host that a client has chosen may, divides nothing.
 func forwardedPairs(element string) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for rest := element; ; {

@@ -19,7 +19,8 @@ func newFiles(r *sites.Route, f *files.Files) filesBelow {
 	return filesBelow{r, message.TryHTTP(f.Serve)}
 }
 
-// Answer implements Action. The name of the file is what routes go by, the path in its normal form: no other reading leads to another file.
+// Answer implements Action. The name of the file is what routes go by, the path in its normal form: no other reading
+// leads to another file.
 func (f filesBelow) Answer(ctx *message.Context, x *Exchange) (*message.Response, error) {
 	if x.request.Method != "GET" && x.request.Method != "HEAD" {
 		return nil, notAllowed("Files can only be read", readOnly)

@@ -61,8 +61,8 @@ func retarget(_ *message.Context, x *Exchange) error {
 	return nil
 }
 
-// oneConnection is for credentials that authenticate a connection: a client whose requests are streams of one comes again over HTTP/1.1, where one
-// of the target's connections can be its own.
+// oneConnection is for credentials that authenticate a connection: a client whose requests are streams of one comes
+// again over HTTP/1.1, where one of the target's connections can be its own.
 func oneConnection(next Action) Action {
 	return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
 		r := x.request
@@ -89,7 +89,8 @@ func oneConnection(next Action) Action {
 
 var errOneConnection = &fallback{"NTLM and Negotiate authenticate a connection, which needs HTTP/1.1: the client was told so"}
 
-// shares reports whether a client sends its requests as streams of one connection, next to which no target's connection can be its own.
+// shares reports whether a client sends its requests as streams of one connection, next to which no target's connection
+// can be its own.
 func (x *Exchange) shares() bool { return !strings.HasPrefix(x.request.Proto, "HTTP/1.") }
 
 // limitedBody is a request's content that may not be larger than a route allows.
@@ -197,7 +198,8 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 	return page
 }
 
-// gRPC reports whether the client speaks gRPC, which reads a reset, such as that of a server whose deadline has passed, and no page.
+// gRPC reports whether the client speaks gRPC, which reads a reset, such as that of a server whose deadline has passed,
+// and no page.
 func (x *Exchange) gRPC() bool {
 	return x.request.Fields.GRPC() && traffic.OfProto(x.request.Proto) != traffic.HTTP1
 }

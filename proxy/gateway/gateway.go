@@ -1,4 +1,5 @@
-// Package gateway answers requests: it finds what a route does with one, an Action behind Filters, and writes what that comes to.
+// Package gateway answers requests: it finds what a route does with one, an Action behind Filters, and writes what that
+// comes to.
 //
 //	g := gateway.New(gateway.Options{Routes: current.Load, Rejected: count, Log: log})
 //	current.Store(g.Compile(snapshot))
@@ -33,7 +34,8 @@ type Page interface {
 	ContentSecurityPolicy() string
 }
 
-// Arrival answers devices that find out by HTTPS whether their handshake comes through. It is called from many goroutines.
+// Arrival answers devices that find out by HTTPS whether their handshake comes through. It is called from many
+// goroutines.
 type Arrival interface {
 	// Path is where a device asks. No target ever sees such a request.
 	Path() string
@@ -44,10 +46,11 @@ type Arrival interface {
 
 // Options of a gateway. All but Routes, Rejected and Log may be nil, which turns them off.
 type Options struct {
-	Routes     func() *Routes // that is in force
-	Page       Page
-	Arrival    Arrival
-	Challenges func(http.ResponseWriter, *http.Request) bool            // answers a CA's request of http-01, and reports whether it was one
+	Routes  func() *Routes // that is in force
+	Page    Page
+	Arrival Arrival
+	// Answers a CA's request of http-01, and reports whether it was one.
+	Challenges func(http.ResponseWriter, *http.Request) bool
 	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut
 	Tracer     *tracing.Tracer
 	Log        *slog.Logger
@@ -57,7 +60,8 @@ type Options struct {
 	Buffers    int64         // bytes that all routes together may buffer
 }
 
-// Gateway answers every request of every front: it finds the site and the route, writes what the route's action comes to, and logs.
+// Gateway answers every request of every front: it finds the site and the route, writes what the route's action comes
+// to, and logs.
 type Gateway struct {
 	Options
 	first     Action // of every request
@@ -80,8 +84,8 @@ func New(o Options) *Gateway {
 // LogTo has requests logged. It is called before the first.
 func (h *Gateway) LogTo(a *AccessLog) { h.access = a }
 
-// Reloaded ends the requests and tunnels whose clients another configuration does not let in, returns how many, and forgets the passwords that it
-// does not have.
+// Reloaded ends the requests and tunnels whose clients another configuration does not let in, returns how many, and
+// forgets the passwords that it does not have.
 func (h *Gateway) Reloaded(now *Routes) (ended int) {
 	h.passwords.keep(now.Config)
 	h.rates.keep(now.Snapshot)
@@ -91,7 +95,8 @@ func (h *Gateway) Reloaded(now *Routes) (ended int) {
 // Leave says goodbye to all tunnels, now and from now on.
 func (h *Gateway) Leave() { h.tunnels.tell() }
 
-// Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds its own.
+// Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds
+// its own.
 type Exchange struct {
 	request           *message.Request
 	routes            *Routes // that it was let in by

@@ -51,8 +51,8 @@ func (h *Gateway) authenticate(ctx *message.Context, x *Exchange) (err error) {
 	return nil
 }
 
-// passwords checks names and passwords of all sites. A check is slow on purpose, so sources take turns, and only some of the processor is
-// theirs. What was right is remembered, over reloads too. It is safe for use from many goroutines.
+// passwords checks names and passwords of all sites. A check is slow on purpose, so sources take turns, and only some
+// of the processor is theirs. What was right is remembered, over reloads too. It is safe for use from many goroutines.
 type passwords struct {
 	turns  *fair.Turns
 	secret [32]byte // nobody can tell which passwords would be remembered under which key
@@ -67,7 +67,8 @@ type account struct{ name, hash string }
 
 type mac [sha256.Size]byte
 
-// guess is somebody's try. The same password of the same source is checked once at a time, as pages ask for many things at once.
+// guess is somebody's try. The same password of the same source is checked once at a time, as pages ask for many things
+// at once.
 type guess struct {
 	source netip.Prefix
 	mac    mac
@@ -95,7 +96,8 @@ func newPasswords() *passwords {
 	return p
 }
 
-// user is the name that a request proves to have, or "". An error says that too many wait: fair.ErrSource, fair.ErrAll, or ctx's.
+// user is the name that a request proves to have, or "". An error says that too many wait: fair.ErrSource, fair.ErrAll,
+// or ctx's.
 func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client netip.Addr, fields message.Fields) (string, error) {
 	value, _ := fields.Get("Authorization")
 	scheme, encoded, _ := strings.Cut(value, " ")
@@ -129,7 +131,8 @@ func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client net
 	return name, nil
 }
 
-// decoy is whose hash stands in for a name that does not exist: always the same one's, so that it takes as long as some name that does.
+// decoy is whose hash stands in for a name that does not exist: always the same one's, so that it takes as long as some
+// name that does.
 func (p *passwords) decoy(basic *sites.BasicAuth, name string) string {
 	if len(basic.Hashes) == 0 {
 		return ""

@@ -10,14 +10,16 @@ import (
 
 // PlainOptions of a gateway for plain HTTP. All but Location and Log may be nil.
 type PlainOptions struct {
-	Location   func(host, target string) (url string, ok bool) // the same thing by https://; not ok where it is not served
-	Challenges func(http.ResponseWriter, *http.Request) bool   // answers a CA's request of http-01, and reports whether it was one
-	Validated  func(r *message.Request, began time.Time)       // is told that it was
-	Trust      func(http.ResponseWriter, *http.Request) bool   // the trust page
+	Location func(host, target string) (url string, ok bool) // the same thing by https://; not ok where it is not served
+	// Answers a CA's request of http-01, and reports whether it was one.
+	Challenges func(http.ResponseWriter, *http.Request) bool
+	Validated  func(r *message.Request, began time.Time)     // is told that it was
+	Trust      func(http.ResponseWriter, *http.Request) bool // the trust page
 	Log        *slog.Logger
 }
 
-// NewPlain answers on ports of plain HTTP: with answers for CAs, the trust page, and for all else with where it is by https://.
+// NewPlain answers on ports of plain HTTP: with answers for CAs, the trust page, and for all else with where it is by
+// https://.
 func NewPlain(o PlainOptions) *Gateway {
 	h := &Gateway{Options: Options{Routes: func() *Routes { return nil }, Log: o.Log}}
 	h.first = chain(ActionFunc(o.toHTTPS), []Filter{

@@ -14,8 +14,8 @@ import (
 	"padlock/proxy/sites"
 )
 
-// rates count the requests of the limits of all sites and routes. One that a reload leaves as it is goes on counting. They are safe for use
-// from many goroutines.
+// rates count the requests of the limits of all sites and routes. One that a reload leaves as it is goes on counting.
+// They are safe for use from many goroutines.
 type rates struct {
 	mu  sync.Mutex
 	all map[string]*quota.Rate // by whose limit it is, and what that says

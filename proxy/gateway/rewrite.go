@@ -16,7 +16,8 @@ type urls struct {
 	scheme, authority string // by which the client has come
 	inner             string // scheme that the target is spoken to by
 	sent, target      string // authorities of the target: its Host, and the one of its address
-	taken, given      string // prefixes that the client's paths begin with, and the target's instead: encoded, without a slash at the end
+	// Prefixes that the client's paths begin with, and the target's instead: encoded, without a slash at the end.
+	taken, given string
 }
 
 // place is a host and a port, as the URL with this scheme and authority means them.
@@ -31,8 +32,8 @@ func place(scheme, authority string) (host, port string, ok bool) {
 	return host, strings.TrimLeft(port, "0"), ok
 }
 
-// own reports whether a URL leads to the target, or to where the client has found it. Targets put the client's name and their own port
-// together, or leave the port out, so any of these does.
+// own reports whether a URL leads to the target, or to where the client has found it. Targets put the client's name and
+// their own port together, or leave the port out, so any of these does.
 func (u *urls) own(scheme, authority string) bool {
 	host, port, ok := place(scheme, authority)
 	if !ok {
@@ -51,8 +52,9 @@ func (u *urls) own(scheme, authority string) bool {
 	return port == sentPort || port == targetPort || message.Is(scheme, u.inner) && port == sites.PortOf("", u.inner)
 }
 
-// meansTarget reports whether a target's own URLs may call it by this host. The unspecified address, which servers listen on, leads no client
-// anywhere; and what is reached by loopback may call itself by any name of it, as localhost is 127.0.0.1 to one server and ::1 to the next.
+// meansTarget reports whether a target's own URLs may call it by this host. The unspecified address, which servers
+// listen on, leads no client anywhere; and what is reached by loopback may call itself by any name of it, as localhost
+// is 127.0.0.1 to one server and ::1 to the next.
 func meansTarget(host, target string) bool {
 	addr, _ := netip.ParseAddr(host)
 	return host == target || addr.IsUnspecified() || isLoopback(host) && isLoopback(target)
@@ -70,8 +72,8 @@ func (u *urls) outer(scheme, authority string) bool {
 	return ok && host == outer && port == outerPort
 }
 
-// cutOrigin takes scheme and authority off a URL; a path, and what begins with two slashes, has no scheme, and a path no authority. It is
-// false for what is none of them, and for what readers take for different things.
+// cutOrigin takes scheme and authority off a URL; a path, and what begins with two slashes, has no scheme, and a path
+// no authority. It is false for what is none of them, and for what readers take for different things.
 func cutOrigin(ref string) (scheme, authority, rest string, ok bool) {
 	lead, after, absolute := strings.Cut(ref, "://")
 	switch {
@@ -110,7 +112,8 @@ func (u *urls) outward(ref string) string {
 	return ref
 }
 
-// outwardPath puts back what was taken off. A path that has it already is by a target that knows of it, from X-Forwarded-Prefix perhaps.
+// outwardPath puts back what was taken off. A path that has it already is by a target that knows of it, from
+// X-Forwarded-Prefix perhaps.
 func (u *urls) outwardPath(rest string) string {
 	if u.taken == u.given {
 		return rest
@@ -136,8 +139,8 @@ func (u *urls) outwardPath(rest string) string {
 	return u.taken + path + tail
 }
 
-// namesHost reports whether a reader takes the beginning of a path for a host, as it would be behind two slashes: browsers leave tabs out, and
-// take backslashes for slashes.
+// namesHost reports whether a reader takes the beginning of a path for a host, as it would be behind two slashes:
+// browsers leave tabs out, and take backslashes for slashes.
 func namesHost(path string) bool {
 	path = strings.ReplaceAll(path, "\t", "")
 	return len(path) > 1 && path[0] == '/' && (path[1] == '/' || path[1] == '\\')
@@ -184,7 +187,8 @@ func (u *urls) refresh(value string) string {
 	return value[:begin] + u.outward(value[begin:end]) + value[end:]
 }
 
-// cookie rewrites Domain and Path of a Set-Cookie (RFC 6265 section 4.1). A cookie whose name begins with __Host- has the path / or is none.
+// cookie rewrites Domain and Path of a Set-Cookie (RFC 6265 section 4.1). A cookie whose name begins with __Host- has
+// the path / or is none.
 func (u *urls) cookie(value string) string {
 	client, _, _ := place(u.scheme, u.authority)
 	sent, _, _ := place(u.inner, u.sent)
@@ -262,14 +266,15 @@ func (x *Exchange) rewriteResponse(fields message.Fields) {
 	}
 }
 
-// destination is where a WebDAV request moves or copies to (RFC 4918 section 10.3): a second target, to which the same rules apply.
+// destination is where a WebDAV request moves or copies to (RFC 4918 section 10.3): a second target, to which the same
+// rules apply.
 type destination struct {
 	ours   bool   // it leads to where the request came
 	target string // path and query, as the target of the route finds them
 }
 
-// readDestination notes by what address the client has come, and finds out where a request moves or copies to, and whether it may: no rule of
-// another route can be gone around by a request for this one.
+// readDestination notes by what address the client has come, and finds out where a request moves or copies to, and
+// whether it may: no rule of another route can be gone around by a request for this one.
 func readDestination(_ *message.Context, x *Exchange) error {
 	r := x.request
 	x.scheme, x.authority = strings.ToLower(cmp.Or(x.forwarded.proto, r.Scheme)), cmp.Or(x.forwarded.host, r.Host)
@@ -366,8 +371,8 @@ func (x *Exchange) prepareURLs() {
 	}
 }
 
-// aim says in the target's own words where a request moves or copies to, and what its conditions are about. It is called for each target that is
-// tried.
+// aim says in the target's own words where a request moves or copies to, and what its conditions are about. It is
+// called for each target that is tried.
 func (x *Exchange) aim(scheme, target string) {
 	r := x.request
 	u := x.urls(scheme, target)

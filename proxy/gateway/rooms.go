@@ -11,9 +11,9 @@ import (
 	"padlock/internal/fair"
 )
 
-// rooms is the memory for what routes buffer, of all clients together. A client that sends content without its end, or reads none of its
-// answers, holds what it has got, so each gets a part only; who gets none is served without a buffer. It is safe for use from many
-// goroutines.
+// rooms is the memory for what routes buffer, of all clients together. A client that sends content without its end, or
+// reads none of its answers, holds what it has got, so each gets a part only; who gets none is served without a buffer.
+// It is safe for use from many goroutines.
 type rooms struct {
 	memory *fair.Memory
 	log    *slog.Logger
@@ -52,8 +52,9 @@ func (r *rooms) tell() {
 // firstRoom is what most contents that come in pieces fit into.
 const firstRoom = 16 << 10
 
-// fill reads content into memory for a client, up to limit bytes, of which want are taken at once where there are as many. It returns what it
-// has read when that is all there is room for, or a Read fails, and adds what it has taken to held, for leave.
+// fill reads content into memory for a client, up to limit bytes, of which want are taken at once where there are as
+// many. It returns what it has read when that is all there is room for, or a Read fails, and adds what it has taken to
+// held, for leave.
 func (r *rooms) fill(content io.Reader, client netip.Addr, held *int64, want, limit int64) (data []byte, err error) {
 	for err == nil {
 		if len(data) == cap(data) {

@@ -18,7 +18,8 @@ const (
 	dropNone  = "keep"
 )
 
-// unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a field that does.
+// unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a
+// field that does.
 func (x *Exchange) unwanted(name string) bool {
 	plain, alias := message.Alias(name)
 	if message.Variable(plain) { // whatever is done about aliases: this is the variable's own name
@@ -163,7 +164,8 @@ func handshakeField(c *message.Conn) string {
 	return b.String()
 }
 
-// fieldString is a structured field's string (RFC 9651 section 3.3.3), which holds ASCII only: the rest, and %, is percent-encoded.
+// fieldString is a structured field's string (RFC 9651 section 3.3.3), which holds ASCII only: the rest, and %, is
+// percent-encoded.
 func fieldString(s string) string {
 	b := []byte{'"'}
 	for i := range len(s) {

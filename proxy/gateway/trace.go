@@ -23,8 +23,8 @@ func (h *Gateway) trace(_ *message.Context, x *Exchange) error {
 	return nil
 }
 
-// beginTrace goes on with the client's trace, or begins one. Its id is taken from anybody, so that both ends can be found by it; whether
-// the request is told is only for proxies that are trusted to say.
+// beginTrace goes on with the client's trace, or begins one. Its id is taken from anybody, so that both ends can be
+// found by it; whether the request is told is only for proxies that are trusted to say.
 func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 	r := x.request
 	in := tracing.Incoming{Trusted: trusted, Handshake: r.Conn.Handshake, First: r.Conn.First(), At: x.start}

@@ -15,7 +15,8 @@ import (
 	"padlock/traffic"
 )
 
-// tunnels are the open WebSockets, and what else has been upgraded. They have no end that could be waited for, so at ours their clients are told to go.
+// tunnels are the open WebSockets, and what else has been upgraded. They have no end that could be waited for, so at
+// ours their clients are told to go.
 type tunnels struct {
 	mu    sync.Mutex
 	open  map[*closeInjector]struct{}
@@ -53,8 +54,8 @@ func (t *tunnels) tell() {
 	}
 }
 
-// closeInjector passes on what a target sends to a WebSocket's client, and can say goodbye between two frames (RFC 6455 section 5). Of other protocols
-// it knows no words.
+// closeInjector passes on what a target sends to a WebSocket's client, and can say goodbye between two frames (RFC 6455
+// section 5). Of other protocols it knows no words.
 type closeInjector struct {
 	message.Tunnel
 	mute      bool               // the protocol is another
@@ -128,7 +129,8 @@ func (v *closeInjector) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// follow keeps track of frames, and returns how much of p may be passed on: up to the end of a frame when we are leaving, or of a Close.
+// follow keeps track of frames, and returns how much of p may be passed on: up to the end of a frame when we are
+// leaving, or of a Close.
 func (v *closeInjector) follow(p []byte) int {
 	at := 0
 	for at < len(p) {
@@ -196,8 +198,8 @@ func payloadLength(head []byte) (uint64, bool) {
 	return length, true
 }
 
-// tunnel joins the client and the target after an upgrade, until both have ended or either has failed. It returns an error where nothing has been
-// sent to the client.
+// tunnel joins the client and the target after an upgrade, until both have ended or either has failed. It returns an
+// error where nothing has been sent to the client.
 func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	defer response.Tunnel.Close()
 	x.dress(response)

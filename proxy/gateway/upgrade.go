@@ -9,15 +9,17 @@ import (
 	"padlock/proxy/sites"
 )
 
-// extended reports whether the client asks for a tunnel by CONNECT (RFC 8441, RFC 9220). Any 2xx would tell it that it has one.
+// extended reports whether the client asks for a tunnel by CONNECT (RFC 8441, RFC 9220). Any 2xx would tell it that it
+// has one.
 func (x *Exchange) extended() bool { return x.request.Upgrade != "" && x.request.Proto != "HTTP/1.1" }
 
-// maxUpgradeContent is how much content a request for an upgrade may have: it has to end before the other protocol begins, and what comes with
-// docker exec is a few dozen bytes.
+// maxUpgradeContent is how much content a request for an upgrade may have: it has to end before the other protocol
+// begins, and what comes with docker exec is a few dozen bytes.
 const maxUpgradeContent = 64 << 10
 
-// upgrade chooses what the client goes over to, and refuses every upgrade that the route does not name. A WebSocket's is by GET without content
-// (RFC 6455 section 4.1); what others are is between the client and the target. By HTTP/2 and 3, an upgrade can be a WebSocket's only.
+// upgrade chooses what the client goes over to, and refuses every upgrade that the route does not name. A WebSocket's
+// is by GET without content (RFC 6455 section 4.1); what others are is between the client and the target. By HTTP/2 and
+// 3, an upgrade can be a WebSocket's only.
 func upgrade(_ *message.Context, x *Exchange) error {
 	r := x.request
 	if r.Upgrade == "" {

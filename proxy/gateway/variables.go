@@ -10,7 +10,8 @@ import (
 	"padlock/proxy/sites"
 )
 
-// withoutOurs are fields that come before or behind a response, without those that padlock, the site and the route decide about.
+// withoutOurs are fields that come before or behind a response, without those that padlock, the site and the route
+// decide about.
 func (x *Exchange) withoutOurs(fields message.Fields) message.Fields {
 	if x.site == nil || len(fields) == 0 {
 		return fields
@@ -24,7 +25,8 @@ func (x *Exchange) withoutOurs(fields message.Fields) message.Fields {
 	return fields
 }
 
-// keepsAltSvc reports whether a target's Alt-Svc gets to the client. It names ports of the target, which are others of padlock's (RFC 7838).
+// keepsAltSvc reports whether a target's Alt-Svc gets to the client. It names ports of the target, which are others of
+// padlock's (RFC 7838).
 func (x *Exchange) keepsAltSvc() bool {
 	return x.site.Fields.AltSvc || x.route != nil && x.route.Fields.AltSvc
 }

@@ -8,7 +8,8 @@ import (
 	"padlock/proxy/message"
 )
 
-// write sends what an action has come to. Nothing else writes to a client, so that framing, rules for fields, and logs hold for all.
+// write sends what an action has come to. Nothing else writes to a client, so that framing, rules for fields, and logs
+// hold for all.
 func (h *Gateway) write(x *Exchange, response *message.Response, err error) {
 	if err == nil && response.Tunnel != nil {
 		err = h.tunnel(x, response)
@@ -80,8 +81,9 @@ func (x *Exchange) dress(response *message.Response) {
 	}
 }
 
-// send sends a response, its content as it comes. What was read is sent at once, unless more is sure to follow without waiting: the reader of an
-// event stream wants every byte, and of a slow download as well. It returns an error where nothing has been sent.
+// send sends a response, its content as it comes. What was read is sent at once, unless more is sure to follow without
+// waiting: the reader of an event stream wants every byte, and of a slow download as well. It returns an error where
+// nothing has been sent.
 func (h *Gateway) send(x *Exchange, response *message.Response) error {
 	defer response.Body.Close()
 	x.dress(response)
@@ -157,8 +159,8 @@ func (h *Gateway) cutShort(x *Exchange, err error) {
 	x.w.Abort()
 }
 
-// unwritable is what is answered in the place of a response that a writer has refused, without what the configuration adds. It is nil where
-// the client has gone.
+// unwritable is what is answered in the place of a response that a writer has refused, without what the configuration
+// adds. It is nil where the client has gone.
 func (x *Exchange) unwritable(err error) error {
 	var refused *message.Unwritable
 	if !errors.As(err, &refused) || x.bare {

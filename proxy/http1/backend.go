@@ -19,7 +19,8 @@ import (
 	"padlock/proxy/message"
 )
 
-// backend is one connection to a backend. One exchange at a time uses it, from one goroutine; a second one sends the content, if any.
+// backend is one connection to a backend. One exchange at a time uses it, from one goroutine; a second one sends the
+// content, if any.
 type backend struct {
 	transport *Transport
 	tcp       net.Conn        // or unix
@@ -75,8 +76,9 @@ type reply struct {
 	room     [16]message.Field // of its fields, if they are not more
 }
 
-// Close ends all that waits for the connection, and what would; destroy follows. It waits for nothing itself, as net.Conn's Close does
-// for calls that are under way: whoever cancels a request may hold what such a call is about to ask for.
+// Close ends all that waits for the connection, and what would; destroy follows. It waits for nothing itself, as
+// net.Conn's Close does for calls that are under way: whoever cancels a request may hold what such a call is about to
+// ask for.
 func (b *backend) Close() error {
 	b.limit.Kick()
 	return b.tcp.SetWriteDeadline(time.Unix(1, 0))
@@ -140,8 +142,8 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	return b.readResponse(r, interim)
 }
 
-// claim notes whose request the connection carries, and whether it authenticates the connection: then it is never another client's. A
-// connection of HTTP/2 or 3, or of a proxy that sends requests of several clients, owns none.
+// claim notes whose request the connection carries, and whether it authenticates the connection: then it is never
+// another client's. A connection of HTTP/2 or 3, or of a proxy that sends requests of several clients, owns none.
 func (b *backend) claim(r *message.Request) {
 	b.authenticated = b.authenticated || r.Fields.AuthenticatesConnection()
 	b.owner = nil
@@ -299,7 +301,8 @@ func (r *responseBody) Close() error {
 		b.finishSending()
 	}
 
-	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state that cannot be trusted.
+	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state
+	// that cannot be trusted.
 	clean := r.done && b.head.keepAlive && !b.transport.o.Single && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
 	if b.authenticated && b.owner == nil {
 		clean = false
@@ -329,7 +332,8 @@ func (r *responseBody) Close() error {
 	return nil
 }
 
-// lateContent is how long content may still come after the whole of the answer to it, and lateSilence how long nothing of it may.
+// lateContent is how long content may still come after the whole of the answer to it, and lateSilence how long nothing
+// of it may.
 const (
 	lateContent = 10 * time.Second
 	lateSilence = 2 * time.Second

@@ -148,8 +148,8 @@ func (b *body) finish() bool {
 	return b.done
 }
 
-// finishable tells, when the response begins, whether finish is likely to find the end of the content: else the response says
-// that the connection ends with it. length is what was announced.
+// finishable tells, when the response begins, whether finish is likely to find the end of the content: else the
+// response says that the connection ends with it. length is what was announced.
 func (b *body) finishable(length int64) bool {
 	if !b.mu.TryLock() { // somebody waits for content
 		return length >= 0 && length-b.received.Load() <= maxDrain

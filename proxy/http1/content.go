@@ -64,8 +64,8 @@ func (c *content) take(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// buffered is how much content needs no waiting. Of chunked content it counts the current chunk, or one byte where another has begun:
-// of the first, any byte will do, which may be a malformed one.
+// buffered is how much content needs no waiting. Of chunked content it counts the current chunk, or one byte where
+// another has begun: of the first, any byte will do, which may be a malformed one.
 func (c *content) buffered() int {
 	data := c.r.buffered()
 	if !c.chunked || c.left > 0 || c.done {
@@ -112,7 +112,8 @@ func (c *content) nextChunk() error {
 	return nil
 }
 
-// chunkSize reads hexadecimal digits, white space if the size may be padded, and an extension without control characters behind them.
+// chunkSize reads hexadecimal digits, white space if the size may be padded, and an extension without control
+// characters behind them.
 func chunkSize(line []byte, padded bool) (size int64, ok bool) {
 	i := 0
 	for ; i < len(line); i++ {

@@ -1,8 +1,8 @@
 package http1
 
-// appendCustomary is appendField for a field that came over HTTP/2 or 3, which know lower case alone: it writes the name as HTTP/1.1 clients do.
-// Names have no case, but the servers of management controllers and microcontrollers compare them byte by byte, and see such clients only
-// behind a proxy.
+// appendCustomary is appendField for a field that came over HTTP/2 or 3, which know lower case alone: it writes the
+// name as HTTP/1.1 clients do. Names have no case, but the servers of management controllers and microcontrollers
+// compare them byte by byte, and see such clients only behind a proxy.
 func appendCustomary(b []byte, name, value string) []byte {
 	if written := irregular(name); written != "" {
 		return appendField(b, written, value)

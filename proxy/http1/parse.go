@@ -7,7 +7,8 @@ import (
 	"padlock/proxy/paths"
 )
 
-// statusError is a request that is answered with a status of ours and nothing else. What framed it cannot be trusted, so the connection ends.
+// statusError is a request that is answered with a status of ours and nothing else. What framed it cannot be trusted,
+// so the connection ends.
 type statusError struct {
 	status int
 	text   string
@@ -15,7 +16,8 @@ type statusError struct {
 
 func (r *statusError) Error() string { return r.text }
 
-// What is refused. RFC 9112 lets a server repair some of it; a proxy that repairs a message may read it otherwise than its backend does.
+// What is refused. RFC 9112 lets a server repair some of it; a proxy that repairs a message may read it otherwise than
+// its backend does.
 var (
 	errLine        = &statusError{400, "the request line is malformed"}
 	errSpaces      = &statusError{400, "the request line has more than two spaces in it: one in the request target is sent as %20"}
@@ -45,8 +47,8 @@ type head struct {
 	expect               bool // 100-continue
 }
 
-// parse reads a head that ends with its empty line, and has at most the given number of fields, into a fresh h; room is where its fields
-// go if they fit.
+// parse reads a head that ends with its empty line, and has at most the given number of fields, into a fresh h; room is
+// where its fields go if they fit.
 func (h *head) parse(b []byte, room message.Fields, most int) error {
 	text := string(b)
 	h.fields = roomFor(text, room, most)
@@ -70,8 +72,8 @@ func (h *head) parse(b []byte, room message.Fields, most int) error {
 // addedFields are those that padlock adds to a usual message, beyond the two lines of a head that are none.
 const addedFields = 5
 
-// roomFor is where the fields of a head go, with those that are added: in room if they fit, so that a small head costs little memory, and
-// no larger one is moved as it grows.
+// roomFor is where the fields of a head go, with those that are added: in room if they fit, so that a small head costs
+// little memory, and no larger one is moved as it grows.
 func roomFor(head string, room message.Fields, most int) message.Fields {
 	if lines := min(strings.Count(head, "\n"), most); lines+addedFields > cap(room) {
 		return make(message.Fields, 0, lines+addedFields)
@@ -101,7 +103,8 @@ func (h *head) requestLine(line string) error {
 	return h.setTarget(target)
 }
 
-// setTarget knows the four forms of RFC 9112 section 3.2. An absolute one is reduced to its origin form, and names the host.
+// setTarget knows the four forms of RFC 9112 section 3.2. An absolute one is reduced to its origin form, and names the
+// host.
 func (h *head) setTarget(target string) error {
 	if fault := message.TargetFault(target); fault != "" {
 		return &statusError{400, fault}
@@ -206,7 +209,8 @@ func (h *head) interpret() error {
 	switch {
 	case h.host == "":
 		h.host = host
-	case !message.ValidHost(h.host), hosts == 1 && !message.Is(host, h.host): // RFC 9112 section 3.2.2 ignores Host; a backend may not
+	// RFC 9112 section 3.2.2 ignores Host; a backend may not.
+	case !message.ValidHost(h.host), hosts == 1 && !message.Is(host, h.host):
 		return errHost
 	}
 

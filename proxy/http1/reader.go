@@ -69,7 +69,8 @@ func (r *reader) head(limit int) ([]byte, error) {
 	}
 }
 
-// headEnd is the index just past the empty line that ends a head; 0 if it has not come. from is how much was looked at before.
+// headEnd is the index just past the empty line that ends a head; 0 if it has not come. from is how much was looked at
+// before.
 func headEnd(b []byte, from int) int {
 	from = max(0, from-3)
 	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {

@@ -21,8 +21,8 @@ const (
 
 // exchange sends out and reads the first bytes of the answer.
 //
-// A plaintext connection is first read from, in vain: that shows one that has died while idle, and lets the runtime's poller wait
-// right after the write. Reading only afterwards would cost the same calls and show nothing.
+// A plaintext connection is first read from, in vain: that shows one that has died while idle, and lets the runtime's
+// poller wait right after the write. Reading only afterwards would cost the same calls and show nothing.
 func (b *backend) exchange(r *message.Request) error {
 	if b.raw == nil || b.conn != b.tcp {
 		return b.exchangePlainly(r)

@@ -10,7 +10,8 @@ import (
 	"padlock/proxy/message"
 )
 
-// ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if there is no more to send.
+// ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if
+// there is no more to send.
 func (b *backend) ask(r *message.Request) error {
 	if r.Body == nil || b.whole || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
 		b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
@@ -139,7 +140,8 @@ func (b *backend) write(p []byte) error {
 	return err
 }
 
-// frameChunk puts a chunk's size before the n bytes at start, and CRLF behind. It returns where the whole begins and ends.
+// frameChunk puts a chunk's size before the n bytes at start, and CRLF behind. It returns where the whole begins and
+// ends.
 func frameChunk(buffer []byte, start, n int) (from, to int) {
 	var size [chunkHead]byte
 	line := append(strconv.AppendUint(size[:0], uint64(n), 16), "\r\n"...)
@@ -149,8 +151,8 @@ func frameChunk(buffer []byte, start, n int) (from, to int) {
 	return from, to
 }
 
-// appendRequest writes the head of a request that is writable, the last on its connection or not. How the content is framed is ours to say,
-// whatever the client said.
+// appendRequest writes the head of a request that is writable, the last on its connection or not. How the content is
+// framed is ours to say, whatever the client said.
 func appendRequest(b []byte, r *message.Request, last bool) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = appendField(b, "Host", r.Host)

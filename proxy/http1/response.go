@@ -39,8 +39,8 @@ var (
 	errInterimCount = errors.New("too many interim responses")
 )
 
-// parse reads a head that ends with its empty line, the answer to a request with the given method that may have asked for an upgrade. room is
-// where its fields go if they fit.
+// parse reads a head that ends with its empty line, the answer to a request with the given method that may have asked
+// for an upgrade. room is where its fields go if they fit.
 func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade string) (err error) {
 	text := string(b)
 	if !tidy(text) {
@@ -61,8 +61,9 @@ func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade stri
 	return h.interpret(method, upgrade)
 }
 
-// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is. Some programs write HTTP/2.0 or HTTP/2, and
-// mean HTTP/1.1: no other of its connections is spoken here. A status may be any number of three digits, as in RFC 9110 section 15.
+// statusLine is RFC 9112 section 4. The space before an empty reason may be missing, as it often is. Some programs
+// write HTTP/2.0 or HTTP/2, and mean HTTP/1.1: no other of its connections is spoken here. A status may be any number
+// of three digits, as in RFC 9110 section 15.
 func (h *responseHead) statusLine(line string) bool {
 	version, rest, _ := strings.Cut(line, " ")
 	switch version {
@@ -140,7 +141,8 @@ func (h *responseHead) interpret(method, upgrade string) error {
 	}
 
 	switch {
-	case encodings > 0 && lengths > 0: // the coding decides, and what else the connection brings is nobody's (RFC 9112 section 6.3)
+	// The coding decides, and what else the connection brings is nobody's (RFC 9112 section 6.3).
+	case encodings > 0 && lengths > 0:
 		h.fields.Del("Content-Length")
 		lengths, h.keepAlive = 0, false
 	case lengths > 0 && h.fields.Value("Content-Length") != strconv.FormatInt(n, 10), lengths > 1:
@@ -150,7 +152,8 @@ func (h *responseHead) interpret(method, upgrade string) error {
 	return h.frame(method, upgrade, lengths > 0, max(n, 0), encodings > 0)
 }
 
-// sameLengths reads a value of Content-Length, which may be a list of the same number (RFC 9110 section 8.6). n is -1, or what others said.
+// sameLengths reads a value of Content-Length, which may be a list of the same number (RFC 9110 section 8.6). n is -1,
+// or what others said.
 func sameLengths(value string, n *int64) bool {
 	for item := range strings.SplitSeq(value, ",") {
 		length, ok := message.Decimal(strings.Trim(item, " \t"))
@@ -162,7 +165,8 @@ func sameLengths(value string, n *int64) bool {
 	return true
 }
 
-// keepAliveMargin is how much sooner than a backend says its connection is given up: a request may be on its way when it closes.
+// keepAliveMargin is how much sooner than a backend says its connection is given up: a request may be on its way when
+// it closes.
 const keepAliveMargin = time.Second
 
 // keepAliveTime reads the timeout of Keep-Alive (RFC 2068 section 19.7.1.1): less than 0 if there is no time left.

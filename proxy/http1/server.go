@@ -3,8 +3,8 @@
 //	server := http1.NewServer(http1.ServerOptions{Handler: h})
 //	server.ServeConn(conn)   // until the client or Shutdown ends it
 //
-// Both sides are strict, so that no backend reads a message otherwise than padlock did, and no client its response. The head of
-// a message becomes one string, of which its names and values are parts.
+// Both sides are strict, so that no backend reads a message otherwise than padlock did, and no client its response. The
+// head of a message becomes one string, of which its names and values are parts.
 package http1
 
 import (
@@ -33,13 +33,15 @@ import (
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
 	Handler  message.Handler
-	Header   time.Duration                                            // first byte of a head to its end
-	Idle     time.Duration                                            // between requests
-	BodyIdle time.Duration                                            // no progress in a body
-	Rate     int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head     int                                                      // bytes of a head
-	Fields   int                                                      // in a head; 0: 200
-	Rejected func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Header   time.Duration // first byte of a head to its end
+	Idle     time.Duration // between requests
+	BodyIdle time.Duration // no progress in a body
+	// Bytes a second that a body must bring on average, after the first stall; 0: any.
+	Rate   int
+	Head   int // bytes of a head
+	Fields int // in a head; 0: 200
+	// Is told of clients that are cut, and what was wrong in particular, or ""; may be nil.
+	Rejected func(why traffic.Reason, client netip.Addr, what string)
 	Log      *slog.Logger
 	Park     Parker // nil: idle connections keep their goroutine and buffer
 	Scheme   string // of requests; "": https
@@ -48,8 +50,9 @@ type ServerOptions struct {
 
 // Parker waits for connections on which nothing happens.
 type Parker interface {
-	// Park calls wake once, from a goroutine of its own: when c can be read, has failed, or the idle time is over, which expired tells.
-	// It reports false, and does nothing, where c cannot be parked. Nobody closes a parked connection.
+	// Park calls wake once, from a goroutine of its own: when c can be read, has failed, or the idle time is over,
+	// which expired tells. It reports false, and does nothing, where c cannot be parked. Nobody closes a parked
+	// connection.
 	Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool
 	// Unpark takes c back; it reports false when c is not parked, or wake is on its way.
 	Unpark(c net.Conn) bool
@@ -86,8 +89,8 @@ func NewServer(o ServerOptions) *Server {
 	return &Server{o: o, parkAfter: parkAfter, open: conns.New[*connection]()}
 }
 
-// ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
-// It returns earlier when the connection is parked.
+// ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes
+// it. It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
 	c := &connection{server: s, conn: conn, began: time.Now()}
 	c.limit.Init(conn.SetReadDeadline)
@@ -98,8 +101,9 @@ func (s *Server) ServeConn(conn Conn) {
 	c.serve()
 }
 
-// States of a server. While it drains, responses close their connections, and no other is closed: a request may be on its way there.
-// Once it is shut, only a new connection is left open for its first request. When the time for all that is over, so is the server.
+// States of a server. While it drains, responses close their connections, and no other is closed: a request may be on
+// its way there. Once it is shut, only a new connection is left open for its first request. When the time for all that
+// is over, so is the server.
 const (
 	serving int32 = iota
 	draining
@@ -113,8 +117,8 @@ func (s *Server) Drain(ctx context.Context) error {
 	return s.open.Drain(ctx, nil)
 }
 
-// Shutdown finishes the requests and tunnels that are open, and closes idle connections: one that has had no request yet, when it is five
-// seconds old, as its client may have sent the first. When ctx ends first, Shutdown closes all.
+// Shutdown finishes the requests and tunnels that are open, and closes idle connections: one that has had no request
+// yet, when it is five seconds old, as its client may have sent the first. When ctx ends first, Shutdown closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(shut) // before any connection is looked at: those that come to rest later end by themselves
 	err := s.open.Drain(ctx, (*connection).leave)
@@ -149,8 +153,8 @@ var (
 	writeBuffers = pool.Of(func(b *[writeBuffer]byte) []byte { return b[:] })
 )
 
-// Phases of a connection. A request makes an idle one busy; Shutdown makes an idle or parked one end. There is no phase between idle and
-// parked: a connection goes to the lot and comes back under its lock.
+// Phases of a connection. A request makes an idle one busy; Shutdown makes an idle or parked one end. There is no phase
+// between idle and parked: a connection goes to the lot and comes back under its lock.
 const (
 	busy int32 = iota
 	idle
@@ -245,8 +249,8 @@ func (c *connection) idle() bool {
 	return true
 }
 
-// retire ends the connection if no request is open, or on its way. It reports true where the caller has to call end; otherwise somebody
-// else does.
+// retire ends the connection if no request is open, or on its way. It reports true where the caller has to call end;
+// otherwise somebody else does.
 func (c *connection) retire() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,9 +266,9 @@ func (c *connection) retire() bool {
 	return false
 }
 
-// spared reports whether the first request may be on its way. The connection is then ended later if none has come. A client sends a
-// request again that finds an old connection closed (RFC 9112 section 9.3.1), but takes a new one that is closed for a broken server.
-// It is called with the lock held, once the server is shut.
+// spared reports whether the first request may be on its way. The connection is then ended later if none has come. A
+// client sends a request again that finds an old connection closed (RFC 9112 section 9.3.1), but takes a new one that
+// is closed for a broken server. It is called with the lock held, once the server is shut.
 func (c *connection) spared() bool {
 	left := message.FirstRequest - time.Since(c.began)
 	if c.used || left <= 0 || c.server.closing.Load() == over {
@@ -310,7 +314,8 @@ func (c *connection) releaseBuffers() {
 	c.engine = nil
 }
 
-// await waits for the first byte of a request: until the client has been idle for too long or, where it can be parked, idle at all.
+// await waits for the first byte of a request: until the client has been idle for too long or, where it can be parked,
+// idle at all.
 func (c *connection) await() error {
 	if c.reader.at < c.reader.end {
 		return nil // pipelined
@@ -323,7 +328,8 @@ func (c *connection) await() error {
 	return c.reader.fill()
 }
 
-// park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to end.
+// park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to
+// end.
 func (c *connection) park() bool {
 	wait := c.server.o.Idle - c.server.parkAfter
 	if c.server.o.Park == nil || wait <= 0 {
@@ -515,7 +521,8 @@ func (c *connection) refuse(no *statusError) {
 	socket.Linger(c.conn, lingerTime, lingerBytes)
 }
 
-// cut ends the connection below TLS: a close_notify would tell the client that the response is whole (RFC 9112 section 9.8).
+// cut ends the connection below TLS: a close_notify would tell the client that the response is whole (RFC 9112 section
+// 9.8).
 func (c *connection) cut() {
 	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
 		below.NetConn().Close()

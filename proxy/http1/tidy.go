@@ -7,8 +7,9 @@ import (
 	"padlock/proxy/message"
 )
 
-// Many servers, and most scripts behind them, end lines of a response's head with a bare LF, and some fold long fields. Nobody can be
-// led astray by that: the response is framed anew for the client. What comes here is put in order, and then read as strictly as a request.
+// Many servers, and most scripts behind them, end lines of a response's head with a bare LF, and some fold long fields.
+// Nobody can be led astray by that: the response is framed anew for the client. What comes here is put in order, and
+// then read as strictly as a request.
 
 // tidy reports whether every line of a head ends with CRLF, and none is folded.
 func tidy(head string) bool {
@@ -25,7 +26,8 @@ func tidy(head string) bool {
 	}
 }
 
-// tidied is a head in order: every line ends with CRLF, and a space stands for each fold (RFC 9112 sections 2.2 and 5.2).
+// tidied is a head in order: every line ends with CRLF, and a space stands for each fold (RFC 9112 sections 2.2 and
+// 5.2).
 func tidied(head string) (string, error) {
 	var b strings.Builder
 	b.Grow(len(head) + 64)
@@ -72,7 +74,8 @@ func (r *reader) responseHead(limit int) ([]byte, error) {
 			return data[:end], nil
 		}
 
-		if !bytes.HasPrefix(data, protocol[:min(len(data), len(protocol))]) { // something else is spoken there, and may go on for long
+		// Something else is spoken there, and may go on for long.
+		if !bytes.HasPrefix(data, protocol[:min(len(data), len(protocol))]) {
 			return nil, errStatusLine
 		}
 		if looked = len(data); looked > limit {

@@ -64,8 +64,9 @@ func NewTransport(o TransportOptions) *Transport {
 	return &Transport{o: o, dialer: outbound.Dialer{Network: o.Network, Address: o.Address, Timeout: o.Connect, Resolver: o.Resolver}}
 }
 
-// RoundTrip implements message.RoundTripper. A request goes out again, on another connection, where the backend surely has not
-// acted on it: its connection was dead before anything was sent, or died without a byte of an answer to an idempotent request.
+// RoundTrip implements message.RoundTripper. A request goes out again, on another connection, where the backend surely
+// has not acted on it: its connection was dead before anything was sent, or died without a byte of an answer to an
+// idempotent request.
 func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
 	if err := r.Writable(); err != nil {
 		return nil, err
@@ -160,8 +161,8 @@ func (t *Transport) Idle() int {
 	return len(t.idle)
 }
 
-// ErrOthersIdle is wrapped by the timeout of a request on a new connection to a backend that had another one idle: it may serve only one
-// at a time, and wait there for the next request.
+// ErrOthersIdle is wrapped by the timeout of a request on a new connection to a backend that had another one idle: it
+// may serve only one at a time, and wait there for the next request.
 var ErrOthersIdle = errors.New("another connection was idle")
 
 func (t *Transport) dial(ctx *message.Context) (*backend, error) {

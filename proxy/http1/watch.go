@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// patience is how long a handler may take before anybody looks whether the client is still there. Most are done earlier,
-// and cost neither a goroutine nor a read.
+// patience is how long a handler may take before anybody looks whether the client is still there. Most are done
+// earlier, and cost neither a goroutine nor a read.
 const patience = 20 * time.Millisecond
 
 // watcher notices a client that goes away while a handler works, by reading ahead. What it reads is the next request.

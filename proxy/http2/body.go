@@ -63,7 +63,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// patiently waits for the client, and limits only that: a slow backend does not count. It reports false when the time is over.
+// patiently waits for the client, and limits only that: a slow backend does not count. It reports false when the time
+// is over.
 func (b *body) patiently() bool {
 	s := b.s
 	if s.writer.sent || s.writer.tunnelled { // the two may be talking, at whatever pace

@@ -283,8 +283,8 @@ func (c *connection) limitIdle() {
 // idle is called with the lock held.
 func (c *connection) idle() bool { return len(c.streams) == 0 && c.running == 0 }
 
-// park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to end.
-// The lock is held until the lot has the connection, so that drain finds it either here or there.
+// park gives the buffers and, by the caller's return, the goroutine back. It reports false when the connection has to
+// end. The lock is held until the lot has the connection, so that drain finds it either here or there.
 func (c *connection) park() bool {
 	idle := c.server.o.Idle - c.server.parkAfter
 	if c.server.o.Park == nil || idle <= 0 {
@@ -356,8 +356,8 @@ const (
 	faultSecondHead = "a second head came before the end of the content"
 )
 
-// reject answers a malformed request with 400 where the answer has not begun, and resets its stream: a client that sees the reset alone
-// may take it for a fault of the connection, and send the request again and again.
+// reject answers a malformed request with 400 where the answer has not begun, and resets its stream: a client that sees
+// the reset alone may take it for a fault of the connection, and send the request again and again.
 func (c *connection) reject(m streamError) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -495,7 +495,8 @@ func (c *connection) drain() {
 	} // else it is about to wake
 }
 
-// cut ends the connection below TLS, which would wait for a client that reads nothing. Shutdown has begun, so it is not parked.
+// cut ends the connection below TLS, which would wait for a client that reads nothing. Shutdown has begun, so it is not
+// parked.
 func (c *connection) cut() {
 	if below, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
 		below.NetConn().Close()
@@ -511,8 +512,8 @@ const (
 
 var lastCall = [8]byte{'p', 'a', 'd', 'l', 'o', 'c', 'k'}
 
-// retire announces the end. Streams that are on their way are still taken, until the client has answered our PING (RFC 9113 section 6.8).
-// It is called with the lock held.
+// retire announces the end. Streams that are on their way are still taken, until the client has answered our PING (RFC
+// 9113 section 6.8). It is called with the lock held.
 func (c *connection) retire() {
 	c.out = appendPing(appendGoAway(c.buffer(), everyStream, http2.ErrCodeNo, ""), false, lastCall)
 	c.wake()

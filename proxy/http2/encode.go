@@ -9,7 +9,8 @@ import (
 // Fields are encoded without a dynamic table (RFC 7541): what is sent then depends on nothing that was sent before,
 // and streams encode without waiting for each other.
 
-// noTable is the dynamic table size update that says so; it goes before a connection's first block (RFC 7541 section 6.3).
+// noTable is the dynamic table size update that says so; it goes before a connection's first block (RFC 7541 section
+// 6.3).
 const noTable = 0x20
 
 // statusIndex has the statuses of the static table (RFC 7541 appendix A).

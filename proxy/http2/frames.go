@@ -41,7 +41,8 @@ func (c *connection) take(frame http2.Frame) error {
 	return c.countPointless()
 }
 
-// maxBlock is how much may be sent for fields of which limit bytes are taken: more is refused with the connection, not with 431.
+// maxBlock is how much may be sent for fields of which limit bytes are taken: more is refused with the connection, not
+// with 431.
 func maxBlock(limit int) int { return 2 * limit }
 
 const maxFragments = 128
@@ -66,7 +67,8 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	return c.onFragment(f.HeaderBlockFragment(), f.HeadersEnded())
 }
 
-// maxSizeUpdates of the table may begin a block: the smallest size that it had meanwhile, and the last (RFC 7541 section 4.2).
+// maxSizeUpdates of the table may begin a block: the smallest size that it had meanwhile, and the last (RFC 7541
+// section 4.2).
 const maxSizeUpdates = 2
 
 // sizeUpdates are those that a block begins with (RFC 7541 section 6.3).
@@ -209,8 +211,8 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	return nil
 }
 
-// widen doubles the window of a client that sends much, as long as there is memory for what it may send: whether or not a handler reads, as one
-// stream that nobody reads is not to hold up the others. It is called with the lock held.
+// widen doubles the window of a client that sends much, as long as there is memory for what it may send: whether or not
+// a handler reads, as one stream that nobody reads is not to hold up the others. It is called with the lock held.
 func (c *connection) widen(n int64) {
 	if c.used += n; c.used < c.window/2 || c.window == connWindow || c.err != nil {
 		return
@@ -285,7 +287,8 @@ func (c *connection) onReset(f *http2.RSTStreamFrame) error {
 	return c.countReset()
 }
 
-// onSettings acts on what matters to us: the window of streams. What else a client may announce concerns what we do not do.
+// onSettings acts on what matters to us: the window of streams. What else a client may announce concerns what we do not
+// do.
 func (c *connection) onSettings(f *http2.SettingsFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

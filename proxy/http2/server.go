@@ -1,10 +1,11 @@
-// Package http2 is the HTTP/2 front (RFC 9113): streams, flow control and limits of our own on x/net's framer and HPACK decoder.
+// Package http2 is the HTTP/2 front (RFC 9113): streams, flow control and limits of our own on x/net's framer and HPACK
+// decoder.
 //
 //	server := http2.NewServer(http2.ServerOptions{Handler: h})
 //	server.ServeConn(conn)   // until the client or Shutdown ends it
 //
-// A connection has one goroutine that reads frames, one for each stream, and one while there is something to write: what several
-// streams have to say meanwhile goes out with it, in one write.
+// A connection has one goroutine that reads frames, one for each stream, and one while there is something to write:
+// what several streams have to say meanwhile goes out with it, in one write.
 package http2
 
 import (
@@ -24,23 +25,30 @@ import (
 
 // ServerOptions bound what a client may do.
 type ServerOptions struct {
-	Handler    message.Handler
-	Header     time.Duration                                            // first byte of a request's fields to their end, or of any other frame but DATA
-	Idle       time.Duration                                            // without an open stream
-	BodyIdle   time.Duration                                            // no progress in a body; first byte of a DATA frame to its end
-	Send       time.Duration                                            // no progress in a response, where Pause lets the client
-	Rate       int                                                      // bytes a second that a body must bring on average, after the first stall; 0: any
-	Head       int                                                      // bytes of a request's fields, decoded
-	Fields     int                                                      // in a request; 0: 200
-	Streams    int                                                      // at once; 0: 100
-	Resets     int                                                      // of streams in 10 s, the client's and those that it makes us send; 0: 1,000
-	NoopFrames int                                                      // in 10 s that nothing comes of; 0: 10,000
-	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut, and what was wrong in particular, or ""; may be nil
+	Handler message.Handler
+	// First byte of a request's fields to their end, or of any other frame but DATA.
+	Header time.Duration
+	Idle   time.Duration // without an open stream
+	// No progress in a body; first byte of a DATA frame to its end.
+	BodyIdle time.Duration
+	// No progress in a response, where Pause lets the client.
+	Send time.Duration
+	// Bytes a second that a body must bring on average, after the first stall; 0: any.
+	Rate    int
+	Head    int // bytes of a request's fields, decoded
+	Fields  int // in a request; 0: 200
+	Streams int // at once; 0: 100
+	// Of streams in 10 s, the client's and those that it makes us send; 0: 1,000.
+	Resets     int
+	NoopFrames int // in 10 s that nothing comes of; 0: 10,000
+	// Is told of clients that are cut, and what was wrong in particular, or ""; may be nil.
+	Rejected func(why traffic.Reason, client netip.Addr, what string)
 
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
 
-	// Memory is for what connections may hold of content that no handler has read, beyond what each always may; nil: all may.
+	// Memory is for what connections may hold of content that no handler has read, beyond what each always may; nil:
+	// all may.
 	Memory *fair.Memory
 
 	Log  *slog.Logger
@@ -69,8 +77,8 @@ func NewServer(o ServerOptions) *Server {
 	return &Server{o: o, parkAfter: parkAfter, linger: lingerStream, open: conns.New[*connection]()}
 }
 
-// ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes it.
-// It returns earlier when the connection is parked.
+// ServeConn takes a connection over: it answers requests until the client or Shutdown ends the connection, and closes
+// it. It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
 	c := newConnection(s, conn)
 	begin := func(p conns.Phase) { c.draining = p == conns.Draining } // what its client has sent by now is answered

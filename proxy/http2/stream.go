@@ -22,7 +22,8 @@ var (
 	errReset = errors.New("the client has broken the rules of HTTP/2")
 )
 
-// stream is one request with its response. It is never used again, so that whoever holds a part of it holds its own. What is below request is guarded by its connection's lock.
+// stream is one request with its response. It is never used again, so that whoever holds a part of it holds its own.
+// What is below request is guarded by its connection's lock.
 type stream struct {
 	c       *connection
 	id      uint32
@@ -103,8 +104,8 @@ func (c *connection) tooLarge(b *block) error {
 	return c.countReset()
 }
 
-// respond answers without a handler. What the text has to say is left out where window, the stream's, or the connection's has no room for it.
-// It is called with the lock held.
+// respond answers without a handler. What the text has to say is left out where window, the stream's, or the
+// connection's has no room for it. It is called with the lock held.
 func (c *connection) respond(id uint32, status int, method, text string, window int64) {
 	text += "\n"
 	n := len(text)
@@ -217,7 +218,8 @@ func (s *stream) run() {
 	}
 }
 
-// handle reports whether the response is whole, and whether the handler was lost: then somebody may still use the stream.
+// handle reports whether the response is whole, and whether the handler was lost: then somebody may still use the
+// stream.
 func (s *stream) handle() (whole, lost bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -230,7 +232,8 @@ func (s *stream) handle() (whole, lost bool) {
 	return s.writer.end(), false
 }
 
-// discard drops what is left of the content, now and from now on, so that the client finds room for it while it reads the answer.
+// discard drops what is left of the content, now and from now on, so that the client finds room for it while it reads
+// the answer.
 func (s *stream) discard() {
 	c := s.c
 	c.mu.Lock()
@@ -262,9 +265,9 @@ func (s *stream) finish(whole bool) {
 // lingerStream is how long a client may still send content after the whole of the answer to it.
 const lingerStream = time.Second
 
-// linger resets a stream that has been answered, unless the client ends it meanwhile. What it sends until then is dropped: some clients, curl
-// among them, take a reset that they read together with the answer for a failure, and never look at the answer. It is called with
-// the lock held.
+// linger resets a stream that has been answered, unless the client ends it meanwhile. What it sends until then is
+// dropped: some clients, curl among them, take a reset that they read together with the answer for a failure, and never
+// look at the answer. It is called with the lock held.
 func (s *stream) linger(code http2.ErrCode) {
 	c := s.c
 	time.AfterFunc(c.server.linger, func() {

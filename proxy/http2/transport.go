@@ -37,8 +37,8 @@ type TransportOptions struct {
 	Single         bool          // each request has a connection of its own
 }
 
-// Transport speaks HTTP/2 without TLS to one backend, with prior knowledge (RFC 9113 section 3.3): x/net's client adapted to message.
-// It is safe for use from many goroutines.
+// Transport speaks HTTP/2 without TLS to one backend, with prior knowledge (RFC 9113 section 3.3): x/net's client
+// adapted to message. It is safe for use from many goroutines.
 type Transport struct {
 	o     TransportOptions
 	h2    *http2.Transport
@@ -92,8 +92,9 @@ const (
 	endless         = 10 * 365 * 24 * time.Hour
 	pingAfter       = 30 * time.Second // of silence on a connection with open streams
 
-	unread  = 256 << 10           // of a response that its client does not read yet
-	windows = (1<<31 - 1) - 65535 // of all that share a connection: so many that those who do not read leave enough to others
+	unread = 256 << 10 // of a response that its client does not read yet
+	// Of all that share a connection: so many that those who do not read leave enough to others.
+	windows = (1<<31 - 1) - 65535
 )
 
 // NewTransport dials nothing yet.
@@ -119,8 +120,9 @@ func NewTransport(o TransportOptions) *Transport {
 	return t
 }
 
-// newClient is x/net's client with windows of our own. Its own are 4 MiB for a stream and 1 GiB for all: streams whose clients do not read held
-// that much memory each, and 256 of them held up all others. It takes windows only from a transport of net/http, which is used for nothing else.
+// newClient is x/net's client with windows of our own. Its own are 4 MiB for a stream and 1 GiB for all: streams whose
+// clients do not read held that much memory each, and 256 of them held up all others. It takes windows only from a
+// transport of net/http, which is used for nothing else.
 func newClient() *http2.Transport {
 	h2, err := http2.ConfigureTransports(&http.Transport{
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: unread, MaxReceiveBufferPerConnection: windows},
@@ -200,7 +202,8 @@ func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange
 	hr := &http.Request{
 		Method: r.Method, Host: r.Host, Header: http.Header{}, ContentLength: r.ContentLength,
 		Close: t.o.Single,
-		URL:   &url.URL{Scheme: "http", Host: t.o.Address, Opaque: "//" + r.Host + r.Target}, // :path is the target as it came
+		// :path is the target as it came.
+		URL: &url.URL{Scheme: "http", Host: t.o.Address, Opaque: "//" + r.Host + r.Target},
 	}
 	if r.Target == "*" {
 		hr.URL.Opaque, hr.URL.Path = "", "*"
@@ -278,8 +281,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is x/net's, when the target has ended, or wants no more. A Read that waits for the client would keep the answer waiting with it;
-// what else is left of the content is the front's affair.
+// Close is x/net's, when the target has ended, or wants no more. A Read that waits for the client would keep the answer
+// waiting with it; what else is left of the content is the front's affair.
 func (b *requestBody) Close() error {
 	if b.mu.TryLock() {
 		b.over = true
@@ -344,8 +347,9 @@ func (x *exchange) trace() *httptrace.ClientTrace {
 	}
 }
 
-// hints are the interim responses to a request. They come from the goroutine that reads for all requests of a connection, possibly when
-// the request has ended; it neither waits for the client nor touches anything of the request's.
+// hints are the interim responses to a request. They come from the goroutine that reads for all requests of a
+// connection, possibly when the request has ended; it neither waits for the client nor touches anything of the
+// request's.
 type hints struct {
 	cancel context.CancelCauseFunc
 
@@ -407,7 +411,8 @@ func (h *hints) pass(to message.Interim, done chan<- struct{}) {
 	}
 }
 
-// end returns when nothing more is passed on: all that has come, or, where the request has failed, what is being passed on.
+// end returns when nothing more is passed on: all that has come, or, where the request has failed, what is being passed
+// on.
 func (h *hints) end(all bool) {
 	h.mu.Lock()
 	h.to = nil

@@ -143,7 +143,8 @@ func (w *writer) Abort() { w.aborted = true }
 // Fallback implements message.Writer (RFC 9113 section 7).
 func (w *writer) Fallback() { w.aborted, w.code = true, http2.ErrCodeHTTP11Required }
 
-// Reset implements message.Writer. Codes about the target's connection, or about what padlock has sent there, are none of the client's.
+// Reset implements message.Writer. Codes about the target's connection, or about what padlock has sent there, are none
+// of the client's.
 func (w *writer) Reset(code uint32) {
 	w.Abort()
 	switch code := http2.ErrCode(code); {
@@ -241,8 +242,8 @@ func (s *stream) endLocal(end bool) {
 	}
 }
 
-// grant waits until some content may be sent, and takes it off the windows: at most a frame's, so that all streams have their turn.
-// It is called with the lock held.
+// grant waits until some content may be sent, and takes it off the windows: at most a frame's, so that all streams have
+// their turn. It is called with the lock held.
 func (s *stream) grant(wanted int) (int, error) {
 	c := s.c
 	for {
@@ -265,8 +266,8 @@ func (s *stream) grant(wanted int) (int, error) {
 	return n, nil
 }
 
-// awaitWindow waits for the client to grant something, as long as it takes content at the rate that it has to bring content at:
-// a client that grants byte after byte stalls too. It is called with the lock held.
+// awaitWindow waits for the client to grant something, as long as it takes content at the rate that it has to bring
+// content at: a client that grants byte after byte stalls too. It is called with the lock held.
 func (s *stream) awaitWindow() error {
 	c, began := s.c, time.Now()
 	o, paused := &c.server.o, false

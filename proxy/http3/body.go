@@ -49,8 +49,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// limit has reading end at a time, unless the final response has begun: then the two may be talking, at whatever pace. It reports false
-// when nothing more is to be read.
+// limit has reading end at a time, unless the final response has begun: then the two may be talking, at whatever pace.
+// It reports false when nothing more is to be read.
 func (s *stream) limit(at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -96,7 +96,8 @@ func (c *connection) begun() {
 	c.timer.Stop()
 }
 
-// leave forgets a stream, and lets the client open another. lost is one that nothing, or half an answer, came of through the client's doing.
+// leave forgets a stream, and lets the client open another. lost is one that nothing, or half an answer, came of
+// through the client's doing.
 func (c *connection) leave(s *stream, lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +117,8 @@ func (c *connection) leave(s *stream, lost bool) {
 	}
 }
 
-// expire ends a connection that has brought no request for too long, whatever else it has brought, or whose last has been answered.
+// expire ends a connection that has brought no request for too long, whatever else it has brought, or whose last has
+// been answered.
 func (c *connection) expire() {
 	c.mu.Lock()
 	idle := c.requests == 0
@@ -133,12 +135,14 @@ func cancel(q bidirectional, why code) {
 }
 
 const (
-	linger       = 300 * time.Millisecond // for the client to learn that no more requests are taken, before the connection ends
-	noticePeriod = time.Second            // for a first request that is on its way
-	everyStream  = 1<<62 - 4              // RFC 9114 section 5.2
+	// For the client to learn that no more requests are taken, before the connection ends.
+	linger       = 300 * time.Millisecond
+	noticePeriod = time.Second // for a first request that is on its way
+	everyStream  = 1<<62 - 4   // RFC 9114 section 5.2
 )
 
-// drain announces the end, and takes no more requests (RFC 9114 section 5.2): from a client that is new, only once its first had time to come.
+// drain announces the end, and takes no more requests (RFC 9114 section 5.2): from a client that is new, only once its
+// first had time to come.
 func (c *connection) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +172,8 @@ func (c *connection) seal() {
 	}
 }
 
-// goAway says which streams are not taken any more. A client that gives its control stream no room hears of it at the end.
+// goAway says which streams are not taken any more. A client that gives its control stream no room hears of it at the
+// end.
 func (c *connection) goAway(from quic.StreamID) {
 	last := quicvarint.Append(nil, uint64(from))
 	frame := append(appendFrame(nil, frameGoAway, len(last)), last...)
@@ -380,7 +385,8 @@ func (c *connection) readControl(r *reader) error {
 	}
 }
 
-// readQPACK reads a stream of QPACK's instructions. Without a dynamic table there is little to say (RFC 9204 section 4).
+// readQPACK reads a stream of QPACK's instructions. Without a dynamic table there is little to say (RFC 9204 section
+// 4).
 func (c *connection) readQPACK(r *reader, kind uint64) error {
 	for inside := false; ; {
 		if r.from == r.to {

@@ -169,8 +169,9 @@ func (s *stream) refuse(err error) {
 
 func malformed(what string) string { return "The request is malformed: " + what }
 
-// respond answers without the writer, and ends the stream: a client that sees a reset alone may take it for a fault of the connection, and
-// send the request again and again (RFC 9114 section 4.1.2). A reset would overtake the answer; why says instead that nothing more is read.
+// respond answers without the writer, and ends the stream: a client that sees a reset alone may take it for a fault of
+// the connection, and send the request again and again (RFC 9114 section 4.1.2). A reset would overtake the answer; why
+// says instead that nothing more is read.
 func (s *stream) respond(status int, method, text string, why code) {
 	text += "\n"
 	w := writer{s: s}
@@ -296,8 +297,8 @@ var decoder = qpack.NewDecoder()
 // maxBlock is how much is read of fields of which limit bytes are taken.
 func maxBlock(limit int) uint64 { return 2 * uint64(limit) }
 
-// content finds out whether the request has any. HTTP/3 says so by the end of the stream, which comes with the head where there is none;
-// only where there is hardly ever content it is waited for.
+// content finds out whether the request has any. HTTP/3 says so by the end of the stream, which comes with the head
+// where there is none; only where there is hardly ever content it is waited for.
 func (s *stream) content() error {
 	r := &s.request
 	if r.Upgrade != "" || r.Method == "CONNECT" {
@@ -406,7 +407,8 @@ func (c *connection) prioritise(id quic.StreamID, wanted string) {
 
 const usualUrgency = 3
 
-// priority reads u and i of a dictionary (RFC 9218 section 4, RFC 9651 section 3.2); what else it has, or is not well formed, is nothing to us.
+// priority reads u and i of a dictionary (RFC 9218 section 4, RFC 9651 section 3.2); what else it has, or is not well
+// formed, is nothing to us.
 func priority(text string) (urgency int8, incremental bool) {
 	urgency = usualUrgency
 	for member := range strings.SplitSeq(text, ",") {

@@ -175,7 +175,8 @@ func (w *writer) Filled(n int) error {
 	return w.err
 }
 
-// Flush implements message.Writer. A response that is complete ends, whatever the client still has to say (RFC 9114 section 4.1).
+// Flush implements message.Writer. A response that is complete ends, whatever the client still has to say (RFC 9114
+// section 4.1).
 func (w *writer) Flush() error {
 	if err := w.send(); err != nil || !w.complete || w.aborted || w.over {
 		return err
@@ -214,7 +215,8 @@ func (w *writer) Abort() { w.aborted = true }
 // Fallback implements message.Writer (RFC 9114 section 8.1).
 func (w *writer) Fallback() { w.aborted, w.code = true, codeVersionFallback }
 
-// Reset implements message.Writer. Codes about the target's connection, or about what padlock has sent there, are none of the client's.
+// Reset implements message.Writer. Codes about the target's connection, or about what padlock has sent there, are none
+// of the client's.
 func (w *writer) Reset(reset uint32) {
 	w.Abort()
 	switch {
@@ -330,7 +332,8 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	}
 
 	s.shrink()
-	s.release() // the context of QUIC's stream ends as soon as we have said everything, and the client may have more to say
+	// The context of QUIC's stream ends as soon as we have said everything, and the client may have more to say.
+	s.release()
 	return (*tunnel)(s), nil
 }
 

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// UnknownClient stands for the address of a client that has none or whose proxy does not name it (RFC 7239 section 6.2).
+// UnknownClient stands for the address of a client that has none or whose proxy does not name it (RFC 7239 section
+// 6.2).
 const UnknownClient = "unknown"
 
 // ClientAddr is the address of a host:port, without a zone.

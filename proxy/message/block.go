@@ -6,8 +6,8 @@ import (
 	"padlock/proxy/paths"
 )
 
-// Block is a list of fields of HTTP/2 or 3 while it is being read: a request's, or its trailers (RFC 9113 section 8.3, RFC 9114
-// section 4.3).
+// Block is a list of fields of HTTP/2 or 3 while it is being read: a request's, or its trailers (RFC 9113 section 8.3,
+// RFC 9114 section 4.3).
 type Block struct {
 	Limit int // bytes of fields that are taken
 	Most  int // fields that are taken; those into which a client cuts its Cookie are one
@@ -151,8 +151,8 @@ const (
 	faultConnect     = "the CONNECT request is malformed"
 )
 
-// Request checks what has come, and makes a request of it; whole tells that nothing follows. It reports false for what could be read in
-// two ways, and Fault says why. length is the content's; -1: whatever comes.
+// Request checks what has come, and makes a request of it; whole tells that nothing follows. It reports false for what
+// could be read in two ways, and Fault says why. length is the content's; -1: whatever comes.
 func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok bool) {
 	switch {
 	case b.Fault != "":
@@ -225,7 +225,8 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 
 func (b *Block) validAuthority() bool { return b.authority != "" && ValidHost(b.authority) }
 
-// target checks what says where the request goes: as usual, or as CONNECT does (RFC 9113 section 8.5, RFC 8441 section 4, RFC 9220).
+// target checks what says where the request goes: as usual, or as CONNECT does (RFC 9113 section 8.5, RFC 8441 section
+// 4, RFC 9220).
 func (b *Block) target(r *Request, whole bool) {
 	if b.method == "CONNECT" && !b.given[4] {
 		if r.Target = b.authority; b.authority == "" || b.given[1] || b.given[3] {
@@ -252,7 +253,8 @@ func (b *Block) target(r *Request, whole bool) {
 	}
 }
 
-// connect makes an extended CONNECT look as the upgrade that it stands for: a GET with a key, which HTTP/2 and 3 leave out (RFC 8441 section 5).
+// connect makes an extended CONNECT look as the upgrade that it stands for: a GET with a key, which HTTP/2 and 3 leave
+// out (RFC 8441 section 5).
 func (b *Block) connect(r *Request) {
 	r.Method, r.Upgrade, r.ContentLength = "GET", strings.ToLower(b.protocol), 0
 	b.Fields.Set("Sec-WebSocket-Key", WebSocketKey())
@@ -282,8 +284,8 @@ func (b *Block) joinCookies() {
 	b.Fields = kept
 }
 
-// Trailers checks what came behind the content, and leaves out what must not come there. It reports false for what is too large, or
-// malformed, which Fault tells.
+// Trailers checks what came behind the content, and leaves out what must not come there. It reports false for what is
+// too large, or malformed, which Fault tells.
 func (b *Block) Trailers() (Fields, bool) {
 	if b.given != [5]bool{} {
 		b.blame(faultPseudo)

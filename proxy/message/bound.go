@@ -7,16 +7,16 @@ import (
 	"sync/atomic"
 )
 
-// connectionSchemes authenticate a connection, and with it every request that follows, instead of the one request that carries the
-// credentials (RFC 4559 section 6 describes Negotiate; NTLM and CredSSP do the same). Whoever sends another client's request on such a
-// connection sends it as the user who authenticated.
+// connectionSchemes authenticate a connection, and with it every request that follows, instead of the one request that
+// carries the credentials (RFC 4559 section 6 describes Negotiate; NTLM and CredSSP do the same). Whoever sends another
+// client's request on such a connection sends it as the user who authenticated.
 var connectionSchemes = NewNames("NTLM", "Negotiate", "Kerberos", "CredSSP", "Nego2")
 
 // ntlmToken begins every NTLM message in base64, with Negotiate too: it takes several requests on one connection.
 const ntlmToken = "TlRMTVNTUA"
 
-// AuthenticatesConnection reports whether a request's credentials, or a response's challenges, are of a scheme that authenticates the
-// connection.
+// AuthenticatesConnection reports whether a request's credentials, or a response's challenges, are of a scheme that
+// authenticates the connection.
 func (f Fields) AuthenticatesConnection() bool {
 	for i := range f {
 		switch name := f[i].Name; {
@@ -37,7 +37,8 @@ func (f Fields) AuthenticatesConnection() bool {
 	return false
 }
 
-// NeedsOneConnection reports whether a request's credentials cannot be understood without those that came before on the same connection.
+// NeedsOneConnection reports whether a request's credentials cannot be understood without those that came before on the
+// same connection.
 func (f Fields) NeedsOneConnection() bool {
 	for i := range f {
 		if !Is(f[i].Name, "Authorization") {
@@ -51,7 +52,8 @@ func (f Fields) NeedsOneConnection() bool {
 	return false
 }
 
-// ContinuesAuthentication reports whether a challenge is one step of several, for which the next request must come on the same connection.
+// ContinuesAuthentication reports whether a challenge is one step of several, for which the next request must come on
+// the same connection.
 func (f Fields) ContinuesAuthentication() bool {
 	for i := range f {
 		if !Is(f[i].Name, "WWW-Authenticate") {

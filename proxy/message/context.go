@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Context is a request's context: it ends when the client goes away. Unlike the context package's, it can close what a request
-// waits for without a goroutine or an allocation. The zero value is ready; it is safe for use from many goroutines.
+// Context is a request's context: it ends when the client goes away. Unlike the context package's, it can close what a
+// request waits for without a goroutine or an allocation. The zero value is ready; it is safe for use from many
+// goroutines.
 type Context struct {
 	mu   sync.Mutex
 	err  error
@@ -63,8 +64,8 @@ func (c *Context) Cancel() {
 	}
 }
 
-// Hold has closer closed by Cancel until Release; its Close must not wait for anything. Hold reports false, and holds nothing, when the
-// context has ended already.
+// Hold has closer closed by Cancel until Release; its Close must not wait for anything. Hold reports false, and holds
+// nothing, when the context has ended already.
 func (c *Context) Hold(closer io.Closer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

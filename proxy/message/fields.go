@@ -84,13 +84,15 @@ func (f Fields) HasToken(name, token string) bool {
 var hopByHop = NewNames("Connection", "Keep-Alive", "Proxy-Connection", "TE", "Transfer-Encoding", "Upgrade", "Trailer",
 	"Proxy-Authenticate", "Proxy-Authorization", "HTTP2-Settings")
 
-// notNominated are what Connection cannot take away: its own options, and the fields that frame a message or name its host.
+// notNominated are what Connection cannot take away: its own options, and the fields that frame a message or name its
+// host.
 var notNominated = NewNames("close", "keep-alive", "upgrade", "te", "content-length", "host")
 
 // HopByHop reports whether a field speaks of one connection only.
 func HopByHop(name string) bool { return hopByHop.Has(name) }
 
-// RemoveHopByHop deletes the fields that a proxy must not pass on: the standing ones, and those that Connection nominates.
+// RemoveHopByHop deletes the fields that a proxy must not pass on: the standing ones, and those that Connection
+// nominates.
 func (f *Fields) RemoveHopByHop() {
 	var nominated map[string]bool
 	for _, field := range *f {
@@ -113,8 +115,8 @@ func (f *Fields) RemoveHopByHop() {
 	}
 }
 
-// ForbiddenTrailer reports whether a field would, as a trailer, change what was said in the head (RFC 9110 section 6.5.1), or tell what a
-// head may not: some backends make one list of both.
+// ForbiddenTrailer reports whether a field would, as a trailer, change what was said in the head (RFC 9110 section
+// 6.5.1), or tell what a head may not: some backends make one list of both.
 func ForbiddenTrailer(name string) bool {
 	plain, _ := Alias(name)
 	return forbiddenTrailers.Has(plain) || hopByHop.Has(plain) || Claims(plain) || ClaimsIdentity(plain) || ClaimsAddress(plain) || ClaimsRequest(plain) || Variable(plain)

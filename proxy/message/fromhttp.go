@@ -20,10 +20,10 @@ import (
 //	files := message.FromHTTP(http.FileServerFS(pages))
 //	response, err := files.RoundTrip(ctx, request, interim)
 //
-// The handler runs in a goroutine of its own, which has ended when Close of the response's body returns. What it writes waits, in a buffer of a
-// bounded size, until it is read. Its request's context ends when the client goes away, and when the body is closed before the end. A panic
-// becomes a *PanicError and http.ErrAbortHandler itself: of RoundTrip, or of a Read where the head was returned already. Protocols cannot be
-// switched, and connections not be taken over.
+// The handler runs in a goroutine of its own, which has ended when Close of the response's body returns. What it writes
+// waits, in a buffer of a bounded size, until it is read. Its request's context ends when the client goes away, and
+// when the body is closed before the end. A panic becomes a *PanicError and http.ErrAbortHandler itself: of RoundTrip,
+// or of a Read where the head was returned already. Protocols cannot be switched, and connections not be taken over.
 func FromHTTP(h http.Handler) RoundTripper {
 	return httpAnswerer(func(w http.ResponseWriter, r *http.Request) bool {
 		h.ServeHTTP(w, r)
@@ -31,8 +31,8 @@ func FromHTTP(h http.Handler) RoundTripper {
 	})
 }
 
-// TryHTTP is FromHTTP for what may leave a request to others: answer then returns false and has written nothing, and RoundTrip's error is
-// ErrDeclined.
+// TryHTTP is FromHTTP for what may leave a request to others: answer then returns false and has written nothing, and
+// RoundTrip's error is ErrDeclined.
 func TryHTTP(answer func(http.ResponseWriter, *http.Request) bool) RoundTripper {
 	return httpAnswerer(answer)
 }
@@ -335,7 +335,8 @@ func (w *httpWriter) publish() {
 	switch {
 	case bodiless:
 		w.head.ContentLength = 0
-	case w.declared < 0 && w.ended && (w.written > 0 || w.asked.Method != http.MethodHead): // of HEAD without content, nothing is known
+	// Of HEAD without content, nothing is known.
+	case w.declared < 0 && w.ended && (w.written > 0 || w.asked.Method != http.MethodHead):
 		w.head.ContentLength = w.written
 	}
 

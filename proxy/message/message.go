@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// Conn is what a request needs to know of the connection that it came by. But for First and what is bound to it, it never changes after the handshake.
+// Conn is what a request needs to know of the connection that it came by. But for First and what is bound to it, it
+// never changes after the handshake.
 type Conn struct {
 	Remote    string     // client's host:port
 	Client    string     // client's address alone
@@ -36,7 +37,8 @@ type Conn struct {
 	bound bindings
 }
 
-// From is the same connection of a client that has moved to another address, as QUIC's may (RFC 9000 section 9); "" where nobody knows to which.
+// From is the same connection of a client that has moved to another address, as QUIC's may (RFC 9000 section 9); ""
+// where nobody knows to which.
 func (c *Conn) From(remote string) *Conn {
 	moved := &Conn{
 		Remote: remote, Local: c.Local, TLS: c.TLS, Handshake: c.Handshake, JA4: c.JA4, AltSvc: c.AltSvc, Listener: c.Listener,
@@ -46,7 +48,8 @@ func (c *Conn) From(remote string) *Conn {
 	return moved
 }
 
-// FirstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http takes the same.
+// FirstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http
+// takes the same.
 const FirstRequest = 5 * time.Second
 
 // First reports whether no request has asked before: true once.
@@ -64,14 +67,18 @@ type Request struct {
 	ContentLength int64    // -1: unknown until the end (chunked, or a stream)
 	Body          Body     // nil: none
 	Declared      []string // names of the trailers that the head announces
-	Expect        bool     // the client waits for 100 (Continue), which the first Read of Body sends (RFC 9110 section 10.1.1)
-	Upgrade       string   // the protocol that the client asks to go over to, such as "websocket" (RFC 6455 section 4.1, RFC 8441); of HTTP/1.1 a list (RFC 9110 section 7.8) until one is chosen; else empty
+	// The client waits for 100 (Continue), which the first Read of Body sends (RFC 9110 section 10.1.1).
+	Expect bool
+	// The protocol that the client asks to go over to, such as "websocket" (RFC 6455 section 4.1, RFC 8441); of
+	// HTTP/1.1 a list (RFC 9110 section 7.8) until one is chosen; else empty.
+	Upgrade string
 
 	Conn   *Conn
 	Client string // the client's address: the connection's, or the one that trusted proxies tell
 	Shared bool   // the connection is a trusted proxy's, which sends requests of several clients on it
 
-	Spent      bool          // the content cannot be read again, whatever was read of it; set by the RoundTripper that has begun to
+	// The content cannot be read again, whatever was read of it; set by the RoundTripper that has begun to.
+	Spent      bool
 	Connecting time.Duration // that the backend's connection took to make; set by the RoundTripper, which may have had one
 }
 
@@ -85,7 +92,8 @@ type Response struct {
 	Tunnel        Tunnel // set on a 101: the bytes that follow in both directions; whoever uses it closes it
 }
 
-// Body streams a message's content. One goroutine reads. Close may come from another: it ends a Read that waits, and later ones fail.
+// Body streams a message's content. One goroutine reads. Close may come from another: it ends a Read that waits, and
+// later ones fail.
 type Body interface {
 	io.ReadCloser
 	// Trailers are complete once Read has returned io.EOF (RFC 9110 section 6.5).
@@ -128,19 +136,19 @@ type Writer interface {
 	Trailers(Fields)
 	// Abort ends the response so that the client sees it cut short, never a complete-looking one.
 	Abort()
-	// Fallback ends the exchange, before Head, so that the client asks again over HTTP/1.1 (RFC 9113 section 7, RFC 9114 section 8.1).
-	// Over HTTP/1.1 it is Abort.
+	// Fallback ends the exchange, before Head, so that the client asks again over HTTP/1.1 (RFC 9113 section 7, RFC
+	// 9114 section 8.1). Over HTTP/1.1 it is Abort.
 	Fallback()
-	// Reset is Abort for a target that has reset its stream, with its code of HTTP/2 (RFC 9113 section 7). Where the client's protocol
-	// has such a code, and it is about the request alone, the client gets it.
+	// Reset is Abort for a target that has reset its stream, with its code of HTTP/2 (RFC 9113 section 7). Where the
+	// client's protocol has such a code, and it is about the request alone, the client gets it.
 	Reset(code uint32)
 	// Tunnel answers an upgrade with 101 (or 200, RFC 8441) and hands over the bytes in both directions.
 	// The caller closes the tunnel.
 	Tunnel(fields Fields) (Tunnel, error)
 }
 
-// Tunnel is one side of an upgraded connection. One goroutine reads, another writes, and Close may come from anywhere, more than once: it
-// ends what waits.
+// Tunnel is one side of an upgraded connection. One goroutine reads, another writes, and Close may come from anywhere,
+// more than once: it ends what waits.
 type Tunnel interface {
 	io.ReadWriteCloser
 	// CloseWrite passes on an end of stream.

@@ -2,8 +2,8 @@ package message
 
 import "net/http"
 
-// Outgoing counts a response's content for a front that frames it itself, HTTP/2 and HTTP/3: no more of it leaves than its head announces, and
-// none where none may follow the head.
+// Outgoing counts a response's content for a front that frames it itself, HTTP/2 and HTTP/3: no more of it leaves than
+// its head announces, and none where none may follow the head.
 type Outgoing struct {
 	left     int64 // of the announced content; -1: any
 	bodiless bool
@@ -35,7 +35,8 @@ func (o *Outgoing) Bodiless() bool { return o.bodiless }
 // Whole reports whether all of the announced content has been written.
 func (o *Outgoing) Whole() bool { return o.left <= 0 }
 
-// Write puts content into rooms, where it may be already. Beyond the announced length it is http.ErrContentLength, and none of it leaves.
+// Write puts content into rooms, where it may be already. Beyond the announced length it is http.ErrContentLength, and
+// none of it leaves.
 func (o *Outgoing) Write(p []byte, w Rooms) (total int, err error) {
 	switch {
 	case o.bodiless || len(p) == 0:

@@ -38,7 +38,8 @@ func FieldValue(s string) bool {
 	return true
 }
 
-// ValidHost allows what can stand in an authority without user information (RFC 3986 section 3.2.2). What names it may be is routing's affair.
+// ValidHost allows what can stand in an authority without user information (RFC 3986 section 3.2.2). What names it may
+// be is routing's affair.
 func ValidHost(host string) bool {
 	for i := range len(host) {
 		if c := host[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~:[]!$&'()*+,;=%", c) >= 0) {
@@ -61,9 +62,9 @@ const (
 	faultForm     = "the request target is neither a path nor *"
 )
 
-// TargetFault says in words why something cannot be a request's target, or "". Allowed is visible ASCII without a fragment, and
-// in the query any character beyond ASCII, as many programs send it: no reader divides a request line there. In a path, readers disagree
-// about what such characters mean.
+// TargetFault says in words why something cannot be a request's target, or "". Allowed is visible ASCII without a
+// fragment, and in the query any character beyond ASCII, as many programs send it: no reader divides a request line
+// there. In a path, readers disagree about what such characters mean.
 func TargetFault(target string) string {
 	query := false
 	for i := range len(target) {

@@ -14,7 +14,8 @@ func WebSocketKey() string {
 	return base64.StdEncoding.EncodeToString(key[:])
 }
 
-// ErrAccept is given by a Writer's Tunnel before anything is sent, where the client cannot check what the target says itself.
+// ErrAccept is given by a Writer's Tunnel before anything is sent, where the client cannot check what the target says
+// itself.
 var ErrAccept = errors.New("it has accepted a WebSocket without reading its key")
 
 // WebSocketAccept is the proof that a server has read the key (RFC 6455 section 4.2.2).

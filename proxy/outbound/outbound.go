@@ -22,7 +22,8 @@ type Dialer struct {
 	last atomic.Pointer[string] // where the name led when it was last looked up
 }
 
-// Dial connects. While the name cannot be looked up, though it is not said that it does not exist, it leads where it led before.
+// Dial connects. While the name cannot be looked up, though it is not said that it does not exist, it leads where it
+// led before.
 func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
@@ -55,9 +56,9 @@ func (d *Dialer) own() (port string, ok bool) {
 	return port, err == nil && d.Network != "unix" && host == "localhost"
 }
 
-// dialOwn tries both loopback addresses, whatever the system makes of localhost: a container may know one of them alone, or none, and a
-// server may listen on the other. The system's choice comes first, as with other clients, unless there are other DNS servers, which are
-// not asked.
+// dialOwn tries both loopback addresses, whatever the system makes of localhost: a container may know one of them
+// alone, or none, and a server may listen on the other. The system's choice comes first, as with other clients, unless
+// there are other DNS servers, which are not asked.
 func (d *Dialer) dialOwn(ctx context.Context, port string) (conn net.Conn, err error) {
 	addresses := []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
 	if d.Resolver == nil {
@@ -80,7 +81,8 @@ func (d *Dialer) dialOwn(ctx context.Context, port string) (conn net.Conn, err e
 	return nil, err
 }
 
-// better reports whether an error tells more than an earlier one: a name or an address that does not exist here tells nothing of who listens.
+// better reports whether an error tells more than an earlier one: a name or an address that does not exist here tells
+// nothing of who listens.
 func better(err, than error) bool {
 	var lookup *net.DNSError
 	return than == nil || errors.As(than, &lookup) || errors.Is(than, syscall.EADDRNOTAVAIL) || errors.Is(than, syscall.ENETUNREACH)
@@ -124,8 +126,9 @@ func Resolver(servers []string) *net.Resolver {
 	}
 }
 
-// impatientDatagrams ask a silent server for a second, not for the five of the resolver: package net takes the deadline from
-// /etc/resolv.conf, which is not about these servers. It has to be a net.PacketConn, by which the resolver knows datagrams.
+// impatientDatagrams ask a silent server for a second, not for the five of the resolver: package net takes the deadline
+// from /etc/resolv.conf, which is not about these servers. It has to be a net.PacketConn, by which the resolver knows
+// datagrams.
 type impatientDatagrams struct{ *net.UDPConn }
 
 func (c *impatientDatagrams) SetDeadline(t time.Time) error {

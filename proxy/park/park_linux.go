@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lot watches parked connections with one epoll descriptor, which the runtime's own poller watches in turn: no thread waits.
-// It is safe for use from many goroutines.
+// Lot watches parked connections with one epoll descriptor, which the runtime's own poller watches in turn: no thread
+// waits. It is safe for use from many goroutines.
 type Lot struct {
 	epoll *os.File
 	raw   syscall.RawConn
@@ -83,8 +83,9 @@ func (l *Lot) Close() error {
 	return err
 }
 
-// Park calls wake once, in a goroutine of its own: when c can be read or has failed, or, with expired, when idle is over.
-// It reports false, and never calls wake, where c has no descriptor. Nobody may close c before wake is called or Unpark reports true.
+// Park calls wake once, in a goroutine of its own: when c can be read or has failed, or, with expired, when idle is
+// over. It reports false, and never calls wake, where c has no descriptor. Nobody may close c before wake is called or
+// Unpark reports true.
 func (l *Lot) Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool {
 	parked := false
 	withDescriptor(c, func(fd int) {
@@ -198,8 +199,8 @@ func (l *Lot) ready(events []unix.EpollEvent) {
 	}
 }
 
-// sweep wakes what has waited for long enough, and collects garbage after many have been parked: what they gave back would
-// otherwise be held until the next collection, which an idle server never comes to.
+// sweep wakes what has waited for long enough, and collects garbage after many have been parked: what they gave back
+// would otherwise be held until the next collection, which an idle server never comes to.
 func (l *Lot) sweep() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

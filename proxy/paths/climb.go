@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxDecodings are as many as a path is decoded in a row: nobody means one that still changes. A long one is decoded maxLong times.
+// maxDecodings are as many as a path is decoded in a row: nobody means one that still changes. A long one is decoded
+// maxLong times.
 const (
 	maxDecodings = 8
 	maxLong      = 3

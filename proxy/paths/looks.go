@@ -7,8 +7,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// look is what some letters look like to those who take letters that look alike for the same, as Windows does with ／ and ．, and file
-// systems with letters that carry their accents apart (Unicode's form NFKC), and who do not look at what cannot be seen, as HFS+ does.
+// look is what some letters look like to those who take letters that look alike for the same, as Windows does with ／
+// and ．, and file systems with letters that carry their accents apart (Unicode's form NFKC), and who do not look at
+// what cannot be seen, as HFS+ does.
 type look struct {
 	from, to rune
 	as       string // the characters of ASCII that mean something in a path, and x for all others
@@ -57,8 +58,8 @@ func ascii(s string) bool {
 	return true
 }
 
-// reduced is a text of which only what it looks like is left: its characters of ASCII, those that others look like, and x for the rest. It
-// takes no longer than the text is long, whatever that is made of.
+// reduced is a text of which only what it looks like is left: its characters of ASCII, those that others look like, and
+// x for the rest. It takes no longer than the text is long, whatever that is made of.
 func reduced(s string) string {
 	if ascii(s) {
 		return s
@@ -82,8 +83,8 @@ func reduced(s string) string {
 	return b.String()
 }
 
-// compatible is a text whose letters that look alike are one (Unicode's form NFKC), without what cannot be seen. Some letters become
-// eighteen; see head.
+// compatible is a text whose letters that look alike are one (Unicode's form NFKC), without what cannot be seen. Some
+// letters become eighteen; see head.
 func compatible(s string) string {
 	if ascii(s) {
 		return s
@@ -99,9 +100,9 @@ func compatible(s string) string {
 	return norm.NFKC.String(b.String())
 }
 
-// head is what of a decoded segment can matter where only the first so many bytes of it are asked for, as loose readers have it: with
-// alike, after compatible, whose expansions are bounded by this. What is left out stands behind those bytes, or is taken off by every
-// reader: blanks at the beginning, and blanks and dots at the end.
+// head is what of a decoded segment can matter where only the first so many bytes of it are asked for, as loose readers
+// have it: with alike, after compatible, whose expansions are bounded by this. What is left out stands behind those
+// bytes, or is taken off by every reader: blanks at the beginning, and blanks and dots at the end.
 func head(s string, need int, alike bool) string {
 	if len(s) <= need/2 {
 		return s // eighteen letters for each: some hundred bytes

@@ -4,9 +4,10 @@
 //	p, err := paths.Parse("/a/b%20c?q", paths.Strict)   // err: it has more than one meaning
 //	switch pattern.Match(&p) { … }                       // All: every reader that is known takes it to be there
 //
-// Backends read targets in different ways: one decodes twice, one ignores case, one drops what follows a
-// semicolon. What is let through in Strict and Normalize means the same to all of them, as far as rules depend
-// on it; and by Agreed none of them is led out of a pattern that All take it for. The package knows no rules, and imports nothing of ours.
+// Backends read targets in different ways: one decodes twice, one ignores case, one drops what follows a semicolon.
+// What is let through in Strict and Normalize means the same to all of them, as far as rules depend on it; and by
+// Agreed none of them is led out of a pattern that All take it for. The package knows no rules, and imports nothing of
+// ours.
 package paths
 
 import (

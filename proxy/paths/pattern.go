@@ -143,11 +143,12 @@ type loose struct {
 // maxHosts in a row, as in //a//b//c, are looked behind.
 const maxHosts = 3
 
-// maxNothings are as many segments as may have something in them and be nothing to some reader, such as %20. Nobody means more.
+// maxNothings are as many segments as may have something in them and be nothing to some reader, such as %20. Nobody
+// means more.
 const maxNothings = 64
 
-// loosen finds what loose readers have, as far as it takes to tell the first bytes. What a path costs is bounded by that, and not by what
-// somebody has made its letters of.
+// loosen finds what loose readers have, as far as it takes to tell the first bytes. What a path costs is bounded by
+// that, and not by what somebody has made its letters of.
 func (p *Path) loosen(need int) {
 	if p.loose.whole || p.loose.need >= need {
 		return
@@ -394,11 +395,11 @@ func loosePattern(path string) string {
 	return joinLoose(decoded(Encode(path), func(s string) string { return fold(letters(s)) }), "")
 }
 
-// joinLoose is a path as all readers together might have it, of segments in one case: without empty segments and a slash at
-// the end, without parameters, without blanks around segments and dots behind them, and cut where one that
-// splits after decoding finds a query: after parameters are gone, or first, where one of the given characters
-// ends all. A reader that does only some of this to a path and to its own routes finds nothing that the loosest
-// one does not. The root is "".
+// joinLoose is a path as all readers together might have it, of segments in one case: without empty segments and a
+// slash at the end, without parameters, without blanks around segments and dots behind them, and cut where one that
+// splits after decoding finds a query: after parameters are gone, or first, where one of the given characters ends all.
+// A reader that does only some of this to a path and to its own routes finds nothing that the loosest one does not. The
+// root is "".
 func joinLoose(segments []string, ends string) string {
 	var b strings.Builder
 	for _, segment := range segments {

@@ -1,7 +1,7 @@
 package paths
 
-// looks are in order. TestLooksAreThoseOfUnicode holds them against Unicode; those of fractions, divisions, yen and won are what Windows
-// writes for them in some code pages.
+// looks are in order. TestLooksAreThoseOfUnicode holds them against Unicode; those of fractions, divisions, yen and won
+// are what Windows writes for them in some code pages.
 var looks = [...]look{
 	{0xa0, 0xa0, " "},
 	{0xa5, 0xa5, "\\"},

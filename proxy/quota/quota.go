@@ -9,8 +9,8 @@ import "time"
 // Span is what limits are for.
 const Span = 10 * time.Second
 
-// Quota is used up by what is done at once, and fills up within Span. The zero value is ready; it is not safe for use from several
-// goroutines at once.
+// Quota is used up by what is done at once, and fills up within Span. The zero value is ready; it is not safe for use
+// from several goroutines at once.
 type Quota struct {
 	free time.Time // when nothing of it would be used up any more
 }

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Rate limits how often each of many clients does something, by the generic cell rate algorithm (ITU-T I.371): a client that has waited long
-// enough may do it burst times at once, and then once each per/requests. It is safe for use from many goroutines.
+// Rate limits how often each of many clients does something, by the generic cell rate algorithm (ITU-T I.371): a client
+// that has waited long enough may do it burst times at once, and then once each per/requests. It is safe for use from
+// many goroutines.
 //
 //	login := quota.NewRate(5, time.Minute, 5)
 //	if left, wait, ok := login.Take("192.0.2.1"); !ok { … } // again after wait
@@ -38,7 +39,8 @@ func NewRate(requests int, per time.Duration, burst int) *Rate {
 	return &Rate{every: every, burst: every * time.Duration(burst), began: time.Now(), seed: maphash.MakeSeed()}
 }
 
-// Take counts one of a client's. left is how many more it may do at once; where it may not do this one, wait says when it may.
+// Take counts one of a client's. left is how many more it may do at once; where it may not do this one, wait says when
+// it may.
 func (r *Rate) Take(client string) (left int, wait time.Duration, ok bool) {
 	key := maphash.String(r.seed, client) // nobody can choose names that meet
 	s := &r.shards[key%shards]

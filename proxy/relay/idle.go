@@ -18,7 +18,8 @@ type Idle struct {
 	over  bool
 }
 
-// NewIdle calls expire once, from a goroutine of its own, unless it is stopped, or touched again and again within the limit.
+// NewIdle calls expire once, from a goroutine of its own, unless it is stopped, or touched again and again within the
+// limit.
 func NewIdle(limit time.Duration, expire func()) *Idle {
 	i := &Idle{limit: limit, expire: expire, began: time.Now()}
 	i.mu.Lock()

@@ -18,9 +18,9 @@ import (
 // ErrIdle is given where nothing has passed for too long.
 var ErrIdle = errors.New("nothing has passed for too long")
 
-// Join copies what client sends to target and the other way round, until both have ended, either has failed, or nothing has passed for
-// idle. An end of one side is passed on, and the other may go on sending. Both are closed when it returns; in and out are the bytes that
-// client and target have sent.
+// Join copies what client sends to target and the other way round, until both have ended, either has failed, or nothing
+// has passed for idle. An end of one side is passed on, and the other may go on sending. Both are closed when it
+// returns; in and out are the bytes that client and target have sent.
 func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error) {
 	j := &joint{client: client, target: target}
 	j.idle = NewIdle(idle, j.expire)
@@ -96,7 +96,8 @@ func (j *joint) end(how func(net.Conn) error) {
 	})
 }
 
-// Source is what Copy reads from. Until limits the reads that follow, at the cost of a comparison; the zero time lifts the limit.
+// Source is what Copy reads from. Until limits the reads that follow, at the cost of a comparison; the zero time lifts
+// the limit.
 type Source interface {
 	io.Reader
 	Until(time.Time)
@@ -108,7 +109,8 @@ type WriteError struct{ Err error }
 func (e *WriteError) Unwrap() error { return e.Err }
 func (e *WriteError) Error() string { return e.Err.Error() }
 
-// A source that waits keeps a small buffer; one that fills it gets a large one, until it says less or nothing for a while.
+// A source that waits keeps a small buffer; one that fills it gets a large one, until it says less or nothing for a
+// while.
 const (
 	small   = 1 << 10
 	large   = 64 << 10
@@ -117,8 +119,8 @@ const (
 
 var larges = pool.Of(func(b *[large]byte) []byte { return b[:] })
 
-// Copy passes on what src sends until it ends, and then the end; idle is touched whenever something has come. Where dst fails and not src,
-// the error is a WriteError. n is what dst has taken.
+// Copy passes on what src sends until it ends, and then the end; idle is touched whenever something has come. Where dst
+// fails and not src, the error is a WriteError. n is what dst has taken.
 func Copy(dst io.WriteCloser, src Source, idle *Idle) (n int64, err error) {
 	waiting := make([]byte, small)
 	var borrowed *[large]byte

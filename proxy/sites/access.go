@@ -18,7 +18,8 @@ type Access struct {
 // RateLimit is how many requests each client may send.
 type RateLimit struct {
 	*config.RateLimit
-	Whose string // the site or route that has it: what stands in the configuration under the same name after a reload is the same
+	// The site or route that has it: what stands in the configuration under the same name after a reload is the same.
+	Whose string
 }
 
 func newAccess(c *config.Access, whose string) Access {

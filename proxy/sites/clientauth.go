@@ -77,8 +77,8 @@ func newClientAuth(c *config.ClientAuth, files *lastgood.Values) (a *ClientAuth,
 	return a, fmt.Sprintf(" %s %v %q %x", c.Mode, c.Forward, fmt.Sprint(c.Allow), digest.Sum(nil)), nil
 }
 
-// apply makes a policy ask. It issues and accepts no session tickets: one from elsewhere, or from before a CA changed, must not stand
-// in for the certificate.
+// apply makes a policy ask. It issues and accepts no session tickets: one from elsewhere, or from before a CA changed,
+// must not stand in for the certificate.
 func (a *ClientAuth) apply(policy *tls.Config) {
 	policy.SessionTicketsDisabled = true
 	policy.ClientCAs = a.roots
@@ -140,8 +140,8 @@ func alternativeNames(c *x509.Certificate) []string {
 	return names
 }
 
-// Identity is what targets are told, in fields that no client can forge, and until when that is so; zero: for good. It is made once for a
-// connection.
+// Identity is what targets are told, in fields that no client can forge, and until when that is so; zero: for good. It
+// is made once for a connection.
 func (a *ClientAuth) Identity(state *tls.ConnectionState) (fields message.Fields, until time.Time) {
 	if len(state.PeerCertificates) == 0 {
 		return message.Fields{{Name: "X-SSL-Client-Verify", Value: "NONE"}}, until

@@ -14,7 +14,8 @@ type clientNames struct {
 	organizations []string
 }
 
-// newClientNames is nil where all certificates that verify are good. Names that are none are left out: the configuration has been checked.
+// newClientNames is nil where all certificates that verify are good. Names that are none are left out: the
+// configuration has been checked.
 func newClientNames(c *config.ClientNames) *clientNames {
 	if c == nil {
 		return nil
@@ -28,7 +29,8 @@ func newClientNames(c *config.ClientNames) *clientNames {
 	return n
 }
 
-// match compares each kind of name with names of that kind alone: whoever may choose the URI in a certificate must not pass for a host.
+// match compares each kind of name with names of that kind alone: whoever may choose the URI in a certificate must not
+// pass for a host.
 func (n *clientNames) match(c *x509.Certificate) bool {
 	if slices.ContainsFunc(c.Subject.Organization, func(o string) bool { return slices.Contains(n.organizations, o) }) {
 		return true

@@ -132,8 +132,8 @@ func (r *fieldReplacement) apply(x Texts, f message.Fields, aliases bool) {
 	}
 }
 
-// Owns reports whether a field is the configuration's: it takes it away, or says what it is. Then no trailer has it either, as some readers
-// make one list of head and trailers.
+// Owns reports whether a field is the configuration's: it takes it away, or says what it is. Then no trailer has it
+// either, as some readers make one list of head and trailers.
 func (c *FieldChanges) Owns(name string, aliases bool) bool {
 	for i := range c.remove {
 		if c.remove[i].is(name, aliases) {

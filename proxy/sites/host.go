@@ -9,7 +9,8 @@ import (
 	"padlock/proxy/message"
 )
 
-// hostname is the canonical name of a Host or :authority value; its port does not matter for routing. It is false where that is no port.
+// hostname is the canonical name of a Host or :authority value; its port does not matter for routing. It is false where
+// that is no port.
 func hostname(host string) (string, bool) {
 	name, port, ok := CutPort(host)
 	if !ok || port != "" && !ValidPort(port) {
@@ -18,8 +19,8 @@ func hostname(host string) (string, bool) {
 	return config.CanonicalHost(name)
 }
 
-// TidyHost is a host that hostname has accepted with its port in one form: without zeros in front, and none where it is empty, which
-// RFC 3986 section 3.2.3 allows and targets read differently.
+// TidyHost is a host that hostname has accepted with its port in one form: without zeros in front, and none where it is
+// empty, which RFC 3986 section 3.2.3 allows and targets read differently.
 func TidyHost(host string) string {
 	name, port, ok := CutPort(host)
 	switch tidy := strings.TrimLeft(port, "0"); {
@@ -34,7 +35,8 @@ func TidyHost(host string) string {
 	}
 }
 
-// CutPort divides a host at the colon of its port; a bare IPv6 address has none. It is false where brackets do not match.
+// CutPort divides a host at the colon of its port; a bare IPv6 address has none. It is false where brackets do not
+// match.
 func CutPort(host string) (name, port string, ok bool) {
 	colon := strings.LastIndexByte(host, ':')
 	if colon < 0 || strings.HasSuffix(host, "]") || host[0] != '[' && strings.IndexByte(host, ':') != colon {

@@ -46,9 +46,10 @@ type Route struct {
 	Redirect *Redirect
 	Respond  *config.Respond
 
-	Strip                    bool
-	Replace                  string
-	PrefixTaken              string // what strip takes off, encoded as it is told to targets; "" where they get something in its place
+	Strip   bool
+	Replace string
+	// What strip takes off, encoded as it is told to targets; "" where they get something in its place.
+	PrefixTaken              string
 	Host                     string // "": the client's
 	Access                   Access
 	Fields                   HeaderRules
@@ -224,7 +225,8 @@ func wwwRedirects(c *config.Site) map[string]string {
 	return redirects
 }
 
-// class is the first of the routes that lets the same clients in as this one does, and to the same targets if they count.
+// class is the first of the routes that lets the same clients in as this one does, and to the same targets if they
+// count.
 func class(routes []config.Route, i int, targets bool) int {
 	for j := range i {
 		a, b := &routes[j], &routes[i]
@@ -256,8 +258,8 @@ func (r *Route) UpgradesTo(protocol string) bool {
 
 const WebSocket = "websocket"
 
-// UpgradeAmong is the first protocol of a client's list that the route names; "" where it names none, and the list is ignored, as RFC 9110
-// section 7.8 allows.
+// UpgradeAmong is the first protocol of a client's list that the route names; "" where it names none, and the list is
+// ignored, as RFC 9110 section 7.8 allows.
 func (r *Route) UpgradeAmong(list string) string {
 	for protocol := range strings.SplitSeq(list, ",") {
 		protocol = strings.Trim(protocol, " \t")
@@ -284,15 +286,15 @@ var registered = message.NewNames(
 	"UPDATEREDIRECTREF", "VERSION-CONTROL",
 )
 
-// Misspelt reports whether a method is a registered one, or one that a route names, but for the case of its letters. Methods are
-// case-sensitive (RFC 9110 section 9.1): to padlock it is another, and to many a framework the same.
+// Misspelt reports whether a method is a registered one, or one that a route names, but for the case of its letters.
+// Methods are case-sensitive (RFC 9110 section 9.1): to padlock it is another, and to many a framework the same.
 func (s *Site) Misspelt(method string) bool {
 	upper := strings.ToUpper(method)
 	return upper != method && (registered.Has(upper) || slices.Contains(s.Methods, upper))
 }
 
-// Ambiguous reports whether a target may read a path so that another route with other rules would have been the one for it, or, where there
-// are no rules, so that no route leads there. What is not forwarded is read by nobody else.
+// Ambiguous reports whether a target may read a path so that another route with other rules would have been the one for
+// it, or, where there are no rules, so that no route leads there. What is not forwarded is read by nobody else.
 func (s *Site) Ambiguous(method string, path *paths.Path, found *Route) bool {
 	if s.Paths == paths.Raw || found.Group == nil {
 		return false

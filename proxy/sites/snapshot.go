@@ -1,5 +1,5 @@
-// Package sites is a configuration's snapshot: which site and which route a request is for, who may come, and what its fields become. It decides
-// and answers nothing.
+// Package sites is a configuration's snapshot: which site and which route a request is for, who may come, and what its
+// fields become. It decides and answers nothing.
 //
 //	snapshot, err := sites.New(cfg, sites.Options{TLS: base, Targets: &targets, Book: &book})
 //	site, name := snapshot.Hosts(listener).Site(host)
@@ -43,8 +43,8 @@ type VirtualHosts struct {
 	StartTLS bool // some site may begin in plaintext
 }
 
-// Policy is what a connection was made under. Two policies are the same only if they are the same pointer, which a policy that
-// stays the same keeps over a reload.
+// Policy is what a connection was made under. Two policies are the same only if they are the same pointer, which a
+// policy that stays the same keeps over a reload.
 type Policy struct {
 	Config *tls.Config
 	Auth   *ClientAuth // nil: clients are not asked for a certificate
@@ -150,8 +150,8 @@ func (t *VirtualHosts) add(c *config.Site, built *Site) {
 	}
 }
 
-// Hosts is that of the listener with this address. Connections of listeners that sites had to themselves, and that a reload has taken
-// away, find those of all others; their TLS policy is then another, but for plain ones.
+// Hosts is that of the listener with this address. Connections of listeners that sites had to themselves, and that a
+// reload has taken away, find those of all others; their TLS policy is then another, but for plain ones.
 func (s *Snapshot) Hosts(listener string) *VirtualHosts {
 	if found, ok := s.hosts[listener]; ok {
 		return found
@@ -165,8 +165,8 @@ func (s *Snapshot) Own(listener string) bool {
 	return ok && listener != ""
 }
 
-// Site finds the site of a Host value, and the name's canonical form: exact, then wildcard for one label as in a certificate, then the
-// fallback.
+// Site finds the site of a Host value, and the name's canonical form: exact, then wildcard for one label as in a
+// certificate, then the fallback.
 func (t *VirtualHosts) Site(host string) (found *Site, name string) {
 	name, ok := hostname(host)
 	if !ok {
@@ -188,8 +188,9 @@ func (t *VirtualHosts) Named(name string) *Site {
 	return t.fallback
 }
 
-// Asked is the site that a client asks for by its hello, nil if there is none. A client that connects to an address sends no server name
-// (RFC 6066 section 3): it asks for the site that has the local address of the connection, as the certificate is chosen by that, too.
+// Asked is the site that a client asks for by its hello, nil if there is none. A client that connects to an address
+// sends no server name (RFC 6066 section 3): it asks for the site that has the local address of the connection, as the
+// certificate is chosen by that, too.
 func (t *VirtualHosts) Asked(sni, local string) *Site {
 	if name, ok := config.CanonicalHost(sni); ok {
 		if found := t.Named(name); found != nil {
@@ -209,8 +210,8 @@ func (t *VirtualHosts) Asked(sni, local string) *Site {
 	return t.fallback
 }
 
-// Policy is the TLS policy for a site; without one the plain policy, under which no site that asks for client certificates can be
-// reached.
+// Policy is the TLS policy for a site; without one the plain policy, under which no site that asks for client
+// certificates can be reached.
 func (t *VirtualHosts) Policy(asked *Site) *Policy {
 	if asked == nil {
 		return t.plain
@@ -257,7 +258,8 @@ func sitePolicy(c *config.Site, plain *Policy, files *lastgood.Values) (policy *
 	return policy, key, nil
 }
 
-// legacySuites are all that are secure, and behind them those in which the client encrypts the key to the certificate (RFC 5246).
+// legacySuites are all that are secure, and behind them those in which the client encrypts the key to the certificate
+// (RFC 5246).
 func legacySuites() (ids []uint16) {
 	for _, suite := range tls.CipherSuites() {
 		ids = append(ids, suite.ID)

@@ -7,8 +7,8 @@ import (
 	"padlock/proxy/message"
 )
 
-// Judge reports whether a connection passes all policies, and until when; without any, it does not. verified says that its client has shown a good
-// certificate.
+// Judge reports whether a connection passes all policies, and until when; without any, it does not. verified says that
+// its client has shown a good certificate.
 func Judge(facts *message.Conn, verified bool, policies []*Policy, now time.Time) (until time.Time, passes bool) {
 	given := facts.TLS.PeerCertificates
 	for _, policy := range policies {

@@ -25,8 +25,8 @@ func Late(err error) bool {
 	return ok
 }
 
-// Staller decides about a write that has waited until its deadline for the other side to take something. Its methods are called by whoever
-// writes.
+// Staller decides about a write that has waited until its deadline for the other side to take something. Its methods
+// are called by whoever writes.
 type Staller interface {
 	// Stalled reports whether the write goes on, until another deadline that it has set.
 	Stalled() bool
@@ -93,9 +93,9 @@ func (c *Conn) CloseWrite() error {
 	return c.Conn.Close()
 }
 
-// Linger ends our side and takes what the other still sends, within limits: closing at once while something is unread would reset
-// the connection, and the other side could lose what we sent last. What comes is read below TLS, and not decrypted any more.
-// The caller closes c.
+// Linger ends our side and takes what the other still sends, within limits: closing at once while something is unread
+// would reset the connection, and the other side could lose what we sent last. What comes is read below TLS, and not
+// decrypted any more. The caller closes c.
 func Linger(c net.Conn, limit time.Duration, bytes int64) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

@@ -27,7 +27,8 @@ type Conn struct {
 	Staller Staller // nil: a write ends at its deadline; set while nobody writes
 }
 
-// direction is one call at a time, whose parameters the poller's callback finds here: a closure would be an allocation for each.
+// direction is one call at a time, whose parameters the poller's callback finds here: a closure would be an allocation
+// for each.
 type direction struct {
 	mu    sync.Mutex
 	p     []byte
@@ -85,8 +86,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return d.n, nil
 }
 
-// maxEager reads may follow each other before others have their turn: whoever sends faster than it is understood would otherwise keep a
-// processor until the scheduler takes it away, which is after ten milliseconds.
+// maxEager reads may follow each other before others have their turn: whoever sends faster than it is understood would
+// otherwise keep a processor until the scheduler takes it away, which is after ten milliseconds.
 const maxEager = 2
 
 func (c *Conn) tryRead(fd uintptr) bool {
@@ -152,8 +153,9 @@ func (c *Conn) fault(op string, err error) error {
 	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// Read is read(2) on a descriptor that does not block; its error is a syscall.Errno, syscall.EAGAIN where there is nothing yet. It does not tell Go's scheduler, which pays off for calls of a few
-// microseconds: otherwise it counts each as one that may take long, and wakes up to look after it.
+// Read is read(2) on a descriptor that does not block; its error is a syscall.Errno, syscall.EAGAIN where there is
+// nothing yet. It does not tell Go's scheduler, which pays off for calls of a few microseconds: otherwise it counts
+// each as one that may take long, and wakes up to look after it.
 func Read(fd uintptr, p []byte) (int, error) {
 	return call(syscall.SYS_READ, fd, p)
 }

@@ -162,12 +162,14 @@ func (twoChoices) choose(s *set, _ *message.Request, f filter) *member {
 	return a
 }
 
-// pressure is a target's open requests for its weight. Those that have none are alike: weights have had their say in the choice.
+// pressure is a target's open requests for its weight. Those that have none are alike: weights have had their say in
+// the choice.
 func (m *member) pressure() float64 {
 	return float64(m.target.open.Load()) / (float64(m.weight) * m.target.share())
 }
 
-// consistent keeps a key at its target for as long as it fits: rendezvous hashing (Thaler and Ravishankar, 1998), with weights.
+// consistent keeps a key at its target for as long as it fits: rendezvous hashing (Thaler and Ravishankar, 1998), with
+// weights.
 type consistent struct{ kind, name string }
 
 func newConsistent(by string) consistent {

@@ -13,8 +13,8 @@ import (
 	"padlock/proxy/socket"
 )
 
-// Dial connects to a target of the group for a request of which only the client counts, and to another where that fails. Its errors are
-// those of RoundTrip. The connection's Close does not end the attempt.
+// Dial connects to a target of the group for a request of which only the client counts, and to another where that
+// fails. Its errors are those of RoundTrip. The connection's Close does not end the attempt.
 func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (conn net.Conn, err error) {
 	always := func(*Error) bool { return true }
 	err = g.try(ctx, r, a, always, func(m *member) (err error) {

@@ -61,7 +61,8 @@ func unhealthy(members []member) *UnhealthyError {
 	return e
 }
 
-// Timeout reports whether the target took the request and did not answer in time (504 rather than 502, RFC 9110 section 15.6).
+// Timeout reports whether the target took the request and did not answer in time (504 rather than 502, RFC 9110 section
+// 15.6).
 func (e *Error) Timeout() bool {
 	var dial *net.OpError
 	if errors.As(e.Err, &dial) && dial.Op == "dial" {

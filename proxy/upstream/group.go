@@ -1,5 +1,5 @@
-// Package upstream reaches backends: groups of targets, how one of them is chosen, their pools, their health, and what went wrong in
-// plain words.
+// Package upstream reaches backends: groups of targets, how one of them is chosen, their pools, their health, and what
+// went wrong in plain words.
 //
 //	group, err := targets.Group(&route.Upstream, timeouts)
 //	response, err := group.RoundTrip(ctx, request, interim, &attempt)
@@ -53,7 +53,8 @@ type member struct {
 	weight int
 }
 
-// Attempt is one request's way to a target. The zero value is ready; it belongs to one request, which calls End when it has finished.
+// Attempt is one request's way to a target. The zero value is ready; it belongs to one request, which calls End when it
+// has finished.
 type Attempt struct {
 	member  *member
 	group   *Group
@@ -62,12 +63,12 @@ type Attempt struct {
 	Wait    time.Duration // for a place at a target
 	Answer  time.Duration // from the place to the response's head, or to a connection
 
-	// Chosen is called when a target was chosen, with the scheme that it is spoken to by and the authority of its address, and may change the
-	// request's fields; its Host is what the target gets. Nil: nobody is told.
+	// Chosen is called when a target was chosen, with the scheme that it is spoken to by and the authority of its
+	// address, and may change the request's fields; its Host is what the target gets. Nil: nobody is told.
 	Chosen func(scheme, authority string)
 
-	// Late is told of a target without a response timeout whose answer has taken LateAfter, with what may help or "". It is called from
-	// another goroutine, possibly when the request has ended. Nil: nobody is told.
+	// Late is told of a target without a response timeout whose answer has taken LateAfter, with what may help or "".
+	// It is called from another goroutine, possibly when the request has ended. Nil: nobody is told.
 	Late      func(target, help string)
 	LateAfter time.Duration
 
@@ -126,8 +127,8 @@ var (
 
 const maxAttempts = 8
 
-// RoundTrip sends a request to a target of the group, and to another where the first has surely not acted on it. Its errors are *Error,
-// ErrUnhealthy, ErrFull, or the context's.
+// RoundTrip sends a request to a target of the group, and to another where the first has surely not acted on it. Its
+// errors are *Error, ErrUnhealthy, ErrFull, or the context's.
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (response *message.Response, err error) {
 	again := func(failure *Error) bool { return safe(r, failure) }
 	err = g.try(ctx, r, a, again, func(m *member) (err error) {
@@ -157,8 +158,8 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 	return response, nil
 }
 
-// try calls once with a target of the group and, where that fails, with another for which the request may be repeated: again says so of a
-// failure, and the route's number of attempts and its budget must allow it.
+// try calls once with a target of the group and, where that fails, with another for which the request may be repeated:
+// again says so of a failure, and the route's number of attempts and its budget must allow it.
 func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again func(*Error) bool, once func(*member) error) error {
 	g.budget.request(g.o.Retry.Budget)
 	f := g.filter(r)
@@ -204,7 +205,8 @@ func (g *Group) Patient() bool {
 	return cmp.Or(g.o.Timeouts.ResponseHeader, g.timeouts.ResponseHeader) == config.Endless
 }
 
-// watch waits for an answer that may take as long as it takes, beside the request, until it is told that the request has settled.
+// watch waits for an answer that may take as long as it takes, beside the request, until it is told that the request
+// has settled.
 func (a *Attempt) watch(t *Target) (settled func()) {
 	if a.Late == nil || !t.patient {
 		return func() {}
@@ -227,8 +229,8 @@ func isClients(err error) bool {
 	return errors.As(err, &unread) || errors.As(err, &unwritable) || errors.Is(err, http2.ErrUpgrade) || errors.Is(err, http2.ErrOneConnection)
 }
 
-// safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110 section 9.2.2), and
-// ended the connection before its answer's head was whole. Content whose reading has begun is gone.
+// safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110
+// section 9.2.2), and ended the connection before its answer's head was whole. Content whose reading has begun is gone.
 func safe(r *message.Request, failure *Error) bool {
 	if r.Body != nil && (r.Spent || r.Body.Received() > 0) {
 		return false
@@ -321,7 +323,8 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 	return nil
 }
 
-// owner is the target at which a connection is kept for the client's: what has been authenticated there is good there alone.
+// owner is the target at which a connection is kept for the client's: what has been authenticated there is good there
+// alone.
 func (s *set) owner(c *message.Conn) *member {
 	if c == nil || !c.Bound() {
 		return nil

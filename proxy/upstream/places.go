@@ -7,10 +7,10 @@ import (
 	"padlock/internal/fair"
 )
 
-// places are those that a target has where a circuit limits them, by client. What a request has begun is never taken from it, so a client
-// cannot have all: at most three times as many as it leaves free, and the last one only where it has none. A client is an IPv4 address or
-// a network of IPv6, as whoever has one of those has any number of addresses. The zero value is ready; it is safe for use from many
-// goroutines.
+// places are those that a target has where a circuit limits them, by client. What a request has begun is never taken
+// from it, so a client cannot have all: at most three times as many as it leaves free, and the last one only where it
+// has none. A client is an IPv4 address or a network of IPv6, as whoever has one of those has any number of addresses.
+// The zero value is ready; it is safe for use from many goroutines.
 type places struct {
 	mu   sync.Mutex
 	held map[netip.Prefix]int64

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// queue holds requests that wait for a place. Clients take turns, and where the queue is full, the newest of the client with the most
-// gives way to one of a client with fewer.
+// queue holds requests that wait for a place. Clients take turns, and where the queue is full, the newest of the client
+// with the most gives way to one of a client with fewer.
 type queue struct {
 	mu      sync.Mutex
 	line    []*waiting                   // the next in front
@@ -21,8 +21,8 @@ type queue struct {
 	count atomic.Int32 // that wait
 }
 
-// waiting is a request. Those of a client are numbered one after the other, beginning with the number that is served: the lowest number of
-// all goes on (start-time fair queueing).
+// waiting is a request. Those of a client are numbered one after the other, beginning with the number that is served:
+// the lowest number of all goes on (start-time fair queueing).
 type waiting struct {
 	from   netip.Prefix
 	fits   func() bool // whether there is a place for it
@@ -150,8 +150,8 @@ func (q *queue) drop(w *waiting) {
 	}
 }
 
-// queues are those in which somebody waits: a place that comes free may be at a target that several groups share, as those of before and
-// after a reload do.
+// queues are those in which somebody waits: a place that comes free may be at a target that several groups share, as
+// those of before and after a reload do.
 type queues struct {
 	some atomic.Int32 // who wait in any
 	mu   sync.Mutex

@@ -72,7 +72,8 @@ func (g *Group) watch() {
 	})
 }
 
-// refresh asks for all names, and returns when to ask again. A name that cannot be resolved keeps the targets that it had.
+// refresh asks for all names, and returns when to ask again. A name that cannot be resolved keeps the targets that it
+// had.
 func (g *Group) refresh(ctx context.Context) time.Duration {
 	wait := longestTTL
 	for i := range g.o.To {
@@ -149,7 +150,8 @@ func (t *Targets) remember(target config.Target, a answer) {
 	if t.found == nil {
 		t.found = map[string]answer{}
 	}
-	if key := target.String(); a.asked.After(t.found[key].asked) { // another group may have asked later, and been answered sooner
+	// Another group may have asked later, and been answered sooner.
+	if key := target.String(); a.asked.After(t.found[key].asked) {
 		t.found[key] = a
 	}
 }

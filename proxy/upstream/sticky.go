@@ -10,14 +10,14 @@ import (
 	"padlock/proxy/message"
 )
 
-// stickyKey is what makes of a target's name the value of a sticky cookie. Without it the cookie would be a hash of an address that
-// anybody can guess and compare, and anybody could make one.
+// stickyKey is what makes of a target's name the value of a sticky cookie. Without it the cookie would be a hash of an
+// address that anybody can guess and compare, and anybody could make one.
 type stickyKey struct {
 	given atomic.Pointer[[32]byte]
 }
 
-// SetStickyKey makes cookies by a key that all nodes share, and that is the same after a restart, instead of one of this process alone.
-// It may be called at any time.
+// SetStickyKey makes cookies by a key that all nodes share, and that is the same after a restart, instead of one of
+// this process alone. It may be called at any time.
 func (t *Targets) SetStickyKey(key [32]byte) { t.sticky.given.Store(&key) }
 
 // get makes a key where none was given: clients keep their targets for as long as this process runs.

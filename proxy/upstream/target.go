@@ -20,8 +20,8 @@ import (
 	"padlock/traffic"
 )
 
-// Target is one backend: its pool of connections, and how it fares. Groups that agree on how to reach it share it, before a reload and
-// after. It is safe for use from many goroutines.
+// Target is one backend: its pool of connections, and how it fares. Groups that agree on how to reach it share it,
+// before a reload and after. It is safe for use from many goroutines.
 type Target struct {
 	target    config.Target
 	name      string

@@ -14,8 +14,8 @@ import (
 	"padlock/traffic"
 )
 
-// Targets are all that are in use, so that a reload finds those that stay: their connections, their health and what they have to do.
-// The zero value is ready; it is safe for use from many goroutines.
+// Targets are all that are in use, so that a reload finds those that stay: their connections, their health and what
+// they have to do. The zero value is ready; it is safe for use from many goroutines.
 type Targets struct {
 	Resolvers []string     // host:port of DNS servers; none: the system's. Set before use
 	Log       *slog.Logger // of targets that become unhealthy, and healthy again; nil: none. Set before use
@@ -138,7 +138,8 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 	return made, nil
 }
 
-// Counts tells how each target fares, by name. Targets that are reached in different ways may have the same name; they count as one.
+// Counts tells how each target fares, by name. Targets that are reached in different ways may have the same name; they
+// count as one.
 func (t *Targets) Counts() []traffic.TargetCount {
 	t.mu.Lock()
 	byName := map[string]traffic.TargetCount{}

@@ -122,7 +122,8 @@ func with(values []string, value string) []string {
 }
 
 func without(values []string, value string) []string {
-	return slices.DeleteFunc(append([]string{}, values...), func(v string) bool { return v == value }) // never nil, which JSON has as null
+	// Never nil, which JSON has as null.
+	return slices.DeleteFunc(append([]string{}, values...), func(v string) bool { return v == value })
 }
 
 // desec speaks the API of deSEC (desec.readthedocs.io), with lego's DESEC_TOKEN.
@@ -153,7 +154,8 @@ func (d desec) change(ctx context.Context, domain, keyAuth string, change func(v
 	if err != nil && !errors.Is(err, errNotFound) {
 		return err
 	}
-	set = desecSet{Name: name, Type: "TXT", TTL: 3600, Records: change(set.Records, `"`+value+`"`)} // 3600 is the least that it takes
+	// 3600 is the least that it takes.
+	set = desecSet{Name: name, Type: "TXT", TTL: 3600, Records: change(set.Records, `"`+value+`"`)}
 	return exchange(ctx, http.MethodPut, sets, "Token "+d.token, []desecSet{set}, nil)
 }
 

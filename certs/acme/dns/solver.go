@@ -76,9 +76,10 @@ type Solver struct {
 	single bool          // the provider takes one challenge at a time
 	pause  time.Duration // and that long after the one before
 
-	mu   sync.Mutex
-	busy map[string]chan struct{} // places that an order has now: a name and its wildcard share one, and so do names whose CNAMEs lead to one
-	at   map[string]string        // by challenge, where its record lies
+	mu sync.Mutex
+	// Places that an order has now: a name and its wildcard share one, and so do names whose CNAMEs lead to one.
+	busy map[string]chan struct{}
+	at   map[string]string // by challenge, where its record lies
 }
 
 // ErrSettings is wrapped by what New returns where the environment does not have what the provider needs.
@@ -136,7 +137,8 @@ func (s *Solver) CleanUp(ctx context.Context, c acme.Challenge) error {
 	defer s.leave(c, s.pause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return mask.Error(s.provider.CleanUp(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization)) // some services take their keys in the query
+	// Some services take their keys in the query.
+	return mask.Error(s.provider.CleanUp(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization))
 }
 
 func challenge(c acme.Challenge) string { return c.DNS01TXTRecordName() + " " + c.KeyAuthorization }

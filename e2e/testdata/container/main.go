@@ -1,6 +1,7 @@
-// Command container is an application in a container, for tests. On port 8080 it answers GET and POST with its host name and the path, on
-// port 9000 it sends bytes back. After SIGTERM it serves on for LINGER, and then finishes what is open. It is healthy from the start, or
-// with UNWELL=yes once it was told so by /well. "container check" is its health check, and "container cat" sends its input back.
+// Command container is an application in a container, for tests. On port 8080 it answers GET and POST with its host
+// name and the path, on port 9000 it sends bytes back. After SIGTERM it serves on for LINGER, and then finishes what is
+// open. It is healthy from the start, or with UNWELL=yes once it was told so by /well. "container check" is its health
+// check, and "container cat" sends its input back.
 package main
 
 import (
