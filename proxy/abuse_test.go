@@ -287,6 +287,87 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 	}
 }
 
+// A client that leaves in the middle of its content has broken no rule, whatever ends its connection, and whatever
+// padlock does at that moment: it is not counted as malformed.
+func TestAClientThatLeavesIsNotMalformed(t *testing.T) {
+	reached := make(chan struct{}, 1)
+	target := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		reached <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	reset := func(c net.Conn) {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	const head = "POST / HTTP/1.1\r\nHost: localhost\r\n"
+
+	for name, leave := range map[string]func(t *testing.T, e *edge){
+		"h1: a reset in the content": func(t *testing.T, e *edge) {
+			c := e.one(t, head+"Content-Length: 10\r\n\r\nhalf")
+			<-reached
+			reset(c.NetConn())
+		},
+		"h1: a reset between two chunks": func(t *testing.T, e *edge) {
+			c := e.one(t, head+"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+			<-reached
+			reset(c.NetConn())
+		},
+		"h1: the end of the connection in the content": func(t *testing.T, e *edge) {
+			c := e.one(t, head+"Content-Length: 10\r\n\r\nhalf")
+			<-reached
+			c.NetConn().Close()
+		},
+		"h1: a reset before 100 Continue": func(t *testing.T, e *edge) {
+			c := e.one(t, head+"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+			reset(c.NetConn())
+			select { // whether padlock saw the head before the reset
+			case <-reached:
+			case <-time.After(200 * time.Millisecond):
+			}
+		},
+		"h2: a reset of the connection": func(t *testing.T, e *edge) {
+			f := e.two(t)
+			f.post(1, false, "content-length=10")
+			_ = f.WriteData(1, false, []byte("half"))
+			<-reached
+			reset(f.NetConn())
+		},
+		"h2: a reset of the stream": func(t *testing.T, e *edge) {
+			f := e.two(t)
+			f.post(1, false, "content-length=10")
+			_ = f.WriteData(1, false, []byte("half"))
+			<-reached
+			_ = f.WriteRSTStream(1, http2.ErrCodeCancel)
+		},
+		"h3: a reset of the stream": func(t *testing.T, e *edge) {
+			s := e.quic(t).stream(t)
+			_, _ = s.Write(qpackRequest("/", "x-a", "b"))
+			_, _ = s.Write([]byte{0, 10, 'h', 'a', 'l', 'f'})
+			<-reached
+			s.CancelWrite(0x10c)
+		},
+		"h3: the end of the connection": func(t *testing.T, e *edge) {
+			q := e.quic(t)
+			s := q.stream(t)
+			_, _ = s.Write(qpackRequest("/", "x-a", "b"))
+			_, _ = s.Write([]byte{0, 10, 'h', 'a', 'l', 'f'})
+			<-reached
+			_ = q.CloseWithError(0x100, "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, target, func(c *config.Config) { c.Timeouts.Shutdown = time.Second })
+			leave(t, e)
+			_ = e.stop() // which waits for all requests
+			for why, n := range e.server.Traffic().Rejected {
+				if n > 0 {
+					t.Errorf("rejected for %s:\n%s", traffic.Reason(why), e.log.String())
+				}
+			}
+		})
+	}
+}
+
 // caller is a client of QUIC that sends what it likes.
 type caller struct{ *quic.Conn }
 

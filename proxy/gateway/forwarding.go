@@ -147,13 +147,14 @@ var (
 // unread is for a request whose content did not come as it was announced.
 func (h *Gateway) unread(x *Exchange, err *message.BodyError) error {
 	page := &StatusError{Status: 400, Text: "The request's content is malformed", Cause: "client: " + err.Error()}
+	var broken *net.OpError // over HTTP/1.1, content that fails with its connection
 	switch {
 	case errors.Is(err, errTooLarge):
 		page.Status, page.Text = 413, tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		h.Rejected(traffic.SlowBody, x.request.Conn.Addr, "")
 		page.Status, page.Text = 408, "The request's content did not come in time"
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, &broken):
 		return &abort{page.Cause}
 	default:
 		h.Rejected(traffic.Malformed, x.request.Conn.Addr, err.Err.Error())
