@@ -240,12 +240,18 @@ func (b *bench) start(name string) (*process, error) {
 	}
 
 	file := filepath.Join(b.dir, strings.ReplaceAll(name, "/", "-")+".conf")
-	switch name {
+	kind, logs := strings.CutSuffix(name, "-logs") // with an access log of about the same fields in JSON
+	switch kind {
 	case "nginx":
-		return b.nginx(name, proxyCore, address, fmt.Sprintf(`daemon off; pid %[1]s/nginx.pid; error_log stderr; worker_processes 1;
+		access := "access_log off;"
+		if logs {
+			access = fmt.Sprintf(nginxLog, b.dir)
+		}
+
+		return b.nginx(name, proxyCore, address, fmt.Sprintf(`daemon off; pid %[1]s/%[6]s.pid; error_log stderr; worker_processes 1;
 events { worker_connections 8192; }
 http {
-  access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0;
+  %[7]s keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0;
   client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
   upstream origin { server %[2]s; keepalive 256; keepalive_requests 100000000; }
   server {
@@ -256,8 +262,14 @@ http {
       proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
     }
   }
-}`, b.dir, b.origin, address, b.pair.cert, b.pair.key))
+}`, b.dir, b.origin, address, b.pair.cert, b.pair.key, name, access))
 	case "haproxy":
+		log, captures := "", ""
+		if logs { // to its output, as it writes no files
+			log = haproxyLog
+			captures = "  capture request header Host len 64\n  capture request header User-Agent len 128\n"
+		}
+
 		return b.configured(name, address, file, fmt.Sprintf(`global
   nbthread 1
   maxconn 8192
@@ -271,14 +283,19 @@ defaults
   timeout http-keep-alive 600s
   http-reuse always
   option forwardfor
-frontend f
+%sfrontend f
   bind %s ssl crt %s alpn h2,http/1.1
-  http-request set-header X-Forwarded-Proto https
+%s  http-request set-header X-Forwarded-Proto https
   default_backend b
 backend b
   server s %s
-`, address, b.pair.both, b.origin), "haproxy", "-db", "-f", file)
+`, log, address, b.pair.both, captures, b.origin), "haproxy", "-db", "-f", file)
 	case "caddy":
+		log := ""
+		if logs {
+			log = fmt.Sprintf("  log {\n    output file %s/caddy-access.log\n  }\n", b.dir)
+		}
+
 		return b.configured(name, address, file, fmt.Sprintf(`{
   admin off
   auto_https off
@@ -286,17 +303,17 @@ backend b
 }
 https://localhost:%s {
   bind 127.0.0.1
-  tls %s %s
+%s  tls %s %s
   reverse_proxy %s
 }
-`, port(address), b.pair.cert, b.pair.key, b.origin), "caddy", "run", "--adapter", "caddyfile", "--config", file)
+`, port(address), log, b.pair.cert, b.pair.key, b.origin), "caddy", "run", "--adapter", "caddyfile", "--config", file)
 	case "net/http":
 		self, err := os.Executable()
 		if err != nil {
 			return nil, err
 		}
 		return b.spawn(name, proxyCore, address, self, "reverse-proxy", address, b.pair.cert, b.pair.key, b.origin)
-	case "padlock", "padlock-quiet", "padlock-logs", "padlock-policy", "padlock-base", "padlock-base-quiet":
+	case "padlock", "padlock-quiet", "padlock-access", "padlock-policy", "padlock-base", "padlock-base-quiet", "padlock-base-access":
 		binary := b.binary
 		if strings.HasPrefix(name, "padlock-base") {
 			if binary = b.base; binary == "" {
@@ -310,12 +327,12 @@ https://localhost:%s {
 		}
 
 		show, access := "all", `format: "off"`
-		if strings.HasSuffix(name, "-quiet") {
+		if strings.HasSuffix(kind, "-quiet") || strings.HasSuffix(kind, "-access") {
 			show = `"off"`
 		}
 
-		if name == "padlock-logs" {
-			access = "output: " + filepath.Join(b.dir, "access.log")
+		if logs || strings.HasSuffix(kind, "-access") {
+			access = "output: " + filepath.Join(b.dir, name+"-access.log")
 		}
 
 		return b.configured(name, address, file, fmt.Sprintf(`listen: {https: ["%s"], http: []}
@@ -360,6 +377,19 @@ func reverseProxy(args []string) error {
 	server := &http.Server{Addr: args[0], Handler: proxy, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	return server.ListenAndServeTLS(args[1], args[2])
 }
+
+// Access logs as padlock's: the same facts in JSON, written together for as long as padlock writes them together.
+const (
+	nginxLog = `log_format json escape=json '{"time":"$time_iso8601","request_id":"$request_id","host":"$host","method":"$request_method",'
+    '"target":"$request_uri","proto":"$server_protocol","status":$status,"bytes_in":$request_length,"bytes_out":$body_bytes_sent,'
+    '"duration":$request_time,"remote":"$remote_addr:$remote_port","connection":$connection,"upstream":"$upstream_addr",'
+    '"connect":"$upstream_connect_time","first_byte":"$upstream_header_time","user_agent":"$http_user_agent"}';
+  access_log %s/nginx-access.log json buffer=32k flush=100ms;`
+
+	haproxyLog = `  log stdout format raw local0
+  log-format '{"time":"%t","host":"%[capture.req.hdr(0),json(utf8s)]","method":"%HM","target":"%[capture.req.uri,json(utf8s)]","proto":"%HV","status":%ST,"bytes_in":%U,"bytes_out":%B,"duration_ms":%Ta,"remote":"%ci:%cp","request":%rt,"upstream":"%si:%sp","wait_ms":%Tw,"connect_ms":%Tc,"first_byte_ms":%Tr,"user_agent":"%[capture.req.hdr(1),json(utf8s)]"}'
+`
+)
 
 // policySites is a typical configuration: 20 sites with field rules, and for the one that is measured least
 // connections.

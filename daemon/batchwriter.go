@@ -16,9 +16,11 @@ const (
 // would cost more than the line. It never fails, but reports. It is safe for use from many goroutines; Close writes
 // what is left.
 type batchWriter struct {
+	gathered bool // whoever writes brings lines that came together, which go on at once; set before the first
+
 	mu sync.Mutex
 	w  io.WriteCloser
-	// Called after each write, with the number of Write calls of which not all was written.
+	// Called after each write, with the number of Write calls, or of gathered lines, of which not all was written.
 	report  func(lost int, err error)
 	pending []byte
 	ends    []int // in pending, of what each Write call has brought
@@ -33,6 +35,12 @@ func newBatchWriter(w io.WriteCloser, report func(lost int, err error)) *batchWr
 func (l *batchWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
+	if l.gathered {
+		n, err := l.w.Write(p)
+		l.report(lostLines(p, n, err, true), err)
+		return len(p), nil
+	}
 
 	if len(l.pending) == 0 {
 		if l.timer == nil {

@@ -99,3 +99,24 @@ func TestLinesThatAFullDiskDoesNotTakeAreCounted(t *testing.T) {
 		t.Errorf("lost: %v", lost)
 	}
 }
+
+// Lines that came together go on at once, in one write; those that are not whole are counted one by one.
+func TestGatheredLinesGoOnAtOnceAndAreCountedEach(t *testing.T) {
+	file := &countedFile{}
+	var lost []int
+	log := newBatchWriter(file, func(n int, _ error) { lost = append(lost, n) })
+	log.gathered = true
+	const lines = "first\nsecond\nthird\n"
+	for _, room := range []int{len(lines), len("first\nsec"), len("first\n"), 0} {
+		file.limited, file.room = true, room
+		if _, err := log.Write([]byte(lines)); err != nil {
+			t.Error(err)
+		}
+	}
+	if text, writes := file.state(); text != lines+"first\nsec"+"first\n" || writes != 4 {
+		t.Errorf("%d writes: %q", writes, text)
+	}
+	if !slices.Equal(lost, []int{0, 2, 2, 3}) {
+		t.Errorf("lost: %v", lost)
+	}
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -13,7 +14,6 @@ import (
 
 	"padlock/config"
 	"padlock/internal/regular"
-	"padlock/internal/terminal"
 )
 
 // logOutput is where the access log or the handshakes go. What cannot be written, as on a full disk, is lost and
@@ -26,7 +26,7 @@ type logOutput struct {
 	close  func()
 	stream any // stdout or stderr; nil: it goes to a file
 
-	lost atomic.Uint64 // writes
+	lost atomic.Uint64 // lines of the access log, or handshakes
 
 	mu     sync.Mutex
 	warned time.Time // zero: the last write was whole
@@ -35,15 +35,16 @@ type logOutput struct {
 
 const outputRemind = time.Minute
 
-// newOutput opens a log. A file is rotated, so that it cannot fill the disk.
-func (d *daemon) newOutput(name string, rotate config.Rotate) (*logOutput, error) {
+// newOutput opens a log. A file is rotated, so that it cannot fill the disk. gathered says that whoever writes brings
+// many lines at once.
+func (d *daemon) newOutput(name string, rotate config.Rotate, gathered bool) (*logOutput, error) {
 	o := &logOutput{name: name, log: d.log, close: func() {}}
 	switch name {
 	case "stderr", "":
-		o.name, o.w, o.stream = "stderr", reporting{d.Stderr, o.report}, d.Stderr
+		o.name, o.w, o.stream = "stderr", reporting{d.Stderr, gathered, o.report}, d.Stderr
 		return o, nil
 	case "stdout":
-		o.w, o.stream = reporting{d.Stdout, o.report}, d.Stdout
+		o.w, o.stream = reporting{d.Stdout, gathered, o.report}, d.Stdout
 		return o, nil
 	}
 
@@ -52,6 +53,7 @@ func (d *daemon) newOutput(name string, rotate config.Rotate) (*logOutput, error
 		return nil, err
 	}
 	d.logFiles.add(f)
+	f.out.gathered = gathered
 	o.w, o.close = f.out, func() { f.out.Close() }
 	return o, nil
 }
@@ -61,26 +63,8 @@ func (d *daemon) newAccessLog(c config.AccessLog) (*logOutput, error) {
 	if c.Format == "off" {
 		return nil, nil
 	}
-	o, err := d.newOutput(c.Output, c.Rotate)
-	if err == nil {
-		o.gather()
-	}
-	return o, err
+	return d.newOutput(c.Output, c.Rotate, true)
 }
-
-// gather has lines that come shortly after each other written together, unless somebody looks on.
-func (o *logOutput) gather() {
-	if f, ok := o.stream.(*os.File); ok && !terminal.Is(f) {
-		batches := newBatchWriter(nopCloser{f}, o.report)
-		o.w, o.close = batches, func() { batches.Close() }
-	}
-}
-
-// nopCloser is a file that others go on to use.
-type nopCloser struct{ io.Writer }
-
-// Close implements io.Closer.
-func (nopCloser) Close() error { return nil }
 
 // Write takes whole lines.
 func (o *logOutput) Write(p []byte) (int, error) { return o.w.Write(p) }
@@ -93,7 +77,7 @@ func (o *logOutput) writer() io.Writer {
 	return o
 }
 
-// Lost counts the writes that were lost.
+// Dropped counts the lines of the access log, or the handshakes, that were lost.
 func (o *logOutput) Dropped() uint64 {
 	if o == nil {
 		return 0
@@ -135,18 +119,27 @@ func remedyOf(err error) string {
 
 // reporting reports how each write has ended.
 type reporting struct {
-	w      io.Writer
-	report func(lost int, err error)
+	w        io.Writer
+	gathered bool // many lines a write
+	report   func(lost int, err error)
 }
 
 func (r reporting) Write(p []byte) (int, error) {
-	_, err := r.w.Write(p)
-	lost := 0
-	if err != nil {
-		lost = 1
-	}
-	r.report(lost, err)
+	n, err := r.w.Write(p)
+	r.report(lostLines(p, n, err, r.gathered), err)
 	return len(p), nil
+}
+
+// lostLines is how many lines a write that has ended with err has not brought, of which n bytes came through; what is
+// not gathered counts as one.
+func lostLines(p []byte, n int, err error, gathered bool) int {
+	switch {
+	case err == nil:
+		return 0
+	case gathered:
+		return bytes.Count(p[n:], []byte{'\n'}) // also one that came in part
+	}
+	return 1
 }
 
 // pipe is a log that is no regular file: a named pipe, /dev/stdout, /dev/full. It is never renamed, as rotation would

@@ -27,7 +27,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 		return nil, nil
 	}
 
-	output, err := d.newOutput(c.Output, c.Rotate)
+	output, err := d.newOutput(c.Output, c.Rotate, false)
 	if err != nil {
 		return nil, err
 	}

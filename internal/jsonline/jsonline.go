@@ -9,6 +9,7 @@ package jsonline
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf16"
@@ -18,9 +19,51 @@ import (
 // Begin begins a line of level INFO.
 func Begin(b []byte, at time.Time, message string) []byte {
 	b = append(b, `{"time":"`...)
-	b = at.AppendFormat(b, time.RFC3339Nano)
+	b = appendTime(b, at)
 	b = append(b, `","level":"INFO","msg":`...)
 	return quoted(b, message)
+}
+
+// second is what all times of one second, in one place, begin and end with.
+type second struct {
+	unix       int64
+	place      *time.Location
+	head, zone string
+}
+
+var lastSecond atomic.Pointer[second]
+
+// appendTime is time.RFC3339Nano. All but the fraction is made once a second, as dates cost more than the rest of a
+// line.
+func appendTime(b []byte, at time.Time) []byte {
+	s := lastSecond.Load()
+	if s == nil || s.unix != at.Unix() || s.place != at.Location() {
+		s = &second{at.Unix(), at.Location(), at.Format("2006-01-02T15:04:05"), at.Format("Z07:00")}
+		lastSecond.Store(s)
+	}
+
+	b = append(b, s.head...)
+	if n := at.Nanosecond(); n > 0 {
+		b = appendFraction(b, n, 9)
+	}
+
+	return append(b, s.zone...)
+}
+
+// appendFraction writes what follows a decimal point: n of so many digits, without zeros at the end.
+func appendFraction(b []byte, n, digits int) []byte {
+	b = append(b, ".000000000"[:1+digits]...)
+	end := len(b)
+	for i := end - 1; n > 0; i-- {
+		b[i] = '0' + byte(n%10)
+		n /= 10
+	}
+
+	for b[end-1] == '0' {
+		end--
+	}
+
+	return b[:end]
 }
 
 // End ends a line.
@@ -58,7 +101,18 @@ func Bool(b []byte, key string, value bool) []byte { return strconv.AppendBool(n
 
 // Milliseconds writes a duration in milliseconds, to the microsecond.
 func Milliseconds(b []byte, key string, d time.Duration) []byte {
-	return strconv.AppendFloat(named(b, key), float64(d.Microseconds())/1000, 'f', -1, 64)
+	b = named(b, key)
+	n := d.Microseconds()
+	if n < 0 {
+		b, n = append(b, '-'), -n
+	}
+
+	b = strconv.AppendInt(b, n/1000, 10)
+	if n %= 1000; n > 0 {
+		b = appendFraction(b, int(n), 3)
+	}
+
+	return b
 }
 
 func named(b []byte, key string) []byte {
@@ -70,12 +124,33 @@ func named(b []byte, key string) []byte {
 	return append(b, '"', ':')
 }
 
+// plain are the bytes that a text has as they are.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
 func quoted(b []byte, s string) []byte {
 	b = append(b, '"')
-	plain := 0 // what is before it has been written
+	i := 0
+	for i < len(s) && plain[s[i]] {
+		i++
+	}
+
+	if b = append(b, s[:i]...); i < len(s) {
+		b = quotedRest(b, s[i:])
+	}
+
+	return append(b, '"')
+}
+
+// quotedRest writes a text that has something in it to escape, or beyond ASCII.
+func quotedRest(b []byte, s string) []byte {
+	written := 0
 	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= ' ' && c < 0x7f && c != '"' && c != '\\' {
+		if plain[s[i]] {
 			i++
 			continue
 		}
@@ -86,14 +161,13 @@ func quoted(b []byte, s string) []byte {
 			continue
 		}
 
-		b = append(b, s[plain:i]...)
+		b = append(b, s[written:i]...)
 		b = escaped(b, r)
 		i += size
-		plain = i
+		written = i
 	}
 
-	b = append(b, s[plain:]...)
-	return append(b, '"')
+	return append(b, s[written:]...)
 }
 
 // escaped writes a character as JSON can always be written (RFC 8259 section 7).

@@ -3,6 +3,7 @@ package jsonline
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -40,6 +41,31 @@ func TestALineIsSlogs(t *testing.T) {
 		}
 		if got := string(b); got != want.String() {
 			t.Errorf("%q:\n%s%s", text, got, want.String())
+		}
+	}
+}
+
+// Times are written as package time writes them, in whatever place, although most of the text is kept for a second; durations as
+// the shortest number.
+func TestTimesAndDurationsAreThoseOfTheLibrary(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := time.Date(2026, 10, 25, 0, 59, 58, 0, time.UTC) // summer time ends two seconds later
+	places := []*time.Location{time.UTC, berlin, time.FixedZone("", -12600)}
+	for _, after := range []time.Duration{0, 1, 90, 1_000, 120_000, 999_999_999, 1e9, 1_500_000_000, 2e9, 2_000_000_001, 86_400e9} {
+		for _, place := range places {
+			at := changes.Add(after).In(place)
+			if got, want := string(appendTime(nil, at)), at.Format(time.RFC3339Nano); got != want {
+				t.Errorf("%s instead of %s", got, want)
+			}
+		}
+	}
+
+	for n := time.Duration(-1_100_000); n < 1_100_000; n += 337 {
+		if got, want := string(Milliseconds([]byte("{"), "d", n)), fmt.Sprintf(`{"d":%v`, float64(n.Microseconds())/1000); got != want {
+			t.Errorf("%s instead of %s", got, want)
 		}
 	}
 }

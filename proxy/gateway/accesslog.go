@@ -12,13 +12,15 @@ import (
 
 	"padlock/config"
 	"padlock/internal/jsonline"
+	"padlock/internal/pool"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
 	"padlock/proxy/upstream"
 )
 
-// AccessLog writes a line for each request, and for each connection that is not HTTP. A writer that cannot keep up
-// loses lines, which are counted and told; no request waits for it.
+// AccessLog writes a line for each request, and for each connection that is not HTTP. Lines are written together: a busy
+// log's when there are many, at most 100 ms after the first of them. A writer that cannot keep up loses lines, which are
+// counted and told; no request waits for it.
 type AccessLog struct {
 	combined bool
 	headers  []string
@@ -29,7 +31,7 @@ type AccessLog struct {
 	lines  int    // in queued
 	spare  []byte // takes its place while that is written
 
-	wake    chan struct{}  // there are lines; at most one is in it
+	wake    chan struct{}  // there is a first line, or a batch; at most one is in it
 	stop    chan struct{}  // closed to end the writer
 	done    chan struct{}  // closed when it has ended
 	writing atomic.Int64   // lines that it has taken and not written yet
@@ -41,9 +43,12 @@ const (
 	accessLogQueue = 4096      // lines
 	accessLogRoom  = 2 << 20   // bytes; a line may be long
 	accessLogKept  = 256 << 10 // bytes, of memory that is used again
+	accessLogBatch = 32 << 10  // bytes that are written at once, without waiting for more
 
-	// gather is how long the writer lets lines come together: to wake it for each would cost more than the line.
-	gather = 5 * time.Millisecond
+	// A busy log is written every gatherBusy, or whenever there is a batch; lines that come after a while alone, almost at once. To
+	// wake the writer for each line would cost more than the line.
+	gatherBusy  = 100 * time.Millisecond
+	gatherQuiet = 5 * time.Millisecond
 )
 
 // secretFields are never written as they are.
@@ -73,22 +78,44 @@ func NewAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *Access
 
 func (a *AccessLog) write(w io.Writer) {
 	defer close(a.done)
+	timer := time.NewTimer(gatherBusy)
+	defer timer.Stop()
+
+	written := time.Time{}
 	for stopped := false; !stopped; {
 		select {
 		case <-a.wake:
-			select {
-			case <-time.After(gather):
-			case <-a.stop:
-				stopped = true
-			}
+			stopped = a.gather(timer, max(gatherQuiet, gatherBusy-time.Since(written)))
 		case <-a.stop:
 			stopped = true
 		}
+
 		a.flush(w)
+		written = time.Now()
 	}
 }
 
-// flush writes what is queued, a line at a time: whoever writes further may count what is lost.
+// gather lets lines come together, for so long or until there is a batch. It reports whether the log is to end.
+func (a *AccessLog) gather(timer *time.Timer, most time.Duration) (stopped bool) {
+	a.mu.Lock()
+	full := len(a.queued) >= accessLogBatch // which came while the batch before was written
+	a.mu.Unlock()
+	if full {
+		return false
+	}
+
+	timer.Reset(most)
+	select {
+	case <-timer.C:
+	case <-a.wake:
+	case <-a.stop:
+		return true
+	}
+
+	return false
+}
+
+// flush writes what is queued, whole lines at a time: whoever writes further counts those that are lost.
 func (a *AccessLog) flush(w io.Writer) {
 	a.mu.Lock()
 	batch := a.queued
@@ -96,9 +123,11 @@ func (a *AccessLog) flush(w io.Writer) {
 	a.queued, a.lines, a.spare = a.spare[:0], 0, nil
 	a.mu.Unlock()
 
-	for line := range bytes.Lines(batch) {
-		_, _ = w.Write(line)
-		a.writing.Add(-1)
+	for rest := batch; len(rest) > 0; {
+		lines := rest[:lineEnd(rest, accessLogBatch)]
+		rest = rest[len(lines):]
+		_, _ = w.Write(lines)
+		a.writing.Add(-int64(bytes.Count(lines, newline)))
 	}
 
 	a.confess(w)
@@ -107,6 +136,16 @@ func (a *AccessLog) flush(w io.Writer) {
 		a.spare = batch
 		a.mu.Unlock()
 	}
+}
+
+var newline = []byte{'\n'}
+
+// lineEnd is where the last line ends that begins within limit.
+func lineEnd(b []byte, limit int) int {
+	if len(b) <= limit {
+		return len(b)
+	}
+	return limit + bytes.IndexByte(b[limit:], '\n') + 1
 }
 
 // confess tells how many lines were lost since it last did.
@@ -125,20 +164,20 @@ func (a *AccessLog) confess(w io.Writer) {
 // add queues one line, of which it keeps nothing.
 func (a *AccessLog) add(line []byte) {
 	a.mu.Lock()
-	full := a.lines >= accessLogQueue || len(a.queued)+len(line) > accessLogRoom
+	before := len(a.queued)
+	full := a.lines >= accessLogQueue || before+len(line) > accessLogRoom
 	if !full {
 		a.queued = append(a.queued, line...)
 		a.lines++
 	}
-
-	first := a.lines == 1
+	after := len(a.queued)
 	a.mu.Unlock()
 
 	switch {
 	case full:
 		a.dropped.Add(1)
 		a.all.Add(1)
-	case first:
+	case before == 0, before < accessLogBatch && after >= accessLogBatch:
 		select {
 		case a.wake <- struct{}{}:
 		default:
@@ -174,16 +213,21 @@ func (a *AccessLog) record(x *Exchange) {
 	case a.combined:
 		a.add(a.line(x))
 	default:
-		var room [1 << 10]byte
+		room := lineRooms.Get()
 		a.add(a.object(room[:0], x))
+		lineRooms.Put(room)
 	}
 }
+
+// lineRooms hold a line while it is made. On a stack it would make those of many goroutines grow.
+var lineRooms = pool.Of(func(r *[1 << 10]byte) []byte { return r[:] })
 
 // object appends a request as a line of JSON.
 func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 	r := x.request
-	b = jsonline.Begin(b, time.Now(), "request")
-	b = jsonline.Text(b, "request_id", string(appendID(nil, x.id)))
+	var id [16]byte
+	b = jsonline.Begin(b, x.start.Add(x.took), "request")
+	b = jsonline.Text(b, "request_id", string(appendID(id[:0], x.id)))
 	b = jsonline.Text(b, "host", r.Host)
 	b = jsonline.Text(b, "method", r.Method)
 	b = jsonline.Text(b, "target", a.redacted(x.target))
@@ -261,16 +305,25 @@ func (a *AccessLog) redacted(target string) string {
 		return target
 	}
 
+	secret := func(pair string) (name string, ok bool) {
+		name, _, ok = strings.Cut(pair, "=")
+		return name, ok && a.redact.Has(paths.Decode(name))
+	}
 	changed := false
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		if name, _, ok := strings.Cut(pair, "="); ok && a.redact.Has(paths.Decode(name)) {
-			pairs[i], changed = name+"="+redaction, true
-		}
+	for pair := range strings.SplitSeq(query, "&") {
+		_, hidden := secret(pair)
+		changed = changed || hidden
 	}
 
 	if !changed {
 		return target
+	}
+
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		if name, hidden := secret(pair); hidden {
+			pairs[i] = name + "=" + redaction
+		}
 	}
 
 	return path + "?" + strings.Join(pairs, "&")
