@@ -100,12 +100,13 @@ func (d *daemon) run(ctx context.Context) error {
 	d.serving, d.leave = context.WithCancel(ctx)
 	defer d.leave()
 
-	started, err := start(ctx, d.parts())
+	started, err := start(ctx, d.parts(), d.ending.waitsFor)
 	if err == nil {
+		d.ending.waitsForAny(d.server.Ending)
 		err = d.server.Serve(d.serving, d.listeners...)
 	}
 	d.ending.begin() // another padlock may have taken over, without a signal
-	started.close()
+	started.close(d.ending.waitsFor)
 	return err
 }
 
@@ -146,9 +147,10 @@ func (d *daemon) parts() []part {
 // parts that have started.
 type parts []part
 
-// start opens parts in their order. After an error it returns those that are open.
-func start(ctx context.Context, all []part) (started parts, err error) {
+// start opens parts in their order, and tells of each beforehand. After an error it returns those that are open.
+func start(ctx context.Context, all []part, tell func(string)) (started parts, err error) {
 	for _, p := range all {
+		tell("the start of its " + p.name)
 		if err := p.Start(ctx); err != nil {
 			return started, err
 		}
@@ -157,10 +159,11 @@ func start(ctx context.Context, all []part) (started parts, err error) {
 	return started, nil
 }
 
-// close ends parts in the opposite order.
-func (all parts) close() {
+// close ends parts in the opposite order, and tells of each beforehand.
+func (all parts) close(tell func(string)) {
 	for _, p := range slices.Backward(all) {
 		if p.Close != nil {
+			tell("its " + p.name)
 			p.Close()
 		}
 	}

@@ -44,6 +44,7 @@ type running struct {
 	roots         *x509.CertPool
 	stderr        *servicetest.Buffer
 	sources       []discovery.Source
+	before        func() error // is called before the file is read again; nil: nothing is
 
 	cancel context.CancelFunc
 	ended  chan error
@@ -87,6 +88,15 @@ func (r *running) start(t *testing.T, stdout, stderr io.Writer) {
 	cfg, err := load(r.file, func(config.Error) {})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.before != nil {
+		first := load
+		load = func(name string, warn func(config.Error)) (*config.Config, error) {
+			if err := r.before(); err != nil {
+				return nil, err
+			}
+			return first(name, warn)
+		}
 	}
 	told := &reporter{stdout, stderr, make(chan Started, 1)}
 	var ctx context.Context
@@ -186,17 +196,29 @@ func TestPartsCloseInTheOppositeOrder(t *testing.T) {
 	for _, test := range []struct {
 		parts []part
 		want  string
+		told  string
 		err   error
 	}{
-		{[]part{named("a", nil), silent, named("c", nil)}, "start a, start b, start c, close c, close a", nil},
-		{[]part{named("a", nil), silent, named("c", io.EOF), named("d", nil)}, "start a, start b, start c, close a", io.EOF},
+		{
+			[]part{named("a", nil), silent, named("c", nil)}, "start a, start b, start c, close c, close a",
+			"the start of its a, the start of its b, the start of its c, its c, its a", nil,
+		},
+		{
+			[]part{named("a", nil), silent, named("c", io.EOF), named("d", nil)}, "start a, start b, start c, close a",
+			"the start of its a, the start of its b, the start of its c, its a", io.EOF,
+		},
 	} {
 		happened = nil
-		started, err := start(t.Context(), test.parts)
+		var told []string
+		tell := func(what string) { told = append(told, what) }
+		started, err := start(t.Context(), test.parts, tell)
 		if err != test.err {
 			t.Errorf("%v, not %v", err, test.err)
 		}
-		started.close()
+		started.close(tell)
+		if got := strings.Join(told, ", "); got != test.told {
+			t.Errorf("told: %s\nnot %s", got, test.told)
+		}
 		if got := strings.Join(happened, ", "); got != test.want {
 			t.Errorf("%s\nnot %s", got, test.want)
 		}

@@ -85,22 +85,26 @@ func look(ctx context.Context, source discovery.Source) (*discovery.Found, error
 func (r *reloader) follow(i int) {
 	source := r.discovered.sources[i]
 	source.Run(r.tasks.ctx, func(found *discovery.Found) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.discovered.found[i] = found
-		before, next := r.certificates.config(), r.discovered.merge(r.base)
-		if reflect.DeepEqual(before.Sites, next.Sites) {
-			return
-		}
-
-		switch err := r.apply(next); {
-		case errors.Is(err, proxy.ErrEnded):
-		case err != nil:
+		err := r.change(func() error { return r.take(i, found) })
+		if err != nil && !errors.Is(err, proxy.ErrEnded) {
 			r.log.Error("the sites of a source cannot be served; padlock continues with those before", "source", source.String(), "error", err)
-		default:
-			logChange(r.log.With("source", source.String()), before, next)
 		}
 	})
+}
+
+// take serves what a source has found. It is called with mu locked.
+func (r *reloader) take(i int, found *discovery.Found) error {
+	r.discovered.found[i] = found
+	before, next := r.certificates.config(), r.discovered.merge(r.base)
+	if reflect.DeepEqual(before.Sites, next.Sites) {
+		return nil
+	}
+
+	if err := r.apply(next); err != nil {
+		return err
+	}
+	logChange(r.log.With("source", r.discovered.sources[i].String()), before, next)
+	return nil
 }
 
 // logChange says which hosts came and went, and which have other routes or targets.

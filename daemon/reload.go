@@ -69,10 +69,32 @@ func (d *daemon) startReloader(ctx context.Context) error {
 
 func (d *daemon) stopReloader() { d.reloader.tasks.close() }
 
+// change does something that changes what is served, one after the other. It returns when that is done or, with ErrEnded, as soon as the end
+// begins: a configuration may take long to read and to build, and nothing waits for one that nobody will be served by. Until the proxy has ended
+// it still judges what is open.
+func (r *reloader) change(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.tasks.ctx.Err() == nil { // else nobody waits for it
+			done <- do()
+		}
+	}()
+
+	select {
+	case err := <-done:
+		return err
+	case <-r.tasks.ctx.Done():
+		return proxy.ErrEnded
+	}
+}
+
 // reload reads the file again. It returns when it is served, or why it is not.
-func (r *reloader) reload() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *reloader) reload() error { return r.change(r.readAgain) }
+
+// readAgain is called with mu locked.
+func (r *reloader) readAgain() error {
 	r.reopenLogs() // whatever the file says: those who rotate logs send SIGHUP
 
 	base, err := r.file.Load(r.file.Name, func(e config.Error) { r.log.Warn("the configuration has a key under an old name", "reason", e.Error()) })

@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"padlock/internal/hint"
@@ -20,9 +22,14 @@ const (
 	totalGrace        = 800 * time.Millisecond // nothing is waited for any longer
 )
 
-var errNotEnded = hint.Add(
-	errors.New("padlock could not end within timeouts.shutdown: something that it waits for does not answer; it ends now"),
-	"look at what reads its output, and at the storage")
+// errNotEnded is why padlock ends all the same.
+var errNotEnded = errors.New("padlock could not end within timeouts.shutdown")
+
+// notEnded names what padlock waits for.
+func notEnded(what string) error {
+	err := fmt.Errorf("%w: it still waits for %s, and ends now without", errNotEnded, what)
+	return hint.Add(err, "look at what reads its output, and at the storage")
+}
 
 // deadline is that of the end of padlock, whatever hangs. It is safe for use from many goroutines.
 type deadline struct {
@@ -31,11 +38,21 @@ type deadline struct {
 	once  sync.Once
 	begun chan struct{}
 	at    time.Time // when it began; set with limit, before begun is closed
+
+	waits atomic.Pointer[func() string] // what padlock waits for now
 }
 
 func newDeadline(ctx context.Context, limit time.Duration) *deadline {
-	return &deadline{ctx: ctx, limit: limit, begun: make(chan struct{})}
+	d := &deadline{ctx: ctx, limit: limit, begun: make(chan struct{})}
+	d.waitsFor("its start")
+	return d
 }
+
+// waitsFor notes what padlock waits for from now on.
+func (d *deadline) waitsFor(what string) { d.waitsForAny(func() string { return what }) }
+
+// waitsForAny is waitsFor of what changes; what is called from another goroutine.
+func (d *deadline) waitsForAny(what func() string) { d.waits.Store(&what) }
 
 // begin starts the clock, unless it runs.
 func (d *deadline) begin() {
@@ -86,7 +103,7 @@ func (d *deadline) run(ctx context.Context, do func() error) error {
 	case err := <-done:
 		return err
 	case <-last.Done():
-		return errNotEnded
+		return notEnded((*d.waits.Load())())
 	}
 }
 

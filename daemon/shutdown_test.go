@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"padlock/discovery"
 	"padlock/internal/servicetest"
 )
 
@@ -102,6 +104,54 @@ func TestTheEndWaitsForNoReaderOfLogs(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A reload that is on its way keeps nobody waiting at the end: neither one of the file, which may be large, nor one that waits for that.
+func TestTheEndWaitsForNoReload(t *testing.T) {
+	t.Parallel()
+	const patience = time.Minute
+	source := &apps{changed: make(chan *discovery.Found), found: &discovery.Found{}}
+	r := &running{file: filepath.Join(t.TempDir(), "padlock.yaml"), stderr: &servicetest.Buffer{}, roots: x509.NewCertPool(), sources: []discovery.Source{source}}
+	r.write(t, fmt.Sprintf("listen: {https: [\"127.0.0.1:0\"], http: []}\nadmin: 127.0.0.1:0\nstorage: STORAGE\ntimeouts: {shutdown: %s}\nsites: [{hosts: [localhost], routes: []}]\n", patience))
+	reading, read := make(chan struct{}), make(chan struct{})
+	r.before = func() error { close(reading); <-read; return errors.New("it could not be read") }
+	t.Cleanup(func() { close(read) })
+	r.start(t, io.Discard, r.stderr)
+
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if response, err := http.Post(r.admin+"/reload", "", nil); err == nil {
+			response.Body.Close()
+		}
+	}()
+	<-reading
+	source.changed <- &discovery.Found{}
+
+	began := time.Now()
+	if err, took := r.end(t), time.Since(began); err != nil || took > patience/4 {
+		t.Errorf("it ended with %v after %s: %s", err, took, r.stderr)
+	}
+	<-answered
+}
+
+// A part that hangs is named.
+func TestWhatKeepsTheEndWaitingIsNamed(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	release := make(chan struct{})
+	defer close(release)
+	hangs := func() { <-release }
+	d := newDeadline(ctx, time.Millisecond)
+	err := d.run(ctx, func() error {
+		started, err := start(ctx, []part{{"storage", func(context.Context) error { return nil }, hangs}}, d.waitsFor)
+		started.close(d.waitsFor)
+		return err
+	})
+	if !errors.Is(err, errNotEnded) || !strings.Contains(err.Error(), "timeouts.shutdown: it still waits for its storage, and ends now without") {
+		t.Error(err)
 	}
 }
 

@@ -5,11 +5,14 @@ import (
 	"sync"
 )
 
-// tasks are goroutines that end together.
+// tasks are goroutines that end together. They are safe for use from many goroutines.
 type tasks struct {
-	sync.WaitGroup
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
 }
 
 func newTasks(ctx context.Context) *tasks {
@@ -18,8 +21,20 @@ func newTasks(ctx context.Context) *tasks {
 	return t
 }
 
+// Go runs a task, unless they have ended.
+func (t *tasks) Go(do func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.running.Go(do)
+	}
+}
+
 // close ends their context, and waits for them.
 func (t *tasks) close() {
 	t.cancel()
-	t.Wait()
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.running.Wait()
 }

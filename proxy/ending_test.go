@@ -95,10 +95,10 @@ func TestReloadsAtTheEnd(t *testing.T) {
 		if err := e.stop(); err != nil {
 			t.Error(err)
 		}
+		reloads.Wait() // the end does not, and what they have built goes with them
 		if left := e.server.Traffic().Targets; len(left) != 0 {
 			t.Errorf("targets that nobody has let go of: %+v", left)
 		}
-		reloads.Wait()
 	}
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -44,5 +45,44 @@ func TestAReloadBringsOtherTrustedProxies(t *testing.T) {
 	}
 	if s.slots.exempt(former) || !s.slots.exempt(next) {
 		t.Error("the reloaded configuration is not followed")
+	}
+}
+
+// A reload that is being built keeps the end from nothing, and nothing of it is served afterwards.
+func TestTheEndWaitsForNoReloadThatIsBeingBuilt(t *testing.T) {
+	cfg, err := config.Parse("padlock.yaml", []byte("sites: [{hosts: [localhost], routes: [{respond: {body: x}}]}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := New(cfg, Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.reloading.Lock() // as the reload has it
+	server.Close()
+	if err := server.reload(cfg, func() { t.Error("it is served") }); !errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+	server.reloading.Unlock()
+	if server.publish(server.current.Load(), func() { t.Error("it is published") }) {
+		t.Error("it is in force")
+	}
+}
+
+// What the end waits for has a name.
+func TestTheEndNamesWhatItWaitsFor(t *testing.T) {
+	s := &Server{}
+	if got := s.Ending(); got != "the proxy" {
+		t.Error(got)
+	}
+	s.waits.during("targets", func() {
+		s.waits.during("HTTP/3", func() {
+			if got := s.Ending(); got != "the proxy (HTTP/3, targets)" {
+				t.Error(got)
+			}
+		})
+	})
+	if got := s.Ending(); got != "the proxy" {
+		t.Error(got)
 	}
 }

@@ -123,8 +123,11 @@ type Server struct {
 	accepting sync.WaitGroup
 	failed    chan error
 
-	reloading sync.Mutex
-	over      bool // no reload any more
+	reloading  sync.Mutex // one reload at a time
+	publishing sync.Mutex
+	over       bool // guarded by publishing: no other snapshot is served any more
+
+	waits waits // for whom, at the end
 }
 
 // New builds a server; it opens nothing yet.
@@ -175,7 +178,7 @@ var ErrEnded = errors.New("proxy: the server has ended")
 
 // reload is called with reloading locked.
 func (s *Server) reload(cfg *config.Config, before func()) error {
-	if s.over {
+	if s.hasEnded() {
 		return ErrEnded
 	}
 
@@ -184,11 +187,12 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	if err != nil {
 		return err
 	}
-	if before != nil {
-		before()
+
+	if !s.publish(built, before) {
+		built.Close()
+		return ErrEnded
 	}
 
-	s.current.Store(built)
 	s.logEnded(s.guards.follow(older, built))
 	if ended := s.gateway.Reloaded(built.Routes) + s.streams.follow(built); ended > 0 {
 		s.deps.Log.Info("requests and tunnels were ended, as the configuration lets their clients in no more", "ended", ended)
@@ -200,6 +204,28 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	}
 	s.book.Keep(names)
 	return nil
+}
+
+// publish puts a snapshot in force, and reports false after the end. The end waits for nothing else of a reload: to build
+// a snapshot takes as long as it takes.
+func (s *Server) publish(built *snapshot, before func()) bool {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if s.over {
+		return false
+	}
+	if before != nil {
+		before()
+	}
+	s.current.Store(built)
+	return true
+}
+
+// hasEnded reports whether nothing is served any more.
+func (s *Server) hasEnded() bool {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	return s.over
 }
 
 // config is what is served: the only configuration that a server knows. The gateway's is that of the snapshot that it
@@ -262,9 +288,9 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	s.listening.Unlock()
 	close(s.ending)
 	_ = closeAll(open) // a listener that is closed already is as good
-	s.accepting.Wait()
+	s.waits.during("listeners", s.accepting.Wait)
 	for _, p := range packets {
-		p.refuse()
+		s.waits.during("handshakes of QUIC", p.refuse)
 	}
 
 	if h := s.handover.Load(); h != nil { // UDP cannot be shared: the other process waits for it
@@ -276,7 +302,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	}
 
 	s.shutdown(ctx)
-	closePackets(packets)
+	s.waits.during("QUIC", func() { closePackets(packets) })
 	return err
 }
 
@@ -444,10 +470,11 @@ func (s *Server) shutdown(serving context.Context) {
 	defer cancel()
 	var fronts sync.WaitGroup
 	early := func(ctx context.Context) error { return s.early.Shutdown(ctx, nil, (*clientConn).interrupt) }
-	for _, end := range []func(context.Context) error{
-		s.plain.Shutdown, s.http1.Shutdown, s.http2.Shutdown, s.http3.Shutdown, s.streams.shutdown, early,
+	for of, end := range map[string]func(context.Context) error{
+		"plain HTTP": s.plain.Shutdown, "HTTP/1.1": s.http1.Shutdown, "HTTP/2": s.http2.Shutdown, "HTTP/3": s.http3.Shutdown,
+		"TCP": s.streams.shutdown, "connections that are new": early,
 	} {
-		fronts.Go(func() { _ = end(ctx) })
+		fronts.Go(func() { s.waits.during(of, func() { _ = end(ctx) }) })
 	}
 
 	fronts.Wait()
@@ -455,19 +482,21 @@ func (s *Server) shutdown(serving context.Context) {
 	if s.lot != nil {
 		_ = s.lot.Close() // nothing is parked any more
 	}
-	s.Close()
-	if lost := s.access.Close(); lost > 0 {
-		s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
-	}
+	s.waits.during("targets", s.Close)
+	s.waits.during("the access log", func() {
+		if lost := s.access.Close(); lost > 0 {
+			s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
+		}
+	})
 
-	s.abuse.close()
+	s.waits.during("the log of rejected clients", s.abuse.close)
 }
 
 // Close lets go of the targets, for a server that is not going to serve. Serve does so at its end, and after that Close
-// does nothing. A reload that is on its way is waited for, and none follows.
+// does nothing. Nothing of a reload that is on its way is served any more.
 func (s *Server) Close() {
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
 	if s.over {
 		return
 	}
