@@ -326,6 +326,8 @@ type Site struct {
 	// precedence. `hsts: off` sends none.
 	HSTS   HSTS   `yaml:"hsts"`
 	Access Access `yaml:",inline"`
+	// Compress responses. `compress: true` uses the defaults. A route's own setting takes precedence. Off by default.
+	Compress *Compress `yaml:"compress"`
 	// What happens to a path that a target may read differently from padlock: reject it with 400, forward its normal
 	// form, or forward it unchanged. By default `strict` when a rule restricts access; otherwise `raw`, except for
 	// paths that would leave the ones routed to the target.
@@ -530,6 +532,8 @@ type Route struct {
 	Access Access      `yaml:",inline"`
 	// Largest request body; larger ones are rejected with 413. Unlimited by default.
 	BodyLimit Size `yaml:"body_limit"`
+	// Compress responses of this route, instead of the site's setting; `compress: false` compresses none.
+	Compress *Compress `yaml:"compress"`
 	// Buffers bodies, so that a slow client does not occupy a target. A larger body is streamed from there.
 	Buffer Buffer `yaml:"buffer"`
 
@@ -542,6 +546,25 @@ type Route struct {
 	// Also send Padlock-Handshake, which describes the client's handshake: ID, TLS version, fingerprint and client
 	// certificate.
 	Handshake bool `yaml:"handshake_header"`
+}
+
+// Compress encodes responses for clients that accept it. Responses that are encoded already, partial, or marked
+// `no-transform` stay as they are.
+type Compress struct {
+	// Codings that padlock may use, in the order of preference. Clients' weights take precedence.
+	Prefer []string `yaml:"prefer"` // zstd | br | gzip
+	// Size of the smallest response to compress.
+	Min Size `yaml:"min"`
+	// Content types to compress, with `*` for any text. By default the usual types of text, and fonts and images that are
+	// not compressed themselves. Event streams are compressed only if this names `text/event-stream`.
+	Types []string `yaml:"types"`
+	// `fast` needs the least processor time, `best` makes the smallest responses.
+	Level string `yaml:"level"` // fast | default | best
+	// Whether to compress responses to requests with cookies, an Authorization header or a client certificate. With
+	// `same_site`, not if a script of another site sent the request, which protects secrets in pages (BREACH).
+	Cookies string `yaml:"cookies"` // same_site | always | never
+	// Compress nothing.
+	Off bool `yaml:"off"`
 }
 
 // Buffer holds content back, so that slow clients do not keep targets waiting. What is larger is streamed on from

@@ -46,6 +46,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.rateLimit("", x)
 	case *Files:
 		check.files("", x)
+	case *Compress:
+		check.compress("", x)
 	case *OnDemand:
 		check.onDemand("", x)
 	case *Docker:
@@ -135,6 +137,10 @@ func encode(v, standard reflect.Value) *yaml.Node {
 	case Admin:
 		if reflect.DeepEqual(value, Admin{Address: value.Address}) {
 			return text(value.Address)
+		}
+	case Compress:
+		if value.Off || reflect.DeepEqual(v.Interface(), standard.Interface()) {
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(!value.Off)}
 		}
 	case HSTS:
 		if value.Off {

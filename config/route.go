@@ -12,7 +12,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"padlock/config/template"
-	"padlock/internal/files"
+	"padlock/internal/coding"
 	"padlock/internal/regular"
 )
 
@@ -72,6 +72,10 @@ func (v *validator) route(path string, r *Route) {
 		if r.ReplacePrefix != "" {
 			v.fail(path+".replace_prefix", "is for targets: files takes strip_prefix, and another root")
 		}
+	}
+
+	if r.Compress != nil {
+		v.compress(path+".compress", r.Compress)
 	}
 
 	v.headers(path+".headers", &r.Fields)
@@ -244,11 +248,11 @@ func (v *validator) files(path string, f *Files) {
 		v.fail(path+".index", "%q is not the name of a file", f.Index)
 	}
 	if f.Precompressed == nil {
-		f.Precompressed = files.Codings()
+		f.Precompressed = coding.All()
 	}
 
-	for i, coding := range f.Precompressed {
-		v.oneOf(fmt.Sprintf("%s.precompressed[%d]", path, i), coding, files.Codings()...)
+	for i, name := range f.Precompressed {
+		v.oneOf(fmt.Sprintf("%s.precompressed[%d]", path, i), name, coding.All()...)
 	}
 
 	for i, pattern := range f.Hide {

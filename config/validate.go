@@ -235,6 +235,9 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	v.headers(path+".headers", &s.Fields)
 	v.access(path, &s.Access)
 	v.errorPages(path+".errors", s.Errors)
+	if s.Compress != nil {
+		v.compress(path+".compress", s.Compress)
+	}
 	if s.Paths != "" {
 		v.oneOf(path+".paths", s.Paths, "strict", "normalize", "raw")
 	}
@@ -256,6 +259,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 			}
 		}
 	}
+	v.codings(path, s)
 }
 
 // MaxErrorPage is the size of an error page, in bytes: it is kept in memory.

@@ -75,6 +75,13 @@ func (p *part) basicAuth() *config.BasicAuth {
 	return p.route.Access.BasicAuth
 }
 
+func (p *part) compress() *config.Compress {
+	if p.route.Compress == nil {
+		p.route.Compress = &config.Compress{}
+	}
+	return p.route.Compress
+}
+
 // keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment:
 // whoever may label a container need not be allowed to see those.
 var keys = []key{
@@ -94,6 +101,7 @@ var keys = []key{
 	setting("body_limit", ofHTTP, func(p *part) any { return &p.route.BodyLimit }),
 	setting("buffer.request", ofHTTP, func(p *part) any { return &p.route.Buffer.Request }),
 	setting("buffer.response", ofHTTP, func(p *part) any { return &p.route.Buffer.Response }),
+	setting("compress", ofHTTP, func(p *part) any { return p.compress() }),
 	setting("upgrades", ofHTTP, func(p *part) any { return &p.route.Upgrades }),
 	setting("forwarded", ofHTTP, func(p *part) any { return &p.route.Forwarded }),
 	setting("handshake_header", ofHTTP, func(p *part) any { return &p.route.Handshake }),

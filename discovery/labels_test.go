@@ -32,6 +32,7 @@ var meanings = []struct{ labels, site string }{
 	{"basic_auth.users=alice:" + hash + ",bob:" + hash + " basic_auth.realm=${HOME}", "{hosts: [app.test], routes: [{basic_auth: {realm: DOLLAR, users: {alice: '" + hash + "', bob: '" + hash + "'}}, to: 10.0.0.2:8080}]}"},
 	{"headers.request.set.X-Edge=padlock headers.request.add.X-Trace={request_id} headers.request.remove=X-Debug,X-Test", "{hosts: [app.test], routes: [{headers: {request: {set: {X-Edge: padlock}, add: {X-Trace: '{request_id}'}, remove: [X-Debug, X-Test]}}, to: 10.0.0.2:8080}]}"},
 	{"headers.response.set.X-Frame-Options=DENY headers.response.add.Via=1.1 headers.response.remove=Server headers.response.keep=Alt-Svc", "{hosts: [app.test], routes: [{headers: {response: {set: {X-Frame-Options: DENY}, add: {Via: '1.1'}, remove: [Server], keep: [Alt-Svc]}}, to: 10.0.0.2:8080}]}"},
+	{"compress=true", "{hosts: [app.test], routes: [{compress: true, to: 10.0.0.2:8080}]}"},
 	{"www=add", "{hosts: [app.test], www: add, routes: [{to: 10.0.0.2:8080}]}"},
 	{"paths=normalize ignore_case=true", "{hosts: [app.test], paths: normalize, ignore_case: true, routes: [{to: 10.0.0.2:8080}]}"},
 	{"paths=raw", "{hosts: [app.test], paths: raw, routes: [{to: 10.0.0.2:8080}]}"},

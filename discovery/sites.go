@@ -31,6 +31,11 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		r.Access.RateLimit = &limit
 	}
 
+	if r.Compress != nil {
+		compress := *r.Compress
+		r.Compress = &compress
+	}
+
 	if r.Files != nil {
 		files := *r.Files
 		r.Files = &files

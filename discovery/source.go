@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -91,7 +92,7 @@ func partsOf(c *owner, site config.Site) (parts []*part) {
 		if len(to) == 0 { // a redirect, or a fixed answer
 			to = make([]config.Backend, 1)
 		}
-		route.To = nil
+		route.To, route.Compress = nil, cmp.Or(route.Compress, site.Compress)
 		for _, target := range to {
 			p := whole
 			p.route, p.target, p.weight, p.shared = route, target.Target, target.Weight, settings(&route)

@@ -32,6 +32,7 @@ func quickFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "insecure-export-secrets", Usage: "allow padlock to write secrets of handshakes to files", EnvVars: []string{"PADLOCK_INSECURE_EXPORT_SECRETS"}},
 		&cli.StringFlag{Name: "response-timeout", Usage: "`DURATION` to wait for a target's response, or off (default: off for local names, 1m for others)", EnvVars: []string{"PADLOCK_RESPONSE_TIMEOUT"}},
 		&cli.BoolFlag{Name: "spa", Usage: "if TARGET is a folder: answer paths of no file with its index.html", EnvVars: []string{"PADLOCK_SPA"}},
+		&cli.BoolFlag{Name: "compress", Usage: "compress responses with zstd, Brotli or gzip", EnvVars: []string{"PADLOCK_COMPRESS"}},
 		&cli.StringFlag{Name: "keepalive", Usage: "`DURATION` to keep idle connections to targets, or off for targets that serve one connection at a time (default: 90s)", EnvVars: []string{"PADLOCK_KEEPALIVE"}},
 		adminFlag("`ADDR` of console and metrics for browsers and Prometheus, such as 127.0.0.1:2020; or unix:PATH or off (default: a socket in the storage directory, which padlock console opens)"),
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint requires; necessary if other machines can reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
@@ -158,6 +159,9 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 		site := config.Site{Hosts: s.hosts}
 		if len(s.to) > 0 || s.files != nil {
 			site.Routes = []config.Route{{Upstream: config.Upstream{To: s.to}, Files: s.files}}
+			if c.Bool("compress") {
+				site.Compress = &config.Compress{}
+			}
 		}
 		cfg.Sites = append(cfg.Sites, site)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"padlock/internal/coding"
 	"padlock/internal/files"
 )
 
@@ -21,7 +22,7 @@ func ServeFolder(dir string, spa bool) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	served := &files.Files{Root: dir, Index: "index.html", SPA: spa, Listing: true, Precompressed: files.Codings(), CacheControl: "no-cache"}
+	served := &files.Files{Root: dir, Index: "index.html", SPA: spa, Listing: true, Precompressed: coding.All(), CacheControl: "no-cache"}
 	f := &Folder{listener: l, server: &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !served.Serve(w, r) {
 			http.NotFound(w, r)

@@ -20,6 +20,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"padlock/internal/coding"
 )
 
 // Files says which files are served, and how. It is safe for use from many goroutines.
@@ -35,9 +37,6 @@ type Files struct {
 
 // suffixes of files that hold another in a coding (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
 var suffixes = map[string]string{"zstd": ".zst", "br": ".br", "gzip": ".gz"}
-
-// Codings are those that Precompressed takes.
-func Codings() []string { return []string{"zstd", "br", "gzip"} }
 
 // Serve answers a GET or HEAD whose decoded path names a file, with conditions and ranges (RFC 9110 sections 13 and
 // 14). It reports false, and has written nothing, where there is none.
@@ -124,10 +123,8 @@ func (a *answer) file(name string, info fs.FileInfo) bool {
 		a.w.Header().Add("Vary", "Accept-Encoding")
 	}
 
-	for _, coding := range a.Precompressed {
-		if !accepts(a.r.Header.Values("Accept-Encoding"), coding) {
-			continue
-		}
+	accepted, _ := coding.Acceptable(a.r.Header.Values("Accept-Encoding"), a.Precompressed)
+	for _, coding := range accepted {
 		encoded := name + suffixes[coding]
 		if about, err := a.root.Stat(encoded); err == nil && about.Mode().IsRegular() && a.send(name, encoded, coding, about) {
 			return true
@@ -160,23 +157,6 @@ func (a *answer) send(name, stored, coding string, info fs.FileInfo) bool {
 	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
 	http.ServeContent(a.w, a.r, name, info.ModTime(), file)
 	return true
-}
-
-// accepts reports whether Accept-Encoding permits a coding (RFC 9110 section 12.5.3).
-func accepts(fields []string, coding string) bool {
-	any := false
-	for part := range strings.SplitSeq(strings.Join(fields, ","), ",") {
-		name, parameters, _ := strings.Cut(strings.TrimSpace(part), ";")
-		weight := strings.ToLower(strings.ReplaceAll(parameters, " ", ""))
-		permitted := !strings.HasPrefix(weight, "q=0") || strings.Trim(weight, "q=0.") != ""
-		switch name = strings.TrimSpace(name); {
-		case strings.EqualFold(name, coding):
-			return permitted
-		case name == "*":
-			any = permitted
-		}
-	}
-	return any
 }
 
 var listing = template.Must(template.New("listing").Parse(`<!doctype html>

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"padlock/internal/coding"
 )
 
 func tree(t *testing.T) string {
@@ -62,7 +64,7 @@ func (f *Files) get(t *testing.T, path string, fields ...string) (*http.Response
 }
 
 func TestFilesAreServedAndNothingElse(t *testing.T) {
-	f := &Files{Root: tree(t), Index: "index.html", Precompressed: Codings(), Hide: []string{"drafts", "*.bak"}}
+	f := &Files{Root: tree(t), Index: "index.html", Precompressed: coding.All(), Hide: []string{"drafts", "*.bak"}}
 	for _, c := range []struct {
 		path, accept string
 		status       int
@@ -94,7 +96,7 @@ func TestFilesAreServedAndNothingElse(t *testing.T) {
 }
 
 func TestConditionsAndRanges(t *testing.T) {
-	f := &Files{Root: tree(t), Precompressed: Codings(), CacheControl: "max-age=60"}
+	f := &Files{Root: tree(t), Precompressed: coding.All(), CacheControl: "max-age=60"}
 	response, _ := f.get(t, "/a.js")
 	tag, changed := response.Header.Get("Etag"), response.Header.Get("Last-Modified")
 	if tag == "" || changed == "" || response.Header.Get("Cache-Control") != "max-age=60" {

@@ -56,6 +56,9 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	rate(false) // before passwords: guesses count too
 	add(r.BasicAuth(s) != nil, before(h.authenticate))
 	rate(true) // who the user is has just been found out
+	if r.Compression != nil {
+		add(true, h.compressed(r.Compression)) // before prepare, which may change Accept-Encoding; what is buffered behind it keeps no target waiting
+	}
 
 	if !forwards {
 		add(r.Redirect == nil, before(noTunnel))

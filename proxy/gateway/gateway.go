@@ -124,6 +124,8 @@ type Exchange struct {
 
 	fromTarget bool   // the response is a target's
 	sticky     string // Set-Cookie that makes the client stick to the target, or ""
+	varies     bool   // the response depends on Accept-Encoding
+	coded      bool   // it is encoded by us, or stands for one that is
 	bare       bool   // the response gets no fields of the configuration's
 	limited    limitedBody
 	held       int64 // of the memory for what is buffered

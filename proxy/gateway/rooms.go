@@ -45,7 +45,7 @@ func (r *rooms) tell() {
 	defer r.mu.Unlock()
 	if now := time.Now(); now.Sub(r.told) >= roomTells {
 		r.told = now
-		r.log.Warn("content is passed on as it comes, although its route buffers it: the memory for that is in use", "limit", r.memory.Total(), "key", "limits.buffers", "clients", r.memory.Sources())
+		r.log.Warn("content is passed on as it comes, although its route buffers or compresses it: the memory for that is in use", "limit", r.memory.Total(), "key", "limits.buffers", "clients", r.memory.Sources())
 	}
 }
 

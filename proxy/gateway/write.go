@@ -51,7 +51,7 @@ func (h *Gateway) writeError(x *Exchange, err error) {
 	}
 
 	x.note(page.Error())
-	x.fromTarget, x.sticky = false, ""
+	x.fromTarget, x.sticky, x.varies, x.coded = false, "", false, false
 	if err := h.send(x, page.response(x)); err != nil {
 		x.err = err.Error()
 		h.writeError(x, err) // once, as nothing that the configuration adds is in it
@@ -78,6 +78,9 @@ func (x *Exchange) dress(response *message.Response) {
 	x.finish(&response.Fields)
 	if x.sticky != "" {
 		response.Fields.Add("Set-Cookie", x.sticky) // behind the rules, which know nothing of it
+	}
+	if x.varies {
+		x.recode(&response.Fields) // whatever rules make of Vary: a cache goes by it
 	}
 }
 

@@ -58,6 +58,7 @@ type Route struct {
 	Upgrades                 []string // protocols that clients may upgrade to
 	BodyLimit                int64
 	Buffer                   config.Buffer
+	Compression              *Compression // nil: responses stay as they are
 	Forwarded                bool
 	Handshake                bool // tell the target of the handshake
 }
@@ -111,6 +112,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	for i := range c.Routes {
 		r, err := b.route(&c.Routes[i], c.Hosts[0])
 		if err == nil {
+			r.Compression = compression(c.Compress, c.Routes[i].Compress)
 			r.Pattern, r.Class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i, built.Paths == paths.Agreed)
 		}
 		if err != nil {
