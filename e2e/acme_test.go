@@ -71,8 +71,19 @@ func runFile(t *testing.T, file string) *padlock {
 // runFileEnv starts it with more variables in its environment.
 func runFileEnv(t *testing.T, env []string, file string) *padlock {
 	t.Helper()
+	return runProgram(t, binary, env, file)
+}
+
+// runPlain starts padlock as it is released, for what takes many starts and is no matter of races.
+func runPlain(t *testing.T, file string) *padlock {
+	t.Helper()
+	return runProgram(t, plain, nil, file)
+}
+
+func runProgram(t *testing.T, path string, env []string, file string) *padlock {
+	t.Helper()
 	p := &padlock{home: t.TempDir()}
-	c := command(p.home, "run", "--config", file)
+	c := program(path, p.home, "run", "--config", file)
 	c.Env = append(c.Env, env...)
 	p.run(t, c)
 	return p

@@ -151,7 +151,7 @@ func killAt(t *testing.T, ca *theCA, b *between, storage, file string, step int)
 	}
 	b.set(func(*http.Request) { at() }, func(*http.Response) error { at(); return nil })
 	stopWatching := watchTree(t, storage, at)
-	p := runFile(t, file)
+	p := runPlain(t, file)
 	issued := make(chan struct{})
 	go func() {
 		defer close(issued)
@@ -186,7 +186,7 @@ func killAt(t *testing.T, ca *theCA, b *between, storage, file string, step int)
 	stopWatching()
 	b.set(nil, nil)
 
-	p = runFile(t, file)
+	p = runPlain(t, file)
 	leaf := ca.issued(t, "app.example.com", nil)
 	p.stop(t)
 	x := tool{t, t.TempDir()}
@@ -224,7 +224,7 @@ func TestAnyDamagedFileOfTheStorageIsMended(t *testing.T) {
 	ca := startCA(t, servicetest.PebbleOptions{})
 	storage := filepath.Join(t.TempDir(), "storage")
 	file := acmeFile(t, ca.CA, storage, "", "app.example.com")
-	p := runFile(t, file)
+	p := runPlain(t, file)
 	ca.issued(t, "app.example.com", nil)
 	p.stop(t)
 	sound := snapshot(t, storage)
@@ -242,7 +242,7 @@ func TestAnyDamagedFileOfTheStorageIsMended(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%s damaged", name)
-			p := runFile(t, file)
+			p := runPlain(t, file)
 			ca.issued(t, "app.example.com", nil)
 			p.stop(t)
 			if strings.HasPrefix(name, "acme/") { // which only an order needs

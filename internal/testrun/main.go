@@ -63,19 +63,35 @@ func perform(ctx context.Context, r *reporter, steps []step, slowest int) error 
 	var aside sync.WaitGroup
 	defer aside.Wait()
 
+	ended := map[string]chan struct{}{}
 	for _, s := range steps {
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case s.aside:
-			aside.Go(func() { r.step(ctx, s) })
-			continue
-		case s.tests:
-			aside.Wait()
+		end := make(chan struct{})
+		ended[s.name] = end
+		before := make([]chan struct{}, len(s.after))
+		for i, name := range s.after {
+			before[i] = ended[name]
 		}
-		r.step(ctx, s)
+
+		run := func() {
+			defer close(end)
+			for _, one := range before {
+				<-one
+			}
+			if ctx.Err() == nil {
+				r.step(ctx, s)
+			}
+		}
+		if s.aside {
+			aside.Go(run)
+		} else {
+			run()
+		}
 	}
 
+	aside.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return r.summary(slowest)
 }
 
@@ -85,20 +101,22 @@ type step struct {
 	args  []string
 	dir   string // where it runs; "" is the module's root
 	env   []string
-	aside bool // it runs beside the steps that follow, until there are tests; what it prints is shown if it fails
-	tests bool // it prints the events of go test -json
-	plain bool // it is a test program, whose output has to be turned into events
-	each  bool // every test of it has a line of its own, not only every package
+	after []string // names of steps before it that have to end first
+	aside bool     // it runs beside the steps that follow; what it prints is shown if it fails, or if it has tests
+	nice  int      // how much it leaves processors to others
+	tests bool     // it prints the events of go test -json
+	plain bool     // it is a test program, whose output has to be turned into events
+	each  bool     // every test of it has a line of its own, not only every package
 }
 
-// asReleased has a command compile as releases are, with the build cache of servicetest.BuildPlain: what one has
-// compiled, others find.
-func asReleased() ([]string, error) {
+// trimmed has a command compile into the build cache of servicetest.BuildPlain, with file names that are the same in
+// every copy of the source: what one has compiled, others find.
+func trimmed() ([]string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return nil, err
 	}
-	return []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false", "GOCACHE=" + filepath.Join(cache, "padlock-tests", "go-build")}, nil
+	return []string{"GOFLAGS=-trimpath -buildvcs=false", "GOCACHE=" + filepath.Join(cache, "padlock-tests", "go-build")}, nil
 }
 
 // plan returns the steps of a level, or those that run the tests of one name. What it has built lies in dir.
@@ -110,34 +128,60 @@ func plan(level, run, dir string) ([]step, error) {
 
 	switch level {
 	case "test":
-		plain, err := asReleased()
-		if err != nil {
-			return nil, err
-		}
-
-		// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the
-		// program has.
-		staticcheck, clients := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test")
 		install.aside = true
-		return []step{
-			install,
-			{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
-			{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
-			{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: plain},
-			{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: plain},
-			{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: plain},
-			// Compilers beside tests would take their time.
-			{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}},
-			// Some wait most of the time, and proxy's for longest.
-			{name: "packages", args: goTest("-p", "4", "./proxy", "./..."), tests: true},
-			{name: "build the clients", args: []string{"go", "test", "-c", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain},
-			{name: "program", args: []string{clients, "-test.v=test2json", "-test.timeout=75m"}, dir: "e2e", tests: true, plain: true, each: true},
-		}, nil
+		steps, err := promises(dir)
+		return append([]step{install}, steps...), err
 	case "long":
 		return long(install)
 	}
 
 	return nil, fmt.Errorf("level %q: test or long", level)
+}
+
+// unhurried is the niceness of what runs beside tests that may measure how long something takes.
+const unhurried = 5
+
+// promises is everything but what installs: lint, the packages, the program. The first compilers have the machine to
+// themselves, as two of them would compile the same. Tests leave processors idle while they wait, and lint and the
+// test of identity take these.
+func promises(dir string) ([]step, error) {
+	raced, err := trimmed()
+	if err != nil {
+		return nil, err
+	}
+	plain := append(slices.Clone(raced), "CGO_ENABLED=0")
+	lint := append(slices.Clone(plain), "GOMAXPROCS=1") // the other processors are for tests
+
+	// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the
+	// program has.
+	staticcheck, clients, padlock := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test"), filepath.Join(dir, "padlock")
+	program := func(name string, more ...string) step {
+		return step{
+			name: name, args: append([]string{clients, "-test.v=test2json", "-test.timeout=75m"}, more...), dir: "e2e",
+			env: []string{"E2E_RACED=" + padlock}, after: []string{"install"}, tests: true, plain: true, each: true,
+		}
+	}
+	identity := program("identity", "-test.run=^TestIdentity$")
+	identity.aside, identity.nice, identity.after = true, unhurried, []string{"build the clients"}
+
+	return []step{
+		{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
+		{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
+		{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}, env: raced},
+		{name: "build the clients", args: []string{"go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain, aside: true},
+		{name: "build the program", args: []string{"go", "build", "-race", "-tags", "poison", "-ldflags=-s -w", "-o", padlock, "./cmd/padlock"}, env: raced},
+		{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: lint,
+			after: []string{"build the clients"}, aside: true, nice: unhurried},
+		{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: lint,
+			after: []string{"build staticcheck"}, aside: true, nice: unhurried},
+		{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: lint,
+			after: []string{"staticcheck"}, aside: true, nice: unhurried},
+		identity,
+		// Some wait most of the time, and proxy's for longest.
+		{name: "packages", args: goTest("-vet=off", "-ldflags=-s -w", "-p", "4", "./proxy", "./..."), env: raced,
+			after: []string{"install", "build the clients"}, tests: true},
+		program("program", "-test.skip=^TestIdentity$"),
+	}, nil
 }
 
 func goTest(args ...string) []string {

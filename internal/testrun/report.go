@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,13 +26,18 @@ type reporter struct {
 
 	mu      sync.Mutex
 	out     io.Writer
-	said    time.Time // when the last line was printed
-	doing   string    // the step
+	said    time.Time   // when the last line was printed
+	doing   []*progress // the steps that are under way, in the order in which they began
+	results []result
+	broken  []string // steps that failed
+}
+
+// progress is what is known of a step that is under way.
+type progress struct {
+	step
 	running map[string]time.Time
 	turns   map[string]time.Time     // when tests began that have waited for it
 	output  map[string]*bytes.Buffer // of tests and packages that have not ended
-	results []result
-	broken  []string // steps that failed
 }
 
 // result is how a test ended.
@@ -63,19 +70,23 @@ func (r *reporter) beat() {
 
 		r.mu.Lock()
 		if time.Since(r.said) >= heartbeat {
-			r.line("  ... %s%s", r.doing, r.underWay())
+			r.line("  ... %s", r.underWay())
 		}
 		r.mu.Unlock()
 	}
 }
 
-// underWay lists what runs, the longest first.
+// underWay lists the steps that run, and of each the tests, the longest first. The caller holds the lock.
 func (r *reporter) underWay() string {
-	names := make([]string, 0, len(r.running))
-	for name := range r.running {
-		names = append(names, name)
+	var steps []string
+	for _, p := range r.doing {
+		steps = append(steps, p.name+p.underWay())
 	}
-	slices.SortFunc(names, func(a, b string) int { return r.running[a].Compare(r.running[b]) })
+	return strings.Join(steps, "; ")
+}
+
+func (p *progress) underWay() string {
+	names := slices.SortedFunc(maps.Keys(p.running), func(a, b string) int { return p.running[a].Compare(p.running[b]) })
 
 	var b strings.Builder
 	for i, name := range names {
@@ -83,7 +94,7 @@ func (r *reporter) underWay() string {
 			fmt.Fprintf(&b, " and %d more", len(names)-i)
 			break
 		}
-		fmt.Fprintf(&b, " · %s %.0f s", name, time.Since(r.running[name]).Seconds())
+		fmt.Fprintf(&b, " · %s %.0f s", name, time.Since(p.running[name]).Seconds())
 	}
 
 	return b.String()
@@ -99,37 +110,47 @@ func (r *reporter) line(format string, args ...any) {
 // step runs a command to its end. Later steps run whatever comes of it, so that one run finds all that is wrong.
 func (r *reporter) step(ctx context.Context, s step) {
 	began := time.Now()
+	p := &progress{s, map[string]time.Time{}, map[string]time.Time{}, map[string]*bytes.Buffer{}}
 	r.mu.Lock()
-	if !s.aside {
-		r.doing, r.running, r.turns, r.output = s.name, map[string]time.Time{}, map[string]time.Time{}, map[string]*bytes.Buffer{}
-	}
-
+	r.doing = append(r.doing, p)
 	r.line("%s: %s", s.name, shown(s.args))
 	r.mu.Unlock()
 
-	c := exec.CommandContext(ctx, s.args[0], s.args[1:]...)
+	args := s.args
+	if s.nice > 0 {
+		args = append([]string{"nice", "-n", strconv.Itoa(s.nice)}, args...)
+	}
+
+	c := exec.CommandContext(ctx, args[0], args[1:]...)
 	c.Dir, c.Env = s.dir, append(os.Environ(), s.env...)
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGINT) }
 	c.WaitDelay = time.Minute
-	err := r.run(c, s)
+	err := r.run(c, p)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.doing = slices.DeleteFunc(r.doing, func(one *progress) bool { return one == p })
 	verdict := "ok"
 	if err != nil {
 		verdict = fmt.Sprintf("FAILED (%v)", err)
 		r.broken = append(r.broken, s.name)
-		if !s.aside {
-			r.unfinished()
-		}
+		r.unfinished(p)
 	}
 
-	r.line("%s: %s, %.0f s", s.name, verdict, time.Since(began).Seconds())
+	r.line("%s: %s, %.0f s%s", s.name, verdict, time.Since(began).Seconds(), cpuTime(c))
+}
+
+// cpuTime is what a command and the processes that it has waited for have used.
+func cpuTime(c *exec.Cmd) string {
+	if c.ProcessState == nil {
+		return "" // it has not begun
+	}
+	return fmt.Sprintf(", %.0f s of CPU time", (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds())
 }
 
 // unfinished prints what tests have written that have not ended: a panic ends all of them. The caller holds the lock.
-func (r *reporter) unfinished() {
-	for name, output := range r.output {
+func (r *reporter) unfinished(p *progress) {
+	for name, output := range p.output {
 		text := output.Bytes()
 		if at := max(bytes.Index(text, []byte("panic: ")), bytes.Index(text, []byte("fatal error: ")), 0); len(text) > most {
 			text = text[min(at, len(text)-most):][:most]
@@ -151,14 +172,14 @@ func shown(args []string) string {
 	return text
 }
 
-func (r *reporter) run(c *exec.Cmd, s step) error {
+func (r *reporter) run(c *exec.Cmd, p *progress) error {
 	switch {
-	case s.plain:
-		return r.runPlain(c, s)
-	case s.aside:
+	case p.plain:
+		return r.runPlain(c, p)
+	case p.aside && !p.tests:
 		return r.runAside(c)
 	}
-	return r.follow(c, s, nil)
+	return r.follow(c, p, nil)
 }
 
 // runAside runs a command whose output would stand among that of others. It is printed if the command fails.
@@ -174,7 +195,7 @@ func (r *reporter) runAside(c *exec.Cmd) error {
 
 // runPlain runs a test program, whose output it turns into the events of go test -json. test2json does not run the
 // program itself: whatever it runs ignores SIGINT, and so would the servers that tests end.
-func (r *reporter) runPlain(c *exec.Cmd, s step) error {
+func (r *reporter) runPlain(c *exec.Cmd, p *progress) error {
 	output, input, err := os.Pipe()
 	if err != nil {
 		return err
@@ -194,9 +215,9 @@ func (r *reporter) runPlain(c *exec.Cmd, s step) error {
 		close(over)
 	}()
 
-	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+s.dir)
+	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+p.dir)
 	to.Stdin, to.WaitDelay = output, time.Second
-	err = r.follow(to, s, over)
+	err = r.follow(to, p, over)
 	return errors.Join(<-ended, err)
 }
 
@@ -204,7 +225,7 @@ func (r *reporter) runPlain(c *exec.Cmd, s step) error {
 const lastWords = 10 * time.Second
 
 // follow runs a command and reads what it prints, to its end or until over is closed.
-func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
+func (r *reporter) follow(c *exec.Cmd, p *progress, over <-chan struct{}) error {
 	pipe, err := c.StdoutPipe()
 	if err != nil {
 		return err
@@ -212,7 +233,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 
 	var complaints bytes.Buffer
 	c.Stderr = &complaints // what go itself says: what does not compile
-	if !s.tests {
+	if !p.tests {
 		c.Stderr = c.Stdout
 	}
 
@@ -236,7 +257,7 @@ func (r *reporter) follow(c *exec.Cmd, s step, over <-chan struct{}) error {
 	for {
 		text, err := lines.ReadBytes('\n')
 		if len(text) > 0 {
-			r.read(s, text)
+			r.read(p, text)
 		}
 		if err != nil {
 			break
@@ -272,12 +293,12 @@ const (
 	comes = "comes"
 )
 
-func (r *reporter) read(s step, text []byte) {
+func (r *reporter) read(p *progress, text []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
 	var e event
-	if !s.tests || json.Unmarshal(text, &e) != nil {
+	if !p.tests || json.Unmarshal(text, &e) != nil {
 		r.said = time.Now()
 		_, _ = r.out.Write(text)
 		return
@@ -291,34 +312,34 @@ func (r *reporter) read(s step, text []byte) {
 	switch e.Action {
 	case "run", "cont":
 		if !strings.Contains(e.Test, "/") {
-			r.running[name] = time.Now()
+			p.running[name] = time.Now()
 		}
 	case "pause":
-		delete(r.running, name)
+		delete(p.running, name)
 	case "attr":
 		switch {
 		case e.Key == turn && e.Value == waits:
-			delete(r.running, name)
+			delete(p.running, name)
 		case e.Key == turn && e.Value == comes:
-			r.running[name], r.turns[name] = time.Now(), time.Now()
+			p.running[name], p.turns[name] = time.Now(), time.Now()
 		}
 	case "output", "build-output":
-		if r.output[name] == nil {
-			r.output[name] = &bytes.Buffer{}
+		if p.output[name] == nil {
+			p.output[name] = &bytes.Buffer{}
 		}
-		r.output[name].WriteString(e.Output)
+		p.output[name].WriteString(e.Output)
 	case "pass", "fail", "skip":
-		r.ended(s, name, e)
+		r.ended(p, name, e)
 	}
 }
 
 // ended prints how a test or a package ended, and what a failed one wrote. The caller holds the lock.
-func (r *reporter) ended(s step, name string, e event) {
-	delete(r.running, name)
-	output := r.output[name]
-	delete(r.output, name)
+func (r *reporter) ended(p *progress, name string, e event) {
+	delete(p.running, name)
+	output := p.output[name]
+	delete(p.output, name)
 	took := time.Duration(e.Elapsed * float64(time.Second))
-	if at, ok := r.turns[name]; ok {
+	if at, ok := p.turns[name]; ok {
 		took = time.Since(at)
 	}
 
@@ -334,7 +355,7 @@ func (r *reporter) ended(s step, name string, e event) {
 	case e.Test == "" && e.Action == "skip": // a package without tests
 	case e.Action == "fail":
 		r.line("  FAIL  %s  %.1f s", name, took.Seconds())
-	case e.Test == "" || s.each && !sub:
+	case e.Test == "" || p.each && !sub:
 		r.line("  %s  %s  %.1f s", e.Action, name, took.Seconds())
 	}
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -68,14 +70,15 @@ func TestWaitingForATurnTakesNoTime(t *testing.T) {
 	}
 }
 
-// What runs beside the others is waited for before the first test, shown only if it fails, and fails the run then.
+// What runs beside the others is waited for before the step that needs it, shown only if it fails, and fails the run
+// then.
 func TestAStepAside(t *testing.T) {
 	dir := t.TempDir()
 	aside := func(script string) step {
-		return step{name: "install", args: []string{"sh", "-c", script}, dir: dir, aside: true}
+		return step{name: "install", args: []string{"sh", "-c", script}, dir: dir, aside: true, nice: 1}
 	}
 	test := events("0", `{"Action":"pass","Package":"padlock/x","Test":"TestA","Elapsed":2}`)
-	test.args[2], test.dir = "test -e there && "+test.args[2], dir
+	test.args[2], test.dir, test.after = "test -e there && "+test.args[2], dir, []string{"install"}
 	for script, fails := range map[string]bool{"sleep 0.3; touch there; echo said $((1+1))": false, "touch there; echo said $((1+1)); exit 1": true} {
 		var out bytes.Buffer
 		r := newReporter(&out)
@@ -84,6 +87,45 @@ func TestAStepAside(t *testing.T) {
 		if (err != nil) != fails || strings.Contains(out.String(), "said 2\n") != fails || !strings.Contains(out.String(), "pass  x TestA") {
 			t.Errorf("%s: %v\n%s", script, err, out.String())
 		}
+		if err := os.Remove(filepath.Join(dir, "there")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Two programs of tests run beside each other: each keeps what its own tests write, and the end of both is waited for.
+func TestTestsBesideTests(t *testing.T) {
+	var out bytes.Buffer
+	r := newReporter(&out)
+	defer r.close()
+	aside := events("1",
+		`{"Action":"run","Package":"padlock/x","Test":"TestA"}`,
+		`{"Action":"output","Package":"padlock/x","Test":"TestA","Output":"said by A\n"}`)
+	aside.name, aside.aside = "beside", true
+	aside.args[2] = "sleep 0.3; " + aside.args[2]
+	other := events("0",
+		`{"Action":"output","Package":"padlock/x","Test":"TestB","Output":"said by B\n"}`,
+		`{"Action":"pass","Package":"padlock/x","Test":"TestB","Elapsed":2}`)
+	err := perform(t.Context(), r, []step{aside, other}, 0)
+	if text := out.String(); err == nil || !strings.Contains(text, "said by A") || strings.Contains(text, "said by B") || !strings.Contains(text, "step failed: beside") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+// Every step that another one waits for stands before it.
+func TestStepsWaitForStepsBeforeThem(t *testing.T) {
+	steps, err := plan("test", "", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := map[string]bool{}
+	for _, s := range steps {
+		for _, name := range s.after {
+			if !before[name] {
+				t.Errorf("%s waits for %s", s.name, name)
+			}
+		}
+		before[s.name] = true
 	}
 }
 
