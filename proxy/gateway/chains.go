@@ -65,9 +65,10 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 		return chain(h.own(r), filters)
 	}
 
-	add(true, before(upgrade)) // before fields that speak of the connection are gone
+	add(true, before(upgrade))  // before fields that speak of the connection are gone
+	add(true, before(h.noLoop)) // while the Host is the client's
 	// What the target is told, and rules for it: those behind go by what the target gets.
-	add(true, before(prepare))
+	add(true, before(h.prepare))
 	add(r.BodyLimit > 0, before(limitBody)) // before anything is read
 	add(true, before(readDestination))      // after rules, which may set a Destination
 	// After the Destination was compared with what the client has asked for.

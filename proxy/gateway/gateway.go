@@ -72,10 +72,11 @@ type Gateway struct {
 	passwords *passwords
 	rates     rates
 	rooms     *rooms
+	self      string // in loopField
 }
 
 func New(o Options) *Gateway {
-	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log)}
+	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log), self: newSelf()}
 	h.late.log, h.late.after = o.Log, cmp.Or(o.LateAfter, lateAfter)
 	h.first = h.entry()
 	return h

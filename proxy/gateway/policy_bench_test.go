@@ -74,7 +74,7 @@ func decide(s *Routes, x *Exchange, room message.Fields, fields message.Fields) 
 		return false
 	}
 	x.route = route
-	_ = prepare(nil, x)
+	_ = (&Gateway{}).prepare(nil, x)
 	response := append(room[len(room):], message.Field{Name: "Server", Value: "app"}, message.Field{Name: "Content-Type", Value: "text/html"})
 	x.finish(&response)
 	return len(response) == 3

@@ -75,7 +75,7 @@ func (b *trailed) unwanted(name string) bool {
 }
 
 // prepare turns a client's request into the one for the backend.
-func prepare(_ *message.Context, x *Exchange) error {
+func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	r := x.request
 	teTrailers := r.Fields.HasToken("TE", "trailers")
 	r.Fields.RemoveHopByHop()
@@ -90,6 +90,7 @@ func prepare(_ *message.Context, x *Exchange) error {
 		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
 	}
 
+	r.Fields.Add(loopField, h.self) // whatever the client says of its connection
 	peer, t := r.Conn.Client, &x.forwarded
 	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
 	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))

@@ -29,7 +29,7 @@ func tracedRig(tb testing.TB, t *tracing.Tracer, more ...message.Field) (run fun
 		}
 		found, name := s.Hosts("").Site(r.Host)
 		x.site, x.name, x.target, x.route = found, name, r.Target, found.Routes[0]
-		_ = prepare(nil, x)
+		_ = (&Gateway{}).prepare(nil, x)
 		if x.attempt.Follower != nil {
 			x.attempt.Follower.Trying(target)
 			x.attempt.Follower.Answered(200)
