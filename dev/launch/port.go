@@ -102,10 +102,17 @@ var scripted = []struct{ words, separator []string }{
 	{[]string{"pnpm", "run"}, nil}, {[]string{"pnpm"}, nil}, {[]string{"yarn", "run"}, nil}, {[]string{"yarn"}, nil}, {[]string{"bun", "run"}, nil},
 }
 
+// shellMeans are characters by which a line means more to a shell than its words.
+const shellMeans = "&|;><$`\"'\\()*?[]#~\n"
+
 // WithPort is the command as it is run: {port}, {host}, {url} and {url_port} are replaced wherever they stand, and a
 // framework that ignores PORT gets its flags, unless the command says the port itself. dir is where package.json is,
 // for commands that run one of its scripts.
 func WithPort(args []string, dir, host string, port int, address string) []string {
+	if len(args) == 3 && slices.Equal(args[:2], shell("")[:2]) && !strings.ContainsAny(args[2], shellMeans) {
+		line := WithPort(strings.Fields(args[2]), dir, host, port, address)
+		return append(slices.Clone(args[:2]), strings.Join(line, " "))
+	}
 	values := strings.NewReplacer("{port}", strconv.Itoa(port), "{host}", host, "{url}", address, "{url_port}", portOf(address))
 	replaced := make([]string, len(args))
 	said := false
@@ -161,7 +168,7 @@ func ofScript(args []string, dir string) (words, separator []string, ok bool) {
 		}
 
 		script := scripts(dir)[name]
-		if script == "" || strings.ContainsAny(script, "&|;><$`\"'\\") {
+		if script == "" || strings.ContainsAny(script, shellMeans) {
 			return nil, nil, false
 		}
 

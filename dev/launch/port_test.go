@@ -59,6 +59,24 @@ func TestFrameworksThatIgnorePORTGetTheirFlags(t *testing.T) {
 	}
 }
 
+// A line for the shell gets flags as well, as far as it is no more than words.
+func TestLinesOfAFileGetTheFlags(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"package.json": `{"scripts": {"dev": "vite"}}`})
+	for line, want := range map[string]string{
+		"python3 manage.py runserver":       "python3 manage.py runserver 127.0.0.1:4321",
+		"npm run dev":                       "npm run dev -- --port 4321 --strictPort --host 127.0.0.1",
+		"node server.js --port {port}":      "node server.js --port 4321",
+		"cd web && vite":                    "cd web && vite",
+		"php -S 127.0.0.1:$PORT":            "php -S 127.0.0.1:$PORT",
+		"vite --base '/a b/' --port {port}": "vite --base '/a b/' --port 4321",
+	} {
+		if got := WithPort(shell(line), dir, "127.0.0.1", 4321, "https://shop.localhost"); !slices.Equal(got, shell(want)) {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+}
+
 func TestAFreePortIsOneThatNobodyHas(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
