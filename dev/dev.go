@@ -95,6 +95,9 @@ const (
 	startName  = "start.lock" // held by the command that starts the proxy
 )
 
+// AdminSocket is where the proxy's admin endpoint answers: the storage directory's is that of other padlocks.
+func AdminSocket(dir string) string { return filepath.Join(dir, "admin.sock") }
+
 // maxSocket is the longest path of a Unix socket, in bytes (unix(7): 108 with the zero at its end; 104 elsewhere).
 const maxSocket = 103
 

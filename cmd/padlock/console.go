@@ -28,7 +28,7 @@ func (p *program) consoleCommand() *cli.Command {
 		Description: "The console is on a socket that only padlock's own user can open. This command opens a port of this machine for it, until you stop the command with " +
 			"Ctrl-C, and prints an address with a key that nobody else knows.",
 		Flags: []cli.Flag{
-			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
+			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory, else that of padlock dev)"),
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "loopback `ADDR` for the browser", EnvVars: []string{"PADLOCK_CONSOLE_LISTEN"}},
 		},
 		Action: p.console,
@@ -42,7 +42,7 @@ func (p *program) console(c *cli.Context) error {
 
 	cfg := config.Default()
 	applyStorage(c, cfg)
-	cfg.Admin.Address = c.String("admin")
+	p.sayOther(runningPadlock(c, cfg))
 	at := config.Admin{Address: c.String("listen")}
 	if at.TCP() == "" || at.Guarded() {
 		return usageError{fmt.Errorf("--listen: %q is not a loopback address such as 127.0.0.1:2021", at.Address)}

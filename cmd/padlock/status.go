@@ -22,7 +22,7 @@ func (p *program) statusCommand() *cli.Command {
 		Name: "status", Usage: "show the state of the running padlock: sites, targets, warnings", UsageText: "padlock status [flags]\n\nExamples:\n  padlock status\n  padlock status --quiet", OnUsageError: onUsageError,
 		Description: "The exit code is 0 if padlock accepts connections, 1 if not or if none runs. For health checks use --quiet.",
 		Flags: []cli.Flag{
-			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
+			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory, else that of padlock dev)"),
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing; only set the exit code", EnvVars: []string{"PADLOCK_QUIET"}},
 			jsonFlag(),
 		},
@@ -40,7 +40,19 @@ func (p *program) status(c *cli.Context) error {
 
 	cfg := config.Default()
 	applyStorage(c, cfg)
-	cfg.Admin.Address = c.String("admin")
+	other := runningPadlock(c, cfg)
+	if other == "" || c.Bool("quiet") || c.Bool("json") {
+		return p.statusOf(c, cfg)
+	}
+
+	err := p.statusOf(c, cfg)
+	cfg.Admin.Address = other
+	fmt.Fprintln(p.stdout, "\nthe proxy of padlock dev:")
+	return errors.Join(err, p.statusOf(c, cfg))
+}
+
+// statusOf shows the state of one padlock.
+func (p *program) statusOf(c *cli.Context, cfg *config.Config) error {
 	ctx, cancel := context.WithTimeout(c.Context, statusTimeout)
 	defer cancel()
 	response, err := adminGet(ctx, cfg, "/status")

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/dev"
 	"padlock/internal/hint"
 	"padlock/internal/terminal"
 )
@@ -22,7 +23,7 @@ func (p *program) watchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "watch", Usage: "show the handshakes of the running padlock live", UsageText: "padlock watch [flags]\n\nExamples:\n  padlock watch --outcome failures\n  padlock watch --format json --sni example.com", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
-			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory)"),
+			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory, else that of padlock dev)"),
 			choice("format", "story", "output format", "story", "line", "json"),
 			choice("outcome", "", "only handshakes with this outcome; failures are all but complete and unused", "complete", "silent", "unused", "failed", "not_tls", "failures"),
 			&cli.StringFlag{Name: "sni", Usage: "only names that contain `TEXT`", EnvVars: []string{"PADLOCK_SNI"}},
@@ -50,7 +51,7 @@ func (p *program) watch(c *cli.Context) error {
 
 	cfg := config.Default()
 	applyStorage(c, cfg)
-	cfg.Admin.Address = c.String("admin")
+	p.sayOther(runningPadlock(c, cfg))
 	response, err := adminGet(c.Context, cfg, "/handshakes?"+query.Encode())
 	if err != nil {
 		return err
@@ -71,6 +72,42 @@ func (p *program) watch(c *cli.Context) error {
 	}
 
 	return nil
+}
+
+// runningPadlock is the one that a command without --admin means: that of the storage directory, else the proxy of padlock dev. If both run, other is
+// the address of that proxy.
+func runningPadlock(c *cli.Context, cfg *config.Config) (other string) {
+	cfg.Admin.Address = c.String("admin")
+	if cfg.Admin.Address != "" {
+		return ""
+	}
+	apps := dev.AdminSocket(dev.Directory(cfg.StateDirectory()))
+	if !answersAt(c.Context, apps) {
+		return ""
+	}
+	if answersAt(c.Context, cfg.AdminSocket()) {
+		return "unix:" + apps
+	}
+	cfg.Admin.Address = "unix:" + apps
+	return ""
+}
+
+// answersAt reports whether somebody listens on a socket.
+func answersAt(ctx context.Context, socket string) bool {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// sayOther says how the proxy of padlock dev is shown, if another padlock is.
+func (p *program) sayOther(other string) {
+	if other != "" {
+		terminal.Say(p.stderr, "the proxy of padlock dev runs, too; add --admin %s for it", other)
+	}
 }
 
 // adminGet asks the running padlock for something.
