@@ -33,6 +33,7 @@ type Options struct {
 	File           *File // nil: there is no file to read again
 	Reporter       Reporter
 	Sources        []discovery.Source // of sites, beside those of the configuration; the first goes first
+	Embedded       bool               // signals to the process are somebody else's
 }
 
 // Reporter shows the person who starts padlock how it goes.
@@ -183,7 +184,9 @@ func (d *daemon) closeLog() {
 
 // catchSignals comes early: nobody has to wait until padlock is ready to be signalled.
 func (d *daemon) catchSignals(context.Context) error {
-	d.signals = catchSignals(d.File != nil)
+	if !d.Embedded {
+		d.signals = catchSignals(d.File != nil)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,6 +29,10 @@ type Session struct {
 	Restart bool
 	// Interrupt is the signal by which the app is asked to end when ctx does.
 	Interrupt func() os.Signal
+	// Signals are passed on to the app.
+	Signals <-chan os.Signal
+	// Also are further names that the app is asked under when it begins to listen: those that it has on the network.
+	Also []string
 
 	Report Reporter
 }
@@ -140,6 +145,10 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 				return r.end(ctx)
 			}
 			lost = r.client.Ended()
+		case s := <-r.Signals:
+			if r.process != nil {
+				r.process.Signal(s)
+			}
 		case refusal := <-r.refused:
 			r.Report.HostRefused(r.app, *refusal)
 		case <-look.C:
@@ -188,6 +197,7 @@ func (r *running) probe() {
 	}
 	r.probed = r.at
 	app, at := r.app, r.at
+	app.Hosts = append(slices.Clone(app.Hosts), r.Also...)
 	r.probes.Go(func() {
 		found := refusal(r.probing, app, at)
 		if found == nil {

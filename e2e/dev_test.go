@@ -26,7 +26,7 @@ import (
 // developer is a user of padlock dev.
 type developer struct {
 	*padlock
-	run string // XDG_RUNTIME_DIR
+	runtime string // XDG_RUNTIME_DIR
 }
 
 func newDeveloper(t *testing.T) *developer {
@@ -52,7 +52,7 @@ func newDeveloper(t *testing.T) *developer {
 func (d *developer) command(dir string, args ...string) *exec.Cmd {
 	c := command(d.home, append([]string{"dev"}, args...)...)
 	c.Dir = dir
-	c.Env = append(c.Env, "XDG_RUNTIME_DIR="+d.run, "PADLOCK_LISTEN=127.0.0.1:0")
+	c.Env = append(c.Env, "XDG_RUNTIME_DIR="+d.runtime, "PADLOCK_LISTEN=127.0.0.1:0")
 	return c
 }
 
@@ -74,7 +74,7 @@ func (d *developer) await(t *testing.T, what string, done func() bool) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	text, _ := os.ReadFile(filepath.Join(d.run, "padlock-dev", "proxy.log"))
+	text, _ := os.ReadFile(filepath.Join(d.runtime, "padlock-dev", "proxy.log"))
 	t.Fatalf("in vain: %s\n%s", what, text)
 }
 
@@ -94,7 +94,7 @@ func (d *developer) apps(t *testing.T) (apps []registered) {
 
 // proxy is the process in the background; 0: there is none.
 func (d *developer) proxy() int {
-	conn, err := net.Dial("unix", filepath.Join(d.run, "padlock-dev", "dev.sock"))
+	conn, err := net.Dial("unix", filepath.Join(d.runtime, "padlock-dev", "dev.sock"))
 	if err != nil {
 		return 0
 	}
@@ -232,9 +232,27 @@ func TestAppsAreServedByTheirNames(t *testing.T) {
 	if body, status := d.get(t, apps[2].URL+"/other"); !strings.HasPrefix(body, "hello from api.localhost:") {
 		t.Errorf("one app asks another: %d %s", status, body)
 	}
-	list, status := d.get(t, strings.Replace(apps[2].URL, "shop.", "", 1))
-	if status != 200 || !strings.Contains(list, apps[0].URL) {
-		t.Errorf("the list: %d %s", status, list)
+	list, code := d.get(t, strings.Replace(apps[2].URL, "shop.", "", 1))
+	if code != 200 || !strings.Contains(list, apps[0].URL) {
+		t.Errorf("the list: %d %s", code, list)
+	}
+
+	// The commands that show a running padlock show this one, and another beside it.
+	status := func() string {
+		c := command(d.home, "status")
+		c.Env = append(c.Env, "XDG_RUNTIME_DIR="+d.runtime)
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("padlock status: %v", err)
+		}
+		return string(out)
+	}
+	if text := status(); !strings.Contains(text, "\napi.localhost") {
+		t.Error(text)
+	}
+	d.run(t, command(d.home, "--listen", "127.0.0.1:0", "--http", "off", "beside.localhost=3999"))
+	if text := status(); !strings.Contains(text, "\nbeside.localhost") || !strings.Contains(text, "\nthe proxy of padlock dev:\n") || !strings.Contains(text, "\napi.localhost") {
+		t.Error(text)
 	}
 
 	if out := d.ask(t, "stop", "shop"); out != "" {
@@ -246,6 +264,64 @@ func TestAppsAreServedByTheirNames(t *testing.T) {
 	}
 	if code := flask.end(syscall.SIGINT); code != 0 {
 		t.Errorf("Ctrl-C ends with %d:\n%s", code, flask.out.wait(t))
+	}
+}
+
+// railsApp is an app of Rails without gems beyond Debian's.
+var railsApp = map[string]string{
+	"bin/rails":             "APP_PATH = File.expand_path('../config/application', __dir__)\nrequire 'rails/commands'\n",
+	"config.ru":             "require_relative 'config/environment'\nrun Rails.application\n",
+	"config/environment.rb": "require_relative 'application'\nRails.application.initialize!\n",
+	"config/application.rb": `require 'rails'
+require 'action_controller/railtie'
+class Blog < Rails::Application
+  config.load_defaults 6.1
+  config.eager_load = false
+  config.consider_all_requests_local = true
+  config.secret_key_base = 'of this test'
+end
+`,
+	"config/routes.rb": "Rails.application.routes.draw { root to: ->(env) { [200, {}, ['rails at ' + ActionDispatch::Request.new(env).url]] } }\n",
+}
+
+// djangoApp is an app of Django in one file. ALLOWED_HOSTS is as startproject leaves it.
+var djangoApp = map[string]string{"manage.py": `
+import sys
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import HttpResponse
+from django.urls import path
+settings.configure(DEBUG=True, ROOT_URLCONF=__name__, SECRET_KEY='of this test', SECURE_PROXY_SSL_HEADER=('HTTP_X_FORWARDED_PROTO', 'https'))
+urlpatterns = [path('', lambda request: HttpResponse('django at ' + request.build_absolute_uri()))]
+if __name__ == '__main__':
+    execute_from_command_line(sys.argv)
+`}
+
+// Frameworks that ignore PORT, and check the Host header, are served by one line each. Rails says that it refuses a name that it does not know.
+func TestFrameworksAreServedAsTheyAre(t *testing.T) {
+	besides(t)
+	for _, program := range []string{"ruby", "hugo", "jekyll"} {
+		need(t, program)
+	}
+	d := newDeveloper(t)
+	dir := writeFiles(t, t.TempDir(), map[string]string{
+		"padlock.dev.yaml": "apps:\n  blog: {command: ruby bin/rails server, directory: blog, domains: [blog.test]}\n  site: {command: /usr/bin/python3 manage.py runserver --noreload, directory: site}\n" +
+			"  docs: {command: hugo server, directory: docs}\n  notes: {command: jekyll serve, directory: notes}\n",
+		"docs/config.toml": "", "docs/layouts/index.html": `hugo at {{ "x" | absURL }}`,
+		"notes/_config.yml": "", "notes/index.html": "---\n---\njekyll at {{ site.url }}",
+	})
+	writeFiles(t, filepath.Join(dir, "blog"), railsApp)
+	writeFiles(t, filepath.Join(dir, "site"), djangoApp)
+	all := d.start(t, dir)
+	all.out.wait(t, "blog listens on 127.0.0.1:4", "site listens on 127.0.0.1:4", "docs listens on 127.0.0.1:4", "notes listens on 127.0.0.1:4", "blog (Rails) refuses the Host header blog.test")
+	for name, want := range map[string]string{"blog": "rails at URL/", "site": "django at URL/", "docs": "hugo at URL/x", "notes": "jekyll at http://localhost:4"} {
+		url := d.ask(t, "url", name, "--wait", "30s")
+		if body, status := d.get(t, url); !strings.Contains(body, strings.Replace(want, "URL", url, 1)) {
+			t.Errorf("%s: %d %s", url, status, body)
+		}
+	}
+	if code := all.end(syscall.SIGINT); code != 0 {
+		t.Errorf("Ctrl-C ends with %d", code)
 	}
 }
 
@@ -368,6 +444,7 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	empty := t.TempDir()
 	refused(2, empty, []string{"padlock.dev.yaml", "Procfile", "padlock dev npm run dev"})
 	refused(2, empty, []string{"a name has letters"}, "--name", "a_b", "true")
+	refused(2, empty, []string{`{"event":"error","error":"--name \"a_b\": a name has letters`}, "--json", "--name", "a_b", "true")
 	refused(1, empty, []string{"example.com is not a local name"}, "--domain", "example.com", "--name", "x", "sleep", "60")
 	refused(1, empty, []string{"no app is called nobody"}, "stop", "nobody")
 	refused(1, empty, []string{"no app is called nobody"}, "url", "nobody")
@@ -385,6 +462,12 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	bare.Env = append(bare.Env, "PADLOCK_DEV=0", "PORT=")
 	if out, err := bare.CombinedOutput(); bare.ProcessState.ExitCode() != 5 || string(out) != "PORT is \n" {
 		t.Errorf("PADLOCK_DEV=0: %v\n%s", err, out)
+	}
+
+	bare = d.command(pair)
+	bare.Env = append(bare.Env, "PADLOCK_DEV=0")
+	if out, _ := bare.CombinedOutput(); bare.ProcessState.ExitCode() != 6 || len(out) > 0 {
+		t.Errorf("PADLOCK_DEV=0 with two apps: %d\n%s", bare.ProcessState.ExitCode(), out)
 	}
 
 	// The flags behind the command are the command's, not padlock's.
@@ -436,6 +519,20 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	if n := len(d.apps(t)); n != 2 {
 		t.Errorf("%d apps are left", n)
 	}
+
+	// What Ctrl-\ sends to padlock reaches all apps.
+	traps := "{command: \"trap 'echo quits' QUIT; echo ready; sleep 60 & while :; do wait; done\"}\n"
+	all = d.start(t, writeFiles(t, t.TempDir(), map[string]string{"padlock.dev.yaml": "apps:\n  left: " + traps + "  right: " + traps}))
+	all.out.wait(t, "left | ready", "right | ready")
+	if err := all.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	all.out.wait(t, "left | quits", "right | quits")
+	all.end(syscall.SIGTERM)
+	if text := all.out.wait(t); strings.Contains(text, "goroutine ") {
+		t.Error(text)
+	}
+
 	opener := t.TempDir()
 	writeFiles(t, opener, map[string]string{"xdg-open": "#!/bin/sh\necho \"$1\" > opened\n"})
 	if err := os.Chmod(filepath.Join(opener, "xdg-open"), 0o755); err != nil {
@@ -459,10 +556,10 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 func (d *developer) onScreen(t *testing.T) screen {
 	t.Helper()
 	need(t, "tmux")
-	s := screen{filepath.Join(d.run, "tmux")}
-	c := d.command(d.run)
+	s := screen{filepath.Join(d.runtime, "tmux")}
+	c := d.command(d.runtime)
 	start := exec.Command("tmux", "-S", s.socket, "new-session", "-d", "-x", "91", "-y", "33", "env HISTFILE= PS1='$ ' bash --norc --noprofile -i")
-	start.Dir, start.Env = d.run, append(c.Env, "padlock="+c.Path)
+	start.Dir, start.Env = d.runtime, append(c.Env, "padlock="+c.Path)
 	if out, err := start.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -480,7 +577,7 @@ func (s screen) types(t *testing.T, keys ...string) {
 func TestAnAppHasATerminal(t *testing.T) {
 	besides(t)
 	d := newDeveloper(t)
-	writeFiles(t, d.run, map[string]string{"app.sh": "trap 'echo interrupted; exit 9' INT\ntrap 'echo now $(stty size)' WINCH\n" +
+	writeFiles(t, d.runtime, map[string]string{"app.sh": "trap 'echo interrupted; exit 9' INT\ntrap 'echo now $(stty size)' WINCH\n" +
 		"test -t 0 && test -t 1 && test -t 2 && echo a terminal of $(stty size)\nread line\necho read $line\nwhile :; do sleep 0.1; done\n"})
 	s := d.onScreen(t)
 	s.types(t, "$padlock dev --name shell bash app.sh; echo exit $?", "Enter")
@@ -500,15 +597,15 @@ func TestAnAppHasATerminal(t *testing.T) {
 func TestAShellControlsTheJob(t *testing.T) {
 	besides(t)
 	d := newDeveloper(t)
-	writeFiles(t, d.run, map[string]string{
+	writeFiles(t, d.runtime, map[string]string{
 		"count.sh": "echo begun; while :; do echo $((n++)) > count; sleep 0.1; done\n",
 		"line.sh":  "test -t 1 || echo no terminal; echo ready; read line; echo got $line; exit 3\n",
 	})
 	s := d.onScreen(t)
 	counts := func() bool {
-		before, _ := os.ReadFile(filepath.Join(d.run, "count"))
+		before, _ := os.ReadFile(filepath.Join(d.runtime, "count"))
 		time.Sleep(time.Second)
-		after, _ := os.ReadFile(filepath.Join(d.run, "count"))
+		after, _ := os.ReadFile(filepath.Join(d.runtime, "count"))
 		return string(before) != string(after)
 	}
 
@@ -669,7 +766,7 @@ func TestTheTerminalIsClosed(t *testing.T) {
 	s.types(t, "$padlock dev --name closed bash -c 'echo $$ > pid; while :; do sleep 0.1; done'", "Enter")
 	pid := 0
 	d.await(t, "the app", func() bool {
-		text, _ := os.ReadFile(filepath.Join(d.run, "pid"))
+		text, _ := os.ReadFile(filepath.Join(d.runtime, "pid"))
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 		return pid > 0
 	})

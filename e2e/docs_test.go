@@ -40,6 +40,7 @@ var documented = map[string]howRun{
 	"padlock proxy --from shop.test --to 3000":                                      serves("https://shop.test → http://localhost:3000"),
 	"padlock proxy --from app.example.com --to app:3000 --email ops@example.com":    serves("certificates from 127.0.0.1:14000 for app.example.com"),
 	"padlock dev npm run dev":                                                       by("TestAppsAreServedByTheirNames"),
+	"padlock dev --lan npm run dev":                                                 by("TestDevicesNearbyAskForAnApp"),
 	"padlock dev list":                                                              by("TestTheCommandsOfPadlockDev"),
 	"padlock dev url shop":                                                          by("TestAppsAreServedByTheirNames"),
 	"padlock dev open shop":                                                         by("TestTheCommandsOfPadlockDev"),

@@ -62,6 +62,12 @@ need nginx nginx-light
 need php php-cli
 /usr/bin/python3 -c "import flask" >/dev/null 2>&1 || missing+=(python3-flask)
 /usr/bin/python3 -c "import aiohttp" >/dev/null 2>&1 || missing+=(python3-aiohttp)
+need hugo hugo
+need jekyll jekyll
+/usr/bin/python3 -c "import django" >/dev/null 2>&1 || missing+=(python3-django)
+compgen -G "/usr/share/rubygems-integration/all/specifications/railties-*.gemspec" >/dev/null || missing+=(ruby-railties puma)
+need avahi-daemon avahi-daemon
+compgen -G "/usr/lib/*/libnss_mdns4_minimal.so.2" >/dev/null || missing+=(libnss-mdns)
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

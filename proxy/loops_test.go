@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A target that sends requests back to padlock under the same name does not use up the machine: the client soon gets 508. A target that
-// forwards to another site of the same padlock is none, nor is a client that names other proxies.
+// A target that sends requests back to padlock under the same name does not use up the machine: the client soon gets
+// 508. A target that forwards to another site of the same padlock is none, nor is a client that names other proxies.
 func TestARequestThatGoesInACircleIsEnded(t *testing.T) {
 	t.Parallel()
 	var to atomic.Pointer[httputil.ReverseProxy]

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,6 +24,7 @@ import (
 	"padlock/dev"
 	"padlock/dev/launch"
 	"padlock/internal/hint"
+	"padlock/internal/mask"
 	"padlock/internal/terminal"
 	"padlock/proxy"
 )
@@ -56,13 +59,28 @@ func (p *program) devCommand() *cli.Command {
 			&cli.StringFlag{Name: "host-header", Usage: "Host header that the app receives: keep, upstream or a `NAME`", Value: "keep", EnvVars: []string{"PADLOCK_DEV_HOST_HEADER"}},
 			&cli.BoolFlag{Name: "restart", Usage: "start the app again whenever it ends", EnvVars: []string{"PADLOCK_DEV_RESTART"}},
 			&cli.BoolFlag{Name: "spa", Usage: "with DIRECTORY: answer paths of no file with index.html", EnvVars: []string{"PADLOCK_DEV_SPA"}},
+			&cli.BoolFlag{Name: "lan", Usage: "also serve the app to devices nearby at NAME.local, with a page that gets them to trust the local CA", EnvVars: []string{"PADLOCK_DEV_LAN"}},
 			&cli.BoolFlag{Name: "json", Usage: "print events as JSON, a line for each, on standard error"},
 		}, devStorage()...),
 		Subcommands: []*cli.Command{
 			p.devListCommand(), p.devStopCommand(), p.devLogsCommand(), p.devURLCommand(), p.devOpenCommand(), p.devServeCommand(),
 		},
-		Action: p.dev,
+		Action: func(c *cli.Context) error { return p.asEvent(c, p.dev(c)) },
 	}
+}
+
+// asEvent is an error that has been printed, where everything is an event.
+func (p *program) asEvent(c *cli.Context, err error) error {
+	if err == nil || !c.Bool("json") || errors.As(err, new(exitCode)) {
+		return err
+	}
+
+	code := exitCode(1)
+	if errors.As(err, new(usageError)) {
+		code = 2
+	}
+	_ = json.NewEncoder(p.stderr).Encode(devEvent{Event: "error", Error: mask.Text(err.Error()), Hint: hint.Of(err)}) // the code says it, too
+	return code
 }
 
 func devStorage() []cli.Flag { return []cli.Flag{storageFlag(), organizationFlag()} }
@@ -165,6 +183,11 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	ctx, cancel := context.WithCancelCause(c.Context)
 	defer cancel(nil)
 
+	if c.Bool("lan") {
+		d.lan = newNearby(d)
+		defer d.lan.close()
+	}
+
 	ends := make(chan error, len(apps))
 	for i := range apps {
 		go func() { ends <- d.serve(ctx, &apps[i]) }()
@@ -184,13 +207,19 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 
 // bare runs an app as if padlock were not there.
 func (p *program) bare(ctx context.Context, apps []launch.App) error {
-	if len(apps) != 1 {
-		return usageError{errors.New("PADLOCK_DEV=0 runs one command")}
+	for _, a := range apps {
+		if a.Served() {
+			return usageError{errors.New("PADLOCK_DEV=0 runs a command, and there is none: a port or a folder needs padlock dev")}
+		}
 	}
-	if apps[0].Served() {
-		return usageError{errors.New("PADLOCK_DEV=0 runs a command, and there is none: a port or a folder needs padlock dev")}
+	if len(apps) != 1 {
+		return p.bareAll(ctx, apps)
 	}
 
+	for _, s := range launch.PassedOn { // a terminal sends them to the command, too
+		signal.Ignore(s)
+		defer signal.Reset(s)
+	}
 	cmd := exec.CommandContext(ctx, apps[0].Args[0], apps[0].Args[1:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = apps[0].Dir, p.stdin, p.stdout, p.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(interruptOf(ctx)) }
@@ -201,6 +230,51 @@ func (p *program) bare(ctx context.Context, apps []launch.App) error {
 	}
 
 	return err
+}
+
+// bareAll runs several apps as if padlock only started them. The first that ends takes the others with it.
+func (p *program) bareAll(ctx context.Context, apps []launch.App) error {
+	d := &developing{program: p, several: true}
+	all := make([]*launch.Process, 0, len(apps))
+	stop := func() {
+		var stopped sync.WaitGroup
+		for _, process := range all {
+			stopped.Go(func() { process.Stop(context.WithoutCancel(ctx), interruptOf(ctx)) })
+		}
+		stopped.Wait()
+	}
+	defer stop()
+
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, launch.PassedOn...)
+	defer signal.Stop(signals)
+	ends := make(chan *launch.Process, len(apps))
+	for _, a := range apps {
+		command := launch.Command{Args: a.Args, Dir: a.Dir, Env: os.Environ()}
+		d.connect(&command, io.Discard, a.Name)
+		process, err := launch.Start(command)
+		if err != nil {
+			return err
+		}
+		all = append(all, process)
+		go func() { <-process.Done(); ends <- process }()
+	}
+
+	for {
+		select {
+		case s := <-signals:
+			for _, process := range all {
+				process.Signal(s)
+			}
+		case <-ctx.Done():
+			return nil
+		case first := <-ends:
+			if code := first.Wait(); code != 0 {
+				return exitCode(code)
+			}
+			return nil
+		}
+	}
 }
 
 // interruptOf is the signal that has ended a context of untilSignalled.
@@ -221,11 +295,13 @@ type developing struct {
 	variables []trust.Variable
 	several   bool
 	json      bool             // events instead of lines
+	lan       *nearby          // nil: the apps are for this machine alone
 	terminal  *launch.Terminal // nil: there is none, or the app has it itself
 
-	lines sync.Mutex // of standard output
-	once  sync.Once  // the hint about trust
-	older sync.Once  // the hint about another version
+	lines      sync.Mutex // of standard output
+	once       sync.Once  // the hint about trust
+	unresolved sync.Once  // the hint about names
+	older      sync.Once  // the hint about another version
 }
 
 func (d *developing) reporter() dev.Reporter {
@@ -293,6 +369,11 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	}
 
 	s := &dev.Session{App: app, Join: d.join, Restart: a.Restart, Interrupt: func() os.Signal { return interruptOf(ctx) }, Report: d.reporter()}
+	if d.lan != nil {
+		s.Also = []string{nearbyName(name)}
+		s.Report = &nearbyReport{s.Report, d.lan}
+	}
+
 	if port, ok := a.OnPort(); ok {
 		if port < 1 || port > 65535 {
 			return 0, usageError{fmt.Errorf("%d is not a port", port)}
@@ -365,6 +446,13 @@ func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch
 		return 0, err
 	}
 	defer log.Close()
+
+	if len(launch.PassedOn) > 0 {
+		signals := make(chan os.Signal, 4)
+		signal.Notify(signals, launch.PassedOn...)
+		defer signal.Stop(signals)
+		s.Signals = signals
+	}
 	s.Port, s.App.Log = port, log.Name()
 	s.App.Waiting = fmt.Sprintf("port %d, or whichever the command opens", port)
 
@@ -381,7 +469,7 @@ func (d *developing) serveCommand(ctx context.Context, s *dev.Session, a *launch
 }
 
 // connect says where what the app prints goes, and whether it has a terminal.
-func (d *developing) connect(command *launch.Command, log *launch.Log, name string) {
+func (d *developing) connect(command *launch.Command, log io.Writer, name string) {
 	if d.several {
 		prefix := name + " | "
 		command.Stdout = io.MultiWriter(launch.Prefixed(d.stdout, prefix, &d.lines), log)

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"net/netip"
+	"strings"
+	"time"
 
 	"padlock/certs/trust"
 	"padlock/dev"
+	"padlock/internal/text"
 )
 
 // devReport tells a person how one app goes.
@@ -17,11 +22,36 @@ func (r *devReport) Registered(app dev.App) {
 	for _, host := range app.Hosts[1:] {
 		r.say("also %s", host)
 	}
+	r.unresolved.Do(func() { r.hintNames(app) })
 	r.once.Do(func() {
 		if !trust.Everywhere(r.ca.Root()) {
 			r.say("browsers do not trust the local CA yet; run once: padlock trust")
 		}
 	})
+}
+
+// resolveWithin is how long a look at names may take. Nobody waits for it who has no other app.
+const resolveWithin = 500 * time.Millisecond
+
+// hintNames says how programs find the names of other apps, if this system leaves names below localhost to browsers.
+func (r *devReport) hintNames(app dev.App) {
+	apps, err := devApps(r.c)
+	if err != nil || len(apps) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.c.Context, resolveWithin)
+	defer cancel()
+	var names []string
+	for _, a := range apps {
+		if host := a.Hosts[0]; a.Name != app.Name {
+			if _, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil && ctx.Err() == nil {
+				names = append(names, host)
+			}
+		}
+	}
+	if len(names) > 0 {
+		r.say("browsers find %s, and other programs on this machine do not; for requests from one app to another: padlock hosts add %s", text.Summary(names), strings.Join(names, " "))
+	}
 }
 
 // Listening implements dev.Reporter.
@@ -60,7 +90,7 @@ type devEvents struct{ *developing }
 
 // devEvent is an event of an app. Fields that an event does not have are left out.
 type devEvent struct {
-	Event     string   `json:"event"` // registered, listening, host_refused, proxy_lost, proxy_found or ended
+	Event     string   `json:"event"` // registered, listening, nearby, host_refused, proxy_lost, proxy_found, ended or error
 	Name      string   `json:"name,omitempty"`
 	URL       string   `json:"url,omitempty"`
 	Hosts     []string `json:"hosts,omitempty"`
@@ -73,6 +103,9 @@ type devEvent struct {
 	Code      *int     `json:"code,omitempty"`
 	Again     bool     `json:"again,omitempty"`
 	Error     string   `json:"error,omitempty"`
+	Hint      string   `json:"hint,omitempty"`
+	TrustPage string   `json:"trust_page,omitempty"`
+	Nearby    []string `json:"nearby,omitempty"` // URLs
 }
 
 func (r *devEvents) print(e devEvent) {

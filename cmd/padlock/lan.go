@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -64,19 +65,7 @@ func (p *program) announceLAN(s *daemon.Started) {
 		hosts = []string{"ADDRESS"} // of this machine, which is not connected yet
 	}
 
-	urls := func(scheme string, plain bool, usual string) (all []string) {
-		at := slices.IndexFunc(s.Listeners, func(l proxy.Listener) bool { return l.Plain == plain })
-		if at < 0 {
-			return nil
-		}
-		_, port, _ := net.SplitHostPort(s.Listeners[at].Addr().String())
-		for _, host := range hosts {
-			all = append(all, scheme+"://"+hostPort(host, port, usual))
-		}
-		return all
-	}
-
-	apps, pages := urls("https", false, "443"), urls("http", true, "80")
+	apps, pages := urlsOf(s.Listeners, false, hosts), urlsOf(s.Listeners, true, hosts)
 	if len(apps) == 0 || len(pages) == 0 {
 		terminal.Say(p.stderr, "no port for plain HTTP, so there is no page that gets other devices to trust this padlock")
 		return
@@ -87,16 +76,39 @@ func (p *program) announceLAN(s *daemon.Started) {
 		also = " (also " + strings.Join(apps[1:], ", ") + ")"
 	}
 	terminal.Say(p.stdout, "other devices on this network get in, too: %s%s", apps[0], also)
-	terminal.Say(p.stdout, "on each of them, open first: %s", pages[0])
-	terminal.Say(p.stdout, "it gets them to trust the local CA; compare what they show with its fingerprint (SHA-256)")
-	for _, line := range hostinfo.NewRoot(s.LocalCA.Root()).Lines() {
-		terminal.Say(p.stdout, "  %s", line)
-	}
+	sayTrustPage(func(format string, values ...any) { terminal.Say(p.stdout, format, values...) }, pages[0], s.LocalCA.Root())
 
 	if drawsBlocks(p.stdout) && len(network.Addresses) > 0 {
 		if code, err := qrCode(pages[0] + "/"); err == nil {
 			fmt.Fprint(p.stdout, code)
 		}
+	}
+}
+
+// urlsOf are the addresses of hosts on the first listener with TLS, or without; none if there is no such listener.
+func urlsOf(listeners []proxy.Listener, plain bool, hosts []string) (all []string) {
+	at := slices.IndexFunc(listeners, func(l proxy.Listener) bool { return l.Plain == plain })
+	if at < 0 {
+		return nil
+	}
+	scheme, usual := "https", "443"
+	if plain {
+		scheme, usual = "http", "80"
+	}
+
+	_, port, _ := net.SplitHostPort(listeners[at].Addr().String())
+	for _, host := range hosts {
+		all = append(all, scheme+"://"+hostPort(host, port, usual))
+	}
+	return all
+}
+
+// sayTrustPage says where devices come to trust a root, and what they have to compare.
+func sayTrustPage(say func(format string, values ...any), page string, root *x509.Certificate) {
+	say("on each of them, open first: %s", page)
+	say("it gets them to trust the local CA; compare what they show with its fingerprint (SHA-256)")
+	for _, line := range hostinfo.NewRoot(root).Lines() {
+		say("  %s", line)
 	}
 }
 

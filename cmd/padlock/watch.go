@@ -74,8 +74,8 @@ func (p *program) watch(c *cli.Context) error {
 	return nil
 }
 
-// runningPadlock is the one that a command without --admin means: that of the storage directory, else the proxy of padlock dev. If both run, other is
-// the address of that proxy.
+// runningPadlock is the one that a command without --admin means: that of the storage directory, else the proxy of
+// padlock dev. If both run, other is the address of that proxy.
 func runningPadlock(c *cli.Context, cfg *config.Config) (other string) {
 	cfg.Admin.Address = c.String("admin")
 	if cfg.Admin.Address != "" {

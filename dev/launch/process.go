@@ -103,6 +103,9 @@ func (p *Process) Wait() int {
 	return 1
 }
 
+// Signal passes a signal on to the whole process group.
+func (p *Process) Signal(s os.Signal) { signalGroup(p.cmd.Process, s) }
+
 // stopGrace is how long a process may take to end after it is asked to.
 const stopGrace = 10 * time.Second
 

@@ -13,6 +13,9 @@ import (
 // output open.
 const leftOpen = 500 * time.Millisecond
 
+// PassedOn are signals that are meant for the app, if somebody sends them to this program.
+var PassedOn = []os.Signal{syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+
 func startInGroup(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = leftOpen

@@ -9,6 +9,9 @@ import (
 
 func startInGroup(cmd *exec.Cmd) error { return cmd.Start() }
 
+// PassedOn are none.
+var PassedOn []os.Signal
+
 // Terminal is what an app has on other systems.
 type Terminal struct{}
 

@@ -8,12 +8,12 @@ import (
 	"padlock/proxy/message"
 )
 
-// loopField names the proxies that have forwarded a request (RFC 8586). Via would name them too (RFC 9110 section 7.6.3), but servers such as nginx
-// do not compress what goes through a proxy that Via names.
+// loopField names the proxies that have forwarded a request (RFC 8586). Via would name them too (RFC 9110 section
+// 7.6.3), but servers such as nginx do not compress what goes through a proxy that Via names.
 const loopField = "CDN-Loop"
 
-// maxPasses is how often a request may go through one padlock. A few times are a site whose target is another site here, or an app that
-// forwards to one; more are a circle, which would go on until nothing is left to forward with.
+// maxPasses is how often a request may go through one padlock. A few times are a site whose target is another site
+// here, or an app that forwards to one; more are a circle, which would go on until nothing is left to forward with.
 const maxPasses = 8
 
 // newSelf is a name for this padlock that no other has, so that a chain of several padlocks is no circle.
