@@ -136,7 +136,7 @@ func TestAStolenRootKeyCannotImpersonateABank(t *testing.T) {
 // Nor does he gain anything elsewhere: OpenSSL, told to trust the CA, takes no signature of his for a person's, a client's, a program's
 // or a workload's, whatever the certificate says that it is for.
 func TestAStolenRootKeySignsForServersAlone(t *testing.T) {
-	t.Parallel()
+	besides(t)
 	home := start(t)
 	rootFile, root := filepath.Join(home.storage, "localca", "root.pem"), home.root(t)
 	spiffe := &url.URL{Scheme: "spiffe", Host: "cluster.test", Path: "/sa/admin"}
@@ -190,7 +190,7 @@ func javaGet(t *testing.T, root, url string) ([]byte, error) {
 
 // padlock trust --renew: what runs serves by the new root, browsers trust that and no longer the former one.
 func TestTrustRenewReplacesTheRootEverywhere(t *testing.T) {
-	t.Parallel()
+	besides(t)
 	home := start(t)
 	nss := "sql:" + filepath.Join(home.home, ".pki", "nssdb")
 	trusted := func() string {
@@ -201,9 +201,11 @@ func TestTrustRenewReplacesTheRootEverywhere(t *testing.T) {
 		return string(out)
 	}
 	say := func(args ...string) string {
-		out, _ := command(home.home, append([]string{"trust", "--storage", home.storage}, args...)...).CombinedOutput() // the system's store is not ours to change
+		// The system's store may not be ours to change, in which case it fails.
+		out, _ := command(home.home, append([]string{"trust", "--storage", home.storage}, args...)...).CombinedOutput()
 		return string(out)
 	}
+	t.Cleanup(func() { _ = command(home.home, "untrust", "--storage", home.storage).Run() })
 	say()
 	before := strings.Fields(regexp.MustCompile(`padlock local CA [0-9a-f]{64}`).FindString(trusted()))
 	if len(before) != 4 {

@@ -34,7 +34,7 @@ var longest = []string{
 	"TestKilledAtEveryStepOfAnOrder", "TestEveryDiagnosisWithARealClient", "TestTwoNodesRenewAtOnceOnASlowStore", "TestAStorageThatComesBackEmpty",
 	"TestRenewalUnderLoad", "TestTheCertsCommandsAgainstACA", "TestAFirstVisitShowsCompleteHandshakesAlone", "TestAnyDamagedFileOfTheStorageIsMended",
 	"TestAFullAndAReadOnlyStorage", "TestACAThatSendsTheWrongCertificate", "TestNoSecretIsWritten", "TestTheImageIsSmallAndReproducible",
-	"TestARelease", "TestReloadAfterReloadFailsNoRequest", "TestTestsslFindsNothingToMend", "TestReloadUnderLoadFailsNoRequest",
+	"TestARelease", "TestReloadAfterReloadFailsNoRequest", "TestNoPathGetsToWhatIsProtected", "TestTestsslFindsNothingToMend", "TestReloadUnderLoadFailsNoRequest",
 	"TestFloodsOfHTTP2", "TestFloodsOfHTTP3",
 }
 

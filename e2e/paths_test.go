@@ -34,7 +34,7 @@ import (
 // attacks, gets an answer of a handler that a rule keeps closed, from seven kinds of application and by any setting but raw. By raw some do,
 // or the targets prove nothing. Ordinary paths get where they should.
 func TestNoPathGetsToWhatIsProtected(t *testing.T) {
-	t.Parallel()
+	works(t)
 	targets := 5000
 	backends := pathBackends(t)
 	g := newGates(t, backends)

@@ -125,7 +125,9 @@ func (s *system) Remove() error {
 	if trusted, err := s.Trusted(); err == nil && !trusted {
 		return nil
 	}
-	return privileged("changing the system's trust store", func() error { return truststore.Uninstall(s.root) })
+	return privileged("changing the system's trust store", func() error {
+		return errors.Join(truststore.Uninstall(s.root), removeLinks(orphans(linked, s.root)))
+	})
 }
 
 // privileged does what needs root, and nothing else does: the library asks for it by sudo, which asks for the
