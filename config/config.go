@@ -322,6 +322,9 @@ type Site struct {
 	// Also serve the other form of each host, and redirect: `add` to the name with `www.`, `remove` to the name
 	// without it. Off by default.
 	WWW string `yaml:"www"` // add | remove
+	// What happens on the addresses of `listen.http`: a redirect to https://, the site's routes without TLS, or a refusal
+	// (421). ACME challenges are answered in any case. By default `redirect`.
+	HTTP string `yaml:"http"` // redirect | serve | off
 	// Strict-Transport-Security (RFC 6797): tells browsers to use HTTPS only. A header from the target takes
 	// precedence. `hsts: off` sends none.
 	HSTS   HSTS   `yaml:"hsts"`

@@ -9,8 +9,8 @@ import (
 func (v *validator) tcp(path string, s *Site) {
 	t := s.TCP
 	at := path + ".tcp"
-	if len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil || s.Access.RateLimit != nil || s.Compress != nil || s.Paths != "" || s.NoCase || !s.Fields.empty() || len(s.Errors) > 0 {
-		v.fail(path, "routes, www, hsts, headers, basic_auth, rate_limit, compress, errors, paths and ignore_case are for HTTP, and this site forwards TCP")
+	if len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil || s.Access.RateLimit != nil || s.HTTP != "" || s.Compress != nil || s.Paths != "" || s.NoCase || !s.Fields.empty() || len(s.Errors) > 0 {
+		v.fail(path, "routes, www, http, hsts, headers, basic_auth, rate_limit, compress, errors, paths and ignore_case are for HTTP, and this site forwards TCP")
 	}
 
 	if len(t.To) == 0 {

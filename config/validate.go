@@ -111,6 +111,7 @@ func (v *validator) sites(c *Config, from int) {
 	}
 
 	v.listeners(c)
+	v.plain(c, from)
 	v.managedNames(c)
 }
 
@@ -237,6 +238,9 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	v.errorPages(path+".errors", s.Errors)
 	if s.Compress != nil {
 		v.compress(path+".compress", s.Compress)
+	}
+	if s.HTTP != "" {
+		v.oneOf(path+".http", s.HTTP, "redirect", "serve", "off")
 	}
 	if s.Paths != "" {
 		v.oneOf(path+".paths", s.Paths, "strict", "normalize", "raw")

@@ -90,8 +90,8 @@ func (s *Server) httpsPort() string {
 	return ""
 }
 
-// plainHandler answers on ports of plain HTTP.
-func (s *Server) plainHandler() message.Handler {
+// onPlain answers on ports of plain HTTP.
+func (s *Server) onPlain() message.Handler {
 	o := gateway.PlainOptions{Log: s.deps.Log, Location: func(host, target string) (string, bool) { return s.httpsURL(host, target, s.httpsPort()) }}
 	if s.deps.Challenges != nil {
 		o.Challenges = s.deps.Challenges.AnswerHTTP
@@ -102,7 +102,33 @@ func (s *Server) plainHandler() message.Handler {
 	if s.deps.Trust != nil {
 		o.Trust = func(w http.ResponseWriter, r *http.Request) bool { return s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) }
 	}
-	return gateway.NewPlain(o)
+	o.Off = func(host string) bool { found, _ := s.plainSite(host); return found != nil && found.PlainOff }
+	return plainHandler{s, gateway.NewPlain(o)}
+}
+
+// plainHandler has sites that are served over plain HTTP answered as over TLS, and all else by leading to HTTPS.
+type plainHandler struct {
+	server *Server
+	leads  *gateway.Gateway
+}
+
+// Serve implements message.Handler.
+func (h plainHandler) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
+	if h.server.servesPlain(r.Host) {
+		h.server.gateway.Serve(ctx, r, w)
+		return
+	}
+	h.leads.Serve(ctx, r, w)
+}
+
+// plainSite is the site of a host on listeners of plain HTTP.
+func (s *Server) plainSite(host string) (found *sites.Site, name string) {
+	return s.current.Load().Hosts("").Site(host)
+}
+
+func (s *Server) servesPlain(host string) bool {
+	found, _ := s.plainSite(host)
+	return found != nil && found.Plain
 }
 
 // recordValidation tells of a CA that has got its answer.
@@ -133,7 +159,7 @@ func (s *Server) servePlain(raw *clientConn) {
 	}
 
 	raw.started = true // nothing of it is kept for a handshake that fails
-	c := &plainConn{clientConn: raw, facts: message.Conn{Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}}
+	c := &plainConn{clientConn: raw, facts: message.Conn{Plain: true, Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = raw.client()
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	s.plain.ServeConn(c)

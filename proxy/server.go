@@ -156,6 +156,10 @@ func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	}
 	if s.deps.Trust != nil {
 		o.Arrival = s.deps.Trust
+		o.Trust = func(w http.ResponseWriter, r *http.Request) bool { return s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) }
+	}
+	if s.deps.Recorder != nil {
+		o.Validated = s.recordValidation
 	}
 	if s.deps.Challenges != nil {
 		o.Challenges = s.deps.Challenges.AnswerHTTP
@@ -386,8 +390,9 @@ func (s *Server) start() error {
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields, Rejected: s.abuse.addDetail, Log: s.deps.Log,
 	}
 	plain := one
-	plain.Handler, plain.Scheme, plain.Once = s.plainHandler(), "http", true
-	plain.Idle = t.Header // until the only request
+	plain.Handler, plain.Scheme, plain.Once = s.onPlain(), "http", true
+	plain.First = t.Header // most clients send one request only
+	plain.Keeps = func(r *message.Request) bool { return s.servesPlain(r.Host) }
 	s.plain = http1.NewServer(plain)
 	var err error
 	if s.lot, err = park.New(); err == nil {

@@ -28,7 +28,7 @@ func (x *Exchange) again(now *Routes) fate {
 	if found == nil || found.TCP != nil {
 		return gone
 	}
-	if !found.Policy.Still(x.request.Conn) {
+	if x.request.Conn.Plain && !found.Plain || !found.Policy.Still(x.request.Conn) {
 		return refused
 	}
 

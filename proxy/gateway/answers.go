@@ -72,7 +72,11 @@ func (x *Exchange) toOtherName(other string) (*message.Response, error) {
 	if port != "" {
 		other += ":" + port
 	}
-	location, ok := paths.Location("https://"+other, x.request.Target)
+	scheme := "https://"
+	if !x.secure() {
+		scheme = "http://"
+	}
+	location, ok := paths.Location(scheme+other, x.request.Target)
 	return x.redirected(308, location, ok)
 }
 

@@ -11,6 +11,7 @@ func (h *Gateway) entry() Action {
 		before(h.trace),    // what is refused from here on is in the client's trace too
 		before(noConnect),  // no host is a proxy to others
 		h.arrived,          // before sites: a device asks by an address that need not be a site's
+		h.trusting,         // before sites too, over plain HTTP
 		h.challenge,        // before sites: a CA has neither a password nor an address that a list would know
 	})
 }

@@ -32,6 +32,9 @@ func (h *Gateway) challenge(next Action) Action {
 		if response == nil && err == nil {
 			return next.Answer(ctx, x)
 		}
+		if err == nil && h.Validated != nil && x.request.Conn.Plain {
+			h.Validated(x.request, x.start)
+		}
 		if response != nil {
 			response.Fields.Set("Cache-Control", "no-store")
 		}

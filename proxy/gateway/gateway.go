@@ -49,6 +49,9 @@ type Options struct {
 	Routes  func() *Routes // that is in force
 	Page    Page
 	Arrival Arrival
+	Trust   func(http.ResponseWriter, *http.Request) bool // the trust page, on connections of plain HTTP
+	// Is told of a CA that was answered over plain HTTP.
+	Validated func(r *message.Request, began time.Time)
 	// Answers a CA's request of http-01, and reports whether it was one.
 	Challenges func(http.ResponseWriter, *http.Request) bool
 	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut
@@ -202,7 +205,7 @@ func (x *Exchange) findSite() error {
 	r := x.request
 	found, name := x.routes.Hosts(r.Conn.Listener).Site(r.Host)
 	over := !r.Conn.Until.IsZero() && x.start.After(r.Conn.Until)
-	if found == nil || found.Policy != r.Conn.Policy || found.TCP != nil || over {
+	if found == nil || !reaches(r.Conn, found) || found.TCP != nil || over {
 		return errMisdirected
 	}
 
@@ -218,6 +221,20 @@ func (x *Exchange) findSite() error {
 
 	r.Target = x.path.Text
 	return nil
+}
+
+// reaches reports whether a site's requests may come by a connection: one that was made by its TLS policy or, if it is
+// served over plain HTTP as well, one without TLS.
+func reaches(c *message.Conn, site *sites.Site) bool {
+	if c.Plain {
+		return site.Plain
+	}
+	return site.Policy == c.Policy
+}
+
+// secure reports whether nobody else can read what the client sends: over TLS, which a trusted proxy may have ended.
+func (x *Exchange) secure() bool {
+	return !x.request.Conn.Plain || message.Is(x.forwarded.proto, "https")
 }
 
 var (

@@ -30,10 +30,16 @@ func admit(_ *message.Context, x *Exchange) error {
 	return nil
 }
 
+var errReadable = status(403, "This needs a password, which is asked for over HTTPS only")
+
 var errClosed = status(403, "This is not open to your address")
 
 // authenticate finds out who a client is, and refuses whoever does not prove to be somebody.
 func (h *Gateway) authenticate(ctx *message.Context, x *Exchange) (err error) {
+	if !x.secure() {
+		return errReadable
+	}
+
 	basic := x.route.BasicAuth(x.site)
 	x.user, err = h.passwords.user(ctx, basic, x.addr, x.request.Fields)
 	x.hash = basic.Users[x.user]

@@ -11,6 +11,8 @@ import (
 // PlainOptions of a gateway for plain HTTP. All but Location and Log may be nil.
 type PlainOptions struct {
 	Location func(host, target string) (url string, ok bool) // the same thing by https://; not ok where it is not served
+	// Reports a site that wants nothing over plain HTTP, not even a redirect; may be nil.
+	Off func(host string) bool
 	// Answers a CA's request of http-01, and reports whether it was one.
 	Challenges func(http.ResponseWriter, *http.Request) bool
 	Validated  func(r *message.Request, began time.Time)     // is told that it was
@@ -29,13 +31,33 @@ func NewPlain(o PlainOptions) *Gateway {
 	return h
 }
 
+// trusting shows the trust page on connections of plain HTTP, whatever site may be served there too.
+func (h *Gateway) trusting(next Action) Action {
+	if h.Trust == nil {
+		return next
+	}
+	page := (&PlainOptions{Trust: h.Trust}).trustPage(next)
+	return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
+		if x.request.Conn.Plain {
+			return page.Answer(ctx, x)
+		}
+		return next.Answer(ctx, x)
+	})
+}
+
 func (o *PlainOptions) toHTTPS(_ *message.Context, x *Exchange) (*message.Response, error) {
+	if o.Off != nil && o.Off(x.request.Host) {
+		return nil, errOnlyHTTPS
+	}
 	location, ok := o.Location(x.request.Host, x.request.Target)
 	if !ok {
 		return nil, errNotServed
 	}
 	return x.redirected(308, location, ok)
 }
+
+// RFC 9110 section 15.5.20: it is unwilling to answer for the target URI, whose scheme is http.
+var errOnlyHTTPS = status(421, "This site is served over HTTPS only")
 
 var errNotServed = status(404, "padlock does not serve this host")
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"padlock/proxy/message"
 )
@@ -77,7 +78,11 @@ func (x *Exchange) note(why string) {
 func (x *Exchange) dress(response *message.Response) {
 	x.finish(&response.Fields)
 	if x.sticky != "" {
-		response.Fields.Add("Set-Cookie", x.sticky) // behind the rules, which know nothing of it
+		cookie := x.sticky
+		if !x.secure() {
+			cookie = strings.Replace(cookie, "; Secure", "", 1) // which browsers refuse from http://
+		}
+		response.Fields.Add("Set-Cookie", cookie) // behind the rules, which know nothing of it
 	}
 	if x.varies {
 		x.recode(&response.Fields) // whatever rules make of Vary: a cache goes by it
@@ -182,7 +187,7 @@ func (x *Exchange) finish(f *message.Fields) {
 		return
 	}
 
-	if x.site.HSTS != "" {
+	if x.site.HSTS != "" && x.secure() { // RFC 6797 section 7.2
 		if _, ok := f.Get("Strict-Transport-Security"); !ok {
 			f.Add("Strict-Transport-Security", x.site.HSTS)
 		}

@@ -46,6 +46,9 @@ type ServerOptions struct {
 	Park     Parker // nil: idle connections keep their goroutine and buffer
 	Scheme   string // of requests; "": https
 	Once     bool   // a connection has one response, and ends with it
+
+	Keeps func(*message.Request) bool // requests after which a connection of Once goes on; nil: none
+	First time.Duration               // until the first request; 0: Idle
 }
 
 // Parker waits for connections on which nothing happens.
@@ -133,6 +136,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.cut() // TLS would wait for a client that reads nothing
 	})
 	return err
+}
+
+// once reports whether a connection ends with a request.
+func (s *Server) once(r *message.Request) bool {
+	return s.o.Once && (s.o.Keeps == nil || !s.o.Keeps(r))
 }
 
 // leave ends the connection if nothing happens on it.
@@ -321,6 +329,9 @@ func (c *connection) await() error {
 		return nil // pipelined
 	}
 	wait := c.server.o.Idle
+	if !c.used && c.server.o.First > 0 { // which the owner alone changes
+		wait = c.server.o.First
+	}
 	if c.server.o.Park != nil {
 		wait = min(wait, c.server.parkAfter)
 	}

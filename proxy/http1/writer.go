@@ -87,7 +87,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	}
 	length, w.bodiless = message.ResponseLength(h.method, status, fields, length)
 	w.frame(length)
-	w.close = w.close || !h.keepAlive || w.x.c.server.o.Once || w.x.c.server.closing.Load() != serving || w.x.content && !w.x.body.finishable(h.length)
+	w.close = w.close || !h.keepAlive || w.x.c.server.once(&w.x.request) || w.x.c.server.closing.Load() != serving || w.x.content && !w.x.body.finishable(h.length)
 	switch {
 	case w.close && h.minor == 1:
 		w.buf = append(w.buf, "Connection: close\r\n"...)

@@ -27,6 +27,7 @@ type Conn struct {
 	JA4       string // fingerprint of the client's hello; only where a site tells its target
 	AltSvc    string // Alt-Svc that tells of HTTP/3 on the same port (RFC 7838); "" where there is none
 	Listener  string // address of the listener, as the configuration has it
+	Plain     bool   // it has no TLS: only sites that are served over plain HTTP can be reached
 	Policy    any    // the TLS policy that the connection was made under; compared by identity
 	Identity  Fields // fields that tell a target of the client's certificate; only where the site asks for one
 
@@ -41,7 +42,7 @@ type Conn struct {
 // where nobody knows to which.
 func (c *Conn) From(remote string) *Conn {
 	moved := &Conn{
-		Remote: remote, Local: c.Local, TLS: c.TLS, Handshake: c.Handshake, JA4: c.JA4, AltSvc: c.AltSvc, Listener: c.Listener,
+		Remote: remote, Local: c.Local, Plain: c.Plain, TLS: c.TLS, Handshake: c.Handshake, JA4: c.JA4, AltSvc: c.AltSvc, Listener: c.Listener,
 		Policy: c.Policy, Identity: c.Identity, Until: c.Until, Standing: c.Standing,
 	}
 	moved.Client, moved.Addr = ClientAddr(remote)

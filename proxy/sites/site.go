@@ -21,6 +21,8 @@ import (
 type Site struct {
 	Policy    *Policy
 	Redirects map[string]string // names that lead to another, with or without www
+	Plain     bool              // it is served over plain HTTP too
+	PlainOff  bool              // plain HTTP gets no redirect either
 	HSTS      string            // Strict-Transport-Security, or ""
 	Aliases   string            // underscores_in_headers: which are dropped
 	Access    Access
@@ -91,6 +93,7 @@ type builder struct {
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access, c.Hosts[0]), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
 	built.Paths, _ = paths.ParseMode(c.PathMode())
+	built.Plain, built.PlainOff = c.HTTP == "serve" && c.TLS.ClientAuth == nil && c.TCP == nil, c.HTTP == "off"
 	var err error
 	if built.errors, err = errorPages(c, b.files); err != nil {
 		return nil, err
