@@ -44,9 +44,10 @@ type connection struct {
 	streams map[uint32]*stream
 	waiting []*stream // for a handler: there are as many as streams
 	running int       // handlers, those of reset streams too
-	lastID  uint32    // the highest that the client has opened
-	dropped []uint32  // streams that we reset last: what was on its way is not the client's mistake
-	err     error     // the connection has failed, or ended
+	crew    crew
+	lastID  uint32   // the highest that the client has opened
+	dropped []uint32 // streams that we reset last: what was on its way is not the client's mistake
+	err     error    // the connection has failed, or ended
 
 	peerWindow int64 // the client's initial window for streams
 	sendWindow int64 // what we may send
@@ -261,6 +262,9 @@ func (c *connection) await() error {
 // fillQuietly waits for the next frame without what is only needed when frames come.
 func (c *connection) fillQuietly() error {
 	c.releaseBuffers()
+	c.mu.Lock()
+	c.dismiss()
+	c.mu.Unlock()
 	first := make([]byte, 64)
 	n, err := c.limit.Read(c.conn, first)
 	c.acquireBuffers()
@@ -302,6 +306,7 @@ func (c *connection) park() bool {
 	}
 
 	c.streams = nil
+	c.dismiss()
 	c.releaseBuffers()
 	c.limit.Clear()
 	c.parked = c.server.o.Park.Park(c.conn, idle, c.unpark)
@@ -452,6 +457,7 @@ func (c *connection) end(cause error) {
 	}
 	more := c.window - baseWindow // nothing is unread any more
 	c.window = baseWindow
+	c.dismiss()
 	c.mu.Unlock()
 	if memory := c.server.o.Memory; memory != nil && more > 0 {
 		memory.Leave(c.conn.Facts().Addr, more)

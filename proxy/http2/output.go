@@ -27,9 +27,14 @@ func (c *connection) buffer() []byte {
 func (c *connection) wake() {
 	if !c.flushing && c.err == nil {
 		c.flushing = true
-		go c.flush()
+		c.hand((*flush)(c))
 	}
 }
+
+// flush is the job of writing what a connection has to say.
+type flush connection
+
+func (f *flush) do() { (*connection)(f).flush() }
 
 // flush writes until there is nothing left to write.
 func (c *connection) flush() {

@@ -88,7 +88,8 @@ func (c *connection) open() error {
 	}
 
 	c.running++
-	go s.run()
+	c.crew.busy = true
+	c.hand(s)
 	return nil
 }
 
@@ -196,8 +197,8 @@ func (c *connection) settled() {
 	c.changed.Broadcast()
 }
 
-// run answers a request, and then those that have waited for it.
-func (s *stream) run() {
+// do answers a request, and then those that have waited for it.
+func (s *stream) do() {
 	for c := s.c; s != nil; {
 		whole, lost := s.handle()
 		c.mu.Lock()
