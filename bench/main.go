@@ -8,8 +8,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -20,9 +22,11 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "reverse-proxy" {
-		fail(reverseProxy(os.Args[2:]))
-		return
+	if len(os.Args) > 1 {
+		if role, ok := roles[os.Args[1]]; ok {
+			fail(role(os.Args[2:]))
+			return
+		}
 	}
 
 	var (
@@ -58,15 +62,18 @@ func fail(err error) {
 	}
 }
 
+// roles are what this program is when it is called by itself.
+var roles = map[string]func(args []string) error{"reverse-proxy": reverseProxy, "echo": echo, "grpc": grpcOrigin}
+
 // bench is one run of everything.
 type bench struct {
-	rounds int
-	length time.Duration
-	binary string
-	base   string // another padlock's binary; "": none
-	dir    string
-	pair   *pair
-	origin string // address of the backend
+	rounds  int
+	length  time.Duration
+	binary  string
+	base    string // another padlock's binary; "": none
+	dir     string
+	pair    *pair
+	origins map[string]string // addresses of the backends, by setup
 }
 
 func (b *bench) run(ctx context.Context, names []string, only string) (string, error) {
@@ -87,39 +94,75 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 		return "", err
 	}
 
-	origin, err := b.startOrigin()
+	origins, err := b.startOrigins()
+	defer stopAll(origins)
 	if err != nil {
 		return "", err
 	}
-	defer origin.stop()
-	t := table{servers: names}
-	running := map[string]*process{}
-	defer func() {
-		for _, p := range running {
-			p.stop()
-		}
-	}()
 
-	for _, name := range names {
-		p, err := b.start(name)
+	t := table{servers: names}
+	for _, setup := range setups() {
+		var chosen []workload
+		for _, w := range allWorkloads {
+			if w.setup == setup && (only == "" || slices.Contains(strings.Split(only, ","), w.name)) {
+				chosen = append(chosen, w)
+			}
+		}
+
+		if len(chosen) == 0 {
+			continue
+		}
+
+		rows, err := b.measureAll(ctx, setup, chosen, names)
 		if err != nil {
 			return "", err
+		}
+		t.rows = append(t.rows, rows...)
+	}
+
+	return t.markdown(versions()), nil
+}
+
+// setups are those of the workloads, in their order.
+func setups() (all []string) {
+	for _, w := range allWorkloads {
+		if !slices.Contains(all, w.setup) {
+			all = append(all, w.setup)
+		}
+	}
+	return all
+}
+
+// measureAll runs the workloads of one setup against the servers that have it.
+func (b *bench) measureAll(ctx context.Context, setup string, chosen []workload, names []string) (rows []row, err error) {
+	running := map[string]*process{}
+	defer func() { stopAll(slices.Collect(maps.Values(running))) }()
+	for _, name := range names {
+		p, err := b.start(name, setup)
+		if errors.Is(err, errNoSuchSetup) {
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		running[name] = p
 	}
 
-	for _, w := range allWorkloads {
-		if only != "" && !slices.Contains(strings.Split(only, ","), w.name) {
-			continue
-		}
+	for _, w := range chosen {
 		row, err := b.measure(ctx, w, names, running)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", w.name, err)
+			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
-		t.rows = append(t.rows, row)
+		rows = append(rows, row)
 	}
 
-	return t.markdown(versions()), nil
+	return rows, nil
+}
+
+func stopAll(processes []*process) {
+	for _, p := range processes {
+		p.stop()
+	}
 }
 
 // measure runs one workload against all servers, round by round.
@@ -131,7 +174,14 @@ func (b *bench) measure(ctx context.Context, w workload, names []string, running
 				return r, ctx.Err()
 			}
 
+			if running[name] == nil {
+				continue
+			}
+
 			value, err := w.run(b, running[name])
+			if errors.Is(err, errNoSuchSetup) {
+				continue
+			}
 			if err != nil {
 				return r, fmt.Errorf("%s: %w", name, err)
 			}

@@ -42,7 +42,7 @@ type pair struct {
 func (b *bench) prepare() error {
 	if b.binary == "" {
 		b.binary = filepath.Join(b.dir, "padlock")
-		build := exec.Command("go", "build", "-trimpath", "-o", b.binary, "./cmd/padlock")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.binary, "./cmd/padlock")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("building padlock: %w\n%s", err, out)
@@ -55,7 +55,7 @@ func (b *bench) prepare() error {
 	}
 
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost", "*.localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 
@@ -85,6 +85,7 @@ func (b *bench) prepare() error {
 // process is a running server.
 type process struct {
 	name    string
+	setup   string
 	address string
 	command *exec.Cmd
 }
@@ -168,7 +169,7 @@ func (b *bench) spawn(name, core, address string, args ...string) (*process, err
 	}
 
 	p := &process{name: name, address: address, command: command}
-	for range 500 {
+	for range 2000 { // many sites take time
 		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
 			return p, nil
@@ -190,13 +191,15 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// startOrigin is the backend: nginx with files, on the core of the load.
-func (b *bench) startOrigin() (*process, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
+// startFiles is the backend of most workloads: nginx with files, on the core of the load, in plaintext, by TLS and by h2c.
+func (b *bench) startFiles() (*process, error) {
+	for _, setup := range []string{"", toTLS, toH2C} {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		b.origins[setup] = address
 	}
-	b.origin = address
 	root := filepath.Join(b.dir, "root")
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
@@ -219,9 +222,12 @@ events { worker_connections 8192; }
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0; sendfile on; tcp_nopush on;
   client_body_temp_path %[1]s/origin-body; proxy_temp_path %[1]s/origin-proxy; fastcgi_temp_path %[1]s/t1; uwsgi_temp_path %[1]s/t2; scgi_temp_path %[1]s/t3;
-  server { listen %[2]s; root %[3]s; location /up { return 204; } }
-}`, b.dir, address, root)
-	return b.nginx("origin", otherCore, address, config)
+  root %[3]s;
+  server { listen %[2]s; location /up { return 204; } }
+  server { listen %[4]s ssl; ssl_certificate %[5]s; ssl_certificate_key %[6]s; ssl_protocols TLSv1.2 TLSv1.3; }
+  server { listen %[7]s http2; }
+}`, b.dir, b.origins[""], root, b.origins[toTLS], b.pair.cert, b.pair.key, b.origins[toH2C])
+	return b.nginx("origin", otherCore, b.origins[""], config)
 }
 
 func (b *bench) nginx(name, core, address, config string) (*process, error) {
@@ -233,109 +239,158 @@ func (b *bench) nginx(name, core, address, config string) (*process, error) {
 }
 
 // start starts a server by name, as its documentation says for a reverse proxy that keeps backend connections alive.
-func (b *bench) start(name string) (*process, error) {
+func (b *bench) start(name, setup string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 
-	file := filepath.Join(b.dir, strings.ReplaceAll(name, "/", "-")+".conf")
 	kind, logs := strings.CutSuffix(name, "-logs") // with an access log of about the same fields in JSON
+	var p *process
 	switch kind {
 	case "nginx":
-		access := "access_log off;"
-		if logs {
-			access = fmt.Sprintf(nginxLog, b.dir)
-		}
-
-		return b.nginx(name, proxyCore, address, fmt.Sprintf(`daemon off; pid %[1]s/%[6]s.pid; error_log stderr; worker_processes 1;
-events { worker_connections 8192; }
-http {
-  %[7]s keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0;
-  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-  upstream origin { server %[2]s; keepalive 256; keepalive_requests 100000000; }
-  server {
-    listen %[3]s ssl http2; server_name localhost;
-    ssl_certificate %[4]s; ssl_certificate_key %[5]s; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m;
-    location / {
-      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
-    }
-  }
-}`, b.dir, b.origin, address, b.pair.cert, b.pair.key, name, access))
+		p, err = b.startNginx(name, setup, address, logs)
 	case "haproxy":
-		log, captures := "", ""
-		if logs { // to its output, as it writes no files
-			log = haproxyLog
-			captures = "  capture request header Host len 64\n  capture request header User-Agent len 128\n"
+		p, err = b.startHAProxy(name, setup, address, logs)
+	case "caddy":
+		p, err = b.startCaddy(name, setup, address, logs)
+	case "net/http":
+		if setup != "" {
+			return nil, errNoSuchSetup
 		}
+		self, failed := os.Executable()
+		if failed != nil {
+			return nil, failed
+		}
+		p, err = b.spawn(name, proxyCore, address, self, "reverse-proxy", address, b.pair.cert, b.pair.key, b.origins[""])
+	default:
+		p, err = b.startPadlock(name, kind, setup, address, logs)
+	}
 
-		return b.configured(name, address, file, fmt.Sprintf(`global
+	if p != nil {
+		p.name, p.setup = name, setup
+	}
+
+	return p, err
+}
+
+// file is where a server's configuration stands.
+func (b *bench) file(name, setup string) string {
+	return filepath.Join(b.dir, strings.ReplaceAll(name+setup, "/", "-")+".conf")
+}
+
+func (b *bench) startNginx(name, setup, address string, logs bool) (*process, error) {
+	access := "access_log off;"
+	if logs {
+		access = fmt.Sprintf(nginxLog, b.dir)
+	}
+
+	config, err := b.nginxSites(setup, address)
+	if err != nil {
+		return nil, err
+	}
+
+	head := fmt.Sprintf(`daemon off; pid %s/%s%s.pid; error_log stderr; worker_processes 1;
+`, b.dir, name, setup)
+	if setup == toTCP {
+		return b.nginx(name+setup, proxyCore, address, "load_module modules/ngx_stream_module.so;\n"+head+config)
+	}
+	return b.nginx(name+setup, proxyCore, address, head+fmt.Sprintf(`events { worker_connections 8192; }
+http {
+  %[2]s keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0;
+  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+  ssl_certificate %[3]s; ssl_certificate_key %[4]s; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m;
+%[5]s}
+`, b.dir, access, b.pair.cert, b.pair.key, config))
+}
+
+func (b *bench) startHAProxy(name, setup, address string, logs bool) (*process, error) {
+	log, captures := "", ""
+	if logs { // to its output, as it writes no files
+		log = haproxyLog
+		captures = "  capture request header Host len 64\n  capture request header User-Agent len 128\n"
+	}
+
+	mode := "  mode http\n  timeout http-keep-alive 600s\n  http-reuse always\n  option forwardfor\n"
+	alpn, forwarded := " alpn h2,http/1.1", "  http-request set-header X-Forwarded-Proto https\n"
+	if setup == toTCP {
+		mode, alpn, forwarded = "  mode tcp\n", "", ""
+	}
+
+	choice, target, err := b.haproxyTarget(setup)
+	if err != nil {
+		return nil, err
+	}
+
+	file := b.file(name, setup)
+	return b.configured(name, address, file, fmt.Sprintf(`global
   nbthread 1
   maxconn 8192
   ssl-default-bind-options ssl-min-ver TLSv1.2
   tune.ssl.cachesize 20000
 defaults
-  mode http
   timeout client 600s
   timeout server 60s
   timeout connect 5s
-  timeout http-keep-alive 600s
-  http-reuse always
-  option forwardfor
-%sfrontend f
-  bind %s ssl crt %s alpn h2,http/1.1
-%s  http-request set-header X-Forwarded-Proto https
-  default_backend b
+  timeout tunnel 600s
+%s%sfrontend f
+  bind %s ssl crt %s%s
+%s%s%s  default_backend b
 backend b
   server s %s
-`, log, address, b.pair.both, captures, b.origin), "haproxy", "-db", "-f", file)
-	case "caddy":
-		log := ""
-		if logs {
-			log = fmt.Sprintf("  log {\n    output file %s/caddy-access.log\n  }\n", b.dir)
-		}
+`, mode, log, address, b.pair.both, alpn, captures, forwarded, choice, target), "haproxy", "-db", "-f", file)
+}
 
-		return b.configured(name, address, file, fmt.Sprintf(`{
+func (b *bench) startCaddy(name, setup, address string, logs bool) (*process, error) {
+	log := ""
+	if logs {
+		log = fmt.Sprintf("  log {\n    output file %s/caddy-access.log\n  }\n", b.dir)
+	}
+
+	sites, err := b.caddySites(setup, port(address), log)
+	if err != nil {
+		return nil, err
+	}
+
+	file := b.file(name, setup)
+	return b.configured(name, address, file, `{
   admin off
   auto_https off
   default_sni localhost
 }
-https://localhost:%s {
-  bind 127.0.0.1
-%s  tls %s %s
-  reverse_proxy %s
+`+sites, "caddy", "run", "--adapter", "caddyfile", "--config", file)
 }
-`, port(address), log, b.pair.cert, b.pair.key, b.origin), "caddy", "run", "--adapter", "caddyfile", "--config", file)
-	case "net/http":
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		return b.spawn(name, proxyCore, address, self, "reverse-proxy", address, b.pair.cert, b.pair.key, b.origin)
-	case "padlock", "padlock-quiet", "padlock-access", "padlock-policy", "padlock-base", "padlock-base-quiet", "padlock-base-access":
-		binary := b.binary
-		if strings.HasPrefix(name, "padlock-base") {
-			if binary = b.base; binary == "" {
-				return nil, fmt.Errorf("%s needs -base BINARY", name)
-			}
-		}
 
-		sites := fmt.Sprintf(`[{hosts: [localhost], routes: [{to: ["%s"]}]}]`, b.origin)
-		if name == "padlock-policy" {
-			sites = policySites(b.origin)
+func (b *bench) startPadlock(name, kind, setup, address string, logs bool) (*process, error) {
+	binary := b.binary
+	variant, base := strings.CutPrefix(strings.TrimPrefix(kind, "padlock"), "-base")
+	if base {
+		if binary = b.base; binary == "" {
+			return nil, fmt.Errorf("%s needs -base BINARY", name)
 		}
+	}
 
-		show, access := "all", `format: "off"`
-		if strings.HasSuffix(kind, "-quiet") || strings.HasSuffix(kind, "-access") {
-			show = `"off"`
-		}
+	show, access := "all", `format: "off"`
+	sites := b.padlockSites(setup)
+	switch {
+	case variant == "-policy" && setup != "":
+		return nil, errNoSuchSetup
+	case variant == "-policy":
+		sites = policySites(b.origins[""])
+	case variant == "-quiet":
+		show = `"off"`
+	case variant == "-access":
+		show, logs = `"off"`, true
+	case variant != "" || !strings.HasPrefix(kind, "padlock"):
+		return nil, fmt.Errorf("unknown server %q", name)
+	}
 
-		if logs || strings.HasSuffix(kind, "-access") {
-			access = "output: " + filepath.Join(b.dir, name+"-access.log")
-		}
+	if logs {
+		access = "output: " + filepath.Join(b.dir, name+"-access.log")
+	}
 
-		return b.configured(name, address, file, fmt.Sprintf(`listen: {https: ["%s"], http: []}
+	file := b.file(name, setup)
+	return b.configured(name, address, file, fmt.Sprintf(`listen: {https: ["%s"], http: []}
 admin: "off"
 storage: %s
 certificates: {files: [{cert: %s, key: %s}]}
@@ -343,11 +398,8 @@ handshakes: {show: %s, format: json, output: %s}
 access_log: {%s}
 timeouts: {idle: 10m}
 sites: %s
-`, address, filepath.Join(b.dir, name+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
-			binary, "run", "--config", file)
-	}
-
-	return nil, fmt.Errorf("unknown server %q", name)
+`, address, filepath.Join(b.dir, name+setup+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
+		binary, "run", "--config", file)
 }
 
 func (b *bench) configured(name, address, file, config string, args ...string) (*process, error) {

@@ -33,13 +33,15 @@ func (t *table) markdown(versions string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\nRatios to %s in the same round, their medians; smaller is better:\n\n", versions, t.servers[0])
 	t.write(&b, func(r row, server string) string {
+		first := r.values[t.first(r)]
 		var ratios []float64
 		for round, value := range r.values[server] {
-			ratios = append(ratios, value/r.values[t.servers[0]][round])
+			ratios = append(ratios, value/first[round])
 		}
 		return fmt.Sprintf("%.2f", median(ratios))
 	})
 
+	b.WriteString("\n\"–\": the server does not have it, or not in its Debian package. Where the first has it not, 1 is the next.\n")
 	b.WriteString("\nThe medians themselves, CPU time where the unit is µs but for latencies:\n\n")
 	t.write(&b, func(r row, server string) string {
 		return fmt.Sprintf("%.1f %s", median(r.values[server]), r.unit)
@@ -47,12 +49,25 @@ func (t *table) markdown(versions string) string {
 	return b.String()
 }
 
+// first is the server whose figure is 1.
+func (t *table) first(r row) string {
+	for _, server := range t.servers {
+		if len(r.values[server]) > 0 {
+			return server
+		}
+	}
+	return t.servers[0]
+}
+
 func (t *table) write(b *strings.Builder, cell func(row, string) string) {
 	fmt.Fprintf(b, "| workload | %s |\n|---|%s\n", strings.Join(t.servers, " | "), strings.Repeat("---:|", len(t.servers)))
 	for _, r := range t.rows {
 		cells := make([]string, len(t.servers))
 		for i, server := range t.servers {
-			cells[i] = cell(r, server)
+			cells[i] = "–"
+			if len(r.values[server]) > 0 {
+				cells[i] = cell(r, server)
+			}
 		}
 		fmt.Fprintf(b, "| %s | %s |\n", r.title, strings.Join(cells, " | "))
 	}

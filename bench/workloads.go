@@ -23,21 +23,32 @@ import (
 // workload measures one thing of a running server.
 type workload struct {
 	name, title, unit string
+	setup             string // what the proxies are for, as in setups.go; "": HTTP/1.1 in plaintext to one target
 	run               func(*bench, *process) (float64, error)
 }
 
 var allWorkloads = []workload{
-	{"h1-1k", "HTTP/1.1 keep-alive, GET 1 KiB, 64 connections", "µs", wrk("/1k", 64, "")},
-	{"h1-16k", "HTTP/1.1 keep-alive, GET 16 KiB, 64 connections", "µs", wrk("/16k", 64, "")},
-	{"h2-1k", "HTTP/2, GET 1 KiB, 10 connections × 10 streams", "µs", h2load("/1k")},
-	{"handshake", "new connection, full handshake, X25519", "µs", handshakes(false)},
-	{"resumed", "new connection, resumed", "µs", handshakes(true)},
-	{"download", "download 1 MiB", "µs", wrk("/1m", 8, "")},
-	{"upload", "upload 1 MiB", "µs", wrk("/up", 8, `wrk.method = "POST"; wrk.body = string.rep("padlock\n", 131072)`)},
-	{"idle", "memory per idle TLS keep-alive connection (5,000)", "KiB", fresh(holdIdle)},
-	{"start", "start to first answered request", "ms", timeStart},
-	{"p50", "median latency at 2,000 requests/s, GET 1 KiB", "µs", latency(0.5)},
-	{"p99", "99th percentile at 2,000 requests/s, GET 1 KiB", "µs", latency(0.99)},
+	{"h1-1k", "HTTP/1.1 keep-alive, GET 1 KiB, 64 connections", "µs", "", wrk("/1k", 64, "")},
+	{"h1-16k", "HTTP/1.1 keep-alive, GET 16 KiB, 64 connections", "µs", "", wrk("/16k", 64, "")},
+	{"h2-1k", "HTTP/2, GET 1 KiB, 10 connections × 10 streams", "µs", "", h2load("/1k")},
+	{"handshake", "new connection, full handshake, X25519", "µs", "", handshakes(false)},
+	{"resumed", "new connection, resumed", "µs", "", handshakes(true)},
+	{"download", "download 1 MiB", "µs", "", wrk("/1m", 8, "")},
+	{"upload", "upload 1 MiB", "µs", "", wrk("/up", 8, `wrk.method = "POST"; wrk.body = string.rep("padlock\n", 131072)`)},
+	{"idle", "memory per idle TLS keep-alive connection (5,000)", "KiB", "", fresh(holdIdle)},
+	{"start", "start to first answered request", "ms", "", timeStart},
+	{"size", "size of the program's file", "MB", "", programSize},
+	{"p50", "median latency at 2,000 requests/s, GET 1 KiB", "µs", "", latency(0.5)},
+	{"p99", "99th percentile at 2,000 requests/s, GET 1 KiB", "µs", "", latency(0.99)},
+	{"tls-1k", "TLS to the target too, HTTP/1.1, GET 1 KiB, 64 connections", "µs", toTLS, wrk("/1k", 64, "")},
+	{"h2c-1k", "h2c to the target, HTTP/2, GET 1 KiB, 10 × 10 streams", "µs", toH2C, h2load("/1k")},
+	{"grpc", "gRPC, unary calls of 100 bytes, 10 × 10 streams", "µs", toGRPC, grpcCalls},
+	{"websocket", "WebSocket, messages of 64 bytes both ways, 32 connections", "µs", toWebSocket, exchanges(openWebSocket, 64)},
+	{"ws-memory", "memory per active WebSocket (500)", "KiB", toWebSocket, fresh(holdWebSockets)},
+	{"tcp-1k", "TCP site, 1 KiB both ways, 32 connections", "µs", toTCP, exchanges(openTCP, 1<<10)},
+	{"tcp-bulk", "TCP site, 1 MiB both ways, 4 connections", "µs", toTCP, exchangesOf(4, openTCP, 1<<20)},
+	{"sites", "one of 10,000 sites, HTTP/1.1, GET 1 KiB", "µs", manySites, wrk("/1k", 64, "")},
+	{"rules", "behind 1,000 rules for paths, HTTP/1.1, GET 1 KiB", "µs", manyRules, wrk("/1k", 64, "")},
 }
 
 // per is the proxy's CPU time, in microseconds, for each of what work counts.
@@ -196,7 +207,7 @@ const idleConnections = 5000
 // fresh runs a measurement on a server of its own.
 func fresh(measure func(*bench, *process) (float64, error)) func(*bench, *process) (float64, error) {
 	return func(b *bench, p *process) (float64, error) {
-		own, err := b.start(p.name)
+		own, err := b.start(p.name, p.setup)
 		if err != nil {
 			return 0, err
 		}
@@ -253,7 +264,7 @@ func holdIdle(b *bench, p *process) (float64, error) {
 // timeStart starts a further server, and asks until it answers.
 func timeStart(b *bench, p *process) (float64, error) {
 	began := time.Now()
-	own, err := b.start(p.name)
+	own, err := b.start(p.name, p.setup)
 	if err != nil {
 		return 0, err
 	}
