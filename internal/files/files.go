@@ -18,10 +18,12 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"padlock/internal/coding"
+	"padlock/internal/regular"
 )
 
 // Files says which files are served, and how. It is safe for use from many goroutines.
@@ -41,7 +43,7 @@ var suffixes = map[string]string{"zstd": ".zst", "br": ".br", "gzip": ".gz"}
 // Serve answers a GET or HEAD whose decoded path names a file, with conditions and ranges (RFC 9110 sections 13 and
 // 14). It reports false, and has written nothing, where there is none.
 func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
-	root, err := os.OpenRoot(f.Root)
+	root, err := os.OpenRoot(f.Root + string(filepath.Separator)) // what is no directory is not waited for, if it is a FIFO
 	if err != nil {
 		http.Error(w, "The directory with the files cannot be read", http.StatusInternalServerError)
 		return true
@@ -66,7 +68,7 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 	case err == nil && info.IsDir():
 		return a.index(name)
 	case err == nil && info.Mode().IsRegular() && !directory:
-		return a.file(name, info)
+		return a.file(name)
 	case errors.Is(err, fs.ErrNotExist) && f.SPA && path.Ext(name) == "":
 		return a.index(".")
 	}
@@ -110,35 +112,53 @@ func (a *answer) redirect(to string) bool {
 func (a *answer) index(directory string) bool {
 	if a.Index != "" {
 		name := path.Join(directory, a.Index)
-		if info, err := a.root.Stat(name); err == nil && info.Mode().IsRegular() {
-			return a.file(name, info)
+		if a.file(name) {
+			return true
 		}
 	}
 	return a.Listing && a.list(directory)
 }
 
 // file sends a file, or the form of it in a coding that the client takes.
-func (a *answer) file(name string, info fs.FileInfo) bool {
+func (a *answer) file(name string) bool {
+	plain, info := a.open(name)
+	if plain == nil {
+		return false
+	}
+	defer plain.Close()
+
 	if len(a.Precompressed) > 0 {
 		a.w.Header().Add("Vary", "Accept-Encoding")
 	}
 
 	accepted, _ := coding.Acceptable(a.r.Header.Values("Accept-Encoding"), a.Precompressed)
 	for _, coding := range accepted {
-		encoded := name + suffixes[coding]
-		if about, err := a.root.Stat(encoded); err == nil && about.Mode().IsRegular() && a.send(name, encoded, coding, about) {
+		if encoded, about := a.open(name + suffixes[coding]); encoded != nil {
+			defer encoded.Close()
+			a.send(name, coding, encoded, about)
 			return true
 		}
 	}
-	return a.send(name, name, "", info)
+	a.send(name, "", plain, info)
+	return true
 }
 
-func (a *answer) send(name, stored, coding string, info fs.FileInfo) bool {
-	file, err := a.root.Open(stored)
+// open opens a regular file; nil: there is none of that name. It is looked at when it is open, as another may stand in
+// its place at any moment, such as a FIFO, whose opening would wait for somebody to write.
+func (a *answer) open(name string) (*os.File, fs.FileInfo) {
+	file, err := a.root.OpenFile(name, regular.Flags, 0)
 	if err != nil {
-		return false
+		return nil, nil
 	}
-	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, nil
+	}
+	return file, info
+}
+
+func (a *answer) send(name, coding string, file *os.File, info fs.FileInfo) {
 	h := a.w.Header()
 	if kind := mime.TypeByExtension(path.Ext(name)); kind != "" {
 		h.Set("Content-Type", kind)
@@ -156,7 +176,6 @@ func (a *answer) send(name, stored, coding string, info fs.FileInfo) bool {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
 	http.ServeContent(a.w, a.r, name, info.ModTime(), file)
-	return true
 }
 
 var listing = template.Must(template.New("listing").Parse(`<!doctype html>
@@ -178,7 +197,7 @@ var listing = template.Must(template.New("listing").Parse(`<!doctype html>
 const maxListed = 10_000
 
 func (a *answer) list(directory string) bool {
-	opened, err := a.root.Open(directory)
+	opened, err := a.root.OpenFile(directory, regular.Flags, 0)
 	if err != nil {
 		return false
 	}

@@ -3,14 +3,18 @@
 package files
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"padlock/internal/coding"
 )
@@ -180,4 +184,62 @@ func TestTheDirectoryMayChange(t *testing.T) {
 			t.Errorf("%q instead of %q", body, release)
 		}
 	}
+}
+
+// Whatever takes a file's place while it is asked for: no pipe is waited for, and what is told of a file is told of the one that is sent.
+func TestAFileMayChangeWhileItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	asked, pipe, other := filepath.Join(root, "x"), filepath.Join(root, "pipe"), filepath.Join(root, "other")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	write(asked, "short")
+
+	end := make(chan struct{})
+	var swapping sync.WaitGroup
+	swapping.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if err := errors.Join(syscall.Mkfifo(pipe, 0o644), os.Rename(pipe, asked)); err != nil {
+				t.Error(err)
+			}
+			write(other, strings.Repeat("long", n%50+1))
+			if err := os.Rename(other, asked); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		f := &Files{Root: root, Listing: true}
+		for range 50_000 {
+			response, body := f.get(t, "/x")
+			if tag := response.Header.Get("Etag"); response.StatusCode == 200 && !strings.HasSuffix(tag, fmt.Sprintf("-%x\"", len(body))) {
+				t.Errorf("%d bytes with the ETag %s", len(body), tag)
+				return
+			}
+		}
+	}()
+
+	select {
+	case <-asking:
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for whoever writes into a pipe")
+		close(end)
+		swapping.Wait()
+		_ = os.Remove(asked)
+		return
+	}
+	close(end)
+	swapping.Wait()
 }
