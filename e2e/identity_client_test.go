@@ -36,6 +36,7 @@ type idUser struct {
 	name        string // of the server, that it asks for
 	certificate *tls.Certificate
 	stuck       sync.Map // cookies that make it stick, by route
+	counted     sync.Map // its requests that a limit counts, by route
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool // of HTTP/2

@@ -80,6 +80,16 @@ func stranger(text, own string) string {
 
 func firstMarker(text string) string { return stranger(text, "") }
 
+// firstRequest is the first marker in a text that stands for a request.
+func firstRequest(text string) string {
+	for marker := range markers([]byte(text)) {
+		if string(marker[markerOfUser:markerOfUser+markerNumber]) != numberOfUser {
+			return string(marker)
+		}
+	}
+	return ""
+}
+
 // numberOf is the number of the request that a marker stands for, or -1.
 func numberOf(marker string) int {
 	if len(marker) != markerLength {
@@ -182,7 +192,11 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 	m := newMarker(u.number, number, rng.Uint32())
 	j.marker = m
 	j.host = m + ".localhost:" + idPort
-	j.target = fmt.Sprintf("%s/%s/page-%d?q=%s&n=%d", idPrefix(c), m, number%7, m, number)
+	of := m
+	if c.files() {
+		of = u.marker()
+	}
+	j.target = fmt.Sprintf("%s/%s/page-%d?q=%s&n=%d", idPrefix(c), of, number%idPages, m, number)
 
 	size := func() int {
 		switch {
@@ -213,6 +227,9 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 
 	j.rebuffed = c.auth() && rng.IntN(200) == 0
 	j.fields = j.compose(rng)
+	if c.limit(limitCounts) {
+		j.tally().Add(1)
+	}
 	h.jobs[number].Store(j)
 	return j
 }

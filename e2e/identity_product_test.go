@@ -21,6 +21,7 @@ const (
 	idBuffer
 	idAuth
 	idTells
+	idLimit
 	idDoes
 	idSize
 	idStays
@@ -30,13 +31,14 @@ const (
 
 var idMembers = [idFactors][]string{
 	idFront:   {"HTTP/1.1", "HTTP/2", "HTTP/3"},
-	idTarget:  {"http", "https", "h2c", "unix"},
+	idTarget:  {"http", "https", "h2c", "unix", "files"},
 	idGroup:   {"one", "sticky", "dying", "sticky dying"},
 	idRewrite: {"plain", "strip_prefix", "replace_prefix"},
 	idRules:   {"no rules", "rules"},
 	idBuffer:  {"streamed", "request buffer", "response buffer", "both buffers"},
 	idAuth:    {"open", "basic_auth"},
 	idTells:   {"tells nothing", "handshake_header", "forwarded", "host", "rewrite_urls"},
+	idLimit:   {"no limit", "counted", "limited"},
 	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc", "unread expect"},
 	idSize:    {"small", "large", "beyond windows"},
 	idStays:   {"stays", "leaves"},
@@ -47,13 +49,15 @@ var idMembers = [idFactors][]string{
 const (
 	front1, front2, front3 = 0, 1, 2
 
-	targetH2C, targetUnix = 2, 3
+	targetH2C, targetUnix, targetFiles = 2, 3, 4
 
 	doesGet, doesHead, doesPost, doesTrailers, doesExpect = 0, 1, 2, 3, 4
 	doesEarly, does103, does100, doesSocket, doesGRPC     = 5, 6, 7, 8, 9
 	doesUnread                                            = 10
 
 	tellsHandshake, tellsForwarded, tellsHost, tellsURLs = 1, 2, 3, 4
+
+	limitCounts, limitRefuses = 1, 2
 
 	sizeBeyond = 2
 )
@@ -68,20 +72,22 @@ func (c idCombo) String() string {
 	return strings.Join(words, ", ")
 }
 
-func (c idCombo) does(member uint8) bool { return c[idDoes] == member }
-func (c idCombo) sticky() bool           { return c[idGroup]&1 != 0 }
-func (c idCombo) dying() bool            { return c[idGroup] >= 2 }
-func (c idCombo) rules() bool            { return c[idRules] == 1 }
-func (c idCombo) auth() bool             { return c[idAuth] == 1 }
-func (c idCombo) leaves() bool           { return c[idStays] == 1 }
-func (c idCombo) large() bool            { return c[idSize] == 1 }
-func (c idCombo) beyond() bool           { return c[idSize] == sizeBeyond }
-func (c idCombo) waits() bool            { return c.does(doesExpect) || c.does(doesUnread) }
+func (c idCombo) does(member uint8) bool  { return c[idDoes] == member }
+func (c idCombo) sticky() bool            { return c[idGroup]&1 != 0 }
+func (c idCombo) dying() bool             { return c[idGroup] >= 2 }
+func (c idCombo) rules() bool             { return c[idRules] == 1 }
+func (c idCombo) auth() bool              { return c[idAuth] == 1 }
+func (c idCombo) leaves() bool            { return c[idStays] == 1 }
+func (c idCombo) large() bool             { return c[idSize] == 1 }
+func (c idCombo) beyond() bool            { return c[idSize] == sizeBeyond }
+func (c idCombo) files() bool             { return c[idTarget] == targetFiles }
+func (c idCombo) limit(member uint8) bool { return c[idLimit] == member }
+func (c idCombo) waits() bool             { return c.does(doesExpect) || c.does(doesUnread) }
 
 // route numbers the configuration of a route that the combo needs.
 func (c idCombo) route() int {
 	n := 0
-	for f := idTarget; f <= idTells; f++ {
+	for f := idTarget; f <= idLimit; f++ {
 		n = n*len(idMembers[f]) + int(c[f])
 	}
 	return n
@@ -89,7 +95,7 @@ func (c idCombo) route() int {
 
 // routeOf is a combo with that route, and the first member of everything else.
 func routeOf(n int) (c idCombo) {
-	for f := idTells; f >= idTarget; f-- {
+	for f := idLimit; f >= idTarget; f-- {
 		c[f] = uint8(n % len(idMembers[f]))
 		n /= len(idMembers[f])
 	}
@@ -140,13 +146,27 @@ func (p *idProduct) random(rng *rand.Rand) (c idCombo) {
 	return c
 }
 
-// whole is the part of which every combo is asked for where that is wanted. What is left out is a matter of a life, or takes the most time.
+// whole is the part of which every combo is asked for where that is wanted. What is left out is a matter of a life, takes the most time, or has no
+// use for most of the rest.
 func (p idProduct) whole() *idProduct {
 	p.members[idRoom] = p.members[idRoom][:1]
-	if len(p.members[idSize]) > 1 {
-		p.members[idSize] = slices.DeleteFunc(slices.Clone(p.members[idSize]), func(size uint8) bool { return size == sizeBeyond })
+	p.members[idLimit] = p.members[idLimit][:1]
+	for f, out := range map[idFactor]uint8{idSize: sizeBeyond, idTarget: targetFiles} {
+		if len(p.members[f]) > 1 {
+			p.members[f] = slices.DeleteFunc(slices.Clone(p.members[f]), func(member uint8) bool { return member == out })
+		}
 	}
 	return &p
+}
+
+// has reports whether a combo is one of the product's.
+func (p *idProduct) has(c idCombo) bool {
+	for f, members := range p.members {
+		if !slices.Contains(members, c[f]) {
+			return false
+		}
+	}
+	return true
 }
 
 // size is how many combos there are.

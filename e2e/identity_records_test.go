@@ -86,7 +86,7 @@ func quoted(line []byte, key, value string) bool {
 func (h *identity) readSpans() {
 	for _, s := range h.collector.Take() {
 		text := fmt.Sprint(s.Name, " ", s.State, " ", s.Message, " ", s.Attributes, s.Events)
-		own := firstMarker(fmt.Sprint(s.Attributes["url.path"], s.Attributes["url.full"]))
+		own := firstRequest(fmt.Sprint(s.Attributes["url.path"], s.Attributes["url.full"]))
 		if own == "" {
 			continue
 		}

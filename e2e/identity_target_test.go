@@ -37,7 +37,7 @@ type idApp struct {
 func (h *identity) startApps(t *testing.T) map[string]string {
 	at := map[string]string{}
 	sockets := t.TempDir()
-	for _, scheme := range idMembers[idTarget] {
+	for _, scheme := range idMembers[idTarget][:targetFiles] {
 		for _, name := range []string{"first", "second", "dying", "dead"} {
 			network, address := "tcp", "127.0.0.1:0"
 			if scheme == "unix" {

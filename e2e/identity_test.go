@@ -55,6 +55,8 @@ type identity struct {
 	certificate tls.Certificate // of the https targets
 	ca, clients string          // files: what they are verified by, and clients
 	accounts    string
+	files       string // directory, with files of each user
+	page        string // file of the errors of the site
 
 	jobs                []atomic.Pointer[idJob]
 	numbers             atomic.Int64
@@ -128,6 +130,7 @@ func newIdentity(t *testing.T) *identity {
 	h.plan(rng)
 	h.jobs = make([]atomic.Pointer[idJob], *idRequests+*idRequests/4+10_000) // the end of a life takes some more
 	h.certify()
+	h.writeFiles()
 	h.apps = h.startApps(t)
 	h.address = fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t))
 	return h
@@ -193,16 +196,18 @@ func (h *identity) configure(file, log string, traced bool, version int) {
 listen: {https: [%q], http: []}
 handshakes: {show: "off"}
 access_log: {format: json, output: %q, headers: [X-Marker, X-Key, X-Long, Referer, Baggage, Cookie], rotate: {max_size_mib: 4096, keep: 2}}
-timeouts: {handover: 20s, shutdown: 5s}
+timeouts: {handover: 20s, shutdown: 5s, handshake: 40s, header: 40s, connect: 40s, body_idle: 40s}
 limits: {buffers: %s}
 sites:
   - hosts: ["*.localhost"]
     tls: {client_auth: {mode: optional-verify, ca: %q}}
+    errors: {4xx: %q, 5xx: %q}
     headers:
       request: {remove: [X-Taken-Away], set: {X-Site-Request: of the site}}
       response: {remove: [X-Removed], set: {X-Site-Response: "{method} {uri}", X-Version: "%d"}}
     routes:
-`, h.address, log, []string{"256MiB", "64KiB"}[h.room], h.clients, version)
+`, h.address, log, []string{"256MiB", "64KiB"}[h.room], h.clients, h.page, h.page, version)
+	replaceFile(h.t, h.page, fmt.Sprintf("%s%d\n", errorOfSite, version))
 	fmt.Fprintf(&b, "      - {path: /version-%d, respond: {status: 200}}\n", version)
 	for _, n := range h.routes {
 		fmt.Fprintf(&b, "      - {%s}\n", h.route(routeOf(n)))
@@ -214,6 +219,10 @@ sites:
 }
 
 func (h *identity) route(c idCombo) string {
+	if c.files() {
+		return h.filesRoute(c)
+	}
+
 	scheme := idMembers[idTarget][c[idTarget]]
 	names := [][]string{{"first"}, {"first", "second"}, {"first", "dying", "dead"}, {"first", "second", "dying", "dead"}}[c[idGroup]]
 	var to []string
@@ -235,6 +244,25 @@ func (h *identity) route(c idCombo) string {
 	if scheme == "https" {
 		parts = append(parts, fmt.Sprintf("ca: %q, server_name: target.test", h.ca))
 	}
+	return joined(append(parts, h.common(c)...))
+}
+
+// filesRoute has what routes with files can have.
+func (h *identity) filesRoute(c idCombo) string {
+	return joined(append(h.common(c), "path: "+idPrefix(c), "strip_prefix: true", fmt.Sprintf("files: {root: %q}", h.files)))
+}
+
+// limits count each user's requests, by what all of them have.
+var limits = []string{"", "rate_limit: {requests: 100000, per: 24h, by: %s}", "rate_limit: {requests: 20, per: 1s, by: %s}"}
+
+// most is how many requests a counted user may send.
+const most = 100_000
+
+// common is what every kind of route can have.
+func (h *identity) common(c idCombo) (parts []string) {
+	if c[idLimit] > 0 {
+		parts = append(parts, fmt.Sprintf(limits[c[idLimit]], []string{"'header:X-Key'", "'cookie:session'"}[c.route()&1]))
+	}
 	if c.auth() {
 		parts = append(parts, fmt.Sprintf("basic_auth: {users_file: %q}", h.accounts))
 	}
@@ -248,6 +276,10 @@ func (h *identity) route(c idCombo) string {
 		}
 		parts = append(parts, "headers: {request: "+rules("Request")+", response: "+rules("Response")+"}")
 	}
+	return parts
+}
+
+func joined(parts []string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
 }
 
@@ -449,7 +481,7 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 	default:
 		c = h.product.random(rng)
 		route := routeOf(h.routes[rng.IntN(len(h.routes))])
-		copy(c[idTarget:idTells+1], route[idTarget:idTells+1])
+		copy(c[idTarget:idLimit+1], route[idTarget:idLimit+1])
 		c[idFront] = front
 		c[idRoom] = h.room
 		if front == front1 && rng.IntN(3) > 0 { // each of these takes a connection
@@ -495,7 +527,7 @@ func (h *identity) met(j *idJob) {
 		return
 	}
 	h.seen[c] = true
-	if c[idRoom] = h.product.members[idRoom][0]; !c.beyond() {
+	if c[idRoom] = h.product.members[idRoom][0]; h.product.whole().has(c) {
 		h.combos[c] = true
 	}
 	c[idRoom] = h.room
@@ -593,9 +625,15 @@ func (g idGot) String() string {
 // check tells what is wrong with a response.
 func (j *idJob) check(got idGot) string {
 	want := 200
+	if what := j.checkPage(got); what != "" {
+		return what
+	}
+
 	switch {
 	case j.rebuffed:
 		want = 401
+	case j.combo.files():
+		want = j.fileStatus()
 	case j.combo.does(doesSocket) && j.combo[idTarget] == targetH2C:
 		want = 502 // WebSockets are asked for by HTTP/1.1
 	case j.combo.does(doesSocket):
@@ -603,13 +641,19 @@ func (j *idJob) check(got idGot) string {
 	}
 	switch {
 	case got.status == want:
-	case j.rebuffed && got.status == 429, j.combo.dying() && got.status >= 502 && got.status <= 504:
+	case (j.rebuffed || j.combo.limit(limitRefuses)) && got.status == 429, j.combo.dying() && got.status >= 502 && got.status <= 504:
 		return ""
 	default:
 		return fmt.Sprintf("status %d, not %d", got.status, want)
 	}
 	if what := j.checkVaried("Response", got.fields); what != "" || want > 200 {
 		return what
+	}
+	if what := j.checkCount(got); what != "" {
+		return what
+	}
+	if j.combo.files() {
+		return j.checkFile(got)
 	}
 	return j.checkEcho(got)
 }

@@ -1,0 +1,97 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+const (
+	idPages = 7 // of each user
+
+	// errorOfSite begins the page of the site's errors; a version follows.
+	errorOfSite = "<!doctype html><title>of the site</title>\n"
+)
+
+// writeFiles writes files that have their user's marker everywhere, and names the page of errors.
+func (h *identity) writeFiles() {
+	h.files, h.page = h.t.TempDir(), filepath.Join(h.t.TempDir(), "error.html")
+	for _, u := range h.users {
+		dir := filepath.Join(h.files, u.marker())
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			h.t.Fatal(err)
+		}
+		for n := range idPages {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("page-%d", n)), stamped(u.marker(), pageSize(n)), 0o644); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func pageSize(n int) int { return n * n * 1500 }
+
+// fileStatus is that of an answer with a file.
+func (j *idJob) fileStatus() int {
+	switch {
+	case j.combo.does(doesSocket) && j.combo[idFront] != front1:
+		return 501 // 200 would open a WebSocket
+	case j.method == "GET" || j.method == "HEAD":
+		return 200
+	}
+	return 405
+}
+
+// checkFile tells what is wrong with an answer with a file.
+func (j *idJob) checkFile(got idGot) string {
+	size, content := pageSize(j.number%idPages), string(got.content)
+	if j.method == "HEAD" {
+		if length := got.fields.Get("Content-Length"); length != strconv.Itoa(size) || content != "" {
+			return fmt.Sprintf("a length of %s, not %d, with %d bytes", length, size, len(content))
+		}
+		return ""
+	}
+	if at := unstamped(got.content, j.user.marker()); at >= 0 || len(content) != size {
+		return fmt.Sprintf("a file of %d bytes, not %d; it differs after %d", len(content), size, at)
+	}
+	return ""
+}
+
+// checkPage tells what is wrong with the page of an error.
+func (j *idJob) checkPage(got idGot) string {
+	if got.status < 400 || j.method == "HEAD" || got.fields.Get("X-Site-Response") == "" {
+		return ""
+	}
+	version, ok := strings.CutPrefix(string(got.content), errorOfSite)
+	if _, err := strconv.Atoi(strings.TrimSuffix(version, "\n")); !ok || err != nil {
+		return fmt.Sprintf("an error that has not the site's page: %.100q", got.content)
+	}
+	return ""
+}
+
+// tally counts what the user has sent to the route.
+func (j *idJob) tally() *atomic.Int64 {
+	count, _ := j.user.counted.LoadOrStore(j.combo.route(), new(atomic.Int64))
+	return count.(*atomic.Int64)
+}
+
+// checkCount tells whether a limit has counted what others have sent. A request that a client sends again counts twice.
+func (j *idJob) checkCount(got idGot) string {
+	told := got.fields.Get("RateLimit")
+	if (told == "") != j.combo.limit(0) {
+		return fmt.Sprintf("RateLimit: %q", told)
+	}
+	if !j.combo.limit(limitCounts) {
+		return ""
+	}
+	_, left, _ := strings.Cut(told, ";r=")
+	if n, err := strconv.ParseInt(left, 10, 64); err != nil || n < most-2*j.tally().Load()-10 {
+		return fmt.Sprintf("RateLimit: %q after %d requests", told, j.tally().Load())
+	}
+	return ""
+}
