@@ -123,7 +123,8 @@ func issues(parent, child *x509.Certificate) bool {
 	case errors.As(err, new(x509.InsecureAlgorithmError)):
 		return signedWithSHA1(parent, child)
 	case errors.Is(err, x509.ErrUnsupportedAlgorithm):
-		return identified // the client judges the signature; the identifiers tell that they belong together
+		// The client judges the signature. The key identifiers only say that the two belong together.
+		return identified
 	}
 
 	return err == nil

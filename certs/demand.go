@@ -53,6 +53,7 @@ const (
 func newDemand(c config.OnDemand) *demand {
 	return &demand{
 		OnDemand: c, denied: map[string]time.Time{},
+		// A redirect could lead the question, with the name in it, to another host. It counts as a no.
 		client: &http.Client{Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		loads:  fair.NewTurns(fair.Limits{AtOnce: 32, Each: 24, PerSource: 1024, Waiting: 1024}),
 		asks:   fair.NewTurns(fair.Limits{AtOnce: 16, Each: 4, PerSource: 32, Waiting: 1024}),
@@ -66,6 +67,7 @@ func newDemand(c config.OnDemand) *demand {
 // which goes on as long as one of their sources has a turn to come: what a source may not do is no answer for the
 // others.
 func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
+	// No public CA signs for these, and asking would cost a turn.
 	if !strings.Contains(name, ".") || net.ParseIP(name) != nil {
 		return nil
 	}
@@ -75,10 +77,12 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 		n.wanted.Store(newWanted())
 		n.used.Store(time.Now().Unix())
 		n.start(time.Now())
+		// Two handshakes may invent the same name at once. One look serves both.
 		if other, loaded := m.names.LoadOrStore(name, n); loaded {
 			n = other.(*managed)
 		}
 
+		// Without it the name has its certificate, or is listed.
 		w := n.wanted.Load()
 		if w == nil {
 			return n
@@ -156,6 +160,8 @@ func newOnce() *once {
 func (o *once) take(ctx context.Context, turns *fair.Turns, source netip.Prefix, step func() error) error {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
+	// Whoever waits in line leaves it as soon as the step has begun elsewhere, so that it keeps no turn from
+	// others.
 	defer context.AfterFunc(o.begun, stop)()
 
 	done, err := turns.Take(waiting, source)
@@ -167,6 +173,7 @@ func (o *once) take(ctx context.Context, turns *fair.Turns, source netip.Prefix,
 		o.err = step()
 		return o.err
 	case err == nil:
+		// The step was taken while this turn came. Its result is waited for without the turn.
 		done()
 	case !o.taken.Load():
 		return &notNow{err.Error()}
@@ -182,6 +189,7 @@ func (o *once) take(ctx context.Context, turns *fair.Turns, source netip.Prefix,
 
 // first decides about a new name, for one source that wants it.
 func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
+	// Not the handshake's context: other handshakes may wait for the same name.
 	ctx, cancel := context.WithTimeout(context.Background(), demandOrders)
 	defer cancel()
 	d := m.demand
@@ -189,6 +197,7 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 		w.held, err = m.client.Load(ctx, n.name)
 		return err
 	})
+	// What the storage has needs nobody's agreement a second time.
 	if IsMissing(err) {
 		err = d.agree(ctx, n.name, w, source)
 		if err == nil {
@@ -210,6 +219,7 @@ func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip
 	if d.Ask == "" && !d.allows(name) {
 		return &denial{"the name is not in certificates.on_demand.allow", denyNo}
 	}
+	// Spent before asking, so that invented names cost the one who invents them and not the endpoint.
 	if !d.fresh.Spend(source) {
 		return &notNow{"the client has brought its limit of new names in a minute"}
 	}
@@ -218,6 +228,7 @@ func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip
 		if err := d.authorize(ctx, name); err != nil {
 			return err
 		}
+		// Names that nobody agreed to do not count against the limit of all.
 		if !d.agreed.Spend(netip.Prefix{}) {
 			return &denial{"the limit of new names in a minute is reached", denyLimit}
 		}
@@ -245,6 +256,7 @@ func (m *Manager) settle(n *managed, held *acme.Bundle, source netip.Prefix, err
 		return
 	}
 
+	// A name without a certificate stays in memory only as a denial, whose number is bounded.
 	m.forget(n)
 	var no *denial
 	var own *notNow
@@ -256,6 +268,7 @@ func (m *Manager) settle(n *managed, held *acme.Bundle, source netip.Prefix, err
 		m.log.Debug("no certificate on demand", "name", n.name, "source", source, "reason", no.reason)
 	default:
 		wait := pause(1, err)
+		// The CA counts failures, so the next handshake does not start another order at once.
 		m.demand.deny(n.name, max(wait, denyTrouble))
 		m.log.Error("there is no certificate", "name", n.name, "on_demand", true, "error", err, "next_try", time.Now().Add(wait).UTC().Format(time.RFC3339))
 	}
@@ -292,7 +305,8 @@ func (d *demand) deny(name string, pause time.Duration) {
 		if len(d.denied) < maxDenied {
 			break
 		}
-		delete(d.denied, old) // any: it would be asked about once more
+		// Any entry will do: the worst that happens is that its name is authorized once more.
+		delete(d.denied, old)
 	}
 	d.denied[name] = time.Now().Add(pause)
 }
@@ -306,6 +320,7 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 		return &denial{"the name is not in certificates.on_demand.allow", denyNo}
 	}
 
+	// The endpoint's own query stays, as it may have a token in it.
 	u, err := url.Parse(d.Ask)
 	if err != nil {
 		return &denial{"certificates.on_demand.ask is not a URL", denyNo}
@@ -326,6 +341,7 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 	switch {
 	case response.StatusCode/100 == 2:
 		return nil
+	// An endpoint in trouble says nothing about the name, so it is asked again soon.
 	case response.StatusCode >= 500:
 		return &denial{fmt.Sprintf("certificates.on_demand.ask answers with status %d", response.StatusCode), denyTrouble}
 	}
@@ -340,6 +356,7 @@ func (d *demand) still(ctx context.Context, n *managed) bool {
 	if held == nil || time.Now().Before(held.Pairs[0].Renewal) {
 		return true
 	}
+	// Renewing names that nobody uses any more would spend the CA's limits on them.
 	if time.Since(time.Unix(n.used.Load(), 0)) > stillAgreed {
 		return false
 	}
@@ -357,6 +374,7 @@ func (d *demand) keep(n *managed) (loser *managed) {
 		d.ring = append(d.ring, n)
 		return nil
 	}
+	// A name that was used since the last round gets another one.
 	for d.ring[d.hand].touched.Swap(false) {
 		d.hand = (d.hand + 1) % len(d.ring)
 	}

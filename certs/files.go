@@ -56,6 +56,7 @@ const (
 func read(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
 	m := &material{files: map[string][sha256.Size]byte{}, directory: f.Directory != ""}
 	if f.Intermediates != "" {
+		// The intermediates are read on their own, as their certificates must not be taken for a pair's leaf.
 		extra := &material{files: m.files}
 		data, err := extra.file(f.Intermediates)
 		if err == nil {
@@ -136,11 +137,13 @@ func (m *material) of(file string) *part {
 }
 
 func (m *material) file(name string) ([]byte, error) {
+	// Noted even where the file is missing, so that its creation is seen.
 	m.folders = append(m.folders, filepath.Dir(name))
 	info, err := regular.Stat(name)
 	switch {
 	case err != nil:
 		return nil, err
+	// Opening a FIFO or a device could block for good.
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no regular file (mode %v): name a file", name, info.Mode())
 	case info.Size() > maxFile:
@@ -158,6 +161,7 @@ func (m *material) file(name string) ([]byte, error) {
 func (m *material) walk(path string, depth int, before *material, log *slog.Logger) error {
 	m.folders = append(m.folders, path)
 	entries, err := regular.Within(filepath.Join(path, "*"), func() ([]fs.DirEntry, error) { return os.ReadDir(path) })
+	// One file that cannot be used must not take the other certificates away.
 	if err != nil {
 		return err
 	}
@@ -170,7 +174,8 @@ func (m *material) walk(path string, depth int, before *material, log *slog.Logg
 		info, err := regular.Stat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			continue // a link that is being replaced leads nowhere for a moment
+			// A link that is being replaced leads nowhere for a moment.
+			continue
 		case err == nil && info.IsDir() && depth > 0:
 			err = m.walk(name, depth-1, before, log)
 		case err == nil && !info.Mode().IsRegular(), !holdsCertificates(name):
@@ -244,6 +249,8 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 				return err
 			}
 			p.certificates = append(p.certificates, certificate)
+		// A file with a key that others can read is still used, as refusing it at a reload would take the site
+		// down.
 		case block.IsKey():
 			if !warned {
 				warnMode(name, log)
@@ -271,6 +278,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 		if err != nil {
 			return err
 		}
+		// Editors end files with a line break, and Windows begins them with a byte order mark.
 		password = strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n")
 	}
 
@@ -280,6 +288,7 @@ func (m *material) pkcs12(name string, data []byte, password string) error {
 	}
 
 	if err != nil {
+		// Messages of ASN.1 decoding say nothing to a person who renamed a file.
 		if readable := strings.TrimPrefix(err.Error(), "pkcs12: "); !strings.Contains(readable, "asn1: ") {
 			return fmt.Errorf("%s: not PKCS#12: %s", name, readable)
 		}

@@ -42,15 +42,18 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 		f.imported.Store(before.imported.Load())
 	}
 
+	// Imported certificates are an entry like a file, so that both are read again, published and reported alike.
 	e := &entry{name: "imported into " + store.String(), imported: true}
 	generation := ""
 	e.read = func(log *slog.Logger) (*material, error) {
+		// The reload that added the entry is long over when it is read again.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		now, unknown := storage.Generation(ctx, store)
 		if known := f.imported.Load(); known != nil && known.generation != "" && known.generation != now {
 			if unknown != nil {
-				return &material{}, unknown // whether what is missing was lost, or removed, cannot be told
+				// Whether what is missing was lost or removed on purpose cannot be known without the generation.
+				return &material{}, unknown
 			}
 			if err := giveBackImported(ctx, store, known.pairs, f.log); err != nil {
 				return &material{}, err
@@ -69,7 +72,8 @@ func (f *Files) AddImported(ctx context.Context, store storage.Store, before *Fi
 		f.log.Warn("imported certificates cannot be read", "error", err)
 		e.wrong = err
 		if known := f.imported.Load(); known != nil {
-			e.pairs = known.pairs // those of the Files before are served on
+			// The pairs of the Files before are served on.
+			e.pairs = known.pairs
 		}
 	}
 
@@ -97,6 +101,7 @@ func giveBackImported(ctx context.Context, store storage.Store, pairs []pair, lo
 
 	for _, pair := range pairs {
 		key, value, err := importedValue(pair.Certificate)
+		// Another node may have put it back already, or a newer one in its place.
 		if err == nil && !store.Exists(ctx, key) {
 			err = store.StoreFenced(ctx, importedLock, key, value)
 		}
@@ -136,7 +141,8 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 			err = fmt.Errorf("%w: it has %d bytes, and a certificate with its key has %d at most", storage.ErrUnusable, len(data), maxFile)
 		}
 		if err != nil && !errors.Is(err, storage.ErrUnusable) {
-			return m, err // it concerns them all, so that those that were read before stay
+			// The error concerns all imported certificates, so those that were read before stay in use.
+			return m, err
 		}
 
 		size += len(data)

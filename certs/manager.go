@@ -89,6 +89,7 @@ func (m *Manager) SetNames(names []string) {
 	wanted := map[string]bool{}
 	for _, name := range names {
 		wanted[name] = true
+		// A name on demand that is listed now is managed like any other, and is never forgotten.
 		if found, ok := m.names.Load(name); !ok || found.(*managed).onDemand {
 			m.names.Store(name, newManaged(name, false))
 		}
@@ -125,6 +126,7 @@ func (m *Manager) Run(ctx context.Context) {
 			}
 
 			select {
+			// Looks beyond the bound wait here. A CA with hundreds of due names gets them in turn.
 			case slots <- struct{}{}:
 			case <-ctx.Done():
 				done()
@@ -153,6 +155,7 @@ func (m *Manager) preload(ctx context.Context) {
 	slots := make(chan struct{}, looks)
 	m.names.Range(func(_, value any) bool {
 		n := value.(*managed)
+		// The storage may be a service, which thousands of reads at once would overload at every start.
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -182,6 +185,7 @@ func (n *managed) start(now time.Time) (done func(), ok bool) {
 		return nil, false
 	}
 	n.busy, n.begin = true, now
+	// A handshake that comes now, without a certificate, waits for this look.
 	if n.answer == nil {
 		n.answer = make(chan struct{})
 	}
@@ -219,9 +223,11 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 	}
 
 	held, err := m.client.Ensure(ctx, n.name, before)
+	// An error at the end of padlock is no failure of the name.
 	if ctx.Err() != nil {
 		return
 	}
+	// Published before the error is looked at: an order may have failed for one key type and succeeded for another.
 	if held != nil {
 		n.held.Store(held)
 	}
@@ -254,6 +260,7 @@ func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 	n.mu.Lock()
 	first := n.failed == 0
 	n.mu.Unlock()
+	// The advice asks DNS and the network, so only the first failure of a listed name is worth it.
 	if m.advise != nil && first && !n.onDemand && IsMissing(err) {
 		m.looking.Go(func() {
 			for _, advice := range m.advise(ctx, n.name) {
@@ -285,16 +292,19 @@ func pause(failed int, err error) time.Duration {
 			first, longest = refusedFirst, refusedMost
 		}
 		if wait := time.Until(reason.Wait); wait > 0 {
+			// The CA has named a time. Asking earlier would extend it with most CAs.
 			return min(wait, waitMost) + rand.N(refusedFirst)
 		}
 	}
 
 	wait := longest
+	// The shift is bounded, as a name may fail for years.
 	if shift := failed - 1; shift < 10 {
 		wait = min(longest, first<<shift)
 	}
 
-	return wait + rand.N(wait/4) // so that many names, and many nodes, do not come together
+	// The random part keeps many names, and many nodes, from coming to the CA at the same time.
+	return wait + rand.N(wait/4)
 }
 
 // tell logs a failed look. A certificate in its last third is warned about at every try until it is renewed.
@@ -311,8 +321,10 @@ func (m *Manager) tell(n *managed, held *acme.Bundle) {
 	switch lifetime := leaf.NotAfter.Sub(leaf.NotBefore); {
 	case left <= 0:
 		m.log.Error("the certificate has expired, and could not be renewed", attrs...)
+	// Renewal begins with a third left, so from here on it is late.
 	case left < lifetime/3:
 		m.log.Warn("the certificate expires soon, and could not be renewed", attrs...)
+	// With most of the lifetime left, one line is enough until something changes.
 	case n.failed == 1:
 		m.log.Warn("the certificate could not be looked after", attrs...)
 	default:
@@ -366,6 +378,7 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 	}
 
 	chosen := choose(held, hello)
+	// An expired certificate is better than none, but a wildcard that is valid is better than both.
 	if !validAt(chosen.Leaf, time.Now()) {
 		if pair := m.valid(hello, name); pair != nil {
 			return pair
@@ -400,6 +413,7 @@ func choose(held *acme.Bundle, hello *tls.ClientHelloInfo) *tls.Certificate {
 	}
 	var least rank
 	for i, p := range held.Pairs {
+		// A client that cannot use the first key type would fail, so support comes before validity and order.
 		r := rank{hello.SupportsCertificate(p.Certificate) != nil, !validAt(p.Leaf, time.Now()), false, i}
 		if i == 0 || r.before(least) {
 			best, least = p.Certificate, r
@@ -411,6 +425,7 @@ func choose(held *acme.Bundle, hello *tls.ClientHelloInfo) *tls.Certificate {
 // await waits for the look that is under way, or the first that is to come, unless it has taken too long already.
 func (n *managed) await(ctx context.Context) *acme.Bundle {
 	n.mu.Lock()
+	// A CA that takes minutes must not keep every handshake waiting for its full patience.
 	answer, late := n.answer, time.Since(n.begin) > 4*patience
 	n.mu.Unlock()
 	if answer == nil || late {

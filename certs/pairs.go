@@ -42,6 +42,7 @@ func (m *material) matches(now time.Time) (all []pair) {
 	keys, others := m.keys(), m.authorities()
 	for _, p := range m.parts {
 		for _, leaf := range p.certificates {
+			// The key decides, and not the order or the names of files.
 			k := slices.IndexFunc(keys, func(key crypto.Signer) bool {
 				public, ok := key.Public().(publicKey)
 				return ok && public.Equal(leaf.PublicKey)

@@ -150,7 +150,8 @@ func explicit(c contentInfo) (asn1.RawValue, error) {
 			return asn1.RawValue{}, err
 		}
 
-		if data.Info.Content.IsCompound { // an implicit tag hides that it is an octet string in pieces
+		// An implicit tag hides that this is an octet string in pieces.
+		if data.Info.Content.IsCompound {
 			whole, err := joined(data.Info.Content.Bytes)
 			if err != nil {
 				return asn1.RawValue{}, err

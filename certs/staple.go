@@ -68,7 +68,8 @@ func (f *Files) stapled(c *tls.Certificate, now time.Time) *tls.Certificate {
 	if s.response == nil || !s.until.IsZero() && now.After(s.until) {
 		return c
 	}
-	with := *c // one that is served is never changed
+	// A certificate that is served is never changed, as handshakes read it without a lock.
+	with := *c
 	with.OCSPStaple = s.response
 	return &with
 }

@@ -69,6 +69,7 @@ func (t *Tickets) Run(ctx context.Context) {
 			return
 		case err != nil:
 			wait = ticketRetry
+			// The same error is logged once, and not every few seconds while the storage is away.
 			if t.last != err.Error() {
 				t.log.Warn("the keys of session tickets cannot be shared; those that are known are used on", "error", err)
 			}
@@ -117,6 +118,7 @@ func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	}
 	defer func() { _ = t.store.Unlock(context.WithoutCancel(ctx), ticketLock) }()
 
+	// Read again under the lock: what was read before may have been replaced by another node.
 	stored, err := t.load(ctx)
 	if err != nil {
 		return nil, err
@@ -136,6 +138,7 @@ func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	if due {
 		next := storedTicketKey{From: t.now(), Key: make([]byte, 32)}
 		if len(keys) > 0 {
+			// The key is published before it is used, so that every node can decrypt with it by then.
 			next.From = next.From.Add(ticketLead)
 		}
 		if _, err := rand.Read(next.Key); err != nil {
@@ -166,6 +169,7 @@ func (t *Tickets) keep(keys, stored []storedTicketKey) []storedTicketKey {
 			continue // among keys
 		}
 
+		// The time at which this node first saw the key decides, as the key's own date comes from another clock.
 		since, again := t.found[string(k.Key)]
 		if !again {
 			since = t.now()
@@ -194,6 +198,7 @@ func (t *Tickets) merge(stored []storedTicketKey) (keys []storedTicketKey, lost 
 		}
 	}
 
+	// Reported once, until the key is gone.
 	if ahead && !t.strays {
 		t.log.Warn("a key of session tickets is dated in the future, and is not used: the clock of a node is wrong", "key", ticketKey, "clock", t.now().UTC().Format(time.RFC3339))
 	}
@@ -259,6 +264,7 @@ func (t *Tickets) order(keys []storedTicketKey) [][32]byte {
 		return k.From
 	}
 
+	// A key whose time has not come sorts last: it can decrypt, but does not encrypt yet.
 	slices.SortStableFunc(keys, func(a, b storedTicketKey) int { return rank(b).Compare(rank(a)) })
 
 	var out [][32]byte

@@ -75,6 +75,7 @@ func NewFilesAfter(before *Files, files []config.CertificateFile, log *slog.Logg
 		e := newEntry(file)
 		if before != nil && file.Directory != "" {
 			last := before.index.Load().directories[file]
+			// A file that is damaged at a reload keeps what it held, as it would without the reload.
 			e.pairs, e.seen = last.pairs, last.seen
 		}
 
@@ -127,6 +128,7 @@ func (f *Files) publish() {
 		}
 	}
 
+	// A client without a server name gets the first certificate, or a better one of the same name.
 	if first != nil {
 		x.fallback.exact = []*tls.Certificate{first}
 		if names := namesOf(first); len(names) > 0 {
@@ -157,6 +159,7 @@ func (f *Files) warnInvalid(entries []*entry) {
 	for _, e := range entries {
 		for _, pair := range e.pairs {
 			leaf, names := pair.Leaf, namesOf(pair.Certificate)
+			// During a renewal the old certificate stands beside the new one, and nobody has to be warned.
 			if validAt(leaf, now) || len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return !better(name) }) {
 				continue
 			}
@@ -235,6 +238,8 @@ func (f *Files) Watch(ctx context.Context) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		f.log.Warn("files are not watched, but looked at from time to time", "every", poll, "error", err)
+		// Channels on which nothing ever comes keep the loop below the same. The limit of inotify watches is a
+		// common reason.
 		watcher = &fsnotify.Watcher{Events: make(chan fsnotify.Event), Errors: make(chan error)}
 	} else {
 		defer watcher.Close()
@@ -261,6 +266,7 @@ func (f *Files) Watch(ctx context.Context) {
 			f.calm(ctx, watcher.Events)
 		case <-watcher.Errors:
 		case <-ticker.C:
+		// OCSP responders are asked by another goroutine, as they may take long to answer.
 		case all := <-answers:
 			asking = false
 			if ctx.Err() == nil {
@@ -269,6 +275,8 @@ func (f *Files) Watch(ctx context.Context) {
 			continue
 		}
 
+		// Everything is read again, whatever the event says: events are merged and dropped, and only contents
+		// count.
 		f.reread()
 		f.follow(watcher, err == nil, watched)
 	}
@@ -276,6 +284,7 @@ func (f *Files) Watch(ctx context.Context) {
 
 // calm waits until nothing has happened for a moment, or for a second.
 func (f *Files) calm(ctx context.Context, events <-chan fsnotify.Event) {
+	// A folder in which something is always written must not put the change off for good.
 	limit := time.After(time.Second)
 	for {
 		select {
@@ -297,6 +306,7 @@ func (f *Files) follow(watcher *fsnotify.Watcher, works bool, watched map[string
 	}
 	for _, e := range f.entries {
 		for _, folder := range e.seen.folders {
+			// Folders are never unwatched: an event for nothing costs one look.
 			if !watched[folder] && watcher.Add(folder) == nil {
 				watched[folder] = true
 			}
@@ -329,6 +339,7 @@ func (f *Files) reread() {
 // again reads an entry, and reports whether anything about it is different.
 func (f *Files) again(e *entry) bool {
 	now, err := e.read(slog.New(slog.DiscardHandler))
+	// Hashes decide, as touching a file or exchanging a link changes no certificate.
 	if err == nil && maps.Equal(now.files, e.seen.files) {
 		different := e.wrong != nil
 		e.wrong = nil
@@ -346,6 +357,7 @@ func (f *Files) again(e *entry) bool {
 	}
 
 	if err == nil && len(pairs) == 0 && len(e.pairs) > 0 && len(now.folders) > 0 {
+		// An empty folder is most likely a moment between two writes.
 		err = errNothingLeft
 	}
 

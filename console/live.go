@@ -29,7 +29,8 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 	f := newFilter(r.URL.Query())
 	_, seen := a.o.Recent.Since(0)
 	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil && last <= seen {
-		seen = last // a watcher that was cut off comes back
+		// A watcher that was disconnected comes back with the number of the last event that it has seen.
+		seen = last
 	}
 
 	watch := &watcher{admin: a, filter: f, w: w, seen: seen, written: time.Now()}

@@ -250,7 +250,8 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 			bad++
 			fallthrough
 		default:
-			onDemand++ // by number only: their names are clients' to choose
+			// Names on demand are counted only: clients choose them, and each would be a series of its own.
+			onDemand++
 		}
 	}
 

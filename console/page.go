@@ -63,7 +63,8 @@ func (p *Page) HTML(ctx context.Context, handshakeID uint64, host string) []byte
 	defer cancel()
 	var event *handshake.Event
 	if p.recent != nil && handshakeID != 0 {
-		event, _ = p.recent.Wait(ctx, handshakeID) // without it the page says that it is not known
+		// Without the handshake's record, the page says that it is not known.
+		event, _ = p.recent.Wait(ctx, handshakeID)
 	}
 	var b bytes.Buffer
 	if err := p.template.Execute(&b, map[string]any{"Event": event, "Host": host}); err != nil {

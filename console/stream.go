@@ -47,7 +47,8 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 	}
 
 	controller := http.NewResponseController(w)
-	_ = controller.Flush() // the watcher sees that it is connected
+	// The watcher sees at once that it is connected.
+	_ = controller.Flush()
 	_ = a.o.Recent.Follow(r.Context(), func(e *handshake.Event) error {
 		if err := tell(e); err != nil {
 			return err

@@ -52,7 +52,8 @@ func (t *Trends) Handshake(e *handshake.Event) {
 		m.noise++
 	default:
 		m.complete++
-		if e.Version != 0 { // a CA's validation over plain HTTP has none
+		// A CA's validation over plain HTTP has no TLS version.
+		if e.Version != 0 {
 			m.versions["TLS "+wire.VersionName(e.Version)]++
 			m.groups[cmp.Or(e.Group, "RSA")]++
 		}

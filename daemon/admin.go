@@ -238,7 +238,8 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 
 	var left error
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
-		left = os.Remove(path) // a process that was killed has left it; anything else is somebody's file
+		// A process that was killed has left its socket behind. Anything else is somebody's file.
+		left = os.Remove(path)
 	}
 
 	l, err := net.Listen("unix", path)
@@ -248,7 +249,8 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 
 	if err != nil {
 		if before := errors.Join(unmade, left); regular.Unwritable(before) {
-			err = before // Listen only says that the address is in use, or that there is no directory
+			// Listen reports only that the address is in use, or that there is no directory; this error says why.
+			err = before
 		}
 		remedy := "choose another --admin address, or off"
 		if info, failed := os.Lstat(path); failed == nil && info.Mode()&fs.ModeSocket == 0 {
@@ -310,6 +312,7 @@ func adminTLS(a *config.Admin, certificates *certificateService) (*tls.Config, e
 	}
 
 	c.ClientCAs, c.ClientAuth = roots, tls.RequireAndVerifyClientCert
-	c.SessionTicketsDisabled = true // a ticket must not stand in for a certificate
+	// A session ticket must not stand in for a client certificate.
+	c.SessionTicketsDisabled = true
 	return c, nil
 }

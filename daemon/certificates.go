@@ -57,6 +57,8 @@ func newCertificateService(first *snapshot, log *slog.Logger) *certificateServic
 // GetCertificate implements proxy.CertificateSource.
 func (c *certificateService) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	source := c.current.Load().source
+	// Browsers remember an exception for a certificate. A new leaf makes them judge the root again once it is
+	// trusted.
 	if c.renewLeaf != nil && c.renewLeaf(hello.Conn.RemoteAddr()) {
 		source.Forget(hello)
 	}
@@ -87,12 +89,15 @@ func (c *certificateService) ChallengeCertificate(hello *tls.ClientHelloInfo) (*
 func (c *certificateService) open(ctx context.Context, http, https []net.Listener) error {
 	s := c.current.Load()
 	c.addresses = [2]string{address(http), address(https)}
-	if _, err := storageKey(s.cfg); err != nil { // with a key, the storage has to be used as it says
+	// A key in the configuration has to be usable even where nothing is encrypted with it yet.
+	if _, err := storageKey(s.cfg); err != nil {
 		return err
 	}
 
 	var err error
 	if c.store, err = OpenStore(ctx, s.cfg, c.log); err != nil {
+		// The local CA works from memory. Certificates of CAs that cannot be stored would be ordered again at each
+		// start.
 		if s.manages() || storage.IsRemote(s.cfg.Storage) {
 			return err
 		}
@@ -105,6 +110,7 @@ func (c *certificateService) open(ctx context.Context, http, https []net.Listene
 		}
 	}
 
+	// Imported certificates need the storage, so names are taken from the managed ones only now.
 	s.addImported(ctx, c.store, nil)
 	if s.manages() {
 		if err := c.openClient(s); err != nil {
@@ -147,9 +153,11 @@ func address(listeners []net.Listener) string {
 
 // run keeps everything fresh until stop.
 func (c *certificateService) run(ctx context.Context, to sharedSecrets) {
-	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx)) // handshakes go on while open requests end
+	// Handshakes continue after the context ends, while open requests are finished.
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s := c.current.Load()
 	c.watchFiles(s.files)
+	// A full disk at the start must not keep padlock from serving local names.
 	c.storeLocalCA(s)
 	if c.manager != nil {
 		c.running.Go(func() { c.manager.Run(c.ctx) })
@@ -159,6 +167,8 @@ func (c *certificateService) run(ctx context.Context, to sharedSecrets) {
 		return
 	}
 
+	// The keys come from the storage in milliseconds. Waiting for them a moment lets the first clients resume
+	// later.
 	c.awaitFirst(sharedPatience, func(done func()) {
 		certs.NewTickets(c.store, func(keys [][32]byte) { to.SetTicketKeys(keys); done() }, c.log).Run(c.ctx)
 	})
@@ -193,6 +203,7 @@ func (c *certificateService) prepare(ctx context.Context, cfg *config.Config) (p
 	if err != nil {
 		return nil, err
 	}
+	// The storage may be away: what was imported before then stays in use.
 	next.addImported(ctx, c.store, before.files)
 	return func() { c.publish(before, next) }, nil
 }
@@ -206,6 +217,8 @@ func (c *certificateService) next(before *snapshot, cfg *config.Config) (*snapsh
 }
 
 func (c *certificateService) publish(before, next *snapshot) {
+	// OCSP responses of files that stayed are kept, or must-staple certificates would be served without one for a
+	// while.
 	next.files.TakeStaples(before.files)
 	if next.local != before.local {
 		c.storeLocalCA(next)
@@ -214,6 +227,7 @@ func (c *certificateService) publish(before, next *snapshot) {
 	switch {
 	case c.manager != nil:
 		c.manager.SetNames(next.managed)
+	// The first managed name may come with a reload, for example of a container.
 	case next.manages() && c.store != nil:
 		if err := c.openClient(next); err != nil {
 			c.log.Error("no certificates can be got from CAs", "error", err)
@@ -224,6 +238,7 @@ func (c *certificateService) publish(before, next *snapshot) {
 
 	c.current.Store(next.published(c.manager))
 	c.shareSticky(next, 0)
+	// The new snapshot is published before the old files are left: a change in between is seen by the new watch.
 	c.unwatchFiles()
 	c.watchFiles(next.files)
 }
@@ -253,6 +268,7 @@ func (c *certificateService) storeLocalCA(s *snapshot) {
 			if !unstored {
 				return
 			}
+			// As long as nobody has seen the root, a new start may as well make another.
 			if !used {
 				continue
 			}

@@ -207,6 +207,7 @@ func (d *daemon) dropPrivileges(context.Context) error {
 	if d.cfg.User == "" {
 		return nil
 	}
+	// UDP sockets on ports below 1024 can be opened by root only, so they are opened before it is given up.
 	openPackets(d.cfg, d.listeners)
 	if err := becomeUser(d.cfg); err != nil {
 		return err
@@ -228,6 +229,7 @@ func (d *daemon) discover(ctx context.Context) (err error) {
 // loadCertificates reads what this machine has. It reaches no network, and changes nothing but the local CA.
 func (d *daemon) loadCertificates(context.Context) error {
 	s, err := loadSnapshot(d.cfg, nil, d.log)
+	// The hint about permissions is for the user that padlock has become, which the file's owner may not know of.
 	if err != nil {
 		return forUser(d.cfg, err)
 	}
@@ -282,6 +284,7 @@ func (d *daemon) closeAccessLog() {
 func (d *daemon) openStorage(ctx context.Context) error {
 	err := d.certificates.open(ctx, ofKind(d.listeners, true), ofKind(d.listeners, false))
 	if err != nil {
+		// A part that fails to start is not closed with the others.
 		d.certificates.close()
 	}
 	return forUser(d.cfg, err)
@@ -299,6 +302,7 @@ func (d *daemon) openProxy(context.Context) (err error) {
 	if err != nil {
 		return forUser(d.cfg, err)
 	}
+	// The recorder starts before the certificates are published, so it learns of them here.
 	if d.recorder != nil {
 		d.recorder.Know(d.certificates.knowledge())
 	}
@@ -316,6 +320,7 @@ func (d *daemon) openAdmin(context.Context) (err error) {
 
 // report shows what a person must know before the first connection is taken.
 func (d *daemon) report(context.Context) error {
+	// By now every listener that the configuration has was taken.
 	for _, name := range d.inherited.closeRest() {
 		d.log.Warn("a listener was passed to padlock that its configuration does not have; it is closed", "address", name)
 	}
@@ -328,7 +333,8 @@ func (d *daemon) report(context.Context) error {
 
 // warnWeaknesses says loudly what weakens security. A command without a file is for a machine where somebody develops.
 func (d *daemon) warnWeaknesses() {
-	if d.File != nil && os.Geteuid() == 0 && os.Getpid() != 1 { // a container's process 1 has what the container was given
+	// Process 1 of a container has exactly the rights that the container was given, so it keeps them.
+	if d.File != nil && os.Geteuid() == 0 && os.Getpid() != 1 {
 		d.log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
 	}
 
@@ -340,6 +346,7 @@ func (d *daemon) warnWeaknesses() {
 
 	for _, site := range d.cfg.Sites {
 		for _, route := range site.Routes {
+			// An h2c connection is a tunnel to padlock, so nothing in it is looked at.
 			if slices.ContainsFunc(route.Upgrades, func(protocol string) bool { return strings.EqualFold(protocol, "h2c") }) {
 				d.log.Warn("clients may go over to h2c: their requests reach the target without padlock's rules for paths, methods and fields", "site", site.Hosts[0], "route", cmp.Or(route.Path, route.Exact, "/"), "key", "upgrades")
 			}

@@ -40,6 +40,7 @@ func (q *lineQueue) Write(p []byte) (int, error) {
 	default:
 	}
 	select {
+	// The caller uses its buffer again, so the line is copied.
 	case q.lines <- append([]byte(nil), p...):
 	default:
 		q.lost.Add(1)
@@ -69,6 +70,8 @@ func (q *lineQueue) work() {
 		case line := <-q.lines:
 			write(line)
 		case <-q.stop:
+			// The channel is never closed, as Write may be called at any time. What waits now is all that is
+			// written.
 			for len(q.lines) > 0 {
 				write(<-q.lines)
 			}
@@ -81,6 +84,7 @@ func (q *lineQueue) work() {
 func (q *lineQueue) close(ctx context.Context) bool {
 	q.once.Do(func() { close(q.stop) })
 	select {
+	// Both may be ready at once, and select chooses at random.
 	case <-q.done:
 		return true
 	case <-ctx.Done():

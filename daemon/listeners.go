@@ -28,6 +28,7 @@ type listenerSpec struct {
 func listenerSpecs(cfg *config.Config) (all []listenerSpec) {
 	add := func(plain bool, addresses ...string) {
 		for _, address := range addresses {
+			// Several sites may share a listener of their own.
 			if w := (listenerSpec{address, plain}); !slices.Contains(all, w) {
 				all = append(all, w)
 			}
@@ -44,6 +45,7 @@ func listenerSpecs(cfg *config.Config) (all []listenerSpec) {
 
 // listen opens every listener or none. Ports that were not asked for by name give way to others.
 func (d *daemon) listen() (open []proxy.Listener, err error) {
+	// HTTPS first: without it nothing is served, while plain HTTP only redirects.
 	for _, plain := range []bool{false, true} {
 		group := slices.DeleteFunc(listenerSpecs(d.cfg), func(w listenerSpec) bool { return w.plain != plain })
 		ports := []int{0}
@@ -52,6 +54,7 @@ func (d *daemon) listen() (open []proxy.Listener, err error) {
 		}
 
 		listeners, err := d.inherited.listenOn(group, ports)
+		// On a developer's machine port 80 is often taken, and the redirect can be done without.
 		if err != nil && d.OtherPorts && plain && portUnavailable(err) {
 			d.Reporter.NoPlainPort(ports[1:])
 			continue
@@ -100,6 +103,7 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 			continue // a machine without IPv6
 		}
 
+		// All addresses of a group have the same port, so that a URL works for each of them.
 		if err != nil {
 			closeListeners(open)
 			return nil, err
@@ -115,6 +119,8 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 func openPackets(cfg *config.Config, listeners []proxy.Listener) {
 	for i, l := range listeners {
 		if cfg.Listen.HTTP3 && l.Packets == nil && slices.Contains(cfg.Listen.HTTPS, l.Address) {
+			// The bound address is used rather than the configured one, as the port may have been given up for
+			// another.
 			listeners[i].Packets, _ = net.ListenPacket("udp", l.Addr().String())
 		}
 	}
@@ -149,6 +155,7 @@ func withPort(address, port string) string {
 }
 
 func listenError(cfg *config.Config, err error) error {
+	// The same error has different remedies, depending on who may open ports here.
 	switch {
 	case errors.Is(err, syscall.EACCES) && cfg.User != "":
 		return hint.Add(fmt.Errorf("%w: user %s may not open ports below 1024", err, cfg.User), "start padlock anew, as root")
@@ -218,7 +225,8 @@ func fromPadlock(names []string) (*inherited, error) {
 
 	go func() {
 		f := os.NewFile(uintptr(fd), "released")
-		_, _ = f.Read(make([]byte, 1)) // its end is what is waited for
+		// The other process closes its end when it has finished; no byte is expected.
+		_, _ = f.Read(make([]byte, 1))
 		f.Close()
 		close(i.released)
 	}()

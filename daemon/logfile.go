@@ -62,7 +62,8 @@ func (f *logFile) reopen() error {
 				return err
 			}
 		}
-		return f.out.w.Close() // the next line opens it
+		// The next line opens the file again.
+		return f.out.w.Close()
 	})
 }
 

@@ -94,6 +94,7 @@ func (o *logOutput) report(lost int, err error) {
 	switch now := time.Now(); {
 	case err != nil:
 		o.missed += uint64(lost)
+		// A full disk fails every line, and the operation log may be on the same disk.
 		if now.Sub(o.warned) < outputRemind {
 			return
 		}
@@ -160,7 +161,8 @@ func (p *pipe) Write(b []byte) (int, error) {
 	if p.f == nil {
 		flags := os.O_WRONLY | os.O_APPEND
 		if p.fifo {
-			flags |= regular.Flags // or opening waits for a reader
+			// Without these flags, opening a FIFO waits for a reader.
+			flags |= regular.Flags
 		}
 		f, err := os.OpenFile(p.name, flags, 0)
 		if err != nil {
@@ -171,6 +173,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 
 	n, err := p.f.Write(b)
 	if err != nil {
+		// The next write opens the pipe again, which works once somebody reads it.
 		_ = p.f.Close()
 		p.f = nil
 	}

@@ -114,7 +114,8 @@ func preflightUser(cfg *config.Config) error {
 func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, error) {
 	local, err := localca.Peek(cfg.StateDirectory(), localca.Options{Organization: cfg.Organization})
 	if o.FileOnly && errors.Is(err, fs.ErrPermission) {
-		local, err = localca.Peek("", localca.Options{}) // another user's, who runs it
+		// The padlock that runs may be another user's, and so is its local CA.
+		local, err = localca.Peek("", localca.Options{})
 	}
 	if err != nil {
 		return nil, forOwner(cfg, err)
@@ -129,7 +130,8 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 	if _, err := storageKey(cfg); err != nil && !(o.FileOnly && errors.Is(err, fs.ErrPermission)) {
 		found = append(found, err)
 	}
-	if cfg.Docker == nil { // containers may bring more
+	// Containers may bring more names, so nothing is called unused.
+	if cfg.Docker == nil {
 		found = append(found, s.checkCoverage())
 	}
 
@@ -171,7 +173,8 @@ func (s *snapshot) unusedFiles() (unused config.Errors) {
 	cfg, serves := s.cfg, serves(s.cfg)
 	for i, f := range cfg.Certificates.Files {
 		if f.Directory != "" || cfg.Docker != nil || cfg.Certificates.OnDemand != nil {
-			continue // it may hold others'
+			// The directory may hold certificates for other programs.
+			continue
 		}
 
 		var names []string
@@ -191,7 +194,8 @@ func (s *snapshot) unusedFiles() (unused config.Errors) {
 			})
 		}
 
-		if !used && len(names) > 0 { // without names, loading it has warned
+		// A certificate without names was reported when it was loaded.
+		if !used && len(names) > 0 {
 			unused = append(unused, config.Error{
 				Path:    fmt.Sprintf("certificates.files[%d]", i),
 				Message: fmt.Sprintf("no site shows this certificate, which is for %s: add the name to hosts of a site, or leave the entry out", text.Summary(names)),

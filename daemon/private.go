@@ -16,6 +16,7 @@ func createPrivate(name string) (*os.File, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	// O_EXCL: a file that appears between the look and the opening is somebody else's.
 	case info == nil:
 		return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	case !info.Mode().IsRegular():
@@ -24,6 +25,7 @@ func createPrivate(name string) (*os.File, error) {
 
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // 0600
 	if err != nil {
+		// A directory may not be writable, or the file may be a mount of its own, as in a container.
 		return emptied(name)
 	}
 
@@ -67,6 +69,7 @@ func emptied(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The open file is looked at, as what stands under the name may have been exchanged since.
 	info, err := f.Stat()
 	if err == nil && (!info.Mode().IsRegular() || !ours(info)) {
 		err = fmt.Errorf("%s belongs to another user: remove it, or name another file", name)
@@ -89,6 +92,7 @@ func appendPrivate(name string) (*os.File, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
+	// Logs from before this rule are corrected. Devices and pipes keep their modes.
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o027 != 0 {
 		if err = f.Chmod(info.Mode().Perm() &^ 0o027); err != nil {
 			err = fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it (%w)", name, err)

@@ -32,6 +32,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 		return nil, err
 	}
 
+	// Opened after the output, and closed before it, so that an error leaves nothing open.
 	capture, closeCapture, err := d.openCapture(c)
 	if err != nil {
 		output.close()
@@ -75,6 +76,7 @@ func (h *handshakeLog) close(d *daemon) {
 	last, cancel := d.ending.within(handshakesGrace)
 	defer cancel()
 	before := h.recorder.Dropped()
+	// In the order in which records travel: the recorder empties into the sink, and the sink into the lines.
 	recorded := d.ending.await(handshakesGrace, func() { h.recorder.Close(); h.sink.Close(); h.closeCapture() })
 	written := h.lines.close(last)
 	if !recorded || !written || !d.ending.await(handshakesGrace, h.output.close) {

@@ -51,8 +51,10 @@ type reloader struct {
 func (d *daemon) startReloader(ctx context.Context) error {
 	r := d.reloader
 	r.server, r.certificates, r.tasks, r.before = d.server, d.certificates, newTasks(ctx), d.inherited.reloads
+	// DNS may take seconds, which the start does not wait for.
 	r.tasks.Go(func() { r.checkNames(d.cfg, nil) })
-	if r.file == nil && os.Getpid() != 1 { // for a container, names are found outside of it
+	// For a container, names are resolved outside of it.
+	if r.file == nil && os.Getpid() != 1 {
 		r.tasks.Go(func() { warnUnresolved(r.tasks.ctx, d.cfg, r.log) })
 	}
 
@@ -97,18 +99,22 @@ func (r *reloader) reload() error { return r.change(r.readAgain) }
 func (r *reloader) readAgain() error {
 	r.reopenLogs() // whatever the file says: those who rotate logs send SIGHUP
 
+	// The file is kept apart from what sources add, so that a change of either is merged with the other's latest
+	// state.
 	base, err := r.file.Load(r.file.Name, func(e config.Error) { r.log.Warn("the configuration has a key under an old name", "reason", e.Error()) })
 	if err == nil {
 		err = r.apply(r.discovered.merge(base))
 	}
 
 	if err = config.Located(r.file.Name, err); err != nil {
+		// At the end of padlock a reload that comes too late is no error.
 		if !errors.Is(err, proxy.ErrEnded) {
 			r.log.Error("the configuration cannot be used; the one before is served on", "file", r.file.Name, "error", err)
 		}
 		return err
 	}
 
+	// Kept only once it is served: sources merge with what works.
 	r.base = base
 	if r.before != nil {
 		_, _ = r.before.Write([]byte{1}) // it may have ended
@@ -147,6 +153,7 @@ func (r *reloader) followFile() {
 		ticks = ticker.C
 	}
 
+	// Contents are compared, as editors and ConfigMaps replace files in ways that change times and inodes at will.
 	before, _ := regular.Named(r.file.Name, maxWatched)
 	for {
 		select {
@@ -156,6 +163,7 @@ func (r *reloader) followFile() {
 			_ = r.reload() // it has been logged
 		case <-ticks:
 			if now, err := regular.Named(r.file.Name, maxWatched); err == nil && string(now) != string(before) {
+				// Noted even if the reload fails, so that the same error is logged once per change.
 				before = now
 				_ = r.reload()
 			}
@@ -169,10 +177,12 @@ func (r *reloader) apply(next *config.Config) error {
 	if r.handedOver.Load() {
 		return r.judge(before, next)
 	}
+	// Nothing is changed where a part could not be: half of a configuration would be worse than the old one.
 	if keys := restartKeys(before, next); len(keys) > 0 {
 		return fmt.Errorf("%s: takes effect only with a new start; nothing has been changed", strings.Join(keys, ", "))
 	}
 
+	// Ports are opened before anything is published, as opening may fail.
 	added, gone, err := changedListeners(before, next)
 	if err != nil {
 		return err
@@ -188,6 +198,7 @@ func (r *reloader) apply(next *config.Config) error {
 		return err
 	}
 
+	// New listeners are served before old ones close, so that moving a site leaves no gap.
 	r.server.Add(added...)
 	r.server.Remove(gone...)
 	r.tasks.Go(func() { r.checkNames(next, before) })
@@ -197,6 +208,7 @@ func (r *reloader) apply(next *config.Config) error {
 // judge has what is open judged by another configuration. Nothing else of it matters any more, such as what takes
 // effect only with a new start.
 func (r *reloader) judge(before, next *config.Config) error {
+	// Listeners and limits belong to the other padlock now. Only what decides about open connections is taken.
 	rules := *before
 	rules.Sites, rules.Trusted, rules.UnderscoresInHeaders, rules.Certificates.Files = next.Sites, next.Trusted, next.UnderscoresInHeaders, next.Certificates.Files
 	publish, err := r.certificates.prepare(r.tasks.ctx, &rules)
@@ -241,6 +253,7 @@ func restartKeys(a, b *config.Config) (keys []string) {
 		case "sites", "trusted_proxies", "underscores_in_headers":
 			continue
 		case "listen":
+			// The addresses and Alt-Svc can change while padlock runs. All that is left of the key cannot.
 			one, other := a.Listen, b.Listen
 			one.HTTPS, other.HTTPS, one.HTTP, other.HTTP = nil, nil, nil, nil
 			one.AltSvc, other.AltSvc = "", ""

@@ -37,6 +37,7 @@ func (r *restarter) watch(patience context.Context) {
 		case <-r.signals.restart:
 		}
 
+		// Files such as the capture are begun anew by the new process, so this one writes to them no more.
 		r.cede(true)
 		released, reloads, err := r.restart(ctx)
 		if err != nil {
@@ -47,6 +48,7 @@ func (r *restarter) watch(patience context.Context) {
 
 		patience, hurry := context.WithCancel(patience)
 		defer hurry()
+		// Before leave, which begins the end: the end asks whether it has to hurry.
 		r.handOver(patience, released)
 		r.leave()
 		r.follow(ctx, reloads, hurry)
@@ -66,7 +68,8 @@ func (r *restarter) follow(ctx context.Context, reloads *os.File, hurry func()) 
 			hurry()
 		}
 	}
-	<-ctx.Done() // the end of patience would hurry
+	// The handover has a limit of its own; a second signal here would cut requests short.
+	<-ctx.Done()
 }
 
 // restart returns when the new padlock serves, with the function to call when this one reads UDP no more, and with what
@@ -76,7 +79,8 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		return nil, nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")
 	}
 
-	program, err := exec.LookPath(os.Args[0]) // not os.Executable: the new file stands in the old one's place
+	// os.Executable would lead to the old file; the new one stands in its place under the same name.
+	program, err := exec.LookPath(os.Args[0])
 	if err != nil {
 		return nil, nil, err
 	}
@@ -87,6 +91,8 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		return nil, nil, err
 	}
 
+	// Three pipes: the new process says that it serves, this one that UDP is free, and the new one that it has
+	// reloaded.
 	ready, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -110,6 +116,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
 	pid := 0
+	// A signal between fork and exec would meet the handlers of this process, and end the new one.
 	r.signals.ignoring(func() {
 		pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
 	})
@@ -120,6 +127,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		err = r.await(ctx, pid, ready)
 	}
 
+	// The ends that the other process has are closed above in any case, or its end would never be noticed.
 	if err != nil {
 		closeFiles(ours, reloads)
 		return nil, nil, err
@@ -166,7 +174,8 @@ func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 	if err != nil {
 		return err
 	}
-	go func() { _, _ = process.Wait() }() // where it is a child of this one, it is not to stay as a zombie
+	// The new process may be a child of this one, and must be waited for, or it stays as a zombie.
+	go func() { _, _ = process.Wait() }()
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
 	_ = ready.SetReadDeadline(time.Now().Add(restartTimeout))
@@ -175,13 +184,15 @@ func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 	case err == nil:
 		for _, l := range r.adminListeners() {
 			if unix, ok := l.Listener.(*net.UnixListener); ok {
-				unix.SetUnlinkOnClose(false) // it is the other's now
+				// The socket's file belongs to the other process now.
+				unix.SetUnlinkOnClose(false)
 			}
 		}
 		return nil
 	case errors.Is(err, io.EOF):
 		return errors.New("it ended before it served; what it wrote tells why")
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Two padlocks that both serve would answer for different configurations.
 		_ = process.Kill()
 		return errors.New("it was not ready in time")
 	}
@@ -202,6 +213,7 @@ func duplicate(socket any) (uintptr, error) {
 
 	copied, failed := 0, error(nil)
 	err = raw.Control(func(fd uintptr) {
+		// Without the lock, a process that is started at the same time would inherit the descriptor.
 		syscall.ForkLock.RLock()
 		defer syscall.ForkLock.RUnlock()
 		if copied, failed = syscall.Dup(int(fd)); failed == nil {

@@ -74,6 +74,7 @@ func (d *deadline) await(late time.Duration, do func()) bool {
 	ctx, cancel := d.within(late)
 	defer cancel()
 	done := make(chan struct{})
+	// What hangs is left behind with its goroutine. The process ends soon.
 	go func() { defer close(done); do() }()
 	select {
 	case <-done:
@@ -91,6 +92,7 @@ func (d *deadline) run(ctx context.Context, do func() error) error {
 	go func() { done <- do() }()
 
 	select {
+	// An error at the start comes here, long before any deadline begins.
 	case err := <-done:
 		return err
 	case <-d.begun:
@@ -119,6 +121,7 @@ func (d *daemon) startNotices(ctx context.Context) error {
 	if err := notifyReady(); err != nil {
 		d.log.Warn("whoever started padlock could not be told that it serves", "error", err)
 	}
+	// systemd learns of the end at its beginning, so that it does not take the drain for a hang.
 	d.notices.stopSystemd = context.AfterFunc(ctx, notifyStopping)
 	return nil
 }
@@ -137,6 +140,7 @@ func (d *daemon) announceEnd(ctx context.Context) (stop func()) {
 	})
 	return func() {
 		if !pending() {
+			// Without waiting, the process could end before the person has read how long it would take.
 			d.ending.await(accessLogGrace, func() { <-reported })
 		}
 	}

@@ -33,6 +33,7 @@ func findAccount(name string) (*account, error) {
 	}
 
 	a := &account{name: name}
+	// On Windows these are no numbers, so nobody can become such a user.
 	for _, id := range append([]string{u.Uid, u.Gid}, ids...) {
 		n, err := strconv.Atoi(id)
 		if err != nil {
@@ -61,10 +62,12 @@ func becomeAccount(cfg *config.Config) error {
 	}
 
 	switch now := os.Geteuid(); {
+	// A second account with uid 0 would look like less and be root.
 	case a.uid == 0:
 		return hint.Add(fmt.Errorf("user: %s is root by another name", a.name), "name a user without privileges")
 	case now != 0 && now != a.uid:
 		return hint.Add(fmt.Errorf("user: padlock was started by user %d, and only root can become %s", now, a.name), "leave user out, or start padlock as root")
+	// A process that is this user already, such as one that takes another's place, changes nothing.
 	case now == 0:
 		if err := a.become(); err != nil {
 			return fmt.Errorf("user: becoming %s: %w", a.name, err)
@@ -78,7 +81,8 @@ func becomeAccount(cfg *config.Config) error {
 func usable(cfg *config.Config) error {
 	dir := cfg.StateDirectory()
 	err := tryDirectory(dir)
-	if err != nil && !regular.Unwritable(err) { // which may be over at any moment
+	// A file that cannot be written for the moment, such as on a full disk, is no reason to refuse the start.
+	if err != nil && !regular.Unwritable(err) {
 		return forUser(cfg, fmt.Errorf("user %s cannot use the storage directory %s: %w", cfg.User, dir, err))
 	}
 	return nil
@@ -89,6 +93,7 @@ func tryDirectory(dir string) error {
 	if err := invoker.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	// Permissions alone do not tell: a directory may be on a read-only mount or under a policy of SELinux.
 	f, err := os.CreateTemp(dir, ".usable-*")
 	if err != nil {
 		return err

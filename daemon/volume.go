@@ -23,7 +23,8 @@ func forOwner(cfg *config.Config, err error) error {
 		return err
 	}
 
-	mounts, _ := os.ReadFile("/proc/self/mountinfo") // only Linux has it, and only there are containers
+	// Only Linux has this file, and only there does padlock run in containers.
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	h := ownership{
 		dir: dir, owner: fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()), gid: os.Getgid(),
 		engine: containerEngine(), kubernetes: os.Getenv("KUBERNETES_SERVICE_HOST") != "",
@@ -106,7 +107,8 @@ func mountOf(mountinfo, dir string) (mount, source string) {
 			continue
 		}
 		at := mountEscapes.Replace(fields[4])
-		if at != "/" && below(dir, at) && len(at) >= len(mount) { // the later lies over the earlier
+		// A later mount lies over an earlier one.
+		if at != "/" && below(dir, at) && len(at) >= len(mount) {
 			mount, source = at, mountEscapes.Replace(fields[3])
 		}
 	}

@@ -150,7 +150,8 @@ func (a *App) site(pages string) config.Site {
 // noteRunning writes this process into the file that it has locked, for those who get no answer from it.
 func noteRunning(lock *os.File) {
 	if lock.Truncate(0) == nil {
-		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0) // a full disk hides a number
+		// If this fails, as on a full disk, only a process number is missing.
+		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
 }
 

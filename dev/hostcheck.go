@@ -77,7 +77,8 @@ func refuses(ctx context.Context, client *http.Client, at netip.AddrPort, host s
 		return ""
 	}
 
-	body, _ := io.ReadAll(io.LimitReader(response.Body, probeBytes)) // what has come is enough
+	// The beginning of the page is enough to recognize a refusal.
+	body, _ := io.ReadAll(io.LimitReader(response.Body, probeBytes))
 	for _, r := range refusals {
 		if strings.Contains(string(body), r.words) {
 			return r.server

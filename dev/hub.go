@@ -103,7 +103,8 @@ func (h *Hub) Close() {
 	h.mu.Lock()
 	h.closed = true
 	if h.listener != nil {
-		h.listener.Close() // which removes the socket
+		// Closing the listener also removes the socket's file.
+		h.listener.Close()
 	}
 	for conn := range h.conns {
 		conn.Close()
@@ -128,7 +129,8 @@ func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 		h.mu.Lock()
 		idle := !h.emptied.IsZero() && time.Since(h.emptied) >= rest
 		if idle {
-			h.closed = true // whoever comes from now on starts another
+			// Whoever connects from now on starts another hub.
+			h.closed = true
 		}
 
 		h.mu.Unlock()
@@ -386,7 +388,8 @@ func (c *command) gone() {
 	h.change()
 	h.log.Info("app gone", "url", c.app.URL)
 	if c.group > 1 && !h.closed {
-		go launch.EndGroup(c.group) // which may take its time
+		// Ending a group may take seconds, which the hub must not wait for.
+		go launch.EndGroup(c.group)
 	}
 }
 

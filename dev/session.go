@@ -77,7 +77,8 @@ func (s *Session) Run(ctx context.Context) (code int, err error) {
 			if r.process, err = launch.Start(command); err != nil {
 				return 0, err
 			}
-			_ = r.client.Started(r.process.PID()) // a proxy that is lost is found again
+			// A proxy that is lost is found again, and told then.
+			_ = r.client.Started(r.process.PID())
 		}
 
 		code, again := r.follow(ctx)
@@ -182,7 +183,8 @@ func (r *running) look() {
 	}
 
 	r.at = at
-	_ = r.client.Move(target(at)) // a proxy that is lost is found again
+	// A proxy that is lost is found again, and told then.
+	_ = r.client.Move(target(at))
 
 	if ok {
 		r.Report.Listening(r.app, at)

@@ -147,7 +147,8 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 	for i := range all {
 		answers[i] = w.told[all[i].ID]
 		if before := &answers[i]; before.about != before.where || !all[i].same(&before.reached) {
-			before.about, before.where = nil, nil // it may be reached in another way since
+			// The container may be reached in another way since.
+			before.about, before.where = nil, nil
 		}
 		if time.Now().Before(answers[i].again) {
 			continue

@@ -117,7 +117,8 @@ func (e *engine) get(ctx context.Context, path string) (*http.Response, error) {
 	response, err := e.client.Do(request)
 	if err != nil {
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-			err = wrapped.Err // the address in it is made up
+			// The address in the outer error is made up, as the client speaks over a socket.
+			err = wrapped.Err
 		}
 		return nil, err
 	}
@@ -187,7 +188,8 @@ func (r *reached) same(before *reached) bool {
 	if len(r.Ports) != len(before.Ports) {
 		return false
 	}
-	for _, port := range r.Ports { // in no order
+	// Docker lists ports in no fixed order.
+	for _, port := range r.Ports {
 		if !slices.Contains(before.Ports, port) {
 			return false
 		}
@@ -200,7 +202,8 @@ func (r *reached) same(before *reached) bool {
 // name is the one that people use.
 func (l *listed) name() string {
 	for _, name := range l.Names {
-		if name = strings.TrimPrefix(name, "/"); name != "" && !strings.Contains(name, "/") { // names with a slash are links
+		// Names with a slash are links of other containers.
+		if name = strings.TrimPrefix(name, "/"); name != "" && !strings.Contains(name, "/") {
 			return name
 		}
 	}

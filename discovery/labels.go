@@ -276,7 +276,8 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 	}
 
 	first := byPrefix[Prefix]
-	if first != nil && len(first.hosts) == 0 { // labels that only the named routes would take their hosts from
+	// Labels that no name stands with apply to the named routes only, which would take their hosts from them.
+	if first != nil && len(first.hosts) == 0 {
 		parts = slices.DeleteFunc(parts, func(p *part) bool { return p == first })
 	}
 

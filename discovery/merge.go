@@ -57,7 +57,8 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 		return cfg, append(problems, differing...)
 	}
 	if accept != nil && accept(base) != nil {
-		return base, problems // which has nothing to do with containers
+		// The configuration has no sites of its own, so containers decide alone.
+		return base, problems
 	}
 
 	// Halves are tried until those that do not fit are found: one after the other would take minutes with thousands.

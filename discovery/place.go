@@ -57,7 +57,8 @@ var mounted = regexp.MustCompile(`/([0-9a-f]{64})/\S*(?:hostname|resolv\.conf|ho
 
 // OwnContainer are identifiers that may be those of the container in which this process runs.
 func OwnContainer() (ids []string) {
-	mounts, _ := os.ReadFile("/proc/self/mountinfo") // only Linux has it, and only there are containers
+	// Only Linux has this file, and only there does padlock run in containers.
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for _, m := range mounted.FindAllSubmatch(mounts, -1) {
 		ids = append(ids, string(m[1]))
 	}

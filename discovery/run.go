@@ -24,7 +24,8 @@ func (w *Watcher) Run(ctx context.Context, changed func(*Found)) {
 		if ctx.Err() != nil {
 			return
 		}
-		if wait > w.pace.retry && !w.away { // a stream that only ended, as proxies let it, comes back at once
+		// Some proxies end long streams. One that only ended comes back at once.
+		if wait > w.pace.retry && !w.away {
 			w.Away(err)
 		}
 

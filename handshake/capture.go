@@ -32,6 +32,7 @@ func NewCapture(limit int64, log *slog.Logger) *Capture { return &Capture{log: l
 func (c *Capture) Begin(w io.Writer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Nothing changes before the head is written, so a full disk does not end the capture that runs.
 	if _, err := w.Write(appendSectionHeader(nil)); err != nil {
 		return err
 	}
@@ -41,6 +42,8 @@ func (c *Capture) Begin(w io.Writer) error {
 
 // appendHandshake appends one handshake: the secrets first, because readers need them before the packets.
 func appendHandshake(b []byte, t *trace, e *Event) []byte {
+	// Wireshark finds the secrets by the client's random. Without it, the packets stay encrypted but are still of
+	// use.
 	if random, ok := t.clientRandom(); ok {
 		b = appendSecrets(b, random[:], &t.secrets)
 	}
@@ -67,6 +70,7 @@ func (c *Capture) add(t *trace, e *Event) {
 
 	b := appendHandshake(c.buffer[:0], t, e)
 	c.buffer = b
+	// A file that ends with a whole handshake opens without a warning, so the limit is checked before writing.
 	c.left -= int64(len(b))
 	if c.left < 0 {
 		c.stop("the capture has reached its size limit")
@@ -126,6 +130,7 @@ func appendSecrets(b, random []byte, s *secrets) []byte {
 	if s.clientLength == 0 && s.serverLength == 0 {
 		return b
 	}
+	// The application secrets are left out on purpose: with them, the file would decrypt everything that was sent.
 	text := fmt.Appendf(nil, "CLIENT_HANDSHAKE_TRAFFIC_SECRET %s %s\nSERVER_HANDSHAKE_TRAFFIC_SECRET %s %s\n",
 		hex.EncodeToString(random), hex.EncodeToString(s.client[:s.clientLength]), hex.EncodeToString(random), hex.EncodeToString(s.server[:s.serverLength]))
 	b, end := beginBlock(b, blockSecrets)
@@ -176,6 +181,7 @@ func (s *stream) data(b []byte, at time.Duration, fromServer bool, data []byte) 
 	for len(data) > 0 {
 		n := min(len(data), most)
 		b = s.packet(b, at, fromServer, flagPSH|flagACK, data[:n])
+		// Sequence numbers must fit together, or readers report lost segments.
 		s.sent[side(fromServer)] += uint32(n)
 		data = data[n:]
 	}

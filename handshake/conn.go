@@ -40,6 +40,7 @@ func (c *Conn) ID() uint64 { return c.id }
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
+	// Loaded before the read: a record that is frozen meanwhile must not get these bytes.
 	t := c.trace.Load()
 	n, err := c.Conn.Read(p)
 	if t != nil {
@@ -77,7 +78,8 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) Close() error {
 	ripe := true
 	if c.trace.Load() != nil {
-		rtt := roundTrip(c.Conn) // afterwards nobody can be asked
+		// The kernel cannot be asked for the round-trip time once the connection is closed.
+		rtt := roundTrip(c.Conn)
 		c.note(func(t *trace) {
 			ripe = t.done != 0 || t.closed
 			t.rtt, t.closed = rtt, true
@@ -99,6 +101,7 @@ func (c *Conn) FirstByte() {
 }
 
 func (c *Conn) freeze(firstByte bool) {
+	// Several ends may come at once. Only one of them hands the record over.
 	t := c.trace.Swap(nil)
 	if t == nil {
 		return
@@ -108,6 +111,7 @@ func (c *Conn) freeze(firstByte bool) {
 	t.firstByte = firstByte
 	t.end = time.Since(t.start)
 	if t.registered {
+		// The shared key log must not hold a random that nobody answers for.
 		c.recorder.keys.remove(t.random)
 	}
 	t.mu.Unlock()
@@ -121,6 +125,7 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	own := false
 	c.note(func(t *trace) {
 		t.marks.hello = time.Since(t.start)
+		// Without the client's random, the shared key log cannot tell whose secrets it receives.
 		t.policy = config
 		random, ok := t.clientRandom()
 
@@ -131,6 +136,7 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	if !own {
 		return config
 	}
+	// The clone costs some microseconds, which only these few connections pay.
 	clone := config.Clone()
 	clone.KeyLogWriter = (*ownKeyLog)(c)
 	return clone
@@ -143,6 +149,7 @@ func (c *Conn) JA4() (fingerprint string) {
 		records, _ := wire.Records(nil, t.in)
 		var messages wire.Assembler
 		for _, r := range records {
+			// Whatever else comes first, there is no hello to take a fingerprint of.
 			if r.Type != wire.TypeHandshake {
 				return
 			}
@@ -187,6 +194,7 @@ func (c *Conn) Done(state tls.ConnectionState, err error) {
 		t.state, t.err, t.done = state, err, time.Since(t.start)
 		closed = t.closed
 	})
+	// Close has come already, and left the record open for this call.
 	if closed {
 		c.freeze(false)
 	}
@@ -217,6 +225,7 @@ func (c *Conn) note(f func(*trace)) {
 	if t := c.trace.Load(); t != nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		// A call that loaded the record before it was frozen may come after it.
 		if t.id == c.id && !t.frozen {
 			f(t)
 		}
@@ -328,6 +337,7 @@ func (t *trace) wrote(id uint64, at time.Time, p []byte, err error) {
 }
 
 func (t *trace) append(at time.Duration, fromServer bool, p []byte) {
+	// A segment is captured whole or not at all: half a record would look like a client that stopped in its middle.
 	if room := maxCapture - len(t.in) - len(t.out); len(p) > room || t.count == maxSegments {
 		t.truncated = true
 		return
@@ -359,13 +369,15 @@ func (t *trace) keyLog(id uint64, line []byte) {
 	}
 
 	s := &t.secrets
+	// Only handshake secrets are kept. With application secrets, padlock could decrypt its clients' traffic.
 	if n, ok := secretOf(line, "CLIENT_HANDSHAKE_TRAFFIC_SECRET ", s.client[:]); ok {
 		s.clientLength = n
 	} else if n, ok := secretOf(line, "SERVER_HANDSHAKE_TRAFFIC_SECRET ", s.server[:]); ok {
 		s.serverLength = n
 		t.marks.keys = time.Since(t.start)
 	} else if t.marks.signed == 0 && hasLabel(line, "CLIENT_TRAFFIC_SECRET_0 ") {
-		t.marks.signed = time.Since(t.start) // the secret itself is never looked at
+		// Only the time is taken. The secret itself is never looked at.
+		t.marks.signed = time.Since(t.start)
 	}
 }
 
@@ -374,6 +386,7 @@ func (t *trace) keyLog(id uint64, line []byte) {
 func (t *trace) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	// Late calls of the connection find a frozen record without content.
 	t.traceData = traceData{frozen: true}
 	clear(t.in)
 	clear(t.out)

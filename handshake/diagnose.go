@@ -21,6 +21,7 @@ func diagnose(d *dissector) *Failure {
 	}
 
 	f := &Failure{Stage: d.lastStage(), Alert: noAlert}
+	// Deferred, as each of the branches below may leave the kind to the cause.
 	defer f.classify()
 	if d.err != nil {
 		f.GoError = Escape(d.err.Error())
@@ -34,6 +35,8 @@ func diagnose(d *dissector) *Failure {
 	switch {
 	case d.kind != "":
 		d.notTLS(f)
+	// From certain to possible: what our own code decided, what the wire showed, what happened afterwards, and only
+	// then the text of crypto/tls.
 	case d.weRefused(f) || d.wireAlert(f) || d.afterwards(f) || d.textAlert(f):
 	default:
 		d.withoutAlert(f)
@@ -70,7 +73,8 @@ func (d *dissector) wireAlert(f *Failure) bool {
 	}
 	for _, a := range d.alerts {
 		if a.alert.Description == 0 && len(d.alerts) > 1 {
-			continue // close_notify behind the alert that counts
+			// Clients send close_notify behind the alert that counts.
+			continue
 		}
 		f.Encrypted = a.encrypted
 		d.apply(f, rules, a.from, int(a.alert.Description))
@@ -114,6 +118,7 @@ func alertOf(err error) (by Side, alert int, ok bool) {
 		invalid x509.CertificateInvalidError
 		unknown x509.UnknownAuthorityError
 	)
+	// crypto/tls returns errors of x509 without saying which alert it has sent for them.
 	switch {
 	case err == nil:
 		return "", 0, false
@@ -123,12 +128,14 @@ func alertOf(err error) (by Side, alert int, ok bool) {
 		return Server, 48, true
 	}
 
+	// crypto/tls exports neither the alert nor its sender, so the text has to do.
 	text := err.Error()
 	for _, sender := range [...]struct {
 		side   Side
 		before string
 	}{{Client, "remote error: "}, {Server, "local error: "}} {
-		longest := 0 // one alert's name may begin another's
+		// One alert's name may begin another's, so the longest match counts.
+		longest := 0
 		for number := range 256 {
 			name := tls.AlertError(number).Error()
 			if len(name) > longest && strings.Contains(text, sender.before+name) {
@@ -165,6 +172,7 @@ func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 		f.told(by, r.confidence, r.cause, detail, r.remedy(d))
 		return
 	}
+	// An alert without a row in the table is still shown with its name, which can be searched for.
 	f.told(by, "possible", "the "+string(by)+" sent an alert that is rare", f.AlertName, "see what it means: padlock explain "+f.AlertName)
 }
 
@@ -179,6 +187,8 @@ func (d *dissector) afterwards(f *Failure) bool {
 		text := Escape(d.readErr.Error())
 		if by, alert, ok := alertOf(d.readErr); ok {
 			d.apply(f, rules, by, alert)
+			// bad_record_mac after a complete handshake cannot be about keys, as those have been checked by
+			// Finished.
 			if by == Server && alert == 20 {
 				f.Cause = "the client's first data after the handshake could not be decrypted: it was corrupted on its way, or the client is faulty"
 			}
@@ -186,6 +196,7 @@ func (d *dissector) afterwards(f *Failure) bool {
 			return true
 		}
 
+		// Other errors of reading are the connection's, and are judged below like any end.
 		if strings.HasPrefix(d.readErr.Error(), "tls: ") {
 			f.GoError = text
 			return f.told(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
@@ -196,6 +207,7 @@ func (d *dissector) afterwards(f *Failure) bool {
 		return f.told(Client, "likely", "the client's first data after the handshake did not come whole: it gave up or was stopped, or something between cut the connection", "", clientLog(d)+"; "+remedyBetween)
 	}
 
+	// A timeout of ours must not be blamed on the client's view of our certificate.
 	if d.weClosed() && !d.unread() {
 		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, its own end, or that of a TCP site's target)", d.listens(),
 			"nothing: clients connect in advance; "+remedyListens)
@@ -226,17 +238,21 @@ func (d *dissector) silent(f *Failure) {
 	const closed = "the client closed after a complete handshake, before it sent anything"
 	c := d.event.Certificate
 	switch {
+	// Data means that the certificate was accepted, so this is looked at before all doubts about it.
 	case d.unread():
 		f.told(Client, "likely", "the client accepted our certificate and sent data, and the connection ended before padlock had read it: it gave up, or one side was stopped", "", clientLog(d))
 	case d.spare():
 		f.told(Client, "likely", closed+": a connection in advance that it did not need, as it has used others like this one", "", "nothing")
-	case c == nil: // resumed: the certificate was accepted an earlier time
+	case c == nil:
+		// The session is resumed: the client accepted the certificate at an earlier time.
 		f.told(Client, "possible", closed+", on a session that it resumed: it connected in advance, only probed, or gave up", "", "nothing, unless the client reports an error: padlock explain \"TEXT\"")
+	// Only a certificate with a fault is a likely reason. A faultless one leaves several, and the verdict says so.
 	case faulty(d), missesStaple(d):
 		f.told(Client, "likely", closed+", because it rejected our certificate (less likely: it only probed, or was stopped)", problem(d), certificateRemedy(d))
 	case externalPSK(d):
 		f.told(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or "+distrust(d)+", or only probed", doubt(d),
 			"turn the pre-shared key off at the client; see its own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
+	// A rejection comes within milliseconds. A client that waits first has other reasons.
 	case d.waited() && d.speaksHTTP():
 		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, only probed, or was stopped", doubt(d),
 			"nothing, unless the client reports an error: padlock explain \"TEXT\"")
@@ -301,6 +317,7 @@ func (d *dissector) waited() bool {
 			}
 		}
 	}
+	// Two round trips: one for our last message on its way out, one for the client's end on its way back.
 	return since > 0 && end-since > patience+2*d.event.Timings.RoundTrip
 }
 
@@ -310,6 +327,7 @@ func (d *dissector) timedOut() bool {
 		return false
 	}
 	text := d.err.Error()
+	// crypto/tls wraps some errors by their text alone.
 	return errors.Is(d.err, os.ErrDeadlineExceeded) || strings.Contains(text, "deadline exceeded") || strings.Contains(text, "i/o timeout")
 }
 
@@ -323,6 +341,7 @@ func (d *dissector) cutOff() bool {
 func (d *dissector) withoutAlert(f *Failure) {
 	answered := len(d.out) > 0
 	switch {
+	// Our own ends come first. The client's behavior only explains ends that it has made.
 	case d.timedOut() && answered:
 		d.unanswered(f)
 	case d.timedOut():
@@ -336,6 +355,7 @@ func (d *dissector) withoutAlert(f *Failure) {
 		d.mute(f)
 	case !answered && d.hello == nil:
 		d.halfHello(f)
+	// A second hello never came: the client does not know HelloRetryRequest, or something between has stopped it.
 	case answered && d.event.Retried && d.chosen == nil:
 		f.told(Client, "possible", "the client closed when it was asked for another key share (HelloRetryRequest), which it or something between does not support", "",
 			"let the client offer X25519 or secp256r1 first; try without what stands between")
@@ -350,6 +370,7 @@ func (d *dissector) withoutAlert(f *Failure) {
 
 // mute is a client that has closed without a byte.
 func (d *dissector) mute(f *Failure) {
+	// Scanners leave at once. Programs that wait for a greeting take as long as their own timeout.
 	if d.trace.end > patience {
 		detail := ""
 		if name := d.greeting(); name != "" {
@@ -366,6 +387,7 @@ func (d *dissector) mute(f *Failure) {
 // slow is a client that has sent no whole hello until our deadline.
 func (d *dissector) slow(f *Failure) {
 	if len(d.in) > 0 && d.in[0] != wire.TypeHandshake {
+		// A protocol that can be recognized says more than the timeout.
 		if p := protocolOf(d.in); p.kind != "unknown" {
 			d.notTLS(f)
 			return
@@ -394,6 +416,7 @@ func (d *dissector) portion() string {
 	if len(d.in) < header {
 		return fmt.Sprintf("%d bytes", len(d.in))
 	}
+	// At least: a large hello may continue in further records, whose lengths are not known yet.
 	return fmt.Sprintf("%d of at least %d bytes of its hello", len(d.in), header+int(d.in[3])<<8+int(d.in[4]))
 }
 
@@ -413,6 +436,7 @@ func (d *dissector) halfHello(f *Failure) {
 // unanswered is a client that says nothing to our flight until our deadline.
 func (d *dissector) unanswered(f *Failure) {
 	cause := "the client did not answer within the handshake timeout: packets are lost, the path drops large ones, or the client hangs"
+	// Browsers ask a person which certificate to send, and people take their time.
 	if d.requested {
 		cause = "the client did not answer within the handshake timeout: a person was asked for a client certificate, packets are lost, or the path drops large ones"
 	}
@@ -432,6 +456,7 @@ func (d *dissector) rejected(f *Failure) {
 	switch {
 	case d.partial():
 		f.told(Client, "possible", "the client "+how+" in the middle of its answer: it gave up or was stopped, or something between cut it", "", clientLog(d)+"; "+remedyBetween)
+	// Encrypted data behind Finished is only sent by a client that has accepted the certificate.
 	case d.clientData:
 		f.told(Client, "likely", "the client accepted our certificate and sent data, and then "+how+" before padlock had read it: it gave up, or was stopped", "", clientLog(d))
 	case d.event.Certificate == nil:
@@ -443,7 +468,8 @@ func (d *dissector) rejected(f *Failure) {
 	case d.waited():
 		f.told(Client, "possible", "the client "+how+" some time after our answer, without saying why: it gave up (its own timeout), asked a person about our certificate, or packets are lost; or "+distrust(d), doubt(d),
 			"see the client's own error (padlock explain \"TEXT\"); check the path's MTU; "+distrustRemedy(d))
-	case slices.Contains(d.hello.ALPN, "h2"): // as curl, which has an alert for a CA that it does not trust
+	case slices.Contains(d.hello.ALPN, "h2"):
+		// curl sends an alert for a CA that it does not trust, and offers h2.
 		f.told(Client, "possible", "the client "+how+silently+": it gave up (its own timeout) or was stopped, could not read a file of CAs or of revocation lists (curl tries only then), "+distrust(d)+" (Node.js, .NET and others say nothing), or something between cut it", doubt(d),
 			"see the client's own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
 	case d.reset():
@@ -457,6 +483,7 @@ func (d *dissector) lastStage() string {
 	last := "tcp_accept"
 	for _, s := range d.event.Stages {
 		switch s.Name {
+		// These say how the handshake ended, not how far it came.
 		case "alert", "close", "new_session_ticket":
 		default:
 			last = s.Name
@@ -474,6 +501,7 @@ func noise(d *dissector) string {
 		return d.spoken().kind
 	case d.event.Outcome == Silent && d.spare():
 		return spareNoise
+	// Health checks and scanners come by the minute, and none of them is worth a line of its own.
 	case len(d.in) == 0 && !d.timedOut() && d.trace.end > patience:
 		return "waiting"
 	case len(d.in) == 0 && !d.timedOut():
@@ -495,6 +523,7 @@ func notes(d *dissector) (out []string) {
 		if e.Offered && !e.Resumed {
 			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, another server issued it, or the nodes behind this name do not share their ticket keys")
 		}
+		// The handshake succeeded, for example with curl -k, while visitors would see a warning.
 		if e.Outcome == Complete && !e.Resumed && unbrowsable(d) {
 			out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
 		}

@@ -29,6 +29,7 @@ func (d *dissector) diagnoseServer(f *Failure) {
 	f.By, f.Confidence = Client, "certain"
 	switch {
 	case d.wireAlertFrom(f, Server):
+	// A fault that can be named is the reason, even where Go only reports an unknown authority because of it.
 	case errors.As(d.err, &unknown) && has(faultChain, faultIssuer)(d), faulty(d) && errors.As(d.err, &invalid) && !errors.As(d.err, &unknown):
 		f.Kind = "we reject the server's certificate"
 		f.Cause, f.Remedy = f.Kind+": "+problem(d), "get the server a certificate without this fault"
@@ -59,7 +60,8 @@ func (d *dissector) wireAlertFrom(f *Failure, by Side) bool {
 			return true
 		}
 	}
-	if from, alert, ok := alertOf(d.err); ok && from == Client { // to crypto/tls, the remote side is the server
+	// From crypto/tls's point of view, the remote side is the server.
+	if from, alert, ok := alertOf(d.err); ok && from == Client {
 		d.apply(f, serverRules, by, alert)
 		return true
 	}

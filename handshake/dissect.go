@@ -55,6 +55,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 	room := plaintexts.Get()
 	defer plaintexts.Put(room)
 	d.plaintext = room[:0]
+	// The order matters: each step uses what those before it have found.
 	d.notRecords()
 	d.addresses()
 	d.summary()
@@ -62,6 +63,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 		// The hello decides how the server's side is read, and the server's answer how the rest of the client's is.
 		client, _ := wire.Records(make([]wire.Record, 0, 8), t.in)
 		server, _ := wire.Records(make([]wire.Record, 0, 8), t.out)
+		// A retry has two hellos, both in plaintext, and what follows is encrypted.
 		hellos := plaintextHellos(client)
 		d.records(Client, client[:hellos], nil)
 		d.records(Server, server, t.secrets.server[:t.secrets.serverLength])
@@ -70,10 +72,12 @@ func (r *Recorder) dissect(t *trace) *Event {
 
 	d.judgeUnused()
 	d.end()
+	// The two directions were read one after the other. The story is told in the order of time.
 	slices.SortStableFunc(d.event.Stages, func(a, b Stage) int { return cmp.Compare(a.At, b.At) })
 	d.afterthoughts()
 	d.timings()
 	d.verdict()
+	// Looked up before the diagnosis, and recorded after it, so that a connection does not testify for itself.
 	d.trusted = browser(d.hello) && r.rejections.trusted(d.event)
 	d.event.Failure = diagnose(d)
 	d.event.Noise = cmp.Or(d.event.Noise, noise(d))
@@ -93,6 +97,7 @@ func (d *dissector) notRecords() {
 
 func (d *dissector) addresses() {
 	client, server := d.conn.RemoteAddr().String(), d.conn.LocalAddr().String()
+	// Events speak of client and server, whichever of them padlock is.
 	if d.side == Client {
 		client, server = server, client
 	}
@@ -114,6 +119,7 @@ func (d *dissector) summary() {
 		e.Outcome = NotTLS
 	case d.done == 0 || d.err != nil:
 		e.Outcome = Failed
+	// A validating CA closes without a byte of data, and a client of ours has nothing to prove.
 	case d.firstByte || s.NegotiatedProtocol == acmeProtocol || d.side == Client:
 		e.Outcome = Complete
 	default:
@@ -129,6 +135,7 @@ func (d *dissector) summary() {
 
 	e.Validation = s.NegotiatedProtocol == acmeProtocol
 	d.tls13 = s.Version == tls.VersionTLS13
+	// In a resumed session no certificate is sent, even if GetCertificate was asked.
 	if d.certificate != nil && !s.DidResume {
 		e.Certificate = d.recorder.certificates.describe(d.certificate, &d.recorder.knowledge)
 	}
@@ -184,6 +191,7 @@ type walker struct {
 func (w *walker) record(r wire.Record, at time.Duration) bool {
 	d := w.d
 	switch r.Type {
+	// In TLS 1.3 the record is a decoy for middleboxes (RFC 8446 appendix D.4), and means nothing.
 	case wire.TypeChangeCipherSpec:
 		w.changed = true
 		if !d.tls13 {
@@ -198,6 +206,7 @@ func (w *walker) record(r wire.Record, at time.Duration) bool {
 	case wire.TypeHandshake:
 		if !d.tls13 && w.changed {
 			d.finishedUnseen(w.from, at, r)
+			// Finished of TLS 1.2 is under keys that are never kept, so its presence is all that can be shown.
 			return true
 		}
 		return w.plaintext(r.Fragment, r, at, Observed)
@@ -224,6 +233,7 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	d := w.d
 	if d.finished(w.from) {
 		d.clientData = d.clientData || w.from == Client && len(r.Fragment) != encryptedAlert
+		// Tickets come right after the handshake. What a server sends later is the application's.
 		if w.from == Server && !w.given && (d.done == 0 || at <= d.done) {
 			w.given = true
 			d.stage(Stage{Name: "new_session_ticket", From: Server, At: at, Size: len(r.Fragment), Label: Inferred, Text: "a ticket to resume this session with next time"})
@@ -233,6 +243,7 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 
 	if w.opener == nil {
 		var err error
+		// Without the key log or the server's choice, the records stay closed, and the story goes on without them.
 		if len(w.secret) == 0 || d.chosen == nil {
 			return true
 		}
@@ -243,10 +254,12 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 
 	kind, content, ok := w.opener.Open(d.plaintext[len(d.plaintext):], r)
 	if len(d.plaintext)+len(content) <= cap(d.plaintext) {
-		d.plaintext = d.plaintext[:len(d.plaintext)+len(content)] // the next one goes behind it: messages may alias it
+		// Later content goes behind this: messages may alias the bytes.
+		d.plaintext = d.plaintext[:len(d.plaintext)+len(content)]
 	}
 
 	switch {
+	// Early data and corrupted records do not open. Both matter for the diagnosis.
 	case !ok:
 		d.undecrypted = true
 	case kind == wire.TypeAlert:
@@ -308,6 +321,7 @@ func (d *dissector) stage(s Stage) {
 
 // at is when the record was whole: the peer's when its last byte was read, ours when it was about to be written.
 func (d *dissector) at(from Side, r wire.Record) time.Duration {
+	// A record that came in several reads is whole only with the last of them.
 	want := int32(r.End() - 1)
 	if from == d.side {
 		want = int32(r.Offset)
@@ -390,6 +404,7 @@ func (d *dissector) timings() {
 	t.KeyExchange = between(m.hello, m.certificate)
 	t.KeySchedule = between(m.certificate, m.keys)
 	t.Signing = between(m.keys, m.signed)
+	// TLS 1.2 has no moment between choosing the certificate and the end of the flight that could be observed.
 	if d.chosen != nil && !d.tls13 && !d.event.Resumed {
 		t.KeyExchange, t.Signing = 0, between(m.certificate, flight)
 	}
@@ -404,13 +419,15 @@ func (d *dissector) verdict() {
 		name := ""
 		if d.hello != nil {
 			name = strings.ToLower(d.hello.ServerName)
+			// The outer name is that of the public server. The certificate is for the inner one.
 			if d.event.ECH {
 				name = d.state.ServerName
 			}
 		}
 
 		if host, _, err := net.SplitHostPort(d.event.Local); name == "" && err == nil && !c.dotless() {
-			name = host // clients that connect to an address send no name, and expect it in the certificate
+			// Clients that connect to an address send no server name, and expect the address in the certificate.
+			name = host
 		}
 		d.event.Certificate = c.against(name, d.verdictClock)
 	}

@@ -62,7 +62,8 @@ var appleCodes = map[string]string{
 func Explain(text string) (Explanation, bool) {
 	lower := strings.ToLower(text)
 	words := notWord.ReplaceAllString(lower, " ")
-	words = fullStop.ReplaceAllString(words, "$1 $2") // two of them may share a letter
+	// The replacement runs twice, as two matches may share a letter.
+	words = fullStop.ReplaceAllString(words, "$1 $2")
 	words = strings.Join(strings.Fields(fullStop.ReplaceAllString(words, "$1 $2")), " ")
 	if number, ok := alertIn(lower, words); ok {
 		words += " " + strings.ReplaceAll(wire.AlertName(number), "_", " ")

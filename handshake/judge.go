@@ -65,6 +65,7 @@ type extras struct {
 func (c *Certificate) judge(leaf *x509.Certificate, rest [][]byte, beside extras) {
 	c.leaf = leaf
 	c.selfSigned = bytes.Equal(leaf.RawIssuer, leaf.RawSubject) && signed(leaf, leaf)
+	// A single certificate is complete only where clients have its issuer as a root, which cannot be known here.
 	c.alone = len(rest) == 0 && !c.selfSigned
 	c.faults = slices.Concat(nameFaults(leaf), usageFaults(leaf), keyFaults(leaf, c.selfSigned), publicFaults(leaf, beside), c.chainFaults(leaf, rest, beside.root), c.strictFaults(leaf, rest, beside.root))
 	c.Problems = texts(c.faults, browsers)
@@ -105,6 +106,7 @@ func nameFaults(leaf *x509.Certificate) (out []fault) {
 }
 
 func usageFaults(leaf *x509.Certificate) (out []fault) {
+	// RFC 5280 section 4.2.1.12: without the extension, every usage is allowed.
 	limited := len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0
 	if limited && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		out = append(out, fault{faultUsage, everybody, "it is not for servers (no serverAuth in its extended key usage)"})
@@ -113,11 +115,13 @@ func usageFaults(leaf *x509.Certificate) (out []fault) {
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		by := browsers // and Java and GnuTLS
 		if leaf.KeyUsage&(x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement) == 0 {
-			by = everybody // OpenSSL takes any of these three
+			// OpenSSL, and so most programs that are no browsers, accepts any of these three.
+			by = everybody
 		}
 		out = append(out, fault{faultUsage, by, "its key may not sign (no digitalSignature in its key usage)"})
 	}
 
+	// Self-made certificates are often CAs, and most clients accept them, so this is no verdict by itself.
 	if leaf.IsCA {
 		out = append(out, fault{faultUsage, someone, "it is a CA's own certificate, which Firefox and others do not accept from a server"})
 	}
@@ -154,7 +158,8 @@ func keyFaults(leaf *x509.Certificate, selfSigned bool) (out []fault) {
 	if outdated(leaf.SignatureAlgorithm) {
 		by := everybody
 		if selfSigned {
-			by = browsers // its signature proves nothing, and most clients do not look at it
+			// A root's signature proves nothing, and most clients do not look at it.
+			by = browsers
 		}
 		add(faultSignature, by, "it is signed with "+leaf.SignatureAlgorithm.String()+", which clients refuse")
 	}
@@ -218,6 +223,7 @@ func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 
 	// A leaf of a public CA says where its issuer's certificate can be had; those of companies' own CAs may, too.
 	if likely := public || len(leaf.IssuingCertificateURL) > 0; likely {
+		// The rule of the day of issue counts: certificates that were issued before a new limit stay valid.
 		for _, l := range slices.Backward(lifetimes) {
 			if !leaf.NotBefore.Before(l.from) {
 				most = l.days
@@ -236,6 +242,7 @@ func publicFaults(leaf *x509.Certificate, beside extras) (out []fault) {
 		add(faultLifetime, someone, fmt.Sprintf("it is valid for %d days, and from public CAs browsers accept %d at most", days, publicDays))
 	}
 
+	// A certificate that was not sent by padlock comes without knowledge of stapling, and must not be accused.
 	if beside.unknown {
 		return out
 	}
@@ -269,6 +276,7 @@ func extension(c *x509.Certificate, id asn1.ObjectIdentifier, holds func([]byte)
 // strictFaults are what OpenSSL minds where X509_STRICT is set (RFC 5280 section 4.2.1), of what is sent and of the
 // local CA's root.
 func (c *Certificate) strictFaults(leaf *x509.Certificate, rest [][]byte, root *x509.Certificate) (out []fault) {
+	// RFC 5280 asks these extensions of certificates that a CA has issued.
 	if c.selfSigned {
 		return nil
 	}
@@ -315,6 +323,8 @@ func critical(c *x509.Certificate, id asn1.ObjectIdentifier) bool {
 // signed reports whether parent's key has signed a certificate, by whatever algorithm.
 func signed(c, parent *x509.Certificate) bool {
 	err := parent.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+	// Go refuses to check SHA-1 signatures. Whether the signature fits is another question than whether clients
+	// accept it.
 	var insecure x509.InsecureAlgorithmError
 	return err == nil || errors.As(err, &insecure)
 }
@@ -337,6 +347,7 @@ func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x
 	for i, next := range chain[1:] {
 		broken := c.linkFault(chain, i, next)
 		if broken != nil {
+			// Behind a broken link, the remaining certificates belong to another chain.
 			return append(out, *broken)
 		}
 		out = append(out, issuerFaults(next)...)
@@ -347,6 +358,7 @@ func (c *Certificate) chainFaults(leaf *x509.Certificate, rest [][]byte, root *x
 		add(faultChain, "its chain is incomplete: the intermediate certificate is missing")
 	}
 
+	// The local CA's root is known, so a chain that ends below it can be followed to its end.
 	if last := chain[len(chain)-1]; root != nil && bytes.Equal(last.RawIssuer, root.RawSubject) && !bytes.Equal(last.Raw, root.Raw) {
 		c.alone = false
 		if !signed(last, root) {
@@ -379,6 +391,7 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 	case bytes.Equal(last.Raw, next.Raw):
 		return &fault{faultChain, someone, fmt.Sprintf("its chain has certificate %d twice", before+1)}
 	case !bytes.Equal(last.RawIssuer, next.RawSubject):
+		// A chain in the wrong order has all of its certificates. Most clients sort them, but some do not.
 		for _, other := range chain {
 			if other != last && bytes.Equal(last.RawIssuer, other.RawSubject) {
 				return broken("its chain is out of order: certificate %d did not issue the one before it", before+2)
@@ -389,10 +402,12 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 		return unable("its chain leads through %s, which is no CA (basic constraints)", name)
 	case next.KeyUsage != 0 && next.KeyUsage&x509.KeyUsageCertSign == 0:
 		return unable("its chain leads through %s, whose key may not sign certificates (key usage)", name)
+	// The names fit and the key does not: a CA that was made anew under its old name.
 	case !signed(last, next):
 		return unable("its chain does not fit: the signature is not by the key of %s, which may have been replaced", name)
 	}
 
+	// The certificate that expires first decides for the whole chain.
 	if c.firstUntil.IsZero() || next.NotAfter.Before(c.firstUntil) {
 		c.firstUntil, c.firstName = next.NotAfter, name
 	}
@@ -402,6 +417,7 @@ func (c *Certificate) linkFault(chain []*x509.Certificate, before int, next *x50
 
 // issuerFaults are those of a CA's own certificate; a root's signature and dates prove nothing.
 func issuerFaults(ca *x509.Certificate) (out []fault) {
+	// Clients use their own copy of a root, and only its key.
 	if bytes.Equal(ca.RawIssuer, ca.RawSubject) {
 		return nil
 	}
@@ -421,6 +437,8 @@ func boundFaults(chain []*x509.Certificate) []fault {
 		return nil
 	}
 
+	// Go's verifier knows name constraints, path lengths and usages. The chain's own top stands in for a trusted
+	// root, so that only these can fail.
 	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	top := chain[len(chain)-1]
 	o.Roots.AddCert(top)
@@ -428,7 +446,8 @@ func boundFaults(chain []*x509.Certificate) []fault {
 	for _, c := range chain[:len(chain)-1] {
 		o.Intermediates.AddCert(c)
 		if c.NotBefore.After(o.CurrentTime) {
-			o.CurrentTime = c.NotBefore // the dates are judged elsewhere
+			// The dates are judged elsewhere; here they would hide what else is wrong.
+			o.CurrentTime = c.NotBefore
 		}
 	}
 
@@ -488,6 +507,7 @@ func (c *Certificate) against(name string, now time.Time) *Certificate {
 		return c
 	}
 
+	// The description is shared by all handshakes with this certificate, so the copy gets the faults of this one.
 	judged := *c
 	judged.faults = append(slices.Clip(c.faults), more...)
 	judged.Problems = texts(judged.faults, browsers)
@@ -510,6 +530,8 @@ func (c *Certificate) misnamed(name string) string {
 // covers is RFC 9525 section 6.3: a wildcard stands for exactly one label, and an address is compared with addresses
 // only.
 func (c *Certificate) covers(name string) bool {
+	// RFC 9110 section 4.3.5: an address in the URL is compared with iPAddress only, even where a DNS name has the
+	// same text.
 	if address := net.ParseIP(name); address != nil && c.leaf != nil {
 		return slices.ContainsFunc(c.leaf.IPAddresses, address.Equal)
 	}

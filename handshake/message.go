@@ -81,7 +81,8 @@ func (d *dissector) clientHello(s *Stage, m wire.Message) {
 		return
 	}
 	d.helloStage(s, h, m.Fragments, 't')
-	h.Random, h.SessionID, h.PointFormats = nil, nil, nil // they alias what is wiped
+	// These fields alias memory that is wiped after the handshake.
+	h.Random, h.SessionID, h.PointFormats = nil, nil, nil
 }
 
 // helloStage words a hello; the transport is JA4's letter for it.
@@ -271,7 +272,8 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 
 	var c *Certificate
 	if s.From == Server && d.event.Certificate != nil {
-		c = d.event.Certificate // what we chose is what we sent
+		// What we chose is what we sent.
+		c = d.event.Certificate
 	} else if s.From == Client {
 		c = describeClient(parsed.Chain)
 	} else {

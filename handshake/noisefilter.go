@@ -62,6 +62,7 @@ func NewNoiseFilter(next Sink, o NoiseOptions) *NoiseFilter {
 		o.Clock = time.Now
 	}
 	q := &NoiseFilter{next: next, o: o, stop: make(chan struct{}), shown: map[heldKey]time.Time{}}
+	// Before the goroutine starts, which reads what reset sets.
 	q.reset()
 	q.done.Go(func() {
 		ticker := time.NewTicker(o.Every)
@@ -104,6 +105,8 @@ func (q *NoiseFilter) tells(e *Event) bool {
 	switch {
 	case e.Noise != "":
 		key := heldKey{source, e.Noise}
+		// A person who tries something by hand sees the first failure at once. Scans and spare connections nobody
+		// makes by hand.
 		if e.Noise != "scan" && e.Noise != spareNoise && q.fresh(key) {
 			return true
 		}
@@ -111,9 +114,12 @@ func (q *NoiseFilter) tells(e *Event) bool {
 		return false
 	case e.Outcome == Complete:
 		q.seen++
+		// The first is shown, so that a new installation with sampling does not look dead.
 		return (q.seen-1)%uint64(q.o.Sample) == 0
 	}
 
+	// Two limits: one client cannot use up the log's share of the others, and many clients together cannot fill the
+	// disk.
 	if q.told[source] >= q.o.PerSource || q.all >= q.o.Total {
 		q.hold(heldKey{source, "failure"})
 		return false
@@ -129,6 +135,7 @@ func (q *NoiseFilter) tells(e *Event) bool {
 func (q *NoiseFilter) fresh(key heldKey) bool {
 	now := q.o.Clock()
 	last, known := q.shown[key]
+	// Invented source addresses must not fill the memory.
 	if !known && len(q.shown) >= maxSources {
 		return false
 	}
@@ -138,6 +145,7 @@ func (q *NoiseFilter) fresh(key heldKey) bool {
 
 func (q *NoiseFilter) hold(key heldKey) {
 	if _, known := q.held[key]; !known && len(q.held) >= maxSources {
+		// Beyond the bound, sources are counted together rather than not at all.
 		key.source = ""
 	}
 	q.held[key]++
@@ -163,6 +171,7 @@ func (q *NoiseFilter) sumUp() {
 			q.dropped = dropped
 		}
 	}
+	// Sorting and writing happen without the lock, which every handshake takes.
 	q.mu.Unlock()
 	keys := slices.SortedFunc(maps.Keys(held), func(a, b heldKey) int {
 		return cmp.Or(cmp.Compare(held[b], held[a]), cmp.Compare(a.source, b.source), cmp.Compare(a.kind, b.kind))

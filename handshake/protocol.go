@@ -112,6 +112,7 @@ func Spoken(head []byte) string { return strings.TrimSuffix(protocolOf(head).nam
 
 func protocolOf(head []byte) *protocol {
 	for i := range protocols {
+		// The order of the table decides: stricter patterns stand before looser ones.
 		if protocols[i].found(head) {
 			return &protocols[i]
 		}
@@ -150,6 +151,7 @@ func (d *dissector) notTLS(f *Failure) {
 	switch p.kind {
 	case "http":
 		f.Remedy = "use https:// instead of http://"
+		// padlock answers plain HTTP on its HTTPS port with a redirect where it can.
 		if bytes.Contains(d.out, []byte(" 308 ")) {
 			f.Remedy += " (padlock has answered with a redirect there)"
 		}
@@ -173,7 +175,8 @@ func (d *dissector) notTLS(f *Failure) {
 	case "tls_data", "tls_heartbeat":
 		f.Cause, f.Confidence = "the client began with "+p.name, "likely"
 	case "ftp", "nntp", "redis", "dict", "memcached", "mysql", "tds", "ldap", "rdp", "socks4", "socks5", "kerberos", "dns", "kafka", "mongodb", "irc", "stomp", "telnet", "greeting", "oracle", "cassandra", "rtmp", "x11", "openvpn", "fastcgi", "json", "sslv2":
-		f.Confidence = "likely" // a few bytes, which others may send too
+		// A few bytes are no proof: other protocols may begin with them too.
+		f.Confidence = "likely"
 	case "unknown":
 		f.Kind = f.Cause
 		f.Cause += ", which begins with " + excerpt(d.in)
@@ -236,6 +239,7 @@ func (d *dissector) greeting() string {
 
 func prefix(text string) func([]byte) bool {
 	return func(b []byte) bool {
+		// Five bytes or more of the beginning will do: that is what crypto/tls has read when it gives up.
 		return bytes.HasPrefix(b, []byte(text)) || len(b) >= 5 && len(b) < len(text) && strings.HasPrefix(text, string(b))
 	}
 }
@@ -274,6 +278,7 @@ func dict(b []byte) bool {
 var dictCommand = regexp.MustCompile(`^(?i:CLIENT [^\r\n]+|DEFINE \S+ [^\r\n]+|MATCH \S+ \S+ [^\r\n]+|SHOW (?:DB|DATABASES|STRAT|STRATEGIES|SERVER|INFO \S+))\r?\n`)
 
 func redis(b []byte) bool {
+	// Clients send arrays. People who try it with telnet send commands inline.
 	return redisArray.Match(b) || redisInline.Match(b)
 }
 
@@ -321,6 +326,7 @@ func postgres(codes ...uint32) func([]byte) bool {
 
 // mysql is the packet with which a client answers the server's greeting: a length of three bytes, and 1.
 func mysql(b []byte) bool {
+	// Every client since MySQL 4.1 sets CLIENT_PROTOCOL_41.
 	return len(b) >= 9 && int(b[0])|int(b[1])<<8 >= 32 && b[2] == 0 && b[3] == 1 && b[5]&0x02 != 0 // CLIENT_PROTOCOL_41
 }
 

@@ -49,6 +49,7 @@ func (q *QUIC) ID() uint64 { return q.trace.id }
 
 // Hello notes the client's hello, and the policy that it gets.
 func (q *QUIC) Hello(info *tls.ClientHelloInfo, policy *tls.Config) {
+	// The info belongs to crypto/tls and is used again, so its slices are copied.
 	h := &wire.ClientHello{
 		LegacyVersion: tls.VersionTLS12, CipherSuites: slices.Clone(info.CipherSuites), Extensions: slices.Clone(info.Extensions),
 		ServerName: info.ServerName, Versions: slices.Clone(info.SupportedVersions), ALPN: slices.Clone(info.SupportedProtos),
@@ -112,6 +113,7 @@ func (q *QUIC) tell(firstByte bool, end QUICEnd) {
 	q.told = true
 	q.trace.frozen, q.trace.firstByte, q.trace.end = true, firstByte, time.Since(q.trace.start)
 	if q.trace.done == 0 {
+		// An error after a complete handshake is the end of the connection, and no failure.
 		q.trace.err = end.Err
 	}
 	event := q.event(end)
@@ -134,6 +136,8 @@ func (q *QUIC) event(end QUICEnd) *Event {
 		d.stage(Stage{Name: "close", From: Client, At: t.end, Label: Inferred, Text: "closed unused"})
 	case e.Outcome == Complete:
 		d.stage(Stage{Name: "first_byte", From: Client, At: t.end, Label: Inferred, Text: "the padlock is closed"})
+	// In QUIC an alert travels in CONNECTION_CLOSE (RFC 9001 section 4.8), so it is known though nothing was
+	// decrypted.
 	case end.Alert >= 0:
 		name := wire.AlertName(byte(end.Alert))
 		d.stage(Stage{Name: "alert", From: end.By, At: t.end, Label: Inferred, Text: "alert " + name})
@@ -221,6 +225,8 @@ func (d *dissector) quicFailure(end QUICEnd) *Failure {
 	}
 
 	switch {
+	// Looked at first, as the general rule for this alert would send people to install a CA that is installed
+	// already.
 	case d.browsersOnly(end):
 		d.apply(f, rules, end.By, end.Alert)
 		f.told(Client, "likely", "browsers use HTTP/3 only with certificates of public CAs; the page is served over HTTP/2 instead", issuer(d),

@@ -507,7 +507,8 @@ func (d *dissector) offer() offer {
 		return len(shared) > 0 && !slices.ContainsFunc(shared, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 	}
 
-	classic := slices.DeleteFunc(slices.Clone(suites), only13) // TLS 1.3's beside them mean nothing in TLS 1.2
+	// Cipher suites of TLS 1.3 in the list mean nothing in TLS 1.2.
+	classic := slices.DeleteFunc(slices.Clone(suites), only13)
 	suites = classic
 
 	switch {

@@ -240,7 +240,8 @@ func (c *Certificate) refused(kind faultKind) bool {
 	case faultKey, faultSignature, faultUsage, faultForm, faultLogs:
 		return true
 	case faultLifetime:
-		return c.leaf != nil && fromPublicCA(c.leaf) // of other CAs, only Apple's systems do
+		// Of certificates from other CAs, only Apple's systems demand this.
+		return c.leaf != nil && fromPublicCA(c.leaf)
 	}
 	return false
 }

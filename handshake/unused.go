@@ -27,6 +27,7 @@ func (d *dissector) judgeUnused() {
 	switch {
 	case e.Outcome == Silent:
 		e.Outcome, e.Unused = Complete, true
+	// With a certificate that browsers refuse, the same end is most likely a rejection, and is diagnosed as one.
 	case e.Outcome == Failed && d.gone() && !unbrowsable(d):
 		e.Outcome, e.Unused, e.Noise = Unused, true, spareNoise
 	}
@@ -37,6 +38,7 @@ func (d *dissector) withoutObjection() bool {
 	if d.readErr != nil && strings.Contains(d.readErr.Error(), "remote error") {
 		return false
 	}
+	// Firefox sends user_canceled before close_notify when it drops a connection.
 	return !slices.ContainsFunc(d.alerts, func(a seenAlert) bool {
 		return a.from != Client || a.alert.Description != closeNotify && a.alert.Description != userCanceled
 	})
@@ -49,6 +51,7 @@ const (
 
 // gone reports whether it was the client that ended the connection, and nothing of ours.
 func (d *dissector) gone() bool {
+	// A record that did not open may have been an alert, so nothing can be said about it.
 	if d.err == nil || d.undecrypted || d.timedOut() {
 		return false
 	}
@@ -64,8 +67,10 @@ func (d *dissector) judgeUnusedQUIC(hello *wire.ClientHello, end QUICEnd) {
 	e := d.event
 	c := e.Certificate
 	switch {
+	// What we ended ourselves says nothing about the browser.
 	case end.By != Client || end.Timeout:
-	case c != nil && c.local() && (rejects(end.Alert) || end.Alert < 0 && e.Outcome == Failed): // Firefox sends no alert
+	case c != nil && c.local() && (rejects(end.Alert) || end.Alert < 0 && e.Outcome == Failed):
+		// Firefox closes such a connection without an alert.
 		e.Outcome, e.Unused, e.Noise = Unused, true, privateNoise
 	case end.Alert < 0 && e.Outcome == Silent:
 		e.Outcome, e.Unused = Complete, true

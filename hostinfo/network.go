@@ -73,7 +73,9 @@ func nearby(a netip.Addr) bool {
 // outward is the address that packets to elsewhere leave from, which is that of the network that people mean.
 // Connecting a UDP socket chooses a route and sends nothing.
 func outward() netip.Addr {
-	conn, err := net.Dial("udp", "192.0.2.1:9") // RFC 5737: nobody's
+	// RFC 5737 reserves this address for documentation. Connecting a UDP socket sends nothing; it only chooses a
+	// source address.
+	conn, err := net.Dial("udp", "192.0.2.1:9")
 	if err != nil {
 		return netip.Addr{}
 	}

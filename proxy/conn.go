@@ -75,11 +75,14 @@ const maxRecord = 16 << 10 // RFC 8446 section 5.1
 // Write sends the records of one write in one system call.
 func (c *conn) Write(p []byte) (int, error) {
 	if c.either && c.trace != nil {
+		// Where the server speaks first, its own bytes end the handshake's record: the client has not objected by
+		// then.
 		c.trace.FirstByte()
 	}
 	if len(p) <= maxRecord || c.socket == nil {
 		return c.Conn.Write(p)
 	}
+	// TLS makes several records of a large write, and each of them would be a system call and a packet.
 	c.Cork()
 	n, err := c.Conn.Write(p)
 	return n, errors.Join(err, c.Uncork())
@@ -104,6 +107,7 @@ func (c *conn) Uncork() error {
 // pause is no excuse for.
 func (c *conn) SetWriteDeadline(at time.Time) error {
 	err := c.Conn.SetWriteDeadline(at)
+	// Only after the deadline is set: SetWriteDeadline below clears the flag.
 	c.below.pausable.Store(true)
 	return err
 }
@@ -114,7 +118,8 @@ func (c *conn) CloseWrite() error {
 	if c.socket == nil {
 		return err
 	}
-	_ = c.socket.SetWriteDeadline(time.Now().Add(farewell)) // crypto/tls has let it run out, against further writes
+	// crypto/tls has let the deadline run out, to prevent further writes.
+	_ = c.socket.SetWriteDeadline(time.Now().Add(farewell))
 	return errors.Join(err, c.Uncork())
 }
 
@@ -129,6 +134,7 @@ func (s *Server) serve(raw *clientConn) {
 	}
 
 	limit := time.Now().Add(s.config().Timeouts.Handshake)
+	// The place is taken before anything is read, so that silent connections count among the pending ones.
 	if !raw.join(s.begun) {
 		return
 	}
@@ -151,6 +157,7 @@ func (s *Server) serve(raw *clientConn) {
 	c.Conn = tls.Server(below, s.listener)
 	ctx, cancel := context.WithDeadline(context.Background(), limit)
 	err := c.HandshakeContext(ctx)
+	// Read before cancel, which would make every error look like a cancellation.
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		s.abuse.add(traffic.SlowHandshake, c.facts.Addr)
 	}
@@ -160,6 +167,8 @@ func (s *Server) serve(raw *clientConn) {
 
 	state := c.ConnectionState()
 	if c.trace != nil {
+		// Parsing the hello a second time costs more than the rest of this function, so it is done only where
+		// somebody asks.
 		if s.current.Load().NeedsFingerprint && err == nil {
 			c.facts.JA4 = c.trace.JA4()
 		}
@@ -171,6 +180,7 @@ func (s *Server) serve(raw *clientConn) {
 		return
 	}
 
+	// The staller is set only now, as a client that takes nothing of a handshake has no business pausing.
 	if c.socket != nil {
 		c.socket.Staller = &pausing{clientConn: raw}
 	}
@@ -179,6 +189,8 @@ func (s *Server) serve(raw *clientConn) {
 	c.facts.AltSvc = s.announced(raw.listener, state.ServerName, raw.LocalAddr())
 	if auth := raw.policy.Auth; auth != nil {
 		c.facts.Identity, c.facts.Until = auth.Identity(&state)
+		// A reload may have changed the rules during the handshake. add looks at the snapshot again for that
+		// reason.
 		guarded := s.guards.add(s, &c.facts, func() { raw.evict(true) })
 		raw.guard.Store(guarded)
 	}
@@ -188,7 +200,8 @@ func (s *Server) serve(raw *clientConn) {
 		c.Close()
 	case raw.service != nil:
 		s.stream(c, raw)
-	case raw.startTLS: // HTTP has no business behind an SSLRequest
+	case raw.startTLS:
+		// HTTP has no business behind a PostgreSQL SSLRequest.
 		c.refuseStartTLS()
 		c.Close()
 	case state.NegotiatedProtocol == "h2":
@@ -228,6 +241,7 @@ const acmeALPN = "acme-tls/1"
 func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	below, current := hello.Conn, s.current.Load()
 	trace, traced := handshake.FromHello(hello)
+	// crypto/tls hands over the outermost connection, which is the recorder's where there is one.
 	if traced {
 		below = trace.NetConn()
 	}
@@ -242,8 +256,11 @@ func (s *Server) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	raw.policy = found.Policy(raw.asked)
 	chosen := raw.policy.Config
 	switch {
+	// RFC 8737 section 3: a validating CA offers this protocol and nothing else. Anybody may do so, and gets the
+	// challenge's certificate or an alert.
 	case s.deps.Challenges != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmeALPN:
 		chosen = current.challenge
+	// The certificate source refuses the name later. This policy only makes sure that no ticket gets around that.
 	case raw.asked == nil && hello.ServerName != "":
 		chosen = current.stranger
 	}
@@ -260,6 +277,7 @@ func (s *Server) refuse(c net.Conn, trace *handshake.Conn, plaintext []byte) {
 	if len(plaintext) > 0 {
 		s.answerPlaintext(c, trace, plaintext)
 	}
+	// A close with unread bytes becomes a reset, which would take the alert along.
 	socket.Linger(c, lingerTime, lingerBytes)
 	c.Close()
 }

@@ -49,7 +49,8 @@ func (g *guards) add(s *Server, facts *message.Conn, closing func()) *guard {
 
 	g.open[c] = struct{}{}
 	current := s.current.Load()
-	if !current.Has(made) { // a reload came during the handshake, and does not know of it
+	// A reload came during the handshake, and does not know of this connection.
+	if !current.Has(made) {
 		c.policies = nil
 		if asked := current.Hosts(facts.Listener).Asked(facts.TLS.ServerName, facts.Local); asked != nil {
 			c.policies = []*sites.Policy{asked.Policy}
@@ -110,7 +111,8 @@ func (g *guards) follow(older, built *snapshot) (ended int) {
 	all := slices.Collect(maps.Keys(g.open))
 	g.mu.Unlock()
 
-	for _, c := range all { // without the lock, which handshakes would wait for
+	// The work is done without the lock, which handshakes would wait for.
+	for _, c := range all {
 		next := c.after(successors, built)
 		if slices.Equal(next, c.policies) {
 			continue
@@ -140,7 +142,8 @@ func (g *guards) follow(older, built *snapshot) (ended int) {
 func (c *guard) after(successors map[*sites.Policy][]*sites.Policy, built *snapshot) (next []*sites.Policy) {
 	for _, policy := range c.policies {
 		now, known := successors[policy]
-		if !known && built.Has(policy) { // no host had it before: the connection was made under the new snapshot
+		// No host had the policy before, so the connection was made under the new snapshot.
+		if !known && built.Has(policy) {
 			now = []*sites.Policy{policy}
 		}
 		for _, p := range now {

@@ -56,6 +56,7 @@ func (c *pendingConns) enter(conn net.Conn) *pendingConn {
 			return m
 		case out != nil:
 			c.abuse.add(traffic.Handshakes, out.from.Addr())
+			// Closing happens without the lock, and the next round finds the place that it left.
 			out.conn.Close()
 			continue
 		}
@@ -70,6 +71,7 @@ func (c *pendingConns) enter(conn net.Conn) *pendingConn {
 // await waits until there may be room. It reports false where there is no hope.
 func (c *pendingConns) await(wait time.Duration) bool {
 	c.mu.Lock()
+	// Those who wait hold a descriptor each, so their number has a bound too.
 	hopeless := c.waiting >= max(c.limit, knocking)
 	if !hopeless {
 		c.waiting++
@@ -112,10 +114,12 @@ func (c *pendingConns) try(conn net.Conn, from netip.Prefix) (m, out *pendingCon
 
 	most := c.sources.Most(fair.Nobody)
 	oldest := c.conns.Front()
+	// Among the connections of the source with the most, the oldest has had the longest time to finish.
 	for c.sources.Less(oldest.Value.(*pendingConn).from, most) {
 		oldest = oldest.Next()
 	}
 	out = oldest.Value.(*pendingConn)
+	// A source with fewer connections does not wait: it is not the one that fills the places.
 	if wait = slow - now.Sub(out.since); wait > 0 && !c.sources.Exceeds(most, from) {
 		return nil, nil, wait
 	}
@@ -136,6 +140,7 @@ func (m *pendingConn) comesFrom(remote net.Addr) {
 	c, from := m.all, fair.SourceOf(remote)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// The place may have been taken away while the PROXY header was read.
 	if m.place == nil {
 		return
 	}
@@ -159,6 +164,7 @@ func (m *pendingConn) leave() {
 
 	m.remove()
 
+	// The channel holds one message. If it is full, somebody is about to look anyway.
 	select {
 	case c.room <- struct{}{}:
 	default:

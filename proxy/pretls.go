@@ -25,6 +25,7 @@ import (
 func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 	current := s.current.Load()
 	found := current.Hosts(raw.listener)
+	// Judged by the address of the connection itself: only those who are listed may say where a client comes from.
 	proxied := s.proxied(raw.Conn.RemoteAddr())
 	if !proxied && !found.StartTLS && !found.Passes {
 		return true
@@ -47,6 +48,7 @@ func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 		return false
 	}
 
+	// The name decides whether padlock terminates TLS at all, so it has to be known before TLS begins.
 	if found.Passes && !raw.startTLS {
 		if name, ok := raw.peekName(); ok {
 			if asked := found.Asked(name, raw.LocalAddr().String()); asked != nil && asked.TCP != nil && asked.TCP.Passthrough {
@@ -97,10 +99,13 @@ func (c *clientConn) readProxyHeader() (err error) {
 	head := make([]byte, len(proxyV2), maxProxyV1)
 	defer func() {
 		if err != nil {
-			c.replay = head // the recorder tells how it began
+			// The recorder shows how the connection began.
+			c.replay = head
 		}
 	}()
 
+	// The bytes behind the header are TLS, and must stay in the socket. So the header is read in pieces of known
+	// length, without a buffered reader.
 	if n, err := io.ReadFull(c.Conn, head); err != nil {
 		head = head[:n]
 		return err
@@ -113,6 +118,7 @@ func (c *clientConn) readProxyHeader() (err error) {
 			return err
 		}
 		length := binary.BigEndian.Uint16(rest[2:])
+		// The length comes from the network, and room is made for it before the bytes have come.
 		if length > maxProxyV2 {
 			return fmt.Errorf("a PROXY header of %d bytes", length)
 		}
@@ -121,7 +127,8 @@ func (c *clientConn) readProxyHeader() (err error) {
 			return err
 		}
 
-		if rest[0] == 0x21 && rest[1]>>4 == 0 { // no family, which says as much as UNKNOWN does
+		// An address without a family says as much as UNKNOWN does.
+		if rest[0] == 0x21 && rest[1]>>4 == 0 {
 			c.unnamed = true
 			return nil
 		}
@@ -153,7 +160,8 @@ func (c *clientConn) readProxyHeader() (err error) {
 		if begun := c.begun.Load(); begun != nil {
 			begun.comesFrom(source)
 		}
-	default: // UNKNOWN, a Unix socket, datagrams: some client's, but nobody says whose
+	default:
+		// UNKNOWN, a Unix socket, datagrams: the connection is some client's, but nobody says whose.
 		c.unnamed = true
 	}
 
@@ -164,6 +172,7 @@ func (c *clientConn) readProxyHeader() (err error) {
 // byte are a load balancer's looks at whether padlock is there.
 func (s *Server) refuseProxied(raw *clientConn, err error) {
 	defer raw.Close()
+	// Health checks of load balancers connect and leave every few seconds, and are no errors.
 	if errors.Is(err, io.EOF) && len(raw.replay) == 0 {
 		s.tellUnspoken(raw)
 		return
@@ -188,7 +197,8 @@ func (s *Server) tellUnspoken(raw *clientConn) {
 		return
 	}
 	trace := s.deps.Recorder.Wrap(raw)
-	_, err := trace.Read(make([]byte, 1)) // its end, or the deadline, once more
+	// Wait for the client's end, or for the deadline once more.
+	_, err := trace.Read(make([]byte, 1))
 	trace.Done(tls.ConnectionState{}, err)
 	_ = trace.Close()
 }
@@ -202,6 +212,7 @@ var (
 // answerSSLRequest agrees to go on with TLS where a client of PostgreSQL asks; a request for GSSAPI before it is
 // declined. What the client may have sent behind its request is not plaintext to anybody: TLS reads it.
 func (c *clientConn) answerSSLRequest() bool {
+	// GSSAPI may be asked for first, and then TLS. A client that asks for more is not PostgreSQL's.
 	for range 2 {
 		head := make([]byte, len(sslRequest))
 		n, err := io.ReadFull(c.Conn, head)
@@ -212,7 +223,8 @@ func (c *clientConn) answerSSLRequest() bool {
 		case err == nil && bytes.Equal(head, gssEncRequest):
 			answer = "N"
 		default:
-			c.replay = head[:n] // TLS at once, or something else; the handshake will tell
+			// It is TLS at once, or something else. The handshake will show which.
+			c.replay = head[:n]
 			return n > 0
 		}
 
@@ -238,6 +250,7 @@ func (c *clientConn) peekName() (name string, ok bool) {
 
 	take := func(want int) bool {
 		for len(data) < want {
+			// crypto/tls has the same limit for a handshake message.
 			if want > maxHello {
 				return false
 			}

@@ -134,7 +134,8 @@ var errBusy = errors.New("as many connections as there may be")
 
 // begin is called for each connection, before its handshake.
 func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	if p.server.proxied(info.RemoteAddr) { // QUIC has no PROXY header that could say whom the proxy speaks for
+	// QUIC has no PROXY header that could name the client behind the proxy.
+	if p.server.proxied(info.RemoteAddr) {
 		p.server.deps.Log.Debug("connection refused", "remote", info.RemoteAddr, "error", errNone)
 		return nil, errNone
 	}
@@ -166,7 +167,8 @@ func (s *Server) widen(conn *quic.Conn, more uint64) bool {
 		return false
 	}
 	f.unread.Add(int64(more))
-	if conn.Context().Err() != nil { // what the connection has taken may have been given back already
+	// The connection may have ended, and with it what it holds.
+	if conn.Context().Err() != nil {
 		f.narrow()
 	}
 	return true
@@ -283,6 +285,7 @@ func (p *packets) serve() {
 // listener.
 func (p *packets) refuse() {
 	for end := time.Now().Add(beginning); p.early.Load() > 0 && time.Now().Before(end); {
+		// quic-go has no event for the end of a handshake that fails.
 		time.Sleep(time.Millisecond)
 	}
 	_ = p.listener.Close()
@@ -293,6 +296,7 @@ func (f *flow) complete(conn *quic.Conn) {
 	f.conn.Store(conn)
 	f.state = conn.ConnectionState().TLS
 	f.local = conn.LocalAddr()
+	// The end of the connection may come at the same time. Only one of them gives the handshake's place back.
 	if f.done.CompareAndSwap(false, true) {
 		f.owner.done(f.from)
 	}
@@ -304,8 +308,10 @@ func (f *flow) complete(conn *quic.Conn) {
 		facts.Identity, facts.Until = auth.Identity(&f.state)
 		server := f.owner.server
 		guarded := server.guards.add(server, facts, func() {
-			go func() { _ = conn.CloseWithError(0x100, "") }() // H3_NO_ERROR (RFC 9114 section 8.1); it waits for the end
+			// H3_NO_ERROR (RFC 9114 section 8.1). The call waits for the connection's end, so it gets a goroutine.
+			go func() { _ = conn.CloseWithError(0x100, "") }()
 		})
+		// QUIC closes connections by itself, so the guard follows its context rather than a Close of ours.
 		context.AfterFunc(conn.Context(), func() { server.guards.remove(guarded) })
 	}
 
@@ -327,7 +333,8 @@ func (f *flow) evict(active bool) bool {
 	if conn == nil || !active {
 		return false
 	}
-	go func() { _ = conn.CloseWithError(0x107, "") }() // H3_EXCESSIVE_LOAD (RFC 9114 section 8.1); it waits for the end
+	// H3_EXCESSIVE_LOAD (RFC 9114 section 8.1). The call waits for the connection's end, so it gets a goroutine.
+	go func() { _ = conn.CloseWithError(0x107, "") }()
 	return true
 }
 
@@ -339,12 +346,14 @@ func (f *flow) request() *message.Conn {
 	}
 
 	last, remote := f.last.Load(), f.conn.Load().RemoteAddr()
+	// Comparing the pointers first keeps the usual case free of formatting an address for each request.
 	if last.remote == remote || last.remote.String() == remote.String() {
 		return last.facts
 	}
 	known := remote.String()
 	if f.owner.server.proxied(remote) {
-		known = "" // a client's that the proxy cannot name
+		// The client is one that the proxy cannot name.
+		known = ""
 	}
 	last = &whereabouts{remote, f.facts.From(known)}
 	f.last.Store(last)
@@ -423,6 +432,7 @@ func (s *Server) announced(listener, name string, to net.Addr) string {
 		return ""
 	case "always":
 	default:
+		// A browser that is sent to HTTP/3 and rejects the certificate there loses a second with each visit.
 		if source, ok := s.deps.Certificates.(PrivateSource); ok && source.Private(name, to) {
 			return ""
 		}
@@ -463,6 +473,8 @@ func (s *Server) awaitQUIC(l Listener) {
 		case <-ticks:
 		}
 
+		// A reload may have removed the listener meanwhile. The lock is held until the socket is in the list or
+		// closed.
 		s.listening.Lock()
 		open := slices.ContainsFunc(s.open, func(o Listener) bool { return o.Listener == l.Listener })
 		if s.ended || !open {
@@ -485,6 +497,7 @@ func (l Listener) closePackets() {
 // tryQUIC reports whether the matter is settled: HTTP/3 is served, or cannot be. It is called with the lock of
 // listeners held.
 func (s *Server) tryQUIC(l Listener, again bool) bool {
+	// Sites with listeners of their own are TCP sites or internal ones, which have no HTTP/3.
 	if !s.config().Listen.HTTP3 || l.Plain || s.current.Load().Own(l.Address) || !strings.HasPrefix(l.Addr().Network(), "tcp") {
 		l.closePackets()
 		return true
@@ -497,7 +510,8 @@ func (s *Server) tryQUIC(l Listener, again bool) bool {
 	case err == nil:
 	case errors.Is(err, syscall.EADDRINUSE) && again:
 		return false
-	case errors.Is(err, syscall.EADDRINUSE): // a padlock that hands over has it for a little longer
+	case errors.Is(err, syscall.EADDRINUSE):
+		// A padlock that hands over has the port for a little longer.
 		s.deps.Log.Info("HTTP/3 begins when its UDP port is free", "address", l.Addr())
 		go s.awaitQUIC(l)
 		return false

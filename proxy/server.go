@@ -143,7 +143,10 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The gateway asks for the snapshot with each request, so it is there before any listener is.
 	s.current.Store(built)
+	// One config for all policies owns the ticket keys: crypto/tls takes the keys of the config that the listener
+	// has, and a reload must not make clients start over.
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil
 }
@@ -201,11 +204,13 @@ func (s *Server) reload(cfg *config.Config, before func()) error {
 	if ended := s.gateway.Reloaded(built.Routes) + s.streams.follow(built); ended > 0 {
 		s.deps.Log.Info("requests and tunnels were ended, as the configuration lets their clients in no more", "ended", ended)
 	}
+	// Open requests hold their own targets. Only what nobody uses any more is closed.
 	older.Close()
 	names := map[string]bool{}
 	for _, site := range cfg.Sites {
 		names[site.Hosts[0]] = true
 	}
+	// Counters of sites that are gone would stay in the metrics for good.
 	s.book.Keep(names)
 	return nil
 }
@@ -277,7 +282,8 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 
 	s.Add(listeners...)
 	close(s.serving)
-	watching, watched := context.WithCancel(context.WithoutCancel(ctx)) // until the last connection has ended
+	// Watching ends with the last connection, not with the context.
+	watching, watched := context.WithCancel(context.WithoutCancel(ctx))
 	defer watched()
 	go s.watchTrust(watching)
 	var err error
@@ -287,9 +293,11 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	}
 
 	s.listening.Lock()
+	// Set under the lock, so that a reload that adds a listener now closes it instead.
 	s.ended = true
 	open, packets := s.open, s.packets
 	s.listening.Unlock()
+	// Those who wait for a slot or for a handshake's place give up before the listeners are waited for.
 	close(s.ending)
 	_ = closeAll(open) // a listener that is closed already is as good
 	s.waits.during("listeners", s.accepting.Wait)
@@ -297,7 +305,8 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		s.waits.during("handshakes of QUIC", p.refuse)
 	}
 
-	if h := s.handover.Load(); h != nil { // UDP cannot be shared: the other process waits for it
+	// A UDP port cannot be shared, so the other process waits for it.
+	if h := s.handover.Load(); h != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), quicHandover)
 		_ = s.http3.Shutdown(ctx)
 		cancel()
@@ -315,6 +324,7 @@ func (s *Server) Add(listeners ...Listener) {
 	s.listening.Lock()
 	defer s.listening.Unlock()
 	for _, l := range listeners {
+		// Whoever adds a listener gives it away, so it is closed here even where it is of no use.
 		if s.ended {
 			l.Close()
 			continue
@@ -334,6 +344,8 @@ func (s *Server) Listeners() []Listener {
 	defer s.listening.Unlock()
 	open := slices.Clone(s.open)
 	for i := range open {
+		// Another process takes over the UDP socket together with its listener, as no other could be opened beside
+		// it.
 		for _, p := range s.packets {
 			if p.address == open[i].Address {
 				open[i].Packets = p.socket
@@ -367,18 +379,22 @@ func (s *Server) Remove(addresses ...string) {
 	s.packets = slices.DeleteFunc(s.packets, func(p *packets) bool {
 		gone := slices.Contains(addresses, p.address)
 		if gone {
+			// Clients must not be told about HTTP/3 on a port that takes no new connections.
 			s.altSvc.Delete(p.address)
-			_ = p.listener.Close() // its connections go on
+			// Only accepting ends; the listener's connections go on.
+			_ = p.listener.Close()
 		}
 		return gone
 	})
 }
 
 func (s *Server) start() error {
-	s.slots.exempt = func(from netip.Prefix) bool { return exempt(s.config())(from) } // a reload may bring other proxies
+	// A reload may bring other trusted proxies, so this reads the current configuration.
+	s.slots.exempt = func(from netip.Prefix) bool { return exempt(s.config())(from) }
 	s.slots.full = func(from netip.Prefix) { s.abuse.add(traffic.Connections, from.Addr()) }
 	var ended context.CancelFunc
 	s.slots.ending, ended = context.WithCancel(context.Background())
+	// Those who wait for a slot are released when no more connections are accepted.
 	go func() { <-s.ending; ended() }()
 	s.access = gateway.NewAccessLog(&s.config().AccessLog, s.deps.AccessLog, &s.logDropped)
 	s.pauses = newPauses(s.config().Limits.Connections, s.config().Timeouts.BodyIdle, s.config().Timeouts.Send)
@@ -397,6 +413,7 @@ func (s *Server) start() error {
 	var err error
 	if s.lot, err = park.New(); err == nil {
 		one.Park = s.lot
+		// Without epoll, on other systems than Linux, idle connections keep their goroutine.
 	} else if !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("preparing to wait for idle connections: %w", err)
 	}
@@ -438,6 +455,7 @@ const beginning = time.Second // for handshakes that are on their way
 
 // drain tells clients to go as their requests end, and waits for them.
 func (s *Server) drain(ctx context.Context) {
+	// Handshakes that are on their way get a moment to become connections that can be told to go.
 	select {
 	case <-time.After(beginning):
 	case <-ctx.Done():
@@ -485,7 +503,8 @@ func (s *Server) shutdown(serving context.Context) {
 	fronts.Wait()
 	close(s.work)
 	if s.lot != nil {
-		_ = s.lot.Close() // nothing is parked any more
+		// By now nothing is parked any more.
+		_ = s.lot.Close()
 	}
 	s.waits.during("targets", s.Close)
 	s.waits.during("the access log", func() {
@@ -630,6 +649,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.next(p)
 	if !c.started && n > 0 {
 		c.started = true
+		// Only the beginning of something that is no TLS is kept: it shows what the client speaks, and is answered
+		// there.
 		if p[0] != recordTypeHandshake {
 			c.plaintext = bytes.Clone(p[:n])
 		}
@@ -646,18 +667,20 @@ func (c *clientConn) next(p []byte) (int, error) {
 	return n, nil
 }
 
-// NetConn is the connection below, for the recorder, which asks the kernel about it. Write takes no notice of a limit
-// that an earlier write has left behind. The fronts set one before each write; crypto/tls sets none when it answers a
-// KeyUpdate, and what it then cannot write breaks the connection (RFC 8446 section 4.6.3).
+// Write takes no notice of a limit that an earlier write has left behind. The fronts set one before each write;
+// crypto/tls sets none when it answers a KeyUpdate, and what it then cannot write breaks the connection (RFC 8446
+// section 4.6.3).
 func (c *clientConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if socket.Late(err) {
+		// Nothing was written, so the attempt can be repeated without sending anything twice.
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(farewell))
 		n, err = c.Conn.Write(p)
 	}
 	return n, err
 }
 
+// NetConn is the connection below, for the recorder, which asks the kernel about it.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
 // SetWriteDeadline implements net.Conn.
@@ -675,6 +698,7 @@ func (c *clientConn) SetDeadline(at time.Time) error {
 func (c *clientConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
+		// The socket is closed first: whoever gets the place may open another descriptor at once.
 		c.begun.Load().leave()
 		c.server.addresses.leave(c.source)
 		c.server.slots.leave(c.slot)
@@ -689,6 +713,7 @@ func (c *clientConn) Close() error {
 // is ended.
 func (c *clientConn) evict(active bool) bool {
 	c.evicted.Store(true)
+	// A parked connection wakes in a goroutine of its own, and ends in order.
 	if lot := c.server.lot; lot != nil && lot.Wake(c.Conn) {
 		return true
 	}
@@ -705,7 +730,8 @@ func (c *clientConn) interrupt() {
 		below = s.NetConn()
 	}
 	if tcp, ok := below.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // what is on its way to a client that reads nothing is not waited for
+		// Bytes on their way to a client that reads nothing are not waited for.
+		_ = tcp.SetLinger(0)
 		_ = tcp.CloseRead()
 		_ = tcp.CloseWrite()
 		return
@@ -729,6 +755,7 @@ type backoff struct {
 }
 
 func (b *backoff) wait(err error) {
+	// The descriptors come back when connections end. Until then, trying without pause would take a processor.
 	b.delay = min(max(2*b.delay, 5*time.Millisecond), time.Second)
 	if time.Since(b.said) > time.Minute {
 		b.log.Warn("cannot accept connections", "error", err)

@@ -91,6 +91,7 @@ func (s *shares) await(from netip.Prefix, conn evictable, patience time.Duration
 	ctx, cancel := context.WithTimeout(s.ending, patience)
 	defer cancel()
 	s.full(from)
+	// The first connection that was asked may take its time to go, or not go at all.
 	go s.press(ctx, from)
 	done, err := s.turns.Take(ctx, from)
 	if err != nil {
@@ -142,6 +143,7 @@ func (s *shares) leave(taken *slot) {
 	s.mu.Lock()
 	own := taken.share
 	last := len(own.held) - 1
+	// The order does not matter, so the last one fills the gap without moving the others.
 	own.held[taken.place] = own.held[last]
 	own.held[taken.place].place = taken.place
 	own.held[last] = nil
@@ -149,12 +151,14 @@ func (s *shares) leave(taken *slot) {
 		delete(s.sources, own.from)
 	}
 
-	if own.counted > 0 { // a reload may have made a proxy of the source, or none
+	// A reload may have made the source a trusted proxy, or the opposite.
+	if own.counted > 0 {
 		own.counted--
 		s.loads.Add(own.from, -1)
 	}
 
 	s.open--
+	// Giving the turn back may wake another goroutine that takes the lock.
 	s.mu.Unlock()
 	taken.done()
 }
@@ -174,6 +178,7 @@ func (s *shares) swap(from netip.Prefix, conn evictable, patience time.Duration)
 	}
 	ctx, cancel := context.WithTimeout(s.ending, patience)
 	ended := make(chan func(), 1)
+	// The caller has its slot at once. The turn that belongs to it comes when the other connection has ended.
 	go func() {
 		done, err := s.turns.Take(ctx, from)
 		if err != nil {
@@ -193,6 +198,7 @@ func (s *shares) makeRoom(from netip.Prefix) bool {
 	most, own := s.sources[s.loads.Most(s.exempt)], s.sources[from]
 	above, heavier := false, most != nil && most.from != from
 	switch {
+	// A proxy speaks for many clients, so it is compared by what it has and not by what one client may have.
 	case s.exempt(from) && own != nil:
 		heavier = heavier && s.loads.Load(most.from) >= int64(len(own.held))+2
 	case !s.exempt(from):
@@ -207,10 +213,13 @@ func (s *shares) makeRoom(from netip.Prefix) bool {
 	var idle, newest []*slot
 	if heavier || above {
 		held := most.held
+		// The oldest connections come first in the list, and are the likeliest to be idle. Looking at all of them
+		// would take too long under the lock.
 		idle = append(idle, held[:min(len(held), lookFor)]...)
 		newest = append(newest, held[len(held)-1])
 	}
 
+	// evict may close a connection, whose end takes the lock.
 	s.mu.Unlock()
 
 	for _, one := range idle {
@@ -223,6 +232,7 @@ func (s *shares) makeRoom(from netip.Prefix) bool {
 	case heavier:
 		return newest[0].conn.evict(true)
 	case !above && s.lot != nil:
+		// Several at a time, so that a rush of new clients does not wait for one idle connection after the other.
 		s.lot.Expire(1 + s.limit/200)
 	}
 

@@ -44,16 +44,18 @@ func newSnapshot(cfg *config.Config, deps Dependencies, targets *upstream.Target
 	}
 
 	s.stranger = baseTLS(cfg, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }, deps.Recorder)
-	s.stranger.SessionTicketsDisabled = true // a ticket from elsewhere would do without a certificate
+	// A session ticket from another policy would take the place of a certificate.
+	s.stranger.SessionTicketsDisabled = true
 	return s, nil
 }
 
 // baseTLS leaves cipher suites and groups to crypto/tls, which puts X25519MLKEM768 first.
 func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certificate, error), recorder *handshake.Recorder) *tls.Config {
 	c := &tls.Config{
-		MinVersion:                  tls.VersionTLS12,
-		NextProtos:                  []string{"h2", "http/1.1"},
-		DynamicRecordSizingDisabled: true, // a second record for a response of a kilobyte is a second system call
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		// A second record for a response of one kilobyte would be a second system call.
+		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			certificate, err := choose(hello)
 			if trace, ok := handshake.FromHello(hello); ok {

@@ -54,6 +54,8 @@ func (s *service) enter(c *stream) bool {
 		return true
 	}
 	from := fair.Source(c.Facts.Addr)
+	// Waiting pays off only where somebody has been asked to go. Otherwise the client learns at once that there is
+	// no room.
 	if c.slot = s.slots.try(from, c); c.slot == nil && s.slots.makeRoom(from) {
 		c.slot = s.slots.await(from, c, roomTime)
 	}
@@ -125,6 +127,7 @@ func (s *Server) pass(raw *clientConn, name string) {
 
 func (s *Server) forward(c *stream, raw *clientConn) {
 	c.Start, c.raw = time.Now(), raw
+	// Logged last, when the bytes in both directions are known and the end's reason is decided.
 	defer func() {
 		if why := c.why.Load(); why != nil {
 			c.Err = *why
@@ -134,6 +137,8 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	}()
 	defer c.client.Close()
 
+	// Only after the handshake: the address may be known from a PROXY header, and the record of the handshake shows
+	// the refusal.
 	if !raw.asked.Access.Admits(c.Facts.Addr) {
 		c.refuse(errAddress, "allow it in the site's access rules (sites[].access)")
 		return
@@ -149,12 +154,14 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 	}
 	defer s.streams.Remove(c)
 
-	if !c.stays(s.current.Load()) { // a reload came before it was added
+	// A reload may have come before the connection was added to the set, and so missed it.
+	if !c.stays(s.current.Load()) {
 		c.refuse(errChanged, "look at what the configuration says of the site now")
 		return
 	}
 
 	if standing := c.Facts.Standing; standing != nil {
+		// The client's certificate may be revoked or expire while bytes flow.
 		defer context.AfterFunc(standing, c.end)()
 	}
 	defer c.Attempt.End()
@@ -164,6 +171,7 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		return
 	}
 
+	// The header must be the first bytes on the connection.
 	if c.site.ProxyProtocol != "" {
 		var header []byte
 		header, err = proxyHeader(c.site.ProxyProtocol, c.Facts, c.Name, raw)
@@ -172,7 +180,8 @@ func (s *Server) forward(c *stream, raw *clientConn) {
 		}
 	}
 
-	if err == nil && c.ctx.Hold(target) { // its Close ends all
+	// Closing the context closes the target's connection as well.
+	if err == nil && c.ctx.Hold(target) {
 		c.In, c.Out, err = relay.Join(c.client, target, c.site.Idle)
 		c.ctx.Release()
 	}
@@ -222,13 +231,15 @@ func (s streams) shutdown(ctx context.Context) error { return s.Shutdown(ctx, ni
 func proxyHeader(version string, facts *message.Conn, name string, raw *clientConn) ([]byte, error) {
 	remote, local := raw.RemoteAddr(), raw.LocalAddr()
 	if raw.unnamed {
-		remote, local = nil, nil // a connection of which no address is known, and not padlock's own
+		// The client's address is not known, and padlock's own must not stand in for it.
+		remote, local = nil, nil
 	}
 	if version == "v1" {
 		return proxyproto.HeaderProxyFromAddrs(1, remote, local).Format()
 	}
 
 	h := proxyproto.HeaderProxyFromAddrs(2, remote, local)
+	// Without addresses the library says LOCAL, which targets take for a health check.
 	h.Command = proxyproto.PROXY
 	var tlvs []proxyproto.TLV
 
@@ -241,6 +252,8 @@ func proxyHeader(version string, facts *message.Conn, name string, raw *clientCo
 	add(&tlvs, proxyproto.PP2_TYPE_AUTHORITY, name)
 	if state := facts.TLS; state != nil {
 		add(&tlvs, proxyproto.PP2_TYPE_ALPN, state.NegotiatedProtocol)
+		// Verify 0 means that the client presented a certificate that was verified, so the safe value is the
+		// default.
 		ssl := tlvparse.PP2SSL{Client: tlvparse.PP2_BITFIELD_CLIENT_SSL, Verify: 1}
 		add(&ssl.TLV, proxyproto.PP2_SUBTYPE_SSL_VERSION, strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1))
 		add(&ssl.TLV, proxyproto.PP2_SUBTYPE_SSL_CIPHER, tls.CipherSuiteName(state.CipherSuite))

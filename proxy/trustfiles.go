@@ -60,7 +60,8 @@ func (s *Server) watchTrust(ctx context.Context) {
 		current := s.current.Load()
 		now := marks(trustFiles(current.Config))
 		switch {
-		case current.Config != cfg: // it was reloaded, and read the files
+		case current.Config != cfg:
+			// A reload has happened, which read the files itself.
 			cfg, seen, read = current.Config, now, time.Now()
 		case now != seen, len(current.Files.Kept()) > 0 && time.Since(read) >= trustRetry:
 			changed := now != seen

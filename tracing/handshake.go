@@ -35,7 +35,8 @@ func (t *Tracer) tell(e *handshake.Event) {
 	own, _ := t.ids.handshake(e.ID, t.ratio)
 	_, span := t.tracer.Start(fixed(own), "TLS handshake", trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(e.Start), trace.WithAttributes(attributesOf(e)...))
 	took := e.Duration
-	if e.Outcome != handshake.Complete { // then Finished is not the end
+	// An incomplete handshake has no Finished that could be its end.
+	if e.Outcome != handshake.Complete {
 		for i := range e.Stages {
 			took = max(took, e.Stages[i].At)
 		}
@@ -44,12 +45,14 @@ func (t *Tracer) tell(e *handshake.Event) {
 	at := time.Duration(0)
 	for i := range e.Stages {
 		s := &e.Stages[i]
-		if s.At > took { // of a complete one the first byte, for which the client may take its time
+		// The last stage of a complete handshake is the first byte, for which the client may take its time.
+		if s.At > took {
 			span.SetAttributes(attribute.Float64("padlock.handshake."+s.Name+"_after", s.At.Seconds()))
 			continue
 		}
 
-		at = max(at, s.At) // what left together has one time
+		// Messages that left together have the same time.
+		at = max(at, s.At)
 		span.AddEvent(s.Name, trace.WithTimestamp(e.Start.Add(at)), trace.WithAttributes(stageAttributes(s)...))
 	}
 

@@ -130,5 +130,6 @@ func (t *Tracer) Close(ctx context.Context) {
 	t.failures.Close()
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
-	_ = t.provider.Shutdown(ctx) // what was lost has been counted and told
+	// What was lost has been counted and reported.
+	_ = t.provider.Shutdown(ctx)
 }

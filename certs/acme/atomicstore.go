@@ -80,11 +80,13 @@ func (v *atomicStore) Store(ctx context.Context, key string, value []byte) error
 		return v.backend.Store(ctx, v.place(key), value)
 	}
 
+	// certmagic stores three values in a row. Nothing is written before all three are here.
 	dir, complete := v.stage(key, value)
 	if complete == nil {
 		return nil
 	}
 
+	// A CA's mistake must not replace a certificate that still works.
 	err := v.accept(ctx, path.Base(path.Dir(dir)), complete)
 	v.mu.Lock()
 	v.refused = err
@@ -93,7 +95,8 @@ func (v *atomicStore) Store(ctx context.Context, key string, value []byte) error
 		err = v.commit(ctx, dir, complete)
 	}
 	if err != nil {
-		return err // certmagic deletes the other two now, and Delete knows why
+		// certmagic deletes the other two values now as well. Delete finds out what that means.
+		return err
 	}
 
 	v.mu.Lock()
@@ -128,6 +131,7 @@ func (v *atomicStore) accept(ctx context.Context, issuer string, b *storedCert) 
 	if err != nil {
 		return nil // nothing is there that could be lost
 	}
+	// An expired certificate is accepted only where nothing better would be lost.
 	if before, _ := old.open(name); before != nil && time.Now().Before(before.Leaf.NotAfter) {
 		return refuse("it expired on " + fresh.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -183,6 +187,7 @@ func (v *atomicStore) put(ctx context.Context, lock, dir string, b *storedCert) 
 	if err != nil {
 		return err
 	}
+	// Fenced, so that a node that lost the lock while it was frozen cannot overwrite the newer certificate.
 	if err := v.StoreFenced(ctx, lock, v.place(dir)+journal, data); err != nil {
 		return err
 	}
@@ -199,6 +204,7 @@ func lockOf(name string) string {
 func (v *atomicStore) spread(ctx context.Context, dir string, b *storedCert) {
 	base := v.place(dir) + "/" + path.Base(dir)
 	err := errors.Join(v.backend.Store(ctx, base+".key", []byte(b.Key)), v.backend.Store(ctx, base+".crt", []byte(b.Certificate)), v.backend.Store(ctx, base+".json", b.Metadata))
+	// The journal stays until all three values are in place: readers prefer it.
 	if err == nil {
 		_ = v.backend.Delete(ctx, v.place(dir)+journal)
 	}
@@ -225,6 +231,7 @@ func (v *atomicStore) Load(ctx context.Context, key string) ([]byte, error) {
 	if !ok {
 		return v.backend.Load(ctx, v.place(key))
 	}
+	// A journal means that the values in place may belong to two different certificates.
 	b, err := v.journal(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -247,7 +254,8 @@ func (v *atomicStore) journal(ctx context.Context, dir string) (*storedCert, err
 		return nil, fmt.Errorf("reading %s: %w", v.place(dir)+journal, storage.ErrEncrypted)
 	}
 	if err == nil && json.Unmarshal(data, b) != nil {
-		return nil, v.backend.Delete(ctx, v.place(dir)+journal) // never written by us: what is in place still counts
+		// We never wrote this journal, so the values that are in place still count.
+		return nil, v.backend.Delete(ctx, v.place(dir)+journal)
 	}
 	if err != nil {
 		return nil, err
@@ -337,6 +345,7 @@ func (v *atomicStore) quarantine(ctx context.Context, issuer, name, why string) 
 
 	aside := fmt.Sprintf("%s%s-%s/", asideFolder, time.Now().UTC().Format("20060102T150405.000"), why)
 	for _, key := range keys {
+		// Copied before anything is deleted, so that a failure loses nothing.
 		data, err := v.backend.Load(ctx, key)
 		if err == nil {
 			err = v.backend.Store(ctx, aside+key, data)
@@ -367,6 +376,7 @@ func (b *storedCert) open(name string) (*Pair, error) {
 		IssuerData acme.Certificate `json:"issuer_data"`
 	}
 	if err := json.Unmarshal(b.Metadata, &metadata); err != nil {
+		// The pair can be served. Only renewal needs the metadata.
 		return p, errMetadata
 	}
 
@@ -391,6 +401,7 @@ func certifies(leaf *x509.Certificate, name string) error {
 		return fmt.Errorf("it is not for %s", name)
 	}
 	if net.ParseIP(name) != nil {
+		// VerifyHostname takes an address only in brackets.
 		name = "[" + name + "]"
 	}
 	return leaf.VerifyHostname(name)
@@ -400,8 +411,10 @@ func certifies(leaf *x509.Certificate, name string) error {
 // ordered afresh.
 func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
 	v := c.atomicStore(kind)
-	generation, _ := c.generation(ctx, generationAge) // before, as what is found then was not lost with it
+	// Take the generation before looking: what is found then was not lost together with the storage.
+	generation, _ := c.generation(ctx, generationAge)
 	var newest *Pair
+	// All issuers are looked at: the configuration may have changed its preferred one since.
 	for _, issuer := range c.front.Issuers {
 		pair, err := c.loadFrom(ctx, v, issuer.IssuerKey(), name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -421,7 +434,8 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 	}
 
 	newest.Kind = kind
-	if have != nil && have.Leaf.Equal(newest.Leaf) { // with what was learned of it
+	// Keep the pair that is held: it carries what was learned about it, such as its OCSP response.
+	if have != nil && have.Leaf.Equal(newest.Leaf) {
 		kept := *have
 		if !newest.ari.SelectedTime.IsZero() {
 			kept.ari = newest.ari
@@ -436,7 +450,8 @@ func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair
 
 func (c *Client) loadFrom(ctx context.Context, v *atomicStore, issuer, name string) (*Pair, error) {
 	var err error
-	for range 3 { // another node may be between two of its values
+	// Another node may be between two of its writes, so one look that does not fit proves nothing.
+	for range 3 {
 		var b *storedCert
 		if b, err = v.storedCert(ctx, issuer, name); err != nil {
 			return nil, err
@@ -457,6 +472,7 @@ func (c *Client) loadFrom(ctx context.Context, v *atomicStore, issuer, name stri
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		// A writer needs a few milliseconds between its values.
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -506,6 +522,7 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 				continue
 			}
 
+			// An account under another key is not damaged, and must not be replaced.
 			if storage.Encrypted(data) {
 				return fmt.Errorf("reading %s: %w", key, storage.ErrEncrypted)
 			}

@@ -295,5 +295,6 @@ func (c *autocertCache) release(key string) {
 	timer.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = c.store.Unlock(ctx, lockOf(key)) // a lost lock has been told by its storage
+	// A lock that was lost has been reported by its storage.
+	_ = c.store.Unlock(ctx, lockOf(key))
 }

@@ -123,6 +123,7 @@ func New(o Options) (*Client, error) {
 		c.o.Solver = solver
 	}
 
+	// certmagic insists on a cache. It stays empty: padlock serves certificates itself.
 	c.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return c.front, nil },
 		// Counts as the time between two looks at a certificate, which bounds how short it may live.
@@ -133,8 +134,10 @@ func New(o Options) (*Client, error) {
 	for range concurrent {
 		c.slots <- c.newSlot()
 	}
+	// One more configuration, of no order, answers challenges that other nodes have offered.
 	c.front = c.newConfig(&slot{client: c}, variant{kind: o.Config.KeyTypes[0]})
-	for _, issuer := range c.front.Issuers { // other nodes may listen on port 80, and the CA be sent here by HTTPS
+	// Other nodes may listen on port 80 while the CA follows a redirect to HTTPS here, so every issuer answers.
+	for _, issuer := range c.front.Issuers {
 		issuer.(*certmagic.ACMEIssuer).DisableHTTPChallenge = !slices.Contains(o.Config.Challenges, "http-01")
 	}
 
@@ -190,12 +193,14 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 		HTTPProxy:               c.proxy,
 		Logger:                  cfg.Logger,
 	}
+	// Without an address, certmagic asks for one on the terminal.
 	if template.Email == "" {
 		template.Email = noEmail
 	}
 
 	if v.address && issuer.Profile == "" && (issuer.Name == "letsencrypt" || issuer.Name == "letsencrypt-staging") {
-		template.Profile = "shortlived" // the only one in which Let's Encrypt signs for addresses
+		// The only profile in which Let's Encrypt signs for IP addresses.
+		template.Profile = "shortlived"
 	}
 	if issuer.EAB.KID != "" {
 		template.ExternalAccount = &acme.EAB{KeyID: issuer.EAB.KID, MACKey: issuer.EAB.HMACKey}
@@ -205,6 +210,7 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 		template.PreferredChains.RootCommonName = []string{issuer.PreferredChain}
 	}
 
+	// Where padlock listens already, certmagic finds the port in use and leaves answering to it.
 	template.ListenHost, template.AltTLSALPNPort = hostPort(c.o.HTTPS)
 	if _, port := hostPort(c.o.HTTP); port > 0 {
 		template.AltHTTPPort = port
@@ -229,6 +235,8 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle
 		}
 
 		if pair == nil {
+			// Without the first key type there is nothing for clients that support only that. The others are
+			// optional.
 			if i == 0 && len(errs) == 0 {
 				errs = append(errs, fmt.Errorf("certificate for %s: %w", name, fs.ErrNotExist))
 			}
@@ -236,6 +244,7 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle
 		}
 
 		next.Pairs = append(next.Pairs, pair)
+		// The earliest event decides when to look again: renewal, renewal information, or the OCSP response.
 		next.Due = earliest(next.Due, pair.Renewal, pair.ariNext, pair.ocsp.next)
 	}
 
@@ -292,6 +301,7 @@ func earliest(times ...time.Time) time.Time {
 func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
 	pair, err := c.load(ctx, name, kind, have)
 	if errors.Is(err, fs.ErrNotExist) {
+		// The storage may have lost what is still served. Putting it back costs the CA nothing.
 		back, failed := c.giveBack(ctx, name, kind, have)
 		if failed != nil {
 			return have, failed
@@ -305,7 +315,8 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 	case errors.Is(err, fs.ErrNotExist):
 		err = c.order(ctx, name, kind, nil)
 	case err != nil:
-		return have, err // the storage is away: what is held is served on
+		// The storage cannot be reached: what is held is served on.
+		return have, err
 	default:
 		pair = c.refresh(ctx, name, pair)
 		if !pair.Revoked && time.Now().Before(pair.Renewal) {
@@ -321,6 +332,7 @@ func (c *Client) ensure(ctx context.Context, name, kind string, have *Pair) (*Pa
 		return pair, err
 	}
 
+	// Loaded from the storage rather than taken from the order, as another node may have been the one that ordered.
 	fresh, err := c.load(ctx, name, kind, pair)
 	if err != nil {
 		return pair, err
@@ -335,6 +347,7 @@ const skew = 5 * time.Minute
 // current refuses to go on ordering when a new certificate is no better than the one before. It is served all the same.
 func (c *Client) current(name string, p *Pair) error {
 	now := time.Now()
+	// Ordering again at once would fetch the next one that is revoked, and use the CA's limits up.
 	if p.Revoked {
 		return &Error{
 			Name: name, Refused: true, Cause: "the CA's OCSP responder says that a new certificate is revoked",
@@ -365,6 +378,7 @@ func (c *Client) current(name string, p *Pair) error {
 func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) error {
 	var s *slot
 	select {
+	// certmagic's log is the only source of an order's stages, so each order has a configuration to itself.
 	case s = <-c.slots:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -378,11 +392,15 @@ func (c *Client) order(ctx context.Context, name, kind string, replace *Pair) er
 	for attempt := 0; ; attempt++ {
 		err := c.try(ctx, s, name, kind, replace, replaces)
 		switch o := s.order; {
+		// Both remedies below are tried once each. A third failure has another reason.
 		case err == nil || ctx.Err() != nil || attempt == 2:
 			return Translate(name, err)
-		case o.forgotten: // once, with the account that is registered then
+		case o.forgotten:
+			// An account that the CA has forgotten is registered again once; the order is then repeated with it.
 		case o.refused:
-			replaces = false // RFC 9773 section 5: a CA may refuse, as where another account has ordered what is replaced
+			// RFC 9773 section 5: a CA may refuse the replacement, for example where another account ordered the
+			// certificate that is replaced.
+			replaces = false
 		default:
 			return err
 		}
@@ -408,7 +426,8 @@ func (c *Client) try(ctx context.Context, s *slot, name, kind string, replace *P
 	}
 
 	if refused := cfg.Storage.(*atomicStore).whyRefused(); refused != nil {
-		err = refused // certmagic only repeats its text
+		// certmagic repeats only the text of the error; this one can still be matched with errors.As.
+		err = refused
 	}
 	if errors.Is(err, errAlreadyReplaced) {
 		err = nil
@@ -423,6 +442,7 @@ func (c *Client) prepare(s *slot, v variant, replaces bool) (*certmagic.Config, 
 	cfg.Issuers = []certmagic.Issuer{}
 	var soonest time.Time
 	for i, issuer := range s.issuers[v] {
+		// A CA that has asked to be left alone is skipped, while the next issuer is asked at once.
 		if until := c.later.of(left(issuer.IssuerKey(), o.name)); !until.IsZero() {
 			if soonest.IsZero() || until.Before(soonest) {
 				soonest = until
@@ -480,7 +500,8 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 			}
 
 			found = true
-			err = issuer.(certmagic.PreChecker).PreCheck(ctx, []string{name}, false) // which settles the account that is used
+			// PreCheck settles the account that is used, which the order needs.
+			err = issuer.(certmagic.PreChecker).PreCheck(ctx, []string{name}, false)
 			if err == nil {
 				err = issuer.(certmagic.Revoker).Revoke(ctx, resource, reason)
 			}
@@ -502,7 +523,8 @@ func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 
 // AnswerHTTP answers a CA's request of http-01 for any node's order, and reports whether it was one.
 func (c *Client) AnswerHTTP(w http.ResponseWriter, r *http.Request) bool {
-	issuer := c.front.Issuers[0].(*certmagic.ACMEIssuer) // looks where all of them put their challenges
+	// Any issuer will do: all of them put their challenges in the same place.
+	issuer := c.front.Issuers[0].(*certmagic.ACMEIssuer)
 	if !issuer.HandleHTTPChallenge(w, r) {
 		return false
 	}

@@ -127,7 +127,8 @@ func (s *slot) responded(fields []zapcore.Field) {
 		return
 	}
 
-	s.client.later.note(path.Base(place.Path), at) // renewal information, by the certificate's identifier
+	// A directory with renewal information is named after the certificate's identifier.
+	s.client.later.note(path.Base(place.Path), at)
 }
 
 // left is what an order's issuer is noted as, for one name.

@@ -204,7 +204,8 @@ func (o *order) failed(fields []zapcore.Field, text string) {
 	err, known := errorField(fields)
 	o.refused = o.refused || known && o.issuers[0].key == o.replaces && !o.accepted && refusesReplacing(err)
 	if o.forgotten || o.refused {
-		o.abandon() // and try it again, before another issuer is asked
+		// The order is repeated with the same issuer before another one is asked.
+		o.abandon()
 		return
 	}
 

@@ -56,7 +56,8 @@ func (a *Preflight) Check(ctx context.Context, name string) (advice []string) {
 	}
 
 	if a.certificates.DNS.Provider != "" || strings.HasPrefix(name, "*.") {
-		return advice // dns-01: nothing needs to lead here
+		// With dns-01, nothing needs to lead to this machine.
+		return advice
 	}
 
 	addresses := []string{name}
@@ -110,7 +111,8 @@ func (a *Preflight) ports(ctx context.Context, name string, addresses []string) 
 	}
 
 	if reached {
-		return nil // one challenge that can be answered is enough
+		// One challenge that can be answered is enough.
+		return nil
 	}
 	return advice
 }
@@ -140,7 +142,8 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 	for _, issuer := range a.certificates.Issuers {
 		identity, known := identities[issuer.Name]
 		if !known {
-			return "" // what a private CA calls itself is not known here
+			// What a private CA calls itself in CAA records is not known here.
+			return ""
 		}
 		allowed = append(allowed, identity)
 	}
@@ -149,7 +152,8 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 	for domain := strings.TrimPrefix(name, "*."); strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 		answers, err := dnsquery.Ask(ctx, a.resolvers, domain, dns.TypeCAA)
 		if err != nil {
-			return "" // the address records will show it
+			// If the name has a problem, the address records will show it.
+			return ""
 		}
 		issue, wild := records(answers)
 		if wildcard && len(wild) > 0 {
@@ -195,7 +199,8 @@ func records(answers []dns.RR) (issue, wild []string) {
 
 // lookup finds addresses in the DNS alone: a CA does not know this machine's hosts file.
 func (a *Preflight) lookup(ctx context.Context, name string) (addresses []string, err error) {
-	for _, kind := range []uint16{dns.TypeAAAA, dns.TypeA} { // CAs prefer IPv6
+	// CAs prefer IPv6 where a name has both.
+	for _, kind := range []uint16{dns.TypeAAAA, dns.TypeA} {
 		answers, err := dnsquery.Ask(ctx, a.resolvers, name, kind)
 		if err != nil {
 			return nil, err

@@ -86,7 +86,8 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 		p.ariNext = time.Now().Add(min(max(time.Until(*ari.RetryAfter), ariSoonest), ariLatest))
 	}
 	if ari.SameWindow(p.ari) {
-		return // with the time that was chosen in it
+		// The stored information includes the time that was chosen in it, which all nodes keep to.
+		return
 	}
 
 	moved := p.ari.HasWindow()
@@ -104,7 +105,8 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 func (c *Client) keepRenewalInfo(ctx context.Context, name string, p *Pair) error {
 	v := c.atomicStore(p.Kind)
 	if ok, err := v.TryLock(ctx, lockOf(name)); !ok || err != nil {
-		return err // who has the lock replaces the certificate
+		// Whoever has the lock replaces the certificate.
+		return err
 	}
 	defer func() { _ = v.Unlock(context.WithoutCancel(ctx), lockOf(name)) }()
 	b, err := v.storedCert(ctx, p.Issuer, name)
@@ -172,7 +174,8 @@ func (c *Client) askOCSP(ctx context.Context, name string, p *Pair) {
 	p.ocsp.next = time.Now().Add(min(ocspLatest, max(time.Until(response.NextUpdate)/2, c.o.OCSPSoonest)))
 	switch response.Status {
 	case ocsp.Good:
-		stapled := *p.Certificate // a served one is never changed
+		// A certificate that is served is never changed, as handshakes read it without a lock.
+		stapled := *p.Certificate
 		stapled.OCSPStaple = raw
 		p.Certificate, p.ocsp.staple = &stapled, raw
 	case ocsp.Revoked:

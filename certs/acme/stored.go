@@ -99,7 +99,8 @@ func (v *atomicStore) stored(ctx context.Context, issuer, site, kind string, rat
 	}
 
 	if leaf := b.leaf(); leaf != nil && len(leaf.IPAddresses) > 0 && len(leaf.DNSNames) == 0 {
-		s.Name = leaf.IPAddresses[0].String() // the storage has no colons
+		// Names in the storage have no colons, so an IPv6 address is taken from the certificate.
+		s.Name = leaf.IPAddresses[0].String()
 	}
 
 	pair, err := b.open(s.Name)

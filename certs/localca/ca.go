@@ -111,7 +111,8 @@ func Open(dir string, o Options) (*CA, error) {
 	switch {
 	case err != nil:
 	case missing:
-		found, err = ca.create(allowed, os.Link) // a link never replaces what another process has put there
+		// A link, unlike a rename, never replaces what another process has put there.
+		found, err = ca.create(allowed, os.Link)
 	case !permitsAll(found.root, o.Allow):
 		found, err = ca.replace(found.root, mergeNames(found.root.PermittedDNSDomains, o.Allow))
 	}
@@ -165,6 +166,7 @@ func (ca *CA) Store() error {
 
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
+	// Another process has made the root meanwhile. Leaves under ours would not be trusted.
 	if !found.root.Equal(before.root) {
 		clear(ca.leaves)
 	}
@@ -206,6 +208,7 @@ func Renew(dir string, o Options) (ca *CA, former *x509.Certificate, err error) 
 	}
 
 	if data, err := regular.Read(ca.file, maxFile); err == nil {
+		// The file may be damaged, which is a reason to renew. Its certificate is still of use for removing trust.
 		former = certificateIn(data)
 	}
 
@@ -242,6 +245,7 @@ func (ca *CA) load() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Whoever can read the key can impersonate every local name to those who trust the root.
 	if access.Others(info) != 0 && !access.Modeless(ca.file) {
 		return nil, fmt.Errorf("the local CA's file %s can be read by others (mode %#o): chmod 600 it; padlock trust --renew makes a new root", ca.file, info.Mode().Perm())
 	}
@@ -289,6 +293,8 @@ func bounded(root *x509.Certificate, allowed []string) error {
 		return errors.New("its name constraints are missing, so that its key could sign for any name; " + renew)
 	}
 
+	// The file may come from another machine, or have been exchanged. Its constraints are checked before anybody is
+	// asked to trust it.
 	own := mergeNames(config.LocalDomains, allowed)
 	var strange, more []string
 	for _, name := range root.PermittedDNSDomains {
@@ -375,6 +381,8 @@ func writeFile(name string, data []byte, place func(from, to string) error) erro
 	defer os.Remove(f.Name())
 
 	_, err = f.Write(data)
+	// Synced before it is put in place: a root that is trusted and then lost with the power would have to be
+	// trusted anew.
 	if err = errors.Join(err, invoker.GiveIn(f), f.Sync(), f.Close()); err != nil {
 		return err
 	}
@@ -393,6 +401,7 @@ func (ca *CA) newRoot(permitted []string) ([]byte, error) {
 		return nil, err
 	}
 
+	// Constraints in the root bound what a stolen key can sign, in clients that check them.
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject: pkix.Name{
@@ -446,7 +455,8 @@ func newSerial() (*big.Int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return serial.SetBit(serial, 126, 1), nil // always 16 bytes
+	// The top bit keeps every serial number at the same length of 16 bytes.
+	return serial.SetBit(serial, 126, 1), nil
 }
 
 // Root is the CA's certificate.
@@ -479,9 +489,11 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 	ca.asked.Store(true)
 	ca.look()
 	ca.mu.Lock()
-	defer ca.mu.Unlock() // signing takes 50 µs, so that waiting here costs less than a second signature
+	// Signing takes 50 µs, so waiting here costs less than a second signature.
+	defer ca.mu.Unlock()
 	now := ca.options.Clock()
 
+	// Renewed with a third of the lifetime left, and anew where the clock was set back before its beginning.
 	if leaf, ok := ca.leaves[name]; ok && now.Before(leaf.Leaf.NotAfter.Add(-leafLifetime/3)) && !now.Before(leaf.Leaf.NotBefore) {
 		return leaf, nil
 	}
@@ -491,7 +503,8 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("signing a certificate for %q: %w", name, err)
 	}
 
-	if len(ca.leaves) >= maxLeaves { // invented names must not fill the memory; any entry can be made again
+	// Invented names must not fill the memory. Any entry can be made again.
+	if len(ca.leaves) >= maxLeaves {
 		for evicted := range ca.leaves {
 			delete(ca.leaves, evicted)
 			break
@@ -506,6 +519,7 @@ func (ca *CA) Leaf(name string) (*tls.Certificate, error) {
 // for it, and not for long: the file may be on a server that does not answer, and then comes when it does.
 func (ca *CA) look() {
 	last := ca.looked.Load()
+	// Another process may renew the root at any time. One stat a second is enough to notice.
 	if time.Since(time.Unix(0, last)) < lookEvery || !ca.looking.CompareAndSwap(false, true) {
 		return
 	}
@@ -575,6 +589,7 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 	by := ca.current.Load()
 	until := now.Add(leafLifetime - backdate)
 	if until.After(by.root.NotAfter) {
+		// A leaf that outlives its root is rejected by some clients.
 		until = by.root.NotAfter
 	}
 
@@ -586,14 +601,17 @@ func (ca *CA) sign(name string, now time.Time) (*tls.Certificate, error) {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 
-	if len(name) <= 64 { // the bound of a common name (RFC 5280 appendix A.1); the names that count are below
+	// RFC 5280 appendix A.1 bounds a common name at 64 characters. The names that clients check are the alternative
+	// names below.
+	if len(name) <= 64 {
 		template.Subject.CommonName = name
 	}
 
 	if ip := net.ParseIP(name); ip != nil {
 		template.IPAddresses = []net.IP{ip}
 		if ip.IsLoopback() {
-			template.DNSNames = []string{"localhost"} // Java sends no server name for it, and gets the address's certificate
+			// Java sends no server name for localhost, and so receives the certificate of the address.
+			template.DNSNames = []string{"localhost"}
 		}
 	} else {
 		template.DNSNames = []string{name}

@@ -55,6 +55,8 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 		return nil, err
 	}
 
+	// Shares without modes show those of their mount, and volumes with an fsGroup are meant to be writable by the
+	// group.
 	shared := access.Modeless(path) || access.Group(info)&access.Write != 0
 
 	switch mode := info.Mode().Perm(); {
@@ -66,6 +68,7 @@ func OpenDirectory(path string, o Options) (*Directory, error) {
 		o.Log.Warn("padlock's group can write to the storage, as volumes with an fsGroup have it: let nobody else be in that group", "directory", path, "mode", mode.String())
 	}
 
+	// os.Root does not follow links out of the directory, whoever can write to it.
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
@@ -103,13 +106,15 @@ func (d *Directory) Store(ctx context.Context, key string, value []byte) error {
 		return fmt.Errorf("storing %s: %w", key, err)
 	}
 
+	// In the same directory, as a rename works only within one file system.
 	aside := filepath.Join(dir, fmt.Sprintf("%s%d-%d", temporary, os.Getpid(), time.Now().UnixNano()))
 	err := d.write(aside, value)
 	if err == nil {
 		err = d.root.Rename(aside, name)
 	}
 	if err == nil {
-		err = d.sync(dir) // or the rename may be lost with the power
+		// Without this, the rename may be lost in a power failure.
+		err = d.sync(dir)
 	}
 
 	if err != nil {
@@ -142,6 +147,7 @@ func (d *Directory) makeDirectory(dir string) error {
 	}
 
 	if err := d.root.Mkdir(dir, 0o700); err != nil {
+		// Another process made it at the same time.
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
@@ -183,6 +189,7 @@ func (d *Directory) StoreFenced(ctx context.Context, lock, key string, value []b
 	d.mu.Lock()
 	_, held := d.locks[lock]
 	d.mu.Unlock()
+	// The lease is looked at right before writing: a holder that was frozen may have lost it.
 	if token := d.leases.token(lock); !held && token != 0 {
 		var err error
 		if held, err = d.leases.leaser.(*fileLeases).holds(lock, token); err != nil {
@@ -214,6 +221,7 @@ func reading[T any](ctx context.Context, d *Directory, do func() (T, error)) (T,
 	}
 
 	select {
+	// A hung file server keeps each reader's thread. The bound keeps it from taking all that the process may have.
 	case d.readers <- struct{}{}:
 	case <-ctx.Done():
 		return none, context.Cause(ctx)
@@ -224,6 +232,8 @@ func reading[T any](ctx context.Context, d *Directory, do func() (T, error)) (T,
 		err   error
 	}
 	done := make(chan result, 1)
+	// The kernel cannot be interrupted, so another goroutine waits for it, and gives its place back whenever it
+	// returns.
 	go func() {
 		defer func() { <-d.readers }()
 		value, err := do()
@@ -276,6 +286,7 @@ func (d *Directory) inspect(key string, info fs.FileInfo) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// Once for each file: values are read at every handshake of a name on demand.
 	if !d.exposed[key] {
 		d.exposed[key] = true
 		d.log.Warn("a file of the storage can be read by others", "file", filepath.Join(d.path, filepath.FromSlash(key)), "mode", info.Mode().Perm().String(), "remedy", "chmod 600; if it holds a key that others may have read, replace that")
@@ -314,6 +325,7 @@ func (d *Directory) irregular(key string, entry fs.DirEntry) error {
 	if entry.IsDir() || entry.Type().IsRegular() {
 		return nil
 	}
+	// A link within the directory may be followed, such as those that Kubernetes makes.
 	info, err := d.root.Stat(filepath.FromSlash(key))
 	if err != nil || info.IsDir() || info.Mode().IsRegular() {
 		return err
@@ -342,6 +354,7 @@ func (d *Directory) list(ctx context.Context, start string, recursive bool) (key
 			return err
 		case key == start:
 			return ctx.Err()
+		// The lock files, the local CA and half-written files are no values.
 		case slices.Contains(ours, key) || len(entry.Name()) > len(temporary) && entry.Name()[:len(temporary)] == temporary:
 			if entry.IsDir() {
 				return fs.SkipDir
@@ -375,7 +388,8 @@ const (
 func (d *Directory) Lock(ctx context.Context, name string) error {
 	for {
 		if d.useLeases() {
-			return errors.Join(d.makeDirectory(lockDirectory), d.leases.Lock(ctx, name)) // which asks less often
+			// Waiting for a lease asks less often than the loop below, as each look is a question to a file server.
+			return errors.Join(d.makeDirectory(lockDirectory), d.leases.Lock(ctx, name))
 		}
 		if ok, err := d.TryLock(ctx, name); ok || err != nil {
 			return err
@@ -407,6 +421,7 @@ func (d *Directory) TryLock(ctx context.Context, name string) (bool, error) {
 		return ok, err
 	}
 
+	// The file system turned out to have no locks, so all locks are leases from now on.
 	if err := d.beginLeases(why); err != nil {
 		return false, fmt.Errorf("locking %s: %w", name, err)
 	}
@@ -422,6 +437,7 @@ func (d *Directory) tryFlock(name string) (ok bool, lacking string, err error) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// The kernel's lock belongs to the process, and would be granted a second time within it.
 	if _, held := d.locks[name]; held {
 		return false, "", nil
 	}

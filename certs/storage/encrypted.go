@@ -73,6 +73,7 @@ func (e *encrypted) encrypt(key string, value []byte) ([]byte, error) {
 		return nil, err
 	}
 	out := append(bytes.Clone(encryptedPrefix), nonce...)
+	// The key of the value is authenticated with it, so that nobody who can write to the storage can swap values.
 	return e.aead.Seal(out, nonce, value, []byte(key)), nil
 }
 
@@ -112,6 +113,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 		return inspection{}, err
 	}
 
+	// A marker that opens proves the key, so nothing else has to be read.
 	if err == nil {
 		if _, err := e.open(marker, raw); err == nil {
 			return inspection{marked: true}, nil
@@ -121,6 +123,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	opened := 0
 	var other, plain error // values that do not open, and that are not encrypted
 	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
+		// What was set aside may be of any age, and under any key.
 		if wrong != nil || strings.HasPrefix(key, asideArea+"/") {
 			return nil
 		}
@@ -130,13 +133,15 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 			opened++
 		case errors.Is(err, ErrEncrypted):
 			other = fmt.Errorf("%s: %w", key, err)
-		case len(raw) > 0 && plain == nil: // an empty one is damaged, as nobody has stored it so
+		case len(raw) > 0 && plain == nil:
+			// An empty value is damaged rather than plain: nobody stores one.
 			plain = fmt.Errorf("%s: %w", key, err)
 		}
 		return nil
 	})
 	switch {
 	case err != nil:
+	// Both kinds together are either an interrupted upgrade or an intruder. A person has to decide.
 	case plain != nil && (opened > 0 || other != nil):
 		err = fmt.Errorf("%w, %w", plain, ErrMixed)
 	case plain != nil:
@@ -208,6 +213,7 @@ func (e *encrypted) ensure(ctx context.Context) error {
 // marker.
 func (e *encrypted) readable(ctx context.Context) error {
 	err := e.ensure(ctx)
+	// Certificates have to be served from a full disk as well.
 	if regular.Unwritable(err) {
 		return nil
 	}
@@ -299,21 +305,25 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 
 	aside := asideKey(key)
 
+	// Looked at again, as another node may have replaced or moved the value since.
 	now, err := e.backend.Load(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(now, raw):
-		return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist} // somebody was faster
+		// Another process has moved it away already.
+		return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
 	case err == nil:
 		err = e.Store(ctx, aside, raw)
 	}
 
 	if err == nil {
+		// Deleted only once the copy is stored.
 		err = e.backend.Delete(ctx, key)
 	}
 
 	if err != nil {
 		err = fmt.Errorf("refusing %s (%s): %w", key, reason, errors.Join(why, err))
-		if !errors.Is(err, ErrUnavailable) && ctx.Err() == nil { // it concerns this value alone, which stays where it is
+		// The error concerns this value alone, which stays where it is.
+		if !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
 			err = fmt.Errorf("%w: %w", ErrUnusable, err)
 		}
 		return err

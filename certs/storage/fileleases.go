@@ -70,6 +70,7 @@ func (l *fileLeases) newest(name string) (number int, content string, err error)
 	}
 
 	for _, entry := range entries {
+		// Other files may stand beside them, such as the .nfs files of an NFS client.
 		if n, odd := strconv.Atoi(entry.Name()); odd == nil && entry.Type().IsRegular() && n > number {
 			number = n
 		}
@@ -81,7 +82,8 @@ func (l *fileLeases) newest(name string) (number int, content string, err error)
 
 	data, err := l.root.ReadFile(leaseFile(name, number))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = nil // somebody was faster meanwhile: its content tells nothing, and whoever acquires finds out
+		// Another process took the lock meanwhile. Its content says nothing here; acquire finds out.
+		err = nil
 	}
 
 	return number, strings.TrimSpace(string(data)), err
@@ -103,12 +105,14 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 		return false, nil
 	}
 
+	// Dated before the file is made, so that the holder gives up earlier than others take over.
 	mine := &holding{token: token, number: number + 1, renewed: time.Now()}
 	f, err := l.root.OpenFile(leaseFile(name, mine.number), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil // somebody was faster
 	}
 
+	// O_EXCL decides between several that find the lease free.
 	if err == nil {
 		_, err = f.WriteString(mine.content())
 		err = errors.Join(err, l.d.give(f, leaseDirectory(name)), f.Sync(), f.Close())
@@ -118,10 +122,12 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 	if err == nil {
 		now, _, err = l.newest(name)
 	}
-	if err != nil || now != mine.number { // what was seen first was old
+	// What was seen first was an old copy, as network file systems may return one.
+	if err != nil || now != mine.number {
 		return false, errors.Join(err, l.drop(name, mine.number))
 	}
 
+	// Only the latest two are looked for: those before were removed when their successors came.
 	for old := number; old > 0 && old > number-2; old-- {
 		_ = l.drop(name, old)
 	}
@@ -135,7 +141,8 @@ func (l *fileLeases) acquire(_ context.Context, name string, token int64) (bool,
 func (l *fileLeases) stale(name, content string) bool {
 	before := l.seen[name]
 	if before.content != content {
-		if len(l.seen) >= maxSightings { // of locks that nobody waits for any more
+		// Make room: sightings of locks that nobody waits for any more are forgotten.
+		if len(l.seen) >= maxSightings {
 			clear(l.seen)
 		}
 		l.seen[name] = sighting{content, time.Now()}
@@ -157,6 +164,7 @@ func (l *fileLeases) drop(name string, number int) error {
 // mine is the holding of a token, if it is still the newest and was renewed in time; nil if it is lost.
 func (l *fileLeases) mine(name string, token int64) (*holding, error) {
 	h := l.held[name]
+	// By its own clock the lease has ended, whether or not somebody has taken it over.
 	if h == nil || h.token != token || time.Since(h.renewed) > l.duration {
 		return nil, nil
 	}
@@ -189,6 +197,7 @@ func (l *fileLeases) renew(_ context.Context, name string, token int64) (bool, e
 	if err := l.write(name, h.number, h.content()); err != nil {
 		return false, err
 	}
+	// The time before the write counts: the write itself may take as long as a slow server likes.
 	h.renewed = begun
 	return true, nil
 }
@@ -208,6 +217,7 @@ func (l *fileLeases) release(_ context.Context, name string, token int64) (bool,
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h, err := l.mine(name, token)
+	// Forgotten even where writing fails: the lease then ends by itself.
 	if l.held[name] != nil && l.held[name].token == token {
 		delete(l.held, name)
 	}

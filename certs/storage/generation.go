@@ -33,7 +33,8 @@ func Generation(ctx context.Context, store Store) (string, error) {
 	_, _ = rand.Read(b[:]) // never fails
 	fresh := hex.EncodeToString(b[:])
 	if err := store.StoreFenced(ctx, generationLock, generationKey, []byte(fresh)); err != nil {
-		return "", err // the next who asks would get another one
+		// Without a stored value, the next process to ask would get another generation.
+		return "", err
 	}
 
 	return fresh, nil

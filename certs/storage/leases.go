@@ -69,6 +69,7 @@ func (l *leases) TryLock(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 
+	// Not the caller's context: the lock is held until Unlock, which may come with another one.
 	renewing, stop := context.WithCancel(context.Background())
 	held := &lease{token: token, stop: stop, done: make(chan struct{})}
 	l.mu.Lock()
@@ -90,6 +91,7 @@ func newToken() int64 {
 // has ended there.
 func (l *leases) keep(ctx context.Context, name string, held *lease) {
 	defer close(held.done)
+	// Two renewals may fail before the lease ends.
 	ticker := time.NewTicker(l.duration / 3)
 	defer ticker.Stop()
 
@@ -107,7 +109,8 @@ func (l *leases) keep(ctx context.Context, name string, held *lease) {
 		if err == nil && !ours {
 			l.log.Warn("a lock was lost: this process was stopped, or cut off from the storage, for longer than its lease, or the storage has lost its data", "lock", name)
 			l.mu.Lock()
-			held.token = 0 // for good, whatever the storage is restored to
+			// The token stays unusable for good, whatever the storage is restored to.
+			held.token = 0
 			l.mu.Unlock()
 			return
 		}
@@ -125,6 +128,7 @@ func (l *leases) Unlock(ctx context.Context, name string) error {
 	}
 
 	held.stop()
+	// A renewal that is under way must not extend the lease after it was released.
 	<-held.done
 	if held.token == 0 {
 		return fmt.Errorf("unlocking %s: %w", name, ErrLockLost)

@@ -62,10 +62,12 @@ func openPostgres(ctx context.Context, location string, o Options) (*postgresSto
 		return nil, errors.New("not a URL such as postgres://user:password@host:5432/database?sslmode=verify-full")
 	}
 
+	// Managed databases allow a few dozen connections for all nodes together.
 	cfg.MaxConns = 8
 	cfg.ConnConfig.ConnectTimeout = postgresTimeout
 	cfg.ConnConfig.RuntimeParams["application_name"] = "padlock"
-	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind a pooler too
+	// This mode works behind a connection pooler too, which gives each statement another connection.
+	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -210,6 +212,7 @@ func (s *postgresStore) Close() error {
 func (s *postgresStore) do(ctx context.Context, action, key string, query func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, postgresTimeout)
 	defer cancel()
+	// The tables are looked for with the first query, as the server may have been away at the start.
 	err := s.ready(bounded)
 	if err == nil {
 		err = query(bounded)
@@ -221,6 +224,7 @@ func (s *postgresStore) do(ctx context.Context, action, key string, query func(c
 		return nil
 	case errors.Is(err, pgx.ErrNoRows):
 		return &fs.PathError{Op: action, Path: key, Err: fs.ErrNotExist}
+	// The caller's end is no fault of the server.
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &answer) && !unavailable(answer.Code):
@@ -265,6 +269,7 @@ func (s *postgresStore) StoreFenced(ctx context.Context, lock, key string, value
 		return err
 	}
 	return s.do(ctx, "storing", key, func(ctx context.Context) error {
+		// FOR SHARE keeps the lock's row until the value is written, so that nobody takes the lock over in between.
 		tag, err := s.pool.Exec(ctx, fmt.Sprintf(postgresUpsert, `SELECT $1, $2::bytea FROM (SELECT 1 FROM padlock_locks
 			WHERE name = $3 AND token = $4 AND ends > now() FOR SHARE) AS held`), key, notNull(value), lock, s.token(lock))
 		if err == nil && tag.RowsAffected() == 0 {
@@ -281,6 +286,7 @@ func (s *postgresStore) Load(ctx context.Context, key string) (value []byte, err
 	}
 	size := int64(0)
 	err = s.do(ctx, "loading", key, func(ctx context.Context) error {
+		// The length decides in the same statement, so that a value that is too large never reaches us.
 		return s.pool.QueryRow(ctx, `SELECT length(data), CASE WHEN length(data) <= $2 THEN data END FROM padlock_values WHERE name = $1`, key, s.maxValue).Scan(&size, &value)
 	})
 	if err == nil && size > s.maxValue {

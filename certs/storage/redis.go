@@ -46,7 +46,8 @@ func openRedis(location string, o Options) (*redisStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	logging.Disable() // failures are returned; the package would print them besides
+	// Failures are returned. The package would print them as well.
+	logging.Disable()
 	s := &redisStore{client: redis.NewUniversalClient(options), prefix: redisTag + prefix, name: Redacted(location), log: o.Log, odd: strangers{log: o.Log}, maxValue: o.maxValue()}
 	s.leases = newLeases(s, o)
 	return s, nil
@@ -56,7 +57,8 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	hosts, rest := redisHosts(location)
 	u, err := url.Parse(rest)
 	if err != nil {
-		return nil, "", errors.New("not a URL such as redis://host:6379/0") // url's error would repeat the password
+		// The error of net/url would repeat the password.
+		return nil, "", errors.New("not a URL such as redis://host:6379/0")
 	}
 
 	query := u.Query()
@@ -67,6 +69,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	}
 
 	master, cluster, prefix, sentinel, ca := take("master"), take("cluster"), take("prefix"), take("sentinel_password"), take("ca")
+	// go-redis refuses parameters that it does not know.
 	u.RawQuery = query.Encode()
 	parsed, err := redis.ParseURL(u.String())
 	if err != nil {
@@ -93,6 +96,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 		DisableIdentity: true,
 	}
 
+	// ParseURL has completed the address with the default port.
 	if len(hosts) == 1 && !isCluster && master == "" {
 		o.Addrs = []string{parsed.Addr}
 	}
@@ -101,7 +105,8 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 	}
 
 	if o.TLSConfig != nil && len(hosts) > 1 {
-		o.TLSConfig.ServerName = "" // each host's own
+		// Each host of a cluster is verified under its own name.
+		o.TLSConfig.ServerName = ""
 	}
 
 	return o, prefix, nil
@@ -116,6 +121,7 @@ func redisHosts(location string) (hosts []string, first string) {
 	}
 
 	user, list := "", rest[:end]
+	// The last one, as a password may contain another.
 	if at := strings.LastIndexByte(list, '@'); at >= 0 {
 		user, list = list[:at+1], list[at+1:]
 	}
@@ -229,12 +235,14 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 		return err
 	}
 
+	// All keys of a script are named, which a Cluster needs to find their node.
 	keys := []string{s.value(key), s.index(), s.lock(lock)}
 	run := func() (int, error) {
 		return redisStoreScript.Run(ctx, s.client, keys, value, time.Now().UnixMilli(), key, token).Int()
 	}
 
 	done, err := run()
+	// Another program has used the key. What it stored is kept, and ours takes the place.
 	if wrongType(err) && setAside(ctx, s, key, err, s.log) {
 		done, err = run()
 	}
@@ -286,6 +294,7 @@ func (s *redisStore) Stat(ctx context.Context, key string) (certmagic.KeyInfo, e
 	pipe := s.client.Pipeline()
 	modified := pipe.HGet(ctx, s.value(key), "modified")
 	size := pipe.HStrLen(ctx, s.value(key), "data")
+	// A key may be a directory, which exists as long as something is below it.
 	below := pipe.ZRangeByLex(ctx, s.index(), &redis.ZRangeBy{Min: "[" + key + "/", Max: "(" + key + "0", Count: 1})
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return certmagic.KeyInfo{}, redisError("looking for", key, err)
@@ -308,9 +317,11 @@ func (s *redisStore) List(ctx context.Context, prefix string, recursive bool) ([
 		if err := ValidKey(prefix); err != nil {
 			return nil, err
 		}
-		between = &redis.ZRangeBy{Min: "[" + prefix + "/", Max: "(" + prefix + "0"} // 0 follows / in ASCII
+		// The character 0 follows / in ASCII, so this range holds all keys below the prefix.
+		between = &redis.ZRangeBy{Min: "[" + prefix + "/", Max: "(" + prefix + "0"}
 	}
 	keys, err := s.client.ZRangeByLex(ctx, s.index(), between).Result()
+	// An empty directory does not exist, as in the other backends.
 	if err == nil && len(keys) == 0 && prefix != "" {
 		err = redis.Nil
 	}

@@ -144,8 +144,10 @@ func validName(name string) error {
 
 	switch {
 	case !fs.ValidPath(name), name == ".", len(name) > maxKey, strings.ContainsFunc(name, odd):
-	case !filepath.IsLocal(filepath.FromSlash(name)): // names that the operating system reserves
-	case strings.Contains("/"+name, "/"+temporary): // which a directory does not list
+	case !filepath.IsLocal(filepath.FromSlash(name)):
+		// The operating system reserves some names, for example NUL on Windows.
+	case strings.Contains("/"+name, "/"+temporary):
+		// A directory does not list temporary files, so a key of that form would be lost.
 	default:
 		return nil
 	}
@@ -207,7 +209,8 @@ func children(prefix string, keys []string, recursive bool) []string {
 		if prefix != "" {
 			first = prefix + "/" + first
 		}
-		if len(level) == 0 || level[len(level)-1] != first { // keys come sorted
+		// Keys come sorted, so repetitions stand next to each other.
+		if len(level) == 0 || level[len(level)-1] != first {
 			level = append(level, first)
 		}
 	}

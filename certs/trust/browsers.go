@@ -34,6 +34,7 @@ func (p places) databases() []string {
 // named, as every version reads that.
 func (p places) chromium() []string {
 	dirs := databasesIn(p.home, p.data)
+	// Without any sign of a browser, no database is made for one.
 	if len(dirs) == 0 && (installed(chromiumPrograms) || installed([]string{"certutil"})) {
 		dirs = append(dirs, filepath.Join(p.home, ".pki", "nssdb"))
 	}
@@ -101,7 +102,8 @@ func (p places) firefoxRoots() []string {
 func (p places) firefox() (profiles []string) {
 	seen := map[string]bool{}
 	add := func(dir string) {
-		real, err := filepath.EvalSymlinks(dir) // of a snap, "current" is a link to another one of these
+		// In a snap, "current" is a link to another directory of the same list, which would be changed twice.
+		real, err := filepath.EvalSymlinks(dir)
 		if err == nil && !seen[real] {
 			seen[real] = true
 			profiles = append(profiles, dir)
@@ -112,7 +114,8 @@ func (p places) firefox() (profiles []string) {
 		for _, dir := range namedProfiles(root) {
 			add(dir)
 		}
-		found, _ := filepath.Glob(filepath.Join(root, "*", database)) // the pattern is well formed, unless the home is odd
+		// The pattern is well formed unless the home directory has odd characters in its name.
+		found, _ := filepath.Glob(filepath.Join(root, "*", database))
 		for _, file := range found {
 			add(filepath.Dir(file))
 		}
@@ -130,6 +133,7 @@ func namedProfiles(root string) (dirs []string) {
 	}
 
 	path, relative := "", true
+	// A section ends with the next one, or with the file.
 	end := func() {
 		dir := filepath.FromSlash(path)
 		if relative {

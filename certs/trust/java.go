@@ -38,7 +38,8 @@ func (j *java) Trusted() (bool, error) {
 
 func (j *java) Install() error {
 	if trusted, err := j.Trusted(); err != nil || trusted {
-		return err // the hook has done it
+		// The system's hook has added the certificate already.
+		return err
 	}
 
 	f, err := os.CreateTemp("", "padlock-*.pem")
@@ -50,6 +51,7 @@ func (j *java) Install() error {
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
+	// The alias is made of the fingerprint, so that roots of several padlocks do not replace each other.
 	_, err = j.change("-importcert", "-noprompt", "-trustcacerts", "-alias", "padlock-"+fmt.Sprintf("%x", sha256.Sum256(j.root.Raw))[:16], "-file", f.Name())
 	return err
 }
@@ -65,6 +67,7 @@ func (j *java) Remove() error {
 		return err
 	}
 
+	// The system's hook and people add it under names of their own.
 	for _, alias := range aliases(list, j.root) {
 		if _, err := j.change("-delete", "-alias", alias); err != nil {
 			return fmt.Errorf("%w; as root: keytool -delete -alias %s -keystore %s -storepass %s", err, alias, j.file, j.password())
@@ -105,6 +108,7 @@ func (j *java) keytool(sudo bool, args ...string) ([]byte, error) {
 	if program == "" {
 		return nil, ErrNoKeytool
 	}
+	// The language is fixed, as the output is read.
 	line := append([]string{program, "-J-Duser.language=en", "-J-Duser.country=US"}, args...)
 	line = append(line, "-keystore", j.file, "-storepass", j.password())
 	if sudo {

@@ -40,6 +40,8 @@ func (n *nss) Install() error {
 		if err := invoker.MkdirAll(n.dir, 0o700); err != nil {
 			return err
 		}
+		// A profile that was never opened has no database. With an empty password, the browser does not ask for
+		// one.
 		if _, err := n.certutil(nil, "-N", "--empty-password"); err != nil {
 			return err
 		}
@@ -48,7 +50,8 @@ func (n *nss) Install() error {
 	encoded := pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: n.root.Raw})
 	_, err := n.certutil(encoded, "-A", "-n", n.nickname(), "-t", "C,,")
 	if errors.Is(err, ErrPassword) {
-		_, _ = n.certutil(nil, "-D", "-n", n.nickname()) // it was put in, and nothing trusts it
+		// The certificate was added, but nothing trusts it. It must not stay.
+		_, _ = n.certutil(nil, "-D", "-n", n.nickname())
 	}
 	return err
 }
@@ -73,6 +76,7 @@ func (n *nss) Trusted() (bool, error) {
 
 	flagged := false
 	for line := range strings.Lines(string(list)) {
+		// The flag C means trusted for servers. A certificate without it is stored and not trusted.
 		if rest, ok := strings.CutPrefix(line, n.nickname()); ok {
 			flagged = strings.HasPrefix(strings.TrimSpace(rest), "C")
 		}
@@ -82,6 +86,7 @@ func (n *nss) Trusted() (bool, error) {
 		return false, nil
 	}
 
+	// The nickname could be another certificate's, so the content is compared.
 	stored, err := n.certutil(nil, "-L", "-n", n.nickname(), "-a")
 	if err != nil {
 		return false, err

@@ -33,6 +33,7 @@ func Programs(root *x509.Certificate, dir string) (variables []Variable, err err
 		return nil, err
 	}
 
+	// These two add to the system's roots, and need the root alone.
 	variables = []Variable{{"NODE_EXTRA_CA_CERTS", alone, "Node.js"}, {"DENO_CERT", alone, "Deno"}}
 
 	system, err := systemRoots()
@@ -55,7 +56,8 @@ func Beside(variables []Variable, getenv func(string) string, root *x509.Certifi
 	combined := slices.Clone(variables)
 	for i, v := range combined {
 		before, err := os.ReadFile(getenv(v.Name))
-		if err != nil { // it is not set, or leads nowhere
+		// The variable is not set, or leads nowhere.
+		if err != nil {
 			continue
 		}
 
@@ -104,6 +106,7 @@ func Java(root *x509.Certificate, dir string) (Variable, error) {
 		return Variable{}, err
 	}
 
+	// keytool changes a file in place. A Java that starts meanwhile must find a whole one.
 	certificate, aside, copied := filepath.Join(dir, "root.pem"), filepath.Join(dir, "cacerts.new"), filepath.Join(dir, "cacerts")
 	if err := errors.Join(write(certificate, pemfile.Encode(pemfile.Block{Type: "CERTIFICATE", Bytes: root.Raw})), write(aside, theirs)); err != nil {
 		return Variable{}, err
@@ -129,6 +132,7 @@ func javaRoots(keytool string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Distributions link through /etc/alternatives.
 	home := filepath.Dir(filepath.Dir(real))
 	for _, below := range []string{"lib/security/cacerts", "jre/lib/security/cacerts", "../lib/security/cacerts"} {
 		if data, err := os.ReadFile(filepath.Join(home, below)); err == nil {

@@ -39,6 +39,7 @@ func Stores(root *x509.Certificate) []Store {
 		return stores
 	}
 
+	// With sudo, the browsers are those of the person and not root's.
 	user := invoker.Find()
 	if reachesWindows() {
 		stores = append(stores, &windows{root, user})
@@ -52,6 +53,7 @@ func Stores(root *x509.Certificate) []Store {
 		stores = append(stores, &nss{root, dir, user})
 	}
 
+	// Listed without a place, so that the person learns why Firefox does not trust the root.
 	if len(p.firefox()) == 0 && p.firefoxInstalled() {
 		stores = append(stores, unstarted{})
 	}
@@ -63,6 +65,7 @@ func Stores(root *x509.Certificate) []Store {
 // this machine. Stores that cannot be read do not.
 func Everywhere(root *x509.Certificate) bool {
 	for _, store := range Stores(root) {
+		// Java is no browser, and most people have no keytool.
 		if _, is := store.(*java); is {
 			continue
 		}
@@ -122,6 +125,7 @@ func (s *system) Install() error {
 }
 
 func (s *system) Remove() error {
+	// Nothing to remove means no password to ask for.
 	if trusted, err := s.Trusted(); err == nil && !trusted {
 		return nil
 	}
@@ -134,6 +138,7 @@ func (s *system) Remove() error {
 // password on the terminal. Windows asks the user by itself.
 func privileged(what string, act func() error) error {
 	root := os.Geteuid() == 0 || runtime.GOOS == "windows"
+	// Looked for first: the library would report only that a program is missing.
 	if !root && !installed([]string{"sudo"}) {
 		return fmt.Errorf("%s: %w", what, os.ErrPermission)
 	}

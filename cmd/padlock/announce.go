@@ -123,7 +123,8 @@ func (p *program) hintTrust(local *localca.CA) {
 // printInside is the command that has this container print the root.
 func printInside(engine string) string {
 	program := ownName("/padlock")
-	name, err := os.Hostname() // Docker and Podman make it the container's id, which is as good as a name
+	// Docker and Podman make the container's id its host name, which is as good as a name.
+	name, err := os.Hostname()
 	if err != nil {
 		name = "CONTAINER"
 	}

@@ -19,7 +19,8 @@ func flagsFirst(app *cli.App, args []string) []string {
 			break
 		}
 		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
-		if at < 0 && foreign { // what follows is another program's
+		// What follows belongs to another program's command line.
+		if at < 0 && foreign {
 			return slices.Concat(command, args)
 		}
 		if at < 0 {

@@ -405,7 +405,8 @@ func (p *program) remove(ctx context.Context, store storage.Store, name string) 
 		}
 	}
 
-	imported, _ := certs.ListImported(ctx, store) // what is damaged names nobody
+	// A damaged entry names nobody, so it cannot be listed.
+	imported, _ := certs.ListImported(ctx, store)
 	for _, i := range imported {
 		if d := handshake.DescribeCertificate(i.Pair.Certificate, "", time.Now()); d != nil && slices.Contains(d.Names, name) {
 			if err := store.Delete(ctx, i.Key); err != nil {

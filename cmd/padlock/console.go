@@ -74,9 +74,11 @@ func relayTo(cfg *config.Config) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: "localhost"})
-			r.Out.Host = "localhost" // the name under which it was asked has been checked, and is none of the endpoint's
+			// The name of the request has been checked above. The endpoint itself expects localhost.
+			r.Out.Host = "localhost"
 			r.Out.Header.Del("Cookie")
-			if origin := r.In.Header.Get("Origin"); origin == "http://"+r.In.Host { // others are refused there
+			// The endpoint refuses other origins itself.
+			if origin := r.In.Header.Get("Origin"); origin == "http://"+r.In.Host {
 				r.Out.Header.Set("Origin", "http://localhost")
 			}
 		},
@@ -103,7 +105,8 @@ func consoleHost(at net.Addr) string {
 // and port alone, so that no page that rebinds its name, and none of another service, is taken for the console's.
 func keyed(host, key string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Referrer-Policy", "no-referrer") // the address has the key in it
+		// The address contains the key, which must not reach other sites in a Referer.
+		w.Header().Set("Referrer-Policy", "no-referrer")
 		if r.Host != host {
 			http.Error(w, "Open the address that padlock console has printed: the console has no other name.", http.StatusForbidden)
 			return

@@ -73,7 +73,8 @@ func (p *program) csr(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(out, request, 0o644); err != nil { // a request is public
+	// A certificate request is public.
+	if err := os.WriteFile(out, request, 0o644); err != nil {
 		return err
 	}
 
@@ -129,7 +130,9 @@ func newKey(kind string) (crypto.Signer, error) {
 
 func signingRequest(c *cli.Context, names []string, key crypto.Signer) ([]byte, error) {
 	template := &x509.CertificateRequest{}
-	for _, name := range names { // the names that count are below; CAs refuse a longer common name (RFC 5280 appendix A.1)
+	// The names that count are the alternative names. CAs refuse a common name of over 64 characters (RFC 5280
+	// appendix A.1).
+	for _, name := range names {
 		if len(name) <= 64 {
 			template.Subject.CommonName = name
 			break

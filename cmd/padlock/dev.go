@@ -192,7 +192,8 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	for i := range apps {
 		go func() { ends <- d.serve(ctx, &apps[i]) }()
 	}
-	first := <-ends // which decides: the others end because of it
+	// The first end decides the exit code: the others end because of it.
+	first := <-ends
 	cancel(nil)
 	for range apps[1:] {
 		<-ends
@@ -319,9 +320,11 @@ func (d *developing) say(format string, values ...any) {
 	defer d.lines.Unlock()
 	line := fmt.Sprintf("padlock: "+format, values...)
 	if terminal.Is(d.stderr) {
-		line += "\r" // the terminal may be the app's, whose lines end so
+		// The app's terminal may be in raw mode, where a line ends in CR LF.
+		line += "\r"
 	}
-	fmt.Fprintln(d.stderr, line) // standard output is the app's
+	// Standard output belongs to the app.
+	fmt.Fprintln(d.stderr, line)
 }
 
 // serve serves one app until it ends, with exitCode if that is not 0.
@@ -403,7 +406,8 @@ func (d *developing) run(ctx context.Context, s *dev.Session) (int, error) {
 
 // freeName is the next name that no app has.
 func (d *developing) freeName(name string) string {
-	apps, _ := devApps(d.c) // if nobody answers, any name is as good
+	// If nobody answers, any name will do as an example.
+	apps, _ := devApps(d.c)
 	for number := 2; ; number++ {
 		next := fmt.Sprintf("%s-%d", name, number)
 		if !slices.ContainsFunc(apps, func(a dev.App) bool { return a.Name == next }) {

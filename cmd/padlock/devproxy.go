@@ -58,7 +58,8 @@ func (p *program) devServe(c *cli.Context) error {
 
 	cfg.ErrorDetails = true
 	cfg.Admin.Address = "unix:" + dev.AdminSocket(dir)
-	cfg.Timeouts.ResponseHeader, cfg.Timeouts.Shutdown = config.Endless, 2*time.Second // an app may be at a breakpoint
+	// An app may be at a breakpoint.
+	cfg.Timeouts.ResponseHeader, cfg.Timeouts.Shutdown = config.Endless, 2*time.Second
 	cfg.Handshakes.Format, cfg.Handshakes.Output = "line", filepath.Join(cfg.StateDirectory(), "dev", "handshakes.log")
 	cfg.AccessLog.Format = "off"
 	cfg.Sites = []config.Site{hub.List()}

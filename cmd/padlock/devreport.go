@@ -111,7 +111,8 @@ type devEvent struct {
 func (r *devEvents) print(e devEvent) {
 	r.lines.Lock()
 	defer r.lines.Unlock()
-	_ = json.NewEncoder(r.stderr).Encode(e) // an app does not end because nobody reads
+	// An app does not end because nobody reads its events.
+	_ = json.NewEncoder(r.stderr).Encode(e)
 }
 
 // Registered implements dev.Reporter.

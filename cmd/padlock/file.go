@@ -71,7 +71,8 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 	select {
 	case r := <-loaded:
 		return r.cfg, r.err
-	case <-c.Context.Done(): // a signal, while nobody writes to standard input
+	case <-c.Context.Done():
+		// A signal ends the command even while nobody writes to standard input.
 		return nil, c.Context.Err()
 	}
 }

@@ -23,7 +23,8 @@ func fitted(text string, width int) string {
 		indent := len(line) - len(strings.TrimLeft(line, " "))
 		if at := strings.Index(line[indent:], "  "); at >= 0 { // two columns
 			column := indent + at + len(line[indent+at:]) - len(strings.TrimLeft(line[indent+at:], " "))
-			if column > width/2 { // the second begins in a line of its own
+			// The second column begins on a line of its own.
+			if column > width/2 {
 				b.WriteString(strings.TrimRight(line[:column], " ") + "\n")
 				indent = min(indent+6, width/2)
 				line = strings.Repeat(" ", indent) + line[column:]

@@ -187,7 +187,8 @@ func replaceHosts(file string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := writable(file); err != nil { // a directory that lets us rename is no permission to write the file
+	// A directory in which we may rename does not mean that we may write this file.
+	if err := writable(file); err != nil {
 		return err
 	}
 

@@ -48,7 +48,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	if code := exitCode(0); errors.As(err, &code) { // whatever it means, it has been said
+	// Whatever the exit code means has been printed already.
+	if code := exitCode(0); errors.As(err, &code) {
 		return int(code)
 	}
 
@@ -66,12 +67,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			remedy = "did you mean " + meant + "?"
 		}
 
-		fmt.Fprintln(stderr, "padlock: hint:", remedy) // in one line, as it may end with a command to paste
+		// The hint stays on one line, as it may end with a command to paste.
+		fmt.Fprintln(stderr, "padlock: hint:", remedy)
 	}()
 
 	select {
 	case <-said:
-	case <-ctx.Done(): // after a signal, nobody waits for whoever reads this
+	case <-ctx.Done():
+		// After a signal, output to a slow reader does not delay the end.
 		select {
 		case <-said:
 		case <-time.After(reportGrace):
@@ -105,7 +108,8 @@ func init() {
 		var b bytes.Buffer
 		cli.HelpPrinterCustom(&b, template, data, nil)
 		width := terminal.Width(w)
-		if width == 0 { // it goes to a pager, more often than not
+		// The output most likely goes to a pager.
+		if width == 0 {
 			width = terminal.Width(os.Stderr)
 		}
 		_, _ = io.WriteString(w, fitted(b.String(), cmp.Or(width, usualWidth)))

@@ -45,7 +45,8 @@ func quickSites(c *cli.Context) ([]served, error) {
 		return []served{{argument: arguments[0], hosts: local, to: to}}, err
 	}
 
-	if c.Bool("docker") { // names below localhost are for containers
+	// With Docker, names below localhost belong to containers.
+	if c.Bool("docker") {
 		local = []string{"localhost", "127.0.0.1", "::1"}
 	}
 

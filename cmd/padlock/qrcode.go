@@ -21,7 +21,8 @@ func qrCode(text string) (string, error) {
 
 	var b strings.Builder
 	for y := -qrQuiet; y < code.Size+qrQuiet; y += 2 {
-		b.WriteString("\x1b[38;5;16;48;5;231m") // black on white, in the part of the palette that themes leave alone
+		// Black on white, in the part of the palette that terminal themes leave alone.
+		b.WriteString("\x1b[38;5;16;48;5;231m")
 		for x := -qrQuiet; x < code.Size+qrQuiet; x++ {
 			b.WriteString(halves[code.Black(x, y)][code.Black(x, y+1)])
 		}
@@ -36,7 +37,8 @@ var halves = map[bool]map[bool]string{false: {false: " ", true: "▄"}, true: {f
 
 // drawsBlocks reports whether w is a terminal that shows colours and UTF-8.
 func drawsBlocks(w any) bool {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} { // the first that is set counts (POSIX, section 8.2)
+	// The first variable that is set counts (POSIX, section 8.2).
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if locale := strings.ToLower(os.Getenv(name)); locale != "" {
 			return terminal.Colour(w) && (strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8"))
 		}

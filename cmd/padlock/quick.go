@@ -124,7 +124,8 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 
 	if len(cfg.Listen.HTTPS) == 0 {
 		addresses := loopback
-		if c.Bool("lan") || c.Bool("docker") { // what names containers will bring, nobody knows
+		// The names that containers will bring are not known yet.
+		if c.Bool("lan") || c.Bool("docker") {
 			addresses = everywhere
 		} else if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
 			addresses = everywhere
@@ -150,7 +151,8 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg.Admin.Address, cfg.Admin.Token = c.String("admin"), c.String("admin-token")
 	cfg.User = c.String("user")
 	if cfg.Tracing.Endpoint = c.String("otlp"); cfg.Tracing.Endpoint != "" {
-		cfg.Tracing.Sample = 1 // one person's requests are not too many
+		// One person's requests are few enough to trace them all.
+		cfg.Tracing.Sample = 1
 	}
 	cfg.AccessLog.Format = c.String("access-log")
 

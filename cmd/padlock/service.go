@@ -158,7 +158,8 @@ func (s *service) install(*cli.Context) error {
 	}
 
 	if err := runAll(s.enable); err != nil {
-		if s.file != "" && os.Remove(s.file) == nil { // half an installation would start one day
+		// Half an installation would start one day, perhaps at the next boot.
+		if s.file != "" && os.Remove(s.file) == nil {
 			fmt.Fprintf(s.stdout, "padlock: removed %s again\n", s.file)
 		}
 		return hint.Add(err, "in a session without systemd, start the proxy yourself: padlock dev serve --stay")

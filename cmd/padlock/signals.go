@@ -24,7 +24,8 @@ func untilSignalled() context.Context {
 	// for usage.
 	first := os.Getpid() == 1
 	if first {
-		signal.Ignore(syscall.SIGHUP) // until there is a file to read again: no terminal is closed
+		// SIGHUP means nothing until there is a file to read again, and must not end the process.
+		signal.Ignore(syscall.SIGHUP)
 	}
 
 	go func() {

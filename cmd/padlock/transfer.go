@@ -204,7 +204,8 @@ const (
 // kindOf looks at the first bytes of a file.
 func kindOf(f io.Reader, name string) importedKind {
 	magic := make([]byte, 16)
-	n, _ := io.ReadFull(f, magic) // what cannot be read is told by who reads all of it
+	// An error of reading is reported below, where all of the file is read.
+	n, _ := io.ReadFull(f, magic)
 	ext := strings.ToLower(filepath.Ext(name))
 	switch {
 	case bytes.HasPrefix(magic[:n], []byte("\x1f\x8b")):

@@ -12,7 +12,8 @@ func startBound(cmd *exec.Cmd) error {
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and that with the program
+		// The thread is never unlocked: it ends with the goroutine, and what was set for it ends as well.
+		runtime.LockOSThread()
 		started <- cmd.Start()
 		select {}
 	}()

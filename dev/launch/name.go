@@ -101,7 +101,8 @@ func jsonName(text []byte) string {
 	var manifest struct {
 		Name string `json:"name"`
 	}
-	_ = json.Unmarshal(text, &manifest) // without a name, the next file is asked
+	// Without a name in it, the next file is asked.
+	_ = json.Unmarshal(text, &manifest)
 	return manifest.Name
 }
 

@@ -22,7 +22,8 @@ const (
 // use otherwise.
 func FreePort(used func(port int) bool) (int, error) {
 	const ports = lastPort - firstPort + 1
-	offset := rand.N(ports) // so that two commands that start at once hardly meet
+	// A random start makes it unlikely that two commands that start at once choose the same port.
+	offset := rand.N(ports)
 	for i := range ports {
 		port := firstPort + (offset+i)%ports
 		if (used == nil || !used(port)) && free(port) {
@@ -39,7 +40,8 @@ func free(port int) bool {
 			l.Close()
 			continue
 		}
-		if host != "::1" { // there may be no IPv6
+		// The machine may have no IPv6.
+		if host != "::1" {
 			return false
 		}
 	}

@@ -119,7 +119,8 @@ func (p *Process) Stop(ctx context.Context, signal os.Signal) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	killGroup(p.cmd.Process) // whoever is left
+	// Whatever the app has left running ends with it.
+	killGroup(p.cmd.Process)
 }
 
 // debuggers are ports on which tools listen for a debugger, and not for browsers.

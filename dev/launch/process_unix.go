@@ -34,12 +34,14 @@ func EndGroup(group int) {
 	if syscall.Kill(-group, syscall.SIGTERM) != nil {
 		return
 	}
-	_ = syscall.Kill(-group, syscall.SIGCONT) // one that is stopped ends no sooner
+	// A process that is stopped would not see the signal before it is continued.
+	_ = syscall.Kill(-group, syscall.SIGCONT)
 	for range 50 {
 		if !groupRuns(group) {
 			return
 		}
-		time.Sleep(100 * time.Millisecond) // nobody tells of another process's children
+		// The system sends no event about another process's children.
+		time.Sleep(100 * time.Millisecond)
 	}
 	_ = syscall.Kill(-group, syscall.SIGKILL)
 }

@@ -144,7 +144,8 @@ func (t *Terminal) awaitForeground() (app *attached, ok bool) {
 	ok = t.foreground()
 	switch {
 	case !ok:
-		t.before = nil // the terminal is the shell's, as the shell has it
+		// The terminal is the shell's again, in whatever state the shell keeps it.
+		t.before = nil
 	case t.before == nil:
 		t.makeRaw()
 	}
@@ -266,7 +267,8 @@ func startInTerminal(cmd *exec.Cmd, c *Command) (*started, error) {
 	printed := make(chan struct{})
 	go func() {
 		defer close(printed)
-		_, _ = io.Copy(shown, outer) // until the last process that has the terminal closes it
+		// The copy goes on until the last process that has the terminal closes it.
+		_, _ = io.Copy(shown, outer)
 	}()
 
 	return &started{

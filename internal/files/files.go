@@ -73,7 +73,8 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 		return a.index(".")
 	}
 
-	return false // a FIFO, a device, a link that leads out, or nothing
+	// A FIFO, a device, a link that leads out of the folder, or nothing.
+	return false
 }
 
 // hidden reports whether any part of a path is not served.
@@ -163,7 +164,8 @@ func (a *answer) send(name, coding string, file *os.File, info fs.FileInfo) {
 	if kind := mime.TypeByExtension(path.Ext(name)); kind != "" {
 		h.Set("Content-Type", kind)
 	} else if coding != "" {
-		h.Set("Content-Type", "application/octet-stream") // what is sniffed would be the coding's
+		// Sniffing would describe the compressed bytes and not the file.
+		h.Set("Content-Type", "application/octet-stream")
 	}
 
 	if coding != "" {

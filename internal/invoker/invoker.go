@@ -42,7 +42,8 @@ func lookup(name string) *User {
 	}
 
 	u := &User{Name: found.Username, Home: found.HomeDir, UID: uid, GID: gid}
-	ids, _ := found.GroupIds() // without them, less is allowed
+	// Without the list of groups, less is allowed.
+	ids, _ := found.GroupIds()
 	for _, id := range ids {
 		if n, err := strconv.ParseUint(id, 10, 32); err == nil {
 			u.groups = append(u.groups, uint32(n))

@@ -68,7 +68,8 @@ func parameters(query string) string {
 		known, err := url.QueryUnescape(name)
 		switch {
 		case !has:
-			parts[i] = Masked // the whole may be a token
+			// A parameter without a value may be a token as a whole.
+			parts[i] = Masked
 		case err != nil || !slices.Contains(harmless, known):
 			value = Masked
 			fallthrough

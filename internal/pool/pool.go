@@ -35,7 +35,8 @@ func (p *Pool[T]) Get() *T {
 		content := p.content(buffer)
 		checkPoison(content)
 		if len(content) > 0 {
-			content[0] = lent // so that it is not taken for one that was given back
+			// Mark the buffer as lent, so that it is not taken for one that was given back.
+			content[0] = lent
 		}
 	}
 	return buffer

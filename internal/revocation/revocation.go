@@ -131,7 +131,8 @@ func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
 
 // issues reports whether certificates may be signed by c.
 func issues(c *x509.Certificate) bool {
-	if c.Version < 3 { // which knew no constraints
+	// Versions 1 and 2 of X.509 have no basic constraints.
+	if c.Version < 3 {
 		return true
 	}
 	return c.BasicConstraintsValid && c.IsCA && (c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0)

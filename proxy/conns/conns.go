@@ -72,7 +72,8 @@ func (s *Set[C]) settle() {
 		return
 	}
 	select {
-	case <-s.empty: // it was empty before, and one came late
+	case <-s.empty:
+		// The set was empty before, and one connection came late.
 	default:
 		close(s.empty)
 	}

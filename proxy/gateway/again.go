@@ -69,7 +69,8 @@ func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes)
 	x.ctx, x.content, x.place = ctx, x.request.Body, len(u.open)-1
 	u.mu.Unlock()
 
-	now := routes() // a snapshot that comes later is followed
+	// A snapshot that is published meanwhile is followed as well.
+	now := routes()
 	return now == x.routes || x.again(now) != refused
 }
 
@@ -84,7 +85,8 @@ func (u *underway) remove(x *Exchange) {
 	last.place, u.open[x.place], u.open[end] = x.place, last, nil
 	u.open, x.ctx = u.open[:end], nil
 	u.mu.Unlock()
-	x.closing.Wait() // the content is the connection's again from then on
+	// Afterwards the content belongs to the connection again.
+	x.closing.Wait()
 }
 
 // follow ends the requests that a new snapshot refuses, and returns how many. Those whose site or route is gone are
@@ -94,7 +96,8 @@ func (u *underway) follow(now *Routes) (ended int) {
 	all := slices.Clone(u.open)
 	u.mu.Unlock()
 
-	for _, x := range all { // without the lock, which requests would wait for
+	// The work is done without the lock, which requests would wait for.
+	for _, x := range all {
 		if x.again(now) == refused && u.dismiss(x) {
 			ended++
 		}
@@ -131,7 +134,8 @@ func (t *tunnels) follow(now *Routes) (ended int) {
 	for v := range t.open {
 		if v.again(now) != stays {
 			v.dismissed.Store(true)
-			v.speaking.Go(v.end) // a client that does not read keeps it waiting
+			// A client that does not read keeps this goroutine waiting.
+			v.speaking.Go(v.end)
 			ended++
 		}
 	}

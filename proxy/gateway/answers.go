@@ -68,7 +68,8 @@ func (to redirecting) Answer(_ *message.Context, x *Exchange) (*message.Response
 // toOtherName leads to the name that stands for the one that the client has asked for, with or without www. The port
 // stays.
 func (x *Exchange) toOtherName(other string) (*message.Response, error) {
-	_, port, _ := strings.Cut(x.request.Host, ":") // a name, so no colon but the port's
+	// A host name is expected here, so the only colon is the port's.
+	_, port, _ := strings.Cut(x.request.Host, ":")
 	if port != "" {
 		other += ":" + port
 	}

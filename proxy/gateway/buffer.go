@@ -84,11 +84,13 @@ func (h *Gateway) keep(x *Exchange, response *message.Response, limit int64) {
 		return
 	}
 	body := response.Body
-	data, err := h.rooms.fill(body, x.addr, &x.held, response.ContentLength+1, limit) // one more finds the end
+	// Asking for one byte more than announced finds the end.
+	data, err := h.rooms.fill(body, x.addr, &x.held, response.ContentLength+1, limit)
 	whole := &bufferedBody{Body: body, data: data, err: err}
 	response.Body = whole
 	if errors.Is(err, io.EOF) && x.contentCame() {
-		_ = body.Close() // the target's connection serves others from now on
+		// From now on, the connection to the target serves others.
+		_ = body.Close()
 		response.Body = &keptBody{whole, body.Trailers()}
 	}
 }

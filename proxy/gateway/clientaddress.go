@@ -62,7 +62,8 @@ func (x *Exchange) identify(trusted []config.Network) {
 		addr, element = sender(x.forwarded.forwarded, trusted, cutLastElement, forwardedNode)
 		x.forwarded.read(element)
 	} else {
-		return // the proxy speaks for itself
+		// The proxy speaks for itself, so there is no client behind it.
+		return
 	}
 
 	x.addr, r.Client = addr, message.UnknownClient
@@ -138,11 +139,13 @@ func sender(
 		var item string
 		list, item = cut(list)
 		if list == "" && !whole {
-			break // the item may have begun before what is read
+			// The item may have begun before the part that is read.
+			break
 		}
 		addr, ok := parse(item)
 		if !ok {
-			return netip.Addr{}, item // what stands before it is not to be relied on
+			// A malformed item makes everything to its left unreliable.
+			return netip.Addr{}, item
 		}
 		if list == "" || !sites.Contains(trusted, addr) {
 			return addr, item
@@ -195,7 +198,8 @@ func cutLast(list string) (before, item string) {
 func cutLastElement(list string) (before, element string) {
 	for rest, end := list, len(list); ; {
 		comma := strings.LastIndexByte(rest, ',')
-		if comma < 0 || strings.Count(list[comma:end], `"`)%2 == 0 { // all quotes behind it are closed
+		// An even number of quotes behind the comma means that it stands outside of quoted text.
+		if comma < 0 || strings.Count(list[comma:end], `"`)%2 == 0 {
 			return strings.TrimRight(list[:max(comma, 0)], " \t,"), strings.Trim(list[comma+1:], " \t")
 		}
 		rest = rest[:comma]

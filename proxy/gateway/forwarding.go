@@ -21,6 +21,7 @@ type forwarding struct {
 
 // Answer implements Action.
 func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Response, error) {
+	// From here on a reload that lets the client in no more can end the request.
 	if !f.h.underway.add(ctx, x, f.h.Routes) {
 		return nil, errDismissed
 	}
@@ -34,12 +35,14 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 		return nil, f.h.failed(ctx, x, err)
 	}
 
+	// A response to an upgrade that does not fit must not reach the client as if it did.
 	if mistaken(x, response) {
 		response.Body.Close()
 		return nil, notOpen(errNotOpen)
 	}
 
 	x.fromTarget, x.sticky = true, x.attempt.Cookie
+	// The fields of the target's connection come off before anything else looks at the response.
 	response.Fields.RemoveHopByHop()
 	x.rewriteResponse(response.Fields)
 	return response, nil
@@ -79,6 +82,7 @@ func oneConnection(next Action) Action {
 		case x.shares() && r.Fields.AuthenticatesConnection() && response.Fields.ContinuesAuthentication():
 			response.Body.Close()
 			return nil, errOneConnection
+		// Nothing can be done about it here, so the log says why the user cannot sign in.
 		case r.Shared && r.Fields.NeedsOneConnection():
 			x.err = "NTLM authenticates a connection, and this one is of trusted_proxies, which carry several clients: it cannot work through them"
 		}
@@ -105,6 +109,7 @@ var errTooLarge = errors.New("larger than this route allows")
 func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.Body.Read(p)
 	if b.left -= int64(n); b.left < 0 {
+		// None of the last read is passed on: the target must not see content that was cut to size.
 		return 0, errTooLarge
 	}
 	return n, err
@@ -116,6 +121,7 @@ func limitBody(_ *message.Context, x *Exchange) error {
 	if r.ContentLength > limit {
 		return status(413, tooLarge)
 	}
+	// An announced length is checked once. Only content without one has to be counted.
 	if r.Body != nil && r.ContentLength < 0 {
 		x.limited = limitedBody{r.Body, limit}
 		r.Body = &x.limited
@@ -129,6 +135,7 @@ const tooLarge = "The request's content is too large"
 func (h *Gateway) failed(ctx *message.Context, x *Exchange, err error) error {
 	var unread *message.BodyError
 	switch {
+	// Our own reasons come first: what the target says of a request that we ended is a consequence.
 	case x.dismissed.Load():
 		return errDismissed
 	case ctx.Err() != nil:
@@ -154,6 +161,7 @@ func (h *Gateway) unread(x *Exchange, err *message.BodyError) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		h.Rejected(traffic.SlowBody, x.request.Conn.Addr, "")
 		page.Status, page.Text = 408, "The request's content did not come in time"
+	// The client has gone, so there is nobody to show a page to.
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, &broken):
 		return &abort{page.Cause}
 	default:
@@ -171,6 +179,7 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 	var unwritable *message.Unwritable
 	var ended *message.ResetError
 	switch {
+	// gRPC reads its status from the reset's code. A page of HTML would be an unknown error to it.
 	case errors.As(err, &ended) && x.gRPC():
 		return &reset{ended.Code, err.Error()}
 	case errors.As(err, &unwritable):
@@ -191,6 +200,8 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 		if failure.Timeout() {
 			page.Status, page.Text = 504, "The application behind this address took too long to answer"
 		}
+		// The target's address is for those who run it, so the page has it only where the configuration asks for
+		// that.
 		if h.Details {
 			page.Detail = "padlock tried " + failure.Target.String() + ": " + failure.Reason() + "."
 		}

@@ -155,10 +155,13 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	response, err := h.first.Answer(ctx, x)
 	h.write(x, response, err)
 
+	// The target's place is given back after the response was written: until then the target's connection is busy
+	// with it.
 	x.attempt.End()
 	if x.held > 0 {
 		h.rooms.leave(x.addr, x.held)
 	}
+	// Taken after the client has received everything, so that the log shows what the client saw.
 	x.took = time.Since(x.start)
 	if r.Body != nil {
 		x.bytesIn += r.Body.Received()
@@ -174,7 +177,8 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 // Interim implements message.Interim.
 func (x *Exchange) Interim(status int, fields message.Fields) error {
 	fields.RemoveHopByHop()
-	fields.Del("Content-Length") // RFC 9110 section 8.6: nothing follows, and somebody may think otherwise
+	// RFC 9110 section 8.6: no content follows, but some readers believe the field.
+	fields.Del("Content-Length")
 	return x.w.Interim(status, x.withoutOurs(fields))
 }
 
@@ -191,6 +195,7 @@ func (h *Gateway) dispatch(ctx *message.Context, x *Exchange) (*message.Response
 	if err := x.findSite(); err != nil {
 		return nil, err
 	}
+	// Redirects to a site's main name come before its routes, which need not know the other names.
 	if other, ok := x.site.Redirects[x.name]; ok && strings.HasPrefix(x.request.Target, "/") {
 		return x.toOtherName(other)
 	}
@@ -204,6 +209,7 @@ func (h *Gateway) dispatch(ctx *message.Context, x *Exchange) (*message.Response
 func (x *Exchange) findSite() error {
 	r := x.request
 	found, name := x.routes.Hosts(r.Conn.Listener).Site(r.Host)
+	// A connection may outlive what its client certificate has proved.
 	over := !r.Conn.Until.IsZero() && x.start.After(r.Conn.Until)
 	if found == nil || !reaches(r.Conn, found) || found.TCP != nil || over {
 		return errMisdirected
@@ -255,6 +261,7 @@ func (x *Exchange) findRoute() error {
 	}
 
 	x.route = route
+	// Looked at after the route is known, as only routes with other rules than this one matter.
 	if x.site.Ambiguous(method, &x.path, route) {
 		return errDependsOnReader
 	}

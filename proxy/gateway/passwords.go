@@ -216,7 +216,8 @@ func (p *passwords) check(ctx context.Context, g guess, hash, password string) (
 			return false, ctx.Err()
 		}
 
-		if !errors.Is(v.err, context.Canceled) { // else whoever was to check has left
+		// After a cancellation nothing was checked: the client that should have checked has left.
+		if !errors.Is(v.err, context.Canceled) {
 			return v.right, v.err
 		}
 	}

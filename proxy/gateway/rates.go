@@ -72,7 +72,8 @@ func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
 			}
 
 			response, err := next.Answer(ctx, x)
-			if err == nil && response.Fields.Value("RateLimit") == "" { // a target's own is about more
+			// A field of the target's own says more about its limits.
+			if err == nil && response.Fields.Value("RateLimit") == "" {
 				response.Fields.Set("RateLimit-Policy", policy)
 				response.Fields.Set("RateLimit", `"default";r=`+strconv.Itoa(left))
 			}

@@ -29,6 +29,7 @@ func place(scheme, authority string) (host, port string, ok bool) {
 	if host, ok = config.CanonicalHost(host); port == "" {
 		port = sites.PortOf("", scheme)
 	}
+	// Ports are compared as text, and some programs write them with leading zeros.
 	return host, strings.TrimLeft(port, "0"), ok
 }
 
@@ -49,6 +50,7 @@ func (u *urls) own(scheme, authority string) bool {
 		return false
 	}
 
+	// A target behind a proxy often builds its URLs from the Host that it got and its own port.
 	return port == sentPort || port == targetPort || message.Is(scheme, u.inner) && port == sites.PortOf("", u.inner)
 }
 
@@ -82,6 +84,7 @@ func cutOrigin(ref string) (scheme, authority, rest string, ok bool) {
 	case strings.HasPrefix(ref, "//"):
 		after = ref[2:]
 	default:
+		// Browsers read a backslash as a slash, so this would lead to another host.
 		return "", "", ref, strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, `/\`)
 	}
 
@@ -103,6 +106,7 @@ func (u *urls) outward(ref string) string {
 		if path := u.outwardPath(rest); !namesHost(path) {
 			return path
 		}
+		// A path that a browser would read as a host is made absolute, so that it stays a path.
 		return u.scheme + "://" + u.authority + u.outwardPath(rest)
 	case scheme == "" && u.own(u.inner, authority):
 		return "//" + u.authority + u.outwardPath(rest)
@@ -130,6 +134,7 @@ func (u *urls) outwardPath(rest string) string {
 			path = "/"
 		}
 		return path + tail
+	// The target has left its own prefix, or knows the outer one. Adding it would make the URL wrong.
 	case u.given != "" || within(path, u.taken):
 		return rest
 	case path == "":
@@ -201,13 +206,15 @@ func (u *urls) cookie(value string) string {
 		switch name = strings.Trim(name, " \t"); {
 		case message.Is(name, "Domain"):
 			domain, ok := config.CanonicalHost(strings.TrimPrefix(text, "."))
+			// A Domain that is the client's already, or another site's, is the target's decision.
 			if ok && domain != client && (domain == sent || meansTarget(domain, target)) {
 				parts[i+1] = " Domain=" + client
 			}
 		case message.Is(name, "Path") && strings.HasPrefix(text, "/") && !strings.HasPrefix(strings.TrimLeft(value, " \t"), "__Host-"):
 			path := u.outwardPath(text)
 			if text == "/" && u.given == "" && u.taken != "" {
-				path = u.taken // with a slash behind it, the prefix itself would not get the cookie
+				// With a slash at the end, the prefix itself would not receive the cookie.
+				path = u.taken
 			}
 			if path != text {
 				parts[i+1] = " Path=" + path
@@ -243,6 +250,7 @@ func (u *urls) conditions(value string) string {
 			return b.String()
 		}
 
+		// Lock tokens stand in the same brackets, and have schemes of their own, such as opaquelocktoken.
 		if scheme, authority, path, ok := cutOrigin(ref); ok && scheme != "" && u.outer(scheme, authority) {
 			ref = u.inner + "://" + u.sent + u.inwardPath(path)
 		}
@@ -302,6 +310,7 @@ func (x *Exchange) checkDestination() error {
 	switch {
 	case given == 0:
 		return nil
+	// With two of them, the target might choose the one that was not judged.
 	case given > 1 || !ok || rest != "" && (rest[0] != '/' || !message.ValidTarget(rest)):
 		return status(400, "The Destination is not a URL that leads somewhere")
 	}
@@ -316,11 +325,14 @@ func (x *Exchange) checkDestination() error {
 		return ambiguous(err)
 	}
 
-	for _, method := range [...]string{r.Method, "PUT"} { // it is written to
+	// COPY and MOVE also write to their destination.
+	for _, method := range [...]string{r.Method, "PUT"} {
 		route, _ := x.site.Route(method, &path)
 		if route == nil && method != r.Method {
-			continue // by no request, then
+			// No request can write there.
+			continue
 		}
+		// The request was admitted under the rules of this route. Writing under others would get around theirs.
 		if route == nil || route.Class != x.route.Class {
 			return status(403, "The Destination is under other rules than this address")
 		}
@@ -329,7 +341,8 @@ func (x *Exchange) checkDestination() error {
 		}
 	}
 
-	r.Fields.Set("Destination", origin+path.Text) // as it was decided about
+	// The target must read the path exactly as it was judged here.
+	r.Fields.Set("Destination", origin+path.Text)
 	if !x.route.Rewrite {
 		return nil
 	}
@@ -363,6 +376,7 @@ func (x *Exchange) prepareURLs() {
 		}
 	}
 
+	// Several lines are left as they are: conditions would have to be split between them as the client had.
 	if lines != 1 {
 		x.conditions = ""
 	}

@@ -22,7 +22,8 @@ const (
 // field that does.
 func (x *Exchange) unwanted(name string) bool {
 	plain, alias := message.Alias(name)
-	if message.Variable(plain) { // whatever is done about aliases: this is the variable's own name
+	// Whatever the configuration says about aliases, this is the name of the variable itself.
+	if message.Variable(plain) {
 		return alias || !x.forwarded.trusted
 	}
 
@@ -37,14 +38,16 @@ func (x *Exchange) unwanted(name string) bool {
 	}
 
 	switch {
-	case message.ClaimsIdentity(plain): // not beside a name that padlock has checked itself
+	case message.ClaimsIdentity(plain):
+		// A claim of the client must not stand next to a name that padlock has checked.
 		return alias || !x.forwarded.trusted || x.user != ""
 	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
 		return true
 	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):
 		return alias || !x.forwarded.trusted
 	case message.ClaimsMethod(plain):
-		_, moves := x.request.Fields.Get("Destination") // whose rules depend on the method: see readDestination
+		// The rules of a destination depend on the method: see readDestination.
+		_, moves := x.request.Fields.Get("Destination")
 		return len(x.site.Methods) > 0 || moves
 	}
 
@@ -87,7 +90,8 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	}
 
 	if teTrailers {
-		r.Fields.Add("Te", "trailers") // the one TE value that we honour ourselves; gRPC insists on it
+		// The one TE value that padlock honours itself. gRPC insists on it.
+		r.Fields.Add("Te", "trailers")
 	}
 
 	r.Fields.Add(loopField, h.self) // whatever the client says of its connection
@@ -109,7 +113,8 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	r.Fields = append(r.Fields, r.Conn.Identity...)
 	x.tellTrace()
 	if x.user != "" {
-		r.Fields.Del("Authorization") // it was for us
+		// The password was meant for padlock.
+		r.Fields.Del("Authorization")
 		r.Fields.Add("X-Forwarded-User", x.user)
 	}
 

@@ -83,7 +83,8 @@ func (x *Exchange) Trying(target *config.Target) {
 	x.trace = x.spans.Trying(tracing.Try{Method: r.Method, Scheme: target.Scheme, Address: target.Address, Socket: target.Network == "unix", Path: path})
 	for i := range r.Fields {
 		if message.Is(r.Fields[i].Name, traceparent) {
-			if is, ok := tracing.ParseParent(r.Fields[i].Value); ok && is == before { // and not one that the configuration sets
+			// The field is the one that padlock added, and not one that the configuration sets.
+			if is, ok := tracing.ParseParent(r.Fields[i].Value); ok && is == before {
 				r.Fields[i].Value = x.parentText()
 			}
 		}

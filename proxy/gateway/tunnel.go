@@ -38,9 +38,11 @@ func (t *tunnels) add(v *closeInjector) {
 // remove closes a tunnel's client, and returns when nobody says goodbye to it any more.
 func (t *tunnels) remove(v *closeInjector) {
 	t.mu.Lock()
-	delete(t.open, v) // nobody begins to from now on
+	// From now on, no tunnel is added.
+	delete(t.open, v)
 	t.mu.Unlock()
-	v.Close() // ends a goodbye that a client who does not read keeps waiting
+	// Closing ends a goodbye that waits for a client that does not read.
+	v.Close()
 	v.speaking.Wait()
 }
 
@@ -50,7 +52,8 @@ func (t *tunnels) tell() {
 	defer t.mu.Unlock()
 	t.leave = true
 	for v := range t.open {
-		v.speaking.Go(v.goodbye) // a client that does not read keeps it waiting
+		// A client that does not read keeps this goroutine waiting.
+		v.speaking.Go(v.goodbye)
 	}
 }
 
@@ -202,6 +205,7 @@ func payloadLength(head []byte) (uint64, bool) {
 // error where nothing has been sent to the client.
 func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	defer response.Tunnel.Close()
+	// Header rules apply to the head of a tunnel as to any response.
 	x.dress(response)
 	raw, err := x.w.Tunnel(response.Fields)
 	switch {
@@ -222,8 +226,10 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	client.end = end
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
+	// From now on the tunnel is followed as one of the tunnels, and not as a request.
 	h.underway.remove(x)
-	if now := h.Routes(); now != x.routes && x.again(now) != stays { // a reload came before it was added
+	// A reload may have come before the tunnel was added to the set, and so missed it.
+	if now := h.Routes(); now != x.routes && x.again(now) != stays {
 		x.err = errRules.Error()
 		return nil
 	}
@@ -231,6 +237,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	idle := relay.NewIdle(h.Idle, func() {
 		x.err = relay.ErrIdle.Error()
 		h.Rejected(traffic.IdleTunnel, x.request.Conn.Addr, "")
+		// A WebSocket's client is told with a close frame why the tunnel ends (RFC 6455 section 7.4.1).
 		client.goodbye()
 		end()
 	})
@@ -244,7 +251,8 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 		n, err := relay.Copy(response.Tunnel, client, idle)
 		var deaf *relay.WriteError
 		switch {
-		case errors.As(err, &deaf): // it may still say why: what it has sent before its end is not read yet
+		case errors.As(err, &deaf):
+			// The target may still say why: what it sent before its end is not read yet.
 			_, _ = io.Copy(io.Discard, client)
 		case err != nil:
 			end()
@@ -256,7 +264,8 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	n, err := relay.Copy(client, response.Tunnel, idle)
 	x.w.bytes += n
 	if err != nil && client.over() {
-		err = client.CloseWrite() // a Close has passed, so this is no cut
+		// The target closed properly, so the client's side is not cut either.
+		err = client.CloseWrite()
 	}
 	if err != nil {
 		client.Close()

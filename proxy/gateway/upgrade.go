@@ -32,7 +32,8 @@ func upgrade(_ *message.Context, x *Exchange) error {
 	offered := r.Upgrade
 	r.Upgrade = x.route.UpgradeAmong(offered)
 	if r.Upgrade == sites.WebSocket && (r.Method != "GET" || r.Body != nil) {
-		if strings.Contains(offered, ",") { // it is one offer of several, and no handshake
+		// Several values are one offer of several protocols, and no handshake for one.
+		if strings.Contains(offered, ",") {
 			r.Upgrade = ""
 			return nil
 		}

@@ -55,7 +55,8 @@ func (h *Gateway) writeError(x *Exchange, err error) {
 	x.fromTarget, x.sticky, x.varies, x.coded = false, "", false, false
 	if err := h.send(x, page.response(x)); err != nil {
 		x.err = err.Error()
-		h.writeError(x, err) // once, as nothing that the configuration adds is in it
+		// This cannot repeat itself: nothing that the configuration adds is in an error's response.
+		h.writeError(x, err)
 	}
 }
 
@@ -82,7 +83,8 @@ func (x *Exchange) dress(response *message.Response) {
 		if !x.secure() {
 			cookie = strings.Replace(cookie, "; Secure", "", 1) // which browsers refuse from http://
 		}
-		response.Fields.Add("Set-Cookie", cookie) // behind the rules, which know nothing of it
+		// The cookie comes after the header rules, which know nothing of it.
+		response.Fields.Add("Set-Cookie", cookie)
 	}
 	if x.varies {
 		x.recode(&response.Fields) // whatever rules make of Vary: a cache goes by it
@@ -97,14 +99,16 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 	x.dress(response)
 	length := response.ContentLength
 	if response.Trailing && x.request.Proto == "HTTP/1.1" {
-		length = -1 // only chunks carry trailers
+		// Only chunked content carries trailers.
+		length = -1
 	}
 	if err := x.w.Head(response.Status, response.Fields, length); err != nil {
 		return x.unwritable(err)
 	}
 
 	if response.ContentLength != 0 && response.Body.Buffered() == 0 {
-		_ = x.w.Flush() // the content may be long in coming
+		// The first content may take long to arrive.
+		_ = x.w.Flush()
 	}
 
 	for {
@@ -145,9 +149,11 @@ func (x *Exchange) sendTrailers(trailers message.Fields) {
 	if err := trailers.Writable(); err != nil {
 		x.err = "target's trailers: " + err.Error()
 	}
-	x.w.Trailers(trailers) // which are cut off if they are not
+	// The trailers are cut off if the content is not complete.
+	x.w.Trailers(trailers)
 	if x.request.Body != nil {
-		_ = x.w.Flush() // before Close waits for the rest of it: the client may be waiting for us
+		// Flush before Close, which waits for the rest of the request: the client may be waiting for this response.
+		_ = x.w.Flush()
 	}
 }
 
@@ -199,7 +205,9 @@ func (x *Exchange) finish(f *message.Fields) {
 
 	if other := x.request.Conn.AltSvc; other != "" {
 		if x.request.Conn.Bound() || f.AuthenticatesConnection() {
-			f.Set("Alt-Svc", "clear") // what authenticates a connection needs HTTP/1.1 (RFC 7838 section 3)
+			// What authenticates a whole connection needs HTTP/1.1, so clients must not move to another protocol
+			// (RFC 7838 section 3).
+			f.Set("Alt-Svc", "clear")
 		} else if _, kept := f.Get("Alt-Svc"); !kept {
 			f.Add("Alt-Svc", other)
 		}

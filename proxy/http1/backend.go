@@ -81,6 +81,7 @@ type reply struct {
 // ask for.
 func (b *backend) Close() error {
 	b.limit.Kick()
+	// A deadline in the past ends writes that are under way, without waiting for them as Close would.
 	return b.tcp.SetWriteDeadline(time.Unix(1, 0))
 }
 
@@ -88,6 +89,7 @@ func (b *backend) destroy() {
 	if b.destroyed.Swap(true) {
 		return
 	}
+	// Closing first makes the sender's write fail, so that settle does not wait for the backend.
 	b.tcp.Close()
 	b.settle()
 }
@@ -95,6 +97,7 @@ func (b *backend) destroy() {
 // settle waits for the sender, and gives back what only exchanges need.
 func (b *backend) settle() {
 	if b.sending.Load() && !b.last.Load() {
+		// The sender may wait for content that the client will never send.
 		_ = b.request.Close()
 	}
 	b.sender.Wait()
@@ -128,8 +131,11 @@ func (b *backend) roundTrip(ctx *message.Context, r *message.Request, interim me
 	b.asked, b.answered, b.consumed, b.headed, b.refused = false, false, false, false, nil
 	b.room, b.outRoom = exchangeBuffers.Get(), exchangeBuffers.Get()
 	b.reader = reader{source: b.conn, limit: &b.limit, buf: b.room[:]}
+	// Clear the limit of the request before: its timer may be about to fire.
 	b.limit.Until(time.Time{})
 	if b.whole = again != nil; b.whole {
+		// The bytes of the first attempt are sent again as they were. Building them again would need the content,
+		// which is gone.
 		b.out = append(b.outRoom[:0], again...)
 	} else {
 		b.out = appendRequest(b.outRoom[:0], r, b.transport.o.Single)
@@ -154,16 +160,20 @@ func (b *backend) claim(r *message.Request) {
 
 // readResponse reads heads until the final one.
 func (b *backend) readResponse(r *message.Request, interim message.Interim) (*message.Response, error) {
+	// RFC 9110 section 10.1.1: send the content after a while even without a 100, as older servers never send one.
 	waiting := b.request != nil && r.Expect
 	if waiting {
 		b.limit.Until(time.Now().Add(expectContinue))
 	}
 
 	for range maxInterim + 1 {
+		// Each head gets a structure of its own. Interim responses may still be on their way to the client when the
+		// next one comes.
 		a := new(reply)
 		text, err := b.reader.responseHead(maxResponseHead)
 		if waiting && deadline.Exceeded(err) && !b.answered {
-			waiting = false // it will not say 100, and may want the content all the same
+			// The target will not answer 100, but may want the content all the same.
+			waiting = false
 			b.limit.Until(time.Time{})
 			b.send(r)
 			text, err = b.reader.responseHead(maxResponseHead)
@@ -173,6 +183,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 		if err == nil {
 			err = b.head.parse(text, a.room[:0], r.Method, r.Upgrade)
 		} else if !isMalformed(err) {
+			// An error of the network may be the consequence of content that the client did not send.
 			return nil, b.cause(err)
 		}
 
@@ -181,6 +192,8 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 		}
 
 		if b.head.status >= 200 || b.head.status == 101 {
+			// The sender sets a limit for the head when it is done. It must not do so once the head is here, or it
+			// would cut the content.
 			b.mu.Lock()
 			b.headed = true
 			b.limit.Until(time.Time{})
@@ -189,6 +202,7 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 			return b.begin(a, r), nil
 		}
 
+		// 100 answers our own Expect. All others, such as 103, are the client's.
 		if b.head.status != 100 {
 			if err := interim.Interim(b.head.status, b.head.fields); err != nil {
 				return nil, err
@@ -196,7 +210,8 @@ func (b *backend) readResponse(r *message.Request, interim message.Interim) (*me
 		} else if waiting {
 			waiting = false
 			b.limit.Until(time.Time{})
-			b.send(r) // whose first read sends our client its 100
+			// The first read of the content sends the client its own 100.
+			b.send(r)
 		}
 	}
 
@@ -223,12 +238,15 @@ func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 	h := &b.head
 	a.response = message.Response{Status: h.status, Fields: h.fields, ContentLength: h.length}
 	if h.upgraded {
-		if b.sending.Load() { // its content has come, and the other protocol begins behind it
+		// The content is complete, and the other protocol begins behind it.
+		if b.sending.Load() {
 			b.finishSending()
 		}
 
+		// What came right behind the 101 belongs to the tunnel, and the buffer goes back.
 		early := bytes.Clone(b.reader.buffered())
-		b.release() // a tunnel may be idle for long
+		// A tunnel may be idle for long, and needs no HTTP buffers.
+		b.release()
 		a.response.Tunnel = &backendTunnel{b: b, early: early}
 		return &a.response
 	}
@@ -241,7 +259,8 @@ func (b *backend) begin(a *reply, r *message.Request) *message.Response {
 	case h.length < 0:
 		a.response.ContentLength = -1
 	case r.Method == "HEAD" || h.status == 304:
-		a.response.ContentLength = -1 // if it is known, a field tells
+		// HEAD: if the length is known, a field says so.
+		a.response.ContentLength = -1
 	}
 
 	a.response.Body = &a.body
@@ -264,6 +283,7 @@ func (r *responseBody) Read(p []byte) (int, error) {
 	n, err := r.read(p)
 	r.received += int64(n)
 	switch {
+	// io.EOF from the connection means that the content was cut. Passing it on would make it look whole.
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	case err == nil && r.done:
@@ -278,7 +298,8 @@ func (r *responseBody) Trailers() message.Fields { return r.trailers }
 // Buffered implements message.Body.
 func (r *responseBody) Buffered() int {
 	switch {
-	case r.closed: // the connection may be another's
+	case r.closed:
+		// After Close, the connection may belong to another request.
 		return 0
 	case r.unbounded:
 		return len(r.r.buffered())
@@ -304,6 +325,7 @@ func (r *responseBody) Close() error {
 	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state
 	// that cannot be trusted.
 	clean := r.done && b.head.keepAlive && !b.transport.o.Single && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
+	// A connection that has authenticated for nobody in particular must not serve anybody else.
 	if b.authenticated && b.owner == nil {
 		clean = false
 	}
@@ -312,11 +334,13 @@ func (r *responseBody) Close() error {
 	switch {
 	case b.authenticated:
 		idle = cmp.Or(b.head.idle, endless) // its end is the client's, or the backend's
+	// The backend announced in Keep-Alive when it closes. A request must not meet that moment.
 	case b.head.idle > 0:
 		idle = min(idle, b.head.idle)
 	}
 
 	b.until = time.Now().Add(idle)
+	// Release reports false when a cancellation has already taken hold of the connection.
 	if !clean || !b.ctx.Release() {
 		b.destroy()
 		return nil
@@ -355,6 +379,8 @@ func (b *backend) finishSending() {
 		select {
 		case <-sent:
 			return
+		// As long as content flows, finishing is cheaper than two new connections. The end bounds clients that send
+		// slowly forever.
 		case now := <-silence.C:
 			if more := b.request.Received(); more > came && now.Before(end) {
 				came = more
@@ -404,6 +430,7 @@ var errStale = errors.New("the connection was closed while it was idle")
 
 // stale reports whether an idle connection has ended, or holds bytes that nobody asked for.
 func (b *backend) stale() bool {
+	// A new connection is not checked: there has been no time for it to end.
 	if b.raw == nil || !b.used {
 		return false
 	}
@@ -434,11 +461,13 @@ func (b *backend) exchangePlainly(r *message.Request) error {
 	if b.stale() {
 		return errStale
 	}
+	// The content is read after the check for life: what was read could not be sent on another connection.
 	if err := b.appendContent(r); err != nil {
 		return err
 	}
 	b.asked = true
-	b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader)) // again: to look for life was a limit of its own
+	// The limit starts again, as the check for life had a limit of its own.
+	b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
 	_, err := b.conn.Write(b.out)
 	return err
 }

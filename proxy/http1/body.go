@@ -45,6 +45,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 
 	if b.ask != nil {
+		// The client sends its content only after a 100, and gets that only when somebody really wants the content.
 		if err := b.ask(); err != nil {
 			return 0, b.fail(err)
 		}
@@ -65,6 +66,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 // patiently limits only the time in which we wait for the client: a slow backend does not count against it.
 func (b *body) patiently(p []byte) (int, error) {
+	// After the response has begun, the content may be a conversation, in which silence is normal.
 	if b.answered.Load() || b.buffered() > 0 {
 		return b.read(p)
 	}
@@ -106,6 +108,8 @@ func (b *body) Received() int64 { return b.received.Load() }
 // Close implements message.Body. What has not come is taken care of when the exchange ends.
 func (b *body) Close() error {
 	b.closed.Store(true)
+	// Taking the lock waits until no Read is under way, as the connection's buffer belongs to the next request
+	// afterwards.
 	b.lock()
 	b.mu.Unlock()
 	return nil
@@ -135,6 +139,7 @@ func (b *body) finish() bool {
 		return b.done && b.err == nil
 	}
 
+	// Reading a short rest is cheaper than a new connection with its handshake. A long rest is not.
 	b.r.limit.Until(time.Now().Add(drainTime))
 	scratch := make([]byte, 4096)
 	for total := 0; !b.done && total < maxDrain; {

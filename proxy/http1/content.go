@@ -35,10 +35,12 @@ func (c *content) read(p []byte) (int, error) {
 	}
 
 	if !c.unbounded {
+		// Bytes behind the content are the next message.
 		p = p[:min(int64(len(p)), c.left)]
 	}
 
 	n, err := c.take(p)
+	// RFC 9112 section 6.3: without a length, the end of the connection is the end of the content.
 	if c.unbounded {
 		if errors.Is(err, io.EOF) {
 			c.done, err = true, nil
@@ -71,10 +73,13 @@ func (c *content) buffered() int {
 	if !c.chunked || c.left > 0 || c.done {
 		return int(min(c.left, int64(len(data))))
 	}
+	// The size line of the first chunk has not been looked at. Whoever waits for "something" gets to see whether it
+	// is malformed.
 	if !c.begun {
 		return min(1, len(data))
 	}
-	data = data[min(2, len(data)):] // the end of the last chunk
+	// What is left is the line end of the chunk before.
+	data = data[min(2, len(data)):]
 	if line := bytes.IndexByte(data, '\n'); line >= 0 && line+1 < len(data) {
 		return 1
 	}
@@ -86,6 +91,7 @@ const maxChunkLine = 4096 // with its extensions, which are dropped
 // nextChunk reads what stands between two chunks (RFC 9112 section 7.1).
 func (c *content) nextChunk() error {
 	if c.begun {
+		// Exactly CRLF ends a chunk. Lenient readers that skip other bytes here are how chunks are smuggled.
 		line, err := c.line(2)
 		if err != nil {
 			return err
@@ -121,7 +127,8 @@ func chunkSize(line []byte, padded bool) (size int64, ok bool) {
 		if !ok {
 			break
 		}
-		if i == 15 { // 60 bits are enough
+		// Fifteen digits, 60 bits, are enough. More could overflow.
+		if i == 15 {
 			return 0, false
 		}
 		size = size<<4 | int64(digit)
@@ -135,10 +142,12 @@ func chunkSize(line []byte, padded bool) (size int64, ok bool) {
 	if padded {
 		rest = bytes.TrimLeft(rest, " \t")
 	}
-	if len(rest) > 0 && rest[0] != ';' { // nor a space in requests: some readers take "5 ;" for a size, others do not
+	// Requests may not have a space here either: some readers take "5 ;" for a size, others do not.
+	if len(rest) > 0 && rest[0] != ';' {
 		return 0, false
 	}
 
+	// Control characters in an extension have made readers disagree about where the line ends.
 	for _, c := range rest {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			return 0, false
@@ -167,6 +176,8 @@ func (c *content) line(limit int) ([]byte, error) {
 		for i := looked; i < len(data); i++ {
 			switch {
 			case data[i] == '\n':
+				// A bare LF is refused here even where RFC 9112 section 2.2 allows it: readers that accept it frame
+				// the rest differently.
 				if i == 0 || data[i-1] != '\r' || i > limit {
 					return nil, errChunk
 				}
@@ -206,6 +217,7 @@ func (c *content) readTrailers() error {
 		if !ok {
 			return errChunk
 		}
+		// RFC 9110 section 6.5.1: a trailer must not change framing, routing or authentication after the fact.
 		if !message.ForbiddenTrailer(field.Name) {
 			c.trailers = append(c.trailers, field)
 		}

@@ -89,6 +89,8 @@ func (h *head) requestLine(line string) error {
 		return errLine
 	}
 
+	// The cases below exist for their messages. A space in the target is a common mistake of scripts, and deserves
+	// its own.
 	if len(version) != len("HTTP/1.1") || version[:7] != "HTTP/1." || version[7] != '0' && version[7] != '1' {
 		if strings.HasPrefix(version, "HTTP/") && !strings.Contains(version, " ") {
 			return errVersion
@@ -110,10 +112,12 @@ func (h *head) setTarget(target string) error {
 		return &statusError{400, fault}
 	}
 	if h.method == "CONNECT" {
-		h.target = target // refused further up; the form does not matter
+		// The target is refused further up; its form does not matter here.
+		h.target = target
 		return nil
 	}
 	var ok bool
+	// The same reading as for HTTP/2 and HTTP/3, so that rules cannot be avoided by the form of a target.
 	if h.host, h.target, ok = paths.Form(h.method, target); !ok {
 		return errTarget
 	}
@@ -148,6 +152,7 @@ func parseField(line string) (message.Field, bool) {
 		colon++
 	}
 
+	// RFC 9112 section 5.1: a space before the colon must be refused, as it has been used to smuggle requests.
 	if colon == 0 || colon == len(line) || line[colon] != ':' {
 		return message.Field{}, false
 	}
@@ -169,6 +174,8 @@ func (h *head) interpret() error {
 	hosts, lengths, encodings := 0, 0, 0
 	encoding, length, host := "", "", ""
 	h.keepAlive = h.minor == 1
+	// Host, the lengths and Expect leave the list: padlock writes its own. The array is reused, as the list only
+	// shrinks.
 	kept := h.fields[:0]
 	for _, f := range h.fields {
 		switch {
@@ -188,6 +195,7 @@ func (h *head) interpret() error {
 			if !message.Is(f.Value, "100-continue") {
 				return errExpectation
 			}
+			// RFC 9110 section 10.1.1: a server ignores 100-continue from HTTP/1.0.
 			h.expect = h.minor == 1
 			continue
 		case message.Is(f.Name, "Connection"):
@@ -202,6 +210,8 @@ func (h *head) interpret() error {
 	if h.upgrade != "" { // Connection asked for it
 		h.upgrade = h.protocols()
 	}
+	// RFC 9112 section 3.2 demands exactly one Host. Two would let the backend choose another site than padlock
+	// did.
 	if hosts > 1 || hosts == 0 && h.minor == 1 || !message.ValidHost(host) && hosts == 1 {
 		return errHost
 	}
@@ -245,10 +255,13 @@ func (h *head) connection(value string) {
 		switch item = strings.Trim(item, " \t"); {
 		case message.Is(item, "close"):
 			h.keepAlive = false
+		// HTTP/1.1 keeps connections anyway. For HTTP/1.0 this is the old extension that ab and some health checks
+		// still use.
 		case message.Is(item, "keep-alive") && h.minor == 0:
 			h.keepAlive = true
 		case message.Is(item, "upgrade") && h.minor == 1:
-			h.upgrade = "?" // until Upgrade is read
+			// The placeholder stays until the Upgrade field itself is read.
+			h.upgrade = "?"
 		}
 	}
 }
@@ -256,8 +269,11 @@ func (h *head) connection(value string) {
 // framing is RFC 9112 section 6. Whatever could be read in two ways is refused.
 func (h *head) framing(lengths int, length string, encodings int, encoding string) error {
 	switch {
+	// RFC 9112 section 6.1 allows either to win, and that is how requests are smuggled: the backend may choose the
+	// other one.
 	case encodings > 0 && lengths > 0:
 		return errBothLengths
+	// RFC 9112 section 6.1: HTTP/1.0 has no chunks, so such a message has faulty framing.
 	case encodings > 0 && h.minor == 0:
 		return errEncoding
 	case encodings > 1 || encodings == 1 && !message.Is(encoding, "chunked"):

@@ -33,12 +33,15 @@ func (b *backend) exchange(r *message.Request) error {
 	for {
 		err := b.raw.Read(b.step)
 		switch {
+		// The deadline that fired was set for an earlier use of the connection. The limit has moved since, so this
+		// is no timeout.
 		case err != nil && deadline.Exceeded(err) && !b.limit.Expired():
 		case err != nil:
 			return err
 		case b.err != nil:
 			return b.err
-		case b.sent < len(b.out): // the socket's buffer is full
+		case b.sent < len(b.out):
+			// The socket's send buffer is full.
 			n, err := b.conn.Write(b.out[b.sent:])
 			if b.sent += n; err != nil {
 				return err
@@ -53,6 +56,7 @@ func (b *backend) exchange(r *message.Request) error {
 func (b *backend) onReady(fd uintptr) bool {
 	if b.phase == checking {
 		n, err := socket.Read(fd, b.room[:1])
+		// A healthy idle connection has nothing to read. The end, an error or unasked bytes all make it useless.
 		if err != syscall.EAGAIN {
 			b.err = errStale
 			if n > 0 && !b.used {
@@ -65,12 +69,14 @@ func (b *backend) onReady(fd uintptr) bool {
 			return true
 		}
 
+		// From here on, the backend may have acted on the request, which decides about a second attempt.
 		b.phase, b.asked = waiting, true
 		b.sent, b.err = socket.Write(fd, b.out)
 		if b.err == syscall.EAGAIN {
 			b.err = nil
 		}
 
+		// Reporting false lets the poller wait for the answer without another visit here.
 		return b.err != nil || b.sent < len(b.out)
 	}
 
@@ -84,6 +90,7 @@ func (b *backend) onReady(fd uintptr) bool {
 		b.err = io.ErrUnexpectedEOF
 	}
 
+	// The reader continues with these bytes, as if it had read them itself.
 	b.reader.end, b.reader.came = max(n, 0), n > 0
 	return true
 }

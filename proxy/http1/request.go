@@ -13,6 +13,7 @@ import (
 // ask sends the request, as far as that needs no waiting for the client, and reads the first bytes of the answer if
 // there is no more to send.
 func (b *backend) ask(r *message.Request) error {
+	// The whole request fits into one write, and so into one visit to the poller together with its answer.
 	if r.Body == nil || b.whole || r.Body.Buffered() == int(r.ContentLength) && len(b.out)+int(r.ContentLength) <= responseBuffer {
 		b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
 		return b.exchange(r)
@@ -22,6 +23,7 @@ func (b *backend) ask(r *message.Request) error {
 		return errStale
 	}
 
+	// From here on the backend may act on what it received.
 	b.asked = true
 	b.request = r.Body
 	b.last.Store(false)
@@ -32,6 +34,7 @@ func (b *backend) ask(r *message.Request) error {
 		return nil
 	}
 
+	// With Expect, the head goes out alone: the backend may refuse before any content is sent.
 	_, err := b.conn.Write(b.out)
 	b.out = b.out[:0]
 	if err == nil && !r.Expect {
@@ -46,6 +49,7 @@ func (b *backend) appendContent(r *message.Request) error {
 	if r.Body == nil || b.whole {
 		return nil
 	}
+	// Set before reading: even a failed read may have taken bytes that cannot be had again.
 	b.consumed = true
 	head := len(b.out)
 	b.out = append(b.out, make([]byte, r.ContentLength)...)
@@ -56,15 +60,18 @@ func (b *backend) appendContent(r *message.Request) error {
 
 // send streams the content to the backend while the answer is waited for: it may come early.
 func (b *backend) send(r *message.Request) {
+	// Set before the goroutine starts, as the caller may look at it at any time.
 	b.consumed = true
 	b.sending.Store(true)
 	b.sender.Go(func() {
 		defer b.sending.Store(false)
 		wait := b.transport.o.ResponseHeader
 		if b.stream(r) != nil {
-			wait = brokenSender // the answer may have come in spite of it
+			// The target may have answered although it did not take all of the content.
+			wait = brokenSender
 		}
 
+		// The time for an answer starts when the request is complete, unless the answer has come already.
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if !b.headed {
@@ -83,6 +90,7 @@ func (b *backend) stream(r *message.Request) error {
 	chunked := r.ContentLength < 0
 	for {
 		head := len(b.out)
+		// A large head leaves too little room for content behind it.
 		if head > writeBuffer/2 {
 			if err := b.write(b.out); err != nil {
 				return err
@@ -90,6 +98,7 @@ func (b *backend) stream(r *message.Request) error {
 			head = 0
 		}
 
+		// The content is read to where it will be sent from, with room in front for the head and the chunk's size.
 		start := head + chunkHead
 		n, err := r.Body.Read(buffer[start : writeBuffer-2])
 		last := errors.Is(err, io.EOF)
@@ -106,6 +115,7 @@ func (b *backend) stream(r *message.Request) error {
 		b.out = b.out[:0]
 		out := buffer[start:end]
 		if last {
+			// Stored before the write: the answer may come, and the connection be judged, before the write returns.
 			b.last.Store(true)
 			if chunked {
 				trailers := r.Body.Trailers()
@@ -130,6 +140,7 @@ func (b *backend) refuse(err error) error {
 	b.mu.Lock()
 	b.refused = err
 	b.mu.Unlock()
+	// Only the end of the connection shows a backend that reads chunks or a length that the request is incomplete.
 	b.tcp.Close()
 	return err
 }
@@ -156,12 +167,15 @@ func frameChunk(buffer []byte, start, n int) (from, to int) {
 func appendRequest(b []byte, r *message.Request, last bool) []byte {
 	b = append(append(append(append(b, r.Method...), ' '), r.Target...), " HTTP/1.1\r\n"...)
 	b = appendField(b, "Host", r.Host)
+	// Names that came over HTTP/2 and HTTP/3 are lower case, which some small servers do not recognize.
 	put, te := appendField, false
 	if !strings.HasPrefix(r.Proto, "HTTP/1.") {
 		put = appendCustomary
 	}
 
 	for _, f := range r.Fields {
+		// The two describe how the client framed the content. Passing them on beside our own would allow request
+		// smuggling.
 		if message.Is(f.Name, "Content-Length") || message.Is(f.Name, "Transfer-Encoding") {
 			continue
 		}
@@ -184,6 +198,8 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 		if len(r.Declared) > 0 {
 			b = append(b, "\r\n"...)
 		}
+	// RFC 9110 section 8.6: methods that expect content announce its absence, and some servers answer 411
+	// otherwise.
 	case r.Body != nil || r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH":
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
 	}
@@ -192,6 +208,7 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
 
+	// RFC 9110 section 10.1.4: a sender of TE has to name it in Connection as well.
 	switch {
 	case r.Upgrade != "":
 		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)

@@ -43,6 +43,7 @@ var (
 // for an upgrade. room is where its fields go if they fit.
 func (h *responseHead) parse(b []byte, room message.Fields, method, upgrade string) (err error) {
 	text := string(b)
+	// Most heads are in order. Only those that are not cost a copy.
 	if !tidy(text) {
 		if text, err = tidied(text); err != nil {
 			return err
@@ -104,6 +105,7 @@ func (h *responseHead) statusLine(line string) bool {
 func (h *responseHead) interpret(method, upgrade string) error {
 	lengths, encodings := 0, 0
 	n, same, chunked := int64(-1), true, true
+	// A server that names another version cannot be trusted to keep the rules of persistent connections.
 	h.keepAlive = h.minor == 1 && !h.mistaken
 	for _, f := range h.fields {
 		switch {
@@ -132,11 +134,15 @@ func (h *responseHead) interpret(method, upgrade string) error {
 	h.keepAlive = h.keepAlive && h.idle >= 0
 
 	switch {
+	// RFC 9112 section 6.3: contradicting lengths make the framing unrecoverable. Choosing one could deliver
+	// another response's bytes.
 	case !same:
 		return errLengths
+	// A coding that padlock does not decode would reach the client as content, without the field that names it.
 	case encodings > 0 && (h.minor == 0 || !chunked):
 		return errCoding
-	case encodings > 1: // by the program and by the server that it runs in: the content is chunked once
+	case encodings > 1:
+		// The program and the server that it runs in both announced the coding. The content is chunked once.
 		h.keepAlive = false
 	}
 
@@ -188,19 +194,23 @@ func (h *responseHead) frame(method, upgrade string, announced bool, n int64, ch
 	switch {
 	case h.status == 101:
 		h.upgraded = upgrade != "" && message.Is(h.fields.Value("Upgrade"), upgrade) && h.fields.HasToken("Connection", "upgrade")
+		// A 101 that nobody asked for would turn the rest of the connection into a tunnel of the backend's choice.
 		if !h.upgraded {
 			return errUnasked
 		}
 	case h.status < 200 || h.status == 204:
-		if chunked || n > 0 { // nothing follows, and somebody may think otherwise
+		// No content follows, but some readers would believe the fields.
+		if chunked || n > 0 {
 			h.keepAlive = false
 		}
+	// RFC 9112 section 6.3: no content follows, whatever the fields announce.
 	case method == "HEAD" || h.status == 304:
 	case chunked:
 		h.length = lengthChunked
 	case announced:
 		h.length = n
 	default:
+		// Without a length, the content ends with the connection, which therefore serves no other request.
 		h.length, h.keepAlive = lengthUnbounded, false
 	}
 	return nil

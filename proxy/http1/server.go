@@ -123,17 +123,21 @@ func (s *Server) Drain(ctx context.Context) error {
 // Shutdown finishes the requests and tunnels that are open, and closes idle connections: one that has had no request
 // yet, when it is five seconds old, as its client may have sent the first. When ctx ends first, Shutdown closes all.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.closing.Store(shut) // before any connection is looked at: those that come to rest later end by themselves
+	// The flag is set before any connection is looked at: those that become idle later end by themselves.
+	s.closing.Store(shut)
 	err := s.open.Drain(ctx, (*connection).leave)
 	if err == nil {
 		return nil
 	}
 
+	// The time for finishing is over. From here on, idle() lets no connection begin another request, so the set
+	// below is complete.
 	s.closing.Store(over)
 	s.open.Close(func(c *connection) {
 		c.leave()
 		c.ctx.Cancel()
-		c.cut() // TLS would wait for a client that reads nothing
+		// A proper TLS close would wait for a client that reads nothing.
+		c.cut()
 	})
 	return err
 }
@@ -212,21 +216,26 @@ func (c *connection) serve() {
 	defer func() {
 		if cause := recover(); cause != nil {
 			c.server.o.Log.Error("request lost", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			c.engine = nil // somebody may still use its buffer
+			// The buffer is not reused, as somebody may still read from it.
+			c.engine = nil
 		}
 		if !away {
 			c.end()
 		}
 	}()
 
+	// After the deferred end, so that a panic in here ends the connection as well.
 	c.acquireBuffers()
 	for c.idle() {
 		if err := c.await(); err != nil {
 			if deadline.Exceeded(err) {
+				// Only a timeout means that the client is idle. Any other error is the end of the connection.
 				away = c.park()
 			}
 			return
 		}
+		// Shutdown may have chosen this connection to end while its first byte arrived. The client then sends the
+		// request again elsewhere (RFC 9112 section 9.3.1).
 		if !c.enter(idle, busy) || !c.serveOne() {
 			return
 		}
@@ -249,7 +258,8 @@ func (c *connection) enter(from, to int32) bool {
 func (c *connection) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == ending || c.server.closing.Load() >= shut && !c.spared() { // Shutdown sets it before it takes the lock
+	// Shutdown sets the flag before it takes the lock, so a connection that becomes idle now sees it.
+	if c.phase == ending || c.server.closing.Load() >= shut && !c.spared() {
 		c.phase = ending
 		return false
 	}
@@ -266,10 +276,12 @@ func (c *connection) retire() bool {
 	case c.phase != idle && c.phase != parked, c.spared():
 	case c.phase == idle:
 		c.phase = ending
+		// The goroutine in await wakes and ends the connection itself, as it owns the buffers.
 		c.limit.Kick()
 	default:
 		c.phase = ending
-		return c.server.o.Park.Unpark(c.conn) // else it is about to wake
+		// If it cannot be unparked, it is about to wake anyway.
+		return c.server.o.Park.Unpark(c.conn)
 	}
 	return false
 }
@@ -285,6 +297,7 @@ func (c *connection) spared() bool {
 
 	if !c.leaving {
 		c.leaving = true
+		// One timer for each connection, however often Shutdown looks at it.
 		time.AfterFunc(left, func() {
 			if c.retire() {
 				c.end()
@@ -296,6 +309,8 @@ func (c *connection) spared() bool {
 }
 
 func (c *connection) end() {
+	// The order matters: requests to targets end before the socket, and the connection stays in the set until its
+	// buffers are back, as the set's end is the server's.
 	c.ctx.Cancel()
 	c.conn.Close()
 	c.conn.Facts().End()
@@ -335,6 +350,8 @@ func (c *connection) await() error {
 	if c.server.o.Park != nil {
 		wait = min(wait, c.server.parkAfter)
 	}
+	// With a lot, the goroutine and its buffer are kept for a second only. A keep-alive client sends its next
+	// request within that time, or not for long.
 	c.limit.Until(time.Now().Add(wait))
 	return c.reader.fill()
 }
@@ -353,6 +370,7 @@ func (c *connection) park() bool {
 		return false
 	}
 
+	// The buffers go back before Park: from then on wake may run in another goroutine, and acquire its own.
 	c.releaseBuffers()
 	c.limit.Clear()
 	if !c.server.o.Park.Park(c.conn, wait, c.wake) {
@@ -364,6 +382,7 @@ func (c *connection) park() bool {
 
 // wake is called by the lot.
 func (c *connection) wake(expired bool) {
+	// Shutdown may have taken the connection between the event and this call.
 	if !c.enter(parked, idle) || expired {
 		c.end()
 		return
@@ -380,6 +399,8 @@ func (c *connection) write(p []byte) error {
 	}
 	_, err := c.conn.Write(p)
 	if deadline.Exceeded(err) {
+		// The error itself reaches the handler. The reason is told here, as only this place knows that it was the
+		// client's fault.
 		c.tell(traffic.SlowReader)
 	}
 	return err
@@ -409,6 +430,7 @@ func (c *connection) serveOne() bool {
 
 	if err != nil {
 		var no *statusError
+		// Any other error is the end of the connection: nobody would read an answer.
 		switch {
 		case errors.As(err, &no):
 			c.refuse(no)
@@ -418,9 +440,11 @@ func (c *connection) serveOne() bool {
 		return false
 	}
 
+	// The buffer is taken only now, so that connections that wait for a request hold none.
 	buffer := writeBuffers.Get()
 	x.writer.x, x.writer.room, x.writer.buf = x, buffer, buffer[:0]
 	x.prepare()
+	// Watching starts after the body is set up, as it reads ahead only behind the request's own content.
 	c.watch(x)
 	c.server.o.Handler.Serve(&c.ctx, &x.request, &x.writer)
 	c.unwatch()
@@ -436,19 +460,25 @@ func (x *exchange) settle() bool {
 		return false
 	}
 	if x.writer.close && (!x.content || x.body.whole()) {
-		c.conn.Cork() // the end of the connection goes out with the end of the response
+		// Hold the bytes back: the end of the connection goes out in one packet with the end of the response.
+		c.conn.Cork()
 	}
 
+	// The response ends before the rest of the request is read: the client may send the rest only after it has seen
+	// the answer.
 	whole := x.writer.end()
 	readAll := !x.content || x.body.finish()
 	switch {
 	case !whole:
+		// An orderly end would make an incomplete response look complete to the client.
 		c.cut()
 		return false
 	case c.ctx.Err() != nil:
 		_ = c.conn.Uncork()
 		return false
 	case x.writer.close || !readAll:
+		// Unread bytes in the socket would turn the close into a reset, which can destroy the response before the
+		// client has read it (RFC 9112 section 9.6).
 		socket.Linger(c.conn, lingerTime, lingerBytes)
 		return false
 	}
@@ -463,11 +493,13 @@ const maxEmptyLines = 4
 // readHead skips empty lines.
 func (c *connection) readHead() ([]byte, error) {
 	r := &c.reader
-	if !bytes.HasSuffix(r.buffered(), []byte("\r\n\r\n")) { // most heads have come whole
+	// Most heads arrive as a whole, so this is checked first.
+	if !bytes.HasSuffix(r.buffered(), []byte("\r\n\r\n")) {
 		c.limit.Until(time.Now().Add(c.server.o.Header))
 	}
 
 	for empty := 0; empty <= maxEmptyLines; empty++ {
+		// Two bytes decide between an empty line and a request.
 		for r.end-r.at < 2 {
 			if err := r.fill(); err != nil {
 				return nil, err
@@ -476,7 +508,8 @@ func (c *connection) readHead() ([]byte, error) {
 
 		switch first := r.buf[r.at]; {
 		case !message.TokenByte(first) && first != '\r':
-			return nil, errLine // it may be TLS, whose client waits for an answer before it sends more
+			// It may be TLS, whose client waits for an answer before it sends more.
+			return nil, errLine
 		case first != '\r' || r.buf[r.at+1] != '\n':
 			return r.head(c.server.o.Head)
 		}
@@ -501,6 +534,7 @@ func (x *exchange) prepare() {
 		return
 	}
 
+	// The limit of the head must not end the content, which has its own limits in body.
 	c.limit.Until(time.Time{})
 	x.body.content = content{r: &c.reader, left: max(h.length, 0), chunked: h.length < 0, limit: c.server.o.Head}
 	x.body.stall, x.body.rate, x.body.answered = c.server.o.BodyIdle, c.server.o.Rate, &x.writer.sent
@@ -515,6 +549,7 @@ func (x *exchange) prepare() {
 // compact gives up a buffer that had to grow, once what was pipelined fits into the usual one.
 func (c *connection) compact() {
 	r := &c.reader
+	// One large head would otherwise hold a large buffer for as long as the client keeps the connection.
 	if rest := r.buffered(); len(r.buf) > len(c.room) && len(rest) < len(c.room) {
 		r.buf, r.at, r.end = c.room[:], 0, copy(c.room[:], rest)
 	}
@@ -526,9 +561,12 @@ func (c *connection) refuse(no *statusError) {
 		why = traffic.HeaderSize
 	}
 	c.tellOf(why, no.text)
+	// The response is written by hand: the head could not be parsed, so there is no exchange whose writer could do
+	// it.
 	text := no.text + "\n"
 	_ = c.write(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		no.status, http.StatusText(no.status), message.Date(), len(text), text))
+	// The client may still be sending. A reset would destroy the explanation before it is read.
 	socket.Linger(c.conn, lingerTime, lingerBytes)
 }
 
@@ -579,5 +617,6 @@ func (t *tunnel) CloseWrite() error {
 	if half, ok := t.c.conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
+	// Without half-close, an end of stream can only be passed on as the end of all.
 	return t.c.conn.Close()
 }

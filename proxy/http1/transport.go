@@ -84,23 +84,34 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 			return response, nil
 		}
 
+		// Keep what was sent: content that came from the client cannot be read a second time.
 		var sent []byte
-		if b.whole { // else a sender may still be at work on it
+		// If the content was not sent whole, a sender may still be at work on the buffer.
+		if b.whole {
 			sent = bytes.Clone(b.out) // its buffer is given back
 		}
 
 		b.destroy()
+		// The caller must know this before it tries another target.
 		r.Spent = r.Spent || b.consumed
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		// Servers with a single worker wait on a kept connection for its next request, and answer no other
+		// meanwhile. The error says so.
 		case !reused && !b.answered && deadline.Exceeded(err) && t.Idle() > 0:
 			return nil, fmt.Errorf("%w: %w", ErrOthersIdle, err)
+		// A new connection failed by itself, an answer had begun, or content is gone: the request cannot be
+		// repeated safely.
 		case !reused || b.answered || b.consumed && !b.whole:
 			return nil, err
+		// Nothing was sent, so any request may be sent again.
 		case !b.asked:
 		case idempotent(r.Method) && !deadline.Exceeded(err):
-			fresh = true // the pool may hold more that died together with this one
+			// The pool may hold more connections that died together with this one.
+			// RFC 9110 section 9.2.2: a method that may be repeated, on a connection that has most likely been
+			// closed while it was idle.
+			fresh = true
 			if b.whole {
 				again = sent
 			}
@@ -121,6 +132,7 @@ func idempotent(method string) bool {
 
 // connection takes the client's own connection, or the one that was used last, or dials.
 func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh bool) (*backend, error) {
+	// A connection that has authenticated for this client comes first: NTLM and Negotiate tie the user to it.
 	if !fresh {
 		if b := t.takeOwned(r.Conn); b != nil {
 			if time.Now().Before(b.until) {
@@ -133,6 +145,7 @@ func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh b
 		}
 	}
 
+	// Only dialing counts as connecting. A connection from the pool costs nothing.
 	start := time.Now()
 	defer func() { r.Connecting += time.Since(start) }()
 	return t.dial(ctx)
@@ -144,6 +157,7 @@ func (t *Transport) takeIdle() *backend {
 	defer t.mu.Unlock()
 	for n := len(t.idle) - 1; n >= 0; n-- {
 		b := t.idle[n]
+		// The slot is cleared, or the array would keep the connection and its buffers alive.
 		t.idle[n] = nil
 		t.idle = t.idle[:n]
 		if time.Now().Before(b.until) {
@@ -166,6 +180,7 @@ func (t *Transport) Idle() int {
 var ErrOthersIdle = errors.New("another connection was idle")
 
 func (t *Transport) dial(ctx *message.Context) (*backend, error) {
+	// The client's context is no context.Context: Hold makes its end cancel this one.
 	limited, cancel := context.WithTimeout(context.Background(), t.o.Connect)
 	defer cancel()
 	if !ctx.Hold(message.Closer(cancel)) {
@@ -181,6 +196,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	if raw, ok := conn.(syscall.Conn); ok {
 		b.raw, _ = raw.SyscallConn()
 	}
+	// Reads and writes go past the runtime's system call bookkeeping where the platform allows it.
 	if faster, ok := socket.New(conn); ok {
 		conn = faster
 	}
@@ -191,6 +207,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 		if err := secured.HandshakeContext(limited); err != nil {
 			conn.Close()
 			if limited.Err() != nil && ctx.Err() == nil {
+				// crypto/tls reports only "context deadline exceeded", which does not say what took so long.
 				err = &net.OpError{Op: "dial", Net: t.o.Network, Addr: conn.RemoteAddr(), Err: errors.New("TLS handshake timeout")}
 			}
 			return nil, err
@@ -208,6 +225,7 @@ func (t *Transport) put(b *backend) {
 	b.used = true
 	t.mu.Lock()
 	if t.closed || len(t.idle) >= t.o.Connections {
+		// Destroying waits for the sender, which must not happen under the lock.
 		t.mu.Unlock()
 		b.destroy()
 		return
@@ -224,6 +242,7 @@ func (t *Transport) reapBy(at time.Time) {
 		t.reaper = time.AfterFunc(wait, t.reap)
 	case at.Before(t.reapAt):
 		t.reaper.Reset(wait)
+	// The timer fires early enough. It looks at all connections then, and sets itself again.
 	default:
 		return
 	}
@@ -235,6 +254,7 @@ func (t *Transport) keep(b *backend) {
 	b.used = true
 	t.mu.Lock()
 	before := t.owned[b.owner]
+	// Bind fails when the client's connection has ended meanwhile: nobody would ever close this one.
 	kept := !t.closed && b.owner.Bind(t)
 	if kept {
 		if t.owned == nil {
@@ -245,6 +265,7 @@ func (t *Transport) keep(b *backend) {
 
 	t.mu.Unlock()
 
+	// Two requests of the same client may each have had a connection. Only the latest one is kept.
 	if !kept {
 		b.destroy()
 	} else if before != nil {
@@ -299,6 +320,7 @@ func (t *Transport) reap() {
 		}
 	}
 
+	// The rest of the array still refers to connections that are closed.
 	clear(t.idle[len(kept):])
 	if t.idle = kept; len(kept) > 0 {
 		t.reapBy(next)

@@ -29,6 +29,8 @@ func (c *connection) watch(x *exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.watched, w.began = x, time.Now()
+	// The timer runs on from request to request. Only a timer that has fired without finding anything is started
+	// again.
 	switch {
 	case w.timer == nil:
 		w.timer = time.AfterFunc(patience, func() { e.look(c) })
@@ -46,6 +48,7 @@ func (c *connection) unwatch() {
 
 	w := &c.watcher
 	w.mu.Lock()
+	// From here on, look neither starts to read nor cancels the next exchange.
 	w.watched = nil
 	reading := w.reading
 	w.mu.Unlock()
@@ -53,6 +56,7 @@ func (c *connection) unwatch() {
 		return
 	}
 
+	// The read must have ended before anybody else touches the buffer.
 	c.limit.Kick()
 	<-reading
 	c.limit.Release()
@@ -80,17 +84,22 @@ func (e *engine) look(c *connection) {
 	}
 
 	if wait := patience - time.Since(w.began); wait > 0 || x.content && !x.body.whole() {
+		// The handler has not had its time, or the content has not come whole: what would be read ahead is the
+		// handler's.
 		w.timer.Reset(max(wait, patience/4))
 		w.mu.Unlock()
 		return
 	}
 
+	// The lock is not held while reading, as the read may last as long as the handler.
 	w.reading, w.running = make(chan struct{}), false
 	w.mu.Unlock()
 
 	var err error
+	// Reading ahead has no limit of its own: it ends with the exchange.
 	c.limit.Until(time.Time{})
-	if r := &e.reader; r.at == r.end { // else the next request has begun, and the client is there
+	// Anything read already is the next request, so the client is there.
+	if r := &e.reader; r.at == r.end {
 		err = r.fill()
 		if errors.Is(err, io.EOF) {
 			err = c.awaitFIN()
@@ -99,6 +108,7 @@ func (e *engine) look(c *connection) {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Without a watched exchange, the error is that of unwatch's interruption, and says nothing about the client.
 	if err != nil && w.watched != nil {
 		c.ctx.Cancel()
 	}
@@ -115,6 +125,7 @@ func (c *connection) awaitFIN() error {
 		return io.EOF
 	}
 	for {
+		// Bytes behind close_notify are dropped: TLS would not deliver them either.
 		if _, err := below.NetConn().Read(make([]byte, 1)); err != nil {
 			return err
 		}

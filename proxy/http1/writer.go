@@ -77,17 +77,21 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 		return err
 	}
 
+	// proceed looks at this flag under the lock: a 100 behind a final head would be a second response.
 	w.mu.Lock()
 	w.sent.Store(true)
 	w.mu.Unlock()
 	h := &w.x.head
 	w.buf = appendFields(appendStatus(w.buf, status), fields)
+	// RFC 9110 section 6.6.1: a gateway adds the date if the origin has not.
 	if _, dated := fields.Get("Date"); !dated {
 		w.buf = appendField(w.buf, "Date", message.Date())
 	}
 	length, w.bodiless = message.ResponseLength(h.method, status, fields, length)
 	w.frame(length)
+	// The client learns of the end in the head. A close without announcement could meet its next request.
 	w.close = w.close || !h.keepAlive || w.x.c.server.once(&w.x.request) || w.x.c.server.closing.Load() != serving || w.x.content && !w.x.body.finishable(h.length)
+	// Both versions say only what differs from their default.
 	switch {
 	case w.close && h.minor == 1:
 		w.buf = append(w.buf, "Connection: close\r\n"...)
@@ -110,7 +114,8 @@ func (w *writer) frame(length int64) {
 		w.chunked = true
 		w.buf = append(w.buf, "Transfer-Encoding: chunked\r\n"...)
 	default:
-		w.close, w.unbounded = true, true // HTTP/1.0 knows nothing better
+		// HTTP/1.0 has no chunks: the end of the connection ends the content.
+		w.close, w.unbounded = true, true
 	}
 }
 
@@ -120,6 +125,7 @@ const chunkHead = 8 + 2
 // Room implements message.Writer.
 func (w *writer) Room() []byte {
 	free := cap(w.buf) - len(w.buf) - chunkHead - 2
+	// Little room makes for small reads from the target, so the buffer is sent before it is quite full.
 	if free < cap(w.buf)/8 {
 		if w.send() != nil {
 			return w.buf[:1]
@@ -128,6 +134,7 @@ func (w *writer) Room() []byte {
 	}
 	start := len(w.buf)
 	if w.chunked {
+		// The size of the chunk is written in front of the content when it is known.
 		start += chunkHead
 	}
 	return w.buf[start : start+free]
@@ -138,6 +145,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	switch {
 	case w.err != nil:
 		return 0, w.err
+	// An empty chunk would end the content (RFC 9112 section 7.1).
 	case w.bodiless || len(p) == 0:
 		return len(p), nil
 	case w.chunked:
@@ -148,6 +156,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		w.buf = append(append(w.buf, p...), "\r\n"...)
 		return len(p), w.err
 	case !w.unbounded:
+		// Content beyond the announced length would be read as the next response.
 		if int64(len(p)) > w.left {
 			w.err = http.ErrContentLength
 			return 0, w.err
@@ -202,6 +211,7 @@ func (w *writer) Flush() error { return w.send() }
 func (w *writer) Trailers(fields message.Fields) {
 	if w.chunked && !w.ended {
 		w.ended = true
+		// The content is whole, but a client that waits for trailers must not take it for the complete message.
 		if fields.Writable() != nil {
 			w.aborted = true
 			return
@@ -226,6 +236,7 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	}
 
 	c := w.x.c
+	// Nobody else may read from the connection once it is a tunnel.
 	c.unwatch()
 	w.mu.Lock()
 	w.sent.Store(true)
@@ -239,8 +250,10 @@ func (w *writer) Tunnel(fields message.Fields) (message.Tunnel, error) {
 		return nil, err
 	}
 
+	// Clients may send the first bytes of the new protocol without waiting for the 101.
 	early := bytes.Clone(c.reader.buffered())
-	w.release() // a tunnel may be idle for long
+	// A tunnel may be idle for long, and needs no HTTP buffers.
+	w.release()
 	c.releaseBuffers()
 	return &tunnel{c, early}, nil
 }

@@ -67,7 +67,8 @@ func (b *body) Read(p []byte) (int, error) {
 // is over.
 func (b *body) patiently() bool {
 	s := b.s
-	if s.writer.sent || s.writer.tunnelled { // the two may be talking, at whatever pace
+	// The response has begun: the two sides may be talking, at whatever pace.
+	if s.writer.sent || s.writer.tunnelled {
 		return s.wait(s.readLimit)
 	}
 	o := &s.c.server.o

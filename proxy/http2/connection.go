@@ -92,6 +92,8 @@ func newConnection(s *Server, conn Conn) *connection {
 	c.changed.L = &c.mu
 	c.limit.Init(conn.SetReadDeadline)
 	c.decoder = hpack.NewDecoder(headerTable, func(f hpack.HeaderField) { c.block.Add(f.Name, f.Value) })
+	// A single string is bounded as well, or one literal could take the memory of a whole block before it is
+	// counted.
 	c.decoder.SetMaxStringLength(maxBlock(s.o.Head))
 	c.block.Limit, c.block.Most = s.o.Head, s.o.Fields
 	return c
@@ -119,6 +121,8 @@ func (c *connection) releaseBuffers() {
 func (c *connection) greet() error {
 	c.acquireBuffers()
 	c.mu.Lock()
+	// RFC 9113 section 3.4 lets a server speak first, which saves the client a round trip before it may send
+	// content.
 	c.out = appendSettings(c.buffer(),
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.server.o.Streams)},
 		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
@@ -129,6 +133,7 @@ func (c *connection) greet() error {
 	c.recvWindow, c.window = baseWindow, baseWindow
 	c.wake()
 	c.mu.Unlock()
+	// The client's preface has the limit of a request head: a connection that never says anything is given up.
 	c.limit.Until(time.Now().Add(c.server.o.Header))
 	preface := make([]byte, len(http2.ClientPreface))
 	if _, err := io.ReadFull(&c.source, preface); err != nil {
@@ -142,6 +147,7 @@ func (c *connection) greet() error {
 	if err != nil {
 		return err
 	}
+	// RFC 9113 section 3.4: the client's first frame must be SETTINGS.
 	settings, ok := frame.(*http2.SettingsFrame)
 	if !ok || settings.IsAck() {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
@@ -160,6 +166,7 @@ func (c *connection) serve() {
 	c.acquireBuffers()
 	c.mu.Lock()
 	c.greeted = true
+	// Shutdown may have come while the two greeted each other, when drain could not say anything yet.
 	if c.draining {
 		c.retire()
 	}
@@ -168,6 +175,7 @@ func (c *connection) serve() {
 		err := c.serveFrame()
 		var odd streamError
 		var one http2.StreamError
+		// The faults of one stream are answered on that stream. What is left in err ends the connection.
 		if errors.As(err, &odd) {
 			err = c.reject(odd)
 		} else if errors.As(err, &one) {
@@ -197,7 +205,8 @@ func (c *connection) serveFrame() error {
 	frame, err := c.framer.ReadFrameForHeader(header)
 	var one http2.StreamError
 	if errors.As(err, &one) && header.Type == http2.FrameHeaders {
-		return http2.ConnectionError(one.Code) // its fields went unread, and with them what later ones refer to
+		// The fields went unread, and with them what later blocks refer to in HPACK's table.
+		return http2.ConnectionError(one.Code)
 	}
 	if err != nil {
 		return err
@@ -215,8 +224,11 @@ func (c *connection) await() error {
 		return nil // has a limit
 	}
 
+	// Only a limit that has passed can turn the connection idle; every other way out of this loop is a frame or the
+	// end.
 	for quiet := false; len(c.source.buffered()) == 0; {
 		c.mu.Lock()
+		// Streams may have ended while nothing was read, so whether the connection is idle is decided here again.
 		c.limitIdle()
 		if !c.idle() && !quiet {
 			c.limit.Until(time.Now().Add(c.server.parkAfter))
@@ -261,6 +273,7 @@ func (c *connection) await() error {
 
 // fillQuietly waits for the next frame without what is only needed when frames come.
 func (c *connection) fillQuietly() error {
+	// Tunnels may be silent for hours. Their connection then holds 64 bytes rather than the framer and its buffer.
 	c.releaseBuffers()
 	c.mu.Lock()
 	c.dismiss()
@@ -297,6 +310,7 @@ func (c *connection) park() bool {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// The flusher still uses the connection. The lot must be the only one who has it.
 	for c.flushing {
 		c.changed.Wait()
 	}
@@ -329,9 +343,12 @@ func (c *connection) unpark(expired bool) {
 func (c *connection) refuse(one http2.StreamError) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// RFC 9113 section 5.1: an idle stream cannot be reset, so the fault is the connection's.
 	if one.StreamID > c.lastID {
 		return http2.ConnectionError(one.Code)
 	}
+	// Other codes, such as STREAM_CLOSED, come from frames that cross our own end of the stream, and are nobody's
+	// fault.
 	if one.Code == http2.ErrCodeProtocol || one.Code == http2.ErrCodeFlowControl {
 		c.tell(traffic.Malformed)
 	}
@@ -368,7 +385,8 @@ func (c *connection) reject(m streamError) error {
 	defer c.mu.Unlock()
 	c.tellOf(traffic.Malformed, m.what)
 
-	s := c.streams[m.id] // nil, too, where the handler has returned meanwhile
+	// The stream is nil, too, where its handler has returned meanwhile.
+	s := c.streams[m.id]
 	switch {
 	case m.head:
 		c.respond(m.id, 400, c.block.Method(), malformed(m.what), c.peerWindow)
@@ -377,6 +395,7 @@ func (c *connection) reject(m streamError) error {
 	}
 
 	if m.head && !c.block.end {
+		// The client is still sending. An immediate reset could reach it before the answer.
 		c.lingerWithout(m.id, http2.ErrCodeProtocol)
 	} else {
 		c.drop(m.id, http2.ErrCodeProtocol)
@@ -397,6 +416,7 @@ func malformed(what string) string { return "The request is malformed: " + what 
 // drop resets a stream. It is called with the lock held.
 func (c *connection) drop(id uint32, code http2.ErrCode) {
 	remembered := c.server.o.Streams + 1
+	// Frames of streams that were reset arrive for a round trip at most, so remembering the latest ones is enough.
 	if len(c.dropped) == remembered {
 		c.dropped = slices.Delete(c.dropped, 0, remembered/2)
 	}
@@ -423,6 +443,7 @@ func (c *connection) end(cause error) {
 	}
 
 	c.mu.Lock()
+	// After a shutdown that was announced, nothing that the client does is held against it.
 	if c.err == nil && !c.sealed {
 		c.blame(cause)
 	}
@@ -432,6 +453,7 @@ func (c *connection) end(cause error) {
 		c.wake()
 	}
 
+	// Handlers learn of the end before the flusher is waited for: they may be what it waits for.
 	for _, s := range c.streams {
 		c.remove(s, errGone)
 	}
@@ -447,15 +469,18 @@ func (c *connection) end(cause error) {
 	tell = tell && c.err == nil
 	c.fail(cause)
 	c.mu.Unlock()
+	// GOAWAY must be read before the close becomes a reset, so what the client still sends is taken and dropped.
 	if tell {
 		socket.Linger(c.conn, lingerTime, lingerBytes)
 	}
 	c.conn.Close()
 	c.mu.Lock()
+	// Handlers may still read from their streams. The window and the buffers go back after the last of them.
 	for c.running > 0 {
 		c.changed.Wait()
 	}
-	more := c.window - baseWindow // nothing is unread any more
+	// Nothing is unread any more, so the window returns to its base.
+	more := c.window - baseWindow
 	c.window = baseWindow
 	c.dismiss()
 	c.mu.Unlock()
@@ -492,11 +517,13 @@ func (c *connection) drain() {
 
 	c.draining = true
 	switch {
-	case !c.greeted: // serve sees it
+	case !c.greeted:
+		// serve sees the flag when it has greeted the client.
 	case !c.parked:
 		c.retire()
 	case c.server.o.Park.Unpark(c.conn):
 		c.parked = false
+		// A parked connection has no goroutine, and needs one for its goodbye.
 		go c.serve()
 	} // else it is about to wake
 }
@@ -521,8 +548,11 @@ var lastCall = [8]byte{'p', 'a', 'd', 'l', 'o', 'c', 'k'}
 // retire announces the end. Streams that are on their way are still taken, until the client has answered our PING (RFC
 // 9113 section 6.8). It is called with the lock held.
 func (c *connection) retire() {
+	// The client answers the PING behind every request that it sent before it saw the GOAWAY, so none of them is
+	// lost.
 	c.out = appendPing(appendGoAway(c.buffer(), everyStream, http2.ErrCodeNo, ""), false, lastCall)
 	c.wake()
+	// A client that does not answer the PING does not delay the end.
 	time.AfterFunc(noticePeriod, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -537,7 +567,8 @@ func (c *connection) seal() {
 	}
 	c.sealed = true
 	if c.idle() {
-		c.limit.Kick() // whoever reads says goodbye
+		// The goroutine that reads wakes, and says goodbye.
+		c.limit.Kick()
 		return
 	}
 	c.out = appendGoAway(c.buffer(), c.lastID, http2.ErrCodeNo, "")

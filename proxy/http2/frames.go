@@ -28,14 +28,19 @@ func (c *connection) take(frame http2.Frame) error {
 		}
 	case *http2.PingFrame:
 		return c.onPing(f)
+	// RFC 9113 section 8.4: a client cannot push.
 	case *http2.PushPromiseFrame:
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	case *http2.PriorityFrame:
+		// RFC 7540 section 5.3.1 made this a stream error, and conformance suites still ask for it. Other
+		// priorities are ignored.
 		if f.StreamDep == f.StreamID {
 			return http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeProtocol}
 		}
 	}
 
+	// What falls through to here had no effect. A flood of such frames costs us more than the client (CVE-2019-9512
+	// and its relatives).
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.countPointless()
@@ -48,6 +53,7 @@ func maxBlock(limit int) int { return 2 * limit }
 const maxFragments = 128
 
 func (c *connection) onHeaders(f *http2.HeadersFrame) error {
+	// RFC 9113 section 5.1.1: clients open odd streams.
 	if f.StreamID%2 == 0 {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
@@ -75,7 +81,8 @@ const maxSizeUpdates = 2
 func sizeUpdates(b []byte) (n int) {
 	for len(b) > 0 && b[0]&0xe0 == 0x20 {
 		size := 1
-		if b[0]&0x1f == 0x1f { // the rest of the integer follows
+		// The rest of the integer is in the bytes that follow.
+		if b[0]&0x1f == 0x1f {
 			for size < len(b) && b[size]&0x80 != 0 {
 				size++
 			}
@@ -107,12 +114,15 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 	b := &c.block
 	b.open = !last
 	b.fragments++
+	// CONTINUATION frames without end have no effect that another limit would notice (CVE-2024-24549,
+	// CVE-2023-45288).
 	if b.sent += len(fragment); b.sent > maxBlock(b.Limit) || b.fragments > maxFragments {
 		return floodError(traffic.HeaderSize)
 	}
 	if _, err := c.decoder.Write(fragment); err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)
 	}
+	// The rest is still decoded, as it changes the table that later requests refer to. It is not kept.
 	if b.TooLarge() {
 		c.decoder.SetEmitEnabled(false)
 	}
@@ -131,6 +141,7 @@ func (c *connection) onFragment(fragment []byte, last bool) error {
 		return c.trail(s)
 	case b.id > c.lastID:
 		return c.open()
+	// The client sent these trailers before it knew of our reset.
 	case c.wasDropped(b.id):
 		return c.countPointless()
 	}
@@ -155,6 +166,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	if id > c.lastID || id%2 == 0 {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
+	// Padding counts as well (RFC 9113 section 6.9.1), so the frame's length is compared and not the content's.
 	if n > c.recvWindow {
 		return http2.ConnectionError(http2.ErrCodeFlowControl)
 	}
@@ -163,12 +175,14 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	c.widen(n)
 
 	data := f.Data()
+	// Empty frames cost the client nine bytes each and bring nothing (CVE-2019-9518).
 	if len(data) == 0 {
 		if err := c.countPointless(); err != nil {
 			return err
 		}
 	}
 
+	// Whatever becomes of the content, the connection's window must be returned, or other streams starve.
 	s := c.streams[id]
 	switch {
 	case s == nil && c.wasDropped(id):
@@ -193,10 +207,13 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	}
 
 	if s.body.closed {
-		if c.giveBack(n); s.localEnded { // until it is reset
+		// Content for a stream that we have answered is not wanted; its window is returned until the stream is
+		// reset.
+		if c.giveBack(n); s.localEnded {
 			s.giveBack(n)
 		}
 	} else {
+		// The framer reuses its buffer, so the queue copies.
 		s.body.queue.put(data)
 		padding := n - int64(len(data))
 		c.giveBack(padding)
@@ -241,6 +258,7 @@ func (c *connection) giveBack(n int64) {
 func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Window updates of one byte are a known flood. Sending content excuses as many as a fair client needs.
 	if err := c.countPointless(); err != nil {
 		return err
 	}
@@ -251,6 +269,8 @@ func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
 
+		// Only streams that wait for the connection's window are woken: with many streams, waking all would cost
+		// more than the update.
 		for _, s := range c.streams {
 			if s.starved {
 				s.changed.Broadcast()
@@ -284,6 +304,7 @@ func (c *connection) onReset(f *http2.RSTStreamFrame) error {
 		return c.countPointless()
 	}
 	c.remove(s, errGone)
+	// Opening and resetting streams in a row costs the client two frames, and us a request (CVE-2023-44487).
 	return c.countReset()
 }
 
@@ -303,6 +324,7 @@ func (c *connection) onSettings(f *http2.SettingsFrame) error {
 		return err
 	}
 
+	// RFC 9113 section 6.9.2: the change applies to open streams as well, and may make their windows negative.
 	change := window - c.peerWindow
 	c.peerWindow = window
 	for _, s := range c.streams {
@@ -314,6 +336,7 @@ func (c *connection) onSettings(f *http2.SettingsFrame) error {
 
 	c.out = appendSettingsAck(c.buffer())
 	c.wake()
+	// Each SETTINGS and PING makes us write. Reading stops until the client takes these answers.
 	c.awaitRoom()
 	return c.countPointless()
 }

@@ -38,16 +38,20 @@ func (f *flush) do() { (*connection)(f).flush() }
 
 // flush writes until there is nothing left to write.
 func (c *connection) flush() {
-	runtime.Gosched() // other streams may be about to say something as well
+	// Other streams may be about to write as well. After a yield, all of it leaves in one call.
+	runtime.Gosched()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	for len(c.out) > 0 && c.err == nil {
+		// The buffer is taken over, so that streams can fill the next one while this one is written without the
+		// lock.
 		out := c.out
 		c.out = nil
 		stall := c.server.o.BodyIdle
 		if now := time.Now(); c.until.Sub(now) < stall {
-			c.until = now.Add(stall + stall/4) // not exactly, so that not every write sets a timer
+			// The deadline is a quarter longer than needed, so that not every write sets a timer.
+			c.until = now.Add(stall + stall/4)
 			_ = c.conn.SetWriteDeadline(c.until)
 		}
 
@@ -63,7 +67,8 @@ func (c *connection) flush() {
 				c.tell(traffic.SlowReader)
 			}
 			c.fail(fmt.Errorf("writing: %w", err))
-			c.conn.Close() // ends the reading goroutine too
+			// Closing ends the reading goroutine too.
+			c.conn.Close()
 		}
 
 		c.changed.Broadcast()

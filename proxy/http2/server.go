@@ -81,7 +81,8 @@ func NewServer(o ServerOptions) *Server {
 // it. It returns earlier when the connection is parked.
 func (s *Server) ServeConn(conn Conn) {
 	c := newConnection(s, conn)
-	begin := func(p conns.Phase) { c.draining = p == conns.Draining } // what its client has sent by now is answered
+	// What the client has sent by now is still answered.
+	begin := func(p conns.Phase) { c.draining = p == conns.Draining }
 	if s.open.Add(c, begin) == conns.Over {
 		conn.Close()
 		return

@@ -52,7 +52,8 @@ type stream struct {
 func (c *connection) open() error {
 	b := &c.block
 	if c.sealed {
-		return c.countPointless() // the client knows, or will
+		// The client knows that the stream is closed, or will know soon.
+		return c.countPointless()
 	}
 	c.lastID = b.id
 	if b.TooLarge() {
@@ -82,7 +83,8 @@ func (c *connection) open() error {
 	}
 
 	c.streams[s.id] = s
-	if c.running >= c.server.o.Streams { // handlers of streams that were reset
+	// Handlers of streams that were reset still count, or resets would get around the limit.
+	if c.running >= c.server.o.Streams {
 		c.waiting = append(c.waiting, s)
 		return nil
 	}
@@ -119,6 +121,7 @@ func (c *connection) respond(id uint32, status int, method, text string, window 
 		fields = appendField(fields, "content-length", "0")
 	}
 
+	// The text goes out without the writer, as there is no handler whose goroutine could wait for a window.
 	if c.send(id, fields, silent); !silent {
 		c.sendWindow -= int64(n)
 		c.out = append(appendFrameHeader(c.buffer(), n, http2.FrameData, http2.FlagDataEndStream, id), text...)
@@ -127,6 +130,8 @@ func (c *connection) respond(id uint32, status int, method, text string, window 
 
 // send appends a block of fields to what is to be written. It is called with the lock held.
 func (c *connection) send(id uint32, block []byte, end bool) {
+	// RFC 7541 section 4.2: the first block says that our table is empty. Every later block can then be encoded
+	// without the connection's lock.
 	if !c.tableless {
 		c.tableless = true
 		block = append([]byte{noTable}, block...)
@@ -152,11 +157,14 @@ func (c *connection) trail(s *stream) error {
 
 // endRemote notes that the client has said everything. It is called with the lock held.
 func (c *connection) endRemote(s *stream) error {
+	// RFC 9113 section 8.1.1: content of another length makes the request malformed. A backend of HTTP/1.1 would
+	// wait for the rest, or read the next request as a part of it.
 	if s.announced >= 0 && s.came != s.announced {
 		return streamError{id: s.id, what: faultLess}
 	}
 	s.remoteEnded = true
 	s.changed.Broadcast()
+	// The client has heard all of the answer by now, so the reset can no longer overtake it.
 	if s.malformed {
 		c.drop(s.id, http2.ErrCodeProtocol)
 	}
@@ -176,6 +184,7 @@ func (c *connection) remove(s *stream, err error) {
 		s.err = err
 		s.ctx.Cancel()
 		s.changed.Broadcast()
+		// A request that waits for a handler has none to give its window back.
 		if i := slices.Index(c.waiting, s); i >= 0 {
 			c.waiting = slices.Delete(c.waiting, i, i+1)
 			c.giveBack(int64(s.body.queue.drop()))
@@ -189,7 +198,9 @@ func (c *connection) settled() {
 	if !c.idle() {
 		return
 	}
-	c.used = 0 // what comes little by little needs no more
+	// Content that comes little by little needs no larger window.
+	c.used = 0
+	// The last stream of an announced end: the goroutine that reads wakes and closes.
 	if c.sealed {
 		c.limit.Kick()
 	}
@@ -202,6 +213,8 @@ func (s *stream) do() {
 	for c := s.c; s != nil; {
 		whole, lost := s.handle()
 		c.mu.Lock()
+		// The lock is held from the end of one stream to the start of the next, so that the number of handlers is
+		// never too small.
 		s.finish(whole)
 		if !lost {
 			s.writer.release()
@@ -239,6 +252,7 @@ func (s *stream) discard() {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Without the window back, a client that insists on sending all of its content first would wait for us forever.
 	n := int64(s.body.queue.drop())
 	s.body.closed = true
 	c.giveBack(n)
@@ -255,11 +269,13 @@ func (s *stream) finish(whole bool) {
 	switch {
 	case s.err != nil:
 		return
+	// An incomplete response must not end with END_STREAM, which would make it look complete.
 	case !whole:
 		c.drop(s.id, cmp.Or(s.writer.code, http2.ErrCodeInternal))
 		c.remove(s, errGone)
 	case !s.remoteEnded:
-		s.linger(http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted
+		// RFC 9113 section 8.1: NO_ERROR says that the rest of the request is not wanted.
+		s.linger(http2.ErrCodeNo)
 	}
 }
 
@@ -283,6 +299,7 @@ func (s *stream) linger(code http2.ErrCode) {
 
 // lingerWithout is linger for a stream that was answered without a handler. It is called with the lock held.
 func (c *connection) lingerWithout(id uint32, code http2.ErrCode) {
+	// Malformed requests must not occupy more streams than others may.
 	if len(c.streams) >= c.server.o.Streams {
 		c.drop(id, code)
 		return
@@ -308,8 +325,10 @@ func (s *stream) wait(limit time.Time) bool {
 	}
 
 	c := s.c
+	// sync.Cond has no timeout, so a timer wakes everybody who waits on this stream.
 	timer := time.AfterFunc(left, func() {
-		c.mu.Lock() // the wait has begun
+		// Taking the lock makes sure that the wait has begun.
+		c.mu.Lock()
 		defer c.mu.Unlock()
 		s.changed.Broadcast()
 	})

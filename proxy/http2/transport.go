@@ -108,6 +108,7 @@ func NewTransport(o TransportOptions) *Transport {
 	t.h2.AllowHTTP, t.h2.DisableCompression = true, true
 	t.h2.MaxHeaderListSize = maxResponseHead
 	t.h2.IdleConnTimeout, t.h2.ReadIdleTimeout, t.h2.WriteByteTimeout = cmp.Or(o.Idle, idleTime), pingAfter, o.ResponseHeader
+	// x/net's client calls this for plain connections too, as AllowHTTP says that there is no TLS.
 	t.h2.DialTLSContext = func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
 		t.other.Store(false)
 		conn, err := dialer.Dial(ctx)
@@ -128,9 +129,11 @@ func newClient() *http2.Transport {
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: unread, MaxReceiveBufferPerConnection: windows},
 	})
 	if err != nil {
-		panic(err) // of a transport that has HTTP/2 already
+		// This fails only for a transport that has HTTP/2 already.
+		panic(err)
 	}
-	h2.ConnPool = nil // it dials by itself
+	// ConfigureTransports sets a pool that waits for net/http to dial. Without it, the client dials by itself.
+	h2.ConnPool = nil
 	return h2
 }
 
@@ -149,6 +152,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		return nil, err
 	}
 
+	// The client's context is no context.Context: Hold makes its end cancel this one.
 	inner, cancel := context.WithCancelCause(context.Background())
 	if !ctx.Hold(message.Closer(func() { cancel(context.Canceled) })) {
 		cancel(nil)
@@ -160,10 +164,13 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 
 	response, err := t.h2.RoundTrip(t.request(httptrace.WithClientTrace(inner, x.trace()), r, x))
 	x.limit.Stop()
+	// Interim responses are passed on by another goroutine, which must be done before the final one is written.
 	x.hints.end(err == nil)
 	if err != nil {
+		// Read before end, which cancels the context with another cause.
 		cause := context.Cause(inner)
 		x.end()
+		// Content that was read cannot be sent to another target.
 		r.Spent = r.Spent || x.request != nil && x.request.begun.Load()
 
 		switch {
@@ -191,7 +198,8 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 
 	length := response.ContentLength
 	if r.Method == "HEAD" || response.StatusCode == http.StatusNotModified {
-		length = -1 // if it is known, a field tells
+		// HEAD: if the length is known, a field says so.
+		length = -1
 	}
 
 	fields := fromHeader(response.Header)
@@ -215,7 +223,8 @@ func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange
 	}
 
 	if _, ok := hr.Header["User-Agent"]; !ok {
-		hr.Header["User-Agent"] = nil // nothing of our own
+		// nil keeps net/http from adding its own.
+		hr.Header["User-Agent"] = nil
 	}
 
 	if r.Body != nil {
@@ -226,7 +235,8 @@ func (t *Transport) request(ctx context.Context, r *message.Request, x *exchange
 			}
 		}
 
-		x.limit.Stop() // until the content has been sent
+		// The limit of the response begins when the content has been sent.
+		x.limit.Stop()
 		x.request = &requestBody{Body: r.Body, x: x, trailer: hr.Trailer, wait: t.o.ResponseHeader}
 		hr.Body = x.request
 	}
@@ -252,6 +262,7 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// x/net may read after the exchange has ended, when the content belongs to nobody any more.
 	if b.over {
 		return 0, net.ErrClosed
 	}
@@ -264,6 +275,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			return 0, b.err
 		}
 
+		// x/net sends only trailers that were announced with the head.
 		for _, f := range b.Trailers() {
 			name := textproto.CanonicalMIMEHeaderKey(f.Name)
 			if _, declared := b.trailer[name]; declared {
@@ -271,6 +283,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			}
 		}
 
+		// The time for an answer begins when the request is complete.
 		if !b.x.answered.Load() {
 			b.x.limit.Reset(b.wait)
 		}
@@ -379,10 +392,12 @@ func (h *hints) add(status int, fields message.Fields) error {
 	case status == http.StatusSwitchingProtocols:
 		return errUnasked
 	case status == http.StatusContinue:
-		return nil // the client gets its own when its content is read
+		// The client gets its own 100 when its content is read.
+		return nil
 	}
 
 	h.queue = append(h.queue, hint{status, fields})
+	// The reading goroutine of the connection must not wait for one client, so another goroutine writes.
 	if h.passing == nil {
 		h.passing = make(chan struct{})
 		go h.pass(h.to, h.passing)

@@ -93,7 +93,8 @@ func (w *writer) begin(tunnel bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.sent, w.tunnelled = true, tunnel
-	w.s.changed.Broadcast() // the request's content may now come at any pace
+	// The request's content may now come at any pace.
+	w.s.changed.Broadcast()
 }
 
 // Room implements message.Writer.
@@ -101,6 +102,7 @@ func (w *writer) Room() []byte {
 	if w.room == nil {
 		w.room = writeRooms.Get()
 	}
+	// The little room that is left would make for small reads from the target.
 	if w.n > len(w.room)*7/8 && w.send(false) != nil {
 		w.n = 0
 	}
@@ -127,7 +129,8 @@ func (w *writer) Flush() error { return w.send(w.trailed) }
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
 	switch {
-	case !w.outgoing.Whole(): // it is cut
+	case !w.outgoing.Whole():
+		// The content is shorter than announced, so the stream is reset rather than ended.
 	case len(fields) == 0 || w.outgoing.Bodiless():
 		w.trailed = true
 	case fields.Writable() != nil:
@@ -147,6 +150,7 @@ func (w *writer) Fallback() { w.aborted, w.code = true, http2.ErrCodeHTTP11Requi
 // of the client's.
 func (w *writer) Reset(code uint32) {
 	w.Abort()
+	// gRPC clients tell these codes apart: a refused stream is safe to send again, a cancelled one is not.
 	switch code := http2.ErrCode(code); {
 	case code == http2.ErrCodeCancel, code == http2.ErrCodeEnhanceYourCalm, code == http2.ErrCodeRefusedStream && !w.headed:
 		w.code = code
@@ -198,10 +202,12 @@ func (s *stream) send(block, content []byte, end bool) error {
 	defer c.wake()
 
 	if len(block) > 0 {
+		// Fields are not subject to flow control, so only our own buffer bounds them.
 		if err := s.awaitRoom(); err != nil {
 			return err
 		}
 		c.send(s.id, block, end && len(content) == 0)
+		// END_STREAM goes with the fields where there is no content, which saves a frame.
 		if len(content) == 0 {
 			s.endLocal(end)
 			return nil
@@ -213,6 +219,7 @@ func (s *stream) send(block, content []byte, end bool) error {
 		if err != nil {
 			return err
 		}
+		// The last frame of content carries the end, which saves a frame for each response.
 		last, flags := end && n == len(content), http2.Flags(0)
 		if last {
 			flags = http2.FlagDataEndStream
@@ -253,6 +260,7 @@ func (s *stream) grant(wanted int) (int, error) {
 		if s.sendWindow > 0 && c.sendWindow > 0 {
 			break
 		}
+		// The client can only grant more when it has received what was written so far.
 		c.wake()
 		if err := s.awaitWindow(); err != nil {
 			return 0, err
@@ -277,6 +285,7 @@ func (s *stream) awaitWindow() error {
 		inTime := s.wait(limit)
 		s.starved = false
 		if s.err == nil && !inTime && !paused && o.Pause != nil {
+			// Video players stop reading on purpose. A bounded number of clients may do so for longer.
 			if resume, ok := o.Pause(c.conn.Facts().Addr); ok {
 				defer resume()
 				paused, inTime = true, true

@@ -108,7 +108,8 @@ func (s *stream) broken(err error) error {
 
 // reject ends a request whose content or trailers are malformed: with 400, where the response has not begun.
 func (s *stream) reject(odd streamError) {
-	s.mu.Lock() // whoever would begin the response waits, and then finds the stream at its end
+	// With the lock held, whoever would begin the response waits, and then finds the stream at its end.
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.final {
 		cancel(s.q, odd.code)

@@ -53,6 +53,7 @@ func (c *connection) greet() (err error) {
 	if c.control, err = c.conn.OpenUniStream(); err == nil {
 		_, err = c.control.Write(opening(c.server.o.Head))
 	}
+	// Every packet extends QUIC's own idle timeout, so a client that only sends PINGs would stay for good.
 	c.timer = time.AfterFunc(c.server.o.Idle, c.expire)
 	return err
 }
@@ -67,6 +68,7 @@ func (c *connection) serve() {
 		}
 		c.open(q)
 	}
+	// Handlers may still use the connection's buffers after its end.
 	c.busy.Wait()
 	c.timer.Stop()
 }
@@ -75,13 +77,16 @@ func (c *connection) serve() {
 func (c *connection) open(q *quic.Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sealed { // the client knows, or will
+	// The client knows about the end, or will know soon.
+	if c.sealed {
+		// RFC 9114 section 4.1.1: this code tells the client that it may send the request again elsewhere.
 		cancel(q, codeRejected)
 		q.ReleaseStreamCredit()
 		c.countPointless()
 		return
 	}
-	c.next = q.StreamID() + 4 // RFC 9000 section 2.1
+	// RFC 9000 section 2.1: the numbers of a client's streams rise by four.
+	c.next = q.StreamID() + 4
 	s := newStream(c, q)
 	c.streams[q.StreamID()] = s
 	c.busy.Go(s.run)
@@ -102,6 +107,7 @@ func (c *connection) leave(s *stream, lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.streams, s.q.StreamID())
+	// Only now may the client open another stream, so that handlers never queue.
 	s.q.ReleaseStreamCredit()
 	if s.begun {
 		if c.requests--; c.requests == 0 && !c.sealed {
@@ -112,6 +118,8 @@ func (c *connection) leave(s *stream, lost bool) {
 	if len(c.streams) == 0 && c.sealed {
 		c.timer.Reset(linger)
 	}
+	// A stream that the client abandons has cost a request. When the whole connection has ended, nobody can repeat
+	// it.
 	if lost && c.conn.Context().Err() == nil && !c.resets.Spend(c.server.o.Resets) {
 		c.flood(traffic.Resets)
 	}
@@ -149,9 +157,12 @@ func (c *connection) drain() {
 
 	switch {
 	case c.draining:
+	// A client that has made requests before knows how to read GOAWAY, and sends a request that was not taken
+	// again.
 	case c.next > 0 || time.Since(c.began) > message.FirstRequest:
 		c.seal()
 	default:
+		// RFC 9114 section 5.2: the highest number announces the end without refusing anything yet.
 		c.goAway(everyStream)
 		time.AfterFunc(noticePeriod, func() {
 			c.mu.Lock()
@@ -177,7 +188,8 @@ func (c *connection) seal() {
 func (c *connection) goAway(from quic.StreamID) {
 	last := quicvarint.Append(nil, uint64(from))
 	frame := append(appendFrame(nil, frameGoAway, len(last)), last...)
-	go func() { _, _ = c.control.Write(frame) }() // until the connection ends; one write at a time
+	// The goroutine ends with the connection at the latest. Only one write happens at a time.
+	go func() { _, _ = c.control.Write(frame) }()
 }
 
 func (c *connection) close(why code) { _ = c.conn.CloseWithError(quic.ApplicationErrorCode(why), "") }
@@ -197,7 +209,8 @@ func (c *connection) fail(err error) bool {
 	var broken fatal
 	switch {
 	case errors.As(err, &broken):
-	case errors.Is(err, io.ErrUnexpectedEOF): // in the middle of a frame (RFC 9114 section 7.1)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		// The stream ended in the middle of a frame (RFC 9114 section 7.1).
 		broken = fatal(codeFrame)
 	default:
 		return false
@@ -284,8 +297,11 @@ func (c *connection) acceptUni() {
 		c.busy.Go(func() {
 			defer q.ReleaseStreamCredit()
 			r := &reader{source: q, buf: make([]byte, 128)}
+			// A stream whose type never comes would hold a goroutine for as long as the connection.
 			_ = q.SetReadDeadline(time.Now().Add(c.server.o.Header))
 			kind, err := r.varint()
+			// RFC 9114 section 6.2.3: types that we do not know are stopped, and are no error. Browsers send some
+			// on purpose.
 			if err != nil || kind > uniDecoder {
 				q.CancelRead(quic.StreamErrorCode(codeStreamCreation))
 				c.notePointless()
@@ -296,6 +312,7 @@ func (c *connection) acceptUni() {
 			again := seen[kind]
 			seen[kind] = true
 			mu.Unlock()
+			// The streams below stay open, and mostly silent, as long as the connection.
 			_ = q.SetReadDeadline(time.Time{})
 			c.fail(c.listen(r, kind, again))
 		})
@@ -305,6 +322,7 @@ func (c *connection) acceptUni() {
 // listen reads a stream whose end is the connection's.
 func (c *connection) listen(r *reader, kind uint64, again bool) (err error) {
 	switch {
+	// RFC 9114 section 6.2.1: each critical stream exists once, and only servers push.
 	case again, kind == uniPush:
 		return fatal(codeStreamCreation)
 	case kind == uniControl:
@@ -313,6 +331,7 @@ func (c *connection) listen(r *reader, kind uint64, again bool) (err error) {
 		err = c.readQPACK(r, kind)
 	}
 
+	// RFC 9114 section 6.2.1: the end of a critical stream ends the connection.
 	var reset *quic.StreamError
 	if errors.Is(err, io.EOF) || errors.As(err, &reset) {
 		return fatal(codeClosedCritical)
@@ -328,6 +347,7 @@ func (c *connection) readControl(r *reader) error {
 	if err != nil {
 		return err
 	}
+	// RFC 9114 section 6.2.1: SETTINGS come first.
 	if kind != frameSettings {
 		return fatal(codeMissingSettings)
 	}
@@ -347,6 +367,8 @@ func (c *connection) readControl(r *reader) error {
 			return err
 		}
 
+		// RFC 9114 section 9: unknown frames are skipped. Browsers send some to keep servers from depending on the
+		// known ones.
 		if !known(kind) {
 			if err := c.skip(r); err != nil {
 				return err
@@ -367,9 +389,11 @@ func (c *connection) readControl(r *reader) error {
 			}
 			c.prioritise(quic.StreamID(number), string(content[n:]))
 			continue
-		case framePriorityOfPush, frameCancelPush: // nothing is pushed
+		case framePriorityOfPush, frameCancelPush:
+			// We never push, so these frames make no sense.
 			return fatal(codeID)
 		case frameMaxPushID:
+			// RFC 9114 section 7.2.7: the number must not shrink, although we never push.
 			if number < pushes {
 				return fatal(codeID)
 			}

@@ -167,7 +167,8 @@ func (r *reader) whole(limit uint64) ([]byte, error) {
 	}
 
 	room := make([]byte, 0, min(r.left, 4<<10))
-	for r.left > 0 { // it takes memory only as it comes
+	// Memory is taken only as the bytes arrive: the announced length proves nothing.
+	for r.left > 0 {
 		if len(room) == cap(room) {
 			room = append(room, 0)[:len(room)]
 		}
@@ -215,7 +216,8 @@ func checkSettings(b []byte) error {
 		}
 
 		switch b = b[n+m:]; {
-		case seen[id], id == 0, 2 <= id && id <= 5: // those of HTTP/2 (RFC 9114 section 11.2.2)
+		case seen[id], id == 0, 2 <= id && id <= 5:
+			// RFC 9114 section 11.2.2 reserves the numbers of HTTP/2's settings.
 			return fatal(codeSettings)
 		case id == settingEnableConnectProtocol && value > 1:
 			return fatal(codeSettings)

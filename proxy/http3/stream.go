@@ -98,6 +98,7 @@ var errTooLarge = errors.New("the head is too large")
 
 // run answers a request.
 func (s *stream) run() {
+	// The limit covers the head only. Content has limits of its own.
 	_ = s.q.SetReadDeadline(time.Now().Add(s.c.server.o.Header))
 	err := s.head()
 	if err == nil {
@@ -108,10 +109,13 @@ func (s *stream) run() {
 
 	if err == nil {
 		_ = s.q.SetReadDeadline(time.Time{})
+		// QUIC cancels the stream's context when the client resets it, which is how a handler learns that its
+		// client has gone.
 		s.release = context.AfterFunc(s.q.Context(), s.ctx.Cancel)
 		whole, kept := s.handle()
 		over := s.writer.tunnelled || s.writer.over
-		lost := !over && !s.release() || s.provoked // the client has gone before us
+		// The client ended the stream before we did.
+		lost := !over && !s.release() || s.provoked
 		s.finish(whole)
 		if kept {
 			s.writer.free()
@@ -149,10 +153,12 @@ func (s *stream) shrink() {
 func (s *stream) refuse(err error) {
 	var odd streamError
 	switch {
+	// The connection has ended, and the stream with it.
 	case s.c.fail(err):
 	case errors.Is(err, errTooLarge):
 		s.c.tell(traffic.HeaderSize)
 		s.respond(431, cmp.Or(s.request.Method, s.block.Method()), "The request's fields are too large, or too many", codeNone)
+	// The client ended the stream in the middle of a request, and waits for no answer.
 	case errors.As(err, &odd) && odd.code == codeIncomplete:
 		s.c.tellOf(traffic.Malformed, odd.what)
 		cancel(s.q, odd.code)
@@ -184,6 +190,7 @@ func (s *stream) respond(status int, method, text string, why code) {
 		w.out = append(appendFrame(w.out, frameData, len(text)), text...)
 	}
 
+	// A client that grants no window must not hold the stream open.
 	_ = s.q.SetWriteDeadline(time.Now().Add(respondTime))
 	if _, err := s.q.Write(w.out); err != nil {
 		cancel(s.q, why)
@@ -203,7 +210,8 @@ func (s *stream) finish(whole bool) {
 	case s.rejected:
 	case whole:
 		_ = s.q.Close()
-		s.q.CancelRead(quic.StreamErrorCode(codeNone)) // the rest, if there is any, is not wanted (RFC 9114 section 4.1.1)
+		// RFC 9114 section 4.1.1: the rest of the request is not wanted.
+		s.q.CancelRead(quic.StreamErrorCode(codeNone))
 	default:
 		cancel(s.q, cmp.Or(s.writer.code, codeInternal))
 	}
@@ -232,6 +240,7 @@ func (s *stream) head() error {
 			return err
 		case kind == frameHeaders:
 			return s.fields()
+		// RFC 9114 section 4.1: DATA before HEADERS is an error of the connection. Unknown frames are skipped.
 		case known(kind):
 			return fatal(codeFrameUnexpected)
 		}
@@ -258,6 +267,7 @@ func (s *stream) fields() error {
 		return streamError{codeMessage, s.block.Fault}
 	}
 	if r.Fields = s.block.Fields; r.Upgrade != "" {
+		// An extended CONNECT has a tunnel instead of content, so Content-Length means nothing.
 		s.announced = -1
 	}
 
@@ -271,6 +281,7 @@ func (s *stream) decode() error {
 		return errTooLarge
 	}
 
+	// The list is read as a whole, as QPACK's decoder cannot wait in the middle of a field.
 	encoded, err := s.in.whole(s.in.left)
 	if err != nil {
 		return err
@@ -306,6 +317,8 @@ func (s *stream) content() error {
 	}
 
 	hardly := s.announced == 0 || s.in.ended()
+	// For these methods the end of the stream usually comes in the same packet. Waiting for it spares the target a
+	// chunked request without content.
 	switch r.Method {
 	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE":
 		hardly = hardly || s.announced < 0 && !r.Expect
@@ -342,6 +355,8 @@ func (s *stream) next() error {
 		case err != nil:
 			return err
 		case kind == frameData && !s.trailed:
+			// RFC 9114 section 4.1.2: the request is malformed as soon as a frame announces too much, whether or
+			// not the content comes.
 			if s.announced >= 0 && s.in.left > uint64(s.announced-s.came) {
 				return streamError{codeMessage, faultMore}
 			}
@@ -350,6 +365,7 @@ func (s *stream) next() error {
 				s.c.noteWorthwhile()
 				return nil
 			}
+			// Empty frames cost the client two bytes each, and bring nothing.
 			s.c.notePointless()
 		case kind == frameHeaders && !s.trailed && s.request.Upgrade == "":
 			if err := s.trailers(); err != nil {
@@ -392,6 +408,8 @@ func (s *stream) prioritise() {
 	wanted, ok := s.request.Fields.Get("priority")
 	c.prioritises = c.prioritises || ok
 	urgency, incremental := priority(wanted)
+	// A client that says nothing about priorities gets its responses side by side, so that a long one does not hold
+	// up the others.
 	s.q.SetPriority(urgency, incremental || !c.prioritises)
 }
 

@@ -146,6 +146,7 @@ func (w *writer) begin() {
 	w.s.final = true
 	w.s.mu.Unlock()
 	if w.s.request.Body != nil {
+		// From now on the two sides may be talking, at whatever pace.
 		w.s.limit(time.Time{})
 	}
 }
@@ -156,7 +157,8 @@ func (w *writer) Room() []byte {
 		w.room = writeRooms.Get()
 	}
 	if w.n > (len(w.room)-before)*7/8 {
-		_ = w.send() // what is wrong is said by the Write that follows
+		// The Write that follows returns the error.
+		_ = w.send()
 	}
 	return w.room[before+w.n:]
 }
@@ -181,7 +183,8 @@ func (w *writer) Flush() error {
 	if err := w.send(); err != nil || !w.complete || w.aborted || w.over {
 		return err
 	}
-	if w.over = w.s.release(); !w.over { // the client has gone
+	// The client has gone.
+	if w.over = w.s.release(); !w.over {
 		return errGone
 	}
 	return w.s.q.Close()
@@ -190,7 +193,8 @@ func (w *writer) Flush() error {
 // Trailers implements message.Writer.
 func (w *writer) Trailers(fields message.Fields) {
 	if !w.outgoing.Whole() || w.send() != nil {
-		return // it is not complete, and is cut
+		// The content is not complete, so the stream is reset and not ended.
+		return
 	}
 
 	w.complete = true
@@ -250,6 +254,7 @@ func (w *writer) end() bool {
 // send sends what there is, in one piece if it can.
 func (w *writer) send() error {
 	if w.n > 0 {
+		// Large fields do not fit in front of the content, and leave first.
 		if len(w.out) > before-frameHead && w.write(w.out) == nil {
 			w.out = w.out[:0]
 		}
@@ -275,6 +280,8 @@ func (w *writer) write(p []byte) error {
 	for len(p) > 0 && w.err == nil {
 		began := time.Now()
 		_ = s.q.SetWriteDeadline(began.Add(deadline.Patience(o.BodyIdle, o.Rate, w.sent, w.waited)))
+		// Write returns when QUIC has taken the bytes, which depends on the client's window: this is where a client
+		// that does not read is noticed.
 		n, err := s.q.Write(p)
 		if n == 0 && deadline.Exceeded(err) && o.Pause != nil {
 			n, err = w.pause(p, began, err)
@@ -305,6 +312,7 @@ func (w *writer) pause(p []byte, began time.Time, err error) (int, error) {
 		return 0, err
 	}
 	defer resume()
+	// The longer limit starts at the beginning of the write, so that pausing twice gains nothing.
 	_ = w.s.q.SetWriteDeadline(began.Add(deadline.Patience(o.Send, o.Rate, w.sent, w.waited)))
 	return w.s.q.Write(p)
 }
@@ -352,7 +360,8 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	if err == nil {
 		err = t.writer.Flush()
 	}
-	t.writer.free() // the next may be long in coming
+	// The next content may be long in coming, and needs no buffer meanwhile.
+	t.writer.free()
 	return n, err
 }
 
@@ -365,6 +374,7 @@ func (t *tunnel) CloseWrite() error { return t.q.Close() }
 // Close implements message.Tunnel: it ends both directions.
 func (t *tunnel) Close() error {
 	t.q.CancelRead(quic.StreamErrorCode(codeNone))
-	_ = t.q.SetWriteDeadline(time.Unix(1, 0)) // a Write that waits for the client ends
+	// A deadline in the past ends a Write that waits for the client.
+	_ = t.q.SetWriteDeadline(time.Unix(1, 0))
 	return t.q.Close()
 }

@@ -232,7 +232,8 @@ func (b *Block) target(r *Request, whole bool) {
 		if r.Target = b.authority; b.authority == "" || b.given[1] || b.given[3] {
 			b.blame(faultConnect)
 		}
-		return // refused further up
+		// The field is refused further up.
+		return
 	}
 
 	authority, _, ok := paths.Form(b.method, b.path)
@@ -264,6 +265,7 @@ func (b *Block) connect(r *Request) {
 func (b *Block) joinCookies() {
 	var all strings.Builder
 	first := -1
+	// The first piece keeps its place, so that the order of the other fields does not change.
 	kept := b.Fields[:0]
 	for _, f := range b.Fields {
 		if f.Name != "cookie" {

@@ -25,12 +25,14 @@ func (f Fields) AuthenticatesConnection() bool {
 				return true
 			}
 		case Is(name, "WWW-Authenticate"):
-			for challenge := range strings.SplitSeq(f[i].Value, ",") { // a quoted comma costs a connection, not a secret
+			// A quoted comma that is taken for a separator costs a connection, not a secret.
+			for challenge := range strings.SplitSeq(f[i].Value, ",") {
 				if scheme, _ := splitCredentials(challenge); connectionSchemes.Has(scheme) {
 					return true
 				}
 			}
-		case Is(name, "Persistent-Auth"): // IIS says so of a connection that it has authenticated
+		case Is(name, "Persistent-Auth"):
+			// IIS adds the field to responses on a connection that it has authenticated.
 			return true
 		}
 	}
@@ -116,6 +118,7 @@ func (c *Conn) End() {
 	b.mu.Lock()
 	holders := b.holders
 	b.holders, b.ended = nil, true
+	// Holders are called without the lock, as they may look at the connection.
 	b.mu.Unlock()
 	for _, h := range holders {
 		h.Unbind(c)

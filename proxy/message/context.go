@@ -29,6 +29,7 @@ func (c *Context) Value(any) any { return nil }
 func (c *Context) Done() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Most requests never ask, and cost no channel.
 	if c.done == nil {
 		c.done = make(chan struct{})
 		if c.err != nil {
@@ -59,7 +60,8 @@ func (c *Context) Cancel() {
 	}
 
 	if c.held != nil {
-		_ = c.held.Close() // within the lock, so that nothing is closed after its Release
+		// Closing happens within the lock, so that nothing is closed after its Release.
+		_ = c.held.Close()
 		c.held = nil
 	}
 }

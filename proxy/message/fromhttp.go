@@ -92,7 +92,8 @@ func httpRequest(r *Request) (*http.Request, error) {
 		request.Header[name] = append(request.Header[name], f.Value)
 	}
 
-	if crumbs := request.Header["Cookie"]; len(crumbs) > 1 { // as RFC 9113 section 8.2.3 has it
+	// RFC 9113 section 8.2.3: clients may split the field, and handlers expect one.
+	if crumbs := request.Header["Cookie"]; len(crumbs) > 1 {
 		request.Header["Cookie"] = []string{strings.Join(crumbs, "; ")}
 	}
 
@@ -172,6 +173,7 @@ func (w *httpWriter) run(answer httpAnswerer, request *http.Request) {
 	defer w.cancel()
 	err := w.contain(answer, request)
 	if request.MultipartForm != nil {
+		// net/http's server removes the files of a form after the handler, so handlers rely on it.
 		_ = request.MultipartForm.RemoveAll()
 	}
 
@@ -191,6 +193,7 @@ func (w *httpWriter) contain(answer httpAnswerer, request *http.Request) (err er
 	defer func() {
 		switch cause := recover(); cause {
 		case nil:
+		// This panic is the standard library's way to cut a response, and no fault.
 		case http.ErrAbortHandler:
 			err = http.ErrAbortHandler
 		default:
@@ -216,6 +219,8 @@ func (w *httpWriter) response() (*Response, error) {
 	head, err := w.head, w.err
 	w.mu.Unlock()
 	if head == nil {
+		// Nothing was sent, so the caller may try another way: the handler must not use the request any more by
+		// then.
 		<-w.done
 		return nil, err
 	}
@@ -234,11 +239,13 @@ func (w *httpWriter) WriteHeader(status int) {
 		panic(fmt.Sprintf("a handler cannot answer with %d", status))
 	case status < 200:
 		if w.interim != nil {
-			_ = w.interim.Interim(status, httpFields(w.header)) // a client that has gone ends the context
+			// If the client has gone, the context ends.
+			_ = w.interim.Interim(status, httpFields(w.header))
 		}
 		return
 	}
 
+	// The handler may go on changing its header, for trailers among other things.
 	w.status, w.fixed = status, w.header.Clone()
 	if w.fixed == nil {
 		w.fixed = http.Header{}
@@ -274,6 +281,7 @@ func writeHTTP[T []byte | string](w *httpWriter, p T) (int, error) {
 	}
 
 	w.written += int64(len(p))
+	// Counted and dropped: the length of what a GET would bring is of use to the client.
 	if w.asked.Method == http.MethodHead {
 		return len(p), nil
 	}
@@ -282,6 +290,7 @@ func writeHTTP[T []byte | string](w *httpWriter, p T) (int, error) {
 	defer w.mu.Unlock()
 
 	for at := 0; at < len(p); {
+		// A handler that writes faster than its client reads waits here, as it would in net/http's server.
 		for len(w.pending) >= httpRoom && !w.closed {
 			w.changed.Wait()
 		}
@@ -294,6 +303,7 @@ func writeHTTP[T []byte | string](w *httpWriter, p T) (int, error) {
 		w.pending = append(w.pending, p[at:at+n]...)
 		at += n
 		if len(w.pending) > httpHead {
+			// A short response is complete before its head is sent, and so gets a Content-Length.
 			w.publish()
 		}
 
@@ -340,6 +350,7 @@ func (w *httpWriter) publish() {
 		w.head.ContentLength = w.written
 	}
 
+	// net/http's server sniffs the type of the first content, and handlers rely on it.
 	if _, typed := w.fixed["Content-Type"]; !typed && len(w.pending) > 0 && w.fixed.Get("Content-Encoding") == "" {
 		w.fixed.Set("Content-Type", http.DetectContentType(w.pending))
 	}
@@ -408,7 +419,8 @@ func (w *httpWriter) Read(p []byte) (int, error) {
 	w.pending = w.pending[:copy(w.pending, w.pending[n:])]
 	w.changed.Broadcast()
 	switch {
-	case len(w.pending) > 0, !w.ended, n > 0 && w.err != nil: // what came before an error is passed on first
+	case len(w.pending) > 0, !w.ended, n > 0 && w.err != nil:
+		// Content that came before an error is passed on first.
 		return n, nil
 	case w.err != nil:
 		return 0, w.err
@@ -445,9 +457,11 @@ func (w *httpWriter) Close() error {
 	ended := w.ended
 	w.changed.Broadcast()
 	w.mu.Unlock()
+	// The handler's context ends, as it does when a client goes away.
 	w.cancel()
 	if !ended && w.asked.Body != nil {
-		_ = w.asked.Body.Close() // the handler may wait for content
+		// The handler may wait for content.
+		_ = w.asked.Body.Close()
 	}
 	<-w.done
 	return nil

@@ -24,7 +24,8 @@ func ResponseLength(method string, status int, fields Fields, length int64) (ann
 	case method != "HEAD":
 		return length, false
 	}
-	if n, ok := Decimal(fields.Value("Content-Length")); ok { // of the content that a GET would bring
+	// The field speaks of the content that a GET would bring.
+	if n, ok := Decimal(fields.Value("Content-Length")); ok {
 		return n, true
 	}
 	return length, true

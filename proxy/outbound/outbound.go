@@ -36,7 +36,8 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 		return d.dial(ctx, d.Address)
 	}
 
-	first, giveUp := context.WithTimeout(ctx, d.Timeout/2) // so that time is left
+	// Half of the time is left for the addresses that are remembered.
+	first, giveUp := context.WithTimeout(ctx, d.Timeout/2)
 	defer giveUp()
 	conn, err := d.dial(first, d.Address)
 	var lookup *net.DNSError
@@ -44,7 +45,8 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 		return d.dial(ctx, *last)
 	}
 	if err != nil && first.Err() != nil && ctx.Err() == nil {
-		return d.dial(ctx, d.Address) // it was not the name that took so long
+		// The name was found quickly, so it gets the whole timeout.
+		return d.dial(ctx, d.Address)
 	}
 
 	return conn, err

@@ -54,7 +54,8 @@ func New() (*Lot, error) {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
 
-	if err := unix.SetNonblock(fd, true); err != nil { // os.NewFile then registers it with the runtime's poller
+	// os.NewFile registers only non-blocking descriptors with the runtime's poller.
+	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("setting O_NONBLOCK: %w", err)
 	}
@@ -78,6 +79,7 @@ func (l *Lot) Close() error {
 	l.timer.Stop()
 	l.timer = nil
 	l.mu.Unlock()
+	// The lock is not held, as watch may be about to take it.
 	err := l.epoll.Close()
 	<-l.done
 	return err
@@ -94,13 +96,17 @@ func (l *Lot) Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool
 		if l.timer == nil {
 			return
 		}
-		if stale := l.parked[int32(fd)]; stale != nil { // it was closed all the same, and its descriptor is c's now
+		// A connection was closed without being unparked, and its descriptor is another's now.
+		if stale := l.parked[int32(fd)]; stale != nil {
 			l.expire(stale)
 		}
 
 		l.serial++
 		e := &entry{fd: int32(fd), serial: l.serial, expires: time.Now().Add(idle), wake: wake}
+		// One shot: a connection wakes once, even when its client sends more before it is removed. The serial
+		// number in the padding tells a late event from one for a new connection with the same descriptor.
 		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: e.fd, Pad: e.serial}
+		// Bytes that have come before are reported as well, so nothing is lost between the last read and this call.
 		if unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event) != nil {
 			return
 		}
@@ -154,6 +160,7 @@ func (l *Lot) Expire(n int) {
 // expire is called with the lock held.
 func (l *Lot) expire(e *entry) {
 	l.remove(e)
+	// A goroutine, as wake may park the connection again, which takes the lock.
 	go e.wake(true)
 }
 
@@ -174,6 +181,8 @@ func (l *Lot) remove(e *entry) {
 func (l *Lot) watch() {
 	defer close(l.done)
 	var events [128]unix.EpollEvent
+	// The epoll descriptor becomes readable when one of its own does. The runtime's poller waits for that, so no
+	// thread blocks here.
 	_ = l.raw.Read(func(fd uintptr) bool {
 		for {
 			n, err := unix.EpollWait(int(fd), events[:], 0)
@@ -181,6 +190,8 @@ func (l *Lot) watch() {
 				continue
 			}
 			if n <= 0 {
+				// Reporting false goes back to the poller. It is edge-triggered, so everything must have been taken
+				// before.
 				return err != nil && err != unix.EAGAIN
 			}
 			l.ready(events[:n])
@@ -215,6 +226,7 @@ func (l *Lot) sweep() {
 
 	if l.since >= collectAfter && now.Sub(l.collected) >= collectEvery {
 		l.since, l.collected = 0, now
+		// Collecting takes a while, which nobody should wait for under the lock.
 		go debug.FreeOSMemory()
 	}
 
@@ -226,6 +238,8 @@ func withDescriptor(c net.Conn, use func(fd int)) {
 	for {
 		if socket, ok := c.(syscall.Conn); ok {
 			if raw, err := socket.SyscallConn(); err == nil {
+				// Control keeps the descriptor from being closed, and its number from being reused, while it is in
+				// use.
 				_ = raw.Control(func(fd uintptr) { use(int(fd)) })
 			}
 			return

@@ -18,11 +18,13 @@ const (
 // climbsAnyhow reports whether some reader finds "..", or with above, whether one is led above the beginning:
 // however often it decodes, whichever encoding it takes, and whatever it leaves out.
 func climbsAnyhow(path string, above bool) bool {
+	// Most paths have nothing that could become dots, and cost one pass.
 	if !strings.ContainsAny(path, ".%") && !strings.ContainsFunc(path, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return false
 	}
 	stages := 0
 	for stage := range decodings(path) {
+		// Giving up refuses the path: a bound that let it through could be reached on purpose.
 		if stages++; stages > maxDecodings || stages > maxLong && len(stage) > longDecoded || loosestClimb(stage, above) {
 			return true
 		}
@@ -60,6 +62,7 @@ func loosestClimb(path string, above bool) bool {
 			continue
 		}
 
+		// Characters that only look like dots or slashes become them, as some readers normalize Unicode first.
 		look := reduced(part)
 		if !above && !strings.Contains(look, ".") {
 			continue
@@ -67,6 +70,7 @@ func loosestClimb(path string, above bool) bool {
 
 		up, down := 0, 0
 		for segment := range strings.FieldsFuncSeq(look, func(r rune) bool { return r == '/' || r == '\\' }) {
+			// Readers that split after decoding end the path here, and C programs at a zero byte.
 			if end := strings.IndexAny(segment, "?#\x00"); end >= 0 {
 				segment = segment[:end]
 			}
@@ -75,6 +79,7 @@ func loosestClimb(path string, above bool) bool {
 				up++
 			case "", ".":
 			default:
+				// However many segments a part may have, only one of them is certain for every reader.
 				down = 1
 			}
 		}
@@ -131,6 +136,7 @@ func decodeLoosely(s string) string {
 	for i := 0; i < len(s); i++ {
 		if s[i] != '%' && s[i] < utf8.RuneSelf {
 			b.WriteByte(s[i])
+			// The branches are tried in the order in which a reader that knows all of them would.
 		} else if decoded, ok := escaped(s[i:]); ok {
 			b.WriteByte(decoded)
 			i += 2

@@ -43,7 +43,8 @@ func Location(origin, reference string) (string, bool) {
 	case relative, origin != "" && (reference == "" || reference[0] == '/'):
 	case origin == "": // two slashes would begin a host; browsers take backslashes for slashes, and skip white space
 		reference = "/" + strings.TrimLeft(reference, `/\`+"\t\r\n ")
-	default: // what follows a host without a slash would be a part of it
+	default:
+		// Without a slash, what follows a host would become a part of it.
 		reference = "/" + reference
 	}
 

@@ -105,7 +105,8 @@ func compatible(s string) string {
 // bytes, or is taken off by every reader: blanks at the beginning, and blanks and dots at the end.
 func head(s string, need int, alike bool) string {
 	if len(s) <= need/2 {
-		return s // eighteen letters for each: some hundred bytes
+		// At most eighteen letters stand for one, so this stays at some hundred bytes.
+		return s
 	}
 
 	enough := shrinks*need + sequence
@@ -148,7 +149,8 @@ func head(s string, need int, alike bool) string {
 					once(&b, &cut[1], "?")
 				case one == '$' && colon && j == 0:
 					once(&b, &cut[2], ":$")
-				case one == ':': // at which a stream is cut off, if one comes
+				case one == ':':
+					// Windows cuts a name off at the colon of a stream.
 					once(&b, &cut[3], ":")
 				case !solid:
 					solid = true

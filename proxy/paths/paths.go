@@ -81,6 +81,7 @@ func Parse(target string, mode Mode) (Path, error) {
 		return p, notOrigin
 	}
 
+	// Nearly all requests end here, without any allocation.
 	if plain(p.Raw) {
 		p.Normal = p.Raw
 		return p, nil
@@ -89,9 +90,12 @@ func Parse(target string, mode Mode) (Path, error) {
 	switch mode {
 	case Raw:
 	case Agreed:
+		// Dot segments are refused in this mode rather than resolved: the target gets the path as it came, and may
+		// resolve them otherwise.
 		if climbsAnyhow(p.Raw, false) {
 			return p, dotSegments
 		}
+		// What follows two slashes is a host to some readers, and would lead a redirect elsewhere.
 		p.setRaw(oneSlash(p.Raw))
 		if !encoded(Decode(p.Raw)) {
 			p.setRaw(unreserve(p.Raw))
@@ -101,6 +105,7 @@ func Parse(target string, mode Mode) (Path, error) {
 			return p, err
 		}
 		p.setRaw(unreserve(p.Raw))
+	// The doubts are looked for in the normal form, as that is what the target gets.
 	case Normalize:
 		p.setRaw(canonical(p.Raw))
 		if err := doubts(p.Raw); err != nil {
@@ -109,6 +114,7 @@ func Parse(target string, mode Mode) (Path, error) {
 	}
 
 	p.Normal = clean(Decode(p.Raw))
+	// Behind so many empty segments, comparing all readings would cost more than a request may.
 	if mode != Raw && tooManyHosts(p.Raw) {
 		return p, DependsOnReader
 	}
@@ -187,6 +193,7 @@ func doubts(path string) error {
 			continue
 		}
 
+		// Properties are collected in the same pass that decodes, so that a path without any costs nothing more.
 		c := path[i]
 		if c == '%' {
 			if one, ok := escaped(path[i:]); ok {
@@ -244,9 +251,11 @@ func bare(segment string) string {
 	if !strings.Contains(segment, " ") {
 		return segment
 	}
+	// Windows drops blanks and dots at the end of a name, and Tomcat everything behind a semicolon.
 	segment = strings.ReplaceAll(segment, " ", "")
 	if len(segment) > 2 && strings.Trim(segment, ".") == "" {
-		return ".." // dots behind a blank go, too
+		// Windows drops dots behind a blank, too.
+		return ".."
 	}
 	return segment
 }
@@ -315,7 +324,8 @@ func clean(path string) string {
 			kept = append(kept, segment)
 			continue
 		}
-		if i == len(segments)-1 { // it names a directory
+		// The last segment names a directory.
+		if i == len(segments)-1 {
 			kept = append(kept, "")
 		}
 	}
@@ -336,6 +346,7 @@ func canonical(path string) string {
 		if decoded, ok := escaped(path[i:]); ok {
 			i += 2
 			switch {
+			// Backends decode an encoded slash, or do not. In the normal form there is none left to disagree about.
 			case decoded == '/' || decoded == '\\':
 				b.WriteByte('/')
 			case unreserved(decoded):

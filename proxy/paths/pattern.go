@@ -33,6 +33,8 @@ func NewPattern(path string, exact, ignoreCase bool) *Pattern {
 		}
 	}
 
+	// For a tame pattern, a literal match proves that every reader sees the same, which spares most requests the
+	// loose comparison.
 	p.tame = true
 	for _, segment := range p.segments {
 		p.tame = p.tame && looseSegment(letters(segment)) == fold(segment)
@@ -56,6 +58,7 @@ const (
 func (p *Pattern) Match(path *Path) Match {
 	normal := path.Normal
 	if p.ignoreCase {
+		// Several patterns are compared with each path, so its lower case is kept.
 		if path.lower == "" {
 			path.lower = strings.ToLower(normal)
 		}
@@ -103,7 +106,8 @@ func (p *Pattern) literal(raw string) bool {
 	switch {
 	case n == 0:
 		return true
-	case !p.tame || len(raw) < n || !strings.EqualFold(raw[:n], p.encoded): // escapes have any case
+	case !p.tame || len(raw) < n || !strings.EqualFold(raw[:n], p.encoded):
+		// Escapes may be in upper or lower case, so the comparison ignores case.
 		return false
 	case len(raw) == n:
 		return true
@@ -113,7 +117,9 @@ func (p *Pattern) literal(raw string) bool {
 
 // looselyHolds asks the loosest readers.
 func (p *Pattern) looselyHolds(path *Path) bool {
+	// One byte more than the pattern shows whether the path ends there or goes on.
 	path.loosen(len(p.loose) + 1)
+	// Counting as a match makes the stricter rule win.
 	if path.loose.unclear {
 		return true
 	}
@@ -154,6 +160,7 @@ func (p *Path) loosen(need int) {
 		return
 	}
 
+	// More than is needed now, so that a slightly longer pattern does not start over.
 	p.loose = loose{need: max(2*need, 32)}
 	if loosePath(p.Raw) {
 		p.loose.whole, p.loose.only = true, strings.TrimSuffix(p.Raw, "/")
@@ -170,6 +177,7 @@ func (p *Path) loosen(need int) {
 		ends = append(ends, ";?#")
 	}
 
+	// Only the readings that can differ for this path are worked out: their number is multiplied by hosts and ends.
 	for _, kind := range kinds {
 		segments, hosted := p.segments(kind), true
 		for hosts := 0; hosted && hosts <= maxHosts; hosts++ {
@@ -286,6 +294,7 @@ var lookalikeSlashes = func() *strings.Replacer {
 func (p *Path) segments(kind kind) (segments []string) {
 	solid, size, nothings := 0, 0, 0
 	for decoded := range kind.split(p.Raw) {
+		// Several slashes in a row mean the same as two.
 		if decoded == "" && len(segments) > 0 && segments[len(segments)-1] == "" {
 			continue
 		}
@@ -303,6 +312,7 @@ func (p *Path) segments(kind kind) (segments []string) {
 			if solid++; solid > maxHosts {
 				size += 1 + len(least)
 			}
+		// A path could otherwise be made of segments that cost time and bring the end no nearer.
 		case decoded != "":
 			if nothings++; nothings > maxNothings {
 				p.loose.unclear = true
@@ -320,7 +330,8 @@ func (p *Path) segments(kind kind) (segments []string) {
 // tooManyHosts reports whether a path begins with more hosts in a row than are looked behind.
 func tooManyHosts(raw string) bool {
 	if len(raw) > 1 && unreserved(raw[1]) && raw[1] != '.' {
-		return false // by every reader, it begins with a name
+		// Every reader agrees that the path begins with this name.
+		return false
 	}
 	return slices.ContainsFunc(marks(raw).kinds(), func(k kind) bool { return k.tooManyHosts(raw) })
 }
@@ -442,7 +453,8 @@ func loosePath(raw string) bool {
 
 func withoutParameters(segment string) string {
 	segment, _, _ = strings.Cut(segment, ";")
-	if strings.Contains(segment, ":$") { // a stream of NTFS
+	// Windows: a stream of NTFS.
+	if strings.Contains(segment, ":$") {
 		segment, _, _ = strings.Cut(segment, ":")
 	}
 	return segment
@@ -473,7 +485,8 @@ func fold(s string) string {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			b.WriteByte(s[0])
-		case r == 'ı' || r == 'İ': // which have no other case, but where they come from
+		case r == 'ı' || r == 'İ':
+			// unicode.SimpleFold leaves these two alone, but upper or lower case makes an ASCII letter of each.
 			b.WriteByte('i')
 		default:
 			b.WriteRune(foldRune(r))
@@ -509,9 +522,11 @@ func foldRune(r rune) rune {
 // it, it is encoded anew. It is an error, an Ambiguous, where that does not settle it for every reader.
 func (p *Pattern) Replace(path *Path, replacement string) (string, error) {
 	rest, found := p.after(path.Raw)
+	// The normal form has no dot segments and no odd escapes. It changes the spelling, so it is the second choice.
 	if !found || climbs(rest) {
 		rest = Encode(p.afterNormal(path.Normal))
 	}
+	// The rest must not climb out of the replacement, whoever reads it.
 	if climbsAnyhow(rest, true) {
 		return "", dotSegments
 	}
@@ -519,6 +534,7 @@ func (p *Pattern) Replace(path *Path, replacement string) (string, error) {
 	rest = strings.TrimLeft(rest, "/")
 
 	text := Encode(strings.TrimSuffix(replacement, "/"))
+	// With nothing in front, the rest begins the path, and a second slash would begin a host.
 	if text == "" && path.mode != Raw {
 		if rest = withoutHost(rest); beginsHost(rest) {
 			return "", encodedSlash

@@ -42,7 +42,8 @@ func NewRate(requests int, per time.Duration, burst int) *Rate {
 // Take counts one of a client's. left is how many more it may do at once; where it may not do this one, wait says when
 // it may.
 func (r *Rate) Take(client string) (left int, wait time.Duration, ok bool) {
-	key := maphash.String(r.seed, client) // nobody can choose names that meet
+	// The seed is random, so nobody can choose names that collide.
+	key := maphash.String(r.seed, client)
 	s := &r.shards[key%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +70,8 @@ func (s *shard) makeRoom(now time.Duration) {
 		return
 	}
 
-	if now-s.swept > time.Second { // a sweep looks at all
+	// A sweep looks at all entries, so it runs once a second at most.
+	if now-s.swept > time.Second {
 		s.swept = now
 		for key, due := range s.due {
 			if due <= now {

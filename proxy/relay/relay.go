@@ -83,7 +83,8 @@ func (j *joint) close() { j.end(net.Conn.Close) }
 func (j *joint) cut() {
 	j.end(func(c net.Conn) error {
 		if below, ok := c.(interface{ NetConn() net.Conn }); ok {
-			_ = below.NetConn().Close() // without TLS's close_notify
+			// The end comes without close_notify, so that the other side sees a cut as a cut.
+			_ = below.NetConn().Close()
 		}
 		return c.Close()
 	})

@@ -87,7 +87,8 @@ func (a *ClientAuth) apply(policy *tls.Config) {
 		policy.ClientAuth = tls.RequireAndVerifyClientCert
 	case "optional-verify":
 		policy.ClientAuth = tls.VerifyClientCertIfGiven
-	default: // what is given is judged when the handshake is over
+	default:
+		// A certificate that is given is judged after the handshake, where the response can say what is wrong.
 		policy.ClientAuth = tls.RequestClientCert
 		return
 	}

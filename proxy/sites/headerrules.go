@@ -107,7 +107,8 @@ func (c *FieldChanges) Apply(x Texts, f *message.Fields, aliases bool) {
 	}
 
 	for i := range c.set {
-		c.set[i].del(f, aliases) // all of them first: a name may be set to several values
+		// All of the names are deleted first, as a name may be set to several values.
+		c.set[i].del(f, aliases)
 	}
 
 	for _, list := range [...][]fieldTemplate{c.set, c.add} {

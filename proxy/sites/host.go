@@ -63,7 +63,8 @@ func HostOnly(host string) string {
 func PortOf(host, scheme string) string {
 	_, port, _ := CutPort(host)
 	switch {
-	case port != "" && ValidPort(port): // an error would be an allocation
+	case port != "" && ValidPort(port):
+		// An error value would cost an allocation for every request.
 		return port
 	case message.Is(scheme, "http"):
 		return "80"

@@ -312,12 +312,14 @@ func (s *Site) Ambiguous(method string, path *paths.Path, found *Route) bool {
 		match := r.Pattern.Match(path)
 		switch {
 		case match == paths.None:
-		case s.Paths == paths.Agreed && match == paths.Some: // what leads elsewhere is not kept from this target
+		case s.Paths == paths.Agreed && match == paths.Some:
+			// Paths that lead elsewhere cannot be kept from this target.
 		case r.Class != found.Class:
 			return true
 		case match == paths.All:
 			return false
 		}
 	}
-	return true // some would have been told that there is nothing
+	// Some readers would have been told that there is nothing.
+	return true
 }

@@ -124,7 +124,8 @@ func (s *Snapshot) add(b *builder, c *config.Site, known map[string]*Policy) err
 		own = newVirtualHosts(s.plain)
 		own.unnamed = built
 	} else {
-		own.unnamed = nil // which of them could not be told
+		// Which of the certificates without a server name is meant could not be decided.
+		own.unnamed = nil
 	}
 
 	own.add(c, built)

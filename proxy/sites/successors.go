@@ -14,7 +14,8 @@ func Judge(facts *message.Conn, verified bool, policies []*Policy, now time.Time
 	for _, policy := range policies {
 		auth := policy.Auth
 		switch {
-		case auth == nil, auth.mode == "request" && !verified: // nobody is refused, and targets were told of nothing good
+		case auth == nil, auth.mode == "request" && !verified:
+			// Nobody is refused under this policy, and the targets were not told about a certificate.
 			continue
 		case len(given) == 0 && auth.mode == "require":
 			return until, false

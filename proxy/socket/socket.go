@@ -66,6 +66,7 @@ func (c *Conn) hold(p []byte) (int, error) {
 			return 0, err
 		}
 		if len(p) > corkSize {
+			// Copying more than the buffer holds would gain nothing.
 			return c.send(p)
 		}
 	}
@@ -101,6 +102,7 @@ func Linger(c net.Conn, limit time.Duration, bytes int64) {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
+	// Decrypting what is thrown away would only give the client a way to cost us time.
 	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = below.NetConn()
 	}

@@ -65,6 +65,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	d.p, d.n, d.err = p, 0, nil
 	c.waited = false
 	err := c.raw.Read(d.step)
+	// The buffer is the caller's again, and may be given back to a pool.
 	d.p = nil
 
 	if c.eager++; c.waited {
@@ -123,6 +124,7 @@ func (c *Conn) send(p []byte) (int, error) {
 	switch {
 	case err == nil && d.err != nil:
 		err = c.fault("write", d.err)
+	// The deadline had passed before: nothing was sent, and the client is not to blame.
 	case !d.tried && errors.Is(err, os.ErrDeadlineExceeded):
 		err = &late{err}
 	}

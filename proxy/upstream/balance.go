@@ -30,6 +30,7 @@ func (f *filter) candidate(m *member) bool {
 	if !m.target.healthy() || m == f.except || !f.lenient && m.target.ejected() {
 		return false
 	}
+	// A target that has just failed this request is not asked again for it.
 	for _, t := range f.tried {
 		if t == nil {
 			break
@@ -56,6 +57,7 @@ const longestSchedule = 10_000
 func newRoundRobin(members []member) *roundRobin {
 	total, divisor := 0, 0
 	for _, m := range members {
+		// Weights such as 100 and 200 need a schedule of three, not of three hundred.
 		divisor = gcd(divisor, m.weight)
 	}
 
@@ -66,7 +68,8 @@ func newRoundRobin(members []member) *roundRobin {
 
 	b := &roundRobin{}
 
-	if total > longestSchedule { // nearly the same shares will do
+	// Beyond this length, nearly the same shares will do.
+	if total > longestSchedule {
 		scaled := slices.Clone(members)
 		for i := range scaled {
 			scaled[i].weight = max(scaled[i].weight/divisor*longestSchedule/2/total, 1)
@@ -74,7 +77,8 @@ func newRoundRobin(members []member) *roundRobin {
 		return newRoundRobin(scaled)
 	}
 
-	for range total { // nginx's smooth weighted round robin, run in advance
+	// This is nginx's smooth weighted round robin, run in advance.
+	for range total {
 		best := 0
 		for i, m := range members {
 			current[i] += m.weight / divisor
@@ -99,10 +103,12 @@ func gcd(a, b int) int {
 
 func (b *roundRobin) choose(s *set, _ *message.Request, f filter) *member {
 	m := &s.members[b.schedule[b.next.Add(1)%uint64(len(b.schedule))]]
+	// A target that has recovered gets its turn only now and then, until its share has grown.
 	if f.fit(m) && (m.target.share() >= 1 || rand.Float64() < m.target.share()) {
 		return m
 	}
-	return weighted(s, f) // the next in turn would get all of its share
+	// The next target in turn would get all of the excluded one's share.
+	return weighted(s, f)
 }
 
 // weighted chooses at random, by weight.
@@ -116,6 +122,7 @@ func weighted(s *set, f filter) *member {
 		}
 		weight := float64(m.weight) * m.target.share()
 		total += weight
+		// Reservoir sampling: one pass, without knowing the total beforehand.
 		if chosen == nil || rand.Float64()*total < weight {
 			chosen = m
 		}
@@ -131,7 +138,8 @@ func (b *leastConn) choose(s *set, _ *message.Request, f filter) *member {
 	var best *member
 	least := math.Inf(1)
 	n := len(s.members)
-	first := int(b.turn.Add(1)) % n // of equal ones not always the same
+	// Of equal targets, the first to be looked at changes, so that each gets its share.
+	first := int(b.turn.Add(1)) % n
 	for i := range n {
 		m := &s.members[(first+i)%n]
 		if load := m.load(); load < least && f.fit(m) {
@@ -154,6 +162,7 @@ func (twoChoices) choose(s *set, _ *message.Request, f filter) *member {
 	if a == nil {
 		return nil
 	}
+	// Comparing a target with itself would be no choice.
 	f.except = a
 	b := weighted(s, f)
 	if b != nil && b.pressure() < a.pressure() {
@@ -185,6 +194,7 @@ func (b consistent) choose(s *set, r *message.Request, f filter) *member {
 		m := &s.members[i]
 		// A uniform number from 0 to 1, of the key and the target alone.
 		u := (float64(mix(key^m.target.hash)>>11) + 0.5) / (1 << 53)
+		// When a target leaves, only its own keys move, and they spread over the others by weight.
 		if score := -float64(m.weight) / math.Log(u); score > highest && f.fit(m) {
 			best, highest = m, score
 		}
@@ -203,6 +213,7 @@ func (b consistent) key(r *message.Request) string {
 			return value
 		}
 	}
+	// Without the header or cookie, the client's address keeps at least each client at one target.
 	return r.Client
 }
 

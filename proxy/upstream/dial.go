@@ -37,6 +37,8 @@ func newDialer(u *config.Upstream, target config.Target, address string, timeout
 	d := &dialer{Dialer: outbound.Dialer{Network: target.Network, Address: address, Timeout: timeout, Resolver: resolver}}
 	if target.Scheme == "tls" {
 		d.tls = clientTLS(u, target, trust)
+		// The bytes are the client's protocol, which padlock does not know. Offering http/1.1 could make the target
+		// refuse it.
 		d.tls.NextProtos = nil
 	}
 	return d
@@ -64,6 +66,7 @@ func (d *dialer) dial(ctx *message.Context) (net.Conn, error) {
 	if err := secured.HandshakeContext(limited); err != nil {
 		conn.Close()
 		if limited.Err() != nil && ctx.Err() == nil {
+			// crypto/tls reports only "context deadline exceeded", which does not say what took so long.
 			err = &net.OpError{Op: "dial", Net: d.Network, Addr: conn.RemoteAddr(), Err: errors.New("TLS handshake timeout")}
 		}
 		return nil, err

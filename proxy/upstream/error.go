@@ -27,7 +27,8 @@ type Error struct {
 
 func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Error() string {
-	if errors.Is(e.Err, http1.ErrMalformed) { // of which the reason tells all
+	// For a malformed response, the reason says everything.
+	if errors.Is(e.Err, http1.ErrMalformed) {
 		return fmt.Sprintf("target %s: %s", e.Target, e.Reason())
 	}
 	return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err)
@@ -65,6 +66,7 @@ func unhealthy(members []member) *UnhealthyError {
 // 15.6).
 func (e *Error) Timeout() bool {
 	var dial *net.OpError
+	// A connection that could not be made is a bad gateway: the target never had the request.
 	if errors.As(e.Err, &dial) && dial.Op == "dial" {
 		return false
 	}
@@ -84,6 +86,7 @@ func (e *Error) Reason() string {
 		reset   *message.ResetError
 	)
 	switch {
+	// The order matters: errors wrap each other, and the most specific cause is the most useful one.
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		return "its name does not exist"
 	case errors.As(e.Err, &dns):
@@ -102,7 +105,8 @@ func (e *Error) Reason() string {
 		return "its certificate is for another name"
 	case errors.As(e.Err, &invalid):
 		return invalidCertificate(&invalid)
-	case errors.As(e.Err, &dial) && dial.Op == "remote error": // by which crypto/tls means an alert
+	case errors.As(e.Err, &dial) && dial.Op == "remote error":
+		// By "remote error" crypto/tls means an alert that came from the target.
 		return "it refused the TLS handshake: " + strings.TrimPrefix(dial.Err.Error(), "tls: ")
 	case errors.Is(e.Err, http1.ErrOthersIdle):
 		return "it did not answer in time on a new connection, while another was kept idle. " + oneAtATime

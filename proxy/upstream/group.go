@@ -132,6 +132,7 @@ const maxAttempts = 8
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (response *message.Response, err error) {
 	again := func(failure *Error) bool { return safe(r, failure) }
 	err = g.try(ctx, r, a, again, func(m *member) (err error) {
+		// All of this is done for each attempt, as it depends on the target.
 		g.stick(r, a)
 		if g.UpstreamHost {
 			r.Host = m.target.authority
@@ -172,6 +173,7 @@ func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again 
 			return err
 		}
 
+		// From here on the attempt owns the place, and gives it back whatever happens.
 		a.hold(g, m, &f)
 		err = once(m)
 		start = time.Now()
@@ -181,16 +183,19 @@ func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again 
 			return nil
 		}
 
+		// The place goes back before the next target is chosen, which may be in short supply as well.
 		a.End()
 		failure := &Error{Target: m.target.target, Err: err}
 		if a.Follower != nil {
 			a.Follower.Missed(failure)
 		}
+		// The client's fault must not eject a target.
 		if ctx.Err() != nil || isClients(err) {
 			return failure
 		}
 
 		m.target.report(failure, a.Answer)
+		// The budget is asked last, as asking spends it.
 		f.tried[a.Retries] = m
 		if a.Retries+1 >= min(g.o.Retry.Attempts, len(g.current.Load().members), maxAttempts) || !again(failure) || !g.budget.retry() {
 			return failure
@@ -236,17 +241,20 @@ func safe(r *message.Request, failure *Error) bool {
 		return false
 	}
 
+	// No connection means that no byte of the request has arrived.
 	var dial *net.OpError
 	if errors.As(failure.Err, &dial) && dial.Op == "dial" {
 		return true
 	}
 
+	// The target has the request, and may still act on it, or already has.
 	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) {
 		return false
 	}
 
 	switch r.Method {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		// A protocol that was agreed on may have begun on the target's side.
 		return r.Upgrade == ""
 	}
 
@@ -276,6 +284,7 @@ func (g *Group) acquire(ctx *message.Context, r *message.Request, f filter) (*me
 		}
 	}
 
+	// For waiting in line, a target that has failed of late is better than none.
 	f.lenient = true
 	members := g.current.Load().members
 	for i := range members {
@@ -300,6 +309,8 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 	if len(s.members) == 0 {
 		return nil
 	}
+	// Authentication binds the client to the target that has seen it, which therefore comes before stickiness and
+	// balance.
 	if m := s.owner(r.Conn); m != nil && f.fit(m) && m.target.enter(&f) {
 		return m
 	}
@@ -309,7 +320,8 @@ func (g *Group) choose(r *message.Request, f filter) *member {
 	}
 
 	for _, f.lenient = range [...]bool{false, true} {
-		for range 3 { // another may have taken the place
+		// Another request may take the place between the choice and the attempt.
+		for range 3 {
 			m := s.balance.choose(s, r, f)
 			if m == nil {
 				break
@@ -370,6 +382,7 @@ func (b *budget) retry() bool {
 	if b.thousandths.Add(-1000) >= 0 {
 		return true
 	}
+	// What was taken without being there is put back.
 	b.thousandths.Add(1000)
 	return false
 }
@@ -384,6 +397,7 @@ func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*membe
 		return nil, ErrFull
 	}
 
+	// Announced before the first look, so that a place that becomes free in between wakes this queue.
 	g.targets.queues.add(q, 1)
 	defer g.targets.queues.add(q, -1)
 	timer := time.NewTimer(o.Wait)
@@ -391,14 +405,17 @@ func (g *Group) wait(ctx *message.Context, r *message.Request, f filter) (*membe
 
 	for {
 		turn := q.stand(w)
-		if m := g.choose(r, f); m != nil { // a place may have come free before we stood in line
+		// A place may have become free before this request joined the queue.
+		if m := g.choose(r, f); m != nil {
 			q.leave(w)
-			g.targets.queues.wake() // the end of one request may be what more than one client has waited for
+			// More than one request may have waited for the place that has become free.
+			g.targets.queues.wake()
 			return m, nil
 		}
 
 		select {
 		case <-turn:
+			// The turn was no place, but a client with fewer requests that needed the room in the queue.
 			if q.refused(w) {
 				return nil, ErrFull
 			}

@@ -52,6 +52,7 @@ func (c *checker) stop() {
 func (c *checker) run(ctx context.Context) {
 	good, bad, met := 0, 0, false // met: it has answered well before
 	var down time.Time
+	// The first check comes at once, so that a target that is down at the start gets no requests for long.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 
@@ -70,6 +71,7 @@ func (c *checker) run(ctx context.Context) {
 		}
 
 		switch {
+		// An error at the end is our own doing.
 		case ctx.Err() != nil:
 			return
 		case bad >= c.o.Fall:
@@ -80,7 +82,8 @@ func (c *checker) run(ctx context.Context) {
 				c.target.log.Warn("target is unhealthy: it gets no requests", "target", c.target.name, "reason", why, "checks", bad)
 			}
 		case c.healthy.Load():
-		case good > 0 && !met: // it was not there yet; there is nothing to recover from
+		case good > 0 && !met:
+			// A target that was never there has nothing to recover from.
 			c.rise(down)
 		case good >= c.o.Rise:
 			c.recovered.Store(time.Now().UnixNano())
@@ -88,7 +91,8 @@ func (c *checker) run(ctx context.Context) {
 		}
 
 		met = met || good > 0
-		timer.Reset(c.o.Interval - c.o.Interval/10 + rand.N(c.o.Interval/5)) // so that many nodes do not ask at once
+		// The random part keeps many nodes from asking at the same time.
+		timer.Reset(c.o.Interval - c.o.Interval/10 + rand.N(c.o.Interval/5))
 	}
 }
 
@@ -115,6 +119,7 @@ func (c *checker) reason(err error) string {
 func (c *checker) ask(ctx context.Context) error {
 	var mine message.Context
 	var late atomic.Bool
+	// Cancelling looks like any other end, so the flag tells a timeout from the end of the checks.
 	timer := time.AfterFunc(c.o.Timeout, func() { late.Store(true); mine.Cancel() })
 	defer timer.Stop()
 	err := c.exchange(ctx, &mine)
@@ -131,6 +136,7 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 		return c.target.dialer.probe(mine)
 	}
 
+	// The check uses the same pool as requests, so it finds what they would find: names, TLS and keep-alive.
 	request := &message.Request{
 		Method: "GET", Scheme: "http", Host: c.host, Target: c.o.Path, Proto: "HTTP/1.1", Fields: message.Fields{{Name: "User-Agent", Value: "padlock-health"}},
 	}
@@ -140,6 +146,7 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 	}
 
 	if response.Tunnel != nil {
+		// A 101 that nobody asked for would leave a connection open with each check.
 		response.Tunnel.Close()
 		return verdict("it answers with another protocol")
 	}
@@ -149,14 +156,16 @@ func (c *checker) exchange(ctx context.Context, mine *message.Context) error {
 		reason := fmt.Sprintf("it answers %s with status %d, and health.status is %s", c.o.Path, response.Status, c.o.Status)
 		switch response.Status {
 		case 400, 403, 404, 421:
-			if c.o.Host == "" { // Django, Rails and virtual hosts answer names that they know
+			// Django, Rails and virtual hosts answer only names that they know.
+			if c.o.Host == "" {
 				reason += fmt.Sprintf("; if it answers its own hosts alone, name one in health.host: it was asked as %s", c.host)
 			}
 		}
 		return verdict(reason)
 	}
 
-	_, err = io.CopyN(io.Discard, response.Body, 64<<10) // the connection can be used again if that was all
+	// The connection can be used again if this was all of the content.
+	_, err = io.CopyN(io.Discard, response.Body, 64<<10)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return verdict("it broke off its answer")
 	}
@@ -178,12 +187,14 @@ func (t *Target) share() float64 {
 		return 1
 	}
 	elapsed := time.Duration(time.Now().UnixNano() - since)
+	// A share of zero would divide by zero where load is computed, and never let the target prove itself.
 	return min(max(float64(elapsed)/float64(t.health.o.SlowStart), 0.01), 1)
 }
 
 // authority is what a target is called in requests that do not carry the client's Host.
 func authority(t config.Target) string {
 	if t.Network == "unix" {
+		// A socket's path is no host name, and most programs behind one accept localhost.
 		return "localhost"
 	}
 
@@ -193,6 +204,7 @@ func authority(t config.Target) string {
 		standard = "443"
 	}
 
+	// RFC 9110 section 4.2.3: the default port is left out, as some programs compare the Host literally.
 	switch {
 	case err != nil || port != standard:
 		return t.Address

@@ -55,6 +55,7 @@ func (q *queue) join(from netip.Prefix, limit int, fits func() bool) *waiting {
 
 	q.lines[from] = own
 	own.requests++
+	// A client that was idle starts at the number that is served now. Its idle time saves nothing up.
 	own.last = max(own.last, q.virtual) + 1
 	q.total++
 	q.count.Add(1)
@@ -64,8 +65,10 @@ func (q *queue) join(from netip.Prefix, limit int, fits func() bool) *waiting {
 // giveWay refuses the newest request of the client with the most, if that has more than another that has some.
 func (q *queue) giveWay(some int) bool {
 	var last *waiting
+	// Equal clients do not push each other out: at most one more than the newcomer's is left alone.
 	most := some + 1
 	for _, w := range q.line {
+		// Among requests of the same client, the last in line is the newest.
 		if n := q.lines[w.from].requests; n > most || last != nil && n == most {
 			last, most = w, n
 		}
@@ -129,6 +132,7 @@ func (q *queue) leave(w *waiting) {
 	case w.inLine:
 		q.remove(w)
 	default:
+		// The turn came while the request was leaving. Dropping it would leave a place unused.
 		q.next()
 	}
 	q.drop(w)
@@ -176,6 +180,7 @@ func (s *queues) wake() {
 	if s.some.Load() == 0 {
 		return
 	}
+	// The lock is released before the queues take theirs, as their requests call add.
 	s.mu.Lock()
 	all := slices.Collect(maps.Keys(s.of))
 	s.mu.Unlock()

@@ -43,6 +43,7 @@ const (
 // named reports whether a target's address has a name that DNS knows.
 func named(t config.Target) bool {
 	name, _, err := net.SplitHostPort(t.Address)
+	// localhost never changes, and its two addresses are one target.
 	if err != nil || t.Network != "tcp" || config.IsLoopback(name) {
 		return false
 	}
@@ -82,6 +83,7 @@ func (g *Group) refresh(ctx context.Context) time.Duration {
 			continue
 		}
 
+		// Taken before the question, so that the answer to an earlier question never replaces a later one.
 		asked := time.Now()
 		found, err := g.targets.ask(ctx, b.Target)
 		found.asked = asked
@@ -95,6 +97,7 @@ func (g *Group) refresh(ctx context.Context) time.Duration {
 		g.targets.remember(b.Target, found)
 	}
 
+	// The group has been closed. Targets that are taken now would never be released.
 	if ctx.Err() != nil {
 		return wait
 	}
@@ -106,8 +109,10 @@ func (g *Group) refresh(ctx context.Context) time.Duration {
 		}
 	}
 
+	// An unchanged answer must not reset round robin and stickiness.
 	if !g.has(places) {
-		_ = g.become(places) // files were read before; a failure leaves the targets as they are
+		// The files were read before. A failure leaves the targets as they are.
+		_ = g.become(places)
 	}
 
 	return wait
@@ -165,7 +170,8 @@ func (t *Targets) remembered(u *config.Upstream) (places []place) {
 		b := &u.To[i]
 		for _, h := range t.found[b.Target.String()].hosts {
 			target := b.Target
-			if target.SRV { // the record names the host that TLS and requests mean
+			// An SRV record names the host that TLS and requests mean.
+			if target.SRV {
 				target = config.Target{Scheme: target.Scheme, Network: target.Network, Address: h.authority}
 			}
 			places = append(places, place{target, h.at, max(b.Weight, 1) * h.weight})
@@ -192,7 +198,8 @@ func (t *Targets) ask(ctx context.Context, target config.Target) (answer, error)
 	best := slices.MinFunc(records, func(a, b *net.SRV) int { return cmp.Compare(a.Priority, b.Priority) }).Priority
 	all := answer{ttl: ttl}
 	for _, r := range records {
-		if r.Priority != best { // the others are for when none of these answers
+		// Targets of a higher number are for when none of these answers.
+		if r.Priority != best {
 			continue
 		}
 

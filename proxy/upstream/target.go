@@ -71,6 +71,8 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	if at != "" {
 		t.name += " at " + at
 		t.at = at
+		// Only the address changes. TLS and Host keep the name, as certificates and virtual hosts know nothing of
+		// addresses.
 		address = at
 	}
 
@@ -93,6 +95,7 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 		t.transport = http1.NewTransport(options)
 	}
 
+	// Last, as the checker starts asking at once.
 	if u.Health != nil {
 		t.health = startChecker(t, *u.Health)
 	}
@@ -141,6 +144,7 @@ func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 		}
 	}
 
+	// The digest makes a reload with changed files build new connections, while unchanged files keep the old ones.
 	if u.CA+u.ClientCert != "" {
 		t.digest = sum.Sum(nil)
 	}
@@ -149,6 +153,7 @@ func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 
 func clientTLS(u *config.Upstream, target config.Target, trust trust) *tls.Config {
 	c := &tls.Config{InsecureSkipVerify: u.Insecure, NextProtos: []string{"http/1.1"}, ServerName: u.ServerName, RootCAs: trust.roots}
+	// Set explicitly, as the address that is dialled may be another than the name.
 	if host, _, err := net.SplitHostPort(target.Address); err == nil && c.ServerName == "" {
 		c.ServerName = host
 	}
@@ -195,6 +200,7 @@ func (t *Target) report(failure *Error, took time.Duration) {
 	t.asked.Add(1)
 	if failure == nil {
 		t.answers.Observe(took)
+		// Looking first keeps the usual case free of writes to memory that all processors share.
 		if t.failed.Load() != 0 {
 			t.failed.Store(0)
 			t.out.Store(0)
@@ -222,6 +228,7 @@ const tellAgain = time.Minute
 // tellFailing logs that requests fail: once until they succeed, and not more often than tellAgain allows.
 func (t *Target) tellFailing(why string, failures int64) {
 	now, last := time.Now().UnixNano(), t.toldAt.Load()
+	// A target that fails and recovers in turn would fill the log, so each state is reported once a minute at most.
 	if t.told.Load() || last != 0 && now-last < int64(tellAgain) || !t.toldAt.CompareAndSwap(last, now) {
 		return
 	}

@@ -62,6 +62,7 @@ func (t *Targets) GroupOf(u *config.Upstream, timeouts config.Timeouts, files *l
 		fixed = append(fixed, t.remembered(u)...)
 	}
 
+	// Targets from the last known addresses serve at once. The names are asked for in the background.
 	if err := g.become(fixed); err != nil {
 		return nil, err
 	}
@@ -102,6 +103,8 @@ func (g *Group) become(places []place) error {
 		next.balance = newRoundRobin(next.members)
 	}
 
+	// The old ones are released only after the new ones were taken: targets that stay keep their connections that
+	// way.
 	if before := g.current.Swap(next); before != nil {
 		g.releaseAll(before)
 	}
@@ -110,6 +113,8 @@ func (g *Group) become(places []place) error {
 
 // take finds the target that is reached in the same way, or makes it.
 func (t *Targets) take(u *config.Upstream, target config.Target, at string, timeouts config.Timeouts, trust trust) (*Target, error) {
+	// Everything that makes a connection different is in the key. What is left out here would be ignored by a
+	// reload.
 	key, err := json.Marshal([]any{
 		target, at, u.Health, u.PassiveHealth, u.Timeouts, u.KeepAlive, timeouts.Connect, timeouts.ResponseHeader, trust.digest, u.ServerName, u.Insecure,
 	})
@@ -162,6 +167,7 @@ func (t *Targets) release(target *Target) {
 	if last {
 		delete(t.used, target.key)
 	}
+	// Closing waits for a health check, which must not happen under the lock.
 	t.mu.Unlock()
 	if last {
 		target.close()

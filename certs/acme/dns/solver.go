@@ -90,9 +90,11 @@ func New(o Options) (*Solver, error) {
 	if len(o.Resolvers) > 0 {
 		options := dns01.NewOptions()
 		options.RecursiveNameservers = o.Resolvers
-		dns01.SetDefaultClient(dns01.NewClient(options)) // lego's providers find the zone with it
+		// lego's providers find the zone through this client.
+		dns01.SetDefaultClient(dns01.NewClient(options))
 	}
-	log.SetDefault(slog.New(slog.DiscardHandler)) // lego's: what it has to tell is in its errors
+	// lego logs globally. What it has to report is in its errors.
+	log.SetDefault(slog.New(slog.DiscardHandler))
 	p, err := newProvider(o)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSettings, mask.Error(err))
@@ -120,7 +122,8 @@ func (s *Solver) Present(ctx context.Context, c acme.Challenge) error {
 		return err
 	}
 	if err := s.provider.Present(ctx, c.Identifier.Value, c.Token, c.KeyAuthorization); err != nil {
-		s.leave(c, 0) // nothing is cleaned up that was never there
+		// Nothing is cleaned up that was never created.
+		s.leave(c, 0)
 		return &Error{s.o.Provider, c.DNS01TXTRecordName(), mask.Error(err)}
 	}
 	return nil
@@ -156,7 +159,8 @@ func (s *Solver) place(ctx context.Context, c acme.Challenge) string {
 func (s *Solver) enter(ctx context.Context, c acme.Challenge) error {
 	place := s.place(ctx, c)
 	if ctx.Err() != nil {
-		return ctx.Err() // nobody has said where the record lies
+		// Nobody has said yet where the record lies.
+		return ctx.Err()
 	}
 
 	for {
@@ -215,7 +219,8 @@ func (s *Solver) leave(c acme.Challenge, pause time.Duration) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := s.o.Locker.Unlock(ctx, lockOf(place)); err != nil {
-			s.o.Log.Debug("the lock of a DNS record could not be given back", "record", place, "error", err) // it ends by itself
+			// The lease ends by itself, so this delays the next order and breaks nothing.
+			s.o.Log.Debug("the lock of a DNS record could not be given back", "record", place, "error", err)
 		}
 	}
 	s.free(c)
