@@ -110,7 +110,7 @@ type wanted struct {
 	over bool                  // it has its certificate, or will not have one
 
 	load, ask, order *once
-	held             *acme.Bundle // that a step has brought
+	bundle           *acme.Bundle // that a step has brought
 }
 
 func newWanted() *wanted {
@@ -194,7 +194,7 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 	defer cancel()
 	d := m.demand
 	err := w.load.take(ctx, d.loads, source, func() (err error) {
-		w.held, err = m.client.Load(ctx, n.name)
+		w.bundle, err = m.client.Load(ctx, n.name)
 		return err
 	})
 	// What the storage has needs nobody's agreement a second time.
@@ -202,7 +202,7 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 		err = d.agree(ctx, n.name, w, source)
 		if err == nil {
 			err = w.order.take(ctx, d.orders, source, func() (err error) {
-				w.held, err = m.client.Ensure(ctx, n.name, nil)
+				w.bundle, err = m.client.Ensure(ctx, n.name, nil)
 				return err
 			})
 		}
@@ -210,7 +210,7 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 
 	var own *notNow
 	if w.leave(source, !errors.As(err, &own)) {
-		m.settle(n, w.held, source, err)
+		m.settle(n, w.bundle, source, err)
 	}
 }
 
@@ -241,13 +241,13 @@ func (d *demand) allows(name string) bool {
 }
 
 // settle ends the look at a new name.
-func (m *Manager) settle(n *managed, held *acme.Bundle, source netip.Prefix, err error) {
+func (m *Manager) settle(n *managed, bundle *acme.Bundle, source netip.Prefix, err error) {
 	defer n.done()
 	if err == nil {
-		n.held.Store(held)
+		n.bundle.Store(bundle)
 		n.wanted.Store(nil)
 		n.mu.Lock()
-		n.due = held.Due
+		n.due = bundle.Due
 		n.mu.Unlock()
 		if old := m.demand.keep(n); old != nil {
 			m.forget(old)
@@ -352,8 +352,8 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 // still asks again before a name is renewed that somebody has used. What nobody uses is forgotten, and stays in the
 // storage.
 func (d *demand) still(ctx context.Context, n *managed) bool {
-	held := n.held.Load()
-	if held == nil || time.Now().Before(held.Pairs[0].Renewal) {
+	bundle := n.bundle.Load()
+	if bundle == nil || time.Now().Before(bundle.Pairs[0].Renewal) {
 		return true
 	}
 	// Renewing names that nobody uses any more would spend the CA's limits on them.

@@ -19,7 +19,7 @@ type Pending struct {
 // Pending reports whether a canonical name is managed and has no certificate to serve, and why.
 func (m *Manager) Pending(name string) (p Pending, ok bool) {
 	n := m.find(name)
-	if n == nil || n.held.Load() != nil {
+	if n == nil || n.bundle.Load() != nil {
 		return p, false
 	}
 	n.mu.Lock()
@@ -47,7 +47,7 @@ func (m *Manager) holds(c *tls.Certificate) bool {
 		if n == nil {
 			continue
 		}
-		if held := n.held.Load(); held != nil && slices.ContainsFunc(held.Pairs, func(p *acme.Pair) bool { return p.Certificate == c }) {
+		if bundle := n.bundle.Load(); bundle != nil && slices.ContainsFunc(bundle.Pairs, func(p *acme.Pair) bool { return p.Certificate == c }) {
 			return true
 		}
 	}

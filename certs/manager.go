@@ -20,7 +20,7 @@ import (
 // Client gets certificates from CAs: acme.Client or acme.Autocert.
 type Client interface {
 	// Ensure returns what to serve for a name from now on, and when to call again. After an error it returns what it has.
-	Ensure(ctx context.Context, name string, held *acme.Bundle) (*acme.Bundle, error)
+	Ensure(ctx context.Context, name string, bundle *acme.Bundle) (*acme.Bundle, error)
 	// Load returns what the storage has, without ordering.
 	Load(ctx context.Context, name string) (*acme.Bundle, error)
 	Renew(ctx context.Context, name string) error
@@ -31,11 +31,11 @@ type Client interface {
 
 // Manager keeps certificates of names fresh. It is safe for use from many goroutines.
 type Manager struct {
-	client Client
-	log    *slog.Logger
-	names  sync.Map // canonical name → *managed
-	demand *demand  // nil: only the names that were given
-	advise func(ctx context.Context, name string) []string
+	client    Client
+	log       *slog.Logger
+	names     sync.Map // canonical name → *managed
+	demand    *demand  // nil: only the names that were given
+	preflight func(ctx context.Context, name string) []string
 
 	looking sync.WaitGroup // first looks at names on demand, and advice
 }
@@ -44,7 +44,7 @@ type Manager struct {
 type managed struct {
 	name     string
 	onDemand bool
-	held     atomic.Pointer[acme.Bundle]
+	bundle   atomic.Pointer[acme.Bundle]
 	used     atomic.Int64           // Unix time of the last handshake
 	touched  atomic.Bool            // since the last search for a name to forget
 	wanted   atomic.Pointer[wanted] // nil: the name is listed, or has its certificate
@@ -67,14 +67,14 @@ func newManaged(name string, onDemand bool) *managed {
 type ManagerOptions struct {
 	Names    []string // canonical
 	OnDemand *config.OnDemand
-	// Advise says what would keep a CA from validating a name. It is asked beside the first order; nil: never.
-	Advise func(ctx context.Context, name string) []string
-	Log    *slog.Logger
+	// Preflight says what would keep a CA from validating a name. It is asked beside the first order; nil: never.
+	Preflight func(ctx context.Context, name string) []string
+	Log       *slog.Logger
 }
 
 // NewManager manages names from Run on.
 func NewManager(client Client, o ManagerOptions) *Manager {
-	m := &Manager{client: client, log: o.Log, advise: o.Advise}
+	m := &Manager{client: client, log: o.Log, preflight: o.Preflight}
 	for _, name := range o.Names {
 		m.names.Store(name, newManaged(name, false))
 	}
@@ -159,8 +159,8 @@ func (m *Manager) preload(ctx context.Context) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if held, err := m.client.Load(ctx, n.name); err == nil {
-				n.serve(held)
+			if bundle, err := m.client.Load(ctx, n.name); err == nil {
+				n.serve(bundle)
 			}
 		})
 		return ctx.Err() == nil
@@ -170,9 +170,9 @@ func (m *Manager) preload(ctx context.Context) {
 
 // serve begins with what the storage has. An expired certificate is left for later: handshakes wait for the next, for
 // a while.
-func (n *managed) serve(held *acme.Bundle) {
-	if time.Now().Before(held.Pairs[0].Leaf.NotAfter) {
-		n.held.Store(held)
+func (n *managed) serve(bundle *acme.Bundle) {
+	if time.Now().Before(bundle.Pairs[0].Leaf.NotAfter) {
+		n.bundle.Store(bundle)
 		n.answered()
 	}
 }
@@ -217,19 +217,19 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 		return
 	}
 
-	before := n.held.Load()
+	before := n.bundle.Load()
 	if before == nil {
 		before = m.stored(ctx, n)
 	}
 
-	held, err := m.client.Ensure(ctx, n.name, before)
+	bundle, err := m.client.Ensure(ctx, n.name, before)
 	// An error at the end of padlock is no failure of the name.
 	if ctx.Err() != nil {
 		return
 	}
 	// Published before the error is looked at: an order may have failed for one key type and succeeded for another.
-	if held != nil {
-		n.held.Store(held)
+	if bundle != nil {
+		n.bundle.Store(bundle)
 	}
 
 	n.mu.Lock()
@@ -237,33 +237,33 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 
 	if err == nil {
 		if n.err != nil {
-			m.log.Info("the certificate is in order again", "name", n.name, "not_after", held.Pairs[0].Leaf.NotAfter)
+			m.log.Info("the certificate is in order again", "name", n.name, "not_after", bundle.Pairs[0].Leaf.NotAfter)
 		}
-		n.failed, n.err, n.due = 0, nil, held.Due
+		n.failed, n.err, n.due = 0, nil, bundle.Due
 		return
 	}
 
 	n.failed, n.err = n.failed+1, err
 	n.due = time.Now().Add(pause(n.failed, err))
-	m.tell(n, held)
+	m.logFailure(n, bundle)
 }
 
 // stored looks for what was not there at the start. Where that is still nothing, it tells what is likely to go wrong,
 // beside an order that is not kept waiting for it.
 func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
-	held, err := m.client.Load(ctx, n.name)
+	bundle, err := m.client.Load(ctx, n.name)
 	if err == nil {
-		n.serve(held)
-		return held
+		n.serve(bundle)
+		return bundle
 	}
 
 	n.mu.Lock()
 	first := n.failed == 0
 	n.mu.Unlock()
 	// The advice asks DNS and the network, so only the first failure of a listed name is worth it.
-	if m.advise != nil && first && !n.onDemand && IsMissing(err) {
+	if m.preflight != nil && first && !n.onDemand && IsMissing(err) {
 		m.looking.Go(func() {
-			for _, advice := range m.advise(ctx, n.name) {
+			for _, advice := range m.preflight(ctx, n.name) {
 				if ctx.Err() == nil {
 					m.log.Warn("the CA may not be able to validate this name", "name", n.name, "advice", advice)
 				}
@@ -307,15 +307,15 @@ func pause(failed int, err error) time.Duration {
 	return wait + rand.N(wait/4)
 }
 
-// tell logs a failed look. A certificate in its last third is warned about at every try until it is renewed.
-func (m *Manager) tell(n *managed, held *acme.Bundle) {
+// logFailure logs a failed look. A certificate in its last third is warned about at every try until it is renewed.
+func (m *Manager) logFailure(n *managed, bundle *acme.Bundle) {
 	attrs := []any{"name", n.name, "error", n.err, "tries", n.failed, "next_try", n.due.UTC().Format(time.RFC3339)}
-	if held == nil {
+	if bundle == nil {
 		m.log.Error("there is no certificate", attrs...)
 		return
 	}
 
-	leaf := held.Pairs[0].Leaf
+	leaf := bundle.Pairs[0].Leaf
 	left := time.Until(leaf.NotAfter)
 	attrs = append(attrs, "not_after", leaf.NotAfter, "left", left.Round(time.Second))
 	switch lifetime := leaf.NotAfter.Sub(leaf.NotBefore); {
@@ -370,14 +370,14 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Cert
 		n.touched.Store(true)
 	}
 
-	held := n.held.Load()
-	if held == nil {
-		if held = n.await(hello.Context()); held == nil {
+	bundle := n.bundle.Load()
+	if bundle == nil {
+		if bundle = n.await(hello.Context()); bundle == nil {
 			return nil
 		}
 	}
 
-	chosen := choose(held, hello)
+	chosen := choose(bundle, hello)
 	// An expired certificate is better than none, but a wildcard that is valid is better than both.
 	if !validAt(chosen.Leaf, time.Now()) {
 		if pair := m.valid(hello, name); pair != nil {
@@ -396,8 +396,8 @@ func (m *Manager) valid(hello *tls.ClientHelloInfo, name string) *tls.Certificat
 		if !ok {
 			continue
 		}
-		if held := found.(*managed).held.Load(); held != nil {
-			if pair := choose(held, hello); validAt(pair.Leaf, time.Now()) {
+		if bundle := found.(*managed).bundle.Load(); bundle != nil {
+			if pair := choose(bundle, hello); validAt(pair.Leaf, time.Now()) {
 				return pair
 			}
 		}
@@ -406,13 +406,13 @@ func (m *Manager) valid(hello *tls.ClientHelloInfo, name string) *tls.Certificat
 }
 
 // choose prefers the first key type that the client can use, and of those one that is valid now.
-func choose(held *acme.Bundle, hello *tls.ClientHelloInfo) *tls.Certificate {
-	best := held.Pairs[0].Certificate
-	if len(held.Pairs) == 1 {
+func choose(bundle *acme.Bundle, hello *tls.ClientHelloInfo) *tls.Certificate {
+	best := bundle.Pairs[0].Certificate
+	if len(bundle.Pairs) == 1 {
 		return best
 	}
 	var least rank
-	for i, p := range held.Pairs {
+	for i, p := range bundle.Pairs {
 		// A client that cannot use the first key type would fail, so support comes before validity and order.
 		r := rank{hello.SupportsCertificate(p.Certificate) != nil, !validAt(p.Leaf, time.Now()), false, i}
 		if i == 0 || r.before(least) {
@@ -429,7 +429,7 @@ func (n *managed) await(ctx context.Context) *acme.Bundle {
 	answer, late := n.answer, time.Since(n.begin) > 4*patience
 	n.mu.Unlock()
 	if answer == nil || late {
-		return n.held.Load()
+		return n.bundle.Load()
 	}
 
 	timer := time.NewTimer(patience)
@@ -441,7 +441,7 @@ func (n *managed) await(ctx context.Context) *acme.Bundle {
 	case <-ctx.Done():
 	}
 
-	return n.held.Load()
+	return n.bundle.Load()
 }
 
 // IsMissing reports whether an error means that the storage has no certificate for a name.

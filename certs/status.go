@@ -43,14 +43,14 @@ func (n *managed) status() []Status {
 	}
 
 	n.mu.Unlock()
-	held := n.held.Load()
-	if held == nil {
+	bundle := n.bundle.Load()
+	if bundle == nil {
 		base.Expiring = base.Error != ""
 		return []Status{base}
 	}
 
 	var all []Status
-	for _, p := range held.Pairs {
+	for _, p := range bundle.Pairs {
 		all = append(all, withPair(base, p))
 	}
 

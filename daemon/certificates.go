@@ -131,7 +131,7 @@ func (c *certificateService) openClient(s *snapshot) (err error) {
 	c.challenges.Store(&c.client)
 
 	preflight := acme.NewPreflight(cfg, c.addresses[0], c.addresses[1])
-	c.manager = certs.NewManager(c.client, certs.ManagerOptions{Names: s.managed, OnDemand: cfg.OnDemand, Advise: preflight.Check, Log: c.log})
+	c.manager = certs.NewManager(c.client, certs.ManagerOptions{Names: s.managed, OnDemand: cfg.OnDemand, Preflight: preflight.Check, Log: c.log})
 	c.warnEphemeral(s.cfg)
 	return nil
 }

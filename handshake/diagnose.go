@@ -52,8 +52,8 @@ func (f *Failure) classify() {
 	}
 }
 
-// told fills in a verdict. The detail belongs to one client alone.
-func (f *Failure) told(by Side, confidence, cause, detail, remedy string) bool {
+// conclude fills in a verdict. The detail belongs to one client alone.
+func (f *Failure) conclude(by Side, confidence, cause, detail, remedy string) bool {
 	f.By, f.Confidence, f.Kind, f.Cause, f.Remedy = by, confidence, cause, cause, remedy
 	if detail != "" {
 		f.Cause += ": " + detail
@@ -63,7 +63,7 @@ func (f *Failure) told(by Side, confidence, cause, detail, remedy string) bool {
 
 // weRefused is what our own code says about an end that it has made.
 func (d *dissector) weRefused(f *Failure) bool {
-	return d.refused != "" && f.told(Server, "certain", Escape(d.refused), Escape(d.refusedDetail), Escape(d.refusedRemedy))
+	return d.refused != "" && f.conclude(Server, "certain", Escape(d.refused), Escape(d.refusedDetail), Escape(d.refusedRemedy))
 }
 
 // wireAlert looks at the alerts that were read off the wire: they outrank what crypto/tls says.
@@ -169,11 +169,11 @@ func (d *dissector) apply(f *Failure, table []rule, by Side, alert int) {
 		if r.detail != nil {
 			detail = r.detail(d)
 		}
-		f.told(by, r.confidence, r.cause, detail, r.remedy(d))
+		f.conclude(by, r.confidence, r.cause, detail, r.remedy(d))
 		return
 	}
 	// An alert without a row in the table is still shown with its name, which can be searched for.
-	f.told(by, "possible", "the "+string(by)+" sent an alert that is rare", f.AlertName, "see what it means: padlock explain "+f.AlertName)
+	f.conclude(by, "possible", "the "+string(by)+" sent an alert that is rare", f.AlertName, "see what it means: padlock explain "+f.AlertName)
 }
 
 // afterwards is a handshake that was complete, and then nothing of use: a client that rejects a certificate only then,
@@ -199,17 +199,17 @@ func (d *dissector) afterwards(f *Failure) bool {
 		// Other errors of reading are the connection's, and are judged below like any end.
 		if strings.HasPrefix(d.readErr.Error(), "tls: ") {
 			f.GoError = text
-			return f.told(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
+			return f.conclude(Server, "likely", "the client's first data after the handshake breaks the rules of TLS", goDetail(d), "update the client; try without what stands between")
 		}
 	}
 
 	if d.partial() {
-		return f.told(Client, "likely", "the client's first data after the handshake did not come whole: it gave up or was stopped, or something between cut the connection", "", clientLog(d)+"; "+remedyBetween)
+		return f.conclude(Client, "likely", "the client's first data after the handshake did not come whole: it gave up or was stopped, or something between cut the connection", "", clientLog(d)+"; "+remedyBetween)
 	}
 
 	// A timeout of ours must not be blamed on the client's view of our certificate.
 	if d.weClosed() && !d.unread() {
-		return f.told(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, its own end, or that of a TCP site's target)", d.listens(),
+		return f.conclude(Server, "certain", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, its own end, or that of a TCP site's target)", d.listens(),
 			"nothing: clients connect in advance; "+remedyListens)
 	}
 
@@ -240,31 +240,31 @@ func (d *dissector) silent(f *Failure) {
 	switch {
 	// Data means that the certificate was accepted, so this is looked at before all doubts about it.
 	case d.unread():
-		f.told(Client, "likely", "the client accepted our certificate and sent data, and the connection ended before padlock had read it: it gave up, or one side was stopped", "", clientLog(d))
+		f.conclude(Client, "likely", "the client accepted our certificate and sent data, and the connection ended before padlock had read it: it gave up, or one side was stopped", "", clientLog(d))
 	case d.spare():
-		f.told(Client, "likely", closed+": a connection in advance that it did not need, as it has used others like this one", "", "nothing")
+		f.conclude(Client, "likely", closed+": a connection in advance that it did not need, as it has used others like this one", "", "nothing")
 	case c == nil:
 		// The session is resumed: the client accepted the certificate at an earlier time.
-		f.told(Client, "possible", closed+", on a session that it resumed: it connected in advance, only probed, or gave up", "", "nothing, unless the client reports an error: padlock explain \"TEXT\"")
+		f.conclude(Client, "possible", closed+", on a session that it resumed: it connected in advance, only probed, or gave up", "", "nothing, unless the client reports an error: padlock explain \"TEXT\"")
 	// Only a certificate with a fault is a likely reason. A faultless one leaves several, and the verdict says so.
 	case faulty(d), missesStaple(d):
-		f.told(Client, "likely", closed+", because it rejected our certificate (less likely: it only probed, or was stopped)", problem(d), certificateRemedy(d))
+		f.conclude(Client, "likely", closed+", because it rejected our certificate (less likely: it only probed, or was stopped)", problem(d), certificateRemedy(d))
 	case externalPSK(d):
-		f.told(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or "+distrust(d)+", or only probed", doubt(d),
+		f.conclude(Client, "possible", closed+": it offered a pre-shared key, which padlock does not take, and may accept no certificate instead; or "+distrust(d)+", or only probed", doubt(d),
 			"turn the pre-shared key off at the client; see its own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
 	// A rejection comes within milliseconds. A client that waits first has other reasons.
 	case d.waited() && d.speaksHTTP():
-		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, only probed, or was stopped", doubt(d),
+		f.conclude(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it connected in advance, asked a person about our certificate, only probed, or was stopped", doubt(d),
 			"nothing, unless the client reports an error: padlock explain \"TEXT\"")
 	case d.waited():
-		f.told(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it waits for the server to speak first (IMAP, POP3, SMTP, FTP and others), connected in advance, asked a person about our certificate, only probed, or was stopped", d.listens(),
+		f.conclude(Client, "possible", "the client waited and closed after a complete handshake, and sent nothing: it waits for the server to speak first (IMAP, POP3, SMTP, FTP and others), connected in advance, asked a person about our certificate, only probed, or was stopped", d.listens(),
 			"nothing for a probe; "+remedyListens+"; if the client reports an error: padlock explain \"TEXT\"")
 	default:
 		why := ": " + distrust(d) + " (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, gave up or was stopped, or only probed or connected in advance"
 		if d.reset() {
 			why = ": it gave up or was stopped (its reset takes along what it had just sent); " + distrust(d) + " (wget, git, ldapsearch and others say so only then), expects another name or key (a pin), wants a stronger key or a revocation status, has a wrong clock, or only probed"
 		}
-		f.told(Client, "possible", closed+why, doubt(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; "+distrustRemedy(d))
+		f.conclude(Client, "possible", closed+why, doubt(d), "see the client's own error (padlock explain \"TEXT\"); a pin has to be set anew; "+distrustRemedy(d))
 	}
 }
 
@@ -347,24 +347,24 @@ func (d *dissector) withoutAlert(f *Failure) {
 	case d.timedOut():
 		d.slow(f)
 	case d.cutOff():
-		f.told(Server, "likely", "padlock closed the connection before the handshake was over: more handshakes at once than limits.handshakes, or its own end", "",
+		f.conclude(Server, "likely", "padlock closed the connection before the handshake was over: more handshakes at once than limits.handshakes, or its own end", "",
 			"nothing, if padlock was stopped; else see its log for who connects so often, or raise limits.handshakes")
 	case len(d.in) == 0 && d.reset():
-		f.told(Client, "likely", "connected and reset without a byte: a port scan or a health check", "", "nothing; let the health check speak TLS if you want it quiet")
+		f.conclude(Client, "likely", "connected and reset without a byte: a port scan or a health check", "", "nothing; let the health check speak TLS if you want it quiet")
 	case len(d.in) == 0:
 		d.mute(f)
 	case !answered && d.hello == nil:
 		d.halfHello(f)
 	// A second hello never came: the client does not know HelloRetryRequest, or something between has stopped it.
 	case answered && d.event.Retried && d.chosen == nil:
-		f.told(Client, "possible", "the client closed when it was asked for another key share (HelloRetryRequest), which it or something between does not support", "",
+		f.conclude(Client, "possible", "the client closed when it was asked for another key share (HelloRetryRequest), which it or something between does not support", "",
 			"let the client offer X25519 or secp256r1 first; try without what stands between")
 	case answered && (d.reset() || d.ended()):
 		d.rejected(f)
 	case d.ended() || d.reset():
-		f.told(Client, "possible", "the client closed before our answer", "", "see the client's own log; it may have been stopped, or have another timeout")
+		f.conclude(Client, "possible", "the client closed before our answer", "", "see the client's own log; it may have been stopped, or have another timeout")
 	default:
-		f.told(Server, "possible", "the handshake ended early", goDetail(d), "read the error")
+		f.conclude(Server, "possible", "the handshake ended early", goDetail(d), "read the error")
 	}
 }
 
@@ -376,11 +376,11 @@ func (d *dissector) mute(f *Failure) {
 		if name := d.greeting(); name != "" {
 			detail = "this is the port of " + name
 		}
-		f.told(Client, "likely", "connected, waited, and left without a byte: a client that waits for the server's greeting (SMTP, IMAP, POP3, FTP and MySQL without TLS), a connection in advance, a health check or a port scan", detail,
+		f.conclude(Client, "likely", "connected, waited, and left without a byte: a client that waits for the server's greeting (SMTP, IMAP, POP3, FTP and MySQL without TLS), a connection in advance, a health check or a port scan", detail,
 			"use the client's TLS mode (SSL/TLS, not STARTTLS); else nothing")
 		return
 	}
-	f.told(Client, "likely", "connected and left without a byte: a health check or a port scan (rarely a client that cannot use its own settings for TLS, as a file of CAs or keys)", "",
+	f.conclude(Client, "likely", "connected and left without a byte: a health check or a port scan (rarely a client that cannot use its own settings for TLS, as a file of CAs or keys)", "",
 		"nothing; let the health check speak TLS if you want it quiet; if a client reports an error: padlock explain \"TEXT\"")
 }
 
@@ -392,12 +392,12 @@ func (d *dissector) slow(f *Failure) {
 			d.notTLS(f)
 			return
 		}
-		f.told(Server, "likely", "the client sent something that is not TLS, and then nothing until the handshake timeout", "it began with "+excerpt(d.in), remedyUnknown)
+		f.conclude(Server, "likely", "the client sent something that is not TLS, and then nothing until the handshake timeout", "it began with "+excerpt(d.in), remedyUnknown)
 		return
 	}
 
 	if len(d.in) > 0 {
-		f.told(Server, "likely", "the client sent no whole hello until the handshake timeout: the path drops large packets, or it is slow on purpose (an attack)",
+		f.conclude(Server, "likely", "the client sent no whole hello until the handshake timeout: the path drops large packets, or it is slow on purpose (an attack)",
 			fmt.Sprintf("the client sent %s and then nothing", d.portion()), "check the path's MTU, as hellos with post-quantum keys need two packets; many of these from one address are an attack: limit it")
 		return
 	}
@@ -406,7 +406,7 @@ func (d *dissector) slow(f *Failure) {
 	if name := d.greeting(); name != "" {
 		detail += "; this is the port of " + name
 	}
-	f.told(Server, "likely", "the client sent nothing until the handshake timeout: it waits for the server to speak first (SMTP, IMAP, POP3, FTP and MySQL without TLS), connected in advance, or is slow on purpose",
+	f.conclude(Server, "likely", "the client sent nothing until the handshake timeout: it waits for the server to speak first (SMTP, IMAP, POP3, FTP and MySQL without TLS), connected in advance, or is slow on purpose",
 		detail, "use the client's TLS mode (SSL/TLS, not STARTTLS); nothing for a connection in advance; many of these from one address are an attack: limit it")
 }
 
@@ -427,10 +427,10 @@ func (d *dissector) halfHello(f *Failure) {
 			d.notTLS(f)
 			return
 		}
-		f.told(Client, "likely", "the client sent something that is not TLS, and left", "it began with "+excerpt(d.in), remedyUnknown)
+		f.conclude(Client, "likely", "the client sent something that is not TLS, and left", "it began with "+excerpt(d.in), remedyUnknown)
 		return
 	}
-	f.told(Client, "possible", "the client left in the middle of its hello: it gave up, or the path drops large packets", "after "+d.portion(), "check the path's MTU: a firewall or VPN may drop the second packet of a large hello")
+	f.conclude(Client, "possible", "the client left in the middle of its hello: it gave up, or the path drops large packets", "after "+d.portion(), "check the path's MTU: a firewall or VPN may drop the second packet of a large hello")
 }
 
 // unanswered is a client that says nothing to our flight until our deadline.
@@ -443,7 +443,7 @@ func (d *dissector) unanswered(f *Failure) {
 	if d.clientDone || d.partial() {
 		cause = "the client answered in part within the handshake timeout: packets are lost, or the client hangs"
 	}
-	f.told(Server, "likely", cause, "", fmt.Sprintf("check the path's MTU (we sent %d bytes) and whether the client still runs; raise timeouts.handshake for people who are asked", len(d.out)))
+	f.conclude(Server, "likely", cause, "", fmt.Sprintf("check the path's MTU (we sent %d bytes) and whether the client still runs; raise timeouts.handshake for people who are asked", len(d.out)))
 }
 
 // rejected is a client that has closed after our answer without a word.
@@ -455,27 +455,27 @@ func (d *dissector) rejected(f *Failure) {
 	const silently = " after our answer without saying why"
 	switch {
 	case d.partial():
-		f.told(Client, "possible", "the client "+how+" in the middle of its answer: it gave up or was stopped, or something between cut it", "", clientLog(d)+"; "+remedyBetween)
+		f.conclude(Client, "possible", "the client "+how+" in the middle of its answer: it gave up or was stopped, or something between cut it", "", clientLog(d)+"; "+remedyBetween)
 	// Encrypted data behind Finished is only sent by a client that has accepted the certificate.
 	case d.clientData:
-		f.told(Client, "likely", "the client accepted our certificate and sent data, and then "+how+" before padlock had read it: it gave up, or was stopped", "", clientLog(d))
+		f.conclude(Client, "likely", "the client accepted our certificate and sent data, and then "+how+" before padlock had read it: it gave up, or was stopped", "", clientLog(d))
 	case d.event.Certificate == nil:
-		f.told(Client, "possible", "the client "+how+silently+": it gave up, or something between cut it", "", clientLog(d))
+		f.conclude(Client, "possible", "the client "+how+silently+": it gave up, or something between cut it", "", clientLog(d))
 	case faulty(d):
-		f.told(Client, "likely", "the client "+how+silently+"; it rejected our certificate", problem(d), certificateRemedy(d))
+		f.conclude(Client, "likely", "the client "+how+silently+"; it rejected our certificate", problem(d), certificateRemedy(d))
 	case d.requested && d.event.ClientCertificate == nil:
-		f.told(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, "+distrust(d)+", or something between cut it", doubt(d), clientCertificateRemedy(d))
+		f.conclude(Client, "possible", "the client "+how+silently+": somebody cancelled the choice of a client certificate, "+distrust(d)+", or something between cut it", doubt(d), clientCertificateRemedy(d))
 	case d.waited():
-		f.told(Client, "possible", "the client "+how+" some time after our answer, without saying why: it gave up (its own timeout), asked a person about our certificate, or packets are lost; or "+distrust(d), doubt(d),
+		f.conclude(Client, "possible", "the client "+how+" some time after our answer, without saying why: it gave up (its own timeout), asked a person about our certificate, or packets are lost; or "+distrust(d), doubt(d),
 			"see the client's own error (padlock explain \"TEXT\"); check the path's MTU; "+distrustRemedy(d))
 	case slices.Contains(d.hello.ALPN, "h2"):
 		// curl sends an alert for a CA that it does not trust, and offers h2.
-		f.told(Client, "possible", "the client "+how+silently+": it gave up (its own timeout) or was stopped, could not read a file of CAs or of revocation lists (curl tries only then), "+distrust(d)+" (Node.js, .NET and others say nothing), or something between cut it", doubt(d),
+		f.conclude(Client, "possible", "the client "+how+silently+": it gave up (its own timeout) or was stopped, could not read a file of CAs or of revocation lists (curl tries only then), "+distrust(d)+" (Node.js, .NET and others say nothing), or something between cut it", doubt(d),
 			"see the client's own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
 	case d.reset():
-		f.told(Client, "possible", "the client "+how+silently+": "+distrust(d)+" (Node.js and others say nothing), gave up or was stopped, or a firewall cut it", doubt(d), distrustOrElse(d))
+		f.conclude(Client, "possible", "the client "+how+silently+": "+distrust(d)+" (Node.js and others say nothing), gave up or was stopped, or a firewall cut it", doubt(d), distrustOrElse(d))
 	default:
-		f.told(Client, "likely", "the client "+how+silently+", as Node.js and others do: "+distrust(d)+" (less likely: a wrong clock, another name, a pin, a file of CAs that it cannot read, or it gave up or was stopped)", doubt(d), distrustOrElse(d))
+		f.conclude(Client, "likely", "the client "+how+silently+", as Node.js and others do: "+distrust(d)+" (less likely: a wrong clock, another name, a pin, a file of CAs that it cannot read, or it gave up or was stopped)", doubt(d), distrustOrElse(d))
 	}
 }
 

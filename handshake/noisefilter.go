@@ -43,7 +43,7 @@ type NoiseFilter struct {
 	mu      sync.Mutex
 	held    map[heldKey]uint64
 	shown   map[heldKey]time.Time // noise of which the first was told, and when it last came
-	told    map[string]int        // failures by source
+	passed  map[string]int        // failures by source
 	all     int                   // failures
 	seen    uint64                // complete handshakes
 	since   time.Time
@@ -89,12 +89,12 @@ func (q *NoiseFilter) Close() {
 
 // Handshake implements Sink.
 func (q *NoiseFilter) Handshake(e *Event) {
-	if q.tells(e) {
+	if q.passes(e) {
 		q.next.Handshake(e)
 	}
 }
 
-func (q *NoiseFilter) tells(e *Event) bool {
+func (q *NoiseFilter) passes(e *Event) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	source, _, err := net.SplitHostPort(e.Remote)
@@ -120,12 +120,12 @@ func (q *NoiseFilter) tells(e *Event) bool {
 
 	// Two limits: one client cannot use up the log's share of the others, and many clients together cannot fill the
 	// disk.
-	if q.told[source] >= q.o.PerSource || q.all >= q.o.Total {
+	if q.passed[source] >= q.o.PerSource || q.all >= q.o.Total {
 		q.hold(heldKey{source, "failure"})
 		return false
 	}
 
-	q.told[source]++
+	q.passed[source]++
 	q.all++
 	return true
 }
@@ -152,7 +152,7 @@ func (q *NoiseFilter) hold(key heldKey) {
 }
 
 func (q *NoiseFilter) reset() {
-	q.held, q.told, q.all, q.since = map[heldKey]uint64{}, map[string]int{}, 0, q.o.Clock()
+	q.held, q.passed, q.all, q.since = map[heldKey]uint64{}, map[string]int{}, 0, q.o.Clock()
 	if len(q.shown) >= maxSources {
 		clear(q.shown)
 	}

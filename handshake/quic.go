@@ -16,10 +16,10 @@ import (
 type QUIC struct {
 	recorder *Recorder
 
-	mu    sync.Mutex
-	trace traceData
-	hello *wire.ClientHello
-	told  bool
+	mu       sync.Mutex
+	trace    traceData
+	hello    *wire.ClientHello
+	reported bool
 }
 
 // QUICEnd is how a connection ended before its first request.
@@ -98,19 +98,19 @@ func (q *QUIC) Done(state tls.ConnectionState) {
 }
 
 // FirstByte says that the first request has come; the record is complete. Further calls do nothing.
-func (q *QUIC) FirstByte() { q.tell(true, QUICEnd{Alert: noAlert}) }
+func (q *QUIC) FirstByte() { q.report(true, QUICEnd{Alert: noAlert}) }
 
 // End says that the connection has ended.
-func (q *QUIC) End(end QUICEnd) { q.tell(false, end) }
+func (q *QUIC) End(end QUICEnd) { q.report(false, end) }
 
-func (q *QUIC) tell(firstByte bool, end QUICEnd) {
+func (q *QUIC) report(firstByte bool, end QUICEnd) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.told {
+	if q.reported {
 		return
 	}
 
-	q.told = true
+	q.reported = true
 	q.trace.frozen, q.trace.firstByte, q.trace.end = true, firstByte, time.Since(q.trace.start)
 	if q.trace.done == 0 {
 		// An error after a complete handshake is the end of the connection, and no failure.
@@ -229,26 +229,26 @@ func (d *dissector) quicFailure(end QUICEnd) *Failure {
 	// already.
 	case d.browsersOnly(end):
 		d.apply(f, rules, end.By, end.Alert)
-		f.told(Client, "likely", "browsers use HTTP/3 only with certificates of public CAs; the page is served over HTTP/2 instead", issuer(d),
+		f.conclude(Client, "likely", "browsers use HTTP/3 only with certificates of public CAs; the page is served over HTTP/2 instead", issuer(d),
 			"nothing; to keep browsers from trying: listen.http3: false. If the page itself fails: "+trustRemedy(d))
 		f.Encrypted = true
 	case end.Alert >= 0:
 		d.apply(f, rules, end.By, end.Alert)
 		f.Encrypted = true
 	case d.event.Outcome == Silent && end.By == Server:
-		f.told(Server, "likely", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, or its own end)", "", "nothing: browsers connect in advance")
+		f.conclude(Server, "likely", "the client sent nothing after a complete handshake, and padlock closed the connection (timeouts.idle, or its own end)", "", "nothing: browsers connect in advance")
 	case d.afterwards(f):
 	case end.Timeout && d.hello == nil:
 		f.Cause, f.Remedy = "the client sent no whole hello within the handshake timeout", "nothing; many of these from one address are an attack: limit it"
 	case end.Timeout:
 		f.Cause, f.Remedy = "the client did not answer within the handshake timeout: packets are lost, or a firewall lets UDP through in one direction only", "check that UDP passes both ways; clients fall back to TCP"
 	case end.By == Client && d.event.Certificate != nil:
-		f.told(Client, "possible", "the client closed the connection during the handshake, without an alert: it gave up or was stopped, or "+distrust(d), doubt(d),
+		f.conclude(Client, "possible", "the client closed the connection during the handshake, without an alert: it gave up or was stopped, or "+distrust(d), doubt(d),
 			"see the client's own error (padlock explain \"TEXT\"); "+distrustRemedy(d))
 	case end.By == Client:
-		f.told(Client, "possible", "the client closed the connection during the handshake, without an alert: it gave up or was stopped", "", clientLog(d))
+		f.conclude(Client, "possible", "the client closed the connection during the handshake, without an alert: it gave up or was stopped", "", clientLog(d))
 	default:
-		f.told(Server, "possible", "padlock closed the connection during the handshake", f.GoError, "read the error; clients fall back to TCP")
+		f.conclude(Server, "possible", "padlock closed the connection during the handshake", f.GoError, "read the error; clients fall back to TCP")
 	}
 
 	return f

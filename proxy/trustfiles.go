@@ -106,27 +106,27 @@ func marks(names []string) string {
 
 // reminder logs files that cannot be used: at once, again as long as they cannot, and when they can be used again.
 type reminder struct {
-	log   *slog.Logger
-	every time.Duration
-	told  map[traffic.TrustFile]time.Time
+	log    *slog.Logger
+	every  time.Duration
+	logged map[traffic.TrustFile]time.Time
 }
 
 func (r *reminder) remind(t traffic.Trust, now time.Time) {
 	still := map[traffic.TrustFile]time.Time{}
 	for _, f := range t.Unusable {
-		told, known := r.told[f]
-		if !known || now.Sub(told) >= r.every {
+		logged, known := r.logged[f]
+		if !known || now.Sub(logged) >= r.every {
 			r.log.Error("a file of CAs, revocations, client certificates or error pages cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
-			told = now
+			logged = now
 		}
 		still[f] = told
 	}
 
-	for f := range r.told {
+	for f := range r.logged {
 		if !slices.ContainsFunc(t.Unusable, func(u traffic.TrustFile) bool { return u.File == f.File }) {
 			r.log.Info("a file of CAs, revocations or client certificates can be used again", "file", f.File)
 		}
 	}
 
-	r.told = still
+	r.logged = still
 }

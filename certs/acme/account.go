@@ -16,7 +16,7 @@ import (
 // errForgotten ends an attempt whose account the CA does not know any more. The next one registers another.
 var errForgotten = errors.New("the CA does not know the account any more")
 
-// accountLock is held by who sets an account aside, so that nobody does it to the account that took its place.
+// accountLock is held by who quarantines an account, so that nobody does it to the account that took its place.
 const accountLock = "forgotten_acme_account"
 
 // isAccount reports whether a key is one of an account's two values.
@@ -67,7 +67,7 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	}
 
 	o.log.Warn("the CA does not know the account any more; it is set aside, and another is registered", "name", o.name, "account", o.account)
-	aside := fmt.Sprintf("%s%s-account/", asideFolder, time.Now().UTC().Format("20060102T150405.000"))
+	aside := fmt.Sprintf("%s%s-account/", quarantineFolder, time.Now().UTC().Format("20060102T150405.000"))
 	for key, data := range values {
 		if err := v.backend.Store(ctx, aside+key, data); err != nil {
 			return err

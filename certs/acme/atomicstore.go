@@ -48,9 +48,9 @@ type storedCert struct {
 }
 
 const (
-	area        = "certificates/"
-	journal     = "/journal.json"
-	asideFolder = "set-aside/"
+	area             = "certificates/"
+	journal          = "/journal.json"
+	quarantineFolder = "set-aside/"
 )
 
 func (c *Client) atomicStore(kind string) *atomicStore { return newAtomicStore(c.o.Store, kind) }
@@ -343,7 +343,7 @@ func (v *atomicStore) quarantine(ctx context.Context, issuer, name, why string) 
 		return err
 	}
 
-	aside := fmt.Sprintf("%s%s-%s/", asideFolder, time.Now().UTC().Format("20060102T150405.000"), why)
+	aside := fmt.Sprintf("%s%s-%s/", quarantineFolder, time.Now().UTC().Format("20060102T150405.000"), why)
 	for _, key := range keys {
 		// Copied before anything is deleted, so that a failure loses nothing.
 		data, err := v.backend.Load(ctx, key)
@@ -407,7 +407,7 @@ func certifies(leaf *x509.Certificate, name string) error {
 	return leaf.VerifyHostname(name)
 }
 
-// load finds the newest certificate of a name from any issuer. What cannot be used is set aside, so that it can be
+// load finds the newest certificate of a name from any issuer. What cannot be used is quarantined, so that it can be
 // ordered afresh.
 func (c *Client) load(ctx context.Context, name, kind string, have *Pair) (*Pair, error) {
 	v := c.atomicStore(kind)
@@ -494,7 +494,7 @@ func (c *Client) mendMetadata(ctx context.Context, v *atomicStore, issuer, name 
 	return v.backend.Store(ctx, v.place(certmagic.StorageKeys.SiteMeta(issuer, name)), data)
 }
 
-// mendAccounts sets aside accounts that cannot be read, which certmagic would stumble over for good. It registers
+// mendAccounts quarantines accounts that cannot be read, which certmagic would stumble over for good. It registers
 // another.
 func (c *Client) mendAccounts(ctx context.Context) error {
 	for _, issuer := range c.front.Issuers {
@@ -528,7 +528,7 @@ func (c *Client) mendAccounts(ctx context.Context) error {
 			}
 
 			c.log.Warn("a stored ACME account cannot be used, and is set aside; another is registered", "key", key)
-			aside := fmt.Sprintf("%s%s-account/", asideFolder, time.Now().UTC().Format("20060102T150405.000"))
+			aside := fmt.Sprintf("%s%s-account/", quarantineFolder, time.Now().UTC().Format("20060102T150405.000"))
 			if err := errors.Join(c.o.Store.Store(ctx, aside+key, data), c.o.Store.Delete(ctx, path.Dir(key))); err != nil {
 				return err
 			}

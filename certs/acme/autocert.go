@@ -97,7 +97,7 @@ func place(directory string) string {
 func (a *Autocert) Close() {}
 
 // Ensure implements what Client.Ensure does.
-func (a *Autocert) Ensure(_ context.Context, name string, held *Bundle) (*Bundle, error) {
+func (a *Autocert) Ensure(_ context.Context, name string, bundle *Bundle) (*Bundle, error) {
 	current := a.current.Load()
 	pair, err := a.certificate(current, name)
 	if p, ok := findProblem(err); ok && p.kind == "accountDoesNotExist" {
@@ -109,11 +109,11 @@ func (a *Autocert) Ensure(_ context.Context, name string, held *Bundle) (*Bundle
 	}
 
 	if err != nil {
-		return held, Translate(name, err)
+		return bundle, Translate(name, err)
 	}
 
-	if held != nil && held.Pairs[0].Leaf.Equal(pair.Leaf) {
-		pair = held.Pairs[0].Certificate
+	if bundle != nil && bundle.Pairs[0].Leaf.Equal(pair.Leaf) {
+		pair = bundle.Pairs[0].Certificate
 	} else {
 		a.o.Log.Info("certificate order", "name", name, "stage", stageCertificate, "issuer", a.o.Config.Issuers[0].String())
 	}

@@ -2,8 +2,8 @@
 // in a storage.
 //
 //	client, err := acme.New(acme.Options{Config: cfg.Certificates, Store: store, Log: log})
-//	held, err := client.Ensure(ctx, "app.example.com", nil)   // loads it, or orders it
-//	held, err = client.Ensure(ctx, "app.example.com", held)   // at held.Due: renews it if it is time
+//	bundle, err := client.Ensure(ctx, "app.example.com", nil)   // loads it, or orders it
+//	bundle, err = client.Ensure(ctx, "app.example.com", bundle)   // at bundle.Due: renews it if it is time
 //
 // Nothing here runs by itself: whoever calls Ensure decides when, and tries again after an error.
 package acme
@@ -221,13 +221,13 @@ func (c *Client) newIssuer(cfg *certmagic.Config, issuer config.Issuer, v varian
 
 // Ensure returns what should be served for a name: what is held, or what the storage has meanwhile, or what a CA has
 // issued. After an error, what it returns besides is still to be served, if it is not nil.
-func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle, error) {
+func (c *Client) Ensure(ctx context.Context, name string, bundle *Bundle) (*Bundle, error) {
 	next := &Bundle{Due: time.Now().Add(lookAgain)}
 	var errs []error
 	for i, kind := range c.o.Config.KeyTypes {
 		var have *Pair
-		if held != nil {
-			have = held.pair(kind)
+		if bundle != nil {
+			have = bundle.pair(kind)
 		}
 		pair, err := c.ensure(ctx, name, kind, have)
 		if err != nil {
@@ -256,7 +256,7 @@ func (c *Client) Ensure(ctx context.Context, name string, held *Bundle) (*Bundle
 
 // Load returns what the storage has for a name, fs.ErrNotExist if that is nothing. It orders nothing.
 func (c *Client) Load(ctx context.Context, name string) (*Bundle, error) {
-	held := &Bundle{Due: time.Now().Add(lookAgain)}
+	bundle := &Bundle{Due: time.Now().Add(lookAgain)}
 	for _, kind := range c.o.Config.KeyTypes {
 		pair, err := c.load(ctx, name, kind, nil)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -266,14 +266,14 @@ func (c *Client) Load(ctx context.Context, name string) (*Bundle, error) {
 			return nil, err
 		}
 
-		held.Pairs = append(held.Pairs, pair)
-		held.Due = earliest(held.Due, pair.Renewal)
+		bundle.Pairs = append(bundle.Pairs, pair)
+		bundle.Due = earliest(bundle.Due, pair.Renewal)
 	}
 
-	if len(held.Pairs) == 0 {
+	if len(bundle.Pairs) == 0 {
 		return nil, &fs.PathError{Op: "loading", Path: name, Err: fs.ErrNotExist}
 	}
-	return held, nil
+	return bundle, nil
 }
 
 // lookAgain bounds how long a certificate that another node has renewed goes unnoticed.
@@ -484,7 +484,7 @@ func (c *Client) Renew(ctx context.Context, name string) error {
 }
 
 // Revoke asks the CAs to revoke what the storage holds for a name, for one of the reasons of RFC 5280 section 5.3.1,
-// and sets it aside.
+// and quarantines it.
 func (c *Client) Revoke(ctx context.Context, name string, reason int) error {
 	found := false
 	for _, kind := range c.o.Config.KeyTypes {

@@ -21,11 +21,11 @@ import (
 
 // generation is that of the storage, asked for once a second at most: every look at every name wants it.
 type generation struct {
-	mu    sync.Mutex
-	value string
-	err   error
-	asked time.Time
-	told  string // of which it was said that certificates were lost before it
+	mu     sync.Mutex
+	value  string
+	err    error
+	asked  time.Time
+	logged string // of which it was said that certificates were lost before it
 }
 
 const (
@@ -64,7 +64,7 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 		return false, nil
 	}
 
-	c.tellLost(now)
+	c.logLost(now)
 
 	v := c.atomicStore(kind)
 	if err := v.Lock(ctx, lockOf(name)); err != nil {
@@ -86,11 +86,11 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	return true, nil
 }
 
-func (c *Client) tellLost(generation string) {
+func (c *Client) logLost(generation string) {
 	c.lineage.mu.Lock()
 	defer c.lineage.mu.Unlock()
-	if c.lineage.told != generation {
-		c.lineage.told = generation
+	if c.lineage.logged != generation {
+		c.lineage.logged = generation
 		c.log.Warn("the storage has lost its values; certificates that this node serves are stored again", "storage", c.o.Store.String(),
 			"remedy", "have it keep them: in Redis, appendonly yes; a replica must be complete before it takes over")
 	}

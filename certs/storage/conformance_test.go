@@ -549,7 +549,7 @@ func strangers(t *testing.T, p place, key []byte) {
 		if !planted {
 			break
 		}
-		before, _ := storage.SetAsideOutside(ctx, s)
+		before, _ := storage.QuarantinedOutside(ctx, s)
 		if action == "read" {
 			if value, err := s.Load(ctx, "imported/b.pem"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("a string in a value's place is read as %q, %v", value, err)
@@ -557,7 +557,7 @@ func strangers(t *testing.T, p place, key []byte) {
 		} else if err := s.Store(ctx, "imported/b.pem", []byte("new")); err != nil {
 			t.Errorf("where a string was: %v", err)
 		}
-		if after, err := storage.SetAsideOutside(ctx, s); after != before+1 {
+		if after, err := storage.QuarantinedOutside(ctx, s); after != before+1 {
 			t.Errorf("set aside: %d after %d, %v", after, before, err)
 		}
 		if err := storage.Check(ctx, p.open(t, key)); err != nil {

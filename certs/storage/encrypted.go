@@ -39,14 +39,14 @@ const marker = "encryption.json"
 
 // areas are the places in which there are values, as a directory may hold files of other programs beside them.
 var areas = []string{
-	"acme", "autocert", "certificates", "certificates-p384", "certificates-rsa2048", "certificates-rsa4096", "imported", "secrets", asideArea, "tickets",
+	"acme", "autocert", "certificates", "certificates-p384", "certificates-rsa2048", "certificates-rsa4096", "imported", "secrets", quarantineArea, "tickets",
 }
 
-// asideArea holds what was found and could not be used.
-const asideArea = "set-aside"
+// quarantineArea holds what was found and could not be used.
+const quarantineArea = "set-aside"
 
 // encrypted encrypts every value before it reaches a Store, and takes only what it has encrypted under the same key.
-// Anything else that appears is set aside and told, and is as if it were not there.
+// Anything else that appears is quarantined and reported, and is as if it were not there.
 type encrypted struct {
 	backend
 	aead cipher.AEAD
@@ -123,8 +123,8 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	opened := 0
 	var other, plain error // values that do not open, and that are not encrypted
 	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
-		// What was set aside may be of any age, and under any key.
-		if wrong != nil || strings.HasPrefix(key, asideArea+"/") {
+		// What was quarantined may be of any age, and under any key.
+		if wrong != nil || strings.HasPrefix(key, quarantineArea+"/") {
 			return nil
 		}
 
@@ -152,7 +152,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 
 	switch {
 	case missing:
-		// With one value that opens this is the right key: each that does not is set aside when it is read.
+		// With one value that opens this is the right key: each that does not is quarantined when it is read.
 		return inspection{}, err
 	case err == nil && opened > 0:
 		return inspection{damaged: true, raw: raw}, nil
@@ -199,7 +199,7 @@ func (e *encrypted) ensure(ctx context.Context) error {
 
 	found, err := e.inspect(ctx)
 	if err == nil && found.damaged {
-		err = e.setMarkerAside(ctx, found.raw)
+		err = e.quarantineMarker(ctx, found.raw)
 	}
 	if err == nil && !found.marked {
 		err = e.mark(ctx)
@@ -220,9 +220,9 @@ func (e *encrypted) readable(ctx context.Context) error {
 	return err
 }
 
-// setMarkerAside keeps what was found in the marker's place, before mark replaces it.
-func (e *encrypted) setMarkerAside(ctx context.Context, raw []byte) error {
-	aside := asideKey(marker)
+// quarantineMarker keeps what was found in the marker's place, before mark replaces it.
+func (e *encrypted) quarantineMarker(ctx context.Context, raw []byte) error {
+	aside := quarantineKey(marker)
 	value, err := e.encrypt(aside, raw)
 	if err == nil {
 		err = e.backend.Store(ctx, aside, value)
@@ -235,9 +235,9 @@ func (e *encrypted) setMarkerAside(ctx context.Context, raw []byte) error {
 	return nil
 }
 
-// asideKey is where a value goes that is refused.
-func asideKey(key string) string {
-	return fmt.Sprintf("%s/%s-refused/%s", asideArea, time.Now().UTC().Format(asideTime), key)
+// quarantineKey is where a value goes that is refused.
+func quarantineKey(key string) string {
+	return fmt.Sprintf("%s/%s-refused/%s", quarantineArea, time.Now().UTC().Format(quarantineTime), key)
 }
 
 func (e *encrypted) mark(ctx context.Context) error {
@@ -296,14 +296,14 @@ func (e *encrypted) Load(ctx context.Context, key string) ([]byte, error) {
 	return value, nil
 }
 
-// refuse sets a value aside that no padlock with this key has written under this name.
+// refuse quarantines a value that no padlock with this key has written under this name.
 func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why error) error {
 	reason := "it is not encrypted"
 	if errors.Is(why, ErrEncrypted) {
 		reason = "it is damaged, or was written under another name or with another key"
 	}
 
-	aside := asideKey(key)
+	aside := quarantineKey(key)
 
 	// Looked at again, as another node may have replaced or moved the value since.
 	now, err := e.backend.Load(ctx, key)
@@ -334,25 +334,25 @@ func (e *encrypted) refuse(ctx context.Context, key string, raw []byte, why erro
 	return &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
 }
 
-// In the names of what was set aside, so fine that two of one name do not meet.
-const asideTime = "20060102T150405.000000"
+// In the names of what was quarantined, so fine that two of one name do not meet.
+const quarantineTime = "20060102T150405.000000"
 
-// asider is a Store in which something can stand in a value's place that cannot even be read, and that can move it
+// quarantiner is a Store in which something can stand in a value's place that cannot even be read, and that can move it
 // away.
-type asider interface {
-	// setAside moves away what is at a key, if it is no value at all, and says to where: nowhere, if it is a value after
+type quarantiner interface {
+	// quarantine moves away what is at a key, if it is no value at all, and says to where: nowhere, if it is a value after
 	// all.
-	setAside(ctx context.Context, key string) (place string, err error)
+	quarantine(ctx context.Context, key string) (place string, err error)
 }
 
-// setAside reports whether what stood in a value's place, and could not be read for the reason given, is out of the
+// quarantine reports whether what stood in a value's place, and could not be read for the reason given, is out of the
 // way.
-func setAside(ctx context.Context, store Store, key string, why error, log *slog.Logger) bool {
-	s, ok := store.(asider)
+func quarantine(ctx context.Context, store Store, key string, why error, log *slog.Logger) bool {
+	s, ok := store.(quarantiner)
 	if !ok {
 		return false
 	}
-	place, err := s.setAside(ctx, key)
+	place, err := s.quarantine(ctx, key)
 	switch {
 	case err != nil:
 		log.Error("something that is no value cannot be set aside", "key", key, "reason", why, "error", err)
@@ -365,10 +365,10 @@ func setAside(ctx context.Context, store Store, key string, why error, log *slog
 	return place != ""
 }
 
-// fetch is the backend's Load, and sets aside what cannot be a value.
+// fetch is the backend's Load, and quarantines what cannot be a value.
 func fetch(ctx context.Context, store Store, key string, log *slog.Logger) ([]byte, error) {
 	value, err := store.Load(ctx, key)
-	if errors.Is(err, ErrUnusable) && setAside(ctx, store, key, err, log) {
+	if errors.Is(err, ErrUnusable) && quarantine(ctx, store, key, err, log) {
 		return nil, &fs.PathError{Op: "loading", Path: key, Err: fs.ErrNotExist}
 	}
 	return value, err
@@ -393,7 +393,7 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 	}
 	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
 		if wrong != nil {
-			if setAside(ctx, e.backend, key, wrong, e.log) {
+			if quarantine(ctx, e.backend, key, wrong, e.log) {
 				return nil
 			}
 			return wrong
@@ -409,7 +409,7 @@ func Encrypt(ctx context.Context, store Store) (changed, all int, err error) {
 				return err
 			}
 			return e.backend.Store(ctx, key, value)
-		case err != nil && !strings.HasPrefix(key, asideArea+"/"):
+		case err != nil && !strings.HasPrefix(key, quarantineArea+"/"):
 			return fmt.Errorf("%s: %w", key, err)
 		}
 

@@ -75,8 +75,8 @@ func WrongType(ctx context.Context, s Store, key string) (bool, error) {
 	return true, errors.Join(r.client.Del(ctx, r.value(key)).Err(), r.client.Set(ctx, r.value(key), "planted", 0).Err(), r.client.ZAdd(ctx, r.index(), redis.Z{Member: key}).Err())
 }
 
-// SetAsideOutside counts what Redis holds set aside as no value.
-func SetAsideOutside(ctx context.Context, s Store) (int, error) {
+// QuarantinedOutside counts what Redis holds set aside as no value.
+func QuarantinedOutside(ctx context.Context, s Store) (int, error) {
 	r := Raw(s).(*redisStore)
 	keys, err := r.client.Keys(ctx, r.prefix+"set-aside:*").Result()
 	return len(keys), err

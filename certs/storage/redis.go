@@ -198,18 +198,18 @@ return redis.call("DEL", KEYS[1])`)
 )
 
 // KEYS: value, index, where the value goes. ARGV: name, and how many bytes a value has at most.
-var redisSetAsideScript = redis.NewScript(`
+var redisQuarantineScript = redis.NewScript(`
 local kind = redis.call("TYPE", KEYS[1]).ok
 if kind == "none" or kind == "hash" and redis.call("HSTRLEN", KEYS[1], "data") <= tonumber(ARGV[2]) then return 0 end
 redis.call("RENAME", KEYS[1], KEYS[3])
 redis.call("ZREM", KEYS[2], ARGV[1])
 return 1`)
 
-// setAside implements asider: it renames what is not a hash, or is too large, and so is nothing that padlock has
+// quarantine implements quarantiner: it renames what is not a hash, or is too large, and so is nothing that padlock has
 // written.
-func (s *redisStore) setAside(ctx context.Context, key string) (place string, err error) {
-	place = s.prefix + "set-aside:" + time.Now().UTC().Format(asideTime) + ":" + key
-	moved, err := redisSetAsideScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key, s.maxValue).Int()
+func (s *redisStore) quarantine(ctx context.Context, key string) (place string, err error) {
+	place = s.prefix + "set-aside:" + time.Now().UTC().Format(quarantineTime) + ":" + key
+	moved, err := redisQuarantineScript.Run(ctx, s.client, []string{s.value(key), s.index(), place}, key, s.maxValue).Int()
 	if err != nil || moved == 0 {
 		return "", redisError("setting aside", key, err)
 	}
@@ -243,7 +243,7 @@ func (s *redisStore) store(ctx context.Context, key string, value []byte, lock, 
 
 	done, err := run()
 	// Another program has used the key. What it stored is kept, and ours takes the place.
-	if wrongType(err) && setAside(ctx, s, key, err, s.log) {
+	if wrongType(err) && quarantine(ctx, s, key, err, s.log) {
 		done, err = run()
 	}
 	if err == nil && done == 0 {

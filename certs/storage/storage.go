@@ -159,11 +159,11 @@ func validName(name string) error {
 type strangers struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	told map[string]bool
+	mu     sync.Mutex
+	logged map[string]bool
 }
 
-const maxTold = 100 // names, as whoever can write to the storage could make up any number
+const maxLogged = 100 // names, as whoever can write to the storage could make up any number
 
 // is reports whether a key is none, or is wrong for the reason given, and tells it the first time.
 func (s *strangers) is(key string, why error) bool {
@@ -177,11 +177,11 @@ func (s *strangers) is(key string, why error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if !s.told[key] && len(s.told) < maxTold {
-		if s.told == nil {
-			s.told = map[string]bool{}
+	if !s.logged[key] && len(s.logged) < maxLogged {
+		if s.logged == nil {
+			s.logged = map[string]bool{}
 		}
-		s.told[key] = true
+		s.logged[key] = true
 		s.log.Warn("something in the storage is left out, as it is no value: somebody else has put it there",
 			"name", key, "reason", why, "remedy", "remove it, and find out who can write to the storage")
 	}

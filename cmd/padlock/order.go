@@ -48,9 +48,9 @@ func (p *program) obtainCommand() *cli.Command {
 				return usageError{errors.New("obtain needs at least one NAME")}
 			}
 			return p.order(c, names, func(ctx context.Context, client *acme.Client, name string) error {
-				held, err := client.Load(ctx, name)
-				if err == nil && time.Now().Before(held.Pairs[0].Renewal) {
-					fmt.Fprintf(p.stdout, "%s: has a certificate until %s already; padlock certs renew --force replaces it\n", name, when(&held.Pairs[0].Leaf.NotAfter))
+				bundle, err := client.Load(ctx, name)
+				if err == nil && time.Now().Before(bundle.Pairs[0].Renewal) {
+					fmt.Fprintf(p.stdout, "%s: has a certificate until %s already; padlock certs renew --force replaces it\n", name, when(&bundle.Pairs[0].Leaf.NotAfter))
 					return nil
 				}
 				return p.ensure(ctx, client, name)
@@ -76,14 +76,14 @@ func (p *program) renewCommand() *cli.Command {
 
 			force := c.Bool("force")
 			return p.order(c, names, func(ctx context.Context, client *acme.Client, name string) error {
-				held, err := client.Load(ctx, name)
+				bundle, err := client.Load(ctx, name)
 				switch {
 				case errors.Is(err, fs.ErrNotExist):
 					return hint.Add(fmt.Errorf("%s has no certificate to renew", name), "padlock certs obtain "+name)
 				case err != nil:
 					return err
-				case !force && time.Now().Before(held.Pairs[0].Renewal):
-					fmt.Fprintf(p.stdout, "%s: not due before %s; --force renews it now\n", name, when(&held.Pairs[0].Renewal))
+				case !force && time.Now().Before(bundle.Pairs[0].Renewal):
+					fmt.Fprintf(p.stdout, "%s: not due before %s; --force renews it now\n", name, when(&bundle.Pairs[0].Renewal))
 					return nil
 				case force:
 					if err := client.Renew(ctx, name); err != nil {
@@ -98,11 +98,11 @@ func (p *program) renewCommand() *cli.Command {
 
 // ensure orders what is missing or due, and says what there is then.
 func (p *program) ensure(ctx context.Context, client *acme.Client, name string) error {
-	held, err := client.Ensure(ctx, name, nil)
+	bundle, err := client.Ensure(ctx, name, nil)
 	if err != nil {
 		return err
 	}
-	for _, pair := range held.Pairs {
+	for _, pair := range bundle.Pairs {
 		d := handshake.DescribeCertificate(pair.Certificate.Certificate, name, time.Now())
 		fmt.Fprintf(p.stdout, "%s: %s certificate by %s, valid until %s\n", name, d.KeyType, d.Issuer, when(&d.NotAfter))
 	}

@@ -54,8 +54,8 @@ func (d *Deadline) Expired() bool {
 	return false
 }
 
-// Kick ends the read that waits, and those that follow until Release.
-func (d *Deadline) Kick() {
+// Interrupt ends the read that waits, and those that follow until Release.
+func (d *Deadline) Interrupt() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.kicked = true

@@ -50,7 +50,7 @@ func TestReadEndsAtTheLimitThatStands(t *testing.T) {
 		t.Errorf("%v after %d reads", err, s.asked)
 	}
 	d.Until(time.Time{})
-	d.Kick()
+	d.Interrupt()
 	s.asked = 0
 	if _, err := d.Read(s, make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || s.asked != 1 {
 		t.Errorf("kicked: %v after %d reads", err, s.asked)

@@ -80,7 +80,7 @@ type reply struct {
 // net.Conn's Close does for calls that are under way: whoever cancels a request may hold what such a call is about to
 // ask for.
 func (b *backend) Close() error {
-	b.limit.Kick()
+	b.limit.Interrupt()
 	// A deadline in the past ends writes that are under way, without waiting for them as Close would.
 	return b.tcp.SetWriteDeadline(time.Unix(1, 0))
 }

@@ -118,7 +118,7 @@ func (b *body) Close() error {
 // lock ends a Read that waits for the client.
 func (b *body) lock() {
 	if !b.mu.TryLock() {
-		b.r.limit.Kick()
+		b.r.limit.Interrupt()
 		b.mu.Lock()
 		b.r.limit.Release()
 	}

@@ -254,7 +254,7 @@ func (c *connection) enter(from, to int32) bool {
 	return true
 }
 
-// rest makes the connection idle. It reports false when it has to end instead.
+// idle makes the connection idle. It reports false when it has to end instead.
 func (c *connection) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -277,7 +277,7 @@ func (c *connection) retire() bool {
 	case c.phase == idle:
 		c.phase = ending
 		// The goroutine in await wakes and ends the connection itself, as it owns the buffers.
-		c.limit.Kick()
+		c.limit.Interrupt()
 	default:
 		c.phase = ending
 		// If it cannot be unparked, it is about to wake anyway.
@@ -401,16 +401,16 @@ func (c *connection) write(p []byte) error {
 	if deadline.Exceeded(err) {
 		// The error itself reaches the handler. The reason is told here, as only this place knows that it was the
 		// client's fault.
-		c.tell(traffic.SlowReader)
+		c.report(traffic.SlowReader)
 	}
 	return err
 }
 
-// tell says why the client is cut.
-func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
+// report says why the client is rejected.
+func (c *connection) report(why traffic.Reason) { c.reportDetail(why, "") }
 
-// tellOf says it with what was wrong in particular.
-func (c *connection) tellOf(why traffic.Reason, what string) {
+// reportDetail is report with what was wrong in particular.
+func (c *connection) reportDetail(why traffic.Reason, what string) {
 	if own, ok := c.conn.(Rejecter); ok {
 		own.Rejected(why, what)
 		return
@@ -435,7 +435,7 @@ func (c *connection) serveOne() bool {
 		case errors.As(err, &no):
 			c.refuse(no)
 		case deadline.Exceeded(err):
-			c.tell(traffic.SlowHeader)
+			c.report(traffic.SlowHeader)
 		}
 		return false
 	}
@@ -560,7 +560,7 @@ func (c *connection) refuse(no *statusError) {
 	if no.status == http.StatusRequestHeaderFieldsTooLarge {
 		why = traffic.HeaderSize
 	}
-	c.tellOf(why, no.text)
+	c.reportDetail(why, no.text)
 	// The response is written by hand: the head could not be parsed, so there is no exchange whose writer could do
 	// it.
 	text := no.text + "\n"

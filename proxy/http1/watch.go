@@ -57,7 +57,7 @@ func (c *connection) unwatch() {
 	}
 
 	// The read must have ended before anybody else touches the buffer.
-	c.limit.Kick()
+	c.limit.Interrupt()
 	<-reading
 	c.limit.Release()
 }

@@ -350,7 +350,7 @@ func (c *connection) refuse(one http2.StreamError) error {
 	// Other codes, such as STREAM_CLOSED, come from frames that cross our own end of the stream, and are nobody's
 	// fault.
 	if one.Code == http2.ErrCodeProtocol || one.Code == http2.ErrCodeFlowControl {
-		c.tell(traffic.Malformed)
+		c.report(traffic.Malformed)
 	}
 
 	c.drop(one.StreamID, one.Code)
@@ -383,7 +383,7 @@ const (
 func (c *connection) reject(m streamError) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tellOf(traffic.Malformed, m.what)
+	c.reportDetail(traffic.Malformed, m.what)
 
 	// The stream is nil, too, where its handler has returned meanwhile.
 	s := c.streams[m.id]
@@ -427,7 +427,7 @@ func (c *connection) drop(id uint32, code http2.ErrCode) {
 
 // end finishes the connection: with a word of why, unless it is the client's fault in a way that it cannot hear.
 func (c *connection) end(cause error) {
-	code, tell := http2.ErrCodeNo, true
+	code, goodbye := http2.ErrCodeNo, true
 	var own http2.ConnectionError
 	var far floodError
 	switch {
@@ -439,7 +439,7 @@ func (c *connection) end(cause error) {
 		code = http2.ErrCodeFrameSize
 	case errors.Is(cause, errIdle), errors.Is(cause, errDrained), deadline.Exceeded(cause):
 	default:
-		tell = false
+		goodbye = false
 	}
 
 	c.mu.Lock()
@@ -448,7 +448,7 @@ func (c *connection) end(cause error) {
 		c.blame(cause)
 	}
 
-	if c.err == nil && tell {
+	if c.err == nil && goodbye {
 		c.out = appendGoAway(c.buffer(), c.lastID, code, "")
 		c.wake()
 	}
@@ -458,7 +458,7 @@ func (c *connection) end(cause error) {
 		c.remove(s, errGone)
 	}
 
-	if !tell {
+	if !goodbye {
 		c.fail(cause)
 	}
 
@@ -466,11 +466,11 @@ func (c *connection) end(cause error) {
 		c.changed.Wait()
 	}
 
-	tell = tell && c.err == nil
+	goodbye = goodbye && c.err == nil
 	c.fail(cause)
 	c.mu.Unlock()
 	// GOAWAY must be read before the close becomes a reset, so what the client still sends is taken and dropped.
-	if tell {
+	if goodbye {
 		socket.Linger(c.conn, lingerTime, lingerBytes)
 	}
 	c.conn.Close()
@@ -568,7 +568,7 @@ func (c *connection) seal() {
 	c.sealed = true
 	if c.idle() {
 		// The goroutine that reads wakes, and says goodbye.
-		c.limit.Kick()
+		c.limit.Interrupt()
 		return
 	}
 	c.out = appendGoAway(c.buffer(), c.lastID, http2.ErrCodeNo, "")

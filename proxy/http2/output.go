@@ -64,7 +64,7 @@ func (c *connection) flush() {
 		c.mu.Lock()
 		if err != nil {
 			if deadline.Exceeded(err) {
-				c.tell(traffic.SlowReader)
+				c.report(traffic.SlowReader)
 			}
 			c.fail(fmt.Errorf("writing: %w", err))
 			// Closing ends the reading goroutine too.

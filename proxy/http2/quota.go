@@ -21,11 +21,11 @@ type floodError traffic.Reason
 
 func (e floodError) Error() string { return traffic.Reason(e).Why() }
 
-// tell says why the client is cut.
-func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
+// report says why the client is rejected.
+func (c *connection) report(why traffic.Reason) { c.reportDetail(why, "") }
 
-// tellOf says it with what was wrong in particular.
-func (c *connection) tellOf(why traffic.Reason, what string) {
+// reportDetail is report with what was wrong in particular.
+func (c *connection) reportDetail(why traffic.Reason, what string) {
 	if cut := c.server.o.Rejected; cut != nil {
 		cut(why, c.conn.Facts().Addr, what)
 	}
@@ -37,11 +37,11 @@ func (c *connection) blame(cause error) {
 	var broken http2.ConnectionError
 	switch {
 	case errors.As(cause, &far):
-		c.tell(traffic.Reason(far))
+		c.report(traffic.Reason(far))
 	case errors.As(cause, &broken), errors.Is(cause, http2.ErrFrameTooLarge):
-		c.tell(traffic.Malformed)
+		c.report(traffic.Malformed)
 	case deadline.Exceeded(cause):
-		c.tell(traffic.SlowHeader)
+		c.report(traffic.SlowHeader)
 	}
 }
 

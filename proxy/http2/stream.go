@@ -97,7 +97,7 @@ func (c *connection) open() error {
 
 // tooLarge answers 431 without a handler. It is called with the lock held.
 func (c *connection) tooLarge(b *block) error {
-	c.tell(traffic.HeaderSize)
+	c.report(traffic.HeaderSize)
 	c.respond(b.id, 431, b.Method(), "The request's fields are too large, or too many", c.peerWindow)
 	if !b.end {
 		c.lingerWithout(b.id, http2.ErrCodeNo)
@@ -202,7 +202,7 @@ func (c *connection) settled() {
 	c.used = 0
 	// The last stream of an announced end: the goroutine that reads wakes and closes.
 	if c.sealed {
-		c.limit.Kick()
+		c.limit.Interrupt()
 	}
 	c.limitIdle()
 	c.changed.Broadcast()

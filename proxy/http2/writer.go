@@ -297,7 +297,7 @@ func (s *stream) awaitWindow() error {
 		case s.err != nil:
 			return s.err
 		case !inTime:
-			c.tell(traffic.SlowReader)
+			c.report(traffic.SlowReader)
 			return os.ErrDeadlineExceeded
 		}
 	}

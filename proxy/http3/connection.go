@@ -194,11 +194,11 @@ func (c *connection) goAway(from quic.StreamID) {
 
 func (c *connection) close(why code) { _ = c.conn.CloseWithError(quic.ApplicationErrorCode(why), "") }
 
-// tell says why the client is cut.
-func (c *connection) tell(why traffic.Reason) { c.tellOf(why, "") }
+// report says why the client is rejected.
+func (c *connection) report(why traffic.Reason) { c.reportDetail(why, "") }
 
-// tellOf says it with what was wrong in particular.
-func (c *connection) tellOf(why traffic.Reason, what string) {
+// reportDetail is report with what was wrong in particular.
+func (c *connection) reportDetail(why traffic.Reason, what string) {
 	if c.server.o.Rejected != nil {
 		c.server.o.Rejected(why, c.facts.Addr, what)
 	}
@@ -221,7 +221,7 @@ func (c *connection) fail(err error) bool {
 
 	if !c.over && c.conn.Context().Err() == nil {
 		c.over = true
-		c.tell(traffic.Malformed)
+		c.report(traffic.Malformed)
 		c.close(code(broken))
 	}
 
@@ -232,7 +232,7 @@ func (c *connection) fail(err error) bool {
 func (c *connection) flood(why traffic.Reason) {
 	if !c.over {
 		c.over = true
-		c.tell(why)
+		c.report(why)
 		c.close(codeExcessiveLoad)
 	}
 }

@@ -156,17 +156,17 @@ func (s *stream) refuse(err error) {
 	// The connection has ended, and the stream with it.
 	case s.c.fail(err):
 	case errors.Is(err, errTooLarge):
-		s.c.tell(traffic.HeaderSize)
+		s.c.report(traffic.HeaderSize)
 		s.respond(431, cmp.Or(s.request.Method, s.block.Method()), "The request's fields are too large, or too many", codeNone)
 	// The client ended the stream in the middle of a request, and waits for no answer.
 	case errors.As(err, &odd) && odd.code == codeIncomplete:
-		s.c.tellOf(traffic.Malformed, odd.what)
+		s.c.reportDetail(traffic.Malformed, odd.what)
 		cancel(s.q, odd.code)
 	case errors.As(err, &odd):
-		s.c.tellOf(traffic.Malformed, odd.what)
+		s.c.reportDetail(traffic.Malformed, odd.what)
 		s.respond(400, cmp.Or(s.request.Method, s.block.Method()), malformed(odd.what), odd.code)
 	case deadline.Exceeded(err):
-		s.c.tell(traffic.SlowHeader)
+		s.c.report(traffic.SlowHeader)
 		cancel(s.q, codeIncomplete)
 	default: // the client's end, or the connection's
 		cancel(s.q, codeIncomplete)

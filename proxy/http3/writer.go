@@ -294,7 +294,7 @@ func (w *writer) write(p []byte) error {
 		switch {
 		case err == nil || deadline.Exceeded(err) && n > 0:
 		case deadline.Exceeded(err):
-			s.c.tell(traffic.SlowReader)
+			s.c.report(traffic.SlowReader)
 			w.err = err
 		default:
 			w.err = err

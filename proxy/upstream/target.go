@@ -25,32 +25,32 @@ import (
 type Target struct {
 	target    config.Target
 	name      string
-	at        string  // the address that the name was resolved to; "": whatever it means
-	key       string  // by which Targets knows it
-	hash      uint64  // of the name, for consistent hashing
-	transport back    // nil: not HTTP
-	dialer    *dialer // nil: HTTP
+	at        string    // the address that the name was resolved to; "": whatever it means
+	key       string    // by which Targets knows it
+	hash      uint64    // of the name, for consistent hashing
+	transport transport // nil: not HTTP
+	dialer    *dialer   // nil: HTTP
 
 	authority string // what it is called in requests that do not carry the client's Host
 
-	open    atomic.Int64 // requests
-	places  places       // of those that a circuit limits
-	asked   atomic.Uint64
-	missed  atomic.Uint64 // requests without an answer
-	answers traffic.Histogram
-	passive config.PassiveHealth
-	failed  atomic.Int64           // requests in a row
-	out     atomic.Int64           // left out until then, in nanoseconds of the clock; 0: not
-	why     atomic.Pointer[string] // it was left out last
-	log     *slog.Logger
-	told    atomic.Bool  // that requests fail
-	toldAt  atomic.Int64 // when, in nanoseconds of the clock
-	patient bool         // answers may take as long as they take
-	health  *checker     // nil: not asked
-	sticky  atomic.Pointer[stickyToken]
+	open     atomic.Int64 // requests
+	places   places       // of those that a circuit limits
+	asked    atomic.Uint64
+	missed   atomic.Uint64 // requests without an answer
+	answers  traffic.Histogram
+	passive  config.PassiveHealth
+	failed   atomic.Int64           // requests in a row
+	out      atomic.Int64           // left out until then, in nanoseconds of the clock; 0: not
+	why      atomic.Pointer[string] // it was left out last
+	log      *slog.Logger
+	logged   atomic.Bool  // that requests fail
+	loggedAt atomic.Int64 // when, in nanoseconds of the clock
+	patient  bool         // answers may take as long as they take
+	health   *checker     // nil: not asked
+	sticky   atomic.Pointer[stickyToken]
 }
 
-type back interface {
+type transport interface {
 	message.RoundTripper
 	Close()
 }
@@ -204,7 +204,7 @@ func (t *Target) report(failure *Error, took time.Duration) {
 		if t.failed.Load() != 0 {
 			t.failed.Store(0)
 			t.out.Store(0)
-			t.tellRecovered()
+			t.logRecovered()
 		}
 		return
 	}
@@ -218,26 +218,26 @@ func (t *Target) report(failure *Error, took time.Duration) {
 		why := failure.Reason()
 		t.why.Store(&why)
 		t.out.Store(time.Now().Add(t.passive.Cooldown).UnixNano())
-		t.tellFailing(why, failures)
+		t.logFailing(why, failures)
 	}
 }
 
-// tellAgain is after how long failures of the same target are logged again, once they had ended.
-const tellAgain = time.Minute
+// logAgain is after how long failures of the same target are logged again, once they had ended.
+const logAgain = time.Minute
 
-// tellFailing logs that requests fail: once until they succeed, and not more often than tellAgain allows.
-func (t *Target) tellFailing(why string, failures int64) {
-	now, last := time.Now().UnixNano(), t.toldAt.Load()
+// logFailing logs that requests fail: once until they succeed, and not more often than logAgain allows.
+func (t *Target) logFailing(why string, failures int64) {
+	now, last := time.Now().UnixNano(), t.loggedAt.Load()
 	// A target that fails and recovers in turn would fill the log, so each state is reported once a minute at most.
-	if t.told.Load() || last != 0 && now-last < int64(tellAgain) || !t.toldAt.CompareAndSwap(last, now) {
+	if t.logged.Load() || last != 0 && now-last < int64(logAgain) || !t.loggedAt.CompareAndSwap(last, now) {
 		return
 	}
-	t.told.Store(true)
+	t.logged.Store(true)
 	t.log.Warn("requests to the target fail: others are preferred", "target", t.name, "reason", why, "failures", failures, "cooldown", t.passive.Cooldown)
 }
 
-func (t *Target) tellRecovered() {
-	if t.told.Swap(false) {
+func (t *Target) logRecovered() {
+	if t.logged.Swap(false) {
 		t.log.Info("requests to the target succeed again", "target", t.name)
 	}
 }
