@@ -186,7 +186,7 @@ func (f *Files) remind(now time.Time) {
 			f.log.Error("a file of certificates cannot be used; the one before is served on, and so is every other file", "file", u.File, "error", reason)
 			logged = now
 		}
-		still[u.File+reason] = told
+		still[u.File+reason] = logged
 	}
 	f.logged = still
 }

@@ -147,14 +147,9 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 
 		size += len(data)
 		m.files[key] = sha256.Sum256(data)
-		switch {
-		case err != nil:
-		case storage.Encrypted(data):
-			err = storage.ErrEncrypted
-		default:
-			err = m.pem("", data, log)
+		if err == nil {
+			err = m.value(data, log)
 		}
-
 		if err != nil {
 			if bad++; bad <= maxBad {
 				log.Warn("an imported certificate cannot be used", "key", key, "error", err)
@@ -167,6 +162,14 @@ func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*
 	}
 
 	return m, nil
+}
+
+// value takes what a value of the storage holds.
+func (m *material) value(data []byte, log *slog.Logger) error {
+	if storage.Encrypted(data) {
+		return storage.ErrEncrypted
+	}
+	return m.pem("", data, log)
 }
 
 // Import puts the pairs of a file into a storage, from where every node serves them within moments. The first name of

@@ -56,21 +56,9 @@ const (
 func read(f config.CertificateFile, before *material, log *slog.Logger) (*material, error) {
 	m := &material{files: map[string][sha256.Size]byte{}, directory: f.Directory != ""}
 	if f.Intermediates != "" {
-		// The intermediates are read on their own, as their certificates must not be taken for a pair's leaf.
-		extra := &material{files: m.files}
-		data, err := extra.file(f.Intermediates)
-		if err == nil {
-			err = extra.pem(f.Intermediates, data, log)
+		if err := m.readIntermediates(f.Intermediates, log); err != nil {
+			return m, err
 		}
-		if err == nil && len(extra.certificates()) == 0 {
-			err = fmt.Errorf("%s holds no certificate in PEM", f.Intermediates)
-		}
-
-		if m.folders = extra.folders; err != nil {
-			return m, fmt.Errorf("the intermediates: %w", err)
-		}
-
-		m.intermediates = extra.certificates()
 	}
 
 	switch {
@@ -110,6 +98,25 @@ func read(f config.CertificateFile, before *material, log *slog.Logger) (*materi
 	}
 
 	return m, nil
+}
+
+func (m *material) readIntermediates(name string, log *slog.Logger) error {
+	// The intermediates are read on their own, as their certificates must not be taken for a pair's leaf.
+	extra := &material{files: m.files}
+	data, err := extra.file(name)
+	if err == nil {
+		err = extra.pem(name, data, log)
+	}
+	if err == nil && len(extra.certificates()) == 0 {
+		err = fmt.Errorf("%s holds no certificate in PEM", name)
+	}
+
+	if m.folders = extra.folders; err != nil {
+		return fmt.Errorf("the intermediates: %w", err)
+	}
+
+	m.intermediates = extra.certificates()
+	return nil
 }
 
 func (m *material) certificates() (all []*x509.Certificate) {

@@ -84,6 +84,19 @@ func (v *validator) admin(a *Admin) {
 		}
 	}
 
+	v.adminGuard(a)
+	for i, host := range a.Hosts {
+		name, ok := CanonicalHost(host)
+		if !ok {
+			v.fail(fmt.Sprintf("admin.hosts[%d]", i), "%q is not a host name", host)
+			continue
+		}
+		a.Hosts[i] = name
+	}
+}
+
+// adminGuard is for who may ask an endpoint that has an address.
+func (v *validator) adminGuard(a *Admin) {
 	if a.Token != "" && len(a.Token) < minToken {
 		v.fail("admin.token", "is shorter than %d characters: openssl rand -hex 16 makes a good one", minToken)
 	}
@@ -100,14 +113,5 @@ func (v *validator) admin(a *Admin) {
 
 	if a.Cert != "" || a.Key != "" {
 		v.pair("admin.cert", a.Cert, "admin.key", a.Key)
-	}
-
-	for i, host := range a.Hosts {
-		name, ok := CanonicalHost(host)
-		if !ok {
-			v.fail(fmt.Sprintf("admin.hosts[%d]", i), "%q is not a host name", host)
-			continue
-		}
-		a.Hosts[i] = name
 	}
 }

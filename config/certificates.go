@@ -126,9 +126,14 @@ func (v *validator) certificates(c *Config) {
 	if o := c.Certificates.OnDemand; o != nil {
 		v.onDemand("certificates.on_demand", o)
 	}
-	if e := c.Certificates.Email; e != "" && (strings.Count(e, "@") != 1 || strings.ContainsAny(e, " ,<>\r\n") || strings.HasPrefix(e, "mailto:")) {
+	if e := c.Certificates.Email; e != "" && !validEmail(e) {
 		v.fail("certificates.email", "%q is not an address such as ops@example.com", e)
 	}
+}
+
+// validEmail reports whether a text is one address, and no more.
+func validEmail(text string) bool {
+	return strings.Count(text, "@") == 1 && !strings.ContainsAny(text, " ,<>\r\n") && !strings.HasPrefix(text, "mailto:")
 }
 
 func (v *validator) certificateFile(path string, f CertificateFile) {
@@ -176,12 +181,7 @@ func (v *validator) issuer(path string, i *Issuer, staging bool) {
 	case (i.Name == "zerossl" || i.Name == "google") && i.EAB.KID == "":
 		v.fail(path+".eab", "%s only takes accounts with an external account binding: {name: %s, eab: {kid: …, hmac_key: …}}, which its web site gives out", i.Name, i.Name)
 	case i.Directory != "":
-		u, err := url.Parse(i.Directory)
-		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !IsLoopback(u.Hostname())) {
-			v.fail(path+".directory", "%q is not an https:// URL", mask.URL(i.Directory))
-		} else if u.User != nil {
-			v.fail(path+".directory", "takes no user name or password")
-		}
+		v.caDirectory(path+".directory", i.Directory)
 	}
 
 	if i.Root != "" {
@@ -192,6 +192,16 @@ func (v *validator) issuer(path string, i *Issuer, staging bool) {
 		v.fail(path+".eab", "kid and hmac_key go together")
 	} else if _, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(i.EAB.HMACKey, "=")); err != nil {
 		v.fail(path+".eab.hmac_key", "is not base64url") // not repeated: it is a secret
+	}
+}
+
+// caDirectory is the URL of a CA: only on this machine is plain HTTP enough.
+func (v *validator) caDirectory(path, text string) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !IsLoopback(u.Hostname())) {
+		v.fail(path, "%q is not an https:// URL", mask.URL(text))
+	} else if u.User != nil {
+		v.fail(path, "takes no user name or password")
 	}
 }
 

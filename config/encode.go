@@ -119,17 +119,22 @@ func text(s string) *yaml.Node {
 }
 
 func encode(v, standard reflect.Value) *yaml.Node {
+	if n := word(v, standard); n != nil {
+		return n
+	}
+	if n := written(v.Interface()); n != nil {
+		return n
+	}
+	return encodeKind(v, standard)
+}
+
+// word is the short form of a structure that has one; nil: it is written in full.
+func word(v, standard reflect.Value) *yaml.Node {
 	switch value := v.Interface().(type) {
 	case Backend:
 		if value.Weight <= 1 {
 			return text(value.Target.String())
 		}
-	case Target:
-		return text(value.String())
-	case Network:
-		return text(value.String())
-	case time.Duration:
-		return text(value.String())
 	case Issuer:
 		if value == (Issuer{Name: value.Name}) {
 			return text(value.Name)
@@ -139,7 +144,7 @@ func encode(v, standard reflect.Value) *yaml.Node {
 			return text(value.Address)
 		}
 	case Compress:
-		if value.Off || reflect.DeepEqual(v.Interface(), standard.Interface()) {
+		if value.Off || reflect.DeepEqual(value, standard.Interface()) {
 			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(!value.Off)}
 		}
 	case HSTS:
@@ -154,6 +159,19 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		if value.Off {
 			return text("off")
 		}
+	}
+	return nil
+}
+
+// written is a value that has a text, or a form, of its own; nil: it is encoded by its kind.
+func written(of any) *yaml.Node {
+	switch value := of.(type) {
+	case Target:
+		return text(value.String())
+	case Network:
+		return text(value.String())
+	case time.Duration:
+		return text(value.String())
 	case FieldValues:
 		return value.node()
 	case Replacements:
@@ -162,7 +180,10 @@ func encode(v, standard reflect.Value) *yaml.Node {
 		b, _ := value.MarshalText() // sizes
 		return text(string(b))
 	}
+	return nil
+}
 
+func encodeKind(v, standard reflect.Value) *yaml.Node {
 	switch v.Kind() {
 	case reflect.Pointer:
 		return encode(v.Elem(), unsaid(v.Type().Elem()))

@@ -246,20 +246,24 @@ func meant(value string, known []string, path string) string {
 	if found, ok := schemaAt(path + "." + key); ok {
 		example = strings.Trim(found.example, `"`)
 	}
-	alike := numeric.MatchString(value) && numeric.MatchString(example) || strings.HasPrefix(value, "/") && strings.HasPrefix(example, "/") ||
-		filepath.Ext(value) != "" && filepath.Ext(value) == filepath.Ext(example)
-	if _, err := time.ParseDuration(value); err == nil && example == exampleOfType(durationType) {
-		alike = true
-	}
 
 	switch strings.ToLower(value) {
 	case "true", "false", "on", "off", "yes", "no":
 		return ""
 	}
 
-	if !alike && key != "to" && key != "body" && key != "root" {
+	if !alike(value, example) && key != "to" && key != "body" && key != "root" {
 		return ""
 	}
 
 	return "{" + key + ": " + value + "}"
+}
+
+// alike reports whether a value looks like an example: two numbers, paths, durations, or files of one kind.
+func alike(value, example string) bool {
+	if _, err := time.ParseDuration(value); err == nil && example == exampleOfType(durationType) {
+		return true
+	}
+	return numeric.MatchString(value) && numeric.MatchString(example) || strings.HasPrefix(value, "/") && strings.HasPrefix(example, "/") ||
+		filepath.Ext(value) != "" && filepath.Ext(value) == filepath.Ext(example)
 }

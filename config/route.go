@@ -36,27 +36,8 @@ func (v *validator) route(path string, r *Route) {
 		v.fail(path, "takes one of to, files, redirect and respond")
 	}
 
-	if (r.StripPrefix || r.ReplacePrefix != "") && r.Path == "" {
-		v.fail(path, "strip_prefix and replace_prefix need the path that they take off")
-	}
-	if r.StripPrefix && r.ReplacePrefix != "" {
-		v.fail(path, "takes strip_prefix or replace_prefix, not both")
-	}
-
-	if r.ReplacePrefix != "" && !validPath(r.ReplacePrefix) {
-		v.fail(path+".replace_prefix", "%q is not a path such as /v2", r.ReplacePrefix)
-	}
-
-	if r.Host != "" && r.Host != "keep" && r.Host != "upstream" {
-		if name, ok := WrittenHost(strings.TrimSuffix(r.Host, portOf(r.Host))); !ok {
-			v.fail(path+".host", "%q must be keep, upstream or a host name", r.Host)
-		} else if strings.Contains(name, ":") {
-			v.fail(path+".host", "%q: an address goes in brackets", r.Host)
-		} else if !ascii(r.Host) {
-			r.Host = name + portOf(r.Host)
-		}
-	}
-
+	v.prefixes(path, r)
+	v.upstreamHost(path+".host", r)
 	v.upstream(path, &r.Upstream, []string{"http", "https", "h2c"})
 	v.upgrades(path+".upgrades", r)
 	if r.Redirect != nil {
@@ -80,6 +61,34 @@ func (v *validator) route(path string, r *Route) {
 
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
+}
+
+// prefixes are what is taken off a path, and put there instead.
+func (v *validator) prefixes(path string, r *Route) {
+	if (r.StripPrefix || r.ReplacePrefix != "") && r.Path == "" {
+		v.fail(path, "strip_prefix and replace_prefix need the path that they take off")
+	}
+	if r.StripPrefix && r.ReplacePrefix != "" {
+		v.fail(path, "takes strip_prefix or replace_prefix, not both")
+	}
+
+	if r.ReplacePrefix != "" && !validPath(r.ReplacePrefix) {
+		v.fail(path+".replace_prefix", "%q is not a path such as /v2", r.ReplacePrefix)
+	}
+}
+
+// upstreamHost is for the Host that targets get.
+func (v *validator) upstreamHost(path string, r *Route) {
+	if r.Host == "" || r.Host == "keep" || r.Host == "upstream" {
+		return
+	}
+	if name, ok := WrittenHost(strings.TrimSuffix(r.Host, portOf(r.Host))); !ok {
+		v.fail(path, "%q must be keep, upstream or a host name", r.Host)
+	} else if strings.Contains(name, ":") {
+		v.fail(path, "%q: an address goes in brackets", r.Host)
+	} else if !ascii(r.Host) {
+		r.Host = name + portOf(r.Host)
+	}
 }
 
 // upgrades are websocket alone where nothing is said.
@@ -414,14 +423,18 @@ func (v *validator) access(path string, a *Access) {
 		v.fail(path, "needs users or users_file: nobody could come in")
 	}
 
-	for name, hash := range b.Users {
+	v.users(path+".users", b.Users)
+}
+
+func (v *validator) users(path string, users map[string]string) {
+	for name, hash := range users {
 		if name == "" || strings.ContainsRune(name, ':') {
-			v.fail(path+".users."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
+			v.fail(path+"."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
 		}
 		if cost, err := bcrypt.Cost([]byte(hash)); err != nil {
-			v.fail(path+".users."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints", name) // not repeated: perhaps it is a password
+			v.fail(path+"."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints", name) // not repeated: perhaps it is a password
 		} else if cost > 14 {
-			v.fail(path+".users."+name, "a bcrypt cost of %d takes longer than a second for each guess: at most 14", cost)
+			v.fail(path+"."+name, "a bcrypt cost of %d takes longer than a second for each guess: at most 14", cost)
 		}
 	}
 }

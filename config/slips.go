@@ -72,6 +72,37 @@ func unknown(key string, known []string, at string) (message, meant string) {
 // placesOf are the mappings, as paths, that have a key, three at most: those that lie below where it stands, or if
 // there are none, others.
 func placesOf(key, at string) (places []string, below bool) {
+	places = structuresWith(key)
+	around := indexes.ReplaceAllString(parent(at), "[]")
+	shared := func(place string) (n int) {
+		for n < min(len(place), len(around)) && place[n] == around[n] {
+			n++
+		}
+		return n
+	}
+
+	slices.SortStableFunc(places, func(a, b string) int {
+		return cmp.Or(shared(b)-shared(a), strings.Count(a, ".")-strings.Count(b, "."))
+	})
+	var all, near []string
+	for _, p := range places {
+		if strings.HasPrefix(p, around) && !slices.Contains(near, p) {
+			near = append(near, p)
+		}
+		if !slices.Contains(all, p) && p != "admin" { // whoever asks elsewhere wants a site's
+			all = append(all, p)
+		}
+	}
+
+	if len(near) > 0 {
+		return near[:min(len(near), 3)], true
+	}
+
+	return all[:min(len(all), 3)], false
+}
+
+// structuresWith are the places of the configuration that have a key.
+func structuresWith(key string) (places []string) {
 	var visit func(t reflect.Type, path string)
 	visit = func(t reflect.Type, path string) {
 		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
@@ -105,33 +136,7 @@ func placesOf(key, at string) (places []string, below bool) {
 	}
 
 	visit(reflect.TypeFor[Config](), "")
-
-	around := indexes.ReplaceAllString(parent(at), "[]")
-	shared := func(place string) (n int) {
-		for n < min(len(place), len(around)) && place[n] == around[n] {
-			n++
-		}
-		return n
-	}
-
-	slices.SortStableFunc(places, func(a, b string) int {
-		return cmp.Or(shared(b)-shared(a), strings.Count(a, ".")-strings.Count(b, "."))
-	})
-	var all, near []string
-	for _, p := range places {
-		if strings.HasPrefix(p, around) && !slices.Contains(near, p) {
-			near = append(near, p)
-		}
-		if !slices.Contains(all, p) && p != "admin" { // whoever asks elsewhere wants a site's
-			all = append(all, p)
-		}
-	}
-
-	if len(near) > 0 {
-		return near[:min(len(near), 3)], true
-	}
-
-	return all[:min(len(all), 3)], false
+	return places
 }
 
 var indexes = regexp.MustCompile(`\[\d+\]`)
@@ -380,19 +385,11 @@ func pathInTarget(text, bare, path string) error {
 
 // pathWanted says why a text is no path of a route, and what may be meant.
 func pathWanted(key, text string) string {
-	bare := strings.TrimRight(text, "*")
-	stem := strings.TrimRight(bare, "/")
 	switch {
 	case strings.HasPrefix(text, "~") || strings.HasPrefix(text, "^") || strings.HasSuffix(text, "$"):
 		return fmt.Sprintf("%q: paths are no regular expressions: path: /api matches /api and all below it, exact: /api this path alone", text)
-	case strings.Contains(text, "*") && key == "path" && validPath(bare) && bare != "/" && strings.HasSuffix(bare, "/"):
-		return fmt.Sprintf("%q: paths have no wildcards: write path: %s, which matches all below it", text, stem)
-	case strings.Contains(text, "*") && key == "path" && validPath(bare) && bare != "/":
-		return fmt.Sprintf("%q: paths have no wildcards: write path: %s, which matches %s and all below %s/; a path ends at a slash, so %sy is another", text, bare, bare, bare, bare)
-	case strings.Contains(text, "*") && key == "path" && bare == "/":
-		return fmt.Sprintf("%q: paths have no wildcards: leave path out, and the route matches all", text)
 	case strings.Contains(text, "*"):
-		return fmt.Sprintf("%q: paths have no wildcards: path matches a path and all below it", text)
+		return wildcardWanted(key, text)
 	case validPath("/" + text):
 		return fmt.Sprintf("%q: a path begins with a slash: write /%s", text, text)
 	case strings.Contains(text, "://"):
@@ -400,4 +397,18 @@ func pathWanted(key, text string) string {
 	}
 
 	return fmt.Sprintf("%q is not a path such as /api: it begins with a slash, has no query, no dot segments and no empty ones, and is not percent-encoded", text)
+}
+
+// wildcardWanted is pathWanted for a path with an asterisk.
+func wildcardWanted(key, text string) string {
+	bare := strings.TrimRight(text, "*")
+	switch stem := strings.TrimRight(bare, "/"); {
+	case key != "path" || !validPath(bare) && bare != "/":
+		return fmt.Sprintf("%q: paths have no wildcards: path matches a path and all below it", text)
+	case bare == "/":
+		return fmt.Sprintf("%q: paths have no wildcards: leave path out, and the route matches all", text)
+	case strings.HasSuffix(bare, "/"):
+		return fmt.Sprintf("%q: paths have no wildcards: write path: %s, which matches all below it", text, stem)
+	}
+	return fmt.Sprintf("%q: paths have no wildcards: write path: %s, which matches %s and all below %s/; a path ends at a slash, so %sy is another", text, bare, bare, bare, bare)
 }

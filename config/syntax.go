@@ -265,8 +265,28 @@ func (s *slip) indentation() (line, column int, message string) {
 		return
 	}
 
-	var columns []int // of what is open, the outermost first
-	for _, l := range s.lines[:before] {
+	columns := openColumns(s.lines[:before])
+	deepest := columns[len(columns)-1]
+	above := strings.TrimSpace(s.lines[before-1])
+	if indent > deepest && !strings.HasSuffix(above, ":") && above != "-" {
+		return s.line, indent + 1, fmt.Sprintf("indented by %s, deeper than line %d, which has a value already: %s would stand beside it", spaces(indent), before, spaces(deepest))
+	}
+
+	for i, c := range columns {
+		if c == indent {
+			break
+		}
+		if c > indent && i > 0 {
+			return s.line, indent + 1, fmt.Sprintf("indented by %s, which fits nothing above: %d or %s would", spaces(indent), columns[i-1], spaces(c))
+		}
+	}
+
+	return
+}
+
+// openColumns are where the mappings and lists begin that are open behind some lines, the outermost first.
+func openColumns(lines []string) (columns []int) {
+	for _, l := range lines {
 		rest := strings.TrimLeft(l, " ")
 		if trimmed := strings.TrimSpace(rest); trimmed == "" || trimmed[0] == '#' {
 			continue
@@ -289,22 +309,7 @@ func (s *slip) indentation() (line, column int, message string) {
 		}
 	}
 
-	deepest := columns[len(columns)-1]
-	above := strings.TrimSpace(s.lines[before-1])
-	if indent > deepest && !strings.HasSuffix(above, ":") && above != "-" {
-		return s.line, indent + 1, fmt.Sprintf("indented by %s, deeper than line %d, which has a value already: %s would stand beside it", spaces(indent), before, spaces(deepest))
-	}
-
-	for i, c := range columns {
-		if c == indent {
-			break
-		}
-		if c > indent && i > 0 {
-			return s.line, indent + 1, fmt.Sprintf("indented by %s, which fits nothing above: %d or %s would", spaces(indent), columns[i-1], spaces(c))
-		}
-	}
-
-	return
+	return columns
 }
 
 func spaces(n int) string {

@@ -9,7 +9,7 @@ import (
 func (v *validator) tcp(path string, s *Site) {
 	t := s.TCP
 	at := path + ".tcp"
-	if len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil || s.Access.RateLimit != nil || s.HTTP != "" || s.Compress != nil || s.Paths != "" || s.NoCase || !s.Fields.empty() || len(s.Errors) > 0 {
+	if s.hasHTTP() {
 		v.fail(path, "routes, www, http, hsts, headers, basic_auth, rate_limit, compress, errors, paths and ignore_case are for HTTP, and this site forwards TCP")
 	}
 
@@ -40,19 +40,33 @@ func (v *validator) tcp(path string, s *Site) {
 		}
 	}
 
-	for i, protocol := range t.ALPN {
+	v.alpn(at+".alpn", t.ALPN)
+	if t.Passthrough {
+		v.passthrough(at, s)
+	}
+}
+
+func (v *validator) alpn(path string, protocols []string) {
+	for i, protocol := range protocols {
 		if protocol == "" || len(protocol) > 255 || protocol == "acme-tls/1" {
-			v.fail(fmt.Sprintf("%s.alpn[%d]", at, i), "%q is not a protocol's name of 1 to 255 bytes", protocol)
+			v.fail(fmt.Sprintf("%s[%d]", path, i), "%q is not a protocol's name of 1 to 255 bytes", protocol)
 		}
 	}
+}
 
-	if t.Passthrough {
-		if s.TLS.ClientAuth != nil || s.TLS.LegacyRSA || t.StartTLS != "" || len(t.ALPN) > 0 {
-			v.fail(at+".passthrough", "leaves TLS to the target, so tls, starttls and alpn have no meaning here")
-		}
-		if slices.ContainsFunc(t.To, func(b Backend) bool { return b.Target.Scheme == "tls" }) {
-			v.fail(at+".passthrough", "the client's TLS is passed on as it is: the targets are tcp, not tls")
-		}
+// hasHTTP reports whether a site has keys that mean something for HTTP alone.
+func (s *Site) hasHTTP() bool {
+	return len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil ||
+		s.Access.RateLimit != nil || s.HTTP != "" || s.Compress != nil || s.Paths != "" || s.NoCase || !s.Fields.empty() || len(s.Errors) > 0
+}
+
+func (v *validator) passthrough(at string, s *Site) {
+	t := s.TCP
+	if s.TLS.ClientAuth != nil || s.TLS.LegacyRSA || t.StartTLS != "" || len(t.ALPN) > 0 {
+		v.fail(at+".passthrough", "leaves TLS to the target, so tls, starttls and alpn have no meaning here")
+	}
+	if slices.ContainsFunc(t.To, func(b Backend) bool { return b.Target.Scheme == "tls" }) {
+		v.fail(at+".passthrough", "the client's TLS is passed on as it is: the targets are tcp, not tls")
 	}
 }
 

@@ -137,7 +137,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 		if h.Path != "" || h.Status != "" || h.Host != "" {
 			v.fail(path, "path, host and status are for HTTP; a TCP target is healthy if it accepts connections")
 		}
-	} else if !strings.HasPrefix(h.Path, "/") || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }) {
+	} else if !checkable(h.Path) {
 		v.fail(path+".path", "%q is not a path such as /healthz", h.Path)
 	}
 
@@ -164,6 +164,11 @@ func (v *validator) health(path string, h *Health, http bool) {
 	if h.Interval < 100*time.Millisecond {
 		v.fail(path+".interval", "%v must be 100ms or more", h.Interval)
 	}
+}
+
+// checkable reports whether a path, with its query, can stand in a request line.
+func checkable(path string) bool {
+	return strings.HasPrefix(path, "/") && !strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' })
 }
 
 // ParseStatuses reads a status or a range of them: 200, 200-399.

@@ -202,30 +202,7 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 	}
 
 	if v.a.o.Traffic != nil {
-		t := v.a.o.Traffic()
-		out.gauge(connectionsDesc, float64(t.Connections))
-		for reason, n := range t.Rejected {
-			out.counter(rejectedDesc, n, traffic.Reason(reason).String())
-		}
-
-		judges(t.Trust, out)
-		for _, s := range t.Sites {
-			for _, a := range s.Answers {
-				out.counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))
-			}
-			out.histogram(requestTime, &s.Took, s.Name)
-			out.counter(bytesInDesc, s.BytesIn, s.Name)
-			out.counter(bytesOutDesc, s.BytesOut, s.Name)
-		}
-
-		for _, target := range t.Targets {
-			out.gauge(targetUp, one(target.Healthy), target.Name)
-			out.gauge(targetEjected, one(target.Ejected), target.Name)
-			out.gauge(targetOpen, float64(target.Open), target.Name)
-			out.counter(targetRequests, target.Requests-target.Failed, target.Name, "answered")
-			out.counter(targetRequests, target.Failed, target.Name, "failed")
-			out.histogram(targetTime, &target.ResponseHeader, target.Name)
-		}
+		out.traffic(v.a.o.Traffic())
 	}
 
 	if v.a.o.UnusableFiles != nil {
@@ -234,18 +211,46 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 		}
 	}
 
-	if v.a.o.Certificates == nil {
-		return
+	if v.a.o.Certificates != nil {
+		out.certificates(v.a.o.Certificates())
+	}
+}
+
+func (out exporter) traffic(t traffic.Counts) {
+	out.gauge(connectionsDesc, float64(t.Connections))
+	for reason, n := range t.Rejected {
+		out.counter(rejectedDesc, n, traffic.Reason(reason).String())
 	}
 
+	judges(t.Trust, out)
+	for _, s := range t.Sites {
+		for _, a := range s.Answers {
+			out.counter(requestsDesc, a.Count, s.Name, a.Protocol.String(), strconv.Itoa(a.Status))
+		}
+		out.histogram(requestTime, &s.Took, s.Name)
+		out.counter(bytesInDesc, s.BytesIn, s.Name)
+		out.counter(bytesOutDesc, s.BytesOut, s.Name)
+	}
+
+	for _, target := range t.Targets {
+		out.gauge(targetUp, one(target.Healthy), target.Name)
+		out.gauge(targetEjected, one(target.Ejected), target.Name)
+		out.gauge(targetOpen, float64(target.Open), target.Name)
+		out.counter(targetRequests, target.Requests-target.Failed, target.Name, "answered")
+		out.counter(targetRequests, target.Failed, target.Name, "failed")
+		out.histogram(targetTime, &target.ResponseHeader, target.Name)
+	}
+}
+
+func (out exporter) certificates(all []Certificate) {
 	onDemand, bad := 0, 0
-	var told []Certificate
-	for _, c := range v.a.o.Certificates() {
+	var listed []Certificate
+	for _, c := range all {
 		switch {
 		// The local CA makes its leaves by itself; their names are clients' to choose.
 		case c.Source == "local" && len(c.DER) > 0:
 		case !c.OnDemand:
-			told = append(told, c)
+			listed = append(listed, c)
 		case c.Expiring:
 			bad++
 			fallthrough
@@ -255,7 +260,7 @@ func (v view) Collect(metrics chan<- prometheus.Metric) {
 		}
 	}
 
-	for _, c := range latest(told) {
+	for _, c := range latest(listed) {
 		labels := []string{c.Name, c.KeyType, c.Issuer}
 		if c.NotAfter != nil {
 			out.gauge(notAfterDesc, float64(c.NotAfter.Unix()), labels...)

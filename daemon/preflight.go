@@ -236,13 +236,7 @@ func preflightLog(name string) error {
 	case err == nil && !info.Mode().IsRegular() && !info.IsDir():
 		return nil
 	case err == nil:
-		var f *os.File
-		if f, err = os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0); err == nil {
-			f.Close()
-			if info.Mode().Perm()&0o027 != 0 && !ours(info) && os.Geteuid() != 0 {
-				err = fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it", name)
-			}
-		}
+		err = appendable(name, info)
 	case errors.Is(err, fs.ErrNotExist):
 		err = enterable(filepath.Dir(name), name)
 	}
@@ -252,6 +246,19 @@ func preflightLog(name string) error {
 	}
 
 	return fmt.Errorf("opening the log: %w", err)
+}
+
+// appendable opens a log that is there for a moment, and sees whether appendPrivate could keep it from others.
+func appendable(name string, info fs.FileInfo) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if info.Mode().Perm()&0o027 != 0 && !ours(info) && os.Geteuid() != 0 {
+		return fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it", name)
+	}
+	return nil
 }
 
 func preflightCapture(name string) error {

@@ -163,7 +163,14 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 
 	asking.Wait()
 
-	silent := 0
+	if silent := w.take(found, all, answers); silent > 0 && silent == len(all) {
+		return answers[0].err
+	}
+	return nil
+}
+
+// take adds what the containers have answered, and counts those that gave no answer.
+func (w *Watcher) take(found *Found, all []listed, answers []told) (silent int) {
 	next := map[string]told{}
 	for i, c := range all {
 		answer := answers[i]
@@ -187,11 +194,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 	}
 
 	w.told = next
-	if silent > 0 && silent == len(all) {
-		return answers[0].err
-	}
-
-	return nil
+	return silent
 }
 
 // unanswered reports whether an error is one of the connection, or of the time that an answer takes, rather than an

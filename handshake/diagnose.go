@@ -520,13 +520,7 @@ func notes(d *dissector) (out []string) {
 	}
 
 	if d.side == Server && (e.Outcome == Complete || e.Outcome == Silent) {
-		if e.Offered && !e.Resumed {
-			out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, another server issued it, or the nodes behind this name do not share their ticket keys")
-		}
-		// The handshake succeeded, for example with curl -k, while visitors would see a warning.
-		if e.Outcome == Complete && !e.Resumed && unbrowsable(d) {
-			out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
-		}
+		out = servedNotes(d)
 	}
 
 	if e.Unused {
@@ -545,5 +539,18 @@ func notes(d *dissector) (out []string) {
 		out = append(out, "the client offered early data, which we never take")
 	}
 
+	return out
+}
+
+// servedNotes are about what the client was served, where the handshake was complete.
+func servedNotes(d *dissector) (out []string) {
+	e := d.event
+	if e.Offered && !e.Resumed {
+		out = append(out, "the client's ticket was not taken: it expired, the client came back after a restart, another server issued it, or the nodes behind this name do not share their ticket keys")
+	}
+	// The handshake succeeded, for example with curl -k, while visitors would see a warning.
+	if e.Outcome == Complete && !e.Resumed && unbrowsable(d) {
+		out = append(out, "a browser would refuse our certificate: "+list(e.Certificate.Problems))
+	}
 	return out
 }

@@ -3,6 +3,7 @@ package handshake
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -140,17 +141,18 @@ func (d *dissector) summary() {
 		e.Certificate = d.recorder.certificates.describe(d.certificate, &d.recorder.knowledge)
 	}
 
-	if peers := s.PeerCertificates; len(peers) > 0 {
-		c := describeLeaf(peers[0])
-		c.ChainLength = len(peers)
-		for _, p := range peers {
-			c.ChainBytes += len(p.Raw)
-		}
-
-		if d.side == Server {
-			e.ClientCertificate = c
-		}
+	if peers := s.PeerCertificates; len(peers) > 0 && d.side == Server {
+		e.ClientCertificate = describePeer(peers)
 	}
+}
+
+func describePeer(chain []*x509.Certificate) *Certificate {
+	c := describeLeaf(chain[0])
+	c.ChainLength = len(chain)
+	for _, p := range chain {
+		c.ChainBytes += len(p.Raw)
+	}
+	return c
 }
 
 const acmeProtocol = "acme-tls/1" // RFC 8737 section 6.2
@@ -232,12 +234,7 @@ func (w *walker) plaintext(content []byte, r wire.Record, at time.Duration, labe
 func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	d := w.d
 	if d.finished(w.from) {
-		d.clientData = d.clientData || w.from == Client && len(r.Fragment) != encryptedAlert
-		// Tickets come right after the handshake. What a server sends later is the application's.
-		if w.from == Server && !w.given && (d.done == 0 || at <= d.done) {
-			w.given = true
-			d.stage(Stage{Name: "new_session_ticket", From: Server, At: at, Size: len(r.Fragment), Label: Inferred, Text: "a ticket to resume this session with next time"})
-		}
+		w.beyond(r, at)
 		return true
 	}
 
@@ -271,6 +268,17 @@ func (w *walker) ciphertext(r wire.Record, at time.Duration) bool {
 	}
 
 	return true
+}
+
+// beyond notes a record behind Finished, which stays closed: that it came is all that is known.
+func (w *walker) beyond(r wire.Record, at time.Duration) {
+	d := w.d
+	d.clientData = d.clientData || w.from == Client && len(r.Fragment) != encryptedAlert
+	// Tickets come right after the handshake. What a server sends later is the application's.
+	if w.from == Server && !w.given && (d.done == 0 || at <= d.done) {
+		w.given = true
+		d.stage(Stage{Name: "new_session_ticket", From: Server, At: at, Size: len(r.Fragment), Label: Inferred, Text: "a ticket to resume this session with next time"})
+	}
 }
 
 // encryptedAlert is the size of an alert under TLS 1.3's keys: level, description, type and tag (RFC 8446 section 5.2).

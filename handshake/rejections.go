@@ -43,7 +43,7 @@ func (r *rejections) relate(e *Event) *Earlier {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	if e.Outcome == Failed && e.Failure != nil && e.Failure.By == Client && e.Certificate != nil {
+	if e.rejected() {
 		if r.last == nil || len(r.last) >= maxRejections {
 			r.last = map[client]rejection{}
 		}
@@ -72,6 +72,11 @@ func (r *rejections) relate(e *Event) *Earlier {
 	}
 
 	return &Earlier{before.id, ago}
+}
+
+// rejected reports whether a handshake failed by the client's doing after it was shown a certificate.
+func (e *Event) rejected() bool {
+	return e.Outcome == Failed && e.Failure != nil && e.Failure.By == Client && e.Certificate != nil
 }
 
 // trusted reports whether the client has accepted our certificate a short time ago.

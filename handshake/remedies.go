@@ -483,7 +483,6 @@ func (d *dissector) offer() offer {
 	}
 
 	only13 := func(name string) bool { return !strings.Contains(name, "_WITH_") && strings.HasPrefix(name, "TLS_") }
-	c := d.event.Certificate
 
 	switch {
 	case len(suites) == 0:
@@ -502,9 +501,8 @@ func (d *dissector) offer() offer {
 		return offersDSS
 	}
 
-	shared := names(d.shared(), wire.SuiteName)
-	allShared := func(prefix string) bool {
-		return len(shared) > 0 && !slices.ContainsFunc(shared, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	if kind, ok := d.otherKey(); ok {
+		return kind
 	}
 
 	// Cipher suites of TLS 1.3 in the list mean nothing in TLS 1.2.
@@ -512,12 +510,6 @@ func (d *dissector) offer() offer {
 	suites = classic
 
 	switch {
-	case c != nil && strings.HasPrefix(c.KeyType, "ECDSA") && allShared("TLS_ECDHE_RSA_"):
-		return offersRSA
-	case c != nil && strings.HasPrefix(c.KeyType, "ECDSA") && allShared("TLS_RSA_"):
-		return offersRSA
-	case c != nil && strings.HasPrefix(c.KeyType, "RSA") && allShared("TLS_ECDHE_ECDSA_"):
-		return offersECDSA
 	case all(having("TLS_DHE_", "TLS_DH_")):
 		return offersDHE
 	case all(having("TLS_RSA_WITH_")):
@@ -527,6 +519,27 @@ func (d *dissector) offer() offer {
 	}
 
 	return offersOther
+}
+
+// otherKey reports whether all suites that both sides have need a certificate with another kind of key than ours.
+func (d *dissector) otherKey() (kind offer, ok bool) {
+	c, shared := d.event.Certificate, names(d.shared(), wire.SuiteName)
+	if c == nil || len(shared) == 0 {
+		return offersOther, false
+	}
+
+	all := func(prefix string) bool {
+		return !slices.ContainsFunc(shared, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	}
+
+	switch ecdsa := strings.HasPrefix(c.KeyType, "ECDSA"); {
+	case ecdsa && (all("TLS_ECDHE_RSA_") || all("TLS_RSA_")):
+		return offersRSA, true
+	case strings.HasPrefix(c.KeyType, "RSA") && all("TLS_ECDHE_ECDSA_"):
+		return offersECDSA, true
+	}
+
+	return offersOther, false
 }
 
 // suiteKind is a suite's name; of those that have none here, what they are made of.

@@ -89,42 +89,8 @@ func story(e *Event, p palette, width int) string {
 
 	last, columns := time.Duration(-1), columnsFor(e.Stages, width)
 	for _, s := range e.Stages {
-		at := ""
-		if s.At != last {
-			at = "+" + ms(s.At)
-		}
-
+		b.WriteString(stageLine(e, s, last, columns, p, width) + "\n")
 		last = s.At
-		arrow := "client →"
-		if s.From == Server {
-			arrow = "server ←"
-		}
-
-		said := s.Text
-		if width > 0 {
-			said = cut(said, columns.text)
-		}
-		text := fmt.Sprintf("  %s %9s %-19s %-*s", arrow, at, StageTitle(s.Name), columns.text, said)
-		if columns.size {
-			size := ""
-			if s.Size > 0 {
-				size = fmt.Sprintf("%d B", s.Size)
-			}
-			text += fmt.Sprintf(" %7s  ", size)
-		}
-
-		switch {
-		case (s.Name == "alert" || s.Name == "close") && !e.Unused:
-			text = p.red(text)
-		case s.Name == "first_byte":
-			text = p.green(text)
-		}
-
-		if columns.size {
-			text += p.dim(string(s.Label))
-		}
-
-		b.WriteString(text + "\n")
 	}
 
 	if e.Truncated {
@@ -142,6 +108,44 @@ func story(e *Event, p palette, width int) string {
 	}
 
 	return b.String()
+}
+
+// stageLine is a stage, without its time where the one before has the same.
+func stageLine(e *Event, s Stage, last time.Duration, columns columns, p palette, width int) string {
+	at := ""
+	if s.At != last {
+		at = "+" + ms(s.At)
+	}
+
+	arrow := "client →"
+	if s.From == Server {
+		arrow = "server ←"
+	}
+
+	said := s.Text
+	if width > 0 {
+		said = cut(said, columns.text)
+	}
+	text := fmt.Sprintf("  %s %9s %-19s %-*s", arrow, at, StageTitle(s.Name), columns.text, said)
+	if columns.size {
+		size := ""
+		if s.Size > 0 {
+			size = fmt.Sprintf("%d B", s.Size)
+		}
+		text += fmt.Sprintf(" %7s  ", size)
+	}
+
+	switch {
+	case (s.Name == "alert" || s.Name == "close") && !e.Unused:
+		text = p.red(text)
+	case s.Name == "first_byte":
+		text = p.green(text)
+	}
+
+	if columns.size {
+		text += p.dim(string(s.Label))
+	}
+	return text
 }
 
 // columns are how wide the text of a stage is, and whether size and label stand behind it.

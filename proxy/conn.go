@@ -195,8 +195,13 @@ func (s *Server) serve(raw *clientConn) {
 		raw.guard.Store(guarded)
 	}
 
+	s.toFront(c, raw, state.NegotiatedProtocol)
+}
+
+// toFront hands a connection to the front that its site or its ALPN names.
+func (s *Server) toFront(c *conn, raw *clientConn, protocol string) {
 	switch {
-	case state.NegotiatedProtocol == acmeALPN: // the CA has seen what it came for
+	case protocol == acmeALPN: // the CA has seen what it came for
 		c.Close()
 	case raw.service != nil:
 		s.stream(c, raw)
@@ -204,7 +209,7 @@ func (s *Server) serve(raw *clientConn) {
 		// HTTP has no business behind a PostgreSQL SSLRequest.
 		c.refuseStartTLS()
 		c.Close()
-	case state.NegotiatedProtocol == "h2":
+	case protocol == "h2":
 		s.http2.ServeConn(c)
 	default:
 		s.http1.ServeConn(c)

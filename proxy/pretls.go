@@ -113,36 +113,18 @@ func (c *clientConn) readProxyHeader() (err error) {
 
 	switch {
 	case bytes.Equal(head, proxyV2):
-		rest := make([]byte, 4)
-		if _, err := io.ReadFull(c.Conn, rest); err != nil {
+		var nobody bool
+		if head, nobody, err = c.readProxyV2(head); err != nil {
 			return err
 		}
-		length := binary.BigEndian.Uint16(rest[2:])
-		// The length comes from the network, and room is made for it before the bytes have come.
-		if length > maxProxyV2 {
-			return fmt.Errorf("a PROXY header of %d bytes", length)
-		}
-		addresses := make([]byte, length)
-		if _, err := io.ReadFull(c.Conn, addresses); err != nil {
-			return err
-		}
-
 		// An address without a family says as much as UNKNOWN does.
-		if rest[0] == 0x21 && rest[1]>>4 == 0 {
+		if nobody {
 			c.unnamed = true
 			return nil
 		}
-
-		head = append(append(head, rest...), addresses...)
 	case bytes.HasPrefix(head, proxyV1):
-		for head[len(head)-1] != '\n' {
-			if len(head) == maxProxyV1 {
-				return errors.New("a PROXY header without an end")
-			}
-			if _, err := io.ReadFull(c.Conn, head[len(head):len(head)+1]); err != nil {
-				return err
-			}
-			head = head[:len(head)+1]
+		if head, err = c.readProxyV1(head); err != nil {
+			return err
 		}
 	default:
 		return errNone
@@ -166,6 +148,40 @@ func (c *clientConn) readProxyHeader() (err error) {
 	}
 
 	return nil
+}
+
+// readProxyV2 reads the rest of a header of version 2, of which the signature was read. nobody: it names no family.
+func (c *clientConn) readProxyV2(head []byte) (all []byte, nobody bool, err error) {
+	rest := make([]byte, 4)
+	if _, err := io.ReadFull(c.Conn, rest); err != nil {
+		return head, false, err
+	}
+
+	// The length comes from the network, and room is made for it before the bytes have come.
+	length := binary.BigEndian.Uint16(rest[2:])
+	if length > maxProxyV2 {
+		return head, false, fmt.Errorf("a PROXY header of %d bytes", length)
+	}
+	addresses := make([]byte, length)
+	if _, err := io.ReadFull(c.Conn, addresses); err != nil {
+		return head, false, err
+	}
+
+	return append(append(head, rest...), addresses...), rest[0] == 0x21 && rest[1]>>4 == 0, nil
+}
+
+// readProxyV1 reads the rest of a line, byte by byte, as the line's length is not known and TLS follows it.
+func (c *clientConn) readProxyV1(head []byte) ([]byte, error) {
+	for head[len(head)-1] != '\n' {
+		if len(head) == maxProxyV1 {
+			return head, errors.New("a PROXY header without an end")
+		}
+		if _, err := io.ReadFull(c.Conn, head[len(head):len(head)+1]); err != nil {
+			return head, err
+		}
+		head = head[:len(head)+1]
+	}
+	return head, nil
 }
 
 // refuseProxied closes a connection from a proxy that did not say whom it speaks for. Those that are closed without a

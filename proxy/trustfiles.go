@@ -119,7 +119,7 @@ func (r *reminder) remind(t traffic.Trust, now time.Time) {
 			r.log.Error("a file of CAs, revocations, client certificates or error pages cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
 			logged = now
 		}
-		still[f] = told
+		still[f] = logged
 	}
 
 	for f := range r.logged {

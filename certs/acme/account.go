@@ -47,21 +47,10 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 		return err
 	}
 
-	values, same := map[string][]byte{}, false
-	for _, key := range keys {
-		data, err := v.backend.Load(ctx, key)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-
-		var account acme.Account
-		same = same || path.Ext(key) == ".json" && json.Unmarshal(data, &account) == nil && account.Location == o.account
-		values[key] = data
+	values, same, err := o.accountValues(ctx, v, keys)
+	if err != nil {
+		return err
 	}
-
 	if !same {
 		return errForgotten
 	}
@@ -79,4 +68,24 @@ func (s *slot) forget(ctx context.Context, v *atomicStore, key string) error {
 	}
 
 	return errForgotten
+}
+
+// accountValues reads an account's values, and reports whether it is still the one that the order used.
+func (o *order) accountValues(ctx context.Context, v *atomicStore, keys []string) (values map[string][]byte, same bool, err error) {
+	values = map[string][]byte{}
+	for _, key := range keys {
+		data, err := v.backend.Load(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+
+		var account acme.Account
+		same = same || path.Ext(key) == ".json" && json.Unmarshal(data, &account) == nil && account.Location == o.account
+		values[key] = data
+	}
+
+	return values, same, nil
 }

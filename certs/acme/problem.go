@@ -235,16 +235,13 @@ func unreached(err error) (cause, remedy string) {
 		return "the CA is busy (" + busy.Error() + ")", "padlock waits"
 	case errors.As(err, &record):
 		return text, "check the settings of " + record.Provider + " (docs/certificates.md), and this machine's way out to its API; padlock tries again"
-	case errors.Is(err, storage.ErrEncrypted):
-		return text, "give the storage_key that the storage was written with"
-	case errors.Is(err, storage.ErrPlain), errors.Is(err, storage.ErrMarker):
-		return text, "if you trust what it holds: padlock certs encrypt encrypts it once"
-	case errors.Is(err, storage.ErrUnavailable):
-		return text, "padlock goes on with what it has, and tries again"
-	case errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "no space left"):
-		return "the storage is full (" + text + ")", "free some space; padlock tries again"
-	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || strings.Contains(text, "permission denied") || strings.Contains(text, "read-only file system"):
-		return "the storage cannot be written to (" + text + ")", "make the storage directory writable for padlock's user"
+	}
+
+	if cause, remedy = unstored(err, text); cause != "" {
+		return cause, remedy
+	}
+
+	switch {
 	case strings.Contains(text, "certificate signed by unknown authority") || strings.Contains(text, "x509:"):
 		return "the CA's own certificate is not trusted (" + text + ")", "for a CA of your own name its root at the issuer (root: FILE, --acme-root FILE); else check this machine's clock and CA certificates"
 	case errors.As(err, &place) || errors.As(err, &network) || strings.Contains(text, "connection refused") || strings.Contains(text, "no such host") || strings.Contains(text, "deadline exceeded"):
@@ -256,4 +253,21 @@ func unreached(err error) (cause, remedy string) {
 	}
 
 	return text, ""
+}
+
+// unstored is for errors of the storage; "" for others. text is that of the error.
+func unstored(err error, text string) (cause, remedy string) {
+	switch {
+	case errors.Is(err, storage.ErrEncrypted):
+		return text, "give the storage_key that the storage was written with"
+	case errors.Is(err, storage.ErrPlain), errors.Is(err, storage.ErrMarker):
+		return text, "if you trust what it holds: padlock certs encrypt encrypts it once"
+	case errors.Is(err, storage.ErrUnavailable):
+		return text, "padlock goes on with what it has, and tries again"
+	case errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "no space left"):
+		return "the storage is full (" + text + ")", "free some space; padlock tries again"
+	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || strings.Contains(text, "permission denied") || strings.Contains(text, "read-only file system"):
+		return "the storage cannot be written to (" + text + ")", "make the storage directory writable for padlock's user"
+	}
+	return "", ""
 }

@@ -120,7 +120,24 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 		}
 	}
 
-	opened := 0
+	opened, err := e.survey(ctx)
+	switch {
+	case missing:
+		// With one value that opens this is the right key: each that does not is quarantined when it is read.
+		return inspection{}, err
+	case err == nil && opened > 0:
+		return inspection{damaged: true, raw: raw}, nil
+	case Encrypted(raw) && (err == nil || errors.Is(err, ErrPlain)):
+		return inspection{}, fmt.Errorf("%s: %w", marker, ErrEncrypted)
+	case err == nil:
+		return inspection{}, fmt.Errorf("%s: %w", marker, ErrMarker)
+	}
+
+	return inspection{}, err
+}
+
+// survey counts the values that open with this key. Where none does, or some are not encrypted, err says so.
+func (e *encrypted) survey(ctx context.Context) (opened int, err error) {
 	var other, plain error // values that do not open, and that are not encrypted
 	err = e.each(ctx, func(key string, raw []byte, wrong error) error {
 		// What was quarantined may be of any age, and under any key.
@@ -149,20 +166,7 @@ func (e *encrypted) inspect(ctx context.Context) (inspection, error) {
 	case opened == 0:
 		err = other
 	}
-
-	switch {
-	case missing:
-		// With one value that opens this is the right key: each that does not is quarantined when it is read.
-		return inspection{}, err
-	case err == nil && opened > 0:
-		return inspection{damaged: true, raw: raw}, nil
-	case Encrypted(raw) && (err == nil || errors.Is(err, ErrPlain)):
-		return inspection{}, fmt.Errorf("%s: %w", marker, ErrEncrypted)
-	case err == nil:
-		return inspection{}, fmt.Errorf("%s: %w", marker, ErrMarker)
-	}
-
-	return inspection{}, err
+	return opened, err
 }
 
 // each hands over every value as it stands in the storage, or why something in the place of one is none (ErrUnusable).

@@ -114,6 +114,11 @@ func meant(app *cli.App, args []string) string {
 		names = append(names, f.Names()...)
 	}
 
+	return meantFlag(names, args)
+}
+
+// meantFlag is a flag that one of the arguments nearly is; "": none.
+func meantFlag(names, args []string) string {
 	for _, arg := range args {
 		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		if arg == "--" {

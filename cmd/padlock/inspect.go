@@ -127,19 +127,9 @@ func findFile(file, name, password string) ([]found, error) {
 
 	out := found{source: file, name: name}
 	if ext := strings.ToLower(filepath.Ext(file)); ext == ".p12" || ext == ".pfx" {
-		if path, ok := strings.CutPrefix(password, "file:"); ok {
-			text, err := regular.Named(path, maxInspected)
-			if err != nil {
-				return nil, err
-			}
-			password = strings.TrimRight(string(text), "\r\n")
+		if out.chain, err = findPKCS12(file, data, password); err != nil {
+			return nil, err
 		}
-
-		_, leaf, chain, err := pkcs12.DecodeChain(data, password)
-		if err != nil {
-			return nil, hint.Add(fmt.Errorf("%s: %w", file, err), "give its password: --password TEXT, or file:PATH")
-		}
-		out.chain = append([]*x509.Certificate{leaf}, chain...)
 		return []found{out}, nil
 	}
 
@@ -175,6 +165,22 @@ func findFile(file, name, password string) ([]found, error) {
 	}
 
 	return []found{out}, nil
+}
+
+func findPKCS12(file string, data []byte, password string) ([]*x509.Certificate, error) {
+	if path, ok := strings.CutPrefix(password, "file:"); ok {
+		text, err := regular.Named(path, maxInspected)
+		if err != nil {
+			return nil, err
+		}
+		password = strings.TrimRight(string(text), "\r\n")
+	}
+
+	_, leaf, chain, err := pkcs12.DecodeChain(data, password)
+	if err != nil {
+		return nil, hint.Add(fmt.Errorf("%s: %w", file, err), "give its password: --password TEXT, or file:PATH")
+	}
+	return append([]*x509.Certificate{leaf}, chain...), nil
 }
 
 func (p *program) findStored(c *cli.Context, name string) ([]found, error) {

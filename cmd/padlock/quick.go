@@ -123,18 +123,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	}
 
 	if len(cfg.Listen.HTTPS) == 0 {
-		addresses := loopback
-		// The names that containers will bring are not known yet.
-		if c.Bool("lan") || c.Bool("docker") {
-			addresses = everywhere
-		} else if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
-			addresses = everywhere
-		}
-
-		cfg.Listen.HTTPS = addresses("443")
-		if c.String("http") == "" {
-			cfg.Listen.HTTP = addresses("80")
-		}
+		listenByDefault(c, cfg, sites)
 	}
 
 	applyStorage(c, cfg)
@@ -182,6 +171,22 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	}
 
 	return cfg, nil
+}
+
+// listenByDefault chooses addresses: loopback, unless other machines are meant to come.
+func listenByDefault(c *cli.Context, cfg *config.Config, sites []served) {
+	addresses := loopback
+	// The names that containers will bring are not known yet.
+	if c.Bool("lan") || c.Bool("docker") {
+		addresses = everywhere
+	} else if public := isPublic(cfg); !c.IsSet("cert") && slices.ContainsFunc(sites, func(s served) bool { return slices.ContainsFunc(s.hosts, public) }) {
+		addresses = everywhere
+	}
+
+	cfg.Listen.HTTPS = addresses("443")
+	if c.String("http") == "" {
+		cfg.Listen.HTTP = addresses("80")
+	}
 }
 
 // applyACME is the part of the flags that says where certificates of public names come from.

@@ -324,7 +324,7 @@ func (r *responseBody) Close() error {
 
 	// A request whose content has not been sent whole, and bytes behind the response, leave the connection in a state
 	// that cannot be trusted.
-	clean := r.done && b.head.keepAlive && !b.transport.o.Single && len(b.reader.buffered()) == 0 && (b.request == nil || b.last.Load())
+	clean := r.done && b.reusable()
 	// A connection that has authenticated for nobody in particular must not serve anybody else.
 	if b.authenticated && b.owner == nil {
 		clean = false
@@ -354,6 +354,12 @@ func (r *responseBody) Close() error {
 	}
 
 	return nil
+}
+
+// reusable reports whether a response that has come whole leaves the connection ready for another request.
+func (b *backend) reusable() bool {
+	return b.head.keepAlive && !b.transport.o.Single && len(b.reader.buffered()) == 0 &&
+		(b.request == nil || b.last.Load())
 }
 
 // lateContent is how long content may still come after the whole of the answer to it, and lateSilence how long nothing

@@ -210,10 +210,19 @@ func (h *head) interpret() error {
 	if h.upgrade != "" { // Connection asked for it
 		h.upgrade = h.protocols()
 	}
+	if !h.settleHost(hosts, host) {
+		return errHost
+	}
+
+	return h.framing(lengths, length, encodings, encoding)
+}
+
+// settleHost takes the host from the target or from Host. It reports false where they do not name one host together.
+func (h *head) settleHost(hosts int, host string) bool {
 	// RFC 9112 section 3.2 demands exactly one Host. Two would let the backend choose another site than padlock
 	// did.
 	if hosts > 1 || hosts == 0 && h.minor == 1 || !message.ValidHost(host) && hosts == 1 {
-		return errHost
+		return false
 	}
 
 	switch {
@@ -221,10 +230,9 @@ func (h *head) interpret() error {
 		h.host = host
 	// RFC 9112 section 3.2.2 ignores Host; a backend may not.
 	case !message.ValidHost(h.host), hosts == 1 && !message.Is(host, h.host):
-		return errHost
+		return false
 	}
-
-	return h.framing(lengths, length, encodings, encoding)
+	return true
 }
 
 // protocols are those that the client may go over to, in the order of its preference (RFC 9110 section 7.8).

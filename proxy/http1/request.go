@@ -183,6 +183,28 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 		b = put(b, f.Name, f.Value)
 	}
 
+	b = appendFraming(b, r)
+	if r.Expect && r.Body != nil {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+
+	// RFC 9110 section 10.1.4: a sender of TE has to name it in Connection as well.
+	switch {
+	case r.Upgrade != "":
+		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)
+	case te && last:
+		b = append(b, "Connection: TE, close\r\n"...)
+	case te:
+		b = append(b, "Connection: TE\r\n"...)
+	case last:
+		b = append(b, "Connection: close\r\n"...)
+	}
+
+	return append(b, "\r\n"...)
+}
+
+// appendFraming writes how the content of a request ends.
+func appendFraming(b []byte, r *message.Request) []byte {
 	switch {
 	case r.Body != nil && r.ContentLength < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
@@ -204,21 +226,5 @@ func appendRequest(b []byte, r *message.Request, last bool) []byte {
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10), "\r\n"...)
 	}
 
-	if r.Expect && r.Body != nil {
-		b = append(b, "Expect: 100-continue\r\n"...)
-	}
-
-	// RFC 9110 section 10.1.4: a sender of TE has to name it in Connection as well.
-	switch {
-	case r.Upgrade != "":
-		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), r.Upgrade...), "\r\n"...)
-	case te && last:
-		b = append(b, "Connection: TE, close\r\n"...)
-	case te:
-		b = append(b, "Connection: TE\r\n"...)
-	case last:
-		b = append(b, "Connection: close\r\n"...)
-	}
-
-	return append(b, "\r\n"...)
+	return b
 }

@@ -113,34 +113,34 @@ func (h *responseHead) interpret(method, upgrade string) error {
 			lengths++
 			same = same && sameLengths(f.Value, &n)
 		case message.Is(f.Name, "Transfer-Encoding"):
-			for coding := range strings.SplitSeq(f.Value, ",") {
-				encodings++
-				chunked = chunked && message.Is(strings.Trim(coding, " \t"), "chunked")
-			}
+			n, only := codings(f.Value)
+			encodings, chunked = encodings+n, chunked && only
 		case message.Is(f.Name, "Keep-Alive"):
 			h.idle = keepAliveTime(f.Value)
 		case message.Is(f.Name, "Connection"):
-			for item := range strings.SplitSeq(f.Value, ",") {
-				switch item = strings.Trim(item, " \t"); {
-				case message.Is(item, "close"):
-					h.keepAlive = false
-				case message.Is(item, "keep-alive") && h.minor == 0:
-					h.keepAlive = true
-				}
-			}
+			h.connection(f.Value)
 		}
 	}
 
 	h.keepAlive = h.keepAlive && h.idle >= 0
 
+	lengths, err := h.agree(lengths, n, same, encodings, chunked)
+	if err != nil {
+		return err
+	}
+	return h.frame(method, upgrade, lengths > 0, max(n, 0), encodings > 0)
+}
+
+// agree settles what Content-Length and Transfer-Encoding say together; the lengths that count are left.
+func (h *responseHead) agree(lengths int, n int64, same bool, encodings int, chunked bool) (int, error) {
 	switch {
 	// RFC 9112 section 6.3: contradicting lengths make the framing unrecoverable. Choosing one could deliver
 	// another response's bytes.
 	case !same:
-		return errLengths
+		return 0, errLengths
 	// A coding that padlock does not decode would reach the client as content, without the field that names it.
 	case encodings > 0 && (h.minor == 0 || !chunked):
-		return errCoding
+		return 0, errCoding
 	case encodings > 1:
 		// The program and the server that it runs in both announced the coding. The content is chunked once.
 		h.keepAlive = false
@@ -155,7 +155,28 @@ func (h *responseHead) interpret(method, upgrade string) error {
 		h.fields.Set("Content-Length", strconv.FormatInt(n, 10))
 	}
 
-	return h.frame(method, upgrade, lengths > 0, max(n, 0), encodings > 0)
+	return lengths, nil
+}
+
+// codings counts the transfer codings of a field, and reports whether all of them are chunked.
+func codings(value string) (n int, chunked bool) {
+	chunked = true
+	for coding := range strings.SplitSeq(value, ",") {
+		n++
+		chunked = chunked && message.Is(strings.Trim(coding, " \t"), "chunked")
+	}
+	return n, chunked
+}
+
+func (h *responseHead) connection(value string) {
+	for item := range strings.SplitSeq(value, ",") {
+		switch item = strings.Trim(item, " \t"); {
+		case message.Is(item, "close"):
+			h.keepAlive = false
+		case message.Is(item, "keep-alive") && h.minor == 0:
+			h.keepAlive = true
+		}
+	}
 }
 
 // sameLengths reads a value of Content-Length, which may be a list of the same number (RFC 9110 section 8.6). n is -1,

@@ -381,32 +381,40 @@ func (c *connection) readControl(r *reader) error {
 			return err
 		}
 
-		number, n, err := quicvarint.Parse(content)
-		switch kind {
-		case framePriorityUpdate:
-			if err != nil || number%4 != 0 {
-				return fatal(codeID)
-			}
-			c.prioritise(quic.StreamID(number), string(content[n:]))
-			continue
-		case framePriorityOfPush, frameCancelPush:
-			// We never push, so these frames make no sense.
-			return fatal(codeID)
-		case frameMaxPushID:
-			// RFC 9114 section 7.2.7: the number must not shrink, although we never push.
-			if number < pushes {
-				return fatal(codeID)
-			}
-			pushes = number
-		case frameGoAway:
-		default:
-			return fatal(codeFrameUnexpected)
-		}
-
-		if err != nil || n != len(content) {
-			return fatal(codeFrame)
+		if err := c.controlFrame(kind, content, &pushes); err != nil {
+			return err
 		}
 	}
+}
+
+// controlFrame acts on a frame behind SETTINGS. pushes is the highest push that the client allows.
+func (c *connection) controlFrame(kind uint64, content []byte, pushes *uint64) error {
+	number, n, err := quicvarint.Parse(content)
+	switch kind {
+	case framePriorityUpdate:
+		if err != nil || number%4 != 0 {
+			return fatal(codeID)
+		}
+		c.prioritise(quic.StreamID(number), string(content[n:]))
+		return nil
+	case framePriorityOfPush, frameCancelPush:
+		// We never push, so these frames make no sense.
+		return fatal(codeID)
+	case frameMaxPushID:
+		// RFC 9114 section 7.2.7: the number must not shrink, although we never push.
+		if number < *pushes {
+			return fatal(codeID)
+		}
+		*pushes = number
+	case frameGoAway:
+	default:
+		return fatal(codeFrameUnexpected)
+	}
+
+	if err != nil || n != len(content) {
+		return fatal(codeFrame)
+	}
+	return nil
 }
 
 // readQPACK reads a stream of QPACK's instructions. Without a dynamic table there is little to say (RFC 9204 section

@@ -166,7 +166,31 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 		return 0, false
 	}
 
-	host, hosts, length, lengths, cookies := "", 0, int64(-1), 0, 0
+	host, hosts, length, lengths := b.takeOut(r, whole)
+	if b.authority == "" {
+		b.authority = host
+	}
+
+	switch {
+	case hosts > 1 || hosts == 1 && !Is(host, b.authority) || !ValidHost(b.authority):
+		b.blame(faultAuthority)
+	case lengths > 1 || whole && length > 0:
+		b.blame(faultLength)
+	}
+
+	if whole {
+		length = 0
+	}
+
+	r.Method, r.Host, r.Target, r.Scheme, r.Proto, r.ContentLength = b.method, b.authority, b.path, "https", proto, length
+	b.target(r, whole)
+	return length, b.Fault == ""
+}
+
+// takeOut takes the fields out that say where a request goes and how it is framed, as padlock writes its own.
+func (b *Block) takeOut(r *Request, whole bool) (host string, hosts int, length int64, lengths int) {
+	length = -1
+	cookies := 0
 	kept := b.Fields[:0]
 	for _, f := range b.Fields {
 		switch f.Name {
@@ -176,7 +200,8 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 			continue
 		case "content-length":
 			lengths++
-			if length, ok = Decimal(f.Value); !ok {
+			n, ok := Decimal(f.Value)
+			if length = n; !ok {
 				b.blame(faultLength)
 			}
 			continue
@@ -202,25 +227,7 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 	if cookies > 1 {
 		b.joinCookies()
 	}
-
-	if b.authority == "" {
-		b.authority = host
-	}
-
-	switch {
-	case hosts > 1 || hosts == 1 && !Is(host, b.authority) || !ValidHost(b.authority):
-		b.blame(faultAuthority)
-	case lengths > 1 || whole && length > 0:
-		b.blame(faultLength)
-	}
-
-	if whole {
-		length = 0
-	}
-
-	r.Method, r.Host, r.Target, r.Scheme, r.Proto, r.ContentLength = b.method, b.authority, b.path, "https", proto, length
-	b.target(r, whole)
-	return length, b.Fault == ""
+	return host, hosts, length, lengths
 }
 
 func (b *Block) validAuthority() bool { return b.authority != "" && ValidHost(b.authority) }
@@ -247,11 +254,16 @@ func (b *Block) target(r *Request, whole bool) {
 		b.blame(fault)
 	case !ok || authority != "":
 		b.blame(faultForm)
-	case b.given[4] && (b.method != "CONNECT" || whole || r.ContentLength > 0 || !Token(b.protocol)):
+	case b.given[4] && !b.extended(r, whole):
 		b.blame(faultConnect)
 	case b.given[4]:
 		b.connect(r)
 	}
+}
+
+// extended reports whether a request with a protocol is the CONNECT that may have one (RFC 8441 section 4).
+func (b *Block) extended(r *Request, whole bool) bool {
+	return b.method == "CONNECT" && !whole && r.ContentLength <= 0 && Token(b.protocol)
 }
 
 // connect makes an extended CONNECT look as the upgrade that it stands for: a GET with a key, which HTTP/2 and 3 leave

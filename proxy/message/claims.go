@@ -77,9 +77,9 @@ func ClaimsAddress(name string) bool { return addresses.Has(name) }
 // X_Real_IP and X.Real.IP. plain is that other name.
 func Alias(name string) (plain string, ok bool) {
 	for i := range len(name) {
-		if c := name[i]; c != '-' && !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z') {
+		if !plainByte(rune(name[i])) {
 			return strings.Map(func(r rune) rune {
-				if r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
+				if plainByte(r) {
 					return r
 				}
 				return '-'
@@ -87,4 +87,9 @@ func Alias(name string) (plain string, ok bool) {
 		}
 	}
 	return name, false
+}
+
+// plainByte reports whether a character of a name means itself to CGI: letters, digits and the dash.
+func plainByte(r rune) bool {
+	return r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
 }

@@ -68,22 +68,7 @@ func loosestClimb(path string, above bool) bool {
 			continue
 		}
 
-		up, down := 0, 0
-		for segment := range strings.FieldsFuncSeq(look, func(r rune) bool { return r == '/' || r == '\\' }) {
-			// Readers that split after decoding end the path here, and C programs at a zero byte.
-			if end := strings.IndexAny(segment, "?#\x00"); end >= 0 {
-				segment = segment[:end]
-			}
-			switch bare(strings.Map(withoutBlanks, segment)) {
-			case "..":
-				up++
-			case "", ".":
-			default:
-				// However many segments a part may have, only one of them is certain for every reader.
-				down = 1
-			}
-		}
-
+		up, down := partClimb(look)
 		switch {
 		case up > 0 && !above:
 			return true
@@ -99,6 +84,25 @@ func loosestClimb(path string, above bool) bool {
 	}
 
 	return false
+}
+
+// partClimb is how far a part of a path leads up at most, and whether it certainly leads down.
+func partClimb(look string) (up, down int) {
+	for segment := range strings.FieldsFuncSeq(look, func(r rune) bool { return r == '/' || r == '\\' }) {
+		// Readers that split after decoding end the path here, and C programs at a zero byte.
+		if end := strings.IndexAny(segment, "?#\x00"); end >= 0 {
+			segment = segment[:end]
+		}
+		switch bare(strings.Map(withoutBlanks, segment)) {
+		case "..":
+			up++
+		case "", ".":
+		default:
+			// However many segments a part may have, only one of them is certain for every reader.
+			down = 1
+		}
+	}
+	return up, down
 }
 
 // isName reports whether every reader takes a part of a path for the name of something below.
