@@ -28,6 +28,7 @@ const maxChain = 10
 // wrong with it.
 func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Time) (out []*x509.Certificate, doubt error) {
 	out = []*x509.Certificate{leaf}
+	// Cross-signed CAs may lead in a circle.
 	for len(out) < maxChain {
 		last := out[len(out)-1]
 		next := firstIssuer(last, own)
@@ -41,6 +42,7 @@ func chain(leaf *x509.Certificate, own, others []*x509.Certificate, now time.Tim
 			}
 		}
 
+		// A root is left out: clients have it, and trust no copy that is sent.
 		if next == nil || selfIssued(next) || slices.ContainsFunc(out, next.Equal) {
 			break
 		}
@@ -98,6 +100,7 @@ func bestIssuer(child *x509.Certificate, others []*x509.Certificate, now time.Ti
 	for _, c := range others {
 		switch {
 		case !validAt(c, now) || !issues(c, child):
+		// Some clients compare names byte by byte, so the exact name is the safer choice.
 		case best == nil, exact(c) && !exact(best), exact(c) == exact(best) && c.NotAfter.After(best.NotAfter):
 			best = c
 		}
@@ -120,6 +123,7 @@ func issues(parent, child *x509.Certificate) bool {
 
 	err := child.CheckSignatureFrom(parent)
 	switch {
+	// Old chains have such signatures on certificates that clients do not verify. They still have to be sent.
 	case errors.As(err, new(x509.InsecureAlgorithmError)):
 		return signedWithSHA1(parent, child)
 	case errors.Is(err, x509.ErrUnsupportedAlgorithm):

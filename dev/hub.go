@@ -75,6 +75,7 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (*Hub, error) {
 // Listen answers commands from now on: the proxy listens on these ports.
 func (h *Hub) Listen(ports Ports) error {
 	path := filepath.Join(h.dir, socketName)
+	// The lock is held, so a socket that is there was left by a hub that was killed.
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return err
 	}
@@ -111,6 +112,7 @@ func (h *Hub) Close() {
 	}
 	h.mu.Unlock()
 	h.serving.Wait()
+	// Released last: another proxy begins only when this one has let go of everything.
 	h.lock.Close()
 }
 
@@ -127,6 +129,7 @@ func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 		}
 
 		h.mu.Lock()
+		// Decided with the lock held, so that no command registers between the decision and the end.
 		idle := !h.emptied.IsZero() && time.Since(h.emptied) >= rest
 		if idle {
 			// Whoever connects from now on starts another hub.
@@ -199,6 +202,7 @@ func (h *Hub) publishedVersion(version int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.served = version
+	// Closing wakes everybody who waits for a version. A new channel stands for the next one.
 	close(h.serves)
 	h.serves = make(chan struct{})
 }

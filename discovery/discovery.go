@@ -78,6 +78,7 @@ func (w *Watcher) String() string { return "the container engine " + mask.URL(w.
 func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	w.asking.Lock()
 	defer w.asking.Unlock()
+	// Docker, Podman and old versions of both speak different versions of the API.
 	if err := w.engine.negotiate(ctx); err != nil {
 		return nil, err
 	}
@@ -100,6 +101,7 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 
 	found := &Found{}
 	all = slices.DeleteFunc(all, func(c listed) bool { return !wants(c.Labels) })
+	// The oldest first: a container that is started later never takes a name away from one that has it.
 	slices.SortFunc(all, func(a, b listed) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID)) })
 	if len(all) > maxContainers {
 		found.problems = append(found.problems, tooMany(all))
@@ -154,6 +156,7 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 			continue
 		}
 
+		// An engine with many containers is not asked for all of them at once.
 		turns <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-turns }()
@@ -174,6 +177,7 @@ func (w *Watcher) take(found *Found, all []listed, answers []told) (silent int) 
 	next := map[string]told{}
 	for i, c := range all {
 		answer := answers[i]
+		// Only containers that are listed are remembered, so that those that are gone take no memory.
 		next[c.ID] = answer
 		if answer.err != nil {
 			found.problems = append(found.problems, untold(c.name(), answer))
@@ -221,6 +225,7 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 	where := about
 	if err == nil && about != nil {
 		about.ID = c.ID
+		// A container may use another's network, whose addresses only the other one has.
 		if other, shares := strings.CutPrefix(about.HostConfig.NetworkMode, "container:"); shares && containerID.MatchString(other) {
 			lender, failed := w.engine.inspect(ctx, other)
 			if err = failed; lender != nil {
@@ -232,6 +237,7 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 	switch {
 	case err != nil:
 		before.err = err
+		// A container that keeps the engine from answering is asked less and less often.
 		before.pause = min(max(2*before.pause, w.pace.retry), w.pace.rest)
 		before.again = time.Now().Add(before.pause)
 		return before
@@ -246,6 +252,7 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 // the network, which another may lend.
 func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
 	c := &owner{kind: "container", id: about.ID, name: about.name(), created: about.Created, leaving: w.isLeaving(about.ID)}
+	// Traffic goes to a container once it says that it is ready, as with the engine's own dependencies.
 	if health := about.State.Health; health != nil && (health.Status == "starting" || health.Status == "unhealthy") {
 		found.problems = append(found.problems, Problem{Owner: c.name, Waiting: true, Message: "its health check says " + health.Status})
 		return
@@ -318,6 +325,7 @@ func (w *Watcher) note(e event) {
 
 	switch {
 	case e.Type != "container":
+	// Between the signal and the end, a container finishes what it has. It should get nothing new.
 	case e.Action == "kill" && (e.Actor.Attributes["signal"] == "15" || e.Actor.Attributes["signal"] == "9") && len(w.leaving) < maxContainers:
 		w.leaving[e.Actor.ID] = time.Now().Add(stopping)
 	case e.Action == "die" || e.Action == "start":

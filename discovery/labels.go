@@ -276,7 +276,7 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 	}
 
 	first := byPrefix[Prefix]
-	// Labels that no name stands with apply to the named routes only, which would take their hosts from them.
+	// Without hosts, the labels outside of named routes make no site of their own.
 	if first != nil && len(first.hosts) == 0 {
 		parts = slices.DeleteFunc(parts, func(p *part) bool { return p == first })
 	}

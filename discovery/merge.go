@@ -40,6 +40,7 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 		}
 	}
 
+	// Who may come is decided before anything is merged, so that no container opens what another one has closed.
 	good, wrong := disagreeing(good)
 	problems = append(problems, wrong...)
 
@@ -57,7 +58,7 @@ func (f *Found) merge(base *config.Config, taken map[string]string, accept func(
 		return cfg, append(problems, differing...)
 	}
 	if accept != nil && accept(base) != nil {
-		// The configuration has no sites of its own, so containers decide alone.
+		// The configuration is refused without containers too, so none of them is to blame.
 		return base, problems
 	}
 
@@ -94,6 +95,7 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 	fitting = &copied
 	extra := map[*part][]string{} // names that a part has without asking for them, with www
 	for _, p := range c.parts {
+		// Each part is validated alone, so that an error names the label of this container.
 		cfg, err := globals.With(p.alone())
 		if err != nil {
 			problems = append(problems, p.translate(err)...)

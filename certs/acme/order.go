@@ -93,6 +93,7 @@ func (o *order) translate(err error) error {
 	}
 
 	if !problem.Wait.IsZero() {
+		// Remembered per CA and name: other names may be ordered there meanwhile, and this one elsewhere.
 		o.later.note(left(o.issuers[0].key, o.name), earliest(problem.Wait, time.Now().Add(waitMost)))
 	}
 
@@ -118,6 +119,7 @@ func (s *slot) event(ctx context.Context, event string, data map[string]any) err
 
 	switch event {
 	case "cert_obtaining":
+		// The name's lock is held now. Another node may have renewed while this one waited for it.
 		if forced, _ := data["forced"].(bool); forced && o.replace != nil {
 			b, err := o.store.storedCert(ctx, o.replace.Issuer, o.name)
 			if err != nil {
@@ -149,6 +151,7 @@ func (c core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.Che
 func (core) Sync() error { return nil }
 
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	// The responses carry Retry-After, which certmagic's errors leave out.
 	if e.Message == "http request" {
 		c.slot.responded(fields)
 		return nil
@@ -220,6 +223,7 @@ func (o *order) failed(fields []zapcore.Field, text string) {
 
 	o.mu.Lock()
 	issuer := o.issuers[0].name
+	// certmagic goes on with the next issuer by itself.
 	o.issuers, o.wait, o.accepted = o.issuers[1:], time.Time{}, false
 	o.mu.Unlock()
 	o.log.Warn("an issuer gave no certificate; the next is asked", "name", o.name, "issuer", issuer, "error", problem)

@@ -80,6 +80,7 @@ func (a *Preflight) publicIssuer() bool {
 }
 
 func (a *Preflight) ports(ctx context.Context, name string, addresses []string) (advice []string) {
+	// Public CAs refuse to validate at private addresses, whatever is forwarded.
 	if a.publicIssuer() && !slices.ContainsFunc(addresses, func(addr string) bool { return !config.IsLocal(addr) }) {
 		return []string{fmt.Sprintf("%s leads to %s, where no public CA can come: use dns-01 (certificates.dns)", name, strings.Join(addresses, ", "))}
 	}
@@ -95,6 +96,7 @@ func (a *Preflight) ports(ctx context.Context, name string, addresses []string) 
 			continue
 		}
 
+		// Public CAs know the standard ports only. A private CA may be told another one.
 		if a.publicIssuer() {
 			if port != c.port {
 				advice = append(advice, fmt.Sprintf("the CA comes to port %s for %s, and padlock listens on %s: forward the one to the other", c.port, c.challenge, port))
@@ -149,6 +151,7 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 	}
 
 	wildcard := strings.HasPrefix(name, "*.")
+	// RFC 8659 section 3: the records of the closest domain count, and those above it do not.
 	for domain := strings.TrimPrefix(name, "*."); strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 		answers, err := dnsquery.Ask(ctx, a.resolvers, domain, dns.TypeCAA)
 		if err != nil {

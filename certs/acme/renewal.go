@@ -25,11 +25,13 @@ func (c *Client) renewal(name string, p *Pair) time.Time {
 
 func renewal(name string, p *Pair, ratio float64) time.Time {
 	lifetime := p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)
+	// Even a CA that suggests a later time may be down then.
 	latest := p.Leaf.NotAfter.Add(-lifetime / 20)
 	if selected := p.ari.SelectedTime; !selected.IsZero() && lifetime >= ariShortest {
 		return earliest(latest, selected)
 	}
 	window := time.Duration(float64(lifetime) * ratio)
+	// A hash of the name, so that every node spreads the names in the same way.
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, name)
 	spread := time.Duration(float64(window) / 10 * float64(h.Sum32()) / (1 << 32))
@@ -59,6 +61,7 @@ const (
 )
 
 func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
+	// Set first, so that whatever goes wrong below does not lead to asking again at once.
 	p.ariNext = time.Now().Add(ariLatest)
 	issuer := c.issuer(p)
 	if issuer == nil || p.Leaf.NotAfter.Sub(p.Leaf.NotBefore) < ariShortest {
@@ -74,6 +77,7 @@ func (c *Client) askRenewalInfo(ctx context.Context, name string, p *Pair) {
 	case err != nil:
 		p.ariNext = time.Now().Add(10 * ariSoonest)
 		if id, bad := acme.ARIUniqueIdentifier(p.Leaf); bad == nil {
+			// A CA that is overloaded may ask for more patience than the usual.
 			if until := earliest(c.later.of(id), time.Now().Add(ariLatest)); until.After(p.ariNext) {
 				p.ariNext = until
 			}
@@ -117,6 +121,7 @@ func (c *Client) keepRenewalInfo(ctx context.Context, name string, p *Pair) erro
 	if dir := certmagic.StorageKeys.CertsSitePrefix(p.Issuer, name); v.backend.Exists(ctx, v.place(dir)+journal) {
 		v.spread(ctx, dir, b)
 	}
+	// Another node has replaced the certificate, to which this information does not apply.
 	if current, err := b.open(name); err != nil || !current.Leaf.Equal(p.Leaf) {
 		return err
 	}
@@ -164,6 +169,7 @@ const (
 )
 
 func (c *Client) askOCSP(ctx context.Context, name string, p *Pair) {
+	// Set first: a responder that does not answer is asked again after a while, and not with each look.
 	p.ocsp.next = time.Now().Add(ocspRetry)
 	raw, response, err := fetchOCSP(ctx, p)
 	if err != nil {
@@ -185,6 +191,7 @@ func (c *Client) askOCSP(ctx context.Context, name string, p *Pair) {
 }
 
 func fetchOCSP(ctx context.Context, p *Pair) ([]byte, *ocsp.Response, error) {
+	// The question contains a hash of the issuer's key.
 	if len(p.Certificate.Certificate) < 2 {
 		return nil, nil, errors.New("the chain does not hold the issuer")
 	}

@@ -48,6 +48,7 @@ func hexAddress(text string) (netip.AddrPort, bool) {
 	if !ok || err != nil || failed != nil || len(raw)%4 != 0 {
 		return netip.AddrPort{}, false
 	}
+	// The kernel prints each word as a number of the machine, so little-endian ones come reversed.
 	for i := 0; i < len(raw); i += 4 {
 		binary.BigEndian.PutUint32(raw[i:], binary.NativeEndian.Uint32(raw[i:]))
 	}
@@ -61,6 +62,7 @@ func descendants(pid int) []int {
 	children, sessions := map[int][]int{}, []int{}
 	for _, p := range processes() {
 		children[p.parent] = append(children[p.parent], p.pid)
+		// A process whose parent has ended belongs to init, and is recognized by its group or session.
 		if p.group == pid || p.session == pid {
 			sessions = append(sessions, p.pid)
 		}

@@ -34,6 +34,7 @@ func FreePort(used func(port int) bool) (int, error) {
 }
 
 func free(port int) bool {
+	// Each of the three can be in use while the others are free, and apps choose any of them.
 	for _, host := range []string{"127.0.0.1", "::1", ""} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err == nil {
@@ -123,6 +124,7 @@ func WithPort(args []string, dir, host string, port int, address string) []strin
 		said = said || replaced[i] != arg
 	}
 
+	// A command that names the port itself needs no flags.
 	if said {
 		return replaced
 	}
@@ -135,6 +137,7 @@ func WithPort(args []string, dir, host string, port int, address string) []strin
 	if f == nil || len(f.flags) == 0 || saysPort(words, f) || saysPort(args, f) {
 		return replaced
 	}
+	// npm passes flags on to the script only behind two dashes.
 	if between != nil && !slices.Contains(args, "--") {
 		replaced = append(replaced, between...)
 	}

@@ -73,6 +73,7 @@ func Start(c Command) (*Process, error) {
 
 	go func() {
 		p.err = cmd.Wait()
+		// npm and its like end before the servers that they have started, which would keep the port.
 		endRest(cmd.Process.Pid)
 		p.started.ended()
 		close(p.done)
@@ -136,12 +137,14 @@ func (p *Process) Listening() (netip.AddrPort, bool) {
 // the engine's.
 func choose(port int, own []netip.AddrPort, anybody func() []netip.AddrPort) (netip.AddrPort, bool) {
 	given := func(a netip.AddrPort) bool { return int(a.Port()) == port }
+	// Reached through the socket that was found, as it may listen on IPv6 alone.
 	if at := slices.IndexFunc(own, given); at >= 0 {
 		return reachable(own[at]), true
 	}
 	if len(own) == 0 {
 		return best(anybody())
 	}
+	// Node.js and others also listen for a debugger, which must not be served as the app.
 	return best(slices.DeleteFunc(slices.Clone(own), func(a netip.AddrPort) bool { return slices.Contains(debuggers, a.Port()) }))
 }
 
@@ -197,6 +200,8 @@ func (p *prefixed) Write(text []byte) (int, error) {
 	p.rest = append(p.rest, text...)
 	for len(p.rest) > 0 {
 		end := slices.Index(p.rest, '\n')
+		// A line waits for its end, so that lines of several apps do not mix. A progress bar without line ends must
+		// not wait for ever.
 		if end < 0 && len(p.rest) < maxLine {
 			break
 		}

@@ -18,6 +18,7 @@ var PassedOn = []os.Signal{syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 
 func startInGroup(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A process that the app leaves behind may hold its output open, for which nobody waits long.
 	cmd.WaitDelay = leftOpen
 	return startBound(cmd)
 }
@@ -31,6 +32,7 @@ func signalGroup(p *os.Process, s os.Signal) {
 
 // EndGroup asks a process group to end, and ends it if it has not done so within five seconds.
 func EndGroup(group int) {
+	// No process of the group is left.
 	if syscall.Kill(-group, syscall.SIGTERM) != nil {
 		return
 	}

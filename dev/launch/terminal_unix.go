@@ -73,6 +73,7 @@ func (t *Terminal) attach(app *attached) {
 
 	if app != nil {
 		t.resume()
+		// One goroutine reads for all apps in turn: a read of a terminal cannot be broken off.
 		t.readOnce.Do(func() { go t.read() })
 	}
 }
@@ -88,6 +89,7 @@ func (t *Terminal) resume() {
 		t.makeRaw()
 	}
 	_ = pty.InheritSize(t.tty, t.app.outer) // a terminal without a size is as good
+	// The shell continues this program, but not the app, which has a session of its own.
 	_ = syscall.Kill(-t.app.leader, syscall.SIGCONT)
 }
 
@@ -121,6 +123,8 @@ func (t *Terminal) read() {
 			continue
 		}
 
+		// Polled rather than read: keys that were read for an app that has ended could not be given back to the
+		// shell.
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(t.tty.Fd()), Events: unix.POLLIN}}, int(glance.Milliseconds()))
 		if n == 0 || err != nil || !t.has(app) {
 			continue
@@ -188,6 +192,7 @@ func keepLines(tty *os.File) {
 func (t *Terminal) pass(app *attached, keys []byte) {
 	interrupt, suspend, known := signalKeys(app.outer)
 	if known && bytes.IndexByte(keys, interrupt) >= 0 {
+		// An app that ends after Ctrl-C is not started again.
 		app.interrupted.Store(true)
 	}
 
@@ -227,6 +232,7 @@ const ignored = 100 * time.Millisecond
 // suspend stops the app and this program's process group, until a shell continues it.
 func (t *Terminal) suspend(app *attached) {
 	t.mu.Lock()
+	// The shell that comes to the foreground expects the terminal as it was.
 	t.restore()
 	t.mu.Unlock()
 
@@ -256,6 +262,7 @@ func startInTerminal(cmd *exec.Cmd, c *Command) (*started, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	cmd.WaitDelay = leftOpen
 	err = startBound(cmd)
+	// The app has the inner end now. While this program held it too, the end of the app would never be seen.
 	inner.Close()
 	if err != nil {
 		outer.Close()

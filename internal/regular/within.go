@@ -26,12 +26,14 @@ func within[T any](s *silence, patience time.Duration, name string, do func() (T
 		err   error
 	}
 	directory := filepath.Dir(name)
+	// Each attempt on a hung file server costs a thread that cannot be taken back.
 	if !s.admits(directory, time.Now()) {
 		var none T
 		return none, fmt.Errorf("%s %w", name, ErrSilent)
 	}
 
 	done := make(chan result, 1)
+	// When the answer comes after all, the directory may be asked again at once.
 	go func() {
 		value, err := do()
 		done <- result{value, err}
@@ -81,6 +83,7 @@ func (s *silence) admits(directory string, now time.Time) bool {
 	if now.Before(p.next) {
 		return false
 	}
+	// The pause doubles with each attempt, as the time since the beginning has doubled by then.
 	p.next = now.Add(now.Sub(p.since))
 	return true
 }

@@ -62,6 +62,7 @@ func Read(file string, cas []*x509.Certificate, now time.Time) (Lists, error) {
 
 		var refusal error
 		for _, ca := range cas {
+			// Several CAs may have one name, as after a change of keys. Any of them may have signed the list.
 			if !bytes.Equal(ca.RawSubject, p.RawIssuer) {
 				continue
 			}
@@ -108,6 +109,7 @@ func (all Lists) Complete(cas []*x509.Certificate, now time.Time) error {
 	var missing []*x509.Certificate
 	for _, ca := range cas {
 		listed := slices.ContainsFunc(all, func(l *List) bool { return bytes.Equal(l.issuer, ca.RawSubject) && l.signedBy(ca) })
+		// A CA that cannot issue certificates, or has expired, needs no list.
 		if !listed && issues(ca) && !now.After(ca.NotAfter) {
 			missing = append(missing, ca)
 		}
@@ -165,6 +167,7 @@ var ErrRevoked = errors.New("revoked by its CA")
 func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	for i, certificate := range chain {
 		if until.IsZero() || certificate.NotAfter.Before(until) {
+			// The chain is good until its first end, after which the connection has to be judged again.
 			until = certificate.NotAfter
 		}
 
@@ -184,6 +187,7 @@ func (all Lists) Check(chain []*x509.Certificate, now time.Time) (until time.Tim
 				return time.Time{}, fmt.Errorf("the revocation list of %s has expired", list.Issuer)
 			}
 
+			// Whatever another list says: one that revokes is enough.
 			if _, revoked := list.revoked[string(certificate.SerialNumber.Bytes())]; revoked {
 				return time.Time{}, ErrRevoked
 			}

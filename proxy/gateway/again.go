@@ -36,6 +36,7 @@ func (x *Exchange) again(now *Routes) fate {
 	if err != nil {
 		return refused
 	}
+	// The target as it came is judged, and not what rewriting has made of it.
 	route, allowed := found.Route(x.request.Method, &path)
 	switch {
 	case route == nil && len(allowed) == 0, route != nil && route.Group == nil:
@@ -47,6 +48,7 @@ func (x *Exchange) again(now *Routes) fate {
 	}
 
 	basic := route.BasicAuth(found)
+	// The password itself was not kept. Its hash says whether it would still be right.
 	if basic != nil && (x.user == "" || basic.Users[x.user] != x.hash) {
 		return refused
 	}
@@ -64,6 +66,7 @@ type underway struct {
 // add notes a request that ctx ends. It reports false where another snapshot has come since the request was let in, and
 // refuses it.
 func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes) bool {
+	// Added before the snapshot is compared: a reload in between either sees the request, or is seen here.
 	u.mu.Lock()
 	u.open = append(u.open, x)
 	x.ctx, x.content, x.place = ctx, x.request.Body, len(u.open)-1
@@ -81,6 +84,7 @@ func (u *underway) remove(x *Exchange) {
 	}
 	u.mu.Lock()
 	end := len(u.open) - 1
+	// The last one takes the place, as the order does not matter and a search would take longer.
 	last := u.open[end]
 	last.place, u.open[x.place], u.open[end] = x.place, last, nil
 	u.open, x.ctx = u.open[:end], nil
@@ -115,6 +119,7 @@ func (u *underway) dismiss(x *Exchange) bool {
 
 	x.dismissed.Store(true)
 	x.ctx.Cancel()
+	// remove waits for this, so that the content is not closed when it belongs to another request.
 	x.closing.Add(1)
 	defer x.closing.Done()
 	u.mu.Unlock()

@@ -35,6 +35,7 @@ func (b *bufferedBody) Buffered() int {
 	if b.err != nil {
 		return len(b.data) - b.at
 	}
+	// What is kept and what the connection has at hand both need no waiting.
 	return len(b.data) - b.at + b.Body.Buffered()
 }
 
@@ -80,6 +81,7 @@ func (h *Gateway) bufferResponse(next Action) Action {
 
 // keep reads a response, up to a limit and as much as there is memory for.
 func (h *Gateway) keep(x *Exchange, response *message.Response, limit int64) {
+	// A response that is known to be larger would only be delayed, and its end could not be kept.
 	if response.ContentLength > limit || isStream(response.Fields) {
 		return
 	}
@@ -88,6 +90,7 @@ func (h *Gateway) keep(x *Exchange, response *message.Response, limit int64) {
 	data, err := h.rooms.fill(body, x.addr, &x.held, response.ContentLength+1, limit)
 	whole := &bufferedBody{Body: body, data: data, err: err}
 	response.Body = whole
+	// The target's connection is given back before the client has read anything, which is what the buffer is for.
 	if errors.Is(err, io.EOF) && x.contentCame() {
 		// From now on, the connection to the target serves others.
 		_ = body.Close()

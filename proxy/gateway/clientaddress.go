@@ -38,6 +38,7 @@ func (x *Exchange) identify(trusted []config.Network) {
 		return
 	}
 
+	// A connection of a proxy carries requests of several clients, so nothing may be kept for the connection.
 	x.forwarded.trusted, r.Shared = true, true
 	f := r.Fields
 	x.forwarded.chain = x.joined("X-Forwarded-For")
@@ -55,6 +56,8 @@ func (x *Exchange) identify(trusted []config.Network) {
 	x.forwarded.prefix = prefixes(x.joined("X-Forwarded-Prefix"))
 
 	var addr netip.Addr
+	// One of the two lists counts, and never both: a proxy that writes one passes the other on as the client sent
+	// it.
 	if _, ok := f.Get("X-Forwarded-For"); ok {
 		addr, _ = sender(x.forwarded.chain, trusted, cutLast, forwardedFor)
 	} else if _, ok := f.Get("Forwarded"); ok {
@@ -66,6 +69,7 @@ func (x *Exchange) identify(trusted []config.Network) {
 		return
 	}
 
+	// An address that cannot be read must not fall back to the proxy's, which rules may let in.
 	x.addr, r.Client = addr, message.UnknownClient
 	if addr.IsValid() {
 		r.Client = addr.String()
@@ -94,6 +98,7 @@ func prefixes(list string) string {
 		if item == "" {
 			continue
 		}
+		// One bad item spoils the list: leaving it out would join paths that do not belong together.
 		if !validPrefix(item) {
 			return ""
 		}
@@ -132,6 +137,7 @@ func sender(
 ) (netip.Addr, string) {
 	whole := len(list) <= maxList
 	if !whole {
+		// The end is the part that trusted proxies have written.
 		list = list[len(list)-maxList:]
 	}
 
@@ -147,6 +153,7 @@ func sender(
 			// A malformed item makes everything to its left unreliable.
 			return netip.Addr{}, item
 		}
+		// Where all are trusted, the first of the list is the closest to a client that there is.
 		if list == "" || !sites.Contains(trusted, addr) {
 			return addr, item
 		}
@@ -190,6 +197,7 @@ func last(f message.Fields, name string) string {
 
 // cutLast takes the last item off a list.
 func cutLast(list string) (before, item string) {
+	// Empty items are skipped (RFC 9110 section 5.6.1), and so are blanks.
 	comma := strings.LastIndexByte(list, ',')
 	return strings.TrimRight(list[:max(comma, 0)], " \t,"), strings.Trim(list[comma+1:], " \t")
 }
@@ -208,6 +216,7 @@ func cutLastElement(list string) (before, element string) {
 
 // forwardedFor reads an item of X-Forwarded-For, to which some proxies add a port.
 func forwardedFor(item string) (netip.Addr, bool) {
+	// Zones and IPv4 in IPv6 are taken off, or one client would have several addresses.
 	if addr, err := netip.ParseAddr(strings.Trim(item, "[]")); err == nil {
 		return addr.Unmap().WithZone(""), true
 	}

@@ -21,6 +21,7 @@ const (
 // unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a
 // field that does.
 func (x *Exchange) unwanted(name string) bool {
+	// CGI programs cannot tell X-Real-IP from X_Real_IP, so both names count.
 	plain, alias := message.Alias(name)
 	// Whatever the configuration says about aliases, this is the name of the variable itself.
 	if message.Variable(plain) {
@@ -64,6 +65,7 @@ type trailed struct {
 // Trailers implements message.Body.
 func (b *trailed) Trailers() message.Fields {
 	fields := b.Body.Trailers()
+	// Some frameworks merge trailers into the header, where they would take the place of what was removed there.
 	fields.DelFunc(b.unwanted)
 	return fields
 }
@@ -80,6 +82,7 @@ func (b *trailed) unwanted(name string) bool {
 // prepare turns a client's request into the one for the backend.
 func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	r := x.request
+	// Read before the fields of the connection are removed, of which TE is one.
 	teTrailers := r.Fields.HasToken("TE", "trailers")
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
@@ -96,6 +99,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 
 	r.Fields.Add(loopField, h.self) // whatever the client says of its connection
 	peer, t := r.Conn.Client, &x.forwarded
+	// Added after the client's own were removed: what is there now is from padlock or a trusted proxy.
 	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
 	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
 	r.Fields.Add("X-Forwarded-Host", cmp.Or(t.host, r.Host))
@@ -119,6 +123,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	}
 
 	aliases := x.site.Aliases != dropNone
+	// Rules come last, so that they can change what padlock has added.
 	x.site.Fields.Request.Apply(x, &r.Fields, aliases)
 	x.route.Fields.Request.Apply(x, &r.Fields, aliases)
 	return nil

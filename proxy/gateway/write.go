@@ -42,6 +42,7 @@ func (h *Gateway) writeError(x *Exchange, err error) {
 		x.note(cut.why)
 		x.w.Abort()
 		return
+	// The standard library's way to cut a response, which is no fault.
 	case errors.Is(err, http.ErrAbortHandler):
 		x.note(err.Error())
 		x.w.Abort()
@@ -52,6 +53,7 @@ func (h *Gateway) writeError(x *Exchange, err error) {
 	}
 
 	x.note(page.Error())
+	// The page is padlock's own, whatever the target had begun.
 	x.fromTarget, x.sticky, x.varies, x.coded = false, "", false, false
 	if err := h.send(x, page.response(x)); err != nil {
 		x.err = err.Error()
@@ -112,6 +114,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 	}
 
 	for {
+		// Reading into the writer's own buffer spares a copy of everything that passes.
 		room := x.w.Room()
 		n, err := response.Body.Read(room)
 		if x.dismissed.Load() {
@@ -126,6 +129,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 				x.w.Abort()
 				return nil
 			}
+			// A short read means that the target has no more at the moment. Waiting for more would delay events.
 			if err == nil && n < len(room) && response.Body.Buffered() == 0 {
 				_ = x.w.Flush()
 			}
@@ -180,6 +184,7 @@ func (x *Exchange) unwritable(err error) error {
 	if !errors.As(err, &refused) || x.bare {
 		return nil
 	}
+	// The page that follows gets no fields of the configuration, as one of those may be what could not be written.
 	x.bare = true
 	if x.fromTarget {
 		return &StatusError{Status: 502, Text: "The application's answer cannot be passed on", Cause: "the response: " + err.Error()}
@@ -194,6 +199,8 @@ func (x *Exchange) finish(f *message.Fields) {
 	}
 
 	if x.site.HSTS != "" && x.secure() { // RFC 6797 section 7.2
+		// A target that sends its own rule knows better, and two of them would contradict each other (RFC 6797
+		// section 8.1).
 		if _, ok := f.Get("Strict-Transport-Security"); !ok {
 			f.Add("Strict-Transport-Security", x.site.HSTS)
 		}
@@ -213,6 +220,7 @@ func (x *Exchange) finish(f *message.Fields) {
 		}
 	}
 
+	// Rules come last, so that they can change what padlock itself has added. The route's may change the site's.
 	x.site.Fields.Response.Apply(x, f, false)
 	if x.route != nil {
 		x.route.Fields.Response.Apply(x, f, false)

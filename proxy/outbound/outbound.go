@@ -41,6 +41,8 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	defer giveUp()
 	conn, err := d.dial(first, d.Address)
 	var lookup *net.DNSError
+	// A DNS server that is away must not take down targets whose addresses are known. A name that does not exist
+	// any more is another matter.
 	if errors.As(err, &lookup) && !lookup.IsNotFound {
 		return d.dial(ctx, *last)
 	}
@@ -115,6 +117,7 @@ func Resolver(servers []string) *net.Resolver {
 	return &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			// The resolver dials again after a failure, and so comes to the next server.
 			server := servers[int(next.Add(1)-1)%len(servers)]
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, server)
 			if err != nil {

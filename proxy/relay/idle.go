@@ -45,6 +45,7 @@ func (i *Idle) look() {
 	if i.over {
 		return
 	}
+	// Touching costs one store. The timer is set again only when it fires.
 	if left := i.limit - (time.Since(i.began) - time.Duration(i.last.Load())); left > 0 {
 		i.timer.Reset(left)
 		return

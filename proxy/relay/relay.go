@@ -39,6 +39,7 @@ func Join(client, target net.Conn, idle time.Duration) (in, out int64, err error
 	if err != nil {
 		j.cut()
 	}
+	// An error of a connection that the other direction has closed is a consequence. The first one is the cause.
 	if first := <-sent; err == nil || errors.Is(err, net.ErrClosed) {
 		err = first
 	}
@@ -138,6 +139,7 @@ func Copy(dst io.WriteCloser, src Source, idle *Idle) (n int64, err error) {
 		room := waiting
 		if borrowed != nil {
 			room = borrowed[:]
+			// A large buffer is lent for as long as it is used, and given back after a second without bytes.
 			src.Until(time.Now().Add(silence))
 		}
 
@@ -153,6 +155,7 @@ func Copy(dst io.WriteCloser, src Source, idle *Idle) (n int64, err error) {
 		switch {
 		case errors.Is(err, io.EOF):
 			idle.Touch()
+			// One side's end is passed on, and the other may go on: some protocols end one direction before the other.
 			if err := closeWrite(dst); err != nil {
 				return n, &WriteError{err}
 			}

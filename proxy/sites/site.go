@@ -92,6 +92,7 @@ type builder struct {
 
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access, c.Hosts[0]), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
+	// The mode was validated with the configuration.
 	built.Paths, _ = paths.ParseMode(c.PathMode())
 	built.Plain, built.PlainOff = c.HTTP == "serve" && c.TLS.ClientAuth == nil && c.TCP == nil, c.HTTP == "off"
 	var err error
@@ -130,6 +131,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false)}}
 	}
 
+	// Sorted once, so that the first route that matches is the one.
 	slices.SortStableFunc(built.Routes, moreSpecific)
 	return built, nil
 }
@@ -199,6 +201,7 @@ const hstsAge = 365 * 24 * time.Hour
 // hsts is what a site's browsers are told; names that no public CA signs for are not asked to come by HTTPS for ever.
 func hsts(c *config.Site) string {
 	h, age := &c.HSTS, c.HSTS.MaxAge
+	// Browsers remember the rule for a year. For a name of a developer's machine, that would outlast the project.
 	if age == 0 && (h.IncludeSubdomains || h.Preload || !slices.ContainsFunc(c.Hosts, func(host string) bool { return host == "*" || config.IsLocal(host) })) {
 		age = hstsAge
 	}

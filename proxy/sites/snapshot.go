@@ -67,12 +67,14 @@ func New(cfg *config.Config, o Options) (*Snapshot, error) {
 	} else {
 		s.Files = lastgood.After(nil)
 	}
+	// What the older snapshot had read is of use only while this one is built.
 	defer s.Files.Forget()
 	s.plain = s.share(cfg.TLS.MinVersion, known, &Policy{Config: o.TLS})
 	s.hosts[""] = newVirtualHosts(s.plain)
 	b := &builder{cfg: cfg, targets: o.Targets, book: o.Book, files: s.Files}
 	for i := range cfg.Sites {
 		if err := s.add(b, &cfg.Sites[i], known); err != nil {
+			// The targets of the sites before this one were taken, and would never be released.
 			closeGroups(b.groups)
 			return nil, err
 		}
@@ -90,6 +92,7 @@ func newVirtualHosts(plain *Policy) *VirtualHosts {
 func (s *Snapshot) share(key string, known map[string]*Policy, made *Policy) *Policy {
 	policy, ok := s.policies[key]
 	if !ok {
+		// A policy that has not changed stays the same pointer, so that open connections need not be judged again.
 		if policy, ok = known[key]; !ok {
 			policy = made
 		}
@@ -124,7 +127,7 @@ func (s *Snapshot) add(b *builder, c *config.Site, known map[string]*Policy) err
 		own = newVirtualHosts(s.plain)
 		own.unnamed = built
 	} else {
-		// Which of the certificates without a server name is meant could not be decided.
+		// With several sites, nobody knows which of them a client without a server name means.
 		own.unnamed = nil
 	}
 
@@ -181,6 +184,7 @@ func (t *VirtualHosts) Named(name string) *Site {
 	if found, ok := t.exact[name]; ok {
 		return found
 	}
+	// Looked up by what follows the first label, which makes no new string for each request.
 	if _, parent, ok := strings.Cut(name, "."); ok {
 		if found, ok := t.wildcard[parent]; ok {
 			return found
@@ -200,6 +204,7 @@ func (t *VirtualHosts) Asked(sni, local string) *Site {
 	}
 
 	if sni != "" {
+		// A name that no site has is not looked for by address: the client has said what it wants.
 		return t.fallback
 	}
 	if address, ok := config.CanonicalHost(HostOnly(local)); ok && t.exact[address] != nil {
@@ -235,6 +240,7 @@ func sitePolicy(c *config.Site, plain *Policy, files *lastgood.Values) (policy *
 		return plain, "", nil
 	}
 
+	// A clone shares the callbacks and none of the settings that follow.
 	policy = &Policy{Config: plain.Config.Clone()}
 	if c.TLS.LegacyRSA {
 		policy.Config.CipherSuites = legacySuites()
