@@ -56,6 +56,7 @@ func (f *Files) TakeStaples(from *Files) {
 	f.staples.mu.Lock()
 	f.staples.all = all
 	f.staples.mu.Unlock()
+	// Published at once, so that must-staple certificates are never served without a response after a reload.
 	f.publish()
 }
 

@@ -49,6 +49,7 @@ const rememberedRows = 512
 func NewAdmin(o Options) *Admin {
 	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux(), shown: handshake.NewRecent(rememberedRows)}
 	if o.Metrics != nil {
+		// A registry of its own: the global one has the metrics of every library.
 		own := prometheus.NewRegistry()
 		own.MustRegister(view{a})
 		a.mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{o.Metrics.registry, own}, promhttp.HandlerOpts{}))
@@ -74,6 +75,7 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, g Guard) error {
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    discard, // of handshakes that fail; whoever fails is told
 	}
+	// Close rather than Shutdown, as live pages never end by themselves.
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -85,6 +87,7 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, g Guard) error {
 // health answers 200 as long as padlock runs. What is in trouble is named, as it does not heal with a new start.
 func (a *Admin) health(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "ok\n")
+	// Restarting padlock cures none of these, so the status stays 200.
 	for _, warning := range a.warnings() {
 		_, _ = io.WriteString(w, "warning: "+warning+"\n")
 	}

@@ -40,8 +40,11 @@ func (g Guard) protect(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		switch {
+		// Without this check, a web page could point its own name at 127.0.0.1 and read the console (DNS
+		// rebinding).
 		case g.Network != "unix" && !g.named(r.Host):
 			http.Error(w, "The admin endpoint is not known by this name: "+g.remedy(), http.StatusForbidden)
+		// The browser sends its credentials for the console with requests of any page.
 		case foreign(r):
 			http.Error(w, "The admin endpoint does not answer to other sites' pages.", http.StatusForbidden)
 		case !g.shown(r):
@@ -95,6 +98,7 @@ func (g Guard) shown(r *http.Request) bool {
 	if !ok {
 		_, token, _ = r.BasicAuth()
 	}
+	// Hashes have the same length, which ConstantTimeCompare needs to give nothing away.
 	want, got := sha256.Sum256([]byte(g.Token)), sha256.Sum256([]byte(token))
 	return subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }

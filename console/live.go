@@ -34,6 +34,7 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 	}
 
 	watch := &watcher{admin: a, filter: f, w: w, seen: seen, written: time.Now()}
+	// Rows are sent in batches, as a page cannot show hundreds of changes a second.
 	controller := http.NewResponseController(w)
 	ticker := time.NewTicker(liveEvery)
 	defer ticker.Stop()

@@ -65,6 +65,7 @@ func Explain(text string) (Explanation, bool) {
 	// The replacement runs twice, as two matches may share a letter.
 	words = fullStop.ReplaceAllString(words, "$1 $2")
 	words = strings.Join(strings.Fields(fullStop.ReplaceAllString(words, "$1 $2")), " ")
+	// Programs print the number, the name or both, and the table has names.
 	if number, ok := alertIn(lower, words); ok {
 		words += " " + strings.ReplaceAll(wire.AlertName(number), "_", " ")
 	}
@@ -73,6 +74,7 @@ func Explain(text string) (Explanation, bool) {
 	bestIsGeneric := false
 	for _, e := range entries {
 		for _, known := range e.texts {
+			// The longest known text is the most specific one: "certificate expired" beats "certificate".
 			better := best.Matched == "" || bestIsGeneric && !e.generic() || bestIsGeneric == e.generic() && len(known) > len(best.Matched)
 			if better && strings.Contains(words, " "+known+" ") {
 				best, bestIsGeneric = Explanation{e.title, e.meaning, e.remedy, known}, e.generic()
@@ -105,6 +107,7 @@ func apple(lower string) string {
 	if m == nil {
 		return ""
 	}
+	// Numbers of four digits with a minus occur in any log.
 	theirs := strings.Contains(lower, "nsurl") || strings.Contains(lower, "cfnetwork") || strings.Contains(lower, "kcf") || strings.Contains(lower, "error domain") ||
 		strings.Contains(lower, "osstatus") || strings.TrimSpace(lower) == "-"+m[1]
 	if text, ok := appleCodes[m[1]]; ok && (theirs || m[1][0] == '9') {

@@ -164,6 +164,7 @@ func (s *Stage) Facts() (facts []Fact) {
 		o.field(s.fields[i])
 	}
 
+	// The facts are read from the JSON, so that console and log never show different ones.
 	d := json.NewDecoder(bytes.NewReader(append(o.b, '}')))
 	_, _ = d.Token()
 	for d.More() {
@@ -248,6 +249,7 @@ func (o *object) string(s string) {
 			continue
 		}
 
+		// Valid UTF-8 passes. Anything else becomes the replacement character, or the line would be no JSON.
 		if c >= utf8.RuneSelf {
 			if r, size := utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
 				i += size - 1

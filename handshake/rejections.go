@@ -45,9 +45,11 @@ func (r *rejections) relate(e *Event) *Earlier {
 
 	if e.rejected() {
 		if r.last == nil || len(r.last) >= maxRejections {
+			// Starting over bounds the memory, at the price of some remarks that are not made.
 			r.last = map[client]rejection{}
 		}
 		r.last[key] = rejection{e.ID, e.Start}
+		// A client that rejects us now has lost its trust, for example after padlock untrust.
 		delete(r.accepted, key)
 		return nil
 	}
@@ -61,6 +63,7 @@ func (r *rejections) relate(e *Event) *Earlier {
 
 	r.accepted[key] = e.Start
 	before, ok := r.last[key]
+	// A resumed session says nothing about trust: the certificate was not looked at again.
 	if !ok || e.Resumed {
 		return nil
 	}

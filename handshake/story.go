@@ -59,6 +59,7 @@ func (s *writerSink) Handshake(e *Event) {
 	defer s.mu.Unlock()
 	s.buffer = s.render(s.buffer[:0], e)
 	_, _ = s.w.Write(s.buffer) // there is nobody to tell: this is where telling happens
+	// One handshake with hundreds of stages must not keep its buffer for good.
 	if cap(s.buffer) > maxBuffer {
 		s.buffer = nil
 	}
@@ -195,6 +196,7 @@ func wrapped(text, indent, separator string, column, width int) string {
 	for part := range strings.SplitSeq(text[start:], separator) {
 		n := utf8.RuneCountInString(part)
 		switch {
+		// A word that is longer than a line is not broken: commands are to be pasted.
 		case first && (column+n <= width || column <= len(indent)):
 		case column+len(separator)+n <= width && !first:
 			b.WriteString(separator)

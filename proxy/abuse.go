@@ -99,6 +99,7 @@ func (c *abuseLog) write(reason traffic.Reason) {
 	t.mu.Lock()
 	n, from, what := t.unlogged, t.from, t.what
 	t.unlogged, t.from, t.what, t.logged, t.timer = 0, nil, "", time.Now(), nil
+	// Logging happens without the lock, which the next rejection takes.
 	t.mu.Unlock()
 	attrs := []any{"reason", reason.String(), "count", n, "total", t.count.Load(), "why", reason.Why()}
 	if key := reason.Key(); key != "" {

@@ -18,6 +18,7 @@ type pauses struct {
 
 // newPauses lets a tenth of the connections wait, and of one client an eighth of them.
 func newPauses(connections int, stall, send time.Duration) *pauses {
+	// Small limits would otherwise leave no room to pause at all.
 	all := max(16, connections/10)
 	return &pauses{fair.NewTurns(fair.Limits{AtOnce: all, Each: max(8, all/8), PerSource: 1, Waiting: 1}), send - stall}
 }
@@ -41,6 +42,7 @@ type pausing struct {
 // Stalled implements socket.Staller.
 func (p *pausing) Stalled() bool {
 	c := p.clientConn
+	// Only a write whose limit the front has set may pause, and only once: a client that pauses again is cut.
 	if !c.pausable.CompareAndSwap(true, false) {
 		return false
 	}

@@ -31,10 +31,12 @@ func (s *Server) answerPlaintext(c net.Conn, trace *handshake.Conn, head []byte)
 
 	switch kind {
 	case "http", "http_connect", "http_proxy":
+	// Other protocols have no answer that their client would understand, so the connection is only closed.
 	default:
 		return
 	}
 
+	// The handshake's deadline has been used up by waiting for TLS.
 	_ = c.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
 	rest := io.LimitReader(c, int64(s.config().Limits.HeaderSize))
 	request, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), rest)))
@@ -70,6 +72,7 @@ func (s *Server) httpsURL(host, target, port string) (string, bool) {
 		return "", false
 	}
 	authority := canonical
+	// The standard port is left out, so that the URL equals the one that people type.
 	if port != "" && port != "443" {
 		authority = net.JoinHostPort(canonical, port)
 	} else if strings.Contains(canonical, ":") {
@@ -144,6 +147,7 @@ func (s *Server) servePlain(raw *clientConn) {
 		return
 	}
 
+	// Load balancers send the PROXY header on every port that they forward.
 	if s.proxied(raw.Conn.RemoteAddr()) {
 		_ = raw.SetDeadline(time.Now().Add(s.config().Timeouts.Header))
 		if err := raw.readProxyHeader(); err != nil {
@@ -199,6 +203,7 @@ func (c *plainConn) Read(p []byte) (int, error) {
 // Write gives the place among those that have said nothing yet back: who is answered has said what it wants.
 func (c *plainConn) Write(p []byte) (int, error) {
 	c.answered.Store(true)
+	// The first answer shows that the client speaks HTTP, so it counts as a connection and not as a pending one.
 	c.begun.Load().leave()
 	return c.clientConn.Write(p)
 }

@@ -56,6 +56,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 		case <-ticker.C:
 		}
 
+		// Certificates and lists expire without any file changing.
 		s.logEnded(s.guards.expire(time.Now()))
 		current := s.current.Load()
 		now := marks(trustFiles(current.Config))
@@ -63,6 +64,8 @@ func (s *Server) watchTrust(ctx context.Context) {
 		case current.Config != cfg:
 			// A reload has happened, which read the files itself.
 			cfg, seen, read = current.Config, now, time.Now()
+		// Files that cannot be used are tried again although they have not changed: a permission or a mount may
+		// have.
 		case now != seen, len(current.Files.Kept()) > 0 && time.Since(read) >= trustRetry:
 			changed := now != seen
 			seen, read = now, time.Now()
@@ -84,6 +87,7 @@ func (s *Server) watchTrust(ctx context.Context) {
 func (s *Server) refresh(cfg *config.Config) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	// A reload was faster, and has read the files itself.
 	if s.config() != cfg {
 		return nil
 	}
@@ -97,6 +101,7 @@ func marks(names []string) string {
 		if name == "" {
 			continue
 		}
+		// A missing file changes the marks as well, as its line is not there.
 		if info, err := regular.Stat(name); err == nil {
 			fmt.Fprintf(&b, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
 		}

@@ -35,6 +35,7 @@ func ParseParent(value string) (c Context, ok bool) {
 	c.Flags = trace.TraceFlags(flags[0]) & knownFlags
 	switch {
 	case !c.Trace.IsValid() || !c.Span.IsValid(), version[0] == 0xff:
+	// W3C Trace Context section 3.2: only later versions may be longer.
 	case version[0] == 0 && len(value) > parentLength, len(value) > parentLength && value[parentLength] != '-':
 	default:
 		return c, true

@@ -52,6 +52,7 @@ type arrivals struct {
 // ExportSpans implements the SDK's SpanExporter.
 func (a *arrivals) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := a.SpanExporter.ExportSpans(ctx, spans)
+	// Spans count as waiting until the collector has answered, whether or not it has taken them.
 	a.delivery.waiting.Add(-int64(len(spans)))
 	if err != nil {
 		a.delivery.lost.Add(uint64(len(spans)))
@@ -65,6 +66,7 @@ const confessEvery = time.Minute
 // confess tells what was lost since it last did.
 func (a *arrivals) confess(err error) {
 	lost := a.delivery.lost.Load()
+	// A collector that is away for hours should not fill the log.
 	if lost == a.told || time.Since(a.said) < confessEvery {
 		return
 	}

@@ -68,6 +68,7 @@ func New(o Options) (*Tracer, error) {
 	if !strings.HasSuffix(url, tracesPath) {
 		url += tracesPath
 	}
+	// OTLP over HTTP passes through proxies and load balancers that know nothing of gRPC.
 	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(url), otlptracehttp.WithHeaders(o.Headers),
 		otlptracehttp.WithCompression(otlptracehttp.GzipCompression), otlptracehttp.WithHTTPClient(client), otlptracehttp.WithRetry(again))
 	if err != nil {
@@ -80,6 +81,7 @@ func New(o Options) (*Tracer, error) {
 	}
 
 	t := &Tracer{ratio: o.Sample, privacy: o.Privacy, ids: newIDs(), delivery: newDelivery(exporter, o)}
+	// The SDK samples everything: what is in the sample has been decided before a span is made.
 	t.provider = sdk.NewTracerProvider(sdk.WithSampler(sdk.AlwaysSample()), sdk.WithIDGenerator(&t.ids), sdk.WithResource(from), sdk.WithSpanProcessor(t.delivery))
 	t.tracer = t.provider.Tracer("padlock", trace.WithInstrumentationVersion(o.Version), trace.WithSchemaURL(semconv.SchemaURL))
 	t.failures = handshake.NewNoiseFilter(teller{t}, handshake.NoiseOptions{})
@@ -107,6 +109,7 @@ const deliveryTime = 10 * time.Second // for one request to the collector
 
 func httpClient(ca string) (*http.Client, error) {
 	transport := &http.Transport{
+		// Collectors outside are reached as everything else on the machine is.
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 5 * time.Second,
 	}
 	if ca != "" {

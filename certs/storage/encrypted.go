@@ -182,6 +182,7 @@ func (e *encrypted) each(ctx context.Context, do func(key string, raw []byte, wr
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // deleted meanwhile
 			}
+			// What is no value is handed over as well: the caller decides what it means.
 			if err == nil || errors.Is(err, ErrUnusable) {
 				err = do(key, raw, err)
 			}

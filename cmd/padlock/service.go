@@ -69,6 +69,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The absolute path: the system starts services with another PATH.
 	words := []string{program, "dev", "serve", "--stay"}
 	for _, name := range []string{"storage", "organization"} {
 		if c.IsSet(name) {
@@ -98,6 +99,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 		}, nil
 	}
 
+	// The specification ignores relative values.
 	base := os.Getenv("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(base) {
 		base = filepath.Join(home, ".config")
@@ -115,6 +117,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 func systemdUnit(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
+		// systemd expands % and $ within words.
 		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`
 	}
 	return "[Unit]\nDescription=padlock: HTTPS for the apps that are developed on this machine\n\n" +
@@ -176,6 +179,7 @@ func (s *service) uninstall(*cli.Context) error {
 			return nil
 		}
 	}
+	// The file is removed even if the service does not stop, so that it does not start again.
 	failed := runAll(s.disable)
 
 	if s.file != "" {
@@ -192,6 +196,7 @@ func (s *service) uninstall(*cli.Context) error {
 func (s *service) status(c *cli.Context) error {
 	installed := "not installed"
 	if s.file == "" {
+		// Windows keeps tasks in no file that could be looked for.
 		if exec.Command("schtasks", "/Query", "/TN", serviceName).Run() == nil {
 			installed = "installed"
 		}

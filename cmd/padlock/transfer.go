@@ -208,6 +208,7 @@ func kindOf(f io.Reader, name string) importedKind {
 	n, _ := io.ReadFull(f, magic)
 	ext := strings.ToLower(filepath.Ext(name))
 	switch {
+	// Recognized by content first, as exports are renamed and extensions are forgotten.
 	case bytes.HasPrefix(magic[:n], []byte("\x1f\x8b")):
 		return kindExport
 	case ext == ".p12" || ext == ".pfx" || beginsPKCS12(magic[:n]):
@@ -244,6 +245,7 @@ var importFlags = []struct {
 // unusedFlag refuses a flag that would be ignored.
 func unusedFlag(c *cli.Context, kind importedKind) error {
 	for _, flag := range importFlags {
+		// A variable may be set for another command in the same shell.
 		_, elsewhere := os.LookupEnv(flag.environment)
 		if c.IsSet(flag.name) && !elsewhere && !slices.Contains(flag.with, kind) {
 			return hint.Add(usageError{fmt.Errorf("--%s has no meaning here: %s is %s", flag.name, c.Args().First(), kind)}, flag.remedy)
@@ -289,6 +291,7 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return hint.Add(fmt.Errorf("reading the export: %w", err), "an export is read twice: save it in a file first")
 	}
+	// The first pass stores nothing: half of an archive would be worse than none.
 	if err := eachArchived(c.Context, f, func(string, []byte) error { return nil }); err != nil {
 		return err
 	}
@@ -298,6 +301,7 @@ func (p *program) importArchive(c *cli.Context, store storage.Store, f io.ReadSe
 
 	taken, kept := 0, 0
 	err := eachArchived(c.Context, f, func(key string, value []byte) error {
+		// What is there may be newer than the export.
 		if store.Exists(c.Context, key) && !c.Bool("force") {
 			kept++
 			return nil
@@ -328,6 +332,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 	}
 	archive := tar.NewReader(compressed)
 	imported, content := 0, int64(0)
+	// An archive is compressed, so a small file may hold anything. The bounds stop it early.
 	for range maxEntries {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -340,9 +345,11 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 		if err != nil {
 			return fmt.Errorf("reading the export: %w", err)
 		}
+		// Exports of earlier versions have ticket keys, which would be too old to be of use.
 		if header.Name == formerTickets {
 			continue
 		}
+		// Links and odd names could make a directory's storage write elsewhere.
 		if header.Typeflag != tar.TypeReg || !archived(header.Name) || header.Size > maxArchived {
 			return fmt.Errorf("reading the export: %q does not belong into a storage; nothing of the file is imported", header.Name)
 		}

@@ -57,6 +57,7 @@ func (p *program) trustCommand() *cli.Command {
 				return p.printVariables(c, ca)
 			}
 
+			// Installing inside a container would succeed, and help nobody.
 			if engine := container(); engine != "" {
 				return hint.Add(
 					errors.New("this container has no browsers: those that shall trust the local CA are outside"),
@@ -64,6 +65,7 @@ func (p *program) trustCommand() *cli.Command {
 
 			}
 
+			// Said first, as with sudo a person may expect root's storage and find another CA.
 			p.sayInvoker(storageOf(c))
 			fmt.Fprintf(p.stdout, "local CA %s\nfingerprint (SHA-256) %s\n", ca.Root().Subject.CommonName, ca.Fingerprint())
 			if more := beyondLocal(ca); len(more) > 0 {
@@ -83,6 +85,7 @@ func (p *program) trustCommand() *cli.Command {
 func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 	dir := filepath.Join(storageOf(c), "localca", "programs")
 	variables, err := trust.Programs(ca.Root(), dir)
+	// The variables that remain are still of use, so this is a remark and no failure.
 	if errors.Is(err, trust.ErrNoSystemRoots) {
 		terminal.Say(p.stderr, "%v", err)
 		err = nil
@@ -102,6 +105,7 @@ func (p *program) printVariables(c *cli.Context, ca *localca.CA) error {
 
 	for _, v := range variables {
 		line := "export " + v.Name + "=" + shellQuoted(v.Value)
+		// PowerShell doubles a quote within quotes.
 		if runtime.GOOS == "windows" {
 			line = "$env:" + v.Name + " = '" + strings.ReplaceAll(v.Value, "'", "''") + "'"
 		}
@@ -152,6 +156,7 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 		if !ok {
 			return nil, usageError{fmt.Errorf("--allow %q is not a host name", name)}
 		}
+		// A root for all of .com or .co.uk would be able to impersonate everybody.
 		if suffix, listed := publicsuffix.PublicSuffix(canonical); suffix == canonical && (listed || strings.Contains(suffix, ".")) {
 			return nil, usageError{fmt.Errorf("--allow %s: everybody's names end so; a root that may sign for all of them would be anybody's", canonical)}
 		}
@@ -167,6 +172,7 @@ func openCA(c *cli.Context) (*localca.CA, error) {
 		return ca, err
 	}
 
+	// A name that was allowed once and is missing now would fail in browsers without an explanation.
 	for _, name := range former.PermittedDNSDomains {
 		if !ca.Permits(name) {
 			terminal.Say(c.App.ErrWriter, "the new root does not sign for %s, for which the one before did; if it should: %s", handshake.Escape(name), terminal.Unbroken("padlock trust --allow "+handshake.Escape(name)))
@@ -186,6 +192,7 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 			act = store.Install
 		}
 		failed := p.change(store, act, install)
+		// Read back: some tools report success and change nothing, and some the opposite.
 		trusted, err := store.Trusted()
 		if failed == nil {
 			failed = err
@@ -208,6 +215,7 @@ func (p *program) eachStore(ca *localca.CA, install bool, asRoot string) error {
 		}
 	}
 
+	// Roots that were replaced come after the new one, so that nothing is untrusted in between.
 	left, err := p.removeFormer(ca, asRoot)
 	if err != nil {
 		return err
@@ -247,6 +255,7 @@ func storageOf(c *cli.Context) string {
 // asRoot is a command to paste that does with the same storage, and so with the same CA, what only root may do.
 func asRoot(command, storage string) string {
 	line := ownName(os.Args[0]) + " " + command + " --storage " + shellQuoted(storage)
+	// Debian without sudo has su, which needs the command as one word.
 	if _, err := exec.LookPath("sudo"); err != nil && os.Geteuid() != 0 {
 		return "su -c " + shellQuoted(line)
 	}
@@ -283,6 +292,7 @@ func (p *program) sayInvoker(storage string) {
 		return
 	}
 	own = filepath.Join(own, ".local", "share", "padlock")
+	// Earlier runs as root may have left another CA there, which browsers may trust.
 	if _, err := os.Stat(filepath.Join(own, "localca")); err == nil && own != storage {
 		terminal.Say(p.stdout, "root has a storage too, with another local CA, which is not used; %s does", terminal.Unbroken("--storage "+shellQuoted(own)))
 	}
@@ -307,6 +317,7 @@ func (p *program) removeFormer(ca *localca.CA, asRoot string) (wrong int, err er
 			failed := store.Remove()
 			trusted, err := store.Trusted()
 			switch {
+			// A store that cannot be read any more, and trusted the root before, most likely still does.
 			case trusted || err != nil && before:
 				still = true
 				wrong++
@@ -318,6 +329,7 @@ func (p *program) removeFormer(ca *localca.CA, asRoot string) (wrong int, err er
 		}
 
 		if still {
+			// Kept on the list, so that the next run tries again.
 			left = append(left, former)
 		}
 	}

@@ -107,6 +107,7 @@ func newPasswords() *passwords {
 func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client netip.Addr, fields message.Fields) (string, error) {
 	value, _ := fields.Get("Authorization")
 	scheme, encoded, _ := strings.Cut(value, " ")
+	// bcrypt looks at 72 bytes only, so longer credentials would only cost time.
 	if !message.Is(scheme, "Basic") || len(encoded) > maxCredentials {
 		return "", nil
 	}
@@ -121,10 +122,12 @@ func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client net
 
 	hash, known := basic.Users[name]
 	if !known {
+		// A name that does not exist must take as long as one that does, or names could be found out by the clock.
 		hash = p.decoy(basic, name)
 	}
 	who := account{name, hash}
 	key := p.mac(name, hash, password)
+	// Browsers send the password with every request, and bcrypt takes a tenth of a second.
 	if known && p.remembers(who, key) {
 		return name, nil
 	}
@@ -150,6 +153,7 @@ func (p *passwords) decoy(basic *sites.BasicAuth, name string) string {
 func (p *passwords) mac(parts ...string) (sum mac) {
 	h := hmac.New(sha256.New, p.secret[:])
 	for _, part := range parts {
+		// With its length in front, no part can run into the next one.
 		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		_, _ = h.Write([]byte(part))
 	}
@@ -226,6 +230,7 @@ func (p *passwords) check(ctx context.Context, g guess, hash, password string) (
 func (p *passwords) decide(ctx context.Context, g guess, v *verdict, hash, password string) {
 	defer func() {
 		p.mu.Lock()
+		// Forgotten before the others wake, so that none of them finds this check again.
 		delete(p.under, g)
 		p.mu.Unlock()
 		close(v.done)

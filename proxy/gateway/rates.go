@@ -65,6 +65,7 @@ func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
 		return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
 			left, wait, ok := rate.Take(x.counted(c.By))
 			if !ok {
+				// Rounded up: a client that comes back a moment early would be refused again.
 				again := strconv.Itoa(int((wait + time.Second - 1) / time.Second))
 				return nil, &StatusError{Status: 429, Text: "Too many requests", Fields: message.Fields{
 					{Name: "Retry-After", Value: again}, {Name: "RateLimit-Policy", Value: policy}, {Name: "RateLimit", Value: `"default";r=0;t=` + again},
@@ -100,5 +101,6 @@ func (x *Exchange) counted(by string) string {
 			return "cookie " + value
 		}
 	}
+	// Clients without the value share no quota with each other, but with their own address.
 	return "address " + fair.Source(x.addr).String()
 }

@@ -58,6 +58,7 @@ const firstRoom = 16 << 10
 func (r *rooms) fill(content io.Reader, client netip.Addr, held *int64, want, limit int64) (data []byte, err error) {
 	for err == nil {
 		if len(data) == cap(data) {
+			// The buffer doubles, so that a large content is copied a few times only, and a small one takes little.
 			size := min(cmp.Or(max(want, 2*int64(cap(data))), firstRoom), limit)
 			more := size - int64(cap(data))
 			if more <= 0 || !r.take(client, more) {

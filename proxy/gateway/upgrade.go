@@ -57,6 +57,7 @@ func (h *Gateway) wholeContent(ctx *message.Context, x *Exchange) error {
 	if r.Upgrade == "" || r.Body == nil {
 		return nil
 	}
+	// One byte more than is allowed tells content of exactly that size from content that is too large.
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxUpgradeContent+1))
 	if err != nil {
 		return h.failed(ctx, x, &message.BodyError{Err: err})
