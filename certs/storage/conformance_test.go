@@ -359,7 +359,7 @@ func encrypted(t *testing.T, p place) {
 
 	// All is encrypted, whatever it is; nothing is read, written or replaced with another key, or without one.
 	wrong, without := p.open(t, other), p.open(t, nil)
-	for name, value := range map[string]string{"a.key": "-----BEGIN PRIVATE KEY-----", "imported/a.pem": "a certificate", "tickets/keys.json": "{}", "acme/ca/challenge_tokens/a.json": "token"} {
+	for name, value := range map[string]string{"a.key": "-----BEGIN PRIVATE KEY-----", "imported/a.pem": "a certificate", "tickets/keys.json": "{\"keys\": []}", "acme/ca/challenge_tokens/a.json": "token"} {
 		if err := with.Store(ctx, name, []byte(value)); err != nil {
 			t.Fatal(err)
 		}
