@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 	keyLog := filepath.Join(dir, "keylog") // of curl, browsers and others: what they know, padlock must not tell
 	os.Setenv("SSLKEYLOGFILE", keyLog)
 	beside()
+	debug.SetGCPercent(400) // a tenth of the time of the clients of TestIdentity goes into it otherwise
 	code := m.Run()
 	said.keepLog(keyLog)
 	if !nothingSecretWasSaid() {

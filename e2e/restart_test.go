@@ -56,7 +56,7 @@ func echoes(t *testing.T) string {
 	return strings.TrimPrefix(app.URL, "http://")
 }
 
-// crowd is 64 clients that never rest: 28 by HTTP/1.1 and 28 by HTTP/2, each with a connection that it keeps, and eight WebSockets.
+// crowd is 64 clients that hardly rest: 28 by HTTP/1.1 and 28 by HTTP/2, each with a connection that it keeps, and eight WebSockets.
 type crowd struct {
 	requests, connections, messages atomic.Int64
 	closed                          atomic.Int64 // WebSockets that ended before they were told to
@@ -100,6 +100,10 @@ func (k *kept) Close() error {
 
 func gather(t *testing.T, address string, roots *x509.CertPool) *crowd {
 	t.Helper()
+	pause := 20 * time.Millisecond
+	if *long {
+		pause = 5 * time.Millisecond
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &crowd{cancel: cancel}
 	t.Cleanup(c.leave)
@@ -130,7 +134,7 @@ func gather(t *testing.T, address string, roots *x509.CertPool) *crowd {
 					return
 				}
 				c.requests.Add(1)
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(pause) // they outnumber what a machine answers without it
 			}
 		})
 	}

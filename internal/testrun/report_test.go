@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +159,37 @@ func TestATestProgramCanBeInterrupted(t *testing.T) {
 	fails := step{name: "program", args: []string{"sh", "-c", "echo '=== RUN   TestA'; echo '    a_test.go:1: said by A'; echo '--- FAIL: TestA (2.00s)'; echo FAIL; exit 1"}, dir: ".", tests: true, plain: true}
 	if out, err := runs(t, fails); err == nil || !strings.Contains(out, "said by A") || !strings.HasSuffix(out, "\n0 passed, 1 failed, 0 skipped\n") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// What is tested without the race detector has nothing that it could find.
+func TestSequentialPackagesStartNoGoroutine(t *testing.T) {
+	t.Chdir("../..")
+	for _, name := range sequential {
+		files, err := filepath.Glob(filepath.Join(strings.TrimPrefix(name, "padlock/"), "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Errorf("%s: %q, %v", name, files, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(parsed, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s starts a goroutine", file)
+				case *ast.ImportSpec:
+					if strings.HasPrefix(n.Path.Value, `"sync`) {
+						t.Errorf("%s imports %s", file, n.Path.Value)
+					}
+				}
+				return true
+			})
+		}
 	}
 }
 
