@@ -41,6 +41,7 @@ func (i *Issuer) UnmarshalText(text []byte) error {
 // URL is the issuer's directory; with staging that of its test CA.
 func (i *Issuer) URL(staging bool) string {
 	switch known := directories[i.Name]; {
+	// A directory of one's own has no known test CA, so staging changes nothing.
 	case i.Directory != "":
 		return i.Directory
 	case staging:

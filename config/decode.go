@@ -84,9 +84,11 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		at := strings.TrimPrefix(path+"."+name, ".")
 
 		field, ok := fields[name]
+		// Only where no key has this very name, so that a key may end with _file and mean something else.
 		if base, secret := strings.CutSuffix(name, "_file"); !ok && secret {
 			if ok = secretField(v, base); ok {
 				d.secretFile(value, fields[base], at, seen[base] != nil)
+				// A secret that is given in both ways would leave open which counts.
 				seen[base] = key
 				continue
 			}
@@ -105,6 +107,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 			d.fail(value, at, "has no value: if what follows belongs to it, indent that by two spaces more; or take the key away")
 		default:
 			seen[name] = key
+			// A value that could not be decoded is empty too, and has been reported.
 			before := len(d.errs)
 			d.decode(value, field, at)
 			if len(d.errs) == before && !mayBeEmpty(v.Type(), name) {
@@ -194,6 +197,7 @@ func (d *decoder) secretFile(n *yaml.Node, field reflect.Value, path string, giv
 		return
 	}
 
+	// Regular files alone, and of a limited size: a named pipe would let the start wait for a writer.
 	content, err := regular.Named(fileIn(filepath.Dir(d.file), name), maxSecret)
 	text := strings.TrimRight(string(content), "\r\n")
 	switch {
@@ -218,6 +222,7 @@ func (d *decoder) secretLines(n *yaml.Node, field reflect.Value, path, text stri
 			return
 		}
 
+		// The last line would win silently, and the first may be the one that is meant.
 		if _, twice := all[strings.TrimSpace(name)]; twice {
 			d.fail(n, path, "line %d of the file names %s again", i+1, strings.TrimSpace(name))
 			return
@@ -232,6 +237,7 @@ func (d *decoder) secretLines(n *yaml.Node, field reflect.Value, path, text stri
 func keys(v reflect.Value, fields map[string]reflect.Value) (known []string) {
 	for i := range v.NumField() {
 		key := v.Type().Field(i).Tag.Get("yaml")
+		// Whoever writes the file cannot see which keys share a structure in Go.
 		if key == ",inline" {
 			known = append(known, keys(v.Field(i), fields)...)
 			continue
@@ -251,6 +257,7 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMap(v.Type()))
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, at := n.Content[i], path+"."+n.Content[i].Value
+		// The YAML library finds this when it fills a map itself, and not in nodes.
 		if v.MapIndex(reflect.ValueOf(key.Value)).IsValid() {
 			d.fail(key, at, "is given twice")
 			continue
@@ -275,6 +282,7 @@ func (d *decoder) fieldValues(n *yaml.Node, v reflect.Value, path string) {
 		var values []string
 		before := len(d.errs)
 		d.decode(n.Content[i+1], reflect.ValueOf(&values).Elem(), at)
+		// An empty value looks like an order to take the field away, and would do nothing.
 		if len(values) == 0 && len(d.errs) == before {
 			d.fail(n.Content[i+1], at, "has no value: a field is taken away by remove")
 		}

@@ -36,6 +36,7 @@ func Load(path string, stdin io.Reader, warn func(Error)) (*Config, error) {
 	}
 
 	const name = "standard input"
+	// One byte more than is allowed shows that there is more, without reading all of it.
 	data, err := io.ReadAll(io.LimitReader(stdin, maxFile+1))
 	switch {
 	case err != nil:
@@ -64,6 +65,7 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	}
 
 	var second yaml.Node
+	// A second document would be ignored silently, with the sites in it.
 	if err := decoder.Decode(&second); err == nil {
 		return nil, Errors{{File: name, Line: second.Line, Column: second.Column, Message: "a second document begins here, and the file must hold exactly one: take away the line --- before it"}}
 	} else if !errors.Is(err, io.EOF) {
@@ -73,6 +75,7 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	d.decode(document.Content[0], reflect.ValueOf(cfg).Elem(), "")
 	relativeTo(filepath.Dir(name), reflect.ValueOf(cfg).Elem())
 
+	// A key that could not be decoded has its default, and what is wrong with that is not the user's mistake.
 	undecoded := d.meant
 	for _, e := range d.errs {
 		undecoded = append(undecoded, e.Path)
@@ -89,10 +92,12 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	}
 
 	if len(d.errs) > 0 {
+		// In the order of the file, as decoding finds its errors before validation does.
 		slices.SortStableFunc(d.errs, func(a, b Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 		return cfg, d.errs
 	}
 
+	// Warnings come only for a file that works: beside errors they would be noise.
 	for _, e := range d.old {
 		warn(e)
 	}
@@ -143,6 +148,7 @@ func follows(path, undecoded string) bool {
 // place finds the line of a validation error: its own, or that of the nearest part that stands in the file.
 func (d *decoder) place(e Error) Error {
 	for path := e.Path; ; path = parent(path) {
+		// A key that is missing stands nowhere: the part that should have it does.
 		if n, ok := d.places[path]; ok {
 			e.File, e.Line, e.Column = d.file, n.Line, n.Column
 			return e

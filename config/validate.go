@@ -75,6 +75,7 @@ func validate(c *Config) Errors {
 		v.address(fmt.Sprintf("resolvers[%d]", i), a)
 	}
 
+	// The process would believe that it had dropped its privileges.
 	if c.User == "root" {
 		v.fail("user", "root is what padlock is to be no longer; name a user without privileges, or leave it out")
 	}
@@ -130,6 +131,7 @@ func (c *Config) With(more ...Site) (*Config, error) {
 func (v *validator) handshakes(h *Handshakes) {
 	v.oneOf("handshakes.privacy.addresses", h.Privacy.Addresses, "full", "truncated")
 	v.oneOf("handshakes.privacy.names", h.Privacy.Names, "full", "hashed")
+	// Whoever has the file can decrypt the traffic, so that a path alone is not consent enough.
 	if h.Capture != "" && !h.InsecureExportSecrets {
 		v.fail("handshakes.capture", "a capture holds the secrets of handshakes: say so with insecure_export_secrets (--insecure-export-secrets)")
 	}
@@ -151,6 +153,7 @@ func (v *validator) listen(c *Config) {
 		v.address(fmt.Sprintf("listen.http[%d]", i), a)
 	}
 
+	// A device that does not trust the CA yet can fetch the root over plain HTTP alone.
 	if c.TrustPage && !slices.ContainsFunc(c.Listen.HTTP, reachable) {
 		v.fail("trust_page", "needs a plain HTTP listener that other devices reach: listen.http (--http), such as :80")
 	}
@@ -219,6 +222,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 			continue
 		}
 
+		// Which of both sites would answer is a matter of order, and not what anybody meant.
 		if other, taken := seen[name]; taken {
 			v.beside(at, other, "%s already stands at %s: keep one of them, and put the routes together", SpelledHost(name), other)
 		}
@@ -257,6 +261,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	for i := range s.Routes {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
 		v.route(at, &s.Routes[i])
+		// Of two routes that match the same requests, the first answers.
 		for j := range i {
 			if sameMatch(&s.Routes[j], &s.Routes[i], s.NoCase) {
 				v.beside(at, fmt.Sprintf("%s.routes[%d]", path, j), "is never reached: %s.routes[%d] matches the same requests; several targets of one route are a list: to: [3000, 3001]", path, j)
@@ -299,6 +304,7 @@ func (v *validator) www(path string, s *Site, seen map[string]string) {
 		return
 	}
 	v.oneOf(path+".www", s.WWW, "add", "remove")
+	// A copy, as names are added below, which have no counterpart of their own.
 	for _, host := range slices.Clone(s.Hosts) {
 		other, without := strings.CutPrefix(host, "www.")
 		if !without {
@@ -387,6 +393,7 @@ func (v *validator) bundle(path, name string) []*x509.Certificate {
 
 // pair checks the files of a certificate and its key.
 func (v *validator) pair(path, name, key, keyName string) {
+	// A file that is missing is reported as such, and not once more as a pair that does not fit.
 	before := len(v.errs)
 	v.file(path, name)
 	v.file(key, keyName)

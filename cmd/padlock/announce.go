@@ -64,6 +64,7 @@ func (p *program) announce(s *daemon.Started) {
 	lines := make([]string, len(sites))
 	var asking sync.WaitGroup
 	for i := range sites {
+		// All at once, as each may wait for the timeout of connecting.
 		asking.Go(func() { lines[i] = siteURL(&sites[i], https) + " → " + destination(cfg, &sites[i]) })
 	}
 	asking.Wait()
@@ -83,11 +84,13 @@ func (p *program) announce(s *daemon.Started) {
 		terminal.Say(p.stdout, "certificates from %s for %s; kept in %s", issuers(cfg), text.Summary(s.Managed), storage.Redacted(cfg.Storage))
 	case cfg.Certificates.OnDemand != nil:
 		terminal.Say(p.stdout, "certificates from %s on demand; kept in %s", issuers(cfg), storage.Redacted(cfg.Storage))
+	// With certificates of the user's own the local CA signs nothing that a browser would see.
 	case len(cfg.Certificates.Files) == 0:
 		p.hintTrust(s.LocalCA)
 		if s.LocalCA.HintOnce() {
 			terminal.Say(p.stdout, "%s (this is said once)", outdatedRoot)
 		}
+		// Only to a person: in a service's log nobody would read it, and it would count as said.
 		if terminal.Is(p.stdout) && s.LocalCA.MentionDevOnce() {
 			terminal.Say(p.stdout, "to serve an app by its name, put padlock dev in front of the command that starts it: padlock dev npm run dev (this is said once)")
 		}
@@ -110,6 +113,7 @@ func issuers(cfg *config.Config) string {
 // hintTrust says how browsers come to trust the local CA, where they do not yet. A container has no browsers: those of
 // its host need the root.
 func (p *program) hintTrust(local *localca.CA) {
+	// Eight bytes are enough to tell the roots of two directories apart, and fit on the line.
 	short := local.Fingerprint()[:23] + "…"
 	if engine := container(); engine != "" {
 		terminal.Say(p.stdout, "for browsers outside this container, run once on the host, and install what it writes: %s (local CA %s)", terminal.Unbroken(printInside(engine)+" > padlock-ca.pem"), short)
@@ -140,6 +144,7 @@ func container() string {
 	_, docker := os.Stat("/.dockerenv")
 	_, podman := os.Stat("/run/.containerenv")
 	switch {
+	// First, as its containers have the marks of Docker or Podman too.
 	case os.Getenv("KUBERNETES_SERVICE_HOST") != "":
 		return "kubernetes"
 	case podman == nil && isFirstProcess():
@@ -205,10 +210,12 @@ func destination(cfg *config.Config, site *config.Site) string {
 	}
 
 	target := upstream.To[0].Target
+	// The targets behind the name may change with every lookup, so none of them stands for it.
 	if target.SRV {
 		return target.String()
 	}
 	dialer := &outbound.Dialer{Network: target.Network, Address: target.Address, Timeout: cfg.Timeouts.Connect, Resolver: outbound.Resolver(cfg.Resolvers)}
+	// Most first starts fail here because the app is not running, which padlock should say before a browser does.
 	conn, err := dialer.Dial(context.Background())
 	var lookup *net.DNSError
 	switch {

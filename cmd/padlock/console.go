@@ -44,10 +44,12 @@ func (p *program) console(c *cli.Context) error {
 	applyStorage(c, cfg)
 	p.sayOther(runningPadlock(c, cfg))
 	at := config.Admin{Address: c.String("listen")}
+	// The address has no TLS, so that the key in it must not leave this machine.
 	if at.TCP() == "" || at.Guarded() {
 		return usageError{fmt.Errorf("--listen: %q is not a loopback address such as 127.0.0.1:2021", at.Address)}
 	}
 
+	// Asked before the address is printed, which would otherwise lead to a page of errors.
 	response, err := adminGet(c.Context, cfg, "/healthz")
 	if err != nil {
 		return err
@@ -82,7 +84,8 @@ func relayTo(cfg *config.Config) http.Handler {
 				r.Out.Header.Set("Origin", "http://localhost")
 			}
 		},
-		Transport:     &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return adminDial(ctx, cfg) }},
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return adminDial(ctx, cfg) }},
+		// Events must arrive as they happen, and not when a buffer is full.
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0), // browsers that go away
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -112,6 +115,7 @@ func keyed(host, key string, next http.Handler) http.Handler {
 			return
 		}
 
+		// The redirect takes the key out of the address bar and the history.
 		if same(r.URL.Query().Get("key"), key) && r.Method == http.MethodGet {
 			http.SetCookie(w, &http.Cookie{Name: keyCookie, Value: key, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
 			http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -56,6 +56,7 @@ func (p *program) csr(c *cli.Context) error {
 		return usageError{errors.New("--country is a code of two letters (ISO 3166-1), such as GB")}
 	}
 
+	// Shells expand an asterisk in the name of a file, and Windows allows neither it nor a colon.
 	base := strings.ReplaceAll(strings.Replace(names[0], "*", "wildcard", 1), ":", "-")
 	keyFile, out := c.String("key"), c.String("out")
 	if keyFile == "" {
@@ -108,6 +109,7 @@ func keyOf(file, kind string) (key crypto.Signer, made bool, err error) {
 		return nil, false, err
 	}
 
+	// Never over another file: a key that appeared since the look above may be the only copy of one in use.
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, false, err
@@ -148,6 +150,7 @@ func signingRequest(c *cli.Context, names []string, key crypto.Signer) ([]byte, 
 		}
 	}
 
+	// The codes of ISO 3166-1 are capital letters.
 	for i := range template.Subject.Country {
 		template.Subject.Country[i] = strings.ToUpper(template.Subject.Country[i])
 	}

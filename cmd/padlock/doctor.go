@@ -154,6 +154,7 @@ func (d *doctor) name(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 
+	// No public CA issues for local names, so its conditions do not matter for them.
 	if canonical, ok := config.WrittenHost(name); ok && !config.IsLocal(canonical) {
 		certificates := config.Default().Certificates
 		certificates.Issuers = []config.Issuer{{Name: "letsencrypt"}}
@@ -175,6 +176,7 @@ func (d *doctor) name(ctx context.Context, name string) {
 	own := map[string]bool{}
 	if interfaces, err := net.InterfaceAddrs(); err == nil {
 		for _, a := range interfaces {
+			// An interface's address comes with the length of its network's prefix.
 			ip, _, _ := strings.Cut(a.String(), "/")
 			own[ip] = true
 		}
@@ -210,6 +212,7 @@ func publicHosts(cfg *config.Config) (names []string) {
 	const most = 10
 	for _, site := range cfg.Sites {
 		for _, host := range site.Hosts {
+			// Names are asked one after the other, and a resolver that is down takes seconds for each.
 			if len(names) < most && !strings.HasPrefix(host, "*") && !config.IsLocal(host) && net.ParseIP(host) == nil {
 				names = append(names, host)
 			}
@@ -225,6 +228,7 @@ func (d *doctor) storage(cfg *config.Config) *localca.CA {
 		return nil
 	}
 
+	// Whoever reads the CA's key can make certificates that this machine's browsers trust.
 	if info, err := os.Stat(filepath.Join(cfg.StateDirectory(), "localca")); err == nil && access.Others(info) != 0 && !access.Modeless(cfg.StateDirectory()) {
 		d.say(probe.Bad, "storage", "%s can be read by others (mode %#o): chmod 700 it", mask.URL(cfg.Storage), info.Mode().Perm())
 		return ca
@@ -274,6 +278,7 @@ func handshakeWith(ctx context.Context, cfg *config.Config, ca *localca.CA, addr
 		return nil, err
 	}
 
+	// A port of the kernel's choice: the usual ones may be taken, by the padlock that runs.
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return nil, err
@@ -282,6 +287,7 @@ func handshakeWith(ctx context.Context, cfg *config.Config, ca *localca.CA, addr
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, proxy.Listener{Listener: l}) }()
+	// The root is given, and the system's stores are not asked: whether they trust it is another check.
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Root())
 	report, err := probe.Run(ctx, l.Addr().String(), probe.Options{ServerName: cfg.Sites[0].Hosts[0], Roots: roots})

@@ -62,6 +62,7 @@ func (p *program) load(c *cli.Context) (*config.Config, error) {
 		cfg *config.Config
 		err error
 	}
+	// With room for one, so that the reader ends even if a signal came first.
 	loaded := make(chan result, 1)
 	go func() {
 		cfg, err := p.loadFile("-")
@@ -86,6 +87,7 @@ func (p *program) readFile(file string, warn func(config.Error)) (*config.Config
 	var wrong config.Errors
 	switch {
 	case errors.As(err, &wrong):
+		// All errors at once: whoever mends a file should not find the next one at the next start.
 		if further := daemon.FurtherErrors(cfg, wrong); len(further) > 0 {
 			_ = config.Located(file, further)
 			wrong = append(wrong, further...)
@@ -117,6 +119,7 @@ func (p *program) checkCommand() *cli.Command {
 
 			name := c.String("config")
 			o := daemon.PreflightOptions{FileOnly: c.Bool("file-only"), Log: slog.New(warnings{terminal.NewSentences(p.stderr)})}
+			// Ports that the running padlock holds will be passed on to the next one.
 			o.Runs = !o.FileOnly && answers(c.Context, cfg)
 			unused, err := daemon.Preflight(c.Context, cfg, o)
 			if err != nil {
@@ -158,6 +161,7 @@ func answers(ctx context.Context, cfg *config.Config) bool {
 	}
 	defer response.Body.Close()
 	var s console.Status
+	// Any server may answer on that address, so what it says decides.
 	return json.NewDecoder(io.LimitReader(response.Body, 64<<20)).Decode(&s) == nil && s.Version != ""
 }
 

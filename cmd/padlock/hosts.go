@@ -98,6 +98,7 @@ func addHostLines(text []byte, names []string) []byte {
 	}
 
 	for _, name := range names {
+		// Both families, as clients choose between them by rules of their own.
 		for _, address := range []string{"127.0.0.1", "::1"} {
 			if !hasHostLine(out, address, name) {
 				out = append(out, address+" "+name+hostsMark+"\n"...)
@@ -128,6 +129,7 @@ func removeHostLines(text []byte, names []string) []byte {
 	var out []byte
 	for line := range bytes.Lines(text) {
 		entry, own := strings.CutSuffix(strings.TrimRight(string(line), "\r\n"), hostsMark)
+		// A line that somebody has edited has become theirs.
 		if fields := strings.Fields(entry); own && len(fields) == 2 && (names == nil || slices.Contains(names, fields[1])) {
 			continue
 		}
@@ -149,6 +151,7 @@ func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []
 		return nil
 	}
 
+	// Tried without privileges first: in containers, and for another file, none are needed.
 	err = replaceHosts(file, after)
 	if errors.Is(err, os.ErrPermission) {
 		return p.asRoot(c, file, append([]string{"hosts", c.Command.Name, "--file", file}, names...))
@@ -192,6 +195,7 @@ func replaceHosts(file string, content []byte) error {
 		return err
 	}
 
+	// In the same directory, as a rename across file systems fails.
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".hosts-")
 	if err != nil {
 		return os.WriteFile(file, content, info.Mode())
@@ -226,6 +230,7 @@ func (p *program) asRoot(c *cli.Context, file string, args []string) error {
 	command := append([]string{self}, args...)
 	refused := hint.Add(fmt.Errorf("writing %s needs root", file), "run sudo "+strings.Join(command, " "))
 	sudo, err := exec.LookPath("sudo")
+	// Without a terminal nobody can type the password that sudo asks for.
 	if err != nil || os.Geteuid() == 0 || !terminal.Is(p.stdin) {
 		return refused
 	}

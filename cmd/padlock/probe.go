@@ -39,6 +39,7 @@ func (p *program) probe(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// People paste addresses from a browser's address bar.
 	report, err := probe.Run(c.Context, strings.TrimPrefix(strings.TrimSuffix(c.Args().First(), "/"), "https://"), probe.Options{
 		ServerName: c.String("name"), Roots: roots, Timeout: c.Duration("timeout"),
 	})
