@@ -93,6 +93,7 @@ func (v *validator) upstreamHost(path string, r *Route) {
 
 // upgrades are websocket alone where nothing is said.
 func (v *validator) upgrades(path string, r *Route) {
+	// What follows an upgrade is passed on unread, so that other protocols are named one by one.
 	if r.Upgrades == nil {
 		r.Upgrades = []string{"websocket"}
 	}
@@ -114,6 +115,7 @@ func ascii(s string) bool { return strings.IndexFunc(s, func(r rune) bool { retu
 // portOf is the port of a host, with its colon, or "".
 func portOf(host string) string {
 	at := strings.LastIndexByte(host, ':')
+	// The colons of an IPv6 address stand in brackets.
 	if at < 0 || strings.HasSuffix(host, "]") {
 		return ""
 	}
@@ -135,6 +137,7 @@ func (v *validator) match(path string, r *Route) {
 	}
 
 	for i, method := range r.Methods {
+		// Methods are case-sensitive (RFC 9110 section 9.1): get would match nothing that clients send.
 		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" {
 			v.fail(fmt.Sprintf("%s.methods[%d]", path, i), "%q is not a method such as GET", method)
 		}
@@ -153,6 +156,7 @@ func validPath(path string) bool {
 		}
 	}
 
+	// Requests lose their dot segments before routing, so that such a path would match none.
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
 			return false
@@ -163,6 +167,7 @@ func validPath(path string) bool {
 }
 
 func (v *validator) redirect(path string, r *Redirect) {
+	// 308 keeps the method and the content (RFC 9110 section 15.4.9), which 301 and 302 do not in practice.
 	if r.Status == 0 {
 		r.Status = 308
 	}
@@ -186,6 +191,7 @@ func (v *validator) destination(path, to string) {
 	}
 
 	start, rest := sample(origin), sample(reference)
+	// A reference without a scheme names a host (RFC 3986 section 4.2), though it looks like a path.
 	if strings.HasPrefix(to, "//") {
 		v.fail(path, "%q would lead to another host: write https://", to)
 	} else if _, err := url.Parse(rest); err != nil || start == "" && !strings.HasPrefix(rest, "/") || start != "" && !validOrigin(start) {
@@ -253,6 +259,7 @@ func (v *validator) files(path string, f *Files) {
 		v.directory(path+".root", f.Root, "name the directory of the files")
 	}
 
+	// A path could lead out of the directory that is served.
 	if standard(&f.Index, "index.html"); strings.ContainsAny(f.Index, "/\\") {
 		v.fail(path+".index", "%q is not the name of a file", f.Index)
 	}
@@ -333,6 +340,7 @@ func (v *validator) headers(path string, h *HeaderRules) {
 				at := side.path + "." + key + "." + field.Name
 				v.fieldName(at, field.Name)
 				v.template(at, field.Value)
+				// Variables that a client chooses must not decide which host another client is led to.
 				if side.rules == &h.Response.FieldRules && strings.EqualFold(field.Name, "Location") {
 					v.location(at, field.Value)
 				}
@@ -414,6 +422,7 @@ func (v *validator) access(path string, a *Access) {
 		}
 
 		for name, hash := range users {
+			// Of two passwords, the one that was to be taken away might be the one that still holds.
 			if other, twice := b.Users[name]; twice && other != hash {
 				v.fail(path+".users_file", "%s:%s stands in users too, with another password: keep one", b.UsersFile, name)
 			}

@@ -265,6 +265,7 @@ func hostWanted(text, forms string) string {
 	switch {
 	case strings.TrimSpace(text) == "":
 		return "is empty: a host is a name such as app.example.com"
+	// What is pasted from a browser comes first: it also has slashes and a colon.
 	case strings.Contains(text, "://"):
 		_, rest, _ = strings.Cut(text, "://")
 		rest, _, _ = strings.Cut(rest, "/")

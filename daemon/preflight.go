@@ -47,6 +47,7 @@ func preflightAll(ctx context.Context, cfg *config.Config, o PreflightOptions) (
 	if o.FileOnly {
 		return preflightCertificates(cfg, o)
 	}
+	// Ports before the user, as ports below 1024 are for root, and the user is what root becomes.
 	found := []error{ofMachine(preflightListeners(cfg, o.Runs)), ofMachine(preflightUser(cfg))}
 	s, err := preflightCertificates(cfg, o)
 	found = append(found, err, ofMachine(preflightLogs(cfg)))
@@ -255,6 +256,7 @@ func appendable(name string, info fs.FileInfo) error {
 		return err
 	}
 	f.Close()
+	// The file's owner and root can take the permissions away, and Run does so itself.
 	if info.Mode().Perm()&0o027 != 0 && !ours(info) && os.Geteuid() != 0 {
 		return fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it", name)
 	}
@@ -295,6 +297,7 @@ func creatableDirectory(dir string) error {
 		info, err := os.Stat(at)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			// The topmost directory that is missing is the one whose making fails.
 			missing = at
 			continue
 		case err == nil && !info.IsDir():
@@ -318,6 +321,7 @@ func preflightStorage(ctx context.Context, s *snapshot, log *slog.Logger) error 
 	if err := s.preflightDirectory(); err != nil {
 		return err
 	}
+	// To open the storage is to make its directory, and a check changes nothing.
 	if _, err := os.ReadDir(cfg.Storage); !storage.IsRemote(cfg.Storage) && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -389,6 +393,7 @@ func preflightSocket(cfg *config.Config, path string) error {
 	if info, err := os.Lstat(path); err == nil && (why != nil || info.Mode()&fs.ModeSocket == 0) {
 		why = syscall.EADDRINUSE
 	}
+	// Nothing is bound here, so that the kernel cannot say so.
 	if len(path) >= maxSocketPath {
 		why = syscall.EINVAL
 	}

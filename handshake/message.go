@@ -195,6 +195,7 @@ func (d *dissector) serverHello(s *Stage, m wire.Message) {
 
 func (d *dissector) encryptedExtensions(s *Stage, m wire.Message) {
 	s.Name, s.Text = "encrypted_extensions", "no further terms"
+	// TLS 1.3 encrypts the choice (RFC 8446 section 4.3.1), which ServerHello has in TLS 1.2.
 	alpn, extensions, err := wire.ParseEncryptedExtensions(m.Body)
 	if err != nil {
 		return
@@ -222,6 +223,7 @@ func (d *dissector) certificateRequest(s *Stage, m wire.Message) {
 
 	if len(authorities) > 0 {
 		s.Text += ", issued by " + strings.Join(authorities[:min(2, len(authorities))], " or ")
+		// A list of public CAs has more than a hundred, and the story has one line for them.
 		if more := len(authorities) - 2; more > 0 {
 			s.Text += fmt.Sprintf(" or %d more", more)
 		}
@@ -290,6 +292,7 @@ func (d *dissector) certificateMessage(s *Stage, body []byte) {
 	}
 
 	s.Text = c.text
+	// With its capacity cut: certificates are described once, and shared by all handshakes that show them.
 	s.fields = append(c.fields[:len(c.fields):len(c.fields)], slog.Int("ocsp_staple_bytes", parsed.StapleSize), slog.Int("scts", parsed.SCTs))
 	if s.From == Client {
 		d.event.ClientCertificate = c

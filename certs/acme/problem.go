@@ -60,6 +60,7 @@ func findProblem(err error) (problem, bool) {
 	if errors.As(err, &a) {
 		p := problem{kind: kindOf(a.Type), detail: a.Detail, status: a.Status}
 		for _, sub := range a.Subproblems {
+			// What failed for one of several names is in the subproblems alone (RFC 8555 section 6.7.1).
 			p.detail += "; " + sub.Detail
 			if p.kind == "compound" || p.kind == "" {
 				p.kind = kindOf(sub.Type)
@@ -70,6 +71,7 @@ func findProblem(err error) (problem, bool) {
 		return p, true
 	}
 
+	// autocert's client wraps the CA's document once more.
 	var authorization *xacme.AuthorizationError
 	if errors.As(err, &authorization) && len(authorization.Errors) > 0 {
 		err = errors.Join(authorization.Errors...)
@@ -120,9 +122,11 @@ func Translate(name string, err error) error {
 	}
 
 	p.detail = handshake.Escape(strings.TrimSuffix(p.detail, "."))
+	// A nonce that is stale and a fault of the CA say nothing about the order, which may be tried again at once.
 	e.Refused = p.status < 500 && p.kind != "badNonce" && p.kind != "serverInternal"
 	e.Wait = p.wait
 	e.Cause, e.Remedy = p.explain(name)
+	// One of both clients leaves no header to read, and Let's Encrypt also writes the time into the text.
 	if p.kind == "rateLimited" && e.Wait.IsZero() {
 		e.Wait = retryDate(p.detail)
 	}
@@ -151,6 +155,7 @@ func retryDate(detail string) time.Time {
 // explain knows the types of RFC 8555 section 6.7 and RFC 8657.
 func (p problem) explain(name string) (cause, remedy string) {
 	at := name
+	// The address shows at once whether the name leads to another machine.
 	if m := fromAddress.FindStringSubmatch(p.detail); m != nil {
 		at = m[1]
 	} else if m := addressIn.FindString(p.detail); m != "" {
@@ -158,6 +163,7 @@ func (p problem) explain(name string) (cause, remedy string) {
 	}
 
 	said := fmt.Sprintf(" (the CA says: %s)", p.detail)
+	// Before the kinds, which mean a connection to this machine for the other challenges.
 	if p.record && slices.Contains([]string{"dns", "connection", "unauthorized", "incorrectResponse"}, p.kind) {
 		record := "_acme-challenge." + strings.TrimPrefix(name, "*.")
 		return "the CA did not find the answer in the TXT record " + record + said,

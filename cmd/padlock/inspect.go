@@ -94,6 +94,7 @@ type found struct {
 
 // find takes a file that exists, else what the storage has, else what a server shows.
 func (p *program) find(c *cli.Context, what string) ([]found, error) {
+	// A file first, as its name can look like a host's: app.example.com.
 	if info, err := os.Stat(what); err == nil && info.Mode().IsRegular() {
 		return findFile(what, c.String("name"), c.String("password"))
 	}
@@ -133,6 +134,7 @@ func findFile(file, name, password string) ([]found, error) {
 		return []found{out}, nil
 	}
 
+	// Names of files do not tell: .crt and .cer are PEM on some systems and DER on others.
 	if certificate, err := x509.ParseCertificate(data); err == nil {
 		out.chain = []*x509.Certificate{certificate}
 		return []found{out}, nil
@@ -237,6 +239,7 @@ func findServed(ctx context.Context, address, name string, timeout time.Duration
 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	// Unverified and with old versions: a certificate that browsers refuse is the one that is to be shown.
 	dialer := &tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -302,6 +305,7 @@ func inspect(f found, roots *x509.CertPool) inspected {
 		i.Problems = []string{}
 	}
 
+	// A CA's certificate has no host names, which would be a problem of a server's.
 	if i.CA = leaf.IsCA; i.CA {
 		i.Problems = []string{}
 		if now := time.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
@@ -335,6 +339,7 @@ func (i *inspected) verify(f found, roots *x509.CertPool) {
 				i.Chain = append(i.Chain, newLink(c, false))
 			}
 		}
+		// A policy of the CA/Browser Forum marks a public CA; one of one's own needs no logs.
 		if i.Validation != "" && i.Transparency == 0 {
 			i.Problems = append(i.Problems, "it carries no timestamps of certificate transparency, which browsers want of public CAs")
 		}

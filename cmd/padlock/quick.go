@@ -114,6 +114,7 @@ func (p *program) proxyCommand() *cli.Command {
 // quickConfig builds from flags what a file would say.
 func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	cfg := config.Default()
+	// Whoever starts padlock by flags mostly sits in front of the browser that shows the error.
 	cfg.ErrorDetails = true
 	applyACME(c, cfg)
 

@@ -56,6 +56,7 @@ func (h *ClientHello) MaxVersion() uint16 {
 			highest = max(highest, v)
 		}
 	}
+	// Only clients without supported_versions mean their version field (RFC 8446 section 4.1.2).
 	if highest == 0 {
 		return h.LegacyVersion
 	}
@@ -77,6 +78,7 @@ func ParseClientHello(body []byte) (*ClientHello, error) {
 		return nil, ErrMalformed
 	}
 
+	// RFC 7507 put the signal among the suites, as servers pass over those that they do not know.
 	h.FallbackSCSV = slices.Contains(h.CipherSuites, 0x5600)
 	if s.Empty() {
 		return h, nil // TLS 1.0 and older need no extensions
@@ -119,6 +121,7 @@ func (h *ClientHello) extension(id uint16, data cryptobyte.String) (ok bool) {
 		h.PointFormats = list
 		return ok
 	case extSessionTicket:
+		// An empty one asks for a ticket (RFC 5077 section 3.2), and offers none.
 		h.Ticket = len(data) > 0
 	case extPreSharedKey:
 		h.PSK, h.ExternalPSK = true, externalPSK(data)
@@ -159,6 +162,7 @@ func (h *ClientHello) serverName(data cryptobyte.String) bool {
 		if !list.ReadUint8(&kind) || !list.ReadUint16LengthPrefixed(&name) {
 			return false
 		}
+		// A host name is the only kind that has been defined (RFC 6066 section 3), and there is one of each kind.
 		if kind == 0 && h.ServerName == "" {
 			h.ServerName = string(name)
 		}

@@ -35,6 +35,7 @@ func DER(data []byte) ([]byte, error) {
 }
 
 func convert(data []byte, depth int) (der, rest []byte, err error) {
+	// Each level takes two bytes of the input, and would take a frame of the stack.
 	if depth > maxDepth {
 		return nil, nil, errDamaged
 	}
@@ -74,6 +75,7 @@ func convert(data []byte, depth int) (der, rest []byte, err error) {
 		parts = append(parts, part)
 	}
 
+	// DER has no strings in pieces (X.690 section 10.2).
 	if identifier[0] == constructedOctet {
 		der, err = Join(parts)
 		return der, rest, err
@@ -132,6 +134,7 @@ func header(data []byte) (identifier []byte, length int, content []byte, err err
 		}
 
 		for _, b := range content[:octets] {
+			// Before the shift, as a length of eight bytes overflows an int, and may come out small.
 			if length >= 1<<24 {
 				return nil, 0, nil, errDamaged
 			}

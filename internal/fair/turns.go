@@ -81,6 +81,7 @@ func (t *Turns) Take(ctx context.Context, from netip.Prefix) (done func(), err e
 		if t.leave(w) {
 			return nil, ctx.Err()
 		}
+		// The turn came at the same time: it must be taken, or nobody would ever give it back.
 		err = <-w.turn
 	}
 
@@ -103,6 +104,7 @@ func (t *Turns) join(from netip.Prefix) *waiter {
 	case w.source.queue.Len() > t.limits.PerSource:
 		t.refuse(w, ErrSource)
 	case t.waiting > t.limits.Waiting:
+		// Not who came last, but who takes most of the room: else one source could shut the others out.
 		t.refuse(t.last(w), ErrAll)
 	}
 
@@ -143,6 +145,7 @@ func (t *Turns) dispatch() {
 		s.taken++
 		s.network.taken++
 		t.taken++
+		// Whoever had a turn goes behind the others that have as many.
 		if s.place != nil {
 			s.network.ring.MoveToBack(s.place)
 		}
@@ -189,6 +192,7 @@ func (t *Turns) last(w *waiter) *waiter {
 		}
 	}
 
+	// The newcomer is the one to go among equals, as the others have waited already.
 	longest := w.source
 	if largest != longest.network {
 		longest = largest.ring.Front().Value.(*source)
@@ -215,6 +219,7 @@ func (t *Turns) source(from netip.Prefix) *source {
 		return s
 	}
 
+	// One site has 65,536 networks of 64 bits, and would otherwise count as as many sources.
 	prefix := site(from)
 	n := t.sites[prefix]
 	if n == nil {

@@ -138,6 +138,7 @@ func parseList(der []byte) (list *x509.RevocationList, scope Scope, err error) {
 	if err != nil {
 		return nil, scope, err
 	}
+	// A second list behind the first would be passed over, with those whom it revokes.
 	if len(list.Raw) != len(der) {
 		return nil, scope, fmt.Errorf("%d bytes follow it", len(der)-len(list.Raw))
 	}
@@ -148,6 +149,7 @@ func parseList(der []byte) (list *x509.RevocationList, scope Scope, err error) {
 			err = errors.New("it is a delta list (RFC 5280 section 5.2.4), which lacks what its base has: use the complete list")
 		case e.Id.Equal(distributionPoint):
 			scope, err = parseScope(e.Value)
+		// RFC 5280 section 5.2: a list with an unknown critical extension must not be used to judge a certificate.
 		case e.Critical:
 			err = fmt.Errorf("it has the critical extension %v, which padlock does not know", e.Id)
 		}
@@ -235,6 +237,7 @@ func Pair(certName string, certificate []byte, keyName string, key []byte) (tls.
 		pair.Certificate = append(pair.Certificate, c.Raw)
 	}
 
+	// Without this check, the first handshake would be where the mistake shows.
 	if public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(chain[0].PublicKey) {
 		reason := "private key does not match public key: the certificate is made for another key"
 		if keyName != certName {
@@ -323,6 +326,7 @@ func (b *Block) PrivateKey(name string) (crypto.Signer, error) {
 		return fail("the private key is encrypted with a password: openssl pkey -in FILE -out PLAIN takes it off, or use pkcs12 with password")
 	}
 
+	// By content and not by label, as in crypto/tls: the versions of OpenSSL write different forms.
 	if key, err := x509.ParsePKCS8PrivateKey(b.Bytes); err == nil {
 		if signer, ok := key.(crypto.Signer); ok {
 			return signer, nil
