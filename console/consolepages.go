@@ -80,6 +80,7 @@ func (p *pages) asset(kind, content string) http.HandlerFunc {
 
 // show renders a page, or a part of one.
 func (p *pages) show(w http.ResponseWriter, status int, name string, data any) {
+	// Rendered as a whole first: after the first byte, a failure could not become a status any more.
 	html, err := p.render(name, data)
 	if err != nil {
 		http.Error(w, "This page could not be rendered: "+err.Error(), http.StatusInternalServerError)
@@ -164,6 +165,7 @@ func (a *Admin) handshake(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(text, 10, 64)
 	var e *handshake.Event
 	if err == nil && a.o.Recent != nil {
+		// One that a page has shown can be opened, though newer ones have taken its place.
 		if e = a.o.Recent.Find(id); e == nil {
 			e = a.shown.Find(id)
 		}
@@ -242,6 +244,7 @@ func (a *Admin) certificatePage(w http.ResponseWriter, r *http.Request) {
 
 	if a.o.Certificates != nil {
 		all := a.o.Certificates()
+		// Before the list is cut, so that trouble is never what is left out.
 		slices.SortStableFunc(all, func(a, b Certificate) int { return cmp.Compare(rank(&a), rank(&b)) })
 		for i := range all[:min(len(all), listed)] {
 			data.Certificates = append(data.Certificates, newKey(&all[i]))
@@ -321,6 +324,7 @@ func what(e *handshake.Event) string {
 		}
 	}
 
+	// A map has no order, and rows should not change with each look.
 	slices.Sort(parts[min(len(parts), 3):])
 	return strings.Join(parts, " · ")
 }
@@ -417,6 +421,7 @@ func troubles(failures []*handshake.Event) needs {
 			continue
 		}
 
+		// Neither of both holds a zero byte, as texts of clients are escaped.
 		alike := e.Failure.Cause + "\x00" + e.SNI
 		if clients[alike] == nil {
 			clients[alike] = map[string]bool{}

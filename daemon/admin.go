@@ -39,6 +39,7 @@ const (
 
 func newObservers(cfg *config.Config, version string, tracer *tracing.Tracer) *observers {
 	o := &observers{recent: handshake.NewRecent(remembered), trends: console.NewTrends(), metrics: console.NewMetrics(version), tracer: tracer}
+	// A packet capture is of use only with the secrets that open it.
 	if cfg.Handshakes.InsecureExportSecrets {
 		o.packets = handshake.NewPackets(rememberedPackets)
 	}
@@ -109,6 +110,7 @@ func (d *daemon) listenAdmin() (*adminEndpoint, error) {
 		a.waits = true
 	case err != nil && d.cfg.Admin.Address == "unix:"+d.cfg.AdminSocket():
 		return nil, err
+	// Nobody has asked for this socket by name, and padlock serves without it.
 	case err != nil:
 		d.log.Info("no admin endpoint on the socket", "reason", err, "remedy", hint.Of(err))
 	default:

@@ -53,6 +53,7 @@ func (s *snapshot) unserved(name, local string) (why, remedy string) {
 			continue
 		}
 
+		// Another site may serve the name on this port, so that the search goes on.
 		if ports := s.ports(&site, port); !slices.Contains(ports, port) {
 			elsewhere = ports[0]
 			continue

@@ -30,6 +30,7 @@ const (
 // when the tasks end, or all have been looked up.
 func (r *reloader) checkNames(cfg, before *config.Config) {
 	known := targetNames(before)
+	// A reload says what is new in the file: what was wrong before has been logged.
 	names := slices.DeleteFunc(targetNames(cfg), func(n targetName) bool { return slices.Contains(known, n) })
 	var looking sync.WaitGroup
 	turns := make(chan struct{}, lookups)
@@ -50,6 +51,7 @@ func (r *reloader) checkName(ctx context.Context, n targetName, resolvers []stri
 		return
 	}
 
+	// A resolver that does not answer says nothing about the name.
 	if !lookup.IsNotFound {
 		r.log.Warn("the name of a target cannot be looked up", "name", n.name, "site", n.site, "error", err, "remedy", "see to DNS; padlock tries again with each request")
 		return
@@ -163,6 +165,7 @@ func warnUnresolved(ctx context.Context, cfg *config.Config, log *slog.Logger) {
 		_, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 		return err == nil
 	})
+	// When time is up, the names that are left have not been asked for, and may well lead somewhere.
 	if len(names) > 0 && ctx.Err() == nil {
 		log.Warn("this machine finds no address for "+text.Summary(names), "remedy", "padlock hosts add "+strings.Join(names, " "))
 	}

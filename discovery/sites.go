@@ -106,6 +106,7 @@ func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 // join makes the site of hosts that all of the parts ask for.
 func join(hosts []string, parts []*part) (site config.Site, problems []Problem) {
 	site.Hosts = hosts
+	// Of two protocols under one name the oldest counts: a container that comes later takes nothing away from it.
 	if first := parts[0]; first.isTCP {
 		tcp := slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return !p.isTCP })
 		speaker, differing := speak(tcp)
@@ -140,6 +141,7 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 		problems, parts = append(problems, differing...), others
 	}
 
+	// In an order of their own, so that a restart of containers in another order changes nothing.
 	slices.SortStableFunc(site.Routes, func(a, b config.Route) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Exact, b.Exact), cmp.Compare(strings.Join(a.Methods, " "), strings.Join(b.Methods, " ")))
 	})
@@ -267,6 +269,7 @@ func targets(parts []*part) (to []config.Backend) {
 		if p.target == (config.Target{}) {
 			continue // a redirect, or a fixed answer
 		}
+		// Two labels of one container may lead to the same port, which must not get twice the requests.
 		known := slices.ContainsFunc(to, func(b config.Backend) bool { return b.Target == p.target })
 		if !known && !(staying && p.owner.leaving) {
 			to = append(to, p.backend())

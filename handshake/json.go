@@ -234,6 +234,7 @@ func (h *helloFields) json(o *object) {
 type object struct{ b []byte }
 
 func (o *object) key(k string) {
+	// What was written last decides, so that members that are left out leave no comma.
 	if last := o.b[len(o.b)-1]; last != '{' && last != '[' {
 		o.b = append(o.b, ',')
 	}
@@ -326,6 +327,7 @@ func (o *object) registered(k string, r registered) {
 	o.key(k)
 	o.b = append(o.b, '[')
 	for _, v := range r.values {
+		// GREASE is chosen at random for each connection (RFC 8701), and would make equal clients look different.
 		if wire.GREASE(v) {
 			continue
 		}

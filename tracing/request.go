@@ -39,6 +39,7 @@ func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	}
 
 	options := append(make([]trace.SpanStartOption, 0, 3), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(in.At))
+	// A link and no parent: the handshake ended before, and has a trace of its own.
 	if in.Handshake != 0 {
 		if by, told := t.ids.handshake(in.Handshake, t.ratio); told {
 			options = append(options, trace.WithLinks(trace.Link{
@@ -105,6 +106,7 @@ type Try struct {
 func (r *Request) Trying(t Try) Context {
 	method, original := methodOf(t.Method)
 	scheme, address, path := t.Scheme, kept(t.Address), kept(t.Path)
+	// Semantic conventions know the schemes of URLs alone, and h2c is no scheme.
 	if scheme == "h2c" {
 		scheme = "http"
 	}

@@ -112,6 +112,7 @@ func (s *Site) Request(protocol Protocol, status int, took time.Duration, in, ou
 	}
 	s.answer(protocol, status).count.Add(1)
 	s.took.Observe(took)
+	// A counter that only grows would take a count below zero for a huge one.
 	s.bytesIn.Add(uint64(max(in, 0)))
 	s.bytesOut.Add(uint64(max(out, 0)))
 }

@@ -54,6 +54,7 @@ func List(ctx context.Context, store storage.Store, name string, ratio float64) 
 
 			for _, site := range sites {
 				found, err := v.stored(ctx, issuer, path.Base(site), kind, ratio)
+				// A padlock that runs may have removed it since the list was made.
 				if errors.Is(err, fs.ErrNotExist) {
 					continue
 				}

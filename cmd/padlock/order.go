@@ -120,6 +120,7 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 		return hint.Add(usageError{errors.New("client autocert orders, renews and forgets by itself, and only while padlock runs")}, "use client certmagic, whose certificates this command looks after")
 	}
 
+	// Before the first order, which may use up a limit of the CA.
 	for _, name := range names {
 		if reason := k.cfg.Certificates.Unobtainable(name); reason != "" {
 			return usageError{fmt.Errorf("%s: %s", name, reason)}
@@ -155,11 +156,13 @@ func (p *program) order(c *cli.Context, names []string, job func(context.Context
 func (p *program) each(ctx context.Context, names []string, job func(context.Context, string) error) (failed int) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
+	// Orders mostly wait for the CA, so that a few at once take hardly longer than one.
 	slots := make(chan struct{}, 8)
 	for _, name := range names {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			// Jobs that an interrupt has ended are no failures.
 			if err := job(ctx, name); err != nil && ctx.Err() == nil {
 				mu.Lock()
 				defer mu.Unlock()
