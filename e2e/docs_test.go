@@ -99,7 +99,7 @@ func answers(code int, text string) howRun { return howRun{answers: text, code: 
 func by(test string) howRun                { return howRun{by: test} }
 
 var (
-	commandLine = regexp.MustCompile(`^(\$ )?((?:padlock|curl|docker|go|make|openssl|kubectl|systemctl|psql|python3|node|bash|sh|tar|sudo|apt|apt-get|dpkg|man|sysctl|promtool) ?.*)$`)
+	commandLine = regexp.MustCompile(`^(\$ )?((?:padlock|curl|docker|go|make|openssl|kubectl|systemctl|psql|python3|node|bash|sh|tar|sudo|apt|apt-get|dpkg|man|sysctl|promtool)(?: .*)?)$`)
 	remark      = regexp.MustCompile(`\s+#\s.*$`)
 )
 

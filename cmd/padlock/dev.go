@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -296,6 +297,7 @@ type developing struct {
 	variables []trust.Variable
 	several   bool
 	json      bool             // events instead of lines
+	began     atomic.Bool      // this command has started the proxy
 	lan       *nearby          // nil: the apps are for this machine alone
 	terminal  *launch.Terminal // nil: there is none, or the app has it itself
 
@@ -513,7 +515,10 @@ func (d *developing) openLog(name string) (*launch.Log, error) {
 
 // join connects to the proxy, and starts this program as one if none runs.
 func (d *developing) join(ctx context.Context) (*dev.Client, error) {
-	client, err := dev.Join(ctx, d.dir, func() (<-chan struct{}, error) { return startDevProxy(d.c, d.dir) })
+	client, err := dev.Join(ctx, d.dir, func() (<-chan struct{}, error) {
+		d.began.Store(true)
+		return startDevProxy(d.c, d.dir)
+	})
 	if errors.Is(err, dev.ErrNotStarted) {
 		text, _ := os.ReadFile(devProxyLog(d.dir)) // without a log, there is no reason
 		return nil, notStarted(string(text))

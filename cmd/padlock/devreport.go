@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"time"
 
 	"padlock/certs/trust"
 	"padlock/dev"
+	"padlock/hostinfo"
 	"padlock/internal/text"
 )
 
@@ -22,16 +25,19 @@ func (r *devReport) Registered(app dev.App) {
 	for _, host := range app.Hosts[1:] {
 		r.say("also %s", host)
 	}
-	r.unresolved.Do(func() { r.hintNames(app) })
+	r.unresolved.Do(func() { go r.hintNames(app) }) // the app does not wait for it
 	r.once.Do(func() {
 		if !trust.Everywhere(r.ca.Root()) {
 			r.say("browsers do not trust the local CA yet; run once: padlock trust")
 		}
+		if program, err := os.Executable(); err == nil && r.began.Load() && runtime.GOOS == "linux" && hostinfo.ReadPort("443", "").Denied {
+			r.say("port 443 needs a permission, so URLs have a port; run once: sudo setcap cap_net_bind_service=+ep %s", program)
+		}
 	})
 }
 
-// resolveWithin is how long a look at names may take. Nobody waits for it who has no other app.
-const resolveWithin = 500 * time.Millisecond
+// resolveWithin is how long a look at the names of other apps may take.
+const resolveWithin = 2 * time.Second
 
 // hintNames says how programs find the names of other apps, if this system leaves names below localhost to browsers.
 func (r *devReport) hintNames(app dev.App) {

@@ -87,24 +87,25 @@ func descendants(pid int) []int {
 }
 
 // socketsOf are where a process and its descendants listen.
-func socketsOf(pid int) []netip.AddrPort {
+func socketsOf(pid int) []socket {
 	listening := map[string]netip.AddrPort{}
 	for _, s := range listeningSockets() {
 		listening[s.inode] = s.address
 	}
 
-	var all []netip.AddrPort
+	var all []socket
 	for _, p := range descendants(pid) {
 		dir := filepath.Join("/proc", strconv.Itoa(p), "fd")
 		entries, _ := os.ReadDir(dir) // it may have ended
 		for _, e := range entries {
-			to, err := os.Readlink(filepath.Join(dir, e.Name()))
+			file := filepath.Join(dir, e.Name())
+			to, err := os.Readlink(file)
 			if err != nil {
 				continue
 			}
 			inode, ok := strings.CutPrefix(to, "socket:[")
-			if address, known := listening[strings.TrimSuffix(inode, "]")]; ok && known && !slices.Contains(all, address) {
-				all = append(all, address)
+			if address, known := listening[strings.TrimSuffix(inode, "]")]; ok && known {
+				all = append(all, socket{address, file, to})
 			}
 		}
 	}

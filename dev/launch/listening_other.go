@@ -15,7 +15,7 @@ import (
 )
 
 // socketsOf are where a process of the group that pid leads listens, by lsof where there is one.
-func socketsOf(pid int) (all []netip.AddrPort) {
+func socketsOf(pid int) (all []socket) {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
@@ -32,7 +32,7 @@ func socketsOf(pid int) (all []netip.AddrPort) {
 		}
 		name = strings.Replace(name, "*:", "127.0.0.1:", 1)
 		if address, err := netip.ParseAddrPort(name); err == nil {
-			all = append(all, address)
+			all = append(all, socket{address: address})
 		}
 	}
 

@@ -36,6 +36,9 @@ type Process struct {
 	port    int
 	started *started
 
+	looking sync.Mutex
+	found   socket // on the app's port; zero: none is known
+
 	done chan struct{}
 	err  error // after done
 }
@@ -130,7 +133,36 @@ var debuggers = []uint16{9229, 9230, 5678, 35729}
 // Listening is where the app listens: on its port, else wherever one of its processes does. It is false while it does
 // not listen.
 func (p *Process) Listening() (netip.AddrPort, bool) {
-	return choose(p.port, socketsOf(p.PID()), func() []netip.AddrPort { return onPort(p.port) })
+	p.looking.Lock()
+	defer p.looking.Unlock()
+	if p.found.open() { // where it should be: reading the tables of all sockets each second is much for nothing
+		return reachable(p.found.address), true
+	}
+
+	p.found = socket{}
+	var own []netip.AddrPort
+	for _, s := range socketsOf(p.PID()) {
+		own = append(own, s.address)
+		if int(s.address.Port()) == p.port && p.found.file == "" {
+			p.found = s
+		}
+	}
+
+	return choose(p.port, own, func() []netip.AddrPort { return onPort(p.port) })
+}
+
+// socket is one on which a process listens.
+type socket struct {
+	address    netip.AddrPort
+	file, link string // in /proc, and what that is while the socket is open; "": not known
+}
+
+func (s *socket) open() bool {
+	if s.file == "" {
+		return false
+	}
+	link, err := os.Readlink(s.file)
+	return err == nil && link == s.link
 }
 
 // choose prefers the port that the app was given, by one of its processes or by anybody's, as that of a container is
