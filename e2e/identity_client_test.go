@@ -150,8 +150,10 @@ func (c *idOne) batch(jobs []*idJob, rng *rand.Rand) bool {
 			c.leave(last, rng)
 			return true
 		case last.combo.does(doesSocket):
-			c.socket(last, rng)
-			return true
+			if c.socket(last, rng) {
+				return true
+			}
+			continue
 		}
 		jobs = jobs[c.pipeline(jobs):]
 	}
@@ -590,8 +592,9 @@ func (m *idMany) leave(j *idJob, rng *rand.Rand) {
 	response.Body.Close()
 }
 
-// socket is a WebSocket of HTTP/1.1, with which its connection ends.
-func (c *idOne) socket(j *idJob, rng *rand.Rand) {
+// socket is a WebSocket of HTTP/1.1, with which its connection ends. It reports false where the connection has ended before it, with content that
+// nobody had read: then it is asked for again.
+func (c *idOne) socket(j *idJob, rng *rand.Rand) bool {
 	defer c.close()
 	var text bytes.Buffer
 	j.writeHead(&text)
@@ -603,17 +606,20 @@ func (c *idOne) socket(j *idJob, rng *rand.Rand) {
 	response, err := http.ReadResponse(c.r, &http.Request{Method: "GET"})
 	switch {
 	case err != nil && c.used && c.u.h.ending():
-		return
+		return true
+	case err != nil && c.used && c.unread:
+		return false
 	case err != nil:
-		c.u.h.done(j, idGot{err: err})
-		return
+		c.u.h.done(j, idGot{err: fmt.Errorf("%w (the connection has been used: %v)", err, c.used)})
+		return true
 	case response.StatusCode != 101:
 		c.u.h.done(j, collect(response))
-		return
+		return true
 	}
 	got := idGot{status: 101, fields: response.Header}
 	got.err = j.chat(c.r, c.conn, rng, early)
 	c.u.h.done(j, got)
+	return true
 }
 
 // chat reports false where nobody listens any more.
