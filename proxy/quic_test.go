@@ -20,6 +20,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/servicetest"
+	"padlock/proxy/message"
 )
 
 // tally is a socket that counts what passes, and may keep answers from whoever reads.
@@ -319,6 +320,77 @@ func TestAClientThatMovesIsJudgedWhereItIs(t *testing.T) {
 			_ = get()
 			if got := get(); !strings.HasPrefix(got, c.want) {
 				t.Errorf("where it has moved: %s, not %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A WebSocket of a client that moves ends where it may not come, at the first byte in either direction, and goes on where it may.
+func TestAWebSocketOfAClientThatMovesIsJudgedWhereItIs(t *testing.T) {
+	t.Parallel()
+	const frame = "\x82\x05hello"
+	target := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+
+			message.WebSocketAccept(r.Header.Get("Sec-Websocket-Key"))+"\r\n\r\n")
+		_, _ = io.Copy(conn, rw)
+	})
+	for what, c := range map[string]struct {
+		rule string
+		ends bool
+	}{"nothing is refused": {"", false}, "its new address is denied": {"deny: [127.0.0.2], ", true}} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			e := startFile(t, "sites: [{hosts: [localhost], "+c.rule+"routes: [{to: %q}]}]", target)
+			conn, err := e.dialFrom(t, "127.0.0.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			stream, err := (&http3.Transport{}).NewClientConn(conn).OpenRequestStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			request, _ := http.NewRequestWithContext(t.Context(), "CONNECT", "https://localhost/", nil)
+			request.Proto = "websocket"
+			request.Header.Set("Sec-WebSocket-Version", "13")
+			if err = stream.SendRequestHeader(request); err != nil {
+				t.Fatal(err)
+			}
+			if response, err := stream.ReadResponse(); err != nil || response.StatusCode != 200 {
+				t.Fatal(response, err)
+			}
+			say := func() error {
+				if _, err := io.WriteString(stream, frame); err != nil {
+					return err
+				}
+				_, err := io.ReadFull(stream, make([]byte, len(frame)))
+				return err
+			}
+			if err := say(); err != nil {
+				t.Fatal("before it moves:", err)
+			}
+
+			path, err := conn.AddPath(transportFrom(t, "127.0.0.2"))
+			if err == nil {
+				err = path.Probe(t.Context())
+			}
+			if err == nil {
+				err = path.Switch()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The first packet from there takes the connection along.
+			if err = say(); err == nil {
+				err = say()
+			}
+			if (err != nil) != c.ends {
+				t.Errorf("where it has moved: %v", err)
 			}
 		})
 	}

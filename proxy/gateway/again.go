@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -11,6 +12,36 @@ import (
 
 // errRules is why what is open ends after a reload.
 var errRules = errors.New("the configuration has changed, and lets this client in no more")
+
+// errMoved is why a tunnel ends whose client may not come from where it has moved to.
+var errMoved = errors.New("the client has moved its connection to another address, and may not come from there")
+
+// where is the address that a client counts by: where it has moved to, or where it was when its request began.
+func (x *Exchange) where() netip.Addr {
+	if moved := x.moved.Load(); moved != nil {
+		return *moved
+	}
+	return x.addr
+}
+
+// follow notes where a client is now, and reports whether it has moved. One that a trusted proxy told of is unknown if
+// the connection comes from another place.
+func (x *Exchange) follow(now *message.Conn) bool {
+	before := x.at.Swap(now)
+	if before == nil {
+		before = x.request.Conn
+	}
+	if before.Addr == now.Addr {
+		return false
+	}
+
+	addr := now.Addr
+	if x.forwarded.trusted {
+		addr = netip.Addr{}
+	}
+	x.moved.Store(&addr)
+	return true
+}
 
 // A fate is what another configuration has for what is open.
 type fate uint8
@@ -43,7 +74,7 @@ func (x *Exchange) again(now *Routes) fate {
 		return gone
 	case route == nil, found.Ambiguous(x.request.Method, &path, route):
 		return refused
-	case !found.Access.Admits(x.addr) || !route.Access.Admits(x.addr):
+	case !found.Access.Admits(x.where()) || !route.Access.Admits(x.where()):
 		return refused
 	}
 

@@ -107,11 +107,13 @@ type Exchange struct {
 	w                 countingWriter
 	start             time.Time
 	id                uint64
-	name              string     // canonical name of the host
-	target            string     // of the request as it came
-	path              paths.Path // what that means, once the site is known
-	user, hash        string     // who has proved to be here, and the hash of what proved it
-	addr              netip.Addr // of the client
+	name              string                       // canonical name of the host
+	target            string                       // of the request as it came
+	path              paths.Path                   // what that means, once the site is known
+	user, hash        string                       // who has proved to be here, and the hash of what proved it
+	addr              netip.Addr                   // of the client
+	at                atomic.Pointer[message.Conn] // a tunnel's connection, when it was looked at last; nil: at the beginning
+	moved             atomic.Pointer[netip.Addr]   // where the client of a tunnel has moved to; nil: nowhere
 	forwarded         forwardedFields
 	site              *sites.Site
 	route             *sites.Route

@@ -63,6 +63,7 @@ type closeInjector struct {
 	message.Tunnel
 	mute      bool               // the protocol is another
 	again     func(*Routes) fate // of another configuration
+	moved     func()             // ends it where its client has moved to an address that may not come; nil: it cannot move
 	end       func()             // both sides
 	dismissed atomic.Bool        // another configuration does not let it in
 	speaking  sync.WaitGroup     // goodbyes, and what ends it
@@ -109,8 +110,27 @@ func (v *closeInjector) bye() {
 	}
 }
 
+// Read implements io.Reader.
+func (v *closeInjector) Read(p []byte) (int, error) {
+	n, err := v.Tunnel.Read(p)
+	if v.moved != nil && err == nil {
+		v.moved()
+		if v.dismissed.Load() {
+			return 0, errRules
+		}
+	}
+	return n, err
+}
+
 // Write implements io.Writer. What follows a Close is dropped.
 func (v *closeInjector) Write(p []byte) (int, error) {
+	if v.moved != nil {
+		v.moved()
+		if v.dismissed.Load() {
+			return 0, errRules
+		}
+	}
+
 	if v.mute {
 		return v.Tunnel.Write(p)
 	}
@@ -224,6 +244,14 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	client := &closeInjector{Tunnel: raw, mute: x.request.Upgrade != sites.WebSocket, again: x.again}
 	end := func() { client.Close(); response.Tunnel.Close() }
 	client.end = end
+	if moving, ok := raw.(message.Moving); ok {
+		client.moved = func() {
+			if x.follow(moving.Where()) && x.again(h.Routes()) != stays {
+				client.dismissed.Store(true)
+				end()
+			}
+		}
+	}
 	h.tunnels.add(client)
 	defer h.tunnels.remove(client)
 	// From now on the tunnel is followed as one of the tunnels, and not as a request.
@@ -280,6 +308,9 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	}
 	if client.dismissed.Load() {
 		x.err = errRules.Error()
+	}
+	if moved := x.moved.Load(); client.dismissed.Load() && moved != nil {
+		x.err = errMoved.Error()
 	}
 
 	return nil

@@ -365,6 +365,9 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Where implements message.Moving.
+func (t *tunnel) Where() *message.Conn { return t.c.each() }
+
 // Until implements message.Tunnel.
 func (t *tunnel) Until(at time.Time) { _ = t.q.SetReadDeadline(at) }
 

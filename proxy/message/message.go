@@ -158,6 +158,12 @@ type Tunnel interface {
 	Until(time.Time)
 }
 
+// Moving is a Tunnel whose client may move to another address while it is open.
+type Moving interface {
+	// Where is what is known of its connection now. It may be called from anywhere.
+	Where() *Conn
+}
+
 // Handler answers requests. It is called from many goroutines; the context ends when the client goes away.
 type Handler interface {
 	Serve(ctx *Context, r *Request, w Writer)
