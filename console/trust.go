@@ -146,6 +146,7 @@ func (t *Trust) machine() hostinfo.Network {
 		} else {
 			t.network = n
 		}
+		// Also after an error, so that a failing look is not made again for each request.
 		t.read = time.Now()
 	}
 	return t.network

@@ -67,7 +67,9 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 		return nil, unconnected(err, dir)
 	}
 	c := &Client{dir: dir, conn: conn, lines: bufio.NewScanner(conn), replies: make(chan reply, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	// A scanner's own limit of 64 KiB is less than a list of many apps takes.
 	c.lines.Buffer(make([]byte, 0, 4<<10), 16<<20)
+	// A proxy that is stopped (SIGSTOP) still has its connections accepted, by the kernel.
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	hello, err := c.next()
 	if err != nil || hello.Ports == nil {

@@ -95,6 +95,7 @@ func (p *program) openStorage(c *cli.Context, names ...string) (*opened, error) 
 		return nil, err
 	}
 
+	// certs encrypt is what mends a storage that does not agree with its key.
 	if err := daemon.CheckStore(c.Context, cfg, o.store); err != nil && c.Command.Name != encryptName {
 		o.close()
 		return nil, err
@@ -263,6 +264,7 @@ func (r *row) certificate(chain [][]byte) {
 // told adds what a padlock knows that runs on this storage: errors, dates that its CA has moved, names without a
 // certificate.
 func (k *opened) told(ctx context.Context, rows []row) []row {
+	// The list is complete without this, so that a padlock which hangs holds it up for a moment only.
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	response, err := adminGet(ctx, k.cfg, "/certificates")
@@ -283,6 +285,7 @@ func (k *opened) told(ctx context.Context, rows []row) []row {
 		i := slices.IndexFunc(rows, func(r row) bool {
 			return r.Name == s.Name && r.Source == "acme" && (r.KeyType == s.KeyType || s.KeyType == "")
 		})
+		// A name whose first order failed has nothing in the storage, and is the one that matters most.
 		if i < 0 {
 			rows = append(rows, row{Name: s.Name, Source: "acme"})
 			i = len(rows) - 1

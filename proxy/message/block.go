@@ -45,6 +45,7 @@ const fieldOverhead = 32 // RFC 9113 section 6.5.2
 
 // Add takes a field from a decoder.
 func (b *Block) Add(name, value string) {
+	// The decoder goes on, as the state of its table is that of the whole connection, but nothing more is kept.
 	if b.size += len(name) + len(value) + fieldOverhead; b.TooLarge() {
 		return
 	}
@@ -114,6 +115,8 @@ func (b *Block) pseudo(name, value string) {
 		which, at = 4, &b.protocol
 	}
 
+	// Pseudo-header fields come before all others (RFC 9113 section 8.3): who reads the first and who reads the
+	// last of two would see different requests.
 	if at == nil || b.given[which] || len(b.Fields) > 0 {
 		b.blame(faultPseudo)
 		return
@@ -167,6 +170,7 @@ func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok 
 	}
 
 	host, hosts, length, lengths := b.takeOut(r, whole)
+	// Either of both may be there (RFC 9114 section 4.3.1).
 	if b.authority == "" {
 		b.authority = host
 	}

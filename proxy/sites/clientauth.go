@@ -51,6 +51,7 @@ func newClientAuth(c *config.ClientAuth, files *lastgood.Values) (a *ClientAuth,
 		a.roots = x509.NewCertPool()
 		for _, ca := range cas {
 			a.roots.AddCert(ca)
+			// By content and not by name: a file that was written anew with other CAs is another policy.
 			digest.Write(ca.Raw)
 		}
 	}
@@ -115,6 +116,7 @@ func (a *ClientAuth) judge(chains [][]*x509.Certificate) (until time.Time, err e
 		return until, errNotAllowed
 	}
 
+	// One chain that stands is enough, as in crypto/x509: a CA with two certificates makes two chains.
 	for _, chain := range chains {
 		holds, failed := a.lists.Check(chain, time.Now())
 		if failed != nil {
