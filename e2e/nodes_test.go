@@ -133,13 +133,17 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
-// Certificates of a minute are renewed while twenty-five clients a second come, none of which notices.
+// Certificates of a minute are renewed while ten clients a second come, in the long form fifty, none of which notices.
 func TestRenewalUnderLoad(t *testing.T) {
 	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: time.Minute})
 	p := runFile(t, nodeFile(t, ca, t.TempDir(), ca.address(), net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), "", "app.example.com"))
 	seen := ca.issued(t, "app.example.com", nil)
-	stop := load([]string{ca.address()}, "app.example.com", 25, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
+	rate := 10
+	if *long {
+		rate = 50
+	}
+	stop := load([]string{ca.address()}, "app.example.com", rate, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
 	renewals := 0
 	for end := time.Now().Add(3 * time.Minute); renewals < 2 && time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
 		if next := ca.issued(t, "app.example.com", nil); !next.Equal(seen) {
