@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -117,6 +118,9 @@ func (p *program) dev(c *cli.Context) error {
 			return hint.Add(usageError{errors.New("no command is given, and this directory has no padlock.dev.yaml, Procfile or package.json with a script dev")}, "padlock dev COMMAND, such as padlock dev npm run dev")
 		}
 		return p.devAll(c, found)
+	}
+	if args[0] == "" {
+		return hint.Add(usageError{errors.New("the command is empty")}, "padlock dev COMMAND, such as padlock dev npm run dev")
 	}
 	return p.devAll(c, []launch.App{flagged(c, launch.App{Dir: ".", Args: args})})
 }
@@ -359,7 +363,7 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 		name = launch.Name(work)
 	}
 	if !launch.ValidName(name) {
-		return 0, usageError{fmt.Errorf("--name %q: a name has letters, digits and hyphens, and dots between parts, such as api.shop", a.Name)}
+		return 0, usageError{fmt.Errorf("--name %q: a name has letters, digits and hyphens, and dots between parts of 63 characters at most, such as api.shop", a.Name)}
 	}
 
 	app := dev.App{Name: name, Hosts: append([]string{name + ".localhost"}, a.Domains...), Dir: work, Command: a.Command(), PID: os.Getpid()}
@@ -400,7 +404,7 @@ func (d *developing) run(ctx context.Context, s *dev.Session) (int, error) {
 	if errors.As(err, &taken) {
 		return 0, hint.Add(err, fmt.Sprintf("choose another name: padlock dev --name %s …; or end that app: padlock dev stop %s", d.freeName(s.App.Name), taken.By.Name))
 	}
-	if errors.Is(err, launch.ErrNotFound) {
+	if errors.Is(err, launch.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return 0, hint.Add(err, "install it, or correct the command; a line for a shell goes as: padlock dev sh -c '…'")
 	}
 	return code, err

@@ -55,9 +55,14 @@ func (r *devReport) hintNames(app dev.App) {
 			}
 		}
 	}
-	if len(names) > 0 {
-		r.say("browsers find %s, and other programs on this machine do not; for requests from one app to another: padlock hosts add %s", text.Summary(names), strings.Join(names, " "))
+	if len(names) == 0 {
+		return
 	}
+	add := strings.Join(names, " ")
+	if len(names) > 3 {
+		add = "NAME"
+	}
+	r.say("programs on this machine do not find %s (browsers do); for requests from one app to another: padlock hosts add %s", text.Summary(names), add)
 }
 
 // Listening implements dev.Reporter.

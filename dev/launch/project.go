@@ -165,8 +165,14 @@ func (a fileApp) app(key, dir string) (App, error) {
 	}, nil
 }
 
+// maxName is the length of a name that has room for .localhost behind it (RFC 1035 section 2.3.4).
+const maxName = 253 - len(".localhost")
+
 // ValidName reports whether a name can stand before .localhost: labels, several with dots between them.
 func ValidName(name string) bool {
+	if len(name) > maxName {
+		return false
+	}
 	for label := range strings.SplitSeq(name, ".") {
 		if label == "" || label != Label(label) {
 			return false
