@@ -49,8 +49,9 @@ type Reporter interface {
 }
 
 const (
-	lookOften   = 100 * time.Millisecond // while the app does not listen
-	lookSeldom  = time.Second
+	lookOften   = 100 * time.Millisecond // while somebody waits for the app
+	lookLess    = 300 * time.Millisecond // while it builds for long
+	lookSeldom  = time.Second            // while it listens; and one that has not for a minute may never do so, as a worker
 	rejoinPause = 500 * time.Millisecond
 	againPause  = time.Second
 )
@@ -114,6 +115,7 @@ type running struct {
 	app     App
 	process *launch.Process // nil: somebody else's
 	at      netip.AddrPort  // zero: it does not listen
+	silent  time.Time       // since when it does not
 
 	probing context.Context // ends with Run
 	probes  sync.WaitGroup
@@ -128,6 +130,7 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 		ended = r.process.Done()
 	}
 
+	r.silent = time.Now()
 	look := time.NewTimer(0)
 	defer look.Stop()
 	lost := r.client.Ended()
@@ -159,9 +162,13 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 	}
 }
 
+// pause is how long to wait before the next look, which reads what all processes of the machine do.
 func (r *running) pause() time.Duration {
-	if r.at.IsValid() {
+	switch waited := time.Since(r.silent); {
+	case r.at.IsValid(), waited > time.Minute:
 		return lookSeldom
+	case waited > 15*time.Second:
+		return lookLess
 	}
 	return lookOften
 }
@@ -182,7 +189,7 @@ func (r *running) look() {
 		return
 	}
 
-	r.at = at
+	r.at, r.silent = at, time.Now()
 	// A proxy that is lost is found again, and told then.
 	_ = r.client.Move(target(at))
 
