@@ -110,7 +110,7 @@ sites:
 					name, password, _ := strings.Cut(fields[j+1], ":")
 					request.SetBasicAuth(name, password)
 				} else {
-					request.Header.Set(fields[j], fields[j+1])
+					request.Header.Add(fields[j], fields[j+1])
 				}
 			}
 			response, err := client.Do(request)
@@ -134,6 +134,13 @@ sites:
 	expect("/session", []int{200, 200, 429}, "Cookie", "a=b; session=one")
 	expect("/session", []int{200, 200, 429}, "Cookie", "session=two; x=y")
 	expect("/session", []int{200, 200, 429}, "Cookie", "a=b")
+
+	// Who shows several values, or one that targets read in several ways, has not found another budget.
+	expect("/key", []int{429}, "X-API-Key", "invented", "X-API-Key", "one")
+	expect("/key", []int{429}, "X-API-Key", "one", "X-API-Key", "invented")
+	expect("/session", []int{429}, "Cookie", "session=invented; session=one")
+	expect("/session", []int{429}, "Cookie", "session=one; session=invented")
+	expect("/session", []int{429}, "Cookie", `session="\157ne"`)
 	expect("/burst", []int{200, 429})
 	expect("/answer", []int{204, 429})
 }

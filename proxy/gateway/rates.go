@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"strconv"
 	"strings"
@@ -93,14 +94,26 @@ func (x *Exchange) counted(by string) string {
 			return "user " + x.user
 		}
 	case "header":
-		if value, ok := x.request.Fields.Get(name); ok && value != "" {
+		if value, ok := single(x.request.Fields.Lines(name)); ok {
 			return "header " + value
 		}
 	case "cookie":
-		if value, ok := x.request.Fields.Cookie(name); ok && value != "" {
+		if value, ok := single(x.request.Fields.Cookies(name)); ok && !strings.HasPrefix(value, `"`) {
 			return "cookie " + value
 		}
 	}
 	// Clients without the value share no quota with each other, but with their own address.
 	return "address " + fair.Source(x.addr).String()
+}
+
+// single is the only value of several that there may be, and not empty. Where there are more, targets differ in which
+// they take: a client could add one that it invents, and be another with each request. So do the ways in which they
+// read a cookie's value in quotes.
+func single(values iter.Seq[string]) (value string, ok bool) {
+	n := 0
+	for v := range values {
+		value = v
+		n++
+	}
+	return value, n == 1 && value != ""
 }

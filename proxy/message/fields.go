@@ -1,6 +1,9 @@
 package message
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // Field is one field line: a name and a value without surrounding white space (RFC 9110 section 5).
 type Field struct{ Name, Value string }
@@ -37,6 +40,31 @@ func (f Fields) Cookie(name string) (value string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Lines yields the values of all lines of a name.
+func (f Fields) Lines(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range f {
+			if Is(f[i].Name, name) && !yield(f[i].Value) {
+				return
+			}
+		}
+	}
+}
+
+// Cookies yields the values of all cookies of a name.
+func (f Fields) Cookies(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range f.Lines("Cookie") {
+			for pair := range strings.SplitSeq(line, ";") {
+				n, value, ok := strings.Cut(pair, "=")
+				if ok && strings.Trim(n, " \t") == name && !yield(strings.Trim(value, " \t")) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Add appends a field line.
