@@ -343,7 +343,8 @@ type Site struct {
 	// ask for JSON or plain text get that. Error responses of targets are not replaced.
 	Errors map[string]string `yaml:"errors" path:"yes"` // statuses and files
 	// What happens to the requests of the site. Of the routes that match, an exact path takes precedence over a
-	// prefix, a longer prefix over a shorter one, and a route with `methods` over one without; then the first wins. A
+	// prefix, a longer prefix over a shorter one, a route with conditions such as `header` over one without, and a route
+	// with `methods` over one without; then the first wins. A
 	// site without routes serves the built-in page.
 	Routes []Route `yaml:"routes" empty:"may"`
 	// Addresses of this site, instead of `listen.https`.
@@ -385,10 +386,10 @@ func (s *Site) opens(to []Backend) bool {
 			continue
 		}
 		all := r.Path == "" && r.Exact == ""
-		if all && len(r.Methods) == 0 {
+		if all && len(r.Methods) == 0 && !r.Conditional() {
 			return true
 		}
-		limited = limited || !all
+		limited = limited || !all || r.Match != ""
 	}
 	return !limited
 }
@@ -513,7 +514,8 @@ type Route struct {
 	// HTTP methods that the route matches. By default all.
 	Methods []string `yaml:"methods"`
 
-	Upstream `yaml:",inline"`
+	Conditions `yaml:",inline"`
+	Upstream   `yaml:",inline"`
 	// Answers with a redirect.
 	Redirect *Redirect `yaml:"redirect"`
 	// Answers with a fixed response.

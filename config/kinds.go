@@ -28,7 +28,8 @@ var examples = map[string]string{
 	"Upstream.health": "{path: /healthz}", "Site.tls": "{client_auth: {mode: require, ca: clients.pem}}", "PassiveHealth.failures": "3",
 	"FieldRules.remove": "[X-Powered-By]", "FieldRules.replace": "{Location: {from: http://, to: https://}}",
 
-	"compress": "true", "Site.http": "serve", "Compress.prefer": "[br, gzip]", "Compress.types": "[text/html, application/json]", "Compress.min": "1KiB", "Compress.level": "fast", "Compress.cookies": "never",
+	"compress": "true", "Conditions.match": `'^/v[0-9]+/'`, "Conditions.header": `{X-Canary: "yes"}`, "Conditions.cookie": "{beta: \"*\"}", "Conditions.query": "{version: \"2\"}", "Conditions.client": "[10.0.0.0/8]",
+	"Conditions.certificate": "{names: [app.example.com]}", "Conditions.percent": "10", "Site.http": "serve", "Compress.prefer": "[br, gzip]", "Compress.types": "[text/html, application/json]", "Compress.min": "1KiB", "Compress.level": "fast", "Compress.cookies": "never",
 	"add": "{X-Site: app}", "addresses": "truncated", "allow": "[10.0.0.0/8]", "alpn": "[postgresql]", "alt_svc": "auto", "ask": "http://localhost:3000/allowed",
 	"balance": "least_conn", "body": "Closed for today", "ca": "ca.pem", "capture": "handshakes.pcapng", "cert": "app.pem", "challenges": "[http-01]",
 	"client_ca": "clients.pem", "client_cert": "padlock.pem", "client_key": "padlock-key.pem", "content_type": "text/html", "crl": "[revoked.crl]",

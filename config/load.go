@@ -101,6 +101,9 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	for _, e := range d.old {
 		warn(e)
 	}
+	for _, e := range cfg.Warnings() {
+		warn(d.place(e))
+	}
 
 	return cfg, nil
 }

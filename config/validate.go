@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -261,6 +262,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	for i := range s.Routes {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
 		v.route(at, &s.Routes[i])
+		v.conditions(at, s, &s.Routes[i].Conditions)
 		// Of two routes that match the same requests, the first answers.
 		for j := range i {
 			if sameMatch(&s.Routes[j], &s.Routes[i], s.NoCase) {
@@ -324,7 +326,7 @@ func (v *validator) www(path string, s *Site, seen map[string]string) {
 
 func sameMatch(a, b *Route, ignoreCase bool) bool {
 	same := func(a, b string) bool { return a == b || ignoreCase && strings.EqualFold(a, b) }
-	return same(a.Path, b.Path) && same(a.Exact, b.Exact) && slices.Equal(a.Methods, b.Methods)
+	return same(a.Path, b.Path) && same(a.Exact, b.Exact) && slices.Equal(a.Methods, b.Methods) && reflect.DeepEqual(a.Conditions, b.Conditions)
 }
 
 func (v *validator) clientAuth(path string, auth *ClientAuth) {

@@ -2,7 +2,9 @@ package discovery
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -62,7 +64,8 @@ func (p *part) alone() config.Site {
 
 // sameRoute reports whether two parts match the same requests of a host.
 func sameRoute(a, b *part) bool {
-	return a.isTCP == b.isTCP && a.route.Path == b.route.Path && a.route.Exact == b.route.Exact && slices.Equal(a.route.Methods, b.route.Methods)
+	return a.isTCP == b.isTCP && a.route.Path == b.route.Path && a.route.Exact == b.route.Exact && slices.Equal(a.route.Methods, b.route.Methods) &&
+		reflect.DeepEqual(a.route.Conditions, b.route.Conditions)
 }
 
 // assemble makes sites of owners, which come in the order in which they were made. Hosts that the same parts ask for
@@ -224,7 +227,8 @@ func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 
 // matches is the same for parts that match the same requests of a host.
 func (p *part) matches(host string) string {
-	return fmt.Sprintf("%q %v %q %q %q", host, p.isTCP, p.route.Path, p.route.Exact, p.route.Methods)
+	conditions, _ := json.Marshal(p.route.Conditions) // texts, numbers, lists and maps
+	return fmt.Sprintf("%q %v %q %q %q %s", host, p.isTCP, p.route.Path, p.route.Exact, p.route.Methods, conditions)
 }
 
 // differingRule is the first label of those that say who may come which two parts do not have alike.

@@ -68,11 +68,11 @@ func (x *Exchange) again(now *Routes) fate {
 		return refused
 	}
 	// The target as it came is judged, and not what rewriting has made of it.
-	route, allowed := found.Route(x.request.Method, &path)
+	route, allowed := found.Route(x.request.Method, &path, x)
 	switch {
 	case route == nil && len(allowed) == 0, route != nil && route.Group == nil:
 		return gone
-	case route == nil, found.Ambiguous(x.request.Method, &path, route):
+	case route == nil, found.Ambiguous(x.request.Method, &path, route, x):
 		return refused
 	case !found.Access.Admits(x.where()) || !route.Access.Admits(x.where()):
 		return refused

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,11 +129,14 @@ type Exchange struct {
 	trace             tracing.Context // what the target is told; zero: nothing of ours
 	spans             *tracing.Request
 
-	fromTarget bool   // the response is a target's
-	sticky     string // Set-Cookie that makes the client stick to the target, or ""
-	varies     bool   // the response depends on Accept-Encoding
-	coded      bool   // it is encoded by us, or stands for one that is
-	bare       bool   // the response gets no fields of the configuration's
+	fromTarget bool           // the response is a target's
+	sticky     string         // Set-Cookie that makes the client stick to the target, or ""
+	sent       message.Fields // as they came, where conditions of routes depend on them
+	draw       float64        // of the client; 0: it has none
+	drawn      string         // Set-Cookie that keeps it, or ""
+	varies     bool           // the response depends on Accept-Encoding
+	coded      bool           // it is encoded by us, or stands for one that is
+	bare       bool           // the response gets no fields of the configuration's
 	limited    limitedBody
 	held       int64 // of the memory for what is buffered
 
@@ -254,7 +258,10 @@ var (
 // findRoute finds the route of a request.
 func (x *Exchange) findRoute() error {
 	method := x.request.Method
-	route, allowed := x.site.Route(method, &x.path)
+	if x.site.Conditional {
+		x.sent = slices.Clone(x.request.Fields) // what the target gets may be another
+	}
+	route, allowed := x.site.Route(method, &x.path, x)
 	switch {
 	case route == nil && len(allowed) > 0:
 		return notAllowed("This method is not for this address", strings.Join(allowed, ", "))
@@ -264,7 +271,7 @@ func (x *Exchange) findRoute() error {
 
 	x.route = route
 	// Looked at after the route is known, as only routes with other rules than this one matter.
-	if x.site.Ambiguous(method, &x.path, route) {
+	if x.site.Ambiguous(method, &x.path, route, x) {
 		return errDependsOnReader
 	}
 

@@ -69,8 +69,8 @@ func decide(s *Routes, x *Exchange, room message.Fields, fields message.Fields) 
 	x.site, x.name, x.target = found, name, r.Target
 	var err error
 	x.path, err = paths.Parse(r.Target, found.Paths)
-	route, _ := found.Route(r.Method, &x.path)
-	if err != nil || route == nil || found.Ambiguous(r.Method, &x.path, route) || route.Group == nil || !found.Access.Admits(x.addr) || !route.Access.Admits(x.addr) {
+	route, _ := found.Route(r.Method, &x.path, x)
+	if err != nil || route == nil || found.Ambiguous(r.Method, &x.path, route, x) || route.Group == nil || !found.Access.Admits(x.addr) || !route.Access.Admits(x.addr) {
 		return false
 	}
 	x.route = route

@@ -327,7 +327,7 @@ func (x *Exchange) checkDestination() error {
 
 	// COPY and MOVE also write to their destination.
 	for _, method := range [...]string{r.Method, "PUT"} {
-		route, _ := x.site.Route(method, &path)
+		route, _ := x.site.Route(method, &path, x)
 		if route == nil && method != r.Method {
 			// No request can write there.
 			continue
@@ -336,7 +336,7 @@ func (x *Exchange) checkDestination() error {
 		if route == nil || route.Class != x.route.Class {
 			return status(403, "The Destination is under other rules than this address")
 		}
-		if x.site.Ambiguous(method, &path, route) {
+		if x.site.Ambiguous(method, &path, route, x) {
 			return errDependsOnReader
 		}
 	}

@@ -81,16 +81,23 @@ func (x *Exchange) note(why string) {
 func (x *Exchange) dress(response *message.Response) {
 	x.finish(&response.Fields)
 	if x.sticky != "" {
-		cookie := x.sticky
-		if !x.secure() {
-			cookie = strings.Replace(cookie, "; Secure", "", 1) // which browsers refuse from http://
-		}
 		// The cookie comes after the header rules, which know nothing of it.
-		response.Fields.Add("Set-Cookie", cookie)
+		response.Fields.Add("Set-Cookie", x.cookie(x.sticky))
+	}
+	if x.drawn != "" {
+		response.Fields.Add("Set-Cookie", x.cookie(x.drawn))
 	}
 	if x.varies {
 		x.recode(&response.Fields) // whatever rules make of Vary: a cache goes by it
 	}
+}
+
+// cookie is one of ours. Browsers refuse one with Secure from http://.
+func (x *Exchange) cookie(line string) string {
+	if x.secure() {
+		return line
+	}
+	return strings.Replace(line, "; Secure", "", 1)
 }
 
 // send sends a response, its content as it comes. What was read is sent at once, unless more is sure to follow without

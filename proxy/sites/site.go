@@ -21,26 +21,32 @@ import (
 type Site struct {
 	Policy    *Policy
 	Redirects map[string]string // names that lead to another, with or without www
-	Plain     bool              // it is served over plain HTTP too
-	PlainOff  bool              // plain HTTP gets no redirect either
-	HSTS      string            // Strict-Transport-Security, or ""
-	Aliases   string            // underscores_in_headers: which are dropped
-	Access    Access
-	Fields    HeaderRules
-	Paths     paths.Mode
-	Routes    []*Route              // the most specific first
-	Methods   []string              // that routes name
-	TCP       *TCP                  // nil: HTTP
-	errors    map[string]*ErrorPage // by status, or class of statuses
-	Counts    *traffic.Site
+	// Routes ask for more than paths and methods.
+	Conditional bool
+	Plain       bool   // it is served over plain HTTP too
+	PlainOff    bool   // plain HTTP gets no redirect either
+	HSTS        string // Strict-Transport-Security, or ""
+	Aliases     string // underscores_in_headers: which are dropped
+	Access      Access
+	Fields      HeaderRules
+	Paths       paths.Mode
+	Routes      []*Route              // the most specific first
+	Methods     []string              // that routes name
+	TCP         *TCP                  // nil: HTTP
+	errors      map[string]*ErrorPage // by status, or class of statuses
+	Counts      *traffic.Site
 }
 
 // Route is what happens to the requests that it matches.
 type Route struct {
 	Index         int // in its snapshot
+	Number        int // in its site, as the configuration has it
+	Config        *config.Route
 	Pattern       *paths.Pattern
 	Prefix, Exact string
 	methods       []string
+	when          *conditions // nil: none
+	forwards      bool
 	Class         int // routes that let the same clients in have one class
 
 	Group    *upstream.Group // nil: files, redirect, respond, or the built-in page
@@ -103,6 +109,11 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		built.Redirects = wwwRedirects(c)
 	}
 
+	if c.TCP != nil && b.targets == nil {
+		built.TCP = newTCP(c.TCP, nil)
+		return built, nil
+	}
+
 	if c.TCP != nil {
 		group, err := b.targets.GroupOf(&c.TCP.Upstream, b.cfg.Timeouts, b.files)
 		if err != nil {
@@ -117,12 +128,15 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		r, err := b.route(&c.Routes[i], c.Hosts[0])
 		if err == nil {
 			r.Compression = compression(c.Compress, c.Routes[i].Compress)
+			r.when, err = newConditions(&c.Routes[i].Conditions, c.NoCase)
 			r.Pattern, r.Class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i, built.Paths == paths.Agreed)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 		}
 
+		r.Number, r.Config = i, &c.Routes[i]
+		built.Conditional = built.Conditional || r.when != nil
 		built.Routes = append(built.Routes, r)
 		built.Methods = append(built.Methods, r.methods...)
 	}
@@ -139,7 +153,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	r := &Route{
 		Prefix: c.Path, Exact: c.Exact, methods: c.Methods, Respond: c.Respond, Strip: c.StripPrefix || c.ReplacePrefix != "", Replace: c.ReplacePrefix,
-		Access: newAccess(&c.Access, fmt.Sprintf("%s %q %q %q", site, c.Path, c.Exact, c.Methods)), Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
+		Access: newAccess(&c.Access, whose(site, c)), Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
 	}
 	if r.Strip {
 		r.OuterPrefix, r.InnerPrefix = paths.Encode(strings.TrimSuffix(c.Path, "/")), paths.Encode(strings.TrimSuffix(c.ReplacePrefix, "/"))
@@ -157,7 +171,8 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 		}
 	}
 
-	if len(c.To) == 0 {
+	r.forwards = len(c.To) > 0
+	if !r.forwards || b.targets == nil {
 		return r, nil
 	}
 
@@ -178,10 +193,26 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	return r, nil
 }
 
+// whose names a route, so that what is counted for it is found again after a reload.
+func whose(site string, c *config.Route) string {
+	name := fmt.Sprintf("%s %q %q %q", site, c.Path, c.Exact, c.Methods)
+	if c.Conditional() {
+		name += fmt.Sprintf(" %+v", c.Conditions)
+	}
+	return name
+}
+
 // moreSpecific orders routes as config.Route says.
 func moreSpecific(a, b *Route) int {
 	exactness := func(r *Route) int {
 		if r.Exact != "" {
+			return 0
+		}
+		return 1
+	}
+
+	conditional := func(r *Route) int {
+		if r.when != nil {
 			return 0
 		}
 		return 1
@@ -193,7 +224,7 @@ func moreSpecific(a, b *Route) int {
 		}
 		return 1
 	}
-	return cmp.Or(cmp.Compare(exactness(a), exactness(b)), cmp.Compare(len(b.Prefix), len(a.Prefix)), cmp.Compare(any(a), any(b)))
+	return cmp.Or(cmp.Compare(exactness(a), exactness(b)), cmp.Compare(len(b.Prefix), len(a.Prefix)), cmp.Compare(conditional(a), conditional(b)), cmp.Compare(any(a), any(b)))
 }
 
 const hstsAge = 365 * 24 * time.Hour
@@ -245,11 +276,12 @@ func class(routes []config.Route, i int, targets bool) int {
 	return i
 }
 
-// Route finds the route of a request; allowed are the methods of those that match its path and not its method.
-func (s *Site) Route(method string, path *paths.Path) (found *Route, allowed []string) {
+// Route finds the route of a request; allowed are the methods of those that match all of it but its method.
+func (s *Site) Route(method string, path *paths.Path, q Asker) (found *Route, allowed []string) {
 	for _, r := range s.Routes {
 		switch {
 		case r.Pattern.Match(path) < paths.Ours:
+		case r.when != nil && r.when.fails(q, path) != "":
 		case r.takes(method):
 			return r, nil
 		default:
@@ -303,8 +335,8 @@ func (s *Site) Misspelt(method string) bool {
 
 // Ambiguous reports whether a target may read a path so that another route with other rules would have been the one for
 // it, or, where there are no rules, so that no route leads there. What is not forwarded is read by nobody else.
-func (s *Site) Ambiguous(method string, path *paths.Path, found *Route) bool {
-	if s.Paths == paths.Raw || found.Group == nil {
+func (s *Site) Ambiguous(method string, path *paths.Path, found *Route, q Asker) bool {
+	if s.Paths == paths.Raw || !found.forwards {
 		return false
 	}
 
@@ -313,6 +345,9 @@ func (s *Site) Ambiguous(method string, path *paths.Path, found *Route) bool {
 			continue
 		}
 		match := r.Pattern.Match(path)
+		if r.when != nil && match != paths.None {
+			match = r.when.narrow(match, q, path)
+		}
 		switch {
 		case match == paths.None:
 		case s.Paths == paths.Agreed && match == paths.Some:

@@ -116,7 +116,7 @@ func TestTheMostSpecificRouteIsFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, allowed := site.Route(test.method, &path)
+		found, allowed := site.Route(test.method, &path, nil)
 		body := ""
 		if found != nil {
 			body = found.Respond.Body

@@ -3,10 +3,11 @@
 //
 //	snapshot, err := sites.New(cfg, sites.Options{TLS: base, Targets: &targets, Book: &book})
 //	site, name := snapshot.Hosts(listener).Site(host)
-//	route, allowed := site.Route(method, &path)
+//	route, allowed := site.Route(method, &path, request)
 package sites
 
 import (
+	"crypto/hmac"
 	"crypto/tls"
 	"fmt"
 	"strings"
@@ -29,6 +30,7 @@ type Snapshot struct {
 	Files            *lastgood.Values // by which clients and targets are judged
 	Sites            []*Site
 	Routes           int // of all sites
+	targets          *upstream.Targets
 }
 
 // VirtualHosts has the sites of a listener by their names.
@@ -52,14 +54,14 @@ type Policy struct {
 
 // Options are what a snapshot is made of.
 type Options struct {
-	TLS     *tls.Config // of sites that ask for nothing
-	Targets *upstream.Targets
+	TLS     *tls.Config       // of sites that ask for nothing
+	Targets *upstream.Targets // nil: the snapshot decides, and forwards nothing
 	Book    *traffic.Book
 	Older   *Snapshot // what it has, and stays as it is, is used again: TLS policies and targets; nil: there is none
 }
 
 func New(cfg *config.Config, o Options) (*Snapshot, error) {
-	s := &Snapshot{Config: cfg, hosts: map[string]*VirtualHosts{}, policies: map[string]*Policy{}, Trusted: cfg.Trusted}
+	s := &Snapshot{Config: cfg, hosts: map[string]*VirtualHosts{}, policies: map[string]*Policy{}, Trusted: cfg.Trusted, targets: o.Targets}
 	known := map[string]*Policy{}
 	if o.Older != nil {
 		known = o.Older.policies
@@ -223,6 +225,14 @@ func (t *VirtualHosts) Policy(asked *Site) *Policy {
 		return t.plain
 	}
 	return asked.Policy
+}
+
+// Sign is a code that stands for a text, which all nodes make alike and nobody else can make.
+func (s *Snapshot) Sign(text string) string { return s.targets.Sign(text) }
+
+// Signed reports whether a code is that of a text.
+func (s *Snapshot) Signed(text, code string) bool {
+	return hmac.Equal([]byte(code), []byte(s.Sign(text)))
 }
 
 // Close lets go of the targets; open requests finish.

@@ -31,6 +31,13 @@ func (k *stickyKey) get() *[32]byte {
 	return k.given.Load()
 }
 
+// Sign is a code that stands for a text, made by the key of sticky cookies.
+func (t *Targets) Sign(text string) string {
+	mac := hmac.New(sha256.New, t.sticky.get()[:])
+	mac.Write([]byte("signed\x00" + text))
+	return hex.EncodeToString(mac.Sum(nil))[:stickyLength]
+}
+
 // stickyToken is a target's with one key.
 type stickyToken struct {
 	key   *[32]byte

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"padlock/config"
+	"padlock/internal/hint"
+	"padlock/proxy/message"
+	"padlock/proxy/paths"
+	"padlock/proxy/sites"
+	"padlock/traffic"
+)
+
+func (p *program) routeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "route", Usage: "show which route of a configuration file answers a request",
+		Subcommands: []*cli.Command{{
+			Name: "explain", Usage: "show which site and route match a URL, which do not and why, and what happens then", OnUsageError: onUsageError,
+			UsageText: "padlock route explain URL [flags]\n\nExamples:\n  padlock route explain https://www.example.com/new -H \"X-Canary: yes\"\n" +
+				"  padlock route explain https://www.example.com/login --method POST --client 203.0.113.9",
+			Description: "This command reads the configuration file and connects to nothing. The exit code is 0 if a route matches, 1 if none does.",
+			Flags: []cli.Flag{
+				configFlag(),
+				&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "request header `NAME: VALUE`; repeat the flag for more"},
+				&cli.StringFlag{Name: "method", Value: "GET", Usage: "request `METHOD`"},
+				&cli.StringFlag{Name: "client", Value: "192.0.2.1", Usage: "client `ADDRESS`"},
+				&cli.Float64Flag{Name: "draw", Value: 99.99, Usage: "`NUMBER` from 0 to 100 that the client has drawn: routes with a larger percent match it"},
+			},
+			Action: p.explainRoute,
+		}},
+	}
+}
+
+// imagined is a request that nobody sends.
+type imagined struct {
+	fields  message.Fields
+	address netip.Addr
+	draw    float64
+}
+
+// Sent implements sites.Asker.
+func (i *imagined) Sent() message.Fields { return i.fields }
+
+// Address implements sites.Asker.
+func (i *imagined) Address() netip.Addr { return i.address }
+
+// Certificate implements sites.Asker.
+func (i *imagined) Certificate() *x509.Certificate { return nil }
+
+// Draw implements sites.Asker.
+func (i *imagined) Draw() float64 { return i.draw }
+
+func imagine(c *cli.Context) (*imagined, error) {
+	q := &imagined{draw: c.Float64("draw")}
+	var err error
+	if q.address, err = netip.ParseAddr(c.String("client")); err != nil {
+		return nil, usageError{fmt.Errorf("--client: %q is not an address", c.String("client"))}
+	}
+	for _, line := range c.StringSlice("header") {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || name == "" {
+			return nil, usageError{fmt.Errorf("--header: %q must be NAME: VALUE", line)}
+		}
+		q.fields.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return q, nil
+}
+
+func (p *program) explainRoute(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usageError{errors.New("route explain needs one URL, before or after the flags")}
+	}
+	u, err := url.Parse(c.Args().First())
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return usageError{fmt.Errorf("%q is not a URL such as https://www.example.com/path", c.Args().First())}
+	}
+	q, err := imagine(c)
+	if err != nil {
+		return err
+	}
+	cfg, err := p.loadFile(c.String("config"))
+	if err != nil {
+		return err
+	}
+	snapshot, err := sites.New(cfg, sites.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Book: new(traffic.Book)})
+	if err != nil {
+		return err
+	}
+
+	e := &explanation{out: p.stdout, cfg: cfg, q: q, method: c.String("method"), target: cmp.Or(u.EscapedPath(), "/")}
+	if u.RawQuery != "" {
+		e.target += "?" + u.RawQuery
+	}
+	return e.explain(snapshot, u)
+}
+
+// explanation is written line by line.
+type explanation struct {
+	out            io.Writer
+	cfg            *config.Config
+	q              *imagined
+	method, target string
+}
+
+func (e *explanation) line(format string, args ...any) {
+	_, _ = fmt.Fprintf(e.out, format+"\n", args...)
+}
+
+// siteOf is the site of a host, on whichever listener, and its configuration.
+func (e *explanation) siteOf(s *sites.Snapshot, host string) (*sites.Site, int) {
+	listeners := []string{""}
+	for _, site := range e.cfg.Sites {
+		listeners = append(listeners, site.Listen...)
+	}
+	for _, listener := range listeners {
+		if found, _ := s.Hosts(listener).Site(host); found != nil {
+			return found, slices.Index(s.Sites, found)
+		}
+	}
+	return nil, 0
+}
+
+func (e *explanation) explain(s *sites.Snapshot, u *url.URL) error {
+	site, n := e.siteOf(s, u.Host)
+	if site == nil {
+		return hint.Add(fmt.Errorf("no site has the host %s: clients get a TLS alert, or 421", u.Hostname()), "add the host to a site's hosts, or a site with the host \"*\"")
+	}
+
+	about := &e.cfg.Sites[n]
+	e.line("site     sites[%d]: %s", n, strings.Join(about.Hosts, ", "))
+	switch {
+	case site.TCP != nil:
+		e.line("         forwards TCP, and looks at no request")
+		return nil
+	case u.Scheme == "http" && about.HTTP != "serve":
+		e.line("         http: %s: over plain HTTP no route is asked; https:// is explained below", cmp.Or(about.HTTP, "redirect"))
+	}
+	if other, ok := site.Redirects[u.Hostname()]; ok {
+		e.line("         www: %s: the client is redirected to %s, whose routes are below", about.WWW, other)
+	}
+
+	path, err := paths.Parse(e.target, site.Paths)
+	if err != nil {
+		return fmt.Errorf("the path gets 400: %w (paths: %s)", err, about.PathMode())
+	}
+	e.line("request  %s %s (routes see %s)", e.method, path.Text, path.Normal)
+	e.line("routes   in the order in which they are asked:")
+
+	var chosen *sites.Route
+	for _, v := range site.Explain(e.method, &path, e.q) {
+		mark, why := "✗", v.Why
+		switch {
+		case v.Matches && chosen == nil:
+			mark, why, chosen = "✓", "matches", v.Route
+		case v.Matches:
+			mark, why = "-", "would match too"
+		}
+		e.line("  %s %s: %s", mark, e.named(n, v.Route), why)
+	}
+
+	if chosen == nil {
+		return errors.New("no route matches: clients get 404, or 405 if a route has other methods")
+	}
+	if site.Ambiguous(e.method, &path, chosen, e.q) {
+		return fmt.Errorf("the path gets 400: %w (paths: %s)", paths.DependsOnReader, about.PathMode())
+	}
+	e.effects(site, about, chosen, &path)
+	return nil
+}
+
+// named is a route with what it asks for.
+func (e *explanation) named(site int, r *sites.Route) string {
+	if r.Config == nil {
+		return "the built-in page"
+	}
+	asks := strings.Join(r.Conditions(), ", ")
+	return fmt.Sprintf("sites[%d].routes[%d] (%s)", site, r.Number, cmp.Or(asks, "any request"))
+}
+
+// effects says what the filters of a route do, in their order, and what is at their end.
+func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Route, path *paths.Path) {
+	e.line("then")
+	if r.Config == nil {
+		e.line("  the built-in page shows the client's handshake")
+		return
+	}
+
+	c := r.Config
+	if site.Access.Lists() || r.Access.Lists() {
+		verdict := "may come"
+		if !site.Access.Admits(e.q.address) || !r.Access.Admits(e.q.address) {
+			verdict = "gets 403"
+		}
+		e.line("  allow, deny: %s %s", e.q.address, verdict)
+	}
+	for _, limit := range []*sites.RateLimit{site.Access.RateLimit(), r.Access.RateLimit()} {
+		if limit != nil {
+			e.line("  rate_limit: %d requests in %v, by %s; further ones get 429", limit.Requests, limit.Per, limit.By)
+		}
+	}
+	if basic := r.BasicAuth(site); basic != nil {
+		e.line("  basic_auth: %d users; others get 401", len(basic.Users))
+	}
+	if r.Compression != nil {
+		e.line("  compress: %s, from %d bytes on, if the client accepts it", strings.Join(r.Compression.Prefer, ", "), r.Compression.Min)
+	}
+
+	if len(c.To) > 0 {
+		e.forwards(about, r, path)
+		return
+	}
+	switch {
+	case c.Redirect != nil:
+		e.line("  redirect: %d to %s", c.Redirect.Status, c.Redirect.To)
+	case c.Files != nil:
+		e.line("  files: below %s", c.Files.Root)
+	case c.Respond != nil:
+		e.line("  respond: %d", c.Respond.Status)
+	}
+}
+
+func (e *explanation) forwards(about *config.Site, r *sites.Route, path *paths.Path) {
+	c := r.Config
+	for _, rules := range []struct {
+		whose string
+		rules *config.HeaderRules
+	}{{"site", &about.Fields}, {"route", &c.Fields}} {
+		if f := rules.rules.Request; len(f.Remove)+len(f.Replace)+len(f.Set)+len(f.Add) > 0 {
+			e.line("  headers.request of the %s apply", rules.whose)
+		}
+	}
+	if c.BodyLimit > 0 {
+		e.line("  body_limit: larger bodies than %d bytes get 413", c.BodyLimit)
+	}
+	if c.Buffer.Request > 0 || c.Buffer.Response > 0 {
+		e.line("  buffer: %d bytes of the request, %d of the response", c.Buffer.Request, c.Buffer.Response)
+	}
+
+	target := path.Text
+	if r.Strip {
+		if replaced, err := r.Pattern.Replace(path, r.Replace); err == nil {
+			target = replaced
+		}
+	}
+	var to []string
+	for _, b := range c.To {
+		to = append(to, b.Target.String())
+	}
+	e.line("  to: %s %s at %s", e.method, target, strings.Join(to, ", "))
+	for _, rules := range []struct {
+		whose string
+		rules *config.HeaderRules
+	}{{"site", &about.Fields}, {"route", &c.Fields}} {
+		if f := rules.rules.Response; len(f.Remove)+len(f.Replace)+len(f.Set)+len(f.Add) > 0 {
+			e.line("  headers.response of the %s apply", rules.whose)
+		}
+	}
+}

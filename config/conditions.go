@@ -1,0 +1,116 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Conditions are what a request must have beside its path and method for a route to match it. All must hold.
+type Conditions struct {
+	// Regular expression (RE2) for the decoded path without dot segments and empty segments, in addition to `path`. It
+	// matches anywhere in the path: begin it with `^`, and end it with `$`.
+	Match string `yaml:"match" empty:"never"` // regular expression
+	// Request headers and their values; `*` stands for any value.
+	Header map[string]string `yaml:"header"` // names and values
+	// Cookies and their values; `*` stands for any value.
+	Cookie map[string]string `yaml:"cookie"` // names and values
+	// Query parameters and their values; `*` stands for any value.
+	Query map[string]string `yaml:"query"` // names and values
+	// Client addresses.
+	Client []Network `yaml:"client"`
+	// Verified client certificates with one of these names or organizations. Needs `tls.client_auth`.
+	Certificate *ClientNames `yaml:"certificate"`
+	// Share of the clients, in percent. A cookie keeps each client on its side.
+	Percent float64 `yaml:"percent"` // 0.01 to 100
+}
+
+// Conditional reports whether there are any.
+func (c *Conditions) Conditional() bool {
+	return c.Match != "" || len(c.Header)+len(c.Cookie)+len(c.Query)+len(c.Client) > 0 || c.Certificate != nil || c.Percent != 0
+}
+
+const (
+	maxMatch = 512  // bytes of a regular expression
+	maxValue = 1024 // bytes of a value that is compared
+)
+
+func (v *validator) conditions(path string, s *Site, c *Conditions) {
+	if len(c.Match) > maxMatch {
+		v.fail(path+".match", "is longer than %d bytes", maxMatch)
+	} else if _, err := regexp.Compile(c.Match); err != nil {
+		v.fail(path+".match", "%v; padlock knows the syntax of RE2, without lookarounds and backreferences", err)
+	}
+
+	for _, given := range []struct {
+		key    string
+		values map[string]string
+	}{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
+		for _, name := range slices.Sorted(maps.Keys(given.values)) {
+			at, value := path+"."+given.key+"."+name, given.values[name]
+			if given.key != "query" && !isToken(name) || name == "" {
+				v.fail(at, "%q is not the name of a %s", name, given.key)
+			} else if !validValue(value) || len(value) > maxValue {
+				v.fail(at, "the value holds control characters, or is longer than %d bytes", maxValue)
+			}
+		}
+	}
+
+	if c.Certificate != nil {
+		switch {
+		case s.TLS.ClientAuth == nil || s.TLS.ClientAuth.Mode == "request":
+			v.fail(path+".certificate", "needs tls.client_auth of the site with the mode require or optional-verify: else no certificate is verified")
+		case len(c.Certificate.Names)+len(c.Certificate.Organizations) == 0:
+			v.fail(path+".certificate", "names nobody: it needs names or organizations")
+		default:
+			v.clientNames(path+".certificate", c.Certificate)
+		}
+	}
+
+	if c.Percent != 0 && (c.Percent < 0.01 || c.Percent > 100) {
+		v.fail(path+".percent", "%v must be from 0.01 to 100", c.Percent)
+	}
+}
+
+// Warnings are what works, and may not be what is meant: routes by which a client that chooses what it sends gets
+// around the access rules of another. Their places are those of the file that was read.
+func (c *Config) Warnings() (warnings Errors) {
+	for i := range c.Sites {
+		s := &c.Sites[i]
+		for j := range s.Routes {
+			if k := s.around(j); k >= 0 {
+				warnings = append(warnings, Error{Path: fmt.Sprintf("sites[%d].routes[%d]", i, j), Message: fmt.Sprintf("a client that sends what this route "+
+					"asks for gets around the access rules of sites[%d].routes[%d]: if nobody should, give this route the same rules", i, k)})
+			}
+		}
+	}
+	return warnings
+}
+
+// around is the route whose access rules the client can avoid by what it sends, so that route j matches; -1 if there
+// is none.
+func (s *Site) around(j int) int {
+	r := &s.Routes[j]
+	if len(r.Header)+len(r.Cookie)+len(r.Query) == 0 && r.Percent == 0 || r.Refuses() {
+		return -1
+	}
+
+	for k := range s.Routes {
+		other := &s.Routes[k]
+		covers := other.Exact == "" && below(r.Path+r.Exact, other.Path) || other.Exact != "" && other.Exact == r.Exact
+		if k != j && covers && (other.Access.rules() || other.Refuses()) && !reflect.DeepEqual(other.Access, r.Access) {
+			return k
+		}
+	}
+	return -1
+}
+
+// below reports whether a path is another, or below it.
+func below(path, other string) bool {
+	other = strings.TrimSuffix(other, "/")
+	rest, ok := strings.CutPrefix(path, other)
+	return ok && (rest == "" || rest[0] == '/')
+}
