@@ -24,14 +24,13 @@ type Lot struct {
 	raw   syscall.RawConn
 	fd    int
 
-	mu        sync.Mutex
-	parked    map[int32]*entry // by descriptor
-	byTime    list.List        // of *entry, the next to expire first where all wait equally long
-	serial    int32            // tells an entry from an earlier one with the same descriptor
-	timer     *time.Timer
-	since     int // parked since the last collection
-	collected time.Time
-	done      chan struct{}
+	mu      sync.Mutex
+	parked  map[int32]*entry // by descriptor
+	byTime  list.List        // of *entry, the next to expire first where all wait equally long
+	serial  int32            // tells an entry from an earlier one with the same descriptor
+	timer   *time.Timer
+	collect collections
+	done    chan struct{}
 }
 
 type entry struct {
@@ -41,11 +40,7 @@ type entry struct {
 	place      *list.Element
 }
 
-const (
-	sweepEvery   = time.Second
-	collectAfter = 256 // parked connections
-	collectEvery = 10 * time.Second
-)
+const sweepEvery = time.Second
 
 // New returns an empty lot; Close ends it.
 func New() (*Lot, error) {
@@ -113,7 +108,7 @@ func (l *Lot) Park(c net.Conn, idle time.Duration, wake func(expired bool)) bool
 
 		e.place = l.byTime.PushBack(e)
 		l.parked[e.fd] = e
-		l.since++
+		l.collect.parked++
 		parked = true
 	})
 	return parked
@@ -210,8 +205,7 @@ func (l *Lot) ready(events []unix.EpollEvent) {
 	}
 }
 
-// sweep wakes what has waited for long enough, and collects garbage after many have been parked: what they gave back
-// would otherwise be held until the next collection, which an idle server never comes to.
+// sweep wakes what has waited for long enough, and collects garbage after many have been parked.
 func (l *Lot) sweep() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,13 +218,21 @@ func (l *Lot) sweep() {
 		l.expire(front.Value.(*entry))
 	}
 
-	if l.since >= collectAfter && now.Sub(l.collected) >= collectEvery {
-		l.since, l.collected = 0, now
+	if l.collect.due(now) {
 		// Collecting takes a while, which nobody should wait for under the lock.
-		go debug.FreeOSMemory()
+		go l.free()
 	}
 
 	l.timer.Reset(sweepEvery)
+}
+
+// free collects garbage, and gives its memory back.
+func (l *Lot) free() {
+	began := time.Now()
+	debug.FreeOSMemory()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.collect.took = time.Since(began)
 }
 
 // withDescriptor looks through wrappers for the socket.
