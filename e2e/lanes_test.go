@@ -184,18 +184,19 @@ func awaitProcessors() {
 	if isNice("/proc/self") {
 		return
 	}
+	nice := niceProcesses() // once, as to look at every process takes milliseconds
 	for end := time.Now().Add(mostPatience); time.Now().Before(end); {
-		if runnable(settled) <= 2*float64(runtime.GOMAXPROCS(0)) {
+		if runnable(settled, nice) <= 2*float64(runtime.GOMAXPROCS(0)) {
 			return
 		}
 	}
 }
 
 // runnable is how many threads of this machine ran or waited for a processor, on the average over some time; 0 where
-// that cannot be known.
-func runnable(over time.Duration) float64 {
+// that cannot be known. Threads of nice processes are left out.
+func runnable(over time.Duration, nice []string) float64 {
 	const looks = 10
-	total, nice := 0, niceProcesses()
+	total := 0
 	for range looks {
 		time.Sleep(over / looks)
 		text, _ := os.ReadFile("/proc/loadavg") // proc_loadavg(5): the fourth field is runnable/existing
@@ -218,9 +219,9 @@ func runnable(over time.Duration) float64 {
 
 // niceProcesses are the directories below /proc of the processes that leave processors to others.
 func niceProcesses() (found []string) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range stats {
-		if process := filepath.Dir(file); isNice(process) {
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		if process := "/proc/" + entry.Name(); process[len("/proc/")] <= '9' && isNice(process) {
 			found = append(found, process)
 		}
 	}
@@ -234,9 +235,9 @@ func isNice(process string) bool {
 
 // runningThreads is how many threads of a process run or wait for a processor.
 func runningThreads(process string) (n int) {
-	stats, _ := filepath.Glob(process + "/task/*/stat")
-	for _, file := range stats {
-		if fields := statOf(file); len(fields) > 0 && fields[0] == "R" {
+	threads, _ := os.ReadDir(process + "/task")
+	for _, thread := range threads {
+		if fields := statOf(process + "/task/" + thread.Name() + "/stat"); len(fields) > 0 && fields[0] == "R" {
 			n++
 		}
 	}
