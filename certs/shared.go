@@ -60,7 +60,7 @@ func loadShared(ctx context.Context, store storage.Store, name string) (key [32]
 // again, and one that other nodes have agreed on since is handed over. While the storage is away it tries again.
 func KeepSharedKey(ctx context.Context, store storage.Store, purpose string, apply func([32]byte), log *slog.Logger) {
 	var known *[32]byte
-	for told := false; ; {
+	for logged := false; ; {
 		attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
 		key, err := sharedKey(attempt, store, purpose, known)
 		cancel()
@@ -73,8 +73,8 @@ func KeepSharedKey(ctx context.Context, store storage.Store, purpose string, app
 			known = &key
 		case known == nil:
 			wait = ticketRetry
-			if !told && ctx.Err() == nil {
-				told = true
+			if !logged && ctx.Err() == nil {
+				logged = true
 				log.Warn("a key that nodes share cannot be read; until it can, this node uses one of its own", "purpose", purpose, "error", err)
 			}
 		}

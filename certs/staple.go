@@ -30,7 +30,7 @@ type staple struct {
 	until    time.Time // when it is not good any more; zero: the responder has not said
 	next     time.Time // when to ask again
 	revoked  bool
-	told     time.Time // when something wrong was last said
+	warned   time.Time // when something wrong was last logged
 }
 
 func (s *staples) of(leaf *x509.Certificate) staple {
@@ -139,8 +139,8 @@ func (f *Files) learn(answers []answer, now time.Time) {
 			s.next = now.Add(ocspLatest)
 		}
 
-		if now.Sub(s.told) >= remindEvery && f.warnStaple(a, s, now) {
-			s.told = now
+		if now.Sub(s.warned) >= remindEvery && f.warnStaple(a, s, now) {
+			s.warned = now
 		}
 		f.staples.keep(leaf, s)
 	}

@@ -148,10 +148,10 @@ func (d *daemon) parts() []part {
 // parts that have started.
 type parts []part
 
-// start opens parts in their order, and tells of each beforehand. After an error it returns those that are open.
-func start(ctx context.Context, all []part, tell func(string)) (started parts, err error) {
+// start opens parts in their order, and reports each beforehand. After an error it returns those that are open.
+func start(ctx context.Context, all []part, report func(string)) (started parts, err error) {
 	for _, p := range all {
-		tell("the start of its " + p.name)
+		report("the start of its " + p.name)
 		if err := p.Start(ctx); err != nil {
 			return started, err
 		}
@@ -160,11 +160,11 @@ func start(ctx context.Context, all []part, tell func(string)) (started parts, e
 	return started, nil
 }
 
-// close ends parts in the opposite order, and tells of each beforehand.
-func (all parts) close(tell func(string)) {
+// close ends parts in the opposite order, and reports each beforehand.
+func (all parts) close(report func(string)) {
 	for _, p := range slices.Backward(all) {
 		if p.Close != nil {
-			tell("its " + p.name)
+			report("its " + p.name)
 			p.Close()
 		}
 	}

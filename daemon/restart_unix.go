@@ -104,7 +104,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		return nil, nil, err
 	}
 
-	reloads, told, err := os.Pipe()
+	reloads, reported, err := os.Pipe()
 	if err != nil {
 		closeFiles(theirs, udp, ours)
 		return nil, nil, err
@@ -112,7 +112,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 
 	environment := append(os.Environ(), inheritVariable+"="+strings.Join(names, " "),
 		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", releasedVariable, firstInherited+len(fds)+1), fmt.Sprintf("%s=%d", reloadsVariable, firstInherited+len(fds)+2))
-	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), udp.Fd(), told.Fd())
+	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), udp.Fd(), reported.Fd())
 
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
 	pid := 0
@@ -120,7 +120,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 	r.signals.ignoring(func() {
 		pid, err = syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: environment, Files: files, Sys: asSibling})
 	})
-	closeFiles(theirs, udp, told)
+	closeFiles(theirs, udp, reported)
 
 	if err == nil {
 		r.log.Info("another padlock takes over", "pid", pid)

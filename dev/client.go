@@ -148,7 +148,7 @@ func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	default:
 	}
 
-	if err := c.tell(r); err != nil {
+	if err := c.send(r); err != nil {
 		return reply{}, err
 	}
 
@@ -175,7 +175,7 @@ func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	}
 }
 
-func (c *Client) tell(r request) error {
+func (c *Client) send(r request) error {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -200,10 +200,10 @@ func (c *Client) Register(ctx context.Context, a App) (served App, others []App,
 }
 
 // Move says where the registered app listens now; "" if it does not listen.
-func (c *Client) Move(target string) error { return c.tell(request{Target: &target}) }
+func (c *Client) Move(target string) error { return c.send(request{Target: &target}) }
 
 // Started says which process group is the app's, for the proxy to end it if this command is killed; 0: it has ended.
-func (c *Client) Started(group int) error { return c.tell(request{Group: &group}) }
+func (c *Client) Started(group int) error { return c.send(request{Group: &group}) }
 
 // List returns the apps that are registered.
 func (c *Client) List(ctx context.Context) ([]App, error) {

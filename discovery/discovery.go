@@ -8,8 +8,8 @@
 //	w.Report(problems)
 //	w.Run(ctx, func(found *discovery.Found) { … }) // again whenever they may be others
 //
-// It only ever asks the engine, and bounds what it reads. While the engine is away, what it told last stands; so it
-// does for a single container of which the engine does not tell.
+// It only ever asks the engine, and bounds what it reads. While the engine is away, its last report stands; so it does
+// for a single container that the engine does not report.
 package discovery
 
 import (
@@ -34,12 +34,12 @@ type Watcher struct {
 	docker  *config.Docker
 	log     *slog.Logger
 	pace    pace
-	asking  sync.Mutex      // one look at a time
-	engine  *engine         // behind asking
-	journal journal         // of problems; Report's caller keeps it to itself
-	away    bool            // the engine does not answer, which has been said
-	at      *place          // behind asking: where padlock was found last
-	told    map[string]told // behind asking: by container
+	asking  sync.Mutex        // one look at a time
+	engine  *engine           // behind asking
+	journal journal           // of problems; Report's caller keeps it to itself
+	away    bool              // the engine does not answer, which has been said
+	at      *place            // behind asking: where padlock was found last
+	reports map[string]report // behind asking: by container
 
 	mu      sync.Mutex
 	leaving map[string]time.Time // containers that were told to stop, by when
@@ -73,8 +73,8 @@ func (w *Watcher) Report(problems []Problem) { w.journal.report(problems) }
 // String implements Source.
 func (w *Watcher) String() string { return "the container engine " + mask.URL(w.docker.Endpoint) }
 
-// Look asks for all containers, and returns those that want a site. What the engine does not tell of one container is
-// a problem of that container alone. An error means that the engine tells nothing.
+// Look asks for all containers, and returns those that want a site. What the engine does not report of one container
+// is a problem of that container alone. An error means that the engine reports nothing.
 func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	w.asking.Lock()
 	defer w.asking.Unlock()
@@ -129,9 +129,9 @@ func tooMany(all []listed) Problem {
 	}
 }
 
-// told is what the engine has told of a container.
-type told struct {
-	about, where *inspected // where lends about its network, or is about itself; both nil: it has not told anything yet
+// report is what the engine has reported of a container.
+type report struct {
+	about, where *inspected // where lends about its network, or is about itself; both nil: nothing has been reported yet
 	reached      reached    // what the list has shown then
 	gone         bool
 	err          error         // of the last attempt
@@ -140,14 +140,14 @@ type told struct {
 }
 
 // inspectAll asks for containers, several at a time, and puts each among those that are found. Of one that the engine
-// does not tell about, what it told before counts. The error is the engine's, where it tells of none for want of an
+// does not report, the report before counts. The error is the engine's, where it reports none for want of an
 // answer.
 func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) error {
-	answers := make([]told, len(all))
+	answers := make([]report, len(all))
 	turns := make(chan struct{}, inspections)
 	var asking sync.WaitGroup
 	for i := range all {
-		answers[i] = w.told[all[i].ID]
+		answers[i] = w.reports[all[i].ID]
 		if before := &answers[i]; before.about != before.where || !all[i].same(&before.reached) {
 			// The container may be reached in another way since.
 			before.about, before.where = nil, nil
@@ -173,14 +173,14 @@ func (w *Watcher) inspectAll(ctx context.Context, found *Found, all []listed) er
 }
 
 // take adds what the containers have answered, and counts those that gave no answer.
-func (w *Watcher) take(found *Found, all []listed, answers []told) (silent int) {
-	next := map[string]told{}
+func (w *Watcher) take(found *Found, all []listed, answers []report) (silent int) {
+	next := map[string]report{}
 	for i, c := range all {
 		answer := answers[i]
 		// Only containers that are listed are remembered, so that those that are gone take no memory.
 		next[c.ID] = answer
 		if answer.err != nil {
-			found.problems = append(found.problems, untold(c.name(), answer))
+			found.problems = append(found.problems, unreported(c.name(), answer))
 			if found.again.IsZero() || answer.again.Before(found.again) {
 				found.again = answer.again
 			}
@@ -197,7 +197,7 @@ func (w *Watcher) take(found *Found, all []listed, answers []told) (silent int) 
 		}
 	}
 
-	w.told = next
+	w.reports = next
 	return silent
 }
 
@@ -208,8 +208,8 @@ func unanswered(err error) bool {
 	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// untold is the problem of a container of which the engine does not tell.
-func untold(name string, answer told) Problem {
+// unreported is the problem of a container that the engine does not report.
+func unreported(name string, answer report) Problem {
 	p := Problem{Owner: name, Message: "the engine does not tell of it: " + answer.err.Error(), Remedy: "docker inspect " + name + " shows whether the engine answers; restart the container, or the engine"}
 	if answer.about != nil {
 		p.Message += "; what it told before counts"
@@ -218,7 +218,7 @@ func untold(name string, answer told) Problem {
 }
 
 // ask asks the engine for one container, and for the one whose network that uses.
-func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
+func (w *Watcher) ask(ctx context.Context, c *listed, before report) report {
 	ctx, cancel := context.WithTimeout(ctx, w.pace.inspect)
 	defer cancel()
 	about, err := w.engine.inspect(ctx, c.ID)
@@ -242,10 +242,10 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before told) told {
 		before.again = time.Now().Add(before.pause)
 		return before
 	case about == nil: // it has gone meanwhile
-		return told{gone: true}
+		return report{gone: true}
 	}
 
-	return told{about: about, where: where, reached: c.reached}
+	return report{about: about, where: where, reached: c.reached}
 }
 
 // add puts a container among those that are found, or what keeps it out among the problems. The container where has
@@ -308,8 +308,8 @@ func (c *inspected) onlyPort() (string, error) {
 func (w *Watcher) isLeaving(id string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	until, told := w.leaving[id]
-	return told && time.Now().Before(until)
+	until, leaves := w.leaving[id]
+	return leaves && time.Now().Before(until)
 }
 
 // note remembers of an event what a list would not show: that a container was told to stop.

@@ -26,7 +26,7 @@ const (
 	maxList    = 64 << 20
 	maxInspect = 8 << 20
 	maxEvent   = 1 << 20
-	maxAnswer  = 4 << 10 // of what is told of a failure
+	maxAnswer  = 4 << 10 // of what is quoted of a failure
 )
 
 // newestAPI is the newest version of the engine's interface that padlock asks for; oldestAPI the oldest that it

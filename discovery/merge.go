@@ -17,7 +17,7 @@ import (
 type Found struct {
 	owners   []*owner // in the order in which they were made
 	problems []Problem
-	again    time.Time // when what the source did not tell is asked for again; zero: it has told all
+	again    time.Time // when what the source did not report is asked for again; zero: it has reported all
 }
 
 // Merge is a configuration with the sites that were found behind its own, which go first where both cover a name.

@@ -115,7 +115,7 @@ func (c *abuseLog) write(reason traffic.Reason) {
 	c.log.Warn("clients were rejected", attrs...)
 }
 
-const maxTold = 5
+const maxNamed = 5
 
 // often names the most frequent clients.
 func often(from map[netip.Prefix]uint64) string {
@@ -123,7 +123,7 @@ func often(from map[netip.Prefix]uint64) string {
 		return cmp.Or(cmp.Compare(from[b], from[a]), a.Compare(b))
 	})
 	var text strings.Builder
-	for i, client := range clients[:min(len(clients), maxTold)] {
+	for i, client := range clients[:min(len(clients), maxNamed)] {
 		if i > 0 {
 			text.WriteString(", ")
 		}
@@ -134,7 +134,7 @@ func often(from map[netip.Prefix]uint64) string {
 		fmt.Fprintf(&text, "%s (%d)", name, from[client])
 	}
 
-	if more := len(clients) - maxTold; more > 0 {
+	if more := len(clients) - maxNamed; more > 0 {
 		fmt.Fprintf(&text, " and %d more", more)
 	}
 	return text.String()

@@ -177,7 +177,7 @@ type plainConn struct {
 
 	first    atomic.Pointer[[]byte] // what came first, enough of it to recognise a protocol; nil: nothing has
 	answered atomic.Bool
-	told     atomic.Bool // what is wrong with it
+	logged   atomic.Bool // what is wrong with it
 }
 
 // plainHead is how much of what came first is kept.
@@ -193,7 +193,7 @@ func (c *plainConn) Read(p []byte) (int, error) {
 	if n > 0 && c.first.Load() == nil {
 		head := bytes.Clone(p[:min(n, plainHead)])
 		c.first.Store(&head)
-		if recorder := c.server.deps.Recorder; recorder != nil && p[0] == recordTypeHandshake && c.tells() {
+		if recorder := c.server.deps.Recorder; recorder != nil && p[0] == recordTypeHandshake && c.logs() {
 			recorder.TLSOnPlain(c.clientConn, p[:n], c.server.httpsPort())
 		}
 	}
@@ -208,7 +208,7 @@ func (c *plainConn) Write(p []byte) (int, error) {
 	return c.clientConn.Write(p)
 }
 
-// Close tells of a client that does not speak HTTP, and has ended before anything was found wrong.
+// Close logs a client that does not speak HTTP, and has ended before anything was found wrong.
 func (c *plainConn) Close() error {
 	if first := c.first.Load(); first != nil && !c.answered.Load() && !strings.HasPrefix(handshake.Recognise(*first), "http") {
 		c.Rejected(traffic.Malformed, "")
@@ -218,7 +218,7 @@ func (c *plainConn) Close() error {
 
 // Rejected implements http1.Rejecter.
 func (c *plainConn) Rejected(why traffic.Reason, what string) {
-	if !c.tells() {
+	if !c.logs() {
 		return
 	}
 	where := "on the port of plain HTTP"
@@ -231,8 +231,8 @@ func (c *plainConn) Rejected(why traffic.Reason, what string) {
 	c.server.abuse.addDetail(why, c.facts.Addr, where)
 }
 
-// tells reports whether nothing was told of the connection yet, and notes that it is now.
-func (c *plainConn) tells() bool { return c.told.CompareAndSwap(false, true) }
+// logs reports whether nothing was logged about the connection yet, and notes that it is now.
+func (c *plainConn) logs() bool { return c.logged.CompareAndSwap(false, true) }
 
 // Cork implements http1.Conn.
 func (c *plainConn) Cork() {

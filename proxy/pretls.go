@@ -43,7 +43,7 @@ func (s *Server) preTLS(raw *clientConn, limit time.Time) bool {
 
 	if found.StartTLS && !raw.answerSSLRequest() {
 		s.tooSlow(raw, limit)
-		s.tellUnspoken(raw)
+		s.recordUnspoken(raw)
 		raw.Close()
 		return false
 	}
@@ -190,7 +190,7 @@ func (s *Server) refuseProxied(raw *clientConn, err error) {
 	defer raw.Close()
 	// Health checks of load balancers connect and leave every few seconds, and are no errors.
 	if errors.Is(err, io.EOF) && len(raw.replay) == 0 {
-		s.tellUnspoken(raw)
+		s.recordUnspoken(raw)
 		return
 	}
 
@@ -207,8 +207,8 @@ func (s *Server) refuseProxied(raw *clientConn, err error) {
 	_ = trace.Close()
 }
 
-// tellUnspoken tells the recorder of a connection that has ended, or has to end, before its handshake began.
-func (s *Server) tellUnspoken(raw *clientConn) {
+// recordUnspoken records a connection that has ended, or has to end, before its handshake began.
+func (s *Server) recordUnspoken(raw *clientConn) {
 	if s.deps.Recorder == nil {
 		return
 	}

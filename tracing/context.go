@@ -6,7 +6,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Context is what one hop tells the next of a trace: the field traceparent (W3C Trace Context section 3.2). The zero
+// Context is what one hop passes to the next of a trace: the field traceparent (W3C Trace Context section 3.2). The zero
 // Context is none.
 type Context struct {
 	Trace trace.TraceID

@@ -14,7 +14,7 @@ import (
 )
 
 // delivery stands before the SDK's batches and bounds what waits; arrivals, behind them, learns what the collector
-// has taken. The SDK's own bound counts nothing that could be told.
+// has taken. The SDK's own bound counts nothing that could be reported.
 type delivery struct {
 	sdk.SpanProcessor
 	limit   int64
@@ -45,8 +45,8 @@ type arrivals struct {
 	log      *slog.Logger
 	endpoint string
 
-	told uint64    // of what was lost, in the log; the SDK exports one batch at a time
-	said time.Time // when
+	reported   uint64 // of what was lost, in the log; the SDK exports one batch at a time
+	reportedAt time.Time
 }
 
 // ExportSpans implements the SDK's SpanExporter.
@@ -57,25 +57,25 @@ func (a *arrivals) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 	if err != nil {
 		a.delivery.lost.Add(uint64(len(spans)))
 	}
-	a.confess(err)
-	return nil // it has been told
+	a.report(err)
+	return nil // it has been reported
 }
 
-const confessEvery = time.Minute
+const reportEvery = time.Minute
 
-// confess tells what was lost since it last did.
-func (a *arrivals) confess(err error) {
+// report logs what was lost since it last did.
+func (a *arrivals) report(err error) {
 	lost := a.delivery.lost.Load()
 	// A collector that is away for hours should not fill the log.
-	if lost == a.told || time.Since(a.said) < confessEvery {
+	if lost == a.reported || time.Since(a.reportedAt) < reportEvery {
 		return
 	}
 	text := "they came faster than the collector takes them"
 	if err != nil {
 		text = mask.Text(handshake.Escape(err.Error()))
 	}
-	a.log.Warn("traces are lost", "endpoint", mask.URL(a.endpoint), "spans", lost-a.told, "error", text, "remedy", "check that a collector takes OTLP by HTTP there: tracing.endpoint, tracing.headers")
-	a.told, a.said = lost, time.Now()
+	a.log.Warn("traces are lost", "endpoint", mask.URL(a.endpoint), "spans", lost-a.reported, "error", text, "remedy", "check that a collector takes OTLP by HTTP there: tracing.endpoint, tracing.headers")
+	a.reported, a.reportedAt = lost, time.Now()
 }
 
 // patient makes the exporter try again, as it does after other errors that may pass, when the collector cannot be

@@ -15,23 +15,23 @@ import (
 	"padlock/handshake/wire"
 )
 
-// Handshake implements handshake.Sink. What somebody has to look at is always told, though not more of it in a minute
-// than a person could read; of all else the sample is.
+// Handshake implements handshake.Sink. What somebody has to look at is always exported, though not more of it in a
+// minute than a person could read; of all else only the sample is.
 func (t *Tracer) Handshake(e *handshake.Event) {
 	if e.Outcome != handshake.Complete && e.Noise == "" {
 		t.failures.Handshake(e)
 	} else if _, chosen := t.ids.handshake(e.ID, t.ratio); chosen {
-		t.tell(e)
+		t.export(e)
 	}
 }
 
-// teller is behind what bounds failures.
-type teller struct{ *Tracer }
+// spanSink is the sink behind the filter that bounds failures.
+type spanSink struct{ *Tracer }
 
-func (t teller) Handshake(e *handshake.Event) { t.tell(e) }
+func (t spanSink) Handshake(e *handshake.Event) { t.export(e) }
 
-// tell makes a handshake a span, and its stages events of it.
-func (t *Tracer) tell(e *handshake.Event) {
+// export makes a handshake a span, and its stages events of it.
+func (t *Tracer) export(e *handshake.Event) {
 	own, _ := t.ids.handshake(e.ID, t.ratio)
 	_, span := t.tracer.Start(fixed(own), "TLS handshake", trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(e.Start), trace.WithAttributes(attributesOf(e)...))
 	took := e.Duration

@@ -12,7 +12,7 @@ import (
 )
 
 // ids makes identifiers. Those of a handshake follow from its number, so that requests can refer to its span, which
-// is told later, from another goroutine, and only if it was chosen: nothing has to be kept for it.
+// is exported later, from another goroutine, and only if it was chosen: nothing has to be kept for it.
 type ids struct{ key [16]byte }
 
 func newIDs() (i ids) {

@@ -25,8 +25,8 @@ type Incoming struct {
 	At        time.Time
 }
 
-// Begin decides whether a request is told. It returns the context that the next hop gets: another than the parent
-// where that is not to be passed on as it is. The Request is nil for what is not told; Begin then costs no more than
+// Begin decides whether a request is sampled. It returns the context that the next hop gets: another than the parent
+// where that is not to be passed on as it is. The Request is nil for what is not sampled; Begin then costs no more than
 // random numbers.
 func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	if !t.chosen(&in) {
@@ -41,7 +41,7 @@ func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	options := append(make([]trace.SpanStartOption, 0, 3), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(in.At))
 	// A link and no parent: the handshake ended before, and has a trace of its own.
 	if in.Handshake != 0 {
-		if by, told := t.ids.handshake(in.Handshake, t.ratio); told {
+		if by, sampled := t.ids.handshake(in.Handshake, t.ratio); sampled {
 			options = append(options, trace.WithLinks(trace.Link{
 				SpanContext: by.remote(trace.TraceState{}), Attributes: []attribute.KeyValue{attribute.String("padlock.link", "handshake")},
 			}))
@@ -53,15 +53,15 @@ func (t *Tracer) Begin(in Incoming) (Context, *Request) {
 	return contextOf(r.span), r
 }
 
-// chosen takes a trusted parent's word. The first request of a connection is told if its handshake is, so that both
+// chosen takes a trusted parent's word. The first request of a connection is sampled if its handshake is, so that both
 // can be seen together.
 func (t *Tracer) chosen(in *Incoming) bool {
 	switch {
 	case in.Trusted && in.Parent.Valid():
 		return in.Parent.sampled()
 	case in.First && in.Handshake != 0:
-		_, told := t.ids.handshake(in.Handshake, t.ratio)
-		return told
+		_, sampled := t.ids.handshake(in.Handshake, t.ratio)
+		return sampled
 	}
 	return chance(t.ratio)
 }

@@ -1,4 +1,4 @@
-// Package tracing tells requests and handshakes to a collector of OpenTelemetry, by OTLP over HTTP.
+// Package tracing exports requests and handshakes to a collector of OpenTelemetry, as OTLP over HTTP.
 //
 //	tracer, err := tracing.New(tracing.Options{Endpoint: "http://collector:4318", Sample: 0.1, Log: log})
 //	own, spans := tracer.Begin(tracing.Incoming{…})   // spans is nil for what is not in the sample
@@ -84,7 +84,7 @@ func New(o Options) (*Tracer, error) {
 	// The SDK samples everything: what is in the sample has been decided before a span is made.
 	t.provider = sdk.NewTracerProvider(sdk.WithSampler(sdk.AlwaysSample()), sdk.WithIDGenerator(&t.ids), sdk.WithResource(from), sdk.WithSpanProcessor(t.delivery))
 	t.tracer = t.provider.Tracer("padlock", trace.WithInstrumentationVersion(o.Version), trace.WithSchemaURL(semconv.SchemaURL))
-	t.failures = handshake.NewNoiseFilter(teller{t}, handshake.NoiseOptions{})
+	t.failures = handshake.NewNoiseFilter(spanSink{t}, handshake.NoiseOptions{})
 	return t, nil
 }
 

@@ -232,7 +232,7 @@ func (k *opened) rows(ctx context.Context) ([]row, error) {
 		rows = append(rows, named("file", pair.Certificate)...)
 	}
 
-	rows = k.told(ctx, rows)
+	rows = k.reported(ctx, rows)
 	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.KeyType, b.KeyType)) })
 	return rows, nil
 }
@@ -261,9 +261,9 @@ func (r *row) certificate(chain [][]byte) {
 	r.KeyType, r.Issuer, r.NotBefore, r.NotAfter, r.Fingerprint = kind, d.Issuer, &d.NotBefore, &d.NotAfter, fingerprint(chain[0])
 }
 
-// told adds what a padlock knows that runs on this storage: errors, dates that its CA has moved, names without a
+// reported adds what a padlock reports that runs on this storage: errors, dates that its CA has moved, names without a
 // certificate.
-func (k *opened) told(ctx context.Context, rows []row) []row {
+func (k *opened) reported(ctx context.Context, rows []row) []row {
 	// The list is complete without this, so that a padlock which hangs holds it up for a moment only.
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

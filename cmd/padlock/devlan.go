@@ -29,11 +29,11 @@ type nearby struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu        sync.Mutex
-	apps      []*nearbyApp // in the order in which they came; the first has the addresses
-	addresses []string     // of this machine
-	started   *daemon.Started
-	trustTold bool
+	mu           sync.Mutex
+	apps         []*nearbyApp // in the order in which they came; the first has the addresses
+	addresses    []string     // of this machine
+	started      *daemon.Started
+	trustPrinted bool
 }
 
 // nearbyApp is an app that devices nearby can open.
@@ -41,7 +41,7 @@ type nearbyApp struct {
 	dev.App
 	host      string // NAME.local
 	announced bool   // devices can ask for it
-	told      string // what people have been told of it
+	printed   string // what has been printed of it
 }
 
 // nearbyName is an app's name on the local network. Some resolvers look up names of two labels alone there.
@@ -242,7 +242,7 @@ func (n *nearby) unannounced() (apps []*nearbyApp) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, a := range n.apps {
-		if n.started != nil && a.told == "" {
+		if n.started != nil && a.printed == "" {
 			apps = append(apps, a)
 		}
 	}
@@ -262,7 +262,7 @@ func (n *nearby) look() {
 	apps := slices.Clone(n.apps)
 	n.mu.Unlock()
 	for _, a := range apps {
-		if a.told != "" {
+		if a.printed != "" {
 			n.announce(a, a.announced)
 		}
 	}
@@ -289,11 +289,11 @@ func (n *nearby) announce(a *nearbyApp, named bool) {
 	}
 	reachable := len(n.addresses) > 0
 	urls, pages := urlsOf(n.started.Listeners, false, hosts), urlsOf(n.started.Listeners, true, n.addresses)
-	first := !n.trustTold && len(pages) > 0
-	n.trustTold = n.trustTold || first
+	first := !n.trustPrinted && len(pages) > 0
+	n.trustPrinted = n.trustPrinted || first
 	said := strings.Join(urls, ", ")
-	again := a.told == said+"."
-	a.announced, a.told = named, said+"."
+	again := a.printed == said+"."
+	a.announced, a.printed = named, said+"."
 	n.mu.Unlock()
 
 	switch {

@@ -45,7 +45,7 @@ func interfaces() (links []link, err error) {
 
 		l := link{index: i.Index, name: i.Name}
 		for _, a := range addresses {
-			if prefix, err := netip.ParsePrefix(a.String()); err == nil && told(prefix.Addr().Unmap()) {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && announces(prefix.Addr().Unmap()) {
 				l.addresses = append(l.addresses, prefix.Addr().Unmap())
 			}
 		}
@@ -57,8 +57,8 @@ func interfaces() (links []link, err error) {
 	return links, nil
 }
 
-// told reports whether devices are told of an address: the local CA signs for it, and it needs no zone.
-func told(a netip.Addr) bool {
+// announces reports whether an address is announced to devices: the local CA signs for it, and it needs no zone.
+func announces(a netip.Addr) bool {
 	return config.IsLocal(a.String()) && (a.Is4() || !a.IsLinkLocalUnicast())
 }
 

@@ -114,7 +114,7 @@ func (r *Responder) refresh() error {
 
 // follow announces the addresses of interfaces, at first and whenever they are others.
 func (r *Responder) follow() {
-	told := map[string]int{} // how often addresses have been announced
+	announced := map[string]int{} // how often addresses have been announced
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -130,14 +130,14 @@ func (r *Responder) follow() {
 		r.mu.Lock()
 		for _, l := range r.links {
 			key := l.String()
-			if seen[key] = told[key]; seen[key] < 2 {
+			if seen[key] = announced[key]; seen[key] < 2 {
 				r.send(l, r.response(l.records(r.name, timeToLive)))
 				seen[key]++
 				pause.Reset(again)
 			}
 		}
 		r.mu.Unlock()
-		told = seen
+		announced = seen
 	}
 }
 

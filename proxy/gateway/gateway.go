@@ -98,7 +98,7 @@ func (h *Gateway) Reloaded(now *Routes) (ended int) {
 }
 
 // Leave says goodbye to all tunnels, now and from now on.
-func (h *Gateway) Leave() { h.tunnels.tell() }
+func (h *Gateway) Leave() { h.tunnels.sayGoodbye() }
 
 // Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds
 // its own.

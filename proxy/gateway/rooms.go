@@ -18,11 +18,11 @@ type rooms struct {
 	memory *fair.Memory
 	log    *slog.Logger
 
-	mu   sync.Mutex
-	told time.Time // that there was too little
+	mu     sync.Mutex
+	warned time.Time // that there was too little
 }
 
-const roomTells = time.Minute // between two lines in the log
+const warnEvery = time.Minute // between two lines in the log
 
 func newRooms(total int64, log *slog.Logger) *rooms {
 	return &rooms{memory: fair.NewMemory(total), log: log}
@@ -33,18 +33,18 @@ func (r *rooms) take(client netip.Addr, n int64) bool {
 	if r.memory.Take(client, n) {
 		return true
 	}
-	r.tell()
+	r.warn()
 	return false
 }
 
 // leave gives n bytes back.
 func (r *rooms) leave(client netip.Addr, n int64) { r.memory.Leave(client, n) }
 
-func (r *rooms) tell() {
+func (r *rooms) warn() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := time.Now(); now.Sub(r.told) >= roomTells {
-		r.told = now
+	if now := time.Now(); now.Sub(r.warned) >= warnEvery {
+		r.warned = now
 		r.log.Warn("content is passed on as it comes, although its route buffers or compresses it: the memory for that is in use", "limit", r.memory.Total(), "key", "limits.buffers", "clients", r.memory.Sources())
 	}
 }

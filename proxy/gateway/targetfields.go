@@ -115,7 +115,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	}
 
 	r.Fields = append(r.Fields, r.Conn.Identity...)
-	x.tellTrace()
+	x.forwardTrace()
 	if x.user != "" {
 		// The password was meant for padlock.
 		r.Fields.Del("Authorization")

@@ -59,8 +59,8 @@ func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 	}
 }
 
-// tellTrace adds the field for the target, where the client's own has not stayed.
-func (x *Exchange) tellTrace() {
+// forwardTrace adds the field for the target, where the client's own has not stayed.
+func (x *Exchange) forwardTrace() {
 	if !x.trace.Valid() {
 		return
 	}

@@ -46,8 +46,8 @@ func (t *tunnels) remove(v *closeInjector) {
 	v.speaking.Wait()
 }
 
-// tell says goodbye to all, now and from now on.
-func (t *tunnels) tell() {
+// sayGoodbye says goodbye to all, now and from now on.
+func (t *tunnels) sayGoodbye() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.leave = true
