@@ -37,7 +37,8 @@ func (d *dialogue) exchange() error {
 		_, err := d.Write(d.message)
 		return err
 	}
-	if len(d.message) > 64<<10 { // more than connections hold
+	// A message larger than the buffers of a connection is sent while its echo is read: else both sides would block.
+	if len(d.message) > 64<<10 {
 		go func() { sent <- send() }()
 	} else {
 		sent <- send()
@@ -83,7 +84,8 @@ func openWebSocket(b *bench, p *process, size int) (*dialogue, error) {
 	}
 
 	const binary, masked = 0x82, 0x80
-	d.message = append([]byte{binary, masked | byte(size), 0, 0, 0, 0}, d.message...) // the mask changes nothing
+	// A mask of zero changes nothing, so the content is sent as it is.
+	d.message = append([]byte{binary, masked | byte(size), 0, 0, 0, 0}, d.message...)
 	d.answer = make([]byte, 2+size)
 	return d, nil
 }

@@ -169,7 +169,8 @@ func (b *bench) spawn(name, core, address string, args ...string) (*process, err
 	}
 
 	p := &process{name: name, address: address, command: command}
-	for range 2000 { // many sites take time
+	// A server with thousands of sites takes seconds to start.
+	for range 2000 {
 		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
 			return p, nil
@@ -205,7 +206,8 @@ func (b *bench) startFiles() (*process, error) {
 		return nil, err
 	}
 
-	for dir := root; dir != "/" && dir != "."; dir = filepath.Dir(dir) { // nginx's worker may be somebody else
+	// nginx's worker may run as another user, who must be able to enter each directory above its files.
+	for dir := root; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err == nil && strings.HasPrefix(dir, b.dir) {
 			_ = os.Chmod(dir, info.Mode()|0o055)
 		}

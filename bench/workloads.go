@@ -246,7 +246,8 @@ func holdIdle(b *bench, p *process) (float64, error) {
 		}
 	}
 
-	time.Sleep(4 * time.Second) // padlock parks them after one
+	// Padlock parks idle connections after one second.
+	time.Sleep(4 * time.Second)
 	after, err := p.memory()
 	if err != nil {
 		return 0, err

@@ -126,7 +126,8 @@ func (t *Tickets) write(ctx context.Context) ([]storedTicketKey, error) {
 	keys, lost := t.merge(stored)
 	due := t.due(keys)
 	if !due && (lost == 0 || t.pause > 0) {
-		return keys, nil // another node was faster
+		// Another node was faster: what it has stored is not due for renewal.
+		return keys, nil
 	}
 
 	if lost > 0 {

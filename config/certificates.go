@@ -192,7 +192,8 @@ func (v *validator) issuer(path string, i *Issuer, staging bool) {
 	if (i.EAB.KID == "") != (i.EAB.HMACKey == "") {
 		v.fail(path+".eab", "kid and hmac_key go together")
 	} else if _, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(i.EAB.HMACKey, "=")); err != nil {
-		v.fail(path+".eab.hmac_key", "is not base64url") // not repeated: it is a secret
+		// The message does not repeat the value, which is a secret.
+		v.fail(path+".eab.hmac_key", "is not base64url")
 	}
 }
 
@@ -284,7 +285,8 @@ func (c *Certificates) Unobtainable(host string) string {
 	address, wildcard := err == nil, strings.HasPrefix(host, "*.")
 	switch {
 	case wildcard && c.OnDemand != nil:
-		return "" // the names below it get certificates of their own
+		// The names below the wildcard get certificates of their own.
+		return ""
 	case wildcard && c.Client == "autocert":
 		return "client autocert cannot get wildcard certificates: use client certmagic with certificates.dns, or list the names"
 	case wildcard && c.DNS.Provider == "":

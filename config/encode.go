@@ -29,7 +29,9 @@ func (c *Config) node() *yaml.Node {
 // unsaid is what validation makes of a structure in which nothing is said.
 func unsaid(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
-	check := &validator{} // what is missing is not the question here
+
+	// Errors about what is missing are ignored: only the defaults are wanted.
+	check := &validator{}
 	switch x := v.Interface().(type) {
 	case *Route:
 		check.upstream("", &x.Upstream, []string{"http"})
@@ -51,7 +53,8 @@ func unsaid(t reflect.Type) reflect.Value {
 	case *OnDemand:
 		check.onDemand("", x)
 	case *Docker:
-		x.Endpoint = defaultEngine // what DOCKER_HOST says is printed
+		// With this default, an endpoint that DOCKER_HOST names differs from it and is printed.
+		x.Endpoint = defaultEngine
 		check.docker("", x)
 	}
 

@@ -20,7 +20,8 @@ func CanonicalHost(host string) (name string, ok bool) {
 		return addr.String(), true
 	}
 
-	if strings.IndexByte(host, ':') >= 0 || host != "" && '0' <= host[0] && host[0] <= '9' { // to look costs an allocation
+	// Parsing an address costs an allocation, so only what looks like one is parsed.
+	if strings.IndexByte(host, ':') >= 0 || host != "" && '0' <= host[0] && host[0] <= '9' {
 		if addr, err := netip.ParseAddr(host); err == nil {
 			return addr.Unmap().String(), addr.Zone() == ""
 		}

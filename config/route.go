@@ -441,7 +441,8 @@ func (v *validator) users(path string, users map[string]string) {
 			v.fail(path+"."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
 		}
 		if cost, err := bcrypt.Cost([]byte(hash)); err != nil {
-			v.fail(path+"."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints", name) // not repeated: perhaps it is a password
+			// The message does not repeat the value: where a hash belongs, people also write the password.
+			v.fail(path+"."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints", name)
 		} else if cost > 14 {
 			v.fail(path+"."+name, "a bcrypt cost of %d takes longer than a second for each guess: at most 14", cost)
 		}

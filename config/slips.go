@@ -89,7 +89,8 @@ func placesOf(key, at string) (places []string, below bool) {
 		if strings.HasPrefix(p, around) && !slices.Contains(near, p) {
 			near = append(near, p)
 		}
-		if !slices.Contains(all, p) && p != "admin" { // whoever asks elsewhere wants a site's
+		// Somebody who writes such a key in the wrong place means a site's, and hardly ever the admin interface's.
+		if !slices.Contains(all, p) && p != "admin" {
 			all = append(all, p)
 		}
 	}

@@ -42,7 +42,8 @@ var yamlLine = regexp.MustCompile(`line \d+: `)
 
 // undecodable finds what no line of YAML may hold.
 func undecodable(data []byte, place func(line, column int, format string, args ...any) Error) (Error, bool) {
-	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) { // UTF-16, which YAML may be in
+	// YAML may be in UTF-16 (YAML 1.2.2 section 5.2), in which every other byte of ASCII text is zero.
+	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
 		return Error{}, false
 	}
 	line, column := 1, 1

@@ -46,7 +46,8 @@ func parseURL(s string) (Target, error) {
 	case !known:
 		return Target{}, fmt.Errorf("%q: the scheme must be http, https or h2c; for a site with tcp: tcp or tls", s)
 	case u.User != nil:
-		return Target{}, errors.New("a target takes no user name or password") // not repeated: it holds a secret
+		// The message does not repeat the target, as it holds a password.
+		return Target{}, errors.New("a target takes no user name or password")
 	case (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "":
 		scheme, rest, _ := strings.Cut(s, "://")
 		return Target{}, pathInTarget(s, scheme+"://"+u.Host, strings.TrimPrefix(rest, u.Host))

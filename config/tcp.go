@@ -36,7 +36,8 @@ func (v *validator) tcp(path string, s *Site) {
 	if t.StartTLS != "" {
 		v.oneOf(at+".starttls", t.StartTLS, "postgres")
 		if len(t.ALPN) == 0 {
-			t.ALPN = []string{"postgresql"} // which clients with sslnegotiation=direct insist on
+			// Clients with sslnegotiation=direct refuse a server that does not choose this protocol.
+			t.ALPN = []string{"postgresql"}
 		}
 	}
 

@@ -57,7 +57,8 @@ func (v *validator) failures(path string, u *Upstream) {
 		v.fail(path+".passive_health", "off goes with nothing else")
 	}
 
-	if !passive.Off { // a configuration that has been validated is valid
+	// With off, defaults would make the configuration invalid when it is validated again.
+	if !passive.Off {
 		standard(&passive.Failures, 3)
 		standard(&passive.Cooldown, 10*time.Second)
 	}

@@ -338,7 +338,8 @@ func (v *validator) clientAuth(path string, auth *ClientAuth) {
 		v.fail(path+".crl", "goes with ca: each list must be signed by one of the accepted CAs")
 	}
 
-	if cas != nil { // else the lists cannot be judged
+	// Without the CAs, nobody can judge whether a list is signed by one of them.
+	if cas != nil {
 		v.revocations(path+".crl", auth.CRL, cas)
 	}
 
@@ -367,7 +368,8 @@ func (v *validator) revocations(path string, files []string, cas []*x509.Certifi
 	}
 
 	if len(v.errs) > before {
-		return // the list that is missing may be there
+		// The list that seems to be missing may be in a file that could not be read, which is reported already.
+		return
 	}
 	if err := all.Complete(cas, time.Now()); err != nil {
 		v.fail(path, "%v", err)

@@ -73,7 +73,8 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, g Guard) error {
 	server := &http.Server{
 		Handler: g.protect(a.mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    discard, // of handshakes that fail; whoever fails is told
+		// A failed handshake is no news for this log: whoever connects sees the error.
+		ErrorLog: discard,
 	}
 	// Close rather than Shutdown, as live pages never end by themselves.
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })

@@ -74,7 +74,8 @@ func (t *watcher) tick() error {
 
 	var chosen []*handshake.Event
 	failed := false
-	for i := len(events) - 1; i >= 0; i-- { // the newest stands first
+	// The newest stands first, where people look.
+	for i := len(events) - 1; i >= 0; i-- {
 		e := events[i]
 		failed = failed || attention(e)
 		if t.filter.matches(e) {

@@ -106,7 +106,8 @@ func (d *daemon) run(ctx context.Context) error {
 		d.ending.waitsForAny(d.server.Ending)
 		err = d.server.Serve(d.serving, d.listeners...)
 	}
-	d.ending.begin() // another padlock may have taken over, without a signal
+	// Another padlock may have taken over, in which case no signal has begun the end.
+	d.ending.begin()
 	started.close(d.ending.waitsFor)
 	return err
 }

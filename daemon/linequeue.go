@@ -96,7 +96,8 @@ func (q *lineQueue) close(ctx context.Context) bool {
 	default:
 	}
 
-	q.lost.Add(uint64(len(q.lines)) + 1) // with the one that is being written
+	// The line that is being written counts as lost too.
+	q.lost.Add(uint64(len(q.lines)) + 1)
 	return false
 }
 

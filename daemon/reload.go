@@ -79,7 +79,8 @@ func (r *reloader) change(do func() error) error {
 	go func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.tasks.ctx.Err() == nil { // else nobody waits for it
+		// After the end has begun, nobody waits for the result.
+		if r.tasks.ctx.Err() == nil {
 			done <- do()
 		}
 	}()
@@ -97,7 +98,8 @@ func (r *reloader) reload() error { return r.change(r.readAgain) }
 
 // readAgain is called with mu locked.
 func (r *reloader) readAgain() error {
-	r.reopenLogs() // whatever the file says: those who rotate logs send SIGHUP
+	// Logs are reopened even if the file is invalid: programs that rotate logs send SIGHUP and expect just that.
+	r.reopenLogs()
 
 	// The file is kept apart from what sources add, so that a change of either is merged with the other's latest
 	// state.
@@ -117,7 +119,8 @@ func (r *reloader) readAgain() error {
 	// Kept only once it is served: sources merge with what works.
 	r.base = base
 	if r.before != nil {
-		_, _ = r.before.Write([]byte{1}) // it may have ended
+		// The padlock before this one may have ended, and then need not know.
+		_, _ = r.before.Write([]byte{1})
 	}
 	if r.handedOver.Load() {
 		return nil

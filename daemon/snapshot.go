@@ -83,7 +83,8 @@ func newSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, log
 		}
 		for j, host := range site.Hosts {
 			if !cfg.Certificates.Managed(host) || listed.Listed(host) || !config.IsLocal(host) && local.Permits(host) {
-				continue // padlock trust --allow chose the local CA for it
+				// Somebody has chosen the local CA for this name with padlock trust --allow.
+				continue
 			}
 			if reason := cfg.Certificates.Unobtainable(host); reason != "" {
 				wrong = append(wrong, config.Error{Path: fmt.Sprintf("sites[%d].hosts[%d]", i, j), Message: reason})

@@ -144,7 +144,8 @@ func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	defer c.asking.Unlock()
 
 	select {
-	case <-c.replies: // of a request that was given up
+	// The reply to a request that was given up would otherwise answer this one.
+	case <-c.replies:
 	default:
 	}
 

@@ -93,7 +93,8 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 	copied := *c
 	copied.parts = nil
 	fitting = &copied
-	extra := map[*part][]string{} // names that a part has without asking for them, with www
+	// With www, a part has names that its label does not list.
+	extra := map[*part][]string{}
 	for _, p := range c.parts {
 		// Each part is validated alone, so that an error names the label of this container.
 		cfg, err := globals.With(p.alone())

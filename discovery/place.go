@@ -41,7 +41,8 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 	}
 
 	p := &place{}
-	addresses, _ := net.InterfaceAddrs() // without them, no address looks reachable
+	// Without the addresses of this machine, no container looks reachable, which the problem then says.
+	addresses, _ := net.InterfaceAddrs()
 	for _, a := range addresses {
 		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
 			p.local = append(p.local, prefix.Masked())

@@ -177,7 +177,8 @@ func (s *stream) open(b []byte) []byte {
 }
 
 func (s *stream) data(b []byte, at time.Duration, fromServer bool, data []byte) []byte {
-	const most = 32 << 10 // an IPv4 packet holds 64 KiB
+	// An IPv4 packet holds 64 KiB at most, with its headers.
+	const most = 32 << 10
 	for len(data) > 0 {
 		n := min(len(data), most)
 		b = s.packet(b, at, fromServer, flagPSH|flagACK, data[:n])

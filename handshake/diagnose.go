@@ -309,7 +309,8 @@ const patience = time.Second
 // waited reports whether a client has let time pass between our last word and its end.
 func (d *dissector) waited() bool {
 	since, end := d.done, d.trace.end
-	if d.err != nil { // the end of the handshake, which was not complete
+	// An error is the end of a handshake that was not complete.
+	if d.err != nil {
 		since, end = 0, d.done
 		for _, s := range d.segments[:d.count] {
 			if s.fromServer {

@@ -334,7 +334,8 @@ func (o *object) registered(k string, r registered) {
 		if o.b[len(o.b)-1] != '[' {
 			o.b = append(o.b, ',')
 		}
-		o.b = append(append(append(o.b, '"'), r.name(v)...), '"') // the registries' names need no escaping
+		// Names in IANA's registries hold nothing that JSON escapes.
+		o.b = append(append(append(o.b, '"'), r.name(v)...), '"')
 	}
 	o.b = append(o.b, ']')
 }

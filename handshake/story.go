@@ -58,7 +58,8 @@ func (s *writerSink) Handshake(e *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.buffer = s.render(s.buffer[:0], e)
-	_, _ = s.w.Write(s.buffer) // there is nobody to tell: this is where telling happens
+	// An error has nowhere to go: this writer is where errors are written.
+	_, _ = s.w.Write(s.buffer)
 	// One handshake with hundreds of stages must not keep its buffer for good.
 	if cap(s.buffer) > maxBuffer {
 		s.buffer = nil

@@ -201,7 +201,8 @@ func (s *Server) serve(raw *clientConn) {
 // toFront hands a connection to the front that its site or its ALPN names.
 func (s *Server) toFront(c *conn, raw *clientConn, protocol string) {
 	switch {
-	case protocol == acmeALPN: // the CA has seen what it came for
+	// The CA has seen the certificate of the challenge, which is all that it came for (RFC 8737 section 3).
+	case protocol == acmeALPN:
 		c.Close()
 	case raw.service != nil:
 		s.stream(c, raw)

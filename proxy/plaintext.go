@@ -162,7 +162,8 @@ func (s *Server) servePlain(raw *clientConn) {
 		return
 	}
 
-	raw.started = true // nothing of it is kept for a handshake that fails
+	// Connections of plain HTTP have no handshake, so no bytes are kept for one that fails.
+	raw.started = true
 	c := &plainConn{clientConn: raw, facts: message.Conn{Plain: true, Remote: raw.RemoteAddr().String(), Local: raw.LocalAddr().String(), Listener: raw.listener}}
 	c.facts.Client, c.facts.Addr = raw.client()
 	c.socket, _ = raw.Conn.(*socket.Conn)

@@ -136,7 +136,8 @@ func (c *clientConn) readProxyHeader() (err error) {
 	}
 	source, destination, ok := header.TCPAddrs()
 	switch {
-	case header.Version == 2 && header.Command.IsLocal(): // the proxy's own connection, as for its health checks
+	// The connection is the proxy's own, as for its health checks (PROXY protocol, section 2.2).
+	case header.Version == 2 && header.Command.IsLocal():
 	case ok:
 		c.remote, c.local = source, destination
 		if begun := c.begun.Load(); begun != nil {

@@ -407,7 +407,8 @@ func (s *Server) start() error {
 	}
 	plain := one
 	plain.Handler, plain.Scheme, plain.Once = s.onPlain(), "http", true
-	plain.First = t.Header // most clients send one request only
+	// Most clients of plain HTTP send one request only.
+	plain.First = t.Header
 	plain.Keeps = func(r *message.Request) bool { return s.servesPlain(r.Host) }
 	s.plain = http1.NewServer(plain)
 	var err error

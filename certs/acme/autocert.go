@@ -77,7 +77,8 @@ func NewAutocert(o Options) (*Autocert, error) {
 func (a *Autocert) manage() *managing {
 	m := &managing{Manager: &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Cache: a.cache, Client: a.client(), Email: a.o.Config.Email, ExternalAccountBinding: a.eab,
-		HostPolicy: func(context.Context, string) error { return nil }, // who calls Ensure has decided
+		// The caller of Ensure has decided that the name gets a certificate.
+		HostPolicy: func(context.Context, string) error { return nil },
 	}}
 	if slices.Contains(a.o.Config.Challenges, "http-01") && a.o.HTTP != "" {
 		m.answer = m.HTTPHandler(http.NotFoundHandler())
@@ -250,7 +251,8 @@ func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fres
 	data, err = c.store.Load(ctx, c.prefix+key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if isName(key) {
-			return nil, false, nil // Get returns the miss with the lock
+			// Get returns the miss, and holds the lock.
+			return nil, false, nil
 		}
 		return nil, false, autocert.ErrCacheMiss
 	}

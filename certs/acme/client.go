@@ -166,10 +166,11 @@ func (c *Client) newConfig(s *slot, v variant) *certmagic.Config {
 		Storage:            storage,
 		KeySource:          certmagic.StandardKeyGenerator{KeyType: certmagic.KeyType(v.kind)},
 		RenewalWindowRatio: c.o.Config.RenewRatio,
-		OCSP:               certmagic.OCSPConfig{DisableStapling: true}, // done here, off the path of orders
-		OnEvent:            s.event,
-		Issuers:            []certmagic.Issuer{}, // not certmagic's own
-		Logger:             zap.New(core{s}),
+		// Padlock staples itself, off the path of orders.
+		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
+		OnEvent: s.event,
+		Issuers: []certmagic.Issuer{}, // not certmagic's own
+		Logger:  zap.New(core{s}),
 	})
 
 	for _, issuer := range c.o.Config.Issuers {

@@ -72,7 +72,8 @@ func (c *Client) giveBack(ctx context.Context, name, kind string, have *Pair) (b
 	}
 	defer func() { _ = v.Unlock(context.WithoutCancel(ctx), lockOf(name)) }()
 	if _, err := c.load(ctx, name, kind, nil); !errors.Is(err, fs.ErrNotExist) {
-		return err == nil, err // another node was faster
+		// Another node has stored its own meanwhile, which is as good.
+		return err == nil, err
 	}
 
 	b, err := have.storedCert(name)

@@ -17,8 +17,9 @@ const linked = "/etc/ssl/certs"
 
 // orphans are the links to a root in a directory that lead nowhere.
 func orphans(dir string, root *x509.Certificate) (links []string) {
-	name := strings.ReplaceAll(root.Subject.CommonName+" "+root.SerialNumber.String(), " ", "_") // as truststore names it
-	entries, _ := os.ReadDir(dir)                                                                // no other system has it
+	// The name is the one that truststore gives the file when it installs the root.
+	name := strings.ReplaceAll(root.Subject.CommonName+" "+root.SerialNumber.String(), " ", "_")
+	entries, _ := os.ReadDir(dir) // no other system has it
 	for _, entry := range entries {
 		if entry.Type() != fs.ModeSymlink {
 			continue
@@ -45,7 +46,8 @@ func removeLinks(links []string) error {
 	if os.Geteuid() == 0 {
 		var errs []error
 		for _, link := range links {
-			if err := os.Remove(link); !errors.Is(err, fs.ErrNotExist) { // another update may have removed it
+			// Another update may have removed the link meanwhile.
+			if err := os.Remove(link); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
 		}

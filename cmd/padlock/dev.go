@@ -222,7 +222,8 @@ func (p *program) bare(ctx context.Context, apps []launch.App) error {
 		return p.bareAll(ctx, apps)
 	}
 
-	for _, s := range launch.PassedOn { // a terminal sends them to the command, too
+	// A terminal sends these signals to the command too. Padlock must not end before it does.
+	for _, s := range launch.PassedOn {
 		signal.Ignore(s)
 		defer signal.Reset(s)
 	}

@@ -126,7 +126,8 @@ func (n *nearby) add(app dev.App) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if slices.ContainsFunc(n.apps, func(a *nearbyApp) bool { return a.Name == app.Name }) {
-		return // it is registered anew, with another proxy
+		// The app is registered anew with another proxy, which announces it again.
+		return
 	}
 
 	a := &nearbyApp{App: app, host: nearbyName(app.Name)}
@@ -325,7 +326,8 @@ func (n *nearby) announceTrust(page string) {
 	if code, err := qrCode(page + "/"); err == nil {
 		n.lines.Lock()
 		defer n.lines.Unlock()
-		fmt.Fprint(n.stderr, strings.ReplaceAll(code, "\n", "\r\n")) // the terminal may be the app's
+		// The terminal may be the app's and in raw mode, in which a newline does not return to the first column.
+		fmt.Fprint(n.stderr, strings.ReplaceAll(code, "\n", "\r\n"))
 	}
 }
 

@@ -25,7 +25,8 @@ func (r *devReport) Registered(app dev.App) {
 	for _, host := range app.Hosts[1:] {
 		r.say("also %s", host)
 	}
-	r.unresolved.Do(func() { go r.hintNames(app) }) // the app does not wait for it
+	// The app does not wait for lookups of its names.
+	r.unresolved.Do(func() { go r.hintNames(app) })
 	r.once.Do(func() {
 		if !trust.Everywhere(r.ca.Root()) {
 			r.say("browsers do not trust the local CA yet; run once: padlock trust")

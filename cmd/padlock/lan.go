@@ -43,7 +43,8 @@ func applyLAN(c *cli.Context, cfg *config.Config) error {
 
 // addHosts gives the first site those local names that no site has.
 func addHosts(cfg *config.Config, hosts ...string) {
-	if len(cfg.Sites) == 0 { // containers will bring them
+	// Without sites in the file, containers bring them later.
+	if len(cfg.Sites) == 0 {
 		return
 	}
 	for _, name := range hosts {

@@ -125,7 +125,8 @@ func printStatus(out io.Writer, s *console.Status) error {
 	}
 
 	for _, x := range s.Targets {
-		if x.State == "ejected" && x.Reason != "" { // unhealthy ones have a warning
+		// Unhealthy targets have a warning of their own.
+		if x.State == "ejected" && x.Reason != "" {
 			fmt.Fprintf(out, "requests to %s fail: %s\n", x.Name, x.Reason)
 		}
 	}

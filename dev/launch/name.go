@@ -180,7 +180,8 @@ func linkedTree(root, file string) tree {
 		t.branch, _ = strings.CutPrefix(strings.TrimSpace(string(head)), "ref: refs/heads/")
 	}
 	if strings.HasPrefix(t.branch, "ref:") || commit.MatchString(t.branch) {
-		t.branch = filepath.Base(root) // no branch is checked out
+		// No branch is checked out, as during a rebase: the directory tells one worktree from another.
+		t.branch = filepath.Base(root)
 	}
 
 	return t

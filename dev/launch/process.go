@@ -135,7 +135,8 @@ var debuggers = []uint16{9229, 9230, 5678, 35729}
 func (p *Process) Listening() (netip.AddrPort, bool) {
 	p.looking.Lock()
 	defer p.looking.Unlock()
-	if p.found.open() { // where it should be: reading the tables of all sockets each second is much for nothing
+	// A look at the known socket is cheap. The tables of all sockets, each second, are not.
+	if p.found.open() {
 		return reachable(p.found.address), true
 	}
 

@@ -201,7 +201,8 @@ func (t *Terminal) pass(app *attached, keys []byte) {
 		if at < 0 || !app.leads() {
 			break
 		}
-		_, _ = app.outer.Write(keys[:at]) // an app that has ended needs none
+		// An app that has ended needs no keys.
+		_, _ = app.outer.Write(keys[:at])
 		t.suspend(app)
 		keys = keys[at+1:]
 	}

@@ -66,10 +66,12 @@ func Announce(ctx context.Context, name string) (*Responder, error) {
 	}
 
 	r := &Responder{name: dns.Fqdn(strings.ToLower(name)), conn: ipv4.NewPacketConn(conn), done: make(chan struct{})}
-	_ = r.conn.SetControlMessage(ipv4.FlagInterface, true) // Windows does not have it: all interfaces get all addresses there
+	// Windows does not support this. There, all interfaces get the addresses of all.
+	_ = r.conn.SetControlMessage(ipv4.FlagInterface, true)
 	_ = r.conn.SetMulticastTTL(hopLimit)
 	_ = r.conn.SetTTL(hopLimit)
-	_ = r.conn.SetMulticastLoopback(true) // for programs on this machine
+	// Programs on this machine must resolve the names, too.
+	_ = r.conn.SetMulticastLoopback(true)
 
 	if err := r.refresh(); err != nil {
 		conn.Close()
@@ -106,7 +108,8 @@ func (r *Responder) refresh() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range now {
-		_ = r.conn.JoinGroup(&net.Interface{Index: l.index, Name: l.name}, group) // an error says that it is joined
+		// An error means that the group is joined already: interfaces are read again and again.
+		_ = r.conn.JoinGroup(&net.Interface{Index: l.index, Name: l.name}, group)
 	}
 	r.links = now
 	return nil
@@ -124,7 +127,8 @@ func (r *Responder) follow() {
 		case <-pause.C:
 		}
 
-		_ = r.refresh() // an interface that cannot be read now is read later
+		// An interface that cannot be read now is read the next time.
+		_ = r.refresh()
 		pause.Reset(followed)
 		seen := map[string]int{}
 		r.mu.Lock()
@@ -203,7 +207,8 @@ func (r *Responder) send(l link, m *dns.Msg) {
 		return
 	}
 	if r.conn.SetMulticastInterface(&net.Interface{Index: l.index, Name: l.name}) == nil {
-		_, _ = r.conn.WriteTo(packet, nil, group) // who has not heard it asks
+		// Devices that miss the announcement ask for the name when they need it.
+		_, _ = r.conn.WriteTo(packet, nil, group)
 	}
 }
 

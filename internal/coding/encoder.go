@@ -58,7 +58,8 @@ func gzipAt(level int) func() writer {
 	return func() writer {
 		w, err := gzip.NewWriterLevel(nil, level)
 		if err != nil {
-			panic(err) // the level is one of ours
+			// The level is one of padlock's own, so an error is a mistake in this package.
+			panic(err)
 		}
 		return w
 	}

@@ -43,7 +43,8 @@ var suffixes = map[string]string{"zstd": ".zst", "br": ".br", "gzip": ".gz"}
 // Serve answers a GET or HEAD whose decoded path names a file, with conditions and ranges (RFC 9110 sections 13 and
 // 14). It reports false, and has written nothing, where there is none.
 func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
-	root, err := os.OpenRoot(f.Root + string(filepath.Separator)) // what is no directory is not waited for, if it is a FIFO
+	// With the separator at the end, a FIFO in the place of the directory fails at once. To open it would block.
+	root, err := os.OpenRoot(f.Root + string(filepath.Separator))
 	if err != nil {
 		http.Error(w, "The directory with the files cannot be read", http.StatusInternalServerError)
 		return true

@@ -31,7 +31,8 @@ func DeadMountOn(t testing.TB, dir string) (wake func()) {
 	wake = func() {
 		if !awake {
 			awake = true
-			_ = unix.Close(fd) // which aborts what waits
+			// Closing the device aborts every request that waits for the file system.
+			_ = unix.Close(fd)
 		}
 	}
 

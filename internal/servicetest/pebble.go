@@ -89,7 +89,8 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 	}
 
 	profiles := map[string]any{"default": map[string]any{"description": "as asked for", "validityPeriod": int(o.Lifetime.Seconds())}}
-	if o.Profile != "" { // without one in the order, Pebble takes any
+	// Pebble takes an order without a profile whatever profiles it has.
+	if o.Profile != "" {
 		profiles[o.Profile] = map[string]any{"description": "six days", "validityPeriod": 518400}
 	}
 	settings, _ := json.Marshal(map[string]any{"pebble": map[string]any{

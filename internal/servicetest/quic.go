@@ -11,7 +11,8 @@ import (
 // wait for a processor.
 func Patient(c *quic.Config) *quic.Config {
 	if c == nil {
-		c = &quic.Config{MaxIncomingStreams: -1, KeepAlivePeriod: 10 * time.Second} // as quic-go's HTTP/3 client has it
+		// These are the settings of quic-go's HTTP/3 client.
+		c = &quic.Config{MaxIncomingStreams: -1, KeepAlivePeriod: 10 * time.Second}
 	}
 	c = c.Clone()
 	c.HandshakeIdleTimeout = 30 * time.Second

@@ -157,7 +157,9 @@ func promises(dir string) ([]step, error) {
 		return nil, err
 	}
 	plain := append(slices.Clone(raced), "CGO_ENABLED=0")
-	lint := append(slices.Clone(plain), "GOMAXPROCS=1") // the other processors are for tests
+
+	// The linters get one processor, so that the others stay free for tests.
+	lint := append(slices.Clone(plain), "GOMAXPROCS=1")
 
 	listed, err := exec.Command("go", "list", "padlock/...").Output()
 	if err != nil {

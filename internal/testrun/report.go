@@ -211,7 +211,8 @@ func (r *reporter) runPlain(c *exec.Cmd, p *progress) error {
 	ended, over := make(chan error, 1), make(chan struct{})
 	go func() {
 		ended <- c.Wait()
-		time.Sleep(lastWords) // what it has started, and left, may keep its output open
+		// A process that the test has started and left behind may keep the output open: it is read for a moment longer.
+		time.Sleep(lastWords)
 		close(over)
 	}()
 
@@ -232,7 +233,8 @@ func (r *reporter) follow(c *exec.Cmd, p *progress, over <-chan struct{}) error 
 	}
 
 	var complaints bytes.Buffer
-	c.Stderr = &complaints // what go itself says: what does not compile
+	// The go command writes what does not compile to its own stderr, and not as an event.
+	c.Stderr = &complaints
 	if !p.tests {
 		c.Stderr = c.Stdout
 	}

@@ -75,7 +75,8 @@ func check(dir, system string) (found []string, err error) {
 			continue // the main program of tests, which go writes
 		}
 		for _, e := range p.Errors {
-			if problem := e.Error(); !seen[problem] { // the package and its test variant tell the same
+			// A package and its test variant report the same problem.
+			if problem := e.Error(); !seen[problem] {
 				seen[problem] = true
 				found = append(found, problem)
 			}

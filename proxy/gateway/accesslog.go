@@ -98,7 +98,8 @@ func (a *AccessLog) write(w io.Writer) {
 // gather lets lines come together, for so long or until there is a batch. It reports whether the log is to end.
 func (a *AccessLog) gather(timer *time.Timer, most time.Duration) (stopped bool) {
 	a.mu.Lock()
-	full := len(a.queued) >= accessLogBatch // which came while the batch before was written
+	// A whole batch may have come while the one before was written. Nothing is waited for then.
+	full := len(a.queued) >= accessLogBatch
 	a.mu.Unlock()
 	if full {
 		return false

@@ -110,7 +110,8 @@ func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes)
 
 // remove forgets a request, if it is there. Its context is not ended from then on: it may be another request's.
 func (u *underway) remove(x *Exchange) {
-	if x.ctx == nil { // which the same goroutine has set, or has not
+	// Only this goroutine sets the field, so it is read without the lock.
+	if x.ctx == nil {
 		return
 	}
 	u.mu.Lock()

@@ -60,7 +60,8 @@ func (h *Gateway) bufferRequest(ctx *message.Context, x *Exchange) error {
 	case err == nil:
 	case !errors.Is(err, io.EOF):
 		return h.failed(ctx, x, &message.BodyError{Err: err})
-	case len(r.Declared) == 0: // trailers need chunks
+	// Trailers need chunked content (RFC 9112 section 7.1.2).
+	case len(r.Declared) == 0:
 		r.ContentLength = int64(len(data))
 	}
 

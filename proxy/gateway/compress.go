@@ -103,7 +103,8 @@ func (e *encoding) confides(request message.Fields) bool {
 	case e.Cookies == "never":
 		return false
 	}
-	return request.Value("Sec-Fetch-Site") != "cross-site" || request.Value("Sec-Fetch-User") == "?1" // a person has followed a link, which no script does many times
+	// Sec-Fetch-User says that a person has followed a link, which no script can do many times.
+	return request.Value("Sec-Fetch-Site") != "cross-site" || request.Value("Sec-Fetch-User") == "?1"
 }
 
 // encode encodes a response if that is what it is for.
@@ -125,7 +126,8 @@ func (e *encoding) encode(response *message.Response) {
 	}
 
 	if x.request.Method == "HEAD" {
-		if length(x.request, response) >= 0 { // else nobody knows what GET would have come to
+		// Without a length, nobody knows whether the response to GET would have been long enough.
+		if length(x.request, response) >= 0 {
 			e.mark(response, e.codings[0])
 		}
 		x.coded = true
@@ -150,7 +152,8 @@ func (e *encoding) encode(response *message.Response) {
 func (e *encoding) mark(response *message.Response, name string) {
 	response.Fields.Set("Content-Encoding", name)
 	response.Fields.Del("Content-Length")
-	response.Fields.Del("Accept-Ranges") // a range would be one of the content without its coding
+	// A range would be one of the content without its coding.
+	response.Fields.Del("Accept-Ranges")
 	response.ContentLength = -1
 }
 
@@ -303,7 +306,8 @@ func (x *Exchange) recode(f *message.Fields) {
 	if !f.HasToken("Vary", "Accept-Encoding") && !f.HasToken("Vary", "*") {
 		f.Add("Vary", "Accept-Encoding")
 	}
-	if tag := f.Value("ETag"); x.coded && strings.HasPrefix(tag, `"`) { // RFC 9110 section 8.8.3.3: two forms of content are not the same bytes
+	// Two forms of content are not the same bytes, which a strong tag claims (RFC 9110 section 8.8.3.3).
+	if tag := f.Value("ETag"); x.coded && strings.HasPrefix(tag, `"`) {
 		f.Set("ETag", "W/"+tag)
 	}
 }

@@ -154,7 +154,8 @@ var (
 // unread is for a request whose content did not come as it was announced.
 func (h *Gateway) unread(x *Exchange, err *message.BodyError) error {
 	page := &StatusError{Status: 400, Text: "The request's content is malformed", Cause: "client: " + err.Error()}
-	var broken *net.OpError // over HTTP/1.1, content that fails with its connection
+	// Over HTTP/1.1, content fails with its connection, and with no error of the protocol.
+	var broken *net.OpError
 	switch {
 	case errors.Is(err, errTooLarge):
 		page.Status, page.Text = 413, tooLarge

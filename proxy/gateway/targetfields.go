@@ -97,7 +97,8 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 		r.Fields.Add("Te", "trailers")
 	}
 
-	r.Fields.Add(loopField, h.self) // whatever the client says of its connection
+	// Added after the fields of the connection are removed: a client cannot have it removed by naming it in Connection.
+	r.Fields.Add(loopField, h.self)
 	peer, t := r.Conn.Client, &x.forwarded
 	// Added after the client's own were removed: what is there now is from padlock or a trusted proxy.
 	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))

@@ -238,7 +238,8 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 		x.err = "client: " + err.Error()
 		return nil
 	case x.extended():
-		x.w.status = 200 // RFC 8441 section 5, RFC 9220 section 3
+		// Over HTTP/2 and HTTP/3 a tunnel is accepted with 200 and not with 101 (RFC 8441 section 5, RFC 9220 section 3).
+		x.w.status = 200
 	}
 
 	client := &closeInjector{Tunnel: raw, mute: x.request.Upgrade != sites.WebSocket, again: x.again}

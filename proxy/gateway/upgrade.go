@@ -26,7 +26,8 @@ func upgrade(_ *message.Context, x *Exchange) error {
 		return nil
 	}
 	if x.extended() && (r.Upgrade != sites.WebSocket || !x.route.UpgradesTo(sites.WebSocket)) {
-		return status(501, "This protocol is not forwarded here") // RFC 9220 section 3
+		// The status for a :protocol that the server does not support (RFC 9220 section 3).
+		return status(501, "This protocol is not forwarded here")
 	}
 
 	offered := r.Upgrade

@@ -88,7 +88,8 @@ func (x *Exchange) dress(response *message.Response) {
 		response.Fields.Add("Set-Cookie", x.cookie(x.drawn))
 	}
 	if x.varies {
-		x.recode(&response.Fields) // whatever rules make of Vary: a cache goes by it
+		// After all rules: whatever they make of Vary, a cache goes by it.
+		x.recode(&response.Fields)
 	}
 }
 
@@ -205,7 +206,8 @@ func (x *Exchange) finish(f *message.Fields) {
 		return
 	}
 
-	if x.site.HSTS != "" && x.secure() { // RFC 6797 section 7.2
+	// The field must not be sent over plain HTTP (RFC 6797 section 7.2).
+	if x.site.HSTS != "" && x.secure() {
 		// A target that sends its own rule knows better, and two of them would contradict each other (RFC 6797
 		// section 8.1).
 		if _, ok := f.Get("Strict-Transport-Security"); !ok {

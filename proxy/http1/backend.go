@@ -333,7 +333,8 @@ func (r *responseBody) Close() error {
 	idle := b.transport.o.Idle
 	switch {
 	case b.authenticated:
-		idle = cmp.Or(b.head.idle, endless) // its end is the client's, or the backend's
+		// A connection that has authenticated ends with the client's, or when the backend closes it.
+		idle = cmp.Or(b.head.idle, endless)
 	// The backend announced in Keep-Alive when it closes. A request must not meet that moment.
 	case b.head.idle > 0:
 		idle = min(idle, b.head.idle)

@@ -134,7 +134,9 @@ func (b *body) finish() bool {
 	b.lock()
 	defer b.mu.Unlock()
 	b.closed.Store(true)
-	waiting := b.ask != nil // for our 100: the content may come, or not
+	// A client that waits for 100 Continue may send its content or leave it out, so nothing says where the next request
+	// begins.
+	waiting := b.ask != nil
 	if b.done || b.err != nil || waiting {
 		return b.done && b.err == nil
 	}
@@ -156,7 +158,8 @@ func (b *body) finish() bool {
 // finishable tells, when the response begins, whether finish is likely to find the end of the content: else the
 // response says that the connection ends with it. length is what was announced.
 func (b *body) finishable(length int64) bool {
-	if !b.mu.TryLock() { // somebody waits for content
+	// Somebody who waits for content holds the lock, perhaps for long.
+	if !b.mu.TryLock() {
 		return length >= 0 && length-b.received.Load() <= maxDrain
 	}
 	defer b.mu.Unlock()

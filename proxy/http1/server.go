@@ -344,7 +344,8 @@ func (c *connection) await() error {
 		return nil // pipelined
 	}
 	wait := c.server.o.Idle
-	if !c.used && c.server.o.First > 0 { // which the owner alone changes
+	// Only the owner of the connection changes used, so it is read without a lock.
+	if !c.used && c.server.o.First > 0 {
 		wait = c.server.o.First
 	}
 	if c.server.o.Park != nil {

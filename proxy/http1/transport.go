@@ -88,7 +88,8 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		var sent []byte
 		// If the content was not sent whole, a sender may still be at work on the buffer.
 		if b.whole {
-			sent = bytes.Clone(b.out) // its buffer is given back
+			// A copy, as destroy gives the buffer back.
+			sent = bytes.Clone(b.out)
 		}
 
 		b.destroy()

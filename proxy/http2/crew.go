@@ -22,7 +22,8 @@ func (c *connection) hand(j job) {
 		return
 	}
 
-	next := c.crew.resting[last] // whose stack is the warmest
+	// The one that worked last has the warmest stack.
+	next := c.crew.resting[last]
 	c.crew.resting = c.crew.resting[:last]
 	next <- j // which has room for it
 }

@@ -233,7 +233,8 @@ func (w *httpWriter) Header() http.Header { return w.header }
 // WriteHeader implements http.ResponseWriter.
 func (w *httpWriter) WriteHeader(status int) {
 	switch {
-	case w.fixed != nil: // once
+	// Only the first call counts, as in net/http.
+	case w.fixed != nil:
 		return
 	case status == http.StatusSwitchingProtocols, status < 100, status > 999:
 		panic(fmt.Sprintf("a handler cannot answer with %d", status))

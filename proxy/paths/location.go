@@ -41,7 +41,8 @@ func Location(origin, reference string) (string, bool) {
 	relative := reference != "" && (reference[0] == '?' || reference[0] == '#')
 	switch {
 	case relative, origin != "" && (reference == "" || reference[0] == '/'):
-	case origin == "": // two slashes would begin a host; browsers take backslashes for slashes, and skip white space
+	// Two slashes would begin a host. Browsers take backslashes for slashes, and skip white space.
+	case origin == "":
 		reference = "/" + strings.TrimLeft(reference, `/\`+"\t\r\n ")
 	default:
 		// Without a slash, what follows a host would become a part of it.

@@ -116,7 +116,8 @@ func (c *Conn) send(p []byte) (int, error) {
 	d.p, d.n, d.err, d.tried = p, 0, nil, false
 	err := c.raw.Write(d.step)
 	if d.tried && c.Staller != nil && errors.Is(err, os.ErrDeadlineExceeded) && c.Staller.Stalled() {
-		err = c.raw.Write(d.step) // which goes on behind what was taken
+		// The step goes on behind what the kernel has taken.
+		err = c.raw.Write(d.step)
 		c.Staller.Resumed()
 	}
 
