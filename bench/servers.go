@@ -124,13 +124,15 @@ func (p *process) cpu() (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
+		// The name in parentheses may hold blanks. Behind it, fields 11 and 12 are utime and stime (proc_pid_stat(5)).
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		for _, field := range fields[11:13] {
 			ticks, err := strconv.Atoi(field)
 			if err != nil {
 				return 0, err
 			}
-			total += time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+			// The kernel counts in ticks of USER_HZ, which is 100.
+			total += time.Duration(ticks) * 10 * time.Millisecond
 		}
 	}
 	return total, nil
@@ -163,6 +165,7 @@ func (b *bench) spawn(name, core, address string, args ...string) (*process, err
 	defer output.Close()
 	command := exec.Command("taskset", append([]string{"-c", core}, args...)...)
 	command.Stdout, command.Stderr = output, output
+	// Caddy keeps its files in these directories.
 	command.Env = append(os.Environ(), "HOME="+b.dir, "XDG_DATA_HOME="+b.dir, "XDG_CONFIG_HOME="+b.dir)
 	if err := command.Start(); err != nil {
 		return nil, err
@@ -247,7 +250,8 @@ func (b *bench) start(name, setup string) (*process, error) {
 		return nil, err
 	}
 
-	kind, logs := strings.CutSuffix(name, "-logs") // with an access log of about the same fields in JSON
+	// The access log has about the fields of padlock's, in JSON.
+	kind, logs := strings.CutSuffix(name, "-logs")
 	var p *process
 	switch kind {
 	case "nginx":
@@ -308,7 +312,8 @@ http {
 
 func (b *bench) startHAProxy(name, setup, address string, logs bool) (*process, error) {
 	log, captures := "", ""
-	if logs { // to its output, as it writes no files
+	// HAProxy writes no files, so the log goes to its output.
+	if logs {
 		log = haproxyLog
 		captures = "  capture request header Host len 64\n  capture request header User-Agent len 128\n"
 	}
@@ -422,6 +427,7 @@ func reverseProxy(args []string) error {
 		return fmt.Errorf("usage: reverse-proxy ADDRESS CERT KEY BACKEND")
 	}
 	target := &url.URL{Scheme: "http", Host: args[3]}
+	// By default two connections are kept for a host, and the benchmark would measure how others are made.
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded(); r.Out.Host = r.In.Host },

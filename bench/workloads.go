@@ -168,6 +168,7 @@ func handshakes(resumed bool) func(*bench, *process) (float64, error) {
 						config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 					}
 
+					// The first connection of a client has no session to resume.
 					for first := true; time.Now().Before(until); first = false {
 						if err := connectOnce(p.address, config, resumed && !first); err != nil {
 							failed <- err
@@ -218,6 +219,7 @@ func fresh(measure func(*bench, *process) (float64, error)) func(*bench, *proces
 
 // holdIdle is how much each of many connections adds that have served a request and do nothing.
 func holdIdle(b *bench, p *process) (float64, error) {
+	// The first connection brings in what all others share.
 	if err := connectOnce(p.address, b.tls(), false); err != nil {
 		return 0, err
 	}
@@ -253,7 +255,8 @@ func holdIdle(b *bench, p *process) (float64, error) {
 		return 0, err
 	}
 
-	for _, c := range held[:10] { // they are alive
+	// Connections that the server has closed would take no memory.
+	for _, c := range held[:10] {
 		if err := get(c, bufio.NewReaderSize(c, 512), "/1k", ""); err != nil {
 			return 0, fmt.Errorf("an idle connection has died: %w", err)
 		}

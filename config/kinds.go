@@ -129,6 +129,7 @@ func schemaAt(path string) (found described, ok bool) {
 		path = path[end:]
 		in, field, known := fieldOf(t, key)
 		if !known {
+			// Every secret may also stand in a file, which its key with _file behind it names.
 			if _, secret, is := fieldOf(t, strings.TrimSuffix(key, "_file")); is && secret.Tag.Get("secret") != "" {
 				return described{key, "/run/secrets/" + strings.TrimSuffix(key, "_file"), text}, true
 			}
@@ -239,6 +240,7 @@ func meant(value string, known []string, path string) string {
 		}
 	}
 
+	// A respond is mainly about its body, but three digits are a status.
 	if slices.Contains(known, "status") && len(value) == 3 && numeric.MatchString(value) {
 		return "{status: " + value + "}"
 	}
@@ -248,6 +250,7 @@ func meant(value string, known []string, path string) string {
 		example = strings.Trim(found.example, `"`)
 	}
 
+	// Such a word switches something on or off, and no key of the mapping takes that.
 	switch strings.ToLower(value) {
 	case "true", "false", "on", "off", "yes", "no":
 		return ""

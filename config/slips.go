@@ -40,8 +40,10 @@ func unknown(key string, known []string, at string) (message, meant string) {
 	}
 
 	switch near := Nearest(key, known); {
+	// For YAML, -hosts without a blank is a key. No guess would find it.
 	case strings.HasPrefix(key, "-"):
 		return fmt.Sprintf("unknown key; the - of an item is followed by a blank: write - %s", key[1:]), ""
+	// The name that other programs use says more than one that is spelled alike.
 	case slices.Contains(known, other):
 		return fmt.Sprintf("unknown key; did you mean %s?", other), other
 	case near != "":
@@ -81,6 +83,7 @@ func placesOf(key, at string) (places []string, below bool) {
 		return n
 	}
 
+	// Keys get lost by a wrong indentation, so the places that share most of the path are the likely ones.
 	slices.SortStableFunc(places, func(a, b string) int {
 		return cmp.Or(shared(b)-shared(a), strings.Count(a, ".")-strings.Count(b, "."))
 	})
@@ -161,6 +164,7 @@ func mappingWanted(n *yaml.Node, known []string, path string) string {
 		return wanted
 	}
 
+	// YAML reads a colon without a blank behind it as a part of the text.
 	if key, rest, ok := strings.Cut(n.Value, ":"); ok && slices.Contains(known, key) {
 		return fmt.Sprintf("%q has no blank behind its colon: write %s: %s", n.Value, key, rest)
 	}
@@ -226,6 +230,7 @@ func durationWanted(text string) error {
 	days, isDays := strings.CutSuffix(text, "d")
 	n, err := strconv.Atoi(days)
 	switch {
+	// The bound keeps the hours within what a duration holds, which is 292 years.
 	case isDays && err == nil && n > 0 && n < 100_000:
 		return fmt.Errorf("%q is not a duration: there is no unit for days, write %dh", text, n*24)
 	case number.MatchString(text) && strings.Trim(text, "0.") != "":
@@ -238,6 +243,7 @@ func durationWanted(text string) error {
 }
 
 func boolWanted(text string) error {
+	// YAML 1.1 took these words for booleans. YAML 1.2, which padlock reads, takes them for text.
 	switch strings.ToLower(text) {
 	case "yes", "on", "y":
 		return fmt.Errorf("%q is neither true nor false: write true", text)
@@ -249,6 +255,7 @@ func boolWanted(text string) error {
 
 func countWanted(text string) error {
 	var size Size
+	// Other keys take sizes such as 10MiB, so people write one here.
 	if size.UnmarshalText([]byte(text)) == nil && strings.Trim(text, "0123456789") != "" {
 		return fmt.Errorf("%q is not a whole number above 0: write the bytes as a number, %d", text, int64(size))
 	}
@@ -288,6 +295,7 @@ func hostWanted(text, forms string) string {
 	if name, _, err := net.SplitHostPort(text); err == nil && name != "" {
 		return fmt.Sprintf("%q: a host has no port: write %s; ports stand in listen.https, or in listen of the site", text, host(name))
 	}
+	// nginx and cookies mean all names below a domain by a leading dot.
 	if strings.HasPrefix(text, ".") {
 		return fmt.Sprintf("%q: for all names below it, write %s", text, host("*"+text))
 	}
@@ -301,6 +309,7 @@ func hostWanted(text, forms string) string {
 
 // labelWanted says which part of a name breaks which rule.
 func labelWanted(text string) string {
+	// A name has 255 octets with the lengths of its labels (RFC 1035 section 2.3.4), which leaves 253 characters.
 	if len(text) > 253 {
 		return "a name has 253 characters at most"
 	}
@@ -316,6 +325,7 @@ func labelWanted(text string) string {
 		}
 
 		for _, r := range label {
+			// Characters beyond ASCII are judged by the whole name (RFC 5892), so none of them alone is to blame.
 			if r < 0x80 && !validLabel(string(r)) && r != '-' {
 				return fmt.Sprintf("%q cannot stand in a name", r)
 			}
@@ -355,6 +365,7 @@ func addressWanted(path, text string) string {
 
 // targetWanted says why a text is no target, and what may be meant.
 func targetWanted(text string) error {
+	// nginx's proxy_pass takes a path, so people write one.
 	if bare, path, ok := strings.Cut(text, "/"); ok && !strings.Contains(text, "://") {
 		if _, err := hostPort(bare, "80"); err == nil {
 			return pathInTarget(text, bare, "/"+path)
@@ -388,6 +399,7 @@ func pathInTarget(text, bare, path string) error {
 // pathWanted says why a text is no path of a route, and what may be meant.
 func pathWanted(key, text string) string {
 	switch {
+	// In nginx's location, ~ and ^ begin a regular expression.
 	case strings.HasPrefix(text, "~") || strings.HasPrefix(text, "^") || strings.HasSuffix(text, "$"):
 		return fmt.Sprintf("%q: paths are no regular expressions: path: /api matches /api and all below it, exact: /api this path alone", text)
 	case strings.Contains(text, "*"):

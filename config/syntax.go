@@ -25,10 +25,13 @@ func syntaxError(name string, data []byte, err error) Error {
 		return e
 	}
 
+	// Editors show neither a byte order mark nor a carriage return, so neither counts as a column.
 	text := strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n")
 	lines := strings.SplitAfter(text, "\n")
 	line, stop := troubled(lines)
 	s := slip{lines: lines, line: line, stop: stop, reason: strings.TrimPrefix(yamlLine.ReplaceAllString(err.Error(), ""), "yaml: ")}
+
+	// The certain mistakes come first. The later ones are guesses from the lines around.
 	for _, look := range []func() (line, column int, message string){s.tab, s.alias, s.reserved, s.quote, s.bracket, s.colon, s.indentation, s.value} {
 		if line, column, message := look(); message != "" {
 			return place(line, column, "%s", message)
@@ -103,6 +106,7 @@ func troubled(lines []string) (line, stop int) {
 
 	tried := 0
 	for good := stop - 1; good > 0; good-- {
+		// Each attempt parses all lines before it, which takes quadratic time in a long file.
 		if tried += size; tried > maxTried {
 			return stop, stop
 		}
@@ -184,6 +188,7 @@ func (s *slip) bracket() (line, column int, message string) {
 		return s.line, open + 1, fmt.Sprintf("the %c of this line is never closed", s.text()[open])
 	}
 
+	// JSON is YAML too, and the parser of JSON knows the exact place.
 	var wrong *json.SyntaxError
 	if text := strings.Join(s.lines, ""); errors.As(json.Unmarshal([]byte(text), new(any)), &wrong) && strings.HasPrefix(strings.TrimSpace(text), "{") {
 		before := text[:max(wrong.Offset-1, 0)]
@@ -210,6 +215,7 @@ func openBracket(text string) int {
 			}
 		case c == '"' || c == '\'':
 			quote = c
+		// A # begins a comment only at the start or behind a blank (YAML 1.2.2 section 6.6).
 		case c == '#' && (i == 0 || text[i-1] == ' ' || text[i-1] == '\n'):
 			comment = true
 		case c == '[' || c == '{':
@@ -298,6 +304,7 @@ func openColumns(lines []string) (columns []int) {
 			columns = columns[:len(columns)-1]
 		}
 
+		// The first key of an item opens a mapping on the same line, in a column of its own.
 		for {
 			if len(columns) == 0 || columns[len(columns)-1] < at {
 				columns = append(columns, at)

@@ -64,12 +64,14 @@ func newChart(title string, shares []Share) chart {
 			if n == 0 {
 				continue
 			}
+			// A single handshake beside thousands stays visible.
 			height := max(0.6, float64(n)/float64(highest)*chartHeight)
 			base[i] += height
 			c.Bars = append(c.Bars, bar{Series: series, X: float64(i) * 4, Y: max(0, 39.5-base[i]), Height: height})
 		}
 
 		part := fmt.Sprintf("%.0f %%", 100*float64(s.Count)/float64(total))
+		// Below half a percent, a whole number would be 0.
 		if s.Count*200 < total {
 			part = fmt.Sprintf("%.2g %%", 100*float64(s.Count)/float64(total))
 		}
@@ -137,6 +139,7 @@ func timings(e *handshake.Event) *chart {
 		name string
 		took time.Duration
 	}{{"key exchange", t.KeyExchange}, {"key schedule", t.KeySchedule}, {"signing", t.Signing}, {"client and network", t.Client}} {
+		// The parts are measured apart from each other, and must not fill more than the whole.
 		took := min(p.took, left)
 		left -= took
 		add(i, p.name, took)

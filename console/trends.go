@@ -83,6 +83,7 @@ func (t *Trends) hour() (h trend) {
 	versions, groups := map[string]*Share{}, map[string]*Share{}
 	for _, m := range t.minutes {
 		i := int(trendMinutes - 1 - (now - m.at))
+		// The ring still holds minutes of an earlier hour, and the clock may have been set back.
 		if i < 0 || i >= trendMinutes {
 			continue
 		}

@@ -44,6 +44,7 @@ func (v *visitors) find(addr netip.Addr, now time.Time) *visitor {
 		v.byAddr = map[netip.Addr]*visitor{}
 	}
 
+	// A client may come from any number of IPv6 addresses.
 	if len(v.byAddr) >= maxVisitors {
 		var oldest netip.Addr
 		for a, other := range v.byAddr {

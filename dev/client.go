@@ -241,6 +241,7 @@ func Join(ctx context.Context, dir string, start func() (ended <-chan struct{}, 
 		return nil, fmt.Errorf("waiting for another command that starts the proxy: %w", err)
 	}
 	defer lock.Close()
+	// Another command may have started the proxy while this one waited for the lock.
 	if c, err := Connect(ctx, dir); !errors.Is(err, ErrNoProxy) {
 		return c, err
 	}

@@ -191,6 +191,7 @@ func (h *Hub) Run(ctx context.Context, publish func(*discovery.Found)) {
 func (h *Hub) Report(problems []discovery.Problem) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// Made anew: a problem that is not reported again is solved.
 	h.problems = map[string]string{}
 	for _, p := range problems {
 		h.problems[p.Owner] = p.Message
@@ -233,6 +234,7 @@ func (h *Hub) awaitServed(version int, name string) error {
 func (h *Hub) change() int {
 	h.version++
 	select {
+	// One signal stands for any number of changes, as all apps are read after it.
 	case h.changed <- struct{}{}:
 	default:
 	}
@@ -257,6 +259,8 @@ func (h *Hub) serve(conn net.Conn) {
 	c := &command{hub: h, conn: conn, came: time.Now()}
 	defer c.gone()
 
+	// By the greeting a command knows that the proxy runs: of one that is stopped, the kernel would still accept
+	// connections.
 	c.send(reply{Ports: &ports})
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(make([]byte, 0, 4<<10), maxMessage)
@@ -291,6 +295,7 @@ func (c *command) send(r reply) {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	// A command that is stopped (SIGSTOP) reads nothing, and must not be waited for.
 	_ = c.conn.SetWriteDeadline(time.Now().Add(sendTimeout))
 	if _, err := c.conn.Write(append(line, '\n')); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		c.conn.Close() // it is read from no more
@@ -345,6 +350,7 @@ func (c *command) register(a *App) reply {
 	version := h.change()
 	h.mu.Unlock()
 
+	// Only once the site is served, so that a URL works as soon as the command prints it.
 	if err := h.awaitServed(version, a.Name); err != nil {
 		return reply{Error: hosts[0] + ": " + err.Error()}
 	}
@@ -369,6 +375,7 @@ func (c *command) move(target string) {
 	if c.app == nil || checkTarget(target) != nil || c.app.Target == target {
 		return
 	}
+	// A copy, as others may still read the app that it replaces.
 	moved := *c.app
 	moved.Target = target
 	c.app = &moved
@@ -391,6 +398,7 @@ func (c *command) gone() {
 	}
 	h.change()
 	h.log.Info("app gone", "url", c.app.URL)
+	// Never group 1: kill(2) takes -1 for every process that the user may end.
 	if c.group > 1 && !h.closed {
 		// Ending a group may take seconds, which the hub must not wait for.
 		go launch.EndGroup(c.group)

@@ -63,9 +63,11 @@ func (s *Session) Run(ctx context.Context) (code int, err error) {
 		return 0, err
 	}
 	r := &running{Session: s, client: client, app: app, refused: make(chan *Refusal)}
+	// A function, as rejoin puts another client in its place.
 	defer func() { r.client.Close() }()
 	probing, cancel := context.WithCancel(ctx)
 	r.probing = probing
+	// Deferred calls run in reverse: the probes are cancelled first and then waited for.
 	defer r.probes.Wait()
 	defer cancel()
 	s.Report.Registered(app)
@@ -131,6 +133,7 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 	}
 
 	r.silent = time.Now()
+	// The first look comes at once, as the app may listen already.
 	look := time.NewTimer(0)
 	defer look.Stop()
 	lost := r.client.Ended()
@@ -141,6 +144,7 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 		case <-r.client.Stop():
 			return r.end(context.Background())
 		case <-ended:
+			// Who types Ctrl-C wants the end, also of an app that is restarted otherwise.
 			code, again := r.ended(r.Restart && !r.process.Interrupted())
 			r.Report.Ended(r.app, code, again)
 			return code, again
@@ -215,6 +219,7 @@ func (r *running) probe() {
 
 		select {
 		case r.refused <- found:
+		// Nobody reads the channel after the end of Run.
 		case <-r.probing.Done():
 		}
 	})
@@ -250,6 +255,7 @@ func (r *running) rejoin(ctx context.Context) bool {
 		}
 
 		var taken *Taken
+		// This command's own registration may stand until the proxy notices that its connection has ended.
 		if errors.As(err, &taken) && taken.By.PID != os.Getpid() {
 			r.Report.ProxyLost(fmt.Errorf("its name is gone: %w", err))
 			return false
@@ -283,6 +289,7 @@ func (r *running) end(ctx context.Context) (code int, again bool) {
 	if r.Interrupt != nil {
 		signal = r.Interrupt()
 	}
+	// ctx may have ended already, and the app gets its time to end nevertheless.
 	r.process.Stop(context.WithoutCancel(ctx), signal)
 	code, again = r.ended(false)
 	r.Report.Stopped(r.app, code)
@@ -291,6 +298,7 @@ func (r *running) end(ctx context.Context) (code int, again bool) {
 
 func (r *running) ended(again bool) (int, bool) {
 	code := r.process.Wait()
+	// The group is gone, and another may get its number: the proxy must not end that one.
 	_ = r.client.Started(0)
 	r.at = netip.AddrPort{}
 	_ = r.client.Move("")

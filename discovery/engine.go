@@ -61,9 +61,10 @@ func newEngine(d *config.Docker) *engine {
 			MaxResponseHeaderBytes: 64 << 10,
 			ResponseHeaderTimeout:  answerTimeout,
 			DisableCompression:     true,
-			MaxIdleConns:           inspections + 2,
-			MaxIdleConnsPerHost:    inspections + 2,
-			IdleConnTimeout:        time.Minute,
+			// All inspections keep their connections, and so do the list and the events.
+			MaxIdleConns:        inspections + 2,
+			MaxIdleConnsPerHost: inspections + 2,
+			IdleConnTimeout:     time.Minute,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -83,6 +84,7 @@ func (e statusError) Error() string {
 // negotiate finds the version that both sides speak. Where a proxy before the engine keeps that to itself, requests
 // name none, which means the engine's own.
 func (e *engine) negotiate(ctx context.Context) error {
+	// Every engine answers this request without a version.
 	e.base = ""
 	response, err := e.get(ctx, "/_ping")
 	if refused := (statusError{}); errors.As(err, &refused) && refused.status < 500 {
@@ -142,6 +144,7 @@ func (e *engine) ask(ctx context.Context, path string, limit int64, into any) er
 		return err
 	}
 	defer response.Body.Close()
+	// One byte more than the limit shows that there is more.
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	name, _, _ := strings.Cut(path, "?")
 	switch {
@@ -224,6 +227,7 @@ func (e *engine) running(ctx context.Context, labels []string) (all []listed, er
 	}
 
 	for _, c := range all {
+		// The identifier becomes a part of a path, and must not lead to another.
 		if !containerID.MatchString(c.ID) {
 			return nil, fmt.Errorf("GET /containers/json: %.80q is not the identifier of a container", c.ID)
 		}
@@ -301,8 +305,10 @@ func (e *engine) events(ctx context.Context, opened func(), each func(event)) er
 		return err
 	}
 	defer response.Body.Close()
+	// The engine sends every event from here on, so a full list that is asked for now misses nothing.
 	opened()
 	lines := bufio.NewScanner(response.Body)
+	// A scanner's own limit of 64 KiB may be less than an event with many labels takes.
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
 		var next event

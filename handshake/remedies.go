@@ -30,6 +30,7 @@ func trustRemedy(d *dissector) string {
 		return "install " + c.file("the certificate") + " on the client (curl --cacert FILE), or let padlock get a certificate: take it out of certificates.files"
 	case c.alone:
 		return "put the certificate of " + c.Issuer + " behind the own one in " + c.file("its file") + ", or name it with intermediates; if that is a root, install it on the client"
+	// Everybody trusts a public CA, unless the client's own list is old or something between shows another certificate.
 	case c.leaf != nil && (fromPublicCA(c.leaf) || c.origin.Kind == "acme"):
 		return "update the client's CA certificates (Debian: apt install --reinstall ca-certificates); in a company network, add its proxy's CA"
 	}
@@ -256,6 +257,7 @@ func (d *dissector) signsRSA() bool {
 }
 
 func versionRemedy(d *dissector) string {
+	// min_version helps only where the site asks for 1.3: padlock never takes less than 1.2.
 	if d.lowest() > tls.VersionTLS12 && d.hello != nil && d.hello.MaxVersion() >= tls.VersionTLS12 {
 		return "set tls.min_version to \"1.2\" in padlock's configuration, or update the client"
 	}
@@ -268,6 +270,7 @@ func alpnRemedy(d *dissector) string {
 		return "let the client offer h2 or http/1.1 by ALPN, or none"
 	}
 
+	// Clients' settings name HTTP's versions in many ways, and ALPN compares names byte by byte (RFC 7301).
 	meant := map[string]string{"http/1": "http/1.1", "http1.1": "http/1.1", "http/1.0": "http/1.1", "http": "http/1.1", "http/2": "h2", "http2": "h2", "h2c": "h2", "h2-14": "h2", "h2-16": "h2", "http/2.0": "h2", "spdy/3.1": "h2"}
 	for _, offered := range d.hello.ALPN {
 		lower := strings.ToLower(strings.TrimSpace(offered))
@@ -278,6 +281,7 @@ func alpnRemedy(d *dissector) string {
 	}
 
 	offer := "let the client offer " + strings.Join(d.policy.NextProtos, " or ") + " by ALPN, or none; "
+	// A site that offers no HTTP is a TCP site, whose list of protocols is its own.
 	if !slices.ContainsFunc(d.policy.NextProtos, func(p string) bool { return strings.HasPrefix(p, "h") }) {
 		return offer + "or add what it offers to the site's tcp.alpn"
 	}
@@ -354,10 +358,12 @@ func oddNameDetail(d *dissector) string {
 	}
 	name, what := d.hello.ServerName, ""
 	switch {
+	// A URL has slashes and a colon as well, so the scheme comes first.
 	case strings.Contains(name, "://"):
 		what = "it has a scheme"
 	case strings.Contains(name, "/"):
 		what = "it has a path"
+	// Two colons in a row are an IPv6 address, which is no name with a port.
 	case strings.Contains(name, ":") && !strings.Contains(strings.Trim(name, "[]"), "::"):
 		what = "it has a port"
 	case strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }):
@@ -427,6 +433,7 @@ func (d *dissector) shared() (shared []uint16) {
 // groupsMissing reports whether cipher suites are in common and need a group, and no group is.
 func (d *dissector) groupsMissing() bool {
 	shared := d.shared()
+	// RSA key exchange needs no group.
 	if len(shared) == 0 || !slices.ContainsFunc(shared, func(s uint16) bool { return !strings.HasPrefix(wire.SuiteName(s), "TLS_RSA_") }) {
 		return false
 	}
@@ -440,6 +447,7 @@ func (d *dissector) groups() (ours []uint16) {
 		all = d.policy.CurvePreferences
 	}
 	for _, group := range all {
+		// Hybrid groups exist in TLS 1.3 alone.
 		if hybrid := group == tls.X25519MLKEM768 || group == tls.SecP256r1MLKEM768 || group == tls.SecP384r1MLKEM1024; !hybrid || d.both13() {
 			ours = append(ours, uint16(group))
 		}
@@ -471,6 +479,7 @@ func (d *dissector) offer() offer {
 		return offersOther
 	}
 
+	// Signals such as TLS_FALLBACK_SCSV (RFC 7507) are in the list and are no cipher suites.
 	suites := slices.DeleteFunc(names(d.hello.CipherSuites, suiteKind), func(name string) bool { return strings.HasSuffix(name, "_SCSV") })
 	all := func(match func(string) bool) bool {
 		return !slices.ContainsFunc(suites, func(name string) bool { return !match(name) })
@@ -482,6 +491,7 @@ func (d *dissector) offer() offer {
 		}
 	}
 
+	// Suites of TLS 1.3 name no key exchange, and so have no WITH in their names (RFC 8446 appendix B.4).
 	only13 := func(name string) bool { return !strings.Contains(name, "_WITH_") && strings.HasPrefix(name, "TLS_") }
 
 	switch {
@@ -501,6 +511,7 @@ func (d *dissector) offer() offer {
 		return offersDSS
 	}
 
+	// The type of our key explains more than what the client's suites have in common, so it comes before that.
 	if kind, ok := d.otherKey(); ok {
 		return kind
 	}
@@ -618,6 +629,8 @@ func suiteRemedy(d *dissector) string {
 	case offersRSA, offersECDSA:
 		return twinRemedy(d)
 	case offersRSAKey:
+		// In RSA key exchange, the client encrypts to the certificate's key (RFC 5246 section 7.4.7.1), which so has to be
+		// RSA.
 		if c := d.event.Certificate; c != nil && !strings.HasPrefix(c.KeyType, "RSA") {
 			return update + "; else give the site an RSA certificate and tls.legacy_rsa_key_exchange: true"
 		}

@@ -176,6 +176,7 @@ func (r *Request) End(o *Outcome) {
 
 	method, original := methodOf(o.Method)
 	name := method.Value.AsString()
+	// OpenTelemetry's conventions name the span of an unknown method HTTP.
 	if method.Value.AsString() == "_OTHER" {
 		name = "HTTP"
 	}

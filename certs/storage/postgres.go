@@ -113,6 +113,7 @@ func (s *postgresStore) ready(ctx context.Context) error {
 
 	version, err := postgresVersionOf(ctx, s.pool)
 	var answer *pgconn.PgError
+	// A new database has no table of versions either.
 	if errors.As(err, &answer) && answer.Code == undefinedTable {
 		err = nil
 	}
@@ -324,6 +325,7 @@ func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.Ke
 
 	from, to := below(key)
 	err = s.do(ctx, "looking for", key, func(ctx context.Context) error {
+		// The name itself sorts before all that is below it, so the first row says whether it is a value or a directory.
 		row := s.pool.QueryRow(ctx, `SELECT name = $1, modified, length(data) FROM padlock_values
 			WHERE name = $1 OR name >= $2 AND name < $3 ORDER BY name LIMIT 1`, key, from, to)
 		return row.Scan(&info.IsTerminal, &info.Modified, &info.Size)
@@ -339,6 +341,7 @@ func (s *postgresStore) Stat(ctx context.Context, key string) (info certmagic.Ke
 
 // List implements certmagic.Storage. Keys come sorted.
 func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool) (keys []string, err error) {
+	// The last code point of Unicode sorts behind every name.
 	from, to := "", "\U0010FFFF"
 	if prefix != "" {
 		if err := ValidKey(prefix); err != nil {
@@ -363,6 +366,7 @@ func (s *postgresStore) List(ctx context.Context, prefix string, recursive bool)
 
 func (s *postgresStore) acquire(ctx context.Context, name string, token int64) (ours bool, err error) {
 	err = s.do(ctx, "locking", name, func(ctx context.Context) error {
+		// The clock of the server decides about the end, as those of nodes differ.
 		tag, err := s.pool.Exec(ctx, `INSERT INTO padlock_locks VALUES ($1, $2, now() + $3::interval)
 			ON CONFLICT (name) DO UPDATE SET token = excluded.token, ends = excluded.ends WHERE padlock_locks.ends <= now()`, name, token, s.duration.String())
 		ours = err == nil && tag.RowsAffected() == 1
@@ -373,6 +377,7 @@ func (s *postgresStore) acquire(ctx context.Context, name string, token int64) (
 
 func (s *postgresStore) renew(ctx context.Context, name string, token int64) (ours bool, err error) {
 	err = s.do(ctx, "keeping", name, func(ctx context.Context) error {
+		// The token alone counts: a lock that has ended and that nobody has taken over is still this node's.
 		tag, err := s.pool.Exec(ctx, `UPDATE padlock_locks SET ends = now() + $3::interval WHERE name = $1 AND token = $2`, name, token, s.duration.String())
 		ours = tag.RowsAffected() == 1
 		return err

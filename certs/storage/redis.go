@@ -93,6 +93,7 @@ func redisOptions(location string) (*redis.UniversalOptions, string, error) {
 		Addrs: hosts, DB: parsed.DB, Username: parsed.Username, Password: parsed.Password, TLSConfig: parsed.TLSConfig,
 		MasterName: master, SentinelPassword: sentinel, IsClusterMode: isCluster,
 		DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout, ContextTimeoutEnabled: true, MaxRetries: 2,
+		// Redis before version 7.2 answers CLIENT SETINFO with an error.
 		DisableIdentity: true,
 	}
 
@@ -164,6 +165,7 @@ func redisError(action, key string, err error) error {
 // wrongType reports whether Redis has a key of another type than padlock writes.
 func wrongType(err error) bool {
 	var answer redis.Error
+	// Where a script fails, Redis before version 7 puts its own words in front of the command's error.
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), "WRONGTYPE")
 }
 

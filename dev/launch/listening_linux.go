@@ -22,6 +22,7 @@ type socketOf struct {
 // listeningSockets reads the kernel's tables of TCP sockets.
 func listeningSockets() (all []socketOf) {
 	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		// A kernel without IPv6 has no tcp6.
 		text, err := os.ReadFile(table)
 		if err != nil {
 			continue
@@ -29,7 +30,8 @@ func listeningSockets() (all []socketOf) {
 		lines := bufio.NewScanner(bytes.NewReader(text))
 		for lines.Scan() {
 			fields := strings.Fields(lines.Text())
-			if len(fields) < 10 || fields[3] != "0A" { // TCP_LISTEN
+			// 0A is TCP_LISTEN.
+			if len(fields) < 10 || fields[3] != "0A" {
 				continue
 			}
 			if address, ok := hexAddress(fields[1]); ok {

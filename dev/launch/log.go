@@ -123,6 +123,7 @@ func FollowLog(ctx context.Context, name string, w io.Writer) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 
+		// A full log is renamed, and another one begins under its name.
 		if next, err := os.Open(name); err == nil {
 			if sameFile(f, next) {
 				next.Close()

@@ -79,6 +79,7 @@ func readSmall(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Reading a FIFO would block, and reading some devices would never end.
 	if !info.Mode().IsRegular() || info.Size() > maxManifest {
 		return nil, os.ErrInvalid
 	}
@@ -89,6 +90,7 @@ func readSmall(name string) ([]byte, error) {
 func lastPart(name string) string {
 	parts := strings.Split(strings.TrimRight(name, "/"), "/")
 	last := parts[len(parts)-1]
+	// Go's modules end with their major version from v2 on.
 	if len(parts) > 1 && version.MatchString(last) {
 		last = parts[len(parts)-2]
 	}
@@ -130,6 +132,7 @@ func Label(text string) string {
 			b.WriteByte('-')
 		}
 	}
+	// Cutting may leave a hyphen at the end, where a label must not have one (RFC 1035 section 2.3.1).
 	label := b.String()
 	return strings.Trim(label[:min(len(label), maxLabel)], "-")
 }
@@ -168,6 +171,7 @@ func linkedTree(root, file string) tree {
 	}
 	git, named := strings.CutPrefix(strings.TrimSpace(string(text)), "gitdir:")
 	git = strings.TrimSpace(git)
+	// Submodules have a relative path here, and so have work trees made with --relative-paths.
 	if !filepath.IsAbs(git) {
 		git = filepath.Join(root, git)
 	}

@@ -112,6 +112,7 @@ const shellMeans = "&|;><$`\"'\\()*?[]#~\n"
 // framework that ignores PORT gets its flags, unless the command says the port itself. dir is where package.json is,
 // for commands that run one of its scripts.
 func WithPort(args []string, dir, host string, port int, address string) []string {
+	// Flags can be added to a line that the shell runs word for word. In others they might reach another command.
 	if len(args) == 3 && slices.Equal(args[:2], shell("")[:2]) && !strings.ContainsAny(args[2], shellMeans) {
 		line := WithPort(strings.Fields(args[2]), dir, host, port, address)
 		return append(slices.Clone(args[:2]), strings.Join(line, " "))

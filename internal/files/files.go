@@ -64,12 +64,14 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 	directory := strings.HasSuffix(r.URL.Path, "/")
 	info, err := root.Stat(name)
 	switch {
+	// Without the slash at the end, relative links in the index would lead elsewhere.
 	case err == nil && info.IsDir() && !directory && name != ".":
 		return a.redirect(path.Base(name) + "/")
 	case err == nil && info.IsDir():
 		return a.index(name)
 	case err == nil && info.Mode().IsRegular() && !directory:
 		return a.file(name)
+	// A missing script or picture stays missing: HTML in its place would hide the mistake.
 	case errors.Is(err, fs.ErrNotExist) && f.SPA && path.Ext(name) == "":
 		return a.index(".")
 	}
@@ -81,6 +83,7 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 // hidden reports whether any part of a path is not served.
 func (f *Files) hidden(asked string) bool {
 	for part := range strings.SplitSeq(asked, "/") {
+		// Files such as .git and .env are not meant for visitors.
 		if strings.HasPrefix(part, ".") && part != ".well-known" {
 			return true
 		}
@@ -129,6 +132,7 @@ func (a *answer) file(name string) bool {
 	}
 	defer plain.Close()
 
+	// The response depends on what a client accepts, whether this one gets a coding or not.
 	if len(a.Precompressed) > 0 {
 		a.w.Header().Add("Vary", "Accept-Encoding")
 	}
@@ -177,6 +181,7 @@ func (a *answer) send(name, coding string, file *os.File, info fs.FileInfo) {
 	}
 
 	h.Set("X-Content-Type-Options", "nosniff")
+	// Each coding is a representation of its own, with a tag of its own (RFC 9110 section 8.8.3.3).
 	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
 	http.ServeContent(a.w, a.r, name, info.ModTime(), file)
 }
@@ -214,6 +219,7 @@ func (a *answer) list(directory string) bool {
 	type entry struct{ Name, Link, Size, Time string }
 	var entries []entry
 	for _, e := range found {
+		// A link counts as what it leads to, and is left out if that lies outside of the root.
 		info, err := a.root.Stat(path.Join(directory, e.Name()))
 		if err != nil || a.hidden(e.Name()) || !info.IsDir() && !info.Mode().IsRegular() {
 			continue
@@ -222,6 +228,7 @@ func (a *answer) list(directory string) bool {
 		if info.IsDir() {
 			one.Name, one.Size = one.Name+"/", ""
 		}
+		// The page puts ./ in front: a name with a colon would begin with a scheme otherwise (RFC 3986 section 4.2).
 		one.Link = (&url.URL{Path: one.Name}).EscapedPath()
 		entries = append(entries, one)
 	}

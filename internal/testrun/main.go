@@ -237,7 +237,8 @@ func fuzzTime() string {
 
 // one runs the tests of a name wherever they are, each in its long form.
 func one(install step, run string) ([]step, error) {
-	first, _, _ := strings.Cut(run, "/") // what follows is the name of a subtest
+	// What follows the first slash is the name of a subtest.
+	first, _, _ := strings.Cut(run, "/")
 	pattern, err := regexp.Compile(first)
 	if err != nil {
 		return nil, err
@@ -285,7 +286,8 @@ func functions(pattern string) ([]function, error) {
 		file = strings.TrimSpace(file)
 		text, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // deleted, and not yet committed
+			// The file is deleted, and the deletion is not committed yet.
+			continue
 		} else if err != nil {
 			return nil, err
 		}

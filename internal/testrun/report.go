@@ -123,6 +123,7 @@ func (r *reporter) step(ctx context.Context, s step) {
 
 	c := exec.CommandContext(ctx, args[0], args[1:]...)
 	c.Dir, c.Env = s.dir, append(os.Environ(), s.env...)
+	// After SIGINT, tests can still end the servers that they have started.
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGINT) }
 	c.WaitDelay = time.Minute
 	err := r.run(c, p)
@@ -152,6 +153,7 @@ func cpuTime(c *exec.Cmd) string {
 func (r *reporter) unfinished(p *progress) {
 	for name, output := range p.output {
 		text := output.Bytes()
+		// The panic explains the end, wherever it stands in the output.
 		if at := max(bytes.Index(text, []byte("panic: ")), bytes.Index(text, []byte("fatal error: ")), 0); len(text) > most {
 			text = text[min(at, len(text)-most):][:most]
 		}
@@ -203,6 +205,7 @@ func (r *reporter) runPlain(c *exec.Cmd, p *progress) error {
 	defer output.Close()
 	c.Stdout, c.Stderr = input, input
 	err = c.Start()
+	// The program has a copy of its own. With this one open, its output would never end.
 	input.Close()
 	if err != nil {
 		return err
@@ -255,6 +258,7 @@ func (r *reporter) follow(c *exec.Cmd, p *progress, over <-chan struct{}) error 
 		}
 	}()
 
+	// Not a Scanner, as a line of output may have any length.
 	lines := bufio.NewReader(pipe)
 	for {
 		text, err := lines.ReadBytes('\n')
@@ -316,6 +320,7 @@ func (r *reporter) read(p *progress, text []byte) {
 		if !strings.Contains(e.Test, "/") {
 			p.running[name] = time.Now()
 		}
+	// A paused test waits for its turn, and takes no time meanwhile.
 	case "pause":
 		delete(p.running, name)
 	case "attr":

@@ -90,6 +90,7 @@ func (a *AccessLog) write(w io.Writer) {
 			stopped = true
 		}
 
+		// At the end too: what was queued until then is written.
 		a.flush(w)
 		written = time.Now()
 	}
@@ -121,6 +122,7 @@ func (a *AccessLog) flush(w io.Writer) {
 	a.mu.Lock()
 	batch := a.queued
 	a.writing.Store(int64(a.lines))
+	// Two buffers take turns, so that no request waits while one of them is written.
 	a.queued, a.lines, a.spare = a.spare[:0], 0, nil
 	a.mu.Unlock()
 
@@ -132,6 +134,7 @@ func (a *AccessLog) flush(w io.Writer) {
 	}
 
 	a.confess(w)
+	// The large buffer of a burst is not kept for good.
 	if cap(batch) <= accessLogKept {
 		a.mu.Lock()
 		a.spare = batch
@@ -178,6 +181,7 @@ func (a *AccessLog) add(line []byte) {
 	case full:
 		a.dropped.Add(1)
 		a.all.Add(1)
+	// The writer is woken for the first line and for a batch, and not for each line in between.
 	case before == 0, before < accessLogBatch && after >= accessLogBatch:
 		select {
 		case a.wake <- struct{}{}:
@@ -251,6 +255,7 @@ func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 		b = jsonline.Milliseconds(b, "first_byte_ms", x.attempt.Answer)
 	}
 
+	// Only behind a trusted proxy is the client somebody else than who has connected.
 	if r.Client != r.Conn.Client {
 		b = jsonline.TextIfAny(b, "client", r.Client)
 	}
@@ -284,12 +289,14 @@ func (a *AccessLog) fields(b []byte, f message.Fields) []byte {
 			continue
 		case a.redact.Has(name):
 			value = redaction
+		// A Referer holds the URL of another request, with its secrets.
 		case message.Is(name, "Referer"):
 			value = a.redacted(value)
 		}
 		b = jsonline.Text(b, strings.ToLower(name), value)
 	}
 
+	// Requests that have none of the fields get no empty object.
 	if len(b) == empty {
 		return b[:start]
 	}
@@ -310,6 +317,7 @@ func (a *AccessLog) redacted(target string) string {
 		name, _, ok = strings.Cut(pair, "=")
 		return name, ok && a.redact.Has(paths.Decode(name))
 	}
+	// Most queries hold no secret and are returned as they are, without an allocation.
 	changed := false
 	for pair := range strings.SplitSeq(query, "&") {
 		_, hidden := secret(pair)
@@ -339,6 +347,7 @@ func (a *AccessLog) line(x *Exchange) []byte {
 		}
 		return s
 	}
+	// Programs that read this format split lines at blanks, so a user's name must hold none.
 	b := fmt.Appendf(nil, "%s - %s [%s] \"", text(r.Client), text(escaped(strings.ReplaceAll(x.user, " ", "_"))), x.start.Format("02/Jan/2006:15:04:05 -0700"))
 	b = fmt.Appendf(b, "%s %s %s\" %d %d", escaped(r.Method), escaped(a.redacted(x.target)), r.Proto, x.w.status, x.w.bytes)
 	return fmt.Appendf(b, " \"%s\" \"%s\"\n", text(escaped(a.redacted(r.Fields.Value("Referer")))), text(escaped(r.Fields.Value("User-Agent"))))

@@ -54,11 +54,15 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 		}
 	}
 
-	rate(false) // before passwords: guesses count too
+	// Before passwords, as guesses count too.
+	rate(false)
 	add(r.BasicAuth(s) != nil, before(h.authenticate))
-	rate(true) // who the user is has just been found out
+
+	// Behind passwords, as only now it is known who the user is.
+	rate(true)
 	if r.Compression != nil {
-		add(true, h.compressed(r.Compression)) // before prepare, which may change Accept-Encoding; what is buffered behind it keeps no target waiting
+		// Before prepare, which may change Accept-Encoding. Responses that are buffered behind it keep no target waiting.
+		add(true, h.compressed(r.Compression))
 	}
 
 	if !forwards {
@@ -66,16 +70,22 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 		return chain(h.own(r), filters)
 	}
 
-	add(true, before(upgrade))  // before fields that speak of the connection are gone
-	add(true, before(h.noLoop)) // while the Host is the client's
+	// Before the fields that speak of the connection are removed.
+	add(true, before(upgrade))
+	// While the Host is still the client's.
+	add(true, before(h.noLoop))
 	// What the target is told, and rules for it: those behind go by what the target gets.
 	add(true, before(h.prepare))
-	add(r.BodyLimit > 0, before(limitBody)) // before anything is read
-	add(true, before(readDestination))      // after rules, which may set a Destination
+	// Before any content is read.
+	add(r.BodyLimit > 0, before(limitBody))
+	// After rules, which may set a Destination.
+	add(true, before(readDestination))
 	// After the Destination was compared with what the client has asked for.
 	add(r.Strip || r.Host != "", before(retarget))
-	add(true, oneConnection)                         // before content is read: the client may have to come again
-	add(len(r.Upgrades) > 0, before(h.wholeContent)) // the bytes that follow are of another protocol
+	// Before content is read, as the client may have to send the request again.
+	add(true, oneConnection)
+	// Behind an upgrade, the bytes that follow are of another protocol.
+	add(len(r.Upgrades) > 0, before(h.wholeContent))
 	add(r.Buffer.Request > 0, before(h.bufferRequest))
 	add(r.Buffer.Response > 0, h.bufferResponse)
 	return chain(&forwarding{h, r}, filters)

@@ -71,6 +71,8 @@ type encoding struct {
 // accepted are the codings for the client.
 func (e *encoding) accepted() (codings []string, forced bool) {
 	r := e.x.request
+	// HTTP/1.0 has no chunks, which encoded content of unknown length needs. A client may forbid changes (RFC 9111 section
+	// 5.2.1.6), and gRPC compresses its messages by itself.
 	if r.Proto == "HTTP/1.0" || r.Fields.HasToken("Cache-Control", "no-transform") || r.Fields.GRPC() || !e.confides(r.Fields) {
 		return nil, false
 	}
@@ -120,6 +122,8 @@ func (e *encoding) encode(response *message.Response) {
 		return
 	}
 
+	// From here on the response depends on Accept-Encoding, whether this client gets it encoded or not (RFC 9110 section
+	// 12.5.5).
 	x.varies = true
 	if len(e.codings) == 0 {
 		return
@@ -137,6 +141,8 @@ func (e *encoding) encode(response *message.Response) {
 	streams := response.ContentLength < 0 && !ended(response.Body)
 	for _, name := range e.codings {
 		memory := coding.Memory(name, e.Level)
+		// A stream needs a coding that can pass on what it has. An encoder takes memory, of which a client has its share
+		// only.
 		if streams && !coding.Flushes(name) || !e.h.rooms.take(x.addr, memory) {
 			continue
 		}
@@ -161,6 +167,7 @@ func (e *encoding) mark(response *message.Response, name string) {
 func (e *encoding) suits(response *message.Response) bool {
 	f := response.Fields
 	switch response.Status {
+	// 204 and 205 have no content, and 206 has a part of content that was not encoded as a whole.
 	case 204, 205, 206:
 		return false
 	}

@@ -61,6 +61,7 @@ func (r *rates) keep(s *sites.Snapshot) {
 
 // limited refuses requests of clients that send too many, and tells the others how many they may send.
 func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
+	// The field counts in whole seconds, so no window is shorter than one.
 	policy := fmt.Sprintf(`"default";q=%d;w=%d`, c.Requests, int(max(c.Per, time.Second)/time.Second))
 	return func(next Action) Action {
 		return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {

@@ -44,6 +44,8 @@ func (a *Access) Admits(client netip.Addr) bool {
 	if !a.Lists() {
 		return true
 	}
+	// What is denied stays denied within an allowed network. A client without an address is refused, as no list can be
+	// applied to it.
 	if !client.IsValid() || Contains(a.deny, client) {
 		return false
 	}

@@ -153,6 +153,7 @@ func (a *ClientAuth) Identity(state *tls.ConnectionState) (fields message.Fields
 	c := state.PeerCertificates[0]
 	verdict := "SUCCESS"
 	var err error
+	// The handshake of this mode verifies nothing.
 	if a.mode == "request" {
 		until, err = a.verify(state.PeerCertificates)
 	} else {
@@ -183,6 +184,7 @@ func (a *ClientAuth) Identity(state *tls.ConnectionState) (fields message.Fields
 
 // verify judges a certificate that the handshake has not, or under another policy.
 func (a *ClientAuth) verify(given []*x509.Certificate) (until time.Time, err error) {
+	// Without Roots, crypto/x509 would trust the CAs of the system.
 	o := x509.VerifyOptions{
 		Roots: cmp.Or(a.roots, noRoots), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}

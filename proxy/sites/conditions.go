@@ -56,6 +56,7 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 	add := func(text string, holds func(Asker, *paths.Path) bool) {
 		made.compare = append(made.compare, condition{text, holds})
 	}
+	// Sorted, as maps have no order and padlock route explain shows the conditions in the order of this list.
 	for _, name := range slices.Sorted(maps.Keys(c.Header)) {
 		want := c.Header[name]
 		add(fmt.Sprintf("header %s: %s", name, want), func(q Asker, _ *paths.Path) bool {
@@ -83,7 +84,8 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 			return given != nil && names.match(given)
 		})
 	}
-	if c.Percent > 0 { // the last: no client draws in vain
+	// The last one, so that no client draws a number that does not matter.
+	if c.Percent > 0 {
 		add(fmt.Sprintf("percent %v", c.Percent), func(q Asker, _ *paths.Path) bool { return q.Draw() < c.Percent })
 	}
 	return made, nil
@@ -96,6 +98,7 @@ func equals(value, want string) bool { return want == "*" || value == want }
 func asksFor(query, name, want string) bool {
 	for pair := range strings.SplitSeq(query, "&") {
 		key, value, _ := strings.Cut(pair, "=")
+		// Targets decode names and values before they compare them.
 		decoded, err := url.QueryUnescape(key)
 		if err != nil || decoded != name {
 			continue

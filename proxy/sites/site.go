@@ -100,6 +100,8 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access, c.Hosts[0]), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
 	// The mode was validated with the configuration.
 	built.Paths, _ = paths.ParseMode(c.PathMode())
+
+	// Client certificates and TCP sites need TLS, so neither is served without it.
 	built.Plain, built.PlainOff = c.HTTP == "serve" && c.TLS.ClientAuth == nil && c.TCP == nil, c.HTTP == "off"
 	var err error
 	if built.errors, err = errorPages(c, b.files); err != nil {
@@ -141,6 +143,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		built.Methods = append(built.Methods, r.methods...)
 	}
 
+	// A site without routes shows the built-in page at every path.
 	if len(c.Routes) == 0 {
 		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false)}}
 	}
@@ -315,6 +318,7 @@ func (r *Route) UpgradeAmong(list string) string {
 }
 
 func (r *Route) takes(method string) bool {
+	// HEAD asks for what GET would get (RFC 9110 section 9.3.2).
 	return len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET")
 }
 

@@ -353,6 +353,7 @@ func (s *set) owner(c *message.Conn) *member {
 func (g *Group) Close() {
 	if g.end != nil {
 		g.end()
+		// Names are looked up in the background, which must not change the set while it is released.
 		g.watching.Wait()
 	}
 	g.releaseAll(g.current.Load())

@@ -27,6 +27,7 @@ func (k *stickyKey) get() *[32]byte {
 	}
 	var own [32]byte
 	_, _ = rand.Read(own[:]) // never fails
+	// A key that was given meanwhile stays.
 	k.given.CompareAndSwap(nil, &own)
 	return k.given.Load()
 }
