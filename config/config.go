@@ -724,7 +724,7 @@ type Respond struct {
 
 // Files answers with files. A request's path, without what `strip_prefix` removes, is the path of the file.
 type Files struct {
-	// Directory of the files. Links that lead out of it are not followed.
+	// Directory of the files. Links that lead out of it, or to files under other rules, are not followed.
 	Root string `yaml:"root" empty:"never" path:"yes"` // directory
 	// File to serve for a directory. By default `index.html`.
 	Index string `yaml:"index"`

@@ -77,6 +77,55 @@ sites:
 	}
 }
 
+// A link leads where the rules of its own path hold, and nowhere else: not from an open part into one with a password,
+// whether it is a file, a directory, an index or a form of a file in a coding, nor from a prefix that is taken off.
+func TestALinkAmongFilesLeadsAroundNoRule(t *testing.T) {
+	t.Parallel()
+	dir := folder(t, map[string]string{
+		"private/a.txt": "secret", "private/index.html": "secret", "private/b.txt.gz": "secret", "open/b.txt": "b", "open/real.txt": "real",
+		"..2026/config.txt": "config", "open/deep/c.txt": "c",
+	})
+	for link, to := range map[string]string{
+		"open/a.txt": "../private/a.txt", "open/dir": "../private", "open/index.html": "../private/index.html", "open/b.txt.gz": "../private/b.txt.gz",
+		"open/again": "a.txt", "open/inner": "deep", "open/one.txt": "real.txt", "..data": "..2026", "config.txt": "..data/config.txt",
+		"private/out.txt": "../open/real.txt",
+	} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("pw"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    routes:
+      - {path: /private, basic_auth: {users: {ann: %q}}, files: {root: %q, listing: true}}
+      - {path: /, files: {root: %[2]q, listing: true}}
+      - {path: /x/private, deny: [127.0.0.1, "::1"], respond: {body: never}}
+      - {path: /x, strip_prefix: true, files: {root: %[2]q, listing: true}}
+`, string(hash), dir)
+
+	for name, client := range e.everyClient(t) {
+		for path, want := range map[string]string{
+			"/open/a.txt": "", "/open/dir/a.txt": "", "/open/dir/": "", "/open/again": "", "/x/open/a.txt": "", "/x/open/dir/a.txt": "", "/x/private/a.txt": "",
+			"/open/inner/c.txt": "c", "/open/one.txt": "real", "/config.txt": "config", "/open/b.txt": "b", "/x/open/one.txt": "real", "/x/config.txt": "config",
+		} {
+			response, body := fetch(t, client, "GET", "https://localhost"+path, "Accept-Encoding", "gzip")
+			if strings.Contains(body, "secret") || want == "" && response.StatusCode < 400 || want != "" && body != want {
+				t.Errorf("%s: %s: %s: %.80q", name, path, response.Status, body)
+			}
+		}
+
+		_, body := fetch(t, client, "GET", "https://localhost/open/")
+		if strings.Contains(body, "secret") || strings.Contains(body, "dir/") {
+			t.Errorf("%s: what may not be followed is listed: %s", name, body)
+		}
+	}
+}
+
 // What has led out of the directory, or around a rule, in Apache (CVE-2021-41773, CVE-2021-42013), in nginx's alias without a slash, in
 // Caddy and on Windows, leads nowhere, in every way that paths are treated.
 func TestNoPathLeadsOutOfTheFiles(t *testing.T) {

@@ -23,7 +23,6 @@ import (
 	"strings"
 
 	"padlock/internal/coding"
-	"padlock/internal/regular"
 )
 
 // Files says which files are served, and how. It is safe for use from many goroutines.
@@ -35,6 +34,10 @@ type Files struct {
 	Precompressed []string // codings whose files may stand beside a file, in the order of preference: zstd, br, gzip
 	Hide          []string // patterns of names that are not served, as path.Match reads them
 	CacheControl  string   // field of responses with a file; "": none
+
+	// SameRules reports whether two paths below the root are under the same rules; nil: all are. A link between two
+	// that are not would lead around the rules of one of them, so it is not followed.
+	SameRules func(asked, real string) bool
 }
 
 // suffixes of files that hold another in a coding (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
@@ -62,7 +65,7 @@ func (f *Files) Serve(w http.ResponseWriter, r *http.Request) bool {
 
 	a := &answer{Files: f, root: root, w: w, r: r}
 	directory := strings.HasSuffix(r.URL.Path, "/")
-	info, err := root.Stat(name)
+	info, err := a.stat(name)
 	switch {
 	// Without the slash at the end, relative links in the index would lead elsewhere.
 	case err == nil && info.IsDir() && !directory && name != ".":
@@ -152,7 +155,7 @@ func (a *answer) file(name string) bool {
 // open opens a regular file; nil: there is none of that name. It is looked at when it is open, as another may stand in
 // its place at any moment, such as a FIFO, whose opening would wait for somebody to write.
 func (a *answer) open(name string) (*os.File, fs.FileInfo) {
-	file, err := a.root.OpenFile(name, regular.Flags, 0)
+	file, err := a.openAny(name)
 	if err != nil {
 		return nil, nil
 	}
@@ -205,7 +208,7 @@ var listing = template.Must(template.New("listing").Parse(`<!doctype html>
 const maxListed = 10_000
 
 func (a *answer) list(directory string) bool {
-	opened, err := a.root.OpenFile(directory, regular.Flags, 0)
+	opened, err := a.openAny(directory)
 	if err != nil {
 		return false
 	}
@@ -219,8 +222,8 @@ func (a *answer) list(directory string) bool {
 	type entry struct{ Name, Link, Size, Time string }
 	var entries []entry
 	for _, e := range found {
-		// A link counts as what it leads to, and is left out if that lies outside of the root.
-		info, err := a.root.Stat(path.Join(directory, e.Name()))
+		// A link counts as what it leads to, and is left out if that lies outside of the root, or under other rules.
+		info, err := a.stat(path.Join(directory, e.Name()))
 		if err != nil || a.hidden(e.Name()) || !info.IsDir() && !info.Mode().IsRegular() {
 			continue
 		}

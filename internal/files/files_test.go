@@ -47,6 +47,81 @@ func tree(t *testing.T) string {
 	return filepath.Join(base, "public")
 }
 
+// Whoever may write to one part of a directory swaps a file for a link to another part, over and over: no request gets
+// what is there.
+func TestNoSwapLeadsToOtherRules(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"open/file": "open", "private/file": "secret", "other/file": "open"} {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &Files{Root: dir, SameRules: func(asked, real string) bool {
+		return strings.HasPrefix(asked, "private") == strings.HasPrefix(real, "private")
+	}}
+
+	stop := make(chan struct{})
+	var swapping sync.WaitGroup
+	swapping.Go(func() {
+		at, next := filepath.Join(dir, "open"), filepath.Join(dir, "next")
+		for {
+			for _, to := range []string{"private", "other"} {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_ = os.Symlink(to, next)
+				_ = os.RemoveAll(at)
+				_ = os.Rename(next, at)
+			}
+		}
+	})
+
+	seen := 0
+	for range 3000 {
+		r := httptest.NewRequest("GET", "/open/file", nil)
+		w := httptest.NewRecorder()
+		if !f.Serve(w, r) {
+			continue
+		}
+		switch body := w.Body.String(); body {
+		case "open":
+			seen++
+		case "secret":
+			t.Error("a link was followed")
+		}
+	}
+	close(stop)
+	swapping.Wait()
+	if seen == 0 {
+		t.Error("no request met the link that may be followed")
+	}
+}
+
+// Where the kernel has no call for it, links are found by looking at each part.
+func TestLinksAreFoundByLooking(t *testing.T) {
+	root, err := os.OpenRoot(tree(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, open := range map[string]bool{"a.js": true, "docs/index.html": true, ".": true, "within.js": false, "out": false, "up/outside": false, "nothing": false} {
+		for how, do := range map[string]func(*os.Root, string) (*os.File, error){"compared": openAndCompare, "by the kernel": openWithoutLinks} {
+			file, err := do(root, name)
+			if (err == nil) != open {
+				t.Errorf("%s %s: %v", name, how, err)
+			}
+			if err == nil {
+				file.Close()
+			}
+		}
+	}
+}
+
 func (f *Files) get(t *testing.T, path string, fields ...string) (*http.Response, string) {
 	t.Helper()
 	r := httptest.NewRequest("GET", "/", nil)

@@ -150,7 +150,48 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 
 	// Sorted once, so that the first route that matches is the one.
 	slices.SortStableFunc(built.Routes, moreSpecific)
+	built.boundLinks()
 	return built, nil
+}
+
+// boundLinks keeps the links among a route's files from leading around the rules of another route: whoever may write to
+// one directory of a site could read another, and a path would be answered under the rules of a different one.
+func (s *Site) boundLinks() {
+	if len(s.Routes) == 1 {
+		return // there are no other rules
+	}
+
+	for _, r := range s.Routes {
+		if r.Files == nil {
+			continue
+		}
+
+		prefix := ""
+		if r.Strip {
+			prefix = strings.TrimSuffix(r.Prefix, "/")
+		}
+		r.Files.SameRules = func(asked, real string) bool {
+			one, err1 := paths.Parse(paths.Encode(joined(prefix, asked)), paths.Raw)
+			other, err2 := paths.Parse(paths.Encode(joined(prefix, real)), paths.Raw)
+			if err1 != nil || err2 != nil {
+				return false
+			}
+			return !slices.ContainsFunc(s.Routes, func(r *Route) bool { return r.matches(&one) != r.matches(&other) })
+		}
+	}
+}
+
+// joined is a path below a prefix; "." is the prefix itself.
+func joined(prefix, below string) string {
+	if below == "." {
+		return prefix + "/"
+	}
+	return prefix + "/" + below
+}
+
+// matches reports whether a route is one for a path, whatever else it depends on.
+func (r *Route) matches(path *paths.Path) bool {
+	return r.Pattern.Match(path) == paths.All && (r.when == nil || r.when.match == nil || r.when.match.MatchString(path.Normal))
 }
 
 func (b *builder) route(c *config.Route, site string) (*Route, error) {
