@@ -196,7 +196,8 @@ func holdWebSockets(b *bench, p *process) (float64, error) {
 // grpcCalls are unary calls of 100 bytes, which come back.
 func grpcCalls(b *bench, p *process) (float64, error) {
 	file := filepath.Join(b.dir, "call")
-	call := append([]byte{0, 0, 0, 0, 100}, bytes.Repeat([]byte("x"), 100)...) // one message, not compressed
+	// A message of gRPC has a flag in front, 0 for content that is not compressed, and its length.
+	call := append([]byte{0, 0, 0, 0, 100}, bytes.Repeat([]byte("x"), 100)...)
 	if err := os.WriteFile(file, call, 0o644); err != nil {
 		return 0, err
 	}

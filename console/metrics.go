@@ -166,6 +166,7 @@ func (out exporter) counter(d *prometheus.Desc, value uint64, labels ...string) 
 func (out exporter) histogram(d *prometheus.Desc, from *traffic.Distribution, labels ...string) {
 	buckets, sum := map[float64]uint64{}, uint64(0)
 	for i, bound := range traffic.Bounds {
+		// A bucket of Prometheus counts all that lies below its bound.
 		sum += from.Buckets[i]
 		buckets[bound] = sum
 	}

@@ -1,4 +1,4 @@
-// Package handshake records TLS handshakes below crypto/tls and tells them stage by stage.
+// Package handshake records TLS handshakes below crypto/tls, stage by stage.
 //
 //	conn := recorder.Wrap(accepted)
 //	tlsConn := tls.Server(conn, config)   // config.GetConfigForClient returns conn.Hello(policy); policy.KeyLogWriter is the recorder
@@ -29,7 +29,7 @@ type Options struct {
 	Capture *Capture // exports handshakes with their secrets; nil: nothing is exported
 	Packets *Packets // remembers them so; nil: nothing is
 
-	Dropped func() uint64 // records that sinks could not tell; nil: none
+	Dropped func() uint64 // records that sinks dropped; nil: none
 }
 
 // Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
@@ -151,6 +151,7 @@ func (r *Recorder) Close() {
 	if !already {
 		close(r.queue)
 	}
+	// Every caller waits, and not only the first.
 	r.workers.Wait()
 }
 
@@ -171,12 +172,12 @@ func (r *Recorder) hand(t *trace) {
 
 func (r *Recorder) work() {
 	for t := range r.queue {
-		r.tell(t)
+		r.deliver(t)
 	}
 }
 
-// tell dissects and delivers. Hostile bytes or a faulty sink may cost a record, never the program.
-func (r *Recorder) tell(t *trace) {
+// deliver dissects and delivers a record. Hostile bytes or a faulty sink may cost a record, never the program.
+func (r *Recorder) deliver(t *trace) {
 	id, released := t.id, false
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -189,6 +190,7 @@ func (r *Recorder) tell(t *trace) {
 	}()
 
 	event := r.dissect(t)
+	// Both need the bytes of the trace, which is released behind them.
 	if r.capture != nil {
 		r.capture.add(t, event)
 	}

@@ -138,6 +138,7 @@ func stageLine(e *Event, s Stage, last time.Duration, columns columns, p palette
 	}
 
 	switch {
+	// A connection for which a browser had no use has not failed.
 	case (s.Name == "alert" || s.Name == "close") && !e.Unused:
 		text = p.red(text)
 	case s.Name == "first_byte":
@@ -190,6 +191,7 @@ func wrapped(text, indent, separator string, column, width int) string {
 	}
 
 	var b strings.Builder
+	// The indent is kept as it is, also where the separator is a blank.
 	start := len(text) - len(strings.TrimLeft(text, " "))
 	b.WriteString(text[:start])
 	column += start

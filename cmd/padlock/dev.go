@@ -178,6 +178,7 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	}
 
 	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1, json: c.Bool("json")}
+	// Several apps cannot share what somebody types.
 	if in, ok := p.stdin.(*os.File); ok && terminal.Is(in) && !d.several {
 		d.terminal = launch.OpenTerminal(in)
 	}
@@ -200,6 +201,7 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	// The first end decides the exit code: the others end because of it.
 	first := <-ends
 	cancel(nil)
+	// All are waited for, so that none of them is left behind.
 	for range apps[1:] {
 		<-ends
 	}
@@ -229,6 +231,7 @@ func (p *program) bare(ctx context.Context, apps []launch.App) error {
 	}
 	cmd := exec.CommandContext(ctx, apps[0].Args[0], apps[0].Args[1:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = apps[0].Dir, p.stdin, p.stdout, p.stderr
+	// By default the command would be killed, and could not end by itself.
 	cmd.Cancel = func() error { return cmd.Process.Signal(interruptOf(ctx)) }
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -373,6 +376,7 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	}
 
 	if a.Wildcard {
+		// The range is over the names as they were: what is appended gets no wildcard again.
 		for _, host := range app.Hosts {
 			app.Hosts = append(app.Hosts, "*."+host)
 		}
@@ -431,6 +435,7 @@ func (d *developing) serveFolder(ctx context.Context, s *dev.Session, dir string
 	}
 	defer folder.Close()
 
+	// The name is that of the folder, and not of the directory in which this command runs.
 	if d.c.String("name") == "" {
 		if absolute, err := filepath.Abs(dir); err == nil {
 			s.App.Name = launch.Name(absolute)

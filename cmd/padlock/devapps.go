@@ -74,6 +74,7 @@ func devApps(c *cli.Context) ([]dev.App, error) {
 	}
 	defer client.Close()
 	apps, err := client.List(c.Context)
+	// In JSON, nil would be null and not an empty list.
 	if apps == nil {
 		apps = []dev.App{}
 	}
@@ -138,7 +139,8 @@ func awaitGone(ctx context.Context, client *dev.Client, name string) error {
 	for {
 		apps, err := client.List(ctx)
 		if err != nil {
-			return nil // the proxy has gone with the last app
+			// The proxy has ended with its last app.
+			return nil
 		}
 
 		gone := true
@@ -170,6 +172,7 @@ func (p *program) devLogsCommand() *cli.Command {
 			}
 
 			cfg, _ := devPlace(c)
+			// The name becomes a part of a path.
 			if !launch.ValidName(name) {
 				return noApp(name)
 			}
@@ -261,6 +264,7 @@ func appAnswers(c *cli.Context, url string) bool {
 		},
 	}
 	defer transport.CloseIdleConnections()
+	// A redirect is an answer, wherever it leads.
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Get(url)
 	if err != nil {
@@ -284,6 +288,7 @@ func (p *program) devOpenCommand() *cli.Command {
 			if opener == nil {
 				opener = []string{"xdg-open"}
 			}
+			// Started and not waited for: some openers run for as long as the browser does.
 			if err := exec.Command(opener[0], append(opener[1:], url)...).Start(); err != nil {
 				return hint.Add(fmt.Errorf("opening %s: %w", url, err), "open it in a browser: "+strconv.Quote(url))
 			}

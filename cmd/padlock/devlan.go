@@ -136,7 +136,8 @@ func (n *nearby) add(app dev.App) {
 	if len(n.apps) == 1 {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(n.c.Context))
 		n.cancel = cancel
-		n.addresses, _ = ownAddresses() // follow reads them again
+		// An error does not matter here, as follow reads the addresses again.
+		n.addresses, _ = ownAddresses()
 		n.running.Go(func() { n.serve(ctx) })
 	}
 }
@@ -260,6 +261,7 @@ func (n *nearby) look() {
 	}
 	n.addresses = now
 	n.change()
+	// A copy, as announce takes the lock itself.
 	apps := slices.Clone(n.apps)
 	n.mu.Unlock()
 	for _, a := range apps {

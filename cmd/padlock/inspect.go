@@ -111,6 +111,7 @@ func (p *program) find(c *cli.Context, what string) ([]found, error) {
 		}
 	}
 
+	// No connection is attempted to what cannot be an address.
 	if strings.ContainsAny(what, "/*") || !ok && !strings.Contains(what, ":") {
 		return nil, hint.Add(fmt.Errorf("%q is neither a file, nor a name in the storage, nor HOST:PORT", what), "padlock certs list shows what the storage has")
 	}
@@ -335,6 +336,7 @@ func (i *inspected) verify(f found, roots *x509.CertPool) {
 	switch {
 	case err == nil:
 		for _, c := range chains[0] {
+			// What the server has not sent came from the roots of this machine.
 			if !slices.ContainsFunc(f.chain, c.Equal) {
 				i.Chain = append(i.Chain, newLink(c, false))
 			}
@@ -523,6 +525,7 @@ func timestamps(c *x509.Certificate) (count int) {
 
 		for list = list[2:]; len(list) >= 2; count++ {
 			size := int(list[0])<<8 | int(list[1])
+			// A list whose lengths do not add up counts as far as they do.
 			if size == 0 || size > len(list)-2 {
 				return count
 			}
@@ -538,6 +541,7 @@ func mustStaple(c *x509.Certificate) bool {
 	for _, extension := range c.Extensions {
 		var features []int
 		if extension.Id.Equal(oid) {
+			// status_request is extension 5 (RFC 6066 section 1.1).
 			_, err := asn1.Unmarshal(extension.Value, &features)
 			return err == nil && slices.Contains(features, 5)
 		}

@@ -261,6 +261,7 @@ func namingFlags(err error) error {
 	for i, e := range named {
 		path := e.Path
 		if _, ok := flags[path]; !ok {
+			// A flag that is repeated makes a list, whose indexes mean nothing to those who typed it.
 			path = strings.TrimRight(path, "[]0123456789")
 		}
 		if flag, ok := flags[path]; ok {

@@ -91,6 +91,7 @@ func Announce(ctx context.Context, name string) (*Responder, error) {
 func (r *Responder) Close() {
 	r.mu.Lock()
 	for _, l := range r.links {
+		// A time to live of 0 takes records back (RFC 6762 section 10.1).
 		r.send(l, r.response(l.records(r.name, 0)))
 	}
 	r.mu.Unlock()
@@ -158,6 +159,7 @@ func (r *Responder) receive() {
 		}
 
 		var m dns.Msg
+		// Messages with another opcode are ignored (RFC 6762 section 18.3).
 		if m.Unpack(packet[:n]) == nil && !m.Response && m.Opcode == dns.OpcodeQuery {
 			r.answer(&m, about, from)
 		}
@@ -181,7 +183,8 @@ func (r *Responder) answer(m *dns.Msg, about *ipv4.ControlMessage, from net.Addr
 		answers := l.answers(r.name, m)
 		switch {
 		case len(answers) == 0:
-		case source.Port != group.Port: // an ordinary resolver, which asks as it would ask any server (section 6.7)
+		// An ordinary resolver asks as it would ask any server (RFC 6762 section 6.7).
+		case source.Port != group.Port:
 			reply := new(dns.Msg).SetReply(m)
 			reply.Authoritative, reply.Answer = true, ordinary(answers)
 			if packet, err := reply.Pack(); err == nil {
@@ -220,6 +223,7 @@ func (r *Responder) probe(ctx context.Context) error {
 		question := &dns.Msg{Question: []dns.Question{{Name: r.name, Qtype: dns.TypeANY, Qclass: dns.ClassINET}}}
 		r.mu.Lock()
 		for _, l := range r.links {
+			// The records that are wanted go into the authority section (RFC 6762 section 8.2).
 			question.Ns = l.records(r.name, timeToLive)
 			r.send(l, question)
 		}

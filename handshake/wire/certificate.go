@@ -91,6 +91,7 @@ func ParseCompressedCertificate(body []byte) (*CompressedCertificate, error) {
 	c := &CompressedCertificate{}
 	var size uint32
 	var data cryptobyte.String
+	// Nothing larger is a message that is read anyway, so nothing larger is decompressed.
 	if !s.ReadUint16(&c.Algorithm) || !s.ReadUint24(&size) || !s.ReadUint24LengthPrefixed(&data) || !s.Empty() || size > maxMessage {
 		return nil, ErrMalformed
 	}
@@ -121,6 +122,7 @@ func (c *CompressedCertificate) Decompress() ([]byte, error) {
 	if err != nil {
 		return nil, ErrMalformed
 	}
+	// One byte more shows content that is larger than it says.
 	body, err := io.ReadAll(io.LimitReader(r, int64(c.UncompressedSize)+1))
 	if err != nil || len(body) != c.UncompressedSize {
 		return nil, ErrMalformed
@@ -138,7 +140,8 @@ type CertificateRequest struct {
 func ParseCertificateRequest(body []byte, tls13 bool) (*CertificateRequest, error) {
 	s := cryptobyte.String(body)
 	r := &CertificateRequest{}
-	var lead cryptobyte.String // TLS 1.3: the context; 1.2: the certificate types
+	// In TLS 1.3 this is the request's context, in TLS 1.2 the list of certificate types.
+	var lead cryptobyte.String
 	if !s.ReadUint8LengthPrefixed(&lead) {
 		return nil, ErrMalformed
 	}
@@ -203,6 +206,7 @@ func ParseServerKeyExchange(body []byte) (group, scheme uint16, err error) {
 	s := cryptobyte.String(body)
 	var kind uint8
 	var public cryptobyte.String
+	// Explicit curves are deprecated (RFC 8422 section 5.4).
 	if !s.ReadUint8(&kind) || kind != namedCurve || !s.ReadUint16(&group) || !s.ReadUint8LengthPrefixed(&public) || !s.ReadUint16(&scheme) {
 		return 0, 0, ErrMalformed
 	}

@@ -92,6 +92,7 @@ func pads(secret, inner, outer, info []byte, label string, length int) int {
 // A record that does not open leaves the sequence number alone.
 func (d *Decrypter) Open(dst []byte, r Record) (kind byte, content []byte, ok bool) {
 	d.nonce = d.iv
+	// The nonce is the IV with the record's sequence number XORed into its end (RFC 8446 section 5.3).
 	low := d.nonce[len(d.nonce)-8:]
 	binary.BigEndian.PutUint64(low, binary.BigEndian.Uint64(low)^d.sequence)
 	n := len(r.Fragment)
@@ -102,10 +103,12 @@ func (d *Decrypter) Open(dst []byte, r Record) (kind byte, content []byte, ok bo
 	}
 	plain = plain[len(dst):]
 	d.sequence++
+	// Padding is zeros behind the inner type (RFC 8446 section 5.4).
 	for len(plain) > 0 && plain[len(plain)-1] == 0 {
 		plain = plain[:len(plain)-1]
 	}
 
+	// A record of zeros alone has no type, which section 5.4 makes an error.
 	if len(plain) == 0 {
 		return 0, nil, false
 	}

@@ -40,7 +40,8 @@ func (h *ClientHello) JA4(transport byte) string {
 		name = 'd'
 	}
 
-	var room [3][64]uint16 // on the stack; longer lists are allocated
+	// The lists stay on the stack. Longer ones are allocated.
+	var room [3][64]uint16
 	var text [1024]byte
 	suites, extensions := withoutGREASE(room[0][:0], h.CipherSuites), withoutGREASE(room[1][:0], h.Extensions)
 	b := make([]byte, 0, 36)
@@ -48,6 +49,7 @@ func (h *ClientHello) JA4(transport byte) string {
 	b = append(appendTwoDigits(appendTwoDigits(b, len(suites)), len(extensions)), ja4ALPN(h.ALPN)...)
 	slices.Sort(suites)
 	b = appendJA4Hash(append(b, '_'), appendHexes(text[:0], suites))
+	// The count above includes SNI and ALPN, the hash does not.
 	hashed := slices.DeleteFunc(extensions, func(id uint16) bool { return id == extServerName || id == extALPN })
 	slices.Sort(hashed)
 	rest := appendHexes(text[:0], hashed)

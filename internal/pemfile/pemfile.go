@@ -182,6 +182,7 @@ func (p *parser) block() (b Block, err error) {
 	}
 
 	body, found := p.rest, false
+	// The first dashes decide, whatever they belong to: a block without its END line must not take in the next one.
 	if at := bytes.Index(p.rest, []byte(dashes)); at >= 0 {
 		body, found = p.rest[:at], true
 	}
