@@ -126,6 +126,7 @@ func (p *process) cpu() (time.Duration, error) {
 		}
 		// The name in parentheses may hold blanks. Behind it, fields 11 and 12 are utime and stime (proc_pid_stat(5)).
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+
 		for _, field := range fields[11:13] {
 			ticks, err := strconv.Atoi(field)
 			if err != nil {

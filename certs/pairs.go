@@ -111,6 +111,7 @@ func useful(all []pair, now time.Time) (kept []pair) {
 			return other.Leaf.NotAfter.After(p.Leaf.NotAfter) || other.Leaf.NotBefore.After(p.Leaf.NotBefore) ||
 				other.Leaf.NotBefore.Equal(p.Leaf.NotBefore) && slices.Index(all, other) < i
 		}) >= 0
+
 		if !useless {
 			kept = append(kept, p)
 		}

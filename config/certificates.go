@@ -244,7 +244,8 @@ func (v *validator) managedNames(c *Config) {
 			continue
 		}
 		for j, host := range site.Hosts {
-			if _, ok := CanonicalPattern(host); ok && certificates.Managed(host) && len(certificates.Files) == 0 { // a file may have it; that is known once it is read
+			// A file may have the name, which is known only once it is read.
+			if _, ok := CanonicalPattern(host); ok && certificates.Managed(host) && len(certificates.Files) == 0 {
 				if reason := certificates.Unobtainable(host); reason != "" {
 					v.fail(fmt.Sprintf("sites[%d].hosts[%d]", i, j), "%s", reason)
 				}
@@ -293,7 +294,9 @@ func (c *Certificates) Unobtainable(host string) string {
 		return "a wildcard certificate needs dns-01: name the provider in certificates.dns, or list the names, or use certificates.on_demand"
 	case address && c.Client == "autocert":
 		return "client autocert cannot get certificates for addresses: use client certmagic"
-	case c.Client == "autocert" && len(host) > 64: // its requests have the name as common name too (RFC 5280 appendix A.1)
+	// autocert's requests have the name as their common name too, which has room for 64 characters (RFC 5280 appendix
+	// A.1).
+	case c.Client == "autocert" && len(host) > 64:
 		return "client autocert cannot get certificates for names of more than 64 characters: use client certmagic"
 	case address && c.DNS.Provider != "":
 		return "dns-01 is not for addresses (RFC 8738): leave certificates.dns out"

@@ -68,6 +68,7 @@ func (v *validator) codings(path string, s *Site) {
 		if c == nil || c.Off {
 			continue
 		}
+
 		for _, rules := range []struct {
 			where string
 			rules *FieldRules

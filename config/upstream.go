@@ -101,6 +101,7 @@ func (v *validator) targetTLS(path string, u *Upstream) {
 		if name, ok := WrittenHost(u.ServerName); !ok {
 			v.fail(path+".server_name", "%q is not a host name", u.ServerName)
 		} else if !ascii(u.ServerName) {
+			// Server names are ASCII in TLS, with international ones in punycode (RFC 6066 section 3).
 			u.ServerName = name
 		}
 	}
@@ -169,6 +170,7 @@ func (v *validator) health(path string, h *Health, http bool) {
 
 // checkable reports whether a path, with its query, can stand in a request line.
 func checkable(path string) bool {
+	// A request line has no fragment (RFC 9112 section 3.2).
 	return strings.HasPrefix(path, "/") && !strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' })
 }
 

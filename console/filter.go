@@ -34,6 +34,7 @@ func (f filter) matches(e *handshake.Event) bool {
 	default:
 		return false
 	}
+
 	return strings.Contains(strings.ToLower(e.SNI), f.SNI) && (strings.Contains(e.Remote, f.Remote) || strings.HasPrefix(e.JA4, f.Remote)) &&
 		(f.Version == "" || e.Version != 0 && wire.VersionName(e.Version) == f.Version)
 }

@@ -39,6 +39,7 @@ func (g Guard) protect(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+
 		switch {
 		// Without this check, a web page could point its own name at 127.0.0.1 and read the console (DNS
 		// rebinding).

@@ -150,6 +150,7 @@ func (s *snapshot) unknown(name string) (why, remedy string) {
 	why = "padlock serves " + handshake.Escape(text.Summary(hosts))
 	for _, host := range hosts {
 		suffix, wildcard := strings.CutPrefix(host, "*.")
+		// A wildcard covers one label only (RFC 9525 section 6.3).
 		if wildcard && strings.HasSuffix(name, "."+suffix) {
 			return why + "; " + host + " stands for one label only", "use a name with one label before " + suffix + ", or add this one to a site: sites[].hosts"
 		}

@@ -100,7 +100,8 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 		}
 		l, err := i.listen(address)
 		if errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0 {
-			continue // a machine without IPv6
+			// The machine has no IPv6.
+			continue
 		}
 
 		// All addresses of a group have the same port, so that a URL works for each of them.

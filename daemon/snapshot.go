@@ -52,6 +52,7 @@ func storedSnapshot(cfg *config.Config, local *localca.CA, before *certs.Files, 
 	}
 
 	if !s.needsLocal() {
+		// Tried at once, and not when the first certificate has come and cannot be stored.
 		if err := tryDirectory(cfg.StateDirectory()); !storage.IsRemote(cfg.Storage) && errors.Is(err, fs.ErrPermission) {
 			return nil, forOwner(cfg, fmt.Errorf("the storage cannot be written to: %w", err))
 		}
@@ -115,6 +116,7 @@ func (s *snapshot) addImported(ctx context.Context, store storage.Store, before 
 // published is the snapshot with its source of certificates.
 func (s *snapshot) published(manager *certs.Manager) *snapshot {
 	hosts := ownHosts(s.cfg)
+	// A copy, as what others may already hold never changes.
 	next := *s
 	next.source = certs.New(certs.Options{
 		Files: s.files, Manager: manager, Local: s.local, Serves: serves(s.cfg), Names: func(host string) bool { return hosts[host] },

@@ -392,12 +392,14 @@ func (c *command) gone() {
 	if c.app == nil {
 		return
 	}
+
 	h.apps = slices.DeleteFunc(h.apps, func(other *command) bool { return other == c })
 	if len(h.apps) == 0 {
 		h.emptied = time.Now()
 	}
 	h.change()
 	h.log.Info("app gone", "url", c.app.URL)
+
 	// Never group 1: kill(2) takes -1 for every process that the user may end.
 	if c.group > 1 && !h.closed {
 		// Ending a group may take seconds, which the hub must not wait for.

@@ -80,6 +80,7 @@ func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 				if asking[host] == nil {
 					hosts = append(hosts, host)
 				}
+				// A label may name a host twice.
 				if !slices.Contains(asking[host], p) {
 					asking[host] = append(asking[host], p)
 				}
@@ -102,6 +103,7 @@ func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 		sites, problems, hosts = append(sites, site), append(problems, differing...), others
 	}
 
+	// In an order that does not depend on when containers were started.
 	slices.SortFunc(sites, func(a, b config.Site) int { return cmp.Compare(a.Hosts[0], b.Hosts[0]) })
 	return sites, problems
 }
@@ -212,6 +214,7 @@ func disagreeing(owners []*owner) (agreeing []*owner, problems []Problem) {
 			continue
 		}
 
+		// Only owners that agree are what those behind them have to agree with.
 		for _, p := range c.parts {
 			for _, host := range p.hosts {
 				if key := p.matches(host); first[key] == nil {

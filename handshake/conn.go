@@ -115,6 +115,7 @@ func (c *Conn) freeze(firstByte bool) {
 		c.recorder.keys.remove(t.random)
 	}
 	t.mu.Unlock()
+
 	c.recorder.hand(t)
 }
 
@@ -153,6 +154,7 @@ func (c *Conn) JA4() (fingerprint string) {
 			if r.Type != wire.TypeHandshake {
 				return
 			}
+
 			found, _ := messages.Add(r.Fragment, r.Offset, r.End())
 			for _, m := range found {
 				if h, err := wire.ParseClientHello(m.Body); err == nil && m.Type == wire.ClientHelloType {

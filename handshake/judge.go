@@ -113,7 +113,8 @@ func usageFaults(leaf *x509.Certificate) (out []fault) {
 	}
 
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		by := browsers // and Java and GnuTLS
+		// Java and GnuTLS reject it as browsers do.
+		by := browsers
 		if leaf.KeyUsage&(x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement) == 0 {
 			// OpenSSL, and so most programs that are no browsers, accepts any of these three.
 			by = everybody

@@ -64,7 +64,8 @@ func (d *dissector) afterthoughts() {
 	for i := range d.event.Stages {
 		switch s := &d.event.Stages[i]; {
 		case s.Name == "finished" && len(finished) > 0:
-			s.Text = finished[0] + s.Text // a remark may stand there
+			// A remark may stand there already.
+			s.Text = finished[0] + s.Text
 			finished = finished[1:]
 		case s.Name == "client_key_exchange" && rsa:
 			s.Text = "the pre-master secret, encrypted with your certificate's public key: only its private key opens it"

@@ -139,12 +139,14 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.unread = fair.NewMemory(int64(cfg.Limits.Buffers))
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	s.gateway = s.newGateway(cfg)
+
 	built, err := newSnapshot(cfg, deps, &s.targets, &s.book, s.gateway, nil)
 	if err != nil {
 		return nil, err
 	}
 	// The gateway asks for the snapshot with each request, so it is there before any listener is.
 	s.current.Store(built)
+
 	// One config for all policies owns the ticket keys: crypto/tls takes the keys of the config that the listener
 	// has, and a reload must not make clients start over.
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
@@ -157,6 +159,7 @@ func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 		Routes: func() *gateway.Routes { return s.current.Load().Routes }, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
 		Details: cfg.ErrorDetails, Idle: cfg.Timeouts.Tunnel, LateAfter: s.deps.LateAfter, Buffers: int64(cfg.Limits.Buffers),
 	}
+
 	if s.deps.Trust != nil {
 		o.Arrival = s.deps.Trust
 		o.Trust = func(w http.ResponseWriter, r *http.Request) bool { return s.deps.Trust.AnswerHTTP(w, r, s.httpsPort()) }
@@ -167,6 +170,7 @@ func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	if s.deps.Challenges != nil {
 		o.Challenges = s.deps.Challenges.AnswerHTTP
 	}
+
 	return gateway.New(o)
 }
 
@@ -299,7 +303,8 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 	s.listening.Unlock()
 	// Those who wait for a slot or for a handshake's place give up before the listeners are waited for.
 	close(s.ending)
-	_ = closeAll(open) // a listener that is closed already is as good
+	// A listener that is closed already is as good.
+	_ = closeAll(open)
 	s.waits.during("listeners", s.accepting.Wait)
 	for _, p := range packets {
 		s.waits.during("handshakes of QUIC", p.refuse)
@@ -376,6 +381,7 @@ func (s *Server) Remove(addresses ...string) {
 		}
 		return gone
 	})
+
 	s.packets = slices.DeleteFunc(s.packets, func(p *packets) bool {
 		gone := slices.Contains(addresses, p.address)
 		if gone {

@@ -37,7 +37,8 @@ func below(n uint64, ratio float64) bool {
 }
 
 func newSpan() (id trace.SpanID) {
-	binary.NativeEndian.PutUint64(id[:], random.Uint64()|1) // zero would be none
+	// Never zero, which would be no span (W3C Trace Context section 3.2).
+	binary.NativeEndian.PutUint64(id[:], random.Uint64()|1)
 	return id
 }
 

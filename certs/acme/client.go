@@ -169,7 +169,8 @@ func (c *Client) newConfig(s *slot, v variant) *certmagic.Config {
 		// Padlock staples itself, off the path of orders.
 		OCSP:    certmagic.OCSPConfig{DisableStapling: true},
 		OnEvent: s.event,
-		Issuers: []certmagic.Issuer{}, // not certmagic's own
+		// Empty, as nil would mean certmagic's own issuers.
+		Issuers: []certmagic.Issuer{},
 		Logger:  zap.New(core{s}),
 	})
 

@@ -26,7 +26,8 @@ func Generation(ctx context.Context, store Store) (string, error) {
 	}
 	defer func() { _ = store.Unlock(context.WithoutCancel(ctx), generationLock) }()
 	if now, err := loadGeneration(ctx, store); err != nil || now != "" {
-		return now, err // another node was faster
+		// Another node was faster, and its generation counts.
+		return now, err
 	}
 
 	var b [16]byte

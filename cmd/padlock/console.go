@@ -87,7 +87,8 @@ func relayTo(cfg *config.Config) http.Handler {
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return adminDial(ctx, cfg) }},
 		// Events must arrive as they happen, and not when a buffer is full.
 		FlushInterval: -1,
-		ErrorLog:      log.New(io.Discard, "", 0), // browsers that go away
+		// The errors are those of browsers that go away.
+		ErrorLog: log.New(io.Discard, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			http.Error(w, "padlock does not answer: "+err.Error(), http.StatusBadGateway)
 		},

@@ -530,7 +530,8 @@ func (d *developing) join(ctx context.Context) (*dev.Client, error) {
 		return startDevProxy(d.c, d.dir)
 	})
 	if errors.Is(err, dev.ErrNotStarted) {
-		text, _ := os.ReadFile(devProxyLog(d.dir)) // without a log, there is no reason
+		// Without a log, there is no reason to show.
+		text, _ := os.ReadFile(devProxyLog(d.dir))
 		return nil, notStarted(string(text))
 	}
 	if err == nil && client.Ports.Version != version {

@@ -259,6 +259,7 @@ func (n *nearby) look() {
 		n.mu.Unlock()
 		return
 	}
+
 	n.addresses = now
 	n.change()
 	// A copy, as announce takes the lock itself.

@@ -46,6 +46,7 @@ func (r *devReport) hintNames(app dev.App) {
 	if err != nil || len(apps) < 2 {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(r.c.Context, resolveWithin)
 	defer cancel()
 	var names []string
@@ -56,6 +57,7 @@ func (r *devReport) hintNames(app dev.App) {
 			}
 		}
 	}
+
 	if len(names) == 0 {
 		return
 	}

@@ -106,7 +106,8 @@ func addHostLines(text []byte, names []string) []byte {
 		}
 	}
 
-	if len(out) == len(text)+1 { // nothing but the end of the last line
+	// Nothing would be added but the end of the last line.
+	if len(out) == len(text)+1 {
 		return text
 	}
 	return out

@@ -63,7 +63,8 @@ func (p *program) announceLAN(s *daemon.Started) {
 		hosts = slices.DeleteFunc(network.Hosts(), func(host string) bool { return host == network.Name && !network.Answers })
 	}
 	if len(hosts) == 0 {
-		hosts = []string{"ADDRESS"} // of this machine, which is not connected yet
+		// This machine is not connected to a network yet.
+		hosts = []string{"ADDRESS"}
 	}
 
 	apps, pages := urlsOf(s.Listeners, false, hosts), urlsOf(s.Listeners, true, hosts)

@@ -47,6 +47,7 @@ func (p *program) obtainCommand() *cli.Command {
 			if len(names) == 0 {
 				return usageError{errors.New("obtain needs at least one NAME")}
 			}
+
 			return p.order(c, names, func(ctx context.Context, client *acme.Client, name string) error {
 				bundle, err := client.Load(ctx, name)
 				if err == nil && time.Now().Before(bundle.Pairs[0].Renewal) {

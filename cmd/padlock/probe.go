@@ -127,6 +127,7 @@ func (p *program) explainCommand() *cli.Command {
 			if text == "" {
 				return usageError{fmt.Errorf("explain needs the text of an error")}
 			}
+
 			e, ok := handshake.Explain(text)
 			if !ok {
 				return hint.Add(fmt.Errorf("no known error is in that text, so padlock does not know what it means"), "padlock's own story of the handshake says more: padlock watch --outcome failures, or padlock probe HOST")

@@ -93,6 +93,8 @@ func (p *program) explainRoute(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+
+	// Without targets, the snapshot only decides, and connects to nothing.
 	snapshot, err := sites.New(cfg, sites.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Book: new(traffic.Book)})
 	if err != nil {
 		return err
@@ -119,10 +121,12 @@ func (e *explanation) line(format string, args ...any) {
 
 // siteOf is the site of a host, on whichever listener, and its configuration.
 func (e *explanation) siteOf(s *sites.Snapshot, host string) (*sites.Site, int) {
+	// A URL says nothing about the listener. That of most sites is asked first.
 	listeners := []string{""}
 	for _, site := range e.cfg.Sites {
 		listeners = append(listeners, site.Listen...)
 	}
+
 	for _, listener := range listeners {
 		if found, _ := s.Hosts(listener).Site(host); found != nil {
 			return found, slices.Index(s.Sites, found)
@@ -253,6 +257,7 @@ func (e *explanation) forwards(about *config.Site, r *sites.Route, path *paths.P
 			target = replaced
 		}
 	}
+
 	var to []string
 	for _, b := range c.To {
 		to = append(to, b.Target.String())

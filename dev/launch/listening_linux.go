@@ -27,6 +27,7 @@ func listeningSockets() (all []socketOf) {
 		if err != nil {
 			continue
 		}
+
 		lines := bufio.NewScanner(bytes.NewReader(text))
 		for lines.Scan() {
 			fields := strings.Fields(lines.Text())

@@ -119,7 +119,9 @@ func readFile(dir string, text []byte) ([]App, error) {
 		Apps map[string]fileApp `yaml:"apps"`
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	// A misspelt key would do nothing otherwise.
 	decoder.KnownFields(true)
+	// The message for an empty file follows.
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}

@@ -139,6 +139,8 @@ func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.Co
 	}
 	c := p.record.WrapClient(raw)
 	defer c.Close()
+
+	// Unverified and from TLS 1.0 on, as what browsers refuse is to be seen as well.
 	config := &tls.Config{
 		ServerName: p.o.ServerName, InsecureSkipVerify: true, KeyLogWriter: c.KeyLogWriter(),
 		NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS10,
@@ -153,6 +155,7 @@ func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.Co
 	if err == nil {
 		err = exchange(conn, c, p.o)
 	}
+	// Closing ends the record, for which the next line waits.
 	c.Close()
 	event, waitErr := p.events.Wait(ctx, c.ID())
 	if waitErr != nil {
@@ -167,6 +170,7 @@ func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.Co
 func exchange(conn *tls.Conn, c *handshake.Conn, o Options) error {
 	hello := "HEAD / HTTP/1.1\r\nHost: " + o.ServerName + "\r\nUser-Agent: padlock-probe\r\nConnection: close\r\n\r\n"
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
+		// The connection preface of a client: a fixed text and empty SETTINGS (RFC 9113 section 3.4).
 		hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	}
 
@@ -231,6 +235,7 @@ func (p *prober) version(name string, version uint16, seen bool, ctx context.Con
 func (p *prober) old(ctx context.Context) {
 	_, _, err := p.connect(ctx, func(c *tls.Config) {
 		c.MaxVersion = tls.VersionTLS11
+		// Old servers may have nothing but suites that crypto/tls leaves out by default.
 		for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 			c.CipherSuites = append(c.CipherSuites, suite.ID)
 		}
@@ -272,6 +277,7 @@ func (p *prober) resumption(ctx context.Context, cache tls.ClientSessionCache) {
 
 // names asks for a name that cannot exist, and for none.
 func (p *prober) names(ctx context.Context, first *tls.ConnectionState) {
+	// No name below invalid exists (RFC 2606 section 2).
 	for _, ask := range []struct{ check, name, what string }{{"wrong_name", "padlock-probe.invalid", "for an unknown name"}, {"no_name", "", "without a name"}} {
 		state, event, err := p.connect(ctx, func(c *tls.Config) { c.ServerName = ask.name })
 		switch {

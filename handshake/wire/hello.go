@@ -81,7 +81,8 @@ func ParseClientHello(body []byte) (*ClientHello, error) {
 	// RFC 7507 put the signal among the suites, as servers pass over those that they do not know.
 	h.FallbackSCSV = slices.Contains(h.CipherSuites, 0x5600)
 	if s.Empty() {
-		return h, nil // TLS 1.0 and older need no extensions
+		// A hello of TLS 1.0 or older may end here, without extensions.
+		return h, nil
 	}
 	ok = eachExtension(&s, func(id uint16, data cryptobyte.String) bool {
 		h.Extensions = append(h.Extensions, id)

@@ -77,6 +77,7 @@ func parameters(query string) string {
 			parts[i] = name + "=" + value
 		}
 	}
+
 	return strings.Join(parts, "&")
 }
 

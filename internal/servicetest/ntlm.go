@@ -84,6 +84,7 @@ func (c *ntlmConn) answer(w http.ResponseWriter, r *http.Request, scheme string)
 	defer c.mu.Unlock()
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), scheme+" ")
 	message, _ := base64.StdEncoding.DecodeString(token)
+
 	switch kind := messageKind(message); {
 	case kind == 1:
 		c.challenged, c.user = true, ""

@@ -73,6 +73,7 @@ func (s *Service) signal(signal os.Signal) {
 	if s.running == nil {
 		return
 	}
+	// A process that is stopped handles no signal before it goes on.
 	s.Resume()
 	_ = s.running.Process.Signal(signal)
 	hangs := time.AfterFunc(stopWithin, func() { _ = s.running.Process.Kill() })
@@ -154,7 +155,7 @@ func StartPostgres(t testing.TB) *Service {
 	}
 
 	address := strconv.Itoa(port)
-	// Which does not wait for clients.
+	// SIGINT is the fast shutdown of PostgreSQL, which does not wait for clients.
 	s := &Service{t: t, URL: "postgres://padlock@127.0.0.1:" + address + "/postgres?sslmode=disable", end: syscall.SIGINT}
 	s.alive = func() bool { return as("pg_isready", "-q", "-h", "127.0.0.1", "-p", address).Run() == nil }
 	s.command = func() *exec.Cmd {

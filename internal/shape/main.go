@@ -73,6 +73,7 @@ func measure(dir string) (*measures, error) {
 		}
 		return nil
 	})
+
 	slices.SortFunc(m.solid, func(a, b solid) int { return b.lines - a.lines })
 	return m, err
 }

@@ -134,6 +134,7 @@ func (x *Exchange) arrived(trust Arrival) (*message.Response, error) {
 	if r.Method != "GET" && r.Method != "HEAD" {
 		return nil, notAllowed("This page can only be read", readOnly)
 	}
+
 	html := trust.Arrived(r.Conn.Addr, r.Conn.Handshake, r.Host)
 	if html == nil {
 		return nil, errNothing
@@ -141,7 +142,8 @@ func (x *Exchange) arrived(trust Arrival) (*message.Response, error) {
 	return x.whole(200, message.Fields{
 		{Name: "Content-Type", Value: "text/html; charset=utf-8"},
 		{Name: "Content-Security-Policy", Value: trust.ContentSecurityPolicy()},
-		{Name: "Cross-Origin-Resource-Policy", Value: "cross-origin"}, // the page that asks came by HTTP
+		// The page that asks has come over HTTP, and so from another origin.
+		{Name: "Cross-Origin-Resource-Policy", Value: "cross-origin"},
 		{Name: "Cache-Control", Value: "no-store"},
 		{Name: "X-Content-Type-Options", Value: "nosniff"},
 		{Name: "Referrer-Policy", Value: "no-referrer"},

@@ -86,11 +86,13 @@ func (h *Gateway) keep(x *Exchange, response *message.Response, limit int64) {
 	if response.ContentLength > limit || isStream(response.Fields) {
 		return
 	}
+
 	body := response.Body
 	// Asking for one byte more than announced finds the end.
 	data, err := h.rooms.fill(body, x.addr, &x.held, response.ContentLength+1, limit)
 	whole := &bufferedBody{Body: body, data: data, err: err}
 	response.Body = whole
+
 	// The target's connection is given back before the client has read anything, which is what the buffer is for.
 	if errors.Is(err, io.EOF) && x.contentCame() {
 		// From now on, the connection to the target serves others.

@@ -7,12 +7,18 @@ import "padlock/proxy/sites"
 // entry is what every request meets, whatever its host.
 func (h *Gateway) entry() Action {
 	return chain(ActionFunc(h.dispatch), []Filter{
-		before(h.identify), // all that follows goes by the client's address
-		before(h.trace),    // what is refused from here on is in the client's trace too
-		before(noConnect),  // no host is a proxy to others
-		h.arrived,          // before sites: a device asks by an address that need not be a site's
-		h.trusting,         // before sites too, over plain HTTP
-		h.challenge,        // before sites: a CA has neither a password nor an address that a list would know
+		// All that follows goes by the client's address.
+		before(h.identify),
+		// What is refused from here on is in the client's trace too.
+		before(h.trace),
+		// No host is a proxy to others.
+		before(noConnect),
+		// Before sites: a device asks by an address that need not be a site's.
+		h.arrived,
+		// Before sites too, over plain HTTP.
+		h.trusting,
+		// Before sites: a CA has neither a password nor an address that a list would know.
+		h.challenge,
 	})
 }
 

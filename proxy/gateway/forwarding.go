@@ -154,6 +154,7 @@ var (
 // unread is for a request whose content did not come as it was announced.
 func (h *Gateway) unread(x *Exchange, err *message.BodyError) error {
 	page := &StatusError{Status: 400, Text: "The request's content is malformed", Cause: "client: " + err.Error()}
+
 	// Over HTTP/1.1, content fails with its connection, and with no error of the protocol.
 	var broken *net.OpError
 	switch {

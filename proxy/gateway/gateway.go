@@ -259,7 +259,8 @@ var (
 func (x *Exchange) findRoute() error {
 	method := x.request.Method
 	if x.site.Conditional {
-		x.sent = slices.Clone(x.request.Fields) // what the target gets may be another
+		// A copy, as the target may get other fields than the client has sent.
+		x.sent = slices.Clone(x.request.Fields)
 	}
 	route, allowed := x.site.Route(method, &x.path, x)
 	switch {

@@ -25,8 +25,10 @@ type PlainOptions struct {
 func NewPlain(o PlainOptions) *Gateway {
 	h := &Gateway{Options: Options{Routes: func() *Routes { return nil }, Log: o.Log}}
 	h.first = chain(ActionFunc(o.toHTTPS), []Filter{
-		o.validation, // a CA follows redirects, but a token for a name that is no site's is answered too
-		o.trustPage,  // at this machine's own addresses, which may be sites as well
+		// A CA follows redirects, but a token for a name that is no site's is answered too.
+		o.validation,
+		// At this machine's own addresses, which may be sites as well.
+		o.trustPage,
 	})
 	return h
 }

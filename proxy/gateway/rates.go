@@ -103,6 +103,7 @@ func (x *Exchange) counted(by string) string {
 			return "cookie " + value
 		}
 	}
+
 	// Clients without the value share no quota with each other, but with their own address.
 	return "address " + fair.Source(x.addr).String()
 }

@@ -73,11 +73,13 @@ func (c *content) buffered() int {
 	if !c.chunked || c.left > 0 || c.done {
 		return int(min(c.left, int64(len(data))))
 	}
+
 	// The size line of the first chunk has not been looked at. Whoever waits for "something" gets to see whether it
 	// is malformed.
 	if !c.begun {
 		return min(1, len(data))
 	}
+
 	// What is left is the line end of the chunk before.
 	data = data[min(2, len(data)):]
 	if line := bytes.IndexByte(data, '\n'); line >= 0 && line+1 < len(data) {

@@ -162,6 +162,7 @@ func (c *connection) endRemote(s *stream) error {
 	if s.announced >= 0 && s.came != s.announced {
 		return streamError{id: s.id, what: faultLess}
 	}
+
 	s.remoteEnded = true
 	s.changed.Broadcast()
 	// The client has heard all of the answer by now, so the reset can no longer overtake it.

@@ -85,6 +85,7 @@ func (c *connection) open(q *quic.Stream) {
 		c.countPointless()
 		return
 	}
+
 	// RFC 9000 section 2.1: the numbers of a client's streams rise by four.
 	c.next = q.StreamID() + 4
 	s := newStream(c, q)

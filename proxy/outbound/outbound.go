@@ -114,6 +114,7 @@ func Resolver(servers []string) *net.Resolver {
 		return nil
 	}
 	var next atomic.Uint32
+
 	return &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -176,6 +176,7 @@ func (l *Lot) remove(e *entry) {
 func (l *Lot) watch() {
 	defer close(l.done)
 	var events [128]unix.EpollEvent
+
 	// The epoll descriptor becomes readable when one of its own does. The runtime's poller waits for that, so no
 	// thread blocks here.
 	_ = l.raw.Read(func(fd uintptr) bool {

@@ -93,6 +93,7 @@ func partClimb(look string) (up, down int) {
 		if end := strings.IndexAny(segment, "?#\x00"); end >= 0 {
 			segment = segment[:end]
 		}
+
 		switch bare(strings.Map(withoutBlanks, segment)) {
 		case "..":
 			up++

@@ -63,6 +63,7 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 			return slices.ContainsFunc(q.Sent(), func(f message.Field) bool { return message.Is(f.Name, name) && equals(f.Value, want) })
 		})
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(c.Cookie)) {
 		want := c.Cookie[name]
 		add(fmt.Sprintf("cookie %s=%s", name, want), func(q Asker, _ *paths.Path) bool {
@@ -70,6 +71,7 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 			return ok && equals(value, want)
 		})
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(c.Query)) {
 		want := c.Query[name]
 		add(fmt.Sprintf("query %s=%s", name, want), func(_ Asker, path *paths.Path) bool { return asksFor(path.Query, name, want) })
@@ -121,6 +123,7 @@ func (c *conditions) fails(q Asker, path *paths.Path) string {
 	if q == nil && len(c.compare) > 0 {
 		return c.compare[0].text
 	}
+
 	for _, one := range c.compare {
 		if !one.holds(q, path) {
 			return one.text

@@ -19,7 +19,8 @@ func Listen(address string) (net.Listener, error) {
 				{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
 				{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 			} {
-				_ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value) // a connection without it works all the same
+				// A connection works without these options, too.
+				_ = unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
 			}
 		})
 	}}
