@@ -196,7 +196,8 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// startFiles is the backend of most workloads: nginx with files, on the core of the load, in plaintext, by TLS and by h2c.
+// startFiles is the backend of most workloads: nginx with files, on the core of the load, in plaintext, over TLS and
+// over h2c.
 func (b *bench) startFiles() (*process, error) {
 	for _, setup := range []string{"", toTLS, toH2C} {
 		address, err := freeAddress()

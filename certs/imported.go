@@ -115,7 +115,7 @@ func giveBackImported(ctx context.Context, store storage.Store, pairs []pair, lo
 	return nil
 }
 
-const maxBad = 10 // values of which each is told
+const maxBad = 10 // values of which each is logged
 
 // readImported leaves out what is damaged: one bad value must not take the others away.
 func readImported(ctx context.Context, store storage.Store, log *slog.Logger) (*material, error) {

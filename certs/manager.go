@@ -248,7 +248,7 @@ func (m *Manager) look(ctx context.Context, n *managed) {
 	m.logFailure(n, bundle)
 }
 
-// stored looks for what was not there at the start. Where that is still nothing, it tells what is likely to go wrong,
+// stored looks for what was not there at the start. Where that is still nothing, it logs what is likely to go wrong,
 // beside an order that is not kept waiting for it.
 func (m *Manager) stored(ctx context.Context, n *managed) *acme.Bundle {
 	bundle, err := m.client.Load(ctx, n.name)

@@ -15,7 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// What stands in the place of something else is told with what would be right there.
+// A message about something in the place of something else says what would be right there.
 
 // otherNames are what other programs call keys of ours, each with those that may be meant.
 var otherNames = map[string][]string{

@@ -116,7 +116,7 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 }
 
 // openPackets opens UDP beside the listeners of listen.https, for when that may not be done later. Where it cannot be
-// opened, the proxy will try, and tell why.
+// opened, the proxy will try, and report why.
 func openPackets(cfg *config.Config, listeners []proxy.Listener) {
 	for i, l := range listeners {
 		if cfg.Listen.HTTP3 && l.Packets == nil && slices.Contains(cfg.Listen.HTTPS, l.Address) {
@@ -177,7 +177,7 @@ type inherited struct {
 	named    map[string]net.Listener // by the address that the configuration had, from a padlock
 	udp      map[string]net.PacketConn
 	released chan struct{} // is closed when the padlock before reads UDP no more
-	reloads  *os.File      // tells the padlock before of reloads; nil: there is none, or it does not listen
+	reloads  *os.File      // notifies the padlock before of reloads; nil: there is none, or it does not listen
 	systemd  []net.Listener
 	packet   []net.PacketConn // systemd's
 }

@@ -107,7 +107,7 @@ func (l *logFiles) add(f reopened) {
 	l.all = append(l.all, f)
 }
 
-// cede tells captures whether another padlock has their names, or is about to.
+// cede says to captures whether another padlock has their names, or is about to.
 func (l *logFiles) cede(ceded bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

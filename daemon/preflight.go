@@ -145,7 +145,7 @@ func preflightCertificates(cfg *config.Config, o PreflightOptions) (*snapshot, e
 }
 
 // FurtherErrors are those of files of certificates, beside what is wrong with a configuration itself, so that all is
-// told at once. The configuration is nil where nothing of it was understood.
+// reported at once. The configuration is nil where nothing of it was understood.
 func FurtherErrors(cfg *config.Config, wrong config.Errors) (further config.Errors) {
 	if cfg == nil {
 		return nil

@@ -34,7 +34,7 @@ type reloader struct {
 	log        *slog.Logger
 	reopenLogs func() // goes on in the log files that have the names now
 
-	before     *os.File    // is told of each reload: the padlock that this one has replaced; nil: there is none
+	before     *os.File    // is notified of each reload: the padlock that this one has replaced; nil: there is none
 	handedOver atomic.Bool // another padlock has the listeners: what is open here is judged, and nothing else
 
 	server       *proxy.Server // set by startReloader, as is what follows
@@ -71,9 +71,9 @@ func (d *daemon) startReloader(ctx context.Context) error {
 
 func (d *daemon) stopReloader() { d.reloader.tasks.close() }
 
-// change does something that changes what is served, one after the other. It returns when that is done or, with ErrEnded, as soon as the end
-// begins: a configuration may take long to read and to build, and nothing waits for one that nobody will be served by. Until the proxy has ended
-// it still judges what is open.
+// change does something that changes what is served, one after the other. It returns when that is done or, with
+// ErrEnded, as soon as the end begins: a configuration may take long to read and to build, and nothing waits for one
+// that nobody will be served by. Until the proxy has ended it still judges what is open.
 func (r *reloader) change(do func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -73,7 +73,7 @@ func (r *restarter) follow(ctx context.Context, reloads *os.File, hurry func()) 
 }
 
 // restart returns when the new padlock serves, with the function to call when this one reads UDP no more, and with what
-// tells of the reloads of the other.
+// announces the reloads of the other.
 func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.File, err error) {
 	if os.Getpid() == 1 {
 		return nil, nil, errors.New("this is process 1: the container would end with it; let the orchestrator replace the container")

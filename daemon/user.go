@@ -93,7 +93,7 @@ func tryDirectory(dir string) error {
 	if err := invoker.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	// Permissions alone do not tell: a directory may be on a read-only mount or under a policy of SELinux.
+	// Permissions alone do not show it: a directory may be on a read-only mount or under a policy of SELinux.
 	f, err := os.CreateTemp(dir, ".usable-*")
 	if err != nil {
 		return err

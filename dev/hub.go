@@ -187,7 +187,7 @@ func (h *Hub) Run(ctx context.Context, publish func(*discovery.Found)) {
 	}
 }
 
-// Report implements discovery.Source: an app that cannot be served is told so.
+// Report implements discovery.Source: the command of an app that cannot be served gets the reason.
 func (h *Hub) Report(problems []discovery.Problem) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -230,7 +230,7 @@ func (h *Hub) awaitServed(version int, name string) error {
 	}
 }
 
-// change tells of a change, and returns its version. It is called with mu locked.
+// change announces a change, and returns its version. It is called with mu locked.
 func (h *Hub) change() int {
 	h.version++
 	select {

@@ -62,7 +62,7 @@ func (h *Hub) ServePages(ctx context.Context) error {
 	return nil
 }
 
-// situation is what is told of an app.
+// situation is what the pages show of an app.
 type situation struct {
 	Name    string   `json:"name"`
 	Command string   `json:"command"`

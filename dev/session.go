@@ -80,7 +80,7 @@ func (s *Session) Run(ctx context.Context) (code int, err error) {
 			if r.process, err = launch.Start(command); err != nil {
 				return 0, err
 			}
-			// A proxy that is lost is found again, and told then.
+			// A proxy that is lost is found again, and notified then.
 			_ = r.client.Started(r.process.PID())
 		}
 
@@ -125,7 +125,8 @@ type running struct {
 	probed  netip.AddrPort
 }
 
-// follow tells the proxy where the app listens, until the app has ended. It reports whether it is to be started again.
+// follow informs the proxy where the app listens until the app has ended. It reports whether that is to be started
+// again.
 func (r *running) follow(ctx context.Context) (code int, again bool) {
 	var ended <-chan struct{}
 	if r.process != nil {
@@ -177,7 +178,7 @@ func (r *running) pause() time.Duration {
 	return lookOften
 }
 
-// look finds where the app listens, and tells the proxy if that is somewhere else.
+// look finds where the app listens, and notifies the proxy if that is somewhere else.
 func (r *running) look() {
 	at, ok := netip.AddrPort{}, false
 	if r.process != nil {
@@ -194,7 +195,7 @@ func (r *running) look() {
 	}
 
 	r.at, r.silent = at, time.Now()
-	// A proxy that is lost is found again, and told then.
+	// A proxy that is lost is found again, and notified then.
 	_ = r.client.Move(target(at))
 
 	if ok {

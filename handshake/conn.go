@@ -126,7 +126,7 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	own := false
 	c.note(func(t *trace) {
 		t.marks.hello = time.Since(t.start)
-		// Without the client's random, the shared key log cannot tell whose secrets it receives.
+		// Without the client's random, the shared key log cannot know whose secrets it receives.
 		t.policy = config
 		random, ok := t.clientRandom()
 
@@ -143,7 +143,7 @@ func (c *Conn) Hello(config *tls.Config) *tls.Config {
 	return clone
 }
 
-// JA4 parses the hello for the client's fingerprint, for whoever needs it before the record is told; "" if there is
+// JA4 parses the hello for the client's fingerprint, for whoever needs it before the record is complete; "" if there is
 // none.
 func (c *Conn) JA4() (fingerprint string) {
 	c.note(func(t *trace) {

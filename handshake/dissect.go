@@ -73,7 +73,7 @@ func (r *Recorder) dissect(t *trace) *Event {
 
 	d.judgeUnused()
 	d.end()
-	// The two directions were read one after the other. The story is told in the order of time.
+	// The two directions were read one after the other. The story is in the order of time.
 	slices.SortStableFunc(d.event.Stages, func(a, b Stage) int { return cmp.Compare(a.At, b.At) })
 	d.afterthoughts()
 	d.timings()
@@ -186,7 +186,7 @@ type walker struct {
 	messages wire.Assembler
 	opener   *wire.Decrypter
 	changed  bool // ChangeCipherSpec has passed: in TLS 1.2 the rest is encrypted
-	given    bool // a ticket that we cannot read was told already
+	given    bool // a ticket that we cannot read has a stage already
 }
 
 // record reports false when the rest cannot be read.

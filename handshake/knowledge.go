@@ -30,7 +30,7 @@ type Origin struct {
 
 type knowledge struct{ current atomic.Pointer[Knowledge] }
 
-// Know tells a recorder what is known beyond the wire. It may be called at any time.
+// Know gives a recorder what is known beyond the wire. It may be called at any time.
 func (r *Recorder) Know(k Knowledge) { r.knowledge.current.Store(&k) }
 
 func (k *knowledge) origin(c *tls.Certificate) Origin {

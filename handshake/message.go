@@ -13,7 +13,7 @@ import (
 	"padlock/handshake/wire"
 )
 
-// message tells one handshake message as a stage.
+// message makes one handshake message a stage.
 func (d *dissector) message(from Side, at time.Duration, m wire.Message, label Label) {
 	s := Stage{From: from, At: at, Size: m.Size(), Label: label}
 	switch m.Type {

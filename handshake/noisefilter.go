@@ -14,15 +14,15 @@ import (
 // NoiseOptions of NewNoiseFilter. Zero numbers mean the defaults.
 type NoiseOptions struct {
 	Every     time.Duration    // how often what was held back is summed up; a minute
-	PerSource int              // failures of one address that are told in that time; 60
-	Total     int              // failures that are told in that time; 600
-	Sample    int              // of complete handshakes one in this many is told; 1
+	PerSource int              // failures of one address that are passed on in that time; 60
+	Total     int              // failures that are passed on in that time; 600
+	Sample    int              // of complete handshakes one in this many is passed on; 1
 	Dropped   func() uint64    // records lost before they came here; nil: unknown
 	Clock     func() time.Time // time.Now
 	Summary   func([]HeldBack) //
 }
 
-// HeldBack is what was counted instead of being told one by one.
+// HeldBack is what was counted instead of being passed on one by one.
 type HeldBack struct {
 	Source string // the client's address; empty for all others together
 	Kind   string // scan, http, ssh, …, "failure" beyond the limits, or "lost"
@@ -31,7 +31,7 @@ type HeldBack struct {
 }
 
 // NoiseFilter passes on what a person should look at. Noise is counted and summed up by source, once a minute: of
-// health checks, port scans and browsers' spare connections nothing else is told, of other noise the first from each
+// health checks, port scans and browsers' spare connections nothing else is passed on, of other noise the first from each
 // source, and the next after a while of silence. Failures beyond a rate are counted likewise, so that nobody can fill a
 // disk with them.
 type NoiseFilter struct {
@@ -42,7 +42,7 @@ type NoiseFilter struct {
 
 	mu      sync.Mutex
 	held    map[heldKey]uint64
-	shown   map[heldKey]time.Time // noise of which the first was told, and when it last came
+	shown   map[heldKey]time.Time // noise of which the first was passed on, and when it last came
 	passed  map[string]int        // failures by source
 	all     int                   // failures
 	seen    uint64                // complete handshakes
@@ -160,7 +160,7 @@ func (q *NoiseFilter) reset() {
 
 const maxSummary = 20
 
-// sumUp tells the largest sources, and the rest together.
+// sumUp passes on the largest sources, and the rest together.
 func (q *NoiseFilter) sumUp() {
 	q.mu.Lock()
 	held, over := q.held, q.o.Clock().Sub(q.since)

@@ -95,7 +95,7 @@ var protocols = []protocol{
 	{"sslv2", "SSL 2.0 or an unknown protocol", "nothing: an ancient client, or a scanner", func(b []byte) bool { return len(b) > 2 && b[0] == 0x80 }},
 }
 
-// more are kinds that the server tells, and no bytes.
+// more are kinds that the server knows, and no bytes show.
 var more = []protocol{
 	{kind: "no_proxy", name: "without the PROXY header that listen.proxy_protocol asks its address for",
 		remedy: "turn the PROXY protocol on at the load balancer, or take its address out of listen.proxy_protocol.from"},

@@ -11,7 +11,7 @@ import (
 )
 
 // QUIC records a handshake that travels inside QUIC (RFC 9001). Its messages never pass padlock in the open, so all
-// that is told is inferred: from crypto/tls's callbacks, and from how QUIC says that the connection ended. It is safe
+// its stages are inferred: from crypto/tls's callbacks, and from how QUIC says that the connection ended. It is safe
 // for use from many goroutines.
 type QUIC struct {
 	recorder *Recorder
@@ -165,7 +165,7 @@ func (q *QUIC) event(end QUICEnd) *Event {
 	return e
 }
 
-// inferred tells the stages that must have happened for crypto/tls to have come as far as it has.
+// inferred adds the stages that must have happened for crypto/tls to have come as far as it has.
 func (d *dissector) inferred(hello *wire.ClientHello) {
 	if hello == nil {
 		return

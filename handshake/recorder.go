@@ -32,7 +32,7 @@ type Options struct {
 	Dropped func() uint64 // records that sinks dropped; nil: none
 }
 
-// Recorder makes connections tell their handshakes to sinks. It is safe for use from many goroutines.
+// Recorder delivers the handshakes of connections to sinks. It is safe for use from many goroutines.
 // As an io.Writer it is the KeyLogWriter of server configs.
 type Recorder struct {
 	log          *slog.Logger
@@ -92,7 +92,7 @@ func (r *Recorder) wrap(c net.Conn, side Side) *Conn {
 	return wrapped
 }
 
-// Validation tells that a CA validated our control of a name over plain HTTP (http-01, RFC 8555 section 8.3), which
+// Validation records that a CA validated our control of a name over plain HTTP (http-01, RFC 8555 section 8.3), which
 // makes no handshake.
 func (r *Recorder) Validation(remote, local, name string, start time.Time) {
 	took := time.Since(start)
@@ -110,7 +110,7 @@ func (r *Recorder) Validation(remote, local, name string, start time.Time) {
 	}
 }
 
-// TLSOnPlain tells of a client that speaks TLS on a listener of plain HTTP, by its first bytes. httpsPort is where it
+// TLSOnPlain records a client that speaks TLS on a listener of plain HTTP, by its first bytes. httpsPort is where it
 // would be right; "" if that is not known. Nothing is done to the connection.
 func (r *Recorder) TLSOnPlain(c net.Conn, head []byte, httpsPort string) {
 	wrapped := r.wrap(c, Server)
@@ -121,7 +121,7 @@ func (r *Recorder) TLSOnPlain(c net.Conn, head []byte, httpsPort string) {
 	wrapped.freeze(false)
 }
 
-// UnknownQUIC tells of a client that speaks a version of QUIC that the server does not know. Nothing more is known of
+// UnknownQUIC records a client that speaks a version of QUIC that the server does not know. Nothing more is known of
 // it.
 func (r *Recorder) UnknownQUIC(local net.Addr) {
 	cause := "a client spoke a version of QUIC that padlock does not know; it was told those that padlock does"
@@ -138,8 +138,8 @@ func (r *Recorder) UnknownQUIC(local net.Addr) {
 	}
 }
 
-// Dropped counts the records that were lost because the queue was full, their dissection failed, or a sink could not
-// tell them.
+// Dropped counts the records that were lost because the queue was full, their dissection failed, or a sink dropped
+// them.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() + r.lost() }
 
 // Close waits until every record that was handed over has reached the sinks. Later records are dropped.

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roundTrip is the kernel's smoothed round-trip time of a TCP connection (tcp(7), TCP_INFO); 0 if it cannot be told.
+// roundTrip is the kernel's smoothed round-trip time of a TCP connection (tcp(7), TCP_INFO); 0 if it is not known.
 func roundTrip(c net.Conn) (rtt time.Duration) {
 	for {
 		if inner, ok := c.(interface{ NetConn() net.Conn }); ok {

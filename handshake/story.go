@@ -17,7 +17,7 @@ type StoryOptions struct {
 	Width  func() int // of the terminal in columns, asked for each handshake; 0, or nil: lines are as long as they come
 }
 
-// NewStory returns a Sink that tells each handshake stage by stage, in several lines written at once.
+// NewStory returns a Sink that writes each handshake stage by stage, in several lines written at once.
 func NewStory(w io.Writer, o StoryOptions) Sink {
 	return &writerSink{w: w, render: func(b []byte, e *Event) []byte {
 		width := 0
@@ -82,7 +82,7 @@ func (p palette) green(text string) string {
 	return p.paint("32", text)
 }
 
-// story tells a handshake in lines of a width at most, but 0: then they are as long as they come.
+// story is a handshake in lines of a width at most, but 0: then they are as long as they come.
 func story(e *Event, p palette, width int) string {
 	var b strings.Builder
 	head := fmt.Sprintf("#%d %s → %s", e.ID, e.Remote, name(e))

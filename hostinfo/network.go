@@ -1,5 +1,5 @@
 // Package hostinfo is what decides whether devices reach padlock on this machine, and trust it: addresses and names,
-// ports, the clock, the local CA, and the stores that trust it. padlock doctor and the trust page tell the same.
+// ports, the clock, the local CA, and the stores that trust it. padlock doctor and the trust page show the same.
 //
 //	network, err := facts.ReadNetwork()
 //	root := facts.NewRoot(ca.Root())

@@ -30,7 +30,7 @@ type conn struct {
 
 func (c *conn) Facts() *message.Conn { return &c.facts }
 
-// Read tells the recorder of the first application byte, up to which a client can still reject what it was shown.
+// Read notes the first application byte in the record, up to which a client can still reject what it was shown.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.trace != nil && !c.seen {

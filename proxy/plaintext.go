@@ -134,7 +134,7 @@ func (s *Server) servesPlain(host string) bool {
 	return found != nil && found.Plain
 }
 
-// recordValidation tells of a CA that has got its answer.
+// recordValidation records a CA that has got its answer.
 func (s *Server) recordValidation(r *message.Request, began time.Time) {
 	if name, ok := config.CanonicalHost(sites.HostOnly(r.Host)); ok {
 		s.deps.Recorder.Validation(r.Conn.Remote, r.Conn.Local, name, began)
@@ -187,8 +187,8 @@ const plainHead = 64
 // Facts implements http1.Conn.
 func (c *plainConn) Facts() *message.Conn { return &c.facts }
 
-// Read tells the recorder of a client that speaks TLS here, which gets an answer in plain text. It is called by one
-// goroutine at a time.
+// Read records a client that speaks TLS here, which gets an answer in plain text. It is called by one goroutine at a
+// time.
 func (c *plainConn) Read(p []byte) (int, error) {
 	n, err := c.clientConn.Read(p)
 	if n > 0 && c.first.Load() == nil {

@@ -19,7 +19,7 @@ type shares struct {
 	exempt func(netip.Prefix) bool // proxies, which come for many clients: only what is idle makes room
 	lot    *park.Lot               // nil where connections cannot be parked
 	ending context.Context
-	full   func(netip.Prefix) // is told that there is no slot
+	full   func(netip.Prefix) // is called where there is no slot
 
 	mu      sync.Mutex
 	sources map[netip.Prefix]*share

@@ -15,7 +15,7 @@ import (
 	"padlock/handshake"
 )
 
-// order tells the stages of one order as they happen. certmagic tells them in its log, which ends in core.
+// order logs the stages of one order as they happen. certmagic writes them to its log, which ends in core.
 type order struct {
 	log     *slog.Logger
 	name    string
@@ -25,11 +25,11 @@ type order struct {
 	later   *later
 	abandon context.CancelFunc
 
-	// What certmagic has told, on the order's own goroutine.
+	// What certmagic has logged, on the order's own goroutine.
 	accepted  bool   // the CA has made an order of it
 	account   string // that the CA has forgotten
 	forgotten bool   // and that is to be another one
-	replaces  string // key of the CA that is told what is replaced
+	replaces  string // key of the CA that gets to know what is replaced
 	refused   bool   // and that has refused the order
 
 	mu      sync.Mutex
@@ -59,7 +59,7 @@ func (o *order) stage(stage string, attrs ...any) {
 	o.log.Info("certificate order", attrs...)
 }
 
-// validated tells that a CA has come to this node for the answer to a challenge, whichever node has offered it.
+// validated logs that a CA has come to this node for the answer to a challenge, whichever node has offered it.
 func validated(log *slog.Logger, challenge, host, remote string) {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -67,7 +67,7 @@ func validated(log *slog.Logger, challenge, host, remote string) {
 	log.Info("certificate order", "name", handshake.Escape(host), "stage", stageValidation, "challenge", challenge, "remote", remote)
 }
 
-// end translates what went wrong. The last issuer's error counts; those before it are told as they happen.
+// end translates what went wrong. The last issuer's error counts; those before it are logged as they happen.
 func (o *order) end(err error) error {
 	if err == nil {
 		return nil

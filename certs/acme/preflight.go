@@ -96,7 +96,7 @@ func (a *Preflight) ports(ctx context.Context, name string, addresses []string) 
 			continue
 		}
 
-		// Public CAs know the standard ports only. A private CA may be told another one.
+		// Public CAs know the standard ports only. A private CA may be set to another one.
 		if a.publicIssuer() {
 			if port != c.port {
 				advice = append(advice, fmt.Sprintf("the CA comes to port %s for %s, and padlock listens on %s: forward the one to the other", c.port, c.challenge, port))

@@ -39,11 +39,11 @@ type Directory struct {
 
 	mu      sync.Mutex
 	locks   map[string]*os.File // held by this process, with the kernel's lock on the file
-	exposed map[string]bool     // files that were told to be readable by others
+	exposed map[string]bool     // files that were logged as readable by others
 }
 
 // OpenDirectory makes the directory if need be. One that others can write to is an error; one that its group can
-// write to, which this process is in, and files in it that others can read, are told to log. Where the file system
+// write to, which this process is in, and files in it that others can read, are written to log. Where the file system
 // has no locks, leases take their place.
 func OpenDirectory(path string, o Options) (*Directory, error) {
 	if err := invoker.MkdirAll(path, 0o700); err != nil {
@@ -279,7 +279,7 @@ func (d *Directory) load(key string) ([]byte, error) {
 	return value, err
 }
 
-// inspect tells, once, that a file is not as it was written: every one is for padlock alone.
+// inspect logs, once, that a file is not as it was written: every one is for padlock alone.
 func (d *Directory) inspect(key string, info fs.FileInfo) {
 	if info.Mode().Perm()&0o077 == 0 || d.shared && (access.Others(info) == 0 || access.Modeless(d.path)) {
 		return

@@ -154,7 +154,7 @@ func validName(name string) error {
 	return fmt.Errorf("storage: %q is not a key", name)
 }
 
-// strangers tells of names in a storage that no value has, or that stand for something else than a value. Somebody
+// strangers logs names in a storage that no value has, or that stand for something else than a value. Somebody
 // else has put them there: listings leave them out, as one of them must not take the others away.
 type strangers struct {
 	log *slog.Logger
@@ -165,7 +165,7 @@ type strangers struct {
 
 const maxLogged = 100 // names, as whoever can write to the storage could make up any number
 
-// is reports whether a key is none, or is wrong for the reason given, and tells it the first time.
+// is reports whether a key is none, or is wrong for the reason given, and logs it the first time.
 func (s *strangers) is(key string, why error) bool {
 	if why == nil {
 		why = ValidKey(key)

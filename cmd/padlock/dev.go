@@ -497,7 +497,7 @@ func (d *developing) connect(command *launch.Command, log io.Writer, name string
 	command.Terminal, command.StdoutTerminal, command.StderrTerminal = d.terminal, terminal.Is(d.stdout), terminal.Is(d.stderr)
 }
 
-// environment is what the app is told: its port, its URL and those of others, and how its own requests trust the local
+// environment is what the app gets: its port, its URL and those of others, and how its own requests trust the local
 // CA.
 func (d *developing) environment(app dev.App, others []dev.App, port int) []string {
 	env := []string{"PORT=" + strconv.Itoa(port), "HOST=127.0.0.1", "PADLOCK_URL=" + app.URL}

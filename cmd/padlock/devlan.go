@@ -184,7 +184,7 @@ func (n *nearby) serve(ctx context.Context) {
 	}
 }
 
-// nearbyStart is told how the padlock of a nearby begins.
+// nearbyStart follows how the padlock of a nearby begins.
 type nearbyStart nearby
 
 // NoPlainPort implements daemon.Reporter: announce says it.
@@ -251,7 +251,7 @@ func (n *nearby) unannounced() (apps []*nearbyApp) {
 	return apps
 }
 
-// look reads the machine's addresses again, and tells of others.
+// look reads the machine's addresses again, and announces others.
 func (n *nearby) look() {
 	now, err := ownAddresses()
 	n.mu.Lock()
@@ -334,7 +334,7 @@ func (n *nearby) announceTrust(page string) {
 	}
 }
 
-// nearbyReport tells of an app to devices, too.
+// nearbyReport announces an app to devices, too.
 type nearbyReport struct {
 	dev.Reporter
 	lan *nearby

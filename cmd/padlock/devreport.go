@@ -16,7 +16,7 @@ import (
 	"padlock/internal/text"
 )
 
-// devReport tells a person how one app goes.
+// devReport shows a person how one app goes.
 type devReport struct{ *developing }
 
 // Registered implements dev.Reporter.
@@ -99,7 +99,7 @@ func (r *devReport) Ended(app dev.App, code int, again bool) {
 // Stopped implements dev.Reporter: whoever has asked for it knows.
 func (r *devReport) Stopped(dev.App, int) {}
 
-// devEvents tells a program how one app goes: each event is a line of JSON.
+// devEvents shows a program how one app goes: each event is a line of JSON.
 type devEvents struct{ *developing }
 
 // devEvent is an event of an app. Fields that an event does not have are left out.

@@ -125,7 +125,7 @@ func bindCommand() string {
 	return "sudo setcap cap_net_bind_service=+ep " + ownName("padlock")
 }
 
-// network tells where devices nearby find this machine, if it is told to let them (--lan).
+// network shows where devices nearby find this machine, with --lan.
 func (d *doctor) network() hostinfo.Network {
 	n, err := hostinfo.ReadNetwork()
 	if err != nil {

@@ -135,7 +135,7 @@ func findFile(file, name, password string) ([]found, error) {
 		return []found{out}, nil
 	}
 
-	// Names of files do not tell: .crt and .cer are PEM on some systems and DER on others.
+	// Names of files do not show it: .crt and .cer are PEM on some systems and DER on others.
 	if certificate, err := x509.ParseCertificate(data); err == nil {
 		out.chain = []*x509.Certificate{certificate}
 		return []found{out}, nil

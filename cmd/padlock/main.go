@@ -1,4 +1,4 @@
-// Command padlock puts HTTPS in front of an application, and tells every TLS handshake.
+// Command padlock puts HTTPS in front of an application, and shows every TLS handshake.
 //
 //	padlock 3000
 package main

@@ -44,7 +44,7 @@ func manDate(epoch string) (time.Time, error) {
 // page is a manual page in the language of man(7).
 type page struct{ strings.Builder }
 
-// manual tells of every command and flag, as the help does.
+// manual describes every command and flag, as the help does.
 func manual(app *cli.App, date time.Time) []byte {
 	m := &page{}
 	fmt.Fprintf(m, ".TH PADLOCK 1 %s \"padlock %s\" \"User Commands\"\n.nh\n.ad l\n", date.Format(time.DateOnly), roff(app.Version))

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// process is what the kernel tells of one (proc_pid_stat(5)).
+// process is what the kernel shows of one (proc_pid_stat(5)).
 type process struct {
 	pid, parent, group, session int
 	ended                       bool // and its parent has not asked for its exit code

@@ -1,4 +1,4 @@
-// Package probe is a TLS client that looks at a server from outside, and tells what a browser would make of it.
+// Package probe is a TLS client that looks at a server from outside, and reports what a browser would make of it.
 //
 //	report, err := probe.Run(ctx, "example.com:443", probe.Options{})
 package probe

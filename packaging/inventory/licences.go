@@ -32,7 +32,7 @@ const enough = 75
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|unlicense|notice)(\.|-|$)`)
 
-// findLicences reads the licences of all modules. What cannot be used is told of all together.
+// findLicences reads the licences of all modules. What cannot be used is reported of all together.
 func (b *binary) findLicences() error {
 	var wrong []error
 	for _, m := range b.modules {

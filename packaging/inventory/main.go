@@ -1,4 +1,4 @@
-// Command inventory tells what a binary is linked of, from what the linker has noted in it: a bill of materials, and
+// Command inventory lists what a binary is linked of, from what the linker has noted in it: a bill of materials, and
 // the licences with their texts. It fails where a licence is not known to be permissive.
 //
 //	go run ./packaging/inventory -version 1.2.3 -sbom padlock.cdx.json -licences THIRD-PARTY.txt padlock

@@ -18,9 +18,9 @@ import (
 	"padlock/proxy/upstream"
 )
 
-// AccessLog writes a line for each request, and for each connection that is not HTTP. Lines are written together: a busy
-// log's when there are many, at most 100 ms after the first of them. A writer that cannot keep up loses lines, which are
-// counted and told; no request waits for it.
+// AccessLog writes a line for each request, and for each connection that is not HTTP. Lines are written together: a
+// busy log's when there are many, at most 100 ms after the first of them. A writer that cannot keep up loses lines,
+// which are counted and reported; no request waits for it.
 type AccessLog struct {
 	combined bool
 	headers  []string
@@ -35,7 +35,7 @@ type AccessLog struct {
 	stop    chan struct{}  // closed to end the writer
 	done    chan struct{}  // closed when it has ended
 	writing atomic.Int64   // lines that it has taken and not written yet
-	dropped atomic.Uint64  // not told yet
+	dropped atomic.Uint64  // not reported yet
 	all     *atomic.Uint64 // that were dropped
 }
 
@@ -45,8 +45,8 @@ const (
 	accessLogKept  = 256 << 10 // bytes, of memory that is used again
 	accessLogBatch = 32 << 10  // bytes that are written at once, without waiting for more
 
-	// A busy log is written every gatherBusy, or whenever there is a batch; lines that come after a while alone, almost at once. To
-	// wake the writer for each line would cost more than the line.
+	// A busy log is written every gatherBusy, or whenever there is a batch; lines that come after a while alone, almost
+	// at once. To wake the writer for each line would cost more than the line.
 	gatherBusy  = 100 * time.Millisecond
 	gatherQuiet = 5 * time.Millisecond
 )
@@ -133,7 +133,7 @@ func (a *AccessLog) flush(w io.Writer) {
 		a.writing.Add(-int64(bytes.Count(lines, newline)))
 	}
 
-	a.confess(w)
+	a.reportLost(w)
 	// The large buffer of a burst is not kept for good.
 	if cap(batch) <= accessLogKept {
 		a.mu.Lock()
@@ -152,8 +152,8 @@ func lineEnd(b []byte, limit int) int {
 	return limit + bytes.IndexByte(b[limit:], '\n') + 1
 }
 
-// confess tells how many lines were lost since it last did.
-func (a *AccessLog) confess(w io.Writer) {
+// reportLost writes how many lines were lost since it last did.
+func (a *AccessLog) reportLost(w io.Writer) {
 	lost := a.dropped.Swap(0)
 	if lost == 0 {
 		return

@@ -24,7 +24,7 @@ func (x *Exchange) where() netip.Addr {
 	return x.addr
 }
 
-// follow notes where a client is now, and reports whether it has moved. One that a trusted proxy told of is unknown if
+// follow notes where a client is now, and reports whether it has moved. One that a trusted proxy named is unknown if
 // the connection comes from another place.
 func (x *Exchange) follow(now *message.Conn) bool {
 	before := x.at.Swap(now)

@@ -50,7 +50,7 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 
 	forwards := r.Group != nil
 
-	// Who may not come costs no more than that, and is told nothing of what is here.
+	// Who may not come costs no more than that, and learns nothing of what is here.
 	add(s.Access.Lists() || r.Access.Lists(), before(admit))
 	rate := func(user bool) {
 		for _, a := range []*sites.Access{&s.Access, &r.Access} {
@@ -80,7 +80,7 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	add(true, before(upgrade))
 	// While the Host is still the client's.
 	add(true, before(h.noLoop))
-	// What the target is told, and rules for it: those behind go by what the target gets.
+	// What the target gets, and rules for it: those behind go by what the target gets.
 	add(true, before(h.prepare))
 	// Before any content is read.
 	add(r.BodyLimit > 0, before(limitBody))

@@ -51,11 +51,11 @@ type Options struct {
 	Page    Page
 	Arrival Arrival
 	Trust   func(http.ResponseWriter, *http.Request) bool // the trust page, on connections of plain HTTP
-	// Is told of a CA that was answered over plain HTTP.
+	// Is called when a CA was answered over plain HTTP.
 	Validated func(r *message.Request, began time.Time)
 	// Answers a CA's request of http-01, and reports whether it was one.
 	Challenges func(http.ResponseWriter, *http.Request) bool
-	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is told of clients that are cut
+	Rejected   func(why traffic.Reason, client netip.Addr, what string) // is called for clients that are rejected
 	Tracer     *tracing.Tracer
 	Log        *slog.Logger
 	Details    bool          // error pages say what was tried
@@ -126,7 +126,7 @@ type Exchange struct {
 	took              time.Duration
 	err               string
 	broken            bool            // the target broke off its response
-	trace             tracing.Context // what the target is told; zero: nothing of ours
+	trace             tracing.Context // what the target gets; zero: nothing of ours
 	spans             *tracing.Request
 
 	fromTarget bool           // the response is a target's

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// lateAnswers tells whoever has no response timeout which answers are being waited for, so that a page that does not
+// lateAnswers logs for whoever has no response timeout which answers are being waited for, so that a page that does not
 // load is no riddle.
 type lateAnswers struct {
 	log   *slog.Logger
@@ -20,7 +20,7 @@ const (
 	lateLines = 3 // at most, in the time after which one is written
 )
 
-// of returns what tells of one request's answer. It holds nothing of the request, which may have ended when it is
+// of returns what logs one request's answer. It holds nothing of the request, which may have ended when it is
 // called.
 func (l *lateAnswers) of(x *Exchange) func(target, help string) {
 	host, method, path := x.name, x.request.Method, x.path.Raw

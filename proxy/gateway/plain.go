@@ -15,7 +15,7 @@ type PlainOptions struct {
 	Off func(host string) bool
 	// Answers a CA's request of http-01, and reports whether it was one.
 	Challenges func(http.ResponseWriter, *http.Request) bool
-	Validated  func(r *message.Request, began time.Time)     // is told that it was
+	Validated  func(r *message.Request, began time.Time)     // is called when it was
 	Trust      func(http.ResponseWriter, *http.Request) bool // the trust page
 	Log        *slog.Logger
 }

@@ -59,7 +59,7 @@ func (r *rates) keep(s *sites.Snapshot) {
 	maps.DeleteFunc(r.all, func(key string, _ *quota.Rate) bool { return !kept[key] })
 }
 
-// limited refuses requests of clients that send too many, and tells the others how many they may send.
+// limited refuses requests of clients that send too many, and lets the others know how many they may send.
 func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
 	// The field counts in whole seconds, so no window is shorter than one.
 	policy := fmt.Sprintf(`"default";q=%d;w=%d`, c.Requests, int(max(c.Per, time.Second)/time.Second))

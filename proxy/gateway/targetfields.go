@@ -18,7 +18,7 @@ const (
 	dropNone  = "keep"
 )
 
-// unwanted reports whether a client's field does not get to the target: it claims what padlock tells, or passes for a
+// unwanted reports whether a client's field does not get to the target: it claims what padlock says, or passes for a
 // field that does.
 func (x *Exchange) unwanted(name string) bool {
 	// CGI programs cannot tell X-Real-IP from X_Real_IP, so both names count.
@@ -146,7 +146,7 @@ func forwardedElement(client, host, proto string) string {
 	return "for=" + client + `;host="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(host) + `";proto=` + proto
 }
 
-// handshakeField tells a target of the handshake that the request came by, as a dictionary (RFC 9651 section 3.2).
+// handshakeField is the handshake that the request came by, for its target, as a dictionary (RFC 9651 section 3.2).
 func handshakeField(c *message.Conn) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "id=%d", c.Handshake)

@@ -24,7 +24,7 @@ func (h *Gateway) trace(_ *message.Context, x *Exchange) error {
 }
 
 // beginTrace goes on with the client's trace, or begins one. Its id is taken from anybody, so that both ends can be
-// found by it; whether the request is told is only for proxies that are trusted to say.
+// found by it; whether the request is sampled is only for proxies that are trusted to say.
 func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 	r := x.request
 	in := tracing.Incoming{Trusted: trusted, Handshake: r.Conn.Handshake, First: r.Conn.First(), At: x.start}
@@ -97,7 +97,7 @@ func (x *Exchange) Answered(status int) { x.spans.Answered(status) }
 // Missed implements upstream.Follower.
 func (x *Exchange) Missed(err *upstream.Error) { x.spans.Missed(err.Reason(), err.Error()) }
 
-// endTrace tells what the request has come to.
+// endTrace exports what the request has come to.
 func (x *Exchange) endTrace() {
 	if x.spans == nil {
 		return

@@ -16,7 +16,7 @@ import (
 )
 
 // tunnels are the open WebSockets, and what else has been upgraded. They have no end that could be waited for, so at
-// ours their clients are told to go.
+// ours their clients are asked to go.
 type tunnels struct {
 	mu    sync.Mutex
 	open  map[*closeInjector]struct{}
@@ -84,7 +84,7 @@ const (
 // goingAway is a Close with status 1001 (RFC 6455 section 7.4.1).
 var goingAway = []byte{0x80 | closeOpcode, 2, 0x03, 0xe9}
 
-// goodbye tells the client that we go, as soon as no frame is open.
+// goodbye sends the client a close frame, as soon as no frame is open.
 func (v *closeInjector) goodbye() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -266,7 +266,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 	idle := relay.NewIdle(h.Idle, func() {
 		x.err = relay.ErrIdle.Error()
 		h.Rejected(traffic.IdleTunnel, x.request.Conn.Addr, "")
-		// A WebSocket's client is told with a close frame why the tunnel ends (RFC 6455 section 7.4.1).
+		// A close frame lets a WebSocket's client know why the tunnel ends (RFC 6455 section 7.4.1).
 		client.goodbye()
 		end()
 	})

@@ -40,7 +40,7 @@ type ServerOptions struct {
 	Rate   int
 	Head   int // bytes of a head
 	Fields int // in a head; 0: 200
-	// Is told of clients that are cut, and what was wrong in particular, or ""; may be nil.
+	// Is called for clients that are rejected, and what was wrong in particular, or ""; may be nil.
 	Rejected func(why traffic.Reason, client netip.Addr, what string)
 	Log      *slog.Logger
 	Park     Parker // nil: idle connections keep their goroutine and buffer
@@ -78,7 +78,7 @@ type Conn interface {
 	Uncork() error // sends what was held back
 }
 
-// Rejecter is a Conn that is told itself why its client is cut, in the place of ServerOptions.Rejected.
+// Rejecter is a Conn that gets to know itself why its client is rejected, in the place of ServerOptions.Rejected.
 type Rejecter interface {
 	Rejected(why traffic.Reason, what string)
 }
@@ -400,7 +400,7 @@ func (c *connection) write(p []byte) error {
 	}
 	_, err := c.conn.Write(p)
 	if deadline.Exceeded(err) {
-		// The error itself reaches the handler. The reason is told here, as only this place knows that it was the
+		// The error itself reaches the handler. The reason is reported here, as only this place knows that it was the
 		// client's fault.
 		c.report(traffic.SlowReader)
 	}

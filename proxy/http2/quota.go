@@ -31,7 +31,7 @@ func (c *connection) reportDetail(why traffic.Reason, what string) {
 	}
 }
 
-// blame tells of a connection that its client's fault has ended.
+// blame reports a connection that its client's fault has ended.
 func (c *connection) blame(cause error) {
 	var far floodError
 	var broken http2.ConnectionError

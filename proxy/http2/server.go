@@ -41,7 +41,7 @@ type ServerOptions struct {
 	// Of streams in 10 s, the client's and those that it makes us send; 0: 1,000.
 	Resets     int
 	NoopFrames int // in 10 s that nothing comes of; 0: 10,000
-	// Is told of clients that are cut, and what was wrong in particular, or ""; may be nil.
+	// Is called for clients that are rejected, and what was wrong in particular, or ""; may be nil.
 	Rejected func(why traffic.Reason, client netip.Addr, what string)
 
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
@@ -94,7 +94,7 @@ func (s *Server) ServeConn(conn Conn) {
 	c.serve()
 }
 
-// Drain tells clients to go, and finishes the streams and tunnels that are open, until all have ended or ctx has.
+// Drain asks clients to go, and finishes the streams and tunnels that are open, until all have ended or ctx has.
 func (s *Server) Drain(ctx context.Context) error { return s.open.Drain(ctx, (*connection).drain) }
 
 // Shutdown is Drain; when ctx ends first, it closes all.

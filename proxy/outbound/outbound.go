@@ -85,7 +85,7 @@ func (d *Dialer) dialOwn(ctx context.Context, port string) (conn net.Conn, err e
 	return nil, err
 }
 
-// better reports whether an error tells more than an earlier one: a name or an address that does not exist here tells
+// better reports whether an error says more than an earlier one: a name or an address that does not exist here tells
 // nothing of who listens.
 func better(err, than error) bool {
 	var lookup *net.DNSError

@@ -16,7 +16,7 @@ type balance interface {
 	choose(s *set, r *message.Request, f filter) *member
 }
 
-// filter tells which targets a request may go to.
+// filter says which targets a request may go to.
 type filter struct {
 	tried   [maxAttempts]*member // in vain; nil behind the last
 	limit   int64                // requests at once; 0: any number

@@ -64,11 +64,11 @@ type Attempt struct {
 	Answer  time.Duration // from the place to the response's head, or to a connection
 
 	// Chosen is called when a target was chosen, with the scheme that it is spoken to by and the authority of its
-	// address, and may change the request's fields; its Host is what the target gets. Nil: nobody is told.
+	// address, and may change the request's fields; its Host is what the target gets. Nil: it is not called.
 	Chosen func(scheme, authority string)
 
-	// Late is told of a target without a response timeout whose answer has taken LateAfter, with what may help or "".
-	// It is called from another goroutine, possibly when the request has ended. Nil: nobody is told.
+	// Late is called for a target without a response timeout whose answer has taken LateAfter, with what may help or "".
+	// It is called from another goroutine, possibly when the request has ended. Nil: it is not called.
 	Late      func(target, help string)
 	LateAfter time.Duration
 

@@ -47,7 +47,7 @@ type stickyToken struct {
 
 const stickyLength = 32
 
-// token stands for the target in sticky cookies, without telling its address.
+// token stands for the target in sticky cookies, without showing its address.
 func (t *Target) token(key *[32]byte) string {
 	if made := t.sticky.Load(); made != nil && made.key == key {
 		return made.value

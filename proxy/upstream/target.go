@@ -195,7 +195,7 @@ func (t *Target) count() traffic.TargetCount {
 	}
 }
 
-// report tells how a request went, nil being well, and how long its answer took.
+// report notes how a request went, nil being well, and how long its answer took.
 func (t *Target) report(failure *Error, took time.Duration) {
 	t.asked.Add(1)
 	if failure == nil {

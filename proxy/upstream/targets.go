@@ -143,7 +143,7 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 	return made, nil
 }
 
-// Counts tells how each target fares, by name. Targets that are reached in different ways may have the same name; they
+// Counts are how each target fares, by name. Targets that are reached in different ways may have the same name; they
 // count as one.
 func (t *Targets) Counts() []traffic.TargetCount {
 	t.mu.Lock()

@@ -20,7 +20,7 @@ import (
 	"padlock/internal/regular"
 )
 
-// manual tells a person which record to make, and waits until it is there.
+// manual asks a person to make a record, and waits until it is there.
 type manual struct{ log *slog.Logger }
 
 func (m manual) Present(_ context.Context, domain, _, keyAuth string) error {
