@@ -95,6 +95,7 @@ func (b *bench) run(ctx context.Context, names []string, only string) (string, e
 	}
 
 	origins, err := b.startOrigins()
+	// With an error, too, come those that have started.
 	defer stopAll(origins)
 	if err != nil {
 		return "", err
@@ -168,6 +169,7 @@ func stopAll(processes []*process) {
 // measure runs one workload against all servers, round by round.
 func (b *bench) measure(ctx context.Context, w workload, names []string, running map[string]*process) (row, error) {
 	r := row{workload: w, values: map[string][]float64{}}
+	// Round by round, so that what disturbs the machine for a while disturbs all servers.
 	for round := range b.rounds {
 		for _, name := range names {
 			if ctx.Err() != nil {
@@ -196,6 +198,7 @@ func (b *bench) measure(ctx context.Context, w workload, names []string, running
 func versions() string {
 	var lines []string
 	for _, c := range [][]string{{"nginx", "-v"}, {"haproxy", "-v"}, {"caddy", "version"}} {
+		// nginx writes its version to standard error.
 		out, _ := exec.Command(c[0], c[1:]...).CombinedOutput()
 		line, _, _ := strings.Cut(string(out), "\n")
 		line = strings.TrimPrefix(line, "nginx version: ")

@@ -147,6 +147,7 @@ func (p *process) memory() (int64, error) {
 		if err != nil {
 			return 0, err
 		}
+
 		scanner := bufio.NewScanner(bytes.NewReader(text))
 		for scanner.Scan() {
 			if fields := strings.Fields(scanner.Text()); len(fields) > 1 && fields[0] == "Pss:" {

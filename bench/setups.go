@@ -86,6 +86,7 @@ stream {
 	var sites strings.Builder
 	fmt.Fprintf(&sites, "  upstream origin { server %s; keepalive 256; keepalive_requests 100000000; }\n", b.origins[setup])
 	if setup == manySites {
+		// nginx's own sizes are too small for so many names.
 		sites.WriteString("  server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n")
 		for i := range siteCount {
 			fmt.Fprintf(&sites, "  server { listen %s ssl http2; server_name site%d.localhost; location / { %s } }\n", address, i, forward)
@@ -137,7 +138,8 @@ func (b *bench) caddySites(setup, port, log string) (string, error) {
 	target := b.origins[setup]
 	options := ""
 	switch setup {
-	case toTCP, manySites: // for so many it needs more than a minute to start
+	// For so many sites, Caddy needs more than a minute to start.
+	case toTCP, manySites:
 		return "", errNoSuchSetup
 	case toTLS:
 		target, options = "https://"+target, fmt.Sprintf(" {\n    transport http {\n      tls_trusted_ca_certs %s\n      tls_server_name localhost\n      versions 1.1\n    }\n  }", b.pair.cert)

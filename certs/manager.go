@@ -153,6 +153,7 @@ func (m *Manager) Run(ctx context.Context) {
 func (m *Manager) preload(ctx context.Context) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, looks)
+
 	m.names.Range(func(_, value any) bool {
 		n := value.(*managed)
 		// The storage may be a service, which thousands of reads at once would overload at every start.

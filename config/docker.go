@@ -58,6 +58,7 @@ func (v *validator) overrides(c *Config) {
 	if c.Docker == nil {
 		return
 	}
+
 	for i, pattern := range c.Docker.Override {
 		at := fmt.Sprintf("docker.override[%d]", i)
 		name, ok := CanonicalPattern(pattern)

@@ -52,6 +52,7 @@ func newPages() *pages {
 	} {
 		functions[name] = f
 	}
+
 	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "ladder.html"))}
 }
 

@@ -72,6 +72,7 @@ type situation struct {
 }
 
 func (h *Hub) page(w http.ResponseWriter, r *http.Request) {
+	// The app may listen when the next request comes.
 	w.Header().Set("Cache-Control", "no-store")
 	app := h.of(r.Host)
 	if app == nil {
@@ -163,6 +164,7 @@ func output(name string) []string {
 	if err != nil {
 		return []string{}
 	}
+	// The limit may have cut a character in two.
 	plain := control.ReplaceAllString(strings.ToValidUTF8(string(text), "�"), "")
 	if plain = strings.TrimRight(plain, "\n"); plain == "" {
 		return []string{}

@@ -53,6 +53,7 @@ type engine struct {
 func newEngine(d *config.Docker) *engine {
 	network, address := d.Dial()
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
+
 	return &engine{maxList: maxList, maxInspect: maxInspect, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

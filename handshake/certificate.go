@@ -33,6 +33,7 @@ func (d *describer) describe(c *tls.Certificate, k *knowledge) *Certificate {
 		described.alone = described.alone && !described.origin.Rooted
 	}
 
+	// Begun anew when it is full: certificates that are still in use are soon described again.
 	if d.known == nil || len(d.known) >= maxDescribed {
 		d.known = map[*tls.Certificate]*Certificate{}
 	}

@@ -31,9 +31,9 @@ type HeldBack struct {
 }
 
 // NoiseFilter passes on what a person should look at. Noise is counted and summed up by source, once a minute: of
-// health checks, port scans and browsers' spare connections nothing else is passed on, of other noise the first from each
-// source, and the next after a while of silence. Failures beyond a rate are counted likewise, so that nobody can fill a
-// disk with them.
+// health checks, port scans and browsers' spare connections nothing else is passed on, of other noise the first from
+// each source, and the next after a while of silence. Failures beyond a rate are counted likewise, so that nobody can
+// fill a disk with them.
 type NoiseFilter struct {
 	next Sink
 	o    NoiseOptions

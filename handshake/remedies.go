@@ -625,6 +625,7 @@ func suiteDetail(d *dissector) string {
 
 func suiteRemedy(d *dissector) string {
 	const update = "update the client, or allow ECDHE with AES-GCM in its cipher list"
+
 	switch d.offer() {
 	case offersRSA, offersECDSA:
 		return twinRemedy(d)

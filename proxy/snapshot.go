@@ -66,6 +66,7 @@ func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certifi
 			return certificate, err
 		},
 	}
+
 	if recorder != nil {
 		c.KeyLogWriter = recorder
 	}

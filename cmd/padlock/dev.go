@@ -529,11 +529,13 @@ func (d *developing) join(ctx context.Context) (*dev.Client, error) {
 		d.began.Store(true)
 		return startDevProxy(d.c, d.dir)
 	})
+
 	if errors.Is(err, dev.ErrNotStarted) {
 		// Without a log, there is no reason to show.
 		text, _ := os.ReadFile(devProxyLog(d.dir))
 		return nil, notStarted(string(text))
 	}
+
 	if err == nil && client.Ports.Version != version {
 		d.older.Do(func() {
 			d.say("the proxy is padlock %s, and this is %s; it is replaced after the last app has ended", client.Ports.Version, version)

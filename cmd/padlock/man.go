@@ -47,6 +47,7 @@ type page struct{ strings.Builder }
 // manual describes every command and flag, as the help does.
 func manual(app *cli.App, date time.Time) []byte {
 	m := &page{}
+	// Without hyphenation (.nh) and with a ragged right edge (.ad l), commands can be copied as they are shown.
 	fmt.Fprintf(m, ".TH PADLOCK 1 %s \"padlock %s\" \"User Commands\"\n.nh\n.ad l\n", date.Format(time.DateOnly), roff(app.Version))
 	m.section("NAME")
 	m.fill("padlock - " + app.Usage)
@@ -54,10 +55,12 @@ func manual(app *cli.App, date time.Time) []byte {
 	m.lines(app.UsageText)
 	m.section("DESCRIPTION")
 	m.fill(app.Description)
+
 	m.section("OPTIONS")
 	m.flags(app.VisibleFlags())
 	m.section("COMMANDS")
 	m.commands(app.Name, app.Commands)
+
 	m.section("EXIT STATUS")
 	m.fill("0 for success, 1 for a failure, 2 for wrong usage.")
 	m.section("SIGNALS")
@@ -68,6 +71,7 @@ func manual(app *cli.App, date time.Time) []byte {
 		{"SIGUSR1", "Reopen log files and captures after another program has moved them."},
 		{"SIGUSR2", "Restart the program without refusing a connection."},
 	})
+
 	m.section("EXAMPLES")
 	m.lines(strings.TrimPrefix(session, "\nEXAMPLES:\n"))
 	m.section("SEE ALSO")
@@ -203,6 +207,7 @@ func roff(text string) string {
 		switch {
 		case r == '\\':
 			b.WriteString(`\e`)
+		// groff makes a hyphen of a bare -, which no shell takes for a minus.
 		case r == '-':
 			b.WriteString(`\-`)
 		case r > '~':

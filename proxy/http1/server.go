@@ -343,6 +343,7 @@ func (c *connection) await() error {
 	if c.reader.at < c.reader.end {
 		return nil // pipelined
 	}
+
 	wait := c.server.o.Idle
 	// Only the owner of the connection changes used, so it is read without a lock.
 	if !c.used && c.server.o.First > 0 {
@@ -351,6 +352,7 @@ func (c *connection) await() error {
 	if c.server.o.Park != nil {
 		wait = min(wait, c.server.parkAfter)
 	}
+
 	// With a lot, the goroutine and its buffer are kept for a second only. A keep-alive client sends its next
 	// request within that time, or not for long.
 	c.limit.Until(time.Now().Add(wait))

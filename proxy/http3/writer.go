@@ -267,6 +267,7 @@ func (w *writer) send() error {
 	} else {
 		_ = w.write(w.out)
 	}
+
 	w.out, w.n = w.out[:0], 0
 	return w.err
 }

@@ -27,6 +27,7 @@ func (s *Site) Explain(method string, path *paths.Path, q Asker) (verdicts []Ver
 		case !r.takes(method):
 			why = "the method is none of " + strings.Join(r.methods, ", ")
 		}
+
 		verdicts = append(verdicts, Verdict{r, why == "", why})
 	}
 	return verdicts
