@@ -251,7 +251,7 @@ func (c *autocertCache) load(ctx context.Context, key string) (data []byte, fres
 	data, err = c.store.Load(ctx, c.prefix+key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if isName(key) {
-			// Get returns the miss, and holds the lock.
+			// Get reports the miss, once it holds the lock.
 			return nil, false, nil
 		}
 		return nil, false, autocert.ErrCacheMiss

@@ -41,7 +41,7 @@ func (f filesBelow) Answer(ctx *message.Context, x *Exchange) (*message.Response
 		}
 	}
 
-	// A copy, as logs show the target that the client has sent.
+	// A copy: only the file server goes by the path without its prefix.
 	asked := *x.request
 	asked.Target = target
 	response, err := f.serve.RoundTrip(ctx, &asked, x)
