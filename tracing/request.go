@@ -249,8 +249,8 @@ func failed(s trace.Span, kind, text string) {
 	s.SetAttributes(semconv.ErrorTypeKey.String(kind))
 }
 
-// kept makes a text of a request safe to show, and a copy: the request's own aliases a buffer that soon holds
-// another's.
+// kept makes a text of a request safe to show, and a copy: the request's own would keep its whole head in memory for as
+// long as its span waits to be sent.
 func kept(s string) string { return strings.Clone(handshake.Escape(s)) }
 
 // methodOf keeps a client from making up names of spans: methods that few use are one (HTTP conventions of
