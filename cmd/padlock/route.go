@@ -214,7 +214,7 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 		}
 	}
 	if basic := r.BasicAuth(site); basic != nil {
-		e.line("  basic_auth: %d users; others get 401", len(basic.Users))
+		e.line("  basic_auth: one of its users (%d); others get 401", len(basic.Users))
 	}
 	if r.Compression != nil {
 		e.line("  compress: %s, from %d bytes on, if the client accepts it", strings.Join(r.Compression.Prefer, ", "), r.Compression.Min)
