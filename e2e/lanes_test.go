@@ -35,7 +35,9 @@ var longest = []string{
 	"TestRenewalUnderLoad", "TestTheCertsCommandsAgainstACA", "TestAFirstVisitShowsCompleteHandshakesAlone", "TestAnyDamagedFileOfTheStorageIsMended",
 	"TestAFullAndAReadOnlyStorage", "TestACAThatSendsTheWrongCertificate", "TestNoSecretIsWritten", "TestTheImageIsSmallAndReproducible",
 	"TestARelease", "TestReloadAfterReloadFailsNoRequest", "TestNoPathGetsToWhatIsProtected", "TestTestsslFindsNothingToMend", "TestReloadUnderLoadFailsNoRequest",
-	"TestFloodsOfHTTP2", "TestFloodsOfHTTP3",
+	"TestFloodsOfHTTP2", "TestFloodsOfHTTP3", "TestAFailingRenewalIsRepeatedUntilItIsMended", "TestAutocertByHTTP", "TestExampleComposeTwoNodesWithRedis",
+	"TestWebSocketSuite", "TestWildcardByDNS", "TestSudoWorksForTheUserWhoRanIt", "TestAStolenRootKeyCannotImpersonateABank",
+	"TestTrustRenewReplacesTheRootEverywhere", "TestContainersComeAndGoUnderLoad", "TestFloodsOfTLS",
 }
 
 // beside leaves it to the lanes how many tests run at once, where -parallel does not say.
