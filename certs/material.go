@@ -269,7 +269,7 @@ func (m *material) pem(name string, data []byte, log *slog.Logger) error {
 				return err
 			}
 			p.keys = append(p.keys, key)
-		// Those lie beside them, and decide nothing.
+		// Parameters, requests and public keys lie beside them, and decide nothing.
 		case !block.IsParameters() && block.Type != "CERTIFICATE REQUEST" && block.Type != "PUBLIC KEY":
 			return block.Misplaced(name, "certificates and private keys")
 		}

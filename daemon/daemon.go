@@ -120,8 +120,8 @@ type part struct {
 	Close func()
 }
 
-// parts start in this order, and are closed in the opposite one, after the last request. Everything before the proxy
-// can refuse a configuration; everything behind the report works in the background.
+// parts start in this order, and are closed in the opposite one, after the last request. Everything up to
+// the admin endpoint can refuse the start; everything behind the report works in the background.
 func (d *daemon) parts() []part {
 	return []part{
 		{"operation log", d.openLog, d.closeLog},

@@ -151,7 +151,6 @@ func (a *Preflight) caa(ctx context.Context, name string) string {
 	}
 
 	wildcard := strings.HasPrefix(name, "*.")
-	// RFC 8659 section 3: the records of the closest domain count, and those above it do not.
 	for domain := strings.TrimPrefix(name, "*."); strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 		answers, err := dnsquery.Ask(ctx, a.resolvers, domain, dns.TypeCAA)
 		if err != nil {

@@ -316,15 +316,15 @@ func (s *stream) content() error {
 		return nil
 	}
 
-	hardly := s.announced == 0 || s.in.ended()
+	likelyNone := s.announced == 0 || s.in.ended()
 	// For these methods the end of the stream usually comes in the same packet. Waiting for it spares the target a
 	// chunked request without content.
 	switch r.Method {
 	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE":
-		hardly = hardly || s.announced < 0 && !r.Expect
+		likelyNone = likelyNone || s.announced < 0 && !r.Expect
 	}
 
-	if hardly {
+	if likelyNone {
 		switch err := s.next(); {
 		case errors.Is(err, io.EOF):
 			r.ContentLength, r.Expect = 0, false

@@ -157,6 +157,7 @@ func (c *FieldChanges) Owns(name string, aliases bool) bool {
 	return false
 }
 
+// Empty reports whether no field is owned. Fields that are only added are not.
 func (c *FieldChanges) Empty() bool { return len(c.remove)+len(c.replace)+len(c.set) == 0 }
 
 // Redirect answers with another address.
