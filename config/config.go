@@ -287,7 +287,8 @@ type Timeouts struct {
 
 // Limits bound what a peer may send. In a file they are above zero.
 type Limits struct {
-	// Open client connections. Above this the connection that has been idle the longest is closed, or new ones wait.
+	// Open client connections. Above this, a connection of the client with the most is closed, an idle one first; if
+	// no client has more than another, an idle connection is closed, or new ones wait.
 	Connections int `yaml:"connections"`
 	// Open connections of one client address, or of one IPv6 /64 network; four times as many of a /48 network. Above
 	// this, new ones are closed. Unlimited by default; set it only if clients connect to padlock directly, because a
@@ -597,7 +598,8 @@ type Upstream struct {
 	PassiveHealth PassiveHealth `yaml:"passive_health"`
 	// Limits the concurrent requests to a target.
 	Circuit Circuit `yaml:"circuit"`
-	// Sends a request to another target, if the first cannot have acted on it.
+	// Sends a request to another target if padlock could not connect to the first, or if the request is idempotent and
+	// the first closed the connection without a response.
 	Retry Retry `yaml:"retry"`
 	// Timeouts of this route; they replace the general `timeouts`.
 	Timeouts UpstreamTimeouts `yaml:"timeouts"`
@@ -670,7 +672,7 @@ type Circuit struct {
 	Wait time.Duration `yaml:"wait"`
 }
 
-// Retry sends a request to another target, where the first has surely not acted on it.
+// Retry sends a request to another target, where the first has not got it, or acting on it twice does no harm.
 type Retry struct {
 	// Attempts in total, and never more than there are targets.
 	Attempts int `yaml:"attempts"`
