@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -71,10 +72,8 @@ func (v *validator) passthrough(at string, s *Site) {
 	}
 }
 
-func (h *HeaderRules) empty() bool {
-	none := func(r *FieldRules) bool { return len(r.Remove)+len(r.Set)+len(r.Add) == 0 }
-	return none(&h.Request) && none(&h.Response.FieldRules) && len(h.Response.Keep) == 0
-}
+// empty reports whether no rule of any kind is given, those of kinds that are added later included.
+func (h *HeaderRules) empty() bool { return reflect.ValueOf(*h).IsZero() }
 
 // listeners finds addresses that are given for different things.
 func (v *validator) listeners(c *Config) {

@@ -34,10 +34,10 @@ var reasons = [Reasons]struct{ name, why, key string }{
 	Malformed:     {"malformed", "the client did not send valid HTTP", ""},
 	TLSRules:      {"tls_rules", "the client broke the TLS protocol after the handshake", ""},
 	Connections: {
-		"connections", "the connection limit was reached: the connection that was idle the longest was closed, or new ones wait", "limits.connections",
+		"connections", "the connection limit was reached: a connection of the client with the most was closed, or new ones wait", "limits.connections",
 	},
 	PerAddress: {"connections_per_address", "the connection limit of this address was reached", "limits.connections_per_address"},
-	Handshakes: {"handshakes", "the limit of unfinished handshakes was reached: the oldest was closed, or new ones wait", "limits.handshakes"},
+	Handshakes: {"handshakes", "the limit of unfinished handshakes was reached: the oldest of the client with the most was closed, or new ones wait", "limits.handshakes"},
 	Descriptors: {
 		"descriptors", "the system has no file descriptors left for further connections: new ones wait", "",
 	},
