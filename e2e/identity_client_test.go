@@ -73,8 +73,8 @@ type idInterim struct {
 	fields http.Header
 }
 
-// idPatience is how long a request may take.
-const idPatience = 45 * time.Second
+// idPatience is how long a request may take, on a machine whose processors others use.
+const idPatience = 2 * time.Minute
 
 // Of HTTP/1.1: a connection at a time, with up to three requests in a row on their way.
 type idOne struct {

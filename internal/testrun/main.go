@@ -177,7 +177,8 @@ func promises(dir string) ([]step, error) {
 		}
 	}
 	identity := program("identity", "-test.run=^TestIdentity$")
-	identity.aside, identity.nice, identity.after = true, leftover, []string{"build the clients"}
+	// Beside the packages, which never leave a processor idle, its requests would wait for longer than clients do.
+	identity.aside, identity.nice, identity.after = true, leftover, []string{"packages"}
 
 	return []step{
 		{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
@@ -191,12 +192,12 @@ func promises(dir string) ([]step, error) {
 			after: []string{"build staticcheck"}, aside: true, nice: unhurried},
 		{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: lint,
 			after: []string{"staticcheck"}, aside: true, nice: unhurried},
-		identity,
 		{name: "sequential packages", args: append([]string{"go", "test", "-json", "-vet=off"}, sequential...), env: plain,
 			aside: true, nice: unhurried, tests: true},
 		// Some wait most of the time, and proxy's for longest.
 		{name: "packages", args: goTest(append([]string{"-vet=off", "-ldflags=-s -w", "-timeout=20m", "-p=4", "./proxy"}, concurrent...)...), env: raced,
 			after: []string{"install", "build the clients"}, tests: true},
+		identity,
 		program("program", "-test.skip=^TestIdentity$"),
 	}, nil
 }
