@@ -340,9 +340,16 @@ type Site struct {
 	NoCase bool `yaml:"ignore_case"`
 	// Header rules. They apply before those of the route.
 	Fields HeaderRules `yaml:"headers"`
-	// HTML pages of your own for padlock's error responses, by status (`404`) or class of statuses (`5xx`). Clients that
-	// ask for JSON or plain text get that. Error responses of targets are not replaced.
-	Errors map[string]string `yaml:"errors" path:"yes"` // statuses and files
+	// HTML pages of your own for padlock's error responses, by status (`404`) or class of statuses (`5xx`): a file, or a
+	// URL such as `http://pages:8080/{status}.html` that padlock fetches the page from. Clients that ask for JSON or plain
+	// text get that. Error responses of targets are replaced only with `intercept`.
+	Errors map[string]string `yaml:"errors" path:"or"` // statuses and files or URLs
+	// Statuses of targets' responses that the pages of `errors` replace, such as `[404, 5xx]`. By default none. Responses
+	// to gRPC, Upgrade and Range requests stay as they are.
+	Intercept []string `yaml:"intercept"` // list of statuses
+	// Answers requests with 503 and Retry-After while it is on. `padlock maintenance on SITE` switches it on without a
+	// change of the file, and uses what the file says beside it. `maintenance: true` uses the defaults. Off by default.
+	Maintenance *Maintenance `yaml:"maintenance"`
 	// What happens to the requests of the site. Of the routes that match, an exact path takes precedence over a
 	// prefix, a longer prefix over a shorter one, a route with conditions such as `header` over one without, and a route
 	// with `methods` over one without; then the first wins. A
@@ -352,6 +359,22 @@ type Site struct {
 	Listen []string `yaml:"listen"` // list of host:port
 	// Forwards the decrypted bytes to a TCP service, instead of HTTP requests.
 	TCP *TCP `yaml:"tcp"`
+}
+
+// Maintenance says what visitors get while a site is not served, and who is served all the same.
+type Maintenance struct {
+	// Maintenance is on. By default it is off, until `padlock maintenance on` is used.
+	On bool `yaml:"on"`
+	// What padlock's page says. By default that the site is in maintenance.
+	Message string `yaml:"message"`
+	// HTML page of your own. By default the page of `errors` for 503, if there is one and no message.
+	Page string `yaml:"page" empty:"never" path:"yes"` // file
+	// When maintenance ends, for example `2026-12-01T06:00:00Z`. By default when it is switched off.
+	Until string `yaml:"until" empty:"never"` // time
+	// Client addresses that are served all the same.
+	Allow []Network `yaml:"allow"`
+	// Paths that are served all the same, for example those of health checks.
+	Paths []string `yaml:"paths"` // list of paths
 }
 
 // PathMode is Paths, or what it is by default: strict where a rule keeps anybody out, so that nobody may go around

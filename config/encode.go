@@ -150,6 +150,10 @@ func word(v, standard reflect.Value) *yaml.Node {
 		if value.Off || reflect.DeepEqual(value, standard.Interface()) {
 			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(!value.Off)}
 		}
+	case Maintenance:
+		if reflect.DeepEqual(value, Maintenance{On: value.On}) {
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(value.On)}
+		}
 	case HSTS:
 		if value.Off {
 			return text("off")

@@ -22,7 +22,7 @@ var examples = map[string]string{
 	"Handshakes.format": "story", "Handshakes.output": "/var/log/padlock/handshakes.log", "Health.path": "/healthz", "Health.host": "app.example.com",
 	"Health.status": "200-299", "Issuer.directory": "https://ca.example.com/acme/directory", "Issuer.name": "letsencrypt", "Listen.http": `[":80"]`,
 	"Listen.proxy_protocol": "{from: [10.0.0.0/8]}", "OnDemand.allow": `["*.example.com"]`, "Redirect.status": "308", "Redirect.to": "https://www.example.com{uri}",
-	"Site.errors": "{404: missing.html, 5xx: failed.html}", "RateLimit.requests": "60", "RateLimit.per": "1m", "RateLimit.burst": "20", "RateLimit.by": "address", "rate_limit": "{requests: 60, per: 1m}",
+	"Site.errors": "{404: missing.html, 5xx: failed.html}", "intercept": "[5xx]", "Site.maintenance": "true", "Maintenance.message": "Back at six", "Maintenance.page": "maintenance.html", "Maintenance.until": "2026-12-01T06:00:00Z", "Maintenance.paths": "[/up]", "RateLimit.requests": "60", "RateLimit.per": "1m", "RateLimit.burst": "20", "RateLimit.by": "address", "rate_limit": "{requests: 60, per: 1m}",
 	"Files.root": "public", "Files.index": "index.html", "Files.hide": "[drafts, \"*.bak\"]", "Files.cache_control": "max-age=3600", "Files.precompressed": "[br, gzip]",
 	"Route.files": "{root: public}", "Respond.status": "404", "TCP.proxy_protocol": "v2", "Tracing.endpoint": "http://collector:4318", "Tracing.headers": "{Authorization: Bearer TOKEN}",
 	"Upstream.health": "{path: /healthz}", "Site.tls": "{client_auth: {mode: require, ca: clients.pem}}", "PassiveHealth.failures": "3",
@@ -195,7 +195,7 @@ func single(t reflect.Type) string {
 		return "off, an address, unix:PATH, or a mapping of keys to values"
 	case reflect.TypeFor[Docker]():
 		return "on, the engine's endpoint, or a mapping of keys to values"
-	case reflect.TypeFor[Compress]():
+	case reflect.TypeFor[Compress](), reflect.TypeFor[Maintenance]():
 		return "true, false, or a mapping of keys to values"
 	case reflect.TypeFor[KeepAlive]():
 		return "off, a duration, or a mapping of keys to values"

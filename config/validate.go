@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -241,6 +239,10 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	v.headers(path+".headers", &s.Fields)
 	v.access(path, &s.Access)
 	v.errorPages(path+".errors", s.Errors)
+	v.intercept(path+".intercept", s)
+	if s.Maintenance != nil {
+		v.maintenance(path+".maintenance", s.Maintenance)
+	}
 	if s.Compress != nil {
 		v.compress(path+".compress", s.Compress)
 	}
@@ -271,25 +273,6 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 		}
 	}
 	v.codings(path, s)
-}
-
-// MaxErrorPage is the size of an error page, in bytes: it is kept in memory.
-const MaxErrorPage = 1 << 20
-
-var errorStatus = regexp.MustCompile(`^[45]([0-9][0-9]|xx)$`)
-
-func (v *validator) errorPages(path string, pages map[string]string) {
-	for _, status := range slices.Sorted(maps.Keys(pages)) {
-		at, name := path+"."+status, pages[status]
-		if !errorStatus.MatchString(status) {
-			v.fail(at, "is no status of an error: write one such as 404, or 4xx or 5xx for all others")
-		}
-		if name == "" {
-			v.fail(at, "needs the file with the page")
-		} else if _, err := regular.Named(name, MaxErrorPage); err != nil {
-			v.fail(at, "%v", inDirectory(name, err))
-		}
-	}
 }
 
 // noHosts is for a site without any.

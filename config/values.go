@@ -163,6 +163,18 @@ func (c *Compress) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// UnmarshalText takes true and false.
+func (m *Maintenance) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "true", "on":
+		m.On = true
+	case "false", "off":
+	default:
+		return fmt.Errorf("%q must be true, false, or a mapping of keys to values", text)
+	}
+	return nil
+}
+
 func switchedOff(text []byte, off *bool) error {
 	if string(text) != "off" && string(text) != "false" {
 		return fmt.Errorf("%q must be off, or a mapping of keys to values", text)

@@ -34,9 +34,14 @@ type part struct {
 	paths  string
 	noCase bool
 	hsts   config.HSTS
-	isTCP  bool
-	tcp    config.TCP // without what it shares with routes
-	shared string     // labels that all containers of the route should have alike
+	http   string
+	// Of whole sites alone, as they name files of padlock's machine, or addresses that it can reach.
+	errors      map[string]string
+	intercept   []string
+	maintenance *config.Maintenance
+	isTCP       bool
+	tcp         config.TCP // without what it shares with routes
+	shared      string     // labels that all containers of the route should have alike
 }
 
 // key is what may stand behind a label's prefix.
@@ -119,6 +124,13 @@ var keys = []key{
 	field("headers.response.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Response.Add }),
 	setting("paths", ofHTTP, func(p *part) any { return &p.paths }),
 	setting("ignore_case", ofHTTP, func(p *part) any { return &p.noCase }),
+	setting("match", ofHTTP, func(p *part) any { return &p.route.Match }),
+	named("header.", func(p *part) *map[string]string { return &p.route.Header }),
+	named("cookie.", func(p *part) *map[string]string { return &p.route.Cookie }),
+	named("query.", func(p *part) *map[string]string { return &p.route.Query }),
+	setting("client", ofHTTP, func(p *part) any { return &p.route.Client }),
+	setting("percent", ofHTTP, func(p *part) any { return &p.route.Percent }),
+	setting("http", ofHTTP, func(p *part) any { return &p.http }),
 	setting("www", ofHTTP, func(p *part) any { return &p.www }),
 	setting("hsts", ofHTTP, func(p *part) any { return &p.hsts }),
 	setting("hsts.max_age", ofHTTP, func(p *part) any { return &p.hsts.MaxAge }),
@@ -166,6 +178,18 @@ func field(name string, values func(p *part) *config.FieldValues) key {
 	return key{name, ofHTTP, func(p *part, rest, text string) error {
 		all := values(p)
 		*all = append(*all, config.FieldValue{Name: rest, Value: text})
+		return nil
+	}}
+}
+
+// named is a key with the name of what is compared behind it.
+func named(name string, values func(p *part) *map[string]string) key {
+	return key{name, ofHTTP, func(p *part, rest, text string) error {
+		all := values(p)
+		if *all == nil {
+			*all = map[string]string{}
+		}
+		(*all)[rest] = text
 		return nil
 	}}
 }

@@ -33,6 +33,8 @@ var meanings = []struct{ labels, site string }{
 	{"headers.request.set.X-Edge=padlock headers.request.add.X-Trace={request_id} headers.request.remove=X-Debug,X-Test", "{hosts: [app.test], routes: [{headers: {request: {set: {X-Edge: padlock}, add: {X-Trace: '{request_id}'}, remove: [X-Debug, X-Test]}}, to: 10.0.0.2:8080}]}"},
 	{"headers.response.set.X-Frame-Options=DENY headers.response.add.Via=1.1 headers.response.remove=Server headers.response.keep=Alt-Svc", "{hosts: [app.test], routes: [{headers: {response: {set: {X-Frame-Options: DENY}, add: {Via: '1.1'}, remove: [Server], keep: [Alt-Svc]}}, to: 10.0.0.2:8080}]}"},
 	{"compress=true", "{hosts: [app.test], routes: [{compress: true, to: 10.0.0.2:8080}]}"},
+	{"http=off", "{hosts: [app.test], http: off, routes: [{to: 10.0.0.2:8080}]}"},
+	{"match=^/v[0-9]+/ header.X-Canary=yes cookie.beta=* query.version=2 client=10.0.0.0/8 percent=10", "{hosts: [app.test], routes: [{match: '^/v[0-9]+/', header: {X-Canary: 'yes'}, cookie: {beta: '*'}, query: {version: '2'}, client: [10.0.0.0/8], percent: 10, to: 10.0.0.2:8080}]}"},
 	{"www=add", "{hosts: [app.test], www: add, routes: [{to: 10.0.0.2:8080}]}"},
 	{"paths=normalize ignore_case=true", "{hosts: [app.test], paths: normalize, ignore_case: true, routes: [{to: 10.0.0.2:8080}]}"},
 	{"paths=raw", "{hosts: [app.test], paths: raw, routes: [{to: 10.0.0.2:8080}]}"},

@@ -53,6 +53,19 @@ func TestHostsThatTheSameContainersAskForAreOneSite(t *testing.T) {
 	}
 }
 
+// A container cannot have another's requests served without TLS.
+func TestOfContainersOfOneHostTheSafestSaysWhatPlainHTTPDoes(t *testing.T) {
+	file := "docker: on\nlisten: {http: [':80']}"
+	for _, c := range []struct{ one, other, want string }{
+		{"http=serve", "path=/b", ""}, {"path=/b", "http=serve", ""}, {"http=serve", "path=/b http=serve", "serve"}, {"http=redirect", "path=/b http=off", "off"},
+	} {
+		sites, told := merge(t, file, nil, c.one, c.other)
+		if told != "" || len(sites) != 1 || sites[0].HTTP != c.want {
+			t.Errorf("%s, %s: %s\n%+v", c.one, c.other, told, sites)
+		}
+	}
+}
+
 func TestTheNewestContainerOfARouteSaysHow(t *testing.T) {
 	sites, told := merge(t, "docker: on", nil, "balance=random", "balance=least_conn body_limit=1MiB")
 	want := base(t, "sites: [{hosts: [app.test], routes: [{balance: least_conn, body_limit: 1MiB, to: [10.0.0.2:8080, 10.0.0.3:8080]}]}]").Sites

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -59,7 +60,35 @@ func (p *part) alone() config.Site {
 	if p.isTCP {
 		return p.bytes(slices.Clone(p.hosts), to...)
 	}
-	return config.Site{Hosts: slices.Clone(p.hosts), WWW: p.www, HSTS: p.hsts, Paths: p.paths, NoCase: p.noCase, Routes: []config.Route{p.rule(to...)}}
+	site := config.Site{Hosts: slices.Clone(p.hosts), Paths: p.paths, HTTP: p.http, Routes: []config.Route{p.rule(to...)}}
+	p.say(&site)
+	return site
+}
+
+// say adds what the part says of its whole site, where others may have said something before.
+func (p *part) say(site *config.Site) {
+	site.WWW = cmp.Or(p.www, site.WWW)
+	site.HSTS = cmp.Or(p.hsts, site.HSTS)
+	site.NoCase = site.NoCase || p.noCase
+
+	if len(p.errors) > 0 {
+		pages := maps.Clone(p.errors)
+		for status, page := range site.Errors {
+			// The oldest says what stands for a status.
+			pages[status] = page
+		}
+		site.Errors = pages
+	}
+	for _, status := range p.intercept {
+		if !slices.Contains(site.Intercept, status) {
+			site.Intercept = append(slices.Clip(site.Intercept), status)
+		}
+	}
+
+	if p.maintenance != nil && site.Maintenance == nil {
+		maintenance := *p.maintenance
+		site.Maintenance = &maintenance
+	}
 }
 
 // sameRoute reports whether two parts match the same requests of a host.
@@ -121,14 +150,13 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 	problems = mixed(parts, parts[0])
 	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool { return p.isTCP })
 	if len(parts) > 0 {
-		site.Paths = parts[0].paths
+		site.Paths, site.HTTP = parts[0].paths, parts[0].http
 	}
 
 	for _, p := range parts {
-		site.WWW = cmp.Or(p.www, site.WWW)
-		site.HSTS = cmp.Or(p.hsts, site.HSTS)
+		p.say(&site)
 		site.Paths = stricter(site.Paths, p.paths)
-		site.NoCase = site.NoCase || p.noCase
+		site.HTTP = safer(site.HTTP, p.http)
 	}
 
 	for len(parts) > 0 {
@@ -148,7 +176,8 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 
 	// In an order of their own, so that a restart of containers in another order changes nothing.
 	slices.SortStableFunc(site.Routes, func(a, b config.Route) int {
-		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Exact, b.Exact), cmp.Compare(strings.Join(a.Methods, " "), strings.Join(b.Methods, " ")))
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Exact, b.Exact), cmp.Compare(strings.Join(a.Methods, " "), strings.Join(b.Methods, " ")),
+			cmp.Compare(fmt.Sprint(a.Conditions), fmt.Sprint(b.Conditions)))
 	})
 	return site, problems
 }
@@ -157,6 +186,12 @@ func join(hosts []string, parts []*part) (site config.Site, problems []Problem) 
 // nothing leaves it to the rules of all, which raw would not.
 func stricter(a, b string) string {
 	order := []string{"raw", "", "normalize", "strict"}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
+}
+
+// safer is what more keeps requests off plain HTTP: no container has another's served readable for everybody.
+func safer(a, b string) string {
+	order := []string{"serve", "", "redirect", "off"}
 	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 

@@ -1,7 +1,10 @@
 package discovery
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,10 +14,15 @@ import (
 
 // Whole sites of a source are what they would be in the file, whatever they do.
 func TestWholeSitesAreThoseOfTheFile(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "page.html")
+	if err := os.WriteFile(page, []byte("page"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, site := range []string{
 		"{hosts: [a.test, b.test], routes: [{to: 3000}]}",
 		"{hosts: [a.test], routes: [{to: [3000, {target: 3001, weight: 3}], balance: least_conn}, {path: /api, to: 4000, strip_prefix: true}]}",
 		"{hosts: [a.test], www: add, hsts: {max_age: 9000h}, paths: normalize, ignore_case: true, routes: [{to: 3000}]}",
+		"{hosts: [a.test], http: off, errors: {502: 'http://pages:8080/{status}.html', 4xx: '" + page + "'}, intercept: [4xx], maintenance: {paths: [/up]}, routes: [{to: 3000}, {path: /api, to: 4000}]}",
 		"{hosts: [a.test], routes: [{redirect: {to: 'https://b.test{uri}'}}, {path: /off, respond: {status: 410}}]}",
 		"{hosts: [a.test], allow: [10.0.0.0/8], tcp: {to: ['db:5432', 'db:5433'], proxy_protocol: v2}}",
 	} {
@@ -23,6 +31,18 @@ func TestWholeSitesAreThoseOfTheFile(t *testing.T) {
 		merged, problems := Find(Owner{Kind: "app", Name: "a", Sites: base(t, "sites: ["+site+"]").Sites}).Merge(standing, nil)
 		if len(problems) > 0 || !reflect.DeepEqual(merged.Sites, want) {
 			t.Errorf("%s: %v\n%+v\nwant\n%+v", site, problems, merged.Sites, want)
+		}
+	}
+}
+
+// A setting of sites that is added later must reach what a source finds, or be a problem: none is lost without a word.
+func TestNoSettingOfAWholeSiteIsLost(t *testing.T) {
+	// Another field is either said by each owner, and merged in join, or refused by sharable.
+	known := []string{"Hosts", "TLS", "WWW", "HTTP", "HSTS", "Access", "Compress", "Paths", "NoCase", "Fields", "Errors", "Intercept", "Maintenance", "Routes", "Listen", "TCP"}
+	site := reflect.TypeFor[config.Site]()
+	for i := range site.NumField() {
+		if name := site.Field(i).Name; !slices.Contains(known, name) {
+			t.Errorf("config.Site.%s: give it to partsOf and join, or have sharable refuse it, and add it here", name)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +19,14 @@ func trustFiles(cfg *config.Config) (names []string) {
 	add := func(u *config.Upstream) { names = append(names, u.CA, u.ClientCert, u.ClientKey) }
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
-		names = slices.AppendSeq(names, maps.Values(site.Errors))
+		for _, page := range site.Errors {
+			if !config.IsPageURL(page) {
+				names = append(names, page)
+			}
+		}
+		if site.Maintenance != nil && site.Maintenance.Page != "" {
+			names = append(names, site.Maintenance.Page)
+		}
 		if auth := site.TLS.ClientAuth; auth != nil {
 			names = append(append(names, auth.CA), auth.CRL...)
 		}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -195,6 +196,13 @@ func (e *explanation) named(site int, r *sites.Route) string {
 // effects says what the filters of a route do, in their order, and what is at their end.
 func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Route, path *paths.Path) {
 	e.line("then")
+	if m := site.Maintenance; m != nil {
+		verdict := "is served all the same"
+		if m.Holds(e.q.address, path.Raw, time.Now()) {
+			verdict = "gets 503"
+		}
+		e.line("  maintenance: %s %s", e.q.address, verdict)
+	}
 	if r.Config == nil {
 		e.line("  the built-in page shows the client's handshake")
 		return
@@ -221,7 +229,7 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	}
 
 	if len(c.To) > 0 {
-		e.forwards(about, r, path)
+		e.forwards(site, about, r, path)
 		return
 	}
 	switch {
@@ -234,7 +242,7 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	}
 }
 
-func (e *explanation) forwards(about *config.Site, r *sites.Route, path *paths.Path) {
+func (e *explanation) forwards(site *sites.Site, about *config.Site, r *sites.Route, path *paths.Path) {
 	c := r.Config
 	for _, rules := range []struct {
 		whose string
@@ -263,6 +271,9 @@ func (e *explanation) forwards(about *config.Site, r *sites.Route, path *paths.P
 		to = append(to, b.Target.String())
 	}
 	e.line("  to: %s %s at %s", e.method, target, strings.Join(to, ", "))
+	if site.Intercepts() {
+		e.line("  intercept: responses with %s are replaced by pages of errors", strings.Join(about.Intercept, ", "))
+	}
 	for _, rules := range []struct {
 		whose string
 		rules *config.HeaderRules

@@ -26,11 +26,12 @@ func (h *Gateway) entry() Action {
 type Routes struct {
 	*sites.Snapshot
 	actions []Action // by the index of a route
+	pages   map[*sites.ErrorPage]*pageSource
 }
 
 // Compile chains what each route of a snapshot does with its requests.
 func (h *Gateway) Compile(s *sites.Snapshot) *Routes {
-	r := &Routes{s, make([]Action, s.Routes)}
+	r := &Routes{s, make([]Action, s.Routes), h.sources(s)}
 	for _, site := range s.Sites {
 		for _, route := range site.Routes {
 			r.actions[route.Index] = h.action(site, route)
@@ -94,6 +95,8 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	add(len(r.Upgrades) > 0, before(h.wholeContent))
 	add(r.Buffer.Request > 0, before(h.bufferRequest))
 	add(r.Buffer.Response > 0, h.bufferResponse)
+	// Innermost: what is replaced is neither buffered nor compressed, and the page is written as every other.
+	add(s.Intercepts(), intercept)
 	return chain(&forwarding{h, r}, filters)
 }
 

@@ -29,8 +29,12 @@ h1{font-size:1.5rem;margin:0}p{margin:.8rem 0}small{opacity:.7}code{font-size:.9
 func (e *StatusError) response(x *Exchange) *message.Response {
 	page := failure{Status: e.Status, Name: http.StatusText(e.Status), Text: e.Text, Detail: e.Detail, Request: string(appendID(nil, x.id))}
 	body, kind := page.render(x.request.Fields)
-	if x.site != nil && strings.HasPrefix(kind, "text/html") {
-		if own := x.site.ErrorPage(e.Status); own != nil {
+	if x.site != nil && strings.HasPrefix(kind, "text/html") && !e.plain {
+		page := e.page
+		if page == nil {
+			page = x.site.ErrorPage(e.Status)
+		}
+		if own := x.own(page, e.Status); own != nil {
 			body, kind = own.Content, own.Kind
 		}
 	}

@@ -205,6 +205,11 @@ func (h *Gateway) dispatch(ctx *message.Context, x *Exchange) (*message.Response
 	if other, ok := x.site.Redirects[x.name]; ok && strings.HasPrefix(x.request.Target, "/") {
 		return x.toOtherName(other)
 	}
+	if x.site.Maintenance != nil {
+		if err := x.inMaintenance(); err != nil {
+			return nil, err
+		}
+	}
 	if err := x.findRoute(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
+	"padlock/proxy/sites"
 )
 
 // What an Action's error may be, beside the status of an error page. Any other error is answered with 500.
@@ -14,6 +15,9 @@ type StatusError struct {
 	Detail string         // for the person who runs padlock; "": none
 	Fields message.Fields // beside those that every error page has
 	Cause  string         // for logs; "": Text
+
+	page  *sites.ErrorPage // instead of the site's for the status; nil: that
+	plain bool             // none of the site's
 }
 
 // Error implements error.

@@ -34,6 +34,8 @@ type Site struct {
 	Methods     []string              // that routes name
 	TCP         *TCP                  // nil: HTTP
 	errors      map[string]*ErrorPage // by status, or class of statuses
+	intercept   map[string]bool       // statuses, or classes of them, whose pages stand for targets' responses
+	Maintenance *Maintenance          // nil: off
 	Counts      *traffic.Site
 }
 
@@ -104,8 +106,15 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	// Client certificates and TCP sites need TLS, so neither is served without it.
 	built.Plain, built.PlainOff = c.HTTP == "serve" && c.TLS.ClientAuth == nil && c.TCP == nil, c.HTTP == "off"
 	var err error
-	if built.errors, err = errorPages(c, b.files); err != nil {
+	if built.errors, err = b.errorPages(c); err != nil {
 		return nil, err
+	}
+	if built.Maintenance, err = b.maintenance(c); err != nil {
+		return nil, err
+	}
+	built.intercept = map[string]bool{}
+	for _, status := range c.Intercept {
+		built.intercept[status] = true
 	}
 	if c.WWW != "" {
 		built.Redirects = wwwRedirects(c)
