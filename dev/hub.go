@@ -143,6 +143,27 @@ func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 	}
 }
 
+// Follow calls use with the names of all apps, wildcards aside, at once and whenever the proxy serves a change, until
+// ctx ends.
+func (h *Hub) Follow(ctx context.Context, use func(names []string)) {
+	for {
+		h.mu.Lock()
+		var names []string
+		for _, c := range h.apps {
+			names = append(names, slices.DeleteFunc(slices.Clone(c.app.Hosts), func(host string) bool { return host[0] == '*' })...)
+		}
+		next := h.serves
+		h.mu.Unlock()
+		use(names)
+
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+		}
+	}
+}
+
 // String implements discovery.Source.
 func (h *Hub) String() string { return "padlock dev" }
 

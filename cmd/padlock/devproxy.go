@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,6 +30,7 @@ func (p *program) devServeCommand() *cli.Command {
 		UsageText: "padlock dev serve [flags]\n\nExamples:\n  padlock dev serve --stay",
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "listen", Usage: "`ADDR` that accepts HTTPS (default: port 443 of this machine, or 8443 if that is in use or not permitted)", EnvVars: []string{"PADLOCK_LISTEN"}},
+			&cli.BoolFlag{Name: "no-hosts", Usage: "leave the hosts file alone, where padlock may write it and this system does not resolve names below localhost", EnvVars: []string{"PADLOCK_DEV_NO_HOSTS"}},
 			&cli.BoolFlag{Name: "stay", Usage: "do not end after the last app", EnvVars: []string{"PADLOCK_DEV_STAY"}},
 		}, devStorage()...),
 		Action: p.devServe,
@@ -73,6 +75,13 @@ func (p *program) devServe(c *cli.Context) error {
 	go func() { pages <- hub.ServePages(ctx) }()
 	if !c.Bool("stay") {
 		go func() { hub.Idle(ctx, devRest); cancel() }()
+	}
+
+	var hosts sync.WaitGroup
+	defer hosts.Wait()
+	if !c.Bool("no-hosts") {
+		names := &devHosts{hostsFile(), log}
+		hosts.Go(func() { names.follow(ctx, hub) })
 	}
 
 	o := p.options(!c.IsSet("listen"), nil)

@@ -91,7 +91,10 @@ func hostNames(args []string) (names []string, err error) {
 const hostsMark = " # padlock"
 
 // addHostLines adds lines for names that have none yet, and leaves all others as they are.
-func addHostLines(text []byte, names []string) []byte {
+func addHostLines(text []byte, names []string) []byte { return appendHostLines(text, names, hostsMark) }
+
+// appendHostLines is addHostLines with lines that end in a mark.
+func appendHostLines(text []byte, names []string, mark string) []byte {
 	out := bytes.Clone(text)
 	if len(out) > 0 && out[len(out)-1] != '\n' {
 		out = append(out, '\n')
@@ -101,7 +104,7 @@ func addHostLines(text []byte, names []string) []byte {
 		// Both families, as clients choose between them by rules of their own.
 		for _, address := range []string{"127.0.0.1", "::1"} {
 			if !hasHostLine(out, address, name) {
-				out = append(out, address+" "+name+hostsMark+"\n"...)
+				out = append(out, address+" "+name+mark+"\n"...)
 			}
 		}
 	}
@@ -142,6 +145,12 @@ func removeHostLines(text []byte, names []string) []byte {
 // editHosts writes what edit makes of the hosts file, as root where that is needed.
 func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []byte) error {
 	file := c.String("file")
+	release, err := lockHosts(file)
+	if err != nil {
+		return fmt.Errorf("reading the hosts file: %w", err)
+	}
+	defer func() { release() }()
+
 	before, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("reading the hosts file: %w", err)
@@ -155,6 +164,7 @@ func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []
 	// Tried without privileges first: in containers, and for another file, none are needed.
 	err = replaceHosts(file, after)
 	if errors.Is(err, os.ErrPermission) {
+		release() // for the padlock that runs as root
 		return p.asRoot(c, file, append([]string{"hosts", c.Command.Name, "--file", file}, names...))
 	}
 	if err != nil {

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -64,5 +68,61 @@ func TestHostsThatAreThereStay(t *testing.T) {
 	text := []byte("127.0.0.1 a.test shop.test # mine\n::1 SHOP.test\n")
 	if got := addHostLines(text, []string{"shop.test"}); !bytes.Equal(got, text) {
 		t.Errorf("%s", got)
+	}
+}
+
+// The lines of apps come and go with the apps. Lines of others stay: those that somebody else has written, and those of
+// another proxy that runs. Those of a proxy that was killed go.
+func TestTheHostsFileFollowsApps(t *testing.T) {
+	own := strconv.Itoa(os.Getpid())
+	others := "127.0.0.1 localhost\n127.0.0.1 shop.test # padlock\n127.0.0.1 other.test # padlock dev 1\n10.0.0.1 mine.test # padlock dev lines look like this\n"
+	killed := "127.0.0.1 killed.test # padlock dev 2147483646\n"
+	file := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(file, []byte(others+killed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	h := &devHosts{file, slog.New(slog.NewTextHandler(t.Output(), nil))}
+	line := func(name string) string {
+		return "127.0.0.1 " + name + devMark + own + "\n::1 " + name + devMark + own + "\n"
+	}
+	for _, step := range []struct {
+		names []string
+		lines string
+	}{
+		{nil, ""},
+		{[]string{"a.invalid", "b.invalid", "shop.test", "localhost"}, line("a.invalid") + line("b.invalid")},
+		{[]string{"b.invalid"}, line("b.invalid")},
+		{[]string{"b.invalid", "c.invalid"}, line("b.invalid") + line("c.invalid")},
+		{nil, ""},
+	} {
+		h.keep(t.Context(), step.names)
+		text, err := os.ReadFile(file)
+		if err != nil || string(text) != others+step.lines {
+			t.Errorf("%v: %v\n%s", step.names, err, text)
+		}
+	}
+}
+
+// Two padlocks that change the file at once lose nothing of each other.
+func TestTheHostsFileIsChangedByOneAtATime(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			var out bytes.Buffer
+			if code := run(t.Context(), []string{"hosts", "add", "--file", file, fmt.Sprintf("app%d.test", i)}, nil, &out, &out); code != 0 {
+				t.Errorf("%d: %s", code, &out)
+			}
+		})
+	}
+	all.Wait()
+	text, err := os.ReadFile(file)
+	if n := bytes.Count(text, []byte(hostsMark)); err != nil || n != 40 {
+		t.Errorf("%d lines of 40: %v\n%s", n, err, text)
 	}
 }
