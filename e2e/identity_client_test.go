@@ -35,8 +35,9 @@ type idUser struct {
 	number      int
 	name        string // of the server, that it asks for
 	certificate *tls.Certificate
-	stuck       sync.Map // cookies that make it stick, by route
-	counted     sync.Map // its requests that a limit counts, by route
+	sessions    tls.ClientSessionCache // nil: every handshake is a whole one
+	stuck       sync.Map               // cookies that make it stick, by route
+	counted     sync.Map               // its requests that a limit counts, by route
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool // of HTTP/2
@@ -51,7 +52,7 @@ func (u *idUser) subject() string {
 }
 
 func (u *idUser) tls(protocol string) *tls.Config {
-	c := &tls.Config{RootCAs: u.h.roots, ServerName: u.name, NextProtos: []string{protocol}, MinVersion: tls.VersionTLS13}
+	c := &tls.Config{RootCAs: u.h.roots, ServerName: u.name, NextProtos: []string{protocol}, MinVersion: tls.VersionTLS13, ClientSessionCache: u.sessions}
 	if u.certificate != nil {
 		c.Certificates = []tls.Certificate{*u.certificate}
 	}
