@@ -42,6 +42,9 @@ const resolveWithin = 2 * time.Second
 
 // hintNames says how programs find the names of other apps, if this system leaves names below localhost to browsers.
 func (r *devReport) hintNames(app dev.App) {
+	if writable(hostsFile()) == nil {
+		return // the proxy keeps the names there
+	}
 	apps, err := devApps(r.c)
 	if err != nil || len(apps) < 2 {
 		return
