@@ -459,6 +459,9 @@ type Access struct {
 	Deny []Network `yaml:"deny"`
 	// Requires a user name and password (RFC 7617).
 	BasicAuth *BasicAuth `yaml:"basic_auth"`
+	// Asks a service about each request, as Authelia, Authentik and oauth2-proxy document it: a 2xx status lets the
+	// request through, any other answer is the client's. A route's own setting takes precedence over the site's.
+	ForwardAuth *ForwardAuth `yaml:"forward_auth"`
 	// Limits how many requests each client can send. Further ones get 429. The limits of a site and of its route both
 	// apply. Each padlock counts for itself.
 	RateLimit *RateLimit `yaml:"rate_limit"`
@@ -466,8 +469,11 @@ type Access struct {
 
 // rules reports whether anybody is kept out.
 func (a *Access) rules() bool {
-	return len(a.Allow)+len(a.Deny) > 0 || a.BasicAuth != nil || a.RateLimit != nil
+	return len(a.Allow)+len(a.Deny) > 0 || a.ofHTTP()
 }
+
+// ofHTTP reports whether there are rules that mean something for HTTP alone.
+func (a *Access) ofHTTP() bool { return a.BasicAuth != nil || a.ForwardAuth != nil || a.RateLimit != nil }
 
 // RateLimit says how many requests each client may send.
 type RateLimit struct {
@@ -491,6 +497,22 @@ type BasicAuth struct {
 	Users map[string]string `yaml:"users"` // names and bcrypt hashes
 	// A file with a `name:hash` line per user, as `htpasswd -B` writes it.
 	UsersFile string `yaml:"users_file" empty:"never" path:"yes"` // file
+}
+
+// ForwardAuth asks a service whether a request may go on. The service gets a GET with the client's header fields, and
+// with X-Forwarded-Method, -Proto, -Host, -Uri and -For, but no content.
+type ForwardAuth struct {
+	Upstream `yaml:",inline"`
+	// Path, with its query if any, that the service answers such requests at.
+	URI string `yaml:"uri"` // path
+	// Headers of the service's 2xx answer that targets receive. The client's own headers of these names never reach a
+	// target.
+	Copy []string `yaml:"copy"` // list of names
+	// The header of `copy` that names the user for the access log, `{user}` and rate limits. By default Remote-User,
+	// X-Auth-Request-User, X-Authentik-Username, X-Forwarded-User or X-Remote-User, if `copy` has it.
+	User string `yaml:"user"` // name
+	// How long the service may take to answer. Clients get 504 if it takes longer.
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // SiteTLS is the part of the TLS policy that a site decides.

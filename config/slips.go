@@ -393,7 +393,7 @@ func pathInTarget(text, bare, path string) error {
 	if path = strings.TrimRight(path, "/"); path == "" {
 		return fmt.Errorf("%q: a target takes no path: write %s", text, bare)
 	}
-	return fmt.Errorf("%q: a target takes no path, and requests keep their own: write to: %s; where the target has everything below %s, add path: / and replace_prefix: %s", text, bare, path, path)
+	return fmt.Errorf("%q: a target takes no path, and requests keep their own: write to: %s; where the target has everything below %s, add path: / and replace_prefix: %s; in forward_auth, it is uri: %s", text, bare, path, path, path)
 }
 
 // pathWanted says why a text is no path of a route, and what may be meant.

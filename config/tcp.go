@@ -58,8 +58,8 @@ func (v *validator) alpn(path string, protocols []string) {
 
 // hasHTTP reports whether a site has keys that mean something for HTTP alone.
 func (s *Site) hasHTTP() bool {
-	return len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.BasicAuth != nil ||
-		s.Access.RateLimit != nil || s.HTTP != "" || s.Compress != nil || s.Paths != "" || s.NoCase || !s.Fields.empty() || len(s.Errors) > 0 || len(s.Intercept) > 0 || s.Maintenance != nil
+	return len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.ofHTTP() || s.HTTP != "" || s.Compress != nil || s.Paths != "" || s.NoCase ||
+		!s.Fields.empty() || len(s.Errors) > 0 || len(s.Intercept) > 0 || s.Maintenance != nil
 }
 
 func (v *validator) passthrough(at string, s *Site) {

@@ -8,6 +8,22 @@ import (
 	"time"
 )
 
+// Upstreams yields all groups of targets of a site: those of its routes or of tcp, and the services that are asked.
+func (s *Site) Upstreams(yield func(*Upstream) bool) {
+	if s.TCP != nil && !yield(&s.TCP.Upstream) {
+		return
+	}
+	if f := s.Access.ForwardAuth; f != nil && !yield(&f.Upstream) {
+		return
+	}
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if f := r.Access.ForwardAuth; f != nil && !yield(&f.Upstream) || !yield(&r.Upstream) {
+			return
+		}
+	}
+}
+
 func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	v.targets(path, u, schemes)
 	standard(&u.Balance, "round_robin")

@@ -103,12 +103,8 @@ func targetNames(cfg *config.Config) (all []targetName) {
 
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
-		if site.TCP != nil {
-			add(site, &site.TCP.Upstream)
-		}
-
-		for j := range site.Routes {
-			add(site, &site.Routes[j].Upstream)
+		for u := range site.Upstreams {
+			add(site, u)
 		}
 	}
 

@@ -34,6 +34,12 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		r.Access.RateLimit = &limit
 	}
 
+	if r.Access.ForwardAuth != nil {
+		asked := *r.Access.ForwardAuth
+		asked.To = slices.Clone(asked.To)
+		r.Access.ForwardAuth = &asked
+	}
+
 	if r.Compress != nil {
 		compress := *r.Compress
 		r.Compress = &compress
@@ -210,7 +216,7 @@ func mixed(parts []*part, first *part) (problems []Problem) {
 }
 
 // guarding are the labels that say who may come.
-var guarding = []string{"allow", "deny", "basic_auth.users", "basic_auth.realm"}
+var guarding = []string{"allow", "deny", "basic_auth.users", "basic_auth.realm", "forward_auth"}
 
 // rules are what the part says of who may come.
 func (p *part) rules() string {

@@ -16,7 +16,6 @@ import (
 
 // trustFiles are those by which clients and targets are judged, and error pages. They are read again when they change.
 func trustFiles(cfg *config.Config) (names []string) {
-	add := func(u *config.Upstream) { names = append(names, u.CA, u.ClientCert, u.ClientKey) }
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
 		for _, page := range site.Errors {
@@ -30,12 +29,8 @@ func trustFiles(cfg *config.Config) (names []string) {
 		if auth := site.TLS.ClientAuth; auth != nil {
 			names = append(append(names, auth.CA), auth.CRL...)
 		}
-		if site.TCP != nil {
-			add(&site.TCP.Upstream)
-		}
-
-		for j := range site.Routes {
-			add(&site.Routes[j].Upstream)
+		for u := range site.Upstreams {
+			names = append(names, u.CA, u.ClientCert, u.ClientKey)
 		}
 	}
 	return names

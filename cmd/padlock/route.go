@@ -224,6 +224,9 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	if basic := r.BasicAuth(site); basic != nil {
 		e.line("  basic_auth: one of its users (%d); others get 401", len(basic.Users))
 	}
+	if f := r.ForwardAuth(site); f != nil {
+		e.asks(f)
+	}
 	if r.Compression != nil {
 		e.line("  compress: %s, from %d bytes on, if the client accepts it", strings.Join(r.Compression.Prefer, ", "), r.Compression.Min)
 	}
@@ -240,6 +243,24 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	case c.Respond != nil:
 		e.line("  respond: %d", c.Respond.Status)
 	}
+}
+
+// asks says which service decides.
+func (e *explanation) asks(f *sites.ForwardAuth) {
+	copies := ""
+	if len(f.Copy) > 0 {
+		copies = ", and its " + strings.Join(f.Copy, ", ") + " for the target"
+	}
+	e.line("  forward_auth: GET %s at %s; a 2xx status lets the request through%s; any other answer is the client's", f.URI, listed(f.To), copies)
+}
+
+// listed are targets.
+func listed(to []config.Backend) string {
+	var all []string
+	for _, b := range to {
+		all = append(all, b.Target.String())
+	}
+	return strings.Join(all, ", ")
 }
 
 func (e *explanation) forwards(site *sites.Site, about *config.Site, r *sites.Route, path *paths.Path) {
@@ -266,11 +287,7 @@ func (e *explanation) forwards(site *sites.Site, about *config.Site, r *sites.Ro
 		}
 	}
 
-	var to []string
-	for _, b := range c.To {
-		to = append(to, b.Target.String())
-	}
-	e.line("  to: %s %s at %s", e.method, target, strings.Join(to, ", "))
+	e.line("  to: %s %s at %s", e.method, target, listed(c.To))
 	if site.Intercepts() {
 		e.line("  intercept: responses with %s are replaced by pages of errors", strings.Join(about.Intercept, ", "))
 	}

@@ -31,11 +31,12 @@ const (
 	TLSCipher           // tls_cipher
 	SNI                 // sni
 	Subject             // client_subject: of the client's certificate
+	User                // user: who has proved to be here; empty where nobody is asked
 )
 
 var names = [...]string{
 	ClientIP: "client_ip", Host: "host", Method: "method", Scheme: "scheme", Path: "path", Query: "query", URI: "uri", RequestID: "request_id",
-	Handshake: "handshake_id", TLSVersion: "tls_version", TLSCipher: "tls_cipher", SNI: "sni", Subject: "client_subject",
+	Handshake: "handshake_id", TLSVersion: "tls_version", TLSCipher: "tls_cipher", SNI: "sni", Subject: "client_subject", User: "user",
 }
 
 // Template is a parsed text.

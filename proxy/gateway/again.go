@@ -52,8 +52,7 @@ const (
 	refused      // its address, certificate, password or path is refused
 )
 
-// again judges a request by another snapshot, as admit has judged it by its own. A password is not compared anew: its
-// hash must be the same.
+// again judges a request by another snapshot, as admit and what follows it have judged it by its own.
 func (x *Exchange) again(now *Routes) fate {
 	found := now.Hosts(x.request.Conn.Listener).Named(x.name)
 	if found == nil || found.TCP != nil {
@@ -76,14 +75,9 @@ func (x *Exchange) again(now *Routes) fate {
 		return refused
 	case !found.Access.Admits(x.where()) || !route.Access.Admits(x.where()):
 		return refused
-	}
-
-	basic := route.BasicAuth(found)
-	// The password itself was not kept. Its hash says whether it would still be right.
-	if basic != nil && (x.user == "" || basic.Users[x.user] != x.hash) {
+	case !x.proof.holds(found, route):
 		return refused
 	}
-
 	return stays
 }
 

@@ -64,6 +64,10 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	// Before passwords, as guesses count too.
 	rate(false)
 	add(r.BasicAuth(s) != nil, before(h.authenticate))
+	// Last of those who may refuse, as it costs a request of its own.
+	if f := r.ForwardAuth(s); f != nil {
+		add(true, h.forwardAuth(f))
+	}
 
 	// Behind passwords, as only now it is known who the user is.
 	rate(true)

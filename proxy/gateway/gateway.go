@@ -111,7 +111,8 @@ type Exchange struct {
 	name              string                       // canonical name of the host
 	target            string                       // of the request as it came
 	path              paths.Path                   // what that means, once the site is known
-	user, hash        string                       // who has proved to be here, and the hash of what proved it
+	user              string                       // who has proved to be here
+	proof             proof                        // what proved it
 	addr              netip.Addr                   // of the client
 	at                atomic.Pointer[message.Conn] // a tunnel's connection, when it was looked at last; nil: at the beginning
 	moved             atomic.Pointer[netip.Addr]   // where the client of a tunnel has moved to; nil: nowhere
@@ -134,6 +135,7 @@ type Exchange struct {
 	sent       message.Fields // as they came, where conditions of routes depend on them
 	draw       float64        // of the client; 0: it has none
 	drawn      string         // Set-Cookie that keeps it, or ""
+	cookies    []string       // Set-Cookie of the service that was asked
 	varies     bool           // the response depends on Accept-Encoding
 	coded      bool           // it is encoded by us, or stands for one that is
 	bare       bool           // the response gets no fields of the configuration's

@@ -41,7 +41,7 @@ func (x *Exchange) unwanted(name string) bool {
 	switch {
 	case message.ClaimsIdentity(plain):
 		// A claim of the client must not stand next to a name that padlock has checked.
-		return alias || !x.forwarded.trusted || x.user != ""
+		return alias || !x.forwarded.trusted || x.user != "" || x.proof.asked != nil
 	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
 		return true
 	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):
@@ -76,7 +76,7 @@ func (b *trailed) unwanted(name string) bool {
 		return true
 	}
 	aliases := b.site.Aliases != dropNone
-	return b.site.Fields.Request.Owns(name, aliases) || b.route.Fields.Request.Owns(name, aliases)
+	return b.route.Vouched(name) || b.site.Fields.Request.Owns(name, aliases) || b.route.Fields.Request.Owns(name, aliases)
 }
 
 // prepare turns a client's request into the one for the backend.
@@ -87,7 +87,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
 	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
-	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
+	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || x.route.Vouches() || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
 		body := &trailed{r.Body, x.site, x.route}
 		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
 	}
@@ -100,11 +100,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	// Added after the fields of the connection are removed: a client cannot have it removed by naming it in Connection.
 	r.Fields.Add(loopField, h.self)
 	peer, t := r.Conn.Client, &x.forwarded
-	// Added after the client's own were removed: what is there now is from padlock or a trusted proxy.
-	r.Fields.Add("X-Forwarded-For", appended(t.chain, peer))
-	r.Fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
-	r.Fields.Add("X-Forwarded-Host", cmp.Or(t.host, r.Host))
-	r.Fields.Add("X-Forwarded-Port", cmp.Or(t.port, sites.PortOf(cmp.Or(t.host, r.Host), cmp.Or(t.proto, r.Scheme))))
+	x.introduce(&r.Fields)
 	if prefix := t.prefix + x.route.PrefixTaken; prefix != "" {
 		r.Fields.Add("X-Forwarded-Prefix", prefix)
 	}
@@ -116,18 +112,40 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	}
 
 	r.Fields = append(r.Fields, r.Conn.Identity...)
-	x.forwardTrace()
-	if x.user != "" {
-		// The password was meant for padlock.
-		r.Fields.Del("Authorization")
-		r.Fields.Add("X-Forwarded-User", x.user)
-	}
-
+	x.forwardTrace(&r.Fields)
+	x.vouch(&r.Fields)
 	aliases := x.site.Aliases != dropNone
 	// Rules come last, so that they can change what padlock has added.
 	x.site.Fields.Request.Apply(x, &r.Fields, aliases)
 	x.route.Fields.Request.Apply(x, &r.Fields, aliases)
 	return nil
+}
+
+// introduce adds the fields that tell who the client is and what it has asked for. It is called after the client's own
+// were removed: what is there then is from padlock or a trusted proxy.
+func (x *Exchange) introduce(fields *message.Fields) {
+	r, t := x.request, &x.forwarded
+	fields.Add("X-Forwarded-For", appended(t.chain, r.Conn.Client))
+	fields.Add("X-Forwarded-Proto", cmp.Or(t.proto, r.Scheme))
+	fields.Add("X-Forwarded-Host", cmp.Or(t.host, r.Host))
+	fields.Add("X-Forwarded-Port", cmp.Or(t.port, sites.PortOf(cmp.Or(t.host, r.Host), cmp.Or(t.proto, r.Scheme))))
+}
+
+// vouch tells the target what access rules have found out about the client, and keeps from it what was for padlock.
+func (x *Exchange) vouch(fields *message.Fields) {
+	for _, name := range x.proof.spent {
+		fields.Del(name)
+	}
+	if x.user != "" {
+		fields.Add("X-Forwarded-User", x.user)
+	}
+
+	// Removed even where nothing takes their place: a target must not take the client's word for that of a service which
+	// has said nothing.
+	if x.route.Vouches() {
+		fields.DelFunc(x.route.Vouched)
+		*fields = append(*fields, x.proof.copied...)
+	}
 }
 
 // appended is a list with one item more.

@@ -60,12 +60,12 @@ func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 }
 
 // forwardTrace adds the field for the target, where the client's own has not stayed.
-func (x *Exchange) forwardTrace() {
+func (x *Exchange) forwardTrace(fields *message.Fields) {
 	if !x.trace.Valid() {
 		return
 	}
-	if _, stays := x.request.Fields.Get(traceparent); !stays {
-		x.request.Fields.Add(traceparent, x.parentText())
+	if _, stays := fields.Get(traceparent); !stays {
+		fields.Add(traceparent, x.parentText())
 	}
 }
 

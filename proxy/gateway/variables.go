@@ -65,6 +65,8 @@ func (x *Exchange) variable(b []byte, v template.Variable) []byte {
 		return append(b, x.path.Text...)
 	case template.RequestID:
 		return appendID(b, x.id)
+	case template.User:
+		return append(b, sites.Printable(x.user)...)
 	case template.Handshake:
 		return strconv.AppendUint(b, r.Conn.Handshake, 10)
 	}

@@ -87,6 +87,9 @@ func (x *Exchange) dress(response *message.Response) {
 	if x.drawn != "" {
 		response.Fields.Add("Set-Cookie", x.cookie(x.drawn))
 	}
+	for _, line := range x.cookies {
+		response.Fields.Add("Set-Cookie", line)
+	}
 	if x.varies {
 		// After all rules: whatever they make of Vary, a cache goes by it.
 		x.recode(&response.Fields)

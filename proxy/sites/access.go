@@ -1,11 +1,13 @@
 package sites
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"padlock/config"
+	"padlock/proxy/upstream"
 )
 
 // Access says who may come.
@@ -13,6 +15,7 @@ type Access struct {
 	allow, deny []config.Network
 	basic       *BasicAuth // nil: nobody is asked
 	rate        *RateLimit // nil: none
+	forward     *ForwardAuth
 }
 
 // RateLimit is how many requests each client may send.
@@ -81,4 +84,72 @@ func (r *Route) BasicAuth(s *Site) *BasicAuth {
 		return r.Access.basic
 	}
 	return s.Access.basic
+}
+
+// ForwardAuth is a service that says whether a request may go on.
+type ForwardAuth struct {
+	*config.ForwardAuth
+	Group  *upstream.Group // nil where the snapshot forwards nothing
+	copies []fieldName
+}
+
+// forwardAuth makes the group of the service that is asked; nil: none is.
+func (b *builder) forwardAuth(c *config.ForwardAuth) (*ForwardAuth, error) {
+	if c == nil {
+		return nil, nil
+	}
+	f := &ForwardAuth{ForwardAuth: c, copies: fieldNames(c.Copy)}
+	if b.targets == nil {
+		return f, nil
+	}
+
+	group, err := b.targets.GroupOf(&c.Upstream, b.cfg.Timeouts, b.files)
+	if err != nil {
+		return nil, fmt.Errorf("forward_auth: %w", err)
+	}
+	group.UpstreamHost, f.Group = true, group
+	b.groups = append(b.groups, group)
+	return f, nil
+}
+
+// Copies reports whether a field is one that the service's answer has the last word on, or passes for one.
+func (f *ForwardAuth) Copies(name string) bool { return among(f.copies, name) }
+
+// ForwardAuth returns which service a route asks: its own, or its site's; nil: none.
+func (r *Route) ForwardAuth(s *Site) *ForwardAuth {
+	if r.Access.forward != nil {
+		return r.Access.forward
+	}
+	return s.Access.forward
+}
+
+// Vouched reports whether a field tells the target what an access rule of the route has found out, or passes for one
+// that does: no client's own gets there, whatever underscores_in_headers says.
+func (r *Route) Vouched(name string) bool { return among(r.vouched, name) }
+
+// Vouches reports whether there are such fields.
+func (r *Route) Vouches() bool { return len(r.vouched) > 0 }
+
+// vouch notes the fields of all access rules of a route.
+func (r *Route) vouch(s *Site) {
+	if f := r.ForwardAuth(s); f != nil {
+		r.vouched = append(r.vouched, f.copies...)
+	}
+}
+
+func fieldNames(names []string) (all []fieldName) {
+	for _, name := range names {
+		all = append(all, newFieldName(name))
+	}
+	return all
+}
+
+// among reports whether a name, or what it passes for, is one of others.
+func among(names []fieldName, name string) bool {
+	for i := range names {
+		if names[i].is(name, true) {
+			return true
+		}
+	}
+	return false
 }

@@ -62,6 +62,7 @@ type Route struct {
 	PrefixTaken              string
 	Host                     string // "": the client's
 	Access                   Access
+	vouched                  []fieldName // that tell the target what access rules have found out
 	Fields                   HeaderRules
 	Rewrite                  bool     // the target's own URLs become the client's
 	OuterPrefix, InnerPrefix string   // that strip takes off, and puts in its place: encoded, without a slash at the end
@@ -135,6 +136,10 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		return built, nil
 	}
 
+	if built.Access.forward, err = b.forwardAuth(c.Access.ForwardAuth); err != nil {
+		return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
+	}
+
 	for i := range c.Routes {
 		r, err := b.route(&c.Routes[i], c.Hosts[0])
 		if err == nil {
@@ -147,6 +152,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		}
 
 		r.Number, r.Config = i, &c.Routes[i]
+		r.vouch(built)
 		built.Conditional = built.Conditional || r.when != nil
 		built.Routes = append(built.Routes, r)
 		built.Methods = append(built.Methods, r.methods...)
@@ -224,6 +230,10 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 		}
 	}
 
+	var err error
+	if r.Access.forward, err = b.forwardAuth(c.Access.ForwardAuth); err != nil {
+		return nil, err
+	}
 	r.forwards = len(c.To) > 0
 	if !r.forwards || b.targets == nil {
 		return r, nil
