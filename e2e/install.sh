@@ -68,6 +68,10 @@ need jekyll jekyll
 compgen -G "/usr/share/rubygems-integration/all/specifications/railties-*.gemspec" >/dev/null || missing+=(ruby-railties puma)
 need avahi-daemon avahi-daemon
 compgen -G "/usr/lib/*/libnss_mdns4_minimal.so.2" >/dev/null || missing+=(libnss-mdns)
+# Debian has no package of it.
+if ! command -v oauth2-proxy >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+  CGO_ENABLED=0 GOBIN=/usr/local/bin go install github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6 || echo "missing: oauth2-proxy" >&2
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
