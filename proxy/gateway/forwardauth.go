@@ -135,12 +135,6 @@ func claims(plain string) bool {
 var notAsked = message.NewNames("Content-Length", "Content-Encoding", "Content-Range", "Content-MD5", "Content-Digest", "Repr-Digest", "Digest", "Expect",
 	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range", "If")
 
-// ignored is where a service's interim responses go.
-type ignored struct{}
-
-// Interim implements message.Interim.
-func (ignored) Interim(int, message.Fields) error { return nil }
-
 // agreed takes from a service's answer what it says of the client.
 func (x *Exchange) agreed(f *sites.ForwardAuth, answer message.Fields) {
 	x.proof.asked = f.ForwardAuth
