@@ -473,7 +473,9 @@ func (a *Access) rules() bool {
 }
 
 // ofHTTP reports whether there are rules that mean something for HTTP alone.
-func (a *Access) ofHTTP() bool { return a.BasicAuth != nil || a.ForwardAuth != nil || a.RateLimit != nil }
+func (a *Access) ofHTTP() bool {
+	return a.BasicAuth != nil || a.ForwardAuth != nil || a.RateLimit != nil
+}
 
 // RateLimit says how many requests each client may send.
 type RateLimit struct {
