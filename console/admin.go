@@ -30,6 +30,10 @@ type Options struct {
 	Packets       func(id uint64) []byte // a handshake as pcapng, with its secrets; nil: secrets are not given away
 	Reload        func() error           // reads the configuration file again; nil: there is none
 	Leaving       func() bool            // padlock takes no new connections
+	Overrides     func() []string        // what commands have changed beside the configuration, in words
+	// What commands of whoever runs padlock change, by pattern. Only those answer that the guard tells apart from other
+	// users of the machine.
+	Commands map[string]http.HandlerFunc
 }
 
 // Admin answers on the admin addresses: the console, metrics, health, and what padlock's own commands ask. It is safe
@@ -39,6 +43,7 @@ type Admin struct {
 	started time.Time
 	pages   *pages
 	mux     *http.ServeMux
+	closed  *http.ServeMux    // without commands, for listeners whose clients could be anybody
 	shown   *handshake.Recent // what watchers have on their pages, so that it can be opened though many came after it
 	missed  atomic.Uint64     // events that watchers of the console did not get in time
 }
@@ -47,7 +52,7 @@ const rememberedRows = 512
 
 // NewAdmin makes an Admin, which Serve opens to clients.
 func NewAdmin(o Options) *Admin {
-	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux(), shown: handshake.NewRecent(rememberedRows)}
+	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux(), closed: http.NewServeMux(), shown: handshake.NewRecent(rememberedRows)}
 	if o.Metrics != nil {
 		// A registry of its own: the global one has the metrics of every library.
 		own := prometheus.NewRegistry()
@@ -65,13 +70,27 @@ func NewAdmin(o Options) *Admin {
 		a.mux.HandleFunc(pattern, serve)
 	}
 
+	for pattern, serve := range o.Commands {
+		a.mux.HandleFunc(pattern, serve)
+		a.closed.HandleFunc(pattern, notHere)
+	}
+	a.closed.Handle("/", a.mux)
 	return a
+}
+
+// notHere is for commands on an address of the machine, which every user of it can reach.
+func notHere(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "This address can be reached by every user of the machine: use the socket in the storage directory, or set admin.token.", http.StatusForbidden)
 }
 
 // Serve answers whoever the guard lets in until ctx ends, and closes the listener.
 func (a *Admin) Serve(ctx context.Context, l net.Listener, g Guard) error {
+	handler := a.mux
+	if !g.personal() {
+		handler = a.closed
+	}
 	server := &http.Server{
-		Handler: g.protect(a.mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: g.protect(handler), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		// A failed handshake is no news for this log: whoever connects sees the error.
 		ErrorLog: discard,

@@ -57,6 +57,9 @@ func (g Guard) protect(next http.Handler) http.Handler {
 	})
 }
 
+// personal reports whether all who may ask are those who run padlock.
+func (g Guard) personal() bool { return g.Network != "tcp" || g.Remote || g.Token != "" }
+
 func (g Guard) remedy() string {
 	if g.Remote {
 		return "ask by its address, or list the name under admin.hosts."

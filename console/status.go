@@ -25,6 +25,7 @@ type Status struct {
 	Targets     []TargetStatus `json:"targets"`
 	Rejected    []Rejected     `json:"rejected,omitempty"`
 	Dropped     []Dropped      `json:"dropped"`
+	Overrides   []string       `json:"overrides,omitempty"` // what commands have changed, in words
 	Warnings    []string       `json:"warnings,omitempty"`
 }
 
@@ -110,6 +111,9 @@ func (a *Admin) dropped() []Dropped {
 
 func (a *Admin) status() *Status {
 	s := &Status{Version: a.o.Version, Ready: a.ready(), Started: a.started.UTC(), Uptime: time.Since(a.started).Seconds(), Dropped: a.dropped(), Warnings: a.warnings()}
+	if a.o.Overrides != nil {
+		s.Overrides = a.o.Overrides()
+	}
 	if a.o.Traffic == nil {
 		return s
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -174,6 +175,8 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 	if d.File != nil {
 		o.Reload = d.reloader.reload
 	}
+	o.Overrides = d.reloader.words
+	o.Commands = map[string]http.HandlerFunc{"POST /maintenance": d.reloader.serveMaintenance, "GET /overrides": d.reloader.serveOverrides}
 
 	if d.recorder != nil {
 		o.Recent, o.Dropped = d.observers.recent, d.recorder.Dropped

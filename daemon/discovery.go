@@ -59,7 +59,7 @@ const firstLook = 5 * time.Second
 
 // discover adds to a configuration what sources find now. One that does not answer hinders no start, unless this
 // padlock would take the place of one that knows what it has.
-func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool) (*config.Config, error) {
+func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool) (with *config.Config, err error) {
 	r.base = base
 	for i, source := range r.discovered.sources {
 		found, err := look(ctx, source)
@@ -72,7 +72,11 @@ func (r *reloader) discover(ctx context.Context, base *config.Config, takeover b
 			source.Away(err)
 		}
 	}
-	return r.discovered.merge(base), nil
+	r.plain = r.discovered.merge(base)
+	if r.overrides, err = LoadOverrides(base); err != nil {
+		return nil, forUser(base, err)
+	}
+	return r.overrides.over(r.plain), nil
 }
 
 func look(ctx context.Context, source discovery.Source) (*discovery.Found, error) {
@@ -95,7 +99,8 @@ func (r *reloader) follow(i int) {
 // take serves what a source has found. It is called with mu locked.
 func (r *reloader) take(i int, found *discovery.Found) error {
 	r.discovered.found[i] = found
-	before, next := r.certificates.config(), r.discovered.merge(r.base)
+	r.plain = r.discovered.merge(r.base)
+	before, next := r.certificates.config(), r.overrides.over(r.plain)
 	if reflect.DeepEqual(before.Sites, next.Sites) {
 		return nil
 	}

@@ -54,7 +54,7 @@ func preflightAll(ctx context.Context, cfg *config.Config, o PreflightOptions) (
 	if s != nil {
 		found = append(found, ofMachine(preflightStorage(ctx, s, o.Log)))
 	}
-	found = append(found, ofMachine(preflightAdmin(cfg, o.Runs)))
+	found = append(found, ofMachine(preflightOverrides(cfg, o.Log)), ofMachine(preflightAdmin(cfg, o.Runs)))
 	return s, all(found)
 }
 
@@ -77,6 +77,18 @@ func all(found []error) error {
 		return found[0]
 	}
 	return errors.Join(found...)
+}
+
+// preflightOverrides shows what commands have changed beside the configuration.
+func preflightOverrides(cfg *config.Config, log *slog.Logger) error {
+	o, err := LoadOverrides(cfg)
+	if err != nil {
+		return err
+	}
+	for _, line := range o.InWords(cfg) {
+		log.Warn(line)
+	}
+	return nil
 }
 
 // preflightListeners opens every listener, all at once, as they may be in each other's way, and closes them again.

@@ -44,6 +44,8 @@ type reloader struct {
 	mu         sync.Mutex     // one reload at a time
 	base       *config.Config // without what sources add; what is served is certificates.config()
 	discovered discovered
+	plain      *config.Config // base with what sources add, without overrides
+	overrides  *Overrides
 }
 
 // startReloader follows file and sources until stopReloader, or until the end begins: where another padlock takes over,
@@ -104,8 +106,14 @@ func (r *reloader) readAgain() error {
 	// The file is kept apart from what sources add, so that a change of either is merged with the other's latest
 	// state.
 	base, err := r.file.Load(r.file.Name, func(e config.Error) { r.log.Warn("the configuration has a key under an old name", "reason", e.Error()) })
+	var next *config.Config
+	var overrides *Overrides
 	if err == nil {
-		err = r.apply(r.discovered.merge(base))
+		overrides, err = LoadOverrides(base)
+	}
+	if err == nil {
+		next = r.discovered.merge(base)
+		err = r.apply(overrides.over(next))
 	}
 
 	if err = config.Located(r.file.Name, err); err != nil {
@@ -117,7 +125,10 @@ func (r *reloader) readAgain() error {
 	}
 
 	// Kept only once it is served: sources merge with what works.
-	r.base = base
+	r.base, r.plain, r.overrides = base, next, overrides
+	for _, d := range overrides.obsolete(next) {
+		r.log.Info("a deploy no longer counts, as the targets in the configuration have changed since", "site", d.name(), "deployed", strings.Join(d.To, ", "))
+	}
 	if r.before != nil {
 		// The padlock before this one may have ended, and then need not know.
 		_, _ = r.before.Write([]byte{1})

@@ -141,6 +141,10 @@ func printStatus(out io.Writer, s *console.Status) error {
 		}
 	}
 
+	for _, line := range s.Overrides {
+		fmt.Fprintln(out, line)
+	}
+
 	for _, warning := range s.Warnings {
 		fmt.Fprintln(out, "warning:", warning)
 	}

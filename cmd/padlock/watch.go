@@ -116,10 +116,14 @@ func adminGet(ctx context.Context, cfg *config.Config, path string) (*http.Respo
 }
 
 func adminAsk(ctx context.Context, cfg *config.Config, method, path string) (*http.Response, error) {
+	return adminSend(ctx, cfg, method, path, nil)
+}
+
+func adminSend(ctx context.Context, cfg *config.Config, method, path string, body io.Reader) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return adminDial(ctx, cfg)
 	}}}
-	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, body)
 	if err != nil {
 		return nil, err
 	}
