@@ -75,17 +75,30 @@ func (v *validator) conditions(path string, s *Site, c *Conditions) {
 	}
 }
 
-// Warnings are what works, and may not be what is meant: routes by which a client that chooses what it sends gets
-// around the access rules of another. Their places are those of the file that was read.
+// Warnings are what works, and may not be what is meant: keys that others can read, and routes by which a client that
+// chooses what it sends gets around the access rules of another. Their places are those of the file that was read.
 func (c *Config) Warnings() (warnings Errors) {
 	for i := range c.Sites {
 		s := &c.Sites[i]
+		warnings = s.Access.exposed(warnings, fmt.Sprintf("sites[%d]", i))
 		for j := range s.Routes {
+			warnings = s.Routes[j].Access.exposed(warnings, fmt.Sprintf("sites[%d].routes[%d]", i, j))
 			if k := s.around(j); k >= 0 {
 				warnings = append(warnings, Error{Path: fmt.Sprintf("sites[%d].routes[%d]", i, j), Message: fmt.Sprintf("a client that sends what this route "+
 					"asks for gets around the access rules of sites[%d].routes[%d]: if nobody should, give this route the same rules", i, k)})
 			}
 		}
+	}
+	return warnings
+}
+
+// exposed adds what is wrong with files of keys.
+func (a *Access) exposed(warnings Errors, path string) Errors {
+	if a.APIKeys == nil {
+		return warnings
+	}
+	if why := a.APIKeys.exposed(); why != "" {
+		warnings = append(warnings, Error{Path: path + ".api_keys.file", Message: why})
 	}
 	return warnings
 }

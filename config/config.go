@@ -459,6 +459,8 @@ type Access struct {
 	Deny []Network `yaml:"deny"`
 	// Requires a user name and password (RFC 7617).
 	BasicAuth *BasicAuth `yaml:"basic_auth"`
+	// Requires an API key, which names the client.
+	APIKeys *APIKeys `yaml:"api_keys"`
 	// Asks a service about each request, as Authelia, Authentik and oauth2-proxy document it: a 2xx status lets the
 	// request through, any other answer is the client's. A route's own setting takes precedence over the site's.
 	ForwardAuth *ForwardAuth `yaml:"forward_auth"`
@@ -474,7 +476,7 @@ func (a *Access) rules() bool {
 
 // ofHTTP reports whether there are rules that mean something for HTTP alone.
 func (a *Access) ofHTTP() bool {
-	return a.BasicAuth != nil || a.ForwardAuth != nil || a.RateLimit != nil
+	return a.BasicAuth != nil || a.APIKeys != nil || a.ForwardAuth != nil || a.RateLimit != nil
 }
 
 // RateLimit says how many requests each client may send.
@@ -485,7 +487,7 @@ type RateLimit struct {
 	Per time.Duration `yaml:"per"`
 	// Requests that a client can send at once after a pause. By default `requests`.
 	Burst int `yaml:"burst"`
-	// What counts as one client: its address (an IPv6 /64 network), the user of `basic_auth`, or the value of a header
+	// What counts as one client: its address (an IPv6 /64 network), the user of `basic_auth` or another access rule, or the value of a header
 	// or cookie. Clients without that value count by address. Choose a header or cookie only if clients cannot invent
 	// its value.
 	By string `yaml:"by"` // address | user | header:NAME | cookie:NAME
@@ -499,6 +501,19 @@ type BasicAuth struct {
 	Users map[string]string `yaml:"users"` // names and bcrypt hashes
 	// A file with a `name:hash` line per user, as `htpasswd -B` writes it.
 	UsersFile string `yaml:"users_file" empty:"never" path:"yes"` // file
+}
+
+// APIKeys asks for a key that a client has.
+type APIKeys struct {
+	// A file with a line for each key: `NAME:sha256:HASH` with the SHA-256 hash of the key in hexadecimal digits, or
+	// `NAME:KEY`. padlock reads it again when it changes.
+	File string `yaml:"file" empty:"never" path:"yes"` // file
+	// Header in which clients send the key. In Authorization, it is `Bearer KEY`.
+	Header string `yaml:"header"` // name
+	// Header in which targets receive the name of the client, in addition to X-Forwarded-User.
+	Copy string `yaml:"copy"` // name
+	// Also pass the key to targets. By default padlock removes it.
+	Forward bool `yaml:"forward"`
 }
 
 // ForwardAuth asks a service whether a request may go on. The service gets a GET with the client's header fields, and

@@ -44,6 +44,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.redirect("", x)
 	case *Respond:
 		check.respond("", x)
+	case *APIKeys:
+		check.apiKeys("", x)
 	case *ForwardAuth:
 		check.forwardAuth("", x)
 	case *RateLimit:

@@ -20,22 +20,9 @@ func (v *validator) plain(c *Config, from int) {
 			v.fail(at, "serve would let clients in without the certificate that tls.client_auth asks for: take one of them away, "+
 				"or make two sites of it")
 		}
-		if path := s.asksForPasswords(fmt.Sprintf("sites[%d]", i)); path != "" && len(c.Trusted) == 0 {
-			v.fail(at, "serve would have passwords (%s) sent readable for everybody on the way: use redirect; "+
+		if path := s.asksForCredentials(fmt.Sprintf("sites[%d]", i)); path != "" && len(c.Trusted) == 0 {
+			v.fail(at, "serve would have passwords, keys or tokens (%s) sent readable for everybody on the way: use redirect; "+
 				"behind a proxy that ends TLS, name it in trusted_proxies", path)
 		}
 	}
-}
-
-// asksForPasswords is where a site has basic_auth; "" if it has none.
-func (s *Site) asksForPasswords(path string) string {
-	if s.Access.BasicAuth != nil {
-		return path + ".basic_auth"
-	}
-	for i := range s.Routes {
-		if s.Routes[i].Access.BasicAuth != nil {
-			return fmt.Sprintf("%s.routes[%d].basic_auth", path, i)
-		}
-	}
-	return ""
 }

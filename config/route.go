@@ -399,6 +399,9 @@ func (v *validator) access(path string, a *Access) {
 	if a.RateLimit != nil {
 		v.rateLimit(path+".rate_limit", a.RateLimit)
 	}
+	if a.APIKeys != nil {
+		v.apiKeys(path+".api_keys", a.APIKeys)
+	}
 	if a.ForwardAuth != nil {
 		v.forwardAuth(path+".forward_auth", a.ForwardAuth)
 	}

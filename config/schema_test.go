@@ -188,7 +188,7 @@ func TestTheReferenceIsValidAndHasEveryKey(t *testing.T) {
 	dir := t.TempDir()
 	for name, from := range map[string]string{
 		"app-ca.pem": "ca.pem", "padlock.pem": "client.pem", "padlock-key.pem": "client-key.pem", "storage.key": "secret.txt",
-		"eab.key": "secret.txt", "admin.token": "client.pem", "users.htpasswd": "users.htpasswd", "ca.pem": "ca.pem", "app.pem": "client.pem", "app-key.pem": "client-key.pem", "app.p12": "secret.txt", "p12.password": "secret.txt",
+		"eab.key": "secret.txt", "admin.token": "client.pem", "users.htpasswd": "users.htpasswd", "keys.txt": "keys.txt", "ca.pem": "ca.pem", "app.pem": "client.pem", "app-key.pem": "client-key.pem", "app.p12": "secret.txt", "p12.password": "secret.txt",
 		"collector.headers": "collector.headers",
 	} {
 		data, err := os.ReadFile(filepath.Join(cases, from))

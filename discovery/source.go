@@ -110,8 +110,9 @@ func settings(r *config.Route) string {
 	all, _ := json.Marshal(r) // texts, numbers, lists and maps
 	users, _ := json.Marshal(r.Access.BasicAuth)
 	rate, _ := json.Marshal(r.Access.RateLimit)
+	keys, _ := json.Marshal(r.Access.APIKeys)
 	asked, _ := json.Marshal(r.Access.ForwardAuth)
-	return fmt.Sprintf("allow=%v\ndeny=%v\nbasic_auth.users=%s\nforward_auth=%s\nrate_limit=%s\nroute=%s\n", r.Access.Allow, r.Access.Deny, users, asked, rate, all)
+	return fmt.Sprintf("allow=%v\ndeny=%v\nbasic_auth.users=%s\napi_keys=%s\nforward_auth=%s\nrate_limit=%s\nroute=%s\n", r.Access.Allow, r.Access.Deny, users, keys, asked, rate, all)
 }
 
 // own is who has the sites of a configuration that no source has found.

@@ -22,7 +22,7 @@ func startFile(t *testing.T, file string, args ...any) *edge {
 			t.Fatal(err)
 		}
 		c.Sites, c.Trusted, c.Timeouts, c.Limits, c.Listen = parsed.Sites, parsed.Trusted, parsed.Timeouts, parsed.Limits, parsed.Listen
-		c.UnderscoresInHeaders, c.Tracing, c.Handshakes = parsed.UnderscoresInHeaders, parsed.Tracing, parsed.Handshakes
+		c.UnderscoresInHeaders, c.Tracing, c.Handshakes, c.AccessLog = parsed.UnderscoresInHeaders, parsed.Tracing, parsed.Handshakes, parsed.AccessLog
 	})
 }
 

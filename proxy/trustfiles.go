@@ -14,10 +14,19 @@ import (
 	"padlock/traffic"
 )
 
-// trustFiles are those by which clients and targets are judged, and error pages. They are read again when they change.
+// trustFiles are those by which clients and targets are judged, keys of clients included, and error pages. They are read again when they change.
 func trustFiles(cfg *config.Config) (names []string) {
+	keys := func(a *config.Access) {
+		if a.APIKeys != nil {
+			names = append(names, a.APIKeys.File)
+		}
+	}
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]
+		keys(&site.Access)
+		for j := range site.Routes {
+			keys(&site.Routes[j].Access)
+		}
 		for _, page := range site.Errors {
 			if !config.IsPageURL(page) {
 				names = append(names, page)

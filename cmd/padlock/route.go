@@ -224,6 +224,9 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	if basic := r.BasicAuth(site); basic != nil {
 		e.line("  basic_auth: one of its users (%d); others get 401", len(basic.Users))
 	}
+	if k := r.APIKeys(site); k != nil {
+		e.line("  api_keys: a key of %s in %s; others get 401", k.File, k.Header)
+	}
 	if f := r.ForwardAuth(site); f != nil {
 		e.asks(f)
 	}

@@ -270,14 +270,15 @@ func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 		b = jsonline.Bool(b, "aborted", true)
 	}
 	if len(a.headers) > 0 {
-		b = a.fields(b, r.Fields)
+		b = a.fields(b, x)
 	}
 
 	return jsonline.End(b)
 }
 
 // fields appends those that the configuration names, as an object of their own.
-func (a *AccessLog) fields(b []byte, f message.Fields) []byte {
+func (a *AccessLog) fields(b []byte, x *Exchange) []byte {
+	f := x.request.Fields
 	start := len(b)
 	b = jsonline.Open(b, "headers")
 	empty := len(b)
@@ -287,7 +288,8 @@ func (a *AccessLog) fields(b []byte, f message.Fields) []byte {
 		switch {
 		case !ok:
 			continue
-		case a.redact.Has(name):
+		// Whatever route a key was sent to, it is a key.
+		case a.redact.Has(name), x.routes != nil && x.routes.Credential(name):
 			value = redaction
 		// A Referer holds the URL of another request, with its secrets.
 		case message.Is(name, "Referer"):

@@ -64,6 +64,9 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	// Before passwords, as guesses count too.
 	rate(false)
 	add(r.BasicAuth(s) != nil, before(h.authenticate))
+	if k := r.APIKeys(s); k != nil {
+		add(true, before(keyed(k)))
+	}
 	// Last of those who may refuse, as it costs a request of its own.
 	if f := r.ForwardAuth(s); f != nil {
 		add(true, h.forwardAuth(f))

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
-	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -31,14 +30,17 @@ func admit(_ *message.Context, x *Exchange) error {
 	return nil
 }
 
-var errReadable = status(403, "This needs a password, which is asked for over HTTPS only")
+// readable is for what a client would show to everybody on the way.
+func readable(what string) *StatusError {
+	return status(403, "This needs "+what+", which is asked for over HTTPS only")
+}
 
 var errClosed = status(403, "This is not open to your address")
 
 // authenticate finds out who a client is, and refuses whoever does not prove to be somebody.
 func (h *Gateway) authenticate(ctx *message.Context, x *Exchange) error {
 	if !x.secure() {
-		return errReadable
+		return readable("a password")
 	}
 
 	basic := x.route.BasicAuth(x.site)
@@ -57,25 +59,6 @@ func (h *Gateway) authenticate(ctx *message.Context, x *Exchange) error {
 	// The password was meant for padlock.
 	x.user, x.proof.name, x.proof.hash, x.proof.spent = name, name, basic.Users[name], append(x.proof.spent, "Authorization")
 	return nil
-}
-
-// proof is by what a request was let in.
-type proof struct {
-	name, hash string              // the user of basic_auth, and the hash of the password
-	asked      *config.ForwardAuth // the service that was asked, and agreed
-	copied     message.Fields      // for the target
-	spent      []string            // fields whose values were for padlock alone
-}
-
-// holds reports whether the rules of a route would let the request in by the same proof. A password is not compared
-// anew: its hash must be the same. A service is not asked again: it must be the same, asked for the same.
-func (p *proof) holds(s *sites.Site, r *sites.Route) bool {
-	basic := r.BasicAuth(s)
-	if basic != nil && (p.name == "" || basic.Users[p.name] != p.hash) {
-		return false
-	}
-	asked := r.ForwardAuth(s)
-	return asked == nil || p.asked != nil && reflect.DeepEqual(p.asked, asked.ForwardAuth)
 }
 
 // passwords checks names and passwords of all sites. A check is slow on purpose, so sources take turns, and only some

@@ -41,7 +41,7 @@ func (x *Exchange) unwanted(name string) bool {
 	switch {
 	case message.ClaimsIdentity(plain):
 		// A claim of the client must not stand next to a name that padlock has checked.
-		return alias || !x.forwarded.trusted || x.user != "" || x.proof.asked != nil
+		return alias || !x.forwarded.trusted || x.proof.holdsAny()
 	case message.Claims(plain), message.Is(plain, "Host"), message.Is(plain, "Transfer-Encoding"):
 		return true
 	case message.ClaimsAddress(plain), message.ClaimsRequest(plain):

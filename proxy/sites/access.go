@@ -1,12 +1,17 @@
 package sites
 
 import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"padlock/config"
+	"padlock/internal/lastgood"
 	"padlock/proxy/upstream"
 )
 
@@ -15,6 +20,7 @@ type Access struct {
 	allow, deny []config.Network
 	basic       *BasicAuth // nil: nobody is asked
 	rate        *RateLimit // nil: none
+	keys        *APIKeys
 	forward     *ForwardAuth
 }
 
@@ -34,6 +40,16 @@ func newAccess(c *config.Access, whose string) Access {
 		a.basic = NewBasicAuth(c.BasicAuth)
 	}
 	return a
+}
+
+// access is newAccess with what has to be read or reached for it.
+func (b *builder) access(c *config.Access, whose string) (a Access, err error) {
+	a = newAccess(c, whose)
+	if a.keys, err = b.apiKeys(c.APIKeys); err != nil {
+		return a, err
+	}
+	a.forward, err = b.forwardAuth(c.ForwardAuth)
+	return a, err
 }
 
 // RateLimit returns how many requests each client may send; nil: any number.
@@ -123,6 +139,52 @@ func (r *Route) ForwardAuth(s *Site) *ForwardAuth {
 	return s.Access.forward
 }
 
+// APIKeys are the keys of clients, found in the same time whether or not they are there.
+type APIKeys struct {
+	*config.APIKeys
+	secret [sha256.Size]byte // so that the time that a search takes says nothing about the keys
+	found  map[[sha256.Size]byte]config.APIKey
+}
+
+// apiKeys reads the file of keys; nil: none are asked for.
+func (b *builder) apiKeys(c *config.APIKeys) (*APIKeys, error) {
+	if c == nil {
+		return nil, nil
+	}
+	keys, err := lastgood.Get(b.files, c.File, "API keys", func() ([]config.APIKey, error) { return config.ReadAPIKeys(c.File) })
+	if err != nil {
+		return nil, fmt.Errorf("api_keys: %w", err)
+	}
+
+	k := &APIKeys{APIKeys: c, found: map[[sha256.Size]byte]config.APIKey{}}
+	_, _ = rand.Read(k.secret[:]) // which never fails
+	for _, key := range keys {
+		k.found[k.place(key.Hash)] = key
+	}
+	return k, nil
+}
+
+func (k *APIKeys) place(hash [sha256.Size]byte) (place [sha256.Size]byte) {
+	h := hmac.New(sha256.New, k.secret[:])
+	_, _ = h.Write(hash[:])
+	h.Sum(place[:0])
+	return place
+}
+
+// Find returns whose the key with a hash is.
+func (k *APIKeys) Find(hash [sha256.Size]byte) (config.APIKey, bool) {
+	key, ok := k.found[k.place(hash)]
+	return key, ok && subtle.ConstantTimeCompare(key.Hash[:], hash[:]) == 1
+}
+
+// APIKeys returns which keys a route asks for: its own, or its site's; nil: none.
+func (r *Route) APIKeys(s *Site) *APIKeys {
+	if r.Access.keys != nil {
+		return r.Access.keys
+	}
+	return s.Access.keys
+}
+
 // Vouched reports whether a field tells the target what an access rule of the route has found out, or passes for one
 // that does: no client's own gets there, whatever underscores_in_headers says.
 func (r *Route) Vouched(name string) bool { return among(r.vouched, name) }
@@ -132,6 +194,9 @@ func (r *Route) Vouches() bool { return len(r.vouched) > 0 }
 
 // vouch notes the fields of all access rules of a route.
 func (r *Route) vouch(s *Site) {
+	if k := r.APIKeys(s); k != nil && k.Copy != "" {
+		r.vouched = append(r.vouched, newFieldName(k.Copy))
+	}
 	if f := r.ForwardAuth(s); f != nil {
 		r.vouched = append(r.vouched, f.copies...)
 	}

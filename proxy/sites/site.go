@@ -100,7 +100,7 @@ type builder struct {
 }
 
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
-	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Access: newAccess(&c.Access, c.Hosts[0]), Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
+	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
 	// The mode was validated with the configuration.
 	built.Paths, _ = paths.ParseMode(c.PathMode())
 
@@ -120,6 +120,9 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	if c.WWW != "" {
 		built.Redirects = wwwRedirects(c)
 	}
+	if built.Access, err = b.access(&c.Access, c.Hosts[0]); err != nil {
+		return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
+	}
 
 	if c.TCP != nil && b.targets == nil {
 		built.TCP = newTCP(c.TCP, nil)
@@ -134,10 +137,6 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		b.groups = append(b.groups, group)
 		built.TCP = newTCP(c.TCP, group)
 		return built, nil
-	}
-
-	if built.Access.forward, err = b.forwardAuth(c.Access.ForwardAuth); err != nil {
-		return nil, fmt.Errorf("site %s: %w", c.Hosts[0], err)
 	}
 
 	for i := range c.Routes {
@@ -212,7 +211,7 @@ func (r *Route) matches(path *paths.Path) bool {
 func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	r := &Route{
 		Prefix: c.Path, Exact: c.Exact, methods: c.Methods, Respond: c.Respond, Strip: c.StripPrefix || c.ReplacePrefix != "", Replace: c.ReplacePrefix,
-		Access: newAccess(&c.Access, whose(site, c)), Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
+		Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
 	}
 	if r.Strip {
 		r.OuterPrefix, r.InnerPrefix = paths.Encode(strings.TrimSuffix(c.Path, "/")), paths.Encode(strings.TrimSuffix(c.ReplacePrefix, "/"))
@@ -231,7 +230,7 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	}
 
 	var err error
-	if r.Access.forward, err = b.forwardAuth(c.Access.ForwardAuth); err != nil {
+	if r.Access, err = b.access(&c.Access, whose(site, c)); err != nil {
 		return nil, err
 	}
 	r.forwards = len(c.To) > 0

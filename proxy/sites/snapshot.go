@@ -10,10 +10,12 @@ import (
 	"crypto/hmac"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"strings"
 
 	"padlock/config"
 	"padlock/internal/lastgood"
+	"padlock/proxy/message"
 	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
@@ -31,6 +33,12 @@ type Snapshot struct {
 	Sites            []*Site
 	Routes           int // of all sites
 	targets          *upstream.Targets
+	credentials      []string // names of fields that hold what clients show
+}
+
+// Credential reports whether a field holds, on some route, what a client shows to be let in.
+func (s *Snapshot) Credential(name string) bool {
+	return slices.ContainsFunc(s.credentials, func(other string) bool { return message.Is(other, name) })
 }
 
 // VirtualHosts has the sites of a listener by their names.
@@ -61,7 +69,7 @@ type Options struct {
 }
 
 func New(cfg *config.Config, o Options) (*Snapshot, error) {
-	s := &Snapshot{Config: cfg, hosts: map[string]*VirtualHosts{}, policies: map[string]*Policy{}, Trusted: cfg.Trusted, targets: o.Targets}
+	s := &Snapshot{Config: cfg, hosts: map[string]*VirtualHosts{}, policies: map[string]*Policy{}, Trusted: cfg.Trusted, targets: o.Targets, credentials: cfg.CredentialFields()}
 	known := map[string]*Policy{}
 	if o.Older != nil {
 		known = o.Older.policies

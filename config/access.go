@@ -1,0 +1,83 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// credentials refuses rules of one route that want different things of the same header.
+func (v *validator) credentials(path string, s *Site) {
+	v.oneCredential(path, &s.Access, &Access{})
+	for i := range s.Routes {
+		if a := &s.Routes[i].Access; a.BasicAuth != nil || a.APIKeys != nil {
+			v.oneCredential(fmt.Sprintf("%s.routes[%d]", path, i), &s.Access, a)
+		}
+	}
+}
+
+func (v *validator) oneCredential(path string, site, route *Access) {
+	taken := map[string]string{}
+	for _, rule := range mergedAccess(site, route).readers() {
+		name := strings.ToLower(rule.header)
+		if other := taken[name]; other != "" {
+			v.fail(path, "%s and %s both read %s, and a request must satisfy both: choose another header for one of them, or put them on different routes", other, rule.key, rule.header)
+		}
+		taken[name] = rule.key
+	}
+}
+
+// reader is a rule that reads what a client has to show in a header.
+type reader struct{ key, header string }
+
+// readers are those rules.
+func (a *Access) readers() (all []reader) {
+	if a.BasicAuth != nil {
+		all = append(all, reader{"basic_auth", "Authorization"})
+	}
+	if a.APIKeys != nil {
+		all = append(all, reader{"api_keys", a.APIKeys.Header})
+	}
+	return all
+}
+
+// mergedAccess has the rules that clients show something for: a route's, or where it has none its site's.
+func mergedAccess(site, route *Access) *Access {
+	merged := &Access{BasicAuth: route.BasicAuth, APIKeys: route.APIKeys}
+	if merged.BasicAuth == nil {
+		merged.BasicAuth = site.BasicAuth
+	}
+	if merged.APIKeys == nil {
+		merged.APIKeys = site.APIKeys
+	}
+	return merged
+}
+
+// asksForCredentials is where a site or one of its routes asks for what others on the way could read and use; "" if
+// nothing does.
+func (s *Site) asksForCredentials(path string) string {
+	if rules := s.Access.readers(); len(rules) > 0 {
+		return path + "." + rules[0].key
+	}
+	for i := range s.Routes {
+		if rules := s.Routes[i].Access.readers(); len(rules) > 0 {
+			return fmt.Sprintf("%s.routes[%d].%s", path, i, rules[0].key)
+		}
+	}
+	return ""
+}
+
+// CredentialFields are the names of all headers that hold what clients show.
+func (c *Config) CredentialFields() (all []string) {
+	note := func(a *Access) {
+		for _, rule := range a.readers() {
+			all = append(all, rule.header)
+		}
+	}
+	for i := range c.Sites {
+		note(&c.Sites[i].Access)
+		for j := range c.Sites[i].Routes {
+			note(&c.Sites[i].Routes[j].Access)
+		}
+	}
+	return all
+}

@@ -1,0 +1,36 @@
+package gateway
+
+import (
+	"reflect"
+
+	"padlock/config"
+	"padlock/proxy/message"
+	"padlock/proxy/sites"
+)
+
+// proof is by what a request was let in.
+type proof struct {
+	name, hash string              // the user of basic_auth, and the hash of the password
+	key        config.APIKey       // that the client has shown
+	asked      *config.ForwardAuth // the service that was asked, and agreed
+	copied     message.Fields      // for the target
+	spent      []string            // fields whose values were for padlock alone
+}
+
+// holds reports whether the rules of a route would let the request in by the same proof. A password is not compared
+// anew: its hash must be the same. A service is not asked again: it must be the same, asked for the same.
+func (p *proof) holds(s *sites.Site, r *sites.Route) bool {
+	if basic := r.BasicAuth(s); basic != nil && (p.name == "" || basic.Users[p.name] != p.hash) {
+		return false
+	}
+	if keys := r.APIKeys(s); keys != nil {
+		if now, known := keys.Find(p.key.Hash); !known || p.key.Name != now.Name {
+			return false
+		}
+	}
+	asked := r.ForwardAuth(s)
+	return asked == nil || p.asked != nil && reflect.DeepEqual(p.asked, asked.ForwardAuth)
+}
+
+// holdsAny reports whether anything but the client's address has let it in.
+func (p *proof) holdsAny() bool { return p.name != "" || p.key.Name != "" || p.asked != nil }
