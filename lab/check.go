@@ -1,0 +1,308 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"padlock/handshake"
+)
+
+// Check is one client that is to meet the endpoints.
+type Check struct {
+	Command  []string // with placeholders; see Placeholders
+	Only     string   // patterns of Endpoint.Match; "": all
+	Jobs     int      // clients at once; 1 for clients that send no server name
+	Timeout  time.Duration
+	Env      []string                      // beside the program's own
+	Progress func(done, of int, r *Result) // may be nil; called by one goroutine at a time
+}
+
+// Report is what a client did at the endpoints.
+type Report struct {
+	Command  []string
+	Controls []Result
+	Results  []Result // in the order of Endpoints
+	Failed   string   // why nothing could be concluded; "": it could
+	Remedy   string
+	Took     time.Duration
+}
+
+// Placeholders are what a command may have in braces.
+var Placeholders = []struct{ Name, Meaning string }{
+	{"url", "https://NAME.lab.localhost:PORT/"},
+	{"host", "NAME.lab.localhost"},
+	{"port", "the port"},
+	{"root", "the file of the lab's root certificate (PEM)"},
+	{"address", "the address that the name leads to, 127.0.0.1"},
+	{"connect", "ADDRESS:PORT, for openssl s_client -connect"},
+	{"resolve", "HOST:PORT:ADDRESS, for curl --resolve"},
+}
+
+// Unsafe counts the endpoints that the client must refuse and accepts.
+func (r *Report) Count(v Verdict) (n int) {
+	for _, result := range r.Results {
+		if result.Verdict == v {
+			n++
+		}
+	}
+	return n
+}
+
+// Check runs a client against the controls and, if it does well there, against the endpoints.
+func (l *Lab) Check(ctx context.Context, c Check) (*Report, error) {
+	start := time.Now()
+	selected := l.choose(c.Only)
+	if len(selected) == 0 {
+		return nil, fmt.Errorf("no endpoint is named %q", c.Only)
+	}
+	root, clean, err := l.rootFile()
+	if err != nil {
+		return nil, err
+	}
+	defer clean()
+
+	k := &checker{lab: l, check: c, root: root, total: len(selected) + len(controls)}
+	report := &Report{Command: c.Command}
+	tells := calibration{}
+	for _, e := range l.endpoints[:len(controls)] {
+		r := k.run(ctx, e, calibration{exitTells: true})
+		report.Controls = append(report.Controls, r)
+		k.tell(&r)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	report.Failed, report.Remedy, tells = l.controlled(report.Controls)
+	if report.Failed == "" {
+		k.runAll(ctx, selected, tells, report)
+	}
+	report.Took = time.Since(start)
+	return report, ctx.Err()
+}
+
+// choose are the endpoints that match, and those that they are compared with.
+func (l *Lab) choose(patterns string) (selected []*Endpoint) {
+	wanted := map[string]bool{}
+	for _, e := range l.endpoints[len(controls):] {
+		if patterns == "" || e.Match(patterns) {
+			wanted[e.Name] = true
+			if e.basis != "" {
+				wanted[e.basis] = true
+			}
+		}
+	}
+	for _, e := range l.endpoints[len(controls):] {
+		if wanted[e.Name] {
+			selected = append(selected, e)
+		}
+	}
+	return selected
+}
+
+// controlled concludes from the controls whether and how the client can be judged.
+func (l *Lab) controlled(results []Result) (failed, remedy string, c calibration) {
+	c.exitTells = true
+	for _, r := range results {
+		name := r.Endpoint.Hostname()
+		switch {
+		case r.Outcome.Failed != "":
+			return "the command could not be run: " + r.Outcome.Failed, "check that the program is installed, and give it behind --", c
+		case r.Endpoint.Expect == MustRefuse:
+			// Whatever happens there, it calibrates only.
+			c.exitTells = c.exitTells && r.Outcome.Exit != 0
+		case len(r.Visits) == 0:
+			return "the client made no connection to " + name + quoted(r.Outcome),
+				"if it cannot resolve names below localhost, run: padlock hosts add $(padlock lab --names); or give it the address, as curl --resolve {resolve} does", c
+		case r.Verdict == Unclear && r.Outcome.Killed:
+			return "the client was still busy with " + name + " at the time limit", "give it more time, as with --timeout 60s", c
+		case !anyVisit(r.Visits, hasData):
+			return "the client refuses " + name + ", which has no fault: " + r.Reason,
+				"have it trust {root}, as curl --cacert {root} does, and send a request: a client that sends nothing shows nothing", c
+		case r.Outcome.Exit != 0:
+			c.exitTells = false
+		}
+	}
+	return "", "", c
+}
+
+// rootFile is where the command finds the root.
+func (l *Lab) rootFile() (name string, clean func(), err error) {
+	dir, err := os.MkdirTemp("", "padlock-lab-")
+	if err != nil {
+		return "", nil, err
+	}
+	name = dir + string(os.PathSeparator) + "root.pem"
+	return name, func() { _ = os.RemoveAll(dir) }, os.WriteFile(name, l.Root(), 0o644)
+}
+
+// checker runs one client.
+type checker struct {
+	lab   *Lab
+	check Check
+	root  string
+	total int
+
+	mu   sync.Mutex
+	done int
+}
+
+func (k *checker) tell(r *Result) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.done++
+	if k.check.Progress != nil {
+		k.check.Progress(k.done, k.total, r)
+	}
+}
+
+func (k *checker) runAll(ctx context.Context, endpoints []*Endpoint, c calibration, report *Report) {
+	report.Results = make([]Result, len(endpoints))
+	var work sync.WaitGroup
+	turns := make(chan struct{}, max(k.check.Jobs, 1))
+	for i, e := range endpoints {
+		turns <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		work.Go(func() {
+			defer func() { <-turns }()
+			report.Results[i] = k.run(ctx, e, c)
+			k.tell(&report.Results[i])
+		})
+	}
+	work.Wait()
+
+	all := map[string]*Result{}
+	for i := range report.Results {
+		if report.Results[i].Endpoint != nil {
+			all[report.Results[i].Endpoint.Name] = &report.Results[i]
+		}
+	}
+	compare(all)
+}
+
+// settleTimeout is how long connections may stay open once the client has ended.
+const settleTimeout = 3 * time.Second
+
+// run runs the client against one endpoint.
+func (k *checker) run(ctx context.Context, e *Endpoint, c calibration) Result {
+	if k.check.Jobs <= 1 {
+		k.lab.setCurrent(e)
+		defer k.lab.setCurrent(nil)
+	}
+	// Certificates that take long to make are made before the client waits for them.
+	if e.raw == nil && e.rogue == nil {
+		if _, err := k.lab.certificate(e, nil); err != nil {
+			return Result{Endpoint: e, Expected: e.Expect, Verdict: Unclear, Reason: "the lab cannot make its certificate: " + err.Error()}
+		}
+	}
+
+	since := time.Now()
+	outcome := k.command(ctx, e)
+	settled, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	return judge(e, k.lab.settle(settled, e.Name, since), outcome, c)
+}
+
+func (l *Lab) setCurrent(e *Endpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current = e
+}
+
+// settle waits until all visits to an endpoint are over.
+func (l *Lab) settle(ctx context.Context, endpoint string, since time.Time) []Visit {
+	for {
+		visits, over, changed := l.visits.of(endpoint, since)
+		if over {
+			return visits
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return visits
+		}
+	}
+}
+
+// maxOutput of a client is kept, its end.
+const maxOutput = 4 << 10
+
+// command runs the client once.
+func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
+	timed, cancel := context.WithTimeout(ctx, k.check.Timeout)
+	defer cancel()
+	args := k.arguments(e)
+	command := exec.CommandContext(timed, args[0], args[1:]...)
+	command.Env = append(os.Environ(), k.check.Env...)
+	var output tail
+	command.Stdout, command.Stderr = &output, &output
+	// A shell's children keep its output open when it is killed.
+	command.WaitDelay = time.Second
+	ownGroup(command)
+
+	start := time.Now()
+	err := command.Run()
+	o := Outcome{Duration: time.Since(start), Output: printable(output.String()), Killed: timed.Err() != nil && ctx.Err() == nil}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		o.Exit = exit.ExitCode()
+	} else if err != nil && !o.Killed && !errors.Is(err, exec.ErrWaitDelay) {
+		o.Failed, o.Exit = err.Error(), -1
+	}
+	return o
+}
+
+func (k *checker) arguments(e *Endpoint) (args []string) {
+	host, address := e.Hostname(), k.lab.Address()
+	replacer := strings.NewReplacer(
+		"{url}", k.lab.URL(e), "{host}", host, "{port}", k.lab.port, "{root}", k.root, "{address}", address,
+		"{connect}", net.JoinHostPort(address, k.lab.port), "{resolve}", host+":"+k.lab.port+":"+address,
+	)
+	for _, arg := range k.check.Command {
+		args = append(args, replacer.Replace(arg))
+	}
+	return args
+}
+
+// printable is a client's output without what would disturb a terminal.
+func printable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = handshake.Escape(strings.TrimRight(line, "\r"))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b.Write(p)
+	if over := t.b.Len() - maxOutput; over > 0 {
+		t.b.Next(over)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
+
+// DefaultJobs suits clients that send a server name.
+func DefaultJobs() int { return max(2, runtime.NumCPU()) }

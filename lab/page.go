@@ -1,0 +1,229 @@
+package lab
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+//go:embed page.html page.css page.js
+var files embed.FS
+
+var pageTemplate = template.Must(template.New("page.html").ParseFS(files, "page.html"))
+
+// servePage serves the page of the lab. Only a client that asks for its name by SNI comes here.
+func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	own := "https://*." + Domain + ":" + l.port + " https://lab-wildcard.localhost:" + l.port + " https://" + net.JoinHostPort(addressHost, l.port)
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' "+own+"; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	if host, _, err := net.SplitHostPort(r.Host); err == nil && host != Domain || err != nil && r.Host != Domain {
+		http.Error(w, "this is "+Domain, http.StatusMisdirectedRequest)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+
+	switch r.URL.Path {
+	case "/":
+		l.pageHTML(w)
+	case "/page.css":
+		l.file(w, "page.css", "text/css; charset=utf-8")
+	case "/page.js":
+		l.file(w, "page.js", "text/javascript; charset=utf-8")
+	case "/root.pem":
+		h.Set("Content-Type", "application/x-pem-file")
+		_, _ = w.Write(l.Root())
+	case "/events":
+		l.events(w, r)
+	case "/story":
+		l.storyOf(w, r)
+	case "/judge":
+		l.judgeBrowser(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (l *Lab) file(w http.ResponseWriter, name, kind string) {
+	data, err := files.ReadFile(name)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	_, _ = w.Write(data)
+}
+
+type pageGroup struct {
+	Name      Group
+	Endpoints []pageEndpoint
+}
+
+type pageEndpoint struct {
+	*Endpoint
+	URL string
+}
+
+func (l *Lab) pageHTML(w http.ResponseWriter) {
+	var groups []pageGroup
+	for _, e := range l.endpoints {
+		if len(groups) == 0 || groups[len(groups)-1].Name != e.Group {
+			groups = append(groups, pageGroup{Name: e.Group})
+		}
+		last := &groups[len(groups)-1]
+		last.Endpoints = append(last.Endpoints, pageEndpoint{e, l.URL(e)})
+	}
+
+	var b bytes.Buffer
+	err := pageTemplate.Execute(&b, struct {
+		Groups []pageGroup
+		Count  int
+		Port   string
+	}{groups, len(l.endpoints), l.port})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(b.Bytes())
+}
+
+// live is a visit as the page shows it.
+type live struct {
+	Endpoint string `json:"endpoint"`
+	ID       uint64 `json:"id"`
+	Time     string `json:"time"`
+	Text     string `json:"text"`
+	Class    string `json:"class"`
+	Agent    string `json:"agent"`
+}
+
+// livePause is the least time between two events.
+const livePause = 200 * time.Millisecond
+
+// events streams the last visit of each endpoint whenever it changes.
+func (l *Lab) events(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	flush := http.NewResponseController(w)
+	sent := map[string]live{}
+	count := uint64(0)
+	for {
+		list, now, changed := l.visits.since(count)
+		count = now
+		last := map[string]live{}
+		for _, v := range list {
+			if e := l.named(v.Endpoint); e != nil {
+				last[v.Endpoint] = e.live(&v)
+			}
+		}
+		for name, v := range last {
+			if sent[name] == v {
+				continue
+			}
+			sent[name] = v
+			data, err := json.Marshal(v)
+			if err == nil {
+				_, err = fmt.Fprintf(w, "data: %s\n\n", data)
+			}
+			if err != nil {
+				return
+			}
+		}
+		if flush.Flush() != nil {
+			return
+		}
+
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+			time.Sleep(livePause) // many changes become one event
+		}
+	}
+}
+
+func (l *Lab) named(name string) *Endpoint {
+	for _, e := range l.endpoints {
+		if e.Name == name {
+			return e
+		}
+	}
+	return nil
+}
+
+// live says what a visit shows by itself. Its verdict needs the client's own word.
+func (e *Endpoint) live(v *Visit) live {
+	out := live{Endpoint: e.Name, ID: v.ID, Time: v.Start.Format("15:04:05"), Agent: v.Agent}
+	wants := e.Expect == MustAccept || e.Expect == ShouldAccept
+	switch {
+	case v.Unsuited != "":
+		out.Text, out.Class = v.Unsuited, "dim"
+	case v.Data:
+		out.Text = "sent its request"
+		if e.proof == ByRequest && e.Expect == MustRefuse && v.Excused == "" {
+			out.Class = "bad"
+		} else if wants {
+			out.Class = "good"
+		}
+	case v.Open:
+		out.Text, out.Class = "connected", "dim"
+	case v.Alert != "":
+		out.Text = "refused: " + v.Alert
+	default:
+		out.Text = "ended without a request"
+	}
+	if !v.Data && !v.Open && v.Unsuited == "" && e.proof == ByRequest {
+		out.Class = "good"
+		if wants {
+			out.Class = "bad"
+		}
+		if e.Expect == May {
+			out.Class = ""
+		}
+	}
+	return out
+}
+
+// storyOf is the handshake log's story of a visit.
+func (l *Lab) storyOf(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
+	event := l.recent.Find(id)
+	if err != nil || event == nil || l.story == nil {
+		http.Error(w, "the handshake log has no such handshake yet", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(l.story(event)))
+}
+
+// judgeBrowser judges what the page's script has done: its outcome stands for an exit code.
+func (l *Lab) judgeBrowser(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	e := l.named(query.Get("endpoint"))
+	since, err := strconv.ParseInt(query.Get("since"), 10, 64)
+	if e == nil || err != nil {
+		http.Error(w, "no such endpoint", http.StatusBadRequest)
+		return
+	}
+
+	took, _ := strconv.Atoi(query.Get("ms"))
+	o := Outcome{Output: printable(query.Get("error")), Killed: query.Get("outcome") == "killed", Duration: time.Duration(took) * time.Millisecond}
+	if query.Get("outcome") != "success" {
+		o.Exit = 1
+	}
+	visits, _, _ := l.visits.of(e.Name, time.UnixMilli(since))
+	result := judge(e, visits, o, calibration{exitTells: true})
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(result.json())
+}

@@ -1,0 +1,89 @@
+"use strict"
+const rows = [...document.querySelectorAll("tr[data-name]")]
+const byName = new Map(rows.map(row => [row.dataset.name, row]))
+const button = document.getElementById("test"), summary = document.getElementById("summary"), filter = document.getElementById("filter")
+const classes = { ok: "good", unsafe: "bad", weak: "warn", "too strict": "warn", unclear: "dim" }
+
+// Live: the last visit of each endpoint, whoever the client was.
+new EventSource("/events").onmessage = message => {
+  const visit = JSON.parse(message.data), row = byName.get(visit.endpoint)
+  if (!row) return
+  const seen = row.querySelector(".seen"), story = row.querySelector(".story")
+  seen.textContent = `${visit.time} ${visit.text}${visit.agent ? ` (${visit.agent.slice(0, 60)})` : ""}`
+  seen.className = "seen " + visit.class
+  story.hidden = false
+  if (story.dataset.id !== String(visit.id)) story.open = false
+  story.dataset.id = visit.id
+}
+
+document.addEventListener("toggle", async event => {
+  const story = event.target
+  if (!story.open || !story.matches(".story")) return
+  const text = story.querySelector("pre")
+  text.textContent = "…"
+  const answer = await fetch("/story?id=" + story.dataset.id)
+  text.textContent = await answer.text()
+}, true)
+
+filter.addEventListener("input", () => {
+  const words = filter.value.toLowerCase()
+  for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(words)
+  for (const section of document.querySelectorAll("section")) section.hidden = !section.querySelector("tr[data-name]:not([hidden])")
+})
+
+// request asks an endpoint, and tells how that ended.
+async function request(row, limit) {
+  const abort = new AbortController(), start = performance.now()
+  const timer = setTimeout(() => abort.abort(), limit)
+  let outcome = "success", error = ""
+  try {
+    const answer = await fetch(row.dataset.url, { cache: "no-store", credentials: "omit", signal: abort.signal })
+    await answer.text()
+  } catch (e) {
+    outcome = abort.signal.aborted ? "killed" : "failure"
+    error = String(e.message || e)
+  }
+  clearTimeout(timer)
+  return { outcome, error, ms: Math.round(performance.now() - start) }
+}
+
+async function judge(row) {
+  const since = Date.now(), result = await request(row, 8000)
+  const query = new URLSearchParams({ endpoint: row.dataset.name, since, ...result })
+  const verdict = await (await fetch("/judge?" + query)).json()
+  const cell = row.querySelector(".verdict")
+  cell.textContent = verdict.verdict
+  cell.className = "verdict " + (classes[verdict.verdict] || "")
+  cell.title = verdict.reason
+  row.classList.toggle("unsafe", verdict.verdict === "unsafe")
+  row.dataset.verdict = verdict.verdict
+  row.dataset.reason = verdict.reason
+  return verdict
+}
+
+button.addEventListener("click", async () => {
+  button.disabled = true
+  delete summary.dataset.done
+  const good = await judge(byName.get("good"))
+  if (!good.accepted) {
+    summary.textContent = "This browser refuses the good endpoint, so nothing can be concluded: it must trust root.pem, in a profile of its own."
+    summary.className = "bad"
+    summary.dataset.done = "failed"
+    button.disabled = false
+    return
+  }
+
+  const counts = {}, queue = rows.filter(row => row.dataset.name !== "good")
+  let done = 1
+  const worker = async () => {
+    for (let row; (row = queue.shift());) {
+      const { verdict } = await judge(row)
+      counts[verdict] = (counts[verdict] || 0) + 1
+      summary.textContent = `${++done} of ${rows.length}: ` + Object.entries(counts).map(([v, n]) => `${n} ${v}`).join(", ")
+    }
+  }
+  await Promise.all([worker(), worker(), worker(), worker()])
+  summary.className = counts.unsafe ? "bad" : "good"
+  summary.dataset.done = "yes"
+  button.disabled = false
+})
