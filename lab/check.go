@@ -22,8 +22,9 @@ type Check struct {
 	Only     string   // patterns of Endpoint.Match; "": all
 	Jobs     int      // clients at once; 1 for clients that send no server name
 	Timeout  time.Duration
-	Env      []string                      // beside the program's own
-	Progress func(done, of int, r *Result) // may be nil; called by one goroutine at a time
+	Env      []string                               // beside the program's own
+	Progress func(done, of int, r *Result)          // may be nil; called by one goroutine at a time
+	client   func(context.Context, *Endpoint) error // instead of a command, for tests
 }
 
 // Report is what a client did at the endpoints.
@@ -241,6 +242,9 @@ const maxOutput = 4 << 10
 func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 	timed, cancel := context.WithTimeout(ctx, k.check.Timeout)
 	defer cancel()
+	if k.check.client != nil {
+		return k.inProcess(timed, e)
+	}
 	args := k.arguments(e)
 	command := exec.CommandContext(timed, args[0], args[1:]...)
 	command.Env = append(os.Environ(), k.check.Env...)
@@ -257,6 +261,17 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 		o.Exit = exit.ExitCode()
 	} else if err != nil && !o.Killed && !errors.Is(err, exec.ErrWaitDelay) {
 		o.Failed, o.Exit = err.Error(), -1
+	}
+	return o
+}
+
+// inProcess runs a client that is a function.
+func (k *checker) inProcess(ctx context.Context, e *Endpoint) (o Outcome) {
+	start := time.Now()
+	err := k.check.client(ctx, e)
+	o.Duration, o.Killed = time.Since(start), ctx.Err() != nil
+	if err != nil {
+		o.Exit, o.Output = 1, err.Error()
 	}
 	return o
 }

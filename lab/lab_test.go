@@ -1,0 +1,309 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Each endpoint says all that a person needs, and its name can stand in a URL.
+func TestTheTableIsComplete(t *testing.T) {
+	names, hosts := map[string]bool{}, map[string]bool{}
+	for _, e := range Endpoints() {
+		if names[e.Name] || hosts[e.Hostname()] {
+			t.Errorf("%s or its host is there twice", e.Name)
+		}
+		names[e.Name], hosts[e.Hostname()] = true, true
+		if e.Wrong == "" || e.Rule == "" || e.Consequence == "" || e.Expect == "" || e.Group == "" {
+			t.Errorf("%s does not say everything: %+v", e.Name, e)
+		}
+		if !strings.HasSuffix(e.Wrong, ".") || !strings.HasSuffix(e.Consequence, ".") {
+			t.Errorf("%s: its texts are no sentences", e.Name)
+		}
+	}
+	for _, e := range Endpoints() {
+		if e.basis != "" && !names[e.basis] {
+			t.Errorf("%s is compared with %s, which does not exist", e.Name, e.basis)
+		}
+	}
+	if len(names) < 150 {
+		t.Errorf("only %d endpoints", len(names))
+	}
+}
+
+// opened is a lab that serves until the test ends.
+func opened(t *testing.T, o Options) *Lab {
+	t.Helper()
+	o.Listen = []string{"127.0.0.1:0"}
+	l, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- l.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// roots are a pool with the lab's root.
+func roots(l *Lab) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(l.Root())
+	return pool
+}
+
+// client is Go's, which asks once and reads the answer.
+func client(l *Lab, config *tls.Config) func(context.Context, *Endpoint) error {
+	return func(ctx context.Context, e *Endpoint) error {
+		transport := &http.Transport{
+			TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true, DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(l.Address(), l.Port()))
+			},
+		}
+		defer transport.CloseIdleConnections()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL(e), nil)
+		if err != nil {
+			return err
+		}
+		response, err := (&http.Client{Transport: transport}).Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		_, err = io.Copy(io.Discard, response.Body)
+		return err
+	}
+}
+
+// patience is what endpoints that say nothing cost.
+const patience = 2 * time.Second
+
+func checked(t *testing.T, l *Lab, config *tls.Config, only string) *Report {
+	t.Helper()
+	report, err := l.Check(t.Context(), Check{Command: []string{"go"}, Only: only, Jobs: 8, Timeout: patience, client: client(l, config)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Failed != "" {
+		t.Fatalf("%s\n%s", report.Failed, report.Remedy)
+	}
+	return report
+}
+
+// with are the names of the endpoints with a verdict.
+func with(r *Report, v Verdict) (names []string) {
+	for _, result := range r.Results {
+		if result.Verdict == v {
+			names = append(names, result.Endpoint.Name)
+		}
+	}
+	return names
+}
+
+func show(t *testing.T, r *Report) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Table(&b, 0, func(_ Verdict, text string) string { return text }); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(b.String())
+}
+
+// Go's own client accepts an end without close_notify, and asks for stapled responses that it does not read. All else
+// that it must refuse it refuses.
+func TestGoIsNearlySafe(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	report := checked(t, l, &tls.Config{RootCAs: roots(l)}, "")
+	defer show(t, report)
+	if unsafe := with(report, Unsafe); !slices.Equal(unsafe, []string{"staple-revoked", "truncated"}) {
+		t.Errorf("unsafe: %q", unsafe)
+	}
+	if unclear := with(report, Unclear); len(unclear) > 0 {
+		t.Errorf("unclear: %q", unclear)
+	}
+	if strict := with(report, TooStrict); len(strict) > 0 {
+		t.Errorf("too strict: %q", strict)
+	}
+	// Go looks at no revocation, and takes keys of 1,024 bits.
+	for _, name := range []string{"revoked-crl", "revoked-ocsp"} {
+		if !slices.Contains(with(report, Weak), name) {
+			t.Errorf("%s is not weak: %q", name, with(report, Weak))
+		}
+	}
+}
+
+// A client that verifies nothing is unsafe at every certificate, and only there.
+func TestInsecureSkipVerifyIsUnsafe(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	report := checked(t, l, &tls.Config{InsecureSkipVerify: true}, "certificates,*signature*,*-finished")
+	defer show(t, report)
+	unsafe := with(report, Unsafe)
+	for _, result := range report.Results {
+		e := result.Endpoint
+		bad := e.Group == Certificates && e.Expect == MustRefuse && result.Expected == MustRefuse
+		if bad != slices.Contains(unsafe, e.Name) {
+			t.Errorf("%s: %s, %s", e.Name, result.Verdict, result.Reason)
+		}
+	}
+}
+
+// A client that speaks old versions is unsafe there.
+func TestOldVersionsAreUnsafe(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	report := checked(t, l, &tls.Config{RootCAs: roots(l), MinVersion: tls.VersionTLS10, CipherSuites: []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	}}, "tls-1.0,tls-1.1,suite-rc4")
+	defer show(t, report)
+	if unsafe := with(report, Unsafe); len(unsafe) != 3 {
+		t.Errorf("unsafe: %q", unsafe)
+	}
+}
+
+// Nothing is concluded of a client that fails the controls, and it is told why.
+func TestControlsComeFirst(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	for name, c := range map[string]struct {
+		client func(context.Context, *Endpoint) error
+		want   string
+	}{
+		"untrusting": {client(l, &tls.Config{}), "refuses good.lab.localhost"},
+		"absent":     {func(context.Context, *Endpoint) error { return io.EOF }, "no connection to good.lab.localhost"},
+	} {
+		report, err := l.Check(t.Context(), Check{Command: []string{name}, Jobs: 2, Timeout: patience, client: c.client})
+		if err != nil || !strings.Contains(report.Failed, c.want) || report.Remedy == "" || len(report.Results) > 0 {
+			t.Errorf("%s: %q, %q, %d results, %v", name, report.Failed, report.Remedy, len(report.Results), err)
+		}
+	}
+}
+
+// A client whose exit code is always 0 gets no verdict from it.
+func TestAnExitCodeThatTellsNothingIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	secure := client(l, &tls.Config{RootCAs: roots(l)})
+	report, err := l.Check(t.Context(), Check{Command: []string{"mute"}, Only: "truncated,alert-40,expired,wildcard", Jobs: 2, Timeout: patience, client: func(ctx context.Context, e *Endpoint) error {
+		_ = secure(ctx, e)
+		return nil
+	}})
+	if err != nil || report.Failed != "" {
+		t.Fatal(report, err)
+	}
+	got := map[string]Verdict{}
+	for _, r := range report.Results {
+		got[r.Endpoint.Name] = r.Verdict
+	}
+	for name, want := range map[string]Verdict{"truncated": Unclear, "alert-40": Unclear, "expired": OK, "wildcard": OK} {
+		if got[name] != want {
+			t.Errorf("%s: %q", name, got[name])
+		}
+	}
+}
+
+// The page belongs to the lab's own name alone, and its script asks the endpoints for what their servers saw.
+func TestThePage(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	get := func(url, host string) (int, string) {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(l)}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(l.Address(), l.Port()))
+		}}
+		defer transport.CloseIdleConnections()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if host != "" {
+			request.Host = host
+		}
+		response, err := (&http.Client{Transport: transport}).Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return response.StatusCode, string(body)
+	}
+
+	if status, body := get(l.PageURL(), ""); status != http.StatusOK || !strings.Contains(body, `data-name="wrong-host"`) || !strings.Contains(body, "Test this browser") {
+		t.Errorf("%d, %.300s", status, body)
+	}
+	if status, _ := get(l.PageURL(), "example.com"); status != http.StatusMisdirectedRequest {
+		t.Errorf("another Host gets %d", status)
+	}
+	if status, body := get(l.PageURL()+"root.pem", ""); status != http.StatusOK || body != string(l.Root()) {
+		t.Errorf("%d, %q", status, body)
+	}
+	since := time.Now().Add(-time.Second).UnixMilli()
+	if status, body := get(l.URL(l.named("good")), ""); status != http.StatusOK || !strings.Contains(body, "end of padlock lab: good") {
+		t.Errorf("%d, %q", status, body)
+	}
+	_, body := get(l.PageURL()+"judge?outcome=success&endpoint=good&since="+strconv.FormatInt(since, 10), "")
+	var verdict resultJSON
+	if err := json.Unmarshal([]byte(body), &verdict); err != nil || verdict.Verdict != OK || !verdict.Accepted {
+		t.Errorf("%s, %v", body, err)
+	}
+}
+
+// A kept root is the same after a new start, and can be read by its owner alone.
+func TestARootIsKept(t *testing.T) {
+	dir := t.TempDir() + "/lab"
+	first, second, third := opened(t, Options{Storage: dir}), opened(t, Options{Storage: dir}), opened(t, Options{})
+	if !bytes.Equal(first.Root(), second.Root()) || bytes.Equal(first.Root(), third.Root()) {
+		t.Error("a stored root changes, or one that is not stored does not")
+	}
+}
+
+// Every form of the report can be read by what it is for.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	report := checked(t, l, &tls.Config{InsecureSkipVerify: true}, "wrong-host,wildcard")
+	var table, markdown, junit, text bytes.Buffer
+	for _, err := range []error{report.Table(&table, 80, func(_ Verdict, s string) string { return s }), report.Markdown(&markdown), report.JUnit(&junit), report.JSON(&text)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+
+	for line := range strings.Lines(table.String()) {
+		if strings.HasPrefix(line, "unsafe  ") && len([]rune(line)) > 81 {
+			t.Errorf("a line of %d columns: %s", len([]rune(line)), line)
+		}
+	}
+	if !strings.Contains(table.String(), "UNSAFE: the client accepts what it must refuse") || !strings.Contains(markdown.String(), "| unsafe | wrong-host | must refuse | accepts | it sent its request |") {
+		t.Errorf("%s\n%s", table.String(), markdown.String())
+	}
+	var suite suiteXML
+	if err := xml.Unmarshal(junit.Bytes(), &suite); err != nil || suite.Tests != 2 || suite.Failures != 1 || suite.Cases[0].Failure == nil {
+		t.Errorf("%+v, %v", suite, err)
+	}
+	var parsed struct {
+		Counts  map[Verdict]int
+		Results []resultJSON
+	}
+	if err := json.Unmarshal(text.Bytes(), &parsed); err != nil || parsed.Counts[Unsafe] != 1 || len(parsed.Results) != 2 {
+		t.Errorf("%s, %v", text.String(), err)
+	}
+}
