@@ -176,7 +176,7 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 		o.Reload = d.reloader.reload
 	}
 	o.Overrides = d.reloader.words
-	o.Commands = map[string]http.HandlerFunc{"POST /maintenance": d.reloader.serveMaintenance, "GET /overrides": d.reloader.serveOverrides}
+	o.Commands = map[string]http.HandlerFunc{"POST /maintenance": d.reloader.serveMaintenance, "POST /deploy": d.reloader.serveDeploy, "GET /overrides": d.reloader.serveOverrides}
 
 	if d.recorder != nil {
 		o.Recent, o.Dropped = d.observers.recent, d.recorder.Dropped

@@ -60,7 +60,7 @@ const firstLook = 5 * time.Second
 // discover adds to a configuration what sources find now. One that does not answer hinders no start, unless this
 // padlock would take the place of one that knows what it has.
 func (r *reloader) discover(ctx context.Context, base *config.Config, takeover bool) (with *config.Config, err error) {
-	r.base = base
+	r.base, r.deploys.r = base, r
 	for i, source := range r.discovered.sources {
 		found, err := look(ctx, source)
 		switch {
@@ -76,6 +76,7 @@ func (r *reloader) discover(ctx context.Context, base *config.Config, takeover b
 	if r.overrides, err = LoadOverrides(base); err != nil {
 		return nil, forUser(base, err)
 	}
+	r.show()
 	return r.overrides.over(r.plain), nil
 }
 
@@ -100,6 +101,7 @@ func (r *reloader) follow(i int) {
 func (r *reloader) take(i int, found *discovery.Found) error {
 	r.discovered.found[i] = found
 	r.plain = r.discovered.merge(r.base)
+	r.show()
 	before, next := r.certificates.config(), r.overrides.over(r.plain)
 	if reflect.DeepEqual(before.Sites, next.Sites) {
 		return nil

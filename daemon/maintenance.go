@@ -50,8 +50,10 @@ func (r *reloader) overrideNow(change func(served *config.Config, o *Overrides) 
 		return fmt.Errorf("nothing has changed: %w", err)
 	}
 	r.overrides = next
+	r.show()
 	if err := r.apply(next.over(found)); err != nil {
 		r.overrides = before
+		r.show()
 		return errors.Join(err, before.save(r.base))
 	}
 	return nil
@@ -170,23 +172,17 @@ func commandFailed(w http.ResponseWriter, err error) {
 
 // serveOverrides answers the commands that show what others have changed.
 func (r *reloader) serveOverrides(w http.ResponseWriter, _ *http.Request) {
-	r.mu.Lock()
-	o, base := r.overrides, r.plain
-	r.mu.Unlock()
+	now := r.shown.Load()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(struct {
 		*Overrides
 		MaintenanceWords []string `json:"maintenance_words"`
 		DeployWords      []string `json:"deploy_words"`
-	}{o, o.maintenanceInWords(), o.deploysInWords(base)})
+	}{now.o, now.o.maintenanceInWords(), append(now.o.deploysInWords(now.plain), r.deploys.underway()...)})
 }
 
 // words are the overrides for status.
 func (r *reloader) words() []string {
-	// A deploy that holds requests has the lock for as long as that takes, for which a health check does not wait.
-	if !r.mu.TryLock() {
-		return nil
-	}
-	defer r.mu.Unlock()
-	return r.overrides.InWords(r.plain)
+	now := r.shown.Load()
+	return append(now.o.InWords(now.plain), r.deploys.underway()...)
 }

@@ -181,11 +181,39 @@ func (o *Overrides) over(cfg *config.Config) *config.Config {
 				site.Maintenance = order.over(site.Maintenance)
 			}
 		}
-		for j := range o.Deploys {
-			o.Deploys[j].over(site)
-		}
+		site.Routes = o.routes(site)
 	}
 	return &next
+}
+
+// routes are those of a site, with the targets that deploys have given them.
+func (o *Overrides) routes(site *config.Site) []config.Route {
+	var routes []config.Route
+	for i := range site.Routes {
+		d := o.deployOf(site, &site.Routes[i])
+		if d == nil {
+			continue
+		}
+		if routes == nil {
+			routes = slices.Clone(site.Routes)
+		}
+		routes[i].To, _ = backends(d.To) // which was validated
+	}
+	if routes == nil {
+		return site.Routes
+	}
+	return routes
+}
+
+// deployOf is the deploy that counts for a route, as the file has it: that of its own path goes first. Nil: none.
+func (o *Overrides) deployOf(site *config.Site, r *config.Route) (found *Deployed) {
+	for i := range o.Deploys {
+		d := &o.Deploys[i]
+		if slices.Contains(site.Hosts, d.Host) && d.counts(r) && (found == nil || d.Path != "") {
+			found = d
+		}
+	}
+	return found
 }
 
 // over is maintenance that is on, with what the file says where the command says nothing else.
@@ -204,27 +232,6 @@ func (m *MaintenanceOrder) over(file *config.Maintenance) *config.Maintenance {
 	made.Allow = slices.Concat(made.Allow, m.Allow)
 	made.Paths = slices.Concat(made.Paths, m.Paths)
 	return &made
-}
-
-// over gives the routes of a site that the deploy is for its targets.
-func (d *Deployed) over(site *config.Site) {
-	if !slices.Contains(site.Hosts, d.Host) {
-		return
-	}
-
-	var routes []config.Route
-	for i := range site.Routes {
-		if !d.counts(&site.Routes[i]) {
-			continue
-		}
-		if routes == nil {
-			routes = slices.Clone(site.Routes)
-		}
-		routes[i].To, _ = backends(d.To) // which was validated
-	}
-	if routes != nil {
-		site.Routes = routes
-	}
 }
 
 // counts reports whether a route, as the file has it, is one that the deploy is for.

@@ -46,7 +46,19 @@ type reloader struct {
 	discovered discovered
 	plain      *config.Config // base with what sources add, without overrides
 	overrides  *Overrides
+
+	shown   atomic.Pointer[shown] // for those who do not wait for a change
+	deploys deployer
 }
+
+// shown is what others look at without mu.
+type shown struct {
+	plain *config.Config
+	o     *Overrides
+}
+
+// show is called with mu locked, after each change of plain or overrides.
+func (r *reloader) show() { r.shown.Store(&shown{r.plain, r.overrides}) }
 
 // startReloader follows file and sources until stopReloader, or until the end begins: where another padlock takes over,
 // until that of the last connection.
@@ -126,6 +138,7 @@ func (r *reloader) readAgain() error {
 
 	// Kept only once it is served: sources merge with what works.
 	r.base, r.plain, r.overrides = base, next, overrides
+	r.show()
 	for _, d := range overrides.obsolete(next) {
 		r.log.Info("a deploy no longer counts, as the targets in the configuration have changed since", "site", d.name(), "deployed", strings.Join(d.To, ", "))
 	}

@@ -3,13 +3,21 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"padlock/internal/servicetest"
 )
 
 // What padlock maintenance says holds at once, for visitors of every page, until it is switched off; scripts see by the
@@ -67,6 +75,77 @@ sites:
 		}
 		if status, body, again := visit(); status != c.status || !strings.Contains(body, c.body) || (status == 503) != (again != "") {
 			t.Errorf("%s: %d %s Retry-After %q", c.args, status, body, again)
+		}
+	}
+}
+
+// The example of deploys: the version that is healthy gets the requests and the one that is not does not, a rollback
+// goes back, and all of that outlasts a new start of padlock; scripts see the end by the exit code.
+func TestExampleDeploy(t *testing.T) {
+	besides(t)
+	dir := example(t, "deploy")
+	version := func(name string) string {
+		port := servicetest.FreePort(t)
+		c := exec.Command(need(t, "python3"), "app.py", name, fmt.Sprint(port))
+		c.Dir = dir
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+		address := fmt.Sprint("127.0.0.1:", port)
+		for limit := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			if conn, err := net.Dial("tcp", address); err == nil {
+				conn.Close()
+				return address
+			} else if time.Now().After(limit) {
+				t.Fatal(err)
+			}
+		}
+	}
+	one, two, broken := version("1"), version("2"), version("broken")
+	_, port, _ := net.SplitHostPort(one)
+	p := startFile(t, dir, "FIRST="+port)
+	roots := p.roots(t)
+	u, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "www.localhost"}, ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+u.Port())
+		},
+	}}
+
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+		body string
+	}{
+		{"deploy status", 0, "no deploy has changed any targets", "version 1\n"},
+		{"deploy www.localhost", 2, "deploy needs --to TARGET", "version 1\n"},
+		{"deploy www.localhost --to " + broken + " --health /up --timeout 1s", 1, "it answers /up with status 500", "version 1\n"},
+		{"deploy www.localhost --to " + two + " --health /up --observe 500ms", 0, "switched from", "version 2\n"},
+		{"deploy status", 0, "www.localhost goes to http://" + two, "version 2\n"},
+		{"status", 0, "www.localhost goes to http://" + two, "version 2\n"},
+		{"reload", 0, "", "version 2\n"},
+		{"deploy rollback www.localhost --observe 500ms", 0, "switched from", "version 1\n"},
+		{"deploy www.localhost --pause --to " + two + " --observe 500ms", 0, "holding new requests", "version 2\n"},
+	} {
+		run := command(p.home, strings.Fields(c.args)...)
+		out, _ := run.CombinedOutput()
+		if run.ProcessState.ExitCode() != c.code || !strings.Contains(strings.Join(strings.Fields(string(out)), " "), c.says) {
+			t.Errorf("%s: exit code %d\n%s", c.args, run.ProcessState.ExitCode(), out)
+		}
+		response, err := client.Get("https://www.localhost/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if string(body) != c.body {
+			t.Errorf("%s: %s %s", c.args, response.Status, body)
 		}
 	}
 }

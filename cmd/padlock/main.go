@@ -131,7 +131,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		HideHelpCommand:       true,
 		Flags:                 append(quickFlags(), sitesFlag()),
 		Action:                p.quick,
-		Commands:              []*cli.Command{p.proxyCommand(), p.devCommand(), p.serviceCommand(), p.runCommand(), p.checkCommand(), p.routeCommand(), p.reloadCommand(), p.maintenanceCommand(), p.statusCommand(), p.consoleCommand(), p.trustCommand(), p.untrustCommand(), p.probeCommand(), p.explainCommand(), p.watchCommand(), p.doctorCommand(), p.labCommand(), p.hostsCommand(), p.certsCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(), p.completeCommand()},
+		Commands:              []*cli.Command{p.proxyCommand(), p.devCommand(), p.serviceCommand(), p.runCommand(), p.checkCommand(), p.routeCommand(), p.reloadCommand(), p.deployCommand(), p.maintenanceCommand(), p.statusCommand(), p.consoleCommand(), p.trustCommand(), p.untrustCommand(), p.probeCommand(), p.explainCommand(), p.watchCommand(), p.doctorCommand(), p.labCommand(), p.hostsCommand(), p.certsCommand(), p.completionCommand(), p.manCommand(), p.versionCommand(), p.completeCommand()},
 		CustomAppHelpTemplate: cli.AppHelpTemplate + session,
 
 		Reader:         stdin,

@@ -94,7 +94,7 @@ func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes)
 	// Added before the snapshot is compared: a reload in between either sees the request, or is seen here.
 	u.mu.Lock()
 	u.open = append(u.open, x)
-	x.ctx, x.content, x.place = ctx, x.request.Body, len(u.open)-1
+	x.ctx, x.content, x.place, x.group = ctx, x.request.Body, len(u.open)-1, x.route.Group
 	u.mu.Unlock()
 
 	// A snapshot that is published meanwhile is followed as well.

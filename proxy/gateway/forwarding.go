@@ -27,6 +27,12 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 	}
 
 	group := f.route.Group
+	if group.Succeeded() {
+		var err error
+		if group, err = f.h.succeeded(ctx, x, group); err != nil {
+			return nil, err
+		}
+	}
 	if group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = f.h.late.of(x), f.h.late.after
 	}

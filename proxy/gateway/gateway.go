@@ -142,6 +142,7 @@ type Exchange struct {
 	limited    limitedBody
 	held       int64 // of the memory for what is buffered
 
+	group     *upstream.Group  // that it is forwarded by; guarded by underway's lock. Nil: it waits for a deploy
 	ctx       *message.Context // while the request is under way; nil: it is not
 	content   message.Body     // of the request then; nil: none
 	place     int              // there; guarded by its lock

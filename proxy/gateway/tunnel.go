@@ -12,6 +12,7 @@ import (
 	"padlock/proxy/message"
 	"padlock/proxy/relay"
 	"padlock/proxy/sites"
+	"padlock/proxy/upstream"
 	"padlock/traffic"
 )
 
@@ -63,6 +64,7 @@ type closeInjector struct {
 	message.Tunnel
 	mute      bool               // the protocol is another
 	again     func(*Routes) fate // of another configuration
+	group     *upstream.Group    // by which it goes
 	moved     func()             // ends it where its client has moved to an address that may not come; nil: it cannot move
 	end       func()             // both sides
 	dismissed atomic.Bool        // another configuration does not let it in
@@ -242,7 +244,7 @@ func (h *Gateway) tunnel(x *Exchange, response *message.Response) error {
 		x.w.status = 200
 	}
 
-	client := &closeInjector{Tunnel: raw, mute: x.request.Upgrade != sites.WebSocket, again: x.again}
+	client := &closeInjector{Tunnel: raw, mute: x.request.Upgrade != sites.WebSocket, again: x.again, group: x.group}
 	end := func() { client.Close(); response.Tunnel.Close() }
 	client.end = end
 	if moving, ok := raw.(message.Moving); ok {

@@ -35,6 +35,8 @@ type Group struct {
 	queue    queue
 	budget   budget
 
+	succession atomic.Pointer[Succession] // nil: no deploy has replaced the targets
+
 	names    []string      // whose addresses are targets each, or come with their ports (SRV)
 	first    chan struct{} // closed when all names have been asked for once
 	end      context.CancelFunc
