@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"padlock/config"
@@ -67,6 +70,36 @@ func TestTheEndWaitsForNoReloadThatIsBeingBuilt(t *testing.T) {
 	if server.publish(server.current.Load(), func() { t.Error("it is published") }) {
 		t.Error("it is in force")
 	}
+}
+
+// What holds up the targets at the end, such as a reload that publishes its configuration and waits for a disk, is left behind.
+func TestTheEndLeavesTargetsBehindThatDoNotClose(t *testing.T) {
+	cfg, err := config.Parse("padlock.yaml", []byte("sites: [{hosts: [localhost], routes: [{respond: {body: x}}]}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	server, err := New(cfg, Dependencies{Certificates: noCertificates{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	publishing, published := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(published)
+		server.publish(server.current.Load(), func() { publishing <- struct{}{}; <-publishing })
+	}()
+	<-publishing
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	server.closeWithin(over)
+	if !strings.Contains(log.String(), "left behind") {
+		t.Errorf("the log has %q", log.String())
+	}
+
+	close(publishing)
+	<-published
+	server.Close()
 }
 
 // What the end waits for has a name.

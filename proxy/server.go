@@ -513,7 +513,7 @@ func (s *Server) shutdown(serving context.Context) {
 		// By now nothing is parked any more.
 		_ = s.lot.Close()
 	}
-	s.waits.during("targets", s.Close)
+	s.waits.during("targets", func() { s.closeWithin(ctx) })
 	s.waits.during("the access log", func() {
 		if lost := s.access.Close(); lost > 0 {
 			s.deps.Log.Warn("lines of the access log are lost: what reads it takes no more", "count", lost)
@@ -533,6 +533,27 @@ func (s *Server) Close() {
 	}
 	s.over = true
 	s.current.Load().Close()
+}
+
+// closingGrace is what is left for Close where open requests have taken all the time that there was.
+const closingGrace = 100 * time.Millisecond
+
+// closeWithin is Close until ctx ends. What does not end by then, such as a reload that publishes its configuration, a
+// health check or a question to DNS, is left behind: no request is open any more, and the process ends.
+func (s *Server) closeWithin(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { defer close(done); s.Close() }()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	}
+
+	select {
+	case <-done:
+	case <-time.After(closingGrace):
+		s.deps.Log.Warn("targets did not close within timeouts.shutdown: they are left behind")
+	}
 }
 
 // accept takes connections. Nothing is waited for here, as those behind would wait too, whoever they are from.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"padlock/config"
 	"padlock/internal/lastgood"
@@ -246,10 +247,13 @@ func (s *Snapshot) Signed(text, code string) bool {
 // Close lets go of the targets; open requests finish.
 func (s *Snapshot) Close() { closeGroups(s.groups) }
 
+// closeGroups closes all at once: each may wait for a health check or for a question to DNS to notice its end.
 func closeGroups(groups []*upstream.Group) {
+	var all sync.WaitGroup
 	for _, g := range groups {
-		g.Close()
+		all.Go(g.Close)
 	}
+	all.Wait()
 }
 
 // sitePolicy is a site's own policy. Its key is the same for policies that are.

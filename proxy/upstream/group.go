@@ -362,9 +362,14 @@ func (g *Group) Close() {
 }
 
 func (g *Group) releaseAll(s *set) {
+	var all sync.WaitGroup
 	for _, m := range s.members {
-		g.targets.release(m.target)
+		// Each waits for its health check, and a group may have hundreds.
+		if g.targets.release(m.target) {
+			all.Go(m.target.close)
+		}
 	}
+	all.Wait()
 }
 
 // budget keeps retries a part of the requests, so that they do not bring down what is left when targets fail.

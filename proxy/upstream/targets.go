@@ -159,17 +159,16 @@ func (t *Targets) Counts() []traffic.TargetCount {
 	return slices.SortedFunc(maps.Values(byName), func(a, b traffic.TargetCount) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-func (t *Targets) release(target *Target) {
+// release reports whether nobody uses the target any more: then it is closed by whoever released it, as that waits for
+// a health check, which must not happen under the lock.
+func (t *Targets) release(target *Target) (last bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	u := t.used[target.key]
 	u.groups--
-	last := u.groups == 0
-	if last {
-		delete(t.used, target.key)
+	if u.groups > 0 {
+		return false
 	}
-	// Closing waits for a health check, which must not happen under the lock.
-	t.mu.Unlock()
-	if last {
-		target.close()
-	}
+	delete(t.used, target.key)
+	return true
 }
