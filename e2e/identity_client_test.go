@@ -39,6 +39,8 @@ type idUser struct {
 	stuck       sync.Map               // cookies that make it stick, by route
 	counted     sync.Map               // its requests that a limit counts, by route
 
+	share atomic.Pointer[string] // its number for percent
+
 	mu     sync.Mutex
 	conns  map[net.Conn]bool // of HTTP/2
 	broken atomic.Int64      // connections of HTTP/2 and 3 that it has cut, requests and all
@@ -53,6 +55,9 @@ func (u *idUser) subject() string {
 
 func (u *idUser) tls(protocol string) *tls.Config {
 	c := &tls.Config{RootCAs: u.h.roots, ServerName: u.name, NextProtos: []string{protocol}, MinVersion: tls.VersionTLS13, ClientSessionCache: u.sessions}
+	if u.number%5 != 0 {
+		c.CurvePreferences = []tls.CurveID{tls.CurveP256} // the others cost most of a handshake's time under the race detector
+	}
 	if u.certificate != nil {
 		c.Certificates = []tls.Certificate{*u.certificate}
 	}
@@ -66,6 +71,7 @@ type idGot struct {
 	interims []idInterim
 	content  []byte
 	trailers http.Header
+	coded    bool  // it was compressed
 	err      error // at any of this
 }
 
@@ -311,7 +317,7 @@ type idMany struct {
 }
 
 func (u *idUser) two() *idMany {
-	transport := &http2.Transport{DialTLSContext: func(_ context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
+	transport := &http2.Transport{DisableCompression: true, DialTLSContext: func(_ context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
 		// Not by the context: other requests wait for the connection too, and their client does not leave.
 		dialer := &tls.Dialer{Config: u.tls("h2"), NetDialer: &net.Dialer{Timeout: idPatience}}
 		conn, err := dialer.Dial(network, u.h.address)
@@ -366,7 +372,7 @@ func (u *idUser) byItself(before int64, err error) bool {
 }
 
 func (u *idUser) three() *idMany {
-	transport := &http3.Transport{TLSClientConfig: u.tls(http3.NextProtoH3), QUICConfig: servicetest.Patient(nil)}
+	transport := &http3.Transport{DisableCompression: true, TLSClientConfig: u.tls(http3.NextProtoH3), QUICConfig: servicetest.Patient(nil)}
 	transport.Dial = func(_ context.Context, _ string, t *tls.Config, q *quic.Config) (*quic.Conn, error) {
 		return quic.DialAddr(context.Background(), u.h.address, t, servicetest.Patient(q))
 	}

@@ -134,6 +134,7 @@ type idJob struct {
 	turn      uint32      // random, for what target and client do
 	traced    bool        // it is sent with a trace
 	connected string      // the server name of the connection that it was sent by
+	share     string      // its number for percent, "": none
 	tries     atomic.Int32
 }
 
@@ -197,6 +198,12 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 		of = u.marker()
 	}
 	j.target = fmt.Sprintf("%s/%s/page-%d?q=%s&n=%d", idPrefix(c), of, number%idPages, m, number)
+	if share := u.share.Load(); share != nil && c[idChosen] == chosenPercent {
+		j.share = *share
+	}
+	if c[idChosen] == chosenQuery {
+		j.target += "&" + idChoice + "=" + j.side()
+	}
 
 	size := func() int {
 		switch {
@@ -248,10 +255,22 @@ func (j *idJob) compose(rng *rand.Rand) [][2]string {
 	if token, ok := j.user.stuck.Load(j.combo.route()); ok {
 		cookie += "; stick=" + token.(string)
 	}
+	if j.share != "" {
+		cookie += "; " + idShare + "=" + j.share
+	}
+	if j.combo[idChosen] == chosenCookie {
+		cookie += "; " + idChoice + "=" + j.side()
+	}
 
 	// Most heads are short and look alike, as those of one browser do: what they have in common is found where it was before.
 	agent := "agent/" + u
 	fields := [][2]string{{"authorization", credentials}, {"cookie", cookie}, {"user-agent", agent}, {"x-key", u}, {"x-marker", m}}
+	if j.combo[idChosen] == chosenHeader {
+		fields = append(fields, [2]string{idChoice, j.side()})
+	}
+	if accept, _ := j.accepts(); accept != "" && !j.combo.does(doesSocket) {
+		fields = append(fields, [2]string{"accept-encoding", accept})
+	}
 	if rng.IntN(3) == 0 {
 		fields[1][1] += "; id=" + m
 		fields = append(fields, [][2]string{

@@ -44,7 +44,7 @@ func (h *identity) divide(life int) {
 		h.part.open[front] = map[idCombo]bool{}
 		for n := range h.part.count {
 			c := h.part.at(h.whole, front, n)
-			used[c.route()] = true
+			used[h.product.dress(c, h.seed).route()] = true
 			if !h.combos[c] {
 				h.part.open[front][c] = true
 			}
@@ -74,7 +74,7 @@ func (h *identity) unmet(front uint8) (c idCombo, ok bool) {
 		c = p.at(h.whole, front, scattered(p.turns[front]%p.count, p.count))
 		p.turns[front]++
 		if p.open[front][c] {
-			return c, true
+			return h.product.dress(c, h.seed), true
 		}
 	}
 	return c, false

@@ -22,11 +22,15 @@ const (
 	idAuth
 	idTells
 	idLimit
+	idCoding
+	idChosen
 	idDoes
 	idSize
 	idStays
 	idRoom // of a life, and not of a request
 	idFactors
+
+	idLastOfRoute = idChosen // the factors from idTarget to this one make a route
 )
 
 var idMembers = [idFactors][]string{
@@ -39,6 +43,8 @@ var idMembers = [idFactors][]string{
 	idAuth:    {"open", "basic_auth"},
 	idTells:   {"tells nothing", "handshake_header", "forwarded", "host", "rewrite_urls"},
 	idLimit:   {"no limit", "counted", "limited"},
+	idCoding:  {"no coding", "compress"},
+	idChosen:  {"by path", "by header", "by cookie", "by query", "by match", "by percent"},
 	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc", "unread expect"},
 	idSize:    {"small", "large", "beyond windows"},
 	idStays:   {"stays", "leaves"},
@@ -58,6 +64,8 @@ const (
 	tellsHandshake, tellsForwarded, tellsHost, tellsURLs = 1, 2, 3, 4
 
 	limitCounts, limitRefuses = 1, 2
+
+	chosenPath, chosenHeader, chosenCookie, chosenQuery, chosenMatch, chosenPercent = 0, 1, 2, 3, 4, 5
 
 	sizeBeyond = 2
 )
@@ -81,13 +89,14 @@ func (c idCombo) leaves() bool            { return c[idStays] == 1 }
 func (c idCombo) large() bool             { return c[idSize] == 1 }
 func (c idCombo) beyond() bool            { return c[idSize] == sizeBeyond }
 func (c idCombo) files() bool             { return c[idTarget] == targetFiles }
+func (c idCombo) compress() bool          { return c[idCoding] == 1 }
 func (c idCombo) limit(member uint8) bool { return c[idLimit] == member }
 func (c idCombo) waits() bool             { return c.does(doesExpect) || c.does(doesUnread) }
 
 // route numbers the configuration of a route that the combo needs.
 func (c idCombo) route() int {
 	n := 0
-	for f := idTarget; f <= idLimit; f++ {
+	for f := idTarget; f <= idLastOfRoute; f++ {
 		n = n*len(idMembers[f]) + int(c[f])
 	}
 	return n
@@ -95,7 +104,7 @@ func (c idCombo) route() int {
 
 // routeOf is a combo with that route, and the first member of everything else.
 func routeOf(n int) (c idCombo) {
-	for f := idLimit; f >= idTarget; f-- {
+	for f := idLastOfRoute; f >= idTarget; f-- {
 		c[f] = uint8(n % len(idMembers[f]))
 		n /= len(idMembers[f])
 	}
@@ -146,17 +155,43 @@ func (p *idProduct) random(rng *rand.Rand) (c idCombo) {
 	return c
 }
 
-// whole is the part of which every combo is asked for where that is wanted. What is left out is a matter of a life, takes the most time, or has no
-// use for most of the rest.
+// whole is the part of which every combo is asked for where that is wanted. What is left out is a matter of a life, takes the most time, has no
+// use for most of the rest, or would multiply the routes: see dress.
 func (p idProduct) whole() *idProduct {
 	p.members[idRoom] = p.members[idRoom][:1]
-	p.members[idLimit] = p.members[idLimit][:1]
+	for _, f := range idDress {
+		p.members[f] = p.members[f][:1]
+	}
 	for f, out := range map[idFactor]uint8{idSize: sizeBeyond, idTarget: targetFiles} {
 		if len(p.members[f]) > 1 {
 			p.members[f] = slices.DeleteFunc(slices.Clone(p.members[f]), func(member uint8) bool { return member == out })
 		}
 	}
 	return &p
+}
+
+// idDress are factors of which, in the whole product, each route has one member, which the seed chooses: other runs have others.
+var idDress = [...]idFactor{idLimit, idCoding, idChosen}
+
+// dress gives a combo of the whole product what its route has of these.
+func (p *idProduct) dress(c idCombo, seed uint64) idCombo {
+	rng := rand.New(rand.NewPCG(seed, uint64(c.route())))
+	for _, f := range idDress {
+		members := p.members[f]
+		if f == idLimit && len(members) > 1 {
+			members = slices.DeleteFunc(slices.Clone(members), func(member uint8) bool { return member == limitRefuses })
+		}
+		c[f] = members[rng.IntN(len(members))]
+	}
+	return c
+}
+
+// undress is the opposite.
+func (p *idProduct) undress(c idCombo) idCombo {
+	for _, f := range idDress {
+		c[f] = p.members[f][0]
+	}
+	return c
 }
 
 // has reports whether a combo is one of the product's.

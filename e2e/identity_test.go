@@ -217,7 +217,10 @@ sites:
 	replaceFile(h.t, h.page, fmt.Sprintf("%s%d\n", errorOfSite, version))
 	fmt.Fprintf(&b, "      - {path: /version-%d, respond: {status: 200}}\n", version)
 	for _, n := range h.routes {
-		fmt.Fprintf(&b, "      - {%s}\n", h.route(routeOf(n)))
+		c := routeOf(n)
+		for _, side := range c.sides() {
+			fmt.Fprintf(&b, "      - {%s}\n", h.route(c, side))
+		}
 	}
 	if traced {
 		fmt.Fprintf(&b, "tracing: {endpoint: %q, sample: 0.1}\n", h.collector.URL)
@@ -225,9 +228,10 @@ sites:
 	replaceFile(h.t, file, b.String())
 }
 
-func (h *identity) route(c idCombo) string {
+// route is one of a combo's, for requests that chose this side.
+func (h *identity) route(c idCombo, side string) string {
 	if c.files() {
-		return h.filesRoute(c)
+		return h.filesRoute(c, side)
 	}
 
 	scheme := idMembers[idTarget][c[idTarget]]
@@ -251,12 +255,12 @@ func (h *identity) route(c idCombo) string {
 	if scheme == "https" {
 		parts = append(parts, fmt.Sprintf("ca: %q, server_name: target.test", h.ca))
 	}
-	return joined(append(parts, h.common(c)...))
+	return joined(append(parts, h.common(c, side)...))
 }
 
 // filesRoute has what routes with files can have.
-func (h *identity) filesRoute(c idCombo) string {
-	return joined(append(h.common(c), "path: "+idPrefix(c), "strip_prefix: true", fmt.Sprintf("files: {root: %q}", h.files)))
+func (h *identity) filesRoute(c idCombo, side string) string {
+	return joined(append(h.common(c, side), "path: "+idPrefix(c), "strip_prefix: true", fmt.Sprintf("files: {root: %q}", h.files)))
 }
 
 // limits count each user's requests, by what all of them have.
@@ -266,24 +270,29 @@ var limits = []string{"", "rate_limit: {requests: 100000, per: 24h, by: %s}", "r
 const most = 100_000
 
 // common is what every kind of route can have.
-func (h *identity) common(c idCombo) (parts []string) {
+func (h *identity) common(c idCombo, side string) (parts []string) {
+	parts = append(parts, c.condition(side))
+	if c.compress() {
+		parts = append(parts, `compress: {types: ["text/*", "application/*"], min: 100, level: fast}`)
+	}
 	if c[idLimit] > 0 {
 		parts = append(parts, fmt.Sprintf(limits[c[idLimit]], []string{"'header:X-Key'", "'cookie:session'"}[c.route()&1]))
 	}
 	if c.auth() {
 		parts = append(parts, fmt.Sprintf("basic_auth: {users_file: %q}", h.accounts))
 	}
-	if c.rules() {
-		rules := func(side string) string {
-			var set []string
-			for _, v := range idVariables {
-				set = append(set, fmt.Sprintf("%s: \"{%s}\"", varied(side, v), v))
-			}
-			return "{set: {" + strings.Join(set, ", ") + "}, add: {X-Added: \"{path}?{query} of {host}\"}}"
-		}
-		parts = append(parts, "headers: {request: "+rules("Request")+", response: "+rules("Response")+"}")
+
+	chosen := idChosenField + ": " + strconv.Quote(side)
+	if !c.rules() {
+		return append(parts, "headers: {response: {set: {"+chosen+"}}}")
 	}
-	return parts
+	rules := func(message string, set ...string) string {
+		for _, v := range idVariables {
+			set = append(set, fmt.Sprintf("%s: \"{%s}\"", varied(message, v), v))
+		}
+		return "{set: {" + strings.Join(set, ", ") + "}, add: {X-Added: \"{path}?{query} of {host}\"}}"
+	}
+	return append(parts, "headers: {request: "+rules("Request")+", response: "+rules("Response", chosen)+"}")
 }
 
 func joined(parts []string) string {
@@ -501,7 +510,7 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 	default:
 		c = h.product.random(rng)
 		route := routeOf(h.routes[rng.IntN(len(h.routes))])
-		copy(c[idTarget:idLimit+1], route[idTarget:idLimit+1])
+		copy(c[idTarget:idLastOfRoute+1], route[idTarget:idLastOfRoute+1])
 		c[idFront] = front
 		c[idRoom] = h.room
 		if front == front1 && rng.IntN(3) > 0 { // each of these takes a connection
@@ -547,10 +556,12 @@ func (h *identity) met(j *idJob) {
 		return
 	}
 	h.seen[c] = true
+	c = h.product.undress(c)
 	if c[idRoom] = h.product.members[idRoom][0]; !h.combos[c] && h.whole.has(c) {
 		h.combos[c] = true
 		h.part.met(c)
 	}
+	c = j.combo
 	c[idRoom] = h.room
 	for one := range c.pairs {
 		h.pairs[one] = true
@@ -588,6 +599,10 @@ func (h *identity) lost(j *idJob, err error) {
 
 // done holds a response against its request.
 func (h *identity) done(j *idJob, got idGot) {
+	if err := got.decode(); err != nil {
+		h.mixed(j, "client", "it gets content that cannot be decoded: "+err.Error(), j.marker, got.String())
+		return
+	}
 	for _, text := range got.texts() {
 		if theirs := stranger(text, j.marker); theirs != "" {
 			h.mixed(j, "client", "it gets what is another's", theirs, text+"\n"+got.String())
@@ -613,6 +628,9 @@ func (h *identity) done(j *idJob, got idGot) {
 	h.checked.Add(1)
 	if j.combo.does(doesSocket) {
 		h.note("WebSockets")
+	}
+	if got.coded {
+		h.note("compressed")
 	}
 	h.met(j)
 }
@@ -667,6 +685,12 @@ func (j *idJob) check(got idGot) string {
 	default:
 		return fmt.Sprintf("status %d, not %d", got.status, want)
 	}
+	if what := j.checkChosen(got.fields); what != "" {
+		return what
+	}
+	if what := j.checkCoding(got); what != "" {
+		return what
+	}
 	if what := j.checkVaried("Response", got.fields); what != "" || want > 200 {
 		return what
 	}
@@ -682,7 +706,7 @@ func (j *idJob) check(got idGot) string {
 func (j *idJob) checkEcho(got idGot) string {
 	m := j.marker
 	for name, want := range map[string]string{
-		"X-Echo": m, "Etag": `"` + m + `"`, "X-" + m: m, "Content-Type": "text/" + m, "X-Removed": "",
+		"X-Echo": m, "Etag": j.tag(got), "X-" + m: m, "Content-Type": "text/" + m, "X-Removed": "",
 		"X-Long-Echo": strings.Repeat(m, 1+int(j.turn>>8)%60),
 	} {
 		if value := strings.Join(got.fields[http.CanonicalHeaderKey(name)], "|"); value != want {
@@ -696,7 +720,9 @@ func (j *idJob) checkEcho(got idGot) string {
 	if j.combo[idTells] == tellsURLs && j.combo[idRewrite] == 1 {
 		path = idPrefix(j.combo)
 	}
-	cookies := slices.DeleteFunc(slices.Clone(got.fields["Set-Cookie"]), func(c string) bool { return strings.HasPrefix(c, "stick=") })
+	cookies := slices.DeleteFunc(slices.Clone(got.fields["Set-Cookie"]), func(c string) bool {
+		return strings.HasPrefix(c, "stick=") || strings.HasPrefix(c, idShare+"=") && j.combo[idChosen] == chosenPercent
+	})
 	if !slices.Equal(cookies, []string{"id=" + m + "; Path=" + path, "other=" + m + "; HttpOnly"}) {
 		return fmt.Sprintf("the cookies %q", cookies)
 	}
