@@ -342,7 +342,7 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 	case response.StatusCode/100 == 2:
 		return nil
 	// An endpoint in trouble says nothing about the name, so it is asked again soon.
-	case response.StatusCode >= 500:
+	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests, response.StatusCode == http.StatusRequestTimeout:
 		return &denial{fmt.Sprintf("certificates.on_demand.ask answers with status %d", response.StatusCode), denyTrouble}
 	}
 

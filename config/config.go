@@ -487,9 +487,9 @@ type RateLimit struct {
 	Per time.Duration `yaml:"per"`
 	// Requests that a client can send at once after a pause. By default `requests`.
 	Burst int `yaml:"burst"`
-	// What counts as one client: its address (an IPv6 /64 network), the user of `basic_auth` or another access rule, or the value of a header
-	// or cookie. Clients without that value count by address. Choose a header or cookie only if clients cannot invent
-	// its value.
+	// What counts as one client: its address (an IPv6 /64 network; a /48 counts as four clients at most), the user of
+	// `basic_auth` or another access rule, or the value of a header or cookie. Clients without that value count by
+	// address. Choose a header or cookie only if clients cannot invent its value.
 	By string `yaml:"by"` // address | user | header:NAME | cookie:NAME
 }
 

@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,4 +145,38 @@ sites:
 	expect("/session", []int{429}, "Cookie", `session="\157ne"`)
 	expect("/burst", []int{200, 429})
 	expect("/answer", []int{204, 429})
+}
+
+// Who has a whole IPv6 network has as much as four clients, however many of its addresses are used; other networks lose nothing by it. What was
+// refused to a client costs its network nothing.
+func TestANetworkCountsAsFourClientsOfARateLimit(t *testing.T) {
+	t.Parallel()
+	e := startFile(t, "%s", `
+trusted_proxies: [127.0.0.1]
+sites: [{hosts: [localhost], routes: [{respond: {status: 204}, rate_limit: {requests: 5, per: 1h}}]}]
+`)
+	for name, client := range e.everyClient(t) {
+		network := "2001:db8:" + map[string]string{"h1": "1", "h2": "2", "h3": "3"}[name]
+		answered := func(address string) int {
+			t.Helper()
+			n := 0
+			for range 8 {
+				if response, _ := fetch(t, client, "GET", "https://localhost/", "X-Forwarded-For", address); response.StatusCode == 204 {
+					n++
+				}
+			}
+			return n
+		}
+
+		var got []int
+		for i := range 6 {
+			got = append(got, answered(fmt.Sprintf("%s:%x::1", network, i)))
+		}
+		if want := []int{5, 5, 5, 5, 0, 0}; !slices.Equal(got, want) {
+			t.Errorf("%s: six networks of 64 bits in one of 48 had %d answers, not %d", name, got, want)
+		}
+		if n := answered(fmt.Sprintf("%sff::1", network)); n != 5 {
+			t.Errorf("%s: another network had %d answers", name, n)
+		}
+	}
 }

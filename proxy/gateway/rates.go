@@ -19,19 +19,38 @@ import (
 // They are safe for use from many goroutines.
 type rates struct {
 	mu  sync.Mutex
-	all map[string]*quota.Rate // by whose limit it is, and what that says
+	all map[string]*rate // by whose limit it is, and what that says
+}
+
+// rate counts for one limit.
+type rate struct {
+	clients  *quota.Rate
+	networks *quota.Rate // of IPv6, each with many addresses of one client
+}
+
+// perNetwork is how many clients a network counts as at most, as it does for package fair.
+const perNetwork = 4
+
+// take counts a request. One that the client may not send costs its network nothing.
+func (r *rate) take(x *Exchange, by string) (left int, wait time.Duration, ok bool) {
+	client, address := x.counted(by)
+	if left, wait, ok = r.clients.Take(client); !ok || !address || !x.addr.Is6() {
+		return left, wait, ok
+	}
+	others, wait, ok := r.networks.Take(fair.Network(x.addr).String())
+	return min(left, others), wait, ok
 }
 
 // of finds what counts for a limit, or begins to count.
-func (r *rates) of(l *sites.RateLimit) *quota.Rate {
+func (r *rates) of(l *sites.RateLimit) *rate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.all == nil {
-		r.all = map[string]*quota.Rate{}
+		r.all = map[string]*rate{}
 	}
 	key := rateKey(l)
 	if r.all[key] == nil {
-		r.all[key] = quota.NewRate(l.Requests, l.Per, l.Burst)
+		r.all[key] = &rate{quota.NewRate(l.Requests, l.Per, l.Burst), quota.NewRate(perNetwork*l.Requests, l.Per, perNetwork*l.Burst)}
 	}
 	return r.all[key]
 }
@@ -56,16 +75,16 @@ func (r *rates) keep(s *sites.Snapshot) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.all, func(key string, _ *quota.Rate) bool { return !kept[key] })
+	maps.DeleteFunc(r.all, func(key string, _ *rate) bool { return !kept[key] })
 }
 
 // limited refuses requests of clients that send too many, and lets the others know how many they may send.
-func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
+func limited(rate *rate, c *sites.RateLimit) Filter {
 	// The field counts in whole seconds, so no window is shorter than one.
 	policy := fmt.Sprintf(`"default";q=%d;w=%d`, c.Requests, int(max(c.Per, time.Second)/time.Second))
 	return func(next Action) Action {
 		return ActionFunc(func(ctx *message.Context, x *Exchange) (*message.Response, error) {
-			left, wait, ok := rate.Take(x.counted(c.By))
+			left, wait, ok := rate.take(x, c.By)
 			if !ok {
 				// Rounded up: a client that comes back a moment early would be refused again.
 				again := strconv.Itoa(int((wait + time.Second - 1) / time.Second))
@@ -86,26 +105,26 @@ func limited(rate *quota.Rate, c *sites.RateLimit) Filter {
 	}
 }
 
-// counted is what a client counts as.
-func (x *Exchange) counted(by string) string {
+// counted is what a client counts as, which may be its address.
+func (x *Exchange) counted(by string) (client string, address bool) {
 	kind, name, _ := strings.Cut(by, ":")
 	switch kind {
 	case "user":
 		if x.user != "" {
-			return "user " + x.user
+			return "user " + x.user, false
 		}
 	case "header":
 		if value, ok := single(x.request.Fields.Lines(name)); ok {
-			return "header " + value
+			return "header " + value, false
 		}
 	case "cookie":
 		if value, ok := single(x.request.Fields.Cookies(name)); ok && !strings.HasPrefix(value, `"`) {
-			return "cookie " + value
+			return "cookie " + value, false
 		}
 	}
 
 	// Clients without the value share no quota with each other, but with their own address.
-	return "address " + fair.Source(x.addr).String()
+	return "address " + fair.Source(x.addr).String(), true
 }
 
 // single is the only value of several that there may be, and not empty. Where there are more, targets differ in which
