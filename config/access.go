@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -9,7 +10,7 @@ import (
 func (v *validator) credentials(path string, s *Site) {
 	v.oneCredential(path, &s.Access, &Access{})
 	for i := range s.Routes {
-		if a := &s.Routes[i].Access; a.BasicAuth != nil || a.APIKeys != nil {
+		if a := &s.Routes[i].Access; len(a.readers()) > 0 {
 			v.oneCredential(fmt.Sprintf("%s.routes[%d]", path, i), &s.Access, a)
 		}
 	}
@@ -19,7 +20,7 @@ func (v *validator) oneCredential(path string, site, route *Access) {
 	taken := map[string]string{}
 	for _, rule := range mergedAccess(site, route).readers() {
 		name := strings.ToLower(rule.header)
-		if other := taken[name]; other != "" {
+		if other := taken[name]; other != "" && name != "" {
 			v.fail(path, "%s and %s both read %s, and a request must satisfy both: choose another header for one of them, or put them on different routes", other, rule.key, rule.header)
 		}
 		taken[name] = rule.key
@@ -37,19 +38,17 @@ func (a *Access) readers() (all []reader) {
 	if a.APIKeys != nil {
 		all = append(all, reader{"api_keys", a.APIKeys.Header})
 	}
+	if a.JWT != nil {
+		all = append(all, reader{"jwt", a.JWT.Header}) // "": a cookie
+	}
 	return all
 }
 
 // mergedAccess has the rules that clients show something for: a route's, or where it has none its site's.
 func mergedAccess(site, route *Access) *Access {
-	merged := &Access{BasicAuth: route.BasicAuth, APIKeys: route.APIKeys}
-	if merged.BasicAuth == nil {
-		merged.BasicAuth = site.BasicAuth
+	return &Access{
+		BasicAuth: cmp.Or(route.BasicAuth, site.BasicAuth), APIKeys: cmp.Or(route.APIKeys, site.APIKeys), JWT: cmp.Or(route.JWT, site.JWT),
 	}
-	if merged.APIKeys == nil {
-		merged.APIKeys = site.APIKeys
-	}
-	return merged
 }
 
 // asksForCredentials is where a site or one of its routes asks for what others on the way could read and use; "" if
@@ -70,7 +69,9 @@ func (s *Site) asksForCredentials(path string) string {
 func (c *Config) CredentialFields() (all []string) {
 	note := func(a *Access) {
 		for _, rule := range a.readers() {
-			all = append(all, rule.header)
+			if rule.header != "" {
+				all = append(all, rule.header)
+			}
 		}
 	}
 	for i := range c.Sites {

@@ -461,6 +461,8 @@ type Access struct {
 	BasicAuth *BasicAuth `yaml:"basic_auth"`
 	// Requires an API key, which names the client.
 	APIKeys *APIKeys `yaml:"api_keys"`
+	// Requires a JSON Web Token (RFC 7519) that the keys of its issuer verify.
+	JWT *JWT `yaml:"jwt"`
 	// Asks a service about each request, as Authelia, Authentik and oauth2-proxy document it: a 2xx status lets the
 	// request through, any other answer is the client's. A route's own setting takes precedence over the site's.
 	ForwardAuth *ForwardAuth `yaml:"forward_auth"`
@@ -476,7 +478,7 @@ func (a *Access) rules() bool {
 
 // ofHTTP reports whether there are rules that mean something for HTTP alone.
 func (a *Access) ofHTTP() bool {
-	return a.BasicAuth != nil || a.APIKeys != nil || a.ForwardAuth != nil || a.RateLimit != nil
+	return a.BasicAuth != nil || a.APIKeys != nil || a.JWT != nil || a.ForwardAuth != nil || a.RateLimit != nil
 }
 
 // RateLimit says how many requests each client may send.
@@ -513,6 +515,40 @@ type APIKeys struct {
 	// Header in which targets receive the name of the client, in addition to X-Forwarded-User.
 	Copy string `yaml:"copy"` // name
 	// Also pass the key to targets. By default padlock removes it.
+	Forward bool `yaml:"forward"`
+}
+
+// JWT asks for a token that an issuer has signed.
+type JWT struct {
+	// The issuer's public keys as a JSON Web Key Set (RFC 7517). padlock fetches a URL again every 10 minutes and for keys
+	// that it does not know, and reads a file again when it changes. `http://` is for private networks only.
+	JWKS string `yaml:"jwks" empty:"never" mask:"url" path:"or"` // URL or file
+	// Root certificates for `jwks`. By default the system's.
+	CA string `yaml:"ca" empty:"never" path:"yes"` // PEM file
+	// The issuer that tokens name (`iss`).
+	Issuer string `yaml:"issuer" empty:"never"`
+	// Audiences of which a token must name one (`aud`). `"*"` accepts tokens for any.
+	Audience []string `yaml:"audience"`
+	// Signature algorithms that tokens may use.
+	Algorithms []string `yaml:"algorithms"` // RS256 | RS384 | RS512 | PS256 | PS384 | PS512 | ES256 | ES384 | ES512 | EdDSA
+	// Header in which clients send the token. In Authorization, it is `Bearer TOKEN`. By default Authorization, unless
+	// `cookie` is set.
+	Header string `yaml:"header"` // name
+	// Cookie in which clients send the token.
+	Cookie string `yaml:"cookie"` // name
+	// Claims that a token must have, each with one of these values. Of a list, one of the items counts, of `scope` one of
+	// the words; dots lead into objects, as in `realm_access.roles`.
+	Claims map[string][]string `yaml:"claims"` // names and values
+	// Claims that targets receive, each in a header of its own. The client's own headers of these names never reach a
+	// target.
+	Copy map[string]string `yaml:"copy"` // claims and headers
+	// The claim that names the user. By default `sub`.
+	User string `yaml:"user"` // claim
+	// Difference between the clocks of the issuer and padlock that is accepted.
+	Leeway time.Duration `yaml:"leeway"`
+	// How long keys remain valid if `jwks` cannot be fetched.
+	KeepKeys time.Duration `yaml:"keep_keys"`
+	// Also pass the token to targets. By default padlock removes it.
 	Forward bool `yaml:"forward"`
 }
 

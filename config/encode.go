@@ -46,6 +46,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.respond("", x)
 	case *APIKeys:
 		check.apiKeys("", x)
+	case *JWT:
+		check.jwt("", x)
 	case *ForwardAuth:
 		check.forwardAuth("", x)
 	case *RateLimit:

@@ -29,6 +29,9 @@ var examples = map[string]string{
 	"FieldRules.remove": "[X-Powered-By]", "FieldRules.replace": "{Location: {from: http://, to: https://}}",
 
 	"api_keys": "{file: keys.txt}", "APIKeys.file": "keys.txt", "APIKeys.header": "Authorization", "APIKeys.copy": "X-Client",
+	"jwt":      "{jwks: \"https://login.example.com/.well-known/jwks.json\", issuer: \"https://login.example.com/\", audience: [app]}",
+	"JWT.jwks": "https://login.example.com/.well-known/jwks.json", "JWT.issuer": "https://login.example.com/", "JWT.audience": "[app]", "JWT.algorithms": "[RS256]",
+	"JWT.header": "Authorization", "JWT.cookie": "session", "JWT.claims": "{scope: read}", "JWT.copy": "{email: X-Email}", "JWT.user": "email", "JWT.leeway": "1m", "JWT.keep_keys": "24h",
 	"forward_auth": "{to: \"http://127.0.0.1:9091\", uri: /api/authz/forward-auth, copy: [Remote-User]}", "ForwardAuth.uri": "/oauth2/auth", "ForwardAuth.copy": "[Remote-User, Remote-Groups]", "ForwardAuth.user": "Remote-User",
 	"compress": "true", "Conditions.match": `'^/v[0-9]+/'`, "Conditions.header": `{X-Canary: "yes"}`, "Conditions.cookie": "{beta: \"*\"}", "Conditions.query": "{version: \"2\"}", "Conditions.client": "[10.0.0.0/8]",
 	"Conditions.certificate": "{names: [app.example.com]}", "Conditions.percent": "10", "Site.http": "serve", "Compress.prefer": "[br, gzip]", "Compress.types": "[text/html, application/json]", "Compress.min": "1KiB", "Compress.level": "fast", "Compress.cookies": "never",

@@ -402,6 +402,9 @@ func (v *validator) access(path string, a *Access) {
 	if a.APIKeys != nil {
 		v.apiKeys(path+".api_keys", a.APIKeys)
 	}
+	if a.JWT != nil {
+		v.jwt(path+".jwt", a.JWT)
+	}
 	if a.ForwardAuth != nil {
 		v.forwardAuth(path+".forward_auth", a.ForwardAuth)
 	}

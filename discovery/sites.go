@@ -39,6 +39,11 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		r.Access.APIKeys = &keys
 	}
 
+	if r.Access.JWT != nil {
+		token := *r.Access.JWT
+		r.Access.JWT = &token
+	}
+
 	if r.Access.ForwardAuth != nil {
 		asked := *r.Access.ForwardAuth
 		asked.To = slices.Clone(asked.To)
@@ -221,7 +226,7 @@ func mixed(parts []*part, first *part) (problems []Problem) {
 }
 
 // guarding are the labels that say who may come.
-var guarding = []string{"allow", "deny", "basic_auth.users", "basic_auth.realm", "api_keys", "forward_auth"}
+var guarding = []string{"allow", "deny", "basic_auth.users", "basic_auth.realm", "api_keys", "jwt", "forward_auth"}
 
 // rules are what the part says of who may come.
 func (p *part) rules() string {

@@ -111,8 +111,9 @@ func settings(r *config.Route) string {
 	users, _ := json.Marshal(r.Access.BasicAuth)
 	rate, _ := json.Marshal(r.Access.RateLimit)
 	keys, _ := json.Marshal(r.Access.APIKeys)
+	token, _ := json.Marshal(r.Access.JWT)
 	asked, _ := json.Marshal(r.Access.ForwardAuth)
-	return fmt.Sprintf("allow=%v\ndeny=%v\nbasic_auth.users=%s\napi_keys=%s\nforward_auth=%s\nrate_limit=%s\nroute=%s\n", r.Access.Allow, r.Access.Deny, users, keys, asked, rate, all)
+	return fmt.Sprintf("allow=%v\ndeny=%v\nbasic_auth.users=%s\napi_keys=%s\njwt=%s\nforward_auth=%s\nrate_limit=%s\nroute=%s\n", r.Access.Allow, r.Access.Deny, users, keys, token, asked, rate, all)
 }
 
 // own is who has the sites of a configuration that no source has found.

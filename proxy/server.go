@@ -533,6 +533,7 @@ func (s *Server) Close() {
 	}
 	s.over = true
 	s.current.Load().Close()
+	s.gateway.Close()
 }
 
 // closingGrace is what is left for Close where open requests have taken all the time that there was.

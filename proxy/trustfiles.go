@@ -20,6 +20,11 @@ func trustFiles(cfg *config.Config) (names []string) {
 		if a.APIKeys != nil {
 			names = append(names, a.APIKeys.File)
 		}
+		if j := a.JWT; j != nil && j.Remote() {
+			names = append(names, j.CA)
+		} else if j != nil {
+			names = append(names, j.JWKS)
+		}
 	}
 	for i := range cfg.Sites {
 		site := &cfg.Sites[i]

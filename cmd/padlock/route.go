@@ -17,6 +17,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/hint"
+	"padlock/internal/mask"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
 	"padlock/proxy/sites"
@@ -226,6 +227,9 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	}
 	if k := r.APIKeys(site); k != nil {
 		e.line("  api_keys: a key of %s in %s; others get 401", k.File, k.Header)
+	}
+	if j := r.JWT(site); j != nil {
+		e.line("  jwt: a token of %s for %s, by the keys of %s; others get 401", j.Issuer, strings.Join(j.Audience, ", "), mask.URL(j.JWKS))
 	}
 	if f := r.ForwardAuth(site); f != nil {
 		e.asks(f)

@@ -67,6 +67,9 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	if k := r.APIKeys(s); k != nil {
 		add(true, before(keyed(k)))
 	}
+	if j := r.JWT(s); j != nil {
+		add(true, before(h.tokened(j)))
+	}
 	// Last of those who may refuse, as it costs a request of its own.
 	if f := r.ForwardAuth(s); f != nil {
 		add(true, h.forwardAuth(f))

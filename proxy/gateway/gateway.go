@@ -75,6 +75,7 @@ type Gateway struct {
 	late      lateAnswers
 	passwords *passwords
 	rates     rates
+	issuers   issuers
 	rooms     *rooms
 	self      string // in loopField
 }
@@ -94,11 +95,15 @@ func (h *Gateway) LogTo(a *AccessLog) { h.access = a }
 func (h *Gateway) Reloaded(now *Routes) (ended int) {
 	h.passwords.keep(now.Config)
 	h.rates.keep(now.Snapshot)
+	h.issuers.keep(now.Snapshot)
 	return h.underway.follow(now) + h.tunnels.follow(now)
 }
 
 // Leave says goodbye to all tunnels, now and from now on.
 func (h *Gateway) Leave() { h.tunnels.sayGoodbye() }
+
+// Close waits for what the gateway does beside requests. None come any more.
+func (h *Gateway) Close() { h.issuers.close() }
 
 // Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds
 // its own.

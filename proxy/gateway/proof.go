@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"reflect"
+	"time"
 
 	"padlock/config"
+	"padlock/internal/jwks"
 	"padlock/proxy/message"
 	"padlock/proxy/sites"
 )
@@ -12,9 +14,12 @@ import (
 type proof struct {
 	name, hash string              // the user of basic_auth, and the hash of the password
 	key        config.APIKey       // that the client has shown
+	token      *jwks.Token         // that the client has shown
+	rule       *config.JWT         // by which it is good
 	asked      *config.ForwardAuth // the service that was asked, and agreed
 	copied     message.Fields      // for the target
 	spent      []string            // fields whose values were for padlock alone
+	cookie     string              // that was for padlock alone; "": none
 }
 
 // holds reports whether the rules of a route would let the request in by the same proof. A password is not compared
@@ -28,9 +33,20 @@ func (p *proof) holds(s *sites.Site, r *sites.Route) bool {
 			return false
 		}
 	}
+	if j := r.JWT(s); j != nil && !p.holdsToken(j) {
+		return false
+	}
 	asked := r.ForwardAuth(s)
 	return asked == nil || p.asked != nil && reflect.DeepEqual(p.asked, asked.ForwardAuth)
 }
 
+// holdsToken reports whether the token that was shown is still good: by the same rule, before its end, and with its key
+// in the file of keys.
+func (p *proof) holdsToken(j *sites.JWT) bool {
+	return p.token != nil && reflect.DeepEqual(p.rule, j.JWT) && time.Now().Before(p.token.Expires.Add(j.Leeway)) && (j.Set == nil || j.Set.Has(p.token.Key))
+}
+
 // holdsAny reports whether anything but the client's address has let it in.
-func (p *proof) holdsAny() bool { return p.name != "" || p.key.Name != "" || p.asked != nil }
+func (p *proof) holdsAny() bool {
+	return p.name != "" || p.key.Name != "" || p.token != nil || p.asked != nil
+}

@@ -136,6 +136,9 @@ func (x *Exchange) vouch(fields *message.Fields) {
 	for _, name := range x.proof.spent {
 		fields.Del(name)
 	}
+	if x.proof.cookie != "" {
+		fields.DelCookie(x.proof.cookie)
+	}
 	if x.user != "" {
 		fields.Add("X-Forwarded-User", x.user)
 	}

@@ -67,6 +67,27 @@ func (f Fields) Cookies(name string) iter.Seq[string] {
 	}
 }
 
+// DelCookie removes every cookie of a name, and leaves the others as they are.
+func (f *Fields) DelCookie(name string) {
+	kept := (*f)[:0]
+	for _, field := range *f {
+		if Is(field.Name, "Cookie") {
+			var others []string
+			for pair := range strings.SplitSeq(field.Value, ";") {
+				if n, _, _ := strings.Cut(pair, "="); strings.Trim(n, " \t") != name {
+					others = append(others, strings.Trim(pair, " \t"))
+				}
+			}
+			if field.Value = strings.Join(others, "; "); field.Value == "" {
+				continue
+			}
+		}
+		kept = append(kept, field)
+	}
+	clear((*f)[len(kept):])
+	*f = kept
+}
+
 // Add appends a field line.
 func (f *Fields) Add(name, value string) { *f = append(*f, Field{name, value}) }
 

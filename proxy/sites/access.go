@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"padlock/config"
+	"padlock/internal/jwks"
 	"padlock/internal/lastgood"
 	"padlock/proxy/upstream"
 )
@@ -21,6 +23,7 @@ type Access struct {
 	basic       *BasicAuth // nil: nobody is asked
 	rate        *RateLimit // nil: none
 	keys        *APIKeys
+	token       *JWT
 	forward     *ForwardAuth
 }
 
@@ -46,6 +49,9 @@ func newAccess(c *config.Access, whose string) Access {
 func (b *builder) access(c *config.Access, whose string) (a Access, err error) {
 	a = newAccess(c, whose)
 	if a.keys, err = b.apiKeys(c.APIKeys); err != nil {
+		return a, err
+	}
+	if a.token, err = b.jwt(c.JWT); err != nil {
 		return a, err
 	}
 	a.forward, err = b.forwardAuth(c.ForwardAuth)
@@ -185,6 +191,45 @@ func (r *Route) APIKeys(s *Site) *APIKeys {
 	return s.Access.keys
 }
 
+// JWT is the tokens of an issuer.
+type JWT struct {
+	*config.JWT
+	Rules jwks.Rules
+	Set   *jwks.Set // nil: the keys are fetched
+	Roots []*x509.Certificate
+	names []fieldName
+}
+
+// jwt reads the keys of an issuer, unless they are fetched; nil: no tokens are asked for.
+func (b *builder) jwt(c *config.JWT) (*JWT, error) {
+	if c == nil {
+		return nil, nil
+	}
+	j := &JWT{
+		JWT: c, Rules: jwks.Rules{Algorithms: c.Algorithms, Issuer: c.Issuer, Audience: c.Audience, Leeway: c.Leeway},
+		names: fieldNames(slices.Sorted(maps.Values(c.Copy))),
+	}
+
+	var err error
+	if !c.Remote() {
+		j.Set, err = lastgood.Get(b.files, c.JWKS, "keys of tokens", func() (*jwks.Set, error) { return config.ReadJWKS(c.JWKS) })
+	} else if c.CA != "" {
+		j.Roots, err = upstream.CAs(c.CA, b.files)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("jwt: %w", err)
+	}
+	return j, nil
+}
+
+// JWT returns whose tokens a route asks for: its own rule's, or its site's; nil: nobody's.
+func (r *Route) JWT(s *Site) *JWT {
+	if r.Access.token != nil {
+		return r.Access.token
+	}
+	return s.Access.token
+}
+
 // Vouched reports whether a field tells the target what an access rule of the route has found out, or passes for one
 // that does: no client's own gets there, whatever underscores_in_headers says.
 func (r *Route) Vouched(name string) bool { return among(r.vouched, name) }
@@ -196,6 +241,9 @@ func (r *Route) Vouches() bool { return len(r.vouched) > 0 }
 func (r *Route) vouch(s *Site) {
 	if k := r.APIKeys(s); k != nil && k.Copy != "" {
 		r.vouched = append(r.vouched, newFieldName(k.Copy))
+	}
+	if j := r.JWT(s); j != nil {
+		r.vouched = append(r.vouched, j.names...)
 	}
 	if f := r.ForwardAuth(s); f != nil {
 		r.vouched = append(r.vouched, f.copies...)

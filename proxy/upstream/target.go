@@ -110,17 +110,22 @@ type trust struct {
 	digest []byte           // the same for the same contents
 }
 
+// CAs are those of a file by which servers are judged.
+func CAs(file string, files *lastgood.Values) ([]*x509.Certificate, error) {
+	return lastgood.Get(files, file, "CAs", func() ([]*x509.Certificate, error) {
+		data, err := regular.Named(file, pemfile.MaxFile)
+		if err != nil {
+			return nil, err
+		}
+		return pemfile.Certificates(file, data)
+	})
+}
+
 // newTrust takes the files of an upstream from those that were read.
 func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 	sum := sha256.New()
 	if u.CA != "" {
-		cas, err := lastgood.Get(files, u.CA, "CAs", func() ([]*x509.Certificate, error) {
-			data, err := regular.Named(u.CA, pemfile.MaxFile)
-			if err != nil {
-				return nil, err
-			}
-			return pemfile.Certificates(u.CA, data)
-		})
+		cas, err := CAs(u.CA, files)
 		if err != nil {
 			return t, fmt.Errorf("reading the CA of targets: %w", err)
 		}
