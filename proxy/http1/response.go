@@ -111,7 +111,7 @@ func (h *responseHead) interpret(method, upgrade string) error {
 		switch {
 		case message.Is(f.Name, "Content-Length"):
 			lengths++
-			same = same && sameLengths(f.Value, &n)
+			same = same && message.SameLengths(f.Value, &n)
 		case message.Is(f.Name, "Transfer-Encoding"):
 			n, only := codings(f.Value)
 			encodings, chunked = encodings+n, chunked && only
@@ -177,19 +177,6 @@ func (h *responseHead) connection(value string) {
 			h.keepAlive = true
 		}
 	}
-}
-
-// sameLengths reads a value of Content-Length, which may be a list of the same number (RFC 9110 section 8.6). n is -1,
-// or what others said.
-func sameLengths(value string, n *int64) bool {
-	for item := range strings.SplitSeq(value, ",") {
-		length, ok := message.Decimal(strings.Trim(item, " \t"))
-		if !ok || *n >= 0 && *n != length {
-			return false
-		}
-		*n = length
-	}
-	return true
 }
 
 // keepAliveMargin is how much sooner than a backend says its connection is given up: a request may be on its way when

@@ -108,7 +108,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 			return nil, err
 		// Nothing was sent, so any request may be sent again.
 		case !b.asked:
-		case idempotent(r.Method) && !deadline.Exceeded(err):
+		case message.Idempotent(r.Method) && !deadline.Exceeded(err):
 			// The pool may hold more connections that died together with this one.
 			// RFC 9110 section 9.2.2: a method that may be repeated, on a connection that has most likely been
 			// closed while it was idle.
@@ -120,15 +120,6 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 			return nil, err
 		}
 	}
-}
-
-// idempotent is RFC 9110 section 9.2.2.
-func idempotent(method string) bool {
-	switch method {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
-		return true
-	}
-	return false
 }
 
 // connection takes the client's own connection, or the one that was used last, or dials.

@@ -6,15 +6,12 @@ import (
 	"math"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"padlock/internal/pool"
 	"padlock/proxy/deadline"
-	"padlock/proxy/quota"
 	"padlock/proxy/socket"
 	"padlock/traffic"
 )
@@ -30,24 +27,21 @@ const (
 	maxWindow     = math.MaxInt32
 )
 
-// connection is one client's. Its reading goroutine owns what is above mu.
+// connection is one client's. Its reading goroutine owns what is above output.
 type connection struct {
-	server  *Server
-	conn    Conn
-	limit   deadline.Deadline
-	decoder *hpack.Decoder
-	block   block // the fields that are being read
-	*engine       // nil while parked
+	server *Server
+	conn   Conn
+	limit  deadline.Deadline
+	heads
+	*engine // nil while parked
 
-	mu      sync.Mutex
-	changed sync.Cond // running, flushing, out or err
+	output  // and its lock
 	streams map[uint32]*stream
 	waiting []*stream // for a handler: there are as many as streams
 	running int       // handlers, those of reset streams too
 	crew    crew
 	lastID  uint32   // the highest that the client has opened
 	dropped []uint32 // streams that we reset last: what was on its way is not the client's mistake
-	err     error    // the connection has failed, or ended
 
 	peerWindow int64 // the client's initial window for streams
 	sendWindow int64 // what we may send
@@ -55,17 +49,12 @@ type connection struct {
 	owed       int64 // what was read of it and not yet given back
 	window     int64 // what may be unread, or on its way
 	used       int64 // of that, since it is as large, or since nothing was open
-	out        []byte
-	flushing   bool
-	tableless  bool      // noTable was sent
-	until      time.Time // the write deadline that stands
+	tableless  bool  // noTable was sent
 	parked     bool
 	greeted    bool // both prefaces are through
 	draining   bool // Shutdown has begun
 	sealed     bool // no further streams
-	resets     quota.Quota
-	pointless  quota.Quota
-	worthwhile int // frames that excuse as many pointless ones
+	conduct
 }
 
 // engine is what a connection needs while frames come.
@@ -91,11 +80,8 @@ func newConnection(s *Server, conn Conn) *connection {
 	c := &connection{server: s, conn: conn, peerWindow: initialWindow, sendWindow: initialWindow, recvWindow: initialWindow}
 	c.changed.L = &c.mu
 	c.limit.Init(conn.SetReadDeadline)
-	c.decoder = hpack.NewDecoder(headerTable, func(f hpack.HeaderField) { c.block.Add(f.Name, f.Value) })
-	// A single string is bounded as well, or one literal could take the memory of a whole block before it is
-	// counted.
-	c.decoder.SetMaxStringLength(maxBlock(s.o.Head))
-	c.block.Limit, c.block.Most = s.o.Head, s.o.Fields
+	c.heads.init(s.o.Head, s.o.Fields)
+	c.mostResets, c.mostPointless = s.o.Resets, s.o.NoopFrames
 	return c
 }
 

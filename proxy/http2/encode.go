@@ -1,7 +1,9 @@
 package http2
 
 import (
+	"cmp"
 	"strconv"
+	"strings"
 
 	"padlock/proxy/message"
 )
@@ -18,14 +20,27 @@ var statusIndex = map[int]byte{200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 1
 
 const statusName = 8
 
-// nameIndex has the names of the static table that a response can have.
+// nameIndex has the names of the static table that a message can have.
 var nameIndex = map[string]byte{
 	"accept-charset": 15, "accept-encoding": 16, "accept-language": 17, "accept-ranges": 18, "accept": 19, "access-control-allow-origin": 20,
-	"age": 21, "allow": 22, "cache-control": 24, "content-disposition": 25, "content-encoding": 26, "content-language": 27,
-	"content-length": 28, "content-location": 29, "content-range": 30, "content-type": 31, "date": 33, "etag": 34, "expires": 36, "from": 37,
-	"last-modified": 44, "link": 45, "location": 46, "refresh": 52, "retry-after": 53, "server": 54, "set-cookie": 55,
-	"strict-transport-security": 56, "vary": 59, "via": 60, "www-authenticate": 61,
+	"age": 21, "allow": 22, "authorization": 23, "cache-control": 24, "content-disposition": 25, "content-encoding": 26, "content-language": 27,
+	"content-length": 28, "content-location": 29, "content-range": 30, "content-type": 31, "cookie": 32, "date": 33, "etag": 34,
+	"expect": 35, "expires": 36, "from": 37, "if-match": 39, "if-modified-since": 40, "if-none-match": 41, "if-range": 42,
+	"if-unmodified-since": 43, "last-modified": 44, "link": 45, "location": 46, "max-forwards": 47, "range": 50, "referer": 51,
+	"refresh": 52, "retry-after": 53, "server": 54, "set-cookie": 55, "strict-transport-security": 56, "user-agent": 58, "vary": 59,
+	"via": 60, "www-authenticate": 61,
 }
+
+// The pseudo-fields of a request in the static table.
+const (
+	authorityName = 1
+	methodGET     = 2
+	methodPOST    = 3
+	pathName      = 4
+	schemeHTTP    = 6
+	schemeHTTPS   = 7
+	methodName    = methodGET
+)
 
 // appendInteger is RFC 7541 section 5.1, behind the bits of first.
 func appendInteger(b []byte, first byte, prefix uint, n int) []byte {
@@ -78,4 +93,63 @@ func appendFields(b []byte, fields message.Fields) []byte {
 		b = appendField(b, name, value)
 	}
 	return b
+}
+
+// appendRequest encodes the head of a request to authority. Its length is told where there is content, or where the
+// method lets a target expect some (RFC 9110 section 8.6).
+func appendRequest(b []byte, r *message.Request, scheme byte, authority string) []byte {
+	switch {
+	case r.Upgrade != "":
+		b = appendValue(append(b, methodName), "CONNECT")
+		b = appendField(b, ":protocol", r.Upgrade)
+	case r.Method == "GET":
+		b = append(b, 0x80|methodGET)
+	case r.Method == "POST":
+		b = append(b, 0x80|methodPOST)
+	default:
+		b = appendValue(append(b, methodName), r.Method)
+	}
+	b = append(b, 0x80|scheme)
+	b = appendValue(append(b, authorityName), cmp.Or(r.Host, authority))
+	if r.Target == "/" {
+		b = append(b, 0x80|pathName)
+	} else {
+		b = appendValue(append(b, pathName), r.Target)
+	}
+
+	for i := range r.Fields {
+		if f := &r.Fields[i]; !omitted(r, f.Name) {
+			b = appendField(b, f.Name, f.Value)
+		}
+	}
+
+	switch {
+	case r.Body == nil && r.Upgrade == "" && (r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH"):
+		b = appendField(b, "content-length", "0")
+	case r.Body != nil && r.ContentLength >= 0:
+		b = appendField(b, "content-length", strconv.FormatInt(r.ContentLength, 10))
+	}
+	if r.Body == nil {
+		return b
+	}
+
+	if r.Expect {
+		b = appendField(b, "expect", "100-continue")
+	}
+	if len(r.Declared) > 0 {
+		b = appendField(b, "trailer", strings.Join(r.Declared, ", "))
+	}
+	return b
+}
+
+// omitted are the fields of a request that HTTP/2 says otherwise, or not at all.
+func omitted(r *message.Request, name string) bool {
+	switch {
+	case message.Is(name, "Host"), message.Is(name, "Content-Length"), message.OfOneConnection(name):
+		return true
+	case r.Upgrade != "":
+		// RFC 8441 section 5.
+		return message.Is(name, "Sec-WebSocket-Key")
+	}
+	return false
 }

@@ -4,9 +4,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-
-	"padlock/proxy/message"
-	"padlock/traffic"
 )
 
 // take acts on a frame.
@@ -46,25 +43,17 @@ func (c *connection) take(frame http2.Frame) error {
 	return c.countPointless()
 }
 
-// maxBlock is how much may be sent for fields of which limit bytes are taken: more is refused with the connection, not
-// with 431.
-func maxBlock(limit int) int { return 2 * limit }
-
-const maxFragments = 128
-
 func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	// RFC 9113 section 5.1.1: clients open odd streams.
 	if f.StreamID%2 == 0 {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 
-	c.block.begin(f.StreamID, f.StreamEnded())
-	c.decoder.SetEmitEnabled(true)
+	if err := c.heads.begin(f); err != nil {
+		return err
+	}
 	if f.HasPriority() && f.Priority.StreamDep == f.StreamID {
 		c.block.Fault = "the stream depends on itself"
-	}
-	if sizeUpdates(f.HeaderBlockFragment()) > maxSizeUpdates {
-		return http2.ConnectionError(http2.ErrCodeCompression)
 	}
 	if !f.HeadersEnded() {
 		c.limit.Until(time.Now().Add(c.server.o.Header))
@@ -73,66 +62,13 @@ func (c *connection) onHeaders(f *http2.HeadersFrame) error {
 	return c.onFragment(f.HeaderBlockFragment(), f.HeadersEnded())
 }
 
-// maxSizeUpdates of the table may begin a block: the smallest size that it had meanwhile, and the last (RFC 7541
-// section 4.2).
-const maxSizeUpdates = 2
-
-// sizeUpdates are those that a block begins with (RFC 7541 section 6.3).
-func sizeUpdates(b []byte) (n int) {
-	for len(b) > 0 && b[0]&0xe0 == 0x20 {
-		size := 1
-		// The rest of the integer is in the bytes that follow.
-		if b[0]&0x1f == 0x1f {
-			for size < len(b) && b[size]&0x80 != 0 {
-				size++
-			}
-			size++
-		}
-		b = b[min(size, len(b)):]
-		n++
-	}
-	return n
-}
-
-// block is a list of fields with the frames that bring it.
-type block struct {
-	message.Block
-	id        uint32
-	end       bool // nothing follows
-	open      bool // more fragments follow
-	sent      int  // bytes of fragments
-	fragments int
-}
-
-func (b *block) begin(id uint32, end bool) {
-	b.Begin()
-	*b = block{Block: b.Block, id: id, end: end}
-}
-
 // onFragment decodes a part of the fields, and acts on the last.
 func (c *connection) onFragment(fragment []byte, last bool) error {
-	b := &c.block
-	b.open = !last
-	b.fragments++
-	// CONTINUATION frames without end have no effect that another limit would notice (CVE-2024-24549,
-	// CVE-2023-45288).
-	if b.sent += len(fragment); b.sent > maxBlock(b.Limit) || b.fragments > maxFragments {
-		return floodError(traffic.HeaderSize)
-	}
-	if _, err := c.decoder.Write(fragment); err != nil {
-		return http2.ConnectionError(http2.ErrCodeCompression)
-	}
-	// The rest is still decoded, as it changes the table that later requests refer to. It is not kept.
-	if b.TooLarge() {
-		c.decoder.SetEmitEnabled(false)
-	}
-	if !last {
-		return nil
-	}
-	if err := c.decoder.Close(); err != nil {
-		return http2.ConnectionError(http2.ErrCodeCompression)
+	if err := c.heads.add(fragment, last); err != nil || !last {
+		return err
 	}
 
+	b := &c.block
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[b.id]

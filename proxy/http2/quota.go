@@ -6,6 +6,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"padlock/proxy/deadline"
+	"padlock/proxy/quota"
 	"padlock/traffic"
 )
 
@@ -45,24 +46,33 @@ func (c *connection) blame(cause error) {
 	}
 }
 
-// countReset is called with the lock held.
-func (c *connection) countReset() error {
-	if !c.resets.Spend(c.server.o.Resets) {
+// conduct counts what the other side does that costs us more than it. It is guarded by its connection's lock.
+type conduct struct {
+	resets     quota.Quota
+	pointless  quota.Quota
+	worthwhile int // frames that excuse as many pointless ones
+
+	mostResets, mostPointless int
+}
+
+// countReset is for a stream that was reset.
+func (c *conduct) countReset() error {
+	if !c.resets.Spend(c.mostResets) {
 		return floodError(traffic.Resets)
 	}
 	return nil
 }
 
-// countPointless is called with the lock held, for a frame that may have come to no purpose.
-func (c *connection) countPointless() error {
+// countPointless is for a frame that may have come to no purpose.
+func (c *conduct) countPointless() error {
 	switch {
 	case c.worthwhile > 0:
 		c.worthwhile--
-	case !c.pointless.Spend(c.server.o.NoopFrames):
+	case !c.pointless.Spend(c.mostPointless):
 		return floodError(traffic.NoopFrames)
 	}
 	return nil
 }
 
-// excuse lets some pointless frames pass, for one that had a purpose. It is called with the lock held.
-func (c *connection) excuse() { c.worthwhile = min(c.worthwhile+4, c.server.o.NoopFrames) }
+// excuse lets some pointless frames pass, for one that had a purpose.
+func (c *conduct) excuse() { c.worthwhile = min(c.worthwhile+4, c.mostPointless) }

@@ -6,23 +6,29 @@ import (
 	"padlock/proxy/paths"
 )
 
-// Block is a list of fields of HTTP/2 or 3 while it is being read: a request's, or its trailers (RFC 9113 section 8.3,
-// RFC 9114 section 4.3).
+// Block is a list of fields of HTTP/2 or 3 while it is being read: a request's, a response's, or trailers (RFC 9113
+// section 8.3, RFC 9114 section 4.3).
 type Block struct {
-	Limit int // bytes of fields that are taken
-	Most  int // fields that are taken; those into which a client cuts its Cookie are one
+	Limit  int  // bytes of fields that are taken
+	Most   int  // fields that are taken; those into which a client cuts its Cookie are one
+	Answer bool // they are a target's, of which some is put in order
 
 	Fields Fields // without pseudo-fields
 	Fault  string // why no request can come of it, or no trailers, in words; "": nothing is wrong yet
 
-	size                                      int // of the fields, as RFC 9113 section 6.5.2 counts
-	crumbs                                    int // fields that are a part of Cookie
-	method, scheme, authority, path, protocol string
-	given                                     [5]bool // of the pseudo-fields above
+	size                                              int // of the fields, as RFC 9113 section 6.5.2 counts
+	crumbs                                            int // fields that are a part of Cookie
+	method, scheme, authority, path, protocol, status string
+	given                                             given
 }
 
+// given tells which of the pseudo-fields have come, in the order of Block.
+type given [6]bool
+
+const givenStatus = 5
+
 // Begin makes the block ready for another list.
-func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most} }
+func (b *Block) Begin() { *b = Block{Limit: b.Limit, Most: b.Most, Answer: b.Answer} }
 
 const usualFields = 24 // with those that are added for a target
 
@@ -55,7 +61,12 @@ func (b *Block) Add(name, value string) {
 		return
 	}
 
-	if fault := fieldFault(name, value); fault != "" {
+	if b.Answer {
+		// As in HTTP/1.1, where white space around a value is no part of it. Fields of one connection are taken out
+		// further up, with those that they name.
+		value = strings.Trim(value, " \t")
+	}
+	if fault := fieldFault(name, value); fault != "" && !(b.Answer && HopByHop(name)) {
 		b.blame(fault)
 		return
 	}
@@ -113,6 +124,8 @@ func (b *Block) pseudo(name, value string) {
 		which, at = 3, &b.path
 	case ":protocol":
 		which, at = 4, &b.protocol
+	case ":status":
+		which, at = givenStatus, &b.status
 	}
 
 	// Pseudo-header fields come before all others (RFC 9113 section 8.3): who reads the first and who reads the
@@ -159,6 +172,8 @@ const (
 func (b *Block) Request(r *Request, proto string, whole bool) (length int64, ok bool) {
 	switch {
 	case b.Fault != "":
+	case b.given[givenStatus]:
+		b.blame(faultPseudo)
 	case !Token(b.method):
 		b.blame(faultMethod)
 	case b.given[2] && !b.validAuthority():
@@ -305,7 +320,7 @@ func (b *Block) joinCookies() {
 // Trailers checks what came behind the content, and leaves out what must not come there. It reports false for what is
 // too large, or malformed, which Fault tells.
 func (b *Block) Trailers() (Fields, bool) {
-	if b.given != [5]bool{} {
+	if b.given != (given{}) {
 		b.blame(faultPseudo)
 	}
 	if b.Fault != "" || b.TooLarge() {

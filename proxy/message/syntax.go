@@ -22,6 +22,15 @@ func Token(s string) bool {
 	return s != ""
 }
 
+// Idempotent reports whether a request by this method may be repeated (RFC 9110 section 9.2.2).
+func Idempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
 // Protocol reports whether s names one protocol, with or without a version (RFC 9110 section 7.8).
 func Protocol(s string) bool {
 	name, version, versioned := strings.Cut(s, "/")

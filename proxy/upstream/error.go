@@ -28,7 +28,7 @@ type Error struct {
 func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Error() string {
 	// For a malformed response, the reason says everything.
-	if errors.Is(e.Err, http1.ErrMalformed) {
+	if errors.Is(e.Err, http1.ErrMalformed) || errors.Is(e.Err, http2.ErrMalformed) {
 		return fmt.Sprintf("target %s: %s", e.Target, e.Reason())
 	}
 	return fmt.Sprintf("target %s: %s: %v", e.Target, e.Reason(), e.Err)
@@ -124,10 +124,14 @@ func (e *Error) Reason() string {
 		return "NTLM needs a target that speaks HTTP/1.1, and this one is h2c"
 	case errors.Is(e.Err, http2.ErrNotSpoken):
 		return "it does not speak HTTP/2 there"
+	case errors.Is(e.Err, http2.ErrMalformed):
+		return "it answered with something that is not proper HTTP/2: " + strings.TrimPrefix(e.Err.Error(), http2.ErrMalformed.Error()+": ")
 	case errors.Is(e.Err, http1.ErrMalformed):
 		return "it answered with something that is not proper HTTP/1.1: " + strings.TrimPrefix(e.Err.Error(), http1.ErrMalformed.Error()+": ")
 	case errors.As(e.Err, &reset):
 		return "it reset the request's stream"
+	case errors.Is(e.Err, http2.ErrUnprocessed):
+		return "it took no further request on its connection"
 	}
 	return "it closed the connection without an answer"
 }

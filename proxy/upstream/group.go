@@ -249,18 +249,16 @@ func safe(r *message.Request, failure *Error) bool {
 		return true
 	}
 
+	switch {
+	case errors.Is(failure.Err, http2.ErrUnprocessed):
+		return true
 	// The target has the request, and may still act on it, or already has.
-	if failure.Timeout() || errors.Is(failure.Err, http1.ErrMalformed) {
+	case failure.Timeout(), errors.Is(failure.Err, http1.ErrMalformed), errors.Is(failure.Err, http2.ErrMalformed):
 		return false
 	}
 
-	switch r.Method {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
-		// A protocol that was agreed on may have begun on the target's side.
-		return r.Upgrade == ""
-	}
-
-	return false
+	// A protocol that was agreed on may have begun on the target's side.
+	return message.Idempotent(r.Method) && r.Upgrade == ""
 }
 
 // filter is where a request may go, to begin with.
