@@ -26,8 +26,6 @@ const (
 	windows   = 1<<31 - 1
 	windowDue = 16 << 20 // of it is given back at once
 
-	pingAfter  = 30 * time.Second // of silence
-	pongWithin = 15 * time.Second
 	lastWords  = 100 * time.Millisecond // to read, where nothing can be written any more
 	goodbye    = time.Second            // to write GOAWAY
 	maxReplies = 1000                   // to PING and SETTINGS that wait to be written
@@ -56,7 +54,8 @@ type backend struct {
 	next     uint32
 	begun    bool // a request was answered
 	greeted  bool // the target's first SETTINGS have come
-	last     bool // no further streams
+	last     bool // no further places
+	gone     bool // no further streams
 
 	most       int   // streams that the target takes
 	extended   bool  // it takes extended CONNECT (RFC 8441)
@@ -69,8 +68,9 @@ type backend struct {
 	timer *time.Timer
 	due   time.Time // when it fires; zero: it does not
 	idle  time.Time // since when nothing is open; zero: something is
-	heard bool      // since the timer looked
-	quiet time.Time // since when nothing was heard
+	came  int       // frames
+	seen  int       // of those when the timer looked
+	quiet time.Time // since when none has come
 	ping  time.Time // when the answer to our PING is late; zero: none is out
 }
 
@@ -119,7 +119,7 @@ func (b *backend) serve() {
 
 	b.mu.Lock()
 	b.wake()
-	b.wakeBy(b.quiet.Add(pingAfter))
+	b.wakeBy(b.quiet.Add(b.t.pingAfter))
 	b.wakeBy(b.idle.Add(b.t.o.Idle))
 	b.mu.Unlock()
 	b.writing.Go(b.flush)
@@ -236,7 +236,7 @@ func (b *backend) flush() {
 		b.write(b.conn, b.t.o.ResponseHeader, func(error) {
 			// What the target has said before it ended, perhaps that it speaks something else, is read first.
 			b.out = b.out[:0]
-			b.last = true
+			b.last, b.gone = true, true
 			b.limit.Until(time.Now().Add(lastWords))
 		})
 	}
@@ -349,14 +349,14 @@ func (b *backend) tick() {
 		b.wakeBy(b.idle.Add(b.t.o.Idle))
 	}
 
-	if b.heard {
-		b.heard, b.quiet = false, now
+	if b.seen != b.came {
+		b.seen, b.quiet = b.came, now
 	}
 	switch {
-	case b.ping.IsZero() && now.Sub(b.quiet) >= pingAfter:
+	case b.ping.IsZero() && now.Sub(b.quiet) >= b.t.pingAfter:
 		b.doubt(now)
 	case b.ping.IsZero():
-		b.wakeBy(b.quiet.Add(pingAfter))
+		b.wakeBy(b.quiet.Add(b.t.pingAfter))
 	case !now.Before(b.ping):
 		b.fail(fmt.Errorf("%w: %w", errEnded, errSilent))
 		b.limit.Interrupt()
@@ -367,7 +367,7 @@ func (b *backend) tick() {
 
 // doubt asks whether the target still hears. It is called with the lock held.
 func (b *backend) doubt(now time.Time) {
-	b.heard, b.ping = false, now.Add(pongWithin)
+	b.ping = now.Add(b.t.pongWithin)
 	b.out = appendPing(b.buffer(), false, lastCall)
 	b.wake()
 	b.wakeBy(b.ping)
@@ -375,19 +375,20 @@ func (b *backend) doubt(now time.Time) {
 
 // expire ends the streams whose answers are late. It is called with the lock held.
 func (b *backend) expire(now time.Time) {
-	late := false
+	deaf := false
 	for _, x := range b.streams {
 		switch {
 		case x.limit.IsZero():
 		case now.Before(x.limit):
 			b.wakeBy(x.limit)
 		default:
-			late = true
+			// Not a single frame has come since the request was sent.
+			deaf = deaf || x.after == b.came
 			b.reset(x, http2.ErrCodeCancel, errLate)
 		}
 	}
 
-	if late && b.ping.IsZero() && !b.heard && b.err == nil {
+	if deaf && b.ping.IsZero() {
 		b.doubt(now)
 	}
 }

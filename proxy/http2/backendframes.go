@@ -48,7 +48,7 @@ func (b *backend) take(frame http2.Frame) error {
 
 // hear notes that the target lives. It is called with the lock held.
 func (b *backend) hear() {
-	b.heard = true
+	b.came++
 	if !b.ping.IsZero() {
 		b.ping = time.Time{}
 	}
@@ -389,7 +389,7 @@ func (b *backend) onGoAway(f *http2.GoAwayFrame) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hear()
-	b.last = true
+	b.last, b.gone = true, true
 	for id, x := range b.streams {
 		if id > f.LastStreamID && !x.answered {
 			b.remove(x, fmt.Errorf("%w: %w", ErrUnprocessed, errGoAway))

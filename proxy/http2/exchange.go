@@ -23,6 +23,7 @@ type exchange struct {
 	response message.Response
 	id       uint32
 	round    int            // of the connection's output that its head is in
+	after    int            // frames that had come before it was sent
 	sender   sync.WaitGroup // of content that needs waiting
 
 	changed     sync.Cond
@@ -92,7 +93,7 @@ func (b *backend) put(x *exchange) error {
 		return err
 	}
 
-	x.id, x.round, x.sendWindow = b.next, b.rounds, b.peerWindow
+	x.id, x.round, x.after, x.sendWindow = b.next, b.rounds, b.came, b.peerWindow
 	b.next += 2
 	b.streams[x.id] = x
 	u := x.u
@@ -130,7 +131,7 @@ func (b *backend) full() error {
 	switch {
 	case b.err != nil:
 		return fmt.Errorf("%w: %w", ErrUnprocessed, b.err)
-	case !b.open(), b.greeted && len(b.streams) >= b.most:
+	case b.gone, b.next >= lastStream, b.greeted && len(b.streams) >= b.most:
 		return fmt.Errorf("%w: %w", ErrUnprocessed, errGoAway)
 	}
 	return nil

@@ -35,6 +35,9 @@ type Transport struct {
 	dialer outbound.Dialer
 	scheme byte
 
+	pingAfter  time.Duration // of silence
+	pongWithin time.Duration
+
 	mu       sync.Mutex
 	backends []*backend
 	dialing  *attempt // that others can join
@@ -65,13 +68,15 @@ const (
 	idleTime          = 90 * time.Second
 	endless           = 10 * 365 * 24 * time.Hour
 	maxTries          = 4
+	pingAfter         = 30 * time.Second
+	pongWithin        = 15 * time.Second
 )
 
 // NewTransport dials nothing yet.
 func NewTransport(o TransportOptions) *Transport {
 	o.Network, o.Idle = cmp.Or(o.Network, "tcp"), cmp.Or(o.Idle, idleTime)
 	o.ResponseHeader = cmp.Or(o.ResponseHeader, endless)
-	t := &Transport{o: o, scheme: schemeHTTP, seats: firstStreams}
+	t := &Transport{o: o, scheme: schemeHTTP, pingAfter: pingAfter, pongWithin: pongWithin, seats: firstStreams}
 	t.dialer = outbound.Dialer{Network: o.Network, Address: o.Address, Timeout: o.Connect, Resolver: o.Resolver}
 	if o.TLS != nil {
 		t.scheme = schemeHTTPS
@@ -97,6 +102,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 	for tries := 1; ; tries++ {
 		b, err := t.acquire(ctx, r, fresh)
 		if err != nil {
+			r.Spent = r.Spent || u.begun
 			u.release()
 			return nil, err
 		}
@@ -109,8 +115,6 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 			}
 		}
 
-		// The caller must know this before it tries another target.
-		r.Spent = r.Spent || u.begun
 		refused := errors.Is(err, ErrUnprocessed)
 		switch {
 		case ctx.Err() != nil:
@@ -124,6 +128,8 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 			continue
 		}
 
+		// The caller must know this before it tries another target.
+		r.Spent = r.Spent || u.begun
 		u.release()
 		return nil, err
 	}
