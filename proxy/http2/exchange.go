@@ -366,7 +366,10 @@ func (x *exchange) Close() error {
 // keep the answer waiting with it.
 func (x *exchange) settle() {
 	x.ctx.Release()
-	if x.sendingNow() {
+	x.b.mu.Lock()
+	reading := x.sending && x.u.begun
+	x.b.mu.Unlock()
+	if reading {
 		_ = x.u.r.Body.Close()
 	}
 	x.sender.Wait()

@@ -45,7 +45,6 @@ func (x *exchange) upload() error {
 	buffer := rooms.Get()
 	defer rooms.Put(buffer)
 	for {
-		u.begun = true
 		n, err := u.r.Body.Read(buffer[:])
 		last := errors.Is(err, io.EOF)
 		if err != nil && !last {
@@ -81,11 +80,17 @@ func (x *exchange) unread(err error) error {
 func (x *exchange) wanted() bool {
 	x.b.mu.Lock()
 	defer x.b.mu.Unlock()
-	for !x.proceed && !x.headed && x.err == nil {
+	for !x.proceed && !x.headed && x.err == nil && !x.closed {
 		x.changed.Wait()
 	}
+	if !x.proceed || x.err != nil || x.closed {
+		return false
+	}
+
 	x.limit = time.Time{}
-	return x.proceed && x.err == nil
+	// From here on settle closes the content. Before that, another target can have it.
+	x.u.begun = true
+	return true
 }
 
 // send hands content over to the connection, as its windows allow.

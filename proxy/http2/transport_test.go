@@ -358,6 +358,42 @@ func TestWhatWasNotProcessedIsSentAgain(t *testing.T) {
 	}
 }
 
+// Content that nobody has begun to read when its connection ends goes out on another.
+func TestContentThatWasNotReadIsSentAgain(t *testing.T) {
+	tr := target(t, nil, func(p *peer) {
+		for {
+			f, ok := p.next().(*http2.MetaHeadersFrame)
+			switch {
+			case !ok:
+				return
+			case p.nth == 1:
+				_ = p.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
+				_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
+			default:
+				p.head(f.StreamID, false, ":status: 100")
+				var got []byte
+				for ended := false; !ended; {
+					data, ok := p.next().(*http2.DataFrame)
+					if !ok {
+						t.Error("there is no content")
+						return
+					}
+					got, ended = append(got, data.Data()...), data.StreamEnded()
+				}
+				p.head(f.StreamID, false, ":status: 200")
+				_ = p.WriteData(f.StreamID, true, got)
+			}
+		}
+	})
+	for range 20 {
+		r := posting("/", whole("content"), 7)
+		r.Expect = true
+		if got := ask(tr, r); got != "200 content []" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
 // Whatever a target does, a request ends, and what is not proper is told apart from what has ended.
 func TestHostileTargets(t *testing.T) {
 	many := func(write func(p *peer, n int) error) func(p *peer, id uint32) {
