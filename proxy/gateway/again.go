@@ -150,8 +150,7 @@ func (u *underway) dismiss(x *Exchange) bool {
 	defer x.closing.Done()
 	u.mu.Unlock()
 	if x.content != nil {
-		// x/net's client sees no end of a context while it waits for content; it may wait for a Read, and other
-		// requests do not.
+		// Whoever waits for a Read of it sees no end of a context.
 		_ = x.content.Close()
 	}
 

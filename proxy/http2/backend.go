@@ -77,7 +77,6 @@ type backend struct {
 var (
 	errEnded     = errors.New("the connection ended")
 	errSilent    = errors.New("the connection has died: a PING was not answered")
-	errWrote     = errors.New("nothing can be written to the connection")
 	errFirst     = errors.New("its first frame is not SETTINGS")
 	errGoAway    = errors.New("the connection takes no further requests")
 	errOtherHTTP = errors.New("it answers by HTTP/1")

@@ -99,30 +99,16 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 
 	u := &upload{r: r, head: appendRequest(make([]byte, 0, usualHead), r, t.scheme, t.o.Address)}
 	fresh := false
-	for tries := 1; ; tries++ {
-		b, err := t.acquire(ctx, r, fresh)
-		if err != nil {
-			r.Spent = r.Spent || u.begun
-			u.release()
-			return nil, err
+	for n := 1; ; n++ {
+		response, f := t.try(ctx, u, interim, fresh)
+		if f == nil {
+			return response, nil
 		}
-		reused := b.used()
-		x, err := b.start(ctx, u)
-		if err == nil {
-			var response *message.Response
-			if response, err = x.answer(interim); err == nil {
-				return response, nil
-			}
-		}
-
-		refused := errors.Is(err, ErrUnprocessed)
-		switch {
-		case ctx.Err() != nil:
-			err = ctx.Err()
-		case tries == maxTries || u.begun && !u.whole:
-		case refused:
+		again := n < maxTries && ctx.Err() == nil && (!u.begun || u.whole)
+		if again && errors.Is(f.err, ErrUnprocessed) {
 			continue
-		case reused && tries == 1 && message.Idempotent(r.Method) && errors.Is(err, errEnded) && !x.answered:
+		}
+		if again && n == 1 && f.stale && message.Idempotent(r.Method) {
 			// The connection may have been closed while nothing was open on it, and others with it.
 			fresh = true
 			continue
@@ -131,8 +117,36 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		// The caller must know this before it tries another target.
 		r.Spent = r.Spent || u.begun
 		u.release()
-		return nil, err
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return nil, f.err
 	}
+}
+
+// failure is why a request got no answer.
+type failure struct {
+	err   error
+	stale bool // its connection had served others, and ended without a byte of an answer
+}
+
+// try sends a request once.
+func (t *Transport) try(ctx *message.Context, u *upload, interim message.Interim, fresh bool) (*message.Response, *failure) {
+	b, err := t.acquire(ctx, u.r, fresh)
+	if err != nil {
+		return nil, &failure{err: err}
+	}
+
+	used := b.used()
+	x, err := b.start(ctx, u)
+	if err != nil {
+		return nil, &failure{err: err}
+	}
+	response, err := x.answer(interim)
+	if err != nil {
+		return nil, &failure{err, used && !x.answered && errors.Is(err, errEnded)}
+	}
+	return response, nil
 }
 
 // usualHead is the size of most requests' heads.
