@@ -22,12 +22,13 @@ const (
 	// Of a response that its client does not read yet, at first, and for those who read it as fast as it comes.
 	unread     = 256 << 10
 	mostUnread = 1 << 20
+	mostGrown  = 8 << 20 // that all streams of a connection together have beyond the first
 	// Of all that share a connection: so many that those who do not read leave enough to others.
 	windows   = 1<<31 - 1
 	windowDue = 16 << 20 // of it is given back at once
 
 	lastWords  = 100 * time.Millisecond // to read, where nothing can be written any more
-	goodbye    = time.Second            // to write GOAWAY
+	goodbye    = 250 * time.Millisecond // to write GOAWAY
 	maxReplies = 1000                   // to PING and SETTINGS that wait to be written
 )
 
@@ -63,6 +64,7 @@ type backend struct {
 	sendWindow int64 // what we may send
 	recvWindow int64 // what the target may send
 	owed       int64 // what came of it and was not yet given back
+	grown      int64 // by which the windows of streams are larger than at first
 	stray      int64 // what may still come for streams that we have ended
 
 	timer *time.Timer

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,12 +71,13 @@ func (b *backend) start(ctx *message.Context, u *upload) (*exchange, error) {
 
 	x := &exchange{b: b, ctx: ctx, u: u, announced: -1, window: unread, recvWindow: unread}
 	x.changed.L = &b.mu
-	if err := b.put(x); err != nil {
-		return nil, err
-	}
 	if !ctx.Hold(message.Closer(x.cancel)) {
-		x.cancel()
+		b.unreserve()
 		return nil, ctx.Err()
+	}
+	if err := b.put(x); err != nil {
+		ctx.Release()
+		return nil, err
 	}
 	if x.sending {
 		x.sender.Go(x.stream)
@@ -87,8 +89,12 @@ func (b *backend) start(ctx *message.Context, u *upload) (*exchange, error) {
 func (b *backend) put(x *exchange) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// A target that reads nothing gets no heads on top of those that wait.
+	for len(b.out) > outBuffer/2 && b.full() == nil && x.err == nil {
+		b.changed.Wait()
+	}
 	b.reserved--
-	if err := b.full(); err != nil {
+	if err := cmp.Or(x.err, b.full()); err != nil {
 		b.settled()
 		return err
 	}
@@ -189,9 +195,12 @@ func (x *exchange) abort(code http2.ErrCode, err error) {
 	x.b.mu.Lock()
 	defer x.b.mu.Unlock()
 	x.b.reset(x, code, err)
-	// Also where the stream has ended already, and its content is still read.
+	// Also where the stream has not begun yet, or its content is still read behind its end.
 	if x.err == nil {
 		x.err = err
+	}
+	if x.id == 0 {
+		x.b.changed.Broadcast()
 	}
 }
 
@@ -313,7 +322,8 @@ func (x *exchange) giveBack(n int64) {
 	if x.owed += n; x.owed < x.window/4 || x.remoteEnded || x.err != nil || b.err != nil {
 		return
 	}
-	if x.queue.n == 0 && x.received >= x.window && x.window < mostUnread {
+	if x.queue.n == 0 && x.received >= x.window && x.window < mostUnread && b.grown+x.window <= mostGrown {
+		b.grown += x.window
 		x.owed += x.window
 		x.window *= 2
 	}
@@ -352,6 +362,9 @@ func (x *exchange) Close() error {
 	x.closed = true
 	if b.streams[x.id] == x {
 		b.reset(x, http2.ErrCodeCancel, errBodyClosed)
+	}
+	if first {
+		b.grown -= x.window - unread
 	}
 	x.queue.drop()
 	x.changed.Broadcast()

@@ -481,6 +481,114 @@ func TestHostileTargets(t *testing.T) {
 	}
 }
 
+// Streams of a connection hold a bounded amount that their clients do not read, also where all of them have read fast
+// before.
+func TestFastReadersThatStopHoldABoundedAmount(t *testing.T) {
+	const streams, fast = 24, 4 << 20
+	given := make(chan int, 1)
+	tr := target(t, nil, func(p *peer) {
+		windows, left, total, over := map[uint32]int{}, map[uint32]int{}, 0, 0
+		send := func(id uint32) {
+			for windows[id] > 0 && left[id] > 0 {
+				n := min(windows[id], left[id], maxFrame)
+				_ = p.WriteData(id, false, make([]byte, n))
+				windows[id], left[id], total = windows[id]-n, left[id]-n, total+n
+			}
+		}
+		for {
+			f, err := p.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.MetaHeadersFrame:
+				p.head(f.StreamID, false, ":status: 200")
+				windows[f.StreamID], left[f.StreamID] = unread, fast
+				send(f.StreamID)
+			case *http2.WindowUpdateFrame:
+				if f.StreamID > 0 {
+					windows[f.StreamID] += int(f.Increment)
+					send(f.StreamID)
+				}
+			case *http2.PingFrame:
+				// All have read what came, so what the windows have room for is what they may leave.
+				for id := range windows {
+					over += windows[id]
+				}
+				given <- over
+			}
+		}
+	})
+	var reading sync.WaitGroup
+	for range streams {
+		response, err := tr.RoundTrip(new(message.Context), getting("/"), &interims{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		reading.Go(func() {
+			if n, err := io.CopyN(io.Discard, response.Body, fast); n != fast {
+				t.Error(n, err)
+			}
+		})
+	}
+	reading.Wait()
+	b := tr.backends[0]
+	b.mu.Lock()
+	b.doubt(time.Now())
+	b.mu.Unlock()
+	if n := <-given; n > streams*unread+mostGrown || n < streams*unread/2+mostGrown/2 {
+		t.Errorf("%d bytes may come that nobody reads", n)
+	}
+}
+
+// Heads do not pile up for a target that reads nothing, and a client that waits for it can leave.
+func TestHeadsWaitForATargetThatReads(t *testing.T) {
+	reads := make(chan struct{})
+	tr := target(t, nil, func(p *peer) {
+		<-reads
+		for {
+			id, _ := p.request()
+			if id == 0 {
+				return
+			}
+			p.head(id, true, ":status: 204")
+		}
+	})
+	var asking sync.WaitGroup
+	var contexts [300]message.Context
+	for n := range contexts {
+		asking.Go(func() {
+			r := getting("/")
+			r.Fields.Add("X-Large", strings.Repeat("x", 60_000))
+			response, err := tr.RoundTrip(&contexts[n], r, &interims{})
+			if err == nil {
+				response.Body.Close()
+			} else if !errors.Is(err, contexts[n].Err()) {
+				t.Error(err)
+			}
+		})
+	}
+	for most, tries := 0, 0; tries < 20; tries++ {
+		tr.mu.Lock()
+		for _, b := range tr.backends {
+			b.mu.Lock()
+			most = max(most, len(b.out))
+			b.mu.Unlock()
+		}
+		tr.mu.Unlock()
+		if most > outBuffer/2+70_000 {
+			t.Fatalf("%d bytes wait to be written", most)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for n := range 100 {
+		contexts[n].Cancel()
+	}
+	close(reads)
+	asking.Wait()
+}
+
 // A target may not send more than a stream's window, which is not given back before it is read.
 func TestATargetKeepsToItsWindow(t *testing.T) {
 	tr := target(t, nil, func(p *peer) {
@@ -712,12 +820,10 @@ func TestCancelledRequestsAreReset(t *testing.T) {
 func TestContentWaitsForTheTarget(t *testing.T) {
 	tr := target(t, nil, func(p *peer) {
 		for {
-			f, ok := p.next().(*http2.MetaHeadersFrame)
-			if !ok {
+			id, path := p.request()
+			switch path {
+			case "":
 				return
-			}
-			id := f.StreamID
-			switch f.PseudoValue("path") {
 			case "/refused":
 				p.head(id, true, ":status: 417")
 				_ = p.WriteRSTStream(id, http2.ErrCodeNo)
