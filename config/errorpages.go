@@ -31,7 +31,7 @@ func (v *validator) errorPages(path string, pages map[string]string) {
 				v.fail(at, "%v", err)
 			}
 		default:
-			if _, err := regular.Named(name, MaxErrorPage); err != nil {
+			if _, err := regular.Public(name, MaxErrorPage); err != nil {
 				v.fail(at, "%v", inDirectory(name, err))
 			}
 		}

@@ -14,7 +14,7 @@ func (v *validator) maintenance(path string, m *Maintenance) {
 		v.fail(path+".message", "goes without page, which says all that there is to say")
 	}
 	if m.Page != "" {
-		if _, err := regular.Named(m.Page, MaxErrorPage); err != nil {
+		if _, err := regular.Public(m.Page, MaxErrorPage); err != nil {
 			v.fail(path+".page", "%v", inDirectory(m.Page, err))
 		}
 	}

@@ -21,6 +21,7 @@ import (
 var (
 	ErrIrregular = errors.New("not a regular file")
 	ErrTooLarge  = errors.New("too large")
+	ErrLinked    = errors.New("it would be shown to everybody: name the file itself, or make the link yours (chown -h)")
 	ErrSilent    = errors.New("does not answer: look at the file system that it is on")
 )
 
@@ -64,12 +65,24 @@ func All(f *os.File, name string, limit int64) ([]byte, error) {
 // Named is Read for a file that the user has named. A pipe that the process was started with, such as a shell makes
 // for <(command), is read too.
 func Named(name string, limit int64) ([]byte, error) {
+	return named(name, limit, func(string, *os.File) error { return nil })
+}
+
+// Public is Named for a file that everybody will see, such as a page. Whoever may write to its directory could put a
+// link there to a file that only padlock can read, such as a key: it is read only where everybody may read it, or where
+// the link's owner is root, this user or the file's owner.
+func Public(name string, limit int64) ([]byte, error) { return named(name, limit, checkLinks) }
+
+func named(name string, limit int64, check func(string, *os.File) error) ([]byte, error) {
 	return Within(name, func() ([]byte, error) {
 		f, err := open(name)
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close()
+		if err := check(name, f); err != nil {
+			return nil, err
+		}
 		data, err := io.ReadAll(io.LimitReader(f, limit+1))
 		if err == nil && int64(len(data)) > limit {
 			return nil, fmt.Errorf("%s is %w: more than %d bytes", name, ErrTooLarge, limit)

@@ -101,3 +101,53 @@ func TestAFileSystemThatDoesNotAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A page that everybody will see is not read through another user's link to a file that not everybody may read: neither at its name nor on the way
+// to it.
+func TestNobodyHasAPageShowWhatOnlyPadlockMayRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("only root can make another user's link")
+		}
+		t.Skip("only root can make another user's link")
+	}
+	const stranger, service = 12345, 12346
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	link := func(name, to string, owner int) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(to, at(name)), os.Lchown(at(name), owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name string, mode os.FileMode, owner int) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(at(name), []byte("x"), mode), os.Chmod(at(name), mode), os.Chown(at(name), owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(at("keys"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file("keys/secret", 0o600, 0)
+	file("keys/open", 0o644, 0)
+	file("own", 0o600, stranger)
+	link("theirs", "keys/secret", stranger)
+	link("further", "theirs", 0)
+	link("folder", "keys", stranger)
+	link("absolute", at("keys/secret"), stranger)
+	link("to-open", "keys/open", stranger)
+	link("to-own", "own", stranger)
+	link("of-root", "keys/secret", 0)
+	link("of-another", "own", service)
+	link("up", "keys/../keys/secret", stranger)
+	for name, refused := range map[string]bool{
+		"theirs": true, "further": true, "folder/secret": true, "absolute": true, "of-another": true, "up": true,
+		"keys/secret": false, "folder/open": false, "to-open": false, "to-own": false, "of-root": false, "own": false,
+	} {
+		data, err := Public(at(name), 100)
+		if refused != errors.Is(err, ErrLinked) || !refused && string(data) != "x" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+}

@@ -62,7 +62,7 @@ func (b *builder) pageFrom(url string) (*ErrorPage, error) {
 }
 
 func readErrorPage(name string) (*ErrorPage, error) {
-	content, err := regular.Named(name, config.MaxErrorPage)
+	content, err := regular.Public(name, config.MaxErrorPage)
 	if err != nil {
 		return nil, err
 	}
