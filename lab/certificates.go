@@ -392,22 +392,22 @@ func names() []Endpoint {
 		{Name: "wrong-host", Expect: MustRefuse, Wrong: "The certificate is for another host, www.example.com.", Rule: "RFC 9525 section 6.3, RFC 9110 section 4.3.4", Consequence: otherSite, chains: one(named("www.example.com"))},
 		{Name: "wrong-subdomain", Expect: MustRefuse, Wrong: "The certificate is for the parent domain, lab.localhost, without a wildcard.", Rule: "RFC 9525 section 6.3", Consequence: otherSite, chains: one(named(Domain))},
 		{
-			Name: "common-name-only", Expect: MustRefuse, Wrong: "The host name stands in the subject's common name alone; there is no subjectAltName.", Rule: "RFC 9525 section 2: must not be used; RFC 9110 section 4.3.4",
-			Consequence: "CAs that are limited to some names do not limit the common name, so they can sign for all.",
+			Name: "common-name-only", Expect: ShouldRefuse, Wrong: "The host name stands in the subject's common name alone; there is no subjectAltName.", Rule: "RFC 9525 section 2: must not be used; RFC 9110 section 4.3.4",
+			Consequence: "Names are read where CAs and their limits do not look.",
 			chains:      one(leaf(func(t *x509.Certificate) { t.DNSNames = nil })),
 		},
 		{
 			Name: "common-name-beside-san", Expect: MustRefuse, Wrong: "The host name stands in the common name; subjectAltName names another host.", Rule: "RFC 9525 section 2, RFC 2818 section 3.1", Consequence: otherSite,
 			chains: one(leaf(func(t *x509.Certificate) { t.DNSNames = []string{"www.example.com"} })),
 		},
-		{Name: "wildcard", Expect: ShouldAccept, Wrong: "Nothing: the certificate is for *.lab.localhost.", Rule: "RFC 9525 section 6.3", Consequence: "The client fails at many sites.", chains: one(named("*." + Domain))},
+		{Name: "wildcard", Expect: ShouldAccept, Wrong: "Nothing: the certificate is for *.lab.localhost.", Rule: "RFC 9525 section 6.3", Consequence: "The client fails at many sites.", chains: one(named("*." + Domain)), config: http1Only},
 		{
 			Name: "wildcard-too-deep", Host: "too.deep." + Domain, Expect: MustRefuse, Wrong: "The certificate is for *.lab.localhost, and the host has two labels below it: too.deep.lab.localhost.", Rule: "RFC 9525 section 6.3: a wildcard stands for one label", Consequence: otherSite,
-			chains: one(named("*." + Domain)),
+			chains: one(named("*." + Domain)), config: http1Only,
 		},
 		{Name: "wildcard-parent", Host: "parent.wildcard." + Domain, Expect: MustRefuse, Wrong: "The certificate is for *.parent.wildcard.lab.localhost, and the host is its parent.", Rule: "RFC 9525 section 6.3", Consequence: otherSite, chains: one(named("*.parent.wildcard." + Domain))},
 		{
-			Name: "wildcard-partial", Expect: MustRefuse, Wrong: "The wildcard is a part of a label: wildcard-par*.lab.localhost.", Rule: "RFC 9525 section 6.3: the wildcard must be the whole left-most label; RFC 6125 allowed it", Consequence: "Certificates mean more names than their CA has checked.",
+			Name: "wildcard-partial", Expect: ShouldRefuse, Wrong: "The wildcard is a part of a label: wildcard-par*.lab.localhost.", Rule: "RFC 9525 section 6.3: the wildcard must be the whole left-most label; RFC 6125 allowed it", Consequence: "Certificates mean more names than their CA has checked.",
 			chains: one(named("wildcard-par*." + Domain)),
 		},
 		{
@@ -447,7 +447,7 @@ func names() []Endpoint {
 		{Name: "idn", Host: "xn--bcher-kva." + Domain, Expect: MustAccept, Wrong: "Nothing: an internationalized name, bücher.lab.localhost, as its A-label.", Rule: "RFC 9525 section 6.3, RFC 5890", Consequence: "The client fails at sites with names in other letters."},
 		{
 			Name: "idn-wildcard", Host: "xn--caf-dma." + Domain, Expect: ShouldAccept, Wrong: "Nothing: an A-label that a wildcard stands for.", Rule: "RFC 9525 section 6.3", Consequence: "The client fails at sites with names in other letters.",
-			chains: one(named("*." + Domain)),
+			chains: one(named("*." + Domain)), config: http1Only,
 		},
 		{Name: "no-subject", Expect: MustAccept, Wrong: "Nothing: the subject is empty, so subjectAltName is critical.", Rule: "RFC 5280 section 4.1.2.6", Consequence: "The client fails at certificates of public CAs, which leave the common name out.", chains: one(leaf(func(t *x509.Certificate) { t.Subject = pkix.Name{} }))},
 		{
@@ -478,6 +478,15 @@ func constraints() []Endpoint {
 			chains: one(below("CA not for lab.localhost", func(t *x509.Certificate) {
 				t.ExcludedDNSDomains, t.PermittedDNSDomainsCritical = []string{Domain}, true
 			})),
+		},
+		{
+			Name: "common-name-constrained", Expect: MustRefuse, Wrong: "The CA is limited to example.com, and writes lab.localhost's name into the common name, where its limit says nothing.", Rule: "RFC 9525 section 2, RFC 5280 section 4.2.1.10", Consequence: "The CA of one company can sign for every site.",
+			chains: one(func(m *pki.Maker) *tls.Certificate {
+				ca := m.CA("CA for example.com", m.Root, func(t *x509.Certificate) {
+					t.PermittedDNSDomains, t.PermittedDNSDomainsCritical = []string{"example.com"}, true
+				})
+				return m.ChainWith(ca, m.Key(), func(t *x509.Certificate) { t.DNSNames = nil }, ca)
+			}),
 		},
 		{
 			Name: "leaf-as-ca", Expect: MustRefuse, Wrong: "An ordinary certificate, with cA false, has signed this one.", Rule: "RFC 5280 section 6.1.4 (k); CVE-2002-0862, CVE-2015-1793, CVE-2020-0601's class", Consequence: everyCA,

@@ -110,6 +110,12 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	// A browser uses a connection of HTTP/2 for every name in its certificate (RFC 9113 section 9.1.1), and asks again on
+	// another one after this (section 9.1.2).
+	if host, _, err := net.SplitHostPort(r.Host); err == nil && s.hello.ServerName != "" && host != s.hello.ServerName {
+		http.Error(w, "this is "+s.hello.ServerName, http.StatusMisdirectedRequest)
+		return
+	}
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	// The page of the lab asks from another origin, and may read all of it.
 	h.Set("Access-Control-Allow-Origin", "*")

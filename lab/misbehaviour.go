@@ -457,7 +457,7 @@ const hangs = "The client reports nothing, or the wrong thing, when a server or 
 
 func ends() []Endpoint {
 	ended := func(name, wrong string, wire func() wirePlan) Endpoint {
-		return Endpoint{Name: name, Expect: MustRefuse, proof: ByExit, Wrong: wrong, Rule: "RFC 8446 section 6.1: an end without close_notify is an error here", Consequence: hangs, config: func(c *tls.Config) {
+		return Endpoint{Name: name, Expect: ShouldRefuse, proof: ByExit, Wrong: wrong, Rule: "RFC 8446 section 6.1: an end without close_notify is an error here", Consequence: hangs, config: func(c *tls.Config) {
 			only(tls.VersionTLS13)(c)
 			c.NextProtos = []string{"http/1.1"}
 		}, wire: wire}
@@ -466,10 +466,10 @@ func ends() []Endpoint {
 		ended("close-server-hello", "The connection ends behind ServerHello.", after(1, 0, fin)),
 		ended("close-certificate", "The connection ends behind Certificate.", after(0, certificateMessage, fin)),
 		ended("close-flight", "The connection ends behind the server's Finished.", after(0, finishedMessage, fin)),
-		{Name: "close-handshake", Expect: MustRefuse, proof: ByExit, Wrong: "The connection ends once the request has come, without an answer.", Rule: "RFC 9112 section 9.5", Consequence: hangs, config: http1Only, answer: (*session).cut},
+		{Name: "close-handshake", Expect: ShouldRefuse, proof: ByExit, Wrong: "The connection ends once the request has come, without an answer.", Rule: "RFC 9112 section 9.5", Consequence: hangs, config: http1Only, answer: (*session).cut},
 		ended("reset-server-hello", "The connection is reset (RST) behind ServerHello.", after(1, 0, rst)),
 		ended("reset-flight", "The connection is reset (RST) behind the server's Finished.", after(0, finishedMessage, rst)),
-		{Name: "reset-hello", Expect: MustRefuse, proof: ByExit, Wrong: "The connection is reset (RST) behind the client's hello.", Rule: "RFC 9293", Consequence: hangs, raw: func(s *session) { reset(s.conn) }},
+		{Name: "reset-hello", Expect: ShouldRefuse, proof: ByExit, Wrong: "The connection is reset (RST) behind the client's hello.", Rule: "RFC 9293", Consequence: hangs, raw: func(s *session) { reset(s.conn) }},
 		ended("half-server-hello", "The connection ends in the middle of ServerHello.", half(1, fin)),
 		ended("half-record", "The connection ends in the middle of an encrypted record of the flight.", half(4, fin)),
 	}
@@ -513,9 +513,9 @@ func notTLS() []Endpoint {
 	noise := sha256.Sum256([]byte("padlock lab"))
 	all := []Endpoint{
 		write("plain-http", MustRefuse, "The server answers in plain HTTP on the port of TLS.", "RFC 9110 section 4.2.2", "Content that nobody has encrypted passes for the site's.", []byte(head("Content-Length: 6")+"plain\n")),
-		write("garbage", MustRefuse, "The server answers with bytes that are no TLS.", "RFC 8446 section 5.1", hangs, noise[:]),
-		write("ssl-2", MustRefuse, "The server answers with a hello of SSL 2.0.", "RFC 6176", oldVersion, []byte{0x80, 0x0b, 4, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0}),
-		write("close-notify", MustRefuse, "The server answers the hello with close_notify.", "RFC 8446 section 6.1", hangs, []byte{alertRecord, 3, 3, 0, 2, 1, 0}),
+		write("garbage", ShouldRefuse, "The server answers with bytes that are no TLS.", "RFC 8446 section 5.1", hangs, noise[:]),
+		write("ssl-2", ShouldRefuse, "The server answers with a hello of SSL 2.0.", "RFC 6176", oldVersion, []byte{0x80, 0x0b, 4, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0}),
+		write("close-notify", ShouldRefuse, "The server answers the hello with close_notify.", "RFC 8446 section 6.1", hangs, []byte{alertRecord, 3, 3, 0, 2, 1, 0}),
 	}
 	for _, alert := range []int{20, 40, 48, 70, 80, 112, 255} {
 		e := alertOf(alert)
@@ -529,7 +529,7 @@ func notTLS() []Endpoint {
 
 func alertOf(n int) *Endpoint {
 	return &Endpoint{
-		Name: fmt.Sprintf("alert-%d", n), Group: Misbehaviour, Expect: MustRefuse, proof: ByExit, Wrong: fmt.Sprintf("The server answers the hello with the fatal alert %d. Any number works: alert-N.lab.localhost.", n), Rule: "RFC 8446 section 6.2", Consequence: hangs,
+		Name: fmt.Sprintf("alert-%d", n), Group: Misbehaviour, Expect: ShouldRefuse, proof: ByExit, Wrong: fmt.Sprintf("The server answers the hello with the fatal alert %d. Any number works: alert-N.lab.localhost.", n), Rule: "RFC 8446 section 6.2", Consequence: hangs,
 		raw: func(s *session) { _, _ = s.recorded.Write([]byte{alertRecord, 3, 3, 0, 2, 2, byte(n)}) },
 	}
 }

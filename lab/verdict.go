@@ -82,7 +82,7 @@ func unseen(e *Endpoint, visits []Visit, o Outcome, c calibration) string {
 		return "the command could not be run: " + o.Failed
 	}
 	if len(visits) == 0 {
-		return "it made no connection"
+		return "it made no connection" + quoted(o)
 	}
 	unsuited := ""
 	for _, v := range visits {

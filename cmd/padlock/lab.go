@@ -44,7 +44,7 @@ func (p *program) labCommand() *cli.Command {
 		Name: "lab", Usage: "find out whether a TLS client refuses what it must refuse", UsageText: labUsage, Description: labDescription(), OnUsageError: onUsageError,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "run the command behind -- against every endpoint"},
-			&cli.StringFlag{Name: "only", Usage: "only endpoints or groups that match `PATTERNS`, such as 'wrong-*,protocol'"},
+			&cli.StringFlag{Name: "only", Usage: "only endpoints or groups that match `PATTERNS`, such as 'wrong-*,protocol' or '!silence*' for all others"},
 			&cli.IntFlag{Name: "jobs", Usage: "run `N` clients at once; 1 for a client that sends no server name", Value: lab.DefaultJobs()},
 			&cli.DurationFlag{Name: "timeout", Usage: "end a client after this `TIME`", Value: 15 * time.Second},
 			&cli.BoolFlag{Name: "strict", Usage: "exit with 1 unless every verdict is ok"},
