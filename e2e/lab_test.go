@@ -67,7 +67,7 @@ var labClients = []labClient{
 	{"Ruby Net::HTTP", []string{"/usr/bin/ruby", "--version"}, []string{"/usr/bin/ruby", "client.rb", "{url}", "{root}"}, nil, false},
 	{"PHP streams", []string{"php", "--version"}, []string{"php", "client.php", "{url}", "{root}"}, nil, false},
 	{"Perl IO::Socket::SSL", []string{"perl", "-MIO::Socket::SSL", "-e", "print $IO::Socket::SSL::VERSION"}, []string{"perl", "client.pl", "{host}", "{port}", "{root}"}, nil, false},
-	{"git", []string{"git", "--version"}, []string{"sh", "-c", `git -c http.sslCAInfo="$1" ls-remote "$0" 2>&1 | tee /dev/stderr | grep -q "not found\|valid.*git"`, "{url}", "{root}"}, nil, false},
+	{"git", []string{"git", "--version"}, []string{"sh", "-c", `GIT_SSL_CAINFO="$1" git ls-remote "$0" 2>&1 | tee /dev/stderr | grep -q "not found\|valid.*git"`, "{url}", "{root}"}, nil, false},
 }
 
 // labDirectory has the programs of the clients, and a hosts file with the names of the lab.
