@@ -311,6 +311,8 @@ type Limits struct {
 	// Memory for the `buffer` of all routes. One client can use half of it, and an eighth of what is beyond that. The
 	// same amount is for request bodies over HTTP/2 and HTTP/3 that no target has read yet.
 	Buffers Size `yaml:"buffers"`
+	// Memory for the requests that all sites with `inspect` remember. The oldest are forgotten first.
+	Inspect Size `yaml:"inspect"`
 }
 
 // Site is a set of names with one policy.
@@ -350,6 +352,9 @@ type Site struct {
 	// Answers requests with 503 and Retry-After while it is on. `padlock maintenance on SITE` switches it on without a
 	// change of the file, and uses what the file says beside it. `maintenance: true` uses the defaults. Off by default.
 	Maintenance *Maintenance `yaml:"maintenance"`
+	// Remember requests with their headers and content, for the console and `padlock watch --requests`. `inspect: true`
+	// uses the defaults. On by default for `padlock TARGET` and `padlock dev`, off in a file.
+	Inspect *Inspect `yaml:"inspect"`
 	// What happens to the requests of the site. Of the routes that match, an exact path takes precedence over a
 	// prefix, a longer prefix over a shorter one, a route with conditions such as `header` over one without, and a route
 	// with `methods` over one without; then the first wins. A
@@ -375,6 +380,19 @@ type Maintenance struct {
 	Allow []Network `yaml:"allow"`
 	// Paths that are served all the same, for example those of health checks.
 	Paths []string `yaml:"paths"` // list of paths
+}
+
+// Inspect says how much of a site's requests is remembered. All sites share the memory of `limits.inspect`.
+type Inspect struct {
+	// Number of requests to remember, the latest ones.
+	Requests int `yaml:"requests"`
+	// How much of each request's content to remember, and of each response's.
+	Body Size `yaml:"body"`
+	// Do not keep the values of Authorization, cookies and what `access_log.redact` lists. By default they are kept, and
+	// hidden until you click on them; a replay sends them again.
+	Redact bool `yaml:"redact"`
+	// Remember nothing.
+	Off bool `yaml:"off"`
 }
 
 // PathMode is Paths, or what it is by default: strict where a rule keeps anybody out, so that nobody may go around

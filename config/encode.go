@@ -56,6 +56,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.files("", x)
 	case *Compress:
 		check.compress("", x)
+	case *Inspect:
+		check.inspect("", x)
 	case *OnDemand:
 		check.onDemand("", x)
 	case *Docker:
@@ -153,6 +155,10 @@ func word(v, standard reflect.Value) *yaml.Node {
 			return text(value.Address)
 		}
 	case Compress:
+		if value.Off || reflect.DeepEqual(value, standard.Interface()) {
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(!value.Off)}
+		}
+	case Inspect:
 		if value.Off || reflect.DeepEqual(value, standard.Interface()) {
 			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(!value.Off)}
 		}

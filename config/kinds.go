@@ -33,7 +33,7 @@ var examples = map[string]string{
 	"JWT.jwks": "https://login.example.com/.well-known/jwks.json", "JWT.issuer": "https://login.example.com/", "JWT.audience": "[app]", "JWT.algorithms": "[RS256]",
 	"JWT.header": "Authorization", "JWT.cookie": "session", "JWT.claims": "{scope: read}", "JWT.copy": "{email: X-Email}", "JWT.user": "email", "JWT.leeway": "1m", "JWT.keep_keys": "24h",
 	"forward_auth": "{to: \"http://127.0.0.1:9091\", uri: /api/authz/forward-auth, copy: [Remote-User]}", "ForwardAuth.uri": "/oauth2/auth", "ForwardAuth.copy": "[Remote-User, Remote-Groups]", "ForwardAuth.user": "Remote-User",
-	"compress": "true", "Conditions.match": `'^/v[0-9]+/'`, "Conditions.header": `{X-Canary: "yes"}`, "Conditions.cookie": "{beta: \"*\"}", "Conditions.query": "{version: \"2\"}", "Conditions.client": "[10.0.0.0/8]",
+	"compress": "true", "Site.inspect": "{requests: 200, body: 64KiB}", "Inspect.requests": "200", "Inspect.body": "64KiB", "Conditions.match": `'^/v[0-9]+/'`, "Conditions.header": `{X-Canary: "yes"}`, "Conditions.cookie": "{beta: \"*\"}", "Conditions.query": "{version: \"2\"}", "Conditions.client": "[10.0.0.0/8]",
 	"Conditions.certificate": "{names: [app.example.com]}", "Conditions.percent": "10", "Site.http": "serve", "Compress.prefer": "[br, gzip]", "Compress.types": "[text/html, application/json]", "Compress.min": "1KiB", "Compress.level": "fast", "Compress.cookies": "never",
 	"add": "{X-Site: app}", "addresses": "truncated", "allow": "[10.0.0.0/8]", "alpn": "[postgresql]", "alt_svc": "auto", "ask": "http://localhost:3000/allowed",
 	"balance": "least_conn", "body": "Closed for today", "ca": "ca.pem", "capture": "handshakes.pcapng", "cert": "app.pem", "challenges": "[http-01]",
@@ -200,7 +200,7 @@ func single(t reflect.Type) string {
 		return "off, an address, unix:PATH, or a mapping of keys to values"
 	case reflect.TypeFor[Docker]():
 		return "on, the engine's endpoint, or a mapping of keys to values"
-	case reflect.TypeFor[Compress](), reflect.TypeFor[Maintenance]():
+	case reflect.TypeFor[Compress](), reflect.TypeFor[Inspect](), reflect.TypeFor[Maintenance]():
 		return "true, false, or a mapping of keys to values"
 	case reflect.TypeFor[KeepAlive]():
 		return "off, a duration, or a mapping of keys to values"

@@ -196,7 +196,7 @@ func Default() *Config {
 			Handshake: 10 * time.Second, Header: 10 * time.Second, Idle: 2 * time.Minute, BodyIdle: 20 * time.Second, Send: 10 * time.Minute, Tunnel: time.Hour,
 			Connect: 5 * time.Second, ResponseHeader: Patience(time.Minute), Shutdown: 30 * time.Second, Handover: 10 * time.Minute,
 		},
-		Limits: Limits{Connections: 20_000, Handshakes: 1024, HeaderSize: 64 << 10, HeaderFields: 200, BodyRate: 240, Streams: 100, Resets: 1000, NoopFrames: 10_000, Buffers: 256 << 20},
+		Limits: Limits{Connections: 20_000, Handshakes: 1024, HeaderSize: 64 << 10, HeaderFields: 200, BodyRate: 240, Streams: 100, Resets: 1000, NoopFrames: 10_000, Buffers: 256 << 20, Inspect: 64 << 20},
 	}
 }
 

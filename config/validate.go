@@ -243,6 +243,9 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if s.Maintenance != nil {
 		v.maintenance(path+".maintenance", s.Maintenance)
 	}
+	if s.Inspect != nil {
+		v.inspect(path+".inspect", s.Inspect)
+	}
 	if s.Compress != nil {
 		v.compress(path+".compress", s.Compress)
 	}

@@ -164,6 +164,18 @@ func (c *Compress) UnmarshalText(text []byte) error {
 }
 
 // UnmarshalText takes true and false.
+func (i *Inspect) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "true", "on":
+	case "false", "off":
+		i.Off = true
+	default:
+		return fmt.Errorf("%q must be true, false, or a mapping of keys to values", text)
+	}
+	return nil
+}
+
+// UnmarshalText takes true and false.
 func (m *Maintenance) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "true", "on":

@@ -13,14 +13,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"padlock/handshake"
+	"padlock/inspect"
 	"padlock/traffic"
 )
 
 // Options of NewAdmin. What is nil is not known, or not to be had.
 type Options struct {
-	Version       string
-	Recent        *handshake.Recent // nil: handshakes are off
-	Trends        *Trends
+	Version  string
+	Recent   *handshake.Recent // nil: handshakes are off
+	Trends   *Trends
+	Requests *inspect.Store // of the sites that remember theirs
+	// Sends a request that is remembered once more, and returns the number of the new one; nil: it cannot be done.
+	Replay        func(ctx context.Context, id uint64, edit inspect.Edit) (uint64, error)
 	Metrics       *Metrics
 	Traffic       func() traffic.Counts
 	Dropped       func() uint64          // handshake records that were dropped
@@ -70,12 +74,25 @@ func NewAdmin(o Options) *Admin {
 		a.mux.HandleFunc(pattern, serve)
 	}
 
-	for pattern, serve := range o.Commands {
-		a.mux.HandleFunc(pattern, serve)
-		a.closed.HandleFunc(pattern, notHere)
+	for _, private := range []map[string]http.HandlerFunc{o.Commands, a.requestHandlers()} {
+		for pattern, serve := range private {
+			a.mux.HandleFunc(pattern, serve)
+			if pattern != requestList {
+				a.closed.HandleFunc(pattern, notHere)
+			}
+		}
 	}
+	a.closed.HandleFunc(requestList, a.requestsElsewhere)
 	a.closed.Handle("/", a.mux)
 	return a
+}
+
+// requestList is where the page with all requests is.
+const requestList = "GET /inspect"
+
+// requestsElsewhere says how requests can be seen, on an address that every user of the machine can reach.
+func (a *Admin) requestsElsewhere(w http.ResponseWriter, _ *http.Request) {
+	a.pages.show(w, http.StatusForbidden, "requests-elsewhere", a.head("Requests", "/inspect"))
 }
 
 // notHere is for commands on an address of the machine, which every user of it can reach.

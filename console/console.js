@@ -20,7 +20,7 @@
   const open = () => {
     if (source) source.close();
     if (paused || !rows) return;
-    source = new EventSource("/live?" + query());
+    source = new EventSource((rows.dataset.live || "/live") + "?" + query());
     source.addEventListener("open", () => { pulse.textContent = "live"; });
     source.addEventListener("error", () => { pulse.textContent = "the connection to padlock is lost; trying again"; });
     source.addEventListener("pulse", (e) => { if (pulse.textContent !== e.data) pulse.textContent = e.data; });
@@ -30,8 +30,13 @@
       const fresh = document.createElement("template");
       fresh.innerHTML = e.data;
       fresh.content.querySelectorAll("li[id]").forEach((li) => {
-        if (document.getElementById(li.id)) li.remove();
-        else li.classList.add("fresh");
+        const there = document.getElementById(li.id);
+        if (!there) li.classList.add("fresh");
+        else {
+          // What a request has come to is shown where its row is, which may be open.
+          if (rows.dataset.live) { local(li); there.className = li.className; there.querySelector("a").innerHTML = li.querySelector("a").innerHTML; }
+          li.remove();
+        }
       });
       local(fresh.content);
       rows.prepend(fresh.content);
@@ -53,7 +58,66 @@
     link.setAttribute("aria-expanded", "true");
     const answer = await get(link.getAttribute("href") + "?fragment=1");
     li.insertAdjacentHTML("beforeend", await answer.text());
+    acting(li);
   };
+
+  // What only a script can do is shown by one.
+  const acting = (within) => within.querySelectorAll(".replay, .edit").forEach((e) => { e.hidden = false; });
+  const post = (path, body) => fetch(location.origin + path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const tell = (e, text, href) => {
+    const told = e.closest(".detail").querySelector(".told");
+    told.textContent = text;
+    if (href) {
+      const a = document.createElement("a");
+      a.href = href; a.textContent = "open it";
+      told.append(" ", a);
+    }
+  };
+  const replay = async (e, edit) => {
+    tell(e, "sending…");
+    try {
+      const answer = await post(e.dataset.replay, edit);
+      if (!answer.ok) return tell(e, (await answer.text()).trim());
+      const is = await answer.json();
+      tell(e, `#${is.id}: ${is.status || "no response"} in ${is.duration}${is.error ? ", " + is.error : ""}`, "/requests/" + is.id);
+    } catch { tell(e, "padlock does not answer"); }
+  };
+  // Without a secure context there is no clipboard: the text is shown instead.
+  const copy = async (link) => {
+    const text = await (await get(link.getAttribute("href"))).text();
+    try { await navigator.clipboard.writeText(text); tell(link, "copied as " + link.textContent); } catch { location.href = link.href; }
+  };
+
+  document.addEventListener("click", async (e) => {
+    const plain = !(e.ctrlKey || e.metaKey || e.shiftKey || e.button);
+    const button = e.target.closest(".replay"), link = e.target.closest("a.copy"), reveal = e.target.closest("a.reveal");
+    if (button) replay(button, {});
+    else if (link && plain) { e.preventDefault(); copy(link); }
+    else if (reveal && plain) {
+      e.preventDefault();
+      const detail = reveal.closest(".detail");
+      const shown = document.createElement("template");
+      shown.innerHTML = await (await get(reveal.getAttribute("href") + "&fragment=1")).text();
+      acting(shown.content);
+      detail.replaceWith(shown.content);
+    }
+  });
+  document.addEventListener("submit", (e) => {
+    const form = e.target.closest(".again");
+    if (!form) return;
+    e.preventDefault();
+    const values = new FormData(form);
+    const edit = { method: values.get("method"), target: values.get("target"), headers: [] };
+    for (const line of values.get("headers").split(/\r?\n/)) {
+      const colon = line.indexOf(":");
+      if (line.trim()) edit.headers.push({ name: line.slice(0, colon < 0 ? line.length : colon).trim(), value: colon < 0 ? "" : line.slice(colon + 1).trim() });
+    }
+    // A form turns line ends into CR LF; content that nobody has touched is sent as it was.
+    const area = form.elements.content;
+    if (area.value !== area.defaultValue) edit.content = area.value;
+    replay(form, edit);
+  });
+  acting(document);
 
   if (rows) {
     pause.hidden = false;
@@ -76,14 +140,22 @@
     form.addEventListener("submit", (e) => { e.preventDefault(); choose(); });
     const choose = async () => {
       const q = query();
-      history.replaceState(null, "", q ? "/?" + q : "/");
-      const page = new DOMParser().parseFromString(await (await get("/?" + q)).text(), "text/html");
+      const at = rows.dataset.at || "/";
+      history.replaceState(null, "", q ? at + "?" + q : at);
+      document.querySelectorAll("[data-export]").forEach((a) => { a.href = a.dataset.export + "?" + q; });
+      const page = new DOMParser().parseFromString(await (await get(at + "?" + q)).text(), "text/html");
       rows.replaceChildren(...page.getElementById("rows").children);
       local(rows);
       open();
     };
+    const forget = document.getElementById("clear");
+    if (forget) {
+      forget.hidden = false;
+      forget.addEventListener("click", async () => { if ((await post("/requests/clear", {})).ok) choose(); });
+    }
     rows.querySelectorAll("li > a").forEach((a) => a.setAttribute("aria-expanded", "false"));
-    open();
+    // The address of an older page stays as it is.
+    if (!new URLSearchParams(location.search).get("before")) open();
     addEventListener("pagehide", () => source?.close());
     addEventListener("pageshow", (e) => { if (e.persisted) open(); });
   }

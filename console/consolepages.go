@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 	"padlock/handshake/wire"
 )
 
-//go:embed console.html ladder.html page.html
+//go:embed console.html requests.html ladder.html page.html
 var templates embed.FS
 
 //go:embed console.css
@@ -37,7 +38,7 @@ func newPages() *pages {
 	functions := pageFunctions()
 	for name, f := range map[string]any{
 		"nav": func() []place {
-			return []place{{"/", "Handshakes"}, {"/traffic", "Traffic"}, {"/keys", "Certificates"}}
+			return []place{{"/", "Handshakes"}, {"/inspect", "Requests"}, {"/traffic", "Traffic"}, {"/keys", "Certificates"}}
 		},
 		"outcomes": func() []place {
 			return []place{{"", "all"}, {"attention", "need attention"}, {"failures", "all but complete"}, {"complete", "complete"}, {"silent", "silent"}, {"unused", "unused"}, {"failed", "failed"}, {"not_tls", "not TLS"}}
@@ -52,8 +53,9 @@ func newPages() *pages {
 	} {
 		functions[name] = f
 	}
+	maps.Copy(functions, requestFunctions())
 
-	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "ladder.html"))}
+	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "requests.html", "ladder.html"))}
 }
 
 // took is a latency in milliseconds; where nothing has been measured there is none.

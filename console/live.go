@@ -25,20 +25,34 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	w.Header().Set("Content-Type", "text/event-stream")
-	f := newFilter(r.URL.Query())
 	_, seen := a.o.Recent.Since(0)
+	watch := &watcher{admin: a, filter: newFilter(r.URL.Query()), eventStream: newEventStream(w, r, seen)}
+	watch.run(r, watch.tick)
+}
+
+// eventStream is what a page listens to.
+type eventStream struct {
+	w       http.ResponseWriter
+	seen    uint64 // events
+	written time.Time
+}
+
+func newEventStream(w http.ResponseWriter, r *http.Request, seen uint64) *eventStream {
+	w.Header().Set("Content-Type", eventStreamType)
 	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil && last <= seen {
 		// A watcher that was disconnected comes back with the number of the last event that it has seen.
 		seen = last
 	}
+	return &eventStream{w: w, seen: seen, written: time.Now()}
+}
 
-	watch := &watcher{admin: a, filter: f, w: w, seen: seen, written: time.Now()}
-	// Rows are sent in batches, as a page cannot show hundreds of changes a second.
-	controller := http.NewResponseController(w)
+// run calls tick until the watcher has gone. Rows are sent in batches, as a page cannot show hundreds of changes a
+// second.
+func (t *eventStream) run(r *http.Request, tick func() error) {
+	controller := http.NewResponseController(t.w)
 	ticker := time.NewTicker(liveEvery)
 	defer ticker.Stop()
-	_, _ = io.WriteString(w, "retry: 1000\n\n")
+	_, _ = io.WriteString(t.w, "retry: 1000\n\n")
 
 	for controller.Flush() == nil {
 		select {
@@ -46,7 +60,7 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-ticker.C:
 		}
-		if watch.tick() != nil {
+		if tick() != nil {
 			return
 		}
 	}
@@ -54,12 +68,10 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 
 // watcher is one open console.
 type watcher struct {
-	admin   *Admin
-	filter  filter
-	w       io.Writer
-	seen    uint64 // events
-	written time.Time
-	rate    float64 // events a second, smoothed
+	*eventStream
+	admin  *Admin
+	filter filter
+	rate   float64 // events a second, smoothed
 }
 
 func (t *watcher) tick() error {
@@ -121,11 +133,16 @@ func (t *watcher) pulse(chosen int) []byte {
 	return b
 }
 
-// quiet keeps a connection alive on which nothing happens.
+// quiet tells of the rate while it falls.
 func (t *watcher) quiet() error {
 	if t.rate >= 1.5 {
 		return t.event("pulse", t.pulse(0))
 	}
+	return t.eventStream.quiet()
+}
+
+// quiet keeps a connection alive on which nothing happens.
+func (t *eventStream) quiet() error {
 	if time.Since(t.written) < liveSilent {
 		return nil
 	}
@@ -143,7 +160,7 @@ func (t *watcher) send(event, name string, data any) error {
 }
 
 // event writes one event; its lines are fields of their own.
-func (t *watcher) event(name string, data []byte) error {
+func (t *eventStream) event(name string, data []byte) error {
 	t.written = time.Now()
 	b := fmt.Appendf(nil, "id: %d\nevent: %s\n", t.seen, name)
 	for line := range bytes.SplitSeq(bytes.TrimRight(data, "\n"), []byte{'\n'}) {

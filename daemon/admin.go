@@ -175,6 +175,7 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 	if d.File != nil {
 		o.Reload = d.reloader.reload
 	}
+	o.Requests, o.Replay = d.requests, d.server.Replay
 	o.Overrides = d.reloader.words
 	o.Commands = map[string]http.HandlerFunc{"POST /maintenance": d.reloader.serveMaintenance, "POST /deploy": d.reloader.serveDeploy, "GET /overrides": d.reloader.serveOverrides}
 

@@ -20,6 +20,7 @@ import (
 	"padlock/console"
 	"padlock/discovery"
 	"padlock/handshake"
+	"padlock/inspect"
 	"padlock/internal/terminal"
 	"padlock/proxy"
 	"padlock/tracing"
@@ -80,6 +81,7 @@ type daemon struct {
 	recorder     *handshake.Recorder // nil: handshakes are off
 	access       *logOutput          // nil: off
 	server       *proxy.Server
+	requests     *inspect.Store // of sites that remember theirs; nil: nobody can look at them
 	admin        *adminEndpoint
 
 	reloader  *reloader
@@ -294,7 +296,12 @@ func (d *daemon) openStorage(ctx context.Context) error {
 func (d *daemon) closeStorage() { d.certificates.close() }
 
 func (d *daemon) openProxy(context.Context) (err error) {
+	// Without the admin endpoint nobody could look at them.
+	if !d.cfg.Admin.Off() {
+		d.requests = inspect.NewStore(int64(d.cfg.Limits.Inspect), d.cfg.AccessLog.Redact...)
+	}
 	d.server, err = proxy.New(d.cfg, proxy.Dependencies{
+		Inspect:      d.requests,
 		Certificates: d.certificates, Challenges: d.certificates,
 		Recorder: d.recorder, Tracer: d.tracer,
 		Page: console.NewPage(console.PageOptions{Recent: d.observers.recent}), Trust: d.trustPage(),

@@ -144,7 +144,7 @@ func (a *App) site(pages string) config.Site {
 	if a.Target != "" {
 		target, host = config.Target{Scheme: "http", Network: "tcp", Address: a.Target}, a.HostHeader
 	}
-	return config.Site{Hosts: a.Hosts, Routes: []config.Route{{Upstream: config.Upstream{To: []config.Backend{{Target: target}}}, Host: host}}}
+	return config.Site{Hosts: a.Hosts, Inspect: &config.Inspect{}, Routes: []config.Route{{Upstream: config.Upstream{To: []config.Backend{{Target: target}}}, Host: host}}}
 }
 
 // noteRunning writes this process into the file that it has locked, for those who get no answer from it.

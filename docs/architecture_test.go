@@ -17,12 +17,12 @@ import (
 // mayImport is what the packages below a folder may import of ours, besides each other and internal/. Nothing in internal/ may import
 // what is not there, but terminal, which shows what handshake has recorded.
 var mayImport = map[string][]string{
-	"cmd":       {"daemon", "dev", "certs", "proxy", "console", "discovery", "config", "traffic", "handshake", "hostinfo", "lab"},
-	"daemon":    {"certs", "proxy", "console", "discovery", "config", "traffic", "tracing", "handshake", "hostinfo"},
+	"cmd":       {"daemon", "dev", "certs", "proxy", "console", "discovery", "config", "traffic", "inspect", "handshake", "hostinfo", "lab"},
+	"daemon":    {"certs", "proxy", "console", "discovery", "config", "traffic", "inspect", "tracing", "handshake", "hostinfo"},
 	"dev":       {"discovery", "config"},
 	"certs":     {"config", "handshake", "hostinfo"},
-	"proxy":     {"config", "traffic", "tracing", "handshake"},
-	"console":   {"config", "traffic", "handshake", "hostinfo"},
+	"proxy":     {"config", "traffic", "inspect", "tracing", "handshake"},
+	"console":   {"config", "traffic", "inspect", "handshake", "hostinfo"},
 	"discovery": {"config"},
 	"lab":       {"handshake"},
 	"tracing":   {"handshake"},

@@ -22,6 +22,7 @@ import (
 
 	"padlock/config"
 	"padlock/handshake"
+	"padlock/inspect"
 	"padlock/internal/fair"
 	"padlock/proxy/conns"
 	"padlock/proxy/gateway"
@@ -77,7 +78,8 @@ type Dependencies struct {
 	AccessLog        io.Writer
 	AccessLogDropped func() uint64 // lines that AccessLog has lost by itself; nil: it loses none
 	Tracer           *tracing.Tracer
-	LateAfter        time.Duration // that an answer without a limit takes until the log says so; 0: 30s
+	Inspect          *inspect.Store // of requests
+	LateAfter        time.Duration  // that an answer without a limit takes until the log says so; 0: 30s
 }
 
 // Server is a running configuration. Serve is called once.
@@ -157,6 +159,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	o := gateway.Options{
 		Routes: func() *gateway.Routes { return s.current.Load().Routes }, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
+		Inspect: s.deps.Inspect,
 		Details: cfg.ErrorDetails, Idle: cfg.Timeouts.Tunnel, LateAfter: s.deps.LateAfter, Buffers: int64(cfg.Limits.Buffers),
 	}
 
@@ -172,6 +175,11 @@ func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	}
 
 	return gateway.New(o)
+}
+
+// Replay answers a request that is remembered once more (gateway.Gateway.Replay).
+func (s *Server) Replay(ctx context.Context, id uint64, edit inspect.Edit) (uint64, error) {
+	return s.gateway.Replay(ctx, id, edit)
 }
 
 // Reload serves another configuration from the next request on, if it can be had whole: routes, targets and TLS

@@ -38,6 +38,8 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint requires; necessary if other machines can reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that corresponds to the flags, and exit"},
 		&cli.StringFlag{Name: "otlp", Usage: "`URL` of an OpenTelemetry collector that receives requests and handshakes as traces, such as http://127.0.0.1:4318", EnvVars: []string{"PADLOCK_OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT"}},
+		&cli.BoolFlag{Name: "inspect", Value: true, Usage: "remember the latest requests with their content, for padlock console and padlock watch --requests; --inspect=false turns it off", EnvVars: []string{"PADLOCK_INSPECT"}},
+		&cli.BoolFlag{Name: "redact", Usage: "do not keep passwords and cookies in what --inspect remembers", EnvVars: []string{"PADLOCK_REDACT"}},
 		choice("access-log", "off", "access log on standard output", "json", "combined", "off"),
 	}, slices.Concat(dockerFlags(), acmeFlags())...)
 }
@@ -149,6 +151,9 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	applyDocker(c, cfg)
 	for _, s := range sites {
 		site := config.Site{Hosts: s.hosts}
+		if c.Bool("inspect") {
+			site.Inspect = &config.Inspect{Redact: c.Bool("redact")}
+		}
 		if len(s.to) > 0 || s.files != nil {
 			site.Routes = []config.Route{{Upstream: config.Upstream{To: s.to}, Files: s.files}}
 			if c.Bool("compress") {

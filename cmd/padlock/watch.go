@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,14 +23,20 @@ import (
 
 func (p *program) watchCommand() *cli.Command {
 	return &cli.Command{
-		Name: "watch", Usage: "show the handshakes of the running padlock live", UsageText: "padlock watch [flags]\n\nExamples:\n  padlock watch --outcome failures\n  padlock watch --format json --sni example.com", OnUsageError: onUsageError,
+		Name: "watch", Usage: "show the handshakes or the requests of the running padlock live", UsageText: "padlock watch [flags]\n\nExamples:\n  padlock watch --outcome failures\n  padlock watch --format json --sni example.com\n  padlock watch --requests --status 5xx", OnUsageError: onUsageError,
 		Flags: []cli.Flag{
 			storageFlag(), adminFlag("`ADDR` of the running padlock's admin endpoint (default: the socket in the storage directory, else that of padlock dev)"),
 			choice("format", "story", "output format", "story", "line", "json"),
 			choice("outcome", "", "only handshakes with this outcome; failures are all but complete and unused", "complete", "silent", "unused", "failed", "not_tls", "failures"),
 			&cli.StringFlag{Name: "sni", Usage: "only names that contain `TEXT`", EnvVars: []string{"PADLOCK_SNI"}},
 			&cli.StringFlag{Name: "remote", Usage: "only client addresses that contain `TEXT`", EnvVars: []string{"PADLOCK_REMOTE"}},
-			&cli.BoolFlag{Name: "past", Usage: "print recorded handshakes, instead of new ones", EnvVars: []string{"PADLOCK_PAST"}},
+			&cli.BoolFlag{Name: "requests", Usage: "show the requests of sites with inspect, instead of handshakes, as line or json", EnvVars: []string{"PADLOCK_REQUESTS"}},
+			&cli.StringFlag{Name: "text", Usage: "only requests with `TEXT` in their address, client or error", EnvVars: []string{"PADLOCK_TEXT"}},
+			&cli.StringFlag{Name: "status", Usage: "only requests with this `STATUS`, such as 404, 5xx, failed or open", EnvVars: []string{"PADLOCK_STATUS"}},
+			&cli.StringFlag{Name: "method", Usage: "only requests with this `METHOD`", EnvVars: []string{"PADLOCK_METHOD"}},
+			&cli.StringFlag{Name: "site", Usage: "only requests of sites whose name contains `TEXT`", EnvVars: []string{"PADLOCK_SITE"}},
+			&cli.StringFlag{Name: "slower", Usage: "only requests that took this `DURATION` or longer, such as 200ms", EnvVars: []string{"PADLOCK_SLOWER"}},
+			&cli.BoolFlag{Name: "past", Usage: "print what was recorded, instead of what comes", EnvVars: []string{"PADLOCK_PAST"}},
 		},
 		Action: p.watch,
 	}
@@ -39,7 +47,10 @@ func (p *program) watch(c *cli.Context) error {
 		return usageError{fmt.Errorf("unexpected argument %q", c.Args().First())}
 	}
 
-	query := url.Values{"format": {c.String("format")}, "outcome": {c.String("outcome")}, "sni": {c.String("sni")}, "remote": {c.String("remote")}}
+	path, query, err := watched(c)
+	if err != nil {
+		return err
+	}
 	if !c.Bool("past") {
 		query.Set("follow", "1")
 	}
@@ -52,7 +63,7 @@ func (p *program) watch(c *cli.Context) error {
 	cfg := config.Default()
 	applyStorage(c, cfg)
 	p.sayOther(runningPadlock(c, cfg))
-	response, err := adminGet(c.Context, cfg, "/handshakes?"+query.Encode())
+	response, err := adminGet(c.Context, cfg, path+"?"+query.Encode())
 	if err != nil {
 		return err
 	}
@@ -72,6 +83,42 @@ func (p *program) watch(c *cli.Context) error {
 	}
 
 	return nil
+}
+
+// ofRequests and ofHandshakes are flags that choose among one of the two.
+var ofRequests, ofHandshakes = []string{"text", "status", "method", "site", "slower"}, []string{"outcome", "sni", "remote"}
+
+// watched is what is asked of the running padlock.
+func watched(c *cli.Context) (path string, query url.Values, err error) {
+	query = url.Values{"format": {c.String("format")}}
+	path, takes, others := "/handshakes", ofHandshakes, ofRequests
+	if c.Bool("requests") {
+		path, takes, others = "/requests", ofRequests, ofHandshakes
+		// A request is told in a line.
+		if c.String("format") == "story" {
+			query.Set("format", "line")
+		}
+	}
+
+	for _, name := range others {
+		// A variable of the environment may be meant for the other kind.
+		if slices.Contains(c.FlagNames(), name) && c.String(name) != "" {
+			need := "--requests"
+			if c.Bool("requests") {
+				need = "handshakes: leave --requests out"
+			}
+			return "", nil, usageError{fmt.Errorf("--%s is for %s", name, need)}
+		}
+	}
+	for _, name := range takes {
+		query.Set(name, c.String(name))
+	}
+	if slower := c.String("slower"); slower != "" {
+		if _, err := time.ParseDuration(slower); err != nil {
+			return "", nil, usageError{fmt.Errorf("--slower: %q is not a duration such as 200ms", slower)}
+		}
+	}
+	return path, query, nil
 }
 
 // runningPadlock is the one that a command without --admin means: that of the storage directory, else the proxy of

@@ -1,6 +1,9 @@
 package gateway
 
-import "padlock/proxy/sites"
+import (
+	"padlock/inspect"
+	"padlock/proxy/sites"
+)
 
 // The order of filters stands here and nowhere else. Both lists begin with the outermost.
 
@@ -26,12 +29,13 @@ func (h *Gateway) entry() Action {
 type Routes struct {
 	*sites.Snapshot
 	actions []Action // by the index of a route
+	records *inspect.Store
 	pages   map[*sites.ErrorPage]*pageSource
 }
 
 // Compile chains what each route of a snapshot does with its requests.
 func (h *Gateway) Compile(s *sites.Snapshot) *Routes {
-	r := &Routes{s, make([]Action, s.Routes), h.sources(s)}
+	r := &Routes{s, make([]Action, s.Routes), h.Inspect, h.sources(s)}
 	for _, site := range s.Sites {
 		for _, route := range site.Routes {
 			r.actions[route.Index] = h.action(site, route)

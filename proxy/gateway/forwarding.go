@@ -36,6 +36,9 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 	if group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = f.h.late.of(x), f.h.late.after
 	}
+	if x.record != nil {
+		x.attempt.Follower = x.record
+	}
 	response, err := group.RoundTrip(ctx, x.request, x, &x.attempt)
 	if err != nil {
 		return nil, f.h.failed(ctx, x, err)
@@ -47,6 +50,9 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 		return nil, notOpen(errNotOpen)
 	}
 
+	if x.record != nil {
+		x.record.answered(response)
+	}
 	x.fromTarget, x.sticky = true, x.attempt.Cookie
 	// The fields of the target's connection come off before anything else looks at the response.
 	response.Fields.RemoveHopByHop()

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"padlock/inspect"
 	"padlock/proxy/message"
 	"padlock/proxy/paths"
 	"padlock/proxy/sites"
@@ -62,6 +63,7 @@ type Options struct {
 	Idle       time.Duration // without a byte through a tunnel
 	LateAfter  time.Duration // that an answer without a limit takes until the log says so; 0: 30s
 	Buffers    int64         // bytes that all routes together may buffer
+	Inspect    *inspect.Store
 }
 
 // Gateway answers every request of every front: it finds the site and the route, writes what the route's action comes
@@ -96,6 +98,9 @@ func (h *Gateway) Reloaded(now *Routes) (ended int) {
 	h.passwords.keep(now.Config)
 	h.rates.keep(now.Snapshot)
 	h.issuers.keep(now.Snapshot)
+	if h.Inspect != nil {
+		h.Inspect.Keep(now.inspected())
+	}
 	return h.underway.follow(now) + h.tunnels.follow(now)
 }
 
@@ -145,7 +150,8 @@ type Exchange struct {
 	coded      bool           // it is encoded by us, or stands for one that is
 	bare       bool           // the response gets no fields of the configuration's
 	limited    limitedBody
-	held       int64 // of the memory for what is buffered
+	record     *recording // nil: nobody looks at the request
+	held       int64      // of the memory for what is buffered
 
 	group     *upstream.Group  // that it is forwarded by; guarded by underway's lock. Nil: it waits for a deploy
 	ctx       *message.Context // while the request is under way; nil: it is not
@@ -186,6 +192,9 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 
 	x.endTrace()
 	h.access.record(x)
+	if x.record != nil {
+		x.record.end()
+	}
 }
 
 // Interim implements message.Interim.
@@ -227,6 +236,7 @@ func (h *Gateway) dispatch(ctx *message.Context, x *Exchange) (*message.Response
 // findSite finds the site of a request, and reads the target as the site does.
 func (x *Exchange) findSite() error {
 	r := x.request
+	asked := r.Host
 	found, name := x.routes.Hosts(r.Conn.Listener).Site(r.Host)
 	// A connection may outlive what its client certificate has proved.
 	over := !r.Conn.Until.IsZero() && x.start.After(r.Conn.Until)
@@ -235,6 +245,9 @@ func (x *Exchange) findSite() error {
 	}
 
 	x.site, x.name, r.Host = found, name, sites.TidyHost(r.Host)
+	if found.Inspect != nil {
+		x.inspect(asked)
+	}
 	if found.Misspelt(r.Method) {
 		return errMisspelt
 	}

@@ -29,6 +29,8 @@ type backend struct {
 	until     time.Time       // when an idle one is too old to be used again
 	used      bool            // has served an exchange
 
+	securing time.Duration // that TLS took
+
 	authenticated bool          // or about to be: it serves nobody but the client whose credentials it has seen
 	owner         *message.Conn // of that client; nil: it cannot be kept
 

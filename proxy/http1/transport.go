@@ -140,7 +140,11 @@ func (t *Transport) connection(ctx *message.Context, r *message.Request, fresh b
 	// Only dialing counts as connecting. A connection from the pool costs nothing.
 	start := time.Now()
 	defer func() { r.Connecting += time.Since(start) }()
-	return t.dial(ctx)
+	b, err := t.dial(ctx)
+	if err == nil {
+		r.Securing += b.securing
+	}
+	return b, err
 }
 
 // takeIdle returns the connection that was used last, if one is idle and its time is not over.
@@ -195,6 +199,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 
 	b.tcp, b.conn = conn, conn
 	if t.o.TLS != nil {
+		connected := time.Now()
 		secured := tls.Client(conn, t.o.TLS)
 		if err := secured.HandshakeContext(limited); err != nil {
 			conn.Close()
@@ -204,7 +209,7 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 			}
 			return nil, err
 		}
-		b.conn = secured
+		b.conn, b.securing = secured, time.Since(connected)
 	}
 
 	b.limit.Init(conn.SetReadDeadline)

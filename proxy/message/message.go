@@ -81,6 +81,7 @@ type Request struct {
 	// The content cannot be read again, whatever was read of it; set by the RoundTripper that has begun to.
 	Spent      bool
 	Connecting time.Duration // that the backend's connection took to make; set by the RoundTripper, which may have had one
+	Securing   time.Duration // of that, what TLS took
 }
 
 // Response is a response head with its body. Its head stays valid when the body has been closed.

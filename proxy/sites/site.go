@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/inspect"
 	"padlock/internal/files"
 	"padlock/internal/lastgood"
 	"padlock/proxy/message"
@@ -36,6 +37,7 @@ type Site struct {
 	errors      map[string]*ErrorPage // by status, or class of statuses
 	intercept   map[string]bool       // statuses, or classes of them, whose pages stand for targets' responses
 	Maintenance *Maintenance          // nil: off
+	Inspect     *inspect.Limits       // of the requests that are remembered; nil: none is
 	Counts      *traffic.Site
 }
 
@@ -112,6 +114,9 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	}
 	if built.Maintenance, err = b.maintenance(c); err != nil {
 		return nil, err
+	}
+	if i := c.Inspect; i != nil && !i.Off {
+		built.Inspect = &inspect.Limits{Site: c.Hosts[0], Requests: i.Requests, Body: int(i.Body), Redact: i.Redact}
 	}
 	built.intercept = map[string]bool{}
 	for _, status := range c.Intercept {

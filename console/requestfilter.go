@@ -1,0 +1,85 @@
+package console
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"padlock/inspect"
+)
+
+// requestFilter is a choice of requests, as it stands in the query of an address. Empty fields choose all.
+type requestFilter struct {
+	Text   string // part of method, host, path, client or error
+	Status string // 404, 4xx, failed or open
+	Method string
+	Site   string   // part of its name
+	Slower string   // 200ms, or a number of milliseconds
+	ids    []uint64 // these alone
+	before uint64   // older than this one
+	least  time.Duration
+}
+
+func newRequestFilter(q url.Values) requestFilter {
+	f := requestFilter{
+		Text: strings.ToLower(q.Get("text")), Status: strings.ToLower(q.Get("status")), Method: strings.ToUpper(q.Get("method")),
+		Site: strings.ToLower(q.Get("site")), Slower: q.Get("slower"),
+	}
+	f.least, _ = time.ParseDuration(f.Slower)
+	if n, err := strconv.ParseFloat(f.Slower, 64); err == nil {
+		f.least = time.Duration(n * float64(time.Millisecond))
+	}
+	for _, text := range q["id"] {
+		if id, err := strconv.ParseUint(text, 10, 64); err == nil {
+			f.ids = append(f.ids, id)
+		}
+	}
+	f.before, _ = strconv.ParseUint(q.Get("before"), 10, 64)
+	return f
+}
+
+func (f *requestFilter) matches(r *inspect.Request) bool {
+	switch {
+	case len(f.ids) > 0 && !slices.Contains(f.ids, r.ID), f.before > 0 && r.ID >= f.before, r.Duration < f.least:
+		return false
+	case f.Method != "" && r.Method != f.Method, !strings.Contains(strings.ToLower(r.Site), f.Site):
+		return false
+	case !f.hasStatus(r):
+		return false
+	}
+	return f.Text == "" || strings.Contains(strings.ToLower(r.Method+" "+r.Host+r.Target+" "+r.Remote+" "+r.Error), f.Text)
+}
+
+func (f *requestFilter) hasStatus(r *inspect.Request) bool {
+	switch f.Status {
+	case "":
+		return true
+	case "failed":
+		return failedRequest(r)
+	case "open":
+		return !r.Done
+	}
+	text := strconv.Itoa(r.Status)
+	return f.Status == text || f.Status == text[:1]+"xx"
+}
+
+// failedRequest reports whether a person should look at a request.
+func failedRequest(r *inspect.Request) bool {
+	return r.Aborted || r.Status >= 500 || r.Done && r.Status == 0
+}
+
+// Query is the filter as part of an address.
+func (f *requestFilter) Query() string {
+	q := url.Values{}
+	for key, value := range map[string]string{"text": f.Text, "status": f.Status, "method": f.Method, "site": f.Site, "slower": f.Slower} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	for _, id := range f.ids {
+		q.Add("id", strconv.FormatUint(id, 10))
+	}
+	return q.Encode()
+}

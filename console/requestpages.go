@@ -1,0 +1,302 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"padlock/handshake"
+	"padlock/inspect"
+)
+
+func contextWithTimeout(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), replayTime)
+}
+
+// requestFunctions are for the templates of requests.
+func requestFunctions() map[string]any {
+	return map[string]any{
+		"size": size, "spent": took2, "class": requestClass, "state": requestState,
+		"statuses": func() []place {
+			return []place{{"", "all"}, {"failed", "failed"}, {"open", "open"}, {"2xx", "2xx"}, {"3xx", "3xx"}, {"4xx", "4xx"}, {"5xx", "5xx"}}
+		},
+		"methods": func() []string { return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} },
+		"dump":    func(m inspect.Message) string { return inspect.Dump(m.Data) },
+		"formats": inspect.Formats,
+	}
+}
+
+// requestClass is the colour of a row.
+func requestClass(r *inspect.Request) string {
+	switch {
+	case failedRequest(r):
+		return "failing"
+	case r.Status >= 400:
+		return "refused"
+	case r.Status >= 300:
+		return "moved"
+	}
+	return "fine"
+}
+
+func requestState(r *inspect.Request) string {
+	if r.Status == 0 && !r.Done {
+		return "…"
+	}
+	if r.Status == 0 {
+		return "–"
+	}
+	return strconv.Itoa(r.Status)
+}
+
+func (a *Admin) requestPage(w http.ResponseWriter, r *http.Request) {
+	f := newRequestFilter(r.URL.Query())
+	data := struct {
+		head
+		Recorded bool
+		Filter   *requestFilter
+		Requests []*inspect.Request
+		All      int
+		Older    uint64 // there are more before this one; 0: there are none
+	}{head: a.head("Requests", "/inspect"), Recorded: a.o.Requests != nil, Filter: &f}
+
+	if a.o.Requests != nil {
+		all := a.o.Requests.Recent()
+		data.All = len(all)
+		for _, one := range all {
+			if !f.matches(one) {
+				continue
+			}
+			if len(data.Requests) == listed {
+				data.Older = data.Requests[listed-1].ID
+				break
+			}
+			data.Requests = append(data.Requests, one)
+		}
+	}
+	a.pages.show(w, http.StatusOK, "requests", data)
+}
+
+// liveRequests sends rows of requests as they begin and change, as server-sent events.
+func (a *Admin) liveRequests(w http.ResponseWriter, r *http.Request) {
+	if a.o.Requests == nil {
+		http.Error(w, noRequests, http.StatusNotFound)
+		return
+	}
+	f := newRequestFilter(r.URL.Query())
+	_, seen := a.o.Requests.Since(0)
+	stream := newEventStream(w, r, seen)
+	stream.run(r, func() error {
+		changed, now := a.o.Requests.Since(stream.seen)
+		stream.seen = now
+		var rows bytes.Buffer
+		chosen := 0
+		// The newest stands first.
+		for i := len(changed) - 1; i >= 0; i-- {
+			if !f.matches(changed[i]) {
+				continue
+			}
+			if chosen++; chosen > liveRows {
+				continue
+			}
+			html, err := a.pages.render("request-row", changed[i])
+			if err != nil {
+				return err
+			}
+			rows.Write(html)
+		}
+		if chosen == 0 {
+			return stream.quiet()
+		}
+		if err := stream.event("rows", rows.Bytes()); err != nil {
+			return err
+		}
+		if chosen > liveRows {
+			return stream.event("pulse", fmt.Appendf(nil, "of %d at once the last %d are shown: reload the page for all", chosen, liveRows))
+		}
+		return stream.event("pulse", []byte("live"))
+	})
+}
+
+// requestDetail is one request, prepared for people.
+type requestDetail struct {
+	head
+	*inspect.Request
+	Concealed, Repeats bool
+	Facts              []fact
+	Spans              []span
+	Asked, Answer      message
+	Handshaken         *handshake.Event
+	Editable           string // content that a person can edit; "": none
+	Heads              string // the request's fields, a line each
+	Whole              bool   // all of the content is known, and can be edited
+}
+
+// message is one of the two, with what padlock has changed.
+type message struct {
+	Title    string
+	Line     string // before
+	Becomes  string // after; "": the same
+	Changes  []inspect.Change
+	Content  *inspect.Content
+	View     inspect.View
+	Side     string // in | out
+	ID       uint64
+	Compared bool // there is another to compare with
+}
+
+// fact is a value with its name.
+type fact struct{ Value, Name string }
+
+// span is a part of the time that a request took, for the waterfall.
+type span struct {
+	Name, Took string
+	Series     int
+	X, Width   float64 // of 600
+}
+
+func (a *Admin) requestDetail(r *inspect.Request, concealed bool) *requestDetail {
+	d := &requestDetail{
+		head: a.head(fmt.Sprintf("Request #%d", r.ID), ""), Request: r, Concealed: concealed,
+		Repeats: a.o.Replay != nil && !r.Tunnel && r.Method != "CONNECT", Whole: !r.In.Cut && inspect.Readable(r.In.Data),
+	}
+	if a.o.Recent != nil && r.Handshake != 0 {
+		d.Handshaken = a.o.Recent.Find(r.Handshake)
+	}
+
+	d.Asked = message{
+		Title: "Request", Line: r.Method + " " + r.Target, Changes: inspect.Diff(r.Received, r.Received), Content: &r.In,
+		View: inspect.NewView(r.Received, &r.In), Side: "in", ID: r.ID,
+	}
+	// Before a request reaches a target there is nothing to compare with.
+	if r.SentTarget != "" {
+		host := func(fields []inspect.Field, name string) []inspect.Field {
+			return append([]inspect.Field{{Name: "Host", Value: name}}, fields...)
+		}
+		d.Asked.Changes, d.Asked.Compared = inspect.Diff(host(r.Received, r.Host), host(r.Sent, r.SentHost)), true
+		if r.SentTarget != r.Target || r.SentMethod != r.Method {
+			d.Asked.Becomes = r.SentMethod + " " + r.SentTarget
+		}
+	}
+
+	d.Answer = message{
+		Title: "Response", Line: requestState(r) + " " + http.StatusText(r.Status), Changes: inspect.Diff(r.Response, r.Response), Content: &r.Out,
+		View: inspect.NewView(r.Response, &r.Out), Side: "out", ID: r.ID,
+	}
+	if r.TargetStatus != 0 {
+		d.Answer.Changes, d.Answer.Compared = inspect.Diff(r.Answered, r.Response), true
+		if r.TargetStatus != r.Status {
+			d.Answer.Line, d.Answer.Becomes = fmt.Sprintf("%d %s", r.TargetStatus, http.StatusText(r.TargetStatus)), d.Answer.Line
+		}
+	}
+
+	d.Facts, d.Spans = requestFacts(r), waterfall(r, d.Handshaken)
+	d.Heads = "Host: " + r.Host + "\n"
+	for _, f := range r.Received {
+		d.Heads += f.Name + ": " + f.Value + "\n"
+	}
+	if d.Whole {
+		d.Editable = string(r.In.Data)
+	}
+	return d
+}
+
+func requestFacts(r *inspect.Request) []fact {
+	status := requestState(r) + " " + http.StatusText(r.Status)
+	if r.Aborted {
+		status += ", cut short"
+	}
+	took := took2(r)
+	if !r.Done {
+		took += ", under way"
+	}
+	facts := []fact{
+		{status, "Status"}, {took, "Duration"}, {size(r.In.Size) + " in, " + size(r.Out.Size) + " out", "Content"}, {r.Proto, "Protocol"}, {r.Remote, "Client"}, {r.Site, "Site"},
+	}
+	if r.User != "" {
+		facts = append(facts, fact{r.User, "User"})
+	}
+	if len(r.Interim) > 0 {
+		facts = append(facts, fact{strings.Trim(fmt.Sprint(r.Interim), "[]"), "Interim responses"})
+	}
+	return append(facts, fact{r.RequestID, "Request ID in the access log"})
+}
+
+// soon is how long after its handshake a request is the one that the connection was made for.
+const soon = 2 * time.Second
+
+// waterfall is where the time went, from the accepted connection to the last byte.
+func waterfall(r *inspect.Request, e *handshake.Event) (spans []span) {
+	type part struct {
+		name     string
+		series   int
+		at, took time.Duration
+	}
+	var parts []part
+	add := func(name string, series int, at, took time.Duration) {
+		if took > 0 {
+			parts = append(parts, part{name, series, at, took})
+		}
+	}
+
+	if e != nil && e.Duration > 0 {
+		ended := e.Start.Add(e.Duration).Sub(r.Start)
+		if ended <= 0 && ended > -soon {
+			trip := min(e.Timings.RoundTrip, e.Duration)
+			add("accept to hello", 8, ended-e.Duration, trip)
+			add("handshake", 1, ended-e.Duration+trip, e.Duration-trip)
+		}
+	}
+
+	at := time.Duration(0)
+	for i, t := range r.Tries {
+		if i == 0 {
+			add("filters and content", 4, 0, t.At-r.Wait)
+			add("waiting for a target", 2, max(0, t.At-r.Wait), min(r.Wait, t.At))
+		}
+		place := t.At
+		add("connect", 3, place, t.Connect)
+		add("TLS to the target", 1, place+t.Connect, t.TLS)
+		place += t.Connect + t.TLS
+		took := t.Took
+		if took == 0 && !r.Done {
+			took = r.Duration - t.At
+		}
+		if at = t.At + took; t.Error != "" {
+			add("failed: "+t.Error, 9, place, at-place)
+		} else {
+			add("waiting for the first byte", 0, place, at-place)
+		}
+	}
+
+	end := r.Duration
+	if r.FirstByte > at {
+		add("padlock", 4, at, r.FirstByte-at)
+		at = r.FirstByte
+	}
+	if r.FirstByte > 0 {
+		add("content", 2, at, end-at)
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+
+	first, last := min(0, parts[0].at), end
+	for _, p := range parts {
+		last = max(last, p.at+p.took)
+	}
+	whole := max(last-first, time.Microsecond)
+	for _, p := range parts {
+		x, width := 600*float64(p.at-first)/float64(whole), 600*float64(p.took)/float64(whole)
+		spans = append(spans, span{
+			Name: p.name, Series: p.series, Took: fmt.Sprintf("%.2f ms", float64(p.took.Microseconds())/1000),
+			// What is short stays visible.
+			X: min(x, 597), Width: max(width, 3),
+		})
+	}
+	return spans
+}
