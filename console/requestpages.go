@@ -223,7 +223,7 @@ func requestFacts(r *inspect.Request) []fact {
 	if len(r.Interim) > 0 {
 		facts = append(facts, fact{strings.Trim(fmt.Sprint(r.Interim), "[]"), "Interim responses"})
 	}
-	return append(facts, fact{r.RequestID, "Request ID in the access log"})
+	return append(facts, fact{r.RequestID, "Request ID"})
 }
 
 // soon is how long after its handshake a request is the one that the connection was made for.

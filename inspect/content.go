@@ -48,7 +48,7 @@ const (
 // NewView reads what is known of content.
 func NewView(fields []Field, c *Content) View {
 	v := View{Type: Value(fields, "Content-Type")}
-	if c.Size == 0 {
+	if len(c.Data) == 0 {
 		return View{}
 	}
 	if c.Cut {

@@ -57,6 +57,7 @@ type Record struct {
 	is      Request
 	origin  any
 	readers [2]follower // of what passes in each direction, in pieces; nil: nobody follows it
+	framed  bool        // what passes is a WebSocket's frames
 	kept    int         // bytes of messages
 }
 
@@ -356,6 +357,10 @@ func (c *Record) Content(from Side, p []byte) {
 	}
 	into := c.content(from)
 	into.Size += int64(len(p))
+	if c.framed {
+		// What passes is messages, and nothing else.
+		return
+	}
 	room := c.limits.Body - len(into.Data)
 	into.Cut = into.Cut || len(p) > room
 	if n := min(room, len(p)); n > 0 {
@@ -373,7 +378,7 @@ func (c *Record) Tunnel(webSocket bool, fields []Field) {
 	defer c.mu.Unlock()
 	c.is.Tunnel = true
 	if webSocket {
-		c.readers = [2]follower{newFrames(fields), newFrames(fields)}
+		c.framed, c.readers = true, [2]follower{newFrames(fields), newFrames(fields)}
 	}
 }
 
@@ -437,7 +442,7 @@ func (c *Record) summary() *Request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.is
-	r.Target = c.store.secret.query(r.Target)
+	r.Target = c.store.secret.maskQuery(r.Target, Hidden)
 	r.Received, r.Sent, r.Answered, r.Response, r.Messages, r.Tries = nil, nil, nil, nil, nil, nil
 	r.In, r.Out = Content{Size: r.In.Size, Cut: r.In.Cut}, Content{Size: r.Out.Size, Cut: r.Out.Cut}
 	c.took(&r)

@@ -67,6 +67,14 @@ func copied(fields message.Fields) []inspect.Field {
 	return out
 }
 
+// upgrading adds what a connection adds that goes over to another protocol.
+func upgrading(fields []inspect.Field, to string) []inspect.Field {
+	if to == "" {
+		return fields
+	}
+	return append(fields, inspect.Field{Name: "Connection", Value: "Upgrade"}, inspect.Field{Name: "Upgrade", Value: to})
+}
+
 // answered notes a target's response, as it came.
 func (c *recording) answered(response *message.Response) {
 	c.Record.Answered(response.Status, copied(response.Fields))
@@ -79,7 +87,7 @@ func (c *recording) Trying(target *config.Target) {
 		x.Trying(target)
 	}
 	r := x.request
-	c.Record.Trying(target.String(), r.Method, r.Host, r.Target, copied(r.Fields))
+	c.Record.Trying(target.String(), r.Method, r.Host, r.Target, upgrading(copied(r.Fields), r.Upgrade))
 }
 
 // Answered implements upstream.Follower.
@@ -170,7 +178,12 @@ func (w *recordedWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.record.Tunnel(w.record.x.request.Upgrade == sites.WebSocket, copied(fields))
+	protocol := w.record.x.request.Upgrade
+	sent := copied(fields)
+	if !w.record.x.extended() {
+		sent = upgrading(sent, protocol)
+	}
+	w.record.Tunnel(protocol == sites.WebSocket, sent)
 	noted := &recordedTunnel{tunnel, w.record}
 	if moving, ok := tunnel.(message.Moving); ok {
 		return &recordedMoving{noted, moving}, nil
