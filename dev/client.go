@@ -2,6 +2,7 @@ package dev
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -160,7 +161,8 @@ func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	case got := <-c.replies:
 		switch {
 		case got.Taken != nil:
-			return got, &Taken{*got.Taken}
+			// A proxy of an older version does not say which name it is.
+			return got, &Taken{*got.Taken, cmp.Or(got.Host, got.Taken.Hosts[0])}
 		case got.Unknown:
 			return got, ErrNoApp
 		case got.Error != "":

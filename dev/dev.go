@@ -37,10 +37,13 @@ type App struct {
 }
 
 // Taken is the error of a name that another app has.
-type Taken struct{ By App }
+type Taken struct {
+	By   App
+	Host string // that both want
+}
 
 func (t *Taken) Error() string {
-	return fmt.Sprintf("%s is taken by process %d in %s (%s)", t.By.Hosts[0], t.By.PID, t.By.Dir, t.By.Command)
+	return fmt.Sprintf("%s is taken by process %d in %s (%s)", t.Host, t.By.PID, t.By.Dir, t.By.Command)
 }
 
 // request is a message of a command. One of its fields is set.
@@ -56,6 +59,7 @@ type request struct {
 type reply struct {
 	Error   string `json:"error,omitempty"`
 	Taken   *App   `json:"taken,omitempty"`
+	Host    string `json:"host,omitempty"`    // that taken has
 	Unknown bool   `json:"unknown,omitempty"` // no app has this name
 	Apps    []App  `json:"apps,omitempty"`    // all that are registered, the new one first after a registration
 	Stop    bool   `json:"stop,omitempty"`    // the command is asked to end
@@ -163,6 +167,12 @@ func runningIn(dir string) int {
 	}
 	pid, _ := strconv.Atoi(string(text))
 	return pid
+}
+
+// Check finds what is wrong with an app, before it is registered.
+func (a *App) Check() error {
+	_, err := canonical(a.Hosts)
+	return errors.Join(err, checkTarget(a.Target), checkHostHeader(a.HostHeader))
 }
 
 // checkHostHeader accepts what a route's host may be. Nobody would hear of a mistake later, when the app listens.

@@ -357,10 +357,10 @@ func (c *command) register(a *App) reply {
 		return reply{Error: "a connection registers one app"}
 	}
 
-	if other := h.holder(hosts); other != nil {
+	if other, host := h.holder(hosts); other != nil {
 		taken := *other
 		h.mu.Unlock()
-		return reply{Error: (&Taken{taken}).Error(), Taken: &taken}
+		return reply{Error: (&Taken{taken, host}).Error(), Taken: &taken, Host: host}
 	}
 
 	a.URL = h.ports.URL(hosts[0])
@@ -379,14 +379,16 @@ func (c *command) register(a *App) reply {
 	return reply{Apps: all}
 }
 
-// holder is the app that has one of these names. It is called with mu locked.
-func (h *Hub) holder(hosts []string) *App {
-	for _, c := range h.apps {
-		if slices.ContainsFunc(hosts, func(host string) bool { return slices.Contains(c.app.Hosts, host) }) {
-			return c.app
+// holder is the app that has one of these names, and the name. It is called with mu locked.
+func (h *Hub) holder(hosts []string) (*App, string) {
+	for _, host := range hosts {
+		for _, c := range h.apps {
+			if slices.Contains(c.app.Hosts, host) {
+				return c.app, host
+			}
 		}
 	}
-	return nil
+	return nil, ""
 }
 
 // move notes where the command's app listens now.

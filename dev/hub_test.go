@@ -137,12 +137,17 @@ func TestNamesThatAreTakenAndNamesThatCannotBe(t *testing.T) {
 	if _, _, err := c.Register(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	for _, hosts := range [][]string{{"shop.localhost"}, {"SHOP.localhost."}, {"other.localhost", "shop.test"}, {"*.shop.localhost"}} {
+	for _, hosts := range [][]string{{"shop.localhost"}, {"SHOP.localhost."}, {"shop.test", "other.localhost"}, {"other.localhost", "shop.test"}, {"*.shop.localhost"}} {
 		second := connect(t, p.dir)
 		_, _, err := second.Register(t.Context(), App{Name: "x", Hosts: hosts})
 		var taken *Taken
 		if !errors.As(err, &taken) || taken.By.Dir != "/projects/shop" {
 			t.Errorf("%v: %v", hosts, err)
+			continue
+		}
+		// The message names what is taken, which may be another name than the first.
+		if want, _ := config.CanonicalPattern(hosts[len(hosts)-1]); len(hosts) == 1 && taken.Host != want || len(hosts) == 2 && taken.Host != "shop.test" {
+			t.Errorf("%v: %s is taken", hosts, taken.Host)
 		}
 	}
 	for _, hosts := range [][]string{nil, {""}, {"localhost"}, {"*.localhost"}, {"example.com"}, {"a b.localhost"}, {"*"}, {"127.0.0.1:80"}} {

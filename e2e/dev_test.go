@@ -59,7 +59,13 @@ func (d *developer) command(dir string, args ...string) *exec.Cmd {
 // ask runs a command that ends by itself.
 func (d *developer) ask(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := d.command("", args...).Output()
+	return d.in(t, "", args...)
+}
+
+// in runs it in a directory.
+func (d *developer) in(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	out, err := d.command(dir, args...).Output()
 	if err != nil {
 		t.Fatalf("padlock dev %v: %v\n%s", args, err, out)
 	}
@@ -449,14 +455,23 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	refused(2, empty, []string{"a name has letters"}, "--name", strings.Repeat(strings.Repeat("x", 61)+".", 4)+"x", "true")
 	refused(2, empty, []string{"the command is empty"}, "")
 	refused(1, empty, []string{"./nothing", "install it, or correct the command"}, "--name", "x", "./nothing")
-	refused(1, empty, []string{"example.com is not a local name"}, "--domain", "example.com", "--name", "x", "sleep", "60")
+	refused(2, empty, []string{"example.com is not a local name"}, "--domain", "example.com", "--name", "x", "sleep", "60")
 	refused(1, empty, []string{"no app is called nobody"}, "stop", "nobody")
 	refused(1, empty, []string{"no app is called nobody"}, "url", "nobody")
 	refused(1, empty, []string{"nobody has no log"}, "logs", "nobody")
 	refused(7, empty, []string{"x ended with exit code 7"}, "--name", "x", "sh", "-c", "exit 7")
 
+	scripts := writeFiles(t, t.TempDir(), map[string]string{"mode": "echo x", "kind": "echo x"})
+	if err := os.Chmod(filepath.Join(scripts, "kind"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	refused(1, scripts, []string{"chmod +x", "padlock dev sh ./mode"}, "--name", "x", "./mode")
+	refused(1, scripts, []string{"padlock dev sh ./kind"}, "--name", "x", "./kind")
+	refused(1, scripts, []string{"padlock dev 3000"}, "--name", "x", "localhost:3000")
+	refused(2, empty, []string{`{"event":"error","error":"flag provided but not defined: -nmae"`}, "--json", "--nmae", "x", "true")
+
 	refused(2, empty, []string{"99999 is not a port"}, "--port", "99999", "true")
-	refused(1, empty, []string{"keep, upstream or a host name"}, "--host-header", "a b", "--name", "x", "sleep", "60")
+	refused(2, empty, []string{"keep, upstream or a host name"}, "--host-header", "a b", "--name", "x", "sleep", "60")
 	pair := writeFiles(t, t.TempDir(), map[string]string{"padlock.dev.yaml": "apps:\n  one: {command: sleep 60}\n  two: {command: sleep 1; exit 6}\n"})
 	refused(2, pair, []string{"--name is for one app"}, "--name", "x")
 	refused(6, pair, []string{"two ended with exit code 6"}) // and not with that of the one which ends because of it
@@ -502,6 +517,20 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	d.start(t, empty, "--name", "port-2", "sleep", "60").out.wait(t, "port-2.localhost")
 	refused(1, empty, []string{"padlock dev --name port-3"}, "--name", "port", "true")
 	d.ask(t, "stop", "port-2")
+
+	// Without a name, the app of a directory is the one that runs there. Another checkout's app has the name from here.
+	for _, checkout := range []string{"main", "copy"} {
+		writeFiles(t, filepath.Join(scripts, checkout), map[string]string{"package.json": `{"name":"twice"}`, "web/x": ""})
+	}
+	first, second := filepath.Join(scripts, "main"), filepath.Join(scripts, "copy")
+	d.start(t, first, "sleep", "60").out.wait(t, "twice.localhost")
+	refused(1, second, []string{"twice is that of " + first}, "stop")
+	twin := d.start(t, second, "--name", "twice-2", "--wildcard", "--domain", "twin.test", "--domain", "*.twin.test", "sleep", "60")
+	twin.out.wait(t, "twice-2.localhost", "this machine does not find twin.test; run once: padlock hosts add twin.test")
+	refused(1, second, []string{"twin.test is taken", "leave that name out", "padlock dev stop twice-2"}, "--name", "x", "--domain", "twin.test", "true")
+	d.in(t, second, "stop")
+	<-twin.ended
+	d.in(t, first, "stop")
 
 	several := writeFiles(t, t.TempDir(), map[string]string{
 		"padlock.dev.yaml": "apps:\n  one: {command: 'echo one starts; php -S 127.0.0.1:$PORT -t web'}\n  two: {command: php -S 127.0.0.1:$PORT, directory: web, wildcard: true, domains: [two.test]}\n",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -52,7 +53,7 @@ of padlock trust --env let the app's own requests trust the local CA. PADLOCK_DE
 func (p *program) devCommand() *cli.Command {
 	return &cli.Command{
 		Name: "dev", Usage: "serve the app that a command starts at https://NAME.localhost", UsageText: devUsage, Description: devDescription,
-		OnUsageError: onUsageError, HideHelpCommand: true,
+		OnUsageError: func(c *cli.Context, err error, _ bool) error { return p.asEvent(c, usageError{err}) }, HideHelpCommand: true,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the app, which is served at NAME.localhost (default: from package.json, go.mod and others, else the directory's)", EnvVars: []string{"PADLOCK_DEV_NAME"}},
 			&cli.StringSliceFlag{Name: "domain", Usage: "another `HOST` for the app, such as shop.test; see padlock hosts", EnvVars: []string{"PADLOCK_DEV_DOMAIN"}},
@@ -378,8 +379,13 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	if a.Wildcard {
 		// The range is over the names as they were: what is appended gets no wildcard again.
 		for _, host := range app.Hosts {
-			app.Hosts = append(app.Hosts, "*."+host)
+			if !strings.HasPrefix(host, "*.") {
+				app.Hosts = append(app.Hosts, "*."+host)
+			}
 		}
+	}
+	if err := app.Check(); err != nil {
+		return 0, usageError{err}
 	}
 
 	s := &dev.Session{App: app, Join: d.join, Restart: a.Restart, Interrupt: func() os.Signal { return interruptOf(ctx) }, Report: d.reporter()}
@@ -406,13 +412,31 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 func (d *developing) run(ctx context.Context, s *dev.Session) (int, error) {
 	code, err := s.Run(ctx)
 	var taken *dev.Taken
+	if errors.As(err, &taken) && taken.Host != s.App.Hosts[0] {
+		return 0, hint.Add(err, fmt.Sprintf("leave that name out; or end that app: padlock dev stop %s", taken.By.Name))
+	}
 	if errors.As(err, &taken) {
 		return 0, hint.Add(err, fmt.Sprintf("choose another name: padlock dev --name %s …; or end that app: padlock dev stop %s", d.freeName(s.App.Name), taken.By.Name))
 	}
-	if errors.Is(err, launch.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return 0, hint.Add(err, "install it, or correct the command; a line for a shell goes as: padlock dev sh -c '…'")
+	var failed *launch.StartError
+	if errors.As(err, &failed) {
+		return 0, hint.Add(err, startHint(failed))
 	}
 	return code, err
+}
+
+// startHint says what to do about a command that does not start.
+func startHint(failed *launch.StartError) string {
+	_, port, err := net.SplitHostPort(failed.Program)
+	switch {
+	case err == nil && port != "":
+		return "for an app that listens already, give its port alone: padlock dev " + port
+	case errors.Is(failed, fs.ErrPermission):
+		return "make the file executable with chmod +x, or name the program that runs it: padlock dev sh " + failed.Program
+	case errors.Is(failed, syscall.ENOEXEC):
+		return "the file is no program, and its first line names none; name the program that runs it: padlock dev sh " + failed.Program
+	}
+	return "install it, or correct the command; a line for a shell goes as: padlock dev sh -c '…'"
 }
 
 // freeName is the next name that no app has.

@@ -13,7 +13,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -86,11 +88,62 @@ func devApps(c *cli.Context) ([]dev.App, error) {
 func theApp(c *cli.Context) (name string, err error) {
 	switch c.NArg() {
 	case 0:
-		return launch.Name("."), nil
+		apps, err := devApps(c)
+		if err != nil {
+			return "", err
+		}
+		return appHere(apps)
 	case 1:
 		return c.Args().First(), nil
 	}
 	return "", usageError{fmt.Errorf("unexpected argument %q", c.Args().Get(1))}
+}
+
+// appHere is the app that runs in this directory, whatever its name; else the one that would have its name from here.
+func appHere(apps []dev.App) (name string, err error) {
+	name = launch.Name(".")
+	var here []string
+	for _, a := range apps {
+		if sameDirectory(a.Dir, ".") {
+			here = append(here, a.Name)
+		}
+	}
+
+	switch {
+	case len(here) == 1:
+		return here[0], nil
+	case len(here) > 1 && !slices.Contains(here, name):
+		return "", hint.Add(usageError{fmt.Errorf("several apps run in this directory: %s", strings.Join(here, ", "))}, "name one of them, such as "+here[0])
+	}
+
+	for _, a := range apps {
+		// Of two checkouts of a project, each means its own app.
+		if a.Name == name && !contains(a.Dir, ".") && !contains(".", a.Dir) {
+			return "", hint.Add(fmt.Errorf("no app of this directory runs: %s is that of %s", name, a.Dir), "to mean that one, give its name: "+name)
+		}
+	}
+	return name, nil
+}
+
+func sameDirectory(a, b string) bool {
+	first, err := os.Stat(a)
+	second, failed := os.Stat(b)
+	return err == nil && failed == nil && os.SameFile(first, second)
+}
+
+// contains reports whether a directory is below another, or that one itself.
+func contains(outer, inner string) bool {
+	inner, err := filepath.Abs(inner)
+	// The parent of the root is the root.
+	for ; err == nil; inner = filepath.Dir(inner) {
+		if sameDirectory(outer, inner) {
+			return true
+		}
+		if inner == filepath.Dir(inner) {
+			return false
+		}
+	}
+	return false
 }
 
 func noApp(name string) error {
@@ -210,12 +263,13 @@ func (p *program) devURLCommand() *cli.Command {
 
 // devURL finds an app, and waits for it where that is asked for.
 func (p *program) devURL(c *cli.Context) (string, error) {
-	name, err := theApp(c)
-	if err != nil {
-		return "", err
-	}
 	limit := time.Now().Add(c.Duration("wait"))
 	for {
+		// Anew each time: an app of this directory may have any name.
+		name, err := theApp(c)
+		if err != nil {
+			return "", err
+		}
 		apps, err := devApps(c)
 		if err != nil {
 			return "", err

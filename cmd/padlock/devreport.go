@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ func (r *devReport) Registered(app dev.App) {
 		r.say("also %s", host)
 	}
 	// The app does not wait for lookups of its names.
+	go r.hintDomains(app)
 	r.unresolved.Do(func() { go r.hintNames(app) })
 	r.once.Do(func() {
 		if !trust.Everywhere(r.ca.Root()) {
@@ -42,8 +44,8 @@ const resolveWithin = 2 * time.Second
 
 // hintNames says how programs find the names of other apps, if this system leaves names below localhost to browsers.
 func (r *devReport) hintNames(app dev.App) {
-	if writable(hostsFile()) == nil {
-		return // the proxy keeps the names there
+	if hostsAreKept() {
+		return
 	}
 	apps, err := devApps(r.c)
 	if err != nil || len(apps) < 2 {
@@ -69,6 +71,30 @@ func (r *devReport) hintNames(app dev.App) {
 		add = "NAME"
 	}
 	r.say("programs on this machine do not find %s (browsers do); for requests from one app to another: padlock hosts add %s", text.Summary(names), add)
+}
+
+// hintDomains says how browsers find the app's own names that are not below localhost, if this system does not.
+func (r *devReport) hintDomains(app dev.App) {
+	if hostsAreKept() {
+		return
+	}
+
+	var names []string
+	for _, host := range app.Hosts {
+		// A hosts file has no wildcards.
+		if !strings.HasSuffix(host, ".localhost") && !strings.HasPrefix(host, "*.") && !resolvesHere(r.c.Context, host) {
+			names = append(names, host)
+		}
+	}
+	if len(names) > 0 && r.c.Context.Err() == nil {
+		r.say("this machine does not find %s; run once: padlock hosts add %s", text.Summary(names), strings.Join(names, " "))
+	}
+}
+
+// hostsAreKept reports whether the proxy keeps the names of apps in the hosts file.
+func hostsAreKept() bool {
+	off, _ := strconv.ParseBool(os.Getenv("PADLOCK_DEV_NO_HOSTS"))
+	return !off && writable(hostsFile()) == nil
 }
 
 // Listening implements dev.Reporter.

@@ -108,7 +108,7 @@ func socketsOf(pid int) []socket {
 			}
 			inode, ok := strings.CutPrefix(to, "socket:[")
 			if address, known := listening[strings.TrimSuffix(inode, "]")]; ok && known {
-				all = append(all, socket{address, file, to})
+				all = append(all, socket{address: address, file: file, link: to, pid: p})
 			}
 		}
 	}

@@ -39,6 +39,9 @@ func socketsOf(pid int) (all []socket) {
 	return all
 }
 
+// commandOf describes the command that a process runs; "": it is not known here.
+func commandOf(int) string { return "" }
+
 // onPort is where a port of this machine accepts connections.
 func onPort(port int) (all []netip.AddrPort) {
 	for _, host := range []string{"127.0.0.1", "::1"} {

@@ -8,6 +8,7 @@
 package launch
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ var manifests = []struct {
 	{"go.mod", match(`(?m)^module\s+"?([^\s"]+)`)},
 	{"Cargo.toml", match(`(?ms)^\[package\]\s*$[^\[]*?^name\s*=\s*["']([^"'\n]+)`)},
 	{"pyproject.toml", match(`(?ms)^\[project\]\s*$[^\[]*?^name\s*=\s*["']([^"'\n]+)`)},
+	{"pyproject.toml", match(`(?ms)^\[tool\.poetry\]\s*$[^\[]*?^name\s*=\s*["']([^"'\n]+)`)},
 	{"mix.exs", match(`(?m)\bapp:\s*:(\w+)`)},
 }
 
@@ -83,7 +85,9 @@ func readSmall(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxManifest {
 		return nil, os.ErrInvalid
 	}
-	return os.ReadFile(name)
+	text, err := os.ReadFile(name)
+	// Editors of Windows begin a file with a byte order mark, which npm and others pass over.
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
 }
 
 // lastPart is shop of @acme/shop and of example.com/acme/shop/v2.

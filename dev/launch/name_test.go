@@ -31,6 +31,8 @@ func TestAProjectIsCalledAsItsManifestSays(t *testing.T) {
 		{"Cargo.toml", "[workspace]\nname = \"no\"\n[package]\nversion = \"1\"\nname = \"shop_rs\"\n", "shop-rs"},
 		{"Cargo.toml", "[package]\nversion = \"1\"\n[dependencies]\nname = \"no\"\n", "folder"},
 		{"pyproject.toml", "[project]\nname = 'shop.py'\n", "shop-py"},
+		{"pyproject.toml", "[tool.black]\nname = 'no'\n[tool.poetry]\nname = \"shop\"\n", "shop"},
+		{"package.json", "\ufeff" + `{"name": "shop"}`, "shop"},
 		{"composer.json", `{"name": "acme/shop"}`, "shop"},
 		{"mix.exs", "def project do\n  [\n    app: :shop_ex,\n", "shop-ex"},
 		{"package.json", `{"name": "` + strings.Repeat("x", 80) + `"}`, strings.Repeat("x", 63)},

@@ -35,6 +35,7 @@ type Process struct {
 	cmd     *exec.Cmd
 	port    int
 	started *started
+	debug   []uint16 // ports that the command gives to a debugger
 
 	looking sync.Mutex
 	found   socket // on the app's port; zero: none is known
@@ -49,6 +50,16 @@ type started struct {
 	ended       func()      // is called after the process has ended
 }
 
+// StartError is the error of a program that does not start.
+type StartError struct {
+	Program string
+	Err     error
+}
+
+func (e *StartError) Error() string { return fmt.Sprintf("starting %s: %v", e.Program, e.Err) }
+
+func (e *StartError) Unwrap() error { return e.Err }
+
 // ErrNotFound is the error where the command's program does not exist.
 var ErrNotFound = exec.ErrNotFound
 
@@ -56,7 +67,7 @@ var ErrNotFound = exec.ErrNotFound
 func Start(c Command) (*Process, error) {
 	cmd := exec.Command(c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Env = c.Dir, c.Env
-	p := &Process{cmd: cmd, port: c.Port, done: make(chan struct{})}
+	p := &Process{cmd: cmd, port: c.Port, debug: debugPorts(described(c.Args, c.Env)), done: make(chan struct{})}
 
 	var err error
 	if c.Terminal != nil {
@@ -71,7 +82,7 @@ func Start(c Command) (*Process, error) {
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("starting %s: %w", c.Args[0], err)
+		return nil, &StartError{c.Args[0], err}
 	}
 
 	go func() {
@@ -127,9 +138,6 @@ func (p *Process) Stop(ctx context.Context, signal os.Signal) {
 	killGroup(p.cmd.Process)
 }
 
-// debuggers are ports on which tools listen for a debugger, and not for browsers.
-var debuggers = []uint16{9229, 9230, 5678, 35729}
-
 // Listening is where the app listens: on its port, else wherever one of its processes does. It is false while it does
 // not listen.
 func (p *Process) Listening() (netip.AddrPort, bool) {
@@ -142,20 +150,25 @@ func (p *Process) Listening() (netip.AddrPort, bool) {
 
 	p.found = socket{}
 	var own []netip.AddrPort
+	debug := slices.Concat(debuggers, p.debug)
 	for _, s := range socketsOf(p.PID()) {
 		own = append(own, s.address)
-		if int(s.address.Port()) == p.port && p.found.file == "" {
+		switch given := int(s.address.Port()) == p.port; {
+		case given && p.found.file == "":
 			p.found = s
+		case !given:
+			debug = append(debug, debugPorts(commandOf(s.pid))...)
 		}
 	}
 
-	return choose(p.port, own, func() []netip.AddrPort { return onPort(p.port) })
+	return choose(p.port, own, debug, func() []netip.AddrPort { return onPort(p.port) })
 }
 
 // socket is one on which a process listens.
 type socket struct {
 	address    netip.AddrPort
 	file, link string // in /proc, and what that is while the socket is open; "": not known
+	pid        int    // of a process that has it; 0: not known
 }
 
 func (s *socket) open() bool {
@@ -167,8 +180,8 @@ func (s *socket) open() bool {
 }
 
 // choose prefers the port that the app was given, by one of its processes or by anybody's, as that of a container is
-// the engine's.
-func choose(port int, own []netip.AddrPort, anybody func() []netip.AddrPort) (netip.AddrPort, bool) {
+// the engine's. Node.js and others also listen for a debugger, which must not be served as the app.
+func choose(port int, own []netip.AddrPort, debug []uint16, anybody func() []netip.AddrPort) (netip.AddrPort, bool) {
 	given := func(a netip.AddrPort) bool { return int(a.Port()) == port }
 	// Reached through the socket that was found, as it may listen on IPv6 alone.
 	if at := slices.IndexFunc(own, given); at >= 0 {
@@ -177,8 +190,7 @@ func choose(port int, own []netip.AddrPort, anybody func() []netip.AddrPort) (ne
 	if len(own) == 0 {
 		return best(anybody())
 	}
-	// Node.js and others also listen for a debugger, which must not be served as the app.
-	return best(slices.DeleteFunc(slices.Clone(own), func(a netip.AddrPort) bool { return slices.Contains(debuggers, a.Port()) }))
+	return best(slices.DeleteFunc(slices.Clone(own), func(a netip.AddrPort) bool { return slices.Contains(debug, a.Port()) }))
 }
 
 // best prefers loopback to all addresses, and IPv4.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,6 +101,7 @@ func TestAnAppIsFoundWhereItListens(t *testing.T) {
 func TestTheGivenPortGoesFirstAndADebuggersNever(t *testing.T) {
 	parse := netip.MustParseAddrPort
 	nobody := func() []netip.AddrPort { return nil }
+	debug := append(slices.Clone(debuggers), 7000)
 	for _, c := range []struct {
 		own  []netip.AddrPort
 		want string
@@ -107,15 +109,16 @@ func TestTheGivenPortGoesFirstAndADebuggersNever(t *testing.T) {
 		{[]netip.AddrPort{parse("127.0.0.1:3000"), parse("127.0.0.1:4000")}, "127.0.0.1:4000"},
 		{[]netip.AddrPort{parse("127.0.0.1:9229"), parse("127.0.0.1:3000")}, "127.0.0.1:3000"},
 		{[]netip.AddrPort{parse("127.0.0.1:9229")}, ""},
+		{[]netip.AddrPort{parse("127.0.0.1:7000"), parse("127.0.0.1:3000")}, "127.0.0.1:3000"},
 		{[]netip.AddrPort{parse("[::1]:3000"), parse("127.0.0.1:3001")}, "127.0.0.1:3001"},
 		{nil, ""},
 	} {
-		at, ok := choose(4000, c.own, nobody)
+		at, ok := choose(4000, c.own, debug, nobody)
 		if got := at.String(); ok != (c.want != "") || ok && got != c.want {
 			t.Errorf("%v: %s, %v", c.own, got, ok)
 		}
 	}
-	if at, ok := choose(4000, nil, func() []netip.AddrPort { return []netip.AddrPort{parse("0.0.0.0:4000")} }); !ok || at.String() != "127.0.0.1:4000" {
+	if at, ok := choose(4000, nil, debug, func() []netip.AddrPort { return []netip.AddrPort{parse("0.0.0.0:4000")} }); !ok || at.String() != "127.0.0.1:4000" {
 		t.Errorf("a container's port: %s, %v", at, ok)
 	}
 }

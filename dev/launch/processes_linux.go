@@ -43,6 +43,18 @@ func processes() (all []process) {
 	return all
 }
 
+// commandOf describes the command that a process runs, for debugPorts; "": it has ended.
+func commandOf(pid int) string {
+	return described(procStrings(pid, "cmdline"), procStrings(pid, "environ"))
+}
+
+// procStrings reads a file of a process that holds strings with a zero behind each (proc_pid_cmdline(5)).
+func procStrings(pid int, file string) []string {
+	// Another user's process does not show its environment.
+	text, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))
+	return strings.Split(string(text), "\x00")
+}
+
 // groupRuns reports whether a process of a group runs. In a container, nobody may ask for the exit codes of those that
 // have ended.
 func groupRuns(group int) bool {

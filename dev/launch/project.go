@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -90,12 +91,16 @@ func Project(dir string) ([]App, error) {
 	return nil, nil
 }
 
-// distinct refuses a name that two apps have.
+// distinct refuses a name or a port that two apps have.
 func distinct(apps []App) error {
 	for i := range apps {
 		for j := range i {
 			if apps[i].Name == apps[j].Name {
 				return fmt.Errorf("two apps are called %s: %s, and %s", apps[i].Name, apps[j].Command(), apps[i].Command())
+			}
+			// Each of them would be served by whichever gets the port.
+			if port := apps[i].Port; port != 0 && port == apps[j].Port {
+				return fmt.Errorf("two apps have the port %d: %s, and %s", port, apps[j].Name, apps[i].Name)
 			}
 		}
 	}
@@ -123,7 +128,7 @@ func readFile(dir string, text []byte) ([]App, error) {
 	decoder.KnownFields(true)
 	// The message for an empty file follows.
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, readable(err)
 	}
 	if len(file.Apps) == 0 {
 		return nil, errors.New("no apps: write apps:, and below it a name with its command: for each")
@@ -139,6 +144,35 @@ func readFile(dir string, text []byte) ([]App, error) {
 	}
 
 	return apps, nil
+}
+
+// yamlWords are what the YAML library says about Go's types, and what that means in the file.
+var yamlWords = []struct {
+	said  *regexp.Regexp
+	means string
+}{
+	{regexp.MustCompile(`field (.+) not found in type \S+`), "$1 is not a key here"},
+	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into \[\]string`), "a list such as [shop.test] is expected"},
+	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into bool`), "true or false is expected"},
+	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into int`), "a number is expected"},
+	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into string`), "text is expected"},
+	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into \S+`), "keys with values are expected, such as command: npm run dev"},
+}
+
+// readable is an error of the YAML library without the types of this program.
+func readable(err error) error {
+	var wrong *yaml.TypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	all := make([]string, len(wrong.Errors))
+	for i, text := range wrong.Errors {
+		for _, w := range yamlWords {
+			text = w.said.ReplaceAllString(text, w.means)
+		}
+		all[i] = text
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
 // app is what the file says of the app with a key, in the directory of the file.
@@ -213,7 +247,11 @@ func readProcfile(dir string, text []byte) ([]App, error) {
 }
 
 // readScript runs the script dev with the package manager whose lock file is there.
-func readScript(dir string, _ []byte) ([]App, error) {
+func readScript(dir string, text []byte) ([]App, error) {
+	var manifest any
+	if err := json.Unmarshal(text, &manifest); err != nil {
+		return nil, fmt.Errorf("it is not valid JSON: %w", err)
+	}
 	if scripts(dir)["dev"] == "" {
 		return nil, nil
 	}
