@@ -26,7 +26,8 @@ import (
 // developer is a user of padlock dev.
 type developer struct {
 	*padlock
-	runtime string // XDG_RUNTIME_DIR
+	runtime string   // XDG_RUNTIME_DIR
+	env     []string // further variables of its commands
 }
 
 func newDeveloper(t *testing.T) *developer {
@@ -37,7 +38,7 @@ func newDeveloper(t *testing.T) *developer {
 	}
 	p := &padlock{home: t.TempDir()}
 	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
-	d := &developer{p, run}
+	d := &developer{padlock: p, runtime: run}
 	t.Cleanup(func() {
 		if pid := d.proxy(); pid > 0 {
 			_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -52,7 +53,7 @@ func newDeveloper(t *testing.T) *developer {
 func (d *developer) command(dir string, args ...string) *exec.Cmd {
 	c := command(d.home, append([]string{"dev"}, args...)...)
 	c.Dir = dir
-	c.Env = append(c.Env, "XDG_RUNTIME_DIR="+d.runtime, "PADLOCK_LISTEN=127.0.0.1:0")
+	c.Env = slices.Concat(c.Env, []string{"XDG_RUNTIME_DIR=" + d.runtime, "PADLOCK_LISTEN=127.0.0.1:0"}, d.env)
 	return c
 }
 
@@ -435,6 +436,7 @@ web.run_app(app, host='127.0.0.1', port=int(os.environ['PORT']))
 func TestTheCommandsOfPadlockDev(t *testing.T) {
 	besides(t)
 	d := newDeveloper(t)
+	d.env = []string{"PADLOCK_DEV_NO_HOSTS=1"} // so that names which this system does not resolve stay so
 	refused := func(code int, dir string, words []string, args ...string) {
 		t.Helper()
 		out, err := d.command(dir, args...).CombinedOutput()

@@ -53,7 +53,7 @@ of padlock trust --env let the app's own requests trust the local CA. PADLOCK_DE
 func (p *program) devCommand() *cli.Command {
 	return &cli.Command{
 		Name: "dev", Usage: "serve the app that a command starts at https://NAME.localhost", UsageText: devUsage, Description: devDescription,
-		OnUsageError: func(c *cli.Context, err error, _ bool) error { return p.asEvent(c, usageError{err}) }, HideHelpCommand: true,
+		OnUsageError: p.devUsageError, HideHelpCommand: true,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the app, which is served at NAME.localhost (default: from package.json, go.mod and others, else the directory's)", EnvVars: []string{"PADLOCK_DEV_NAME"}},
 			&cli.StringSliceFlag{Name: "domain", Usage: "another `HOST` for the app, such as shop.test; see padlock hosts", EnvVars: []string{"PADLOCK_DEV_DOMAIN"}},
@@ -77,7 +77,23 @@ func (p *program) asEvent(c *cli.Context, err error) error {
 	if err == nil || !c.Bool("json") || errors.As(err, new(exitCode)) {
 		return err
 	}
+	return p.event(err)
+}
 
+// devUsageError is asEvent for flags that cannot be read. Then none is set, and the arguments are looked at.
+func (p *program) devUsageError(c *cli.Context, err error, _ bool) error {
+	err = usageError{err}
+	// The command's own context has no flags to ask.
+	for _, outer := range c.Lineage()[1:] {
+		if slices.Contains(outer.Args().Slice(), "--json") {
+			return p.event(err)
+		}
+	}
+	return err
+}
+
+// event prints an error as an event, and returns the exit code for it.
+func (p *program) event(err error) error {
 	code := exitCode(1)
 	if errors.As(err, new(usageError)) {
 		code = 2
@@ -379,8 +395,8 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	if a.Wildcard {
 		// The range is over the names as they were: what is appended gets no wildcard again.
 		for _, host := range app.Hosts {
-			if !strings.HasPrefix(host, "*.") {
-				app.Hosts = append(app.Hosts, "*."+host)
+			if below := "*." + host; !strings.HasPrefix(host, "*.") && !slices.Contains(app.Hosts, below) {
+				app.Hosts = append(app.Hosts, below)
 			}
 		}
 	}
