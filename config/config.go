@@ -334,6 +334,12 @@ type Site struct {
 	Access Access `yaml:",inline"`
 	// Compress responses. `compress: true` uses the defaults. A route's own setting takes precedence. Off by default.
 	Compress *Compress `yaml:"compress"`
+	// Which pages of other origins may read responses (CORS). padlock answers preflight requests, and replaces what the
+	// target says about it. A route's own setting takes precedence. By default the target decides.
+	CORS *CORS `yaml:"cors"`
+	// Headers that make browsers more careful with responses: `true`, `strict` or a mapping. Headers from the target
+	// take precedence. A route's own setting replaces the site's. Off by default.
+	SecurityHeaders *SecurityHeaders `yaml:"security_headers"`
 	// What happens to a path that a target may read differently from padlock: reject it with 400, forward its normal
 	// form, or forward it unchanged. By default `strict` when a rule restricts access; otherwise `raw`, except for
 	// paths that would leave the ones routed to the target.
@@ -656,6 +662,10 @@ type Route struct {
 	BodyLimit Size `yaml:"body_limit"`
 	// Compress responses of this route, instead of the site's setting; `compress: false` compresses none.
 	Compress *Compress `yaml:"compress"`
+	// Which pages of other origins may read responses of this route, instead of the site's setting.
+	CORS *CORS `yaml:"cors"`
+	// Headers that make browsers more careful with responses of this route, instead of the site's setting.
+	SecurityHeaders *SecurityHeaders `yaml:"security_headers"`
 	// Buffers bodies, so that a slow client does not occupy a target. A larger body is streamed from there.
 	Buffer Buffer `yaml:"buffer"`
 
@@ -668,6 +678,41 @@ type Route struct {
 	// Also send Padlock-Handshake, which describes the client's handshake: ID, TLS version, fingerprint and client
 	// certificate.
 	Handshake bool `yaml:"handshake_header"`
+}
+
+// CORS lets pages of other origins read responses (Fetch section 3.3).
+type CORS struct {
+	// Origins of the pages: `https://app.example.com`, `https://*.example.com` (one label) or `"*"`.
+	Origins []string `yaml:"origins"`
+	// Methods that pages may use.
+	Methods []string `yaml:"methods"`
+	// Request headers that pages may send, in addition to those that every page may.
+	Headers []string `yaml:"headers"` // list of names
+	// Response headers that pages may read, in addition to those that every page may.
+	Expose []string `yaml:"expose"` // list of names
+	// Let pages send cookies and other credentials. Not with `"*"`.
+	Credentials bool `yaml:"credentials"`
+	// How long browsers may remember the answer to a preflight request.
+	MaxAge time.Duration `yaml:"max_age"`
+}
+
+// SecurityHeaders make browsers more careful with responses.
+type SecurityHeaders struct {
+	// `standard` adds X-Content-Type-Options, Referrer-Policy, and lets only the site's own pages frame responses;
+	// `strict` also forbids frames, referrers, camera, microphone and location, and isolates pages from other origins.
+	Preset string `yaml:"preset"` // standard | strict
+	// Pages that may frame responses: `none`, `self`, `any` or origins. By default what the preset says.
+	Frames []string `yaml:"frames"` // list of origins
+	// Value of Referrer-Policy, instead of the preset's.
+	ReferrerPolicy string `yaml:"referrer_policy"`
+	// Value of Permissions-Policy, instead of the preset's.
+	PermissionsPolicy string `yaml:"permissions_policy"`
+	// Value of Content-Security-Policy, without frame-ancestors. By default none.
+	ContentSecurityPolicy string `yaml:"content_security_policy"`
+	// Replace the target's own headers.
+	Replace bool `yaml:"replace"`
+	// Add none.
+	Off bool `yaml:"off"`
 }
 
 // Compress encodes responses for clients that accept it. Responses that are encoded already, partial, or marked

@@ -50,6 +50,10 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.jwt("", x)
 	case *ForwardAuth:
 		check.forwardAuth("", x)
+	case *CORS:
+		check.cors("", x)
+	case *SecurityHeaders:
+		check.securityHeaders("", x)
 	case *RateLimit:
 		check.rateLimit("", x)
 	case *Files:
@@ -165,6 +169,13 @@ func word(v, standard reflect.Value) *yaml.Node {
 	case Maintenance:
 		if reflect.DeepEqual(value, Maintenance{On: value.On}) {
 			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(value.On)}
+		}
+	case SecurityHeaders:
+		switch {
+		case reflect.DeepEqual(value, SecurityHeaders{Preset: "strict"}):
+			return text("strict")
+		case value.Off || reflect.DeepEqual(value, standard.Interface()):
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(!value.Off)}
 		}
 	case HSTS:
 		if value.Off {

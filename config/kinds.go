@@ -33,6 +33,8 @@ var examples = map[string]string{
 	"JWT.jwks": "https://login.example.com/.well-known/jwks.json", "JWT.issuer": "https://login.example.com/", "JWT.audience": "[app]", "JWT.algorithms": "[RS256]",
 	"JWT.header": "Authorization", "JWT.cookie": "session", "JWT.claims": "{scope: read}", "JWT.copy": "{email: X-Email}", "JWT.user": "email", "JWT.leeway": "1m", "JWT.keep_keys": "24h",
 	"forward_auth": "{to: \"http://127.0.0.1:9091\", uri: /api/authz/forward-auth, copy: [Remote-User]}", "ForwardAuth.uri": "/oauth2/auth", "ForwardAuth.copy": "[Remote-User, Remote-Groups]", "ForwardAuth.user": "Remote-User",
+	"cors": "{origins: [https://app.example.com]}", "CORS.origins": "[https://app.example.com]", "CORS.methods": "[GET, PUT]", "CORS.headers": "[Content-Type]", "CORS.expose": "[X-Total]", "CORS.max_age": "1h",
+	"security_headers": "true", "SecurityHeaders.preset": "strict", "SecurityHeaders.frames": "[self]", "SecurityHeaders.referrer_policy": "no-referrer", "SecurityHeaders.permissions_policy": "camera=()", "SecurityHeaders.content_security_policy": "\"default-src 'self'\"",
 	"compress": "true", "Site.inspect": "{requests: 200, body: 64KiB}", "Inspect.requests": "200", "Inspect.redact": "true", "Inspect.body": "64KiB", "Conditions.match": `'^/v[0-9]+/'`, "Conditions.header": `{X-Canary: "yes"}`, "Conditions.cookie": "{beta: \"*\"}", "Conditions.query": "{version: \"2\"}", "Conditions.client": "[10.0.0.0/8]",
 	"Conditions.certificate": "{names: [app.example.com]}", "Conditions.percent": "10", "Site.http": "serve", "Compress.prefer": "[br, gzip]", "Compress.types": "[text/html, application/json]", "Compress.min": "1KiB", "Compress.level": "fast", "Compress.cookies": "never",
 	"add": "{X-Site: app}", "addresses": "truncated", "allow": "[10.0.0.0/8]", "alpn": "[postgresql]", "alt_svc": "auto", "ask": "http://localhost:3000/allowed",
@@ -202,6 +204,8 @@ func single(t reflect.Type) string {
 		return "on, the engine's endpoint, or a mapping of keys to values"
 	case reflect.TypeFor[Compress](), reflect.TypeFor[Inspect](), reflect.TypeFor[Maintenance]():
 		return "true, false, or a mapping of keys to values"
+	case reflect.TypeFor[SecurityHeaders]():
+		return "true, strict, false, or a mapping of keys to values"
 	case reflect.TypeFor[KeepAlive]():
 		return "off, a duration, or a mapping of keys to values"
 	}

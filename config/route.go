@@ -59,6 +59,7 @@ func (v *validator) route(path string, r *Route) {
 		v.compress(path+".compress", r.Compress)
 	}
 
+	v.browsers(path, r.CORS, r.SecurityHeaders)
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
 }

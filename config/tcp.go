@@ -11,7 +11,7 @@ func (v *validator) tcp(path string, s *Site) {
 	t := s.TCP
 	at := path + ".tcp"
 	if s.hasHTTP() {
-		v.fail(path, "routes, www, http, hsts, headers, basic_auth, rate_limit, compress, errors, intercept, maintenance, inspect, paths and ignore_case are for HTTP, and this site forwards TCP")
+		v.fail(path, "routes, www, http, hsts, headers, basic_auth, api_keys, jwt, forward_auth, rate_limit, compress, cors, security_headers, errors, intercept, maintenance, inspect, paths and ignore_case are for HTTP, and this site forwards TCP")
 	}
 
 	if len(t.To) == 0 {
@@ -59,7 +59,7 @@ func (v *validator) alpn(path string, protocols []string) {
 // hasHTTP reports whether a site has keys that mean something for HTTP alone.
 func (s *Site) hasHTTP() bool {
 	return len(s.Routes) > 0 || s.WWW != "" || s.HSTS != (HSTS{}) || s.Access.ofHTTP() || s.HTTP != "" || s.Compress != nil || s.Paths != "" || s.NoCase ||
-		!s.Fields.empty() || len(s.Errors) > 0 || len(s.Intercept) > 0 || s.Maintenance != nil || s.Inspect != nil
+		!s.Fields.empty() || len(s.Errors) > 0 || len(s.Intercept) > 0 || s.Maintenance != nil || s.Inspect != nil || s.CORS != nil || s.SecurityHeaders != nil
 }
 
 func (v *validator) passthrough(at string, s *Site) {

@@ -249,6 +249,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	if s.Compress != nil {
 		v.compress(path+".compress", s.Compress)
 	}
+	v.browsers(path, s.CORS, s.SecurityHeaders)
 	if s.HTTP != "" {
 		v.oneOf(path+".http", s.HTTP, "redirect", "serve", "off")
 	}

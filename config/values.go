@@ -187,6 +187,20 @@ func (m *Maintenance) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// UnmarshalText takes true, strict and false.
+func (h *SecurityHeaders) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "true", "on", "standard":
+	case "strict":
+		h.Preset = "strict"
+	case "false", "off":
+		h.Off = true
+	default:
+		return fmt.Errorf("%q must be true, strict, false, or a mapping of keys to values", text)
+	}
+	return nil
+}
+
 func switchedOff(text []byte, off *bool) error {
 	if string(text) != "off" && string(text) != "false" {
 		return fmt.Errorf("%q must be off, or a mapping of keys to values", text)

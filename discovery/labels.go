@@ -87,6 +87,20 @@ func (p *part) compress() *config.Compress {
 	return p.route.Compress
 }
 
+func (p *part) cors() *config.CORS {
+	if p.route.CORS == nil {
+		p.route.CORS = &config.CORS{}
+	}
+	return p.route.CORS
+}
+
+func (p *part) securityHeaders() *config.SecurityHeaders {
+	if p.route.SecurityHeaders == nil {
+		p.route.SecurityHeaders = &config.SecurityHeaders{}
+	}
+	return p.route.SecurityHeaders
+}
+
 // keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment:
 // whoever may label a container need not be allowed to see those.
 var keys = []key{
@@ -107,6 +121,13 @@ var keys = []key{
 	setting("buffer.request", ofHTTP, func(p *part) any { return &p.route.Buffer.Request }),
 	setting("buffer.response", ofHTTP, func(p *part) any { return &p.route.Buffer.Response }),
 	setting("compress", ofHTTP, func(p *part) any { return p.compress() }),
+	setting("cors.origins", ofHTTP, func(p *part) any { return &p.cors().Origins }),
+	setting("cors.methods", ofHTTP, func(p *part) any { return &p.cors().Methods }),
+	setting("cors.headers", ofHTTP, func(p *part) any { return &p.cors().Headers }),
+	setting("cors.expose", ofHTTP, func(p *part) any { return &p.cors().Expose }),
+	setting("cors.credentials", ofHTTP, func(p *part) any { return &p.cors().Credentials }),
+	setting("cors.max_age", ofHTTP, func(p *part) any { return &p.cors().MaxAge }),
+	setting("security_headers", ofHTTP, func(p *part) any { return p.securityHeaders() }),
 	setting("upgrades", ofHTTP, func(p *part) any { return &p.route.Upgrades }),
 	setting("forwarded", ofHTTP, func(p *part) any { return &p.route.Forwarded }),
 	setting("handshake_header", ofHTTP, func(p *part) any { return &p.route.Handshake }),

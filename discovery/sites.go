@@ -55,6 +55,16 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		r.Compress = &compress
 	}
 
+	if r.CORS != nil {
+		cors := *r.CORS
+		r.CORS = &cors
+	}
+
+	if r.SecurityHeaders != nil {
+		headers := *r.SecurityHeaders
+		r.SecurityHeaders = &headers
+	}
+
 	if r.Files != nil {
 		files := *r.Files
 		r.Files = &files

@@ -95,6 +95,7 @@ func partsOf(c *owner, site config.Site) (parts []*part) {
 			to = make([]config.Backend, 1)
 		}
 		route.To, route.Compress = nil, cmp.Or(route.Compress, site.Compress)
+		route.CORS, route.SecurityHeaders = cmp.Or(route.CORS, site.CORS), cmp.Or(route.SecurityHeaders, site.SecurityHeaders)
 		for _, target := range to {
 			p := whole
 			p.route, p.target, p.weight, p.shared = route, target.Target, target.Weight, settings(&route)

@@ -222,6 +222,9 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 			e.line("  rate_limit: %d requests in %v, by %s; further ones get 429", limit.Requests, limit.Per, limit.By)
 		}
 	}
+	if r.CORS != nil {
+		e.line("  cors: preflight requests of permitted origins are answered")
+	}
 	if basic := r.BasicAuth(site); basic != nil {
 		e.line("  basic_auth: one of its users (%d); others get 401", len(basic.Users))
 	}
@@ -236,6 +239,10 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	}
 	if r.Compression != nil {
 		e.line("  compress: %s, from %d bytes on, if the client accepts it", strings.Join(r.Compression.Prefer, ", "), r.Compression.Min)
+	}
+
+	if r.Security != nil {
+		e.line("  security_headers: added to responses")
 	}
 
 	if len(c.To) > 0 {

@@ -46,7 +46,7 @@ func (h *Gateway) Compile(s *sites.Snapshot) *Routes {
 
 // action is what a route does, behind its filters.
 func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
-	var filters []Filter
+	filters := h.guards(s, r)
 	add := func(wanted bool, f Filter) {
 		if wanted {
 			filters = append(filters, f)
@@ -54,33 +54,6 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	}
 
 	forwards := r.Group != nil
-
-	// Who may not come costs no more than that, and learns nothing of what is here.
-	add(s.Access.Lists() || r.Access.Lists(), before(admit))
-	rate := func(user bool) {
-		for _, a := range []*sites.Access{&s.Access, &r.Access} {
-			if l := a.RateLimit(); l != nil && (l.By == "user") == user {
-				add(true, limited(h.rates.of(l), l))
-			}
-		}
-	}
-
-	// Before passwords, as guesses count too.
-	rate(false)
-	add(r.BasicAuth(s) != nil, before(h.authenticate))
-	if k := r.APIKeys(s); k != nil {
-		add(true, before(keyed(k)))
-	}
-	if j := r.JWT(s); j != nil {
-		add(true, before(h.tokened(j)))
-	}
-	// Last of those who may refuse, as it costs a request of its own.
-	if f := r.ForwardAuth(s); f != nil {
-		add(true, h.forwardAuth(f))
-	}
-
-	// Behind passwords, as only now it is known who the user is.
-	rate(true)
 	if r.Compression != nil {
 		// Before prepare, which may change Accept-Encoding. Responses that are buffered behind it keep no target waiting.
 		add(true, h.compressed(r.Compression))
@@ -112,6 +85,46 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	// Innermost: what is replaced is neither buffered nor compressed, and the page is written as every other.
 	add(s.Intercepts(), intercept)
 	return chain(&forwarding{h, r}, filters)
+}
+
+// guards are the filters of a route that say who may come.
+func (h *Gateway) guards(s *sites.Site, r *sites.Route) (filters []Filter) {
+	add := func(wanted bool, f Filter) {
+		if wanted {
+			filters = append(filters, f)
+		}
+	}
+	// Who may not come costs no more than that, and learns nothing of what is here.
+	add(s.Access.Lists() || r.Access.Lists(), before(admit))
+	rate := func(user bool) {
+		for _, a := range []*sites.Access{&s.Access, &r.Access} {
+			if l := a.RateLimit(); l != nil && (l.By == "user") == user {
+				add(true, limited(h.rates.of(l), l))
+			}
+		}
+	}
+
+	// Before passwords, as guesses count too.
+	rate(false)
+	// Before passwords too, as browsers ask without.
+	if r.CORS != nil {
+		add(true, preflight(r.CORS))
+	}
+	add(r.BasicAuth(s) != nil, before(h.authenticate))
+	if k := r.APIKeys(s); k != nil {
+		add(true, before(keyed(k)))
+	}
+	if j := r.JWT(s); j != nil {
+		add(true, before(h.tokened(j)))
+	}
+	// Last of those who may refuse, as it costs a request of its own.
+	if f := r.ForwardAuth(s); f != nil {
+		add(true, h.forwardAuth(f))
+	}
+
+	// Behind passwords, as only now it is known who the user is.
+	rate(true)
+	return filters
 }
 
 // own is what a route does that forwards nothing.

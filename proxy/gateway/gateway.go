@@ -140,18 +140,19 @@ type Exchange struct {
 	trace             tracing.Context // what the target gets; zero: nothing of ours
 	spans             *tracing.Request
 
-	fromTarget bool           // the response is a target's
-	sticky     string         // Set-Cookie that makes the client stick to the target, or ""
-	sent       message.Fields // as they came, where conditions of routes depend on them
-	draw       float64        // of the client; 0: it has none
-	drawn      string         // Set-Cookie that keeps it, or ""
-	cookies    []string       // Set-Cookie of the service that was asked
-	varies     bool           // the response depends on Accept-Encoding
-	coded      bool           // it is encoded by us, or stands for one that is
-	bare       bool           // the response gets no fields of the configuration's
-	limited    limitedBody
-	record     *recording // nil: nobody looks at the request
-	held       int64      // of the memory for what is buffered
+	fromTarget  bool           // the response is a target's
+	sticky      string         // Set-Cookie that makes the client stick to the target, or ""
+	sent        message.Fields // as they came, where conditions of routes depend on them
+	draw        float64        // of the client; 0: it has none
+	drawn       string         // Set-Cookie that keeps it, or ""
+	preflighted bool           // it is padlock's answer to a browser that asks for permission
+	cookies     []string       // Set-Cookie of the service that was asked
+	varies      bool           // the response depends on Accept-Encoding
+	coded       bool           // it is encoded by us, or stands for one that is
+	bare        bool           // the response gets no fields of the configuration's
+	limited     limitedBody
+	record      *recording // nil: nobody looks at the request
+	held        int64      // of the memory for what is buffered
 
 	group     *upstream.Group  // that it is forwarded by; guarded by underway's lock. Nil: it waits for a deploy
 	ctx       *message.Context // while the request is under way; nil: it is not
@@ -287,6 +288,9 @@ func (x *Exchange) findRoute() error {
 	if x.site.Conditional {
 		// A copy, as the target may get other fields than the client has sent.
 		x.sent = slices.Clone(x.request.Fields)
+	}
+	if x.findPreflight() {
+		return nil
 	}
 	route, allowed := x.site.Route(method, &x.path, x)
 	switch {

@@ -19,8 +19,9 @@ func (x *Exchange) withoutOurs(fields message.Fields) message.Fields {
 	if !x.keepsAltSvc() {
 		fields.Del("Alt-Svc")
 	}
+	shares := x.cors() != nil
 	fields.DelFunc(func(name string) bool {
-		return x.site.Fields.Response.Owns(name, false) || x.route != nil && x.route.Fields.Response.Owns(name, false)
+		return shares && ofCORS(name) || x.site.Fields.Response.Owns(name, false) || x.route != nil && x.route.Fields.Response.Owns(name, false)
 	})
 	return fields
 }

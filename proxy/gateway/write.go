@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"padlock/proxy/message"
+	"padlock/proxy/sites"
 )
 
 // write sends what an action has come to. Nothing else writes to a client, so that framing, rules for fields, and logs
@@ -203,6 +204,14 @@ func (x *Exchange) unwritable(err error) error {
 	return &StatusError{Status: 500, Text: "The answer to this cannot be written", Cause: "the response: " + err.Error()}
 }
 
+// security are the fields that make browsers more careful with the response; nil: none.
+func (x *Exchange) security() *sites.SecurityHeaders {
+	if x.route != nil {
+		return x.route.Security
+	}
+	return x.site.Security
+}
+
 // finish changes the fields of a response as the site and the route say.
 func (x *Exchange) finish(f *message.Fields) {
 	if x.site == nil || x.bare {
@@ -232,6 +241,10 @@ func (x *Exchange) finish(f *message.Fields) {
 		}
 	}
 
+	x.share(f)
+	if h := x.security(); h != nil {
+		h.Apply(f)
+	}
 	// Rules come last, so that they can change what padlock itself has added. The route's may change the site's.
 	x.site.Fields.Response.Apply(x, f, false)
 	if x.route != nil {

@@ -24,8 +24,10 @@ type Site struct {
 	Redirects map[string]string // names that lead to another, with or without www
 	// Routes ask for more than paths and methods.
 	Conditional bool
-	Plain       bool   // it is served over plain HTTP too
-	PlainOff    bool   // plain HTTP gets no redirect either
+	Plain       bool  // it is served over plain HTTP too
+	PlainOff    bool  // plain HTTP gets no redirect either
+	CORS        *CORS // where no route was found; nil: the target decides
+	Security    *SecurityHeaders
 	HSTS        string // Strict-Transport-Security, or ""
 	Aliases     string // underscores_in_headers: which are dropped
 	Access      Access
@@ -72,6 +74,8 @@ type Route struct {
 	BodyLimit                int64
 	Buffer                   config.Buffer
 	Compression              *Compression // nil: responses stay as they are
+	CORS                     *CORS        // nil: the target decides
+	Security                 *SecurityHeaders
 	Forwarded                bool
 	Handshake                bool // tell the target of the handshake
 }
@@ -103,6 +107,7 @@ type builder struct {
 
 func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	built := &Site{Policy: policy, HSTS: hsts(c), Aliases: b.cfg.UnderscoresInHeaders, Fields: NewHeaderRules(&c.Fields), Counts: b.book.Site(c.Hosts[0])}
+	built.CORS, built.Security = newCORS(c.CORS, nil), newSecurityHeaders(c.SecurityHeaders, nil)
 	// The mode was validated with the configuration.
 	built.Paths, _ = paths.ParseMode(c.PathMode())
 
@@ -148,6 +153,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		r, err := b.route(&c.Routes[i], c.Hosts[0])
 		if err == nil {
 			r.Compression = compression(c.Compress, c.Routes[i].Compress)
+			r.CORS, r.Security = newCORS(c.CORS, c.Routes[i].CORS), newSecurityHeaders(c.SecurityHeaders, c.Routes[i].SecurityHeaders)
 			r.when, err = newConditions(&c.Routes[i].Conditions, c.NoCase)
 			r.Pattern, r.Class = paths.NewPattern(c.Routes[i].Exact+c.Routes[i].Path, c.Routes[i].Exact != "", c.NoCase), class(c.Routes, i, built.Paths == paths.Agreed)
 		}
@@ -164,7 +170,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 
 	// A site without routes shows the built-in page at every path.
 	if len(c.Routes) == 0 {
-		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false)}}
+		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false), CORS: built.CORS, Security: built.Security}}
 	}
 
 	// Sorted once, so that the first route that matches is the one.
