@@ -113,6 +113,8 @@ sites:
     routes:
       - {to: %q}
       - {match: '^/admin(/|$)', basic_auth: {users: {ada: %q}}, to: %[1]q}
+      - {match: '^/deep/inner/$', basic_auth: {users: {ada: %[2]q}}, to: %[1]q}
+      - {match: '^/deep/inner/x', basic_auth: {users: {ada: %[2]q}}, to: %[1]q}
       - {match: '^/v[0-9]+/open', to: %[1]q}
 `, target, hash)
 	for path, want := range map[string]string{"/": "200", "/x": "200", "/v1/open": "200", "/admin": "401", "/admin/x": "401"} {
@@ -121,7 +123,11 @@ sites:
 			t.Errorf("%s: %.100s", path, answer)
 		}
 	}
-	for _, path := range []string{"/ADMIN", "/Admin/x", "/%61dmin", "//admin", "/x/../admin", "/admin;x", "/admin%2fx", "/admin.", "/./admin", "/admin%20", "/%2561dmin", "/admin%00"} {
+	for _, path := range []string{
+		"/ADMIN", "/Admin/x", "/%61dmin", "//admin", "/x/../admin", "/admin;x", "/admin%2fx", "/admin.", "/./admin", "/admin%20", "/%2561dmin", "/admin%00",
+		"/;/admin", "/;a=b/admin/x", "/%20/admin", "/admin./x", "/admin%20/x", "/admin;a/x", "/%EF%BD%81dmin", "/adm%C4%B1n", "/admin%3Fx", "/admin%E3%80%80", "/admin::$DATA",
+		"//host/admin", "/deep;a/inner/x", "/deep/inner;/", "/deep/inner;a/;b", "/deep//inner%20/", "/" + strings.Repeat("%EF%BD%81", 500),
+	} {
 		answer, _ := io.ReadAll(e.one(t, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
 		if strings.Contains(string(answer), "secret") || strings.HasPrefix(string(answer), "HTTP/1.1 200") {
 			t.Errorf("%s: %.200s", path, answer)

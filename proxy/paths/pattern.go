@@ -115,6 +115,48 @@ func (p *Pattern) literal(raw string) bool {
 	return !p.exact && (p.encoded[n-1] == '/' || raw[n] == '/')
 }
 
+// maxRead is how long a path with characters beyond ASCII may be for Readings: some become eighteen.
+const maxRead = 4 << 10
+
+// Readings are the path as other readers may have it, in lower case, for what compares the whole of it: a regular
+// expression. A slash at the end is there in one of two. They are not clear where nobody can say what a reader has. In
+// raw mode there are none, as nobody else is asked.
+func (p *Path) Readings() (forms []string, clear bool) {
+	if p.mode == Raw {
+		return nil, true
+	}
+
+	need := len(p.Raw) + 1
+	if !loosePath(p.Raw) && marks(p.Raw).high {
+		if len(p.Raw) > maxRead {
+			return nil, false
+		}
+		need *= longest
+	}
+	p.loosen(need)
+	if p.loose.unclear {
+		return nil, false
+	}
+
+	loose := p.loose.forms
+	if p.loose.whole {
+		loose = []string{p.loose.only}
+	}
+	last := p.Raw[strings.LastIndexByte(p.Raw, '/')+1:]
+	for _, form := range loose {
+		if form != "" {
+			forms = append(forms, form)
+		}
+		if form == "" || trimmed(Decode(last)) == "" {
+			forms = append(forms, form+"/")
+		}
+	}
+	return forms, true
+}
+
+// longest is how many times as long a path may become: U+FDFA, which is nine characters long encoded, has 33 bytes then.
+const longest = 4
+
 // looselyHolds asks the loosest readers.
 func (p *Pattern) looselyHolds(path *Path) bool {
 	// One byte more than the pattern shows whether the path ends there or goes on.

@@ -26,6 +26,7 @@ type Asker interface {
 // conditions are those of a route beside its path and methods.
 type conditions struct {
 	match   *regexp.Regexp // nil: any path
+	loose   *regexp.Regexp // match, whatever the case of letters
 	compare []condition
 }
 
@@ -49,6 +50,9 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 		}
 		var err error
 		if made.match, err = regexp.Compile(expression); err != nil {
+			return nil, fmt.Errorf("match: %w", err)
+		}
+		if made.loose, err = regexp.Compile("(?i)" + c.Match); err != nil {
 			return nil, fmt.Errorf("match: %w", err)
 		}
 	}
@@ -132,21 +136,16 @@ func (c *conditions) fails(q Asker, path *paths.Path) string {
 	return ""
 }
 
-// agreed reports whether readers that ignore case, parameters or a slash at the end see a path alike, as far as the
-// regular expression goes.
+// agreed reports whether all readers see a path alike, as far as the regular expression goes: those that ignore case,
+// parameters, blanks or a slash at the end, and those that take what looks alike for the same.
 func (c *conditions) agreed(path *paths.Path) bool {
 	if c == nil || c.match == nil {
 		return true
 	}
 
 	is := c.match.MatchString(path.Normal)
-	bare, _, _ := strings.Cut(path.Normal, ";")
-	for _, other := range []string{strings.ToLower(path.Normal), bare, strings.TrimRight(path.Normal, "/. ")} {
-		if c.match.MatchString(other) != is {
-			return false
-		}
-	}
-	return true
+	forms, clear := path.Readings()
+	return clear && !slices.ContainsFunc(forms, func(form string) bool { return c.loose.MatchString(form) != is })
 }
 
 // narrow is what a pattern's match comes to with the conditions. What the client sends beside the path is the same to
