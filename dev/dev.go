@@ -72,6 +72,7 @@ type Ports struct {
 	HTTP    int    `json:"http"` // 0: nowhere
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
+	Storage string `json:"storage,omitempty"` // padlock's own directory, with the local CA
 }
 
 // URL is the address of a host.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -116,7 +117,8 @@ func (h *Hub) Close() {
 	h.lock.Close()
 }
 
-// Idle waits until there has been no app for a time. It returns early when ctx ends.
+// Idle waits until there has been no app for a time, or no command reaches this hub any more. It returns early when ctx
+// ends.
 func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 	ticker := time.NewTicker(min(rest, time.Second))
 	defer ticker.Stop()
@@ -131,7 +133,7 @@ func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 		h.mu.Lock()
 		// Decided with the lock held, so that no command registers between the decision and the end.
 		idle := !h.emptied.IsZero() && time.Since(h.emptied) >= rest
-		if idle {
+		if idle = idle || h.unreachable(); idle {
 			// Whoever connects from now on starts another hub.
 			h.closed = true
 		}
@@ -141,6 +143,16 @@ func (h *Hub) Idle(ctx context.Context, rest time.Duration) {
 			return
 		}
 	}
+}
+
+// unreachable reports whether the socket's file has been removed, as systemd-logind does with XDG_RUNTIME_DIR after a
+// user's last session. The commands that are connected then join a new proxy in its place. It is called with mu locked.
+func (h *Hub) unreachable() bool {
+	if h.listener == nil {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(h.dir, socketName))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // Follow calls use with the names of all apps, wildcards aside, at once and whenever the proxy serves a change, until

@@ -254,6 +254,24 @@ func TestTheProxyEndsAfterTheLastApp(t *testing.T) {
 	}
 }
 
+// The directory may be removed, as that of a user who has logged out.
+func TestAProxyThatNobodyReachesEnds(t *testing.T) {
+	p := open(t, filepath.Join(t.TempDir(), "run"))
+	c := connect(t, p.dir)
+	if _, _, err := c.Register(t.Context(), app("shop")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(p.dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p.Idle(ctx, 100*time.Millisecond)
+	if ctx.Err() != nil {
+		t.Error("it goes on")
+	}
+}
+
 func TestTheDirectoryIsItsUsersAlone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.Mkdir(dir, 0o777); err != nil {

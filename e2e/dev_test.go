@@ -359,6 +359,16 @@ func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
 	}
 	shop.out.wait(t, d.ask(t, "url", "shop")+" →") // the port is another
 
+	// The directory of the sockets is removed, as that of a user who has logged out.
+	proxy = d.proxy()
+	if err := os.RemoveAll(filepath.Join(d.runtime, "padlock-dev")); err != nil {
+		t.Fatal(err)
+	}
+	d.await(t, "another proxy has the app", func() bool {
+		now := d.proxy()
+		return now != 0 && now != proxy && len(d.apps(t)) == 1 && d.apps(t)[0].Target != ""
+	})
+
 	node := d.apps(t)[0].Target
 	if code := shop.end(syscall.SIGKILL); code != -1 {
 		t.Error(code)
@@ -519,6 +529,9 @@ func TestTheCommandsOfPadlockDev(t *testing.T) {
 	d.start(t, empty, "--name", "port-2", "sleep", "60").out.wait(t, "port-2.localhost")
 	refused(1, empty, []string{"padlock dev --name port-3"}, "--name", "port", "true")
 	d.ask(t, "stop", "port-2")
+	elsewhere := d.start(t, empty, "--storage", t.TempDir(), "--name", "elsewhere", "sleep", "60")
+	elsewhere.out.wait(t, "the proxy has its local CA in "+d.storage, "--storage "+d.storage)
+	d.ask(t, "stop", "elsewhere")
 
 	// Without a name, the app of a directory is the one that runs there. Another checkout's app has the name from here.
 	for _, checkout := range []string{"main", "copy"} {

@@ -330,6 +330,7 @@ type developing struct {
 	once       sync.Once  // the hint about trust
 	unresolved sync.Once  // the hint about names
 	older      sync.Once  // the hint about another version
+	elsewhere  sync.Once  // the hint about another storage
 }
 
 func (d *developing) reporter() dev.Reporter {
@@ -579,6 +580,13 @@ func (d *developing) join(ctx context.Context) (*dev.Client, error) {
 	if err == nil && client.Ports.Version != version {
 		d.older.Do(func() {
 			d.say("the proxy is padlock %s, and this is %s; it is replaced after the last app has ended", client.Ports.Version, version)
+		})
+	}
+	// A proxy of an older version does not say where it keeps its local CA.
+	if err == nil && client.Ports.Storage != "" && client.Ports.Storage != d.cfg.StateDirectory() {
+		d.elsewhere.Do(func() {
+			d.say("the proxy has its local CA in %s, which this app does not trust, as the app's is in %s: end the other apps first, or start this one with --storage %s",
+				client.Ports.Storage, d.cfg.StateDirectory(), client.Ports.Storage)
 		})
 	}
 	return client, toEnd(err)

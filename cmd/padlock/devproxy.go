@@ -85,7 +85,7 @@ func (p *program) devServe(c *cli.Context) error {
 	}
 
 	o := p.options(!c.IsSet("listen"), nil)
-	o.Sources, o.Reporter = []discovery.Source{hub}, &devProxyReport{program: p, hub: hub, stop: cancel}
+	o.Sources, o.Reporter = []discovery.Source{hub}, &devProxyReport{program: p, hub: hub, storage: cfg.StateDirectory(), stop: cancel}
 	err = daemon.Run(ctx, cfg, o)
 	cancel()
 	if failed := <-pages; err == nil {
@@ -98,13 +98,14 @@ func (p *program) devServe(c *cli.Context) error {
 // devProxyReport opens the hub when the proxy serves.
 type devProxyReport struct {
 	*program
-	hub  *dev.Hub
-	stop func()
+	hub     *dev.Hub
+	storage string
+	stop    func()
 }
 
 // Started implements daemon.Reporter.
 func (r *devProxyReport) Started(s daemon.Started) {
-	ports := dev.Ports{PID: os.Getpid(), Version: version}
+	ports := dev.Ports{PID: os.Getpid(), Version: version, Storage: r.storage}
 	for _, l := range s.Listeners {
 		_, text, _ := net.SplitHostPort(l.Addr().String())
 		port, _ := net.LookupPort("tcp", text) // of an address that is listened on
