@@ -490,8 +490,8 @@ type Access struct {
 	// Asks a service about each request, as Authelia, Authentik and oauth2-proxy document it: a 2xx status lets the
 	// request through, any other answer is the client's. A route's own setting takes precedence over the site's.
 	ForwardAuth *ForwardAuth `yaml:"forward_auth"`
-	// Limits how many requests each client can send. Further ones get 429. The limits of a site and of its route both
-	// apply. Each padlock counts for itself.
+	// Limits how many requests each client can send, and how many at once. Further ones get 429. The limits of a site and
+	// of its route both apply. Each padlock counts for itself, unless `redis` is set.
 	RateLimit *RateLimit `yaml:"rate_limit"`
 }
 
@@ -517,6 +517,14 @@ type RateLimit struct {
 	// `basic_auth` or another access rule, or the value of a header or cookie. Clients without that value count by
 	// address. Choose a header or cookie only if clients cannot invent its value.
 	By string `yaml:"by"` // address | user | header:NAME | cookie:NAME
+	// Requests of a client that can be under way at once, WebSockets included. Each padlock counts for itself. By default
+	// any number. `requests` can be left out then.
+	Concurrent int `yaml:"concurrent"`
+	// The Redis in which several nodes count `requests` together: a URL as for `storage`, or `storage` for that one.
+	Redis string `yaml:"redis" empty:"never" secret:"yes"` // `storage` or a `redis://` URL
+	// What happens while Redis does not answer: each padlock counts for itself (`open`, the default), or requests get 503
+	// (`closed`).
+	OnFailure string `yaml:"on_failure"` // open | closed
 }
 
 // BasicAuth asks for a name and a password (RFC 7617).

@@ -13,6 +13,7 @@ import (
 
 	"padlock/config/template"
 	"padlock/internal/coding"
+	"padlock/internal/redisurl"
 	"padlock/internal/regular"
 )
 
@@ -371,9 +372,21 @@ func isToken(name string) bool {
 }
 
 func (v *validator) rateLimit(path string, l *RateLimit) {
-	standard(&l.Per, time.Minute)
-	standard(&l.Burst, l.Requests)
 	standard(&l.By, "address")
+	standard(&l.Per, time.Minute)
+	if l.Concurrent > maxRate {
+		v.fail(path+".concurrent", "%d must be from 1 to %d", l.Concurrent, maxRate)
+	}
+	v.sharedRate(path, l)
+	if l.Requests == 0 && l.Concurrent > 0 {
+		if l.Per != time.Minute || l.Burst != 0 || l.Redis != "" {
+			v.fail(path+".requests", "is missing: per, burst and redis go with it")
+		}
+		v.rateBy(path, l)
+		return
+	}
+
+	standard(&l.Burst, l.Requests)
 	switch {
 	case l.Requests < 1 || l.Requests > maxRate:
 		v.fail(path+".requests", "%d must be from 1 to %d", l.Requests, maxRate)
@@ -382,7 +395,48 @@ func (v *validator) rateLimit(path string, l *RateLimit) {
 	case l.Per < time.Millisecond || l.Per > 30*24*time.Hour:
 		v.fail(path+".per", "%v must be from 1ms to 720h", l.Per)
 	}
+	v.rateBy(path, l)
+}
 
+// sharedRate checks where nodes count together.
+func (v *validator) sharedRate(path string, l *RateLimit) {
+	switch {
+	case l.Redis == "":
+		if l.OnFailure != "" {
+			v.fail(path+".on_failure", "goes with redis: without it nothing can fail")
+		}
+		return
+	case l.Redis != "storage" && !redisurl.Is(l.Redis):
+		v.fail(path+".redis", "must be storage, or a URL such as redis://host:6379/0")
+	case l.Redis != "storage":
+		if _, _, err := redisurl.Parse(l.Redis); err != nil {
+			v.fail(path+".redis", "%v", err)
+		}
+	}
+	standard(&l.OnFailure, "open")
+	v.oneOf(path+".on_failure", l.OnFailure, "open", "closed")
+}
+
+// sharedRates refuses limits that count in the storage where that is no Redis.
+func (v *validator) sharedRates(c *Config, from int) {
+	if redisurl.Is(c.Storage) {
+		return
+	}
+	check := func(path string, a *Access) {
+		if a.RateLimit != nil && a.RateLimit.Redis == "storage" {
+			v.fail(path+".rate_limit.redis", "storage needs a storage that is a Redis; or write the URL of one: redis://host:6379/0")
+		}
+	}
+	for i := from; i < len(c.Sites); i++ {
+		at := fmt.Sprintf("sites[%d]", i)
+		check(at, &c.Sites[i].Access)
+		for j := range c.Sites[i].Routes {
+			check(fmt.Sprintf("%s.routes[%d]", at, j), &c.Sites[i].Routes[j].Access)
+		}
+	}
+}
+
+func (v *validator) rateBy(path string, l *RateLimit) {
 	kind, name, named := strings.Cut(l.By, ":")
 	switch {
 	case l.By == "address", l.By == "user":

@@ -112,6 +112,7 @@ func (v *validator) sites(c *Config, from int) {
 
 	v.listeners(c)
 	v.plain(c, from)
+	v.sharedRates(c, from)
 	v.managedNames(c)
 }
 

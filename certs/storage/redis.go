@@ -6,17 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"padlock/internal/mask"
-	"padlock/internal/pemfile"
+	"padlock/internal/redisurl"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
 )
 
 // redisStore is a Store in Redis. All of its keys share one hash tag, so that a Cluster keeps them on one node and a
@@ -33,107 +30,17 @@ type redisStore struct {
 	maxValue int64 // bytes
 }
 
-const (
-	redisTimeout = 3 * time.Second
-	redisTag     = "{padlock}:"
-)
+const redisTag = "{padlock}:"
 
-// openRedis takes redis://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT…][/DB]. rediss:// is with TLS; ?master=NAME asks
-// Sentinels, ?cluster=true is for a Cluster; ?prefix= separates several padlocks in one database; ?sentinel_password=
-// is the Sentinels' own; ?ca=FILE holds the CAs that the servers are verified against, in PEM.
+// openRedis takes what redisurl.Parse does.
 func openRedis(location string, o Options) (*redisStore, error) {
-	options, prefix, err := redisOptions(location)
+	options, prefix, err := redisurl.Parse(location)
 	if err != nil {
 		return nil, err
 	}
-	// Failures are returned. The package would print them as well.
-	logging.Disable()
 	s := &redisStore{client: redis.NewUniversalClient(options), prefix: redisTag + prefix, name: Redacted(location), log: o.Log, odd: strangers{log: o.Log}, maxValue: o.maxValue()}
 	s.leases = newLeases(s, o)
 	return s, nil
-}
-
-func redisOptions(location string) (*redis.UniversalOptions, string, error) {
-	hosts, rest := redisHosts(location)
-	u, err := url.Parse(rest)
-	if err != nil {
-		// The error of net/url would repeat the password.
-		return nil, "", errors.New("not a URL such as redis://host:6379/0")
-	}
-
-	query := u.Query()
-	take := func(name string) string {
-		value := query.Get(name)
-		query.Del(name)
-		return value
-	}
-
-	master, cluster, prefix, sentinel, ca := take("master"), take("cluster"), take("prefix"), take("sentinel_password"), take("ca")
-	// go-redis refuses parameters that it does not know.
-	u.RawQuery = query.Encode()
-	parsed, err := redis.ParseURL(u.String())
-	if err != nil {
-		return nil, "", errors.New(mask.Text(err.Error()))
-	}
-
-	if ca != "" {
-		if parsed.TLSConfig == nil {
-			return nil, "", errors.New("ca= is for rediss://, which is with TLS")
-		}
-		if parsed.TLSConfig.RootCAs, err = pemfile.LoadPool(ca); err != nil {
-			return nil, "", err
-		}
-	}
-
-	isCluster, err := strconv.ParseBool(cluster)
-	if err != nil && cluster != "" {
-		return nil, "", errors.New("cluster= must be true or false")
-	}
-	o := &redis.UniversalOptions{
-		Addrs: hosts, DB: parsed.DB, Username: parsed.Username, Password: parsed.Password, TLSConfig: parsed.TLSConfig,
-		MasterName: master, SentinelPassword: sentinel, IsClusterMode: isCluster,
-		DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout, ContextTimeoutEnabled: true, MaxRetries: 2,
-		// Redis before version 7.2 answers CLIENT SETINFO with an error.
-		DisableIdentity: true,
-	}
-
-	// ParseURL has completed the address with the default port.
-	if len(hosts) == 1 && !isCluster && master == "" {
-		o.Addrs = []string{parsed.Addr}
-	}
-	if len(hosts) > 1 && !isCluster && master == "" {
-		return nil, "", errors.New("several hosts need ?master=NAME (Sentinel) or ?cluster=true")
-	}
-
-	if o.TLSConfig != nil && len(hosts) > 1 {
-		// Each host of a cluster is verified under its own name.
-		o.TLSConfig.ServerName = ""
-	}
-
-	return o, prefix, nil
-}
-
-// redisHosts takes the list of hosts apart, which is no part of a URL, and leaves the first.
-func redisHosts(location string) (hosts []string, first string) {
-	scheme, rest, _ := strings.Cut(location, "://")
-	end := strings.IndexAny(rest, "/?")
-	if end < 0 {
-		end = len(rest)
-	}
-
-	user, list := "", rest[:end]
-	// The last one, as a password may contain another.
-	if at := strings.LastIndexByte(list, '@'); at >= 0 {
-		user, list = list[:at+1], list[at+1:]
-	}
-	hosts = strings.Split(list, ",")
-	for i, host := range hosts {
-		if !strings.Contains(strings.TrimPrefix(host, "["), ":") || strings.HasSuffix(host, "]") {
-			hosts[i] = host + ":6379"
-		}
-	}
-
-	return hosts, scheme + "://" + user + hosts[0] + rest[end:]
 }
 
 func (s *redisStore) String() string { return s.name }

@@ -219,7 +219,7 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	}
 	for _, limit := range []*sites.RateLimit{site.Access.RateLimit(), r.Access.RateLimit()} {
 		if limit != nil {
-			e.line("  rate_limit: %d requests in %v, by %s; further ones get 429", limit.Requests, limit.Per, limit.By)
+			e.limited(limit)
 		}
 	}
 	if r.CORS != nil {
@@ -275,6 +275,22 @@ func listed(to []config.Backend) string {
 		all = append(all, b.Target.String())
 	}
 	return strings.Join(all, ", ")
+}
+
+// limited says what a rate limit allows.
+func (e *explanation) limited(l *sites.RateLimit) {
+	var allows []string
+	if l.Requests > 0 {
+		allows = append(allows, fmt.Sprintf("%d requests in %v", l.Requests, l.Per))
+	}
+	if l.Concurrent > 0 {
+		allows = append(allows, fmt.Sprintf("%d at once", l.Concurrent))
+	}
+	shared := ""
+	if l.At != "" {
+		shared = " on all nodes together"
+	}
+	e.line("  rate_limit: %s%s, by %s; further ones get 429", strings.Join(allows, " and "), shared, l.By)
 }
 
 func (e *explanation) forwards(site *sites.Site, about *config.Site, r *sites.Route, path *paths.Path) {

@@ -83,7 +83,7 @@ type Gateway struct {
 }
 
 func New(o Options) *Gateway {
-	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log), self: newSelf()}
+	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log), self: newSelf(), rates: rates{log: o.Log}}
 	h.late.log, h.late.after = o.Log, cmp.Or(o.LateAfter, lateAfter)
 	h.first = h.entry()
 	return h
@@ -108,7 +108,10 @@ func (h *Gateway) Reloaded(now *Routes) (ended int) {
 func (h *Gateway) Leave() { h.tunnels.sayGoodbye() }
 
 // Close waits for what the gateway does beside requests. None come any more.
-func (h *Gateway) Close() { h.issuers.close() }
+func (h *Gateway) Close() {
+	h.issuers.close()
+	h.rates.close()
+}
 
 // Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds
 // its own.
@@ -153,6 +156,7 @@ type Exchange struct {
 	limited     limitedBody
 	record      *recording // nil: nobody looks at the request
 	held        int64      // of the memory for what is buffered
+	occupied    []occupied // of limits of requests at once
 
 	group     *upstream.Group  // that it is forwarded by; guarded by underway's lock. Nil: it waits for a deploy
 	ctx       *message.Context // while the request is under way; nil: it is not
@@ -173,12 +177,15 @@ var ids = func() *atomic.Uint64 {
 func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writer) {
 	x := &Exchange{request: r, routes: h.Routes(), target: r.Target, w: countingWriter{Writer: w}, start: time.Now(), id: ids.Add(1)}
 	defer h.underway.remove(x)
+	// Also after a panic, as a client would lack the place for ever.
+	defer x.vacate()
 	response, err := h.first.Answer(ctx, x)
 	h.write(x, response, err)
 
 	// The target's place is given back after the response was written: until then the target's connection is busy
 	// with it.
 	x.attempt.End()
+	x.vacate()
 	if x.held > 0 {
 		h.rooms.leave(x.addr, x.held)
 	}

@@ -150,6 +150,8 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
+			// Before the client sees the end: its next request may come at once, by another stream.
+			x.vacate()
 			x.sendTrailers(response.Body.Trailers())
 			return nil
 		default:

@@ -30,6 +30,7 @@ type Access struct {
 // RateLimit is how many requests each client may send.
 type RateLimit struct {
 	*config.RateLimit
+	At string // the URL of the Redis in which nodes count together; "": each counts for itself
 	// The site or route that has it: what stands in the configuration under the same name after a reload is the same.
 	Whose string
 }
@@ -37,7 +38,7 @@ type RateLimit struct {
 func newAccess(c *config.Access, whose string) Access {
 	a := Access{allow: c.Allow, deny: c.Deny}
 	if c.RateLimit != nil {
-		a.rate = &RateLimit{c.RateLimit, whose}
+		a.rate = &RateLimit{RateLimit: c.RateLimit, At: c.RateLimit.Redis, Whose: whose}
 	}
 	if c.BasicAuth != nil {
 		a.basic = NewBasicAuth(c.BasicAuth)
@@ -48,6 +49,9 @@ func newAccess(c *config.Access, whose string) Access {
 // access is newAccess with what has to be read or reached for it.
 func (b *builder) access(c *config.Access, whose string) (a Access, err error) {
 	a = newAccess(c, whose)
+	if a.rate != nil && a.rate.At == "storage" {
+		a.rate.At = b.cfg.Storage
+	}
 	if a.keys, err = b.apiKeys(c.APIKeys); err != nil {
 		return a, err
 	}
