@@ -43,7 +43,8 @@ type Lab struct {
 	mu      sync.Mutex
 	chains  map[*Endpoint]*chains
 	open    map[net.Conn]bool
-	current *Endpoint // for clients that send no name; nil: by address
+	browser map[*Endpoint]Result // of the page's own test
+	current *Endpoint            // for clients that send no name; nil: by address
 	work    sync.WaitGroup
 }
 
@@ -51,7 +52,7 @@ type Lab struct {
 func Open(o Options) (*Lab, error) {
 	l := &Lab{
 		endpoints: Endpoints(), byHost: map[string]*Endpoint{}, visits: newVisits(), recent: handshake.NewRecent(maxVisits), log: o.Log,
-		chains: map[*Endpoint]*chains{}, open: map[net.Conn]bool{}, story: o.Story,
+		chains: map[*Endpoint]*chains{}, browser: map[*Endpoint]Result{}, open: map[net.Conn]bool{}, story: o.Story,
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

@@ -50,6 +50,8 @@ func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
 		l.storyOf(w, r)
 	case "/judge":
 		l.judgeBrowser(w, r)
+	case "/results":
+		l.browserResults(w)
 	default:
 		http.NotFound(w, r)
 	}
@@ -224,6 +226,23 @@ func (l *Lab) judgeBrowser(w http.ResponseWriter, r *http.Request) {
 	}
 	visits, _, _ := l.visits.of(e.Name, time.UnixMilli(since))
 	result := judge(e, visits, o, calibration{exitTells: true})
+	l.mu.Lock()
+	l.browser[e] = result
+	l.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(result.json())
+}
+
+// browserResults are the last verdicts of the page's own test.
+func (l *Lab) browserResults(w http.ResponseWriter) {
+	rows := []resultJSON{}
+	l.mu.Lock()
+	for _, e := range l.endpoints {
+		if r, ok := l.browser[e]; ok {
+			rows = append(rows, r.json())
+		}
+	}
+	l.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(rows)
 }

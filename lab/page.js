@@ -48,7 +48,7 @@ async function request(row, limit) {
 }
 
 // How long an endpoint may take, in milliseconds: what says nothing costs all of it.
-const limit = Number(new URLSearchParams(location.search).get("limit")) || 8000
+const options = new URLSearchParams(location.search), limit = Number(options.get("limit")) || 8000
 
 async function judge(row) {
   const since = Date.now(), result = await request(row, limit)
@@ -64,7 +64,11 @@ async function judge(row) {
   return verdict
 }
 
-button.addEventListener("click", async () => {
+// With ?run in its URL, the page begins by itself.
+button.addEventListener("click", test)
+if (options.has("run")) test()
+
+async function test() {
   button.disabled = true
   delete summary.dataset.done
   const good = await judge(byName.get("good"))
@@ -89,4 +93,4 @@ button.addEventListener("click", async () => {
   summary.className = counts.unsafe ? "bad" : "good"
   summary.dataset.done = "yes"
   button.disabled = false
-})
+}

@@ -181,8 +181,8 @@ func (s *session) runRogue() {
 	if server.ClientFinished() {
 		s.note(func(v *Visit) { v.Finished = true })
 	}
-	if errors.Is(err, rogue.ErrUnsuited) {
-		s.note(func(v *Visit) { v.Unsuited = rogue.ErrUnsuited.Error() })
+	if errors.Is(err, rogue.ErrUnsuited) || errors.Is(err, rogue.ErrNoGroup) {
+		s.note(func(v *Visit) { v.Unsuited = err.Error() })
 	}
 	if err != nil {
 		s.fail(err)

@@ -107,6 +107,9 @@ const (
 // ErrUnsuited means that the client does not offer what this server has.
 var ErrUnsuited = errors.New("the client does not offer TLS 1.3 with X25519 and TLS_AES_128_GCM_SHA256")
 
+// ErrNoGroup means that there is no further group to ask the client for.
+var ErrNoGroup = errors.New("the client offers no two groups of which it sends no key share")
+
 // AlertError is an alert of the client.
 type AlertError byte
 
@@ -248,7 +251,7 @@ func (c *Conn) retries() error {
 	for i := range c.plan.Retry {
 		at := slices.IndexFunc(c.hello.Groups, func(g uint16) bool { return c.hello.Shares[g] == nil && known[g] && !slices.Contains(asked, g) })
 		if at < 0 {
-			return ErrUnsuited
+			return ErrNoGroup
 		}
 		group := c.hello.Groups[at]
 		asked = append(asked, group)
