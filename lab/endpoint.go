@@ -74,6 +74,7 @@ type Endpoint struct {
 	rogue   func(*pki.Maker) (*rogue.Plan, error) // instead of crypto/tls
 	raw     func(*session)                        // instead of TLS, once the hello is read
 	answer  func(*session, appConn) error         // instead of HTTP, once the request is read
+	large   bool                                  // its handshake is larger than clients over QUIC need to take (RFC 9000 section 7.5)
 	resumes bool                                  // it shares its ticket keys among connections
 	tuned   func(*tls.ClientHelloInfo) string     // why this client may do as it likes; "": what is expected of all
 }

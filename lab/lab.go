@@ -144,6 +144,17 @@ func (l *Lab) Serve(ctx context.Context) error {
 	for _, listener := range l.listeners {
 		l.work.Go(func() { failed <- l.accept(ctx, listener) })
 	}
+	var datagrams []*packets
+	for _, listener := range l.listeners {
+		p, err := l.openQUIC(ctx, listener.Addr().String())
+		if err != nil {
+			// Somebody else may have that port; most clients speak TCP alone.
+			l.log.Warn("the lab does not serve QUIC", "error", err)
+			continue
+		}
+		datagrams = append(datagrams, p)
+		l.work.Go(func() { p.serve(ctx) })
+	}
 	server := &http.Server{Handler: l.authority.Handler(), ReadHeaderTimeout: handshakeTimeout, ErrorLog: slog.NewLogLogger(l.log.Handler(), slog.LevelDebug)}
 	l.work.Go(func() { failed <- server.Serve(l.status) })
 
@@ -154,6 +165,9 @@ func (l *Lab) Serve(ctx context.Context) error {
 	}
 	_ = server.Close()
 	l.closeListeners()
+	for _, p := range datagrams {
+		p.close()
+	}
 	l.mu.Lock()
 	for conn := range l.open {
 		conn.Close()

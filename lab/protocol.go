@@ -156,7 +156,7 @@ func clientCertificates() []Endpoint {
 			config: func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequestClientCert, cas(1) },
 		},
 		{
-			Name: "client-certificate-200-cas", Expect: ShouldAccept, Wrong: "Nothing: the server asks for a client certificate and names 200 CAs: 21 KB.", Rule: "RFC 8446 section 4.2.4", Consequence: "The client fails at servers of large organizations.",
+			Name: "client-certificate-200-cas", Expect: ShouldAccept, large: true, Wrong: "Nothing: the server asks for a client certificate and names 200 CAs: 21 KB.", Rule: "RFC 8446 section 4.2.4", Consequence: "The client fails at servers of large organizations.",
 			config: func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequestClientCert, cas(200) },
 		},
 	}
@@ -181,14 +181,21 @@ func tickets() []Endpoint {
 		{Name: "tickets", Expect: MustAccept, Wrong: "Nothing: the server gives tickets, and resumes.", Rule: "RFC 8446 section 4.6.1", Consequence: "The client fails at most servers.", config: func(c *tls.Config) { c.SessionTicketsDisabled = false }, resumes: true},
 		{
 			Name: "tickets-never-resume", Expect: MustAccept, Wrong: "Nothing: the server gives tickets, and takes none back: each connection has a full handshake.", Rule: "RFC 8446 section 4.6.1: a server may decline", Consequence: "The client fails when a server restarts.",
-			config: func(c *tls.Config) {
-				var key [32]byte
-				_, _ = rand.Read(key[:])
-				c.SessionTicketsDisabled = false
-				c.SetSessionTicketKeys([][32]byte{key})
-			},
+			config: neverResume,
+		},
+		{
+			Name: "early-data-refused", Expect: MustAccept, Wrong: "Nothing: over QUIC, the server gives tickets for early data (0-RTT), and then refuses the early data. Over TCP, it only gives tickets that never resume.", Rule: "RFC 8446 section 4.2.10, RFC 9001 section 4.6.2: the client sends its request again", Consequence: "The client fails when a server restarts, or sends a request twice.",
+			config: neverResume,
 		},
 	}
+}
+
+// neverResume gives tickets under a key that is forgotten with the connection.
+func neverResume(c *tls.Config) {
+	var key [32]byte
+	_, _ = rand.Read(key[:])
+	c.SessionTicketsDisabled = false
+	c.SetSessionTicketKeys([][32]byte{key})
 }
 
 // plan is a server of package rogue, with what the change makes of it.

@@ -22,7 +22,7 @@ type session struct {
 	conn     net.Conn // at its beginning, hello included
 	recorded *handshake.Conn
 	hello    *tls.ClientHelloInfo
-	local    net.Addr
+	shows    func(*tls.Certificate) // notes which certificate is sent
 }
 
 // appConn carries application data, with whatever TLS below it.
@@ -42,9 +42,9 @@ func (l *Lab) serve(ctx context.Context, raw net.Conn) {
 		return
 	}
 
-	e := l.find(hello, raw.LocalAddr())
+	e := l.find(hello)
 	s := &session{
-		lab: l, ctx: ctx, endpoint: e, recorded: recorded, hello: hello, local: raw.LocalAddr(),
+		lab: l, ctx: ctx, endpoint: e, recorded: recorded, hello: hello, shows: recorded.Certificate,
 		conn: &replay{Conn: recorded, read: bytes.NewReader(read)},
 	}
 	s.visit = l.visits.begin(e, hello, recorded.ID(), recorded.RemoteAddr().String(), l.authority.Asked(e.Hostname()))
@@ -67,7 +67,7 @@ func (s *session) visitJoined() {
 }
 
 // find is the endpoint of a name; for a client that sends none, that of the address or the one that is checked.
-func (l *Lab) find(hello *tls.ClientHelloInfo, _ net.Addr) *Endpoint {
+func (l *Lab) find(hello *tls.ClientHelloInfo) *Endpoint {
 	if e := l.byHost[hello.ServerName]; e != nil {
 		return e
 	}
@@ -148,7 +148,7 @@ func (s *session) config() *tls.Config {
 	}
 	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		chain, err := s.lab.certificate(s.endpoint, hello)
-		s.recorded.Certificate(chain)
+		s.shows(chain)
 		return chain, err
 	}
 	if s.endpoint.config != nil {

@@ -50,6 +50,10 @@ func judge(e *Endpoint, visits []Visit, o Outcome, c calibration) Result {
 	r := Result{Endpoint: e, Expected: e.Expect, Outcome: o, Visits: visits}
 	if why := unseen(e, visits, o, c); why != "" {
 		r.Verdict, r.Reason = Unclear, why
+		// A client need not offer what an endpoint without a right answer needs.
+		if e.Expect == May && unsuited(visits) != "" {
+			r.Verdict = OK
+		}
 		return r
 	}
 
@@ -84,16 +88,8 @@ func unseen(e *Endpoint, visits []Visit, o Outcome, c calibration) string {
 	if len(visits) == 0 {
 		return "it made no connection" + quoted(o)
 	}
-	unsuited := ""
-	for _, v := range visits {
-		if v.Unsuited == "" {
-			unsuited = ""
-			break
-		}
-		unsuited = v.Unsuited
-	}
-	if unsuited != "" {
-		return "this endpoint cannot be shown to it: " + unsuited
+	if why := unsuited(visits); why != "" {
+		return "this endpoint cannot be shown to it: " + why
 	}
 	if o.Killed && e.proof != ByEnd && e.Expect != MustAccept && e.Expect != ShouldAccept && !anyVisit(visits, hasData) {
 		return "it was still busy at the time limit, without a request"
@@ -112,6 +108,16 @@ func unseen(e *Endpoint, visits []Visit, o Outcome, c calibration) string {
 		return "it sent no request, and reports success"
 	}
 	return ""
+}
+
+// unsuited says why an endpoint could not be shown at any visit; "": it could.
+func unsuited(visits []Visit) (why string) {
+	for _, v := range visits {
+		if why = v.Unsuited; why == "" {
+			return ""
+		}
+	}
+	return why
 }
 
 func hasData(v Visit) bool     { return v.Data }
