@@ -46,8 +46,10 @@ type backend struct {
 	output            // and its lock
 	work    sync.Cond // flushing or over
 	writing sync.WaitGroup
-	replies int // that wait in out
 	over    bool
+
+	replies    int // that wait in out
+	replyRound int // of the output that they are in
 	conduct
 
 	streams  map[uint32]*exchange
@@ -73,6 +75,7 @@ type backend struct {
 	came  int       // frames
 	seen  int       // of those when the timer looked
 	quiet time.Time // since when none has come
+	asked time.Time // when the last PING was sent; zero: none was since the last HEADERS or DATA
 	ping  time.Time // when the answer to our PING is late; zero: none is out
 }
 
@@ -214,7 +217,8 @@ func (b *backend) settled() {
 	if len(b.streams)+b.reserved > 0 {
 		return
 	}
-	if b.last {
+	// A target that takes no streams would have us keep a connection of no use for each request.
+	if b.last = b.last || b.greeted && b.most == 0; b.last {
 		// The goroutine that reads wakes, and closes.
 		b.limit.Interrupt()
 		return
@@ -249,8 +253,6 @@ func (b *backend) awaitWork() bool {
 	for !b.flushing && !b.over {
 		b.work.Wait()
 	}
-	// Whatever waits is about to be written.
-	b.replies = 0
 	return !b.over
 }
 
@@ -260,6 +262,8 @@ func (b *backend) end(cause error) {
 	var broken http2.ConnectionError
 	var far floodError
 	b.mu.Lock()
+	// What would begin now could get no answer.
+	b.last, b.gone = true, true
 	switch {
 	case errors.As(cause, &far):
 		code, cause = http2.ErrCodeEnhanceYourCalm, fmt.Errorf("%w: it goes too far: %w", ErrMalformed, cause)
@@ -354,8 +358,10 @@ func (b *backend) tick() {
 		b.seen, b.quiet = b.came, now
 	}
 	switch {
-	case b.ping.IsZero() && now.Sub(b.quiet) >= b.t.pingAfter:
+	case b.ping.IsZero() && now.Sub(b.quiet) >= b.t.pingAfter && b.mayAsk(now):
 		b.doubt(now)
+	case b.ping.IsZero() && now.Sub(b.quiet) >= b.t.pingAfter:
+		b.wakeBy(now.Add(b.t.pingAfter))
 	case b.ping.IsZero():
 		b.wakeBy(b.quiet.Add(b.t.pingAfter))
 	case !now.Before(b.ping):
@@ -366,9 +372,18 @@ func (b *backend) tick() {
 	}
 }
 
+// pingAgain is how soon a target that is silent for good reason can be asked again. Servers of gRPC end connections that
+// ask more often than every five minutes while they send neither HEADERS nor DATA, or while no stream is open.
+const pingAgain = 6 * time.Minute
+
+// mayAsk reports whether a PING offends nobody. It is called with the lock held.
+func (b *backend) mayAsk(now time.Time) bool {
+	return b.asked.IsZero() || len(b.streams) > 0 && now.Sub(b.asked) >= pingAgain
+}
+
 // doubt asks whether the target still hears. It is called with the lock held.
 func (b *backend) doubt(now time.Time) {
-	b.ping = now.Add(b.t.pongWithin)
+	b.ping, b.asked = now.Add(b.t.pongWithin), now
 	b.out = appendPing(b.buffer(), false, lastCall)
 	b.wake()
 	b.wakeBy(b.ping)

@@ -86,6 +86,7 @@ func (b *backend) onData(f *http2.DataFrame) error {
 		}
 	} else {
 		b.excuse()
+		b.asked = time.Time{}
 	}
 
 	switch {
@@ -104,7 +105,8 @@ func (b *backend) onData(f *http2.DataFrame) error {
 	}
 
 	x.recvWindow -= n
-	x.owed += n - int64(len(data))
+	// Nobody reads the padding.
+	x.giveBack(n - int64(len(data)))
 	// RFC 9113 section 8.1.1: content of another length than the head says makes the response malformed.
 	if x.came += int64(len(data)); x.announced >= 0 && x.came > x.announced {
 		b.malform(x, faultMore)
@@ -168,6 +170,10 @@ func (b *backend) remove(x *exchange, err error) {
 		x.err = err
 	}
 	x.changed.Broadcast()
+	if x.sending {
+		// Its sender may wait for room in what is written, which a target that does not read never gives.
+		b.changed.Broadcast()
+	}
 }
 
 // reset ends a stream, and says so to the target. It is called with the lock held.
@@ -199,6 +205,7 @@ func (b *backend) onFragment(fragment []byte, last bool) error {
 	}
 
 	b.excuse()
+	b.asked = time.Time{}
 	x.answered = true
 	switch {
 	case x.headed:
@@ -359,6 +366,9 @@ func (b *backend) settings(f *http2.SettingsFrame) (most int, err error) {
 		x.changed.Broadcast()
 	}
 
+	if b.most == 0 {
+		b.settled()
+	}
 	b.out = appendSettingsAck(b.buffer())
 	return b.most, b.replied()
 }
@@ -376,6 +386,10 @@ func (b *backend) onPing(f *http2.PingFrame) error {
 
 // replied sends a reply, unless the target does not read those before. It is called with the lock held.
 func (b *backend) replied() error {
+	if b.replyRound != b.rounds {
+		// Those before are being written.
+		b.replyRound, b.replies = b.rounds, 0
+	}
 	if b.replies++; b.replies > maxReplies {
 		return floodError(traffic.NoopFrames)
 	}
@@ -390,6 +404,7 @@ func (b *backend) onGoAway(f *http2.GoAwayFrame) error {
 	defer b.mu.Unlock()
 	b.hear()
 	b.last, b.gone = true, true
+	b.changed.Broadcast()
 	for id, x := range b.streams {
 		if id > f.LastStreamID && !x.answered {
 			b.remove(x, fmt.Errorf("%w: %w", ErrUnprocessed, errGoAway))
