@@ -779,6 +779,10 @@ type Upstream struct {
 	// every address of it as a target.
 	Resolve string `yaml:"resolve"` // any | each
 
+	// How to speak to http and https targets. `auto`, the default, offers HTTP/2 and HTTP/1.1 to https targets (ALPN), and
+	// speaks HTTP/1.1 to others. `http2` without TLS needs a target that expects it, as `h2c://` does.
+	Protocol string `yaml:"protocol"` // auto | http1 | http2
+
 	// Root certificates for https targets. By default the system's.
 	CA string `yaml:"ca" empty:"never" path:"yes"` // PEM file
 	// Client certificate for https targets that request one.

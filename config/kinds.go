@@ -46,7 +46,7 @@ var examples = map[string]string{
 	"ResponseRules.keep": "[Alt-Svc]", "key": "app-key.pem", "key_types": "[p256]", "kid": "ID", "labels": "[com.example.edge=public]", "listen": `["127.0.0.1:8443"]`,
 	"Config.listen": `{https: [":443"]}`, "methods": "[GET, HEAD]", "min_version": `"1.2"`, "mode": "require", "names": "hashed", "organization": "Example Ltd",
 	"override": `["*.example.com"]`, "password": "file:app.password", "path": "/api", "paths": "strict", "pkcs12": "app.p12", "preferred_chain": "ISRG Root X1",
-	"profile": "shortlived", "provider": "cloudflare", "AccessLog.headers": "[User-Agent]", "redact": "[token]", "renew_ratio": "0.33",
+	"profile": "shortlived", "protocol": "http2", "provider": "cloudflare", "AccessLog.headers": "[User-Agent]", "redact": "[token]", "renew_ratio": "0.33",
 	"replace_prefix": "/v2", "resolve": "each", "resolvers": `["192.0.2.53:53"]`, "root": "ca.pem", "routes": "[{to: 3000}]", "server_name": "app.internal",
 	"service": "edge", "set": "{X-Site: app}", "show": "failures", "sites": "[{hosts: [app.example.com], routes: [{to: 3000}]}]", "starttls": "postgres",
 	"sticky": "backend", "storage_key": "file:/etc/padlock/storage.key", "to": "[3000]", "token": "file-or-16-characters-at-least", "upgrades": "[websocket]", "user": "padlock",

@@ -40,8 +40,26 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	}
 
 	v.failures(path, u)
+	v.protocol(path, u, schemes[0] == "http")
 	v.keepAlive(path, u, schemes[0] == "http")
 	v.targetTLS(path, u)
+}
+
+// protocol checks how targets are spoken to.
+func (v *validator) protocol(path string, u *Upstream, http bool) {
+	if u.Protocol == "" {
+		return
+	}
+	v.oneOf(path+".protocol", u.Protocol, "auto", "http1", "http2")
+	if !http {
+		v.fail(path+".protocol", "is for HTTP: targets of tcp get the client's protocol unread")
+		return
+	}
+	for i := range u.To {
+		if u.To[i].Target.Scheme == "h2c" && u.Protocol == "http1" {
+			v.fail(path+".protocol", "http1 contradicts %s, which is HTTP/2: write http:// in its place", u.To[i].Target)
+		}
+	}
 }
 
 func (v *validator) targets(path string, u *Upstream, schemes []string) {

@@ -182,6 +182,7 @@ var keys = []key{
 	setting("keepalive", ofHTTP, func(p *part) any { return &p.route.KeepAlive }),
 	setting("keepalive.idle", ofHTTP, func(p *part) any { return &p.route.KeepAlive.Idle }),
 	setting("keepalive.connections", ofHTTP, func(p *part) any { return &p.route.KeepAlive.Connections }),
+	setting("protocol", ofHTTP, func(p *part) any { return &p.route.Protocol }),
 	setting("server_name", ofRoute, func(p *part) any { return &p.route.ServerName }),
 	setting("insecure_skip_verify", ofRoute, func(p *part) any { return &p.route.Insecure }),
 

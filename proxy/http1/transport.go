@@ -217,6 +217,25 @@ func (t *Transport) dial(ctx *message.Context) (*backend, error) {
 	return b, nil
 }
 
+// Adopt takes a connection that somebody else has made to the same backend, and on which nothing was said.
+func (t *Transport) Adopt(secured *tls.Conn) {
+	tcp := secured.NetConn()
+	b := &backend{transport: t, tcp: tcp, conn: secured, until: time.Now().Add(t.o.Idle)}
+	if below, ok := tcp.(interface{ NetConn() net.Conn }); ok {
+		tcp = below.NetConn()
+	}
+	if raw, ok := tcp.(syscall.Conn); ok {
+		b.raw, _ = raw.SyscallConn()
+	}
+	b.limit.Init(b.tcp.SetReadDeadline)
+	b.step = b.onReady
+	if t.o.Single {
+		b.destroy()
+		return
+	}
+	t.put(b)
+}
+
 // put takes a connection back on which nothing is open any more.
 func (t *Transport) put(b *backend) {
 	b.used = true

@@ -36,6 +36,7 @@ type exchange struct {
 	sending     bool // the sender is at work
 	closed      bool
 	limit       time.Time // for the head; zero: none
+	readLimit   time.Time // of a tunnel; zero: none
 	queue       queue
 	window      int64 // that the target was given; grows for those who read fast
 	recvWindow  int64 // what of it may still come
@@ -75,6 +76,12 @@ func (b *backend) start(ctx *message.Context, u *upload) (*exchange, error) {
 		b.unreserve()
 		return nil, ctx.Err()
 	}
+	if u.r.Upgrade != "" {
+		if err := b.awaitExtended(x); err != nil {
+			ctx.Release()
+			return nil, err
+		}
+	}
 	if err := b.put(x); err != nil {
 		ctx.Release()
 		return nil, err
@@ -106,7 +113,8 @@ func (b *backend) put(x *exchange) error {
 	content := u.content()
 	n := int64(len(content))
 	now := u.whole && n <= min(x.sendWindow, b.sendWindow)
-	bare := u.r.Body == nil || now && n == 0 && len(u.trailers) == 0
+	tunnel := u.r.Upgrade != ""
+	bare := !tunnel && (u.r.Body == nil || now && n == 0 && len(u.trailers) == 0)
 	head := u.head
 	if x.id == 1 {
 		// The first block says that our table is empty, and stays so whatever the target would let us have.
@@ -114,6 +122,7 @@ func (b *backend) put(x *exchange) error {
 	}
 	b.out = appendHeaders(b.buffer(), x.id, head, bare)
 	switch {
+	case tunnel:
 	case bare:
 		x.localEnded = true
 	case now:
@@ -125,7 +134,7 @@ func (b *backend) put(x *exchange) error {
 
 	x.proceed = !u.r.Expect
 	// The time for an answer begins when the request is complete.
-	if x.localEnded || u.r.Expect {
+	if x.localEnded || u.r.Expect || tunnel {
 		x.limitBy(b.t.o.ResponseHeader)
 	}
 	b.wake()
@@ -270,6 +279,10 @@ func (x *exchange) begin(status int, fields message.Fields, whole bool) {
 		// HEAD: if the length is known, a field says so.
 		length = -1
 	}
+	if x.u.r.Upgrade != "" && status/100 == 2 {
+		x.opened(fields)
+		return
+	}
 	_, declared := fields.Get("trailer")
 	x.response = message.Response{Status: status, Fields: fields, ContentLength: length, Trailing: !whole && (declared || fields.GRPC()), Body: x}
 }
@@ -290,7 +303,9 @@ func (x *exchange) Read(p []byte) (int, error) {
 		case len(p) == 0:
 			return 0, nil
 		}
-		x.changed.Wait()
+		if err := x.waitToRead(); err != nil {
+			return 0, err
+		}
 	}
 
 	n := x.queue.take(p)

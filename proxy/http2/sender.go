@@ -156,7 +156,8 @@ func (x *exchange) starve() error {
 	b := x.b
 	x.starved = true
 	defer func() { x.starved = false }()
-	if patience := b.t.o.ResponseHeader; patience != endless {
+	// What goes through a tunnel is limited by who uses it.
+	if patience := b.t.o.ResponseHeader; patience != endless && x.response.Tunnel == nil {
 		late := false
 		defer time.AfterFunc(patience, func() {
 			b.mu.Lock()

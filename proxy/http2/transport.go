@@ -18,14 +18,15 @@ import (
 
 // TransportOptions say how a backend is reached.
 type TransportOptions struct {
-	Network        string        // tcp or unix; "": tcp
-	Address        string        // host:port, or a path
-	TLS            *tls.Config   // nil: without, with prior knowledge (RFC 9113 section 3.3)
-	Connect        time.Duration // to connect, TLS included
-	Resolver       *net.Resolver // of names; nil: the system's
-	ResponseHeader time.Duration // request sent to response head; 0: however long it takes
-	Idle           time.Duration // connections without a request are kept for; 0: 90s
-	Single         bool          // each request has a connection of its own
+	Network        string          // tcp or unix; "": tcp
+	Address        string          // host:port, or a path
+	TLS            *tls.Config     // nil: without, with prior knowledge (RFC 9113 section 3.3)
+	Other          func(*tls.Conn) // takes a connection by TLS for which HTTP/1.1 was agreed on; nil: it is closed
+	Connect        time.Duration   // to connect, TLS included
+	Resolver       *net.Resolver   // of names; nil: the system's
+	ResponseHeader time.Duration   // request sent to response head; 0: however long it takes
+	Idle           time.Duration   // connections without a request are kept for; 0: 90s
+	Single         bool            // each request has a connection of its own
 }
 
 // Transport speaks HTTP/2 to one backend. Requests share its connections, as few as the backend lets hold them. It is
@@ -48,12 +49,14 @@ type Transport struct {
 var _ message.RoundTripper = (*Transport)(nil)
 
 var (
-	// ErrUpgrade is given for protocols that a backend is asked for by HTTP/1.1 only.
+	// ErrUpgrade is given for protocols that a backend is asked for by HTTP/1.1 only, or this one is.
 	ErrUpgrade = errors.New("the upgrade is not forwarded by HTTP/2")
 	// ErrOneConnection is given for credentials that authenticate a connection, as those of HTTP/2 are shared.
 	ErrOneConnection = errors.New("NTLM is not forwarded by HTTP/2")
 	// ErrNotSpoken is wrapped by the errors that a backend gives which speaks something else.
 	ErrNotSpoken = errors.New("HTTP/2 is not spoken there")
+	// ErrOther is given for a backend that speaks HTTP/1.1, by a connection that Other has.
+	ErrOther = errors.New("HTTP/1.1 was agreed on")
 	// ErrMalformed is wrapped by the errors that a backend's malformed response gives.
 	ErrMalformed = errors.New("malformed HTTP/2 response")
 	// ErrUnprocessed is wrapped by the errors of requests on which the backend has surely not acted: it said so, or
@@ -88,7 +91,7 @@ func NewTransport(o TransportOptions) *Transport {
 // where it is idempotent and its connection, which had served others, ended without a byte of an answer.
 func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim) (*message.Response, error) {
 	switch {
-	case r.Upgrade != "":
+	case r.Upgrade != "" && (r.Upgrade != "websocket" || r.Body != nil):
 		return nil, ErrUpgrade
 	case r.Fields.NeedsOneConnection():
 		return nil, ErrOneConnection
@@ -278,11 +281,16 @@ func (t *Transport) open() (net.Conn, error) {
 		}
 		return nil, err
 	}
-	if protocol := secured.ConnectionState().NegotiatedProtocol; protocol != "h2" {
+
+	switch protocol := secured.ConnectionState().NegotiatedProtocol; {
+	case protocol == "h2":
+		return secured, nil
+	case t.o.Other == nil || protocol != "" && protocol != "http/1.1":
 		conn.Close()
 		return nil, fmt.Errorf("%w: ALPN gave %q", ErrNotSpoken, protocol)
 	}
-	return secured, nil
+	t.o.Other(secured)
+	return nil, ErrOther
 }
 
 // forget takes a connection out that has ended.

@@ -36,10 +36,9 @@ type dialer struct {
 func newDialer(u *config.Upstream, target config.Target, address string, timeout time.Duration, trust trust, resolver *net.Resolver) *dialer {
 	d := &dialer{Dialer: outbound.Dialer{Network: target.Network, Address: address, Timeout: timeout, Resolver: resolver}}
 	if target.Scheme == "tls" {
+		// The bytes are the client's protocol, which padlock does not know. Offering one could make the target refuse
+		// it.
 		d.tls = clientTLS(u, target, trust)
-		// The bytes are the client's protocol, which padlock does not know. Offering http/1.1 could make the target
-		// refuse it.
-		d.tls.NextProtos = nil
 	}
 	return d
 }

@@ -119,9 +119,9 @@ func (e *Error) Reason() string {
 	case errors.As(e.Err, &notTLS):
 		return "it speaks something else than TLS there"
 	case errors.Is(e.Err, http2.ErrUpgrade):
-		return "a WebSocket or another upgrade needs a target that speaks HTTP/1.1, and this one is h2c"
+		return "a WebSocket needs a target that speaks HTTP/1.1, or takes WebSockets over HTTP/2 (RFC 8441), and another upgrade HTTP/1.1; this one does not"
 	case errors.Is(e.Err, http2.ErrOneConnection):
-		return "NTLM needs a target that speaks HTTP/1.1, and this one is h2c"
+		return "NTLM needs HTTP/1.1, and this target is spoken to by HTTP/2"
 	case errors.Is(e.Err, http2.ErrNotSpoken):
 		return "it does not speak HTTP/2 there"
 	case errors.Is(e.Err, http2.ErrMalformed):

@@ -221,7 +221,7 @@ func (a *Attempt) watch(t *Target) (settled func()) {
 	late := a.Late
 	timer := time.AfterFunc(a.LateAfter, func() {
 		help := ""
-		if pool, ok := t.transport.(*http1.Transport); ok && pool.Idle() > 0 {
+		if pool, ok := t.transport.(pool); ok && pool.Idle() > 0 {
 			help = oneAtATime
 		}
 		late(t.name, help)
@@ -342,7 +342,7 @@ func (s *set) owner(c *message.Conn) *member {
 		return nil
 	}
 	for i := range s.members {
-		if t, ok := s.members[i].target.transport.(*http1.Transport); ok && t.Owns(c) {
+		if t, ok := s.members[i].target.transport.(pool); ok && t.Owns(c) {
 			return &s.members[i]
 		}
 	}

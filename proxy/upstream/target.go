@@ -80,19 +80,19 @@ func newTarget(u *config.Upstream, target config.Target, at string, timeouts con
 	switch target.Scheme {
 	case "tcp", "tls":
 		t.dialer = newDialer(u, target, address, timeouts.Connect, trust, resolver)
-	case "h2c":
-		t.transport = http2.NewTransport(http2.TransportOptions{
-			Address: address, Connect: timeouts.Connect, ResponseHeader: patience, Resolver: resolver, Idle: u.KeepAlive.Idle, Single: u.KeepAlive.Off,
-		})
 	default:
-		options := http1.TransportOptions{
+		one := http1.TransportOptions{
 			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: patience, Resolver: resolver,
 			Idle: u.KeepAlive.Idle, Connections: u.KeepAlive.Connections, Single: u.KeepAlive.Off,
 		}
-		if target.Scheme == "https" {
-			options.TLS = clientTLS(u, target, trust)
+		two := http2.TransportOptions{
+			Network: target.Network, Address: address, Connect: timeouts.Connect, ResponseHeader: patience, Resolver: resolver,
+			Idle: u.KeepAlive.Idle, Single: u.KeepAlive.Off,
 		}
-		t.transport = http1.NewTransport(options)
+		if target.Scheme == "https" {
+			one.TLS, two.TLS = clientTLS(u, target, trust, "http/1.1"), clientTLS(u, target, trust, "h2")
+		}
+		t.transport = newTransport(u.Protocol, target.Scheme, one, two)
 	}
 
 	// Last, as the checker starts asking at once.
@@ -156,8 +156,8 @@ func newTrust(u *config.Upstream, files *lastgood.Values) (t trust, err error) {
 	return t, nil
 }
 
-func clientTLS(u *config.Upstream, target config.Target, trust trust) *tls.Config {
-	c := &tls.Config{InsecureSkipVerify: u.Insecure, NextProtos: []string{"http/1.1"}, ServerName: u.ServerName, RootCAs: trust.roots}
+func clientTLS(u *config.Upstream, target config.Target, trust trust, protocols ...string) *tls.Config {
+	c := &tls.Config{InsecureSkipVerify: u.Insecure, NextProtos: protocols, ServerName: u.ServerName, RootCAs: trust.roots}
 	// Set explicitly, as the address that is dialled may be another than the name.
 	if host, _, err := net.SplitHostPort(target.Address); err == nil && c.ServerName == "" {
 		c.ServerName = host

@@ -116,7 +116,7 @@ func (t *Targets) take(u *config.Upstream, target config.Target, at string, time
 	// Everything that makes a connection different is in the key. What is left out here would be ignored by a
 	// reload.
 	key, err := json.Marshal([]any{
-		target, at, u.Health, u.PassiveHealth, u.Timeouts, u.KeepAlive, timeouts.Connect, timeouts.ResponseHeader, trust.digest, u.ServerName, u.Insecure,
+		target, at, u.Protocol, u.Health, u.PassiveHealth, u.Timeouts, u.KeepAlive, timeouts.Connect, timeouts.ResponseHeader, trust.digest, u.ServerName, u.Insecure,
 	})
 	if err != nil {
 		return nil, err
