@@ -946,3 +946,63 @@ func TestARoundTripAllocatesLittle(t *testing.T) {
 		t.Errorf("%v allocations", allocated)
 	}
 }
+
+// A WebSocket goes to a target over HTTP/2 where its SETTINGS say so, ends in each direction by itself, and limits its
+// reads; elsewhere it is refused before anything is sent.
+func TestWebSocketsToTargets(t *testing.T) {
+	r := getting("/chat")
+	r.Upgrade = "websocket"
+	r.Fields = message.Fields{{Name: "Sec-WebSocket-Key", Value: "a2V5"}, {Name: "Sec-WebSocket-Version", Value: "13"}}
+
+	none := target(t, nil, func(p *peer) {
+		if id, _ := p.request(); id != 0 {
+			t.Error("it was asked")
+		}
+	})
+	if _, err := none.RoundTrip(new(message.Context), r, &interims{}); !errors.Is(err, ErrUpgrade) {
+		t.Error(err)
+	}
+
+	tr := target(t, []http2.Setting{{ID: http2.SettingEnableConnectProtocol, Val: 1}}, func(p *peer) {
+		head, ok := p.next().(*http2.MetaHeadersFrame)
+		if !ok || head.PseudoValue("method") != "CONNECT" || head.PseudoValue("protocol") != "websocket" || len(head.RegularFields()) != 1 || head.StreamEnded() {
+			t.Errorf("%v", head)
+			return
+		}
+		p.head(head.StreamID, false, ":status: 200")
+		for {
+			data, ok := p.next().(*http2.DataFrame)
+			if !ok {
+				return
+			}
+			_ = p.WriteData(head.StreamID, data.StreamEnded(), data.Data())
+		}
+	})
+	response, err := tr.RoundTrip(new(message.Context), r, &interims{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel := response.Tunnel
+	defer tunnel.Close()
+	if response.Status != 101 || response.Fields.Value("Sec-WebSocket-Accept") != message.WebSocketAccept("a2V5") {
+		t.Errorf("%+v", response)
+	}
+	room := make([]byte, 10)
+	tunnel.Until(time.Now().Add(10 * time.Millisecond))
+	if _, err := tunnel.Read(room); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	tunnel.Until(time.Time{})
+	if _, err := tunnel.Write([]byte("hello")); err != nil {
+		t.Error(err)
+	}
+	if n, err := tunnel.Read(room); string(room[:n]) != "hello" || err != nil {
+		t.Errorf("%q, %v", room[:n], err)
+	}
+	if err := tunnel.CloseWrite(); err != nil {
+		t.Error(err)
+	}
+	if n, err := tunnel.Read(room); n != 0 || !errors.Is(err, io.EOF) {
+		t.Error(n, err)
+	}
+}
