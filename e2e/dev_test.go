@@ -382,6 +382,12 @@ func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
 		return err != nil
 	})
 	d.await(t, "the proxy ends after the last app", func() bool { return d.proxy() == 0 })
+
+	// The proxy runs in another directory, and finds a storage that is named from here nevertheless.
+	d.start(t, dir, "--storage", "state", "sleep", "60").out.wait(t, "https://shop.localhost")
+	if _, err := os.Stat(filepath.Join(dir, "state", "dev", "handshakes.log")); err != nil {
+		t.Error(err)
+	}
 }
 
 // While an app is not up, a browser is shown what padlock waits for, and loads the app by itself; its WebSocket works.

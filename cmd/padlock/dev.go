@@ -108,7 +108,19 @@ func devStorage() []cli.Flag { return []cli.Flag{storageFlag(), organizationFlag
 func devPlace(c *cli.Context) (cfg *config.Config, dir string) {
 	cfg = config.Default()
 	applyStorage(c, cfg)
+	cfg.Storage = absoluteStorage(cfg.Storage)
 	return cfg, dev.Directory(cfg.StateDirectory())
+}
+
+// absoluteStorage is a place as the proxy finds it, which runs in another directory.
+func absoluteStorage(place string) string {
+	if place == "" || strings.Contains(place, "://") {
+		return place
+	}
+	if absolute, err := filepath.Abs(place); err == nil {
+		return absolute
+	}
+	return place
 }
 
 // exitCode ends padlock as the program ended that it has run.

@@ -129,6 +129,17 @@ func (r *devProxyReport) Started(s daemon.Started) {
 // devProxyLog is what the proxy in the background prints.
 func devProxyLog(dir string) string { return filepath.Join(dir, "proxy.log") }
 
+// proxyFlags are those of a command that its proxy gets, too.
+func proxyFlags(c *cli.Context) (args []string) {
+	if c.IsSet("storage") {
+		args = append(args, "--storage", absoluteStorage(c.String("storage")))
+	}
+	if c.IsSet("organization") {
+		args = append(args, "--organization", c.String("organization"))
+	}
+	return args
+}
+
 // startDevProxy starts this program as the proxy, in the background. The channel is closed when it has ended.
 func startDevProxy(c *cli.Context, dir string) (<-chan struct{}, error) {
 	program, err := os.Executable()
@@ -136,12 +147,7 @@ func startDevProxy(c *cli.Context, dir string) (<-chan struct{}, error) {
 		return nil, err
 	}
 
-	args := []string{"dev", "serve"}
-	for _, name := range []string{"storage", "organization"} {
-		if c.IsSet(name) {
-			args = append(args, "--"+name, c.String(name))
-		}
-	}
+	args := append([]string{"dev", "serve"}, proxyFlags(c)...)
 
 	log, err := os.OpenFile(devProxyLog(dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {

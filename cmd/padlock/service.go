@@ -70,12 +70,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 		return nil, err
 	}
 	// The absolute path: the system starts services with another PATH.
-	words := []string{program, "dev", "serve", "--stay"}
-	for _, name := range []string{"storage", "organization"} {
-		if c.IsSet(name) {
-			words = append(words, "--"+name, c.String(name))
-		}
-	}
+	words := append([]string{program, "dev", "serve", "--stay"}, proxyFlags(c)...)
 
 	home, err := os.UserHomeDir()
 	if err != nil {
