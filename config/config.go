@@ -531,8 +531,8 @@ type RateLimit struct {
 type BasicAuth struct {
 	// The realm that browsers show. By default `padlock`.
 	Realm string `yaml:"realm"`
-	// Users and their password hashes, as `htpasswd -nB NAME` prints them.
-	Users map[string]string `yaml:"users"` // names and bcrypt hashes
+	// Users and their password hashes: of bcrypt, as `htpasswd -nB NAME` prints them, or of Argon2id (`$argon2id$…`).
+	Users map[string]string `yaml:"users"` // names and hashes
 	// A file with a `name:hash` line per user, as `htpasswd -B` writes it.
 	UsersFile string `yaml:"users_file" empty:"never" path:"yes"` // file
 }

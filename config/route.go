@@ -13,6 +13,7 @@ import (
 
 	"padlock/config/template"
 	"padlock/internal/coding"
+	"padlock/internal/phc"
 	"padlock/internal/redisurl"
 	"padlock/internal/regular"
 )
@@ -504,9 +505,15 @@ func (v *validator) users(path string, users map[string]string) {
 		if name == "" || strings.ContainsRune(name, ':') {
 			v.fail(path+"."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
 		}
+		if strings.HasPrefix(hash, phc.Prefix) {
+			if _, err := phc.Parse(hash); err != nil {
+				v.fail(path+"."+name, "%v", err)
+			}
+			continue
+		}
 		if cost, err := bcrypt.Cost([]byte(hash)); err != nil {
 			// The message does not repeat the value: where a hash belongs, people also write the password.
-			v.fail(path+"."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints", name)
+			v.fail(path+"."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints, or one of Argon2id ($argon2id$…)", name)
 		} else if cost > 14 {
 			v.fail(path+"."+name, "a bcrypt cost of %d takes longer than a second for each guess: at most 14", cost)
 		}

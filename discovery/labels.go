@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/phc"
 )
 
 // Prefix begins every label that padlock reads, and routes those of routes beside a container's first.
@@ -219,8 +220,15 @@ func named(name string, values func(p *part) *map[string]string) key {
 // readUsers reads name:hash, between commas, as htpasswd -nB prints one.
 func readUsers(p *part, _, text string) error {
 	users := map[string]string{}
+	last := ""
 	for user := range strings.SplitSeq(text, ",") {
 		name, hash, found := strings.Cut(strings.TrimSpace(user), ":")
+		// Commas stand between the parameters of Argon2id too.
+		if !found && strings.HasPrefix(users[last], phc.Prefix) {
+			users[last] += "," + name
+			continue
+		}
+		last = name
 		if !found {
 			// The value may be a password.
 			return fmt.Errorf("needs name:hash, as htpasswd -nB NAME prints it; in a compose file each $ is written twice")

@@ -156,3 +156,20 @@ func TestWrongPasswordsDoNotHoldUpTheRightOne(t *testing.T) {
 		}
 	}
 }
+
+// Passwords are compared with hashes of Argon2id as with those of bcrypt, and the hash may change from one to the other.
+func TestPasswordsAreComparedWithHashesOfArgon2id(t *testing.T) {
+	t.Parallel()
+	const hash = "$argon2id$v=19$m=4096,t=1,p=2$b3RoZXJzYWx0$cxOih2//0xErQlqOLo2uOnq56ZHNilg57E7nJooE4iY" // of secret, made by argon2
+	e := protected(t, map[string]string{"ada": hash, "bob": hashed(t, "other", 4)}, nil)
+	for protocol, client := range e.everyClient(t) {
+		for _, c := range []struct {
+			name, password string
+			want           int
+		}{{"ada", "secret", 200}, {"ada", "secret", 200}, {"ada", "other", 401}, {"bob", "other", 200}, {"bob", "secret", 401}, {"eve", "secret", 401}, {"ada", hash, 401}} {
+			if status, err := try(t.Context(), client, c.name, c.password, ""); err != nil || status != c.want {
+				t.Errorf("%s: %s with %s: %d %v", protocol, c.name, c.password, status, err)
+			}
+		}
+	}
+}

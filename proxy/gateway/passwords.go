@@ -18,6 +18,7 @@ import (
 
 	"padlock/config"
 	"padlock/internal/fair"
+	"padlock/internal/phc"
 	"padlock/proxy/message"
 	"padlock/proxy/sites"
 )
@@ -65,7 +66,8 @@ func (h *Gateway) authenticate(ctx *message.Context, x *Exchange) error {
 // of the processor is theirs. What was right is remembered, over reloads too. It is safe for use from many goroutines.
 type passwords struct {
 	turns  *fair.Turns
-	secret [32]byte // nobody can tell which passwords would be remembered under which key
+	large  chan struct{} // has one of each check that takes much memory
+	secret [32]byte      // nobody can tell which passwords would be remembered under which key
 
 	mu    sync.Mutex
 	right map[account]mac
@@ -94,13 +96,14 @@ const (
 	maxCredentials = 1024 // bytes, encoded
 	guessesWait    = 8    // of one source
 	guessesInAll   = 256
+	largeAtOnce    = 4 // of Argon2id's, which take 64 MiB each at most
 )
 
 func newPasswords() *passwords {
 	atOnce := max(1, runtime.GOMAXPROCS(0)/2)
 	p := &passwords{
 		turns: fair.NewTurns(fair.Limits{AtOnce: atOnce, Each: max(1, atOnce-1), PerSource: guessesWait, Waiting: guessesInAll}),
-		right: map[account]mac{}, under: map[guess]*verdict{},
+		right: map[account]mac{}, under: map[guess]*verdict{}, large: make(chan struct{}, largeAtOnce),
 	}
 	_, _ = rand.Read(p.secret[:])
 	return p
@@ -111,7 +114,7 @@ func newPasswords() *passwords {
 func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client netip.Addr, fields message.Fields) (string, error) {
 	value, _ := fields.Get("Authorization")
 	scheme, encoded, _ := strings.Cut(value, " ")
-	// bcrypt looks at 72 bytes only, so longer credentials would only cost time.
+	// bcrypt looks at 72 bytes only, and nobody types more, so longer credentials would only cost time.
 	if !message.Is(scheme, "Basic") || len(encoded) > maxCredentials {
 		return "", nil
 	}
@@ -131,7 +134,7 @@ func (p *passwords) user(ctx context.Context, basic *sites.BasicAuth, client net
 	}
 	who := account{name, hash}
 	key := p.mac(name, hash, password)
-	// Browsers send the password with every request, and bcrypt takes a tenth of a second.
+	// Browsers send the password with every request, and a check takes a tenth of a second.
 	if known && p.remembers(who, key) {
 		return name, nil
 	}
@@ -246,5 +249,22 @@ func (p *passwords) decide(ctx context.Context, g guess, v *verdict, hash, passw
 		return
 	}
 	defer done()
-	v.right = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
+	v.right, v.err = p.compare(ctx, hash, password)
+}
+
+// compare compares a password with a hash of either kind.
+func (p *passwords) compare(ctx context.Context, hash, password string) (bool, error) {
+	if !strings.HasPrefix(hash, phc.Prefix) {
+		return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil, nil
+	}
+
+	// However many processors there are, only some of the memory is for this.
+	select {
+	case p.large <- struct{}{}:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	defer func() { <-p.large }()
+	parsed, err := phc.Parse(hash)
+	return err == nil && parsed.Matches(password), nil
 }

@@ -91,7 +91,7 @@ func Contains(networks []config.Network, addr netip.Addr) bool {
 	return false
 }
 
-// BasicAuth knows the names and bcrypt hashes of one realm.
+// BasicAuth knows the names and hashes of one realm.
 type BasicAuth struct {
 	Challenge string
 	Users     map[string]string
