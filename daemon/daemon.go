@@ -298,7 +298,7 @@ func (d *daemon) closeStorage() { d.certificates.close() }
 func (d *daemon) openProxy(context.Context) (err error) {
 	// Without the admin endpoint nobody could look at them.
 	if !d.cfg.Admin.Off() {
-		d.requests = inspect.NewStore(int64(d.cfg.Limits.Inspect), d.cfg.AccessLog.Redact...)
+		d.requests = inspect.NewStore(int64(d.cfg.Limits.Inspect), slices.Concat(d.cfg.AccessLog.Redact, d.cfg.CredentialFields())...)
 	}
 	d.server, err = proxy.New(d.cfg, proxy.Dependencies{
 		Inspect:      d.requests,
