@@ -33,8 +33,15 @@ type App struct {
 	Target     string   `json:"target"`        // host:port where it listens; "": it does not listen
 	Waiting    string   `json:"waiting"`       // where it is expected to listen
 	HostHeader string   `json:"host_header,omitempty"`
-	URL        string   `json:"url,omitempty"` // where it is served; the proxy fills it in
+	Inspect    string   `json:"inspect,omitempty"` // off: its requests are not remembered; redact: without secrets
+	URL        string   `json:"url,omitempty"`     // where it is served; the proxy fills it in
 }
+
+// What App.Inspect may be, beside "": requests are remembered.
+const (
+	InspectOff      = "off"
+	InspectRedacted = "redact"
+)
 
 // Taken is the error of a name that another app has.
 type Taken struct {
@@ -149,7 +156,8 @@ func (a *App) site(pages string) config.Site {
 	if a.Target != "" {
 		target, host = config.Target{Scheme: "http", Network: "tcp", Address: a.Target}, a.HostHeader
 	}
-	return config.Site{Hosts: a.Hosts, Inspect: &config.Inspect{}, Routes: []config.Route{{Upstream: config.Upstream{To: []config.Backend{{Target: target}}}, Host: host}}}
+	inspect := &config.Inspect{Off: a.Inspect == InspectOff, Redact: a.Inspect == InspectRedacted}
+	return config.Site{Hosts: a.Hosts, Inspect: inspect, Routes: []config.Route{{Upstream: config.Upstream{To: []config.Backend{{Target: target}}}, Host: host}}}
 }
 
 // noteRunning writes this process into the file that it has locked, for those who get no answer from it.

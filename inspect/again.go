@@ -97,7 +97,7 @@ func (s *Store) edited(r, was *Request, e *Edit) error {
 
 		switch {
 		// What is not kept cannot be sent: a target would take the word for a password.
-		case s.secret.has(name) && f.Value == Redacted, slices.Contains(ofConnection, name):
+		case f.Value == Redacted, slices.Contains(ofConnection, name):
 		case name == "host":
 			r.Host = f.Value
 		default:

@@ -23,29 +23,39 @@ func Diff(before, after []Field) (changes []Change) {
 		left[name] = append(left[name], f)
 	}
 
-	for _, f := range before {
+	// A line that has stayed is found wherever it stands among its like.
+	take := func(name string, i int) Field {
+		f := left[name][i]
+		left[name] = slices.Delete(left[name], i, i+1)
+		return f
+	}
+	stayed := make([]bool, len(before))
+	for i, f := range before {
 		name := strings.ToLower(f.Name)
-		of := left[name]
-		if len(of) == 0 {
-			changes = append(changes, Change{Kind: "removed", Name: f.Name, Value: f.Value, Secret: f.Secret})
-			continue
+		if at := slices.IndexFunc(left[name], func(g Field) bool { return g.Value == f.Value }); at >= 0 {
+			take(name, at)
+			stayed[i] = true
 		}
+	}
 
-		// A line that has stayed is found wherever it stands among its like.
-		i := max(0, slices.IndexFunc(of, func(g Field) bool { return g.Value == f.Value }))
-		c := Change{Kind: "same", Name: of[i].Name, Value: of[i].Value, Secret: f.Secret}
-		if of[i].Value != f.Value {
-			c.Kind, c.Before = "rewritten", f.Value
+	for i, f := range before {
+		name := strings.ToLower(f.Name)
+		c := Change{Kind: "same", Name: f.Name, Value: f.Value, Secret: f.Secret}
+		switch {
+		case stayed[i]:
+		case len(left[name]) == 0:
+			c.Kind = "removed"
+		default:
+			now := take(name, 0)
+			c.Kind, c.Name, c.Value, c.Before = "rewritten", now.Name, now.Value, f.Value
 		}
 		changes = append(changes, c)
-		left[name] = slices.Delete(slices.Clone(of), i, i+1)
 	}
 
 	for _, f := range after {
-		name := strings.ToLower(f.Name)
-		if of := left[name]; len(of) > 0 {
-			changes = append(changes, Change{Kind: "added", Name: of[0].Name, Value: of[0].Value, Secret: of[0].Secret})
-			left[name] = of[1:]
+		if name := strings.ToLower(f.Name); len(left[name]) > 0 {
+			now := take(name, 0)
+			changes = append(changes, Change{Kind: "added", Name: now.Name, Value: now.Value, Secret: now.Secret})
 		}
 	}
 	return changes

@@ -61,8 +61,8 @@ func (n names) pairs(form string) string { return n.mask(form, Redacted) }
 func (n names) mask(pairs, mask string) string {
 	all := strings.Split(pairs, "&")
 	for i, pair := range all {
-		name, _, ok := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(name); ok && err == nil && n.has(plain) {
+		name, value, ok := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(name); ok && value != Redacted && err == nil && n.has(plain) {
 			all[i] = name + "=" + mask
 		}
 	}

@@ -20,10 +20,11 @@ import (
 
 // Limits are what a site asks for.
 type Limits struct {
-	Site     string // whose they are
-	Requests int    // that are remembered
-	Body     int    // bytes of a request's content, and of its response's
-	Redact   bool   // secrets are not kept
+	Site     string   // whose they are
+	Requests int      // that are remembered
+	Body     int      // bytes of a request's content, and of its response's
+	Redact   bool     // secrets are not kept
+	Secret   []string // fields that are secret here
 }
 
 // Store has the records of all sites, in room that they share. It is safe for use from many goroutines.
@@ -222,7 +223,7 @@ func (s *Store) Used() int64 {
 func (s *Store) fields(l *Limits, fields []Field) []Field {
 	for i := range fields {
 		f := &fields[i]
-		f.Secret = s.secret.has(f.Name)
+		f.Secret = s.secret.has(f.Name) || slices.ContainsFunc(l.Secret, func(name string) bool { return equal(name, f.Name) })
 		switch {
 		case f.Secret && l.Redact:
 			f.Value = Redacted
@@ -444,6 +445,7 @@ func (c *Record) summary() *Request {
 	r := c.is
 	r.Target = c.store.secret.maskQuery(r.Target, Hidden)
 	r.Received, r.Sent, r.Answered, r.Response, r.Messages, r.Tries = nil, nil, nil, nil, nil, nil
+	r.SentMethod, r.SentHost, r.SentTarget = "", "", ""
 	r.In, r.Out = Content{Size: r.In.Size, Cut: r.In.Cut}, Content{Size: r.Out.Size, Cut: r.Out.Cut}
 	c.took(&r)
 	return &r

@@ -60,6 +60,8 @@ func (p *program) devCommand() *cli.Command {
 			&cli.BoolFlag{Name: "wildcard", Usage: "also serve all names below the app's", EnvVars: []string{"PADLOCK_DEV_WILDCARD"}},
 			&cli.IntFlag{Name: "port", Usage: "`PORT` for the app (default: a free one from 4000 to 4999)", EnvVars: []string{"PADLOCK_DEV_PORT"}},
 			&cli.StringFlag{Name: "host-header", Usage: "Host header that the app receives: keep, upstream or a `NAME`", Value: "keep", EnvVars: []string{"PADLOCK_DEV_HOST_HEADER"}},
+			&cli.BoolFlag{Name: "inspect", Value: true, Usage: "remember the latest requests with their content, for padlock console and padlock watch --requests; --inspect=false turns it off", EnvVars: []string{"PADLOCK_INSPECT"}},
+			&cli.BoolFlag{Name: "redact", Usage: "do not keep passwords and cookies in what --inspect remembers", EnvVars: []string{"PADLOCK_REDACT"}},
 			&cli.BoolFlag{Name: "restart", Usage: "start the app again whenever it ends", EnvVars: []string{"PADLOCK_DEV_RESTART"}},
 			&cli.BoolFlag{Name: "spa", Usage: "with DIRECTORY: answer paths of no file with index.html", EnvVars: []string{"PADLOCK_DEV_SPA"}},
 			&cli.BoolFlag{Name: "lan", Usage: "also serve the app to devices nearby at NAME.local, with a page that gets them to trust the local CA", EnvVars: []string{"PADLOCK_DEV_LAN"}},
@@ -207,6 +209,12 @@ func (p *program) devAll(c *cli.Context, apps []launch.App) error {
 	}
 
 	d := &developing{program: p, c: c, cfg: cfg, dir: dir, ca: ca, variables: variables, several: len(apps) > 1, json: c.Bool("json")}
+	switch {
+	case !c.Bool("inspect"):
+		d.inspect = dev.InspectOff
+	case c.Bool("redact"):
+		d.inspect = dev.InspectRedacted
+	}
 	// Several apps cannot share what somebody types.
 	if in, ok := p.stdin.(*os.File); ok && terminal.Is(in) && !d.several {
 		d.terminal = launch.OpenTerminal(in)
@@ -334,6 +342,7 @@ type developing struct {
 	variables []trust.Variable
 	several   bool
 	json      bool             // events instead of lines
+	inspect   string           // what is remembered of requests: dev.App's
 	began     atomic.Bool      // this command has started the proxy
 	lan       *nearby          // nil: the apps are for this machine alone
 	terminal  *launch.Terminal // nil: there is none, or the app has it itself
@@ -404,6 +413,7 @@ func (d *developing) serveApp(ctx context.Context, a *launch.App) (code int, err
 	if a.HostHeader != "keep" {
 		app.HostHeader = a.HostHeader
 	}
+	app.Inspect = d.inspect
 
 	if a.Wildcard {
 		// The range is over the names as they were: what is appended gets no wildcard again.

@@ -197,6 +197,9 @@ func (e *explanation) named(site int, r *sites.Route) string {
 // effects says what the filters of a route do, in their order, and what is at their end.
 func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Route, path *paths.Path) {
 	e.line("then")
+	if i := site.Inspect; i != nil {
+		e.line("  inspect: the request is remembered, with %d bytes of its content and of its response's", i.Body)
+	}
 	if m := site.Maintenance; m != nil {
 		verdict := "is served all the same"
 		if m.Holds(e.q.address, path.Raw, time.Now()) {

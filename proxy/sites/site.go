@@ -120,9 +120,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	if built.Maintenance, err = b.maintenance(c); err != nil {
 		return nil, err
 	}
-	if i := c.Inspect; i != nil && !i.Off {
-		built.Inspect = &inspect.Limits{Site: c.Hosts[0], Requests: i.Requests, Body: int(i.Body), Redact: i.Redact}
-	}
+	built.Inspect = inspected(c)
 	built.intercept = map[string]bool{}
 	for _, status := range c.Intercept {
 		built.intercept[status] = true
