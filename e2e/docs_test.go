@@ -57,6 +57,7 @@ var documented = map[string]howRun{
 	"padlock maintenance off www.example.com":                                       by("TestMaintenanceByCommand"),
 	"padlock console":                                                               by("TestTheConsoleOfASocketIsOpenedByACommand"),
 	"padlock watch --outcome failures":                                              by("TestWatchShowsHandshakesAsTheyHappen"),
+	"padlock watch --requests --status 5xx":                                         by("TestTheInspectorShowsRequestsAndSendsThemAgain"),
 	"padlock watch --outcome failures --format line":                                by("TestWatchShowsHandshakesAsTheyHappen"),
 	"padlock probe example.com":                                                     by("TestProbeJudgesAServer"),
 	"padlock doctor":                                                                by("TestDoctorFindsNothingWrong"),
