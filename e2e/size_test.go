@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The program as it is released, with all DNS providers, stays below 51 MB: 0.6 are the encoders of zstd, Brotli and gzip.
+// The program as it is released stays below 55 MB. Most of it are clients of others: Redis, PostgreSQL and the APIs of DNS
+// providers.
 func TestTheBinaryStaysSmall(t *testing.T) {
 	besides(t)
 	info, err := os.Stat(plain)
@@ -15,7 +16,7 @@ func TestTheBinaryStaysSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%.1f MB", float64(info.Size())/1e6)
-	if info.Size() > 51e6 {
+	if info.Size() > 55e6 {
 		t.Errorf("%.1f MB", float64(info.Size())/1e6)
 	}
 }
