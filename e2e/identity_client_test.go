@@ -85,10 +85,11 @@ const idPatience = 2 * time.Minute
 
 // Of HTTP/1.1: a connection at a time, with up to three requests in a row on their way.
 type idOne struct {
-	u    *idUser
-	conn *tls.Conn
-	r    *bufio.Reader
-	used bool
+	u     *idUser
+	front uint8
+	conn  net.Conn
+	r     *bufio.Reader
+	used  bool
 	// unread tells that content may have been on its way when its answer came: then the connection may end with it.
 	unread bool
 }
@@ -97,12 +98,16 @@ func (c *idOne) dial() error {
 	if c.conn != nil {
 		return nil
 	}
-	dialer := &tls.Dialer{Config: c.u.tls("http/1.1"), NetDialer: &net.Dialer{Timeout: idPatience}}
-	conn, err := dialer.Dial("tcp", c.u.h.address)
+	plain := &net.Dialer{Timeout: idPatience}
+	dial, address := (&tls.Dialer{Config: c.u.tls("http/1.1"), NetDialer: plain}).Dial, c.u.h.address
+	if c.front == frontPlain {
+		dial, address = plain.Dial, c.u.h.plain
+	}
+	conn, err := dial("tcp", address)
 	if err != nil {
 		return err
 	}
-	c.conn, c.r, c.used, c.unread = conn.(*tls.Conn), bufio.NewReader(conn), false, false
+	c.conn, c.r, c.used, c.unread = conn, bufio.NewReader(conn), false, false
 	return nil
 }
 
@@ -118,7 +123,7 @@ func (c *idOne) run(rng *rand.Rand) {
 	for !c.u.h.over() {
 		var jobs []*idJob
 		for range 1 + rng.IntN(3) {
-			j := c.u.h.next(c.u, front1, rng)
+			j := c.u.h.next(c.u, c.front, rng)
 			if j == nil {
 				break
 			}
@@ -181,7 +186,7 @@ func (c *idOne) pipeline(jobs []*idJob) int {
 		}
 	}
 	fed := make(chan struct{})
-	go func(conn *tls.Conn) {
+	go func(conn net.Conn) {
 		defer close(fed)
 		_, _ = conn.Write(text.Bytes())
 	}(c.conn)
@@ -303,7 +308,11 @@ func (c *idOne) leave(j *idJob, rng *rand.Rand) {
 		time.Sleep(time.Duration(rng.IntN(4000)) * time.Microsecond)
 	}
 	if rng.IntN(2) == 0 {
-		reset(c.conn.NetConn())
+		raw := c.conn
+		if secured, ok := raw.(*tls.Conn); ok {
+			raw = secured.NetConn()
+		}
+		reset(raw)
 	}
 	c.close()
 }

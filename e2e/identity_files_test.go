@@ -39,7 +39,7 @@ func pageSize(n int) int { return n * n * 1500 }
 // fileStatus is that of an answer with a file.
 func (j *idJob) fileStatus() int {
 	switch {
-	case j.combo.does(doesSocket) && j.combo[idFront] != front1:
+	case j.combo.does(doesSocket) && !j.combo.one():
 		return 501 // 200 would open a WebSocket
 	case j.method == "GET" || j.method == "HEAD":
 		return 200

@@ -161,7 +161,7 @@ func (j *idJob) path() string {
 // location is what a target calls the request's URL, or with outer what its client does.
 func (j *idJob) location(outer bool) string {
 	if outer {
-		return "https://" + j.host + j.target
+		return j.scheme() + "://" + j.host + j.target
 	}
 	scheme, host := "http://", j.host
 	if idMembers[idTarget][j.combo[idTarget]] == "https" {
@@ -193,6 +193,9 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 	m := newMarker(u.number, number, rng.Uint32())
 	j.marker = m
 	j.host = m + ".localhost:" + idPort
+	if c.plain() {
+		j.host, j.connected = m+".plain.test:"+idPort, ""
+	}
 	of := m
 	if c.files() {
 		of = u.marker()
@@ -319,9 +322,28 @@ func (j *idJob) variables() map[string]string {
 	path, query, _ := strings.Cut(j.target, "?")
 	host, _, _ := strings.Cut(j.host, ":")
 	return map[string]string{
-		"client_ip": "127.0.0.1", "host": host, "method": j.method, "scheme": "https", "path": path, "query": query, "uri": j.target,
-		"sni": j.connected, "client_subject": j.user.subject(), "tls_version": "TLS 1.3", "tls_cipher": "", "request_id": "", "handshake_id": "",
+		"client_ip": "127.0.0.1", "host": host, "method": j.method, "scheme": j.scheme(), "path": path, "query": query, "uri": j.target,
+		"sni": j.connected, "client_subject": j.subject(), "tls_version": "TLS 1.3", "tls_cipher": "", "request_id": "", "handshake_id": "",
 	}
+}
+
+// idOfTLS are those that only TLS has.
+var idOfTLS = map[string]bool{"sni": true, "client_subject": true, "tls_version": true, "tls_cipher": true, "handshake_id": true}
+
+// scheme is that of the request.
+func (j *idJob) scheme() string {
+	if j.combo.plain() {
+		return "http"
+	}
+	return "https"
+}
+
+// subject is that of the certificate that came with the request.
+func (j *idJob) subject() string {
+	if j.combo.plain() {
+		return ""
+	}
+	return j.user.subject()
 }
 
 var idVariables = []string{
@@ -346,6 +368,9 @@ func (j *idJob) checkVaried(side string, fields http.Header) (fault string) {
 		return ""
 	}
 	for variable, want := range j.variables() {
+		if j.combo.plain() && idOfTLS[variable] {
+			continue
+		}
 		got, given := fields[http.CanonicalHeaderKey(varied(side, variable))]
 		if !given || len(got) != 1 || want != "" && got[0] != want {
 			return fmt.Sprintf("{%s} became %q, not %q", variable, got, want)

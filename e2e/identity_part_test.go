@@ -10,8 +10,8 @@ type idPart struct {
 	offset int // of all parts, by the run's seed
 	first  int // of the combos of each front
 	count  int
-	turns  [3]int // by front
-	open   [3]map[idCombo]bool
+	turns  [4]int // by front
+	open   [4]map[idCombo]bool
 }
 
 // idPasses is how often a life asks for a combo that it has not met: a request can be lost with its connection.

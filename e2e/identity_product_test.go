@@ -34,7 +34,7 @@ const (
 )
 
 var idMembers = [idFactors][]string{
-	idFront:   {"HTTP/1.1", "HTTP/2", "HTTP/3"},
+	idFront:   {"HTTP/1.1", "HTTP/2", "HTTP/3", "plain HTTP"},
 	idTarget:  {"http", "https", "h2c", "unix", "files"},
 	idGroup:   {"one", "sticky", "dying", "sticky dying"},
 	idRewrite: {"plain", "strip_prefix", "replace_prefix"},
@@ -53,7 +53,7 @@ var idMembers = [idFactors][]string{
 
 // The members that the harness asks for.
 const (
-	front1, front2, front3 = 0, 1, 2
+	front1, front2, front3, frontPlain = 0, 1, 2, 3
 
 	targetH2C, targetUnix, targetFiles = 2, 3, 4
 
@@ -89,6 +89,8 @@ func (c idCombo) leaves() bool            { return c[idStays] == 1 }
 func (c idCombo) large() bool             { return c[idSize] == 1 }
 func (c idCombo) beyond() bool            { return c[idSize] == sizeBeyond }
 func (c idCombo) files() bool             { return c[idTarget] == targetFiles }
+func (c idCombo) plain() bool             { return c[idFront] == frontPlain }
+func (c idCombo) one() bool               { return c[idFront] == front1 || c.plain() }
 func (c idCombo) compress() bool          { return c[idCoding] == 1 }
 func (c idCombo) limit(member uint8) bool { return c[idLimit] == member }
 func (c idCombo) waits() bool             { return c.does(doesExpect) || c.does(doesUnread) }
@@ -162,7 +164,7 @@ func (p idProduct) whole() *idProduct {
 	for _, f := range idDress {
 		p.members[f] = p.members[f][:1]
 	}
-	for f, out := range map[idFactor]uint8{idSize: sizeBeyond, idTarget: targetFiles} {
+	for f, out := range map[idFactor]uint8{idFront: frontPlain, idSize: sizeBeyond, idTarget: targetFiles} {
 		if len(p.members[f]) > 1 {
 			p.members[f] = slices.DeleteFunc(slices.Clone(p.members[f]), func(member uint8) bool { return member == out })
 		}

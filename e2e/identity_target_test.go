@@ -238,7 +238,7 @@ func (a *idApp) check(r *http.Request, j *idJob) string {
 		}
 	}
 	for name, want := range map[string]string{
-		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": j.host, "X-Forwarded-Proto": "https", "X-Ssl-Client-Subject": j.user.subject(),
+		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": j.host, "X-Forwarded-Proto": j.scheme(), "X-Ssl-Client-Subject": j.subject(),
 	} {
 		if got := r.Header.Get(name); got != want {
 			return fmt.Sprintf("%s: %q, not %q", name, got, want)
@@ -247,7 +247,7 @@ func (a *idApp) check(r *http.Request, j *idJob) string {
 	if user := r.Header.Get("X-Forwarded-User"); j.combo.auth() && (user != j.user.account() || j.rebuffed) {
 		return fmt.Sprintf("X-Forwarded-User: %q, not %q (of a wrong password: %v)", user, j.user.account(), j.rebuffed)
 	}
-	if told := r.Header.Get("Padlock-Handshake"); j.combo[idTells] == tellsHandshake && !strings.HasPrefix(told, "id=") {
+	if told := r.Header.Get("Padlock-Handshake"); j.combo[idTells] == tellsHandshake && !j.combo.plain() && !strings.HasPrefix(told, "id=") {
 		return fmt.Sprintf("Padlock-Handshake: %q", told)
 	}
 	if told := r.Header.Get("Forwarded"); j.combo[idTells] == tellsForwarded && !strings.Contains(told, `host="`+j.host+`"`) {
@@ -273,7 +273,7 @@ func (a *idApp) spelled(r *http.Request, j *idJob) string {
 			switch {
 			case want == "te" || want == "traceparent" || want == "tracestate" || want == "baggage" || !strings.EqualFold(name, want):
 				continue
-			case j.combo[idFront] != front1:
+			case !j.combo.one():
 				want = http.CanonicalHeaderKey(want)
 			}
 			if name != want {

@@ -44,7 +44,7 @@ type identity struct {
 	seed      uint64
 	product   idProduct
 	whole     *idProduct      // what -identity-whole asks for
-	rows      [3][2][]idCombo // that make all pairs, by front and room
+	rows      [4][2][]idCombo // that make all pairs, by front and room
 	room      uint8           // of this life
 	always    []int           // routes of the rows, which each life has
 	routes    []int           // of this life
@@ -53,6 +53,7 @@ type identity struct {
 	lives     int
 	roots     *x509.CertPool
 	address   string
+	plain     string            // address of plain HTTP
 	apps      map[string]string // by target and name
 	collector *otlptest.Collector
 
@@ -64,7 +65,7 @@ type identity struct {
 
 	jobs                []atomic.Pointer[idJob]
 	numbers             atomic.Int64
-	turns               [3][2]atomic.Int64 // of rows, by front and room
+	turns               [4][2]atomic.Int64 // of rows, by front and room
 	checked, departures atomic.Int64
 	quota               atomic.Int64 // of numbers, for this life
 	end                 atomic.Bool  // the life ends: clients are cut
@@ -144,7 +145,7 @@ func newIdentity(t *testing.T) *identity {
 	h.certify()
 	h.writeFiles()
 	h.apps = h.startApps(t)
-	h.address = fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t))
+	h.address, h.plain = fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t))
 	return h
 }
 
@@ -200,7 +201,8 @@ func (h *identity) certify() {
 func (h *identity) configure(file, log string, traced bool, version int) {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
-listen: {https: [%q], http: []}
+listen: {https: [%q], http: [%q]}
+trusted_proxies: [192.0.2.1] # nobody
 handshakes: {show: "off"}
 access_log: {format: json, output: %q, headers: [X-Marker, X-Key, X-Long, Referer, Baggage, Cookie], rotate: {max_size_mib: 4096, keep: 2}}
 timeouts: {handover: 20s, shutdown: 5s, handshake: 40s, header: 40s, connect: 40s, body_idle: 40s}
@@ -213,10 +215,26 @@ sites:
       request: {remove: [X-Taken-Away], set: {X-Site-Request: of the site}}
       response: {remove: [X-Removed], set: {X-Site-Response: "{method} {uri}", X-Version: "%d"}}
     routes:
-`, h.address, log, []string{"256MiB", "64KiB"}[h.room], h.clients, h.page, h.page, version)
+`, h.address, h.plain, log, []string{"256MiB", "64KiB"}[h.room], h.clients, h.page, h.page, version)
 	replaceFile(h.t, h.page, fmt.Sprintf("%s%d\n", errorOfSite, version))
 	fmt.Fprintf(&b, "      - {path: /version-%d, respond: {status: 200}}\n", version)
 	for _, n := range h.routes {
+		c := routeOf(n)
+		for _, side := range c.sides() {
+			fmt.Fprintf(&b, "      - {%s}\n", h.route(c, side))
+		}
+	}
+	// Only what makes pairs, as more would take longer to read.
+	fmt.Fprintf(&b, `
+  - hosts: ["*.plain.test"]
+    http: serve
+    errors: {4xx: %q, 5xx: %q}
+    headers:
+      request: {remove: [X-Taken-Away], set: {X-Site-Request: of the site}}
+      response: {remove: [X-Removed], set: {X-Site-Response: "{method} {uri}", X-Version: "%d"}}
+    routes:
+`, h.page, h.page, version)
+	for _, n := range h.always {
 		c := routeOf(n)
 		for _, side := range c.sides() {
 			fmt.Fprintf(&b, "      - {%s}\n", h.route(c, side))
@@ -364,8 +382,10 @@ func (h *identity) everybody(clients *sync.WaitGroup, life int) {
 	}
 	for n, u := range h.users {
 		switch {
+		case n < 5:
+			work((&idOne{u: u, front: frontPlain}).run)
 		case n < 26:
-			work((&idOne{u: u}).run)
+			work((&idOne{u: u, front: front1}).run)
 		case n < 34:
 			m, all := u.two(), new(sync.WaitGroup)
 			for range 3 {
@@ -509,11 +529,15 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 		c = rows[rng.IntN(len(rows))]
 	default:
 		c = h.product.random(rng)
-		route := routeOf(h.routes[rng.IntN(len(h.routes))])
+		routes := h.routes
+		if front == frontPlain {
+			routes = h.always
+		}
+		route := routeOf(routes[rng.IntN(len(routes))])
 		copy(c[idTarget:idLastOfRoute+1], route[idTarget:idLastOfRoute+1])
 		c[idFront] = front
 		c[idRoom] = h.room
-		if front == front1 && rng.IntN(3) > 0 { // each of these takes a connection
+		if c.one() && rng.IntN(3) > 0 { // each of these takes a connection
 			c[idStays] = h.product.members[idStays][0]
 			if c.does(doesSocket) {
 				c[idDoes] = h.product.members[idDoes][0]
@@ -669,6 +693,8 @@ func (j *idJob) check(got idGot) string {
 	}
 
 	switch {
+	case j.combo.plain() && j.combo.auth():
+		want = 403 // passwords would be readable
 	case j.rebuffed:
 		want = 401
 	case j.combo.files():
@@ -739,7 +765,7 @@ func (j *idJob) checkEcho(got idGot) string {
 	if at := unstamped([]byte(content), m); at >= 0 || len(content) != j.down {
 		return fmt.Sprintf("%d bytes of content, not %d; it differs after %d", len(content), j.down, at)
 	}
-	lengthy := j.combo[idFront] == front1 && got.fields.Get("Content-Length") != "" // where HTTP/1.1 has no place for trailers
+	lengthy := j.combo.one() && got.fields.Get("Content-Length") != "" // where HTTP/1.1 has no place for trailers
 	if (j.combo.does(doesTrailers) || j.combo.does(doesGRPC)) && !lengthy {
 		if got.trailers.Get(idTrail) != m || got.trailers.Get(idStatus) != "0" {
 			return fmt.Sprintf("the trailers %v", got.trailers)

@@ -346,7 +346,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 			return fmt.Errorf("reading the export: %w", err)
 		}
 		// Exports of earlier versions have ticket keys, which would be too old to be of use.
-		if header.Name == formerTickets {
+		if header.Name == formerTickets && header.Size <= maxArchived {
 			continue
 		}
 		// Links and odd names could make a directory's storage write elsewhere.

@@ -23,7 +23,7 @@ func archiveOf(t *testing.T, entries ...tar.Header) string {
 	compressed := gzip.NewWriter(&b)
 	archive := tar.NewWriter(compressed)
 	for _, header := range entries {
-		content := []byte("planted")
+		content := bytes.Repeat([]byte("planted"), max(1, int(header.Size)/7))
 		if header.Typeflag == 0 {
 			header.Typeflag = tar.TypeReg
 		}
@@ -140,6 +140,15 @@ func TestAnArchiveOfTooMuchIsRefused(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(place, "imported")); err == nil {
 		t.Error("something of it was imported")
+	}
+}
+
+// What an export of an earlier version may have, and is left out, is no way to have any amount unpacked.
+func TestWhatIsLeftOutOfAnArchiveIsBounded(t *testing.T) {
+	place := filepath.Join(t.TempDir(), "storage")
+	code, said := certsImport(archiveOf(t, tar.Header{Name: formerTickets, Size: 8 << 20}), place)
+	if code != 1 || !strings.Contains(said, "does not belong into a storage") {
+		t.Errorf("exit code %d: %s", code, said)
 	}
 }
 
