@@ -370,3 +370,35 @@ func TestAClientThatLeavesEndsItsQuestion(t *testing.T) {
 		}
 	}
 }
+
+// What a service was asked about is what the target does: no field makes another method of it, and no proxy, however trusted, has a word on the user beside the service.
+func TestTheTargetDoesWhatTheServiceWasAskedAbout(t *testing.T) {
+	t.Parallel()
+	g, r := &guard{}, record(t)
+	e := startFile(t, `
+trusted_proxies: [127.0.0.1]
+sites: [{hosts: [localhost], routes: [{forward_auth: {to: %q, uri: /, copy: [Remote-Groups]}, to: %q}]}]`, backend(t, g.ServeHTTP), r.url())
+	for name, client := range e.everyClient(t) {
+		request, _ := http.NewRequest("POST", "https://localhost/", strings.NewReader("content"))
+		request.ContentLength = -1
+		request.Header.Set("Cookie", "session=ada")
+		request.Trailer = http.Header{"X-Sum": {"7"}}
+		for _, field := range []string{"X-HTTP-Method-Override", "X-Method-Override", "Remote-User", "X-Forwarded-User", "X-Auth-Request-User", "Remote-Groups"} {
+			request.Header.Set(field, "FORGED")
+			request.Trailer.Set(field, "FORGED")
+			request.Header[strings.ReplaceAll(field, "-", "_")] = []string{"FORGED"}
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		response.Body.Close()
+		got := r.take()
+		if response.StatusCode != 200 || strings.Contains(got, "FORGED") || !strings.Contains(got, "\r\nRemote-Groups: staff\r\n") || !strings.Contains(strings.ToLower(got), "x-sum: 7") {
+			t.Errorf("%s: %s, and the target got\n%s", name, response.Status, got)
+		}
+		if heard := fmt.Sprint(g.last().Header); strings.Contains(heard, "FORGED") {
+			t.Errorf("%s: the service heard %s", name, heard)
+		}
+	}
+}

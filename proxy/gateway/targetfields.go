@@ -25,7 +25,7 @@ func (x *Exchange) unwanted(name string) bool {
 	plain, alias := message.Alias(name)
 	// Whatever the configuration says about aliases, this is the name of the variable itself.
 	if message.Variable(plain) {
-		return alias || !x.forwarded.trusted
+		return alias || !x.forwarded.trusted || x.proof.holdsAny() && message.Is(plain, "Remote-User")
 	}
 
 	switch x.site.Aliases {
@@ -49,7 +49,8 @@ func (x *Exchange) unwanted(name string) bool {
 	case message.ClaimsMethod(plain):
 		// The rules of a destination depend on the method: see readDestination.
 		_, moves := x.request.Fields.Get("Destination")
-		return len(x.site.Methods) > 0 || moves
+		// A service has decided about the method that it was told.
+		return len(x.site.Methods) > 0 || moves || x.proof.asked != nil
 	}
 
 	return alias && (message.Is(plain, "Content-Length") || message.HopByHop(plain))
@@ -72,7 +73,7 @@ func (b *trailed) Trailers() message.Fields {
 
 func (b *trailed) unwanted(name string) bool {
 	plain, alias := message.Alias(name)
-	if alias && b.site.Aliases == dropAll || len(b.site.Methods) > 0 && message.ClaimsMethod(plain) {
+	if alias && b.site.Aliases == dropAll || (len(b.site.Methods) > 0 || b.route.ForwardAuth(b.site) != nil) && message.ClaimsMethod(plain) {
 		return true
 	}
 	aliases := b.site.Aliases != dropNone
@@ -87,7 +88,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
 	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
-	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || x.route.Vouches() || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
+	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || x.route.Vouches() || x.proof.asked != nil || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
 		body := &trailed{r.Body, x.site, x.route}
 		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
 	}
