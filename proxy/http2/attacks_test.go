@@ -1,7 +1,9 @@
 package http2
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -170,5 +172,65 @@ func TestPaddingIsGivenBack(t *testing.T) {
 	})
 	if got := ask(tr, getting("/")); got != "200 end []" {
 		t.Error(got)
+	}
+}
+
+// gated is a connection whose writes wait, on which a target says text when it is told to.
+type gated struct {
+	script
+	writes  chan struct{} // closed: they need not wait
+	wrote   chan struct{} // one has begun
+	fault   chan struct{} // closed: the rest of what is said comes
+	first   bool
+	mu      sync.Mutex
+	written []byte
+}
+
+func (g *gated) Read(p []byte) (int, error) {
+	if g.first {
+		<-g.fault
+	}
+	g.first = true
+	// SETTINGS alone, and then its parts.
+	return g.script.Read(p[:min(len(p), 9)])
+}
+
+func (g *gated) Write(p []byte) (int, error) {
+	select {
+	case g.wrote <- struct{}{}:
+	default:
+	}
+	<-g.writes
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.written = append(g.written, p...)
+	return len(p), nil
+}
+
+// A request that goes out again, as nothing of it has left, does not leave with the GOAWAY of its connection.
+func TestWhatHasNotLeftDoesNotLeaveLater(t *testing.T) {
+	g := &gated{writes: make(chan struct{}), wrote: make(chan struct{}, 1), fault: make(chan struct{})}
+	g.text = bytes.NewReader(frames(func(f *http2.Framer) {
+		_ = f.WriteSettings()
+		_ = f.WriteWindowUpdate(0, 1<<31-1)
+	}))
+	b := newBackend(NewTransport(TransportOptions{ResponseHeader: time.Minute}), g, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.serve()
+	}()
+	<-g.wrote
+	r := posting("/once", whole("content"), 7)
+	x, err := b.start(new(message.Context), &upload{r: r, head: appendRequest(nil, r, schemeHTTP, "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(g.fault)
+	_, err = x.answer(&interims{})
+	close(g.writes)
+	<-ended
+	if !errors.Is(err, ErrUnprocessed) || bytes.Contains(g.written, []byte("/once")) {
+		t.Errorf("%v, and the target got %q", err, g.written)
 	}
 }

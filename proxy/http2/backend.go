@@ -287,6 +287,8 @@ func (b *backend) end(cause error) {
 		b.lose(x, cause)
 	}
 	if polite && b.err == nil {
+		// A request that has not left counts as one that the target has not got, and must not leave now.
+		b.out = b.out[:0]
 		b.out = appendGoAway(b.buffer(), 0, code, "")
 		b.wake()
 		late := time.AfterFunc(goodbye, func() { b.conn.Close() })

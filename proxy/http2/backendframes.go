@@ -170,8 +170,8 @@ func (b *backend) remove(x *exchange, err error) {
 		x.err = err
 	}
 	x.changed.Broadcast()
-	if x.sending {
-		// Its sender may wait for room in what is written, which a target that does not read never gives.
+	if x.crowded {
+		// A target that does not read never gives the room that is waited for.
 		b.changed.Broadcast()
 	}
 }

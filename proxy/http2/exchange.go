@@ -47,6 +47,7 @@ type exchange struct {
 	trailers    message.Fields
 	sendWindow  int64
 	starved     bool
+	crowded     bool // waits for room in what is written
 	localEnded  bool
 	remoteEnded bool
 	err         error // why the stream ended, if not by itself

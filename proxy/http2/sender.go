@@ -140,7 +140,9 @@ func (x *exchange) grant(wanted int) (int, error) {
 			return 0, errUnwanted
 		case len(b.out) > outBuffer-maxFrame-frameHeader:
 			b.wake()
+			x.crowded = true
 			b.changed.Wait()
+			x.crowded = false
 		case x.sendWindow > 0 && b.sendWindow > 0:
 			return int(min(int64(wanted), maxFrame, x.sendWindow, b.sendWindow)), nil
 		default:

@@ -64,6 +64,10 @@ func (n *negotiated) RoundTrip(ctx *message.Context, r *message.Request, interim
 		return response, nil
 	case errors.Is(err, http2.ErrOther):
 		n.again.Store(time.Now().Add(askAgain).UnixNano())
+		// Content that a connection over HTTP/2 refused cannot be read again.
+		if r.Spent {
+			return nil, err
+		}
 	case errors.Is(err, http2.ErrUpgrade):
 	case required(err) && !r.Spent:
 	default:

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -166,3 +168,72 @@ func TestTargetsWithoutTLSCanExpectHTTP2(t *testing.T) {
 		}
 	}
 }
+
+// A target that refuses content over HTTP/2, and speaks HTTP/1.1 from then on, does not get the request without it.
+func TestContentIsNotLostWhereATargetChangesItsProtocol(t *testing.T) {
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	certificates := s.TLS.Certificates
+	s.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	got := make(chan string, 10)
+	go func() {
+		for nth := 1; ; nth++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			protocol := "http/1.1"
+			if nth == 1 {
+				protocol = "h2"
+			}
+			secured := tls.Server(conn, &tls.Config{Certificates: certificates, NextProtos: []string{protocol}})
+			go func() {
+				defer secured.Close()
+				reader := bufio.NewReader(secured)
+				if protocol == "h2" {
+					_, _ = io.CopyN(io.Discard, reader, int64(len(http2.ClientPreface)))
+					framer := http2.NewFramer(secured, reader)
+					_ = framer.WriteSettings()
+					for f, err := framer.ReadFrame(); err == nil; f, err = framer.ReadFrame() {
+						if f.Header().Type == http2.FrameHeaders {
+							_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)
+						}
+					}
+					return
+				}
+				r, err := http.ReadRequest(reader)
+				if err != nil {
+					return
+				}
+				text, _ := io.ReadAll(r.Body)
+				got <- string(text)
+				_, _ = io.WriteString(secured, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+			}()
+		}
+	}()
+
+	g := groupOf(t, "https://"+l.Addr().String(), nil)
+	r := plainGet()
+	r.Method, r.Body, r.ContentLength = "POST", &atHand{strings.NewReader("content")}, -1
+	_ = said(g, r)
+	select {
+	case text := <-got:
+		if text != "content" {
+			t.Errorf("the target got %q", text)
+		}
+	default:
+	}
+}
+
+// atHand is content that needs no waiting.
+type atHand struct{ *strings.Reader }
+
+func (a *atHand) Buffered() int            { return a.Len() }
+func (a *atHand) Received() int64          { return a.Size() - int64(a.Len()) }
+func (a *atHand) Trailers() message.Fields { return nil }
+func (a *atHand) Close() error             { return nil }
