@@ -668,6 +668,8 @@ type Route struct {
 	Access Access      `yaml:",inline"`
 	// Largest request body; larger ones are rejected with 413. Unlimited by default.
 	BodyLimit Size `yaml:"body_limit"`
+	// Sends copies of requests to another target as well, whose responses are discarded.
+	Mirror *Mirror `yaml:"mirror"`
 	// Compress responses of this route, instead of the site's setting; `compress: false` compresses none.
 	Compress *Compress `yaml:"compress"`
 	// Which pages of other origins may read responses of this route, instead of the site's setting.
@@ -721,6 +723,18 @@ type SecurityHeaders struct {
 	Replace bool `yaml:"replace"`
 	// Add none.
 	Off bool `yaml:"off"`
+}
+
+// Mirror copies requests to another target. Clients see nothing of it.
+type Mirror struct {
+	// Targets that share the copies.
+	To []Backend `yaml:"to"` // list of targets
+	// Share of the requests, in percent.
+	Percent float64 `yaml:"percent"` // 0.01 to 100
+	// Requests with larger content are not copied. Content that is copied is kept in memory, within `limits.buffers`.
+	Body Size `yaml:"body"`
+	// Copies keep Cookie and Authorization.
+	Secrets bool `yaml:"secrets"`
 }
 
 // Compress encodes responses for clients that accept it. Responses that are encoded already, partial, or marked

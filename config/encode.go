@@ -60,6 +60,8 @@ func unsaid(t reflect.Type) reflect.Value {
 		check.files("", x)
 	case *Compress:
 		check.compress("", x)
+	case *Mirror:
+		check.mirror("", &Route{Mirror: x})
 	case *Inspect:
 		check.inspect("", x)
 	case *OnDemand:

@@ -50,6 +50,9 @@ func (v *validator) route(path string, r *Route) {
 		v.respond(path+".respond", r.Respond)
 	}
 
+	if r.Mirror != nil {
+		v.mirror(path+".mirror", r)
+	}
 	if r.Files != nil {
 		v.files(path+".files", r.Files)
 		if r.ReplacePrefix != "" {

@@ -50,6 +50,12 @@ func (p *part) rule(to ...config.Backend) config.Route {
 		r.Access.ForwardAuth = &asked
 	}
 
+	if r.Mirror != nil {
+		mirror := *r.Mirror
+		mirror.To = slices.Clone(mirror.To)
+		r.Mirror = &mirror
+	}
+
 	if r.Compress != nil {
 		compress := *r.Compress
 		r.Compress = &compress

@@ -321,6 +321,9 @@ func (e *explanation) forwards(site *sites.Site, about *config.Site, r *sites.Ro
 	}
 
 	e.line("  to: %s %s at %s", e.method, target, listed(c.To))
+	if m := c.Mirror; m != nil {
+		e.line("  mirror: %v %% of the requests to %s, up to %d bytes of content", m.Percent, m.To[0].Target, m.Body)
+	}
 	if site.Intercepts() {
 		e.line("  intercept: responses with %s are replaced by pages of errors", strings.Join(about.Intercept, ", "))
 	}

@@ -82,6 +82,10 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	add(len(r.Upgrades) > 0, before(h.wholeContent))
 	add(r.Buffer.Request > 0, before(h.bufferRequest))
 	add(r.Buffer.Response > 0, h.bufferResponse)
+	// As the target gets it, and whatever becomes of the response.
+	if r.Mirror != nil {
+		add(true, h.mirrored(r.Mirror))
+	}
 	// Innermost: what is replaced is neither buffered nor compressed, and the page is written as every other.
 	add(s.Intercepts(), intercept)
 	return chain(&forwarding{h, r}, filters)

@@ -77,13 +77,14 @@ type Gateway struct {
 	late      lateAnswers
 	passwords *passwords
 	rates     rates
+	mirrors   mirrors
 	issuers   issuers
 	rooms     *rooms
 	self      string // in loopField
 }
 
 func New(o Options) *Gateway {
-	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log), self: newSelf(), rates: rates{log: o.Log}}
+	h := &Gateway{Options: o, passwords: newPasswords(), rooms: newRooms(o.Buffers, o.Log), self: newSelf(), rates: rates{log: o.Log}, mirrors: mirrors{log: o.Log}}
 	h.late.log, h.late.after = o.Log, cmp.Or(o.LateAfter, lateAfter)
 	h.first = h.entry()
 	return h
@@ -111,6 +112,7 @@ func (h *Gateway) Leave() { h.tunnels.sayGoodbye() }
 func (h *Gateway) Close() {
 	h.issuers.close()
 	h.rates.close()
+	h.mirrors.close()
 }
 
 // Exchange is what one request has come to. It is never used again: who still holds it when the request has ended holds

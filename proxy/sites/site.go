@@ -74,6 +74,7 @@ type Route struct {
 	BodyLimit                int64
 	Buffer                   config.Buffer
 	Compression              *Compression // nil: responses stay as they are
+	Mirror                   *Mirror      // nil: nothing is copied
 	CORS                     *CORS        // nil: the target decides
 	Security                 *SecurityHeaders
 	Forwarded                bool
@@ -232,13 +233,17 @@ func (b *builder) route(c *config.Route, site string) (*Route, error) {
 		r.Redirect = newRedirect(c.Redirect)
 	}
 
+	var err error
+	if r.Mirror, err = b.mirror(c); err != nil {
+		return nil, err
+	}
+
 	if f := c.Files; f != nil {
 		r.Files = &files.Files{
 			Root: f.Root, Index: f.Index, SPA: f.SPA, Listing: f.Listing, Precompressed: f.Precompressed, Hide: f.Hide, CacheControl: f.CacheControl,
 		}
 	}
 
-	var err error
 	if r.Access, err = b.access(&c.Access, whose(site, c)); err != nil {
 		return nil, err
 	}
