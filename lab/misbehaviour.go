@@ -173,6 +173,28 @@ func stateMachine() []Endpoint {
 			}),
 		},
 		{
+			Name: "wrong-finished-1.2", Expect: MustRefuse, proof: ByExit, Wrong: "In TLS 1.2: a bit of the server's Finished is wrong, and encrypted as it is.", Rule: "RFC 5246 section 7.4.9", Consequence: changedHello, basis: "tls-1.2-recrypted",
+			config: recryptable, wire: recrypted(func(n int, p plainRecord) []plainRecord {
+				if n == 1 {
+					p.content[4] ^= 1
+				}
+				return []plainRecord{p}
+			}),
+		},
+		{
+			Name: "tls-1.2-recrypted", Expect: ShouldAccept, Wrong: "Nothing: TLS 1.2 with AES-128-GCM, through what changes the records of the endpoints with faults in TLS 1.2.", Rule: "RFC 5246", Consequence: "Nothing can be said of those endpoints.",
+			config: recryptable, wire: recrypted(func(_ int, p plainRecord) []plainRecord { return []plainRecord{p} }),
+		},
+		{
+			Name: "renegotiation", Expect: May, proof: ByReport, Wrong: "In TLS 1.2: the server asks for a renegotiation before its answer, and knows none itself.", Rule: "RFC 5246 section 7.4.1.1: the client may ignore it; RFC 9325 section 3.5", Consequence: "Clients that renegotiate fail here; those that do it without RFC 5746 can be attacked.", basis: "tls-1.2-recrypted",
+			config: recryptable, wire: recrypted(func(n int, p plainRecord) []plainRecord {
+				if n == 2 {
+					return []plainRecord{{handshakeRecord, []byte{0, 0, 0, 0}}, p}
+				}
+				return []plainRecord{p}
+			}),
+		},
+		{
 			Name: "short-finished", Expect: MustRefuse, Wrong: "The server's Finished has 12 bytes of 32, as in TLS 1.2.", Rule: "RFC 8446 section 4.4.4", Consequence: changedHello,
 			rogue: plan(func(p *rogue.Plan) { p.Finished = func(mac []byte) []byte { return mac[:12] } }),
 		},

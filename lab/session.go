@@ -22,6 +22,7 @@ type session struct {
 	conn     net.Conn // at its beginning, hello included
 	recorded *handshake.Conn
 	hello    *tls.ClientHelloInfo
+	keyLog   io.Writer              // beside the recorder; may be nil
 	shows    func(*tls.Certificate) // notes which certificate is sent
 }
 
@@ -121,7 +122,8 @@ func (s *session) runTLS() {
 	conn := s.conn
 	var wire *wire
 	if s.endpoint.wire != nil {
-		wire = newWire(s.ctx, conn, s.endpoint.wire())
+		plan := s.endpoint.wire()
+		wire, s.keyLog = newWire(s.ctx, conn, plan), plan.keyLog
 		conn = wire
 	}
 
@@ -153,6 +155,9 @@ func (s *session) config() *tls.Config {
 	}
 	if s.endpoint.config != nil {
 		s.endpoint.config(c)
+	}
+	if s.keyLog != nil {
+		c.KeyLogWriter = io.MultiWriter(c.KeyLogWriter, s.keyLog)
 	}
 	if s.endpoint.resumes {
 		// Each connection has a config of its own, and with it keys of its own.

@@ -13,6 +13,7 @@ import (
 // wirePlan says what becomes of the records that crypto/tls sends. It is for one connection.
 type wirePlan struct {
 	record func(*wire, record) error // nil: they pass
+	keyLog io.Writer                 // receives the connection's secrets; nil: nobody needs them
 }
 
 // record is one that the server sends.
