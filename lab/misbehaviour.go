@@ -579,7 +579,12 @@ func bodies() []Endpoint {
 		return Endpoint{Name: name, Expect: expect, proof: proof, Wrong: wrong, Rule: rule, Consequence: cutText, config: http1Only, answer: answer}
 	}
 	all := []Endpoint{
-		answered("body-until-close", MustAccept, ByRequest, "Nothing: the answer has no length, and ends with close_notify.", "RFC 9112 section 6.3", say((*session).finish, "")),
+		answered("body-until-close", MustAccept, ByRequest, "Nothing: the answer has no length, and ends with close_notify.", "RFC 9112 section 6.3", func(s *session, app appConn) error {
+			if _, err := io.WriteString(app, head()+s.body()); err != nil {
+				return err
+			}
+			return s.finish(app)
+		}),
 		answered("truncated", MustRefuse, ByReport, "The answer has no length, and the connection ends without close_notify in its middle.", "RFC 8446 section 6.1, RFC 9112 section 9.8", say((*session).cut, "")),
 		answered("truncated-length", MustRefuse, ByReport, "The connection ends, without close_notify, before as many bytes have come as Content-Length says.", "RFC 9112 section 8", say((*session).cut, "Content-Length: 1000")),
 		answered("truncated-chunked", MustRefuse, ByReport, "The connection ends, without close_notify, in the middle of a chunk.", "RFC 9112 section 8", say((*session).cut, "Transfer-Encoding: chunked")),
@@ -614,7 +619,7 @@ func bodies() []Endpoint {
 		if all[i].Name == "alert-body" {
 			all[i].rogue = plan(func(*rogue.Plan) {})
 			all[i].answer = func(s *session, app appConn) error {
-				if _, err := io.WriteString(app, head()+s.body()); err != nil {
+				if _, err := io.WriteString(app, head()+s.body()[:60]); err != nil {
 					return err
 				}
 				if err := app.(*firstByte).appConn.(*rogue.Conn).Record(rogue.Alert, []byte{2, 80}); err != nil {
@@ -630,13 +635,13 @@ func bodies() []Endpoint {
 	return all
 }
 
-// say answers with a head and a body, and then does something else.
+// say answers with a head and half a body, and then does something else.
 func say(then func(*session, appConn) error, fields ...string) func(*session, appConn) error {
 	if fields[0] == "" {
 		fields = nil
 	}
 	return func(s *session, app appConn) error {
-		body := s.body()
+		body := s.body()[:60]
 		if len(fields) > 0 && strings.HasPrefix(fields[0], "Transfer-Encoding") {
 			body = "200\r\n" + body
 		}
