@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -241,7 +242,7 @@ func writeLabTable(t *testing.T, reports map[string]*labReport) {
 		}
 		names = append(names, c.name)
 		out, _ := exec.Command(c.version[0], c.version[1:]...).CombinedOutput()
-		version, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		version := regexp.MustCompile(`\d+\.\d+[\w.]*`).FindString(string(out))
 		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d | %d |\n", c.name, version, r.Counts[lab.Unsafe], r.Counts[lab.Weak], r.Counts[lab.TooStrict], r.Counts[lab.Unclear], r.Counts[lab.OK])
 	}
 

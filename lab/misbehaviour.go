@@ -424,7 +424,7 @@ func bigRecord(n int) func(*session, appConn) error {
 	return func(s *session, app appConn) error {
 		head := "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\nContent-Length: "
 		body := n - len(head) - len("12345\r\n\r\n")
-		text := head + strconv.Itoa(body) + "\r\n\r\n" + strings.Repeat("x", body)
+		text := head + strconv.Itoa(body) + "\r\n\r\n" + strings.Repeat("0123456789abcdef\n", body)[:body]
 		server := app.(*firstByte).appConn.(*rogue.Conn)
 		if err := server.Record(rogue.Data, []byte(text)); err != nil {
 			return err
