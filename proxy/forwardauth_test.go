@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/proxy/message"
 )
 
 // guard is a service that padlock asks: it lets those in whose cookie says who they are.
@@ -400,5 +401,38 @@ sites: [{hosts: [localhost], routes: [{forward_auth: {to: %q, uri: /, copy: [Rem
 		if heard := fmt.Sprint(g.last().Header); strings.Contains(heard, "FORGED") {
 			t.Errorf("%s: the service heard %s", name, heard)
 		}
+	}
+}
+
+// A WebSocket over HTTP/2 or HTTP/3 is asked about as one of HTTP/1.1 is, once and before anything of it reaches the target; the service sees a GET that is no WebSocket.
+func TestTheServiceIsAskedAboutWebSockets(t *testing.T) {
+	t.Parallel()
+	g := &guard{}
+	var opened atomic.Int32
+	app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		opened.Add(1)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\nfor %s", message.WebSocketAccept(r.Header.Get("Sec-WebSocket-Key")), r.Header.Get("Remote-User"))
+	})
+	e := startFile(t, `sites: [{hosts: [localhost], routes: [{forward_auth: {to: %q, uri: /, copy: [Remote-User]}, to: %q}]}]`, backend(t, g.ServeHTTP), app)
+	for name, ask := range e.fronts(t) {
+		handshake := []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "localhost", ":path", "/ws", "remote-user", "root"}
+		if o := ask(forged{fields: handshake, data: "x"}); o.status != "302" || opened.Load() != 0 {
+			t.Errorf("%s: without a session: %+v", name, o)
+		}
+		if o := ask(forged{fields: append(handshake, "cookie", "session=ada"), data: "x"}); o.status != "200" || o.body != "for ada" {
+			t.Errorf("%s: with a session: %+v", name, o)
+		}
+		if r := g.last(); r.Method != "GET" || r.Header.Get("Upgrade") != "" || r.Header.Get("Connection") != "" || r.Header.Get("X-Forwarded-Method") != "GET" {
+			t.Errorf("%s: the service heard %s %v", name, r.Method, r.Header)
+		}
+		opened.Store(0)
+	}
+	if n := g.asked.Load(); n != 4 {
+		t.Errorf("asked %d times", n)
 	}
 }
