@@ -282,9 +282,9 @@ func TestServicesAreReachedAsTargetsAre(t *testing.T) {
 // A service that asks itself through padlock, or leads there, goes round a few times and no more.
 func TestAServiceThatAsksItselfEnds(t *testing.T) {
 	t.Parallel()
-	var e *edge
+	var plain atomic.Pointer[string]
 	self := serveTCP(t, func(c *net.TCPConn) {
-		to, err := net.Dial("tcp", e.plain)
+		to, err := net.Dial("tcp", *plain.Load())
 		if err != nil {
 			return
 		}
@@ -292,8 +292,9 @@ func TestAServiceThatAsksItselfEnds(t *testing.T) {
 		go func() { _, _ = io.Copy(to, c) }()
 		_, _ = io.Copy(c, to)
 	})
-	e = startFile(t, `
+	e := startFile(t, `
 sites: [{hosts: [localhost, 127.0.0.1], http: serve, forward_auth: {to: %q, uri: /}, routes: [{respond: {status: 204}}]}]`, "http://"+self)
+	plain.Store(&e.plain)
 	response, _ := fetch(t, e.clients(t)["h1"], "GET", "https://localhost/")
 	if response.StatusCode/100 == 2 {
 		t.Errorf("%s", response.Status)
