@@ -2,6 +2,7 @@ package http2
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -232,5 +233,52 @@ func TestWhatHasNotLeftDoesNotLeaveLater(t *testing.T) {
 	<-ended
 	if !errors.Is(err, ErrUnprocessed) || bytes.Contains(g.written, []byte("/once")) {
 		t.Errorf("%v, and the target got %q", err, g.written)
+	}
+}
+
+// Clients that leave while a target is dialled leave nothing behind: the last takes the attempt with it.
+func TestDiallingEndsWithTheLastWhoWaits(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var open sync.WaitGroup
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			// It says nothing, so the handshake lasts until we give up.
+			open.Go(func() {
+				_, _ = io.Copy(io.Discard, conn)
+				conn.Close()
+			})
+		}
+	}()
+	tr := NewTransport(TransportOptions{Address: l.Addr().String(), TLS: &tls.Config{ServerName: "localhost"}, Connect: time.Minute})
+	for range 20 {
+		var contexts [5]message.Context
+		var asking sync.WaitGroup
+		for n := range contexts {
+			asking.Go(func() {
+				if _, err := tr.RoundTrip(&contexts[n], getting("/"), &interims{}); err == nil {
+					t.Error("there is an answer")
+				}
+			})
+			time.AfterFunc(time.Duration(n)*time.Millisecond, contexts[n].Cancel)
+		}
+		asking.Wait()
+	}
+	l.Close()
+	<-accepting
+	open.Wait()
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if tr.dialing != nil {
+		t.Error("the target is still dialled")
 	}
 }

@@ -233,10 +233,14 @@ func (b *backend) head(x *exchange) {
 			b.endRemote(x)
 		}
 		x.changed.Broadcast()
-	case len(x.hints) == maxInterim || x.interims == maxInterim:
+	// Together they may be as large as a head, as their client may not read them.
+	case x.interims == maxInterim || x.hinted > maxResponseHead:
 		b.malform(x, faultInterims)
 	default:
 		x.interims++
+		for _, f := range k.Fields {
+			x.hinted += len(f.Name) + len(f.Value)
+		}
 		x.hints = append(x.hints, hint{status, k.Fields})
 		x.changed.Broadcast()
 	}

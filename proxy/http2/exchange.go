@@ -30,6 +30,7 @@ type exchange struct {
 	changed     sync.Cond
 	hints       []hint // interim responses that are to be passed on
 	interims    int
+	hinted      int  // bytes of their fields
 	answered    bool // something came
 	headed      bool // the final head has come
 	proceed     bool // the content is wanted: 100 has come, or is not waited for

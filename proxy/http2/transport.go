@@ -158,7 +158,8 @@ const usualHead = 1 << 10
 // attempt is one to connect, which several requests wait for.
 type attempt struct {
 	done    chan struct{} // closed when it has ended
-	seats   int           // how many may still join
+	cancel  context.CancelFunc
+	seats   int // how many may still join
 	waiting int
 	b       *backend
 	err     error
@@ -207,7 +208,13 @@ func (t *Transport) leave(d *attempt) {
 		}
 	default:
 		d.seats++
-		d.waiting--
+		// Clients that leave at once would have us dial a silent target over and over.
+		if d.waiting--; d.waiting == 0 {
+			d.cancel()
+			if t.dialing == d {
+				t.dialing = nil
+			}
+		}
 	}
 }
 
@@ -215,13 +222,14 @@ func (t *Transport) leave(d *attempt) {
 func (t *Transport) join() *attempt {
 	d := t.dialing
 	if d == nil || d.seats == 0 {
-		d = &attempt{done: make(chan struct{}), seats: t.seats}
+		ctx, cancel := context.WithTimeout(context.Background(), t.o.Connect)
+		d = &attempt{done: make(chan struct{}), cancel: cancel, seats: t.seats}
 		if t.o.Single {
 			d.seats = 1
 		}
 		t.dialing = d
 		// It ends with the connection, which Close ends.
-		go t.connect(d)
+		go t.connect(ctx, d)
 	}
 	d.seats--
 	d.waiting++
@@ -229,8 +237,9 @@ func (t *Transport) join() *attempt {
 }
 
 // connect makes a connection, hands it to those who wait for it, and serves it until it ends.
-func (t *Transport) connect(d *attempt) {
-	conn, err := t.open()
+func (t *Transport) connect(ctx context.Context, d *attempt) {
+	conn, err := t.open(ctx)
+	d.cancel()
 	if b := t.arrive(d, conn, err); b != nil {
 		b.serve()
 	}
@@ -258,9 +267,7 @@ func (t *Transport) arrive(d *attempt, conn net.Conn, err error) *backend {
 }
 
 // open makes a connection that speaks HTTP/2.
-func (t *Transport) open() (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), t.o.Connect)
-	defer cancel()
+func (t *Transport) open(ctx context.Context) (net.Conn, error) {
 	conn, err := t.dialer.Dial(ctx)
 	if err != nil {
 		return nil, err
