@@ -40,6 +40,7 @@ type part struct {
 	errors      map[string]string
 	intercept   []string
 	maintenance *config.Maintenance
+	inspect     *config.Inspect
 	isTCP       bool
 	tcp         config.TCP // without what it shares with routes
 	shared      string     // labels that all containers of the route should have alike

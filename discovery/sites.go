@@ -117,6 +117,15 @@ func (p *part) say(site *config.Site) {
 		}
 	}
 
+	if p.inspect != nil {
+		// Who wants less remembered is heard.
+		inspect := *p.inspect
+		if site.Inspect != nil {
+			inspect.Off, inspect.Redact = inspect.Off || site.Inspect.Off, inspect.Redact || site.Inspect.Redact
+		}
+		site.Inspect = &inspect
+	}
+
 	if p.maintenance != nil && site.Maintenance == nil {
 		maintenance := *p.maintenance
 		site.Maintenance = &maintenance

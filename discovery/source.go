@@ -81,7 +81,7 @@ func sharable(site config.Site) bool {
 // partsOf takes a site apart into its routes, each with one target.
 func partsOf(c *owner, site config.Site) (parts []*part) {
 	whole := part{
-		owner: c, whole: true, hosts: site.Hosts, www: site.WWW, paths: site.Paths, noCase: site.NoCase, hsts: site.HSTS, http: site.HTTP, errors: site.Errors, intercept: site.Intercept, maintenance: site.Maintenance,
+		owner: c, whole: true, hosts: site.Hosts, www: site.WWW, paths: site.Paths, noCase: site.NoCase, hsts: site.HSTS, http: site.HTTP, errors: site.Errors, intercept: site.Intercept, maintenance: site.Maintenance, inspect: site.Inspect,
 	}
 	routes := site.Routes
 	if site.TCP != nil {

@@ -22,7 +22,7 @@ func TestWholeSitesAreThoseOfTheFile(t *testing.T) {
 		"{hosts: [a.test, b.test], routes: [{to: 3000}]}",
 		"{hosts: [a.test], routes: [{to: [3000, {target: 3001, weight: 3}], balance: least_conn}, {path: /api, to: 4000, strip_prefix: true}]}",
 		"{hosts: [a.test], www: add, hsts: {max_age: 9000h}, paths: normalize, ignore_case: true, routes: [{to: 3000}]}",
-		"{hosts: [a.test], http: off, errors: {502: 'http://pages:8080/{status}.html', 4xx: '" + page + "'}, intercept: [4xx], maintenance: {paths: [/up]}, routes: [{to: 3000}, {path: /api, to: 4000}]}",
+		"{hosts: [a.test], http: off, errors: {502: 'http://pages:8080/{status}.html', 4xx: '" + page + "'}, intercept: [4xx], maintenance: {paths: [/up]}, inspect: {redact: true}, routes: [{to: 3000}, {path: /api, to: 4000}]}",
 		"{hosts: [a.test], routes: [{redirect: {to: 'https://b.test{uri}'}}, {path: /off, respond: {status: 410}}]}",
 		"{hosts: [a.test], allow: [10.0.0.0/8], tcp: {to: ['db:5432', 'db:5433'], proxy_protocol: v2}}",
 	} {
@@ -38,7 +38,7 @@ func TestWholeSitesAreThoseOfTheFile(t *testing.T) {
 // A setting of sites that is added later must reach what a source finds, or be a problem: none is lost without a word.
 func TestNoSettingOfAWholeSiteIsLost(t *testing.T) {
 	// Another field is either said by each owner, and merged in join, or refused by sharable.
-	known := []string{"Hosts", "TLS", "WWW", "HTTP", "HSTS", "Access", "Compress", "Paths", "NoCase", "Fields", "Errors", "Intercept", "Maintenance", "Routes", "Listen", "TCP"}
+	known := []string{"Hosts", "TLS", "WWW", "HTTP", "HSTS", "Access", "Compress", "CORS", "SecurityHeaders", "Inspect", "Paths", "NoCase", "Fields", "Errors", "Intercept", "Maintenance", "Routes", "Listen", "TCP"}
 	site := reflect.TypeFor[config.Site]()
 	for i := range site.NumField() {
 		if name := site.Field(i).Name; !slices.Contains(known, name) {
