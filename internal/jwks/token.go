@@ -81,7 +81,7 @@ func Verify(ctx context.Context, text string, keys Keys, rules *Rules, now time.
 	}
 	token := &Token{Key: key}
 	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.UseNumber()
+	decoder.SetNumberType(json.UnmarshalJSONNumber)
 	if err := decoder.Decode(&token.Claims); err != nil || token.Claims == nil || decoder.More() {
 		return nil, errors.New("the claims are not one JSON object without repeated names")
 	}
