@@ -666,6 +666,8 @@ type Route struct {
 	// Header rules of the route.
 	Fields HeaderRules `yaml:"headers"`
 	Access Access      `yaml:",inline"`
+	// Translate gRPC-Web (`application/grpc-web` and `-text`), which browsers can send, into gRPC for the target.
+	GRPCWeb bool `yaml:"grpc_web"`
 	// Largest request body; larger ones are rejected with 413. Unlimited by default.
 	BodyLimit Size `yaml:"body_limit"`
 	// Sends copies of requests to another target as well, whose responses are discarded.

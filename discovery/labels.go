@@ -119,6 +119,7 @@ var keys = []key{
 	setting("replace_prefix", ofHTTP, func(p *part) any { return &p.route.ReplacePrefix }),
 	setting("rewrite_urls", ofHTTP, func(p *part) any { return &p.route.RewriteURLs }),
 	setting("host_header", ofHTTP, func(p *part) any { return &p.route.Host }),
+	setting("grpc_web", ofHTTP, func(p *part) any { return &p.route.GRPCWeb }),
 	setting("body_limit", ofHTTP, func(p *part) any { return &p.route.BodyLimit }),
 	setting("buffer.request", ofHTTP, func(p *part) any { return &p.route.Buffer.Request }),
 	setting("buffer.response", ofHTTP, func(p *part) any { return &p.route.Buffer.Response }),

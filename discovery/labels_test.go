@@ -21,6 +21,7 @@ var meanings = []struct{ labels, site string }{
 	{"scheme=h2c", "{hosts: [app.test], routes: [{to: 'h2c://10.0.0.2:8080'}]}"},
 	{"scheme=https server_name=app.internal", "{hosts: [app.test], routes: [{to: 'https://10.0.0.2:8080', server_name: app.internal}]}"},
 	{"scheme=https insecure_skip_verify=true", "{hosts: [app.test], routes: [{to: 'https://10.0.0.2:8080', insecure_skip_verify: true}]}"},
+	{"scheme=h2c grpc_web=true", "{hosts: [app.test], routes: [{to: 'h2c://10.0.0.2:8080', grpc_web: true}]}"},
 	{"scheme=https protocol=http1", "{hosts: [app.test], routes: [{to: 'https://10.0.0.2:8080', protocol: http1}]}"},
 	{"network=back", "{hosts: [app.test], routes: [{to: 10.9.0.2:8080}]}"},
 	{"weight=3", "{hosts: [app.test], routes: [{to: [{target: 10.0.0.2:8080, weight: 3}]}]}"},

@@ -306,6 +306,9 @@ func (e *explanation) forwards(site *sites.Site, about *config.Site, r *sites.Ro
 			e.line("  headers.request of the %s apply", rules.whose)
 		}
 	}
+	if c.GRPCWeb {
+		e.line("  grpc_web: requests of gRPC-Web become gRPC for the target")
+	}
 	if c.BodyLimit > 0 {
 		e.line("  body_limit: larger bodies than %d bytes get 413", c.BodyLimit)
 	}

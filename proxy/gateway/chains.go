@@ -70,6 +70,8 @@ func (h *Gateway) action(s *sites.Site, r *sites.Route) Action {
 	add(true, before(h.noLoop))
 	// What the target gets, and rules for it: those behind go by what the target gets.
 	add(true, before(h.prepare))
+	// What the target gets is gRPC: behind prepare, which takes TE away.
+	add(r.GRPCWeb, grpcWeb)
 	// Before any content is read.
 	add(r.BodyLimit > 0, before(limitBody))
 	// After rules, which may set a Destination.

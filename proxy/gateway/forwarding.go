@@ -227,5 +227,5 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 // gRPC reports whether the client speaks gRPC, which reads a reset, such as that of a server whose deadline has passed,
 // and no page.
 func (x *Exchange) gRPC() bool {
-	return x.request.Fields.GRPC() && traffic.OfProto(x.request.Proto) != traffic.HTTP1
+	return !x.web && x.request.Fields.GRPC() && traffic.OfProto(x.request.Proto) != traffic.HTTP1
 }

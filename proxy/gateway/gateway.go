@@ -164,6 +164,7 @@ type Exchange struct {
 	ctx       *message.Context // while the request is under way; nil: it is not
 	content   message.Body     // of the request then; nil: none
 	place     int              // there; guarded by its lock
+	web       bool             // it was gRPC-Web: a page is of more use than a reset
 	dismissed atomic.Bool      // a snapshot that came meanwhile refuses it
 	closing   sync.WaitGroup   // whoever ends it closes its content
 }

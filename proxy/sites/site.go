@@ -72,6 +72,7 @@ type Route struct {
 	OuterPrefix, InnerPrefix string   // that strip takes off, and puts in its place: encoded, without a slash at the end
 	Upgrades                 []string // protocols that clients may upgrade to
 	BodyLimit                int64
+	GRPCWeb                  bool // requests of gRPC-Web become gRPC
 	Buffer                   config.Buffer
 	Compression              *Compression // nil: responses stay as they are
 	Mirror                   *Mirror      // nil: nothing is copied
@@ -221,7 +222,7 @@ func (r *Route) matches(path *paths.Path) bool {
 func (b *builder) route(c *config.Route, site string) (*Route, error) {
 	r := &Route{
 		Prefix: c.Path, Exact: c.Exact, methods: c.Methods, Respond: c.Respond, Strip: c.StripPrefix || c.ReplacePrefix != "", Replace: c.ReplacePrefix,
-		Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
+		Fields: NewHeaderRules(&c.Fields), BodyLimit: int64(c.BodyLimit), GRPCWeb: c.GRPCWeb, Buffer: c.Buffer, Forwarded: c.Forwarded, Handshake: c.Handshake, Upgrades: c.Upgrades, Rewrite: c.RewriteURLs,
 	}
 	if r.Strip {
 		r.OuterPrefix, r.InnerPrefix = paths.Encode(strings.TrimSuffix(c.Path, "/")), paths.Encode(strings.TrimSuffix(c.ReplacePrefix, "/"))
