@@ -173,6 +173,7 @@ backend b
 	launch(t, nil, need(t, "env"), "XDG_CONFIG_HOME="+own, "XDG_DATA_HOME="+own, need(t, "caddy"), "run", "--adapter", "caddyfile", "--config", write(t, "Caddyfile", fmt.Sprintf(`{
   admin off
   auto_https off
+  skip_install_trust
   default_sni localhost
   storage file_system %s
 }

@@ -113,6 +113,7 @@ backend sockets
 	launch(t, nil, need(t, "env"), "XDG_CONFIG_HOME="+own, "XDG_DATA_HOME="+own, need(t, "caddy"), "run", "--adapter", "caddyfile", "--config", write(t, "Caddyfile", fmt.Sprintf(`{
 	admin off
 	auto_https off
+	skip_install_trust
 	servers {
 		protocols h1 h2 h2c
 	}
