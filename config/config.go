@@ -359,7 +359,8 @@ type Site struct {
 	// change of the file, and uses what the file says beside it. `maintenance: true` uses the defaults. Off by default.
 	Maintenance *Maintenance `yaml:"maintenance"`
 	// Remember requests with their headers and content, for the console and `padlock watch --requests`. `inspect: true`
-	// uses the defaults. On by default for `padlock TARGET` and `padlock dev`, off in a file.
+	// uses the defaults. On by default for `padlock TARGET` that listens on loopback or with `--lan` and for `padlock
+	// dev`, off in a file.
 	Inspect *Inspect `yaml:"inspect"`
 	// What happens to the requests of the site. Of the routes that match, an exact path takes precedence over a
 	// prefix, a longer prefix over a shorter one, a route with conditions such as `header` over one without, and a route

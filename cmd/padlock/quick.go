@@ -38,7 +38,7 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "admin-token", Usage: "`TOKEN` that the admin endpoint requires; necessary if other machines can reach it", EnvVars: []string{"PADLOCK_ADMIN_TOKEN"}},
 		&cli.BoolFlag{Name: "print-config", Usage: "print the configuration file that corresponds to the flags, and exit"},
 		&cli.StringFlag{Name: "otlp", Usage: "`URL` of an OpenTelemetry collector that receives requests and handshakes as traces, such as http://127.0.0.1:4318", EnvVars: []string{"PADLOCK_OTLP", "OTEL_EXPORTER_OTLP_ENDPOINT"}},
-		&cli.BoolFlag{Name: "inspect", Value: true, Usage: "remember the latest requests with their content, for padlock console and padlock watch --requests; --inspect=false turns it off", EnvVars: []string{"PADLOCK_INSPECT"}},
+		&cli.BoolFlag{Name: "inspect", DefaultText: "true on loopback and with --lan, else false", Usage: "remember the latest requests with their content, for padlock console and padlock watch --requests", EnvVars: []string{"PADLOCK_INSPECT"}},
 		&cli.BoolFlag{Name: "redact", Usage: "do not keep passwords and cookies in what --inspect remembers", EnvVars: []string{"PADLOCK_REDACT"}},
 		choice("access-log", "off", "access log on standard output", "json", "combined", "off"),
 	}, slices.Concat(dockerFlags(), acmeFlags())...)
@@ -151,7 +151,7 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	applyDocker(c, cfg)
 	for _, s := range sites {
 		site := config.Site{Hosts: s.hosts}
-		if c.Bool("inspect") {
+		if inspects(c, cfg) {
 			site.Inspect = &config.Inspect{Redact: c.Bool("redact")}
 		}
 		if len(s.to) > 0 || s.files != nil {
@@ -177,6 +177,17 @@ func quickConfig(c *cli.Context, sites ...served) (*config.Config, error) {
 	}
 
 	return cfg, nil
+}
+
+// inspects reports whether requests are remembered. Those of strangers are not, unless the flags ask for it.
+func inspects(c *cli.Context, cfg *config.Config) bool {
+	if c.IsSet("inspect") {
+		return c.Bool("inspect")
+	}
+	return c.Bool("lan") || !slices.ContainsFunc(cfg.Listen.HTTPS, func(address string) bool {
+		host, _, err := net.SplitHostPort(address)
+		return err != nil || !config.IsLoopback(host)
+	})
 }
 
 // listenByDefault chooses addresses: loopback, unless other machines are meant to come.

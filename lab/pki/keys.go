@@ -3,11 +3,10 @@ package pki
 import (
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	_ "embed"
-	"encoding/pem"
-	"errors"
 	"sync"
+
+	"padlock/internal/pemfile"
 )
 
 // Keys of 4,096 and 8,192 bits take seconds and minutes to make, so these two are part of the program, and public. They
@@ -54,11 +53,7 @@ func newRSA(bits int) (*rsa.PrivateKey, error) {
 }
 
 func embedded(data []byte) (*rsa.PrivateKey, error) {
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, errors.New("the embedded key is damaged")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := pemfile.Key("embedded key", data)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,9 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"padlock/internal/hint"
+	"padlock/internal/pemfile"
 )
 
 // Authority is the lab's root with all that hangs on it. It is safe for use from many goroutines.
@@ -75,9 +78,9 @@ func Open(dir string) (*Authority, error) {
 		return nil, err
 	}
 
-	ca, err := parse(data)
+	ca, err := parse(name, data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	if time.Now().After(ca.Cert.NotAfter.Add(-7 * Day)) {
 		return create(dir, name)
@@ -106,29 +109,12 @@ func create(dir, name string) (*Authority, error) {
 	return a, os.Rename(name+".new", name)
 }
 
-func parse(data []byte) (*CA, error) {
-	cert, rest := pem.Decode(data)
-	if cert == nil || cert.Type != "CERTIFICATE" {
-		return nil, errors.New("no certificate at its beginning; remove the file, and the lab makes a new root")
-	}
-	private, _ := pem.Decode(rest)
-	if private == nil || private.Type != "PRIVATE KEY" {
-		return nil, errors.New("no key behind its certificate; remove the file, and the lab makes a new root")
-	}
-
-	parsed, err := x509.ParseCertificate(cert.Bytes)
+func parse(name string, data []byte) (*CA, error) {
+	pair, err := pemfile.Pair(name, data, name, data)
 	if err != nil {
-		return nil, err
+		return nil, hint.Add(err, "remove the file, and the lab makes a new root")
 	}
-	key, err := x509.ParsePKCS8PrivateKey(private.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, errors.New("its key cannot sign")
-	}
-	return &CA{parsed, signer}, nil
+	return &CA{pair.Leaf, pair.PrivateKey.(crypto.Signer)}, nil
 }
 
 func from(root *CA) (*Authority, error) {
