@@ -94,10 +94,16 @@ func (p Ports) URL(host string) string {
 // empty after a start of the machine, else in state, padlock's own directory.
 func Directory(state string) string {
 	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) {
-		return filepath.Join(base, "padlock-dev")
+		return filepath.Join(base, ownName)
 	}
-	return filepath.Join(state, "dev")
+	return StateDirectory(state)
 }
+
+// StateDirectory is where the logs of the proxy and of apps are, in state.
+func StateDirectory(state string) string { return filepath.Join(state, ownName) }
+
+// ownName is a directory that nobody else has: below the root directory, dev is that of the system.
+const ownName = "padlock-dev"
 
 // Names of what a directory holds.
 const (

@@ -97,7 +97,7 @@ func (p *proxy) target(host string) string {
 }
 
 func TestAnAppIsServedForAsLongAsItsCommandRuns(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	c := connect(t, p.dir)
 	served, others, err := c.Register(t.Context(), app("shop"))
 	if err != nil || served.URL != "https://shop.localhost:8443" || len(others) != 0 {
@@ -130,7 +130,7 @@ func TestAnAppIsServedForAsLongAsItsCommandRuns(t *testing.T) {
 }
 
 func TestNamesThatAreTakenAndNamesThatCannotBe(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	c := connect(t, p.dir)
 	a := app("shop")
 	a.Hosts = append(a.Hosts, "*.shop.localhost", "shop.test")
@@ -164,7 +164,7 @@ func TestNamesThatAreTakenAndNamesThatCannotBe(t *testing.T) {
 }
 
 func TestStopReachesTheCommand(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	c := connect(t, p.dir)
 	if _, _, err := c.Register(t.Context(), app("shop")); err != nil {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func TestStopReachesTheCommand(t *testing.T) {
 
 // Of many commands at once, one starts the proxy, and all reach it; a proxy that is killed is replaced in the same way.
 func TestOneOfManyCommandsStartsTheProxy(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "run")
 	var started atomic.Int32
 	var current atomic.Pointer[proxy]
 	begin := func() (<-chan struct{}, error) {
@@ -226,7 +226,7 @@ func TestOneOfManyCommandsStartsTheProxy(t *testing.T) {
 }
 
 func TestOneProxyRunsAtATime(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if h, err := Open(ctx, p.dir, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrRunning) {
@@ -235,7 +235,7 @@ func TestOneProxyRunsAtATime(t *testing.T) {
 }
 
 func TestTheProxyEndsAfterTheLastApp(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	c := connect(t, p.dir)
 	if _, _, err := c.Register(t.Context(), app("shop")); err != nil {
 		t.Fatal(err)
@@ -274,9 +274,6 @@ func TestAProxyThatNobodyReachesEnds(t *testing.T) {
 
 func TestTheDirectoryIsItsUsersAlone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
 	p := open(t, dir)
 	if info, err := os.Stat(p.dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Error(info.Mode(), err)
@@ -291,6 +288,23 @@ func TestTheDirectoryIsItsUsersAlone(t *testing.T) {
 	if err := prepare(link); err == nil {
 		t.Error("a link is taken for a directory of one's own")
 	}
+
+	// One that was there before keeps its mode, whatever it is: /dev is what is below the storage directory /.
+	others := t.TempDir()
+	if err := os.Chmod(others, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepare(others); err == nil || !strings.Contains(err.Error(), "chmod 700 "+others) {
+		t.Errorf("a directory that others may enter: %v", err)
+	}
+	if info, err := os.Stat(others); err != nil || info.Mode().Perm() != 0o755 {
+		t.Error(info.Mode(), err)
+	}
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	if dir := Directory("/"); dir == "/dev" {
+		t.Error("the system's directory of devices")
+	}
+
 	if _, err := Connect(t.Context(), link); err == nil || errors.Is(err, ErrNoProxy) {
 		t.Errorf("a command joins whoever answers behind a link: %v", err)
 	}
@@ -298,7 +312,7 @@ func TestTheDirectoryIsItsUsersAlone(t *testing.T) {
 
 // A proxy that is stopped accepts connections all the same. It is not taken for one that does not run, and its process is named.
 func TestAProxyThatDoesNotAnswerIsNamed(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "run")
 	h, err := Open(t.Context(), dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +330,7 @@ func TestAProxyThatDoesNotAnswerIsNamed(t *testing.T) {
 }
 
 func TestAHostHeaderIsCheckedAtOnce(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	for host, valid := range map[string]bool{"": true, "keep": true, "upstream": true, "shop.test": true, "localhost:3000": true, "a b": false, "a\nb": false, "shop.test:x": false} {
 		c := connect(t, p.dir)
 		a := app("shop")
@@ -331,7 +345,7 @@ func TestAHostHeaderIsCheckedAtOnce(t *testing.T) {
 
 // Whatever comes, the others are served on.
 func TestMessagesThatCannotBeRead(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	good := connect(t, p.dir)
 	if _, _, err := good.Register(t.Context(), app("shop")); err != nil {
 		t.Fatal(err)
@@ -350,7 +364,7 @@ func TestMessagesThatCannotBeRead(t *testing.T) {
 }
 
 func TestThePageTellsWhatIsWaitedFor(t *testing.T) {
-	p := open(t, t.TempDir())
+	p := open(t, filepath.Join(t.TempDir(), "run"))
 	log := filepath.Join(t.TempDir(), "log")
 	if err := os.WriteFile(log, []byte(strings.Repeat("before\n", 30)+"\x1b[31m<script>alert(1)</script>\x1b[0m \x1b]0;title\x07\xff\r\n"), 0o600); err != nil {
 		t.Fatal(err)

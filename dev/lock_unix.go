@@ -48,8 +48,9 @@ func private(dir string) error {
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is not this user's own directory: remove it, or set XDG_RUNTIME_DIR to one that is", dir)
 	}
+	// It is made so. One that others may enter was there before, perhaps for something else, and keeps its mode.
 	if info.Mode().Perm()&0o077 != 0 {
-		return os.Chmod(dir, 0o700)
+		return fmt.Errorf("other users may enter %s: if it is padlock's alone, run chmod 700 %s", dir, dir)
 	}
 	return nil
 }

@@ -385,7 +385,7 @@ func TestAnyPartOfDevelopmentIsKilled(t *testing.T) {
 
 	// The proxy runs in another directory, and finds a storage that is named from here nevertheless.
 	d.start(t, dir, "--storage", "state", "sleep", "60").out.wait(t, "https://shop.localhost")
-	if _, err := os.Stat(filepath.Join(dir, "state", "dev", "handshakes.log")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "state", "padlock-dev", "handshakes.log")); err != nil {
 		t.Error(err)
 	}
 }

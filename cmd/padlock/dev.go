@@ -577,7 +577,7 @@ func variableName(name string) string {
 	return strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
 }
 
-func (d *developing) logDirectory() string { return filepath.Join(d.cfg.StateDirectory(), "dev") }
+func (d *developing) logDirectory() string { return dev.StateDirectory(d.cfg.StateDirectory()) }
 
 func (d *developing) openLog(name string) (*launch.Log, error) {
 	if err := os.MkdirAll(d.logDirectory(), 0o700); err != nil {

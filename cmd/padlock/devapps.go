@@ -229,7 +229,7 @@ func (p *program) devLogsCommand() *cli.Command {
 			if !launch.ValidName(name) {
 				return noApp(name)
 			}
-			file := filepath.Join(cfg.StateDirectory(), "dev", name+".log")
+			file := filepath.Join(dev.StateDirectory(cfg.StateDirectory()), name+".log")
 			text, err := launch.ReadLog(file, launch.MaxLog)
 			if errors.Is(err, os.ErrNotExist) {
 				return hint.Add(fmt.Errorf("%s has no log: no command was started under this name", name), "padlock dev list shows the apps that run")

@@ -33,31 +33,17 @@ func (h *devHosts) follow(ctx context.Context, hub *dev.Hub) {
 
 // keep makes the lines of this process those of names.
 func (h *devHosts) keep(ctx context.Context, names []string) {
-	release, err := lockHosts(h.file)
+	changed, err := changeHosts(h.file, func(before []byte) []byte {
+		after := withoutDevLines(before, names)
+		missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return hasHostLine(after, "127.0.0.1", name) || resolvesHere(ctx, name)
+		})
+		return appendHostLines(after, missing, devMark+strconv.Itoa(os.Getpid()))
+	})
 	if err != nil {
 		h.log.Warn("names of apps get no lines in the hosts file", "file", h.file, "error", err)
-		return
 	}
-	defer release()
-
-	before, err := os.ReadFile(h.file)
-	if err != nil {
-		h.log.Warn("reading the hosts file", "file", h.file, "error", err)
-		return
-	}
-	after := withoutDevLines(before, names)
-	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return hasHostLine(after, "127.0.0.1", name) || resolvesHere(ctx, name)
-	})
-	if after = appendHostLines(after, missing, devMark+strconv.Itoa(os.Getpid())); bytes.Equal(before, after) {
-		return
-	}
-
-	if err := replaceHosts(h.file, after); err != nil {
-		h.log.Warn("writing the hosts file", "file", h.file, "error", err)
-		return
-	}
-	for _, line := range changedLines(before, after) {
+	for _, line := range changed {
 		h.log.Info("the hosts file has changed", "file", h.file, "line", line)
 	}
 }

@@ -54,7 +54,7 @@ func (p *program) devServe(c *cli.Context) error {
 	if len(cfg.Listen.HTTPS) == 0 {
 		cfg.Listen.HTTPS, cfg.Listen.HTTP = loopback("443"), loopback("80")
 	}
-	if err := os.MkdirAll(filepath.Join(cfg.StateDirectory(), "dev"), 0o700); err != nil {
+	if err := os.MkdirAll(dev.StateDirectory(cfg.StateDirectory()), 0o700); err != nil {
 		return err
 	}
 
@@ -62,7 +62,7 @@ func (p *program) devServe(c *cli.Context) error {
 	cfg.Admin.Address = "unix:" + dev.AdminSocket(dir)
 	// An app may be at a breakpoint.
 	cfg.Timeouts.ResponseHeader, cfg.Timeouts.Shutdown = config.Endless, 2*time.Second
-	cfg.Handshakes.Format, cfg.Handshakes.Output = "line", filepath.Join(cfg.StateDirectory(), "dev", "handshakes.log")
+	cfg.Handshakes.Format, cfg.Handshakes.Output = "line", filepath.Join(dev.StateDirectory(cfg.StateDirectory()), "handshakes.log")
 	cfg.AccessLog.Format = "off"
 	cfg.Sites = []config.Site{hub.List()}
 	if err := cfg.Validate(); err != nil {

@@ -145,37 +145,45 @@ func removeHostLines(text []byte, names []string) []byte {
 // editHosts writes what edit makes of the hosts file, as root where that is needed.
 func (p *program) editHosts(c *cli.Context, names []string, edit func([]byte) []byte) error {
 	file := c.String("file")
-	release, err := lockHosts(file)
-	if err != nil {
-		return fmt.Errorf("reading the hosts file: %w", err)
-	}
-	defer func() { release() }()
-
-	before, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("reading the hosts file: %w", err)
-	}
-	after := edit(before)
-	if bytes.Equal(before, after) {
-		fmt.Fprintf(p.stdout, "%s needs no change\n", file)
-		return nil
-	}
-
 	// Tried without privileges first: in containers, and for another file, none are needed.
-	err = replaceHosts(file, after)
+	changed, err := changeHosts(file, edit)
 	if errors.Is(err, os.ErrPermission) {
-		release() // for the padlock that runs as root
 		return p.asRoot(c, file, append([]string{"hosts", c.Command.Name, "--file", file}, names...))
 	}
 	if err != nil {
-		return fmt.Errorf("writing the hosts file: %w", err)
+		return err
 	}
 
-	for _, line := range changedLines(before, after) {
+	if len(changed) == 0 {
+		fmt.Fprintf(p.stdout, "%s needs no change\n", file)
+	}
+	for _, line := range changed {
 		fmt.Fprintf(p.stdout, "%s: %s\n", file, line)
 	}
-
 	return nil
+}
+
+// changeHosts writes what edit makes of the hosts file, which nobody else changes meanwhile, and returns the lines that
+// have changed.
+func changeHosts(file string, edit func([]byte) []byte) (changed []string, err error) {
+	release, err := lockHosts(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the hosts file: %w", err)
+	}
+	defer release()
+
+	before, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the hosts file: %w", err)
+	}
+	after := edit(before)
+	if bytes.Equal(before, after) {
+		return nil, nil
+	}
+	if err := replaceHosts(file, after); err != nil {
+		return nil, fmt.Errorf("writing the hosts file: %w", err)
+	}
+	return changedLines(before, after), nil
 }
 
 // changedLines are those that came, behind a +, and those that went, behind a -.

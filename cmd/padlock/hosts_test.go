@@ -114,9 +114,9 @@ func TestTheHostsFileIsChangedByOneAtATime(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			var out bytes.Buffer
-			if code := run(t.Context(), []string{"hosts", "add", "--file", file, fmt.Sprintf("app%d.test", i)}, nil, &out, &out); code != 0 {
-				t.Errorf("%d: %s", code, &out)
+			name := fmt.Sprintf("app%d.test", i)
+			if _, err := changeHosts(file, func(text []byte) []byte { return addHostLines(text, []string{name}) }); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -104,10 +105,10 @@ func (p *program) openLab(c *cli.Context, sinks ...handshake.Sink) (*lab.Lab, er
 			return b.String()
 		},
 	})
-	if err != nil {
-		return nil, hint.Add(err, "choose another address: padlock lab --listen localhost:9444")
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+		err = hint.Add(err, "choose another address: padlock lab --listen localhost:9444")
 	}
-	return l, nil
+	return l, err
 }
 
 // labAddresses are what --listen means: localhost is both of its addresses, where there are two.
