@@ -22,8 +22,8 @@ var long = flag.Bool("long", false, "more of everything, for a longer time")
 // leaves it the processors: its promise is a time, or a processor's share.
 var (
 	waiting  = &lane{4 * runtime.GOMAXPROCS(0)} // tests that wait for a server, a clock or a browser most of the time
-	working  = &lane{runtime.GOMAXPROCS(0)}     // awaitProcessors holds them back where the others need the processors
-	flooding = &lane{1}                         // floods, which take whatever the others leave
+	working  = &lane{max(1, runtime.GOMAXPROCS(0)/2)}
+	flooding = &lane{1} // floods, which take whatever the others leave
 
 	// labels is held by tests whose padlock serves every container with a label, and by those that label containers.
 	labels sync.Mutex

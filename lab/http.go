@@ -37,7 +37,9 @@ func (s *session) application(conn appConn, protocol string) {
 		return
 	}
 	if protocol == "h2" {
+		//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
 		server := &http2.Server{MaxConcurrentStreams: 32}
+		//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
 		server.ServeConn(app, &http2.ServeConnOpts{Context: s.ctx, Handler: s, BaseConfig: &http.Server{ErrorLog: s.quiet()}})
 		return
 	}

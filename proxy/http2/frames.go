@@ -95,11 +95,18 @@ func (c *connection) wasDropped(id uint32) bool {
 	return false
 }
 
+// unopened reports whether no frame may come for a stream, as the client has not opened it (RFC 9113 section 5.1). Where
+// no streams are taken any more, it may have done so before it knew, and its frames are ignored (section 6.8): other
+// streams still have answers to come. It is called with the lock held.
+func (c *connection) unopened(id uint32) bool {
+	return id%2 == 0 || id > c.lastID && !c.sealed
+}
+
 func (c *connection) onData(f *http2.DataFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id, n := f.StreamID, int64(f.Length)
-	if id > c.lastID || id%2 == 0 {
+	if c.unopened(id) {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	// Padding counts as well (RFC 9113 section 6.9.1), so the frame's length is compared and not the content's.
@@ -121,7 +128,7 @@ func (c *connection) onData(f *http2.DataFrame) error {
 	// Whatever becomes of the content, the connection's window must be returned, or other streams starve.
 	s := c.streams[id]
 	switch {
-	case s == nil && c.wasDropped(id):
+	case s == nil && (c.wasDropped(id) || id > c.lastID):
 		c.giveBack(n)
 		return c.countPointless()
 	case s == nil || s.remoteEnded:
@@ -215,7 +222,7 @@ func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		return nil
 	}
 
-	if f.StreamID > c.lastID || f.StreamID%2 == 0 {
+	if c.unopened(f.StreamID) {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 
@@ -232,7 +239,7 @@ func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 func (c *connection) onReset(f *http2.RSTStreamFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.StreamID > c.lastID || f.StreamID%2 == 0 {
+	if c.unopened(f.StreamID) {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	s := c.streams[f.StreamID]

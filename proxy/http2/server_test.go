@@ -1037,7 +1037,19 @@ func TestShutdownTakesWhatIsOnItsWay(t *testing.T) {
 	if g, ok := f.(*http2.GoAwayFrame); !ok || g.LastStreamID != 3 {
 		t.Fatal("third", f)
 	}
-	c.request(5, true, get...) // is too late, and the client knows
+	// What is too late is no fault of the client's, and others wait for their answers.
+	c.request(5, true, get...)
+	c.request(7, false, post()...)
+	c.must(c.framer.WriteData(7, false, make([]byte, 1000)))
+	c.must(c.framer.WriteWindowUpdate(7, 1000))
+	c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 7, BlockFragment: c.encode("x-trailer: a"), EndStream: true, EndHeaders: true}))
+	c.must(c.framer.WriteRSTStream(7, http2.ErrCodeCancel))
+	c.must(c.framer.WritePing(false, [8]byte{1}))
+	f, err = c.next()
+	c.must(err)
+	if p, ok := f.(*http2.PingFrame); !ok || !p.IsAck() {
+		t.Fatal("what is too late ends the connection: ", f)
+	}
 	close(release)
 	answered := map[uint32]bool{}
 	for {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 
 	"padlock/config"
 	"padlock/proxy/message"
@@ -151,9 +150,12 @@ func TestTargetsWithoutTLSCanExpectHTTP2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &httptest.Server{Listener: l, Config: &http.Server{Handler: h2c.NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var both http.Protocols
+		both.SetHTTP1(true)
+		both.SetUnencryptedHTTP2(true)
+		s := &httptest.Server{Listener: l, Config: &http.Server{Protocols: &both, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, r.Proto)
-		}), &http2.Server{})}}
+		})}}
 		s.Start()
 		defer s.Close()
 		to := "http://" + l.Addr().String()
