@@ -81,7 +81,7 @@ type idInterim struct {
 }
 
 // idPatience is how long a request may take, on a machine whose processors others use.
-const idPatience = 2 * time.Minute
+const idPatience = 5 * time.Minute
 
 // Of HTTP/1.1: a connection at a time, with up to three requests in a row on their way.
 type idOne struct {
