@@ -352,8 +352,12 @@ func (d *demand) authorize(ctx context.Context, name string) error {
 // still asks again before a name is renewed that somebody has used. What nobody uses is forgotten, and stays in the
 // storage.
 func (d *demand) still(ctx context.Context, n *managed) bool {
+	// Nobody has agreed to a name without a certificate.
 	bundle := n.bundle.Load()
-	if bundle == nil || time.Now().Before(bundle.Pairs[0].Renewal) {
+	if bundle == nil {
+		return false
+	}
+	if time.Now().Before(bundle.Pairs[0].Renewal) {
 		return true
 	}
 	// Renewing names that nobody uses any more would spend the CA's limits on them.

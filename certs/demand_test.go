@@ -229,3 +229,41 @@ func TestANameThatManyWantIsOneOrder(t *testing.T) {
 		t.Errorf("%d of 50 served, %d orders", served.Load(), v.client.orders.Load())
 	}
 }
+
+// Whoever goes through the names may hold one while it goes: nothing is ordered for a name that was denied, whatever the moment at which it
+// was found, nor for one that a reload has taken away or has listed anew.
+func TestNothingIsOrderedForANameThatIsGone(t *testing.T) {
+	var v *visits
+	var found *managed
+	v = visiting(t, config.OnDemand{PerSource: 10, PerMinute: 60}, func(name string) { found = v.find(name) })
+	if v.come("192.0.2.1:1000", "n1.invented.example") || found == nil {
+		t.Fatalf("an invented name, found while it was asked about: %v", found)
+	}
+	gone := []*managed{found}
+
+	v.SetNames([]string{"listed.example"})
+	gone = append(gone, v.find("listed.example"))
+	v.SetNames(nil)
+
+	v.come("192.0.2.1:1000", "good.shop.example")
+	gone = append(gone, v.find("good.shop.example"))
+	v.SetNames([]string{"good.shop.example"})
+
+	before := v.client.orders.Load()
+	for _, n := range gone {
+		if _, ok := n.start(time.Now().Add(24 * time.Hour)); ok {
+			t.Errorf("%s is looked at again", n.name)
+		}
+		v.look(t.Context(), n)
+	}
+	if n := v.client.orders.Load() - before; n != 0 {
+		t.Errorf("%d orders", n)
+	}
+
+	// Nor for one that nobody has agreed to yet.
+	asking := newManaged("n2.invented.example", true)
+	v.look(t.Context(), asking)
+	if n := v.client.orders.Load() - before; n != 0 {
+		t.Error("a name is ordered that nobody has agreed to")
+	}
+}

@@ -48,6 +48,7 @@ type managed struct {
 	used     atomic.Int64           // Unix time of the last handshake
 	touched  atomic.Bool            // since the last search for a name to forget
 	wanted   atomic.Pointer[wanted] // nil: the name is listed, or has its certificate
+	gone     atomic.Bool            // it is managed no longer: nothing is ordered for it
 
 	mu     sync.Mutex
 	due    time.Time     // of the next look
@@ -90,8 +91,12 @@ func (m *Manager) SetNames(names []string) {
 	for _, name := range names {
 		wanted[name] = true
 		// A name on demand that is listed now is managed like any other, and is never forgotten.
-		if found, ok := m.names.Load(name); !ok || found.(*managed).onDemand {
-			m.names.Store(name, newManaged(name, false))
+		found, ok := m.names.Load(name)
+		if ok && !found.(*managed).onDemand {
+			continue
+		}
+		if before, ok := m.names.Swap(name, newManaged(name, false)); ok {
+			before.(*managed).gone.Store(true)
 		}
 	}
 	m.names.Range(func(_, value any) bool {
@@ -178,11 +183,12 @@ func (n *managed) serve(bundle *acme.Bundle) {
 	}
 }
 
-// start claims a name that is due; done ends the claim.
+// start claims a name that is due; done ends the claim. A name that is gone is never claimed: whoever goes through the
+// names may have found it before it went.
 func (n *managed) start(now time.Time) (done func(), ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.busy || now.Before(n.due) {
+	if n.busy || n.gone.Load() || now.Before(n.due) {
 		return nil, false
 	}
 	n.busy, n.begin = true, now
@@ -213,6 +219,10 @@ func (n *managed) answered() {
 
 // look brings one name up to date.
 func (m *Manager) look(ctx context.Context, n *managed) {
+	// It may have waited for its turn since it was claimed.
+	if n.gone.Load() {
+		return
+	}
 	if n.onDemand && !m.demand.still(ctx, n) {
 		m.forget(n)
 		return
@@ -334,6 +344,7 @@ func (m *Manager) logFailure(n *managed, bundle *acme.Bundle) {
 }
 
 func (m *Manager) forget(n *managed) {
+	n.gone.Store(true)
 	m.names.CompareAndDelete(n.name, n)
 }
 
