@@ -25,7 +25,7 @@ type Conditions struct {
 	// Verified client certificates with one of these names or organizations. Needs `tls.client_auth`.
 	Certificate *ClientNames `yaml:"certificate"`
 	// Share of the clients, in percent. A cookie keeps each client on its side.
-	Percent float64 `yaml:"percent"` // 0.01 to 100
+	Percent Percent `yaml:"percent"` // 0.01 to 100
 }
 
 // Conditional reports whether there are any.
@@ -68,10 +68,6 @@ func (v *validator) conditions(path string, s *Site, c *Conditions) {
 		default:
 			v.clientNames(path+".certificate", c.Certificate)
 		}
-	}
-
-	if c.Percent != 0 && (c.Percent < 0.01 || c.Percent > 100) {
-		v.fail(path+".percent", "%v must be from 0.01 to 100", c.Percent)
 	}
 }
 

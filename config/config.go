@@ -733,7 +733,7 @@ type Mirror struct {
 	// Targets that share the copies.
 	To []Backend `yaml:"to"` // list of targets
 	// Share of the requests, in percent.
-	Percent float64 `yaml:"percent"` // 0.01 to 100
+	Percent Percent `yaml:"percent"` // 0.01 to 100
 	// Requests with larger content are not copied. Content that is copied is kept in memory, within `limits.buffers`.
 	Body Size `yaml:"body"`
 	// Copies keep Cookie and Authorization.
@@ -867,7 +867,7 @@ type Retry struct {
 	// Attempts in total, and never more than there are targets.
 	Attempts int `yaml:"attempts"`
 	// Retries as a fraction of the requests.
-	Budget float64 `yaml:"budget"` // 0 to 1
+	Budget Fraction `yaml:"budget"` // above 0, up to 1
 }
 
 // UpstreamTimeouts are those of one route; zero means the general ones.

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -412,7 +413,7 @@ func setScalar(v reflect.Value, text string) error {
 		v.SetInt(int64(value))
 	case v.Kind() == reflect.Float64:
 		value, err := strconv.ParseFloat(text, 64)
-		if err != nil {
+		if err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
 			return fmt.Errorf("%q is not a number, such as 0.2", text)
 		}
 		v.SetFloat(value)

@@ -17,9 +17,6 @@ func (v *validator) mirror(path string, r *Route) {
 	v.targets(path, &targets, []string{"http", "https", "h2c"})
 
 	standard(&m.Percent, 100)
-	if m.Percent < 0.01 || m.Percent > 100 {
-		v.fail(path+".percent", "%v must be from 0.01 to 100", m.Percent)
-	}
 	if standard(&m.Body, mirrorBody); m.Body > maxMirrorBody {
 		v.fail(path+".body", "%d is more than 10MiB: content is kept in memory", m.Body)
 	}

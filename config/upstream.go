@@ -105,9 +105,6 @@ func (v *validator) failures(path string, u *Upstream) {
 
 	standard(&u.Retry.Attempts, 3)
 	standard(&u.Retry.Budget, 0.2)
-	if u.Retry.Budget < 0 || u.Retry.Budget > 1 {
-		v.fail(path+".retry.budget", "%v must be a part of the requests, from 0 to 1", u.Retry.Budget)
-	}
 }
 
 func (v *validator) keepAlive(path string, u *Upstream, http bool) {

@@ -81,6 +81,33 @@ func (p Patience) String() string {
 	return time.Duration(p).String()
 }
 
+// Percent is a share in percent, from 0.01 to 100. Zero stands for the default, which nobody means who writes 0.
+type Percent float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Percent) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseFloat(string(text), 64)
+	// Not the opposite: NaN is neither below nor above.
+	if err != nil || !(n >= 0.01 && n <= 100) {
+		return fmt.Errorf("%q must be from 0.01 to 100; for none, take away what it is the share of", text)
+	}
+	*p = Percent(n)
+	return nil
+}
+
+// Fraction is a part of something, above 0 and up to 1. Zero stands for the default.
+type Fraction float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *Fraction) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(n > 0 && n <= 1) {
+		return fmt.Errorf("%q must be a number above 0, and 1 at most", text)
+	}
+	*f = Fraction(n)
+	return nil
+}
+
 // Size is a number of bytes: 512, 64KiB, 10MiB, 1GiB; or kB, MB, GB.
 type Size int64
 

@@ -92,7 +92,7 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 	}
 	// The last one, so that no client draws a number that does not matter.
 	if c.Percent > 0 {
-		add(fmt.Sprintf("percent %v", c.Percent), func(q Asker, _ *paths.Path) bool { return q.Draw() < c.Percent })
+		add(fmt.Sprintf("percent %v", c.Percent), func(q Asker, _ *paths.Path) bool { return q.Draw() < float64(c.Percent) })
 	}
 	return made, nil
 }

@@ -20,7 +20,7 @@ func (b *builder) mirror(c *config.Route) (*Mirror, error) {
 	if c.Mirror == nil {
 		return nil, nil
 	}
-	m := &Mirror{Percent: c.Mirror.Percent, Body: int64(c.Mirror.Body), secrets: c.Mirror.Secrets}
+	m := &Mirror{Percent: float64(c.Mirror.Percent), Body: int64(c.Mirror.Body), secrets: c.Mirror.Secrets}
 	if b.targets == nil {
 		return m, nil
 	}

@@ -164,7 +164,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 // try calls once with a target of the group and, where that fails, with another for which the request may be repeated:
 // again says so of a failure, and the route's number of attempts and its budget must allow it.
 func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again func(*Error) bool, once func(*member) error) error {
-	g.budget.request(g.o.Retry.Budget)
+	g.budget.request(float64(g.o.Retry.Budget))
 	f := g.filter(r)
 	start := time.Now()
 	for {
