@@ -116,6 +116,12 @@ func (p *deployer) underway() (lines []string) {
 
 // run is one deploy. Until the switch ctx ends it; after that only the end of padlock does.
 func (p *deployer) run(ctx context.Context, q *DeployRequest, say func(format string, args ...any)) error {
+	ended, err := p.r.apart.command()
+	if err != nil {
+		return err
+	}
+	defer ended()
+
 	shown := p.r.shown.Load()
 	site, name, err := siteOf(shown.plain, q.Host)
 	if err != nil {

@@ -88,6 +88,12 @@ func siteOf(cfg *config.Config, host string) (*config.Site, string, error) {
 
 // maintain switches maintenance of a site on or off.
 func (r *reloader) maintain(q *MaintenanceRequest) error {
+	end, err := r.apart.command()
+	if err != nil {
+		return err
+	}
+	defer end()
+
 	return r.override(func(found *config.Config, o *Overrides) error {
 		site, name, err := siteOf(found, q.Host)
 		if err != nil {

@@ -49,6 +49,7 @@ type reloader struct {
 
 	shown   atomic.Pointer[shown] // for those who do not wait for a change
 	deploys deployer
+	apart   apart
 }
 
 // shown is what others look at without mu.

@@ -27,6 +27,8 @@ type restarter struct {
 	leave    context.CancelFunc                         // ends Serve gracefully
 	cede     func(bool)                                 // files that are begun anew are the other padlock's, or no longer
 	reload   func() error                               // as the other padlock has done
+	apart    *apart
+	underway func() []string // commands, in words
 	tasks    *tasks
 
 	mu    sync.Mutex
@@ -85,7 +87,8 @@ func notifyReady() error {
 
 // startRestarter waits for the signal to restart.
 func (d *daemon) startRestarter(ctx context.Context) error {
-	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave, cede: d.logFiles.cede, reload: d.reloader.reloadAfter}
+	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave, cede: d.logFiles.cede, reload: d.reloader.reloadAfter,
+		apart: &d.reloader.apart, underway: d.reloader.deploys.underway}
 	for _, l := range d.admin.listeners {
 		d.restarter.add(l.Listener)
 	}

@@ -37,11 +37,17 @@ func (r *restarter) watch(patience context.Context) {
 		case <-r.signals.restart:
 		}
 
+		failed, ok := r.apart.restart(ctx, r.log, r.underway)
+		if !ok {
+			return
+		}
+
 		// Files such as the capture are begun anew by the new process, so this one writes to them no more.
 		r.cede(true)
 		released, reloads, err := r.restart(ctx)
 		if err != nil {
 			r.cede(false)
+			failed()
 			r.log.Error("the new padlock does not serve; this one goes on", "error", err)
 			continue
 		}
