@@ -80,5 +80,11 @@ func (c *Config) CredentialFields() (all []string) {
 			note(&c.Sites[i].Routes[j].Access)
 		}
 	}
+	// Those of containers that come later, too.
+	if c.Docker != nil {
+		for i := range c.Docker.Access {
+			note(&c.Docker.Access[i].Access)
+		}
+	}
 	return all
 }

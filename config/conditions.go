@@ -74,6 +74,11 @@ func (v *validator) conditions(path string, s *Site, c *Conditions) {
 // Warnings are what works, and may not be what is meant: keys that others can read, and routes by which a client that
 // chooses what it sends gets around the access rules of another. Their places are those of the file that was read.
 func (c *Config) Warnings() (warnings Errors) {
+	if c.Docker != nil {
+		for i := range c.Docker.Access {
+			warnings = c.Docker.Access[i].exposed(warnings, fmt.Sprintf("docker.access[%d]", i))
+		}
+	}
 	for i := range c.Sites {
 		s := &c.Sites[i]
 		warnings = s.Access.exposed(warnings, fmt.Sprintf("sites[%d]", i))

@@ -59,10 +59,10 @@ type Config struct {
 	Resolvers []string `yaml:"resolvers" empty:"may"` // list of host:port
 	// Show the target and the reason of the failure on error pages. For development only.
 	ErrorDetails bool `yaml:"error_details"`
-	// Creates sites from the labels of containers. `docker: on` uses the defaults. Off unless set.
-	Docker *Docker `yaml:"docker"`
 	// The sites that padlock serves: host names and what happens to their requests.
 	Sites []Site `yaml:"sites" empty:"may"`
+	// Creates sites from the labels of containers. `docker: on` uses the defaults. Off unless set.
+	Docker *Docker `yaml:"docker"`
 }
 
 // Listen holds the addresses to accept on, as host:port.
@@ -102,6 +102,16 @@ type Docker struct {
 	Domains []string `yaml:"domains"`
 	// Wildcard hosts of the file's own sites, such as `*.example.com`, below which containers may take names.
 	Override []string `yaml:"override" empty:"may"` // list of wildcards
+	// Access rules that a container chooses by name, with the label `padlock.access`. Containers cannot say these
+	// themselves: the rules read files and reach services.
+	Access []NamedAccess `yaml:"access"`
+}
+
+// NamedAccess are access rules for containers.
+type NamedAccess struct {
+	// The name, as in the label `padlock.access`.
+	Name   string `yaml:"name" empty:"never"`
+	Access `yaml:",inline"`
 }
 
 // Certificates says where certificates come from, besides the local CA.

@@ -51,6 +51,32 @@ func (v *validator) docker(path string, d *Docker) {
 		}
 		d.Domains[i] = name
 	}
+
+	names := map[string]bool{}
+	for i := range d.Access {
+		a, at := &d.Access[i], fmt.Sprintf("%s.access[%d]", path, i)
+		switch {
+		case !isToken(a.Name):
+			v.fail(at+".name", "%q is not a name such as staff", a.Name)
+		case names[a.Name]:
+			v.fail(at+".name", "%q is the name of other rules too", a.Name)
+		case !a.rules():
+			v.fail(at, "has no rules: everybody could come in")
+		}
+		names[a.Name] = true
+		v.access(at, &a.Access)
+		v.oneCredential(at, &Access{}, &a.Access)
+	}
+}
+
+// Named are the access rules that a container may choose by a name; nil: there are none.
+func (d *Docker) Named(name string) *Access {
+	for i := range d.Access {
+		if d.Access[i].Name == name {
+			return &d.Access[i].Access
+		}
+	}
+	return nil
 }
 
 // overrides finds wildcards that containers could not take anything from. The sites have been checked.

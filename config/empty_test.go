@@ -19,7 +19,7 @@ func TestNoKeyThatHoldsSomebodyBackMayBeEmpty(t *testing.T) {
 	}
 	texts := []string{
 		"sites.routes.exact", "sites.routes.files.root", "sites.routes.ca", "sites.tcp.ca", "sites.basic_auth.users_file", "sites.routes.basic_auth.users_file", "sites.tls.client_auth.ca",
-		"admin.token", "admin.client_ca", "user", "storage_key", "certificates.issuers.root", "tracing.ca",
+		"docker.access.name", "docker.access.basic_auth.users_file", "admin.token", "admin.client_ca", "user", "storage_key", "certificates.issuers.root", "tracing.ca",
 	}
 	lists := 0
 	every(reflect.TypeFor[Config](), "", func(path string, field reflect.Type) {
@@ -86,7 +86,7 @@ func nested(keys []string, value string) string {
 
 // isList reports whether one of a path's keys takes a list of structures. A route's files are one alone.
 func isList(keys []string, i int) bool {
-	return slices.Contains([]string{"sites", "routes", "issuers", "to"}, keys[i]) || keys[i] == "files" && i == 1
+	return slices.Contains([]string{"sites", "routes", "issuers", "to"}, keys[i]) || keys[i] == "files" && i == 1 || keys[0] == "docker" && keys[i] == "access"
 }
 
 func withoutIndexes(path string) string {

@@ -18,7 +18,7 @@ var examples = map[string]string{
 	"Admin.address": "127.0.0.1:2020", "Admin.cert": "admin.pem", "Admin.hosts": "[desk.example.com]", "Admin.key": "admin-key.pem",
 	"BasicAuth.realm": "staging", "Certificates.client": "certmagic", "Config.storage": "/var/lib/padlock",
 	"AccessLog.format": "json", "AccessLog.output": "/var/log/padlock/access.log", "ClientNames.names": "[app.example.com]",
-	"ClientNames.organizations": "[Example Ltd]", "ClientAuth.allow": "{names: [app.example.com]}", "Docker.network": "edge", "DNS.resolvers": `["192.0.2.53:53"]`,
+	"ClientNames.organizations": "[Example Ltd]", "ClientAuth.allow": "{names: [app.example.com]}", "Docker.network": "edge", "Docker.access": "[{name: staff, allow: [10.0.0.0/8]}]", "NamedAccess.name": "staff", "DNS.resolvers": `["192.0.2.53:53"]`,
 	"Handshakes.format": "story", "Handshakes.output": "/var/log/padlock/handshakes.log", "Health.path": "/healthz", "Health.host": "app.example.com",
 	"Health.status": "200-299", "Issuer.directory": "https://ca.example.com/acme/directory", "Issuer.name": "letsencrypt", "Listen.http": `[":80"]`,
 	"Listen.proxy_protocol": "{from: [10.0.0.0/8]}", "OnDemand.allow": `["*.example.com"]`, "Redirect.status": "308", "Redirect.to": "https://www.example.com{uri}",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	gopath "path"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -431,6 +432,11 @@ func (v *validator) sharedRates(c *Config, from int) {
 			v.fail(path+".rate_limit.redis", "storage needs a storage that is a Redis; or write the URL of one: redis://host:6379/0")
 		}
 	}
+	if c.Docker != nil {
+		for i := range c.Docker.Access {
+			check(fmt.Sprintf("docker.access[%d]", i), &c.Docker.Access[i].Access)
+		}
+	}
 	for i := from; i < len(c.Sites); i++ {
 		at := fmt.Sprintf("sites[%d]", i)
 		check(at, &c.Sites[i].Access)
@@ -455,25 +461,33 @@ func (v *validator) rateBy(path string, l *RateLimit) {
 const maxRate = 1_000_000
 
 func (v *validator) access(path string, a *Access) {
-	if a.RateLimit != nil {
+	if unchecked(v, a.RateLimit, func(named *Access) *RateLimit { return named.RateLimit }) {
 		v.rateLimit(path+".rate_limit", a.RateLimit)
 	}
-	if a.APIKeys != nil {
+	if unchecked(v, a.APIKeys, func(named *Access) *APIKeys { return named.APIKeys }) {
 		v.apiKeys(path+".api_keys", a.APIKeys)
 	}
-	if a.JWT != nil {
+	if unchecked(v, a.JWT, func(named *Access) *JWT { return named.JWT }) {
 		v.jwt(path+".jwt", a.JWT)
 	}
-	if a.ForwardAuth != nil {
+	if unchecked(v, a.ForwardAuth, func(named *Access) *ForwardAuth { return named.ForwardAuth }) {
 		v.forwardAuth(path+".forward_auth", a.ForwardAuth)
 	}
-
-	b := a.BasicAuth
-	if b == nil {
-		return
+	if unchecked(v, a.BasicAuth, func(named *Access) *BasicAuth { return named.BasicAuth }) {
+		v.basicAuth(path+".basic_auth", a.BasicAuth)
 	}
+}
 
-	path += ".basic_auth"
+// unchecked reports whether there is a rule that has not been checked with those that containers choose by name: files
+// of these may have become unreadable since, which ends no site.
+func unchecked[T any](v *validator, rule *T, of func(*Access) *T) bool {
+	return rule != nil && !slices.ContainsFunc(v.checked, func(named NamedAccess) bool {
+		other := of(&named.Access)
+		return other != nil && reflect.DeepEqual(other, rule)
+	})
+}
+
+func (v *validator) basicAuth(path string, b *BasicAuth) {
 	if b.Realm == "" {
 		b.Realm = "padlock"
 	} else if !validValue(b.Realm) || strings.ContainsAny(b.Realm, `"\`) {

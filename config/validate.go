@@ -28,7 +28,10 @@ func (c *Config) Validate() error {
 }
 
 // validator collects what is wrong.
-type validator struct{ errs Errors }
+type validator struct {
+	errs    Errors
+	checked []NamedAccess // rules that need not be looked at again
+}
 
 func (v *validator) fail(path, format string, args ...any) {
 	v.errs = append(v.errs, Error{Path: path, Message: fmt.Sprintf(format, args...)})
@@ -122,6 +125,9 @@ func (c *Config) With(more ...Site) (*Config, error) {
 	next := *c
 	next.Sites = slices.Concat(c.Sites, more)
 	v := &validator{}
+	if c.Docker != nil {
+		v.checked = c.Docker.Access
+	}
 	if v.sites(&next, len(c.Sites)); len(v.errs) > 0 {
 		return nil, v.errs
 	}

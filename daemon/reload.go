@@ -271,6 +271,16 @@ func changedListeners(before, next *config.Config) (added []proxy.Listener, gone
 	return added, gone, nil
 }
 
+// withoutRules is what cannot change while padlock runs: all but the rules, which are merged with what is found.
+func withoutRules(d *config.Docker) *config.Docker {
+	if d == nil {
+		return nil
+	}
+	engine := *d
+	engine.Access = nil
+	return &engine
+}
+
 // restartKeys are those that differ and cannot be changed while padlock runs.
 func restartKeys(a, b *config.Config) (keys []string) {
 	before, after := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
@@ -286,6 +296,8 @@ func restartKeys(a, b *config.Config) (keys []string) {
 			one.HTTPS, other.HTTPS, one.HTTP, other.HTTP = nil, nil, nil, nil
 			one.AltSvc, other.AltSvc = "", ""
 			x, y = one, other
+		case "docker":
+			x, y = withoutRules(a.Docker), withoutRules(b.Docker)
 		case "certificates":
 			one, other := a.Certificates, b.Certificates
 			one.Files, other.Files = nil, nil

@@ -36,6 +36,7 @@ type part struct {
 	noCase bool
 	hsts   config.HSTS
 	http   string
+	access string // name of rules in the configuration
 	// Of whole sites alone, as they name files of padlock's machine, or addresses that it can reach.
 	errors      map[string]string
 	intercept   []string
@@ -82,6 +83,20 @@ func (p *part) basicAuth() *config.BasicAuth {
 	return p.route.Access.BasicAuth
 }
 
+func (p *part) rateLimit() *config.RateLimit {
+	if p.route.Access.RateLimit == nil {
+		p.route.Access.RateLimit = &config.RateLimit{}
+	}
+	return p.route.Access.RateLimit
+}
+
+func (p *part) remember() *config.Inspect {
+	if p.inspect == nil {
+		p.inspect = &config.Inspect{}
+	}
+	return p.inspect
+}
+
 func (p *part) compress() *config.Compress {
 	if p.route.Compress == nil {
 		p.route.Compress = &config.Compress{}
@@ -103,8 +118,9 @@ func (p *part) securityHeaders() *config.SecurityHeaders {
 	return p.route.SecurityHeaders
 }
 
-// keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment:
-// whoever may label a container need not be allowed to see those.
+// keys are all that labels can say, none of which reads a file of padlock's machine or a variable of its environment, or
+// has padlock connect to anything but the container: whoever may label a container need not be allowed to. Rules that do
+// are the configuration's, and a label names them.
 var keys = []key{
 	setting("host", ofTarget, func(p *part) any { return &p.hosts }),
 	setting("port", ofTarget, func(p *part) any { return &p.port }),
@@ -139,6 +155,16 @@ var keys = []key{
 	setting("deny", ofRoute, func(p *part) any { return &p.route.Access.Deny }),
 	{"basic_auth.users", ofHTTP, readUsers},
 	setting("basic_auth.realm", ofHTTP, func(p *part) any { return &p.basicAuth().Realm }),
+	{"access", ofRoute, readAccess},
+	setting("rate_limit.requests", ofHTTP, func(p *part) any { return &p.rateLimit().Requests }),
+	setting("rate_limit.per", ofHTTP, func(p *part) any { return &p.rateLimit().Per }),
+	setting("rate_limit.burst", ofHTTP, func(p *part) any { return &p.rateLimit().Burst }),
+	setting("rate_limit.by", ofHTTP, func(p *part) any { return &p.rateLimit().By }),
+	setting("rate_limit.concurrent", ofHTTP, func(p *part) any { return &p.rateLimit().Concurrent }),
+	setting("inspect", ofHTTP, func(p *part) any { return p.remember() }),
+	setting("inspect.requests", ofHTTP, func(p *part) any { return &p.remember().Requests }),
+	setting("inspect.body", ofHTTP, func(p *part) any { return &p.remember().Body }),
+	setting("inspect.redact", ofHTTP, func(p *part) any { return &p.remember().Redact }),
 	setting("headers.request.remove", ofHTTP, func(p *part) any { return &p.route.Fields.Request.Remove }),
 	field("headers.request.set.", func(p *part) *config.FieldValues { return &p.route.Fields.Request.Set }),
 	field("headers.request.add.", func(p *part) *config.FieldValues { return &p.route.Fields.Request.Add }),
@@ -217,6 +243,14 @@ func named(name string, values func(p *part) *map[string]string) key {
 		(*all)[rest] = text
 		return nil
 	}}
+}
+
+// readAccess reads the name of rules. A name that a variable should have filled is no reason to have none.
+func readAccess(p *part, _, text string) error {
+	if p.access = text; text == "" {
+		return trouble("", "is empty: it is the name of rules in docker.access", "")
+	}
+	return nil
 }
 
 // readUsers reads name:hash, between commas, as htpasswd -nB prints one.

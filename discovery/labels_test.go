@@ -36,6 +36,10 @@ var meanings = []struct{ labels, site string }{
 	{"headers.response.set.X-Frame-Options=DENY headers.response.add.Via=1.1 headers.response.remove=Server headers.response.keep=Alt-Svc", "{hosts: [app.test], routes: [{headers: {response: {set: {X-Frame-Options: DENY}, add: {Via: '1.1'}, remove: [Server], keep: [Alt-Svc]}}, to: 10.0.0.2:8080}]}"},
 	{"security_headers=strict cors.origins=https://a.test,https://b.test cors.methods=PUT cors.headers=X-A cors.expose=X-B cors.credentials=true cors.max_age=1h", "{hosts: [app.test], routes: [{security_headers: strict, cors: {origins: ['https://a.test', 'https://b.test'], methods: [PUT], headers: [X-A], expose: [X-B], credentials: true, max_age: 1h}, to: 10.0.0.2:8080}]}"},
 	{"basic_auth.users=ada:$argon2id$v=19$m=4096,t=1,p=2$b3RoZXJzYWx0$cxOih2//0xErQlqOLo2uOnq56ZHNilg57E7nJooE4iY,bob:" + hash, "{hosts: [app.test], routes: [{basic_auth: {users: {ada: '$argon2id$v=19$m=4096,t=1,p=2$b3RoZXJzYWx0$cxOih2//0xErQlqOLo2uOnq56ZHNilg57E7nJooE4iY', bob: '" + hash + "'}}, to: 10.0.0.2:8080}]}"},
+	{"access=staff allow=10.0.0.0/8", "{hosts: [app.test], routes: [{allow: 10.0.0.0/8, forward_auth: {to: 'http://127.0.0.1:9091', uri: /verify}, rate_limit: {requests: 9, per: 1m}, to: 10.0.0.2:8080}]}"},
+	{"rate_limit.requests=60 rate_limit.per=1m rate_limit.burst=5 rate_limit.by=cookie:session rate_limit.concurrent=3", "{hosts: [app.test], routes: [{rate_limit: {requests: 60, per: 1m, burst: 5, by: 'cookie:session', concurrent: 3}, to: 10.0.0.2:8080}]}"},
+	{"inspect=true", "{hosts: [app.test], inspect: true, routes: [{to: 10.0.0.2:8080}]}"},
+	{"inspect.requests=20 inspect.body=1KiB inspect.redact=true", "{hosts: [app.test], inspect: {requests: 20, body: 1KiB, redact: true}, routes: [{to: 10.0.0.2:8080}]}"},
 	{"compress=true", "{hosts: [app.test], routes: [{compress: true, to: 10.0.0.2:8080}]}"},
 	{"http=off", "{hosts: [app.test], http: off, routes: [{to: 10.0.0.2:8080}]}"},
 	{"match=^/v[0-9]+/ header.X-Canary=yes cookie.beta=* query.version=2 client=10.0.0.0/8 percent=10", "{hosts: [app.test], routes: [{match: '^/v[0-9]+/', header: {X-Canary: 'yes'}, cookie: {beta: '*'}, query: {version: '2'}, client: [10.0.0.0/8], percent: 10, to: 10.0.0.2:8080}]}"},
@@ -99,7 +103,7 @@ func TestEachLabelDoesWhatItsKeyDoes(t *testing.T) {
 	covered := map[string]bool{}
 	for _, m := range meanings {
 		labels := labelled(m.labels)
-		merged, problems := looked(labels).Merge(base(t, "docker: on"), nil)
+		merged, problems := looked(labels).Merge(base(t, "docker: {access: [{name: staff, forward_auth: {to: 'http://127.0.0.1:9091', uri: /verify}, rate_limit: {requests: 9, per: 1m}}]}"), nil)
 		if len(problems) > 0 {
 			t.Errorf("%s: %v", m.labels, problems)
 		}
@@ -172,6 +176,14 @@ func TestWrongLabelsAreNamedWithTheirRemedy(t *testing.T) {
 		"tcp=true tcp.starttls=imap":         `padlock.tcp.starttls: "imap" must be one of: postgres`,
 		"tcp=true hash_by=address":           "padlock.hash_by: goes with balance: hash only",
 		"ca=/etc/passwd":                     "padlock.ca: padlock knows no such label",
+		"api_keys.file=/etc/passwd":          "padlock.api_keys.file: padlock knows no such label",
+		"forward_auth.to=10.0.0.9":           "padlock.forward_auth.to: padlock knows no such label",
+		"jwt.jwks=http://x/":                 "padlock.jwt.jwks: padlock knows no such label",
+		"rate_limit.redis=redis://x":         "padlock.rate_limit.redis: padlock knows no such label",
+		"rate_limit.by=cookie":               `padlock.rate_limit.by: "cookie" must be address, user`,
+		"access=staff":                       `padlock.access: "staff": the configuration has no rules for containers`,
+		"access=":                            `padlock.access: is empty`,
+		"percent=0":                          `padlock.percent: "0" must be from 0.01 to 100`,
 		"basic_auth.users_file=/etc/passwd":  "padlock.basic_auth.users_file: padlock knows no such label",
 		"routes.b.path=/b routes.b.color=x":  "padlock.routes.b.color: padlock knows no such label",
 		"network=other":                      "padlock.network: is not in the network other, but in: back, front",

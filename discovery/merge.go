@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -93,9 +94,10 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 	copied := *c
 	copied.parts = nil
 	fitting = &copied
+	parts, problems := c.guarded(base.Docker)
 	// With www, a part has names that its label does not list.
 	extra := map[*part][]string{}
-	for _, p := range c.parts {
+	for _, p := range parts {
 		// Each part is validated alone, so that an error names the label of this container.
 		cfg, err := globals.With(p.alone())
 		if err != nil {
@@ -109,7 +111,7 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 		return fitting, problems
 	}
 
-	for _, p := range c.parts {
+	for _, p := range parts {
 		hosts, wrong := p.allowed(p.limits(base), taken, extra[p])
 		problems = append(problems, wrong...)
 
@@ -121,6 +123,55 @@ func (c *owner) within(base *config.Config, taken map[string]string) (fitting *o
 	}
 
 	return fitting, problems
+}
+
+// guarded are the owner's parts, with the rules of the configuration that they name.
+func (c *owner) guarded(docker *config.Docker) (parts []*part, problems []Problem) {
+	for _, p := range c.parts {
+		if p.access == "" {
+			parts = append(parts, p)
+			continue
+		}
+		with, err := p.with(docker)
+		if err != nil {
+			problems = append(problems, of(err, c.name, p.prefix, "access"))
+			continue
+		}
+		parts = append(parts, with)
+	}
+	return parts, problems
+}
+
+// with is the part with the rules that it names, beside its own.
+func (p *part) with(docker *config.Docker) (*part, error) {
+	var named *config.Access
+	var names []string
+	if docker != nil {
+		named = docker.Named(p.access)
+		for _, one := range docker.Access {
+			names = append(names, one.Name)
+		}
+	}
+	switch {
+	case named == nil && len(names) == 0:
+		return nil, trouble("", fmt.Sprintf("%.40q: the configuration has no rules for containers", p.access), "add rules with this name to docker.access in padlock's configuration")
+	case named == nil:
+		return nil, trouble("", fmt.Sprintf("%.40q is none of the rules in docker.access: %s", p.access, strings.Join(names, ", ")), "choose one of them, or add it to padlock's configuration")
+	}
+
+	made := *p
+	own, rules := reflect.ValueOf(&made.route.Access).Elem(), reflect.ValueOf(named).Elem()
+	for i := range own.NumField() {
+		switch {
+		case rules.Field(i).IsZero():
+		case own.Field(i).IsZero():
+			own.Field(i).Set(rules.Field(i))
+		// Neither may take the place of the other: that would let in whom one of them keeps out.
+		default:
+			return nil, trouble("", fmt.Sprintf("%s has %s too, and so have other labels of this route", p.access, own.Type().Field(i).Tag.Get("yaml")), "take one of them off")
+		}
+	}
+	return &made, nil
 }
 
 // allowed are the hosts, in canonical form, that the part may have: those in the domains for containers that no site
@@ -210,6 +261,8 @@ func (p *part) labelOf(path string) string {
 		return "port"
 	case strings.HasPrefix(name, "basic_auth"):
 		return "basic_auth.users"
+	case strings.HasPrefix(name, "api_keys"), strings.HasPrefix(name, "jwt"), strings.HasPrefix(name, "forward_auth"):
+		return "access"
 	}
 
 	for _, candidate := range []string{"tcp." + name, name} {

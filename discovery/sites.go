@@ -251,7 +251,10 @@ func mixed(parts []*part, first *part) (problems []Problem) {
 }
 
 // guarding are the labels that say who may come.
-var guarding = []string{"allow", "deny", "basic_auth.users", "basic_auth.realm", "api_keys", "jwt", "forward_auth"}
+var guarding = []string{
+	"allow", "deny", "basic_auth.users", "basic_auth.realm", "access", "api_keys", "jwt", "forward_auth",
+	"rate_limit", "rate_limit.requests", "rate_limit.per", "rate_limit.burst", "rate_limit.by", "rate_limit.concurrent",
+}
 
 // rules are what the part says of who may come.
 func (p *part) rules() string {
