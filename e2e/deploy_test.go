@@ -3,17 +3,20 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,43 +82,53 @@ sites:
 	}
 }
 
+// appVersion starts an example's app as one of its versions, and returns its address.
+func appVersion(t *testing.T, dir, name string) string {
+	t.Helper()
+	port := servicetest.FreePort(t)
+	c := exec.Command(need(t, "python3"), "app.py", name, fmt.Sprint(port))
+	c.Dir = dir
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	address := fmt.Sprint("127.0.0.1:", port)
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return address
+		} else if time.Now().After(limit) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// visitor is a client of the one site of an example, whose name is for this machine.
+func (p *padlock) visitor(t *testing.T, host string) *http.Client {
+	t.Helper()
+	u, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: p.roots(t), ServerName: host}, ForceAttemptHTTP2: true, DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+u.Port())
+		},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
 // The example of deploys: the version that is healthy gets the requests and the one that is not does not, a rollback
 // goes back, and all of that outlasts a new start of padlock; scripts see the end by the exit code.
 func TestExampleDeploy(t *testing.T) {
 	besides(t)
 	dir := example(t, "deploy")
-	version := func(name string) string {
-		port := servicetest.FreePort(t)
-		c := exec.Command(need(t, "python3"), "app.py", name, fmt.Sprint(port))
-		c.Dir = dir
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-		address := fmt.Sprint("127.0.0.1:", port)
-		for limit := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			if conn, err := net.Dial("tcp", address); err == nil {
-				conn.Close()
-				return address
-			} else if time.Now().After(limit) {
-				t.Fatal(err)
-			}
-		}
-	}
-	one, two, broken := version("1"), version("2"), version("broken")
+	one, two, broken := appVersion(t, dir, "1"), appVersion(t, dir, "2"), appVersion(t, dir, "broken")
 	_, port, _ := net.SplitHostPort(one)
 	p := startFile(t, dir, "FIRST="+port)
-	roots := p.roots(t)
-	u, err := url.Parse(p.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "www.localhost"}, ForceAttemptHTTP2: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+u.Port())
-		},
-	}}
+	client := p.visitor(t, "www.localhost")
 
 	for _, c := range []struct {
 		args string
@@ -147,5 +160,65 @@ func TestExampleDeploy(t *testing.T) {
 		if string(body) != c.body {
 			t.Errorf("%s: %s %s", c.args, response.Status, body)
 		}
+	}
+}
+
+// A restart waits for a deploy, which goes on to watch its targets: when these fail, the old ones get the requests
+// again, and the padlock that takes over has them too.
+func TestARestartWaitsForADeploy(t *testing.T) {
+	besides(t)
+	dir := example(t, "deploy")
+	up := filepath.Join(dir, "up")
+	if err := os.WriteFile(up, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Version 2 is healthy for as long as the file is there.
+	two := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat(up); err != nil && r.URL.Path == "/up" {
+			w.WriteHeader(500)
+		}
+		_, _ = io.WriteString(w, "version 2\n")
+	}))
+	t.Cleanup(two.Close)
+	p := startFile(t, dir, "FIRST="+portOf(appVersion(t, dir, "1")), "HTTPS_PORT="+freePort(t))
+	client := p.visitor(t, "www.localhost")
+
+	deploy := command(p.home, "deploy", "www.localhost", "--to", two.URL, "--observe", "1m")
+	out, err := deploy.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failure := &log{more: make(chan struct{})}
+	deploy.Stderr = failure
+	if err := deploy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan() && !strings.Contains(lines.Text(), "switched from"); {
+	}
+
+	if err := syscall.Kill(p.pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	p.stderr.wait(t, "the restart waits until the commands that are under way have ended")
+	if _, body := visited(t, client, "https://www.localhost/"); body != "version 2\n" {
+		t.Errorf("during the deploy: %s", body)
+	}
+	if err := os.Remove(up); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	if _ = deploy.Wait(); deploy.ProcessState.ExitCode() != 3 {
+		t.Errorf("the deploy ends with code %d:\n%s", deploy.ProcessState.ExitCode(), failure.wait(t))
+	}
+
+	next := child(t, p, -1)
+	t.Cleanup(func() { end(t, next) })
+	eventually(t, func() (string, error) {
+		out, err := command(p.home, "status").CombinedOutput()
+		return string(out), err
+	})
+	client.CloseIdleConnections()
+	if _, body := visited(t, client, "https://www.localhost/"); body != "version 1\n" {
+		t.Errorf("after the restart: %s", body)
 	}
 }
