@@ -2,7 +2,9 @@ package proxy_test
 
 import (
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -203,5 +205,49 @@ sites:
 				t.Errorf("%s: %s from %s: %s %.300q %v", name, c.url, c.from, response.Status, body, response.Header)
 			}
 		}
+	}
+}
+
+// The answer to HEAD is that to GET without its content, whatever stands between; the target's connection is used again,
+// although its response has a length and no content.
+func TestInterceptWithHEAD(t *testing.T) {
+	t.Parallel()
+	dir := folder(t, map[string]string{"failed.html": "<h1>own failed</h1>"})
+	var connections atomic.Int64
+	target := httptest.NewUnstartedServer(http.HandlerFunc(faulty))
+	target.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	target.Start()
+	t.Cleanup(target.Close)
+	pages := backend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "<h1>fetched</h1>") })
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    errors: {500: %q, 404: %q}
+    intercept: [500, 404]
+    routes:
+      - {to: %q}
+      - {path: /buffered, strip_prefix: true, buffer: {response: 1MiB}, compress: {min: 1}, to: %[3]q}
+      - {path: /h2, strip_prefix: true, to: %[4]q}
+`, filepath.Join(dir, "failed.html"), pages, target.URL, h2cBackend(t, faulty))
+
+	for name, client := range e.everyClient(t) {
+		for _, prefix := range []string{"", "/buffered", "/h2"} {
+			for path, status := range map[string]int{"/500": 500, "/404": 404} {
+				whole, content := fetch(t, client, "GET", "https://localhost"+prefix+path)
+				for range 5 {
+					response, body := fetch(t, client, "HEAD", "https://localhost"+prefix+path)
+					if response.StatusCode != status || body != "" || response.ContentLength != int64(len(content)) || response.Header.Get("Content-Type") != whole.Header.Get("Content-Type") || response.Header.Get("X-Target") != "" {
+						t.Errorf("%s: HEAD %s%s: %s, %d, %v; GET: %d, %v", name, prefix, path, response.Status, response.ContentLength, response.Header, len(content), whole.Header)
+					}
+				}
+			}
+		}
+	}
+	if n := connections.Load(); n > 8 {
+		t.Errorf("%d connections to the target", n)
 	}
 }
