@@ -20,6 +20,7 @@ identity:
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt -w the files above"; exit 1; }
+	go mod tidy -diff
 	go vet -tags e2e ./...
 	go tool staticcheck -tags e2e ./...
 	@go run ./internal/shape

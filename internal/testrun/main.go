@@ -182,6 +182,7 @@ func promises(dir string) ([]step, error) {
 
 	return []step{
 		{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
+		{name: "go mod tidy", args: []string{"go", "mod", "tidy", "-diff"}, env: lint, aside: true, nice: unhurried},
 		{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
 		{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}, env: raced},
 		{name: "build the clients", args: []string{"go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain, aside: true},
