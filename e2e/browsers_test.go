@@ -31,10 +31,21 @@ func (p *padlock) trust(t *testing.T, store string) {
 	t.Cleanup(func() { _ = command(p.home, "untrust", "--storage", p.storage).Run() })
 }
 
+// chromiumPath is the program that starts Chromium where no container of another test changes the network for it.
+func chromiumPath(t *testing.T) string {
+	t.Helper()
+	need(t, "chromium")
+	path, err := filepath.Abs(filepath.Join("testdata", "chromium.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // chromium starts a browser with p's home, ready for chromedp.
 func chromium(t *testing.T, p *padlock, options ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
-	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(need(t, "chromium")), chromedp.NoSandbox, chromedp.Env("HOME="+p.home))
+	all := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromiumPath(t)), chromedp.NoSandbox, chromedp.Env("HOME="+p.home))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(all, options...)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)

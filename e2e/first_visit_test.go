@@ -155,7 +155,7 @@ func visitByChromium(t *testing.T, p *padlock, title string) *browser {
 		t.Error("padlock trust has made ~/.pki, which hides the store that there was")
 	}
 	b := &browser{home: p.home, display: xvfb(t)}
-	b.start(t, need(t, "chromium"), "--no-sandbox", "--no-first-run", "--no-default-browser-check", "--password-store=basic", "--test-type", "--window-size=1280,900", "--window-position=0,0", p.url)
+	b.start(t, chromiumPath(t), "--no-sandbox", "--no-first-run", "--no-default-browser-check", "--password-store=basic", "--test-type", "--window-size=1280,900", "--window-position=0,0", p.url)
 	b.title(t, title)
 	return b
 }

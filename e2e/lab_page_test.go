@@ -141,7 +141,7 @@ func chromiumReport(t *testing.T) *labReport {
 	t.Helper()
 	p, root, page := startLab(t)
 	trustRoot(t, filepath.Join(p.home, ".pki", "nssdb"), root)
-	c := exec.Command(need(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+filepath.Join(p.home, "chromium"), "--remote-debugging-port=0", page+"?run&limit=3000")
+	c := exec.Command(chromiumPath(t), "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+filepath.Join(p.home, "chromium"), "--remote-debugging-port=0", page+"?run&limit=3000")
 	c.Env = append(os.Environ(), "HOME="+p.home)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {

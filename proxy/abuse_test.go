@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func (e *edge) cut(t *testing.T, why traffic.Reason) {
 func gone(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.Copy(io.Discard, c); errors.Is(err, context.DeadlineExceeded) {
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection is still open")
 	}
 }
@@ -268,9 +269,17 @@ func TestWhoeverIsCutIsCountedAndTold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			why := c.why
 			e := start(t, target, func(c *config.Config) {
+				// Nothing else can be what a client is cut for, however slow the machine is.
 				h := &c.Timeouts
-				h.Handshake, h.Header, h.BodyIdle, h.Send, h.Tunnel, h.Shutdown = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond, time.Second
+				h.Handshake, h.Header, h.BodyIdle, h.Send, h.Tunnel, h.Shutdown = time.Minute, time.Minute, time.Minute, time.Minute, time.Minute, time.Second
+				for _, timeout := range map[traffic.Reason][]*time.Duration{
+					traffic.SlowHandshake: {&h.Handshake}, traffic.SlowHeader: {&h.Header}, traffic.SlowBody: {&h.BodyIdle},
+					traffic.SlowReader: {&h.BodyIdle, &h.Send}, traffic.IdleTunnel: {&h.Tunnel},
+				}[why] {
+					*timeout = 500 * time.Millisecond
+				}
 				c.Limits.Resets, c.Limits.NoopFrames = 50, 100
 			})
 			c.do(t, e)
@@ -423,7 +432,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		if got, _ := fetch(t, client, "GET", "https://localhost/"); got.StatusCode != 200 {
 			t.Errorf("%s: %s", name, got.Status)
 		}
-		if took := time.Since(began); took > 4*time.Second {
+		if took := time.Since(began); took > 20*time.Second { // the idle ones may be so for longer
 			t.Errorf("%s: after %s", name, took)
 		}
 	}
@@ -437,16 +446,22 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 // Handshakes that hang do not keep out those that do not, and are not pushed out before they have had a second.
 func TestTheOldestHandshakeMakesRoom(t *testing.T) {
 	t.Parallel()
-	e := start(t, backend(t, func(http.ResponseWriter, *http.Request) {}), func(c *config.Config) { c.Limits.Handshakes = 10 })
+	e := start(t, backend(t, func(http.ResponseWriter, *http.Request) {}), func(c *config.Config) {
+		c.Limits.Handshakes, c.Timeouts.Handshake, c.Timeouts.Header = 10, time.Minute, time.Minute
+	})
 	for _, address := range []string{e.address, e.plain} {
 		var held []net.Conn
-		for range 10 {
+		before := e.server.Traffic().Rejected[traffic.Handshakes]
+		for range 11 {
 			c, err := net.Dial("tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { c.Close() })
 			held = append(held, c)
+		}
+		for e.server.Traffic().Rejected[traffic.Handshakes] == before { // until one waits, and all places are taken
+			time.Sleep(time.Millisecond)
 		}
 		began := time.Now()
 		if address == e.address {
@@ -456,10 +471,19 @@ func TestTheOldestHandshakeMakesRoom(t *testing.T) {
 		} else if got, err := http.DefaultTransport.RoundTrip(plainRequest(e.plain)); err != nil || got.StatusCode != 308 {
 			t.Error(got, err)
 		}
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 20*time.Second { // those that hang may do so for a minute
 			t.Errorf("served after %s", took)
 		}
-		gone(t, held[0])
+		// Which one padlock began with is not said.
+		ended := make(chan struct{}, len(held))
+		for _, c := range held {
+			go func() { _, _ = io.Copy(io.Discard, c); ended <- struct{}{} }()
+		}
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s: nobody has made room", address)
+		}
 	}
 	e.cut(t, traffic.Handshakes)
 }

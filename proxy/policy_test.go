@@ -373,6 +373,9 @@ func TestAWebSocketIsToldOfTheEnd(t *testing.T) {
 
 func endWithWebSocket(t *testing.T, obeys bool) {
 	limit := 3 * time.Second
+	if obeys {
+		limit = time.Minute
+	}
 	ending := make(chan struct{})
 	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, _, _ := http.NewResponseController(w).Hijack()

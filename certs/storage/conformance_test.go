@@ -853,8 +853,11 @@ func TestRedisSentinelFailsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	servicetest.WaitForReplica(t, master)
+	// A Sentinel that has not heard of the replica when the master ends never fails over.
+	servicetest.WaitForSentinel(t, sentinel, "padlock")
 	master.Stop()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	// A Sentinel that did not run for two seconds trusts nothing that it sees for thirty more.
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		got, err := s.Load(t.Context(), "sentinel/value")
 		if err == nil && string(got) == "kept" && s.Store(t.Context(), "sentinel/value", []byte("new")) == nil {
 			return

@@ -39,9 +39,13 @@ func ends(t *testing.T, args ...string) (code int, said string) {
 	return code, out.String()
 }
 
-// yaml writes a configuration, in which DIR is a directory of the test's own.
+// yaml writes a configuration, in which DIR is a directory of the test's own. One that names no addresses listens where
+// nobody else does: others may use the ports of HTTP and HTTPS, of which the check warns.
 func yaml(t *testing.T, content string) (file, dir string) {
 	t.Helper()
+	if !strings.Contains(content, "listen:") {
+		content += "listen: {https: [127.0.0.1:0], http: []}\n"
+	}
 	dir = t.TempDir()
 	file = filepath.Join(dir, "padlock.yaml")
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(content, "DIR", dir)), 0o600); err != nil {

@@ -189,6 +189,22 @@ func WaitForReplica(t testing.TB, master *Service) {
 	}
 }
 
+// WaitForSentinel returns when a Sentinel knows a replica of the master of that name which could take its place.
+func WaitForSentinel(t testing.TB, sentinel *Service, name string) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(sentinel.URL, "redis://"))
+	program := Need(t, "redis-cli")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		out, err := exec.Command(program, "-p", port, "sentinel", "replicas", name).CombinedOutput()
+		if text := string(out); err == nil && strings.Contains(text, "\nflags\nslave\n") && strings.Contains(text, "\nmaster-link-status\nok\n") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the Sentinel knows no replica: %v\n%s", err, out)
+		}
+	}
+}
+
 // Delayed forwards TCP to an address, and keeps every answer back for a while. It returns its own address.
 func Delayed(t testing.TB, to string, pause time.Duration) string {
 	t.Helper()
