@@ -393,6 +393,7 @@ func TestAFailingRenewalIsRepeatedUntilItIsMended(t *testing.T) {
 
 // The storage holds what a restart needs, and nothing is ordered anew.
 func TestARestartOrdersNothing(t *testing.T) {
+	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{})
 	file := acmeFile(t, ca.CA, filepath.Join(t.TempDir(), "storage"), "", "app.example.com")
 	p := runFile(t, file)
@@ -400,9 +401,13 @@ func TestARestartOrdersNothing(t *testing.T) {
 	p.kill()
 	before := ca.orders()
 	_, took := startTimed(t, file, ca.address(), "app.example.com")
-	t.Logf("serving %.0f ms after the start", ms(took))
-	if took > 500*time.Millisecond {
-		t.Errorf("serving only %s after the start", took)
+
+	// A padlock that has nobody to ask for a certificate serves as late.
+	other := local(servicetest.FreePort(t))
+	_, usual := startTimed(t, write(t, "padlock.yaml", fmt.Sprintf("listen: {https: [%q], http: []}\nadmin: off\nstorage: %q\nsites: [{hosts: [localhost]}]\n", other, t.TempDir())), other, "localhost")
+	t.Logf("serving %.0f ms after the start, others after %.0f ms", ms(took), ms(usual))
+	if took > 3*usual+500*time.Millisecond {
+		t.Errorf("serving only %s after the start, others after %s", took, usual)
 	}
 	if again := ca.issued(t, "app.example.com", nil); !again.Equal(first) {
 		t.Error("another certificate")

@@ -111,8 +111,8 @@ func TestAStolenRootKeyCannotImpersonateABank(t *testing.T) {
 	})
 	t.Run("Chromium", func(t *testing.T) {
 		home.trust(t, filepath.Join(home.home, ".pki", "nssdb"))
+		ctx := chromium(t, home, chromedp.Flag("host-resolver-rules", "MAP shop.test 127.0.0.1, MAP "+bank+" 127.0.0.1"))
 		for p, name := range map[*padlock]string{local: "shop.test", forged: bank} {
-			ctx := chromium(t, home, chromedp.Flag("host-resolver-rules", "MAP "+name+" 127.0.0.1"))
 			err := chromedp.Do(ctx, chromedp.Navigate(p.url))
 			if p == local && err != nil || p == forged && (err == nil || !strings.Contains(err.Error(), "ERR_CERT")) {
 				t.Errorf("%s: %v", name, err)

@@ -44,11 +44,16 @@ func gallery(t *testing.T) string {
 }
 
 // A newcomer trusts the local CA and opens the page, with a profile that the browser has just made, wherever it makes one, and with no
-// option about QUIC. Events, story, metrics and console then show complete handshakes and nothing else.
+// option about QUIC. Events, story, metrics and console then show complete handshakes and nothing else. The short form opens the page that
+// takes most connections.
 func TestAFirstVisitShowsCompleteHandshakesAlone(t *testing.T) {
 	besides(t)
+	pages := []string{"an app"}
+	if *long {
+		pages = append(pages, "the built-in page")
+	}
 	for name, visit := range map[string]func(*testing.T, *padlock, string) *browser{"Chromium": visitByChromium, "Firefox": visitByFirefox} {
-		for _, url := range []string{"the built-in page", "an app"} {
+		for _, url := range pages {
 			t.Run(name+"/"+url, func(t *testing.T) {
 				args, title := []string{"--admin", "127.0.0.1:0"}, "Your handshake with localhost"
 				if url == "an app" {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"padlock/internal/servicetest"
 	"padlock/lab"
 )
 
@@ -124,7 +125,12 @@ func (c *labClient) prepare(t *testing.T, dir string) {
 	}
 	build := exec.Command(need(t, c.build[0]), c.build[1:]...)
 	build.Dir = dir
-	build.Env = append(os.Environ(), "GOFLAGS=", "GO111MODULE=off")
+	cache, err := servicetest.BuildCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What has been compiled for other tests is not compiled again: it was with these settings.
+	build.Env = append(os.Environ(), "GOCACHE="+cache, "GOFLAGS=-trimpath -buildvcs=false", "CGO_ENABLED=0", "GO111MODULE=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", c.build, err, out)
 	}

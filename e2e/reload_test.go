@@ -68,6 +68,9 @@ func TestReloadUnderLoadFailsNoRequest(t *testing.T) {
 					return
 				}
 				requests.Add(1)
+				if !*long {
+					time.Sleep(20 * time.Millisecond) // they leave a processor to other tests
+				}
 			}
 		})
 	}

@@ -100,7 +100,7 @@ func (k *kept) Close() error {
 
 func gather(t *testing.T, address string, roots *x509.CertPool) *crowd {
 	t.Helper()
-	pause := 20 * time.Millisecond
+	pause := 100 * time.Millisecond // hundreds of requests a second, which leave a processor to other tests
 	if *long {
 		pause = 5 * time.Millisecond
 	}
@@ -167,7 +167,7 @@ func (c *crowd) chat(t *testing.T, ctx context.Context, i int, address string, r
 			return
 		}
 		c.messages.Add(1)
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

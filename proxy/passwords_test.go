@@ -94,9 +94,12 @@ func protected(t *testing.T, users map[string]string, change func(*config.Config
 func TestWrongPasswordsDoNotHoldUpTheRightOne(t *testing.T) {
 	const cost = 9
 	hash := hashed(t, "right", cost)
-	began := time.Now()
-	_ = bcrypt.CompareHashAndPassword([]byte(hash), []byte("wrong"))
-	check := time.Since(began)
+	checks := func() time.Duration {
+		began := time.Now()
+		_ = bcrypt.CompareHashAndPassword([]byte(hash), []byte("wrong"))
+		return time.Since(began)
+	}
+	check := checks()
 
 	for _, proxied := range []bool{false, true} {
 		users := map[string]string{}
@@ -149,7 +152,8 @@ func TestWrongPasswordsDoNotHoldUpTheRightOne(t *testing.T) {
 				if err != nil || status != 200 {
 					t.Fatalf("the right password: %d, %v", status, err)
 				}
-				if most := 8*check + time.Second; took > most {
+				// Others may keep the processors busy, too.
+				if most := 8*max(check, checks()) + time.Second; took > most {
 					t.Errorf("the right password waits %s behind wrong ones; a check takes %s", took, check)
 				}
 			})
