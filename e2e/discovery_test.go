@@ -25,16 +25,29 @@ import (
 	"padlock/internal/servicetest"
 )
 
-// appImage makes an image of the application in testdata/container, with more lines of a Dockerfile.
+// appArchive has the application in testdata/container as the only file.
+var appArchive = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "padlock-e2e-app-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := servicetest.BuildPlain(filepath.Join(dir, "container"), "./testdata/container", "-ldflags", "-s -w"); err != nil {
+		return nil, err
+	}
+	return exec.Command("tar", "-C", dir, "-cf", "-", "container").Output()
+})
+
+// appImage makes an image of the application, with more lines of a Dockerfile.
 func appImage(t *testing.T, more ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := servicetest.BuildPlain(filepath.Join(dir, "container"), "./testdata/container", "-ldflags", "-s -w"); err != nil {
+	data, err := appArchive()
+	if err != nil {
 		t.Fatal(err)
 	}
-	archive := filepath.Join(dir, "image.tar")
-	if out, err := exec.Command("tar", "-C", dir, "-cf", archive, "container").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	if err := os.WriteFile(archive, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	args, name := []string{"import"}, ownName()
 	for _, line := range append(more, `ENTRYPOINT ["/container"]`, "EXPOSE 8080") {

@@ -1,7 +1,27 @@
 #!/usr/bin/env bash
 # Installs what the tests need, where apt-get can; says what is missing where it cannot.
+#   e2e/install.sh          everything
+#   e2e/install.sh debian   what Debian has
+#   e2e/install.sh source   what it has not: the end-to-end tests alone need it
 # With CI=true, missing means failed; the tests themselves fail too when their program is not there.
 set -u
+source() {
+  command -v oauth2-proxy >/dev/null 2>&1 && return
+  if [ "$(id -u)" = 0 ]; then
+    # What is not optimized is compiled sooner, and no test asks it to be quick. The standard library is compiled as for others.
+    local root flags=()
+    for root in github.com google.golang.org cloud.google.com go.opentelemetry.io golang.org k8s.io gopkg.in; do
+      flags+=("-gcflags=$root/...=-N -l -dwarf=false")
+    done
+    CGO_ENABLED=0 GOBIN=/usr/local/bin go install "${flags[@]}" '-ldflags=-s -w' github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6 && return
+  fi
+  echo "missing, and not installed: oauth2-proxy" >&2
+  [ "${CI:-}" != true ]
+}
+if [ "${1:-}" = source ]; then
+  source
+  exit
+fi
 missing=()
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need curl curl
@@ -68,16 +88,16 @@ need jekyll jekyll
 compgen -G "/usr/share/rubygems-integration/all/specifications/railties-*.gemspec" >/dev/null || missing+=(ruby-railties puma)
 need avahi-daemon avahi-daemon
 compgen -G "/usr/lib/*/libnss_mdns4_minimal.so.2" >/dev/null || missing+=(libnss-mdns)
-# Debian has no package of it.
-if ! command -v oauth2-proxy >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
-  CGO_ENABLED=0 GOBIN=/usr/local/bin go install github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6 || echo "missing: oauth2-proxy" >&2
-fi
-[ ${#missing[@]} -eq 0 ] && exit 0
-echo "installing: ${missing[*]}"
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" && exit 0
-fi
-echo "missing, and not installed: ${missing[*]}" >&2
-[ "${CI:-}" = true ] && exit 1
-exit 0
+debian() {
+  [ ${#missing[@]} -eq 0 ] && return
+  echo "installing: ${missing[*]}"
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    export DEBIAN_FRONTEND=noninteractive
+    # Without waiting for the disk after each file: a machine that loses power meanwhile installs again.
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io "${missing[@]}" && return
+  fi
+  echo "missing, and not installed: ${missing[*]}" >&2
+  [ "${CI:-}" != true ]
+}
+debian || exit
+[ "${1:-}" = debian ] || source

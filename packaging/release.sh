@@ -34,7 +34,7 @@ for target in ${TARGETS:-linux/amd64 linux/arm64 darwin/arm64}; do
   tree=$work/$name
   mkdir -p "$tree/completions"
   GOOS=$os GOARCH=$arch build "$tree/padlock"
-  go run ./packaging/inventory -version "$version" -sbom "$dist/$name.cdx.json" -licences "$tree/THIRD-PARTY.txt" "$tree/padlock"
+  go run -trimpath ./packaging/inventory -version "$version" -sbom "$dist/$name.cdx.json" -licences "$tree/THIRD-PARTY.txt" "$tree/padlock"
   cp LICENSE README.md CHANGELOG.md "$work/share/padlock.1" docs/padlock.reference.yaml docs/padlock.schema.json "$tree"
   for shell in bash zsh fish; do cp "$work/share/padlock.$shell" "$tree/completions"; done
   if [ "$os" = linux ]; then

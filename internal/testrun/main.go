@@ -128,9 +128,7 @@ func plan(level, run, dir string) ([]step, error) {
 
 	switch level {
 	case "test":
-		install.aside = true
-		steps, err := promises(dir)
-		return append([]step{install}, steps...), err
+		return promises(dir)
 	case "long":
 		return long(install)
 	}
@@ -146,11 +144,19 @@ const (
 
 // sequential packages start no goroutine. The race detector finds nothing in them, and makes what they compute in their
 // tests up to ten times as slow.
-var sequential = []string{"padlock/internal/pemfile", "padlock/proxy/paths"}
+var sequential = []string{
+	"padlock/certs/trust", "padlock/config", "padlock/docs", "padlock/handshake/wire", "padlock/hostinfo", "padlock/internal/ber",
+	"padlock/internal/hint", "padlock/internal/lint", "padlock/internal/mask", "padlock/internal/netname", "padlock/internal/pemfile",
+	"padlock/internal/phc", "padlock/internal/revocation", "padlock/internal/shape", "padlock/proxy/paths",
+}
 
-// promises is everything but what installs: lint, the packages, the program. The first compilers have the machine to
-// themselves, as two of them would compile the same. Tests leave processors idle while they wait, and lint and the
-// test of identity take these.
+// withoutDebugger leaves out what only debuggers read, which takes a sixth of the compiler's time. Only programs with the
+// race detector do without: the others are compiled as releases are.
+const withoutDebugger = "-gcflags=all=-dwarf=false"
+
+// promises is everything: what installs, lint, the packages, the program. Two compilers run beside each other only
+// where they share nothing, as they would compile the same: one has the race detector, and one has not. Tests leave
+// processors idle while they wait, and lint and the test of identity take these.
 func promises(dir string) ([]step, error) {
 	raced, err := trimmed()
 	if err != nil {
@@ -159,7 +165,7 @@ func promises(dir string) ([]step, error) {
 	plain := append(slices.Clone(raced), "CGO_ENABLED=0")
 
 	// The linters get one processor, so that the others stay free for tests.
-	lint := append(slices.Clone(plain), "GOMAXPROCS=1")
+	lint := append(slices.Clone(plain), "GOMAXPROCS=1", "GOGC=400")
 
 	listed, err := exec.Command("go", "list", "padlock/...").Output()
 	if err != nil {
@@ -167,36 +173,35 @@ func promises(dir string) ([]step, error) {
 	}
 	concurrent := slices.DeleteFunc(strings.Fields(string(listed)), func(one string) bool { return slices.Contains(sequential, one) })
 
-	// Neither staticcheck nor the clients of the program have the race detector, which would slow them down: the
-	// program has.
-	staticcheck, clients, padlock := filepath.Join(dir, "staticcheck"), filepath.Join(dir, "e2e.test"), filepath.Join(dir, "padlock")
+	// The clients of the program have no race detector, which would slow them down: the program has.
+	clients, padlock, released := filepath.Join(dir, "e2e.test"), filepath.Join(dir, "padlock"), filepath.Join(dir, "padlock-plain")
 	program := func(name string, more ...string) step {
 		return step{
 			name: name, args: append([]string{clients, "-test.v=test2json", "-test.timeout=75m"}, more...), dir: "e2e",
-			env: []string{"E2E_RACED=" + padlock}, after: []string{"install"}, tests: true, plain: true, each: true,
+			env: []string{"E2E_RACED=" + padlock, "E2E_PLAIN=" + released}, after: []string{"install", "install from source", "build a release"}, tests: true, plain: true, each: true,
 		}
 	}
 	identity := program("identity", "-test.run=^TestIdentity$")
 	// Beside the packages, which never leave a processor idle, its requests would wait for longer than clients do.
-	identity.aside, identity.nice, identity.after = true, leftover, []string{"packages"}
+	identity.aside, identity.nice, identity.after = true, leftover, []string{"build a release", "packages"}
 
 	return []step{
+		{name: "install", args: []string{"bash", "e2e/install.sh", "debian"}, aside: true},
 		{name: "gofmt", args: []string{"sh", "-c", `files=$(gofmt -l .); [ -z "$files" ] || { echo "run gofmt -w on:"; echo "$files"; exit 1; }`}},
 		{name: "go mod tidy", args: []string{"go", "mod", "tidy", "-diff"}, env: lint, aside: true, nice: unhurried},
-		{name: "go vet", args: []string{"go", "vet", "-tags", "e2e", "./..."}, env: plain},
-		{name: "build with the race detector", args: []string{"go", "build", "-race", "./..."}, env: raced},
 		{name: "build the clients", args: []string{"go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-tags", "e2e", "-o", clients, "./e2e"}, env: plain, aside: true},
-		{name: "build the program", args: []string{"go", "build", "-race", "-tags", "poison", "-ldflags=-s -w", "-o", padlock, "./cmd/padlock"}, env: raced},
-		{name: "build staticcheck", args: []string{"go", "build", "-o", staticcheck, "honnef.co/go/tools/cmd/staticcheck"}, env: lint,
-			after: []string{"build the clients"}, aside: true, nice: unhurried},
-		{name: "staticcheck", args: []string{staticcheck, "-tags", "e2e", "./..."}, env: lint,
-			after: []string{"build staticcheck"}, aside: true, nice: unhurried},
-		{name: "macOS and Windows", args: []string{"go", "run", "./internal/typecheck", "darwin", "windows"}, env: lint,
-			after: []string{"staticcheck"}, aside: true, nice: unhurried},
+		{name: "build the program", args: []string{"go", "build", "-race", withoutDebugger, "-tags", "poison", "-ldflags=-s -w", "-o", padlock, "./cmd/padlock"}, env: raced},
+		// As e2e does, and the Dockerfile.
+		{name: "build a release", args: []string{"go", "build", "-ldflags=-s -w -X main.version=1.2.3-test", "-o", released, "./cmd/padlock"},
+			env: plain, after: []string{"build the clients"}, aside: true},
+		{name: "install from source", args: []string{"bash", "e2e/install.sh", "source"}, env: plain, after: []string{"build a release"},
+			aside: true, nice: unhurried},
+		{name: "lint", args: []string{"go", "run", "./internal/lint"}, env: lint,
+			after: []string{"build a release"}, aside: true, nice: unhurried},
 		{name: "sequential packages", args: append([]string{"go", "test", "-json", "-vet=off"}, sequential...), env: plain,
-			aside: true, nice: unhurried, tests: true},
+			after: []string{"lint"}, aside: true, nice: unhurried, tests: true},
 		// Some wait most of the time, and proxy's for longest.
-		{name: "packages", args: goTest(append([]string{"-vet=off", "-ldflags=-s -w", "-timeout=20m", "-p=4", "./proxy"}, concurrent...)...), env: raced,
+		{name: "packages", args: goTest(append([]string{"-vet=off", withoutDebugger, "-ldflags=-s -w", "-timeout=20m", "-p=4", "./proxy"}, concurrent...)...), env: raced,
 			after: []string{"install", "build the clients"}, tests: true},
 		identity,
 		program("program", "-test.skip=^TestIdentity$"),

@@ -22,6 +22,7 @@ import (
 // reporter prints what happens. Its methods may be called by several goroutines.
 type reporter struct {
 	began time.Time
+	at    processors // when it began
 	stop  chan struct{}
 
 	mu      sync.Mutex
@@ -49,7 +50,7 @@ type result struct {
 }
 
 func newReporter(out io.Writer) *reporter {
-	r := &reporter{began: time.Now(), stop: make(chan struct{}), out: out, said: time.Now()}
+	r := &reporter{began: time.Now(), at: processorsNow(), stop: make(chan struct{}), out: out, said: time.Now()}
 	go r.beat()
 	return r
 }
@@ -61,6 +62,7 @@ func (r *reporter) beat() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 
+	before := r.at
 	for {
 		select {
 		case <-r.stop:
@@ -70,7 +72,9 @@ func (r *reporter) beat() {
 
 		r.mu.Lock()
 		if time.Since(r.said) >= heartbeat {
-			r.line("  ... %s", r.underWay())
+			now := processorsNow()
+			r.line("  ... %s%s", r.underWay(), now.since(before))
+			before = now
 		}
 		r.mu.Unlock()
 	}
@@ -385,7 +389,7 @@ func (r *reporter) summary(slowest int) error {
 	}
 
 	r.slowest(slowest)
-	r.line("in all %s", time.Since(r.began).Round(time.Second))
+	r.line("in all %s%s", time.Since(r.began).Round(time.Second), processorsNow().since(r.at))
 	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", counts["pass"], counts["fail"], counts["skip"])
 	if len(r.broken) > 0 || counts["fail"] > 0 {
 		return errors.New("not all passed")
