@@ -89,6 +89,8 @@ func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
 		}
 		begins, over := w.join(source)
 		if begins {
+			// However long another source's look has taken already, this one has just begun.
+			n.waitAnew()
 			m.looking.Go(func() { m.first(n, w, source) })
 		}
 
@@ -190,22 +192,26 @@ func (o *once) take(ctx context.Context, turns *fair.Turns, source netip.Prefix,
 // first decides about a new name, for one source that wants it.
 func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 	// Not the handshake's context: other handshakes may wait for the same name.
-	ctx, cancel := context.WithTimeout(context.Background(), demandOrders)
+	ctx, cancel := context.WithTimeout(m.alive, demandOrders)
 	defer cancel()
 	d := m.demand
-	err := w.load.take(ctx, d.loads, source, func() (err error) {
+	err := w.load.take(ctx, d.loads, source, m.step(func(ctx context.Context) (err error) {
 		w.bundle, err = m.client.Load(ctx, n.name)
 		return err
-	})
+	}))
 	// What the storage has needs nobody's agreement a second time.
 	if IsMissing(err) {
-		err = d.agree(ctx, n.name, w, source)
+		err = m.agree(ctx, n.name, w, source)
 		if err == nil {
-			err = w.order.take(ctx, d.orders, source, func() (err error) {
+			err = w.order.take(ctx, d.orders, source, m.step(func(ctx context.Context) (err error) {
 				w.bundle, err = m.client.Ensure(ctx, n.name, nil)
 				return err
-			})
+			}))
 		}
+	}
+	// At the end of padlock, whatever went wrong says nothing about the name.
+	if err != nil && m.alive.Err() != nil {
+		err = &notNow{"padlock ends"}
 	}
 
 	var own *notNow
@@ -214,8 +220,19 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 	}
 }
 
+// step is a step of a look, with its full time: the source that takes it may have waited for long, and its failure would
+// be the others' too.
+func (m *Manager) step(do func(ctx context.Context) error) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(m.alive, demandOrders)
+		defer cancel()
+		return do(ctx)
+	}
+}
+
 // agree is nil where a name may have a certificate.
-func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip.Prefix) error {
+func (m *Manager) agree(ctx context.Context, name string, w *wanted, source netip.Prefix) error {
+	d := m.demand
 	if d.Ask == "" && !d.allows(name) {
 		return &denial{"the name is not in certificates.on_demand.allow", denyNo}
 	}
@@ -224,7 +241,7 @@ func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip
 		return &notNow{"the client has brought its limit of new names in a minute"}
 	}
 
-	return w.ask.take(ctx, d.asks, source, func() error {
+	return w.ask.take(ctx, d.asks, source, m.step(func(ctx context.Context) error {
 		if err := d.authorize(ctx, name); err != nil {
 			return err
 		}
@@ -233,7 +250,7 @@ func (d *demand) agree(ctx context.Context, name string, w *wanted, source netip
 			return &denial{"the limit of new names in a minute is reached", denyLimit}
 		}
 		return nil
-	})
+	}))
 }
 
 func (d *demand) allows(name string) bool {

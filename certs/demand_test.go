@@ -19,6 +19,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"padlock/certs/acme"
@@ -265,5 +266,89 @@ func TestNothingIsOrderedForANameThatIsGone(t *testing.T) {
 	v.look(t.Context(), asking)
 	if n := v.client.orders.Load() - before; n != 0 {
 		t.Error("a name is ordered that nobody has agreed to")
+	}
+}
+
+// Whoever comes first with a name does not decide when it is its turn: a client that waits for its own turns keeps no
+// name of another's waiting with it.
+func TestANameIsNotTheFirstClientsAlone(t *testing.T) {
+	over, slow := make(chan struct{}), make(chan struct{}, 100)
+	v := visiting(t, config.OnDemand{PerSource: 10, PerMinute: 600}, nil)
+	v.client.slow = func(_ context.Context, name string) {
+		if strings.HasPrefix(name, "slow") {
+			slow <- struct{}{}
+			<-over
+		}
+	}
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(over)
+	for i := range 2 {
+		wg.Go(func() { v.come("192.0.2.1:1000", fmt.Sprintf("slow%d.shop.example", i)) })
+		<-slow
+	}
+	wg.Go(func() { v.come("192.0.2.1:1000", "good.shop.example") })
+	for _, asked := v.asked.Load("good.shop.example"); !asked; _, asked = v.asked.Load("good.shop.example") {
+		time.Sleep(time.Millisecond)
+	}
+	// Its turn is far away, whatever the clock says.
+	n := v.find("good.shop.example")
+	n.mu.Lock()
+	n.begin = time.Now().Add(-5 * patience)
+	n.mu.Unlock()
+
+	if !v.come("198.51.100.1:1000", "good.shop.example") {
+		t.Error("a client gets no certificate, as another waits for the same name")
+	}
+}
+
+// An order has its full time, however long the client has waited for it that came first with the name: it would fail for
+// all who want it.
+func TestAnOrderHasItsFullTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := newOrderer(t)
+		m := NewManager(client, ManagerOptions{OnDemand: &config.OnDemand{Allow: []string{"*.shop.example"}, PerSource: 10, PerMinute: 600, Cache: 10}, Log: slog.New(slog.DiscardHandler)})
+		defer m.end()
+		left := make(chan time.Duration, 3)
+		client.slow = func(ctx context.Context, name string) {
+			end, _ := ctx.Deadline()
+			left <- time.Until(end)
+			time.Sleep(demandOrders - time.Second)
+		}
+		source := netip.MustParsePrefix("192.0.2.1/32")
+		for i := range 3 {
+			n := newManaged(fmt.Sprintf("n%d.shop.example", i), true)
+			w := newWanted()
+			w.join(source)
+			m.looking.Go(func() { m.first(n, w, source) })
+		}
+		m.looking.Wait()
+		for range 3 {
+			if d := <-left; d != demandOrders {
+				t.Errorf("an order has %s", d)
+			}
+		}
+	})
+}
+
+// The end of padlock waits for no CA.
+func TestTheEndWaitsForNoOrderOnDemand(t *testing.T) {
+	v := visiting(t, config.OnDemand{PerSource: 10, PerMinute: 600}, nil)
+	begun := make(chan struct{})
+	v.client.slow = func(ctx context.Context, _ string) { close(begun); <-ctx.Done() }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { v.Run(ctx); close(ended) }()
+	go v.come("192.0.2.1:1000", "new.shop.example")
+	<-begun
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(demandOrders / 2):
+		t.Fatal("the end waits for an order")
+	}
+	if v.demand.isDenied("new.shop.example") {
+		t.Error("the name is refused, as padlock ends")
 	}
 }

@@ -37,7 +37,9 @@ type Manager struct {
 	demand    *demand  // nil: only the names that were given
 	preflight func(ctx context.Context, name string) []string
 
-	looking sync.WaitGroup // first looks at names on demand, and advice
+	looking sync.WaitGroup  // first looks at names on demand, and advice
+	alive   context.Context // of first looks; it ends with Run
+	end     context.CancelFunc
 }
 
 // managed is one name.
@@ -76,6 +78,7 @@ type ManagerOptions struct {
 // NewManager manages names from Run on.
 func NewManager(client Client, o ManagerOptions) *Manager {
 	m := &Manager{client: client, log: o.Log, preflight: o.Preflight}
+	m.alive, m.end = context.WithCancel(context.Background())
 	for _, name := range o.Names {
 		m.names.Store(name, newManaged(name, false))
 	}
@@ -115,7 +118,8 @@ const (
 // Run looks at each name when it is due, until ctx ends; then it waits for the looks that are under way.
 func (m *Manager) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	defer func() { wg.Wait(); m.looking.Wait() }()
+	// A CA may take minutes, which the end of padlock has not.
+	defer func() { m.end(); wg.Wait(); m.looking.Wait() }()
 	m.preload(ctx)
 	slots := make(chan struct{}, looks)
 	ticker := time.NewTicker(tick)
@@ -205,6 +209,13 @@ func (n *managed) done() {
 	n.busy = false
 	n.mu.Unlock()
 	n.answered()
+}
+
+// waitAnew has handshakes wait for a look that goes on as if it had just begun.
+func (n *managed) waitAnew() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.begin = time.Now()
 }
 
 // answered lets the handshakes go on that wait for a look.
@@ -368,7 +379,8 @@ const patience = 8 * time.Second
 // certificate is nil where there is none.
 func (m *Manager) certificate(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
 	n := m.find(name)
-	if n == nil {
+	// A name that others want is not theirs: this client may have a turn that they wait for.
+	if n == nil || n.wanted.Load() != nil {
 		if m.demand == nil {
 			return nil
 		}

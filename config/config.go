@@ -746,7 +746,7 @@ type Mirror struct {
 	Percent Percent `yaml:"percent"` // 0.01 to 100
 	// Requests with larger content are not copied. Content that is copied is kept in memory, within `limits.buffers`.
 	Body Size `yaml:"body"`
-	// Copies keep Cookie and Authorization.
+	// Copies keep Cookie, Authorization and other headers that hold keys and tokens.
 	Secrets bool `yaml:"secrets"`
 }
 

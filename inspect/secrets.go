@@ -14,11 +14,13 @@ const (
 	Hidden = "••••••"
 )
 
-// secretFields hold what opens something.
-var secretFields = []string{
-	"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "x-csrf-token",
-	// Those of padlock's own that hold the same.
-	"x-forwarded-authorization",
+// SecretFields are the names of fields that hold what opens something, in lower case. Configurations name further ones.
+func SecretFields() []string {
+	return []string{
+		"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "x-csrf-token",
+		// What proxies and login services pass on of these.
+		"x-forwarded-authorization", "x-forwarded-access-token", "x-auth-request-access-token", "x-authentik-jwt",
+	}
 }
 
 func equal(a, b string) bool { return strings.EqualFold(a, b) }
@@ -28,7 +30,7 @@ type names map[string]bool
 
 func newNames(more []string) names {
 	n := names{}
-	for _, name := range slices.Concat(secretFields, more) {
+	for _, name := range slices.Concat(SecretFields(), more) {
 		n[strings.ToLower(name)] = true
 	}
 	return n

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/inspect"
 	"padlock/internal/jsonline"
 	"padlock/internal/pool"
 	"padlock/proxy/message"
@@ -51,9 +52,6 @@ const (
 	gatherQuiet = 5 * time.Millisecond
 )
 
-// secretFields are never written as they are.
-var secretFields = []string{"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Auth-Token", "X-Csrf-Token"}
-
 // NewAccessLog returns nil, which logs nothing, when w is nil. It counts lines in lost that it has no time to write.
 func NewAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *AccessLog {
 	if w == nil {
@@ -64,7 +62,7 @@ func NewAccessLog(c *config.AccessLog, w io.Writer, lost *atomic.Uint64) *Access
 		all: lost, combined: c.Format == "combined", headers: c.Headers,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	names := secretFields
+	names := inspect.SecretFields()
 	for _, name := range c.Redact {
 		if name != "" && len(name) < len(a.redact) {
 			names = append(names, name)

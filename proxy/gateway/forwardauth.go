@@ -110,7 +110,7 @@ func (h *Gateway) question(x *Exchange, f *sites.ForwardAuth) *message.Request {
 		if message.Is(name, "Authorization") || message.Is(name, "Cookie") {
 			return false
 		}
-		return notAsked.Has(plain) || claims(plain) || f.Copies(name) || x.unwanted(name)
+		return notAsked.Has(plain) || claims(plain) || x.route.Vouched(name) || x.unwanted(name)
 	})
 
 	x.introduce(&fields)

@@ -21,6 +21,11 @@ const (
 // unwanted reports whether a client's field does not get to the target: it claims what padlock says, or passes for a
 // field that does.
 func (x *Exchange) unwanted(name string) bool {
+	// Of a key or a token in two spellings, the target might go by the one that was not verified.
+	if x.route.CredentialAlias(name) {
+		return true
+	}
+
 	// CGI programs cannot tell X-Real-IP from X_Real_IP, so both names count.
 	plain, alias := message.Alias(name)
 	// Whatever the configuration says about aliases, this is the name of the variable itself.
@@ -77,7 +82,7 @@ func (b *trailed) unwanted(name string) bool {
 		return true
 	}
 	aliases := b.site.Aliases != dropNone
-	return b.route.Vouched(name) || b.site.Fields.Request.Owns(name, aliases) || b.route.Fields.Request.Owns(name, aliases)
+	return b.route.Vouched(name) || b.route.Credential(name) || b.site.Fields.Request.Owns(name, aliases) || b.route.Fields.Request.Owns(name, aliases)
 }
 
 // prepare turns a client's request into the one for the backend.
@@ -88,7 +93,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 	r.Fields.RemoveHopByHop()
 	r.Fields.DelFunc(x.unwanted)
 	r.Declared = slices.DeleteFunc(r.Declared, message.ForbiddenTrailer)
-	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || x.route.Vouches() || x.proof.asked != nil || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
+	if r.Body != nil && (x.site.Aliases == dropAll || len(x.site.Methods) > 0 || x.route.Guarded() || x.proof.asked != nil || !x.site.Fields.Request.Empty() || !x.route.Fields.Request.Empty()) {
 		body := &trailed{r.Body, x.site, x.route}
 		r.Body, r.Declared = body, slices.DeleteFunc(r.Declared, body.unwanted)
 	}

@@ -116,7 +116,7 @@ func (r *Route) BasicAuth(s *Site) *BasicAuth {
 type ForwardAuth struct {
 	*config.ForwardAuth
 	Group  *upstream.Group // nil where the snapshot forwards nothing
-	copies []fieldName
+	copies []fieldName     // that the service's answer has the last word on
 }
 
 // forwardAuth makes the group of the service that is asked; nil: none is.
@@ -137,9 +137,6 @@ func (b *builder) forwardAuth(c *config.ForwardAuth) (*ForwardAuth, error) {
 	b.groups = append(b.groups, group)
 	return f, nil
 }
-
-// Copies reports whether a field is one that the service's answer has the last word on, or passes for one.
-func (f *ForwardAuth) Copies(name string) bool { return among(f.copies, name) }
 
 // ForwardAuth returns which service a route asks: its own, or its site's; nil: none.
 func (r *Route) ForwardAuth(s *Site) *ForwardAuth {
@@ -241,12 +238,31 @@ func (r *Route) Vouched(name string) bool { return among(r.vouched, name) }
 // Vouches reports whether there are such fields.
 func (r *Route) Vouches() bool { return len(r.vouched) > 0 }
 
+// Credential reports whether a field holds what the route's access rules have a client show, or passes for one that
+// does.
+func (r *Route) Credential(name string) bool { return among(r.credentials, name) }
+
+// CredentialAlias reports whether a field only passes for one with a credential. Access rules have not seen it, and
+// some targets would take it for what they have.
+func (r *Route) CredentialAlias(name string) bool {
+	return slices.ContainsFunc(r.credentials, func(n fieldName) bool { return n.is(name, true) && !n.is(name, false) })
+}
+
+// Guarded reports whether fields of a request matter to the route's access rules, or to what they tell the target.
+func (r *Route) Guarded() bool { return len(r.vouched)+len(r.credentials) > 0 }
+
 // vouch notes the fields of all access rules of a route.
 func (r *Route) vouch(s *Site) {
-	if k := r.APIKeys(s); k != nil && k.Copy != "" {
-		r.vouched = append(r.vouched, newFieldName(k.Copy))
+	if k := r.APIKeys(s); k != nil {
+		r.credentials = append(r.credentials, newFieldName(k.Header))
+		if k.Copy != "" {
+			r.vouched = append(r.vouched, newFieldName(k.Copy))
+		}
 	}
 	if j := r.JWT(s); j != nil {
+		if j.Header != "" {
+			r.credentials = append(r.credentials, newFieldName(j.Header))
+		}
 		r.vouched = append(r.vouched, j.names...)
 	}
 	if f := r.ForwardAuth(s); f != nil {

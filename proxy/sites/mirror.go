@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"padlock/config"
+	"padlock/inspect"
 	"padlock/proxy/message"
 	"padlock/proxy/upstream"
 )
@@ -13,14 +14,18 @@ type Mirror struct {
 	Group   *upstream.Group // nil: the snapshot forwards nothing
 	Percent float64
 	Body    int64
-	secrets bool
+	secrets []fieldName // that copies lack
 }
 
 func (b *builder) mirror(c *config.Route) (*Mirror, error) {
 	if c.Mirror == nil {
 		return nil, nil
 	}
-	m := &Mirror{Percent: float64(c.Mirror.Percent), Body: int64(c.Mirror.Body), secrets: c.Mirror.Secrets}
+	m := &Mirror{Percent: float64(c.Mirror.Percent), Body: int64(c.Mirror.Body)}
+	if !c.Mirror.Secrets {
+		// Clients may send a key to routes that do not ask for it.
+		m.secrets = fieldNames(slices.Concat(inspect.SecretFields(), b.cfg.CredentialFields()))
+	}
 	if b.targets == nil {
 		return m, nil
 	}
@@ -39,11 +44,8 @@ func (b *builder) mirror(c *config.Route) (*Mirror, error) {
 func (m *Mirror) CopyOf(r *message.Request) *message.Request {
 	fields := slices.Clone(r.Fields)
 	fields.DelFunc(func(name string) bool {
-		if !m.secrets && (message.Is(name, "Cookie") || message.Is(name, "Authorization") || message.Is(name, "Proxy-Authorization")) {
-			return true
-		}
 		// Content comes whole, without trailers.
-		return message.Is(name, "X-Mirrored") || message.Is(name, "Expect") || message.Is(name, "Trailer") || message.Is(name, "Content-Length")
+		return among(m.secrets, name) || message.Is(name, "X-Mirrored") || message.Is(name, "Expect") || message.Is(name, "Trailer") || message.Is(name, "Content-Length")
 	})
 	fields.Add("X-Mirrored", "1")
 	return &message.Request{Method: r.Method, Scheme: r.Scheme, Host: r.Host, Target: r.Target, Proto: "HTTP/1.1", Fields: fields, Client: r.Client}

@@ -67,6 +67,7 @@ type Route struct {
 	Host                     string // "": the client's
 	Access                   Access
 	vouched                  []fieldName // that tell the target what access rules have found out
+	credentials              []fieldName // in which clients show what access rules ask for
 	Fields                   HeaderRules
 	Rewrite                  bool     // the target's own URLs become the client's
 	OuterPrefix, InnerPrefix string   // that strip takes off, and puts in its place: encoded, without a slash at the end
