@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,40 @@ func (v *validator) oneCredential(path string, site, route *Access) {
 			v.fail(path, "%s and %s both read %s, and a request must satisfy both: choose another header for one of them, or put them on different routes", other, rule.key, rule.header)
 		}
 		taken[name] = rule.key
+	}
+}
+
+// limitsByUser refuses limits by user where nobody has a name.
+func (v *validator) limitsByUser(path string, s *Site) {
+	const why = "user needs a rule by which users have names: basic_auth, api_keys, jwt, or forward_auth with the header that names the user in copy; by: address counts addresses"
+	by := func(a *Access) bool { return a.RateLimit != nil && a.RateLimit.By == "user" }
+	named := s.Access.names()
+	for i := range s.Routes {
+		a := &s.Routes[i].Access
+		named = named || a.names()
+		if by(a) && !a.names() && !s.Access.names() {
+			v.fail(fmt.Sprintf("%s.routes[%d].rate_limit.by", path, i), why)
+		}
+	}
+	if by(&s.Access) && !named {
+		v.fail(path+".rate_limit.by", why)
+	}
+}
+
+// names reports whether a rule finds out the name of the user.
+func (a *Access) names() bool {
+	return a.BasicAuth != nil || a.APIKeys != nil || a.JWT != nil || a.ForwardAuth != nil && a.ForwardAuth.User != ""
+}
+
+// readName checks the name of a header or cookie that padlock reads of requests, and does not change.
+func (v *validator) readName(path, kind, name string) {
+	switch {
+	case !isToken(name):
+		v.fail(path, "%q is not the name of a %s", name, kind)
+	case kind == "header" && strings.EqualFold(name, "host"):
+		v.fail(path, "Host is what hosts of sites go by: make another site for the host")
+	case kind == "header" && slices.Contains(reservedFields, strings.ToLower(name)):
+		v.fail(path, "%s is about the connection or the content, and differs between versions of HTTP: choose another header", name)
 	}
 }
 

@@ -105,7 +105,7 @@ func (v *validator) apiKeys(path string, k *APIKeys) {
 	}
 
 	standard(&k.Header, "X-API-Key")
-	v.fieldName(path+".header", k.Header)
+	v.readName(path+".header", "header", k.Header)
 	if strings.EqualFold(k.Header, "Cookie") {
 		v.fail(path+".header", "Cookie holds many values: choose another header")
 	}

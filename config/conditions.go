@@ -51,9 +51,13 @@ func (v *validator) conditions(path string, s *Site, c *Conditions) {
 	}{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
 		for _, name := range slices.Sorted(maps.Keys(given.values)) {
 			at, value := path+"."+given.key+"."+name, given.values[name]
-			if given.key != "query" && !isToken(name) || name == "" {
-				v.fail(at, "%q is not the name of a %s", name, given.key)
-			} else if !validValue(value) || len(value) > maxValue {
+			switch {
+			case given.key != "query":
+				v.readName(at, given.key, name)
+			case name == "":
+				v.fail(at, "a query parameter has a name")
+			}
+			if !validValue(value) || len(value) > maxValue {
 				v.fail(at, "the value holds control characters, or is longer than %d bytes", maxValue)
 			}
 		}

@@ -69,7 +69,8 @@ type Config struct {
 type Listen struct {
 	// Addresses that accept HTTPS.
 	HTTPS []string `yaml:"https" empty:"may"` // list of host:port
-	// Addresses that accept plain HTTP and redirect it to https://. `[]` turns plain HTTP off.
+	// Addresses that accept plain HTTP and redirect it to https://, unless a site's `http` says otherwise. `[]` turns plain
+	// HTTP off.
 	HTTP []string `yaml:"http" empty:"may"` // list of host:port
 	// Also accept HTTP/3, on the UDP ports with the same numbers as `https`.
 	HTTP3 bool `yaml:"http3"`
@@ -544,7 +545,7 @@ type BasicAuth struct {
 	Realm string `yaml:"realm"`
 	// Users and their password hashes: of bcrypt, as `htpasswd -nB NAME` prints them, or of Argon2id (`$argon2id$…`).
 	Users map[string]string `yaml:"users"` // names and hashes
-	// A file with a `name:hash` line per user, as `htpasswd -B` writes it.
+	// A file with a `name:hash` line per user, as `htpasswd -B` writes it. padlock reads it again when it changes.
 	UsersFile string `yaml:"users_file" empty:"never" path:"yes"` // file
 }
 

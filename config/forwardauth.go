@@ -10,6 +10,20 @@ import (
 // userFields are those by which the usual services name the user.
 var userFields = []string{"Remote-User", "X-Auth-Request-User", "X-Authentik-Username", "X-Forwarded-User", "X-Remote-User"}
 
+// Proof is what of the rule decides which service has agreed, and to what. How often it is tried, how long it may take,
+// and what targets learn of the client are no part of it.
+func (f *ForwardAuth) Proof() ForwardAuth {
+	p := *f
+	p.Copy, p.User, p.Timeout = nil, "", 0
+	p.Balance, p.HashBy, p.Health, p.PassiveHealth, p.Circuit, p.Retry = "", "", nil, PassiveHealth{}, Circuit{}, Retry{}
+	p.Timeouts, p.KeepAlive = UpstreamTimeouts{}, KeepAlive{}
+	p.To = slices.Clone(f.To)
+	for i := range p.To {
+		p.To[i].Weight = 0
+	}
+	return p
+}
+
 func (v *validator) forwardAuth(path string, f *ForwardAuth) {
 	if len(f.To) == 0 {
 		v.fail(path+".to", "is missing: the service that padlock asks, such as http://127.0.0.1:9091")

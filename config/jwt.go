@@ -16,6 +16,15 @@ import (
 // Remote reports whether the keys are fetched, and not read from a file.
 func (j *JWT) Remote() bool { return strings.Contains(j.JWKS, "://") }
 
+// Proof is what of the rule decides by which proof of a client a token is good, beside the token's audience and claims.
+// What targets learn of the client is no part of it.
+func (j *JWT) Proof() JWT {
+	p := *j
+	p.Audience, p.Claims = nil, nil
+	p.Copy, p.User, p.Forward, p.Leeway, p.KeepKeys = nil, "", false, 0, 0
+	return p
+}
+
 // ReadJWKS reads a file of keys.
 func ReadJWKS(file string) (*jwks.Set, error) {
 	data, err := regular.Named(file, jwks.MaxSet)
@@ -106,7 +115,7 @@ func (v *validator) whereToken(path string, j *JWT) {
 		j.Header = "Authorization"
 	}
 	if j.Header != "" {
-		v.fieldName(path+".header", j.Header)
+		v.readName(path+".header", "header", j.Header)
 		if strings.EqualFold(j.Header, "Cookie") {
 			v.fail(path+".header", "the key cookie names the cookie that holds the token")
 		}

@@ -3,10 +3,12 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -204,7 +206,7 @@ func defaultText(v reflect.Value) string {
 		return ""
 	}
 	if v.Kind() == reflect.Float64 {
-		return fmt.Sprintf("`%.2g`", v.Float())
+		return "`" + strconv.FormatFloat(math.Round(v.Float()*100)/100, 'f', -1, 64) + "`"
 	}
 	node := encode(v, reflect.New(v.Type()).Elem())
 	node.Style |= yaml.FlowStyle

@@ -10,13 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"padlock/config/template"
 	"padlock/internal/coding"
-	"padlock/internal/phc"
 	"padlock/internal/redisurl"
-	"padlock/internal/regular"
 )
 
 // ReservedFields cannot be changed by field rules, because padlock frames messages and names hosts by them.
@@ -40,6 +36,9 @@ func (v *validator) route(path string, r *Route) {
 	}
 
 	v.prefixes(path, r)
+	if len(r.To) == 0 && actions > 0 {
+		v.unforwarded(path, r)
+	}
 	v.upstreamHost(path+".host", r)
 	v.upstream(path, &r.Upstream, []string{"http", "https", "h2c"})
 	v.upgrades(path+".upgrades", r)
@@ -68,6 +67,33 @@ func (v *validator) route(path string, r *Route) {
 	v.browsers(path, r.CORS, r.SecurityHeaders)
 	v.headers(path+".headers", &r.Fields)
 	v.access(path, &r.Access)
+}
+
+// unforwarded refuses what only requests that are forwarded can have, on a route that forwards none: whoever writes it
+// expects something of it.
+func (v *validator) unforwarded(path string, r *Route) {
+	refuse := func(key string) { v.fail(path+"."+key, "is for routes with to: this route forwards nothing") }
+	// A configuration that has been validated before has its defaults.
+	var standards Upstream
+	new(validator).upstream("", &standards, []string{"http"})
+	given, usual := reflect.ValueOf(r.Upstream), reflect.ValueOf(standards)
+	for i := range given.NumField() {
+		if field := given.Field(i); !field.IsZero() && !reflect.DeepEqual(field.Interface(), usual.Field(i).Interface()) {
+			refuse(given.Type().Field(i).Tag.Get("yaml"))
+		}
+	}
+	for _, given := range []struct {
+		key string
+		is  bool
+	}{
+		{"strip_prefix", r.StripPrefix && r.Files == nil}, {"replace_prefix", r.ReplacePrefix != "" && r.Files == nil}, {"rewrite_urls", r.RewriteURLs}, {"host", r.Host != ""},
+		{"grpc_web", r.GRPCWeb}, {"body_limit", r.BodyLimit != 0}, {"buffer", r.Buffer != Buffer{}}, {"upgrades", r.Upgrades != nil && !slices.Equal(r.Upgrades, []string{"websocket"})},
+		{"forwarded", r.Forwarded}, {"handshake_header", r.Handshake},
+	} {
+		if given.is {
+			refuse(given.key)
+		}
+	}
 }
 
 // prefixes are what is taken off a path, and put there instead.
@@ -393,6 +419,8 @@ func (v *validator) rateLimit(path string, l *RateLimit) {
 
 	standard(&l.Burst, l.Requests)
 	switch {
+	case l.Requests == 0:
+		v.fail(path+".requests", "is missing: how many requests a client may send in each minute (per); or concurrent: how many at once")
 	case l.Requests < 1 || l.Requests > maxRate:
 		v.fail(path+".requests", "%d must be from 1 to %d", l.Requests, maxRate)
 	case l.Burst < 1 || l.Burst > maxRate:
@@ -451,7 +479,7 @@ func (v *validator) rateBy(path string, l *RateLimit) {
 	switch {
 	case l.By == "address", l.By == "user":
 	case named && (kind == "cookie" || kind == "header"):
-		v.fieldName(path+".by", name)
+		v.readName(path+".by", kind, name)
 	default:
 		v.fail(path+".by", "%q must be address, user, header:NAME or cookie:NAME", l.By)
 	}
@@ -485,89 +513,6 @@ func unchecked[T any](v *validator, rule *T, of func(*Access) *T) bool {
 		other := of(&named.Access)
 		return other != nil && reflect.DeepEqual(other, rule)
 	})
-}
-
-func (v *validator) basicAuth(path string, b *BasicAuth) {
-	if b.Realm == "" {
-		b.Realm = "padlock"
-	} else if !validValue(b.Realm) || strings.ContainsAny(b.Realm, `"\`) {
-		v.fail(path+".realm", "%q holds a quote or control characters", b.Realm)
-	}
-
-	if b.UsersFile != "" {
-		users, err := readUsers(b.UsersFile)
-		if err != nil {
-			v.fail(path+".users_file", "%v", inDirectory(b.UsersFile, err))
-		}
-		if b.Users == nil {
-			b.Users = map[string]string{}
-		}
-
-		for name, hash := range users {
-			// Of two passwords, the one that was to be taken away might be the one that still holds.
-			if other, twice := b.Users[name]; twice && other != hash {
-				v.fail(path+".users_file", "%s:%s stands in users too, with another password: keep one", b.UsersFile, name)
-			}
-			b.Users[name] = hash
-		}
-	} else if len(b.Users) == 0 {
-		v.fail(path, "needs users or users_file: nobody could come in")
-	}
-
-	v.users(path+".users", b.Users)
-}
-
-func (v *validator) users(path string, users map[string]string) {
-	for name, hash := range users {
-		if name == "" || strings.ContainsRune(name, ':') {
-			v.fail(path+"."+name, "a name is not empty and has no colon (RFC 7617 section 2)")
-		}
-		if strings.HasPrefix(hash, phc.Prefix) {
-			if _, err := phc.Parse(hash); err != nil {
-				v.fail(path+"."+name, "%v", err)
-			}
-			continue
-		}
-		if cost, err := bcrypt.Cost([]byte(hash)); err != nil {
-			// The message does not repeat the value: where a hash belongs, people also write the password.
-			v.fail(path+"."+name, "is not a bcrypt hash, such as htpasswd -nB %s prints, or one of Argon2id ($argon2id$…)", name)
-		} else if cost > 14 {
-			v.fail(path+"."+name, "a bcrypt cost of %d takes longer than a second for each guess: at most 14", cost)
-		}
-	}
-}
-
-func readUsers(name string) (map[string]string, error) {
-	data, err := regular.Named(name, maxFile)
-	if err != nil {
-		return nil, err
-	}
-
-	users := map[string]string{}
-	number := 0
-	for line := range strings.Lines(string(data)) {
-		number++
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
-
-		user, hash, ok := strings.Cut(line, ":")
-		if !ok {
-			return nil, fmt.Errorf("%s:%d: must be name:hash", name, number)
-		}
-		if _, twice := users[user]; twice {
-			return nil, fmt.Errorf("%s:%d: %s is named a second time: keep the line whose password holds", name, number, user)
-		}
-
-		users[user] = hash
-	}
-
-	if len(users) == 0 {
-		return nil, fmt.Errorf("%s names nobody", name)
-	}
-
-	return users, nil
 }
 
 func (v *validator) hsts(path string, h *HSTS) {

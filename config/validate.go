@@ -285,6 +285,7 @@ func (v *validator) site(path string, s *Site, seen map[string]string) {
 	}
 	v.codings(path, s)
 	v.credentials(path, s)
+	v.limitsByUser(path, s)
 }
 
 // noHosts is for a site without any.

@@ -121,7 +121,7 @@ var (
 	targetRequests = describe("upstream_requests_total", "Requests sent to the target, by result.", "target", "result")
 	targetTime     = describe("upstream_response_header_seconds", "Time from sending a request to the header of the response.", "target")
 
-	unusableDesc = describe("trust_file_unusable", "1 while a file with CAs, revocation lists or client certificates is unusable. Its previous content stays in effect; clients of a CA whose list has expired are refused.", "file")
+	unusableDesc = describe("trust_file_unusable", "1 while a file that the configuration names is unusable: CAs, revocation lists, client certificates, users, API keys, keys of tokens, error pages. Its previous content stays in effect; clients of a CA whose list has expired are refused.", "file")
 	listEndDesc  = describe("revocation_list_expires_timestamp_seconds", "Expiry of the revocation list, as Unix time. After that all clients of its CA are refused.", "file", "issuer")
 
 	droppedDesc = describe("dropped_total", "Dropped handshake records, access log lines, console events and trace spans: they arrived faster than they could be written, or could not be written.", "queue")

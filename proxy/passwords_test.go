@@ -5,11 +5,13 @@ package proxy_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -175,5 +177,59 @@ func TestPasswordsAreComparedWithHashesOfArgon2id(t *testing.T) {
 				t.Errorf("%s: %s with %s: %d %v", protocol, c.name, c.password, status, err)
 			}
 		}
+	}
+}
+
+// A user who is taken out of the file gets in no more, without a reload, and what the user has opened ends; a file that cannot be read leaves the
+// users that were there.
+func TestUsersFollowTheirFile(t *testing.T) {
+	t.Parallel()
+	line := func(name string) string { return name + ":" + hashed(t, name, bcrypt.MinCost) + "\n" }
+	file, cyd := filepath.Join(t.TempDir(), "staff.users"), line("cyd")
+	write(t, file, []byte(line("ada")+cyd))
+	opened := make(chan bool, 1)
+	e := startFile(t, `sites: [{hosts: [localhost], basic_auth: {users_file: %q, users: {eve: %q}}, routes: [{to: %q}]}]`, file, hashed(t, "eve", bcrypt.MinCost), backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			return
+		}
+		_ = http.NewResponseController(w).Flush()
+		opened <- true
+		<-r.Context().Done()
+	}))
+	client := e.clients(t)["h2"]
+	get := func(name string) int {
+		response, _ := fetch(t, client, "GET", "https://localhost/", "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(name+":"+name)))
+		return response.StatusCode
+	}
+	ended := make(chan error, 1)
+	go func() {
+		request, _ := http.NewRequest("GET", "https://localhost/stream", nil)
+		request.SetBasicAuth("ada", "ada")
+		response, err := client.Do(request)
+		if err == nil {
+			_, err = io.ReadAll(response.Body)
+			response.Body.Close()
+		}
+		ended <- err
+	}()
+	<-opened
+
+	write(t, file, []byte(line("bob")+cyd))
+	for deadline := time.Now().Add(30 * time.Second); get("bob") != 200; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the new user is not let in")
+		}
+	}
+	if get("ada") != 401 || get("cyd") != 200 || get("eve") != 200 {
+		t.Error("the users are not those of the file and the configuration")
+	}
+	if err := <-ended; err == nil {
+		t.Error("what a user has opened who is gone stays open")
+	}
+
+	write(t, file, []byte("ada:secret\n"))
+	e.soonSaid(t, "staff.users", "cannot be used")
+	if get("bob") != 200 || get("ada") != 401 {
+		t.Error("a damaged file changes who may come")
 	}
 }

@@ -14,9 +14,13 @@ import (
 	"padlock/traffic"
 )
 
-// trustFiles are those by which clients and targets are judged, keys of clients included, and error pages. They are read again when they change.
+// trustFiles are those by which clients and targets are judged, users and keys of clients included, and error pages.
+// They are read again when they change.
 func trustFiles(cfg *config.Config) (names []string) {
 	keys := func(a *config.Access) {
+		if a.BasicAuth != nil {
+			names = append(names, a.BasicAuth.UsersFile)
+		}
 		if a.APIKeys != nil {
 			names = append(names, a.APIKeys.File)
 		}
@@ -88,9 +92,9 @@ func (s *Server) watchTrust(ctx context.Context) {
 			if err := s.refresh(cfg); errors.Is(err, ErrEnded) {
 				return
 			} else if err != nil {
-				s.deps.Log.Error("files of CAs, revocations or client certificates cannot be read again; what was read before holds", "error", err)
+				s.deps.Log.Error("files that the configuration names cannot be read again; what was read before holds", "error", err)
 			} else if changed {
-				s.deps.Log.Info("files of CAs, revocations or client certificates were read again")
+				s.deps.Log.Info("files that the configuration names have changed, and were read again")
 			}
 		}
 
@@ -136,7 +140,7 @@ func (r *reminder) remind(t traffic.Trust, now time.Time) {
 	for _, f := range t.Unusable {
 		logged, known := r.logged[f]
 		if !known || now.Sub(logged) >= r.every {
-			r.log.Error("a file of CAs, revocations, client certificates or error pages cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
+			r.log.Error("a file that the configuration names cannot be used; what it held before counts until it is corrected", "file", f.File, "reason", f.Reason)
 			logged = now
 		}
 		still[f] = logged
@@ -144,7 +148,7 @@ func (r *reminder) remind(t traffic.Trust, now time.Time) {
 
 	for f := range r.logged {
 		if !slices.ContainsFunc(t.Unusable, func(u traffic.TrustFile) bool { return u.File == f.File }) {
-			r.log.Info("a file of CAs, revocations or client certificates can be used again", "file", f.File)
+			r.log.Info("a file that the configuration names can be used again", "file", f.File)
 		}
 	}
 

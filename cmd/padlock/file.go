@@ -94,7 +94,7 @@ func (p *program) readFile(file string, warn func(config.Error)) (*config.Config
 			slices.SortStableFunc(wrong, func(a, b config.Error) int { return cmp.Compare(a.Line, b.Line) })
 			err = wrong
 		}
-		return nil, hint.Add(fmt.Errorf("the configuration has %s\n%w", plural(len(wrong), "error"), err), "docs/configuration.md describes every key")
+		return nil, hint.Add(fmt.Errorf("the configuration has %s\n%w", plural(len(wrong), "error"), err), "docs/keys.md lists every key")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, hint.Add(err, "name the file with --config FILE, or start without one: padlock TARGET")
 	}

@@ -96,7 +96,7 @@ func (h *Gateway) LogTo(a *AccessLog) { h.access = a }
 // Reloaded ends the requests and tunnels whose clients another configuration does not let in, returns how many, and
 // forgets the passwords that it does not have.
 func (h *Gateway) Reloaded(now *Routes) (ended int) {
-	h.passwords.keep(now.Config)
+	h.passwords.keep(now.Snapshot)
 	h.rates.keep(now.Snapshot)
 	h.issuers.keep(now.Snapshot)
 	if h.Inspect != nil {
@@ -182,6 +182,8 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	defer h.underway.remove(x)
 	// Also after a panic, as a client would lack the place for ever.
 	defer x.vacate()
+	// As it came, whatever filters make of it.
+	content := r.Body
 	response, err := h.first.Answer(ctx, x)
 	h.write(x, response, err)
 
@@ -194,8 +196,8 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	}
 	// Taken after the client has received everything, so that the log shows what the client saw.
 	x.took = time.Since(x.start)
-	if r.Body != nil {
-		x.bytesIn += r.Body.Received()
+	if content != nil {
+		x.bytesIn += content.Received()
 	}
 	if x.site != nil {
 		x.site.Counts.Request(traffic.OfProto(r.Proto), x.w.status, x.took, x.bytesIn, x.w.bytes)

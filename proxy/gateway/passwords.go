@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"padlock/config"
 	"padlock/internal/fair"
 	"padlock/internal/phc"
 	"padlock/proxy/message"
@@ -182,21 +181,16 @@ func (p *passwords) remember(who account, key mac) {
 	p.right[who] = key
 }
 
-// keep forgets the accounts that a configuration does not have any more.
-func (p *passwords) keep(cfg *config.Config) {
+// keep forgets the accounts that a snapshot does not have any more.
+func (p *passwords) keep(s *sites.Snapshot) {
 	current := map[account]bool{}
-	note := func(a *config.Access) {
-		if a.BasicAuth != nil {
-			for name, hash := range a.BasicAuth.Users {
-				current[account{name, hash}] = true
+	for _, site := range s.Sites {
+		for _, route := range site.Routes {
+			if basic := route.BasicAuth(site); basic != nil {
+				for name, hash := range basic.Users {
+					current[account{name, hash}] = true
+				}
 			}
-		}
-	}
-
-	for i := range cfg.Sites {
-		note(&cfg.Sites[i].Access)
-		for j := range cfg.Sites[i].Routes {
-			note(&cfg.Sites[i].Routes[j].Access)
 		}
 	}
 

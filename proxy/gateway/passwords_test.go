@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"padlock/internal/fair"
 	"padlock/proxy/message"
 	"padlock/proxy/sites"
+	"padlock/traffic"
 )
 
 var here = netip.MustParseAddr("192.0.2.1")
@@ -34,7 +36,7 @@ func hash(t *testing.T, password string) string {
 }
 
 func realm(users map[string]string) *sites.BasicAuth {
-	return sites.NewBasicAuth(&config.BasicAuth{Realm: "r", Users: users})
+	return sites.NewBasicAuth("r", users)
 }
 
 // What was right is remembered, one password for each name and hash, and over reloads; what was wrong is not, and neither is what was
@@ -58,9 +60,18 @@ func TestOnlyRightPasswordsAreRememberedAndNotForLong(t *testing.T) {
 		t.Errorf("%d are remembered", len(p.right))
 	}
 
-	cfg := &config.Config{Sites: []config.Site{{}}}
-	cfg.Sites[0].Access.BasicAuth = &config.BasicAuth{Users: users}
-	p.keep(cfg)
+	snapshot := func() *sites.Snapshot {
+		cfg, err := config.Parse("padlock.yaml", fmt.Appendf(nil, "sites: [{hosts: [localhost], basic_auth: {users: {ada: %q, bob: %q}}}]", users["ada"], users["bob"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := sites.New(cfg, sites.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Book: new(traffic.Book)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	p.keep(snapshot())
 	if len(p.right) != 1 {
 		t.Error("a reload forgets what has not changed")
 	}
@@ -68,7 +79,7 @@ func TestOnlyRightPasswordsAreRememberedAndNotForLong(t *testing.T) {
 	basic = realm(users)
 	is("", "ada", "first")
 	is("ada", "ada", "second")
-	p.keep(cfg)
+	p.keep(snapshot())
 	if len(p.right) != 1 || p.right[account{"ada", first}] != (mac{}) {
 		t.Errorf("%d are remembered after the password has changed", len(p.right))
 	}

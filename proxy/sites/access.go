@@ -40,9 +40,6 @@ func newAccess(c *config.Access, whose string) Access {
 	if c.RateLimit != nil {
 		a.rate = &RateLimit{RateLimit: c.RateLimit, At: c.RateLimit.Redis, Whose: whose}
 	}
-	if c.BasicAuth != nil {
-		a.basic = NewBasicAuth(c.BasicAuth)
-	}
 	return a
 }
 
@@ -51,6 +48,9 @@ func (b *builder) access(c *config.Access, whose string) (a Access, err error) {
 	a = newAccess(c, whose)
 	if a.rate != nil && a.rate.At == "storage" {
 		a.rate.At = b.cfg.Storage
+	}
+	if a.basic, err = b.basicAuth(c.BasicAuth); err != nil {
+		return a, err
 	}
 	if a.keys, err = b.apiKeys(c.APIKeys); err != nil {
 		return a, err
@@ -98,10 +98,24 @@ type BasicAuth struct {
 	Hashes    []string // of users, sorted
 }
 
-func NewBasicAuth(c *config.BasicAuth) *BasicAuth {
-	return &BasicAuth{
-		Challenge: `Basic realm="` + c.Realm + `", charset="UTF-8"`, Users: c.Users, Hashes: slices.Sorted(maps.Values(c.Users)),
+// NewBasicAuth makes a realm of users with their hashes.
+func NewBasicAuth(realm string, users map[string]string) *BasicAuth {
+	return &BasicAuth{Challenge: `Basic realm="` + realm + `", charset="UTF-8"`, Users: users, Hashes: slices.Sorted(maps.Values(users))}
+}
+
+// basicAuth reads the file of users; nil: nobody is asked.
+func (b *builder) basicAuth(c *config.BasicAuth) (*BasicAuth, error) {
+	if c == nil {
+		return nil, nil
 	}
+	var file map[string]string
+	if c.UsersFile != "" {
+		var err error
+		if file, err = lastgood.Get(b.files, c.UsersFile, "users", func() (map[string]string, error) { return config.ReadUsers(c.UsersFile) }); err != nil {
+			return nil, fmt.Errorf("basic_auth: %w", err)
+		}
+	}
+	return NewBasicAuth(c.Realm, c.With(file)), nil
 }
 
 // BasicAuth returns whose names and passwords a route goes by: its own, or its site's; nil: nobody's.
