@@ -9,11 +9,15 @@ import (
 	"time"
 )
 
-// Content that nobody has begun to read goes to another target when the first cannot be reached; content whose reading has begun goes to
+// Content that nobody has begun to send goes to another target when the first cannot be reached, also if it was read to be kept (buffer); content that was begun goes to
 // none, and the answer says that targets are to blame, and not the client.
 func TestContentGoesToAnotherTargetWholeOrToNone(t *testing.T) {
 	t.Parallel()
-	echo := func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+	// Read first: over HTTP/1.1, package net/http reads no more once a response has begun.
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		content, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(content)
+	}
 	for scheme, live := range map[string]string{"http": backend(t, echo), "h2c": h2cBackend(t, echo)} {
 		dead := listen(t)
 		dead.Close()
@@ -23,16 +27,23 @@ sites:
   - hosts: [localhost]
     routes:
       - {path: /dead, to: [%q, %q], passive_health: {failures: 1000}, retry: {attempts: 2, budget: 1}}
-      - {path: /dying, to: [%q, %q], passive_health: {failures: 1000}, retry: {attempts: 2, budget: 1}}
+      - {path: /dead/kept, to: [%[1]q, %[2]q], buffer: {request: 64KiB}, body_limit: 1MiB, passive_health: {failures: 1000}, retry: {attempts: 2, budget: 1}}
+      - {path: /dying, to: [%[3]q, %[4]q], passive_health: {failures: 1000}, retry: {attempts: 2, budget: 1}}
 `, scheme+"://"+dead.Addr().String(), live, scheme+"://"+dying[0], scheme+"://"+dying[1])
 
 		for name, client := range e.everyClient(t) {
 			client.Timeout = time.Minute
-			for n := range 4 {
-				content := fmt.Sprint("content ", n)
-				response, got := send(t, client, "POST", "/dead", strings.NewReader(content))
-				if response.StatusCode != 200 || got != content {
-					t.Errorf("%s: %s: content for a target that is not there, and one that is: %s %.100s", scheme, name, response.Status, got)
+			// Content that is kept has been read, and not been sent; the second is larger than what is kept.
+			for _, path := range []string{"/dead", "/dead/kept", "/dead/kept/large"} {
+				for n := range 4 {
+					content := fmt.Sprint("content ", n)
+					if strings.HasSuffix(path, "/large") {
+						content = strings.Repeat(content, 10_000)
+					}
+					response, got := send(t, client, "POST", path, strings.NewReader(content))
+					if response.StatusCode != 200 || got != content {
+						t.Errorf("%s: %s: %s: content for a target that is not there, and one that is: %s %.100s", scheme, name, path, response.Status, got)
+					}
 				}
 			}
 			for _, method := range []string{"PUT", "POST"} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"padlock/proxy/message"
 )
@@ -14,20 +15,27 @@ type bufferedBody struct {
 	data []byte
 	at   int
 	err  error // that followed data; nil: there is more
+
+	received atomic.Int64
 }
 
 // Read implements io.Reader.
-func (b *bufferedBody) Read(p []byte) (int, error) {
-	if b.at < len(b.data) {
-		n := copy(p, b.data[b.at:])
+func (b *bufferedBody) Read(p []byte) (n int, err error) {
+	switch {
+	case b.at < len(b.data):
+		n = copy(p, b.data[b.at:])
 		b.at += n
-		return n, nil
-	}
-	if b.err != nil {
+	case b.err != nil:
 		return 0, b.err
+	default:
+		n, err = b.Body.Read(p)
 	}
-	return b.Body.Read(p)
+	b.received.Add(int64(n))
+	return n, err
 }
+
+// Received implements message.Body. What was only put aside can still go to another target.
+func (b *bufferedBody) Received() int64 { return b.received.Load() }
 
 // Buffered implements message.Body. A content that is whole is not asked: its connection looks for the next request
 // already.
@@ -105,7 +113,7 @@ func (h *Gateway) keep(x *Exchange, response *message.Response, limit int64) {
 // not to wait for the rest of it, for which its client may wait for the answer.
 func (x *Exchange) contentCame() bool {
 	r := x.request
-	return r.Body == nil || r.ContentLength >= 0 && r.Body.Received() >= r.ContentLength
+	return r.Body == nil || ended(r.Body) || r.ContentLength >= 0 && r.Body.Received() >= r.ContentLength
 }
 
 // keptBody is a response's content that was read to its end; the target has nothing to do with it any more.

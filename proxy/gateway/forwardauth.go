@@ -87,7 +87,7 @@ func (h *Gateway) ask(ctx *message.Context, x *Exchange, f *sites.ForwardAuth) (
 		err = errAgreement
 	}
 	if err != nil {
-		return nil, h.unasked(ctx, x, q, &upstream.Error{Target: f.To[0].Target, Err: err})
+		return nil, h.unasked(ctx, x, q, q.attempt.Failed(err))
 	}
 
 	x.agreed(f, response.Fields)

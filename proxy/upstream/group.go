@@ -96,6 +96,14 @@ func (a *Attempt) Target() string {
 	return a.member.target.name
 }
 
+// Failed is a failure of the target that was chosen last, after its answer has begun.
+func (a *Attempt) Failed(err error) *Error {
+	if a.member == nil {
+		return &Error{Err: err}
+	}
+	return &Error{Target: a.member.target.target, Err: err}
+}
+
 // Place is the scheme by which the request's target was spoken to, and the authority of its address.
 func (a *Attempt) Place() (scheme, authority string) {
 	t := a.member.target
