@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -262,3 +264,92 @@ func TestTunnelsOfASiteThatIsGoneEnd(t *testing.T) {
 }
 
 func socketEchoOnly(w http.ResponseWriter, r *http.Request) { socketEcho(w, r) }
+
+// A download of a file is judged by the new rules as what comes from a target is: whoever may not have the file any more gets no more of it.
+func TestADownloadOfAFileIsJudgedByTheNewRules(t *testing.T) {
+	t.Parallel()
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 64 << 20 // more than lies between padlock and a client that does not read
+	dir := folder(t, map[string]string{"large": ""})
+	if err := os.Truncate(filepath.Join(dir, "large"), size); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, rule string
+		stays      bool
+	}{
+		{"the route denies", "deny: [127.0.0.0/8],", false},
+		{"the route asks for a password", fmt.Sprintf("basic_auth: {users: {ada: %q}},", hash), false},
+		{"who may come still may", "allow: [127.0.0.0/8],", true},
+	} {
+		text := func(rule string) string {
+			return fmt.Sprintf(`sites: [{hosts: [localhost], routes: [{path: /d, strip_prefix: true, %s files: {root: %q}}]}]`, rule, dir)
+		}
+		e := startFile(t, "%s", text(""))
+		downloads := map[string]*http.Response{}
+		for name, client := range e.everyClient(t) {
+			response, err := client.Get("https://localhost/d/large")
+			if err != nil || response.StatusCode != 200 {
+				t.Fatal(name, response, err)
+			}
+			defer response.Body.Close()
+			downloads[name] = response
+		}
+		parsed, err := config.Parse("padlock.yaml", []byte(text(c.rule)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := *e.config
+		changed.Sites = parsed.Sites
+		if err := e.server.Reload(&changed, nil); err != nil {
+			t.Fatal(err)
+		}
+		for name, response := range downloads {
+			n, err := io.Copy(io.Discard, response.Body)
+			if whole := err == nil && n == size; whole != c.stays {
+				t.Errorf("%s: %s: %d of %d bytes came, %v", c.what, name, n, size, err)
+			}
+		}
+	}
+}
+
+// Whoever has drawn no number when a reload brings a route for a share of the clients is not one of them: what is open stays open, and
+// not by chance.
+func TestAReloadDrawsNoNumberForWhatIsOpen(t *testing.T) {
+	t.Parallel()
+	app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	e := startFile(t, `sites: [{hosts: [localhost], routes: [{to: %q}]}]`, app)
+	client := e.everyClient(t)["h2"]
+	var streams []io.Reader
+	for range 20 {
+		response, err := client.Get("https://localhost/")
+		if err != nil || response.StatusCode != 200 {
+			t.Fatal(response, err)
+		}
+		defer response.Body.Close()
+		streams = append(streams, response.Body)
+	}
+	parsed, err := config.Parse("padlock.yaml", fmt.Appendf(nil, `sites: [{hosts: [localhost], routes: [{percent: 50, deny: [127.0.0.0/8], to: %q}, {to: %[1]q}]}]`, app))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := *e.config
+	changed.Sites = parsed.Sites
+	if err := e.server.Reload(&changed, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range streams {
+		if _, err := io.ReadFull(r, make([]byte, 30)); err != nil {
+			t.Errorf("stream %d has ended: %v", i, err)
+		}
+	}
+}

@@ -51,7 +51,7 @@ sites:
 			status       int
 			body         string
 		}{
-			{"GET", "/static/", nil, 200, "home"}, {"GET", "/static", nil, 200, "home"}, {"GET", "/static/app/", nil, 200, "app"}, {"GET", "/static/app", nil, 301, ""},
+			{"GET", "/static/", nil, 200, "home"}, {"GET", "/static", nil, 301, ""}, {"GET", "/static/app/", nil, 200, "app"}, {"GET", "/static/app", nil, 301, ""},
 			{"GET", "/static/app/a%20b.js?v=1", nil, 200, "let a"}, {"HEAD", "/static/large", nil, 200, ""}, {"GET", "/static/large", nil, 200, large},
 			{"GET", "/static/large", []string{"Range", "bytes=16-31"}, 206, "0123456789abcdef"}, {"POST", "/static/large", nil, 405, ""}, {"OPTIONS", "/static/", nil, 405, ""},
 			{"GET", "/static/app/a%20b.js", []string{"Accept-Encoding", "gzip"}, 200, "gzip"}, {"GET", "/static/nothing", nil, 404, ""},
@@ -70,9 +70,12 @@ sites:
 				t.Errorf("%s: %s: the site's rules do not hold: %v", name, c.path, response.Header)
 			}
 		}
-		response, _ := fetch(t, client, "GET", "https://localhost/static/app?x=1")
-		if location := response.Header.Get("Location"); location != "./app/?x=1" {
-			t.Errorf("%s: %s", name, location)
+		// With a slash at the end, relative links of a page lead to what is beside it.
+		for path, want := range map[string]string{"/static/app?x=1": "./app/?x=1", "/static?x=1": "./static/?x=1", "/static": "./static/", "/%73tatic": "./static/"} {
+			response, _ := fetch(t, client, "GET", "https://localhost"+path)
+			if location := response.Header.Get("Location"); location != want {
+				t.Errorf("%s: %s leads to %s", name, path, location)
+			}
 		}
 	}
 }

@@ -204,6 +204,27 @@ func TestWithoutAnAnswerNobodyComesIn(t *testing.T) {
 	}
 }
 
+// Of several services the log names the one that has failed.
+func TestTheServiceThatFailsIsNamed(t *testing.T) {
+	t.Parallel()
+	long := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("x", 100<<10)) }
+	one, two := backend(t, long), backend(t, long)
+	e := startFile(t, `sites: [{hosts: [localhost], forward_auth: {to: [%q, %q], uri: /}, routes: [{respond: {body: in}}]}]`, one, two)
+	for range 2 {
+		if response, _ := fetch(t, e.clients(t)["h2"], "GET", "https://localhost/"); response.StatusCode != 502 {
+			t.Errorf("%s", response.Status)
+		}
+	}
+	if err := e.stop(); err != nil { // the log is written whole
+		t.Error(err)
+	}
+	for _, service := range []string{one, two} {
+		if log := e.access.String(); !strings.Contains(log, `"error":"forward_auth: target `+service) {
+			t.Errorf("%s is not named: %s", service, log)
+		}
+	}
+}
+
 // The content stays with the client until the service has agreed, and a request that goes to several targets is asked about once.
 func TestTheServiceIsAskedOnceAndFirst(t *testing.T) {
 	t.Parallel()
@@ -314,6 +335,8 @@ func TestWhatTheServiceLetInIsJudgedAgain(t *testing.T) {
 		stays         bool
 	}{
 		{asks(service), asks(service), true}, {asks(service), "", true}, {asks(service), asks(other), false}, {"", asks(service), false},
+		{asks(service), fmt.Sprintf("forward_auth: {to: [{target: %q, weight: 3}], uri: /, timeout: 3s, copy: [Remote-User], keepalive: 1s, retry: {attempts: 1}},", service), true},
+		{asks(service), fmt.Sprintf("forward_auth: {to: %q, uri: /staff},", service), false},
 	} {
 		e := startFile(t, strings.Replace(file, "%s", c.before, 1), app)
 		conn, err := tls.Dial("tcp", e.address, e.tls())

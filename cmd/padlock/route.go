@@ -30,7 +30,7 @@ func (p *program) routeCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name: "explain", Usage: "show which site and route match a URL, which do not and why, and what happens then", OnUsageError: onUsageError,
 			UsageText: "padlock route explain URL [flags]\n\nExamples:\n  padlock route explain https://www.example.com/new -H \"X-Canary: yes\"\n" +
-				"  padlock route explain https://www.example.com/login --method POST --client 203.0.113.9",
+				"  padlock route explain https://www.example.com/login --client 203.0.113.9",
 			Description: "This command reads the configuration file and connects to nothing. The exit code is 0 if a route matches, 1 if none does.",
 			Flags: []cli.Flag{
 				configFlag(),
@@ -161,6 +161,13 @@ func (e *explanation) explain(s *sites.Snapshot, u *url.URL) error {
 		return fmt.Errorf("the path gets 400: %w (paths: %s)", err, about.PathMode())
 	}
 	e.line("request  %s %s (routes see %s)", e.method, path.Text, path.Normal)
+	// padlock answers a preflight request by the route that the request itself will have.
+	if asked := e.q.fields.Value("Access-Control-Request-Method"); e.method == "OPTIONS" && asked != "" && e.q.fields.Value("Origin") != "" {
+		if r, _ := site.Route(asked, &path, e.q); r != nil && r.CORS != nil {
+			e.line("         is a browser's preflight request for %s %s, whose route is below", asked, path.Text)
+			e.method = asked
+		}
+	}
 	e.line("routes   in the order in which they are asked:")
 
 	var chosen *sites.Route
@@ -220,11 +227,7 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 		}
 		e.line("  allow, deny: %s %s", e.q.address, verdict)
 	}
-	for _, limit := range []*sites.RateLimit{site.Access.RateLimit(), r.Access.RateLimit()} {
-		if limit != nil {
-			e.limited(limit)
-		}
-	}
+	e.limited(site, r, false)
 	if r.CORS != nil {
 		e.line("  cors: preflight requests of permitted origins are answered")
 	}
@@ -240,6 +243,7 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	if f := r.ForwardAuth(site); f != nil {
 		e.asks(f)
 	}
+	e.limited(site, r, true)
 	if r.Compression != nil {
 		e.line("  compress: %s, from %d bytes on, if the client accepts it", strings.Join(r.Compression.Prefer, ", "), r.Compression.Min)
 	}
@@ -256,9 +260,22 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	case c.Redirect != nil:
 		e.line("  redirect: %d to %s", c.Redirect.Status, c.Redirect.To)
 	case c.Files != nil:
-		e.line("  files: below %s", c.Files.Root)
+		e.files(r, path)
 	case c.Respond != nil:
 		e.line("  respond: %d", c.Respond.Status)
+	}
+}
+
+// files says which file answers.
+func (e *explanation) files(r *sites.Route, path *paths.Path) {
+	below, slash, err := r.Below(path)
+	switch {
+	case err != nil:
+		e.line("  files: the path gets 400: %v", err)
+	case slash != "":
+		e.line("  files: 301 to %s", slash)
+	default:
+		e.line("  files: %s below %s", below, r.Config.Files.Root)
 	}
 }
 
@@ -280,8 +297,17 @@ func listed(to []config.Backend) string {
 	return strings.Join(all, ", ")
 }
 
-// limited says what a rate limit allows.
-func (e *explanation) limited(l *sites.RateLimit) {
+// limited says what the rate limits of a site and a route allow, those by user or the others.
+func (e *explanation) limited(site *sites.Site, r *sites.Route, byUser bool) {
+	for _, limit := range []*sites.RateLimit{site.Access.RateLimit(), r.Access.RateLimit()} {
+		if limit != nil && (limit.By == "user") == byUser {
+			e.limit(limit)
+		}
+	}
+}
+
+// limit says what a rate limit allows.
+func (e *explanation) limit(l *sites.RateLimit) {
 	var allows []string
 	if l.Requests > 0 {
 		allows = append(allows, fmt.Sprintf("%d requests in %v", l.Requests, l.Per))

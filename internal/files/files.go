@@ -20,6 +20,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"padlock/internal/coding"
@@ -186,7 +187,22 @@ func (a *answer) send(name, coding string, file *os.File, info fs.FileInfo) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	// Each coding is a representation of its own, with a tag of its own (RFC 9110 section 8.8.3.3).
 	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
-	http.ServeContent(a.w, a.r, name, info.ModTime(), file)
+	http.ServeContent(sized{a.w, coding, info.Size()}, a.r, name, info.ModTime(), file)
+}
+
+// sized tells how long a file in a coding is where all of it is sent, which http.ServeContent leaves out.
+type sized struct {
+	http.ResponseWriter
+	coding string
+	size   int64
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w sized) WriteHeader(status int) {
+	if w.coding != "" && status == http.StatusOK {
+		w.Header().Set("Content-Length", strconv.FormatInt(w.size, 10))
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 var listing = template.Must(template.New("listing").Parse(`<!doctype html>

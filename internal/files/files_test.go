@@ -169,7 +169,7 @@ func TestFilesAreServedAndNothingElse(t *testing.T) {
 		t.Error(response.Header)
 	}
 	response, _ := f.get(t, "/a.js", "Accept-Encoding", "br")
-	if h := response.Header; h.Get("Content-Encoding") != "br" || !strings.HasPrefix(h.Get("Content-Type"), "text/javascript") || h.Get("Vary") != "Accept-Encoding" || h.Get("X-Content-Type-Options") != "nosniff" {
+	if h := response.Header; h.Get("Content-Encoding") != "br" || h.Get("Content-Length") != "6" || !strings.HasPrefix(h.Get("Content-Type"), "text/javascript") || h.Get("Vary") != "Accept-Encoding" || h.Get("X-Content-Type-Options") != "nosniff" {
 		t.Error(h)
 	}
 }

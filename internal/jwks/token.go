@@ -44,9 +44,8 @@ type Keys interface {
 
 // Token is one that has been verified.
 type Token struct {
-	Claims  map[string]any // numbers are json.Number
-	Expires time.Time
-	Key     string // thumbprint of the key that has signed it
+	Claims map[string]any // numbers are json.Number
+	Key    string         // thumbprint of the key that has signed it
 }
 
 // ErrKeys is given where no keys are at hand: whether the token is good is not known.
@@ -155,7 +154,7 @@ func (t *Token) check(rules *Rules, now time.Time) error {
 	if !ok {
 		return errors.New("the token says nothing of its end (exp)")
 	}
-	if t.Expires = expires; !now.Before(expires.Add(rules.Leeway)) {
+	if !now.Before(expires.Add(rules.Leeway)) {
 		return errors.New("the token has expired")
 	}
 
@@ -169,15 +168,16 @@ func (t *Token) check(rules *Rules, now time.Time) error {
 	if issuer, _ := t.Claims["iss"].(string); issuer != rules.Issuer {
 		return errors.New("the token is of another issuer")
 	}
-	if slices.Contains(rules.Audience, "*") {
-		return nil
+	if !t.For(rules.Audience) {
+		return errors.New("the token is for another audience")
 	}
-	for _, audience := range Texts(t.Claims["aud"]) {
-		if slices.Contains(rules.Audience, audience) {
-			return nil
-		}
-	}
-	return errors.New("the token is for another audience")
+	return nil
+}
+
+// For reports whether the token is for one of several audiences; "*" stands for any, or none.
+func (t *Token) For(audiences []string) bool {
+	return slices.Contains(audiences, "*") ||
+		slices.ContainsFunc(Texts(t.Claims["aud"]), func(audience string) bool { return slices.Contains(audiences, audience) })
 }
 
 // maxDate is the year 9999, behind which times are mistakes.

@@ -67,21 +67,40 @@ func (x *Exchange) again(now *Routes) fate {
 		return refused
 	}
 	// The target as it came is judged, and not what rewriting has made of it.
-	route, allowed := found.Route(x.request.Method, &path, x)
+	asker := standing{x}
+	route, allowed := found.Route(x.request.Method, &path, asker)
 	switch {
-	case route == nil && len(allowed) == 0, route != nil && route.Group == nil:
+	case route == nil && len(allowed) == 0:
 		return gone
-	case route == nil, found.Ambiguous(x.request.Method, &path, route, x):
+	case route == nil, found.Ambiguous(x.request.Method, &path, route, asker):
 		return refused
 	case !found.Access.Admits(x.where()) || !route.Access.Admits(x.where()):
 		return refused
 	case !x.proof.holds(found, route):
 		return refused
+	case route.Group == nil:
+		return gone
 	}
 	return stays
 }
 
-// underway are the requests that are being forwarded, until their responses have been sent. Each ends when a new
+// standing is a request as conditions of routes see it when it is judged again, by goroutines that are not its own: it
+// draws no number any more.
+type standing struct{ *Exchange }
+
+// Draw implements sites.Asker: the number that the client had when its request began. One that had none is with those
+// who are in no share, and not there by chance.
+func (s standing) Draw() float64 {
+	if s.draw > 0 {
+		return s.draw
+	}
+	if n, ok := s.drawnBefore(); ok {
+		return n
+	}
+	return percentOf(draws - 1)
+}
+
+// underway are the requests that are being forwarded or get a file, until their responses have been sent. Each ends when a new
 // snapshot refuses it, wherever it waits: for its client's content, for its target, or for the next event of a stream.
 type underway struct {
 	mu   sync.Mutex

@@ -139,7 +139,7 @@ func (h *Gateway) own(r *sites.Route) Action {
 	case r.Redirect != nil:
 		return redirecting{r.Redirect}
 	case r.Files != nil:
-		return newFiles(r, r.Files)
+		return newFiles(h, r, r.Files)
 	case r.Respond != nil:
 		return fixed{r.Respond}
 	case h.Page != nil:

@@ -43,15 +43,22 @@ func (x *Exchange) Draw() float64 {
 		return x.draw
 	}
 
-	value, _ := x.Sent().Cookie(drawCookie)
-	number, code, _ := strings.Cut(value, ".")
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 || n >= draws || !x.routes.Signed(drawCookie+" "+number, code) {
-		n = rand.IntN(draws)
-		number = strconv.Itoa(n)
-		x.drawn = drawCookie + "=" + number + "." + x.routes.Sign(drawCookie+" "+number) + drawStays
+	var ok bool
+	if x.draw, ok = x.drawnBefore(); !ok {
+		n := rand.IntN(draws)
+		number := strconv.Itoa(n)
+		x.draw, x.drawn = percentOf(n), drawCookie+"="+number+"."+x.routes.Sign(drawCookie+" "+number)+drawStays
 	}
-
-	x.draw = (float64(n) + 0.5) * 100 / draws
 	return x.draw
 }
+
+// drawnBefore is the number in the client's cookie, if it is one that padlock has given it.
+func (x *Exchange) drawnBefore() (number float64, ok bool) {
+	value, _ := x.Sent().Cookie(drawCookie)
+	text, code, _ := strings.Cut(value, ".")
+	n, err := strconv.Atoi(text)
+	return percentOf(n), err == nil && n >= 0 && n < draws && x.routes.Signed(drawCookie+" "+text, code)
+}
+
+// percentOf is where a number lies between 0 and 100.
+func percentOf(n int) float64 { return (float64(n) + 0.5) * 100 / draws }

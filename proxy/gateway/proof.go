@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"reflect"
-	"time"
 
 	"padlock/config"
 	"padlock/internal/jwks"
@@ -37,13 +36,14 @@ func (p *proof) holds(s *sites.Site, r *sites.Route) bool {
 		return false
 	}
 	asked := r.ForwardAuth(s)
-	return asked == nil || p.asked != nil && reflect.DeepEqual(p.asked, asked.ForwardAuth)
+	return asked == nil || p.asked != nil && reflect.DeepEqual(p.asked.Proof(), asked.Proof())
 }
 
-// holdsToken reports whether the token that was shown is still good: by the same rule, before its end, and with its key
-// in the file of keys.
+// holdsToken reports whether the token that was shown would be good by a rule: of the same issuer, with its key in the
+// file of keys. When it ends does not matter: a reload that changes something else must end nothing.
 func (p *proof) holdsToken(j *sites.JWT) bool {
-	return p.token != nil && reflect.DeepEqual(p.rule, j.JWT) && time.Now().Before(p.token.Expires.Add(j.Leeway)) && (j.Set == nil || j.Set.Has(p.token.Key))
+	return p.token != nil && reflect.DeepEqual(p.rule.Proof(), j.Proof()) && p.token.For(j.Audience) && lacking(p.token, j.Claims) == "" &&
+		(j.Set == nil || j.Set.Has(p.token.Key))
 }
 
 // holdsAny reports whether anything but the client's address has let it in.

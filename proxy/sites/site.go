@@ -215,6 +215,27 @@ func joined(prefix, below string) string {
 	return prefix + "/" + below
 }
 
+// Below is the path of a file below the directory of a route with files, encoded, without what the route takes off. slash
+// is where the client is sent first if it asks for the directory itself without a slash at the end; "" otherwise.
+func (r *Route) Below(path *paths.Path) (below, slash string, err error) {
+	below = paths.Encode(path.Normal)
+	if !r.Strip {
+		return below, "", nil
+	}
+	// The normal form is the name of the file: no other reading of the path leads to another.
+	normal, err := paths.Parse(below, paths.Raw)
+	if err == nil {
+		below, err = r.Pattern.Replace(&normal, "/")
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if below == "/" && !strings.HasSuffix(path.Normal, "/") {
+		slash = "./" + paths.Encode(path.Normal[strings.LastIndexByte(path.Normal, '/')+1:]) + "/"
+	}
+	return below, slash, nil
+}
+
 // matches reports whether a route is one for a path, whatever else it depends on.
 func (r *Route) matches(path *paths.Path) bool {
 	return r.Pattern.Match(path) == paths.All && (r.when == nil || r.when.match == nil || r.when.match.MatchString(path.Normal))
