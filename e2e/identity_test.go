@@ -30,7 +30,7 @@ import (
 )
 
 var (
-	idRequests = flag.Int("identity", 20_000, "requests of TestIdentity")
+	idRequests = flag.Int("identity", 50_000, "requests of TestIdentity")
 	idSeed     = flag.Uint64("identity-seed", 0, "seed of TestIdentity; 0: any, which is printed")
 	idLives    = flag.Int("identity-lives", 0, "padlocks that TestIdentity runs, one after the other; 0: one for 10,000 requests, or for 100,000 of the whole product")
 	idOnly     = flag.String("identity-only", "", "members that TestIdentity is about, such as \"h2c; 103\"")
