@@ -88,8 +88,8 @@ sites:
 	}
 }
 
-// A page that a target has is fetched once for many, is the last one while it cannot be had, and padlock's own where it
-// never could. Nothing of the client's request is in the request for it.
+// A page that a target has is fetched once for many, whether the error is padlock's or another target's, is the last one
+// while it cannot be had, and padlock's own where it never could. Nothing of the client's request is in the request for it.
 func TestErrorPagesOfATarget(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
@@ -115,7 +115,13 @@ sites:
       - {path: /down, to: "http://127.0.0.1:1"}
       - {path: /denied, deny: [127.0.0.1, "::1"], to: "http://127.0.0.1:1"}
       - {path: /limited, respond: {status: 200}, rate_limit: {requests: 1, per: 1h}}
-`, pages)
+  - hosts: [failing.test]
+    errors: {5xx: "%[1]s/pages/404.html?s={status}"}
+    intercept: [5xx]
+    routes:
+      - {to: "http://127.0.0.1:1"}
+      - {path: /500, to: %[2]q}
+`, pages, backend(t, faulty))
 
 	for name, client := range e.everyClient(t) {
 		fetch(t, client, "GET", "https://localhost/limited")
@@ -129,6 +135,11 @@ sites:
 		for path, want := range map[string]string{"/limited": "429 Too Many Requests", "/denied": "403 Forbidden", "/down": "502 Bad Gateway"} {
 			if _, body := fetch(t, client, "GET", "https://localhost"+path); !strings.Contains(body, want) {
 				t.Errorf("%s: %s: %.200q", name, path, body)
+			}
+		}
+		for path, want := range map[string]string{"/": "<h1>fetched 502</h1>", "/500": "<h1>fetched 500</h1>"} {
+			if response, body := fetch(t, client, "GET", "https://failing.test"+path); body != want {
+				t.Errorf("%s: %s: %s %.200q", name, path, response.Status, body)
 			}
 		}
 	}

@@ -152,6 +152,7 @@ type Exchange struct {
 	drawn       string         // Set-Cookie that keeps it, or ""
 	preflighted bool           // it is padlock's answer to a browser that asks for permission
 	cookies     []string       // Set-Cookie of the service that was asked
+	named       bool           // the request names padlock in loopField, for its target
 	varies      bool           // the response depends on Accept-Encoding
 	coded       bool           // it is encoded by us, or stands for one that is
 	bare        bool           // the response gets no fields of the configuration's

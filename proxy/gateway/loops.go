@@ -25,17 +25,25 @@ func newSelf() string {
 
 // noLoop refuses requests whose target, by whatever way, sends them back here time and again.
 func (h *Gateway) noLoop(_ *message.Context, x *Exchange) error {
-	passes := 0
-	for _, field := range x.request.Fields {
-		if message.Is(field.Name, loopField) {
-			passes += strings.Count(field.Value, h.self)
-		}
-	}
-
-	if passes < maxPasses {
+	if x.passes(h.self) < maxPasses {
 		return nil
 	}
 
 	return status(508, "This request goes in a circle: what padlock forwards for "+x.request.Host+" comes back to padlock under the same name. "+
 		"An application that forwards requests to another one has to send that one's name in the Host header (changeOrigin: true in many development servers)")
+}
+
+// passes is how often the request had gone through this padlock when it came.
+func (x *Exchange) passes(self string) int {
+	n := 0
+	for _, field := range x.request.Fields {
+		if message.Is(field.Name, loopField) {
+			n += strings.Count(field.Value, self)
+		}
+	}
+	// What the target gets names padlock once more.
+	if x.named {
+		n--
+	}
+	return n
 }

@@ -60,7 +60,7 @@ func (x *Exchange) own(page *sites.ErrorPage, status int) *sites.ErrorPage {
 
 	source := x.routes.pages[page]
 	// A target that sends its requests back to padlock would be asked for the page of its own page's error.
-	if source == nil || strings.Contains(x.request.Fields.Value(loopField), source.self) {
+	if source == nil || x.passes(source.self) > 0 {
 		return nil
 	}
 	return source.get(status)

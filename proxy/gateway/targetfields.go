@@ -105,6 +105,7 @@ func (h *Gateway) prepare(_ *message.Context, x *Exchange) error {
 
 	// Added after the fields of the connection are removed: a client cannot have it removed by naming it in Connection.
 	r.Fields.Add(loopField, h.self)
+	x.named = true
 	peer, t := r.Conn.Client, &x.forwarded
 	x.introduce(&r.Fields)
 	if prefix := t.prefix + x.route.PrefixTaken; prefix != "" {
