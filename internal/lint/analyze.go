@@ -93,15 +93,25 @@ func analyze(all []*packages.Package) (found []string, err error) {
 	return slices.Compact(found), nil
 }
 
-// trim has the checks look at what the packages import themselves, and at nothing behind it. Without bodies of functions
-// some imports are of no use there, which is no error.
+// trim has the checks look at what the packages import themselves, and at nothing behind it, which memory has no room
+// for. Without bodies of functions some imports are of no use there, which is no error.
 func trim(all []*packages.Package) {
+	own := func(p *packages.Package) bool { return p.Module != nil && p.Module.Main }
+	direct := map[*packages.Package]bool{}
 	packages.Visit(all, nil, func(p *packages.Package) {
 		p.IllTyped, p.Errors, p.TypeErrors = false, nil, nil
-		if p.Module == nil || !p.Module.Main {
-			p.Imports = nil
+		for _, imported := range p.Imports {
+			direct[imported] = direct[imported] || own(p)
 		}
 	})
+	for p := range direct {
+		if !own(p) {
+			p.Imports = nil
+		}
+		if !direct[p] {
+			p.Syntax, p.TypesInfo = nil, nil
+		}
+	}
 }
 
 // ignored is a comment that has a problem not reported: //lint:ignore, of the next line, or //lint:file-ignore.

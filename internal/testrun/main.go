@@ -165,7 +165,7 @@ func promises(dir string) ([]step, error) {
 	plain := append(slices.Clone(raced), "CGO_ENABLED=0")
 
 	// The linters get one processor, so that the others stay free for tests.
-	lint := append(slices.Clone(plain), "GOMAXPROCS=1", "GOGC=400")
+	lint := append(slices.Clone(plain), "GOMAXPROCS=1", "GOGC=400", "GOMEMLIMIT=3GiB")
 
 	listed, err := exec.Command("go", "list", "padlock/...").Output()
 	if err != nil {
