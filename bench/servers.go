@@ -14,6 +14,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -207,7 +208,7 @@ func (b *bench) startFiles() (*process, error) {
 		}
 		b.origins[setup] = address
 	}
-	root := filepath.Join(b.dir, "root")
+	root := b.root()
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
 	}
@@ -224,18 +225,46 @@ func (b *bench) startFiles() (*process, error) {
 			return nil, err
 		}
 	}
+	if err := os.WriteFile(filepath.Join(root, "page.html"), page(), 0o644); err != nil {
+		return nil, err
+	}
 
 	config := fmt.Sprintf(`daemon off; pid %[1]s/origin.pid; error_log stderr; worker_processes 1;
 events { worker_connections 8192; }
 http {
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0; sendfile on; tcp_nopush on;
   client_body_temp_path %[1]s/origin-body; proxy_temp_path %[1]s/origin-proxy; fastcgi_temp_path %[1]s/t1; uwsgi_temp_path %[1]s/t2; scgi_temp_path %[1]s/t3;
-  root %[3]s;
+  root %[3]s; types { text/html html; }
   server { listen %[2]s; location /up { return 204; } }
   server { listen %[4]s ssl; ssl_certificate %[5]s; ssl_certificate_key %[6]s; ssl_protocols TLSv1.2 TLSv1.3; }
   server { listen %[7]s http2; }
 }`, b.dir, b.origins[""], root, b.origins[toTLS], b.pair.cert, b.pair.key, b.origins[toH2C])
 	return b.nginx("origin", otherCore, b.origins[""], config)
+}
+
+// root is the directory of the files.
+func (b *bench) root() string { return filepath.Join(b.dir, "root") }
+
+// pageSize is that of a page that is compressed, in bytes.
+const pageSize = 64 << 10
+
+// page is HTML about as repetitive as that of applications: a table whose cells hold words, some more often than others.
+// It is the same in every run.
+func page() []byte {
+	words := strings.Fields(`order customer invoice shipped open paid refund address street number total amount discount product quantity warehouse
+		returned pending delivery express standard gift note email phone country region berlin paris london madrid vienna oslo`)
+	choose := mathrand.New(mathrand.NewPCG(1, 2))
+	var text bytes.Buffer
+	text.WriteString("<!doctype html>\n<title>Orders</title>\n<table class=\"orders\">\n")
+	for row := 1; text.Len() < pageSize; row++ {
+		fmt.Fprintf(&text, "  <tr id=\"order-%d\">\n", row)
+		for range 6 {
+			word := words[int(float64(len(words))*choose.Float64()*choose.Float64())]
+			fmt.Fprintf(&text, "    <td class=\"%s\"><a href=\"/orders/%d/%s\">%s %d</a></td>\n", word, row, word, word, choose.IntN(10_000))
+		}
+		text.WriteString("  </tr>\n")
+	}
+	return text.Bytes()[:pageSize]
 }
 
 func (b *bench) nginx(name, core, address, config string) (*process, error) {

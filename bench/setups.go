@@ -17,6 +17,9 @@ const (
 	toTCP       = "tcp"
 	manySites   = "sites"
 	manyRules   = "rules"
+	ownFiles    = "files"
+	compressed  = "compressed"
+	limited     = "limited"
 )
 
 const (
@@ -56,7 +59,9 @@ func (b *bench) startOrigins() (all []*process, err error) {
 		}
 	}
 
-	b.origins[manySites], b.origins[manyRules] = b.origins[""], b.origins[""]
+	for _, setup := range []string{manySites, manyRules, ownFiles, compressed, limited} {
+		b.origins[setup] = b.origins[""]
+	}
 	return all, nil
 }
 
@@ -79,12 +84,21 @@ stream {
 		forward = "proxy_pass https://origin; " + nginxFields
 	case toH2C, toGRPC:
 		forward = "grpc_pass grpc://origin; grpc_set_header X-Forwarded-For $remote_addr; grpc_set_header X-Forwarded-Proto $scheme;"
+	case ownFiles:
+		forward = "root " + b.root() + "; sendfile on; open_file_cache max=100;"
+	case compressed:
+		forward += " gzip on; gzip_proxied any; gzip_types text/html;"
+	case limited:
+		forward += " limit_req zone=clients burst=100000 nodelay;"
 	case toWebSocket:
 		forward = strings.Replace(forward, `Connection "";`, `Connection "upgrade"; proxy_set_header Upgrade $http_upgrade; proxy_read_timeout 600s;`, 1)
 	}
 
 	var sites strings.Builder
 	fmt.Fprintf(&sites, "  upstream origin { server %s; keepalive 256; keepalive_requests 100000000; }\n", b.origins[setup])
+	if setup == limited {
+		sites.WriteString("  limit_req_zone $binary_remote_addr zone=clients:10m rate=1000000r/s;\n")
+	}
 	if setup == manySites {
 		// nginx's own sizes are too small for so many names.
 		sites.WriteString("  server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n")
@@ -113,6 +127,13 @@ func (b *bench) haproxyTarget(setup string) (choice, target string, err error) {
 		target += " ssl verify required ca-file " + b.pair.cert + " sni str(localhost)"
 	case toH2C, toGRPC:
 		target += " proto h2"
+	case ownFiles:
+		return "", "", errNoSuchSetup
+	case compressed:
+		target += "\n  compression algo gzip\n  compression type text/html"
+	case limited:
+		target += "\nbackend clients\n  stick-table type ip size 1m expire 10s store http_req_rate(1s)"
+		return "  http-request track-sc0 src table clients\n  http-request deny deny_status 429 if { sc_http_req_rate(0) gt 1000000 }\n", target, nil
 	case manySites:
 		choice = "  use_backend %[req.hdr(host),field(1,:),lower,map_str(FILE,b)]\n"
 		for i := range siteCount {
@@ -138,9 +159,13 @@ func (b *bench) caddySites(setup, port, log string) (string, error) {
 	target := b.origins[setup]
 	options := ""
 	switch setup {
-	// For so many sites, Caddy needs more than a minute to start.
-	case toTCP, manySites:
+	// For so many sites, Caddy needs more than a minute to start. It has rate limits with a plugin.
+	case toTCP, manySites, limited:
 		return "", errNoSuchSetup
+	case ownFiles:
+		return fmt.Sprintf("https://localhost:%s {\n  bind 127.0.0.1\n%s  tls %s %s\n  root * %s\n  file_server\n}\n", port, log, b.pair.cert, b.pair.key, b.root()), nil
+	case compressed:
+		options = "\n  encode zstd gzip"
 	case toTLS:
 		target, options = "https://"+target, fmt.Sprintf(" {\n    transport http {\n      tls_trusted_ca_certs %s\n      tls_server_name localhost\n      versions 1.1\n    }\n  }", b.pair.cert)
 	case toH2C, toGRPC:
@@ -167,6 +192,12 @@ func (b *bench) padlockSites(setup string) string {
 		route = fmt.Sprintf(`{to: ["https://%s"], ca: %s, server_name: localhost}`, target, b.pair.cert)
 	case toH2C, toGRPC:
 		route = fmt.Sprintf(`{to: ["h2c://%s"]}`, target)
+	case ownFiles:
+		route = fmt.Sprintf(`{files: {root: %s}}`, b.root())
+	case compressed:
+		route = fmt.Sprintf(`{compress: true, to: ["%s"]}`, target)
+	case limited:
+		route = fmt.Sprintf(`{rate_limit: {requests: 1000000, per: 1s}, to: ["%s"]}`, target)
 	case toTCP:
 		return fmt.Sprintf(`[{hosts: [localhost], tcp: {to: ["%s"]}}]`, target)
 	}

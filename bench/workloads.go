@@ -49,6 +49,15 @@ var allWorkloads = []workload{
 	{"tcp-bulk", "TCP site, 1 MiB both ways, 4 connections", "µs", toTCP, exchangesOf(4, openTCP, 1<<20)},
 	{"sites", "one of 10,000 sites, HTTP/1.1, GET 1 KiB", "µs", manySites, wrk("/1k", 64, "")},
 	{"rules", "behind 1,000 rules for paths, HTTP/1.1, GET 1 KiB", "µs", manyRules, wrk("/1k", 64, "")},
+	{"file-1k", "a file of 1 KiB, HTTP/1.1, 64 connections", "µs", ownFiles, wrk("/1k", 64, "")},
+	{"file-1m", "a file of 1 MiB, HTTP/1.1, 8 connections", "µs", ownFiles, wrk("/1m", 8, "")},
+	{"gzip", "HTML of 64 KiB compressed with gzip, HTTP/1.1, 8 connections", "µs", compressed, coded("gzip")},
+	{"gzip-size", "size of that", "KiB", compressed, codedSize("gzip")},
+	{"zstd", "the same with zstd", "µs", compressed, coded("zstd")},
+	{"zstd-size", "size of that", "KiB", compressed, codedSize("zstd")},
+	{"br", "the same with Brotli", "µs", compressed, coded("br")},
+	{"br-size", "size of that", "KiB", compressed, codedSize("br")},
+	{"limit", "a rate limit by address that nobody reaches, HTTP/1.1, GET 1 KiB, 64 connections", "µs", limited, wrk("/1k", 64, "")},
 }
 
 // per is the proxy's CPU time, in microseconds, for each of what work counts.
@@ -101,6 +110,48 @@ func wrk(path string, connections int, script string) func(*bench, *process) (fl
 			}
 			return number(wrkRequests, out)
 		})
+	}
+}
+
+// coded asks for a page in a content coding.
+func coded(coding string) func(*bench, *process) (float64, error) {
+	ask := wrk("/page.html", 8, `wrk.headers["Accept-Encoding"] = "`+coding+`"`)
+	return func(b *bench, p *process) (float64, error) {
+		// A server that does not have the coding would look fast.
+		if _, err := codedSize(coding)(b, p); err != nil {
+			return 0, err
+		}
+		return ask(b, p)
+	}
+}
+
+// codedSize is the size of a page in a content coding, in KiB.
+func codedSize(coding string) func(*bench, *process) (float64, error) {
+	return func(b *bench, p *process) (float64, error) {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: b.tls(), DisableKeepAlives: true}}
+		request, err := http.NewRequest(http.MethodGet, "https://"+p.address+"/page.html", nil)
+		if err != nil {
+			return 0, err
+		}
+		request.Host = "localhost:" + port(p.address)
+		request.Header.Set("Accept-Encoding", coding)
+		response, err := client.Do(request)
+		if err != nil {
+			return 0, err
+		}
+		defer response.Body.Close()
+		size, err := io.Copy(io.Discard, response.Body)
+		if err != nil {
+			return 0, err
+		}
+
+		if response.StatusCode != http.StatusOK {
+			return 0, fmt.Errorf("status %d", response.StatusCode)
+		}
+		if response.Header.Get("Content-Encoding") != coding {
+			return 0, errNoSuchSetup
+		}
+		return float64(size) / 1024, nil
 	}
 }
 
