@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -19,8 +18,8 @@ import (
 // Check is one client that is to meet the endpoints.
 type Check struct {
 	Command  []string // with placeholders; see Placeholders
-	Only     string   // patterns of Endpoint.Match; "": all
-	Jobs     int      // clients at once; 1 for clients that send no server name
+	Only     string   // patterns of Choose; "": all
+	Jobs     int      // clients at once; a client that sends no server name is run alone
 	Timeout  time.Duration
 	Env      []string                               // beside the program's own
 	Progress func(done, of int, r *Result)          // may be nil; called by one goroutine at a time
@@ -34,6 +33,7 @@ type Report struct {
 	Results  []Result // in the order of Endpoints
 	Failed   string   // why nothing could be concluded; "": it could
 	Remedy   string
+	Stopped  int // how many endpoints were left when the check was interrupted; 0: it was not
 	Took     time.Duration
 }
 
@@ -48,7 +48,19 @@ var Placeholders = []struct{ Name, Meaning string }{
 	{"resolve", "HOST:PORT:ADDRESS, for curl --resolve"},
 }
 
-// Unsafe counts the endpoints that the client must refuse and accepts.
+// Directs reports whether a command has a placeholder that tells the client where to go.
+func Directs(command []string) bool {
+	for _, arg := range command {
+		for _, name := range []string{"url", "host", "port", "connect", "resolve"} {
+			if strings.Contains(arg, "{"+name+"}") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Count counts the endpoints with a verdict.
 func (r *Report) Count(v Verdict) (n int) {
 	for _, result := range r.Results {
 		if result.Verdict == v {
@@ -58,12 +70,13 @@ func (r *Report) Count(v Verdict) (n int) {
 	return n
 }
 
-// Check runs a client against the controls and, if it does well there, against the endpoints.
+// Check runs a client against the controls and, if it does well there, against the endpoints. If the context ends, the
+// report has what was found until then.
 func (l *Lab) Check(ctx context.Context, c Check) (*Report, error) {
 	start := time.Now()
-	selected := l.choose(c.Only)
-	if len(selected) == 0 {
-		return nil, fmt.Errorf("no endpoint is named %q", c.Only)
+	selected, err := l.choose(c.Only)
+	if err != nil {
+		return nil, err
 	}
 	root, clean, err := l.rootFile()
 	if err != nil {
@@ -71,42 +84,62 @@ func (l *Lab) Check(ctx context.Context, c Check) (*Report, error) {
 	}
 	defer clean()
 
-	k := &checker{lab: l, check: c, root: root, total: len(selected) + len(controls)}
+	k := &checker{lab: l, check: c, root: root, total: len(selected) + len(controls), alone: true}
 	report := &Report{Command: c.Command}
-	tells := calibration{}
 	for _, e := range l.endpoints[:len(controls)] {
 		r := k.run(ctx, e, calibration{exitTells: true})
+		if ctx.Err() != nil {
+			report.Stopped = len(selected)
+			return report, nil
+		}
 		report.Controls = append(report.Controls, r)
 		k.tell(&r)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+
+	var tells calibration
 	report.Failed, report.Remedy, tells = l.controlled(report.Controls)
+	k.alone = c.Jobs <= 1 || nameless(report.Controls)
 	if report.Failed == "" {
 		k.runAll(ctx, selected, tells, report)
 	}
 	report.Took = time.Since(start)
-	return report, ctx.Err()
+	return report, nil
+}
+
+// nameless reports whether a client sends no server name, so that only its time tells which endpoint it means.
+func nameless(controls []Result) bool {
+	for _, r := range controls {
+		for _, v := range r.Visits {
+			if v.SNI == "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // choose are the endpoints that match, and those that they are compared with.
-func (l *Lab) choose(patterns string) (selected []*Endpoint) {
+func (l *Lab) choose(patterns string) (selected []*Endpoint, err error) {
+	all, err := Choose(patterns)
+	if err != nil {
+		return nil, err
+	}
 	wanted := map[string]bool{}
-	for _, e := range l.endpoints[len(controls):] {
-		if patterns == "" || e.Match(patterns) {
-			wanted[e.Name] = true
-			if e.basis != "" {
-				wanted[e.basis] = true
-			}
-		}
+	for _, e := range all {
+		wanted[e.Name], wanted[e.basis] = true, true
 	}
 	for _, e := range l.endpoints[len(controls):] {
 		if wanted[e.Name] {
 			selected = append(selected, e)
+			delete(wanted, e.Name)
 		}
 	}
-	return selected
+	for _, e := range all {
+		if wanted[e.Name] {
+			selected = append(selected, l.endpoint(e.Hostname()))
+		}
+	}
+	return selected, nil
 }
 
 // controlled concludes from the controls whether and how the client can be judged.
@@ -120,11 +153,13 @@ func (l *Lab) controlled(results []Result) (failed, remedy string, c calibration
 		case r.Endpoint.Expect == MustRefuse:
 			// Whatever happens there, it calibrates only.
 			c.exitTells = c.exitTells && r.Outcome.Exit != 0
+		case len(r.Visits) == 0 && r.Outcome.stray != "":
+			return "the client made no connection to " + name + ": " + r.Outcome.stray, "have it request {url}, which is https and has that name; or {host} and {port}", c
 		case len(r.Visits) == 0:
 			return "the client made no connection to " + name + quoted(r.Outcome),
 				"if it cannot resolve names below localhost, run: padlock hosts add $(padlock lab --names); or give it the address, as curl --resolve {resolve} does", c
 		case r.Verdict == Unclear && r.Outcome.Killed:
-			return "the client was still busy with " + name + " at the time limit", "give it more time, as with --timeout 60s", c
+			return "the client was still busy with " + name + " at the time limit", "have it end by itself once it has its answer, or give it more time, as with --timeout 60s", c
 		case !anyVisit(r.Visits, hasData):
 			return "the client refuses " + name + ", which has no fault: " + r.Reason,
 				"have it trust {root}, as curl --cacert {root} does, and send a request: a client that sends nothing shows nothing", c
@@ -151,6 +186,7 @@ type checker struct {
 	check Check
 	root  string
 	total int
+	alone bool // one client at a time, so that one without a server name is known
 
 	mu   sync.Mutex
 	done int
@@ -166,9 +202,13 @@ func (k *checker) tell(r *Result) {
 }
 
 func (k *checker) runAll(ctx context.Context, endpoints []*Endpoint, c calibration, report *Report) {
-	report.Results = make([]Result, len(endpoints))
+	results := make([]*Result, len(endpoints))
+	jobs := k.check.Jobs
+	if k.alone {
+		jobs = 1
+	}
 	var work sync.WaitGroup
-	turns := make(chan struct{}, max(k.check.Jobs, 1))
+	turns := make(chan struct{}, jobs)
 	for i, e := range endpoints {
 		turns <- struct{}{}
 		if ctx.Err() != nil {
@@ -176,19 +216,29 @@ func (k *checker) runAll(ctx context.Context, endpoints []*Endpoint, c calibrati
 		}
 		work.Go(func() {
 			defer func() { <-turns }()
-			report.Results[i] = k.run(ctx, e, c)
-			k.tell(&report.Results[i])
+			r := k.run(ctx, e, c)
+			// A client that was interrupted has shown nothing.
+			if ctx.Err() == nil {
+				results[i] = &r
+				k.tell(&r)
+			}
 		})
 	}
 	work.Wait()
 
 	all := map[string]*Result{}
-	for i := range report.Results {
-		if report.Results[i].Endpoint != nil {
-			all[report.Results[i].Endpoint.Name] = &report.Results[i]
+	for _, r := range results {
+		if r != nil {
+			all[r.Endpoint.Name] = r
 		}
 	}
 	compare(all)
+	for _, r := range results {
+		if r != nil {
+			report.Results = append(report.Results, *r)
+		}
+	}
+	report.Stopped = len(endpoints) - len(report.Results)
 }
 
 // settleTimeout is how long connections may stay open once the client has ended.
@@ -196,7 +246,7 @@ const settleTimeout = 3 * time.Second
 
 // run runs the client against one endpoint.
 func (k *checker) run(ctx context.Context, e *Endpoint, c calibration) Result {
-	if k.check.Jobs <= 1 {
+	if k.alone {
 		k.lab.setCurrent(e)
 		defer k.lab.setCurrent(nil)
 	}
@@ -211,7 +261,11 @@ func (k *checker) run(ctx context.Context, e *Endpoint, c calibration) Result {
 	outcome := k.command(ctx, e)
 	settled, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	return judge(e, k.lab.settle(settled, e.Name, since), outcome, c)
+	visits := k.lab.settle(settled, e.Name, since)
+	if len(visits) == 0 && k.alone {
+		outcome.stray = k.lab.visits.astray(since)
+	}
+	return judge(e, visits, outcome, c)
 }
 
 func (l *Lab) setCurrent(e *Endpoint) {
@@ -247,7 +301,7 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 	}
 	args := k.arguments(e)
 	command := exec.CommandContext(timed, args[0], args[1:]...)
-	command.Env = append(os.Environ(), k.check.Env...)
+	command.Env = append(direct(os.Environ()), k.check.Env...)
 	var output tail
 	command.Stdout, command.Stderr = &output, &output
 	// A shell's children keep its output open when it is killed.
@@ -257,12 +311,29 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 	start := time.Now()
 	err := command.Run()
 	o := Outcome{Duration: time.Since(start), Output: printable(output.String()), Killed: timed.Err() != nil && ctx.Err() == nil}
+	endGroup(command)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		o.Exit = exit.ExitCode()
+		if !o.Killed {
+			o.Signal = crash(exit.ProcessState)
+		}
 	} else if err != nil && !o.Killed && !errors.Is(err, exec.ErrWaitDelay) {
 		o.Failed, o.Exit = err.Error(), -1
 	}
 	return o
+}
+
+// direct has clients that obey such variables come to the lab themselves, and not by way of a proxy.
+func direct(environment []string) []string {
+	const own = "localhost,.localhost," + addressHost + ",::1"
+	for _, name := range []string{"no_proxy", "NO_PROXY"} {
+		value := own
+		if others := os.Getenv(name); others != "" {
+			value = others + "," + own
+		}
+		environment = append(environment, name+"="+value)
+	}
+	return environment
 }
 
 // inProcess runs a client that is a function.

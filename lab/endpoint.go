@@ -7,7 +7,9 @@ package lab
 
 import (
 	"crypto/tls"
+	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"padlock/lab/pki"
@@ -44,7 +46,7 @@ type Proof int
 const (
 	// ByRequest: it has sent application data.
 	ByRequest Proof = iota
-	// ByFinished: it has sent its Finished; the keys differ afterwards, so no data could be read.
+	// ByFinished: it has sent its Finished, as its data could not always be read.
 	ByFinished
 	// ByReport: it has received data and reports success, as the fault comes after its request.
 	ByReport
@@ -98,21 +100,47 @@ func Endpoints() []*Endpoint {
 	return all
 }
 
-// Match reports whether patterns, separated by commas, stand for an endpoint: its name, its group, or either with *. One
-// that begins with ! takes away what it stands for; if all do, the others are meant.
-func (e *Endpoint) Match(patterns string) bool {
-	wanted, all := false, true
-	for pattern := range strings.SplitSeq(patterns, ",") {
-		pattern, excludes := strings.CutPrefix(strings.TrimSpace(pattern), "!")
-		byName, _ := path.Match(pattern, e.Name)
-		byGroup, _ := path.Match(pattern, string(e.Group))
-		matches := byName || byGroup
-		if excludes && matches {
-			return false
-		}
-		wanted, all = wanted || matches, all && excludes
+// Choose are the endpoints that patterns, separated by commas, stand for, without the controls: a name, a group, or
+// either with *. A pattern that begins with ! takes away what it stands for; if all do, the others are meant, and if
+// there are none, all. It is an error if a pattern stands for nothing. alert-N and silence-N are there with any number.
+func Choose(patterns string) (chosen []*Endpoint, err error) {
+	all := Endpoints()[len(controls):]
+	if patterns == "" {
+		return all, nil
 	}
-	return wanted || all
+	var wanted, excluded []string
+	for text := range strings.SplitSeq(patterns, ",") {
+		pattern, excludes := strings.CutPrefix(strings.TrimSpace(text), "!")
+		// The controls are met whatever is chosen.
+		if !slices.ContainsFunc(Endpoints(), func(e *Endpoint) bool { return e.matches(pattern) }) {
+			e := numbered(pattern)
+			if e == nil {
+				return nil, fmt.Errorf("no endpoint is named %q", pattern)
+			}
+			all = append(all, e)
+		}
+		if excludes {
+			excluded = append(excluded, pattern)
+		} else {
+			wanted = append(wanted, pattern)
+		}
+	}
+
+	for _, e := range all {
+		if (len(wanted) == 0 || slices.ContainsFunc(wanted, e.matches)) && !slices.ContainsFunc(excluded, e.matches) {
+			chosen = append(chosen, e)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("%q leaves no endpoint", patterns)
+	}
+	return chosen, nil
+}
+
+func (e *Endpoint) matches(pattern string) bool {
+	byName, _ := path.Match(pattern, e.Name)
+	byGroup, _ := path.Match(pattern, string(e.Group))
+	return byName || byGroup
 }
 
 // controls must work, or nothing can be concluded.

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +31,7 @@ type Options struct {
 type Lab struct {
 	authority *pki.Authority
 	endpoints []*Endpoint
-	byHost    map[string]*Endpoint
+	byHost    map[string]*Endpoint // those of the table
 	listeners []net.Listener
 	status    net.Listener
 	port      string
@@ -41,6 +43,7 @@ type Lab struct {
 	story     func(*handshake.Event) string
 
 	mu      sync.Mutex
+	asked   map[string]*Endpoint // of numbered, by host, as far as somebody has asked for them
 	chains  map[*Endpoint]*chains
 	open    map[net.Conn]bool
 	browser map[*Endpoint]Result // of the page's own test
@@ -52,7 +55,7 @@ type Lab struct {
 func Open(o Options) (*Lab, error) {
 	l := &Lab{
 		endpoints: Endpoints(), byHost: map[string]*Endpoint{}, visits: newVisits(), recent: handshake.NewRecent(maxVisits), log: o.Log,
-		chains: map[*Endpoint]*chains{}, browser: map[*Endpoint]Result{}, open: map[net.Conn]bool{}, story: o.Story,
+		asked: map[string]*Endpoint{}, chains: map[*Endpoint]*chains{}, browser: map[*Endpoint]Result{}, open: map[net.Conn]bool{}, story: o.Story,
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -77,11 +80,26 @@ func Open(o Options) (*Lab, error) {
 	return l, nil
 }
 
+// anyPort is how often a port that the kernel has chosen is given up because another address has it in use.
+const anyPort = 10
+
 // listen opens every address with the port of the first, and the revocation server.
-func (l *Lab) listen(addresses []string) (err error) {
+func (l *Lab) listen(addresses []string) error {
+	err := l.tryListen(addresses)
+	for range anyPort {
+		if _, port, _ := net.SplitHostPort(addresses[0]); err == nil || port != "0" {
+			break
+		}
+		err = l.tryListen(addresses)
+	}
+	return err
+}
+
+func (l *Lab) tryListen(addresses []string) (err error) {
 	defer func() {
 		if err != nil {
 			l.closeListeners()
+			l.listeners = nil
 		}
 	}()
 
@@ -120,8 +138,17 @@ func (l *Lab) Port() string { return l.port }
 
 // Address is what the names of the endpoints must lead to.
 func (l *Lab) Address() string {
-	host, _, _ := net.SplitHostPort(l.listeners[0].Addr().String())
-	return host
+	ip := l.listeners[0].Addr().(*net.TCPAddr).IP
+	if ip.IsUnspecified() {
+		// All addresses of the machine, this one among them.
+		return addressHost
+	}
+	return ip.String()
+}
+
+// Public reports whether other machines can reach the lab.
+func (l *Lab) Public() bool {
+	return slices.ContainsFunc(l.listeners, func(listener net.Listener) bool { return !listener.Addr().(*net.TCPAddr).IP.IsLoopback() })
 }
 
 // Root is the lab's root, which a client that is checked must trust.
@@ -234,6 +261,27 @@ func (l *Lab) chainsOf(e *Endpoint) *chains {
 		l.chains[e] = c
 	}
 	return c
+}
+
+// endpoint is the one with a host name; nil: there is none.
+func (l *Lab) endpoint(host string) *Endpoint {
+	if e := l.byHost[host]; e != nil {
+		return e
+	}
+	name, ok := strings.CutSuffix(host, "."+Domain)
+	if !ok {
+		return nil
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.asked[host]
+	if e == nil {
+		if e = numbered(name); e != nil {
+			l.asked[host] = e
+		}
+	}
+	return e
 }
 
 // makers are the functions that make an endpoint's certificates, in the order in which they are tried.

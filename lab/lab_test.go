@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +39,7 @@ func TestTheTableIsComplete(t *testing.T) {
 			t.Errorf("%s is compared with %s, which does not exist", e.Name, e.basis)
 		}
 	}
-	if len(names) < 150 {
+	if len(names) < 220 {
 		t.Errorf("only %d endpoints", len(names))
 	}
 }
@@ -94,7 +96,7 @@ func client(l *Lab, config *tls.Config) func(context.Context, *Endpoint) error {
 }
 
 // patience is for a busy machine. What says nothing would cost all of it.
-const patience, silent = 30 * time.Second, "silence*,one-byte-*"
+const patience, silent = 30 * time.Second, "silence*,one-byte-*,!silence-3"
 
 func checked(t *testing.T, l *Lab, config *tls.Config, only string) *Report {
 	t.Helper()
@@ -290,7 +292,7 @@ func TestThePage(t *testing.T) {
 	}
 }
 
-// A kept root is the same after a new start, and can be read by its owner alone.
+// A kept root is the same after a new start, and another one is not.
 func TestARootIsKept(t *testing.T) {
 	dir := t.TempDir() + "/lab"
 	first, second, third := opened(t, Options{Storage: dir}), opened(t, Options{Storage: dir}), opened(t, Options{})
@@ -329,5 +331,165 @@ func TestReports(t *testing.T) {
 	}
 	if err := json.Unmarshal(text.Bytes(), &parsed); err != nil || parsed.Counts[Unsafe] != 1 || len(parsed.Results) != 2 {
 		t.Errorf("%s, %v", text.String(), err)
+	}
+}
+
+// Patterns choose by name and group, take away, and know every number; one that stands for nothing is an error.
+func TestPatternsChoose(t *testing.T) {
+	for patterns, want := range map[string]string{
+		"expired": "expired", "expired, wrong-key*": "expired wrong-key wrong-key-1.2", "suite-*,!*cbc*,!suite-[a3e]*": "suite-chacha20 suite-rc4 suite-unoffered",
+		"alert-77,silence-12": "alert-77 silence-12", "alert-80": "alert-80", "controls,md5": "md5",
+	} {
+		var names []string
+		chosen, err := Choose(patterns)
+		for _, e := range chosen {
+			names = append(names, e.Name)
+		}
+		if got := strings.Join(names, " "); err != nil || got != want {
+			t.Errorf("%q: %q, %v", patterns, got, err)
+		}
+	}
+	for patterns, want := range map[string]string{
+		"expired,expierd": `"expierd"`, "!expierd": `"expierd"`, "[": `"["`, ",": `""`, "alert-256": `"alert-256"`, "alert-007": `"alert-007"`, "silence-301": `"silence-301"`, "expired,!exp*": "leaves no endpoint", "good": "leaves no endpoint",
+	} {
+		if chosen, err := Choose(patterns); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %d endpoints, %v", patterns, len(chosen), err)
+		}
+	}
+	if all, err := Choose("!md5"); err != nil || len(all) != len(Endpoints())-len(controls)-1 {
+		t.Errorf("%d endpoints, %v", len(all), err)
+	}
+}
+
+// Endpoints with a number are there for any, and say what they do.
+func TestNumbersInNames(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	report := checked(t, l, &tls.Config{RootCAs: roots(l)}, "alert-0,alert-49,silence-0,silence-1")
+	for i, want := range []struct {
+		verdict Verdict
+		reason  string
+		least   time.Duration
+	}{{OK, "", 0}, {OK, "access denied", 0}, {OK, "sent its request", 0}, {OK, "sent its request", time.Second}} {
+		r := report.Results[i]
+		if r.Verdict != want.verdict || !strings.Contains(r.Reason, want.reason) || r.Outcome.Duration < want.least {
+			t.Errorf("%s: %s, %s, after %s", r.Endpoint.Name, r.Verdict, r.Reason, r.Outcome.Duration)
+		}
+	}
+}
+
+// A client that sends no server name is known by its time, and so meets the endpoints alone.
+func TestAClientWithoutAServerName(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	nameless := client(l, &tls.Config{RootCAs: roots(l), ServerName: "nobody.invalid", InsecureSkipVerify: true})
+	report, err := l.Check(t.Context(), Check{Only: "expired,wrong-host,wildcard,alert-40", Jobs: 4, Timeout: patience, client: func(ctx context.Context, e *Endpoint) error {
+		// An address is no server name (RFC 6066 section 3).
+		direct := *e
+		direct.Host = addressHost
+		return nameless(ctx, &direct)
+	}})
+	if err != nil || !strings.Contains(report.Failed, "asked for the server name nobody.invalid") {
+		t.Errorf("%+v, %v", report, err)
+	}
+
+	address := client(l, &tls.Config{InsecureSkipVerify: true})
+	report, err = l.Check(t.Context(), Check{Only: "expired,wrong-host,wildcard,alert-40", Jobs: 4, Timeout: patience, client: func(ctx context.Context, e *Endpoint) error {
+		direct := *e
+		direct.Host = addressHost
+		return address(ctx, &direct)
+	}})
+	if err != nil || report.Failed != "" || !slices.Equal(with(report, Unsafe), []string{"expired", "wrong-host"}) || report.Count(OK) != 2 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// What sends no TLS is told so.
+func TestAClientWithoutTLS(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	report, err := l.Check(t.Context(), Check{Only: "expired", Timeout: patience, client: func(ctx context.Context, _ *Endpoint) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(l.Address(), l.Port()))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n"); err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, conn)
+		return err
+	}})
+	if err != nil || !strings.Contains(report.Failed, "sent no TLS") || !strings.Contains(report.Remedy, "https") {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// A check that is interrupted reports what it has seen, and of the client that ran nothing.
+func TestAnInterruptedCheckReportsWhatItHas(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	secure := client(l, &tls.Config{RootCAs: roots(l)})
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	report, err := l.Check(ctx, Check{Only: "expired,self-signed,wrong-host", Jobs: 1, Timeout: patience, client: func(ctx context.Context, e *Endpoint) error {
+		if e.Name == "self-signed" {
+			interrupt()
+			<-ctx.Done()
+		}
+		return secure(ctx, e)
+	}})
+	if err != nil || report.Stopped != 2 || len(report.Results) != 1 || report.Results[0].Verdict != OK || !strings.HasPrefix(report.Summary(), "interrupted, with 2 endpoints left") {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// A client is excused by the connections on which it has gone along, not by others.
+func TestExcuses(t *testing.T) {
+	may, went, mayGo := Visit{Excused: "why"}, Visit{Data: true}, Visit{Excused: "why", Data: true}
+	for _, c := range []struct {
+		visits []Visit
+		want   string
+	}{{[]Visit{may}, "why"}, {[]Visit{may, went}, ""}, {[]Visit{went, may}, ""}, {[]Visit{{}, mayGo}, "why"}, {[]Visit{mayGo, went}, ""}, {[]Visit{{}, may}, ""}} {
+		if got := excused(c.visits); got != c.want {
+			t.Errorf("%+v: %q, not %q", c.visits, got, c.want)
+		}
+	}
+}
+
+// A client that does early data over TCP has it refused, and goes on: told by OpenSSL's.
+func TestEarlyDataOverTCPIsRefused(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	openssl, dir := installed(t, "openssl"), t.TempDir()
+	name, root, ticket, request := l.named("early-data-refused-tcp").Hostname(), dir+"/root.pem", dir+"/ticket.pem", "GET / HTTP/1.1\r\nHost: early\r\n\r\n"
+	for file, text := range map[string]string{root: string(l.Root()), dir + "/request": request} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect := func(more ...string) string {
+		args := append([]string{"s_client", "-connect", net.JoinHostPort(l.Address(), l.Port()), "-servername", name, "-verify_hostname", name, "-verify_return_error", "-CAfile", root, "-ign_eof"}, more...)
+		c := exec.CommandContext(t.Context(), openssl, args...)
+		c.Stdin = strings.NewReader(request)
+		out, err := c.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("end of padlock lab: early-data-refused-tcp")) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	connect("-sess_out", ticket)
+	if out := connect("-sess_in", ticket, "-early_data", dir+"/request"); !strings.Contains(out, "Early data was rejected") {
+		t.Error(out)
+	}
+}
+
+// What a client may do it may also be unable to do; nothing is unclear about that.
+func TestWhatAClientNeedNotOffer(t *testing.T) {
+	visits := []Visit{{Unsuited: "the client does not offer HTTP/2"}}
+	for expect, want := range map[Expectation]Verdict{May: OK, MustRefuse: Unclear, MustAccept: Unclear} {
+		if r := judge(&Endpoint{Expect: expect}, visits, Outcome{Exit: 1}, calibration{exitTells: true}); r.Verdict != want || !strings.Contains(r.Reason, "HTTP/2") {
+			t.Errorf("%s: %s, %s", expect, r.Verdict, r.Reason)
+		}
 	}
 }

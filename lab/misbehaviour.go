@@ -28,8 +28,14 @@ func misbehaviours() []Endpoint {
 	}
 	for i := range all {
 		all[i].Group = Misbehaviour
-		if all[i].rogue != nil && all[i].basis == "" && all[i].Name != byHandName {
+		if all[i].rogue == nil {
+			continue
+		}
+		if all[i].basis == "" && all[i].Name != byHandName {
 			all[i].basis = byHandName
+		}
+		if all[i].proof == ByRequest {
+			all[i].proof = ByFinished
 		}
 	}
 	return all
@@ -81,11 +87,11 @@ func signatures() []Endpoint {
 			}, ours),
 		},
 		{
-			Name: "signature-pkcs1", Expect: MustRefuse, Wrong: "CertificateVerify is signed with RSA PKCS #1 v1.5, which TLS 1.3 does not have.", Rule: "RFC 8446 section 4.4.3 and 4.2.3", Consequence: "Old attacks on this padding come back.",
+			Name: "signature-pkcs1", Expect: ShouldRefuse, Wrong: "CertificateVerify is signed with RSA PKCS #1 v1.5, which TLS 1.3 does not have.", Rule: "RFC 8446 section 4.4.3 and 4.2.3", Consequence: "Old attacks on this padding come back.",
 			rogue: signing(rogue.SignPKCS1, func(m *pki.Maker) *tls.Certificate { return rsaLeaf(2048, nil)(m) }),
 		},
 		{
-			Name: "signature-sha1", Expect: MustRefuse, Wrong: "CertificateVerify is signed with SHA-1, which TLS 1.3 does not have.", Rule: "RFC 8446 section 4.4.3, RFC 9155", Consequence: "Collisions of SHA-1 let an attacker on the path pose as the site (SLOTH).",
+			Name: "signature-sha1", Expect: ShouldRefuse, Wrong: "CertificateVerify is signed with SHA-1, which TLS 1.3 does not have.", Rule: "RFC 8446 section 4.4.3, RFC 9155", Consequence: "Collisions of SHA-1 let an attacker on the path pose as the site (SLOTH).",
 			rogue: signing(rogue.SignSHA1, ours),
 		},
 		{
@@ -237,7 +243,7 @@ func stateMachine() []Endpoint {
 		},
 		{
 			Name: "second-hello-retry", Expect: ShouldRefuse, Wrong: "The server sends HelloRetryRequest twice.", Rule: "RFC 8446 section 4.1.4: must abort", Consequence: "A client can be kept busy for ever.",
-			rogue: plan(func(p *rogue.Plan) { p.Retry = 2 }),
+			rogue: plan(func(p *rogue.Plan) { p.RetryTwice = true }),
 		},
 		{
 			Name: "hello-retry-for-nothing", Expect: ShouldRefuse, Wrong: "HelloRetryRequest asks for the key share that the client has sent.", Rule: "RFC 8446 section 4.1.4: must abort with illegal_parameter", Consequence: loose,
@@ -408,15 +414,14 @@ func update(n int) func(*rogue.Conn) error {
 	}
 }
 
-// ticket is a NewSessionTicket that nobody will take back.
-func ticket() []byte {
-	b := make([]byte, 4+4+1+8+2+32+2)
+// ticket is a NewSessionTicket (RFC 8446 section 4.6.1) that nobody will take back.
+func ticket(extensions ...rogue.Ext) []byte {
+	b := make([]byte, 4+4+1+8+2+32)
 	b[2], b[3] = 0x1c, 0x20 // two hours
 	_, _ = rand.Read(b[4:])
 	b[8] = 8
 	b[17], b[18] = 0, 32
-	b[51], b[52] = 0, 0
-	return b
+	return append(b, rogue.Extensions(extensions)...)
 }
 
 // bigRecord answers with one record of n bytes.
@@ -437,59 +442,104 @@ const tampered = "Attackers on the path change content without notice."
 
 func flips() []Endpoint {
 	flipped := func(name, what string, wire func() wirePlan) Endpoint {
-		return Endpoint{Name: name, Expect: MustRefuse, Wrong: "A bit of " + what + " is changed on the way.", Rule: "RFC 8446 section 5.2: must terminate with bad_record_mac", Consequence: tampered, basis: "tls-1.3", config: only(tls.VersionTLS13), wire: wire}
+		return Endpoint{
+			Name: name, Expect: MustRefuse, Wrong: "A bit of " + what + " is changed on the way.", Rule: "RFC 8446 section 5.2: must terminate with bad_record_mac", Consequence: tampered, basis: "tls-1.3",
+			config: only(tls.VersionTLS13), wire: wire,
+		}
 	}
-	flippedData := flipped("flip-data", "the encrypted answer", flip(firstData))
-	flippedData.proof = ByReport
-	h1 := flippedData.config
-	flippedData.config = func(c *tls.Config) {
-		h1(c)
-		c.NextProtos = []string{"http/1.1"}
-	}
-	return []Endpoint{
-		flipped("flip-server-hello", "the random in ServerHello", flipPlain(1, recordHeader+4+2+7)),
+	retried := flipped("flip-hello-retry", "the session ID in HelloRetryRequest", flipPlain(1, recordHeader+4+2+32+1))
+	retried.Rule, retried.basis, retried.config = "RFC 8446 section 4.1.3 and 4.1.4: must abort with illegal_parameter", "hello-retry", both(only(tls.VersionTLS13), curves(tls.CurveP384))
+	hello := flipped("flip-server-hello", "the random in ServerHello", flipPlain(1, recordHeader+4+2+7))
+	hello.Rule = "RFC 8446 section 7.1: the keys depend on it, so what follows cannot be decrypted"
+	asked := flipped("flip-certificate-request", "CertificateRequest", flip(encryptedExtensions+1))
+	asked.config, asked.basis = both(only(tls.VersionTLS13), func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert }), "client-certificate-optional"
+	ticket := flipped("flip-ticket", "NewSessionTicket", flip(firstData))
+	ticket.config, ticket.proof = both(only(tls.VersionTLS13), http1Only, gives), ByReport
+	data := flipped("flip-data", "the encrypted answer", flip(firstData))
+	data.config, data.proof = both(only(tls.VersionTLS13), http1Only), ByReport
+	return append([]Endpoint{
+		retried, hello, asked,
 		flipped("flip-encrypted-extensions", "EncryptedExtensions", flip(encryptedExtensions)),
 		flipped("flip-certificate", "Certificate", flip(certificateMessage)),
 		flipped("flip-certificate-verify", "CertificateVerify", flip(certificateVerify)),
 		flipped("flip-finished", "Finished", flip(finishedMessage)),
-		flippedData,
-		{
-			Name: "flip-key-exchange-1.2", Expect: MustRefuse, Wrong: "In TLS 1.2: a bit of the key in ServerKeyExchange is changed on the way.", Rule: "RFC 5246 section 7.4.3", Consequence: tampered, basis: "tls-1.2",
-			config: only(tls.VersionTLS12), wire: flipKeyExchange,
-		},
-		{
+		ticket, data,
+	}, oldFlips()...)
+}
+
+// oldFlips are those of TLS 1.2, where the handshake is in plaintext: what no message notices by itself, the hashes in
+// Finished do.
+func oldFlips() []Endpoint {
+	const hashes = "RFC 5246 section 7.4.9"
+	flipped := func(name, what, rule string, wire func() wirePlan, config ...func(*tls.Config)) Endpoint {
+		return Endpoint{
 			// With False Start (RFC 7918) the request is on its way before the server's Finished has come.
-			Name: "flip-finished-1.2", Expect: MustRefuse, proof: ByExit, Wrong: "In TLS 1.2: a bit of the encrypted Finished is changed on the way.", Rule: "RFC 5246 section 6.2.3.3: must terminate with bad_record_mac", Consequence: tampered, basis: "tls-1.2",
-			config: only(tls.VersionTLS12), wire: flip(1),
-		},
+			Name: name, Expect: MustRefuse, proof: ByExit, Wrong: "In TLS 1.2: a bit of " + what + " is changed on the way.", Rule: rule, Consequence: tampered, basis: "tls-1.2",
+			config: both(append(config, only(tls.VersionTLS12), http1Only)...), wire: wire,
+		}
+	}
+	key := flipped("flip-key-exchange-1.2", "the key in ServerKeyExchange", "RFC 5246 section 7.4.3", flipMessage(serverKeyExchange, 4+9))
+	key.proof = ByRequest
+	ticket := flipped("flip-ticket-1.2", "NewSessionTicket", hashes+", RFC 5077 section 3.3", flipMessage(newSessionTicket, -1), gives)
+	ticket.tuned = func(hello *tls.ClientHelloInfo) string {
+		const sessionTicket = 35
+		if slices.Contains(hello.Extensions, sessionTicket) {
+			return ""
+		}
+		return "it asks for no ticket"
+	}
+	return []Endpoint{
+		flipped("flip-server-hello-1.2", "the random in ServerHello", "RFC 5246 section 7.4.3: it is signed", flipMessage(serverHello, 2+7)),
+		flipped("flip-certificate-1.2", "Certificate, in the signature on the intermediate,", "RFC 5280 section 6.1.3 (a)(1)", flipMessage(certificate, -1)),
+		key,
+		flipped("flip-certificate-request-1.2", "CertificateRequest", hashes, flipMessage(certificateRequest, -3), func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert }),
+		flipped("flip-hello-done-1.2", "ServerHelloDone, in its type,", "RFC 5246 section 7.4: unexpected messages are fatal", flipMessage(serverHelloDone, -4)),
+		ticket,
+		flipped("flip-finished-1.2", "the encrypted Finished", "RFC 5246 section 6.2.3.3: must terminate with bad_record_mac", flip(1)),
+		flipped("flip-data-1.2", "the encrypted answer", "RFC 5246 section 6.2.3.3: must terminate with bad_record_mac", flip(2)),
 	}
 }
 
-// flipKeyExchange changes a bit of the public key in ServerKeyExchange.
-func flipKeyExchange() wirePlan {
-	const serverKeyExchange = 12
-	return wirePlan{record: func(w *wire, r record) error {
-		if r.kind == handshakeRecord && r.protected == 0 && r.data[recordHeader] == serverKeyExchange {
-			r.data[recordHeader+4+4+9] ^= 1
+// both is every change to a config in turn.
+func both(changes ...func(*tls.Config)) func(*tls.Config) {
+	return func(c *tls.Config) {
+		for _, change := range changes {
+			change(c)
 		}
-		return w.send(r.data)
-	}}
+	}
 }
+
+// gives has crypto/tls send a ticket.
+func gives(c *tls.Config) { c.SessionTicketsDisabled = false }
 
 const hangs = "The client reports nothing, or the wrong thing, when a server or network fails."
 
 func ends() []Endpoint {
 	ended := func(name, wrong string, wire func() wirePlan) Endpoint {
-		return Endpoint{Name: name, Expect: ShouldRefuse, proof: ByExit, Wrong: wrong, Rule: "RFC 8446 section 6.1: an end without close_notify is an error here", Consequence: hangs, config: func(c *tls.Config) {
-			only(tls.VersionTLS13)(c)
-			c.NextProtos = []string{"http/1.1"}
-		}, wire: wire}
+		return Endpoint{
+			Name: name, Expect: ShouldRefuse, proof: ByExit, Wrong: wrong, Rule: "RFC 8446 section 6.1: an end without close_notify is an error here", Consequence: hangs, basis: "tls-1.3",
+			config: both(only(tls.VersionTLS13), http1Only), wire: wire,
+		}
+	}
+	old := func(name, wrong string, records int) Endpoint {
+		e := ended(name, "In TLS 1.2: "+wrong, after(records, 0, fin))
+		e.Rule, e.basis, e.config = "RFC 5246 section 7.2.1: an end without close_notify is an error here", "tls-1.2", both(only(tls.VersionTLS12), http1Only)
+		return e
 	}
 	return []Endpoint{
+		{Name: "close-hello", Expect: ShouldRefuse, proof: ByExit, Wrong: "The connection ends behind the client's hello.", Rule: "RFC 8446 section 6.1", Consequence: hangs, raw: func(*session) {}},
 		ended("close-server-hello", "The connection ends behind ServerHello.", after(1, 0, fin)),
+		ended("close-encrypted-extensions", "The connection ends behind EncryptedExtensions.", after(0, encryptedExtensions, fin)),
 		ended("close-certificate", "The connection ends behind Certificate.", after(0, certificateMessage, fin)),
+		ended("close-certificate-verify", "The connection ends behind CertificateVerify.", after(0, certificateVerify, fin)),
 		ended("close-flight", "The connection ends behind the server's Finished.", after(0, finishedMessage, fin)),
 		{Name: "close-handshake", Expect: ShouldRefuse, proof: ByExit, Wrong: "The connection ends once the request has come, without an answer.", Rule: "RFC 9112 section 9.5", Consequence: hangs, config: http1Only, answer: (*session).cut},
+		old("close-server-hello-1.2", "the connection ends behind ServerHello.", 1),
+		old("close-certificate-1.2", "the connection ends behind Certificate.", 2),
+		old("close-key-exchange-1.2", "the connection ends behind ServerKeyExchange.", 3),
+		old("close-hello-done-1.2", "the connection ends behind ServerHelloDone.", 4),
+		old("close-change-cipher-spec-1.2", "the connection ends behind the server's ChangeCipherSpec, before its Finished.", 5),
+		old("close-flight-1.2", "the connection ends behind the server's Finished.", 6),
 		ended("reset-server-hello", "The connection is reset (RST) behind ServerHello.", after(1, 0, rst)),
 		ended("reset-flight", "The connection is reset (RST) behind the server's Finished.", after(0, finishedMessage, rst)),
 		{Name: "reset-hello", Expect: ShouldRefuse, proof: ByExit, Wrong: "The connection is reset (RST) behind the client's hello.", Rule: "RFC 9293", Consequence: hangs, raw: func(s *session) { reset(s.conn) }},
@@ -521,6 +571,7 @@ func silences() []Endpoint {
 			hold(s.ctx, app)
 			return errCut
 		}},
+		*silenceOf(3),
 		silent("one-byte-a-second", "The server's flight comes with one byte a second: a quarter of an hour.", trickle(1, time.Second)),
 		{Name: "one-byte-a-second-body", Expect: May, proof: ByEnd, Wrong: "The answer comes with one byte a second, for many minutes.", Rule: "none: a timeout is the program's own", Consequence: waits, config: http1Only, answer: func(s *session, app appConn) error {
 			_ = app.SetDeadline(time.Now().Add(holdTimeout))
@@ -557,15 +608,37 @@ func alertOf(n int) *Endpoint {
 	}
 }
 
-// alertEndpoint is alert-N for any N.
-func alertEndpoint(host string) *Endpoint {
-	number, ok := strings.CutSuffix(host, "."+Domain)
-	number, named := strings.CutPrefix(number, "alert-")
-	n, err := strconv.ParseUint(number, 10, 8)
-	if !ok || !named || err != nil {
-		return nil
+// silenceOf is a server that is slow to answer, and then right.
+func silenceOf(seconds int) *Endpoint {
+	// Whoever has no patience for so short a time fails on slow networks; all else is the program's own choice.
+	const short = 3
+	e := &Endpoint{
+		Name: fmt.Sprintf("silence-%d", seconds), Group: Misbehaviour, Expect: ShouldAccept,
+		Wrong: fmt.Sprintf("The server says nothing for %d s behind the client's hello, and then goes on as it should. Any number up to %d works: silence-N.lab.localhost.", seconds, maxSilence),
+		Rule:  "none: a timeout is the program's own", Consequence: "The client fails on slow networks, and at busy servers.", wire: pause(time.Duration(seconds) * time.Second),
 	}
-	return alertOf(int(n))
+	if seconds > short {
+		e.Expect = May
+	}
+	return e
+}
+
+// maxSilence is the longest of silence-N, in seconds.
+const maxSilence = 300
+
+// numbered is alert-N or silence-N for any N; nil: the name is another one.
+func numbered(name string) *Endpoint {
+	for prefix, kind := range map[string]struct {
+		most int
+		make func(int) *Endpoint
+	}{"alert-": {255, alertOf}, "silence-": {maxSilence, silenceOf}} {
+		digits, ok := strings.CutPrefix(name, prefix)
+		n, err := strconv.Atoi(digits)
+		if ok && err == nil && n >= 0 && n <= kind.most && strconv.Itoa(n) == digits {
+			return kind.make(n)
+		}
+	}
+	return nil
 }
 
 func head(fields ...string) string {

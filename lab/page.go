@@ -74,7 +74,8 @@ type pageGroup struct {
 
 type pageEndpoint struct {
 	*Endpoint
-	URL string
+	URL   string
+	Waits bool // for as long as the client does
 }
 
 func (l *Lab) pageHTML(w http.ResponseWriter) {
@@ -84,7 +85,7 @@ func (l *Lab) pageHTML(w http.ResponseWriter) {
 			groups = append(groups, pageGroup{Name: e.Group})
 		}
 		last := &groups[len(groups)-1]
-		last.Endpoints = append(last.Endpoints, pageEndpoint{e, l.URL(e)})
+		last.Endpoints = append(last.Endpoints, pageEndpoint{e, l.URL(e), e.proof == ByEnd})
 	}
 
 	var b bytes.Buffer
@@ -168,12 +169,13 @@ func (l *Lab) named(name string) *Endpoint {
 func (e *Endpoint) live(v *Visit) live {
 	out := live{Endpoint: e.Name, ID: v.ID, Time: v.Start.Format("15:04:05"), Agent: v.Agent}
 	wants := e.Expect == MustAccept || e.Expect == ShouldAccept
+	handshake := e.proof == ByRequest || e.proof == ByFinished
 	switch {
 	case v.Unsuited != "":
 		out.Text, out.Class = v.Unsuited, "dim"
 	case v.Data:
 		out.Text = "sent its request"
-		if e.proof == ByRequest && e.Expect == MustRefuse && v.Excused == "" {
+		if handshake && e.Expect == MustRefuse && v.Excused == "" {
 			out.Class = "bad"
 		} else if wants {
 			out.Class = "good"
@@ -185,7 +187,7 @@ func (e *Endpoint) live(v *Visit) live {
 	default:
 		out.Text = "ended without a request"
 	}
-	if !v.Data && !v.Open && v.Unsuited == "" && e.proof == ByRequest {
+	if !v.Data && !v.Open && v.Unsuited == "" && handshake {
 		out.Class = "good"
 		if wants {
 			out.Class = "bad"

@@ -25,11 +25,17 @@ document.addEventListener("toggle", async event => {
   text.textContent = await answer.text()
 }, true)
 
-filter.addEventListener("input", () => {
+// With ?show=WORDS in its URL, the page begins with those.
+const options = new URLSearchParams(location.search)
+filter.addEventListener("input", choose)
+filter.value = options.get("show") || ""
+choose()
+
+function choose() {
   const words = filter.value.toLowerCase()
   for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(words)
   for (const section of document.querySelectorAll("section")) section.hidden = !section.querySelector("tr[data-name]:not([hidden])")
-})
+}
 
 // request asks an endpoint, and tells how that ended.
 async function request(row, limit) {
@@ -47,11 +53,11 @@ async function request(row, limit) {
   return { outcome, error, ms: Math.round(performance.now() - start) }
 }
 
-// How long an endpoint may take, in milliseconds: what says nothing costs all of it.
-const options = new URLSearchParams(location.search), limit = Number(options.get("limit")) || 8000
+// How long an endpoint may take, in milliseconds: what says nothing costs all of ?limit=. The others end by themselves.
+const limit = Number(options.get("limit")) || 8000, patience = 60000
 
 async function judge(row) {
-  const since = Date.now(), result = await request(row, limit)
+  const since = Date.now(), result = await request(row, "waits" in row.dataset ? limit : patience)
   const query = new URLSearchParams({ endpoint: row.dataset.name, since, ...result })
   const verdict = await (await fetch("/judge?" + query)).json()
   const cell = row.querySelector(".verdict")
@@ -80,13 +86,13 @@ async function test() {
     return
   }
 
-  const counts = {}, queue = rows.filter(row => row.dataset.name !== "good")
+  const counts = {}, queue = rows.filter(row => !row.hidden && row.dataset.name !== "good"), all = queue.length + 1
   let done = 1
   const worker = async () => {
     for (let row; (row = queue.shift());) {
       const { verdict } = await judge(row)
       counts[verdict] = (counts[verdict] || 0) + 1
-      summary.textContent = `${++done} of ${rows.length}: ` + Object.entries(counts).map(([v, n]) => `${n} ${v}`).join(", ")
+      summary.textContent = `${++done} of ${all}: ` + Object.entries(counts).map(([v, n]) => `${n} ${v}`).join(", ")
     }
   }
   await Promise.all([worker(), worker(), worker(), worker()])

@@ -94,12 +94,18 @@ func suites() []Endpoint {
 		}}
 	}
 	const few = "The client fails at some servers."
+	ecdsa := func(e Endpoint) Endpoint {
+		e.chains = one(leaf(nil))
+		return e
+	}
 	return []Endpoint{
 		suite("suite-aes128-gcm", MustAccept, "Nothing: TLS 1.2 with ECDHE and AES-128-GCM.", "RFC 9325 section 4.2", "The client fails at many servers.", tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
 		suite("suite-aes256-gcm", ShouldAccept, "Nothing: TLS 1.2 with ECDHE and AES-256-GCM.", "RFC 9325 section 4.2", few, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
 		suite("suite-chacha20", May, "TLS 1.2 with ECDHE and ChaCha20-Poly1305.", "RFC 7905", few, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
 		suite("suite-cbc", May, "TLS 1.2 with ECDHE and AES-CBC with SHA-1.", "RFC 9325 section 4.1: prefer AEAD", "Implementations of CBC have leaked plaintext again and again (Lucky 13).", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA),
 		suite("suite-cbc-sha256", May, "TLS 1.2 with ECDHE and AES-CBC with SHA-256.", "RFC 9325 section 4.1: prefer AEAD", "Implementations of CBC have leaked plaintext again and again (Lucky 13).", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256),
+		ecdsa(suite("suite-ecdsa", ShouldAccept, "Nothing: TLS 1.2 with ECDHE, an ECDSA certificate, and an AEAD.", "RFC 9325 section 4.2", few, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256)),
+		ecdsa(suite("suite-ecdsa-cbc", May, "TLS 1.2 with ECDHE, an ECDSA certificate, and AES-CBC.", "RFC 9325 section 4.1: prefer AEAD", "Implementations of CBC have leaked plaintext again and again (Lucky 13).", tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256)),
 		suite("rsa-key-exchange", ShouldRefuse, "The secret is encrypted to the server's RSA key, without forward secrecy (AES-GCM).", "RFC 9325 section 4.1: should not be negotiated", "Whoever gets the key later reads all that was ever recorded; servers with a padding oracle (ROBOT) give it away at once.", tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384),
 		suite("rsa-key-exchange-cbc", ShouldRefuse, "The secret is encrypted to the server's RSA key, without forward secrecy (AES-CBC).", "RFC 9325 section 4.1: should not be negotiated", "Whoever gets the key later reads all that was ever recorded.", tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA256),
 		suite("suite-3des", ShouldRefuse, "TLS 1.2 with 3DES.", "RFC 9325 section 4.1: should not be negotiated; CVE-2016-2183", "After some hundred gigabytes, a watcher knows parts of the content, such as cookies (Sweet32).", tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA),
@@ -109,7 +115,7 @@ func suites() []Endpoint {
 
 func groups() []Endpoint {
 	group := func(name string, expect Expectation, wrong, rule, consequence string, ids ...tls.CurveID) Endpoint {
-		return Endpoint{Name: name, Expect: expect, Wrong: wrong, Rule: rule, Consequence: consequence, config: func(c *tls.Config) { c.CurvePreferences = ids }}
+		return Endpoint{Name: name, Expect: expect, Wrong: wrong, Rule: rule, Consequence: consequence, config: curves(ids...)}
 	}
 	return []Endpoint{
 		group("group-x25519", ShouldAccept, "Nothing: keys are agreed by X25519 alone.", "RFC 8446 section 9.1: should be supported", "The client fails at some servers.", tls.X25519),
@@ -118,6 +124,10 @@ func groups() []Endpoint {
 		group("group-p521", May, "Keys are agreed by P-521 alone.", "RFC 8446 section 4.2.7", "Servers that have nothing else exclude clients.", tls.CurveP521),
 		group("post-quantum", May, "Keys are agreed by X25519MLKEM768 alone.", "draft-ietf-tls-ecdhe-mlkem", "What a client without it sends today can be read once there are large quantum computers.", tls.X25519MLKEM768),
 	}
+}
+
+func curves(ids ...tls.CurveID) func(*tls.Config) {
+	return func(c *tls.Config) { c.CurvePreferences = ids }
 }
 
 func applicationProtocols() []Endpoint {
@@ -133,7 +143,8 @@ func applicationProtocols() []Endpoint {
 			return "the client does not offer HTTP/2"
 		}},
 		{
-			Name: "alpn-unoffered", Expect: MustRefuse, Wrong: "The server chooses a protocol that the client has not offered: postgresql.", Rule: "RFC 7301 section 3.1, RFC 8446 section 4.2", Consequence: "Data for one service reaches another one that has a certificate for the same name (ALPACA).", basis: "tls-1.3-by-hand",
+			// A client may look at the protocol once the handshake is complete, so Finished shows nothing.
+			Name: "alpn-unoffered", Expect: ShouldRefuse, Wrong: "The server chooses a protocol that the client has not offered: postgresql.", Rule: "RFC 9325 section 3.7: clients should abort", Consequence: "Data for one service reaches another one that has a certificate for the same name (ALPACA).", basis: "tls-1.3-by-hand",
 			rogue: plan(func(p *rogue.Plan) {
 				p.Extensions = func([]rogue.Ext) []rogue.Ext { return []rogue.Ext{rogue.ALPN("postgresql")} }
 			}),
@@ -184,8 +195,16 @@ func tickets() []Endpoint {
 			config: neverResume,
 		},
 		{
-			Name: "early-data-refused", Expect: MustAccept, Wrong: "Nothing: over QUIC, the server gives tickets for early data (0-RTT), and then refuses the early data. Over TCP, it only gives tickets that never resume.", Rule: "RFC 8446 section 4.2.10, RFC 9001 section 4.6.2: the client sends its request again", Consequence: "The client fails when a server restarts, or sends a request twice.",
+			Name: "early-data-refused", Expect: MustAccept, Wrong: "Nothing: the server gives tickets for early data (0-RTT), and then refuses the early data. This is for clients over QUIC; for others there is early-data-refused-tcp.", Rule: "RFC 8446 section 4.2.10, RFC 9001 section 4.6.2: the client sends its request again", Consequence: "The client fails when a server restarts, or sends a request twice.",
 			config: neverResume,
+		},
+		{
+			Name: "early-data-refused-tcp", Expect: MustAccept, Wrong: "Nothing: over TCP, the server gives a ticket for early data (0-RTT), and refuses the early data of a second connection, and with it the ticket.", Rule: "RFC 8446 section 4.2.10: the client sends its request again", Consequence: "The client fails when a server restarts, or sends a request twice.", basis: byHandName,
+			rogue: plan(func(p *rogue.Plan) {
+				p.After = func(c *rogue.Conn) error {
+					return c.Send(rogue.Message{Type: rogue.NewSessionTicket, Body: ticket(rogue.EarlyData(1 << 14))})
+				}
+			}),
 		},
 	}
 }

@@ -73,10 +73,6 @@ func (p *packets) config(ctx context.Context, hello *tls.ClientHelloInfo) (*tls.
 		return nil, errors.New("lab: a hello on a connection that was not accepted here")
 	}
 	e := p.lab.find(hello)
-	if !e.overQUIC() {
-		return nil, fmt.Errorf("the lab's endpoint %s is not for QUIC", e.Name)
-	}
-
 	// What the hello points to is used again.
 	f.session = &session{lab: p.lab, ctx: ctx, endpoint: e, hello: &tls.ClientHelloInfo{ServerName: hello.ServerName}, shows: f.trace.Certificate}
 	f.session.visit = p.lab.visits.begin(e, hello, f.trace.ID(), hello.Conn.RemoteAddr().String(), p.lab.authority.Asked(e.Hostname()))
@@ -85,7 +81,13 @@ func (p *packets) config(ctx context.Context, hello *tls.ClientHelloInfo) (*tls.
 		if e.large {
 			v.Excused = "over QUIC its handshake is larger than clients need to take"
 		}
+		if !e.overQUIC() {
+			v.Unsuited = "it is not there over QUIC"
+		}
 	})
+	if !e.overQUIC() {
+		return nil, fmt.Errorf("the lab's endpoint %s is not for QUIC", e.Name)
+	}
 	c := f.session.config()
 	c.NextProtos, c.MinVersion, c.KeyLogWriter = []string{http3.NextProtoH3}, tls.VersionTLS13, nil
 	f.trace.Hello(hello, c)

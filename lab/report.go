@@ -23,7 +23,11 @@ func (r *Report) Summary() string {
 			counts = append(counts, fmt.Sprintf("%d %s", n, v))
 		}
 	}
-	return fmt.Sprintf("%d endpoints: %s", len(r.Results), strings.Join(counts, ", "))
+	text := fmt.Sprintf("%d endpoints: %s", len(r.Results), strings.Join(counts, ", "))
+	if r.Stopped > 0 {
+		text = fmt.Sprintf("interrupted, with %d endpoints left; %s", r.Stopped, text)
+	}
+	return text
 }
 
 // did is what a client did, in a word.
@@ -158,10 +162,11 @@ func (r *Report) JSON(w io.Writer) error {
 		Command  []string        `json:"command"`
 		Failed   string          `json:"failed,omitempty"`
 		Remedy   string          `json:"remedy,omitempty"`
+		Stopped  int             `json:"left,omitempty"` // endpoints, when the check was interrupted
 		Counts   map[Verdict]int `json:"counts"`
 		Controls []resultJSON    `json:"controls"`
 		Results  []resultJSON    `json:"results"`
-	}{1, r.Command, r.Failed, r.Remedy, map[Verdict]int{}, []resultJSON{}, []resultJSON{}}
+	}{1, r.Command, r.Failed, r.Remedy, r.Stopped, map[Verdict]int{}, []resultJSON{}, []resultJSON{}}
 	for _, v := range Verdicts {
 		report.Counts[v] = r.Count(v)
 	}
@@ -210,6 +215,10 @@ func (r *Report) JUnit(w io.Writer) error {
 	if r.Failed != "" {
 		suite.Tests, suite.Errors = 1, 1
 		suite.Cases = []caseXML{{Name: "controls", Class: "padlock.lab", Time: "0", Error: &messageXML{Message: r.Failed, Type: "controls", Text: r.Remedy}}}
+	}
+	if r.Stopped > 0 {
+		suite.Tests, suite.Errors = 1, 1
+		suite.Cases = []caseXML{{Name: "all endpoints", Class: "padlock.lab", Time: "0", Error: &messageXML{Message: r.Summary(), Type: "interrupted"}}}
 	}
 	for i := range r.Results {
 		result := &r.Results[i]
@@ -262,8 +271,8 @@ func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", "`", "'").Replace(text)
 }
 
-// ListJSON writes what the lab serves.
-func ListJSON(w io.Writer) error {
+// ListJSON writes what endpoints are.
+func ListJSON(w io.Writer, endpoints []*Endpoint) error {
 	type row struct {
 		Name        string      `json:"name"`
 		Host        string      `json:"host"`
@@ -274,7 +283,7 @@ func ListJSON(w io.Writer) error {
 		Consequence string      `json:"consequence"`
 	}
 	var rows []row
-	for _, e := range Endpoints() {
+	for _, e := range endpoints {
 		rows = append(rows, row{e.Name, e.Hostname(), e.Group, e.Expect, e.Wrong, e.Rule, e.Consequence})
 	}
 	encoder := json.NewEncoder(w)

@@ -39,6 +39,7 @@ func (l *Lab) serve(ctx context.Context, raw net.Conn) {
 	_ = recorded.SetDeadline(time.Now().Add(handshakeTimeout))
 	hello, read, err := peek(recorded)
 	if err != nil {
+		l.visits.stranger(recorded.ID(), recorded.RemoteAddr().String(), err)
 		recorded.Done(tls.ConnectionState{}, err)
 		return
 	}
@@ -69,10 +70,7 @@ func (s *session) visitJoined() {
 
 // find is the endpoint of a name; for a client that sends none, that of the address or the one that is checked.
 func (l *Lab) find(hello *tls.ClientHelloInfo) *Endpoint {
-	if e := l.byHost[hello.ServerName]; e != nil {
-		return e
-	}
-	if e := alertEndpoint(hello.ServerName); e != nil {
+	if e := l.endpoint(hello.ServerName); e != nil {
 		return e
 	}
 	if hello.ServerName == "" {
@@ -185,6 +183,9 @@ func (s *session) runRogue() {
 	s.recorded.Done(state, err)
 	if server.ClientFinished() {
 		s.note(func(v *Visit) { v.Finished = true })
+	}
+	if server.Obeyed() {
+		s.note(func(v *Visit) { v.Obeyed = true })
 	}
 	if errors.Is(err, rogue.ErrUnsuited) || errors.Is(err, rogue.ErrNoGroup) {
 		s.note(func(v *Visit) { v.Unsuited = err.Error() })

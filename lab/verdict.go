@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,10 +24,13 @@ const (
 // Outcome is how a client told its end.
 type Outcome struct {
 	Exit     int           `json:"exit"`
+	Signal   string        `json:"signal,omitempty"` // that ended it by itself, such as segmentation fault
 	Killed   bool          `json:"killed,omitempty"` // at the timeout
 	Duration time.Duration `json:"-"`
 	Output   string        `json:"output,omitempty"` // the end of it
 	Failed   string        `json:"failed,omitempty"` // why it could not be run
+
+	stray string // where it went instead of the endpoint; "": nowhere that is known
 }
 
 // Result is one client at one endpoint.
@@ -48,6 +52,10 @@ type calibration struct {
 // judge compares what a client did with what it should have done.
 func judge(e *Endpoint, visits []Visit, o Outcome, c calibration) Result {
 	r := Result{Endpoint: e, Expected: e.Expect, Outcome: o, Visits: visits}
+	if why := unsuited(visits); why != "" && e.Expect == May && o.Failed == "" {
+		r.Verdict, r.Reason = OK, why+", which it need not"
+		return r
+	}
 	if why := unseen(e, visits, o, c); why != "" {
 		r.Verdict, r.Reason = Unclear, why
 		return r
@@ -55,11 +63,14 @@ func judge(e *Endpoint, visits []Visit, o Outcome, c calibration) Result {
 
 	accepted, how := e.accepted(visits, o, c)
 	r.Accepted, r.Reason = accepted, how
-	if excused := visits[len(visits)-1].Excused; excused != "" {
+	if excused := excused(visits); excused != "" {
 		r.Expected, r.Reason = May, how+"; "+excused+", so it may"
 	}
 	wants := r.Expected == MustAccept || r.Expected == ShouldAccept
 	switch {
+	case !accepted && o.Signal != "":
+		// A crash is no refusal, and may be worse than none.
+		r.Verdict, r.Reason = Unclear, "it crashed: "+o.Signal+quoted(o)
 	case r.Expected == May:
 		r.Verdict = OK
 	case accepted && r.Expected == MustRefuse:
@@ -82,7 +93,7 @@ func unseen(e *Endpoint, visits []Visit, o Outcome, c calibration) string {
 		return "the command could not be run: " + o.Failed
 	}
 	if len(visits) == 0 {
-		return "it made no connection" + quoted(o)
+		return cmp.Or(o.stray, "it made no connection") + quoted(o)
 	}
 	if why := unsuited(visits); why != "" {
 		return "this endpoint cannot be shown to it: " + why
@@ -116,7 +127,23 @@ func unsuited(visits []Visit) (why string) {
 	return why
 }
 
+// excused says why a client may do as it likes; "": it may not. A client with several connections is excused by those on
+// which it has gone along.
+func excused(visits []Visit) (why string) {
+	relevant := visits
+	if went := slices.DeleteFunc(slices.Clone(visits), func(v Visit) bool { return !v.Data && !v.Finished && !v.Obeyed }); len(went) > 0 {
+		relevant = went
+	}
+	for _, v := range relevant {
+		if why = v.Excused; why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
 func hasData(v Visit) bool     { return v.Data }
+func hasObeyed(v Visit) bool   { return v.Obeyed }
 func hasFinished(v Visit) bool { return v.Finished }
 
 func anyVisit(visits []Visit, is func(Visit) bool) bool {
@@ -151,15 +178,13 @@ func (e *Endpoint) accepted(visits []Visit, o Outcome, c calibration) (bool, str
 		return true, fmt.Sprintf("it sent its request, though it failed afterwards (exit code %d)", o.Exit)
 	case anyVisit(visits, hasData):
 		return true, "it sent its request"
-	case !wants && anyVisit(visits, hasFinished) && e.rogue != nil && e.finishes():
+	case !wants && anyVisit(visits, hasObeyed):
+		return true, "it did what the server must not ask for"
+	case !wants && e.proof == ByFinished && anyVisit(visits, hasFinished):
 		return true, "it completed its side of the handshake"
 	}
 	return false, refusal(visits, o)
 }
-
-// finishes reports whether a client that sends Finished has accepted the fault already. One that only looks at names
-// afterwards has not, but the endpoints of package rogue have right names.
-func (e *Endpoint) finishes() bool { return e.proof == ByRequest || e.proof == ByFinished }
 
 // refusal says how a client refused.
 func refusal(visits []Visit, o Outcome) string {

@@ -20,6 +20,7 @@ type Visit struct {
 	Open      bool      `json:"open,omitempty"`          // it has not ended yet
 	Handshake bool      `json:"handshake"`               // it was complete for the server
 	Finished  bool      `json:"finished"`                // the client has sent its Finished
+	Obeyed    bool      `json:"obeyed,omitempty"`        // it answered a message that it must not answer
 	Data      bool      `json:"data"`                    // application data has come
 	Served    bool      `json:"served"`                  // a whole answer was sent
 	Agent     string    `json:"agent,omitempty"`         // the client by its own words
@@ -59,12 +60,24 @@ func (v *visits) begin(e *Endpoint, hello *tls.ClientHelloInfo, id uint64, remot
 	}
 
 	visit := &Visit{ID: id, Endpoint: e.Name, Start: time.Now(), Remote: remote, SNI: handshake.Escape(hello.ServerName), Open: true, Excused: excused, Asked: -asked}
+	v.append(visit)
+	return visit
+}
+
+// stranger notes a connection that says nothing of where it wants to go.
+func (v *visits) stranger(id uint64, remote string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.append(&Visit{ID: id, Start: time.Now(), Remote: remote, Error: handshake.Escape(err.Error())})
+}
+
+// append is called with the lock held.
+func (v *visits) append(visit *Visit) {
 	if len(v.all) == maxVisits {
 		v.all = slices.Delete(v.all, 0, maxVisits/4)
 	}
 	v.all = append(v.all, visit)
 	v.change()
-	return visit
 }
 
 // update changes a visit, under the lock.
@@ -126,6 +139,22 @@ func (v *visits) of(endpoint string, since time.Time) (list []Visit, over bool, 
 		}
 	}
 	return list, over, v.changed
+}
+
+// astray says where connections since a moment went that did not go to an endpoint of the table; "": there are none.
+func (v *visits) astray(since time.Time) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, visit := range v.all {
+		switch {
+		case visit.Start.Before(since):
+		case visit.Endpoint == "":
+			return "it connected, and sent no TLS: " + visit.Error
+		case visit.Endpoint == unknown.Name || visit.Endpoint == page.Name:
+			return "it connected, and asked for the server name " + visit.SNI
+		}
+	}
+	return ""
 }
 
 // since lists all visits, for the page.

@@ -129,6 +129,34 @@ func flipPlain(number, offset int) func() wirePlan {
 	}
 }
 
+// Types of handshake messages in plaintext.
+const (
+	serverHello        = 2
+	newSessionTicket   = 4
+	certificate        = 11
+	serverKeyExchange  = 12
+	certificateRequest = 13
+	serverHelloDone    = 14
+)
+
+// flipMessage changes a bit of a handshake message in plaintext: at an offset behind the message's header, or from its
+// end if it is negative. crypto/tls sends each message in a record of its own.
+func flipMessage(kind byte, offset int) func() wirePlan {
+	const messageHeader = 4
+	return func() wirePlan {
+		return wirePlan{record: func(w *wire, r record) error {
+			if r.kind == handshakeRecord && r.protected == 0 && r.data[recordHeader] == kind {
+				at := recordHeader + messageHeader + offset
+				if offset < 0 {
+					at = len(r.data) + offset
+				}
+				r.data[at] ^= 1
+			}
+			return w.send(r.data)
+		}}
+	}
+}
+
 // ends are the ways in which a connection stops.
 type stop func(*wire) error
 
@@ -208,6 +236,30 @@ func hold(ctx context.Context, conn net.Conn) {
 	_, _ = io.Copy(io.Discard, conn)
 }
 
+// pause says nothing for a time, and then all.
+func pause(d time.Duration) func() wirePlan {
+	return func() wirePlan {
+		return wirePlan{record: func(w *wire, r record) error {
+			if r.number == 1 {
+				_ = w.Conn.SetDeadline(time.Now().Add(d + handshakeTimeout))
+				if err := wait(w.ctx, d); err != nil {
+					return err
+				}
+			}
+			return w.send(r.data)
+		}}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
 // fragments sends each plaintext handshake record as records with n bytes of content.
 func fragments(n int) func() wirePlan {
 	return func() wirePlan {
@@ -247,10 +299,8 @@ func drip(ctx context.Context, conn net.Conn, data []byte, n int, pause time.Dur
 		if pause == 0 {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := wait(ctx, pause); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,17 +37,20 @@ func labDescription() string {
 		fmt.Fprintf(&b, "  {%s}%s%s\n", p.Name, strings.Repeat(" ", 10-len(p.Name)), p.Meaning)
 	}
 	b.WriteString("\nThe client must trust {root}, send a request, and end. Its root is made anew at each start, unless --storage keeps it. It belongs into no trust\nstore: its key and that of some endpoints are for tests alone.\n\n" +
-		"Exit codes of --check: 0 nothing is unsafe (with --strict: every verdict is ok), 1 something is unsafe, 2 the call cannot be understood,\n3 the client fails at the good endpoints, so nothing is concluded.")
+		"Exit codes of --check: 0 nothing is unsafe (with --strict: every verdict is ok), 1 something is unsafe, 2 the call cannot be understood,\n3 nothing is concluded, as the client fails at the good endpoints, the lab cannot start, or the check was interrupted.")
 	return b.String()
 }
+
+// labListen is where the lab is unless --listen says something else.
+const labListen = "localhost:8444"
 
 func (p *program) labCommand() *cli.Command {
 	return &cli.Command{
 		Name: "lab", Usage: "find out whether a TLS client refuses what it must refuse", UsageText: labUsage, Description: labDescription(), OnUsageError: onUsageError,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "run the command behind -- against every endpoint"},
-			&cli.StringFlag{Name: "only", Usage: "only endpoints or groups that match `PATTERNS`, such as 'wrong-*,protocol' or '!silence*' for all others"},
-			&cli.IntFlag{Name: "jobs", Usage: "run `N` clients at once; 1 for a client that sends no server name", Value: lab.DefaultJobs()},
+			&cli.StringFlag{Name: "only", Usage: "with --check or --list: only endpoints or groups that match `PATTERNS`, such as 'wrong-*,protocol' or '!silence*' for all others"},
+			&cli.IntFlag{Name: "jobs", Usage: "run `N` clients at once; one that sends no server name is run alone", Value: lab.DefaultJobs()},
 			&cli.DurationFlag{Name: "timeout", Usage: "end a client after this `TIME`", Value: 15 * time.Second},
 			&cli.BoolFlag{Name: "strict", Usage: "exit with 1 unless every verdict is ok"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
@@ -54,7 +58,7 @@ func (p *program) labCommand() *cli.Command {
 			&cli.StringFlag{Name: "markdown", Usage: "write the report to `FILE` as a table in Markdown"},
 			&cli.BoolFlag{Name: "list", Usage: "print all endpoints (with --json as JSON), and end"},
 			&cli.BoolFlag{Name: "names", Usage: "print the host names of all endpoints, as for padlock hosts add, and end"},
-			&cli.StringFlag{Name: "listen", Usage: "`ADDR` to listen on", Value: "localhost:8444"},
+			&cli.StringFlag{Name: "listen", Usage: "`ADDR` to listen on (default: " + labListen + "; with --check a free port of localhost)"},
 			&cli.StringFlag{Name: "storage", Usage: "keep the lab's root in `DIR` (default: a new root at each start)"},
 		},
 		Action: p.lab,
@@ -92,8 +96,8 @@ func (p *program) labNames() error {
 }
 
 // openLab listens.
-func (p *program) openLab(c *cli.Context, sinks ...handshake.Sink) (*lab.Lab, error) {
-	addresses, err := labAddresses(c.String("listen"))
+func (p *program) openLab(c *cli.Context, listen string, sinks ...handshake.Sink) (*lab.Lab, error) {
+	addresses, err := labAddresses(cmp.Or(c.String("listen"), listen))
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +111,9 @@ func (p *program) openLab(c *cli.Context, sinks ...handshake.Sink) (*lab.Lab, er
 	})
 	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
 		err = hint.Add(err, "choose another address: padlock lab --listen localhost:9444")
+	}
+	if err == nil && l.Public() {
+		terminal.Say(p.stderr, "warning: other machines can reach the lab; its faults are for clients on this one, so listen on localhost unless the clients are elsewhere")
 	}
 	return l, err
 }
@@ -130,7 +137,7 @@ func labAddresses(listen string) ([]string, error) {
 
 // labServe serves the endpoints and their page until it is stopped.
 func (p *program) labServe(c *cli.Context) error {
-	l, err := p.openLab(c, handshake.NewLine(p.stdout))
+	l, err := p.openLab(c, labListen, handshake.NewLine(p.stdout))
 	if err != nil {
 		return err
 	}
@@ -170,14 +177,24 @@ func (p *program) labCheck(c *cli.Context) error {
 	switch {
 	case c.NArg() == 0:
 		return hint.Add(usageError{errors.New("--check needs the command of a client")}, "padlock lab --check -- curl -sS --cacert {root} {url}")
+	case !lab.Directs(c.Args().Slice()):
+		return hint.Add(usageError{errors.New("the command does not say where the client is to go")}, "write {url} into it, or {host} and {port}: padlock lab --check -- curl -sS --cacert {root} {url}")
 	case c.Int("jobs") < 1:
 		return usageError{errors.New("--jobs must be at least 1")}
 	case c.Duration("timeout") <= 0:
 		return usageError{errors.New("--timeout must be positive")}
 	}
-	l, err := p.openLab(c)
+	if _, err := lab.Choose(c.String("only")); err != nil {
+		return hint.Add(usageError{err}, "padlock lab --list prints all endpoints")
+	}
+	for _, name := range []string{"junit", "markdown"} {
+		if err := canWrite(c.String(name)); err != nil {
+			return labFailed{err}
+		}
+	}
+	l, err := p.openLab(c, "localhost:0")
 	if err != nil {
-		return err
+		return labFailed{err}
 	}
 	ctx, cancel := context.WithCancel(c.Context)
 	served := make(chan error, 1)
@@ -193,12 +210,29 @@ func (p *program) labCheck(c *cli.Context) error {
 	})
 	progress.end()
 	if err != nil {
-		if c.Context.Err() == nil {
-			err = hint.Add(usageError{err}, "padlock lab --list prints all endpoints")
-		}
-		return err
+		return labFailed{err}
 	}
 	return p.labReport(c, report)
+}
+
+// labFailed is an error for which nothing is concluded of a client: not the exit code of one that is unsafe.
+type labFailed struct{ error }
+
+func (l labFailed) Unwrap() error { return l.error }
+
+// labInconclusive is the exit code of a check from which nothing is concluded.
+const labInconclusive = 3
+
+// canWrite reports why a report could not be written when all is done; "": there is none.
+func canWrite(name string) error {
+	if name == "" {
+		return nil
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 func (p *program) labReport(c *cli.Context, report *lab.Report) error {
@@ -216,13 +250,15 @@ func (p *program) labReport(c *cli.Context, report *lab.Report) error {
 
 	switch {
 	case err != nil:
-		return err
+		return labFailed{err}
 	case report.Failed != "":
 		terminal.Say(p.stderr, "error: %s", report.Summary())
 		fmt.Fprintln(p.stderr, "padlock: hint:", report.Remedy)
-		return exitCode(3)
+		return exitCode(labInconclusive)
 	case report.Count(lab.Unsafe) > 0, c.Bool("strict") && report.Count(lab.OK) < len(report.Results):
 		return exitCode(1)
+	case report.Stopped > 0:
+		return exitCode(labInconclusive)
 	}
 	return nil
 }
@@ -282,11 +318,20 @@ func (l *labProgress) end() {
 }
 
 func (p *program) labList(c *cli.Context) error {
-	if c.Bool("json") {
-		return lab.ListJSON(p.stdout)
+	endpoints := lab.Endpoints()
+	if c.IsSet("only") {
+		chosen, err := lab.Choose(c.String("only"))
+		if err != nil {
+			return hint.Add(usageError{err}, "padlock lab --list without --only prints all endpoints")
+		}
+		endpoints = chosen
 	}
+	if c.Bool("json") {
+		return lab.ListJSON(p.stdout, endpoints)
+	}
+
 	group := lab.Group("")
-	for _, e := range lab.Endpoints() {
+	for _, e := range endpoints {
 		if e.Group != group {
 			group = e.Group
 			fmt.Fprintf(p.stdout, "\n%s\n", strings.ToUpper(string(group)))

@@ -84,6 +84,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if usage := (usageError{}); errors.As(err, &usage) {
 		return 2
 	}
+	if failed := (labFailed{}); errors.As(err, &failed) {
+		return labInconclusive
+	}
 
 	return 1
 }

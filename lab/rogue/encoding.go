@@ -1,6 +1,7 @@
 package rogue
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -92,11 +93,12 @@ func (h *Hello) encode(random [32]byte) []byte {
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(h.Session) })
 	b.AddUint16(h.Suite)
 	b.AddUint8(h.Compression)
-	b.AddBytes(encodeExtensions(h.Extensions))
+	b.AddBytes(Extensions(h.Extensions))
 	return b.BytesOrPanic()
 }
 
-func encodeExtensions(extensions []Ext) []byte {
+// Extensions is a list of extensions with its length (RFC 8446 section 4.2).
+func Extensions(extensions []Ext) []byte {
 	var b cryptobyte.Builder
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
 		for _, e := range extensions {
@@ -127,6 +129,9 @@ func ALPN(protocol string) Ext {
 	})
 	return Ext{extALPN, b.BytesOrPanic()}
 }
+
+// EarlyData is the extension of a ticket that allows so many bytes of early data (RFC 8446 section 4.2.10).
+func EarlyData(most uint32) Ext { return Ext{extEarlyData, binary.BigEndian.AppendUint32(nil, most)} }
 
 func (m *Message) encode() []byte {
 	n := len(m.Body)

@@ -80,8 +80,22 @@ func newHalf(secret []byte) *half {
 func (h *half) nonce() []byte {
 	nonce := append([]byte(nil), h.iv...)
 	binary.BigEndian.PutUint64(nonce[4:], binary.BigEndian.Uint64(nonce[4:])^h.sequence)
-	h.sequence++
 	return nonce
+}
+
+func (h *half) seal(header, content []byte) []byte {
+	sealed := h.aead.Seal(header, h.nonce(), content, header)
+	h.sequence++
+	return sealed
+}
+
+// open counts no record that it cannot open: it belongs to other keys.
+func (h *half) open(header, fragment []byte) ([]byte, error) {
+	content, err := h.aead.Open(nil, h.nonce(), fragment, header)
+	if err == nil {
+		h.sequence++
+	}
+	return content, err
 }
 
 // Send sends a handshake message in as many records as the plan's size makes of it.
@@ -122,7 +136,7 @@ func (c *Conn) protect(kind byte, content []byte) []byte {
 	inner = append(inner, make([]byte, c.plan.Padding)...)
 	length := len(inner) + c.out.aead.Overhead()
 	header := []byte{Data, 3, 3, byte(length >> 8), byte(length)}
-	return append(header, c.out.aead.Seal(nil, c.out.nonce(), inner, header)...)
+	return c.out.seal(header, inner)
 }
 
 // reader reads whole records.
@@ -149,17 +163,21 @@ func (c *Conn) record() (kind byte, content []byte, err error) {
 		switch {
 		case err != nil:
 			return 0, nil, err
-		case kind == ChangeCipherSpec:
+		case kind == ChangeCipherSpec, kind == Data && c.in == nil && c.passOver(fragment):
 			continue
 		case kind != Data || c.in == nil:
 			// OpenSSL sends alerts in plaintext before it has seen our keys to be right.
 			return kind, fragment, nil
 		}
 
-		inner, err := c.in.aead.Open(nil, c.in.nonce(), fragment, header)
+		inner, err := c.in.open(header, fragment)
+		if err != nil && c.passOver(fragment) {
+			continue
+		}
 		if err != nil {
 			return 0, nil, errors.New("the client's record cannot be decrypted")
 		}
+		c.early = 0
 		for len(inner) > 0 && inner[len(inner)-1] == 0 {
 			inner = inner[:len(inner)-1]
 		}
@@ -168,6 +186,16 @@ func (c *Conn) record() (kind byte, content []byte, err error) {
 		}
 		return inner[len(inner)-1], inner[:len(inner)-1], nil
 	}
+}
+
+// passOver reports whether a record may be early data, which a server that takes no ticket back passes over (RFC 8446
+// section 4.2.10).
+func (c *Conn) passOver(fragment []byte) bool {
+	if c.early <= 0 {
+		return false
+	}
+	c.early -= len(fragment)
+	return true
 }
 
 func alertOf(content []byte) error {

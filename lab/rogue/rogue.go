@@ -34,7 +34,7 @@ type Plan struct {
 	RecordSize  int       // bytes of content in each record; 0: 2^14
 	Padding     int       // zeros behind the content of each record
 
-	Retry      int                     // how many HelloRetryRequests come first, for groups without a share
+	RetryTwice bool                    // two HelloRetryRequests come first: for a group without a share, and then for X25519
 	RetryShare bool                    // a HelloRetryRequest comes first, for the share that was sent
 	Hello      func(*Hello)            // changes the ServerHello
 	Extensions func([]Ext) []Ext       // changes EncryptedExtensions
@@ -93,22 +93,24 @@ const (
 
 // Extensions.
 const (
-	extALPN     = 16
-	extVersions = 43
-	extKeyShare = 51
+	extALPN      = 16
+	extEarlyData = 42
+	extVersions  = 43
+	extKeyShare  = 51
 )
 
 const (
 	suite     = 0x1301 // TLS_AES_128_GCM_SHA256
 	x25519    = 0x001d
 	maxRecord = 1 << 14
+	maxEarly  = 1 << 17
 )
 
 // ErrUnsuited means that the client does not offer what this server has.
 var ErrUnsuited = errors.New("the client does not offer TLS 1.3 with X25519 and TLS_AES_128_GCM_SHA256")
 
-// ErrNoGroup means that there is no further group to ask the client for.
-var ErrNoGroup = errors.New("the client offers no two groups of which it sends no key share")
+// ErrNoGroup means that there is no group to ask the client for.
+var ErrNoGroup = errors.New("the client offers no group of which it sends no key share")
 
 // AlertError is an alert of the client.
 type AlertError byte
@@ -127,6 +129,8 @@ type Conn struct {
 	messages   []byte // handshake bytes that are no whole message yet
 	hello      *ClientHello
 	finished   bool // the client's Finished has come
+	obeyed     bool // a third hello has come
+	early      int  // bytes of early data that may still come, and are passed over: no ticket is taken back
 	alpn       string
 
 	clientTraffic, serverTraffic []byte
@@ -145,6 +149,10 @@ func (c *Conn) ALPN() string { return c.alpn }
 
 // ClientFinished reports whether the client has sent its Finished: it has then accepted all that came before.
 func (c *Conn) ClientFinished() bool { return c.finished }
+
+// Obeyed reports whether the client has answered a second HelloRetryRequest. Clients that do may hash all of it in a way
+// of their own, and fail later.
+func (c *Conn) Obeyed() bool { return c.obeyed }
 
 // Hello is what the client has sent.
 func (c *Conn) Hello() *ClientHello { return c.hello }
@@ -186,7 +194,7 @@ func (c *Conn) complete(s *secrets) error {
 	c.log("SERVER_TRAFFIC_SECRET_0", c.serverTraffic)
 	c.out = newHalf(c.serverTraffic)
 	if c.plan.Early {
-		if err := c.early(); err != nil {
+		if err := c.answerEarly(); err != nil {
 			return err
 		}
 	}
@@ -214,8 +222,8 @@ func (c *Conn) complete(s *secrets) error {
 	return nil
 }
 
-// early is an answer that nobody has asked for yet.
-func (c *Conn) early() error {
+// answerEarly is an answer that nobody has asked for yet.
+func (c *Conn) answerEarly() error {
 	_, err := c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nearly\n"))
 	return err
 }
@@ -232,6 +240,9 @@ func (c *Conn) readHello() error {
 		return err
 	}
 	c.add(m)
+	if slices.Contains(c.hello.IDs, extEarlyData) {
+		c.early = maxEarly
+	}
 	if !slices.Contains(c.hello.Versions, tls.VersionTLS13) || !slices.Contains(c.hello.Suites, suite) || !slices.Contains(c.hello.Groups, x25519) {
 		return ErrUnsuited
 	}
@@ -247,19 +258,20 @@ func (c *Conn) retries() error {
 		return c.retry(x25519, true)
 	}
 
-	asked := []uint16{x25519}
-	for i := range c.plan.Retry {
-		at := slices.IndexFunc(c.hello.Groups, func(g uint16) bool { return c.hello.Shares[g] == nil && known[g] && !slices.Contains(asked, g) })
-		if at < 0 {
-			return ErrNoGroup
-		}
-		group := c.hello.Groups[at]
-		asked = append(asked, group)
-		if err := c.retry(group, i == 0); err != nil {
-			return err
-		}
+	if !c.plan.RetryTwice {
+		return nil
 	}
-	return nil
+
+	at := slices.IndexFunc(c.hello.Groups, func(g uint16) bool { return c.hello.Shares[g] == nil && known[g] })
+	if at < 0 {
+		return ErrNoGroup
+	}
+	if err := c.retry(c.hello.Groups[at], true); err != nil {
+		return err
+	}
+	err := c.retry(x25519, false)
+	c.obeyed = err == nil
+	return err
 }
 
 // known are groups that clients offer for real: P-256, P-384, P-521 and X448.
@@ -329,7 +341,7 @@ func (c *Conn) flight(s *secrets) error {
 	if c.plan.Extensions != nil {
 		extensions = c.plan.Extensions(extensions)
 	}
-	if err := c.say(Message{EncryptedExtensions, encodeExtensions(extensions)}); err != nil {
+	if err := c.say(Message{EncryptedExtensions, Extensions(extensions)}); err != nil {
 		return err
 	}
 	if err := c.say(Message{Certificate, encodeCertificate(c.plan.Certificate.Certificate)}); err != nil {
