@@ -5,8 +5,10 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"padlock/internal/servicetest"
 	"padlock/lab"
@@ -22,6 +25,7 @@ import (
 // labReport is what padlock lab --check --json prints.
 type labReport struct {
 	Failed  string
+	Left    int
 	Counts  map[lab.Verdict]int
 	Results []labResult
 }
@@ -66,7 +70,7 @@ var labClients = []labClient{
 	{"Node.js https", []string{"node", "--version"}, []string{"node", "client.js", "{url}", "{root}"}, nil, false},
 	{"Node.js fetch", []string{"node", "--version"}, []string{"env", "NODE_EXTRA_CA_CERTS={root}", "node", "fetch.mjs", "{url}"}, nil, false},
 	{"Java HttpClient", []string{"java", "--version"}, []string{"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "Client", "{url}", "{root}"}, []string{"javac", "Client.java"}, false},
-	{"Go net/http", []string{"go", "version"}, []string{"./client", "{url}", "{root}"}, []string{"go", "build", "-o", "client", "client.go"}, true},
+	{"Go net/http", []string{"go", "version"}, []string{"./client", "{url}", "{root}"}, []string{"go", "build", "-o", "client", "client.go"}, false},
 	{"Ruby Net::HTTP", []string{"/usr/bin/ruby", "--version"}, []string{"/usr/bin/ruby", "client.rb", "{url}", "{root}"}, nil, false},
 	{"PHP streams", []string{"php", "--version"}, []string{"php", "client.php", "{url}", "{root}"}, nil, false},
 	{"Perl IO::Socket::SSL", []string{"perl", "-MIO::Socket::SSL", "-e", "print $IO::Socket::SSL::VERSION"}, []string{"perl", "client.pl", "{host}", "{port}", "{root}"}, nil, false},
@@ -144,7 +148,7 @@ var labHeart = []string{
 	"no-certificate-verify", "no-certificate", "zero-key-share", "flip-certificate", "flip-finished", "downgraded", "plain-http", "suite-rc4",
 }
 
-// Real clients meet all endpoints: in the short form two of them, in the long one all, whose verdicts are the table in
+// Real clients meet all endpoints: in the short form curl, in the long one all, whose verdicts are the table in
 // docs/lab.md. UPDATE_DOCS=1 with the long form writes it.
 func TestTheLabAgainstRealClients(t *testing.T) {
 	works(t)
@@ -152,7 +156,7 @@ func TestTheLabAgainstRealClients(t *testing.T) {
 	// In the short form, no client waits at the endpoints that say nothing.
 	flags := []string{"--jobs", "4", "--timeout", "60s", "--only", "!silence*,!one-byte-*"}
 	if *long {
-		flags = []string{"--jobs", "4", "--timeout", "20s"}
+		flags = []string{"--jobs", "6", "--timeout", "30s"}
 	}
 
 	reports := map[string]*labReport{}
@@ -216,14 +220,160 @@ func TestTheLabFindsDeliberateHoles(t *testing.T) {
 	}
 }
 
+// holed is a client of which one thing is left out, and nothing else: Python's, as its parts can be turned off one by one.
+const holed = `
+import socket, ssl, sys
+hole, host, port, root = sys.argv[1:]
+context = ssl.create_default_context(cafile=root)
+context.check_hostname = hole != "names"
+if hole == "dates":
+    context.verify_flags |= 0x200000 # X509_V_FLAG_NO_CHECK_TIME
+if hole != "ends":
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+with socket.create_connection((host, int(port))) as plain:
+    with context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=hole == "ends") as tls:
+        tls.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        while tls.recv(65536):
+            pass
+`
+
+// A client that leaves one check out is unsafe where that check counts, and nowhere else.
+func TestTheLabTellsHolesApart(t *testing.T) {
+	works(t)
+	dir := labDirectory(t)
+	// In the short form, some that are right, and some with other faults.
+	only := "expired*,not-yet-valid,self-signed,leaf-as-ca,wildcard*,name-*,wrong-host,address-for-name,truncated*"
+	if *long {
+		only = "certificates,truncated*"
+	}
+	for hole, want := range map[string][]string{
+		"none":  nil,
+		"dates": {"expired", "expired-long-ago", "not-yet-valid", "expired-intermediate"},
+		"names": {"wrong-host", "wrong-subdomain", "common-name-beside-san", "wildcard-too-deep", "wildcard-parent", "wildcard-inside", "wildcard-alone", "name-with-nul", "name-as-uri", "address-for-name", "no-names"},
+		"ends":  {"truncated", "truncated-length", "truncated-chunked", "truncated-head"},
+	} {
+		report, code := checkClient(t, dir, []string{"--jobs", "4", "--only", only}, "/usr/bin/python3", "-c", holed, hole, "{host}", "{port}", "{root}")
+		want = slices.DeleteFunc(want, func(name string) bool {
+			return !slices.ContainsFunc(report.Results, func(r labResult) bool { return r.Endpoint == name })
+		})
+		if unsafe := report.with(lab.Unsafe); (code == 1) != (len(want) > 0) || !slices.Equal(unsafe, want) || len(report.Results) < 25 {
+			t.Errorf("%s: exit code %d, unsafe: %q, failed: %q", hole, code, unsafe, report.Failed)
+		}
+	}
+}
+
+// Whatever a client does beside its request, the verdict is about that, or there is none.
+func TestTheLabWithStrangeClients(t *testing.T) {
+	besides(t)
+	dir := labDirectory(t)
+	curl := need(t, "curl") + ` -sS -m 20 -o /dev/null --cacert "$0" `
+	for name, c := range map[string]struct {
+		script  string
+		failed  string      // why nothing is concluded
+		expired lab.Verdict // at an endpoint that must be refused
+		why     string
+		good    lab.Verdict // at one that must be accepted
+	}{
+		"crashes at what it refuses":  {script: curl + `"$1" || kill -SEGV $$`, expired: lab.Unclear, why: "it crashed: segmentation fault", good: lab.OK},
+		"of a shell crashes":          {script: curl + `"$1" || exit 134`, expired: lab.Unclear, why: "it crashed: aborted", good: lab.OK},
+		"never ends":                  {script: curl + `"$1"; sleep 600`, failed: "still busy with good.lab.localhost"},
+		"hangs at what it refuses":    {script: curl + `"$1" || sleep 600`, expired: lab.Unclear, why: "still busy", good: lab.OK},
+		"prints garbage":              {script: `head -c 100000 /dev/urandom; ` + curl + `"$1"`, expired: lab.OK, good: lab.OK},
+		"tries again":                 {script: curl + `--retry 2 --retry-all-errors --retry-delay 0 --retry-max-time 5 "$1"`, expired: lab.OK, good: lab.OK},
+		"tries again without looking": {script: curl + `"$1" || ` + curl + `--insecure "$1"`, expired: lab.Unsafe, why: "it sent its request", good: lab.OK},
+		"has several connections":     {script: curl + `"$1" && ` + curl + `"$1"`, expired: lab.OK, good: lab.OK},
+		"leaves a process behind":     {script: `sleep 600 & echo $! >> left; ` + curl + `"$1"`, expired: lab.OK, good: lab.OK},
+		"speaks plain HTTP":           {script: curl + `"http://${1#https://}"`, failed: "sent no TLS"},
+		"asks for another name":       {script: curl + `"https://other.lab.localhost:$2" --resolve "other.lab.localhost:$2:127.0.0.1"`, failed: "asked for the server name other.lab.localhost"},
+		"never asks":                  {script: `echo no idea where that is >&2`, failed: "no connection to good.lab.localhost: no idea where that is"},
+	} {
+		junit := filepath.Join(dir, "lab.xml")
+		report, code := checkClient(t, dir, []string{"--only", "expired,wildcard", "--timeout", "5s", "--junit", junit}, "sh", "-c", c.script, "{root}", "{url}", "{port}")
+		if c.failed != "" {
+			if code != 3 || !strings.Contains(report.Failed, c.failed) {
+				t.Errorf("a client that %s: exit code %d, %q", name, code, report.Failed)
+			}
+			continue
+		}
+		if report.Failed != "" || len(report.Results) != 2 {
+			t.Errorf("a client that %s: %q, %d results", name, report.Failed, len(report.Results))
+			continue
+		}
+		expired, good := report.Results[0], report.Results[1]
+		if (code == 1) != (c.expired == lab.Unsafe) || expired.Verdict != c.expired || !strings.Contains(expired.Reason, c.why) || good.Verdict != c.good {
+			t.Errorf("a client that %s: exit code %d; %s, %s; %s, %s", name, code, expired.Verdict, expired.Reason, good.Verdict, good.Reason)
+		}
+		text, err := os.ReadFile(junit)
+		if err := errors.Join(err, xml.Unmarshal(text, new(struct{}))); err != nil {
+			t.Errorf("a client that %s: JUnit: %v\n%s", name, err, text)
+		}
+	}
+
+	left, err := os.ReadFile(filepath.Join(dir, "left"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pid := range strings.FieldsSeq(string(left)) {
+		// That of a process that nobody has waited for is empty.
+		if text, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && bytes.Contains(text, []byte("sleep")) {
+			t.Errorf("process %s is left behind", pid)
+		}
+	}
+}
+
+// An interrupted check ends at once with what it has found; its exit code is not that of an unsafe client, and neither is
+// that of a check that cannot begin.
+func TestTheLabIsInterrupted(t *testing.T) {
+	besides(t)
+	dir := labDirectory(t)
+	seen := filepath.Join(dir, "seen")
+	c := command(dir, "lab", "--check", "--json", "--jobs", "1", "--", "sh", "-c", `echo "$1" >> seen; exec curl -sS -o /dev/null --cacert "$0" --resolve "$2" "$1"`, "{root}", "{url}", "{resolve}")
+	c.Dir = dir
+	var out bytes.Buffer
+	c.Stdout = &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventuallyFor(t, time.Minute, func() (string, error) {
+		text, err := os.ReadFile(seen)
+		if n := bytes.Count(text, []byte("\n")); err == nil && n < 8 {
+			err = fmt.Errorf("%d endpoints", n)
+		}
+		return "", err
+	})
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait()
+	report := &labReport{}
+	if err := json.Unmarshal(out.Bytes(), report); err != nil || c.ProcessState.ExitCode() != 3 || len(report.Results) < 3 || report.Left < 100 || report.Counts[lab.OK] != len(report.Results) {
+		t.Errorf("exit code %d, %v\n%s", c.ProcessState.ExitCode(), err, out.String())
+	}
+
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for want, args := range map[string][]string{
+		"address already in use": {"--listen", taken.Addr().String()}, "no such file or directory": {"--junit", "absent/lab.xml"}, "not a directory": {"--storage", seen},
+	} {
+		refused := command(dir, slices.Concat([]string{"lab", "--check"}, args, []string{"--", "true", "{url}"})...)
+		text, _ := refused.CombinedOutput()
+		if code := refused.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(text), want) {
+			t.Errorf("%q: exit code %d\n%s", args, code, text)
+		}
+	}
+}
+
 // Nothing is concluded of a client that does not trust the root or does not run, and the exit code says so.
 func TestTheLabConcludesNothingOfAClientThatFailsTheControls(t *testing.T) {
 	besides(t)
 	dir := labDirectory(t)
 	for want, client := range map[string][]string{
 		"the client refuses good.lab.localhost": {need(t, "curl"), "-sS", "{url}"},
-		"the client made no connection":         {"true"},
-		"the command could not be run":          {"./absent"},
+		"the client made no connection":         {"true", "{url}"},
+		"the command could not be run":          {"./absent", "{url}"},
 	} {
 		report, code := checkClient(t, dir, nil, client...)
 		if code != 3 || !strings.Contains(report.Failed, want) || len(report.Results) > 0 {
