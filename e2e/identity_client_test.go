@@ -36,6 +36,7 @@ type idUser struct {
 	name        string // of the server, that it asks for
 	certificate *tls.Certificate
 	sessions    tls.ClientSessionCache // nil: every handshake is a whole one
+	token       string                 // that its issuer has given it
 	stuck       sync.Map               // cookies that make it stick, by route
 	counted     sync.Map               // its requests that a limit counts, by route
 
@@ -268,7 +269,7 @@ func (j *idJob) writeHead(b *bytes.Buffer) {
 }
 
 func (j *idJob) writeContent(b *bytes.Buffer) {
-	content := stamped(j.marker, j.up)
+	content := j.content()
 	switch {
 	case j.method != "POST":
 	case !j.chunked():
@@ -500,9 +501,9 @@ func (m *idMany) ask(ctx context.Context, j *idJob) (got idGot) {
 	})
 	var body io.Reader
 	if j.method == "POST" {
-		body = bytes.NewReader(stamped(j.marker, j.up))
+		body = bytes.NewReader(j.content())
 		if j.combo.waits() {
-			body = &waits{Reader: body, proceed: proceed, over: make(chan struct{})}
+			body = (&waits{proceed: proceed}).again(body)
 		}
 	}
 	response, err := m.RoundTrip(j.request(traced, body))
@@ -523,6 +524,11 @@ type waits struct {
 	proceed <-chan struct{}
 	once    sync.Once
 	over    chan struct{} // closed by Close, which ends a Read
+}
+
+// again is the same content for another try.
+func (w *waits) again(content io.Reader) *waits {
+	return &waits{Reader: content, proceed: w.proceed, over: make(chan struct{})}
 }
 
 func (w *waits) Read(p []byte) (int, error) {
@@ -569,8 +575,11 @@ func (j *idJob) request(ctx context.Context, body io.Reader) *http.Request {
 	if j.chunked() {
 		r.ContentLength = -1
 	}
-	if !j.combo.waits() && !j.combo.does(doesSocket) {
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(stamped(j.marker, j.up))), nil }
+	switch again, ok := body.(*waits); {
+	case ok: // another connection may have to take it
+		r.GetBody = func() (io.ReadCloser, error) { return again.again(bytes.NewReader(j.content())), nil }
+	case !j.combo.waits() && !j.combo.does(doesSocket):
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(j.content())), nil }
 	}
 	if j.combo.waits() {
 		r.Header.Set("Expect", "100-continue")
@@ -595,7 +604,7 @@ func (m *idMany) leave(j *idJob, rng *rand.Rand) {
 	}
 	var body io.Reader
 	if j.method == "POST" {
-		body = bytes.NewReader(stamped(j.marker, j.up))
+		body = bytes.NewReader(j.content())
 	}
 	response, err := m.RoundTrip(j.request(ctx, body))
 	if err != nil {

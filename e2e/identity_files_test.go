@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -64,14 +65,46 @@ func (j *idJob) checkFile(got idGot) string {
 
 // checkPage tells what is wrong with the page of an error.
 func (j *idJob) checkPage(got idGot) string {
-	if got.status < 400 || j.method == "HEAD" || got.fields.Get("X-Site-Response") == "" {
+	others := got.fields.Get("X-Refused") != "" || got.status == 409 // the service's, and a target's that has no page
+	if got.status < 400 || j.method == "HEAD" || got.fields.Get("X-Site-Response") == "" || others {
 		return ""
+	}
+	if got.status == 404 && strings.Contains(string(got.content), "padlock · request ") {
+		return "" // the site's has not come in time
 	}
 	version, ok := strings.CutPrefix(string(got.content), errorOfSite)
 	if _, err := strconv.Atoi(strings.TrimSuffix(version, "\n")); !ok || err != nil {
 		return fmt.Sprintf("an error that has not the site's page: %.100q", got.content)
 	}
 	return ""
+}
+
+// checkIntercepted tells what is wrong with a page that stands for a target's error. The page itself was looked at.
+func (j *idJob) checkIntercepted(got idGot) string {
+	for name, want := range map[string]string{"X-Target": "", "X-Echo": "", "Www-Authenticate": j.challenge()} {
+		if value := strings.Join(got.fields[name], "|"); value != want {
+			return fmt.Sprintf("%s of a page: %q, not %q", name, value, want)
+		}
+	}
+	return ""
+}
+
+// checkPreflight tells what is wrong with the permission that a browser asks for.
+func (j *idJob) checkPreflight(got idGot) string {
+	if got.fields.Get("X-Target") != "" || len(got.content) > 0 {
+		return "the answer of a target"
+	}
+	return ""
+}
+
+// page is the site's page of an error. Nothing of a request may be in the question for it.
+func (s idService) page(w http.ResponseWriter, r *http.Request) {
+	if text := dump(r); firstMarker(text) != "" || secretIn(text) != "" || r.RequestURI != "/page/404" {
+		s.h.mixed(nil, "pages", "the question for a page", firstMarker(text), text)
+	}
+	s.h.note("pages")
+	w.Header().Set("Content-Type", "text/html")
+	_, _ = w.Write([]byte(errorOfSite + "404\n"))
 }
 
 // tally counts what the user has sent to the route.
@@ -83,6 +116,9 @@ func (j *idJob) tally() *atomic.Int64 {
 // checkCount tells whether a limit has counted what others have sent. A request that a client sends again counts twice.
 func (j *idJob) checkCount(got idGot) string {
 	told := got.fields.Get("RateLimit")
+	if j.preflighted() && j.combo.limitedBy() == "user" { // browsers do not say whose it is
+		return ""
+	}
 	if (told == "") != j.combo.limit(0) {
 		return fmt.Sprintf("RateLimit: %q", told)
 	}

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -130,7 +129,7 @@ type idJob struct {
 	host      string
 	fields    [][2]string // that it is sent with, in lower case
 	up, down  int         // bytes of content
-	rebuffed  bool        // its password is wrong
+	rebuffed  bool        // what it shows for its user is wrong
 	turn      uint32      // random, for what target and client do
 	traced    bool        // it is sent with a trace
 	connected string      // the server name of the connection that it was sent by
@@ -158,13 +157,16 @@ func (j *idJob) path() string {
 	return j.target
 }
 
+// forgotten reports whether the job's life is over: what may be late of it is held against nothing.
+func (j *idJob) forgotten() bool { return j.fields == nil }
+
 // location is what a target calls the request's URL, or with outer what its client does.
 func (j *idJob) location(outer bool) string {
 	if outer {
 		return j.scheme() + "://" + j.host + j.target
 	}
 	scheme, host := "http://", j.host
-	if idMembers[idTarget][j.combo[idTarget]] == "https" {
+	if scheme := idMembers[idTarget][j.combo[idTarget]]; scheme == "https" || scheme == "h2" {
 		scheme = "https://"
 	}
 	if j.combo[idTells] == tellsHost {
@@ -174,11 +176,6 @@ func (j *idJob) location(outer bool) string {
 }
 
 func idPrefix(c idCombo) string { return fmt.Sprintf("/r%04x", c.route()) }
-
-// name is what basic_auth knows a user by: few, as each costs a comparison with bcrypt after every reload.
-func (u *idUser) account() string { return fmt.Sprintf("account-%d", u.number%idAccounts) }
-
-const idAccounts = 4
 
 // unreadMost is as much content as net/http's server reads when its handler has not, before it resets the connection, answer and all.
 const unreadMost = 200 << 10
@@ -192,10 +189,19 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 	j := &idJob{combo: c, number: number, user: u, turn: rng.Uint32(), connected: u.name}
 	m := newMarker(u.number, number, rng.Uint32())
 	j.marker = m
-	j.host = m + ".localhost:" + idPort
-	if c.plain() {
-		j.host, j.connected = m+".plain.test:"+idPort, ""
+	host := m
+	if c.inspected() {
+		host += ".inspected"
 	}
+	switch {
+	case !c.plain():
+		host += ".localhost"
+	case c.inspected():
+		host, j.connected = host+".test", ""
+	default:
+		host, j.connected = host+".plain.test", ""
+	}
+	j.host = host + ":" + idPort
 	of := m
 	if c.files() {
 		of = u.marker()
@@ -225,6 +231,10 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 		j.method = "GET"
 	case c.does(doesHead):
 		j.method = "HEAD"
+	case c.does(doesPreflight):
+		j.method = "OPTIONS"
+	case c.does(doesError):
+		j.method = []string{"GET", "POST"}[rng.IntN(2)]
 	case c.does(doesEarly) && rng.IntN(3) > 0: // more than a buffer holds
 		j.up += 30 << 10
 	}
@@ -235,7 +245,7 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 		j.up = min(j.up, unreadMost)
 	}
 
-	j.rebuffed = c.auth() && rng.IntN(200) == 0
+	j.rebuffed = !c.auth(0) && rng.IntN(200) == 0
 	j.fields = j.compose(rng)
 	if c.limit(limitCounts) {
 		j.tally().Add(1)
@@ -246,15 +256,8 @@ func (h *identity) job(u *idUser, c idCombo) *idJob {
 
 func (j *idJob) compose(rng *rand.Rand) [][2]string {
 	m, u := j.marker, j.user.marker()
-	credentials := "Bearer " + u
-	if j.combo.auth() {
-		password := "password of " + j.user.account()
-		if j.rebuffed {
-			password = m
-		}
-		credentials = "Basic " + base64.StdEncoding.EncodeToString([]byte(j.user.account()+":"+password))
-	}
-	cookie := "session=" + u
+	authorization, shown, more := j.credentials()
+	cookie := "session=" + j.user.secret("session") + shown
 	if token, ok := j.user.stuck.Load(j.combo.route()); ok {
 		cookie += "; stick=" + token.(string)
 	}
@@ -267,7 +270,13 @@ func (j *idJob) compose(rng *rand.Rand) [][2]string {
 
 	// Most heads are short and look alike, as those of one browser do: what they have in common is found where it was before.
 	agent := "agent/" + u
-	fields := [][2]string{{"authorization", credentials}, {"cookie", cookie}, {"user-agent", agent}, {"x-key", u}, {"x-marker", m}}
+	fields := append([][2]string{{"authorization", authorization}, {"cookie", cookie}, {"user-agent", agent}, {"x-key", u}, {"x-marker", m}}, more...)
+	if origin := j.origin(); origin != "" {
+		fields = append(fields, [2]string{"origin", origin})
+	}
+	if j.combo.does(doesPreflight) {
+		fields = append(fields, [2]string{"access-control-request-method", "GET"})
+	}
 	if j.combo[idChosen] == chosenHeader {
 		fields = append(fields, [2]string{idChoice, j.side()})
 	}
@@ -280,6 +289,9 @@ func (j *idJob) compose(rng *rand.Rand) [][2]string {
 			{"referer", "https://from.test/" + m}, {"x-long", strings.Repeat(m, 1+rng.IntN(100))}, {"x-" + m, m}, {"x-taken-away", m},
 			{"baggage", "user=" + m}, {"traceparent", "00-" + j.trace() + "-00000000000000ab-01"}, {"tracestate", "id=" + m}, {"accept", "text/" + m},
 		}...)
+		for _, name := range idForged {
+			fields = append(fields, [2]string{name, "forged " + m})
+		}
 		rng.Shuffle(len(fields), func(i, k int) { fields[i], fields[k] = fields[k], fields[i] })
 		j.traced = true
 	}
@@ -288,6 +300,8 @@ func (j *idJob) compose(rng *rand.Rand) [][2]string {
 		fields = append(fields, [2]string{"te", "trailers"})
 	case j.combo.does(doesGRPC):
 		fields = append(fields, [2]string{"te", "trailers"}, [2]string{"content-type", "application/grpc"})
+	case j.combo.does(doesWeb):
+		fields = append(fields, [2]string{"content-type", j.webType()})
 	case j.up > 0:
 		fields = append(fields, [2]string{"content-type", "text/" + m})
 	}
@@ -296,7 +310,7 @@ func (j *idJob) compose(rng *rand.Rand) [][2]string {
 
 // chunked reports whether the content's length is not told.
 func (j *idJob) chunked() bool {
-	return j.combo.does(doesTrailers) || j.combo.does(doesGRPC) || j.method == "POST" && j.turn&1 != 0
+	return j.combo.does(doesTrailers) || j.combo.does(doesGRPC) || j.combo.does(doesWeb) || j.method == "POST" && j.turn&1 != 0
 }
 
 // String is the request as it would stand in HTTP/1.1.
@@ -317,15 +331,18 @@ func shortened(s string) string {
 	return s
 }
 
-// variables are those that stand in rules, and what they must have been filled in with; "" where that is not known.
+// variables are those that stand in rules, and what they must have been filled in with, but for idAny.
 func (j *idJob) variables() map[string]string {
 	path, query, _ := strings.Cut(j.target, "?")
 	host, _, _ := strings.Cut(j.host, ":")
 	return map[string]string{
 		"client_ip": "127.0.0.1", "host": host, "method": j.method, "scheme": j.scheme(), "path": path, "query": query, "uri": j.target,
-		"sni": j.connected, "client_subject": j.subject(), "tls_version": "TLS 1.3", "tls_cipher": "", "request_id": "", "handshake_id": "",
+		"sni": j.connected, "client_subject": j.subject(), "tls_version": "TLS 1.3", "user": j.known(),
 	}
 }
+
+// idAny are those of which it is not known.
+var idAny = map[string]bool{"tls_cipher": true, "request_id": true, "handshake_id": true}
 
 // idOfTLS are those that only TLS has.
 var idOfTLS = map[string]bool{"sni": true, "client_subject": true, "tls_version": true, "tls_cipher": true, "handshake_id": true}
@@ -347,7 +364,7 @@ func (j *idJob) subject() string {
 }
 
 var idVariables = []string{
-	"client_ip", "host", "method", "scheme", "path", "query", "uri", "request_id", "handshake_id", "tls_version", "tls_cipher", "sni", "client_subject",
+	"client_ip", "host", "method", "scheme", "path", "query", "uri", "request_id", "handshake_id", "tls_version", "tls_cipher", "sni", "client_subject", "user",
 }
 
 // varied is the field in which a rule puts a variable.
@@ -367,12 +384,14 @@ func (j *idJob) checkVaried(side string, fields http.Header) (fault string) {
 	if !j.combo.rules() {
 		return ""
 	}
-	for variable, want := range j.variables() {
+	variables := j.variables()
+	for _, variable := range idVariables {
 		if j.combo.plain() && idOfTLS[variable] {
 			continue
 		}
+		want := variables[variable]
 		got, given := fields[http.CanonicalHeaderKey(varied(side, variable))]
-		if !given || len(got) != 1 || want != "" && got[0] != want {
+		if !given || len(got) != 1 || !idAny[variable] && got[0] != want {
 			return fmt.Sprintf("{%s} became %q, not %q", variable, got, want)
 		}
 	}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -23,11 +24,15 @@ const (
 	idTells
 	idLimit
 	idCoding
+	idCORS
+	idWeb
+	idMirror
 	idChosen
 	idDoes
 	idSize
 	idStays
-	idRoom // of a life, and not of a request
+	idInspect // of a site, and so not of a route
+	idRoom    // of a life, and not of a request
 	idFactors
 
 	idLastOfRoute = idChosen // the factors from idTarget to this one make a route
@@ -35,19 +40,23 @@ const (
 
 var idMembers = [idFactors][]string{
 	idFront:   {"HTTP/1.1", "HTTP/2", "HTTP/3", "plain HTTP"},
-	idTarget:  {"http", "https", "h2c", "unix", "files"},
+	idTarget:  {"http", "https", "h2c", "unix", "h2", "files"},
 	idGroup:   {"one", "sticky", "dying", "sticky dying"},
 	idRewrite: {"plain", "strip_prefix", "replace_prefix"},
 	idRules:   {"no rules", "rules"},
 	idBuffer:  {"streamed", "request buffer", "response buffer", "both buffers"},
-	idAuth:    {"open", "basic_auth"},
+	idAuth:    {"open", "basic_auth", "forward_auth", "jwt", "api_keys"},
 	idTells:   {"tells nothing", "handshake_header", "forwarded", "host", "rewrite_urls"},
 	idLimit:   {"no limit", "counted", "limited"},
 	idCoding:  {"no coding", "compress"},
+	idCORS:    {"no cors", "cors"},
+	idWeb:     {"no grpc_web", "grpc_web"},
+	idMirror:  {"no mirror", "mirror"},
 	idChosen:  {"by path", "by header", "by cookie", "by query", "by match", "by percent"},
-	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc", "unread expect"},
+	idDoes:    {"get", "head", "post", "trailers", "expect", "early answer", "103", "100", "websocket", "grpc", "unread expect", "error", "preflight", "gRPC-Web"},
 	idSize:    {"small", "large", "beyond windows"},
 	idStays:   {"stays", "leaves"},
+	idInspect: {"not inspected", "inspected"},
 	idRoom:    {"room for buffers", "little room"},
 }
 
@@ -55,11 +64,13 @@ var idMembers = [idFactors][]string{
 const (
 	front1, front2, front3, frontPlain = 0, 1, 2, 3
 
-	targetH2C, targetUnix, targetFiles = 2, 3, 4
+	targetH2C, targetUnix, targetH2, targetFiles = 2, 3, 4, 5
 
 	doesGet, doesHead, doesPost, doesTrailers, doesExpect = 0, 1, 2, 3, 4
 	doesEarly, does103, does100, doesSocket, doesGRPC     = 5, 6, 7, 8, 9
-	doesUnread                                            = 10
+	doesUnread, doesError, doesPreflight, doesWeb         = 10, 11, 12, 13
+
+	authBasic, authForward, authToken, authKey = 1, 2, 3, 4
 
 	tellsHandshake, tellsForwarded, tellsHost, tellsURLs = 1, 2, 3, 4
 
@@ -84,7 +95,7 @@ func (c idCombo) does(member uint8) bool  { return c[idDoes] == member }
 func (c idCombo) sticky() bool            { return c[idGroup]&1 != 0 }
 func (c idCombo) dying() bool             { return c[idGroup] >= 2 }
 func (c idCombo) rules() bool             { return c[idRules] == 1 }
-func (c idCombo) auth() bool              { return c[idAuth] == 1 }
+func (c idCombo) auth(member uint8) bool  { return c[idAuth] == member }
 func (c idCombo) leaves() bool            { return c[idStays] == 1 }
 func (c idCombo) large() bool             { return c[idSize] == 1 }
 func (c idCombo) beyond() bool            { return c[idSize] == sizeBeyond }
@@ -92,6 +103,9 @@ func (c idCombo) files() bool             { return c[idTarget] == targetFiles }
 func (c idCombo) plain() bool             { return c[idFront] == frontPlain }
 func (c idCombo) one() bool               { return c[idFront] == front1 || c.plain() }
 func (c idCombo) compress() bool          { return c[idCoding] == 1 }
+func (c idCombo) cors() bool              { return c[idCORS] == 1 }
+func (c idCombo) mirror() bool            { return c[idMirror] == 1 && !c.files() }
+func (c idCombo) inspected() bool         { return c[idInspect] == 1 }
 func (c idCombo) limit(member uint8) bool { return c[idLimit] == member }
 func (c idCombo) waits() bool             { return c.does(doesExpect) || c.does(doesUnread) }
 
@@ -102,6 +116,13 @@ func (c idCombo) route() int {
 		n = n*len(idMembers[f]) + int(c[f])
 	}
 	return n
+}
+
+// draw chooses what is no member of its own: one of n, the same for all requests of a route.
+func (c idCombo) draw(what string, n int) int {
+	h := fnv.New32a()
+	_, _ = fmt.Fprint(h, what, c.route())
+	return int(h.Sum32()>>8) % n
 }
 
 // routeOf is a combo with that route, and the first member of everything else.
@@ -150,7 +171,7 @@ func (p *idProduct) random(rng *rand.Rand) (c idCombo) {
 		c[f] = members[rng.IntN(len(members))]
 		switch {
 		case len(members) == 1:
-		case f == int(idSize) && c[f] == sizeBeyond && rng.IntN(60) > 0, f == int(idStays) && rng.IntN(10) > 0, f == int(idAuth) && rng.IntN(3) > 0, f == int(idSize) && rng.IntN(3) > 0:
+		case f == int(idSize) && c[f] == sizeBeyond && rng.IntN(60) > 0, f == int(idStays) && rng.IntN(10) > 0, f == int(idInspect) && rng.IntN(3) > 0, f == int(idSize) && rng.IntN(3) > 0:
 			c[f] = members[0]
 		}
 	}
@@ -164,7 +185,7 @@ func (p idProduct) whole() *idProduct {
 	for _, f := range idDress {
 		p.members[f] = p.members[f][:1]
 	}
-	for f, out := range map[idFactor]uint8{idFront: frontPlain, idSize: sizeBeyond, idTarget: targetFiles} {
+	for f, out := range map[idFactor]uint8{idFront: frontPlain, idSize: sizeBeyond, idTarget: targetFiles, idInspect: 1} {
 		if len(p.members[f]) > 1 {
 			p.members[f] = slices.DeleteFunc(slices.Clone(p.members[f]), func(member uint8) bool { return member == out })
 		}
@@ -173,7 +194,7 @@ func (p idProduct) whole() *idProduct {
 }
 
 // idDress are factors of which, in the whole product, each route has one member, which the seed chooses: other runs have others.
-var idDress = [...]idFactor{idLimit, idCoding, idChosen}
+var idDress = [...]idFactor{idAuth, idLimit, idCoding, idCORS, idWeb, idMirror, idChosen}
 
 // dress gives a combo of the whole product what its route has of these.
 func (p *idProduct) dress(c idCombo, seed uint64) idCombo {

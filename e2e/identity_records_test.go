@@ -44,6 +44,10 @@ func (h *identity) checkLine(line []byte) {
 		h.mixed(h.find(own), "access log", "a line tells of two", theirs, text)
 		return
 	}
+	if secret := secretIn(text); secret != "" {
+		h.mixed(h.find(own), "access log", "a line has the secret "+secret, "", text)
+		return
+	}
 	if own == "" {
 		return // a request without a head that can be read, or what was lost
 	}
@@ -61,6 +65,9 @@ func (h *identity) checkLine(line []byte) {
 		host = "inner.test" // it has been forwarded
 	}
 	expected := [][2]string{{"target", j.target}, {"host", host}}
+	if user := j.known(); bytes.Contains(line, []byte(`"user":"`)) {
+		expected = append(expected, [2]string{"user", user})
+	}
 	for _, f := range j.fields {
 		switch f[0] {
 		case "user-agent":
@@ -93,7 +100,7 @@ func (h *identity) readSpans() {
 		h.spans++
 		j := h.find(own)
 		theirs := stranger(text, own)
-		if j == nil || theirs != "" || j.traced && s.Trace != j.trace() {
+		if j == nil || theirs != "" || secretIn(text) != "" || j.traced && s.Trace != j.trace() {
 			h.mixed(j, "span", "it tells of another, or in another's trace", theirs, fmt.Sprintf("%+v", s))
 			return
 		}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ type idApp struct {
 	name   string
 	scheme string
 	dying  bool // it goes away in the middle of requests
+	copies bool // it gets copies of requests
 }
 
 // startApps starts the targets; what the map holds stands behind to: in a route.
@@ -38,7 +40,7 @@ func (h *identity) startApps(t *testing.T) map[string]string {
 	at := map[string]string{}
 	sockets := t.TempDir()
 	for _, scheme := range idMembers[idTarget][:targetFiles] {
-		for _, name := range []string{"first", "second", "dying", "dead"} {
+		for _, name := range []string{"first", "second", "dying", "dead", "copies"} {
 			network, address := "tcp", "127.0.0.1:0"
 			if scheme == "unix" {
 				network, address = "unix", filepath.Join(sockets, name)
@@ -47,32 +49,61 @@ func (h *identity) startApps(t *testing.T) map[string]string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			at[scheme+" "+name] = scheme + "://" + l.Addr().String()
-			if scheme == "unix" {
+			switch at[scheme+" "+name] = scheme + "://" + l.Addr().String(); scheme {
+			case "unix":
 				at[scheme+" "+name] = "unix:" + address
+			case "h2":
+				at[scheme+" "+name] = "https://" + l.Addr().String()
 			}
 			if name == "dead" { // nobody listens there
 				l.Close()
 				continue
 			}
-			h.serveApp(t, l, &idApp{h, scheme + " " + name, scheme, name == "dying"})
+			h.serveApp(t, l, &idApp{h, scheme + " " + name, scheme, name == "dying", name == "copies"})
 		}
 	}
 	return at
 }
 
 func (h *identity) serveApp(t *testing.T, l net.Listener, app *idApp) {
-	if app.scheme == "h2c" {
-		h.serveH2C(t, l, app)
-		return
-	}
 	server := &http.Server{Handler: app, ErrorLog: stdlog.New(io.Discard, "", 0)}
+	switch app.scheme {
+	case "h2c":
+		h.serveH2(t, l, app, nil)
+		return
+	case "h2":
+		other := &negotiated{Listener: l, conns: make(chan net.Conn), over: make(chan struct{})}
+		h.serveH2(t, l, app, other)
+		l = other
+	}
 	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, heardKey{}, c) }
 	if app.scheme == "https" {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"http/1.1"}})
 	}
 	go func() { _ = server.Serve(hearing{l}) }()
 	t.Cleanup(func() { server.Close() })
+}
+
+// negotiated are the connections over which a server of HTTP/2 was asked for HTTP/1.1.
+type negotiated struct {
+	net.Listener
+	conns chan net.Conn
+	once  sync.Once
+	over  chan struct{}
+}
+
+func (l *negotiated) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.over:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *negotiated) Close() error {
+	l.once.Do(func() { close(l.over) })
+	return l.Listener.Close()
 }
 
 // hearing keeps of each connection the bytes that came last: net/http writes names of fields in one way, however they came.
@@ -115,8 +146,8 @@ func (c *idHeard) head(r *http.Request) string {
 	return head
 }
 
-// serveH2C is HTTP/2 with prior knowledge. A handler finds its connection, to cut it.
-func (h *identity) serveH2C(t *testing.T, l net.Listener, app *idApp) {
+// serveH2 is HTTP/2 with prior knowledge or, with a server of HTTP/1.1 beside it, as TLS agrees on it.
+func (h *identity) serveH2(t *testing.T, l net.Listener, app *idApp, other *negotiated) {
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -124,13 +155,33 @@ func (h *identity) serveH2C(t *testing.T, l net.Listener, app *idApp) {
 			if err != nil {
 				return
 			}
-			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				app.serve(w, r, func() { conn.Close() })
-			})
-			base := &http.Server{ErrorLog: stdlog.New(io.Discard, "", 0)}
-			go (&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: handler, BaseConfig: base})
+			go h.serveH2Conn(conn, app, other)
 		}
 	}()
+}
+
+// serveH2Conn serves a connection. A handler finds it, to cut it.
+func (h *identity) serveH2Conn(conn net.Conn, app *idApp, other *negotiated) {
+	raw := conn
+	cut := func() { raw.Close() }
+	if other != nil {
+		secured := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{h.certificate}, NextProtos: []string{"h2", "http/1.1"}})
+		if err := secured.Handshake(); err != nil {
+			cut()
+			return
+		}
+		if conn = secured; secured.ConnectionState().NegotiatedProtocol != "h2" {
+			select {
+			case other.conns <- conn:
+			case <-other.over:
+				cut()
+			}
+			return
+		}
+	}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { app.serve(w, r, cut) })
+	base := &http.Server{ErrorLog: stdlog.New(io.Discard, "", 0)}
+	(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: handler, BaseConfig: base})
 }
 
 func (a *idApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -143,8 +194,12 @@ func (a *idApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (a *idApp) serve(w http.ResponseWriter, r *http.Request, cut func()) {
 	j := a.admit(r)
-	if j == nil {
+	switch {
+	case j == nil:
 		w.WriteHeader(http.StatusTeapot)
+		return
+	case a.copies:
+		a.copied(w, r, j)
 		return
 	}
 
@@ -181,6 +236,9 @@ func (a *idApp) admit(r *http.Request) *idJob {
 		a.h.mixed(nil, a.name, "a request without a marker that was given out, in its path", m, dump(r))
 		return nil
 	}
+	if j.forgotten() {
+		return nil
+	}
 	for part, text := range headTexts(r) {
 		if theirs := stranger(text, m); theirs != "" {
 			a.h.mixed(j, a.name, "the target sees another's "+part, theirs, dump(r))
@@ -188,7 +246,7 @@ func (a *idApp) admit(r *http.Request) *idJob {
 		}
 	}
 	what := a.check(r, j)
-	if what == "" {
+	if what == "" && !a.copies {
 		what = a.spelled(r, j)
 	}
 	if what != "" {
@@ -222,20 +280,24 @@ func (a *idApp) check(r *http.Request, j *idJob) string {
 	if r.RequestURI != j.path() || r.Host != host || r.Method != j.method {
 		return fmt.Sprintf("%s %s of %s, not %s %s of %s", r.Method, r.RequestURI, r.Host, j.method, j.path(), host)
 	}
+	vouched := j.vouched()
 	for _, f := range j.fields {
-		name, want := http.CanonicalHeaderKey(f[0]), f[1]
-		switch {
-		case f[0] == "x-taken-away" || f[0] == "authorization" && j.combo.auth():
-			want = ""
-		case f[0] == "traceparent": // the span is another
-			if got := r.Header.Get(name); len(got) < 35 || got[3:35] != j.trace() {
-				return fmt.Sprintf("traceparent: %q, not of trace %s", got, j.trace())
-			}
+		want := j.spent(f[0], f[1])
+		if _, ours := vouched[http.CanonicalHeaderKey(f[0])]; ours {
 			continue
 		}
-		if got := r.Header[name]; strings.Join(got, "|") != want {
-			return fmt.Sprintf("%s: %q, not %q", name, got, want)
+		switch {
+		case f[0] == "x-taken-away", f[0] == "accept" && j.translated(), a.copies && j.kept(f[0]):
+			want = ""
+		case f[0] == "content-type" && j.translated():
+			want = "application/grpc+" + j.marker
 		}
+		if what := j.checkField(r.Header, f[0], want); what != "" {
+			return what
+		}
+	}
+	if what := j.checkVouched(r.Header); what != "" {
+		return what
 	}
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": j.host, "X-Forwarded-Proto": j.scheme(), "X-Ssl-Client-Subject": j.subject(),
@@ -244,8 +306,8 @@ func (a *idApp) check(r *http.Request, j *idJob) string {
 			return fmt.Sprintf("%s: %q, not %q", name, got, want)
 		}
 	}
-	if user := r.Header.Get("X-Forwarded-User"); j.combo.auth() && (user != j.user.account() || j.rebuffed) {
-		return fmt.Sprintf("X-Forwarded-User: %q, not %q (of a wrong password: %v)", user, j.user.account(), j.rebuffed)
+	if mirrored := r.Header.Get("X-Mirrored"); j.rebuffed || j.preflighted() || (mirrored != "") != a.copies {
+		return fmt.Sprintf("a request with X-Mirrored: %q; its credentials are wrong: %v", mirrored, j.rebuffed)
 	}
 	if told := r.Header.Get("Padlock-Handshake"); j.combo[idTells] == tellsHandshake && !j.combo.plain() && !strings.HasPrefix(told, "id=") {
 		return fmt.Sprintf("Padlock-Handshake: %q", told)
@@ -271,7 +333,7 @@ func (a *idApp) spelled(r *http.Request, j *idJob) string {
 		for _, f := range j.fields {
 			want := f[0]
 			switch {
-			case want == "te" || want == "traceparent" || want == "tracestate" || want == "baggage" || !strings.EqualFold(name, want):
+			case slices.Contains(idForged, want) || want == "content-type" && j.translated() || want == "te" || want == "traceparent" || want == "tracestate" || want == "baggage" || !strings.EqualFold(name, want):
 				continue
 			case !j.combo.one():
 				want = http.CanonicalHeaderKey(want)
@@ -292,7 +354,8 @@ func (a *idApp) spelled(r *http.Request, j *idJob) string {
 // content reads a request's content and trailers, and reports whether all has come.
 func (a *idApp) content(r *http.Request, j *idJob) bool {
 	content, err := io.ReadAll(r.Body)
-	if at := unstamped(content, j.marker); at >= 0 {
+	want := j.passed()
+	if at := differs(content, want); at >= 0 {
 		theirs := firstMarker(string(content[at:min(at+3*markerLength, len(content))]))
 		a.h.mixed(j, a.name, fmt.Sprintf("the target gets content that is not its user's after %d bytes: %q", at, pieceAt(content, at)), theirs, dump(r))
 		return false
@@ -300,13 +363,26 @@ func (a *idApp) content(r *http.Request, j *idJob) bool {
 	if err != nil {
 		return false
 	}
-	if len(content) != j.up && !j.combo.leaves() {
-		a.h.mixed(j, a.name, fmt.Sprintf("the target gets %d bytes of content, not %d", len(content), j.up), j.marker, dump(r))
+	if len(content) != len(want) && !j.combo.leaves() {
+		a.h.mixed(j, a.name, fmt.Sprintf("the target gets %d bytes of content, not %d", len(content), len(want)), j.marker, dump(r))
 	}
-	if got := r.Trailer.Get("X-Trailer"); j.combo.does(doesTrailers) && got != j.marker && len(content) == j.up {
+	if got := r.Trailer.Get("X-Trailer"); j.combo.does(doesTrailers) && !a.copies && got != j.marker && len(content) == j.up {
 		a.h.mixed(j, a.name, fmt.Sprintf("the target gets the trailers %v", r.Trailer), firstMarker(got), dump(r))
 	}
 	return true
+}
+
+// differs is where content is not the beginning of what it should be, or -1.
+func differs(content, want []byte) int {
+	if bytes.HasPrefix(want, content) {
+		return -1
+	}
+	for at := range min(len(content), len(want)) {
+		if content[at] != want[at] {
+			return at
+		}
+	}
+	return len(want)
 }
 
 func pieceAt(b []byte, at int) []byte { return b[at:min(at+2*markerLength, len(b))] }
@@ -334,7 +410,7 @@ func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies in
 	m, head := j.marker, w.Header()
 	a.fields(head, r, j)
 	head.Set("X-Try", strconv.Itoa(int(try)))
-	if j.combo.does(doesTrailers) || j.combo.does(doesGRPC) {
+	if j.combo.does(doesTrailers) || j.combo.does(doesGRPC) || j.combo.does(doesWeb) {
 		head.Set("Trailer", idTrail+", "+idStatus)
 	}
 
@@ -346,6 +422,10 @@ func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies in
 	content.Write(stamped(m, j.down))
 	if j.turn&2 != 0 && head.Get("Trailer") == "" {
 		head.Set("Content-Length", strconv.Itoa(content.Len()))
+	}
+	if status := j.failure(); status != 0 {
+		head.Set("Www-Authenticate", j.challenge()) // stays with the page that stands for this
+		w.WriteHeader(status)
 	}
 	if dies == 3 {
 		_, _ = w.Write(content.Next(content.Len() / 2))
@@ -383,7 +463,24 @@ func (a *idApp) fields(head http.Header, r *http.Request, j *idJob) {
 	head.Set("X-Removed", m)
 	head.Set("Content-Location", j.location(false))
 	head.Set("Content-Type", "text/"+m)
+	head.Set(idShares, j.shares())
+	if j.translated() {
+		head.Set("Content-Type", "application/grpc+"+m)
+	}
 }
+
+// failure is the status of an error that the target answers with; 0: it does not.
+func (j *idJob) failure() int {
+	if !j.combo.does(doesError) || j.combo.files() {
+		return 0
+	}
+	return []int{404, 409, 500}[j.turn>>18%3]
+}
+
+// intercepted reports whether a page of the site stands for the target's error.
+func (j *idJob) intercepted() bool { return j.failure() == 404 || j.failure() == 500 }
+
+func (j *idJob) challenge() string { return "Bearer realm=" + j.marker }
 
 // socket takes a WebSocket, says hello, and sends back what comes.
 func (a *idApp) socket(w http.ResponseWriter, r *http.Request, j *idJob) {

@@ -1,0 +1,222 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// inspection is the site's setting: enough requests until they are read. In every second life, what is secret is not kept at all.
+func inspection(life int) string {
+	return fmt.Sprintf("inspect: {requests: 3000, body: 8KiB, redact: %v}", redacts(life))
+}
+
+func redacts(life int) bool { return life%2 == 1 }
+
+// idRecord is a request as the inspector shows it.
+type idRecord struct {
+	ID         uint64
+	User       string
+	Target     string
+	SentTarget string    `json:"sent_target"`
+	Received   []idField `json:"request_headers"`
+	Sent       []idField `json:"request_headers_sent"`
+	Answered   []idField `json:"response_headers_received"`
+	Response   []idField `json:"response_headers"`
+	In         idContent `json:"request_content"`
+	Out        idContent `json:"response_content"`
+	Messages   []idContent
+}
+
+type idField struct{ Name, Value string }
+
+type idContent struct {
+	Data []byte // of what is no text
+	Text string
+}
+
+func (c idContent) bytes() []byte {
+	if c.Text != "" {
+		return []byte(c.Text)
+	}
+	return c.Data
+}
+
+// inspector looks at the requests that a life's padlocks remember.
+type inspector struct {
+	h      *identity
+	life   int
+	client http.Client
+}
+
+// inspect begins to look at them. The watcher goes when nobody serves any more.
+func (h *identity) inspect(p *padlock, watcher *sync.WaitGroup, life int) {
+	i := &inspector{h: h, life: life}
+	i.client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.storage, "admin.sock"))
+	}}
+	followed := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(followed) })
+	watcher.Go(func() {
+		defer begin()
+		for !h.over() {
+			if err := i.follow(begin); err != nil && !h.ending() {
+				h.t.Log("the inspector: ", err) // another padlock takes over
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	<-followed
+}
+
+// follow looks at every request that has ended, until the padlock that remembers it ends.
+func (i *inspector) follow(begin func()) error {
+	defer i.client.CloseIdleConnections()
+	response, err := i.client.Get("http://localhost/requests?follow=1")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	begin()
+
+	lines := bufio.NewReader(response.Body)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return nil
+		}
+		if err := i.look(line); err != nil {
+			return err
+		}
+	}
+}
+
+// idViews are those of a request. Each record is shown in one.
+var idViews = []struct {
+	path     string
+	revealed bool
+}{
+	{".json?reveal=1", true}, {".json", false}, {".json?reveal=1", true}, {"?fragment=1", false}, {".json?reveal=1", true}, {".json", false}, {".curl?reveal=1", true}, {".curl", false},
+}
+
+// look looks at one request, of which the list has the summary.
+func (i *inspector) look(summary []byte) error {
+	var r idRecord
+	if err := json.Unmarshal(summary, &r); err != nil {
+		return err
+	}
+	own := firstRequest(r.Target)
+	if own == "" {
+		return nil
+	}
+	view := idViews[int(r.ID)%len(idViews)]
+	response, err := i.client.Get(fmt.Sprintf("http://localhost/requests/%d%s", r.ID, view.path))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != 200 { // forgotten, or of the padlock that has taken over
+		return err
+	}
+
+	j := i.h.find(own)
+	if j == nil {
+		i.h.mixed(nil, "inspector", "it shows a request that was not sent", own, string(summary))
+		return nil
+	}
+	i.h.note("records")
+	for _, shown := range [][]byte{summary, text} {
+		if theirs := stranger(string(shown), own); theirs != "" {
+			i.h.mixed(j, "inspector", "it shows what is another's in "+view.path, theirs, string(shown))
+			return nil
+		}
+	}
+	var what string
+	hides := !view.revealed || redacts(i.life)
+	switch path, _, _ := strings.Cut(view.path, "?"); path {
+	case ".json":
+		what = j.checkRecord(text, hides)
+	case ".curl":
+		if hides {
+			what = secretIn(string(text))
+		}
+	}
+	if what != "" {
+		i.h.mixed(j, "inspector", "it shows in "+view.path+" what it should not: "+what, own, string(text))
+	}
+	return nil
+}
+
+// checkRecord holds what is remembered of a request against the request.
+func (j *idJob) checkRecord(text []byte, hides bool) string {
+	var r idRecord
+	if err := json.Unmarshal(text, &r); err != nil {
+		return err.Error()
+	}
+	if r.User != "" && r.User != j.known() {
+		return fmt.Sprintf("the user %q, not %q", r.User, j.known())
+	}
+	for _, fields := range [][]idField{r.Received, r.Sent, r.Answered, r.Response} {
+		for _, f := range fields {
+			if secret := secretIn(f.Value); hides && secret != "" {
+				return fmt.Sprintf("%s: %q", f.Name, f.Value)
+			}
+		}
+	}
+	if !hides {
+		if what := j.checkReceived(r.Received); what != "" {
+			return what
+		}
+	}
+
+	if sent := j.content(); !bytes.HasPrefix(sent, r.In.bytes()) {
+		return fmt.Sprintf("content that was not sent: %.100q", r.In.bytes())
+	}
+	got := idGot{content: r.Out.bytes(), err: io.ErrUnexpectedEOF, fields: http.Header{}} // it may have been cut
+	for _, f := range r.Response {
+		got.fields.Add(f.Name, f.Value)
+	}
+	if err := got.decode(); err != nil {
+		return "content that cannot be decoded: " + err.Error()
+	}
+	for _, m := range r.Messages {
+		got.content = append(got.content, m.Data...)
+	}
+	if j.encoded() {
+		got.content = unpadded(got.content)
+	}
+	return stranger(string(got.content), j.marker)
+}
+
+// checkReceived tells which field is not as the client has sent it.
+func (j *idJob) checkReceived(received []idField) string {
+	for _, f := range j.fields {
+		if f[0] == "cookie" { // which comes in pieces
+			continue
+		}
+		found := false
+		for _, r := range received {
+			if strings.EqualFold(r.Name, f[0]) {
+				if found = r.Value == f[1]; !found {
+					return fmt.Sprintf("%s: %q, not %q", r.Name, r.Value, f[1])
+				}
+			}
+		}
+		if !found && f[0] != "te" {
+			return "no " + f[0]
+		}
+	}
+	return ""
+}
