@@ -27,7 +27,7 @@ func (h *identity) divide(life int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	used := map[int]bool{}
-	for _, n := range h.always {
+	for _, n := range h.always[0] {
 		used[n] = true
 	}
 

@@ -118,6 +118,17 @@ func (c idCombo) route() int {
 	return n
 }
 
+// site numbers the site that has the combo's route.
+func (c idCombo) site() (n int) {
+	if c.plain() {
+		n |= 1
+	}
+	if c.inspected() {
+		n |= 2
+	}
+	return n
+}
+
 // draw chooses what is no member of its own: one of n, the same for all requests of a route.
 func (c idCombo) draw(what string, n int) int {
 	h := fnv.New32a()

@@ -45,8 +45,8 @@ type identity struct {
 	whole     *idProduct      // what -identity-whole asks for
 	rows      [4][2][]idCombo // that make all pairs, by front and room
 	room      uint8           // of this life
-	always    []int           // routes of the rows, which each life has
-	routes    []int           // of this life
+	always    [4][]int        // routes of the rows, which each life has, by site: the first has all
+	routes    []int           // of this life, and the first site
 	part      idPart          // of this life
 	users     []*idUser
 	lives     int
@@ -167,13 +167,15 @@ func newIdentity(t *testing.T) *identity {
 
 // plan chooses combos that make all pairs, and the routes that they need.
 func (h *identity) plan(rng *rand.Rand) {
-	used := map[int]bool{}
+	used := [4]map[int]bool{{}, {}, {}, {}}
 	for _, row := range h.product.cover(rng) {
 		rows := &h.rows[row[idFront]][row[idRoom]]
 		*rows = append(*rows, row)
-		used[row.route()] = true
+		used[0][row.route()], used[row.site()][row.route()] = true, true
 	}
-	h.always = slices.Sorted(maps.Keys(used))
+	for site := range used {
+		h.always[site] = slices.Sorted(maps.Keys(used[site]))
+	}
 	h.part.offset = rng.IntN(h.whole.size())
 }
 
@@ -218,10 +220,10 @@ sites:
 	asks := fmt.Sprintf("tls: {client_auth: {mode: optional-verify, ca: %q}}", h.clients)
 	const plain = "http: serve"
 	b.WriteString(h.site("*.localhost", asks, h.routes, version))
-	// The others have only what makes pairs, as more would take longer to read.
-	b.WriteString(h.site("*.plain.test", plain, h.always, version))
-	b.WriteString(h.site("*.inspected.localhost", asks+"\n    "+inspection(life), h.always, version))
-	b.WriteString(h.site("*.inspected.test", plain+"\n    "+inspection(life), h.always, version))
+	// The others have only what makes pairs there, as more would take longer to read.
+	b.WriteString(h.site("*.plain.test", plain, h.always[1], version))
+	b.WriteString(h.site("*.inspected.localhost", asks+"\n    "+inspection(life), h.always[2], version))
+	b.WriteString(h.site("*.inspected.test", plain+"\n    "+inspection(life), h.always[3], version))
 	if traced(life) {
 		fmt.Fprintf(&b, "tracing: {endpoint: %q, sample: 0.1}\n", h.collector.URL)
 	}
@@ -562,8 +564,8 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 		c = h.product.random(rng)
 		c[idFront] = front
 		routes := h.routes
-		if c.plain() || c.inspected() {
-			routes = h.always
+		if site := c.site(); site > 0 {
+			routes = h.always[site]
 		}
 		route := routeOf(routes[rng.IntN(len(routes))])
 		copy(c[idTarget:idLastOfRoute+1], route[idTarget:idLastOfRoute+1])
