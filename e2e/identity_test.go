@@ -434,6 +434,9 @@ func (h *identity) everybody(clients *sync.WaitGroup, life int) {
 	}
 }
 
+// restarts reports whether another padlock takes over in a life.
+func restarts(life int) bool { return life%2 == 0 }
+
 // idReloads are those of a life. After each, passwords are compared anew, which is slow on purpose.
 const idReloads = 4
 
@@ -441,7 +444,7 @@ const idReloads = 4
 // are used up. It returns the processes.
 func (h *identity) disturb(p *padlock, file, log string, life int, before, share int64) []int {
 	pids := []int{p.pid}
-	restart := life%2 == 0
+	restart := restarts(life)
 	version := 0
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
