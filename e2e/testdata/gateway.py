@@ -689,14 +689,17 @@ def jwt(name):
     bearer = lambda text: {"Authorization": "Bearer " + text}
     got = [ask(name, "/jwt", **bearer(t)).status for t in [
         token(KEY1, "one"), token(KEY1, "one", exp=int(time.time()) - 3600), token(KEY1, "one", aud="other")]]
-    file("jwks.json", json.dumps({"keys": [JWK2]}))
+    # The issuer changes its key, in the file that the program has.
+    if name == "haproxy":
+        file("one.pub", open(PUB2).read())
+    else:
+        file("jwks.json", json.dumps({"keys": [JWK2]}))
     rotated = token(KEY2, "two")
     for _ in range(100):
         status = ask(name, "/jwt", **bearer(rotated)).status
         if status == 200:
             break
         time.sleep(0.1)  # files are looked at from time to time
-    file("jwks.json", json.dumps({"keys": [JWK1]}))
     return "; ".join(map(str, got + [status]))
 
 
