@@ -50,6 +50,7 @@ type Admin struct {
 	closed  *http.ServeMux    // without commands, for listeners whose clients could be anybody
 	shown   *handshake.Recent // what watchers have on their pages, so that it can be opened though many came after it
 	missed  atomic.Uint64     // events that watchers of the console did not get in time
+	history *history          // nil: nothing is counted
 }
 
 const rememberedRows = 512
@@ -57,6 +58,9 @@ const rememberedRows = 512
 // NewAdmin makes an Admin, which Serve opens to clients.
 func NewAdmin(o Options) *Admin {
 	a := &Admin{o: o, started: time.Now(), pages: newPages(), mux: http.NewServeMux(), closed: http.NewServeMux(), shown: handshake.NewRecent(rememberedRows)}
+	if o.Traffic != nil {
+		a.history = newHistory(o.Traffic)
+	}
 	if o.Metrics != nil {
 		// A registry of its own: the global one has the metrics of every library.
 		own := prometheus.NewRegistry()
@@ -67,7 +71,7 @@ func NewAdmin(o Options) *Admin {
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET /healthz": a.health, "GET /readyz": a.readiness, "GET /status": a.serveStatus, "GET /certificates": a.serveCertificates,
 		"GET /handshakes": a.handshakes, "POST /reload": a.reload,
-		"GET /{$}": a.handshakePage, "GET /traffic": a.trafficPage, "GET /keys": a.certificatePage, "GET /live": a.live, "GET /trends": a.trends,
+		"GET /{$}": a.handshakePage, "GET /traffic": a.trafficPage, "GET /traffic/{kind}": a.trafficDetail, "GET /keys": a.certificatePage, "GET /live": a.live, "GET /trends": a.trends,
 		"GET /handshakes/{id}": a.handshake, "GET /console.css": a.pages.asset("text/css; charset=utf-8", consoleStyle),
 		"GET /console.js": a.pages.asset("text/javascript; charset=utf-8", consoleScript),
 	} {
@@ -119,6 +123,13 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener, g Guard) error {
 		return err
 	}
 	return nil
+}
+
+// Observe notes, minute by minute, what the proxy counts, until ctx ends.
+func (a *Admin) Observe(ctx context.Context) {
+	if a.history != nil {
+		a.history.run(ctx)
+	}
 }
 
 // health answers 200 as long as padlock runs. What is in trouble is named, as it does not heal with a new start.

@@ -42,8 +42,13 @@ func (t trend) Outcomes() (all []Share) {
 	return all
 }
 
-// newChart stacks a bar a minute.
-func newChart(title string, shares []Share) chart {
+// newChart stacks a bar a minute, and tells what part of all each share is.
+func newChart(title string, shares []Share) chart { return stack(title, shares, false) }
+
+// countChart is the same, and tells how many there were.
+func countChart(title string, shares []Share) chart { return stack(title, shares, true) }
+
+func stack(title string, shares []Share, counts bool) chart {
 	shares = few(shares)
 	c := chart{Title: title}
 	total, highest := 0, 1
@@ -70,12 +75,8 @@ func newChart(title string, shares []Share) chart {
 			c.Bars = append(c.Bars, bar{Series: series, X: float64(i) * 4, Y: max(0, 39.5-base[i]), Height: height})
 		}
 
-		part := fmt.Sprintf("%.0f %%", 100*float64(s.Count)/float64(total))
-		// Below half a percent, a whole number would be 0.
-		if s.Count*200 < total {
-			part = fmt.Sprintf("%.2g %%", 100*float64(s.Count)/float64(total))
-		}
-		if title == "Handshakes" {
+		part := percent(uint64(s.Count), uint64(total))
+		if counts {
 			part = fmt.Sprint(s.Count)
 		}
 
@@ -90,10 +91,12 @@ func newChart(title string, shares []Share) chart {
 // colour gives what failed the colour of failures, and noise none.
 func colour(name string, series int) int {
 	switch name {
-	case "failed":
+	case "failed", "unanswered":
 		return 9
 	case "noise":
 		return 8
+	case "4xx":
+		return 2
 	}
 	return series
 }

@@ -34,16 +34,21 @@
         if (!there) li.classList.add("fresh");
         else {
           // What a request has come to is shown where its row is, which may be open.
-          if (rows.dataset.live) { local(li); there.className = li.className; there.querySelector("a").innerHTML = li.querySelector("a").innerHTML; }
+          if (rows.dataset.live) {
+            local(li);
+            there.className = li.className;
+            there.querySelector("a").innerHTML = li.querySelector("a").innerHTML;
+            if ("done" in li.dataset) renew(there);
+          }
           li.remove();
         }
       });
       local(fresh.content);
       rows.prepend(fresh.content);
-      while (rows.children.length > most) {
-        const last = rows.lastElementChild;
-        if (last.contains(document.activeElement) || last.querySelector(".detail")) break;
-        last.remove();
+      // What is read or has the focus stays; all else is bounded.
+      for (let i = rows.children.length - 1; i > 0 && rows.children.length > most; i--) {
+        const li = rows.children[i];
+        if (!li.contains(document.activeElement) && !li.querySelector(".detail")) li.remove();
       }
     });
   };
@@ -62,7 +67,37 @@
   };
 
   // What only a script can do is shown by one.
-  const acting = (within) => within.querySelectorAll(".replay, .edit").forEach((e) => { e.hidden = false; });
+  const acting = (within) => {
+    within.querySelectorAll(".replay, .edit").forEach((e) => { e.hidden = false; });
+    within.querySelectorAll("[data-messages]").forEach(follow);
+  };
+  // Messages are added as they pass.
+  const follow = (list) => {
+    let after = list.dataset.after;
+    const status = list.parentElement.querySelector(".following");
+    const timer = setInterval(async () => {
+      if (!list.isConnected) return clearInterval(timer);
+      if (document.hidden) return;
+      try {
+        const answer = await get(list.dataset.messages + "?after=" + after + (list.dataset.reveal ? "&reveal=1" : ""));
+        if (!answer.ok || answer.headers.get("Padlock-Done")) { clearInterval(timer); status.textContent = "ended"; }
+        if (!answer.ok || answer.headers.get("Padlock-Seen") === after) return;
+        after = answer.headers.get("Padlock-Seen");
+        list.insertAdjacentHTML("beforeend", await answer.text());
+        while (list.children.length > most) list.firstElementChild.remove();
+      } catch { status.textContent = "padlock does not answer"; }
+    }, 500);
+  };
+  // A request that has ended is shown as it has become, unless somebody is at work in it.
+  const renew = async (li) => {
+    const detail = li.querySelector(".detail[data-underway]");
+    if (!detail || detail.contains(document.activeElement) || detail.querySelector("details[open]")) return;
+    const answer = await get(li.querySelector("a").getAttribute("href") + "?fragment=1");
+    const fresh = document.createElement("template");
+    fresh.innerHTML = await answer.text();
+    acting(fresh.content);
+    detail.replaceWith(fresh.content);
+  };
   const post = (path, body) => fetch(location.origin + path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   const tell = (e, text, href) => {
     const told = e.closest(".detail").querySelector(".told");
@@ -134,6 +169,16 @@
       e.preventDefault();
       toggle(link.parentElement, link);
     });
+    // Up and down go from row to row, Escape closes the one that is open.
+    rows.addEventListener("keydown", (e) => {
+      const li = e.target.closest("#rows > li");
+      if (!li || e.ctrlKey || e.metaKey || e.altKey) return;
+      const at = e.target.matches("#rows > li > a");
+      const to = { ArrowDown: li.nextElementSibling, ArrowUp: li.previousElementSibling, Home: rows.firstElementChild, End: rows.lastElementChild }[e.key];
+      if (at && to) { e.preventDefault(); to.querySelector("a")?.focus(); }
+      const link = li.querySelector("a");
+      if (e.key === "Escape" && li.querySelector(".detail") && !e.target.matches("input, textarea")) { link.focus(); toggle(li, link); }
+    });
     const form = document.querySelector(".filter");
     let typing;
     form.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => choose(), 250); });
@@ -160,12 +205,62 @@
     addEventListener("pageshow", (e) => { if (e.persisted) open(); });
   }
 
+  // A row of a table opens to a row below it.
+  const detailOf = (row) => row.nextElementSibling?.classList.contains("opened") ? row.nextElementSibling : null;
+  const openRow = async (link) => {
+    const row = link.closest("tr"), there = detailOf(row);
+    if (there) {
+      there.remove();
+      link.setAttribute("aria-expanded", "false");
+      return;
+    }
+    link.setAttribute("aria-expanded", "true");
+    const text = await (await get(link.getAttribute("href") + "&fragment=1")).text();
+    if (detailOf(row)) return;
+    const tr = document.createElement("tr"), td = document.createElement("td");
+    tr.className = "opened";
+    td.colSpan = row.cells.length;
+    td.innerHTML = text;
+    opens(td);
+    tr.append(td);
+    row.after(tr);
+  };
+  const opens = (within) => within.querySelectorAll("a.opens").forEach((a) => a.setAttribute("aria-expanded", "false"));
+  document.addEventListener("click", (e) => {
+    const link = e.target.closest("a.opens");
+    if (!link || e.ctrlKey || e.metaKey || e.shiftKey || e.button) return;
+    e.preventDefault();
+    openRow(link);
+  });
+  opens(document);
+
+  // Where somebody reads or has the focus, numbers change in their places; else the part is new.
+  const refresh = async (part) => {
+    const answer = await get(part.dataset.refresh);
+    if (!answer.ok) return;
+    const fresh = document.createElement("template");
+    fresh.innerHTML = await answer.text();
+    local(fresh.content);
+    opens(fresh.content);
+    if (!part.contains(document.activeElement) && !part.querySelector("details[open], .opened")) {
+      part.replaceChildren(fresh.content);
+      return;
+    }
+    fresh.content.querySelectorAll("tr[id]").forEach((row) => {
+      const there = document.getElementById(row.id);
+      if (there?.cells.length !== row.cells.length) return;
+      [...row.cells].slice(1).forEach((cell, i) => { there.cells[i + 1].className = cell.className; there.cells[i + 1].innerHTML = cell.innerHTML; });
+    });
+    for (const row of part.querySelectorAll("tr:has(+ .opened)")) {
+      const cell = detailOf(row).cells[0];
+      if (cell.contains(document.activeElement)) continue;
+      const now = await get(row.querySelector("a.opens").getAttribute("href") + "&fragment=1");
+      if (now.ok) { cell.innerHTML = await now.text(); opens(cell); }
+    }
+  };
   document.querySelectorAll("[data-refresh]").forEach((part) => setInterval(async () => {
-    if (paused || document.hidden || part.contains(document.activeElement) || part.querySelector("details[open]")) return;
-    try {
-      const answer = await get(part.dataset.refresh);
-      if (answer.ok) { part.innerHTML = await answer.text(); local(part); }
-    } catch { /* padlock is away; the next try may find it */ }
+    if (paused || document.hidden) return;
+    try { await refresh(part); } catch { /* padlock is away; the next try may find it */ }
   }, part.dataset.every * 1000));
 
   local(document);

@@ -17,7 +17,7 @@ import (
 	"padlock/handshake/wire"
 )
 
-//go:embed console.html requests.html ladder.html page.html
+//go:embed console.html requests.html traffic.html ladder.html page.html
 var templates embed.FS
 
 //go:embed console.css
@@ -46,24 +46,16 @@ func newPages() *pages {
 		"versions": func() []place { return []place{{"", "all"}, {"1.3", "TLS 1.3"}, {"1.2", "TLS 1.2"}} },
 		"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05") },
-		"kind":     kind, "mark": mark, "what": what, "ended": ended, "facts": agreed, "timings": timings, "chart": newChart,
+		"kind":     kind, "mark": mark, "what": what, "ended": ended, "facts": agreed, "timings": timings, "chart": newChart, "counts": countChart,
 		"remarks": (*handshake.Event).Remarks,
-		"took":    took,
 		"reason":  reason,
 	} {
 		functions[name] = f
 	}
 	maps.Copy(functions, requestFunctions())
+	maps.Copy(functions, trafficFunctions())
 
-	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "requests.html", "ladder.html"))}
-}
-
-// took is a latency in milliseconds; where nothing has been measured there is none.
-func took(ms float64) string {
-	if ms == 0 {
-		return "–"
-	}
-	return strconv.FormatFloat(ms, 'g', -1, 64) + " ms"
+	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "requests.html", "traffic.html", "ladder.html"))}
 }
 
 // reason says why a target is not healthy.
@@ -218,17 +210,6 @@ func (a *Admin) packets(w http.ResponseWriter, id uint64) {
 	w.Header().Set("Content-Type", "application/x-pcapng")
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="handshake-%d.pcapng"`, id))
 	_, _ = w.Write(file)
-}
-
-func (a *Admin) trafficPage(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("fragment") != "" {
-		a.pages.show(w, http.StatusOK, "traffic-tables", a.status())
-		return
-	}
-	a.pages.show(w, http.StatusOK, "traffic", struct {
-		head
-		Status *Status
-	}{a.head("Traffic", "/traffic"), a.status()})
 }
 
 // key is a certificate in words.

@@ -163,6 +163,8 @@ func (t *watcher) send(event, name string, data any) error {
 func (t *eventStream) event(name string, data []byte) error {
 	t.written = time.Now()
 	b := fmt.Appendf(nil, "id: %d\nevent: %s\n", t.seen, name)
+	// To a browser, a carriage return ends a line too.
+	data = bytes.ReplaceAll(data, []byte{'\r'}, nil)
 	for line := range bytes.SplitSeq(bytes.TrimRight(data, "\n"), []byte{'\n'}) {
 		b = append(append(append(b, "data: "...), line...), '\n')
 	}

@@ -2,10 +2,13 @@ package console
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"padlock/handshake"
+	"padlock/traffic"
 )
 
 // Above the list stand three troubles at most, the gravest first whenever they came, and how many there are besides.
@@ -33,16 +36,16 @@ func TestTheGravestTroublesStandFirst(t *testing.T) {
 
 // What has not been measured has no latency, and a target that is not healthy has a reason.
 func TestTheTrafficPageSaysNothingOfWhatItDoesNotKnow(t *testing.T) {
-	status := &Status{
-		Sites:   []SiteStatus{{Name: "a.test"}, {Name: "b.test", Requests: 1, Median: 0.5, P99: 12}},
-		Targets: []TargetStatus{{Name: "down:1", State: "unhealthy", Reason: "connection refused"}, {Name: "out:1", State: "ejected"}, {Name: "up:1", State: "healthy"}},
-	}
-	html, err := newPages().render("traffic-tables", status)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for word, count := range map[string]int{"0 ms": 0, "0.5 ms": 1, "12 ms": 1, ">–": 8, ">unhealthy<": 1, "connection refused": 1, ">ejected<": 1, "no reason is known yet": 1, ">healthy<": 1} {
-		if n := strings.Count(string(html), word); n != count {
+	var book traffic.Book
+	book.Site("a.test")
+	book.Site("b.test").Request(traffic.HTTP2, 200, 2*time.Millisecond, 0, 0)
+	targets := []traffic.TargetCount{{Name: "down:1", Reason: "connection refused"}, {Name: "out:1", Healthy: true, Ejected: true}, {Name: "up:1", Healthy: true}}
+	a := NewAdmin(Options{Traffic: func() traffic.Counts { return traffic.Counts{Sites: book.Sites(), Targets: targets} }})
+	page := httptest.NewRecorder()
+	a.mux.ServeHTTP(page, httptest.NewRequest("GET", "/traffic?fragment=tables", nil))
+	html := page.Body.String()
+	for word, count := range map[string]int{"0 ms": 0, "≤ 2.5 ms": 2, ">–": 4 + 1 + 3*4, "<svg": 2, ">unhealthy<": 1, "connection refused": 1, ">ejected<": 1, "no reason is known yet": 1, ">healthy<": 1} {
+		if n := strings.Count(html, word); n != count {
 			t.Errorf("%q stands there %d times and not %d:\n%s", word, n, count, html)
 		}
 	}

@@ -148,6 +148,9 @@ func (d *daemon) serveAdmin(ctx context.Context) error {
 		}
 	}
 
+	if len(d.admin.listeners) > 0 || d.admin.waits {
+		tasks.Go(func() { pages.Observe(tasks.ctx) })
+	}
 	for _, l := range d.admin.listeners {
 		tasks.Go(func() { answer(l) })
 	}

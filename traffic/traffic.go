@@ -1,8 +1,8 @@
 // Package traffic counts what passes through padlock. The proxy counts on its way, without a lock; whoever shows it
 // takes a snapshot.
 //
-//	site := book.Site("app.example.com")   // the same counters after a reload
-//	site.Request(traffic.HTTP2, 200, took)
+//	route := book.Site("app.example.com").Route("/api")   // the same counters after a reload
+//	route.Request(traffic.HTTP2, 200, took, in, out)
 //	for _, s := range book.Sites() { … }
 package traffic
 
@@ -57,6 +57,7 @@ func (b *Book) Site(name string) *Site {
 		b.sites = map[string]*Site{}
 	}
 	s := &Site{name: name}
+	s.own.site = s
 	b.sites[name] = s
 	return s
 }
@@ -88,33 +89,81 @@ func (b *Book) Sites() []SiteCount {
 // status.
 const maxAnswers = 64
 
+// maxRoutes bounds the routes of a site that are counted one by one. Reloads may bring new ones for ever, and none is
+// forgotten: the site's own numbers, which are their sum, must not fall.
+const maxRoutes = 1000
+
 // Site counts the requests of one site. It is safe for use from many goroutines.
 type Site struct {
 	name     string
 	answers  atomic.Pointer[[]*answer]
 	adding   sync.Mutex
-	took     Histogram
 	bytesIn  atomic.Uint64
 	bytesOut atomic.Uint64
+
+	own    Route // requests without a route, and connections of TCP
+	mu     sync.Mutex
+	routes map[string]*Route
+}
+
+// Route counts the requests of one route of a site. It is safe for use from many goroutines.
+type Route struct {
+	name            string
+	site            *Site
+	took            Histogram
+	refused, failed atomic.Uint64 // 4xx, 5xx
+}
+
+// Route finds the counters of a route by its name, or makes them.
+func (s *Site) Route(name string) *Route {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch r := s.routes[name]; {
+	case r != nil:
+		return r
+	case len(s.routes) >= maxRoutes:
+		return &s.own
+	case s.routes == nil:
+		s.routes = map[string]*Route{}
+	}
+	r := &Route{name: name, site: s}
+	s.routes[name] = r
+	return r
+}
+
+// Request counts a request that no route was found for, or a connection of TCP.
+func (s *Site) Request(protocol Protocol, status int, took time.Duration, in, out int64) {
+	s.own.Request(protocol, status, took, in, out)
+}
+
+// Request counts a request that has ended, for the route and its site. A status that is no number of three digits
+// counts as 0.
+func (r *Route) Request(protocol Protocol, status int, took time.Duration, in, out int64) {
+	if status < 100 || status > 999 {
+		status = 0
+	}
+	s := r.site
+	s.answer(protocol, status).count.Add(1)
+	r.took.Observe(took)
+	switch {
+	case status >= 500:
+		r.failed.Add(1)
+	case status >= 400:
+		r.refused.Add(1)
+	}
+	// A counter that only grows would take a count below zero for a huge one.
+	s.bytesIn.Add(uint64(max(in, 0)))
+	s.bytesOut.Add(uint64(max(out, 0)))
+}
+
+func (r *Route) count() RouteCount {
+	return RouteCount{Name: r.name, Took: r.took.Distribution(), Refused: r.refused.Load(), Failed: r.failed.Load()}
 }
 
 type answer struct {
 	protocol Protocol
 	status   int // 0: more than are counted one by one
 	count    atomic.Uint64
-}
-
-// Request counts a request, or a connection of TCP, that has ended. A status that is no number of three digits counts
-// as 0.
-func (s *Site) Request(protocol Protocol, status int, took time.Duration, in, out int64) {
-	if status < 100 || status > 999 {
-		status = 0
-	}
-	s.answer(protocol, status).count.Add(1)
-	s.took.Observe(took)
-	// A counter that only grows would take a count below zero for a huge one.
-	s.bytesIn.Add(uint64(max(in, 0)))
-	s.bytesOut.Add(uint64(max(out, 0)))
 }
 
 func (s *Site) answer(protocol Protocol, status int) *answer {
@@ -165,6 +214,14 @@ type SiteCount struct {
 	Answers           []AnswerCount
 	Took              Distribution
 	BytesIn, BytesOut uint64
+	Routes            []RouteCount // by name
+}
+
+// RouteCount is what a route has counted. Its requests are those of Took.
+type RouteCount struct {
+	Name            string
+	Took            Distribution
+	Refused, Failed uint64 // that were answered with 4xx, and with 5xx
 }
 
 // AnswerCount is a number of answers of one kind.
@@ -185,8 +242,18 @@ func (s *SiteCount) Requests() (all, failed uint64) {
 	return all, failed
 }
 
+// Refused are the requests that were answered with 4xx.
+func (s *SiteCount) Refused() (n uint64) {
+	for _, a := range s.Answers {
+		if a.Status >= 400 && a.Status < 500 {
+			n += a.Count
+		}
+	}
+	return n
+}
+
 func (s *Site) count() SiteCount {
-	c := SiteCount{Name: s.name, Took: s.took.Distribution(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load()}
+	c := SiteCount{Name: s.name, Took: s.own.took.Distribution(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load()}
 	if known := s.answers.Load(); known != nil {
 		for _, a := range *known {
 			c.Answers = append(c.Answers, AnswerCount{a.protocol, a.status, a.count.Load()})
@@ -195,6 +262,15 @@ func (s *Site) count() SiteCount {
 	slices.SortFunc(c.Answers, func(a, b AnswerCount) int {
 		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Status, b.Status))
 	})
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.routes {
+		one := r.count()
+		c.Took.Add(&one.Took)
+		c.Routes = append(c.Routes, one)
+	}
+	slices.SortFunc(c.Routes, func(a, b RouteCount) int { return cmp.Compare(a.Name, b.Name) })
 	return c
 }
 
@@ -234,18 +310,33 @@ func (h *Histogram) Distribution() (d Distribution) {
 	return d
 }
 
-// Quantile is an upper bound of the part q of what was counted, as exact as the buckets are; 0 where nothing was.
+// Add joins what another distribution has counted.
+func (d *Distribution) Add(other *Distribution) {
+	for i, n := range other.Buckets {
+		d.Buckets[i] += n
+	}
+	d.Count, d.Sum = d.Count+other.Count, d.Sum+other.Sum
+}
+
+// Quantile is an upper bound of the part q of what was counted, as exact as the buckets are; 0 where nothing was. What
+// lies above the last bound counts as the last bound.
 func (d *Distribution) Quantile(q float64) time.Duration {
-	if d.Count == 0 {
+	i := d.Bucket(q)
+	if i < 0 {
 		return 0
 	}
+	return time.Duration(Bounds[min(i, len(Bounds)-1)] * float64(time.Second))
+}
+
+// Bucket is the bucket that the part q of what was counted ends in; -1: nothing was counted.
+func (d *Distribution) Bucket(q float64) int {
 	rank, seen := uint64(q*float64(d.Count)), uint64(0)
 	for i, n := range d.Buckets {
-		if seen += n; seen > rank || seen == d.Count {
-			return time.Duration(Bounds[min(i, len(Bounds)-1)] * float64(time.Second))
+		if seen += n; n > 0 && (seen > rank || seen == d.Count) {
+			return i
 		}
 	}
-	return 0
+	return -1
 }
 
 // TargetCount is what a target has done, and its health.
@@ -264,10 +355,7 @@ func (c *TargetCount) Add(other *TargetCount) {
 	c.Healthy, c.Ejected = c.Healthy && other.Healthy, c.Ejected || other.Ejected
 	c.Reason = cmp.Or(c.Reason, other.Reason)
 	c.Open, c.Requests, c.Failed = c.Open+other.Open, c.Requests+other.Requests, c.Failed+other.Failed
-	for i, n := range other.ResponseHeader.Buckets {
-		c.ResponseHeader.Buckets[i] += n
-	}
-	c.ResponseHeader.Count, c.ResponseHeader.Sum = c.ResponseHeader.Count+other.ResponseHeader.Count, c.ResponseHeader.Sum+other.ResponseHeader.Sum
+	c.ResponseHeader.Add(&other.ResponseHeader)
 }
 
 // Counts are all that the proxy has counted, as it stands.

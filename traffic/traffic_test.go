@@ -1,6 +1,7 @@
 package traffic_test
 
 import (
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -61,5 +62,27 @@ func BenchmarkRequest(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		site.Request(traffic.HTTP2, 200, time.Millisecond, 100, 1000)
+	}
+}
+
+// A site's numbers are the sum of its routes', however many names reloads bring: what falls would be a restart to
+// Prometheus.
+func TestASiteIsTheSumOfItsRoutes(t *testing.T) {
+	var book traffic.Book
+	site := book.Site("a.test")
+	site.Request(traffic.HTTP1, 404, time.Millisecond, 1, 1)
+	for i := range 1500 {
+		site.Route(strconv.Itoa(i)).Request(traffic.HTTP2, 200+i%2*300, time.Second, 1, 1)
+	}
+	site.Route("7").Request(traffic.HTTP2, 429, time.Second, 1, 1)
+	s := book.Sites()[0]
+	all, failed := s.Requests()
+	if all != 1502 || failed != 750 || s.Refused() != 2 || s.Took.Count != 1502 || s.BytesIn != 1502 || len(s.Routes) != 1000 {
+		t.Errorf("%d requests, %d failed, %d refused, %d durations, %d routes", all, failed, s.Refused(), s.Took.Count, len(s.Routes))
+	}
+	for _, r := range s.Routes {
+		if r.Name == "7" && (r.Took.Count != 2 || r.Failed != 1 || r.Refused != 1) {
+			t.Errorf("%+v", r)
+		}
 	}
 }

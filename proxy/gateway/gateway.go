@@ -158,6 +158,7 @@ type Exchange struct {
 	bare        bool           // the response gets no fields of the configuration's
 	limited     limitedBody
 	record      *recording // nil: nobody looks at the request
+	replayOf    string     // request ID of the one that this repeats; "": it is no replay
 	held        int64      // of the memory for what is buffered
 	occupied    []occupied // of limits of requests at once
 
@@ -201,7 +202,7 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 		x.bytesIn += content.Received()
 	}
 	if x.site != nil {
-		x.site.Counts.Request(traffic.OfProto(r.Proto), x.w.status, x.took, x.bytesIn, x.w.bytes)
+		x.count(traffic.OfProto(r.Proto))
 	}
 
 	x.endTrace()
@@ -209,6 +210,15 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	if x.record != nil {
 		x.record.end()
 	}
+}
+
+// count adds a request to the numbers of its route, or of its site if no route was found.
+func (x *Exchange) count(protocol traffic.Protocol) {
+	if x.route != nil {
+		x.route.Counts.Request(protocol, x.w.status, x.took, x.bytesIn, x.w.bytes)
+		return
+	}
+	x.site.Counts.Request(protocol, x.w.status, x.took, x.bytesIn, x.w.bytes)
 }
 
 // Interim implements message.Interim.

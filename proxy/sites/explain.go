@@ -1,6 +1,10 @@
 package sites
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"padlock/proxy/paths"
@@ -55,4 +59,44 @@ func (r *Route) Conditions() (all []string) {
 		all = append(all, "methods "+strings.Join(r.methods, ", "))
 	}
 	return all
+}
+
+// title names a route in a list of numbers, which more people may see than the configuration: without the values that
+// requests have to bring.
+func (r *Route) title() string {
+	if r.Config == nil {
+		return "the built-in page"
+	}
+
+	path := cmp.Or(r.Prefix, "/")
+	if r.Exact != "" {
+		path = r.Exact + " alone"
+	}
+	all := []string{path}
+	if len(r.methods) > 0 {
+		all = append(all, strings.Join(r.methods, " "))
+	}
+
+	c := &r.Config.Conditions
+	if c.Match != "" {
+		all = append(all, "match "+c.Match)
+	}
+	for _, kind := range []struct {
+		name   string
+		values map[string]string
+	}{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
+		for _, name := range slices.Sorted(maps.Keys(kind.values)) {
+			all = append(all, kind.name+" "+name)
+		}
+	}
+	if len(c.Client) > 0 {
+		all = append(all, "some clients")
+	}
+	if c.Certificate != nil {
+		all = append(all, "some certificates")
+	}
+	if c.Percent != 0 {
+		all = append(all, fmt.Sprintf("%g %%", c.Percent))
+	}
+	return strings.Join(all, ", ")
 }

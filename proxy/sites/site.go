@@ -81,6 +81,7 @@ type Route struct {
 	Security                 *SecurityHeaders
 	Forwarded                bool
 	Handshake                bool // tell the target of the handshake
+	Counts                   *traffic.Route
 }
 
 // TCP is a site whose bytes are forwarded, whatever they mean.
@@ -174,10 +175,24 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		built.Routes = []*Route{{Pattern: paths.NewPattern("", false, false), CORS: built.CORS, Security: built.Security}}
 	}
 
+	built.countRoutes()
 	// Sorted once, so that the first route that matches is the one.
 	slices.SortStableFunc(built.Routes, moreSpecific)
 	built.boundLinks()
 	return built, nil
+}
+
+// countRoutes gives each route the counters that it had before a reload.
+func (s *Site) countRoutes() {
+	taken := map[string]bool{}
+	for _, r := range s.Routes {
+		name := r.title()
+		if taken[name] {
+			name = fmt.Sprintf("%s, routes[%d]", name, r.Number)
+		}
+		taken[name] = true
+		r.Counts = s.Counts.Route(name)
+	}
 }
 
 // boundLinks keeps the links among a route's files from leading around the rules of another route: whoever may write to
