@@ -409,7 +409,7 @@ func (b *bench) startPadlock(name, kind, setup, address string, logs bool) (*pro
 		}
 	}
 
-	show, access := "all", `format: "off"`
+	show, access, admin := "all", `format: "off"`, `"off"`
 	sites := b.padlockSites(setup)
 	switch {
 	case variant == "-policy" && setup != "":
@@ -420,6 +420,10 @@ func (b *bench) startPadlock(name, kind, setup, address string, logs bool) (*pro
 		show = `"off"`
 	case variant == "-access":
 		show, logs = `"off"`, true
+	case variant == "-inspect":
+		// As -quiet, but for what is measured. Without the admin endpoint nobody could look, and nothing is remembered.
+		show, admin = `"off"`, "unix:"+filepath.Join(b.dir, name+".sock")
+		sites = strings.Replace(sites, "  - hosts: [localhost]\n", "  - hosts: [localhost]\n    inspect: true\n", 1)
 	case variant != "" || !strings.HasPrefix(kind, "padlock"):
 		return nil, fmt.Errorf("unknown server %q", name)
 	}
@@ -430,14 +434,14 @@ func (b *bench) startPadlock(name, kind, setup, address string, logs bool) (*pro
 
 	file := b.file(name, setup)
 	return b.configured(name, address, file, fmt.Sprintf(`listen: {https: ["%s"], http: []}
-admin: "off"
+admin: %s
 storage: %s
 certificates: {files: [{cert: %s, key: %s}]}
 handshakes: {show: %s, format: json, output: %s}
 access_log: {%s}
 timeouts: {idle: 10m}
 sites: %s
-`, address, filepath.Join(b.dir, name+setup+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
+`, address, admin, filepath.Join(b.dir, name+setup+"-storage"), b.pair.cert, b.pair.key, show, filepath.Join(b.dir, name+"-handshakes.json"), access, sites),
 		binary, "run", "--config", file)
 }
 

@@ -25,8 +25,8 @@ func requestFunctions() map[string]any {
 			return []place{{"", "all"}, {"failed", "failed"}, {"open", "open"}, {"2xx", "2xx"}, {"3xx", "3xx"}, {"4xx", "4xx"}, {"5xx", "5xx"}}
 		},
 		"methods": func() []string { return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} },
-		"dump":    func(m inspect.Message) string { return inspect.Dump(m.Data) },
-		"formats": inspect.Formats,
+		"dump":    func(m inspect.Message) string { return inspect.Dump(m.Data[:min(len(m.Data), shownMessage)]) },
+		"formats": inspect.Formats, "first": firstLine, "clip": clip,
 	}
 }
 
@@ -127,6 +127,7 @@ type requestDetail struct {
 	head
 	*inspect.Request
 	Concealed, Repeats bool
+	Revealed           bool // secrets are shown
 	Facts              []fact
 	Spans              []span
 	Asked, Answer      message
@@ -134,6 +135,37 @@ type requestDetail struct {
 	Editable           string // content that a person can edit; "": none
 	Heads              string // the request's fields, a line each
 	Whole              bool   // all of the content is known, and can be edited
+}
+
+// Follows reports whether messages may come still.
+func (d *requestDetail) Follows() bool {
+	return !d.Done && (d.Tunnel || len(d.Messages) > 0 || strings.HasPrefix(inspect.Value(d.Response, "Content-Type"), eventStreamType))
+}
+
+// Seen is how many messages there were, of which the page has the last.
+func (d *requestDetail) Seen() int { return d.Earlier + len(d.Messages) }
+
+// clip bounds what a row shows of an address, which may have 64 KiB.
+func clip(target string) string {
+	const most = 300
+	if len(target) <= most {
+		return target
+	}
+	return strings.ToValidUTF8(target[:most], "") + "…"
+}
+
+// firstLine is the beginning of a message that is text.
+func firstLine(m inspect.Message) string {
+	const most = 80
+	if m.Raw || !inspect.Readable(m.Data) {
+		return ""
+	}
+	text := m.Data[:min(len(m.Data), 4*most)]
+	line, _, _ := strings.Cut(strings.TrimSpace(strings.ToValidUTF8(string(text), "")), "\n")
+	if runes := []rune(line); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return line
 }
 
 // message is one of the two, with what padlock has changed.
@@ -159,18 +191,22 @@ type span struct {
 	X, Width   float64 // of 600
 }
 
-func (a *Admin) requestDetail(r *inspect.Request, concealed bool) *requestDetail {
+func (a *Admin) requestDetail(r *inspect.Request, concealed, revealed bool) *requestDetail {
 	d := &requestDetail{
-		head: a.head(fmt.Sprintf("Request #%d", r.ID), ""), Request: r, Concealed: concealed,
-		Repeats: a.o.Replay != nil && !r.Tunnel && r.Method != "CONNECT", Whole: !r.In.Cut && inspect.Readable(r.In.Data),
+		head: a.head(fmt.Sprintf("Request #%d", r.ID), ""), Request: r, Concealed: concealed, Revealed: revealed,
+		Repeats: a.o.Replay != nil && !r.Tunnel && r.Method != "CONNECT", Whole: !r.In.Cut && editable(r),
 	}
 	if a.o.Recent != nil && r.Handshake != 0 {
 		d.Handshaken = a.o.Recent.Find(r.Handshake)
 	}
 
+	if more := len(r.Messages) - shownMessages; more > 0 {
+		r.Messages, r.Earlier = r.Messages[more:], r.Earlier+more
+	}
+
 	d.Asked = message{
 		Title: "Request", Line: r.Method + " " + r.Target, Changes: inspect.Diff(r.Received, r.Received), Content: &r.In,
-		View: inspect.NewView(r.Received, &r.In), Side: "in", ID: r.ID,
+		View: inspect.NewView(r.Received, &r.In, r.Target), Side: "in", ID: r.ID,
 	}
 	// Before a request reaches a target there is nothing to compare with.
 	if r.SentTarget != "" {
@@ -185,7 +221,7 @@ func (a *Admin) requestDetail(r *inspect.Request, concealed bool) *requestDetail
 
 	d.Answer = message{
 		Title: "Response", Line: requestState(r) + " " + http.StatusText(r.Status), Changes: inspect.Diff(r.Response, r.Response), Content: &r.Out,
-		View: inspect.NewView(r.Response, &r.Out), Side: "out", ID: r.ID,
+		View: inspect.NewView(r.Response, &r.Out, r.Target), Side: "out", ID: r.ID,
 	}
 	if r.TargetStatus != 0 {
 		d.Answer.Changes, d.Answer.Compared = inspect.Diff(r.Answered, r.Response), true
@@ -205,6 +241,21 @@ func (a *Admin) requestDetail(r *inspect.Request, concealed bool) *requestDetail
 	return d
 }
 
+// shownMessages bounds the messages on a page; JSON has all that are remembered.
+const (
+	shownMessages = 200
+	shownMessage  = 64 << 10 // bytes of one
+)
+
+// maxEdited bounds the content that a page has in a form.
+const maxEdited = 256 << 10
+
+// editable reports whether a person can edit the content: it is text, and in no coding.
+func editable(r *inspect.Request) bool {
+	coding := inspect.Value(r.Received, "Content-Encoding")
+	return len(r.In.Data) <= maxEdited && (coding == "" || coding == "identity") && inspect.Readable(r.In.Data)
+}
+
 func requestFacts(r *inspect.Request) []fact {
 	status := requestState(r) + " " + http.StatusText(r.Status)
 	if r.Aborted {
@@ -216,6 +267,9 @@ func requestFacts(r *inspect.Request) []fact {
 	}
 	facts := []fact{
 		{status, "Status"}, {took, "Duration"}, {size(r.In.Size) + " in, " + size(r.Out.Size) + " out", "Content"}, {r.Proto, "Protocol"}, {r.Remote, "Client"}, {r.Site, "Site"},
+	}
+	if status := r.GRPCStatus(); status != "" {
+		facts = append(facts, fact{status, "gRPC status"})
 	}
 	if r.User != "" {
 		facts = append(facts, fact{r.User, "User"})

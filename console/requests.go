@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"net/url"
@@ -30,7 +31,7 @@ const (
 func (a *Admin) requestHandlers() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		requestList: a.requestPage, "GET /inspect/live": a.liveRequests,
-		"GET /requests": a.requests, "GET /requests/{id}": a.request, "GET /requests/{id}/content/{side}": a.requestContent,
+		"GET /requests": a.requests, "GET /requests/{id}": a.request, "GET /requests/{id}/messages": a.requestMessages, "GET /requests/{id}/content/{side}": a.requestContent,
 		"GET /requests.har": a.exportHAR, "GET /requests.http": a.exportHTTP,
 		"POST /requests/{id}/replay": a.replay, "POST /requests/clear": a.clearRequests,
 	}
@@ -234,7 +235,7 @@ func (a *Admin) request(w http.ResponseWriter, r *http.Request) {
 		if fragment {
 			name = "request-detail"
 		}
-		a.pages.show(w, http.StatusOK, name, a.requestDetail(is, concealed))
+		a.pages.show(w, http.StatusOK, name, a.requestDetail(is, concealed, r.URL.Query().Get("reveal") != ""))
 	}
 }
 
@@ -262,6 +263,24 @@ func (a *Admin) requestContent(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(c.Data)
 }
 
+// requestMessages are those that have come after so many, as parts of the page that shows a request while it is under
+// way. Padlock-Seen is how many there were in all, and Padlock-Done says that there will be no more.
+func (a *Admin) requestMessages(w http.ResponseWriter, r *http.Request) {
+	is, _ := a.found(r, r.PathValue("id"))
+	if is == nil {
+		http.Error(w, "This request is not remembered.", http.StatusNotFound)
+		return
+	}
+	after, _ := strconv.Atoi(r.URL.Query().Get("after"))
+	if is.Done {
+		w.Header().Set("Padlock-Done", "1")
+	}
+	seen := is.Earlier + len(is.Messages)
+	w.Header().Set("Padlock-Seen", strconv.Itoa(seen))
+	is.Messages = is.Messages[min(max(after-is.Earlier, len(is.Messages)-shownMessages, 0), len(is.Messages)):]
+	a.pages.show(w, http.StatusOK, "request-messages", is)
+}
+
 func side(response bool) string {
 	if response {
 		return "response"
@@ -269,44 +288,57 @@ func side(response bool) string {
 	return "content"
 }
 
-// chosen are the requests that an export is asked for, oldest first, with all that is known of them.
-func (a *Admin) chosen(w http.ResponseWriter, r *http.Request) []*inspect.Request {
+// chosen are the numbers of the requests that an export is asked for, oldest first; nil: an error was answered.
+func (a *Admin) chosen(w http.ResponseWriter, r *http.Request) (ids []uint64) {
 	if a.o.Requests == nil {
 		http.Error(w, noRequests, http.StatusNotFound)
 		return nil
 	}
 	f := newRequestFilter(r.URL.Query())
-	var out []*inspect.Request
 	for _, one := range a.o.Requests.Recent() {
 		if f.matches(one) {
-			if is, _ := a.found(r, strconv.FormatUint(one.ID, 10)); is != nil {
-				out = append(out, is)
+			ids = append(ids, one.ID)
+		}
+	}
+	slices.Reverse(ids)
+	if ids == nil {
+		http.Error(w, "No request is chosen.", http.StatusNotFound)
+	}
+	return ids
+}
+
+// each finds the requests of an export one after the other.
+func (a *Admin) each(r *http.Request, ids []uint64) iter.Seq[*inspect.Request] {
+	return func(yield func(*inspect.Request) bool) {
+		for _, id := range ids {
+			if is, _ := a.found(r, strconv.FormatUint(id, 10)); is != nil && !yield(is) {
+				return
 			}
 		}
 	}
-	slices.Reverse(out)
-	if out == nil {
-		http.Error(w, "No request is chosen.", http.StatusNotFound)
-	}
-	return out
 }
 
 func (a *Admin) exportHAR(w http.ResponseWriter, r *http.Request) {
-	if all := a.chosen(w, r); all != nil {
-		attach(w, "application/json", "requests.har", inspect.HAR(all, a.o.Version))
+	if ids := a.chosen(w, r); ids != nil {
+		attach(w, "application/json", "requests.har")
+		_ = inspect.WriteHAR(w, a.o.Version, a.each(r, ids))
 	}
 }
 
 func (a *Admin) exportHTTP(w http.ResponseWriter, r *http.Request) {
-	if all := a.chosen(w, r); all != nil {
-		attach(w, "text/plain; charset=utf-8", "requests.http", inspect.HTTPFile(all))
+	if ids := a.chosen(w, r); ids != nil {
+		attach(w, "text/plain; charset=utf-8", "requests.http")
+		for is := range a.each(r, ids) {
+			if _, err := w.Write(inspect.HTTPFile([]*inspect.Request{is})); err != nil {
+				return
+			}
+		}
 	}
 }
 
-func attach(w http.ResponseWriter, kind, name string, content []byte) {
+func attach(w http.ResponseWriter, kind, name string) {
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
-	_, _ = w.Write(content)
 }
 
 // asksByScript refuses what a form of another page could send without asking first: browsers send this type only after

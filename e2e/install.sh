@@ -50,6 +50,8 @@ need testssl testssl.sh
 need mosquitto mosquitto
 need mosquitto_sub mosquitto-clients
 need wget wget
+need http httpie
+[ -d /usr/share/nodejs/har-validator ] || missing+=(node-har-validator)
 need git git
 need php php-cli
 need tstclnt libnss3-tools

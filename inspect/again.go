@@ -55,7 +55,11 @@ func (s *Store) Again(id uint64, e Edit) (*Request, error) {
 		r.Method = e.Method
 	}
 	if e.Target != "" {
-		if r.Target = s.unhide(e.Target, was.Target); !strings.HasPrefix(r.Target, "/") && r.Target != "*" || !visible(r.Target) {
+		var ok bool
+		if r.Target, ok = s.unhide(e.Target, was.Target); !ok {
+			return nil, unrepeatable("what is hidden in the path cannot be told apart any more: show secrets, and edit it then")
+		}
+		if !strings.HasPrefix(r.Target, "/") && r.Target != "*" || !visible(r.Target) {
 			return nil, unrepeatable("%q is no path: it begins with a slash, and blanks in it are %%20", e.Target)
 		}
 	}
@@ -65,7 +69,18 @@ func (s *Store) Again(id uint64, e Edit) (*Request, error) {
 	}
 	switch {
 	case e.Content != nil:
-		r.In = Content{Data: []byte(*e.Content), Size: int64(len(*e.Content))}
+		m := s.masking(Hidden)
+		hidden := was.In
+		s.concealContent(m, was.Received, &hidden)
+		content, ok := m.restore(*e.Content)
+		if !ok {
+			return nil, unrepeatable("what is hidden in the content cannot be told apart any more: show secrets, and edit it then")
+		}
+		r.In = Content{Data: []byte(content), Size: int64(len(content))}
+		// What was written by hand is in no coding.
+		r.Received = slices.DeleteFunc(r.Received, func(f Field) bool { return equal(f.Name, "Content-Encoding") })
+	case was.In.Decoded:
+		return nil, unrepeatable("its content was compressed, and is remembered without that and without its secrets: give another content")
 	case was.In.Cut || !was.Done && was.In.Size > 0:
 		return nil, unrepeatable("only the first %d bytes of its content are known: give another content, or raise inspect.body", len(was.In.Data))
 	}
@@ -92,7 +107,10 @@ func (s *Store) edited(r, was *Request, e *Edit) error {
 		case f.Value == Hidden:
 			f.Value = nthValue(was.Received, name, nth)
 		case holdsURL(f.Name):
-			f.Value = s.unhide(f.Value, nthValue(was.Received, name, nth))
+			var ok bool
+			if f.Value, ok = s.unhide(f.Value, nthValue(was.Received, name, nth)); !ok {
+				return unrepeatable("what is hidden in %s cannot be told apart any more: show secrets, and edit it then", f.Name)
+			}
 		}
 
 		switch {
@@ -107,12 +125,11 @@ func (s *Store) edited(r, was *Request, e *Edit) error {
 	return nil
 }
 
-// unhide is a text in which nobody has touched what was hidden.
-func (s *Store) unhide(text, was string) string {
-	if text == s.secret.maskQuery(was, Hidden) {
-		return was
-	}
-	return text
+// unhide is a URL that somebody has edited, with what was hidden in it.
+func (s *Store) unhide(text, was string) (string, bool) {
+	m := s.masking(Hidden)
+	m.query(was)
+	return m.restore(text)
 }
 
 func nthValue(fields []Field, name string, n int) string {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Formats are what a request can be copied as.
@@ -47,21 +49,55 @@ func (r *Request) repeated() (fields []Field) {
 	return fields
 }
 
+// typed reports whether a text can be pasted into a terminal: it has nothing that a line editor, or the terminal, would
+// take for a key. Else a client's text could move the cursor out of its quotes.
+func typed(s string) bool {
+	for i, r := range s {
+		if r == utf8.RuneError && s[i] != "\uFFFD"[0] || unicode.IsControl(r) && r != '\n' {
+			return false
+		}
+	}
+	return true
+}
+
 // quoted is a word for a POSIX shell. What is within single quotes means itself.
 func quoted(s string) string {
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	if typed(s) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+
+	// printf puts back what cannot be pasted.
+	var b strings.Builder
+	b.WriteString(`"$(printf '`)
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '%':
+			b.WriteString("%%")
+		case c < ' ' || c >= 0x7f || c == '\'' || c == '\\':
+			fmt.Fprintf(&b, `\%03o`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteString(`')"`)
+	return b.String()
+}
+
+// piped is a command that has content on its standard input, whatever bytes it is of.
+func piped(data []byte) string {
+	return "printf %s " + quoted(base64.StdEncoding.EncodeToString(data)) + " | base64 -d | "
 }
 
 func curl(r *Request) string {
 	var b strings.Builder
 	data := r.In.Data
-	binary := len(data) > 0 && !Readable(data)
+	binary := len(data) > 0 && (!Readable(data) || !typed(string(data)))
 	if binary {
-		b.WriteString("printf %s " + quoted(base64.StdEncoding.EncodeToString(data)) + " | base64 -d | ")
+		b.WriteString(piped(data))
 	}
 	b.WriteString("curl")
 	switch {
-	case r.Method == "HEAD":
+	case r.Method == "HEAD" && len(data) == 0:
 		b.WriteString(" --head")
 	case r.Method != "GET" || len(data) > 0:
 		b.WriteString(" -X " + quoted(r.Method))
@@ -75,6 +111,10 @@ func curl(r *Request) string {
 			continue
 		}
 		b.WriteString(" \\\n  -H " + quoted(f.Name+": "+f.Value))
+	}
+	if len(data) > 0 && Value(r.Received, "Content-Type") == "" {
+		// Else curl says that content is a form.
+		b.WriteString(" \\\n  -H 'Content-Type:'")
 	}
 	if Value(r.Received, "Accept-Encoding") != "" {
 		b.WriteString(" \\\n  --compressed")
@@ -91,23 +131,48 @@ func curl(r *Request) string {
 func httpie(r *Request) string {
 	var b strings.Builder
 	data := r.In.Data
+	for _, f := range r.repeated() {
+		if loses(f.Value) {
+			b.WriteString("# HTTPie takes a backslash out of the value of " + f.Name + "\n")
+		}
+	}
 	if len(data) > 0 {
 		// From standard input HTTPie takes content as it is.
-		b.WriteString("printf %s " + quoted(base64.StdEncoding.EncodeToString(data)) + " | base64 -d | ")
+		b.WriteString(piped(data))
 	}
 	b.WriteString("http --path-as-is ")
 	if len(data) == 0 {
 		b.WriteString("--ignore-stdin ")
 	}
-	b.WriteString(quoted(r.Method) + " " + quoted(r.URL()))
+	// Behind two dashes nothing is an option, whatever a client calls its fields.
+	b.WriteString("-- " + quoted(r.Method) + " " + quoted(r.URL()))
 	for _, f := range r.repeated() {
-		if f.Value == "" {
-			b.WriteString(" \\\n  " + quoted(f.Name+";"))
-			continue
+		item := f.Name + ";"
+		if f.Value != "" {
+			item = f.Name + ":" + httpieValue(f.Value)
 		}
-		b.WriteString(" \\\n  " + quoted(f.Name+":"+f.Value))
+		b.WriteString(" \\\n  " + quoted(item))
 	}
 	return b.String()
+}
+
+// loses reports whether HTTPie takes a backslash for its own: before what could stand behind a name.
+func loses(value string) bool {
+	for i := 1; i < len(value); i++ {
+		if value[i-1] == '\\' && strings.IndexByte("=@:;", value[i]) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// httpieValue keeps HTTPie from taking the beginning of a value for a part of what stands between it and its name:
+// behind name:@ it would read a file.
+func httpieValue(value string) string {
+	if strings.IndexByte("=@:;", value[0]) >= 0 {
+		return `\` + value
+	}
+	return value
 }
 
 // literal is a text for JavaScript, and for Python, which both read what JSON says.
@@ -152,22 +217,50 @@ func python(r *Request) string {
 	return b.String()
 }
 
-// HTTPFile is requests as the .http files of editors have them.
+// HTTPFile is requests as the .http files of editors have them. What would be more than text there is left out: a file
+// that is read, a script that is run, a variable, another request.
 func HTTPFile(all []*Request) []byte {
 	var b bytes.Buffer
 	for _, r := range all {
-		fmt.Fprintf(&b, "### #%d, %s: %d\n%s %s\n", r.ID, r.Start.UTC().Format("2006-01-02 15:04:05"), r.Status, r.Method, r.URL())
+		url := strings.ReplaceAll(r.URL(), "{{", "%7B%7B")
+		fmt.Fprintf(&b, "### #%d, %s: %d\n%s %s\n", r.ID, r.Start.UTC().Format("2006-01-02 15:04:05"), r.Status, r.Method, url)
+		var left []string
 		for _, f := range r.repeated() {
+			if strings.Contains(f.Name+f.Value, "{{") {
+				left = append(left, f.Name)
+				continue
+			}
 			fmt.Fprintf(&b, "%s: %s\n", f.Name, f.Value)
+		}
+		for _, name := range left {
+			fmt.Fprintf(&b, "# left out, as it has a variable of such files in it: %s\n", name)
 		}
 		switch {
 		case len(r.In.Data) == 0:
-		case Readable(r.In.Data):
-			fmt.Fprintf(&b, "\n%s\n", r.In.Data)
+		case !Readable(r.In.Data):
+			fmt.Fprintf(&b, "\n# left out: %d bytes that are no text\n", r.In.Size)
+		case means(r.In.Data):
+			fmt.Fprintf(&b, "\n# left out: %d bytes that mean something else in such files\n", r.In.Size)
 		default:
-			fmt.Fprintf(&b, "\n# %d bytes that are no text\n", r.In.Size)
+			fmt.Fprintf(&b, "\n%s\n", r.In.Data)
 		}
 		b.WriteByte('\n')
 	}
 	return b.Bytes()
+}
+
+// means reports whether content would be more than content in an .http file.
+func means(data []byte) bool {
+	if bytes.Contains(data, []byte("{{")) || bytes.Contains(data, []byte("{%")) {
+		return true
+	}
+	for line := range bytes.FieldsFuncSeq(data, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		line = bytes.TrimLeft(line, " \t\f")
+		for _, sign := range []string{"###", "<", ">", "#", "//", "@", "HTTP/"} {
+			if bytes.HasPrefix(line, []byte(sign)) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -33,20 +33,24 @@ type View struct {
 
 // Frame is a message of gRPC (its HTTP/2 specification, "Length-Prefixed-Message").
 type Frame struct {
-	Number     int
+	Name       string
 	Size       uint32
 	Compressed bool
-	Hex        string
+	Text       string // its fields, as far as they can be told without a schema; else its bytes
 }
 
 const (
-	maxDecoded = 1 << 20 // bytes that compressed content may become
-	maxHex     = 4 << 10 // bytes that are shown so
+	maxDecoded = 1 << 20   // bytes that compressed content may become
+	maxShown   = 256 << 10 // bytes of a text on a page
+	maxHex     = 4 << 10   // bytes that are shown so
 	maxFrames  = 200
+	maxPairs   = 500
+	// Each level of JSON is indented once more: a few KiB of brackets would become megabytes of blanks.
+	maxDepth = 64
 )
 
-// NewView reads what is known of content.
-func NewView(fields []Field, c *Content) View {
+// NewView reads what is known of content. target names what a message of gRPC is for.
+func NewView(fields []Field, c *Content, target string) View {
 	v := View{Type: Value(fields, "Content-Type")}
 	if len(c.Data) == 0 {
 		return View{}
@@ -56,8 +60,13 @@ func NewView(fields []Field, c *Content) View {
 	}
 
 	data := c.Data
-	if coding := Value(fields, "Content-Encoding"); coding != "" && coding != "identity" {
-		decoded, err := decode(strings.ToLower(coding), data)
+	coding := coded(fields)
+	switch {
+	case coding == "":
+	case c.Decoded:
+		v.Coding = coding
+	default:
+		decoded, err := decode(coding, data)
 		if len(decoded) == 0 && err != nil {
 			v.add("its content coding " + coding + " cannot be taken off: " + err.Error())
 			v.Kind, v.Hex = "binary", dump(data)
@@ -69,7 +78,15 @@ func NewView(fields []Field, c *Content) View {
 		v.Coding, data = coding, decoded
 	}
 
-	v.read(kindOf(fields), data)
+	if kind := kindOf(fields); strings.HasPrefix(kind, "application/grpc") {
+		v.grpc(kind, target, Value(fields, "Grpc-Encoding"), data)
+	} else {
+		v.read(kind, data)
+	}
+	if len(v.Text) > maxShown {
+		v.add(fmt.Sprintf("the first %d KiB are shown", maxShown>>10))
+		v.Text = v.Text[:maxShown]
+	}
 	return v
 }
 
@@ -82,15 +99,17 @@ func (v *View) add(note string) {
 
 func (v *View) read(kind string, data []byte) {
 	switch {
-	case strings.HasPrefix(kind, "application/grpc"):
-		v.Kind, v.Frames = "grpc", grpcFrames(data)
 	case raster(data) != "":
 		v.Kind = "image"
 	case kind == "application/x-www-form-urlencoded" && Readable(data):
-		v.Kind, v.Text, v.Pairs = "form", string(data), formPairs(string(data))
+		v.Kind, v.Text = "form", string(data)
+		if v.Pairs = formPairs(v.Text); len(v.Pairs) > maxPairs {
+			v.add(fmt.Sprintf("the first %d of %d fields are shown", maxPairs, len(v.Pairs)))
+			v.Pairs = v.Pairs[:maxPairs]
+		}
 	case Readable(data):
 		v.Kind, v.Text = "text", string(data)
-		if strings.HasSuffix(kind, "json") || kind == "" && len(data) > 0 && strings.IndexByte("{[", data[0]) >= 0 {
+		if strings.HasSuffix(kind, "json") || kind == "" && strings.IndexByte("{[", data[0]) >= 0 {
 			v.pretty(data)
 		}
 	default:
@@ -100,6 +119,10 @@ func (v *View) read(kind string, data []byte) {
 
 // pretty indents JSON, or says where it is none.
 func (v *View) pretty(data []byte) {
+	if depth(data) > maxDepth {
+		v.add(fmt.Sprintf("not indented: it is nested deeper than %d levels", maxDepth))
+		return
+	}
 	var b bytes.Buffer
 	err := json.Indent(&b, data, "", "  ")
 	if err == nil {
@@ -111,6 +134,26 @@ func (v *View) pretty(data []byte) {
 	if errors.As(err, &wrong) && v.Note == "" {
 		v.add(fmt.Sprintf("no JSON: %v, at byte %d", err, wrong.Offset))
 	}
+}
+
+// depth is how deep JSON is nested.
+func depth(data []byte) (deepest int) {
+	open, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			open++
+			deepest = max(deepest, open)
+		case c == '}', c == ']':
+			open--
+		}
+	}
+	return deepest
 }
 
 // Readable reports whether data is text. The end may be in the middle of a character.
@@ -146,8 +189,8 @@ func raster(data []byte) string {
 // Image is content that is an image, with its type; nil: it is none.
 func Image(fields []Field, c *Content) (data []byte, kind string) {
 	data = c.Data
-	if coding := Value(fields, "Content-Encoding"); coding != "" {
-		data, _ = decode(strings.ToLower(coding), data)
+	if coding := coded(fields); coding != "" && !c.Decoded {
+		data, _ = decode(coding, data)
 	}
 	if kind = raster(data); kind == "" {
 		return nil, ""
@@ -200,18 +243,6 @@ func unescaped(s string) string {
 		return plain
 	}
 	return s
-}
-
-func grpcFrames(data []byte) (frames []Frame) {
-	for len(data) >= 5 && len(frames) < maxFrames {
-		f := Frame{Number: len(frames) + 1, Compressed: data[0]&1 != 0, Size: binary.BigEndian.Uint32(data[1:])}
-		data = data[5:]
-		n := min(uint64(f.Size), uint64(len(data)))
-		f.Hex = dump(data[:n])
-		data = data[n:]
-		frames = append(frames, f)
-	}
-	return frames
 }
 
 // dump shows the beginning of bytes, beside their characters.

@@ -3,22 +3,15 @@ package inspect
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
 	"net/http"
 	"strings"
 	"time"
 )
 
 // The structures of HAR 1.2 (http://www.softwareishard.com/blog/har-12-spec/). What is not known is -1 there.
-
-type harFile struct {
-	Log harLog `json:"log"`
-}
-
-type harLog struct {
-	Version string     `json:"version"`
-	Creator harCreator `json:"creator"`
-	Entries []harEntry `json:"entries"`
-}
 
 type harCreator struct {
 	Name    string `json:"name"`
@@ -85,15 +78,29 @@ type harTimings struct {
 	SSL     float64 `json:"ssl"`
 }
 
-// HAR is requests as an archive that browsers' tools open, as their clients have seen them.
-func HAR(all []*Request, version string) []byte {
-	file := harFile{harLog{Version: "1.2", Creator: harCreator{"padlock", version}, Entries: []harEntry{}}}
-	for _, r := range all {
-		file.Log.Entries = append(file.Log.Entries, harOf(r))
+// WriteHAR writes requests as an archive that browsers' tools open, as their clients have seen them. Each is found when
+// it is its turn, as all of them may be more than should be in memory twice; nil is left out.
+func WriteHAR(w io.Writer, version string, all iter.Seq[*Request]) error {
+	creator, err := json.Marshal(harCreator{"padlock", version})
+	if err == nil {
+		_, err = fmt.Fprintf(w, "{\"log\": {\"version\": \"1.2\", \"creator\": %s, \"entries\": [", creator)
 	}
-	// Nothing in it has no JSON.
-	text, _ := json.MarshalIndent(&file, "", " ")
-	return append(text, '\n')
+	between := "\n"
+	for r := range all {
+		if r == nil || err != nil {
+			continue
+		}
+		var text []byte
+		if text, err = json.Marshal(harOf(r)); err == nil {
+			_, err = fmt.Fprintf(w, "%s%s", between, text)
+		}
+		between = ",\n"
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, "\n]}}\n")
+	return err
 }
 
 func harOf(r *Request) harEntry {
@@ -175,8 +182,8 @@ func harBody(fields []Field, c *Content) harContent {
 		h.MimeType = "application/octet-stream"
 	}
 	data := c.Data
-	if coding := Value(fields, "Content-Encoding"); coding != "" && coding != "identity" {
-		if plain, _ := decode(strings.ToLower(coding), data); len(plain) > 0 {
+	if coding := coded(fields); coding != "" && !c.Decoded {
+		if plain, _ := decode(coding, data); len(plain) > 0 {
 			data = plain
 		}
 	}

@@ -74,8 +74,9 @@ type Request struct {
 // Content is what passed in one direction.
 type Content struct {
 	Size     int64   `json:"size"`
-	Data     []byte  `json:"data,omitempty"` // its beginning
-	Cut      bool    `json:"cut,omitempty"`  // Data is not all
+	Data     []byte  `json:"data,omitempty"`    // its beginning
+	Cut      bool    `json:"cut,omitempty"`     // Data is not all
+	Decoded  bool    `json:"decoded,omitempty"` // Data is without its content coding, as secrets were taken out of it
 	Trailers []Field `json:"trailers,omitempty"`
 }
 
@@ -98,8 +99,12 @@ type Message struct {
 	Size       int64         `json:"size"`
 	Data       []byte        `json:"data,omitempty"`
 	Cut        bool          `json:"cut,omitempty"`
-	Compressed bool          `json:"compressed,omitempty"`
-	Part       bool          `json:"part,omitempty"` // others of the same message follow
+	Compressed bool          `json:"compressed,omitempty"` // as it passed, with Size
+	Inflated   int64         `json:"inflated,omitempty"`   // its size without that
+	Frames     int           `json:"frames,omitempty"`     // that a compressed message came in
+	Raw        bool          `json:"raw,omitempty"`        // Data is compressed still
+	Note       string        `json:"note,omitempty"`       // why
+	Part       bool          `json:"part,omitempty"`       // others of the same message follow
 }
 
 // Value is the first value of a field.

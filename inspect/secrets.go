@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"mime"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -46,31 +45,6 @@ func (n names) has(name string) bool {
 	return n[name]
 }
 
-// query masks the secret parameters of a target or a URL.
-func (n names) query(target string) string { return n.maskQuery(target, Redacted) }
-
-func (n names) maskQuery(target, mask string) string {
-	path, query, ok := strings.Cut(target, "?")
-	if !ok {
-		return target
-	}
-	return path + "?" + n.mask(query, mask)
-}
-
-// pairs masks the secret fields of a form.
-func (n names) pairs(form string) string { return n.mask(form, Redacted) }
-
-func (n names) mask(pairs, mask string) string {
-	all := strings.Split(pairs, "&")
-	for i, pair := range all {
-		name, value, ok := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(name); ok && value != Redacted && err == nil && n.has(plain) {
-			all[i] = name + "=" + mask
-		}
-	}
-	return strings.Join(all, "&")
-}
-
 // holdsURL reports whether a field's value is a URL, whose query may have secrets.
 func holdsURL(name string) bool {
 	return equal(name, "Referer") || equal(name, "Location") || equal(name, "Content-Location") || equal(name, "X-Original-URI") || equal(name, "Destination")
@@ -86,8 +60,18 @@ func kindOf(fields []Field) string {
 
 func isForm(fields []Field) bool { return kindOf(fields) == "application/x-www-form-urlencoded" }
 
+// coded is the coding of a message's content; "": none.
+func coded(fields []Field) string {
+	coding := strings.ToLower(strings.TrimSpace(Value(fields, "Content-Encoding")))
+	if coding == "identity" {
+		return ""
+	}
+	return coding
+}
+
 // Conceal replaces in a request what only those see who ask for it. It reports whether there was any.
 func (s *Store) Conceal(r *Request) (concealed bool) {
+	m := s.masking(Hidden)
 	hide := func(fields []Field) []Field {
 		out := slices.Clone(fields)
 		for i := range out {
@@ -96,33 +80,35 @@ func (s *Store) Conceal(r *Request) (concealed bool) {
 			if f.Secret && f.Value != Redacted {
 				f.Value = Hidden
 			} else if holdsURL(f.Name) {
-				f.Value = s.secret.maskQuery(f.Value, Hidden)
+				f.Value = m.query(f.Value)
 			}
 			concealed = concealed || f.Value != before
 		}
 		return out
 	}
 
-	text := func(t *string) {
-		before := *t
-		*t = s.secret.maskQuery(*t, Hidden)
-		concealed = concealed || *t != before
-	}
-
-	form := func(fields []Field, c *Content) {
-		if isForm(fields) {
-			before := string(c.Data)
-			after := s.secret.mask(before, Hidden)
-			concealed = concealed || before != after
-			c.Data = []byte(after)
+	s.concealContent(m, r.Received, &r.In)
+	s.concealContent(m, r.Response, &r.Out)
+	for i := range r.Messages {
+		if data := r.Messages[i].Data; Readable(data) {
+			r.Messages[i].Data = m.json(data)
 		}
-		c.Trailers = hide(c.Trailers)
 	}
-
-	form(r.Received, &r.In)
-	form(r.Response, &r.Out)
 	r.Received, r.Sent, r.Answered, r.Response = hide(r.Received), hide(r.Sent), hide(r.Answered), hide(r.Response)
-	text(&r.Target)
-	text(&r.SentTarget)
-	return concealed
+	r.In.Trailers, r.Out.Trailers = hide(r.In.Trailers), hide(r.Out.Trailers)
+	r.Target, r.SentTarget = m.query(r.Target), m.query(r.SentTarget)
+	return concealed || len(m.taken) > 0
+}
+
+// concealContent hides what is secret in content, from which it takes a coding if there is something.
+func (s *Store) concealContent(m *masking, fields []Field, c *Content) {
+	if coded(fields) == "" || c.Decoded {
+		c.Data = m.content(fields, c.Data)
+		return
+	}
+	plain, _ := decode(coded(fields), c.Data)
+	before := len(m.taken)
+	if plain = m.content(fields, plain); len(m.taken) > before {
+		c.Data, c.Decoded = plain, true
+	}
 }

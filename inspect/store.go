@@ -2,7 +2,7 @@
 // heads as they came and as they went on, content, targets, timings, and what passed through a WebSocket.
 //
 //	store := inspect.NewStore(64<<20, "X-Token")
-//	record := store.Begin(&inspect.Limits{Requests: 200, Body: 64 << 10}, inspect.Request{Site: "app.test", Method: "GET"})
+//	record := store.Begin(&inspect.Limits{Requests: 200, Body: 64 << 10}, &inspect.Request{Site: "app.test", Method: "GET"}, nil)
 //	record.Content(inspect.Client, chunk)
 //	record.End(inspect.Outcome{Status: 200})
 //	for _, r := range store.Recent() { … }
@@ -11,6 +11,7 @@
 package inspect
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -38,6 +39,9 @@ type Store struct {
 	used  int64
 	all   []*Record            // oldest first
 	sites map[string][]*Record // the same, by site
+	rules map[string]*Limits   // what holds now, by site; nil: what each request comes with
+
+	inflating allowance
 }
 
 // NewStore makes a store of so many bytes. Values of the secret fields, beside those that are always secret, are shown
@@ -49,39 +53,62 @@ func NewStore(room int64, secret ...string) *Store {
 // Record is a request that is remembered, or under way. Its methods may be called from many goroutines.
 type Record struct {
 	store  *Store
-	limits *Limits
-	size   int64 // guarded by the store's lock
-	gone   atomic.Bool
+	id     uint64
+	site   string
+	size   int64         // that it is charged for; guarded by the store's lock
 	change atomic.Uint64 // the last, among the store's
 
-	mu      sync.Mutex
-	is      Request
+	mu sync.Mutex
+	// Nil: it is forgotten, and nothing keeps what was known, although the request may be under way still.
+	state atomic.Pointer[state]
+}
+
+// state is what is known of a request. It is guarded by the record's lock.
+type state struct {
+	limits  *Limits
+	request *Request
 	origin  any
 	readers [2]follower // of what passes in each direction, in pieces; nil: nobody follows it
 	framed  bool        // what passes is a WebSocket's frames
 	kept    int         // bytes of messages
+	ready   int64       // bytes that are charged already, and not needed yet
 }
 
-const overhead = 1 << 10 // bytes of a record itself
+const (
+	overhead = 2 << 10 // bytes of a record itself
+	// Charged at the beginning, and given back at the end as far as it was not needed: most requests take the store's
+	// lock at these two places alone.
+	advance = 4 << 10
+)
 
-// Begin remembers a request from now on. It is given the request as the client has sent it.
-func (s *Store) Begin(l *Limits, r Request, origin any) *Record {
-	c := &Record{store: s, limits: l, is: r, origin: origin}
-	if l.Redact {
-		c.is.Target = s.secret.query(c.is.Target)
-	}
-	c.is.Received = s.fields(l, c.is.Received)
+// Begin remembers a request from now on. It is given the request as the client has sent it, which belongs to the record
+// from then on.
+func (s *Store) Begin(l *Limits, r *Request, origin any) *Record {
+	c := &Record{store: s, site: r.Site}
+	size := overhead + weigh(r.Received) + int64(len(r.Target))
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.rules != nil {
+		// The request was let in before a reload, whose rules hold for what is remembered from then on.
+		if l = s.rules[r.Site]; l == nil {
+			return c
+		}
+	}
+
 	s.last++
-	c.is.ID = s.last
+	c.id, r.ID = s.last, s.last
+	if l.Redact {
+		r.Target = s.masking(Redacted).query(r.Target)
+		s.redact(l, r.Received)
+	}
+	c.state.Store(&state{limits: l, request: r, origin: origin, ready: advance})
 	c.change.Store(s.changes.Add(1))
 	s.all = append(s.all, c)
 
 	of := append(s.sites[r.Site], c)
 	s.sites[r.Site] = of
-	s.charge(c, overhead+weigh(c.is.Received)+int64(len(r.Target)))
+	s.charge(c, size+advance)
 	if len(of) > l.Requests {
 		s.forget(of[0])
 	}
@@ -90,7 +117,7 @@ func (s *Store) Begin(l *Limits, r Request, origin any) *Record {
 
 // charge is called with the lock held. What is too much is taken from the oldest.
 func (s *Store) charge(c *Record, n int64) {
-	if c.gone.Load() {
+	if c.state.Load() == nil {
 		return
 	}
 	c.size += n
@@ -102,13 +129,13 @@ func (s *Store) charge(c *Record, n int64) {
 
 // forget is called with the lock held. A record that is under way is written to no more.
 func (s *Store) forget(c *Record) {
-	c.gone.Store(true)
+	c.state.Store(nil)
 	s.used -= c.size
 	s.all = without(s.all, c)
-	if of := without(s.sites[c.is.Site], c); len(of) > 0 {
-		s.sites[c.is.Site] = of
+	if of := without(s.sites[c.site], c); len(of) > 0 {
+		s.sites[c.site] = of
 	} else {
-		delete(s.sites, c.is.Site)
+		delete(s.sites, c.site)
 	}
 }
 
@@ -125,24 +152,35 @@ func without(all []*Record, c *Record) []*Record {
 	return all
 }
 
-// Keep forgets the requests of all other sites.
+// Keep has other rules hold from now on, by site. It forgets the requests of sites that have none, those that are too
+// many, and those with secrets where these are not kept any more.
 func (s *Store) Keep(sites map[string]*Limits) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.rules = sites
 	for name, of := range s.sites {
-		kept := 0
-		if l := sites[name]; l != nil {
-			kept = l.Requests
-		}
-		for range len(of) - min(kept, len(of)) {
-			s.forget(s.sites[name][0])
+		l := sites[name]
+		for i, c := range slices.Clone(of) {
+			if l == nil || len(of)-i > l.Requests || l.Redact && !c.redacts() {
+				s.forget(c)
+			}
 		}
 	}
 }
 
+// redacts reports whether a record was made without secrets.
+func (c *Record) redacts() bool {
+	is := c.state.Load()
+	return is != nil && is.limits.Redact
+}
+
 // Clear forgets everything.
 func (s *Store) Clear() {
-	s.Keep(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.all) > 0 {
+		s.forget(s.all[0])
+	}
 	s.changes.Add(1)
 }
 
@@ -153,9 +191,11 @@ func (s *Store) Recent() []*Request {
 	s.mu.Unlock()
 
 	slices.Reverse(all)
-	out := make([]*Request, len(all))
-	for i, c := range all {
-		out[i] = c.summary()
+	out := make([]*Request, 0, len(all))
+	for _, c := range all {
+		if r := c.summary(); r != nil {
+			out = append(out, r)
+		}
 	}
 	return out
 }
@@ -166,12 +206,17 @@ func (s *Store) Since(changes uint64) (changed []*Request, now uint64) {
 		return nil, now
 	}
 	s.mu.Lock()
-	all := slices.Clone(s.all)
+	var all []*Record
+	for _, c := range s.all {
+		if c.change.Load() > changes {
+			all = append(all, c)
+		}
+	}
 	s.mu.Unlock()
 
 	for _, c := range all {
-		if c.change.Load() > changes {
-			changed = append(changed, c.summary())
+		if r := c.summary(); r != nil {
+			changed = append(changed, r)
 		}
 	}
 	return changed, now
@@ -188,7 +233,9 @@ func (s *Store) Find(id uint64) *Request {
 // Origin is what Begin was given beside the request.
 func (s *Store) Origin(id uint64) any {
 	if c := s.find(id); c != nil {
-		return c.origin
+		if is := c.state.Load(); is != nil {
+			return is.origin
+		}
 	}
 	return nil
 }
@@ -197,15 +244,7 @@ func (s *Store) find(id uint64) *Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Ids rise, though some are missing.
-	i, ok := slices.BinarySearchFunc(s.all, id, func(c *Record, id uint64) int {
-		switch {
-		case c.is.ID < id:
-			return -1
-		case c.is.ID > id:
-			return 1
-		}
-		return 0
-	})
+	i, ok := slices.BinarySearchFunc(s.all, id, func(c *Record, id uint64) int { return cmp.Compare(c.id, id) })
 	if !ok {
 		return nil
 	}
@@ -219,20 +258,33 @@ func (s *Store) Used() int64 {
 	return s.used
 }
 
-// fields are those of a message as they are kept: a copy.
-func (s *Store) fields(l *Limits, fields []Field) []Field {
+// secretField reports whether a field's value is shown only to who asks for it.
+func (s *Store) secretField(l *Limits, name string) bool {
+	return s.secret.has(name) || slices.ContainsFunc(l.Secret, func(secret string) bool { return equal(secret, name) })
+}
+
+// redact takes secrets out of fields.
+func (s *Store) redact(l *Limits, fields []Field) {
 	for i := range fields {
-		f := &fields[i]
-		f.Secret = s.secret.has(f.Name) || slices.ContainsFunc(l.Secret, func(name string) bool { return equal(name, f.Name) })
-		switch {
-		case f.Secret && l.Redact:
+		switch f := &fields[i]; {
+		case s.secretField(l, f.Name):
 			f.Value = Redacted
-		case l.Redact && holdsURL(f.Name):
-			f.Value = s.secret.query(f.Value)
+		case holdsURL(f.Name):
+			f.Value = s.masking(Redacted).query(f.Value)
 		}
 	}
-	return fields
 }
+
+// marked are fields in which it is said what is secret: a copy.
+func (s *Store) marked(l *Limits, fields []Field) []Field {
+	out := slices.Clone(fields)
+	for i := range out {
+		out[i].Secret = s.secretField(l, out[i].Name)
+	}
+	return out
+}
+
+func (s *Store) masking(mask string) *masking { return &masking{names: s.secret, mask: mask} }
 
 func weigh(fields []Field) (n int64) {
 	for i := range fields {
@@ -242,86 +294,126 @@ func weigh(fields []Field) (n int64) {
 	return n
 }
 
-// ID is the request's number in the store.
-func (c *Record) ID() uint64 { return c.is.ID }
+// ID is the request's number in the store; 0: it was never remembered.
+func (c *Record) ID() uint64 { return c.id }
 
-// changed is called when somebody who looks should look again. The lock is held.
-func (c *Record) changed(grown int64) {
-	c.change.Store(c.store.changes.Add(1))
-	c.grow(grown)
+// open locks a record, and returns what is known; nil, unlocked: it is forgotten.
+func (c *Record) open() *state {
+	c.mu.Lock()
+	is := c.state.Load()
+	if is == nil {
+		c.mu.Unlock()
+	}
+	return is
 }
 
-func (c *Record) grow(n int64) {
-	if n == 0 {
+// changed is called when somebody who looks should look again. The lock is held.
+func (c *Record) changed(is *state, grown int64) {
+	c.change.Store(c.store.changes.Add(1))
+	c.grow(is, grown)
+}
+
+// grow charges for what was added, in steps: many small pieces do not take the store's lock each. The lock is held.
+func (c *Record) grow(is *state, n int64) {
+	is.ready -= n
+	var more int64
+	switch {
+	case is.request.Done:
+		// What was charged and not needed is given back.
+		more = -is.ready
+	case is.ready < 0, is.ready > 2*advance:
+		more = advance - is.ready
+	default:
 		return
 	}
+	is.ready += more
 	c.store.mu.Lock()
-	c.store.charge(c, n)
+	c.store.charge(c, more)
 	c.store.mu.Unlock()
 }
 
-// Trying notes that the request goes to a target, as it goes there.
+// keep are fields as they are kept.
+func (c *Record) keep(is *state, fields []Field) []Field {
+	if is.limits.Redact {
+		c.store.redact(is.limits, fields)
+	}
+	return fields
+}
+
+// Trying notes that the request goes to a target, as it goes there. The fields belong to the record from then on, as
+// they do in what follows.
 func (c *Record) Trying(target string, method, host, path string, fields []Field) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone.Load() {
+	is := c.open()
+	if is == nil {
 		return
 	}
-	if c.limits.Redact {
-		path = c.store.secret.query(path)
+	defer c.mu.Unlock()
+	if is.limits.Redact {
+		path = c.store.masking(Redacted).query(path)
 	}
-	grown := weigh(fields) - weigh(c.is.Sent) + int64(len(path)+len(target)) + overhead/8
-	c.is.Sent = c.store.fields(c.limits, fields)
-	c.is.SentMethod, c.is.SentHost, c.is.SentTarget = method, host, path
-	c.is.Tries = append(c.is.Tries, Try{Target: target, At: time.Since(c.is.Start)})
-	c.changed(grown)
+	r := is.request
+	grown := weigh(fields) - weigh(r.Sent) + int64(len(path)+len(target)) + overhead/8
+	r.Sent = c.keep(is, fields)
+	r.SentMethod, r.SentHost, r.SentTarget = method, host, path
+	r.Tries = append(r.Tries, Try{Target: target, At: time.Since(r.Start)})
+	c.changed(is, grown)
 }
 
 // Tried notes what has come of the last target: status 0 is no response.
 func (c *Record) Tried(t Try) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.is.Tries) == 0 || c.gone.Load() {
+	is := c.open()
+	if is == nil {
 		return
 	}
-	last := &c.is.Tries[len(c.is.Tries)-1]
+	defer c.mu.Unlock()
+	if len(is.request.Tries) == 0 {
+		return
+	}
+	last := &is.request.Tries[len(is.request.Tries)-1]
 	t.Target, t.At = last.Target, last.At
-	t.Took = time.Since(c.is.Start) - t.At
+	t.Took = time.Since(is.request.Start) - t.At
 	*last = t
 }
 
 // Answered notes the head of the target's response, as it came.
 func (c *Record) Answered(status int, fields []Field) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone.Load() {
+	is := c.open()
+	if is == nil {
 		return
 	}
-	c.is.TargetStatus, c.is.Answered = status, c.store.fields(c.limits, fields)
-	c.grow(weigh(fields))
+	defer c.mu.Unlock()
+	is.request.TargetStatus, is.request.Answered = status, c.keep(is, fields)
+	c.grow(is, weigh(fields))
 }
 
 // Head notes the head of the response, as it goes to the client.
 func (c *Record) Head(status int, fields []Field) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone.Load() {
+	is := c.open()
+	if is == nil {
 		return
 	}
-	c.is.Status, c.is.Response = status, c.store.fields(c.limits, fields)
-	c.is.FirstByte = time.Since(c.is.Start)
+	defer c.mu.Unlock()
+	c.head(is, status, fields)
+}
+
+func (c *Record) head(is *state, status int, fields []Field) {
+	is.request.Status, is.request.Response = status, c.keep(is, fields)
+	is.request.FirstByte = time.Since(is.request.Start)
 	if isEvents(fields) {
-		c.readers[Server] = &events{}
+		is.readers[Server] = &events{}
 	}
-	c.changed(weigh(fields))
+	c.changed(is, weigh(fields))
 }
 
 // Interim notes an interim response.
 func (c *Record) Interim(status int) {
-	c.mu.Lock()
+	is := c.open()
+	if is == nil {
+		return
+	}
 	defer c.mu.Unlock()
-	if !c.gone.Load() && len(c.is.Interim) < maxInterim {
-		c.is.Interim = append(c.is.Interim, status)
+	if len(is.request.Interim) < maxInterim {
+		is.request.Interim = append(is.request.Interim, status)
 	}
 }
 
@@ -329,75 +421,97 @@ const maxInterim = 16
 
 // Trailers notes those of one side.
 func (c *Record) Trailers(from Side, fields []Field) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(fields) == 0 || c.gone.Load() {
+	if len(fields) == 0 {
 		return
 	}
-	c.content(from).Trailers = c.store.fields(c.limits, fields)
-	c.grow(weigh(fields))
+	is := c.open()
+	if is == nil {
+		return
+	}
+	defer c.mu.Unlock()
+	is.request.content(from).Trailers = c.keep(is, fields)
+	c.grow(is, weigh(fields))
 }
 
-func (c *Record) content(from Side) *Content {
+func (r *Request) content(from Side) *Content {
 	if from == Client {
-		return &c.is.In
+		return &r.In
 	}
-	return &c.is.Out
+	return &r.Out
 }
 
 // Content notes content that passes, of which it copies what the limit allows.
 func (c *Record) Content(from Side, p []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone.Load() {
+	is := c.open()
+	if is == nil {
 		return
 	}
-
-	if r := c.readers[from]; r != nil {
-		r.follow(c, from, p)
+	defer c.mu.Unlock()
+	if r := is.readers[from]; r != nil {
+		r.follow(c, is, p)
 	}
-	into := c.content(from)
+	into := is.request.content(from)
 	into.Size += int64(len(p))
-	if c.framed {
+	if is.framed {
 		// What passes is messages, and nothing else.
 		return
 	}
-	room := c.limits.Body - len(into.Data)
+	room := is.limits.Body - len(into.Data)
 	into.Cut = into.Cut || len(p) > room
 	if n := min(room, len(p)); n > 0 {
 		before := cap(into.Data)
 		// Whoever looks at what was kept before keeps that: nothing in it is written to again.
 		into.Data = append(into.Data, p[:n]...)
-		c.grow(int64(cap(into.Data) - before))
+		c.grow(is, int64(cap(into.Data)-before))
 	}
 }
 
 // Tunnel says that what passes from now on are frames of a WebSocket, if it is one, and no content.
 func (c *Record) Tunnel(webSocket bool, fields []Field) {
-	c.Head(101, fields)
-	c.mu.Lock()
+	is := c.open()
+	if is == nil {
+		return
+	}
 	defer c.mu.Unlock()
-	c.is.Tunnel = true
+	c.head(is, 101, fields)
+	is.request.Tunnel = true
 	if webSocket {
-		c.framed, c.readers = true, [2]follower{newFrames(fields), newFrames(fields)}
+		is.framed, is.readers = true, newFrames(fields)
 	}
 }
 
 // message remembers one, in the place of the oldest if there are too many. It is called with the lock held.
-func (c *Record) message(m Message) {
-	m.At = time.Since(c.is.Start)
-	c.is.Messages = append(c.is.Messages, m)
-	grown := int64(len(m.Data)) + messageSize
-	c.kept += len(m.Data) + messageSize
-	for (c.kept > c.limits.Body+messageSize || len(c.is.Messages) > maxMessages) && len(c.is.Messages) > 1 {
-		first := &c.is.Messages[0]
-		gone := len(first.Data) + messageSize
-		c.kept -= gone
-		grown -= int64(gone)
-		c.is.Messages = c.is.Messages[1:]
-		c.is.Earlier++
+func (c *Record) message(is *state, m Message) {
+	if is.limits.Redact {
+		m.redact(c.store)
 	}
-	c.changed(grown)
+	m.At = time.Since(is.request.Start)
+	r := is.request
+	r.Messages = append(r.Messages, m)
+	grown := int64(m.weight())
+	is.kept += m.weight()
+	for (is.kept > is.limits.Body+messageSize || len(r.Messages) > maxMessages) && len(r.Messages) > 1 {
+		gone := r.Messages[0].weight()
+		is.kept -= gone
+		grown -= int64(gone)
+		r.Messages = r.Messages[1:]
+		r.Earlier++
+	}
+	c.changed(is, grown)
+}
+
+// weight is how many bytes a message takes.
+func (m *Message) weight() int { return len(m.Data) + messageSize }
+
+// redact takes secrets out of a message. A name may stand in one part and its value in another, so parts are not kept.
+func (m *Message) redact(s *Store) {
+	if m.Part || m.Kind == "continuation" || m.Raw {
+		m.Data, m.Cut = nil, m.Size > 0
+		return
+	}
+	if Readable(m.Data) {
+		m.Data = s.masking(Redacted).json(m.Data)
+	}
 }
 
 const (
@@ -417,56 +531,84 @@ type Outcome struct {
 
 // End notes the end of a request. The record does not change any more.
 func (c *Record) End(o Outcome) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone.Load() {
+	is := c.open()
+	if is == nil {
 		return
 	}
+	defer c.mu.Unlock()
+	r := is.request
 	if o.Status != 0 {
-		c.is.Status = o.Status
+		r.Status = o.Status
 	}
-	c.is.User, c.is.Error, c.is.Aborted, c.is.Duration, c.is.Wait = strings.Clone(o.User), o.Error, o.Aborted, o.Duration, o.Wait
-	c.is.Done, c.readers = true, [2]follower{}
-	for _, one := range []struct {
-		content *Content
-		fields  []Field
-	}{{&c.is.In, c.is.Received}, {&c.is.Out, c.is.Response}} {
-		if c.limits.Redact && isForm(one.fields) {
-			one.content.Data = []byte(c.store.secret.pairs(string(one.content.Data)))
+	r.User, r.Error, r.Aborted, r.Duration, r.Wait = strings.Clone(o.User), o.Error, o.Aborted, o.Duration, o.Wait
+	r.Done = true
+	for _, reader := range is.readers {
+		if reader != nil {
+			reader.end(c, is)
 		}
 	}
-	c.changed(int64(len(o.User) + len(o.Error)))
+	is.readers = [2]follower{}
+	if is.limits.Redact {
+		c.store.redactContent(r.Received, &r.In)
+		c.store.redactContent(r.Response, &r.Out)
+	}
+	c.changed(is, int64(len(o.User)+len(o.Error)))
 }
 
-// summary is what a list shows.
+// redactContent takes secrets out of content. What hides them in a coding that nobody knows is not kept.
+func (s *Store) redactContent(fields []Field, c *Content) {
+	if coded(fields) == "" {
+		c.Data = s.masking(Redacted).content(fields, c.Data)
+		return
+	}
+	if len(c.Data) == 0 {
+		return
+	}
+	plain, _ := decode(coded(fields), c.Data)
+	c.Decoded = true
+	if c.Data = s.masking(Redacted).content(fields, plain); len(plain) == 0 {
+		c.Cut = true
+	}
+}
+
+// summary is what a list shows; nil: the request is forgotten.
 func (c *Record) summary() *Request {
-	c.mu.Lock()
+	is := c.open()
+	if is == nil {
+		return nil
+	}
 	defer c.mu.Unlock()
-	r := c.is
-	r.Target = c.store.secret.maskQuery(r.Target, Hidden)
+	r := *is.request
+	r.Target = c.store.masking(Hidden).query(r.Target)
 	r.Received, r.Sent, r.Answered, r.Response, r.Messages, r.Tries = nil, nil, nil, nil, nil, nil
 	r.SentMethod, r.SentHost, r.SentTarget = "", "", ""
 	r.In, r.Out = Content{Size: r.In.Size, Cut: r.In.Cut}, Content{Size: r.Out.Size, Cut: r.Out.Cut}
-	c.took(&r)
+	r.took()
 	return &r
 }
 
-// whole is all that is known. The lists are not written to any more: what is added is behind their ends.
+// whole is all that is known; nil: nothing is.
 func (c *Record) whole() *Request {
-	c.mu.Lock()
+	is := c.open()
+	if is == nil {
+		return nil
+	}
 	defer c.mu.Unlock()
-	r := c.is
-	// Of the last try the result may be missing still.
+	r := *is.request
+	// Of the last try the result may be missing still. Of the rest, what is added is behind the ends.
 	r.Tries, r.Messages, r.Interim = slices.Clone(r.Tries), slices.Clone(r.Messages), slices.Clone(r.Interim)
-	if c.limits.Redact && !r.Done {
+	for _, fields := range []*[]Field{&r.Received, &r.Sent, &r.Answered, &r.Response, &r.In.Trailers, &r.Out.Trailers} {
+		*fields = c.store.marked(is.limits, *fields)
+	}
+	if is.limits.Redact && !r.Done {
 		// Content is redacted when it is whole.
 		r.In.Data, r.Out.Data = nil, nil
 	}
-	c.took(&r)
+	r.took()
 	return &r
 }
 
-func (c *Record) took(r *Request) {
+func (r *Request) took() {
 	if !r.Done {
 		r.Duration = time.Since(r.Start)
 	}

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"github.com/chromedp/cdproto/har"
 
 	"padlock/inspect"
 )
@@ -72,16 +75,16 @@ func TestContentIsReadAsWhatItIs(t *testing.T) {
 		{typed("text/plain", "zip"), "text", "binary", ""},
 		{typed("application/octet-stream", ""), "\x00\x01", "binary", ""},
 	} {
-		v := inspect.NewView(test.fields, &inspect.Content{Data: []byte(test.data), Size: int64(len(test.data))})
+		v := inspect.NewView(test.fields, &inspect.Content{Data: []byte(test.data), Size: int64(len(test.data))}, "/a.B/C")
 		if v.Kind != test.kind || v.Text != test.text {
 			t.Errorf("%q: %+v", test.data, v)
 		}
 	}
-	v := inspect.NewView(typed("application/grpc", ""), &inspect.Content{Data: []byte("\x00\x00\x00\x00\x02hi\x01\x00\x00\x00\x09part"), Size: 14})
+	v := inspect.NewView(typed("application/grpc", ""), &inspect.Content{Data: []byte("\x00\x00\x00\x00\x02hi\x01\x00\x00\x00\x09part"), Size: 14}, "/a.B/C")
 	if len(v.Frames) != 2 || v.Frames[1].Size != 9 || !v.Frames[1].Compressed {
 		t.Errorf("%+v", v.Frames)
 	}
-	v = inspect.NewView(typed("application/x", "gzip"), &inspect.Content{Data: bomb.Bytes(), Size: int64(bomb.Len())})
+	v = inspect.NewView(typed("application/x", "gzip"), &inspect.Content{Data: bomb.Bytes(), Size: int64(bomb.Len())}, "/a.B/C")
 	if len(v.Text)+len(v.Hex) > 2<<20 {
 		t.Errorf("64 MiB of a few bytes became %d", len(v.Text)+len(v.Hex))
 	}
@@ -100,8 +103,9 @@ func sample(target, content string) *inspect.Request {
 
 // The words of a command are those that were meant, whatever a client has put into them: a real shell reads them.
 func TestCommandsMeanWhatTheClientHasSent(t *testing.T) {
-	for _, content := range []string{`it's $(touch x) "q" ` + "`id`\n", "\x00\x01'"} {
+	for _, content := range []string{`it's $(touch x) "q" ` + "`id`\n", "\x00\x01'", "\x1b[201~\x1b[H id #\n"} {
 		r := sample("/a'b?x=$(id)&y=`id`", content)
+		r.Received = append(r.Received, inspect.Field{Name: "X-Keys", Value: "%s \u009b2~' \xff"})
 		command, ok := inspect.Command("curl", r)
 		if !ok {
 			t.Fatal("curl is no format")
@@ -114,6 +118,14 @@ func TestCommandsMeanWhatTheClientHasSent(t *testing.T) {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("%q is not among\n%s", want, out)
 			}
+		}
+		for _, format := range []string{"curl", "httpie"} {
+			if text, _ := inspect.Command(format, r); strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && unicode.IsControl(c) }) {
+				t.Errorf("keys would be pasted into the terminal: %q", text)
+			}
+		}
+		if !strings.Contains(string(out), "X-Keys: %s \u009b2~' \xff\n") {
+			t.Errorf("%q", out)
 		}
 		if strings.Contains(string(out), "Content-Length") {
 			t.Error("the length is that of other content")
@@ -134,9 +146,24 @@ func TestCommandsMeanWhatTheClientHasSent(t *testing.T) {
 	}
 }
 
+// What a client sends stays text in the file that an editor runs.
+func TestAFileOfRequestsHasOnlyRequests(t *testing.T) {
+	for _, content := range []string{"< /etc/passwd", "a\n### \nGET https://evil.example/", "{{$processEnv HOME}}", "x\n> {% client.log(1) %}", "< {% x %}", "  <@ ./file", "@host = evil"} {
+		r := sample("/{{x}}", content)
+		r.Received = append(r.Received, inspect.Field{Name: "X-Variable", Value: "{{$dotenv SECRET}}"})
+		text := string(inspect.HTTPFile([]*inspect.Request{r}))
+		if strings.Contains(text, content) || strings.Contains(text, "{{") || strings.Count(text, "left out") != 2 || strings.Count(text, "###") != 1 {
+			t.Errorf("%q:\n%s", content, text)
+		}
+	}
+	if text := string(inspect.HTTPFile([]*inspect.Request{sample("/", `{"a": 1}`)})); !strings.HasPrefix(text, "### #7, 2001-09-09 01:46:40: 201\nPOST https://a.test:8443/\n") || !strings.Contains(text, "\n\n{\"a\": 1}\n") {
+		t.Error(text)
+	}
+}
+
 // The structure is compared with HAR 1.2's own words: what is required there is there, and nothing has another type.
 func TestAnArchiveIsOneOfHAR(t *testing.T) {
-	text := inspect.HAR([]*inspect.Request{sample("/p?q=1&r=a+b", "a=1"), {Start: time.Unix(1e9, 0), Method: "GET", Scheme: "https", Host: "a.test", Target: "/", Proto: "HTTP/1.1"}}, "dev")
+	text := []byte(archive(sample("/p?q=1&r=a+b", "a=1"), nil, &inspect.Request{Start: time.Unix(1e9, 0), Method: "GET", Scheme: "https", Host: "a.test", Target: "/", Proto: "HTTP/1.1"}))
 	var file map[string]any
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
@@ -178,7 +205,12 @@ func TestAnArchiveIsOneOfHAR(t *testing.T) {
 			check("postData", data, map[string]reflect.Kind{"mimeType": word, "text": word})
 		}
 	}
-	if !bytes.Contains(text, []byte(`"encoding": "base64"`)) || !bytes.Contains(text, []byte(`"value": "a b"`)) {
+	// Chromium's own types for it are a reader that nobody here has written.
+	var known har.HAR
+	if err := json.Unmarshal(text, &known); err != nil || len(known.Log.Entries) != 2 || known.Log.Entries[0].Request.PostData.Text != "a=1" || known.Log.Entries[0].Response.Content.Encoding != "base64" {
+		t.Errorf("%v: %+v", err, known.Log)
+	}
+	if !bytes.Contains(text, []byte(`"encoding":"base64"`)) || !bytes.Contains(text, []byte(`"value":"a b"`)) {
 		t.Errorf("%s", text)
 	}
 }

@@ -55,7 +55,7 @@ func TestARequestIsRememberedAsItCameAndAsItWentOn(t *testing.T) {
 		r.Fields.Request.Set = config.FieldValues{{Name: "X-Set", Value: "by padlock"}}
 		r.Fields.Response.Remove = []string{"X-Powered-By"}
 	})
-	for name, client := range e.clients(t) {
+	for name, client := range e.everyClient(t) {
 		content := strings.Repeat("x", 3000)
 		response, err := client.Post("https://localhost/api/"+name+"?q=1", "text/plain", strings.NewReader(content))
 		if err != nil {
@@ -77,6 +77,9 @@ func TestARequestIsRememberedAsItCameAndAsItWentOn(t *testing.T) {
 		}
 		if changes["X-Set"] != "added" || changes["X-Powered-By"] != "removed" || r.SentTarget != "/"+name+"?q=1" {
 			t.Errorf("%s: %v, %s", name, changes, r.SentTarget)
+		}
+		if want := map[string]string{"h1": "HTTP/1.1", "h2": "HTTP/2.0", "h3": "HTTP/3.0"}[name]; r.Proto != want {
+			t.Errorf("%s: %s", name, r.Proto)
 		}
 		if len(r.Tries) != 1 || r.Tries[0].Status != 200 || r.FirstByte == 0 || r.Duration < r.FirstByte || r.Handshake == 0 || r.Proto != response.Proto {
 			t.Errorf("%s: %+v", name, r)
@@ -115,34 +118,72 @@ func TestTargetsThatWereTriedInVainAreRemembered(t *testing.T) {
 
 func TestAWebSocketsMessagesAreRemembered(t *testing.T) {
 	e, store := inspecting(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, nil)
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover, CompressionThreshold: 1})
 		if err != nil {
 			return
 		}
-		kind, text, err := c.Read(r.Context())
-		if err == nil {
+		for {
+			kind, text, err := c.Read(r.Context())
+			if err != nil {
+				return
+			}
 			_ = c.Write(r.Context(), kind, append([]byte("you say "), text...))
 		}
-		_ = c.Close(websocket.StatusNormalClosure, "")
-	}), nil)
+	}), func(c *config.Config) { c.Sites[0].Inspect.Body = 8 << 10 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, "wss://localhost/ws", &websocket.DialOptions{HTTPClient: e.clients(t)["h1"]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Write(ctx, websocket.MessageText, []byte("hi"))
-	_, text, err := c.Read(ctx)
-	_, _, _ = c.Read(ctx)
-	r := ended(t, store, "/ws")
-	got := ""
-	for _, m := range r.Messages {
-		if m.Kind == "text" {
-			got += fmt.Sprintf("%s: %s; ", m.From, m.Data)
+	for path, mode := range map[string]websocket.CompressionMode{
+		"/plain": websocket.CompressionDisabled, "/each": websocket.CompressionNoContextTakeover, "/all": websocket.CompressionContextTakeover,
+	} {
+		c, _, err := websocket.Dial(ctx, "wss://localhost"+path, &websocket.DialOptions{HTTPClient: e.clients(t)["h1"], CompressionMode: mode, CompressionThreshold: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		for i := range 3 {
+			said := fmt.Sprintf("the same words again, said for the time %d", i)
+			_ = c.Write(ctx, websocket.MessageText, []byte(said))
+			if _, text, err := c.Read(ctx); err != nil || string(text) != "you say "+said {
+				t.Errorf("%q, %v", text, err)
+			}
+			want += "client: " + said + "; server: you say " + said + "; "
+		}
+		_ = c.Close(websocket.StatusNormalClosure, "bye")
+
+		r := ended(t, store, path)
+		got, closed := "", false
+		for _, m := range r.Messages {
+			switch {
+			case m.Kind == "close 1000" && string(m.Data) == "bye":
+				closed = true
+			case m.Kind == "text" && m.Compressed == (mode != websocket.CompressionDisabled):
+				got += fmt.Sprintf("%s: %s; ", m.From, m.Data)
+			}
+		}
+		if got != want || !closed || r.Status != 101 || !r.Tunnel {
+			t.Errorf("%s: %q, not %q, of %+v", path, got, want, r)
 		}
 	}
-	if err != nil || string(text) != "you say hi" || got != "client: hi; server: you say hi; " || r.Status != 101 || !r.Tunnel {
-		t.Errorf("%q %v: %q of %+v", text, err, got, r)
+}
+
+// The access log has a replay with the request that it repeats, so that nobody takes it for a client's.
+func TestAReplayIsMarkedInTheAccessLog(t *testing.T) {
+	e, store := inspecting(t, backend(t, func(w http.ResponseWriter, r *http.Request) {}), nil)
+	if _, err := e.clients(t)["h1"].Get("https://localhost/once"); err != nil {
+		t.Fatal(err)
+	}
+	was := ended(t, store, "/once")
+	if _, err := e.server.Replay(t.Context(), was.ID, inspect.Edit{}); err != nil {
+		t.Fatal(err)
+	}
+	want := `"replay_of":"` + was.RequestID + `"`
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(e.access.String(), want); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s is not in the log:\n%s", want, e.access.String())
+		}
+	}
+	if text := e.access.String(); strings.Count(text, "replay_of") != 1 || strings.Count(text, `"target":"/once"`) != 2 {
+		t.Error(text)
 	}
 }
 
@@ -151,7 +192,7 @@ func TestAReplayGoesTheWayOfTheRequest(t *testing.T) {
 		text, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %s %s %s", r.Method, r.Header.Get("Cookie"), r.Header.Get("X-Forwarded-For"), text)
 	}), nil)
-	for name, client := range e.clients(t) {
+	for name, client := range e.everyClient(t) {
 		request, _ := http.NewRequest("POST", "https://localhost/"+name, strings.NewReader("content"))
 		request.Header.Set("Cookie", "a=1")
 		response, err := client.Do(request)

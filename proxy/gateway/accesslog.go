@@ -267,6 +267,7 @@ func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 	if x.w.aborted {
 		b = jsonline.Bool(b, "aborted", true)
 	}
+	b = jsonline.TextIfAny(b, "replay_of", x.replayOf)
 	if len(a.headers) > 0 {
 		b = a.fields(b, x)
 	}

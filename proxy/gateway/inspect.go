@@ -16,6 +16,8 @@ import (
 type recording struct {
 	*inspect.Record
 	x                    *Exchange
+	writer               recordedWriter
+	body                 recordedBody
 	connecting, securing time.Duration // of the targets before
 }
 
@@ -44,17 +46,19 @@ func (x *Exchange) inspect(host string) {
 	}
 	again, replayed := x.w.Writer.(*replayWriter)
 	if replayed {
-		is.Replay = again.of
+		is.Replay, x.replayOf = again.of, again.request
 	}
 
-	// A copy of the connection, as the original keeps what is bound to it alive.
-	x.record = &recording{Record: store.Begin(x.site.Inspect, is, r.Conn.From(r.Conn.Remote)), x: x}
+	c := &recording{Record: store.Begin(x.site.Inspect, &is, r.Conn.Past()), x: x}
+	x.record = c
 	if replayed {
-		again.record = x.record.ID()
+		again.record = c.ID()
 	}
-	x.w.Writer = &recordedWriter{x.w.Writer, x.record}
+	c.writer = recordedWriter{x.w.Writer, c}
+	x.w.Writer = &c.writer
 	if r.Body != nil {
-		r.Body = &recordedBody{r.Body, x.record}
+		c.body = recordedBody{r.Body, c}
+		r.Body = &c.body
 	}
 }
 
@@ -87,7 +91,12 @@ func (c *recording) Trying(target *config.Target) {
 		x.Trying(target)
 	}
 	r := x.request
-	c.Record.Trying(target.String(), r.Method, r.Host, r.Target, upgrading(copied(r.Fields), r.Upgrade))
+	// With the address that its name was resolved to.
+	name := x.attempt.Target()
+	if name == "" {
+		name = target.String()
+	}
+	c.Record.Trying(name, r.Method, r.Host, r.Target, upgrading(copied(r.Fields), r.Upgrade))
 }
 
 // Answered implements upstream.Follower.
@@ -250,7 +259,7 @@ func (h *Gateway) Replay(ctx context.Context, id uint64, edit inspect.Edit) (rec
 
 	within := &message.Context{}
 	defer context.AfterFunc(ctx, within.Cancel)()
-	w := &replayWriter{of: id, room: make([]byte, replayRoom)}
+	w := &replayWriter{of: id, request: is.RequestID, room: make([]byte, replayRoom)}
 	h.Serve(within, r, w)
 	if w.record == 0 {
 		return 0, inspect.ErrNotServed
@@ -263,6 +272,7 @@ const replayRoom = 16 << 10
 // replayWriter is the client of a replay: what it gets is noted before, and kept nowhere else.
 type replayWriter struct {
 	of, record uint64
+	request    string // the request ID of what is repeated
 	room       []byte
 }
 

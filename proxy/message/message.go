@@ -36,6 +36,7 @@ type Conn struct {
 
 	used  atomic.Bool
 	bound bindings
+	past  atomic.Pointer[Conn]
 }
 
 // From is the same connection of a client that has moved to another address, as QUIC's may (RFC 9000 section 9); ""
@@ -47,6 +48,18 @@ func (c *Conn) From(remote string) *Conn {
 	}
 	moved.Client, moved.Addr = ClientAddr(remote)
 	return moved
+}
+
+// Past is the connection for those who remember it longer than it lasts: what is bound to it, which is its alone, is not
+// kept alive. It is the same for every request of the connection.
+func (c *Conn) Past() *Conn {
+	if past := c.past.Load(); past != nil {
+		return past
+	}
+	past := c.From(c.Remote)
+	// Of several at once, each is as good.
+	c.past.Store(past)
+	return past
 }
 
 // FirstRequest is how old a connection is when its client has sent its first request, or is not about to; net/http
