@@ -179,6 +179,7 @@ type message struct {
 	Side     string // in | out
 	ID       uint64
 	Compared bool // there is another to compare with
+	Revealed bool // secrets are shown
 }
 
 // fact is a value with its name.
@@ -206,7 +207,7 @@ func (a *Admin) requestDetail(r *inspect.Request, concealed, revealed bool) *req
 
 	d.Asked = message{
 		Title: "Request", Line: r.Method + " " + r.Target, Changes: inspect.Diff(r.Received, r.Received), Content: &r.In,
-		View: inspect.NewView(r.Received, &r.In, r.Target), Side: "in", ID: r.ID,
+		View: inspect.NewView(r.Received, &r.In, r.Target), Side: "in", ID: r.ID, Revealed: revealed,
 	}
 	// Before a request reaches a target there is nothing to compare with.
 	if r.SentTarget != "" {
@@ -221,7 +222,7 @@ func (a *Admin) requestDetail(r *inspect.Request, concealed, revealed bool) *req
 
 	d.Answer = message{
 		Title: "Response", Line: requestState(r) + " " + http.StatusText(r.Status), Changes: inspect.Diff(r.Response, r.Response), Content: &r.Out,
-		View: inspect.NewView(r.Response, &r.Out, r.Target), Side: "out", ID: r.ID,
+		View: inspect.NewView(r.Response, &r.Out, r.Target), Side: "out", ID: r.ID, Revealed: revealed,
 	}
 	if r.TargetStatus != 0 {
 		d.Answer.Changes, d.Answer.Compared = inspect.Diff(r.Answered, r.Response), true

@@ -229,6 +229,13 @@ func (a *Admin) request(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if concealed {
+			comment := "# "
+			if format == "fetch" {
+				comment = "// "
+			}
+			command = comment + inspect.Hidden + " stands for what is hidden: show secrets, and copy it then\n" + command
+		}
 		_, _ = io.WriteString(w, command+"\n")
 	default:
 		name := "request"

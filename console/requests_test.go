@@ -64,6 +64,16 @@ func TestWhatClientsHaveSentIsShownAsText(t *testing.T) {
 			t.Errorf("%s: %s\n%s", path, response.Status, text)
 		}
 	}
+	// Whoever has asked for secrets gets them with all that is copied, and whoever has not is told so.
+	page := body(t, ask(t, "GET", url+"/requests/1?reveal=1", bearer))
+	for _, link := range []string{"/requests/1.curl?reveal=1", "/requests/1.json?reveal=1", "/requests.har?id=1&amp;reveal=1", "/requests/1/content/in?reveal=1"} {
+		if !strings.Contains(page, `href="`+link+`"`) {
+			t.Errorf("no link to %s", link)
+		}
+	}
+	if text := body(t, ask(t, "GET", url+"/requests/1.curl", bearer)); !strings.HasPrefix(text, "# "+inspect.Hidden+" stands for") {
+		t.Error(text)
+	}
 	// Neither is shown by the browser as a page of the console's.
 	response := ask(t, "GET", url+"/requests/1/content/out?image=1", bearer)
 	if body(t, response) != hostile || response.Header.Get("Content-Type") != "application/octet-stream" || !strings.HasPrefix(response.Header.Get("Content-Disposition"), "attachment") ||

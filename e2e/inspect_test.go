@@ -89,7 +89,7 @@ func TestTheInspectorShowsRequestsAndSendsThemAgain(t *testing.T) {
 	until(t, ctx, `document.querySelector("#pulse").innerText == "live"`)
 	run("curl", "-sS", "--cacert", root, p.url+"/live")
 	until(t, ctx, `document.querySelector("#rows li").innerText.includes("/live")`)
-	for i, heading := range []string{"Status", "No.", "Time", "Method", "Address", "Took", "Size", "Protocol", "Client"} {
+	for i, heading := range []string{"Status", "No.", "Time", "Method", "Address", "Took", "Size", "Protocol", "Client", "Handshake"} {
 		until(t, ctx, fmt.Sprintf(`(() => { // each stands above its column
 			const a = document.querySelectorAll(".heads span")[%d].getBoundingClientRect(), b = document.querySelector("#rows li > a").children[%d].getBoundingClientRect();
 			return document.querySelectorAll(".heads span")[%d].innerText == %q && Math.abs(a.left - b.left) < 3 && a.bottom <= b.top;
