@@ -281,6 +281,14 @@ func requestFacts(r *inspect.Request) []fact {
 	return append(facts, fact{r.RequestID, "Request ID"})
 }
 
+// spanTook is a part of the time, with as much as stands in its place.
+func spanTook(took time.Duration) string {
+	if took >= 10*time.Second {
+		return fmt.Sprintf("%.1f s", took.Seconds())
+	}
+	return fmt.Sprintf("%.2f ms", float64(took.Microseconds())/1000)
+}
+
 // soon is how long after its handshake a request is the one that the connection was made for.
 const soon = 2 * time.Second
 
@@ -348,7 +356,7 @@ func waterfall(r *inspect.Request, e *handshake.Event) (spans []span) {
 	for _, p := range parts {
 		x, width := 600*float64(p.at-first)/float64(whole), 600*float64(p.took)/float64(whole)
 		spans = append(spans, span{
-			Name: p.name, Series: p.series, Took: fmt.Sprintf("%.2f ms", float64(p.took.Microseconds())/1000),
+			Name: p.name, Series: p.series, Took: spanTook(p.took),
 			// What is short stays visible.
 			X: min(x, 597), Width: max(width, 3),
 		})
