@@ -443,6 +443,7 @@ func (s *Server) start() error {
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
 		Resets: l.Resets, NoopFrames: l.NoopFrames, Rejected: s.abuse.addDetail, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
+		Memory: s.unread,
 	})
 	return nil
 }

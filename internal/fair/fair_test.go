@@ -328,3 +328,36 @@ func TestATallyCountsNetworksToo(t *testing.T) {
 		}
 	}
 }
+
+// A connection has its own whatever others hold, takes no more than there is beyond that, and gives all of it back.
+func TestAShareIsOfItsOwnFirst(t *testing.T) {
+	memory, client := NewMemory(800), netip.MustParseAddr("192.0.2.1")
+	one, two := NewShare(memory, client, 100), NewShare(memory, client, 100)
+	for i, step := range []struct {
+		share *Share
+		n     int64
+		ok    bool
+		all   int64
+	}{
+		{one, 100, true, 0}, {one, 400, true, 400}, {one, 1, false, 400}, {two, 90, true, 400}, {two, 11, false, 400}, {two, 10, true, 400},
+		{one, -450, true, 0}, {two, 50, true, 50}, {one, 60, true, 60}, {one, -60, true, 50},
+	} {
+		ok := true
+		if step.n < 0 {
+			step.share.Leave(-step.n)
+		} else {
+			ok = step.share.Take(step.n)
+		}
+		if ok != step.ok || memory.all != step.all {
+			t.Errorf("step %d: %t, %d taken", i, ok, memory.all)
+		}
+	}
+	one.Close()
+	two.Close()
+	if memory.all != 0 || memory.Sources() != 0 {
+		t.Errorf("%d are left", memory.all)
+	}
+	if !NewShare(nil, client, 1).Take(1 << 40) {
+		t.Error("there is any amount")
+	}
+}

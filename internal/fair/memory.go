@@ -51,3 +51,58 @@ func (m *Memory) Sources() int {
 	defer m.mu.Unlock()
 	return m.held.Sources()
 }
+
+// Share is what one connection may hold: some of its own, and beyond that what a Memory gives to its client. It is safe
+// for use from many goroutines.
+type Share struct {
+	memory *Memory // nil: there is any amount
+	client netip.Addr
+	own    int64
+
+	mu    sync.Mutex
+	held  int64
+	taken int64 // of the memory
+}
+
+// NewShare returns a share of which own bytes are the connection's, whatever others hold. Close ends it.
+func NewShare(memory *Memory, client netip.Addr, own int64) *Share {
+	return &Share{memory: memory, client: client, own: own}
+}
+
+// Take counts n bytes more. It reports false, and counts nothing, where that is too much.
+func (s *Share) Take(n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if more := s.held + n - s.own - s.taken; more > 0 && s.memory != nil {
+		if !s.memory.Take(s.client, more) {
+			return false
+		}
+		s.taken += more
+	}
+	s.held += n
+	return true
+}
+
+// Leave gives n bytes back.
+func (s *Share) Leave(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held -= n
+	s.leave(s.taken - max(0, s.held-s.own))
+}
+
+// Close gives back all that is left.
+func (s *Share) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = 0
+	s.leave(s.taken)
+}
+
+// leave is called with the lock held.
+func (s *Share) leave(n int64) {
+	if n > 0 {
+		s.memory.Leave(s.client, n)
+		s.taken -= n
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"padlock/internal/fair"
 	"padlock/internal/pool"
 	"padlock/proxy/deadline"
 	"padlock/proxy/socket"
@@ -40,8 +41,9 @@ type connection struct {
 	waiting []*stream // for a handler: there are as many as streams
 	running int       // handlers, those of reset streams too
 	crew    crew
-	lastID  uint32   // the highest that the client has opened
-	dropped []uint32 // streams that we reset last: what was on its way is not the client's mistake
+	asked   *fair.Share // heads and trailers of requests that are not answered
+	lastID  uint32      // the highest that the client has opened
+	dropped []uint32    // streams that we reset last: what was on its way is not the client's mistake
 
 	peerWindow int64 // the client's initial window for streams
 	sendWindow int64 // what we may send
@@ -82,6 +84,8 @@ func newConnection(s *Server, conn Conn) *connection {
 	c.limit.Init(conn.SetReadDeadline)
 	c.heads.init(s.o.Head, s.o.Fields)
 	c.mostResets, c.mostPointless = s.o.Resets, s.o.NoopFrames
+	// Two of the largest, whatever others hold.
+	c.asked = fair.NewShare(s.o.Memory, conn.Facts().Addr, 2*int64(s.o.Head))
 	return c
 }
 
@@ -473,6 +477,7 @@ func (c *connection) end(cause error) {
 	if memory := c.server.o.Memory; memory != nil && more > 0 {
 		memory.Leave(c.conn.Facts().Addr, more)
 	}
+	c.asked.Close()
 	c.releaseBuffers()
 	c.server.open.Remove(c)
 }

@@ -47,8 +47,8 @@ type ServerOptions struct {
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
 
-	// Memory is for what connections may hold of content that no handler has read, beyond what each always may; nil:
-	// all may.
+	// Memory is for what connections may hold beyond what each always may: of content that no handler has read, and of the
+	// fields of requests that are not answered; nil: all may.
 	Memory *fair.Memory
 
 	Log  *slog.Logger

@@ -31,6 +31,8 @@ type stream struct {
 	request message.Request
 	writer  writer
 
+	size        int64     // of the head and the trailers, as it counts
+	answered    bool      // the handler has ended: nothing counts any more
 	changed     sync.Cond // anything below, or the connection's windows
 	body        body
 	announced   int64 // content; -1: any
@@ -69,6 +71,9 @@ func (c *connection) open() error {
 		return streamError{b.id, b.Fault, true}
 	case len(c.streams) >= c.server.o.Streams || c.running >= c.server.o.Streams && len(c.waiting) >= c.server.o.Streams:
 		return http2.StreamError{StreamID: b.id, Code: http2.ErrCodeRefusedStream}
+	// A hundred heads of the largest size on each connection would be more than all content may take.
+	case !s.hold():
+		return c.tooLarge(b)
 	}
 
 	c.excuse()
@@ -93,6 +98,26 @@ func (c *connection) open() error {
 	c.crew.busy = true
 	c.hand(s)
 	return nil
+}
+
+// hold counts what has been read of a request until it is answered. It reports false where there is no room for that. It
+// is called with the lock held.
+func (s *stream) hold() bool {
+	n := s.c.block.Size()
+	switch {
+	case s.answered:
+		return true
+	case !s.c.asked.Take(n):
+		return false
+	}
+	s.size += n
+	return true
+}
+
+// forget ends the count. It is called with the lock held.
+func (s *stream) forget() {
+	s.c.asked.Leave(s.size)
+	s.size, s.answered = 0, true
 }
 
 // tooLarge answers 431 without a handler. It is called with the lock held.
@@ -148,7 +173,7 @@ func (c *connection) trail(s *stream) error {
 	switch {
 	case !c.block.end:
 		return streamError{id: s.id, what: faultSecondHead}
-	case !ok:
+	case !ok, !s.hold():
 		return streamError{id: s.id, what: cmp.Or(c.block.Fault, faultTrailers)}
 	}
 	s.body.trailers = fields
@@ -188,6 +213,7 @@ func (c *connection) remove(s *stream, err error) {
 		// A request that waits for a handler has none to give its window back.
 		if i := slices.Index(c.waiting, s); i >= 0 {
 			c.waiting = slices.Delete(c.waiting, i, i+1)
+			s.forget()
 			c.giveBack(int64(s.body.queue.drop()))
 		}
 	}
@@ -217,6 +243,7 @@ func (s *stream) do() {
 		// The lock is held from the end of one stream to the start of the next, so that the number of handlers is
 		// never too small.
 		s.finish(whole)
+		s.forget()
 		if !lost {
 			s.writer.release()
 		}

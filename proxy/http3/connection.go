@@ -10,6 +10,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	"padlock/internal/fair"
 	"padlock/proxy/message"
 	"padlock/proxy/quota"
 	"padlock/traffic"
@@ -32,6 +33,7 @@ type connection struct {
 	each    func() *message.Conn
 	began   time.Time
 	control *quic.SendStream
+	asked   *fair.Share    // heads and trailers, while they are read, and until their request is answered
 	busy    sync.WaitGroup // goroutines
 
 	mu          sync.Mutex
@@ -70,6 +72,7 @@ func (c *connection) serve() {
 	}
 	// Handlers may still use the connection's buffers after its end.
 	c.busy.Wait()
+	c.asked.Close()
 	c.timer.Stop()
 }
 
@@ -108,6 +111,7 @@ func (c *connection) leave(s *stream, lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.streams, s.q.StreamID())
+	c.asked.Leave(s.size)
 	// Only now may the client open another stream, so that handlers never queue.
 	s.q.ReleaseStreamCredit()
 	if s.begun {

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"testing"
 	"testing/iotest"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"padlock/internal/fair"
 	"padlock/proxy/message"
 )
 
@@ -84,7 +86,7 @@ func hear(source io.Reader, uni bool) string {
 	})
 	l := &line{}
 	server := NewServer(ServerOptions{Handler: h, Head: 4 << 10, Idle: time.Hour, Header: time.Hour, BodyIdle: time.Hour, NoopFrames: 1 << 30})
-	c := &connection{server: server, conn: l, facts: &message.Conn{}, each: func() *message.Conn { return &message.Conn{} }, streams: map[quic.StreamID]*stream{}, timer: time.NewTimer(time.Hour)}
+	c := &connection{server: server, conn: l, facts: &message.Conn{}, each: func() *message.Conn { return &message.Conn{} }, streams: map[quic.StreamID]*stream{}, asked: fair.NewShare(nil, netip.Addr{}, 0), timer: time.NewTimer(time.Hour)}
 	if uni {
 		r := &reader{source: source, buf: make([]byte, 128)}
 		if kind, err := r.varint(); err == nil && kind <= uniDecoder {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"padlock/internal/fair"
 	"padlock/proxy/conns"
 	"padlock/proxy/message"
 	"padlock/traffic"
@@ -42,6 +43,10 @@ type ServerOptions struct {
 
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
+
+	// Memory is for what connections may hold of the fields of requests that are not answered, beyond what each always may;
+	// nil: all may. What they may hold of content Configure says.
+	Memory *fair.Memory
 
 	Log *slog.Logger
 }
@@ -96,6 +101,8 @@ func NewServer(o ServerOptions) *Server {
 // have moved to another address.
 func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, each func() *message.Conn) {
 	c := &connection{server: s, conn: conn, facts: facts, each: each, streams: map[quic.StreamID]*stream{}, began: time.Now()}
+	// Two of the largest, whatever others hold.
+	c.asked = fair.NewShare(s.o.Memory, facts.Addr, 2*int64(s.o.Head))
 	if err := c.greet(); err != nil {
 		c.close(codeInternal)
 		return

@@ -20,6 +20,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 
+	"padlock/internal/fair"
 	"padlock/internal/servicetest"
 	"padlock/proxy/message"
 	"padlock/traffic"
@@ -707,5 +708,57 @@ func TestPriorities(t *testing.T) {
 		if u, i := priority(text); fmt.Sprint(u, " ", i) != want {
 			t.Errorf("%q: %d %v", text, u, i)
 		}
+	}
+}
+
+// Heads that do not end hold as much as a connection may, and no more; what has been held is given back.
+func TestHeadsThatDoNotEndAreBounded(t *testing.T) {
+	t.Parallel()
+	memory := fair.NewMemory(128 << 10)
+	r := run(t, handlerFunc(echo), func(o *ServerOptions) { o.Memory = memory })
+	conn := r.dial(t)
+	// 32 KiB of the connection's own, and half of the memory: three of them.
+	const length = 30 << 10
+	var open []*quic.Stream
+	for range 6 {
+		q, err := conn.OpenStreamSync(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = q.Write(append(appendFrame(nil, frameHeaders, length), make([]byte, 10<<10)...))
+		open = append(open, q)
+	}
+
+	refused := 0
+	answers := make(chan answer, len(open))
+	for _, q := range open {
+		go func() {
+			_ = q.SetReadDeadline(time.Now().Add(20 * time.Second))
+			answers <- read(q)
+		}()
+	}
+	for refused < 3 {
+		if a := <-answers; len(a.status) != 1 || a.status[0] != "431" {
+			t.Fatal(a)
+		}
+		refused++
+	}
+	if memory.Sources() != 1 {
+		t.Error("what is read of heads counts for nothing")
+	}
+
+	for _, q := range open {
+		q.CancelWrite(quic.StreamErrorCode(codeCancelled))
+	}
+	for range 3 {
+		<-answers
+	}
+	for limit := time.Now().Add(10 * time.Second); memory.Sources() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("something is still held")
+		}
+	}
+	if a := read(say(t, conn, asking("GET", "x", strings.Repeat("y", 15<<10)))); len(a.status) != 1 || a.status[0] != "200" {
+		t.Error(a)
 	}
 }

@@ -54,6 +54,7 @@ type stream struct {
 	body    body
 	writer  writer
 
+	size      int64 // of the head and the trailers, as it counts
 	announced int64 // content; -1: any
 	came      int64
 	trailed   bool  // trailers have come
@@ -281,7 +282,13 @@ func (s *stream) decode() error {
 		return errTooLarge
 	}
 
-	// The list is read as a whole, as QPACK's decoder cannot wait in the middle of a field.
+	// The list is read as a whole, as QPACK's decoder cannot wait in the middle of a field. A hundred of them on each
+	// connection would be more than all content may take.
+	size := int64(s.in.left)
+	if !s.c.asked.Take(size) {
+		return errTooLarge
+	}
+	defer s.c.asked.Leave(size)
 	encoded, err := s.in.whole(s.in.left)
 	if err != nil {
 		return err
@@ -292,13 +299,23 @@ func (s *stream) decode() error {
 		f, err := next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return s.hold()
 		case err != nil:
 			return fatal(codeDecompression)
 		}
 		s.block.Add(f.Name, f.Value)
 	}
 
+	return nil
+}
+
+// hold counts what has been read of a request until it is answered.
+func (s *stream) hold() error {
+	n := s.block.Size()
+	if !s.c.asked.Take(n) {
+		return errTooLarge
+	}
+	s.size += n
 	return nil
 }
 

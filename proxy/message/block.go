@@ -49,6 +49,9 @@ func (b *Block) TooLarge() bool {
 
 const fieldOverhead = 32 // RFC 9113 section 6.5.2
 
+// Size is how much memory what was taken counts for, in bytes.
+func (b *Block) Size() int64 { return int64(min(b.size, b.Limit)) }
+
 // Add takes a field from a decoder.
 func (b *Block) Add(name, value string) {
 	// The decoder goes on, as the state of its table is that of the whole connection, but nothing more is kept.
