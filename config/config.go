@@ -527,9 +527,10 @@ type RateLimit struct {
 	// Requests that a client can send at once after a pause. By default `requests`.
 	Burst int `yaml:"burst"`
 	// What counts as one client: its address (an IPv6 /64 network; a /48 counts as four clients at most), the user of
-	// `basic_auth` or another access rule, or the value of a header or cookie. Clients without that value count by
-	// address. Choose a header or cookie only if clients cannot invent its value.
-	By string `yaml:"by"` // address | user | header:NAME | cookie:NAME
+	// `basic_auth` or another access rule, the JA4 fingerprint of its TLS handshake, which all clients of the same
+	// software have in common, or the value of a header or cookie. Clients without that value count by address. Choose
+	// ja4, a header or a cookie only if clients cannot invent its value, or beside a limit by address.
+	By string `yaml:"by"` // address | user | ja4 | header:NAME | cookie:NAME
 	// Requests of a client that can be under way at once, WebSockets included. Each padlock counts for itself. By default
 	// any number. `requests` can be left out then.
 	Concurrent int `yaml:"concurrent"`

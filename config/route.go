@@ -477,11 +477,11 @@ func (v *validator) sharedRates(c *Config, from int) {
 func (v *validator) rateBy(path string, l *RateLimit) {
 	kind, name, named := strings.Cut(l.By, ":")
 	switch {
-	case l.By == "address", l.By == "user":
+	case l.By == "address", l.By == "user", l.By == "ja4":
 	case named && (kind == "cookie" || kind == "header"):
 		v.readName(path+".by", kind, name)
 	default:
-		v.fail(path+".by", "%q must be address, user, header:NAME or cookie:NAME", l.By)
+		v.fail(path+".by", "%q must be address, user, ja4, header:NAME or cookie:NAME", l.By)
 	}
 }
 

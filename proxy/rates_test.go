@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"slices"
@@ -180,6 +181,30 @@ sites: [{hosts: [localhost], routes: [{respond: {status: 204}, rate_limit: {requ
 		}
 		if n := answered(fmt.Sprintf("%sff::1", network)); n != 5 {
 			t.Errorf("%s: another network had %d answers", name, n)
+		}
+	}
+}
+
+// Clients of the same software have one budget between them by: ja4, from whichever address they come, and other software has its own.
+func TestClientsOfTheSameSoftwareHaveOneBudget(t *testing.T) {
+	t.Parallel()
+	for name, handshakes := range map[string]string{"recorded": "all", "not recorded": "\"off\""} {
+		e := startFile(t, "handshakes: {show: %s}\nsites: [{hosts: [localhost], routes: [{respond: {status: 204}, rate_limit: {requests: 3, per: 1h, by: ja4}}]}]", handshakes)
+		for _, front := range []string{"h1", "h2", "h3"} {
+			for i, want := range []int{204, 204, 204, 429, 429} {
+				response, _ := fetch(t, e.ownClient(t, front, fmt.Sprintf("127.0.0.%d", 2+i)), "GET", "https://localhost/")
+				if response.StatusCode != want {
+					t.Errorf("%s, %s, client %d: %s, not %d", name, front, i, response.Status, want)
+				}
+			}
+		}
+
+		other := e.tls()
+		other.CurvePreferences, other.MaxVersion = []tls.CurveID{tls.CurveP256}, tls.VersionTLS12
+		transport := &http.Transport{DialContext: e.dial, TLSClientConfig: other}
+		t.Cleanup(transport.CloseIdleConnections)
+		if response, _ := fetch(t, &http.Client{Transport: transport}, "GET", "https://localhost/"); response.StatusCode != 204 {
+			t.Errorf("%s: another program: %s", name, response.Status)
 		}
 	}
 }

@@ -150,7 +150,7 @@ var sequential = []string{
 	"padlock/internal/phc", "padlock/internal/revocation", "padlock/internal/shape", "padlock/proxy/paths",
 }
 
-// withoutDebugger leaves out what only debuggers read, which takes a sixth of the compiler's time. Only programs with the
+// withoutDebugger leaves out what only debuggers read. Only programs with the
 // race detector do without: the others are compiled as releases are.
 const withoutDebugger = "-gcflags=all=-dwarf=false"
 

@@ -239,6 +239,11 @@ func (x *Exchange) counted(by string) (client string, address bool) {
 		if x.user != "" {
 			return "user " + x.user, false
 		}
+	case "ja4":
+		// Plain HTTP has none.
+		if fingerprint := x.request.Conn.JA4; fingerprint != "" {
+			return "ja4 " + fingerprint, false
+		}
 	case "header":
 		if value, ok := single(x.request.Fields.Lines(name)); ok {
 			return "header " + value, false

@@ -24,7 +24,7 @@ type Conn struct {
 	Local     string     // host:port that accepted the connection
 	TLS       *tls.ConnectionState
 	Handshake uint64 // id of the recorded handshake, 0 when handshakes are off
-	JA4       string // fingerprint of the client's hello; only where a site tells its target
+	JA4       string // fingerprint of the client's hello; only where a route needs it
 	AltSvc    string // Alt-Svc that tells of HTTP/3 on the same port (RFC 7838); "" where there is none
 	Listener  string // address of the listener, as the configuration has it
 	Plain     bool   // it has no TLS: only sites that are served over plain HTTP can be reached

@@ -62,6 +62,9 @@ func (b *builder) access(c *config.Access, whose string) (a Access, err error) {
 	return a, err
 }
 
+// byFingerprint reports whether clients are counted by the fingerprint of their handshakes.
+func (a *Access) byFingerprint() bool { return a.rate != nil && a.rate.By == "ja4" }
+
 // RateLimit returns how many requests each client may send; nil: any number.
 func (a *Access) RateLimit() *RateLimit { return a.rate }
 

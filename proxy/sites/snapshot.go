@@ -28,7 +28,7 @@ type Snapshot struct {
 	Trusted          []config.Network         // proxies whose word on the client is taken
 	plain            *Policy                  // of sites that ask for nothing
 	policies         map[string]*Policy
-	NeedsFingerprint bool // some site tells its target of the handshake
+	NeedsFingerprint bool // some route tells its target of the handshake, or counts clients by it
 	groups           []*upstream.Group
 	Files            *lastgood.Values // by which clients and targets are judged
 	Sites            []*Site
@@ -122,8 +122,9 @@ func (s *Snapshot) add(b *builder, c *config.Site, known map[string]*Policy) err
 		return err
 	}
 	s.Sites = append(s.Sites, built)
+	s.NeedsFingerprint = s.NeedsFingerprint || built.Access.byFingerprint()
 	for _, r := range built.Routes {
-		s.NeedsFingerprint = s.NeedsFingerprint || r.Handshake
+		s.NeedsFingerprint = s.NeedsFingerprint || r.Handshake || r.Access.byFingerprint()
 		r.Index = s.Routes
 		s.Routes++
 	}
