@@ -110,7 +110,7 @@ func TestErrorPagesOfATarget(t *testing.T) {
 	e := startFile(t, `
 sites:
   - hosts: [localhost]
-    errors: {4xx: "%s/pages/{status}.html?s={status}", 502: "http://127.0.0.1:1/{status}.html"}
+    errors: {4xx: "%[1]s/pages/{status}.html?s={status}", 502: "http://127.0.0.1:1/{status}.html"}
     routes:
       - {path: /down, to: "http://127.0.0.1:1"}
       - {path: /denied, deny: [127.0.0.1, "::1"], to: "http://127.0.0.1:1"}
@@ -152,20 +152,41 @@ sites:
 	}
 }
 
-// Pages that padlock itself is to answer do not go in a circle.
+// Pages that padlock itself is to answer, by whatever way, do not go in a circle: whether or not the request was on its
+// way to a target, nobody waits for a page of the page's own error.
 func TestErrorPagesDoNotGoInACircle(t *testing.T) {
 	t.Parallel()
+	var plain atomic.Pointer[string]
+	back := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		request, _ := http.NewRequestWithContext(r.Context(), "GET", "http://"+*plain.Load()+r.URL.Path, nil)
+		request.Header.Set("CDN-Loop", r.Header.Get("CDN-Loop"))
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			w.WriteHeader(418)
+			return
+		}
+		response.Body.Close()
+		w.WriteHeader(response.StatusCode)
+	})
 	e := startFile(t, `
 listen: {http: ["127.0.0.1:0"]}
 sites:
   - hosts: ["*"]
     http: serve
-    errors: {4xx: "http://127.0.0.1:1/"}
-    routes: [{path: /nothing, to: "http://127.0.0.1:1"}]
-`)
-	for _, client := range e.everyClient(t) {
-		if response, body := fetch(t, client, "GET", "https://localhost/missing", "CDN-Loop", "another"); response.StatusCode != 404 || !strings.Contains(body, "404 Not Found") {
-			t.Errorf("%s %.100q", response.Status, body)
+    errors: {4xx: "%[1]s/missing", 5xx: "%[1]s/down"}
+    routes: [{path: /down, to: "http://127.0.0.1:1"}]
+`, back)
+	plain.Store(&e.plain)
+	for name, client := range e.everyClient(t) {
+		for path, want := range map[string]string{"/missing": "404 Not Found", "/down": "502 Bad Gateway"} {
+			if _, body := fetch(t, client, "GET", "https://localhost"+path, "CDN-Loop", "another"); !strings.Contains(body, want) {
+				t.Errorf("%s: %s: %.100q", name, path, body)
+			}
+		}
+	}
+	for _, status := range []string{"404", "502"} {
+		if want := "the target answers with status " + status; !strings.Contains(e.log.String(), want) {
+			t.Errorf("the log does not say %q: %s", want, &e.log)
 		}
 	}
 }

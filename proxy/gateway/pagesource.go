@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"padlock/config"
+	"padlock/internal/mask"
 	"padlock/proxy/message"
 	"padlock/proxy/sites"
 	"padlock/proxy/upstream"
@@ -21,8 +23,10 @@ import (
 type pageSource struct {
 	page *sites.ErrorPage
 	self string // in loopField
+	log  *slog.Logger
 
 	fetching sync.Mutex // one at a time
+	warned   time.Time  // that a page could not be fetched; guarded by fetching
 	mu       sync.Mutex
 	kept     map[int]fetchedPage // by status
 }
@@ -45,7 +49,7 @@ func (h *Gateway) sources(s *sites.Snapshot) map[*sites.ErrorPage]*pageSource {
 	for _, site := range s.Sites {
 		for page := range site.ErrorPages() {
 			if page.From != nil {
-				all[page] = &pageSource{page: page, self: h.self, kept: map[int]fetchedPage{}}
+				all[page] = &pageSource{page: page, self: h.self, log: h.Log, kept: map[int]fetchedPage{}}
 			}
 		}
 	}
@@ -89,6 +93,7 @@ func (s *pageSource) get(status int) *sites.ErrorPage {
 	}
 	page, err := s.fetch(status)
 	if err != nil {
+		s.warn(status, err)
 		return s.keep(status, fetchedPage{last, time.Now().Add(pageMissing)})
 	}
 	return s.keep(status, fetchedPage{page, time.Now().Add(pageFresh)})
@@ -114,39 +119,70 @@ func (s *pageSource) keep(status int, p fetchedPage) *sites.ErrorPage {
 	return p.page
 }
 
-var errNoPage = errors.New("the target has no such page")
+// pathOf is what a page for a status is asked for by.
+func (s *pageSource) pathOf(status int) string {
+	return strings.ReplaceAll(s.page.Path, "{status}", strconv.Itoa(status))
+}
+
+// warn says why visitors do not get the page that the configuration names. It is called with fetching locked.
+func (s *pageSource) warn(status int, err error) {
+	now := time.Now()
+	if now.Sub(s.warned) < warnEvery {
+		return
+	}
+	s.warned = now
+	reason := err.Error()
+	var failure *upstream.Error
+	if errors.As(err, &failure) {
+		reason = failure.Reason()
+	}
+	s.log.Warn("an error page cannot be fetched: visitors get the one before, or padlock's own", "page", mask.URL(strings.ReplaceAll(s.page.URL, "{status}", strconv.Itoa(status))), "reason", reason)
+}
+
+var errLatePage = fmt.Errorf("it did not come within %s", pagePatience)
 
 // fetch asks for a page, for as long as a visitor may be kept waiting.
 func (s *pageSource) fetch(status int) (*sites.ErrorPage, error) {
 	var ctx message.Context
 	defer time.AfterFunc(pagePatience, ctx.Cancel).Stop()
+	page, err := s.ask(&ctx, status)
+	if err != nil && ctx.Err() != nil {
+		err = errLatePage
+	}
+	return page, err
+}
+
+func (s *pageSource) ask(ctx *message.Context, status int) (*sites.ErrorPage, error) {
 	var attempt upstream.Attempt
 	defer attempt.End()
 	request := &message.Request{
-		Method: "GET", Scheme: "http", Target: strings.ReplaceAll(s.page.Path, "{status}", strconv.Itoa(status)), Proto: "HTTP/1.1",
+		Method: "GET", Scheme: "http", Target: s.pathOf(status), Proto: "HTTP/1.1",
 		Fields: message.Fields{{Name: "User-Agent", Value: "padlock-errors"}, {Name: "Accept", Value: "text/html"}, {Name: loopField, Value: s.self}},
 	}
 
-	response, err := s.page.From.RoundTrip(&ctx, request, ignored{}, &attempt)
+	response, err := s.page.From.RoundTrip(ctx, request, ignored{}, &attempt)
 	if err != nil {
 		return nil, err
 	}
 	if response.Tunnel != nil {
 		response.Tunnel.Close()
-		return nil, errNoPage
+		return nil, errors.New("the target answers with another protocol")
 	}
 	defer response.Body.Close()
 
 	// A page that is encoded would have to be decoded for some clients.
-	if _, coded := response.Fields.Get("Content-Encoding"); response.Status != 200 || coded {
-		return nil, fmt.Errorf("%w: status %d", errNoPage, response.Status)
+	if coding, coded := response.Fields.Get("Content-Encoding"); coded {
+		return nil, fmt.Errorf("the target sends it with Content-Encoding %q, and a page must have none", coding)
+	}
+	if response.Status != 200 {
+		return nil, fmt.Errorf("the target answers with status %d, and a page must have status 200", response.Status)
 	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, config.MaxErrorPage+1))
 	switch {
 	case err != nil:
 		return nil, err
 	case len(content) > config.MaxErrorPage:
-		return nil, errNoPage
+		return nil, fmt.Errorf("it is larger than %d bytes", config.MaxErrorPage)
 	}
 
 	kind := response.Fields.Value("Content-Type")

@@ -23,6 +23,7 @@ type ErrorPage struct {
 	// content is the page.
 	From *upstream.Group
 	Path string
+	URL  string // both, as the configuration has them
 }
 
 func (b *builder) errorPages(c *config.Site) (map[string]*ErrorPage, error) {
@@ -58,7 +59,7 @@ func (b *builder) pageFrom(url string) (*ErrorPage, error) {
 	}
 	group.UpstreamHost = true
 	b.groups = append(b.groups, group)
-	return &ErrorPage{From: group, Path: path}, nil
+	return &ErrorPage{From: group, Path: path, URL: url}, nil
 }
 
 func readErrorPage(name string) (*ErrorPage, error) {
