@@ -146,11 +146,12 @@ const tooLarge = "The request's content is too large"
 // failed is what a client gets whose request could not be forwarded.
 func (h *Gateway) failed(ctx *message.Context, x *Exchange, err error) error {
 	var unread *message.BodyError
+	var unsent *message.InterimError
 	switch {
 	// Our own reasons come first: what the target says of a request that we ended is a consequence.
 	case x.dismissed.Load():
 		return errDismissed
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.As(err, &unsent):
 		return errGone
 	case errors.As(err, &unread):
 		return h.unread(x, unread)

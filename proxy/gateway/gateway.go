@@ -226,7 +226,10 @@ func (x *Exchange) Interim(status int, fields message.Fields) error {
 	fields.RemoveHopByHop()
 	// RFC 9110 section 8.6: no content follows, but some readers believe the field.
 	fields.Del("Content-Length")
-	return x.w.Interim(status, x.withoutOurs(fields))
+	if err := x.w.Interim(status, x.withoutOurs(fields)); err != nil {
+		return &message.InterimError{Err: err}
+	}
+	return nil
 }
 
 // noConnect refuses to connect clients with others.

@@ -125,6 +125,14 @@ type BodyError struct{ Err error }
 func (e *BodyError) Unwrap() error { return e.Err }
 func (e *BodyError) Error() string { return "reading the request's content: " + e.Err.Error() }
 
+// InterimError is an interim response that could not be sent to the client, which has gone.
+type InterimError struct{ Err error }
+
+func (e *InterimError) Unwrap() error { return e.Err }
+func (e *InterimError) Error() string {
+	return "sending an interim response to the client: " + e.Err.Error()
+}
+
 // ResetError is the end of a stream of HTTP/2 by the target, such as a gRPC server's whose deadline has passed.
 type ResetError struct {
 	Code uint32 // RFC 9113 section 7
@@ -183,7 +191,8 @@ type Handler interface {
 	Serve(ctx *Context, r *Request, w Writer)
 }
 
-// Interim takes the interim responses of a backend, in order; its fields are not kept.
+// Interim takes the interim responses of a backend, in order; its fields are not kept. Its errors are *InterimError, so
+// that no backend is blamed for them.
 type Interim interface {
 	Interim(status int, fields Fields) error
 }

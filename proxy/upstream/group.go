@@ -240,8 +240,9 @@ func (a *Attempt) watch(t *Target) (settled func()) {
 // isClients reports whether no target is to blame, and no other would do better.
 func isClients(err error) bool {
 	var unread *message.BodyError
+	var unsent *message.InterimError
 	var unwritable *message.Unwritable
-	return errors.As(err, &unread) || errors.As(err, &unwritable) || errors.Is(err, http2.ErrUpgrade) || errors.Is(err, http2.ErrOneConnection)
+	return errors.As(err, &unread) || errors.As(err, &unsent) || errors.As(err, &unwritable) || errors.Is(err, http2.ErrUpgrade) || errors.Is(err, http2.ErrOneConnection)
 }
 
 // safe reports whether a request may go to another target: the first has not got it, or it is idempotent (RFC 9110

@@ -399,3 +399,50 @@ func BenchmarkChoosing(b *testing.B) {
 		})
 	}
 }
+
+type gone struct{}
+
+func (gone) Interim(int, message.Fields) error {
+	return &message.InterimError{Err: io.ErrClosedPipe}
+}
+
+// A client that has gone when an interim response comes is no failure of the target, and no reason to ask another.
+func TestAClientThatTakesNoInterimResponseIsNoFailure(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	var addresses []string
+	for range 2 {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			w.Header().Set("Link", "</x>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+		}))
+		server.Config.Protocols = protocols
+		server.Start()
+		t.Cleanup(server.Close)
+		addresses = append(addresses, strings.TrimPrefix(server.URL, "http://"))
+	}
+	for _, protocol := range []string{"http1", "http2"} {
+		asked.Store(0)
+		g := newGroup(t, &Targets{}, config.Upstream{Protocol: protocol}, addresses...)
+		for range 8 {
+			var a Attempt
+			_, err := g.RoundTrip(new(message.Context), request("192.0.2.1"), gone{}, &a)
+			if !errors.As(err, new(*message.InterimError)) {
+				t.Errorf("%s: %v", protocol, err)
+			}
+			a.End()
+		}
+		if n := asked.Load(); n != 8 {
+			t.Errorf("%s: the targets were asked %d times", protocol, n)
+		}
+		for _, m := range g.current.Load().members {
+			if m.target.ejected() {
+				t.Errorf("%s: %s was ejected", protocol, m.target.name)
+			}
+		}
+	}
+}
