@@ -107,7 +107,7 @@ func (e *Error) Reason() string {
 		return invalidCertificate(&invalid)
 	case errors.As(e.Err, &dial) && dial.Op == "remote error":
 		// By "remote error" crypto/tls means an alert that came from the target.
-		return "it refused the TLS handshake: " + strings.TrimPrefix(dial.Err.Error(), "tls: ")
+		return refused(strings.TrimPrefix(dial.Err.Error(), "tls: "))
 	case errors.Is(e.Err, http1.ErrOthersIdle):
 		return "it did not answer in time on a new connection, while another was kept idle. " + oneAtATime
 	case e.Timeout():
@@ -134,6 +134,15 @@ func (e *Error) Reason() string {
 		return "it took no further request on its connection"
 	}
 	return "it closed the connection without an answer"
+}
+
+// refused says why a target has ended the handshake with an alert, which crypto/tls has only as a text.
+func refused(alert string) string {
+	reason := "it refused the TLS handshake: " + alert
+	if alert == "no application protocol" {
+		reason += ": it does not speak what padlock offers, which is HTTP/2 alone with protocol: http2, and else HTTP/1.1 too"
+	}
+	return reason
 }
 
 // invalidCertificate says what is wrong with a certificate whose signature is right.

@@ -104,7 +104,7 @@ func TestHTTPSTargetsAgreeOnAProtocol(t *testing.T) {
 	}{
 		{both.URL, "", nil, "HTTP/2.0"}, {both.URL, "auto", nil, "HTTP/2.0"}, {both.URL, "http1", nil, "HTTP/1.1"}, {both.URL, "http2", nil, "HTTP/2.0"},
 		{both.URL, "", []message.Field{ntlm}, "HTTP/1.1"},
-		{one.URL, "", nil, "HTTP/1.1"}, {one.URL, "http1", nil, "HTTP/1.1"}, {one.URL, "http2", nil, "no application protocol"},
+		{one.URL, "", nil, "HTTP/1.1"}, {one.URL, "http1", nil, "HTTP/1.1"}, {one.URL, "http2", nil, "no application protocol: it does not speak what padlock offers, which is HTTP/2 alone"},
 		{two.URL, "", nil, "HTTP/2.0"},
 	} {
 		g := groupOf(t, c.to, func(u *config.Upstream) { u.Protocol = c.protocol })
