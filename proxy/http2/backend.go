@@ -66,6 +66,7 @@ type backend struct {
 	sendWindow int64 // what we may send
 	recvWindow int64 // what the target may send
 	owed       int64 // what came of it and was not yet given back
+	turns      turns // of the streams that wait for sendWindow
 	grown      int64 // by which the windows of streams are larger than at first
 	stray      int64 // what may still come for streams that we have ended
 

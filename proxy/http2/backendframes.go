@@ -278,11 +278,7 @@ func (b *backend) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		if b.sendWindow += n; b.sendWindow > maxWindow {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
-		for _, x := range b.streams {
-			if x.starved {
-				x.changed.Broadcast()
-			}
-		}
+		b.turns.next(b.sendWindow)
 		return nil
 	}
 

@@ -47,6 +47,7 @@ type connection struct {
 
 	peerWindow int64 // the client's initial window for streams
 	sendWindow int64 // what we may send
+	turns      turns // of the streams that wait for sendWindow
 	recvWindow int64 // what the client may send
 	owed       int64 // what was read of it and not yet given back
 	window     int64 // what may be unread, or on its way

@@ -47,7 +47,6 @@ type exchange struct {
 	received    int64
 	trailers    message.Fields
 	sendWindow  int64
-	starved     bool
 	crowded     bool // waits for room in what is written
 	localEnded  bool
 	remoteEnded bool

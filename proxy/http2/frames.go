@@ -212,13 +212,7 @@ func (c *connection) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
 
-		// Only streams that wait for the connection's window are woken: with many streams, waking all would cost
-		// more than the update.
-		for _, s := range c.streams {
-			if s.starved {
-				s.changed.Broadcast()
-			}
-		}
+		c.turns.next(c.sendWindow)
 		return nil
 	}
 

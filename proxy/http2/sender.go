@@ -98,6 +98,8 @@ func (x *exchange) send(content []byte, end bool, trailers message.Fields) error
 	b := x.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// Another stream can have what this one has left, or has not taken, of the connection's window.
+	defer func() { b.turns.next(b.sendWindow) }()
 	for len(content) > 0 {
 		n, err := x.grant(len(content))
 		if err != nil {
@@ -132,6 +134,7 @@ func (x *exchange) send(content []byte, end bool, trailers message.Fields) error
 // the lock held.
 func (x *exchange) grant(wanted int) (int, error) {
 	b := x.b
+	defer b.turns.leave(&x.changed)
 	for {
 		switch {
 		case x.err != nil:
@@ -143,7 +146,7 @@ func (x *exchange) grant(wanted int) (int, error) {
 			x.crowded = true
 			b.changed.Wait()
 			x.crowded = false
-		case x.sendWindow > 0 && b.sendWindow > 0:
+		case x.mayGo():
 			return int(min(int64(wanted), maxFrame, x.sendWindow, b.sendWindow)), nil
 		default:
 			if err := x.starve(); err != nil {
@@ -153,28 +156,34 @@ func (x *exchange) grant(wanted int) (int, error) {
 	}
 }
 
+// mayGo reports whether the windows let content be sent, and it is this stream's turn. It is called with the lock held.
+func (x *exchange) mayGo() bool {
+	return x.sendWindow > 0 && x.b.sendWindow > 0 && x.b.turns.isFor(&x.changed)
+}
+
 // starve waits for the target to take content, as long as it may take to answer. It is called with the lock held.
 func (x *exchange) starve() error {
 	b := x.b
-	x.starved = true
-	defer func() { x.starved = false }()
+	late := false
 	// What goes through a tunnel is limited by who uses it.
 	if patience := b.t.o.ResponseHeader; patience != endless && x.response.Tunnel == nil {
-		late := false
 		defer time.AfterFunc(patience, func() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			late = true
 			x.changed.Broadcast()
 		}).Stop()
-		for x.err == nil && !x.localEnded && !late && (x.sendWindow <= 0 || b.sendWindow <= 0) {
-			x.changed.Wait()
-		}
-		if late {
-			return os.ErrDeadlineExceeded
-		}
-		return nil
 	}
-	x.changed.Wait()
+
+	for x.err == nil && !x.localEnded && !late && !x.mayGo() {
+		if x.sendWindow > 0 {
+			b.turns.join(&x.changed, &x.sendWindow)
+		}
+		b.turns.next(b.sendWindow)
+		x.changed.Wait()
+	}
+	if late {
+		return os.ErrDeadlineExceeded
+	}
 	return nil
 }

@@ -41,7 +41,6 @@ type stream struct {
 	owed        int64 // what was read of the window and not yet given back
 	sendWindow  int64
 	readLimit   time.Time // of a tunnel; zero: none
-	starved     bool      // waits for the connection's window
 	starvedFor  time.Duration
 	sent        int64 // content
 	remoteEnded bool

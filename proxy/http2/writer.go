@@ -199,7 +199,11 @@ func (s *stream) send(block, content []byte, end bool) error {
 	if s.err != nil || s.localEnded {
 		return s.err
 	}
-	defer c.wake()
+	defer func() {
+		c.wake()
+		// Another stream can have what this one has left, or has not taken, of the connection's window.
+		c.turns.next(c.sendWindow)
+	}()
 
 	if len(block) > 0 {
 		// Fields are not subject to flow control, so only our own buffer bounds them.
@@ -253,11 +257,12 @@ func (s *stream) endLocal(end bool) {
 // their turn. It is called with the lock held.
 func (s *stream) grant(wanted int) (int, error) {
 	c := s.c
+	defer c.turns.leave(&s.changed)
 	for {
 		if err := s.awaitRoom(); err != nil {
 			return 0, err
 		}
-		if s.sendWindow > 0 && c.sendWindow > 0 {
+		if s.mayGo() {
 			break
 		}
 		// The client can only grant more when it has received what was written so far.
@@ -274,16 +279,23 @@ func (s *stream) grant(wanted int) (int, error) {
 	return n, nil
 }
 
+// mayGo reports whether the windows let content be sent, and it is this stream's turn. It is called with the lock held.
+func (s *stream) mayGo() bool {
+	return s.sendWindow > 0 && s.c.sendWindow > 0 && s.c.turns.isFor(&s.changed)
+}
+
 // awaitWindow waits for the client to grant something, as long as it takes content at the rate that it has to bring
 // content at: a client that grants byte after byte stalls too. It is called with the lock held.
 func (s *stream) awaitWindow() error {
 	c, began := s.c, time.Now()
 	o, paused := &c.server.o, false
 	patience := deadline.Patience(o.BodyIdle, o.Rate, s.sent, s.starvedFor)
-	for limit := began.Add(patience); s.sendWindow <= 0 || c.sendWindow <= 0; {
-		s.starved = true
+	for limit := began.Add(patience); !s.mayGo(); {
+		if s.sendWindow > 0 {
+			c.turns.join(&s.changed, &s.sendWindow)
+		}
+		c.turns.next(c.sendWindow)
 		inTime := s.wait(limit)
-		s.starved = false
 		if s.err == nil && !inTime && !paused && o.Pause != nil {
 			// Video players stop reading on purpose. A bounded number of clients may do so for longer.
 			if resume, ok := o.Pause(c.conn.Facts().Addr); ok {
