@@ -322,8 +322,13 @@ func (d *daemon) closeProxy() { d.server.Close() }
 
 // openAdmin opens the listeners of the admin endpoint. From then on they are serveAdmin's, which cannot fail to start.
 func (d *daemon) openAdmin(context.Context) (err error) {
-	d.admin, err = d.listenAdmin()
-	return forUser(d.cfg, err)
+	if d.admin, err = d.listenAdmin(); err != nil {
+		return forUser(d.cfg, err)
+	}
+	if len(d.admin.listeners) > 0 {
+		d.reloader.takeCommands()
+	}
+	return nil
 }
 
 // report shows what a person must know before the first connection is taken.

@@ -38,6 +38,7 @@ const (
 	DeployFailed     DeployResult = 1 // before the switch: nothing has changed
 	DeployRolledBack DeployResult = 3 // after the switch: the old targets have the requests again
 	DeployBusy       DeployResult = 4 // another deploy of the site is under way
+	DeployLost       DeployResult = 5 // padlock has ended before the deploy had
 )
 
 // DeployStep is a line of the answer to a DeployRequest. The last one is Over.
@@ -75,6 +76,7 @@ type deploy struct {
 	probe  *upstream.Group // the new targets
 	move   *proxy.Turnover // from the old ones
 	routes []proxy.RouteAt // at their places
+	hosts  []string        // of the site
 	from   []string        // the old targets
 	like   config.Upstream // how the first route reaches its targets
 }
@@ -128,6 +130,10 @@ func (p *deployer) run(ctx context.Context, q *DeployRequest, say func(format st
 		return err
 	}
 	q.Host = name
+	// /api and /api/ are the same, and a slash alone stands for routes without a path.
+	if trimmed := strings.TrimSuffix(q.Path, "/"); trimmed != "" {
+		q.Path = trimmed
+	}
 	end, err := p.begin(site.Hosts[0])
 	if err != nil {
 		return err
@@ -159,16 +165,16 @@ func (d *deploy) prepare(shown *shown) error {
 		return err
 	}
 	first := &site.Routes[places[0].Route]
-	d.routes = places
+	d.routes, d.hosts = places, site.Hosts
 	d.order = Deployed{Host: d.q.Host, Path: d.q.Path, Was: targetsOf(first), To: d.q.To}
 
 	// What the routes have now, by whichever deploy.
-	d.from = targetsOf(&shown.o.over(shown.plain).Sites[places[0].Site].Routes[places[0].Route])
+	d.from = targetsOf(&shown.o.Over(shown.plain).Sites[places[0].Site].Routes[places[0].Route])
 	d.order.Before = d.from
-	d.before = shown.o.replacedBy(&d.order)
+	d.before = shown.o.replacedBy(&d.order, d.hosts)
 
 	if d.q.Rollback {
-		last := slices.IndexFunc(d.before, func(one Deployed) bool { return one.name() == d.order.name() && slices.Equal(one.Was, d.order.Was) })
+		last := slices.IndexFunc(d.before, func(one Deployed) bool { return one.Path == d.order.Path && slices.Equal(one.Was, d.order.Was) })
 		if last < 0 {
 			return refuse("there is nothing to go back to: %s has no deploy that counts", d.order.name())
 		}
@@ -189,15 +195,19 @@ func (d *deploy) find(cfg *config.Config) (site *config.Site, places []proxy.Rou
 	}
 
 	at := slices.IndexFunc(cfg.Sites, func(s config.Site) bool { return &s.Hosts[0] == &site.Hosts[0] })
-	var paths []string
+	var paths []string // of routes that have different targets
 	var was []string
+	several := false
 	for i := range site.Routes {
 		r := &site.Routes[i]
-		if len(r.To) == 0 || d.q.Path != "" && d.q.Path != r.Path+r.Exact {
+		if len(r.To) == 0 || !isPath(d.q.Path, r) {
 			continue
 		}
+		if named := d.q.Host + cmp.Or(r.Path+r.Exact, "/"); !slices.Contains(paths, named) {
+			paths = append(paths, named)
+		}
 		if len(places) > 0 && !slices.Equal(targetsOf(r), was) {
-			paths = append(paths, d.q.Host+r.Path+r.Exact)
+			several = true
 			continue
 		}
 		was = targetsOf(r)
@@ -209,8 +219,10 @@ func (d *deploy) find(cfg *config.Config) (site *config.Site, places []proxy.Rou
 		return nil, nil, refuse("no route of %s with the path %s forwards requests", d.q.Host, d.q.Path)
 	case len(places) == 0:
 		return nil, nil, refuse("no route of %s forwards requests", d.q.Host)
-	case len(paths) > 0:
-		return nil, nil, refuse("the routes of %s have several targets: say which one is meant, such as %s", d.q.Host, paths[0])
+	case several && len(paths) == 1:
+		return nil, nil, refuse("the routes of %s have different targets and no path that tells them apart: change the targets in the configuration, and run padlock reload", paths[0])
+	case several:
+		return nil, nil, refuse("the routes of %s have different targets: name one, %s", d.q.Host, strings.Join(paths, " or "))
 	}
 	return site, places, nil
 }
@@ -233,7 +245,9 @@ func (d *deploy) check(cfg *config.Config, site *config.Site, first *config.Rout
 	probe.Sites = nil
 	with.Hosts, with.Routes = slices.Clone(site.Hosts), slices.Clone(site.Routes)
 	for _, at := range d.routes {
-		with.Routes[at.Route].To = slices.Clone(to)
+		r := &with.Routes[at.Route]
+		r.To = slices.Clone(to)
+		d.warnOfMirror(r)
 	}
 	if _, err := probe.With(with); err != nil {
 		return refuse("the routes cannot have these targets: %w", err)
@@ -252,6 +266,18 @@ func (d *deploy) check(cfg *config.Config, site *config.Site, first *config.Rout
 	}
 	d.order.Health = d.health.Path
 	return nil
+}
+
+// warnOfMirror says where a new target has got copies of a route's requests so far.
+func (d *deploy) warnOfMirror(r *config.Route) {
+	if r.Mirror == nil {
+		return
+	}
+	for _, b := range r.Mirror.To {
+		if slices.Contains(d.order.To, b.Target.String()) {
+			d.say("warning: %s is also a mirror of %s, and will get its requests twice: take mirror out of the configuration", b.Target, d.q.Host+cmp.Or(r.Path+r.Exact, "/"))
+		}
+	}
 }
 
 // awaitHealth returns when the new targets are healthy.
@@ -278,7 +304,7 @@ func (d *deploy) awaitHealth(ctx context.Context) error {
 		case <-ticker.C:
 		case <-ctx.Done():
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return errors.New("the deploy was interrupted before the switch; nothing has changed")
+				return errInterrupted
 			}
 			return fmt.Errorf("the new targets did not become healthy within %s, and nothing has changed: %w", d.q.Timeout, last)
 		}
@@ -294,7 +320,7 @@ func (d *deploy) change(ctx context.Context) error {
 			return errors.Join(errors.New("the configuration has changed meanwhile; nothing else has"), err)
 		}
 		if ctx.Err() != nil {
-			return errors.New("the deploy was interrupted before the switch; nothing has changed")
+			return errInterrupted
 		}
 
 		d.move = d.r.server.Turnover(d.routes)
@@ -303,7 +329,7 @@ func (d *deploy) change(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error { o.put(d.order); return nil }); err != nil {
+		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error { o.put(d.order, d.hosts); return nil }); err != nil {
 			d.move.Abandon()
 			return err
 		}
@@ -313,26 +339,30 @@ func (d *deploy) change(ctx context.Context) error {
 	})
 }
 
-// put has a deploy in the place of those before.
-func (o *Overrides) put(d Deployed) {
-	o.remove(&d)
+// put has a deploy of a site, which has these hosts, in the place of those before.
+func (o *Overrides) put(d Deployed, hosts []string) {
+	o.remove(&d, hosts)
 	d.At = time.Now().UTC().Truncate(time.Second)
 	o.Deploys = append(o.Deploys, d)
 }
 
-// replacedBy are the deploys that another takes the place of: that of the same routes, and with one of all routes of a
-// site those of some.
-func (o *Overrides) replacedBy(d *Deployed) (all []Deployed) {
+// replacedBy are the deploys that another takes the place of, by whichever host of the site: that of the same routes,
+// and with one of all routes those of some.
+func (o *Overrides) replacedBy(d *Deployed, hosts []string) (all []Deployed) {
 	for _, other := range o.Deploys {
-		if other.Host == d.Host && (d.Path == "" || d.Path == other.Path) {
+		if d.replaces(&other, hosts) {
 			all = append(all, other)
 		}
 	}
 	return all
 }
 
-func (o *Overrides) remove(d *Deployed) {
-	o.Deploys = slices.DeleteFunc(o.Deploys, func(other Deployed) bool { return other.Host == d.Host && (d.Path == "" || d.Path == other.Path) })
+func (o *Overrides) remove(d *Deployed, hosts []string) {
+	o.Deploys = slices.DeleteFunc(o.Deploys, func(other Deployed) bool { return d.replaces(&other, hosts) })
+}
+
+func (d *Deployed) replaces(other *Deployed, hosts []string) bool {
+	return slices.Contains(hosts, other.Host) && (d.Path == "" || d.Path == other.Path)
 }
 
 // pause holds new requests until the old targets have finished theirs.
@@ -347,7 +377,7 @@ func (d *deploy) pause(ctx context.Context) error {
 	for {
 		requests, tunnels := d.move.Open()
 		switch {
-		case requests+tunnels == 0:
+		case requests+tunnels == 0 && !d.r.besideAnother():
 			return nil
 		case requests == 0 && !ended:
 			d.move.EndTunnels()
@@ -358,10 +388,18 @@ func (d *deploy) pause(ctx context.Context) error {
 		case <-time.After(drainLook):
 		case <-ctx.Done():
 			d.move.Abandon()
+			switch {
+			case !errors.Is(ctx.Err(), context.DeadlineExceeded):
+				return errInterrupted
+			case requests+tunnels == 0:
+				return fmt.Errorf("the padlock before the last restart still has connections after %s, and perhaps requests of the old targets; the requests that were held have gone on to these, and nothing has changed", maxPause)
+			}
 			return fmt.Errorf("%d requests and %d WebSockets of the old targets have not ended within %s; the requests that were held have gone on to them, and nothing has changed", requests, tunnels, maxPause)
 		}
 	}
 }
+
+var errInterrupted = errors.New("the deploy was interrupted before the switch; nothing has changed")
 
 const drainLook = 20 * time.Millisecond // between looks at what is open
 
@@ -371,7 +409,8 @@ func (d *deploy) settle() error {
 	failed := 0
 	began, probed := time.Now(), time.Now()
 	for {
-		observing := time.Since(began) < d.q.Observe
+		// A check that has failed needs others that say whether it was the only one.
+		observing := time.Since(began) < d.q.Observe || failed > 0
 		if observing && time.Since(probed) >= min(probeEvery, d.q.Observe/4) {
 			err := d.probe.Probe(ctx, d.health)
 			if failed++; err == nil {
@@ -386,8 +425,11 @@ func (d *deploy) settle() error {
 		requests, tunnels := d.move.Open()
 		switch {
 		case observing:
-		case requests+tunnels == 0:
+		case requests+tunnels == 0 && !d.r.besideAnother():
 			d.say("%s has finished its requests", strings.Join(d.from, ", "))
+			return nil
+		case requests+tunnels == 0 && time.Since(began) >= d.q.Drain:
+			d.say("after %s the padlock before the last restart still has connections, and perhaps requests of %s", d.q.Drain, strings.Join(d.from, ", "))
 			return nil
 		case time.Since(began) >= d.q.Drain:
 			d.move.EndTunnels()
@@ -398,7 +440,7 @@ func (d *deploy) settle() error {
 		select {
 		case <-time.After(drainLook):
 		case <-ctx.Done():
-			return nil // it was switched, and stays so
+			return deployFailed{fmt.Errorf("padlock ends: %s has the requests, and nobody has watched it to the end", strings.Join(d.order.To, ", ")), DeployLost}
 		}
 	}
 }
@@ -410,7 +452,7 @@ func (d *deploy) rollBack(why error) error {
 		_, places, gone := d.find(d.r.plain)
 		back := d.r.server.Turnover(places)
 		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error {
-			o.remove(&d.order)
+			o.remove(&d.order, d.hosts)
 			o.Deploys = append(o.Deploys, d.before...)
 			return nil
 		}); err != nil {

@@ -23,6 +23,7 @@ type version struct {
 	sick    atomic.Bool
 	gate    chan struct{} // /slow waits for it
 	arrived chan struct{} // a request of /slow is there
+	onces   atomic.Int64  // requests of /once, which is answered once
 	at      atomic.Int64  // requests that it works on now, its health's not among them
 }
 
@@ -32,6 +33,12 @@ func newVersion(t *testing.T, name string) *version {
 		if r.URL.Path == "/up" {
 			if v.sick.Load() {
 				w.WriteHeader(500)
+			}
+			return
+		}
+		if r.URL.Path == "/once" {
+			if v.onces.Add(1) > 1 {
+				<-r.Context().Done()
 			}
 			return
 		}
@@ -66,7 +73,7 @@ admin: 127.0.0.1:0
 listen: {https: ["127.0.0.1:0"], http: [], http3: true}
 handshakes: {show: off}
 sites:
-  - hosts: [localhost]
+  - hosts: [localhost, alias.test]
     routes:
       - {to: %q}
       - {path: /api, to: %[1]q, body_limit: 1MiB}
@@ -158,9 +165,59 @@ func TestADeployHoldsUntilTheFilesTargetsChange(t *testing.T) {
 	r.write(t, fmt.Sprintf(deployed, three.URL))
 	r.reload(t)
 	r.servedBy(t, "with other targets in the file", "three")
-	if _, text := r.command(t, "GET", "/overrides", nil); !strings.Contains(text, "no longer counts") {
+	if !strings.Contains(r.stderr.String(), "a deploy no longer counts") {
+		t.Errorf("%s", r.stderr)
+	}
+	// The version that was deployed then may be gone.
+	r.write(t, fmt.Sprintf(deployed, one.URL))
+	r.reload(t)
+	r.servedBy(t, "with the targets of before the deploy in the file", "one")
+}
+
+// Targets that are written into the file after their deploy can be rolled back all the same.
+func TestADeployThatIsWrittenIntoTheFileCanBeRolledBack(t *testing.T) {
+	one, two := newVersion(t, "one"), newVersion(t, "two")
+	r := runFile(t, fmt.Sprintf(deployed, one.URL))
+	if result, text := r.deploy(t, to(two)); result != DeployDone {
+		t.Fatalf("%d %s", result, text)
+	}
+	r.write(t, fmt.Sprintf(deployed, two.URL))
+	r.reload(t)
+	if _, text := r.command(t, "GET", "/overrides", nil); !strings.Contains(text, "as the configuration says too") {
 		t.Errorf("%s", text)
 	}
+	if result, text := r.deploy(t, func(q *DeployRequest) { q.Rollback = true }); result != DeployDone {
+		t.Errorf("%d %s", result, text)
+	}
+	r.servedBy(t, "after the rollback", "one")
+}
+
+// A site has the same deploys by all of its hosts: the latest counts.
+func TestTheLatestDeployCountsByWhicheverHost(t *testing.T) {
+	one, two, three := newVersion(t, "one"), newVersion(t, "two"), newVersion(t, "three")
+	r := runFile(t, fmt.Sprintf(deployed, one.URL))
+	if result, text := r.deploy(t, to(two)); result != DeployDone {
+		t.Fatalf("%d %s", result, text)
+	}
+	if result, text := r.deploy(t, func(q *DeployRequest) { to(three)(q); q.Host = "alias.test" }); result != DeployDone {
+		t.Fatalf("%d %s", result, text)
+	}
+	r.servedBy(t, "after a deploy by another host", "three")
+	if result, text := r.deploy(t, func(q *DeployRequest) { q.Rollback = true }); result != DeployDone {
+		t.Errorf("%d %s", result, text)
+	}
+	r.servedBy(t, "after the rollback by the first host", "two")
+}
+
+// A version whose last check has failed does not keep the requests because the time to watch it is over.
+func TestADeployDoesNotEndWithAFailedCheck(t *testing.T) {
+	one, two := newVersion(t, "one"), newVersion(t, "two")
+	r := runFile(t, fmt.Sprintf(strings.Replace(deployed, "{to: %q}", "{to: %q, health: {path: /up, timeout: 200ms}}", 1), one.URL))
+	result, text := r.deploy(t, func(q *DeployRequest) { to(two)(q); q.Health, q.Observe = "/once", 300*time.Millisecond })
+	if result != DeployRolledBack || !strings.Contains(text, "it did not answer within 200ms") {
+		t.Errorf("%d %s", result, text)
+	}
+	r.servedBy(t, "after the rollback", "one")
 }
 
 // What cannot be deployed changes nothing, and says why.
@@ -182,7 +239,7 @@ func TestADeployThatCannotBeChangesNothing(t *testing.T) {
 		{quick(func(q *DeployRequest) { q.Rollback = true }), "there is nothing to go back to"},
 		{quick(func(q *DeployRequest) { q.Host = "nowhere.test" }), "no site has the host"},
 		{quick(func(q *DeployRequest) { q.Host = "bytes.test" }), "forwards TCP"},
-		{quick(func(q *DeployRequest) { q.Host = "two.test" }), "say which one is meant, such as two.test/x"},
+		{quick(func(q *DeployRequest) { q.Host = "two.test" }), "name one, two.test/ or two.test/x"},
 		{quick(func(q *DeployRequest) { q.Path = "/own" }), "no route of localhost with the path /own forwards"},
 		{quick(func(q *DeployRequest) { q.Health = "up" }), `is not a path such as /up`},
 	} {

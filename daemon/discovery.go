@@ -76,8 +76,9 @@ func (r *reloader) discover(ctx context.Context, base *config.Config, takeover b
 	if r.overrides, err = LoadOverrides(base); err != nil {
 		return nil, forUser(base, err)
 	}
+	r.settle()
 	r.show()
-	return r.overrides.over(r.plain), nil
+	return r.overrides.Over(r.plain), nil
 }
 
 func look(ctx context.Context, source discovery.Source) (*discovery.Found, error) {
@@ -102,7 +103,7 @@ func (r *reloader) take(i int, found *discovery.Found) error {
 	r.discovered.found[i] = found
 	r.plain = r.discovered.merge(r.base)
 	r.show()
-	before, next := r.certificates.config(), r.overrides.over(r.plain)
+	before, next := r.certificates.config(), r.overrides.Over(r.plain)
 	if reflect.DeepEqual(before.Sites, next.Sites) {
 		return nil
 	}
@@ -110,6 +111,8 @@ func (r *reloader) take(i int, found *discovery.Found) error {
 	if err := r.apply(next); err != nil {
 		return err
 	}
+	r.settle()
+	r.show()
 	logChange(r.log.With("source", r.discovered.sources[i].String()), before, next)
 	return nil
 }

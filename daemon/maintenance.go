@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/internal/netname"
 )
 
 // MaintenanceRequest is what the command asks the running padlock for.
@@ -38,24 +39,29 @@ func (r *reloader) override(change func(served *config.Config, o *Overrides) err
 
 // overrideNow is called with mu locked.
 func (r *reloader) overrideNow(change func(served *config.Config, o *Overrides) error) error {
-	found := r.plain
-	next := r.overrides.clone()
+	found, before := r.plain, r.overrides
+	// Another padlock of the same storage may have written since.
+	file, err := LoadOverrides(r.base)
+	if err != nil {
+		return refusal{err}
+	}
+	next, _ := file.settled(found)
 	if err := change(found, next); err != nil {
 		return err
 	}
 
-	before := r.overrides
 	// Written first: what is served after a restart is what was served before.
 	if err := next.save(r.base); err != nil {
 		return fmt.Errorf("nothing has changed: %w", err)
 	}
 	r.overrides = next
 	r.show()
-	if err := r.apply(next.over(found)); err != nil {
+	if err := r.apply(next.Over(found)); err != nil {
 		r.overrides = before
 		r.show()
-		return errors.Join(err, before.save(r.base))
+		return errors.Join(err, file.save(r.base))
 	}
+	r.tellBefore()
 	return nil
 }
 
@@ -71,19 +77,24 @@ func (o *Overrides) clone() *Overrides {
 func siteOf(cfg *config.Config, host string) (*config.Site, string, error) {
 	name, ok := config.CanonicalPattern(host)
 	if !ok {
-		return nil, "", refuse("%q is not a host", host)
+		return nil, "", refuse("%q is not a host: write one of the site, such as www.example.com, without a port", host)
 	}
+	taken := map[string]bool{}
+	var hosts []string
 	for i := range cfg.Sites {
 		if slices.Contains(cfg.Sites[i].Hosts, name) {
 			return &cfg.Sites[i], name, nil
 		}
+		for _, host := range cfg.Sites[i].Hosts {
+			taken[host] = true
+		}
+		hosts = append(hosts, cfg.Sites[i].Hosts[0])
 	}
 
-	var hosts []string
-	for _, site := range cfg.Sites {
-		hosts = append(hosts, site.Hosts[0])
+	if by := netname.Covering(taken, name); by != "" {
+		return nil, name, refuse("%s is served by the site %s, with all of its other names: name that site", name, by)
 	}
-	return nil, "", refuse("no site has the host %s; there are %s", host, strings.Join(hosts[:min(len(hosts), 10)], ", "))
+	return nil, name, refuse("no site has the host %s; there are %s", host, strings.Join(hosts[:min(len(hosts), 10)], ", "))
 }
 
 // maintain switches maintenance of a site on or off.
@@ -96,6 +107,11 @@ func (r *reloader) maintain(q *MaintenanceRequest) error {
 
 	return r.override(func(found *config.Config, o *Overrides) error {
 		site, name, err := siteOf(found, q.Host)
+		if _, on := o.Maintenance[name]; err != nil && on && !q.On {
+			// The site has gone from the configuration meanwhile.
+			delete(o.Maintenance, name)
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -184,7 +200,7 @@ func (r *reloader) serveOverrides(w http.ResponseWriter, _ *http.Request) {
 		*Overrides
 		MaintenanceWords []string `json:"maintenance_words"`
 		DeployWords      []string `json:"deploy_words"`
-	}{now.o, now.o.maintenanceInWords(), append(now.o.deploysInWords(now.plain), r.deploys.underway()...)})
+	}{now.o, now.o.maintenanceInWords(now.plain), append(now.o.deploysInWords(now.plain), r.deploys.underway()...)})
 }
 
 // words are the overrides for status.

@@ -118,6 +118,27 @@ func TestMaintenanceHoldsUntilACommandEndsIt(t *testing.T) {
 	}
 }
 
+// Maintenance of a site that a reload takes away is shown, and can be ended.
+func TestMaintenanceOfASiteThatHasGoneCanBeEnded(t *testing.T) {
+	r := runFile(t, maintained)
+	if status, text := r.command(t, "POST", "/maintenance", &MaintenanceRequest{Host: "localhost", On: true}); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	r.write(t, strings.Replace(maintained, "[localhost, other.test]", "[other.test]", 1))
+	r.reload(t)
+	if _, text := r.command(t, "GET", "/overrides", nil); !strings.Contains(text, "but no site has this host now") {
+		t.Errorf("%s", text)
+	}
+	if status, text := r.command(t, "POST", "/maintenance", &MaintenanceRequest{Host: "localhost"}); status != 200 {
+		t.Errorf("%d %s", status, text)
+	}
+	r.write(t, maintained)
+	r.reload(t)
+	if status, body, _ := r.answered(t, "/"); status != 200 || body != "served" {
+		t.Errorf("%d %q", status, body)
+	}
+}
+
 // A command that asks for what cannot be changes nothing, and says why.
 func TestMaintenanceThatCannotBeIsRefused(t *testing.T) {
 	r := runFile(t, maintained)

@@ -166,8 +166,8 @@ func backends(targets []string) (all []config.Backend, err error) {
 	return all, nil
 }
 
-// over is a configuration with what the commands have changed. cfg stays as it is.
-func (o *Overrides) over(cfg *config.Config) *config.Config {
+// Over is a configuration with what the commands have changed. cfg stays as it is.
+func (o *Overrides) Over(cfg *config.Config) *config.Config {
 	if len(o.Maintenance)+len(o.Deploys) == 0 {
 		return cfg
 	}
@@ -205,11 +205,12 @@ func (o *Overrides) routes(site *config.Site) []config.Route {
 	return routes
 }
 
-// deployOf is the deploy that counts for a route, as the file has it: that of its own path goes first. Nil: none.
+// deployOf is the deploy that counts for a route, as the file has it: that of its own path goes first, then the latest.
+// Nil: none.
 func (o *Overrides) deployOf(site *config.Site, r *config.Route) (found *Deployed) {
 	for i := range o.Deploys {
 		d := &o.Deploys[i]
-		if slices.Contains(site.Hosts, d.Host) && d.counts(r) && (found == nil || d.Path != "") {
+		if slices.Contains(site.Hosts, d.Host) && d.counts(r) && (found == nil || d.Path != "" || found.Path == "") {
 			found = d
 		}
 	}
@@ -234,10 +235,19 @@ func (m *MaintenanceOrder) over(file *config.Maintenance) *config.Maintenance {
 	return &made
 }
 
-// counts reports whether a route, as the file has it, is one that the deploy is for.
-func (d *Deployed) counts(r *config.Route) bool {
-	return len(r.To) > 0 && (d.Path == "" || d.Path == r.Path+r.Exact) && slices.Equal(targetsOf(r), d.Was)
+// is reports whether a route is one that the deploy is for, whatever its targets are.
+func (d *Deployed) is(r *config.Route) bool {
+	return len(r.To) > 0 && isPath(d.Path, r)
 }
+
+// isPath reports whether a path that a command names is a route's. None stands for all routes, a slash for one without
+// a path.
+func isPath(path string, r *config.Route) bool {
+	return path == "" || strings.TrimSuffix(path, "/") == strings.TrimSuffix(r.Path+r.Exact, "/")
+}
+
+// counts reports whether a route, as the file has it, is one that the deploy is for.
+func (d *Deployed) counts(r *config.Route) bool { return d.is(r) && slices.Equal(targetsOf(r), d.Was) }
 
 func targetsOf(r *config.Route) (all []string) {
 	for _, b := range r.To {
@@ -246,24 +256,69 @@ func targetsOf(r *config.Route) (all []string) {
 	return all
 }
 
-// obsolete are the deploys that count no longer, as the file has other targets, or no such route.
-func (o *Overrides) obsolete(cfg *config.Config) (all []Deployed) {
-	for _, d := range o.Deploys {
-		if !slices.ContainsFunc(cfg.Sites, func(s config.Site) bool {
-			return slices.Contains(s.Hosts, d.Host) && slices.ContainsFunc(s.Routes, func(r config.Route) bool { return d.counts(&r) })
-		}) {
-			all = append(all, d)
+// In a configuration, a deploy is one of these.
+type standing int
+
+const (
+	counts   standing = iota
+	written           // the file has its targets now
+	obsolete          // the file has other targets since, or no such route
+	homeless          // no site has the host
+)
+
+// standing is what a deploy is in a configuration.
+func (d *Deployed) standing(cfg *config.Config) standing {
+	found := homeless
+	for _, s := range cfg.Sites {
+		if !slices.Contains(s.Hosts, d.Host) {
+			continue
+		}
+		found = obsolete
+		for i := range s.Routes {
+			switch r := &s.Routes[i]; {
+			case d.counts(r):
+				return counts
+			case d.is(r) && slices.Equal(targetsOf(r), d.To):
+				found = written
+			}
 		}
 	}
+	return found
+}
+
+// settled is what is left of the overrides once a configuration is served: where its targets have changed since a
+// deploy, they count from then on, also when they are what they were again. A deploy whose targets were written there
+// can still be rolled back. gone are the deploys that count no longer.
+func (o *Overrides) settled(cfg *config.Config) (left *Overrides, gone []Deployed) {
+	left = o.clone()
+	left.Deploys = nil
+	for _, d := range o.Deploys {
+		switch d.standing(cfg) {
+		case obsolete:
+			gone = append(gone, d)
+			continue
+		case written:
+			d.Was = d.To
+		}
+		left.Deploys = append(left.Deploys, d)
+	}
+	return left, gone
+}
+
+// Of are the overrides of a site that has these hosts.
+func (o *Overrides) Of(hosts []string) *Overrides {
+	all := o.clone()
+	maps.DeleteFunc(all.Maintenance, func(host string, _ MaintenanceOrder) bool { return !slices.Contains(hosts, host) })
+	all.Deploys = slices.DeleteFunc(all.Deploys, func(d Deployed) bool { return !slices.Contains(hosts, d.Host) })
 	return all
 }
 
 // InWords are the overrides for people, one a line, for a configuration as the file has it; nil: it is not known.
 func (o *Overrides) InWords(cfg *config.Config) []string {
-	return append(o.maintenanceInWords(), o.deploysInWords(cfg)...)
+	return append(o.maintenanceInWords(cfg), o.deploysInWords(cfg)...)
 }
 
-func (o *Overrides) maintenanceInWords() (lines []string) {
+func (o *Overrides) maintenanceInWords(cfg *config.Config) (lines []string) {
 	for _, host := range slices.Sorted(maps.Keys(o.Maintenance)) {
 		m := o.Maintenance[host]
 		line := host + " is in maintenance since " + m.Since.UTC().Format(time.RFC3339)
@@ -272,20 +327,30 @@ func (o *Overrides) maintenanceInWords() (lines []string) {
 				line = host + " was in maintenance until " + m.Until
 			}
 		}
+		if cfg != nil && !slices.ContainsFunc(cfg.Sites, func(s config.Site) bool { return slices.Contains(s.Hosts, host) }) {
+			line += ", but no site has this host now"
+		}
 		lines = append(lines, line)
 	}
 	return lines
 }
 
 func (o *Overrides) deploysInWords(cfg *config.Config) (lines []string) {
-	var obsolete []Deployed
-	if cfg != nil {
-		obsolete = o.obsolete(cfg)
-	}
 	for _, d := range o.Deploys {
-		line := d.name() + " goes to " + strings.Join(d.To, ", ") + " since the deploy of " + d.At.UTC().Format(time.RFC3339) + ", and not to the configuration's " + strings.Join(d.Was, ", ")
-		if slices.ContainsFunc(obsolete, func(other Deployed) bool { return other.name() == d.name() }) {
+		at := counts
+		if cfg != nil {
+			at = d.standing(cfg)
+		}
+		line := d.name() + " goes to " + strings.Join(d.To, ", ") + " since the deploy of " + d.At.UTC().Format(time.RFC3339)
+		switch {
+		case at == obsolete:
 			line = "the deploy of " + d.name() + " no longer counts, as the targets in the configuration have changed since"
+		case at == homeless:
+			line += ", but no site has this host now"
+		case at == written, slices.Equal(d.Was, d.To):
+			line += ", as the configuration says too"
+		default:
+			line += ", and not to the configuration's " + strings.Join(d.Was, ", ")
 		}
 		lines = append(lines, line)
 	}

@@ -46,6 +46,8 @@ type reloader struct {
 	discovered discovered
 	plain      *config.Config // base with what sources add, without overrides
 	overrides  *Overrides
+	commanded  bool // commands reach this padlock
+	unwritten  bool // deploys have come to count no longer, and the file does not know
 
 	shown   atomic.Pointer[shown] // for those who do not wait for a change
 	deploys deployer
@@ -126,7 +128,7 @@ func (r *reloader) readAgain() error {
 	}
 	if err == nil {
 		next = r.discovered.merge(base)
-		err = r.apply(overrides.over(next))
+		err = r.apply(overrides.Over(next))
 	}
 
 	if err = config.Located(r.file.Name, err); err != nil {
@@ -139,14 +141,9 @@ func (r *reloader) readAgain() error {
 
 	// Kept only once it is served: sources merge with what works.
 	r.base, r.plain, r.overrides = base, next, overrides
+	r.settle()
 	r.show()
-	for _, d := range overrides.obsolete(next) {
-		r.log.Info("a deploy no longer counts, as the targets in the configuration have changed since", "site", d.name(), "deployed", strings.Join(d.To, ", "))
-	}
-	if r.before != nil {
-		// The padlock before this one may have ended, and then need not know.
-		_, _ = r.before.Write([]byte{1})
-	}
+	r.tellBefore()
 	if r.handedOver.Load() {
 		return nil
 	}
@@ -155,16 +152,78 @@ func (r *reloader) readAgain() error {
 	return nil
 }
 
+// tellBefore has the padlock that this one has replaced judge by what is served now.
+func (r *reloader) tellBefore() {
+	if r.before != nil {
+		// It may have ended, and then need not know.
+		_, _ = r.before.Write([]byte{1})
+	}
+}
+
+// settle notes what has become of deploys with the configuration that is served now. It is called with mu locked.
+func (r *reloader) settle() {
+	left, gone := r.overrides.settled(r.plain)
+	if reflect.DeepEqual(left.Deploys, r.overrides.Deploys) {
+		return
+	}
+	for _, d := range gone {
+		r.log.Info("a deploy no longer counts, as the targets in the configuration have changed since", "site", d.name(), "deployed", strings.Join(d.To, ", "))
+	}
+	r.overrides = left
+	r.unwritten = true
+	r.write()
+}
+
+// write has the file know what has become of deploys, if this is the padlock that commands reach: another one of the
+// same storage may serve other targets by the same names. It is called with mu locked.
+func (r *reloader) write() {
+	if !r.unwritten || !r.commanded || r.handedOver.Load() {
+		return
+	}
+	r.unwritten = false
+	file, err := LoadOverrides(r.base)
+	if err == nil {
+		file, _ = file.settled(r.plain)
+		err = file.save(r.base)
+	}
+	if err != nil {
+		r.log.Warn("that deploys no longer count could not be written", "error", err)
+	}
+}
+
+// takeCommands is called when commands can reach this padlock.
+func (r *reloader) takeCommands() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commanded = true
+	r.write()
+}
+
 // reloadAfter is reload once another padlock has taken over, or has reloaded since.
 func (r *reloader) reloadAfter() error {
 	r.handedOver.Store(true)
+	again := r.readAgain
 	if r.file == nil {
-		return nil
+		again = r.readOverrides
 	}
-	if err := r.reload(); !errors.Is(err, proxy.ErrEnded) {
+	if err := r.change(again); !errors.Is(err, proxy.ErrEnded) {
 		return err
 	}
 	return nil // nothing is open any more
+}
+
+// readOverrides is readAgain where there is no file. It is called with mu locked.
+func (r *reloader) readOverrides() error {
+	overrides, err := LoadOverrides(r.base)
+	if err == nil {
+		err = r.apply(overrides.Over(r.plain))
+	}
+	if err != nil {
+		return err
+	}
+	r.overrides = overrides
+	r.show()
+	return nil
 }
 
 const (

@@ -9,4 +9,6 @@ import (
 
 func (r *restarter) watch(context.Context) {}
 
+func (r *reloader) besideAnother() bool { return false }
+
 func passedOn(string) *os.File { return nil }

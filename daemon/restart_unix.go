@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const restartTimeout = time.Minute // for the new padlock to serve
@@ -227,6 +229,25 @@ func duplicate(socket any) (uintptr, error) {
 		}
 	})
 	return uintptr(copied), errors.Join(err, failed)
+}
+
+// besideAnother reports whether the padlock that this one has replaced still has connections.
+func (r *reloader) besideAnother() bool {
+	if r.before == nil {
+		return false
+	}
+	raw, err := r.before.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	// A pipe that nobody will read from any more is in error (poll(2)).
+	err = raw.Control(func(fd uintptr) {
+		look := []unix.PollFd{{Fd: int32(fd)}}
+		_, failed := unix.Poll(look, 0)
+		gone = failed == nil && look[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
+	})
+	return err == nil && !gone
 }
 
 // passedOn is a descriptor that the padlock before has passed on under the name of a variable, and that no other

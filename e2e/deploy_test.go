@@ -222,3 +222,93 @@ func TestARestartWaitsForADeploy(t *testing.T) {
 		t.Errorf("after the restart: %s", body)
 	}
 }
+
+// A deploy waits for what the padlock before a restart still has of the old version. One whose padlock ends stays as it
+// is, and scripts learn by the exit code that nobody has watched it to the end.
+func TestADeployKnowsThePadlockBefore(t *testing.T) {
+	besides(t)
+	gate, arrived := make(chan struct{}), make(chan struct{}, 1)
+	version := func(name string) string {
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				arrived <- struct{}{}
+				<-gate
+			}
+			_, _ = io.WriteString(w, name)
+		}))
+		t.Cleanup(app.Close)
+		return strings.TrimPrefix(app.URL, "http://")
+	}
+	one, two := version("one"), version("two")
+	dir, port := t.TempDir(), servicetest.FreePort(t)
+	replaceFile(t, filepath.Join(dir, "padlock.yaml"), fmt.Sprintf("listen: {https: [\"127.0.0.1:%d\"], http: []}\ntimeouts: {handover: 1m}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]\n", port, one))
+	p := startFile(t, dir)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots(t)}, DisableKeepAlives: true}}
+	visit := func(path string) string {
+		response, err := client.Get(fmt.Sprintf("https://localhost:%d%s", port, path))
+		if err != nil {
+			return err.Error()
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return string(body)
+	}
+	served := func(want string) {
+		t.Helper()
+		eventually(t, func() (string, error) {
+			if got := visit("/"); got != want {
+				return got, fmt.Errorf("the version is not %s", want)
+			}
+			return "", nil
+		})
+	}
+	deploy := func(args ...string) (*exec.Cmd, *log, chan struct{}) {
+		t.Helper()
+		run := command(p.home, append([]string{"deploy", "localhost", "--health", "/"}, args...)...)
+		said := &log{more: make(chan struct{})}
+		run.Stdout, run.Stderr = said, said
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() { defer close(over); _ = run.Wait() }()
+		return run, said, over
+	}
+
+	slow := make(chan string, 1)
+	go func() { slow <- visit("/slow") }()
+	<-arrived
+	if err := syscall.Kill(p.pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	second := child(t, p, -1)
+	t.Cleanup(func() { _ = syscall.Kill(second, syscall.SIGKILL) })
+	// HTTP/3 is the last that moves.
+	p.stderr.wait(t, "HTTP/3 is served")
+	run, said, over := deploy("--to", two, "--observe", "100ms", "--drain", "1m")
+	served("two")
+	select {
+	case <-over:
+		t.Errorf("the deploy has ended, and the old version still has a request: %s", said.wait(t))
+	// As long as it would take otherwise, several times.
+	case <-time.After(time.Second):
+	}
+	close(gate)
+	if got := <-slow; got != "one" {
+		t.Errorf("the request of the padlock before: %s", got)
+	}
+	<-over
+	if code := run.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d: %s", code, said.wait(t))
+	}
+
+	run, said, over = deploy("--to", one, "--observe", "1m")
+	said.wait(t, "switched from")
+	if err := syscall.Kill(second, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-over
+	if code := run.ProcessState.ExitCode(); code != 5 {
+		t.Errorf("exit code %d: %s", code, said.wait(t))
+	}
+}

@@ -23,7 +23,7 @@ func (p *program) deployCommand() *cli.Command {
 		Description: "SITE is a host of the site, or a host with the path of a route. The running padlock waits until the new targets are healthy, switches for all new requests at once, " +
 			"lets the old targets finish, and watches the new ones for a while: if they fail, the old ones get the requests again. Stop the old targets when the command has ended. " +
 			"What was deployed holds over reloads and restarts, until the targets in the configuration change. " +
-			"The exit code is 0 after the switch, 1 if nothing has changed, 2 if the call cannot be understood, 3 if the old targets have the requests again, and 4 if another deploy of the site is under way.",
+			"The exit code is 0 after the switch, 1 if nothing has changed, 2 if the call cannot be understood, 3 if the old targets have the requests again, 4 if another deploy of the site is under way, and 5 if padlock or the command ended before the deploy had.",
 		Flags: append(p.deployFlags(), &cli.StringSliceFlag{Name: "to", Usage: "new `TARGET`, such as app-v2:3000; repeat it for several"}),
 		Subcommands: []*cli.Command{
 			{
@@ -93,18 +93,24 @@ func (p *program) deploy(c *cli.Context, q *daemon.DeployRequest) error {
 		}
 		terminal.Say(p.stdout, "%s", step.Text)
 	}
-	return hint.Add(errors.Join(errors.New("padlock has ended before the deploy had"), lines.Err()), "padlock deploy status shows which targets the site has")
+	lost := "padlock ended before the deploy had"
+	if c.Context.Err() != nil {
+		lost = "the command was interrupted before the deploy had ended"
+	}
+	return p.deployed(&daemon.DeployStep{Text: lost, Result: daemon.DeployLost})
 }
 
 // deployed is the end of a deploy. Scripts tell by the exit code which.
 func (p *program) deployed(last *daemon.DeployStep) error {
+	const remedy = "padlock deploy status shows which targets the site has"
 	switch last.Result {
 	case daemon.DeployDone:
 		terminal.Say(p.stdout, "%s", last.Text)
 		return nil
 	case daemon.DeployFailed:
-		return hint.Add(errors.New(last.Text), "padlock deploy status shows which targets the site has")
+		return hint.Add(errors.New(last.Text), remedy)
 	}
 	terminal.Say(p.stderr, "error: %s", last.Text)
+	terminal.Say(p.stderr, "hint: %s", remedy)
 	return exitCode(last.Result)
 }

@@ -75,7 +75,11 @@ func onlySite(c *cli.Context) (string, error) {
 	if c.NArg() != 1 {
 		return "", usageError{fmt.Errorf("%s needs one SITE, such as www.example.com", c.Command.HelpName)}
 	}
-	return c.Args().First(), nil
+	site := c.Args().First()
+	if scheme, rest, ok := strings.Cut(site, "://"); ok {
+		return "", usageError{fmt.Errorf("SITE is a host, not a URL: write %s without %s://", rest, scheme)}
+	}
+	return site, nil
 }
 
 func (p *program) maintenanceOn(c *cli.Context) error {
@@ -83,6 +87,12 @@ func (p *program) maintenanceOn(c *cli.Context) error {
 	q.Message, q.Paths = c.String("message"), c.StringSlice("health")
 	if q.Message != "" && c.String("page") != "" {
 		return usageError{errors.New("--message goes without --page, which says all that there is to say")}
+	}
+
+	for _, path := range q.Paths {
+		if !strings.HasPrefix(path, "/") {
+			return usageError{fmt.Errorf("--health: %q must begin with a slash, as /up does", path)}
+		}
 	}
 
 	var err error

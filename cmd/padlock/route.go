@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"padlock/config"
+	"padlock/daemon"
 	"padlock/internal/hint"
 	"padlock/internal/mask"
 	"padlock/proxy/message"
@@ -31,7 +32,7 @@ func (p *program) routeCommand() *cli.Command {
 			Name: "explain", Usage: "show which site and route match a URL, which do not and why, and what happens then", OnUsageError: onUsageError,
 			UsageText: "padlock route explain URL [flags]\n\nExamples:\n  padlock route explain https://www.example.com/new -H \"X-Canary: yes\"\n" +
 				"  padlock route explain https://www.example.com/login --client 203.0.113.9",
-			Description: "This command reads the configuration file and connects to nothing. The exit code is 0 if a route matches, 1 if none does.",
+			Description: "This command reads the configuration file, and what padlock maintenance and padlock deploy have changed, and connects to nothing. The exit code is 0 if a route matches, 1 if none does.",
 			Flags: []cli.Flag{
 				configFlag(),
 				&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "request header `NAME: VALUE`; repeat the flag for more"},
@@ -95,6 +96,12 @@ func (p *program) explainRoute(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// Whoever may not read the storage sees what the file says.
+	changed, unread := daemon.LoadOverrides(cfg)
+	if unread != nil {
+		changed = &daemon.Overrides{}
+	}
+	cfg = changed.Over(cfg)
 
 	// Without targets, the snapshot only decides, and connects to nothing.
 	snapshot, err := sites.New(cfg, sites.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Book: new(traffic.Book)})
@@ -102,7 +109,7 @@ func (p *program) explainRoute(c *cli.Context) error {
 		return err
 	}
 
-	e := &explanation{out: p.stdout, cfg: cfg, q: q, method: c.String("method"), target: cmp.Or(u.EscapedPath(), "/")}
+	e := &explanation{out: p.stdout, cfg: cfg, q: q, method: c.String("method"), target: cmp.Or(u.EscapedPath(), "/"), changed: changed, unread: unread}
 	if u.RawQuery != "" {
 		e.target += "?" + u.RawQuery
 	}
@@ -115,6 +122,8 @@ type explanation struct {
 	cfg            *config.Config
 	q              *imagined
 	method, target string
+	changed        *daemon.Overrides // by commands
+	unread         error             // why these are not known; nil: they are
 }
 
 func (e *explanation) line(format string, args ...any) {
@@ -145,6 +154,12 @@ func (e *explanation) explain(s *sites.Snapshot, u *url.URL) error {
 
 	about := &e.cfg.Sites[n]
 	e.line("site     sites[%d]: %s", n, strings.Join(about.Hosts, ", "))
+	for _, line := range e.changed.Of(about.Hosts).InWords(nil) {
+		e.line("         %s", line)
+	}
+	if e.unread != nil {
+		e.line("         what commands have changed is not known: %v", e.unread)
+	}
 	switch {
 	case site.TCP != nil:
 		e.line("         forwards TCP, and looks at no request")
