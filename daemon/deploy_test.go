@@ -3,17 +3,23 @@ package daemon
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"padlock/config"
+	"padlock/discovery"
+	"padlock/internal/servicetest"
 )
 
 // version is an app that says which one it is.
@@ -218,6 +224,42 @@ func TestADeployDoesNotEndWithAFailedCheck(t *testing.T) {
 		t.Errorf("%d %s", result, text)
 	}
 	r.servedBy(t, "after the rollback", "one")
+}
+
+// A deploy of a site of containers counts until these are replaced, also where the next one has the same address.
+func TestADeployCountsUntilItsContainersAreReplaced(t *testing.T) {
+	one, two := newVersion(t, "one"), newVersion(t, "two")
+	to, err := backends([]string{one.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := discovery.Owner{Kind: "app", Name: "shop", Sites: []config.Site{{Hosts: []string{"shop.localhost"}, Routes: []config.Route{{Upstream: config.Upstream{To: to}}}}}}
+	source := &apps{changed: make(chan *discovery.Found), found: discovery.Find(owner)}
+	r := &running{file: filepath.Join(t.TempDir(), "padlock.yaml"), roots: x509.NewCertPool(), stderr: &servicetest.Buffer{}, sources: []discovery.Source{source}}
+	r.write(t, fmt.Sprintf(deployed, one.URL))
+	r.start(t, io.Discard, r.stderr)
+	t.Cleanup(func() { _ = r.end(t) })
+	serves := func(want string) {
+		t.Helper()
+		servicetest.Until(t, func() error {
+			if got := r.page("shop.localhost"); got != want {
+				return fmt.Errorf("%q is served, not %q", got, want)
+			}
+			return nil
+		})
+	}
+
+	serves("one")
+	if result, text := r.deploy(t, func(q *DeployRequest) { q.Host, q.To = "shop.localhost", []string{two.URL} }); result != DeployDone {
+		t.Fatalf("%d %s", result, text)
+	}
+	serves("two")
+	r.reload(t)
+	serves("two")
+	source.changed <- discovery.Find()
+	serves("")
+	source.changed <- discovery.Find(owner)
+	serves("one")
 }
 
 // What cannot be deployed changes nothing, and says why.

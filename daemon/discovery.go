@@ -76,7 +76,7 @@ func (r *reloader) discover(ctx context.Context, base *config.Config, takeover b
 	if r.overrides, err = LoadOverrides(base); err != nil {
 		return nil, forUser(base, err)
 	}
-	r.settle()
+	r.settle(nil)
 	r.show()
 	return r.overrides.Over(r.plain), nil
 }
@@ -101,6 +101,7 @@ func (r *reloader) follow(i int) {
 // take serves what a source has found. It is called with mu locked.
 func (r *reloader) take(i int, found *discovery.Found) error {
 	r.discovered.found[i] = found
+	was := r.plain
 	r.plain = r.discovered.merge(r.base)
 	r.show()
 	before, next := r.certificates.config(), r.overrides.Over(r.plain)
@@ -111,7 +112,7 @@ func (r *reloader) take(i int, found *discovery.Found) error {
 	if err := r.apply(next); err != nil {
 		return err
 	}
-	r.settle()
+	r.settle(was)
 	r.show()
 	logChange(r.log.With("source", r.discovered.sources[i].String()), before, next)
 	return nil

@@ -45,7 +45,7 @@ func (r *reloader) overrideNow(change func(served *config.Config, o *Overrides) 
 	if err != nil {
 		return refusal{err}
 	}
-	next, _ := file.settled(found)
+	next, _ := file.settled(found, nil)
 	if err := change(found, next); err != nil {
 		return err
 	}

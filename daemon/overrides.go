@@ -288,16 +288,17 @@ func (d *Deployed) standing(cfg *config.Config) standing {
 
 // settled is what is left of the overrides once a configuration is served: where its targets have changed since a
 // deploy, they count from then on, also when they are what they were again. A deploy whose targets were written there
-// can still be rolled back. gone are the deploys that count no longer.
-func (o *Overrides) settled(cfg *config.Config) (left *Overrides, gone []Deployed) {
+// can still be rolled back. Where a site has gone with its containers, which before had, others that come in their place
+// are new versions. gone are the deploys that count no longer. before may be nil.
+func (o *Overrides) settled(cfg, before *config.Config) (left *Overrides, gone []Deployed) {
 	left = o.clone()
 	left.Deploys = nil
 	for _, d := range o.Deploys {
-		switch d.standing(cfg) {
-		case obsolete:
+		switch at := d.standing(cfg); {
+		case at == obsolete, at == homeless && before != nil && d.standing(before) != homeless:
 			gone = append(gone, d)
 			continue
-		case written:
+		case at == written:
 			d.Was = d.To
 		}
 		left.Deploys = append(left.Deploys, d)

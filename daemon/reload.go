@@ -141,7 +141,7 @@ func (r *reloader) readAgain() error {
 
 	// Kept only once it is served: sources merge with what works.
 	r.base, r.plain, r.overrides = base, next, overrides
-	r.settle()
+	r.settle(nil)
 	r.show()
 	r.tellBefore()
 	if r.handedOver.Load() {
@@ -160,9 +160,10 @@ func (r *reloader) tellBefore() {
 	}
 }
 
-// settle notes what has become of deploys with the configuration that is served now. It is called with mu locked.
-func (r *reloader) settle() {
-	left, gone := r.overrides.settled(r.plain)
+// settle notes what has become of deploys with the configuration that is served now, where containers are in the place
+// of those of before, or nil. It is called with mu locked.
+func (r *reloader) settle(before *config.Config) {
+	left, gone := r.overrides.settled(r.plain, before)
 	if reflect.DeepEqual(left.Deploys, r.overrides.Deploys) {
 		return
 	}
@@ -171,19 +172,19 @@ func (r *reloader) settle() {
 	}
 	r.overrides = left
 	r.unwritten = true
-	r.write()
+	r.write(before)
 }
 
 // write has the file know what has become of deploys, if this is the padlock that commands reach: another one of the
 // same storage may serve other targets by the same names. It is called with mu locked.
-func (r *reloader) write() {
+func (r *reloader) write(before *config.Config) {
 	if !r.unwritten || !r.commanded || r.handedOver.Load() {
 		return
 	}
 	r.unwritten = false
 	file, err := LoadOverrides(r.base)
 	if err == nil {
-		file, _ = file.settled(r.plain)
+		file, _ = file.settled(r.plain, before)
 		err = file.save(r.base)
 	}
 	if err != nil {
@@ -196,7 +197,7 @@ func (r *reloader) takeCommands() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.commanded = true
-	r.write()
+	r.write(nil)
 }
 
 // reloadAfter is reload once another padlock has taken over, or has reloaded since.
