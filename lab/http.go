@@ -121,7 +121,9 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	// The page of the lab asks from another origin, and may read all of it.
 	h.Set("Access-Control-Allow-Origin", "*")
-	if r.ProtoMajor == 1 {
+	// Each request has a connection of its own, or a second test of the same browser would be no visit. Over HTTP/2, this
+	// makes a GOAWAY.
+	if r.ProtoMajor < 3 {
 		h.Set("Connection", "close")
 	}
 	body := s.body()

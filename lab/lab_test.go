@@ -493,3 +493,29 @@ func TestWhatAClientNeedNotOffer(t *testing.T) {
 		}
 	}
 }
+
+// A client that keeps its connections has a new one for each request, so that each is a visit.
+func TestEachRequestIsAVisit(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	good := l.named("good")
+	keeping := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots(l)}, ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(l.Address(), l.Port()))
+		},
+	}}
+	defer keeping.CloseIdleConnections()
+	for i := range 2 {
+		since := time.Now()
+		response, err := keeping.Get(l.URL(good))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		if visits, _, _ := l.visits.of(good.Name, since); err != nil || response.ProtoMajor != 2 || len(visits) != 1 {
+			t.Errorf("request %d over %s: %d visits, %v", i+1, response.Proto, len(visits), err)
+		}
+	}
+}
