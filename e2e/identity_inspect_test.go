@@ -64,7 +64,7 @@ type inspector struct {
 // inspect begins to look at them. The watcher goes when nobody serves any more.
 func (h *identity) inspect(p *padlock, watcher *sync.WaitGroup, life int) {
 	i := &inspector{h: h, life: life, takesOver: restarts(life)}
-	i.client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	i.client.Transport = &http.Transport{MaxIdleConnsPerHost: idLookers, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.storage, "admin.sock"))
 	}}
 	followed := make(chan struct{})
@@ -91,17 +91,29 @@ func (i *inspector) follow(begin func()) error {
 	defer response.Body.Close()
 	begin()
 
+	var lookers sync.WaitGroup
+	defer lookers.Wait()
+	summaries := make(chan []byte)
+	defer close(summaries)
+	for range idLookers {
+		lookers.Go(func() {
+			for summary := range summaries {
+				i.look(summary)
+			}
+		})
+	}
 	lines := bufio.NewReader(response.Body)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			return nil
 		}
-		if err := i.look(line); err != nil {
-			return err
-		}
+		summaries <- line
 	}
 }
+
+// idLookers look at requests at once, as an answer may take a second on a busy machine.
+const idLookers = 8
 
 // idViews are those of a request. Each record is shown in one.
 var idViews = []struct {
@@ -112,24 +124,24 @@ var idViews = []struct {
 }
 
 // look looks at one request, of which the list has the summary.
-func (i *inspector) look(summary []byte) error {
+func (i *inspector) look(summary []byte) {
 	var r idRecord
-	if err := json.Unmarshal(summary, &r); err != nil {
-		return err
+	if err := json.Unmarshal(summary, &r); err != nil { // the stream was cut
+		return
 	}
 	own := firstRequest(r.Target)
 	if own == "" {
-		return nil
+		return
 	}
 	view := idViews[int(r.ID)%len(idViews)]
 	response, err := i.client.Get(fmt.Sprintf("http://localhost/requests/%d%s", r.ID, view.path))
 	if err != nil {
-		return err
+		return
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != 200 { // forgotten, or of the padlock that has taken over
-		return err
+		return
 	}
 
 	i.h.note("records")
@@ -137,17 +149,17 @@ func (i *inspector) look(summary []byte) error {
 		if !i.takesOver { // a padlock that takes over counts from 1 again, and may have been asked already
 			i.h.mixed(i.h.find(own), "inspector", "it shows another request in "+view.path, is, string(text))
 		}
-		return nil
+		return
 	}
 	j := i.h.find(own)
 	if j == nil {
 		i.h.mixed(nil, "inspector", "it shows a request that was not sent", own, string(summary))
-		return nil
+		return
 	}
 	for _, shown := range [][]byte{summary, text} {
 		if theirs := stranger(string(shown), own); theirs != "" {
 			i.h.mixed(j, "inspector", "it shows what is another's in "+view.path, theirs, string(shown))
-			return nil
+			return
 		}
 	}
 	var what string
@@ -163,7 +175,6 @@ func (i *inspector) look(summary []byte) error {
 	if what != "" {
 		i.h.mixed(j, "inspector", "it shows in "+view.path+" what it should not: "+what, own, string(text))
 	}
-	return nil
 }
 
 // checkRecord holds what is remembered of a request against the request.
