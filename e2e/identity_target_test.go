@@ -433,10 +433,12 @@ func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies in
 		panic(http.ErrAbortHandler)
 	}
 
+	// Some hundred pieces at most: each waits for a processor.
+	few := content.Len() / 400
 	for content.Len() > 0 {
 		n := content.Len()
 		if j.turn&4 != 0 {
-			n = 1 + int(j.turn>>3)%20_000
+			n = max(few, 1+int(j.turn>>3)%20_000)
 		}
 		if _, err := w.Write(content.Next(n)); err != nil {
 			return
