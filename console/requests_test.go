@@ -21,12 +21,11 @@ func remembered(t *testing.T) (*inspect.Store, string) {
 	s := inspect.NewStore(1<<20, "token")
 	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 1 << 10}, &inspect.Request{
 		Site: "a.test", Method: "POST", Scheme: "https", Host: "a.test", Target: "/p?token=s3cret&x=" + hostile, Start: time.Now(), Proto: "HTTP/2.0", Remote: "192.0.2.1",
-		Received: []inspect.Field{{Name: "Cookie", Value: "s3cret"}, {Name: "X-Hostile", Value: hostile}, {Name: "Content-Type", Value: "text/html"}},
-	}, nil)
+	}, inspect.LinesOf([]inspect.Field{{Name: "Cookie", Value: "s3cret"}, {Name: "X-Hostile", Value: hostile}, {Name: "Content-Type", Value: "text/html"}}), nil)
 	c.Content(inspect.Client, []byte(hostile))
-	c.Trying("http://127.0.0.1:1", "POST", "a.test", "/p", []inspect.Field{{Name: "X-Forwarded-For", Value: "192.0.2.1"}})
+	c.Trying("http://127.0.0.1:1", "POST", "a.test", "/p", inspect.LinesOf([]inspect.Field{{Name: "X-Forwarded-For", Value: "192.0.2.1"}}))
 	c.Tried(inspect.Try{Error: "refused " + hostile})
-	c.Head(502, []inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}, {Name: "Content-Type", Value: "image/svg+xml"}})
+	c.Head(502, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}, {Name: "Content-Type", Value: "image/svg+xml"}}))
 	c.Content(inspect.Server, []byte(hostile))
 	c.End(inspect.Outcome{Status: 502, Error: hostile, Duration: time.Second})
 	url := admin(t, console.Options{Requests: s, Replay: func(_ context.Context, id uint64, e inspect.Edit) (uint64, error) {
@@ -167,7 +166,7 @@ func TestRequestsAreToldAsTheyHappen(t *testing.T) {
 		lines <- string(text[:n])
 	}()
 
-	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 10}, &inspect.Request{Site: "a.test", Method: "GET", Host: "a.test", Target: "/new", Start: time.Now()}, nil)
+	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 10}, &inspect.Request{Site: "a.test", Method: "GET", Host: "a.test", Target: "/new", Start: time.Now()}, nil, nil)
 	events(t, page, "rows", "/new")
 	c.Head(204, nil)
 	c.End(inspect.Outcome{Status: 204})

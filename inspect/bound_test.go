@@ -33,10 +33,10 @@ func TestTheRoomHoldsWhateverComes(t *testing.T) {
 	}
 	one := func(s *inspect.Store, i, body int) *inspect.Record {
 		c := begin(s, &inspect.Limits{Site: fmt.Sprint(i % 100), Requests: 100_000, Body: 64 << 10}, "/", field(i)...)
-		c.Trying("http://127.0.0.1:1", "GET", "a", "/", field(i))
+		c.Trying("http://127.0.0.1:1", "GET", "a", "/", inspect.LinesOf(field(i)))
 		c.Tried(inspect.Try{Status: 200})
-		c.Answered(200, field(i))
-		c.Head(200, field(i))
+		c.Answered(200, inspect.LinesOf(field(i)))
+		c.Head(200, inspect.LinesOf(field(i)))
 		c.Content(inspect.Server, make([]byte, body))
 		return c
 	}
@@ -56,7 +56,7 @@ func TestTheRoomHoldsWhateverComes(t *testing.T) {
 		"open WebSockets with half a message": func(s *inspect.Store) (open []*inspect.Record) {
 			for i := range 100 {
 				c := one(s, i, 0)
-				c.Tunnel(true, []inspect.Field{{Name: "Sec-WebSocket-Extensions", Value: "permessage-deflate"}})
+				c.Tunnel(true, inspect.LinesOf([]inspect.Field{{Name: "Sec-WebSocket-Extensions", Value: "permessage-deflate"}}))
 				c.Content(inspect.Client, append([]byte{0x41, 127, 0, 0, 0, 0, 1, 0, 0, 0}, make([]byte, 100<<10)...))
 				open = append(open, c)
 			}
@@ -65,7 +65,7 @@ func TestTheRoomHoldsWhateverComes(t *testing.T) {
 		"event streams without an end of an event": func(s *inspect.Store) (open []*inspect.Record) {
 			for i := range 150 {
 				c := one(s, i, 0)
-				c.Head(200, []inspect.Field{{Name: "Content-Type", Value: "text/event-stream"}})
+				c.Head(200, inspect.LinesOf([]inspect.Field{{Name: "Content-Type", Value: "text/event-stream"}}))
 				c.Content(inspect.Server, bytes.Repeat([]byte("x"), 60<<10))
 				open = append(open, c)
 			}
@@ -134,7 +134,7 @@ func TestCompressedMessagesAreReadable(t *testing.T) {
 		for _, size := range []int{1, 7, 100_000} {
 			s := inspect.NewStore(1 << 20)
 			c := begin(s, &inspect.Limits{Site: "a", Requests: 9, Body: 8 << 10}, "/")
-			c.Tunnel(true, []inspect.Field{{Name: "Sec-WebSocket-Extensions", Value: extension}})
+			c.Tunnel(true, inspect.LinesOf([]inspect.Field{{Name: "Sec-WebSocket-Extensions", Value: extension}}))
 			var d deflated
 			var wire []byte
 			want := ""
@@ -165,7 +165,7 @@ func TestCompressedMessagesAreReadable(t *testing.T) {
 func TestMessagesThatGrowAreNotInflated(t *testing.T) {
 	s := inspect.NewStore(1 << 20)
 	c := begin(s, &inspect.Limits{Site: "a", Requests: 9, Body: 64 << 10}, "/")
-	c.Tunnel(true, []inspect.Field{{Name: "Sec-WebSocket-Extensions", Value: "permessage-deflate"}})
+	c.Tunnel(true, inspect.LinesOf([]inspect.Field{{Name: "Sec-WebSocket-Extensions", Value: "permessage-deflate"}}))
 	var d deflated
 	for _, text := range []string{"fine", strings.Repeat("x", 8<<20), "behind"} {
 		c.Content(inspect.Client, d.frame(text, 1, true))

@@ -15,8 +15,9 @@ type follower interface {
 }
 
 // isEvents reports whether a response is a stream of events that can be read as it passes.
-func isEvents(fields []Field) bool {
-	return kindOf(fields) == "text/event-stream" && coded(fields) == ""
+func isEvents(fields Lines) bool {
+	// Looked at in full where it can be one.
+	return strings.HasPrefix(strings.ToLower(fields.value("Content-Type")), "text/event-stream") && kindOf(fields.fields()) == "text/event-stream" && coded(fields.fields()) == ""
 }
 
 // events are server-sent events: blocks of lines that an empty line ends.

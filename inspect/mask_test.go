@@ -45,7 +45,7 @@ func TestSecretsInContentAreHiddenToo(t *testing.T) {
 			s := inspect.NewStore(1<<20, "token")
 			c := begin(s, &inspect.Limits{Site: "a", Requests: 9, Body: 1 << 10, Redact: redact}, "/", fields()...)
 			c.Content(inspect.Client, []byte(content))
-			c.Head(200, fields())
+			c.Head(200, inspect.LinesOf(fields()))
 			c.Content(inspect.Server, []byte(content))
 			c.End(inspect.Outcome{Status: 200})
 			shown, kept := s.Find(c.ID()), s.Find(c.ID())

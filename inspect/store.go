@@ -2,7 +2,7 @@
 // heads as they came and as they went on, content, targets, timings, and what passed through a WebSocket.
 //
 //	store := inspect.NewStore(64<<20, "X-Token")
-//	record := store.Begin(&inspect.Limits{Requests: 200, Body: 64 << 10}, &inspect.Request{Site: "app.test", Method: "GET"}, nil)
+//	record := store.Begin(&inspect.Limits{Requests: 200, Body: 64 << 10}, &inspect.Request{Site: "app.test", Method: "GET"}, inspect.LinesOf(fields), nil)
 //	record.Content(inspect.Client, chunk)
 //	record.End(inspect.Outcome{Status: 200})
 //	for _, r := range store.Recent() { … }
@@ -66,26 +66,44 @@ type Record struct {
 // state is what is known of a request. It is guarded by the record's lock.
 type state struct {
 	limits  *Limits
-	request *Request
+	request Request // without fields, which are in heads
 	origin  any
+	tries   [1]Try // most requests go to one target
+	heads   Lines
+	at      [parts]part // where each list of fields is
 	readers [2]follower // of what passes in each direction, in pieces; nil: nobody follows it
 	framed  bool        // what passes is a WebSocket's frames
 	kept    int         // bytes of messages
 	ready   int64       // bytes that are charged already, and not needed yet
 }
 
+// part is where a list of fields is.
+type part struct{ from, to int32 }
+
+const (
+	received = iota
+	sent
+	answered
+	response
+	trailers // of the client, then of the server
+	parts    = trailers + 2
+)
+
 const (
 	overhead = 2 << 10 // bytes of a record itself
 	// Charged at the beginning, and given back at the end as far as it was not needed: most requests take the store's
 	// lock at these two places alone.
 	advance = 4 << 10
+	// For the fields that come later.
+	headRoom = 1 << 10
 )
 
-// Begin remembers a request from now on. It is given the request as the client has sent it, which belongs to the record
-// from then on.
-func (s *Store) Begin(l *Limits, r *Request, origin any) *Record {
+// Begin remembers a request from now on. It is given the request as the client has sent it, and its fields.
+func (s *Store) Begin(l *Limits, r *Request, fields Lines, origin any) *Record {
 	c := &Record{store: s, site: r.Site}
-	size := overhead + weigh(r.Received) + int64(len(r.Target))
+	// What goes to the target, and what comes back, is about as long. Texts of the request keep its head alive.
+	is := &state{origin: origin, ready: advance, request: *r, heads: make(Lines, 0, 2*len(fields)+headRoom)}
+	size := overhead + int64(cap(is.heads)+len(fields)+len(r.Target))
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,12 +115,12 @@ func (s *Store) Begin(l *Limits, r *Request, origin any) *Record {
 	}
 
 	s.last++
-	c.id, r.ID = s.last, s.last
+	c.id, is.request.ID, is.limits = s.last, s.last, l
 	if l.Redact {
-		r.Target = s.masking(Redacted).query(r.Target)
-		s.redact(l, r.Received)
+		is.request.Target = s.masking(Redacted).query(r.Target)
 	}
-	c.state.Store(&state{limits: l, request: r, origin: origin, ready: advance})
+	is.keep(s, received, fields)
+	c.state.Store(is)
 	c.change.Store(s.changes.Add(1))
 	s.all = append(s.all, c)
 
@@ -275,24 +293,34 @@ func (s *Store) redact(l *Limits, fields []Field) {
 	}
 }
 
-// marked are fields in which it is said what is secret: a copy.
-func (s *Store) marked(l *Limits, fields []Field) []Field {
-	out := slices.Clone(fields)
-	for i := range out {
-		out[i].Secret = s.secretField(l, out[i].Name)
+// fields are those of a list, in which it is said what is secret: a copy.
+func (is *state) fields(s *Store, which int) []Field {
+	all := is.lines(which).fields()
+	for i := range all {
+		all[i].Secret = s.secretField(is.limits, all[i].Name)
 	}
-	return out
+	return all
+}
+
+func (is *state) lines(which int) Lines {
+	at := is.at[which]
+	return is.heads[at.from:at.to]
+}
+
+// keep notes a list of fields, and returns how many bytes that takes.
+func (is *state) keep(s *Store, which int, fields Lines) (grown int64) {
+	if is.limits.Redact {
+		all := fields.fields()
+		s.redact(is.limits, all)
+		fields = LinesOf(all)
+	}
+	before, from := cap(is.heads), len(is.heads)
+	is.heads = append(is.heads, fields...)
+	is.at[which] = part{int32(from), int32(len(is.heads))}
+	return int64(cap(is.heads) - before)
 }
 
 func (s *Store) masking(mask string) *masking { return &masking{names: s.secret, mask: mask} }
-
-func weigh(fields []Field) (n int64) {
-	for i := range fields {
-		// Two strings and a flag take 40 bytes beside their text.
-		n += int64(len(fields[i].Name)+len(fields[i].Value)) + 40
-	}
-	return n
-}
 
 // ID is the request's number in the store; 0: it was never remembered.
 func (c *Record) ID() uint64 { return c.id }
@@ -332,17 +360,8 @@ func (c *Record) grow(is *state, n int64) {
 	c.store.mu.Unlock()
 }
 
-// keep are fields as they are kept.
-func (c *Record) keep(is *state, fields []Field) []Field {
-	if is.limits.Redact {
-		c.store.redact(is.limits, fields)
-	}
-	return fields
-}
-
-// Trying notes that the request goes to a target, as it goes there. The fields belong to the record from then on, as
-// they do in what follows.
-func (c *Record) Trying(target string, method, host, path string, fields []Field) {
+// Trying notes that the request goes to a target, as it goes there.
+func (c *Record) Trying(target string, method, host, path string, fields Lines) {
 	is := c.open()
 	if is == nil {
 		return
@@ -351,10 +370,12 @@ func (c *Record) Trying(target string, method, host, path string, fields []Field
 	if is.limits.Redact {
 		path = c.store.masking(Redacted).query(path)
 	}
-	r := is.request
-	grown := weigh(fields) - weigh(r.Sent) + int64(len(path)+len(target)) + overhead/8
-	r.Sent = c.keep(is, fields)
+	r := &is.request
+	grown := is.keep(c.store, sent, fields) + int64(len(path)+len(target)) + overhead/8
 	r.SentMethod, r.SentHost, r.SentTarget = method, host, path
+	if r.Tries == nil {
+		r.Tries = is.tries[:0]
+	}
 	r.Tries = append(r.Tries, Try{Target: target, At: time.Since(r.Start)})
 	c.changed(is, grown)
 }
@@ -376,18 +397,18 @@ func (c *Record) Tried(t Try) {
 }
 
 // Answered notes the head of the target's response, as it came.
-func (c *Record) Answered(status int, fields []Field) {
+func (c *Record) Answered(status int, fields Lines) {
 	is := c.open()
 	if is == nil {
 		return
 	}
 	defer c.mu.Unlock()
-	is.request.TargetStatus, is.request.Answered = status, c.keep(is, fields)
-	c.grow(is, weigh(fields))
+	is.request.TargetStatus = status
+	c.grow(is, is.keep(c.store, answered, fields))
 }
 
 // Head notes the head of the response, as it goes to the client.
-func (c *Record) Head(status int, fields []Field) {
+func (c *Record) Head(status int, fields Lines) {
 	is := c.open()
 	if is == nil {
 		return
@@ -396,13 +417,14 @@ func (c *Record) Head(status int, fields []Field) {
 	c.head(is, status, fields)
 }
 
-func (c *Record) head(is *state, status int, fields []Field) {
-	is.request.Status, is.request.Response = status, c.keep(is, fields)
+func (c *Record) head(is *state, status int, fields Lines) {
+	is.request.Status = status
 	is.request.FirstByte = time.Since(is.request.Start)
+	grown := is.keep(c.store, response, fields)
 	if isEvents(fields) {
 		is.readers[Server] = &events{}
 	}
-	c.changed(is, weigh(fields))
+	c.changed(is, grown)
 }
 
 // Interim notes an interim response.
@@ -420,7 +442,7 @@ func (c *Record) Interim(status int) {
 const maxInterim = 16
 
 // Trailers notes those of one side.
-func (c *Record) Trailers(from Side, fields []Field) {
+func (c *Record) Trailers(from Side, fields Lines) {
 	if len(fields) == 0 {
 		return
 	}
@@ -429,8 +451,7 @@ func (c *Record) Trailers(from Side, fields []Field) {
 		return
 	}
 	defer c.mu.Unlock()
-	is.request.content(from).Trailers = c.keep(is, fields)
-	c.grow(is, weigh(fields))
+	c.grow(is, is.keep(c.store, trailers+int(from), fields))
 }
 
 func (r *Request) content(from Side) *Content {
@@ -467,7 +488,7 @@ func (c *Record) Content(from Side, p []byte) {
 }
 
 // Tunnel says that what passes from now on are frames of a WebSocket, if it is one, and no content.
-func (c *Record) Tunnel(webSocket bool, fields []Field) {
+func (c *Record) Tunnel(webSocket bool, fields Lines) {
 	is := c.open()
 	if is == nil {
 		return
@@ -476,7 +497,7 @@ func (c *Record) Tunnel(webSocket bool, fields []Field) {
 	c.head(is, 101, fields)
 	is.request.Tunnel = true
 	if webSocket {
-		is.framed, is.readers = true, newFrames(fields)
+		is.framed, is.readers = true, newFrames(fields.fields())
 	}
 }
 
@@ -486,7 +507,7 @@ func (c *Record) message(is *state, m Message) {
 		m.redact(c.store)
 	}
 	m.At = time.Since(is.request.Start)
-	r := is.request
+	r := &is.request
 	r.Messages = append(r.Messages, m)
 	grown := int64(m.weight())
 	is.kept += m.weight()
@@ -536,7 +557,7 @@ func (c *Record) End(o Outcome) {
 		return
 	}
 	defer c.mu.Unlock()
-	r := is.request
+	r := &is.request
 	if o.Status != 0 {
 		r.Status = o.Status
 	}
@@ -549,8 +570,8 @@ func (c *Record) End(o Outcome) {
 	}
 	is.readers = [2]follower{}
 	if is.limits.Redact {
-		c.store.redactContent(r.Received, &r.In)
-		c.store.redactContent(r.Response, &r.Out)
+		c.store.redactContent(is.lines(received).fields(), &r.In)
+		c.store.redactContent(is.lines(response).fields(), &r.Out)
 	}
 	c.changed(is, int64(len(o.User)+len(o.Error)))
 }
@@ -578,9 +599,9 @@ func (c *Record) summary() *Request {
 		return nil
 	}
 	defer c.mu.Unlock()
-	r := *is.request
+	r := is.request
 	r.Target = c.store.masking(Hidden).query(r.Target)
-	r.Received, r.Sent, r.Answered, r.Response, r.Messages, r.Tries = nil, nil, nil, nil, nil, nil
+	r.Messages, r.Tries = nil, nil
 	r.SentMethod, r.SentHost, r.SentTarget = "", "", ""
 	r.In, r.Out = Content{Size: r.In.Size, Cut: r.In.Cut}, Content{Size: r.Out.Size, Cut: r.Out.Cut}
 	r.took()
@@ -594,11 +615,11 @@ func (c *Record) whole() *Request {
 		return nil
 	}
 	defer c.mu.Unlock()
-	r := *is.request
+	r := is.request
 	// Of the last try the result may be missing still. Of the rest, what is added is behind the ends.
 	r.Tries, r.Messages, r.Interim = slices.Clone(r.Tries), slices.Clone(r.Messages), slices.Clone(r.Interim)
-	for _, fields := range []*[]Field{&r.Received, &r.Sent, &r.Answered, &r.Response, &r.In.Trailers, &r.Out.Trailers} {
-		*fields = c.store.marked(is.limits, *fields)
+	for which, fields := range [parts]*[]Field{&r.Received, &r.Sent, &r.Answered, &r.Response, &r.In.Trailers, &r.Out.Trailers} {
+		*fields = is.fields(c.store, which)
 	}
 	if is.limits.Redact && !r.Done {
 		// Content is redacted when it is whole.

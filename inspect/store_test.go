@@ -13,7 +13,7 @@ import (
 )
 
 func begin(s *inspect.Store, l *inspect.Limits, target string, fields ...inspect.Field) *inspect.Record {
-	return s.Begin(l, &inspect.Request{Site: l.Site, Method: "GET", Scheme: "https", Host: l.Site, Target: target, Start: time.Now(), Received: fields}, nil)
+	return s.Begin(l, &inspect.Request{Site: l.Site, Method: "GET", Scheme: "https", Host: l.Site, Target: target, Start: time.Now()}, inspect.LinesOf(fields), nil)
 }
 
 func archive(all ...*inspect.Request) string {
@@ -51,7 +51,7 @@ func TestTheOldestRequestIsForgottenFirst(t *testing.T) {
 	// What is forgotten while it is under way costs nothing any more.
 	used := s.Used()
 	first.Content(inspect.Server, make([]byte, 100<<10))
-	first.Head(200, []inspect.Field{{Name: "X", Value: "y"}})
+	first.Head(200, inspect.LinesOf([]inspect.Field{{Name: "X", Value: "y"}}))
 	first.End(inspect.Outcome{Status: 200})
 	if s.Used() != used || s.Find(first.ID()) != nil {
 		t.Errorf("%d bytes became %d", used, s.Used())
@@ -88,9 +88,9 @@ func TestSecretsAreHiddenAndWithRedactNotKept(t *testing.T) {
 		if redact && len(s.Find(c.ID()).In.Data) > 0 {
 			t.Error("content is shown before it is redacted")
 		}
-		c.Trying("http://x", "GET", "a", "/p?token=s3cret", fields())
-		c.Answered(200, []inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}})
-		c.Head(200, []inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}, {Name: "Location", Value: "/?token=s3cret"}})
+		c.Trying("http://x", "GET", "a", "/p?token=s3cret", inspect.LinesOf(fields()))
+		c.Answered(200, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}}))
+		c.Head(200, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}, {Name: "Location", Value: "/?token=s3cret"}}))
 		c.End(inspect.Outcome{Status: 200})
 
 		shown, kept := s.Find(c.ID()), s.Find(c.ID())
@@ -129,7 +129,7 @@ func TestMessagesAreFoundInPiecesOfAnySize(t *testing.T) {
 		}
 
 		c = begin(s, &inspect.Limits{Site: "a", Requests: 9, Body: 1 << 10}, "/")
-		c.Head(200, []inspect.Field{{Name: "content-type", Value: "text/event-stream; charset=utf-8"}})
+		c.Head(200, inspect.LinesOf([]inspect.Field{{Name: "content-type", Value: "text/event-stream; charset=utf-8"}}))
 		for piece := range slices.Chunk([]byte(events), size) {
 			c.Content(inspect.Server, piece)
 		}
@@ -198,7 +198,7 @@ func TestManyWriteWhileManyLook(t *testing.T) {
 		all.Go(func() {
 			for i := range 100 {
 				c := begin(s, l, "/", inspect.Field{Name: "Cookie", Value: "a"})
-				c.Trying("http://x", "GET", "a", "/", []inspect.Field{{Name: "A", Value: "b"}})
+				c.Trying("http://x", "GET", "a", "/", inspect.LinesOf([]inspect.Field{{Name: "A", Value: "b"}}))
 				var sides sync.WaitGroup
 				sides.Go(func() { c.Content(inspect.Client, make([]byte, 700)) })
 				c.Tried(inspect.Try{Status: 200})

@@ -40,16 +40,17 @@ func (x *Exchange) inspect(host string) {
 	}
 
 	var id [16]byte
+	var room headRoom
 	is := inspect.Request{
 		RequestID: string(appendID(id[:0], x.id)), Start: x.start, Site: x.site.Inspect.Site, Method: r.Method, Scheme: r.Scheme, Host: host,
-		Target: x.target, Proto: r.Proto, Remote: r.Client, Handshake: r.Conn.Handshake, Received: copied(r.Fields),
+		Target: x.target, Proto: r.Proto, Remote: r.Client, Handshake: r.Conn.Handshake,
 	}
 	again, replayed := x.w.Writer.(*replayWriter)
 	if replayed {
 		is.Replay, x.replayOf = again.of, again.request
 	}
 
-	c := &recording{Record: store.Begin(x.site.Inspect, &is, r.Conn.Past()), x: x}
+	c := &recording{Record: store.Begin(x.site.Inspect, &is, linesOf(room[:0], r.Fields), r.Conn.Past()), x: x}
 	x.record = c
 	if replayed {
 		again.record = c.ID()
@@ -62,26 +63,29 @@ func (x *Exchange) inspect(host string) {
 	}
 }
 
-// copied are fields as they are now. Their texts are nobody's else, and never change.
-func copied(fields message.Fields) []inspect.Field {
-	out := make([]inspect.Field, len(fields))
-	for i, f := range fields {
-		out[i] = inspect.Field{Name: f.Name, Value: f.Value}
+// headRoom has the lines of most heads, on the stack.
+type headRoom [1 << 10]byte
+
+// linesOf are fields as they are now.
+func linesOf(to inspect.Lines, fields message.Fields) inspect.Lines {
+	for i := range fields {
+		to = inspect.AppendLine(to, fields[i].Name, fields[i].Value)
 	}
-	return out
+	return to
 }
 
 // upgrading adds what a connection adds that goes over to another protocol.
-func upgrading(fields []inspect.Field, to string) []inspect.Field {
+func upgrading(lines inspect.Lines, to string) inspect.Lines {
 	if to == "" {
-		return fields
+		return lines
 	}
-	return append(fields, inspect.Field{Name: "Connection", Value: "Upgrade"}, inspect.Field{Name: "Upgrade", Value: to})
+	return inspect.AppendLine(inspect.AppendLine(lines, "Connection", "Upgrade"), "Upgrade", to)
 }
 
 // answered notes a target's response, as it came.
 func (c *recording) answered(response *message.Response) {
-	c.Record.Answered(response.Status, copied(response.Fields))
+	var room headRoom
+	c.Record.Answered(response.Status, linesOf(room[:0], response.Fields))
 }
 
 // Trying implements upstream.Follower.
@@ -96,7 +100,8 @@ func (c *recording) Trying(target *config.Target) {
 	if name == "" {
 		name = target.String()
 	}
-	c.Record.Trying(name, r.Method, r.Host, r.Target, upgrading(copied(r.Fields), r.Upgrade))
+	var room headRoom
+	c.Record.Trying(name, r.Method, r.Host, r.Target, upgrading(linesOf(room[:0], r.Fields), r.Upgrade))
 }
 
 // Answered implements upstream.Follower.
@@ -128,7 +133,7 @@ func (c *recording) tried(t inspect.Try) {
 func (c *recording) end() {
 	x := c.x
 	if body := x.request.Body; body != nil && x.w.status != 101 {
-		c.Trailers(inspect.Client, copied(body.Trailers()))
+		c.Trailers(inspect.Client, linesOf(nil, body.Trailers()))
 	}
 	c.End(inspect.Outcome{Status: x.w.status, User: x.user, Error: x.err, Aborted: x.w.aborted, Duration: x.took, Wait: x.attempt.Wait})
 }
@@ -162,7 +167,8 @@ func (w *recordedWriter) Interim(status int, fields message.Fields) error {
 
 // Head implements message.Writer.
 func (w *recordedWriter) Head(status int, fields message.Fields, length int64) error {
-	w.record.Head(status, copied(fields))
+	var room headRoom
+	w.record.Head(status, linesOf(room[:0], fields))
 	return w.Writer.Head(status, fields, length)
 }
 
@@ -177,7 +183,7 @@ func (w *recordedWriter) Write(p []byte) (int, error) {
 
 // Trailers implements message.Writer.
 func (w *recordedWriter) Trailers(fields message.Fields) {
-	w.record.Trailers(inspect.Server, copied(fields))
+	w.record.Trailers(inspect.Server, linesOf(nil, fields))
 	w.Writer.Trailers(fields)
 }
 
@@ -188,7 +194,7 @@ func (w *recordedWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
 		return nil, err
 	}
 	protocol := w.record.x.request.Upgrade
-	sent := copied(fields)
+	sent := linesOf(nil, fields)
 	if !w.record.x.extended() {
 		sent = upgrading(sent, protocol)
 	}

@@ -67,7 +67,7 @@ func TestARequestIsRememberedInFewAllocations(t *testing.T) {
 		run()
 	}
 	// The exchange itself is one.
-	if n := testing.AllocsPerRun(1000, run); n > 13 {
+	if n := testing.AllocsPerRun(1000, run); n > 9 {
 		t.Errorf("%v allocations", n)
 	}
 }
