@@ -272,7 +272,7 @@ func TestADownloadOfAFileIsJudgedByTheNewRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const size = 64 << 20 // more than lies between padlock and a client that does not read
+	const size = 24 << 20 // more than lies between padlock and a client that does not read
 	dir := folder(t, map[string]string{"large": ""})
 	if err := os.Truncate(filepath.Join(dir, "large"), size); err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func (e *edge) three(t *testing.T, change func(*tls.Config)) *http.Client {
 		return quic.DialAddr(ctx, e.address, c, servicetest.Patient(q))
 	}}
 	t.Cleanup(func() { transport.Close() })
-	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 }
 
 // HTTP/3 joins the others at the same handler: routes, fields, bodies both ways, trailers, and error pages.

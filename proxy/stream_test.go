@@ -33,7 +33,7 @@ func serveTCP(t *testing.T, serve func(*net.TCPConn)) string {
 			}
 			open.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(3 * time.Minute))
 				serve(c.(*net.TCPConn))
 			})
 		}
