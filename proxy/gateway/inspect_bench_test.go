@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,17 +47,9 @@ func (discarding) Write(p []byte) (int, error)           { return len(p), nil }
 func BenchmarkInspect(b *testing.B) {
 	run := inspectedRig(b)
 	b.ReportAllocs()
-	// Of the process, with its garbage collector, and whatever else the machine does.
-	cpu := func() time.Duration {
-		var used syscall.Rusage
-		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
-		return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-	}
-	before := cpu()
 	for b.Loop() {
 		run()
 	}
-	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
 }
 
 func TestARequestIsRememberedInFewAllocations(t *testing.T) {
