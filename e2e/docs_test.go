@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"padlock/internal/servicetest"
 )
@@ -318,7 +319,8 @@ func TestTheFirstCommandOfTheREADME(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	out.wait(t, "https://localhost → a page that shows your own handshake")
+	// The program is linked first.
+	out.waitFor(t, 5*time.Minute, "https://localhost → a page that shows your own handshake")
 	root, err := n.command(home, plain, "trust", "--print").Output()
 	if err == nil {
 		err = os.WriteFile(filepath.Join(home, "root.pem"), root, 0o600)

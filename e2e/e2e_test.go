@@ -124,7 +124,12 @@ func (l *log) Write(p []byte) (int, error) {
 // wait returns the text as soon as it holds every word.
 func (l *log) wait(t *testing.T, words ...string) string {
 	t.Helper()
-	timeout := time.After(90 * time.Second)
+	return l.waitFor(t, 90*time.Second, words...)
+}
+
+func (l *log) waitFor(t *testing.T, limit time.Duration, words ...string) string {
+	t.Helper()
+	timeout := time.After(limit)
 	for {
 		l.mu.Lock()
 		text, more := l.text.String(), l.more
