@@ -197,7 +197,11 @@ func TestRequestsThatWaitAreJudgedByTheNewRules(t *testing.T) {
 						return
 					}
 					defer response.Body.Close()
-					if content, err := io.ReadAll(response.Body); err == nil {
+					content, err := io.ReadAll(response.Body)
+					if path == "/kept" && response.StatusCode == 403 { // nobody waits until padlock has got its head, so that it may come after the reload
+						return
+					}
+					if err == nil {
 						t.Errorf("%s to %s: %s is answered: %s %s", front, name, path, response.Status, content)
 					}
 				}()
