@@ -404,6 +404,43 @@ func TestHostileTracesAreReplaced(t *testing.T) {
 	}
 }
 
+// What a request is judged and remembered by is what the client has sent, whatever becomes of its trace: the inspector and routes'
+// conditions have its fields.
+func TestATraceLeavesTheRequestAsItCame(t *testing.T) {
+	for _, sample := range []float64{0, 1} {
+		for _, state := range []string{"rojo=1", "no list at all"} {
+			c := otlptest.Start(t)
+			app := backend(t, func(http.ResponseWriter, *http.Request) {})
+			e, store := inspecting(t, app, func(cfg *config.Config) {
+				cfg.Tracing = config.Tracing{Endpoint: c.URL, Sample: sample}
+				route := cfg.Sites[0].Routes[0]
+				route.Header = map[string]string{"Traceparent": theirSampled, "Tracestate": state}
+				cfg.Sites[0].Routes = append([]config.Route{route}, config.Route{Respond: &config.Respond{Status: 418}})
+			})
+			for name, client := range e.everyClient(t) {
+				request, _ := http.NewRequest("GET", "https://localhost/"+name, nil)
+				request.Header.Set("Traceparent", theirSampled)
+				request.Header.Set("Tracestate", state)
+				response, err := client.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != 200 {
+					t.Errorf("sample %v, %s, %q: the conditions do not hold: %s", sample, name, state, response.Status)
+				}
+				received := map[string]string{}
+				for _, f := range ended(t, store, "/"+name).Received {
+					received[strings.ToLower(f.Name)] = f.Value
+				}
+				if received["traceparent"] != theirSampled || received["tracestate"] != state {
+					t.Errorf("sample %v, %s, %q: the inspector shows %v", sample, name, state, received)
+				}
+			}
+		}
+	}
+}
+
 // Without tracing nothing of it is ours: what a client sends is passed on, whatever it is.
 func TestWithoutTracingTracesPassUnchanged(t *testing.T) {
 	came := make(chan seen, 1)

@@ -202,6 +202,11 @@ func (r *reporter) runAside(c *exec.Cmd) error {
 // runPlain runs a test program, whose output it turns into the events of go test -json. test2json does not run the
 // program itself: whatever it runs ignores SIGINT, and so would the servers that tests end.
 func (r *reporter) runPlain(c *exec.Cmd, p *progress) error {
+	// The go command builds the tool when it is first asked for, which may take longer than what the program says is waited for.
+	tool, err := exec.Command("go", "tool", "-n", "test2json").Output()
+	if err != nil {
+		return fmt.Errorf("go tool -n test2json: %w", err)
+	}
 	output, input, err := os.Pipe()
 	if err != nil {
 		return err
@@ -223,7 +228,7 @@ func (r *reporter) runPlain(c *exec.Cmd, p *progress) error {
 		close(over)
 	}()
 
-	to := exec.Command("go", "tool", "test2json", "-t", "-p", "padlock/"+p.dir)
+	to := exec.Command(strings.TrimSpace(string(tool)), "-t", "-p", "padlock/"+p.dir)
 	to.Stdin, to.WaitDelay = output, time.Second
 	err = r.follow(to, p, over)
 	return errors.Join(<-ended, err)

@@ -143,6 +143,8 @@ type Exchange struct {
 	err               string
 	broken            bool            // the target broke off its response
 	trace             tracing.Context // what the target gets; zero: nothing of ours
+	endsTrace         bool            // the client's traceparent goes no further
+	endsState         bool            // nor does its tracestate
 	spans             *tracing.Request
 
 	fromTarget  bool           // the response is a target's

@@ -47,22 +47,24 @@ func (x *Exchange) beginTrace(t *tracing.Tracer, trusted bool) {
 		keeps = err == nil
 	}
 
+	// The head stays as the client has sent it, as logs, rules and the inspector go by that: forwardTrace changes what goes out.
 	x.trace, x.spans = t.Begin(in)
-	if !keeps {
-		r.Fields.Del(tracestate)
-	}
-	if x.trace != in.Parent {
-		r.Fields.Del(traceparent)
-	}
+	x.endsTrace, x.endsState = x.trace != in.Parent, !keeps
 	if x.spans != nil {
 		x.attempt.Follower = x
 	}
 }
 
-// forwardTrace adds the field for the target, where the client's own has not stayed.
+// forwardTrace puts the trace into what another server gets, in the place of the client's own fields where these do not stay.
 func (x *Exchange) forwardTrace(fields *message.Fields) {
 	if !x.trace.Valid() {
 		return
+	}
+	if x.endsState {
+		fields.Del(tracestate)
+	}
+	if x.endsTrace {
+		fields.Del(traceparent)
 	}
 	if _, stays := fields.Get(traceparent); !stays {
 		fields.Add(traceparent, x.parentText())
