@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-
-	"padlock/config"
 )
 
 // What is open when a reload changes who may come is judged by the new rules: tunnels and event streams are closed that would be refused now.
@@ -112,15 +110,7 @@ sites:
 				t.Fatal("nothing comes back before the reload")
 			}
 
-			parsed, err := config.Parse("padlock.yaml", []byte(text(c.site, c.route, c.served)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			changed := *e.config
-			changed.Sites = parsed.Sites
-			if err := e.server.Reload(&changed, nil); err != nil {
-				t.Fatal(err)
-			}
+			e.reload(t, sitesOf(t, text(c.site, c.route, c.served)))
 
 			if got := echoes(service, service); got != c.tcpStays {
 				t.Errorf("the connection of TCP is open: %v", got)
@@ -209,15 +199,7 @@ func TestRequestsThatWaitAreJudgedByTheNewRules(t *testing.T) {
 		}
 		each(t, "the target has not got all requests", begun, len(clients), paths)
 
-		parsed, err := config.Parse("padlock.yaml", []byte(text("deny: [127.0.0.1],")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := *e.config
-		changed.Sites = parsed.Sites
-		if err := e.server.Reload(&changed, nil); err != nil {
-			t.Fatal(err)
-		}
+		e.reload(t, sitesOf(t, text("deny: [127.0.0.1],")))
 
 		each(t, "the target has not heard of the end of all", ended, len(clients), paths)
 		for _, w := range contents { // Go's client of HTTP/1.1 waits for the end of what it sends before it reports an error
@@ -258,11 +240,7 @@ func TestTunnelsOfASiteThatIsGoneEnd(t *testing.T) {
 	if response, err := http.ReadResponse(bufio.NewReader(socket), nil); err != nil || response.StatusCode != 101 {
 		t.Fatalf("%+v, %v", response, err)
 	}
-	changed := *e.config
-	changed.Sites = changed.Sites[1:]
-	if err := e.server.Reload(&changed, nil); err != nil {
-		t.Fatal(err)
-	}
+	e.reload(t, e.config.Sites[1:])
 	gone(t, socket)
 	soonIn(t, e, "lets this client in no more")
 }
@@ -302,15 +280,7 @@ func TestADownloadOfAFileIsJudgedByTheNewRules(t *testing.T) {
 			defer response.Body.Close()
 			downloads[name] = response
 		}
-		parsed, err := config.Parse("padlock.yaml", []byte(text(c.rule)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := *e.config
-		changed.Sites = parsed.Sites
-		if err := e.server.Reload(&changed, nil); err != nil {
-			t.Fatal(err)
-		}
+		e.reload(t, sitesOf(t, text(c.rule)))
 		for name, response := range downloads {
 			n, err := io.Copy(io.Discard, response.Body)
 			if whole := err == nil && n == size; whole != c.stays {
@@ -342,15 +312,7 @@ func TestAReloadDrawsNoNumberForWhatIsOpen(t *testing.T) {
 		defer response.Body.Close()
 		streams = append(streams, response.Body)
 	}
-	parsed, err := config.Parse("padlock.yaml", fmt.Appendf(nil, `sites: [{hosts: [localhost], routes: [{percent: 50, deny: [127.0.0.0/8], to: %q}, {to: %[1]q}]}]`, app))
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := *e.config
-	changed.Sites = parsed.Sites
-	if err := e.server.Reload(&changed, nil); err != nil {
-		t.Fatal(err)
-	}
+	e.reload(t, sitesOf(t, fmt.Sprintf(`sites: [{hosts: [localhost], routes: [{percent: 50, deny: [127.0.0.0/8], to: %q}, {to: %[1]q}]}]`, app)))
 	for i, r := range streams {
 		if _, err := io.ReadFull(r, make([]byte, 30)); err != nil {
 			t.Errorf("stream %d has ended: %v", i, err)

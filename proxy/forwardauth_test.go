@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"padlock/config"
 	"padlock/proxy/message"
 )
 
@@ -349,16 +348,12 @@ func TestWhatTheServiceLetInIsJudgedAgain(t *testing.T) {
 		if err != nil || response.StatusCode != 101 {
 			t.Fatalf("%v %v", response, err)
 		}
-		next, err := config.Parse("padlock.yaml", fmt.Appendf(nil, strings.Replace(file, "%s", c.after, 1), app))
-		if err != nil {
-			t.Fatal(err)
+		e.reload(t, sitesOf(t, fmt.Sprintf(strings.Replace(file, "%s", c.after, 1), app)))
+		patience := 20 * time.Second
+		if c.stays { // nothing comes
+			patience = 300 * time.Millisecond
 		}
-		changed := *e.config
-		changed.Sites = next.Sites
-		if err := e.server.Reload(&changed, nil); err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		_, err = reader.ReadByte()
 		var timeout net.Error
 		if stays := errors.As(err, &timeout) && timeout.Timeout(); stays != c.stays {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,23 +219,18 @@ func TestAReplayGoesTheWayOfTheRequest(t *testing.T) {
 
 	// The client may not come any more: its request may not come again either.
 	was := store.Recent()[0]
-	changed := *e.config
-	changed.Sites = append([]config.Site(nil), e.config.Sites...)
-	changed.Sites[0].Access.Deny = []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
-	if err := e.server.Reload(&changed, nil); err != nil {
-		t.Fatal(err)
-	}
+	sites := slices.Clone(e.config.Sites)
+	sites[0].Access.Deny = []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
+	e.reload(t, sites)
 	id, err := e.server.Replay(t.Context(), was.ID, inspect.Edit{})
 	if err != nil || store.Find(id).Status != 403 {
 		t.Errorf("%v: %+v", err, store.Find(id))
 	}
 
 	// Without inspect nothing is remembered, and what was is forgotten.
-	changed.Sites = append([]config.Site(nil), changed.Sites...)
-	changed.Sites[0].Inspect = nil
-	if err := e.server.Reload(&changed, nil); err != nil {
-		t.Fatal(err)
-	}
+	sites = slices.Clone(sites)
+	sites[0].Inspect = nil
+	e.reload(t, sites)
 	if _, err := e.server.Replay(t.Context(), was.ID, inspect.Edit{}); err == nil || len(store.Recent()) > 0 {
 		t.Errorf("%v, %d are remembered", err, len(store.Recent()))
 	}

@@ -6,13 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-
-	"padlock/config"
 )
 
 // A site over plain HTTP has the routes, rules and limits that it has over TLS, on connections that go on; others beside it lead to HTTPS or
@@ -146,12 +145,9 @@ func TestAReloadEndsWhatIsServedOverPlainHTTP(t *testing.T) {
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: plain.test\r\n\r\n")
 	<-came
-	changed := *e.config
-	changed.Sites = append([]config.Site(nil), e.config.Sites...)
-	changed.Sites[0].HTTP = ""
-	if err := e.server.Reload(&changed, nil); err != nil {
-		t.Fatal(err)
-	}
+	sites := slices.Clone(e.config.Sites)
+	sites[0].HTTP = ""
+	e.reload(t, sites)
 	if answer, _ := io.ReadAll(c); strings.HasSuffix(string(answer), "0\r\n\r\n") {
 		t.Errorf("%q", answer)
 	}

@@ -132,6 +132,26 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
+// sitesOf are those of a configuration.
+func sitesOf(t *testing.T, text string) []config.Site {
+	t.Helper()
+	parsed, err := config.Parse("padlock.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Sites
+}
+
+// reload gives the edge other sites.
+func (e *edge) reload(t *testing.T, sites []config.Site) {
+	t.Helper()
+	changed := *e.config
+	changed.Sites = sites
+	if err := e.server.Reload(&changed, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (e *edge) tls() *tls.Config { return &tls.Config{RootCAs: e.roots, ServerName: "localhost"} }
 
 func (e *edge) dial(context.Context, string, string) (net.Conn, error) {

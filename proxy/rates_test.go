@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
-
-	"padlock/config"
 )
 
 // A client has one budget, by whichever protocol it comes and however it writes the path; what it may still do is in the response.
@@ -30,15 +28,7 @@ sites:
 	e := startFile(t, "%s", text(10))
 	reload := func(requests int) {
 		t.Helper()
-		parsed, err := config.Parse("padlock.yaml", []byte(text(requests)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := *e.config
-		changed.Sites = parsed.Sites
-		if err := e.server.Reload(&changed, nil); err != nil {
-			t.Fatal(err)
-		}
+		e.reload(t, sitesOf(t, text(requests)))
 	}
 	clients := e.everyClient(t)
 	var names []string
