@@ -384,7 +384,7 @@ func (u *idUser) byItself(before int64, err error) bool {
 func (u *idUser) three() *idMany {
 	transport := &http3.Transport{DisableCompression: true, TLSClientConfig: u.tls(http3.NextProtoH3), QUICConfig: servicetest.Patient(nil)}
 	transport.Dial = func(_ context.Context, _ string, t *tls.Config, q *quic.Config) (*quic.Conn, error) {
-		return quic.DialAddr(context.Background(), u.h.address, t, servicetest.Patient(q))
+		return u.dialQUIC(t, servicetest.Patient(q))
 	}
 	m := &idMany{u: u, front: front3, RoundTripper: transport}
 	var sockets idSockets
@@ -419,6 +419,16 @@ func (u *idUser) three() *idMany {
 	return m
 }
 
+// dialQUIC connects until nobody serves any more: over UDP, a client would otherwise find that out by waiting for half a minute.
+func (u *idUser) dialQUIC(t *tls.Config, q *quic.Config) (*quic.Conn, error) {
+	conn, err := quic.DialAddr(u.h.serving, u.h.address, t, q)
+	if err == nil {
+		stop := context.AfterFunc(u.h.serving, func() { _ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") })
+		context.AfterFunc(conn.Context(), func() { stop() })
+	}
+	return conn, err
+}
+
 // idSockets is a connection of HTTP/3 for WebSockets, which http3.Transport does not know.
 type idSockets struct {
 	mu   sync.Mutex
@@ -431,7 +441,7 @@ func (s *idSockets) open(ctx context.Context, u *idUser) (*http3.RequestStream, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil || s.conn.Context().Err() != nil {
-		conn, err := quic.DialAddr(context.Background(), u.h.address, u.tls(http3.NextProtoH3), servicetest.Patient(nil))
+		conn, err := u.dialQUIC(u.tls(http3.NextProtoH3), servicetest.Patient(nil))
 		if err != nil {
 			return nil, err
 		}

@@ -225,7 +225,7 @@ func (a *idApp) serve(w http.ResponseWriter, r *http.Request, cut func()) {
 	case !j.combo.does(doesEarly) && !j.combo.does(doesUnread) && !a.content(r, j):
 		return // its client has gone
 	}
-	a.answer(w, r, j, dies, try)
+	a.answer(w, r, j, dies, try, cut)
 }
 
 // admit finds what a request should be, and reports what it is not.
@@ -406,7 +406,7 @@ func (a *idApp) interims(w http.ResponseWriter, r *http.Request, j *idJob) bool 
 const idTrail, idStatus = "X-Trail", "Grpc-Status"
 
 // answer sends back the head that was seen, an empty line, and content that is full of the marker.
-func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies int, try int32) {
+func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies int, try int32, cut func()) {
 	m, head := j.marker, w.Header()
 	a.fields(head, r, j)
 	head.Set("X-Try", strconv.Itoa(int(try)))
@@ -430,6 +430,9 @@ func (a *idApp) answer(w http.ResponseWriter, r *http.Request, j *idJob, dies in
 	if dies == 3 {
 		_, _ = w.Write(content.Next(content.Len() / 2))
 		_ = http.NewResponseController(w).Flush()
+		if j.combo.does(doesUnread) {
+			cut() // net/http's server would wait for content that nobody sends
+		}
 		panic(http.ErrAbortHandler)
 	}
 

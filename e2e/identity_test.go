@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -67,9 +68,10 @@ type identity struct {
 	numbers             atomic.Int64
 	turns               [4][2]atomic.Int64 // of rows, by front and room
 	checked, departures atomic.Int64
-	quota               atomic.Int64 // of numbers, for this life
-	end                 atomic.Bool  // the life ends: clients are cut
-	dead                atomic.Bool  // nobody serves any more
+	quota               atomic.Int64    // of numbers, for this life
+	end                 atomic.Bool     // the life ends: clients are cut
+	dead                atomic.Bool     // nobody serves any more
+	serving             context.Context // of this life: ends a moment after dead
 	faults              atomic.Int32
 	restarted           atomic.Int64 // when, in Unix nanoseconds
 	version             atomic.Int64 // of the configuration, as clients see it
@@ -368,6 +370,9 @@ func (h *identity) live(file, home string, life int) {
 	h.awaited.Store(0)
 	h.end.Store(false)
 	h.dead.Store(false)
+	var silence context.CancelFunc
+	h.serving, silence = context.WithCancel(context.Background())
+	defer silence()
 	var clients sync.WaitGroup
 	h.inspect(p, &clients, life)
 	h.everybody(&clients, life)
@@ -383,6 +388,8 @@ func (h *identity) live(file, home string, life int) {
 		end(t, pid)
 	}
 	h.dead.Store(true)
+	// What has come by UDP is read first.
+	defer time.AfterFunc(time.Second, silence).Stop()
 	clients.Wait()
 	h.verdict(p, err)
 	h.readLog(log)
