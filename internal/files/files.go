@@ -13,7 +13,6 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
-	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -136,9 +135,8 @@ func (a *answer) file(name string) bool {
 	}
 	defer plain.Close()
 
-	// The response depends on what a client accepts, whether this one gets a coding or not.
 	if len(a.Precompressed) > 0 {
-		a.w.Header().Add("Vary", "Accept-Encoding")
+		a.w.Header().Add(varies[0], varies[1])
 	}
 
 	accepted, _ := coding.Acceptable(a.r.Header.Values("Accept-Encoding"), a.Precompressed)
@@ -169,24 +167,9 @@ func (a *answer) open(name string) (*os.File, fs.FileInfo) {
 }
 
 func (a *answer) send(name, coding string, file *os.File, info fs.FileInfo) {
-	h := a.w.Header()
-	if kind := mime.TypeByExtension(path.Ext(name)); kind != "" {
-		h.Set("Content-Type", kind)
-	} else if coding != "" {
-		// Sniffing would describe the compressed bytes and not the file.
-		h.Set("Content-Type", "application/octet-stream")
+	for _, field := range a.about(name, coding, info.ModTime(), info.Size()) {
+		a.w.Header().Set(field[0], field[1])
 	}
-
-	if coding != "" {
-		h.Set("Content-Encoding", coding)
-	}
-	if a.CacheControl != "" {
-		h.Set("Cache-Control", a.CacheControl)
-	}
-
-	h.Set("X-Content-Type-Options", "nosniff")
-	// Each coding is a representation of its own, with a tag of its own (RFC 9110 section 8.8.3.3).
-	h.Set("Etag", fmt.Sprintf(`"%x-%x%s"`, info.ModTime().UnixNano(), info.Size(), suffixes[coding]))
 	http.ServeContent(sized{a.w, coding, info.Size()}, a.r, name, info.ModTime(), file)
 }
 

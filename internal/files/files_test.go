@@ -83,6 +83,11 @@ func TestNoSwapLeadsToOtherRules(t *testing.T) {
 
 	seen := 0
 	for range 3000 {
+		if w := f.Whole("/open/file", nil); w != nil {
+			if text, _ := w.body(100); text == "secret" {
+				t.Error("a link was followed")
+			}
+		}
 		r := httptest.NewRequest("GET", "/open/file", nil)
 		w := httptest.NewRecorder()
 		if !f.Serve(w, r) {
@@ -298,6 +303,12 @@ func TestAFileMayChangeWhileItIsAskedFor(t *testing.T) {
 		defer close(asking)
 		f := &Files{Root: root, Listing: true}
 		for range 50_000 {
+			if w := f.Whole("/x", nil); w != nil {
+				if text, err := w.body(1000); err != nil || w.Size != int64(len(text)) {
+					t.Errorf("%d bytes of %d: %v", len(text), w.Size, err)
+					return
+				}
+			}
 			response, body := f.get(t, "/x")
 			if tag := response.Header.Get("Etag"); response.StatusCode == 200 && !strings.HasSuffix(tag, fmt.Sprintf("-%x\"", len(body))) {
 				t.Errorf("%d bytes with the ETag %s", len(body), tag)
