@@ -85,6 +85,33 @@ func (p *Pattern) Match(path *Path) Match {
 	return None
 }
 
+// Head returns the first segment of a path; ok reports that every reader takes the path for the same. Then only patterns
+// with that segment among their Heads, or with none, can Match it, in whatever way.
+func (p *Path) Head() (segment string, ok bool) {
+	// Nothing is decoded, and nothing to be loosened, so both readings are the path as it came.
+	if p.Normal != p.Raw || !loosePath(p.Raw) {
+		return "", false
+	}
+	return firstSegment(p.Raw), true
+}
+
+// Heads are the first segments of paths that padlock or a looser reader takes for the pattern's; none: any.
+func (p *Pattern) Heads() []string {
+	ours, theirs := firstSegment(p.text), firstSegment(p.loose)
+	switch {
+	case ours == "" || theirs == "":
+		return nil
+	case ours == theirs:
+		return []string{ours}
+	}
+	return []string{ours, theirs}
+}
+
+func firstSegment(path string) string {
+	segment, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return segment
+}
+
 func (p *Pattern) holds(path string) bool {
 	if p.exact {
 		return p.text == path

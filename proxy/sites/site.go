@@ -34,6 +34,7 @@ type Site struct {
 	Fields      HeaderRules
 	Paths       paths.Mode
 	Routes      []*Route              // the most specific first
+	index       routeIndex            // of Routes
 	Methods     []string              // that routes name
 	TCP         *TCP                  // nil: HTTP
 	errors      map[string]*ErrorPage // by status, or class of statuses
@@ -178,6 +179,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 	built.countRoutes()
 	// Sorted once, so that the first route that matches is the one.
 	slices.SortStableFunc(built.Routes, moreSpecific)
+	built.index = newRouteIndex(built.Routes)
 	built.boundLinks()
 	return built, nil
 }
@@ -392,8 +394,11 @@ func class(routes []config.Route, i int, targets bool) int {
 
 // Route finds the route of a request; allowed are the methods of those that match all of it but its method.
 func (s *Site) Route(method string, path *paths.Path, q Asker) (found *Route, allowed []string) {
-	for _, r := range s.Routes {
+	for at := s.index.among(path); ; {
+		r := at.next()
 		switch {
+		case r == nil:
+			return nil, allowed
 		case r.Pattern.Match(path) < paths.Ours:
 		case r.when != nil && r.when.fails(q, path) != "":
 		case r.takes(method):
@@ -402,7 +407,6 @@ func (s *Site) Route(method string, path *paths.Path, q Asker) (found *Route, al
 			allowed = append(allowed, r.methods...)
 		}
 	}
-	return nil, allowed
 }
 
 // UpgradesTo reports whether clients may go over to a protocol.
@@ -455,7 +459,8 @@ func (s *Site) Ambiguous(method string, path *paths.Path, found *Route, q Asker)
 		return false
 	}
 
-	for _, r := range s.Routes {
+	at := s.index.among(path)
+	for r := at.next(); r != nil; r = at.next() {
 		if !r.takes(method) {
 			continue
 		}

@@ -127,6 +127,66 @@ func TestTheMostSpecificRouteIsFound(t *testing.T) {
 	}
 }
 
+// However many routes there are, and however a target is written: the index leaves out none that counts.
+func TestTheIndexFindsWhatALookAtAllRoutesFinds(t *testing.T) {
+	pieces := []string{"", "/", "/api", "/API", "/api/v2", "/api/v2/", "/apis", "/a;b", "/x.", "/caf\u00e9", "/admin", "/Admin/x", "/deep/er/path", "/.x"}
+	for _, mode := range []string{"strict", "raw", "normalize", ""} {
+		var text strings.Builder
+		fmt.Fprintf(&text, "sites:\n  - hosts: [app.localhost]\n    routes:\n")
+		if mode != "" {
+			text.Reset()
+			fmt.Fprintf(&text, "sites:\n  - hosts: [app.localhost]\n    paths: %s\n    routes:\n", mode)
+		}
+		for i, piece := range pieces {
+			if piece != "" {
+				fmt.Fprintf(&text, "      - {path: %q, to: \"127.0.0.1:1\", allow: [10.%d.0.0/16]}\n", piece, i)
+			}
+			if piece != "" && !strings.HasSuffix(piece, "/") {
+				fmt.Fprintf(&text, "      - {exact: %q, methods: [POST], to: \"127.0.0.1:1\"}\n", piece)
+			}
+		}
+		for i := range 300 {
+			fmt.Fprintf(&text, "      - {path: /rule%d/, to: \"127.0.0.1:1\"}\n", i)
+		}
+		text.WriteString("      - {to: \"127.0.0.1:1\"}\n")
+		site, _ := decided(t, text.String(), nil).Hosts("").Site("app.localhost")
+		all := *site
+		all.index = routeIndex{all: site.Routes}
+
+		targets := []string{"*", "/%61pi/v2", "/api;x/v2", "/%2e/api", "/api/../admin", "/ADMIN", "/a%3bb", "//api", "/admin.", "/rule7", "/rule7/", "/rule7/x?q", "/rule299/x", "/nothing"}
+		for _, piece := range pieces {
+			for _, end := range []string{"", "/", "/x", "?q", ".", ";p", "%20", "x"} {
+				targets = append(targets, "/"+strings.TrimPrefix(piece, "/")+end)
+			}
+		}
+		for _, target := range targets {
+			for _, method := range []string{"GET", "POST"} {
+				path, err := paths.Parse(target, site.Paths)
+				if err != nil {
+					continue
+				}
+				route, allowed := site.Route(method, &path, nil)
+				other, others := all.Route(method, &path, nil)
+				if route != other || !slices.Equal(allowed, others) {
+					t.Fatalf("%s %s %s: %v instead of %v", mode, method, target, route, other)
+				}
+				if route != nil && site.Ambiguous(method, &path, route, nil) != all.Ambiguous(method, &path, route, nil) {
+					t.Errorf("%s %s %s is ambiguous for one of them", mode, method, target)
+				}
+			}
+		}
+
+		path, _ := paths.Parse("/rule299/x", site.Paths)
+		at, seen := site.index.among(&path), 0
+		for r := at.next(); r != nil; r = at.next() {
+			seen++
+		}
+		if seen != 3 { // the one for it, and those for / and for everything
+			t.Errorf("%s: of %d routes, %d are compared", mode, len(site.Routes), seen)
+		}
+	}
+}
+
 // Denied networks go before allowed ones, and whoever has no address is not let in where addresses count.
 func TestAddressesAreAdmittedByTheLists(t *testing.T) {
 	networks := func(texts ...string) (all []config.Network) {
