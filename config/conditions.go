@@ -33,6 +33,31 @@ func (c *Conditions) Conditional() bool {
 	return c.Match != "" || len(c.Header)+len(c.Cookie)+len(c.Query)+len(c.Client) > 0 || c.Certificate != nil || c.Percent != 0
 }
 
+// Kinds are the conditions in words, without the values that requests have to bring, which are not for everybody.
+func (c *Conditions) Kinds() (all []string) {
+	if c.Match != "" {
+		all = append(all, "match "+c.Match)
+	}
+	for _, kind := range []struct {
+		name   string
+		values map[string]string
+	}{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
+		for _, name := range slices.Sorted(maps.Keys(kind.values)) {
+			all = append(all, kind.name+" "+name)
+		}
+	}
+	if len(c.Client) > 0 {
+		all = append(all, "some clients")
+	}
+	if c.Certificate != nil {
+		all = append(all, "some certificates")
+	}
+	if c.Percent != 0 {
+		all = append(all, fmt.Sprintf("%g %%", c.Percent))
+	}
+	return all
+}
+
 const (
 	maxMatch = 512  // bytes of a regular expression
 	maxValue = 1024 // bytes of a value that is compared

@@ -162,11 +162,23 @@ func (a *Admin) serveCertificates(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, a.o.Certificates())
 }
 
+// ErrRestarting is why a command that changes something is refused, among them Reload: another padlock is about to take
+// over, and would not know. The same request reaches that one soon.
+var ErrRestarting = errors.New("padlock is being restarted, and nothing has changed: run the command again in a moment")
+
+// Restarting answers a request that ErrRestarting refuses: with 503 and Retry-After, which padlock's own commands obey.
+func Restarting(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, ErrRestarting.Error(), http.StatusServiceUnavailable)
+}
+
 // reload answers when the new configuration is served, or why it is not.
 func (a *Admin) reload(w http.ResponseWriter, _ *http.Request) {
 	if a.o.Reload == nil {
 		http.Error(w, "padlock was started without a configuration file: there is nothing to read again.", http.StatusNotFound)
-	} else if err := a.o.Reload(); err != nil {
+	} else if err := a.o.Reload(); errors.Is(err, ErrRestarting) {
+		Restarting(w)
+	} else if err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 	}
 }

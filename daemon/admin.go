@@ -176,7 +176,7 @@ func (d *daemon) adminOptions(ctx context.Context) console.Options {
 		UnusableFiles: d.certificates.unusable, Leaving: func() bool { return ctx.Err() != nil },
 	}
 	if d.File != nil {
-		o.Reload = d.reloader.reload
+		o.Reload = d.reloader.reloadByCommand
 	}
 	o.Requests, o.Replay = d.requests, d.server.Replay
 	o.Overrides = d.reloader.words

@@ -5,18 +5,21 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"padlock/console"
 )
 
 // apart keeps a restart away from commands that change what is served: the other padlock reads what commands have
-// changed when it starts, and learns of nothing that comes after that; and a deploy watches its targets until it ends.
+// changed when it starts, and its configuration, and learns of nothing that comes after that; and a deploy watches its
+// targets until it ends.
 // It is safe for use from many goroutines.
 type apart struct{ mu sync.RWMutex }
 
-// command begins a command, for which a restart waits until it calls end. It is refused while another padlock is about
-// to take over.
+// command begins a command, for which a restart waits until it calls end. It is refused with console.ErrRestarting while
+// another padlock is about to take over, and from then on.
 func (a *apart) command() (end func(), err error) {
 	if !a.mu.TryRLock() {
-		return nil, refuse("padlock is being restarted, and nothing has changed: run the command again in a moment")
+		return nil, console.ErrRestarting
 	}
 	return a.mu.RUnlock, nil
 }

@@ -45,6 +45,8 @@ type running struct {
 	stderr        *servicetest.Buffer
 	sources       []discovery.Source
 	before        func() error // is called before the file is read again; nil: nothing is
+	meanwhile     func()       // is called when the file has been read at the start; nil: nothing is
+	watch         bool         // the file is read again when it changes
 
 	cancel context.CancelFunc
 	ended  chan error
@@ -98,13 +100,16 @@ func (r *running) start(t *testing.T, stdout, stderr io.Writer) {
 			return first(name, warn)
 		}
 	}
+	if r.meanwhile != nil {
+		r.meanwhile()
+	}
 	told := &reporter{stdout, stderr, make(chan Started, 1)}
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background())
 	t.Cleanup(r.cancel)
 	r.ended = make(chan error, 1)
 	go func() {
-		r.ended <- Run(ctx, cfg, Options{Stdout: stdout, Stderr: stderr, Version: testVersion, File: &File{Name: r.file, Load: load}, Reporter: told, Sources: r.sources})
+		r.ended <- Run(ctx, cfg, Options{Stdout: stdout, Stderr: stderr, Version: testVersion, File: &File{Name: r.file, Load: load, Watch: r.watch}, Reporter: told, Sources: r.sources})
 	}()
 
 	select {
@@ -357,6 +362,38 @@ func TestAReloadWarnsOfRenamedKeys(t *testing.T) {
 	r.reload(t)
 	if said := r.stderr.String(); !strings.Contains(said, "timeouts.stall: is now body_idle") {
 		t.Error(said)
+	}
+}
+
+// A file that is watched may change while padlock starts, after it was read: that is served soon. One that has not changed is not read again.
+func TestAFileThatChangesDuringTheStartIsServed(t *testing.T) {
+	const text = `
+storage: STORAGE
+admin: 127.0.0.1:0
+listen: {https: ["127.0.0.1:0"], http: []}
+handshakes: {show: off}
+sites: [{hosts: [localhost], routes: [{respond: {body: %s}}]}]
+`
+	for _, changes := range []bool{false, true} {
+		r := &running{file: filepath.Join(t.TempDir(), "padlock.yaml"), roots: x509.NewCertPool(), stderr: &servicetest.Buffer{}, watch: true}
+		r.write(t, fmt.Sprintf(text, "before"))
+		want := "before"
+		if changes {
+			r.meanwhile, want = func() { r.write(t, fmt.Sprintf(text, "after")) }, "after"
+		}
+		r.start(t, io.Discard, r.stderr)
+		servicetest.Until(t, func() error {
+			if got := r.get(t); got != want {
+				return fmt.Errorf("%q is served, not %q", got, want)
+			}
+			return nil
+		})
+		if err := r.end(t); err != nil {
+			t.Error(err)
+		}
+		if read := strings.Contains(r.stderr.String(), "configuration reloaded"); read != changes {
+			t.Errorf("the file has changed: %t, and was read again: %t\n%s", changes, read, r.stderr)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 type DeployRequest struct {
 	Host     string        `json:"host"`
 	Path     string        `json:"path,omitempty"` // of the routes; "": all that forward
+	From     string        `json:"from,omitempty"` // a target of theirs, now or in the file; "": any
 	To       []string      `json:"to,omitempty"`
 	Rollback bool          `json:"rollback,omitempty"` // to the targets before, instead of To
 	Health   string        `json:"health,omitempty"`   // path; "": the route's, else /up
@@ -118,12 +119,6 @@ func (p *deployer) underway() (lines []string) {
 
 // run is one deploy. Until the switch ctx ends it; after that only the end of padlock does.
 func (p *deployer) run(ctx context.Context, q *DeployRequest, say func(format string, args ...any)) error {
-	ended, err := p.r.apart.command()
-	if err != nil {
-		return err
-	}
-	defer ended()
-
 	shown := p.r.shown.Load()
 	site, name, err := siteOf(shown.plain, q.Host)
 	if err != nil {
@@ -160,7 +155,7 @@ func (p *deployer) run(ctx context.Context, q *DeployRequest, say func(format st
 
 // prepare finds the routes, and checks what they are to have.
 func (d *deploy) prepare(shown *shown) error {
-	site, places, err := d.find(shown.plain)
+	site, places, err := d.find(shown)
 	if err != nil {
 		return err
 	}
@@ -184,9 +179,16 @@ func (d *deploy) prepare(shown *shown) error {
 	return d.check(shown.plain, site, first)
 }
 
-// find are the site and the places of the routes that are to have other targets: all with the same.
-func (d *deploy) find(cfg *config.Config) (site *config.Site, places []proxy.RouteAt, err error) {
-	site, _, err = siteOf(cfg, d.q.Host)
+// candidate is a route that the command may mean.
+type candidate struct {
+	at       proxy.RouteAt
+	was, now []string // its targets in the file, and by whichever deploy
+	named    string   // in words
+}
+
+// find are the site and the places of the routes that are to have other targets: all with the same in the file.
+func (d *deploy) find(shown *shown) (site *config.Site, places []proxy.RouteAt, err error) {
+	site, _, err = siteOf(shown.plain, d.q.Host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -194,37 +196,81 @@ func (d *deploy) find(cfg *config.Config) (site *config.Site, places []proxy.Rou
 		return nil, nil, refuse("%s forwards TCP, whose connections cannot be moved: change its targets in the configuration", d.q.Host)
 	}
 
-	at := slices.IndexFunc(cfg.Sites, func(s config.Site) bool { return &s.Hosts[0] == &site.Hosts[0] })
-	var paths []string // of routes that have different targets
-	var was []string
-	several := false
+	all := d.candidates(shown, site)
+	switch {
+	case len(all) == 0 && d.q.Path != "":
+		return nil, nil, refuse("no route of %s with the path %s forwards requests", d.q.Host, d.q.Path)
+	case len(all) == 0:
+		return nil, nil, refuse("no route of %s forwards requests", d.q.Host)
+	}
+
+	chosen := all
+	if d.q.From != "" {
+		from, err := backends([]string{d.q.From})
+		if err != nil {
+			return nil, nil, refuse("from: %w", err)
+		}
+		if chosen = having(all, from[0].Target.String()); len(chosen) == 0 {
+			return nil, nil, refuse("no route of %s has the target %s; there are\n%s", d.q.Host+d.q.Path, from[0].Target, listedRoutes(all))
+		}
+	}
+	for _, one := range chosen {
+		if !slices.Equal(one.was, chosen[0].was) {
+			return nil, nil, refuse("the routes of %s have different targets: name one by its path, as %s/api, or by a target that it has, with --from\n%s", d.q.Host+d.q.Path, d.q.Host, listedRoutes(all))
+		}
+		places = append(places, one.at)
+	}
+	return site, places, nil
+}
+
+// candidates are the routes with the path that the command names.
+func (d *deploy) candidates(shown *shown, site *config.Site) (all []candidate) {
+	at := slices.IndexFunc(shown.plain.Sites, func(s config.Site) bool { return &s.Hosts[0] == &site.Hosts[0] })
+	over := shown.o.Over(shown.plain)
 	for i := range site.Routes {
 		r := &site.Routes[i]
 		if len(r.To) == 0 || !isPath(d.q.Path, r) {
 			continue
 		}
-		if named := d.q.Host + cmp.Or(r.Path+r.Exact, "/"); !slices.Contains(paths, named) {
-			paths = append(paths, named)
+		one := candidate{at: proxy.RouteAt{Site: at, Route: i}, was: targetsOf(r), now: targetsOf(&over.Sites[at].Routes[i])}
+		one.named = d.q.Host + cmp.Or(r.Path+r.Exact, "/")
+		if kinds := append(slices.Clone(r.Methods), r.Conditions.Kinds()...); len(kinds) > 0 {
+			one.named += " (" + strings.Join(kinds, ", ") + ")"
 		}
-		if len(places) > 0 && !slices.Equal(targetsOf(r), was) {
-			several = true
-			continue
+		one.named += " at " + strings.Join(one.now, ", ")
+		if !slices.Equal(one.was, one.now) {
+			one.named += ", in the configuration at " + strings.Join(one.was, ", ")
 		}
-		was = targetsOf(r)
-		places = append(places, proxy.RouteAt{Site: at, Route: i})
+		all = append(all, one)
 	}
+	return all
+}
 
-	switch {
-	case len(places) == 0 && d.q.Path != "":
-		return nil, nil, refuse("no route of %s with the path %s forwards requests", d.q.Host, d.q.Path)
-	case len(places) == 0:
-		return nil, nil, refuse("no route of %s forwards requests", d.q.Host)
-	case several && len(paths) == 1:
-		return nil, nil, refuse("the routes of %s have different targets and no path that tells them apart: change the targets in the configuration, and run padlock reload", paths[0])
-	case several:
-		return nil, nil, refuse("the routes of %s have different targets: name one, %s", d.q.Host, strings.Join(paths, " or "))
+// having are the candidates with a target, now or in the file; those that have it in both, where others have it in one.
+func having(all []candidate, target string) (found []candidate) {
+	var both []candidate
+	for _, one := range all {
+		was, now := slices.Contains(one.was, target), slices.Contains(one.now, target)
+		if was || now {
+			found = append(found, one)
+		}
+		if was && now {
+			both = append(both, one)
+		}
 	}
-	return site, places, nil
+	if len(both) > 0 {
+		return both
+	}
+	return found
+}
+
+// listedRoutes are candidates, one a line.
+func listedRoutes(all []candidate) string {
+	var lines []string
+	for _, one := range all {
+		lines = append(lines, "  "+one.named)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // check has the configuration's own rules judge the routes with their new targets.
@@ -315,7 +361,7 @@ func (d *deploy) awaitHealth(ctx context.Context) error {
 func (d *deploy) change(ctx context.Context) error {
 	return d.r.change(func() error {
 		// What the command was asked for has been found in a configuration that may be another by now.
-		_, places, err := d.find(d.r.plain)
+		_, places, err := d.find(d.r.shown.Load())
 		if err != nil || !slices.Equal(places, d.routes) || !slices.Equal(targetsOf(&d.r.plain.Sites[places[0].Site].Routes[places[0].Route]), d.order.Was) {
 			return errors.Join(errors.New("the configuration has changed meanwhile; nothing else has"), err)
 		}
@@ -329,7 +375,7 @@ func (d *deploy) change(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error { o.put(d.order, d.hosts); return nil }); err != nil {
+		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error { o.put(&d.order, d.hosts); return nil }); err != nil {
 			d.move.Abandon()
 			return err
 		}
@@ -340,14 +386,14 @@ func (d *deploy) change(ctx context.Context) error {
 }
 
 // put has a deploy of a site, which has these hosts, in the place of those before.
-func (o *Overrides) put(d Deployed, hosts []string) {
-	o.remove(&d, hosts)
+func (o *Overrides) put(d *Deployed, hosts []string) {
 	d.At = time.Now().UTC().Truncate(time.Second)
-	o.Deploys = append(o.Deploys, d)
+	o.Deploys = slices.DeleteFunc(o.Deploys, func(other Deployed) bool { return d.replaces(&other, hosts) })
+	o.Deploys = append(o.Deploys, *d)
 }
 
 // replacedBy are the deploys that another takes the place of, by whichever host of the site: that of the same routes,
-// and with one of all routes those of some.
+// and with one of all routes those of some. Routes that have other targets in the file keep theirs.
 func (o *Overrides) replacedBy(d *Deployed, hosts []string) (all []Deployed) {
 	for _, other := range o.Deploys {
 		if d.replaces(&other, hosts) {
@@ -357,12 +403,16 @@ func (o *Overrides) replacedBy(d *Deployed, hosts []string) (all []Deployed) {
 	return all
 }
 
-func (o *Overrides) remove(d *Deployed, hosts []string) {
-	o.Deploys = slices.DeleteFunc(o.Deploys, func(other Deployed) bool { return d.replaces(&other, hosts) })
+func (d *Deployed) replaces(other *Deployed, hosts []string) bool {
+	return slices.Contains(hosts, other.Host) && (d.Path == "" || d.Path == other.Path) && slices.Equal(d.Was, other.Was)
 }
 
-func (d *Deployed) replaces(other *Deployed, hosts []string) bool {
-	return slices.Contains(hosts, other.Host) && (d.Path == "" || d.Path == other.Path)
+// takeBack undoes put. The file may have the new targets meanwhile, or others.
+func (o *Overrides) takeBack(d *Deployed, before []Deployed) {
+	o.Deploys = slices.DeleteFunc(o.Deploys, func(other Deployed) bool {
+		return other.Host == d.Host && other.Path == d.Path && other.At.Equal(d.At) && slices.Equal(other.To, d.To)
+	})
+	o.Deploys = append(o.Deploys, before...)
 }
 
 // pause holds new requests until the old targets have finished theirs.
@@ -449,24 +499,35 @@ func (d *deploy) settle() error {
 func (d *deploy) rollBack(why error) error {
 	err := d.r.change(func() error {
 		// A reload may have moved the routes since, or have taken them away.
-		_, places, gone := d.find(d.r.plain)
-		back := d.r.server.Turnover(places)
-		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error {
-			o.remove(&d.order, d.hosts)
-			o.Deploys = append(o.Deploys, d.before...)
-			return nil
-		}); err != nil {
+		back := d.r.server.Turnover(d.moved(d.r.plain))
+		if err := d.r.overrideNow(func(_ *config.Config, o *Overrides) error { o.takeBack(&d.order, d.before); return nil }); err != nil {
 			return err
 		}
-		if gone == nil {
-			back.Switch()
-		}
+		back.Switch()
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("the new targets have failed (%w), and the old ones could not be put back: %w", why, err)
 	}
 	return deployFailed{fmt.Errorf("the new targets have failed after the switch, and %s has the requests again: %w", strings.Join(d.from, ", "), why), DeployRolledBack}
+}
+
+// moved are the places that the routes of the deploy have in another configuration: those that had the same targets, or
+// have the new ones.
+func (d *deploy) moved(cfg *config.Config) (places []proxy.RouteAt) {
+	for i := range cfg.Sites {
+		site := &cfg.Sites[i]
+		if !slices.Contains(site.Hosts, d.q.Host) {
+			continue
+		}
+		for j := range site.Routes {
+			r := &site.Routes[j]
+			if was := targetsOf(r); isPath(d.q.Path, r) && (slices.Equal(was, d.order.Was) || slices.Equal(was, d.order.To)) {
+				places = append(places, proxy.RouteAt{Site: i, Route: j})
+			}
+		}
+	}
+	return places
 }
 
 // serveDeploy answers padlock deploy, a line for each step.
@@ -477,13 +538,20 @@ func (r *reloader) serveDeploy(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 
+	ended, err := r.apart.command()
+	if err != nil {
+		commandFailed(w, err)
+		return
+	}
+	defer ended()
+
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines := json.NewEncoder(w)
 	step := func(s DeployStep) {
 		_ = lines.Encode(s)
 		_ = http.NewResponseController(w).Flush()
 	}
-	err := r.deploys.run(request.Context(), q, func(format string, args ...any) {
+	err = r.deploys.run(request.Context(), q, func(format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		r.log.Info("deploy", "site", q.Host+q.Path, "step", text)
 		step(DeployStep{Text: text})

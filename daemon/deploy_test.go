@@ -281,7 +281,9 @@ func TestADeployThatCannotBeChangesNothing(t *testing.T) {
 		{quick(func(q *DeployRequest) { q.Rollback = true }), "there is nothing to go back to"},
 		{quick(func(q *DeployRequest) { q.Host = "nowhere.test" }), "no site has the host"},
 		{quick(func(q *DeployRequest) { q.Host = "bytes.test" }), "forwards TCP"},
-		{quick(func(q *DeployRequest) { q.Host = "two.test" }), "name one, two.test/ or two.test/x"},
+		{quick(func(q *DeployRequest) { q.Host = "two.test" }), `different targets: name one by its path, as two.test/api, or by a target that it has, with --from\n  two.test/ at http://localhost:1\n  two.test/x at http://localhost:2"`},
+		{quick(func(q *DeployRequest) { q.From = "127.0.0.1:1" }), "no route of localhost has the target http://127.0.0.1:1; there are"},
+		{quick(func(q *DeployRequest) { q.From = "tcp://x:1" }), "from: tcp://x:1: the scheme must be"},
 		{quick(func(q *DeployRequest) { q.Path = "/own" }), "no route of localhost with the path /own forwards"},
 		{quick(func(q *DeployRequest) { q.Health = "up" }), `is not a path such as /up`},
 	} {
@@ -290,6 +292,98 @@ func TestADeployThatCannotBeChangesNothing(t *testing.T) {
 		}
 	}
 	r.servedBy(t, "after all of them", "one")
+}
+
+const canaries = `
+storage: STORAGE
+admin: 127.0.0.1:0
+listen: {https: ["127.0.0.1:0"], http: []}
+handshakes: {show: off}
+sites:
+  - hosts: [localhost]
+    routes:
+      - {query: {canary: "1"}, to: %q}
+      - {query: {canary: "2"}, percent: 50, to: %[1]q, methods: [POST]}
+      - {to: %[2]q}
+      - {path: /api, to: %[2]q}
+`
+
+// Routes with the same path, such as a canary and what is stable, are told apart by their targets: those of the file, which stay the same
+// over deploys, and those that they have now. What becomes of one leaves the others alone.
+func TestADeployNamesACanaryByItsTarget(t *testing.T) {
+	one, two, canary, next, last := newVersion(t, "one"), newVersion(t, "two"), newVersion(t, "canary"), newVersion(t, "next"), newVersion(t, "last")
+	r := runFile(t, fmt.Sprintf(canaries, canary.URL, one.URL))
+	serves := func(when, stable, other string) {
+		t.Helper()
+		r.servedBy(t, when, stable)
+		if _, body, _ := r.answered(t, "/?canary=1"); body != other {
+			t.Errorf("%s: the canary is %s, not %s", when, body, other)
+		}
+	}
+	deploy := func(want DeployResult, to *version, from string, says ...string) {
+		t.Helper()
+		result, text := r.deploy(t, func(q *DeployRequest) {
+			q.From = from
+			if q.Rollback = to == nil; to != nil {
+				q.To = []string{to.URL}
+			}
+		})
+		if result != want {
+			t.Errorf("from %s: %d %s", from, result, text)
+		}
+		for _, one := range says {
+			if !strings.Contains(text, one) {
+				t.Errorf("from %s: %q is not said: %s", from, one, text)
+			}
+		}
+	}
+
+	serves("before", "one", "canary")
+	deploy(DeployFailed, next, "", "with --from", `localhost/ (query canary) at `+canary.URL, `localhost/ (POST, query canary, 50 %) at `+canary.URL, `localhost/ at `+one.URL, `localhost/api at `+one.URL)
+	deploy(DeployDone, next, canary.URL, "switched from "+canary.URL)
+	serves("after a deploy of the canary", "one", "next")
+	deploy(DeployDone, two, one.URL, "switched from "+one.URL)
+	serves("after a deploy of the others", "two", "next")
+	r.reload(t)
+	serves("after a reload", "two", "next")
+	deploy(DeployDone, last, next.URL)
+	serves("by the target that the canary has now", "two", "last")
+	deploy(DeployDone, next, canary.URL, "switched from "+last.URL)
+	serves("by the target that it has in the file", "two", "next")
+	deploy(DeployDone, nil, canary.URL)
+	serves("after a rollback of the canary", "two", "last")
+
+	var falls sync.WaitGroup
+	falls.Go(func() {
+		for limit := time.Now().Add(time.Minute); time.Now().Before(limit); {
+			if _, body, _ := r.answered(t, "/?canary=1"); body == "next" {
+				break
+			}
+		}
+		next.sick.Store(true)
+	})
+	result, text := r.deploy(t, func(q *DeployRequest) { to(next)(q); q.From, q.Observe = last.URL, time.Minute })
+	falls.Wait()
+	if result != DeployRolledBack {
+		t.Errorf("%d %s", result, text)
+	}
+	serves("after a canary that has failed", "two", "last")
+
+	// The canary becomes what is stable: both have the same targets now, and different ones in the file.
+	deploy(DeployDone, last, one.URL)
+	serves("after the promotion", "last", "last")
+	next.sick.Store(false)
+	deploy(DeployFailed, next, last.URL, "different targets", "localhost/ at "+last.URL+", in the configuration at "+one.URL)
+	deploy(DeployDone, next, canary.URL)
+	serves("after the next canary", "last", "next")
+	if _, text := r.command(t, "GET", "/overrides", nil); strings.Count(text, "localhost goes to") != 2 {
+		t.Errorf("%s", text)
+	}
+
+	// Other targets in the file end the deploy of the routes that have them, and no other.
+	r.write(t, fmt.Sprintf(canaries, two.URL, one.URL))
+	r.reload(t)
+	serves("after another canary in the file", "last", "two")
 }
 
 // A version that fails right after the switch loses the requests again.

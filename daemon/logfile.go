@@ -144,13 +144,14 @@ func (l *logFiles) reopen(log *slog.Logger) {
 	}
 }
 
-// watch reopens the files at each signal, until ctx ends.
-func (l *logFiles) watch(ctx context.Context, signals <-chan os.Signal, log *slog.Logger) {
+// watch reopens the files at each signal, until ctx ends. heard is told of each, before.
+func (l *logFiles) watch(ctx context.Context, signals <-chan os.Signal, heard func(os.Signal), log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-signals:
+		case signal := <-signals:
+			heard(signal)
 			l.reopen(log)
 		}
 	}
@@ -159,7 +160,7 @@ func (l *logFiles) watch(ctx context.Context, signals <-chan os.Signal, log *slo
 // startRotation reopens the files at each signal until stopRotation: requests that are finished are logged, too.
 func (d *daemon) startRotation(ctx context.Context) error {
 	d.rotation = newTasks(context.WithoutCancel(ctx))
-	d.rotation.Go(func() { d.logFiles.watch(d.rotation.ctx, d.signals.rotated, d.log) })
+	d.rotation.Go(func() { d.logFiles.watch(d.rotation.ctx, d.signals.rotated, d.reloader.successor.heard, d.log) })
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"padlock/config"
+	"padlock/console"
 	"padlock/internal/netname"
 )
 
@@ -185,6 +186,10 @@ func (r *reloader) serveMaintenance(w http.ResponseWriter, request *http.Request
 
 // commandFailed says whose fault it is.
 func commandFailed(w http.ResponseWriter, err error) {
+	if errors.Is(err, console.ErrRestarting) {
+		console.Restarting(w)
+		return
+	}
 	status := http.StatusInternalServerError
 	if errors.As(err, new(refusal)) {
 		status = http.StatusUnprocessableEntity

@@ -52,6 +52,8 @@ type reloader struct {
 	shown   atomic.Pointer[shown] // for those who do not wait for a change
 	deploys deployer
 	apart   apart
+
+	successor successor
 }
 
 // shown is what others look at without mu.
@@ -112,6 +114,16 @@ func (r *reloader) change(do func() error) error {
 
 // reload reads the file again. It returns when it is served, or why it is not.
 func (r *reloader) reload() error { return r.change(r.readAgain) }
+
+// reloadByCommand is reload, for which a restart waits, or console.ErrRestarting: who has an answer may rely on it.
+func (r *reloader) reloadByCommand() error {
+	end, err := r.apart.command()
+	if err != nil {
+		return err
+	}
+	defer end()
+	return r.reload()
+}
 
 // readAgain is called with mu locked.
 func (r *reloader) readAgain() error {
@@ -243,11 +255,21 @@ func (r *reloader) followFile() {
 
 	// Contents are compared, as editors and ConfigMaps replace files in ways that change times and inodes at will.
 	before, _ := regular.Named(r.file.Name, maxWatched)
+	if r.file.Watch {
+		_ = r.change(r.readIfChanged)
+	}
 	for {
 		select {
 		case <-r.tasks.ctx.Done():
+			// The other padlock may have to know what this one has no time for.
+			select {
+			case signal := <-r.signals:
+				r.successor.heard(signal)
+			default:
+			}
 			return
-		case <-r.signals:
+		case signal := <-r.signals:
+			r.successor.heard(signal)
 			_ = r.reload() // it has been logged
 		case <-ticks:
 			if now, err := regular.Named(r.file.Name, maxWatched); err == nil && string(now) != string(before) {
@@ -257,6 +279,16 @@ func (r *reloader) followFile() {
 			}
 		}
 	}
+}
+
+// readIfChanged is readAgain where the file is another than the one that was read at the start, which may have been some
+// time ago. It is called with mu locked.
+func (r *reloader) readIfChanged() error {
+	next, err := r.file.Load(r.file.Name, func(config.Error) {})
+	if err == nil && reflect.DeepEqual(next, r.base) {
+		return nil
+	}
+	return r.readAgain()
 }
 
 // apply serves another configuration, or leaves all as it is. It is called with mu locked.

@@ -31,6 +31,8 @@ type restarter struct {
 	underway func() []string // commands, in words
 	tasks    *tasks
 
+	successor *successor
+
 	mu    sync.Mutex
 	admin []proxy.Listener // none: off
 }
@@ -88,7 +90,7 @@ func notifyReady() error {
 // startRestarter waits for the signal to restart.
 func (d *daemon) startRestarter(ctx context.Context) error {
 	d.restarter = &restarter{log: d.log, signals: d.signals, serving: d.server.Serving(), open: d.server.Listeners, handOver: d.server.HandOver, leave: d.leave, cede: d.logFiles.cede, reload: d.reloader.reloadAfter,
-		apart: &d.reloader.apart, underway: d.reloader.deploys.underway}
+		apart: &d.reloader.apart, underway: d.reloader.deploys.underway, successor: &d.reloader.successor}
 	for _, l := range d.admin.listeners {
 		d.restarter.add(l.Listener)
 	}

@@ -122,6 +122,7 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 		fmt.Sprintf("%s=%d", readyVariable, firstInherited+len(fds)), fmt.Sprintf("%s=%d", releasedVariable, firstInherited+len(fds)+1), fmt.Sprintf("%s=%d", reloadsVariable, firstInherited+len(fds)+2))
 	files := append(append([]uintptr{0, 1, 2}, fds...), theirs.Fd(), udp.Fd(), reported.Fd())
 
+	r.successor.starts()
 	// Not os/exec, which makes descriptors blocking that it hands over, and with them ours, as they share their state.
 	pid := 0
 	// A signal between fork and exec would meet the handlers of this process, and end the new one.
@@ -133,6 +134,9 @@ func (r *restarter) restart(ctx context.Context) (released func(), reloads *os.F
 	if err == nil {
 		r.log.Info("another padlock takes over", "pid", pid)
 		err = r.await(ctx, pid, ready)
+	}
+	if err != nil {
+		r.successor.serves(nil)
 	}
 
 	// The ends that the other process has are closed above in any case, or its end would never be noticed.
@@ -190,6 +194,7 @@ func (r *restarter) await(ctx context.Context, pid int, ready *os.File) error {
 	_, err = io.ReadFull(ready, make([]byte, 1))
 	switch {
 	case err == nil:
+		r.successor.serves(process)
 		for _, l := range r.adminListeners() {
 			if unix, ok := l.Listener.(*net.UnixListener); ok {
 				// The socket's file belongs to the other process now.

@@ -163,6 +163,53 @@ func TestExampleDeploy(t *testing.T) {
 	}
 }
 
+// A canary has the path of what is stable, and another target, which names it.
+func TestACanaryIsDeployedByItsTarget(t *testing.T) {
+	besides(t)
+	app := example(t, "deploy")
+	one, two, three := appVersion(t, app, "1"), appVersion(t, app, "2"), appVersion(t, app, "3")
+	dir := t.TempDir()
+	replaceFile(t, filepath.Join(dir, "padlock.yaml"), fmt.Sprintf(`
+listen: {https: ["127.0.0.1:0"], http: []}
+sites:
+  - hosts: [localhost]
+    routes:
+      - {header: {X-Canary: "yes"}, to: %q}
+      - {to: %q}
+`, two, one))
+	p := startFile(t, dir)
+	client := p.visitor(t, "localhost")
+	for _, c := range []struct {
+		args           string
+		code           int
+		says           string
+		stable, canary string
+	}{
+		{"--to " + three, 1, "localhost/ (header X-Canary) at http://" + two + " localhost/ at http://" + one, "version 1\n", "version 2\n"},
+		{"--from " + three + " --to " + three, 1, "no route of localhost has the target http://" + three, "version 1\n", "version 2\n"},
+		{"--from " + two + " --to " + three + " --observe 500ms", 0, "switched from http://" + two + " to http://" + three, "version 1\n", "version 3\n"},
+	} {
+		run := command(p.home, append([]string{"deploy", "localhost", "--health", "/up"}, strings.Fields(c.args)...)...)
+		out, _ := run.CombinedOutput()
+		if run.ProcessState.ExitCode() != c.code || !strings.Contains(strings.Join(strings.Fields(string(out)), " "), c.says) {
+			t.Errorf("%s: exit code %d\n%s", c.args, run.ProcessState.ExitCode(), out)
+		}
+		for header, want := range map[string]string{"no": c.stable, "yes": c.canary} {
+			request, _ := http.NewRequest("GET", "https://localhost/", nil)
+			request.Header.Set("X-Canary", header)
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(response.Body)
+			response.Body.Close()
+			if string(body) != want {
+				t.Errorf("%s: X-Canary: %s gets %s", c.args, header, body)
+			}
+		}
+	}
+}
+
 // A restart waits for a deploy, which goes on to watch its targets: when these fail, the old ones get the requests
 // again, and the padlock that takes over has them too.
 func TestARestartWaitsForADeploy(t *testing.T) {

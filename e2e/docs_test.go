@@ -52,6 +52,7 @@ var documented = map[string]howRun{
 	"padlock reload":                                                                by("TestReloadAfterReloadFailsNoRequest"),
 	"padlock maintenance on www.example.com --until 30m --allow 203.0.113.7":        by("TestMaintenanceByCommand"),
 	"padlock deploy www.example.com --to app-v2:3000 --health /up":                  by("TestExampleDeploy"),
+	"padlock deploy www.example.com --from canary-v1:3000 --to canary-v2:3000":      by("TestACanaryIsDeployedByItsTarget"),
 	"padlock deploy status":                                                         by("TestExampleDeploy"),
 	"padlock deploy rollback www.example.com":                                       by("TestExampleDeploy"),
 	"padlock maintenance status":                                                    by("TestMaintenanceByCommand"),

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -308,6 +309,116 @@ func TestSignalsWaitForThePadlockThatIsBeingStarted(t *testing.T) {
 	if !running(next) {
 		t.Errorf("it has ended:\n%s", p.stderr.wait(t))
 	}
+}
+
+// A reload that is asked for while another padlock starts, which has read the file before, is served when it has taken over: padlock reload says so
+// only then, and a signal to the padlock before, whose number is the one that others know, is passed on. The same goes for log files that are to be
+// opened anew.
+func TestAReloadDuringARestartIsNotLost(t *testing.T) {
+	works(t)
+	dir, port := t.TempDir(), servicetest.FreePort(t)
+	file, logged := filepath.Join(dir, "padlock.yaml"), filepath.Join(dir, "access.log")
+	size := 0
+	write := func(body string) {
+		t.Helper()
+		var text strings.Builder
+		fmt.Fprintf(&text, "listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {output: %q}\nhandshakes: {show: \"off\"}\ntimeouts: {handover: 5s, shutdown: 5s}\nsites:\n  - {hosts: [localhost], routes: [{respond: {body: %s}}]}\n", port, logged, body)
+		for i := range 4000 {
+			fmt.Fprintf(&text, "  - {hosts: [h%d.localhost], routes: [{path: /a, respond: {body: hello}}, {respond: {body: hello}}]}\n", i)
+		}
+		size = text.Len()
+		replaceFile(t, file, text.String())
+	}
+	write("first")
+	p := startFile(t, dir)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots(t)}, DisableKeepAlives: true}}
+	served := func(want string) {
+		t.Helper()
+		eventually(t, func() (string, error) {
+			response, err := client.Get(fmt.Sprintf("https://localhost:%d/%s", port, want))
+			if err != nil {
+				return "", err
+			}
+			defer response.Body.Close()
+			body, _ := io.ReadAll(response.Body)
+			if string(body) != want {
+				return "", fmt.Errorf("%s is served, not %s", body, want)
+			}
+			return "", nil
+		})
+	}
+
+	current := p.pid
+	for n, ask := range []struct {
+		want string
+		do   func(pid int)
+	}{
+		{"command", func(int) {
+			if out, err := command(p.home, "reload").CombinedOutput(); err != nil {
+				t.Errorf("%v %s", err, out)
+			}
+			// The command has said that it is: at once.
+			response, err := client.Get(fmt.Sprintf("https://localhost:%d/", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			if body, _ := io.ReadAll(response.Body); string(body) != "command" {
+				t.Errorf("after padlock reload %s is served", body)
+			}
+		}},
+		{"signal", func(pid int) {
+			if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"rotated", func(pid int) {
+			if err := os.Rename(logged, logged+".1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(syscall.Kill(pid, syscall.SIGUSR1), syscall.Kill(pid, syscall.SIGHUP)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		if err := syscall.Kill(current, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		next := child(t, p, n-1)
+		t.Cleanup(func() { end(t, next) })
+		// It has read the file, and will be busy with it for a while.
+		eventually(t, func() (string, error) {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", next))
+			if err != nil {
+				return "", err
+			}
+			_, rest, _ := strings.Cut(string(text), "rchar: ")
+			if read, _ := strconv.Atoi(strings.Fields(rest)[0]); read < size {
+				return string(text), errors.New("it has not read its file")
+			}
+			return "", nil
+		})
+		write(ask.want)
+		ask.do(current)
+		served(ask.want)
+		eventually(t, func() (string, error) {
+			if got := strings.Count(p.stderr.wait(t), "HTTP/3 is served"); got <= n {
+				return "", fmt.Errorf("%d of %d restarts serve HTTP/3", got, n+1)
+			}
+			return "", nil
+		})
+		served(ask.want)
+		current = next
+	}
+
+	// What was served since the rotation is in the new file.
+	eventually(t, func() (string, error) {
+		text, err := os.ReadFile(logged)
+		if err == nil && !strings.Contains(string(text), "/rotated") {
+			err = errors.New("the requests are not in the new file")
+		}
+		return string(text), err
+	})
 }
 
 // Signals that come before padlock has read its file wait too, and end nothing: whoever rotates logs, or replaces the program, does not know how far

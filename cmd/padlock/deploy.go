@@ -19,8 +19,8 @@ import (
 func (p *program) deployCommand() *cli.Command {
 	return &cli.Command{
 		Name: "deploy", Usage: "move the requests of a site to new targets without a gap, when these are healthy", OnUsageError: onUsageError,
-		UsageText: "padlock deploy SITE --to TARGET [flags]\npadlock deploy rollback SITE [flags]\npadlock deploy status\n\nExamples:\n  padlock deploy www.example.com --to app-v2:3000 --health /up\n  padlock deploy www.example.com/api --to api-v2:4000 --drain 2m\n  padlock deploy rollback www.example.com",
-		Description: "SITE is a host of the site, or a host with the path of a route. The running padlock waits until the new targets are healthy, switches for all new requests at once, " +
+		UsageText: "padlock deploy SITE --to TARGET [flags]\npadlock deploy rollback SITE [flags]\npadlock deploy status\n\nExamples:\n  padlock deploy www.example.com --to app-v2:3000 --health /up\n  padlock deploy www.example.com/api --to api-v2:4000 --drain 2m\n  padlock deploy www.example.com --from canary-v1:3000 --to canary-v2:3000\n  padlock deploy rollback www.example.com",
+		Description: "SITE is a host of the site, or a host with the path of a route; --from names routes by a target that they have. The running padlock waits until the new targets are healthy, switches for all new requests at once, " +
 			"lets the old targets finish, and watches the new ones for a while: if they fail, the old ones get the requests again. Stop the old targets when the command has ended. " +
 			"What was deployed holds over reloads and restarts, until the targets in the configuration change. " +
 			"The exit code is 0 after the switch, 1 if nothing has changed, 2 if the call cannot be understood, 3 if the old targets have the requests again, 4 if another deploy of the site is under way, and 5 if padlock or the command ended before the deploy had.",
@@ -53,6 +53,7 @@ func (p *program) deployCommand() *cli.Command {
 
 func (p *program) deployFlags() []cli.Flag {
 	return append(p.commandFlags(),
+		&cli.StringFlag{Name: "from", Usage: "only the routes that have this `TARGET`, now or in the configuration, where routes with the same path have different ones, such as a canary"},
 		&cli.StringFlag{Name: "health", Usage: "`PATH` that a healthy target answers with 200 to 399, or the status of the route's health (default: that of the route's health, else /up)"},
 		&cli.DurationFlag{Name: "timeout", Value: 30 * time.Second, Usage: "how `LONG` the new targets may take to become healthy"},
 		&cli.DurationFlag{Name: "drain", Value: 30 * time.Second, Usage: "how `LONG` the old targets may take to finish; WebSockets that are left are closed"},
@@ -71,13 +72,13 @@ func (p *program) deploy(c *cli.Context, q *daemon.DeployRequest) error {
 		q.Host, q.Path = site[:at], site[at:]
 	}
 
-	q.Health, q.Pause = c.String("health"), c.Bool("pause")
+	q.From, q.Health, q.Pause = c.String("from"), c.String("health"), c.Bool("pause")
 	q.Timeout, q.Drain, q.Observe = c.Duration("timeout"), c.Duration("drain"), c.Duration("observe")
 	if q.Timeout <= 0 || q.Drain < 0 || q.Observe < 0 {
 		return usageError{errors.New("--timeout, --drain and --observe cannot be negative, and --timeout cannot be 0")}
 	}
 
-	response, err := adminPost(c.Context, adminOf(c), "/deploy", q)
+	response, err := p.adminPost(c.Context, adminOf(c), "/deploy", q)
 	if err != nil {
 		return err
 	}

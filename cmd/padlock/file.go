@@ -193,7 +193,7 @@ func (p *program) reloadCommand() *cli.Command {
 			cfg := config.Default()
 			applyStorage(c, cfg)
 			cfg.Admin.Address = c.String("admin")
-			response, err := adminAsk(c.Context, cfg, http.MethodPost, "/reload")
+			response, err := p.adminChange(c.Context, cfg, "/reload", nil)
 			if err != nil {
 				return err
 			}

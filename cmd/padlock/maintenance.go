@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -144,7 +143,7 @@ func (p *program) maintain(c *cli.Context, q *daemon.MaintenanceRequest, done st
 	if q.Host, err = onlySite(c); err != nil {
 		return err
 	}
-	response, err := adminPost(c.Context, adminOf(c), "/maintenance", q)
+	response, err := p.adminPost(c.Context, adminOf(c), "/maintenance", q)
 	if err != nil {
 		return err
 	}
@@ -154,12 +153,12 @@ func (p *program) maintain(c *cli.Context, q *daemon.MaintenanceRequest, done st
 }
 
 // adminPost has the running padlock do something. Its error says why nothing was done.
-func adminPost(ctx context.Context, cfg *config.Config, path string, what any) (*http.Response, error) {
+func (p *program) adminPost(ctx context.Context, cfg *config.Config, path string, what any) (*http.Response, error) {
 	body, err := json.Marshal(what)
 	if err != nil {
 		return nil, err
 	}
-	response, err := adminSend(ctx, cfg, http.MethodPost, path, bytes.NewReader(body))
+	response, err := p.adminChange(ctx, cfg, path, body)
 	if err != nil {
 		return nil, err
 	}

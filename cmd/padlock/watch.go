@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -166,6 +168,39 @@ func adminAsk(ctx context.Context, cfg *config.Config, method, path string) (*ht
 	return adminSend(ctx, cfg, method, path, nil)
 }
 
+// restartsWithin is for how long a command waits for a restart: longer than one may take.
+const restartsWithin = 90 * time.Second
+
+// adminChange asks the running padlock to change something. While another padlock takes over, it waits for that one.
+func (p *program) adminChange(ctx context.Context, cfg *config.Config, path string, body []byte) (*http.Response, error) {
+	told := false
+	for end := time.Now().Add(restartsWithin); ; {
+		response, err := adminSend(ctx, cfg, http.MethodPost, path, bytes.NewReader(body))
+		switch {
+		// One that hands over closes connections that it has not answered, and then changes nothing any more.
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		case err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != "":
+		default:
+			return response, err
+		}
+		if time.Now().After(end) || ctx.Err() != nil {
+			return response, err
+		}
+		if err == nil {
+			response.Body.Close()
+			if !told {
+				terminal.Say(p.stderr, "padlock is being restarted; waiting")
+				told = true
+			}
+		}
+
+		select {
+		case <-time.After(250 * time.Millisecond): // a start takes some hundred
+		case <-ctx.Done():
+		}
+	}
+}
+
 func adminSend(ctx context.Context, cfg *config.Config, method, path string, body io.Reader) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return adminDial(ctx, cfg)
@@ -176,10 +211,22 @@ func adminSend(ctx context.Context, cfg *config.Config, method, path string, bod
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, hint.Add(fmt.Errorf("no padlock answers on %s", cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket())), "start one; if it runs with another --storage or --admin, give the same here")
+		return nil, hint.Add(unanswered{cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket()), err}, "start one; if it runs with another --storage or --admin, give the same here")
 	}
 	return response, nil
 }
+
+// unanswered is why there is no answer on an admin endpoint. Most often nobody is there, and the error says nothing more.
+type unanswered struct {
+	address string
+	error
+}
+
+// Error implements error.
+func (u unanswered) Error() string { return "no padlock answers on " + u.address }
+
+// Unwrap has errors.Is see the reason.
+func (u unanswered) Unwrap() error { return u.error }
 
 // adminDial connects to the running padlock: to the socket, or to a loopback address where one is given.
 func adminDial(ctx context.Context, cfg *config.Config) (net.Conn, error) {

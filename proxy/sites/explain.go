@@ -2,9 +2,6 @@ package sites
 
 import (
 	"cmp"
-	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"padlock/proxy/paths"
@@ -77,26 +74,6 @@ func (r *Route) title() string {
 		all = append(all, strings.Join(r.methods, " "))
 	}
 
-	c := &r.Config.Conditions
-	if c.Match != "" {
-		all = append(all, "match "+c.Match)
-	}
-	for _, kind := range []struct {
-		name   string
-		values map[string]string
-	}{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
-		for _, name := range slices.Sorted(maps.Keys(kind.values)) {
-			all = append(all, kind.name+" "+name)
-		}
-	}
-	if len(c.Client) > 0 {
-		all = append(all, "some clients")
-	}
-	if c.Certificate != nil {
-		all = append(all, "some certificates")
-	}
-	if c.Percent != 0 {
-		all = append(all, fmt.Sprintf("%g %%", c.Percent))
-	}
+	all = append(all, r.Config.Conditions.Kinds()...)
 	return strings.Join(all, ", ")
 }
