@@ -34,7 +34,7 @@ var longest = []string{
 	"TestKilledAtEveryStepOfAnOrder", "TestEveryDiagnosisWithARealClient", "TestTwoNodesRenewAtOnceOnASlowStore", "TestAStorageThatComesBackEmpty",
 	"TestRenewalUnderLoad", "TestTheCertsCommandsAgainstACA", "TestAFirstVisitShowsCompleteHandshakesAlone", "TestAnyDamagedFileOfTheStorageIsMended",
 	"TestAFullAndAReadOnlyStorage", "TestACAThatSendsTheWrongCertificate", "TestNoSecretIsWritten", "TestTheImageIsSmallAndReproducible",
-	"TestARelease", "TestReloadAfterReloadFailsNoRequest", "TestNoPathGetsToWhatIsProtected", "TestTestsslFindsNothingToMend", "TestReloadUnderLoadFailsNoRequest",
+	"TestARelease", "TestReloadAfterReloadFailsNoRequest", "TestDeploysUnderLoadFailNoRequest", "TestNoPathGetsToWhatIsProtected", "TestTestsslFindsNothingToMend", "TestReloadUnderLoadFailsNoRequest",
 	"TestFloodsOfHTTP2", "TestFloodsOfHTTP3", "TestAFailingRenewalIsRepeatedUntilItIsMended", "TestAutocertByHTTP", "TestExampleComposeTwoNodesWithRedis",
 	"TestWebSocketSuite", "TestWildcardByDNS", "TestSudoWorksForTheUserWhoRanIt", "TestAStolenRootKeyCannotImpersonateABank",
 	"TestTrustRenewReplacesTheRootEverywhere", "TestContainersComeAndGoUnderLoad", "TestFloodsOfTLS",
