@@ -19,12 +19,12 @@ const requestToken = "0123456789abcdef"
 func remembered(t *testing.T) (*inspect.Store, string) {
 	t.Helper()
 	s := inspect.NewStore(1<<20, "token")
-	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 1 << 10}, &inspect.Request{
-		Site: "a.test", Method: "POST", Scheme: "https", Host: "a.test", Target: "/p?token=s3cret&x=" + hostile, Start: time.Now(), Proto: "HTTP/2.0", Remote: "192.0.2.1",
+	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 1 << 10}, time.Now(), &inspect.Request{
+		Method: "POST", Scheme: "https", Host: "a.test", Target: "/p?token=s3cret&x=" + hostile, Proto: "HTTP/2.0", Remote: "192.0.2.1",
 	}, inspect.LinesOf([]inspect.Field{{Name: "Cookie", Value: "s3cret"}, {Name: "X-Hostile", Value: hostile}, {Name: "Content-Type", Value: "text/html"}}), nil)
 	c.Content(inspect.Client, []byte(hostile))
-	c.Trying("http://127.0.0.1:1", "POST", "a.test", "/p", inspect.LinesOf([]inspect.Field{{Name: "X-Forwarded-For", Value: "192.0.2.1"}}))
-	c.Tried(inspect.Try{Error: "refused " + hostile})
+	c.Trying("http://127.0.0.1:1", 0, "POST", "a.test", "/p", inspect.LinesOf([]inspect.Field{{Name: "X-Forwarded-For", Value: "192.0.2.1"}}))
+	c.Missed(inspect.Try{Error: "refused " + hostile})
 	c.Head(502, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}, {Name: "Content-Type", Value: "image/svg+xml"}}))
 	c.Content(inspect.Server, []byte(hostile))
 	c.End(inspect.Outcome{Status: 502, Error: hostile, Duration: time.Second})
@@ -166,7 +166,7 @@ func TestRequestsAreToldAsTheyHappen(t *testing.T) {
 		lines <- string(text[:n])
 	}()
 
-	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 10}, &inspect.Request{Site: "a.test", Method: "GET", Host: "a.test", Target: "/new", Start: time.Now()}, nil, nil)
+	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 10}, time.Now(), &inspect.Request{Method: "GET", Host: "a.test", Target: "/new"}, nil, nil)
 	events(t, page, "rows", "/new")
 	c.Head(204, nil)
 	c.End(inspect.Outcome{Status: 204})

@@ -33,9 +33,8 @@ func TestTheRoomHoldsWhateverComes(t *testing.T) {
 	}
 	one := func(s *inspect.Store, i, body int) *inspect.Record {
 		c := begin(s, &inspect.Limits{Site: fmt.Sprint(i % 100), Requests: 100_000, Body: 64 << 10}, "/", field(i)...)
-		c.Trying("http://127.0.0.1:1", "GET", "a", "/", inspect.LinesOf(field(i)))
-		c.Tried(inspect.Try{Status: 200})
-		c.Answered(200, inspect.LinesOf(field(i)))
+		c.Trying("http://127.0.0.1:1", 0, "GET", "a", "/", inspect.LinesOf(field(i)))
+		c.Answered(inspect.Try{Status: 200}, inspect.LinesOf(field(i)))
 		c.Head(200, inspect.LinesOf(field(i)))
 		c.Content(inspect.Server, make([]byte, body))
 		return c

@@ -9,16 +9,22 @@ import (
 
 // follower makes messages of what passes in one direction. It is called with the record's lock held.
 type follower interface {
-	follow(c *Record, is *state, p []byte)
+	follow(c *Record, p []byte)
 	// end tells what is open when nothing more comes.
-	end(c *Record, is *state)
+	end(c *Record)
 }
 
 // isEvents reports whether a response is a stream of events that can be read as it passes.
-func isEvents(fields Lines) bool {
+func isEvents(lines []byte) bool {
 	// Looked at in full where it can be one.
-	return strings.HasPrefix(strings.ToLower(fields.value("Content-Type")), "text/event-stream") && kindOf(fields.fields()) == "text/event-stream" && coded(fields.fields()) == ""
+	if kind := value(lines, "content-type"); len(kind) < len(eventStream) || !equal(string(kind[:len(eventStream)]), eventStream) {
+		return false
+	}
+	fields := entry(lines).fields()
+	return kindOf(fields) == eventStream && coded(fields) == ""
 }
+
+const eventStream = "text/event-stream"
 
 // events are server-sent events: blocks of lines that an empty line ends.
 type events struct {
@@ -27,16 +33,16 @@ type events struct {
 	line int   // bytes of the line that is open
 }
 
-func (e *events) follow(c *Record, is *state, p []byte) {
+func (e *events) follow(c *Record, p []byte) {
 	for _, b := range p {
 		if b == '\r' {
 			// Line ends may be CR LF too; those of CR alone are not in use.
 			continue
 		}
-		if e.size++; len(e.open) < is.limits.Body {
+		if e.size++; len(e.open) < c.limits.Body {
 			before := cap(e.open)
 			if e.open = append(e.open, b); cap(e.open) > before {
-				c.grow(is, int64(cap(e.open)-before))
+				c.grow(int64(cap(e.open) - before))
 			}
 		}
 		if b != '\n' {
@@ -48,19 +54,19 @@ func (e *events) follow(c *Record, is *state, p []byte) {
 			e.line = 0
 			continue
 		}
-		e.tell(c, is, "")
+		e.tell(c, "")
 	}
 }
 
-func (e *events) tell(c *Record, is *state, note string) {
+func (e *events) tell(c *Record, note string) {
 	if text := bytes.TrimRight(e.open, "\n"); len(text) > 0 {
-		c.message(is, Message{From: Server, Kind: eventKind(text) + note, Size: e.size, Data: bytes.Clone(text), Cut: e.size > int64(len(e.open))})
+		c.message(Message{From: Server, Kind: eventKind(text) + note, Size: e.size, Data: bytes.Clone(text), Cut: e.size > int64(len(e.open))})
 	}
-	c.grow(is, -int64(cap(e.open)))
+	c.grow(-int64(cap(e.open)))
 	e.open, e.size, e.line = nil, 0, 0
 }
 
-func (e *events) end(c *Record, is *state) { e.tell(c, is, ", unfinished") }
+func (e *events) end(c *Record) { e.tell(c, ", unfinished") }
 
 // eventKind names an event as its stream does.
 func eventKind(text []byte) string {
@@ -112,22 +118,22 @@ func newFrames(fields []Field) [2]follower {
 	return [2]follower{client, server}
 }
 
-func (f *frames) follow(c *Record, is *state, p []byte) {
+func (f *frames) follow(c *Record, p []byte) {
 	for len(p) > 0 {
 		if f.left == 0 {
 			f.head = append(f.head, p[0])
 			p = p[1:]
-			if f.begin(is.limits.Body) && f.left == 0 {
-				f.finish(c, is)
+			if f.begin(c.limits.Body) && f.left == 0 {
+				f.finish(c)
 			}
 			continue
 		}
 
 		n := min(uint64(len(p)), f.left)
-		f.payload(c, is, p[:n])
+		f.payload(c, p[:n])
 		p = p[n:]
 		if f.left == 0 {
-			f.finish(c, is)
+			f.finish(c)
 		}
 	}
 }
@@ -191,7 +197,7 @@ var opcodes = [16]string{
 	"close", "ping", "pong", "reserved 11", "reserved 12", "reserved 13", "reserved 14", "reserved 15",
 }
 
-func (f *frames) payload(c *Record, is *state, p []byte) {
+func (f *frames) payload(c *Record, p []byte) {
 	into, room := &f.open.Data, f.keeps-len(f.open.Data)
 	if f.inPacked() {
 		into, room = &f.packed.Data, maxPacked-len(f.packed.Data)
@@ -207,47 +213,47 @@ func (f *frames) payload(c *Record, is *state, p []byte) {
 		f.at++
 	}
 	f.left -= uint64(len(p))
-	c.grow(is, int64(cap(*into)-before))
+	c.grow(int64(cap(*into) - before))
 }
 
 // finish tells of a frame that is whole, or of the message that it is the last of.
-func (f *frames) finish(c *Record, is *state) {
+func (f *frames) finish(c *Record) {
 	m := f.open
 	f.open = Message{}
 	if !f.inPacked() {
-		c.grow(is, -int64(cap(m.Data)))
+		c.grow(-int64(cap(m.Data)))
 		if m.Kind == "close" && len(m.Data) >= 2 {
 			m.Kind = fmt.Sprintf("close %d", binary.BigEndian.Uint16(m.Data))
 			m.Data = m.Data[2:]
 		}
 		// What is charged for is its length.
 		m.Data = bytes.Clone(m.Data)
-		c.message(is, m)
+		c.message(m)
 		return
 	}
 
 	f.packed.Size += m.Size
 	f.packed.Frames++
 	if f.packed.last {
-		f.unpack(c, is)
+		f.unpack(c)
 	}
 }
 
 // unpack tells of a compressed message, as it was before it was compressed if that can be found out.
-func (f *frames) unpack(c *Record, is *state) {
+func (f *frames) unpack(c *Record) {
 	m := f.packed.Message
 	data := m.Data
 	var whole int64
 	var err error
-	if m.Data, whole, err = f.inflate.message(data, f.packed.lost, is.limits.Body, &c.store.inflating); err != nil {
+	if m.Data, whole, err = f.inflate.message(data, f.packed.lost, c.limits.Body, &c.store.inflating); err != nil {
 		m.Raw, m.Note = true, err.Error()
-		m.Data, m.Cut = bytes.Clone(data[:min(len(data), is.limits.Body)]), m.Size > int64(is.limits.Body)
+		m.Data, m.Cut = bytes.Clone(data[:min(len(data), c.limits.Body)]), m.Size > int64(c.limits.Body)
 	} else {
 		m.Inflated, m.Cut = whole, whole > int64(len(m.Data))
 	}
 	f.packed = nil
-	c.grow(is, f.inflate.took()-int64(cap(data)))
-	c.message(is, m)
+	c.grow(f.inflate.took() - int64(cap(data)))
+	c.message(m)
 }
 
-func (f *frames) end(*Record, *state) {}
+func (f *frames) end(*Record) {}

@@ -1,57 +1,96 @@
 package inspect
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
-// Lines are field lines, each a name and a value behind their lengths. They have no pointers: whatever is remembered,
-// the garbage collector has little to look at.
-type Lines []byte
+// Lines appends field lines to what it is given, and returns that: AppendLine for each. Nil: there are none. It is
+// called before the method that it is given to returns, possibly more than once.
+type Lines func(to []byte) []byte
 
-// AppendLine adds a field line.
-func AppendLine(to Lines, name, value string) Lines {
-	to = binary.AppendUvarint(to, uint64(len(name)))
-	to = append(to, name...)
-	to = binary.AppendUvarint(to, uint64(len(value)))
-	return append(to, value...)
-}
+// AppendLine adds a field line: a name and a value behind their lengths.
+func AppendLine(to []byte, name, value string) []byte { return appendText(appendText(to, name), value) }
 
 // LinesOf are fields as lines.
-func LinesOf(fields []Field) (lines Lines) {
-	for _, f := range fields {
-		lines = AppendLine(lines, f.Name, f.Value)
+func LinesOf(fields []Field) Lines {
+	return func(to []byte) []byte {
+		for i := range fields {
+			to = AppendLine(to, fields[i].Name, fields[i].Value)
+		}
+		return to
 	}
-	return lines
 }
 
-// fields are the lines, in texts of their own.
-func (l Lines) fields() (all []Field) {
-	for len(l) > 0 {
-		var name, value []byte
-		name, value, l = l.next()
-		all = append(all, Field{Name: string(name), Value: string(value)})
+// append adds the lines, if there are any.
+func (l Lines) append(to []byte) []byte {
+	if l == nil {
+		return to
 	}
-	return all
+	return l(to)
 }
 
-// value is the first value of a field.
-func (l Lines) value(name string) string {
-	for len(l) > 0 {
+func appendText(to []byte, text string) []byte {
+	if len(text) < 0x80 {
+		return append(append(to, byte(len(text))), text...)
+	}
+	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
+}
+
+func appendNumber(to []byte, n int) []byte { return binary.AppendUvarint(to, uint64(max(0, n))) }
+
+func appendTook(to []byte, took time.Duration) []byte { return appendNumber(to, int(took)) }
+
+// value is the first value of a field, in lines as they are.
+func value(lines []byte, name string) []byte {
+	for len(lines) > 0 {
 		var is, value []byte
+		is, lines = cutText(lines)
+		value, lines = cutText(lines)
 		// Most names differ in their length already.
-		if is, value, l = l.next(); len(is) == len(name) && equal(string(is), name) {
-			return string(value)
+		if len(is) == len(name) && equal(string(is), name) {
+			return value
 		}
 	}
-	return ""
+	return nil
 }
 
-func (l Lines) next() (name, value []byte, rest Lines) {
-	name, rest = l.text()
-	value, rest = rest.text()
-	return name, value, rest
+func cutText(lines []byte) (text, rest []byte) {
+	size, n := int(lines[0]), 1
+	if size >= 0x80 {
+		long, more := binary.Uvarint(lines)
+		size, n = int(long), more
+	}
+	return lines[n : n+size], lines[n+size:]
 }
 
-func (l Lines) text() (text []byte, rest Lines) {
-	size, n := binary.Uvarint(l)
-	end := n + int(size)
-	return l[n:end], l[end:]
+// entry is what was noted, as it is read. It is a copy.
+type entry string
+
+func (e *entry) number() int {
+	n := uint64(0)
+	for shift := 0; ; shift += 7 {
+		b := (*e)[0]
+		if *e = (*e)[1:]; b < 0x80 {
+			return int(n | uint64(b)<<shift)
+		}
+		n |= uint64(b&0x7f) << shift
+	}
+}
+
+func (e *entry) took() time.Duration { return time.Duration(e.number()) }
+
+func (e *entry) text() string {
+	size := e.number()
+	text := (*e)[:size]
+	*e = (*e)[size:]
+	return string(text)
+}
+
+// fields are the lines that an entry ends with.
+func (e entry) fields() (all []Field) {
+	for len(e) > 0 {
+		all = append(all, Field{Name: e.text(), Value: e.text()})
+	}
+	return all
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func begin(s *inspect.Store, l *inspect.Limits, target string, fields ...inspect.Field) *inspect.Record {
-	return s.Begin(l, &inspect.Request{Site: l.Site, Method: "GET", Scheme: "https", Host: l.Site, Target: target, Start: time.Now()}, inspect.LinesOf(fields), nil)
+	return s.Begin(l, time.Now(), &inspect.Request{Method: "GET", Scheme: "https", Host: l.Site, Target: target}, inspect.LinesOf(fields), nil)
 }
 
 func archive(all ...*inspect.Request) string {
@@ -88,8 +88,8 @@ func TestSecretsAreHiddenAndWithRedactNotKept(t *testing.T) {
 		if redact && len(s.Find(c.ID()).In.Data) > 0 {
 			t.Error("content is shown before it is redacted")
 		}
-		c.Trying("http://x", "GET", "a", "/p?token=s3cret", inspect.LinesOf(fields()))
-		c.Answered(200, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}}))
+		c.Trying("http://x", 0, "GET", "a", "/p?token=s3cret", inspect.LinesOf(fields()))
+		c.Answered(inspect.Try{Status: 200}, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}}))
 		c.Head(200, inspect.LinesOf([]inspect.Field{{Name: "Set-Cookie", Value: "s3cret"}, {Name: "Location", Value: "/?token=s3cret"}}))
 		c.End(inspect.Outcome{Status: 200})
 
@@ -198,10 +198,10 @@ func TestManyWriteWhileManyLook(t *testing.T) {
 		all.Go(func() {
 			for i := range 100 {
 				c := begin(s, l, "/", inspect.Field{Name: "Cookie", Value: "a"})
-				c.Trying("http://x", "GET", "a", "/", inspect.LinesOf([]inspect.Field{{Name: "A", Value: "b"}}))
+				c.Trying("http://x", 0, "GET", "a", "/", inspect.LinesOf([]inspect.Field{{Name: "A", Value: "b"}}))
 				var sides sync.WaitGroup
 				sides.Go(func() { c.Content(inspect.Client, make([]byte, 700)) })
-				c.Tried(inspect.Try{Status: 200})
+				c.Answered(inspect.Try{Status: 200}, nil)
 				c.Head(200, nil)
 				c.Content(inspect.Server, make([]byte, 700+i))
 				sides.Wait()
@@ -222,5 +222,113 @@ func TestManyWriteWhileManyLook(t *testing.T) {
 	all.Wait()
 	if s.Used() > 64<<10 || len(s.Recent()) > 20 {
 		t.Errorf("%d bytes of %d requests", s.Used(), len(s.Recent()))
+	}
+}
+
+// Memory that others are remembered in is never that of a request that somebody has read, or writes to: whatever is read
+// of a request is its own.
+func TestARequestNeverHasWhatIsAnothers(t *testing.T) {
+	s := inspect.NewStore(200 << 10)
+	l := &inspect.Limits{Site: "a", Requests: 8, Body: 9 << 10}
+	line := func(mark string) inspect.Lines {
+		return inspect.LinesOf([]inspect.Field{{Name: "X-Mark", Value: mark}, {Name: "X-Long", Value: strings.Repeat(mark, 30)}})
+	}
+	own := func(r *inspect.Request) {
+		mark := strings.TrimPrefix(r.Target, "/")
+		text := fmt.Sprintf("%s%s%s%s%s", r.Host, r.SentTarget, r.User, r.Error, r.RequestID)
+		for _, all := range [][]inspect.Field{r.Received, r.Sent, r.Answered, r.Response, r.Out.Trailers} {
+			for _, f := range all {
+				text += f.Value
+			}
+		}
+		for _, try := range r.Tries {
+			text += try.Target
+		}
+		text += string(r.In.Data) + string(r.Out.Data)
+		if rest := strings.ReplaceAll(text, mark, ""); rest != "" {
+			t.Errorf("%q has %q", mark, rest)
+		}
+	}
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			for i := range 200 {
+				mark := fmt.Sprintf("<%d:%d>", worker, i)
+				c := s.Begin(l, time.Now(), &inspect.Request{Host: mark, Target: "/" + mark, RequestID: mark}, line(mark), nil)
+				c.Trying(mark, 0, "", "", mark, line(mark))
+				var sides sync.WaitGroup
+				sides.Go(func() {
+					for range 3 {
+						c.Content(inspect.Client, []byte(strings.Repeat(mark, 50*(i%5))))
+					}
+				})
+				c.Answered(inspect.Try{Status: 200}, line(mark))
+				c.Head(200, line(mark))
+				for range 5 {
+					c.Content(inspect.Server, []byte(strings.Repeat(mark, 30)))
+				}
+				sides.Wait()
+				c.Trailers(inspect.Server, line(mark))
+				c.End(inspect.Outcome{Status: 200, User: mark, Error: mark})
+			}
+		})
+		all.Go(func() {
+			var kept []*inspect.Request
+			for range 200 {
+				for _, r := range s.Recent() {
+					if is := s.Find(r.ID); is != nil {
+						own(is)
+						kept = append(kept, r, is)
+					}
+				}
+				if len(kept) > 100 {
+					s.Clear()
+					for _, r := range kept {
+						own(r)
+					}
+					kept = nil
+				}
+			}
+		})
+	}
+	all.Wait()
+	if s.Used() > 200<<10 {
+		t.Errorf("%d bytes", s.Used())
+	}
+}
+
+// Lists, content and messages of any length come back as they went in, wherever a page ends.
+func TestWhatIsNotedComesBackWhateverItsLength(t *testing.T) {
+	for _, size := range []int{0, 1, 127, 128, 1000, 2030, 4090, 4096, 5000, 20_000} {
+		for _, content := range []int{0, 1, 5, 1024, 4091, 4092, 30_000} {
+			s := inspect.NewStore(1 << 20)
+			long := []inspect.Field{{Name: "A", Value: strings.Repeat("v", size)}, {Name: strings.Repeat("n", size), Value: "B"}}
+			c := begin(s, &inspect.Limits{Site: "a", Requests: 9, Body: 1 << 20}, "/"+strings.Repeat("t", size), long...)
+			want := ""
+			for i := range 3 {
+				piece := strings.Repeat(string(rune('a'+i)), content)
+				c.Content(inspect.Server, []byte(piece))
+				want += piece
+			}
+			c.Trying("http://x", time.Second, "PUT", "h", strings.Repeat("p", size), inspect.LinesOf(long))
+			c.Missed(inspect.Try{Error: "refused", Took: time.Minute})
+			c.Trying("http://y", 2*time.Second, "PUT", "h", strings.Repeat("q", size), inspect.LinesOf(long))
+			c.Answered(inspect.Try{Status: 204, TLS: 5}, inspect.LinesOf(long))
+			c.Interim(103)
+			c.Head(200, inspect.LinesOf(long))
+			c.Trailers(inspect.Client, inspect.LinesOf(long))
+			c.End(inspect.Outcome{})
+			r := s.Find(c.ID())
+			for which, got := range map[string][]inspect.Field{"received": r.Received, "sent": r.Sent, "answered": r.Answered, "response": r.Response, "trailers": r.In.Trailers} {
+				if !slices.Equal(got, long) {
+					t.Errorf("%d, %d: %s: %.200v", size, content, which, got)
+				}
+			}
+			tries := []inspect.Try{{Target: "http://x", At: time.Second, Error: "refused", Took: time.Minute}, {Target: "http://y", At: 2 * time.Second, Status: 204, TLS: 5}}
+			if len(r.Target) != 1+size || r.SentTarget != strings.Repeat("q", size) || string(r.Out.Data) != want || !slices.Equal(r.Tries, tries) ||
+				!slices.Equal(r.Interim, []int{103}) || r.Status != 200 || r.TargetStatus != 204 || r.Out.Cut {
+				t.Errorf("%d, %d: %.500v", size, content, r)
+			}
+		}
 	}
 }

@@ -50,9 +50,6 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 		return nil, notOpen(errNotOpen)
 	}
 
-	if x.record != nil {
-		x.record.answered(response)
-	}
 	x.fromTarget, x.sticky = true, x.attempt.Cookie
 	// The fields of the target's connection come off before anything else looks at the response.
 	response.Fields.RemoveHopByHop()

@@ -40,9 +40,8 @@ func (x *Exchange) inspect(host string) {
 	}
 
 	var id [16]byte
-	var room headRoom
 	is := inspect.Request{
-		RequestID: string(appendID(id[:0], x.id)), Start: x.start, Site: x.site.Inspect.Site, Method: r.Method, Scheme: r.Scheme, Host: host,
+		RequestID: string(appendID(id[:0], x.id)), Method: r.Method, Scheme: r.Scheme, Host: host,
 		Target: x.target, Proto: r.Proto, Remote: r.Client, Handshake: r.Conn.Handshake,
 	}
 	again, replayed := x.w.Writer.(*replayWriter)
@@ -50,7 +49,7 @@ func (x *Exchange) inspect(host string) {
 		is.Replay, x.replayOf = again.of, again.request
 	}
 
-	c := &recording{Record: store.Begin(x.site.Inspect, &is, linesOf(room[:0], r.Fields), r.Conn.Past()), x: x}
+	c := &recording{Record: store.Begin(x.site.Inspect, x.start, &is, linesOf(r.Fields), r.Conn.Past()), x: x}
 	x.record = c
 	if replayed {
 		again.record = c.ID()
@@ -63,36 +62,34 @@ func (x *Exchange) inspect(host string) {
 	}
 }
 
-// headRoom has the lines of most heads, on the stack.
-type headRoom [1 << 10]byte
-
 // linesOf are fields as they are now.
-func linesOf(to inspect.Lines, fields message.Fields) inspect.Lines {
+func linesOf(fields message.Fields) inspect.Lines {
+	return func(to []byte) []byte { return appendLines(to, fields) }
+}
+
+// upgrading are fields with what a connection adds that goes over to another protocol; "": to none.
+func upgrading(fields message.Fields, protocol string) inspect.Lines {
+	return func(to []byte) []byte {
+		to = appendLines(to, fields)
+		if protocol == "" {
+			return to
+		}
+		return inspect.AppendLine(inspect.AppendLine(to, "Connection", "Upgrade"), "Upgrade", protocol)
+	}
+}
+
+func appendLines(to []byte, fields message.Fields) []byte {
 	for i := range fields {
 		to = inspect.AppendLine(to, fields[i].Name, fields[i].Value)
 	}
 	return to
 }
 
-// upgrading adds what a connection adds that goes over to another protocol.
-func upgrading(lines inspect.Lines, to string) inspect.Lines {
-	if to == "" {
-		return lines
-	}
-	return inspect.AppendLine(inspect.AppendLine(lines, "Connection", "Upgrade"), "Upgrade", to)
-}
-
-// answered notes a target's response, as it came.
-func (c *recording) answered(response *message.Response) {
-	var room headRoom
-	c.Record.Answered(response.Status, linesOf(room[:0], response.Fields))
-}
-
 // Trying implements upstream.Follower.
-func (c *recording) Trying(target *config.Target) {
+func (c *recording) Trying(target *config.Target, placed time.Time) {
 	x := c.x
 	if x.spans != nil {
-		x.Trying(target)
+		x.Trying(target, placed)
 	}
 	r := x.request
 	// With the address that its name was resolved to.
@@ -100,16 +97,15 @@ func (c *recording) Trying(target *config.Target) {
 	if name == "" {
 		name = target.String()
 	}
-	var room headRoom
-	c.Record.Trying(name, r.Method, r.Host, r.Target, upgrading(linesOf(room[:0], r.Fields), r.Upgrade))
+	c.Record.Trying(name, placed.Sub(x.start), r.Method, r.Host, r.Target, upgrading(r.Fields, r.Upgrade))
 }
 
-// Answered implements upstream.Follower.
-func (c *recording) Answered(status int) {
+// Answered implements upstream.Follower. The response is as it came.
+func (c *recording) Answered(response *message.Response) {
 	if c.x.spans != nil {
-		c.x.Answered(status)
+		c.x.Answered(response)
 	}
-	c.tried(inspect.Try{Status: status})
+	c.Record.Answered(c.try(inspect.Try{Status: response.Status}), linesOf(response.Fields))
 }
 
 // Missed implements upstream.Follower.
@@ -117,23 +113,26 @@ func (c *recording) Missed(err *upstream.Error) {
 	if c.x.spans != nil {
 		c.x.Missed(err)
 	}
-	c.tried(inspect.Try{Error: err.Reason()})
+	c.Record.Missed(c.try(inspect.Try{Error: err.Reason()}))
 }
 
-// tried adds how long the last target took.
-func (c *recording) tried(t inspect.Try) {
+// try adds how long the last target took.
+func (c *recording) try(t inspect.Try) inspect.Try {
 	r := c.x.request
 	t.TLS = r.Securing - c.securing
 	t.Connect = r.Connecting - c.connecting - t.TLS
+	t.Took = c.x.attempt.Answer
 	c.connecting, c.securing = r.Connecting, r.Securing
-	c.Tried(t)
+	return t
 }
 
 // end is called when nothing is sent any more.
 func (c *recording) end() {
 	x := c.x
 	if body := x.request.Body; body != nil && x.w.status != 101 {
-		c.Trailers(inspect.Client, linesOf(nil, body.Trailers()))
+		if trailers := body.Trailers(); len(trailers) > 0 {
+			c.Trailers(inspect.Client, linesOf(trailers))
+		}
 	}
 	c.End(inspect.Outcome{Status: x.w.status, User: x.user, Error: x.err, Aborted: x.w.aborted, Duration: x.took, Wait: x.attempt.Wait})
 }
@@ -167,8 +166,7 @@ func (w *recordedWriter) Interim(status int, fields message.Fields) error {
 
 // Head implements message.Writer.
 func (w *recordedWriter) Head(status int, fields message.Fields, length int64) error {
-	var room headRoom
-	w.record.Head(status, linesOf(room[:0], fields))
+	w.record.Head(status, linesOf(fields))
 	return w.Writer.Head(status, fields, length)
 }
 
@@ -183,7 +181,9 @@ func (w *recordedWriter) Write(p []byte) (int, error) {
 
 // Trailers implements message.Writer.
 func (w *recordedWriter) Trailers(fields message.Fields) {
-	w.record.Trailers(inspect.Server, linesOf(nil, fields))
+	if len(fields) > 0 {
+		w.record.Trailers(inspect.Server, linesOf(fields))
+	}
 	w.Writer.Trailers(fields)
 }
 
@@ -194,9 +194,9 @@ func (w *recordedWriter) Tunnel(fields message.Fields) (message.Tunnel, error) {
 		return nil, err
 	}
 	protocol := w.record.x.request.Upgrade
-	sent := linesOf(nil, fields)
+	sent := linesOf(fields)
 	if !w.record.x.extended() {
-		sent = upgrading(sent, protocol)
+		sent = upgrading(fields, protocol)
 	}
 	w.record.Tunnel(protocol == sites.WebSocket, sent)
 	noted := &recordedTunnel{tunnel, w.record}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -78,7 +79,7 @@ func (x *Exchange) parentText() string {
 }
 
 // Trying implements upstream.Follower: each try is a span of its own, and what the target does is below that.
-func (x *Exchange) Trying(target *config.Target) {
+func (x *Exchange) Trying(target *config.Target, _ time.Time) {
 	r := x.request
 	path, _, _ := strings.Cut(r.Target, "?")
 	before := x.trace
@@ -94,7 +95,7 @@ func (x *Exchange) Trying(target *config.Target) {
 }
 
 // Answered implements upstream.Follower.
-func (x *Exchange) Answered(status int) { x.spans.Answered(status) }
+func (x *Exchange) Answered(response *message.Response) { x.spans.Answered(response.Status) }
 
 // Missed implements upstream.Follower.
 func (x *Exchange) Missed(err *upstream.Error) { x.spans.Missed(err.Reason(), err.Error()) }

@@ -31,8 +31,8 @@ func tracedRig(tb testing.TB, t *tracing.Tracer, more ...message.Field) (run fun
 		x.site, x.name, x.target, x.route = found, name, r.Target, found.Routes[0]
 		_ = (&Gateway{}).prepare(nil, x)
 		if x.attempt.Follower != nil {
-			x.attempt.Follower.Trying(target)
-			x.attempt.Follower.Answered(200)
+			x.attempt.Follower.Trying(target, time.Now())
+			x.attempt.Follower.Answered(&message.Response{Status: 200})
 		}
 		x.took = time.Since(x.start)
 		x.endTrace()

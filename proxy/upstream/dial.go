@@ -17,7 +17,7 @@ import (
 // fails. Its errors are those of RoundTrip. The connection's Close does not end the attempt.
 func (g *Group) Dial(ctx *message.Context, r *message.Request, a *Attempt) (conn net.Conn, err error) {
 	always := func(*Error) bool { return true }
-	err = g.try(ctx, r, a, always, func(m *member) (err error) {
+	err = g.try(ctx, r, a, always, func(m *member, _ time.Time) (err error) {
 		conn, err = m.target.dialer.dial(ctx)
 		return err
 	})

@@ -80,10 +80,10 @@ type Attempt struct {
 
 // Follower follows a request to its targets. Its methods are called in turn, by the request's goroutine.
 type Follower interface {
-	// Trying is called before the request goes to a target, and may change its fields.
-	Trying(target *config.Target)
-	// Answered is called when the head of the response is there.
-	Answered(status int)
+	// Trying is called before the request goes to a target, whose place it has had since placed, and may change its fields.
+	Trying(target *config.Target, placed time.Time)
+	// Answered is called when the head of the response is there, as the target has sent it.
+	Answered(response *message.Response)
 	// Missed is called where none came.
 	Missed(err *Error)
 }
@@ -141,7 +141,7 @@ const maxAttempts = 8
 // errors are *Error, ErrUnhealthy, ErrFull, or the context's.
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (response *message.Response, err error) {
 	again := func(failure *Error) bool { return safe(r, failure) }
-	err = g.try(ctx, r, a, again, func(m *member) (err error) {
+	err = g.try(ctx, r, a, again, func(m *member, placed time.Time) (err error) {
 		// All of this is done for each attempt, as it depends on the target.
 		g.stick(r, a)
 		if g.UpstreamHost {
@@ -151,7 +151,7 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 			a.Chosen(a.Place())
 		}
 		if a.Follower != nil {
-			a.Follower.Trying(&m.target.target)
+			a.Follower.Trying(&m.target.target, placed)
 		}
 
 		settled := a.watch(m.target)
@@ -164,14 +164,14 @@ func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim mess
 	}
 
 	if a.Follower != nil {
-		a.Follower.Answered(response.Status)
+		a.Follower.Answered(response)
 	}
 	return response, nil
 }
 
 // try calls once with a target of the group and, where that fails, with another for which the request may be repeated:
 // again says so of a failure, and the route's number of attempts and its budget must allow it.
-func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again func(*Error) bool, once func(*member) error) error {
+func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again func(*Error) bool, once func(m *member, placed time.Time) error) error {
 	g.budget.request(float64(g.o.Retry.Budget))
 	f := g.filter(r)
 	start := time.Now()
@@ -185,7 +185,7 @@ func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again 
 
 		// From here on the attempt owns the place, and gives it back whatever happens.
 		a.hold(g, m, &f)
-		err = once(m)
+		err = once(m, placed)
 		start = time.Now()
 		a.Answer = start.Sub(placed)
 		if err == nil {
