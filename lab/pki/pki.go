@@ -26,8 +26,10 @@ import (
 	"sync"
 	"time"
 
+	"padlock/internal/access"
 	"padlock/internal/hint"
 	"padlock/internal/pemfile"
+	"padlock/internal/regular"
 )
 
 // Authority is the lab's root with all that hangs on it. It is safe for use from many goroutines.
@@ -67,28 +69,40 @@ func New() (*Authority, error) {
 	return from(&CA{cert, key})
 }
 
-// Open keeps the root in a directory, so that clients which trust it need not be told anew.
+// rootFile is the stored root, with its key.
+const rootFile = "lab-root.pem"
+
+// Open keeps the root in a directory, so that clients which trust it need not be told anew. Several processes may open
+// one directory at once: they get the same root. It is an error if others can read the key, or put another root there.
 func Open(dir string) (*Authority, error) {
-	name := filepath.Join(dir, "lab-root.pem")
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return create(dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
+	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
+	}
+	if access.Others(info)&access.Write != 0 && !access.Modeless(dir) {
+		err := fmt.Errorf("others can write to the directory %s (mode %#o), and put a root there whose key they have", dir, info.Mode().Perm())
+		return nil, hint.Add(err, "chmod go-w "+dir+", or name another directory")
 	}
 
-	ca, err := parse(name, data)
+	name := filepath.Join(dir, rootFile)
+	root, err := load(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		root, err = create(name, os.Link)
+	case err == nil && time.Now().After(root.Cert.NotAfter.Add(-7*Day)):
+		root, err = create(name, os.Rename)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if time.Now().After(ca.Cert.NotAfter.Add(-7 * Day)) {
-		return create(dir, name)
-	}
-	return from(ca)
+	return from(root)
 }
 
-func create(dir, name string) (*Authority, error) {
+// create makes a root and puts its file in place whole, or finds that another process was faster.
+func create(name string, place func(from, to string) error) (*CA, error) {
 	a, err := New()
 	if err != nil {
 		return nil, err
@@ -97,24 +111,50 @@ func create(dir, name string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := append(a.Root.PEM(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
 
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// A file of its own name, for its owner alone: nobody has it open, or has made a link of it.
+	f, err := os.CreateTemp(filepath.Dir(name), "."+rootFile+"-*") // 0600
+	if err != nil {
 		return nil, err
 	}
-	// A half-written file must never be what the next start reads.
-	if err := os.WriteFile(name+".new", data, 0o600); err != nil {
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(a.Root.PEM(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...))
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
-	return a, os.Rename(name+".new", name)
+	if err := place(f.Name(), name); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return load(name)
 }
 
-func parse(name string, data []byte) (*CA, error) {
+// maxRoot is more than a root and its key need, in bytes.
+const maxRoot = 64 << 10
+
+func load(name string) (*CA, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if access.Others(info) != 0 && !access.Modeless(name) {
+		err := fmt.Errorf("the lab's root and its key in %s can be read by others (mode %#o), who can pose as any server to clients that trust it", name, info.Mode().Perm())
+		return nil, hint.Add(err, "remove the file, and the lab makes a new root; if nobody else has had access: chmod 600 "+name)
+	}
+	data, err := regular.Read(name, maxRoot)
+	if err != nil {
+		return nil, err
+	}
+
+	const renew = "remove the file, and the lab makes a new root"
 	pair, err := pemfile.Pair(name, data, name, data)
 	if err != nil {
-		return nil, hint.Add(err, "remove the file, and the lab makes a new root")
+		return nil, hint.Add(err, renew)
 	}
-	return &CA{pair.Leaf, pair.PrivateKey.(crypto.Signer)}, nil
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok || !pair.Leaf.IsCA {
+		return nil, hint.Add(fmt.Errorf("%s does not hold a root of the lab", name), renew)
+	}
+	return &CA{pair.Leaf, key}, nil
 }
 
 func from(root *CA) (*Authority, error) {

@@ -135,7 +135,7 @@ func TestTheRootIsKept(t *testing.T) {
 	if err := verified(first, again.Maker("host.example").Chain(nil).Certificate, "host.example"); err != nil {
 		t.Errorf("the key does not belong to the root: %v", err)
 	}
-	name := filepath.Join(dir, "lab-root.pem")
+	name := filepath.Join(dir, rootFile)
 	if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
@@ -154,11 +154,92 @@ func TestTheRootIsKept(t *testing.T) {
 // A damaged root is an error that says what to do, and not a new root.
 func TestADamagedRootIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	name := filepath.Join(dir, "lab-root.pem")
+	name := filepath.Join(dir, rootFile)
 	for what, data := range map[string][]byte{"empty": nil, "text": []byte("root\n"), "no key": made(t).Root.PEM()} {
 		written(t, name, data)
 		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), name) || hint.Of(err) == "" {
 			t.Errorf("%s: %v, hint %q", what, err, hint.Of(err))
+		}
+	}
+}
+
+// A root whose key others can read or exchange is refused, with what to do; so is a leaf in its place. What lies about
+// under the names of temporary files gets no key.
+func TestTheStoredKeyIsTheOwners(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no modes there")
+	}
+	dir := filepath.Join(t.TempDir(), "storage")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	trap := filepath.Join(dir, rootFile+".new")
+	if err := os.WriteFile(trap, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if data, err := os.ReadFile(trap); err != nil || len(data) > 0 {
+		t.Errorf("the key is in a file of somebody else's: %v", err)
+	}
+
+	for what, c := range map[string]struct {
+		name string
+		mode os.FileMode
+	}{"a key that everybody can read": {filepath.Join(dir, rootFile), 0o604}, "a directory that everybody can write to": {dir, 0o777}, "a sticky one": {dir, 0o777 | os.ModeSticky}} {
+		before, err := os.Stat(c.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(c.name, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), c.name) || !strings.Contains(hint.Of(err), "chmod") {
+			t.Errorf("%s: %v, hint %q", what, err, hint.Of(err))
+		}
+		if err := os.Chmod(c.name, before.Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(dir); err != nil {
+		t.Error(err)
+	}
+
+	m := made(t).Maker("host.example")
+	leaf := m.Chain(nil)
+	key, err := x509.MarshalPKCS8PrivateKey(leaf.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Certificate[0]})
+	written(t, filepath.Join(dir, rootFile), append(chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...))
+	if _, err := Open(dir); err == nil || hint.Of(err) == "" {
+		t.Errorf("a leaf passes for the root: %v", err)
+	}
+}
+
+// Processes that start at once have the same root.
+func TestRootsThatAreMadeAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storage")
+	roots := make(chan string, 8)
+	for range cap(roots) {
+		go func() {
+			a, err := Open(dir)
+			if err != nil {
+				roots <- err.Error()
+				return
+			}
+			roots <- string(a.Root.PEM())
+		}()
+	}
+	first := <-roots
+	for range cap(roots) - 1 {
+		if other := <-roots; other != first {
+			t.Fatalf("%s\n%s", first, other)
 		}
 	}
 }
