@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -37,10 +38,7 @@ func (s *session) application(conn appConn, protocol string) {
 		return
 	}
 	if protocol == "h2" {
-		//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
-		server := &http2.Server{MaxConcurrentStreams: 32}
-		//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
-		server.ServeConn(app, &http2.ServeConnOpts{Context: s.ctx, Handler: s, BaseConfig: &http.Server{ErrorLog: s.quiet()}})
+		s.serveHTTP2(app)
 		return
 	}
 	s.serveHTTP1(app)
@@ -66,6 +64,39 @@ func (s *session) byHand(app appConn) {
 func (s *session) agent(r *http.Request) {
 	agent := handshake.Escape(r.UserAgent())
 	s.note(func(v *Visit) { v.Agent = agent[:min(len(agent), 200)] })
+}
+
+// serveHTTP2 serves this one connection, and ends it with a GOAWAY once a request is answered, unless it is the page's.
+func (s *session) serveHTTP2(app net.Conn) {
+	var answered, ended atomic.Bool
+	base := &http.Server{ErrorLog: s.quiet()}
+	//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
+	server := &http2.Server{MaxConcurrentStreams: 32}
+	//lint:ignore SA1019 it has Shutdown send a GOAWAY
+	if err := http2.ConfigureServer(base, server); err != nil {
+		s.fail(err)
+		return
+	}
+
+	// An answer with Connection: close would have the GOAWAY sent before it, at which the clients of Java 17 drop the
+	// answer (JDK-8335181).
+	base.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateIdle && answered.Load() && s.endpoint != page {
+			ended.Store(true)
+			_ = base.Shutdown(s.ctx)
+		}
+	}
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		answered.Store(true)
+		if ended.Load() {
+			// It was sent before the GOAWAY came; the client may ask again on another connection (RFC 9110 section 15.5.20).
+			http.Error(w, "each request has a connection of its own", http.StatusMisdirectedRequest)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}
+	//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
+	server.ServeConn(app, &http2.ServeConnOpts{Context: s.ctx, Handler: http.HandlerFunc(handler), BaseConfig: base})
 }
 
 // serveHTTP1 has net/http serve this one connection.
@@ -121,9 +152,8 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	// The page of the lab asks from another origin, and may read all of it.
 	h.Set("Access-Control-Allow-Origin", "*")
-	// Each request has a connection of its own, or a second test of the same browser would be no visit. Over HTTP/2, this
-	// makes a GOAWAY.
-	if r.ProtoMajor < 3 {
+	// Each request has a connection of its own, or a second test of the same browser would be no visit.
+	if r.ProtoMajor == 1 {
 		h.Set("Connection", "close")
 	}
 	body := s.body()
