@@ -2,8 +2,10 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -87,7 +89,7 @@ func (l *Lab) Check(ctx context.Context, c Check) (*Report, error) {
 	k := &checker{lab: l, check: c, root: root, total: len(selected) + len(controls), alone: true}
 	report := &Report{Command: c.Command}
 	for _, e := range l.endpoints[:len(controls)] {
-		r := k.run(ctx, e, calibration{exitTells: true})
+		r := k.run(ctx, e, calibration{})
 		if ctx.Err() != nil {
 			report.Stopped = len(selected)
 			return report, nil
@@ -144,7 +146,6 @@ func (l *Lab) choose(patterns string) (selected []*Endpoint, err error) {
 
 // controlled concludes from the controls whether and how the client can be judged.
 func (l *Lab) controlled(results []Result) (failed, remedy string, c calibration) {
-	c.exitTells = true
 	for _, r := range results {
 		name := r.Endpoint.Hostname()
 		switch {
@@ -152,7 +153,9 @@ func (l *Lab) controlled(results []Result) (failed, remedy string, c calibration
 			return "the command could not be run: " + r.Outcome.Failed, "check that the program is installed, and give it behind --", c
 		case r.Endpoint.Expect == MustRefuse:
 			// Whatever happens there, it calibrates only.
-			c.exitTells = c.exitTells && r.Outcome.Exit != 0
+			if r.Outcome.Exit == 0 {
+				c.mute = cmp.Or(c.mute, "it is 0 at "+name+", too, where the connection is closed")
+			}
 		case len(r.Visits) == 0 && r.Outcome.stray != "":
 			return "the client made no connection to " + name + ": " + r.Outcome.stray, "have it request {url}, which is https and has that name; or {host} and {port}", c
 		case len(r.Visits) == 0:
@@ -164,7 +167,7 @@ func (l *Lab) controlled(results []Result) (failed, remedy string, c calibration
 			return "the client refuses " + name + ", which has no fault: " + r.Reason,
 				"have it trust {root}, as curl --cacert {root} does, and send a request: a client that sends nothing shows nothing", c
 		case r.Outcome.Exit != 0:
-			c.exitTells = false
+			c.mute = cmp.Or(c.mute, fmt.Sprintf("it is %d at %s, too, which has no fault%s", r.Outcome.Exit, name, quoted(r.Outcome)))
 		}
 	}
 	return "", "", c
@@ -261,7 +264,7 @@ func (k *checker) run(ctx context.Context, e *Endpoint, c calibration) Result {
 	outcome := k.command(ctx, e)
 	settled, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	visits := k.lab.settle(settled, e.Name, since)
+	visits := k.lab.settle(settled, e.Name, since, nil)
 	if len(visits) == 0 && k.alone {
 		outcome.stray = k.lab.visits.astray(since)
 	}
@@ -274,11 +277,11 @@ func (l *Lab) setCurrent(e *Endpoint) {
 	l.current = e
 }
 
-// settle waits until all visits to an endpoint are over.
-func (l *Lab) settle(ctx context.Context, endpoint string, since time.Time) []Visit {
+// settle waits until all visits to an endpoint are over, or one of them is enough; nil: none is.
+func (l *Lab) settle(ctx context.Context, endpoint string, since time.Time, enough func(Visit) bool) []Visit {
 	for {
 		visits, over, changed := l.visits.of(endpoint, since)
-		if over {
+		if over || enough != nil && anyVisit(visits, enough) {
 			return visits
 		}
 		select {

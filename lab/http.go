@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -61,14 +61,26 @@ func (s *session) byHand(app appConn) {
 	s.note(func(v *Visit) { v.Served = true })
 }
 
+// agent notes a request. One that comes on the connection of another, which is the quickest way, is a visit of its own.
 func (s *session) agent(r *http.Request) {
-	agent := handshake.Escape(r.UserAgent())
-	s.note(func(v *Visit) { v.Agent = agent[:min(len(agent), 200)] })
+	if s.requests.Add(1) > 1 && s.endpoint != page {
+		s.lab.visits.again(s.visit, s.lab.authority.Asked(s.endpoint.Hostname()))
+	}
+	s.note(func(v *Visit) { v.Agent = agentOf(r) })
 }
 
-// serveHTTP2 serves this one connection, and ends it with a GOAWAY once a request is answered, unless it is the page's.
+// agentOf is a client by its own words, as far as they are kept.
+func agentOf(r *http.Request) string {
+	agent := handshake.Escape(r.UserAgent())
+	return agent[:min(len(agent), 200)]
+}
+
+// goAwayDelay is how long a connection of HTTP/2 stays open once its requests are answered. The clients of Java 17 drop
+// an answer whose end they have not handed on when a GOAWAY comes (JDK-8335181).
+const goAwayDelay = 2 * time.Second
+
+// serveHTTP2 serves this one connection, and ends it with a GOAWAY some time after its answers, unless it is the page's.
 func (s *session) serveHTTP2(app net.Conn) {
-	var answered, ended atomic.Bool
 	base := &http.Server{ErrorLog: s.quiet()}
 	//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
 	server := &http2.Server{MaxConcurrentStreams: 32}
@@ -78,25 +90,15 @@ func (s *session) serveHTTP2(app net.Conn) {
 		return
 	}
 
-	// An answer with Connection: close would have the GOAWAY sent before it, at which the clients of Java 17 drop the
-	// answer (JDK-8335181).
+	goAway := time.AfterFunc(math.MaxInt64, func() { _ = base.Shutdown(s.ctx) })
+	defer goAway.Stop()
 	base.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateIdle && answered.Load() && s.endpoint != page {
-			ended.Store(true)
-			_ = base.Shutdown(s.ctx)
+		if state == http.StateIdle && s.requests.Load() > 0 && s.endpoint != page {
+			goAway.Reset(goAwayDelay)
 		}
-	}
-	handler := func(w http.ResponseWriter, r *http.Request) {
-		answered.Store(true)
-		if ended.Load() {
-			// It was sent before the GOAWAY came; the client may ask again on another connection (RFC 9110 section 15.5.20).
-			http.Error(w, "each request has a connection of its own", http.StatusMisdirectedRequest)
-			return
-		}
-		s.ServeHTTP(w, r)
 	}
 	//lint:ignore SA1019 net/http serves listeners alone, and this is one connection
-	server.ServeConn(app, &http2.ServeConnOpts{Context: s.ctx, Handler: http.HandlerFunc(handler), BaseConfig: base})
+	server.ServeConn(app, &http2.ServeConnOpts{Context: s.ctx, Handler: s, BaseConfig: base})
 }
 
 // serveHTTP1 has net/http serve this one connection.
@@ -152,7 +154,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	// The page of the lab asks from another origin, and may read all of it.
 	h.Set("Access-Control-Allow-Origin", "*")
-	// Each request has a connection of its own, or a second test of the same browser would be no visit.
+	// The next test of a browser shows a handshake, too.
 	if r.ProtoMajor == 1 {
 		h.Set("Connection", "close")
 	}

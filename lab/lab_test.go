@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,8 +39,9 @@ func TestTheTableIsComplete(t *testing.T) {
 		}
 	}
 	for _, e := range Endpoints() {
-		if e.basis != "" && !names[e.basis] {
-			t.Errorf("%s is compared with %s, which does not exist", e.Name, e.basis)
+		// The controls are met by themselves.
+		if e.basis != "" && (!names[e.basis] || slices.ContainsFunc(controls, func(c Endpoint) bool { return c.Name == e.basis })) {
+			t.Errorf("%s is compared with %s, which does not exist or is a control", e.Name, e.basis)
 		}
 	}
 	if len(names) < 220 {
@@ -255,17 +256,21 @@ func TestAnExitCodeThatTellsNothingIsNotBelieved(t *testing.T) {
 func TestThePage(t *testing.T) {
 	t.Parallel()
 	l := opened(t, Options{})
-	get := func(url, host string) (int, string) {
+	ask := func(method, url, host string, fields ...string) (int, string) {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(l)}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(l.Address(), l.Port()))
 		}}
 		defer transport.CloseIdleConnections()
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if host != "" {
 			request.Host = host
+		}
+		request.Header.Set("User-Agent", "browser")
+		for i := 0; i < len(fields); i += 2 {
+			request.Header.Set(fields[i], fields[i+1])
 		}
 		response, err := (&http.Client{Transport: transport}).Do(request)
 		if err != nil {
@@ -275,6 +280,7 @@ func TestThePage(t *testing.T) {
 		body, _ := io.ReadAll(response.Body)
 		return response.StatusCode, string(body)
 	}
+	get := func(url, host string) (int, string) { return ask(http.MethodGet, url, host) }
 
 	if status, body := get(l.PageURL(), ""); status != http.StatusOK || !strings.Contains(body, `data-name="wrong-host"`) || !strings.Contains(body, "Test this browser") {
 		t.Errorf("%d, %.300s", status, body)
@@ -285,14 +291,82 @@ func TestThePage(t *testing.T) {
 	if status, body := get(l.PageURL()+"root.pem", ""); status != http.StatusOK || body != string(l.Root()) {
 		t.Errorf("%d, %q", status, body)
 	}
-	since := time.Now().Add(-time.Second).UnixMilli()
+	_, since := get(l.PageURL()+"now", "")
+	judged := func(endpoint, outcome string) (verdict resultJSON) {
+		status, body := ask(http.MethodPost, l.PageURL()+"judge?outcome="+outcome+"&endpoint="+endpoint+"&since="+strings.TrimSpace(since), "")
+		if err := json.Unmarshal([]byte(body), &verdict); err != nil || status != http.StatusOK {
+			t.Fatalf("%d, %s, %v", status, body, err)
+		}
+		return verdict
+	}
 	if status, body := get(l.URL(l.named("good")), ""); status != http.StatusOK || !strings.Contains(body, "end of padlock lab: good") {
 		t.Errorf("%d, %q", status, body)
 	}
-	_, body := get(l.PageURL()+"judge?outcome=success&endpoint=good&since="+strconv.FormatInt(since, 10), "")
-	var verdict resultJSON
-	if err := json.Unmarshal([]byte(body), &verdict); err != nil || verdict.Verdict != OK || !verdict.Accepted {
-		t.Errorf("%s, %v", body, err)
+	if verdict := judged("good", "success"); verdict.Verdict != OK || !verdict.Accepted {
+		t.Errorf("%+v", verdict)
+	}
+
+	// What another client has accepted says nothing of this one.
+	insecure := client(l, &tls.Config{InsecureSkipVerify: true})
+	if err := insecure(t.Context(), l.named("expired")); err != nil {
+		t.Fatal(err)
+	}
+	if verdict := judged("expired", "failure"); verdict.Verdict != Unclear {
+		t.Errorf("%+v", verdict)
+	}
+
+	// Verdicts are written by the page's own script alone, and begin anew with it.
+	for _, c := range []struct {
+		method, path string
+		fields       []string
+		status       int
+	}{
+		{http.MethodGet, "judge", nil, http.StatusMethodNotAllowed}, {http.MethodPost, "results", nil, http.StatusMethodNotAllowed},
+		{http.MethodPost, "begin", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden}, {http.MethodPost, "judge", []string{"Origin", "https://example.com"}, http.StatusForbidden},
+		{http.MethodPost, "begin", []string{"Sec-Fetch-Site", "same-origin"}, http.StatusNoContent},
+	} {
+		if _, body := get(l.PageURL()+"results", ""); strings.Count(body, `"verdict"`) != 2 {
+			t.Errorf("before %s %s: %s", c.method, c.path, body)
+		}
+		if status, body := ask(c.method, l.PageURL()+c.path, "", c.fields...); status != c.status {
+			t.Errorf("%s %s: %d, %s", c.method, c.path, status, body)
+		}
+	}
+	if _, body := get(l.PageURL()+"results", ""); strings.TrimSpace(body) != "[]" {
+		t.Error(body)
+	}
+}
+
+// The page and a check conclude the same of what a client does: a refusal counts beside the endpoint without the fault.
+func TestThePageComparesAsACheckDoes(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	old := &tls.Config{RootCAs: roots(l), MaxVersion: tls.VersionTLS12}
+	report := checked(t, l, old, "wrong-key-1.2,flip-data-1.2,flip-data,flip-ticket")
+	for _, r := range report.Results {
+		l.browser[r.Endpoint] = judge(r.Endpoint, r.Visits, r.Outcome, calibration{})
+	}
+	verdicts := l.browserVerdicts()
+	if len(verdicts) != len(report.Results) || len(with(report, Unclear)) != 2 {
+		t.Errorf("%d verdicts, %d results, unclear: %q", len(verdicts), len(report.Results), with(report, Unclear))
+	}
+	for _, r := range report.Results {
+		if v := verdicts[r.Endpoint.Name]; v.Verdict != r.Verdict || v.Reason != r.Reason {
+			t.Errorf("%s: %s, %s on the page; %s, %s in the check", r.Endpoint.Name, v.Verdict, v.Reason, r.Verdict, r.Reason)
+		}
+	}
+
+	// As long as the other endpoint has not been met, nothing is known, of one visit either.
+	flip := l.named("flip-data")
+	delete(l.browser, l.named(flip.basis))
+	if v := l.browserVerdicts()[flip.Name]; v.Verdict != Unclear {
+		t.Errorf("%+v", v)
+	}
+	refused, accepted := &Visit{Alert: "bad_record_mac"}, &Visit{Data: true}
+	for name, want := range map[string][2]Verdict{"wrong-key-1.2": {Unclear, Unsafe}, "expired": {OK, Unsafe}, "good": {TooStrict, OK}, "revoked-crl": {OK, Weak}, "truncated": {Unclear, Unclear}, "rsa-8192": {"", ""}, "silence": {"", ""}} {
+		if e := l.named(name); e.live(refused).Verdict != want[0] || e.live(accepted).Verdict != want[1] {
+			t.Errorf("%s: %+v, %+v", name, e.live(refused), e.live(accepted))
+		}
 	}
 }
 
@@ -492,83 +566,99 @@ func TestEarlyDataOverTCPIsRefused(t *testing.T) {
 func TestWhatAClientNeedNotOffer(t *testing.T) {
 	visits := []Visit{{Unsuited: "the client does not offer HTTP/2"}}
 	for expect, want := range map[Expectation]Verdict{May: OK, MustRefuse: Unclear, MustAccept: Unclear} {
-		if r := judge(&Endpoint{Expect: expect}, visits, Outcome{Exit: 1}, calibration{exitTells: true}); r.Verdict != want || !strings.Contains(r.Reason, "HTTP/2") {
+		if r := judge(&Endpoint{Expect: expect}, visits, Outcome{Exit: 1}, calibration{}); r.Verdict != want || !strings.Contains(r.Reason, "HTTP/2") {
 			t.Errorf("%s: %s, %s", expect, r.Verdict, r.Reason)
 		}
 	}
 }
 
-// A client that keeps its connections has a new one for each request that is answered, so that each is a visit.
+// A client that keeps its connection makes a visit with each request, until it is told to take another one.
 func TestEachRequestIsAVisit(t *testing.T) {
 	t.Parallel()
 	l := opened(t, Options{})
 	good := l.named("good")
-	keeping := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots(l)}, ForceAttemptHTTP2: true,
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(l.Address(), l.Port()))
-		},
-	}}
-	defer keeping.CloseIdleConnections()
-	// A request may be sent before the GOAWAY has come: it is told to come again.
-	const tries = 100
-	for visits, try := 0, 0; visits < 3; try++ {
+	conn := dialled(t, l, good)
+	framer := framed(t, conn)
+	for stream := uint32(1); stream < 6; stream += 2 {
 		since := time.Now()
-		response, err := keeping.Get(l.URL(good))
-		if err != nil || try == tries {
-			t.Fatalf("after %d tries and %d visits: %v", try, visits, err)
+		asked(t, framer, stream, good.Hostname())
+		if got := answered(t, framer, "END_STREAM"); got != "HEADERS DATA END_STREAM" {
+			t.Fatal(got)
 		}
-		_, err = io.Copy(io.Discard, response.Body)
-		response.Body.Close()
-		found, _, _ := l.visits.of(good.Name, since)
-		if response.StatusCode == http.StatusMisdirectedRequest && len(found) == 0 {
-			continue
+		if visits, _, _ := l.visits.of(good.Name, since); len(visits) != 1 || !visits[0].Data || !visits[0].Finished || visits[0].Agent != fmt.Sprint("agent ", stream) {
+			t.Errorf("request on stream %d: %+v", stream, visits)
 		}
-		visits++
-		if err != nil || response.ProtoMajor != 2 || response.StatusCode != http.StatusOK || len(found) != 1 {
-			t.Errorf("request %d over %s: %s, %d visits, %v", try+1, response.Proto, response.Status, len(found), err)
-		}
+	}
+	if got := answered(t, framer, "GOAWAY"); got != "GOAWAY" {
+		t.Error(got)
+	}
+	conn.Close()
+	settled, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if visits := l.settle(settled, good.Name, time.Time{}, nil); len(visits) != 3 || settled.Err() != nil {
+		t.Errorf("%+v", visits)
 	}
 }
 
-// No endpoint says over HTTP/2 that a connection ends before its answer has: Java's client drops the answer.
-func TestAGoAwayComesBehindTheAnswer(t *testing.T) {
+// Java's client drops an answer that it has not handed on when a GOAWAY comes, so that comes later.
+func TestAGoAwayComesWellBehindTheAnswer(t *testing.T) {
 	t.Parallel()
 	l := opened(t, Options{})
 	good := l.named("good")
-	for range 20 {
-		conn, err := tls.Dial("tcp", net.JoinHostPort(l.Address(), l.Port()), &tls.Config{RootCAs: roots(l), ServerName: good.Hostname(), NextProtos: []string{"h2"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(patience))
-		if got := framesOfAnAnswer(t, conn, good.Hostname()); got != "HEADERS DATA END_STREAM GOAWAY" {
-			t.Fatal(got)
-		}
+	framer := framed(t, dialled(t, l, good))
+	asked(t, framer, 1, good.Hostname())
+	if got := answered(t, framer, "END_STREAM"); got != "HEADERS DATA END_STREAM" {
+		t.Fatal(got)
+	}
+	end := time.Now()
+	if got := answered(t, framer, "GOAWAY"); got != "GOAWAY" || time.Since(end) < goAwayDelay/2 {
+		t.Errorf("%s after %s", got, time.Since(end))
 	}
 }
 
-// framesOfAnAnswer sends a request, and names what comes in answer until a GOAWAY has.
-func framesOfAnAnswer(t *testing.T, conn net.Conn, host string) string {
+func dialled(t *testing.T, l *Lab, e *Endpoint) net.Conn {
 	t.Helper()
-	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+	conn, err := tls.Dial("tcp", net.JoinHostPort(l.Address(), l.Port()), &tls.Config{RootCAs: roots(l), ServerName: e.Hostname(), NextProtos: []string{"h2"}})
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}
+
+func framed(t *testing.T, conn net.Conn) *http2.Framer {
+	t.Helper()
 	framer := http2.NewFramer(conn, conn)
+	_, err := io.WriteString(conn, http2.ClientPreface)
+	if err := errors.Join(err, framer.WriteSettings()); err != nil {
+		t.Fatal(err)
+	}
+	return framer
+}
+
+// asked sends a request.
+func asked(t *testing.T, framer *http2.Framer, stream uint32, host string) {
+	t.Helper()
 	var head bytes.Buffer
+	// Each block stands for itself, without the table of those before.
 	encoder := hpack.NewEncoder(&head)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", host}, {":path", "/"}} {
+	encoder.SetMaxDynamicTableSize(0)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", host}, {":path", "/"}, {"user-agent", fmt.Sprint("agent ", stream)}} {
 		if err := encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})); err != nil {
+	if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true}); err != nil {
 		t.Fatal(err)
 	}
+}
 
+// answered names what comes, until something has.
+func answered(t *testing.T, framer *http2.Framer, until string) string {
+	t.Helper()
 	var names []string
-	for {
+	for !slices.Contains(names, until) {
 		frame, err := framer.ReadFrame()
 		if err != nil {
 			t.Fatal(names, err)
@@ -584,7 +674,8 @@ func framesOfAnAnswer(t *testing.T, conn net.Conn, host string) string {
 				names = append(names, "END_STREAM")
 			}
 		case *http2.GoAwayFrame:
-			return strings.Join(append(names, "GOAWAY"), " ")
+			names = append(names, "GOAWAY")
 		}
 	}
+	return strings.Join(names, " ")
 }

@@ -2,12 +2,14 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -29,8 +31,14 @@ func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is "+Domain, http.StatusMisdirectedRequest)
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+	// The script alone posts: another site's page must not write verdicts.
+	post := r.Method == http.MethodPost
+	if post != (r.URL.Path == "/judge" || r.URL.Path == "/begin") || !post && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.Error(w, "POST is for /begin and /judge, and GET and HEAD are for all else", http.StatusMethodNotAllowed)
+		return
+	}
+	if err := new(http.CrossOriginProtection).Check(r); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
 
@@ -48,6 +56,10 @@ func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
 		l.events(w, r)
 	case "/story":
 		l.storyOf(w, r)
+	case "/now":
+		l.now(w)
+	case "/begin":
+		l.beginBrowser(w)
 	case "/judge":
 		l.judgeBrowser(w, r)
 	case "/results":
@@ -75,7 +87,8 @@ type pageGroup struct {
 type pageEndpoint struct {
 	*Endpoint
 	URL   string
-	Waits bool // for as long as the client does
+	Basis string // the endpoint without the fault; "": none
+	Waits bool   // for as long as the client does
 }
 
 func (l *Lab) pageHTML(w http.ResponseWriter) {
@@ -85,7 +98,7 @@ func (l *Lab) pageHTML(w http.ResponseWriter) {
 			groups = append(groups, pageGroup{Name: e.Group})
 		}
 		last := &groups[len(groups)-1]
-		last.Endpoints = append(last.Endpoints, pageEndpoint{e, l.URL(e), e.proof == ByEnd})
+		last.Endpoints = append(last.Endpoints, pageEndpoint{e, l.URL(e), e.basis, e.proof == ByEnd})
 	}
 
 	var b bytes.Buffer
@@ -104,12 +117,12 @@ func (l *Lab) pageHTML(w http.ResponseWriter) {
 
 // live is a visit as the page shows it.
 type live struct {
-	Endpoint string `json:"endpoint"`
-	ID       uint64 `json:"id"`
-	Time     string `json:"time"`
-	Text     string `json:"text"`
-	Class    string `json:"class"`
-	Agent    string `json:"agent"`
+	Endpoint string  `json:"endpoint"`
+	ID       uint64  `json:"id"`
+	Time     string  `json:"time"`
+	Text     string  `json:"text"`
+	Verdict  Verdict `json:"verdict"` // "": none
+	Agent    string  `json:"agent"`
 }
 
 // livePause is the least time between two events.
@@ -165,36 +178,28 @@ func (l *Lab) named(name string) *Endpoint {
 	return nil
 }
 
-// live says what a visit shows by itself. Its verdict needs the client's own word.
+// live says what a visit shows by itself. Its verdict is judge's of a client of which nothing else is known.
 func (e *Endpoint) live(v *Visit) live {
 	out := live{Endpoint: e.Name, ID: v.ID, Time: v.Start.Format("15:04:05"), Agent: v.Agent}
-	wants := e.Expect == MustAccept || e.Expect == ShouldAccept
-	handshake := e.proof == ByRequest || e.proof == ByFinished
 	switch {
 	case v.Unsuited != "":
-		out.Text, out.Class = v.Unsuited, "dim"
+		out.Text = v.Unsuited
 	case v.Data:
 		out.Text = "sent its request"
-		if handshake && e.Expect == MustRefuse && v.Excused == "" {
-			out.Class = "bad"
-		} else if wants {
-			out.Class = "good"
-		}
 	case v.Open:
-		out.Text, out.Class = "connected", "dim"
+		out.Text = "connected"
+		return out
 	case v.Alert != "":
 		out.Text = "refused: " + v.Alert
 	default:
 		out.Text = "ended without a request"
 	}
-	if !v.Data && !v.Open && v.Unsuited == "" && handshake {
-		out.Class = "good"
-		if wants {
-			out.Class = "bad"
-		}
-		if e.Expect == May {
-			out.Class = ""
-		}
+
+	r := judge(e, []Visit{*v}, Outcome{}, calibration{mute: "nobody has told it"})
+	compare(map[string]*Result{e.Name: &r})
+	// A client may do as it likes here, or only its own end tells.
+	if r.Expected != May && e.proof != ByEnd {
+		out.Verdict = r.Verdict
 	}
 	return out
 }
@@ -209,6 +214,20 @@ func (l *Lab) storyOf(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte(l.story(event)))
+}
+
+// now is the lab's time, from which on a test of the browser counts visits: the browser's clock may be another machine's.
+func (l *Lab) now(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(time.Now().UnixMilli())
+}
+
+// beginBrowser forgets the verdicts of the test before, which may have been of another browser.
+func (l *Lab) beginBrowser(w http.ResponseWriter) {
+	l.mu.Lock()
+	clear(l.browser)
+	l.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // judgeBrowser judges what the page's script has done: its outcome stands for an exit code.
@@ -226,25 +245,40 @@ func (l *Lab) judgeBrowser(w http.ResponseWriter, r *http.Request) {
 	if query.Get("outcome") != "success" {
 		o.Exit = 1
 	}
-	visits, _, _ := l.visits.of(e.Name, time.UnixMilli(since))
-	result := judge(e, visits, o, calibration{exitTells: true})
+	// A browser keeps its connections for as long as it likes.
+	settled, cancel := context.WithTimeout(r.Context(), settleTimeout)
+	defer cancel()
+	visits := l.settle(settled, e.Name, time.UnixMilli(since), hasData)
+	// What another client has requested meanwhile says nothing of this browser.
+	visits = slices.DeleteFunc(visits, func(v Visit) bool { return v.Agent != "" && v.Agent != agentOf(r) })
+	result := judge(e, visits, o, calibration{})
 	l.mu.Lock()
 	l.browser[e] = result
 	l.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(result.json())
+	_ = json.NewEncoder(w).Encode(l.browserVerdicts()[e.Name].json())
 }
 
-// browserResults are the last verdicts of the page's own test.
-func (l *Lab) browserResults(w http.ResponseWriter) {
-	rows := []resultJSON{}
+// browserVerdicts are the last ones of the page's own test, as far as it has come, by endpoint.
+func (l *Lab) browserVerdicts() map[string]*Result {
+	verdicts := map[string]*Result{}
 	l.mu.Lock()
+	for e, r := range l.browser {
+		verdicts[e.Name] = &r
+	}
+	l.mu.Unlock()
+	compare(verdicts)
+	return verdicts
+}
+
+// browserResults are the same in the order of the endpoints.
+func (l *Lab) browserResults(w http.ResponseWriter) {
+	rows, verdicts := []resultJSON{}, l.browserVerdicts()
 	for _, e := range l.endpoints {
-		if r, ok := l.browser[e]; ok {
+		if r := verdicts[e.Name]; r != nil {
 			rows = append(rows, r.json())
 		}
 	}
-	l.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(rows)
 }

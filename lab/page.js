@@ -10,7 +10,7 @@ new EventSource("/events").onmessage = message => {
   if (!row) return
   const seen = row.querySelector(".seen"), story = row.querySelector(".story")
   seen.textContent = `${visit.time} ${visit.text}${visit.agent ? ` (${visit.agent.slice(0, 60)})` : ""}`
-  seen.className = "seen " + visit.class
+  seen.className = "seen " + (classes[visit.verdict] || "dim")
   story.hidden = false
   if (story.dataset.id !== String(visit.id)) story.open = false
   story.dataset.id = visit.id
@@ -57,17 +57,21 @@ async function request(row, limit) {
 const limit = Number(options.get("limit")) || 8000, patience = 60000
 
 async function judge(row) {
-  const since = Date.now(), result = await request(row, "waits" in row.dataset ? limit : patience)
+  const since = await (await fetch("/now")).json(), result = await request(row, "waits" in row.dataset ? limit : patience)
   const query = new URLSearchParams({ endpoint: row.dataset.name, since, ...result })
-  const verdict = await (await fetch("/judge?" + query)).json()
+  const verdict = await (await fetch("/judge?" + query, { method: "POST" })).json()
+  show(row, verdict)
+  return verdict
+}
+
+function show(row, verdict) {
   const cell = row.querySelector(".verdict")
   cell.textContent = verdict.verdict
   cell.className = "verdict " + (classes[verdict.verdict] || "")
-  cell.title = verdict.reason
+  row.querySelector(".reason").textContent = verdict.verdict === "ok" ? "" : verdict.reason
   row.classList.toggle("unsafe", verdict.verdict === "unsafe")
   row.dataset.verdict = verdict.verdict
   row.dataset.reason = verdict.reason
-  return verdict
 }
 
 // With ?run in its URL, the page begins by itself.
@@ -77,26 +81,48 @@ if (options.has("run")) test()
 async function test() {
   button.disabled = true
   delete summary.dataset.done
+  try {
+    await testAll()
+  } catch (e) {
+    summary.textContent = `The test ended early, as the lab did not answer: ${e.message || e}`
+    summary.className = "bad"
+    summary.dataset.done = "failed"
+  }
+  button.disabled = false
+}
+
+async function testAll() {
+  await fetch("/begin", { method: "POST" })
+  for (const row of rows) show(row, { verdict: "", reason: "" })
   const good = await judge(byName.get("good"))
   if (!good.accepted) {
     summary.textContent = "This browser refuses the good endpoint, so nothing can be concluded: it must trust root.pem, in a profile of its own."
     summary.className = "bad"
     summary.dataset.done = "failed"
-    button.disabled = false
     return
   }
 
-  const counts = {}, queue = rows.filter(row => !row.hidden && row.dataset.name !== "good"), all = queue.length + 1
+  // A refusal counts only beside the endpoint without the fault, so those are tested too, and before the others.
+  const chosen = rows.filter(row => !row.hidden && row.dataset.name !== "good")
+  const bases = new Set(chosen.filter(row => row.dataset.basis).map(row => byName.get(row.dataset.basis)))
+  const queue = [...bases, ...chosen.filter(row => !bases.has(row))], tested = [byName.get("good"), ...queue]
   let done = 1
   const worker = async () => {
     for (let row; (row = queue.shift());) {
-      const { verdict } = await judge(row)
-      counts[verdict] = (counts[verdict] || 0) + 1
-      summary.textContent = `${++done} of ${all}: ` + Object.entries(counts).map(([v, n]) => `${n} ${v}`).join(", ")
+      await judge(row)
+      done++
+      tell()
     }
   }
+  const tell = () => {
+    const counts = {}
+    for (const { dataset } of tested) if (dataset.verdict) counts[dataset.verdict] = (counts[dataset.verdict] || 0) + 1
+    summary.textContent = `${done} of ${tested.length}: ` + Object.entries(counts).map(([v, n]) => `${n} ${v}`).join(", ")
+    return counts
+  }
   await Promise.all([worker(), worker(), worker(), worker()])
+  for (const verdict of await (await fetch("/results")).json()) show(byName.get(verdict.endpoint), verdict)
+  const counts = tell()
   summary.className = counts.unsafe ? "bad" : "good"
   summary.dataset.done = "yes"
-  button.disabled = false
 }

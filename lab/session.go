@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"padlock/handshake"
@@ -24,6 +25,7 @@ type session struct {
 	hello    *tls.ClientHelloInfo
 	keyLog   io.Writer              // beside the recorder; may be nil
 	shows    func(*tls.Certificate) // notes which certificate is sent
+	requests atomic.Int32           // that have come
 }
 
 // appConn carries application data, with whatever TLS below it.

@@ -46,7 +46,7 @@ type Result struct {
 
 // calibration is what the controls have shown of a client.
 type calibration struct {
-	exitTells bool // it exits with 0 at the good endpoints, and with something else at the bad one
+	mute string // why its exit code tells nothing; "": it is 0 at the good endpoints, and something else at the bad one
 }
 
 // judge compares what a client did with what it should have done.
@@ -104,8 +104,8 @@ func unseen(e *Endpoint, visits []Visit, o Outcome, c calibration) string {
 
 	switch e.proof {
 	case ByReport, ByExit:
-		if !c.exitTells {
-			return "only its exit code could tell, and that is the same whatever happens"
+		if c.mute != "" {
+			return "only its exit code could tell, and " + c.mute
 		}
 		if o.Killed {
 			return "it was still busy at the time limit"
@@ -172,9 +172,9 @@ func (e *Endpoint) accepted(visits []Visit, o Outcome, c calibration) (bool, str
 
 	wants := e.Expect == MustAccept || e.Expect == ShouldAccept
 	switch {
-	case anyVisit(visits, hasData) && wants && c.exitTells && o.Exit != 0:
+	case anyVisit(visits, hasData) && wants && c.mute == "" && o.Exit != 0:
 		return false, fmt.Sprintf("it sent its request, and then failed (exit code %d)%s", o.Exit, quoted(o))
-	case anyVisit(visits, hasData) && o.Exit != 0 && c.exitTells:
+	case anyVisit(visits, hasData) && o.Exit != 0 && c.mute == "":
 		return true, fmt.Sprintf("it sent its request, though it failed afterwards (exit code %d)", o.Exit)
 	case anyVisit(visits, hasData):
 		return true, "it sent its request"
@@ -236,14 +236,18 @@ func quoted(o Outcome) string {
 	return ": " + string(letters[:min(len(letters), 160)])
 }
 
-// compare withdraws what was concluded from a refusal of a client that refuses the same endpoint without its fault.
+// compare withdraws what was concluded from a refusal of a client that refuses the same endpoint without its fault, or has
+// not met that.
 func compare(results map[string]*Result) {
 	for _, r := range results {
-		base := results[r.Endpoint.basis]
-		if base == nil || r.Accepted || r.Verdict == Unclear {
+		if r.Endpoint.basis == "" || r.Accepted || r.Verdict == Unclear {
 			continue
 		}
-		if base.Verdict == Unclear || !base.Accepted {
+		base := results[r.Endpoint.basis]
+		switch {
+		case base == nil:
+			r.Verdict, r.Reason = Unclear, "it refuses this; "+r.Endpoint.basis+", which does not have this fault, it has not met"
+		case base.Verdict == Unclear || !base.Accepted:
 			r.Verdict, r.Reason = Unclear, "it refuses "+base.Endpoint.Name+", too, which does not have this fault"
 		}
 	}

@@ -71,6 +71,19 @@ func (v *visits) stranger(id uint64, remote string, err error) {
 	v.append(&Visit{ID: id, Start: time.Now(), Remote: remote, Error: handshake.Escape(err.Error())})
 }
 
+// again makes another visit of one, for the next request on its connection.
+func (v *visits) again(visit *Visit, asked int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	past := *visit
+	past.Open, past.Asked = false, past.Asked+asked
+	if i := slices.Index(v.all, visit); i >= 0 {
+		v.all[i] = &past
+	}
+	visit.Start, visit.Asked, visit.Served, visit.Agent = time.Now(), -asked, false, ""
+	v.append(visit)
+}
+
 // append is called with the lock held.
 func (v *visits) append(visit *Visit) {
 	if len(v.all) == maxVisits {
@@ -99,12 +112,16 @@ func (v *visits) change() {
 func (v *visits) Handshake(e *handshake.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for i := len(v.all) - 1; i >= 0; i-- {
-		if v.all[i].ID == e.ID {
-			v.all[i].join(e)
-			v.change()
-			return
+	joined := false
+	for _, visit := range v.all {
+		if visit.ID == e.ID {
+			visit.join(e)
+			joined = true
 		}
+	}
+	if joined {
+		v.change()
+		return
 	}
 	if len(v.early) > maxVisits {
 		clear(v.early)
