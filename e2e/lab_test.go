@@ -388,6 +388,7 @@ var labMarks = map[lab.Verdict]string{lab.OK: "✓", lab.Unsafe: "**unsafe**", l
 func writeLabTable(t *testing.T, reports map[string]*labReport) {
 	t.Helper()
 	var b bytes.Buffer
+	fmt.Fprintf(&b, "The tables are of all %d endpoints.\n\n", len(lab.Endpoints()))
 	b.WriteString("| client | version | unsafe | weak | too strict | unclear | ok |\n|---|---|---|---|---|---|---|\n")
 	var names []string
 	browsers := []labClient{{name: "Chromium", version: []string{"chromium", "--version"}}, {name: "Firefox", version: []string{"firefox-esr", "--version"}}}

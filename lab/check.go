@@ -159,6 +159,10 @@ func (l *Lab) controlled(results []Result) (failed, remedy string, c calibration
 		case len(r.Visits) == 0 && r.Outcome.stray != "":
 			return "the client made no connection to " + name + ": " + r.Outcome.stray, "have it request {url}, which is https and has that name; or {host} and {port}", c
 		case len(r.Visits) == 0:
+			if l.Elsewhere() {
+				return "the client made no connection to " + name + quoted(r.Outcome),
+					"names below localhost lead to " + addressHost + ", and the lab is at " + l.Address() + ": give the client the address, as curl --resolve {resolve} does, or leave --listen out", c
+			}
 			return "the client made no connection to " + name + quoted(r.Outcome),
 				"if it cannot resolve names below localhost, run: padlock hosts add $(padlock lab --names); or give it the address, as curl --resolve {resolve} does", c
 		case r.Verdict == Unclear && r.Outcome.Killed:
@@ -304,7 +308,7 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 	}
 	args := k.arguments(e)
 	command := exec.CommandContext(timed, args[0], args[1:]...)
-	command.Env = append(direct(os.Environ()), k.check.Env...)
+	command.Env = append(direct(os.Environ(), k.lab.Address()), k.check.Env...)
 	var output tail
 	command.Stdout, command.Stderr = &output, &output
 	// A shell's children keep its output open when it is killed.
@@ -327,8 +331,8 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 }
 
 // direct has clients that obey such variables come to the lab themselves, and not by way of a proxy.
-func direct(environment []string) []string {
-	const own = "localhost,.localhost," + addressHost + ",::1"
+func direct(environment []string, address string) []string {
+	own := "localhost,.localhost," + addressHost + ",::1," + address
 	for _, name := range []string{"no_proxy", "NO_PROXY"} {
 		value := own
 		if others := os.Getenv(name); others != "" {

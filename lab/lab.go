@@ -60,9 +60,6 @@ func Open(o Options) (*Lab, error) {
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
-	for _, e := range l.endpoints {
-		l.byHost[e.Hostname()] = e
-	}
 
 	var err error
 	if o.Storage != "" {
@@ -75,6 +72,12 @@ func Open(o Options) (*Lab, error) {
 	}
 	if err := l.listen(o.Listen); err != nil {
 		return nil, err
+	}
+	for _, e := range l.endpoints {
+		if e.Name == addressName {
+			e.Host = l.Address()
+		}
+		l.byHost[e.Hostname()] = e
 	}
 	l.recorder = handshake.NewRecorder(handshake.Options{Log: l.log, Sinks: append([]handshake.Sink{l.visits, l.recent}, o.Sinks...)})
 	return l, nil
@@ -121,6 +124,7 @@ func (l *Lab) tryListen(addresses []string) (err error) {
 		return err
 	}
 	l.authority.Serve("http://" + l.status.Addr().String())
+	l.authority.Listens(l.addresses())
 	return nil
 }
 
@@ -146,10 +150,25 @@ func (l *Lab) Address() string {
 	return ip.String()
 }
 
+// addresses are those that the lab listens on; all of the loopback's if it listens on every one.
+func (l *Lab) addresses() (all []net.IP) {
+	for _, listener := range l.listeners {
+		ip := listener.Addr().(*net.TCPAddr).IP
+		if ip.IsUnspecified() {
+			return []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+		}
+		all = append(all, ip)
+	}
+	return all
+}
+
 // Public reports whether other machines can reach the lab.
 func (l *Lab) Public() bool {
 	return slices.ContainsFunc(l.listeners, func(listener net.Listener) bool { return !listener.Addr().(*net.TCPAddr).IP.IsLoopback() })
 }
+
+// Elsewhere reports whether names below localhost, as most programs and hosts files know them, do not lead to the lab.
+func (l *Lab) Elsewhere() bool { return l.Address() != addressHost }
 
 // Root is the lab's root, which a client that is checked must trust.
 func (l *Lab) Root() []byte { return l.authority.Root.PEM() }

@@ -49,10 +49,41 @@ func TestTheTableIsComplete(t *testing.T) {
 	}
 }
 
+// The tables of clients in docs/lab.md are of today's endpoints.
+func TestTheTablesOfClientsAreOfTheseEndpoints(t *testing.T) {
+	text, err := os.ReadFile("../docs/lab.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, _ := strings.Cut(string(text), "<!-- clients: begin -->")
+	tables, _, found := strings.Cut(tables, "<!-- clients: end -->")
+	const write = "to write the tables: UPDATE_DOCS=1 make test RUN=TestTheLabAgainstRealClients"
+	if want := fmt.Sprintf("The tables are of all %d endpoints.", len(Endpoints())); !found || !strings.Contains(tables, want) {
+		t.Errorf("no %q; %s", want, write)
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(tables) {
+		if cells := strings.Split(line, " | "); len(cells) > 10 && cells[0] != "| endpoint" {
+			rows[strings.TrimPrefix(cells[0], "| ")] = cells[1]
+		}
+	}
+	for _, e := range Endpoints() {
+		if expect, ok := rows[e.Name]; ok && expect != string(e.Expect) {
+			t.Errorf("%s is %q there, and %q here; %s", e.Name, expect, e.Expect, write)
+		}
+		delete(rows, e.Name)
+	}
+	if len(rows) > 0 {
+		t.Errorf("there are no such endpoints: %v; %s", rows, write)
+	}
+}
+
 // opened is a lab that serves until the test ends.
 func opened(t *testing.T, o Options) *Lab {
 	t.Helper()
-	o.Listen = []string{"127.0.0.1:0"}
+	if o.Listen == nil {
+		o.Listen = []string{"127.0.0.1:0"}
+	}
 	l, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -577,10 +608,10 @@ func TestEachRequestIsAVisit(t *testing.T) {
 	t.Parallel()
 	l := opened(t, Options{})
 	good := l.named("good")
+	since := time.Now()
 	conn := dialled(t, l, good)
 	framer := framed(t, conn)
 	for stream := uint32(1); stream < 6; stream += 2 {
-		since := time.Now()
 		asked(t, framer, stream, good.Hostname())
 		if got := answered(t, framer, "END_STREAM"); got != "HEADERS DATA END_STREAM" {
 			t.Fatal(got)
@@ -588,6 +619,7 @@ func TestEachRequestIsAVisit(t *testing.T) {
 		if visits, _, _ := l.visits.of(good.Name, since); len(visits) != 1 || !visits[0].Data || !visits[0].Finished || visits[0].Agent != fmt.Sprint("agent ", stream) {
 			t.Errorf("request on stream %d: %+v", stream, visits)
 		}
+		since = time.Now()
 	}
 	if got := answered(t, framer, "GOAWAY"); got != "GOAWAY" {
 		t.Error(got)

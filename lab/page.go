@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,7 +26,7 @@ func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	own := "https://*." + Domain + ":" + l.port + " https://lab-wildcard.localhost:" + l.port + " https://" + net.JoinHostPort(addressHost, l.port)
+	own := "https://*." + Domain + ":" + l.port + " https://lab-wildcard.localhost:" + l.port + " " + l.addressSource()
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' "+own+"; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	if host, _, err := net.SplitHostPort(r.Host); err == nil && host != Domain || err != nil && r.Host != Domain {
 		http.Error(w, "this is "+Domain, http.StatusMisdirectedRequest)
@@ -67,6 +68,14 @@ func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// addressSource is the endpoint without a name in a policy, where an address of IPv6 cannot stand (CSP3 section 2.3.1).
+func (l *Lab) addressSource() string {
+	if strings.Contains(l.Address(), ":") {
+		return "https:"
+	}
+	return "https://" + net.JoinHostPort(l.Address(), l.port)
 }
 
 func (l *Lab) file(w http.ResponseWriter, name, kind string) {
@@ -241,7 +250,7 @@ func (l *Lab) judgeBrowser(w http.ResponseWriter, r *http.Request) {
 	}
 
 	took, _ := strconv.Atoi(query.Get("ms"))
-	o := Outcome{Output: printable(query.Get("error")), Killed: query.Get("outcome") == "killed", Duration: time.Duration(took) * time.Millisecond}
+	o := Outcome{Output: printable(query.Get("error")), Killed: query.Get("outcome") == "killed", Duration: time.Duration(took) * time.Millisecond, script: true}
 	if query.Get("outcome") != "success" {
 		o.Exit = 1
 	}

@@ -4,12 +4,15 @@ const byName = new Map(rows.map(row => [row.dataset.name, row]))
 const button = document.getElementById("test"), summary = document.getElementById("summary"), filter = document.getElementById("filter")
 const classes = { ok: "good", unsafe: "bad", weak: "warn", "too strict": "warn", unclear: "dim" }
 
+// What a browser says of itself begins with what all of them say.
+const program = agent => agent.replace(/^Mozilla\/5\.0 \([^)]*\)( AppleWebKit\/\S+ \(KHTML, like Gecko\))? ?/, "").slice(0, 60) || agent
+
 // Live: the last visit of each endpoint, whoever the client was.
 new EventSource("/events").onmessage = message => {
   const visit = JSON.parse(message.data), row = byName.get(visit.endpoint)
   if (!row) return
   const seen = row.querySelector(".seen"), story = row.querySelector(".story")
-  seen.textContent = `${visit.time} ${visit.text}${visit.agent ? ` (${visit.agent.slice(0, 60)})` : ""}`
+  seen.textContent = `${visit.time} ${visit.text}${visit.agent ? ` (${program(visit.agent)})` : ""}`
   seen.className = "seen " + (classes[visit.verdict] || "dim")
   story.hidden = false
   if (story.dataset.id !== String(visit.id)) story.open = false

@@ -81,7 +81,7 @@ func (l *Lab) find(hello *tls.ClientHelloInfo) *Endpoint {
 		if l.current != nil {
 			return l.current
 		}
-		return l.byHost[addressHost]
+		return l.byHost[l.Address()]
 	}
 	if hello.ServerName == Domain {
 		return page

@@ -30,7 +30,16 @@ type Outcome struct {
 	Output   string        `json:"output,omitempty"` // the end of it
 	Failed   string        `json:"failed,omitempty"` // why it could not be run
 
-	stray string // where it went instead of the endpoint; "": nowhere that is known
+	script bool   // it is a browser's script, and has no exit code
+	stray  string // where it went instead of the endpoint; "": nowhere that is known
+}
+
+// exit is the exit code as reasons have it.
+func (o Outcome) exit() string {
+	if o.script {
+		return ""
+	}
+	return fmt.Sprintf(" (exit code %d)", o.Exit)
 }
 
 // Result is one client at one endpoint.
@@ -160,22 +169,22 @@ func (e *Endpoint) accepted(visits []Visit, o Outcome, c calibration) (bool, str
 	switch e.proof {
 	case ByReport, ByExit:
 		if o.Exit == 0 {
-			return true, "it reports success (exit code 0)"
+			return true, "it reports success" + o.exit()
 		}
 		return false, refusal(visits, o)
 	case ByEnd:
 		if o.Killed {
 			return true, fmt.Sprintf("it waited until it was killed, after %.0f s", o.Duration.Seconds())
 		}
-		return false, fmt.Sprintf("it gave up after %.1f s (exit code %d)", o.Duration.Seconds(), o.Exit)
+		return false, fmt.Sprintf("it gave up after %.1f s%s", o.Duration.Seconds(), o.exit())
 	}
 
 	wants := e.Expect == MustAccept || e.Expect == ShouldAccept
 	switch {
 	case anyVisit(visits, hasData) && wants && c.mute == "" && o.Exit != 0:
-		return false, fmt.Sprintf("it sent its request, and then failed (exit code %d)%s", o.Exit, quoted(o))
+		return false, "it sent its request, and then failed" + o.exit() + quoted(o)
 	case anyVisit(visits, hasData) && o.Exit != 0 && c.mute == "":
-		return true, fmt.Sprintf("it sent its request, though it failed afterwards (exit code %d)", o.Exit)
+		return true, "it sent its request, though it failed afterwards" + o.exit()
 	case anyVisit(visits, hasData):
 		return true, "it sent its request"
 	case !wants && anyVisit(visits, hasObeyed):
@@ -188,7 +197,7 @@ func (e *Endpoint) accepted(visits []Visit, o Outcome, c calibration) (bool, str
 
 // refusal says how a client refused.
 func refusal(visits []Visit, o Outcome) string {
-	exit := fmt.Sprintf(" (exit code %d)", o.Exit)
+	exit := o.exit()
 	for _, v := range visits {
 		if v.Alert != "" {
 			return "it refused with the alert " + v.Alert + exit + quoted(o)

@@ -149,8 +149,15 @@ func (p *program) labServe(c *cli.Context) error {
 
 	terminal.Say(p.stderr, "%d endpoints, which the page lists: %s", len(l.Endpoints()), l.PageURL())
 	terminal.Say(p.stderr, "the lab's root, for the clients that you test and for no trust store: %s", root)
-	terminal.Say(p.stderr, "for example: %s", terminal.Unbroken(fmt.Sprintf("curl --cacert %s %s", root, l.URL(l.Endpoints()[0]))))
-	p.labResolves(c.Context)
+	resolve := ""
+	if l.Elsewhere() {
+		// Programs that know names below localhost by themselves would stay on their own machine.
+		resolve = fmt.Sprintf("--resolve '*:%s:%s' ", l.Port(), l.Address())
+		terminal.Say(p.stderr, "the names of the endpoints must lead to %s on the machine of the client, as by its hosts file", l.Address())
+	} else {
+		p.labResolves(c.Context)
+	}
+	terminal.Say(p.stderr, "for example: %s", terminal.Unbroken(fmt.Sprintf("curl %s--cacert %s %s", resolve, root, l.URL(l.Endpoints()[0]))))
 	return l.Serve(c.Context)
 }
 

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -41,6 +42,7 @@ type Authority struct {
 	mu      sync.Mutex
 	cas     map[string]*CA
 	status  string // URL of the server that tells revocations
+	listens []net.IP
 	serials map[string]Status
 }
 

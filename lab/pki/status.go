@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -31,6 +32,20 @@ func (a *Authority) Serve(url string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.status = url
+}
+
+// Listens is called with the addresses of the endpoints before the first certificate is made.
+func (a *Authority) Listens(addresses []net.IP) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.listens = addresses
+}
+
+// Addresses are those of the endpoints.
+func (a *Authority) Addresses() []net.IP {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.listens
 }
 
 // Watch has the revocation server answer for a certificate, and returns its address.
