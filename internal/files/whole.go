@@ -26,8 +26,9 @@ type Whole struct {
 	start []byte     // of the file, what its type was guessed from
 }
 
-// sniffed is how much of a file its type is guessed from, as net/http does.
-const sniffed = 512
+// atOnce is how much of a file is read for its type to be guessed, so that a small file is read once. http.DetectContentType
+// goes by the first 512 bytes.
+const atOnce = 4 << 10
 
 // Whole finds the file that a decoded path names, or the form of it in a coding that the lines of Accept-Encoding take,
 // for a GET without conditions or ranges. It returns nil where the answer is another, where a link is on the way, or where
@@ -84,7 +85,7 @@ func (f *Files) whole(name, coding string, file descriptor) *Whole {
 	w := &Whole{Size: file.size, file: file}
 	w.Fields = f.about(name, coding, file.changed, file.size)
 	if coding == "" && mime.TypeByExtension(path.Ext(name)) == "" {
-		w.start = make([]byte, min(sniffed, file.size))
+		w.start = make([]byte, min(atOnce, file.size))
 		if n, err := file.readAt(w.start, 0); err != nil || n < len(w.start) {
 			file.close()
 			return nil
