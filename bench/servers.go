@@ -175,13 +175,13 @@ func (b *bench) spawn(name, core, address string, args ...string) (*process, err
 	}
 
 	p := &process{name: name, address: address, command: command}
-	// A server with thousands of sites takes seconds to start.
-	for range 2000 {
+	// A server with thousands of sites takes seconds to start. The row of starts is as exact as this is patient.
+	for range 20_000 {
 		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
 			return p, nil
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(time.Millisecond)
 	}
 
 	p.stop()
