@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+	"sync"
 	"time"
 
 	"padlock/handshake"
@@ -32,12 +33,14 @@ type PageOptions struct {
 // Page is the built-in page: a visitor's own handshake, explained. It is safe for use from many goroutines.
 type Page struct {
 	recent   *handshake.Recent
-	template *template.Template
+	template func() *template.Template // parsed for the first visitor
 }
 
-// NewPage parses the embedded page.
+// NewPage makes the embedded page.
 func NewPage(o PageOptions) *Page {
-	return &Page{o.Recent, template.Must(template.New("page.html").Funcs(pageFunctions()).ParseFS(templates, "page.html", "ladder.html"))}
+	return &Page{o.Recent, sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("page.html").Funcs(pageFunctions()).ParseFS(templates, "page.html", "ladder.html"))
+	})}
 }
 
 func pageFunctions() template.FuncMap {
@@ -67,7 +70,7 @@ func (p *Page) HTML(ctx context.Context, handshakeID uint64, host string) []byte
 		event, _ = p.recent.Wait(ctx, handshakeID)
 	}
 	var b bytes.Buffer
-	if err := p.template.Execute(&b, map[string]any{"Event": event, "Host": host}); err != nil {
+	if err := p.template().Execute(&b, map[string]any{"Event": event, "Host": host}); err != nil {
 		return []byte("<!doctype html><title>padlock</title><p>This page could not be rendered.")
 	}
 	return b.Bytes()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"padlock/handshake"
@@ -28,13 +29,15 @@ var consoleScript string
 
 var consoleStyle = pageStyle + consoleOnly
 
-// pages renders what people look at.
-type pages struct{ template *template.Template }
+// pages renders what people look at. They are parsed for the first who does, as that would be a twentieth of a start.
+type pages struct{ template func() *template.Template }
 
 // place is an address with its name.
 type place struct{ At, Name string }
 
-func newPages() *pages {
+func newPages() *pages { return &pages{sync.OnceValue(parsePages)} }
+
+func parsePages() *template.Template {
 	functions := pageFunctions()
 	for name, f := range map[string]any{
 		"nav": func() []place {
@@ -55,7 +58,7 @@ func newPages() *pages {
 	maps.Copy(functions, requestFunctions())
 	maps.Copy(functions, trafficFunctions())
 
-	return &pages{template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "requests.html", "traffic.html", "ladder.html"))}
+	return template.Must(template.New("console").Funcs(functions).ParseFS(templates, "console.html", "requests.html", "traffic.html", "ladder.html"))
 }
 
 // reason says why a target is not healthy.
@@ -88,7 +91,7 @@ func (p *pages) show(w http.ResponseWriter, status int, name string, data any) {
 
 func (p *pages) render(name string, data any) ([]byte, error) {
 	var b bytes.Buffer
-	err := p.template.ExecuteTemplate(&b, name, data)
+	err := p.template().ExecuteTemplate(&b, name, data)
 	return b.Bytes(), err
 }
 

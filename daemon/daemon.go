@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -56,10 +55,6 @@ type Started struct {
 	Console   string   // URL; "": only the socket
 }
 
-// floor counts as heap and takes no memory, as nobody writes to it. Without it the heap is so small that a busy padlock
-// would collect it every few milliseconds.
-var floor = make([]byte, 16<<20)
-
 // daemon holds what its parts hand to each other. Each field is set by the start of one part, and only read after that.
 type daemon struct {
 	Options
@@ -99,13 +94,13 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 
 // run is Run without its deadline.
 func (d *daemon) run(ctx context.Context) error {
-	defer runtime.KeepAlive(floor)
 	d.serving, d.leave = context.WithCancel(ctx)
 	defer d.leave()
 
 	started, err := start(ctx, d.parts(), d.ending.waitsFor)
 	if err == nil {
 		d.ending.waitsForAny(d.server.Ending)
+		defer raiseFloor().lower()
 		err = d.server.Serve(d.serving, d.listeners...)
 	}
 	// Another padlock may have taken over, in which case no signal has begun the end.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"padlock/handshake/wire"
 )
@@ -245,7 +246,9 @@ func prefix(text string) func([]byte) bool {
 }
 
 func matching(pattern string) func([]byte) bool {
-	return regexp.MustCompile(pattern).Match
+	// Compiled for the first client that says something else than TLS.
+	expression := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+	return func(b []byte) bool { return expression().Match(b) }
 }
 
 // plainHTTP is a request line, of which there may be five bytes only.
