@@ -26,6 +26,15 @@ func (w *Whole) body(piece int) (string, error) {
 	return text.String(), err
 }
 
+// unavailable ends a test of what only Linux has.
+func unavailable(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS == "linux" {
+		t.Fatal("the kernel, or the container's filter, has no openat2")
+	}
+	t.Skip("the system has no call for it")
+}
+
 // What is sent without Serve is what Serve would send; what it cannot answer by itself, it leaves to Serve.
 func TestWholeIsWhatServeSends(t *testing.T) {
 	dir := tree(t)
@@ -105,7 +114,7 @@ func TestAFileThatIsClosedIsReadNoMore(t *testing.T) {
 	for range 300 {
 		one := f.Whole("/one", nil)
 		if one == nil {
-			t.Skip("the system has no call for it")
+			unavailable(t)
 		}
 		var reading sync.WaitGroup
 		reading.Go(func() {
@@ -139,7 +148,7 @@ func TestAFileThatBecomesShorterIsNotWhole(t *testing.T) {
 	}
 	w := (&Files{Root: filepath.Dir(name)}).Whole("/x.css", nil)
 	if w == nil {
-		t.Skip("the system has no call for it")
+		unavailable(t)
 	}
 	if err := os.Truncate(name, 1000); err != nil {
 		t.Fatal(err)
