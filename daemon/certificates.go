@@ -305,7 +305,7 @@ func (c *certificateService) awaitFirst(patience time.Duration, run func(done fu
 // shareSticky begins when the first site needs it.
 func (c *certificateService) shareSticky(s *snapshot, patience time.Duration) {
 	to := c.sticky
-	if to == nil || !slices.ContainsFunc(s.cfg.Sites, usesSticky) {
+	if to == nil || !slices.ContainsFunc(s.cfg.Sites, givesCookies) {
 		return
 	}
 	c.sticky = nil
@@ -314,8 +314,9 @@ func (c *certificateService) shareSticky(s *snapshot, patience time.Duration) {
 	})
 }
 
-func usesSticky(site config.Site) bool {
-	return slices.ContainsFunc(site.Routes, func(r config.Route) bool { return r.Upstream.Sticky != "" })
+// givesCookies reports whether padlock signs cookies for a site.
+func givesCookies(site config.Site) bool {
+	return slices.ContainsFunc(site.Routes, func(r config.Route) bool { return r.Upstream.Sticky != "" || r.Percent > 0 })
 }
 
 func (c *certificateService) watchFiles(files *certs.Files) {
