@@ -40,8 +40,27 @@ func secretIn(text string) string {
 // secret is what its user alone has: a session, for example.
 func (u *idUser) secret(of string) string { return secretHead + u.marker() + "-" + of }
 
-// account is what basic_auth knows a user by: few, as each costs a comparison with bcrypt after every reload.
-func (u *idUser) account() string { return fmt.Sprintf("account-%d", u.number%idAccounts) }
+// idSelves are those who share a user's connections, as clients of a proxy do. Each has a name, a key, a token and an account of its own.
+const idSelves = 2
+
+// self is the name of one of them.
+func (u *idUser) self(n int) string {
+	return fmt.Sprintf("%s%03x%s%08xz", markerHead, u.number, numberOfUser, n)
+}
+
+// keyOf is the key of one of them.
+func (u *idUser) keyOf(n int) string { return secretHead + u.self(n) + "-key" }
+
+// self is the number of the one who sends the request.
+func (j *idJob) self() int { return int(j.turn>>20) % idSelves }
+
+// sender is the name of the one who sends the request.
+func (j *idJob) sender() string { return j.user.self(j.self()) }
+
+// account is what basic_auth knows the sender by: few, as each costs a comparison with bcrypt after every reload.
+func (j *idJob) account() string { return accountOf(j.user.number + j.self()) }
+
+func accountOf(n int) string { return fmt.Sprintf("account-%d", n%idAccounts) }
 
 const idAccounts = 4
 
@@ -53,7 +72,7 @@ func (h *identity) enrol() {
 	t := h.t
 	var accounts, keys strings.Builder
 	for n := range idAccounts {
-		account := h.users[n].account()
+		account := accountOf(n)
 		hash, err := bcrypt.GenerateFromPassword([]byte("password of "+account), bcrypt.MinCost)
 		if err != nil {
 			t.Fatal(err)
@@ -66,20 +85,22 @@ func (h *identity) enrol() {
 		t.Fatal(err)
 	}
 	for _, u := range h.users {
-		u.token = tokenOf(t, issuer, u)
-		if u.number%2 == 0 {
-			fmt.Fprintf(&keys, "%s:%s\n", u.marker(), u.secret("key"))
-		} else {
-			fmt.Fprintf(&keys, "%s:sha256:%x\n", u.marker(), sha256.Sum256([]byte(u.secret("key"))))
+		for n := range idSelves {
+			u.tokens[n] = tokenOf(t, issuer, u.self(n))
+			if u.number%2 == 0 {
+				fmt.Fprintf(&keys, "%s:%s\n", u.self(n), u.keyOf(n))
+			} else {
+				fmt.Fprintf(&keys, "%s:sha256:%x\n", u.self(n), sha256.Sum256([]byte(u.keyOf(n))))
+			}
 		}
 	}
 	h.credentials = idCredentials{write(t, "accounts", accounts.String()), write(t, "keys", keys.String()), write(t, "tokens.json", keySet(t, issuer))}
 }
 
-// tokenOf is a token that names its user.
-func tokenOf(t *testing.T, issuer *ecdsa.PrivateKey, u *idUser) string {
+// tokenOf is a token with a name.
+func tokenOf(t *testing.T, issuer *ecdsa.PrivateKey, name string) string {
 	claims, err := json.Marshal(map[string]any{
-		"iss": "https://issuer.test", "aud": "app", "sub": u.marker(), "exp": time.Now().Add(24 * time.Hour).Unix(), "roles": []string{"user", u.marker()},
+		"iss": "https://issuer.test", "aud": "app", "sub": name, "exp": time.Now().Add(24 * time.Hour).Unix(), "roles": []string{"user", name},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -142,14 +163,14 @@ func (j *idJob) credentials() (authorization, cookie string, fields [][2]string)
 	authorization = "Bearer " + u.secret("bearer")
 	switch c := j.combo; {
 	case c.auth(authBasic):
-		password := "password of " + u.account()
+		password := "password of " + j.account()
 		if j.rebuffed {
 			password = j.marker
 		}
-		authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(u.account()+":"+password))
+		authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(j.account()+":"+password))
 
 	case c.auth(authToken):
-		token := u.token
+		token := u.tokens[j.self()]
 		if j.rebuffed {
 			token += "AAAA" // the signature is another
 		}
@@ -160,7 +181,7 @@ func (j *idJob) credentials() (authorization, cookie string, fields [][2]string)
 		}
 
 	case c.auth(authKey):
-		key := u.secret("key")
+		key := u.keyOf(j.self())
 		if j.rebuffed {
 			key += "-of-nobody"
 		}
@@ -191,14 +212,14 @@ var idForged = []string{"x-vouched", "x-claim-sub", "x-client"}
 
 // vouched are the fields in which the target learns who the client is. Those of the client's own never get there.
 func (j *idJob) vouched() map[string]string {
-	u := j.user.marker()
+	name := j.sender()
 	switch j.combo[idAuth] {
 	case authForward:
-		return map[string]string{"Remote-User": u, "X-Vouched": j.marker}
+		return map[string]string{"Remote-User": name, "X-Vouched": j.marker}
 	case authToken:
-		return map[string]string{"X-Claim-Sub": u, "X-Claim-Roles": "user," + u}
+		return map[string]string{"X-Claim-Sub": name, "X-Claim-Roles": "user," + name}
 	case authKey:
-		return map[string]string{"X-Client": u}
+		return map[string]string{"X-Client": name}
 	}
 	return nil
 }
@@ -215,9 +236,9 @@ func (j *idJob) known() string {
 	case j.combo.auth(0), j.rebuffed, j.readable(), j.preflighted():
 		return ""
 	case j.combo.auth(authBasic):
-		return j.user.account()
+		return j.account()
 	}
-	return j.user.marker()
+	return j.sender()
 }
 
 // idService is asked about requests by forward_auth, and has pages of errors.
@@ -258,7 +279,7 @@ func (s idService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(stamped(m, refusalSize))
 		return
 	}
-	head.Set("Remote-User", j.user.marker())
+	head.Set("Remote-User", j.sender())
 	head.Set("X-Vouched", m)
 	_, _ = w.Write([]byte(m))
 }

@@ -36,9 +36,11 @@ type idUser struct {
 	name        string // of the server, that it asks for
 	certificate *tls.Certificate
 	sessions    tls.ClientSessionCache // nil: every handshake is a whole one
-	token       string                 // that its issuer has given it
+	tokens      [idSelves]string       // that an issuer has given to those who share the connections
+	left        sync.Map               // requests by what a limit has told them, by idLeft
+	tags        sync.Map               // of its files, by size
 	stuck       sync.Map               // cookies that make it stick, by route
-	counted     sync.Map               // its requests that a limit counts, by route
+	counted     sync.Map               // its requests that a limit counts, by idCounted
 
 	share atomic.Pointer[string] // its number for percent
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -51,6 +52,11 @@ func (j *idJob) fileStatus() int {
 // checkFile tells what is wrong with an answer with a file.
 func (j *idJob) checkFile(got idGot) string {
 	size, content := pageSize(j.number%idPages), string(got.content)
+	// Files do not change, so neither do their tags.
+	tag := strings.TrimPrefix(got.fields.Get("Etag"), "W/")
+	if first, _ := j.user.tags.LoadOrStore(size, tag); tag == "" || first != tag {
+		return fmt.Sprintf("the tag %q of a file that has had the tag %q", tag, first)
+	}
 	if j.method == "HEAD" {
 		if length := got.fields.Get("Content-Length"); got.fields.Get("Content-Encoding") == "" && length != strconv.Itoa(size) || content != "" {
 			return fmt.Sprintf("a length of %s, not %d, with %d bytes", length, size, len(content))
@@ -73,7 +79,7 @@ func (j *idJob) checkPage(got idGot) string {
 		return "" // the site's has not come in time
 	}
 	version, ok := strings.CutPrefix(string(got.content), errorOfSite)
-	if _, err := strconv.Atoi(strings.TrimSuffix(version, "\n")); !ok || err != nil {
+	if n, err := strconv.Atoi(strings.TrimSuffix(version, "\n")); !ok || err != nil || (n == 404) != (got.status == 404) {
 		return fmt.Sprintf("an error that has not the site's page: %.100q", got.content)
 	}
 	return ""
@@ -107,9 +113,20 @@ func (s idService) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(errorOfSite + "404\n"))
 }
 
+// idCounted is what a limit counts together, of one user's.
+type idCounted struct{ route, self int }
+
+func (j *idJob) counted() idCounted {
+	of := idCounted{route: j.combo.route()}
+	if j.combo.limitedBy() == "user" {
+		of.self = j.self()
+	}
+	return of
+}
+
 // tally counts what the user has sent to the route.
 func (j *idJob) tally() *atomic.Int64 {
-	count, _ := j.user.counted.LoadOrStore(j.combo.route(), new(atomic.Int64))
+	count, _ := j.user.counted.LoadOrStore(j.counted(), new(atomic.Int64))
 	return count.(*atomic.Int64)
 }
 
@@ -128,6 +145,27 @@ func (j *idJob) checkCount(got idGot) string {
 	_, left, _ := strings.Cut(told, ";r=")
 	if n, err := strconv.ParseInt(left, 10, 64); err != nil || n < most-2*j.tally().Load()-10 {
 		return fmt.Sprintf("RateLimit: %q after %d requests", told, j.tally().Load())
+	}
+	return j.checkLeft(got.fields, left)
+}
+
+// idLeft is what one count of a limit has told: each site and route counts by itself.
+type idLeft struct {
+	of         idCounted
+	site       int
+	side, left string
+}
+
+// checkLeft tells whether more requests were told the same than there are padlocks, of which one was counted elsewhere.
+func (j *idJob) checkLeft(fields http.Header, left string) string {
+	h := j.user.h
+	if time.Since(time.Unix(0, h.began.Load())) > another/2 {
+		return "" // one more may be left than before
+	}
+	is := idLeft{j.counted(), j.combo.site(), fields.Get(idChosenField), left}
+	told, _ := j.user.left.LoadOrStore(is, new(atomic.Int64))
+	if n := told.(*atomic.Int64).Add(1); n > h.counters.Load() {
+		return fmt.Sprintf("%d requests were told that %s are left", n, left)
 	}
 	return ""
 }

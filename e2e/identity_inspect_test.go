@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,22 +27,31 @@ func redacts(life int) bool { return life%2 == 1 }
 
 // idRecord is a request as the inspector shows it.
 type idRecord struct {
-	ID         uint64
-	User       string
-	Target     string
-	SentTarget string    `json:"sent_target"`
-	Received   []idField `json:"request_headers"`
-	Sent       []idField `json:"request_headers_sent"`
-	Answered   []idField `json:"response_headers_received"`
-	Response   []idField `json:"response_headers"`
-	In         idContent `json:"request_content"`
-	Out        idContent `json:"response_content"`
-	Messages   []idContent
+	ID           uint64
+	User         string
+	Target       string
+	Status       int
+	TargetStatus int `json:"target_status"`
+	Aborted      bool
+	Error        string
+	Tunnel       bool
+	SentTarget   string    `json:"sent_target"`
+	Received     []idField `json:"request_headers"`
+	Sent         []idField `json:"request_headers_sent"`
+	Answered     []idField `json:"response_headers_received"`
+	Response     []idField `json:"response_headers"`
+	In           idContent `json:"request_content"`
+	Out          idContent `json:"response_content"`
+	Messages     []idContent
+	Tries        []struct{} `json:"targets"`
+	Earlier      int        `json:"messages_forgotten"`
 }
 
 type idField struct{ Name, Value string }
 
 type idContent struct {
+	Size int64
+	Cut  bool
 	Data []byte // of what is no text
 	Text string
 }
@@ -93,24 +103,35 @@ func (i *inspector) follow(begin func()) error {
 
 	var lookers sync.WaitGroup
 	defer lookers.Wait()
-	summaries := make(chan []byte)
-	defer close(summaries)
+	looks := make(chan func())
+	defer close(looks)
 	for range idLookers {
 		lookers.Go(func() {
-			for summary := range summaries {
-				i.look(summary)
+			for look := range looks {
+				look()
 			}
 		})
 	}
 	lines := bufio.NewReader(response.Body)
-	for {
+	var before [][]byte
+	for n := 0; ; n++ {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			return nil
 		}
-		summaries <- line
+		looks <- func() { i.look(line, false) }
+		// Later requests may write to a record that has ended.
+		if before = append(before, line); len(before) > idLater {
+			if again := before[0]; n%2 == 0 {
+				looks <- func() { i.look(again, true) }
+			}
+			before = before[1:]
+		}
 	}
 }
+
+// idLater is how many requests end before a record is looked at once more.
+const idLater = 100
 
 // idLookers look at requests at once, as an answer may take a second on a busy machine.
 const idLookers = 8
@@ -124,7 +145,7 @@ var idViews = []struct {
 }
 
 // look looks at one request, of which the list has the summary.
-func (i *inspector) look(summary []byte) {
+func (i *inspector) look(summary []byte, again bool) {
 	var r idRecord
 	if err := json.Unmarshal(summary, &r); err != nil { // the stream was cut
 		return
@@ -134,6 +155,9 @@ func (i *inspector) look(summary []byte) {
 		return
 	}
 	view := idViews[int(r.ID)%len(idViews)]
+	if again {
+		view = idViews[0]
+	}
 	response, err := i.client.Get(fmt.Sprintf("http://localhost/requests/%d%s", r.ID, view.path))
 	if err != nil {
 		return
@@ -167,6 +191,9 @@ func (i *inspector) look(summary []byte) {
 	switch path, _, _ := strings.Cut(view.path, "?"); path {
 	case ".json":
 		what = j.checkRecord(text, hides)
+		if what == "" && !i.h.ending() {
+			what = j.checkWhole(text, hides)
+		}
 	case ".curl":
 		if hides {
 			what = secretIn(string(text))
@@ -216,6 +243,54 @@ func (j *idJob) checkRecord(text []byte, hides bool) string {
 		got.content = unpadded(got.content)
 	}
 	return stranger(string(got.content), j.marker)
+}
+
+// checkWhole tells what is missing of what is remembered, which may stand elsewhere.
+func (j *idJob) checkWhole(text []byte, hides bool) string {
+	var r idRecord
+	if err := json.Unmarshal(text, &r); err != nil {
+		return err.Error()
+	}
+	value := func(fields []idField, name string) string {
+		for _, f := range fields {
+			if strings.EqualFold(f.Name, name) {
+				return f.Value
+			}
+		}
+		return ""
+	}
+
+	answered := r.TargetStatus != 0 && !j.combo.files()
+	passed := answered && r.Status == r.TargetStatus && !(j.intercepted() && r.Status == j.failure()) && !j.rebuffed
+	switch {
+	case len(r.Tries) > 0 && value(r.Sent, "x-marker") != j.marker:
+		return "no head for the target"
+	case answered && value(r.Answered, "x-echo") != j.marker:
+		return "no head of the target's answer"
+	}
+	for _, side := range []idContent{r.In, r.Out} {
+		if n := int64(len(side.bytes())); !hides && !r.Tunnel && n != side.Size && !side.Cut {
+			return fmt.Sprintf("%d bytes of content that had %d", n, side.Size)
+		}
+	}
+	if !passed || r.Aborted || r.Error != "" || j.combo.leaves() || j.combo.dying() {
+		return ""
+	}
+
+	// The target has read all before it has answered, and the client has been sent all.
+	coded := value(r.Response, "content-encoding") != ""
+	switch {
+	case value(r.Response, "x-echo") != j.marker:
+		return "no head of the answer"
+	case r.Status == 101 && r.Earlier == 0 && !slices.ContainsFunc(r.Messages, func(m idContent) bool { return string(m.bytes()) == "hello "+j.marker }):
+		return "no hello among the messages"
+	case r.Status != 200:
+	case j.method != "HEAD" && !coded && r.Out.Size < int64(j.down):
+		return fmt.Sprintf("%d bytes of an answer of %d", r.Out.Size, j.down)
+	case !j.combo.does(doesEarly) && !j.combo.does(doesUnread) && j.method == "POST" && r.In.Size != int64(len(j.content())):
+		return fmt.Sprintf("%d bytes of content of %d", r.In.Size, len(j.content()))
+	}
+	return ""
 }
 
 // checkReceived tells which field is not as the client has sent it.

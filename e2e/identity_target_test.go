@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"padlock/internal/servicetest"
 	"padlock/proxy/message"
 )
 
@@ -44,6 +45,9 @@ func (h *identity) startApps(t *testing.T) map[string]string {
 			network, address := "tcp", "127.0.0.1:0"
 			if scheme == "unix" {
 				network, address = "unix", filepath.Join(sockets, name)
+			}
+			if name == "dead" && network == "tcp" { // no other process's server gets its port
+				address = fmt.Sprintf("127.0.0.1:%d", servicetest.FreePort(t))
 			}
 			l, err := net.Listen(network, address)
 			if err != nil {

@@ -73,7 +73,9 @@ type identity struct {
 	dead                atomic.Bool     // nobody serves any more
 	serving             context.Context // of this life: ends a moment after dead
 	faults              atomic.Int32
+	began               atomic.Int64 // when the life has, in Unix nanoseconds
 	restarted           atomic.Int64 // when, in Unix nanoseconds
+	counters            atomic.Int64 // padlocks of the life, each of which counts what limits count
 	version             atomic.Int64 // of the configuration, as clients see it
 	awaited             atomic.Int64 // version that they have to see, however many requests the life has had
 	failures            sync.Map     // markers of requests that were reported
@@ -303,7 +305,7 @@ func (h *identity) filesRoute(c idCombo, side string) string {
 }
 
 // limits count each user's requests, by what all of them have.
-var limits = []string{"", "rate_limit: {requests: 100000, per: 24h, by: %s}", "rate_limit: {requests: 20, per: 1s, by: %s}"}
+var limits = []string{"", "rate_limit: {requests: 10000, per: 720h, by: %s}", "rate_limit: {requests: 20, per: 1s, by: %s}"}
 
 // limitedBy is by what requests are counted, which the route draws.
 func (c idCombo) limitedBy() string {
@@ -315,7 +317,10 @@ func (c idCombo) limitedBy() string {
 }
 
 // most is how many requests a counted user may send.
-const most = 100_000
+const most = 10_000
+
+// another is how long it takes until a counted user may send another.
+const another = 720 * time.Hour / most
 
 // common is what every kind of route can have.
 func (h *identity) common(c idCombo, side string) (parts []string) {
@@ -366,6 +371,11 @@ func (h *identity) live(file, home string, life int) {
 	before := h.numbers.Load()
 	share := (int64(*idRequests) - before) / int64(h.lives-life)
 	h.quota.Store(before + share)
+	h.began.Store(time.Now().UnixNano())
+	h.counters.Store(1)
+	for _, u := range h.users {
+		u.left.Clear()
+	}
 	h.version.Store(0)
 	h.awaited.Store(0)
 	h.end.Store(false)
@@ -470,6 +480,7 @@ func (h *identity) disturb(p *padlock, file, log string, life int, before, share
 			restart = false
 			version++
 			h.configure(file, log, life, version)
+			h.counters.Store(2)
 			h.restarted.Store(time.Now().UnixNano())
 			h.note("restarts")
 			if err := syscall.Kill(current, syscall.SIGUSR2); err != nil {
