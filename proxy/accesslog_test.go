@@ -60,3 +60,35 @@ func TestTheAccessLogKeepsSecretsAndLines(t *testing.T) {
 		}
 	}
 }
+
+// Requests of plain HTTP have a line each too, whatever they get, with the client that a trusted proxy names and without the keys that a client
+// sends there by mistake.
+func TestRedirectsToHTTPSAreLogged(t *testing.T) {
+	t.Parallel()
+	keys := keyFile(t)
+	e := startFile(t, `
+trusted_proxies: [127.0.0.1]
+access_log: {headers: [X-Key, X-Tenant]}
+sites: [{hosts: [localhost], api_keys: {file: %q, header: X-Key}, routes: [{respond: {body: served}}]}]
+`, keys)
+	for request, want := range map[string]string{
+		"GET /a?token=hunter2 HTTP/1.1\r\nHost: localhost\r\nX-Key: cron-key-0123456789\r\nX-Tenant: blue\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n": "308",
+		"GET /b HTTP/1.1\r\nHost: stranger.test\r\n\r\n": "404",
+	} {
+		if answer := speak(t, e.plain, request); !strings.HasPrefix(answer, "HTTP/1.1 "+want) {
+			t.Errorf("%q: %q", request, answer)
+		}
+	}
+	if err := e.stop(); err != nil {
+		t.Fatal(err)
+	}
+	log := e.access.String()
+	if strings.Contains(log, "hunter2") || strings.Contains(log, "cron-key") || strings.Count(log, "\n") != 2 {
+		t.Errorf("%s", log)
+	}
+	for _, want := range []string{`"target":"/a?token=REDACTED","proto":"HTTP/1.1","status":308,`, `"client":"192.0.2.7"`, `"headers":{"x-key":"REDACTED","x-tenant":"blue"}`, `"host":"stranger.test","method":"GET","target":"/b","proto":"HTTP/1.1","status":404,`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %s in %s", want, log)
+		}
+	}
+}

@@ -93,9 +93,12 @@ func (s *Server) httpsPort() string {
 	return ""
 }
 
+// routes are those in force.
+func (s *Server) routes() *gateway.Routes { return s.current.Load().Routes }
+
 // onPlain answers on ports of plain HTTP.
 func (s *Server) onPlain() message.Handler {
-	o := gateway.PlainOptions{Log: s.deps.Log, Location: func(host, target string) (string, bool) { return s.httpsURL(host, target, s.httpsPort()) }}
+	o := gateway.PlainOptions{Routes: s.routes, AccessLog: s.access, Log: s.deps.Log, Location: func(host, target string) (string, bool) { return s.httpsURL(host, target, s.httpsPort()) }}
 	if s.deps.Challenges != nil {
 		o.Challenges = s.deps.Challenges.AnswerHTTP
 	}

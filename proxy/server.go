@@ -158,7 +158,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 // newGateway answers the requests of HTTPS.
 func (s *Server) newGateway(cfg *config.Config) *gateway.Gateway {
 	o := gateway.Options{
-		Routes: func() *gateway.Routes { return s.current.Load().Routes }, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
+		Routes: s.routes, Page: s.deps.Page, Rejected: s.abuse.addDetail, Tracer: s.deps.Tracer, Log: s.deps.Log,
 		Inspect: s.deps.Inspect,
 		Details: cfg.ErrorDetails, Idle: cfg.Timeouts.Tunnel, LateAfter: s.deps.LateAfter, Buffers: int64(cfg.Limits.Buffers),
 	}

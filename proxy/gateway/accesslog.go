@@ -288,7 +288,7 @@ func (a *AccessLog) fields(b []byte, x *Exchange) []byte {
 		case !ok:
 			continue
 		// Whatever route a key was sent to, it is a key.
-		case a.redact.Has(name), x.routes != nil && x.routes.Credential(name):
+		case a.redact.Has(name), x.routes.Credential(name):
 			value = redaction
 		// A Referer holds the URL of another request, with its secrets.
 		case message.Is(name, "Referer"):

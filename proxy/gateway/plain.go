@@ -8,8 +8,9 @@ import (
 	"padlock/proxy/message"
 )
 
-// PlainOptions of a gateway for plain HTTP. All but Location and Log may be nil.
+// PlainOptions of a gateway for plain HTTP. All but Routes, Location and Log may be nil.
 type PlainOptions struct {
+	Routes   func() *Routes                                  // that is in force: who is trusted, and which fields are secret
 	Location func(host, target string) (url string, ok bool) // the same thing by https://; not ok where it is not served
 	// Reports a site that wants nothing over plain HTTP, not even a redirect; may be nil.
 	Off func(host string) bool
@@ -18,13 +19,15 @@ type PlainOptions struct {
 	Validated  func(r *message.Request, began time.Time)     // is called when it was
 	Trust      func(http.ResponseWriter, *http.Request) bool // the trust page
 	Log        *slog.Logger
+	AccessLog  *AccessLog
 }
 
 // NewPlain answers on ports of plain HTTP: with answers for CAs, the trust page, and for all else with where it is by
 // https://.
 func NewPlain(o PlainOptions) *Gateway {
-	h := &Gateway{Options: Options{Routes: func() *Routes { return nil }, Log: o.Log}}
+	h := &Gateway{Options: Options{Routes: o.Routes, Log: o.Log}, access: o.AccessLog}
 	h.first = chain(ActionFunc(o.toHTTPS), []Filter{
+		before(h.identify),
 		// A CA follows redirects, but a token for a name that is no site's is answered too.
 		o.validation,
 		// At this machine's own addresses, which may be sites as well.
