@@ -110,7 +110,7 @@ func (p *program) explainRoute(c *cli.Context) error {
 	}
 
 	e := &explanation{out: p.stdout, cfg: cfg, q: q, method: c.String("method"), target: cmp.Or(u.EscapedPath(), "/"), changed: changed, unread: unread}
-	if u.RawQuery != "" {
+	if u.RawQuery != "" || u.ForceQuery {
 		e.target += "?" + u.RawQuery
 	}
 	return e.explain(snapshot, u)
@@ -167,13 +167,22 @@ func (e *explanation) explain(s *sites.Snapshot, u *url.URL) error {
 	case u.Scheme == "http" && about.HTTP != "serve":
 		e.line("         http: %s: over plain HTTP no route is asked; https:// is explained below", cmp.Or(about.HTTP, "redirect"))
 	}
-	if other, ok := site.Redirects[u.Hostname()]; ok {
-		e.line("         www: %s: the client is redirected to %s, whose routes are below", about.WWW, other)
+	if site.Misspelt(e.method) {
+		return fmt.Errorf("the method %s gets 501: methods are written in capital letters", e.method)
 	}
 
 	path, err := paths.Parse(e.target, site.Paths)
 	if err != nil {
 		return fmt.Errorf("the path gets 400: %w (paths: %s)", err, about.PathMode())
+	}
+	if other, ok := site.Redirects[u.Hostname()]; ok {
+		e.line("         www: %s: the client is redirected to %s, whose routes are below", about.WWW, other)
+	}
+	// Before routes are asked.
+	if m := site.Maintenance; m != nil && m.Holds(e.q.address, path.Raw, time.Now()) {
+		e.line("         maintenance: %s gets 503; what comes when it is over is below", e.q.address)
+	} else if m != nil {
+		e.line("         maintenance: %s is served all the same", e.q.address)
 	}
 	e.line("request  %s %s (routes see %s)", e.method, path.Text, path.Normal)
 	// padlock answers a preflight request by the route that the request itself will have.
@@ -221,13 +230,6 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 	e.line("then")
 	if i := site.Inspect; i != nil {
 		e.line("  inspect: the request is remembered, with %d bytes of its content and of its response's", i.Body)
-	}
-	if m := site.Maintenance; m != nil {
-		verdict := "is served all the same"
-		if m.Holds(e.q.address, path.Raw, time.Now()) {
-			verdict = "gets 503"
-		}
-		e.line("  maintenance: %s %s", e.q.address, verdict)
 	}
 	if r.Config == nil {
 		e.line("  the built-in page shows the client's handshake")
@@ -285,6 +287,8 @@ func (e *explanation) effects(site *sites.Site, about *config.Site, r *sites.Rou
 func (e *explanation) files(r *sites.Route, path *paths.Path) {
 	below, slash, err := r.Below(path)
 	switch {
+	case e.method != "GET" && e.method != "HEAD":
+		e.line("  files: %s gets 405", e.method)
 	case err != nil:
 		e.line("  files: the path gets 400: %v", err)
 	case slash != "":
