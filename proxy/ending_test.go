@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -72,6 +73,54 @@ func TestUnusedConnectionsDoNotHoldTheEndUp(t *testing.T) {
 	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the end took %v", took)
 	}
+}
+
+// Where another process has taken over and the end is hurried a moment later, requests over all protocols have timeouts.shutdown from then on, and
+// no longer, although HTTP/3 has a time of its own after a handover.
+func TestTheEndOfAHandoverIsHurried(t *testing.T) {
+	t.Parallel()
+	const limit = time.Second
+	arrived := make(chan struct{}, 3)
+	e := start(t, backend(t, func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	}), func(c *config.Config) { c.Timeouts.Shutdown = limit })
+	for _, client := range e.clients(t) {
+		go func() {
+			if response, err := client.Get("https://localhost/"); err == nil {
+				response.Body.Close()
+			}
+		}()
+	}
+	stream, err := e.dialHTTP3(t).OpenStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = stream.Write(frameHTTP3(nil, frameHeaders, fieldSection(plainGet)))
+	_ = stream.Close()
+	for range cap(arrived) {
+		<-arrived
+	}
+
+	patience, hurry := context.WithCancel(t.Context())
+	released := make(chan struct{})
+	e.server.HandOver(patience, func() { close(released) })
+	stopped := make(chan error, 1)
+	go func() { stopped <- e.stop() }()
+	untilRefused(t, e.address)
+	began := time.Now()
+	hurry()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	if took < limit {
+		t.Errorf("open requests had %v", took)
+	}
+	if took > limit+1500*time.Millisecond { // as it was, 3 s came before
+		t.Errorf("the end took %v", took)
+	}
+	<-released
 }
 
 // Whoever reloads when the end comes is told so, and everything is let go of once.

@@ -318,16 +318,33 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		s.waits.during("handshakes of QUIC", p.refuse)
 	}
 
-	// A UDP port cannot be shared, so the other process waits for it.
+	// Open requests get timeouts.shutdown from the moment of hurry on, whatever is waited for then.
+	last, end := context.WithCancel(context.Background())
+	defer end()
+	hurried := ctx
+	hurry := sync.OnceFunc(func() {
+		time.AfterFunc(ShutdownLimit(hurried, s.config().Timeouts.Shutdown), end)
+	})
 	if h := s.handover.Load(); h != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), quicHandover)
-		_ = s.http3.Shutdown(ctx)
-		cancel()
-		closePackets(packets)
-		h.released()
-	}
+		hurried = h.patience
+		defer context.AfterFunc(h.patience, hurry)()
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			s.leaveQUIC(last, packets)
+			h.released()
+		}()
+		defer func() { <-left }()
 
-	s.shutdown(ctx)
+		select {
+		case <-left:
+			s.drain(h.patience)
+		case <-h.patience.Done():
+		}
+	}
+	hurry()
+
+	s.shutdown(last)
 	s.waits.during("QUIC", func() { closePackets(packets) })
 	return err
 }
@@ -499,14 +516,17 @@ func ShutdownLimit(ctx context.Context, limit time.Duration) time.Duration {
 	return limit
 }
 
-func (s *Server) shutdown(serving context.Context) {
-	if h := s.handover.Load(); h != nil {
-		s.drain(h.patience)
-	}
-
-	s.gateway.Leave()
-	ctx, cancel := context.WithTimeout(context.Background(), ShutdownLimit(serving, s.config().Timeouts.Shutdown))
+// leaveQUIC ends HTTP/3 and closes its sockets: a UDP port cannot be shared, so the process that takes over waits for it.
+func (s *Server) leaveQUIC(ctx context.Context, sockets []*packets) {
+	ctx, cancel := context.WithTimeout(ctx, quicHandover)
 	defer cancel()
+	_ = s.http3.Shutdown(ctx)
+	closePackets(sockets)
+}
+
+// shutdown finishes what is open; when ctx ends first, it closes all.
+func (s *Server) shutdown(ctx context.Context) {
+	s.gateway.Leave()
 	var fronts sync.WaitGroup
 	early := func(ctx context.Context) error { return s.early.Shutdown(ctx, nil, (*clientConn).interrupt) }
 	for of, end := range map[string]func(context.Context) error{
