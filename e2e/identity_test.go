@@ -581,6 +581,9 @@ func (h *identity) next(u *idUser, front uint8, rng *rand.Rand) *idJob {
 		c = rows[turn]
 	case rng.IntN(8) == 0:
 		c = rows[rng.IntN(len(rows))]
+		if c.beyond() && rng.IntN(10) > 0 { // most bytes of a run were those of what is asked for again
+			c[idSize] = h.product.members[idSize][0]
+		}
 	default:
 		c = h.product.random(rng)
 		c[idFront] = front
