@@ -134,9 +134,16 @@ func (c *labClient) prepare(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	// What has been compiled for other tests is not compiled again: it was with these settings.
-	build.Env = append(os.Environ(), "GOCACHE="+cache, "GOFLAGS=-trimpath -buildvcs=false", "CGO_ENABLED=0", "GO111MODULE=off")
+	// Go's client is a module of today: one without a go.mod would have the defaults of Go 1.20, 3DES and RSA key exchange
+	// among them (https://go.dev/doc/godebug).
+	build.Env = append(os.Environ(), "GOCACHE="+cache, "GOFLAGS=-trimpath -buildvcs=false", "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", c.build, err, out)
+	}
+	if c.build[0] == "go" {
+		if out, err := exec.Command("go", "version", "-m", filepath.Join(dir, "client")).CombinedOutput(); err != nil || bytes.Contains(out, []byte("DefaultGODEBUG")) {
+			t.Fatalf("Go's client does not have the defaults of its version: %v\n%s", err, out)
+		}
 	}
 }
 
@@ -283,6 +290,7 @@ func TestTheLabWithStrangeClients(t *testing.T) {
 		"tries again without looking": {script: curl + `"$1" || ` + curl + `--insecure "$1"`, expired: lab.Unsafe, why: "it sent its request", good: lab.OK},
 		"has several connections":     {script: curl + `"$1" && ` + curl + `"$1"`, expired: lab.OK, good: lab.OK},
 		"leaves a process behind":     {script: `sleep 600 & echo $! >> left; ` + curl + `"$1"`, expired: lab.OK, good: lab.OK},
+		"leaves a daemon behind":      {script: `setsid sleep 600 > /dev/null 2>&1 & echo $! >> left; ` + curl + `"$1"`, expired: lab.OK, good: lab.OK},
 		"speaks plain HTTP":           {script: curl + `"http://${1#https://}"`, failed: "sent no TLS"},
 		"asks for another name":       {script: curl + `"https://other.lab.localhost:$2" --resolve "other.lab.localhost:$2:127.0.0.1"`, failed: "asked for the server name other.lab.localhost"},
 		"never asks":                  {script: `echo no idea where that is >&2`, failed: "no connection to good.lab.localhost: no idea where that is"},

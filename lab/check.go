@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -37,6 +38,7 @@ type Report struct {
 	Remedy   string
 	Stopped  int // how many endpoints were left when the check was interrupted; 0: it was not
 	Took     time.Duration
+	Strict   bool // whether every verdict but OK is a failure
 }
 
 // Placeholders are what a command may have in braces.
@@ -308,7 +310,8 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 	}
 	args := k.arguments(e)
 	command := exec.CommandContext(timed, args[0], args[1:]...)
-	command.Env = append(direct(os.Environ(), k.lab.Address()), k.check.Env...)
+	mark := "PADLOCK_LAB_CLIENT=" + rand.Text()
+	command.Env = append(append(direct(os.Environ(), k.lab.Address()), k.check.Env...), mark)
 	var output tail
 	command.Stdout, command.Stderr = &output, &output
 	// A shell's children keep its output open when it is killed.
@@ -319,6 +322,7 @@ func (k *checker) command(ctx context.Context, e *Endpoint) Outcome {
 	err := command.Run()
 	o := Outcome{Duration: time.Since(start), Output: printable(output.String()), Killed: timed.Err() != nil && ctx.Err() == nil}
 	endGroup(command)
+	endMarked(mark)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		o.Exit = exit.ExitCode()
 		if !o.Killed {

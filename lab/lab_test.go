@@ -434,6 +434,23 @@ func TestReports(t *testing.T) {
 	if err := xml.Unmarshal(junit.Bytes(), &suite); err != nil || suite.Tests != 2 || suite.Failures != 1 || suite.Cases[0].Failure == nil {
 		t.Errorf("%+v, %v", suite, err)
 	}
+	strict := *report
+	strict.Strict, strict.Command = true, []string{"sh", "-c", "first\nsecond `third`"}
+	strict.Results = append(slices.Clone(report.Results), Result{Endpoint: l.named("sha1"), Verdict: Weak}, Result{Endpoint: l.named("md5"), Verdict: Unclear})
+	for want, strictly := range map[int]bool{1: false, 3: true} {
+		var junit, markdown bytes.Buffer
+		strict.Strict = strictly
+		if err := errors.Join(strict.JUnit(&junit), strict.Markdown(&markdown)); err != nil {
+			t.Fatal(err)
+		}
+		var suite suiteXML
+		if err := xml.Unmarshal(junit.Bytes(), &suite); err != nil || suite.Failures != want || suite.Failures+suite.Skipped > 3 {
+			t.Errorf("strict %v: %+v, %v", strictly, suite, err)
+		}
+		if first, _, _ := strings.Cut(markdown.String(), "\n"); first != "# padlock lab: `sh -c first second 'third'`" {
+			t.Error(first)
+		}
+	}
 	var parsed struct {
 		Counts  map[Verdict]int
 		Results []resultJSON

@@ -339,7 +339,7 @@ func records() []Endpoint {
 			rogue: plan(func(*rogue.Plan) {}), answer: bigRecord(1<<14 + 257 - 17),
 		},
 		{
-			Name: "empty-handshake-record", Expect: ShouldRefuse, Wrong: "A handshake record without content comes before EncryptedExtensions.", Rule: "RFC 8446 section 5.1: must not be sent", Consequence: flooded,
+			Name: "empty-handshake-record", Expect: ShouldRefuse, Wrong: "A handshake record without content comes before EncryptedExtensions.", Rule: "RFC 8446 section 5.4: must terminate with unexpected_message", Consequence: flooded,
 			rogue: plan(func(p *rogue.Plan) { p.Before = func(c *rogue.Conn) error { return c.Record(rogue.Handshake, nil) } }),
 		},
 		{

@@ -209,7 +209,7 @@ type (
 )
 
 // JUnit writes the report as test systems read it: unsafe is a failure, unclear is skipped, and controls that fail are
-// an error.
+// an error. Of a strict report, all but ok is a failure, as its exit code says.
 func (r *Report) JUnit(w io.Writer) error {
 	suite := suiteXML{Name: "padlock lab: " + strings.Join(r.Command, " "), Time: fmt.Sprintf("%.3f", r.Took.Seconds())}
 	if r.Failed != "" {
@@ -224,11 +224,11 @@ func (r *Report) JUnit(w io.Writer) error {
 		result := &r.Results[i]
 		e := result.Endpoint
 		c := caseXML{Name: e.Name, Class: "padlock.lab." + string(e.Group), Time: fmt.Sprintf("%.3f", result.Outcome.Duration.Seconds()), Output: string(result.Verdict) + ": " + result.Reason}
-		switch result.Verdict {
-		case Unsafe:
-			c.Failure = &messageXML{Message: string(result.Expected) + ": " + result.Reason, Type: string(Unsafe), Text: e.Wrong + " " + e.Consequence + " (" + e.Rule + ")"}
+		switch {
+		case result.Verdict == Unsafe, r.Strict && result.Verdict != OK:
+			c.Failure = &messageXML{Message: string(result.Expected) + ": " + result.Reason, Type: string(result.Verdict), Text: e.Wrong + " " + e.Consequence + " (" + e.Rule + ")"}
 			suite.Failures++
-		case Unclear:
+		case result.Verdict == Unclear:
 			c.Skipped = &messageXML{Message: result.Reason}
 			suite.Skipped++
 		}
@@ -251,7 +251,7 @@ func (r *Report) JUnit(w io.Writer) error {
 // Markdown writes the report as a table.
 func (r *Report) Markdown(w io.Writer) error {
 	out := &lines{w: w}
-	out.line("# padlock lab: `%s`", strings.ReplaceAll(strings.Join(r.Command, " "), "`", "'"))
+	out.line("# padlock lab: `%s`", strings.NewReplacer("`", "'", "\n", " ").Replace(strings.Join(r.Command, " ")))
 	out.line("")
 	out.line("%s.", r.Summary())
 	if r.Failed == "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func (p *program) openLab(c *cli.Context, listen string, sinks ...handshake.Sink
 		return nil, err
 	}
 	l, err := lab.Open(lab.Options{
-		Listen: addresses, Storage: c.String("storage"), Sinks: sinks,
+		Listen: addresses, Storage: c.String("storage"), Sinks: sinks, Log: slog.New(warnings{terminal.NewSentences(p.stderr)}),
 		Story: func(e *handshake.Event) string {
 			var b strings.Builder
 			handshake.NewStory(&b, handshake.StoryOptions{}).Handshake(e)
@@ -219,6 +220,7 @@ func (p *program) labCheck(c *cli.Context) error {
 	if err != nil {
 		return labFailed{err}
 	}
+	report.Strict = c.Bool("strict")
 	return p.labReport(c, report)
 }
 
@@ -262,7 +264,7 @@ func (p *program) labReport(c *cli.Context, report *lab.Report) error {
 		terminal.Say(p.stderr, "error: %s", report.Summary())
 		fmt.Fprintln(p.stderr, "padlock: hint:", report.Remedy)
 		return exitCode(labInconclusive)
-	case report.Count(lab.Unsafe) > 0, c.Bool("strict") && report.Count(lab.OK) < len(report.Results):
+	case report.Count(lab.Unsafe) > 0, report.Strict && report.Count(lab.OK) < len(report.Results):
 		return exitCode(1)
 	case report.Stopped > 0:
 		return exitCode(labInconclusive)
