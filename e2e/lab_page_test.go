@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"padlock/lab"
 )
@@ -121,6 +122,14 @@ func TestTheLabsPageInBrowsers(t *testing.T) {
 	}
 	pageResults(t, root, page).sound(t, "Chromium")
 	until(t, ctx, `document.querySelector("#e-expired .seen").textContent.includes("refused") && document.querySelector("#summary").dataset.done == "yes"`)
+	// A story opens by the keyboard, over the width of the table.
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`(document.querySelector("#e-expired .story summary").focus(), true)`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := chromedp.Do(ctx, chromedp.KeyEvent(kb.Enter)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, `(pre => pre.textContent.includes("ClientHello") && pre.clientWidth > 0.9 * document.querySelector("#e-expired").clientWidth)(document.querySelector("#e-expired .story pre"))`)
 	picture(t, ctx, "lab.png", 1280, 900, false)
 	picture(t, ctx, "", 1280, 900, true)
 	picture(t, ctx, "lab-phone.png", 390, 844, false)
