@@ -29,6 +29,7 @@ var version = "dev"
 func main() {
 	daemon.CatchEarly()
 	keepMemory()
+	collectLater()
 	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -27,7 +27,7 @@ import (
 
 // Files says which files are served, and how. It is safe for use from many goroutines.
 type Files struct {
-	Root          string   // directory; it is opened for each request, so that another may take its place
+	Root          string   // directory; it is looked up for each request, so that another may take its place
 	Index         string   // file that is served for a directory; "": none
 	SPA           bool     // the index of the root answers for paths without a file, unless they have an extension
 	Listing       bool     // a directory without an index is listed
