@@ -130,9 +130,9 @@ func TestTheLabsPageInBrowsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, ctx, `(pre => pre.textContent.includes("ClientHello") && pre.clientWidth > 0.9 * document.querySelector("#e-expired").clientWidth)(document.querySelector("#e-expired .story pre"))`)
-	picture(t, ctx, "lab.png", 1280, 900, false)
+	picture(t, ctx, "", 1280, 900, false)
 	picture(t, ctx, "", 1280, 900, true)
-	picture(t, ctx, "lab-phone.png", 390, 844, false)
+	picture(t, ctx, "", 390, 844, false)
 }
 
 // firefoxReport is what the page concludes of Firefox.

@@ -374,6 +374,21 @@ func TestTheLabIsInterrupted(t *testing.T) {
 	}
 }
 
+// A lab whose port of UDP somebody else has says that it serves no QUIC, and serves the rest.
+func TestTheLabSaysThatItServesNoQUIC(t *testing.T) {
+	besides(t)
+	taken, err := net.ListenPacket("udp", local(servicetest.FreePort(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	c := command(t.TempDir(), "lab", "--check", "--listen", taken.LocalAddr().String(), "--", need(t, "curl"), "-sS", "{url}")
+	out, _ := c.CombinedOutput()
+	if text := string(out); c.ProcessState.ExitCode() != 3 || !strings.Contains(text, "does not serve QUIC") || !strings.Contains(text, "refuses good.lab.localhost") {
+		t.Errorf("exit code %d\n%s", c.ProcessState.ExitCode(), text)
+	}
+}
+
 // Nothing is concluded of a client that does not trust the root or does not run, and the exit code says so.
 func TestTheLabConcludesNothingOfAClientThatFailsTheControls(t *testing.T) {
 	besides(t)
