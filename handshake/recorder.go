@@ -80,6 +80,12 @@ func NewRecorder(o Options) *Recorder {
 	return r
 }
 
+// NewFingerprints makes a Recorder whose records tell the client's fingerprint (JA4) and are dropped at their end. It has
+// no workers, and need not be closed.
+func NewFingerprints() *Recorder {
+	return &Recorder{log: slog.New(slog.DiscardHandler), keys: keyLogs{open: map[[32]byte]keyLogEntry{}}, closed: true}
+}
+
 // Wrap starts the record of a connection on which padlock is the server.
 func (r *Recorder) Wrap(c net.Conn) *Conn { return r.wrap(c, Server) }
 

@@ -148,9 +148,9 @@ func (s *Server) serve(raw *clientConn) {
 	c.facts.Client, c.facts.Addr = raw.client()
 	c.socket, _ = raw.Conn.(*socket.Conn)
 	below := net.Conn(raw)
-	if s.deps.Recorder != nil {
-		c.trace = s.deps.Recorder.Wrap(raw)
-		c.facts.Handshake = c.trace.ID()
+	if recorder := s.recorder(); recorder != nil {
+		c.trace = recorder.Wrap(raw)
+		c.facts.Handshake = s.recorded(c.trace.ID())
 		below = c.trace
 	}
 

@@ -298,10 +298,16 @@ func TestTheAccessLogIsOneJSONLineARequest(t *testing.T) {
 
 // A target learns of the handshake where it is asked for, and from padlock alone.
 func TestATargetIsToldOfTheHandshake(t *testing.T) {
+	t.Run("recorded", func(t *testing.T) { aTargetIsToldOfTheHandshake(t, "all", `[1-9]\d*`) })
+	t.Run("not recorded", func(t *testing.T) { aTargetIsToldOfTheHandshake(t, "off", "0") })
+}
+
+func aTargetIsToldOfTheHandshake(t *testing.T, show, id string) {
 	caFile, certificate := clientCA(t)
 	e := start(t, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, strings.Join(r.Header["Padlock-Handshake"], "|"))
 	}), func(c *config.Config) {
+		c.Handshakes.Show = show
 		c.Sites[0].Routes[0].Handshake = true
 		c.Sites[0].TLS.ClientAuth = &config.ClientAuth{Mode: "optional-verify", CA: caFile}
 	})
@@ -320,7 +326,7 @@ func TestATargetIsToldOfTheHandshake(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(response.Body)
-		want := regexp.MustCompile(`^id=\d+, version="TLS 1.3", cipher="TLS_AES_128_GCM_SHA256", group="X25519MLKEM768", ja4="t13d[0-9a-z]+_[0-9a-f]{12}_[0-9a-f]{12}", client="CN=alice"$`)
+		want := regexp.MustCompile(`^id=` + id + `, version="TLS 1.3", cipher="TLS_AES_128_GCM_SHA256", group="X25519MLKEM768", ja4="t13d[0-9a-z]+_[0-9a-f]{12}_[0-9a-f]{12}", client="CN=alice"$`)
 		if !want.Match(body) {
 			t.Errorf("%s: the target was told %q", name, body)
 		}

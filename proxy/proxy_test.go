@@ -82,6 +82,9 @@ func startWith(t *testing.T, target string, change func(*config.Config), give fu
 	recorder := handshake.NewRecorder(told)
 	t.Cleanup(recorder.Close)
 	deps := proxy.Dependencies{Certificates: source, Recorder: recorder, Log: slog.New(slog.NewTextHandler(&e.log, nil)), AccessLog: &e.access, Tracer: e.tracer}
+	if cfg.Handshakes.Show == "off" {
+		deps.Recorder = nil // as the daemon has none then
+	}
 	if give != nil {
 		give(ca, &deps)
 	}

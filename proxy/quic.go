@@ -145,8 +145,8 @@ func (p *packets) begin(ctx context.Context, info *quic.ClientInfo) (context.Con
 	if err != nil {
 		return nil, err
 	}
-	if p.server.deps.Recorder != nil {
-		f.trace = p.server.deps.Recorder.QUIC(info.RemoteAddr, f.local)
+	if recorder := p.server.recorder(); recorder != nil {
+		f.trace = recorder.QUIC(info.RemoteAddr, f.local)
 	}
 
 	f.from = from
@@ -316,7 +316,7 @@ func (f *flow) complete(conn *quic.Conn) {
 	}
 
 	if f.trace != nil {
-		facts.Handshake = f.trace.ID()
+		facts.Handshake = f.owner.server.recorded(f.trace.ID())
 		if f.owner.server.current.Load().NeedsFingerprint {
 			facts.JA4 = f.trace.JA4()
 		}

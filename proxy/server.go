@@ -85,6 +85,7 @@ type Dependencies struct {
 // Server is a running configuration. Serve is called once.
 type Server struct {
 	deps       Dependencies
+	quiet      *handshake.Recorder // where handshakes are not recorded, and fingerprints are asked for
 	current    atomic.Pointer[snapshot]
 	targets    upstream.Targets
 	book       traffic.Book
@@ -134,7 +135,7 @@ type Server struct {
 
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
-	s := &Server{deps: deps, slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: conns.New[*clientConn](), failed: make(chan error, 1), streams: streams{conns.New[*stream]()}}
+	s := &Server{deps: deps, quiet: handshake.NewFingerprints(), slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: conns.New[*clientConn](), failed: make(chan error, 1), streams: streams{conns.New[*stream]()}}
 	s.abuse = newAbuseLog(deps.Log, cfg.Handshakes.Privacy.Addresses == "truncated")
 	s.begun, s.asking = newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending), newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending)
 	s.addresses.limit = cfg.Limits.PerAddress
@@ -153,6 +154,22 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	// has, and a reload must not make clients start over.
 	s.listener = &tls.Config{GetConfigForClient: s.configForClient, MinVersion: tls.VersionTLS12, GetCertificate: deps.Certificates.GetCertificate}
 	return s, nil
+}
+
+// recorder is that of a connection which begins now; nil: it needs none.
+func (s *Server) recorder() *handshake.Recorder {
+	if s.deps.Recorder == nil && s.current.Load().NeedsFingerprint {
+		return s.quiet
+	}
+	return s.deps.Recorder
+}
+
+// recorded is the ID of a handshake by which others find it; 0: it is not recorded.
+func (s *Server) recorded(id uint64) uint64 {
+	if s.deps.Recorder == nil {
+		return 0
+	}
+	return id
 }
 
 // newGateway answers the requests of HTTPS.
