@@ -417,7 +417,7 @@ func (o *Overrides) takeBack(d *Deployed, before []Deployed) {
 
 // pause holds new requests until the old targets have finished theirs.
 func (d *deploy) pause(ctx context.Context) error {
-	d.say("holding new requests until %s has finished", strings.Join(d.from, ", "))
+	d.say("holding new requests until %s", phrase(d.from, "has finished", "have finished"))
 	d.move.Hold(maxHeld)
 	ctx, cancel := context.WithTimeout(ctx, maxPause)
 	defer cancel()
@@ -476,7 +476,7 @@ func (d *deploy) settle() error {
 		switch {
 		case observing:
 		case requests+tunnels == 0 && !d.r.besideAnother():
-			d.say("%s has finished its requests", strings.Join(d.from, ", "))
+			d.say("%s", phrase(d.from, "has finished its requests", "have finished their requests"))
 			return nil
 		case requests+tunnels == 0 && time.Since(began) >= d.q.Drain:
 			d.say("after %s the padlock before the last restart still has connections, and perhaps requests of %s", d.q.Drain, strings.Join(d.from, ", "))
@@ -490,9 +490,17 @@ func (d *deploy) settle() error {
 		select {
 		case <-time.After(drainLook):
 		case <-ctx.Done():
-			return deployFailed{fmt.Errorf("padlock ends: %s has the requests, and nobody has watched it to the end", strings.Join(d.order.To, ", ")), DeployLost}
+			return deployFailed{fmt.Errorf("padlock ends: %s to the end", phrase(d.order.To, "has the requests, and nobody has watched it", "have the requests, and nobody has watched them")), DeployLost}
 		}
 	}
+}
+
+// phrase says something of one target, or of several.
+func phrase(targets []string, one, several string) string {
+	if len(targets) == 1 {
+		return targets[0] + " " + one
+	}
+	return strings.Join(targets, ", ") + " " + several
 }
 
 // rollBack gives the requests to the old targets again.
@@ -509,7 +517,7 @@ func (d *deploy) rollBack(why error) error {
 	if err != nil {
 		return fmt.Errorf("the new targets have failed (%w), and the old ones could not be put back: %w", why, err)
 	}
-	return deployFailed{fmt.Errorf("the new targets have failed after the switch, and %s has the requests again: %w", strings.Join(d.from, ", "), why), DeployRolledBack}
+	return deployFailed{fmt.Errorf("the new targets have failed after the switch, and %s the requests again: %w", phrase(d.from, "has", "have"), why), DeployRolledBack}
 }
 
 // moved are the places that the routes of the deploy have in another configuration: those that had the same targets, or
