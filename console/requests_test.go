@@ -19,7 +19,7 @@ const requestToken = "0123456789abcdef"
 func remembered(t *testing.T) (*inspect.Store, string) {
 	t.Helper()
 	s := inspect.NewStore(1<<20, "token")
-	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 1 << 10}, time.Now(), &inspect.Request{
+	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 1 << 10}, time.Now(), &inspect.Arrival{
 		Method: "POST", Scheme: "https", Host: "a.test", Target: "/p?token=s3cret&x=" + hostile, Proto: "HTTP/2.0", Remote: "192.0.2.1",
 	}, inspect.LinesOf([]inspect.Field{{Name: "Cookie", Value: "s3cret"}, {Name: "X-Hostile", Value: hostile}, {Name: "Content-Type", Value: "text/html"}}), nil)
 	c.Content(inspect.Client, []byte(hostile))
@@ -166,7 +166,7 @@ func TestRequestsAreToldAsTheyHappen(t *testing.T) {
 		lines <- string(text[:n])
 	}()
 
-	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 10}, time.Now(), &inspect.Request{Method: "GET", Host: "a.test", Target: "/new"}, nil, nil)
+	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 10}, time.Now(), &inspect.Arrival{Method: "GET", Host: "a.test", Target: "/new"}, nil, nil)
 	events(t, page, "rows", "/new")
 	c.Head(204, nil)
 	c.End(inspect.Outcome{Status: 204})

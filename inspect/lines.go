@@ -10,7 +10,21 @@ import (
 type Lines func(to []byte) []byte
 
 // AppendLine adds a field line: a name and a value behind their lengths.
-func AppendLine(to []byte, name, value string) []byte { return appendText(appendText(to, name), value) }
+func AppendLine(to []byte, name, value string) []byte {
+	at, more := len(to), len(name)+len(value)+2
+	if len(name) >= 0x80 || len(value) >= 0x80 || cap(to)-at < more {
+		return appendText(appendText(to, name), value)
+	}
+	// Most lines, in one step.
+	to = to[:at+more]
+	line := to[at:]
+	line[0] = byte(len(name))
+	copy(line[1:], name)
+	line = line[1+len(name):]
+	line[0] = byte(len(value))
+	copy(line[1:], value)
+	return to
+}
 
 // LinesOf are fields as lines.
 func LinesOf(fields []Field) Lines {
@@ -37,20 +51,20 @@ func appendText(to []byte, text string) []byte {
 	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
 }
 
-func appendNumber(to []byte, n int) []byte { return binary.AppendUvarint(to, uint64(max(0, n))) }
-
-func appendTook(to []byte, took time.Duration) []byte { return appendNumber(to, int(took)) }
+func appendTook(to []byte, took time.Duration) []byte {
+	return binary.AppendUvarint(to, uint64(max(0, took)))
+}
 
 // value is the first value of a field, in lines as they are.
 func value(lines []byte, name string) []byte {
 	for len(lines) > 0 {
-		var is, value []byte
-		is, lines = cutText(lines)
-		value, lines = cutText(lines)
+		is, rest := cutText(lines)
+		value, rest := cutText(rest)
 		// Most names differ in their length already.
 		if len(is) == len(name) && equal(string(is), name) {
 			return value
 		}
+		lines = rest
 	}
 	return nil
 }
@@ -67,14 +81,13 @@ func cutText(lines []byte) (text, rest []byte) {
 // entry is what was noted, as it is read. It is a copy.
 type entry string
 
-func (e *entry) number() int {
-	n := uint64(0)
+func (e *entry) number() (n uint64) {
 	for shift := 0; ; shift += 7 {
 		b := (*e)[0]
-		if *e = (*e)[1:]; b < 0x80 {
-			return int(n | uint64(b)<<shift)
+		*e = (*e)[1:]
+		if n |= uint64(b&0x7f) << shift; b < 0x80 {
+			return n
 		}
-		n |= uint64(b&0x7f) << shift
 	}
 }
 

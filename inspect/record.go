@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +17,6 @@ type Record struct {
 	limits    *Limits
 	id        uint64
 	start     time.Time
-	handshake uint64
-	replay    uint64
 	origin    any
 	size      int64         // that it is charged for; guarded by the store's lock
 	change    atomic.Uint64 // the last, among the store's; changing: another is being noted
@@ -187,7 +186,7 @@ func (c *Record) tried(k kind, t Try, fields Lines) {
 	defer c.close()
 	fields = c.redacted(fields)
 	c.log.add(k, func(to []byte) []byte {
-		to = appendText(appendNumber(to, t.Status), t.Error)
+		to = appendText(binary.AppendUvarint(to, uint64(t.Status)), t.Error)
 		to = appendTook(appendTook(appendTook(to, t.Connect), t.TLS), t.Took)
 		return fields.append(to)
 	})
@@ -228,7 +227,7 @@ func (c *Record) Interim(status int) {
 	defer c.close()
 	if c.interims < maxInterim {
 		c.interims++
-		c.log.add(interim, func(to []byte) []byte { return appendNumber(to, status) })
+		c.log.add(interim, func(to []byte) []byte { return binary.AppendUvarint(to, uint64(status)) })
 		c.settle()
 	}
 }
@@ -401,23 +400,29 @@ func (c *Record) summary() *Request {
 	}
 	defer c.close()
 	r := &Request{}
-	r.arrived(entry(c.log.opening()))
+	r.Arrival.read(entry(c.log.opening()))
 	r.Target = c.store.masking(Hidden).query(r.Target)
 	c.facts(r)
 	return r
 }
 
-// arrived reads the texts that a request begins with.
-func (r *Request) arrived(e entry) {
-	for _, text := range [...]*string{&r.RequestID, &r.Site, &r.Method, &r.Scheme, &r.Host, &r.Target, &r.Proto, &r.Remote} {
-		*text = e.text()
-	}
+// append adds what there is to an entry, and read takes it from one.
+func (a *Arrival) append(to []byte, target string) []byte {
+	to = appendText(appendText(appendText(to, a.RequestID), a.Method), a.Scheme)
+	to = appendText(appendText(appendText(appendText(to, a.Host), target), a.Proto), a.Remote)
+	return binary.AppendUvarint(binary.AppendUvarint(to, a.Handshake), a.Replay)
+}
+
+func (a *Arrival) read(e entry) {
+	a.RequestID, a.Method, a.Scheme, a.Host = e.text(), e.text(), e.text(), e.text()
+	a.Target, a.Proto, a.Remote = e.text(), e.text(), e.text()
+	a.Handshake, a.Replay = e.number(), e.number()
 }
 
 // facts are those that are not in the log. The lock is held.
 func (c *Record) facts(r *Request) {
 	o := &c.outcome
-	r.ID, r.Start, r.Handshake, r.Replay = c.id, c.start, c.handshake, c.replay
+	r.ID, r.Start, r.Site = c.id, c.start, c.limits.Site
 	r.Status, r.FirstByte, r.Tunnel, r.Done = c.status, c.firstByte, c.tunnel, c.done
 	r.User, r.Error, r.Aborted, r.Duration, r.Wait = o.User, o.Error, o.Aborted, o.Duration, o.Wait
 	if !c.done {
@@ -473,7 +478,7 @@ func (c *Record) read(r *Request, k kind, e entry) {
 	}
 	switch k {
 	case arrived:
-		r.arrived(e)
+		r.Arrival.read(e)
 	case received:
 		r.Received = fields()
 	case sent:
@@ -481,7 +486,7 @@ func (c *Record) read(r *Request, k kind, e entry) {
 		r.SentMethod, r.SentHost, r.SentTarget = e.text(), e.text(), e.text()
 		r.Sent = fields()
 	case missed, answered:
-		status, why := e.number(), e.text()
+		status, why := int(e.number()), e.text()
 		connect, tls, took := e.took(), e.took(), e.took()
 		if n := len(r.Tries); n > 0 {
 			t := &r.Tries[n-1]
@@ -491,7 +496,7 @@ func (c *Record) read(r *Request, k kind, e entry) {
 			r.TargetStatus, r.Answered = status, fields()
 		}
 	case interim:
-		r.Interim = append(r.Interim, e.number())
+		r.Interim = append(r.Interim, int(e.number()))
 	case response:
 		r.Response = fields()
 	case clientTrailers:

@@ -28,21 +28,26 @@ type Field struct {
 	Secret bool   `json:"secret,omitempty"`
 }
 
+// Arrival is a request as its client has sent it, without its fields.
+type Arrival struct {
+	RequestID string `json:"request_id"`
+	Method    string `json:"method"`
+	Scheme    string `json:"scheme"`
+	Host      string `json:"host"`
+	Target    string `json:"target"` // path and query
+	Proto     string `json:"proto"`
+	Remote    string `json:"remote"` // the client's address
+	Handshake uint64 `json:"handshake,omitempty"`
+	Replay    uint64 `json:"replay_of,omitempty"` // the request that this one repeats
+}
+
 // Request is what is known of one. Its JSON names are stable.
 type Request struct {
-	ID        uint64    `json:"id"` // counts from 1 in this process
-	RequestID string    `json:"request_id"`
-	Start     time.Time `json:"time"`
-	Site      string    `json:"site"`
-	Method    string    `json:"method"`
-	Scheme    string    `json:"scheme"`
-	Host      string    `json:"host"`
-	Target    string    `json:"target"` // path and query, as the client has sent them
-	Proto     string    `json:"proto"`
-	Remote    string    `json:"remote"` // the client's address
-	User      string    `json:"user,omitempty"`
-	Handshake uint64    `json:"handshake,omitempty"`
-	Replay    uint64    `json:"replay_of,omitempty"` // the request that this one repeats
+	ID    uint64    `json:"id"` // counts from 1 in this process
+	Start time.Time `json:"time"`
+	Site  string    `json:"site"`
+	Arrival
+	User string `json:"user,omitempty"`
 
 	Done     bool          `json:"done"`
 	Status   int           `json:"status"` // 0: there is none yet

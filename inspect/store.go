@@ -59,10 +59,10 @@ func NewStore(room int64, secret ...string) *Store {
 // connection leaves behind.
 const overhead = 1 << 10
 
-// Begin remembers a request of l.Site that has begun at start. r has the texts, the handshake and what it replays, as
-// the client has sent them: of these and of the fields it makes copies. origin is kept with it.
-func (s *Store) Begin(l *Limits, start time.Time, r *Request, fields Lines, origin any) *Record {
-	c := &Record{store: s, limits: l, start: start, handshake: r.Handshake, replay: r.Replay, origin: origin}
+// Begin remembers a request of l.Site that has begun at start. Of its texts and fields it makes copies; origin is kept
+// with it.
+func (s *Store) Begin(l *Limits, start time.Time, a *Arrival, fields Lines, origin any) *Record {
+	c := &Record{store: s, limits: l, start: start, origin: origin}
 	c.log.turn()
 	c.mu.Lock()
 	defer c.close()
@@ -70,20 +70,14 @@ func (s *Store) Begin(l *Limits, start time.Time, r *Request, fields Lines, orig
 		return c
 	}
 
-	target := r.Target
+	target := a.Target
 	if c.limits.Redact {
-		// Else texts would be kept, and whoever calls had to make each in the heap.
+		// A copy: else the compiler has whoever calls make each text in the heap.
 		target = s.masking(Redacted).query(strings.Clone(target))
 	}
-	c.log.add(arrived, func(to []byte) []byte {
-		for _, text := range [...]string{r.RequestID, c.limits.Site, r.Method, r.Scheme, r.Host, target, r.Proto, r.Remote} {
-			to = appendText(to, text)
-		}
-		return to
-	})
+	c.log.add(arrived, func(to []byte) []byte { return a.append(to, target) })
 	c.log.add(received, c.redacted(fields).append)
 	c.settle()
-	c.changed()
 	return c
 }
 
@@ -114,6 +108,8 @@ func (s *Store) admit(c *Record) bool {
 	}
 	s.charge(c, overhead+c.log.owed)
 	c.log.owed = 0
+	// Who has counted this change already looks for the record when the store's lock is free.
+	c.change.Store(s.changes.Add(1))
 	return true
 }
 

@@ -10,7 +10,7 @@ import (
 // A request that is forgotten while somebody notes something leaves nothing behind, although nobody waited for that.
 func TestWhatIsForgottenWhileItIsWrittenLeavesNothing(t *testing.T) {
 	s := NewStore(1 << 20)
-	c := s.Begin(&Limits{Site: "a", Requests: 9, Body: 1 << 10}, time.Now(), &Request{}, nil, nil)
+	c := s.Begin(&Limits{Site: "a", Requests: 9, Body: 1 << 10}, time.Now(), &Arrival{}, nil, nil)
 	if !c.open() {
 		t.Fatal("it is not remembered")
 	}

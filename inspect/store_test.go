@@ -13,7 +13,7 @@ import (
 )
 
 func begin(s *inspect.Store, l *inspect.Limits, target string, fields ...inspect.Field) *inspect.Record {
-	return s.Begin(l, time.Now(), &inspect.Request{Method: "GET", Scheme: "https", Host: l.Site, Target: target}, inspect.LinesOf(fields), nil)
+	return s.Begin(l, time.Now(), &inspect.Arrival{Method: "GET", Scheme: "https", Host: l.Site, Target: target}, inspect.LinesOf(fields), nil)
 }
 
 func archive(all ...*inspect.Request) string {
@@ -254,7 +254,7 @@ func TestARequestNeverHasWhatIsAnothers(t *testing.T) {
 		all.Go(func() {
 			for i := range 200 {
 				mark := fmt.Sprintf("<%d:%d>", worker, i)
-				c := s.Begin(l, time.Now(), &inspect.Request{Host: mark, Target: "/" + mark, RequestID: mark}, line(mark), nil)
+				c := s.Begin(l, time.Now(), &inspect.Arrival{Host: mark, Target: "/" + mark, RequestID: mark}, line(mark), nil)
 				c.Trying(mark, 0, "", "", mark, line(mark))
 				var sides sync.WaitGroup
 				sides.Go(func() {

@@ -92,7 +92,7 @@ func TestContentIsReadAsWhatItIs(t *testing.T) {
 
 func sample(target, content string) *inspect.Request {
 	return &inspect.Request{
-		ID: 7, Start: time.Unix(1e9, 0), Method: "POST", Scheme: "https", Host: "a.test:8443", Target: target, Proto: "HTTP/2.0", Status: 201, Done: true,
+		ID: 7, Start: time.Unix(1e9, 0), Arrival: inspect.Arrival{Method: "POST", Scheme: "https", Host: "a.test:8443", Target: target, Proto: "HTTP/2.0"}, Status: 201, Done: true,
 		Duration: 30 * time.Millisecond, FirstByte: 20 * time.Millisecond,
 		Received: []inspect.Field{{Name: "X-Quote", Value: `it's "$HOME" \n`}, {Name: "Content-Length", Value: "3"}, {Name: "Cookie", Value: "a=b; c=d"}, {Name: "Empty", Value: ""}},
 		Response: []inspect.Field{{Name: "Content-Type", Value: "text/plain"}, {Name: "Set-Cookie", Value: "s=1; Path=/"}},
@@ -163,7 +163,7 @@ func TestAFileOfRequestsHasOnlyRequests(t *testing.T) {
 
 // The structure is compared with HAR 1.2's own words: what is required there is there, and nothing has another type.
 func TestAnArchiveIsOneOfHAR(t *testing.T) {
-	text := []byte(archive(sample("/p?q=1&r=a+b", "a=1"), nil, &inspect.Request{Start: time.Unix(1e9, 0), Method: "GET", Scheme: "https", Host: "a.test", Target: "/", Proto: "HTTP/1.1"}))
+	text := []byte(archive(sample("/p?q=1&r=a+b", "a=1"), nil, &inspect.Request{Start: time.Unix(1e9, 0), Arrival: inspect.Arrival{Method: "GET", Scheme: "https", Host: "a.test", Target: "/", Proto: "HTTP/1.1"}}))
 	var file map[string]any
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func (x *Exchange) inspect(host string) {
 	}
 
 	var id [16]byte
-	is := inspect.Request{
+	is := inspect.Arrival{
 		RequestID: string(appendID(id[:0], x.id)), Method: r.Method, Scheme: r.Scheme, Host: host,
 		Target: x.target, Proto: r.Proto, Remote: r.Client, Handshake: r.Conn.Handshake,
 	}
