@@ -44,6 +44,7 @@
         }
       });
       local(fresh.content);
+      if (rows.dataset.live) [...fresh.content.children].forEach(place);
       rows.prepend(fresh.content);
       // What is read or has the focus stays; all else is bounded.
       for (let i = rows.children.length - 1; i > 0 && rows.children.length > most; i--) {
@@ -51,6 +52,12 @@
         if (!li.contains(document.activeElement) && !li.querySelector(".detail")) li.remove();
       }
     });
+  };
+
+  // A row that comes late stands where it belongs: the newest request is the first.
+  const place = (li) => {
+    const number = (row) => Number(row.id.slice(1));
+    rows.insertBefore(li, [...rows.children].find((row) => number(row) < number(li)) || null);
   };
 
   const toggle = async (li, link) => {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,35 +91,87 @@ func (a *Admin) liveRequests(w http.ResponseWriter, r *http.Request) {
 	f := newRequestFilter(r.URL.Query())
 	_, seen := a.o.Requests.Since(0)
 	stream := newEventStream(w, r, seen)
+	due := dueRows{latest: map[uint64]*inspect.Request{}}
 	stream.run(r, func() error {
 		changed, now := a.o.Requests.Since(stream.seen)
 		stream.seen = now
+		for _, one := range changed {
+			if f.matches(one) {
+				due.put(one)
+			}
+		}
+		chosen := due.take()
+		if len(chosen) == 0 {
+			return stream.quiet()
+		}
+
 		var rows bytes.Buffer
-		chosen := 0
-		// The newest stands first.
-		for i := len(changed) - 1; i >= 0; i-- {
-			if !f.matches(changed[i]) {
-				continue
-			}
-			if chosen++; chosen > liveRows {
-				continue
-			}
-			html, err := a.pages.render("request-row", changed[i])
+		for _, one := range chosen {
+			html, err := a.pages.render("request-row", one)
 			if err != nil {
 				return err
 			}
 			rows.Write(html)
 		}
-		if chosen == 0 {
-			return stream.quiet()
-		}
 		if err := stream.event("rows", rows.Bytes()); err != nil {
 			return err
 		}
-		if chosen > liveRows {
-			return stream.event("pulse", fmt.Appendf(nil, "of %d at once the last %d are shown: reload the page for all", chosen, liveRows))
+		if left := len(due.order); left > 0 {
+			return stream.event("pulse", fmt.Appendf(nil, "live; %d more rows follow", left))
 		}
 		return stream.event("pulse", []byte("live"))
+	})
+}
+
+// dueRows are the requests that have changed and whose rows a page does not have yet. Whatever happens at once, each row
+// comes to what its request has come to.
+type dueRows struct {
+	order  []uint64 // that have waited for longest first
+	latest map[uint64]*inspect.Request
+}
+
+func (d *dueRows) put(r *inspect.Request) {
+	if d.latest[r.ID] == nil {
+		d.order = append(d.order, r.ID)
+	}
+	d.latest[r.ID] = r
+}
+
+// take gives the rows of one batch, newest first: half of them are the newest, which people look at, and half those that
+// have waited for longest.
+func (d *dueRows) take() (rows []*inspect.Request) {
+	newest := slices.Clone(d.order)
+	slices.Sort(newest)
+	slices.Reverse(newest)
+	if len(newest) > listed {
+		// A page has no more rows.
+		oldest := newest[listed-1]
+		newest = newest[:listed]
+		d.drop(func(id uint64) bool { return id < oldest })
+	}
+
+	ids := slices.Clone(d.order[:min(len(d.order), liveRows/2)])
+	for _, id := range newest {
+		if len(ids) < liveRows && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Backward(ids) {
+		rows = append(rows, d.latest[id])
+	}
+	d.drop(func(id uint64) bool { return slices.Contains(ids, id) })
+	return rows
+}
+
+// drop forgets those that are not due any more.
+func (d *dueRows) drop(gone func(id uint64) bool) {
+	d.order = slices.DeleteFunc(d.order, func(id uint64) bool {
+		if !gone(id) {
+			return false
+		}
+		delete(d.latest, id)
+		return true
 	})
 }
 

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"io"
@@ -176,5 +177,45 @@ func TestRequestsAreToldAsTheyHappen(t *testing.T) {
 	var r map[string]any
 	if err := json.Unmarshal([]byte(strings.TrimSpace(data)), &r); !ok || err != nil || r["status"] != 204.0 || !strings.HasPrefix(text, "id: 2\nevent: request\n") {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// However many requests change at once, each console gets what every one of them has come to.
+func TestEveryRowComesToWhatItsRequestHasComeTo(t *testing.T) {
+	const many = 60
+	s, url := remembered(t)
+	pages := []*bufio.Scanner{watch(t, url+"/inspect/live", bearer), watch(t, url+"/inspect/live?text=%2Fmany", bearer)}
+	var open []*inspect.Record
+	for range many {
+		c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 1000, Body: 10}, time.Now(), &inspect.Arrival{Method: "GET", Host: "a.test", Target: "/many"}, nil, nil)
+		c.Head(200, inspect.LinesOf([]inspect.Field{{Name: "Content-Type", Value: "text/event-stream"}}))
+		c.Content(inspect.Server, []byte("data: 1\n\n"))
+		open = append(open, c)
+	}
+	for _, page := range pages {
+		events(t, page, "rows", "/many")
+	}
+	for _, c := range open {
+		c.End(inspect.Outcome{Status: 200})
+	}
+	for i, page := range pages {
+		done := make(chan int)
+		go func() {
+			ended := map[string]bool{}
+			for len(ended) < many && page.Scan() {
+				if id, ok := strings.CutPrefix(page.Text(), `data: <li id="`); ok && strings.Contains(id, " data-done>") {
+					ended[id[:strings.IndexByte(id, '"')]] = true
+				}
+			}
+			done <- len(ended)
+		}()
+		select {
+		case n := <-done:
+			if n != many {
+				t.Errorf("console %d: %d", i, n)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("console %d has not got all rows", i)
+		}
 	}
 }
