@@ -49,11 +49,12 @@ func (r *Request) repeated() (fields []Field) {
 	return fields
 }
 
-// typed reports whether a text can be pasted into a terminal: it has nothing that a line editor, or the terminal, would
-// take for a key. Else a client's text could move the cursor out of its quotes.
+// typed reports whether a text can be pasted into a terminal or an editor: it has nothing that a line editor, or the
+// terminal, would take for a key, else a client's text could move the cursor out of its quotes; and nothing that is
+// invisible or turns the direction of text, else it could look like something else.
 func typed(s string) bool {
 	for i, r := range s {
-		if r == utf8.RuneError && s[i] != "\uFFFD"[0] || unicode.IsControl(r) && r != '\n' {
+		if r == utf8.RuneError && s[i] != "\uFFFD"[0] || r != '\n' && !unicode.IsGraphic(r) {
 			return false
 		}
 	}
@@ -184,16 +185,53 @@ func literal(s string) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
+// bytesLiteral is the value of a field for JavaScript and for Python, which send each character as one byte: that of
+// ISO 8859-1.
+func bytesLiteral(s string) string {
+	if strings.Contains(s, Hidden) {
+		// It stands for a value, and is read by people.
+		return literal(s)
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, `\u%04x`, c)
+		} else if c == '"' || c == '\\' {
+			b.WriteString(`\` + string(c))
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return `"` + b.String() + `"`
+}
+
+// address is the URL for JavaScript and for Python: in ASCII, as fetch sends it, and as Python requires it.
+func (r *Request) address() string {
+	url := r.URL()
+	if strings.Contains(url, Hidden) {
+		return url
+	}
+	var b strings.Builder
+	for i := range len(url) {
+		if c := url[i]; c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
 func fetch(r *Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "await fetch(%s, {\n  method: %s,\n  headers: [\n", literal(r.URL()), literal(r.Method))
+	fmt.Fprintf(&b, "await fetch(%s, {\n  method: %s,\n  headers: [\n", literal(r.address()), literal(r.Method))
 	for _, f := range r.repeated() {
-		fmt.Fprintf(&b, "    [%s, %s],\n", literal(f.Name), literal(f.Value))
+		fmt.Fprintf(&b, "    [%s, %s],\n", literal(f.Name), bytesLiteral(f.Value))
 	}
 	b.WriteString("  ],\n")
 	switch data := r.In.Data; {
 	case len(data) == 0:
-	case Readable(data):
+	case Readable(data) && typed(string(data)):
 		fmt.Fprintf(&b, "  body: %s,\n", literal(string(data)))
 	default:
 		fmt.Fprintf(&b, "  body: Uint8Array.from(atob(%s), (c) => c.charCodeAt(0)),\n", literal(base64.StdEncoding.EncodeToString(data)))
@@ -202,13 +240,29 @@ func fetch(r *Request) string {
 	return b.String()
 }
 
+// joined has each name once, with all of its values: add_header of Python replaces the value that a name had.
+func joined(fields []Field) (once []Field) {
+	for _, f := range fields {
+		i := slices.IndexFunc(once, func(o Field) bool { return strings.EqualFold(o.Name, f.Name) })
+		if i < 0 {
+			once = append(once, f)
+			continue
+		}
+		separator := ", "
+		if strings.EqualFold(f.Name, "Cookie") {
+			separator = "; "
+		}
+		once[i].Value += separator + f.Value
+	}
+	return once
+}
+
 func python(r *Request) string {
 	var b strings.Builder
 	b.WriteString("import base64\nimport urllib.request\n\n")
-	fmt.Fprintf(&b, "request = urllib.request.Request(%s, method=%s)\n", literal(r.URL()), literal(r.Method))
-	for _, f := range r.repeated() {
-		// A second line of a name would take the place of the first.
-		fmt.Fprintf(&b, "request.add_header(%s, %s)\n", literal(f.Name), literal(f.Value))
+	fmt.Fprintf(&b, "request = urllib.request.Request(%s, method=%s)\n", literal(r.address()), literal(r.Method))
+	for _, f := range joined(r.repeated()) {
+		fmt.Fprintf(&b, "request.add_header(%s, %s)\n", literal(f.Name), bytesLiteral(f.Value))
 	}
 	if len(r.In.Data) > 0 {
 		fmt.Fprintf(&b, "request.data = base64.b64decode(%s)\n", literal(base64.StdEncoding.EncodeToString(r.In.Data)))

@@ -146,6 +146,52 @@ func TestCommandsMeanWhatTheClientHasSent(t *testing.T) {
 	}
 }
 
+// A program that sends one byte for each character gets one character for each byte, and no name a second time where
+// it would replace the first.
+func TestProgramsSendFieldsAsTheyCame(t *testing.T) {
+	const name = "caf\u00e9 \xff\u202e\u009b \"\\"
+	r := sample("/caf\u00e9?x=\u202e\xff", "\u202econtent")
+	r.Received = append(r.Received, inspect.Field{Name: "X-Name", Value: name}, inspect.Field{Name: "X-Two", Value: "1"}, inspect.Field{Name: "x-two", Value: "2"}, inspect.Field{Name: "Cookie", Value: "e=f"})
+	for _, format := range []string{"fetch", "python"} {
+		text, _ := inspect.Command(format, r)
+		if strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && (c < ' ' || c > '~') }) {
+			t.Errorf("text is invisible, or looks like something else: %q", text)
+		}
+		if !strings.Contains(text, `"https://a.test:8443/caf%C3%A9?x=%E2%80%AE%FF"`) {
+			t.Errorf("another address: %s", text)
+		}
+		_, rest, _ := strings.Cut(text, `"X-Name", `)
+		var got string
+		if err := json.NewDecoder(strings.NewReader(rest)).Decode(&got); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		var sent []byte
+		for _, c := range got {
+			sent = append(sent, byte(c))
+		}
+		if string(sent) != name {
+			t.Errorf("%s sends %q", format, sent)
+		}
+	}
+	text, _ := inspect.Command("python", r)
+	for _, want := range []string{`add_header("X-Two", "1, 2")`, `add_header("Cookie", "a=b; c=d; e=f")`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not in\n%s", want, text)
+		}
+	}
+}
+
+// What cannot be seen would make a command look like another one.
+func TestCopiedTextIsVisible(t *testing.T) {
+	r := sample("/", "a \u202e b")
+	r.Received = append(r.Received, inspect.Field{Name: "X-Turned", Value: "a\u2066b\u200bc"})
+	for _, format := range inspect.Formats() {
+		if text, _ := inspect.Command(format, r); strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && !unicode.IsGraphic(c) }) {
+			t.Errorf("%s: %q", format, text)
+		}
+	}
+}
+
 // What a client sends stays text in the file that an editor runs.
 func TestAFileOfRequestsHasOnlyRequests(t *testing.T) {
 	for _, content := range []string{"< /etc/passwd", "a\n### \nGET https://evil.example/", "{{$processEnv HOME}}", "x\n> {% client.log(1) %}", "< {% x %}", "  <@ ./file", "@host = evil"} {
