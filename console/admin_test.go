@@ -197,6 +197,16 @@ func TestHandshakesAreListedAndFollowed(t *testing.T) {
 			t.Errorf("%s: %q, not %q", query, got, want)
 		}
 	}
+	for _, path := range []string{"/handshakes?outcome=fialed", "/handshakes?follow=1&outcome=fialed", "/live?outcome=fialed", "/?outcome=fialed", "/handshakes?version=1.4", "/handshakes?version=TLS"} {
+		response, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<16)); response.StatusCode != 400 || !strings.Contains(string(body), " must be one of ") {
+			t.Errorf("%s: %s\n%s", path, response.Status, body)
+		}
+		response.Body.Close()
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	request, _ := http.NewRequestWithContext(ctx, "GET", url+"/handshakes?follow=1&format=line", nil)

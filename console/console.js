@@ -20,6 +20,7 @@
   const open = () => {
     if (source) source.close();
     if (paused || !rows) return;
+    if (rows.querySelector("[role=alert]")) { pulse.textContent = ""; return; }
     source = new EventSource((rows.dataset.live || "/live") + "?" + query());
     source.addEventListener("open", () => { pulse.textContent = "live"; });
     source.addEventListener("error", () => { pulse.textContent = "the connection to padlock is lost; trying again"; });
@@ -196,6 +197,7 @@
       history.replaceState(null, "", q ? at + "?" + q : at);
       document.querySelectorAll("[data-export]").forEach((a) => { a.href = a.dataset.export + "?" + q; });
       const page = new DOMParser().parseFromString(await (await get(at + "?" + q)).text(), "text/html");
+      if (q !== query()) return; // the answer to what is chosen now comes later
       rows.replaceChildren(...page.getElementById("rows").children);
       local(rows);
       open();
@@ -206,8 +208,9 @@
       forget.addEventListener("click", async () => { if ((await post("/requests/clear", {})).ok) choose(); });
     }
     rows.querySelectorAll("li > a").forEach((a) => a.setAttribute("aria-expanded", "false"));
-    // The address of an older page stays as it is.
-    if (!new URLSearchParams(location.search).get("before")) open();
+    // The address of an older page, or of some requests, stays as it is.
+    const address = new URLSearchParams(location.search);
+    if (!address.get("before") && !address.get("id")) open();
     addEventListener("pagehide", () => source?.close());
     addEventListener("pageshow", (e) => { if (e.persisted) open(); });
   }

@@ -32,6 +32,22 @@ var consoleStyle = pageStyle + consoleOnly
 // pages renders what people look at. They are parsed for the first who does, as that would be a twentieth of a start.
 type pages struct{ template func() *template.Template }
 
+// offered is what a choice offers: also what is chosen, where the address of the page chooses something else.
+func offered(places []place, chosen string) []place {
+	if slices.ContainsFunc(places, func(p place) bool { return p.At == chosen }) {
+		return places
+	}
+	return append(places, place{chosen, chosen})
+}
+
+// filtered is the status of a page with a filter.
+func filtered(err error) int {
+	if err != nil {
+		return http.StatusBadRequest
+	}
+	return http.StatusOK
+}
+
 // place is an address with its name.
 type place struct{ At, Name string }
 
@@ -43,13 +59,15 @@ func parsePages() *template.Template {
 		"nav": func() []place {
 			return []place{{"/", "Handshakes"}, {"/inspect", "Requests"}, {"/traffic", "Traffic"}, {"/keys", "Certificates"}}
 		},
-		"outcomes": func() []place {
-			return []place{{"", "all"}, {"attention", "need attention"}, {"failures", "all but complete"}, {"complete", "complete"}, {"silent", "silent"}, {"unused", "unused"}, {"failed", "failed"}, {"not_tls", "not TLS"}}
+		"outcomes": func(chosen string) []place {
+			return offered([]place{{"", "all"}, {"attention", "need attention"}, {"failures", "all but complete"}, {"complete", "complete"}, {"silent", "silent"}, {"unused", "unused"}, {"failed", "failed"}, {"not_tls", "not TLS"}}, chosen)
 		},
-		"versions": func() []place { return []place{{"", "all"}, {"1.3", "TLS 1.3"}, {"1.2", "TLS 1.2"}} },
-		"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
-		"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05") },
-		"kind":     kind, "mark": mark, "what": what, "ended": ended, "facts": agreed, "timings": timings, "chart": newChart, "counts": countChart,
+		"versions": func(chosen string) []place {
+			return offered([]place{{"", "all"}, {"1.3", "TLS 1.3"}, {"1.2", "TLS 1.2"}}, chosen)
+		},
+		"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"kind":  kind, "mark": mark, "what": what, "ended": ended, "facts": agreed, "timings": timings, "chart": newChart, "counts": countChart,
 		"remarks": (*handshake.Event).Remarks,
 		"reason":  reason,
 	} {
@@ -123,20 +141,21 @@ func age(d time.Duration) string {
 const listed = 200
 
 func (a *Admin) handshakePage(w http.ResponseWriter, r *http.Request) {
-	f := newFilter(r.URL.Query())
+	f, err := newFilter(r.URL.Query())
 	data := struct {
 		head
+		Refused   error // why the filter cannot be understood; nil: it can
 		Recorded  bool
 		Filter    filter
 		Events    []*handshake.Event
 		Attention needs
 		Trend     trend
-	}{head: a.head("Handshakes", "/"), Recorded: a.o.Recent != nil, Filter: f}
+	}{head: a.head("Handshakes", "/"), Refused: err, Recorded: a.o.Recent != nil, Filter: f}
 
 	if a.o.Recent != nil {
 		data.Attention = troubles(a.o.Recent.Failures())
 		for _, e := range a.o.Recent.Events() {
-			if f.matches(e) && len(data.Events) < listed {
+			if err == nil && f.matches(e) && len(data.Events) < listed {
 				data.Events = append(data.Events, e)
 			}
 		}
@@ -146,7 +165,7 @@ func (a *Admin) handshakePage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	a.pages.show(w, http.StatusOK, "handshakes", data)
+	a.pages.show(w, filtered(err), "handshakes", data)
 }
 
 func (a *Admin) trends(w http.ResponseWriter, _ *http.Request) {

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"padlock/handshake"
@@ -16,8 +18,20 @@ type filter struct {
 	Version string // 1.2, 1.3
 }
 
-func newFilter(q url.Values) filter {
-	return filter{q.Get("outcome"), strings.ToLower(q.Get("sni")), q.Get("remote"), q.Get("version")}
+// tlsVersions are those that a handshake can have, as wire.VersionName names them.
+var tlsVersions = []string{"1.3", "1.2", "1.1", "1.0"}
+
+// newFilter reads a filter. An error has what cannot be understood: nothing is chosen by half of a filter.
+func newFilter(q url.Values) (filter, error) {
+	f := filter{q.Get("outcome"), strings.ToLower(q.Get("sni")), q.Get("remote"), q.Get("version")}
+	outcomes := []string{"", "failures", "attention", string(handshake.Complete), string(handshake.Silent), string(handshake.Unused), string(handshake.Failed), string(handshake.NotTLS)}
+	if !slices.Contains(outcomes, f.Outcome) {
+		return f, fmt.Errorf("outcome must be one of %s, not %q", strings.Join(outcomes[1:], ", "), f.Outcome)
+	}
+	if f.Version != "" && !slices.Contains(tlsVersions, f.Version) {
+		return f, fmt.Errorf("version must be one of %s, not %q", strings.Join(tlsVersions, ", "), f.Version)
+	}
+	return f, nil
 }
 
 func (f filter) matches(e *handshake.Event) bool {

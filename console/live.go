@@ -25,8 +25,13 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	f, err := newFilter(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	_, seen := a.o.Recent.Since(0)
-	watch := &watcher{admin: a, filter: newFilter(r.URL.Query()), eventStream: newEventStream(w, r, seen)}
+	watch := &watcher{admin: a, filter: f, eventStream: newEventStream(w, r, seen)}
 	watch.run(r, watch.tick)
 }
 

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -22,22 +23,58 @@ type requestFilter struct {
 	least  time.Duration
 }
 
-func newRequestFilter(q url.Values) requestFilter {
-	f := requestFilter{
+// newRequestFilter reads a filter. An error has what cannot be understood: nothing is chosen by half of a filter.
+func newRequestFilter(q url.Values) (f requestFilter, err error) {
+	f = requestFilter{
 		Text: strings.ToLower(q.Get("text")), Status: strings.ToLower(q.Get("status")), Method: strings.ToUpper(q.Get("method")),
 		Site: strings.ToLower(q.Get("site")), Slower: q.Get("slower"),
 	}
-	f.least, _ = time.ParseDuration(f.Slower)
-	if n, err := strconv.ParseFloat(f.Slower, 64); err == nil {
-		f.least = time.Duration(n * float64(time.Millisecond))
+	if !isStatus(f.Status) {
+		return f, fmt.Errorf("status must be a number such as 404, a class such as 5xx, failed or open, not %q", q.Get("status"))
 	}
-	for _, text := range q["id"] {
-		if id, err := strconv.ParseUint(text, 10, 64); err == nil {
-			f.ids = append(f.ids, id)
+
+	if f.Slower != "" {
+		if f.least, err = atLeast(f.Slower); err != nil {
+			return f, err
 		}
 	}
-	f.before, _ = strconv.ParseUint(q.Get("before"), 10, 64)
-	return f
+
+	for _, text := range q["id"] {
+		id, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return f, fmt.Errorf("id must be the number of a request, not %q", text)
+		}
+		f.ids = append(f.ids, id)
+	}
+
+	if before := q.Get("before"); before != "" {
+		if f.before, err = strconv.ParseUint(before, 10, 64); err != nil {
+			return f, fmt.Errorf("before must be the number of a request, not %q", before)
+		}
+	}
+	return f, nil
+}
+
+// isStatus reports whether a filter can have this status.
+func isStatus(text string) bool {
+	switch text {
+	case "", "failed", "open", "1xx", "2xx", "3xx", "4xx", "5xx":
+		return true
+	}
+	n, err := strconv.Atoi(text)
+	return err == nil && n >= 100 && n <= 999
+}
+
+// atLeast reads a duration such as 200ms, or a number of milliseconds.
+func atLeast(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		d, err = time.ParseDuration(text + "ms")
+	}
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("slower must be a duration such as 200ms, not %q", text)
+	}
+	return d, nil
 }
 
 func (f *requestFilter) matches(r *inspect.Request) bool {

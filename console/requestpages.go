@@ -22,10 +22,16 @@ func contextWithTimeout(r *http.Request) (context.Context, context.CancelFunc) {
 func requestFunctions() map[string]any {
 	return map[string]any{
 		"size": size, "spent": took2, "class": requestClass, "state": requestState,
-		"statuses": func() []place {
-			return []place{{"", "all"}, {"failed", "failed"}, {"open", "open"}, {"2xx", "2xx"}, {"3xx", "3xx"}, {"4xx", "4xx"}, {"5xx", "5xx"}}
+		"statuses": func(chosen string) []place {
+			return offered([]place{{"", "all"}, {"failed", "failed"}, {"open", "open"}, {"2xx", "2xx"}, {"3xx", "3xx"}, {"4xx", "4xx"}, {"5xx", "5xx"}}, chosen)
 		},
-		"methods": func() []string { return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} },
+		"methods": func(chosen string) []place {
+			places := []place{{"", "all"}}
+			for _, name := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} {
+				places = append(places, place{name, name})
+			}
+			return offered(places, chosen)
+		},
 		"dump":    func(m inspect.Message) string { return inspect.Dump(m.Data[:min(len(m.Data), shownMessage)]) },
 		"formats": inspect.Formats, "first": firstLine, "clip": clip,
 	}
@@ -55,21 +61,22 @@ func requestState(r *inspect.Request) string {
 }
 
 func (a *Admin) requestPage(w http.ResponseWriter, r *http.Request) {
-	f := newRequestFilter(r.URL.Query())
+	f, err := newRequestFilter(r.URL.Query())
 	data := struct {
 		head
+		Refused  error // why the filter cannot be understood; nil: it can
 		Recorded bool
 		Filter   *requestFilter
 		Requests []*inspect.Request
 		All      int
 		Older    uint64 // there are more before this one; 0: there are none
-	}{head: a.head("Requests", "/inspect"), Recorded: a.o.Requests != nil, Filter: &f}
+	}{head: a.head("Requests", "/inspect"), Refused: err, Recorded: a.o.Requests != nil, Filter: &f}
 
 	if a.o.Requests != nil {
 		all := a.o.Requests.Recent()
 		data.All = len(all)
 		for _, one := range all {
-			if !f.matches(one) {
+			if err != nil || !f.matches(one) {
 				continue
 			}
 			if len(data.Requests) == listed {
@@ -79,7 +86,7 @@ func (a *Admin) requestPage(w http.ResponseWriter, r *http.Request) {
 			data.Requests = append(data.Requests, one)
 		}
 	}
-	a.pages.show(w, http.StatusOK, "requests", data)
+	a.pages.show(w, filtered(err), "requests", data)
 }
 
 // liveRequests sends rows of requests as they begin and change, as server-sent events.
@@ -88,7 +95,11 @@ func (a *Admin) liveRequests(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, noRequests, http.StatusNotFound)
 		return
 	}
-	f := newRequestFilter(r.URL.Query())
+	f, err := newRequestFilter(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	_, seen := a.o.Requests.Since(0)
 	stream := newEventStream(w, r, seen)
 	due := dueRows{latest: map[uint64]*inspect.Request{}}

@@ -51,8 +51,12 @@ func (a *Admin) requests(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "format must be line or json", http.StatusBadRequest)
 		return
 	}
+	f, err := newRequestFilter(query)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	w.Header().Set("Content-Type", kind)
-	f := newRequestFilter(query)
 	follow := query.Get("follow") != "" || kind == eventStreamType
 
 	if !follow {
@@ -301,7 +305,11 @@ func (a *Admin) chosen(w http.ResponseWriter, r *http.Request) (ids []uint64) {
 		http.Error(w, noRequests, http.StatusNotFound)
 		return nil
 	}
-	f := newRequestFilter(r.URL.Query())
+	f, err := newRequestFilter(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil
+	}
 	for _, one := range a.o.Requests.Recent() {
 		if f.matches(one) {
 			ids = append(ids, one.ID)

@@ -87,6 +87,45 @@ func TestWhatClientsHaveSentIsShownAsText(t *testing.T) {
 	}
 }
 
+// Half of a filter chooses nothing: who has mistyped it is told so, and is not shown everything, or nothing for ever.
+func TestFiltersThatCannotBeUnderstoodAreRefused(t *testing.T) {
+	_, url := remembered(t)
+	for query, want := range map[string]string{
+		"status=50x": "status must be", "status=nix": "status must be", "slower=soon": "slower must be", "slower=-5s": "slower must be", "slower=NaN": "slower must be",
+		"id=x": "id must be", "before=x": "before must be",
+	} {
+		for _, path := range []string{"/requests", "/requests?follow=1", "/inspect/live", "/requests.har", "/requests.http", "/inspect"} {
+			separator := "?"
+			if strings.Contains(path, "?") {
+				separator = "&"
+			}
+			response := ask(t, "GET", url+path+separator+query, bearer)
+			if text := body(t, response); response.StatusCode != 400 || !strings.Contains(text, want) || strings.Contains(text, "a.test") {
+				t.Errorf("%s, %s: %s\n%s", path, query, response.Status, text)
+			}
+		}
+	}
+	for _, query := range []string{"status=502", "status=5XX", "status=failed", "slower=500ms", "slower=0.5s", "slower=500", "id=1&id=2", "before=2", "slower=&status=&id=1", "colour=1"} {
+		response := ask(t, "GET", url+"/requests?"+query, bearer)
+		if text := body(t, response); response.StatusCode != 200 || !strings.Contains(text, `"id":1`) {
+			t.Errorf("%s: %s\n%s", query, response.Status, text)
+		}
+	}
+}
+
+// The form has what the address chooses, as rows that come are those of the form.
+func TestTheFormHasWhatTheAddressChooses(t *testing.T) {
+	_, url := remembered(t)
+	for query, want := range map[string]string{"status=404": `<option value="404" selected>`, "method=propfind": `<option value="PROPFIND" selected>`, "status=5xx": `<option value="5xx" selected>`} {
+		if page := body(t, ask(t, "GET", url+"/inspect?"+query, bearer)); !strings.Contains(page, want) || strings.Count(page, want) != 1 {
+			t.Errorf("%s: no %s", query, want)
+		}
+	}
+	if page := body(t, ask(t, "GET", url+"/inspect?status=404", bearer)); !strings.Contains(page, "No request is chosen") {
+		t.Error("who has chosen other requests is told that there are none")
+	}
+}
+
 // Requests have passwords in them, and a replay is sent in a client's name.
 func TestRequestsAreForThoseWhoRunPadlock(t *testing.T) {
 	s, url := remembered(t)

@@ -27,8 +27,12 @@ func (a *Admin) handshakes(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	chosen, err := newFilter(query)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	w.Header().Set("Content-Type", kind)
-	chosen := newFilter(query)
 	tell := func(e *handshake.Event) error {
 		if !chosen.matches(e) {
 			return nil

@@ -24,7 +24,7 @@ import (
 
 func (p *program) consoleCommand() *cli.Command {
 	return &cli.Command{
-		Name: "console", Usage: "open the console of the running padlock in a browser: handshakes, traffic, certificates", UsageText: "padlock console [flags]\n\nExamples:\n  padlock console\n  padlock console --admin unix:/run/padlock/admin.sock", OnUsageError: onUsageError,
+		Name: "console", Usage: "open the console of the running padlock in a browser: handshakes, requests, traffic, certificates", UsageText: "padlock console [flags]\n\nExamples:\n  padlock console\n  padlock console --admin unix:/run/padlock/admin.sock", OnUsageError: onUsageError,
 		Description: "The console is on a socket that only padlock's own user can open. This command opens a port of this machine for it, until you stop the command with " +
 			"Ctrl-C, and prints an address with a key that nobody else knows.",
 		Flags: []cli.Flag{

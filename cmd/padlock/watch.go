@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,7 +74,11 @@ func (p *program) watch(c *cli.Context) error {
 
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
-		return fmt.Errorf("%s", text)
+		err := errors.New(strings.TrimSpace(string(text)))
+		if response.StatusCode == http.StatusBadRequest {
+			return usageError{err}
+		}
+		return err
 	}
 
 	_, err = io.Copy(p.stdout, response.Body)
