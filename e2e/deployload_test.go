@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -222,16 +223,17 @@ func (c *deployCrowd) asks(name string, over http.RoundTripper, again bool, inte
 	}
 }
 
-// uploads sends content that takes as long as some steps of a deploy.
-func (c *deployCrowd) uploads(name string, over http.RoundTripper) {
+// uploads sends content that takes as long as some steps of a deploy. again says whether the client may send it anew where it
+// was certainly not processed, as asks does.
+func (c *deployCrowd) uploads(name string, over http.RoundTripper, again bool) {
+	const pieces = 20
 	client := &http.Client{Transport: over, Timeout: 60 * time.Second}
 	piece := []byte(strings.Repeat(name+" ", 1000))
-	for n := 0; c.ctx.Err() == nil; n++ {
+	sum := sha256.Sum256(bytes.Repeat(piece, pieces))
+	content := func() (io.ReadCloser, error) {
 		reader, writer := io.Pipe()
-		sum := sha256.New()
 		go func() {
-			for range 20 {
-				sum.Write(piece)
+			for range pieces {
 				if _, err := writer.Write(piece); err != nil {
 					return
 				}
@@ -239,21 +241,23 @@ func (c *deployCrowd) uploads(name string, over http.RoundTripper) {
 			}
 			writer.Close()
 		}()
-		request, _ := http.NewRequest("POST", c.address+"/upload", reader)
-		response, err := client.Do(request)
-		if err != nil && strings.Contains(err.Error(), "GOAWAY") {
-			// Go's client would send it again, as the server asks for, if it could begin the content anew.
-			c.did("uploads that were to be sent again")
-			continue
+		return reader, nil
+	}
+	for n := 0; c.ctx.Err() == nil; n++ {
+		body, _ := content()
+		request, _ := http.NewRequest("POST", c.address+"/upload", body)
+		if again {
+			request.GetBody = content
 		}
+		response, err := client.Do(request)
 		if err != nil {
 			c.fail("upload %s %d: %v", name, n, err)
 			continue
 		}
-		body, err := io.ReadAll(response.Body)
+		answer, err := io.ReadAll(response.Body)
 		response.Body.Close()
-		if err != nil || response.StatusCode != 200 || string(body) != hex.EncodeToString(sum.Sum(nil)) {
-			c.fail("upload %s %d: %v %s %.200q", name, n, err, response.Status, body)
+		if err != nil || response.StatusCode != 200 || string(answer) != hex.EncodeToString(sum[:]) {
+			c.fail("upload %s %d: %v %s %.200q", name, n, err, response.Status, answer)
 			continue
 		}
 		c.did("uploads")
@@ -326,8 +330,8 @@ func (c *deployCrowd) chat(client *http.Client, name string, messages int) error
 	return conn.Close(websocket.StatusNormalClosure, "")
 }
 
-// come has all clients begin.
-func (c *deployCrowd) come(rate, each int) {
+// come has all clients begin. Half of the WebSockets last for a number of messages; 0: as long as they may.
+func (c *deployCrowd) come(rate, each, messages int) {
 	interval := time.Duration(3*each) * time.Second / time.Duration(rate)
 	for i := range each {
 		one, two, three := c.transport(false), c.transport(true), c.quicOrTCP()
@@ -337,13 +341,13 @@ func (c *deployCrowd) come(rate, each int) {
 		if i > 1 {
 			continue
 		}
-		c.all.Go(func() { c.uploads(fmt.Sprint("HTTP/1.1 ", i), one) })
-		c.all.Go(func() { c.uploads(fmt.Sprint("HTTP/2 ", i), two) })
-		c.all.Go(func() { c.uploads(fmt.Sprint("HTTP/3 ", i), three) })
+		c.all.Go(func() { c.uploads(fmt.Sprint("HTTP/1.1 ", i), one, false) })
+		c.all.Go(func() { c.uploads(fmt.Sprint("HTTP/2 ", i), two, true) })
+		c.all.Go(func() { c.uploads(fmt.Sprint("HTTP/3 ", i), three, true) })
 		c.all.Go(func() { c.follows(fmt.Sprint("HTTP/1.1 ", i), one) })
 		c.all.Go(func() { c.follows(fmt.Sprint("HTTP/2 ", i), two) })
 		c.all.Go(func() { c.follows(fmt.Sprint("HTTP/3 ", i), three) })
-		c.all.Go(func() { c.chats(fmt.Sprint("long ", i), 0) })
+		c.all.Go(func() { c.chats(fmt.Sprint("long ", i), messages) })
 		c.all.Go(func() { c.chats(fmt.Sprint("short ", i), 10) })
 	}
 }
@@ -366,10 +370,11 @@ func (c *deployCrowd) busy(t *testing.T) {
 func TestDeploysUnderLoadFailNoRequest(t *testing.T) {
 	works(t)
 	deploys, rate, each, path := 4, 100, 4, binary
-	handover, drain := 2*time.Second, 4*time.Second
+	// Longer than anything takes that is to end by itself; WebSockets of the long form last until they are closed.
+	handover, drain, messages := 20*time.Second, 30*time.Second, 40
 	if *long {
 		deploys, rate, each, path = 10, 1000, 16, plain
-		handover, drain = 8*time.Second, 15*time.Second
+		handover, drain, messages = 8*time.Second, 15*time.Second, 0
 	}
 	if *deployRate > 0 {
 		rate = *deployRate
@@ -393,7 +398,7 @@ sites: [{hosts: [localhost], routes: [{to: %q}]}]
 	c.ctx, c.leave = context.WithCancel(context.Background())
 	t.Cleanup(func() { c.leave(); c.all.Wait() })
 	began := time.Now()
-	c.come(rate, each)
+	c.come(rate, each, messages)
 	c.busy(t)
 
 	deploy := func(to *appRelease, code int, says string, args ...string) {
