@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -121,6 +122,45 @@ func TestTheEndOfAHandoverIsHurried(t *testing.T) {
 		t.Errorf("the end took %v", took)
 	}
 	<-released
+}
+
+// While another process takes over, a connection of plain HTTP ends with its next request too, and not before: the request may be on its way.
+func TestAPlainConnectionEndsWithItsNextRequest(t *testing.T) {
+	t.Parallel()
+	e := startFile(t, "sites: [{hosts: [localhost], http: serve, routes: [{respond: {body: answer}}]}]")
+	conn, err := net.Dial("tcp", e.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	ask := func(closes bool) {
+		t.Helper()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		response, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := io.ReadAll(response.Body); string(body) != "answer" || response.Close != closes {
+			t.Errorf("%q, and the connection ends: %v", body, response.Close)
+		}
+	}
+	ask(false)
+
+	e.server.HandOver(t.Context(), func() {})
+	stopped := make(chan error, 1)
+	go func() { stopped <- e.stop() }()
+	untilRefused(t, e.plain)
+	// It was closed when handshakes that were on their way had had their second.
+	_ = conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	if _, err := r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection has not waited for its next request: %v", err)
+	}
+	ask(true)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
 }
 
 // Whoever reloads when the end comes is told so, and everything is let go of once.

@@ -513,7 +513,7 @@ func (s *Server) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config().Timeouts.Handover)
 	defer cancel()
 	var fronts sync.WaitGroup
-	for _, leave := range []func(context.Context) error{s.http1.Drain, s.http2.Drain, s.streams.drain} {
+	for _, leave := range []func(context.Context) error{s.plain.Drain, s.http1.Drain, s.http2.Drain, s.streams.drain} {
 		fronts.Go(func() { _ = leave(ctx) })
 	}
 	fronts.Wait()
