@@ -478,5 +478,14 @@ func (b *backend) exchangePlainly(r *message.Request) error {
 	// The limit starts again, as the check for life had a limit of its own.
 	b.limit.Until(time.Now().Add(b.transport.o.ResponseHeader))
 	_, err := b.conn.Write(b.out)
+	b.written()
 	return err
+}
+
+// written lets go of a head that was larger than its buffer, unless it has to be sent again as it is: the answer may take
+// long.
+func (b *backend) written() {
+	if !b.whole && cap(b.out) > len(b.outRoom) {
+		b.out = b.outRoom[:0]
+	}
 }

@@ -46,6 +46,7 @@ func (b *backend) exchange(r *message.Request) error {
 			if b.sent += n; err != nil {
 				return err
 			}
+			b.written()
 		default:
 			return nil
 		}
@@ -76,8 +77,12 @@ func (b *backend) onReady(fd uintptr) bool {
 			b.err = nil
 		}
 
+		if b.err != nil || b.sent < len(b.out) {
+			return true
+		}
+		b.written()
 		// Reporting false lets the poller wait for the answer without another visit here.
-		return b.err != nil || b.sent < len(b.out)
+		return false
 	}
 
 	n, err := socket.Read(fd, b.room[:])

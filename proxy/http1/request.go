@@ -37,6 +37,7 @@ func (b *backend) ask(r *message.Request) error {
 	// With Expect, the head goes out alone: the backend may refuse before any content is sent.
 	_, err := b.conn.Write(b.out)
 	b.out = b.out[:0]
+	b.written()
 	if err == nil && !r.Expect {
 		b.send(r)
 	}
@@ -113,6 +114,7 @@ func (b *backend) stream(r *message.Request) error {
 
 		start -= copy(buffer[start-head:], b.out[:head])
 		b.out = b.out[:0]
+		b.written()
 		out := buffer[start:end]
 		if last {
 			// Stored before the write: the answer may come, and the connection be judged, before the write returns.

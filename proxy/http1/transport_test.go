@@ -3,12 +3,18 @@ package http1
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"padlock/internal/servicetest"
 	"padlock/proxy/message"
 )
 
@@ -52,6 +58,68 @@ func transport(t testing.TB, address string) *Transport {
 type noInterim struct{}
 
 func (noInterim) Interim(int, message.Fields) error { return nil }
+
+// While an answer is waited for, which may take long, a large head is held by the request alone, and not by what has sent it.
+func TestAHeadThatWasSentIsNotKept(t *testing.T) {
+	const requests, size = 50, 60 << 10
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var came atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, c)
+				c.Close()
+			}()
+			came.Add(1)
+		}
+	}()
+
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what is pooled goes with the second
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	tr := NewTransport(TransportOptions{Network: "tcp", Address: l.Addr().String(), Connect: time.Hour, ResponseHeader: time.Hour})
+	defer tr.Close()
+	fields := message.Fields{{Name: "X-Long", Value: strings.Repeat("x", size)}} // of which all have one
+	before := heap()
+	var all sync.WaitGroup
+	contexts := make([]message.Context, requests)
+	for i := range contexts {
+		all.Go(func() {
+			r := &message.Request{Method: "GET", Host: "test", Target: "/", Proto: "HTTP/1.1", Fields: fields}
+			if _, err := tr.RoundTrip(&contexts[i], r, noInterim{}); err == nil {
+				t.Error("it was answered")
+			}
+		})
+	}
+	defer all.Wait()
+	defer func() {
+		for i := range contexts {
+			contexts[i].Cancel()
+		}
+	}()
+
+	servicetest.Until(t, func() error {
+		if n := came.Load(); n < requests {
+			return fmt.Errorf("%d connections", n)
+		}
+		if each := (heap() - before) / requests; each > 2*responseBuffer+size/2 {
+			return fmt.Errorf("%d bytes are held of each request", each)
+		}
+		return nil
+	})
+}
 
 // A request that finds its connection, is answered and gives it back allocates what outlives it, and no more.
 func TestARoundTripAllocatesLittle(t *testing.T) {

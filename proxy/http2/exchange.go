@@ -122,6 +122,8 @@ func (b *backend) put(x *exchange) error {
 		head = append([]byte{noTable}, head...)
 	}
 	b.out = appendHeaders(b.buffer(), x.id, head, bare)
+	// The answer may take long. For another try the head is made anew.
+	u.head = nil
 	switch {
 	case tunnel:
 	case bare:

@@ -100,7 +100,7 @@ func (t *Transport) RoundTrip(ctx *message.Context, r *message.Request, interim 
 		return nil, err
 	}
 
-	u := &upload{r: r, head: appendRequest(make([]byte, 0, usualHead), r, t.scheme, t.o.Address)}
+	u := &upload{r: r}
 	fresh := false
 	for n := 1; ; n++ {
 		response, f := t.try(ctx, u, interim, fresh)
@@ -141,6 +141,7 @@ func (t *Transport) try(ctx *message.Context, u *upload, interim message.Interim
 	}
 
 	used := b.used()
+	u.head = appendRequest(make([]byte, 0, usualHead), u.r, t.scheme, t.o.Address)
 	x, err := b.start(ctx, u)
 	if err != nil {
 		return nil, &failure{err: err}

@@ -11,7 +11,7 @@ import (
 // sent, and goes out with the head; it can be sent again where that is all.
 type upload struct {
 	r        *message.Request
-	head     []byte         // fields, encoded
+	head     []byte         // fields, encoded; nil: they were sent
 	room     *room          // content that was at hand; nil: none
 	held     int            // bytes of it
 	begun    bool           // content was read, and cannot be read again
