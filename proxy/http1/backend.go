@@ -116,9 +116,9 @@ func (b *backend) settle() {
 func (b *backend) release() {
 	if b.room != nil {
 		exchangeBuffers.Put(b.room)
-		exchangeBuffers.Put(b.outRoom)
-		b.room, b.reader, b.outRoom, b.out = nil, reader{}, nil, nil
+		b.room, b.reader = nil, reader{}
 	}
+	b.free()
 }
 
 // roundTrip sends r and reads the head of its answer. After an error the connection is of no use.
@@ -482,10 +482,17 @@ func (b *backend) exchangePlainly(r *message.Request) error {
 	return err
 }
 
-// written lets go of a head that was larger than its buffer, unless it has to be sent again as it is: the answer may take
-// long.
+// written lets go of what was sent, unless it may have to be sent again as it is: the answer may take long.
 func (b *backend) written() {
-	if !b.whole && cap(b.out) > len(b.outRoom) {
-		b.out = b.outRoom[:0]
+	if !b.whole {
+		b.free()
+	}
+}
+
+// free gives back the buffer of what is sent.
+func (b *backend) free() {
+	if b.outRoom != nil {
+		exchangeBuffers.Put(b.outRoom)
+		b.outRoom, b.out = nil, nil
 	}
 }

@@ -36,7 +36,6 @@ func (b *backend) ask(r *message.Request) error {
 
 	// With Expect, the head goes out alone: the backend may refuse before any content is sent.
 	_, err := b.conn.Write(b.out)
-	b.out = b.out[:0]
 	b.written()
 	if err == nil && !r.Expect {
 		b.send(r)
@@ -96,6 +95,7 @@ func (b *backend) stream(r *message.Request) error {
 			if err := b.write(b.out); err != nil {
 				return err
 			}
+			b.written()
 			head = 0
 		}
 
@@ -113,7 +113,6 @@ func (b *backend) stream(r *message.Request) error {
 		}
 
 		start -= copy(buffer[start-head:], b.out[:head])
-		b.out = b.out[:0]
 		b.written()
 		out := buffer[start:end]
 		if last {
