@@ -80,6 +80,12 @@ func besiege(t *testing.T, more string) *besieged {
 		}
 	}))
 	t.Cleanup(backend.Close)
+	return besiegeTo(t, b, more, backend.URL)
+}
+
+// besiegeTo starts one before a target.
+func besiegeTo(t *testing.T, b *besieged, more, to string) *besieged {
+	t.Helper()
 	dir := t.TempDir()
 	admin := servicetest.FreePort(t)
 	file := write(t, "padlock.yaml", fmt.Sprintf(`
@@ -90,7 +96,7 @@ handshakes: {output: %q}
 access_log: {output: %q}
 %s
 sites: [{hosts: [localhost], routes: [{to: %q}]}]
-`, admin, filepath.Join(dir, "storage"), filepath.Join(dir, "handshakes"), filepath.Join(dir, "access"), more, backend.URL))
+`, admin, filepath.Join(dir, "storage"), filepath.Join(dir, "handshakes"), filepath.Join(dir, "access"), more, to))
 	b.padlock = &padlock{home: dir, storage: filepath.Join(dir, "storage")}
 	b.run(t, program(plain, dir, "run", "--config", file)) // the race detector takes more memory than any flood
 	u, err := url.Parse(b.url)
