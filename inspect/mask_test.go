@@ -32,6 +32,9 @@ func TestSecretsInContentAreHiddenToo(t *testing.T) {
 		{"application/json", "", `{"name":"anna","token":"s3cret \" s3cret`},
 		{"application/json", "", `{"name":"anna","tok\u0065n":"s3cret","b":1}`},
 		{"application/json", "gzip", `{"name":"anna","token":12s3cret,"b":1}`},
+		{"application/json", "", "{\"name\":\"anna\",\"town\":\"K\xf6ln\",\"token\":\"s3cret\"}"},
+		{"application/json", "gzip", "{\"name\":\"anna\",\"x\":\"\u0085\",\"token\":\"s3cret\"}"},
+		{"application/octet-stream", "", "\x00\x01{\"name\":\"anna\",\"token\":\"s3cret\"}"},
 		{"text/event-stream", "", "event: a\ndata: {\"name\":\"anna\",\"token\":\"s3cret\"}\n\n"},
 	} {
 		content := test.content
@@ -143,5 +146,39 @@ func TestRulesHoldFromAReloadOn(t *testing.T) {
 	s.Clear()
 	if begin(s, l, "/off"); len(targets(s)) != 0 {
 		t.Error("forgetting everything has turned it on")
+	}
+}
+
+// A secret may be spread over the frames of a message, and stand beside bytes that are no text.
+func TestSecretsInMessagesOfSeveralFramesAreHidden(t *testing.T) {
+	frame := func(first byte, text string) string { return string([]byte{first, byte(len(text))}) + text }
+	for _, test := range []struct{ bytes, seen string }{
+		{frame(0x01, `{"name":"anna","token":"s3c`) + frame(0x89, "ping") + frame(0x80, `s3cret"}`), "anna"},
+		{frame(0x01, `{"name":"anna","tok`) + frame(0x00, `en":`) + frame(0x80, `"s3cret"}`), "anna"},
+		{frame(0x80, `s3cret"}`), ""},
+		{frame(0x02, `{"name":"anna","a`) + frame(0x80, `":"bert"}`), `":"bert"}`},
+		{frame(0x82, "\x00\xff{\"name\":\"anna\",\"token\":\"s3cret\"}"), "anna"},
+		{frame(0x81, "{\"name\":\"K\xf6ln\",\"token\":\"s3cret\"}"), "name"},
+	} {
+		for _, redact := range []bool{false, true} {
+			s := inspect.NewStore(1<<20, "token")
+			c := begin(s, &inspect.Limits{Site: "a", Requests: 9, Body: 1 << 10, Redact: redact}, "/")
+			c.Tunnel(true, nil)
+			c.Content(inspect.Server, []byte(test.bytes))
+			shown, kept := s.Find(c.ID()), s.Find(c.ID())
+			s.Conceal(shown)
+			text := func(r *inspect.Request) (text string) {
+				for _, m := range r.Messages {
+					text += string(m.Data) + "\n"
+				}
+				return text
+			}
+			if got := text(shown); len(shown.Messages) == 0 || strings.Contains(got, "s3c") || !redact && !strings.Contains(got, test.seen) {
+				t.Errorf("%q, redact %t: what is shown is %q", test.bytes, redact, got)
+			}
+			if got := text(kept); strings.Contains(got, "s3c") == redact && strings.Contains(test.bytes, "s3c") {
+				t.Errorf("%q, redact %t: what is kept is %q", test.bytes, redact, got)
+			}
+		}
 	}
 }

@@ -326,9 +326,7 @@ func (m *Message) redact(s *Store) {
 		m.Data, m.Cut = nil, m.Size > 0
 		return
 	}
-	if Readable(m.Data) {
-		m.Data = s.masking(Redacted).json(m.Data)
-	}
+	m.Data = s.masking(Redacted).json(m.Data)
 }
 
 const (

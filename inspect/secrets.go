@@ -89,15 +89,61 @@ func (s *Store) Conceal(r *Request) (concealed bool) {
 
 	s.concealContent(m, r.Received, &r.In)
 	s.concealContent(m, r.Response, &r.Out)
-	for i := range r.Messages {
-		if data := r.Messages[i].Data; Readable(data) {
-			r.Messages[i].Data = m.json(data)
-		}
-	}
+	concealMessages(m, r.Messages)
 	r.Received, r.Sent, r.Answered, r.Response = hide(r.Received), hide(r.Sent), hide(r.Answered), hide(r.Response)
 	r.In.Trailers, r.Out.Trailers = hide(r.In.Trailers), hide(r.Out.Trailers)
 	r.Target, r.SentTarget = m.query(r.Target), m.query(r.SentTarget)
 	return concealed || len(m.taken) > 0
+}
+
+// concealMessages hides what is secret in messages.
+func concealMessages(m *masking, all []Message) {
+	for _, side := range []Side{Client, Server} {
+		var parts []*Message // of one message
+		for i := range all {
+			one := &all[i]
+			if one.From != side {
+				continue
+			}
+			if one.Kind != "continuation" && !one.Part {
+				one.Data = m.json(one.Data)
+				continue
+			}
+
+			parts = append(parts, one)
+			if !one.Part {
+				concealParts(m, parts)
+				parts = nil
+			}
+		}
+		concealParts(m, parts)
+	}
+}
+
+// concealParts hides what is secret in a message of several parts. A name may stand in one and its value in another, so
+// those behind the first are hidden whole where the message has a secret, or where its beginning is not known.
+func concealParts(m *masking, parts []*Message) {
+	known := len(parts) > 0 && parts[0].Kind != "continuation"
+	var text []byte
+	cut := false
+	for _, one := range parts {
+		text = append(text, one.Data...)
+		cut = cut || one.Cut
+	}
+	whole := &masking{names: m.names, mask: m.mask}
+	whole.json(text)
+	if known && !cut && len(whole.taken) == 0 {
+		return
+	}
+
+	for i, one := range parts {
+		if i == 0 && known {
+			one.Data = m.json(one.Data)
+		} else if len(one.Data) > 0 {
+			m.taken = append(m.taken, string(one.Data))
+			one.Data = []byte(m.mask)
+		}
+	}
 }
 
 // concealContent hides what is secret in content, from which it takes a coding if there is something.
