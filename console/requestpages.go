@@ -347,8 +347,8 @@ func requestFacts(r *inspect.Request) []fact {
 
 // spanTook is a part of the time, with as much as stands in its place.
 func spanTook(took time.Duration) string {
-	if took >= 10*time.Second {
-		return fmt.Sprintf("%.1f s", took.Seconds())
+	if took >= time.Second {
+		return fmt.Sprintf("%.2f s", took.Seconds())
 	}
 	return fmt.Sprintf("%.2f ms", float64(took.Microseconds())/1000)
 }

@@ -190,8 +190,11 @@ func size(n int64) string {
 }
 
 func took2(r *inspect.Request) string {
-	if r.Duration < 10*time.Second {
+	if r.Duration < time.Second {
 		return fmt.Sprintf("%.1f ms", float64(r.Duration.Microseconds())/1000)
+	}
+	if r.Duration < 10*time.Second {
+		return fmt.Sprintf("%.2f s", r.Duration.Seconds())
 	}
 	return age(r.Duration)
 }
@@ -386,7 +389,7 @@ func (a *Admin) replay(w http.ResponseWriter, r *http.Request) {
 		err = decoder.Decode(&edit)
 	}
 	if err != nil {
-		http.Error(w, "What to send cannot be read: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, `What to send cannot be read; it looks like {"method": "PUT", "target": "/path", "headers": [{"name": "Accept", "value": "*/*"}], "content": "text"}: `+err.Error(), http.StatusBadRequest)
 		return
 	}
 
