@@ -9,6 +9,8 @@
   const most = 200; // rows on the page
   let paused = false;
   let source = null;
+  let process = ""; // of padlock, whose numbers the rows have
+  let choose = () => {}; // asks for the rows again
 
   const local = (within) => within.querySelectorAll("time").forEach((t) => {
     const at = new Date(t.dateTime);
@@ -23,6 +25,11 @@
     if (rows.querySelector("[role=alert]")) { pulse.textContent = ""; return; }
     source = new EventSource((rows.dataset.live || "/live") + "?" + query());
     source.addEventListener("open", () => { pulse.textContent = "live"; });
+    source.addEventListener("process", (e) => {
+      const restarted = process && process !== e.data;
+      process = e.data;
+      if (restarted) choose();
+    });
     source.addEventListener("error", () => { pulse.textContent = "the connection to padlock is lost; trying again"; });
     source.addEventListener("pulse", (e) => { if (pulse.textContent !== e.data) pulse.textContent = e.data; });
     source.addEventListener("attention", (e) => { attention.innerHTML = e.data; local(attention); });
@@ -191,7 +198,7 @@
     let typing;
     form.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => choose(), 250); });
     form.addEventListener("submit", (e) => { e.preventDefault(); choose(); });
-    const choose = async () => {
+    choose = async () => {
       const q = query();
       const at = rows.dataset.at || "/";
       history.replaceState(null, "", q ? at + "?" + q : at);

@@ -35,6 +35,9 @@ func (a *Admin) live(w http.ResponseWriter, r *http.Request) {
 	watch.run(r, watch.tick)
 }
 
+// process tells a page whether it is connected to the process that its rows are from: numbers begin again with another.
+var process = strconv.FormatInt(time.Now().UnixNano(), 36)
+
 // eventStream is what a page listens to.
 type eventStream struct {
 	w       http.ResponseWriter
@@ -57,7 +60,7 @@ func (t *eventStream) run(r *http.Request, tick func() error) {
 	controller := http.NewResponseController(t.w)
 	ticker := time.NewTicker(liveEvery)
 	defer ticker.Stop()
-	_, _ = io.WriteString(t.w, "retry: 1000\n\n")
+	_, _ = io.WriteString(t.w, "retry: 1000\nevent: process\ndata: "+process+"\n\n")
 
 	for controller.Flush() == nil {
 		select {

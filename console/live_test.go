@@ -53,6 +53,15 @@ func failed(id uint64, sni string) *handshake.Event {
 // What clients chose can only ever be text on a page.
 const hostile = `"><img src=x onerror=alert(1)><script>alert(2)</script>`
 
+// After a restart numbers begin again, so a page has to know whether its rows are from the padlock that it is connected to.
+func TestAPageIsToldWhichProcessItIsConnectedTo(t *testing.T) {
+	url := admin(t, console.Options{Recent: handshake.NewRecent(1)}, local)
+	first, second := watch(t, url+"/live", nil), watch(t, url+"/live", nil)
+	if a, b := events(t, first, "process", ""), events(t, second, "process", ""); a == "" || a != b {
+		t.Errorf("%q and %q", a, b)
+	}
+}
+
 func TestHandshakesComeAsTheyHappen(t *testing.T) {
 	recent := handshake.NewRecent(64)
 	recent.Handshake(failed(1, "before.test"))
