@@ -251,9 +251,11 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 		left = os.Remove(path)
 	}
 
-	l, err := net.Listen("unix", path)
+	l, err := listenPrivate(path)
 	if err == nil {
-		err = errors.Join(os.Chmod(path, 0o600), invoker.GiveSocket(path))
+		if err = invoker.GiveSocket(path); err != nil {
+			l.Close()
+		}
 	}
 
 	if err != nil {
