@@ -32,7 +32,11 @@ func (a *apart) restart(ctx context.Context, log *slog.Logger, underway func() [
 	// Lock would keep new commands waiting behind the one that it waits for, such as a maintenance page behind a deploy.
 	for told := false; !a.mu.TryLock(); told = true {
 		if !told {
-			log.Info("the restart waits until the commands that are under way have ended", "commands", underway())
+			commands := underway()
+			if len(commands) == 0 {
+				commands = []string{"a reload, or a change of maintenance"}
+			}
+			log.Info("the restart waits until the commands that are under way have ended", "commands", commands)
 		}
 		select {
 		case <-time.After(apartEvery):

@@ -114,7 +114,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *CA {
 
 	dns.Start()
 	t.Cleanup(dns.Stop)
-	ca.Service = &Service{t: t, URL: "https://" + listen + "/dir", alive: open(listen)}
+	ca.Service = &Service{t: t, URL: "https://" + listen + "/dir", alive: open(listen, ca.management)}
 	ca.command = func() *exec.Cmd {
 		c := exec.Command(filepath.Join(bin, "pebble"), "-config", file, "-dnsserver", ca.DNS)
 		c.Env = append(append(os.Environ(), "PEBBLE_VA_SLEEPTIME=1", "PEBBLE_CHAIN_LENGTH=2"), o.Environment...)
@@ -179,13 +179,15 @@ func (ca *CA) get(url string) []byte {
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-func open(address string) func() bool {
+func open(addresses ...string) func() bool {
 	return func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			return false
+		for _, address := range addresses {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				return false
+			}
+			conn.Close()
 		}
-		conn.Close()
 		return true
 	}
 }

@@ -105,7 +105,7 @@ func TestServersOfGRPCAreNotAskedTooOften(t *testing.T) {
 // Replies that are written do not count as ones that wait, however busy the connection is.
 func TestRepliesToATargetThatReadsAreNotCountedTogether(t *testing.T) {
 	tr := NewTransport(TransportOptions{ResponseHeader: time.Minute})
-	b := newBackend(tr, &script{}, 0)
+	b := newBackend(tr, &script{}, 0, firstStreams)
 	for n := range 3 * maxReplies {
 		b.mu.Lock()
 		b.rounds++ // as the writer does that finds more to write each time
@@ -215,7 +215,7 @@ func TestWhatHasNotLeftDoesNotLeaveLater(t *testing.T) {
 		_ = f.WriteSettings()
 		_ = f.WriteWindowUpdate(0, 1<<31-1)
 	}))
-	b := newBackend(NewTransport(TransportOptions{ResponseHeader: time.Minute}), g, 1)
+	b := newBackend(NewTransport(TransportOptions{ResponseHeader: time.Minute}), g, 1, firstStreams)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

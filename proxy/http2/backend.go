@@ -88,9 +88,9 @@ var (
 	errOtherHTTP = errors.New("it answers by HTTP/1")
 )
 
-func newBackend(t *Transport, conn net.Conn, reserved int) *backend {
+func newBackend(t *Transport, conn net.Conn, reserved, most int) *backend {
 	b := &backend{
-		t: t, conn: conn, ended: make(chan struct{}), streams: map[uint32]*exchange{}, reserved: reserved, next: 1, most: firstStreams,
+		t: t, conn: conn, ended: make(chan struct{}), streams: map[uint32]*exchange{}, reserved: reserved, next: 1, most: most,
 		peerWindow: initialWindow, sendWindow: initialWindow, recvWindow: windows,
 	}
 	b.changed.L, b.work.L = &b.mu, &b.mu

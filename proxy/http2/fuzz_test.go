@@ -96,7 +96,7 @@ func FuzzAnswers(f *testing.F) {
 		tr := NewTransport(TransportOptions{ResponseHeader: time.Minute})
 		first := frames(func(f *http2.Framer) { _ = f.WriteSettings() })
 		requests := []*message.Request{getting("/"), posting("/", whole("hello"), -1)}
-		b := newBackend(tr, &script{text: bytes.NewReader(append(first, text...))}, len(requests))
+		b := newBackend(tr, &script{text: bytes.NewReader(append(first, text...))}, len(requests), firstStreams)
 		var asking sync.WaitGroup
 		for _, r := range requests {
 			var ctx message.Context

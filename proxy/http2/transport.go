@@ -258,7 +258,8 @@ func (t *Transport) arrive(d *attempt, conn net.Conn, err error) *backend {
 		return nil
 	}
 
-	d.b = newBackend(t, conn, d.waiting)
+	// Until it has said its limit, that of the connection before is the best guess.
+	d.b = newBackend(t, conn, d.waiting, min(firstStreams, t.seats))
 	if t.o.Single || t.closed {
 		d.b.retire()
 	} else {
