@@ -205,7 +205,7 @@ func (c *idOne) pipeline(jobs []*idJob) int {
 			c.close()
 			return i // it was never answered, so it is sent again
 		}
-		c.used, c.unread = true, j.up > 0 && (j.combo.does(doesEarly) || j.combo.does(doesUnread) || got.status >= 400)
+		c.used, c.unread = true, j.up > 0 && (j.combo.does(doesEarly) || j.combo.does(doesUnread) || got.status >= 300)
 		c.u.h.done(j, got)
 		unsent := j.combo.does(doesUnread) && j.up > 0
 		if got.err != nil || unsent || got.fields.Get("Connection") == "close" {
