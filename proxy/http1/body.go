@@ -70,7 +70,11 @@ func (b *body) patiently(p []byte) (int, error) {
 	if b.answered.Load() || b.buffered() > 0 {
 		return b.read(p)
 	}
+	return b.await(p)
+}
 
+// await waits for content for as long as a client may need to send it.
+func (b *body) await(p []byte) (int, error) {
 	began := time.Now()
 	patience := deadline.Patience(b.stall, b.rate, b.received.Load(), b.waited)
 	if patience <= 0 {
@@ -124,35 +128,32 @@ func (b *body) lock() {
 	}
 }
 
-const (
-	maxDrain  = 64 << 10
-	drainTime = 500 * time.Millisecond
-)
+// maxDrain is how much content is read after the response, so that the connection can be used again.
+const maxDrain = 64 << 10
 
 // finish reports whether the next request can follow: all of the content was read, or the little that was left is now.
+// Where the response has promised that the connection goes on, the client may take as long as for any other content.
 func (b *body) finish() bool {
 	b.lock()
 	defer b.mu.Unlock()
-	b.closed.Store(true)
 	// A client that waits for 100 Continue may send its content or leave it out, so nothing says where the next request
 	// begins.
-	waiting := b.ask != nil
-	if b.done || b.err != nil || waiting {
+	if waiting := b.ask != nil; waiting {
 		return b.done && b.err == nil
 	}
 
 	// Reading a short rest is cheaper than a new connection with its handshake. A long rest is not.
-	b.r.limit.Until(time.Now().Add(drainTime))
 	scratch := make([]byte, 4096)
-	for total := 0; !b.done && total < maxDrain; {
-		n, err := b.read(scratch)
+	for total := 0; !b.done && b.err == nil && total < maxDrain; {
+		n, err := b.await(scratch)
 		if err != nil {
 			return false
 		}
+		b.received.Add(int64(n))
 		total += n
 	}
 
-	return b.done
+	return b.done && b.err == nil
 }
 
 // finishable tells, when the response begins, whether finish is likely to find the end of the content: else the
@@ -172,5 +173,5 @@ func (b *body) whole() bool {
 		return false
 	}
 	defer b.mu.Unlock()
-	return b.done
+	return b.done && b.err == nil
 }

@@ -470,7 +470,9 @@ func (x *exchange) settle() bool {
 	// The response ends before the rest of the request is read: the client may send the rest only after it has seen
 	// the answer.
 	whole := x.writer.end()
-	readAll := !x.content || x.body.finish()
+	if x.content {
+		_ = x.body.Close()
+	}
 	switch {
 	case !whole:
 		// An orderly end would make an incomplete response look complete to the client.
@@ -479,7 +481,7 @@ func (x *exchange) settle() bool {
 	case c.ctx.Err() != nil:
 		_ = c.conn.Uncork()
 		return false
-	case x.writer.close || !readAll:
+	case x.writer.close || !x.drain():
 		// Unread bytes in the socket would turn the close into a reset, which can destroy the response before the
 		// client has read it (RFC 9112 section 9.6).
 		socket.Linger(c.conn, lingerTime, lingerBytes)
@@ -488,6 +490,12 @@ func (x *exchange) settle() bool {
 
 	c.compact()
 	return true
+}
+
+// drain reads what is left of the content, and reports whether another request can follow. Meanwhile the connection is
+// idle: the client has its response, so that Shutdown need not wait.
+func (x *exchange) drain() bool {
+	return !x.content || x.body.whole() || x.c.idle() && x.body.finish()
 }
 
 // maxEmptyLines may stand before a request: some clients leave one behind a body (RFC 9112 section 2.2).

@@ -363,6 +363,69 @@ func TestAnEarlyAnswer(t *testing.T) {
 	}
 }
 
+// A response that does not end the connection keeps that promise, however long the content takes that nobody wanted.
+func TestContentMayComeLongAfterItsAnswer(t *testing.T) {
+	early := handler(func(_ *message.Context, r *message.Request, w message.Writer) { _ = w.Head(405, nil, 0) })
+	request := func(next string) string {
+		return "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n" + next
+	}
+	address := serve(t, early, func(o *ServerOptions) { o.BodyIdle, o.Rate = 2*time.Second, 10 })
+	c, r := dial(t, address)
+	io.WriteString(c, request("01234"))
+	if status, _, header := answer(t, r, "POST"); status != 405 || header.Get("Connection") == "close" {
+		t.Fatalf("%d, %v", status, header)
+	}
+	time.Sleep(time.Second) // a client that is slow, but not too slow
+	io.WriteString(c, "56789"+request("0123456789"))
+	if status, _, _ := answer(t, r, "POST"); status != 405 {
+		t.Errorf("the next request is answered %d", status)
+	}
+
+	// One that sends nothing more has the connection for as long as content may stall.
+	began := time.Now()
+	io.WriteString(c, request("01234"))
+	answer(t, r, "POST")
+	rest, err := io.ReadAll(r)
+	if took := time.Since(began); len(rest) > 0 || err != nil || took < 2*time.Second || took > 6*time.Second {
+		t.Errorf("content that never comes ends the connection after %v: %q, %v", took, rest, err)
+	}
+}
+
+// Content that nobody waits for does not delay the end of the server.
+func TestShutdownDoesNotWaitForUnwantedContent(t *testing.T) {
+	s := NewServer(ServerOptions{
+		Handler: handler(func(_ *message.Context, _ *message.Request, w message.Writer) { _ = w.Head(405, nil, 0) }),
+		Header:  time.Minute, Idle: time.Minute, BodyIdle: time.Minute, Head: 8 << 10, Log: slog.New(slog.DiscardHandler),
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		s.ServeConn(&plain{TCPConn: c.(*net.TCPConn)})
+	}()
+	c, r := dial(t, l.Addr().String())
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234")
+	answer(t, r, "POST")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Shutdown(ctx) }()
+	if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
+		t.Errorf("%q, %v", rest, err)
+	}
+	c.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("the server still waits for content: %v", err)
+	}
+}
+
 func TestSlowHeadsAndIdleConnectionsAreCut(t *testing.T) {
 	address := serve(t, echo, func(o *ServerOptions) { o.Header, o.Idle = 200*time.Millisecond, 300*time.Millisecond })
 	for _, sent := range []string{"", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"} {
