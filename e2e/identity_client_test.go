@@ -93,8 +93,6 @@ type idOne struct {
 	conn  net.Conn
 	r     *bufio.Reader
 	used  bool
-	// unread tells that content may have been on its way when its answer came: then the connection may end with it.
-	unread bool
 }
 
 func (c *idOne) dial() error {
@@ -110,7 +108,7 @@ func (c *idOne) dial() error {
 	if err != nil {
 		return err
 	}
-	c.conn, c.r, c.used, c.unread = conn, bufio.NewReader(conn), false, false
+	c.conn, c.r, c.used = conn, bufio.NewReader(conn), false
 	return nil
 }
 
@@ -165,10 +163,8 @@ func (c *idOne) batch(jobs []*idJob, rng *rand.Rand) bool {
 			c.leave(last, rng)
 			return true
 		case last.combo.does(doesSocket):
-			if c.socket(last, rng) {
-				return true
-			}
-			continue
+			c.socket(last, rng)
+			return true
 		}
 		jobs = jobs[c.pipeline(jobs):]
 	}
@@ -201,11 +197,8 @@ func (c *idOne) pipeline(jobs []*idJob) int {
 		case got.err != nil && got.status == 0 && len(got.interims) == 0 && c.u.h.ending() && (i > 0 || c.used):
 			c.close() // between two requests
 			return i + 1
-		case got.err != nil && got.status == 0 && (i > 0 || c.used && c.unread):
-			c.close()
-			return i // it was never answered, so it is sent again
 		}
-		c.used, c.unread = true, j.up > 0 && (j.combo.does(doesEarly) || j.combo.does(doesUnread) || got.status >= 300)
+		c.used = true
 		c.u.h.done(j, got)
 		unsent := j.combo.does(doesUnread) && j.up > 0
 		if got.err != nil || unsent || got.fields.Get("Connection") == "close" {
@@ -629,9 +622,8 @@ func (m *idMany) leave(j *idJob, rng *rand.Rand) {
 	response.Body.Close()
 }
 
-// socket is a WebSocket of HTTP/1.1, with which its connection ends. It reports false where the connection has ended before it, with content that
-// nobody had read: then it is asked for again.
-func (c *idOne) socket(j *idJob, rng *rand.Rand) bool {
+// socket is a WebSocket of HTTP/1.1, with which its connection ends.
+func (c *idOne) socket(j *idJob, rng *rand.Rand) {
 	defer c.close()
 	var text bytes.Buffer
 	j.writeHead(&text)
@@ -643,20 +635,17 @@ func (c *idOne) socket(j *idJob, rng *rand.Rand) bool {
 	response, err := http.ReadResponse(c.r, &http.Request{Method: "GET"})
 	switch {
 	case err != nil && c.used && c.u.h.ending():
-		return true
-	case err != nil && c.used && c.unread:
-		return false
+		return
 	case err != nil:
 		c.u.h.done(j, idGot{err: fmt.Errorf("%w (the connection has been used: %v)", err, c.used)})
-		return true
+		return
 	case response.StatusCode != 101:
 		c.u.h.done(j, collect(response))
-		return true
+		return
 	}
 	got := idGot{status: 101, fields: response.Header}
 	got.err = j.chat(c.r, c.conn, rng, early)
 	c.u.h.done(j, got)
-	return true
 }
 
 // chat reports false where nobody listens any more.

@@ -22,7 +22,9 @@ type body struct {
 	rate     int           // bytes a second, on average, beyond the first stall
 	waited   time.Duration // for the client
 	answered *atomic.Bool  // the response has begun: the two may be talking, at whatever pace
-	ask      func() error  // sends 100 Continue; nil once it was sent or is not wanted
+	ask      func() error  // sends 100 Continue, if the response has not begun; nil once it was called, or without an Expect
+	expect   bool          // the client waits for 100 Continue
+	invited  atomic.Bool   // it was sent, and so will the content be: written under the writer's lock, before the response begins
 	err      error
 	closed   atomic.Bool
 	received atomic.Int64
@@ -54,6 +56,9 @@ func (b *body) Read(p []byte) (int, error) {
 
 	n, err := b.patiently(p)
 	b.received.Add(int64(n))
+	if err != nil && deadline.Exceeded(err) && b.closed.Load() {
+		return n, errBodyClosed // by Close, which says nothing about the content
+	}
 	if err != nil {
 		return n, b.fail(err)
 	}
@@ -136,9 +141,7 @@ const maxDrain = 64 << 10
 func (b *body) finish() bool {
 	b.lock()
 	defer b.mu.Unlock()
-	// A client that waits for 100 Continue may send its content or leave it out, so nothing says where the next request
-	// begins.
-	if waiting := b.ask != nil; waiting {
+	if b.uncertain() {
 		return b.done && b.err == nil
 	}
 
@@ -156,15 +159,20 @@ func (b *body) finish() bool {
 	return b.done && b.err == nil
 }
 
-// finishable tells, when the response begins, whether finish is likely to find the end of the content: else the
-// response says that the connection ends with it. length is what was announced.
+// uncertain reports whether the client may send its content or leave it out, as it has its response instead of the 100
+// Continue that it asked for: nothing says where the next request begins (RFC 9110 section 10.1.1).
+func (b *body) uncertain() bool { return b.expect && !b.invited.Load() }
+
+// finishable tells, when the response begins, whether finish is going to find the end of the content: else the response
+// says that the connection ends with it. length is what was announced.
 func (b *body) finishable(length int64) bool {
+	short := !b.uncertain() && length >= 0 && length-b.received.Load() <= maxDrain
 	// Somebody who waits for content holds the lock, perhaps for long.
 	if !b.mu.TryLock() {
-		return length >= 0 && length-b.received.Load() <= maxDrain
+		return short
 	}
 	defer b.mu.Unlock()
-	return b.done || b.ask == nil && length >= 0 && length-b.received.Load() <= maxDrain
+	return b.done || short && b.err == nil
 }
 
 // whole reports whether all of the content was read, and nobody is reading.

@@ -551,7 +551,7 @@ func (x *exchange) prepare() {
 	x.body.stall, x.body.rate, x.body.answered = c.server.o.BodyIdle, c.server.o.Rate, &x.writer.sent
 	if h.expect {
 		x.request.Expect = true
-		x.body.ask = x.writer.proceed
+		x.body.ask, x.body.expect = x.writer.proceed, true
 	}
 
 	x.request.Body = &x.body

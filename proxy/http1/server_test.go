@@ -372,8 +372,8 @@ func TestContentMayComeLongAfterItsAnswer(t *testing.T) {
 	address := serve(t, early, func(o *ServerOptions) { o.BodyIdle, o.Rate = 2*time.Second, 10 })
 	c, r := dial(t, address)
 	io.WriteString(c, request("01234"))
-	if status, _, header := answer(t, r, "POST"); status != 405 || header.Get("Connection") == "close" {
-		t.Fatalf("%d, %v", status, header)
+	if response, err := http.ReadResponse(r, nil); err != nil || response.StatusCode != 405 || response.Close {
+		t.Fatalf("%+v, %v", response, err)
 	}
 	time.Sleep(time.Second) // a client that is slow, but not too slow
 	io.WriteString(c, "56789"+request("0123456789"))
@@ -388,6 +388,59 @@ func TestContentMayComeLongAfterItsAnswer(t *testing.T) {
 	rest, err := io.ReadAll(r)
 	if took := time.Since(began); len(rest) > 0 || err != nil || took < 2*time.Second || took > 6*time.Second {
 		t.Errorf("content that never comes ends the connection after %v: %q, %v", took, rest, err)
+	}
+}
+
+// An early answer keeps its promise of another request although somebody still waits for content, and makes none where the content may never come.
+func TestAnEarlyAnswerPromisesWhatItKeeps(t *testing.T) {
+	reading := func(w message.Writer) bool {
+		free := w.(*writer).x.body.mu.TryLock()
+		if free {
+			w.(*writer).x.body.mu.Unlock()
+		}
+		return !free
+	}
+	head := "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n"
+	for _, test := range []struct {
+		name, head string
+		answer     handler
+		closes     bool
+	}{
+		{"a reader waits", head + "\r\n", func(_ *message.Context, r *message.Request, w message.Writer) {
+			go func() { _, _ = io.Copy(io.Discard, r.Body) }()
+			for !reading(w) {
+				time.Sleep(time.Millisecond)
+			}
+			_ = w.Head(405, nil, 0)
+		}, false},
+		{"a reader is about to ask for the content", head + "Expect: 100-continue\r\n\r\n", func(_ *message.Context, _ *message.Request, w message.Writer) {
+			b := &w.(*writer).x.body
+			b.mu.Lock()
+			_ = w.Head(405, nil, 0)
+			b.mu.Unlock()
+			_, _ = b.Read(make([]byte, 0))
+		}, true},
+		{"the content has stalled", head + "\r\n", func(_ *message.Context, r *message.Request, w message.Writer) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_ = w.Head(405, nil, 0)
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c, r := dial(t, serve(t, test.answer, func(o *ServerOptions) { o.BodyIdle = 2 * time.Second }))
+			io.WriteString(c, test.head)
+			if response, err := http.ReadResponse(r, nil); err != nil || response.Close != test.closes {
+				t.Fatalf("%+v, %v", response, err)
+			}
+			if test.closes {
+				return
+			}
+			time.Sleep(300 * time.Millisecond) // the exchange ends meanwhile
+			io.WriteString(c, "0123456789"+test.head)
+			if status, _, _ := answer(t, r, "POST"); status != 405 {
+				t.Errorf("the next request is answered %d", status)
+			}
+		})
 	}
 }
 

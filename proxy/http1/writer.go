@@ -52,6 +52,7 @@ func (w *writer) proceed() error {
 	if w.sent.Load() {
 		return nil
 	}
+	w.x.body.invited.Store(true)
 	return w.x.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 }
 
