@@ -100,7 +100,15 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	}
 
 	found := &Found{}
-	all = slices.DeleteFunc(all, func(c listed) bool { return !wants(c.Labels) })
+	all = slices.DeleteFunc(all, func(c listed) bool {
+		if c.vast {
+			found.problems = append(found.problems, Problem{
+				Owner: c.name(), Message: fmt.Sprintf("the engine says more than %d MiB of it, so its labels are not read, and it is not served", w.engine.maxListed>>20),
+				Remedy: "give it fewer labels",
+			})
+		}
+		return c.vast
+	})
 	// The oldest first: a container that is started later never takes a name away from one that has it.
 	slices.SortFunc(all, func(a, b listed) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID)) })
 	if len(all) > maxContainers {

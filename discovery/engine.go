@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,10 +21,12 @@ import (
 	"padlock/config"
 )
 
-// What the engine may send at most. A container's inspection holds its whole environment, a list all labels of all
-// containers.
+// What the engine may send at most. Whoever starts a container chooses how much the engine says of it: its labels stand
+// in the list and in each of its events, and its environment in its inspection.
 const (
-	maxList    = 64 << 20
+	maxNames   = 64 << 20 // of a list that only advice is made of
+	maxListed  = 8 << 20  // of one container in the list
+	maxAll     = 100_000  // containers in the list
 	maxInspect = 8 << 20
 	maxEvent   = 1 << 20
 	maxAnswer  = 4 << 10 // of what is quoted of a failure
@@ -38,6 +41,7 @@ const (
 
 const (
 	answerTimeout  = 10 * time.Second
+	listTimeout    = 30 * time.Second
 	inspectTimeout = 3 * time.Second // of one container, less than a start waits for all
 	inspections    = 32              // at once
 )
@@ -47,14 +51,14 @@ type engine struct {
 	client *http.Client
 	base   string // "", or "/v1.41" once it is known
 
-	maxList, maxInspect int64 // bytes
+	maxListed, maxInspect int64 // bytes
 }
 
 func newEngine(d *config.Docker) *engine {
 	network, address := d.Dial()
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
 
-	return &engine{maxList: maxList, maxInspect: maxInspect, client: &http.Client{
+	return &engine{maxListed: maxListed, maxInspect: maxInspect, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, network, address)
@@ -175,6 +179,8 @@ type listed struct {
 	Created int64             `json:"Created"` // in seconds of Unix time
 	Labels  map[string]string `json:"Labels"`
 	reached
+
+	vast bool // the engine says more of it than padlock reads: only its identifier and its names are known
 }
 
 // reached is what a list shows of how a container is reached.
@@ -217,24 +223,162 @@ func (l *listed) name() string {
 // containerID is what goes into a path.
 var containerID = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 
-// running lists the running containers that have all of the labels.
+// running lists the running containers that have all of the labels, and labels for padlock.
 func (e *engine) running(ctx context.Context, labels []string) (all []listed, err error) {
 	wanted := map[string][]string{"status": {"running"}}
 	if len(labels) > 0 {
 		wanted["label"] = labels
 	}
-	if err := e.ask(ctx, "/containers/json"+filters(wanted), e.maxList, &all); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	response, err := e.get(ctx, "/containers/json"+filters(wanted))
+	if err != nil {
 		return nil, err
 	}
+	defer response.Body.Close()
 
-	for _, c := range all {
-		// The identifier becomes a part of a path, and must not lead to another.
-		if !containerID.MatchString(c.ID) {
-			return nil, fmt.Errorf("GET /containers/json: %.80q is not the identifier of a container", c.ID)
+	count := 0
+	err = eachElement(bufio.NewReaderSize(response.Body, 64<<10), e.maxListed, func(element []byte, whole bool) error {
+		if count++; count > maxAll {
+			return fmt.Errorf("the engine has more than %d containers", maxAll)
 		}
+		c, err := readListed(element, whole)
+		if err != nil {
+			return err
+		}
+		if c.vast || wants(c.Labels) {
+			// Labels are read from the inspection. Those of all containers together have no bound.
+			c.Labels = nil
+			all = append(all, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("GET /containers/json: %w", err)
+	}
+	return all, nil
+}
+
+// readListed reads a container of the list, or what the beginning says of it where that is not the whole.
+func readListed(element []byte, whole bool) (c listed, err error) {
+	if whole {
+		if err := json.Unmarshal(element, &c); err != nil {
+			return c, fmt.Errorf("what answers is no container engine: %w", err)
+		}
+	} else {
+		c.vast = true
+		c.begin(json.NewDecoder(bytes.NewReader(element)))
+	}
+	// The identifier becomes a part of a path, and must not lead to another.
+	if !containerID.MatchString(c.ID) {
+		return c, fmt.Errorf("%.80q is not the identifier of a container", c.ID)
+	}
+	return c, nil
+}
+
+// begin reads identifier and names of a container, of which the rest may be missing.
+func (l *listed) begin(d *json.Decoder) {
+	for _, err := d.Token(); err == nil && (l.ID == "" || l.Names == nil); {
+		key, broken := d.Token()
+		if broken != nil {
+			return
+		}
+		var value any = new(json.RawMessage)
+		switch key {
+		case "Id":
+			value = &l.ID
+		case "Names":
+			value = &l.Names
+		}
+		err = d.Decode(value)
+	}
+}
+
+// eachElement calls each with the objects of an array, one after the other. Of one with more than most bytes only the
+// beginning is kept.
+func eachElement(r *bufio.Reader, most int64, each func(element []byte, whole bool) error) error {
+	const notEngine = "what answers is no container engine: %q is not a list of objects"
+	next := func() (c byte, err error) {
+		for range most {
+			if c, err = r.ReadByte(); err == nil && (c == ' ' || c == '\t' || c == '\r' || c == '\n') {
+				continue
+			}
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return c, err
+		}
+		return 0, fmt.Errorf("the engine answers with more than %d bytes that say nothing", most)
 	}
 
-	return all, nil
+	c, err := next()
+	switch {
+	case err != nil:
+		return err
+	case c == 'n': // null, as programs in Go write a list that is none
+		return nil
+	case c != '[':
+		return fmt.Errorf(notEngine, c)
+	}
+
+	var element []byte
+	for {
+		if c, err = next(); err == nil && c == ']' {
+			return nil
+		}
+		if err == nil && element != nil {
+			if c != ',' {
+				return fmt.Errorf(notEngine, c)
+			}
+			c, err = next()
+		}
+		if err != nil {
+			return err
+		}
+		if c != '{' {
+			return fmt.Errorf(notEngine, c)
+		}
+
+		var whole bool
+		if element, whole, err = restOfObject(r, append(element[:0], c), most); err != nil {
+			return err
+		}
+		if err := each(element, whole); err != nil {
+			return err
+		}
+	}
+}
+
+// restOfObject reads what follows the opening brace, which is in object already, to the closing one.
+func restOfObject(r *bufio.Reader, object []byte, most int64) (all []byte, whole bool, err error) {
+	whole = true
+	for depth, quoted, escaped := 1, false, false; depth > 0; {
+		c, err := r.ReadByte()
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, false, err
+		}
+
+		switch {
+		case escaped:
+			escaped = false
+		case quoted:
+			escaped, quoted = c == '\\', c != '"'
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		}
+
+		if whole = whole && int64(len(object)) < most; whole {
+			object = append(object, c)
+		}
+	}
+	return object, whole, nil
 }
 
 // inspected is what is known of a container.
@@ -308,20 +452,35 @@ func (e *engine) events(ctx context.Context, opened func(), each func(event)) er
 	defer response.Body.Close()
 	// The engine sends every event from here on, so a full list that is asked for now misses nothing.
 	opened()
-	lines := bufio.NewScanner(response.Body)
-	// A scanner's own limit of 64 KiB may be less than an event with many labels takes.
-	lines.Buffer(nil, maxEvent)
-	for lines.Scan() {
-		var next event
-		if err := json.Unmarshal(lines.Bytes(), &next); err != nil {
-			return fmt.Errorf("GET /events: what answers is no container engine: %w", err)
+	lines := bufio.NewReaderSize(response.Body, 64<<10)
+	var line []byte
+	for long := false; ; {
+		part, err := lines.ReadSlice('\n')
+		if line = append(line, part...); long {
+			line = nil
 		}
-		each(next)
-	}
+		// All labels of a container stand in its events. Of one with that many no more is known than that it has happened.
+		if len(line) >= maxEvent {
+			line, long = nil, true
+			each(event{})
+		}
 
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("GET /events: %w", err)
-	}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case errors.Is(err, io.EOF):
+			return errors.New("GET /events: the engine has ended the stream")
+		case err != nil:
+			return fmt.Errorf("GET /events: %w", err)
+		}
 
-	return errors.New("GET /events: the engine has ended the stream")
+		if !long {
+			var next event
+			if err := json.Unmarshal(line, &next); err != nil {
+				return fmt.Errorf("GET /events: what answers is no container engine: %w", err)
+			}
+			each(next)
+		}
+		line, long = line[:0], false
+	}
 }

@@ -73,7 +73,7 @@ func TestAnEngineThatMisbehavesIsNotBelieved(t *testing.T) {
 		}), "GET /containers/json: 403 Forbidden: no"},
 	} {
 		w := New(answering(t, c.engine), slog.New(slog.DiscardHandler))
-		w.pace.inspect, w.engine.maxList = 200*time.Millisecond, 1<<20
+		w.pace.inspect, w.engine.maxListed = 200*time.Millisecond, 1<<20
 		_, err := w.Look(t.Context())
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 5000 {
 			t.Errorf("%s: %.300v", name, err)
@@ -317,7 +317,7 @@ func TestAStormOfEventsIsOneLook(t *testing.T) {
 	}
 }
 
-// What is no event, or has no end, ends the stream, and a new one brings everything again.
+// What is no event ends the stream, and a new one brings everything again. What has no end is an event like any other.
 func TestAStreamOfRubbishIsLeft(t *testing.T) {
 	for _, rubbish := range []string{"rubbish\n", strings.Repeat("x", maxEvent+1)} {
 		e := &engineOf{}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -192,5 +193,72 @@ func TestThousandsOfContainersAreFoundWithinSeconds(t *testing.T) {
 		t.Errorf("merged within %s: %d sites, %v", took, len(merged.Sites), problems)
 	} else {
 		t.Logf("merged, with one that does not fit, in %s", took)
+	}
+}
+
+// A container's labels stand in the list of all, and in each of its events: one that has more of them than padlock reads is left out by itself.
+func TestLabelsOfOneContainerDoNotHideTheOthers(t *testing.T) {
+	t.Parallel()
+	const good, other, vast = "aa", "bb", "cc"
+	about := func(id string) string { return strings.Repeat(id, 32) }
+	inspection := func(host string) string {
+		return `{"Name":"/` + host + `","State":{"Running":true},"Config":{"Labels":{"padlock.host":"` + host + `.test","padlock.port":"80"}},"NetworkSettings":{"Networks":{"n":{"IPAddress":"10.0.0.2"}}}}`
+	}
+	for name, labels := range map[string]string{
+		"many":           `"x":"` + strings.Repeat("y", 3<<20) + `"`,
+		"braces in text": `"x":"` + strings.Repeat(`}]\"`, 1<<20) + `"`,
+		"of padlock":     `"padlock.host":"vast.test","padlock.path":"` + strings.Repeat("y", 3<<20) + `"`,
+	} {
+		e := answers{
+			"/_ping":                                "OK",
+			"/containers/" + about(good) + "/json":  inspection("good"),
+			"/containers/" + about(other) + "/json": inspection("other"),
+			"/containers/json": ` [ {"Id":"` + about(vast) + `","Names":["/vast"],"Labels":{` + labels + `}},
+				{"Id":"` + about(good) + `","Created":1,"Labels":{"padlock.host":"good.test"}} , {"Id":"` + about(other) + `","Created":2,"Labels":{"padlock.host":"x"},"Ports":[]},{"Id":"` + about("dd") + `","Labels":{"x":"y"}}]`,
+		}
+		w := New(answering(t, e), slog.New(slog.DiscardHandler))
+		w.engine.maxListed = 1 << 20
+		found, err := w.Look(t.Context())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := found.hosts(); !slices.Equal(got, []string{"good.test", "other.test"}) {
+			t.Errorf("%s: %v", name, got)
+		}
+		if len(found.problems) != 1 || found.problems[0].Owner != "vast" || !strings.Contains(found.problems[0].Message, "1 MiB") {
+			t.Errorf("%s: %v", name, found.problems)
+		}
+	}
+}
+
+func TestTheListOfContainersIsReadStrictly(t *testing.T) {
+	for text, want := range map[string]string{
+		"[]": "", " [ ] ": "", "null": "", `[{}]`: "{}", `[{"a":[1,{"b":"]}"}]},{"c":"\\\""}]`: `{"a":[1,{"b":"]}"}]} {"c":"\\\""}`,
+		`[{"a":"` + strings.Repeat("b", 200) + `"}, {"c":1}]`: `{"a":"` + strings.Repeat("b", 100-6) + `… {"c":1}`,
+		"": "error", "[": "error", "{}": "error", "[1]": "error", "[{}": "error", "[{},]": "error", "[{} {}]": "error", `[{"a":"}]`: "error", strings.Repeat(" ", 101): "error",
+	} {
+		var got []string
+		err := eachElement(bufio.NewReader(strings.NewReader(text)), 100, func(element []byte, whole bool) error {
+			if !whole {
+				element = append(element, "…"...)
+			}
+			got = append(got, string(element))
+			return nil
+		})
+		if joined := strings.Join(got, " "); (err != nil) != (want == "error") || err == nil && joined != want {
+			t.Errorf("%.40q: %q, %v", text, joined, err)
+		}
+	}
+}
+
+// An event that is longer than padlock reads is one all the same, and others follow it.
+func TestALongEventEndsNoStream(t *testing.T) {
+	t.Parallel()
+	long := `{"Type":"container","Action":"start","Actor":{"Attributes":{"x":"` + strings.Repeat("y", maxEvent) + `"}}}`
+	e := newEngine(answering(t, answers{"/_ping": "OK", "/events": long + "\n" + `{"Type":"container","Action":"die"}` + "\n"}))
+	var actions []string
+	err := e.events(t.Context(), func() {}, func(e event) { actions = append(actions, e.Action) })
+	if err == nil || !strings.Contains(err.Error(), "has ended the stream") || !slices.Equal(actions, []string{"", "die"}) {
+		t.Errorf("%q, %v", actions, err)
 	}
 }

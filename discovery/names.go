@@ -57,7 +57,7 @@ func (w *Watcher) Explain(ctx context.Context, name string) string {
 	}
 
 	var containers []called
-	if err := w.engine.ask(ctx, "/containers/json?all=1", w.engine.maxList, &containers); err != nil {
+	if err := w.engine.ask(ctx, "/containers/json?all=1", maxNames, &containers); err != nil {
 		return ""
 	}
 
