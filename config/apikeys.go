@@ -101,7 +101,7 @@ func (v *validator) apiKeys(path string, k *APIKeys) {
 	if k.File == "" {
 		v.fail(path+".file", "is missing: the file with a line NAME:KEY or NAME:%sHASH for each client", keyHash)
 	} else if _, err := ReadAPIKeys(k.File); err != nil {
-		v.fail(path+".file", "%v", inDirectory(k.File, err))
+		v.fail(path+".file", "%v", v.inDirectory(k.File, err))
 	}
 
 	standard(&k.Header, "X-API-Key")

@@ -34,7 +34,7 @@ func (v *validator) basicAuth(path string, b *BasicAuth) {
 
 	users, err := ReadUsers(b.UsersFile)
 	if err != nil {
-		v.fail(path+".users_file", "%v", inDirectory(b.UsersFile, err))
+		v.fail(path+".users_file", "%v", v.inDirectory(b.UsersFile, err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		// Of two passwords, the one that was to be taken away might be the one that still holds.

@@ -110,6 +110,7 @@ func (c *Config) Warnings() (warnings Errors) {
 	}
 	for i := range c.Sites {
 		s := &c.Sites[i]
+		warnings = append(warnings, s.unencrypted(fmt.Sprintf("sites[%d]", i))...)
 		warnings = s.Access.exposed(warnings, fmt.Sprintf("sites[%d]", i))
 		for j := range s.Routes {
 			warnings = s.Routes[j].Access.exposed(warnings, fmt.Sprintf("sites[%d].routes[%d]", i, j))
@@ -117,6 +118,40 @@ func (c *Config) Warnings() (warnings Errors) {
 				warnings = append(warnings, Error{Path: fmt.Sprintf("sites[%d].routes[%d]", i, j), Message: fmt.Sprintf("a client that sends what this route "+
 					"asks for gets around the access rules of sites[%d].routes[%d]: if nobody should, give this route the same rules", i, k)})
 			}
+		}
+	}
+	return warnings
+}
+
+// unencrypted finds what is set for TLS to targets where no target is spoken to with TLS: whoever has written it
+// believes otherwise.
+func (s *Site) unencrypted(path string) (warnings Errors) {
+	look := func(at string, u *Upstream, scheme string) {
+		encrypted := func(b Backend) bool { return b.Target.Scheme == "https" || b.Target.Scheme == "tls" }
+		if len(u.To) == 0 || slices.ContainsFunc(u.To, encrypted) {
+			return
+		}
+		for _, key := range []struct {
+			name string
+			set  bool
+		}{{"ca", u.CA != ""}, {"client_cert", u.ClientCert != ""}, {"server_name", u.ServerName != ""}, {"insecure_skip_verify", u.Insecure}} {
+			if key.set {
+				warnings = append(warnings, Error{Path: at + "." + key.name, Message: fmt.Sprintf("has no effect: padlock speaks to %s without TLS; write %s:// for targets that it should reach with TLS", u.To[0].Target, scheme)})
+			}
+		}
+	}
+
+	if s.TCP != nil {
+		look(path+".tcp", &s.TCP.Upstream, "tls")
+	}
+	if f := s.Access.ForwardAuth; f != nil {
+		look(path+".forward_auth", &f.Upstream, "https")
+	}
+	for i := range s.Routes {
+		at := fmt.Sprintf("%s.routes[%d]", path, i)
+		look(at, &s.Routes[i].Upstream, "https")
+		if f := s.Routes[i].Access.ForwardAuth; f != nil {
+			look(at+".forward_auth", &f.Upstream, "https")
 		}
 	}
 	return warnings

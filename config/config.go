@@ -27,7 +27,7 @@ type Config struct {
 	TrustPage bool `yaml:"trust_page"`
 	// Where padlock keeps certificates, keys and the data that nodes share. By default `padlock` in the user's data
 	// directory. Use a shared directory, Redis or PostgreSQL when several nodes serve the same names.
-	Storage string `yaml:"storage" secret:"yes" path:"or"` // directory, `redis://` or `postgres://` URL
+	Storage string `yaml:"storage" secret:"yes" empty:"never" path:"or"` // directory, `redis://` or `postgres://` URL
 	// Encrypts everything in the storage except the local CA. Set it when others can read the storage or its backups.
 	StorageKey string `yaml:"storage_key" secret:"yes" empty:"never" path:"file:"` // 32 bytes in base64 or hexadecimal, or `file:PATH`
 	// The user that padlock switches to after it opens its listeners. Set it when root starts padlock.

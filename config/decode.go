@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,13 +146,26 @@ func givenTwice(before, again *yaml.Node, name string) string {
 func (d *decoder) filled(n *yaml.Node, v reflect.Value, path string) {
 	switch {
 	case (v.Kind() == reflect.Slice || v.Kind() == reflect.String) && v.Len() == 0:
-		d.fail(n, path, "is empty: give it a value, or leave the key out for its default")
+		d.fail(n, path, "is empty: give it a value%s", instead(path))
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String:
 		for i := range v.Len() {
 			at := fmt.Sprintf("%s[%d]", path, i)
 			d.filled(d.places[at], v.Index(i), at)
 		}
 	}
+}
+
+// instead is what else can be done about a value that is empty.
+func instead(path string) string {
+	key := path[strings.LastIndexByte(path, '.')+1:]
+	switch {
+	case strings.HasSuffix(key, "]"):
+		return ", or take the entry away"
+	// Without these, a mapping means nothing.
+	case slices.Contains([]string{"hosts", "to", "jwks", "issuer", "audience", "origins", "root"}, key) && !strings.HasPrefix(path, "admin."):
+		return ""
+	}
+	return ", or leave the key out for its default"
 }
 
 // mayBeEmpty reports whether a key of a structure may be given without a value. Most lists choose who or what is

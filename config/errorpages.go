@@ -32,7 +32,7 @@ func (v *validator) errorPages(path string, pages map[string]string) {
 			}
 		default:
 			if _, err := regular.Public(name, MaxErrorPage); err != nil {
-				v.fail(at, "%v", inDirectory(name, err))
+				v.fail(at, "%v", v.inDirectory(name, err))
 			}
 		}
 	}
@@ -49,6 +49,8 @@ func ParsePageURL(page string) (Target, string, error) {
 		return Target{}, "", fmt.Errorf("%q is not a URL such as http://pages:8080/{status}.html", page)
 	case u.Scheme != "http" && u.Scheme != "https":
 		return Target{}, "", fmt.Errorf("%q: the scheme must be http or https", page)
+	case u.Host == "":
+		return Target{}, "", fmt.Errorf("%q has no host: write a URL such as http://pages:8080/{status}.html", page)
 	case u.User != nil:
 		return Target{}, "", fmt.Errorf("the URL of an error page takes no user name or password")
 	case u.Fragment != "":

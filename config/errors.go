@@ -26,6 +26,30 @@ func (e Error) Error() string {
 	return b.String() + e.Message
 }
 
+// At is an error that was found on this machine, with the key that it is about. Located gives it a line. It belongs at
+// the outside of an error, below hints alone: what wraps it has its text without the line.
+func At(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &machineError{place: Error{Path: path}, err: err}
+}
+
+type machineError struct {
+	place Error // without a message
+	err   error
+}
+
+// Error implements error.
+func (e *machineError) Error() string {
+	at := e.place
+	at.Message = e.err.Error()
+	return at.Error()
+}
+
+// Unwrap is what was found.
+func (e *machineError) Unwrap() error { return e.err }
+
 // Errors are all that is wrong, in the file's order.
 type Errors []Error
 

@@ -89,7 +89,7 @@ func (v *validator) jwks(path string, j *JWT) {
 		v.fail(path+".jwks", "is missing: the URL or the file of the issuer's keys, such as https://login.example.com/.well-known/jwks.json")
 	case !j.Remote():
 		if _, err := ReadJWKS(j.JWKS); err != nil {
-			v.fail(path+".jwks", "%v", inDirectory(j.JWKS, err))
+			v.fail(path+".jwks", "%v", v.inDirectory(j.JWKS, err))
 		}
 	default:
 		if u, err := url.Parse(j.JWKS); err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {

@@ -242,8 +242,14 @@ var numeric = regexp.MustCompile(`^[0-9.]+$`)
 // meant is the mapping that a single value may stand for, "" where none suggests itself: what a respond or a route is
 // mainly about, or a value of the form that the first key's has.
 func meant(value string, known []string, path string) string {
+	for _, word := range wordsOfKeys {
+		if strings.HasSuffix("."+path, "."+word.key) && strings.EqualFold(value, word.value) {
+			return word.meant
+		}
+	}
+
 	key := known[0]
-	for _, main := range []string{"to", "body", "root"} {
+	for _, main := range []string{"root", "body", "to"} {
 		if slices.Contains(known, main) {
 			key = main
 		}
@@ -271,6 +277,35 @@ func meant(value string, known []string, path string) string {
 
 	return "{" + key + ": " + value + "}"
 }
+
+// wordsOfKeys are words that stand in the place of a mapping, often because a flag takes them, and what is meant.
+var wordsOfKeys = []struct{ key, value, meant string }{
+	{"access_log", "off", `{format: "off"}`}, {"access_log", "false", `{format: "off"}`}, {"access_log", "none", `{format: "off"}`},
+	{"access_log", "json", "{format: json}"}, {"access_log", "combined", "{format: combined}"},
+	{"handshakes", "off", `{show: "off"}`}, {"handshakes", "false", `{show: "off"}`}, {"handshakes", "none", `{show: "off"}`},
+	{"handshakes", "all", "{show: all}"}, {"handshakes", "failures", "{show: failures}"},
+	{"handshakes.privacy", "truncated", "{addresses: truncated}"}, {"handshakes.privacy", "hashed", "{names: hashed}"},
+	{"tls", "1.2", `{min_version: "1.2"}`}, {"tls", "1.3", `{min_version: "1.3"}`},
+	{"retry", "off", "{attempts: 1}"}, {"retry", "false", "{attempts: 1}"},
+}
+
+// withoutKey says how to do without a mapping that somebody has switched off; "": the value is no such word.
+func withoutKey(value, path string) string {
+	switch strings.ToLower(value) {
+	case "off", "false", "none", "no":
+	default:
+		return ""
+	}
+
+	_, key, inRoute := strings.Cut(indexes.ReplaceAllString(path, ""), ".routes.")
+	if inRoute && slices.Contains(accessRules, key) {
+		return "for none, leave the key out; a rule of the site holds for all its routes, so write it in the routes that need it, and not in the site"
+	}
+	return "for none, leave the key out"
+}
+
+// accessRules are rules that a route can replace and not take away.
+var accessRules = []string{"basic_auth", "api_keys", "jwt", "forward_auth", "rate_limit", "cors"}
 
 // alike reports whether a value looks like an example: two numbers, paths, durations, or files of one kind.
 func alike(value, example string) bool {

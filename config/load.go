@@ -81,8 +81,10 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 		undecoded = append(undecoded, e.Path)
 	}
 
-	for _, e := range validate(cfg) {
-		if !slices.ContainsFunc(undecoded, func(path string) bool { return follows(e.Path, path) }) {
+	for _, e := range (&validator{inFile: true}).validate(cfg) {
+		if !slices.ContainsFunc(undecoded, func(path string) bool {
+			return follows(e.Path, path) || e.other != "" && strings.HasPrefix(path, e.other)
+		}) {
 			e = d.place(e)
 			if n, ok := d.places[e.other]; ok && e.other != "" {
 				e.Message = strings.Replace(e.Message, e.other, fmt.Sprintf("%s (line %d)", e.other, n.Line), 1)
@@ -108,9 +110,9 @@ func parse(name string, data []byte, warn func(Error)) (*Config, error) {
 	return cfg, nil
 }
 
-// Locate gives what was found wrong after a file was read the lines where its paths stand in it. What is not wrong
+// locate gives what was found wrong after a file was read the lines where its paths stand in it. What is not wrong
 // because of the file, or cannot be found there any more, stays as it is.
-func Locate(file string, errs Errors) {
+func locate(file string, errs []*Error) {
 	data, err := regular.Named(file, maxFile)
 	var document yaml.Node
 	if err != nil || yaml.Unmarshal(data, &document) != nil || len(document.Content) == 0 {
@@ -118,9 +120,9 @@ func Locate(file string, errs Errors) {
 	}
 	d := &decoder{file: file, getenv: lookupEnv, places: map[string]*yaml.Node{}}
 	d.decode(document.Content[0], reflect.ValueOf(Default()).Elem(), "")
-	for i, e := range errs {
+	for _, e := range errs {
 		if e.Path != "" && e.Line == 0 {
-			errs[i] = d.place(e)
+			*e = d.place(*e)
 		}
 	}
 }
@@ -129,17 +131,39 @@ func Locate(file string, errs Errors) {
 // Without a file (""), the paths of keys say nothing, and are left out; "-" is standard input, which cannot be read
 // again.
 func Located(file string, err error) error {
-	var wrong Errors
-	switch {
-	case !errors.As(err, &wrong) || file == "-":
-	case file != "":
-		Locate(file, wrong)
-	default:
-		for i := range wrong {
-			wrong[i].Path = ""
+	for _, wrong := range places(err) {
+		switch {
+		case file == "":
+			for _, e := range wrong {
+				e.Path = ""
+			}
+		case file != "-":
+			locate(file, wrong)
 		}
 	}
 	return err
+}
+
+// places are those of all that is wrong, wherever in an error it stands.
+func places(err error) (all [][]*Error) {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case Errors:
+		var of []*Error
+		for i := range e {
+			of = append(of, &e[i])
+		}
+		return [][]*Error{of}
+	case *machineError:
+		return append([][]*Error{{&e.place}}, places(e.err)...)
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			all = append(all, places(inner)...)
+		}
+		return all
+	}
+	return places(errors.Unwrap(err))
 }
 
 // follows reports whether what is wrong at a path may only be because another, in it or around it, could not be

@@ -15,7 +15,7 @@ func (v *validator) maintenance(path string, m *Maintenance) {
 	}
 	if m.Page != "" {
 		if _, err := regular.Public(m.Page, MaxErrorPage); err != nil {
-			v.fail(path+".page", "%v", inDirectory(m.Page, err))
+			v.fail(path+".page", "%v", v.inDirectory(m.Page, err))
 		}
 	}
 	if _, err := m.End(); err != nil {

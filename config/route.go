@@ -134,6 +134,8 @@ func (v *validator) upgrades(path string, r *Route) {
 		name, version, versioned := strings.Cut(protocol, "/")
 		same := func(other string) bool { return strings.EqualFold(other, protocol) }
 		switch at := fmt.Sprintf("%s[%d]", path, i); {
+		case isSwitch(protocol):
+			v.fail(at, "%q is not a protocol: leave the key out for websocket alone, and write upgrades: [] for none", protocol)
 		case !isToken(name) || versioned && !isToken(version):
 			v.fail(at, "%q is not a protocol such as websocket or SPDY/3.1 (RFC 9110 section 7.8)", protocol)
 		case slices.ContainsFunc(r.Upgrades[:i], same):

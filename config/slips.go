@@ -39,7 +39,14 @@ func unknown(key string, known []string, at string) (message, meant string) {
 		other = others[0]
 	}
 
-	switch near := Nearest(key, known); {
+	places, below := placesOf(key, at)
+	near := Nearest(key, known)
+	// A key of another mapping is no slip of the pen, unless one letter makes it a key of this one.
+	if len(places) > 0 && near != "" && editDistance(key, near) > 1 {
+		near = ""
+	}
+
+	switch {
 	// For YAML, -hosts without a blank is a key. No guess would find it.
 	case strings.HasPrefix(key, "-"):
 		return fmt.Sprintf("unknown key; the - of an item is followed by a blank: write - %s", key[1:]), ""
@@ -56,7 +63,7 @@ func unknown(key string, known []string, at string) (message, meant string) {
 		}
 	}
 
-	if places, below := placesOf(key, at); len(places) > 0 {
+	if len(places) > 0 {
 		remedy := ""
 		if below {
 			remedy = ": indent it, so that it stands there"
@@ -85,7 +92,7 @@ func placesOf(key, at string) (places []string, below bool) {
 
 	// Keys get lost by a wrong indentation, so the places that share most of the path are the likely ones.
 	slices.SortStableFunc(places, func(a, b string) int {
-		return cmp.Or(shared(b)-shared(a), strings.Count(a, ".")-strings.Count(b, "."))
+		return cmp.Or(shared(b)-shared(a), strings.Count(a, ".")-strings.Count(b, "."), strings.Count(b, "routes[]")-strings.Count(a, "routes[]"))
 	})
 	var all, near []string
 	for _, p := range places {
@@ -174,6 +181,9 @@ func mappingWanted(n *yaml.Node, known []string, path string) string {
 
 	if guess := meant(n.Value, known, path); guess != "" {
 		return fmt.Sprintf("%s: is %s meant?", wanted, guess)
+	}
+	if remedy := withoutKey(n.Value, path); remedy != "" {
+		return fmt.Sprintf("%s: %s", wanted, remedy)
 	}
 
 	return wanted
@@ -353,6 +363,10 @@ func addressWanted(path, text string) string {
 		return fmt.Sprintf("%q is a port: write \":%s\" for all addresses of this machine, or \"127.0.0.1:%s\" for this machine alone", text, text, text)
 	}
 
+	// --http takes off, and so do other keys.
+	if word := strings.ToLower(text); strings.HasPrefix(path, "listen.http[") && (word == "off" || word == "false" || word == "none") {
+		return fmt.Sprintf("%q is not %s: write http: [] to turn plain HTTP off", text, forms)
+	}
 	if _, rest, ok := strings.Cut(text, "://"); ok {
 		return fmt.Sprintf("%q: an address has no scheme: write %s", text, strings.TrimRight(rest, "/"))
 	}
@@ -378,6 +392,13 @@ func targetWanted(text string) error {
 
 	if bare := strings.TrimSuffix(text, ":"); bare != "" && strings.Trim(bare, "0123456789") != "" {
 		if name, ok := WrittenHost(bare); ok {
+			if strings.Contains(name, ":") {
+				bare = "[" + name + "]"
+				// The end of the address may be meant as a port.
+				if at := strings.LastIndexByte(name, ':'); net.ParseIP(name[:at]) != nil && numeric.MatchString(name[at+1:]) {
+					return fmt.Errorf("%q is an IPv6 address, which has brackets before a port: write [%s]:%s, or %s", text, name[:at], name[at+1:], net.JoinHostPort(name, "3000"))
+				}
+			}
 			return fmt.Errorf("%q has no port: write %s, or http://%s where it serves HTTP on port 80", text, net.JoinHostPort(name, "3000"), bare)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -59,6 +60,11 @@ func parseURL(s string) (Target, error) {
 			return Target{}, fmt.Errorf("%q: %q is not the name of an SRV record, such as _http._tcp.app.internal", s, u.Host)
 		}
 		return Target{Scheme: u.Scheme, Network: "tcp", Address: name, SRV: true}, nil
+	}
+
+	// ${HOST} may be empty. A port alone is on this machine; without one, padlock's own plain HTTP would be the target.
+	if u.Host == "" {
+		return Target{}, fmt.Errorf("%q has no host: write %s://localhost for port %s of this machine", s, u.Scheme, cmp.Or(port, "3000"))
 	}
 
 	address, err := hostPort(u.Host, port)

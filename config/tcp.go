@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -96,6 +97,11 @@ func (v *validator) listeners(c *Config) {
 		for j, a := range s.Listen {
 			v.onlyUse(uses, a, fmt.Sprintf("sites[%d].listen[%d]", i, j))
 		}
+	}
+
+	// Port 0 is another one each time.
+	if other, taken := uses[c.Admin.TCP()]; taken && !strings.HasSuffix(c.Admin.TCP(), ":0") {
+		v.beside("admin", other, "%s already stands at %s: the console needs an address of its own, such as 127.0.0.1:2020", c.Admin.TCP(), other)
 	}
 }
 

@@ -31,7 +31,10 @@ func (v *validator) upstream(path string, u *Upstream, schemes []string) {
 	v.oneOf(path+".resolve", u.Resolve, "any", "each")
 	v.oneOf(path+".balance", u.Balance, "round_robin", "least_conn", "random", "hash")
 	v.hashBy(path, u)
-	if u.Sticky != "" {
+	switch {
+	case isSwitch(u.Sticky):
+		v.fail(path+".sticky", "%q is not the name of a cookie: write one, such as sticky: lb, or leave the key out", u.Sticky)
+	case u.Sticky != "":
 		v.fieldName(path+".sticky", u.Sticky)
 	}
 

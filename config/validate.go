@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"padlock/internal/pemfile"
@@ -21,7 +23,7 @@ import (
 // Validate checks a configuration that was not read from a file, and puts its names into canonical form.
 // It reads local files, no network, and changes nothing else. Its error is an Errors.
 func (c *Config) Validate() error {
-	if errs := validate(c); len(errs) > 0 {
+	if errs := (&validator{}).validate(c); len(errs) > 0 {
 		return errs
 	}
 	return nil
@@ -31,6 +33,7 @@ func (c *Config) Validate() error {
 type validator struct {
 	errs    Errors
 	checked []NamedAccess // rules that need not be looked at again
+	inFile  bool          // the configuration was read from a file, which relative paths go by
 }
 
 func (v *validator) fail(path, format string, args ...any) {
@@ -42,14 +45,18 @@ func (v *validator) beside(path, other, format string, args ...any) {
 	v.errs = append(v.errs, Error{Path: path, Message: fmt.Sprintf(format, args...), other: other})
 }
 
+// isSwitch reports whether a text is what other keys are switched on or off with, and not meant as a name.
+func isSwitch(text string) bool {
+	return slices.Contains([]string{"true", "false", "on", "off", "yes", "no"}, strings.ToLower(text))
+}
+
 func (v *validator) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		v.fail(path, "%q must be one of: %s", value, strings.Join(allowed, ", "))
 	}
 }
 
-func validate(c *Config) Errors {
-	v := &validator{}
+func (v *validator) validate(c *Config) Errors {
 	v.listen(c)
 	v.oneOf("listen.alt_svc", c.Listen.AltSvc, "auto", "always", "never")
 	v.oneOf("tls.min_version", c.TLS.MinVersion, "1.2", "1.3")
@@ -69,9 +76,7 @@ func validate(c *Config) Errors {
 
 	v.oneOf("underscores_in_headers", c.UnderscoresInHeaders, "drop_known", "drop", "keep")
 	v.tracing(&c.Tracing)
-	if c.Storage == "" {
-		v.fail("storage", "no directory is given, and there is no home directory to put it in")
-	}
+	v.storage(c.Storage)
 
 	for i, a := range c.Resolvers {
 		v.address(fmt.Sprintf("resolvers[%d]", i), a)
@@ -193,25 +198,53 @@ func (v *validator) file(path, name string) {
 		return
 	}
 	if err := regular.Check(name); err != nil {
-		v.fail(path, "%v", inDirectory(name, err))
+		v.fail(path, "%v", v.inDirectory(name, err))
 	}
 }
 
 // inDirectory says of a file that is not there where it was looked for.
-func inDirectory(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(name) {
+func (v *validator) inDirectory(name string, err error) error {
+	if v.inFile && errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(name) {
 		return fmt.Errorf("%w; relative paths begin in the directory of the configuration file", err)
 	}
 	return err
+}
+
+// storage checks what the storage is, but for services, which are asked when they are used. A directory that is not
+// there is made.
+func (v *validator) storage(place string) {
+	if place == "" {
+		v.fail("storage", "no directory is given, and there is no home directory to put it in: name one, such as /var/lib/padlock")
+		return
+	}
+	if strings.Contains(place, "://") {
+		return
+	}
+
+	info, err := os.Stat(place)
+	_, link := os.Readlink(place)
+	switch {
+	case err == nil && !info.IsDir():
+		v.fail("storage", "%s is a file: name a directory", place)
+	case errors.Is(err, fs.ErrNotExist) && link == nil:
+		v.fail("storage", "%s is a link to a directory that is not there: make that, or name another", place)
+	case errors.Is(err, syscall.ENOTDIR):
+		v.fail("storage", "%s cannot be made, as it would lie in a file: name another directory", place)
+	}
 }
 
 func (v *validator) directory(path, name, remedy string) {
 	info, err := regular.Stat(name)
 	switch {
 	case err != nil:
-		v.fail(path, "%v", inDirectory(name, err))
+		v.fail(path, "%v", v.inDirectory(name, err))
 	case !info.IsDir():
 		v.fail(path, "%s is no directory: %s", name, remedy)
+	default:
+		// Nothing in a directory that may not be entered can be opened.
+		if _, err := os.Stat(name + string(filepath.Separator) + "."); err != nil {
+			v.fail(path, "%v", err)
+		}
 	}
 }
 
@@ -387,7 +420,7 @@ func (v *validator) bundle(path, name string) []*x509.Certificate {
 		}
 	}
 
-	v.fail(path, "%v", inDirectory(name, err))
+	v.fail(path, "%v", v.inDirectory(name, err))
 	return nil
 }
 

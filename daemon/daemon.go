@@ -318,7 +318,7 @@ func (d *daemon) closeProxy() { d.server.Close() }
 // openAdmin opens the listeners of the admin endpoint. From then on they are serveAdmin's, which cannot fail to start.
 func (d *daemon) openAdmin(context.Context) (err error) {
 	if d.admin, err = d.listenAdmin(); err != nil {
-		return forUser(d.cfg, err)
+		return forUser(d.cfg, config.At("admin", err))
 	}
 	if len(d.admin.listeners) > 0 {
 		d.reloader.takeCommands()

@@ -310,7 +310,7 @@ func TestAStartThatFailsClosesWhatItHasOpened(t *testing.T) {
 		"a certificate is none":            {"sites:", "certificates: {files: [{cert: DIR/padlock.yaml, key: DIR/padlock.yaml}]}\nsites:", "padlock.yaml"},
 		"the handshake log is a directory": {"DIR/handshakes.log", "DIR", "opening the log"},
 		"the access log is a directory":    {"DIR/access.log", "DIR", "opening the log"},
-		"the storage is a file":            {"storage: DIR", "storage: DIR/padlock.yaml", "padlock.yaml"},
+		"the storage cannot be made":       {"storage: DIR", "storage: /proc/padlock", "/proc/padlock"},
 		"the storage key does not fit":     {"storage: DIR", "storage: DIR\nstorage_key: short", "32 bytes"},
 		"the admin's port is taken":        {"address: \"127.0.0.1:0\"", fmt.Sprintf("address: %q", taken.Addr()), "admin endpoint"},
 	} {

@@ -107,7 +107,7 @@ func (i *inherited) listenAll(group []listenerSpec, port int) (open []proxy.List
 		// All addresses of a group have the same port, so that a URL works for each of them.
 		if err != nil {
 			closeListeners(open)
-			return nil, err
+			return nil, listenFailed{err, w}
 		}
 
 		open = append(open, i.packets(proxy.Listener{Listener: l, Address: w.address, Plain: w.plain}))
@@ -156,6 +156,11 @@ func withPort(address, port string) string {
 }
 
 func listenError(cfg *config.Config, err error) error {
+	var name *net.DNSError
+	var failed listenFailed
+	if errors.As(err, &failed) {
+		return config.At(listenKey(cfg, failed.spec), listenError(cfg, failed.error))
+	}
 	// The same error has different remedies, depending on who may open ports here.
 	switch {
 	case errors.Is(err, syscall.EACCES) && cfg.User != "":
@@ -166,8 +171,36 @@ func listenError(cfg *config.Config, err error) error {
 		return hint.Add(err, "ports below 1024 need a privilege, which --sysctl net.ipv4.ip_unprivileged_port_start=0 gives a container; or choose a higher one: --listen 127.0.0.1:8443")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return hint.Add(err, "this machine does not have that address; --listen 127.0.0.1:8443 always works")
+	case errors.As(err, &name):
+		return hint.Add(err, "correct the name, or write an address of this machine, such as 127.0.0.1:8443")
 	}
 	return err
+}
+
+// listenFailed is the error of opening a listener.
+type listenFailed struct {
+	error
+	spec listenerSpec
+}
+
+// Unwrap is the error alone.
+func (l listenFailed) Unwrap() error { return l.error }
+
+// listenKey is the key that a listener comes from.
+func listenKey(cfg *config.Config, of listenerSpec) string {
+	key, addresses := "listen.https", cfg.Listen.HTTPS
+	if of.plain {
+		key, addresses = "listen.http", cfg.Listen.HTTP
+	}
+	if i := slices.Index(addresses, of.address); i >= 0 {
+		return fmt.Sprintf("%s[%d]", key, i)
+	}
+	for i, site := range cfg.Sites {
+		if j := slices.Index(site.Listen, of.address); j >= 0 {
+			return fmt.Sprintf("sites[%d].listen[%d]", i, j)
+		}
+	}
+	return key
 }
 
 // inherited are listeners that were open before this process was: systemd's (sd_listen_fds(3)), or those of the

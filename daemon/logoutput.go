@@ -63,7 +63,8 @@ func (d *daemon) newAccessLog(c config.AccessLog) (*logOutput, error) {
 	if c.Format == "off" {
 		return nil, nil
 	}
-	return d.newOutput(c.Output, c.Rotate, true)
+	o, err := d.newOutput(c.Output, c.Rotate, true)
+	return o, fileError("access_log.output", err)
 }
 
 // Write takes whole lines.

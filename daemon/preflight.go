@@ -54,7 +54,7 @@ func preflightAll(ctx context.Context, cfg *config.Config, o PreflightOptions) (
 	if s != nil {
 		found = append(found, ofMachine(preflightStorage(ctx, s, o.Log)))
 	}
-	found = append(found, ofMachine(preflightOverrides(cfg, o.Log)), ofMachine(preflightAdmin(cfg, o.Runs)))
+	found = append(found, ofMachine(preflightOverrides(cfg, o.Log)), ofMachine(config.At("admin", preflightAdmin(cfg, o.Runs))))
 	return s, all(found)
 }
 
@@ -104,7 +104,7 @@ func preflightListeners(cfg *config.Config, runs bool) error {
 		// A machine without IPv6.
 		case errors.Is(err, syscall.EADDRNOTAVAIL) && strings.HasPrefix(w.address, "[::1]") && len(open) > 0:
 		default:
-			found = append(found, listenError(cfg, err))
+			found = append(found, listenError(cfg, listenFailed{err, w}))
 		}
 	}
 
@@ -223,15 +223,37 @@ func preflightLogs(cfg *config.Config) error {
 	var found []error
 	h := cfg.Handshakes
 	if h.Show != "off" {
-		found = append(found, forUser(cfg, preflightLog(h.Output)))
+		found = append(found, forUser(cfg, fileError("handshakes.output", preflightLog(h.Output))))
 		if h.Capture != "" {
-			found = append(found, forUser(cfg, preflightCapture(h.Capture)))
+			found = append(found, forUser(cfg, fileError("handshakes.capture", preflightCapture(h.Capture))))
 		}
 	}
 	if cfg.AccessLog.Format != "off" {
-		found = append(found, forUser(cfg, preflightLog(cfg.AccessLog.Output)))
+		found = append(found, forUser(cfg, fileError("access_log.output", preflightLog(cfg.AccessLog.Output))))
 	}
 	return all(found)
+}
+
+// fileError is an error of opening a file to write to, with its key and what to do about it.
+func fileError(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	remedy := ""
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && errors.As(err, &path):
+		remedy = "make its directory (mkdir -p " + filepath.Dir(path.Path) + "), or name another file"
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "let padlock's user write there, or name another file"
+	case errors.Is(err, syscall.EISDIR):
+		remedy = "name a file in it"
+	}
+	placed := config.At(key, err)
+	if remedy == "" {
+		return placed
+	}
+	return hint.Add(placed, remedy)
 }
 
 func preflightLog(name string) error {

@@ -3,13 +3,14 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// createPrivate opens an empty file that its owner alone can read, for what holds secrets. A file that is there
-// already is replaced by another one, as somebody may have it open; a link is not followed, and what belongs to
+// createPrivate opens an empty file that its owner alone can read, for a capture, which holds secrets. A capture that is
+// there already is replaced by another file, as somebody may have it open; any other file with content stays. A link is not followed, and what belongs to
 // another user is refused. A named pipe or a device is opened as it is.
 func createPrivate(name string) (*os.File, error) {
 	info, err := creatable(name)
@@ -53,8 +54,23 @@ func creatable(name string) (fs.FileInfo, error) {
 		return nil, fmt.Errorf("others can read the pipe %s (mode %v): chmod 600 it", name, info.Mode())
 	case info.Mode().IsRegular() && !ours(info):
 		return nil, fmt.Errorf("%s belongs to another user: remove it, or name another file", name)
+	case info.Mode().IsRegular() && info.Size() > 0 && !isCapture(name):
+		return nil, fmt.Errorf("%s is there already and is no capture, and would be overwritten: name another file, or remove it", name)
 	}
 	return info, nil
+}
+
+// isCapture reports whether a file begins as pcapng does (draft-ietf-opsawg-pcapng section 4.1). One that cannot be read
+// may hold anything.
+func isCapture(name string) bool {
+	f, err := os.OpenFile(name, os.O_RDONLY|noFollow, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && magic == [4]byte{0x0a, 0x0d, 0x0d, 0x0a}
 }
 
 // openPipe takes a pipe that another user can neither read nor write to, which creatable has seen. Devices such as

@@ -31,7 +31,7 @@ func TestFilesWithSecretsAreForTheirOwnerAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put("there", "old", 0o666)
+	put("there", "\n\r\r\nold", 0o666)
 	reader, err := os.Open(at("there")) // somebody who has it open already
 	if err != nil {
 		t.Fatal(err)
@@ -67,14 +67,15 @@ func TestFilesWithSecretsAreForTheirOwnerAlone(t *testing.T) {
 	if err := os.Chmod(at("pipe"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"link", "pipe", "."} {
+	put("short", "ab", 0o600)
+	for _, name := range []string{"link", "pipe", ".", "victim", "short"} {
 		if f, err := createPrivate(at(name)); err == nil {
 			f.Close()
 			t.Errorf("%s is taken", name)
 		}
 	}
 	if data, _ := os.ReadFile(at("victim")); string(data) != "kept" {
-		t.Errorf("a link was followed: %q", data)
+		t.Errorf("a link was followed, or a file that is no capture overwritten: %q", data)
 	}
 	f, err := emptied(at("opened"))
 	if err != nil {
@@ -167,7 +168,7 @@ func TestACaptureGoesOnInTheFileThatHasTheName(t *testing.T) {
 	}
 
 	// A padlock that takes over has begun its own: the one before leaves it alone, until the other has failed.
-	theirs := []byte("another padlock's")
+	theirs := []byte("\n\r\r\nanother padlock's")
 	if err := errors.Join(os.Remove(name), os.WriteFile(name, theirs, 0o600)); err != nil {
 		t.Fatal(err)
 	}

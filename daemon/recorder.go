@@ -29,7 +29,7 @@ func (d *daemon) newHandshakeLog(cfg *config.Config) (*handshakeLog, error) {
 
 	output, err := d.newOutput(c.Output, c.Rotate, false)
 	if err != nil {
-		return nil, err
+		return nil, fileError("handshakes.output", err)
 	}
 
 	// Opened after the output, and closed before it, so that an error leaves nothing open.
@@ -96,7 +96,7 @@ func (d *daemon) openCapture(c config.Handshakes) (*handshake.Capture, func(), e
 	case regular.Unwritable(err):
 		d.log.Warn("handshakes are not captured, as the file cannot be written; padlock goes on without", "error", err, "remedy", "free some space there, or make it writable, and send SIGUSR1")
 	case err != nil:
-		return nil, nil, fmt.Errorf("opening the capture: %w", err)
+		return nil, nil, fileError("handshakes.capture", fmt.Errorf("opening the capture: %w", err))
 	}
 	d.logFiles.add(f)
 	return f.to, f.close, nil

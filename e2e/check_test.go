@@ -68,6 +68,7 @@ var refusals = map[string]string{
 	"one address for two things":      "listen: {https: [\"127.0.0.1:0\"], http: [\"127.0.0.1:0\"]}",
 	"one port, by two addresses":      "listen: {https: [\"127.0.0.1:FREE\", \":FREE\"], http: []}",
 	"admin where somebody listens":    "admin: TAKEN",
+	"admin where HTTPS listens":       "listen: {https: [\"127.0.0.1:FREE\"], http: []}\nadmin: \"127.0.0.1:FREE\"",
 	"admin of another machine":        "admin: {address: \"192.0.2.1:0\", token: 0123456789abcdef}",
 	"admin without a token":           "admin: \"0.0.0.0:0\"",
 	"admin with another key":          "admin: {address: \"0.0.0.0:0\", token: 0123456789abcdef, cert: DIR/cert.pem, key: DIR/other.pem}",

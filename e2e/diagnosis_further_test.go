@@ -326,6 +326,7 @@ func (k workbench) overlap() []scenario {
 		{e, "OpenSSL", "Camellia only", open("-tls1_2", "-cipher", "ECDHE-ECDSA-CAMELLIA128-SHA256"), []string{"kinds only that padlock does not have"}},
 		{e, "OpenSSL", "HTTP/1.1 in capital letters by ALPN", open("-alpn", "HTTP/1.1"), []string{"no application protocol in common", "it offers HTTP/1.1"}},
 		{e, "OpenSSL", "http/2 instead of h2 by ALPN", open("-alpn", "http/2"), []string{"no application protocol in common", "it offers http/2"}},
+		{e, "OpenSSL", "TLS 1.2 without the curve of our certificate", open("-tls1_2", "-groups", "P-521"), []string{"the client hung up", "does not offer the curve", "it offers secp521r1"}},
 		{e, "OpenSSL", "finite-field groups only", open("-groups", "ffdhe2048"), []string{"no key-exchange group in common", "ffdhe2048"}},
 	}
 }

@@ -365,3 +365,31 @@ func TestWhatOnlyBrowsersMindIsTheCauseForBrowsers(t *testing.T) {
 		}
 	}
 }
+
+// In TLS 1.2, a client that does not offer the curve of an ECDSA certificate refuses it as illegal, and is not faulty. In TLS 1.3 the curve of
+// a certificate is no matter of groups.
+func TestACurveThatTheClientDoesNotOfferIsTheCause(t *testing.T) {
+	for name, c := range map[string]struct {
+		version uint16
+		key     string
+		groups  []uint16
+		found   bool
+	}{
+		"another curve": {tls.VersionTLS12, "ECDSA P-256", []uint16{25}, true},
+		"P-384":         {tls.VersionTLS12, "ECDSA P-384", []uint16{29, 23}, true},
+		"the curve":     {tls.VersionTLS12, "ECDSA P-256", []uint16{25, 23}, false},
+		"RSA":           {tls.VersionTLS12, "RSA 2048", []uint16{25}, false},
+		"no groups":     {tls.VersionTLS12, "ECDSA P-256", nil, false},
+		"TLS 1.3":       {tls.VersionTLS13, "ECDSA P-256", []uint16{25}, false},
+	} {
+		d := &dissector{
+			trace:    &trace{traceData: traceData{side: Server, err: errors.New("remote error: tls: illegal parameter")}},
+			recorder: &Recorder{}, hello: &wire.ClientHello{Groups: c.groups},
+			event: &Event{Outcome: Failed, Version: c.version, Certificate: &Certificate{KeyType: c.key}},
+		}
+		f := diagnose(d)
+		if f == nil || strings.Contains(f.Cause, "does not offer the curve") != c.found {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}

@@ -84,6 +84,7 @@ var rules = []rule{
 	{Client, 40, faulty, problem, "the client refuses our answer; our certificate has a fault", certificateRemedy, "possible"},
 	{Client, 40, nil, nil, "the client found nothing acceptable in our answer: its own rules forbid the version, the cipher suite, the key or the certificate, or want proof of certificate transparency", clientLog, "possible"},
 	{Client, 47, has(faultUsage, faultKey), problem, "the client refuses how our certificate's key is used", certificateRemedy, "likely"},
+	{Client, 47, curveNotOffered, curveDetail, "the client does not offer the curve of our certificate's key, and TLS 1.2 allows no other for it", say("let the client offer the curve, too (openssl: -groups X25519:P-256), or TLS 1.3, which does not ask for this; or use a certificate with another key: certificates.key_types, or certificates.files"), "likely"},
 	{Client, 47, nil, nil, "the client says that we sent something illegal: the client, or a box between, is faulty", say("update the client, try without what stands between, and report it with a capture (--capture)"), "possible"},
 	{Client, 10, nil, nil, "the client did not expect our message: something between changed the handshake, or the client speaks another protocol first", say(remedyBetween), "possible"},
 	{Client, 20, nil, nil, "the client could not decrypt our record: it was corrupted on its way, or something between changed it", say(remedyBetween), "possible"},
@@ -379,6 +380,23 @@ func validity(d *dissector) string {
 		return "valid from " + c.NotBefore.UTC().Format("2006-01-02") + " until " + c.NotAfter.UTC().Format("2006-01-02")
 	}
 	return ""
+}
+
+// curvesOfKeys are those of certificates, as supported groups.
+var curvesOfKeys = map[string]uint16{"ECDSA P-256": uint16(tls.CurveP256), "ECDSA P-384": uint16(tls.CurveP384), "ECDSA P-521": uint16(tls.CurveP521)}
+
+// curveNotOffered is for clients of TLS 1.2 whose supported groups lack the curve of our certificate. OpenSSL goes by
+// RFC 8422 section 5.3 there; crypto/tls does not look at it.
+func curveNotOffered(d *dissector) bool {
+	if d.event.Certificate == nil || d.hello == nil || d.event.Version != tls.VersionTLS12 || len(d.hello.Groups) == 0 {
+		return false
+	}
+	curve, known := curvesOfKeys[d.event.Certificate.KeyType]
+	return known && !slices.Contains(d.hello.Groups, curve)
+}
+
+func curveDetail(d *dissector) string {
+	return fmt.Sprintf("ours is %s; it offers %s", d.event.Certificate.KeyType, list(names(d.hello.Groups, wire.GroupName)))
 }
 
 func keyDetail(d *dissector) string {

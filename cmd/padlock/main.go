@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"padlock/config"
 	"padlock/daemon"
 	"padlock/internal/hint"
 	"padlock/internal/mask"
@@ -125,7 +126,7 @@ const usualWidth = 80
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
-	return &cli.App{
+	app := &cli.App{
 		Name:                  "padlock",
 		Usage:                 "HTTPS in front of your app, with every TLS handshake shown stage by stage",
 		UsageText:             "padlock [flags] [TARGET]\npadlock [flags] NAME=TARGET...\npadlock COMMAND [flags]",
@@ -143,6 +144,32 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		ErrWriter:      stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+	}
+	needStorage(app.Commands)
+	return app
+}
+
+// needStorage has commands that work with the storage end where there is no place for it, as without a home directory:
+// else they would look for it, and make the key of a CA, in whatever directory they run.
+func needStorage(commands []*cli.Command) {
+	for _, command := range commands {
+		needStorage(command.Subcommands)
+		// The lab keeps nothing, unless it is told where.
+		if command.Name == "lab" {
+			continue
+		}
+		takes := slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), "storage") })
+		if !takes {
+			continue
+		}
+
+		command.Before = func(c *cli.Context) error {
+			// A file may name the storage, and says so itself if it does not.
+			if c.IsSet("storage") || c.IsSet("config") || config.Default().Storage != "" {
+				return nil
+			}
+			return usageError{hint.Add(errors.New("there is no home directory (HOME), so there is no place for certificates and the local CA"), "name a place: --storage DIRECTORY")}
+		}
 	}
 }
 

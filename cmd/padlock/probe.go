@@ -54,10 +54,18 @@ func (p *program) probe(c *cli.Context) error {
 	}
 
 	if err == nil && !report.OK() {
-		err = hint.Add(fmt.Errorf("a browser would not show its padlock for %s", report.Name), "the lines marked ✗ say why; padlock explain \"TEXT\" explains an error text")
+		err = hint.Add(fmt.Errorf("a browser would not show its padlock for %s", report.Name), probeRemedy(report))
 	}
 
 	return err
+}
+
+// probeRemedy is what to do about a server that fails a check.
+func probeRemedy(r *probe.Report) string {
+	if r.Untrusted {
+		return "for a padlock of this machine, run padlock trust; for another private CA, name its root: padlock probe --ca FILE; a public server may lack intermediate certificates"
+	}
+	return "the lines marked ✗ say why; padlock explain \"TEXT\" explains an error text"
 }
 
 // probeRoots are the given CAs; nil for the system's.

@@ -31,6 +31,7 @@ type Report struct {
 	Name      string
 	Handshake *handshake.Event // of the first connection
 	Checks    []Check
+	Untrusted bool // all is in order but the CA, which this machine does not trust
 }
 
 // Check is one question and its answer.
@@ -127,6 +128,10 @@ func failure(e *handshake.Event, err error) string {
 	return err.Error()
 }
 
+func belowLocalhost(host string) bool {
+	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".localhost")
+}
+
 // connect makes one handshake without judging the certificate, and one exchange after it, which brings tickets and late
 // alerts. The event is nil when there was no connection at all.
 func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.ConnectionState, *handshake.Event, error) {
@@ -134,6 +139,12 @@ func (p *prober) connect(ctx context.Context, change func(*tls.Config)) (*tls.Co
 	defer cancel()
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, "tcp", p.address)
+	if host, port, _ := net.SplitHostPort(p.address); errors.As(err, new(*net.DNSError)) && belowLocalhost(host) {
+		// Browsers look for these names on this machine without asking anybody (RFC 6761 section 6.3).
+		if raw, err = dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port)); err != nil {
+			raw, err = dialer.DialContext(ctx, "tcp", net.JoinHostPort("::1", port))
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -206,6 +217,7 @@ func (p *prober) padlock(state *tls.ConnectionState, event *handshake.Event) {
 	case len(problems) > 0:
 		p.add("padlock", Bad, "no browser accepts the certificate: %s", strings.Join(problems, "; "))
 	case errors.As(err, &unknown):
+		p.report.Untrusted = true
 		p.add("padlock", Bad, "the certificate is in order, but this machine does not trust its CA: %s", event.Certificate.Issuer)
 	case err != nil:
 		p.add("padlock", Bad, "%v", err)
