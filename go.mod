@@ -47,7 +47,6 @@ require (
 	golang.org/x/tools v0.51.0
 	google.golang.org/grpc v1.84.0
 	google.golang.org/protobuf v1.36.12
-	gopkg.in/natefinch/lumberjack.v2 v2.2.1
 	honnef.co/go/tools v0.8.2
 	k8s.io/api v0.37.2
 	rsc.io/qr v0.2.0

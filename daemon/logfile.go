@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"sync"
 	"time"
-
-	"gopkg.in/natefinch/lumberjack.v2"
 
 	"padlock/config"
 	"padlock/internal/regular"
@@ -25,22 +22,22 @@ type logFile struct {
 	out  *batchWriter
 }
 
-// openLogFile fails where lumberjack would only find out at the first line. Neither a pipe that nobody reads nor a
+// openLogFile fails where it would only show at the first line. Neither a pipe that nobody reads nor a
 // disk that is full now is an error: what is lost is reported when there is something to write.
 func openLogFile(name string, rotate config.Rotate, report func(lost int, err error)) (*logFile, error) {
 	info, err := regular.Stat(name)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		return &logFile{name, newBatchWriter(&pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}, report)}, nil
+		p := &pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}
+		if err := p.open(); errors.Is(err, regular.ErrPlanted) {
+			return nil, fmt.Errorf("opening the log: %w", err)
+		}
+		return &logFile{name, newBatchWriter(p, report)}, nil
 	}
 	if err := checkLogFile(name); err != nil && !regular.Unwritable(err) {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
 
-	// Its size is looked at where it is written to, as others may change it.
-	file := &rotatingFile{
-		Logger: &lumberjack.Logger{Filename: name, MaxSize: math.MaxInt32, MaxBackups: rotate.Keep},
-		limit:  int64(rotate.MaxSize) << 20,
-	}
+	file := &rotatingFile{name: name, limit: int64(rotate.MaxSize) << 20, keep: rotate.Keep}
 	return &logFile{name, newBatchWriter(file, report)}, nil
 }
 
@@ -65,25 +62,6 @@ func (f *logFile) reopen() error {
 		// The next line opens the file again.
 		return f.out.w.Close()
 	})
-}
-
-// rotatingFile opens its file to append only, so that a program that truncates it in place (copytruncate of
-// logrotate) leaves no hole in front of the next line.
-type rotatingFile struct {
-	*lumberjack.Logger
-	limit int64
-}
-
-// Write implements io.Writer.
-func (f *rotatingFile) Write(p []byte) (int, error) {
-	info, err := os.Stat(f.Filename)
-	if err == nil && info.Mode().IsRegular() && info.Size() > 0 && info.Size()+int64(len(p)) > f.limit {
-		// lumberjack opens the new file without O_APPEND, and an existing one with it.
-		if err := errors.Join(f.Rotate(), f.Close()); err != nil {
-			return 0, err
-		}
-	}
-	return f.Logger.Write(p)
 }
 
 // called is the file's name.

@@ -155,21 +155,33 @@ type pipe struct {
 	f  *os.File
 }
 
+// open opens the pipe, unless it is. It is not for use while another goroutine writes.
+func (p *pipe) open() error {
+	if p.f != nil {
+		return nil
+	}
+	flags := os.O_WRONLY | os.O_APPEND
+	if p.fifo {
+		// Without these flags, opening a FIFO waits for a reader.
+		flags |= regular.Flags
+	}
+	f, err := os.OpenFile(p.name, flags, 0)
+	if err != nil {
+		return err
+	}
+	if err := regular.CheckWritten(p.name, f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	p.f = f
+	return nil
+}
+
 func (p *pipe) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
-	if p.f == nil {
-		flags := os.O_WRONLY | os.O_APPEND
-		if p.fifo {
-			// Without these flags, opening a FIFO waits for a reader.
-			flags |= regular.Flags
-		}
-		f, err := os.OpenFile(p.name, flags, 0)
-		if err != nil {
-			return 0, err
-		}
-		p.f = f
+	if err := p.open(); err != nil {
+		return 0, err
 	}
 
 	n, err := p.f.Write(b)

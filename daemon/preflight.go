@@ -269,7 +269,10 @@ func preflightLog(name string) error {
 
 	switch {
 	case err == nil && !info.Mode().IsRegular() && !info.IsDir():
-		return nil
+		p := &pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}
+		if err = p.open(); !errors.Is(err, regular.ErrPlanted) {
+			return p.Close()
+		}
 	case err == nil:
 		err = appendable(name, info)
 	case errors.Is(err, fs.ErrNotExist):
@@ -285,11 +288,14 @@ func preflightLog(name string) error {
 
 // appendable opens a log that is there for a moment, and sees whether appendPrivate could keep it from others.
 func appendable(name string, info fs.FileInfo) error {
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(name, appending, 0)
 	if err != nil {
 		return err
 	}
-	f.Close()
+	defer f.Close()
+	if err := regular.CheckWritten(name, f); err != nil {
+		return err
+	}
 	// The file's owner and root can take the permissions away, and Run does so itself.
 	if info.Mode().Perm()&0o027 != 0 && !ours(info) && os.Geteuid() != 0 {
 		return fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it", name)

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"padlock/internal/regular"
 )
 
 // createPrivate opens an empty file that its owner alone can read, for a capture, which holds secrets. A capture that is
@@ -101,15 +103,22 @@ func emptied(name string) (*os.File, error) {
 }
 
 // appendPrivate opens a log, which holds addresses and names of clients. One that everybody can read is so no longer;
-// its group keeps what it may read, as those who collect logs do.
+// its group keeps what it may read, as those who collect logs do. Neither a file that another user has put there nor
+// their link is taken.
 func appendPrivate(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := openAppending(name)
 	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
-	// Logs from before this rule are corrected. Devices and pipes keep their modes.
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o027 != 0 {
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file any more (mode %v): restart padlock for it", name, info.Mode())
+	}
+	if err == nil {
+		err = regular.CheckWritten(name, f)
+	}
+	// Logs from before this rule are corrected.
+	if err == nil && info.Mode().Perm()&0o027 != 0 {
 		if err = f.Chmod(info.Mode().Perm() &^ 0o027); err != nil {
 			err = fmt.Errorf("%s can be read by everybody: chmod o-rwx,g-w it (%w)", name, err)
 		}
@@ -120,4 +129,32 @@ func appendPrivate(name string) (*os.File, error) {
 	}
 
 	return f, nil
+}
+
+// appending opens a log without waiting for the reader of a pipe that has taken its place.
+const appending = os.O_APPEND | os.O_WRONLY | regular.Flags
+
+// openAppending opens a log, or makes it. What a link leads to is only made for a link that may lead there.
+func openAppending(name string) (*os.File, error) {
+	// O_EXCL follows no link.
+	f, err := os.OpenFile(name, appending|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	f, err = os.OpenFile(name, appending, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+
+	to, failed := os.Readlink(name)
+	if failed != nil {
+		return nil, err // it was removed meanwhile
+	}
+	if err := regular.CheckLink(name); err != nil {
+		return nil, err
+	}
+	if !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(name), to)
+	}
+	return os.OpenFile(to, appending|os.O_CREATE|os.O_EXCL, 0o600)
 }

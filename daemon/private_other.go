@@ -2,8 +2,13 @@
 
 package daemon
 
-import "io/fs"
+import (
+	"io/fs"
+	"os"
+)
 
 const noFollow = 0
 
 func ours(fs.FileInfo) bool { return true }
+
+func likeBefore(*os.File, fs.FileInfo) error { return nil }

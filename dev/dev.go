@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"padlock/config"
+	"padlock/internal/invoker"
 )
 
 // App is what a command registers.
@@ -91,16 +92,23 @@ func (p Ports) URL(host string) string {
 }
 
 // Directory is where the sockets of a user's proxy are: in XDG_RUNTIME_DIR, which nobody else can enter and which is
-// empty after a start of the machine, else in state, padlock's own directory.
+// empty after a start of the machine, else in state, padlock's own directory. After su or sudo -E, the variable may lead
+// to the directory of another user, who could put a proxy of their own in the place of this one's.
 func Directory(state string) string {
-	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) {
+	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && owned(base) {
 		return filepath.Join(base, ownName)
 	}
 	return StateDirectory(state)
 }
 
-// StateDirectory is where the logs of the proxy and of apps are, in state.
-func StateDirectory(state string) string { return filepath.Join(state, ownName) }
+// StateDirectory is where the logs of the proxy and of apps are, in state. With sudo, state is that of the user who ran it,
+// and root, whose proxy is another, has a directory of its own.
+func StateDirectory(state string) string {
+	if home := invoker.RootsHome(); home != "" && invoker.Find() != nil {
+		state = filepath.Join(home, ".local", "share", "padlock")
+	}
+	return filepath.Join(state, ownName)
+}
 
 // ownName is a directory that nobody else has: below the root directory, dev is that of the system.
 const ownName = "padlock-dev"
@@ -122,7 +130,7 @@ const maxSocket = 103
 // prepare makes the directory, which nobody else may enter.
 func prepare(dir string) error {
 	if path := filepath.Join(dir, pagesName); len(path) > maxSocket {
-		return fmt.Errorf("%s: the path of a socket has %d bytes at most: set XDG_RUNTIME_DIR to a shorter directory", path, maxSocket)
+		return fmt.Errorf("%s: the path of a socket has %d bytes at most: set XDG_RUNTIME_DIR to a shorter directory of your own", path, maxSocket)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -303,6 +304,28 @@ func TestTheDirectoryIsItsUsersAlone(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	if dir := Directory("/"); dir == "/dev" {
 		t.Error("the system's directory of devices")
+	}
+	// Whoever may rename what is in the directory could put a proxy of their own there.
+	for mode, want := range map[os.FileMode]string{0o700: filepath.Join(others, ownName), 0o755: filepath.Join(others, ownName), 0o777: "/state/" + ownName, 0o1777: "/state/" + ownName, 0o770: "/state/" + ownName} {
+		if err := syscall.Chmod(others, uint32(mode)); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("XDG_RUNTIME_DIR", others)
+		if got := Directory("/state"); got != want {
+			t.Errorf("with an XDG_RUNTIME_DIR of mode %o: %s", mode, got)
+		}
+	}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Chmod(others, 0o700), os.Chown(others, 12345, 12345)); err != nil {
+			t.Fatal(err)
+		}
+		if got := Directory("/state"); got != "/state/"+ownName {
+			t.Errorf("with the XDG_RUNTIME_DIR of another user: %s", got)
+		}
+		t.Setenv("SUDO_USER", "nobody")
+		if got := Directory("/state"); strings.HasPrefix(got, "/state") {
+			t.Errorf("with sudo, in the storage of the user who ran it: %s", got)
+		}
 	}
 
 	if _, err := Connect(t.Context(), link); err == nil || errors.Is(err, ErrNoProxy) {

@@ -54,3 +54,13 @@ func private(dir string) error {
 	}
 	return nil
 }
+
+// owned reports whether a directory is this user's, and nobody else can put anything there.
+func owned(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.IsDir() && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o022 == 0
+}

@@ -38,3 +38,6 @@ func lockFile(ctx context.Context, name string) (*os.File, error) {
 
 // private trusts the user's profile, which Windows keeps from others.
 func private(string) error { return nil }
+
+// owned trusts it, too.
+func owned(string) bool { return true }

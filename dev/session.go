@@ -23,7 +23,7 @@ type Session struct {
 	Join func(ctx context.Context) (*Client, error)
 	// Command returns what to run for an app that is registered, beside others; nil: the app runs already, on Port.
 	Command func(app App, others []App) (launch.Command, error)
-	// Port that the app is given, or on which it listens already.
+	// Port that the app is given, or on which it listens already: a process of this user or root.
 	Port int
 	// Restart an app that ends by itself, and not by Ctrl-C.
 	Restart bool
@@ -41,15 +41,17 @@ type Session struct {
 type Reporter interface {
 	// It is served; the first time, before it is started, and then whenever its URL is another.
 	Registered(app App)
-	Listening(app App, at netip.AddrPort) // and whenever it listens somewhere else
-	ProxyLost(err error)                  // nil: another proxy is there
-	HostRefused(app App, r Refusal)       // by the app, which listens
-	Ended(app App, code int, again bool)  // by itself
-	Stopped(app App, code int)            // because it was asked to
+	Listening(app App, at netip.AddrPort)   // and whenever it listens somewhere else
+	Silent(app App)                         // it listens no longer
+	PortTaken(app App, port int, by string) // by another user of this machine, to whom no request goes
+	ProxyLost(err error)                    // nil: another proxy is there
+	HostRefused(app App, r Refusal)         // by the app, which listens
+	Ended(app App, code int, again bool)    // by itself
+	Stopped(app App, code int)              // because it was asked to
 }
 
 const (
-	lookOften   = 100 * time.Millisecond // while somebody waits for the app
+	lookOften   = 100 * time.Millisecond // while somebody waits for the app, or where it costs little
 	lookLess    = 300 * time.Millisecond // while it builds for long
 	lookSeldom  = time.Second            // while it listens; and one that has not for a minute may never do so, as a worker
 	rejoinPause = 500 * time.Millisecond
@@ -118,6 +120,7 @@ type running struct {
 	process *launch.Process // nil: somebody else's
 	at      netip.AddrPort  // zero: it does not listen
 	silent  time.Time       // since when it does not
+	taken   string          // the user who listens on its port instead, as reported; "": nobody
 
 	probing context.Context // ends with Run
 	probes  sync.WaitGroup
@@ -167,9 +170,12 @@ func (r *running) follow(ctx context.Context) (code int, again bool) {
 	}
 }
 
-// pause is how long to wait before the next look, which reads what all processes of the machine do.
+// pause is how long to wait before the next look, which reads what all processes of the machine do, unless it is at one
+// socket. When that is closed, another user of the machine may open its port: no request goes there for longer than this.
 func (r *running) pause() time.Duration {
 	switch waited := time.Since(r.silent); {
+	case r.at.IsValid() && r.process != nil && r.process.Tracked():
+		return lookOften
 	case r.at.IsValid(), waited > time.Minute:
 		return lookSeldom
 	case waited > 15*time.Second:
@@ -189,6 +195,7 @@ func (r *running) look() {
 
 	if !ok {
 		at = netip.AddrPort{}
+		r.lookWhoElse()
 	}
 	if at == r.at {
 		return
@@ -198,10 +205,21 @@ func (r *running) look() {
 	// A proxy that is lost is found again, and notified then.
 	_ = r.client.Move(target(at))
 
-	if ok {
-		r.Report.Listening(r.app, at)
-		r.probe()
+	if !ok {
+		r.Report.Silent(r.app)
+		return
 	}
+	r.Report.Listening(r.app, at)
+	r.probe()
+}
+
+// lookWhoElse reports, once, another user who listens on the app's port while the app does not.
+func (r *running) lookWhoElse() {
+	by, _ := launch.TakenBy(r.Port)
+	if by != "" && by != r.taken {
+		r.Report.PortTaken(r.app, r.Port, by)
+	}
+	r.taken = by
 }
 
 // probe asks the app once, where it listens, whether it accepts its names in the Host header, if it receives them.

@@ -13,14 +13,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"golang.org/x/sys/unix"
 )
 
 // developer is a user of padlock dev.
@@ -826,4 +829,49 @@ func TestTheTerminalIsClosed(t *testing.T) {
 	})
 	s.tmux(t, "kill-server")
 	d.await(t, "the end of the app", func() bool { return syscall.Kill(pid, 0) != nil && len(d.apps(t)) == 0 })
+}
+
+// Another user of the machine who listens on the port of an app, before the app does, gets none of its requests, and sees no setting of the proxy.
+func TestAnotherUserTakesThePortOfAnApp(t *testing.T) {
+	besides(t)
+	d := newDeveloper(t)
+	d.storage = filepath.Join(t.TempDir(), "of-its-own")
+	d.env = []string{"PADLOCK_STORAGE=" + d.storage}
+
+	// The kernel takes a socket's owner from the thread that opens it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := unix.SetfsuidRetUid(54321); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := net.Listen("tcp", "127.0.0.1:0")
+	if _, back := unix.SetfsuidRetUid(0); err != nil || back != nil {
+		t.Fatal(err, back)
+	}
+	defer theirs.Close()
+	var taken atomic.Int64
+	go func() {
+		_ = http.Serve(theirs, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { taken.Add(1) }))
+	}()
+
+	_, port, _ := net.SplitHostPort(theirs.Addr().String())
+	app := d.start(t, t.TempDir(), "--name", "shop", "--port", port, "sleep", "600")
+	app.out.wait(t, "port "+port+" is used by user 54321")
+	url := d.ask(t, "url", "shop")
+	if body, status := d.get(t, url); status != 503 {
+		t.Errorf("%d %s", status, body)
+	}
+	listed := d.start(t, t.TempDir(), "--name", "listed", "--json", port)
+	listed.out.wait(t, `"event":"port_taken"`, `"user":"54321"`)
+	if body, status := d.get(t, d.ask(t, "url", "listed")); status != 503 || taken.Load() > 0 {
+		t.Errorf("%d %s; the other user has %d requests", status, body, taken.Load())
+	}
+
+	// Everybody can read the arguments of a process, and a storage's URL may have a password.
+	if arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.proxy())); err != nil || strings.Contains(string(arguments), d.storage) {
+		t.Errorf("the proxy was started with %q, %v", arguments, err)
+	}
+	if _, err := os.Stat(filepath.Join(d.storage, "localca", "root.pem")); err != nil {
+		t.Error(err)
+	}
 }

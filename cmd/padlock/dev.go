@@ -634,5 +634,8 @@ func toEnd(err error) error {
 	if s := new(dev.Silent); errors.As(err, &s) && s.PID > 0 {
 		return hint.Add(err, fmt.Sprintf("end it, and it is started again: kill -9 %d", s.PID))
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return hint.Add(err, "each user has a proxy of their own, and only its user reaches it: leave --storage out, or run the command as that user")
+	}
 	return err
 }

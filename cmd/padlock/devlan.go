@@ -352,6 +352,12 @@ func (r *nearbyReport) Listening(app dev.App, at netip.AddrPort) {
 	r.lan.move(app.Name, at.String())
 }
 
+// Silent implements dev.Reporter.
+func (r *nearbyReport) Silent(app dev.App) {
+	r.lan.move(app.Name, "")
+	r.Reporter.Silent(app)
+}
+
 // Ended implements dev.Reporter.
 func (r *nearbyReport) Ended(app dev.App, code int, again bool) {
 	r.lan.move(app.Name, "")

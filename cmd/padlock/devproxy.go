@@ -129,15 +129,20 @@ func (r *devProxyReport) Started(s daemon.Started) {
 // devProxyLog is what the proxy in the background prints.
 func devProxyLog(dir string) string { return filepath.Join(dir, "proxy.log") }
 
-// proxyFlags are those of a command that its proxy gets, too.
-func proxyFlags(c *cli.Context) (args []string) {
+// setting is a flag of a command that its proxy gets, too. It is passed on in the environment, as every user of the
+// machine can read the arguments of a process, and a storage's URL may have a password.
+type setting struct{ flag, value string }
+
+func (s setting) variable() string { return variable(s.flag) + "=" + s.value }
+
+func proxySettings(c *cli.Context) (all []setting) {
 	if c.IsSet("storage") {
-		args = append(args, "--storage", absoluteStorage(c.String("storage")))
+		all = append(all, setting{"storage", absoluteStorage(c.String("storage"))})
 	}
 	if c.IsSet("organization") {
-		args = append(args, "--organization", c.String("organization"))
+		all = append(all, setting{"organization", c.String("organization")})
 	}
-	return args
+	return all
 }
 
 // startDevProxy starts this program as the proxy, in the background. The channel is closed when it has ended.
@@ -147,16 +152,17 @@ func startDevProxy(c *cli.Context, dir string) (<-chan struct{}, error) {
 		return nil, err
 	}
 
-	args := append([]string{"dev", "serve"}, proxyFlags(c)...)
-
 	log, err := os.OpenFile(devProxyLog(dir), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(program, "dev", "serve")
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	cmd.Env = slices.Clone(os.Environ())
+	for _, s := range proxySettings(c) {
+		cmd.Env = append(cmd.Env, s.variable())
+	}
 	inBackground(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the proxy: %w", err)

@@ -102,6 +102,14 @@ func (r *devReport) Listening(app dev.App, at netip.AddrPort) {
 	r.say("%s listens on %s", app.Name, at)
 }
 
+// Silent implements dev.Reporter: browsers are shown the page that waits.
+func (r *devReport) Silent(dev.App) {}
+
+// PortTaken implements dev.Reporter.
+func (r *devReport) PortTaken(app dev.App, port int, by string) {
+	r.say("port %d is used by user %s, who gets no requests for %s: choose another port, or end that process; to serve it all the same: padlock %s=%d", port, by, app.Name, app.Hosts[0], port)
+}
+
 // HostRefused implements dev.Reporter.
 func (r *devReport) HostRefused(app dev.App, refused dev.Refusal) {
 	r.say("%s (%s) refuses the Host header %s: allow that host in its configuration, or start it with padlock dev --host-header upstream", app.Name, refused.Server, refused.Host)
@@ -133,7 +141,7 @@ type devEvents struct{ *developing }
 
 // devEvent is an event of an app. Fields that an event does not have are left out.
 type devEvent struct {
-	Event     string   `json:"event"` // registered, listening, nearby, host_refused, proxy_lost, proxy_found, ended or error
+	Event     string   `json:"event"` // registered, listening, nearby, port_taken, host_refused, proxy_lost, proxy_found, ended or error
 	Name      string   `json:"name,omitempty"`
 	URL       string   `json:"url,omitempty"`
 	Hosts     []string `json:"hosts,omitempty"`
@@ -143,6 +151,8 @@ type devEvent struct {
 	Address   string   `json:"address,omitempty"`
 	Host      string   `json:"host,omitempty"`
 	Server    string   `json:"server,omitempty"`
+	Port      int      `json:"port,omitempty"`
+	User      string   `json:"user,omitempty"`
 	Code      *int     `json:"code,omitempty"`
 	Again     bool     `json:"again,omitempty"`
 	Error     string   `json:"error,omitempty"`
@@ -166,6 +176,14 @@ func (r *devEvents) Registered(app dev.App) {
 // Listening implements dev.Reporter.
 func (r *devEvents) Listening(app dev.App, at netip.AddrPort) {
 	r.print(devEvent{Event: "listening", Name: app.Name, URL: app.URL, Address: at.String()})
+}
+
+// Silent implements dev.Reporter.
+func (r *devEvents) Silent(dev.App) {}
+
+// PortTaken implements dev.Reporter.
+func (r *devEvents) PortTaken(app dev.App, port int, by string) {
+	r.print(devEvent{Event: "port_taken", Name: app.Name, Port: port, User: by})
 }
 
 // HostRefused implements dev.Reporter.

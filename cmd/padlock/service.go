@@ -70,7 +70,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 		return nil, err
 	}
 	// The absolute path: the system starts services with another PATH.
-	words := append([]string{program, "dev", "serve", "--stay"}, proxyFlags(c)...)
+	words, settings := []string{program, "dev", "serve", "--stay"}, proxySettings(c)
 
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -79,6 +79,10 @@ func newService(p *program, c *cli.Context) (*service, error) {
 
 	switch runtime.GOOS {
 	case "windows":
+		// A task has no environment of its own.
+		for _, s := range settings {
+			words = append(words, "--"+s.flag, s.value)
+		}
 		return &service{
 			program: p,
 			enable:  [][]string{{"schtasks", "/Create", "/F", "/SC", "ONLOGON", "/TN", serviceName, "/TR", windowsLine(words)}, {"schtasks", "/Run", "/TN", serviceName}},
@@ -88,7 +92,7 @@ func newService(p *program, c *cli.Context) (*service, error) {
 		file := filepath.Join(home, "Library", "LaunchAgents", serviceName+".plist")
 		domain := "gui/" + strconv.Itoa(os.Getuid())
 		return &service{
-			program: p, file: file, text: launchdPlist(words),
+			program: p, file: file, text: launchdPlist(words, settings),
 			enable:  [][]string{{"launchctl", "bootstrap", domain, file}},
 			disable: [][]string{{"launchctl", "bootout", domain + "/" + serviceName}},
 		}, nil
@@ -102,33 +106,46 @@ func newService(p *program, c *cli.Context) (*service, error) {
 
 	systemctl := func(args ...string) []string { return append([]string{"systemctl", "--user"}, args...) }
 	return &service{
-		program: p, file: filepath.Join(base, "systemd", "user", serviceName+".service"), text: systemdUnit(words),
+		program: p, file: filepath.Join(base, "systemd", "user", serviceName+".service"), text: systemdUnit(words, settings),
 		enable:  [][]string{systemctl("daemon-reload"), systemctl("enable", "--now", serviceName)},
 		disable: [][]string{systemctl("disable", "--now", serviceName)},
 	}, nil
 }
 
-// systemdUnit quotes words as systemd.service(5) reads them.
-func systemdUnit(words []string) string {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		// systemd expands % and $ within words.
-		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`
+// systemdUnit quotes words as systemd.service(5) reads them, and settings as systemd.exec(5) does.
+func systemdUnit(words []string, settings []setting) string {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`)
+	var environment, command strings.Builder
+	for _, s := range settings {
+		environment.WriteString(`Environment="` + quote.Replace(s.variable()) + "\"\n")
+	}
+	for _, word := range words {
+		// systemd expands $ within words, and not within the environment.
+		command.WriteString(` "` + strings.ReplaceAll(quote.Replace(word), "$", "$$") + `"`)
 	}
 	return "[Unit]\nDescription=padlock: HTTPS for the apps that are developed on this machine\n\n" +
-		"[Service]\nExecStart=" + strings.Join(quoted, " ") + "\nRestart=on-failure\nRestartSec=5\n\n[Install]\nWantedBy=default.target\n"
+		"[Service]\n" + environment.String() + "ExecStart=" + strings.TrimSpace(command.String()) + "\nRestart=on-failure\nRestartSec=5\n\n[Install]\nWantedBy=default.target\n"
 }
 
-func launchdPlist(words []string) string {
+func launchdPlist(words []string, settings []setting) string {
 	var b strings.Builder
+	element := func(name, text string) {
+		b.WriteString("<" + name + ">")
+		_ = xml.EscapeText(&b, []byte(text)) // a Builder takes everything
+		b.WriteString("</" + name + ">\n")
+	}
+
 	b.WriteString(xml.Header + `<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">` + "\n" +
 		"<plist version=\"1.0\"><dict>\n<key>Label</key><string>" + serviceName + "</string>\n<key>ProgramArguments</key><array>\n")
 	for _, word := range words {
-		b.WriteString("<string>")
-		_ = xml.EscapeText(&b, []byte(word)) // a Builder takes everything
-		b.WriteString("</string>\n")
+		element("string", word)
 	}
-	b.WriteString("</array>\n<key>RunAtLoad</key><true/>\n<key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>\n</dict></plist>\n")
+	b.WriteString("</array>\n<key>EnvironmentVariables</key><dict>\n")
+	for _, s := range settings {
+		element("key", variable(s.flag))
+		element("string", s.value)
+	}
+	b.WriteString("</dict>\n<key>RunAtLoad</key><true/>\n<key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>\n</dict></plist>\n")
 	return b.String()
 }
 
@@ -149,7 +166,11 @@ func (s *service) install(*cli.Context) error {
 		if err := os.MkdirAll(filepath.Dir(s.file), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(s.file, []byte(s.text), 0o644); err != nil {
+		// A file that is there keeps its mode, and this one may have a password in it.
+		if err := os.Remove(s.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.WriteFile(s.file, []byte(s.text), 0o600); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.stdout, "padlock: wrote %s\n", s.file)

@@ -15,9 +15,14 @@ import (
 var oddWords = []string{"/bin/true", "dev", "--storage", `/home/o'dd "user"/100% $HOME\x/<&>`}
 
 func TestSystemdReadsTheUnit(t *testing.T) {
-	text := systemdUnit(oddWords)
-	if want := `ExecStart="/bin/true" "dev" "--storage" "/home/o'dd \"user\"/100%% $$HOME\\x/<&>"`; !strings.Contains(text, want+"\n") {
-		t.Errorf("%s is not in\n%s", want, text)
+	text := systemdUnit(oddWords, []setting{{"storage", oddWords[3]}})
+	for _, want := range []string{
+		`ExecStart="/bin/true" "dev" "--storage" "/home/o'dd \"user\"/100%% $$HOME\\x/<&>"`,
+		`Environment="PADLOCK_STORAGE=/home/o'dd \"user\"/100%% $HOME\\x/<&>"`,
+	} {
+		if !strings.Contains(text, "\n"+want+"\n") {
+			t.Errorf("%s is not in\n%s", want, text)
+		}
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil && os.Getenv("CI") == "true" {
@@ -39,7 +44,7 @@ func TestSystemdReadsTheUnit(t *testing.T) {
 
 func TestTheListOfPropertiesHoldsTheWords(t *testing.T) {
 	var words []string
-	for decoder := xml.NewDecoder(strings.NewReader(launchdPlist(oddWords))); ; {
+	for decoder := xml.NewDecoder(strings.NewReader(launchdPlist(oddWords, []setting{{"storage", "redis://:secret@store.test"}}))); ; {
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) {
 			break
@@ -51,7 +56,7 @@ func TestTheListOfPropertiesHoldsTheWords(t *testing.T) {
 			words = append(words, string(text))
 		}
 	}
-	if all := strings.Join(words, "\n"); !strings.Contains(all, strings.Join(oddWords, "\n")) {
+	if all := strings.Join(words, "\n"); !strings.Contains(all, strings.Join(oddWords, "\n")) || !strings.Contains(all, "PADLOCK_STORAGE\nredis://:secret@store.test") {
 		t.Errorf("%q", words)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -216,19 +217,29 @@ func adminSend(ctx context.Context, cfg *config.Config, method, path string, bod
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, hint.Add(unanswered{cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket()), err}, "start one; if it runs with another --storage or --admin, give the same here")
+		remedy := "start one; if it runs with another --storage or --admin, give the same here"
+		if errors.Is(err, fs.ErrPermission) {
+			remedy = "run the command as the user whose padlock that is, or with sudo"
+		}
+		return nil, hint.Add(unanswered{cmp.Or(cfg.Admin.TCP(), cfg.AdminSocket()), err}, remedy)
 	}
 	return response, nil
 }
 
-// unanswered is why there is no answer on an admin endpoint. Most often nobody is there, and the error says nothing more.
+// unanswered is why there is no answer on an admin endpoint. Most often nobody is there, and the error says nothing more;
+// or it is another user's.
 type unanswered struct {
 	address string
 	error
 }
 
 // Error implements error.
-func (u unanswered) Error() string { return "no padlock answers on " + u.address }
+func (u unanswered) Error() string {
+	if errors.Is(u.error, fs.ErrPermission) {
+		return "only the user of that padlock may open " + u.address
+	}
+	return "no padlock answers on " + u.address
+}
 
 // Unwrap has errors.Is see the reason.
 func (u unanswered) Unwrap() error { return u.error }

@@ -7,15 +7,19 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"padlock/internal/invoker"
 )
 
 // socketOf is a TCP socket that listens.
 type socketOf struct {
 	inode   string
+	uid     int // of whoever opened it
 	address netip.AddrPort
 }
 
@@ -35,8 +39,10 @@ func listeningSockets() (all []socketOf) {
 			if len(fields) < 10 || fields[3] != "0A" {
 				continue
 			}
-			if address, ok := hexAddress(fields[1]); ok {
-				all = append(all, socketOf{fields[9], address})
+			address, ok := hexAddress(fields[1])
+			uid, err := strconv.Atoi(fields[7])
+			if ok && err == nil {
+				all = append(all, socketOf{fields[9], uid, address})
 			}
 		}
 	}
@@ -116,13 +122,40 @@ func socketsOf(pid int) []socket {
 	return all
 }
 
-// onPort is where anybody listens on a port of this machine.
+// onPort is where this user or root listens on a port of this machine.
 func onPort(port int) []netip.AddrPort {
+	own := owners()
 	var all []netip.AddrPort
 	for _, s := range listeningSockets() {
-		if int(s.address.Port()) == port {
+		if int(s.address.Port()) == port && slices.Contains(own, s.uid) {
 			all = append(all, s.address)
 		}
 	}
 	return all
+}
+
+// owners are the users whose sockets may be an app's: this one, root, as whom container engines publish ports, and with
+// sudo the user who ran it. Any other could wait for a port to be free, and get an app's requests with their cookies.
+func owners() []int {
+	all := []int{0, os.Getuid()}
+	if by := invoker.Find(); by != nil {
+		all = append(all, by.UID)
+	}
+	return all
+}
+
+// TakenBy is a user of this machine who listens on a port, and to whom OnPort and Listening do not lead.
+func TakenBy(port int) (name string, ok bool) {
+	own := owners()
+	for _, s := range listeningSockets() {
+		if int(s.address.Port()) != port || slices.Contains(own, s.uid) {
+			continue
+		}
+		id := strconv.Itoa(s.uid)
+		if found, err := user.LookupId(id); err == nil {
+			return found.Username, true
+		}
+		return id, true
+	}
+	return "", false
 }

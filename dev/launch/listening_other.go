@@ -53,3 +53,7 @@ func onPort(port int) (all []netip.AddrPort) {
 	}
 	return all
 }
+
+// TakenBy is a user of this machine who listens on a port, and to whom OnPort and Listening do not lead; here nobody is
+// known.
+func TakenBy(int) (name string, ok bool) { return "", false }

@@ -164,6 +164,13 @@ func (p *Process) Listening() (netip.AddrPort, bool) {
 	return choose(p.port, own, debug, func() []netip.AddrPort { return onPort(p.port) })
 }
 
+// Tracked reports whether the next Listening looks at one socket alone, unless that is closed.
+func (p *Process) Tracked() bool {
+	p.looking.Lock()
+	defer p.looking.Unlock()
+	return p.found.file != ""
+}
+
 // socket is one on which a process listens.
 type socket struct {
 	address    netip.AddrPort
@@ -179,16 +186,16 @@ func (s *socket) open() bool {
 	return err == nil && link == s.link
 }
 
-// choose prefers the port that the app was given, by one of its processes or by anybody's, as that of a container is
-// the engine's. Node.js and others also listen for a debugger, which must not be served as the app.
-func choose(port int, own []netip.AddrPort, debug []uint16, anybody func() []netip.AddrPort) (netip.AddrPort, bool) {
+// choose prefers the port that the app was given, by one of its processes or by others of its user or root's, as that of
+// a container is the engine's. Node.js and others also listen for a debugger, which must not be served as the app.
+func choose(port int, own []netip.AddrPort, debug []uint16, others func() []netip.AddrPort) (netip.AddrPort, bool) {
 	given := func(a netip.AddrPort) bool { return int(a.Port()) == port }
 	// Reached through the socket that was found, as it may listen on IPv6 alone.
 	if at := slices.IndexFunc(own, given); at >= 0 {
 		return reachable(own[at]), true
 	}
 	if len(own) == 0 {
-		return best(anybody())
+		return best(others())
 	}
 	return best(slices.DeleteFunc(slices.Clone(own), func(a netip.AddrPort) bool { return slices.Contains(debug, a.Port()) }))
 }
@@ -220,7 +227,8 @@ func reachable(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
 }
 
-// OnPort is where anybody on this machine listens on a port.
+// OnPort is where this user or root listens on a port. On Linux the kernel says whose a socket is; elsewhere anybody's is
+// taken.
 func OnPort(port int) (netip.AddrPort, bool) { return best(onPort(port)) }
 
 // prefixed writes lines behind a prefix, so that several apps share a terminal.

@@ -22,6 +22,7 @@ var (
 	ErrIrregular = errors.New("not a regular file")
 	ErrTooLarge  = errors.New("too large")
 	ErrLinked    = errors.New("it would be shown to everybody: name the file itself, or make the link yours (chown -h)")
+	ErrPlanted   = errors.New("what is written there could be theirs to read: remove it, or name a file in a directory of your own")
 	ErrSilent    = errors.New("does not answer: look at the file system that it is on")
 )
 

@@ -151,3 +151,89 @@ func TestNobodyHasAPageShowWhatOnlyPadlockMayRead(t *testing.T) {
 		}
 	}
 }
+
+// What is written goes neither into a file that another user has put where everybody can put files nor where their link leads; root, and
+// whoever owns the directory, may put it there.
+func TestNobodyElseChoosesWhereSomethingIsWritten(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("only root can make another user's files")
+		}
+		t.Skip("only root can make another user's files")
+	}
+	const stranger = 12345
+	top := t.TempDir()
+	at := func(name string) string { return filepath.Join(top, name) }
+	directory := func(name string, mode uint32, owner int) {
+		t.Helper()
+		if err := errors.Join(os.Mkdir(at(name), 0o700), syscall.Chmod(at(name), mode), os.Chown(at(name), owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name string, owner int) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(at(name), nil, 0o666), os.Chown(at(name), owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(name, to string, owner int) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(to, at(name)), os.Lchown(at(name), owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	directory("everybodys", 0o1777, 0)
+	directory("open", 0o777, 0)
+	directory("groups", 0o775, 0)
+	directory("theirs", 0o755, stranger)
+	directory("own", 0o755, 0)
+	for _, in := range []string{"everybodys", "open", "groups", "theirs", "own"} {
+		file(in+"/own", 0)
+		file(in+"/theirs", stranger)
+	}
+	if err := errors.Join(syscall.Mkfifo(at("everybodys/pipe"), 0o600), os.Chown(at("everybodys/pipe"), stranger, stranger)); err != nil {
+		t.Fatal(err)
+	}
+	link("everybodys/to-own", "../own/own", stranger)
+	link("everybodys/to-theirs", "../theirs/theirs", stranger)
+	link("theirs/to-own", at("own/own"), stranger)
+	link("theirs/to-theirs", "theirs", stranger)
+	link("theirs/roots", at("own/own"), 0)
+	link("folder", "own", stranger)
+	for name, refused := range map[string]bool{
+		"everybodys/own": false, "everybodys/theirs": true, "everybodys/pipe": true, "everybodys/to-own": true, "everybodys/to-theirs": true,
+		"open/own": false, "open/theirs": true, "groups/theirs": false, "own/own": false, "own/theirs": false,
+		"theirs/own": false, "theirs/theirs": false, "theirs/to-own": true, "theirs/to-theirs": false, "theirs/roots": false, "folder/own": true,
+	} {
+		f, err := os.OpenFile(at(name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckWritten(at(name), f); refused != errors.Is(err, ErrPlanted) || !refused && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		f.Close()
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if err := CheckWritten(fmt.Sprintf("/dev/fd/%d", w.Fd()), w); err != nil {
+		t.Errorf("a pipe of this process: %v", err)
+	}
+
+	// A file that is exchanged after it was opened is not the one that was looked at.
+	f, err := os.OpenFile(at("own/own"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Rename(at("own/theirs"), at("own/own")); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckWritten(at("own/own"), f); !errors.Is(err, ErrPlanted) {
+		t.Errorf("a file that was exchanged: %v", err)
+	}
+}
