@@ -344,6 +344,9 @@ func (d *daemon) warnWeaknesses() {
 	// Process 1 of a container has exactly the rights that the container was given, so it keeps them.
 	if d.File != nil && os.Geteuid() == 0 && os.Getpid() != 1 {
 		d.log.Warn("padlock stays root, and needs it only for ports below 1024", "remedy", "name the user that it shall become: user (--user)")
+		if place := changeable(d.File.Name); place != "" {
+			d.log.Warn("a user other than root can change the configuration, and have padlock do as root what they may not", "changeable", place, "remedy", "chown root "+place+" && chmod go-w "+place)
+		}
 	}
 
 	for _, site := range d.cfg.Sites {

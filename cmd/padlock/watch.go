@@ -22,6 +22,7 @@ import (
 	"padlock/config"
 	"padlock/dev"
 	"padlock/internal/hint"
+	"padlock/internal/regular"
 	"padlock/internal/terminal"
 )
 
@@ -238,6 +239,9 @@ func (u unanswered) Error() string {
 	if errors.Is(u.error, fs.ErrPermission) {
 		return "only the user of that padlock may open " + u.address
 	}
+	if errors.Is(u.error, regular.ErrPlanted) {
+		return fmt.Sprintf("no padlock is asked on %s: %v", u.address, u.error)
+	}
 	return "no padlock answers on " + u.address
 }
 
@@ -252,6 +256,10 @@ func adminDial(ctx context.Context, cfg *config.Config) (net.Conn, error) {
 	}
 	if cfg.Admin.Off() {
 		return nil, errors.New("the admin endpoint is off")
+	}
+	// What another user has put in its place would be told what to do, and could answer anything.
+	if err := regular.CheckSocket(cfg.AdminSocket()); errors.Is(err, regular.ErrPlanted) {
+		return nil, err
 	}
 	return d.DialContext(ctx, "unix", cfg.AdminSocket())
 }

@@ -49,6 +49,19 @@ func CheckWritten(name string, f *os.File) error {
 	if err != nil {
 		return err
 	}
+	return checkPlace(name, info)
+}
+
+// CheckSocket is CheckWritten for a socket that something is told by.
+func CheckSocket(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	return checkPlace(name, info)
+}
+
+func checkPlace(name string, info fs.FileInfo) error {
 	end, err := follow(name, func(path string, link fs.FileInfo) error { return checkLed(path, link, info) })
 	switch {
 	case err != nil:

@@ -213,6 +213,9 @@ func TestNobodyElseChoosesWhereSomethingIsWritten(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		f.Close()
+		if err := CheckSocket(at(name)); refused != errors.Is(err, ErrPlanted) {
+			t.Errorf("%s as a socket: %v", name, err)
+		}
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
