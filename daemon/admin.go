@@ -235,7 +235,7 @@ func adminSocket(cfg *config.Config, before *inherited) (net.Listener, error) {
 	}
 
 	path := cfg.AdminSocket()
-	if err := regular.CheckSocket(path); errors.Is(err, regular.ErrPlanted) {
+	if err := regular.CheckPlace(path); errors.Is(err, regular.ErrPlanted) {
 		return nil, hint.Add(fmt.Errorf("opening the admin endpoint: %w", err), "choose another --admin address, or off")
 	}
 	if conn, err := net.Dial("unix", path); err == nil {

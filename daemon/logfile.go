@@ -27,11 +27,11 @@ type logFile struct {
 func openLogFile(name string, rotate config.Rotate, report func(lost int, err error)) (*logFile, error) {
 	info, err := regular.Stat(name)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		p := &pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}
-		if err := p.open(); errors.Is(err, regular.ErrPlanted) {
+		// To open a pipe and to close it again would end its reader.
+		if err := regular.CheckPlace(name); errors.Is(err, regular.ErrPlanted) {
 			return nil, fmt.Errorf("opening the log: %w", err)
 		}
-		return &logFile{name, newBatchWriter(p, report)}, nil
+		return &logFile{name, newBatchWriter(&pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}, report)}, nil
 	}
 	if err := checkLogFile(name); err != nil && !regular.Unwritable(err) {
 		return nil, fmt.Errorf("opening the log: %w", err)

@@ -269,9 +269,8 @@ func preflightLog(name string) error {
 
 	switch {
 	case err == nil && !info.Mode().IsRegular() && !info.IsDir():
-		p := &pipe{name: name, fifo: info.Mode()&fs.ModeNamedPipe != 0}
-		if err = p.open(); !errors.Is(err, regular.ErrPlanted) {
-			return p.Close()
+		if err = regular.CheckPlace(name); !errors.Is(err, regular.ErrPlanted) {
+			return nil
 		}
 	case err == nil:
 		err = appendable(name, info)

@@ -56,23 +56,27 @@ func (f *rotatingFile) rotate() error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.name, f.aside(time.Now())); err != nil {
+	// Windows moves no file that is open.
+	if err := errors.Join(f.Close(), os.Rename(f.name, f.aside(time.Now()))); err != nil {
 		return err
 	}
-	// A failure here leaves the file that was moved aside open, so that no line is lost.
+
 	next, err := os.OpenFile(f.name, appending|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		next, err = appendPrivate(f.name)
-	} else if err == nil {
-		err = errors.Join(likeBefore(next, before), next.Chmod(before.Mode().Perm()&^0o027))
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		next, err = appendPrivate(f.name) // of a program that rotates logs, too
+	case err == nil:
+		if err = errors.Join(likeBefore(next, before), next.Chmod(before.Mode().Perm()&^0o027)); err != nil {
+			err = errors.Join(err, next.Close())
+		}
 	}
 	if err != nil {
 		return err
 	}
 
-	err = f.open.Close()
 	f.open = next
-	return errors.Join(err, f.prune())
+	_ = f.prune() // the next rotation tries again
+	return nil
 }
 
 // rotated is the time in the name of a file that was moved aside.

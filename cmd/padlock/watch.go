@@ -258,7 +258,7 @@ func adminDial(ctx context.Context, cfg *config.Config) (net.Conn, error) {
 		return nil, errors.New("the admin endpoint is off")
 	}
 	// What another user has put in its place would be told what to do, and could answer anything.
-	if err := regular.CheckSocket(cfg.AdminSocket()); errors.Is(err, regular.ErrPlanted) {
+	if err := regular.CheckPlace(cfg.AdminSocket()); errors.Is(err, regular.ErrPlanted) {
 		return nil, err
 	}
 	return d.DialContext(ctx, "unix", cfg.AdminSocket())

@@ -10,8 +10,8 @@ func checkLinks(string, *os.File) error { return nil }
 // CheckWritten has nothing to do here.
 func CheckWritten(string, *os.File) error { return nil }
 
-// CheckSocket has nothing to do here.
-func CheckSocket(string) error { return nil }
+// CheckPlace has nothing to do here.
+func CheckPlace(string) error { return nil }
 
 // CheckLink has nothing to do here.
 func CheckLink(string) error { return nil }

@@ -52,8 +52,8 @@ func CheckWritten(name string, f *os.File) error {
 	return checkPlace(name, info)
 }
 
-// CheckSocket is CheckWritten for a socket that something is told by.
-func CheckSocket(name string) error {
+// CheckPlace is CheckWritten for a socket, or a pipe that is not open yet.
+func CheckPlace(name string) error {
 	info, err := os.Stat(name)
 	if err != nil {
 		return err

@@ -213,7 +213,7 @@ func TestNobodyElseChoosesWhereSomethingIsWritten(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		f.Close()
-		if err := CheckSocket(at(name)); refused != errors.Is(err, ErrPlanted) {
+		if err := CheckPlace(at(name)); refused != errors.Is(err, ErrPlanted) {
 			t.Errorf("%s as a socket: %v", name, err)
 		}
 	}
