@@ -34,6 +34,8 @@ type demand struct {
 	fresh  *fair.Budget // names that the storage does not have, by source
 	agreed *fair.Budget // names to which somebody has agreed, of all sources
 
+	troubled atomic.Int64 // Unix time at which that the storage cannot be read was logged last
+
 	mu     sync.Mutex
 	denied map[string]time.Time // until when a name is not looked at again
 	ring   []*managed           // names in memory
@@ -67,8 +69,8 @@ func newDemand(c config.OnDemand) *demand {
 // which goes on as long as one of their sources has a turn to come: what a source may not do is no answer for the
 // others.
 func (m *Manager) onDemand(hello *tls.ClientHelloInfo, name string) *managed {
-	// No public CA signs for these, and asking would cost a turn.
-	if !strings.Contains(name, ".") || net.ParseIP(name) != nil {
+	// No public CA signs for these, and asking would cost a turn. The last would be in the place of a wildcard.
+	if !strings.Contains(name, ".") || net.ParseIP(name) != nil || strings.HasPrefix(name, config.StoredWildcard) {
 		return nil
 	}
 	source := fair.SourceOf(hello.Conn.RemoteAddr())
@@ -199,8 +201,10 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 		w.bundle, err = m.client.Load(ctx, n.name)
 		return err
 	}))
+	switch {
+	case err == nil:
 	// What the storage has needs nobody's agreement a second time.
-	if IsMissing(err) {
+	case IsMissing(err):
 		err = m.agree(ctx, n.name, w, source)
 		if err == nil {
 			err = w.order.take(ctx, d.orders, source, m.step(func(ctx context.Context) (err error) {
@@ -208,6 +212,8 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 				return err
 			}))
 		}
+	default:
+		err = m.unread(err)
 	}
 	// At the end of padlock, whatever went wrong says nothing about the name.
 	if err != nil && m.alive.Err() != nil {
@@ -218,6 +224,20 @@ func (m *Manager) first(n *managed, w *wanted, source netip.Prefix) {
 	if w.leave(source, !errors.As(err, &own)) {
 		m.settle(n, w.bundle, source, err)
 	}
+}
+
+// unread is the denial of a name for which the storage could not be looked into. Anybody can invent such names, so it is
+// logged now and then.
+func (m *Manager) unread(err error) error {
+	// One source that has had no turn says nothing about the storage.
+	if own := (*notNow)(nil); errors.As(err, &own) || m.alive.Err() != nil {
+		return err
+	}
+	now := time.Now().Unix()
+	if last := m.demand.troubled.Load(); now-last >= 60 && m.demand.troubled.CompareAndSwap(last, now) {
+		m.log.Warn("the storage cannot be read for certificates on demand", "error", err)
+	}
+	return &denial{"the storage cannot be read: " + err.Error(), denyTrouble}
 }
 
 // step is a step of a look, with its full time: the source that takes it may have waited for long, and its failure would

@@ -352,3 +352,38 @@ func TestTheEndWaitsForNoOrderOnDemand(t *testing.T) {
 		t.Error("the name is refused, as padlock ends")
 	}
 }
+
+// A name that stands for a wildcard in the storage is nobody's to ask for.
+func TestNoNameTakesThePlaceOfAWildcard(t *testing.T) {
+	v := visiting(t, config.OnDemand{PerSource: 10, PerMinute: 60}, nil)
+	if v.come("192.0.2.1:1000", "wildcard_.shop.example") || v.client.orders.Load() != 0 {
+		t.Error("there is a certificate")
+	}
+	if _, asked := v.asked.Load("wildcard_.shop.example"); asked {
+		t.Error("the application is asked")
+	}
+}
+
+// unreadable is a client whose storage is away.
+type unreadable struct{ *orderer }
+
+func (unreadable) Load(context.Context, string) (*acme.Bundle, error) {
+	return nil, fmt.Errorf("the storage is away")
+}
+
+// While the storage is away, nothing is ordered, and whoever invents names does not fill the log.
+func TestInventedNamesFillNoLogWhileTheStorageIsAway(t *testing.T) {
+	v := visiting(t, config.OnDemand{PerSource: 10, PerMinute: 60}, nil)
+	v.Manager.client = unreadable{v.client}
+	var text strings.Builder
+	v.Manager.log = slog.New(slog.NewTextHandler(&text, nil))
+	for i := range 20 {
+		if v.come("192.0.2.1:1000", fmt.Sprintf("n%d.shop.example", i)) {
+			t.Error("there is a certificate")
+		}
+	}
+	v.looking.Wait()
+	if got := strings.Count(text.String(), "\n"); got != 1 || !strings.Contains(text.String(), "the storage is away") || v.client.orders.Load() != 0 {
+		t.Errorf("%d lines, %d orders:\n%s", got, v.client.orders.Load(), &text)
+	}
+}

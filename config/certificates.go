@@ -280,11 +280,17 @@ func (v *validator) managedNames(c *Config) {
 	}
 }
 
+// StoredWildcard is what *. is in the storage, where * can be in no file's name: a name that begins with it would have the
+// certificate of a wildcard in its place.
+const StoredWildcard = "wildcard_."
+
 // Unobtainable says why the configured way cannot get a certificate for a managed host, or "".
 func (c *Certificates) Unobtainable(host string) string {
 	_, err := netip.ParseAddr(host)
 	address, wildcard := err == nil, strings.HasPrefix(host, "*.")
 	switch {
+	case strings.HasPrefix(host, StoredWildcard):
+		return "names that begin with " + StoredWildcard + " stand for wildcards in the storage: choose another"
 	case wildcard && c.OnDemand != nil:
 		// The names below the wildcard get certificates of their own.
 		return ""

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -60,6 +61,7 @@ func (c *Conditions) Kinds() (all []string) {
 
 const (
 	maxMatch = 512  // bytes of a regular expression
+	maxParts = 1100 // what it may be repeated to: "[a-z]{1000}" is a thousand
 	maxValue = 1024 // bytes of a value that is compared
 )
 
@@ -68,6 +70,8 @@ func (v *validator) conditions(path string, s *Site, c *Conditions) {
 		v.fail(path+".match", "is longer than %d bytes", maxMatch)
 	} else if _, err := regexp.Compile(c.Match); err != nil {
 		v.fail(path+".match", "%v; padlock knows the syntax of RE2, without lookarounds and backreferences", err)
+	} else if parsed, err := syntax.Parse(c.Match, syntax.Perl); err == nil && partsOf(parsed) > maxParts {
+		v.fail(path+".match", "its repetitions stand for more than %d characters, which each request would be compared with", maxParts)
 	}
 
 	for _, given := range []struct {
@@ -98,6 +102,23 @@ func (v *validator) conditions(path string, s *Site, c *Conditions) {
 			v.clientNames(path+".certificate", c.Certificate)
 		}
 	}
+}
+
+// partsOf is about how many instructions a regular expression becomes. A short one may become millions: they take memory,
+// and the time of each request.
+func partsOf(re *syntax.Regexp) int {
+	parts := 0
+	for _, sub := range re.Sub {
+		parts += partsOf(sub)
+	}
+
+	switch re.Op {
+	case syntax.OpLiteral:
+		return len(re.Rune)
+	case syntax.OpRepeat:
+		return parts * max(re.Min, re.Max, 1)
+	}
+	return 1 + parts
 }
 
 // Warnings are what works, and may not be what is meant: keys that others can read, and routes by which a client that

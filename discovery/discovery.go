@@ -57,7 +57,10 @@ type pace struct {
 // stopping is how long a container that was told to stop gets nothing new, if it stops not.
 const stopping = 5 * time.Minute
 
-const maxContainers = 2000 // with sites
+const (
+	maxContainers = 2000   // with sites
+	maxNamedOfAll = 20_000 // names of all routes of all containers
+)
 
 // New watches nothing until Look or Run is called.
 func New(docker *config.Docker, log *slog.Logger) *Watcher {
@@ -121,7 +124,26 @@ func (w *Watcher) Look(ctx context.Context) (*Found, error) {
 	}
 
 	slices.SortFunc(found.owners, func(a, b *owner) int { return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id, b.id)) })
+	found.bound(maxNamedOfAll)
 	return found, nil
+}
+
+// bound leaves out those of the newest that have too many names, so that the oldest are served, and within seconds.
+func (f *Found) bound(left int) {
+	f.owners = slices.DeleteFunc(f.owners, func(c *owner) bool {
+		named := 0
+		for _, p := range c.parts {
+			named += len(p.hosts)
+		}
+		if named <= left {
+			left -= named
+			return false
+		}
+		f.problems = append(f.problems, Problem{
+			Owner: c.name, Message: fmt.Sprintf("the routes of older containers have nearly all of the %d names that padlock serves", maxNamedOfAll), Remedy: "choose among containers with docker.labels",
+		})
+		return true
+	})
 }
 
 // tooMany is the problem of the newest of too many containers, which are left out: whoever starts containers must not
@@ -273,11 +295,24 @@ func (w *Watcher) add(found *Found, at *place, about, where *inspected) {
 		}
 	}
 
-	found.problems = append(append(found.problems, c.notices...), problems...)
+	found.problems = append(append(found.problems, few(c, c.notices)...), few(c, problems)...)
 	if len(problems) == 0 {
 		c.parts = parts
 		found.owners = append(found.owners, c)
 	}
+}
+
+// maxProblems is how many of one container are logged: its labels must not fill the log.
+const maxProblems = 10
+
+func few(c *owner, problems []Problem) []Problem {
+	more := len(problems) - maxProblems
+	if more <= 0 {
+		return problems
+	}
+	return append(slices.Clone(problems[:maxProblems]), Problem{
+		Owner: c.name, Message: fmt.Sprintf("there is something to say of %d more of its labels", more), Remedy: "correct those that are named first",
+	})
 }
 
 // locate finds the part's target. The container where has the network, which another may lend.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"padlock/config"
 )
 
 // crowdOf is an engine of many containers, which takes its time, and of which some do not behave.
@@ -260,5 +262,45 @@ func TestALongEventEndsNoStream(t *testing.T) {
 	err := e.events(t.Context(), func() {}, func(e event) { actions = append(actions, e.Action) })
 	if err == nil || !strings.Contains(err.Error(), "has ended the stream") || !slices.Equal(actions, []string{"", "die"}) {
 		t.Errorf("%q, %v", actions, err)
+	}
+}
+
+// What one container may have of names is bounded, and so is what all have: the newest are left out. A container with many labels that are wrong fills no log.
+func TestNamesAndProblemsOfContainersAreBounded(t *testing.T) {
+	labels := map[string]string{}
+	for i := range 11 {
+		var hosts []string
+		for j := range maxHosts {
+			hosts = append(hosts, fmt.Sprintf("%d.%d.test", j, i))
+		}
+		labels[fmt.Sprintf("padlock.routes.r%d.host", i)] = strings.Join(hosts, ",")
+	}
+	if _, problems := read(&owner{name: "c"}, labels); len(problems) != 1 || !strings.Contains(problems[0].Message, "1100 names in all") {
+		t.Error(problems)
+	}
+	delete(labels, "padlock.routes.r10.host")
+	parts, problems := read(&owner{name: "c"}, labels)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+
+	found := &Found{}
+	for i := range maxNamedOfAll/maxNamed + 1 {
+		found.owners = append(found.owners, &owner{name: fmt.Sprint(i), parts: parts})
+	}
+	found.bound(maxNamedOfAll)
+	if len(found.owners) != maxNamedOfAll/maxNamed || len(found.problems) != 1 || found.problems[0].Owner != fmt.Sprint(maxNamedOfAll/maxNamed) {
+		t.Errorf("%d, %v", len(found.owners), found.problems)
+	}
+
+	about := &inspected{Name: "/c"}
+	about.Config.Labels = map[string]string{"padlock.host": "a.test"}
+	for i := range 400 {
+		about.Config.Labels[fmt.Sprint("padlock.wrong", i)] = "x"
+	}
+	found = &Found{}
+	New(&config.Docker{}, slog.New(slog.DiscardHandler)).add(found, &place{}, about, about)
+	if len(found.problems) != maxProblems+1 || len(found.owners) != 0 {
+		t.Errorf("%d problems, %d owners", len(found.problems), len(found.owners))
 	}
 }

@@ -310,7 +310,8 @@ const (
 	maxLabels = 500 // of padlock's, on one container
 	maxName   = 256 // bytes
 	maxValue  = 16 << 10
-	maxHosts  = 100 // of one route
+	maxHosts  = 100  // of one route
+	maxNamed  = 1000 // of all routes of one container
 )
 
 // read makes parts of a container's labels, in the order of their names, or says what is wrong with each label.
@@ -371,11 +372,19 @@ func read(c *owner, labels map[string]string) (parts []*part, problems []Problem
 		parts = slices.DeleteFunc(parts, func(p *part) bool { return p == first })
 	}
 
+	named := 0
 	for _, p := range parts {
 		if len(p.hosts) == 0 && first != nil {
 			p.hosts = slices.Clone(first.hosts)
 		}
+		named += len(p.hosts)
 		problems = append(problems, p.check()...)
+	}
+
+	if named > maxNamed {
+		problems = append(problems, Problem{
+			Owner: c.name, Message: fmt.Sprintf("its routes have %d names in all, and %d is the most", named, maxNamed), Remedy: "use a wildcard, or write its sites into the configuration file",
+		})
 	}
 
 	return parts, problems

@@ -17,6 +17,7 @@ type place struct {
 	name     string            // of its own container; "": it runs beside the engine, or in the machine's network
 	networks map[string]string // of its own container: name by identifier
 	local    []netip.Prefix    // networks that this machine is in, where padlock runs beside the engine
+	own      []netip.Addr      // of this machine there
 }
 
 // place finds padlock's own container, if the engine has it, and that container's networks as they are now.
@@ -46,6 +47,7 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 	for _, a := range addresses {
 		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
 			p.local = append(p.local, prefix.Masked())
+			p.own = append(p.own, prefix.Addr())
 		}
 	}
 
@@ -86,7 +88,7 @@ func (p *place) address(c *inspected, network, port string) (string, error) {
 		return net.JoinHostPort("127.0.0.1", port), nil
 	}
 
-	joined := c.joined()
+	joined := p.elsewhere(c.joined())
 	switch {
 	case network != "":
 		for _, n := range joined {
@@ -106,6 +108,11 @@ func (p *place) address(c *inspected, network, port string) (string, error) {
 	}
 
 	return p.fromOutside(c, joined, port)
+}
+
+// elsewhere are networks without those in which a container has an address of this machine.
+func (p *place) elsewhere(joined []network) []network {
+	return slices.DeleteFunc(joined, func(n network) bool { return slices.Contains(p.own, netip.MustParseAddr(n.address)) })
 }
 
 // fromOutside prefers an address that lies in a network of this machine, as bridges do, then a published port, and
@@ -134,10 +141,15 @@ func (p *place) fromOutside(c *inspected, joined []network, port string) (string
 	return "", trouble("network", "has no address", fmt.Sprintf("put it into a network, or publish its port to this machine: -p 127.0.0.1::%s", port))
 }
 
+// cloudMetadata is the address of Amazon's service for machines over IPv6. Over IPv4 it is one of link-local addresses.
+var cloudMetadata = netip.MustParseAddr("fd00:ec2::254")
+
 // network is one that a container is in, with its address there.
 type network struct{ name, id, address string }
 
-// joined are a container's networks in the order of their names.
+// joined are a container's networks in the order of their names. Whoever makes a network without a bridge (macvlan) chooses
+// the container's address in it, which may stand for something else where padlock is: an address of the machine itself, or
+// that at which clouds give their machines' credentials away, is none.
 func (c *inspected) joined() (all []network) {
 	for _, name := range slices.Sorted(maps.Keys(c.NetworkSettings.Networks)) {
 		at := c.NetworkSettings.Networks[name]
@@ -146,8 +158,9 @@ func (c *inspected) joined() (all []network) {
 		}
 
 		for _, text := range []string{at.IPAddress, at.GlobalIPv6Address} {
-			if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
-				all = append(all, network{name, at.NetworkID, address.Unmap().String()})
+			address, err := netip.ParseAddr(text)
+			if address = address.Unmap(); err == nil && address.Zone() == "" && address.IsGlobalUnicast() && address != cloudMetadata {
+				all = append(all, network{name, at.NetworkID, address.String()})
 				break
 			}
 		}

@@ -64,3 +64,24 @@ func TestTheOwnContainerIsFoundAmongTheMounts(t *testing.T) {
 		}
 	}
 }
+
+// A container's address is never one that stands for this machine, or for the service that gives a machine of a cloud its credentials.
+func TestNoContainerHasAnAddressOfThisMachine(t *testing.T) {
+	at := &place{local: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.0/8")}, own: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	for address, want := range map[string]string{
+		"127.0.0.1": "", "127.8.8.8": "", "::1": "", "::ffff:127.0.0.1": "", "0.0.0.0": "", "::": "", "169.254.169.254": "", "fe80::1": "", "224.0.0.1": "", "ff02::1": "", "255.255.255.255": "",
+		"fd00:ec2::254": "", "192.0.2.1": "", "::ffff:192.0.2.1": "", "192.0.2.2": "192.0.2.2:80", "10.0.0.1": "10.0.0.1:80", "fd00::2": "[fd00::2]:80",
+	} {
+		for _, text := range []attachment{{"n", address, ""}, {"n", "", address}} {
+			c := &inspected{}
+			c.NetworkSettings.Networks = map[string]*attachment{"n": &text}
+			got, err := at.address(c, "", "80")
+			if got != want || (err == nil) != (want != "") {
+				t.Errorf("%+v: %q, %v", text, got, err)
+			}
+			if got, err := at.address(c, "n", "80"); got != want || (err == nil) != (want != "") {
+				t.Errorf("%+v in its network: %q, %v", text, got, err)
+			}
+		}
+	}
+}

@@ -158,19 +158,19 @@ func assemble(owners []*owner) (sites []config.Site, problems []Problem) {
 		}
 	}
 
-	for len(hosts) > 0 {
-		parts := asking[hosts[0]]
-		var together, others []string
-		for _, host := range hosts {
-			if slices.Equal(asking[host], parts) {
-				together = append(together, host)
-			} else {
-				others = append(others, host)
-			}
+	together := map[string][]string{} // hosts by who asks for them
+	var groups []string
+	for _, host := range hosts {
+		by := fmt.Sprint(asking[host]) // addresses
+		if together[by] == nil {
+			groups = append(groups, by)
 		}
+		together[by] = append(together[by], host)
+	}
 
-		site, differing := join(together, parts)
-		sites, problems, hosts = append(sites, site), append(problems, differing...), others
+	for _, by := range groups {
+		site, differing := join(together[by], asking[together[by][0]])
+		sites, problems = append(sites, site), append(problems, differing...)
 	}
 
 	// In an order that does not depend on when containers were started.

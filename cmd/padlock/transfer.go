@@ -284,6 +284,7 @@ const (
 	maxArchived = 1 << 20 // bytes of a value
 	maxEntries  = 500_000 // certificates of more than 100,000 names
 	maxContent  = 4 << 30 // bytes of all values
+	maxHeaders  = 4 << 20 // bytes between two values: an archive may have any number of headers before the one of a value
 )
 
 // importArchive reads the archive twice: nothing is stored of one in which anything does not belong into a storage.
@@ -330,7 +331,8 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 	if err != nil {
 		return fmt.Errorf("reading the export: %w", err)
 	}
-	archive := tar.NewReader(compressed)
+	bounded := &boundedReader{r: compressed, ctx: ctx}
+	archive := tar.NewReader(bounded)
 	imported, content := 0, int64(0)
 	// An archive is compressed, so a small file may hold anything. The bounds stop it early.
 	for range maxEntries {
@@ -338,6 +340,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 			return err
 		}
 
+		bounded.left = maxHeaders
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			return checkSum(compressed)
@@ -361,6 +364,7 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 			break
 		}
 
+		bounded.left = maxHeaders
 		data, err := io.ReadAll(archive)
 		if err == nil {
 			err = take(header.Name, data)
@@ -374,6 +378,26 @@ func eachArchived(ctx context.Context, r io.Reader, take func(key string, value 
 		fmt.Errorf("the export holds too much: at most %d values, %d imported certificates and %d GiB are taken; nothing of the file is imported", maxEntries, certs.MaxImported, maxContent>>30),
 		"an export of padlock's own is smaller: find out where this one comes from")
 
+}
+
+// boundedReader reads up to left bytes, and no more once ctx has ended: what is read in one step of an archive is not bounded
+// by the archive itself.
+type boundedReader struct {
+	r    io.Reader
+	ctx  context.Context
+	left int64
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if b.left <= 0 {
+		return 0, fmt.Errorf("more than %d MiB stand between two of its values; nothing of the file is imported", maxHeaders>>20)
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // checkSum reads the rest of a compressed archive, where its checksum stands: without that, damage would go into the

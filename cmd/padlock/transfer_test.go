@@ -196,3 +196,54 @@ func TestImportRefusesFlagsWithoutAMeaning(t *testing.T) {
 		t.Errorf("a variable of the environment is refused:\n%s", &out)
 	}
 }
+
+// Headers that belong to no value may follow each other without end, and become little when they are compressed.
+func TestHeadersOfAnArchiveAreBounded(t *testing.T) {
+	record := func(size int) []byte { // of one key, whose length is in front of it
+		text := fmt.Sprintf("%d a=%s\n", size, strings.Repeat("b", size))
+		return []byte(fmt.Sprintf("%d%s", len(text), text[len(fmt.Sprint(size)):]))
+	}(900_000)
+	var one bytes.Buffer
+	archive := tar.NewWriter(&one)
+	// The writer makes no such header by itself: another type of the same size is taken for one.
+	if err := archive.WriteHeader(&tar.Header{Name: "PaxHeaders/x", Typeflag: '7', Size: int64(len(record))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := archive.Write(record); err != nil || archive.Flush() != nil {
+		t.Fatal(err)
+	}
+	header := one.Bytes()
+	header[156] = tar.TypeXHeader
+	sum := int64(8 * ' ')
+	for i, c := range header[:512] {
+		if i < 148 || i >= 156 {
+			sum += int64(c)
+		}
+	}
+	copy(header[148:156], fmt.Sprintf("%06o\x00 ", sum))
+
+	var b bytes.Buffer
+	compressed := gzip.NewWriter(&b)
+	for range 200 {
+		if _, err := compressed.Write(header); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := compressed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "all.tar.gz")
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, said := certsImport(file, filepath.Join(t.TempDir(), "storage"))
+	if code != 1 || !strings.Contains(said, "more than 4 MiB stand between two of its values") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := (&boundedReader{r: &b, ctx: ended, left: 1}).Read(make([]byte, 1)); err == nil {
+		t.Error("it is read on after the end")
+	}
+}
