@@ -102,6 +102,13 @@ func (b *backend) onReady(fd uintptr) bool {
 
 // peek looks whether a connection has ended, or has something to read.
 func peek(fd uintptr) (ended, spoke bool) {
-	n, err := socket.Peek(fd)
-	return n == 0 && err != syscall.EAGAIN, n > 0
+	var p [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), p[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch {
+	case n > 0:
+		return false, true
+	case err == syscall.EAGAIN, err == syscall.EINTR:
+		return false, false
+	}
+	return true, false
 }

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // Conn is a TCP or unix connection. Reads and writes may come from different goroutines at once, as with any net.Conn.
@@ -168,24 +166,6 @@ func Read(fd uintptr, p []byte) (int, error) {
 // Write is write(2) in the same way.
 func Write(fd uintptr, p []byte) (int, error) {
 	return call(syscall.SYS_WRITE, fd, p)
-}
-
-// Peek looks for the next byte, without waiting and without taking it: n is 1 where there is one, 0 at the end. It does not
-// tell Go's scheduler either.
-func Peek(fd uintptr) (n int, err error) {
-	var p [1]byte
-	for {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p)), uintptr(len(p)), syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
-		default:
-			return 0, errno
-		}
-	}
 }
 
 func call(number, fd uintptr, p []byte) (int, error) {
