@@ -39,6 +39,24 @@ func Protocol(s string) bool {
 
 // FieldValue reports whether s can be a field's value (RFC 9110 section 5.5), white space around it apart.
 func FieldValue(s string) bool {
+	// Most values are longer than a word, and have nothing in them that needs a closer look.
+	for ; len(s) >= 8; s = s[8:] {
+		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if mayHaveControl(word) && !fieldBytes(s[:8]) {
+			return false
+		}
+	}
+	return fieldBytes(s)
+}
+
+// mayHaveControl reports whether one of eight bytes is less than a space, as a tab is, or DEL.
+func mayHaveControl(word uint64) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	del := word ^ 0x7f*each
+	return ((word-' '*each)&^word|(del-each)&^del)&high != 0
+}
+
+func fieldBytes(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 )
@@ -44,5 +45,20 @@ func TestWhatCouldBreakAMessageIsNotWritable(t *testing.T) {
 	}
 	if got := fmt.Sprint((Fields{{"A", "secret\n"}}).Writable()); got != "its field A cannot be written" {
 		t.Error(got)
+	}
+}
+
+// A value is looked at word by word: what it may not hold is found in every place of every word, and nothing else is taken for it.
+func TestAFieldValueIsJudgedByEachOfItsBytes(t *testing.T) {
+	for length := 1; length <= 20; length++ {
+		for place := range length {
+			for c := range 256 {
+				value := bytes.Repeat([]byte{'\t', ' ', '~', 0x80, 0xff}, 4)[:length]
+				value[place] = byte(c)
+				if want := c >= ' ' && c != 0x7f || c == '\t'; FieldValue(string(value)) != want {
+					t.Fatalf("%q: %t", value, !want)
+				}
+			}
+		}
 	}
 }
