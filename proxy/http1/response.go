@@ -151,11 +151,21 @@ func (h *responseHead) agree(lengths int, n int64, same bool, encodings int, chu
 	case encodings > 0 && lengths > 0:
 		h.fields.Del("Content-Length")
 		lengths, h.keepAlive = 0, false
-	case lengths > 0 && h.fields.Value("Content-Length") != strconv.FormatInt(n, 10), lengths > 1:
+	// A value that says n is longer than n where it is written in another way.
+	case lengths > 0 && len(h.fields.Value("Content-Length")) != digits(n), lengths > 1:
 		h.fields.Set("Content-Length", strconv.FormatInt(n, 10))
 	}
 
 	return lengths, nil
+}
+
+// digits is how many a number has.
+func digits(n int64) int {
+	count := 1
+	for ; n >= 10; n /= 10 {
+		count++
+	}
+	return count
 }
 
 // codings counts the transfer codings of a field, and reports whether all of them are chunked.

@@ -163,15 +163,20 @@ func (b *backend) first() error {
 
 func (b *backend) serveFrame() error {
 	frame, err := b.framer.ReadFrame()
+	if err != nil {
+		return unreadable(err)
+	}
+	return b.take(frame)
+}
+
+// unreadable is what a frame costs that could not be read.
+func unreadable(err error) error {
 	var one http2.StreamError
 	if errors.As(err, &one) {
 		// What the framer refuses may have been a block of fields that was not decoded, which the table needs.
 		return http2.ConnectionError(one.Code)
 	}
-	if err != nil {
-		return err
-	}
-	return b.take(frame)
+	return err
 }
 
 // reserve takes a place for a stream, if there is one.

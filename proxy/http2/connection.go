@@ -164,13 +164,8 @@ func (c *connection) serve() {
 	c.mu.Unlock()
 	for {
 		err := c.serveFrame()
-		var odd streamError
-		var one http2.StreamError
-		// The faults of one stream are answered on that stream. What is left in err ends the connection.
-		if errors.As(err, &odd) {
-			err = c.reject(odd)
-		} else if errors.As(err, &one) {
-			err = c.refuse(one)
+		if err != nil {
+			err = c.answerFault(err)
 		}
 
 		switch {
@@ -184,6 +179,19 @@ func (c *connection) serve() {
 	}
 }
 
+// answerFault answers the faults of one stream on that stream. What it returns ends the connection.
+func (c *connection) answerFault(err error) error {
+	var odd streamError
+	var one http2.StreamError
+	switch {
+	case errors.As(err, &odd):
+		return c.reject(odd)
+	case errors.As(err, &one):
+		return c.refuse(one)
+	}
+	return err
+}
+
 func (c *connection) serveFrame() error {
 	if err := c.await(); err != nil {
 		return err
@@ -194,16 +202,21 @@ func (c *connection) serveFrame() error {
 		return err
 	}
 	frame, err := c.framer.ReadFrameForHeader(header)
+	if err != nil {
+		return c.unreadable(header, err)
+	}
+
+	return c.take(frame)
+}
+
+// unreadable is what a frame costs that could not be read.
+func (c *connection) unreadable(header http2.FrameHeader, err error) error {
 	var one http2.StreamError
 	if errors.As(err, &one) && header.Type == http2.FrameHeaders {
 		// The fields went unread, and with them what later blocks refer to in HPACK's table.
 		return http2.ConnectionError(one.Code)
 	}
-	if err != nil {
-		return err
-	}
-
-	return c.take(frame)
+	return err
 }
 
 // await waits for the next frame, and limits how long it takes to come whole.

@@ -15,20 +15,65 @@ import (
 // 6.3).
 const noTable = 0x20
 
-// statusIndex has the statuses of the static table (RFC 7541 appendix A).
-var statusIndex = map[int]byte{200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14}
+// statusIndex is where a status stands in the static table (RFC 7541 appendix A); 0: it does not.
+func statusIndex(status int) byte {
+	switch status {
+	case 200:
+		return 8
+	case 204:
+		return 9
+	case 206:
+		return 10
+	case 304:
+		return 11
+	case 400:
+		return 12
+	case 404:
+		return 13
+	case 500:
+		return 14
+	}
+	return 0
+}
 
-const statusName = 8
+const (
+	statusName = 8
+	lengthName = 28 // content-length
+)
 
-// nameIndex has the names of the static table that a message can have.
-var nameIndex = map[string]byte{
-	"accept-charset": 15, "accept-encoding": 16, "accept-language": 17, "accept-ranges": 18, "accept": 19, "access-control-allow-origin": 20,
-	"age": 21, "allow": 22, "authorization": 23, "cache-control": 24, "content-disposition": 25, "content-encoding": 26, "content-language": 27,
-	"content-length": 28, "content-location": 29, "content-range": 30, "content-type": 31, "cookie": 32, "date": 33, "etag": 34,
-	"expect": 35, "expires": 36, "from": 37, "if-match": 39, "if-modified-since": 40, "if-none-match": 41, "if-range": 42,
-	"if-unmodified-since": 43, "last-modified": 44, "link": 45, "location": 46, "max-forwards": 47, "range": 50, "referer": 51,
-	"refresh": 52, "retry-after": 53, "server": 54, "set-cookie": 55, "strict-transport-security": 56, "user-agent": 58, "vary": 59,
-	"via": 60, "www-authenticate": 61,
+// staticNames are the names of the static table that a message can have, by their length: a map would have to hash each
+// name of each response.
+var staticNames = func() (byLength [32][]staticName) {
+	for name, index := range map[string]byte{
+		"accept-charset": 15, "accept-encoding": 16, "accept-language": 17, "accept-ranges": 18, "accept": 19, "access-control-allow-origin": 20,
+		"age": 21, "allow": 22, "authorization": 23, "cache-control": 24, "content-disposition": 25, "content-encoding": 26, "content-language": 27,
+		"content-length": 28, "content-location": 29, "content-range": 30, "content-type": 31, "cookie": 32, "date": 33, "etag": 34,
+		"expect": 35, "expires": 36, "from": 37, "if-match": 39, "if-modified-since": 40, "if-none-match": 41, "if-range": 42,
+		"if-unmodified-since": 43, "last-modified": 44, "link": 45, "location": 46, "max-forwards": 47, "range": 50, "referer": 51,
+		"refresh": 52, "retry-after": 53, "server": 54, "set-cookie": 55, "strict-transport-security": 56, "user-agent": 58, "vary": 59,
+		"via": 60, "www-authenticate": 61,
+	} {
+		byLength[len(name)] = append(byLength[len(name)], staticName{name, index})
+	}
+	return byLength
+}()
+
+type staticName struct {
+	name  string
+	index byte
+}
+
+// nameIndex is where a name in lower case stands in the static table; 0: it does not.
+func nameIndex(name []byte) byte {
+	if len(name) >= len(staticNames) {
+		return 0
+	}
+	for i := range staticNames[len(name)] {
+		if known := &staticNames[len(name)][i]; known.name[0] == name[0] && known.name == string(name) {
+			return known.index
+		}
+	}
+	return 0
 }
 
 // The pseudo-fields of a request in the static table.
@@ -56,7 +101,7 @@ func appendInteger(b []byte, first byte, prefix uint, n int) []byte {
 }
 
 func appendStatus(b []byte, status int) []byte {
-	if index := statusIndex[status]; index != 0 {
+	if index := statusIndex(status); index != 0 {
 		return append(b, 0x80|index)
 	}
 	b = append(b, statusName, 3)
@@ -77,7 +122,7 @@ func appendField(b []byte, name, value string) []byte {
 		b = append(b, c)
 	}
 
-	if index := nameIndex[string(b[text:])]; index != 0 {
+	if index := nameIndex(b[text:]); index != 0 {
 		b = appendInteger(b[:start], 0, 4, int(index))
 	}
 
@@ -86,6 +131,14 @@ func appendField(b []byte, name, value string) []byte {
 
 func appendValue(b []byte, value string) []byte {
 	return append(appendInteger(b, 0, 7, len(value)), value...)
+}
+
+// appendLength adds the field that tells how long the content is.
+func appendLength(b []byte, n int64) []byte {
+	var room [20]byte
+	digits := strconv.AppendInt(room[:0], n, 10)
+	b = appendInteger(appendInteger(b, 0, 4, lengthName), 0, 7, len(digits))
+	return append(b, digits...)
 }
 
 func appendFields(b []byte, fields message.Fields) []byte {
@@ -127,7 +180,7 @@ func appendRequest(b []byte, r *message.Request, scheme byte, authority string) 
 	case r.Body == nil && r.Upgrade == "" && (r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH"):
 		b = appendField(b, "content-length", "0")
 	case r.Body != nil && r.ContentLength >= 0:
-		b = appendField(b, "content-length", strconv.FormatInt(r.ContentLength, 10))
+		b = appendLength(b, r.ContentLength)
 	}
 	if r.Body == nil {
 		return b

@@ -3,7 +3,6 @@ package http2
 import (
 	"net/http"
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -81,7 +80,7 @@ func (w *writer) Head(status int, fields message.Fields, length int64) error {
 	}
 	length = w.outgoing.Begin(w.s.request.Method, status, fields, length)
 	if length >= 0 {
-		w.block = appendField(w.block, "content-length", strconv.FormatInt(length, 10))
+		w.block = appendLength(w.block, length)
 	}
 
 	return w.err
