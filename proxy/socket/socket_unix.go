@@ -156,29 +156,37 @@ func (c *Conn) fault(op string, err error) error {
 	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// Read is read(2) on a descriptor that does not block; its error is a syscall.Errno, syscall.EAGAIN where there is
-// nothing yet. It does not tell Go's scheduler, which pays off for calls of a few microseconds: otherwise it counts
-// each as one that may take long, and wakes up to look after it.
+// Read reads a socket that does not block; its error is a syscall.Errno, syscall.EAGAIN where there is nothing yet. It
+// does not tell Go's scheduler, which pays off for calls of a few microseconds: otherwise it counts each as one that may
+// take long, and wakes up to look after it.
 func Read(fd uintptr, p []byte) (int, error) {
-	return call(syscall.SYS_READ, fd, p)
-}
-
-// Write is write(2) in the same way.
-func Write(fd uintptr, p []byte) (int, error) {
-	return call(syscall.SYS_WRITE, fd, p)
-}
-
-func call(number, fd uintptr, p []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, syscall.EAGAIN
-		default:
-			return 0, errno
+		n, errno := receive(fd, unsafe.Pointer(unsafe.SliceData(p)), len(p))
+		if errno == syscall.EINTR {
+			continue
 		}
+		return settled(n, errno)
 	}
+}
+
+// Write writes to one in the same way.
+func Write(fd uintptr, p []byte) (int, error) {
+	for {
+		n, errno := send(fd, unsafe.Pointer(unsafe.SliceData(p)), len(p))
+		if errno == syscall.EINTR {
+			continue
+		}
+		return settled(n, errno)
+	}
+}
+
+func settled(n uintptr, errno syscall.Errno) (int, error) {
+	switch errno {
+	case 0:
+		return int(n), nil
+	case syscall.EAGAIN:
+		// The usual case costs no allocation.
+		return 0, syscall.EAGAIN
+	}
+	return 0, errno
 }
