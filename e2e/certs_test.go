@@ -31,7 +31,11 @@ type tool struct {
 // certs runs padlock certs, and returns what it wrote and its exit code.
 func (x tool) certs(args ...string) (stdout, stderr string, code int) {
 	x.t.Helper()
-	c := command(x.home, append([]string{"certs"}, args...)...)
+	path := binary
+	if args[0] == "list" { // which starts nothing
+		path = plain
+	}
+	c := program(path, x.home, append([]string{"certs"}, args...)...)
 	c.Dir = x.home
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs

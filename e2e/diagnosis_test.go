@@ -96,7 +96,7 @@ func newEdgeAt(t *testing.T, head, configuration string, files map[string][]byte
 	}
 	e := &edge{padlock: startFile(t, dir), dir: dir, events: make(chan event, 64)}
 	e.port = e.url[strings.LastIndex(e.url, ":")+1:]
-	watch := command(e.home, "watch", "--format", "json")
+	watch := program(plain, e.home, "watch", "--format", "json") // TestWatchShowsHandshakesAsTheyHappen has the race detector in it
 	stdout, err := watch.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -269,7 +269,7 @@ func TestSignalsWaitForThePadlockThatIsBeingStarted(t *testing.T) {
 	file := filepath.Join(dir, "padlock.yaml")
 	var text strings.Builder
 	fmt.Fprintf(&text, "listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {format: \"off\"}\nhandshakes: {show: \"off\"}\ntimeouts: {handover: 5s, shutdown: 5s}\nsites:\n  - {hosts: [localhost], routes: [{respond: {body: hello}}]}\n", port)
-	for i := range 4000 {
+	for i := range 1500 {
 		fmt.Fprintf(&text, "  - {hosts: [h%d.localhost], routes: [{path: /a, respond: {body: hello}}, {respond: {body: hello}}]}\n", i)
 	}
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {

@@ -32,6 +32,7 @@ units=$root/etc/systemd/system
 rm -rf "$units"/*.wants
 for unit in systemd-modules-load.service systemd-remount-fs.service; do ln -sf /dev/null "$units/$unit"; done
 printf '[Unit]\nRequires=basic.target\nAfter=basic.target\n' >"$units/machine.target"
+rm -f "$root/var/lib/man-db/auto-update" # packages there make no index of all manual pages, which takes seconds each time
 ip link set lo up
 cd "$root"
 mkdir old

@@ -118,7 +118,10 @@ func holdings() []holding {
 			return twoHead(b, whole, id, asking("GET", fields[0], fields[1:]...))
 		}
 	}
-	const h1, h2 = 100, 8
+	h1, h2 := 40, 4
+	if *long {
+		h1, h2 = 100, 8
+	}
 	return []holding{
 		{"HTTP/1.1: long heads", h1, mostOfOne, oneHolds(head("/hang", "X-Long: "+long))},
 		{"HTTP/1.1: content", h1, mostOfOne, oneHolds("POST /hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")},

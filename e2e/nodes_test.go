@@ -115,7 +115,11 @@ func TestTwoNodes(t *testing.T) {
 				t.Errorf("the first node's ticket does not resume on the second: %v", err)
 			}
 
-			stop := load([]string{first, second}, "both.example.com", 60, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
+			rate := 30
+			if *long {
+				rate = 60
+			}
+			stop := load([]string{first, second}, "both.example.com", rate, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
 			time.Sleep(time.Second) // handshakes with the store
 			store.Stop()
 			a.stderr.wait(t, "the storage cannot be reached")
@@ -133,19 +137,19 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
-// Certificates of a minute are renewed while ten clients a second come, in the long form fifty, none of which notices.
+// Certificates of a minute are renewed while six clients a second come, in the long form fifty, none of which notices.
 func TestRenewalUnderLoad(t *testing.T) {
 	besides(t)
 	ca := startCA(t, servicetest.PebbleOptions{Lifetime: time.Minute})
 	p := runFile(t, nodeFile(t, ca, t.TempDir(), ca.address(), net.JoinHostPort("127.0.0.1", strconv.Itoa(ca.HTTP)), "", "app.example.com"))
 	seen := ca.issued(t, "app.example.com", nil)
-	rate := 10
+	rate := 6
 	if *long {
 		rate = 50
 	}
 	stop := load([]string{ca.address()}, "app.example.com", rate, func(c *tls.Config) { c.InsecureSkipVerify, c.RootCAs = false, ca.roots() })
 	renewals := 0
-	for end := time.Now().Add(3 * time.Minute); renewals < 2 && time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); renewals < 2 && time.Now().Before(end); time.Sleep(time.Second) {
 		if next := ca.issued(t, "app.example.com", nil); !next.Equal(seen) {
 			seen = next
 			renewals++
@@ -180,7 +184,7 @@ func TestTwoNodesRenewAtOnceOnASlowStore(t *testing.T) {
 		}
 		return n
 	}
-	for end := time.Now().Add(4 * time.Minute); onBoth() < 2 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); onBoth() < 2 && time.Now().Before(end); time.Sleep(500 * time.Millisecond) { // each is served for half a minute and longer
 		for _, address := range addresses {
 			state, err := see(address, "both.example.com", trusting)
 			if err != nil {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a Debian package of a release's files: build.sh TREE VERSION ARCH FILE. SOURCE_DATE_EPOCH is its time.
+# Makes a Debian package of a release's files: build.sh TREE VERSION ARCH FILE. SOURCE_DATE_EPOCH is its time, LEVEL gzip's.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$1 version=${2/-/\~} arch=$3 out=$4
@@ -49,4 +49,4 @@ echo /etc/padlock/padlock.yaml >"$root/DEBIAN/conffiles"
 install -m 755 "$here/postinst" "$here/prerm" "$here/postrm" "$root/DEBIAN"
 (cd "$root" && find usr etc -type f ! -path etc/padlock/padlock.yaml -print0 | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 chmod 644 "$root/DEBIAN/control" "$root/DEBIAN/conffiles" "$root/DEBIAN/md5sums"
-dpkg-deb --root-owner-group -Zgzip --build "$root" "$out" >/dev/null
+dpkg-deb --root-owner-group -Zgzip "-z${LEVEL:-9}" --build "$root" "$out" >/dev/null
