@@ -107,6 +107,10 @@ const (
 )
 
 func holdings() []holding {
+	h1, h2 := 40, 4
+	if *long {
+		h1, h2 = 100, 8
+	}
 	long := strings.Repeat("abcdefghij", 6000)
 	head := func(path string, more ...string) string {
 		return "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(more, "\r\n") + "\r\n\r\n"
@@ -117,10 +121,6 @@ func holdings() []holding {
 		return func(b []byte, id uint32) []byte {
 			return twoHead(b, whole, id, asking("GET", fields[0], fields[1:]...))
 		}
-	}
-	h1, h2 := 40, 4
-	if *long {
-		h1, h2 = 100, 8
 	}
 	return []holding{
 		{"HTTP/1.1: long heads", h1, mostOfOne, oneHolds(head("/hang", "X-Long: "+long))},

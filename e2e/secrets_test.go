@@ -175,7 +175,7 @@ sites:
 		t.Fatal(err)
 	}
 	run := func(args ...string) {
-		c := command(dir, args...)
+		c := program(plain, dir, args...) // what they say is looked at, and they are many
 		c.Dir = dir
 		out, _ := c.CombinedOutput() // some fail, as they should
 		_, _ = w.Write(out)
