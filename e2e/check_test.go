@@ -124,7 +124,7 @@ func TestCheckRefusesWhatRunRefuses(t *testing.T) {
 // The same goes for a user who may not do everything.
 func TestCheckRefusesWhatRunRefusesToAUser(t *testing.T) {
 	works(t)
-	u := asNobody(t)
+	u := asNobody(t, plain)
 	dir := filepath.Join(u.dir, "work")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

@@ -323,7 +323,7 @@ func TestAReloadDuringARestartIsNotLost(t *testing.T) {
 		t.Helper()
 		var text strings.Builder
 		fmt.Fprintf(&text, "listen: {https: [\"127.0.0.1:%d\"], http: []}\naccess_log: {output: %q}\nhandshakes: {show: \"off\"}\ntimeouts: {handover: 5s, shutdown: 5s}\nsites:\n  - {hosts: [localhost], routes: [{respond: {body: %s}}]}\n", port, logged, body)
-		for i := range 1500 {
+		for i := range 800 {
 			fmt.Fprintf(&text, "  - {hosts: [h%d.localhost], routes: [{path: /a, respond: {body: hello}}, {respond: {body: hello}}]}\n", i)
 		}
 		size = text.Len()

@@ -29,7 +29,7 @@ func newSudoer(t *testing.T) sudoer {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := sudoer{dir, filepath.Join(dir, "home"), filepath.Join(dir, "padlock")}
-	content, err := os.ReadFile(binary)
+	content, err := os.ReadFile(plain) // a dozen commands, one after the other, and whose files they write
 	err = errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(s.program, content, 0o755), os.Mkdir(s.home, 0o700), os.Chown(s.home, sudoerID, sudoerID))
 	for name, line := range map[string]string{
 		"passwd": fmt.Sprintf("alice:x:%d:%d::%s:/bin/sh\n", sudoerID, sudoerID, s.home),

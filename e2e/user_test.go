@@ -35,7 +35,8 @@ type unprivileged struct {
 	dir, program, storage string
 }
 
-func asNobody(t *testing.T) unprivileged {
+// asNobody puts a copy of a program there: of the one with the race detector, where it is to serve.
+func asNobody(t *testing.T, path string) unprivileged {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("to give root up one must be root")
@@ -52,7 +53,7 @@ func asNobody(t *testing.T) unprivileged {
 	}
 	t.Cleanup(func() { os.RemoveAll(u.dir) })
 	u.program, u.storage = filepath.Join(u.dir, "padlock"), filepath.Join(u.dir, "storage")
-	content, err := os.ReadFile(binary)
+	content, err := os.ReadFile(path)
 	err = errors.Join(err, os.Chmod(u.dir, 0o755), os.WriteFile(u.program, content, 0o755), os.Mkdir(u.storage, 0o700), os.Chown(u.storage, u.uid, u.gid))
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func (u unprivileged) hasBecome(t *testing.T, pid int) {
 // takes all its ports along into a restart, UDP among them, though the new one may not open any. What only root may do fails clearly.
 func TestRootIsGivenUp(t *testing.T) {
 	besides(t)
-	u := asNobody(t)
+	u := asNobody(t, binary)
 	const good = "listen: {https: [\"127.0.0.1:443\"%s], http: [\"127.0.0.1:80\"]}\nuser: nobody\nstorage: storage\nhandshakes: {show: \"off\"}\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n"
 	u.configure(t, fmt.Sprintf(good, ""))
 	p := &padlock{home: u.dir, storage: u.storage}
@@ -232,7 +233,7 @@ func TestRootIsGivenUp(t *testing.T) {
 // Where root cannot be given up, or the user cannot work, padlock does not start, and says what to do.
 func TestAUserThatCannotBe(t *testing.T) {
 	besides(t)
-	u := asNobody(t)
+	u := asNobody(t, binary)
 	const site = "listen: {https: [\"127.0.0.1:8443\"], http: []}\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n"
 	mine := filepath.Join(u.dir, "mine")
 	if err := os.Mkdir(mine, 0o700); err != nil {
@@ -284,7 +285,7 @@ func TestStayingRootIsTold(t *testing.T) {
 // read its memory.
 func TestNoCoreFile(t *testing.T) {
 	besides(t)
-	u := asNobody(t)
+	u := asNobody(t, binary)
 	u.configure(t, "listen: {https: [\"127.0.0.1:0\"], http: []}\nstorage: storage\nsites: [{hosts: [localhost], routes: [{respond: {body: hello}}]}]\n")
 	crash := func(c *exec.Cmd, until func(pid int)) syscall.WaitStatus {
 		t.Helper()
