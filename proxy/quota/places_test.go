@@ -1,7 +1,6 @@
 package quota
 
 import (
-	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -47,43 +46,4 @@ func TestPlacesAreThoseOfOneClient(t *testing.T) {
 	} else if p.Leave(place); p.Clients() != 1 {
 		t.Errorf("%d clients", p.Clients())
 	}
-}
-
-// A million clients take some tens of bytes each, in a rate and in places, and those that have left nothing.
-func TestAMillionClientsTakeBoundedMemory(t *testing.T) {
-	const clients = 1_000_000
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := heap()
-	r, p := NewRate(1, 1<<50, 1), NewPlaces(1)
-	places := make([]uint64, 0, clients)
-	for i := range clients {
-		name := fmt.Sprint("address ", i)
-		r.Take(name)
-		place, ok := p.Enter(name)
-		if !ok {
-			continue // two names with one hash are one client
-		}
-		places = append(places, place)
-	}
-	if n := p.Clients(); n < clients-10 {
-		t.Errorf("%d clients are inside", n)
-	}
-
-	took := heap() - before
-	t.Logf("%d bytes for each of %d clients", took/clients, clients)
-	if took > 160<<20 {
-		t.Errorf("%d MiB", took>>20)
-	}
-	for _, place := range places {
-		p.Leave(place)
-	}
-	if p.Clients() != 0 {
-		t.Errorf("%d clients are left", p.Clients())
-	}
-	runtime.KeepAlive(r)
 }

@@ -62,31 +62,6 @@ func TestARateIsExactUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Memory is bounded, and those who are held back stay so while others that have waited can be forgotten.
-func TestARateRemembersABoundedNumberOfClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := NewRate(1, time.Hour, 1)
-		short := NewRate(1000, time.Second, 1)
-		for i := range MaxClients + 200_000 {
-			name := fmt.Sprint(i)
-			r.Take(name)
-			short.Take(name)
-			if i%MaxClients == MaxClients/2 {
-				time.Sleep(2 * time.Second)
-			}
-		}
-		for _, rate := range []*Rate{r, short} {
-			n := 0
-			for i := range rate.shards {
-				n += len(rate.shards[i].due)
-			}
-			if n > MaxClients {
-				t.Errorf("%d are remembered", n)
-			}
-		}
-	})
-}
-
 func BenchmarkRate(b *testing.B) {
 	r := NewRate(1_000_000, time.Second, 1_000_000)
 	names := make([]string, 1000)
