@@ -34,7 +34,7 @@ import (
 )
 
 // floodTime is for how long each flood lasts: make floods takes more of it.
-var floodTime = flag.Duration("floods", 500*time.Millisecond, "how long each flood lasts")
+var floodTime = flag.Duration("floods", time.Second, "how long each flood lasts")
 
 const (
 	flooders     = 8   // connections of a flood, where nothing else is said
