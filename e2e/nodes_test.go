@@ -54,7 +54,7 @@ func load(addresses []string, name string, rate int, verify func(*tls.Config)) (
 				done.Add(1)
 				if _, err := see(address, name, verify); err != nil {
 					failed.Add(1)
-					last.Store(err)
+					last.Store(fmt.Errorf("%s: %w", address, err)) // of one type, whatever has failed
 				}
 			})
 		}
