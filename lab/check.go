@@ -103,6 +103,8 @@ func (l *Lab) Check(ctx context.Context, c Check) (*Report, error) {
 	var tells calibration
 	report.Failed, report.Remedy, tells = l.controlled(report.Controls)
 	k.alone = c.Jobs <= 1 || nameless(report.Controls)
+	// Others can reach a lab that does not listen on loopback alone.
+	k.from = clientSources(report.Controls)
 	if report.Failed == "" {
 		k.runAll(ctx, selected, tells, report)
 	}
@@ -196,6 +198,7 @@ type checker struct {
 	root  string
 	total int
 	alone bool // one client at a time, so that one without a server name is known
+	from  sources
 
 	mu   sync.Mutex
 	done int
@@ -270,9 +273,13 @@ func (k *checker) run(ctx context.Context, e *Endpoint, c calibration) Result {
 	outcome := k.command(ctx, e)
 	settled, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	visits := k.lab.settle(settled, e.Name, since, nil)
+	visits := k.lab.settle(settled, e.Name, since, k.from, nil)
 	if len(visits) == 0 && k.alone {
-		outcome.stray = k.lab.visits.astray(since)
+		outcome.stray = k.lab.visits.astray(since, k.from)
+	}
+	// A client with several addresses may have come by one that the controls have not shown.
+	if others, _, _ := k.lab.visits.of(e.Name, since, nil); len(visits) == 0 && len(others) > 0 {
+		outcome.stray = "it made no connection from where it came before; another came from " + others[0].source
 	}
 	return judge(e, visits, outcome, c)
 }
@@ -283,10 +290,10 @@ func (l *Lab) setCurrent(e *Endpoint) {
 	l.current = e
 }
 
-// settle waits until all visits to an endpoint are over, or one of them is enough; nil: none is.
-func (l *Lab) settle(ctx context.Context, endpoint string, since time.Time, enough func(Visit) bool) []Visit {
+// settle waits until all visits to an endpoint from there are over, or one of them is enough; nil: none is.
+func (l *Lab) settle(ctx context.Context, endpoint string, since time.Time, from sources, enough func(Visit) bool) []Visit {
 	for {
-		visits, over, changed := l.visits.of(endpoint, since)
+		visits, over, changed := l.visits.of(endpoint, since, from)
 		if over || enough != nil && anyVisit(visits, enough) {
 			return visits
 		}

@@ -16,11 +16,14 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"padlock/handshake"
 )
 
 // Each endpoint says all that a person needs, and its name can stand in a URL.
@@ -530,6 +533,49 @@ func TestAClientWithoutAServerName(t *testing.T) {
 	}
 }
 
+// Others can reach a lab that is not on loopback: what they do is not the client's.
+func TestVisitsOfOthersAreNotTheClients(t *testing.T) {
+	t.Parallel()
+	l := opened(t, Options{})
+	var ids atomic.Uint64
+	secure := client(l, &tls.Config{RootCAs: roots(l)})
+	report, err := l.Check(t.Context(), Check{Only: "expired,wrong-host,alpn-none", Jobs: 1, Timeout: patience, client: func(ctx context.Context, e *Endpoint) error {
+		if e.Group != Controls {
+			id := 1<<40 + ids.Add(1)
+			hello := &tls.ClientHelloInfo{ServerName: e.Hostname()}
+			visit := l.visits.begin(e, hello, id, "192.0.2.7:4711", 0)
+			l.visits.update(visit, func(v *Visit) { v.Open, v.Handshake, v.Finished, v.Data, v.Served = false, true, true, true, true })
+			l.visits.Handshake(&handshake.Event{ID: id})
+		}
+		if e.Name == "wrong-host" {
+			return errors.New("this one is skipped")
+		}
+		return secure(ctx, e)
+	}})
+	if err != nil || report.Failed != "" {
+		t.Fatal(report, err)
+	}
+	for _, r := range report.Results {
+		want := OK
+		if r.Endpoint.Name == "wrong-host" {
+			want = Unclear
+		}
+		if r.Verdict != want || want == Unclear && !strings.Contains(r.Reason, "another came from 192.0.2.7") {
+			t.Errorf("%s: %s, %s", r.Endpoint.Name, r.Verdict, r.Reason)
+		}
+		for _, v := range r.Visits {
+			if strings.HasPrefix(v.Remote, "192.0.2.7") {
+				t.Errorf("%s: %+v", r.Endpoint.Name, v)
+			}
+		}
+	}
+	for remote, want := range map[string]string{"127.0.0.1:1": ownSource, "[::1]:1": ownSource, "[::ffff:127.0.0.1]:1": ownSource, "192.0.2.7:1": "192.0.2.7/32", "[2001:db8:1:2::3]:1": "2001:db8:1:2::/64", "[2001:db8:1:2:ffff::4]:9": "2001:db8:1:2::/64"} {
+		if got := sourceOf(remote); got != want {
+			t.Errorf("%s: %s", remote, got)
+		}
+	}
+}
+
 // What sends no TLS is told so.
 func TestAClientWithoutTLS(t *testing.T) {
 	t.Parallel()
@@ -633,7 +679,7 @@ func TestEachRequestIsAVisit(t *testing.T) {
 		if got := answered(t, framer, "END_STREAM"); got != "HEADERS DATA END_STREAM" {
 			t.Fatal(got)
 		}
-		if visits, _, _ := l.visits.of(good.Name, since); len(visits) != 1 || !visits[0].Data || !visits[0].Finished || visits[0].Agent != fmt.Sprint("agent ", stream) {
+		if visits, _, _ := l.visits.of(good.Name, since, nil); len(visits) != 1 || !visits[0].Data || !visits[0].Finished || visits[0].Agent != fmt.Sprint("agent ", stream) {
 			t.Errorf("request on stream %d: %+v", stream, visits)
 		}
 		since = time.Now()
@@ -644,7 +690,7 @@ func TestEachRequestIsAVisit(t *testing.T) {
 	conn.Close()
 	settled, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if visits := l.settle(settled, good.Name, time.Time{}, nil); len(visits) != 3 || settled.Err() != nil {
+	if visits := l.settle(settled, good.Name, time.Time{}, nil, nil); len(visits) != 3 || settled.Err() != nil {
 		t.Errorf("%+v", visits)
 	}
 }

@@ -257,8 +257,8 @@ func (l *Lab) judgeBrowser(w http.ResponseWriter, r *http.Request) {
 	// A browser keeps its connections for as long as it likes.
 	settled, cancel := context.WithTimeout(r.Context(), settleTimeout)
 	defer cancel()
-	visits := l.settle(settled, e.Name, time.UnixMilli(since), hasData)
-	// What another client has requested meanwhile says nothing of this browser.
+	// What another client has done meanwhile says nothing of this browser.
+	visits := l.settle(settled, e.Name, time.UnixMilli(since), sources{sourceOf(r.RemoteAddr)}, hasData)
 	visits = slices.DeleteFunc(visits, func(v Visit) bool { return v.Agent != "" && v.Agent != agentOf(r) })
 	result := judge(e, visits, o, calibration{})
 	l.mu.Lock()

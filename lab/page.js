@@ -12,7 +12,13 @@ new EventSource("/events").onmessage = message => {
   const visit = JSON.parse(message.data), row = byName.get(visit.endpoint)
   if (!row) return
   const seen = row.querySelector(".seen"), story = row.querySelector(".story")
-  seen.textContent = `${visit.time} ${visit.text}${visit.agent ? ` (${program(visit.agent)})` : ""}`
+  seen.textContent = `${visit.time} ${visit.text}`
+  if (visit.agent) {
+    // A client says what it likes: letters that are written from right to left do not turn the rest of the row.
+    const agent = document.createElement("bdi")
+    agent.textContent = program(visit.agent)
+    seen.append(" (", agent, ")")
+  }
   seen.className = "seen " + (classes[visit.verdict] || "dim")
   story.hidden = false
   if (story.dataset.id !== String(visit.id)) story.open = false

@@ -33,6 +33,8 @@ type Visit struct {
 	Excused string `json:"excused,omitempty"` // why this client may do as it likes
 
 	Event *handshake.Event `json:"-"`
+
+	source string // where the client is: see sourceOf
 }
 
 // visits remembers what happens at the endpoints. It is safe for use from many goroutines.
@@ -59,7 +61,7 @@ func (v *visits) begin(e *Endpoint, hello *tls.ClientHelloInfo, id uint64, remot
 		excused = e.tuned(hello)
 	}
 
-	visit := &Visit{ID: id, Endpoint: e.Name, Start: time.Now(), Remote: remote, SNI: handshake.Escape(hello.ServerName), Open: true, Excused: excused, Asked: -asked}
+	visit := &Visit{ID: id, Endpoint: e.Name, Start: time.Now(), Remote: remote, source: sourceOf(remote), SNI: handshake.Escape(hello.ServerName), Open: true, Excused: excused, Asked: -asked}
 	v.append(visit)
 	return visit
 }
@@ -68,7 +70,7 @@ func (v *visits) begin(e *Endpoint, hello *tls.ClientHelloInfo, id uint64, remot
 func (v *visits) stranger(id uint64, remote string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.append(&Visit{ID: id, Start: time.Now(), Remote: remote, Error: handshake.Escape(err.Error())})
+	v.append(&Visit{ID: id, Start: time.Now(), Remote: remote, source: sourceOf(remote), Error: handshake.Escape(err.Error())})
 }
 
 // again makes another visit of one, for the next request on its connection.
@@ -144,13 +146,13 @@ func (v *Visit) join(e *handshake.Event) {
 	}
 }
 
-// of lists the visits to an endpoint since a moment, and tells whether all of them are over.
-func (v *visits) of(endpoint string, since time.Time) (list []Visit, over bool, changed <-chan struct{}) {
+// of lists the visits to an endpoint since a moment, from there, and tells whether all of them are over.
+func (v *visits) of(endpoint string, since time.Time, from sources) (list []Visit, over bool, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	over = true
 	for _, visit := range v.all {
-		if visit.Endpoint == endpoint && !visit.Start.Before(since) {
+		if visit.Endpoint == endpoint && !visit.Start.Before(since) && from.has(visit.source) {
 			list = append(list, *visit)
 			over = over && !visit.Open && visit.Event != nil
 		}
@@ -158,13 +160,14 @@ func (v *visits) of(endpoint string, since time.Time) (list []Visit, over bool, 
 	return list, over, v.changed
 }
 
-// astray says where connections since a moment went that did not go to an endpoint of the table; "": there are none.
-func (v *visits) astray(since time.Time) string {
+// astray says where connections since a moment, from there, went that did not go to an endpoint of the table; "": there
+// are none.
+func (v *visits) astray(since time.Time, from sources) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, visit := range v.all {
 		switch {
-		case visit.Start.Before(since):
+		case visit.Start.Before(since), !from.has(visit.source):
 		case visit.Endpoint == "":
 			return "it connected, and sent no TLS: " + visit.Error
 		case visit.Endpoint == unknown.Name || visit.Endpoint == page.Name:
