@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"padlock/handshake"
 	"padlock/inspect"
@@ -213,9 +214,30 @@ func (d *requestDetail) Seen() int { return d.Earlier + len(d.Messages) }
 func clip(target string) string {
 	const most = 300
 	if len(target) <= most {
-		return target
+		return spelled(target)
 	}
-	return strings.ToValidUTF8(target[:most], "") + "…"
+	return spelled(strings.ToValidUTF8(target[:most], "")) + "…"
+}
+
+// spelled is a text in one line, in which nothing is hidden and nothing turns what stands beside it: control characters,
+// and marks of the direction of writing.
+func spelled(s string) string {
+	if !strings.ContainsFunc(s, turns) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if turns(r) {
+			fmt.Fprintf(&b, `\u{%x}`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func turns(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
 }
 
 // firstLine is the beginning of a message that is text.
@@ -227,9 +249,9 @@ func firstLine(m inspect.Message) string {
 	text := m.Data[:min(len(m.Data), 4*most)]
 	line, _, _ := strings.Cut(strings.TrimSpace(strings.ToValidUTF8(string(text), "")), "\n")
 	if runes := []rune(line); len(runes) > most {
-		return string(runes[:most]) + "…"
+		return spelled(string(runes[:most])) + "…"
 	}
-	return line
+	return spelled(line)
 }
 
 // message is one of the two, with what padlock has changed.
@@ -270,7 +292,7 @@ func (a *Admin) requestDetail(r *inspect.Request, concealed, revealed bool) *req
 	}
 
 	d.Asked = message{
-		Title: "Request", Line: r.Method + " " + r.Target, Changes: inspect.Diff(r.Received, r.Received), Content: &r.In,
+		Title: "Request", Line: r.Method + " " + spelled(r.Target), Changes: inspect.Diff(r.Received, r.Received), Content: &r.In,
 		View: inspect.NewView(r.Received, &r.In, r.Target), Side: "in", ID: r.ID, Revealed: revealed,
 	}
 	// Before a request reaches a target there is nothing to compare with.
@@ -280,7 +302,7 @@ func (a *Admin) requestDetail(r *inspect.Request, concealed, revealed bool) *req
 		}
 		d.Asked.Changes, d.Asked.Compared = inspect.Diff(host(r.Received, r.Host), host(r.Sent, r.SentHost)), true
 		if r.SentTarget != r.Target || r.SentMethod != r.Method {
-			d.Asked.Becomes = r.SentMethod + " " + r.SentTarget
+			d.Asked.Becomes = r.SentMethod + " " + spelled(r.SentTarget)
 		}
 	}
 

@@ -87,6 +87,35 @@ func TestWhatClientsHaveSentIsShownAsText(t *testing.T) {
 	}
 }
 
+// What turns the direction of writing, or is not to be seen, is spelled out in rows. Letters that are written from right to left stay, and turn
+// nothing beside them: the style isolates them.
+func TestWhatIsWrittenTheOtherWayTurnsNoRow(t *testing.T) {
+	s := inspect.NewStore(1 << 20)
+	c := s.Begin(&inspect.Limits{Site: "a.test", Requests: 9, Body: 1 << 10}, time.Now(), &inspect.Arrival{
+		Method: "GET", Scheme: "https", Host: "a.test", Target: "/ws?x=a\u202eb", Proto: "HTTP/2.0", Remote: "192.0.2.1",
+	}, inspect.LinesOf(nil), nil)
+	c.Head(101, inspect.LinesOf(nil))
+	c.Tunnel(true, inspect.LinesOf(nil))
+	text := "\u202egnp.exe\x1b[2J \u05e9\u05dc\u05d5\u05dd \U0001F468\u200d\U0001F469"
+	c.Content(inspect.Server, append([]byte{0x81, byte(len(text))}, text...))
+	url := admin(t, console.Options{Requests: s}, console.Guard{Network: "tcp", Token: requestToken})
+	for path, wants := range map[string][]string{
+		"/inspect":    {`/ws?x=a\u{202e}b`},
+		"/requests/1": {`/ws?x=a\u{202e}b</h1>`, `<code>GET /ws?x=a\u{202e}b</code>`, "<span class=\"first\">\\u{202e}gnp.exe\\u{1b}[2J \u05e9\u05dc\u05d5\u05dd \U0001F468\u200d\U0001F469</span>"},
+	} {
+		page := body(t, ask(t, "GET", url+path, bearer))
+		for _, want := range wants {
+			if !strings.Contains(page, want) {
+				t.Errorf("%s: no %q in\n%s", path, want, page)
+			}
+		}
+	}
+	line := body(t, ask(t, "GET", url+"/requests?format=line", bearer))
+	if strings.Contains(line, "\u202e") {
+		t.Errorf("%q", line)
+	}
+}
+
 // Half of a filter chooses nothing: who has mistyped it is told so, and is not shown everything, or nothing for ever.
 func TestFiltersThatCannotBeUnderstoodAreRefused(t *testing.T) {
 	_, url := remembered(t)
