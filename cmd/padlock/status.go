@@ -99,7 +99,8 @@ func printStatus(out io.Writer, s *console.Status) error {
 	}
 
 	up := (time.Duration(s.Uptime) * time.Second).String()
-	fmt.Fprintf(out, "padlock %s %s, since %s; %d open connections\n", s.Version, state, up, s.Connections)
+	// The version comes last: that of a build of the source is "dev", and padlock dev is a command.
+	fmt.Fprintf(out, "padlock %s, since %s; %d open connections; version %s\n", state, up, s.Connections, s.Version)
 
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if len(s.Sites) > 0 {
