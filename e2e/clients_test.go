@@ -14,7 +14,7 @@ func TestCurlAndOpenSSLSeeThePageAndTheTerminalTellsEveryStage(t *testing.T) {
 	besides(t)
 	p := start(t)
 	root := p.root(t)
-	for _, version := range []string{"--http1.1", "--http2"} {
+	for _, version := range []string{"--http1.0", "--http1.1", "--http2"} {
 		out, err := exec.Command(need(t, "curl"), "-sS", "--fail", version, "--cacert", root, p.url).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "This connection is encrypted") || !strings.Contains(string(out), "CertificateVerify") {
 			t.Fatalf("curl %s: %v\n%s", version, err, out)

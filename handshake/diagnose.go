@@ -299,7 +299,7 @@ func (d *dissector) partial() bool {
 
 // speaksHTTP reports whether a client offers a protocol in which it is the first to speak.
 func (d *dissector) speaksHTTP() bool {
-	return d.hello != nil && slices.ContainsFunc(d.hello.ALPN, func(p string) bool { return p == "h2" || p == "http/1.1" || p == "h3" })
+	return d.hello != nil && slices.ContainsFunc(d.hello.ALPN, func(p string) bool { return p == "h2" || p == "http/1.1" || p == "http/1.0" || p == "h3" })
 }
 
 // patience is how long a program takes at most to reject a certificate, but for the network; who takes longer waits for

@@ -280,7 +280,9 @@ func alpnRemedy(d *dissector) string {
 		}
 	}
 
-	offer := "let the client offer " + strings.Join(d.policy.NextProtos, " or ") + " by ALPN, or none; "
+	// Nobody is to go back to HTTP/1.0 for this.
+	advised := slices.DeleteFunc(slices.Clone(d.policy.NextProtos), func(p string) bool { return p == "http/1.0" })
+	offer := "let the client offer " + strings.Join(advised, " or ") + " by ALPN, or none; "
 	// A site that offers no HTTP is a TCP site, whose list of protocols is its own.
 	if !slices.ContainsFunc(d.policy.NextProtos, func(p string) bool { return strings.HasPrefix(p, "h") }) {
 		return offer + "or add what it offers to the site's tcp.alpn"

@@ -286,6 +286,7 @@ sites:
 		offers []string
 	}{
 		{"www.test", []string{"mqtt"}}, {"www.test", []string{"ftp", "smtp", "imap"}}, {"www.test", []string{"h3"}}, {"www.test", []string{"h2c"}}, {"www.test", []string{"HTTP/1.1", "H2"}}, {"www.test", []string{"\x00"}},
+		{"www.test", []string{"http/0.9"}}, {"mqtt.test", []string{"http/1.0"}},
 		{"mqtt.test", []string{"http/1.1"}}, {"mqtt.test", []string{"h2", "http/1.1"}}, {"mqtt.test", []string{"h3"}}, {"www.test", []string{"acme-tls/1", "mqtt"}},
 	} {
 		_, err := tls.Dial("tcp", e.address, &tls.Config{ServerName: test.sni, NextProtos: test.offers, InsecureSkipVerify: true})
@@ -313,6 +314,31 @@ sites:
 	case text := <-said:
 		t.Errorf("the service was told %q", text)
 	default:
+	}
+}
+
+// curl --http1.0 offers HTTP/1.0 alone by ALPN. It is HTTP, so it gets its answer, and its handshake is told as every other. Who offers more gets
+// the better one.
+func TestAClientThatOffersHTTP10AloneIsAnswered(t *testing.T) {
+	t.Parallel()
+	e := startFile(t, `sites: [{hosts: [localhost], routes: [{to: %q}]}]`, named(t, "app"))
+	for offers, want := range map[string]string{"http/1.0": "http/1.0", "http/1.0 http/1.1": "http/1.1", "http/1.0 h2": "h2", "http/0.9 http/1.0": "http/1.0"} {
+		conn, err := tls.Dial("tcp", e.address, &tls.Config{RootCAs: e.roots, ServerName: "localhost", NextProtos: strings.Fields(offers)})
+		if err != nil {
+			t.Fatalf("%s: %v", offers, err)
+		}
+		defer conn.Close()
+		if got := conn.ConnectionState().NegotiatedProtocol; got != want {
+			t.Errorf("%s: %s was chosen", offers, got)
+		}
+		if want != "http/1.0" {
+			continue
+		}
+		_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.Contains(string(answer), " 200 ") || !strings.HasSuffix(string(answer), "app GET /") {
+			t.Errorf("%s: %q, %v", offers, answer, err)
+		}
 	}
 }
 

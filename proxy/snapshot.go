@@ -53,7 +53,8 @@ func newSnapshot(cfg *config.Config, deps Dependencies, targets *upstream.Target
 func baseTLS(cfg *config.Config, choose func(*tls.ClientHelloInfo) (*tls.Certificate, error), recorder *handshake.Recorder) *tls.Config {
 	c := &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
+		// Clients that speak HTTP/1.0 alone say so, and the server of HTTP/1.1 answers them (RFC 7301 section 6).
+		NextProtos: []string{"h2", "http/1.1", "http/1.0"},
 		// A second record for a response of one kilobyte would be a second system call.
 		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
