@@ -79,6 +79,7 @@ sites:
       - {to: %[2]q}
       - {path: /write, jwt: {jwks: %[1]q, issuer: "https://login.test/", audience: app, claims: {scope: [admin, write], "realm.roles": editor}, forward: true}, to: %[2]q}
       - {path: /cookie, jwt: {jwks: %[1]q, issuer: "https://login.test/", audience: app, cookie: session, header: X-Token}, to: %[2]q}
+      - {path: /php, jwt: {jwks: %[1]q, issuer: "https://login.test/", audience: app, cookie: app_token, header: X-Token}, to: %[2]q}
 `, s.file(t), app)
 	const none, bad, scope = `Bearer realm="padlock"`, `Bearer realm="padlock", error="invalid_token"`, `Bearer realm="padlock", error="insufficient_scope"`
 	editor := s.token(map[string]any{"realm": map[string]any{"roles": []string{"editor"}}})
@@ -99,6 +100,10 @@ sites:
 			{"/write", []string{"Authorization", "Bearer " + editor}, 200, "", `user ["ada"] mail [] groups [] token "Bearer ` + editor + `" cookie ""`},
 			{"/cookie", []string{"Cookie", "a=b; session=" + editor + "; c=d"}, 200, "", `user ["ada"] mail [] groups [] token "" cookie "a=b; c=d"`}, {"/cookie", []string{"X-Token", editor, "Cookie", "c=d"}, 200, "", `user ["ada"] mail [] groups [] token "" cookie "c=d"`},
 			{"/cookie", []string{"X-Token", editor, "Cookie", "session=x"}, 400, `Bearer realm="padlock", error="invalid_request"`, ""}, {"/cookie", []string{"Cookie", "session=" + editor + "; session=" + editor}, 400, `Bearer realm="padlock", error="invalid_request"`, ""},
+			// PHP reads app.token as app_token.
+			{"/php", []string{"Cookie", "app.token=FORGED; app_token=" + editor}, 400, `Bearer realm="padlock", error="invalid_request"`, ""}, {"/php", []string{"Cookie", "app_token=" + editor + "; app_token[x]=FORGED"}, 400, `Bearer realm="padlock", error="invalid_request"`, ""},
+			{"/php", []string{"Cookie", "app.token=FORGED", "X-Token", editor}, 400, `Bearer realm="padlock", error="invalid_request"`, ""}, {"/php", []string{"Cookie", "app.token=" + editor}, 401, `Bearer realm="padlock"`, ""},
+			{"/php", []string{"Cookie", "app-token=b; app_token=" + editor}, 200, "", `user ["ada"] mail [] groups [] token "" cookie "app-token=b"`},
 		} {
 			response, body := fetch(t, client, "GET", "https://localhost"+c.path, c.fields...)
 			if response.StatusCode != c.status || response.Header.Get("WWW-Authenticate") != c.challenge || c.body != "" && body != c.body {

@@ -85,6 +85,8 @@ sites:
       - {path: /user, to: %[1]q, basic_auth: {users: {ada: %[2]q, bob: %[2]q}}, rate_limit: {requests: 2, per: 1h, by: user}}
       - {path: /key, to: %[1]q, rate_limit: {requests: 2, per: 1h, by: "header:X-API-Key"}}
       - {path: /session, to: %[1]q, rate_limit: {requests: 2, per: 1h, by: "cookie:session"}}
+      - {path: /php, to: %[1]q, rate_limit: {requests: 2, per: 1h, by: "cookie:app_session"}}
+      - {path: /cgi, to: %[1]q, rate_limit: {requests: 2, per: 1h, by: "header:X-Customer"}}
       - {path: /burst, to: %[1]q, rate_limit: {requests: 60, per: 1h, burst: 1}}
       - {path: /answer, respond: {status: 204}, rate_limit: {requests: 1, per: 1h}}
 `, target, hash)
@@ -137,6 +139,16 @@ sites:
 	expect("/session", []int{429}, "Cookie", "session=invented; session=one")
 	expect("/session", []int{429}, "Cookie", "session=one; session=invented")
 	expect("/session", []int{429}, "Cookie", `session="\157ne"`)
+	// PHP reads both cookies as app_session, and takes the first; CGI makes one variable of both headers.
+	expect("/php", []int{200, 200, 429}, "Cookie", "app_session=one")
+	expect("/php", []int{200, 200, 429}, "Cookie", "app.session=one; app_session=invented")
+	for _, name := range []string{"app.session", "app session", "app[session", "app_session[x]", "app%5fsession"} {
+		expect("/php", []int{429}, "Cookie", name+"=one; app_session=also invented")
+	}
+	expect("/php", []int{200, 200, 429}, "Cookie", "app_session=two; app-session=other; the.app_session=other")
+	expect("/cgi", []int{200, 200, 429}, "X-Customer", "one")
+	expect("/cgi", []int{200, 200, 429}, "X-Customer", "invented", "X_Customer", "one")
+	expect("/cgi", []int{429}, "X-Customer", "also invented", "X_Customer", "one")
 	expect("/burst", []int{200, 429})
 	expect("/answer", []int{204, 429})
 }

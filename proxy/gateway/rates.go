@@ -245,11 +245,13 @@ func (x *Exchange) counted(by string) (client string, address bool) {
 			return "ja4 " + fingerprint, false
 		}
 	case "header":
-		if value, ok := single(x.request.Fields.Lines(name)); ok {
+		f := x.request.Fields
+		if value, ok := single(f.Lines(name)); ok && !f.Aliased(name) {
 			return "header " + value, false
 		}
 	case "cookie":
-		if value, ok := single(x.request.Fields.Cookies(name)); ok && !strings.HasPrefix(value, `"`) {
+		f := x.request.Fields
+		if value, ok := single(f.Cookies(name)); ok && !strings.HasPrefix(value, `"`) && !f.CookieAliased(name) {
 			return "cookie " + value, false
 		}
 	}
@@ -259,8 +261,8 @@ func (x *Exchange) counted(by string) (client string, address bool) {
 }
 
 // single is the only value of several that there may be, and not empty. Where there are more, targets differ in which
-// they take: a client could add one that it invents, and be another with each request. So do the ways in which they
-// read a cookie's value in quotes.
+// they take: a client could add one that it invents, and be another with each request. So it is where a name passes for
+// another, and with the ways in which targets read a cookie's value in quotes.
 func single(values iter.Seq[string]) (value string, ok bool) {
 	n := 0
 	for v := range values {

@@ -148,7 +148,7 @@ func shownToken(j *sites.JWT, fields message.Fields) (string, error) {
 	}
 
 	switch {
-	case len(shown) > 1:
+	case len(shown) > 1, j.Cookie != "" && len(shown) > 0 && fields.CookieAliased(j.Cookie):
 		return "", noToken(400, "A request has one token", "jwt: several tokens", `, error="invalid_request"`)
 	case len(shown) == 0 || shown[0] == "":
 		return "", noToken(401, "A token is needed", "jwt: no token", "")

@@ -2,6 +2,7 @@ package message
 
 import (
 	"iter"
+	"net/url"
 	"strings"
 )
 
@@ -67,14 +68,57 @@ func (f Fields) Cookies(name string) iter.Seq[string] {
 	}
 }
 
-// DelCookie removes every cookie of a name, and leaves the others as they are.
+// Aliased reports whether a field is there that some backends take for the one of this name: see Alias.
+func (f Fields) Aliased(name string) bool {
+	want, _ := Alias(name)
+	for i := range f {
+		if plain, _ := Alias(f[i].Name); Is(plain, want) && !Is(f[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// CookieAliased reports whether a cookie is there that some targets read as one of this name, though its own name is
+// another.
+func (f Fields) CookieAliased(name string) bool {
+	for line := range f.Lines("Cookie") {
+		for pair := range strings.SplitSeq(line, ";") {
+			n, _, _ := strings.Cut(pair, "=")
+			if n = strings.Trim(n, " \t"); n != name && readAs(n) == readAs(name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readAs is the name by which PHP knows a cookie: a dot, a blank or an open bracket becomes an underscore, and what a
+// closed bracket follows is a list. Versions of PHP and Rack before 2020 decode the name first.
+func readAs(name string) string {
+	// A name that cannot be decoded is read as it is.
+	if decoded, err := url.PathUnescape(name); err == nil {
+		name = strings.TrimLeft(decoded, " ")
+	}
+	if at := strings.IndexByte(name, '['); at > 0 && strings.IndexByte(name[at:], ']') > 0 {
+		name = name[:at]
+	}
+	return strings.Map(func(r rune) rune {
+		if r == '.' || r == ' ' || r == '[' {
+			return '_'
+		}
+		return r
+	}, name)
+}
+
+// DelCookie removes every cookie of a name, and those that some targets read as one, and leaves the others as they are.
 func (f *Fields) DelCookie(name string) {
 	kept := (*f)[:0]
 	for _, field := range *f {
 		if Is(field.Name, "Cookie") {
 			var others []string
 			for pair := range strings.SplitSeq(field.Value, ";") {
-				if n, _, _ := strings.Cut(pair, "="); strings.Trim(n, " \t") != name {
+				if n, _, _ := strings.Cut(pair, "="); readAs(strings.Trim(n, " \t")) != readAs(name) {
 					others = append(others, strings.Trim(pair, " \t"))
 				}
 			}

@@ -37,3 +37,26 @@ func TestATokenIsFoundInAnyLineOfAListField(t *testing.T) {
 		t.Fatal("tokens are not told apart")
 	}
 }
+
+// PHP reads dots, blanks and brackets in names of cookies as underscores.
+func TestCookiesThatPassForOthers(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		"a_b=1": false, "a_b=1; a_b=2": false, "x=1; a.b=2": true, "a b=1": true, "a[b=1": true, "a_b[]=1": true, "a_b[c]=1": true, "a%5Fb=1": true, "a%2eb=1": true, "a_b%zz=1": false,
+		"a-b=1; ab=2; A_b=3; a_b_c=4; c.a_b=5": false, "a.b": true, "": false,
+	} {
+		f := Fields{{"Cookie", line}, {"X-Other", "a.b=1"}}
+		if got := f.CookieAliased("a_b"); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+	f := Fields{{"cookie", "x=1; a.b=2; a_b=3; a-b=4; a_b[c]=5"}}
+	if f.DelCookie("a_b"); f.Value("Cookie") != "x=1; a-b=4" {
+		t.Errorf("left: %q", f)
+	}
+	for name, want := range map[string]bool{"X-A": false, "x-a": false, "X_A": true, "x.a": true, "X-B": false} {
+		if got := (Fields{{name, ""}}).Aliased("X-A"); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
