@@ -134,3 +134,51 @@ sites:
 		}
 	}
 }
+
+// A cache between padlock and its clients must not give the response of one route to a request that another answers: the fields that decide
+// are in Vary, whichever route answers, over every protocol.
+func TestCachesLearnWhichFieldsChooseARoute(t *testing.T) {
+	t.Parallel()
+	app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if vary := r.URL.Query().Get("vary"); vary != "" {
+			w.Header().Set("Vary", vary)
+		}
+		if r.URL.Path == "/same" {
+			w.WriteHeader(304)
+		}
+	})
+	e := startFile(t, `
+sites:
+  - hosts: [localhost]
+    routes:
+      - {to: %[1]q}
+      - {path: /two, header: {x-canary: "yes"}, cookie: {beta: "*", alpha: "*"}, to: %[1]q}
+      - {path: /post, methods: [POST], header: {X-Canary: "yes"}, to: %[1]q}
+      - {path: /match, match: '\.png$', header: {X-Canary: "yes"}, to: %[1]q}
+      - {path: /query, query: {v: "2"}, header: {X-Canary: "yes"}, to: %[1]q}
+      - {path: /share, percent: 50, to: %[1]q}
+      - {path: /near, client: [127.0.0.0/8], to: %[1]q}
+      - {path: /same, cookie: {beta: "1"}, to: %[1]q}
+      - {path: /moved, header: {X-Canary: "yes"}, respond: {body: new}}
+      - {path: /moved, redirect: {to: "https://localhost/new"}}
+      - {path: /ruled, header: {X-Canary: "yes"}, to: %[1]q, headers: {response: {set: {Vary: X-Own}}}}
+`, app)
+	for name, client := range e.everyClient(t) {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		for _, c := range []struct {
+			path, want string
+			fields     []string
+		}{
+			{"/", "", nil}, {"/two", "x-canary, Cookie", nil}, {"/two/deep", "x-canary, Cookie", []string{"X-Canary", "yes", "Cookie", "beta=1; alpha=1"}}, {"/two", "x-canary, Cookie", []string{"X-Canary", "no"}},
+			{"/two?vary=accept,X-CANARY", "accept,X-CANARY, Cookie", nil}, {"/two?vary=*", "*", nil},
+			{"/post", "", nil}, {"/match/a.jpg", "", nil}, {"/match/a.png", "X-Canary", nil}, {"/query", "", []string{"X-Canary", "yes"}}, {"/query?v=2", "X-Canary", nil},
+			{"/share", "", nil}, {"/near", "", nil}, {"/same", "Cookie", []string{"Cookie", "beta=1"}}, {"/same", "Cookie", nil},
+			{"/moved", "X-Canary", nil}, {"/moved", "X-Canary", []string{"X-Canary", "yes"}}, {"/ruled", "X-Own", []string{"X-Canary", "yes"}}, {"/ruled", "X-Canary", nil},
+		} {
+			response, _ := fetch(t, client, "GET", "https://localhost"+c.path, c.fields...)
+			if got := strings.Join(response.Header.Values("Vary"), ", "); got != c.want {
+				t.Errorf("%s: %s %v: %s, Vary: %q, not %q", name, c.path, c.fields, response.Status, got, c.want)
+			}
+		}
+	}
+}

@@ -214,6 +214,18 @@ func (x *Exchange) security() *sites.SecurityHeaders {
 	return x.site.Security
 }
 
+// vary names the fields of the request that have chosen the route, for caches.
+func (x *Exchange) vary(f *message.Fields) {
+	if x.route == nil {
+		return
+	}
+	for _, name := range x.site.Varies(x.request.Method, &x.path, x.route) {
+		if !f.HasToken("Vary", name) && !f.HasToken("Vary", "*") {
+			f.Add("Vary", name)
+		}
+	}
+}
+
 // finish changes the fields of a response as the site and the route say.
 func (x *Exchange) finish(f *message.Fields) {
 	if x.site == nil || x.bare {
@@ -243,6 +255,7 @@ func (x *Exchange) finish(f *message.Fields) {
 		}
 	}
 
+	x.vary(f)
 	x.share(f)
 	if h := x.security(); h != nil {
 		h.Apply(f)

@@ -34,6 +34,8 @@ type conditions struct {
 type condition struct {
 	text  string
 	holds func(Asker, *paths.Path) bool
+	field string // of the request that it depends on; "": none
+	query bool   // it depends on the address alone
 }
 
 // newConditions is nil where there are none.
@@ -57,15 +59,16 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 		}
 	}
 
-	add := func(text string, holds func(Asker, *paths.Path) bool) {
-		made.compare = append(made.compare, condition{text, holds})
+	add := func(text string, holds func(Asker, *paths.Path) bool) *condition {
+		made.compare = append(made.compare, condition{text: text, holds: holds})
+		return &made.compare[len(made.compare)-1]
 	}
 	// Sorted, as maps have no order and padlock route explain shows the conditions in the order of this list.
 	for _, name := range slices.Sorted(maps.Keys(c.Header)) {
 		want := c.Header[name]
 		add(fmt.Sprintf("header %s: %s", name, want), func(q Asker, _ *paths.Path) bool {
 			return slices.ContainsFunc(q.Sent(), func(f message.Field) bool { return message.Is(f.Name, name) && equals(f.Value, want) })
-		})
+		}).field = name
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(c.Cookie)) {
@@ -73,12 +76,12 @@ func newConditions(c *config.Conditions, ignoreCase bool) (*conditions, error) {
 		add(fmt.Sprintf("cookie %s=%s", name, want), func(q Asker, _ *paths.Path) bool {
 			value, ok := q.Sent().Cookie(name)
 			return ok && equals(value, want)
-		})
+		}).field = "Cookie"
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(c.Query)) {
 		want := c.Query[name]
-		add(fmt.Sprintf("query %s=%s", name, want), func(_ Asker, path *paths.Path) bool { return asksFor(path.Query, name, want) })
+		add(fmt.Sprintf("query %s=%s", name, want), func(_ Asker, path *paths.Path) bool { return asksFor(path.Query, name, want) }).query = true
 	}
 
 	if len(c.Client) > 0 {
@@ -134,6 +137,23 @@ func (c *conditions) fails(q Asker, path *paths.Path) string {
 		}
 	}
 	return ""
+}
+
+// varies appends the fields of requests for an address that decide whether the conditions hold.
+func (c *conditions) varies(names []string, path *paths.Path) []string {
+	if c.match != nil && !c.match.MatchString(path.Normal) {
+		return names
+	}
+	// What the address itself rules out, no field can bring about.
+	if slices.ContainsFunc(c.compare, func(one condition) bool { return one.query && !one.holds(nil, path) }) {
+		return names
+	}
+	for _, one := range c.compare {
+		if one.field != "" && !slices.ContainsFunc(names, func(name string) bool { return message.Is(name, one.field) }) {
+			names = append(names, one.field)
+		}
+	}
+	return names
 }
 
 // agreed reports whether all readers see a path alike, as far as the regular expression goes: those that ignore case,

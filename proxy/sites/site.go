@@ -24,6 +24,7 @@ type Site struct {
 	Redirects map[string]string // names that lead to another, with or without www
 	// Routes ask for more than paths and methods.
 	Conditional bool
+	varies      bool  // some of them ask for fields of the request
 	Plain       bool  // it is served over plain HTTP too
 	PlainOff    bool  // plain HTTP gets no redirect either
 	CORS        *CORS // where no route was found; nil: the target decides
@@ -167,6 +168,7 @@ func (b *builder) site(c *config.Site, policy *Policy) (*Site, error) {
 		r.Number, r.Config = i, &c.Routes[i]
 		r.vouch(built)
 		built.Conditional = built.Conditional || r.when != nil
+		built.varies = built.varies || r.when != nil && slices.ContainsFunc(r.when.compare, func(one condition) bool { return one.field != "" })
 		built.Routes = append(built.Routes, r)
 		built.Methods = append(built.Methods, r.methods...)
 	}
@@ -407,6 +409,25 @@ func (s *Site) Route(method string, path *paths.Path, q Asker) (found *Route, al
 			allowed = append(allowed, r.methods...)
 		}
 	}
+}
+
+// Varies are the fields of a request on which it depends that its address leads to a route, and to no other: a cache must
+// not take the answer for one to a request whose fields differ. Address, certificate and share of the client are none.
+func (s *Site) Varies(method string, path *paths.Path, found *Route) (names []string) {
+	if !s.varies {
+		return nil
+	}
+	at := s.index.among(path)
+	for r := at.next(); r != nil; r = at.next() {
+		if r.when != nil && r.takes(method) && r.Pattern.Match(path) >= paths.Ours {
+			names = r.when.varies(names, path)
+		}
+		// Those behind it would have been asked for no request that this one answers.
+		if r == found {
+			break
+		}
+	}
+	return names
 }
 
 // UpgradesTo reports whether clients may go over to a protocol.
