@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,5 +318,82 @@ func TestAReloadDrawsNoNumberForWhatIsOpen(t *testing.T) {
 		if _, err := io.ReadFull(r, make([]byte, 30)); err != nil {
 			t.Errorf("stream %d has ended: %v", i, err)
 		}
+	}
+}
+
+// A request that waits in line for a target is judged when its turn comes, by the rules that hold then: it goes to no target whose site or
+// route is gone by then, or in maintenance.
+func TestARequestInLineIsJudgedWhenItsTurnComes(t *testing.T) {
+	t.Parallel()
+	const line = `circuit: {requests: 1, pending: 1, wait: 30s}`
+	for _, c := range []struct {
+		what, after string
+		status      int // 0: the connection, or the stream, ends
+		says        string
+	}{
+		{"nothing that matters", `{hosts: [localhost], hsts: {max_age: 1h}, routes: [{to: %q, ` + line + `}]}`, 200, "app"},
+		{"the site is gone", `{hosts: [other.test], routes: [{to: %q}]}`, 421, "does not serve the host"},
+		{"the route is gone", `{hosts: [localhost], routes: [{path: /other, to: %q}]}`, 503, "has changed in the meantime"},
+		{"the route leads elsewhere", `{hosts: [localhost], routes: [{redirect: {to: "https://else.test/"}}, {path: /x, to: %q}]}`, 503, "has changed in the meantime"},
+		{"maintenance", `{hosts: [localhost], maintenance: {on: true, message: "Back at six"}, routes: [{to: %q, ` + line + `}]}`, 503, "Back at six"},
+		{"others may come", `{hosts: [localhost], allow: [192.0.2.0/24], routes: [{to: %q, ` + line + `}]}`, 0, ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			for _, front := range []string{"h1", "h2", "h3"} {
+				var asked atomic.Int64
+				begun, release := make(chan bool, 10), make(chan bool)
+				app := backend(t, func(w http.ResponseWriter, r *http.Request) {
+					asked.Add(1)
+					begun <- true
+					select {
+					case <-release:
+					case <-r.Context().Done():
+					}
+					_, _ = io.WriteString(w, "app")
+				})
+				e := startFile(t, "sites: [{hosts: [localhost], routes: [{to: %q, "+line+"}]}]", app)
+				client := e.everyClient(t)[front]
+				type answer struct {
+					status int
+					text   string
+				}
+				ask := func(to chan answer) {
+					response, err := client.Get("https://localhost/")
+					if err != nil {
+						to <- answer{}
+						return
+					}
+					defer response.Body.Close()
+					text, _ := io.ReadAll(response.Body)
+					to <- answer{response.StatusCode, string(text)}
+				}
+				first, others := make(chan answer, 1), make(chan answer, 2)
+				go ask(first)
+				<-begun
+				go ask(others)
+				go ask(others)
+				// The line has room for one: when the other was refused, that one is in it.
+				if got := <-others; got.status != 503 || !strings.Contains(got.text, "is busy") {
+					t.Fatalf("%s: %v", front, got)
+				}
+
+				e.reload(t, sitesOf(t, "sites: ["+fmt.Sprintf(c.after, app)+"]"))
+				close(release)
+
+				got := <-others
+				if got.status != c.status || !strings.Contains(got.text, c.says) {
+					t.Errorf("%s: %d %s", front, got.status, got.text)
+				}
+				want := int64(1)
+				if c.status == 200 {
+					want = 2
+				}
+				if n := asked.Load(); n != want {
+					t.Errorf("%s: the target has got %d requests", front, n)
+				}
+				<-first
+			}
+		})
 	}
 }

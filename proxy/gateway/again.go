@@ -78,10 +78,35 @@ func (x *Exchange) again(now *Routes) fate {
 		return refused
 	case !x.proof.holds(found, route):
 		return refused
-	case route.Group == nil:
+	case (route.Group == nil) != (x.route.Group == nil), (route.Files == nil) != (x.route.Files == nil):
 		return gone
 	}
 	return stays
+}
+
+// errElsewhere is for a request whose answer was to come from where its address does not lead any more.
+var errElsewhere = busy(503, "What answers at this address has changed in the meantime")
+
+// begins judges a request that may have waited before it goes to its target, or gets its file: by the rules that hold
+// now. One that has begun is finished where its site or route is gone; one that has not is answered as a new one would
+// be, or asked to come again.
+func (x *Exchange) begins(now *Routes) error {
+	if now == x.routes {
+		return nil
+	}
+	switch x.again(now) {
+	case refused:
+		return errDismissed
+	case gone:
+		if now.Hosts(x.request.Conn.Listener).Named(x.name) == nil {
+			return errMisdirected
+		}
+		return errElsewhere
+	}
+	if m := now.Hosts(x.request.Conn.Listener).Named(x.name).Maintenance; m != nil {
+		return x.inMaintenance(m)
+	}
+	return nil
 }
 
 // standing is a request as conditions of routes see it when it is judged again, by goroutines that are not its own: it
@@ -107,9 +132,9 @@ type underway struct {
 	open []*Exchange // each knows its place
 }
 
-// add notes a request that ctx ends. It reports false where another snapshot has come since the request was let in, and
-// refuses it.
-func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes) bool {
+// add notes a request that ctx ends. It returns an error where another snapshot has come since the request was let in,
+// and has another answer for it.
+func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes) error {
 	// Added before the snapshot is compared: a reload in between either sees the request, or is seen here.
 	u.mu.Lock()
 	u.open = append(u.open, x)
@@ -117,8 +142,7 @@ func (u *underway) add(ctx *message.Context, x *Exchange, routes func() *Routes)
 	u.mu.Unlock()
 
 	// A snapshot that is published meanwhile is followed as well.
-	now := routes()
-	return now == x.routes || x.again(now) != refused
+	return x.begins(routes())
 }
 
 // remove forgets a request, if it is there. Its context is not ended from then on: it may be another request's.

@@ -44,8 +44,8 @@ func (f filesBelow) Answer(ctx *message.Context, x *Exchange) (*message.Response
 	}
 
 	// A large file takes long, and a reload may let the client in no more.
-	if !f.h.underway.add(ctx, x, f.h.Routes) {
-		return nil, errDismissed
+	if err := f.h.underway.add(ctx, x, f.h.Routes); err != nil {
+		return nil, err
 	}
 
 	if response := f.whole(x.request, below); response != nil {

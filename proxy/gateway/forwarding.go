@@ -22,8 +22,8 @@ type forwarding struct {
 // Answer implements Action.
 func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Response, error) {
 	// From here on a reload that lets the client in no more can end the request.
-	if !f.h.underway.add(ctx, x, f.h.Routes) {
-		return nil, errDismissed
+	if err := f.h.underway.add(ctx, x, f.h.Routes); err != nil {
+		return nil, err
 	}
 
 	group := f.route.Group
@@ -32,6 +32,12 @@ func (f *forwarding) Answer(ctx *message.Context, x *Exchange) (*message.Respons
 		if group, err = f.h.succeeded(ctx, x, group); err != nil {
 			return nil, err
 		}
+		if err := x.begins(f.h.Routes()); err != nil {
+			return nil, err
+		}
+	}
+	if group.Queues() {
+		x.attempt.Begin = func() error { return x.begins(f.h.Routes()) }
 	}
 	if group.Patient() {
 		x.attempt.Late, x.attempt.LateAfter = f.h.late.of(x), f.h.late.after
@@ -144,9 +150,13 @@ const tooLarge = "The request's content is too large"
 func (h *Gateway) failed(ctx *message.Context, x *Exchange, err error) error {
 	var unread *message.BodyError
 	var unsent *message.InterimError
+	var late *StatusError
 	switch {
+	// What was found when the request's turn had come.
+	case errors.As(err, &late):
+		return late
 	// Our own reasons come first: what the target says of a request that we ended is a consequence.
-	case x.dismissed.Load():
+	case x.dismissed.Load(), errors.Is(err, errDismissed):
 		return errDismissed
 	case ctx.Err() != nil, errors.As(err, &unsent):
 		return errGone

@@ -252,7 +252,7 @@ func (h *Gateway) dispatch(ctx *message.Context, x *Exchange) (*message.Response
 		return x.toOtherName(other)
 	}
 	if x.site.Maintenance != nil {
-		if err := x.inMaintenance(); err != nil {
+		if err := x.inMaintenance(x.site.Maintenance); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"padlock/proxy/message"
+	"padlock/proxy/sites"
 )
 
 const (
@@ -14,8 +15,7 @@ const (
 )
 
 // inMaintenance is the answer for a client that is not served while a site is in maintenance; nil: it is served.
-func (x *Exchange) inMaintenance() error {
-	m := x.site.Maintenance
+func (x *Exchange) inMaintenance(m *sites.Maintenance) error {
 	if !m.Holds(x.addr, x.path.Raw, x.start) {
 		return nil
 	}

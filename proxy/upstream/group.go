@@ -74,6 +74,10 @@ type Attempt struct {
 	Late      func(target, help string)
 	LateAfter time.Duration
 
+	// Begin is called when the request has a target's place, for which it may have waited. The request goes nowhere if it
+	// returns an error, which RoundTrip returns as well. Nil: it is not called.
+	Begin func() error
+
 	Follower Follower // nil: nobody follows the request
 	Cookie   string   // Set-Cookie that makes the client stick, or ""
 }
@@ -138,7 +142,7 @@ var (
 const maxAttempts = 8
 
 // RoundTrip sends a request to a target of the group, and to another where the first has surely not acted on it. Its
-// errors are *Error, ErrUnhealthy, ErrFull, or the context's.
+// errors are *Error, ErrUnhealthy, ErrFull, what Begin has returned, or the context's.
 func (g *Group) RoundTrip(ctx *message.Context, r *message.Request, interim message.Interim, a *Attempt) (response *message.Response, err error) {
 	again := func(failure *Error) bool { return safe(r, failure) }
 	err = g.try(ctx, r, a, again, func(m *member, placed time.Time) (err error) {
@@ -185,6 +189,12 @@ func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again 
 
 		// From here on the attempt owns the place, and gives it back whatever happens.
 		a.hold(g, m, &f)
+		if a.Begin != nil {
+			if err := a.Begin(); err != nil {
+				a.End()
+				return err
+			}
+		}
 		err = once(m, placed)
 		start = time.Now()
 		a.Answer = start.Sub(placed)
@@ -214,6 +224,9 @@ func (g *Group) try(ctx *message.Context, r *message.Request, a *Attempt, again 
 		a.Retries++
 	}
 }
+
+// Queues reports whether requests may wait for a place at a target.
+func (g *Group) Queues() bool { return g.o.Circuit.Pending > 0 }
 
 // Patient reports whether a target may take as long as it takes to answer.
 func (g *Group) Patient() bool {
