@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -171,8 +172,10 @@ access_log: {format: "off"}
 sites:
   - hosts: [localhost, 127.0.0.1]
     routes:
-%s      - {to: "https://%s", ca: %q, server_name: example.com, grpc_web: true}
-`, routes.String(), rpc.Addr(), cert)
+%[1]s      - {to: "https://%[2]s", ca: %[3]q, server_name: example.com, grpc_web: true}
+      - {path: /limited/, to: %[4]q, rate_limit: {requests: 1, per: 1h}}
+      - {path: /denied/, to: "https://%[2]s", ca: %[3]q, server_name: example.com, deny: [127.0.0.0/8]}
+`, routes.String(), rpc.Addr(), cert, places["node-h2c"])
 	p := &padlock{home: t.TempDir()}
 	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
 	p.run(t, program(plain, p.home, "run", "--config", write(t, "padlock.yaml", text)))
@@ -233,9 +236,31 @@ sites:
 		t.Run(name+" gRPC-Web", func(t *testing.T) { webCalls(t, f.client, "https://"+address) })
 	}
 	t.Run("gRPC", func(t *testing.T) { calls(t, address, roots) })
+	t.Run("padlock's errors by gRPC", func(t *testing.T) { rpcErrors(t, u.Port(), p.root(t)) })
 	t.Run("gRPC's deadline", func(t *testing.T) { deadlines(t, address, roots) })
 	for _, name := range []string{"h2", "h3"} {
 		t.Run(name+" gRPC by hand", func(t *testing.T) { byHand(t, fronts(t, address, roots)[name].client, "https://"+address) })
+	}
+}
+
+// A client of gRPC that is not Go's reads padlock's errors as those of its server: by their status, their message and when to come again.
+func rpcErrors(t *testing.T, port, root string) {
+	const script = `
+import sys, grpc
+credentials = grpc.ssl_channel_credentials(open(sys.argv[1], "rb").read())
+with grpc.secure_channel("127.0.0.1:" + sys.argv[2], credentials, [("grpc.ssl_target_name_override", "localhost"), ("grpc.default_authority", "localhost")]) as channel:
+    for method in ["/denied/M", "/limited/M", "/limited/M"]:
+        try:
+            channel.unary_unary(method)(b"", timeout=30)
+        except grpc.RpcError as error:
+            print(error.code().name, error.details(), "retry-after" in dict(error.trailing_metadata()))
+`
+	out, err := exec.Command(need(t, "/usr/bin/python3"), "-c", script, root, port).Output()
+	must(t, err)
+	lines := strings.Split(string(out), "\n")
+	if len(lines) < 4 || !strings.HasPrefix(lines[0], "PERMISSION_DENIED 403 Forbidden: ") || !strings.HasSuffix(lines[0], ") False") ||
+		!strings.HasPrefix(lines[2], "UNAVAILABLE 429 Too Many Requests: ") || !strings.HasSuffix(lines[2], ") True") {
+		t.Errorf("the client says:\n%s", out)
 	}
 }
 

@@ -235,7 +235,7 @@ func (a *AccessLog) object(b []byte, x *Exchange) []byte {
 	b = jsonline.Text(b, "method", r.Method)
 	b = jsonline.Text(b, "target", a.redacted(x.target))
 	b = jsonline.Text(b, "proto", r.Proto)
-	b = jsonline.Int(b, "status", int64(x.w.status))
+	b = jsonline.Int(b, "status", int64(x.status()))
 	b = jsonline.Int(b, "bytes_in", x.bytesIn)
 	b = jsonline.Int(b, "bytes_out", x.w.bytes)
 	b = jsonline.Milliseconds(b, "duration_ms", x.took)
@@ -350,7 +350,7 @@ func (a *AccessLog) line(x *Exchange) []byte {
 	}
 	// Programs that read this format split lines at blanks, so a user's name must hold none.
 	b := fmt.Appendf(nil, "%s - %s [%s] \"", text(r.Client), text(escaped(strings.ReplaceAll(x.user, " ", "_"))), x.start.Format("02/Jan/2006:15:04:05 -0700"))
-	b = fmt.Appendf(b, "%s %s %s\" %d %d", escaped(r.Method), escaped(a.redacted(x.target)), r.Proto, x.w.status, x.w.bytes)
+	b = fmt.Appendf(b, "%s %s %s\" %d %d", escaped(r.Method), escaped(a.redacted(x.target)), r.Proto, x.status(), x.w.bytes)
 	return fmt.Appendf(b, " \"%s\" \"%s\"\n", text(escaped(a.redacted(r.Fields.Value("Referer")))), text(escaped(r.Fields.Value("User-Agent"))))
 }
 

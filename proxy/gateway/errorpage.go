@@ -28,6 +28,10 @@ h1{font-size:1.5rem;margin:0}p{margin:.8rem 0}small{opacity:.7}code{font-size:.9
 // response is the error's page.
 func (e *StatusError) response(x *Exchange) *message.Response {
 	page := failure{Status: e.Status, Name: http.StatusText(e.Status), Text: e.Text, Detail: e.Detail, Request: string(appendID(nil, x.id))}
+	// A browser sends a call again on another connection for the status alone.
+	if x.rpc != "" && e.Status != 421 {
+		return e.rpcResponse(x, page.line())
+	}
 	body, kind := page.render(x.request.Fields)
 	if x.site != nil && strings.HasPrefix(kind, "text/html") && !e.plain {
 		page := e.page
@@ -55,6 +59,15 @@ type failure struct {
 	Request string `json:"request_id"`
 }
 
+// line is the page in one line.
+func (f failure) line() string {
+	detail := f.Detail
+	if detail != "" {
+		detail += " "
+	}
+	return fmt.Sprintf("%d %s: %s. %s(request %s)", f.Status, f.Name, f.Text, detail, f.Request)
+}
+
 // render chooses the form that the client names first among those that we have; without one, HTML.
 func (f failure) render(request message.Fields) (body []byte, kind string) {
 	accept := request.Value("Accept")
@@ -70,7 +83,7 @@ func (f failure) render(request message.Fields) (body []byte, kind string) {
 		body, _ = json.Marshal(f) // strings and a number
 		return append(body, '\n'), "application/json"
 	case "text":
-		return fmt.Appendf(nil, "%d %s: %s. %s(request %s)\n", f.Status, f.Name, f.Text, f.Detail, f.Request), "text/plain; charset=utf-8"
+		return []byte(f.line() + "\n"), "text/plain; charset=utf-8"
 	}
 
 	var page bytes.Buffer

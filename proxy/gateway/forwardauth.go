@@ -76,6 +76,10 @@ func (h *Gateway) ask(ctx *message.Context, x *Exchange, f *sites.ForwardAuth) (
 	response.Fields.RemoveHopByHop()
 	if response.Status/100 != 2 {
 		x.note(fmt.Sprintf("forward_auth: %s answered %d", q.attempt.Target(), response.Status))
+		if x.rpc != "" {
+			defer q.end()
+			return nil, rpcRefusal(response)
+		}
 		return x.refusal(q, response), nil
 	}
 
@@ -161,6 +165,21 @@ func (x *Exchange) refusal(q *question, response *message.Response) *message.Res
 		response.Body = &content{}
 	}
 	return response
+}
+
+// rpcRefusal is the service's answer for a call, whose client can neither read a page nor go where a redirect leads: to
+// a login.
+func rpcRefusal(response *message.Response) error {
+	page := status(response.Status, "The service that decides about access to this address refuses this call")
+	if response.Status/100 == 3 {
+		page.Status = 401
+	}
+	page.Fields = meant(response.Fields)
+	for line := range response.Fields.Lines("Set-Cookie") {
+		page.Fields.Add("Set-Cookie", line)
+	}
+	discard(response)
+	return page
 }
 
 // answer is the content of a service's answer, whose end is that of the question.

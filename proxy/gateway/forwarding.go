@@ -201,8 +201,8 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 	var unwritable *message.Unwritable
 	var ended *message.ResetError
 	switch {
-	// gRPC reads its status from the reset's code. A page of HTML would be an unknown error to it.
-	case errors.As(err, &ended) && x.gRPC():
+	// gRPC reads its status from the reset's code, which says more than a status of padlock's would.
+	case errors.As(err, &ended) && x.readsResets():
 		return &reset{ended.Code, err.Error()}
 	case errors.As(err, &unwritable):
 		page.Status, page.Text, page.Cause = 500, "The request cannot be passed on", "the request for the target: "+err.Error()
@@ -232,8 +232,8 @@ func (h *Gateway) unanswered(x *Exchange, err error) error {
 	return page
 }
 
-// gRPC reports whether the client speaks gRPC, which reads a reset, such as that of a server whose deadline has passed,
-// and no page.
-func (x *Exchange) gRPC() bool {
-	return !x.web && x.request.Fields.GRPC() && traffic.OfProto(x.request.Proto) != traffic.HTTP1
+// readsResets reports whether the client speaks gRPC, which has a meaning for the code of a reset, such as that of a
+// server whose deadline has passed.
+func (x *Exchange) readsResets() bool {
+	return x.rpc != "" && !strings.HasPrefix(x.rpc, webType) && traffic.OfProto(x.request.Proto) != traffic.HTTP1
 }

@@ -159,6 +159,8 @@ type Exchange struct {
 	coded       bool           // it is encoded by us, or stands for one that is
 	bare        bool           // the response gets no fields of the configuration's
 	limited     limitedBody
+	rpc         string     // Content-Type of answers to a call of gRPC or gRPC-Web; "": it is none
+	refused     int        // status of the error that a call was answered with, which is 200 on the wire; 0: none
 	record      *recording // nil: nobody looks at the request
 	replayOf    string     // request ID of the one that this repeats; "": it is no replay
 	held        int64      // of the memory for what is buffered
@@ -168,7 +170,6 @@ type Exchange struct {
 	ctx       *message.Context // while the request is under way; nil: it is not
 	content   message.Body     // of the request then; nil: none
 	place     int              // there; guarded by its lock
-	web       bool             // it was gRPC-Web: a page is of more use than a reset
 	dismissed atomic.Bool      // a snapshot that came meanwhile refuses it
 	closing   sync.WaitGroup   // whoever ends it closes its content
 }
@@ -186,8 +187,9 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 	defer h.underway.remove(x)
 	// Also after a panic, as a client would lack the place for ever.
 	defer x.vacate()
-	// As it came, whatever filters make of it.
+	// As they came, whatever filters make of them.
 	content := r.Body
+	x.rpc = rpcKind(r)
 	response, err := h.first.Answer(ctx, x)
 	h.write(x, response, err)
 
@@ -217,10 +219,18 @@ func (h *Gateway) Serve(ctx *message.Context, r *message.Request, w message.Writ
 // count adds a request to the numbers of its route, or of its site if no route was found.
 func (x *Exchange) count(protocol traffic.Protocol) {
 	if x.route != nil {
-		x.route.Counts.Request(protocol, x.w.status, x.took, x.bytesIn, x.w.bytes)
+		x.route.Counts.Request(protocol, x.status(), x.took, x.bytesIn, x.w.bytes)
 		return
 	}
-	x.site.Counts.Request(protocol, x.w.status, x.took, x.bytesIn, x.w.bytes)
+	x.site.Counts.Request(protocol, x.status(), x.took, x.bytesIn, x.w.bytes)
+}
+
+// status is what the request was answered with: for a call, the status that other clients would have got.
+func (x *Exchange) status() int {
+	if x.refused != 0 {
+		return x.refused
+	}
+	return x.w.status
 }
 
 // Interim implements message.Interim.

@@ -26,7 +26,6 @@ func grpcWeb(next Action) Action {
 			return next.Answer(ctx, x)
 		}
 
-		x.web = true
 		r.Fields.Set("Content-Type", rpcType+suffix)
 		r.Fields.Set("Te", "trailers")
 		_, accepts, _ := webForm(r.Fields.Value("Accept"))

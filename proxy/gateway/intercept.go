@@ -34,7 +34,7 @@ func intercept(next Action) Action {
 func (x *Exchange) leftAlone() bool {
 	r := x.request
 	_, ranged := r.Fields.Get("Range")
-	return ranged || r.Upgrade != "" || r.Fields.GRPC()
+	return ranged || r.Upgrade != "" || x.rpc != ""
 }
 
 const discarded = 64 << 10 // bytes of a response at most

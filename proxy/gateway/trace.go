@@ -110,7 +110,7 @@ func (x *Exchange) endTrace() {
 	path, _, _ := strings.Cut(x.target, "?")
 	o := tracing.Outcome{
 		Method: r.Method, Scheme: r.Scheme, Path: path, Host: x.name, Version: httpVersion(r.Proto), Peer: r.Conn.Addr, Client: x.addr,
-		UserAgent: r.Fields.Value("User-Agent"), Status: x.w.status, Received: x.bytesIn, Sent: x.w.bytes, RequestID: string(appendID(nil, x.id)),
+		UserAgent: r.Fields.Value("User-Agent"), Status: x.status(), Received: x.bytesIn, Sent: x.w.bytes, RequestID: string(appendID(nil, x.id)),
 		Handshake: r.Conn.Handshake, Error: x.err, Cut: x.w.aborted, TargetsFault: x.broken, End: x.start.Add(x.took),
 	}
 	if x.route != nil {
