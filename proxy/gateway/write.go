@@ -183,6 +183,9 @@ func (h *Gateway) cutShort(x *Exchange, err error) {
 		x.err = "the response: " + err.Error()
 		h.logPanic(err)
 	}
+	// A connection that is closed without a word looks to browsers as if the request had not arrived, and they send even
+	// a POST again.
+	_ = x.w.Flush()
 	var reset *message.ResetError
 	if errors.As(err, &reset) {
 		x.w.Reset(reset.Code)
