@@ -320,8 +320,8 @@ type Limits struct {
 	// HTTP/2 frames without effect, such as PING, that one connection can send within 10 seconds.
 	NoopFrames int `yaml:"noop_frames"`
 	// Memory for the `buffer` of all routes. One client can use half of it, and an eighth of what is beyond that. The
-	// same amount is for request bodies over HTTP/2 and HTTP/3 that no target has read yet, and for headers of requests that
-	// wait for their responses.
+	// same amount is for request bodies over HTTP/2 and HTTP/3 that no target has read yet, and a quarter of it for headers
+	// of requests that wait for their responses.
 	Buffers Size `yaml:"buffers"`
 	// Memory for the requests that all sites with `inspect` remember. The oldest are forgotten first.
 	Inspect Size `yaml:"inspect"`

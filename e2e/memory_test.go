@@ -139,7 +139,7 @@ func holdings() []holding {
 		{"HTTP/3: content", h2, mostOfMany, threeHolds(threeAsking("POST", "/hang"), true)},
 		{"HTTP/3: answers", h2, mostOfMany, threeHolds(threeAsking("GET", "/endless"), false)},
 		{"HTTP/3: WebSockets", h2, mostOfMany, threeHolds(threeAsking("CONNECT", "/socket", connect[1], connect[5]), true)},
-		{"HTTP/2: long heads of many connections", 64, 10 << 10, twoHolds(request("/hang", "x="+long))},
+		{"HTTP/2: long heads of many connections", 64, 4 << 10, twoHolds(request("/hang", "x="+long))},
 	}
 }
 

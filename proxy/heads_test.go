@@ -15,7 +15,7 @@ func TestHeadsOfRequestsThatWaitAreBounded(t *testing.T) {
 	t.Parallel()
 	var waiting atomic.Int32
 	release := make(chan struct{})
-	e := startFile(t, "limits: {buffers: 1MiB}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]", backend(t, func(_ http.ResponseWriter, r *http.Request) {
+	e := startFile(t, "limits: {buffers: 4MiB}\nsites: [{hosts: [localhost], routes: [{to: %q}]}]", backend(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/wait" {
 			waiting.Add(1)
 			<-release
@@ -52,7 +52,7 @@ func TestHeadsOfRequestsThatWaitAreBounded(t *testing.T) {
 				default:
 					t.Errorf("%s: %d", name, status)
 				}
-				// 512 KiB of the memory and 128 KiB of the connection's own have room for 13, as long as they wait.
+				// 512 KiB, half of what is for fields, and 128 KiB of the connection's own have room for 13, as long as they wait.
 				if refused.Load() >= 40-13 {
 					end()
 				}

@@ -110,6 +110,7 @@ type Server struct {
 	asking     *pendingConns // connections of plain HTTP
 	addresses  addresses
 	unread     *fair.Memory            // of what comes over HTTP/2 and 3
+	heads      *fair.Memory            // of the fields of requests that wait there
 	early      *conns.Set[*clientConn] // those that no front has yet, or that a front has not parked
 	streams    streams                 // connections that are not HTTP
 	guards     guards
@@ -133,6 +134,10 @@ type Server struct {
 	waits waits // for whom, at the end
 }
 
+// headsPart of limits.buffers is for the fields of requests that wait. Clients need little of it, as each connection has
+// some of its own, and what fields take is several times what they count: their text, and what the collector leaves.
+const headsPart = 4
+
 // New builds a server; it opens nothing yet.
 func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s := &Server{deps: deps, quiet: handshake.NewFingerprints(), slots: newShares(cfg.Limits.Connections), serving: make(chan struct{}), ending: make(chan struct{}), work: make(chan *clientConn), early: conns.New[*clientConn](), failed: make(chan error, 1), streams: streams{conns.New[*stream]()}}
@@ -140,6 +145,7 @@ func New(cfg *config.Config, deps Dependencies) (*Server, error) {
 	s.begun, s.asking = newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending), newPendingConns(cfg.Limits.Handshakes, s.abuse, s.ending)
 	s.addresses.limit = cfg.Limits.PerAddress
 	s.unread = fair.NewMemory(int64(cfg.Limits.Buffers))
+	s.heads = fair.NewMemory(int64(cfg.Limits.Buffers) / headsPart)
 	s.targets.Resolvers, s.targets.Log = cfg.Resolvers, deps.Log
 	s.gateway = s.newGateway(cfg)
 
@@ -472,12 +478,12 @@ func (s *Server) start() error {
 	s.http2 = http2.NewServer(http2.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
 		Streams: l.Streams, Resets: l.Resets, NoopFrames: l.NoopFrames, Rejected: s.abuse.addDetail, Log: s.deps.Log, Park: s.lot, Send: t.Send, Pause: s.pauses.begin,
-		Memory: s.unread,
+		Memory: s.unread, Heads: s.heads,
 	})
 	s.http3 = http3.NewServer(http3.ServerOptions{
 		Handler: h, Header: t.Header, Idle: t.Idle, BodyIdle: t.BodyIdle, Rate: l.BodyRate, Head: l.HeaderSize, Fields: l.HeaderFields,
 		Resets: l.Resets, NoopFrames: l.NoopFrames, Rejected: s.abuse.addDetail, Log: s.deps.Log, Send: t.Send, Pause: s.pauses.begin,
-		Memory: s.unread,
+		Heads: s.heads,
 	})
 	return nil
 }

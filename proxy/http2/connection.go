@@ -86,7 +86,7 @@ func newConnection(s *Server, conn Conn) *connection {
 	c.heads.init(s.o.Head, s.o.Fields)
 	c.mostResets, c.mostPointless = s.o.Resets, s.o.NoopFrames
 	// Two of the largest, whatever others hold.
-	c.asked = fair.NewShare(s.o.Memory, conn.Facts().Addr, 2*int64(s.o.Head))
+	c.asked = fair.NewShare(s.o.Heads, conn.Facts().Addr, 2*int64(s.o.Head))
 	return c
 }
 

@@ -47,9 +47,9 @@ type ServerOptions struct {
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
 
-	// Memory is for what connections may hold beyond what each always may: of content that no handler has read, and of the
-	// fields of requests that are not answered; nil: all may.
-	Memory *fair.Memory
+	// Memory is for what connections may hold of content that no handler has read, and Heads for what they may hold of the
+	// fields of requests that are not answered, beyond what each always may; nil: all may.
+	Memory, Heads *fair.Memory
 
 	Log  *slog.Logger
 	Park *park.Lot // nil: idle connections keep their goroutine and buffers

@@ -44,9 +44,9 @@ type ServerOptions struct {
 	// Pause lets a client take nothing of a response for longer than BodyIdle, until resume is called; nil: none may.
 	Pause func(client netip.Addr) (resume func(), ok bool)
 
-	// Memory is for what connections may hold of the fields of requests that are not answered, beyond what each always may;
+	// Heads is for what connections may hold of the fields of requests that are not answered, beyond what each always may;
 	// nil: all may. What they may hold of content Configure says.
-	Memory *fair.Memory
+	Heads *fair.Memory
 
 	Log *slog.Logger
 }
@@ -102,7 +102,7 @@ func NewServer(o ServerOptions) *Server {
 func (s *Server) ServeConn(conn *quic.Conn, facts *message.Conn, each func() *message.Conn) {
 	c := &connection{server: s, conn: conn, facts: facts, each: each, streams: map[quic.StreamID]*stream{}, began: time.Now()}
 	// Two of the largest, whatever others hold.
-	c.asked = fair.NewShare(s.o.Memory, facts.Addr, 2*int64(s.o.Head))
+	c.asked = fair.NewShare(s.o.Heads, facts.Addr, 2*int64(s.o.Head))
 	if err := c.greet(); err != nil {
 		c.close(codeInternal)
 		return

@@ -715,7 +715,7 @@ func TestPriorities(t *testing.T) {
 func TestHeadsThatDoNotEndAreBounded(t *testing.T) {
 	t.Parallel()
 	memory := fair.NewMemory(128 << 10)
-	r := run(t, handlerFunc(echo), func(o *ServerOptions) { o.Memory = memory })
+	r := run(t, handlerFunc(echo), func(o *ServerOptions) { o.Heads = memory })
 	conn := r.dial(t)
 	// 32 KiB of the connection's own, and half of the memory: three of them.
 	const length = 30 << 10
