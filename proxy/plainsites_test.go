@@ -14,6 +14,31 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
+// A client of HTTP/1.0, which knows the end of content by that of the connection, sees that a response was broken off:
+// the connection is reset, as an orderly end would make it whole.
+func TestABrokenOffResponseOverPlainHTTPIsNotWhole(t *testing.T) {
+	t.Parallel()
+	e := startFile(t, "sites: [{hosts: [plain.test], http: serve, routes: [{to: %q}]}]", backend(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		if r.URL.Path == "/half" {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	for path, whole := range map[string]bool{"/": true, "/half": false} {
+		c, err := net.Dial("tcp", e.plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = fmt.Fprintf(c, "GET %s HTTP/1.0\r\nHost: plain.test\r\n\r\n", path)
+		if text, err := io.ReadAll(c); (err == nil) != whole {
+			t.Errorf("%s: %v after %q", path, err, text)
+		}
+	}
+}
+
 // A site over plain HTTP has the routes, rules and limits that it has over TLS, on connections that go on; others beside it lead to HTTPS or
 // refuse.
 func TestASiteIsServedOverPlainHTTP(t *testing.T) {

@@ -476,6 +476,9 @@ func (x *exchange) settle() bool {
 	switch {
 	case !whole:
 		// An orderly end would make an incomplete response look complete to the client.
+		if x.writer.unbounded {
+			c.disrupt()
+		}
 		c.cut()
 		return false
 	case c.ctx.Err() != nil:
@@ -579,6 +582,22 @@ func (c *connection) refuse(no *statusError) {
 		no.status, http.StatusText(no.status), message.Date(), len(text), text))
 	// The client may still be sending. A reset would destroy the explanation before it is read.
 	socket.Linger(c.conn, lingerTime, lingerBytes)
+}
+
+// disrupt has the connection end with a reset. Content that ends with the connection is cut visibly by nothing else: plain
+// HTTP has no close_notify, and many clients do without it.
+func (c *connection) disrupt() {
+	var below net.Conn = c.conn
+	for {
+		wrapped, ok := below.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		below = wrapped.NetConn()
+	}
+	if tcp, ok := below.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 }
 
 // cut ends the connection below TLS: a close_notify would tell the client that the response is whole (RFC 9112 section
