@@ -26,6 +26,10 @@ import (
 // announced is how many sites are named at the start; more would push what else is said off the screen.
 const announced = 10
 
+// targetPatience is how long the start waits for the targets that it names, before anybody is served. One that a firewall
+// hides would hold up all sites for timeouts.connect.
+const targetPatience = 500 * time.Millisecond
+
 // options of a daemon that is this command's: it says what a person must know where they look.
 func (p *program) options(otherPorts bool, file *daemon.File) daemon.Options {
 	return daemon.Options{Stdout: p.stdout, Stderr: p.stderr, Version: version, OtherPorts: otherPorts, File: file, Reporter: p}
@@ -64,7 +68,7 @@ func (p *program) announce(s *daemon.Started) {
 	lines := make([]string, len(sites))
 	var asking sync.WaitGroup
 	for i := range sites {
-		// All at once, as each may wait for the timeout of connecting.
+		// All at once, as each may take its time.
 		asking.Go(func() { lines[i] = siteURL(&sites[i], https) + " → " + destination(cfg, &sites[i]) })
 	}
 	asking.Wait()
@@ -216,11 +220,15 @@ func destination(cfg *config.Config, site *config.Site) string {
 	}
 	dialer := &outbound.Dialer{Network: target.Network, Address: target.Address, Timeout: cfg.Timeouts.Connect, Resolver: outbound.Resolver(cfg.Resolvers)}
 	// Most first starts fail here because the app is not running, which padlock should say before a browser does.
-	conn, err := dialer.Dial(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), targetPatience)
+	defer cancel()
+	conn, err := dialer.Dial(ctx)
 	var lookup *net.DNSError
 	switch {
 	case errors.As(err, &lookup) && lookup.IsNotFound:
 		return target.String() + " (the name " + lookup.Name + " does not exist)"
+	case err != nil && ctx.Err() != nil:
+		return target.String() + " (no answer yet)"
 	case errors.As(err, &lookup):
 		return target.String() + " (the name " + lookup.Name + " cannot be looked up)"
 	case err != nil:
