@@ -4,22 +4,22 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
+	"padlock/internal/lazy"
 	"padlock/internal/regular"
 )
 
 // MaxErrorPage is the size of an error page, in bytes: it is kept in memory.
 const MaxErrorPage = 1 << 20
 
-var errorStatus = regexp.MustCompile(`^[45]([0-9][0-9]|xx)$`)
+var errorStatus = lazy.Regexp(`^[45]([0-9][0-9]|xx)$`)
 
 func (v *validator) errorPages(path string, pages map[string]string) {
 	for _, status := range slices.Sorted(maps.Keys(pages)) {
 		at, name := path+"."+status, pages[status]
-		if !errorStatus.MatchString(status) {
+		if !errorStatus().MatchString(status) {
 			v.fail(at, "is no status of an error: write one such as 404, or 4xx or 5xx for all others")
 		}
 
@@ -79,7 +79,7 @@ func (v *validator) intercept(path string, s *Site) {
 		_, own := s.Errors[status]
 		_, class := s.Errors[status[:min(1, len(status))]+"xx"]
 		switch {
-		case !errorStatus.MatchString(status):
+		case !errorStatus().MatchString(status):
 			v.fail(at, "%q is no status of an error: write one such as 404, or 4xx or 5xx for all of them", status)
 		case slices.Contains(s.Intercept[:i], status):
 			v.fail(at, "%s is given twice", status)

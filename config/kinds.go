@@ -3,12 +3,13 @@ package config
 import (
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/lazy"
 )
 
 // What a key takes is said in words and with an example wherever another kind of value stands in its place.
@@ -237,7 +238,7 @@ func of(n *yaml.Node) string {
 	return `"` + n.Value + `"`
 }
 
-var numeric = regexp.MustCompile(`^[0-9.]+$`)
+var numeric = lazy.Regexp(`^[0-9.]+$`)
 
 // meant is the mapping that a single value may stand for, "" where none suggests itself: what a respond or a route is
 // mainly about, or a value of the form that the first key's has.
@@ -256,7 +257,7 @@ func meant(value string, known []string, path string) string {
 	}
 
 	// A respond is mainly about its body, but three digits are a status.
-	if slices.Contains(known, "status") && len(value) == 3 && numeric.MatchString(value) {
+	if slices.Contains(known, "status") && len(value) == 3 && numeric().MatchString(value) {
 		return "{status: " + value + "}"
 	}
 
@@ -297,7 +298,7 @@ func withoutKey(value, path string) string {
 		return ""
 	}
 
-	_, key, inRoute := strings.Cut(indexes.ReplaceAllString(path, ""), ".routes.")
+	_, key, inRoute := strings.Cut(indexes().ReplaceAllString(path, ""), ".routes.")
 	if inRoute && slices.Contains(accessRules, key) {
 		return "for none, leave the key out; a rule of the site holds for all its routes, so write it in the routes that need it, and not in the site"
 	}
@@ -312,6 +313,6 @@ func alike(value, example string) bool {
 	if _, err := time.ParseDuration(value); err == nil && example == exampleOfType(durationType) {
 		return true
 	}
-	return numeric.MatchString(value) && numeric.MatchString(example) || strings.HasPrefix(value, "/") && strings.HasPrefix(example, "/") ||
+	return numeric().MatchString(value) && numeric().MatchString(example) || strings.HasPrefix(value, "/") && strings.HasPrefix(example, "/") ||
 		filepath.Ext(value) != "" && filepath.Ext(value) == filepath.Ext(example)
 }

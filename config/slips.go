@@ -6,13 +6,14 @@ import (
 	"net"
 	"net/url"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/lazy"
 )
 
 // A message about something in the place of something else says what would be right there.
@@ -82,7 +83,7 @@ func unknown(key string, known []string, at string) (message, meant string) {
 // there are none, others.
 func placesOf(key, at string) (places []string, below bool) {
 	places = structuresWith(key)
-	around := indexes.ReplaceAllString(parent(at), "[]")
+	around := indexes().ReplaceAllString(parent(at), "[]")
 	shared := func(place string) (n int) {
 		for n < min(len(place), len(around)) && place[n] == around[n] {
 			n++
@@ -150,7 +151,7 @@ func structuresWith(key string) (places []string) {
 	return places
 }
 
-var indexes = regexp.MustCompile(`\[\d+\]`)
+var indexes = lazy.Regexp(`\[\d+\]`)
 
 // mappingWanted says that something else stands where keys and values are wanted.
 func mappingWanted(n *yaml.Node, known []string, path string) string {
@@ -233,7 +234,7 @@ func quotedBrace(n *yaml.Node) string {
 	return ""
 }
 
-var number = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
+var number = lazy.Regexp(`^[0-9]+(\.[0-9]+)?$`)
 
 // durationWanted says why a text is no duration.
 func durationWanted(text string) error {
@@ -243,7 +244,7 @@ func durationWanted(text string) error {
 	// The bound keeps the hours within what a duration holds, which is 292 years.
 	case isDays && err == nil && n > 0 && n < 100_000:
 		return fmt.Errorf("%q is not a duration: there is no unit for days, write %dh", text, n*24)
-	case number.MatchString(text) && strings.Trim(text, "0.") != "":
+	case number().MatchString(text) && strings.Trim(text, "0.") != "":
 		return fmt.Errorf("%q has no unit: write %ss for seconds, or %sm for minutes", text, text, text)
 	}
 	if parsed, err := time.ParseDuration(text); err == nil && parsed <= 0 {
@@ -395,7 +396,7 @@ func targetWanted(text string) error {
 			if strings.Contains(name, ":") {
 				bare = "[" + name + "]"
 				// The end of the address may be meant as a port.
-				if at := strings.LastIndexByte(name, ':'); net.ParseIP(name[:at]) != nil && numeric.MatchString(name[at+1:]) {
+				if at := strings.LastIndexByte(name, ':'); net.ParseIP(name[:at]) != nil && numeric().MatchString(name[at+1:]) {
 					return fmt.Errorf("%q is an IPv6 address, which has brackets before a port: write [%s]:%s, or %s", text, name[:at], name[at+1:], net.JoinHostPort(name, "3000"))
 				}
 			}

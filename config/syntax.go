@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/lazy"
 )
 
 // syntaxError says what is wrong with a text that is not YAML, and where. The parser's own errors name the line where
@@ -29,7 +31,7 @@ func syntaxError(name string, data []byte, err error) Error {
 	text := strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n")
 	lines := strings.SplitAfter(text, "\n")
 	line, stop := troubled(lines)
-	s := slip{lines: lines, line: line, stop: stop, reason: strings.TrimPrefix(yamlLine.ReplaceAllString(err.Error(), ""), "yaml: ")}
+	s := slip{lines: lines, line: line, stop: stop, reason: strings.TrimPrefix(yamlLine().ReplaceAllString(err.Error(), ""), "yaml: ")}
 
 	// The certain mistakes come first. The later ones are guesses from the lines around.
 	for _, look := range []func() (line, column int, message string){s.tab, s.alias, s.reserved, s.quote, s.bracket, s.colon, s.indentation, s.value} {
@@ -41,7 +43,7 @@ func syntaxError(name string, data []byte, err error) Error {
 	return place(line, 1+indentOf(s.text()), "not YAML: %s", s.reason)
 }
 
-var yamlLine = regexp.MustCompile(`line \d+: `)
+var yamlLine = lazy.Regexp(`line \d+: `)
 
 // undecodable finds what no line of YAML may hold.
 func undecodable(data []byte, place func(line, column int, format string, args ...any) Error) (Error, bool) {
@@ -232,9 +234,9 @@ func openBracket(text string) int {
 	return open[len(open)-1]
 }
 
-var withoutBlank = regexp.MustCompile(`^ *-([A-Za-z_]+:.*)$`)
+var withoutBlank = lazy.Regexp(`^ *-([A-Za-z_]+:.*)$`)
 
-var withoutColon = regexp.MustCompile(`^([a-z0-9_]+)[ =]+(\S.*)$`)
+var withoutColon = lazy.Regexp(`^([a-z0-9_]+)[ =]+(\S.*)$`)
 
 // colon finds a key on the line before that has no colon, or an item without a blank behind its -, with which this
 // line seems to go on.
@@ -245,10 +247,10 @@ func (s *slip) colon() (line, column int, message string) {
 	}
 	text := strings.TrimRight(s.lines[before-1], "\r\n ")
 	rest := strings.TrimLeft(text, " -")
-	if m := withoutBlank.FindStringSubmatch(text); m != nil {
+	if m := withoutBlank().FindStringSubmatch(text); m != nil {
 		return before, 1 + indentOf(text), fmt.Sprintf("no blank follows the - of an item: write - %s", m[1])
 	}
-	if m := withoutColon.FindStringSubmatch(rest); m != nil && !strings.Contains(rest, ": ") && !strings.HasSuffix(rest, ":") {
+	if m := withoutColon().FindStringSubmatch(rest); m != nil && !strings.Contains(rest, ": ") && !strings.HasSuffix(rest, ":") {
 		return before, len(text) - len(rest) + 1, fmt.Sprintf("%s has no colon: write %s: %s", m[1], m[1], m[2])
 	}
 

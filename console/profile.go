@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"strings"
+	"sync"
 	"text/template"
 
 	"padlock/hostinfo"
@@ -57,12 +58,14 @@ const profileText = `<?xml version="1.0" encoding="UTF-8"?>
 </plist>
 `
 
-var profileTemplate = template.Must(template.New("profile").Funcs(template.FuncMap{"xml": escapeXML}).Parse(profileText))
+var profileTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("profile").Funcs(template.FuncMap{"xml": escapeXML}).Parse(profileText))
+})
 
 // newProfile has the same identifiers each time, so that a device that gets it again replaces what it has.
 func newProfile(root *hostinfo.Root) []byte {
 	var b bytes.Buffer
-	_ = profileTemplate.Execute(&b, map[string]any{ // to memory, by constants
+	_ = profileTemplate().Execute(&b, map[string]any{ // to memory, by constants
 		"Root": root, "DER": base64.StdEncoding.EncodeToString(root.Certificate.Raw),
 		"Short": strings.ToLower(strings.ReplaceAll(root.Fingerprint, ":", ""))[:16],
 		"UUID":  stableUUID(root, "profile"), "RootUUID": stableUUID(root, "root"),

@@ -48,7 +48,7 @@ type TrustOptions struct {
 // and turns green when a handshake of that device has come through. It is safe for use from many goroutines.
 type Trust struct {
 	o        TrustOptions
-	template *template.Template
+	template func() *template.Template
 	profile  []byte // for iOS and macOS
 	visitors visitors
 
@@ -62,7 +62,9 @@ func NewTrust(o TrustOptions) *Trust {
 	functions := pageFunctions()
 	functions["style"] = func() template.CSS { return template.CSS(trustStyle) }
 	functions["script"] = func() template.JS { return template.JS(trustScript) }
-	return &Trust{o: o, profile: newProfile(o.Root), template: template.Must(template.New("trust.html").Funcs(functions).Parse(trustPage))}
+	return &Trust{o: o, profile: newProfile(o.Root), template: sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("trust.html").Funcs(functions).Parse(trustPage))
+	})}
 }
 
 // Names of what can be downloaded.
@@ -180,7 +182,7 @@ func (t *Trust) show(w http.ResponseWriter, r *http.Request, host, port string, 
 	}
 	data["Probe"] = probe
 	var b bytes.Buffer
-	if err := t.template.Execute(&b, data); err != nil {
+	if err := t.template().Execute(&b, data); err != nil {
 		http.Error(w, "This page could not be rendered.", http.StatusInternalServerError)
 		return
 	}
@@ -248,7 +250,7 @@ func (t *Trust) Arrived(client netip.Addr, id uint64, host string) []byte {
 
 	var b bytes.Buffer
 	u := url.URL{Scheme: "https", Host: host, Path: "/"}
-	if err := t.template.ExecuteTemplate(&b, "arrived", map[string]any{"Host": name, "ID": id, "App": u.String()}); err != nil {
+	if err := t.template().ExecuteTemplate(&b, "arrived", map[string]any{"Host": name, "ID": id, "App": u.String()}); err != nil {
 		return []byte("<!doctype html><title>padlock</title><p>This page could not be rendered.")
 	}
 

@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"padlock/config"
 	"padlock/discovery"
 	"padlock/internal/hint"
+	"padlock/internal/lazy"
 )
 
 // forOwner is an error with the command that gives the data directory to the user that padlock is, where the error
@@ -72,11 +72,11 @@ type ownership struct {
 	mount, source string
 }
 
-var volumePath = regexp.MustCompile(`/volumes/([^/]+)/_data$`)
+var volumePath = lazy.Regexp(`/volumes/([^/]+)/_data$`)
 
 // hint is the command that mends it.
 func (o *ownership) hint() string {
-	named := volumePath.FindStringSubmatch(o.source)
+	named := volumePath().FindStringSubmatch(o.source)
 	run := o.engine + " run --rm --user 0 %s busybox chown -R " + o.owner + " " + o.mount
 	switch {
 	case o.kubernetes:

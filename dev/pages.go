@@ -10,13 +10,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"padlock/config"
 	"padlock/dev/launch"
+	"padlock/internal/lazy"
 	"padlock/internal/netname"
 )
 
@@ -27,9 +28,14 @@ var waitingPage string
 var appsPage string
 
 var (
-	waiting = template.Must(template.New("waiting").Parse(waitingPage))
-	list    = template.Must(template.New("apps").Parse(appsPage))
+	waiting = page("waiting", waitingPage)
+	list    = page("apps", appsPage)
 )
+
+// page parses a page for the first who looks at it.
+func page(name, text string) func() *template.Template {
+	return sync.OnceValue(func() *template.Template { return template.Must(template.New(name).Parse(text)) })
+}
 
 // What a browser is shown of an app's output.
 const (
@@ -92,7 +98,7 @@ func (h *Hub) page(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	_ = waiting.Execute(w, about)
+	_ = waiting().Execute(w, about)
 }
 
 // answerList lists the apps; at a name that none of them has it says so.
@@ -113,7 +119,7 @@ func (h *Hub) answerList(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_ = list.Execute(w, map[string]any{"Host": host, "Known": host == "localhost", "Apps": apps})
+	_ = list().Execute(w, map[string]any{"Host": host, "Known": host == "localhost", "Apps": apps})
 }
 
 // wantsPage reports whether a person looks at the answer.
@@ -152,7 +158,7 @@ func (h *Hub) of(host string) *App {
 }
 
 // control is what a terminal obeys and a page does not show (ECMA-48).
-var control = regexp.MustCompile("\x1b(\\[[0-?]*[ -/]*[@-~]|\\][^\a\x1b]*(\a|\x1b\\\\)|[@-Z\\\\-_])|[\x00-\x08\x0b-\x1f\x7f]")
+var control = lazy.Regexp("\x1b(\\[[0-?]*[ -/]*[@-~]|\\][^\a\x1b]*(\a|\x1b\\\\)|[@-Z\\\\-_])|[\x00-\x08\x0b-\x1f\x7f]")
 
 // output is the end of a log, without what a terminal would obey.
 func output(name string) []string {
@@ -165,7 +171,7 @@ func output(name string) []string {
 		return []string{}
 	}
 	// The limit may have cut a character in two.
-	plain := control.ReplaceAllString(strings.ToValidUTF8(string(text), "�"), "")
+	plain := control().ReplaceAllString(strings.ToValidUTF8(string(text), "�"), "")
 	if plain = strings.TrimRight(plain, "\n"); plain == "" {
 		return []string{}
 	}

@@ -256,7 +256,7 @@ func (w *Watcher) ask(ctx context.Context, c *listed, before report) report {
 	if err == nil && about != nil {
 		about.ID = c.ID
 		// A container may use another's network, whose addresses only the other one has.
-		if other, shares := strings.CutPrefix(about.HostConfig.NetworkMode, "container:"); shares && containerID.MatchString(other) {
+		if other, shares := strings.CutPrefix(about.HostConfig.NetworkMode, "container:"); shares && containerID().MatchString(other) {
 			lender, failed := w.engine.inspect(ctx, other)
 			if err = failed; lender != nil {
 				where = lender

@@ -12,13 +12,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"padlock/config"
+	"padlock/internal/lazy"
 )
 
 // What the engine may send at most. Whoever starts a container chooses how much the engine says of it: its labels stand
@@ -221,7 +221,7 @@ func (l *listed) name() string {
 }
 
 // containerID is what goes into a path.
-var containerID = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
+var containerID = lazy.Regexp(`^[0-9a-f]{12,64}$`)
 
 // running lists the running containers that have all of the labels, and labels for padlock.
 func (e *engine) running(ctx context.Context, labels []string) (all []listed, err error) {
@@ -270,7 +270,7 @@ func readListed(element []byte, whole bool) (c listed, err error) {
 		c.begin(json.NewDecoder(bytes.NewReader(element)))
 	}
 	// The identifier becomes a part of a path, and must not lead to another.
-	if !containerID.MatchString(c.ID) {
+	if !containerID().MatchString(c.ID) {
 		return c, fmt.Errorf("%.80q is not the identifier of a container", c.ID)
 	}
 	return c, nil

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"padlock/config"
+	"padlock/internal/lazy"
 	"padlock/internal/netname"
 )
 
@@ -223,7 +223,7 @@ func (p *part) allowed(docker *config.Docker, taken map[string]string, all []str
 }
 
 // inSite takes what comes before a setting of a site, or of its only route, off a path of the configuration.
-var inSite = regexp.MustCompile(`^sites\[\d+\](\.routes\[0\]|\.tcp)?\.?`)
+var inSite = lazy.Regexp(`^sites\[\d+\](\.routes\[0\]|\.tcp)?\.?`)
 
 // translate names labels instead of keys.
 func (p *part) translate(err error) (problems []Problem) {
@@ -247,7 +247,7 @@ func (p *part) limits(base *config.Config) *config.Docker {
 
 // labelOf is the label for a path of the configuration, or the key where there are no labels.
 func (p *part) labelOf(path string) string {
-	at := inSite.FindString(path)
+	at := inSite().FindString(path)
 	if p.whole {
 		return cmp.Or(path[len(at):], "host")
 	}
@@ -276,7 +276,7 @@ func (p *part) labelOf(path string) string {
 
 // plain is an error on one line, without the numbers of sites that nobody has written.
 func plain(err error) string {
-	return sitePath.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", "; "), "another site")
+	return sitePath().ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", "; "), "another site")
 }
 
-var sitePath = regexp.MustCompile(`sites\[\d+\][a-z_.\[\]0-9]*`)
+var sitePath = lazy.Regexp(`sites\[\d+\][a-z_.\[\]0-9]*`)

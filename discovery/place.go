@@ -7,9 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
+
+	"padlock/internal/lazy"
 )
 
 // place is where padlock runs, from which it has to reach containers.
@@ -56,13 +57,13 @@ func (e *engine) place(ctx context.Context) (*place, error) {
 
 // mounted finds the container's identifier in the files that engines put into every container: /etc/hostname comes from
 // /var/lib/docker/containers/ID/hostname, with Podman from …/overlay-containers/ID/userdata/hostname.
-var mounted = regexp.MustCompile(`/([0-9a-f]{64})/\S*(?:hostname|resolv\.conf|hosts) /etc/(?:hostname|resolv\.conf|hosts) `)
+var mounted = lazy.Regexp(`/([0-9a-f]{64})/\S*(?:hostname|resolv\.conf|hosts) /etc/(?:hostname|resolv\.conf|hosts) `)
 
 // OwnContainer are identifiers that may be those of the container in which this process runs.
 func OwnContainer() (ids []string) {
 	// Only Linux has this file, and only there does padlock run in containers.
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for _, m := range mounted.FindAllSubmatch(mounts, -1) {
+	for _, m := range mounted().FindAllSubmatch(mounts, -1) {
 		ids = append(ids, string(m[1]))
 	}
 	slices.Sort(ids)

@@ -56,7 +56,7 @@ func TestTheOwnContainerIsFoundAmongTheMounts(t *testing.T) {
 		"585 560 254:1 / / rw,relatime - ext4 /dev/vda rw":                                                                               "",
 	} {
 		got := ""
-		if m := mounted.FindStringSubmatch(line); m != nil {
+		if m := mounted().FindStringSubmatch(line); m != nil {
 			got = m[1]
 		}
 		if got != want {

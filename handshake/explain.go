@@ -1,11 +1,11 @@
 package handshake
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"padlock/handshake/wire"
+	"padlock/internal/lazy"
 )
 
 // Explanation is what an error text means, whoever printed it.
@@ -36,11 +36,11 @@ const (
 )
 
 var (
-	notWord     = regexp.MustCompile(`[^a-z0-9.]+`)
-	fullStop    = regexp.MustCompile(`(^|[^0-9])\.|\.([^0-9]|$)`) // not that of a number
-	alertNumber = regexp.MustCompile(`\balert(?: number| code| description)?(?: is)?[ :(=\[]+(\d{1,3})\b|\bfatal (?:alert|error) code is (\d{1,3})\b`)
-	quicAlert   = regexp.MustCompile(`\b0x1([0-9a-f]{2})\b`)
-	appleCode   = regexp.MustCompile(`(?:^|[^0-9a-z.])-(9[78]\d\d|1[0-2]\d\d)\b`)
+	notWord     = lazy.Regexp(`[^a-z0-9.]+`)
+	fullStop    = lazy.Regexp(`(^|[^0-9])\.|\.([^0-9]|$)`) // not that of a number
+	alertNumber = lazy.Regexp(`\balert(?: number| code| description)?(?: is)?[ :(=\[]+(\d{1,3})\b|\bfatal (?:alert|error) code is (\d{1,3})\b`)
+	quicAlert   = lazy.Regexp(`\b0x1([0-9a-f]{2})\b`)
+	appleCode   = lazy.Regexp(`(?:^|[^0-9a-z.])-(9[78]\d\d|1[0-2]\d\d)\b`)
 )
 
 // appleCodes are those of NSURLErrorDomain and of Secure Transport, in words that the entries have.
@@ -61,10 +61,10 @@ var appleCodes = map[string]string{
 // Explain finds what a text means; the longest known text in it decides. It reports false for what it does not know.
 func Explain(text string) (Explanation, bool) {
 	lower := strings.ToLower(text)
-	words := notWord.ReplaceAllString(lower, " ")
+	words := notWord().ReplaceAllString(lower, " ")
 	// The replacement runs twice, as two matches may share a letter.
-	words = fullStop.ReplaceAllString(words, "$1 $2")
-	words = strings.Join(strings.Fields(fullStop.ReplaceAllString(words, "$1 $2")), " ")
+	words = fullStop().ReplaceAllString(words, "$1 $2")
+	words = strings.Join(strings.Fields(fullStop().ReplaceAllString(words, "$1 $2")), " ")
 	// Programs print the number, the name or both, and the table has names.
 	if number, ok := alertIn(lower, words); ok {
 		words += " " + strings.ReplaceAll(wire.AlertName(number), "_", " ")
@@ -88,11 +88,11 @@ func Explain(text string) (Explanation, bool) {
 // alertIn finds an alert's number: "SSL alert number 48", "48" alone, or QUIC's 0x130 (RFC 9001 section 4.8).
 func alertIn(lower, words string) (byte, bool) {
 	digits := ""
-	if m := alertNumber.FindStringSubmatch(lower); m != nil {
+	if m := alertNumber().FindStringSubmatch(lower); m != nil {
 		digits = m[1] + m[2]
 	} else if trimmed := strings.TrimSpace(words); trimmed != "" && strings.Trim(trimmed, "0123456789") == "" {
 		digits = trimmed
-	} else if m := quicAlert.FindStringSubmatch(lower); m != nil {
+	} else if m := quicAlert().FindStringSubmatch(lower); m != nil {
 		n, err := strconv.ParseUint(m[1], 16, 8)
 		return byte(n), err == nil
 	}
@@ -103,7 +103,7 @@ func alertIn(lower, words string) (byte, bool) {
 // apple puts a code of Apple's into words; "" where there is none. NSURLErrorDomain's only count where the text is
 // Apple's, as other numbers look like them.
 func apple(lower string) string {
-	m := appleCode.FindStringSubmatch(lower)
+	m := appleCode().FindStringSubmatch(lower)
 	if m == nil {
 		return ""
 	}

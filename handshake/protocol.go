@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"padlock/handshake/wire"
+	"padlock/internal/lazy"
 )
 
 // protocol is what a client speaks that does not speak TLS.
@@ -247,19 +246,19 @@ func prefix(text string) func([]byte) bool {
 
 func matching(pattern string) func([]byte) bool {
 	// Compiled for the first client that says something else than TLS.
-	expression := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+	expression := lazy.Regexp(pattern)
 	return func(b []byte) bool { return expression().Match(b) }
 }
 
 // plainHTTP is a request line, of which there may be five bytes only.
 func plainHTTP(b []byte) bool {
-	if requestLine.Match(b) {
+	if requestLine().Match(b) {
 		return true
 	}
 	return slices.ContainsFunc([]string{"HEAD /", "POST /", "PATCH /", "DELETE /", "OPTIONS /", "TRACE /"}, func(line string) bool { return prefix(line)(b) && len(b) < len(line) })
 }
 
-var requestLine = regexp.MustCompile(`^[A-Z][A-Z-]{1,15} (?:/|\*)`)
+var requestLine = lazy.Regexp(`^[A-Z][A-Z-]{1,15} (?:/|\*)`)
 
 // record is a TLS record of this type, in SSL 3.0 to TLS 1.3.
 func record(kind byte) func([]byte) bool {
@@ -275,19 +274,19 @@ func sslv2(b []byte) bool { return len(b) >= 3 && b[0]&0x80 != 0 && b[2] == 1 }
 
 // dict is a command of RFC 2229. Redis has a CLIENT too, with words of its own behind it.
 func dict(b []byte) bool {
-	return dictCommand.Match(b) && !redis(b) && !bytes.Contains(b, []byte(" HTTP/"))
+	return dictCommand().Match(b) && !redis(b) && !bytes.Contains(b, []byte(" HTTP/"))
 }
 
-var dictCommand = regexp.MustCompile(`^(?i:CLIENT [^\r\n]+|DEFINE \S+ [^\r\n]+|MATCH \S+ \S+ [^\r\n]+|SHOW (?:DB|DATABASES|STRAT|STRATEGIES|SERVER|INFO \S+))\r?\n`)
+var dictCommand = lazy.Regexp(`^(?i:CLIENT [^\r\n]+|DEFINE \S+ [^\r\n]+|MATCH \S+ \S+ [^\r\n]+|SHOW (?:DB|DATABASES|STRAT|STRATEGIES|SERVER|INFO \S+))\r?\n`)
 
 func redis(b []byte) bool {
 	// Clients send arrays. People who try it with telnet send commands inline.
-	return redisArray.Match(b) || redisInline.Match(b)
+	return redisArray().Match(b) || redisInline().Match(b)
 }
 
 var (
-	redisArray  = regexp.MustCompile(`^\*[0-9]{1,4}\r\n`)
-	redisInline = regexp.MustCompile(`^(?i:PING|AUTH [^\r\n]+|INFO|HELLO [23]|SELECT [0-9]+|CLIENT (?:SETINFO|SETNAME|GETNAME|ID|INFO|LIST|KILL|REPLY|TRACKING|CACHING|NO-EVICT|NO-TOUCH|PAUSE|UNPAUSE|UNBLOCK|TRACKINGINFO|GETREDIR|HELP)\b)[^\r\n]*\r?\n`)
+	redisArray  = lazy.Regexp(`^\*[0-9]{1,4}\r\n`)
+	redisInline = lazy.Regexp(`^(?i:PING|AUTH [^\r\n]+|INFO|HELLO [23]|SELECT [0-9]+|CLIENT (?:SETINFO|SETNAME|GETNAME|ID|INFO|LIST|KILL|REPLY|TRACKING|CACHING|NO-EVICT|NO-TOUCH|PAUSE|UNPAUSE|UNBLOCK|TRACKINGINFO|GETREDIR|HELP)\b)[^\r\n]*\r?\n`)
 )
 
 // memcachedBinary is a request's magic byte, a low opcode, a length of a key and the data type, which is 0.

@@ -12,13 +12,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
 //go:embed page.html page.css page.js
 var files embed.FS
 
-var pageTemplate = template.Must(template.New("page.html").ParseFS(files, "page.html"))
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page.html").ParseFS(files, "page.html"))
+})
 
 // servePage serves the page of the lab. Only a client that asks for its name by SNI comes here.
 func (l *Lab) servePage(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +114,7 @@ func (l *Lab) pageHTML(w http.ResponseWriter) {
 	}
 
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, struct {
+	err := pageTemplate().Execute(&b, struct {
 		Groups []pageGroup
 		Count  int
 		Port   string

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"padlock/certs/acme/dns"
 	"padlock/certs/storage"
 	"padlock/handshake"
+	"padlock/internal/lazy"
 	"padlock/internal/mask"
 )
 
@@ -135,14 +135,14 @@ func Translate(name string, err error) error {
 }
 
 var (
-	fromAddress = regexp.MustCompile(`^((?:\d{1,3}\.){3}\d{1,3}|\[?[0-9a-f:]*:[0-9a-f:]*\]?): `)
-	addressIn   = regexp.MustCompile(`(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?`)
-	afterDate   = regexp.MustCompile(`(?i)(?:retry after|retry-after|until) (\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?: ?(?:UTC|Z))?`)
+	fromAddress = lazy.Regexp(`^((?:\d{1,3}\.){3}\d{1,3}|\[?[0-9a-f:]*:[0-9a-f:]*\]?): `)
+	addressIn   = lazy.Regexp(`(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?`)
+	afterDate   = lazy.Regexp(`(?i)(?:retry after|retry-after|until) (\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?: ?(?:UTC|Z))?`)
 )
 
 // retryDate reads Let's Encrypt's "retry after 2026-01-02 15:04:05 UTC"; without one an hour is a polite guess.
 func retryDate(detail string) time.Time {
-	if m := afterDate.FindStringSubmatch(detail); m != nil {
+	if m := afterDate().FindStringSubmatch(detail); m != nil {
 		for _, layout := range []string{time.DateTime, "2006-01-02T15:04:05"} {
 			if t, err := time.Parse(layout, m[1]); err == nil {
 				return t
@@ -156,9 +156,9 @@ func retryDate(detail string) time.Time {
 func (p problem) explain(name string) (cause, remedy string) {
 	at := name
 	// The address shows at once whether the name leads to another machine.
-	if m := fromAddress.FindStringSubmatch(p.detail); m != nil {
+	if m := fromAddress().FindStringSubmatch(p.detail); m != nil {
 		at = m[1]
-	} else if m := addressIn.FindString(p.detail); m != "" {
+	} else if m := addressIn().FindString(p.detail); m != "" {
 		at = m
 	}
 

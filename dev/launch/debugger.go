@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"padlock/internal/lazy"
 )
 
 // debuggers are ports on which tools listen for a debugger by default, and not for browsers.
@@ -12,17 +14,17 @@ var debuggers = []uint16{9229, 9230, 5678, 35729}
 
 // debuggerFlags are how commands choose another port for a debugger: those of Node.js, Deno and Bun; of Java; of
 // Python's debugpy and Go's Delve; of Ruby's rdbg.
-var debuggerFlags = []*regexp.Regexp{
-	regexp.MustCompile(`--inspect(?:-brk|-wait|-port)?=(?:\S*:)?(\d+)`),
-	regexp.MustCompile(`-(?:agentlib:jdwp=|Xrunjdwp:)\S*\baddress=(?:[^\s,]*:)?(\d+)`),
-	regexp.MustCompile(`\b(?:debugpy|dlv)\b.*? (?:--listen|-l)[= ](?:\S*:)?(\d+)`),
-	regexp.MustCompile(`\brdbg\b.*? --port[= ](\d+)`),
+var debuggerFlags = []func() *regexp.Regexp{
+	lazy.Regexp(`--inspect(?:-brk|-wait|-port)?=(?:\S*:)?(\d+)`),
+	lazy.Regexp(`-(?:agentlib:jdwp=|Xrunjdwp:)\S*\baddress=(?:[^\s,]*:)?(\d+)`),
+	lazy.Regexp(`\b(?:debugpy|dlv)\b.*? (?:--listen|-l)[= ](?:\S*:)?(\d+)`),
+	lazy.Regexp(`\brdbg\b.*? --port[= ](\d+)`),
 }
 
 // debugPorts are those on which a command, as described, listens for a debugger.
 func debugPorts(command string) (ports []uint16) {
 	for _, flag := range debuggerFlags {
-		for _, found := range flag.FindAllStringSubmatch(command, -1) {
+		for _, found := range flag().FindAllStringSubmatch(command, -1) {
 			if port, err := strconv.ParseUint(found[1], 10, 16); err == nil {
 				ports = append(ports, uint16(port))
 			}

@@ -12,8 +12,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"padlock/internal/lazy"
 )
 
 // maxManifest bounds the files that a name is read from, in bytes.
@@ -95,13 +96,13 @@ func lastPart(name string) string {
 	parts := strings.Split(strings.TrimRight(name, "/"), "/")
 	last := parts[len(parts)-1]
 	// Go's modules end with their major version from v2 on.
-	if len(parts) > 1 && version.MatchString(last) {
+	if len(parts) > 1 && version().MatchString(last) {
 		last = parts[len(parts)-2]
 	}
 	return last
 }
 
-var version = regexp.MustCompile(`^v\d+$`)
+var version = lazy.Regexp(`^v\d+$`)
 
 func jsonName(text []byte) string {
 	var manifest struct {
@@ -113,9 +114,9 @@ func jsonName(text []byte) string {
 }
 
 func match(pattern string) func(text []byte) string {
-	expression := regexp.MustCompile(pattern)
+	expression := lazy.Regexp(pattern)
 	return func(text []byte) string {
-		if found := expression.FindSubmatch(text); found != nil {
+		if found := expression().FindSubmatch(text); found != nil {
 			return string(found[1])
 		}
 		return ""
@@ -187,7 +188,7 @@ func linkedTree(root, file string) tree {
 	if head, err := readSmall(filepath.Join(git, "HEAD")); err == nil {
 		t.branch, _ = strings.CutPrefix(strings.TrimSpace(string(head)), "ref: refs/heads/")
 	}
-	if strings.HasPrefix(t.branch, "ref:") || commit.MatchString(t.branch) {
+	if strings.HasPrefix(t.branch, "ref:") || commit().MatchString(t.branch) {
 		// No branch is checked out, as during a rebase: the directory tells one worktree from another.
 		t.branch = filepath.Base(root)
 	}
@@ -195,4 +196,4 @@ func linkedTree(root, file string) tree {
 	return t
 }
 
-var commit = regexp.MustCompile(`^[0-9a-f]{40,64}$`)
+var commit = lazy.Regexp(`^[0-9a-f]{40,64}$`)

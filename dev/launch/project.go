@@ -18,6 +18,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"padlock/internal/lazy"
 )
 
 // App is an app as somebody has described it.
@@ -148,15 +150,15 @@ func readFile(dir string, text []byte) ([]App, error) {
 
 // yamlWords are what the YAML library says about Go's types, and what that means in the file.
 var yamlWords = []struct {
-	said  *regexp.Regexp
+	said  func() *regexp.Regexp
 	means string
 }{
-	{regexp.MustCompile(`field (.+) not found in type \S+`), "$1 is not a key here"},
-	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into \[\]string`), "a list such as [shop.test] is expected"},
-	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into bool`), "true or false is expected"},
-	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into int`), "a number is expected"},
-	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into string`), "text is expected"},
-	{regexp.MustCompile(`cannot unmarshal !!\w+ (?:.+ )?into \S+`), "keys with values are expected, such as command: npm run dev"},
+	{lazy.Regexp(`field (.+) not found in type \S+`), "$1 is not a key here"},
+	{lazy.Regexp(`cannot unmarshal !!\w+ (?:.+ )?into \[\]string`), "a list such as [shop.test] is expected"},
+	{lazy.Regexp(`cannot unmarshal !!\w+ (?:.+ )?into bool`), "true or false is expected"},
+	{lazy.Regexp(`cannot unmarshal !!\w+ (?:.+ )?into int`), "a number is expected"},
+	{lazy.Regexp(`cannot unmarshal !!\w+ (?:.+ )?into string`), "text is expected"},
+	{lazy.Regexp(`cannot unmarshal !!\w+ (?:.+ )?into \S+`), "keys with values are expected, such as command: npm run dev"},
 }
 
 // readable is an error of the YAML library without the types of this program.
@@ -168,7 +170,7 @@ func readable(err error) error {
 	all := make([]string, len(wrong.Errors))
 	for i, text := range wrong.Errors {
 		for _, w := range yamlWords {
-			text = w.said.ReplaceAllString(text, w.means)
+			text = w.said().ReplaceAllString(text, w.means)
 		}
 		all[i] = text
 	}
@@ -217,7 +219,7 @@ func ValidName(name string) bool {
 	return true
 }
 
-var procfileLine = regexp.MustCompile(`^([A-Za-z0-9_-]+):\s*(.+)$`)
+var procfileLine = lazy.Regexp(`^([A-Za-z0-9_-]+):\s*(.+)$`)
 
 // readProcfile reads a process on each line. The one called web has the project's name, and others stand before it:
 // api.shop.
@@ -230,7 +232,7 @@ func readProcfile(dir string, text []byte) ([]App, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		parts := procfileLine.FindStringSubmatch(line)
+		parts := procfileLine().FindStringSubmatch(line)
 		if parts == nil {
 			return nil, fmt.Errorf("line %d: %q is not a process such as web: npm start", number, line)
 		}

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"padlock/internal/coding"
 )
@@ -188,7 +189,9 @@ func (w sized) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-var listing = template.Must(template.New("listing").Parse(`<!doctype html>
+// listing is parsed for the first who sees it.
+var listing = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("listing").Parse(`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -202,6 +205,7 @@ var listing = template.Must(template.New("listing").Parse(`<!doctype html>
 {{end}}</table>
 </html>
 `))
+})
 
 // maxListed bounds a listing.
 const maxListed = 10_000
@@ -237,6 +241,6 @@ func (a *answer) list(directory string) bool {
 
 	a.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	a.w.Header().Set("Cache-Control", "no-cache")
-	_ = listing.Execute(a.w, map[string]any{"Path": a.r.URL.Path, "Entries": entries})
+	_ = listing().Execute(a.w, map[string]any{"Path": a.r.URL.Path, "Entries": entries})
 	return true
 }

@@ -7,9 +7,10 @@ package mask
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
+
+	"padlock/internal/lazy"
 )
 
 // Masked stands for what is not shown.
@@ -81,14 +82,14 @@ func parameters(query string) string {
 	return strings.Join(parts, "&")
 }
 
-var urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>` + "`" + `]+`)
+var urls = lazy.Regexp(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>` + "`" + `]+`)
 
 // Text is a text with all URLs in it masked.
 func Text(text string) string {
 	if !strings.Contains(text, "://") {
 		return text
 	}
-	return urls.ReplaceAllStringFunc(text, URL)
+	return urls().ReplaceAllStringFunc(text, URL)
 }
 
 // Error is an error with all URLs in its text masked. What it wraps is as before.

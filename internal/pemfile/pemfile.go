@@ -14,8 +14,9 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"padlock/internal/lazy"
 )
 
 // MaxFile is how many bytes a file of certificates or keys has at most; a bundle of all public CAs has a quarter of a
@@ -144,7 +145,7 @@ func (p *parser) nextLine() string {
 }
 
 // remains are left of a boundary that is damaged elsewhere.
-var remains = regexp.MustCompile(`BEGIN |END |-BEGIN|-END`)
+var remains = lazy.Regexp(`BEGIN |END |-BEGIN|-END`)
 
 // between judges a line outside of blocks: anything that may be left of a damaged block is an error. Rulers and
 // comments are not.
@@ -156,7 +157,7 @@ func (p *parser) between(at int, text string) error {
 		return p.fail(at, "a byte order mark is all that is left of a file that was joined here")
 	case strings.HasPrefix(text, end):
 		return p.fail(at, "%q ends a block that has not begun: its BEGIN line is missing or damaged", short(text))
-	case marked && remains.MatchString(text),
+	case marked && remains().MatchString(text),
 		// What stands between dashes, or at one end of them.
 		marked && words != "" && text[0] != '#' && len(words) < len(text),
 		words == "" && text != "" && len(text) <= len(dashes) && (marked || at == 1 || at == p.line): // cut off in its dashes
@@ -308,11 +309,11 @@ func firstLine(text []byte) string {
 }
 
 // content is base64 that may be a part of a key.
-var content = regexp.MustCompile(`[A-Za-z0-9+/=]{16,}`)
+var content = lazy.Regexp(`[A-Za-z0-9+/=]{16,}`)
 
 // short is a line as it may stand in a message.
 func short(text string) string {
-	text = content.ReplaceAllString(text, "…")
+	text = content().ReplaceAllString(text, "…")
 	if len(text) > 64 {
 		text = text[:64] + "…"
 	}

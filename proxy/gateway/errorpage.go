@@ -7,11 +7,14 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 
 	"padlock/proxy/message"
 )
 
-var errorPage = template.Must(template.New("error").Parse(`<!doctype html>
+// errorPage is parsed for the first who sees it.
+var errorPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("error").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{.Status}} {{.Name}}</title>
 <style>
 :root{color-scheme:light dark}
@@ -24,6 +27,7 @@ h1{font-size:1.5rem;margin:0}p{margin:.8rem 0}small{opacity:.7}code{font-size:.9
 <p><small>padlock · request {{.Request}}</small></p>
 </html>
 `))
+})
 
 // response is the error's page.
 func (e *StatusError) response(x *Exchange) *message.Response {
@@ -87,6 +91,6 @@ func (f failure) render(request message.Fields) (body []byte, kind string) {
 	}
 
 	var page bytes.Buffer
-	_ = errorPage.Execute(&page, f) // a buffer cannot fail, and the template is fixed
+	_ = errorPage().Execute(&page, f) // a buffer cannot fail, and the template is fixed
 	return page.Bytes(), "text/html; charset=utf-8"
 }
