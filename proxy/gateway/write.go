@@ -155,7 +155,7 @@ func (h *Gateway) send(x *Exchange, response *message.Response) error {
 			x.sendTrailers(response.Body.Trailers())
 			return nil
 		default:
-			h.cutShort(x, err)
+			h.cutShort(x, length, err)
 			return nil
 		}
 	}
@@ -175,8 +175,9 @@ func (x *Exchange) sendTrailers(trailers message.Fields) {
 	}
 }
 
-// cutShort ends a response that was not finished, as the target has ended it.
-func (h *Gateway) cutShort(x *Exchange, err error) {
+// cutShort ends a response that was not finished, as the target has ended it. length is what its head announces; -1:
+// nothing.
+func (h *Gateway) cutShort(x *Exchange, length int64, err error) {
 	if x.fromTarget {
 		x.err, x.broken = "target broke off its response: "+err.Error(), true
 	} else {
@@ -184,8 +185,10 @@ func (h *Gateway) cutShort(x *Exchange, err error) {
 		h.logPanic(err)
 	}
 	// A connection that is closed without a word looks to browsers as if the request had not arrived, and they send even
-	// a POST again.
-	_ = x.w.Flush()
+	// a POST again. But what is sent may not look whole.
+	if x.request.Method != "HEAD" && (length < 0 || x.w.bytes < length) {
+		_ = x.w.Flush()
+	}
 	var reset *message.ResetError
 	if errors.As(err, &reset) {
 		x.w.Reset(reset.Code)
