@@ -332,6 +332,12 @@ func (j *idJob) checkField(fields http.Header, name, want string) string {
 
 // checkRefusal tells what is wrong with the answer of the service that a client gets.
 func (j *idJob) checkRefusal(got idGot) string {
+	if got.call {
+		if cookies := strings.Join(j.own(got.fields["Set-Cookie"]), "|"); cookies != j.asked() || got.fields.Get("X-Refused") != "" {
+			return fmt.Sprintf("a refusal of a call with the cookies %q", cookies)
+		}
+		return ""
+	}
 	for name, want := range map[string]string{"X-Refused": j.marker, "Location": "https://login.test/" + j.marker, "Set-Cookie": j.asked()} {
 		if value := strings.Join(j.own(got.fields[name]), "|"); value != want {
 			return fmt.Sprintf("%s of a refusal: %q, not %q", name, value, want)

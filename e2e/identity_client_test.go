@@ -75,6 +75,7 @@ type idGot struct {
 	content  []byte
 	trailers http.Header
 	coded    bool  // it was compressed
+	call     bool  // it was an error in gRPC's way
 	err      error // at any of this
 }
 

@@ -72,7 +72,7 @@ func (j *idJob) checkFile(got idGot) string {
 // checkPage tells what is wrong with the page of an error.
 func (j *idJob) checkPage(got idGot) string {
 	others := got.fields.Get("X-Refused") != "" || got.status == 409 // the service's, and a target's that has no page
-	if got.status < 400 || j.method == "HEAD" || got.fields.Get("X-Site-Response") == "" || others {
+	if got.status < 400 || got.call || j.method == "HEAD" || got.fields.Get("X-Site-Response") == "" || others {
 		return ""
 	}
 	if got.status == 404 && strings.Contains(string(got.content), "padlock · request ") {

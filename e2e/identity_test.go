@@ -687,6 +687,10 @@ func (h *identity) done(j *idJob, got idGot) {
 		h.mixed(j, "client", "it gets content that cannot be decoded: "+err.Error(), j.marker, got.String())
 		return
 	}
+	if what := j.decodeCall(&got); what != "" {
+		h.mixed(j, "client", "it gets what a call's error is not: "+what, j.marker, got.String())
+		return
+	}
 	if what := j.decodeWeb(&got); what != "" {
 		h.mixed(j, "client", "it gets what is no gRPC-Web: "+what, j.marker, got.String())
 		return
@@ -764,6 +768,9 @@ func (j *idJob) check(got idGot) string {
 		want = 403
 	case refused:
 		want = j.refusal()
+		if got.call && want == 302 {
+			want = 401 // a call does not go to a login
+		}
 	case j.rebuffed:
 		want = 401
 	case j.combo.files():

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -57,6 +58,30 @@ func (j *idJob) passed() []byte {
 		return stamped(j.marker, j.up)
 	}
 	return j.content()
+}
+
+// decodeCall makes of padlock's own error for a call of gRPC or gRPC-Web, which is 200 with a status of gRPC, the error that other requests get.
+func (j *idJob) decodeCall(got *idGot) string {
+	kind := "application/grpc"
+	switch {
+	case j.combo.does(doesWeb):
+		kind = j.webType()
+	case !j.combo.does(doesGRPC):
+		return ""
+	}
+	number, _, _ := strings.Cut(got.fields.Get("Grpc-Message"), " ")
+	status, err := strconv.Atoi(number)
+	if got.status != 200 || got.err != nil || err != nil || got.fields.Get("X-Target") != "" {
+		return ""
+	}
+
+	means := map[int]string{400: "13", 401: "16", 403: "7", 404: "12", 413: "8", 429: "14", 502: "14", 503: "14", 504: "14"}
+	want, known := means[status]
+	if value := got.fields.Get("Grpc-Status"); !known && value != "2" || known && value != want || got.fields.Get("Content-Type") != kind || len(got.content) > 0 {
+		return fmt.Sprintf("%d with the status %s of gRPC, Content-Type %q and %d bytes", status, value, got.fields.Get("Content-Type"), len(got.content))
+	}
+	got.status, got.call = status, true
+	return ""
 }
 
 // decodeWeb takes an answer apart that has its trailers in the content.
