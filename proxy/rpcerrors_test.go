@@ -39,10 +39,10 @@ func TestErrorsReachClientsOfGRPCAsTheirs(t *testing.T) {
 	service := backend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Set-Cookie", "state=1")
 		if strings.HasPrefix(r.Header.Get("X-Forwarded-Uri"), "/login") {
-			http.Redirect(w, r, "https://login.test/", 302)
+			http.Redirect(w, r, "https://login.test/", http.StatusFound)
 			return
 		}
-		http.Error(w, "<p>no", 403)
+		http.Error(w, "<p>no", http.StatusForbidden)
 	})
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
