@@ -173,9 +173,9 @@ sites:
   - hosts: [localhost, 127.0.0.1]
     routes:
 %[1]s      - {to: "https://%[2]s", ca: %[3]q, server_name: example.com, grpc_web: true}
-      - {path: /limited/, to: %[4]q, rate_limit: {requests: 1, per: 1h}}
+      - {path: /limited/, to: "https://%[2]s", ca: %[3]q, server_name: example.com, rate_limit: {requests: 1, per: 1h}}
       - {path: /denied/, to: "https://%[2]s", ca: %[3]q, server_name: example.com, deny: [127.0.0.0/8]}
-`, routes.String(), rpc.Addr(), cert, places["node-h2c"])
+`, routes.String(), rpc.Addr(), cert)
 	p := &padlock{home: t.TempDir()}
 	p.storage = filepath.Join(p.home, ".local", "share", "padlock")
 	p.run(t, program(plain, p.home, "run", "--config", write(t, "padlock.yaml", text)))
