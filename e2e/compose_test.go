@@ -163,7 +163,7 @@ func TestExampleComposePostgreSQL(t *testing.T) {
 	besides(t)
 	need(t, "psql")
 	p := startProject(t, "compose-postgresql", []string{"POSTGRES_PORT"})
-	expect(t, p.follow(t, 0), "PostgreSQL 1", "padlock "+imageVersion+" serves", "db.localhost")
+	expect(t, p.follow(t, 0), "PostgreSQL 1", "padlock serves", "version "+imageVersion, "db.localhost")
 }
 
 // issued counts the certificates that the CA of a project has given out.
