@@ -20,7 +20,8 @@ var sockets = flag.Int("sockets", 2000, "idle WebSockets of TestAnIdleWebSocketH
 // An idle WebSocket holds no buffer. What is measured is all that this process has for it: padlock's two connections with their
 // goroutines, a client with its TLS, and a target with its goroutine.
 func TestAnIdleWebSocketHoldsNoBuffer(t *testing.T) {
-	const most = 64 << 10
+	// With the race detector, the client, the target and padlock's part take 61 to 64 KiB; a buffer that is kept, 32 more.
+	const most = 72 << 10
 	e := start(t, "http://"+serveTCP(t, echoSocket), nil)
 	var clients []*tls.Conn
 	defer func() {
