@@ -9,16 +9,13 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"padlock/internal/servicetest"
 )
 
 // A configuration that a user other than root can change decides what padlock does as root.
 func TestWhoCanChangeTheConfigurationOfRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("only root can make another user's files")
-		}
-		t.Skip("only root can make another user's files")
-	}
+	servicetest.Root(t)
 	for _, c := range []struct {
 		name             string
 		directory, file  uint32

@@ -15,17 +15,13 @@ import (
 
 	"padlock/config"
 	"padlock/internal/regular"
+	"padlock/internal/servicetest"
 )
 
 // A log that another user has put into a directory like /tmp, or leads elsewhere by a link, is not written to: neither at the start, nor at a
 // reload, nor when it is rotated. What their link leads to keeps its content and its mode, and is not made.
 func TestNobodyElseChoosesWhereALogGoes(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("only root can make another user's files")
-		}
-		t.Skip("only root can make another user's files")
-	}
+	servicetest.Root(t)
 	const stranger = 12345
 	top := t.TempDir()
 	at := func(name string) string { return filepath.Join(top, name) }

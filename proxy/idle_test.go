@@ -20,8 +20,7 @@ var sockets = flag.Int("sockets", 2000, "idle WebSockets of TestAnIdleWebSocketH
 // An idle WebSocket holds no buffer. What is measured is all that this process has for it: padlock's two connections with their
 // goroutines, a client with its TLS, and a target with its goroutine.
 func TestAnIdleWebSocketHoldsNoBuffer(t *testing.T) {
-	// With the race detector, the client, the target and padlock's part take 61 to 64 KiB; a buffer that is kept, 32 more.
-	const most = 72 << 10
+	const most = 60 << 10 // with the race detector; without it, it is less
 	e := start(t, "http://"+serveTCP(t, echoSocket), nil)
 	var clients []*tls.Conn
 	defer func() {
@@ -47,8 +46,8 @@ func TestAnIdleWebSocketHoldsNoBuffer(t *testing.T) {
 	used := func() uint64 {
 		var m runtime.MemStats
 		debug.FreeOSMemory()
-		runtime.ReadMemStats(&m)
-		return m.HeapInuse + m.StackInuse
+		runtime.ReadMemStats(&m) // of the heap what is alive: how well that fills its pages differs by some KiB from run to run
+		return m.HeapAlloc + m.StackInuse
 	}
 	open(64)
 	before := used()

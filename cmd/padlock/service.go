@@ -34,6 +34,7 @@ func (p *program) serviceCommand() *cli.Command {
 			},
 		}
 	}
+
 	return &cli.Command{
 		Name: "service", Usage: "start the proxy of padlock dev when you log in", OnUsageError: onUsageError, HideHelpCommand: true,
 		Description: "Without the service, the first padlock dev starts the proxy, and it ends after the last app. The service keeps it running: by a systemd user " +

@@ -4,11 +4,12 @@ package launch
 
 import (
 	"net"
-	"os"
 	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"padlock/internal/servicetest"
 )
 
 // stranger is a user of this machine who is nobody here.
@@ -17,12 +18,7 @@ const stranger = 54321
 // listenAs listens on a free port as another user: the kernel takes a socket's owner from the thread that opens it.
 func listenAs(t *testing.T, uid int) net.Listener {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("only root can be another user")
-		}
-		t.Skip("only root can be another user")
-	}
+	servicetest.Root(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if _, err := unix.SetfsuidRetUid(uid); err != nil {

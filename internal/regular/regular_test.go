@@ -105,12 +105,7 @@ func TestAFileSystemThatDoesNotAnswer(t *testing.T) {
 // A page that everybody will see is not read through another user's link to a file that not everybody may read: neither at its name nor on the way
 // to it.
 func TestNobodyHasAPageShowWhatOnlyPadlockMayRead(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("only root can make another user's link")
-		}
-		t.Skip("only root can make another user's link")
-	}
+	servicetest.Root(t)
 	const stranger, service = 12345, 12346
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -155,12 +150,7 @@ func TestNobodyHasAPageShowWhatOnlyPadlockMayRead(t *testing.T) {
 // What is written goes neither into a file that another user has put where everybody can put files nor where their link leads; root, and
 // whoever owns the directory, may put it there.
 func TestNobodyElseChoosesWhereSomethingIsWritten(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("only root can make another user's files")
-		}
-		t.Skip("only root can make another user's files")
-	}
+	servicetest.Root(t)
 	const stranger = 12345
 	top := t.TempDir()
 	at := func(name string) string { return filepath.Join(top, name) }
